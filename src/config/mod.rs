@@ -1,0 +1,136 @@
+//! The configuration: what `thimble.toml` and the key file say, checked.
+
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use crate::types::{Hostname, NodeId, NodeType, SwVersion};
+
+/// The configuration of one node, every value checked and every default filled in.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `[node]`
+    pub node: Node,
+    /// `[network]`
+    pub network: Network,
+    /// `[security]`
+    pub security: Security,
+    /// `[controller]`
+    pub controller: Controller,
+    /// `[agent]`
+    pub agent: Agent,
+    /// `[timers]`
+    pub timers: Timers,
+}
+
+/// `[node]`: who this node is.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// `roles` contains "controller".
+    pub is_controller: bool,
+    /// `roles` contains "agent".
+    pub is_agent: bool,
+    /// `state_dir`: identity, repository. Default `/var/lib/thimble`.
+    pub state_dir: PathBuf,
+    /// `control_socket`. Default `/run/thimble/control.sock`.
+    pub control_socket: PathBuf,
+    /// `query_group`: members may ask; root may always. None: everybody may.
+    pub query_group: Option<String>,
+    /// `admin_group`: members may change; root may always.
+    pub admin_group: Option<String>,
+    /// `hostname`: default the kernel's.
+    pub hostname: Hostname,
+    /// `nodetype`: the kind of this host. Default "worker" ("controller" where it is one).
+    pub nodetype: NodeType,
+    /// `sw_version`: the release that runs. Required for an agent.
+    pub sw_version: SwVersion,
+}
+
+/// `[network]`: how nodes are reached.
+#[derive(Clone, Debug)]
+pub struct Network {
+    /// `interface`: no default; the error lists the candidates.
+    pub interface: String,
+    /// `controller_group`. Default 239.255.84.72.
+    pub controller_group: Ipv4Addr,
+    /// `controller_port`, UDP and TCP. Default 7488.
+    pub controller_port: u16,
+    /// `agent_group`. Default 239.255.84.73.
+    pub agent_group: Ipv4Addr,
+    /// `agent_port`, UDP and TCP. Default 7489.
+    pub agent_port: u16,
+    /// `ttl` of multicast datagrams. Default 1.
+    pub ttl: u8,
+}
+
+/// `[security]`: whom and what to believe.
+#[derive(Clone, Debug)]
+pub struct Security {
+    /// `key_file`: None only with `auth = "none"`.
+    pub key_file: Option<PathBuf>,
+    /// `auth = "none"`: a lab without keys.
+    pub is_unauthenticated: bool,
+    /// `trusted_keys`: minisign public keys, base64 lines.
+    pub trusted_keys: Vec<String>,
+    /// `revoked`: node ids that are refused.
+    pub revoked: Vec<NodeId>,
+    /// `min_sw_version`: an agent refuses to add patches for older releases.
+    pub min_sw_version: Option<SwVersion>,
+}
+
+/// `[controller]`
+#[derive(Clone, Debug)]
+pub struct Controller {
+    /// `max_hosts`. Default 1,024, at most 16,384.
+    pub max_hosts: usize,
+}
+
+/// `[agent]`
+#[derive(Clone, Debug)]
+pub struct Agent {
+    /// `root`: the tree that patches are laid over. Default `/`.
+    pub root: PathBuf,
+    /// `lock_file`: while it exists the node is locked, and patches that are not
+    /// in-service may be installed (StarlingX: /var/run/.node_locked). None: no gate.
+    pub lock_file: Option<PathBuf>,
+    /// `script_timeout_s`: each script's time. Default 300.
+    pub script_timeout_ms: u64,
+    /// `reserve_bytes`: space that an install must leave free. Default 1 MiB.
+    pub reserve_bytes: u64,
+}
+
+/// `[timers]`, in milliseconds. The defaults are StarlingX's where it has them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timers {
+    /// `hello_interval_ms`: Hello and HelloAgent. Default 30,000.
+    pub hello_interval_ms: u64,
+    /// `host_lost_ms`: a host unheard for so long is lost. Default 3,600,000.
+    pub host_lost_ms: u64,
+    /// `query_timeout_ms`: connect and idle deadline of a detailed query. Default 5,000.
+    pub query_timeout_ms: u64,
+    /// `install_retry_ms`: AgentInstallReq is sent again. Default 2,000.
+    pub install_retry_ms: u64,
+    /// `install_give_up_ms`: an unanswered request, or an agent that fell silent
+    /// in the middle of an install, is given up. Default 120,000.
+    pub install_give_up_ms: u64,
+    /// `rejection_shown_ms`: a rejected install shows for so long. Default 60,000.
+    pub rejection_shown_ms: u64,
+    /// `session_proof_ms`: a stream session must prove itself. Default 2,000.
+    pub session_proof_ms: u64,
+    /// `session_idle_ms`: a proven session must go on. Default 10,000.
+    pub session_idle_ms: u64,
+}
+
+impl Default for Timers {
+    fn default() -> Self {
+        Self {
+            hello_interval_ms: 30_000,
+            host_lost_ms: 3_600_000,
+            query_timeout_ms: 5_000,
+            install_retry_ms: 2_000,
+            install_give_up_ms: 120_000,
+            rejection_shown_ms: 60_000,
+            session_proof_ms: 2_000,
+            session_idle_ms: 10_000,
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! What the loop hands to a worker process, and what a worker reports back.
+//!
+//! Both are single postcard messages on a `SOCK_SEQPACKET` pair: the job is the
+//! first message to the worker, reports are all that comes back. How a worker
+//! ended is told by `waitpid` alone; a worker that ends without a final report
+//! has failed.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::repo::entry::{Entry, EntryState};
+use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId};
+use crate::wire::frame::InstalledPatch;
+use crate::wire::install::{LastInstall, Step};
+use crate::wire::session::SessionKeys;
+
+/// Names of patches in one command.
+pub type PatchIds = Vec<PatchId, { limits::COMMAND_NAMES }, u8>;
+
+/// One piece of work for a worker.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one job at a time, in a buffer of its own")]
+pub enum Job {
+    /// Agent, at start: undo or finish what a crash cut short, then report what
+    /// is installed.
+    Recover,
+    /// Agent: fetch over the session and install the set with this digest.
+    Install(InstallJob),
+    /// Controller, at start: check the store and report all entries.
+    Load,
+    /// Controller: serve manifests and blobs over the session until it ends.
+    Serve(SessionKeys),
+    /// Controller: take patch files into the store. Each file is a pair of
+    /// descriptors, patch then signature, from [`FIRST_FILE_FD`] on.
+    Upload {
+        /// How many files follow as descriptors.
+        files: u8,
+    },
+    /// Controller: move entries to another state, durably.
+    Change(Change),
+    /// Controller: answer a `show` on the control connection handed over.
+    Show {
+        /// The patches to show.
+        ids: PatchIds,
+        /// As JSON rather than text.
+        json: bool,
+    },
+}
+
+/// Where a worker finds its channel (job in, reports out).
+pub const CHANNEL_FD: i32 = 3;
+/// Where a worker finds the configuration's text (a sealed memfd).
+pub const CONFIG_FD: i32 = 4;
+/// Where a worker finds the session or control socket, or the first file.
+pub const FIRST_FILE_FD: i32 = 5;
+
+/// An install, as the agent's state machine accepted it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InstallJob {
+    /// The controller's number for it.
+    pub request_id: RequestId,
+    /// The controller that asks.
+    pub controller: NodeId,
+    /// The effective set to end with.
+    pub digest: Digest,
+    /// Install even where the lock file says no.
+    pub force: bool,
+    /// The proven session to fetch over (socket at [`FIRST_FILE_FD`]).
+    pub session: SessionKeys,
+}
+
+/// A change of entries' states.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// What is asked for: `Applied`, `Available` (remove) or `Deleted`.
+    pub to: EntryState,
+    /// The patches; none means all that it can concern.
+    pub ids: PatchIds,
+    /// The kinds of hosts known: what must stay installable.
+    pub nodetypes: Vec<NodeType, { limits::NODETYPES }, u8>,
+}
+
+/// What a refusal of a change means for the command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RefusalKind {
+    /// A rule said no, or something failed: exit code 1.
+    Refused,
+    /// A signature or an archive did not verify: exit code 5.
+    Verification,
+}
+
+/// What a worker tells the loop.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one report at a time, in a buffer of its own")]
+pub enum Report {
+    /// An install is at this step, this far through the whole.
+    Progress {
+        /// The step.
+        step: Step,
+        /// 0 to 100, of the whole install.
+        percent: u8,
+    },
+    /// Something that the operator should read: a local change kept, a script's
+    /// last words.
+    Notice(Reason),
+    /// One patch that is installed; a snapshot is these, then `InstalledEnd`.
+    Installed(InstalledPatch),
+    /// The snapshot is complete.
+    InstalledEnd {
+        /// The digest of the installed set.
+        digest: Digest,
+        /// The last request in the journal, and how it ended.
+        last: Option<LastInstall>,
+    },
+    /// An entry is durably in the map like this.
+    Entry(Entry),
+    /// One named patch or file was dealt with, in this way.
+    Item(Reason),
+    /// The job is done. The last report of a worker that succeeded.
+    Done,
+    /// The job is refused or failed. The last report of a worker that did not.
+    Failed {
+        /// What it means for the exit code.
+        kind: RefusalKind,
+        /// What happened and what to do.
+        reason: Reason,
+    },
+    /// How the store names itself; first report of `Load`.
+    Store {
+        /// The map's random name.
+        replica: u64,
+        /// The map's counter.
+        counter: u64,
+    },
+    /// A blob that an entry names is not in the store, or not whole.
+    BlobMissing {
+        /// The file's hash.
+        hash: Hash,
+    },
+}

@@ -1,0 +1,308 @@
+//! The control socket's protocol: what a command asks and what the daemon says.
+//!
+//! A frame is `length u32 LE | postcard`, at most
+//! [`limits::CONTROL_FRAME_BYTES`]. One request at a time; each reply is a run
+//! of [`Reply`]s that ends with [`Reply::End`] or [`Reply::Error`]. Both ends
+//! are the same binary, so nothing here is frozen; a version that differs is
+//! refused with a word to restart the daemon.
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::daemon::job::PatchIds;
+use crate::limits;
+use crate::repo::entry::EntryState;
+use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
+use crate::wire::install::{Outcome, Step};
+
+/// This protocol's version: raised with every change.
+pub const VERSION: u16 = 1;
+
+/// Hosts of one command, as typed: a name, an address or a node id.
+pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
+
+/// What a command asks of the daemon.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one request at a time, in a buffer of its own")]
+pub enum Request {
+    /// Always first: the client's [`VERSION`]. Answered with `End` or `Error`.
+    Hello {
+        /// The client's version.
+        version: u16,
+    },
+    /// Take patch files: two descriptors each (patch, signature) come with the
+    /// request as `SCM_RIGHTS`, patch first.
+    Upload {
+        /// What the files were called, for messages. As many as there are pairs.
+        names: Vec<Text<64>, { limits::UPLOAD_FILES }, u8>,
+    },
+    /// apply, remove, delete.
+    Change {
+        /// `Applied`, `Available` (remove) or `Deleted`.
+        to: EntryState,
+        /// The patches; none means all (`apply --all`).
+        ids: PatchIds,
+        /// Go on although hosts are lost.
+        force: bool,
+    },
+    /// All patches in the map, as [`Reply::Patch`], sorted by id.
+    Query,
+    /// Descriptions from the patch files: [`Reply::Output`] chunks.
+    Show {
+        /// Which patches.
+        ids: PatchIds,
+        /// As JSON rather than text.
+        json: bool,
+    },
+    /// All hosts as [`Reply::Host`], in the table's order.
+    QueryHosts,
+    /// Only the named hosts as [`Reply::Host`]: polled while installs go on.
+    Hosts {
+        /// Which hosts.
+        hosts: HostNames,
+    },
+    /// Start installs on hosts; answered with a [`Reply::Host`] each, then `End`.
+    HostInstall {
+        /// Which hosts.
+        hosts: HostNames,
+        /// Although the lock file says no.
+        force: bool,
+    },
+    /// Forget a host; it returns with its next ack.
+    DropHost {
+        /// Which host.
+        host: Hostname,
+    },
+    /// What the daemon knows of itself: [`Reply::Status`], then [`Reply::Counter`]s.
+    Status,
+}
+
+/// What the daemon says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one reply at a time, in a buffer of its own")]
+pub enum Reply {
+    /// One patch.
+    Patch(PatchRow),
+    /// One host.
+    Host(HostRow),
+    /// The node itself.
+    Status(StatusRow),
+    /// A named count, for `status`: refusals, drops, restarts.
+    Counter {
+        /// Its name, as documented.
+        name: Text<48>,
+        /// How many since start.
+        count: u64,
+    },
+    /// One line of a command's result: `X is now in the repository`.
+    Line(Reason),
+    /// Raw output to pass on.
+    Output(Vec<u8, 2048, u16>),
+    /// All is said, and it went well.
+    End,
+    /// It did not go well; nothing follows.
+    Error {
+        /// What it means for the exit code.
+        kind: ErrorKind,
+        /// What happened, what it means, what to do.
+        reason: Reason,
+    },
+}
+
+/// What an error means for a command's exit code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ErrorKind {
+    /// Refused or failed: 1.
+    Refused,
+    /// Not allowed to ask: 4.
+    NotPermitted,
+    /// A signature or an archive did not verify: 5.
+    Verification,
+    /// No answer in time: 6.
+    TimedOut,
+}
+
+/// A patch's state as an operator of sw-patch knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PatchState {
+    /// In the repository and on no host.
+    Available,
+    /// Wanted, and on every host that it concerns.
+    Applied,
+    /// Wanted, and not on every host yet.
+    PartialApply,
+    /// Not wanted, and still on a host.
+    PartialRemove,
+    /// On every host, for good.
+    Committed,
+    /// No hosts known: nothing can be said.
+    NotApplicable,
+}
+
+impl PatchState {
+    /// As sw-patch shows it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Available => "Available",
+            Self::Applied => "Applied",
+            Self::PartialApply => "Partial-Apply",
+            Self::PartialRemove => "Partial-Remove",
+            Self::Committed => "Committed",
+            Self::NotApplicable => "n/a",
+        }
+    }
+}
+
+/// One patch, for `query`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PatchRow {
+    /// Its id.
+    pub id: PatchId,
+    /// A host that gains or loses it must restart.
+    pub reboot_required: bool,
+    /// The release it is for.
+    pub sw_version: SwVersion,
+    /// What the cluster means to do with it.
+    pub repo_state: EntryState,
+    /// What hosts have of it.
+    pub patch_state: PatchState,
+    /// BLAKE3 of its file.
+    pub hash: Hash,
+    /// Its file's size.
+    pub size_bytes: u64,
+    /// One line about it.
+    pub summary: Text<{ limits::SUMMARY_BYTES }>,
+    /// It is wanted but not in the effective set, for lack of this patch.
+    pub blocked_by: Option<PatchId>,
+    /// Hosts that have it.
+    pub hosts_with: u32,
+    /// Hosts that it concerns.
+    pub hosts_concerned: u32,
+}
+
+/// How a host stands to what the cluster wants of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Currency {
+    /// It has what it should have.
+    Current,
+    /// It has not.
+    OutOfDate,
+    /// Not known yet.
+    Pending,
+    /// Its last install failed.
+    Failed,
+}
+
+/// What a host does, as shown in the `State` column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostState {
+    /// Nothing.
+    Idle,
+    /// An install, at this step, this far.
+    Installing {
+        /// The step.
+        step: Step,
+        /// 0 to 100.
+        percent: u8,
+    },
+    /// The last install failed.
+    InstallFailed,
+    /// The last install was rejected, not long ago.
+    InstallRejected,
+    /// Unheard of for long.
+    Lost,
+}
+
+/// What became of the install that this controller asked a host for last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InstallStatus {
+    /// None was asked for.
+    None,
+    /// The request is sent and not yet taken up.
+    Waiting,
+    /// The agent is at it.
+    Running,
+    /// It ended, like this.
+    Ended(Outcome),
+    /// Given up: no answer to the request, or none to its end.
+    NoAnswer,
+}
+
+/// One host, for `query-hosts` and `host-install`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HostRow {
+    /// Its node id.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub hostname: Hostname,
+    /// Where it was heard last.
+    pub address: Text<48>,
+    /// Its kind.
+    pub nodetype: NodeType,
+    /// How it stands to what is wanted.
+    pub current: Currency,
+    /// It must restart for all to be in effect.
+    pub reboot_required: bool,
+    /// The release that runs.
+    pub sw_version: SwVersion,
+    /// What it does.
+    pub state: HostState,
+    /// Milliseconds since it was heard last.
+    pub age_ms: u64,
+    /// The digest of what is installed.
+    pub installed_digest: Digest,
+    /// What became of the install asked for last.
+    pub install: InstallStatus,
+    /// Why the last install failed or was rejected.
+    pub reason: Reason,
+}
+
+/// What the daemon knows of itself, for `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// This node's id.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub hostname: Hostname,
+    /// It is a controller.
+    pub is_controller: bool,
+    /// It is an agent.
+    pub is_agent: bool,
+    /// No keys: `auth = "none"`.
+    pub is_unauthenticated: bool,
+    /// The transport compiled in: `udp`.
+    pub transport: Text<16>,
+    /// thimble's version.
+    pub version: Text<32>,
+    /// Milliseconds since start.
+    pub uptime_ms: u64,
+    /// This start's incarnation.
+    pub incarnation: u64,
+    /// Controller: patches in the map, tombstones not counted.
+    pub patches: u32,
+    /// Controller: the digest of the map.
+    pub repo_digest: Digest,
+    /// Controller: hosts known, and for how many there is room.
+    pub hosts: u32,
+    /// Controller: for how many hosts there is room.
+    pub hosts_most: u32,
+    /// Controller: hosts lost.
+    pub hosts_lost: u32,
+    /// Agent: patches installed.
+    pub installed: u32,
+    /// Agent: the digest of what is installed.
+    pub installed_digest: Digest,
+    /// Agent: what it does.
+    pub agent_state: HostState,
+    /// Agent: the last install's reason where it did not go well.
+    pub agent_reason: Reason,
+    /// Workers at work.
+    pub workers: u32,
+    /// Trouble to say first, each a sentence with what to do about it.
+    pub troubles: Vec<Reason, 8, u8>,
+    /// Bytes of tables and buffers, allocated at start.
+    pub memory_bytes: u64,
+    /// Test builds: allocations of the loop since start, less worker starts.
+    pub loop_allocations: Option<u64>,
+}

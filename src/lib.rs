@@ -1,0 +1,16 @@
+//! thimble keeps a cluster of small Linux nodes patched.
+
+#![cfg_attr(not(feature = "std"), no_std)]
+
+pub mod limits;
+pub mod repo;
+pub mod time;
+pub mod types;
+pub mod wire;
+
+#[cfg(feature = "std")]
+pub mod config;
+#[cfg(feature = "std")]
+pub mod daemon;
+#[cfg(feature = "std")]
+pub mod failpoint;

@@ -1,0 +1,127 @@
+//! Every bound in one place, and how the bounds hang together.
+//!
+//! A number here is a promise to the parts that size buffers by it. The
+//! assertions at the end are checked by the compiler.
+
+// --- datagrams (DESIGN: at most 1,200 bytes, below every path's MTU) ---
+
+/// The longest datagram, header and tag included, in bytes.
+pub const DATAGRAM_BYTES: usize = 1_200;
+/// The header in front of a datagram's body, in bytes.
+pub const HEADER_BYTES: usize = 42;
+/// The tag behind a datagram's body or a frame's, in bytes.
+pub const TAG_BYTES: usize = 16;
+/// The longest body of a datagram, in bytes.
+pub const DATAGRAM_BODY_BYTES: usize = DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES;
+/// Datagrams taken from a socket by one system call.
+pub const RECV_BATCH: usize = 16;
+
+// --- text ---
+
+/// A patch's id, in bytes.
+pub const PATCH_ID_BYTES: usize = 64;
+/// A host's name, in bytes.
+pub const HOSTNAME_BYTES: usize = 64;
+/// A host's kind, in bytes.
+pub const NODETYPE_BYTES: usize = 32;
+/// A release, in bytes.
+pub const SW_VERSION_BYTES: usize = 32;
+/// A reason given to the operator, in bytes.
+pub const REASON_BYTES: usize = 256;
+/// A patch's summary line, in bytes.
+pub const SUMMARY_BYTES: usize = 128;
+
+// --- cluster ---
+
+/// Controllers of a cluster.
+pub const CONTROLLERS: usize = 8;
+/// Hosts that a controller knows, unless its configuration says otherwise.
+pub const HOSTS_DEFAULT: usize = 1_024;
+/// Hosts that a controller's configuration may ask for.
+pub const HOSTS_MOST: usize = 16_384;
+/// Kinds of hosts that a controller tells apart.
+pub const NODETYPES: usize = 16;
+/// Slots of a key ring: what a rotation needs, and one to spare.
+pub const KEY_SLOTS: usize = 4;
+/// Node ids that a configuration may list as revoked.
+pub const REVOKED: usize = 64;
+/// Detailed queries under way at once (StarlingX: 5 threads of its pool).
+pub const DETAILED_QUERIES: usize = 5;
+
+// --- repository ---
+
+/// Entries of the repository map, tombstones included.
+pub const ENTRIES: usize = 1_024;
+/// Words of a bitmap over entry slots.
+pub const ENTRY_BITMAP_WORDS: usize = ENTRIES / 32;
+/// Patches in an effective set, and so on one host.
+pub const EFFECTIVE: usize = 256;
+/// Patches that one patch may require.
+pub const REQUIRES: usize = 16;
+/// Kinds of hosts that one patch may name.
+pub const PATCH_NODETYPES: usize = 8;
+/// A patch's metadata.toml, in bytes.
+pub const METADATA_BYTES: u64 = 64 * 1024;
+/// A detached signature with its comments, in bytes.
+pub const SIGNATURE_BYTES: usize = 1_024;
+/// A patch file, compressed, in bytes.
+pub const PATCH_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// A patch's files once unpacked, in bytes.
+pub const PATCH_UNPACKED_BYTES: u64 = 8 * 1024 * 1024 * 1024;
+/// Members of one patch's archive.
+pub const PATCH_MEMBERS: usize = 65_536;
+/// A path inside a patch, in bytes (Linux: `PATH_MAX`, less room for a root).
+pub const PATH_BYTES: usize = 3_072;
+/// Times that an archive may be larger than its compressed file: beyond is a bomb.
+pub const BOMB_RATIO: u64 = 1_100;
+
+// --- stream sessions ---
+
+/// Stream sessions open at once, proven or not.
+pub const SESSIONS: usize = 24;
+/// A frame's body, in bytes. A blob's bytes are not in a frame.
+pub const FRAME_BODY_BYTES: usize = 4_096;
+/// A frame as it is sent: length, body, tag, in bytes.
+pub const FRAME_BYTES: usize = 2 + FRAME_BODY_BYTES + TAG_BYTES;
+/// Patches listed by one page of a frame.
+pub const PAGE_PATCHES: usize = 32;
+/// Blob sessions served at once; others are told when to come back.
+pub const BLOB_WORKERS: usize = 4;
+
+// --- workers and control ---
+
+/// Worker processes at once: blobs out, one change, one install, one to look.
+pub const WORKERS: usize = BLOB_WORKERS + 3;
+/// A job as it is handed to a worker, in bytes.
+pub const JOB_BYTES: usize = 16 * 1024;
+/// A report of a worker, in bytes.
+pub const REPORT_BYTES: usize = 2_048;
+/// Connections on the control socket at once.
+pub const CONTROL_CONNECTIONS: usize = 8;
+/// A request or a reply on the control socket, in bytes.
+pub const CONTROL_FRAME_BYTES: usize = 16 * 1024;
+/// Patches or hosts that one command may name.
+pub const COMMAND_NAMES: usize = 128;
+/// Files that one upload may carry: each comes as two descriptors.
+pub const UPLOAD_FILES: usize = 16;
+
+// --- state machines ---
+
+/// Actions that one call of a state machine may ask for.
+pub const ACTIONS: usize = 8;
+/// An action, in bytes.
+pub const ACTION_BYTES: usize = 320;
+
+const _: () = {
+    assert!(ENTRIES.is_multiple_of(32));
+    assert!(EFFECTIVE <= ENTRIES);
+    assert!(HOSTS_DEFAULT <= HOSTS_MOST);
+    assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
+    assert!(FRAME_BODY_BYTES <= u16::MAX as usize);
+    assert!(DETAILED_QUERIES + BLOB_WORKERS < SESSIONS);
+    // A page of ids and hashes fits a frame: id with its length, hash, size, flag.
+    assert!(PAGE_PATCHES * (1 + PATCH_ID_BYTES + 32 + 10 + 1) + 128 <= FRAME_BODY_BYTES);
+    // Names of a command fit a control frame and a job.
+    assert!(COMMAND_NAMES * (1 + PATCH_ID_BYTES) + 1024 <= CONTROL_FRAME_BYTES);
+    assert!(COMMAND_NAMES * (1 + PATCH_ID_BYTES) + 1024 <= JOB_BYTES);
+};

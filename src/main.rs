@@ -1,0 +1,3 @@
+//! Arguments to one of: daemon, worker, client.
+
+fn main() {}

@@ -1,0 +1,123 @@
+//! One entry of the repository map: a patch as all controllers know it.
+
+use core::cmp::Ordering;
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
+use crate::types::{Hash, NodeType, PatchId, SwVersion, Text};
+
+/// What the cluster means to do with a patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum EntryState {
+    /// Gone; the entry stays as a tombstone so that the patch stays gone.
+    Deleted,
+    /// In the repository, on no host.
+    Available,
+    /// To be on every host that it concerns.
+    Applied,
+    /// As applied, and never to be removed.
+    Committed,
+}
+
+/// Who changed an entry last, and when in that controller's own order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Stamp {
+    /// The changing controller's counter; never falls.
+    pub counter: u64,
+    /// The changing controller's random name, made with its map.
+    pub replica: u64,
+}
+
+/// How far its makers stand by a patch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Status {
+    /// Released.
+    #[default]
+    Released,
+    /// In development.
+    Development,
+    /// Obsolete.
+    Obsolete,
+}
+
+impl Status {
+    /// As StarlingX's patch metadata writes it: `REL`, `DEV`, `OBS`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Released => "REL",
+            Self::Development => "DEV",
+            Self::Obsolete => "OBS",
+        }
+    }
+}
+
+/// What of a patch's metadata others need to decide about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct EntryMeta {
+    /// The release that the patch is for.
+    pub sw_version: SwVersion,
+    /// One line for tables.
+    pub summary: Text<{ limits::SUMMARY_BYTES }>,
+    /// How far its makers stand by it.
+    pub status: Status,
+    /// A host that gained or lost it must restart.
+    pub reboot_required: bool,
+    /// It can be applied but never removed.
+    pub unremovable: bool,
+    /// It can be applied only where its release is the one that runs.
+    pub apply_active_release_only: bool,
+    /// The patches that must be applied before it, sorted by id.
+    pub requires: Vec<PatchId, { limits::REQUIRES }, u8>,
+    /// The kinds of hosts that it concerns; none means all.
+    pub nodetypes: Vec<NodeType, { limits::PATCH_NODETYPES }, u8>,
+}
+
+impl EntryMeta {
+    /// Whether the patch concerns hosts of this kind.
+    #[must_use]
+    pub fn concerns(&self, nodetype: &NodeType) -> bool {
+        self.nodetypes.is_empty() || self.nodetypes.contains(nodetype)
+    }
+}
+
+/// A patch as all controllers know it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Its id, the map's key.
+    pub id: PatchId,
+    /// BLAKE3 of its file.
+    pub hash: Hash,
+    /// Its file's size.
+    pub size_bytes: u64,
+    /// What the cluster means to do with it.
+    pub state: EntryState,
+    /// Who changed the entry last.
+    pub stamp: Stamp,
+    /// What of its metadata others need.
+    pub meta: EntryMeta,
+}
+
+impl Entry {
+    /// The total order by which a merge takes the greater of two entries of one
+    /// id: is Committed, counter, replica, then everything else.
+    #[must_use]
+    pub fn merge_order(&self, other: &Self) -> Ordering {
+        let committed = |entry: &Self| entry.state == EntryState::Committed;
+        committed(self)
+            .cmp(&committed(other))
+            .then_with(|| self.stamp.cmp(&other.stamp))
+            .then_with(|| self.state.cmp(&other.state))
+            .then_with(|| self.hash.cmp(&other.hash))
+            .then_with(|| self.size_bytes.cmp(&other.size_bytes))
+            .then_with(|| self.meta.cmp(&other.meta))
+    }
+
+    /// Whether the cluster wants the patch on its hosts.
+    #[must_use]
+    pub fn is_wanted(&self) -> bool {
+        matches!(self.state, EntryState::Applied | EntryState::Committed)
+    }
+}

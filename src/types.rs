@@ -1,0 +1,277 @@
+//! The words of the field, as types: identities, hashes, bounded text.
+//!
+//! Everything that comes from outside passes through one of these before it is
+//! stored, compared or shown, so that no name can be overlong, break a table,
+//! escape a directory or carry a terminal's control characters.
+
+use core::fmt;
+
+use heapless::String;
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::limits;
+
+/// A node: a controller, an agent or both. Comes with the node's key file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct NodeId(pub u64);
+
+/// A cluster: all nodes that share a key ring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ClusterId(pub u64);
+
+/// An install request: chosen at random by the controller that asks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct RequestId(pub u64);
+
+/// A one-use number of an agent, which the next `AgentInstallReq` must repeat.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Nonce(pub u64);
+
+macro_rules! hex_u64 {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+        impl $name {
+            /// Reads the sixteen hexadecimal digits that `Display` writes.
+            #[must_use]
+            pub fn from_hex(text: &str) -> Option<Self> {
+                let hex = text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+                if hex { u64::from_str_radix(text, 16).ok().map(Self) } else { None }
+            }
+        }
+    )*};
+}
+hex_u64!(NodeId, ClusterId, RequestId, Nonce);
+
+/// BLAKE3-256 of a whole patch file: what a patch is known by.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Hash(pub [u8; 32]);
+
+/// BLAKE3-256 over a set: a repository map, or the patches of a host.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Digest(pub [u8; 32]);
+
+macro_rules! hex_bytes {
+    ($($name:ident),*) => {$(
+        impl fmt::Display for $name {
+            /// All 64 hexadecimal digits, or as many as the precision asks for.
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                let digits = f.precision().unwrap_or(64);
+                for byte in self.0.iter().take(digits.div_ceil(2)) {
+                    write!(f, "{byte:02x}")?;
+                }
+                Ok(())
+            }
+        }
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{self:.12}")
+            }
+        }
+    )*};
+}
+hex_bytes!(Hash, Digest);
+
+/// Why a text is not a [`Name`] or a [`Text`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadText {
+    /// It has no character.
+    Empty,
+    /// It is longer than its bound, in bytes.
+    TooLong {
+        /// The most bytes it may have.
+        most: usize,
+    },
+    /// It has a character that is not allowed there.
+    Character(char),
+}
+
+impl fmt::Display for BadText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty"),
+            Self::TooLong { most } => write!(f, "it is longer than {most} bytes"),
+            Self::Character(c) => write!(f, "{c:?} is not allowed in it"),
+        }
+    }
+}
+
+impl core::error::Error for BadText {}
+
+/// An identifier of at most `N` bytes: ASCII letters, digits and `. _ - + ~ :`,
+/// not starting with `.` or `-`. Safe as a file name and as a column.
+/// The empty name, its default, stands for "not known".
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name<const N: usize>(String<N, u8>);
+
+impl<const N: usize> Name<N> {
+    /// Checks `text` and takes it as a name.
+    ///
+    /// # Errors
+    /// [`BadText`]: empty, longer than `N` bytes, or with another character.
+    pub fn new(text: &str) -> Result<Self, BadText> {
+        let first = text.chars().next().ok_or(BadText::Empty)?;
+        if matches!(first, '.' | '-') {
+            return Err(BadText::Character(first));
+        }
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-+~:".contains(c);
+        if let Some(other) = text.chars().find(|c| !allowed(*c)) {
+            return Err(BadText::Character(other));
+        }
+        String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
+    }
+
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True of the name that stands for "not known".
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// A line for people of at most `N` bytes, without control characters.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<const N: usize>(String<N, u16>);
+
+impl<const N: usize> Text<N> {
+    /// Takes `text`, cut at `N` bytes, each control character made a space.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        let mut line = String::new();
+        for c in text.chars() {
+            if line.push(if c.is_control() { ' ' } else { c }).is_err() {
+                break;
+            }
+        }
+        Self(line)
+    }
+
+    /// Formats into a line, cut at `N` bytes: `Text::format(format_args!(..))`.
+    #[must_use]
+    pub fn format(arguments: fmt::Arguments<'_>) -> Self {
+        struct Cut<const N: usize>(String<N, u16>);
+        impl<const N: usize> fmt::Write for Cut<N> {
+            fn write_str(&mut self, text: &str) -> fmt::Result {
+                for c in text.chars() {
+                    self.0.push(if c.is_control() { ' ' } else { c }).map_err(|_| fmt::Error)?;
+                }
+                Ok(())
+            }
+        }
+        let mut line = Cut(String::new());
+        // The only error is the cut at `N`, which is what is asked for.
+        let _ = fmt::write(&mut line, arguments);
+        Self(line.0)
+    }
+
+    /// The line as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// True of a line that says nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+macro_rules! text_traits {
+    ($name:ident, $check:expr) => {
+        impl<const N: usize> fmt::Display for $name<N> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.pad(&self.0)
+            }
+        }
+        impl<const N: usize> fmt::Debug for $name<N> {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", self.as_str())
+            }
+        }
+        impl<const N: usize> Serialize for $name<N> {
+            fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+                to.serialize_str(&self.0)
+            }
+        }
+        impl<'de, const N: usize> Deserialize<'de> for $name<N> {
+            fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+                let text = <&str>::deserialize(from)?;
+                let check: fn(&str) -> Result<Self, BadText> = $check;
+                check(text).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+text_traits!(Name, |text| if text.is_empty() { Ok(Self::default()) } else { Self::new(text) });
+text_traits!(Text, |text| {
+    if let Some(c) = text.chars().find(|c| c.is_control()) {
+        return Err(BadText::Character(c));
+    }
+    String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
+});
+
+/// What a patch is called, for example `THIMBLE-0001`.
+pub type PatchId = Name<{ limits::PATCH_ID_BYTES }>;
+/// What a host calls itself.
+pub type Hostname = Name<{ limits::HOSTNAME_BYTES }>;
+/// The kind of a host (`controller`, `worker`, ...), as its configuration says.
+pub type NodeType = Name<{ limits::NODETYPE_BYTES }>;
+/// The release of the base system that runs on a host or that a patch is for.
+pub type SwVersion = Name<{ limits::SW_VERSION_BYTES }>;
+/// Why something was refused or failed, for the operator.
+pub type Reason = Text<{ limits::REASON_BYTES }>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_refuse_what_could_leave_a_directory_or_a_column() {
+        for bad in ["", ".", "..", "-rf", "a/b", "a b", "a\n", "é", "a\u{1b}[2J"] {
+            assert!(PatchId::new(bad).is_err(), "{bad:?}");
+        }
+        for good in ["A", "THIMBLE-0001", "1.0~rc1+deb12u1", "x:y_z"] {
+            assert_eq!(PatchId::new(good).unwrap().as_str(), good);
+        }
+        let long = [b'a'; limits::PATCH_ID_BYTES + 1];
+        let long = core::str::from_utf8(&long).unwrap();
+        assert_eq!(PatchId::new(long), Err(BadText::TooLong { most: limits::PATCH_ID_BYTES }));
+        assert!(PatchId::new(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn text_is_cut_and_cleaned() {
+        assert_eq!(Text::<4>::new("a\nbéf").as_str(), "a b");
+        assert_eq!(Text::<8>::format(format_args!("{}-{}", 12345, 67890)).as_str(), "12345-67");
+    }
+
+    #[test]
+    fn names_and_text_are_checked_when_decoded() {
+        let mut bytes = [0u8; 16];
+        let encoded = postcard::to_slice("a/b", &mut bytes).unwrap();
+        assert!(postcard::from_bytes::<PatchId>(encoded).is_err());
+        assert!(postcard::from_bytes::<Text<2>>(encoded).is_err());
+        assert_eq!(postcard::from_bytes::<Text<3>>(encoded).unwrap().as_str(), "a/b");
+        let encoded = postcard::to_slice("a\u{7}", &mut bytes).unwrap();
+        assert!(postcard::from_bytes::<Text<3>>(encoded).is_err());
+    }
+
+    #[test]
+    fn identities_read_what_they_write() {
+        let id = NodeId(0x00ab_cdef_0123_4567);
+        let mut text = String::<16>::new();
+        fmt::write(&mut text, format_args!("{id}")).unwrap();
+        assert_eq!(NodeId::from_hex(&text), Some(id));
+        assert_eq!(NodeId::from_hex("+0abcdef01234567"), None);
+        assert_eq!(NodeId::from_hex("abc"), None);
+    }
+}
