@@ -45,6 +45,12 @@ pub const NODETYPES: usize = 16;
 pub const KEY_SLOTS: usize = 4;
 /// Node ids that a configuration may list as revoked.
 pub const REVOKED: usize = 64;
+/// Public keys that a configuration may trust to sign patches.
+pub const TRUSTED_KEYS: usize = 16;
+/// The shortest time that a configuration may give a timer, in milliseconds.
+pub const TIMER_LEAST_MS: u64 = 5;
+/// The longest time that a configuration may give a timer: 30 days, in milliseconds.
+pub const TIMER_MOST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Detailed queries under way at once (StarlingX: 5 threads of its pool).
 pub const DETAILED_QUERIES: usize = 5;
 

@@ -1,9 +1,21 @@
 //! The configuration: what `thimble.toml` and the key file say, checked.
 
+mod document;
+mod read;
+#[cfg(test)]
+mod tests;
+
+use std::fs;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
+
+pub use document::{ConfigError, Problem};
+pub use read::trusted_key;
+
+/// Where the configuration is, unless the command line says otherwise.
+pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 
 /// The configuration of one node, every value checked and every default filled in.
 #[derive(Clone, Debug)]
@@ -20,6 +32,55 @@ pub struct Config {
     pub agent: Agent,
     /// `[timers]`
     pub timers: Timers,
+}
+
+impl Config {
+    /// Reads and checks a configuration; `file` is what errors call it. Key
+    /// files that `trusted_keys` names are read, the node's own is not.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the first thing that is wrong, and where.
+    pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
+        read::config(text, file)
+    }
+
+    /// Reads and checks the configuration at `path`.
+    ///
+    /// # Errors
+    /// [`ConfigError`]: the file cannot be read, or the first thing that is wrong in it.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::parse(&text(path)?, &path.display().to_string())
+    }
+}
+
+/// Where the control socket is by the configuration at `path`; by default
+/// where there is no such file. Other sections are not judged.
+///
+/// # Errors
+/// [`ConfigError`]: the file is there and cannot be read, or is wrong in this.
+pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
+    if !path.exists() {
+        return Ok(PathBuf::from(read::CONTROL_SOCKET));
+    }
+    read::control_socket(&text(path)?, &path.display().to_string())
+}
+
+/// The text of a configuration.
+fn text(path: &Path) -> Result<String, ConfigError> {
+    fs::read_to_string(path).map_err(|error| {
+        let sentence = format!("the configuration cannot be read: {error}; name another with --config PATH");
+        ConfigError::file(&path.display().to_string(), sentence)
+    })
+}
+
+/// The machine's network interfaces by name, sorted.
+#[must_use]
+pub fn interfaces() -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
 }
 
 /// `[node]`: who this node is.

@@ -1,0 +1,316 @@
+//! TOML as people write it: each value is read with its line at hand, so that
+//! an error can name the file, the line, the key and what it takes.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::types::Name;
+
+/// What is wrong with a configuration or key file, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The file, as it was named.
+    pub file: String,
+    /// The line, counted from 1; none where the whole file is meant.
+    pub line: Option<usize>,
+    /// The key with its section, for example `network.ttl`; empty where none is meant.
+    pub key: String,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// The file itself: missing, unreadable, of the wrong mode. A sentence, with what to do.
+    File(String),
+    /// It is not TOML.
+    Syntax(String),
+    /// No such key or section.
+    Unknown {
+        /// The key that may have been meant.
+        nearest: Option<&'static str>,
+        /// All there are.
+        known: &'static [&'static str],
+    },
+    /// The key must be there.
+    Missing {
+        /// What it takes.
+        accepts: String,
+    },
+    /// The value is none that the key takes.
+    Unacceptable {
+        /// The value as written.
+        found: String,
+        /// What the key takes.
+        accepts: String,
+    },
+    /// The value does not go with another. A sentence, with what to do.
+    Conflict(String),
+}
+
+impl ConfigError {
+    /// An error about a file as a whole.
+    pub(super) fn file(file: &str, sentence: String) -> Self {
+        Self { file: file.to_owned(), line: None, key: String::new(), problem: Problem::File(sentence) }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.file)?;
+        if let Some(line) = self.line {
+            write!(f, ":{line}")?;
+        }
+        let key = &self.key;
+        match &self.problem {
+            Problem::File(sentence) => write!(f, ": {sentence}"),
+            Problem::Syntax(message) => write!(f, ": this is not TOML: {message}"),
+            Problem::Unknown { nearest: Some(nearest), .. } => {
+                write!(f, ": {key} is not known; did you mean {nearest}?")
+            }
+            Problem::Unknown { nearest: None, known } => {
+                write!(f, ": {key} is not known; there are {}", known.join(", "))
+            }
+            Problem::Missing { accepts } => write!(f, ": {key} is missing; it takes {accepts}"),
+            Problem::Unacceptable { found, accepts } => {
+                write!(f, ": {key} cannot be {found}; it takes {accepts}")
+            }
+            Problem::Conflict(sentence) => write!(f, ": {key}: {sentence}"),
+        }
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// A parsed file.
+pub(super) struct Document<'t> {
+    text: &'t str,
+    file: &'t str,
+    table: DeTable<'t>,
+}
+
+impl<'t> Document<'t> {
+    /// Parses `text`; `file` is its name in errors, `known` its sections and
+    /// the keys before the first of them.
+    pub(super) fn parse(
+        text: &'t str,
+        file: &'t str,
+        known: &'static [&'static str],
+    ) -> Result<Self, ConfigError> {
+        let table = DeTable::parse(text).map_err(|error| ConfigError {
+            file: file.to_owned(),
+            line: error.span().map(|span| line_at(text, span.start)),
+            key: String::new(),
+            problem: Problem::Syntax(error.message().trim().replace('\n', "; ")),
+        })?;
+        let document = Self { text, file, table: table.into_inner() };
+        document.top(known).refuse_unknown()?;
+        Ok(document)
+    }
+
+    /// The keys before the first section.
+    pub(super) fn top(&self, known: &'static [&'static str]) -> Section<'_> {
+        Section { document: self, name: Cow::Borrowed(""), table: Some(&self.table), known }
+    }
+
+    /// A section, which is empty where the file has none of that name. Its keys
+    /// must be among `known`.
+    pub(super) fn section(
+        &self,
+        name: &'static str,
+        known: &'static [&'static str],
+    ) -> Result<Section<'_>, ConfigError> {
+        let table = match self.table.get(name) {
+            None => None,
+            Some(value) => Some(self.table_of(name, value)?),
+        };
+        let section = Section { document: self, name: Cow::Borrowed(name), table, known };
+        section.refuse_unknown()?;
+        Ok(section)
+    }
+
+    fn table_of<'d>(
+        &'d self,
+        name: &str,
+        value: &'d Spanned<DeValue<'t>>,
+    ) -> Result<&'d DeTable<'t>, ConfigError> {
+        value.get_ref().as_table().ok_or_else(|| {
+            let accepts = format!("keys of its own, below a line [{name}]");
+            let found = self.text[value.span()].to_owned();
+            self.error(Some(value.span().start), name.to_owned(), Problem::Unacceptable { found, accepts })
+        })
+    }
+
+    fn error(&self, offset: Option<usize>, key: String, problem: Problem) -> ConfigError {
+        let line = offset.map(|offset| line_at(self.text, offset));
+        ConfigError { file: self.file.to_owned(), line, key, problem }
+    }
+}
+
+/// One table of a file.
+pub(super) struct Section<'d> {
+    document: &'d Document<'d>,
+    name: Cow<'static, str>,
+    table: Option<&'d DeTable<'d>>,
+    known: &'static [&'static str],
+}
+
+impl<'d> Section<'d> {
+    fn refuse_unknown(&self) -> Result<(), ConfigError> {
+        for key in self.table.iter().flat_map(|table| table.keys()) {
+            let name: &str = key.get_ref();
+            if !self.known.contains(&name) {
+                let problem = Problem::Unknown { nearest: nearest(name, self.known), known: self.known };
+                return Err(self.document.error(Some(key.span().start), self.full(name), problem));
+            }
+        }
+        Ok(())
+    }
+
+    fn full(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+        debug_assert!(self.known.contains(&key), "{key} is read but would be refused as unknown");
+        self.table?.get(key)
+    }
+
+    /// The key is not there, and must be.
+    pub(super) fn missing(&self, key: &str, accepts: String) -> ConfigError {
+        self.document.error(None, self.full(key), Problem::Missing { accepts })
+    }
+
+    /// The key's value does not go with another.
+    pub(super) fn conflict(&self, key: &str, sentence: String) -> ConfigError {
+        let offset = self.value(key).map(|value| value.span().start);
+        self.document.error(offset, self.full(key), Problem::Conflict(sentence))
+    }
+
+    fn unacceptable(&self, key: &str, value: &Spanned<DeValue<'_>>, accepts: String) -> ConfigError {
+        let found = self.document.text[value.span()].to_owned();
+        let problem = Problem::Unacceptable { found, accepts };
+        self.document.error(Some(value.span().start), self.full(key), problem)
+    }
+
+    /// A string made into what it stands for by `read`, which may say why it is not that.
+    pub(super) fn parsed<T>(
+        &self,
+        key: &str,
+        accepts: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<T>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let parsed = value.get_ref().as_str().and_then(read);
+        parsed.map(Some).ok_or_else(|| self.unacceptable(key, value, accepts.to_owned()))
+    }
+
+    /// A list of strings of at most `most` items, each made into what it stands for.
+    pub(super) fn list<T>(
+        &self,
+        key: &str,
+        most: usize,
+        accepts: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Vec<T>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        let accepts = || format!("a list of at most {most}, each {accepts}");
+        let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= most) else {
+            return Err(self.unacceptable(key, value, accepts()));
+        };
+        let item = |item: &Spanned<DeValue<'_>>| {
+            let parsed = item.get_ref().as_str().and_then(&read);
+            parsed.ok_or_else(|| self.unacceptable(key, item, accepts()))
+        };
+        array.iter().map(item).collect()
+    }
+
+    /// A whole number in a range.
+    pub(super) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let read = |integer: &toml::de::DeInteger<'_>| {
+            u64::from_str_radix(integer.as_str(), integer.radix())
+                .ok()
+                .filter(|number| range.contains(number))
+        };
+        let number = value.get_ref().as_integer().and_then(read);
+        let accepts = || format!("a whole number from {} to {}", range.start(), range.end());
+        number.map(Some).ok_or_else(|| self.unacceptable(key, value, accepts()))
+    }
+
+    /// An absolute path.
+    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+        self.parsed(key, "an absolute path", |text| {
+            Some(PathBuf::from(text)).filter(|path| path.is_absolute() && !text.contains('\0'))
+        })
+    }
+
+    /// A name of at most `N` bytes.
+    pub(super) fn name<const N: usize>(&self, key: &str) -> Result<Option<Name<N>>, ConfigError> {
+        let accepts = format!("a name of at most {N} letters, digits and . _ - + ~ :");
+        self.parsed(key, &accepts, |text| Name::new(text).ok())
+    }
+
+    /// An IPv4 address that groups may have.
+    pub(super) fn group(&self, key: &str) -> Result<Option<Ipv4Addr>, ConfigError> {
+        let accepts = "a multicast address beyond 224.0.0.255, for example 239.255.84.72";
+        self.parsed(key, accepts, |text| {
+            let address: Ipv4Addr = text.parse().ok()?;
+            let is_routing = address.octets()[..3] == [224, 0, 0];
+            (address.is_multicast() && !is_routing).then_some(address)
+        })
+    }
+}
+
+fn line_at(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
+}
+
+/// The known word that differs from `word` the least, if it can have been meant.
+pub(crate) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
+    let closest = known.iter().map(|candidate| (edits(word, candidate), *candidate)).min()?;
+    (closest.0 <= 1 + word.len() / 4).then_some(closest.1)
+}
+
+/// How many bytes must be put in, taken out or exchanged to make `b` of `a`.
+fn edits(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, from) in a.bytes().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, to) in b.bytes().enumerate() {
+            let exchanged = diagonal + usize::from(from != to);
+            diagonal = row[j + 1];
+            row[j + 1] = exchanged.min(diagonal + 1).min(row[j] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_word_is_one_that_can_have_been_meant() {
+        let known = &["interface", "controller_port", "agent_port", "ttl"];
+        assert_eq!(nearest("interfce", known), Some("interface"));
+        assert_eq!(nearest("agent-port", known), Some("agent_port"));
+        assert_eq!(nearest("agentport", known), Some("agent_port"));
+        assert_eq!(nearest("colour", known), None);
+        assert_eq!(nearest("colour", &[]), None);
+    }
+
+    #[test]
+    fn edits_are_counted() {
+        assert_eq!(edits("", "abc"), 3);
+        assert_eq!(edits("kitten", "sitting"), 3);
+        assert_eq!(edits("same", "same"), 0);
+    }
+}

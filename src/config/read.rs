@@ -1,0 +1,277 @@
+//! What each section of `thimble.toml` takes, its defaults, and what must go
+//! together.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use minisign_verify::PublicKey;
+
+use super::document::{ConfigError, Document, Section};
+use super::{Agent, Config, Controller, Network, Node, Security, Timers};
+use crate::limits;
+use crate::types::{Hostname, NodeId, NodeType, SwVersion};
+
+const SECTIONS: &[&str] = &["node", "network", "security", "controller", "agent", "timers"];
+const NODE: &[&str] = &[
+    "roles",
+    "state_dir",
+    "control_socket",
+    "query_group",
+    "admin_group",
+    "hostname",
+    "nodetype",
+    "sw_version",
+];
+const NETWORK: &[&str] =
+    &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl"];
+const SECURITY: &[&str] = &["key_file", "auth", "trusted_keys", "revoked", "min_sw_version"];
+const CONTROLLER: &[&str] = &["max_hosts"];
+const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes"];
+const TIMERS: &[&str] = &[
+    "hello_interval_ms",
+    "host_lost_ms",
+    "query_timeout_ms",
+    "install_retry_ms",
+    "install_give_up_ms",
+    "rejection_shown_ms",
+    "session_proof_ms",
+    "session_idle_ms",
+];
+
+/// The groups of StarlingX, whose daemons die of one datagram that is not JSON.
+const STARLINGX_GROUPS: [Ipv4Addr; 2] = [Ipv4Addr::new(239, 1, 1, 3), Ipv4Addr::new(239, 1, 1, 4)];
+
+/// Where the control socket is, unless the configuration says otherwise.
+pub(super) const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
+
+/// Reads all sections.
+pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
+    let document = Document::parse(text, file, SECTIONS)?;
+    let node = node(&document.section("node", NODE)?)?;
+    let config = Config {
+        network: network(&document.section("network", NETWORK)?)?,
+        security: security(&document.section("security", SECURITY)?)?,
+        controller: controller(&document.section("controller", CONTROLLER)?)?,
+        agent: agent(&document.section("agent", AGENT)?)?,
+        timers: timers(&document.section("timers", TIMERS)?)?,
+        node,
+    };
+    Ok(config)
+}
+
+/// Reads the control socket's place alone, for a command that needs no more.
+pub(super) fn control_socket(text: &str, file: &str) -> Result<PathBuf, ConfigError> {
+    let document = Document::parse(text, file, SECTIONS)?;
+    let socket = document.section("node", NODE)?.path("control_socket")?;
+    Ok(socket.unwrap_or_else(|| PathBuf::from(CONTROL_SOCKET)))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum RoleName {
+    Controller,
+    Agent,
+}
+
+fn node(section: &Section<'_>) -> Result<Node, ConfigError> {
+    let accepts = "\"controller\" or \"agent\"";
+    let roles = section.list("roles", 2, accepts, |text| match text {
+        "controller" => Some(RoleName::Controller),
+        "agent" => Some(RoleName::Agent),
+        _ => None,
+    })?;
+    if roles.is_empty() {
+        return Err(section.missing("roles", "[\"controller\"], [\"agent\"] or both".to_owned()));
+    }
+    let is_controller = roles.contains(&RoleName::Controller);
+    let is_agent = roles.contains(&RoleName::Agent);
+
+    let sw_version: Option<SwVersion> = section.name("sw_version")?;
+    if is_agent && sw_version.is_none() {
+        let accepts = "the release of this host's base system, for example \"24.09\"; \
+                       an agent refuses patches for another";
+        return Err(section.missing("sw_version", accepts.to_owned()));
+    }
+    let nodetype = match section.name("nodetype")? {
+        Some(nodetype) => nodetype,
+        None => default_name(if is_controller { "controller" } else { "worker" }),
+    };
+    Ok(Node {
+        is_controller,
+        is_agent,
+        state_dir: section.path("state_dir")?.unwrap_or_else(|| PathBuf::from("/var/lib/thimble")),
+        control_socket: section.path("control_socket")?.unwrap_or_else(|| PathBuf::from(CONTROL_SOCKET)),
+        query_group: group_name(section, "query_group")?,
+        admin_group: group_name(section, "admin_group")?,
+        hostname: hostname(section)?,
+        nodetype,
+        sw_version: sw_version.unwrap_or_default(),
+    })
+}
+
+fn default_name(name: &'static str) -> NodeType {
+    NodeType::new(name).unwrap_or_default()
+}
+
+fn group_name(section: &Section<'_>, key: &str) -> Result<Option<String>, ConfigError> {
+    section.parsed(key, "the name of a group of this system", |text| {
+        let is_name = !text.is_empty() && !text.contains([':', ',', '\0', '\n']);
+        is_name.then(|| text.to_owned())
+    })
+}
+
+fn hostname(section: &Section<'_>) -> Result<Hostname, ConfigError> {
+    if let Some(hostname) = section.name("hostname")? {
+        return Ok(hostname);
+    }
+    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    Hostname::new(kernel.trim_end()).map_err(|bad| {
+        let accepts = format!("a name to show; the kernel's, {:?}, cannot serve: {bad}", kernel.trim_end());
+        section.missing("hostname", accepts)
+    })
+}
+
+fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
+    let interface = section.parsed("interface", "the name of a network interface", |text| {
+        let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
+        is_name.then(|| text.to_owned())
+    })?;
+    let Some(interface) = interface else {
+        return Err(section.missing("interface", interface_choice()));
+    };
+    let port = |key| -> Result<Option<u16>, ConfigError> {
+        let port = section.integer(key, 1..=u64::from(u16::MAX))?;
+        Ok(port.and_then(|port| u16::try_from(port).ok()))
+    };
+    let group = |key, default| -> Result<Ipv4Addr, ConfigError> {
+        let group = section.group(key)?.unwrap_or(default);
+        if STARLINGX_GROUPS.contains(&group) {
+            let sentence = format!(
+                "{group} belongs to StarlingX, whose daemons end at a datagram that is not theirs; \
+                 choose another group"
+            );
+            return Err(section.conflict(key, sentence));
+        }
+        Ok(group)
+    };
+    let network = Network {
+        interface,
+        controller_group: group("controller_group", Ipv4Addr::new(239, 255, 84, 72))?,
+        controller_port: port("controller_port")?.unwrap_or(7488),
+        agent_group: group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?,
+        agent_port: port("agent_port")?.unwrap_or(7489),
+        ttl: section.integer("ttl", 1..=255)?.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(1),
+    };
+    if network.agent_group == network.controller_group {
+        let sentence = "the controllers' group is the same; the two must differ".to_owned();
+        return Err(section.conflict("agent_group", sentence));
+    }
+    if network.agent_port == network.controller_port {
+        let sentence = "the controllers' port is the same; the two must differ".to_owned();
+        return Err(section.conflict("agent_port", sentence));
+    }
+    Ok(network)
+}
+
+/// What `interface` takes on this machine, as a sentence's end.
+fn interface_choice() -> String {
+    match super::interfaces() {
+        names if names.is_empty() => {
+            "the name of a network interface, but this machine shows none".to_owned()
+        }
+        names => format!("the interface of the cluster's network; this machine has {}", names.join(", ")),
+    }
+}
+
+fn security(section: &Section<'_>) -> Result<Security, ConfigError> {
+    let auth = section.parsed("auth", "\"keys\", or \"none\" in a lab", |text| match text {
+        "keys" => Some(false),
+        "none" => Some(true),
+        _ => None,
+    })?;
+    let is_unauthenticated = auth.unwrap_or(false);
+    let key_file = section.path("key_file")?;
+    match (&key_file, is_unauthenticated) {
+        (Some(_), true) => {
+            let sentence = "auth = \"none\" uses no key file; take one of the two out".to_owned();
+            return Err(section.conflict("auth", sentence));
+        }
+        (None, false) => {
+            let accepts = "an absolute path to this node's key file (thimble keygen makes one), \
+                           unless auth = \"none\"";
+            return Err(section.missing("key_file", accepts.to_owned()));
+        }
+        _ => {}
+    }
+    let accepts = "a minisign public key (the second line of its .pub file) or that file's absolute path";
+    let trusted_keys = section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, trusted_key)?;
+    if trusted_keys.is_empty() {
+        let accepts = format!("a list with at least one item, each {accepts}");
+        return Err(section.missing("trusted_keys", accepts));
+    }
+    Ok(Security {
+        key_file,
+        is_unauthenticated,
+        trusted_keys,
+        revoked: section.list("revoked", limits::REVOKED, "a node id of 16 hex digits", NodeId::from_hex)?,
+        min_sw_version: section.name("min_sw_version")?,
+    })
+}
+
+/// The base64 line of a minisign public key, given as that line or as the path
+/// of a `.pub` file; none where it is neither.
+#[must_use]
+pub fn trusted_key(text: &str) -> Option<String> {
+    let line = if Path::new(text).is_absolute() {
+        let file = fs::read_to_string(text).ok()?;
+        file.lines().find(|line| !line.starts_with("untrusted comment:"))?.trim().to_owned()
+    } else {
+        text.to_owned()
+    };
+    PublicKey::from_base64(&line).ok()?;
+    Some(line)
+}
+
+fn controller(section: &Section<'_>) -> Result<Controller, ConfigError> {
+    let max_hosts = section.integer("max_hosts", 1..=limits::HOSTS_MOST as u64)?;
+    let max_hosts = max_hosts.and_then(|hosts| usize::try_from(hosts).ok());
+    Ok(Controller { max_hosts: max_hosts.unwrap_or(limits::HOSTS_DEFAULT) })
+}
+
+fn agent(section: &Section<'_>) -> Result<Agent, ConfigError> {
+    Ok(Agent {
+        root: section.path("root")?.unwrap_or_else(|| PathBuf::from("/")),
+        lock_file: section.path("lock_file")?,
+        script_timeout_ms: section.integer("script_timeout_s", 1..=86_400)?.unwrap_or(300) * 1_000,
+        reserve_bytes: section.integer("reserve_bytes", 0..=i64::MAX as u64)?.unwrap_or(1024 * 1024),
+    })
+}
+
+fn timers(section: &Section<'_>) -> Result<Timers, ConfigError> {
+    let default = Timers::default();
+    let timer = |key, default| -> Result<u64, ConfigError> {
+        Ok(section.integer(key, limits::TIMER_LEAST_MS..=limits::TIMER_MOST_MS)?.unwrap_or(default))
+    };
+    let timers = Timers {
+        hello_interval_ms: timer("hello_interval_ms", default.hello_interval_ms)?,
+        host_lost_ms: timer("host_lost_ms", default.host_lost_ms)?,
+        query_timeout_ms: timer("query_timeout_ms", default.query_timeout_ms)?,
+        install_retry_ms: timer("install_retry_ms", default.install_retry_ms)?,
+        install_give_up_ms: timer("install_give_up_ms", default.install_give_up_ms)?,
+        rejection_shown_ms: timer("rejection_shown_ms", default.rejection_shown_ms)?,
+        session_proof_ms: timer("session_proof_ms", default.session_proof_ms)?,
+        session_idle_ms: timer("session_idle_ms", default.session_idle_ms)?,
+    };
+    let longer = [
+        ("host_lost_ms", timers.host_lost_ms, "hello_interval_ms", timers.hello_interval_ms),
+        ("install_give_up_ms", timers.install_give_up_ms, "install_retry_ms", timers.install_retry_ms),
+    ];
+    for (key, value, than_key, than) in longer {
+        if value / 2 < than {
+            let sentence =
+                format!("{value} is less than twice {than_key}, {than}: one lost datagram would decide");
+            return Err(section.conflict(key, sentence));
+        }
+    }
+    Ok(timers)
+}

@@ -1,0 +1,205 @@
+//! What the configuration takes, and what it says of what it does not.
+
+use std::fs;
+
+use super::*;
+
+const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+
+/// A configuration of an agent that is right.
+fn good() -> String {
+    format!(
+        "[node]\nroles = [\"agent\"]\nsw_version = \"24.09\"\nhostname = \"worker-0\"\n\
+         [network]\ninterface = \"lo\"\n\
+         [security]\nkey_file = \"/etc/thimble/node.key\"\ntrusted_keys = [\"{KEY}\"]\n"
+    )
+}
+
+/// What is said of a configuration that is wrong.
+fn complaint(text: &str) -> String {
+    Config::parse(text, "thimble.toml").unwrap_err().to_string()
+}
+
+#[test]
+fn the_least_that_an_agent_needs_gets_the_documented_defaults() {
+    let config = Config::parse(&good(), "thimble.toml").unwrap();
+    assert!(config.node.is_agent && !config.node.is_controller);
+    assert_eq!(config.node.state_dir, Path::new("/var/lib/thimble"));
+    assert_eq!(config.node.control_socket, Path::new("/run/thimble/control.sock"));
+    assert_eq!(config.node.hostname.as_str(), "worker-0");
+    assert_eq!(config.node.nodetype.as_str(), "worker");
+    assert_eq!(config.node.sw_version.as_str(), "24.09");
+    assert_eq!(config.node.query_group, None);
+    assert_eq!(config.network.controller_group, Ipv4Addr::new(239, 255, 84, 72));
+    assert_eq!((config.network.controller_port, config.network.agent_port), (7488, 7489));
+    assert_eq!(config.network.ttl, 1);
+    assert_eq!(config.security.key_file.as_deref(), Some(Path::new("/etc/thimble/node.key")));
+    assert_eq!(config.security.trusted_keys, [KEY]);
+    assert_eq!(config.controller.max_hosts, 1024);
+    assert_eq!(config.agent.script_timeout_ms, 300_000);
+    assert_eq!(config.agent.reserve_bytes, 1024 * 1024);
+    assert_eq!(config.timers, Timers::default());
+}
+
+#[test]
+fn every_key_is_taken() {
+    let text = format!(
+        r#"
+        [node]
+        roles = ["controller", "agent"]
+        state_dir = "/s"
+        control_socket = "/c"
+        query_group = "users"
+        admin_group = "adm"
+        hostname = "controller-0"
+        nodetype = "storage"
+        sw_version = "24.09"
+        [network]
+        interface = "eth7"
+        controller_group = "239.9.9.9"
+        controller_port = 1000
+        agent_group = "239.9.9.10"
+        agent_port = 0x3e9
+        ttl = 32
+        [security]
+        auth = "none"
+        trusted_keys = ["{KEY}"]
+        revoked = ["00000000000000ff"]
+        min_sw_version = "24.03"
+        [controller]
+        max_hosts = 16384
+        [agent]
+        root = "/mnt"
+        lock_file = "/var/run/.node_locked"
+        script_timeout_s = 2
+        reserve_bytes = 0
+        [timers]
+        hello_interval_ms = 100
+        host_lost_ms = 1000
+        query_timeout_ms = 50
+        install_retry_ms = 20
+        install_give_up_ms = 2_000
+        rejection_shown_ms = 10
+        session_proof_ms = 30
+        session_idle_ms = 40
+        "#
+    );
+    let config = Config::parse(&text, "thimble.toml").unwrap();
+    assert!(config.node.is_agent && config.node.is_controller);
+    assert_eq!(config.node.admin_group.as_deref(), Some("adm"));
+    assert_eq!(config.node.nodetype.as_str(), "storage");
+    assert_eq!((config.network.controller_port, config.network.agent_port), (1000, 1001));
+    assert!(config.security.is_unauthenticated && config.security.key_file.is_none());
+    assert_eq!(config.security.revoked, [NodeId(0xff)]);
+    assert_eq!(config.security.min_sw_version.unwrap().as_str(), "24.03");
+    assert_eq!(config.controller.max_hosts, 16384);
+    assert_eq!(config.agent.lock_file.as_deref(), Some(Path::new("/var/run/.node_locked")));
+    assert_eq!(config.agent.script_timeout_ms, 2_000);
+    assert_eq!((config.timers.install_give_up_ms, config.timers.session_idle_ms), (2_000, 40));
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
+    let text = good().replace("interface =", "interfaces =");
+    assert_eq!(complaint(&text), "thimble.toml:6: network.interfaces is not known; did you mean interface?");
+    let text = good().replace("[network]", "[netwrok]");
+    assert_eq!(complaint(&text), "thimble.toml:5: netwrok is not known; did you mean network?");
+    let text = good().replace("[network]", "[network]\ncolour = 1");
+    let there_are = "there are interface, controller_group, controller_port, agent_group, agent_port, ttl";
+    assert_eq!(complaint(&text), format!("thimble.toml:6: network.colour is not known; {there_are}"));
+}
+
+#[test]
+fn a_value_out_of_range_is_shown_with_what_is_accepted() {
+    let network = |line: &str| complaint(&good().replace("[network]", &format!("[network]\n{line}")));
+    let whole = "it takes a whole number from 1 to 255";
+    assert_eq!(network("ttl = 300"), format!("thimble.toml:6: network.ttl cannot be 300; {whole}"));
+    assert_eq!(network("ttl = -1"), format!("thimble.toml:6: network.ttl cannot be -1; {whole}"));
+    assert_eq!(network("ttl = \"1\""), format!("thimble.toml:6: network.ttl cannot be \"1\"; {whole}"));
+    let text = format!("{}[controller]\nmax_hosts = 16385\n", good());
+    assert!(complaint(&text).ends_with("cannot be 16385; it takes a whole number from 1 to 16384"));
+    let text = format!("{}[timers]\nsession_idle_ms = 4\n", good());
+    assert!(complaint(&text).contains("timers.session_idle_ms cannot be 4"), "{}", complaint(&text));
+    let text = good().replace("worker-0", "worker 0");
+    assert!(complaint(&text).starts_with("thimble.toml:4: node.hostname cannot be \"worker 0\""));
+    let text = good().replace("\"/etc/thimble/node.key\"", "\"node.key\"");
+    assert!(complaint(&text).ends_with("cannot be \"node.key\"; it takes an absolute path"));
+    assert!(complaint("node = 5").contains("it takes keys of its own, below a line [node]"));
+}
+
+#[test]
+fn what_is_not_toml_is_refused_with_its_line() {
+    let text = good().replace("interface = \"lo\"", "interface = lo");
+    assert!(complaint(&text).starts_with("thimble.toml:6: this is not TOML: "), "{}", complaint(&text));
+}
+
+#[test]
+fn a_missing_interface_lists_those_of_the_machine() {
+    let text = good().replace("interface = \"lo\"\n", "");
+    let message = complaint(&text);
+    let names = interfaces().join(", ");
+    assert!(message.starts_with("thimble.toml: network.interface is missing"), "{message}");
+    assert!(!names.is_empty() && message.ends_with(&names), "{message}");
+}
+
+#[test]
+fn groups_are_multicast_and_neither_starlingx_s_nor_one() {
+    let network = |line: &str| complaint(&good().replace("[network]", &format!("[network]\n{line}")));
+    assert!(network("agent_group = \"239.1.1.4\"").contains("belongs to StarlingX"));
+    assert!(network("controller_group = \"239.1.1.3\"").contains("belongs to StarlingX"));
+    assert!(network("agent_group = \"10.0.0.1\"").contains("it takes a multicast address"));
+    assert!(network("agent_group = \"224.0.0.5\"").contains("it takes a multicast address"));
+    assert!(network("agent_group = \"239.255.84.72\"").contains("the two must differ"));
+    assert!(network("agent_port = 7488").contains("the two must differ"));
+}
+
+#[test]
+fn an_agent_says_which_release_runs_and_a_controller_need_not() {
+    let text = good().replace("sw_version = \"24.09\"\n", "");
+    assert!(complaint(&text).contains("node.sw_version is missing"));
+    let config = Config::parse(&text.replace("agent", "controller"), "thimble.toml").unwrap();
+    assert!(config.node.sw_version.is_empty());
+    assert_eq!(config.node.nodetype.as_str(), "controller");
+    assert!(complaint(&text.replace("[\"agent\"]", "[]")).contains("node.roles is missing"));
+}
+
+#[test]
+fn keys_are_asked_for_unless_authentication_is_written_off() {
+    let without = good().replace("key_file = \"/etc/thimble/node.key\"\n", "");
+    assert!(complaint(&without).contains("security.key_file is missing"));
+    let lab = without.replace("[security]", "[security]\nauth = \"none\"");
+    assert!(Config::parse(&lab, "thimble.toml").unwrap().security.is_unauthenticated);
+    let both = good().replace("[security]", "[security]\nauth = \"none\"");
+    assert!(complaint(&both).starts_with("thimble.toml:8: security.auth: auth = \"none\" uses no key file"));
+}
+
+#[test]
+fn a_trusted_key_is_a_base64_line_or_the_path_of_a_pub_file() {
+    assert!(complaint(&good().replace(KEY, "RWQbroken")).contains("cannot be \"RWQbroken\"; it takes"));
+    let none = good().replace(&format!("\"{KEY}\""), "");
+    assert!(complaint(&none).contains("security.trusted_keys is missing"));
+
+    let path = std::env::temp_dir().join(format!("thimble-trusted-{}.pub", std::process::id()));
+    fs::write(&path, format!("untrusted comment: minisign public key\n{KEY}\n")).unwrap();
+    let config = Config::parse(&good().replace(KEY, path.to_str().unwrap()), "thimble.toml").unwrap();
+    fs::remove_file(&path).unwrap();
+    assert_eq!(config.security.trusted_keys, [KEY]);
+    let gone = complaint(&good().replace(KEY, path.to_str().unwrap()));
+    assert!(gone.contains("thimble-trusted"), "{gone}");
+}
+
+#[test]
+fn timers_leave_room_for_one_lost_datagram() {
+    let text = format!("{}[timers]\nhello_interval_ms = 100\nhost_lost_ms = 199\n", good());
+    assert!(complaint(&text).contains("timers.host_lost_ms: 199 is less than twice hello_interval_ms, 100"));
+}
+
+#[test]
+fn the_control_socket_is_found_in_a_configuration_that_is_wrong_elsewhere() {
+    let path = std::env::temp_dir().join(format!("thimble-socket-{}.toml", std::process::id()));
+    assert_eq!(control_socket(&path).unwrap(), Path::new("/run/thimble/control.sock"));
+    fs::write(&path, "[node]\ncontrol_socket = \"/tmp/c\"\n[network]\nttl = 0\n").unwrap();
+    let socket = control_socket(&path);
+    fs::remove_file(&path).unwrap();
+    assert_eq!(socket.unwrap(), Path::new("/tmp/c"));
+}
