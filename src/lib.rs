@@ -4,6 +4,7 @@
 
 pub mod limits;
 pub mod repo;
+pub mod table;
 pub mod time;
 pub mod types;
 pub mod wire;

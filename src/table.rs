@@ -1,0 +1,202 @@
+//! A table of nodes in borrowed memory: dense slots, found by node id.
+//!
+//! The slots in use are the first `len`, so that memory is touched only as it
+//! is needed; a hashed index of slot numbers finds one in constant time. Node
+//! ids are random, but a stolen agent may claim any, so the index is probed
+//! linearly over a table at most half full and never trusts its spread for more
+//! than speed.
+
+use crate::types::NodeId;
+
+/// What a table can hold: something of one node.
+pub trait Keyed {
+    /// Whose it is.
+    fn node(&self) -> NodeId;
+}
+
+/// Marks an index bucket that no slot uses.
+pub const EMPTY: u16 = u16::MAX;
+
+/// A table of nodes over borrowed slots and a borrowed index.
+#[derive(Debug)]
+pub struct Table<'a, T> {
+    slots: &'a mut [T],
+    index: &'a mut [u16],
+    len: usize,
+}
+
+/// Buckets that an index over `slots` slots needs.
+#[must_use]
+pub const fn index_len(slots: usize) -> usize {
+    slots.saturating_mul(2).next_power_of_two()
+}
+
+impl<'a, T: Keyed> Table<'a, T> {
+    /// An empty table. `index` should have [`index_len`] buckets; a table never
+    /// holds more than half as many nodes as it has buckets.
+    #[must_use]
+    pub fn new(slots: &'a mut [T], index: &'a mut [u16]) -> Self {
+        index.fill(EMPTY);
+        Self { slots, index, len: 0 }
+    }
+
+    /// Nodes in the table.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True of a table without nodes.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Nodes for which there is room.
+    #[must_use]
+    pub fn capacity(&self) -> usize {
+        self.slots.len().min(self.index.len() / 2)
+    }
+
+    fn buckets(&self, node: NodeId) -> impl Iterator<Item = usize> + use<T> {
+        let len = self.index.len();
+        // Fibonacci hashing: the high half of the product depends on all bits.
+        let start = (node.0.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize;
+        (0..len).map(move |step| start.wrapping_add(step).checked_rem(len).unwrap_or(0))
+    }
+
+    /// The slot of a node.
+    #[must_use]
+    pub fn find(&self, node: NodeId) -> Option<usize> {
+        for bucket in self.buckets(node) {
+            let slot = *self.index.get(bucket)?;
+            if slot == EMPTY {
+                return None;
+            }
+            let slot = usize::from(slot);
+            if self.slots.get(slot).is_some_and(|entry| entry.node() == node) {
+                return Some(slot);
+            }
+        }
+        None
+    }
+
+    /// The entry of a node.
+    #[must_use]
+    pub fn get(&self, node: NodeId) -> Option<&T> {
+        self.find(node).and_then(|slot| self.slots.get(slot))
+    }
+
+    /// The entry of a node, to change all of it but its node id.
+    pub fn get_mut(&mut self, node: NodeId) -> Option<&mut T> {
+        self.find(node).and_then(|slot| self.slots.get_mut(slot))
+    }
+
+    /// Adds a node that is not in the table yet; gives it back where there is no room.
+    ///
+    /// # Errors
+    /// The table is full; nothing has changed.
+    pub fn insert(&mut self, entry: T) -> Result<&mut T, T> {
+        if self.len >= self.capacity() {
+            return Err(entry);
+        }
+        let slot = self.len;
+        self.link(entry.node(), slot);
+        self.len = self.len.saturating_add(1);
+        match self.slots.get_mut(slot) {
+            Some(place) => {
+                *place = entry;
+                Ok(place)
+            }
+            None => Err(entry),
+        }
+    }
+
+    fn link(&mut self, node: NodeId, slot: usize) {
+        for bucket in self.buckets(node) {
+            if let Some(place) = self.index.get_mut(bucket)
+                && *place == EMPTY
+            {
+                *place = u16::try_from(slot).unwrap_or(EMPTY);
+                return;
+            }
+        }
+    }
+
+    /// Takes a slot out; the last slot moves into its place. Rare, and so linear.
+    pub fn remove(&mut self, slot: usize) {
+        if slot >= self.len {
+            return;
+        }
+        self.len = self.len.saturating_sub(1);
+        self.slots.swap(slot, self.len);
+        self.index.fill(EMPTY);
+        for slot in 0..self.len {
+            if let Some(node) = self.slots.get(slot).map(Keyed::node) {
+                self.link(node, slot);
+            }
+        }
+    }
+
+    /// The entries, in the order of their slots.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().take(self.len)
+    }
+
+    /// The entries, in the order of their slots.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slots.iter_mut().take(self.len)
+    }
+
+    /// The entry in a slot.
+    #[must_use]
+    pub fn at(&self, slot: usize) -> Option<&T> {
+        self.slots.get(slot).filter(|_| slot < self.len)
+    }
+
+    /// The entry in a slot.
+    pub fn at_mut(&mut self, slot: usize) -> Option<&mut T> {
+        self.slots.get_mut(slot).filter(|_| slot < self.len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Clone, Copy, Debug, Default, PartialEq)]
+    struct Item(u64);
+    impl Keyed for Item {
+        fn node(&self) -> NodeId {
+            NodeId(self.0)
+        }
+    }
+
+    #[test]
+    fn what_goes_in_is_found_until_it_is_removed() {
+        let (mut slots, mut index) = ([Item(0); 100], [0; index_len(100)]);
+        let mut table = Table::new(&mut slots, &mut index);
+        // Ids whose hashes collide in the low bits, to walk over full buckets.
+        let ids: Vec<u64> = (1..=100u64).map(|n| (n << 56) | (n % 3)).collect();
+        for id in &ids {
+            assert!(table.insert(Item(*id)).is_ok());
+        }
+        assert!(table.insert(Item(7)).is_err());
+        for (count, id) in ids.iter().enumerate() {
+            assert_eq!(table.get(NodeId(*id)), Some(&Item(*id)));
+            table.remove(table.find(NodeId(*id)).unwrap());
+            assert_eq!(table.get(NodeId(*id)), None);
+            assert_eq!(table.len(), 99 - count);
+            assert_eq!(table.iter().count(), table.len());
+        }
+        assert!(table.insert(Item(7)).is_ok());
+    }
+
+    #[test]
+    fn a_table_without_room_refuses() {
+        let mut table: Table<'_, Item> = Table::new(&mut [], &mut []);
+        assert!(table.insert(Item(1)).is_err());
+        assert_eq!(table.find(NodeId(1)), None);
+        table.remove(0);
+    }
+}

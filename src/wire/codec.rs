@@ -1,0 +1,344 @@
+//! Datagrams in and out: the one place where bytes become believed messages.
+//!
+//! [`Codec::decode`] checks, in this order: length, magic, version, cluster, own
+//! echo, type and key, tag, own id, replay, direction, body, leftovers. The
+//! first check that fails is the [`Refusal`]; no check after it has run, and but
+//! for the replay window, which only a valid tag moves, nothing has changed.
+//! [`Codec::encode`] numbers and tags; it cannot fail.
+
+use heapless::Vec;
+
+use super::frame::Role;
+use super::header::{self, Header};
+use super::keys::{Key, KeyRing};
+use super::messages::{Message, MsgType};
+use super::refusal::Refusal;
+use super::replay::ReplayGuard;
+use crate::limits;
+use crate::time::Instant;
+use crate::types::{ClusterId, NodeId};
+
+/// The roles that a node has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Roles {
+    /// It keeps the repository.
+    pub is_controller: bool,
+    /// It installs patches on its host.
+    pub is_agent: bool,
+}
+
+impl Roles {
+    /// Whether the node has this role.
+    #[must_use]
+    pub const fn has(self, role: Role) -> bool {
+        match role {
+            Role::Controller => self.is_controller,
+            Role::Agent => self.is_agent,
+        }
+    }
+}
+
+/// Who this node is on the wire.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its cluster.
+    pub cluster: ClusterId,
+    /// Its node id.
+    pub node: NodeId,
+    /// Its start, durable before the first datagram.
+    pub incarnation: u64,
+    /// What it is.
+    pub roles: Roles,
+    /// Its keys.
+    pub ring: KeyRing,
+    /// Nodes whose keys are known to be stolen.
+    pub revoked: Vec<NodeId, { limits::REVOKED }>,
+}
+
+/// Encodes and decodes for one node.
+#[derive(Debug)]
+pub struct Codec<'a> {
+    identity: Identity,
+    sequence: u64,
+    replay: ReplayGuard<'a>,
+}
+
+impl<'a> Codec<'a> {
+    /// A codec that has sent and seen nothing.
+    #[must_use]
+    pub fn new(identity: Identity, replay: ReplayGuard<'a>) -> Self {
+        Self { identity, sequence: 0, replay }
+    }
+
+    /// Who this node is.
+    #[must_use]
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Writes `message` as a datagram; gives its length. `to` is the node that is
+    /// meant, or the zero id for a group.
+    pub fn encode(&mut self, message: &Message, to: NodeId, out: &mut [u8; limits::DATAGRAM_BYTES]) -> usize {
+        self.sequence = self.sequence.saturating_add(1);
+        let msgtype = message.msgtype();
+        let agent = if msgtype.receiver() == Role::Agent { to } else { self.identity.node };
+        let key_slot = self.identity.ring.send_slot();
+        // Without the key (an agent that would speak as a controller: no state
+        // machine does) the receiver refuses the tag.
+        let key = self.identity.ring.key(key_slot, msgtype.key_class(agent)).unwrap_or(Key([0; 32]));
+
+        let (head, body) = out.split_at_mut(limits::HEADER_BYTES);
+        let body_len = message.encode_body(body);
+        let header = Header {
+            msgtype: msgtype as u8,
+            key_slot,
+            minor: header::MINOR,
+            cluster: self.identity.cluster,
+            sender: self.identity.node,
+            incarnation: self.identity.incarnation,
+            sequence: self.sequence,
+            body_len_bytes: u16::try_from(body_len).unwrap_or(0),
+        };
+        head.copy_from_slice(&header.emit());
+        let tagged_len = limits::HEADER_BYTES.saturating_add(body_len);
+        let Some((tagged, rest)) = out.split_at_mut_checked(tagged_len) else { return 0 };
+        let Some(tag) = rest.first_chunk_mut() else { return 0 };
+        *tag = tag_of(&key, tagged);
+        tagged_len.saturating_add(limits::TAG_BYTES)
+    }
+
+    /// Reads a datagram that arrived at `now`.
+    ///
+    /// # Errors
+    /// Why it is refused: see the module.
+    pub fn decode(&mut self, now: Instant, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
+        let me = &self.identity;
+        let parts = Header::parse(datagram)?;
+        let header = parts.header;
+        if header.cluster != me.cluster {
+            return Err(Refusal::Cluster);
+        }
+        let msgtype = MsgType::from_number(header.msgtype);
+        let is_own = header.sender == me.node;
+        let to_other_role =
+            me.roles.is_controller && me.roles.is_agent && msgtype.is_some_and(MsgType::crosses_roles);
+        let is_own_start = header.incarnation == me.incarnation;
+        if is_own && is_own_start && !to_other_role {
+            return Err(Refusal::OwnEcho);
+        }
+        let msgtype = msgtype.ok_or(Refusal::UnknownType)?;
+        if me.revoked.contains(&header.sender) {
+            return Err(Refusal::Revoked);
+        }
+        let agent = if msgtype.receiver() == Role::Agent { me.node } else { header.sender };
+        let key = me.ring.key(header.key_slot, msgtype.key_class(agent)).ok_or(Refusal::NoKey)?;
+        if !is_equal_in_constant_time(&tag_of(&key, parts.tagged), parts.tag) {
+            return Err(Refusal::Tag);
+        }
+        if is_own && !is_own_start {
+            return Err(Refusal::DuplicateNodeId);
+        }
+        self.replay.accept(now, header.sender, header.incarnation, header.sequence)?;
+        if !self.identity.roles.has(msgtype.receiver()) {
+            return Err(Refusal::WrongDirection);
+        }
+        let message = Message::decode_body(msgtype, parts.body, header.minor, header::MINOR)?;
+        Ok((header.sender, message))
+    }
+}
+
+/// The tag over header and body: keyed BLAKE3, truncated.
+#[must_use]
+pub fn tag_of(key: &Key, tagged: &[u8]) -> [u8; limits::TAG_BYTES] {
+    let mut tag = [0; limits::TAG_BYTES];
+    for (to, from) in tag.iter_mut().zip(blake3::keyed_hash(&key.0, tagged).as_bytes()) {
+        *to = *from;
+    }
+    tag
+}
+
+/// Compares tags without telling, by its time, how far they agree.
+#[must_use]
+pub fn is_equal_in_constant_time(a: &[u8; limits::TAG_BYTES], b: &[u8; limits::TAG_BYTES]) -> bool {
+    let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
+    core::hint::black_box(difference) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{Table, index_len};
+    use crate::time::Duration;
+    use crate::types::{Digest, Nonce, RequestId};
+    use crate::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck};
+    use crate::wire::replay::Window;
+
+    const SECRET: Key = Key([7; 32]);
+    const CLUSTER: ClusterId = ClusterId(0xC1);
+    const CONTROLLER: NodeId = NodeId(1);
+    const AGENT: NodeId = NodeId(5);
+    const GROUP: NodeId = NodeId(0);
+    const NOW: Instant = Instant::from_millis(0);
+
+    const AS_CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
+    const AS_AGENT: Roles = Roles { is_controller: false, is_agent: true };
+    const AS_BOTH: Roles = Roles { is_controller: true, is_agent: true };
+
+    fn codec(node: NodeId, roles: Roles, ring: KeyRing) -> Codec<'static> {
+        let slots = Box::leak(vec![Window::default(); 8].into_boxed_slice());
+        let index = Box::leak(vec![0; index_len(8)].into_boxed_slice());
+        let replay = ReplayGuard::new(Table::new(slots, index), Duration::from_secs(100));
+        let identity = Identity { cluster: CLUSTER, node, incarnation: 1, roles, ring, revoked: Vec::new() };
+        Codec::new(identity, replay)
+    }
+
+    fn controller() -> Codec<'static> {
+        codec(CONTROLLER, AS_CONTROLLER, KeyRing::controller(&SECRET))
+    }
+
+    fn agent() -> Codec<'static> {
+        codec(AGENT, AS_AGENT, KeyRing::agent(&SECRET, AGENT))
+    }
+
+    fn encode(codec: &mut Codec<'_>, message: &Message, to: NodeId) -> std::vec::Vec<u8> {
+        let mut out = [0; limits::DATAGRAM_BYTES];
+        let len = codec.encode(message, to, &mut out);
+        out[..len].to_vec()
+    }
+
+    fn hello_agent() -> Message {
+        Message::HelloAgent(HelloAgent { op_counter: 7, ack_window_ms: 100 })
+    }
+
+    fn install() -> Message {
+        let digest = Digest([3; 32]);
+        Message::AgentInstallReq(AgentInstallReq {
+            request_id: RequestId(1),
+            nonce: Nonce(2),
+            digest,
+            force: false,
+        })
+    }
+
+    #[test]
+    fn controller_and_agent_understand_each_other() {
+        let (mut controller, mut agent) = (controller(), agent());
+        for (message, to) in [(hello_agent(), GROUP), (install(), AGENT)] {
+            let bytes = encode(&mut controller, &message, to);
+            assert_eq!(agent.decode(NOW, &bytes), Ok((CONTROLLER, message)));
+        }
+        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let bytes = encode(&mut agent, &ack, GROUP);
+        assert_eq!(controller.decode(NOW, &bytes), Ok((AGENT, ack)));
+    }
+
+    #[test]
+    fn each_check_refuses_by_its_name() {
+        let good = encode(&mut controller(), &hello_agent(), GROUP);
+        let with = |at: usize, byte: u8| {
+            let mut bytes = good.clone();
+            bytes[at] = byte;
+            agent().decode(NOW, &bytes)
+        };
+        assert_eq!(agent().decode(NOW, &good[..57]), Err(Refusal::TooShort));
+        assert_eq!(agent().decode(NOW, &[b'x'; 1201]), Err(Refusal::TooLong));
+        assert_eq!(with(0, b't'), Err(Refusal::Magic));
+        assert_eq!(with(4, 2), Err(Refusal::Version));
+        assert_eq!(with(8, 0), Err(Refusal::Cluster));
+        assert_eq!(with(5, 7), Err(Refusal::UnknownType));
+        assert_eq!(with(6, 1), Err(Refusal::NoKey));
+        assert_eq!(with(6, 200), Err(Refusal::NoKey));
+        for at in [7, 16, 24, 32, 42, good.len() - 1] {
+            assert_eq!(with(at, 0xEE), Err(Refusal::Tag), "byte {at}");
+        }
+    }
+
+    #[test]
+    fn the_same_datagram_is_taken_once() {
+        let (mut controller, mut agent) = (controller(), agent());
+        let bytes = encode(&mut controller, &hello_agent(), GROUP);
+        assert!(agent.decode(NOW, &bytes).is_ok());
+        assert_eq!(agent.decode(NOW, &bytes), Err(Refusal::Replay));
+        let next = encode(&mut controller, &hello_agent(), GROUP);
+        assert!(agent.decode(NOW, &next).is_ok());
+    }
+
+    #[test]
+    fn a_forged_tag_does_not_move_the_window() {
+        let (mut controller, mut agent) = (controller(), agent());
+        let good = encode(&mut controller, &hello_agent(), GROUP);
+        let mut forged = good.clone();
+        forged[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        assert_eq!(agent.decode(NOW, &forged), Err(Refusal::Tag));
+        assert!(agent.decode(NOW, &good).is_ok());
+    }
+
+    #[test]
+    fn a_role_refuses_what_it_only_sends() {
+        let mut other = codec(NodeId(2), AS_CONTROLLER, KeyRing::controller(&SECRET));
+        let bytes = encode(&mut other, &hello_agent(), GROUP);
+        assert_eq!(controller().decode(NOW, &bytes), Err(Refusal::WrongDirection));
+    }
+
+    #[test]
+    fn an_agents_key_speaks_for_that_agent_alone() {
+        // As a controller to controllers, and to agents; as another agent.
+        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
+        assert_eq!(controller().decode(NOW, &encode(&mut agent(), &hello, GROUP)), Err(Refusal::Tag));
+        let mut thief = codec(CONTROLLER, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
+        assert_eq!(agent().decode(NOW, &encode(&mut thief, &install(), AGENT)), Err(Refusal::Tag));
+        let mut thief = codec(AGENT, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
+        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        assert_eq!(controller().decode(NOW, &encode(&mut thief, &ack, GROUP)), Err(Refusal::Tag));
+    }
+
+    #[test]
+    fn own_datagrams_come_back_only_between_two_roles() {
+        let mut both = codec(CONTROLLER, AS_BOTH, KeyRing::controller(&SECRET));
+        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
+        let bytes = encode(&mut both, &hello, GROUP);
+        assert_eq!(both.decode(NOW, &bytes), Err(Refusal::OwnEcho));
+        let bytes = encode(&mut both, &hello_agent(), GROUP);
+        assert_eq!(both.decode(NOW, &bytes), Ok((CONTROLLER, hello_agent())));
+        let mut alone = controller();
+        let bytes = encode(&mut alone, &hello_agent(), GROUP);
+        assert_eq!(alone.decode(NOW, &bytes), Err(Refusal::OwnEcho));
+    }
+
+    #[test]
+    fn a_clone_is_named_and_a_revoked_node_is_refused() {
+        let mut clone = controller();
+        clone.identity.incarnation = 2;
+        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
+        let bytes = encode(&mut clone, &hello, GROUP);
+        assert_eq!(controller().decode(NOW, &bytes), Err(Refusal::DuplicateNodeId));
+
+        let mut strict = controller();
+        strict.identity.revoked.push(AGENT).unwrap();
+        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        assert_eq!(strict.decode(NOW, &encode(&mut agent(), &ack, GROUP)), Err(Refusal::Revoked));
+    }
+
+    #[test]
+    fn a_ring_with_two_slots_hears_both() {
+        let (old, new) = (Key([1; 32]), Key([2; 32]));
+        let slots = [
+            Some(super::super::keys::SlotKeys::controller(&old)),
+            Some(super::super::keys::SlotKeys::controller(&new)),
+            None,
+            None,
+        ];
+        let mut rotating = codec(CONTROLLER, AS_CONTROLLER, KeyRing::new(slots, 1).unwrap());
+        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let mut on_old = codec(AGENT, AS_AGENT, KeyRing::agent(&old, AGENT));
+        assert!(rotating.decode(NOW, &encode(&mut on_old, &ack, GROUP)).is_ok());
+        let keys = super::super::keys::SlotKeys::Agent {
+            node: NodeId(6),
+            node_key: super::super::keys::derive::node(&new, NodeId(6)),
+            group: super::super::keys::derive::group(&new),
+        };
+        let ring = KeyRing::new([None, Some(keys), None, None], 1).unwrap();
+        let mut on_new = codec(NodeId(6), AS_AGENT, ring);
+        assert!(rotating.decode(NOW, &encode(&mut on_new, &ack, GROUP)).is_ok());
+    }
+}

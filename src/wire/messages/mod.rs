@@ -1,0 +1,321 @@
+//! The eleven messages, one file each: what it carries and what its bytes are.
+//!
+//! Names, numbers, directions and meaning are StarlingX's (DESIGN: section 2).
+//! Bodies are postcard. Fields are only ever appended, each with the minor
+//! version that brought it; a body from an older sender lacks them and decodes
+//! as if zeros followed, so the documented default of an appended field is its
+//! zero: 0, false, empty, `None`.
+
+mod agent_install_req;
+mod agent_install_resp;
+mod drop_host_req;
+mod hello;
+mod hello_ack;
+mod hello_agent;
+mod hello_agent_ack;
+mod sync_complete;
+mod sync_req;
+
+pub use agent_install_req::AgentInstallReq;
+pub use agent_install_resp::AgentInstallResp;
+pub use drop_host_req::DropHostReq;
+pub use hello::Hello;
+pub use hello_ack::HelloAck;
+pub use hello_agent::HelloAgent;
+pub use hello_agent_ack::{AgentState, HelloAgentAck, RequestState};
+pub use sync_complete::SyncComplete;
+pub use sync_req::SyncReq;
+
+use super::frame::Role;
+use super::keys::KeyClass;
+use super::refusal::Refusal;
+use crate::limits;
+use crate::types::NodeId;
+
+/// A message that travels as a datagram. 7 and 8 are frames of a stream session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// 1, controller to controllers.
+    Hello(Hello),
+    /// 2, controller to controllers.
+    HelloAck(HelloAck),
+    /// 3, controller to controllers.
+    SyncReq(SyncReq),
+    /// 4, controller to controllers.
+    SyncComplete(SyncComplete),
+    /// 5, controller to agents.
+    HelloAgent(HelloAgent),
+    /// 6, agent to controllers.
+    HelloAgentAck(HelloAgentAck),
+    /// 9, controller to one agent.
+    AgentInstallReq(AgentInstallReq),
+    /// 10, agent to one controller.
+    AgentInstallResp(AgentInstallResp),
+    /// 11, controller to controllers.
+    DropHostReq(DropHostReq),
+}
+
+/// A datagram's message type: what is known of it before its body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsgType {
+    /// 1
+    Hello = 1,
+    /// 2
+    HelloAck = 2,
+    /// 3
+    SyncReq = 3,
+    /// 4
+    SyncComplete = 4,
+    /// 5
+    HelloAgent = 5,
+    /// 6
+    HelloAgentAck = 6,
+    /// 9
+    AgentInstallReq = 9,
+    /// 10
+    AgentInstallResp = 10,
+    /// 11
+    DropHostReq = 11,
+}
+
+impl MsgType {
+    /// All types that a datagram can have.
+    pub const ALL: [Self; 9] = [
+        Self::Hello,
+        Self::HelloAck,
+        Self::SyncReq,
+        Self::SyncComplete,
+        Self::HelloAgent,
+        Self::HelloAgentAck,
+        Self::AgentInstallReq,
+        Self::AgentInstallResp,
+        Self::DropHostReq,
+    ];
+
+    /// The type with this number; `None` also for 7 and 8, which are frames.
+    #[must_use]
+    pub fn from_number(number: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|msgtype| *msgtype as u8 == number)
+    }
+
+    /// StarlingX's name for it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hello => "Hello",
+            Self::HelloAck => "HelloAck",
+            Self::SyncReq => "SyncReq",
+            Self::SyncComplete => "SyncComplete",
+            Self::HelloAgent => "HelloAgent",
+            Self::HelloAgentAck => "HelloAgentAck",
+            Self::AgentInstallReq => "AgentInstallReq",
+            Self::AgentInstallResp => "AgentInstallResp",
+            Self::DropHostReq => "DropHostReq",
+        }
+    }
+
+    /// Who receives it.
+    #[must_use]
+    pub const fn receiver(self) -> Role {
+        match self {
+            Self::HelloAgent | Self::AgentInstallReq => Role::Agent,
+            _ => Role::Controller,
+        }
+    }
+
+    /// Whether it goes from one role to the other, so that a node with both
+    /// roles hears it from itself.
+    #[must_use]
+    pub const fn crosses_roles(self) -> bool {
+        matches!(
+            self,
+            Self::HelloAgent | Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp
+        )
+    }
+
+    /// The key that it is tagged with. `agent` is the node id of the agent that
+    /// says it or is told it.
+    #[must_use]
+    pub const fn key_class(self, agent: NodeId) -> KeyClass {
+        match self {
+            Self::Hello | Self::HelloAck | Self::SyncReq | Self::SyncComplete | Self::DropHostReq => {
+                KeyClass::Controller
+            }
+            Self::HelloAgent => KeyClass::Group,
+            Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp => KeyClass::Node(agent),
+        }
+    }
+}
+
+impl Message {
+    /// Its type.
+    #[must_use]
+    pub const fn msgtype(&self) -> MsgType {
+        match self {
+            Self::Hello(_) => MsgType::Hello,
+            Self::HelloAck(_) => MsgType::HelloAck,
+            Self::SyncReq(_) => MsgType::SyncReq,
+            Self::SyncComplete(_) => MsgType::SyncComplete,
+            Self::HelloAgent(_) => MsgType::HelloAgent,
+            Self::HelloAgentAck(_) => MsgType::HelloAgentAck,
+            Self::AgentInstallReq(_) => MsgType::AgentInstallReq,
+            Self::AgentInstallResp(_) => MsgType::AgentInstallResp,
+            Self::DropHostReq(_) => MsgType::DropHostReq,
+        }
+    }
+
+    /// Writes the body; gives its length. Zero where it does not fit, which the
+    /// bounds of its fields rule out (a test encodes the largest of each).
+    pub fn encode_body(&self, out: &mut [u8]) -> usize {
+        let written = match self {
+            Self::Hello(body) => postcard::to_slice(body, out),
+            Self::HelloAck(body) => postcard::to_slice(body, out),
+            Self::SyncReq(body) => postcard::to_slice(body, out),
+            Self::SyncComplete(body) => postcard::to_slice(body, out),
+            Self::HelloAgent(body) => postcard::to_slice(body, out),
+            Self::HelloAgentAck(body) => postcard::to_slice(body, out),
+            Self::AgentInstallReq(body) => postcard::to_slice(body, out),
+            Self::AgentInstallResp(body) => postcard::to_slice(body, out),
+            Self::DropHostReq(body) => postcard::to_slice(body, out),
+        };
+        written.map_or(0, |body| body.len())
+    }
+
+    /// Reads a body that was sent with minor version `theirs` as a node of minor
+    /// version `ours` does: leftovers only from a newer sender, a missing tail
+    /// only from an older one.
+    ///
+    /// # Errors
+    /// `Body`, `Leftovers`.
+    pub fn decode_body(msgtype: MsgType, body: &[u8], theirs: u8, ours: u8) -> Result<Self, Refusal> {
+        let mut padded = [0; limits::DATAGRAM_BODY_BYTES];
+        let is_older = theirs < ours;
+        let bytes = if is_older {
+            padded.get_mut(..body.len()).ok_or(Refusal::Body)?.copy_from_slice(body);
+            &padded
+        } else {
+            body
+        };
+        let (message, rest) = match msgtype {
+            MsgType::Hello => take(bytes, Self::Hello),
+            MsgType::HelloAck => take(bytes, Self::HelloAck),
+            MsgType::SyncReq => take(bytes, Self::SyncReq),
+            MsgType::SyncComplete => take(bytes, Self::SyncComplete),
+            MsgType::HelloAgent => take(bytes, Self::HelloAgent),
+            MsgType::HelloAgentAck => take(bytes, Self::HelloAgentAck),
+            MsgType::AgentInstallReq => take(bytes, Self::AgentInstallReq),
+            MsgType::AgentInstallResp => take(bytes, Self::AgentInstallResp),
+            MsgType::DropHostReq => take(bytes, Self::DropHostReq),
+        }?;
+        let used = bytes.len().saturating_sub(rest.len());
+        if used < body.len() && theirs <= ours {
+            return Err(Refusal::Leftovers);
+        }
+        Ok(message)
+    }
+}
+
+fn take<'b, T: serde::Deserialize<'b>>(
+    bytes: &'b [u8],
+    message: fn(T) -> Message,
+) -> Result<(Message, &'b [u8]), Refusal> {
+    let (body, rest) = postcard::take_from_bytes(bytes).map_err(|_| Refusal::Body)?;
+    Ok((message(body), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::types::{Digest, Hostname, Nonce, Reason, RequestId};
+    use crate::wire::install::{Outcome, Step};
+
+    fn longest<const N: usize>() -> crate::types::Name<N> {
+        crate::types::Name::new(core::str::from_utf8(&[b'x'; N]).unwrap()).unwrap()
+    }
+
+    /// The largest of each message: every number at its maximum.
+    fn largest() -> [Message; 9] {
+        let (op_counter, digest) = (u64::MAX, Digest([0xFF; 32]));
+        [
+            Message::Hello(Hello { op_counter, digest }),
+            Message::HelloAck(HelloAck {}),
+            Message::SyncReq(SyncReq { op_counter, digest }),
+            Message::SyncComplete(SyncComplete { digest, blobs_missing: u16::MAX }),
+            Message::HelloAgent(HelloAgent { op_counter, ack_window_ms: u32::MAX }),
+            Message::HelloAgentAck(HelloAgentAck {
+                query_id: u64::MAX,
+                installed_digest: digest,
+                hostname: longest(),
+                nodetype: longest(),
+                requires_reboot: true,
+                patch_failed: true,
+                sw_version: longest(),
+                state: AgentState::InstallRejected,
+                step: Step::RollingBack,
+                progress: 100,
+                nonce: Nonce(u64::MAX),
+                request_id: RequestId(u64::MAX),
+                request: RequestState::Ended(Outcome::Broken),
+            }),
+            Message::AgentInstallReq(AgentInstallReq {
+                request_id: RequestId(u64::MAX),
+                nonce: Nonce(u64::MAX),
+                digest,
+                force: true,
+            }),
+            Message::AgentInstallResp(AgentInstallResp {
+                request_id: RequestId(u64::MAX),
+                status: true,
+                outcome: Some(Outcome::Broken),
+                reject_reason: Reason::new(core::str::from_utf8(&[b'x'; limits::REASON_BYTES]).unwrap()),
+                reboot_required: true,
+            }),
+            Message::DropHostReq(DropHostReq { host: NodeId(u64::MAX) }),
+        ]
+    }
+
+    #[test]
+    fn the_largest_of_each_message_fits_and_comes_back() {
+        for message in largest() {
+            let mut out = [0; limits::DATAGRAM_BODY_BYTES];
+            let len = message.encode_body(&mut out);
+            assert!(len > 0 || matches!(message, Message::HelloAck(_)), "{message:?}");
+            assert_eq!(Message::decode_body(message.msgtype(), &out[..len], 0, 0), Ok(message));
+        }
+    }
+
+    #[test]
+    fn leftovers_are_refused_unless_the_sender_is_newer() {
+        let message = Message::DropHostReq(DropHostReq { host: NodeId(1) });
+        let body = [1, 0xAA];
+        assert_eq!(Message::decode_body(MsgType::DropHostReq, &body, 0, 0), Err(Refusal::Leftovers));
+        assert_eq!(Message::decode_body(MsgType::DropHostReq, &body, 0, 1), Err(Refusal::Leftovers));
+        assert_eq!(Message::decode_body(MsgType::DropHostReq, &body, 1, 0), Ok(message));
+    }
+
+    #[test]
+    fn a_missing_tail_is_zeros_only_from_an_older_sender() {
+        let request = AgentInstallReq {
+            request_id: RequestId(1),
+            nonce: Nonce(2),
+            digest: Digest([0; 32]),
+            force: false,
+        };
+        let shorter = [1, 2];
+        let decode = |theirs, ours| Message::decode_body(MsgType::AgentInstallReq, &shorter, theirs, ours);
+        assert_eq!(decode(0, 0), Err(Refusal::Body));
+        assert_eq!(decode(1, 0), Err(Refusal::Body));
+        assert_eq!(decode(0, 1), Ok(Message::AgentInstallReq(request)));
+    }
+
+    #[test]
+    fn overlong_text_is_refused() {
+        // query_id 0, digest, then a hostname of 65 bytes.
+        let mut body = vec![0; 33];
+        body.push(65);
+        body.extend_from_slice(&[b'x'; 65]);
+        body.extend_from_slice(&[0; 20]);
+        assert_eq!(Message::decode_body(MsgType::HelloAgentAck, &body, 0, 0), Err(Refusal::Body));
+        assert!(Hostname::new(core::str::from_utf8(&body[34..99]).unwrap()).is_err());
+    }
+}
