@@ -1,0 +1,26 @@
+# What a person runs; CI runs the same. `make` alone lists it.
+
+SHELL := /usr/bin/env bash
+TARGET ?= frame
+SECONDS ?= 60
+
+.PHONY: help setup test test-all dist fuzz
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+setup: ## install what the checks need and this machine lacks
+	@tests/rig/setup.sh
+
+test: setup ## all that CI runs: under 15 minutes on two cores
+	@tests/rig/test.sh
+
+test-all: setup ## the same with long fuzzing: about an hour
+	@FUZZ_SECONDS=1500 tests/rig/test.sh
+
+
+dist: ## static appliance binaries in dist/, each shown to run
+	@tests/rig/dist.sh
+
+fuzz: ## TARGET=frame SECONDS=n: look for input that breaks the wire
+	@tests/rig/fuzz.sh $(TARGET) $(SECONDS)

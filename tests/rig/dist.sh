@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Static appliance binaries: built small, proven static, held to their budget, run.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+most_bytes=$((1024 * 1024))
+sysroot=$(rustc --print sysroot)
+mkdir -p dist
+
+fail() { echo "dist: $1" >&2; exit 1; }
+
+[[ -d $sysroot/lib/rustlib/src/rust/library ]] || fail "rust-src is not installed (make setup)"
+
+# build ARCH RUNNER..: leaves dist/thimble-ARCH and runs it.
+build() {
+    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes
+    shift
+    [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
+    # rust-lld with the target's own start files and libc: no C compiler takes part.
+    RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=rust-lld -Clink-self-contained=yes" \
+        cargo build --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
+        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
+    cp "target/$target/release/thimble" "$binary"
+
+    bytes=$(stat -c %s "$binary")
+    ((bytes <= most_bytes)) || fail "$binary has $bytes bytes; the budget is $most_bytes"
+    if readelf -lW "$binary" | grep -q INTERP || readelf -dW "$binary" | grep -q NEEDED; then
+        fail "$binary is not static: it asks for an interpreter or a library"
+    fi
+    if ! command -v "${1:-true}" >/dev/null; then
+        echo "SKIPPED: $binary is built but not run: $1 is not installed" >&2
+        return
+    fi
+    echo "$binary  $bytes bytes, static, says: $("$@" "$binary" --version)"
+}
+
+# ARCH, then what runs it here where that is not this machine.
+for arch in x86_64 aarch64; do
+    if [[ $(uname -m) == "$arch" ]]; then build $arch env; else build $arch "qemu-$arch-static"; fi
+done

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# fuzz.sh TARGET SECONDS: cargo-fuzz on stable Rust.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+if ! command -v cargo-fuzz >/dev/null || ! command -v c++ >/dev/null; then
+    echo "SKIPPED: fuzzing needs cargo-fuzz and a C++ compiler (make setup)" >&2
+    exit 77
+fi
+export RUSTC_BOOTSTRAP=1
+exec cargo fuzz run --fuzz-dir tests/fuzz "$1" -- -max_total_time="$2" -max_len=4200

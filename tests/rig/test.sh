@@ -1,0 +1,53 @@
+#!/usr/bin/env bash
+# Every check, one line each, and a summary. A failure does not stop the rest.
+# Exit 77 of a check means skipped; so does a line SKIPPED among its output.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+passed=0 failed=0 skipped=0
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+check() {
+    local name=$1 started=$SECONDS status=0 notes
+    shift
+    printf '%-44s ' "$name"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    notes=$(grep -c '^SKIPPED' "$log")
+    case $status in
+        0) ((++passed)); echo "passed  $((SECONDS - started)) s" ;;
+        77) echo "SKIPPED" ;;
+        *) ((++failed)); echo "FAILED  (exit $status)"; tail -n 80 "$log" ;;
+    esac
+    if ((notes)); then
+        ((skipped += notes))
+        grep '^SKIPPED' "$log"
+    elif ((status == 77)); then
+        ((++skipped))
+    fi
+}
+
+check "format" cargo fmt --check
+check "format, fuzz targets" cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+check "lints" cargo clippy --all-targets -- -D warnings
+check "lints, test build" cargo clippy --all-targets --features proof -- -D warnings
+check "lints, appliance build" cargo clippy --no-default-features --features udp -- -D warnings
+check "core without std or heap" tests/rig/core.sh
+check "unit and trace tests" cargo test --lib --bins
+check "docs build" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+
+for main in tests/*/main.rs tests/*.rs; do
+    [[ -e $main ]] || continue
+    name=${main#tests/}
+    name=${name%/main.rs}
+    name=${name%.rs}
+    check "tests/$name" tests/rig/as_root.sh cargo test --features proof --test "$name"
+done
+
+for target in frame; do
+    check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
+done
+check "static binaries" tests/rig/dist.sh
+
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))
