@@ -1,7 +1,7 @@
 # What a person runs; CI runs the same. `make` alone lists it.
 
 SHELL := /usr/bin/env bash
-TARGET ?= frame
+TARGET ?= datagram
 SECONDS ?= 60
 
 .PHONY: help setup test test-all dist fuzz
@@ -22,5 +22,5 @@ test-all: setup ## the same with long fuzzing: about an hour
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/dist.sh
 
-fuzz: ## TARGET=frame SECONDS=n: look for input that breaks the wire
+fuzz: ## TARGET=datagram|frame SECONDS=n: look for input that breaks the wire
 	@tests/rig/fuzz.sh $(TARGET) $(SECONDS)

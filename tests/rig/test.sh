@@ -44,7 +44,7 @@ for main in tests/*/main.rs tests/*.rs; do
     check "tests/$name" tests/rig/as_root.sh cargo test --features proof --test "$name"
 done
 
-for target in frame; do
+for target in datagram frame; do
     check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
 done
 check "static binaries" tests/rig/dist.sh
