@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::daemon::job::PatchIds;
 use crate::limits;
 use crate::repo::entry::EntryState;
+pub use crate::repo::state::PatchState;
 use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
 use crate::wire::install::{Outcome, Step};
 
@@ -120,38 +121,6 @@ pub enum ErrorKind {
     Verification,
     /// No answer in time: 6.
     TimedOut,
-}
-
-/// A patch's state as an operator of sw-patch knows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum PatchState {
-    /// In the repository and on no host.
-    Available,
-    /// Wanted, and on every host that it concerns.
-    Applied,
-    /// Wanted, and not on every host yet.
-    PartialApply,
-    /// Not wanted, and still on a host.
-    PartialRemove,
-    /// On every host, for good.
-    Committed,
-    /// No hosts known: nothing can be said.
-    NotApplicable,
-}
-
-impl PatchState {
-    /// As sw-patch shows it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Available => "Available",
-            Self::Applied => "Applied",
-            Self::PartialApply => "Partial-Apply",
-            Self::PartialRemove => "Partial-Remove",
-            Self::Committed => "Committed",
-            Self::NotApplicable => "n/a",
-        }
-    }
 }
 
 /// One patch, for `query`.

@@ -1,0 +1,113 @@
+//! Digests of sets: the whole map, which controllers compare, and the patches
+//! of a host, which an agent reports and an install request names.
+//!
+//! Each kind is BLAKE3 with a key derived from a text of its own, so that a
+//! digest of one kind can never stand for one of the other. Both walk their set
+//! sorted by id: equal sets have equal digests, however they came about.
+
+use blake3::Hasher;
+use postcard::ser_flavors::Flavor;
+
+use crate::repo::entry::Entry;
+use crate::types::{Digest, Hash, PatchId};
+
+const MAP_CONTEXT: &str = "thimble v1 digest of a repository map";
+const SET_CONTEXT: &str = "thimble v1 digest of a host's patches";
+
+/// The digest of a set of patches, given **sorted by id**: the effective set at
+/// a controller, the installed set at an agent. It covers for each patch the
+/// length of its id (one byte), its id and its hash. Of the empty set it is the
+/// hash of no bytes under the same key.
+#[must_use]
+pub fn set_digest<'a>(sorted: impl IntoIterator<Item = (&'a PatchId, &'a Hash)>) -> Digest {
+    let mut hasher = Hasher::new_derive_key(SET_CONTEXT);
+    for (id, hash) in sorted {
+        let id = id.as_str().as_bytes();
+        // An id has at most 64 bytes; see `limits::PATCH_ID_BYTES`.
+        hasher.update(&[u8::try_from(id.len()).unwrap_or(u8::MAX)]);
+        hasher.update(id);
+        hasher.update(&hash.0);
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+const _: () = assert!(crate::limits::PATCH_ID_BYTES <= u8::MAX as usize);
+
+/// The digest of a map's entries, given sorted by id: of the postcard bytes of
+/// each, which say themselves where they end.
+pub(super) fn map_digest<'a>(sorted: impl Iterator<Item = &'a Entry>) -> Digest {
+    let mut hasher = Hasher::new_derive_key(MAP_CONTEXT);
+    for entry in sorted {
+        // Into a hasher nothing can run out of space, and an entry holds
+        // nothing that postcard cannot write.
+        let _ = postcard::serialize_with_flavor(entry, Hashing(&mut hasher));
+    }
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// Hashes what postcard writes as it is written: no buffer, no bound.
+struct Hashing<'a>(&'a mut Hasher);
+
+impl Flavor for Hashing<'_> {
+    type Output = ();
+
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.update(data);
+        Ok(())
+    }
+
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.try_extend(&[data])
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::repo::fixture::{entry, id};
+
+    #[test]
+    fn the_digest_of_the_empty_set_is_frozen_and_not_that_of_an_empty_map() {
+        // If this fails the code is wrong, not the test: agents and controllers
+        // of different versions compare these.
+        let empty = set_digest([]);
+        assert_eq!(std::format!("{empty}"), EMPTY_SET);
+        assert_ne!(empty, map_digest([].into_iter()));
+    }
+
+    #[test]
+    fn the_digest_of_a_set_is_frozen() {
+        let digest = set_digest([(&id("A"), &Hash([1; 32])), (&id("BC"), &Hash([2; 32]))]);
+        assert_eq!(std::format!("{digest}"), TWO_PATCHES);
+    }
+
+    /// Of no bytes under the key of [`SET_CONTEXT`].
+    const EMPTY_SET: &str = "54a78d0675bd2d2d2e30b16e8cbefc046441a8bcfbafa68ad9b5af237ca52e28";
+    /// Of `01 "A" 01*32 02 "BC" 02*32` under it.
+    const TWO_PATCHES: &str = "11b4d363bf50b17b0958a0959e42704ff076ede999c320a8b4f386535ee656ed";
+
+    #[test]
+    fn a_set_digest_tells_where_an_id_ends() {
+        let (a, ab) = (id("A"), id("AB"));
+        let mut shifted = [0; 32];
+        shifted[0] = b'B';
+        assert_ne!(set_digest([(&a, &Hash(shifted))]), set_digest([(&ab, &Hash([0; 32]))]));
+        assert_ne!(set_digest([(&a, &Hash([0; 32]))]), set_digest([(&a, &Hash(shifted))]));
+    }
+
+    #[test]
+    fn a_map_digest_covers_the_postcard_bytes() {
+        let entries = [entry("A"), entry("B").requires(&["A"])];
+        let mut bytes = std::vec::Vec::new();
+        for entry in &entries {
+            let mut buffer = [0; 2048];
+            bytes.extend_from_slice(postcard::to_slice(entry, &mut buffer).unwrap());
+        }
+        let expected = blake3::derive_key(MAP_CONTEXT, &bytes);
+        assert_eq!(map_digest(entries.iter()).0, expected);
+    }
+}

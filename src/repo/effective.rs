@@ -1,0 +1,307 @@
+//! Which patches a host should have.
+//!
+//! Wanted is what is Applied or Committed. A wanted patch *stands* when all
+//! that it requires stands too; the others are blocked until what they miss is
+//! wanted again. The effective set for a kind of host is what stands and
+//! concerns it.
+//!
+//! Whether a patch stands is the same for all kinds of hosts: a required patch
+//! that stands but does not concern a host counts as there, because whoever
+//! made the patches said that the host does not need it. So "blocked" has one
+//! meaning in the whole cluster. Patches that require each other stand or fall
+//! together.
+
+use core::fmt;
+
+use heapless::Vec;
+
+use crate::limits::EFFECTIVE;
+use crate::repo::digest::set_digest;
+use crate::repo::entry::Entry;
+use crate::repo::layers::layer_order;
+use crate::repo::map::Map;
+use crate::repo::slots::{Slot, SlotSet};
+use crate::types::{Digest, NodeType, PatchId};
+
+/// An effective set in layer order, bottom layer first.
+pub type Layers<'m> = Vec<&'m Entry, EFFECTIVE, u16>;
+
+/// More patches stand for a kind of host than a host may have. The rules do not
+/// let an operator get here; two controllers' changes, merged, may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TooMany {
+    /// How many.
+    pub patches: usize,
+}
+
+impl fmt::Display for TooMany {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} patches are applied for this kind of host, and a host may have {EFFECTIVE}: remove some.",
+            self.patches
+        )
+    }
+}
+
+impl core::error::Error for TooMany {}
+
+/// The wanted patches.
+#[must_use]
+pub fn wanted(map: &Map<'_>) -> SlotSet {
+    map.iter().filter(|(_, entry)| entry.is_wanted()).map(|(slot, _)| slot).collect()
+}
+
+/// The wanted patches that stand: what remains after dropping, again and again,
+/// those that require what is not among them.
+#[must_use]
+pub fn standing(map: &Map<'_>) -> SlotSet {
+    let mut standing = wanted(map);
+    let is_there = |id: &PatchId| map.get(id).is_some_and(|(slot, _)| standing.contains(slot));
+    let mut falling: SlotSet = entries(map, &standing)
+        .filter(|(_, entry)| !entry.meta.requires.iter().all(is_there))
+        .map(|(slot, _)| slot)
+        .collect();
+    while let Some(slot) = falling.pop() {
+        standing.remove(slot);
+        let Some(fallen) = map.entry(slot) else { continue };
+        for (slot, entry) in entries(map, &standing) {
+            if entry.meta.requires.contains(&fallen.id) {
+                falling.insert(slot);
+            }
+        }
+    }
+    standing
+}
+
+/// The slots of the effective set for a kind of host.
+#[must_use]
+pub fn effective_set(map: &Map<'_>, nodetype: &NodeType) -> SlotSet {
+    let standing = standing(map);
+    entries(map, &standing).filter(|(_, entry)| entry.meta.concerns(nodetype)).map(|(slot, _)| slot).collect()
+}
+
+/// The effective set for a kind of host in layer order, into `layers`, whose
+/// contents it replaces.
+///
+/// # Errors
+/// [`TooMany`]: there is no room for all; `layers` is then empty.
+pub fn effective<'m>(map: &'m Map<'_>, nodetype: &NodeType, layers: &mut Layers<'m>) -> Result<(), TooMany> {
+    layers.clear();
+    let set = effective_set(map, nodetype);
+    if set.len() > layers.capacity() {
+        return Err(TooMany { patches: set.len() });
+    }
+    layers.extend(entries(map, &set).map(|(_, entry)| entry));
+    layer_order(layers, |entry: &Entry| (&entry.id, &entry.meta.requires));
+    Ok(())
+}
+
+/// The digest of the effective set for a kind of host: what a current host
+/// reports as installed, and what an install request names.
+#[must_use]
+pub fn effective_digest(map: &Map<'_>, nodetype: &NodeType) -> Digest {
+    let set = effective_set(map, nodetype);
+    let sorted = map.iter_by_id().filter(|(slot, _)| set.contains(*slot));
+    set_digest(sorted.map(|(_, entry)| (&entry.id, &entry.hash)))
+}
+
+/// Why a wanted patch does not stand: the nearest id that it requires, at
+/// however many removes, and that is not wanted; the lowest where several are
+/// as near. `None` where the patch stands, or is not wanted.
+#[must_use]
+pub fn blocked_by<'m>(map: &'m Map<'_>, slot: Slot) -> Option<&'m PatchId> {
+    let wanted = wanted(map);
+    if wanted.contains(slot) { missing(map, slot, &wanted).map(|(_, id)| id) } else { None }
+}
+
+/// What the patch in `slot` lacks to stand once `wanted` is what is wanted, and
+/// the patch that requires it: `slot`'s own or one that it requires.
+pub(super) fn missing<'m>(
+    map: &'m Map<'_>,
+    slot: Slot,
+    wanted: &SlotSet,
+) -> Option<(&'m Entry, &'m PatchId)> {
+    let mut seen = SlotSet::new();
+    let mut level: SlotSet = [slot].into_iter().collect();
+    while !level.is_empty() {
+        let mut nearest: Option<(&Entry, &PatchId)> = None;
+        let mut next = SlotSet::new();
+        for (slot, entry) in entries(map, &level) {
+            seen.insert(slot);
+            for id in &entry.meta.requires {
+                match map.get(id) {
+                    Some((required, _)) if wanted.contains(required) => {
+                        next.insert(required);
+                    }
+                    // Of several by id, and never by slot, which differs from
+                    // controller to controller.
+                    _ => {
+                        nearest =
+                            nearest.into_iter().chain([(entry, id)]).min_by_key(|(by, id)| (*id, &by.id))
+                    }
+                }
+            }
+        }
+        if nearest.is_some() {
+            return nearest;
+        }
+        level = next.iter().filter(|slot| !seen.contains(*slot)).collect();
+    }
+    None
+}
+
+/// The entries in these slots.
+pub(super) fn entries<'m>(map: &'m Map<'_>, slots: &SlotSet) -> impl Iterator<Item = (Slot, &'m Entry)> {
+    slots.iter().filter_map(|slot| Some((slot, map.entry(slot)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::repo::entry::EntryState;
+    use crate::repo::fixture::{self, Random, entry, id, nodetype, slot};
+
+    /// The effective set of these entries for a worker, in layer order.
+    fn for_worker(entries: &[Entry]) -> Vec<PatchId> {
+        let mut slots = fixture::slots(entries.len());
+        let map = fixture::map(&mut slots, entries);
+        let mut layers = Layers::new();
+        effective(&map, &nodetype("worker"), &mut layers).unwrap();
+        layers.iter().map(|entry| entry.id.clone()).collect()
+    }
+
+    /// What blocks the patch `A` among these entries.
+    fn blocks_a(entries: &[Entry]) -> Option<PatchId> {
+        let mut slots = fixture::slots(entries.len());
+        let map = fixture::map(&mut slots, entries);
+        blocked_by(&map, slot(&map, "A")).cloned()
+    }
+
+    fn available(text: &str) -> Entry {
+        entry(text).state(EntryState::Available)
+    }
+
+    #[test]
+    fn what_is_applied_or_committed_is_wanted() {
+        let states = [
+            available("A"),
+            entry("B").state(EntryState::Deleted),
+            entry("C").state(EntryState::Committed),
+            entry("D"),
+        ];
+        assert_eq!(for_worker(&states), fixture::ids(&["C", "D"]));
+        assert!(for_worker(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_missing_requirement_drops_all_that_rests_on_it_and_is_named() {
+        let chain = [
+            entry("A").requires(&["B"]),
+            entry("B").requires(&["C"]),
+            available("C").requires(&["E"]),
+            entry("D"),
+            available("E"),
+        ];
+        assert_eq!(for_worker(&chain), [id("D")]);
+        assert_eq!(blocks_a(&chain), Some(id("C")), "not B, which is wanted; not E, which C's return needs");
+        let chain = [entry("A").requires(&["B"]), entry("B").requires(&["C"]), entry("C")];
+        assert_eq!(for_worker(&chain), fixture::ids(&["C", "B", "A"]));
+        assert_eq!(blocks_a(&chain), None);
+    }
+
+    #[test]
+    fn a_requirement_that_nobody_has_heard_of_blocks_as_well() {
+        assert!(for_worker(&[entry("A").requires(&["X"])]).is_empty());
+        assert_eq!(blocks_a(&[entry("A").requires(&["X"])]), Some(id("X")));
+        let gone = entry("X").state(EntryState::Deleted);
+        assert_eq!(blocks_a(&[gone, entry("A").requires(&["X"])]), Some(id("X")));
+    }
+
+    #[test]
+    fn the_nearest_missing_requirement_is_named_and_the_lowest_of_several() {
+        let far = [entry("A").requires(&["B", "Z"]), entry("B").requires(&["C"])];
+        assert_eq!(blocks_a(&far), Some(id("Z")));
+        assert_eq!(blocks_a(&[entry("A").requires(&["Y", "X"])]), Some(id("X")));
+        let two =
+            [entry("A").requires(&["B", "C"]), entry("C").requires(&["X"]), entry("B").requires(&["Y"])];
+        assert_eq!(blocks_a(&two), Some(id("X")), "whichever slot comes first");
+    }
+
+    #[test]
+    fn what_is_not_wanted_is_not_blocked() {
+        assert_eq!(blocks_a(&[available("A").requires(&["X"])]), None);
+    }
+
+    #[test]
+    fn a_circle_stands_or_falls_together() {
+        let circle = [entry("A").requires(&["B"]), entry("B").requires(&["A"])];
+        assert_eq!(for_worker(&circle).len(), 2);
+        assert_eq!(blocks_a(&circle), None);
+        let broken = [entry("A").requires(&["B", "C"]), entry("B").requires(&["A"])];
+        assert!(for_worker(&broken).is_empty());
+        let broken = [entry("A").requires(&["B"]), entry("B").requires(&["A", "C"])];
+        assert_eq!(blocks_a(&broken), Some(id("C")));
+    }
+
+    #[test]
+    fn a_host_gets_what_concerns_its_kind() {
+        let kinds = [
+            entry("A").concerning(&["controller", "storage"]),
+            entry("B").concerning(&["storage", "worker"]),
+            entry("C"),
+        ];
+        assert_eq!(for_worker(&kinds), fixture::ids(&["B", "C"]));
+    }
+
+    #[test]
+    fn a_requirement_that_does_not_concern_the_host_counts_as_there_while_it_stands() {
+        let elsewhere = entry("B").concerning(&["controller"]);
+        assert_eq!(for_worker(&[entry("A").requires(&["B"]), elsewhere.clone()]), [id("A")]);
+        let fallen = elsewhere.requires(&["X"]);
+        assert!(for_worker(&[entry("A").requires(&["B"]), fallen]).is_empty());
+    }
+
+    #[test]
+    fn more_than_a_host_may_have_is_said_and_not_cut() {
+        let names: Vec<_> = (0..=EFFECTIVE).map(|number| std::format!("P-{number}")).collect();
+        let entries: Vec<_> = names.iter().map(|name| entry(name)).collect();
+        assert_eq!(for_worker(&entries[1..]).len(), EFFECTIVE);
+        let mut slots = fixture::slots(entries.len());
+        let map = fixture::map(&mut slots, &entries);
+        let mut layers = Layers::new();
+        let refused = effective(&map, &nodetype("worker"), &mut layers);
+        assert_eq!(refused, Err(TooMany { patches: EFFECTIVE + 1 }));
+        assert!(layers.is_empty());
+    }
+
+    #[test]
+    fn the_digest_is_that_of_the_set_sorted_by_id() {
+        let entries = [entry("B"), entry("A").requires(&["B"]), available("C")];
+        let mut slots = fixture::slots(entries.len());
+        let map = fixture::map(&mut slots, &entries);
+        let expected = set_digest([&entries[1], &entries[0]].map(|entry| (&entry.id, &entry.hash)));
+        assert_eq!(effective_digest(&map, &nodetype("worker")), expected);
+    }
+
+    #[test]
+    fn what_stands_is_what_nothing_blocks() {
+        for seed in 0..100 {
+            let mut random = Random::new(seed);
+            let names = ["A", "B", "C", "D", "E", "F", "G", "H", "X"];
+            let mut entries: Vec<_> = names[..8].iter().map(|name| entry(name)).collect();
+            for made in &mut entries {
+                made.state = [EntryState::Applied, EntryState::Available][random.below(8) / 7];
+                let requires: Vec<_> = (0..random.below(3)).map(|_| names[random.below(9)]).collect();
+                *made = made.clone().requires(&requires);
+            }
+            random.shuffle(&mut entries);
+            let mut slots = fixture::slots(8);
+            let map = fixture::map(&mut slots, &entries);
+            let unblocked = wanted(&map).iter().filter(|slot| blocked_by(&map, *slot).is_none()).collect();
+            assert_eq!(standing(&map), unblocked, "seed {seed}");
+        }
+    }
+}

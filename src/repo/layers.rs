@@ -1,0 +1,126 @@
+//! In which order patches lie on each other: what a patch requires lies below
+//! it, and where `requires` leaves it open, the lower id does.
+//!
+//! The controller orders a manifest by it and the agent what is installed, each
+//! from what it has at hand, so both go by nothing but ids and `requires`
+//! within the set. What is required and not in the set orders nothing.
+
+use crate::types::PatchId;
+
+/// Sorts patches into layer order, bottom first. `facts` gives a patch's id,
+/// which must be its alone in the set, and the ids that it requires. At each
+/// place comes the lowest id of those with nothing left to wait for. A circle
+/// of requirements is opened at the same patch everywhere; all that is not in
+/// the circle still lies above what it requires.
+///
+/// Costs `n log n` where ids rise with `requires`, as release numbers do, and
+/// `n^2` at most, times the requirements of one patch.
+pub fn layer_order<'m, T: Copy>(patches: &mut [T], facts: impl Fn(T) -> (&'m PatchId, &'m [PatchId])) {
+    patches.sort_unstable_by(|a, b| facts(*a).0.cmp(facts(*b).0));
+    let mut rest = patches;
+    while !rest.is_empty() {
+        let ready = (0..rest.len()).find(|at| waits_for(rest, *at, &facts).is_none());
+        let next = ready.unwrap_or_else(|| in_a_circle(rest, &facts));
+        // Its turn: to the front, and the others stay sorted by id.
+        if let Some(front) = rest.get_mut(..=next) {
+            front.rotate_right(1);
+        }
+        rest = rest.split_first_mut().map_or(&mut [], |(_, behind)| behind);
+    }
+}
+
+/// The lowest of the patches in `rest` that the one at `at` requires; `rest` is
+/// sorted by id. A patch that requires itself does not wait for itself.
+fn waits_for<'m, T: Copy>(
+    rest: &[T],
+    at: usize,
+    facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId]),
+) -> Option<usize> {
+    let (_, requires) = facts(*rest.get(at)?);
+    let find = |id: &PatchId| rest.binary_search_by(|other| facts(*other).0.cmp(id)).ok();
+    requires.iter().filter_map(find).filter(|other| *other != at).min()
+}
+
+/// A patch of a circle, where every patch in `rest` waits for another: whoever
+/// goes from each to what it waits for is in a circle after as many steps as
+/// there are patches.
+fn in_a_circle<'m, T: Copy>(rest: &[T], facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId])) -> usize {
+    (0..rest.len()).fold(0, |at, _| waits_for(rest, at, facts).unwrap_or(at))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::repo::entry::Entry;
+    use crate::repo::fixture::{Random, entry};
+
+    /// The ids in layer order, whatever order the patches came in.
+    fn ordered(patches: &[Entry]) -> Vec<&str> {
+        let mut random = Random::new(7);
+        let mut order: Vec<&Entry> = patches.iter().collect();
+        let mut each_time = (0..8).map(|_| {
+            random.shuffle(&mut order);
+            layer_order(&mut order, |entry: &Entry| (&entry.id, &entry.meta.requires));
+            order.iter().map(|entry| entry.id.as_str()).collect::<Vec<_>>()
+        });
+        let first = each_time.next().unwrap();
+        assert!(each_time.all(|other| other == first), "the order depends on how the patches came");
+        first
+    }
+
+    #[test]
+    fn unrelated_patches_lie_in_the_order_of_their_ids() {
+        assert_eq!(ordered(&[entry("B"), entry("A"), entry("C")]), ["A", "B", "C"]);
+        assert!(ordered(&[]).is_empty());
+    }
+
+    #[test]
+    fn a_patch_lies_above_what_it_requires_and_as_low_as_its_id_allows() {
+        let chain = [entry("A").requires(&["C"]), entry("B"), entry("C").requires(&["D"]), entry("D")];
+        assert_eq!(ordered(&chain), ["B", "D", "C", "A"]);
+        let diamond = [entry("A").requires(&["B", "C"]), entry("B").requires(&["D"]), entry("C"), entry("D")];
+        assert_eq!(ordered(&diamond), ["C", "D", "B", "A"]);
+    }
+
+    #[test]
+    fn what_is_not_in_the_set_orders_nothing() {
+        assert_eq!(ordered(&[entry("A").requires(&["X"]), entry("B")]), ["A", "B"]);
+    }
+
+    #[test]
+    fn a_circle_is_opened_alike_everywhere_and_what_requires_it_lies_above() {
+        let circle = [
+            entry("A").requires(&["C"]),
+            entry("B").requires(&["D"]),
+            entry("C").requires(&["B"]),
+            entry("D").requires(&["C", "D"]),
+            entry("E"),
+        ];
+        assert_eq!(ordered(&circle), ["E", "C", "A", "D", "B"]);
+        assert_eq!(ordered(&[entry("B").requires(&["B"]), entry("A").requires(&["B"])]), ["B", "A"]);
+    }
+
+    #[test]
+    fn in_any_set_without_circles_every_patch_lies_above_all_that_it_requires() {
+        for seed in 0..50 {
+            let mut random = Random::new(seed);
+            let mut names: Vec<_> = (0..64).map(|number| std::format!("P-{number}")).collect();
+            random.shuffle(&mut names);
+            // Each requires some of those before it, whose ids are lower or higher.
+            let requires = |random: &mut Random, at: usize| -> Vec<&str> {
+                (0..random.below(4)).filter(|_| at > 0).map(|_| names[random.below(at)].as_str()).collect()
+            };
+            let patches: Vec<Entry> =
+                (0..64).map(|at| entry(&names[at]).requires(&requires(&mut random, at))).collect();
+            let order = ordered(&patches);
+            let place = |id: &str| order.iter().position(|other| *other == id).unwrap();
+            for patch in &patches {
+                for below in &patch.meta.requires {
+                    assert!(place(below.as_str()) < place(patch.id.as_str()), "seed {seed}");
+                }
+            }
+        }
+    }
+}
