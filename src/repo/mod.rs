@@ -23,6 +23,7 @@ pub mod effective;
 pub mod entry;
 pub mod layers;
 pub mod map;
+pub mod refusal;
 pub mod rules;
 pub mod slots;
 pub mod state;

@@ -79,3 +79,79 @@ pub fn patch_state(entry: EntryState, spread: &Spread) -> PatchState {
         EntryState::Available | EntryState::Deleted => PatchState::NotApplicable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use EntryState::{Applied, Available, Committed, Deleted};
+
+    /// Three hosts are known, two of them concerned, of which so many have it.
+    fn on(concerned_with: u32) -> Spread {
+        Spread {
+            hosts_known: 3,
+            hosts_concerned: 2,
+            concerned_with,
+            hosts_with: concerned_with,
+            ..Spread::default()
+        }
+    }
+
+    #[test]
+    fn with_no_host_known_every_patch_says_so() {
+        for entry in [Deleted, Available, Applied, Committed] {
+            assert_eq!(patch_state(entry, &Spread::default()), PatchState::NotApplicable);
+        }
+    }
+
+    #[test]
+    fn a_wanted_patch_is_partial_until_every_host_that_it_concerns_has_it() {
+        for (entry, everywhere) in [(Applied, PatchState::Applied), (Committed, PatchState::Committed)] {
+            assert_eq!(patch_state(entry, &on(0)), PatchState::PartialApply);
+            assert_eq!(patch_state(entry, &on(1)), PatchState::PartialApply);
+            assert_eq!(patch_state(entry, &on(2)), everywhere);
+        }
+    }
+
+    #[test]
+    fn a_removed_patch_is_partial_while_any_host_has_it() {
+        assert_eq!(patch_state(Available, &on(2)), PatchState::PartialRemove);
+        assert_eq!(patch_state(Available, &on(1)), PatchState::PartialRemove);
+        assert_eq!(patch_state(Available, &on(0)), PatchState::Available);
+        let on_another_kind = Spread { hosts_with: 1, ..on(0) };
+        assert_eq!(patch_state(Available, &on_another_kind), PatchState::PartialRemove);
+        assert_eq!(patch_state(Deleted, &on_another_kind), PatchState::PartialRemove);
+        assert_eq!(patch_state(Deleted, &on(0)), PatchState::NotApplicable);
+    }
+
+    #[test]
+    fn nothing_is_claimed_of_a_host_that_has_not_told() {
+        let untold = |concerned_with| Spread { is_unknown: true, ..on(concerned_with) };
+        assert_eq!(patch_state(Applied, &untold(2)), PatchState::PartialApply);
+        assert_eq!(patch_state(Committed, &untold(2)), PatchState::PartialApply);
+        assert_eq!(patch_state(Available, &untold(0)), PatchState::NotApplicable);
+        assert_eq!(patch_state(Available, &untold(1)), PatchState::PartialRemove);
+    }
+
+    #[test]
+    fn a_dropped_host_leaves_no_patch_partial() {
+        // The host that lacked it, or still had it, is gone from the counts.
+        let one_left = Spread { hosts_known: 1, hosts_concerned: 1, ..on(1) };
+        assert_eq!(patch_state(Applied, &one_left), PatchState::Applied);
+        let none_has_it = Spread { concerned_with: 0, hosts_with: 0, ..one_left };
+        assert_eq!(patch_state(Available, &none_has_it), PatchState::Available);
+    }
+
+    #[test]
+    fn a_patch_for_hosts_that_are_not_there_leaves_nothing_to_do() {
+        let elsewhere = Spread { hosts_concerned: 0, ..on(0) };
+        assert_eq!(patch_state(Applied, &elsewhere), PatchState::Applied);
+        assert_eq!(patch_state(Available, &elsewhere), PatchState::Available);
+    }
+
+    #[test]
+    fn a_blocked_patch_is_not_called_applied() {
+        let blocked = Spread { is_blocked: true, ..on(2) };
+        assert_eq!(patch_state(Applied, &blocked), PatchState::PartialApply);
+        assert_eq!(patch_state(Committed, &blocked), PatchState::PartialApply);
+    }
+}

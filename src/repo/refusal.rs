@@ -1,0 +1,171 @@
+//! Why a change is refused, in words for the operator: both facts that stand
+//! against each other, and what to do.
+
+use core::fmt;
+
+use crate::limits::EFFECTIVE;
+use crate::repo::map::Full;
+use crate::types::{Hash, Hostname, PatchId};
+
+/// Why a change is refused, in words for the operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal<'m> {
+    /// The command names no patch, and does not mean all.
+    NothingNamed,
+    /// No such patch, or it has been deleted.
+    Unknown {
+        /// What was named.
+        id: &'m PatchId,
+    },
+    /// To be applied, and lacks what it requires.
+    Requires {
+        /// The patch named, or one that it requires.
+        id: &'m PatchId,
+        /// What that one requires.
+        requires: &'m PatchId,
+        /// Whether what is required could be applied: it is in the repository.
+        in_repository: bool,
+    },
+    /// Together with what is applied it is more than a host may have.
+    TooMany {
+        /// Patches that would be applied.
+        patches: usize,
+    },
+    /// To be removed, and a patch that stays requires it.
+    RequiredBy {
+        /// The patch to be removed.
+        id: &'m PatchId,
+        /// The patch that stays.
+        by: &'m PatchId,
+    },
+    /// To be removed or deleted, and committed.
+    Committed {
+        /// The patch.
+        id: &'m PatchId,
+    },
+    /// To be removed, and made never to be.
+    Unremovable {
+        /// The patch.
+        id: &'m PatchId,
+    },
+    /// To be deleted, and applied.
+    Applied {
+        /// The patch.
+        id: &'m PatchId,
+    },
+    /// To be deleted, and still on a host.
+    OnHost {
+        /// The patch.
+        id: &'m PatchId,
+        /// One of the hosts that have it.
+        host: Hostname,
+    },
+    /// To be deleted, and a host may have it.
+    MayBeOnHost {
+        /// The patch.
+        id: &'m PatchId,
+        /// One of the hosts that have not told.
+        host: Hostname,
+    },
+    /// To be uploaded, and its id stands for other content.
+    OtherContent {
+        /// The id.
+        id: &'m PatchId,
+        /// What the repository holds.
+        held: Hash,
+        /// What was offered.
+        offered: Hash,
+    },
+    /// To be uploaded, and there is no room for another id.
+    Full {
+        /// The id.
+        id: &'m PatchId,
+        /// How full.
+        full: Full,
+    },
+}
+
+impl fmt::Display for Refusal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NothingNamed => f.write_str("No patch is named: name those that are meant."),
+            Self::Unknown { id } => {
+                write!(f, "{id} is not in the repository: look for its name with query, or upload it.")
+            }
+            Self::Requires { id, requires, in_repository: true } => write!(
+                f,
+                "{id} requires {requires}, which is not applied: apply that first, or both in one command."
+            ),
+            Self::Requires { id, requires, in_repository: false } => write!(
+                f,
+                "{id} requires {requires}, which is not in the repository: upload and apply that first."
+            ),
+            Self::TooMany { patches } => write!(
+                f,
+                "{patches} patches would be applied, and a host may have {EFFECTIVE}: remove some first."
+            ),
+            Self::RequiredBy { id, by } => write!(
+                f,
+                "{id} is required by {by}, which is applied: remove that first, or both in one command."
+            ),
+            Self::Committed { id } => write!(f, "{id} is committed: it stays for good."),
+            Self::Unremovable { id } => {
+                write!(f, "{id} is unremovable: its makers say that it stays once it is applied.")
+            }
+            Self::Applied { id } => {
+                write!(f, "{id} is applied: remove it, install the hosts that have it, then delete it.")
+            }
+            Self::OnHost { id, host } => {
+                write!(f, "{id} is still on host {host}: run host-install {host} first.")
+            }
+            Self::MayBeOnHost { id, host } => write!(
+                f,
+                "{id} may be on host {host}, which has not told yet: try again soon, or drop-host it if it is gone."
+            ),
+            Self::OtherContent { id, held, offered } => write!(
+                f,
+                "{id} is in the repository with other content (hash {held:.16}, offered {offered:.16}): \
+                 give the new content another id."
+            ),
+            Self::Full { id, full } => write!(f, "{id} is not uploaded. {full}"),
+        }
+    }
+}
+
+impl core::error::Error for Refusal<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+
+    use super::*;
+    use crate::limits;
+    use crate::repo::fixture::id;
+    use crate::types::{Name, Reason};
+
+    #[test]
+    fn every_refusal_fits_the_reason_that_reaches_the_operator() {
+        let longest = &id(&"P".repeat(limits::PATCH_ID_BYTES));
+        let host: Hostname = Name::new(&"h".repeat(limits::HOSTNAME_BYTES)).unwrap();
+        let (held, offered) = (Hash([1; 32]), Hash([2; 32]));
+        let refusals = [
+            Refusal::NothingNamed,
+            Refusal::Unknown { id: longest },
+            Refusal::Requires { id: longest, requires: longest, in_repository: true },
+            Refusal::Requires { id: longest, requires: longest, in_repository: false },
+            Refusal::TooMany { patches: limits::ENTRIES },
+            Refusal::RequiredBy { id: longest, by: longest },
+            Refusal::Committed { id: longest },
+            Refusal::Unremovable { id: longest },
+            Refusal::Applied { id: longest },
+            Refusal::OnHost { id: longest, host: host.clone() },
+            Refusal::MayBeOnHost { id: longest, host },
+            Refusal::OtherContent { id: longest, held, offered },
+            Refusal::Full { id: longest, full: Full { entries: limits::ENTRIES } },
+        ];
+        for refusal in refusals {
+            let said = format!("{refusal}");
+            assert_eq!(Reason::format(format_args!("{refusal}")).as_str(), said, "{} bytes", said.len());
+        }
+    }
+}
