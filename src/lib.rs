@@ -2,6 +2,7 @@
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod fsm;
 pub mod limits;
 pub mod repo;
 pub mod table;

@@ -1,0 +1,114 @@
+//! What a state machine asks its driver to do, and where.
+
+use core::fmt;
+use core::net::SocketAddr;
+
+use heapless::Vec;
+
+use crate::limits;
+use crate::types::{Digest, NodeId, RequestId};
+use crate::wire::frame::Purpose;
+use crate::wire::messages::Message;
+
+/// Where a node was heard: datagrams and stream sessions go back there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Over IP: its address and port.
+    Ip(SocketAddr),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(address) => write!(f, "{}", address.ip()),
+        }
+    }
+}
+
+/// Whom a message is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// All controllers.
+    Controllers,
+    /// All agents.
+    Agents,
+    /// One node.
+    Node(NodeId, Peer),
+}
+
+/// An install that the agent has taken up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Install {
+    /// The controller's number for it.
+    pub request_id: RequestId,
+    /// The controller that asked.
+    pub controller: NodeId,
+    /// The effective set to end with.
+    pub digest: Digest,
+    /// Install although the lock file says no.
+    pub force: bool,
+}
+
+/// One thing for the driver to do.
+///
+/// A driver carries actions out in order. `Send` may fail or be lost: deadlines
+/// repeat what matters. The others end in an event, always: a session in
+/// `SessionReady`, `SessionBusy` or `SessionFailed`; a worker in `WorkerEnded`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "bounded by ACTION_BYTES, and most are sends")]
+#[must_use]
+pub enum Action {
+    /// Send a datagram.
+    Send(To, Message),
+    /// Open a stream session and prove it.
+    Connect(NodeId, Peer, Purpose),
+    /// End a session, if it is still there; no event follows.
+    Disconnect(NodeId, Purpose),
+    /// Start the worker that installs, over the session that is ready.
+    StartInstall(Install),
+    /// Start the worker that recovers what a crash cut short.
+    StartRecovery,
+}
+
+/// The actions of one call.
+///
+/// A call pushes at most [`limits::ACTIONS`]; a push beyond that is dropped and
+/// counted, and the machine's deadline asks again.
+#[derive(Debug, Default)]
+pub struct Actions {
+    list: Vec<Action, { limits::ACTIONS }, u8>,
+    dropped: u32,
+}
+
+impl Actions {
+    /// Asks for one more action.
+    pub fn push(&mut self, action: Action) {
+        if self.list.push(action).is_err() {
+            self.dropped = self.dropped.saturating_add(1);
+        }
+    }
+
+    /// Asks for a datagram to be sent.
+    pub fn send(&mut self, to: To, message: Message) {
+        self.push(Action::Send(to, message));
+    }
+
+    /// Takes the first action out.
+    pub fn pop_front(&mut self) -> Option<Action> {
+        if self.list.is_empty() { None } else { Some(self.list.remove(0)) }
+    }
+
+    /// How many more there is room for.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        self.list.capacity().saturating_sub(self.list.len())
+    }
+
+    /// How many were dropped for lack of room, ever.
+    #[must_use]
+    pub fn dropped(&self) -> u32 {
+        self.dropped
+    }
+}
+
+const _: () = assert!(size_of::<Action>() <= limits::ACTION_BYTES);

@@ -1,0 +1,388 @@
+//! The controller's side: it asks all agents how they are, learns what they
+//! have, and asks them to install.
+//!
+//! This machine wires four that each have their own file: the rounds of
+//! HelloAgent ([`pacing`](super::pacing)), the hosts ([`hosts`](super::hosts)),
+//! the detailed queries ([`queries`](super::queries)) and the install requests
+//! ([`requests`](super::requests)). What hosts should have comes from the
+//! repository map through [`kinds`](super::kinds).
+
+use super::actions::{Actions, Peer};
+use super::event::Event;
+use super::hosts::{Host, Knowledge};
+use super::kinds::Kinds;
+use super::pacing::Pacing;
+use super::queries::Queries;
+use super::random::Random;
+use super::requests::{Ask, RequestTimers, Standing};
+use crate::repo::entry::Entry;
+use crate::repo::map::{Full, Map, Merged};
+use crate::repo::rules::OnHosts;
+use crate::repo::slots::Slot;
+use crate::repo::state::Spread;
+use crate::table::Table;
+use crate::time::{Duration, Instant};
+use crate::types::{Digest, NodeId, RequestId};
+use crate::wire::frame::Purpose;
+use crate::wire::install::Outcome;
+use crate::wire::messages::{AgentInstallResp, AgentState, HelloAgentAck, Message};
+
+/// The times of a controller.
+#[derive(Clone, Copy, Debug)]
+pub struct ControllerTimers {
+    /// From one HelloAgent to the next.
+    pub hello_interval: Duration,
+    /// A host unheard for so long is lost.
+    pub host_lost: Duration,
+    /// The deadline of a detailed query's connecting and of each of its pauses.
+    pub query_timeout: Duration,
+    /// Install requests.
+    pub request: RequestTimers,
+}
+
+/// How a host stands to what it should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Currency {
+    /// It has what it should have.
+    Current,
+    /// It has not.
+    OutOfDate,
+    /// It is installing.
+    Pending,
+    /// Its last install failed.
+    Failed,
+}
+
+/// Why an install cannot be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AskRefusal {
+    /// No such host.
+    Unknown,
+    /// One is under way.
+    Busy,
+    /// The host has not been heard for long.
+    Lost,
+    /// There are more kinds of hosts than are told apart.
+    TooManyKinds,
+}
+
+/// A controller.
+pub struct Controller<'a> {
+    timers: ControllerTimers,
+    map: Map<'a>,
+    hosts: Table<'a, Host>,
+    kinds: Kinds,
+    pacing: Pacing,
+    queries: Queries,
+    /// No request has anything due before this.
+    requests_due: Option<Instant>,
+    /// Hosts that found no room in the table.
+    hosts_refused: u64,
+}
+
+impl<'a> Controller<'a> {
+    /// A controller with this map, that has heard no host yet.
+    #[must_use]
+    pub fn new(now: Instant, timers: ControllerTimers, map: Map<'a>, hosts: Table<'a, Host>) -> Self {
+        Self {
+            timers,
+            map,
+            kinds: Kinds::default(),
+            pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
+            queries: Queries::new(timers.query_timeout),
+            requests_due: None,
+            hosts_refused: 0,
+            hosts,
+        }
+    }
+
+    /// A message of an agent. Others are of no concern to a lone controller.
+    pub fn on_message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        peer: Peer,
+        message: &Message,
+        actions: &mut Actions,
+    ) {
+        match message {
+            Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
+            Message::AgentInstallResp(response) => self.on_response(from, response),
+            _ => {}
+        }
+    }
+
+    fn on_ack(&mut self, now: Instant, from: NodeId, peer: Peer, ack: &HelloAgentAck, actions: &mut Actions) {
+        if self.hosts.find(from).is_none() {
+            let newcomer = Host { node: from, ..Host::vacant() };
+            if self.hosts.insert(newcomer).is_err() {
+                self.hosts_refused = self.hosts_refused.saturating_add(1);
+                return;
+            }
+        }
+        let Some(host) = self.hosts.get_mut(from) else { return };
+        host.peer = peer;
+        host.last_heard = now;
+        host.ack.clone_from(ack);
+        let target = host.target();
+        host.request.on_ack(now, &self.timers.request, target, ack, actions);
+        host.request.on_late_ack(ack);
+        self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+
+        if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
+            return;
+        }
+        match self.kinds.of(&ack.nodetype, &self.map) {
+            // It has what it should have, so what that is, is known.
+            Some(kind) if kind.digest == ack.installed_digest => {
+                host.installed = kind.patches;
+                host.foreign = 0;
+                host.known_digest = kind.digest;
+                let was_asked = host.knowledge == Knowledge::Asking;
+                host.knowledge = Knowledge::Known;
+                if was_asked {
+                    self.queries.forget(now, from, actions);
+                }
+            }
+            _ => {
+                if host.knowledge == Knowledge::Known {
+                    host.knowledge = Knowledge::Wanted;
+                }
+                if host.knowledge == Knowledge::Wanted {
+                    self.queries.want(now);
+                }
+                self.queries.start(now, &mut self.hosts, actions);
+            }
+        }
+    }
+
+    fn on_response(&mut self, from: NodeId, response: &AgentInstallResp) {
+        if let Some(host) = self.hosts.get_mut(from) {
+            host.request.on_response(response);
+        }
+    }
+
+    /// How sessions for detailed queries go.
+    pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
+        match event {
+            Event::DetailPage(node, page) => self.queries.on_page(now, *node, page, &self.map),
+            Event::DetailEnd(node) => self.queries.on_end(now, *node, &mut self.hosts),
+            Event::SessionFailed(node, Purpose::QueryDetailed, _)
+            | Event::SessionBusy(node, Purpose::QueryDetailed, _) => {
+                self.queries.on_failure(now, *node, &mut self.hosts);
+            }
+            _ => return,
+        }
+        self.queries.start(now, &mut self.hosts, actions);
+    }
+
+    /// Does what is due. Early: does nothing.
+    pub fn on_timeout(&mut self, now: Instant, random: &mut Random, actions: &mut Actions) {
+        self.pacing.on_timeout(now, self.hosts.len(), self.map.highest_counter(), random, actions);
+        self.queries.on_timeout(now, &mut self.hosts, actions);
+        self.queries.start(now, &mut self.hosts, actions);
+        if self.requests_due.is_some_and(|due| now >= due) {
+            self.requests_due = None;
+            for host in self.hosts.iter_mut() {
+                let target = host.target();
+                host.request.on_timeout(now, &self.timers.request, target, actions);
+                self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+            }
+        }
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
+        Instant::earliest([self.pacing.poll_at(), hosts])
+    }
+
+    /// Merges an entry that is durable.
+    ///
+    /// # Errors
+    /// [`Full`]: the map has no room for it.
+    pub fn merge(&mut self, now: Instant, entry: &Entry) -> Result<Merged, Full> {
+        let old_hash = self.map.get(&entry.id).map(|(_, held)| held.hash);
+        let merged = self.map.merge(entry)?;
+        let (Merged::Inserted(slot) | Merged::Replaced(slot)) = merged else { return Ok(merged) };
+        self.kinds.refresh(&self.map);
+        if old_hash != Some(entry.hash) {
+            // What hosts said of this id was about other content, or about
+            // content that the map did not know: they must say it again.
+            for host in self.hosts.iter_mut() {
+                if host.foreign > 0 || host.installed.contains(slot) {
+                    host.installed.remove(slot);
+                    host.known_digest = Digest::default();
+                    if host.knowledge == Knowledge::Known {
+                        host.knowledge = Knowledge::Wanted;
+                        self.queries.want(now);
+                    }
+                }
+            }
+        }
+        Ok(merged)
+    }
+
+    /// Asks a host to install what it should have.
+    ///
+    /// # Errors
+    /// [`AskRefusal`]; nothing has changed then.
+    pub fn ask_install(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        force: bool,
+        random: &mut Random,
+        actions: &mut Actions,
+    ) -> Result<(), AskRefusal> {
+        let host = self.hosts.get_mut(node).ok_or(AskRefusal::Unknown)?;
+        if host.is_lost(now, self.timers.host_lost) {
+            return Err(AskRefusal::Lost);
+        }
+        let kind = self.kinds.of(&host.ack.nodetype, &self.map).ok_or(AskRefusal::TooManyKinds)?;
+        let ask = Ask { request_id: RequestId(random.next_u64()), digest: kind.digest, force };
+        let target = host.target();
+        if !host.request.ask(now, &self.timers.request, target, ask, actions) {
+            return Err(AskRefusal::Busy);
+        }
+        self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+        Ok(())
+    }
+
+    /// Forgets a host; its next ack brings it back. False where there is none.
+    pub fn drop_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) -> bool {
+        self.queries.forget(now, node, actions);
+        let slot = self.hosts.find(node);
+        if let Some(slot) = slot {
+            self.hosts.remove(slot);
+        }
+        slot.is_some()
+    }
+
+    /// How a host stands to what it should have.
+    #[must_use]
+    pub fn currency(&self, host: &Host) -> Currency {
+        let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
+        let last_failed = match host.request.standing() {
+            Standing::Ended(outcome) => outcome != Outcome::Installed,
+            Standing::NoAnswer => true,
+            Standing::None | Standing::Waiting | Standing::Running => false,
+        };
+        if host.is_installing() {
+            Currency::Pending
+        } else if host.ack.patch_failed || (last_failed && wanted != Some(host.ack.installed_digest)) {
+            Currency::Failed
+        } else if wanted == Some(host.ack.installed_digest) {
+            Currency::Current
+        } else {
+            Currency::OutOfDate
+        }
+    }
+
+    /// How the patch in a slot is spread over the hosts.
+    #[must_use]
+    pub fn spread(&self, slot: Slot) -> Spread {
+        let mut spread = Spread::default();
+        let Some(entry) = self.map.entry(slot) else { return spread };
+        spread.is_blocked = crate::repo::effective::blocked_by(&self.map, slot).is_some();
+        for host in self.hosts.iter() {
+            let has = u32::from(host.installed.contains(slot));
+            let concerned = u32::from(entry.meta.concerns(&host.ack.nodetype));
+            spread.hosts_known = spread.hosts_known.saturating_add(1);
+            spread.hosts_with = spread.hosts_with.saturating_add(has);
+            spread.hosts_concerned = spread.hosts_concerned.saturating_add(concerned);
+            spread.concerned_with = spread.concerned_with.saturating_add(has & concerned);
+            spread.is_unknown |= !host.is_known() && (concerned == 1 || has == 1);
+        }
+        spread
+    }
+
+    /// Whether the patch in a slot is on a host, for [`check_delete`]. With
+    /// `despite_lost`, what lost hosts have does not count.
+    ///
+    /// [`check_delete`]: crate::repo::rules::check_delete
+    #[must_use]
+    pub fn on_hosts(&self, now: Instant, slot: Slot, despite_lost: bool) -> OnHosts {
+        let lost_after = self.timers.host_lost;
+        let mut found = OnHosts::Nowhere;
+        for host in self.hosts.iter() {
+            let is_lost = host.is_lost(now, lost_after);
+            if is_lost && despite_lost {
+                continue;
+            }
+            if host.is_known() && !is_lost {
+                if host.installed.contains(slot) {
+                    return OnHosts::On(host.ack.hostname.clone());
+                }
+            } else {
+                found = OnHosts::MayBeOn(host.ack.hostname.clone());
+            }
+        }
+        found
+    }
+
+    /// The host that is at work on an install, if any: entries must not change
+    /// under it (StarlingX refuses apply and remove meanwhile).
+    #[must_use]
+    pub fn installing(&self, now: Instant) -> Option<&Host> {
+        let lost_after = self.timers.host_lost;
+        self.hosts.iter().find(|host| {
+            let asked = matches!(host.request.standing(), Standing::Waiting | Standing::Running);
+            let at_work = host.ack.state == AgentState::Installing && !host.is_lost(now, lost_after);
+            asked || at_work
+        })
+    }
+
+    /// The repository.
+    #[must_use]
+    pub fn map(&self) -> &Map<'a> {
+        &self.map
+    }
+
+    /// The hosts.
+    #[must_use]
+    pub fn hosts(&self) -> &Table<'a, Host> {
+        &self.hosts
+    }
+
+    /// The kinds of hosts that were met.
+    #[must_use]
+    pub fn kinds(&self) -> &Kinds {
+        &self.kinds
+    }
+
+    /// The rounds of HelloAgent.
+    #[must_use]
+    pub fn pacing(&self) -> &Pacing {
+        &self.pacing
+    }
+
+    /// The times.
+    #[must_use]
+    pub fn timers(&self) -> &ControllerTimers {
+        &self.timers
+    }
+
+    /// Acks of hosts for which the table had no room.
+    #[must_use]
+    pub fn hosts_refused(&self) -> u64 {
+        self.hosts_refused
+    }
+
+    /// The digest of what a host should have, where its kind was met.
+    #[must_use]
+    pub fn wanted_digest(&self, host: &Host) -> Option<Digest> {
+        self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest)
+    }
+
+    /// Checks what must always hold; a driver calls it in debug builds.
+    pub fn invariants(&self) {
+        debug_assert!(
+            self.queries
+                .asking()
+                .all(|node| { self.hosts.get(node).is_some_and(|host| host.knowledge == Knowledge::Asking) })
+        );
+        debug_assert!(self.hosts.len() <= self.hosts.capacity());
+    }
+}

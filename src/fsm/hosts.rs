@@ -1,0 +1,112 @@
+//! The hosts that a controller knows: what each said last.
+//!
+//! ```text
+//! unknown --ack--> known --silent for host_lost--> lost --ack--> known
+//!    ^                                              |
+//!    `---------------- drop-host -------------------'
+//! ```
+//!
+//! Lost is not stored but seen: a host is lost while its last ack is too old.
+//! It keeps its place and is named by the commands that it concerns.
+
+use super::actions::Peer;
+use super::requests::{Request, Standing, Target};
+use crate::repo::slots::SlotSet;
+use crate::table::Keyed;
+use crate::time::{Duration, Instant};
+use crate::types::{Digest, NodeId};
+use crate::wire::messages::{AgentState, HelloAgentAck};
+
+/// How far it is known what a host has installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Knowledge {
+    /// A detailed query must be made.
+    #[default]
+    Wanted,
+    /// A detailed query is under way.
+    Asking,
+    /// One failed; the next not before this.
+    Backoff {
+        /// When to ask again.
+        until: Instant,
+        /// How many failed in a row.
+        failures: u8,
+    },
+    /// It is known.
+    Known,
+}
+
+/// One host.
+#[derive(Clone, Debug)]
+pub struct Host {
+    /// Its node id.
+    pub node: NodeId,
+    /// Where it was heard.
+    pub peer: Peer,
+    /// When it was heard.
+    pub last_heard: Instant,
+    /// What it said.
+    pub ack: HelloAgentAck,
+    /// How far it is known what it has.
+    pub knowledge: Knowledge,
+    /// The installed set that `installed` is for.
+    pub known_digest: Digest,
+    /// Which patches of the map it has.
+    pub installed: SlotSet,
+    /// Patches that it has and the map does not know.
+    pub foreign: u16,
+    /// The last install request to it.
+    pub request: Request,
+}
+
+impl Host {
+    /// A host that nothing is known of yet: what a table is filled with.
+    #[must_use]
+    pub fn vacant() -> Self {
+        Self {
+            node: NodeId(0),
+            peer: Peer::Ip(core::net::SocketAddr::V4(core::net::SocketAddrV4::new(
+                core::net::Ipv4Addr::UNSPECIFIED,
+                0,
+            ))),
+            last_heard: Instant::default(),
+            ack: HelloAgentAck::default(),
+            knowledge: Knowledge::Wanted,
+            known_digest: Digest::default(),
+            installed: SlotSet::new(),
+            foreign: 0,
+            request: Request::default(),
+        }
+    }
+
+    /// Where its next install request goes.
+    #[must_use]
+    pub fn target(&self) -> Target {
+        Target { node: self.node, peer: self.peer, nonce: self.ack.nonce }
+    }
+
+    /// Whether it has not been heard for so long.
+    #[must_use]
+    pub fn is_lost(&self, now: Instant, after: Duration) -> bool {
+        now.since(self.last_heard) >= after
+    }
+
+    /// Whether what it has is known, and still true as of its last ack.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.knowledge == Knowledge::Known && self.known_digest == self.ack.installed_digest
+    }
+
+    /// Whether it says, or was asked and is not known to deny, that it installs.
+    #[must_use]
+    pub fn is_installing(&self) -> bool {
+        self.ack.state == AgentState::Installing
+            || matches!(self.request.standing(), Standing::Waiting | Standing::Running)
+    }
+}
+
+impl Keyed for Host {
+    fn node(&self) -> NodeId {
+        self.node
+    }
+}

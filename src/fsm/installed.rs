@@ -1,0 +1,68 @@
+//! What is installed on the agent's host: the last whole snapshot.
+//!
+//! A worker reads it off the disk and reports it patch by patch. Until the
+//! report is complete the previous snapshot stands, since a detailed query may
+//! be reading it.
+
+use crate::types::Digest;
+use crate::wire::frame::InstalledPatch;
+
+/// Two borrowed buffers: the snapshot that stands and the one that comes in.
+#[derive(Debug)]
+pub struct Installed<'a> {
+    standing: &'a mut [InstalledPatch],
+    incoming: &'a mut [InstalledPatch],
+    standing_len: usize,
+    incoming_len: usize,
+    digest: Digest,
+    /// The snapshot's number: another one is another installed set.
+    query_id: u64,
+}
+
+impl<'a> Installed<'a> {
+    /// Nothing installed. Both buffers must be as long as a host may have patches.
+    #[must_use]
+    pub fn new(standing: &'a mut [InstalledPatch], incoming: &'a mut [InstalledPatch]) -> Self {
+        Self { standing, incoming, standing_len: 0, incoming_len: 0, digest: Digest::default(), query_id: 0 }
+    }
+
+    /// A patch of the snapshot that comes in.
+    pub fn push(&mut self, patch: &InstalledPatch) {
+        if let Some(place) = self.incoming.get_mut(self.incoming_len) {
+            place.clone_from(patch);
+            self.incoming_len = self.incoming_len.saturating_add(1);
+        }
+    }
+
+    /// The snapshot that came in is whole: it stands from now on.
+    pub fn complete(&mut self, digest: Digest, query_id: u64) {
+        core::mem::swap(&mut self.standing, &mut self.incoming);
+        self.standing_len = self.incoming_len;
+        self.incoming_len = 0;
+        self.digest = digest;
+        self.query_id = query_id;
+    }
+
+    /// A snapshot that came in only in part is dropped.
+    pub fn abandon(&mut self) {
+        self.incoming_len = 0;
+    }
+
+    /// The patches, sorted by id.
+    #[must_use]
+    pub fn patches(&self) -> &[InstalledPatch] {
+        self.standing.get(..self.standing_len).unwrap_or(&[])
+    }
+
+    /// The digest of the set.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The snapshot's number.
+    #[must_use]
+    pub fn query_id(&self) -> u64 {
+        self.query_id
+    }
+}

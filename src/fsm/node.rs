@@ -1,0 +1,98 @@
+//! A node: the roles that it has, and the one door to them.
+
+use super::actions::{Actions, Peer};
+use super::agent::Agent;
+use super::controller::{AskRefusal, Controller};
+use super::event::Event;
+use super::random::Random;
+use crate::time::Instant;
+use crate::types::NodeId;
+use crate::wire::frame::Role;
+use crate::wire::messages::Message;
+
+/// A node.
+pub struct Node<'a> {
+    /// Its controller's side, if it has one.
+    pub controller: Option<Controller<'a>>,
+    /// Its agent's side, if it has one.
+    pub agent: Option<Agent<'a>>,
+    /// Jitter, request ids and nonces.
+    pub random: Random,
+}
+
+impl Node<'_> {
+    /// A message that decoding has let through.
+    pub fn on_message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        peer: Peer,
+        message: &Message,
+        actions: &mut Actions,
+    ) {
+        match (message.msgtype().receiver(), &mut self.controller, &mut self.agent) {
+            (Role::Controller, Some(controller), _) => {
+                controller.on_message(now, from, peer, message, actions);
+            }
+            (Role::Agent, _, Some(agent)) => {
+                agent.on_message(now, from, peer, message, &mut self.random, actions);
+            }
+            _ => {}
+        }
+        self.invariants();
+    }
+
+    /// Something happened to a session or a worker.
+    pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
+        if let Some(controller) = &mut self.controller {
+            controller.on_event(now, event, actions);
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.on_event(now, event, &mut self.random, actions);
+        }
+        self.invariants();
+    }
+
+    /// Does what is due. Early: does nothing.
+    pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
+        if let Some(controller) = &mut self.controller {
+            controller.on_timeout(now, &mut self.random, actions);
+        }
+        if let Some(agent) = &mut self.agent {
+            agent.on_timeout(now, actions);
+        }
+        self.invariants();
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        let controller = self.controller.as_ref().and_then(Controller::poll_at);
+        let agent = self.agent.as_ref().and_then(Agent::poll_at);
+        Instant::earliest([controller, agent])
+    }
+
+    /// Asks a host to install what it should have.
+    ///
+    /// # Errors
+    /// [`AskRefusal`]; nothing has changed then.
+    pub fn ask_install(
+        &mut self,
+        now: Instant,
+        host: NodeId,
+        force: bool,
+        actions: &mut Actions,
+    ) -> Result<(), AskRefusal> {
+        let controller = self.controller.as_mut().ok_or(AskRefusal::Unknown)?;
+        controller.ask_install(now, host, force, &mut self.random, actions)
+    }
+
+    fn invariants(&self) {
+        if let Some(controller) = &self.controller {
+            controller.invariants();
+        }
+        if let Some(agent) = &self.agent {
+            agent.invariants();
+        }
+    }
+}

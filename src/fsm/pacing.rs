@@ -1,0 +1,130 @@
+//! When a controller says HelloAgent, and how long agents may take to answer.
+//!
+//! ```text
+//! Starting --start--> round: HelloAgent with a window --interval + jitter--> next round
+//! ```
+//!
+//! Agents answer at a random moment within the window, so its width decides how
+//! many answers can meet in a socket's buffer (about 277 in the default one).
+//! It begins as wide as a full host table wants and narrows once two rounds
+//! have counted the hosts.
+
+use super::actions::{Actions, To};
+use super::random::Random;
+use crate::time::{Duration, Instant};
+use crate::wire::messages::{HelloAgent, Message};
+
+/// Width of the window for each host, in milliseconds: at one answer in a
+/// millisecond a controller is hardly busy, and a burst is far from 277.
+const WINDOW_PER_HOST_MS: u64 = 1;
+/// The narrowest window, in milliseconds.
+const WINDOW_LEAST_MS: u64 = 20;
+/// Rounds after which the hosts that are there have been counted.
+const ROUNDS_TO_COUNT: u32 = 2;
+
+/// The rounds of one controller.
+#[derive(Debug)]
+pub struct Pacing {
+    interval: Duration,
+    hosts_most: usize,
+    rounds: u32,
+    next_round: Instant,
+    window_ends: Instant,
+}
+
+impl Pacing {
+    /// The first round is due at once.
+    #[must_use]
+    pub fn new(now: Instant, interval: Duration, hosts_most: usize) -> Self {
+        Self { interval, hosts_most, rounds: 0, next_round: now, window_ends: now }
+    }
+
+    /// Whether two rounds have ended: what hosts hold is known as well as it
+    /// will be.
+    #[must_use]
+    pub fn is_settled(&self, now: Instant) -> bool {
+        self.rounds > ROUNDS_TO_COUNT || (self.rounds == ROUNDS_TO_COUNT && now >= self.window_ends)
+    }
+
+    /// When [`is_settled`](Self::is_settled) will be true, at the earliest.
+    #[must_use]
+    pub fn settles_in(&self, now: Instant) -> Duration {
+        if self.is_settled(now) {
+            return Duration::ZERO;
+        }
+        let rounds_left = u64::from(ROUNDS_TO_COUNT.saturating_sub(self.rounds));
+        let after = self.interval.times(rounds_left.saturating_sub(1));
+        let last = if rounds_left == 0 { self.window_ends } else { self.next_round + after };
+        Duration::from_millis(last.since(now).as_millis().saturating_add(self.window(0).as_millis()))
+    }
+
+    fn window(&self, hosts: usize) -> Duration {
+        // A quarter more than were counted, so that newcomers find room.
+        let counted = hosts.saturating_add(hosts / 4);
+        let expected = if self.rounds < ROUNDS_TO_COUNT { self.hosts_most } else { counted };
+        let wanted = (expected as u64).saturating_mul(WINDOW_PER_HOST_MS).max(WINDOW_LEAST_MS);
+        Duration::from_millis(wanted.min(self.interval.as_millis() / 2))
+    }
+
+    /// A round that is due: says HelloAgent. Early: does nothing.
+    pub fn on_timeout(
+        &mut self,
+        now: Instant,
+        hosts: usize,
+        op_counter: u64,
+        random: &mut Random,
+        actions: &mut Actions,
+    ) {
+        if now < self.next_round {
+            return;
+        }
+        let window = self.window(hosts);
+        let ack_window_ms = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
+        actions.send(To::Agents, Message::HelloAgent(HelloAgent { op_counter, ack_window_ms }));
+        self.rounds = self.rounds.saturating_add(1);
+        self.window_ends = now + window;
+        let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));
+        self.next_round = now + self.interval + jitter;
+    }
+
+    /// When the next round is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        Some(self.next_round)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::actions::Action;
+
+    fn round(pacing: &mut Pacing, now: u64, hosts: usize) -> Option<u32> {
+        let (mut random, mut actions) = (Random::new([1; 32]), Actions::default());
+        pacing.on_timeout(Instant::from_millis(now), hosts, 0, &mut random, &mut actions);
+        match actions.pop_front() {
+            Some(Action::Send(To::Agents, Message::HelloAgent(hello))) => Some(hello.ack_window_ms),
+            None => None,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_window_is_wide_until_two_rounds_have_counted() {
+        let mut pacing = Pacing::new(Instant::default(), Duration::from_secs(30), 10_000);
+        assert_eq!(round(&mut pacing, 0, 0), Some(10_000));
+        assert_eq!(round(&mut pacing, 1, 0), None, "early does nothing");
+        assert!(!pacing.is_settled(Instant::from_millis(29_000)));
+        assert_eq!(round(&mut pacing, 33_000, 400), Some(10_000));
+        assert!(!pacing.is_settled(Instant::from_millis(42_999)));
+        assert!(pacing.is_settled(Instant::from_millis(43_000)));
+        assert_eq!(round(&mut pacing, 66_000, 400), Some(500));
+        assert_eq!(round(&mut pacing, 99_000, 0), Some(20));
+    }
+
+    #[test]
+    fn the_window_never_reaches_into_the_next_round() {
+        let mut pacing = Pacing::new(Instant::default(), Duration::from_millis(200), 10_000);
+        assert_eq!(round(&mut pacing, 0, 0), Some(100));
+    }
+}
