@@ -111,16 +111,19 @@ pub fn effective_digest(map: &Map<'_>, nodetype: &NodeType) -> Digest {
 /// as near. `None` where the patch stands, or is not wanted.
 #[must_use]
 pub fn blocked_by<'m>(map: &'m Map<'_>, slot: Slot) -> Option<&'m PatchId> {
-    let wanted = wanted(map);
-    if wanted.contains(slot) { missing(map, slot, &wanted).map(|(_, id)| id) } else { None }
+    if !map.entry(slot)?.is_wanted() {
+        return None;
+    }
+    missing(map, slot, |_, entry| entry.is_wanted()).map(|(_, id)| id)
 }
 
-/// What the patch in `slot` lacks to stand once `wanted` is what is wanted, and
-/// the patch that requires it: `slot`'s own or one that it requires.
+/// What the patch in `slot` lacks to stand where those are wanted that
+/// `is_wanted` says, and the patch that requires it: `slot`'s own or one that
+/// it requires.
 pub(super) fn missing<'m>(
     map: &'m Map<'_>,
     slot: Slot,
-    wanted: &SlotSet,
+    is_wanted: impl Fn(Slot, &Entry) -> bool,
 ) -> Option<(&'m Entry, &'m PatchId)> {
     let mut seen = SlotSet::new();
     let mut level: SlotSet = [slot].into_iter().collect();
@@ -131,7 +134,7 @@ pub(super) fn missing<'m>(
             seen.insert(slot);
             for id in &entry.meta.requires {
                 match map.get(id) {
-                    Some((required, _)) if wanted.contains(required) => {
+                    Some((required, entry)) if is_wanted(required, entry) => {
                         next.insert(required);
                     }
                     // Of several by id, and never by slot, which differs from

@@ -19,7 +19,7 @@ pub fn layer_order<'m, T: Copy>(patches: &mut [T], facts: impl Fn(T) -> (&'m Pat
     patches.sort_unstable_by(|a, b| facts(*a).0.cmp(facts(*b).0));
     let mut rest = patches;
     while !rest.is_empty() {
-        let ready = (0..rest.len()).find(|at| waits_for(rest, *at, &facts).is_none());
+        let ready = (0..rest.len()).find(|at| waits_for(rest, *at, &facts).next().is_none());
         let next = ready.unwrap_or_else(|| in_a_circle(rest, &facts));
         // Its turn: to the front, and the others stay sorted by id.
         if let Some(front) = rest.get_mut(..=next) {
@@ -29,23 +29,23 @@ pub fn layer_order<'m, T: Copy>(patches: &mut [T], facts: impl Fn(T) -> (&'m Pat
     }
 }
 
-/// The lowest of the patches in `rest` that the one at `at` requires; `rest` is
-/// sorted by id. A patch that requires itself does not wait for itself.
+/// Those patches in `rest`, which is sorted by id, that the one at `at`
+/// requires. A patch that requires itself does not wait for itself.
 fn waits_for<'m, T: Copy>(
     rest: &[T],
     at: usize,
     facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId]),
-) -> Option<usize> {
-    let (_, requires) = facts(*rest.get(at)?);
+) -> impl Iterator<Item = usize> {
+    let requires = rest.get(at).map_or(&[][..], |patch| facts(*patch).1);
     let find = |id: &PatchId| rest.binary_search_by(|other| facts(*other).0.cmp(id)).ok();
-    requires.iter().filter_map(find).filter(|other| *other != at).min()
+    requires.iter().filter_map(find).filter(move |other| *other != at)
 }
 
 /// A patch of a circle, where every patch in `rest` waits for another: whoever
-/// goes from each to what it waits for is in a circle after as many steps as
-/// there are patches.
+/// goes from each to the lowest that it waits for is in a circle after as many
+/// steps as there are patches.
 fn in_a_circle<'m, T: Copy>(rest: &[T], facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId])) -> usize {
-    (0..rest.len()).fold(0, |at, _| waits_for(rest, at, facts).unwrap_or(at))
+    (0..rest.len()).fold(0, |at, _| waits_for(rest, at, facts).min().unwrap_or(at))
 }
 
 #[cfg(test)]
@@ -100,6 +100,16 @@ mod tests {
         ];
         assert_eq!(ordered(&circle), ["E", "C", "A", "D", "B"]);
         assert_eq!(ordered(&[entry("B").requires(&["B"]), entry("A").requires(&["B"])]), ["B", "A"]);
+    }
+
+    #[test]
+    fn the_order_in_which_requirements_are_listed_does_not_matter() {
+        let listed = |requires: &[&str]| {
+            let patches =
+                [entry("A").requires(requires), entry("B").requires(&["A"]), entry("C").requires(&["A"])];
+            ordered(&patches).join(" ")
+        };
+        assert_eq!(listed(&["B", "C"]), listed(&["C", "B"]));
     }
 
     #[test]

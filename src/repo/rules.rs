@@ -52,7 +52,7 @@ pub fn check_apply<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, 
         }
     }
     for slot in &to_apply {
-        if let Some((entry, requires)) = missing(map, slot, &applied) {
+        if let Some((entry, requires)) = missing(map, slot, |slot, _| applied.contains(slot)) {
             let in_repository = present(map, requires).is_some();
             return Err(Refusal::Requires { id: &entry.id, requires, in_repository });
         }
