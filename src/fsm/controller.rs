@@ -25,7 +25,7 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::install::Outcome;
-use crate::wire::messages::{AgentInstallResp, AgentState, HelloAgentAck, Message};
+use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
 /// The times of a controller.
 #[derive(Clone, Copy, Debug)]
@@ -320,18 +320,6 @@ impl<'a> Controller<'a> {
             }
         }
         found
-    }
-
-    /// The host that is at work on an install, if any: entries must not change
-    /// under it (StarlingX refuses apply and remove meanwhile).
-    #[must_use]
-    pub fn installing(&self, now: Instant) -> Option<&Host> {
-        let lost_after = self.timers.host_lost;
-        self.hosts.iter().find(|host| {
-            let asked = matches!(host.request.standing(), Standing::Waiting | Standing::Running);
-            let at_work = host.ack.state == AgentState::Installing && !host.is_lost(now, lost_after);
-            asked || at_work
-        })
     }
 
     /// The repository.

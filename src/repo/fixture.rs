@@ -66,12 +66,12 @@ impl Entry {
 }
 
 /// Memory for a map of so many entries.
-pub fn slots(entries: usize) -> Vec<Option<Entry>> {
-    std::vec![None; entries]
+pub fn slots(entries: usize) -> Vec<Entry> {
+    Vec::with_capacity(entries)
 }
 
 /// The map of these entries, inserted in this order.
-pub fn map<'a>(slots: &'a mut [Option<Entry>], entries: &[Entry]) -> Map<'a> {
+pub fn map<'a>(slots: &'a mut Vec<Entry>, entries: &[Entry]) -> Map<'a> {
     let mut map = Map::new(slots);
     for entry in entries {
         assert!(matches!(map.merge(entry), Ok(Merged::Inserted(_))), "{}", entry.id);

@@ -46,10 +46,56 @@ impl fmt::Display for Full {
 
 impl core::error::Error for Full {}
 
+/// The memory of a map: a list of entries that grows in place, up to a bound.
+/// A list rather than a slice, so that memory is touched only as it is needed:
+/// an entry is large, and most repositories are small.
+pub trait Slots {
+    /// The entries so far.
+    fn entries(&self) -> &[Entry];
+
+    /// The entries so far, to change.
+    fn entries_mut(&mut self) -> &mut [Entry];
+
+    /// How many entries there is room for, those so far included.
+    fn room(&self) -> usize;
+
+    /// Adds an entry; called only while there is room.
+    fn push(&mut self, entry: Entry);
+
+    /// Drops all entries.
+    fn clear(&mut self);
+}
+
+/// A list with its capacity reserved; it never grows beyond, so never allocates.
+#[cfg(feature = "std")]
+impl Slots for std::vec::Vec<Entry> {
+    fn entries(&self) -> &[Entry] {
+        self
+    }
+
+    fn entries_mut(&mut self) -> &mut [Entry] {
+        self
+    }
+
+    fn room(&self) -> usize {
+        self.capacity()
+    }
+
+    fn push(&mut self, entry: Entry) {
+        if self.len() < self.capacity() {
+            Self::push(self, entry);
+        }
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+}
+
 /// One entry per patch id. Merging takes, per id, the greater entry under
 /// [`Entry::merge_order`], so it is commutative, associative and idempotent.
 pub struct Map<'a> {
-    slots: &'a mut [Option<Entry>],
+    slots: &'a mut dyn Slots,
     /// The slots in use, sorted by their entries' ids.
     by_id: Vec<Slot, ENTRIES, u16>,
     highest_counter: u64,
@@ -58,13 +104,11 @@ pub struct Map<'a> {
 }
 
 impl<'a> Map<'a> {
-    /// An empty map that may hold as many entries as there are `slots`, at most
-    /// [`ENTRIES`]. What the slots hold is dropped.
+    /// An empty map that may hold as many entries as `slots` has room for, at
+    /// most [`ENTRIES`]. What the slots hold is dropped.
     #[must_use]
-    pub fn new(slots: &'a mut [Option<Entry>]) -> Self {
-        for slot in slots.iter_mut() {
-            *slot = None;
-        }
+    pub fn new(slots: &'a mut dyn Slots) -> Self {
+        slots.clear();
         Self { slots, by_id: Vec::new(), highest_counter: 0, digest: Cell::new(None) }
     }
 
@@ -85,8 +129,8 @@ impl<'a> Map<'a> {
     }
 
     fn replace(&mut self, slot: Slot, entry: &Entry) -> Merged {
-        match self.slots.get_mut(slot.index()) {
-            Some(Some(held)) if entry.merge_order(held) == Ordering::Greater => {
+        match self.slots.entries_mut().get_mut(slot.index()) {
+            Some(held) if entry.merge_order(held) == Ordering::Greater => {
                 held.clone_from(entry);
                 Merged::Replaced(slot)
             }
@@ -98,9 +142,11 @@ impl<'a> Map<'a> {
         // Slots are filled in order and never emptied: the next is the count.
         let full = Full { entries: self.by_id.len() };
         let slot = Slot::new(self.by_id.len()).ok_or(full)?;
-        let place = self.slots.get_mut(slot.index()).ok_or(full)?;
+        if self.is_full() {
+            return Err(full);
+        }
         self.by_id.insert(at, slot).map_err(|_| full)?;
-        *place = Some(entry.clone());
+        self.slots.push(entry.clone());
         Ok(Merged::Inserted(slot))
     }
 
@@ -121,13 +167,13 @@ impl<'a> Map<'a> {
     /// The entry in a slot; `None` where the slot is not in use.
     #[must_use]
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
-        self.slots.get(slot.index())?.as_ref()
+        self.slots.entries().get(slot.index())
     }
 
     /// All entries in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
-        let used = self.slots.iter().take(self.by_id.len()).enumerate();
-        used.filter_map(|(index, entry)| Some((Slot::new(index)?, entry.as_ref()?)))
+        let used = self.slots.entries().iter().enumerate();
+        used.filter_map(|(index, entry)| Some((Slot::new(index)?, entry)))
     }
 
     /// All entries sorted by id.
@@ -168,7 +214,7 @@ impl<'a> Map<'a> {
     /// Whether an id that it does not hold would be refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
-        self.by_id.len() >= self.slots.len().min(ENTRIES)
+        self.by_id.len() >= self.slots.room().min(ENTRIES)
     }
 }
 

@@ -114,6 +114,15 @@ impl MsgType {
         }
     }
 
+    /// Who sends it.
+    #[must_use]
+    pub const fn sender(self) -> Role {
+        match self {
+            Self::HelloAgentAck | Self::AgentInstallResp => Role::Agent,
+            _ => Role::Controller,
+        }
+    }
+
     /// Who receives it.
     #[must_use]
     pub const fn receiver(self) -> Role {
