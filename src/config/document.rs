@@ -60,6 +60,14 @@ impl ConfigError {
     pub(super) fn file(file: &str, sentence: String) -> Self {
         Self { file: file.to_owned(), line: None, key: String::new(), problem: Problem::File(sentence) }
     }
+
+    /// The same without the value as written, which is a secret.
+    pub(super) fn without_value(mut self) -> Self {
+        if let Problem::Unacceptable { found, .. } = &mut self.problem {
+            "what it is".clone_into(found);
+        }
+        self
+    }
 }
 
 impl fmt::Display for ConfigError {
@@ -134,6 +142,25 @@ impl<'t> Document<'t> {
         let section = Section { document: self, name: Cow::Borrowed(name), table, known };
         section.refuse_unknown()?;
         Ok(section)
+    }
+
+    /// The sections `[name.KEY]`, each with its KEY.
+    pub(super) fn subsections(
+        &self,
+        name: &'static str,
+        known: &'static [&'static str],
+    ) -> Result<Vec<(&str, Section<'_>)>, ConfigError> {
+        let Some(value) = self.table.get(name) else { return Ok(Vec::new()) };
+        let mut sections = Vec::new();
+        for (key, value) in self.table_of(name, value)? {
+            let key: &str = key.get_ref();
+            let full = format!("{name}.{key}");
+            let table = Some(self.table_of(&full, value)?);
+            let section = Section { document: self, name: Cow::Owned(full), table, known };
+            section.refuse_unknown()?;
+            sections.push((key, section));
+        }
+        Ok(sections)
     }
 
     fn table_of<'d>(

@@ -1,7 +1,10 @@
 //! The configuration: what `thimble.toml` and the key file say, checked.
 
 mod document;
+pub mod keys;
+mod private;
 mod read;
+mod sys;
 #[cfg(test)]
 mod tests;
 
@@ -12,7 +15,10 @@ use std::path::{Path, PathBuf};
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
 
 pub use document::{ConfigError, Problem};
+pub use private::{node_id_without_keys, write_new};
 pub use read::trusted_key;
+
+pub(crate) use document::nearest;
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";

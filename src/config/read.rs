@@ -204,7 +204,11 @@ fn security(section: &Section<'_>) -> Result<Security, ConfigError> {
         _ => {}
     }
     let accepts = "a minisign public key (the second line of its .pub file) or that file's absolute path";
-    let trusted_keys = section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, trusted_key)?;
+    let trusted_keys =
+        section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, |text| Some(text.to_owned()))?;
+    let trusted_keys = trusted_keys.iter().map(|text| trusted_key(text));
+    let trusted_keys: Vec<String> =
+        trusted_keys.collect::<Result<_, _>>().map_err(|why| section.conflict("trusted_keys", why))?;
     if trusted_keys.is_empty() {
         let accepts = format!("a list with at least one item, each {accepts}");
         return Err(section.missing("trusted_keys", accepts));
@@ -219,17 +223,25 @@ fn security(section: &Section<'_>) -> Result<Security, ConfigError> {
 }
 
 /// The base64 line of a minisign public key, given as that line or as the path
-/// of a `.pub` file; none where it is neither.
-#[must_use]
-pub fn trusted_key(text: &str) -> Option<String> {
+/// of a `.pub` file.
+///
+/// # Errors
+/// A sentence: the file cannot be read, or what is given is no such key.
+pub fn trusted_key(text: &str) -> Result<String, String> {
     let line = if Path::new(text).is_absolute() {
-        let file = fs::read_to_string(text).ok()?;
-        file.lines().find(|line| !line.starts_with("untrusted comment:"))?.trim().to_owned()
+        let file = fs::read_to_string(text).map_err(|error| format!("{text} cannot be read: {error}"))?;
+        let line = file.lines().find(|line| !line.starts_with("untrusted comment:"));
+        line.unwrap_or_default().trim().to_owned()
     } else {
         text.to_owned()
     };
-    PublicKey::from_base64(&line).ok()?;
-    Some(line)
+    match PublicKey::from_base64(&line) {
+        Ok(_) => Ok(line),
+        Err(_) => Err(format!(
+            "{text} is neither a minisign public key (the second line of its .pub file) \
+             nor the absolute path of a .pub file"
+        )),
+    }
 }
 
 fn controller(section: &Section<'_>) -> Result<Controller, ConfigError> {
