@@ -11,6 +11,8 @@ pub mod types;
 pub mod wire;
 
 #[cfg(feature = "std")]
+pub mod cli;
+#[cfg(feature = "std")]
 pub mod config;
 #[cfg(feature = "std")]
 pub mod daemon;

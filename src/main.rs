@@ -1,3 +1,7 @@
 //! Arguments to one of: daemon, worker, client.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    thimble::cli::main()
+}

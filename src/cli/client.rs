@@ -1,0 +1,166 @@
+//! The command line's end of the control socket: one request, its replies.
+
+use std::io::{self, Read, Write};
+use std::os::fd::RawFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::exit::{Exit, Failure};
+use super::sys;
+use crate::daemon::protocol::{ErrorKind, Reply, Request, VERSION};
+use crate::limits;
+
+/// How long the daemon may take to answer from memory.
+const ANSWER: Duration = Duration::from_secs(30);
+/// How long a worker may hash, verify and store what it was given.
+const WORK: Duration = Duration::from_secs(30 * 60);
+
+/// A connection to the daemon.
+#[derive(Debug)]
+pub struct Client {
+    stream: UnixStream,
+    socket: PathBuf,
+}
+
+impl Client {
+    /// Connects and agrees on the protocol's version.
+    ///
+    /// # Errors
+    /// Not reachable, not permitted, or of another version.
+    pub fn connect(socket: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
+        let mut client = Self { stream, socket: socket.to_owned() };
+        client.ask(&Request::Hello { version: VERSION }, |_| Ok(()))?;
+        Ok(client)
+    }
+
+    /// Sends a request and passes each reply on until the last.
+    ///
+    /// # Errors
+    /// What the daemon answered, that it did not, or what `each` said.
+    pub fn ask(
+        &mut self,
+        request: &Request,
+        each: impl FnMut(Reply) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        self.ask_with(request, &[], each)
+    }
+
+    /// As [`ask`](Self::ask), with descriptors for the daemon.
+    ///
+    /// # Errors
+    /// As [`ask`](Self::ask).
+    pub fn ask_with(
+        &mut self,
+        request: &Request,
+        descriptors: &[RawFd],
+        mut each: impl FnMut(Reply) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let patience = match request {
+            Request::Upload { .. } | Request::Change { .. } | Request::Show { .. } => WORK,
+            _ => ANSWER,
+        };
+        let prepared = self.stream.set_read_timeout(Some(patience));
+        prepared.and_then(|()| self.stream.set_write_timeout(Some(ANSWER))).map_err(|e| self.lost(&e))?;
+        if let Err(error) = self.send(request, descriptors) {
+            // A daemon that refuses who asks says so and closes at once.
+            return match self.receive() {
+                Ok(Reply::Error { kind, reason }) => Err(refusal(kind, reason.as_str())),
+                _ => Err(self.lost(&error)),
+            };
+        }
+        loop {
+            match self.receive().map_err(|error| self.lost(&error))? {
+                Reply::End => return Ok(()),
+                Reply::Error { kind, reason } => return Err(refusal(kind, reason.as_str())),
+                reply => each(reply)?,
+            }
+        }
+    }
+
+    fn send(&mut self, request: &Request, descriptors: &[RawFd]) -> io::Result<()> {
+        let mut frame = vec![0; limits::CONTROL_FRAME_BYTES];
+        let (head, body) = frame.split_at_mut(4);
+        let body_len = postcard::to_slice(request, body).map_err(io::Error::other)?.len();
+        head.copy_from_slice(&(body_len as u32).to_le_bytes());
+        let frame = &frame[..4 + body_len];
+        let sent = sys::send_with_descriptors(&self.stream, frame, descriptors)?;
+        self.stream.write_all(&frame[sent..])
+    }
+
+    fn receive(&mut self) -> io::Result<Reply> {
+        let mut head = [0; 4];
+        self.stream.read_exact(&mut head)?;
+        let body_len = usize::try_from(u32::from_le_bytes(head)).unwrap_or(usize::MAX);
+        if body_len > limits::CONTROL_FRAME_BYTES {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut body = vec![0; body_len];
+        self.stream.read_exact(&mut body)?;
+        postcard::from_bytes(&body).map_err(|_| io::ErrorKind::InvalidData.into())
+    }
+
+    /// What it means that the connection failed in the middle of a request.
+    fn lost(&self, error: &io::Error) -> Failure {
+        let socket = self.socket.display();
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::new(
+                Exit::TimedOut,
+                "the daemon did not answer in time; what was asked may still happen: \
+                 see `thimble status` and `thimble query`",
+            ),
+            io::ErrorKind::InvalidData => Failure::new(
+                Exit::Refused,
+                "the daemon's answer makes no sense to this thimble: they are of different versions; \
+                 restart the daemon",
+            ),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                Failure::new(
+                    Exit::Unreachable,
+                    format!(
+                        "the daemon at {socket} closed the connection before its answer was complete; \
+                         it may have ended: see its log, then `thimble query` for what was done"
+                    ),
+                )
+            }
+            _ => Failure::new(Exit::Unreachable, format!("the connection to {socket} failed: {error}")),
+        }
+    }
+}
+
+fn refusal(kind: ErrorKind, reason: &str) -> Failure {
+    let exit = match kind {
+        ErrorKind::Refused => Exit::Refused,
+        ErrorKind::NotPermitted => Exit::NotPermitted,
+        ErrorKind::Verification => Exit::Verification,
+        ErrorKind::TimedOut => Exit::TimedOut,
+    };
+    Failure::new(exit, reason)
+}
+
+/// What it means that no connection came about.
+fn unreachable(socket: &Path, error: &io::Error) -> Failure {
+    let socket = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => Failure::new(
+            Exit::Unreachable,
+            format!(
+                "the daemon is not running: there is no socket at {socket}; start it with `thimble run`, \
+                 or name its socket with --socket PATH"
+            ),
+        ),
+        io::ErrorKind::ConnectionRefused => Failure::new(
+            Exit::Unreachable,
+            format!("the daemon is not running: nobody listens at {socket}; start it with `thimble run`"),
+        ),
+        io::ErrorKind::PermissionDenied => Failure::new(
+            Exit::NotPermitted,
+            format!(
+                "you may not talk to the daemon at {socket}: become root, or a member of the group that \
+                 node.query_group or node.admin_group names"
+            ),
+        ),
+        _ => Failure::new(Exit::Unreachable, format!("the daemon cannot be reached at {socket}: {error}")),
+    }
+}

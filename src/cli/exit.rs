@@ -1,0 +1,92 @@
+//! How a command ends: its exit code, and what it says where it did not go well.
+
+use std::io;
+use std::process::ExitCode;
+
+use super::json::Value;
+use crate::config::ConfigError;
+
+/// The exit codes, which scripts rely on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Refused or failed.
+    Refused = 1,
+    /// The command line is wrong.
+    Usage = 2,
+    /// The daemon cannot be reached.
+    Unreachable = 3,
+    /// Not permitted.
+    NotPermitted = 4,
+    /// A signature, an archive or a tag did not verify.
+    Verification = 5,
+    /// No answer in time; the outcome is not known.
+    TimedOut = 6,
+}
+
+impl Exit {
+    /// All codes with their meaning, for `--help`.
+    pub const ALL: &'static [(Self, &'static str)] = &[
+        (Self::Done, "done"),
+        (Self::Refused, "refused or failed"),
+        (Self::Usage, "wrong command line"),
+        (Self::Unreachable, "daemon not reachable"),
+        (Self::NotPermitted, "not permitted"),
+        (Self::Verification, "verification failed"),
+        (Self::TimedOut, "timed out: the outcome is not known"),
+    ];
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command did not do what it was asked: what happened, what it means,
+/// what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit code.
+    pub exit: Exit,
+    /// For people; empty where everything is said already, or nobody listens.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with something to say.
+    pub fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into() }
+    }
+
+    /// A failure of which everything is said already.
+    #[must_use]
+    pub const fn said(exit: Exit) -> Self {
+        Self { exit, message: String::new() }
+    }
+
+    /// The failure as `--json` shows it.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        Value::object([("error", Value::text(&self.message)), ("exit_code", Value::from(self.exit as u64))])
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        Self::new(Exit::Refused, error.to_string())
+    }
+}
+
+/// A failure to write standard output. A reader that has read enough and gone
+/// (`thimble query | head -1`) is no reason to complain.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Self::said(Exit::Refused),
+            _ => Self::new(Exit::Refused, format!("standard output cannot be written: {error}")),
+        }
+    }
+}

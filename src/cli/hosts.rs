@@ -1,0 +1,197 @@
+//! Commands about hosts, and how a host is shown.
+
+use super::client::Client;
+use super::exit::Failure;
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use super::patches::say;
+use super::table::{Align, Table};
+use crate::daemon::protocol::{Currency, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::types::Hostname;
+use crate::wire::install::Outcome;
+
+/// `thimble query-hosts`
+pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    Client::connect(&invocation.socket()?)?.ask(&Request::QueryHosts, |reply| {
+        if let Reply::Host(row) = reply {
+            rows.push(row);
+        }
+        Ok(())
+    })?;
+    rows.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
+    out.text(hosts_table(&rows))?;
+    out.json(|| hosts_json(&rows))?;
+    Ok(())
+}
+
+/// `thimble drop-host HOST`
+pub fn drop_host(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let texts = invocation.texts()?;
+    let host = texts.first().copied().unwrap_or_default();
+    say(invocation, &Request::DropHost { host: named(invocation, host)? }, out)
+}
+
+/// A host as it was typed.
+///
+/// # Errors
+/// No host can be called that.
+pub(super) fn named(invocation: &Invocation, text: &str) -> Result<Hostname, Failure> {
+    Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no host: {bad}")))
+}
+
+/// The table of `sw-patch query-hosts`.
+fn hosts_table(rows: &[HostRow]) -> Table<6> {
+    let mut table = Table::new([
+        ("Hostname", Align::Left),
+        ("IP Address", Align::Left),
+        ("Patch Current", Align::Centre),
+        ("Reboot Required", Align::Centre),
+        ("Release", Align::Centre),
+        ("State", Align::Centre),
+    ]);
+    for row in rows {
+        table.row([
+            row.hostname.to_string(),
+            row.address.to_string(),
+            currency(row.current).to_owned(),
+            if row.reboot_required { "Yes" } else { "No" }.to_owned(),
+            row.sw_version.to_string(),
+            state(row.state),
+        ]);
+    }
+    table
+}
+
+const fn currency(current: Currency) -> &'static str {
+    match current {
+        Currency::Current => "Yes",
+        Currency::OutOfDate => "No",
+        Currency::Pending => "Pending",
+        Currency::Failed => "Failed",
+    }
+}
+
+/// What a host does, as the `State` column shows it.
+pub(super) fn state(state: HostState) -> String {
+    match state {
+        HostState::Installing { percent, .. } => format!("installing {percent}%"),
+        HostState::Idle | HostState::InstallFailed | HostState::InstallRejected | HostState::Lost => {
+            state_name(state).to_owned()
+        }
+    }
+}
+
+const fn state_name(state: HostState) -> &'static str {
+    match state {
+        HostState::Idle => "idle",
+        HostState::Installing { .. } => "installing",
+        HostState::InstallFailed => "install-failed",
+        HostState::InstallRejected => "install-rejected",
+        HostState::Lost => "lost",
+    }
+}
+
+/// What became of an install, in a word for scripts.
+const fn install_name(install: InstallStatus) -> &'static str {
+    match install {
+        InstallStatus::None => "none",
+        InstallStatus::Waiting => "waiting",
+        InstallStatus::Running => "running",
+        InstallStatus::Ended(outcome) => outcome_name(outcome),
+        InstallStatus::NoAnswer => "no-answer",
+    }
+}
+
+/// How an install ended, in a word.
+pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Installed => "installed",
+        Outcome::Rejected => "rejected",
+        Outcome::RolledBack => "rolled-back",
+        Outcome::Broken => "broken",
+    }
+}
+
+/// Hosts as `--json` shows them.
+pub(super) fn hosts_json(rows: &[HostRow]) -> Value {
+    Value::object([("hosts", Value::list(rows.iter().map(host_json)))])
+}
+
+fn host_json(row: &HostRow) -> Value {
+    let (step, percent) = match row.state {
+        HostState::Installing { step, percent } => {
+            (Value::text(step.as_str()), Value::from(u32::from(percent)))
+        }
+        _ => (Value::Null, Value::Null),
+    };
+    Value::object([
+        ("node", Value::text(row.node)),
+        ("hostname", Value::text(&row.hostname)),
+        ("address", Value::text(&row.address)),
+        ("nodetype", Value::text(&row.nodetype)),
+        ("current", Value::text(currency(row.current).to_lowercase())),
+        ("reboot_required", row.reboot_required.into()),
+        ("release", Value::text(&row.sw_version)),
+        ("state", Value::text(state_name(row.state))),
+        ("step", step),
+        ("percent", percent),
+        ("age_ms", row.age_ms.into()),
+        ("installed_digest", Value::text(row.installed_digest)),
+        ("install", Value::text(install_name(row.install))),
+        ("reason", Value::text(&row.reason)),
+    ])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::types::{Digest, NodeId, NodeType, Reason, SwVersion, Text};
+    use crate::wire::install::Step;
+
+    pub fn row(hostname: &str) -> HostRow {
+        HostRow {
+            node: NodeId(0x1f),
+            hostname: Hostname::new(hostname).unwrap(),
+            address: Text::new("10.0.0.2"),
+            nodetype: NodeType::new("worker").unwrap(),
+            current: Currency::OutOfDate,
+            reboot_required: false,
+            sw_version: SwVersion::new("24.09").unwrap(),
+            state: HostState::Idle,
+            age_ms: 12,
+            installed_digest: Digest([1; 32]),
+            install: InstallStatus::None,
+            reason: Reason::default(),
+        }
+    }
+
+    #[test]
+    fn query_hosts_is_sw_patch_s_table_without_a_blank_line() {
+        let mut busy = row("worker-0");
+        busy.state = HostState::Installing { step: Step::Fetching, percent: 42 };
+        let mut failed = row("worker-10");
+        failed.current = Currency::Failed;
+        failed.state = HostState::InstallFailed;
+        let expected = "\
+Hostname   IP Address  Patch Current  Reboot Required  Release      State     
+=========  ==========  =============  ===============  =======  ==============
+worker-0   10.0.0.2         No              No          24.09   installing 42%
+worker-10  10.0.0.2       Failed            No          24.09   install-failed
+";
+        assert_eq!(hosts_table(&[busy, failed]).to_string(), expected);
+    }
+
+    #[test]
+    fn the_json_of_a_host_has_the_documented_keys() {
+        let mut host = row("w");
+        host.state = HostState::Installing { step: Step::PreScripts, percent: 7 };
+        host.install = InstallStatus::Running;
+        let digest = "01".repeat(32);
+        let expected = format!(
+            r#"{{"hosts":[{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":""}}]}}"#
+        );
+        assert_eq!(hosts_json(&[host]).to_string(), expected);
+    }
+}

@@ -1,0 +1,149 @@
+//! JSON, as `--json` writes it. One document per command, on one line.
+//!
+//! The shapes are stable: keys are added, never renamed or dropped.
+//!
+//! | command | document |
+//! |---|---|
+//! | `query` | `{"patches": [{id, reboot_required, release, repo_state, patch_state, hash, size_bytes, summary, blocked_by, hosts_with, hosts_concerned}]}` |
+//! | `query-hosts` | `{"hosts": [{node, hostname, address, nodetype, current, reboot_required, release, state, step, percent, age_ms, installed_digest, install, reason}]}` |
+//! | `host-install` | `{"hosts": [as query-hosts]}`, once all have ended |
+//! | `upload`, `apply`, `remove`, `delete`, `drop-host`, `make` | `{"lines": [text]}` |
+//! | `show` | as the daemon writes it: `{"patches": [metadata]}` |
+//! | `status` | `{node, hostname, roles, authenticated, transport, version, uptime_ms, incarnation, workers, memory_bytes, loop_allocations, controller, agent, troubles: [text], counters: {name: count}}` |
+//! | `verify` | `{"files": [{file, verified, patches or error}]}` |
+//! | `keygen` | `{"file", "kind", "name", "cluster", "node"}` |
+//! | `check-config` | `{"config", "ok", "warnings": [text], "effective": {key: text}}` |
+//! | `decode` | `{"fields": [{offset, bytes, name, value}], "refusal": null or {name, meaning}, "tag"}` |
+//! | `version` | `{"version", "transport"}` |
+//! | any that fails | `{"error": text, "exit_code": number}` |
+
+use std::fmt::{self, Write};
+
+/// A JSON value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing known, or nothing there.
+    Null,
+    /// Yes or no.
+    Bool(bool),
+    /// A whole number. Readers that keep numbers as doubles are exact up to
+    /// 2^53, so 64-bit identities are written as text.
+    Number(u64),
+    /// Text.
+    Text(String),
+    /// Values in order.
+    List(Vec<Value>),
+    /// Values by name, in the order of the documentation.
+    Object(Vec<(String, Value)>),
+}
+
+impl Value {
+    /// The text that `value` shows as.
+    pub fn text(value: impl fmt::Display) -> Self {
+        Self::Text(value.to_string())
+    }
+
+    /// A list.
+    pub fn list(values: impl IntoIterator<Item = Self>) -> Self {
+        Self::List(values.into_iter().collect())
+    }
+
+    /// An object.
+    pub fn object<K: Into<String>>(members: impl IntoIterator<Item = (K, Self)>) -> Self {
+        Self::Object(members.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    }
+
+    /// A value that may be absent.
+    #[must_use]
+    pub fn or_null(value: Option<Self>) -> Self {
+        value.unwrap_or(Self::Null)
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Number(value)
+    }
+}
+
+impl From<u32> for Value {
+    fn from(value: u32) -> Self {
+        Self::Number(value.into())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Null => f.write_str("null"),
+            Self::Bool(value) => write!(f, "{value}"),
+            Self::Number(value) => write!(f, "{value}"),
+            Self::Text(text) => write_text(f, text),
+            Self::List(values) => {
+                f.write_char('[')?;
+                for (place, value) in values.iter().enumerate() {
+                    write!(f, "{}{value}", if place == 0 { "" } else { "," })?;
+                }
+                f.write_char(']')
+            }
+            Self::Object(members) => {
+                f.write_char('{')?;
+                for (place, (key, value)) in members.iter().enumerate() {
+                    f.write_str(if place == 0 { "" } else { "," })?;
+                    write_text(f, key)?;
+                    write!(f, ":{value}")?;
+                }
+                f.write_char('}')
+            }
+        }
+    }
+}
+
+fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    f.write_char('"')?;
+    for c in text.chars() {
+        match c {
+            '"' => f.write_str("\\\"")?,
+            '\\' => f.write_str("\\\\")?,
+            '\n' => f.write_str("\\n")?,
+            '\r' => f.write_str("\\r")?,
+            '\t' => f.write_str("\\t")?,
+            // Controls must be escaped; DEL and U+2028/9 are, for terminals and JavaScript.
+            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                write!(f, "\\u{:04x}", u32::from(c))?;
+            }
+            _ => f.write_char(c)?,
+        }
+    }
+    f.write_char('"')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_json() {
+        let value = Value::object([
+            ("a", Value::list([Value::Null, true.into(), 7u32.into()])),
+            ("b", Value::object([("c", Value::text("d"))])),
+            ("e", Value::list([])),
+        ]);
+        assert_eq!(value.to_string(), r#"{"a":[null,true,7],"b":{"c":"d"},"e":[]}"#);
+        assert_eq!(Value::from(u64::MAX).to_string(), "18446744073709551615");
+    }
+
+    #[test]
+    fn text_cannot_break_out_of_its_quotes_or_reach_a_terminal() {
+        let text = "a\"b\\c\n\r\t\u{0}\u{1b}[2J\u{7f}\u{9b}\u{2028}é🦀";
+        let json = r#""a\"b\\c\n\r\t\u0000\u001b[2J\u007f\u009b\u2028é🦀""#;
+        assert_eq!(Value::text(text).to_string(), json);
+        assert_eq!(Value::object([("k\"", Value::Null)]).to_string(), r#"{"k\"":null}"#);
+    }
+}

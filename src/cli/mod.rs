@@ -1,0 +1,58 @@
+//! The command line: one table of commands, and what carries each out.
+//!
+//! A command line is understood by the table ([`commands`], [`parse`]), carried
+//! out by a function of the table, and ends as an [`exit::Exit`]. What asks the
+//! daemon goes through [`client`]; what is shown goes through [`out`], as text
+//! in `sw-patch`'s tables or as one JSON document ([`json`]).
+
+pub mod client;
+pub mod commands;
+pub mod exit;
+pub mod json;
+pub mod out;
+pub mod parse;
+pub mod table;
+
+mod check;
+mod decode;
+mod help;
+mod hosts;
+mod keygen;
+mod patches;
+mod progress;
+mod status;
+mod sys;
+
+use std::env;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use exit::{Exit, Failure};
+use out::Out;
+
+/// Understands this process's arguments and does what they ask.
+#[must_use]
+pub fn main() -> ExitCode {
+    let words: Vec<_> = env::args_os().skip(1).collect();
+    // Also where the line cannot be understood: a script reads what is wrong as it asked to.
+    let is_json = words.iter().any(|word| word == "--json");
+    let mut out = Out::new(is_json);
+    let result = parse::parse(words).and_then(|invocation| (invocation.command.run)(&invocation, &mut out));
+    match result {
+        Ok(()) => Exit::Done.into(),
+        Err(failure) => {
+            complain(&failure, &mut out);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Says what went wrong: to people on standard error, to scripts as a document.
+fn complain(failure: &Failure, out: &mut Out) {
+    if failure.message.is_empty() {
+        return;
+    }
+    // Nobody is left to tell where these fail; the exit code still says it.
+    let _ = writeln!(io::stderr(), "thimble: {}", failure.message);
+    let _ = out.json(|| failure.json());
+}

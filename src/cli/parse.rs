@@ -1,0 +1,246 @@
+//! Words to an [`Invocation`], by the table of commands.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use lexopt::Arg;
+
+use super::commands::{COMMANDS, Command, GLOBAL, Opt, find};
+use super::exit::{Exit, Failure};
+use crate::config::{self, nearest};
+
+/// A command line, understood.
+#[derive(Debug)]
+pub struct Invocation {
+    /// Which command.
+    pub command: &'static Command,
+    /// What it is given besides options.
+    pub arguments: Vec<OsString>,
+    options: Vec<(&'static str, OsString)>,
+}
+
+impl Invocation {
+    /// Whether an option is given.
+    #[must_use]
+    pub fn has(&self, option: &str) -> bool {
+        self.values(option).next().is_some()
+    }
+
+    /// The value of an option, where it is given.
+    #[must_use]
+    pub fn value(&self, option: &str) -> Option<&OsStr> {
+        self.values(option).next()
+    }
+
+    /// All values of an option.
+    pub fn values(&self, option: &str) -> impl Iterator<Item = &OsStr> {
+        self.options.iter().filter(move |(name, _)| *name == option).map(|(_, value)| value.as_os_str())
+    }
+
+    /// The configuration's path.
+    #[must_use]
+    pub fn config(&self) -> &Path {
+        Path::new(self.value("config").unwrap_or(OsStr::new(config::CONFIG_PATH)))
+    }
+
+    /// The control socket's path.
+    ///
+    /// # Errors
+    /// The configuration does not say it in a way that can be read.
+    pub fn socket(&self) -> Result<PathBuf, Failure> {
+        match self.value("socket") {
+            Some(socket) => Ok(PathBuf::from(socket)),
+            None => config::control_socket(self.config()).map_err(|error| {
+                let hint = "or name the daemon's socket with --socket PATH";
+                Failure::new(Exit::Refused, format!("{error}; {hint}"))
+            }),
+        }
+    }
+
+    /// The arguments as text.
+    ///
+    /// # Errors
+    /// One of them is not UTF-8, which nothing but a file's name may be.
+    pub fn texts(&self) -> Result<Vec<&str>, Failure> {
+        self.arguments.iter().map(|word| word.to_str().ok_or_else(|| not_text(word))).collect()
+    }
+
+    /// A usage error that names this command's help.
+    #[must_use]
+    pub fn usage(&self, sentence: &str) -> Failure {
+        usage(Some(self.command), sentence)
+    }
+}
+
+fn usage(command: Option<&Command>, sentence: &str) -> Failure {
+    let see = match command {
+        Some(command) => format!("see `thimble help {}`", command.name),
+        None => "see `thimble help`".to_owned(),
+    };
+    Failure::new(Exit::Usage, format!("{sentence}; {see}"))
+}
+
+fn not_text(word: &OsStr) -> Failure {
+    Failure::new(Exit::Usage, format!("{} is not UTF-8 text", word.display()))
+}
+
+/// Understands the words after the program's name. No word at all is `help`.
+///
+/// # Errors
+/// [`Exit::Usage`]: no such command or option, a value too many or too few.
+pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Failure> {
+    let mut words = lexopt::Parser::from_args(words);
+    let mut command: Option<&'static Command> = None;
+    let mut arguments = Vec::new();
+    let mut options: Vec<(&'static str, OsString)> = Vec::new();
+
+    while let Some(word) = words.next().map_err(|error| usage(command, &error.to_string()))? {
+        let known = || command.map_or(&[][..], |command| command.options).iter().chain(GLOBAL);
+        let option: &'static Opt = match word {
+            Arg::Value(value) => {
+                match command {
+                    None => command = Some(command_named(&value)?),
+                    Some(_) => arguments.push(value),
+                }
+                continue;
+            }
+            Arg::Short(letter) => known()
+                .find(|option| option.short == Some(letter))
+                .ok_or_else(|| usage(command, &format!("there is no option -{letter} here")))?,
+            Arg::Long(name) => match known().find(|option| option.name == name) {
+                Some(option) => option,
+                None => {
+                    let names: Vec<&'static str> = known().map(|option| option.name).collect();
+                    let meant = nearest(name, &names).map(|name| format!(", did you mean --{name}?"));
+                    let meant = meant.unwrap_or_default();
+                    return Err(usage(command, &format!("there is no option --{name} here{meant}")));
+                }
+            },
+        };
+        let value = match option.value {
+            None => OsString::new(),
+            Some(what) => words
+                .value()
+                .map_err(|_| usage(command, &format!("--{} wants a value: {what}", option.name)))?,
+        };
+        if !option.is_repeatable && options.iter().any(|(name, _)| *name == option.name) {
+            return Err(usage(command, &format!("--{} is given twice", option.name)));
+        }
+        options.push((option.name, value));
+    }
+    finish(command, arguments, options)
+}
+
+/// Puts `--help`, `--version` and nothing at all in their commands' terms, and
+/// counts the arguments.
+fn finish(
+    command: Option<&'static Command>,
+    mut arguments: Vec<OsString>,
+    options: Vec<(&'static str, OsString)>,
+) -> Result<Invocation, Failure> {
+    let asks = |name: &str| options.iter().any(|(option, _)| *option == name);
+    let (help, version) = (command_named(OsStr::new("help"))?, command_named(OsStr::new("version"))?);
+    let command = match command {
+        Some(command) if asks("help") => {
+            arguments = vec![command.name.into()];
+            help
+        }
+        None if asks("help") => help,
+        None if asks("version") => version,
+        None => return Err(usage(None, "a command is missing")),
+        Some(command) => command,
+    };
+    let takes = command.arguments;
+    if arguments.len() < takes.least {
+        return Err(usage(Some(command), &format!("{} wants {}", command.name, takes.name)));
+    }
+    if arguments.len() > takes.most {
+        let sentence = match takes.most {
+            0 => format!("{} takes no arguments", command.name),
+            most => format!("{} takes at most {most} arguments ({})", command.name, takes.name),
+        };
+        return Err(usage(Some(command), &sentence));
+    }
+    Ok(Invocation { command, arguments, options })
+}
+
+/// The command that a word names.
+///
+/// # Errors
+/// There is none of that name; the nearest is named.
+pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
+    let name = word.to_str().ok_or_else(|| not_text(word))?;
+    find(name).ok_or_else(|| {
+        let names: Vec<&'static str> = COMMANDS.iter().map(|command| command.name).collect();
+        let meant = nearest(name, &names).map(|name| format!(", did you mean {name}?"));
+        usage(None, &format!("there is no command {name}{}", meant.unwrap_or_default()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Invocation, Failure> {
+        parse(line.split_whitespace().map(Into::into))
+    }
+
+    fn complaint(line: &str) -> String {
+        let failure = parsed(line).unwrap_err();
+        assert_eq!(failure.exit, Exit::Usage, "{line}");
+        failure.message
+    }
+
+    #[test]
+    fn options_stand_before_or_after_the_command_and_its_arguments() {
+        for line in ["--socket /s apply --force A B", "apply A --socket=/s B --force"] {
+            let line = parsed(line).unwrap();
+            assert_eq!(line.command.name, "apply");
+            assert_eq!(line.texts().unwrap(), ["A", "B"]);
+            assert_eq!(line.socket().unwrap(), Path::new("/s"));
+            assert!(line.has("force") && !line.has("all"));
+        }
+    }
+
+    #[test]
+    fn options_may_repeat_where_the_table_says_so() {
+        assert!(complaint("query --release 1 --release 2").starts_with("--release is given twice"));
+    }
+
+    #[test]
+    fn help_and_version_are_asked_for_in_every_way() {
+        for (line, command, argument) in [
+            ("--help", "help", None),
+            ("-h", "help", None),
+            ("help", "help", None),
+            ("apply --help", "help", Some("apply")),
+            ("host-install -h", "help", Some("host-install")),
+            ("--version", "version", None),
+            ("-V", "version", None),
+        ] {
+            let parsed = parsed(line).unwrap();
+            assert_eq!(parsed.command.name, command, "{line}");
+            assert_eq!(parsed.arguments.first().and_then(|word| word.to_str()), argument, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_said_with_what_was_meant() {
+        assert_eq!(complaint(""), "a command is missing; see `thimble help`");
+        assert!(complaint("aply X").starts_with("there is no command aply, did you mean apply?"));
+        assert!(complaint("frobnicate").starts_with("there is no command frobnicate; see"));
+        assert!(complaint("apply --al").starts_with("there is no option --al here, did you mean --all?"));
+        assert!(complaint("query -x").starts_with("there is no option -x here"));
+        assert!(complaint("upload").starts_with("upload wants FILE; see `thimble help upload`"));
+        assert!(complaint("status now").starts_with("status takes no arguments"));
+        assert!(complaint("drop-host a b").starts_with("drop-host takes at most 1 arguments (HOST)"));
+        assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
+        assert!(complaint("apply --all=yes").contains("--all"));
+    }
+
+    #[test]
+    fn a_dash_and_what_follows_two_dashes_are_arguments() {
+        assert_eq!(parsed("decode -").unwrap().texts().unwrap(), ["-"]);
+        assert_eq!(parsed("upload -- --strange").unwrap().texts().unwrap(), ["--strange"]);
+    }
+}

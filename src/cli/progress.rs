@@ -1,0 +1,244 @@
+//! `host-install`: asks for installs, watches them to their ends, sums up.
+
+use std::collections::BTreeMap;
+use std::thread;
+use std::time::Duration;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::hosts::{hosts_json, named};
+use super::out::Out;
+use super::parse::Invocation;
+use super::sys;
+use crate::daemon::protocol::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::types::{Hostname, NodeId};
+use crate::wire::install::Outcome;
+
+/// How often the daemon is asked how the installs go.
+const POLL: Duration = Duration::from_millis(300);
+
+/// `thimble host-install HOST.. [--force]`
+pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let hosts: HostNames =
+        invocation.texts()?.into_iter().map(|text| named(invocation, text)).collect::<Result<_, _>>()?;
+    sys::note_interrupts();
+    let mut client = Client::connect(&invocation.socket()?)?;
+    let request = Request::HostInstall { hosts, force: invocation.has("force") };
+    let mut rows = ask(&mut client, &request)?;
+    // From here on by node id: a name may come to mean another host.
+    let nodes = rows.iter().map(|row| row.node).filter_map(|node| Hostname::new(&node.to_string()).ok());
+    let watch = Request::Hosts { hosts: nodes.collect() };
+    let mut screen = Screen::new(out.is_live().then(sys::terminal_columns).flatten());
+    loop {
+        out.text(screen.show(&rows))?;
+        if rows.iter().all(|row| is_over(row.install)) {
+            break;
+        }
+        if sys::is_interrupted() {
+            let sentence = "left: the installs go on without being watched; \
+                            see `thimble query-hosts` for how they end";
+            return Err(Failure::new(Exit::TimedOut, sentence));
+        }
+        thread::sleep(POLL);
+        let now = ask(&mut client, &watch)?;
+        for row in &mut rows {
+            match now.iter().find(|now| now.node == row.node) {
+                Some(now) => row.clone_from(now),
+                // Dropped while we watched: nothing more will be heard of it here.
+                None => row.install = InstallStatus::NoAnswer,
+            }
+        }
+    }
+    out.line(summary(&rows))?;
+    out.json(|| hosts_json(&rows))?;
+    match exit(&rows) {
+        Exit::Done => Ok(()),
+        other => Err(Failure::said(other)),
+    }
+}
+
+fn ask(client: &mut Client, request: &Request) -> Result<Vec<HostRow>, Failure> {
+    let mut rows = Vec::new();
+    client.ask(request, |reply| {
+        if let Reply::Host(row) = reply {
+            rows.push(row);
+        }
+        Ok(())
+    })?;
+    Ok(rows)
+}
+
+/// Whether nothing more will come of an install. `None` after a request means
+/// that the daemon was started anew and has forgotten it.
+const fn is_over(install: InstallStatus) -> bool {
+    matches!(install, InstallStatus::Ended(_) | InstallStatus::NoAnswer | InstallStatus::None)
+}
+
+const fn is_unanswered(install: InstallStatus) -> bool {
+    matches!(install, InstallStatus::NoAnswer | InstallStatus::None)
+}
+
+/// What is said of one host now.
+fn line(row: &HostRow) -> String {
+    let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
+    let said = match row.install {
+        InstallStatus::Waiting => "asked, no answer yet".to_owned(),
+        InstallStatus::Running => match row.state {
+            HostState::Installing { step, percent } => format!("{percent:>3}%  {}", step.as_str()),
+            _ => "begun".to_owned(),
+        },
+        InstallStatus::Ended(Outcome::Installed) if row.reboot_required => {
+            "installed; it must restart before all is in effect".to_owned()
+        }
+        InstallStatus::Ended(Outcome::Installed) => "installed".to_owned(),
+        InstallStatus::Ended(Outcome::Rejected) => format!("rejected{because}"),
+        InstallStatus::Ended(Outcome::RolledBack) => {
+            format!("failed, the previous patches are back in place{because}")
+        }
+        InstallStatus::Ended(Outcome::Broken) => {
+            format!("failed, and the previous patches could not be restored{because}")
+        }
+        InstallStatus::NoAnswer => format!("no answer: whether it installs is not known{because}"),
+        InstallStatus::None => {
+            "the daemon has no record of the request (was it restarted?); the outcome is not known".to_owned()
+        }
+    };
+    format!("{}: {said}", row.hostname)
+}
+
+/// One line about all hosts.
+fn summary(rows: &[HostRow]) -> String {
+    let count = |wanted: fn(&HostRow) -> bool| rows.iter().filter(|row| wanted(row)).count();
+    let installed = count(|row| row.install == InstallStatus::Ended(Outcome::Installed));
+    let unanswered = count(|row| is_unanswered(row.install));
+    let failed = rows.len() - installed - unanswered;
+    let mut text = format!("{installed} of {} installed", rows.len());
+    if failed > 0 {
+        text.push_str(&format!(", {failed} failed"));
+    }
+    if unanswered > 0 {
+        text.push_str(&format!(", {unanswered} without an answer"));
+    }
+    text
+}
+
+/// A failure weighs more than a missing answer.
+fn exit(rows: &[HostRow]) -> Exit {
+    let is_failed =
+        |row: &HostRow| matches!(row.install, InstallStatus::Ended(outcome) if outcome != Outcome::Installed);
+    if rows.iter().any(is_failed) {
+        Exit::Refused
+    } else if rows.iter().any(|row| is_unanswered(row.install)) {
+        Exit::TimedOut
+    } else {
+        Exit::Done
+    }
+}
+
+/// What has been shown so far: a block that is redrawn on a terminal, else a
+/// line whenever one changes.
+struct Screen {
+    columns: Option<usize>,
+    drawn: usize,
+    shown: BTreeMap<NodeId, String>,
+}
+
+impl Screen {
+    const fn new(columns: Option<usize>) -> Self {
+        Self { columns, drawn: 0, shown: BTreeMap::new() }
+    }
+
+    /// What to write so that `rows` are shown.
+    fn show(&mut self, rows: &[HostRow]) -> String {
+        match self.columns {
+            Some(columns) => self.redraw(columns, rows),
+            None => self.changes(rows),
+        }
+    }
+
+    fn redraw(&mut self, columns: usize, rows: &[HostRow]) -> String {
+        let mut text = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };
+        for row in rows {
+            let whole = line(row);
+            // What is still moving is cut, for a wrapped line could not be redrawn.
+            // The outcome is written in full once it is final, with the last redraw.
+            let is_last = rows.iter().all(|row| is_over(row.install));
+            let cut: String = if is_last { whole } else { whole.chars().take(columns).collect() };
+            text.push_str("\r\x1b[K");
+            text.push_str(&cut);
+            text.push('\n');
+        }
+        self.drawn = rows.len();
+        text
+    }
+
+    fn changes(&mut self, rows: &[HostRow]) -> String {
+        let mut text = String::new();
+        for row in rows {
+            let line = line(row);
+            if self.shown.get(&row.node) != Some(&line) {
+                text.push_str(&line);
+                text.push('\n');
+                self.shown.insert(row.node, line);
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hosts::tests::row;
+    use crate::types::Reason;
+    use crate::wire::install::Step;
+
+    fn host(name: &str, node: u64, install: InstallStatus) -> HostRow {
+        HostRow { node: NodeId(node), install, ..row(name) }
+    }
+
+    #[test]
+    fn each_outcome_is_told_with_its_reason() {
+        let mut failed = host("w", 1, InstallStatus::Ended(Outcome::RolledBack));
+        failed.reason = Reason::new("health: exit status 1");
+        assert_eq!(line(&failed), "w: failed, the previous patches are back in place: health: exit status 1");
+        let mut running = host("w", 1, InstallStatus::Running);
+        running.state = HostState::Installing { step: Step::Switching, percent: 61 };
+        assert_eq!(line(&running), "w:  61%  switching");
+        let done = host("w", 1, InstallStatus::Ended(Outcome::Installed));
+        assert_eq!(line(&done), "w: installed");
+    }
+
+    #[test]
+    fn the_exit_code_is_the_worst_of_all_hosts() {
+        let installed = host("a", 1, InstallStatus::Ended(Outcome::Installed));
+        let rejected = host("b", 2, InstallStatus::Ended(Outcome::Rejected));
+        let silent = host("c", 3, InstallStatus::NoAnswer);
+        assert_eq!(exit(std::slice::from_ref(&installed)), Exit::Done);
+        assert_eq!(exit(&[installed.clone(), silent.clone()]), Exit::TimedOut);
+        assert_eq!(exit(&[installed.clone(), silent.clone(), rejected.clone()]), Exit::Refused);
+        let all = [installed, silent, rejected];
+        assert_eq!(summary(&all), "1 of 3 installed, 1 failed, 1 without an answer");
+        assert_eq!(summary(&all[..1]), "1 of 1 installed");
+    }
+
+    #[test]
+    fn without_a_terminal_only_changes_are_written() {
+        let mut screen = Screen::new(None);
+        let mut rows = [host("a", 1, InstallStatus::Waiting), host("b", 2, InstallStatus::Waiting)];
+        assert_eq!(screen.show(&rows), "a: asked, no answer yet\nb: asked, no answer yet\n");
+        assert_eq!(screen.show(&rows), "");
+        rows[1].install = InstallStatus::Ended(Outcome::Installed);
+        assert_eq!(screen.show(&rows), "b: installed\n");
+    }
+
+    #[test]
+    fn on_a_terminal_a_line_is_redrawn_and_cut_until_all_have_ended() {
+        let mut screen = Screen::new(Some(10));
+        let mut rows = [host("a", 1, InstallStatus::Waiting)];
+        assert_eq!(screen.show(&rows), "\r\x1b[Ka: asked, \n");
+        rows[0].install = InstallStatus::Ended(Outcome::Rejected);
+        rows[0].reason = Reason::new("Node must be locked.");
+        assert_eq!(screen.show(&rows), "\x1b[1A\r\x1b[Ka: rejected: Node must be locked.\n");
+    }
+}
