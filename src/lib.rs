@@ -18,3 +18,5 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "std")]
 pub mod failpoint;
+#[cfg(feature = "std")]
+pub mod patch;

@@ -68,6 +68,14 @@ pub const REQUIRES: usize = 16;
 pub const PATCH_NODETYPES: usize = 8;
 /// A patch's metadata.toml, in bytes.
 pub const METADATA_BYTES: u64 = 64 * 1024;
+/// Each of a patch's description, instructions and warnings, in bytes.
+pub const DESCRIPTION_BYTES: usize = 8 * 1024;
+/// Packages that a patch's metadata may list.
+pub const PATCH_PACKAGES: usize = 1_024;
+/// A package's name and version in a patch's metadata, in bytes.
+pub const PACKAGE_BYTES: usize = 256;
+/// Files that a patch's metadata may list as configuration.
+pub const PATCH_CONFIG_FILES: usize = 1_024;
 /// A detached signature with its comments, in bytes.
 pub const SIGNATURE_BYTES: usize = 1_024;
 /// A patch file, compressed, in bytes.
@@ -76,6 +84,12 @@ pub const PATCH_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 pub const PATCH_UNPACKED_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 /// Members of one patch's archive.
 pub const PATCH_MEMBERS: usize = 65_536;
+/// The names of one patch's members together, in bytes.
+pub const PATCH_NAMES_BYTES: usize = 8 * 1024 * 1024;
+/// What a member's long name or pax header may take, in bytes.
+pub const PATCH_EXTENSION_BYTES: u64 = 16 * 1024;
+/// A path's part between two slashes, in bytes (Linux: `NAME_MAX`).
+pub const NAME_BYTES: usize = 255;
 /// A path inside a patch, in bytes (Linux: `PATH_MAX`, less room for a root).
 pub const PATH_BYTES: usize = 3_072;
 /// Times that an archive may be larger than its compressed file: beyond is a bomb.

@@ -1,0 +1,376 @@
+//! What a patch's archive may hold, member by member.
+//!
+//! One pass over the stream. A member is told to the [`Sink`] only after all
+//! that can be known about it by then is checked; but the archive's end is
+//! checked last, so what a sink took counts only once [`read`] says so.
+
+use std::ffi::OsStr;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+
+use super::PatchError;
+use super::fault::{ArchiveError, MemberFault};
+use super::metadata::Metadata;
+use super::tarball::{RawKind, RawMember, Tarball};
+use super::tree::{Known, Tree};
+use crate::limits;
+
+/// The scripts that an install runs, each where DESIGN section 5 says.
+pub const SCRIPTS: [&str; 8] = [
+    "pre-install",
+    "post-install",
+    "pre-remove",
+    "post-remove",
+    "restart",
+    "health",
+    "pre-apply",
+    "pre-remove-check",
+];
+
+/// Where in a patch a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Section {
+    /// `files/`: laid over the install root.
+    Files,
+    /// `scripts/`: one of [`SCRIPTS`].
+    Scripts,
+    /// `metadata.toml`.
+    Metadata,
+}
+
+/// What a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A plain file of this size, in bytes.
+    File {
+        /// Its size, in bytes.
+        size: u64,
+    },
+    /// A directory.
+    Directory,
+    /// A symbolic link. Where it points is data: nothing of it is checked.
+    Symlink {
+        /// Where it points.
+        target: PathBuf,
+    },
+}
+
+/// Who owns a member, and what else of its inode a patch keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// Permission bits with set-user-id, set-group-id and sticky: 0 to 0o7777.
+    pub mode: u32,
+    /// The owner's number. Names are not looked at.
+    pub uid: u32,
+    /// The group's number.
+    pub gid: u32,
+    /// When it was changed, in seconds since 1970.
+    pub mtime_s: i64,
+    /// And the nanoseconds beyond, 0 to 999,999,999; 0 where the archive's
+    /// format has none.
+    pub mtime_ns: u32,
+}
+
+/// One member of a patch, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Where in the patch it is.
+    pub section: Section,
+    /// Its path below `files/` or `scripts/`, or `metadata.toml`: relative,
+    /// UTF-8, without `.` and `..`, at most [`limits::PATH_BYTES`] long.
+    pub path: PathBuf,
+    /// What it is.
+    pub kind: Kind,
+    /// Its owner, mode and time.
+    pub owner: Owner,
+}
+
+/// Who is told the members of an archive, in the archive's order. A directory
+/// may come after what is in it, or not at all.
+pub trait Sink {
+    /// A member, with its content where it is a file. Content not read is skipped.
+    ///
+    /// # Errors
+    /// Ends the reading; the error comes back as [`PatchError::Io`].
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()>;
+
+    /// A file whose content is that of an earlier file `of` in the same section:
+    /// a hard link in the archive, to become a file of its own.
+    ///
+    /// # Errors
+    /// As [`Sink::member`].
+    fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()>;
+}
+
+/// What a patch holds, without the contents.
+#[derive(Clone, Debug)]
+pub struct Index {
+    /// Its description.
+    pub metadata: Metadata,
+    /// Its members, in the archive's order.
+    pub members: Vec<Member>,
+    /// What its files and scripts take once unpacked, in bytes.
+    pub unpacked_bytes: u64,
+}
+
+/// Reads a whole archive, telling `sink` its members; `file` is read from where
+/// it stands to its end.
+///
+/// # Errors
+/// [`PatchError`]: reading or the sink failed, or the archive is not a patch.
+pub fn read(file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchError> {
+    Ok(walk(file, sink)?.0)
+}
+
+/// Reads a whole archive for what it holds. A patch that this takes is a patch
+/// that [`read`] takes.
+///
+/// # Errors
+/// As [`read`].
+pub fn index(file: impl Read) -> Result<Index, PatchError> {
+    struct List(Vec<Member>);
+    impl Sink for List {
+        fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
+            self.0.push(member.clone());
+            Ok(())
+        }
+        fn copy(&mut self, member: &Member, _of: &Path) -> io::Result<()> {
+            self.0.push(member.clone());
+            Ok(())
+        }
+    }
+    let mut list = List(Vec::new());
+    let (metadata, unpacked_bytes) = walk(file, &mut list)?;
+    Ok(Index { metadata, members: list.0, unpacked_bytes })
+}
+
+fn walk(file: impl Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
+    let mut tarball = Tarball::open(file)?;
+    let mut seen = Seen::default();
+    let mut metadata = None;
+    while let Some(raw) = tarball.next()? {
+        seen.count(&raw)?;
+        let Some((member, copy_of)) = seen.check(&raw)? else { continue };
+        seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
+        let told = if let Some(of) = &copy_of {
+            sink.copy(&member, of)
+        } else if member.section == Section::Metadata {
+            let mut text = Vec::new();
+            tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
+            metadata = Some(Metadata::parse_bytes(&text)?);
+            sink.member(&member, &mut &text[..])
+        } else {
+            let mut content = Content { tarball: &mut tarball, error: None };
+            let told = sink.member(&member, &mut content);
+            if let Some(kind) = content.error {
+                return Err(tarball.explain(kind.into()));
+            }
+            told
+        };
+        told.map_err(PatchError::Io)?;
+    }
+    let metadata = metadata.ok_or(ArchiveError::NoMetadata)?;
+    if let Some(path) = metadata.config.iter().find(|path| !seen.brings_file(path)) {
+        return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
+    }
+    Ok((metadata, seen.unpacked_bytes))
+}
+
+/// A member's content as the sink sees it; remembers what of reading failed, so
+/// that a damaged archive is not taken for a full disk.
+struct Content<'a, R: Read> {
+    tarball: &'a mut Tarball<R>,
+    error: Option<io::ErrorKind>,
+}
+
+impl<R: Read> Read for Content<'_, R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.tarball.read(into).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.error = Some(error.kind());
+            }
+        })
+    }
+}
+
+/// What an archive held so far.
+#[derive(Default)]
+struct Seen {
+    paths: Tree,
+    headers: usize,
+    directories_and_members: usize,
+    names_bytes: usize,
+    unpacked_bytes: u64,
+}
+
+impl Seen {
+    fn count(&mut self, raw: &RawMember) -> Result<(), ArchiveError> {
+        self.headers += 1;
+        self.names_bytes += raw.name.len() + raw.link.len();
+        if self.headers > limits::PATCH_MEMBERS {
+            return Err(ArchiveError::TooManyMembers);
+        }
+        if self.names_bytes > limits::PATCH_NAMES_BYTES {
+            return Err(ArchiveError::TooManyNames);
+        }
+        Ok(())
+    }
+
+    /// The member and, for a hard link, the file that it is a copy of. None for
+    /// the directories that hold the sections: they are not laid over anything.
+    fn check(&mut self, raw: &RawMember) -> Result<Option<(Member, Option<PathBuf>)>, ArchiveError> {
+        let refuse = |fault: MemberFault| fault.of(&raw.name);
+        let whole = clean(&raw.name).map_err(refuse)?;
+        let (section, path) = match Place::of(&whole) {
+            Place::Member(section, path) => (section, path),
+            Place::Frame if raw.kind == RawKind::Directory => return Ok(None),
+            Place::Frame | Place::Outside => return Err(refuse(MemberFault::OutsideSections)),
+        };
+        let mut copy_of = None;
+        let (kind, known) = match raw.kind {
+            RawKind::File => (Kind::File { size: raw.size_bytes }, Known::File(raw.size_bytes)),
+            RawKind::Directory => (Kind::Directory, Known::Directory),
+            RawKind::Symlink => {
+                let target = link_target(&raw.link).map_err(refuse)?;
+                (Kind::Symlink { target }, Known::Symlink)
+            }
+            RawKind::HardLink => {
+                let (of, size) = self.linked(section, &raw.link).ok_or_else(|| {
+                    let target = String::from_utf8_lossy(&raw.link).escape_debug().take(160).collect();
+                    refuse(MemberFault::HardLink { target })
+                })?;
+                copy_of = Some(of);
+                (Kind::File { size }, Known::File(size))
+            }
+        };
+        match section {
+            Section::Files => {}
+            Section::Scripts => {
+                if !path.to_str().is_some_and(|name| SCRIPTS.contains(&name)) {
+                    return Err(refuse(MemberFault::UnknownScript));
+                }
+                if !matches!(kind, Kind::File { .. }) {
+                    return Err(refuse(MemberFault::MustBeFile));
+                }
+                if raw.owner.mode & 0o100 == 0 {
+                    return Err(refuse(MemberFault::NotExecutable));
+                }
+            }
+            Section::Metadata => {
+                if raw.kind != RawKind::File {
+                    return Err(refuse(MemberFault::MustBeFile));
+                }
+                if raw.size_bytes > limits::METADATA_BYTES {
+                    return Err(refuse(MemberFault::TooLarge { most: limits::METADATA_BYTES }));
+                }
+            }
+        }
+        self.directories_and_members += self.paths.place(&whole, known).map_err(refuse)?;
+        if self.directories_and_members > limits::PATCH_MEMBERS {
+            return Err(ArchiveError::TooManyMembers);
+        }
+        let member = Member { section, path: path.to_path_buf(), kind, owner: raw.owner };
+        Ok(Some((member, copy_of)))
+    }
+
+    /// The earlier file that a hard link names, below the section, and its size.
+    fn linked(&self, section: Section, link: &[u8]) -> Option<(PathBuf, u64)> {
+        let whole = clean(link).ok()?;
+        match (Place::of(&whole), self.paths.get(&whole)?) {
+            (Place::Member(there, path), Known::File(size)) if there == section => {
+                Some((path.to_path_buf(), size))
+            }
+            _ => None,
+        }
+    }
+
+    /// Counts what a member unpacks to. gzip alone cannot reach the ratio that
+    /// makes a bomb; copies of copies of one member can.
+    fn spend(&mut self, member: &Member, is_copy: bool, read_bytes: u64) -> Result<(), ArchiveError> {
+        let Kind::File { size } = member.kind else { return Ok(()) };
+        self.unpacked_bytes = self.unpacked_bytes.saturating_add(size);
+        if self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES {
+            return Err(ArchiveError::TooLarge);
+        }
+        if is_copy && self.unpacked_bytes > read_bytes.saturating_mul(limits::BOMB_RATIO) {
+            return Err(ArchiveError::Bomb);
+        }
+        Ok(())
+    }
+
+    fn brings_file(&self, path: &Path) -> bool {
+        matches!(self.paths.get(&Path::new("files").join(path)), Some(Known::File(_) | Known::Symlink))
+    }
+}
+
+/// A name as a relative path with plain components only; empty for the top.
+fn clean(name: &[u8]) -> Result<PathBuf, MemberFault> {
+    let text = str::from_utf8(name).map_err(|_| MemberFault::NotUtf8)?;
+    if text.chars().any(char::is_control) {
+        return Err(MemberFault::ControlCharacter);
+    }
+    if text.len() > limits::PATH_BYTES {
+        return Err(MemberFault::NameTooLong);
+    }
+    let mut path = PathBuf::new();
+    for component in Path::new(text).components() {
+        match component {
+            Component::CurDir => {}
+            Component::Normal(part) if is_reserved(part) => return Err(MemberFault::Reserved),
+            Component::Normal(part) if part.len() > limits::NAME_BYTES => {
+                return Err(MemberFault::NameTooLong);
+            }
+            Component::Normal(part) => path.push(part),
+            Component::ParentDir => return Err(MemberFault::ParentDirectory),
+            Component::RootDir | Component::Prefix(_) => return Err(MemberFault::Absolute),
+        }
+    }
+    Ok(path)
+}
+
+/// Names that the installer makes beside what it lays out.
+fn is_reserved(part: &OsStr) -> bool {
+    part == ".thimble" || part.as_bytes().starts_with(b".thimble~")
+}
+
+/// What a clean path stands for in a patch.
+enum Place<'a> {
+    /// A member of it, at this path below its section.
+    Member(Section, &'a Path),
+    /// A directory that holds sections or is one, and is laid over nothing.
+    Frame,
+    /// Nothing that has a place in a patch.
+    Outside,
+}
+
+impl<'a> Place<'a> {
+    fn of(whole: &'a Path) -> Self {
+        if whole == Path::new("metadata.toml") {
+            return Self::Member(Section::Metadata, whole);
+        }
+        for (name, section) in [("files", Section::Files), ("scripts", Section::Scripts)] {
+            match whole.strip_prefix(name) {
+                Ok(path) if path.as_os_str().is_empty() => return Self::Frame,
+                Ok(path) => return Self::Member(section, path),
+                Err(_) => {}
+            }
+        }
+        if whole.as_os_str().is_empty() { Self::Frame } else { Self::Outside }
+    }
+}
+
+/// Where a symbolic link points: any text that the system takes.
+fn link_target(link: &[u8]) -> Result<PathBuf, MemberFault> {
+    let text = str::from_utf8(link).map_err(|_| MemberFault::NotUtf8)?;
+    if text.is_empty() {
+        return Err(MemberFault::BadHeader("link target"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(MemberFault::ControlCharacter);
+    }
+    if text.len() > limits::PATH_BYTES {
+        return Err(MemberFault::NameTooLong);
+    }
+    Ok(PathBuf::from(text))
+}

@@ -1,0 +1,314 @@
+//! Who signed a patch file: detached, prehashed minisign signatures.
+//!
+//! One pass over the file makes both hashes: BLAKE3, by which the patch is known
+//! from then on, and the BLAKE2b that the signature is over.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+
+use minisign_verify::{PublicKey, Signature, StreamVerifier};
+
+use super::PatchError;
+use crate::limits;
+use crate::types::{Hash, Text};
+
+/// minisign's name for a key, eight bytes shown as it shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyId([u8; 8]);
+
+impl fmt::Display for KeyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // minisign prints the number, so the last byte comes first.
+        write!(f, "{:016X}", u64::from_le_bytes(self.0))
+    }
+}
+
+/// The public keys whose signatures are believed.
+#[derive(Clone, Debug)]
+pub struct TrustedKeys(Vec<(KeyId, PublicKey)>);
+
+impl TrustedKeys {
+    /// Reads public keys, each the base64 line of a minisign public key file.
+    ///
+    /// # Errors
+    /// [`SignatureError::BadKey`]: one of them is no such key.
+    pub fn parse(lines: &[String]) -> Result<Self, SignatureError> {
+        let key = |line: &String| {
+            let key = PublicKey::from_base64(line.trim()).ok();
+            let id = key_id(line.trim());
+            id.zip(key).ok_or_else(|| SignatureError::BadKey { line: line.escape_debug().take(80).collect() })
+        };
+        lines.iter().map(key).collect::<Result<_, _>>().map(Self)
+    }
+}
+
+/// A file whose signature holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifiedFile {
+    /// BLAKE3 of the whole file.
+    pub hash: Hash,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// What the signer wrote beside it, signed as well.
+    pub trusted_comment: Text<256>,
+}
+
+/// Why a signature is not believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignatureError {
+    /// A line among the trusted keys is not a minisign public key.
+    BadKey {
+        /// The line.
+        line: String,
+    },
+    /// The signature file is longer than any signature, or not one at all.
+    NotASignature,
+    /// The signature is over the file itself, not over its hash: it could only
+    /// be checked with the whole file in memory.
+    Legacy,
+    /// The signature is of a key that is not among the trusted ones.
+    UnknownKey {
+        /// The signature's key.
+        signed_by: KeyId,
+        /// The trusted keys.
+        trusted: Vec<KeyId>,
+    },
+    /// The signature is of a trusted key, but not over these bytes.
+    Altered {
+        /// That key.
+        signed_by: KeyId,
+    },
+    /// The file is larger than [`limits::PATCH_FILE_BYTES`].
+    TooLarge,
+}
+
+impl fmt::Display for SignatureError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadKey { line } => write!(
+                f,
+                "\"{line}\" is not a minisign public key; \
+                 take the second line of the .pub file that `minisign -G` wrote"
+            ),
+            Self::NotASignature => {
+                f.write_str("what comes with it is not a minisign signature: sign with `minisign -S -H`")
+            }
+            Self::Legacy => f.write_str("its signature is of the legacy kind: sign again with `minisign -H`"),
+            Self::UnknownKey { signed_by, trusted } => {
+                write!(f, "it is signed with the key {signed_by}, which is not trusted here; trusted: ")?;
+                if trusted.is_empty() {
+                    f.write_str("none")?;
+                }
+                for (at, key) in trusted.iter().enumerate() {
+                    write!(f, "{}{key}", if at == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
+            Self::Altered { signed_by } => write!(
+                f,
+                "the signature of key {signed_by} does not hold: \
+                 the file or its signature was altered, or they do not belong together"
+            ),
+            Self::TooLarge => write!(f, "it is larger than {} bytes", limits::PATCH_FILE_BYTES),
+        }
+    }
+}
+
+impl std::error::Error for SignatureError {}
+
+/// A signature of a trusted key, not yet held against any bytes.
+pub struct Claim<'k> {
+    key: &'k PublicKey,
+    signed_by: KeyId,
+    signature: Signature,
+}
+
+impl<'k> Claim<'k> {
+    /// Reads a `.minisig` file and finds its key.
+    ///
+    /// # Errors
+    /// [`SignatureError`]: not a signature, a legacy one, of an unknown key.
+    pub fn parse(signature: &[u8], keys: &'k TrustedKeys) -> Result<Self, SignatureError> {
+        if signature.len() > limits::SIGNATURE_BYTES {
+            return Err(SignatureError::NotASignature);
+        }
+        let text = str::from_utf8(signature).map_err(|_| SignatureError::NotASignature)?;
+        let signature = Signature::decode(text).map_err(|_| SignatureError::NotASignature)?;
+        let signed_by = text.lines().nth(1).and_then(key_id).ok_or(SignatureError::NotASignature)?;
+        // The id is only a hint: two trusted keys may share one, but then their
+        // owner has a stranger's key, and the signature decides.
+        let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == signed_by) else {
+            let trusted = keys.0.iter().map(|(id, _)| *id).collect();
+            return Err(SignatureError::UnknownKey { signed_by, trusted });
+        };
+        if key.verify_stream(&signature).is_err() {
+            return Err(SignatureError::Legacy);
+        }
+        Ok(Self { key, signed_by, signature })
+    }
+
+    /// Begins the pass over the file's bytes.
+    ///
+    /// # Errors
+    /// [`SignatureError::Legacy`], which [`Claim::parse`] has ruled out.
+    pub fn begin(&self) -> Result<Pass<'_>, SignatureError> {
+        let verifier = self.key.verify_stream(&self.signature).map_err(|_| SignatureError::Legacy)?;
+        Ok(Pass { claim: self, verifier, hasher: blake3::Hasher::new(), size_bytes: 0 })
+    }
+}
+
+/// One pass over a file's bytes, making both hashes.
+pub struct Pass<'c> {
+    claim: &'c Claim<'c>,
+    verifier: StreamVerifier<'c>,
+    hasher: blake3::Hasher,
+    size_bytes: u64,
+}
+
+impl Pass<'_> {
+    /// Takes the next bytes of the file.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooLarge`]: they are more than a patch file may have.
+    pub fn update(&mut self, bytes: &[u8]) -> Result<(), SignatureError> {
+        self.size_bytes += bytes.len() as u64;
+        if self.size_bytes > limits::PATCH_FILE_BYTES {
+            return Err(SignatureError::TooLarge);
+        }
+        self.hasher.update(bytes);
+        self.verifier.update(bytes);
+        Ok(())
+    }
+
+    /// After the last byte: does the signature hold?
+    ///
+    /// # Errors
+    /// [`SignatureError::Altered`]: it does not.
+    pub fn finish(mut self) -> Result<VerifiedFile, SignatureError> {
+        let signed_by = self.claim.signed_by;
+        self.verifier.finalize().map_err(|_| SignatureError::Altered { signed_by })?;
+        Ok(VerifiedFile {
+            hash: Hash(*self.hasher.finalize().as_bytes()),
+            size_bytes: self.size_bytes,
+            trusted_comment: Text::new(self.claim.signature.trusted_comment()),
+        })
+    }
+}
+
+/// Checks a whole file against its signature, in one pass from its first byte;
+/// afterwards the file stands at its first byte again.
+///
+/// # Errors
+/// [`PatchError`]: the file could not be read, or the signature is not believed.
+pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<VerifiedFile, PatchError> {
+    let claim = Claim::parse(signature, keys)?;
+    let mut pass = claim.begin()?;
+    file.rewind().map_err(PatchError::Io)?;
+    let mut buffer = vec![0; 128 * 1024];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => pass.update(&buffer[..len])?,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(PatchError::Io(error)),
+        }
+    }
+    let verified = pass.finish()?;
+    file.rewind().map_err(PatchError::Io)?;
+    Ok(verified)
+}
+
+/// The key id in a base64 line of minisign's: two bytes of algorithm, then it.
+fn key_id(line: &str) -> Option<KeyId> {
+    let mut bits: u128 = 0;
+    // Fourteen digits hold the first ten bytes, and four bits more.
+    for digit in line.as_bytes().get(..14)? {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = bits << 6 | u128::from(value);
+    }
+    let bytes = (bits >> 4).to_be_bytes();
+    bytes.last_chunk().copied().map(KeyId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    const LEGACY: &str = "untrusted comment: signature from minisign secret key
+RWQf6LRCGA9i59SLOFxz6NxvASXDJeRtuZykwQepbDEGt87ig1BNpWaVWuNrm73YiIiJbq71Wi+dP9eKL8OC351vwIasSSbXxwA=
+trusted comment: timestamp:1555779966\tfile:test
+QtKMXWyYcwdpZAlPF7tE2ENJkRd1ujvKjlj1m9RtHTBnZPa5WKU5uWRs5GoP5M/VqE81QFuMKI5k/SfNQUaOAA==";
+    const PREHASHED: &str = "untrusted comment: signature from minisign secret key
+RUQf6LRCGA9i559r3g7V1qNyJDApGip8MfqcadIgT9CuhV3EMhHoN1mGTkUidF/z7SrlQgXdy8ofjb7bNJJylDOocrCo8KLzZwo=
+trusted comment: timestamp:1556193335\tfile:test
+y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+bHwhEBg==";
+
+    fn keys() -> TrustedKeys {
+        TrustedKeys::parse(&[KEY.to_string()]).unwrap()
+    }
+
+    fn refusal(signature: &[u8], keys: &TrustedKeys) -> String {
+        Claim::parse(signature, keys).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn a_signature_holds_over_its_bytes_however_they_are_cut() {
+        let keys = keys();
+        let claim = Claim::parse(PREHASHED.as_bytes(), &keys).unwrap();
+        let mut pass = claim.begin().unwrap();
+        pass.update(b"te").unwrap();
+        pass.update(b"st").unwrap();
+        let verified = pass.finish().unwrap();
+        assert_eq!(verified.hash, Hash(*blake3::hash(b"test").as_bytes()));
+        assert_eq!(verified.size_bytes, 4);
+        assert_eq!(verified.trusted_comment.as_str(), "timestamp:1556193335 file:test");
+    }
+
+    #[test]
+    fn altered_bytes_and_an_altered_comment_are_refused() {
+        let keys = keys();
+        let altered = PREHASHED.replace("file:test", "file:tesT");
+        for (signature, bytes) in [(PREHASHED, &b"tesT"[..]), (altered.as_str(), b"test")] {
+            let claim = Claim::parse(signature.as_bytes(), &keys).unwrap();
+            let mut pass = claim.begin().unwrap();
+            pass.update(bytes).unwrap();
+            let refusal = pass.finish().unwrap_err();
+            assert!(refusal.to_string().contains("E7620F1842B4E81F does not hold"), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_legacy_signature_says_how_to_sign_again() {
+        assert!(refusal(LEGACY.as_bytes(), &keys()).contains("sign again with `minisign -H`"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_beside_the_trusted_ones() {
+        let none = TrustedKeys::parse(&[]).unwrap();
+        let said = refusal(PREHASHED.as_bytes(), &none);
+        assert!(said.contains("key E7620F1842B4E81F, which is not trusted here; trusted: none"), "{said}");
+        let other = TrustedKeys::parse(&[KEY.replace("RWQf", "RWQe")]).unwrap();
+        let said = refusal(PREHASHED.as_bytes(), &other);
+        assert!(said.ends_with("trusted: E7620F1842B4E81E"), "{said}");
+    }
+
+    #[test]
+    fn what_is_no_signature_or_no_key_is_refused() {
+        for bad in [&b""[..], b"untrusted comment: x\n", &[0xff; 100], &[b'a'; 2000]] {
+            assert!(refusal(bad, &keys()).contains("not a minisign signature"));
+        }
+        for bad in ["", "RWQ", "untrusted comment: minisign public key", &KEY[1..]] {
+            let refused = TrustedKeys::parse(&[bad.to_string()]).unwrap_err();
+            assert!(refused.to_string().contains("is not a minisign public key"), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! Every refusal of an archive, by name; and what must not be refused.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use tar::EntryType;
+use thimble::limits;
+use thimble::patch::PatchError;
+use thimble::patch::archive::{self, Kind, Member, Section, Sink};
+
+use crate::support::archive::{Tar, gzip, metadata};
+
+/// What an archive is refused with, by both readers alike.
+fn refusal(patch: &[u8]) -> String {
+    let indexed = archive::index(patch).expect_err("it should be refused");
+    let read = archive::read(patch, &mut Record::default()).expect_err("it should be refused");
+    assert_eq!(indexed.to_string(), read.to_string());
+    assert!(indexed.is_verification(), "{indexed}");
+    indexed.to_string()
+}
+
+fn refused(tar: Tar, expected: &str) {
+    let said = refusal(&tar.gzip());
+    assert!(said.contains(expected), "{said:?} should say {expected:?}");
+}
+
+/// Takes everything down: path, and content or what it is a copy of.
+#[derive(Default)]
+struct Record(Vec<(PathBuf, String)>);
+
+impl Sink for Record {
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let mut text = String::new();
+        content.read_to_string(&mut text)?;
+        self.0.push((member.path.clone(), text));
+        Ok(())
+    }
+    fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
+        self.0.push((member.path.clone(), format!("copy of {}", of.display())));
+        Ok(())
+    }
+}
+
+#[test]
+fn members_come_with_their_content_and_all_of_their_inode() {
+    let patch = Tar::default()
+        .directory("./")
+        .directory("./files/")
+        .directory("./files/etc/")
+        .file("./files/etc/motd", b"hello")
+        .hard_link("./files/etc/issue", "./files/etc/motd")
+        .symlink("./files/etc/link", "/../anywhere")
+        .with_header(b"run", |header| {
+            header.set_path("scripts/restart").unwrap();
+            header.set_mode(0o4755);
+            header.set_uid(7);
+            header.set_gid(8);
+            header.set_mtime(9);
+        })
+        .file("metadata.toml", metadata("A").as_bytes())
+        .gzip();
+    let index = archive::index(&patch[..]).unwrap();
+    let paths: Vec<_> = index.members.iter().map(|member| member.path.to_str().unwrap()).collect();
+    assert_eq!(paths, ["etc", "etc/motd", "etc/issue", "etc/link", "restart", "metadata.toml"]);
+    assert_eq!(index.members[0].kind, Kind::Directory);
+    assert_eq!(index.members[2].kind, Kind::File { size: 5 });
+    assert_eq!(index.members[3].kind, Kind::Symlink { target: "/../anywhere".into() });
+    let script = &index.members[4];
+    assert_eq!(script.section, Section::Scripts);
+    let owner = script.owner;
+    assert_eq!((owner.mode, owner.uid, owner.gid, owner.mtime_s, owner.mtime_ns), (0o4755, 7, 8, 9, 0));
+    assert_eq!(index.unpacked_bytes, 5 + 5 + 3 + metadata("A").len() as u64);
+
+    let mut record = Record::default();
+    assert_eq!(archive::read(&patch[..], &mut record).unwrap().id.as_str(), "A");
+    let text = |path: &str| &record.0.iter().find(|(at, _)| at == Path::new(path)).unwrap().1;
+    assert_eq!(text("etc/motd"), "hello");
+    assert_eq!(text("etc/issue"), "copy of etc/motd");
+    assert_eq!(text("restart"), "run");
+    assert_eq!(text("metadata.toml"), &metadata("A"));
+}
+
+#[test]
+fn names_that_leave_their_place_are_refused() {
+    let patch = || Tar::patch("A");
+    refused(patch().file("/etc/passwd", b""), "member /etc/passwd: an absolute path is not allowed");
+    refused(patch().file("files/../x", b""), "member files/../x: `..` is not allowed");
+    refused(patch().file("..", b""), "`..` is not allowed");
+    refused(patch().file("other/x", b""), "only metadata.toml, files/ and scripts/ are allowed");
+    refused(patch().file("files", b""), "only metadata.toml, files/ and scripts/ are allowed");
+    refused(patch().symlink("files", "/"), "only metadata.toml, files/ and scripts/ are allowed");
+    refused(patch().file("files/.thimble/x", b""), "thimble's own");
+    refused(patch().file("files/etc/.thimble~A", b""), "thimble's own");
+    refused(patch().file("files/a\u{1b}[2J", b""), "member files/a\\u{1b}[2J: control characters");
+    refused(patch().member(b"files/\xff", EntryType::Regular, 0o644, b"", b""), "must be UTF-8");
+    refused(patch().symlink("files/x", ""), "its link target makes no sense");
+    let long = format!("files/{}", "x".repeat(limits::NAME_BYTES + 1));
+    refused(patch().pax(&[("path", &long)]).file("x", b""), "255 between two slashes");
+    let deep = format!("files/{}", "x/".repeat(limits::PATH_BYTES / 2));
+    refused(patch().pax(&[("path", &deep)]).file("x", b""), "a path may have 3072 bytes");
+    refused(patch().pax(&[("path", "../x")]).file("files/x", b""), "`..` is not allowed");
+}
+
+#[test]
+fn what_is_no_file_directory_or_link_is_refused() {
+    let with = |kind| Tar::patch("A").member(b"files/x", kind, 0o644, b"", b"");
+    refused(with(EntryType::Char), "member files/x: it is a character device");
+    refused(with(EntryType::Block), "it is a block device");
+    refused(with(EntryType::Fifo), "it is a fifo");
+    refused(with(EntryType::GNUSparse), "it is a sparse file");
+    refused(with(EntryType::XGlobalHeader), "a member of an unknown kind");
+    refused(with(EntryType::new(b'M')), "a member of an unknown kind");
+    let sparse = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
+    refused(Tar::patch("A").pax(&sparse).file("files/x", b""), "it is a sparse file");
+    let xattr = [("SCHILY.xattr.security.capability", "x")];
+    refused(Tar::patch("A").pax(&xattr).file("files/x", b""), "pack without --xattrs");
+}
+
+#[test]
+fn contradicting_members_are_refused() {
+    let patch = || Tar::patch("A");
+    refused(patch().file("files/x", b"").file("./files//x", b""), "it is in the archive twice");
+    refused(patch().file("metadata.toml", b""), "it is in the archive twice");
+    refused(patch().directory("files/x/").directory("files/x/"), "it is in the archive twice");
+    refused(patch().file("files/x", b"").file("files/x/y", b""), "it lies below files/x, which is not");
+    refused(patch().symlink("files/x", "/etc").file("files/x/y", b""), "it lies below files/x");
+    refused(patch().file("files/x/y/z", b"").symlink("files/x", "/etc"), "other members lie below it");
+    // In whatever order, a directory and what is in it agree.
+    let good = patch().file("files/x/y/z", b"").directory("files/x/").directory("files/x/y/").gzip();
+    assert_eq!(archive::index(&good[..]).unwrap().members.len(), 4);
+}
+
+#[test]
+fn a_hard_link_needs_an_earlier_file_of_its_section() {
+    let patch = || Tar::patch("A");
+    let to = |target| format!("member files/y: it is a hard link to {target}, which is no file");
+    refused(patch().hard_link("files/y", "files/x"), &to("files/x"));
+    refused(patch().hard_link("files/y", "files/y"), &to("files/y"));
+    refused(patch().hard_link("files/y", "/etc/shadow"), &to("/etc/shadow"));
+    refused(patch().hard_link("files/y", "files/../../etc/shadow"), &to("files/../../etc/shadow"));
+    refused(patch().symlink("files/x", "/etc/shadow").hard_link("files/y", "files/x"), &to("files/x"));
+    refused(patch().directory("files/x").hard_link("files/y", "files/x"), &to("files/x"));
+    refused(patch().hard_link("files/y", "metadata.toml"), &to("metadata.toml"));
+    refused(patch().hard_link("files/y", "files/x").file("files/x", b""), &to("files/x"));
+}
+
+#[test]
+fn scripts_are_known_plain_and_executable() {
+    refused(Tar::patch("A").script("scripts/preinstall", b""), "known are pre-install, post-install");
+    refused(Tar::patch("A").script("scripts/x/health", b""), "no such script is ever run");
+    refused(Tar::patch("A").file("scripts/health", b""), "it is not executable: chmod +x it");
+    refused(Tar::patch("A").symlink("scripts/health", "/bin/true"), "it must be a plain file");
+    let mut all = Tar::patch("A");
+    for script in archive::SCRIPTS {
+        all = all.script(&format!("scripts/{script}"), b"#!/bin/sh\n");
+    }
+    assert_eq!(archive::index(&all.gzip()[..]).unwrap().members.len(), 9);
+}
+
+#[test]
+fn metadata_is_there_once_plain_small_and_true_to_the_files() {
+    refused(Tar::default().file("files/x", b""), "it has no metadata.toml");
+    refused(Tar::default().symlink("metadata.toml", "x"), "it must be a plain file");
+    let large = vec![b'#'; limits::METADATA_BYTES as usize + 1];
+    refused(Tar::default().file("metadata.toml", &large), "it is larger than 65536 bytes");
+    refused(Tar::default().file("metadata.toml", b"id = 1"), "metadata.toml, line 1: ");
+    let config = metadata("A") + "config = [\"/etc/x\"]\n";
+    let patch = || Tar::default().file("metadata.toml", config.as_bytes());
+    refused(patch(), "lists /etc/x in `config`, but files/ does not have it");
+    refused(patch().directory("files/etc/x"), "lists /etc/x in `config`");
+    assert!(archive::index(&patch().file("files/etc/x", b"").gzip()[..]).is_ok());
+}
+
+#[test]
+fn bounds_hold() {
+    let mut many = Tar::patch("A");
+    for at in 0..limits::PATCH_MEMBERS {
+        many = many.file(&format!("files/{at}"), b"");
+    }
+    refused(many, "it has more than 65536 members");
+
+    let mut deep = Tar::patch("A");
+    for at in 0..50 {
+        deep = deep.pax(&[("path", &format!("files/{at}/{}", "x/".repeat(1500)))]).file("x", b"");
+    }
+    refused(deep, "it has more than 65536 members");
+
+    let mut wordy = Tar::patch("A");
+    let rest = vec!["x".repeat(200); 15].join("/");
+    for at in 0..2800 {
+        wordy = wordy.pax(&[("path", &format!("files/{at}/{rest}"))]).file("x", b"");
+    }
+    refused(wordy, "its names take more than 8388608 bytes together");
+
+    // A header may announce what it likes: it is believed only as far as bytes follow.
+    let huge = Tar::patch("A").with_header(b"", |header| {
+        header.set_path("files/x").unwrap();
+        header.set_size(limits::PATCH_UNPACKED_BYTES);
+    });
+    refused(huge, "it unpacks to more than 8589934592 bytes");
+    let endless_name = Tar::patch("A").with_header(b"", |header| {
+        header.set_path("././@LongLink").unwrap();
+        header.set_entry_type(EntryType::GNULongName);
+        header.set_size(1 << 32);
+    });
+    refused(endless_name, "a path may have 3072 bytes");
+    let two_sizes = Tar::patch("A").pax(&[("size", "9")]).file("files/x", b"");
+    refused(two_sizes, "its size makes no sense");
+
+    let mut bomb = Tar::patch("A").file("files/x", &vec![0; 4 << 20]);
+    for at in 0..64 {
+        bomb = bomb.hard_link(&format!("files/{at}"), "files/x");
+    }
+    refused(bomb, "more than 1100 times its size: an archive bomb");
+}
+
+#[test]
+fn damage_is_told_from_the_machines_own_trouble() {
+    let whole = Tar::patch("A").file("files/x", b"some content that is long enough").gzip();
+    for len in 2..whole.len() {
+        let said = refusal(&whole[..len]);
+        assert!(said.contains("ends in the middle"), "cut at {len}: {said}");
+    }
+    for at in 2..whole.len() {
+        let mut altered = whole.clone();
+        altered[at] ^= 0x10;
+        // gzip has bits that mean nothing: its header's time, the last byte's rest.
+        match archive::index(&altered[..]) {
+            Ok(index) => assert_eq!(index.members, archive::index(&whole[..]).unwrap().members),
+            Err(error) => assert!(error.is_verification(), "altered at {at}: {error}"),
+        }
+    }
+    assert!(refusal(b"").contains("a patch is a gzip tar"));
+    assert!(refusal(b"#!/bin/sh\n").contains("a patch is a gzip tar"));
+    assert!(refusal(&gzip(&[b'x'; 4096])).contains("there is no ustar, pax or GNU tar"));
+    let mut damaged = Tar::patch("A").tar();
+    damaged[100] ^= 1;
+    assert!(refusal(&gzip(&damaged)).contains("damaged"));
+    let unended = Tar::patch("A").unended();
+    assert!(refusal(&gzip(&unended)).contains("ends in the middle"));
+
+    struct Broken;
+    impl Read for Broken {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::Error::other("disk on fire"))
+        }
+    }
+    for cut in [0, 5, whole.len() / 2, whole.len()] {
+        let error = archive::index((&whole[..cut]).chain(Broken)).unwrap_err();
+        assert!(matches!(error, PatchError::Io(_)), "after {cut}: {error}");
+        assert_eq!(error.to_string(), "disk on fire");
+    }
+}
+
+#[test]
+fn nothing_may_follow_the_end() {
+    let said = "something follows the archive's end";
+    let whole = Tar::patch("A").gzip();
+    assert!(refusal(&[&whole[..], b"x"].concat()).contains(said));
+    assert!(refusal(&[&whole[..], &whole[..]].concat()).contains(said));
+    let inside = [&Tar::patch("A").tar()[..], &Tar::patch("B").tar()[..]].concat();
+    assert!(refusal(&gzip(&inside)).contains(said));
+    let zeros = [&Tar::patch("A").tar()[..], &vec![0; 2 << 20]].concat();
+    assert!(refusal(&gzip(&zeros)).contains(said));
+    let padded = [&Tar::patch("A").tar()[..], &[0; 10240]].concat();
+    assert!(archive::index(&gzip(&padded)[..]).is_ok());
+}
+
+#[test]
+fn a_sinks_trouble_is_its_own() {
+    struct Full;
+    impl Sink for Full {
+        fn member(&mut self, _: &Member, _: &mut dyn Read) -> io::Result<()> {
+            Err(io::Error::from_raw_os_error(28))
+        }
+        fn copy(&mut self, _: &Member, _: &Path) -> io::Result<()> {
+            unreachable!("the first member fails")
+        }
+    }
+    let error = archive::read(&Tar::patch("A").gzip()[..], &mut Full).unwrap_err();
+    assert!(!error.is_verification());
+    assert!(error.to_string().contains("No space left on device"), "{error}");
+}

@@ -1,0 +1,9 @@
+//! Patch files and the repository on disk, with real signatures, hostile
+//! archives, full disks and a kill between any two steps.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod archive;
+mod plain_tar;
+mod signature;

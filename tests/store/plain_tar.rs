@@ -1,0 +1,56 @@
+//! A tree packed by plain tar is a patch, in each format that tar writes.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use thimble::patch::archive::{self, Kind, Section};
+
+use crate::support::Scratch;
+use crate::support::archive::metadata;
+
+/// A tree with all that a patch may hold, long names included.
+pub fn tree(dir: &Path) {
+    let deep = dir.join("files/usr/share").join("d".repeat(120)).join("e".repeat(120));
+    fs::create_dir_all(&deep).unwrap();
+    fs::create_dir_all(dir.join("scripts")).unwrap();
+    fs::write(dir.join("metadata.toml"), metadata("PLAIN-1")).unwrap();
+    fs::write(deep.join("f".repeat(200)), "deep").unwrap();
+    fs::write(dir.join("files/usr/tool"), "tool").unwrap();
+    fs::set_permissions(dir.join("files/usr/tool"), fs::Permissions::from_mode(0o4711)).unwrap();
+    fs::hard_link(dir.join("files/usr/tool"), dir.join("files/usr/tool2")).unwrap();
+    symlink("t".repeat(150), dir.join("files/usr/link")).unwrap();
+    fs::write(dir.join("scripts/health"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(dir.join("scripts/health"), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn gnu_and_pax_tars_of_one_tree_are_one_patch() {
+    let scratch = Scratch::new("plain-tar");
+    tree(&scratch.join("tree"));
+    for format in ["gnu", "oldgnu", "pax", "posix"] {
+        let patch = scratch.join("x.patch");
+        let status = Command::new("tar")
+            .arg(format!("--format={format}"))
+            .arg("-czf")
+            .args([&patch, Path::new("-C"), &scratch.join("tree"), Path::new(".")])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        let index = archive::index(fs::File::open(&patch).unwrap()).unwrap();
+        assert_eq!(index.metadata.id.as_str(), "PLAIN-1");
+        let find = |end: &str| {
+            index.members.iter().find(|member| member.path.to_str().unwrap().ends_with(end)).unwrap()
+        };
+        assert_eq!(find(&"f".repeat(200)).kind, Kind::File { size: 4 });
+        assert_eq!(find("link").kind, Kind::Symlink { target: "t".repeat(150).into() });
+        for tool in ["tool", "tool2"] {
+            assert_eq!(find(tool).kind, Kind::File { size: 4 });
+            assert_eq!(find(tool).owner.mode, 0o4711);
+        }
+        assert_eq!(find("health").section, Section::Scripts);
+        let of_pax = matches!(format, "pax" | "posix");
+        assert_eq!(find("tool").owner.mtime_ns != 0, of_pax, "{format} keeps whole seconds only");
+    }
+}
