@@ -94,3 +94,69 @@ pub fn note_interrupts() {
 pub fn is_interrupted() -> bool {
     IS_INTERRUPTED.load(Ordering::Relaxed)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io::{Read, Write};
+    use std::os::fd::{FromRawFd, OwnedFd};
+
+    use super::*;
+
+    /// Reads what was sent, with the descriptors that came along.
+    fn receive(stream: &UnixStream) -> (Vec<u8>, Vec<OwnedFd>) {
+        let (mut bytes, mut control) = ([0u8; 64], [0u64; 32]);
+        let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+        let mut descriptors = Vec::new();
+        // SAFETY: the message leads to `part`, `bytes` and `control`, which outlive
+        // the call; the first control message lies in `control` and holds as many
+        // descriptors as its length says, which are nobody else's yet.
+        let got = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = &raw mut part;
+            message.msg_iovlen = 1;
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = size_of_val(&control) as _;
+            let got = libc::recvmsg(stream.as_raw_fd(), &raw mut message, 0);
+            assert_eq!(message.msg_flags & libc::MSG_CTRUNC, 0);
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            if !header.is_null() {
+                let payload_len = (*header).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let from = libc::CMSG_DATA(header).cast::<RawFd>();
+                for place in 0..payload_len / size_of::<RawFd>() {
+                    descriptors.push(OwnedFd::from_raw_fd(from.add(place).read_unaligned()));
+                }
+            }
+            got
+        };
+        (bytes[..got as usize].to_vec(), descriptors)
+    }
+
+    #[test]
+    fn descriptors_arrive_in_order_with_the_first_byte() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let pipes: Vec<_> = (0..DESCRIPTORS).map(|_| std::io::pipe().unwrap()).collect();
+        let readers: Vec<RawFd> = pipes.iter().map(|(reader, _)| reader.as_raw_fd()).collect();
+        assert_eq!(send_with_descriptors(&ours, b"hello", &readers).unwrap(), 5);
+        let (bytes, received) = receive(&theirs);
+        assert_eq!(bytes, b"hello");
+        assert_eq!(received.len(), DESCRIPTORS);
+        for ((place, fd), (_, mut writer)) in received.into_iter().enumerate().zip(pipes) {
+            writer.write_all(&[place as u8]).unwrap();
+            drop(writer);
+            let mut said = Vec::new();
+            File::from(fd).read_to_end(&mut said).unwrap();
+            assert_eq!(said, [place as u8]);
+        }
+    }
+
+    #[test]
+    fn too_many_descriptors_are_refused_and_none_is_fine() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let many = [0; DESCRIPTORS + 1];
+        let error = send_with_descriptors(&ours, b"x", &many).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(send_with_descriptors(&ours, b"y", &[]).unwrap(), 1);
+        assert_eq!(receive(&theirs).0, b"y");
+    }
+}

@@ -1,0 +1,348 @@
+//! The command line as a script meets it: the real binary, and a daemon that
+//! answers as it is told.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::{self, JoinHandle};
+
+use thimble::daemon::protocol::{
+    Currency, ErrorKind, HostRow, HostState, InstallStatus, PatchRow, PatchState, Reply, Request,
+};
+use thimble::repo::entry::EntryState;
+use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
+use thimble::wire::install::{Outcome, Step};
+
+/// A directory of its own for a test, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("thimble-cli-{}-{number}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn thimble(dir: &Path, words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+    command.current_dir(dir).args(["--socket", "sock"]).args(words).stdin(Stdio::null());
+    command.output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    str::from_utf8(bytes).unwrap()
+}
+
+/// A daemon that gives each request after the greeting the next of its answers.
+fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> {
+    let listener = UnixListener::bind(dir.join("sock")).unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        assert!(matches!(receive(&mut stream), Some(Request::Hello { .. })));
+        send(&mut stream, &Reply::End);
+        let mut requests = Vec::new();
+        for answer in answers {
+            requests.extend(receive(&mut stream));
+            answer.iter().for_each(|reply| send(&mut stream, reply));
+        }
+        assert!(receive(&mut stream).is_none(), "the command asked for more than it was to");
+        requests
+    })
+}
+
+fn receive(stream: &mut UnixStream) -> Option<Request> {
+    let mut head = [0; 4];
+    stream.read_exact(&mut head).ok()?;
+    let mut body = vec![0; u32::from_le_bytes(head) as usize];
+    stream.read_exact(&mut body).unwrap();
+    Some(postcard::from_bytes(&body).unwrap())
+}
+
+fn send(stream: &mut UnixStream, reply: &Reply) {
+    let mut body = vec![0; 16 * 1024];
+    let body = postcard::to_slice(reply, &mut body).unwrap();
+    stream.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+}
+
+fn refused(kind: ErrorKind, reason: &str) -> Vec<Reply> {
+    vec![Reply::Error { kind, reason: Reason::new(reason) }]
+}
+
+fn patch(id: &str, repo_state: EntryState, patch_state: PatchState) -> Reply {
+    Reply::Patch(PatchRow {
+        id: PatchId::new(id).unwrap(),
+        reboot_required: true,
+        sw_version: SwVersion::new("24.09").unwrap(),
+        repo_state,
+        patch_state,
+        hash: Hash([1; 32]),
+        size_bytes: 1,
+        summary: Text::new(""),
+        blocked_by: None,
+        hosts_with: 0,
+        hosts_concerned: 0,
+    })
+}
+
+fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason: &str) -> Reply {
+    Reply::Host(HostRow {
+        node: NodeId(node),
+        hostname: Hostname::new(name).unwrap(),
+        address: Text::new("10.0.0.1"),
+        nodetype: NodeType::new("worker").unwrap(),
+        current: Currency::OutOfDate,
+        reboot_required: false,
+        sw_version: SwVersion::new("24.09").unwrap(),
+        state,
+        age_ms: 1,
+        installed_digest: Digest([0; 32]),
+        install,
+        reason: Reason::new(reason),
+    })
+}
+
+#[test]
+fn query_lists_by_id_what_is_asked_for() {
+    let scratch = Scratch::new();
+    let answer = vec![
+        patch("P2", EntryState::Applied, PatchState::PartialApply),
+        patch("P1", EntryState::Applied, PatchState::Applied),
+        patch("P0", EntryState::Available, PatchState::Available),
+        Reply::End,
+    ];
+    let daemon = daemon(&scratch.0, vec![answer]);
+    let output = thimble(&scratch.0, &["query", "applied"]);
+    assert!(matches!(daemon.join().unwrap()[..], [Request::Query]));
+    let expected = "Patch ID  RR  Release   Patch State \n\
+                    ========  ==  =======  =============\n\
+                    P1        Y    24.09      Applied   \n\
+                    P2        Y    24.09   Partial-Apply\n\n";
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_change_passes_the_daemon_s_lines_on() {
+    let scratch = Scratch::new();
+    let line = Reply::Line(Reason::new("P1 is now in the repository"));
+    let daemon = daemon(&scratch.0, vec![vec![line, Reply::End]]);
+    let output = thimble(&scratch.0, &["--json", "apply", "P1", "--force"]);
+    let requests = daemon.join().unwrap();
+    let [Request::Change { to: EntryState::Applied, ids, force: true }] = &requests[..] else {
+        panic!("{requests:?}")
+    };
+    assert_eq!(ids.len(), 1);
+    assert_eq!(text(&output.stdout), "{\"lines\":[\"P1 is now in the repository\"]}\n");
+}
+
+#[test]
+fn each_kind_of_refusal_has_its_exit_code_and_its_reason() {
+    for (kind, code) in [
+        (ErrorKind::Refused, 1),
+        (ErrorKind::NotPermitted, 4),
+        (ErrorKind::Verification, 5),
+        (ErrorKind::TimedOut, 6),
+    ] {
+        let scratch = Scratch::new();
+        let daemon = daemon(&scratch.0, vec![refused(kind, "P1: there is no such patch")]);
+        let output = thimble(&scratch.0, &["remove", "P1"]);
+        daemon.join().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert_eq!(text(&output.stderr), "thimble: P1: there is no such patch\n");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_not_there_is_exit_code_3_and_says_how_to_start_it() {
+    let scratch = Scratch::new();
+    let output = thimble(&scratch.0, &["query"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("thimble run"), "{}", text(&output.stderr));
+    // A socket that a daemon left behind when it was killed.
+    drop(UnixListener::bind(scratch.path("sock")).unwrap());
+    let output = thimble(&scratch.0, &["--json", "query"]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stdout).ends_with("\"exit_code\":3}\n"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
+    let scratch = Scratch::new();
+    let listener = UnixListener::bind(scratch.path("sock")).unwrap();
+    let daemon = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        receive(&mut stream);
+        send(&mut stream, &Reply::End);
+        receive(&mut stream);
+        send(&mut stream, &patch("P1", EntryState::Applied, PatchState::Applied));
+    });
+    let output = thimble(&scratch.0, &["query"]);
+    daemon.join().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(output.stdout.is_empty(), "half a table would be taken for a whole one");
+    assert!(text(&output.stderr).contains("before its answer was complete"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_wrong_line_is_exit_code_2() {
+    let scratch = Scratch::new();
+    for words in
+        [&["aply"][..], &[], &["query", "sideways"], &["apply"], &["apply", "--all", "P"], &["keygen"]]
+    {
+        let output = thimble(&scratch.0, words);
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        assert!(text(&output.stderr).contains("see `thimble help"), "{words:?}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn an_unsigned_patch_is_exit_code_5_and_nobody_is_asked() {
+    let scratch = Scratch::new();
+    fs::write(scratch.path("p.patch"), "x").unwrap();
+    let output = thimble(&scratch.0, &["upload", "p.patch"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(text(&output.stderr).contains("p.patch is not signed"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn host_install_watches_to_the_end_and_tells_each_outcome() {
+    let scratch = Scratch::new();
+    let running = HostState::Installing { step: Step::Switching, percent: 60 };
+    let failed = InstallStatus::Ended(Outcome::RolledBack);
+    let installed = InstallStatus::Ended(Outcome::Installed);
+    let answers = vec![
+        vec![
+            host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),
+            host("b", 2, HostState::Idle, InstallStatus::Waiting, ""),
+            Reply::End,
+        ],
+        vec![
+            host("a", 1, running, InstallStatus::Running, ""),
+            host("b", 2, HostState::InstallFailed, failed, "health: exit status 1"),
+            Reply::End,
+        ],
+        vec![
+            host("a", 1, HostState::Idle, installed, ""),
+            host("b", 2, HostState::InstallFailed, failed, "health: exit status 1"),
+            Reply::End,
+        ],
+    ];
+    let daemon = daemon(&scratch.0, answers);
+    let output = thimble(&scratch.0, &["host-install", "a", "b"]);
+    let requests = daemon.join().unwrap();
+    let Request::Hosts { hosts } = &requests[1] else { panic!("{requests:?}") };
+    assert_eq!(hosts[1].as_str(), "0000000000000002", "watched by node id");
+    let expected = "a: asked, no answer yet\n\
+                    b: asked, no answer yet\n\
+                    a:  60%  switching\n\
+                    b: failed, the previous patches are back in place: health: exit status 1\n\
+                    a: installed\n\
+                    1 of 2 installed, 1 failed\n";
+    assert_eq!(text(&output.stdout), expected);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_host_that_gives_no_answer_is_exit_code_6() {
+    let scratch = Scratch::new();
+    let answer = vec![host("a", 1, HostState::Idle, InstallStatus::NoAnswer, ""), Reply::End];
+    let daemon = daemon(&scratch.0, vec![answer]);
+    let output = thimble(&scratch.0, &["--json", "host-install", "a"]);
+    daemon.join().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert!(text(&output.stdout).contains(r#""install":"no-answer""#), "{}", text(&output.stdout));
+}
+
+#[test]
+fn an_interrupt_leaves_the_install_alone_and_says_so() {
+    let scratch = Scratch::new();
+    let listener = UnixListener::bind(scratch.path("sock")).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+    command.current_dir(&scratch.0).args(["--socket", "sock", "host-install", "a"]);
+    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let (mut stream, _) = listener.accept().unwrap();
+    receive(&mut stream);
+    send(&mut stream, &Reply::End);
+    receive(&mut stream);
+    // It has asked, so it notes interrupts by now.
+    let pid = child.id().to_string();
+    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    send(&mut stream, &host("a", 1, HostState::Idle, InstallStatus::Waiting, ""));
+    send(&mut stream, &Reply::End);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(6));
+    assert!(text(&output.stderr).contains("the installs go on"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_reader_that_has_read_enough_is_no_trouble() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let output = command.arg("help").stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
+    let output = output.wait_with_output().unwrap();
+    assert_eq!(text(&output.stderr), "");
+}
+
+#[test]
+fn keys_are_made_for_their_owner_alone_and_not_written_over() {
+    let scratch = Scratch::new();
+    let made = thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    assert_eq!(made.status.code(), Some(0));
+    let again = thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    assert_eq!(again.status.code(), Some(1));
+    assert!(text(&again.stderr).contains("never written over"), "{}", text(&again.stderr));
+
+    // As the shell redirects: a file that it made readable by all.
+    let file = fs::File::create(scratch.path("w.key")).unwrap();
+    fs::set_permissions(scratch.path("w.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+    command.current_dir(&scratch.0).args(["keygen", "--node", "worker-0", "--from", "c.key"]);
+    assert!(command.stdout(file).status().unwrap().success());
+    for name in ["c.key", "w.key"] {
+        let mode = fs::metadata(scratch.path(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{name}");
+    }
+    let from_agent = thimble(&scratch.0, &["keygen", "--node", "x", "--from", "w.key"]);
+    assert_eq!(from_agent.status.code(), Some(1));
+    assert!(text(&from_agent.stderr).contains("cannot make others"), "{}", text(&from_agent.stderr));
+}
+
+#[test]
+fn check_config_reads_the_key_file_too() {
+    let scratch = Scratch::new();
+    thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    let config = format!(
+        "[node]\nroles = [\"controller\"]\n[network]\ninterface = \"lo\"\n[security]\nkey_file = \"{}\"\n\
+         trusted_keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n",
+        scratch.path("c.key").display()
+    );
+    fs::write(scratch.path("t.toml"), &config).unwrap();
+    let good = thimble(&scratch.0, &["--config", "t.toml", "check-config"]);
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
+    assert!(text(&good.stdout).starts_with("OK: t.toml\n"), "{}", text(&good.stdout));
+
+    fs::set_permissions(scratch.path("c.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = thimble(&scratch.0, &["--config", "t.toml", "check-config"]);
+    assert_eq!(open.status.code(), Some(1));
+    assert!(text(&open.stderr).contains("chmod 600"), "{}", text(&open.stderr));
+}
