@@ -10,6 +10,8 @@ use std::{fmt, io};
 
 pub mod archive;
 mod fault;
+#[cfg(feature = "tools")]
+pub mod make;
 pub mod metadata;
 pub mod signature;
 mod tarball;

@@ -5,5 +5,6 @@
 mod support;
 
 mod archive;
+mod make;
 mod plain_tar;
 mod signature;

@@ -1,0 +1,197 @@
+//! Makes a patch file from a directory, always the same file from the same tree.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::{env, fmt};
+
+use flate2::{Compression, GzBuilder};
+use tar::{Builder, EntryType, Header};
+
+use super::metadata::{Metadata, MetadataError};
+use super::{PatchError, archive};
+use crate::limits;
+
+/// Why no patch was made. Nothing is left behind.
+#[derive(Debug)]
+pub enum MakeError {
+    /// Something could not be read or written.
+    Io {
+        /// What.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// The description is refused.
+    Metadata(MetadataError),
+    /// The directory holds what has no place in a patch.
+    Stray(PathBuf),
+    /// It has neither `files/` nor `scripts/`.
+    Empty(PathBuf),
+    /// In the tree is neither a file, a directory nor a symbolic link.
+    NotAFile {
+        /// Where.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
+    },
+    /// What was packed would be refused on upload.
+    Refused(PatchError),
+}
+
+impl fmt::Display for MakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io { path, error } => write!(f, "{}: {error}", path.display()),
+            Self::Metadata(error) => error.fmt(f),
+            Self::Stray(path) => write!(
+                f,
+                "{} has no place in a patch: only metadata.toml, files/ and scripts/ have",
+                path.display()
+            ),
+            Self::Empty(dir) => {
+                write!(f, "{} has neither files/ nor scripts/: the patch would do nothing", dir.display())
+            }
+            Self::NotAFile { path, what } => {
+                write!(f, "{} is a {what}: only files, directories and links are allowed", path.display())
+            }
+            Self::Refused(error) => write!(f, "the patch would be refused: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for MakeError {}
+
+/// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into
+/// `ID.patch` in the current directory; returns where. Sorted by name; owners by
+/// number, modes, links and times in whole seconds are kept. The next step is
+/// the maker's: `minisign -S -H -m` on it.
+///
+/// # Errors
+/// [`MakeError`]. Whatever would be refused on upload is refused here.
+pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
+    let at = |path: &Path| {
+        let path = path.to_path_buf();
+        move |error| MakeError::Io { path, error }
+    };
+    let description = dir.join("metadata.toml");
+    let mut text = Vec::new();
+    let file = File::open(&description).map_err(at(&description))?;
+    file.take(limits::METADATA_BYTES + 1).read_to_end(&mut text).map_err(at(&description))?;
+    let metadata = Metadata::parse_bytes(&text).map_err(MakeError::Metadata)?;
+
+    let names = sorted(dir).map_err(at(dir))?;
+    if let Some(stray) = names.iter().find(|path| {
+        !["metadata.toml", "files", "scripts"].iter().any(|known| path.file_name() == Some(known.as_ref()))
+    }) {
+        return Err(MakeError::Stray(stray.clone()));
+    }
+    if names.len() < 2 {
+        return Err(MakeError::Empty(dir.to_path_buf()));
+    }
+
+    let out = match out {
+        Some(out) => out.to_path_buf(),
+        None => env::current_dir().map_err(at(Path::new(".")))?.join(format!("{}.patch", metadata.id)),
+    };
+    // Under its name there is only ever a whole patch.
+    let mut unfinished = out.as_os_str().to_owned();
+    unfinished.push(".unfinished");
+    let unfinished = PathBuf::from(unfinished);
+    let made = pack(dir, &names, &unfinished)
+        .and_then(|()| archive::index(File::open(&unfinished).map_err(at(&unfinished))?).map_err(refused))
+        .and_then(|_| fs::rename(&unfinished, &out).map_err(at(&out)));
+    if made.is_err() {
+        // Not there where it could not even be created.
+        let _ = fs::remove_file(&unfinished);
+    }
+    made.map(|()| out)
+}
+
+fn refused(error: PatchError) -> MakeError {
+    MakeError::Refused(error)
+}
+
+fn pack(dir: &Path, names: &[PathBuf], out: &Path) -> Result<(), MakeError> {
+    let write = || -> io::Result<_> {
+        let file = BufWriter::new(File::create(out)?);
+        // Without a name and a time in gzip's header, equal trees pack equally.
+        Ok(Builder::new(GzBuilder::new().mtime(0).write(file, Compression::best())))
+    };
+    let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
+    let mut tar = write().map_err(at_out)?;
+    for path in names {
+        add(&mut tar, dir, path)?;
+    }
+    let finish = || tar.into_inner()?.finish()?.into_inner()?.sync_all();
+    finish().map_err(at_out)
+}
+
+/// Adds a path, and all that is below it.
+fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), MakeError> {
+    let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
+    let inode = path.symlink_metadata().map_err(at_path)?;
+    let name = path.strip_prefix(dir).unwrap_or(path);
+    let mut header = Header::new_gnu();
+    header.set_mode(inode.mode() & 0o7777);
+    header.set_uid(inode.uid().into());
+    header.set_gid(inode.gid().into());
+    header.set_mtime(inode.mtime().max(0).cast_unsigned());
+    let kind = inode.file_type();
+    if kind.is_dir() {
+        header.set_entry_type(EntryType::Directory);
+        header.set_size(0);
+        tar.append_data(&mut header, name, io::empty()).map_err(at_path)?;
+        for below in sorted(path).map_err(at_path)? {
+            add(tar, dir, &below)?;
+        }
+        Ok(())
+    } else if kind.is_symlink() {
+        header.set_entry_type(EntryType::Symlink);
+        header.set_size(0);
+        let target = fs::read_link(path).map_err(at_path)?;
+        let target = target.as_os_str().as_bytes();
+        // Not `append_link`, which tidies what is data: `a//b` is not `a/b`.
+        if header.set_link_name_literal(target).is_err() {
+            add_long_link(tar, target).map_err(at_path)?;
+        }
+        tar.append_data(&mut header, name, io::empty()).map_err(at_path)
+    } else if kind.is_file() {
+        header.set_entry_type(EntryType::Regular);
+        header.set_size(inode.len());
+        let content = File::open(path).map_err(at_path)?.take(inode.len());
+        tar.append_data(&mut header, name, content).map_err(at_path)
+    } else {
+        let what = if kind.is_fifo() {
+            "fifo"
+        } else if kind.is_socket() {
+            "socket"
+        } else {
+            "device"
+        };
+        Err(MakeError::NotAFile { path: path.to_path_buf(), what })
+    }
+}
+
+/// Announces the target of the link that follows, where a header has no room for it.
+fn add_long_link<W: Write>(tar: &mut Builder<W>, target: &[u8]) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_entry_type(EntryType::GNULongLink);
+    header.set_path("././@LongLink")?;
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(target.len() as u64 + 1);
+    header.set_cksum();
+    tar.append(&header, target.chain(&[0][..]))
+}
+
+/// What a directory holds, sorted by name.
+fn sorted(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
