@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all dist fuzz
+.PHONY: help setup test test-all demo dist fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,9 @@ test: setup ## all that CI runs: under 15 minutes on two cores
 test-all: setup ## the same with long fuzzing: about an hour
 	@FUZZ_SECONDS=1500 tests/rig/test.sh
 
+
+demo: ## a cluster in network namespaces, from its keys to a rollback
+	@tests/demo/demo.sh
 
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/dist.sh

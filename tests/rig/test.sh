@@ -13,7 +13,7 @@ check() {
     shift
     printf '%-44s ' "$name"
     "$@" >"$log" 2>&1 </dev/null || status=$?
-    notes=$(grep -c '^SKIPPED' "$log")
+    notes=$(grep -c 'SKIPPED: ' "$log")
     case $status in
         0) ((++passed)); echo "passed  $((SECONDS - started)) s" ;;
         77) echo "SKIPPED" ;;
@@ -21,7 +21,7 @@ check() {
     esac
     if ((notes)); then
         ((skipped += notes))
-        grep '^SKIPPED' "$log"
+        grep -o 'SKIPPED: .*' "$log" | sort | uniq -c | sed 's/^ */    /'
     elif ((status == 77)); then
         ((++skipped))
     fi

@@ -1,0 +1,70 @@
+# Sourced by demo.sh: one controller and three hosts on networks of their own.
+# Expects $work (a scratch directory) and $thimble (the binary).
+
+hosts=(compute-0 compute-1 compute-2)
+nodes=(controller-0 "${hosts[@]}")
+net=thimble-$$
+daemons=()
+
+netns() { echo "$net-$1"; }
+
+make_network() {
+    local port=0 node
+    ip netns add "$net-hub"
+    ip -n "$net-hub" link add br0 type bridge mcast_snooping 0
+    ip -n "$net-hub" link set br0 up
+    for node in "${nodes[@]}"; do
+        ip netns add "$(netns "$node")"
+        ip link add name "port$port" netns "$net-hub" type veth peer name net0 netns "$(netns "$node")"
+        ip -n "$net-hub" link set "port$port" up master br0
+        ip -n "$(netns "$node")" address add "10.84.0.$((10 + port))/24" dev net0
+        ip -n "$(netns "$node")" link set net0 up
+        ip -n "$(netns "$node")" link set lo up
+        ip -n "$(netns "$node")" route add 239.0.0.0/8 dev net0
+        port=$((port + 1))
+        mkdir -p "$work/$node/root" "$work/$node/state"
+    done
+}
+
+# configure NODE ROLE: the node's directory with its thimble.toml. The timers are
+# short so that nobody has to wait; everything else is as on a real node.
+configure() {
+    local node=$1 role=$2
+    cat >"$work/$node/thimble.toml" <<TOML
+[node]
+roles = ["$role"]
+hostname = "$node"
+sw_version = "12"
+state_dir = "$work/$node/state"
+control_socket = "$work/$node/control.sock"
+
+[network]
+interface = "net0"
+
+[security]
+key_file = "$work/$node/thimble.key"
+trusted_keys = ["$work/maker.pub"]
+
+[agent]
+root = "$work/$node/root"
+
+[timers]
+hello_interval_ms = 500
+install_retry_ms = 300
+install_give_up_ms = 20000
+TOML
+}
+
+start() {
+    ip netns exec "$(netns "$1")" "$thimble" --config "$work/$1/thimble.toml" run >"$work/$1/log" 2>&1 &
+    daemons+=($!)
+}
+
+# Whatever happened: no process, no namespace, no file stays.
+clean_up() {
+    local node pid
+    for pid in "${daemons[@]}"; do kill "$pid" 2>/dev/null; done
+    for pid in "${daemons[@]}"; do wait "$pid" 2>/dev/null; done
+    for node in hub "${nodes[@]}"; do ip netns del "$net-$node" 2>/dev/null; done
+    rm -rf "$work"
+}

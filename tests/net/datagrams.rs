@@ -1,0 +1,139 @@
+//! What arrives in datagrams and should not have been sent.
+
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+
+use thimble::config::keys::KeyFile;
+use thimble::limits;
+use thimble::types::{Digest, NodeId, Nonce, RequestId};
+use thimble::wire::codec::Roles;
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck, Message};
+
+use crate::cluster::{Cluster, Node};
+use crate::forge::Forger;
+use crate::wait;
+
+const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
+const AGENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 73), 7489);
+const GROUP: NodeId = NodeId(0);
+
+/// A socket on the cluster's network that belongs to no node.
+fn stranger(cluster: &Cluster) -> UdpSocket {
+    cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"))
+}
+
+/// Speaks with the key file of `node`, in a role of its choice.
+pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger {
+    let keys = KeyFile::read(&node.key_file()).unwrap();
+    let is_controller = speaks_as == Role::Controller;
+    let roles = Roles { is_controller, is_agent: !is_controller };
+    Forger::new(keys.cluster, id.unwrap_or(keys.node), roles, keys.ring())
+}
+
+fn id_of(node: &Node) -> NodeId {
+    KeyFile::read(&node.key_file()).unwrap().node
+}
+
+fn hello_agent() -> Message {
+    Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 10 })
+}
+
+/// Sends `datagram` and waits until the node has counted it under `reason`.
+fn is_counted(node: &Node, socket: &UdpSocket, to: SocketAddrV4, datagram: &[u8], reason: &str) {
+    let before = node.counter(reason);
+    socket.send_to(datagram, to).unwrap();
+    wait::until_true(&format!("{} counts {reason}", node.name), || node.counter(reason) > before);
+}
+
+/// The controller still hears an agent: what it knows of it becomes younger.
+pub fn next_good_datagram_is_served(cluster: &Cluster, agent: usize) {
+    let asked = std::time::Instant::now();
+    wait::until_true("the next hello is answered and heard", || {
+        let age_ms = cluster.host(agent)["age_ms"].as_u64().expect("the host is known");
+        u128::from(age_ms) < asked.elapsed().as_millis()
+    });
+}
+
+#[test]
+fn every_kind_of_bad_datagram_is_counted_by_its_reason_and_the_next_good_one_served() {
+    need_cluster!();
+    let cluster = Cluster::new("bad", 1).start();
+    let socket = stranger(&cluster);
+    let mut second = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
+    let ack = Message::HelloAgentAck(HelloAgentAck::default());
+    let mut agent = with_keys_of(&cluster, Role::Agent, Some(NodeId(0xA6E7)));
+    let mut good = || agent.encode(&ack, GROUP);
+    let changed = |mut bytes: Vec<u8>, at: usize, byte: u8| {
+        bytes[at] = byte;
+        bytes
+    };
+    let wrong_direction = second.encode(&hello_agent(), GROUP);
+    let cases: [(&str, Vec<u8>); 12] = [
+        ("too_short", Vec::new()),
+        ("too_short", good()[..30].to_vec()),
+        ("too_long", vec![0xFF; limits::DATAGRAM_BYTES + 1]),
+        ("too_long", vec![0xFF; 9_000]),
+        ("magic", b"{\"msgtype\": 1, \"msgversion\": 1, \"patch_op_counter\": 5}       ".to_vec()),
+        ("version", changed(good(), 4, 2)),
+        ("cluster", changed(good(), 8, 0xEE)),
+        ("unknown_type", changed(good(), 5, 7)),
+        ("no_key", changed(good(), 6, 3)),
+        ("tag", changed(good(), 60, 0xEE)),
+        ("wrong_direction", wrong_direction),
+        ("too_long", {
+            let mut longer = good();
+            longer.push(0);
+            longer
+        }),
+    ];
+    for (reason, datagram) in cases {
+        is_counted(&cluster, &socket, CONTROLLERS, &datagram, reason);
+    }
+    next_good_datagram_is_served(&cluster, 1);
+}
+
+#[test]
+fn a_replayed_datagram_is_refused_and_counted() {
+    need_cluster!();
+    let cluster = Cluster::new("replay", 1).start();
+    let socket = stranger(&cluster);
+    let mut neighbour = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
+    let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
+    let recorded = neighbour.encode(&hello, GROUP);
+    socket.send_to(&recorded, CONTROLLERS).unwrap();
+    is_counted(&cluster, &socket, CONTROLLERS, &recorded, "replay");
+    let recorded = neighbour.encode(&hello_agent(), GROUP);
+    socket.send_to(&recorded, AGENTS).unwrap();
+    is_counted(&cluster.nodes[1], &socket, AGENTS, &recorded, "replay");
+    next_good_datagram_is_served(&cluster, 1);
+}
+
+#[test]
+fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
+    need_cluster!();
+    let cluster = Cluster::new("thief", 2).start();
+    let socket = stranger(&cluster);
+    let (stolen, other) = (&cluster.nodes[1], &cluster.nodes[2]);
+    let known = cluster.json(&["query-hosts"])["hosts"].as_array().unwrap().len();
+
+    let mut as_controller = with_keys_of(stolen, Role::Controller, Some(id_of(&cluster)));
+    let hello = Message::Hello(Hello { op_counter: u64::MAX, digest: Digest([0; 32]) });
+    is_counted(&cluster, &socket, CONTROLLERS, &as_controller.encode(&hello, GROUP), "tag");
+    let install = Message::AgentInstallReq(AgentInstallReq {
+        request_id: RequestId(1),
+        nonce: Nonce(1),
+        digest: Digest([0; 32]),
+        force: true,
+    });
+    let to_other = SocketAddrV4::new(other.address.parse().unwrap(), AGENTS.port());
+    is_counted(other, &socket, to_other, &as_controller.encode(&install, id_of(other)), "tag");
+
+    let mut as_other = with_keys_of(stolen, Role::Agent, Some(id_of(other)));
+    let ack = Message::HelloAgentAck(HelloAgentAck::default());
+    is_counted(&cluster, &socket, CONTROLLERS, &as_other.encode(&ack, GROUP), "tag");
+
+    assert_eq!(cluster.json(&["query-hosts"])["hosts"].as_array().unwrap().len(), known);
+    for agent in [1, 2] {
+        assert_eq!(cluster.host(agent)["state"], "idle");
+    }
+}

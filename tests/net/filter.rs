@@ -1,0 +1,121 @@
+//! A wire with a mind of its own between a node and the bridge: a user-space
+//! relay that may lose, double or hold back frames. (The kernels that the tests
+//! meet have no netem.)
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use thimble::wire::header::Header;
+use thimble::wire::messages::MsgType;
+
+use crate::netns::{Hub, Namespace};
+use crate::sys;
+
+/// Before each frame: `virtio_net_hdr`.
+const VNET_BYTES: usize = 10;
+/// Ethernet, IPv4 without options, UDP.
+const UDP_AT: usize = VNET_BYTES + 14 + 20 + 8;
+const PROTOCOL_AT: usize = VNET_BYTES + 14 + 9;
+const UDP: u8 = 17;
+
+/// What becomes of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Pass,
+    Lose,
+    /// It arrives twice.
+    Double,
+    /// It arrives after the next frame that passes.
+    Hold,
+}
+
+/// Judges the thimble datagrams of one direction; everything else passes.
+pub type Judge = Box<dyn FnMut(MsgType, &[u8]) -> Verdict + Send>;
+
+/// Lets everything pass.
+pub fn pass_all() -> Judge {
+    Box::new(|_, _| Verdict::Pass)
+}
+
+/// Relays between a node and the bridge until dropped.
+pub struct Filter {
+    is_over: Arc<AtomicBool>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+impl Filter {
+    /// Joins `node` to the bridge through a filter that judges what it sends and
+    /// what is sent to it.
+    pub fn join(
+        hub: &Hub,
+        node: &Namespace,
+        port: &str,
+        address: &str,
+        from_node: Judge,
+        to_node: Judge,
+    ) -> Self {
+        let (inner, outer) = (format!("{port}-in"), format!("{port}-out"));
+        hub.wire(node, port, address);
+        hub.namespace.ip(&["link", "add", "name", &inner, "type", "veth", "peer", "name", &outer]);
+        hub.namespace.ip(&["link", "set", &inner, "up"]);
+        hub.namespace.ip(&["link", "set", &outer, "up", "master", "br0"]);
+        let open = |name: &str| hub.namespace.enter(|| sys::packet_socket(name));
+        let (node_side, bridge_side) = (open(port), open(&inner));
+        let is_over = Arc::new(AtomicBool::new(false));
+        let start = |from: &File, to: &File, judge: Judge| {
+            let (from, to) = (from.try_clone().unwrap(), to.try_clone().unwrap());
+            let is_over = Arc::clone(&is_over);
+            thread::spawn(move || relay(from, to, judge, &is_over))
+        };
+        let relays =
+            vec![start(&node_side, &bridge_side, from_node), start(&bridge_side, &node_side, to_node)];
+        Self { is_over, relays }
+    }
+}
+
+impl Drop for Filter {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        for relay in self.relays.drain(..) {
+            let _ = relay.join();
+        }
+    }
+}
+
+fn relay(mut from: File, mut to: File, mut judge: Judge, is_over: &AtomicBool) {
+    let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
+    let mut held: Option<Vec<u8>> = None;
+    while !is_over.load(Ordering::Relaxed) {
+        // Nothing came within the socket's timeout, or the interface is gone.
+        let Ok(len) = from.read(&mut buffer) else { continue };
+        let frame = &buffer[..len];
+        let verdict = datagram(frame).map_or(Verdict::Pass, |(msgtype, bytes)| judge(msgtype, bytes));
+        // A frame that cannot be sent on is lost, as on any wire.
+        match verdict {
+            Verdict::Lose => {}
+            Verdict::Hold => held = Some(frame.to_vec()),
+            Verdict::Pass | Verdict::Double => {
+                let _ = to.write(frame);
+                if verdict == Verdict::Double {
+                    let _ = to.write(frame);
+                }
+                if let Some(held) = held.take() {
+                    let _ = to.write(&held);
+                }
+            }
+        }
+    }
+}
+
+/// The thimble datagram in a frame, if there is one.
+fn datagram(frame: &[u8]) -> Option<(MsgType, &[u8])> {
+    let bytes = frame.get(UDP_AT..)?;
+    if frame[PROTOCOL_AT] != UDP {
+        return None;
+    }
+    let header = Header::parse(bytes).ok()?.header;
+    Some((MsgType::from_number(header.msgtype)?, bytes))
+}

@@ -1,0 +1,49 @@
+//! Datagrams made outside of the daemon, with whatever key the test has.
+
+use thimble::limits;
+use thimble::table::{Table, index_len};
+use thimble::time::{Duration, Instant};
+use thimble::types::{ClusterId, NodeId};
+use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::keys::{Key, KeyRing};
+use thimble::wire::messages::Message;
+use thimble::wire::refusal::Refusal;
+use thimble::wire::replay::{ReplayGuard, Window};
+
+/// Speaks and listens as one node, with the codec that the daemon uses.
+pub struct Forger {
+    codec: Codec<'static>,
+}
+
+impl Forger {
+    /// A node of the given identity and keys; its incarnation is the present.
+    pub fn new(cluster: ClusterId, node: NodeId, roles: Roles, ring: KeyRing) -> Self {
+        const SENDERS: usize = 8;
+        // For the rest of the test process: a few hundred bytes each.
+        let windows = Box::leak(vec![Window::default(); SENDERS].into_boxed_slice());
+        let index = Box::leak(vec![0; index_len(SENDERS)].into_boxed_slice());
+        let replay = ReplayGuard::new(Table::new(windows, index), Duration::from_secs(3_600));
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970");
+        let incarnation = since_1970.as_millis() as u64;
+        let identity = Identity { cluster, node, incarnation, roles, ring, revoked: heapless::Vec::new() };
+        Self { codec: Codec::new(identity, replay) }
+    }
+
+    /// A controller that knows the cluster's secret.
+    pub fn controller(cluster: ClusterId, node: NodeId, secret: &[u8; 32]) -> Self {
+        let roles = Roles { is_controller: true, is_agent: false };
+        Self::new(cluster, node, roles, KeyRing::controller(&Key(*secret)))
+    }
+
+    /// The next datagram of this node.
+    pub fn encode(&mut self, message: &Message, to: NodeId) -> Vec<u8> {
+        let mut out = [0; limits::DATAGRAM_BYTES];
+        let len = self.codec.encode(message, to, &mut out);
+        out[..len].to_vec()
+    }
+
+    /// What this node makes of a datagram.
+    pub fn decode(&mut self, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
+        self.codec.decode(Instant::from_millis(0), datagram)
+    }
+}

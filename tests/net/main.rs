@@ -1,0 +1,43 @@
+//! Nodes on networks of their own: the whole binary, real sockets, real trouble.
+
+/// Leaves the test, loudly, where the user may not make namespaces.
+macro_rules! need_root {
+    () => {
+        if !crate::sys::is_root() {
+            return crate::skip(module_path!(), "needs root: tests/rig/as_root.sh COMMAND");
+        }
+    };
+}
+
+/// Leaves the test, loudly, also while `thimble run` is not in the tree.
+macro_rules! need_cluster {
+    () => {
+        need_root!();
+        if thimble::cli::commands::find("run").is_none() {
+            return crate::skip(module_path!(), "this build has no daemon");
+        }
+    };
+}
+
+/// Not with `eprintln`, which the test harness would swallow.
+fn skip(test: &str, reason: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod cluster;
+mod daemon;
+mod datagrams;
+mod filter;
+mod forge;
+mod netns;
+mod operator;
+mod patch;
+mod requests;
+mod rig;
+mod sessions;
+mod sys;
+mod wait;

@@ -1,0 +1,75 @@
+//! Patches, made and signed as their maker does it.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use crate::cluster::{Cluster, SW_VERSION};
+
+/// A patch in the making: a directory as `thimble make` takes it.
+pub struct Patch {
+    pub id: String,
+    dir: PathBuf,
+}
+
+impl Patch {
+    /// A patch that has the least metadata and nothing in it; in-service.
+    pub fn new(cluster: &Cluster, id: &str) -> Self {
+        let dir = cluster.dir.join(format!("patch-{id}"));
+        // A test may make another patch under the same id.
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(dir.join("files")).unwrap();
+        let patch = Self { id: id.to_owned(), dir };
+        patch.metadata(&format!(
+            "id = \"{id}\"\nsw_version = \"{SW_VERSION}\"\nsummary = \"Patch {id}\"\nreboot_required = false"
+        ))
+    }
+
+    /// Adds lines to metadata.toml.
+    pub fn metadata(self, lines: &str) -> Self {
+        let file = self.dir.join("metadata.toml");
+        let before = fs::read_to_string(&file).unwrap_or_default();
+        fs::write(file, format!("{before}{lines}\n")).unwrap();
+        self
+    }
+
+    /// Adds a file, to be laid over the root at `path`.
+    pub fn file(self, path: &str, content: &[u8]) -> Self {
+        write(&self.dir.join("files").join(path), content, 0o644);
+        self
+    }
+
+    /// Adds a shell script.
+    pub fn script(self, name: &str, lines: &str) -> Self {
+        write(&self.dir.join("scripts").join(name), format!("#!/bin/sh\n{lines}\n").as_bytes(), 0o755);
+        self
+    }
+
+    /// Makes the `.patch` file, unsigned.
+    pub fn make(&self, cluster: &Cluster) -> PathBuf {
+        let file = cluster.dir.join(format!("{}.patch", self.id));
+        let _ = fs::remove_file(&file);
+        cluster.thimble(&["make", self.dir.to_str().unwrap(), "-o", file.to_str().unwrap()]).ok();
+        file
+    }
+
+    /// Makes the `.patch` file and signs it.
+    pub fn signed(&self, cluster: &Cluster) -> PathBuf {
+        let file = self.make(cluster);
+        cluster.signer.sign(&file);
+        file
+    }
+
+    /// Makes it, signs it, uploads it and applies it.
+    pub fn applied(self, cluster: &Cluster) -> Self {
+        cluster.thimble(&["upload", self.signed(cluster).to_str().unwrap()]).ok();
+        cluster.thimble(&["apply", &self.id]).ok();
+        self
+    }
+}
+
+fn write(path: &Path, content: &[u8], mode: u32) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}

@@ -1,0 +1,134 @@
+//! Peers on TCP that connect and then do not behave.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thimble::limits;
+use thimble::types::NodeId;
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{HelloAgent, Message};
+
+use crate::cluster::{Cluster, Node};
+use crate::datagrams::with_keys_of;
+use crate::patch::Patch;
+use crate::wait;
+
+/// DESIGN: excess connections are refused within this time.
+const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+/// DESIGN: the next hello is answered within this time.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
+
+fn connect(cluster: &Cluster, node: &Node, port: u16) -> TcpStream {
+    let to = SocketAddrV4::new(node.address.parse().unwrap(), port);
+    cluster.stranger.enter(|| TcpStream::connect(to))
+}
+
+/// Whether the other end has closed the connection.
+fn is_closed(stream: &mut TcpStream) -> bool {
+    stream.set_nonblocking(true).unwrap();
+    match stream.read(&mut [0; 256]) {
+        Ok(0) => true,
+        Ok(_) => false,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
+    }
+}
+
+/// The quickest of several answers to a HelloAgent that asks for one at once: the
+/// agent's own time, with the machine's other work left out.
+fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
+    const CONTROLLERS: Ipv4Addr = Ipv4Addr::new(239, 255, 84, 72);
+    let mut forger = with_keys_of(cluster, Role::Controller, Some(NodeId(0x5EC0)));
+    let socket = cluster.stranger.enter(|| {
+        let socket = UdpSocket::bind((CONTROLLERS, 7488))?;
+        socket.join_multicast_v4(&CONTROLLERS, &Ipv4Addr::UNSPECIFIED)?;
+        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+        Ok(socket)
+    });
+    let speaks = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let address: Ipv4Addr = agent.address.parse().unwrap();
+    let answers = (0..5).map(|op_counter| {
+        let hello = Message::HelloAgent(HelloAgent { op_counter, ack_window_ms: 1 });
+        let bytes = forger.encode(&hello, NodeId(0));
+        let asked = Instant::now();
+        speaks.send_to(&bytes, (Ipv4Addr::new(239, 255, 84, 73), 7489)).unwrap();
+        let mut buffer = [0; limits::DATAGRAM_BYTES];
+        loop {
+            let (len, from) = socket.recv_from(&mut buffer).expect("the agent answers");
+            let is_ack = matches!(forger.decode(&buffer[..len]), Ok((_, Message::HelloAgentAck(_))));
+            if is_ack && from.ip() == address {
+                return asked.elapsed();
+            }
+        }
+    });
+    answers.min().unwrap()
+}
+
+#[test]
+fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
+    need_cluster!();
+    let cluster = Cluster::new("hundred", 1).start();
+    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
+        let mut streams = Vec::new();
+        for _ in 0..100 {
+            streams.push(connect(&cluster, node, port));
+        }
+        let connected = Instant::now();
+        let mut left = streams.len();
+        while left > limits::SESSIONS {
+            streams.retain_mut(|stream| !is_closed(stream));
+            left = streams.len();
+            assert!(connected.elapsed() < REFUSED_WITHIN, "{left} of 100 are still open at {}", node.name);
+            thread::yield_now();
+        }
+        let answered = hello_is_answered_within(&cluster, &cluster.nodes[1]);
+        assert!(answered < ANSWERED_WITHIN, "{answered:?}");
+        wait::until_true("the silent rest is closed too", || {
+            streams.retain_mut(|stream| !is_closed(stream));
+            streams.is_empty()
+        });
+    }
+    // Real sessions get through again.
+    let _patch = Patch::new(&cluster, "AFTER-1").file("etc/after", b"x").applied(&cluster);
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+}
+
+#[test]
+fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
+    need_cluster!();
+    let mut cluster = Cluster::new("slow", 1);
+    for node in &mut cluster.nodes {
+        node.config.push(("timers", "session_proof_ms = 1500".to_owned()));
+    }
+    let cluster = cluster.start();
+    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
+        let mut stream = connect(&cluster, node, port);
+        let connected = Instant::now();
+        let mut next = connected;
+        let mut bytes = b"THMS\x01".iter().cycle();
+        wait::until_true("the slow peer is closed", || {
+            if Instant::now() >= next {
+                let _ = stream.write(&[*bytes.next().unwrap()]);
+                next += Duration::from_secs(1);
+            }
+            is_closed(&mut stream)
+        });
+        assert!(connected.elapsed() > Duration::from_secs(1), "closed before its time");
+        assert!(hello_is_answered_within(&cluster, &cluster.nodes[1]) < ANSWERED_WITHIN);
+    }
+}
+
+#[test]
+fn a_peer_that_says_garbage_is_closed_at_once() {
+    need_cluster!();
+    let cluster = Cluster::new("garbage", 1).start();
+    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
+        let mut stream = connect(&cluster, node, port);
+        stream.write_all(&[b'G'; 64]).unwrap();
+        let said = Instant::now();
+        wait::until_true("the peer is closed", || is_closed(&mut stream));
+        // Well before an unproven session's two seconds.
+        assert!(said.elapsed() < Duration::from_secs(1), "{:?}", said.elapsed());
+    }
+}

@@ -1,0 +1,94 @@
+//! The system calls that the rig needs and std does not have.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// True of root, in whichever user namespace.
+pub fn is_root() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Moves the calling thread into a network namespace.
+pub fn enter_netns(netns: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open; no memory is passed.
+    checked(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
+}
+
+/// Has the child die with the thread that starts it.
+pub fn dies_with_parent(command: &mut Command) -> &mut Command {
+    let die = || {
+        // SAFETY: passes numbers only.
+        checked(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) }).map(drop)
+    };
+    // SAFETY: between fork and exec, `die` calls prctl alone, which allocates nothing.
+    unsafe { command.pre_exec(die) }
+}
+
+/// Sends a signal to a process.
+pub fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    // SAFETY: passes numbers only.
+    checked(unsafe { libc::kill(pid, signal) }).map(drop)
+}
+
+fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: `value` lives through the call, and its true size is passed.
+    checked(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            level,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })
+    .map(drop)
+}
+
+/// A socket that takes and gives whole frames of an interface, each behind the
+/// header by which the kernel says what is left to be checksummed and cut.
+/// Reading gives up after 50 ms.
+pub fn packet_socket(interface: &str) -> io::Result<File> {
+    const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
+    let name = std::ffi::CString::new(interface)?;
+    // SAFETY: `name` is a NUL-terminated string that lives through the call.
+    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
+    if index == 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: passes numbers only.
+    let fd = checked(unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: `fd` is new and nobody else's.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    set(&socket, libc::SOL_PACKET, libc::PACKET_VNET_HDR, 1)?;
+    set(&socket, libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, 1)?;
+    let timeout = libc::timeval { tv_sec: 0, tv_usec: 50_000 };
+    // SAFETY: `timeout` lives through the call, and its true size is passed.
+    checked(unsafe {
+        libc::setsockopt(
+            fd,
+            libc::SOL_SOCKET,
+            libc::SO_RCVTIMEO,
+            (&raw const timeout).cast(),
+            size_of_val(&timeout) as libc::socklen_t,
+        )
+    })?;
+    // SAFETY: zeros are a valid `sockaddr_ll`.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = ETH_P_ALL.to_be();
+    address.sll_ifindex = index as i32;
+    // SAFETY: `address` lives through the call, and its true size is passed.
+    checked(unsafe {
+        libc::bind(fd, (&raw const address).cast(), size_of_val(&address) as libc::socklen_t)
+    })?;
+    Ok(File::from(socket))
+}

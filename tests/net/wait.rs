@@ -1,0 +1,24 @@
+//! Waiting for a condition, never for time to pass.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that works on a busy machine.
+pub const LONG: Duration = Duration::from_secs(30);
+
+/// Polls until `condition` gives a value; panics with `what` after [`LONG`].
+pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(value) = condition() {
+            return value;
+        }
+        assert!(started.elapsed() < LONG, "waited {LONG:?} in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Polls until `condition` holds; panics with `what` after [`LONG`].
+pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {
+    until(what, || condition().then_some(()));
+}
