@@ -1,13 +1,14 @@
 //! The command line as a script meets it: the real binary, and a daemon that
 //! answers as it is told.
 
+mod support;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread::{self, JoinHandle};
 
 use thimble::daemon::protocol::{
@@ -17,29 +18,9 @@ use thimble::repo::entry::EntryState;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
 use thimble::wire::install::{Outcome, Step};
 
-/// A directory of its own for a test, gone afterwards.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new() -> Self {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("thimble-cli-{}-{number}", std::process::id()));
-        let _ = fs::remove_dir_all(&path);
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use support::Scratch;
+use support::archive::Tar;
+use support::sign::Signer;
 
 fn thimble(dir: &Path, words: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
@@ -122,15 +103,15 @@ fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason:
 
 #[test]
 fn query_lists_by_id_what_is_asked_for() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("cli");
     let answer = vec![
         patch("P2", EntryState::Applied, PatchState::PartialApply),
         patch("P1", EntryState::Applied, PatchState::Applied),
         patch("P0", EntryState::Available, PatchState::Available),
         Reply::End,
     ];
-    let daemon = daemon(&scratch.0, vec![answer]);
-    let output = thimble(&scratch.0, &["query", "applied"]);
+    let daemon = daemon(&scratch, vec![answer]);
+    let output = thimble(&scratch, &["query", "applied"]);
     assert!(matches!(daemon.join().unwrap()[..], [Request::Query]));
     let expected = "Patch ID  RR  Release   Patch State \n\
                     ========  ==  =======  =============\n\
@@ -142,10 +123,10 @@ fn query_lists_by_id_what_is_asked_for() {
 
 #[test]
 fn a_change_passes_the_daemon_s_lines_on() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("cli");
     let line = Reply::Line(Reason::new("P1 is now in the repository"));
-    let daemon = daemon(&scratch.0, vec![vec![line, Reply::End]]);
-    let output = thimble(&scratch.0, &["--json", "apply", "P1", "--force"]);
+    let daemon = daemon(&scratch, vec![vec![line, Reply::End]]);
+    let output = thimble(&scratch, &["--json", "apply", "P1", "--force"]);
     let requests = daemon.join().unwrap();
     let [Request::Change { to: EntryState::Applied, ids, force: true }] = &requests[..] else {
         panic!("{requests:?}")
@@ -162,9 +143,9 @@ fn each_kind_of_refusal_has_its_exit_code_and_its_reason() {
         (ErrorKind::Verification, 5),
         (ErrorKind::TimedOut, 6),
     ] {
-        let scratch = Scratch::new();
-        let daemon = daemon(&scratch.0, vec![refused(kind, "P1: there is no such patch")]);
-        let output = thimble(&scratch.0, &["remove", "P1"]);
+        let scratch = Scratch::new("cli");
+        let daemon = daemon(&scratch, vec![refused(kind, "P1: there is no such patch")]);
+        let output = thimble(&scratch, &["remove", "P1"]);
         daemon.join().unwrap();
         assert_eq!(output.status.code(), Some(code));
         assert_eq!(text(&output.stderr), "thimble: P1: there is no such patch\n");
@@ -173,21 +154,21 @@ fn each_kind_of_refusal_has_its_exit_code_and_its_reason() {
 
 #[test]
 fn a_daemon_that_is_not_there_is_exit_code_3_and_says_how_to_start_it() {
-    let scratch = Scratch::new();
-    let output = thimble(&scratch.0, &["query"]);
+    let scratch = Scratch::new("cli");
+    let output = thimble(&scratch, &["query"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains("thimble run"), "{}", text(&output.stderr));
     // A socket that a daemon left behind when it was killed.
-    drop(UnixListener::bind(scratch.path("sock")).unwrap());
-    let output = thimble(&scratch.0, &["--json", "query"]);
+    drop(UnixListener::bind(scratch.join("sock")).unwrap());
+    let output = thimble(&scratch, &["--json", "query"]);
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stdout).ends_with("\"exit_code\":3}\n"), "{}", text(&output.stdout));
 }
 
 #[test]
 fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
-    let scratch = Scratch::new();
-    let listener = UnixListener::bind(scratch.path("sock")).unwrap();
+    let scratch = Scratch::new("cli");
+    let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let daemon = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         receive(&mut stream);
@@ -195,7 +176,7 @@ fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
         receive(&mut stream);
         send(&mut stream, &patch("P1", EntryState::Applied, PatchState::Applied));
     });
-    let output = thimble(&scratch.0, &["query"]);
+    let output = thimble(&scratch, &["query"]);
     daemon.join().unwrap();
     assert_eq!(output.status.code(), Some(3));
     assert!(output.stdout.is_empty(), "half a table would be taken for a whole one");
@@ -204,11 +185,11 @@ fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
 
 #[test]
 fn a_wrong_line_is_exit_code_2() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("cli");
     for words in
         [&["aply"][..], &[], &["query", "sideways"], &["apply"], &["apply", "--all", "P"], &["keygen"]]
     {
-        let output = thimble(&scratch.0, words);
+        let output = thimble(&scratch, words);
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         assert!(text(&output.stderr).contains("see `thimble help"), "{words:?}: {}", text(&output.stderr));
     }
@@ -216,16 +197,16 @@ fn a_wrong_line_is_exit_code_2() {
 
 #[test]
 fn an_unsigned_patch_is_exit_code_5_and_nobody_is_asked() {
-    let scratch = Scratch::new();
-    fs::write(scratch.path("p.patch"), "x").unwrap();
-    let output = thimble(&scratch.0, &["upload", "p.patch"]);
+    let scratch = Scratch::new("cli");
+    fs::write(scratch.join("p.patch"), "x").unwrap();
+    let output = thimble(&scratch, &["upload", "p.patch"]);
     assert_eq!(output.status.code(), Some(5));
     assert!(text(&output.stderr).contains("p.patch is not signed"), "{}", text(&output.stderr));
 }
 
 #[test]
 fn host_install_watches_to_the_end_and_tells_each_outcome() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("cli");
     let running = HostState::Installing { step: Step::Switching, percent: 60 };
     let failed = InstallStatus::Ended(Outcome::RolledBack);
     let installed = InstallStatus::Ended(Outcome::Installed);
@@ -246,8 +227,8 @@ fn host_install_watches_to_the_end_and_tells_each_outcome() {
             Reply::End,
         ],
     ];
-    let daemon = daemon(&scratch.0, answers);
-    let output = thimble(&scratch.0, &["host-install", "a", "b"]);
+    let daemon = daemon(&scratch, answers);
+    let output = thimble(&scratch, &["host-install", "a", "b"]);
     let requests = daemon.join().unwrap();
     let Request::Hosts { hosts } = &requests[1] else { panic!("{requests:?}") };
     assert_eq!(hosts[1].as_str(), "0000000000000002", "watched by node id");
@@ -263,10 +244,10 @@ fn host_install_watches_to_the_end_and_tells_each_outcome() {
 
 #[test]
 fn a_host_that_gives_no_answer_is_exit_code_6() {
-    let scratch = Scratch::new();
+    let scratch = Scratch::new("cli");
     let answer = vec![host("a", 1, HostState::Idle, InstallStatus::NoAnswer, ""), Reply::End];
-    let daemon = daemon(&scratch.0, vec![answer]);
-    let output = thimble(&scratch.0, &["--json", "host-install", "a"]);
+    let daemon = daemon(&scratch, vec![answer]);
+    let output = thimble(&scratch, &["--json", "host-install", "a"]);
     daemon.join().unwrap();
     assert_eq!(output.status.code(), Some(6));
     assert!(text(&output.stdout).contains(r#""install":"no-answer""#), "{}", text(&output.stdout));
@@ -274,10 +255,10 @@ fn a_host_that_gives_no_answer_is_exit_code_6() {
 
 #[test]
 fn an_interrupt_leaves_the_install_alone_and_says_so() {
-    let scratch = Scratch::new();
-    let listener = UnixListener::bind(scratch.path("sock")).unwrap();
+    let scratch = Scratch::new("cli");
+    let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
-    command.current_dir(&scratch.0).args(["--socket", "sock", "host-install", "a"]);
+    command.current_dir(&*scratch).args(["--socket", "sock", "host-install", "a"]);
     let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     receive(&mut stream);
@@ -305,44 +286,93 @@ fn a_reader_that_has_read_enough_is_no_trouble() {
 
 #[test]
 fn keys_are_made_for_their_owner_alone_and_not_written_over() {
-    let scratch = Scratch::new();
-    let made = thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    let scratch = Scratch::new("cli");
+    let made = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(made.status.code(), Some(0));
-    let again = thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    let again = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("never written over"), "{}", text(&again.stderr));
 
     // As the shell redirects: a file that it made readable by all.
-    let file = fs::File::create(scratch.path("w.key")).unwrap();
-    fs::set_permissions(scratch.path("w.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let file = fs::File::create(scratch.join("w.key")).unwrap();
+    fs::set_permissions(scratch.join("w.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
-    command.current_dir(&scratch.0).args(["keygen", "--node", "worker-0", "--from", "c.key"]);
+    command.current_dir(&*scratch).args(["keygen", "--node", "worker-0", "--from", "c.key"]);
     assert!(command.stdout(file).status().unwrap().success());
     for name in ["c.key", "w.key"] {
-        let mode = fs::metadata(scratch.path(name)).unwrap().permissions().mode() & 0o777;
+        let mode = fs::metadata(scratch.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{name}");
     }
-    let from_agent = thimble(&scratch.0, &["keygen", "--node", "x", "--from", "w.key"]);
+    let from_agent = thimble(&scratch, &["keygen", "--node", "x", "--from", "w.key"]);
     assert_eq!(from_agent.status.code(), Some(1));
     assert!(text(&from_agent.stderr).contains("cannot make others"), "{}", text(&from_agent.stderr));
 }
 
 #[test]
 fn check_config_reads_the_key_file_too() {
-    let scratch = Scratch::new();
-    thimble(&scratch.0, &["keygen", "--cluster", "-o", "c.key"]);
+    let scratch = Scratch::new("cli");
+    thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     let config = format!(
         "[node]\nroles = [\"controller\"]\n[network]\ninterface = \"lo\"\n[security]\nkey_file = \"{}\"\n\
          trusted_keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n",
-        scratch.path("c.key").display()
+        scratch.join("c.key").display()
     );
-    fs::write(scratch.path("t.toml"), &config).unwrap();
-    let good = thimble(&scratch.0, &["--config", "t.toml", "check-config"]);
+    fs::write(scratch.join("t.toml"), &config).unwrap();
+    let good = thimble(&scratch, &["--config", "t.toml", "check-config"]);
     assert_eq!(good.status.code(), Some(0), "{}", text(&good.stderr));
     assert!(text(&good.stdout).starts_with("OK: t.toml\n"), "{}", text(&good.stdout));
 
-    fs::set_permissions(scratch.path("c.key"), fs::Permissions::from_mode(0o644)).unwrap();
-    let open = thimble(&scratch.0, &["--config", "t.toml", "check-config"]);
+    fs::set_permissions(scratch.join("c.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let open = thimble(&scratch, &["--config", "t.toml", "check-config"]);
     assert_eq!(open.status.code(), Some(1));
     assert!(text(&open.stderr).contains("chmod 600"), "{}", text(&open.stderr));
+}
+
+#[test]
+fn verify_says_of_each_file_what_an_upload_would() {
+    let scratch = Scratch::new("cli");
+    let (trusted, other) = (Signer::new(&scratch, "trusted"), Signer::new(&scratch, "other"));
+    for (name, signer) in [("good.patch", &trusted), ("foreign.patch", &other), ("altered.patch", &trusted)] {
+        fs::write(scratch.join(name), Tar::patch("P1").file("files/etc/motd", b"hello").gzip()).unwrap();
+        signer.sign(&scratch.join(name));
+    }
+    let mut altered = fs::read(scratch.join("altered.patch")).unwrap();
+    *altered.last_mut().unwrap() ^= 1;
+    fs::write(scratch.join("altered.patch"), altered).unwrap();
+
+    let good = thimble(&scratch, &["verify", "--trust", "trusted.pub", "good.patch"]);
+    assert!(text(&good.stdout).starts_with("good.patch: OK: P1 for 1.0, 2 members, "));
+    assert_eq!(good.status.code(), Some(0));
+    let by_line = thimble(&scratch, &["verify", "--trust", &trusted.public, "good.patch", "--json"]);
+    assert!(text(&by_line.stdout).contains(r#""verified":true,"id":"P1","release":"1.0""#));
+
+    let files = ["verify", "--trust", "trusted.pub", "foreign.patch", "altered.patch", "good.patch"];
+    let mixed = thimble(&scratch, &files);
+    let lines: Vec<&str> = text(&mixed.stdout).lines().collect();
+    assert!(lines[0].starts_with("foreign.patch: FAILED: "), "{lines:?}");
+    assert!(lines[1].starts_with("altered.patch: FAILED: "), "{lines:?}");
+    assert!(lines[2].starts_with("good.patch: OK: "), "{lines:?}");
+    assert_eq!(mixed.status.code(), Some(5));
+    let none = thimble(&scratch, &["verify", "--trust", "absent.pub", "good.patch"]);
+    assert_eq!(none.status.code(), Some(1));
+}
+
+#[cfg(feature = "tools")]
+#[test]
+fn make_writes_a_patch_that_verifies_once_it_is_signed() {
+    let scratch = Scratch::new("cli");
+    let signer = Signer::new(&scratch, "maker");
+    fs::create_dir_all(scratch.join("tree/files/etc")).unwrap();
+    fs::write(scratch.join("tree/metadata.toml"), support::archive::metadata("P1")).unwrap();
+    fs::write(scratch.join("tree/files/etc/motd"), "hello").unwrap();
+    let made = thimble(&scratch, &["make", "tree", "-o", "P1.patch"]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).contains("minisign -S -H -m P1.patch"));
+    signer.sign(&scratch.join("P1.patch"));
+    let verified = thimble(&scratch, &["verify", "--trust", "maker.pub", "P1.patch"]);
+    assert_eq!(verified.status.code(), Some(0), "{}", text(&verified.stdout));
+
+    let nothing = thimble(&scratch, &["make", "absent"]);
+    assert_eq!(nothing.status.code(), Some(1));
+    assert!(text(&nothing.stderr).starts_with("thimble: absent"), "{}", text(&nothing.stderr));
 }

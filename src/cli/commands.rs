@@ -2,9 +2,11 @@
 //! command line read it; nothing else knows a command's name or options.
 
 use super::exit::Failure;
+#[cfg(feature = "tools")]
+use super::make;
 use super::out::Out;
 use super::parse::Invocation;
-use super::{check, decode, hosts, keygen, patches, progress, status};
+use super::{check, decode, hosts, keygen, patches, progress, status, verify};
 use crate::limits;
 
 /// What carries a command out.
@@ -105,13 +107,9 @@ const fn valued(name: &'static str, value: &'static str, help: &'static str) -> 
     Opt { name, short: None, value: Some(value), is_repeatable: false, help }
 }
 
-const OUTPUT: Opt = Opt {
-    name: "output",
-    short: Some('o'),
-    value: Some("FILE"),
-    is_repeatable: false,
-    help: "write this file, which must not exist yet",
-};
+const fn output(help: &'static str) -> Opt {
+    Opt { name: "output", short: Some('o'), value: Some("FILE"), is_repeatable: false, help }
+}
 
 const LOST: Opt = switch("force", "go on although hosts are lost");
 
@@ -226,6 +224,33 @@ pub const COMMANDS: &[Command] = &[
         who: Who::Query,
         run: status::status,
     },
+    #[cfg(feature = "tools")]
+    Command {
+        name: "make",
+        arguments: one("DIR"),
+        options: &[output("write this file (default: ID.patch in the current directory)")],
+        help: "make a patch of a directory with metadata.toml, files/ and scripts/",
+        details: "Sign it afterwards: `minisign -S -H -m FILE`.",
+        example: "thimble make tzdata-1/ -o TZDATA-1.patch",
+        who: Who::Anybody,
+        run: make::make,
+    },
+    Command {
+        name: "verify",
+        arguments: at_least_one("FILE", usize::MAX),
+        options: &[Opt {
+            name: "trust",
+            short: None,
+            value: Some("KEY"),
+            is_repeatable: true,
+            help: "believe this .pub file or base64 line (default: the configuration's trusted_keys)",
+        }],
+        help: "check patches as an upload would: signature first, then everything else",
+        details: "",
+        example: "thimble verify --trust minisign.pub TZDATA-1.patch",
+        who: Who::Anybody,
+        run: verify::verify,
+    },
     Command {
         name: "keygen",
         arguments: NONE,
@@ -234,7 +259,7 @@ pub const COMMANDS: &[Command] = &[
             valued("node", "NAME", "an agent's key file"),
             valued("controller", "NAME", "a further controller's key file"),
             valued("from", "FILE", "the key file of a controller of the cluster"),
-            OUTPUT,
+            output("write this file, which must not exist yet"),
         ],
         help: "make key files",
         details: "Without -o it goes to standard output; a file there gets mode 0600.",

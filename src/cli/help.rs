@@ -101,6 +101,10 @@ mod tests {
 
     #[test]
     fn a_command_is_explained_with_usage_options_example_and_who_may() {
+        let text = explain(command_named("verify".as_ref()).unwrap());
+        assert!(text.contains("usage: thimble verify [--trust KEY].. FILE..\n"), "{text}");
+        assert!(text.contains("example:  thimble verify --trust"), "{text}");
+        assert!(text.contains("who may:  anybody\n"), "{text}");
         let text = explain(command_named("query".as_ref()).unwrap());
         assert!(text.contains("[--release RELEASE] [available|applied|committed]\n"), "{text}");
     }

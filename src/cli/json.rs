@@ -10,7 +10,7 @@
 //! | `upload`, `apply`, `remove`, `delete`, `drop-host`, `make` | `{"lines": [text]}` |
 //! | `show` | as the daemon writes it: `{"patches": [metadata]}` |
 //! | `status` | `{node, hostname, roles, authenticated, transport, version, uptime_ms, incarnation, workers, memory_bytes, loop_allocations, controller, agent, troubles: [text], counters: {name: count}}` |
-//! | `verify` | `{"files": [{file, verified, patches or error}]}` |
+//! | `verify` | `{"files": [{file, verified, id, release, hash, size_bytes, trusted_comment, members, unpacked_bytes}]}`, or `{file, verified, error}` |
 //! | `keygen` | `{"file", "kind", "name", "cluster", "node"}` |
 //! | `check-config` | `{"config", "ok", "warnings": [text], "effective": {key: text}}` |
 //! | `decode` | `{"fields": [{offset, bytes, name, value}], "refusal": null or {name, meaning}, "tag"}` |

@@ -18,10 +18,13 @@ mod decode;
 mod help;
 mod hosts;
 mod keygen;
+#[cfg(feature = "tools")]
+mod make;
 mod patches;
 mod progress;
 mod status;
 mod sys;
+mod verify;
 
 use std::env;
 use std::io::{self, Write};

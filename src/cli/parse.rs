@@ -204,6 +204,8 @@ mod tests {
 
     #[test]
     fn options_may_repeat_where_the_table_says_so() {
+        let line = parsed("verify --trust a --trust b f").unwrap();
+        assert_eq!(line.values("trust").collect::<Vec<_>>(), ["a", "b"]);
         assert!(complaint("query --release 1 --release 2").starts_with("--release is given twice"));
     }
 

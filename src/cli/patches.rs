@@ -40,14 +40,20 @@ pub fn upload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// A patch and its signature, open.
-struct Signed {
+pub(super) struct Signed {
     name: String,
-    patch: File,
-    signature: File,
+    /// The patch.
+    pub patch: File,
+    /// What lies beside it.
+    pub signature: File,
 }
 
 impl Signed {
-    fn open(path: &OsString) -> Result<Self, Failure> {
+    /// Opens a patch and what must lie beside it.
+    ///
+    /// # Errors
+    /// Either is missing or cannot be read; without a signature, it is not verified.
+    pub fn open(path: &OsString) -> Result<Self, Failure> {
         let mut beside = path.clone();
         beside.push(".minisig");
         let patch = open(Path::new(path)).map_err(|failure| match failure {

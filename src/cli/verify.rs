@@ -1,0 +1,104 @@
+//! `verify`: what an upload would say of patches, without a daemon.
+
+use std::io::Read;
+
+use super::exit::{Exit, Failure};
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use super::patches::Signed;
+use crate::config::{Config, trusted_key};
+use crate::limits;
+use crate::patch::archive::{self, Index};
+use crate::patch::signature::{self, TrustedKeys, VerifiedFile};
+
+/// `thimble verify [--trust KEY].. FILE..`: every file is looked at, whatever
+/// the ones before it were.
+pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let keys = trusted(invocation)?;
+    let mut worst = Exit::Done;
+    let mut documents = Vec::new();
+    for path in &invocation.arguments {
+        let shown = path.display();
+        let verdict = Signed::open(path).and_then(|file| check(file, &keys));
+        match &verdict {
+            Ok((_, index)) => {
+                let (metadata, members) = (&index.metadata, index.members.len());
+                out.line(format_args!(
+                    "{shown}: OK: {} for {}, {members} members, {} bytes unpacked",
+                    metadata.id, metadata.sw_version, index.unpacked_bytes
+                ))?;
+            }
+            Err(failure) => {
+                out.line(format_args!("{shown}: FAILED: {}", failure.message))?;
+                if worst != Exit::Verification {
+                    worst = failure.exit;
+                }
+            }
+        }
+        documents.push(document(path.display().to_string(), &verdict));
+    }
+    out.json(|| Value::object([("files", Value::list(documents))]))?;
+    match worst {
+        Exit::Done => Ok(()),
+        other => Err(Failure::said(other)),
+    }
+}
+
+/// The keys to believe: those of `--trust`, else those of the configuration.
+fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
+    let mut lines = Vec::new();
+    for key in invocation.values("trust") {
+        let text = key.to_string_lossy();
+        // A file may be named by a relative path too, as people type it.
+        let line = match std::path::absolute(key) {
+            Ok(path) if path.is_file() => trusted_key(&path.to_string_lossy()),
+            _ => trusted_key(&text),
+        };
+        lines.push(line.map_err(|sentence| Failure::new(Exit::Refused, format!("--trust: {sentence}")))?);
+    }
+    if lines.is_empty() {
+        lines = Config::load(invocation.config())
+            .map_err(|error| Failure::new(Exit::Refused, format!("{error}; or name keys with --trust KEY")))?
+            .security
+            .trusted_keys;
+    }
+    TrustedKeys::parse(&lines).map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+fn check(mut file: Signed, keys: &TrustedKeys) -> Result<(VerifiedFile, Index), Failure> {
+    let unreadable = |error| Failure::new(Exit::Refused, format!("the signature cannot be read: {error}"));
+    let mut text = Vec::new();
+    let most = limits::SIGNATURE_BYTES as u64;
+    (&mut file.signature).take(most + 1).read_to_end(&mut text).map_err(unreadable)?;
+    let verified = signature::verify(&mut file.patch, &text, keys)
+        .and_then(|verified| Ok((verified, archive::index(&file.patch)?)));
+    verified.map_err(|error| {
+        let exit = if error.is_verification() { Exit::Verification } else { Exit::Refused };
+        Failure::new(exit, error.to_string())
+    })
+}
+
+fn document(file: String, verdict: &Result<(VerifiedFile, Index), Failure>) -> Value {
+    let (verified, index) = match verdict {
+        Ok((verified, index)) => (verified, index),
+        Err(failure) => {
+            return Value::object([
+                ("file", Value::Text(file)),
+                ("verified", false.into()),
+                ("error", Value::text(&failure.message)),
+            ]);
+        }
+    };
+    Value::object([
+        ("file", Value::Text(file)),
+        ("verified", true.into()),
+        ("id", Value::text(&index.metadata.id)),
+        ("release", Value::text(&index.metadata.sw_version)),
+        ("hash", Value::text(verified.hash)),
+        ("size_bytes", verified.size_bytes.into()),
+        ("trusted_comment", Value::text(&verified.trusted_comment)),
+        ("members", (index.members.len() as u64).into()),
+        ("unpacked_bytes", index.unpacked_bytes.into()),
+    ])
+}
