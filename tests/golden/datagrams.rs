@@ -1,0 +1,107 @@
+//! Each datagram: header, body, and tag under the key that its type wants.
+
+use thimble::limits::DATAGRAM_BYTES;
+use thimble::table::{Table, index_len};
+use thimble::time::{Duration, Instant};
+use thimble::types::{Digest, NodeId, Nonce, Reason, RequestId};
+use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::install::{Outcome, Step};
+use thimble::wire::keys::KeyRing;
+use thimble::wire::messages::{
+    AgentInstallReq, AgentInstallResp, AgentState, DropHostReq, Hello, HelloAck, HelloAgent, HelloAgentAck,
+    Message, RequestState, SyncComplete, SyncReq,
+};
+use thimble::wire::replay::{ReplayGuard, Window};
+
+use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, hex, name};
+
+const OTHER_CONTROLLER: NodeId = NodeId(0x1112_1314_1516_1718);
+const NOW: Instant = Instant::from_millis(0);
+
+fn digest(byte: u8) -> Digest {
+    Digest([byte; 32])
+}
+
+/// A codec for a node, handed to `test`.
+fn with_codec<T>(node: NodeId, test: impl FnOnce(&mut Codec<'_>) -> T) -> T {
+    let is_agent = node == AGENT;
+    let ring = if is_agent { KeyRing::agent(&SECRET, AGENT) } else { KeyRing::controller(&SECRET) };
+    let identity = Identity {
+        cluster: CLUSTER,
+        node,
+        incarnation: 0x0000_0193_1234_5678,
+        roles: Roles { is_controller: !is_agent, is_agent },
+        ring,
+        revoked: heapless::Vec::new(),
+    };
+    let (mut windows, mut index) = ([Window::default(); 2], [0; index_len(2)]);
+    let replay = ReplayGuard::new(Table::new(&mut windows, &mut index), Duration::from_secs(1));
+    test(&mut Codec::new(identity, replay))
+}
+
+/// `message` from one node to another is the file's bytes, and those are it.
+/// In each file the sequence is the message's number.
+#[track_caller]
+fn is_frozen(file: &str, from: NodeId, to: NodeId, message: Message) {
+    let bytes = golden(file);
+    let mut out = [0; DATAGRAM_BYTES];
+    let len = with_codec(from, |codec| {
+        (0..message.msgtype() as u8).map(|_| codec.encode(&message, to, &mut out)).last().unwrap()
+    });
+    assert_eq!(hex(&out[..len]), hex(&bytes), "{file}: encoded");
+    assert_eq!(with_codec(to, |codec| codec.decode(NOW, &bytes)), Ok((from, message)), "{file}: decoded");
+}
+
+#[test]
+fn what_controllers_say_to_each_other() {
+    let hello = Message::Hello(Hello { op_counter: 300, digest: digest(0xd1) });
+    is_frozen("hello", CONTROLLER, OTHER_CONTROLLER, hello);
+    is_frozen("hello_ack", CONTROLLER, OTHER_CONTROLLER, Message::HelloAck(HelloAck {}));
+    let sync = Message::SyncReq(SyncReq { op_counter: u64::MAX, digest: digest(0xd3) });
+    is_frozen("sync_req", CONTROLLER, OTHER_CONTROLLER, sync);
+    let done = Message::SyncComplete(SyncComplete { digest: digest(0xd4), blobs_missing: 0x1234 });
+    is_frozen("sync_complete", CONTROLLER, OTHER_CONTROLLER, done);
+    let drop = Message::DropHostReq(DropHostReq { host: AGENT });
+    is_frozen("drop_host_req", CONTROLLER, OTHER_CONTROLLER, drop);
+}
+
+#[test]
+fn what_a_controller_says_to_agents() {
+    let hello = Message::HelloAgent(HelloAgent { op_counter: 7, ack_window_ms: 16_384 });
+    is_frozen("hello_agent", CONTROLLER, AGENT, hello);
+    let install = Message::AgentInstallReq(AgentInstallReq {
+        request_id: RequestId(0x8877_6655_4433_2211),
+        nonce: Nonce(0x0f1e_2d3c_4b5a_6978),
+        digest: digest(0xd9),
+        force: true,
+    });
+    is_frozen("agent_install_req", CONTROLLER, AGENT, install);
+}
+
+#[test]
+fn what_an_agent_says() {
+    let ack = Message::HelloAgentAck(HelloAgentAck {
+        query_id: 0x1234_5678_9abc_def0,
+        installed_digest: digest(0xd6),
+        hostname: name("rack1-worker-7"),
+        nodetype: name("worker"),
+        requires_reboot: true,
+        patch_failed: false,
+        sw_version: name("24.09"),
+        state: AgentState::Installing,
+        step: Step::Switching,
+        progress: 42,
+        nonce: Nonce(0x0f1e_2d3c_4b5a_6978),
+        request_id: RequestId(0x8877_6655_4433_2211),
+        request: RequestState::Ended(Outcome::RolledBack),
+    });
+    is_frozen("hello_agent_ack", AGENT, CONTROLLER, ack);
+    let answer = Message::AgentInstallResp(AgentInstallResp {
+        request_id: RequestId(0x8877_6655_4433_2211),
+        status: false,
+        outcome: Some(Outcome::Rejected),
+        reject_reason: Reason::new("Node must be locked."),
+        reboot_required: false,
+    });
+    is_frozen("agent_install_resp", AGENT, CONTROLLER, answer);
+}
