@@ -22,7 +22,8 @@ macro_rules! need_cluster {
 /// Not with `eprintln`, which the test harness would swallow.
 fn skip(test: &str, reason: &str) {
     use std::io::Write;
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+    // In one write, so that tests beside it do not cut in.
+    let _ = std::io::stderr().write_all(format!("SKIPPED: {test}: {reason}\n").as_bytes());
 }
 
 #[path = "../support/mod.rs"]

@@ -13,7 +13,7 @@ fail() { echo "dist: $1" >&2; exit 1; }
 
 # build ARCH RUNNER..: leaves dist/thimble-ARCH and runs it.
 build() {
-    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes
+    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes version
     shift
     [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
     # rust-lld with the target's own start files and libc: no C compiler takes part.
@@ -31,7 +31,9 @@ build() {
         echo "SKIPPED: $binary is built but not run: $1 is not installed" >&2
         return
     fi
-    echo "$binary  $bytes bytes, static, says: $("$@" "$binary" --version)"
+    version=$("$@" "$binary" --version)
+    [[ $version == "thimble "* ]] || fail "$binary does not run: it says '$version'"
+    echo "$binary  $bytes bytes, static, says: $version"
 }
 
 # ARCH, then what runs it here where that is not this machine.
