@@ -136,6 +136,25 @@ fn a_change_passes_the_daemon_s_lines_on() {
 }
 
 #[test]
+fn what_was_done_before_a_failure_is_said_with_it() {
+    let line = || Reply::Line(Reason::new("P1 is uploaded"));
+    let mut answer = vec![line()];
+    answer.extend(refused(ErrorKind::Verification, "P2: nobody trusted has signed it"));
+    let scratch = Scratch::new("cli");
+    for name in ["P1", "P2", "P1.minisig", "P2.minisig"] {
+        fs::write(scratch.join(name), "x").unwrap();
+    }
+    let daemon = daemon(&scratch, vec![answer]);
+    let output = thimble(&scratch, &["--json", "upload", "P1", "P2"]);
+    let requests = daemon.join().unwrap();
+    let [Request::Upload { names }] = &requests[..] else { panic!("{requests:?}") };
+    assert_eq!(names.iter().map(Text::as_str).collect::<Vec<_>>(), ["P1", "P2"]);
+    let expected = r#"{"error":"P2: nobody trusted has signed it","exit_code":5,"lines":["P1 is uploaded"]}"#;
+    assert_eq!(text(&output.stdout).trim_end(), expected);
+    assert_eq!(output.status.code(), Some(5));
+}
+
+#[test]
 fn each_kind_of_refusal_has_its_exit_code_and_its_reason() {
     for (kind, code) in [
         (ErrorKind::Refused, 1),
@@ -162,7 +181,7 @@ fn a_daemon_that_is_not_there_is_exit_code_3_and_says_how_to_start_it() {
     drop(UnixListener::bind(scratch.join("sock")).unwrap());
     let output = thimble(&scratch, &["--json", "query"]);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stdout).ends_with("\"exit_code\":3}\n"), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).ends_with("\"exit_code\":3,\"lines\":[]}\n"), "{}", text(&output.stdout));
 }
 
 #[test]

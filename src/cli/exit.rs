@@ -53,24 +53,30 @@ pub struct Failure {
     pub exit: Exit,
     /// For people; empty where everything is said already, or nobody listens.
     pub message: String,
+    /// What was done before it failed, a line each; text has shown it already.
+    pub done: Vec<String>,
 }
 
 impl Failure {
     /// A failure with something to say.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into() }
+        Self { exit, message: message.into(), done: Vec::new() }
     }
 
     /// A failure of which everything is said already.
     #[must_use]
     pub const fn said(exit: Exit) -> Self {
-        Self { exit, message: String::new() }
+        Self { exit, message: String::new(), done: Vec::new() }
     }
 
     /// The failure as `--json` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        Value::object([("error", Value::text(&self.message)), ("exit_code", Value::from(self.exit as u64))])
+        Value::object([
+            ("error", Value::text(&self.message)),
+            ("exit_code", Value::from(self.exit as u64)),
+            ("lines", Value::list(self.done.iter().map(Value::text))),
+        ])
     }
 }
 

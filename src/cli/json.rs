@@ -15,7 +15,7 @@
 //! | `check-config` | `{"config", "ok", "warnings": [text], "effective": {key: text}}` |
 //! | `decode` | `{"fields": [{offset, bytes, name, value}], "refusal": null or {name, meaning}, "tag"}` |
 //! | `version` | `{"version", "transport"}` |
-//! | any that fails | `{"error": text, "exit_code": number}` |
+//! | any that fails | `{"error": text, "exit_code": number, "lines": [what was done before]}` |
 
 use std::fmt::{self, Write};
 

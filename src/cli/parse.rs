@@ -48,21 +48,31 @@ impl Invocation {
     /// # Errors
     /// The configuration does not say it in a way that can be read.
     pub fn socket(&self) -> Result<PathBuf, Failure> {
-        match self.value("socket") {
-            Some(socket) => Ok(PathBuf::from(socket)),
-            None => config::control_socket(self.config()).map_err(|error| {
-                let hint = "or name the daemon's socket with --socket PATH";
-                Failure::new(Exit::Refused, format!("{error}; {hint}"))
-            }),
+        if let Some(socket) = self.value("socket") {
+            return Ok(PathBuf::from(socket));
         }
+        if !self.has("config") && !self.config().exists() {
+            return Ok(PathBuf::from(config::CONTROL_SOCKET));
+        }
+        config::control_socket(self.config()).map_err(|error| {
+            let hint = "or name the daemon's socket with --socket PATH";
+            Failure::new(Exit::Refused, format!("{error}; {hint}"))
+        })
     }
 
-    /// The arguments as text.
+    /// The arguments as text, each once however often it is given.
     ///
     /// # Errors
     /// One of them is not UTF-8, which nothing but a file's name may be.
     pub fn texts(&self) -> Result<Vec<&str>, Failure> {
-        self.arguments.iter().map(|word| word.to_str().ok_or_else(|| not_text(word))).collect()
+        let mut texts = Vec::new();
+        for word in &self.arguments {
+            let text = word.to_str().ok_or_else(|| not_text(word))?;
+            if !texts.contains(&text) {
+                texts.push(text);
+            }
+        }
+        Ok(texts)
     }
 
     /// A usage error that names this command's help.
@@ -238,6 +248,18 @@ mod tests {
         assert!(complaint("drop-host a b").starts_with("drop-host takes at most 1 arguments (HOST)"));
         assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
         assert!(complaint("apply --all=yes").contains("--all"));
+    }
+
+    #[test]
+    fn an_argument_counts_once() {
+        assert_eq!(parsed("apply B A B").unwrap().texts().unwrap(), ["B", "A"]);
+    }
+
+    #[test]
+    fn a_configuration_that_is_named_must_be_there() {
+        let failure = parsed("query --config /nonexistent.toml").unwrap().socket().unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.message.starts_with("/nonexistent.toml: the configuration cannot be read"));
     }
 
     #[test]

@@ -33,7 +33,8 @@ pub fn upload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             none => none.insert(Client::connect(&invocation.socket()?)?),
         };
         let request = Request::Upload { names };
-        client.ask_with(&request, &descriptors, |reply| line(reply, &mut lines, out))?;
+        let asked = client.ask_with(&request, &descriptors, |reply| line(reply, &mut lines, out));
+        asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;
     }
     out.json(|| lines_json(lines))?;
     Ok(())
@@ -125,7 +126,8 @@ fn change(invocation: &Invocation, to: EntryState, out: &mut Out) -> Result<(), 
 /// Asks for something whose replies are lines, and passes them on.
 pub(super) fn say(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
     let mut lines = Vec::new();
-    Client::connect(&invocation.socket()?)?.ask(request, |reply| line(reply, &mut lines, out))?;
+    let asked = Client::connect(&invocation.socket()?)?.ask(request, |reply| line(reply, &mut lines, out));
+    asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;
     out.json(|| lines_json(lines))?;
     Ok(())
 }

@@ -28,7 +28,10 @@ pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
     // From here on by node id: a name may come to mean another host.
     let nodes = rows.iter().map(|row| row.node).filter_map(|node| Hostname::new(&node.to_string()).ok());
     let watch = Request::Hosts { hosts: nodes.collect() };
-    let mut screen = Screen::new(out.is_live().then(sys::terminal_columns).flatten());
+    // More lines than the screen has could not be redrawn.
+    let size = out.is_live().then(sys::terminal_size).flatten();
+    let columns = size.filter(|(_, lines)| rows.len() < *lines).map(|(columns, _)| columns);
+    let mut screen = Screen::new(columns);
     loop {
         out.text(screen.show(&rows))?;
         if rows.iter().all(|row| is_over(row.install)) {

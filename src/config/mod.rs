@@ -23,6 +23,9 @@ pub(crate) use document::nearest;
 /// Where the configuration is, unless the command line says otherwise.
 pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 
+/// Where the control socket is, unless the configuration says otherwise.
+pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
+
 /// The configuration of one node, every value checked and every default filled in.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -59,15 +62,12 @@ impl Config {
     }
 }
 
-/// Where the control socket is by the configuration at `path`; by default
-/// where there is no such file. Other sections are not judged.
+/// Where the control socket is by the configuration at `path`. Other sections
+/// are not judged.
 ///
 /// # Errors
-/// [`ConfigError`]: the file is there and cannot be read, or is wrong in this.
+/// [`ConfigError`]: the file cannot be read, or is wrong in this.
 pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
-    if !path.exists() {
-        return Ok(PathBuf::from(read::CONTROL_SOCKET));
-    }
     read::control_socket(&text(path)?, &path.display().to_string())
 }
 

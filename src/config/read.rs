@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use minisign_verify::PublicKey;
 
 use super::document::{ConfigError, Document, Section};
-use super::{Agent, Config, Controller, Network, Node, Security, Timers};
+use super::{Agent, CONTROL_SOCKET, Config, Controller, Network, Node, Security, Timers};
 use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
 
@@ -41,9 +41,6 @@ const TIMERS: &[&str] = &[
 
 /// The groups of StarlingX, whose daemons die of one datagram that is not JSON.
 const STARLINGX_GROUPS: [Ipv4Addr; 2] = [Ipv4Addr::new(239, 1, 1, 3), Ipv4Addr::new(239, 1, 1, 4)];
-
-/// Where the control socket is, unless the configuration says otherwise.
-pub(super) const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 
 /// Reads all sections.
 pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {

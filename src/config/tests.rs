@@ -199,6 +199,8 @@ fn timers_leave_room_for_one_lost_datagram() {
 #[test]
 fn the_control_socket_is_found_in_a_configuration_that_is_wrong_elsewhere() {
     let path = std::env::temp_dir().join(format!("thimble-socket-{}.toml", std::process::id()));
+    assert!(control_socket(&path).unwrap_err().to_string().contains("cannot be read"));
+    fs::write(&path, "").unwrap();
     assert_eq!(control_socket(&path).unwrap(), Path::new("/run/thimble/control.sock"));
     fs::write(&path, "[node]\ncontrol_socket = \"/tmp/c\"\n[network]\nttl = 0\n").unwrap();
     let socket = control_socket(&path);
