@@ -50,11 +50,12 @@ shown() { grep -Eq -- "$1" "$output" || fail "nothing like /$1/ was shown"; }
 # quietly ARGUMENTS: asks the controller without showing it.
 quietly() { "$thimble" --config "$work/controller-0/thimble.toml" "$@" 2>/dev/null; }
 
-# until_true WHAT COMMAND..: polls for at most 20 s.
+# until_true WHAT COMMAND..: polls for at most 20 s, as long as all daemons run.
 until_true() {
     local what=$1 deadline=$((SECONDS + 20))
     shift
     until "$@"; do
+        kill -0 "${daemons[@]}" 2>/dev/null || fail "a daemon has ended"
         ((SECONDS < deadline)) || fail "waited in vain: $what"
         sleep 0.05
     done

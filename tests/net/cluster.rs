@@ -14,8 +14,11 @@ use crate::support::Scratch;
 use crate::support::sign::Signer;
 use crate::{sys, wait};
 
-/// The binary under test.
-pub const THIMBLE: &str = env!("CARGO_BIN_EXE_thimble");
+/// The binary under test: the one just built, unless `THIMBLE_BIN` names another.
+pub fn thimble() -> String {
+    std::env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned())
+}
+
 /// The release of every node.
 pub const SW_VERSION: &str = "1.0";
 
@@ -115,7 +118,7 @@ impl Node {
 
     /// Runs a command of the binary on this node.
     pub fn thimble(&self, arguments: &[&str]) -> Ended {
-        let mut command = self.namespace.command(THIMBLE);
+        let mut command = self.namespace.command(&thimble());
         let output =
             command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null()).output();
         let Output { status, stdout, stderr } = output.unwrap();
@@ -139,7 +142,7 @@ impl Node {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         self.write_config();
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut command = self.namespace.command(THIMBLE);
+        let mut command = self.namespace.command(&thimble());
         command.arg("--config").arg(self.config_file()).arg("run");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
@@ -261,7 +264,7 @@ impl Cluster {
     fn make_keys(&self) {
         let keygen = |node: &Node, arguments: &[&str]| {
             let out = node.key_file();
-            let mut command = node.namespace.command(THIMBLE);
+            let mut command = node.namespace.command(&thimble());
             let output = command.arg("keygen").args(arguments).arg("-o").arg(&out).output().unwrap();
             assert!(output.status.success(), "keygen: {}", String::from_utf8_lossy(&output.stderr));
             let mode = fs::metadata(&out).unwrap().permissions().mode() & 0o777;

@@ -5,12 +5,11 @@ use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use thimble::config::keys::KeyFile;
 use thimble::limits;
 use thimble::types::{Digest, NodeId, Nonce, RequestId};
-use thimble::wire::codec::Roles;
 use thimble::wire::frame::Role;
 use thimble::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck, Message};
 
 use crate::cluster::{Cluster, Node};
-use crate::forge::Forger;
+use crate::forge::with_keys_of;
 use crate::wait;
 
 const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
@@ -20,14 +19,6 @@ const GROUP: NodeId = NodeId(0);
 /// A socket on the cluster's network that belongs to no node.
 fn stranger(cluster: &Cluster) -> UdpSocket {
     cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"))
-}
-
-/// Speaks with the key file of `node`, in a role of its choice.
-pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger {
-    let keys = KeyFile::read(&node.key_file()).unwrap();
-    let is_controller = speaks_as == Role::Controller;
-    let roles = Roles { is_controller, is_agent: !is_controller };
-    Forger::new(keys.cluster, id.unwrap_or(keys.node), roles, keys.ring())
 }
 
 fn id_of(node: &Node) -> NodeId {

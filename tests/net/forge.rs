@@ -1,14 +1,18 @@
 //! Datagrams made outside of the daemon, with whatever key the test has.
 
+use thimble::config::keys::KeyFile;
 use thimble::limits;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{ClusterId, NodeId};
 use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::frame::Role;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::Message;
 use thimble::wire::refusal::Refusal;
 use thimble::wire::replay::{ReplayGuard, Window};
+
+use crate::cluster::Node;
 
 /// Speaks and listens as one node, with the codec that the daemon uses.
 pub struct Forger {
@@ -46,4 +50,12 @@ impl Forger {
     pub fn decode(&mut self, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
         self.codec.decode(Instant::from_millis(0), datagram)
     }
+}
+
+/// Speaks with the key file of `node`, in a role of its choice.
+pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger {
+    let keys = KeyFile::read(&node.key_file()).unwrap();
+    let is_controller = speaks_as == Role::Controller;
+    let roles = Roles { is_controller, is_agent: !is_controller };
+    Forger::new(keys.cluster, id.unwrap_or(keys.node), roles, keys.ring())
 }

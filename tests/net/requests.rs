@@ -127,7 +127,7 @@ fn in_the_middle_of_an_install(name: &str) -> Cluster {
     let _patch = counting(&cluster).script("pre-install", waits).applied(&cluster);
     let asked = cluster
         .namespace
-        .command(crate::cluster::THIMBLE)
+        .command(&crate::cluster::thimble())
         .arg("--config")
         .arg(cluster.config_file())
         .args(["host-install", "agent-1"])

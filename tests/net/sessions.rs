@@ -11,7 +11,7 @@ use thimble::wire::frame::Role;
 use thimble::wire::messages::{HelloAgent, Message};
 
 use crate::cluster::{Cluster, Node};
-use crate::datagrams::with_keys_of;
+use crate::forge::with_keys_of;
 use crate::patch::Patch;
 use crate::wait;
 
