@@ -203,6 +203,17 @@ fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
 }
 
 #[test]
+fn a_daemon_without_room_is_told_apart_from_one_that_is_not_there() {
+    let scratch = Scratch::new("cli");
+    let listener = UnixListener::bind(scratch.join("sock")).unwrap();
+    let daemon = thread::spawn(move || drop(listener.accept().unwrap()));
+    let output = thimble(&scratch, &["query"]);
+    daemon.join().unwrap();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("try again"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn a_wrong_line_is_exit_code_2() {
     let scratch = Scratch::new("cli");
     for words in

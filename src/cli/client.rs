@@ -21,6 +21,7 @@ const WORK: Duration = Duration::from_secs(30 * 60);
 pub struct Client {
     stream: UnixStream,
     socket: PathBuf,
+    is_greeted: bool,
 }
 
 impl Client {
@@ -30,8 +31,9 @@ impl Client {
     /// Not reachable, not permitted, or of another version.
     pub fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
-        let mut client = Self { stream, socket: socket.to_owned() };
+        let mut client = Self { stream, socket: socket.to_owned(), is_greeted: false };
         client.ask(&Request::Hello { version: VERSION }, |_| Ok(()))?;
+        client.is_greeted = true;
         Ok(client)
     }
 
@@ -115,6 +117,18 @@ impl Client {
                 "the daemon's answer makes no sense to this thimble: they are of different versions; \
                  restart the daemon",
             ),
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                if !self.is_greeted =>
+            {
+                let most = limits::CONTROL_CONNECTIONS;
+                Failure::new(
+                    Exit::Unreachable,
+                    format!(
+                        "the daemon at {socket} hung up at once: it serves {most} commands at a time, or is \
+                         ending; try again"
+                    ),
+                )
+            }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 Failure::new(
                     Exit::Unreachable,
