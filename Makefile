@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all demo dist fuzz
+.PHONY: help setup test test-all demo dist bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -24,6 +24,10 @@ demo: ## a cluster in network namespaces, from its keys to a rollback
 
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/dist.sh
+
+bench: dist ## memory, CPU and size of the static binary, beside a bare recvmmsg
+	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon
+	@tests/rig/lines.sh
 
 fuzz: ## TARGET=datagram|frame SECONDS=n: look for input that breaks the wire
 	@tests/rig/fuzz.sh $(TARGET) $(SECONDS)

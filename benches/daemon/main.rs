@@ -1,0 +1,163 @@
+//! What a node costs, measured on the shipped binary beside the barest program
+//! that could do the same: memory, CPU for each HelloAgentAck, size.
+//!
+//! `make bench` builds the static binary and names it in `THIMBLE_BIN`.
+
+#![allow(dead_code, reason = "the rig is the tests'; this uses a part of it")]
+
+#[path = "../../tests/net/cluster.rs"]
+mod cluster;
+#[path = "../../tests/net/filter.rs"]
+mod filter;
+#[path = "../../tests/net/forge.rs"]
+mod forge;
+#[path = "../../tests/net/netns.rs"]
+mod netns;
+mod recvmmsg;
+#[path = "../../tests/support/mod.rs"]
+mod support;
+#[path = "../../tests/net/sys.rs"]
+mod sys;
+#[path = "../../tests/net/wait.rs"]
+mod wait;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use thimble::limits;
+use thimble::repo::digest::set_digest;
+use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{HelloAgentAck, Message};
+
+use cluster::{Cluster, SW_VERSION};
+use forge::{Forger, with_keys_of};
+
+const HOSTS: u64 = 1_000;
+const ROUNDS: u64 = 60;
+/// Datagrams sent at once; a default socket buffer holds about 277.
+const BURST: usize = 128;
+/// DESIGN, section 9.
+const MOST_RATIO: f64 = 1.7;
+const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
+/// Where nobody but the bare receiver listens.
+const BARE_PORT: u16 = 7500;
+
+fn main() {
+    if !sys::is_root() {
+        println!("SKIPPED: bench needs root (tests/rig/as_root.sh COMMAND)");
+        return;
+    }
+    let mut cluster = Cluster::new("bench", 1);
+    for node in &mut cluster.nodes {
+        // The timers of a real node; nothing is left to do but wait.
+        node.config.push(("controller", "max_hosts = 1024".to_owned()));
+    }
+    let cluster = cluster.start();
+    let (controller, agent) = (cluster.nodes[0].pid(), cluster.nodes[1].pid());
+    println!("binary                         {:>8} bytes", fs::metadata(cluster::thimble()).unwrap().len());
+    print_memory("agent, idle", agent, 256, 896);
+    print_memory("controller, 1 host", controller, 1024, 1792);
+
+    let mut hosts: Vec<_> = (0..HOSTS).map(|number| host(&cluster, number)).collect();
+    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let mut say = |rounds: u64| -> Vec<Vec<u8>> {
+        let round = |hosts: &mut Vec<(Forger, Message)>| -> Vec<Vec<u8>> {
+            hosts.iter_mut().map(|(forger, ack)| forger.encode(ack, NodeId(0))).collect()
+        };
+        (0..rounds).flat_map(|_| round(&mut hosts)).collect()
+    };
+    let introductions = say(1);
+    send(&socket, CONTROLLERS, &introductions);
+    wait::until_true("all hosts are known", || {
+        cluster.json(&["status"])["controller"]["hosts"].as_u64() == Some(HOSTS + 1)
+    });
+    print_memory("controller, 1,001 hosts", controller, 1024, 1792);
+
+    let acks = say(ROUNDS);
+    let bare = bare_cost(&cluster, &socket, &acks);
+    let before = cpu(controller);
+    send(&socket, CONTROLLERS, &acks);
+    // What is still in the socket is worked off before the next command is answered.
+    cluster.json(&["status"]);
+    let spent = cpu(controller) - before;
+    assert_eq!(dropped(controller), 0, "the socket overflowed: the cost of what was lost is missing");
+    let cost = spent / acks.len() as u32;
+    let ratio = cost.as_secs_f64() / bare.as_secs_f64();
+    println!(
+        "HelloAgentAck of {} bytes: {cost:?} of CPU; bare recvmmsg {bare:?}; ratio {ratio:.2} (budget {MOST_RATIO})",
+        acks[0].len()
+    );
+    assert!(ratio <= MOST_RATIO, "over the budget");
+}
+
+/// An agent that exists in its datagrams alone, and has what it should have.
+fn host(cluster: &Cluster, number: u64) -> (Forger, Message) {
+    let ack = HelloAgentAck {
+        query_id: 1,
+        installed_digest: set_digest([]),
+        hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
+        nodetype: NodeType::new("worker").unwrap(),
+        sw_version: SwVersion::new(SW_VERSION).unwrap(),
+        ..HelloAgentAck::default()
+    };
+    let forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
+    (forger, Message::HelloAgentAck(ack))
+}
+
+/// Sends in bursts that a socket's buffer holds, each with time to be worked off.
+fn send(socket: &UdpSocket, to: SocketAddrV4, datagrams: &[Vec<u8>]) {
+    for burst in datagrams.chunks(BURST) {
+        let next = Instant::now() + Duration::from_millis(5);
+        for datagram in burst {
+            socket.send_to(datagram, to).unwrap();
+        }
+        thread::sleep(next.saturating_duration_since(Instant::now()));
+    }
+}
+
+/// The CPU that a loop of epoll and recvmmsg spends on each of the same datagrams.
+fn bare_cost(cluster: &Cluster, socket: &UdpSocket, datagrams: &[Vec<u8>]) -> Duration {
+    let to = SocketAddrV4::new(*CONTROLLERS.ip(), BARE_PORT);
+    let receiver = cluster.namespace.enter(|| {
+        let receiver = UdpSocket::bind(to)?;
+        receiver.join_multicast_v4(to.ip(), &Ipv4Addr::UNSPECIFIED)?;
+        receiver.set_nonblocking(true)?;
+        Ok(receiver)
+    });
+    let expected = datagrams.len();
+    let spent = thread::scope(|scope| {
+        let spent = scope.spawn(|| recvmmsg::drain(&receiver, expected));
+        send(socket, to, datagrams);
+        spent.join().expect("no panic")
+    });
+    spent.expect("recvmmsg") / expected as u32
+}
+
+/// The CPU time of a process so far, exact to the nanosecond.
+fn cpu(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap())
+}
+
+/// Datagrams that the process's namespace has dropped for want of room.
+fn dropped(pid: u32) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/net/udp")).unwrap();
+    text.lines().skip(1).filter_map(|line| line.split_whitespace().last()?.parse::<u64>().ok()).sum()
+}
+
+fn print_memory(what: &str, pid: u32, most_anon_kib: u64, most_rss_kib: u64) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let kib = |name: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    };
+    let (anon, rss) = (kib("RssAnon:"), kib("VmRSS:"));
+    println!(
+        "{what:<30} RssAnon {anon:>5} KiB (budget {most_anon_kib}), VmRSS {rss:>5} KiB (budget {most_rss_kib})"
+    );
+}
+
+const _: () = assert!(HOSTS < limits::HOSTS_DEFAULT as u64);
