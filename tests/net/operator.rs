@@ -15,13 +15,15 @@ fn upload(cluster: &Cluster, file: &Path) -> crate::cluster::Ended {
 /// Uploads what must be refused as unverified; the repository stays as it was.
 fn is_refused(cluster: &Cluster, file: &Path, words: &[&str]) {
     let before = cluster.json(&["query"]);
-    let said = upload(cluster, file).failed(5);
-    for word in words {
-        assert!(said.contains(word), "{word:?} is not in: {said}");
+    for command in ["verify", "upload"] {
+        let said = cluster.thimble(&[command, file.to_str().unwrap()]).failed(5);
+        for word in words {
+            assert!(said.contains(word), "{command}: {word:?} is not in: {said}");
+        }
     }
     assert_eq!(cluster.json(&["query"]), before);
-    let left = fs::read_dir(cluster.state_dir().join("repo/blobs")).unwrap().count();
-    assert_eq!(left, 0, "a refused file stays in the store");
+    let blobs = fs::read_dir(cluster.state_dir().join("repo/blobs"));
+    assert_eq!(blobs.map_or(0, Iterator::count), 0, "a refused file stays in the store");
 }
 
 /// A controller, with a good patch's bytes written to a file of another name.
@@ -71,7 +73,7 @@ fn a_signed_patch_with_a_hostile_archive_is_refused_by_name() {
         (Tar::patch("X").file("scripts/surprise", b"x").gzip(), "scripts/surprise"),
         (
             crate::support::archive::gzip(&Tar::patch("X").file("files/x", &[0; 900]).unended()[..1_100]),
-            "truncated",
+            "in the middle",
         ),
     ];
     for (bytes, named) in cases {

@@ -35,8 +35,8 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// The quickest of several answers to a HelloAgent that asks for one at once: the
-/// agent's own time, with the machine's other work left out.
+/// How long an answer to a HelloAgent that asks for one at once takes, in the
+/// middle of several: one that the machine's other work delayed does not count.
 fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
     const CONTROLLERS: Ipv4Addr = Ipv4Addr::new(239, 255, 84, 72);
     let mut forger = with_keys_of(cluster, Role::Controller, Some(NodeId(0x5EC0)));
@@ -48,7 +48,7 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
     });
     let speaks = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
     let address: Ipv4Addr = agent.address.parse().unwrap();
-    let answers = (0..5).map(|op_counter| {
+    let mut answers = [0, 1, 2, 3, 4].map(|op_counter| {
         let hello = Message::HelloAgent(HelloAgent { op_counter, ack_window_ms: 1 });
         let bytes = forger.encode(&hello, NodeId(0));
         let asked = Instant::now();
@@ -62,7 +62,8 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
             }
         }
     });
-    answers.min().unwrap()
+    answers.sort();
+    answers[2]
 }
 
 #[test]
