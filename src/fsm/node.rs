@@ -55,11 +55,13 @@ impl Node<'_> {
 
     /// Does what is due. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
-        if let Some(controller) = &mut self.controller {
-            controller.on_timeout(now, &mut self.random, actions);
-        }
+        // The agent first: what it asks for must find room, while a controller
+        // that fills the rest asks for what was dropped again.
         if let Some(agent) = &mut self.agent {
             agent.on_timeout(now, actions);
+        }
+        if let Some(controller) = &mut self.controller {
+            controller.on_timeout(now, &mut self.random, actions);
         }
         self.invariants();
     }

@@ -3,8 +3,8 @@
 //! ```text
 //!          a place is free              pages, end
 //! Wanted ------------------> Asking ------------------> Known
-//!   ^                          |  deadline, session failed,
-//!   |                          v  snapshot changed in between
+//!   ^                          |  deadline, session failed, no page,
+//!   |                          v  snapshot or map changed in between
 //!   `---- backoff over ---- Backoff
 //! ```
 //!
@@ -16,7 +16,7 @@ use super::actions::{Action, Actions};
 use super::hosts::{Host, Knowledge};
 use crate::limits;
 use crate::repo::map::Map;
-use crate::repo::slots::SlotSet;
+use crate::repo::slots::{Slot, SlotSet};
 use crate::table::Table;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId};
@@ -110,6 +110,14 @@ impl Queries {
                 }
                 _ => query.foreign = query.foreign.saturating_add(1),
             }
+        }
+    }
+
+    /// The content of a slot is new or another: an answer that was read with
+    /// the old map and may speak of it is void.
+    pub fn on_content(&mut self, slot: Slot) {
+        for query in self.places.iter_mut().flatten() {
+            query.is_void |= query.foreign > 0 || query.installed.contains(slot);
         }
     }
 

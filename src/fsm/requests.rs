@@ -1,19 +1,21 @@
 //! An install request to one host, from the controller's side.
 //!
 //! ```text
-//!            ask                 ack: running            answer
-//! None/Ended ----> Waiting -------------------> Running --------> Ended
-//!                   |  ^ retry, or a new nonce    | ^ retry          ^
-//!                   |  `--resend                  | `--resend        |
-//!                   |                             |                  |
-//!                   +--- give up ---> NoAnswer <--+ silent too long  |
-//!                   `-------------------- answer --------------------'
+//!            ask                 ack: running           answer
+//! None/Ended ----> Waiting -------------------> Running -------> Ended
+//!                   |  ^ retry, or a new nonce    |                ^
+//!                   |  `--resend                  |                |
+//!                   |                             |                |
+//!                   +--- give up ---> NoAnswer <--+ silent too long|
+//!                   |                     | ack: failed            |
+//!                   `- ack: failed -> Failed --- answer, give up --'
 //! ```
 //!
 //! The request is sent until it is answered: by an `AgentInstallResp`, or by an
-//! ack that says "installed", which has no reason to wait for. An ack that tells
-//! of a failure makes the request go out once more, and the agent answers it
-//! from its journal, with the reason.
+//! ack that says "installed", which has no reason to wait for. After an ack that
+//! tells of a failure the request goes out without a nonce: the agent answers it
+//! from its journal, with the reason, and can never take it up. What the journal
+//! says is believed even after the request was given up or refused.
 
 use super::actions::{Actions, Peer, To};
 use crate::time::{Duration, Instant};
@@ -41,11 +43,15 @@ pub struct Ask {
     pub force: bool,
 }
 
-/// Whether the agent is known to have taken a request up.
+/// What the agent is known to have done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
+    /// Nothing yet.
     Waiting,
+    /// Taken it up.
     Running,
+    /// Ended it like this; it has not said why.
+    Failed(Outcome),
 }
 
 /// A request that is not ended.
@@ -59,13 +65,19 @@ struct Open {
     gives_up: Instant,
 }
 
+impl Open {
+    fn new(now: Instant, timers: &RequestTimers, target: Target, ask: Ask, phase: Phase) -> Self {
+        Self { ask, phase, nonce: target.nonce, next_send: now, gives_up: now + timers.give_up }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 enum State {
     #[default]
     None,
     Open(Open),
-    Ended(Outcome),
-    NoAnswer(RequestId),
+    Ended(Ask, Outcome),
+    NoAnswer(Ask),
 }
 
 /// How a request stands, for the operator.
@@ -75,7 +87,7 @@ pub enum Standing {
     None,
     /// Sent, and not known to be taken up.
     Waiting,
-    /// The agent is at it.
+    /// The agent is at it, or is asked why it failed.
     Running,
     /// Ended, like this.
     Ended(Outcome),
@@ -109,8 +121,8 @@ impl Request {
         match &self.state {
             State::None => Standing::None,
             State::Open(Open { phase: Phase::Waiting, .. }) => Standing::Waiting,
-            State::Open(Open { phase: Phase::Running, .. }) => Standing::Running,
-            State::Ended(outcome) => Standing::Ended(*outcome),
+            State::Open(Open { phase: Phase::Running | Phase::Failed(_), .. }) => Standing::Running,
+            State::Ended(_, outcome) => Standing::Ended(*outcome),
             State::NoAnswer(_) => Standing::NoAnswer,
         }
     }
@@ -139,13 +151,7 @@ impl Request {
         if self.is_open() {
             return false;
         }
-        let mut open = Open {
-            ask,
-            phase: Phase::Waiting,
-            nonce: target.nonce,
-            next_send: now,
-            gives_up: now + timers.give_up,
-        };
+        let mut open = Open::new(now, timers, target, ask, Phase::Waiting);
         send(&mut open, now, timers, target, actions);
         self.reason = Reason::default();
         self.state = State::Open(open);
@@ -161,28 +167,50 @@ impl Request {
         ack: &HelloAgentAck,
         actions: &mut Actions,
     ) {
-        let State::Open(open) = &mut self.state else { return };
-        let is_ours = ack.request_id == open.ask.request_id;
-        match ack.request {
-            RequestState::Running if is_ours => {
+        let Some(ask) = self.asked() else { return };
+        let is_ours = ack.request_id == ask.request_id;
+        match (ack.request, &mut self.state) {
+            (RequestState::Ended(Outcome::Installed), _) if is_ours => {
+                self.state = State::Ended(ask, Outcome::Installed);
+                self.reason = Reason::default();
+            }
+            (RequestState::Ended(outcome), state) if is_ours => {
+                let is_news = match state {
+                    State::Open(open) => open.phase != Phase::Failed(outcome),
+                    State::Ended(_, known) => *known != outcome,
+                    State::NoAnswer(_) | State::None => true,
+                };
+                if is_news {
+                    let mut open = Open::new(now, timers, target, ask, Phase::Failed(outcome));
+                    send(&mut open, now, timers, target, actions);
+                    self.state = State::Open(open);
+                }
+            }
+            (_, State::Open(Open { phase: Phase::Failed(_), .. })) => {}
+            (RequestState::Running, State::Open(open)) if is_ours => {
                 open.phase = Phase::Running;
                 open.gives_up = now + timers.give_up;
             }
-            RequestState::Ended(Outcome::Installed) if is_ours => {
-                self.state = State::Ended(Outcome::Installed);
-            }
-            RequestState::Ended(_) if is_ours && open.nonce != target.nonce => {
+            // Not taken up, and what it was sent with is used up: once more.
+            (_, State::Open(open)) if !is_ours && open.nonce != target.nonce => {
                 send(open, now, timers, target, actions);
             }
-            // Not taken up, and what it was sent with is used up: once more.
-            _ if !is_ours && open.nonce != target.nonce => send(open, now, timers, target, actions),
             _ => {}
         }
     }
 
-    /// The host's answer. One to another request is of no interest.
+    /// What was asked for last.
+    fn asked(&self) -> Option<Ask> {
+        match &self.state {
+            State::None => None,
+            State::Open(Open { ask, .. }) | State::Ended(ask, _) | State::NoAnswer(ask) => Some(*ask),
+        }
+    }
+
+    /// The host's answer. One to another request, or to one that has its
+    /// answer, is of no interest.
     pub fn on_response(&mut self, response: &AgentInstallResp) {
-        let State::Open(Open { ask, .. }) = self.state else { return };
+        let (State::Open(Open { ask, .. }) | State::NoAnswer(ask)) = self.state else { return };
         if response.request_id != ask.request_id {
             return;
         }
@@ -191,7 +219,7 @@ impl Request {
             None if response.status => Outcome::Installed,
             None => Outcome::Rejected,
         };
-        self.state = State::Ended(outcome);
+        self.state = State::Ended(ask, outcome);
         self.reason = response.reject_reason.clone();
     }
 
@@ -205,28 +233,23 @@ impl Request {
     ) {
         let State::Open(open) = &mut self.state else { return };
         if now >= open.gives_up {
-            self.reason = Reason::new(match open.phase {
-                Phase::Waiting => "the host did not answer the install request: is it up and reachable?",
-                Phase::Running => {
-                    "the host took the install up and fell silent: its outcome shows once it is heard again"
-                }
-            });
-            self.state = State::NoAnswer(open.ask.request_id);
+            let (state, reason) = match open.phase {
+                Phase::Waiting => (
+                    State::NoAnswer(open.ask),
+                    "the host did not answer the install request: is it up and reachable?",
+                ),
+                Phase::Running => (
+                    State::NoAnswer(open.ask),
+                    "the host took the install up and fell silent: its outcome shows once it is heard again",
+                ),
+                Phase::Failed(outcome) => (
+                    State::Ended(open.ask, outcome),
+                    "the host fell silent before it said why: its own status and log do",
+                ),
+            };
+            (self.state, self.reason) = (state, Reason::new(reason));
         } else if now >= open.next_send && actions.room() > 0 {
             send(open, now, timers, target, actions);
-        }
-    }
-
-    /// What a host that was given up says of that request after all.
-    pub fn on_late_ack(&mut self, ack: &HelloAgentAck) {
-        if let State::NoAnswer(request_id) = self.state
-            && ack.request_id == request_id
-            && let RequestState::Ended(outcome) = ack.request
-        {
-            self.state = State::Ended(outcome);
-            if outcome == Outcome::Installed {
-                self.reason = Reason::default();
-            }
         }
     }
 
@@ -242,9 +265,10 @@ impl Request {
 
 fn send(open: &mut Open, now: Instant, timers: &RequestTimers, target: Target, actions: &mut Actions) {
     let Ask { request_id, digest, force } = open.ask;
-    open.nonce = target.nonce;
+    // An ended request is asked about, never asked for: no agent's nonce is zero.
+    open.nonce = if let Phase::Failed(_) = open.phase { Nonce(0) } else { target.nonce };
     open.next_send = now + timers.retry;
-    let request = AgentInstallReq { request_id, nonce: target.nonce, digest, force };
+    let request = AgentInstallReq { request_id, nonce: open.nonce, digest, force };
     actions.send(To::Node(target.node, target.peer), Message::AgentInstallReq(request));
 }
 
@@ -295,7 +319,6 @@ mod tests {
     fn hear(request: &mut Request, now: u64, ack: &HelloAgentAck) -> std::vec::Vec<u64> {
         let mut actions = Actions::default();
         request.on_ack(at(now), &TIMERS, target(ack.nonce.0), ack, &mut actions);
-        request.on_late_ack(ack);
         sent(&mut actions)
     }
 
@@ -335,17 +358,42 @@ mod tests {
     }
 
     #[test]
-    fn a_failure_seen_in_an_ack_is_asked_for_its_reason() {
+    fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
         let mut request = asked();
-        assert_eq!(hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack))), [2]);
-        assert_eq!(request.standing(), Standing::Waiting);
+        let failed = ack(2, ID, RequestState::Ended(Outcome::RolledBack));
+        assert_eq!(hear(&mut request, 10, &failed), [0], "no nonce");
+        assert_eq!(hear(&mut request, 20, &ack(3, RequestId(1), RequestState::None)), [0; 0]);
+        assert_eq!(hear(&mut request, 30, &ack(2, ID, RequestState::Running)), [0; 0], "a late ack");
+        assert_eq!(wait(&mut request, 110), [0], "still without");
+        assert_eq!(request.standing(), Standing::Running);
         request.on_response(&AgentInstallResp { request_id: RequestId(1), ..response(Outcome::Broken) });
-        assert_eq!(request.standing(), Standing::Waiting, "another request's answer");
+        assert_eq!(request.standing(), Standing::Running, "another request's answer");
         request.on_response(&response(Outcome::RolledBack));
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
         assert_eq!(request.reason().as_str(), "because");
         request.on_response(&response(Outcome::Installed));
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack), "a doubled answer");
+        assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
+    }
+
+    #[test]
+    fn a_failure_without_its_reason_is_told_when_that_is_given_up() {
+        let mut request = asked();
+        hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
+        wait(&mut request, 1010);
+        assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
+        assert!(request.reason().as_str().contains("before it said why"));
+    }
+
+    #[test]
+    fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
+        // One copy of the request was refused, a later one was taken up.
+        let mut request = asked();
+        request.on_response(&AgentInstallResp { outcome: None, ..response(Outcome::Rejected) });
+        assert_eq!(request.standing(), Standing::Ended(Outcome::Rejected));
+        hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
+        assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+        assert!(request.reason().is_empty());
     }
 
     #[test]
@@ -364,5 +412,13 @@ mod tests {
         assert!(request.reason().as_str().contains("fell silent"));
         hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
         assert_eq!(request.standing(), Standing::Ended(Outcome::Installed), "heard after all");
+
+        let mut request = asked();
+        wait(&mut request, 1000);
+        assert_eq!(hear(&mut request, 2000, &ack(3, RequestId(9), RequestState::None)), [0; 0], "given up");
+        assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
+        request.on_response(&response(Outcome::Broken));
+        assert_eq!(request.standing(), Standing::Ended(Outcome::Broken), "and why");
+        assert_eq!(request.reason().as_str(), "because");
     }
 }

@@ -126,7 +126,6 @@ impl<'a> Controller<'a> {
         host.ack.clone_from(ack);
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, ack, actions);
-        host.request.on_late_ack(ack);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
 
         if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
@@ -210,6 +209,7 @@ impl<'a> Controller<'a> {
         if old_hash != Some(entry.hash) {
             // What hosts said of this id was about other content, or about
             // content that the map did not know: they must say it again.
+            self.queries.on_content(slot);
             for host in self.hosts.iter_mut() {
                 if host.foreign > 0 || host.installed.contains(slot) {
                     host.installed.remove(slot);

@@ -13,8 +13,15 @@
 //!
 //! A request is taken up once: its nonce is used up, its number is in the
 //! journal from before anything is touched, and a number that is known is
-//! answered, not installed again. The machine speaks only after recovery has
-//! told what is really on the disk.
+//! answered, not installed again. A refusal uses the nonce up as well, so that
+//! no late copy of a request is taken up after its controller heard "no". The
+//! machine speaks only after recovery has told what is really on the disk, or
+//! that it cannot; then the installed set is not known and not told.
+
+mod view;
+
+#[cfg(test)]
+mod tests;
 
 use super::acks::Acks;
 use super::actions::{Action, Actions, Install, Peer, To};
@@ -23,11 +30,9 @@ use super::installed::Installed;
 use super::random::Random;
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, NodeType, Nonce, Reason, SwVersion};
-use crate::wire::frame::{DetailPage, Purpose};
+use crate::wire::frame::Purpose;
 use crate::wire::install::{LastInstall, Outcome, Step};
-use crate::wire::messages::{
-    AgentInstallReq, AgentInstallResp, AgentState, HelloAgentAck, Message, RequestState,
-};
+use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
 
 /// Sessions that are tried for one install before it is given up.
 const ATTEMPTS: u8 = 6;
@@ -63,6 +68,8 @@ struct Recovering {
     again: Option<Instant>,
     /// The install whose worker crashed.
     crashed: Option<Task>,
+    /// The worker has told what is on the disk.
+    is_told: bool,
 }
 
 /// On the way to the controller that has the patches.
@@ -103,13 +110,14 @@ pub struct Agent<'a> {
     facts: AgentFacts,
     state: State,
     installed: Installed<'a>,
-    /// Recovery has told what is on the disk, at least once.
+    /// The snapshot is what is on the disk: recovery told it, and has not
+    /// failed since.
     is_known: bool,
     /// How the last install ended.
     last: Option<LastInstall>,
     /// Whether it left the host unlike what was asked.
     has_failed: bool,
-    /// Why recovery failed, while it does.
+    /// Why recovery failed, until it succeeds; empty unless it did.
     trouble: Reason,
     requires_reboot: bool,
     nonce: Nonce,
@@ -124,7 +132,7 @@ impl<'a> Agent<'a> {
     pub fn new(now: Instant, facts: AgentFacts, installed: Installed<'a>, random: &mut Random) -> Self {
         Self {
             facts,
-            state: State::Recovering(Recovering { again: Some(now), crashed: None }),
+            state: State::Recovering(Recovering { again: Some(now), crashed: None, is_told: false }),
             installed,
             is_known: false,
             last: None,
@@ -168,24 +176,24 @@ impl<'a> Agent<'a> {
         if let Some(last) = known {
             return respond(from, peer, last, actions);
         }
-        if let Some(task) = self.task() {
-            if task.install.request_id != request.request_id {
-                let controller = task.install.controller;
-                let reason = Reason::format(format_args!(
-                    "The host is at work on request {} of controller {controller}: wait for its end.",
-                    task.install.request_id,
-                ));
-                actions.send(To::Node(from, peer), busy(request, reason));
+        if let Some(task) = self.task().filter(|task| task.install.request_id == request.request_id) {
+            if self.is_in_trouble() {
+                return respond(from, peer, &self.broken(task), actions);
             }
             return self.acks.on_change(now);
         }
-        if let State::Recovering(_) = self.state {
-            let reason = Reason::new("The host has not recovered what a crash left: its status says why.");
-            return actions.send(To::Node(from, peer), busy(request, reason));
+        if !self.may_speak() {
+            // Recovery runs: the journal is not read yet, and may know the request.
+            return;
         }
         if request.nonce != self.nonce {
             self.stale_nonces = self.stale_nonces.saturating_add(1);
             return self.acks.on_change(now);
+        }
+        if let Some(reason) = self.why_not_now() {
+            self.nonce = Nonce(random.next_u64());
+            self.acks.on_change(now);
+            return actions.send(To::Node(from, peer), busy(request, reason));
         }
         self.nonce = Nonce(random.next_u64());
         let AgentInstallReq { request_id, digest, force, .. } = *request;
@@ -193,6 +201,29 @@ impl<'a> Agent<'a> {
         self.state = State::Connecting(Connecting { task: Task { install, peer }, attempt: 0, again: None });
         self.acks.on_change(now);
         actions.push(Action::Connect(from, peer, Purpose::Fetch));
+    }
+
+    /// Why no request can be taken up, if so.
+    fn why_not_now(&self) -> Option<Reason> {
+        if self.is_in_trouble() {
+            let trouble = &self.trouble;
+            return Some(Reason::format(format_args!("The host cannot recover from a crash: {trouble}")));
+        }
+        let Install { request_id, controller, .. } = self.task()?.install;
+        Some(Reason::format(format_args!(
+            "The host is at work on request {request_id} of controller {controller}: wait for its end."
+        )))
+    }
+
+    /// What is to be said of an install that crashed and that recovery could
+    /// not clear up.
+    fn broken(&self, task: &Task) -> LastInstall {
+        LastInstall {
+            request_id: task.install.request_id,
+            outcome: Outcome::Broken,
+            reason: self.trouble.clone(),
+            reboot_required: self.requires_reboot,
+        }
     }
 
     /// How the session and the worker go.
@@ -212,7 +243,9 @@ impl<'a> Agent<'a> {
             Event::Installed(patch) => self.installed.push(patch),
             Event::InstalledEnd(digest, last) => {
                 self.installed.complete(*digest, random.next_u64());
-                self.is_known = true;
+                if let State::Recovering(recovering) = &mut self.state {
+                    recovering.is_told = true;
+                }
                 if let Some(last) = last {
                     self.remember((*last).clone());
                 }
@@ -247,7 +280,7 @@ impl<'a> Agent<'a> {
         };
         connecting.attempt = connecting.attempt.saturating_add(1);
         if connecting.attempt < ATTEMPTS {
-            let doubled = pause.times(1 << connecting.attempt.min(6));
+            let doubled = pause.times(1 << connecting.attempt.saturating_sub(1).min(6));
             connecting.again = Some(now + doubled);
             return;
         }
@@ -259,8 +292,9 @@ impl<'a> Agent<'a> {
     fn on_worker_ended(&mut self, now: Instant, end: &WorkerEnd<'_>, actions: &mut Actions) {
         self.installed.abandon();
         match (&mut self.state, end) {
-            (State::Recovering(recovering), WorkerEnd::Done) => {
+            (State::Recovering(recovering), WorkerEnd::Done) if recovering.is_told => {
                 let crashed = recovering.crashed.take();
+                self.is_known = true;
                 self.trouble = Reason::default();
                 self.state = State::Resting(Resting { rejected_until: None });
                 self.acks.on_change(now);
@@ -268,30 +302,54 @@ impl<'a> Agent<'a> {
                     self.after_crash(now, task, actions);
                 }
             }
-            (State::Recovering(recovering), WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
-                recovering.again = Some(now + RECOVERY_PAUSE);
-                self.has_failed = true;
-                self.trouble = (*reason).clone();
-                self.acks.on_change(now);
+            (State::Recovering(_), WorkerEnd::Done) => {
+                let reason = Reason::new("recovery ended without saying what is installed");
+                self.on_recovery_failed(now, &reason, actions);
             }
-            (State::Installing(installing), WorkerEnd::Done | WorkerEnd::Failed(_)) => {
+            (State::Recovering(_), WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
+                self.on_recovery_failed(now, reason, actions);
+            }
+            (State::Installing(installing), end) => {
                 let task = installing.task;
                 let is_told =
                     self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
-                let (outcome, reason) = match (is_told, end) {
-                    (true, _) => return self.rest(now, task, actions),
-                    (false, WorkerEnd::Failed(reason)) => (Outcome::Rejected, (*reason).clone()),
-                    (false, _) => (Outcome::Installed, Reason::default()),
-                };
-                self.end(now, task, outcome, reason, actions);
-            }
-            (State::Installing(installing), WorkerEnd::Crashed(_)) => {
-                let crashed = Some(installing.task);
-                self.state = State::Recovering(Recovering { again: None, crashed });
-                self.acks.on_change(now);
-                actions.push(Action::StartRecovery);
+                match end {
+                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_told => self.rest(now, task, actions),
+                    WorkerEnd::Failed(reason) => {
+                        self.end(now, task, Outcome::Rejected, (*reason).clone(), actions);
+                    }
+                    // "Done" that the journal does not bear out is no better
+                    // than a crash: only the disk knows.
+                    WorkerEnd::Done | WorkerEnd::Crashed(_) => {
+                        self.state = State::Recovering(Recovering {
+                            again: None,
+                            crashed: Some(task),
+                            is_told: false,
+                        });
+                        self.acks.on_change(now);
+                        actions.push(Action::StartRecovery);
+                    }
+                }
             }
             (State::Connecting(_) | State::Resting(_), _) => {}
+        }
+    }
+
+    /// What is installed is not known until recovery succeeds, nor what became
+    /// of the install that crashed.
+    fn on_recovery_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
+        let State::Recovering(recovering) = &mut self.state else { return };
+        recovering.again = Some(now + RECOVERY_PAUSE);
+        recovering.is_told = false;
+        let crashed = recovering.crashed;
+        self.is_known = false;
+        self.trouble = match reason.is_empty() {
+            true => Reason::new("recovery failed and did not say why"),
+            false => reason.clone(),
+        };
+        self.acks.on_change(now);
+        if let Some(task) = crashed {
+            respond(task.install.controller, task.peer, &self.broken(&task), actions);
         }
     }
 
@@ -370,7 +428,11 @@ impl<'a> Agent<'a> {
     }
 
     fn may_speak(&self) -> bool {
-        self.is_known || self.has_failed
+        self.is_known || self.is_in_trouble()
+    }
+
+    fn is_in_trouble(&self) -> bool {
+        !self.trouble.is_empty()
     }
 
     fn say_what_is_due(&mut self, now: Instant, actions: &mut Actions) {
@@ -386,94 +448,6 @@ impl<'a> Agent<'a> {
             State::Installing(installing) => Some(&installing.task),
             State::Resting(_) => None,
         }
-    }
-
-    /// How the host is.
-    #[must_use]
-    pub fn ack(&self) -> HelloAgentAck {
-        let (state, step, progress) = self.shown();
-        let (request_id, request) = match (self.task(), &self.last) {
-            (Some(task), _) => (task.install.request_id, RequestState::Running),
-            (None, Some(last)) => (last.request_id, RequestState::Ended(last.outcome)),
-            (None, None) => Default::default(),
-        };
-        HelloAgentAck {
-            query_id: self.installed.query_id(),
-            installed_digest: self.installed.digest(),
-            hostname: self.facts.hostname.clone(),
-            nodetype: self.facts.nodetype.clone(),
-            requires_reboot: self.requires_reboot,
-            patch_failed: self.has_failed,
-            sw_version: self.facts.sw_version.clone(),
-            state,
-            step,
-            progress,
-            nonce: self.nonce,
-            request_id,
-            request,
-        }
-    }
-
-    /// What the agent does, for its ack and for `status`: state, step, percent.
-    #[must_use]
-    pub fn shown(&self) -> (AgentState, Step, u8) {
-        match &self.state {
-            State::Installing(installing) => (AgentState::Installing, installing.step, installing.percent),
-            State::Connecting(_) => (AgentState::Installing, Step::Checking, 0),
-            State::Recovering(Recovering { crashed: Some(_), .. }) => {
-                (AgentState::Installing, Step::RollingBack, 0)
-            }
-            State::Resting(Resting { rejected_until: Some(_) }) => {
-                (AgentState::InstallRejected, Step::default(), 0)
-            }
-            _ if self.has_failed => (AgentState::InstallFailed, Step::default(), 0),
-            _ => (AgentState::Idle, Step::default(), 0),
-        }
-    }
-
-    /// A page of the answer to a detailed query, from the patch with this index
-    /// on; `None` past the end. The first page is there even of an empty set.
-    #[must_use]
-    pub fn detail_page(&self, from: usize) -> Option<DetailPage> {
-        let patches = self.installed.patches();
-        let rest = patches.get(from..).filter(|rest| from == 0 || !rest.is_empty())?;
-        let mut installed = heapless::Vec::new();
-        for patch in rest {
-            if installed.push(patch.clone()).is_err() {
-                break;
-            }
-        }
-        Some(DetailPage {
-            query_id: self.installed.query_id(),
-            installed_digest: self.installed.digest(),
-            nodetype: self.facts.nodetype.clone(),
-            sw_version: self.facts.sw_version.clone(),
-            installed,
-        })
-    }
-
-    /// What is installed.
-    #[must_use]
-    pub fn installed(&self) -> &Installed<'a> {
-        &self.installed
-    }
-
-    /// How the last install ended.
-    #[must_use]
-    pub fn last(&self) -> Option<&LastInstall> {
-        self.last.as_ref()
-    }
-
-    /// Why recovery failed; empty unless it does.
-    #[must_use]
-    pub fn trouble(&self) -> &Reason {
-        &self.trouble
-    }
-
-    /// Requests with a nonce that was not, or no longer, the current one.
-    #[must_use]
-    pub fn stale_nonces(&self) -> u64 {
-        self.stale_nonces
     }
 
     /// Checks what must always hold; a driver calls it in debug builds.

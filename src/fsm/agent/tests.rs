@@ -1,0 +1,422 @@
+//! Traces: what the agent is told at which millisecond, and all that it does.
+
+use std::format;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::repo::digest::set_digest;
+use crate::types::{Digest, Hash, RequestId};
+use crate::wire::frame::InstalledPatch;
+use crate::wire::messages::{AgentState, HelloAgent, RequestState};
+
+const CONTROLLER: NodeId = NodeId(1);
+const OTHER: NodeId = NodeId(2);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(node: NodeId) -> Peer {
+    Peer::Ip(([10, 0, 0, node.0 as u8], 7488).into())
+}
+
+fn patches(ids: &[&str]) -> Vec<InstalledPatch> {
+    let patch = |id: &&str| InstalledPatch {
+        id: crate::types::Name::new(id).unwrap(),
+        hash: Hash(*blake3::hash(id.as_bytes()).as_bytes()),
+    };
+    ids.iter().map(patch).collect()
+}
+
+fn digest_of(ids: &[&str]) -> Digest {
+    set_digest(patches(ids).iter().map(|patch| (&patch.id, &patch.hash)))
+}
+
+fn journal(request: u64, outcome: Outcome) -> LastInstall {
+    let reason = if outcome == Outcome::Installed { "" } else { "a script failed" };
+    LastInstall {
+        request_id: RequestId(request),
+        outcome,
+        reason: Reason::new(reason),
+        reboot_required: false,
+    }
+}
+
+/// An agent, and what it did since it was last asked.
+struct Trace {
+    agent: Agent<'static>,
+    random: Random,
+    actions: Actions,
+}
+
+impl Trace {
+    /// An agent that has just started, with its random numbers from this seed.
+    fn start(seed: u8) -> Self {
+        let mut random = Random::new([seed; 32]);
+        let buffer = || Vec::leak(vec![patches(&["X"]).remove(0); 64]);
+        let facts = AgentFacts {
+            hostname: Hostname::new("w-1").unwrap(),
+            nodetype: NodeType::new("worker").unwrap(),
+            sw_version: SwVersion::new("1.0").unwrap(),
+            rejection_shown: Duration::from_millis(60_000),
+        };
+        let agent = Agent::new(at(0), facts, Installed::new(buffer(), buffer()), &mut random);
+        Self { agent, random, actions: Actions::default() }
+    }
+
+    /// An agent at 1,000 ms that has recovered, has nothing installed, has told
+    /// so, and was never asked to install.
+    fn rested() -> Self {
+        Self::rested_after(3)
+    }
+
+    fn rested_after(seed: u8) -> Self {
+        let mut trace = Self::start(seed);
+        assert_eq!(trace.waits(0), ["recover"]);
+        assert_eq!(trace.told(500, &[], None), [""; 0]);
+        assert_eq!(trace.ends(500, WorkerEnd::Done), ["ack idle"]);
+        assert_eq!(trace.waits(1_000), [""; 0]);
+        trace
+    }
+
+    /// As [`rested`](Self::rested), and since 1,000 ms request 7 is installing.
+    fn installing() -> Self {
+        let mut trace = Self::rested();
+        let took = trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
+        assert_eq!(took, ["connect to 1", "ack installing checking 0 %, 7 running"]);
+        assert_eq!(trace.event(1_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch)), ["install 7"]);
+        trace
+    }
+
+    fn message(&mut self, now: u64, from: NodeId, message: &Message) -> Vec<String> {
+        let Self { agent, random, actions } = self;
+        agent.on_message(at(now), from, peer(from), message, random, actions);
+        self.did()
+    }
+
+    fn hello(&mut self, now: u64, from: NodeId, ack_window_ms: u32) -> Vec<String> {
+        self.message(now, from, &Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms }))
+    }
+
+    fn asked(&mut self, now: u64, from: NodeId, request: u64, nonce: Nonce) -> Vec<String> {
+        let (request_id, digest) = (RequestId(request), digest_of(&["A"]));
+        let request = AgentInstallReq { request_id, nonce, digest, force: false };
+        self.message(now, from, &Message::AgentInstallReq(request))
+    }
+
+    fn event(&mut self, now: u64, event: &Event<'_>) -> Vec<String> {
+        let Self { agent, random, actions } = self;
+        agent.on_event(at(now), event, random, actions);
+        self.did()
+    }
+
+    /// The worker tells a whole snapshot.
+    fn told(&mut self, now: u64, ids: &[&str], last: Option<&LastInstall>) -> Vec<String> {
+        let mut did = Vec::new();
+        for patch in &patches(ids) {
+            did.extend(self.event(now, &Event::Installed(patch)));
+        }
+        did.extend(self.event(now, &Event::InstalledEnd(digest_of(ids), last)));
+        did
+    }
+
+    fn ends(&mut self, now: u64, end: WorkerEnd<'_>) -> Vec<String> {
+        self.event(now, &Event::WorkerEnded(end))
+    }
+
+    fn crashes(&mut self, now: u64) -> Vec<String> {
+        self.ends(now, WorkerEnd::Crashed(&Reason::new("killed")))
+    }
+
+    fn waits(&mut self, until: u64) -> Vec<String> {
+        self.agent.on_timeout(at(until), &mut self.actions);
+        self.did()
+    }
+
+    /// What it did, as text; checks that it keeps what it promises always.
+    fn did(&mut self) -> Vec<String> {
+        self.agent.invariants();
+        core::iter::from_fn(|| self.actions.pop_front()).map(|action| text(&action)).collect()
+    }
+}
+
+fn text(action: &Action) -> String {
+    match action {
+        Action::Send(To::Controllers, Message::HelloAgentAck(ack)) => {
+            let mut text = format!("ack {}", ack.state.as_str());
+            if ack.state == AgentState::Installing {
+                text += &format!(" {} {} %", ack.step.as_str(), ack.progress);
+            }
+            match ack.request {
+                RequestState::None => text,
+                RequestState::Running => format!("{text}, {} running", ack.request_id.0),
+                RequestState::Ended(outcome) => format!("{text}, {} {}", ack.request_id.0, word(outcome)),
+            }
+        }
+        Action::Send(To::Node(to, at), Message::AgentInstallResp(answer)) => {
+            assert_eq!(*at, peer(*to), "answered where it was asked");
+            assert_eq!(answer.status, answer.outcome == Some(Outcome::Installed));
+            let (id, reason) = (answer.request_id.0, &answer.reject_reason);
+            format!("tell {}: {id} {} {reason}", to.0, answer.outcome.map_or("refused", word))
+                .trim()
+                .to_string()
+        }
+        Action::Connect(to, at, Purpose::Fetch) if *at == peer(*to) => format!("connect to {}", to.0),
+        Action::StartInstall(install) => {
+            assert_eq!((install.controller, install.digest), (CONTROLLER, digest_of(&["A"])));
+            format!("install {}", install.request_id.0)
+        }
+        Action::StartRecovery => "recover".to_string(),
+        other => panic!("no agent does this: {other:?}"),
+    }
+}
+
+fn word(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Installed => "installed",
+        Outcome::Rejected => "rejected",
+        Outcome::RolledBack => "rolled back",
+        Outcome::Broken => "broken",
+    }
+}
+
+#[test]
+fn it_recovers_before_it_speaks_and_before_it_takes_a_request_up() {
+    let mut trace = Trace::start(3);
+    assert_eq!(trace.agent.poll_at(), Some(at(0)));
+    assert_eq!(trace.waits(0), ["recover"]);
+    assert_eq!(trace.hello(10, CONTROLLER, 20), [""; 0]);
+    assert_eq!(trace.asked(20, CONTROLLER, 7, trace.agent.nonce), [""; 0], "the journal may know it");
+    assert_eq!(trace.waits(400), [""; 0]);
+    assert_eq!(trace.agent.poll_at(), None);
+    let last = journal(7, Outcome::RolledBack);
+    assert_eq!(trace.told(500, &["A"], Some(&last)), [""; 0]);
+    assert_eq!(trace.ends(500, WorkerEnd::Done), ["ack install-failed, 7 rolled back"]);
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
+    let again = trace.asked(600, CONTROLLER, 7, Nonce(99));
+    assert_eq!(again, ["tell 1: 7 rolled back a script failed"]);
+}
+
+#[test]
+fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
+    let mut trace = Trace::start(3);
+    trace.waits(0);
+    let reason = Reason::new("the disk is full");
+    assert_eq!(trace.ends(100, WorkerEnd::Failed(&reason)), ["ack install-failed"]);
+    assert_eq!(trace.agent.trouble(), &reason);
+    assert_eq!((trace.agent.ack().installed_digest, trace.agent.detail_page(0)), (Digest::default(), None));
+    let refused = trace.asked(300, CONTROLLER, 7, trace.agent.nonce);
+    let why = "tell 1: 7 refused The host cannot recover from a crash: the disk is full";
+    assert_eq!(refused, [why, "ack install-failed"]);
+    assert_eq!(trace.waits(30_099), [""; 0]);
+    assert_eq!(trace.waits(30_100), ["recover"]);
+    assert_eq!(trace.ends(30_200, WorkerEnd::Done), ["ack install-failed"], "it said nothing");
+    assert_eq!(trace.waits(60_200), ["recover"]);
+    trace.told(60_300, &["A"], None);
+    assert_eq!(trace.ends(60_300, WorkerEnd::Done), ["ack idle"]);
+    assert!(trace.agent.trouble().is_empty() && !trace.agent.ack().patch_failed);
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
+}
+
+#[test]
+fn one_ack_within_the_window_serves_all_who_ask() {
+    let mut trace = Trace::rested();
+    assert_eq!(trace.hello(1_000, CONTROLLER, 500), [""; 0]);
+    let due = trace.agent.poll_at().unwrap();
+    assert!((at(1_000)..at(1_500)).contains(&due));
+    for (now, controller) in [(1_000, OTHER), (1_000, CONTROLLER), (1_000, OTHER)] {
+        assert_eq!(trace.hello(now, controller, 500), [""; 0]);
+    }
+    let due = trace.agent.poll_at().unwrap().as_millis();
+    assert_eq!(trace.waits(due - 1), [""; 0]);
+    assert_eq!(trace.waits(due), ["ack idle"]);
+    assert_eq!(trace.agent.poll_at(), None);
+}
+
+#[test]
+fn a_request_is_taken_up_once_however_often_it_comes() {
+    let mut trace = Trace::rested();
+    let nonce = trace.agent.nonce;
+    let took = trace.asked(1_000, CONTROLLER, 7, nonce);
+    assert_eq!(took, ["connect to 1", "ack installing checking 0 %, 7 running"]);
+    assert_ne!(trace.agent.nonce, nonce, "used up");
+    assert_eq!(trace.asked(1_300, CONTROLLER, 7, nonce), ["ack installing checking 0 %, 7 running"]);
+    let ready = Event::SessionReady(CONTROLLER, Purpose::Fetch);
+    assert_eq!(trace.event(1_400, &ready), ["install 7"]);
+    assert_eq!(trace.asked(1_600, CONTROLLER, 7, nonce), ["ack installing checking 0 %, 7 running"]);
+    assert_eq!(trace.event(1_700, &ready), [""; 0], "a second session starts no second worker");
+    trace.told(2_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    let done = trace.ends(2_000, WorkerEnd::Done);
+    assert_eq!(done, ["tell 1: 7 installed", "ack idle, 7 installed"]);
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
+    for nonce in [nonce, trace.agent.nonce] {
+        assert_eq!(trace.asked(3_000, CONTROLLER, 7, nonce), ["tell 1: 7 installed"], "from the journal");
+    }
+}
+
+#[test]
+fn a_wrong_nonce_is_answered_with_the_current_one() {
+    let mut trace = Trace::rested();
+    let nonce = trace.agent.nonce;
+    assert_eq!(trace.asked(1_000, CONTROLLER, 7, Nonce(99)), ["ack idle"]);
+    assert_eq!(trace.agent.ack().nonce, nonce, "and does not use it up");
+    assert_eq!(trace.agent.stale_nonces(), 1);
+    assert_eq!(trace.asked(1_300, CONTROLLER, 7, nonce)[0], "connect to 1");
+}
+
+#[test]
+fn a_recorded_request_does_nothing_after_a_restart() {
+    let recorded = Trace::rested_after(3).agent.nonce;
+    let mut after = Trace::rested_after(4);
+    assert_eq!(after.asked(1_000, CONTROLLER, 7, recorded), ["ack idle"]);
+}
+
+#[test]
+fn a_second_request_is_refused_for_good_and_names_the_first() {
+    let mut trace = Trace::installing();
+    let busy = "ack installing checking 0 %, 7 running";
+    assert_eq!(trace.asked(1_500, OTHER, 8, Nonce(99)), [busy], "an old nonce learns the new one first");
+    let nonce = trace.agent.nonce;
+    let refused = trace.asked(2_000, OTHER, 8, nonce);
+    let why = "tell 2: 8 refused The host is at work on request 0000000000000007 of controller \
+               0000000000000001: wait for its end.";
+    assert_eq!(refused, [why, busy]);
+    trace.told(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    trace.ends(3_000, WorkerEnd::Done);
+    let late = trace.asked(4_000, OTHER, 8, nonce);
+    assert_eq!(late, ["ack idle, 7 installed"], "a late copy is not taken up after the refusal");
+}
+
+#[test]
+fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_rejected() {
+    let mut trace = Trace::rested();
+    trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
+    let reason = Reason::new("no route");
+    let failed = Event::SessionFailed(CONTROLLER, Purpose::Fetch, &reason);
+    let mut now = 1_000;
+    for pause in [250, 500, 1_000, 2_000, 4_000] {
+        assert_eq!(trace.event(now, &failed), [""; 0]);
+        assert_eq!(trace.waits(now + pause - 1), [""; 0], "after {pause}");
+        now += pause;
+        assert_eq!(trace.waits(now), ["connect to 1"], "after {pause}");
+    }
+    let given_up = "tell 1: 7 rejected The host cannot fetch from the controller: no route";
+    assert_eq!(trace.event(now, &failed), [given_up, "ack install-rejected, 7 rejected"]);
+    assert_eq!(trace.waits(now + 59_999), [""; 0]);
+    assert_eq!(trace.waits(now + 60_000), ["ack idle, 7 rejected"], "the rejection is shown no longer");
+    assert!(!trace.agent.ack().patch_failed, "nothing was begun");
+}
+
+#[test]
+fn a_busy_controller_is_asked_again_as_long_as_it_takes() {
+    let mut trace = Trace::rested();
+    trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
+    for round in 1..20 {
+        let busy = Event::SessionBusy(CONTROLLER, Purpose::Fetch, Duration::from_millis(300));
+        assert_eq!(trace.event(1_000 + (round - 1) * 300, &busy), [""; 0]);
+        assert_eq!(trace.waits(1_000 + round * 300), ["connect to 1"]);
+    }
+}
+
+#[test]
+fn progress_is_told_but_not_in_a_flood() {
+    let mut trace = Trace::installing();
+    for percent in 1..=40 {
+        let now = 1_000 + u64::from(percent);
+        assert_eq!(trace.event(now, &Event::Progress(Step::Fetching, percent)), [""; 0]);
+    }
+    assert_eq!(trace.waits(1_199), [""; 0]);
+    assert_eq!(trace.waits(1_200), ["ack installing fetching 40 %, 7 running"]);
+    assert_eq!(trace.hello(1_250, CONTROLLER, 1), ["ack installing fetching 40 %, 7 running"]);
+}
+
+#[test]
+fn an_install_that_fails_is_told_with_its_reason_and_shows_until_the_next() {
+    let mut trace = Trace::installing();
+    trace.waits(1_200);
+    trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::new("said twice")));
+    assert_eq!(failed, ["tell 1: 7 rolled back a script failed", "ack install-failed, 7 rolled back"]);
+    assert!(trace.agent.ack().patch_failed);
+    assert_eq!(trace.agent.poll_at(), None, "no time heals it");
+    trace.asked(3_000, CONTROLLER, 8, trace.agent.nonce);
+    trace.event(3_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch));
+    let failed = trace.ends(3_500, WorkerEnd::Failed(&Reason::new("Node must be locked.")));
+    let rejected = "ack install-rejected, 8 rejected";
+    assert_eq!(failed, ["tell 1: 8 rejected Node must be locked.", rejected], "the journal does not know it");
+    assert!(trace.agent.ack().patch_failed, "what was true before is true still");
+}
+
+#[test]
+fn a_worker_that_crashes_is_cleared_up_and_answered_from_the_journal() {
+    for (last, answer) in [
+        (Some(journal(7, Outcome::RolledBack)), "tell 1: 7 rolled back a script failed"),
+        (Some(journal(7, Outcome::Installed)), "tell 1: 7 installed"),
+        (
+            Some(journal(6, Outcome::Installed)),
+            "tell 1: 7 rejected The install's worker died before it changed anything: ask again.",
+        ),
+        (None, "tell 1: 7 rejected The install's worker died before it changed anything: ask again."),
+    ] {
+        let mut trace = Trace::installing();
+        let crashed = trace.crashes(2_000);
+        assert_eq!(crashed, ["recover", "ack installing rolling back 0 %, 7 running"]);
+        let again = trace.asked(2_100, CONTROLLER, 7, trace.agent.nonce);
+        assert_eq!(again, [""; 0], "it is still at it");
+        trace.told(2_500, &[], last.as_ref());
+        assert_eq!(trace.ends(2_500, WorkerEnd::Done)[0], answer);
+    }
+}
+
+#[test]
+fn done_is_not_believed_where_the_journal_does_not_bear_it_out() {
+    let mut trace = Trace::installing();
+    let done = trace.ends(2_000, WorkerEnd::Done);
+    assert_eq!(done, ["recover", "ack installing rolling back 0 %, 7 running"]);
+}
+
+#[test]
+fn a_crash_that_recovery_cannot_clear_up_is_told_as_broken_until_it_can() {
+    let mut trace = Trace::installing();
+    trace.crashes(2_000);
+    let reason = Reason::new("read-only disk");
+    let broken = trace.ends(2_500, WorkerEnd::Failed(&reason));
+    assert_eq!(broken, ["tell 1: 7 broken read-only disk", "ack install-failed, 7 broken"]);
+    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "nobody knows what is there");
+    assert_eq!(trace.asked(3_000, CONTROLLER, 7, Nonce(0)), ["tell 1: 7 broken read-only disk"]);
+    assert_eq!(trace.waits(32_500), ["recover"]);
+    trace.told(33_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    assert_eq!(trace.ends(33_000, WorkerEnd::Done)[0], "tell 1: 7 rolled back a script failed");
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]));
+}
+
+#[test]
+fn a_snapshot_that_is_cut_off_is_dropped() {
+    let mut trace = Trace::installing();
+    trace.event(2_000, &Event::Installed(&patches(&["HALF"])[0]));
+    trace.crashes(2_000);
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]), "the one before stands");
+    trace.told(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    trace.ends(3_000, WorkerEnd::Done);
+    assert_eq!(trace.agent.installed().patches(), patches(&["A"]));
+}
+
+#[test]
+fn pages_of_a_detailed_query_make_up_one_snapshot() {
+    let mut trace = Trace::rested();
+    let empty = trace.agent.detail_page(0).unwrap();
+    assert_eq!((empty.installed.len(), empty.installed_digest), (0, digest_of(&[])));
+    assert_eq!(trace.agent.detail_page(1), None);
+    let names: Vec<String> = (0..40).map(|number| format!("P-{number:02}")).collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    trace.told(2_000, &names, None);
+    let (first, second) = (trace.agent.detail_page(0).unwrap(), trace.agent.detail_page(32).unwrap());
+    assert_eq!((first.installed.len(), second.installed.len()), (32, 8));
+    assert_eq!(trace.agent.detail_page(40), None);
+    assert_eq!(first.query_id, second.query_id);
+    assert_ne!(first.query_id, empty.query_id, "another snapshot has another number");
+    let all: Vec<_> = first.installed.iter().chain(&second.installed).cloned().collect();
+    assert_eq!(all, patches(&names));
+}

@@ -1,0 +1,106 @@
+//! What an agent says of itself: its ack, its answer to a detailed query, and
+//! what `status` shows.
+
+use super::{Agent, Recovering, Resting, State};
+use crate::fsm::installed::Installed;
+use crate::types::Reason;
+use crate::wire::frame::DetailPage;
+use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::messages::{AgentState, HelloAgentAck, RequestState};
+
+impl<'a> Agent<'a> {
+    /// How the host is.
+    #[must_use]
+    pub fn ack(&self) -> HelloAgentAck {
+        let (state, step, progress) = self.shown();
+        let (request_id, request) = match (self.task(), self.is_in_trouble(), &self.last) {
+            (Some(task), false, _) => (task.install.request_id, RequestState::Running),
+            (Some(task), true, _) => (task.install.request_id, RequestState::Ended(Outcome::Broken)),
+            (None, _, Some(last)) => (last.request_id, RequestState::Ended(last.outcome)),
+            (None, _, None) => Default::default(),
+        };
+        let (query_id, installed_digest) = match self.is_known {
+            true => (self.installed.query_id(), self.installed.digest()),
+            false => Default::default(),
+        };
+        HelloAgentAck {
+            query_id,
+            installed_digest,
+            hostname: self.facts.hostname.clone(),
+            nodetype: self.facts.nodetype.clone(),
+            requires_reboot: self.requires_reboot,
+            patch_failed: self.has_failed || self.is_in_trouble(),
+            sw_version: self.facts.sw_version.clone(),
+            state,
+            step,
+            progress,
+            nonce: self.nonce,
+            request_id,
+            request,
+        }
+    }
+
+    /// What the agent does, for its ack and for `status`: state, step, percent.
+    #[must_use]
+    pub fn shown(&self) -> (AgentState, Step, u8) {
+        match &self.state {
+            State::Installing(installing) => (AgentState::Installing, installing.step, installing.percent),
+            State::Connecting(_) => (AgentState::Installing, Step::Checking, 0),
+            _ if self.is_in_trouble() => (AgentState::InstallFailed, Step::default(), 0),
+            State::Recovering(Recovering { crashed: Some(_), .. }) => {
+                (AgentState::Installing, Step::RollingBack, 0)
+            }
+            State::Resting(Resting { rejected_until: Some(_) }) => {
+                (AgentState::InstallRejected, Step::default(), 0)
+            }
+            _ if self.has_failed => (AgentState::InstallFailed, Step::default(), 0),
+            _ => (AgentState::Idle, Step::default(), 0),
+        }
+    }
+
+    /// A page of the answer to a detailed query, from the patch with this index
+    /// on; `None` past the end. The first page is there even of an empty set,
+    /// but not while what is installed is not known.
+    #[must_use]
+    pub fn detail_page(&self, from: usize) -> Option<DetailPage> {
+        let patches = self.is_known.then(|| self.installed.patches())?;
+        let rest = patches.get(from..).filter(|rest| from == 0 || !rest.is_empty())?;
+        let mut installed = heapless::Vec::new();
+        for patch in rest {
+            if installed.push(patch.clone()).is_err() {
+                break;
+            }
+        }
+        Some(DetailPage {
+            query_id: self.installed.query_id(),
+            installed_digest: self.installed.digest(),
+            nodetype: self.facts.nodetype.clone(),
+            sw_version: self.facts.sw_version.clone(),
+            installed,
+        })
+    }
+
+    /// What is installed.
+    #[must_use]
+    pub fn installed(&self) -> &Installed<'a> {
+        &self.installed
+    }
+
+    /// How the last install ended.
+    #[must_use]
+    pub fn last(&self) -> Option<&LastInstall> {
+        self.last.as_ref()
+    }
+
+    /// Why recovery failed, until it succeeds; empty unless it did.
+    #[must_use]
+    pub fn trouble(&self) -> &Reason {
+        &self.trouble
+    }
+
+    /// Requests with a nonce that was not, or no longer, the current one.
+    #[must_use]
+    pub fn stale_nonces(&self) -> u64 {
+        self.stale_nonces
+    }
+}
