@@ -20,3 +20,5 @@ pub mod daemon;
 pub mod failpoint;
 #[cfg(feature = "std")]
 pub mod patch;
+#[cfg(feature = "std")]
+pub mod store;

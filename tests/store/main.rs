@@ -5,6 +5,8 @@
 mod support;
 
 mod archive;
+mod incarnation;
+mod jobs;
 mod make;
 mod plain_tar;
 mod signature;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test target uses its own part of this")]
 
 pub mod archive;
+pub mod controller;
 pub mod sign;
 
 use std::path::{Path, PathBuf};

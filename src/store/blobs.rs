@@ -1,0 +1,128 @@
+//! Patch files and their signatures, each under its hash.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::durable;
+use super::error::StoreError;
+use crate::limits;
+use crate::repo::entry::Entry;
+use crate::types::Hash;
+
+/// A patch file as it is served: open, with its signature.
+#[derive(Debug)]
+pub struct Blob {
+    /// The patch file, at its first byte.
+    pub file: File,
+    /// Its size, in bytes.
+    pub size_bytes: u64,
+    /// The whole `.minisig` file.
+    pub signature: Vec<u8>,
+}
+
+/// The directory of blobs.
+#[derive(Clone, Debug)]
+pub(super) struct Blobs {
+    dir: PathBuf,
+}
+
+impl Blobs {
+    pub(super) fn of(repo_dir: &Path) -> Self {
+        Self { dir: repo_dir.join("blobs") }
+    }
+
+    pub(super) fn make_dir(&self) -> Result<(), StoreError> {
+        durable::make_dir(&self.dir).map_err(StoreError::at(&self.dir))
+    }
+
+    pub(super) fn patch(&self, hash: &Hash) -> PathBuf {
+        self.dir.join(format!("{hash}.patch"))
+    }
+
+    pub(super) fn signature(&self, hash: &Hash) -> PathBuf {
+        self.dir.join(format!("{hash}.minisig"))
+    }
+
+    pub(super) fn index(&self, hash: &Hash) -> PathBuf {
+        self.dir.join(format!("{hash}.index"))
+    }
+
+    /// Where an upload is written before its hash is known.
+    pub(super) fn upload(&self) -> PathBuf {
+        durable::unfinished(&self.dir.join("upload"))
+    }
+
+    /// Whether there is any blob at all.
+    pub(super) fn any(&self) -> Result<bool, StoreError> {
+        match fs::read_dir(&self.dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(StoreError::at(&self.dir)(error)),
+            Ok(mut entries) => Ok(entries.next().is_some()),
+        }
+    }
+
+    /// Whether the entry's patch file and signature are there, the file whole as
+    /// far as its size tells.
+    pub(super) fn has(&self, entry: &Entry) -> bool {
+        let len = |path| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|file| file.len());
+        len(self.patch(&entry.hash)) == Some(entry.size_bytes)
+            && len(self.signature(&entry.hash)).is_some_and(|len| len > 0)
+    }
+
+    /// Gives an upload its name, with its signature and index beside it. Durable
+    /// when it returns. The patch comes last: where it is, all is.
+    pub(super) fn place(
+        &self,
+        upload: &File,
+        hash: &Hash,
+        signature: &[u8],
+        index: &[u8],
+    ) -> Result<(), StoreError> {
+        for (path, content) in [(self.signature(hash), signature), (self.index(hash), index)] {
+            durable::replace(&path, content).map_err(StoreError::at(&path))?;
+        }
+        let patch = self.patch(hash);
+        durable::finish(upload, &self.upload(), &patch).map_err(StoreError::at(&patch))
+    }
+
+    /// Removes a patch and what belongs to it.
+    pub(super) fn remove(&self, hash: &Hash) -> Result<(), StoreError> {
+        for path in [self.patch(hash), self.signature(hash), self.index(hash)] {
+            durable::remove(&path).map_err(StoreError::at(&path))?;
+        }
+        durable::sync_dir(&self.dir).map_err(StoreError::at(&self.dir))
+    }
+
+    /// Removes unfinished files, and the blobs that are not among these.
+    pub(super) fn keep_only(&self, named: &HashSet<Hash>) -> Result<(), StoreError> {
+        let at = || StoreError::at(&self.dir);
+        durable::remove_unfinished(&self.dir).map_err(at())?;
+        let named: HashSet<String> = named.iter().map(Hash::to_string).collect();
+        for entry in fs::read_dir(&self.dir).map_err(at())? {
+            let path = entry.map_err(at())?.path();
+            let stem = path.file_stem().and_then(|stem| stem.to_str());
+            if !stem.is_some_and(|stem| named.contains(stem)) {
+                durable::remove(&path).map_err(StoreError::at(&path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Opens a patch file to serve or read it; nothing where it is not here.
+    pub(super) fn open(&self, hash: &Hash) -> Result<Option<Blob>, StoreError> {
+        let read = || -> io::Result<Blob> {
+            let file = File::open(self.patch(hash))?;
+            let size_bytes = file.metadata()?.len();
+            let mut signature = Vec::new();
+            let most = limits::SIGNATURE_BYTES as u64;
+            File::open(self.signature(hash))?.take(most).read_to_end(&mut signature)?;
+            Ok(Blob { file, size_bytes, signature })
+        };
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            blob => blob.map(Some).map_err(StoreError::at(&self.patch(hash))),
+        }
+    }
+}

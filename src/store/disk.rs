@@ -1,0 +1,143 @@
+//! The store, opened to change it: one process at a time.
+
+use std::collections::HashSet;
+use std::fs::{self, File, TryLockError};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::blobs::Blobs;
+use super::durable;
+use super::error::StoreError;
+use super::map_file::{self, Snapshot};
+use crate::failpoint;
+use crate::repo::entry::{Entry, EntryState, Stamp};
+use crate::repo::map::Map;
+
+/// A repository on disk, locked for as long as this lives.
+#[derive(Debug)]
+pub struct Store {
+    dir: PathBuf,
+    snapshot: Snapshot,
+    lock: File,
+}
+
+impl Store {
+    /// Locks the repository below `state_dir` and reads its map. Makes both where
+    /// there are none; the new map's replica is random.
+    ///
+    /// # Errors
+    /// [`StoreError`]: in use, unwritable, of a later version, damaged. Nothing
+    /// is changed then.
+    pub fn open(state_dir: &Path) -> Result<Self, StoreError> {
+        let dir = dir(state_dir);
+        durable::make_dir(&dir).map_err(StoreError::at(&dir))?;
+        let lock = lock(&dir.join("lock"))?;
+        let blobs = Blobs::of(&dir);
+        let snapshot = match Snapshot::read(&dir)? {
+            Some(snapshot) => snapshot,
+            // The map is made before the first blob.
+            None if blobs.any()? => return Err(StoreError::MapGone { path: map_file::path(&dir) }),
+            None => {
+                let snapshot = Snapshot { replica: random()?, counter: 0, entries: Vec::new() };
+                snapshot.write(&dir)?;
+                snapshot
+            }
+        };
+        blobs.make_dir()?;
+        Ok(Self { dir, snapshot, lock })
+    }
+
+    /// The random name that the map got when it was made.
+    #[must_use]
+    pub fn replica(&self) -> u64 {
+        self.snapshot.replica
+    }
+
+    /// The highest counter that this map has given out; it never falls.
+    #[must_use]
+    pub fn counter(&self) -> u64 {
+        self.snapshot.counter
+    }
+
+    /// All entries, tombstones included.
+    #[must_use]
+    pub fn entries(&self) -> &[Entry] {
+        &self.snapshot.entries
+    }
+
+    /// The entries as a map, in memory that the caller lends.
+    #[must_use]
+    pub fn map<'a>(&self, slots: &'a mut Vec<Entry>) -> Map<'a> {
+        self.snapshot.map(slots)
+    }
+
+    /// The stamp of the next change: above all that this map has seen.
+    #[must_use]
+    pub fn next_stamp(&self) -> Stamp {
+        let highest = self.snapshot.entries.iter().map(|entry| entry.stamp.counter).max();
+        let counter = self.counter().max(highest.unwrap_or(0)).saturating_add(1);
+        Stamp { counter, replica: self.replica() }
+    }
+
+    /// Makes these entries, in place of those with their ids, part of the map.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the map is then as it was.
+    pub fn commit(&mut self, changed: &[Entry]) -> Result<(), StoreError> {
+        let mut next = self.snapshot.clone();
+        next.entries.retain(|entry| changed.iter().all(|change| change.id != entry.id));
+        next.entries.extend_from_slice(changed);
+        let highest = changed.iter().map(|entry| entry.stamp.counter).max();
+        next.counter = next.counter.max(highest.unwrap_or(0));
+        next.write(&self.dir)?;
+        self.snapshot = next;
+        Ok(())
+    }
+
+    /// The patch files.
+    pub(super) fn blobs(&self) -> Blobs {
+        Blobs::of(&self.dir)
+    }
+
+    /// Removes what a crash may have left: unfinished files, and blobs that no
+    /// entry names.
+    pub(super) fn clean(&self) -> Result<(), StoreError> {
+        durable::remove_unfinished(&self.dir).map_err(StoreError::at(&self.dir))?;
+        let live = self.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
+        let named: HashSet<_> = live.map(|entry| entry.hash).collect();
+        self.blobs().keep_only(&named)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        // Closing would unlock as well, but not while a process that was forked
+        // meanwhile has yet to exec.
+        let _ = self.lock.unlock();
+    }
+}
+
+/// Where the repository below a state directory is.
+pub(super) fn dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("repo")
+}
+
+fn lock(path: &Path) -> Result<File, StoreError> {
+    failpoint::hit("opening the lock");
+    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = file.map_err(StoreError::at(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::Busy { lock: path.to_path_buf() }),
+        Err(TryLockError::Error(error)) => Err(StoreError::at(path)(error)),
+    }
+}
+
+fn random() -> Result<u64, StoreError> {
+    let path = Path::new("/dev/urandom");
+    let mut bytes = [0; 8];
+    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
+    read.map_err(StoreError::at(path))?;
+    Ok(u64::from_le_bytes(bytes))
+}

@@ -1,0 +1,108 @@
+//! Changes of the disk that a power cut leaves done or not begun.
+//!
+//! Every step calls [`failpoint::hit`] before it, so that tests can end the
+//! process between any two.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::failpoint;
+
+/// What a file is called until it is whole.
+const UNFINISHED: &str = "unfinished";
+
+/// Where a file is written until it is whole: beside it.
+pub(super) fn unfinished(path: &Path) -> PathBuf {
+    path.with_added_extension(UNFINISHED)
+}
+
+/// Makes a file to write, for root alone.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    failpoint::hit("creating an unfinished file");
+    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+}
+
+/// Gives a written file its name, replacing what had it. Durable when it returns.
+pub(super) fn finish(file: &File, written: &Path, path: &Path) -> io::Result<()> {
+    failpoint::hit("syncing an unfinished file");
+    file.sync_all()?;
+    failpoint::hit("renaming a file to its name");
+    fs::rename(written, path)?;
+    sync_parent(path)
+}
+
+/// Replaces a file's content, or makes the file. Durable when it returns.
+///
+/// # Errors
+/// The system's. The old content is still there, unless only the directory's
+/// fsync failed: then it is one or the other.
+pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+    let written = unfinished(path);
+    let write = || {
+        let mut file = create(&written)?;
+        failpoint::hit("writing an unfinished file");
+        file.write_all(content)?;
+        finish(&file, &written, path)
+    };
+    write().inspect_err(|_| forget(&written))
+}
+
+/// Makes a directory and those above it, for root alone, where there is none.
+pub(super) fn make_dir(path: &Path) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        make_dir(parent)?;
+    }
+    failpoint::hit("making a directory");
+    match DirBuilder::new().mode(0o700).create(path) {
+        // Something else has the name; what the system says of it is no help.
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_dir() => {
+            Err(io::ErrorKind::NotADirectory.into())
+        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => sync_parent(path),
+    }
+}
+
+/// Removes a file where it is there; not yet durably.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    failpoint::hit("removing a file");
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+/// Removes a file that a failure left; the next load does where this cannot.
+pub(super) fn forget(path: &Path) {
+    let _ = remove(path);
+}
+
+/// Makes a name's coming or going durable.
+pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
+        _ => sync_dir(Path::new(".")),
+    }
+}
+
+/// Makes the names in a directory durable.
+pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
+    failpoint::hit("syncing a directory");
+    File::open(dir)?.sync_all()
+}
+
+/// Removes the unfinished files of a directory: what a crash left.
+pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == UNFINISHED) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,185 @@
+//! What can go wrong with the store, and how a job tells it.
+
+use std::path::{Path, PathBuf};
+use std::{fmt, io};
+
+use crate::daemon::job::{RefusalKind, Report};
+use crate::daemon::reporter::Reporter;
+use crate::patch::{PatchError, SignatureError};
+use crate::repo::map::Full;
+use crate::repo::refusal::Refusal;
+use crate::types::Text;
+
+/// Why the store cannot be used, or a change of it did not happen.
+#[derive(Debug)]
+pub enum StoreError {
+    /// Somebody else changes the store at this moment.
+    Busy {
+        /// The lock file that they hold.
+        lock: PathBuf,
+    },
+    /// A file is of a later version than this program reads. It is left as it is.
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: u16,
+        /// The latest version that is read.
+        reads: u16,
+    },
+    /// A file is not what was written. It is left as it is.
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
+    /// There are blobs, but the map that names them is gone.
+    MapGone {
+        /// Where it should be.
+        path: PathBuf,
+    },
+    /// The system said no. What was to be changed has its old content.
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What it said.
+        error: io::Error,
+    },
+}
+
+impl StoreError {
+    /// For `map_err`: the system's error, about this path.
+    pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_path_buf();
+        move |error| Self::Io { path, error }
+    }
+}
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Busy { lock } => write!(
+                f,
+                "the repository is in use by another thimble, which holds {}: \
+                 wait for it to end, or give each daemon a state_dir of its own",
+                lock.display()
+            ),
+            Self::Newer { path, version, reads } => write!(
+                f,
+                "{} was written by a later thimble (format {version}; this one reads up to {reads}) \
+                 and is left as it is: run that thimble",
+                path.display()
+            ),
+            Self::Damaged { path } => write!(
+                f,
+                "{} is damaged and is left as it is: check the disk and restore it from a backup, \
+                 or move it away to begin anew",
+                path.display()
+            ),
+            Self::MapGone { path } => write!(
+                f,
+                "{} is gone, but the blobs that it named are there: restore it from a backup, \
+                 or move blobs/ away as well to begin anew",
+                path.display()
+            ),
+            Self::Io { path, error } => {
+                let path = path.display();
+                match error.kind() {
+                    io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                        write!(f, "no space left for {path}: nothing is changed; make room and try again")
+                    }
+                    io::ErrorKind::ReadOnlyFilesystem => {
+                        write!(
+                            f,
+                            "{path} is on a read-only file system: set state_dir to where it can be written"
+                        )
+                    }
+                    io::ErrorKind::NotADirectory => {
+                        write!(f, "{path}: a part of this path is not a directory: look at state_dir")
+                    }
+                    io::ErrorKind::PermissionDenied => {
+                        write!(f, "{path} may not be read or written: thimble's daemon runs as root")
+                    }
+                    _ => write!(f, "{path}: {error}"),
+                }
+            }
+        }
+    }
+}
+
+impl std::error::Error for StoreError {}
+
+/// Why a job failed: for the operator, and for the command's exit code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What it means for the exit code.
+    pub kind: RefusalKind,
+    /// What happened, what it means, what to do.
+    pub reason: String,
+}
+
+impl Failure {
+    /// Refused or failed: nothing is wrong with a patch.
+    pub(super) fn refused(reason: impl fmt::Display) -> Self {
+        Self { kind: RefusalKind::Refused, reason: reason.to_string() }
+    }
+
+    /// A patch file that was not taken, by the name it was given.
+    pub(super) fn of_patch(name: &str, error: &PatchError) -> Self {
+        let kind = if error.is_verification() { RefusalKind::Verification } else { RefusalKind::Refused };
+        Self { kind, reason: format!("{name}: {error}") }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        Self::refused(error)
+    }
+}
+
+impl From<Refusal<'_>> for Failure {
+    fn from(refusal: Refusal<'_>) -> Self {
+        Self::refused(refusal)
+    }
+}
+
+impl From<Full> for Failure {
+    fn from(full: Full) -> Self {
+        Self::refused(full)
+    }
+}
+
+impl From<SignatureError> for Failure {
+    fn from(error: SignatureError) -> Self {
+        Self::refused(error)
+    }
+}
+
+/// Why a job ends before its time.
+pub(super) enum Stop {
+    /// It failed, and that is to be reported.
+    Failed(Failure),
+    /// Nobody listens any more.
+    Unheard(io::Error),
+}
+
+impl<E: Into<Failure>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// Makes a report; nobody listening ends the job.
+pub(super) fn tell(reporter: &mut dyn Reporter, report: &Report) -> Result<(), Stop> {
+    reporter.report(report).map_err(Stop::Unheard)
+}
+
+/// A job's last report.
+pub(super) fn finish(result: Result<(), Stop>, reporter: &mut dyn Reporter) -> io::Result<()> {
+    match result {
+        Ok(()) => reporter.report(&Report::Done),
+        Err(Stop::Failed(failure)) => {
+            reporter.report(&Report::Failed { kind: failure.kind, reason: Text::new(&failure.reason) })
+        }
+        Err(Stop::Unheard(error)) => Err(error),
+    }
+}

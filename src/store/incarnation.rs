@@ -1,0 +1,48 @@
+//! The number of a node's start: higher at every start, whatever the clock does.
+//!
+//! Receivers refuse what was sent by an earlier incarnation, so a number must
+//! never come twice: it is on the disk before the first datagram.
+
+use std::fmt;
+use std::path::Path;
+
+use super::error::StoreError;
+use super::{durable, sealed};
+
+const FILE: sealed::Kind = sealed::Kind { magic: *b"THMBINCA", version: 1, most_bytes: 256 };
+
+/// There is no number above the one on the disk, which no clock can have made.
+#[derive(Debug)]
+struct UsedUp;
+
+impl fmt::Display for UsedUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no incarnation is left: give the node a new key file and remove this file")
+    }
+}
+
+impl std::error::Error for UsedUp {}
+
+/// The number of this start: one above the last start's, or the time in
+/// milliseconds since 1970 where that is higher. Durable when it returns. Makes
+/// `state_dir` where there is none.
+///
+/// # Errors
+/// [`StoreError`]: the file cannot be read or written, is of a later version or
+/// damaged; it is then as it was, never begun anew.
+pub fn next(state_dir: &Path, unix_ms: u64) -> Result<u64, StoreError> {
+    let path = state_dir.join("incarnation");
+    let above_last = match FILE.read(&path)? {
+        None => 0,
+        Some(body) => {
+            let last = <[u8; 8]>::try_from(&body[..]).map(u64::from_le_bytes);
+            let last = last.map_err(|_| StoreError::Damaged { path: path.clone() })?;
+            let used_up = || StoreError::at(&path)(std::io::Error::other(UsedUp));
+            last.checked_add(1).ok_or_else(used_up)?
+        }
+    };
+    let next = above_last.max(unix_ms);
+    durable::make_dir(state_dir).map_err(StoreError::at(state_dir))?;
+    durable::replace(&path, &FILE.seal(&next.to_le_bytes())).map_err(StoreError::at(&path))?;
+    Ok(next)
+}

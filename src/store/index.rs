@@ -1,0 +1,99 @@
+//! Which paths a patch lays over the root, kept beside its file so that the rule
+//! on shared paths need not unpack it again.
+//!
+//! Body: per path `1 where it is a directory, else 0 | length u16 LE | path`. All
+//! of it follows from the patch: where it cannot be read, the patch is.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::blobs::Blobs;
+use super::error::Failure;
+use super::sealed;
+use crate::limits;
+use crate::patch::archive::{self, Kind, Section};
+use crate::repo::entry::Entry;
+
+const FILE: sealed::Kind = sealed::Kind {
+    magic: *b"THMBINDX",
+    version: 1,
+    most_bytes: 64 + (limits::PATCH_NAMES_BYTES + 3 * limits::PATCH_MEMBERS) as u64,
+};
+
+/// A path below the root, and whether the patch has it as a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LaidPath {
+    pub(super) path: PathBuf,
+    pub(super) is_directory: bool,
+}
+
+/// The paths of a patch that was just read.
+pub(super) fn of(index: &archive::Index) -> Vec<LaidPath> {
+    let files = index.members.iter().filter(|member| member.section == Section::Files);
+    files
+        .map(|file| LaidPath { path: file.path.clone(), is_directory: file.kind == Kind::Directory })
+        .collect()
+}
+
+/// The index file of these paths.
+pub(super) fn seal(paths: &[LaidPath]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for laid in paths {
+        let bytes = laid.path.as_os_str().as_bytes();
+        body.push(u8::from(laid.is_directory));
+        let len = u16::try_from(bytes.len()).expect("a path has at most limits::PATH_BYTES");
+        body.extend_from_slice(&len.to_le_bytes());
+        body.extend_from_slice(bytes);
+    }
+    FILE.seal(&body)
+}
+
+/// The paths of a patch in the store.
+///
+/// # Errors
+/// [`Failure`]: the patch file is not there, or not to be read.
+pub(super) fn read(blobs: &Blobs, entry: &Entry) -> Result<Vec<LaidPath>, Failure> {
+    if let Ok(Some(body)) = FILE.read(&blobs.index(&entry.hash))
+        && let Some(paths) = decode(&body)
+    {
+        return Ok(paths);
+    }
+    let Some(blob) = blobs.open(&entry.hash)? else {
+        return Err(Failure::refused(format_args!(
+            "{} cannot be compared with other patches, its file is not in this controller's store: \
+             upload it again",
+            entry.id
+        )));
+    };
+    let index = archive::index(blob.file).map_err(|error| Failure::of_patch(entry.id.as_str(), &error))?;
+    Ok(of(&index))
+}
+
+fn decode(mut body: &[u8]) -> Option<Vec<LaidPath>> {
+    let mut paths = Vec::new();
+    while let Some(([is_directory, low, high], rest)) = body.split_first_chunk() {
+        let len = usize::from(u16::from_le_bytes([*low, *high]));
+        let (bytes, rest) = rest.split_at_checked(len)?;
+        let path = Path::new(OsStr::from_bytes(bytes)).to_path_buf();
+        paths.push(LaidPath { path, is_directory: *is_directory != 0 });
+        body = rest;
+    }
+    body.is_empty().then_some(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_come_back_in_their_order() {
+        let laid = |path: &str, is_directory| LaidPath { path: path.into(), is_directory };
+        let paths = [laid("b", true), laid("b/a", false), laid("a", false)];
+        let sealed = seal(&paths);
+        let body = &sealed[10..sealed.len() - 32];
+        assert_eq!(decode(body).unwrap(), paths);
+        assert_eq!(decode(&body[..body.len() - 1]), None);
+        assert_eq!(decode(&[]).unwrap(), []);
+    }
+}

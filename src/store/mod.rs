@@ -1,0 +1,43 @@
+//! A controller's repository on disk, and the incarnation that every node keeps.
+//!
+//! ```text
+//! STATE_DIR/incarnation          the last start's number
+//! STATE_DIR/repo/lock            held by whoever changes anything below
+//! STATE_DIR/repo/map             all entries, replica, counter
+//! STATE_DIR/repo/blobs/HASH.patch, .minisig, .index
+//! ```
+//!
+//! What is said to be done is on the disk: a file is replaced by writing another
+//! beside it, fsync, rename, fsync of the directory. A blob is whole and durable
+//! before the map names it, and goes only after the map no longer does. So a
+//! power cut leaves the old map or the new one, with all the blobs that it
+//! names; what it may leave besides, unfinished files and blobs that nobody
+//! names, goes at the next [`load()`].
+//!
+//! Each job here runs in a worker process of its own. Jobs that change
+//! something hold the lock; jobs that only read need not, since a map is only
+//! ever replaced as a whole.
+
+mod blobs;
+mod change;
+mod collision;
+mod disk;
+mod durable;
+mod error;
+pub mod incarnation;
+mod index;
+mod load;
+mod map_file;
+mod sealed;
+mod serve;
+mod show;
+mod upload;
+
+pub use blobs::Blob;
+pub use change::change;
+pub use disk::Store;
+pub use error::{Failure, StoreError};
+pub use load::load;
+pub use serve::{blob, manifest};
+pub use show::show;
+pub use upload::{Offered, upload};

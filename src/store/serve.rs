@@ -1,0 +1,52 @@
+//! What agents fetch: the effective set by its digest, and patch files by their
+//! hash. Reads only, without the lock.
+
+use std::path::Path;
+
+use super::blobs::{Blob, Blobs};
+use super::disk;
+use super::map_file::Snapshot;
+use crate::repo::effective::{Layers, effective, effective_digest};
+use crate::repo::entry::{Entry, EntryState};
+use crate::types::{Digest, Hash, NodeType};
+use crate::wire::frame::ManifestPatch;
+
+/// The effective set for a kind of host, bottom layer first, if it is the one
+/// that `digest` names.
+///
+/// # Errors
+/// Why there is no such set, for the operator.
+pub fn manifest(
+    state_dir: &Path,
+    digest: &Digest,
+    nodetype: &NodeType,
+) -> Result<Vec<ManifestPatch>, String> {
+    let snapshot = Snapshot::read(&disk::dir(state_dir)).map_err(|error| error.to_string())?;
+    let snapshot = snapshot.ok_or("the controller has no repository yet: upload a patch first")?;
+    let mut slots = Vec::new();
+    let map = snapshot.map(&mut slots);
+    if effective_digest(&map, nodetype) != *digest {
+        return Err("the repository has changed since the install was asked for: ask again".into());
+    }
+    let mut layers = Layers::new();
+    effective(&map, nodetype, &mut layers).map_err(|error| error.to_string())?;
+    let patch = |entry: &Entry| ManifestPatch {
+        id: entry.id.clone(),
+        hash: entry.hash,
+        size_bytes: entry.size_bytes,
+        committed: entry.state == EntryState::Committed,
+    };
+    Ok(layers.iter().map(|entry| patch(entry)).collect())
+}
+
+/// The patch file with this hash, open, and its signature.
+///
+/// # Errors
+/// Why it cannot be had, for the operator.
+pub fn blob(state_dir: &Path, hash: &Hash) -> Result<Blob, String> {
+    match Blobs::of(&disk::dir(state_dir)).open(hash) {
+        Ok(Some(blob)) => Ok(blob),
+        Ok(None) => Err(format!("the controller does not have the patch file {hash:.16}: upload it again")),
+        Err(error) => Err(error.to_string()),
+    }
+}

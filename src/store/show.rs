@@ -1,0 +1,141 @@
+//! `show`: what a patch says of itself, from its file. Reads only, without the
+//! lock.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::blobs::Blobs;
+use super::disk;
+use super::error::Failure;
+use super::map_file::Snapshot;
+use crate::cli::json::Value;
+use crate::config::Config;
+use crate::patch::archive::{self, Index, Kind, Section};
+use crate::repo::entry::{Entry, EntryState};
+use crate::repo::refusal::Refusal;
+use crate::types::PatchId;
+
+/// Writes what is known of these patches, in their order, as text or as one JSON
+/// document `{"patches": [...]}`. Nothing is written unless all of them can be.
+///
+/// # Errors
+/// [`Failure`]: one of them is unknown or its file cannot be read, or `out`
+/// takes no more.
+pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+    let repo = disk::dir(&config.node.state_dir);
+    let entries = Snapshot::read(&repo)?.map(|snapshot| snapshot.entries).unwrap_or_default();
+    let mut patches = Vec::new();
+    for id in ids {
+        let is_live = |entry: &&Entry| entry.id == *id && entry.state != EntryState::Deleted;
+        let entry = entries.iter().find(is_live).ok_or(Refusal::Unknown { id })?;
+        patches.push((entry, read(&repo, entry)?));
+    }
+    let written = if json {
+        let patches = Value::list(patches.iter().map(|(entry, index)| document(entry, index)));
+        writeln!(out, "{}", Value::object([("patches", patches)]))
+    } else {
+        patches.iter().try_for_each(|(entry, index)| page(entry, index, out))
+    };
+    written.map_err(|error| Failure::refused(format_args!("the answer was not taken: {error}")))
+}
+
+fn read(repo: &Path, entry: &Entry) -> Result<Index, Failure> {
+    let Some(blob) = Blobs::of(repo).open(&entry.hash)? else {
+        return Err(Failure::refused(format_args!(
+            "the file of {} is not in this controller's store: upload it again",
+            entry.id
+        )));
+    };
+    archive::index(blob.file).map_err(|error| Failure::of_patch(entry.id.as_str(), &error))
+}
+
+/// One patch as sw-patch's `show` lays it out.
+fn page(entry: &Entry, index: &Index, out: &mut dyn Write) -> io::Result<()> {
+    let metadata = &index.metadata;
+    writeln!(out, "{}:", entry.id)?;
+    field(out, "Release", &metadata.sw_version)?;
+    field(out, "Repo State", state(entry.state))?;
+    field(out, "Status", metadata.status.as_str())?;
+    field(out, "Unremovable", yes_no(metadata.unremovable))?;
+    field(out, "RR", yes_no(metadata.reboot_required))?;
+    field(out, "Apply Active Release Only", yes_no(metadata.apply_active_release_only))?;
+    field(out, "Summary", &metadata.summary)?;
+    paragraphs(out, "Description", metadata.description.lines())?;
+    paragraphs(out, "Install Instructions", metadata.install_instructions.lines())?;
+    paragraphs(out, "Warnings", metadata.warnings.lines())?;
+    paragraphs(out, "Requires", metadata.requires.iter())?;
+    paragraphs(out, "Node Types", metadata.nodetypes.iter())?;
+    paragraphs(out, "Packages", metadata.packages.iter())?;
+    paragraphs(out, "Contents", contents(index))?;
+    writeln!(out)
+}
+
+fn field(out: &mut dyn Write, label: &str, value: impl Display) -> io::Result<()> {
+    writeln!(out, "    {:<26} {value}", format!("{label}:"))
+}
+
+/// A field of several lines, the further ones below the first; none at all of none.
+fn paragraphs<T: Display>(
+    out: &mut dyn Write,
+    label: &str,
+    lines: impl IntoIterator<Item = T>,
+) -> io::Result<()> {
+    for (at, line) in lines.into_iter().enumerate() {
+        let label = if at == 0 { format!("{label}:") } else { String::new() };
+        let text = format!("    {label:<26} {line}");
+        writeln!(out, "{}", text.trim_end())?;
+    }
+    Ok(())
+}
+
+/// The same as a JSON object.
+fn document(entry: &Entry, index: &Index) -> Value {
+    let metadata = &index.metadata;
+    let texts = |texts: &mut dyn Iterator<Item = String>| Value::list(texts.map(Value::Text));
+    Value::object([
+        ("id", Value::text(&entry.id)),
+        ("release", Value::text(&metadata.sw_version)),
+        ("repo_state", Value::text(state(entry.state))),
+        ("status", Value::text(metadata.status.as_str())),
+        ("unremovable", metadata.unremovable.into()),
+        ("reboot_required", metadata.reboot_required.into()),
+        ("apply_active_release_only", metadata.apply_active_release_only.into()),
+        ("summary", Value::text(&metadata.summary)),
+        ("description", Value::text(&metadata.description)),
+        ("install_instructions", Value::text(&metadata.install_instructions)),
+        ("warnings", Value::text(&metadata.warnings)),
+        ("requires", texts(&mut metadata.requires.iter().map(ToString::to_string))),
+        ("nodetypes", texts(&mut metadata.nodetypes.iter().map(ToString::to_string))),
+        ("packages", texts(&mut metadata.packages.iter().cloned())),
+        ("contents", texts(&mut contents(index))),
+        ("hash", Value::text(entry.hash)),
+        ("size_bytes", entry.size_bytes.into()),
+        ("unpacked_bytes", index.unpacked_bytes.into()),
+    ])
+}
+
+/// What a patch brings: files by where they go, scripts by their name.
+fn contents(index: &Index) -> impl Iterator<Item = String> {
+    index.members.iter().filter_map(|member| match (member.section, &member.kind) {
+        (Section::Files, Kind::Directory) | (Section::Metadata, _) => None,
+        (Section::Files, Kind::File { .. }) => Some(format!("/{}", member.path.display())),
+        (Section::Files, Kind::Symlink { target }) => {
+            Some(format!("/{} -> {}", member.path.display(), target.display()))
+        }
+        (Section::Scripts, _) => Some(format!("script {}", member.path.display())),
+    })
+}
+
+const fn state(state: EntryState) -> &'static str {
+    match state {
+        EntryState::Deleted => "Deleted",
+        EntryState::Available => "Available",
+        EntryState::Applied => "Applied",
+        EntryState::Committed => "Committed",
+    }
+}
+
+const fn yes_no(yes: bool) -> &'static str {
+    if yes { "Y" } else { "N" }
+}

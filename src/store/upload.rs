@@ -1,0 +1,133 @@
+//! Patch files into the store: each wholly, or not at all.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+
+use super::disk::Store;
+use super::error::{Failure, Stop, StoreError, finish, tell};
+use super::{durable, index};
+use crate::config::Config;
+use crate::daemon::job::Report;
+use crate::daemon::reporter::Reporter;
+use crate::failpoint;
+use crate::limits;
+use crate::patch::PatchError;
+use crate::patch::archive;
+use crate::patch::signature::{Claim, TrustedKeys, VerifiedFile};
+use crate::repo::entry::{Entry, EntryState};
+use crate::repo::rules::{self, Upload};
+use crate::types::Text;
+
+/// A patch file on its way into the store.
+#[derive(Debug)]
+pub struct Offered {
+    /// What its owner calls it, for messages.
+    pub name: String,
+    /// The patch file.
+    pub patch: File,
+    /// Its `.minisig` file.
+    pub signature: File,
+}
+
+/// Takes the files one after the other: signature, archive, rules, then durably
+/// the blob and durably the map. Reports [`Report::Entry`] and [`Report::Item`]
+/// for each that is in, then `Done`; at the first that is not, `Failed`, and
+/// those after it are not looked at.
+///
+/// # Errors
+/// The reporter's.
+pub fn upload(config: &Config, files: Vec<Offered>, reporter: &mut dyn Reporter) -> io::Result<()> {
+    finish(run(config, files, reporter), reporter)
+}
+
+fn run(config: &Config, files: Vec<Offered>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    let keys = TrustedKeys::parse(&config.security.trusted_keys)?;
+    let mut store = Store::open(&config.node.state_dir)?;
+    for mut file in files {
+        let taken = take(&mut store, &keys, &mut file);
+        // Gone already where it got its name.
+        durable::forget(&store.blobs().upload());
+        match taken? {
+            Taken::New(entry) => {
+                tell(reporter, &Report::Entry(entry.clone()))?;
+                tell(reporter, &Report::Item(Text::format(format_args!("{} is now available", entry.id))))?;
+            }
+            Taken::Already(entry) => {
+                let line = format_args!("{} is already in the repository", entry.id);
+                tell(reporter, &Report::Item(Text::format(line)))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+enum Taken {
+    New(Entry),
+    Already(Entry),
+}
+
+fn take(store: &mut Store, keys: &TrustedKeys, file: &mut Offered) -> Result<Taken, Failure> {
+    let of_patch = |error: PatchError| Failure::of_patch(&file.name, &error);
+    let mut signature = Vec::new();
+    let most = limits::SIGNATURE_BYTES as u64 + 1;
+    let read = (&mut file.signature).take(most).read_to_end(&mut signature);
+    read.map_err(|error| of_patch(PatchError::Io(error)))?;
+
+    let (mut copy, verified) = copy(store, keys, &mut file.patch, &signature, &file.name)?;
+    copy.rewind().map_err(|error| of_patch(PatchError::Io(error)))?;
+    let index = archive::index(&copy).map_err(of_patch)?;
+    let entry = Entry {
+        id: index.metadata.id.clone(),
+        hash: verified.hash,
+        size_bytes: verified.size_bytes,
+        state: EntryState::Available,
+        stamp: store.next_stamp(),
+        meta: index.metadata.entry_meta(),
+    };
+    let mut slots = Vec::new();
+    let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
+    if verdict == Upload::Already && store.blobs().has(&entry) {
+        return Ok(Taken::Already(entry));
+    }
+    let paths = index::seal(&index::of(&index));
+    store.blobs().place(&copy, &entry.hash, &signature, &paths)?;
+    if verdict == Upload::Already {
+        // The entry was there without its file, which the upload has mended.
+        return Ok(Taken::Already(entry));
+    }
+    if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
+        // Nobody names the blob; where this fails too, the next load removes it.
+        let _ = store.blobs().remove(&entry.hash);
+        return Err(error.into());
+    }
+    Ok(Taken::New(entry))
+}
+
+/// Copies a patch into the store's unfinished upload, hashing on the way.
+fn copy(
+    store: &Store,
+    keys: &TrustedKeys,
+    patch: &mut File,
+    signature: &[u8],
+    name: &str,
+) -> Result<(File, VerifiedFile), Failure> {
+    let of_patch = |error: PatchError| Failure::of_patch(name, &error);
+    let path = store.blobs().upload();
+    let claim = Claim::parse(signature, keys).map_err(|error| of_patch(error.into()))?;
+    let mut pass = claim.begin().map_err(|error| of_patch(error.into()))?;
+    let mut copy = durable::create(&path).map_err(StoreError::at(&path))?;
+    let mut buffer = vec![0; 128 * 1024];
+    failpoint::hit("writing an upload");
+    loop {
+        let len = match patch.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(of_patch(PatchError::Io(error))),
+        };
+        pass.update(&buffer[..len]).map_err(|error| of_patch(error.into()))?;
+        copy.write_all(&buffer[..len]).map_err(StoreError::at(&path))?;
+    }
+    let verified = pass.finish().map_err(|error| of_patch(error.into()))?;
+    Ok((copy, verified))
+}

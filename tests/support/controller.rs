@@ -1,0 +1,150 @@
+//! A controller's store in a scratch directory, worked by its jobs as the
+//! daemon's workers run them.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use thimble::config::Config;
+use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report};
+use thimble::daemon::reporter::Reporter;
+use thimble::repo::entry::{Entry, EntryState};
+use thimble::store::{self, Offered};
+use thimble::types::PatchId;
+
+use super::sign::{Signer, signature_path};
+
+/// Keeps all reports.
+#[derive(Default)]
+pub struct Reports(pub Vec<Report>);
+
+impl Reporter for Reports {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        assert!(!self.is_over(), "nothing follows the last report");
+        self.0.push(report.clone());
+        Ok(())
+    }
+}
+
+impl Reports {
+    fn is_over(&self) -> bool {
+        matches!(self.0.last(), Some(Report::Done | Report::Failed { .. }))
+    }
+
+    /// The entries told.
+    pub fn entries(&self) -> Vec<Entry> {
+        let entry = |report: &Report| match report {
+            Report::Entry(entry) => Some(entry.clone()),
+            _ => None,
+        };
+        self.0.iter().filter_map(entry).collect()
+    }
+
+    /// The lines told.
+    pub fn items(&self) -> Vec<String> {
+        let item = |report: &Report| match report {
+            Report::Item(line) => Some(line.to_string()),
+            _ => None,
+        };
+        self.0.iter().filter_map(item).collect()
+    }
+
+    /// How it ended: well, or how it failed.
+    pub fn end(&self) -> Result<(), (RefusalKind, String)> {
+        match self.0.last() {
+            Some(Report::Done) => Ok(()),
+            Some(Report::Failed { kind, reason }) => Err((*kind, reason.to_string())),
+            other => panic!("a job ended with {other:?}"),
+        }
+    }
+
+    /// Why it was refused.
+    pub fn refusal(&self) -> String {
+        self.end().expect_err("it should be refused").1
+    }
+
+    /// The same, if all went well.
+    pub fn done(self) -> Self {
+        assert_eq!(self.end(), Ok(()));
+        self
+    }
+}
+
+/// A controller, as its configuration and its jobs make it.
+pub struct Controller {
+    pub config: Config,
+}
+
+impl Controller {
+    pub fn new(state_dir: &Path, trusted: &Signer) -> Self {
+        let text = format!(
+            "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\
+             [network]\ninterface = \"lo\"\n\
+             [security]\nauth = \"none\"\ntrusted_keys = [\"{}\"]\n",
+            state_dir.display(),
+            trusted.public
+        );
+        Self { config: Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")) }
+    }
+
+    pub fn load(&self) -> Reports {
+        let mut reports = Reports::default();
+        store::load(&self.config, &mut reports).unwrap();
+        reports
+    }
+
+    /// Uploads files that have their signatures beside them.
+    pub fn upload(&self, patches: &[&Path]) -> Reports {
+        let offered = |path: &&Path| Offered {
+            name: path.file_name().unwrap().to_str().unwrap().to_string(),
+            patch: File::open(path).unwrap(),
+            signature: File::open(signature_path(path)).unwrap(),
+        };
+        let mut reports = Reports::default();
+        store::upload(&self.config, patches.iter().map(offered).collect(), &mut reports).unwrap();
+        reports
+    }
+
+    pub fn change(&self, to: EntryState, ids: &[&str]) -> Reports {
+        let ids: PatchIds = ids.iter().map(|id| PatchId::new(id).unwrap()).collect();
+        let mut reports = Reports::default();
+        let change = Change { to, ids, nodetypes: Default::default() };
+        store::change(&self.config, &change, &mut reports).unwrap();
+        reports
+    }
+
+    /// What is in the repository: id and state, sorted.
+    pub fn states(&self) -> Vec<(String, EntryState)> {
+        let entries = self.load().done().entries();
+        let mut states: Vec<_> = entries.iter().map(|entry| (entry.id.to_string(), entry.state)).collect();
+        states.sort();
+        states
+    }
+
+    /// The files of the repository, relative to it, sorted.
+    pub fn files(&self) -> Vec<String> {
+        let repo = self.config.node.state_dir.join("repo");
+        let mut files = Vec::new();
+        let mut dirs = vec![repo.clone()];
+        while let Some(dir) = dirs.pop() {
+            for entry in fs::read_dir(dir).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    dirs.push(path);
+                } else {
+                    files.push(path.strip_prefix(&repo).unwrap().to_str().unwrap().to_string());
+                }
+            }
+        }
+        files.sort();
+        files
+    }
+}
+
+/// Writes a patch file of these bytes and signs it.
+pub fn signed(dir: &Path, name: &str, patch: &[u8], signer: &Signer) -> PathBuf {
+    let path = dir.join(name);
+    fs::write(&path, patch).unwrap();
+    signer.sign(&path);
+    path
+}
