@@ -19,6 +19,8 @@ pub mod daemon;
 #[cfg(feature = "std")]
 pub mod failpoint;
 #[cfg(feature = "std")]
+pub mod install;
+#[cfg(feature = "std")]
 pub mod patch;
 #[cfg(feature = "std")]
 pub mod store;

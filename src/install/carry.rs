@@ -1,0 +1,198 @@
+//! Carrying a plan out, from its announcement to its commit.
+
+use std::os::fd::AsFd;
+
+use super::error::{Doing, InstallError};
+use super::host::Host;
+use super::journal::{Entry, Intent, Journal, Phase};
+use super::plan::{Moves, NewDirectory};
+use super::prepare::{Prepared, share};
+use super::record::{INSTALLED, Patch, Record, Script};
+use super::scripts::Action;
+use super::{Teller, stage, sys};
+use crate::failpoint;
+use crate::wire::install::Step;
+
+impl Host<'_> {
+    /// Carries a plan out; gives the record that is now in force. An error
+    /// leaves the journal telling how far it came.
+    pub fn carry(
+        &self,
+        journal: &mut Journal,
+        intent: &Intent,
+        prepared: &mut Prepared<'_>,
+        teller: &mut Teller<'_>,
+    ) -> Result<Record, InstallError> {
+        for notice in &prepared.plan.notices {
+            teller.notice(notice);
+        }
+        let moves = &intent.moves;
+        let old = self.record()?;
+        if moves.added.is_empty() && moves.removed.is_empty() {
+            // At most, patches that are there are committed now.
+            if old.patches != prepared.plan.next.patches {
+                INSTALLED.write(self.home.as_fd(), &prepared.plan.next)?;
+            }
+            return self.record();
+        }
+        journal.append(Entry::Intent(intent.clone()))?;
+        journal.set_aside(scripts_at_most(&old, prepared))?;
+        self.stage(prepared, teller)?;
+        INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
+
+        teller.progress(Step::PreScripts, 70);
+        journal.append(Entry::Phase(Phase::PreScripts))?;
+        self.pre_scripts(journal, &old, moves)?;
+
+        teller.progress(Step::Switching, 75);
+        self.keep(moves, prepared)?;
+        journal.append(Entry::Phase(Phase::Switching))?;
+        self.switch(moves, prepared)?;
+
+        teller.progress(Step::PostScripts, 80);
+        journal.append(Entry::Phase(Phase::PostScripts))?;
+        self.post_scripts(journal, &old, intent)?;
+
+        if !intent.reboot_required {
+            teller.progress(Step::Health, 95);
+            journal.append(Entry::Phase(Phase::Health))?;
+            for patch in with(&prepared.plan.next.patches, Script::Health) {
+                self.script(journal, patch, Script::Health, Action::Install)?;
+            }
+        }
+        INSTALLED.publish(self.home.as_fd())?;
+        teller.progress(Step::Health, 100);
+        Ok(prepared.plan.next.clone())
+    }
+
+    /// Unpacks new files to where they wait.
+    fn stage(&self, prepared: &mut Prepared<'_>, teller: &mut Teller<'_>) -> Result<(), InstallError> {
+        let Prepared { plan, files, kept, inbox } = prepared;
+        let total = plan.stage.iter().map(|staged| staged.size_bytes).sum();
+        let mut done = 0;
+        let mut shown = None;
+        let mut progress = |len| {
+            done += len;
+            let percent = share(45, 70, done, total);
+            if shown != Some(percent) {
+                shown = Some(percent);
+                teller.progress(Step::Staging, percent);
+            }
+        };
+        progress(0);
+        let staged = std::mem::take(&mut plan.stage);
+        for (id, file) in files {
+            let wanted: Vec<_> = staged.iter().filter(|staged| staged.patch == *id).collect();
+            let prints = stage::files(id, file, &wanted, kept, &mut progress)?;
+            for staged in wanted {
+                if let Some(print) = prints.get(&staged.number) {
+                    plan.set_print(staged, *print);
+                }
+            }
+        }
+        kept.barrier()?;
+        inbox.sweep(&Default::default())
+    }
+
+    fn pre_scripts(&self, journal: &mut Journal, old: &Record, moves: &Moves) -> Result<(), InstallError> {
+        let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
+        for patch in with(removed, Script::PreRemove) {
+            self.script(journal, patch, Script::PreRemove, Action::Remove)?;
+        }
+        for patch in with(&moves.added, Script::PreInstall) {
+            self.script(journal, patch, Script::PreInstall, Action::Install)?;
+        }
+        Ok(())
+    }
+
+    /// Gives everything that will be displaced its second name.
+    fn keep(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
+        let kept = &prepared.kept;
+        for save in &moves.saves {
+            kept.save(&save.path, &save.beside)?;
+        }
+        for switch in &moves.switches {
+            if let (Some(from), Some(_)) = (switch.from, switch.to) {
+                kept.keep(&switch.path, &switch.mount, &from.to_string())?;
+            }
+        }
+        kept.barrier()
+    }
+
+    fn switch(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
+        for directory in &moves.directories {
+            self.make_directory(directory)?;
+        }
+        let kept = &prepared.kept;
+        for switch in &moves.switches {
+            let (path, mount) = (&switch.path, &switch.mount);
+            match (switch.from, switch.to) {
+                (Some(_), Some(to)) => kept.put(mount, &to.number.to_string(), path)?,
+                (None, Some(to)) => kept.put_new(mount, &to.number.to_string(), path)?,
+                (Some(from), None) => kept.take(path, mount, &from.to_string())?,
+                (None, None) => {}
+            }
+        }
+        kept.barrier()
+    }
+
+    fn make_directory(&self, directory: &NewDirectory) -> Result<(), InstallError> {
+        let NewDirectory { path, mode, uid, gid } = directory;
+        failpoint::hit("making a directory");
+        self.tree
+            .parent(path)
+            .and_then(|(parent, name)| {
+                sys::mkdir_at(parent.as_fd(), name)?;
+                let made = sys::open_dir(parent.as_fd(), name)?;
+                sys::chown_at(made.as_fd(), "", *uid, *gid)?;
+                sys::chmod(made.as_fd(), *mode)
+            })
+            .doing("make the directory", path)
+    }
+
+    fn post_scripts(&self, journal: &mut Journal, old: &Record, intent: &Intent) -> Result<(), InstallError> {
+        let moves = &intent.moves;
+        let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
+        for patch in with(removed.iter().copied(), Script::PostRemove) {
+            self.script(journal, patch, Script::PostRemove, Action::Remove)?;
+        }
+        for patch in with(&moves.added, Script::PostInstall) {
+            self.script(journal, patch, Script::PostInstall, Action::Install)?;
+        }
+        if intent.reboot_required {
+            return Ok(());
+        }
+        for patch in with(removed, Script::Restart) {
+            self.script(journal, patch, Script::Restart, Action::Remove)?;
+        }
+        for patch in with(&moves.added, Script::Restart) {
+            self.script(journal, patch, Script::Restart, Action::Install)?;
+        }
+        Ok(())
+    }
+
+    /// Announces a script and runs it.
+    fn script(
+        &self,
+        journal: &mut Journal,
+        patch: &Patch,
+        script: Script,
+        action: Action,
+    ) -> Result<(), InstallError> {
+        journal.append(Entry::Script(patch.id.clone(), script))?;
+        Ok(self.scripts.run(&patch.id, script, action)?)
+    }
+}
+
+/// Those of the patches that have this script.
+pub(super) fn with<'p>(
+    patches: impl IntoIterator<Item = &'p Patch>,
+    script: Script,
+) -> impl Iterator<Item = &'p Patch> {
+    patches.into_iter().filter(move |patch| patch.scripts.contains(&script))
+}
+
+fn scripts_at_most(old: &Record, prepared: &Prepared<'_>) -> usize {
+    let all = old.patches.iter().chain(&prepared.plan.next.patches);
+    all.map(|patch| patch.scripts.len()).sum()
+}

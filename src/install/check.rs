@@ -1,0 +1,128 @@
+//! The rules that say no before anything is touched. No I/O.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use super::error::{InstallError, Refusal};
+use super::record::Record;
+use crate::config::Config;
+use crate::limits;
+use crate::patch::metadata::Metadata;
+use crate::repo::digest::set_digest;
+use crate::types::{Digest, PatchId};
+use crate::wire::frame::ManifestPatch;
+
+/// A manifest by id, once it is known to be the set that was asked for and to
+/// agree with what is installed.
+pub(super) fn manifest(
+    record: &Record,
+    patches: Vec<ManifestPatch>,
+    asked: Digest,
+) -> Result<BTreeMap<PatchId, ManifestPatch>, Box<Refusal>> {
+    if patches.len() > limits::EFFECTIVE {
+        return Err(Box::new(Refusal::TooManyPatches(patches.len())));
+    }
+    let wanted: BTreeMap<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
+    let received = set_digest(wanted.values().map(|patch| (&patch.id, &patch.hash)));
+    if received != asked {
+        return Err(Box::new(Refusal::OtherSet { received, asked }));
+    }
+    for patch in &record.patches {
+        let id = patch.id.clone();
+        match wanted.get(&id) {
+            Some(asked) if asked.hash != patch.hash => {
+                return Err(Box::new(Refusal::SameId { id, installed: patch.hash, asked: asked.hash }));
+            }
+            Some(_) => {}
+            None if patch.committed => return Err(Box::new(Refusal::Committed(id))),
+            None if patch.unremovable => return Err(Box::new(Refusal::Unremovable(id))),
+            None => {}
+        }
+    }
+    Ok(wanted)
+}
+
+/// Whether a patch that is to be added may be on this host.
+pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Result<(), Box<Refusal>> {
+    let node = &config.node;
+    if metadata.id != *id {
+        return Err(Box::new(Refusal::OtherId(id.clone(), metadata.id.clone())));
+    }
+    if let Some(least) = &config.security.min_sw_version
+        && releases(metadata.sw_version.as_str(), least.as_str()) == Ordering::Less
+    {
+        return Err(Box::new(Refusal::TooOld(id.clone(), metadata.sw_version.clone(), least.clone())));
+    }
+    if metadata.apply_active_release_only && metadata.sw_version != node.sw_version {
+        return Err(Box::new(Refusal::OtherRelease(
+            id.clone(),
+            metadata.sw_version.clone(),
+            node.sw_version.clone(),
+        )));
+    }
+    if !metadata.nodetypes.is_empty() && !metadata.nodetypes.contains(&node.nodetype) {
+        return Err(Box::new(Refusal::OtherNodetype(id.clone(), node.nodetype.clone())));
+    }
+    Ok(())
+}
+
+/// Whether the lock file lets the install go on.
+pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Result<(), Box<Refusal>> {
+    match &config.agent.lock_file {
+        Some(file) if reboot_required && !force && !file.exists() => Err(Box::new(Refusal::NotLocked)),
+        _ => Ok(()),
+    }
+}
+
+/// Whether there is room: what is needed, with the reserve on top.
+pub(super) fn room(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(), InstallError> {
+    let needed = needed.saturating_add(reserve);
+    if needed > free {
+        return Err(Refusal::NoSpace { at: at.to_owned(), needed, free }.into());
+    }
+    Ok(())
+}
+
+/// Which of two releases is older: runs of digits compare as numbers, anything
+/// else as text, and what goes on is newer than what ends.
+fn releases(a: &str, b: &str) -> Ordering {
+    let parts = |text: &str| -> Vec<String> {
+        let mut parts: Vec<String> = Vec::new();
+        for c in text.chars() {
+            match parts
+                .last_mut()
+                .filter(|part| part.ends_with(|d: char| d.is_ascii_digit()) == c.is_ascii_digit())
+            {
+                Some(part) => part.push(c),
+                None => parts.push(c.to_string()),
+            }
+        }
+        parts
+    };
+    for (a, b) in parts(a).iter().zip(&parts(b)) {
+        let order = match (a.parse::<u64>(), b.parse::<u64>()) {
+            (Ok(a), Ok(b)) => a.cmp(&b),
+            _ => a.cmp(b),
+        };
+        if order != Ordering::Equal {
+            return order;
+        }
+    }
+    parts(a).len().cmp(&parts(b).len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn releases_compare_by_number() {
+        for (older, newer) in
+            [("22.06", "22.12"), ("9.10", "22.06"), ("24.09", "24.09.1"), ("24.9", "24.10"), ("1.0a", "1.0b")]
+        {
+            assert_eq!(releases(older, newer), Ordering::Less, "{older} {newer}");
+            assert_eq!(releases(newer, older), Ordering::Greater, "{newer} {older}");
+        }
+        assert_eq!(releases("24.09", "24.9"), Ordering::Equal);
+    }
+}

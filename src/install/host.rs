@@ -1,0 +1,217 @@
+//! A host's installer: its lock, its record, and what a start has to mend.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+use super::error::{Doing, InstallError, Plain};
+use super::journal::{Begin, Journal};
+use super::kept::{Kept, own_dir};
+use super::plan::Moves;
+use super::record::{INSTALLED, LAST, Record};
+use super::scripts::Scripts;
+use super::sealed::remove_if_there;
+use super::source::Source;
+use super::stage::Shelf;
+use super::tree::Tree;
+use super::{Ended, InstallRequest, Teller, journal, sys};
+use crate::config::Config;
+use crate::daemon::job::RefusalKind;
+use crate::failpoint;
+use crate::types::{Reason, RequestId};
+use crate::wire::install::{LastInstall, Outcome, Step};
+
+/// What is said of an install that a crash ended.
+const CUT_SHORT: &str = "the agent or its node was stopped in the middle of the install";
+
+/// A host's installer, holding the lock.
+pub(super) struct Host<'c> {
+    pub config: &'c Config,
+    pub tree: Tree,
+    /// `<root>/.thimble`.
+    pub home: OwnedFd,
+    pub scripts: Scripts,
+    _lock: File,
+}
+
+impl<'c> Host<'c> {
+    /// Waits for the lock. `None`: the root is read-only and nothing was ever
+    /// installed there.
+    pub fn open(config: &'c Config) -> Result<Option<Self>, InstallError> {
+        let shown = || config.agent.root.display().to_string().trim_start_matches('/').to_owned();
+        let root: PathBuf = std::fs::canonicalize(&config.agent.root).doing("find", &shown())?;
+        let tree = Tree::open(&root).doing("open", &shown())?;
+        let home = match own_dir(tree.root(), ".thimble", true) {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(None),
+            other => other.doing("make", ".thimble")?,
+        };
+        let lock = match sys::create_new(home.as_fd(), "lock") {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                sys::open_append(home.as_fd(), "lock")
+            }
+            other => other,
+        };
+        let lock = match lock {
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                sys::open_read(home.as_fd(), "lock").doing("open", ".thimble/lock")?
+            }
+            other => other.doing("open", ".thimble/lock")?,
+        };
+        lock.lock().doing("lock", ".thimble/lock")?;
+        let scripts = Scripts::new(&root, config.agent.script_timeout_ms).doing("watch scripts in", "")?;
+        Ok(Some(Self { config, tree, home, scripts, _lock: lock }))
+    }
+
+    /// What is installed.
+    pub fn record(&self) -> Result<Record, InstallError> {
+        Ok(INSTALLED.read(self.home.as_fd())?.unwrap_or_default())
+    }
+
+    /// The last request, and how it ended.
+    pub fn last(&self) -> Result<Option<LastInstall>, InstallError> {
+        LAST.read(self.home.as_fd())
+    }
+
+    /// Remembers how a request ended, durably.
+    pub fn remember(
+        &self,
+        request_id: RequestId,
+        outcome: Outcome,
+        reason: &str,
+        reboot_required: bool,
+    ) -> Result<LastInstall, InstallError> {
+        let last = LastInstall { request_id, outcome, reason: Reason::new(reason), reboot_required };
+        LAST.write(self.home.as_fd(), &last)?;
+        Ok(last)
+    }
+
+    /// Undoes or finishes what a crash cut short.
+    pub fn recover(&self, teller: &mut Teller<'_>) -> Result<(), InstallError> {
+        let record = self.record()?;
+        let Some(mut journal) = Journal::open(self.home.as_fd())? else {
+            self.sweep(&record, &Moves::default());
+            return Ok(());
+        };
+        let Some(begin) = journal.story.begin else {
+            return journal.end(self.home.as_fd());
+        };
+        let Some(intent) = journal.story.intent.clone() else {
+            self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
+            return Ok(());
+        };
+        if record.serial >= intent.serial {
+            self.finish(journal, &begin, intent.reboot_required, &intent.moves, &record)?;
+            return Ok(());
+        }
+        teller.notice(&format!("{CUT_SHORT}: going back to set {:.12}", intent.old));
+        let ended = self.undo(&mut journal, &begin, &intent, &record, CUT_SHORT)?;
+        journal.end(self.home.as_fd())?;
+        log::info!("back on set {:.12}: {}", record.digest(), ended.reason);
+        Ok(())
+    }
+
+    /// Installs what is asked for, unless that was done already.
+    pub fn install(
+        &self,
+        request: &InstallRequest,
+        source: &mut dyn Source,
+        teller: &mut Teller<'_>,
+    ) -> Result<Ended, InstallError> {
+        self.recover(teller)?;
+        if let Some(last) = self.last()?.filter(|last| last.request_id == request.request_id) {
+            return Ok(Ended { last, kind: RefusalKind::Refused });
+        }
+        let record = self.record()?;
+        let &InstallRequest { request_id, controller, digest, force } = request;
+        let begin = Begin { request_id, controller, digest, force };
+        let mut journal = Journal::begin(self.home.as_fd(), begin)?;
+        let mut prepared = match self.prepare(&record, request, source, teller) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let last = self.reject(journal, request_id, &error.to_string())?;
+                return Ok(Ended { last, kind: error.kind() });
+            }
+        };
+        let intent = prepared.intent(&record);
+        let carried = self.carry(&mut journal, &intent, &mut prepared, teller);
+        drop(prepared);
+        match carried {
+            Ok(record) => {
+                let last = self.finish(journal, &begin, intent.reboot_required, &intent.moves, &record)?;
+                Ok(Ended { last, kind: RefusalKind::Refused })
+            }
+            Err(error) if journal.story.intent.is_none() => {
+                let last = self.reject(journal, request_id, &error.to_string())?;
+                Ok(Ended { last, kind: error.kind() })
+            }
+            Err(error) => {
+                teller.notice(&error.to_string());
+                teller.progress(Step::RollingBack, 0);
+                let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
+                journal.end(self.home.as_fd())?;
+                Ok(Ended { last, kind: error.kind() })
+            }
+        }
+    }
+
+    /// Ends an install of which nothing was begun.
+    fn reject(
+        &self,
+        journal: Journal,
+        request_id: RequestId,
+        reason: &str,
+    ) -> Result<LastInstall, InstallError> {
+        self.sweep(&self.record()?, &Moves::default());
+        let last = self.remember(request_id, Outcome::Rejected, reason, false)?;
+        journal.end(self.home.as_fd())?;
+        Ok(last)
+    }
+
+    /// Ends an install that is committed: what the set before needed goes.
+    fn finish(
+        &self,
+        journal: Journal,
+        begin: &Begin,
+        reboot_required: bool,
+        moves: &Moves,
+        record: &Record,
+    ) -> Result<LastInstall, InstallError> {
+        for path in &moves.old_directories {
+            failpoint::hit("removing an empty directory");
+            match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
+                Ok(()) => {}
+                // Something else is in it, or it is gone: it is not ours any more.
+                Err(error) => log::info!("/{path} stays: {}", Plain(&error)),
+            }
+        }
+        self.sweep(record, moves);
+        let last = self.remember(begin.request_id, Outcome::Installed, "", reboot_required)?;
+        journal.end(self.home.as_fd())?;
+        Ok(last)
+    }
+
+    /// Removes what no record knows: objects, scripts, drafts. What cannot be
+    /// removed now is in nobody's way, and is swept another time.
+    pub fn sweep(&self, record: &Record, moves: &Moves) {
+        let swept = self.sweep_home(record);
+        let recorded = record.paths.values().map(|stack| stack.mount.as_str());
+        let moved = moves.switches.iter().map(|switch| switch.mount.as_str());
+        let mounts: BTreeSet<_> = recorded.chain(moved).chain([""]).collect();
+        let swept_kept = mounts.into_iter().map(|mount| {
+            Kept::open(&self.tree, [mount], |mount| mount.is_empty()).and_then(|kept| kept.sweep(record))
+        });
+        for error in swept_kept.chain([swept]).filter_map(Result::err) {
+            log::warn!("{error}");
+        }
+    }
+
+    fn sweep_home(&self, record: &Record) -> Result<(), InstallError> {
+        for draft in [INSTALLED.draft, LAST.draft, journal::DRAFT] {
+            failpoint::hit("removing a draft");
+            remove_if_there(self.home.as_fd(), draft).doing("remove", draft)?;
+        }
+        Shelf::open(&self.home)?.sweep(record)
+    }
+}

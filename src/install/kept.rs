@@ -1,0 +1,206 @@
+//! Where files wait: staged to come, displaced to come back, or under others.
+//!
+//! Each filesystem that a patch has files on keeps its own in `.thimble/kept`
+//! at its top, so that putting one in place is a rename. Objects are called by
+//! numbers that the record gives out. The directory is closed to everybody but
+//! root: a displaced set-user-id program with a hole in it must not stay in
+//! reach, and neither must a half-written new one. That is why new files are
+//! staged here and not beside their targets.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use super::error::{Doing, InstallError};
+use super::record::Record;
+use super::sealed::remove_if_there;
+use super::sys::{self, Kind};
+use super::tree::Tree;
+use crate::failpoint;
+
+/// What an object is called while undoing: a kept object on its way back.
+pub(super) fn returning(number: u64) -> String {
+    format!("{number}~")
+}
+
+/// The kept directories of the filesystems that an install touches.
+pub(super) struct Kept<'t> {
+    tree: &'t Tree,
+    dirs: BTreeMap<String, OwnedFd>,
+}
+
+impl<'t> Kept<'t> {
+    /// Opens the kept directories of these filesystems, by where they are
+    /// mounted. One that is missing is made where `make` says that it may be
+    /// new; else its filesystem is not mounted, and that is an error.
+    pub fn open<'m>(
+        tree: &'t Tree,
+        mounts: impl IntoIterator<Item = &'m str>,
+        make: impl Fn(&str) -> bool,
+    ) -> Result<Self, InstallError> {
+        let mut dirs = BTreeMap::new();
+        for mount in mounts.into_iter().chain([""]) {
+            if !dirs.contains_key(mount) {
+                let dir = open_kept(tree, mount, make(mount)).doing("open .thimble/kept in", mount)?;
+                dirs.insert(mount.to_owned(), dir);
+            }
+        }
+        Ok(Self { tree, dirs })
+    }
+
+    /// The kept directory of a filesystem.
+    pub fn dir(&self, mount: &str) -> Result<BorrowedFd<'_>, InstallError> {
+        let dir = self.dirs.get(mount).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        dir.map(AsFd::as_fd).doing("find .thimble/kept in", mount)
+    }
+
+    /// Whether an object is kept under this name.
+    pub fn has(&self, mount: &str, name: &str) -> Result<bool, InstallError> {
+        match sys::stat_at(self.dir(mount)?, name) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error).doing("look at", &format!("{mount}/.thimble/kept/{name}")),
+        }
+    }
+
+    /// Gives what is at `path` a second name here, so that owner, mode, times,
+    /// attributes and all are kept; copies it where links are impossible.
+    pub fn keep(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
+        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
+        duplicate(parent.as_fd(), from, self.dir(mount)?, name).doing("keep", path)
+    }
+
+    /// Takes what is at `path` away, to be kept here.
+    pub fn take(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
+        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
+        failpoint::hit("taking a file away");
+        sys::rename_at(parent.as_fd(), from, self.dir(mount)?, name).doing("take away", path)
+    }
+
+    /// Puts a kept object in place, over whatever is there.
+    pub fn put(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
+        let (parent, to) = self.tree.parent(path).doing("open the directory of", path)?;
+        failpoint::hit("putting a file in place");
+        sys::rename_at(self.dir(mount)?, name, parent.as_fd(), to).doing("put in place", path)
+    }
+
+    /// Puts a kept object in a place that is free.
+    pub fn put_new(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
+        let (parent, to) = self.tree.parent(path).doing("open the directory of", path)?;
+        failpoint::hit("putting a new file in place");
+        sys::rename_new_at(self.dir(mount)?, name, parent.as_fd(), to).doing("put in place", path)
+    }
+
+    /// Gives what is at `path` a second name beside it.
+    pub fn save(&self, path: &str, beside: &str) -> Result<(), InstallError> {
+        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
+        let to = beside.rsplit('/').next().unwrap_or(beside);
+        duplicate(parent.as_fd(), from, parent.as_fd(), to).doing("save", path)
+    }
+
+    /// Renames an object where it is kept.
+    pub fn rename(&self, mount: &str, from: &str, to: &str) -> Result<(), InstallError> {
+        let dir = self.dir(mount)?;
+        failpoint::hit("renaming a kept file");
+        sys::rename_at(dir, from, dir, to).doing("rename in .thimble/kept", from)
+    }
+
+    /// Forgets an object.
+    pub fn forget(&self, mount: &str, name: &str) -> Result<(), InstallError> {
+        failpoint::hit("forgetting a kept file");
+        remove_if_there(self.dir(mount)?, name).doing("remove from .thimble/kept", name)
+    }
+
+    /// Waits until all that was done so far would survive a power cut.
+    pub fn barrier(&self) -> Result<(), InstallError> {
+        for (mount, dir) in &self.dirs {
+            failpoint::hit("syncing a filesystem");
+            sys::sync_filesystem(dir.as_fd()).doing("sync the filesystem of", mount)?;
+        }
+        Ok(())
+    }
+
+    /// Removes everything that the record does not say is kept.
+    pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
+        let known = record.kept_numbers();
+        for (mount, dir) in &self.dirs {
+            let known = known.get(mount.as_str());
+            for name in sys::names(dir.as_fd()).doing("list .thimble/kept in", mount)? {
+                let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
+                if !number.is_some_and(|number| known.is_some_and(|known| known.contains(&number))) {
+                    self.forget(mount, &name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Opens the directory `name`, making it, for its owner only, where it is not
+/// there. One that others may write to is refused: they could plant things in it.
+pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Result<OwnedFd> {
+    let dir = match sys::open_dir(parent, name) {
+        Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
+            failpoint::hit("making a directory of our own");
+            sys::mkdir_at(parent, name)?;
+            sys::open_dir(parent, name)?
+        }
+        other => other?,
+    };
+    let stat = sys::stat_dir(dir.as_fd())?;
+    if stat.mode & 0o022 != 0 {
+        let what = "others may write to .thimble: remove it if it is not thimble's, or `chmod 700` it";
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    Ok(dir)
+}
+
+fn open_kept(tree: &Tree, mount: &str, make: bool) -> io::Result<OwnedFd> {
+    let top = tree.dir(mount)?;
+    let home = own_dir(top.as_fd(), ".thimble", make)?;
+    own_dir(home.as_fd(), "kept", make)
+}
+
+/// A second name for an inode, or, where the filesystem has no links or has too
+/// many of this one, a copy that is whole or not there.
+fn duplicate(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
+    failpoint::hit("linking a file");
+    match sys::link_at(from, name, to, to_name) {
+        Err(error) if is_linkless(&error) => {}
+        other => return other,
+    }
+    let part = format!(".thimble~{to_name}");
+    failpoint::hit("copying a file");
+    remove_if_there(to, &part)?;
+    copy(from, name, to, &part)?;
+    failpoint::hit("renaming a copy");
+    sys::rename_new_at(to, &part, to, to_name)
+}
+
+fn is_linkless(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS))
+}
+
+/// Copies a file or a link with all that belongs to it.
+fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
+    let stat = sys::stat_at(from, name)?;
+    match stat.kind {
+        Kind::Link => {
+            sys::symlink_at(&sys::read_link_at(from, name)?, to, to_name)?;
+            sys::chown_at(to, to_name, stat.uid, stat.gid)?;
+        }
+        Kind::File => {
+            let mut source = sys::open_read(from, name)?;
+            let mut file = sys::create_new(to, to_name)?;
+            io::copy(&mut source, &mut file)?;
+            sys::chown_at(to, to_name, stat.uid, stat.gid)?;
+            sys::chmod(file.as_fd(), stat.mode)?;
+            sys::copy_xattrs(&source, &file)?;
+            file.sync_all()?;
+        }
+        Kind::Directory | Kind::Other => {
+            return Err(io::Error::other("it is no plain file, and this filesystem has no links"));
+        }
+    }
+    sys::set_mtime_at(to, to_name, stat.mtime_s, stat.mtime_ns)
+}

@@ -1,0 +1,185 @@
+//! Laying patches over a host's tree, so that a power cut at any instant leaves
+//! one whole set.
+//!
+//! The target of an install is a set of patches, named by its digest. Per path
+//! there is a stack (`record`): what was there before any patch, then a layer
+//! for each patch that has it. The top is in place, the others wait in
+//! `.thimble/kept` (`kept`). An install goes this way:
+//!
+//! 1. `prepare`: manifest and patch files come and are verified, rules are
+//!    checked, and `plan` computes from record, set and tree which objects
+//!    change places. A no here is `Rejected`: nothing was begun.
+//! 2. `carry`: the `journal` announces the plan; then staging, pre scripts,
+//!    switching, post and restart scripts, health. What is displaced has its
+//!    second name before the first thing is switched, so switching is renames.
+//! 3. Renaming the new record over the old one commits. Before it, any failure
+//!    or crash is undone (`undo`); after it, what is left is sweeping.
+//!
+//! Everything under `<root>/.thimble`:
+//!
+//! ```text
+//! lock       held by whoever changes anything here
+//! installed  what is installed            last  the last request, how it ended
+//! journal    only while an install is under way
+//! kept/N     objects that are not in place; one such directory per filesystem
+//! patches/ID/scripts/   of installed patches     fetch/HASH  patch files coming in
+//! ```
+
+use crate::config::Config;
+use crate::daemon::job::{RefusalKind, Report};
+use crate::daemon::reporter::Reporter;
+use crate::types::{Digest, NodeId, Reason, RequestId};
+use crate::wire::frame::InstalledPatch;
+use crate::wire::install::{LastInstall, Outcome, Step};
+
+mod carry;
+mod check;
+mod error;
+mod fetch;
+mod host;
+mod journal;
+mod kept;
+mod plan;
+mod prepare;
+mod record;
+mod scripts;
+mod sealed;
+mod source;
+mod stage;
+mod survey;
+mod sys;
+mod tree;
+mod undo;
+
+pub use error::{Conflict, InstallError, Refusal};
+pub use scripts::{How, ScriptFailure};
+pub use source::{FetchError, Fetched, Source};
+
+use host::Host;
+use record::Record;
+
+/// An install, as a controller asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InstallRequest {
+    /// The controller's number for it; one that was answered is not installed again.
+    pub request_id: RequestId,
+    /// The controller that asks.
+    pub controller: NodeId,
+    /// The effective set to end with.
+    pub digest: Digest,
+    /// Install even where the lock file says no.
+    pub force: bool,
+}
+
+/// Undoes or finishes what a crash cut short, then reports what is installed:
+/// `Installed` for each patch, `InstalledEnd`, `Done`. `Failed` instead of
+/// `Done` where the tree could not be made whole; the next call tries again.
+/// Waits while another process installs.
+pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
+    let mut teller = Teller { reporter };
+    match Host::open(config) {
+        Ok(None) => {
+            teller.snapshot(&Record::default(), None);
+            teller.end(None);
+        }
+        Ok(Some(host)) => {
+            let failed = host.recover(&mut teller).err();
+            teller.state_of(&host);
+            teller.end(failed.as_ref());
+        }
+        Err(error) => teller.end(Some(&error)),
+    }
+}
+
+/// Installs the set that a request names, reporting on the way, and at the end
+/// what is installed and how it went: `Done` or `Failed`. How it ended is
+/// durable before it is reported, and a request that has ended already is
+/// answered from that.
+///
+/// The process must have no other children: what scripts leave behind becomes
+/// a child of it, and is ended.
+pub fn install(
+    config: &Config,
+    request: &InstallRequest,
+    source: &mut dyn Source,
+    reporter: &mut dyn Reporter,
+) {
+    let mut teller = Teller { reporter };
+    teller.progress(Step::Checking, 0);
+    let host = match Host::open(config) {
+        Ok(Some(host)) => host,
+        Ok(None) => return teller.end(Some(&Refusal::ReadOnlyRoot.into())),
+        Err(error) => return teller.end(Some(&error)),
+    };
+    match host.install(request, source, &mut teller) {
+        Ok(ended) => {
+            teller.state_of(&host);
+            teller.ended(&ended);
+        }
+        Err(error) => {
+            teller.state_of(&host);
+            teller.end(Some(&error));
+        }
+    }
+}
+
+/// How an install ended, for the final report.
+struct Ended {
+    last: LastInstall,
+    kind: RefusalKind,
+}
+
+/// Tells whoever waits. One who is gone does not stop an install: the journal
+/// remembers what it would have been told.
+struct Teller<'r> {
+    reporter: &'r mut dyn Reporter,
+}
+
+impl Teller<'_> {
+    fn tell(&mut self, report: &Report) {
+        if let Err(error) = self.reporter.report(report) {
+            log::debug!("nobody listens: {error}");
+        }
+    }
+
+    fn progress(&mut self, step: Step, percent: u8) {
+        self.tell(&Report::Progress { step, percent });
+    }
+
+    fn notice(&mut self, text: &str) {
+        log::warn!("{text}");
+        self.tell(&Report::Notice(Reason::new(text)));
+    }
+
+    /// What is installed, and the last request.
+    fn state_of(&mut self, host: &Host<'_>) {
+        match host.record().and_then(|record| Ok((record, host.last()?))) {
+            Ok((record, last)) => self.snapshot(&record, last),
+            Err(error) => self.notice(&error.to_string()),
+        }
+    }
+
+    fn snapshot(&mut self, record: &Record, last: Option<LastInstall>) {
+        for patch in record.by_id() {
+            self.tell(&Report::Installed(InstalledPatch { id: patch.id.clone(), hash: patch.hash }));
+        }
+        self.tell(&Report::InstalledEnd { digest: record.digest(), last });
+    }
+
+    fn ended(&mut self, ended: &Ended) {
+        let reason = ended.last.reason.clone();
+        self.tell(&match ended.last.outcome {
+            Outcome::Installed => Report::Done,
+            _ => Report::Failed { kind: ended.kind, reason },
+        });
+    }
+
+    fn end(&mut self, error: Option<&InstallError>) {
+        self.tell(&match error {
+            None => Report::Done,
+            Some(error) => {
+                Report::Failed { kind: error.kind(), reason: Reason::format(format_args!("{error}")) }
+            }
+        });
+    }
+}

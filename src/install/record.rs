@@ -1,0 +1,187 @@
+//! What is installed: the patches, and per path the stack of what lies there.
+//!
+//! A stack is a base (what was there before any patch, if anything) and layers,
+//! bottom first. The top layer is in place; everything under it is kept, each
+//! under a number of its own. Nothing here does I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::sealed::Sealed;
+use super::tree::Print;
+use crate::repo::digest::set_digest;
+use crate::types::{Digest, Hash, PatchId};
+
+/// The record, durable: the one file whose renaming is the commit.
+pub(super) const INSTALLED: Sealed = Sealed { name: "installed", draft: "installed.next", magic: *b"THMI" };
+
+/// The last request and how it ended (a `LastInstall`), durable.
+pub(super) const LAST: Sealed = Sealed { name: "last", draft: "last.next", magic: *b"THML" };
+
+/// What is installed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Record {
+    /// Installs committed so far; tells a journal's install from this one's.
+    pub serial: u64,
+    /// The next number for an object.
+    pub next_number: u64,
+    /// The installed patches in layer order, bottom first.
+    pub patches: Vec<Patch>,
+    /// Every path that a patch has a file or link at.
+    pub paths: BTreeMap<String, Stack>,
+    /// The directories that installs made and that are to go when empty.
+    pub directories: BTreeSet<String>,
+}
+
+/// One installed patch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Patch {
+    pub id: PatchId,
+    pub hash: Hash,
+    pub requires: Vec<PatchId>,
+    pub unremovable: bool,
+    pub committed: bool,
+    pub reboot_required: bool,
+    /// The scripts kept for it.
+    pub scripts: Vec<Script>,
+    /// The directories that it brings by itself, also when nothing is in them.
+    pub directories: BTreeSet<String>,
+}
+
+/// What lies at one path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Stack {
+    /// Where the path's filesystem is mounted: there its objects are kept.
+    pub mount: String,
+    /// The kept object that was there before any patch; `None`: nothing was, or
+    /// it can never be wanted again.
+    pub base: Option<u64>,
+    /// What patches brought, bottom first; never empty.
+    pub layers: Vec<Layer>,
+}
+
+/// What one patch brought to a path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Layer {
+    pub patch: PatchId,
+    /// The object; `None` where it was deleted or changed by hand, or can never
+    /// be wanted again.
+    pub object: Option<Object>,
+    /// The patch's metadata lists the path under `config`.
+    pub is_config: bool,
+}
+
+/// A file or link that a patch brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Object {
+    /// What it is called where it is kept.
+    pub number: u64,
+    /// What it is known again by.
+    pub print: Print,
+}
+
+/// A patch's scripts, by what they are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(super) enum Script {
+    PreInstall,
+    PostInstall,
+    PreRemove,
+    PostRemove,
+    Restart,
+    Health,
+    PreApply,
+    PreRemoveCheck,
+}
+
+impl Script {
+    const ALL: [Self; 8] = [
+        Self::PreInstall,
+        Self::PostInstall,
+        Self::PreRemove,
+        Self::PostRemove,
+        Self::Restart,
+        Self::Health,
+        Self::PreApply,
+        Self::PreRemoveCheck,
+    ];
+
+    /// Its name in a patch.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::PreInstall => "pre-install",
+            Self::PostInstall => "post-install",
+            Self::PreRemove => "pre-remove",
+            Self::PostRemove => "post-remove",
+            Self::Restart => "restart",
+            Self::Health => "health",
+            Self::PreApply => "pre-apply",
+            Self::PreRemoveCheck => "pre-remove-check",
+        }
+    }
+
+    /// The script with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|script| script.as_str() == name)
+    }
+}
+
+impl Record {
+    /// The digest of what is installed.
+    pub fn digest(&self) -> Digest {
+        set_digest(self.by_id().into_iter().map(|patch| (&patch.id, &patch.hash)))
+    }
+
+    /// The installed patches, sorted by id.
+    pub fn by_id(&self) -> Vec<&Patch> {
+        let mut patches: Vec<_> = self.patches.iter().collect();
+        patches.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        patches
+    }
+
+    /// The installed patch with this id.
+    pub fn patch(&self, id: &PatchId) -> Option<&Patch> {
+        self.patches.iter().find(|patch| patch.id == *id)
+    }
+
+    /// Whether a directory is still wanted: something of a patch is below it,
+    /// or a patch brings it by itself.
+    pub fn wants_directory(&self, path: &str) -> bool {
+        let below = format!("{path}/");
+        let holds =
+            self.paths.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below));
+        holds
+            || self.patches.iter().any(|patch| {
+                patch.directories.contains(path)
+                    || patch.directories.range(below.clone()..).next().is_some_and(|d| d.starts_with(&below))
+            })
+    }
+
+    /// The numbers of all objects that are kept, by the filesystem that they are
+    /// kept on. The top of a stack is in place and not kept.
+    pub fn kept_numbers(&self) -> BTreeMap<&str, BTreeSet<u64>> {
+        let mut numbers: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        for stack in self.paths.values() {
+            let covered = stack.layers.split_last().map_or(&[][..], |(_, covered)| covered);
+            let of_layers = covered.iter().filter_map(|layer| layer.object).map(|object| object.number);
+            numbers.entry(&stack.mount).or_default().extend(stack.base.into_iter().chain(of_layers));
+        }
+        numbers
+    }
+}
+
+impl Stack {
+    /// The layer that is in place.
+    pub fn top(&self) -> Option<&Layer> {
+        self.layers.last()
+    }
+
+    /// Forgets what lies below a committed layer: it never comes to light again.
+    pub fn forget_below_committed(&mut self, is_committed: impl Fn(&PatchId) -> bool) {
+        let Some(at) = self.layers.iter().rposition(|layer| is_committed(&layer.patch)) else { return };
+        self.base = None;
+        for layer in self.layers.iter_mut().take(at) {
+            layer.object = None;
+        }
+    }
+}

@@ -1,0 +1,266 @@
+//! Running a patch's scripts: alone, for a limited time, leaving nothing behind.
+//!
+//! A script gets a clean environment, the root as its directory, nothing to
+//! read, and a session of its own. It has ended when its process has, whoever
+//! still holds its output. What it started and left running is not in the set
+//! that the journal can put back, so that counts as a failure, and is killed;
+//! services belong to the init system, which keeps them in control groups of
+//! their own, and those are left alone.
+
+use std::fmt;
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::error::Plain;
+use super::record::Script;
+use crate::failpoint;
+use crate::types::PatchId;
+
+mod sys;
+
+/// How often the clock is looked at while a script runs.
+const LOOK_MS: i32 = 20;
+/// What a script's children may take to end once it has.
+const GRACE: Duration = Duration::from_secs(1);
+/// Reads of a script's output between two looks at the clock.
+const TURNS: usize = 64;
+/// A script's last words that are kept, in bytes.
+const LAST_WORDS_BYTES: usize = 1_024;
+
+/// What a script is run for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Install,
+    Remove,
+    Rollback,
+}
+
+impl Action {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Remove => "remove",
+            Self::Rollback => "rollback",
+        }
+    }
+}
+
+/// A script that did not do its work.
+#[derive(Debug)]
+pub struct ScriptFailure {
+    /// The patch whose script it is.
+    pub patch: PatchId,
+    /// The script's name.
+    pub script: &'static str,
+    /// What went wrong.
+    pub how: How,
+    /// The end of what it wrote.
+    pub last_words: String,
+}
+
+/// What went wrong with a script.
+#[derive(Debug)]
+pub enum How {
+    /// It could not be started or watched.
+    System(io::Error),
+    /// It ended with this status.
+    Status(i32),
+    /// A signal ended it.
+    Signal(i32),
+    /// It took longer than this.
+    TimedOut(Duration),
+    /// It left these processes running.
+    LeftRunning(String),
+}
+
+impl fmt::Display for ScriptFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { patch, script, how, last_words } = self;
+        write!(f, "{script} of {patch} ")?;
+        match how {
+            How::System(error) => write!(f, "could not run: {}", Plain(error))?,
+            How::Status(status) => write!(f, "ended with status {status}")?,
+            How::Signal(signal) => write!(f, "was ended by signal {signal}")?,
+            How::TimedOut(limit) => write!(f, "took longer than {} s", limit.as_secs_f32())?,
+            How::LeftRunning(names) => {
+                write!(f, "left {names} running: start services through the init system")?;
+            }
+        }
+        if last_words.is_empty() { Ok(()) } else { write!(f, ": {last_words}") }
+    }
+}
+
+impl std::error::Error for ScriptFailure {}
+
+/// Who runs scripts.
+pub(super) struct Scripts {
+    root: PathBuf,
+    limit: Duration,
+}
+
+impl Scripts {
+    /// For the patches below this absolute root; orphans of scripts become
+    /// children of this process, which must have no others.
+    pub fn new(root: &Path, limit_ms: u64) -> io::Result<Self> {
+        sys::adopt_orphans()?;
+        Ok(Self { root: root.to_owned(), limit: Duration::from_millis(limit_ms) })
+    }
+
+    /// Runs one script to its end.
+    pub fn run(&self, patch: &PatchId, script: Script, action: Action) -> Result<(), Box<ScriptFailure>> {
+        failpoint::hit("starting a script");
+        log::info!("{patch}: {} ({})", script.as_str(), action.as_str());
+        let mut tail = Tail::default();
+        let how = match self.watch(patch, script, action, &mut tail) {
+            Ok(Ended { left: Some(names), .. }) => How::LeftRunning(names),
+            Ok(Ended { status: None, .. }) => How::TimedOut(self.limit),
+            Ok(Ended { status: Some(status), .. }) => match (status.code(), status.signal()) {
+                (Some(0), _) => return Ok(()),
+                (Some(code), _) => How::Status(code),
+                (None, signal) => How::Signal(signal.unwrap_or_default()),
+            },
+            Err(error) => How::System(error),
+        };
+        let script = script.as_str();
+        let failure = ScriptFailure { patch: patch.clone(), script, how, last_words: tail.last_words() };
+        log::warn!("{failure}");
+        Err(Box::new(failure))
+    }
+
+    fn watch(&self, patch: &PatchId, script: Script, action: Action, tail: &mut Tail) -> io::Result<Ended> {
+        let (mut output, theirs) = io::pipe()?;
+        sys::set_nonblocking(output.as_fd())?;
+        let mut command = Command::new(
+            self.root.join(".thimble/patches").join(patch.as_str()).join("scripts").join(script.as_str()),
+        );
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/")
+            .env("LC_ALL", "C")
+            .env("THIMBLE_PATCH", patch.as_str())
+            .env("THIMBLE_ACTION", action.as_str())
+            .env("THIMBLE_PHASE", script.as_str())
+            .env("THIMBLE_ROOT", &self.root)
+            .current_dir(&self.root)
+            .stdin(Stdio::null())
+            .stdout(theirs.try_clone()?)
+            .stderr(theirs);
+        sys::isolate(&mut command);
+        let mut child = command.spawn()?;
+        // It holds our copies of the writing end.
+        drop(command);
+        let deadline = Instant::now() + self.limit;
+        let mut is_open = true;
+        let status = loop {
+            sys::wait_readable(is_open.then(|| output.as_fd()), LOOK_MS);
+            is_open &= tail.take(&mut output)?;
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if Instant::now() >= deadline {
+                break None;
+            }
+        };
+        let left = end_all(&mut child, status.is_some())?;
+        tail.take(&mut output)?;
+        Ok(Ended { status, left })
+    }
+}
+
+/// How a script's process ended.
+struct Ended {
+    /// None: its time was up.
+    status: Option<ExitStatus>,
+    /// What it left running.
+    left: Option<String>,
+}
+
+/// Ends whatever a script started, after a grace where the script itself has
+/// ended; says what had to be killed.
+fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
+    let deadline = Instant::now() + GRACE;
+    while has_ended && sys::reap() && Instant::now() < deadline && !orphans().is_empty() {
+        sys::wait_readable(None, LOOK_MS);
+    }
+    let left: Vec<_> =
+        if has_ended { orphans().into_iter().map(|orphan| orphan.name).collect() } else { vec![] };
+    sys::kill(-(child.id() as i32));
+    child.wait()?;
+    // Killing one gives us its children.
+    while sys::reap() {
+        let orphans = orphans();
+        if orphans.is_empty() {
+            break;
+        }
+        for orphan in orphans {
+            sys::kill(orphan.pid);
+        }
+        sys::wait_readable(None, 1);
+    }
+    Ok((!left.is_empty()).then(|| left.join(", ")))
+}
+
+/// A process that lost its parent to us.
+struct Orphan {
+    pid: i32,
+    name: String,
+}
+
+/// Our living children that no init system has taken into a control group of
+/// its own. Without /proc there are none to be seen.
+fn orphans() -> Vec<Orphan> {
+    let us = std::process::id().to_string();
+    let group = fs::read("/proc/self/cgroup").unwrap_or_default();
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+            let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+            let mut rest = rest.split_whitespace();
+            let (state, parent) = (rest.next()?, rest.next()?);
+            let is_ours = parent == us && state != "Z";
+            (is_ours && fs::read(entry.path().join("cgroup")).ok()? == group)
+                .then(|| Orphan { pid, name: name.to_owned() })
+        })
+        .collect()
+}
+
+/// The end of what a script writes.
+#[derive(Default)]
+struct Tail(Vec<u8>);
+
+impl Tail {
+    /// Takes what there is to read, though not without end where a script never
+    /// pauses. False once nothing more can come.
+    fn take(&mut self, output: &mut impl Read) -> io::Result<bool> {
+        let mut buffer = [0; 4096];
+        for _ in 0..TURNS {
+            match output.read(&mut buffer) {
+                Ok(0) => return Ok(false),
+                Ok(len) => {
+                    self.0.extend(buffer.get(..len).unwrap_or_default());
+                    let surplus = self.0.len().saturating_sub(LAST_WORDS_BYTES);
+                    self.0.drain(..surplus);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
+    }
+
+    /// The last lines, as one.
+    fn last_words(&self) -> String {
+        let text = String::from_utf8_lossy(&self.0);
+        let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ")
+    }
+}

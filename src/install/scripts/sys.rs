@@ -1,0 +1,72 @@
+//! System calls on processes: sessions, orphans, signals.
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+/// Lets the command's process lead a session of its own and die with us.
+pub(super) fn isolate(command: &mut Command) {
+    let parent = std::process::id();
+    let prepare = move || {
+        // SAFETY: all of these are async-signal-safe and take no pointers.
+        let is_orphan = unsafe {
+            if libc::setsid() < 0 || libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::umask(0o022);
+            libc::getppid() as u32 != parent
+        };
+        // The parent died before the signal was asked for.
+        if is_orphan { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) }
+    };
+    // SAFETY: between fork and exec, `prepare` allocates nothing and takes no lock.
+    unsafe { command.pre_exec(prepare) };
+}
+
+/// Makes orphans of our descendants our children, whatever session they made.
+pub(super) fn adopt_orphans() -> io::Result<()> {
+    // SAFETY: takes no pointers.
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Kills a process; with a negative number, a process group. One that is gone
+/// already is as good.
+pub(super) fn kill(pid: i32) {
+    // SAFETY: takes no pointers.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+}
+
+/// Takes the leave of every child that has ended. False where no child is left.
+pub(super) fn reap() -> bool {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is ours to write to.
+        match unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) } {
+            0 => return true,
+            pid if pid < 0 => return false,
+            _ => {}
+        }
+    }
+}
+
+/// Makes reading from a descriptor return at once.
+pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `fd` is open; neither call takes a pointer.
+    let result = unsafe {
+        let flags = libc::fcntl(fd.as_raw_fd(), libc::F_GETFL);
+        libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Waits until there is something to read, at most so long.
+pub(super) fn wait_readable(fd: Option<BorrowedFd<'_>>, timeout_ms: i32) {
+    let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: `poll` is one `pollfd`; a negative descriptor is passed over.
+    unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
+}

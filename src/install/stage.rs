@@ -1,0 +1,215 @@
+//! Unpacking a believed patch: its files to where they wait, its scripts to
+//! where they stay.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::error::{Doing, InstallError};
+use super::kept::{Kept, own_dir};
+use super::plan::Staged;
+use super::record::Record;
+use super::sealed::remove_if_there;
+use super::sys;
+use super::tree::Print;
+use crate::failpoint;
+use crate::patch::archive::{self, Kind, Member, Owner, Section, Sink};
+use crate::types::PatchId;
+
+/// Unpacks a patch's files into the kept directories; gives each one's number
+/// and what it is known again by.
+pub(super) fn files(
+    id: &PatchId,
+    file: &mut File,
+    wanted: &[&Staged],
+    kept: &Kept<'_>,
+    unpacked: &mut dyn FnMut(u64),
+) -> Result<BTreeMap<u64, Print>, InstallError> {
+    let wanted = wanted.iter().map(|staged| (staged.member.as_str(), *staged)).collect();
+    let mut sink = Files { wanted, kept, prints: BTreeMap::new(), unpacked, spare: BTreeMap::new() };
+    read(id, file, &mut sink)?;
+    Ok(sink.prints)
+}
+
+fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), InstallError> {
+    file.rewind().doing("read", ".thimble/fetch")?;
+    archive::read(file, sink).map(drop).map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))
+}
+
+struct Files<'a> {
+    wanted: BTreeMap<&'a str, &'a Staged>,
+    kept: &'a Kept<'a>,
+    prints: BTreeMap<u64, Print>,
+    unpacked: &'a mut dyn FnMut(u64),
+    /// Files that are not wanted, though copies of them may be: by their path,
+    /// under names that the next sweep removes.
+    spare: BTreeMap<String, String>,
+}
+
+impl<'a> Files<'a> {
+    /// Where a file of the archive is unpacked to, if anywhere.
+    fn place(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
+        let path = path.to_str()?;
+        match self.wanted.get(path) {
+            Some(staged) => Some((self.kept.dir(&staged.mount).ok()?, staged.number.to_string())),
+            None => Some((self.kept.dir("").ok()?, self.spare.get(path)?.clone())),
+        }
+    }
+
+    fn file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let path = member.path.to_str().unwrap_or_default();
+        let staged = self.wanted.get(path).copied();
+        if staged.is_none() {
+            let name = format!("spare-{}", self.spare.len());
+            self.spare.insert(path.to_owned(), name);
+        }
+        let (dir, name) = self.place(&member.path).ok_or(io::ErrorKind::NotFound)?;
+        failpoint::hit("staging a file");
+        let mut file = sys::create_new(dir, &name)?;
+        let mut hasher = blake3::Hasher::new();
+        let mut buffer = vec![0; 64 * 1024];
+        loop {
+            let len = match content.read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            };
+            let bytes = buffer.get(..len).unwrap_or_default();
+            if bytes.is_empty() {
+                break;
+            }
+            file.write_all(bytes)?;
+            hasher.update(bytes);
+            (self.unpacked)(len as u64);
+        }
+        let Owner { mode, uid, gid, mtime_s, mtime_ns } = member.owner;
+        // Mode after owner: a change of owner clears set-user-id.
+        sys::chown_at(dir, &name, uid, gid)?;
+        sys::chmod(file.as_fd(), mode)?;
+        sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
+        if let Some(staged) = staged {
+            self.prints.insert(staged.number, Print::new(false, mode, uid, gid, &hasher.finalize()));
+        }
+        Ok(())
+    }
+
+    fn link(&mut self, member: &Member, target: &Path) -> io::Result<()> {
+        let Some(staged) = self.wanted.get(member.path.to_str().unwrap_or_default()) else { return Ok(()) };
+        let dir = self.kept.dir(&staged.mount).map_err(|_| io::ErrorKind::NotFound)?;
+        let name = staged.number.to_string();
+        let target = target.as_os_str().as_bytes();
+        let Owner { mode, uid, gid, mtime_s, mtime_ns } = member.owner;
+        failpoint::hit("staging a link");
+        sys::symlink_at(target, dir, &name)?;
+        sys::chown_at(dir, &name, uid, gid)?;
+        sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
+        self.prints.insert(staged.number, Print::new(true, mode, uid, gid, &blake3::hash(target)));
+        Ok(())
+    }
+}
+
+impl Sink for Files<'_> {
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        match (member.section, &member.kind) {
+            (Section::Files, Kind::File { .. }) => self.file(member, content),
+            (Section::Files, Kind::Symlink { target }) => self.link(member, target),
+            _ => Ok(()),
+        }
+    }
+
+    fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
+        if member.section != Section::Files {
+            return Ok(());
+        }
+        let (dir, name) = self.place(of).ok_or(io::ErrorKind::NotFound)?;
+        let mut content = sys::open_read(dir, &name)?;
+        self.file(member, &mut content)
+    }
+}
+
+/// Where patches' scripts stay: `.thimble/patches/ID/scripts`.
+pub(super) struct Shelf {
+    dir: OwnedFd,
+}
+
+impl Shelf {
+    /// Opens it, making it where it is not there.
+    pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
+        own_dir(home.as_fd(), "patches", true).doing("open", ".thimble/patches").map(|dir| Self { dir })
+    }
+
+    /// Unpacks a patch's scripts, in place of any that are there.
+    pub fn unpack(&self, id: &PatchId, file: &mut File) -> Result<(), InstallError> {
+        self.remove(id.as_str())?;
+        let dir = own_dir(self.dir.as_fd(), id.as_str(), true)
+            .and_then(|dir| own_dir(dir.as_fd(), "scripts", true))
+            .doing("make", &format!(".thimble/patches/{id}"))?;
+        read(id, file, &mut ScriptFiles(dir))
+    }
+
+    fn remove(&self, id: &str) -> Result<(), InstallError> {
+        let shelf = self.dir.as_fd();
+        let empty = || -> io::Result<()> {
+            let patch = sys::open_dir(shelf, id)?;
+            match sys::open_dir(patch.as_fd(), "scripts") {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                other => {
+                    let scripts = other?;
+                    for name in sys::names(scripts.as_fd())? {
+                        failpoint::hit("removing a script");
+                        remove_if_there(scripts.as_fd(), &name)?;
+                    }
+                    failpoint::hit("removing a directory of scripts");
+                    sys::rmdir_at(patch.as_fd(), "scripts")?;
+                }
+            }
+            failpoint::hit("removing a patch's directory");
+            sys::rmdir_at(shelf, id)
+        };
+        match empty() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.doing("remove", &format!(".thimble/patches/{id}")),
+        }
+    }
+
+    /// Removes what belongs to no patch of the record.
+    pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
+        let known: BTreeSet<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
+        for name in sys::names(self.dir.as_fd()).doing("list", ".thimble/patches")? {
+            if !known.contains(name.as_str()) {
+                self.remove(&name)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+struct ScriptFiles(OwnedFd);
+
+impl ScriptFiles {
+    fn make(&self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let name = member.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        failpoint::hit("unpacking a script");
+        let mut file = sys::create_new(self.0.as_fd(), name)?;
+        io::copy(content, &mut file)?;
+        sys::chmod(file.as_fd(), 0o700)?;
+        file.sync_all()
+    }
+}
+
+impl Sink for ScriptFiles {
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        if member.section == Section::Scripts { self.make(member, content) } else { Ok(()) }
+    }
+
+    fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
+        if member.section != Section::Scripts {
+            return Ok(());
+        }
+        let of = of.to_str().ok_or(io::ErrorKind::InvalidInput)?;
+        let mut content = sys::open_read(self.0.as_fd(), of)?;
+        self.make(member, &mut content)
+    }
+}

@@ -1,0 +1,133 @@
+//! What the present tree means for a plan: where members go, what is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::error::{Conflict, InstallError};
+use super::plan::{Fact, Laid, LaidFile, NewDirectory};
+use super::record::{Patch, Record, Script};
+use super::tree::Tree;
+use crate::patch::archive::{Index, Kind, Section};
+use crate::types::PatchId;
+use crate::wire::frame::ManifestPatch;
+
+/// Files deleted by hand that are told one by one.
+const TOLD: usize = 8;
+
+/// What a patch's file holds and where that goes on this host.
+pub(super) fn lay(
+    tree: &Tree,
+    record: &Record,
+    manifest: &ManifestPatch,
+    index: &Index,
+) -> Result<(Patch, Laid), InstallError> {
+    let id = &manifest.id;
+    let is_patched = |path: &str| record.paths.contains_key(path);
+    let mut laid = Laid::default();
+    let mut scripts = Vec::new();
+    for member in &index.members {
+        let Some(path) = member.path.to_str() else { continue };
+        match (member.section, &member.kind) {
+            (Section::Scripts, _) => scripts.extend(Script::from_name(path)),
+            (Section::Metadata, _) => {}
+            (Section::Files, Kind::Directory) => {
+                let at = tree.resolve(id, path, true, &is_patched)?;
+                let owner = &member.owner;
+                laid.missing.extend(at.missing);
+                let (mode, uid, gid) = (owner.mode, owner.uid, owner.gid);
+                laid.directories.push(NewDirectory { path: at.path, mode, uid, gid });
+            }
+            (Section::Files, Kind::File { .. } | Kind::Symlink { .. }) => {
+                let at = tree.resolve(id, path, false, &is_patched)?;
+                let is_config = index.metadata.config.contains(&member.path);
+                let size_bytes = if let Kind::File { size } = member.kind { size } else { 0 };
+                laid.files.push(LaidFile { member: path.to_owned(), at, is_config, size_bytes });
+            }
+        }
+    }
+    let meta = index.metadata.entry_meta();
+    let patch = Patch {
+        id: id.clone(),
+        hash: manifest.hash,
+        requires: meta.requires.iter().cloned().collect(),
+        unremovable: meta.unremovable,
+        committed: manifest.committed,
+        reboot_required: meta.reboot_required,
+        scripts,
+        directories: laid.directories.iter().map(|directory| directory.path.clone()).collect(),
+    };
+    Ok((patch, laid))
+}
+
+/// Of a patch that is installed and fetched again, only the layers that were lost.
+pub(super) fn only_lost(laid: Laid, record: &Record, id: &PatchId) -> Laid {
+    let is_lost = |file: &LaidFile| {
+        let stack = record.paths.get(&file.at.path);
+        let mut layers = stack.into_iter().flat_map(|stack| &stack.layers);
+        layers.any(|layer| layer.patch == *id && layer.object.is_none())
+    };
+    Laid { files: laid.files.into_iter().filter(is_lost).collect(), ..Laid::default() }
+}
+
+/// What is at the paths whose stack changes.
+pub(super) fn facts(
+    tree: &Tree,
+    record: &Record,
+    touched: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Fact>, InstallError> {
+    let mut facts = BTreeMap::new();
+    for path in touched {
+        let there = tree.look(path)?;
+        let missing = tree.missing(path)?;
+        let is_known = record.paths.contains_key(path);
+        let free = |ending: &str| if is_known { free_name(tree, path, ending) } else { Ok(String::new()) };
+        let (saved, new) = (free("thimble-saved")?, free("thimble-new")?);
+        facts.insert(path.clone(), Fact { there, missing, saved, new });
+    }
+    Ok(facts)
+}
+
+fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String, InstallError> {
+    let mut name = format!("{path}.{ending}");
+    let mut tries = 1;
+    while tree.is_there(&name)? {
+        tries += 1;
+        name = format!("{path}.{ending}-{tries}");
+    }
+    Ok(name)
+}
+
+/// Files of installed patches that were deleted by hand and that this install
+/// has nothing to do with: they stay away, and the operator is told.
+pub(super) fn deleted(
+    tree: &Tree,
+    record: &Record,
+    touched: &BTreeSet<String>,
+) -> Result<Vec<String>, InstallError> {
+    let mut notices = Vec::new();
+    let mut more = 0usize;
+    for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(*path)) {
+        if tree.is_there(path)? {
+            continue;
+        }
+        match stack.top() {
+            Some(top) if notices.len() < TOLD => {
+                let id = &top.patch;
+                notices.push(format!(
+                    "/{path} of {id} was deleted by hand: to have it back, remove {id} and apply it again"
+                ));
+            }
+            _ => more += 1,
+        }
+    }
+    if more > 0 {
+        notices.push(format!("{more} more files of installed patches were deleted by hand"));
+    }
+    Ok(notices)
+}
+
+/// Refuses an object that is to come back and is not kept any more.
+pub(super) fn lost(record: &Record, path: &str) -> InstallError {
+    let top = record.paths.get(path).and_then(|stack| stack.top());
+    let id = top.map(|layer| layer.patch.clone()).unwrap_or_default();
+    Conflict::Lost(id, path.to_owned()).into()
+}

@@ -1,0 +1,331 @@
+//! System calls on files that the standard library has only by whole path.
+//!
+//! Everything works on a directory that is already open and one name in it, and
+//! no call here follows a symbolic link.
+
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, c_int};
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+
+/// What an inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Link,
+    /// A device, a pipe or a socket.
+    Other,
+}
+
+/// What `statx` tells of an inode.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stat {
+    pub kind: Kind,
+    /// 0 to 0o7777.
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+    pub size_bytes: u64,
+    pub mtime_s: i64,
+    pub mtime_ns: u32,
+    /// The filesystem's device.
+    pub device: (u32, u32),
+    /// The mount it was reached through, on Linux 5.8 and later: two mounts of
+    /// one filesystem have one device, and a rename between them fails.
+    pub mount: Option<u64>,
+}
+
+fn c_name(name: &str) -> io::Result<CString> {
+    CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
+}
+
+fn check(result: c_int) -> io::Result<c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn open_at(dir: BorrowedFd<'_>, name: &str, flags: c_int, mode: u32) -> io::Result<OwnedFd> {
+    let name = c_name(name)?;
+    let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    // SAFETY: `name` is a C string and `dir` an open descriptor; both outlive the call.
+    let fd = check(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })?;
+    // SAFETY: the descriptor is new and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens a directory that is not a link.
+pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
+    open_at(dir, name, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+}
+
+/// Opens a file that is not a link, to read it; never waits for a pipe's other end.
+pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    open_at(dir, name, libc::O_RDONLY | libc::O_NONBLOCK, 0).map(File::from)
+}
+
+/// Makes a file that is not there yet, for its owner's eyes only.
+pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    open_at(dir, name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600).map(File::from)
+}
+
+/// Opens a file that is there, to read it and to write on.
+pub(super) fn open_append(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+    open_at(dir, name, libc::O_RDWR, 0).map(File::from)
+}
+
+/// What an inode is; of `""`, the directory itself.
+pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
+    let name = c_name(name)?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
+    let mut stat = MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: `stat` is a whole `statx` to write to; `name` and `dir` outlive the call.
+    check(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, and all zeros is a `statx` as well.
+    let stat = unsafe { stat.assume_init() };
+    let kind = match u32::from(stat.stx_mode) & libc::S_IFMT {
+        libc::S_IFREG => Kind::File,
+        libc::S_IFDIR => Kind::Directory,
+        libc::S_IFLNK => Kind::Link,
+        _ => Kind::Other,
+    };
+    Ok(Stat {
+        kind,
+        mode: u32::from(stat.stx_mode) & 0o7777,
+        uid: stat.stx_uid,
+        gid: stat.stx_gid,
+        size_bytes: stat.stx_size,
+        mtime_s: stat.stx_mtime.tv_sec,
+        mtime_ns: stat.stx_mtime.tv_nsec,
+        device: (stat.stx_dev_major, stat.stx_dev_minor),
+        mount: (stat.stx_mask & libc::STATX_MNT_ID != 0).then_some(stat.stx_mnt_id),
+    })
+}
+
+/// What a directory's own inode is.
+pub(super) fn stat_dir(dir: BorrowedFd<'_>) -> io::Result<Stat> {
+    stat_at(dir, "")
+}
+
+/// What a link says.
+pub(super) fn read_link_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
+    let name = c_name(name)?;
+    let mut target = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: the buffer is as long as said; `name` and `dir` outlive the call.
+    let len =
+        unsafe { libc::readlinkat(dir.as_raw_fd(), name.as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+    let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+    target.truncate(len);
+    Ok(target)
+}
+
+/// Makes a link that says `target`.
+pub(super) fn symlink_at(target: &[u8], dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let target = CString::new(target).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let name = c_name(name)?;
+    // SAFETY: both are C strings and `dir` is open.
+    check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
+}
+
+/// Gives an inode a second name.
+pub(super) fn link_at(
+    from: BorrowedFd<'_>,
+    from_name: &str,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+) -> io::Result<()> {
+    let (from_name, to_name) = (c_name(from_name)?, c_name(to_name)?);
+    // SAFETY: both are C strings and both directories are open.
+    check(unsafe { libc::linkat(from.as_raw_fd(), from_name.as_ptr(), to.as_raw_fd(), to_name.as_ptr(), 0) })
+        .map(drop)
+}
+
+/// Renames over whatever is there.
+pub(super) fn rename_at(
+    from: BorrowedFd<'_>,
+    from_name: &str,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+) -> io::Result<()> {
+    let (from_name, to_name) = (c_name(from_name)?, c_name(to_name)?);
+    // SAFETY: both are C strings and both directories are open.
+    check(unsafe { libc::renameat(from.as_raw_fd(), from_name.as_ptr(), to.as_raw_fd(), to_name.as_ptr()) })
+        .map(drop)
+}
+
+/// Renames to a name that is free.
+pub(super) fn rename_new_at(
+    from: BorrowedFd<'_>,
+    from_name: &str,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+) -> io::Result<()> {
+    let (c_from, c_to) = (c_name(from_name)?, c_name(to_name)?);
+    // SAFETY: both are C strings and both directories are open.
+    let renamed = check(unsafe {
+        libc::renameat2(
+            from.as_raw_fd(),
+            c_from.as_ptr(),
+            to.as_raw_fd(),
+            c_to.as_ptr(),
+            libc::RENAME_NOREPLACE,
+        ) as c_int
+    });
+    match renamed {
+        // A filesystem or kernel without the flag; planning saw the name free.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            rename_at(from, from_name, to, to_name)
+        }
+        other => other.map(drop),
+    }
+}
+
+/// Removes a name that is not a directory's.
+pub(super) fn unlink_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = c_name(name)?;
+    // SAFETY: `name` is a C string and `dir` is open.
+    check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
+}
+
+/// Removes an empty directory.
+pub(super) fn rmdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = c_name(name)?;
+    // SAFETY: `name` is a C string and `dir` is open.
+    check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) }).map(drop)
+}
+
+/// Makes a directory for its owner only.
+pub(super) fn mkdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let name = c_name(name)?;
+    // SAFETY: `name` is a C string and `dir` is open.
+    check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
+}
+
+/// The names in a directory, sorted, less `.` and `..`. A name that is not
+/// UTF-8 is none of ours and left out.
+pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
+    let own = open_dir(dir, ".")?.into_raw_fd();
+    // SAFETY: `own` is a directory that nobody else reads; from here on the stream owns it.
+    let stream = unsafe { libc::fdopendir(own) };
+    if stream.is_null() {
+        let error = io::Error::last_os_error();
+        // SAFETY: the stream was not made, so `own` is still ours alone.
+        drop(unsafe { OwnedFd::from_raw_fd(own) });
+        return Err(error);
+    }
+    let mut names = BTreeSet::new();
+    loop {
+        // SAFETY: `stream` is open.
+        let entry = unsafe { libc::readdir(stream) };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: an entry's name is a C string, good until the next call.
+        let name = unsafe { CStr::from_ptr((*entry).d_name.as_ptr()) };
+        names.extend(name.to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
+    }
+    // SAFETY: `stream` is open and not used again.
+    unsafe { libc::closedir(stream) };
+    Ok(names)
+}
+
+/// Sets an inode's owner; of a link, the link's own.
+pub(super) fn chown_at(dir: BorrowedFd<'_>, name: &str, uid: u32, gid: u32) -> io::Result<()> {
+    let name = c_name(name)?;
+    let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
+    // SAFETY: `name` is a C string and `dir` is open.
+    check(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
+}
+
+/// Sets when an inode was changed last; of a link, the link's own time.
+pub(super) fn set_mtime_at(dir: BorrowedFd<'_>, name: &str, mtime_s: i64, mtime_ns: u32) -> io::Result<()> {
+    let name = c_name(name)?;
+    let omit = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
+    let mtime = libc::timespec { tv_sec: mtime_s as _, tv_nsec: mtime_ns as _ };
+    let times = [omit, mtime];
+    // SAFETY: `times` has the two entries that the call reads; `name` and `dir` outlive it.
+    check(unsafe {
+        libc::utimensat(dir.as_raw_fd(), name.as_ptr(), times.as_ptr(), libc::AT_SYMLINK_NOFOLLOW)
+    })
+    .map(drop)
+}
+
+/// Sets an open inode's permission bits, 0 to 0o7777.
+pub(super) fn chmod(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
+    // SAFETY: `fd` is open.
+    check(unsafe { libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t) }).map(drop)
+}
+
+/// Waits until everything written to the descriptor's filesystem so far, names
+/// and contents, would survive a power cut.
+pub(super) fn sync_filesystem(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: `fd` is open.
+    check(unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
+}
+
+/// Bytes that are free for us on the descriptor's filesystem.
+pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `stat` is a whole `statvfs` to write to and `fd` is open.
+    check(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded, and all zeros is a `statvfs` as well.
+    let stat = unsafe { stat.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
+    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
+}
+
+/// Sets room aside behind a file's end, so that appending cannot meet a full
+/// disk. Where the filesystem cannot, nothing is lost but that.
+pub(super) fn set_aside(file: &File, from: u64, len: u64) -> io::Result<()> {
+    // SAFETY: `file` is open.
+    match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from as _, len as _) }) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
+        other => other.map(drop),
+    }
+}
+
+/// Copies extended attributes, among them capabilities and access lists.
+pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
+    let from = from.as_fd().as_raw_fd();
+    let names = read_growing(|buffer| {
+        // SAFETY: the buffer is as long as said and `from` is open.
+        unsafe { libc::flistxattr(from, buffer.as_mut_ptr().cast(), buffer.len()) }
+    });
+    let names = match names {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
+        other => other?,
+    };
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let name = CStr::from_bytes_with_nul(name).map_err(|_| io::ErrorKind::InvalidData)?;
+        let value = read_growing(|buffer| {
+            // SAFETY: the buffer is as long as said; `name` is a C string.
+            unsafe { libc::fgetxattr(from, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+        })?;
+        // SAFETY: `value` is as long as said; `name` is a C string.
+        check(unsafe {
+            libc::fsetxattr(to.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
+        })?;
+    }
+    Ok(())
+}
+
+/// Calls with the size asked for, until the answer fits.
+fn read_growing(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
+    loop {
+        let len = usize::try_from(call(&mut [])).map_err(|_| io::Error::last_os_error())?;
+        let mut buffer = vec![0; len];
+        if len == 0 {
+            return Ok(buffer);
+        }
+        match usize::try_from(call(&mut buffer)) {
+            Ok(len) => {
+                buffer.truncate(len);
+                return Ok(buffer);
+            }
+            Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ERANGE) => {}
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
+    }
+}

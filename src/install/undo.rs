@@ -1,0 +1,203 @@
+//! Going back to the previous set, as often as it takes.
+//!
+//! Where an object is says how far a place has come, so undoing can itself be
+//! cut short anywhere and started over. For a place that goes from object O to
+//! object N:
+//!
+//! ```text
+//! kept/O  kept/N            the place holds
+//! no      -                 O: never switched, or back already
+//! yes     yes               O: kept/O is its second name
+//! yes     no                N
+//! ```
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::carry::with;
+use super::error::{Doing, InstallError};
+use super::host::Host;
+use super::journal::{Begin, Entry, Intent, Journal, Phase, Story};
+use super::kept::{Kept, returning};
+use super::plan::{Moves, Switch};
+use super::record::{INSTALLED, Record, Script};
+use super::scripts::Action;
+use super::sys;
+use crate::failpoint;
+use crate::wire::install::{LastInstall, Outcome};
+
+impl Host<'_> {
+    /// Puts the previous set back and remembers how the install ended. An error
+    /// leaves the journal, so that the next start tries again.
+    pub fn undo(
+        &self,
+        journal: &mut Journal,
+        begin: &Begin,
+        intent: &Intent,
+        old: &Record,
+        reason: &str,
+    ) -> Result<LastInstall, InstallError> {
+        let reason = match &journal.story.undoing {
+            Some(reason) => reason.clone(),
+            None => reason.to_owned(),
+        };
+        self.put_back(journal, intent, old, &reason).or_else(|error| {
+            let error = InstallError::Undo(Box::new(error));
+            self.remember(begin.request_id, Outcome::Broken, &format!("{reason}; {error}"), false)?;
+            Err(error)
+        })?;
+        let (outcome, reason) = match journal.story.undone.clone().flatten() {
+            None => (Outcome::RolledBack, reason),
+            Some(trouble) => (Outcome::Broken, format!("{reason}; going back: {trouble}")),
+        };
+        self.remember(begin.request_id, outcome, &reason, false)
+    }
+
+    fn put_back(
+        &self,
+        journal: &mut Journal,
+        intent: &Intent,
+        old: &Record,
+        reason: &str,
+    ) -> Result<(), InstallError> {
+        if journal.story.undoing.is_none() {
+            journal.append(Entry::Undoing(reason.to_owned()))?;
+        }
+        if self.record()?.serial != old.serial {
+            // The commit was made and could not be made durable.
+            INSTALLED.write(self.home.as_fd(), old)?;
+        }
+        if !journal.story.is_restored {
+            self.restore(journal.story.phase, &intent.moves)?;
+            journal.append(Entry::Restored)?;
+        }
+        if journal.story.undone.is_none() {
+            let trouble = self.scripts_back(&journal.story, intent, old);
+            journal.append(Entry::Undone { trouble })?;
+        }
+        self.sweep(old, &intent.moves);
+        Ok(())
+    }
+
+    /// Puts every file back in its place.
+    fn restore(&self, phase: Option<Phase>, moves: &Moves) -> Result<(), InstallError> {
+        for save in &moves.saves {
+            self.remove(&save.beside)?;
+            let (above, name) = save.beside.rsplit_once('/').unwrap_or(("", &save.beside));
+            self.remove(&format!("{above}/.thimble~{name}"))?;
+        }
+        if phase < Some(Phase::Switching) {
+            return Ok(());
+        }
+        let kept =
+            Kept::open(&self.tree, moves.switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
+        // What came from under others goes back there, and only under its
+        // lasting name once the way back is durable.
+        let leaving = |switch: &Switch| switch.to.filter(|to| !to.is_fresh).is_some();
+        for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
+            if let State::Switched = state(&kept, switch)?
+                && let (Some(_), Some(to)) = (switch.from, switch.to)
+                && !kept.has(&switch.mount, &returning(to.number))?
+            {
+                kept.keep(&switch.path, &switch.mount, &returning(to.number))?;
+            }
+        }
+        kept.barrier()?;
+        for switch in &moves.switches {
+            self.put_one_back(&kept, switch)?;
+        }
+        kept.barrier()?;
+        for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
+            if let Some(to) = switch.to
+                && kept.has(&switch.mount, &returning(to.number))?
+            {
+                kept.rename(&switch.mount, &returning(to.number), &to.number.to_string())?;
+            }
+        }
+        for directory in moves.directories.iter().rev() {
+            failpoint::hit("removing a directory made");
+            // One that is not empty, or gone, is not what this install left.
+            let _ =
+                self.tree.parent(&directory.path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name));
+        }
+        kept.barrier()
+    }
+
+    fn put_one_back(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
+        let Switch { path, mount, from, to } = switch;
+        match (state(kept, switch)?, from, to) {
+            (State::Before, Some(from), Some(_)) => kept.forget(mount, &from.to_string()),
+            (State::Before, ..) => Ok(()),
+            (State::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
+            (State::Switched, None, Some(to)) if to.is_fresh => self.remove(path),
+            (State::Switched, None, Some(to)) => kept.take(path, mount, &to.number.to_string()),
+            (State::Switched, None, None) => Ok(()),
+        }
+    }
+
+    /// Removes what this install made; it, or the directory that it is in, may
+    /// not have been made yet, or be gone again.
+    fn remove(&self, path: &str) -> Result<(), InstallError> {
+        failpoint::hit("removing a new file");
+        match self.tree.parent(path).and_then(|(dir, name)| sys::unlink_at(dir.as_fd(), name)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            other => other.doing("remove", path),
+        }
+    }
+
+    /// Runs the scripts that go with going back. Gives what went wrong with one
+    /// of the previous set's; trouble of a patch that leaves is only logged.
+    fn scripts_back(&self, story: &Story, intent: &Intent, old: &Record) -> Option<String> {
+        let moves = &intent.moves;
+        let ran = |id, scripts: [Script; 2]| {
+            story.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
+        };
+        let mut trouble = None;
+        for patch in with(moves.added.iter().rev(), Script::PostRemove) {
+            if ran(&patch.id, [Script::PreInstall, Script::PostInstall]) {
+                let _ = self.scripts.run(&patch.id, Script::PostRemove, Action::Rollback);
+            }
+        }
+        let removed: Vec<_> = moves.removed.iter().filter_map(|id| old.patch(id)).collect();
+        for patch in with(removed.iter().copied(), Script::PostInstall) {
+            if ran(&patch.id, [Script::PreRemove, Script::PostRemove])
+                && let Err(failure) = self.scripts.run(&patch.id, Script::PostInstall, Action::Rollback)
+            {
+                trouble.get_or_insert(failure.to_string());
+            }
+        }
+        if intent.reboot_required {
+            return trouble;
+        }
+        let is_switched = story.phase >= Some(Phase::Switching);
+        let began = |id| is_switched || story.scripts.iter().any(|(of, _)| of == id);
+        for patch in with(removed, Script::Restart).filter(|patch| began(&patch.id)) {
+            if let Err(failure) = self.scripts.run(&patch.id, Script::Restart, Action::Rollback) {
+                trouble.get_or_insert(failure.to_string());
+            }
+        }
+        for patch in with(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
+            let _ = self.scripts.run(&patch.id, Script::Restart, Action::Rollback);
+        }
+        trouble
+    }
+}
+
+/// What a place holds, and what is to be done about it.
+enum State {
+    /// What it held before.
+    Before,
+    /// What it was to hold.
+    Switched,
+}
+
+fn state(kept: &Kept<'_>, switch: &Switch) -> Result<State, InstallError> {
+    let has = |number: u64| kept.has(&switch.mount, &number.to_string());
+    let is_switched = match (switch.from, switch.to) {
+        (Some(from), Some(to)) => has(from)? && !has(to.number)?,
+        (Some(from), None) => has(from)?,
+        (None, Some(to)) => !has(to.number)?,
+        (None, None) => false,
+    };
+    Ok(if is_switched { State::Switched } else { State::Before })
+}

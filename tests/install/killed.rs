@@ -1,0 +1,194 @@
+//! Killed between any two steps, the host has one whole set after the next
+//! start, and the journal says which.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+use crate::child::Orders;
+use crate::model;
+use crate::pieces::{Patch, directory, file, link, patch, program, same};
+use crate::rig::{Rig, Run};
+
+/// Two patches on the same paths, with everything that a patch can have.
+fn patches() -> [Patch; 2] {
+    let script = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
+    let first = patch(
+        "P1",
+        [
+            directory("opt", 0o750),
+            program("usr/bin/tool", "tool of P1", 0o4711),
+            file("lib/libx.so.1", "libx of P1").owner(3),
+            link("usr/lib/libx.so", "libx.so.2"),
+            file("opt/app/data", "data of P1").mtime(1_650_000_000),
+            same("opt/app/copy", "opt/app/data"),
+            file("etc/app.d/20-p1", "snippet of P1"),
+        ],
+    );
+    let second = patch(
+        "P2",
+        [
+            program("bin/tool", "tool of P2", 0o755),
+            file("usr/lib/libx.so", "no link any more"),
+            file("opt/app/data", "data of P2"),
+            file("opt/other/data", "more of P2"),
+        ],
+    );
+    let scripted = |patch: Patch| {
+        let names = ["pre-install", "post-install", "pre-remove", "post-remove", "restart", "health"];
+        names.into_iter().fold(patch, |patch, name| patch.script(name, script))
+    };
+    [scripted(first), scripted(second).requires("P1")]
+}
+
+/// Kills an install of `to` on a host with `from` at each of its steps in turn,
+/// and every second recovery at one of its own. `hand` is done to the host
+/// before, and what the tree is afterwards is as `old` or `new` say.
+fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
+    rig.installed(from);
+    hand(rig);
+    let pristine = rig.root.with_file_name("pristine");
+    copy(&rig.root, &pristine);
+    let old = rig.tree();
+    rig.install(to);
+    let (new, new_run) = (rig.tree(), rig.recover());
+    let expected = if new_run.says("outcome") == "Installed" { "Installed" } else { "RolledBack" };
+    copy(&pristine, &rig.root);
+    let old_digest = rig.recover().says("digest").to_owned();
+    let new_digest = new_run.says("digest").to_owned();
+    let own = ["fetch", "installed", "kept", "last", "lock", "patches"];
+
+    let mut ends = BTreeSet::new();
+    for step in 1.. {
+        copy(&pristine, &rig.root);
+        let orders = rig.orders_for(to);
+        let run = rig.run(&orders, Some(step));
+        let when = format!("{from:?} to {to:?}, killed at step {step}");
+        if run.status.success() {
+            assert!(step > 20, "{when}: the steps are not where they should be");
+            assert_eq!(run.says("outcome"), expected, "{when}: {}", run.reports);
+            break;
+        }
+        let recover = Orders { request_id: None, ..rig.orders.clone() };
+        let again = 1 + step * 7 % 19;
+        let mut run = rig.run(&recover, Some(again));
+        if !run.status.success() {
+            run = rig.run(&recover, Some(again + 5));
+        }
+        if !run.status.success() {
+            run = rig.recover();
+        }
+        assert!(run.status.success() && run.last() == "done", "{when}: {run:?}");
+        let tree = rig.tree();
+        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
+        let outcome = if is_ours { run.says("outcome") } else { "untouched" };
+        match outcome {
+            "Installed" => {
+                model::assert_same(&tree, &new, &when);
+                assert_eq!(run.says("digest"), new_digest, "{when}");
+            }
+            "Rejected" | "RolledBack" | "untouched" => {
+                model::assert_same(&tree, &old, &when);
+                assert_eq!(run.says("digest"), old_digest, "{when}");
+            }
+            _ => panic!("{when}: {run:?}"),
+        }
+        ends.insert(outcome.to_owned());
+        for name in rig.own("") {
+            assert!(own.contains(&name.as_str()), "{when}: {name} is left in .thimble");
+        }
+        // A request that is answered is not done again; another goes through.
+        if is_ours && outcome == "Installed" {
+            assert_eq!(rig.run(&orders, Some(1_000_000)).says("outcome"), "Installed", "{when}");
+        }
+        if step % 5 == 0 {
+            let run = rig.install(to);
+            assert_eq!(run.says("outcome"), expected, "{when}: {}", run.reports);
+            model::assert_same(&rig.tree(), &new, &format!("{when}, and installed again"));
+        }
+    }
+    assert!(ends.contains("RolledBack"), "{ends:?}");
+    assert!(ends.contains("Installed") == (expected == "Installed"), "{ends:?}");
+}
+
+/// A copy of a whole root, in place of what is there.
+fn copy(from: &Path, to: &Path) {
+    let _ = std::fs::remove_dir_all(to);
+    crate::rig::run(Command::new("cp").arg("-a").arg(from).arg(to));
+}
+
+fn rig(name: &str) -> Rig {
+    let mut rig = Rig::new(name);
+    for patch in patches() {
+        rig.add(patch);
+    }
+    rig
+}
+
+#[test]
+fn while_a_patch_comes() {
+    need_root!();
+    kill_everywhere(&rig("comes"), &[], &["P1"], |_| {});
+}
+
+#[test]
+fn while_a_patch_covers_another() {
+    need_root!();
+    kill_everywhere(&rig("covers"), &["P1"], &["P1", "P2"], |_| {});
+}
+
+#[test]
+fn while_the_upper_patch_goes() {
+    need_root!();
+    kill_everywhere(&rig("upper"), &["P1", "P2"], &["P1"], |_| {});
+}
+
+#[test]
+fn while_the_lower_patch_goes() {
+    need_root!();
+    kill_everywhere(&rig("lower"), &["P1", "P2"], &["P2"], |_| {});
+}
+
+#[test]
+fn while_one_patch_takes_the_place_of_another() {
+    need_root!();
+    kill_everywhere(&rig("place"), &["P1"], &["P2"], |_| {});
+}
+
+#[test]
+fn while_local_changes_are_saved() {
+    need_root!();
+    kill_everywhere(&rig("saved"), &["P1"], &["P2"], |rig| {
+        rig.edit("usr/bin/tool", "changed by hand");
+        std::fs::remove_file(rig.root.join("opt/app/data")).unwrap();
+    });
+}
+
+#[test]
+fn while_an_unhealthy_set_goes_back() {
+    need_root!();
+    let mut rig = rig("unhealthy");
+    rig.add(patches()[1].clone().says("summary = \"Unhealthy\"").script("pre-apply", "true"));
+    let mut sick = patch("P3", [file("opt/app/data", "of P3"), file("opt/third/data", "more of P3")]);
+    sick = sick.script("health", "exit 3").script("post-remove", "true").script("pre-install", "true");
+    rig.add(sick);
+    kill_everywhere(&rig, &["P1", "P2"], &["P1", "P3"], |_| {});
+}
+
+/// The journal's word is not lost on whoever asks later.
+#[test]
+fn an_answered_request_is_answered_again_without_an_install() {
+    need_root!();
+    let rig = rig("answered");
+    let orders = rig.orders_for(&["P1"]);
+    let first: Run = rig.run(&orders, None);
+    assert_eq!(first.says("outcome"), "Installed");
+    rig.installed(&[]);
+    assert_eq!(rig.run(&orders, None).says("outcome"), "Installed", "it is not the last request any more");
+    let orders = rig.orders_for(&[]);
+    rig.run(&orders, None);
+    rig.edit("usr/bin/tool", "would be seen by an install");
+    let again = rig.run(&orders, None);
+    assert_eq!((again.says("outcome"), again.last()), ("Installed", "done"));
+    assert!(!again.reports.contains("fetching"), "{}", again.reports);
+}

@@ -1,0 +1,27 @@
+//! The installer on real trees: cut short anywhere, with scripts that fail,
+//! disks that fill, files changed by hand and patches that mean harm. Every
+//! install runs in a process of its own, as it does under the daemon.
+
+/// Leaves the test, loudly, where the user may not mount and own things.
+macro_rules! need_root {
+    () => {
+        if !crate::rig::is_root() {
+            return crate::rig::skip(module_path!(), "needs root: tests/rig/as_root.sh COMMAND");
+        }
+    };
+}
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod child;
+mod model;
+mod pieces;
+mod rig;
+mod sys;
+
+#[cfg(feature = "proof")]
+mod killed;
+mod local_changes;
+mod places;
+mod sequences;

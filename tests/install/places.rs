@@ -1,0 +1,159 @@
+//! Where files go: links of the base system, links of patches, mounts,
+//! directories in the way.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use crate::pieces::{directory, file, link, patch, program};
+use crate::rig::{Mount, Rig};
+
+#[test]
+fn links_of_the_base_system_are_followed_and_two_names_are_one_path() {
+    need_root!();
+    let mut rig = Rig::new("merged");
+    rig.add(patch("P1", [program("bin/tool", "by the link", 0o755), file("lib/deep/er", "below the link")]));
+    rig.add(patch("P2", [program("usr/bin/tool", "by the directory", 0o755), directory("lib", 0o700)]));
+    rig.installed(&["P1"]);
+    rig.assert_laid(&["P1"]);
+    rig.installed(&["P1", "P2"]);
+    assert!(fs::symlink_metadata(rig.root.join("bin")).unwrap().is_symlink());
+    assert_eq!(rig.text("usr/bin/tool"), "by the directory");
+    rig.installed(&["P2"]);
+    rig.installed(&[]);
+    rig.assert_laid(&[]);
+
+    rig.add(patch("P3", [file("lib/twice", "one"), file("usr/lib/twice", "two")]));
+    rig.install(&["P3"]).assert_ended("Rejected", &["two members of P3", "/usr/lib/twice"]);
+}
+
+#[test]
+fn no_link_leads_out_of_the_root() {
+    need_root!();
+    let mut rig = Rig::new("out");
+    let outside = rig.root.with_file_name("outside");
+    fs::create_dir(&outside).unwrap();
+    symlink("../../../../outside", rig.root.join("up")).unwrap();
+    symlink(&outside, rig.root.join("absolute")).unwrap();
+    symlink("round", rig.root.join("round")).unwrap();
+    rig.add(patch("P1", [file("up/file", "inside"), file("absolute/file", "inside")]));
+    rig.installed(&["P1"]);
+    assert!(fs::read_dir(&outside).unwrap().next().is_none(), "nothing may leave the root");
+    assert_eq!(rig.text("outside/file"), "inside", "`..` ends at the root");
+    let inside = rig.root.join(outside.strip_prefix("/").unwrap());
+    assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "inside");
+    rig.add(patch("P2", [file("round/file", "nowhere")]));
+    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/round/file", "lead nowhere"]);
+}
+
+#[test]
+fn a_link_that_a_patch_made_is_not_followed() {
+    need_root!();
+    let mut rig = Rig::new("hostile");
+    rig.add(patch("P1", [link("srv", "/etc"), link("opt", "usr")]));
+    rig.add(patch("P2", [file("srv/app.conf", "hostile")]));
+    // Both come at once, or one after the other: no difference.
+    rig.install(&["P1", "P2"]).assert_ended("Rejected", &["P2", "/srv"]);
+    rig.installed(&["P1"]);
+    rig.install(&["P1", "P2"]).assert_ended("Rejected", &["P2", "/srv", "not followed"]);
+    rig.assert_laid(&["P1"]);
+    // A patch's link in place of one of the base's is a patch's link.
+    rig.add(patch("P3", [link("lib", "/etc")]));
+    rig.add(patch("P4", [file("lib/app.conf", "hostile")]));
+    rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
+    rig.installed(&["P3"]);
+    rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
+    rig.installed(&[]);
+    rig.assert_laid(&[]);
+}
+
+#[test]
+fn a_link_put_in_the_way_by_hand_is_not_followed_either() {
+    need_root!();
+    let mut rig = Rig::new("swapped");
+    rig.add(patch("P1", [file("srv/data", "of P1")]));
+    rig.installed(&["P1"]);
+    fs::rename(rig.root.join("srv"), rig.root.join("elsewhere")).unwrap();
+    symlink("etc", rig.root.join("srv")).unwrap();
+    fs::write(rig.root.join("etc/data"), "not ours").unwrap();
+    rig.install(&[]).assert_ended("Rejected", &["/srv/data"]);
+    assert_eq!(rig.text("etc/data"), "not ours");
+}
+
+#[test]
+fn files_and_directories_do_not_take_each_others_place() {
+    need_root!();
+    let mut rig = Rig::new("types");
+    rig.add(patch("P1", [file("etc/app.d", "a file")]));
+    rig.install(&["P1"]).assert_ended("Rejected", &["P1", "/etc/app.d", "a directory is there"]);
+    rig.add(patch("P2", [file("etc/app.conf/file", "below a file")]));
+    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/etc/app.conf", "it is none"]);
+    rig.add(patch("P3", [directory("etc/app.conf", 0o755)]));
+    rig.install(&["P3"]).assert_ended("Rejected", &["P3", "/etc/app.conf"]);
+    rig.add(patch("P4", [file("srv/x", "a file")]));
+    rig.add(patch("P5", [file("srv/x/y", "below it")]));
+    rig.add(patch("P6", [directory("srv/x", 0o755)]));
+    rig.install(&["P4", "P5"]).assert_ended("Rejected", &["P5", "/srv/x"]);
+    rig.install(&["P4", "P6"]).assert_ended("Rejected", &["P6", "/srv/x"]);
+    rig.installed(&["P4"]);
+    rig.install(&["P5"]).assert_ended("Rejected", &["P5", "/srv/x"]);
+    rig.install(&["P6"]).assert_ended("Rejected", &["P6", "/srv/x"]);
+    rig.installed(&[]);
+    rig.installed(&["P5"]);
+    rig.install(&["P4"]).assert_ended("Rejected", &["P4", "/srv/x"]);
+    rig.installed(&[]);
+    rig.assert_laid(&[]);
+}
+
+#[test]
+fn a_filesystem_mounted_below_the_root_keeps_its_own() {
+    need_root!();
+    let mut rig = Rig::new("mounts");
+    let boot = Mount::tmpfs(&rig.root.join("boot"), "size=4m");
+    // A second mount of one filesystem: same device, and no renames across.
+    fs::create_dir(rig.root.join("bound")).unwrap();
+    crate::rig::run(
+        std::process::Command::new("mount")
+            .arg("--bind")
+            .arg(rig.root.join("var"))
+            .arg(rig.root.join("bound")),
+    );
+    let _bound = Mount::at(&rig.root.join("bound"));
+    rig.edit("boot/kernel", "base kernel");
+    rig.base = rig.tree();
+    rig.add(patch(
+        "P1",
+        [file("boot/kernel", "of P1"), file("etc/app.conf", "of P1"), file("bound/x", "of P1")],
+    ));
+    rig.add(patch("P2", [file("boot/kernel", "of P2"), file("boot/sub/more", "of P2")]).requires("P1"));
+    rig.installed(&["P1", "P2"]);
+    assert_eq!(rig.text("boot/kernel"), "of P2");
+    assert_eq!(rig.text("var/x"), "of P1");
+    rig.installed(&["P1"]);
+    assert_eq!(rig.text("boot/kernel"), "of P1");
+    rig.installed(&["P2"]);
+    assert_eq!(rig.text("boot/kernel"), "of P2");
+    rig.installed(&[]);
+    rig.assert_laid(&[]);
+
+    rig.installed(&["P1"]);
+    drop(boot);
+    rig.install(&[]).assert_ended("Rejected", &["boot"]);
+    assert_eq!(rig.text("etc/app.conf"), "of P1");
+}
+
+#[test]
+fn others_must_not_be_able_to_write_to_thimbles_own() {
+    need_root!();
+    use std::os::unix::fs::PermissionsExt;
+    let mut rig = Rig::new("planted");
+    rig.add(patch("P1", [file("srv/data", "of P1")]));
+    let own = rig.root.join(".thimble");
+    fs::create_dir(&own).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+    let run = rig.install(&["P1"]);
+    assert!(run.last().starts_with("failed ") && run.last().contains("others may write"), "{run:?}");
+    fs::remove_dir(&own).unwrap();
+    symlink("etc", &own).unwrap();
+    assert!(rig.install(&["P1"]).last().starts_with("failed "));
+    rig.assert_no_new_files_in("etc");
+}

@@ -1,0 +1,265 @@
+//! A host and a controller's depot, for one test.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use crate::child::{ORDERS, Orders};
+use crate::model::{self, Tree};
+use crate::pieces::Patch;
+use crate::support::Scratch;
+use crate::support::sign::Signer;
+
+pub use crate::sys::is_root;
+
+/// Not with `eprintln`, which the test harness would swallow.
+pub fn skip(test: &str, reason: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
+}
+
+/// A mounted filesystem, until it is dropped.
+pub struct Mount(PathBuf);
+
+impl Mount {
+    pub fn tmpfs(at: &Path, options: &str) -> Self {
+        fs::create_dir_all(at).unwrap();
+        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at));
+        Self(at.to_owned())
+    }
+
+    /// One that is mounted already.
+    pub fn at(at: &Path) -> Self {
+        Self(at.to_owned())
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+pub fn run(command: &mut Command) {
+    let status = command.status().unwrap();
+    assert!(status.success(), "{command:?}: {status}");
+}
+
+/// A host's root and a depot of signed patches, on a filesystem of their own.
+pub struct Rig {
+    pub root: PathBuf,
+    pub depot: PathBuf,
+    pub base: Tree,
+    pub signer: Signer,
+    pub patches: BTreeMap<String, Patch>,
+    /// What the next install is told beside the set.
+    pub orders: Orders,
+    sizes: BTreeMap<String, (String, u64)>,
+    _mount: Mount,
+    scratch: Scratch,
+}
+
+impl Rig {
+    /// A host with a small base system.
+    pub fn new(name: &str) -> Self {
+        let scratch = Scratch::new(name);
+        let mount = Mount::tmpfs(&scratch, "size=64m");
+        let (root, depot) = (scratch.join("root"), scratch.join("depot"));
+        fs::create_dir(&root).unwrap();
+        fs::create_dir(&depot).unwrap();
+        base(&root);
+        let signer = Signer::new(&scratch, "key");
+        let orders = Orders {
+            root: root.clone(),
+            depot: depot.clone(),
+            reports: scratch.join("reports"),
+            trusted_key: signer.public.clone(),
+            request_id: None,
+            force: false,
+            set: vec![],
+            other_digest: false,
+            lock_file: None,
+            script_timeout_ms: 10_000,
+            reserve_bytes: 0,
+            min_sw_version: None,
+            break_after: None,
+        };
+        let base = model::read(&root);
+        let (patches, sizes) = Default::default();
+        Self { root, depot, base, signer, patches, orders, sizes, _mount: mount, scratch }
+    }
+
+    /// Makes, signs and stores a patch.
+    pub fn add(&mut self, patch: Patch) {
+        let bytes = patch.bytes();
+        self.add_bytes(&patch.id, &bytes);
+        self.patches.insert(patch.id.clone(), patch);
+    }
+
+    /// Signs and stores what may be a patch.
+    pub fn add_bytes(&mut self, id: &str, bytes: &[u8]) {
+        let hash = blake3::hash(bytes).to_hex().to_string();
+        let path = self.depot.join(&hash);
+        fs::write(&path, bytes).unwrap();
+        self.signer.sign(&path);
+        self.sizes.insert(id.to_owned(), (hash, bytes.len() as u64));
+    }
+
+    /// The orders for installing a set; an id with `!` behind it is committed.
+    pub fn orders_for(&self, set: &[&str]) -> Orders {
+        static REQUESTS: AtomicU64 = AtomicU64::new(1);
+        let set = set.iter().map(|id| {
+            let (id, committed) = id.strip_suffix('!').map_or((*id, false), |id| (id, true));
+            let (hash, size) = self.sizes[id].clone();
+            (id.to_owned(), hash, size, committed)
+        });
+        let request_id = Some(REQUESTS.fetch_add(1, Ordering::Relaxed));
+        Orders { request_id, set: set.collect(), ..self.orders.clone() }
+    }
+
+    /// Runs an installer process to its end.
+    pub fn run(&self, orders: &Orders, kill_at: Option<u64>) -> Run {
+        let path = self.scratch.join("orders");
+        orders.write(&path);
+        let _ = fs::remove_file(&orders.reports);
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["child::installer_process", "--exact", "--nocapture"]).env(ORDERS, &path);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        if let Some(kill_at) = kill_at {
+            command.env("THIMBLE_KILL_AT", kill_at.to_string()).stderr(Stdio::null());
+        }
+        let status = command.status().unwrap();
+        let reports = fs::read_to_string(&orders.reports).unwrap_or_default();
+        Run { status, reports }
+    }
+
+    /// Installs a set, however it ends.
+    pub fn install(&self, set: &[&str]) -> Run {
+        let run = self.run(&self.orders_for(set), None);
+        assert!(run.status.success(), "{run:?}");
+        run
+    }
+
+    /// Installs a set; it must go well.
+    #[track_caller]
+    pub fn installed(&self, set: &[&str]) -> Run {
+        let run = self.install(set);
+        assert_eq!((run.last(), run.says("outcome")), ("done", "Installed"), "{}", run.reports);
+        run
+    }
+
+    /// Recovers.
+    pub fn recover(&self) -> Run {
+        self.run(&Orders { request_id: None, ..self.orders.clone() }, None)
+    }
+
+    pub fn tree(&self) -> Tree {
+        model::read(&self.root)
+    }
+
+    /// What the tree should be with these patches, bottom first.
+    pub fn laid(&self, set: &[&str]) -> Tree {
+        model::laid(&self.base, set.iter().map(|id| &self.patches[id.trim_end_matches('!')]))
+    }
+
+    /// The tree must be the base with these patches, bottom first.
+    #[track_caller]
+    pub fn assert_laid(&self, set: &[&str]) {
+        model::assert_same(&self.tree(), &self.laid(set), &format!("with {set:?}"));
+    }
+
+    /// What is in one of `.thimble`'s directories.
+    pub fn own(&self, directory: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.root.join(".thimble").join(directory)).into_iter().flatten();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// Changes a file by hand.
+    pub fn edit(&self, path: &str, content: &str) {
+        fs::write(self.root.join(path), content).unwrap();
+    }
+
+    pub fn text(&self, path: &str) -> String {
+        fs::read_to_string(self.root.join(path)).unwrap()
+    }
+
+    /// Nothing may be in a directory of the base but the base's.
+    #[track_caller]
+    pub fn assert_no_new_files_in(&self, directory: &str) {
+        for entry in fs::read_dir(self.root.join(directory)).unwrap() {
+            let path = format!("{directory}/{}", entry.unwrap().file_name().to_str().unwrap());
+            assert!(self.base.contains_key(&path), "{path} is new");
+        }
+    }
+}
+
+/// How an installer process went.
+#[derive(Debug)]
+pub struct Run {
+    pub status: ExitStatus,
+    pub reports: String,
+}
+
+impl Run {
+    /// The last report.
+    pub fn last(&self) -> &str {
+        self.reports.lines().last().unwrap_or_default()
+    }
+
+    /// What the snapshot says under this word.
+    pub fn says(&self, word: &str) -> &str {
+        let line = self.reports.lines().rfind(|line| line.split(' ').next() == Some(word));
+        line.and_then(|line| line.split_once(' ')).map_or("", |(_, rest)| rest)
+    }
+
+    pub fn installed(&self) -> Vec<&str> {
+        self.reports.lines().filter_map(|line| line.strip_prefix("installed ")).collect()
+    }
+
+    pub fn notices(&self) -> Vec<&str> {
+        self.reports.lines().filter_map(|line| line.strip_prefix("notice ")).collect()
+    }
+
+    /// It must have ended like this, with all of these words in its reason.
+    #[track_caller]
+    pub fn assert_ended(&self, outcome: &str, words: &[&str]) {
+        assert_eq!(self.says("outcome"), outcome, "{}", self.reports);
+        for word in words {
+            assert!(self.says("reason").contains(word), "{word:?} is not in {:?}", self.says("reason"));
+        }
+        assert!(self.last().starts_with("failed "), "{}", self.reports);
+    }
+}
+
+/// A base system: merged /usr, a set-user-id program, owners, old times, links.
+fn base(root: &Path) {
+    for directory in ["usr/bin", "usr/lib", "etc/app.d", "var"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    symlink("usr/lib", root.join("lib")).unwrap();
+    symlink("/usr/bin", root.join("bin")).unwrap();
+    symlink("libx.so.1", root.join("usr/lib/libx.so")).unwrap();
+    let files = [
+        ("usr/bin/tool", "base tool", 0o4755, 0),
+        ("usr/bin/other", "base other", 0o755, 0),
+        ("usr/lib/libx.so.1", "base libx", 0o644, 0),
+        ("etc/app.conf", "base conf", 0o640, 42),
+        ("etc/app.d/10-base", "base snippet", 0o644, 42),
+    ];
+    for (at, (path, content, mode, owner)) in files.iter().enumerate() {
+        let path = root.join(path);
+        fs::write(&path, content).unwrap();
+        chown(&path, Some(*owner), Some(*owner)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(*mode)).unwrap();
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000 + at as u64);
+        fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+    }
+    fs::set_permissions(root.join("etc/app.d"), fs::Permissions::from_mode(0o750)).unwrap();
+}

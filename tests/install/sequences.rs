@@ -1,0 +1,147 @@
+//! Sets after sets: whatever the history, the tree is the base with the set
+//! laid over it.
+
+use std::collections::BTreeSet;
+
+use crate::model;
+use crate::pieces::{directory, file, link, patch, program, same};
+use crate::rig::Rig;
+
+/// Patches that share paths in every way that three layers can; `C` requires
+/// `B`, so that the order of layers is not only that of ids.
+fn rig(name: &str) -> Rig {
+    let mut rig = Rig::new(name);
+    rig.add(patch(
+        "A",
+        [
+            program("usr/bin/tool", "tool of A", 0o4755).owner(5),
+            file("etc/app.conf", "conf of A"),
+            link("usr/lib/libx.so.1", "libx.of.a"),
+            file("srv/a/only", "of A alone"),
+            directory("srv/alone", 0o711),
+        ],
+    ));
+    rig.add(
+        patch(
+            "B",
+            [
+                program("usr/bin/tool", "tool of B", 0o700),
+                file("etc/app.conf", "conf of B").mtime(1_500_000_000),
+                file("srv/shared/b", "of B"),
+                same("srv/shared/same", "srv/shared/b"),
+            ],
+        )
+        .requires("D"),
+    );
+    rig.add(
+        patch(
+            "C",
+            [
+                link("bin/tool", "other"),
+                file("etc/app.conf", "conf of C"),
+                file("lib/libx.so.1", "libx of C"),
+                file("srv/shared/b", "of C").owner(9),
+            ],
+        )
+        .requires("B"),
+    );
+    rig.add(patch("D", [file("etc/app.conf", "conf of D"), file("srv/d/e/f", "of D")]));
+    rig
+}
+
+/// The layers of a set, bottom first. Without B nothing keeps C above D: two
+/// patches that stay change places when a third one goes.
+fn layers<'a>(set: &BTreeSet<&'a str>) -> Vec<&'a str> {
+    let order = if set.contains("B") { ["A", "D", "B", "C"] } else { ["A", "C", "D", "B"] };
+    order.into_iter().filter_map(|id| set.get(id).copied()).collect()
+}
+
+#[test]
+fn one_patch_with_one_file_comes_and_goes() {
+    need_root!();
+    let mut rig = Rig::new("one");
+    rig.add(patch("P1", [program("usr/bin/tool", "new tool", 0o755).owner(3)]));
+    let run = rig.installed(&["P1"]);
+    assert_eq!(run.installed(), ["P1"]);
+    assert!(run.reports.starts_with("progress 0 checking\n"), "{}", run.reports);
+    rig.assert_laid(&["P1"]);
+    let run = rig.installed(&[]);
+    assert!(run.installed().is_empty());
+    rig.assert_laid(&[]);
+    assert_eq!(rig.own("kept"), [""; 0], "nothing is kept once nothing is installed");
+}
+
+#[test]
+fn patches_go_in_any_order_and_leave_what_was_there_bit_for_bit() {
+    need_root!();
+    let rig = rig("orders");
+    for first in ["A", "B", "C", "D"] {
+        for second in ["A", "B", "C", "D"].into_iter().filter(|second| *second != first) {
+            let mut set = BTreeSet::from(["A", "B", "C", "D"]);
+            rig.installed(&["A", "B", "C", "D"]);
+            rig.assert_laid(&layers(&set));
+            for going in [first, second] {
+                set.remove(going);
+                rig.installed(&set.iter().copied().collect::<Vec<_>>());
+                model::assert_same(&rig.tree(), &rig.laid(&layers(&set)), &format!("{first}, {second} gone"));
+            }
+            rig.installed(&[]);
+            rig.assert_laid(&[]);
+        }
+    }
+    assert_eq!(rig.own("kept"), [""; 0]);
+}
+
+#[test]
+fn sets_at_random_each_give_the_tree_of_the_set() {
+    need_root!();
+    let rig = rig("random");
+    let mut seed = 0x7468_696d_626c_6531_u64;
+    let first = seed;
+    for turn in 0..60 {
+        // xorshift: the same sets on every run.
+        seed ^= seed << 13;
+        seed ^= seed >> 7;
+        seed ^= seed << 17;
+        let set: BTreeSet<_> = ["A", "B", "C", "D"]
+            .into_iter()
+            .enumerate()
+            .filter(|(bit, _)| seed >> (20 + bit) & 1 == 1)
+            .collect();
+        let set: BTreeSet<_> = set.into_iter().map(|(_, id)| id).collect();
+        rig.installed(&set.iter().copied().collect::<Vec<_>>());
+        let when = format!("seed {first:#x}, turn {turn}: {set:?}");
+        model::assert_same(&rig.tree(), &rig.laid(&layers(&set)), &when);
+    }
+}
+
+#[test]
+fn a_directory_made_for_a_patch_stays_while_something_else_is_in_it() {
+    need_root!();
+    let rig = rig("stays");
+    rig.installed(&["A", "D"]);
+    rig.edit("srv/d/e/mine", "made by hand");
+    rig.installed(&["A"]);
+    assert_eq!(rig.text("srv/d/e/mine"), "made by hand");
+    assert!(!rig.root.join("srv/d/e/f").exists());
+    rig.installed(&["A", "D"]);
+    rig.installed(&[]);
+    assert_eq!(rig.text("srv/d/e/mine"), "made by hand");
+}
+
+#[test]
+fn a_committed_patch_stays_and_what_it_covers_is_not_kept() {
+    need_root!();
+    let rig = rig("committed");
+    rig.installed(&["A", "B", "D"]);
+    assert!(!rig.own("kept").is_empty());
+    rig.installed(&["A!", "B!", "D!"]);
+    rig.assert_laid(&["A", "D", "B"]);
+    assert_eq!(rig.own("kept"), [""; 0]);
+    rig.install(&["A", "D"]).assert_ended("Rejected", &["B is committed"]);
+    rig.assert_laid(&["A", "D", "B"]);
+    rig.installed(&["A!", "B!", "C", "D!"]);
+    rig.assert_laid(&["A", "D", "B", "C"]);
+    rig.installed(&["A!", "B!", "D!"]);
+    rig.assert_laid(&["A", "D", "B"]);
+}
