@@ -83,7 +83,8 @@ impl Store {
     /// Durable when it returns.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; the map is then as it was.
+    /// [`StoreError::Io`]; the map is then as it was, unless no more than the last
+    /// fsync failed: then the disk has one or the other.
     pub fn commit(&mut self, changed: &[Entry]) -> Result<(), StoreError> {
         let mut next = self.snapshot.clone();
         next.entries.retain(|entry| changed.iter().all(|change| change.id != entry.id));
@@ -93,6 +94,12 @@ impl Store {
         next.write(&self.dir)?;
         self.snapshot = next;
         Ok(())
+    }
+
+    /// After a commit that failed: whether the map on the disk surely is the old
+    /// one. It may not be where no more than an fsync failed.
+    pub(super) fn is_as_before(&self) -> bool {
+        matches!(Snapshot::read(&self.dir), Ok(Some(snapshot)) if snapshot == self.snapshot)
     }
 
     /// The patch files.

@@ -68,6 +68,7 @@ enum Taken {
 
 fn take(store: &mut Store, keys: &TrustedKeys, file: &mut Offered) -> Result<Taken, Failure> {
     let of_patch = |error: PatchError| Failure::of_patch(&file.name, &error);
+    let of_store = |error: StoreError| Failure::refused(format_args!("{}: {error}", file.name));
     let mut signature = Vec::new();
     let most = limits::SIGNATURE_BYTES as u64 + 1;
     let read = (&mut file.signature).take(most).read_to_end(&mut signature);
@@ -90,15 +91,22 @@ fn take(store: &mut Store, keys: &TrustedKeys, file: &mut Offered) -> Result<Tak
         return Ok(Taken::Already(entry));
     }
     let paths = index::seal(&index::of(&index));
-    store.blobs().place(&copy, &entry.hash, &signature, &paths)?;
+    if let Err(error) = store.blobs().place(&copy, &entry.hash, &signature, &paths) {
+        if verdict == Upload::New {
+            // Nobody names it; where this fails too, the next load removes it.
+            let _ = store.blobs().remove(&entry.hash);
+        }
+        return Err(of_store(error));
+    }
     if verdict == Upload::Already {
         // The entry was there without its file, which the upload has mended.
         return Ok(Taken::Already(entry));
     }
     if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
-        // Nobody names the blob; where this fails too, the next load removes it.
-        let _ = store.blobs().remove(&entry.hash);
-        return Err(error.into());
+        if store.is_as_before() {
+            let _ = store.blobs().remove(&entry.hash);
+        }
+        return Err(of_store(error));
     }
     Ok(Taken::New(entry))
 }
@@ -115,7 +123,8 @@ fn copy(
     let path = store.blobs().upload();
     let claim = Claim::parse(signature, keys).map_err(|error| of_patch(error.into()))?;
     let mut pass = claim.begin().map_err(|error| of_patch(error.into()))?;
-    let mut copy = durable::create(&path).map_err(StoreError::at(&path))?;
+    let of_store = |error| Failure::refused(format_args!("{name}: {}", StoreError::at(&path)(error)));
+    let mut copy = durable::create(&path).map_err(of_store)?;
     let mut buffer = vec![0; 128 * 1024];
     failpoint::hit("writing an upload");
     loop {
@@ -126,7 +135,7 @@ fn copy(
             Err(error) => return Err(of_patch(PatchError::Io(error))),
         };
         pass.update(&buffer[..len]).map_err(|error| of_patch(error.into()))?;
-        copy.write_all(&buffer[..len]).map_err(StoreError::at(&path))?;
+        copy.write_all(&buffer[..len]).map_err(of_store)?;
     }
     let verified = pass.finish().map_err(|error| of_patch(error.into()))?;
     Ok((copy, verified))

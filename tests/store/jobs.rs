@@ -27,7 +27,7 @@ impl Bench {
     pub fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         let signer = Signer::new(&scratch, "trusted");
-        let controller = Controller::new(&scratch.join("state"), &signer);
+        let controller = Controller::new(&scratch.join("state"), &signer.public);
         Self { scratch, signer, controller }
     }
 

@@ -5,8 +5,11 @@
 mod support;
 
 mod archive;
+mod full;
 mod incarnation;
 mod jobs;
+#[cfg(feature = "proof")]
+mod kill;
 mod make;
 mod plain_tar;
 mod signature;

@@ -76,13 +76,14 @@ pub struct Controller {
 }
 
 impl Controller {
-    pub fn new(state_dir: &Path, trusted: &Signer) -> Self {
+    /// One that trusts a minisign public key, given as its base64 line.
+    pub fn new(state_dir: &Path, trusted: &str) -> Self {
         let text = format!(
             "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\
              [network]\ninterface = \"lo\"\n\
              [security]\nauth = \"none\"\ntrusted_keys = [\"{}\"]\n",
             state_dir.display(),
-            trusted.public
+            trusted
         );
         Self { config: Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")) }
     }

@@ -1,0 +1,140 @@
+//! A full disk: a clear error, nothing partial, and it works once there is space.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use thimble::daemon::job::RefusalKind;
+use thimble::repo::entry::EntryState::{Applied, Available};
+
+use crate::jobs::Bench;
+use crate::support::archive::Tar;
+use crate::support::controller::{Controller, signed};
+
+/// A file system of its own, as small as it is told to be.
+struct Small(PathBuf);
+
+impl Small {
+    /// Needs root; without, says so and gives none.
+    fn mount(at: PathBuf, size_kib: u32) -> Option<Self> {
+        fs::create_dir(&at).unwrap();
+        let options = format!("size={size_kib}k,mode=700");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(Self(at));
+        }
+        eprintln!("SKIPPED: full disks are not tested, for lack of root to mount a tmpfs with");
+        None
+    }
+
+    fn remount(&self, options: &str) {
+        let options = format!("remount,{options}");
+        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+    }
+
+    /// Fills all but so many pages of 4 KiB.
+    fn leave(&self, pages: u64) {
+        let path = self.0.join("filler");
+        let _ = fs::remove_file(&path);
+        let mut filler = File::create(&path).unwrap();
+        let mut len = 0;
+        while let Ok(more @ 1..) = filler.write(&[1; 4096]) {
+            len += more as u64;
+        }
+        filler.set_len(len - pages * 4096).unwrap();
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut noise = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    noise
+}
+
+fn no_space(reports: &crate::support::controller::Reports, name: &str) {
+    let (kind, said) = reports.end().unwrap_err();
+    assert_eq!(kind, RefusalKind::Refused, "{said}");
+    assert!(said.starts_with(name) && said.contains("no space left for "), "{said}");
+    assert!(said.contains("nothing is changed; make room and try again"), "{said}");
+}
+
+fn controller(state: &Path, bench: &Bench) -> Controller {
+    Controller::new(&state.join("state"), &bench.signer.public)
+}
+
+#[test]
+fn a_patch_larger_than_the_disk_is_refused_and_taken_once_there_is_space() {
+    let bench = Bench::new("full");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 64) else { return };
+    let controller = controller(&small.0, &bench);
+    controller.load().done();
+    let files = controller.files();
+    let large = Tar::patch("LARGE").file("files/x", &noise(200_000)).gzip();
+    let large = signed(&bench.scratch, "large.patch", &large, &bench.signer);
+    no_space(&controller.upload(&[&large]), "large.patch: ");
+    assert_eq!(controller.files(), files, "nothing partial is left");
+    let little = bench.patch("LITTLE", "files/a", "");
+    controller.upload(&[&little]).done();
+    small.remount("size=1m");
+    assert_eq!(controller.upload(&[&large]).done().items(), ["LARGE is now available"]);
+}
+
+#[test]
+fn wherever_the_disk_fills_up_a_change_is_whole_or_not_there() {
+    let bench = Bench::new("filling");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
+    let controller = controller(&small.0, &bench);
+    let first = bench.patch("FIRST", "files/first", "");
+    controller.upload(&[&first]).done();
+    let (before, files) = (controller.states(), controller.files());
+    small.leave(0);
+    no_space(&controller.change(Applied, &["FIRST"]), "");
+    assert_eq!((controller.states(), controller.files()), (before.clone(), files.clone()));
+
+    let second = bench.patch("SECOND", "files/second", "");
+    let mut refused = 0;
+    for pages in 0.. {
+        small.leave(pages);
+        let reports = controller.upload(&[&second]);
+        if reports.end().is_ok() {
+            break;
+        }
+        no_space(&reports, "SECOND.patch: ");
+        assert_eq!(
+            (controller.states(), controller.files()),
+            (before.clone(), files.clone()),
+            "{pages} pages"
+        );
+        refused += 1;
+    }
+    // The patch, its signature, its index, the map: each found the disk full once.
+    assert_eq!(refused, 4);
+    assert_eq!(controller.states(), [("FIRST".to_string(), Available), ("SECOND".to_string(), Available)]);
+    small.leave(1);
+    controller.change(Applied, &["FIRST"]).done();
+}
+
+#[test]
+fn a_read_only_state_directory_is_named_and_nothing_is_tried() {
+    let bench = Bench::new("read-only");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
+    let controller = controller(&small.0, &bench);
+    let first = bench.patch("FIRST", "files/first", "");
+    controller.upload(&[&first]).done();
+    let before = controller.states();
+    small.remount("ro");
+    for reports in [controller.load(), controller.change(Applied, &["FIRST"]), controller.upload(&[&first])] {
+        let said = reports.refusal();
+        assert!(said.contains("is on a read-only file system: set state_dir to where"), "{said}");
+    }
+    small.remount("rw");
+    assert_eq!(controller.states(), before);
+}

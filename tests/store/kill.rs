@@ -1,0 +1,189 @@
+//! A power cut between any two steps: afterwards the old map or the new one, with
+//! every blob that it names, and nothing else.
+
+use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::{env, fs};
+
+use thimble::daemon::job::Report;
+use thimble::repo::entry::EntryState;
+use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
+use thimble::store::incarnation;
+
+use crate::jobs::Bench;
+use crate::support::controller::{Controller, Reports};
+
+const ACT: &str = "THIMBLE_TEST_ACT";
+const STATE: &str = "THIMBLE_TEST_STATE";
+const TRUSTED: &str = "THIMBLE_TEST_TRUSTED";
+const PATCH: &str = "THIMBLE_TEST_PATCH";
+
+/// What a process does until it is killed.
+fn act(act: &str, controller: &Controller, patch: &Path) -> Reports {
+    match act {
+        "load" => controller.load(),
+        "upload" => controller.upload(&[patch]),
+        "apply" => controller.change(Applied, &["A"]),
+        "delete" => controller.change(Deleted, &["A"]),
+        other => panic!("no such act: {other}"),
+    }
+}
+
+/// Not a test of its own: the part of the process that is killed, which is this
+/// test binary started again by the tests below.
+#[test]
+fn the_part_of_the_process_that_is_killed() {
+    let Ok(part) = env::var(ACT) else { return };
+    let path = |name| env::var_os(name).unwrap();
+    if part == "incarnation" {
+        incarnation::next(Path::new(&path(STATE)), 1_000).unwrap();
+        return;
+    }
+    let controller = Controller::new(Path::new(&path(STATE)), &env::var(TRUSTED).unwrap());
+    act(&part, &controller, Path::new(&path(PATCH))).done();
+}
+
+/// Runs an act in a process that dies before its `kill_at`-th step.
+fn killed(part: &str, state: &Path, trusted: &str, patch: &Path, kill_at: u32) -> ExitStatus {
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", "kill::the_part_of_the_process_that_is_killed"])
+        .env(ACT, part)
+        .env(STATE, state)
+        .env(TRUSTED, trusted)
+        .env(PATCH, patch)
+        .env("THIMBLE_KILL_AT", kill_at.to_string())
+        .output()
+        .unwrap();
+    let status = output.status;
+    let by_the_failpoint = status.signal() == Some(6);
+    assert!(status.success() || by_the_failpoint, "{status}: {}", String::from_utf8_lossy(&output.stdout));
+    status
+}
+
+/// What a repository is once loaded: states, and the files there must be.
+type Whole = (Vec<(String, EntryState)>, usize);
+
+/// Kills `part` before each of its steps, each time in a repository that was
+/// `prepare`d anew, and looks at what a load then finds: `old` or `new`. Whatever
+/// it finds, doing it again brings `new`.
+fn kill_everywhere(part: &str, prepare: impl Fn(&Bench), old: &Whole, new: &Whole) {
+    let bench = Bench::new(part);
+    let patch = bench.patch("A", "files/a", "");
+    let state = bench.controller.config.node.state_dir.clone();
+    prepare(&bench);
+    let prepared = bench.scratch.join("prepared");
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        if from.exists() {
+            assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+        }
+    };
+    copy(&state, &prepared);
+    let counter = |reports: &Reports| match reports.0[0] {
+        Report::Store { counter, .. } => counter,
+        ref other => panic!("{other:?}"),
+    };
+    let counter_before = counter(&bench.controller.load().done());
+    let look = || -> Whole {
+        let loaded = bench.controller.load().done();
+        assert!(
+            !loaded.0.iter().any(|report| matches!(report, Report::BlobMissing { .. })),
+            "a blob is lost"
+        );
+        assert!(counter(&loaded) >= counter_before, "the counter fell");
+        (bench.controller.states(), bench.controller.files().len())
+    };
+    let mut found = BTreeSet::new();
+    let mut steps = 0;
+    for kill_at in 1.. {
+        copy(&prepared, &state);
+        if killed(part, &state, &bench.signer.public, &patch, kill_at).success() {
+            break;
+        }
+        steps += 1;
+        let whole = look();
+        assert!(whole == *old || whole == *new, "{part} killed at step {kill_at} left {whole:?}");
+        found.insert(whole == *new);
+        act(part, &bench.controller, &patch);
+        assert_eq!(look(), *new, "{part} again after step {kill_at}");
+    }
+    assert_eq!(look(), *new, "{part} with nobody killing it");
+    assert!(steps >= 5, "{part} has only {steps} steps to be killed at");
+    if old != new {
+        assert_eq!(found.len(), 2, "{part} was killed on both sides of its commit");
+    }
+}
+
+fn whole(state: Option<EntryState>) -> Whole {
+    let states: Vec<_> = state.into_iter().map(|state| ("A".to_string(), state)).collect();
+    // The lock and the map, and three files of a patch that is not deleted.
+    let files = if matches!(state, None | Some(Deleted)) { 2 } else { 5 };
+    (states, files)
+}
+
+fn upload(bench: &Bench) {
+    bench.controller.upload(&[&bench.scratch.join("A.patch")]).done();
+}
+
+#[test]
+fn the_first_load() {
+    kill_everywhere("load", |_| {}, &whole(None), &whole(None));
+}
+
+#[test]
+fn a_load_that_cleans_up() {
+    let prepare = |bench: &Bench| {
+        upload(bench);
+        let repo = bench.controller.config.node.state_dir.join("repo");
+        let left = ["map.unfinished", "blobs/upload.unfinished", "blobs/00.patch", "blobs/00.minisig"];
+        for name in left {
+            fs::write(repo.join(name), "left by a crash").unwrap();
+        }
+    };
+    kill_everywhere("load", prepare, &whole(Some(Available)), &whole(Some(Available)));
+}
+
+#[test]
+fn an_upload() {
+    kill_everywhere("upload", |_| {}, &whole(None), &whole(Some(Available)));
+}
+
+#[test]
+fn an_upload_over_a_deleted_patch() {
+    let prepare = |bench: &Bench| {
+        upload(bench);
+        bench.controller.change(Deleted, &["A"]).done();
+    };
+    kill_everywhere("upload", prepare, &whole(Some(Deleted)), &whole(Some(Available)));
+}
+
+#[test]
+fn an_apply() {
+    kill_everywhere("apply", upload, &whole(Some(Available)), &whole(Some(Applied)));
+}
+
+#[test]
+fn a_deletion() {
+    kill_everywhere("delete", upload, &whole(Some(Available)), &whole(Some(Deleted)));
+}
+
+#[test]
+fn an_incarnation_is_never_given_twice() {
+    let bench = Bench::new("incarnation-kill");
+    let state = bench.scratch.join("node");
+    let mut last = 0;
+    for kill_at in 1.. {
+        let is_done = killed("incarnation", &state, "", Path::new(""), kill_at).success();
+        let next = incarnation::next(&state, 1).unwrap();
+        let of_the_killed = 1_000.max(last + 1);
+        if is_done {
+            assert_eq!(next, of_the_killed + 1, "the start that was not killed had one of its own");
+            break;
+        }
+        // Its number may or may not be on the disk, and if it is, is not given again.
+        assert!([last + 1, of_the_killed + 1].contains(&next), "{next} after {last}");
+        last = next;
+    }
+}
