@@ -136,8 +136,7 @@ impl<'k> Claim<'k> {
         let text = str::from_utf8(signature).map_err(|_| SignatureError::NotASignature)?;
         let signature = Signature::decode(text).map_err(|_| SignatureError::NotASignature)?;
         let signed_by = text.lines().nth(1).and_then(key_id).ok_or(SignatureError::NotASignature)?;
-        // The id is only a hint: two trusted keys may share one, but then their
-        // owner has a stranger's key, and the signature decides.
+        // The id only says which key to try; the signature decides.
         let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == signed_by) else {
             let trusted = keys.0.iter().map(|(id, _)| *id).collect();
             return Err(SignatureError::UnknownKey { signed_by, trusted });

@@ -3,25 +3,13 @@
 //! Receivers refuse what was sent by an earlier incarnation, so a number must
 //! never come twice: it is on the disk before the first datagram.
 
-use std::fmt;
+use std::io;
 use std::path::Path;
 
 use super::error::StoreError;
 use super::{durable, sealed};
 
 const FILE: sealed::Kind = sealed::Kind { magic: *b"THMBINCA", version: 1, most_bytes: 256 };
-
-/// There is no number above the one on the disk, which no clock can have made.
-#[derive(Debug)]
-struct UsedUp;
-
-impl fmt::Display for UsedUp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("no incarnation is left: give the node a new key file and remove this file")
-    }
-}
-
-impl std::error::Error for UsedUp {}
 
 /// The number of this start: one above the last start's, or the time in
 /// milliseconds since 1970 where that is higher. Durable when it returns. Makes
@@ -37,8 +25,9 @@ pub fn next(state_dir: &Path, unix_ms: u64) -> Result<u64, StoreError> {
         Some(body) => {
             let last = <[u8; 8]>::try_from(&body[..]).map(u64::from_le_bytes);
             let last = last.map_err(|_| StoreError::Damaged { path: path.clone() })?;
-            let used_up = || StoreError::at(&path)(std::io::Error::other(UsedUp));
-            last.checked_add(1).ok_or_else(used_up)?
+            // No clock gets there: somebody wrote it.
+            let used_up = "no number is left above it: give the node a new key file and remove this one";
+            last.checked_add(1).ok_or_else(|| StoreError::at(&path)(io::Error::other(used_up)))?
         }
     };
     let next = above_last.max(unix_ms);

@@ -14,7 +14,7 @@ fn it_rises_at_every_start_whatever_the_clock_does() {
     let starts = [5_000, 5_000, 4_000, 0, 9_000, u64::MAX - 1, 0];
     let numbers = starts.map(|now| next(&state, now).unwrap());
     assert_eq!(numbers, [5_000, 5_001, 5_002, 5_003, 9_000, u64::MAX - 1, u64::MAX]);
-    assert!(next(&state, 0).unwrap_err().to_string().contains("no incarnation is left"));
+    assert!(next(&state, 0).unwrap_err().to_string().contains("no number is left above it"));
 }
 
 #[test]
