@@ -24,3 +24,5 @@ pub mod install;
 pub mod patch;
 #[cfg(feature = "std")]
 pub mod store;
+#[cfg(feature = "udp")]
+pub mod udp;

@@ -6,7 +6,7 @@ use super::exit::Failure;
 use super::make;
 use super::out::Out;
 use super::parse::Invocation;
-use super::{check, decode, hosts, keygen, patches, progress, status, verify};
+use super::{check, decode, hosts, keygen, patches, progress, run, status, verify};
 use crate::limits;
 
 /// What carries a command out.
@@ -124,6 +124,16 @@ pub const GLOBAL: &[Opt] = &[
 
 /// All commands, in the order of `--help`.
 pub const COMMANDS: &[Command] = &[
+    Command {
+        name: "run",
+        arguments: NONE,
+        options: &[],
+        help: "run the daemon, in the foreground, with the roles that the configuration gives",
+        details: "It ends with SIGTERM. An install that is under way is finished or undone at the next start.",
+        example: "thimble run --config /etc/thimble/thimble.toml",
+        who: Who::Root,
+        run: run::run,
+    },
     Command {
         name: "upload",
         arguments: at_least_one("FILE", usize::MAX),

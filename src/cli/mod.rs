@@ -22,6 +22,7 @@ mod keygen;
 mod make;
 mod patches;
 mod progress;
+mod run;
 mod status;
 mod sys;
 mod verify;

@@ -10,13 +10,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
-use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId};
+use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId, Text};
 use crate::wire::frame::InstalledPatch;
 use crate::wire::install::{LastInstall, Step};
 use crate::wire::session::SessionKeys;
 
 /// Names of patches in one command.
 pub type PatchIds = Vec<PatchId, { limits::COMMAND_NAMES }, u8>;
+
+/// What the files of one upload were called.
+pub type FileNames = Vec<Text<64>, { limits::UPLOAD_FILES }, u8>;
 
 /// One piece of work for a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,8 +37,8 @@ pub enum Job {
     /// Controller: take patch files into the store. Each file is a pair of
     /// descriptors, patch then signature, from [`FIRST_FILE_FD`] on.
     Upload {
-        /// How many files follow as descriptors.
-        files: u8,
+        /// What the files were called, for messages; as many as there are pairs.
+        names: FileNames,
     },
     /// Controller: move entries to another state, durably.
     Change(Change),

@@ -1,5 +1,37 @@
 //! The event loop, stream sessions, the control socket, worker processes.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | [`start`] | from a configuration to a running loop |
+//! | [`event_loop`] | sockets, processes and the clock meet the state machines |
+//! | [`ready`] | which sources may have more |
+//! | [`sessions`] | stream sessions, from the first byte to a worker |
+//! | [`workers`], [`job`] | worker processes, and what they are told and tell |
+//! | [`worker`] | the other side: a worker's own `main` |
+//! | [`exchange`], [`fetch`], [`serve`] | a session in a worker, the agent's and the controller's |
+//! | [`control`], [`protocol`] | connections of commands, and what is said on them |
+//! | [`answers`], [`rows`] | what commands are answered |
+//! | [`counters`], [`log`] | what is counted and what is logged |
 
+mod answers;
+mod control;
+mod counters;
+mod event_loop;
+mod exchange;
+mod fetch;
 pub mod job;
+mod log;
+mod proof;
 pub mod protocol;
+mod ready;
 pub mod reporter;
+mod rows;
+mod serve;
+mod sessions;
+mod start;
+mod sys;
+mod transport;
+pub mod worker;
+mod workers;
+
+pub use start::run;

@@ -9,7 +9,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::daemon::job::PatchIds;
+use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
 use crate::limits;
 use crate::repo::entry::EntryState;
 pub use crate::repo::state::PatchState;
@@ -35,7 +35,7 @@ pub enum Request {
     /// request as `SCM_RIGHTS`, patch first.
     Upload {
         /// What the files were called, for messages. As many as there are pairs.
-        names: Vec<Text<64>, { limits::UPLOAD_FILES }, u8>,
+        names: FileNames,
     },
     /// apply, remove, delete.
     Change {
@@ -121,6 +121,15 @@ pub enum ErrorKind {
     Verification,
     /// No answer in time: 6.
     TimedOut,
+}
+
+impl From<RefusalKind> for ErrorKind {
+    fn from(kind: RefusalKind) -> Self {
+        match kind {
+            RefusalKind::Refused => Self::Refused,
+            RefusalKind::Verification => Self::Verification,
+        }
+    }
 }
 
 /// One patch, for `query`.

@@ -35,6 +35,11 @@ impl Acks {
         self.due = Instant::earliest([self.due, Some(at)]);
     }
 
+    /// An install has ended: controllers should not read old progress for long.
+    pub fn on_end(&mut self, now: Instant) {
+        self.due = Some(now);
+    }
+
     /// Whether to say it now; if so it is taken as said.
     pub fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| now >= due);
@@ -96,5 +101,7 @@ mod tests {
         acks.on_change(at(20));
         assert!(!acks.take_due(at(209)));
         assert!(acks.take_due(at(210)));
+        acks.on_end(at(211));
+        assert!(acks.take_due(at(211)), "the end of an install waits for nothing");
     }
 }

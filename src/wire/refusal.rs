@@ -16,10 +16,16 @@ macro_rules! refusals {
             /// All reasons, in order: `ALL[r as usize] == r`.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The name of its counter.
+            /// Its name.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $name),+ }
+            }
+
+            /// The name of its counter among others, as `status` shows it.
+            #[must_use]
+            pub const fn counter(self) -> &'static str {
+                match self { $(Self::$variant => concat!("refused_", $name)),+ }
             }
 
             /// What it means, for the operator.

@@ -378,7 +378,7 @@ impl<'a> Agent<'a> {
         if let Some(last) = &self.last {
             respond(task.install.controller, task.peer, last, actions);
         }
-        self.acks.on_change(now);
+        self.acks.on_end(now);
     }
 
     fn remember(&mut self, last: LastInstall) {

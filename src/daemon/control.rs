@@ -1,0 +1,322 @@
+//! The control socket: connections of commands on this host, and who may what.
+//!
+//! A request stays in its connection's buffer until it is carried out, so one
+//! that must wait for the store waits there. Replies are written to a buffer of
+//! fixed size; long lists are continued as it drains.
+
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use heapless::Vec as FixedVec;
+use mio::net::{UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+
+use super::protocol::{ErrorKind, Reply, Request};
+use super::sys::{self, FDS};
+use crate::limits;
+use crate::types::{NodeId, PatchId, Reason};
+
+/// The largest reply that a list is continued with, in bytes.
+const REPLY_ROOM: usize = 6 * 1024;
+
+/// What a connection is in the middle of.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::large_enum_variant, reason = "one for each of a few connections")]
+pub enum Doing {
+    /// Nothing: the next request may come.
+    #[default]
+    Nothing,
+    /// Listing patches, by id, after this one.
+    Patches(Option<PatchId>),
+    /// Listing all hosts, from this slot on.
+    Hosts(usize),
+    /// Listing these hosts, from this place in the list on.
+    NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
+    /// Waiting until no other command changes the store.
+    WaitingForStore,
+    /// Waiting for its worker.
+    WaitingForWorker,
+}
+
+/// Whom the control socket serves.
+#[derive(Clone, Copy, Debug)]
+pub struct Access {
+    /// Members may ask; `None`: everybody may.
+    pub query_group: Option<u32>,
+    /// Members may change.
+    pub admin_group: Option<u32>,
+}
+
+/// One connection.
+pub struct Connection {
+    stream: UnixStream,
+    may_ask: bool,
+    may_change: bool,
+    /// It has agreed on the protocol's version.
+    pub is_greeted: bool,
+    /// What it is in the middle of.
+    pub doing: Doing,
+    /// Ends once all is sent.
+    pub is_closing: bool,
+    /// Descriptors that came with its request.
+    pub files: FixedVec<OwnedFd, FDS>,
+}
+
+struct Place {
+    connection: Option<Connection>,
+    /// Counts the connections that had this place.
+    generation: u64,
+    received: Box<[u8; 4 + limits::CONTROL_FRAME_BYTES]>,
+    received_len: usize,
+    to_send: Box<[u8; limits::CONTROL_FRAME_BYTES]>,
+    to_send_len: usize,
+    sent_len: usize,
+}
+
+/// The control socket.
+pub struct Control {
+    listener: UnixListener,
+    access: Access,
+    places: Vec<Place>,
+    first_token: usize,
+}
+
+impl Control {
+    /// Opens the socket. A file that a daemon left which is no more is replaced.
+    ///
+    /// # Errors
+    /// Another daemon serves it, or it cannot be made.
+    pub fn open(path: &Path, access: Access, first_token: usize) -> Result<Self, String> {
+        let failed = |error: io::Error| format!("control socket {}: {error}", path.display());
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(format!(
+                "control socket {}: another thimble daemon serves it; stop that one first, or give this \
+                 one a control_socket of its own",
+                path.display()
+            ));
+        }
+        if let Some(parent) = path.parent() {
+            std::fs::create_dir_all(parent).map_err(failed)?;
+        }
+        match std::fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(path).map_err(failed)?;
+        // Who connects is asked for its credentials; the file lets everybody knock.
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
+        let place = || Place {
+            connection: None,
+            generation: 0,
+            received: Box::new([0; 4 + limits::CONTROL_FRAME_BYTES]),
+            received_len: 0,
+            to_send: Box::new([0; limits::CONTROL_FRAME_BYTES]),
+            to_send_len: 0,
+            sent_len: 0,
+        };
+        let places = std::iter::repeat_with(place).take(limits::CONTROL_CONNECTIONS).collect();
+        Ok(Self { listener, access, places, first_token })
+    }
+
+    /// Registers the listener.
+    ///
+    /// # Errors
+    /// As `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        registry.register(&mut self.listener, token, Interest::READABLE)
+    }
+
+    /// Accepts one connection; true where there may be more.
+    pub fn accept(&mut self, registry: &Registry) -> bool {
+        let Ok((mut stream, _)) = self.listener.accept() else { return false };
+        let Some(at) = self.places.iter().position(|place| place.connection.is_none()) else {
+            // No place: closing tells the command, which says so.
+            return true;
+        };
+        let token = Token(self.first_token + at);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if registry.register(&mut stream, token, interest).is_err() {
+            return true;
+        }
+        let (may_ask, may_change) = self.rights(&stream);
+        let place = &mut self.places[at];
+        place.generation += 1;
+        (place.received_len, place.to_send_len, place.sent_len) = (0, 0, 0);
+        place.connection = Some(Connection {
+            stream,
+            may_ask,
+            may_change,
+            is_greeted: false,
+            doing: Doing::Nothing,
+            is_closing: false,
+            files: FixedVec::new(),
+        });
+        true
+    }
+
+    fn rights(&self, stream: &UnixStream) -> (bool, bool) {
+        let Ok(peer) = sys::peer_credentials(stream.as_fd()) else { return (false, false) };
+        let is_owner = peer.uid == 0 || peer.uid == sys::own_uid();
+        let is_member = |group: u32| peer.gid == group || sys::peer_is_in_group(stream.as_fd(), group);
+        let may_change = is_owner || self.access.admin_group.is_some_and(is_member);
+        (may_change || self.access.query_group.is_none_or(is_member), may_change)
+    }
+
+    /// The connection in a place.
+    pub fn get(&mut self, at: usize) -> Option<&mut Connection> {
+        self.places.get_mut(at)?.connection.as_mut()
+    }
+
+    /// Which of the connections that had this place is there now.
+    #[must_use]
+    pub fn generation(&self, at: usize) -> u64 {
+        self.places[at].generation
+    }
+
+    /// The place of a connection that waits for the store, if any.
+    #[must_use]
+    pub fn waiting_for_store(&self) -> Option<usize> {
+        self.places.iter().position(|place| {
+            place.connection.as_ref().is_some_and(|c| matches!(c.doing, Doing::WaitingForStore))
+        })
+    }
+
+    /// Reads what has come; false where the connection is over.
+    pub fn fill(&mut self, at: usize) -> bool {
+        let place = &mut self.places[at];
+        let Some(connection) = &mut place.connection else { return false };
+        loop {
+            let room = &mut place.received[place.received_len..];
+            if room.is_empty() {
+                return true;
+            }
+            match sys::recv_with_fds(connection.stream.as_fd(), room, &mut connection.files) {
+                Ok(0) => return false,
+                Ok(got) => place.received_len += got,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The request that has come whole, if it can be understood.
+    ///
+    /// # Errors
+    /// It cannot: the connection makes no sense any more.
+    pub fn request(&self, at: usize) -> Result<Option<Request>, ()> {
+        let received = &self.places[at].received[..self.places[at].received_len];
+        let Some((head, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
+        let body_len = u32::from_le_bytes(*head) as usize;
+        if body_len > limits::CONTROL_FRAME_BYTES {
+            return Err(());
+        }
+        let Some(body) = rest.get(..body_len) else { return Ok(None) };
+        postcard::from_bytes(body).map(Some).map_err(|_| ())
+    }
+
+    /// Drops the request that was carried out, and its descriptors.
+    pub fn consume(&mut self, at: usize) {
+        let place = &mut self.places[at];
+        let Some(head) = place.received[..place.received_len].first_chunk::<4>() else { return };
+        let used = (4 + u32::from_le_bytes(*head) as usize).min(place.received_len);
+        place.received.copy_within(used..place.received_len, 0);
+        place.received_len -= used;
+        if let Some(connection) = &mut place.connection {
+            connection.files.clear();
+        }
+    }
+
+    /// Whether a list may be continued with one more reply.
+    #[must_use]
+    pub fn has_room(&self, at: usize) -> bool {
+        limits::CONTROL_FRAME_BYTES - self.places[at].to_send_len >= REPLY_ROOM
+    }
+
+    /// Adds a reply. One for which there is no room is dropped: its command does
+    /// not read what it asked for.
+    pub fn reply(&mut self, at: usize, reply: &Reply) {
+        let place = &mut self.places[at];
+        let room = &mut place.to_send[place.to_send_len..];
+        let Some((head, body)) = room.split_first_chunk_mut::<4>() else { return };
+        if let Ok(body) = postcard::to_slice(reply, body) {
+            *head = (body.len() as u32).to_le_bytes();
+            place.to_send_len += 4 + body.len();
+        }
+    }
+
+    /// Ends the answer at hand with success.
+    pub fn end(&mut self, at: usize) {
+        self.reply(at, &Reply::End);
+        self.done(at);
+    }
+
+    /// Ends the answer at hand with an error.
+    pub fn fail(&mut self, at: usize, kind: ErrorKind, reason: Reason) {
+        self.reply(at, &Reply::Error { kind, reason });
+        self.done(at);
+    }
+
+    fn done(&mut self, at: usize) {
+        if let Some(connection) = self.get(at) {
+            connection.doing = Doing::Nothing;
+        }
+    }
+
+    /// Writes what can be written; false where the connection is over.
+    pub fn flush(&mut self, at: usize) -> bool {
+        let place = &mut self.places[at];
+        let Some(connection) = &mut place.connection else { return false };
+        while place.sent_len < place.to_send_len {
+            match connection.stream.write(&place.to_send[place.sent_len..place.to_send_len]) {
+                Ok(sent) => place.sent_len += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        (place.sent_len, place.to_send_len) = (0, 0);
+        !connection.is_closing
+    }
+
+    /// Ends a connection.
+    pub fn close(&mut self, at: usize, registry: &Registry) {
+        if let Some(mut connection) = self.places[at].connection.take() {
+            let _ = registry.deregister(&mut connection.stream);
+        }
+    }
+
+    /// Takes a connection out, for a worker that answers it.
+    pub fn take(&mut self, at: usize, registry: &Registry) -> Option<UnixStream> {
+        let mut connection = self.places[at].connection.take()?;
+        let _ = registry.deregister(&mut connection.stream);
+        Some(connection.stream)
+    }
+}
+
+impl Connection {
+    /// Why this request is not allowed, if it is not.
+    #[must_use]
+    pub fn denial(&self, request: &Request) -> Option<Reason> {
+        let changes = match request {
+            Request::Upload { .. }
+            | Request::Change { .. }
+            | Request::HostInstall { .. }
+            | Request::DropHost { .. } => true,
+            Request::Hello { .. }
+            | Request::Query
+            | Request::Show { .. }
+            | Request::QueryHosts
+            | Request::Hosts { .. }
+            | Request::Status => false,
+        };
+        let denied = match changes {
+            true if !self.may_change => "change anything: that is for root and members of node.admin_group",
+            false if !self.may_ask => "ask: that is for root and members of node.query_group",
+            _ => return None,
+        };
+        Some(Reason::format(format_args!("You may not {denied}.")))
+    }
+}

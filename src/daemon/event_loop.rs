@@ -1,0 +1,456 @@
+//! The loop: the one place where the core meets sockets, processes and a clock.
+//!
+//! A turn of the loop reads the clock, takes what every ready source has, in
+//! bounded pieces, lets the state machines act, and carries their actions out.
+//! It never waits for anything but `poll`, touches no disk, and once it runs it
+//! allocates nothing but to start a worker.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use log::{info, warn};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Registry, Token};
+
+use super::control::Control;
+use super::counters::Counters;
+use super::job::{InstallJob, Job, Report};
+use super::ready::ReadySet;
+use super::sessions::{Outcome, Sessions};
+use super::transport::{Batch, Transport};
+use super::workers::{Ending, Kind, Workers};
+use super::{proof, sys};
+use crate::config::Config;
+use crate::fsm::actions::{Action, Actions, Install};
+use crate::fsm::event::{Event, WorkerEnd};
+use crate::fsm::node::Node;
+use crate::limits;
+use crate::time::{Duration, Instant};
+use crate::types::{Hash, NodeId, Reason};
+use crate::wire::codec::Codec;
+use crate::wire::frame::{Purpose, Role};
+use crate::wire::header::Header;
+
+const SIGNALS: usize = 0;
+const CONTROL: usize = 1;
+const DATAGRAMS: usize = 2;
+const LISTENERS: usize = 4;
+/// The first token of the sessions.
+pub const SESSIONS: usize = 8;
+/// The first token of the workers.
+pub const WORKERS: usize = SESSIONS + limits::SESSIONS;
+/// The first token of the control connections.
+pub const CONNECTIONS: usize = WORKERS + limits::WORKERS;
+const _: () = assert!(CONNECTIONS + limits::CONTROL_CONNECTIONS <= super::ready::TOKENS);
+
+/// Sessions accepted in one turn.
+const ACCEPTS: usize = 32;
+/// Reports taken from one worker in one turn.
+const REPORTS: usize = 32;
+/// When an agent that finds no worker free should come back.
+const COME_BACK: Duration = Duration::from_millis(500);
+
+/// Everything that the loop drives.
+pub struct Daemon<'a> {
+    /// What it was configured with.
+    pub config: Config,
+    /// When it started.
+    pub started: Instant,
+    /// Encodes and decodes datagrams.
+    pub codec: Codec<'a>,
+    /// The state machines.
+    pub node: Node<'a>,
+    /// The sockets to other nodes.
+    pub transport: Transport,
+    /// Stream sessions.
+    pub sessions: Sessions,
+    /// Worker processes.
+    pub workers: Workers,
+    /// The control socket.
+    pub control: Control,
+    /// What happened how often.
+    pub counters: Counters,
+    /// The repository has been read (a controller), or there is none.
+    pub is_loaded: bool,
+    /// Patch files that the repository names and the disk lacks.
+    pub blobs_missing: heapless::Vec<Hash, 16>,
+    /// Bytes of tables and buffers.
+    pub memory_bytes: u64,
+    /// What the state machines ask for, until it is carried out.
+    pub actions: Actions,
+    /// The sources that may have more.
+    pub ready: ReadySet,
+    /// The poll's registry.
+    pub registry: Registry,
+    transmit: [u8; limits::DATAGRAM_BYTES],
+    signals: OwnedFd,
+    /// Why the loop ends, once it does.
+    over: Option<Result<(), Reason>>,
+}
+
+/// What a daemon is made of; see the fields of [`Daemon`].
+pub struct Parts<'a> {
+    /// As [`Daemon::config`].
+    pub config: Config,
+    /// As [`Daemon::codec`].
+    pub codec: Codec<'a>,
+    /// As [`Daemon::node`].
+    pub node: Node<'a>,
+    /// As [`Daemon::transport`].
+    pub transport: Transport,
+    /// As [`Daemon::sessions`].
+    pub sessions: Sessions,
+    /// As [`Daemon::workers`].
+    pub workers: Workers,
+    /// As [`Daemon::control`].
+    pub control: Control,
+    /// As [`Daemon::memory_bytes`].
+    pub memory_bytes: u64,
+}
+
+/// Runs a node until it is told to end.
+///
+/// # Errors
+/// Why it cannot run, or cannot go on.
+pub fn run(parts: Parts<'_>) -> Result<(), String> {
+    let failed = |error: io::Error| format!("the event loop cannot be set up: {error}");
+    let mut poll = Poll::new().map_err(failed)?;
+    let registry = poll.registry().try_clone().map_err(failed)?;
+    let signals = sys::signalfd().map_err(failed)?;
+    let mut daemon = Daemon {
+        is_loaded: parts.node.controller.is_none(),
+        config: parts.config,
+        started: clock(),
+        codec: parts.codec,
+        node: parts.node,
+        transport: parts.transport,
+        sessions: parts.sessions,
+        workers: parts.workers,
+        control: parts.control,
+        counters: Counters::default(),
+        blobs_missing: heapless::Vec::new(),
+        memory_bytes: parts.memory_bytes,
+        actions: Actions::default(),
+        transmit: [0; limits::DATAGRAM_BYTES],
+        ready: ReadySet::default(),
+        registry,
+        signals,
+        over: None,
+    };
+    daemon.register().map_err(failed)?;
+    daemon.load()?;
+
+    let mut events = Events::with_capacity(64);
+    let mut batch = Batch::default();
+    proof::watch_allocations();
+    loop {
+        let timeout = daemon.poll_timeout(clock());
+        match poll.poll(&mut events, timeout) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(format!("the event loop cannot go on: {error}")),
+            Ok(()) => {}
+        }
+        for event in &events {
+            daemon.ready.insert(event.token());
+        }
+        let now = clock();
+        for token in daemon.ready.take() {
+            daemon.turn(now, token, &mut batch);
+        }
+        daemon.on_timeout(now);
+        if let Some(over) = daemon.over.take() {
+            daemon.workers.end_all();
+            return over.map_err(|reason| reason.as_str().to_owned());
+        }
+    }
+}
+
+fn clock() -> Instant {
+    Instant::from_millis(sys::boottime_ms())
+}
+
+impl Daemon<'_> {
+    fn register(&mut self) -> io::Result<()> {
+        let registry = &self.registry;
+        registry.register(&mut SourceFd(&self.signals.as_raw_fd()), Token(SIGNALS), Interest::READABLE)?;
+        self.control.register(registry, Token(CONTROL))?;
+        for endpoint in self.transport.endpoints_mut() {
+            let (role, datagrams) = (endpoint.role() as usize, endpoint.datagrams.as_raw_fd());
+            registry.register(&mut SourceFd(&datagrams), Token(DATAGRAMS + role), Interest::READABLE)?;
+            registry.register(&mut endpoint.listener, Token(LISTENERS + role), Interest::READABLE)?;
+        }
+        Ok(())
+    }
+
+    /// Starts the worker that reads the repository.
+    fn load(&mut self) -> Result<(), String> {
+        if self.is_loaded {
+            return Ok(());
+        }
+        let started = self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]);
+        started.map_err(|error| format!("the worker that reads the repository cannot be started: {error}"))
+    }
+
+    fn poll_timeout(&self, now: Instant) -> Option<std::time::Duration> {
+        if !self.ready.is_empty() {
+            return Some(std::time::Duration::ZERO);
+        }
+        let due = Instant::earliest([self.node.poll_at(), self.sessions.poll_at()])?;
+        Some(std::time::Duration::from_millis(due.since(now).as_millis()))
+    }
+
+    fn turn(&mut self, now: Instant, token: Token, batch: &mut Batch) {
+        match token.0 {
+            SIGNALS => self.take_signals(now),
+            CONTROL => while self.control.accept(&self.registry) {},
+            DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
+            LISTENERS..SESSIONS => self.take_sessions(now, token),
+            SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
+            WORKERS..CONNECTIONS => self.take_reports(now, token),
+            _ => self.turn_connection(now, token.0 - CONNECTIONS),
+        }
+    }
+
+    fn take_datagrams(&mut self, now: Instant, token: Token, batch: &mut Batch) {
+        let role = if token.0 == DATAGRAMS { Role::Controller } else { Role::Agent };
+        let Some(endpoint) = self.transport.endpoint(role) else { return };
+        match endpoint.recv_batch(batch) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+            // An ICMP error of an earlier send, or a full table: the next call goes on.
+            Err(_) => self.counters.receive_failed += 1,
+        }
+        // A full batch may have more behind it; so has an error.
+        if batch.len() == limits::RECV_BATCH || batch.is_empty() {
+            self.ready.insert(token);
+        }
+        for at in 0..batch.len() {
+            let Some((datagram, from)) = batch.get(at) else { break };
+            let peer = crate::fsm::actions::Peer::Ip(from);
+            match self.codec.decode(now, datagram) {
+                Ok((sender, message)) => {
+                    self.counters.received += 1;
+                    self.node.on_message(now, sender, peer, &message, &mut self.actions);
+                    self.carry_out(now);
+                }
+                Err(refusal) => {
+                    let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
+                    self.counters.refuse(now, refusal, sender, peer);
+                }
+            }
+        }
+    }
+
+    fn take_sessions(&mut self, now: Instant, token: Token) {
+        let role = if token.0 == LISTENERS { Role::Controller } else { Role::Agent };
+        for _ in 0..ACCEPTS {
+            let Some(Ok(stream)) = self.transport.endpoint(role).map(|endpoint| endpoint.accept()) else {
+                return;
+            };
+            self.sessions.accept(now, &self.registry, stream, role);
+        }
+        self.ready.insert(token);
+    }
+
+    fn turn_session(&mut self, now: Instant, at: usize) {
+        loop {
+            let agent = self.node.agent.as_ref();
+            let pages = |from| agent.and_then(|agent| agent.detail_page(from));
+            let outcome = self.sessions.turn(now, at, &self.registry, &pages);
+            match outcome {
+                Outcome::Quiet => return,
+                Outcome::WantsWorker => return self.serve(at),
+                other => self.on_session(now, &other),
+            }
+        }
+    }
+
+    fn on_session(&mut self, now: Instant, outcome: &Outcome) {
+        let event = match outcome {
+            Outcome::Ready(node) => Event::SessionReady(*node, Purpose::Fetch),
+            Outcome::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
+            Outcome::Page(node, page) => Event::DetailPage(*node, page),
+            Outcome::End(node) => Event::DetailEnd(*node),
+            Outcome::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
+            Outcome::Quiet | Outcome::WantsWorker => return,
+        };
+        self.tell(now, &event);
+    }
+
+    /// Hands an agent that wants to fetch to a worker, if one is free.
+    fn serve(&mut self, at: usize) {
+        let serving = self.workers.count(|kind| kind == Kind::Serve);
+        if serving >= limits::BLOB_WORKERS || !self.is_loaded {
+            return self.sessions.turn_away(at, COME_BACK, &self.registry);
+        }
+        let Some((stream, keys)) = self.sessions.hand_over(at, &self.registry) else { return };
+        let job = Job::Serve(keys);
+        let started =
+            proof::exempt(|| self.workers.start(&self.registry, Kind::Serve, &job, &[stream.as_fd()]));
+        if let Err(error) = started {
+            warn!("a worker that serves patches cannot be started: {}", error.kind());
+        }
+    }
+
+    fn take_signals(&mut self, now: Instant) {
+        while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
+            match signal {
+                libc::SIGCHLD => self.bury_workers(now),
+                libc::SIGHUP => info!("SIGHUP: the configuration is read at start; restart to read it again"),
+                _ => {
+                    info!("ending, as asked by a signal");
+                    self.over = Some(Ok(()));
+                }
+            }
+        }
+    }
+
+    fn take_reports(&mut self, now: Instant, token: Token) {
+        for _ in 0..REPORTS {
+            let Some((kind, report)) = self.workers.next_report(token.0 - WORKERS) else { return };
+            self.on_report(now, kind, &report);
+        }
+        self.ready.insert(token);
+    }
+
+    fn on_report(&mut self, now: Instant, kind: Kind, report: &Report) {
+        match report {
+            Report::Progress { step, percent } => self.tell(now, &Event::Progress(*step, *percent)),
+            Report::Installed(patch) => self.tell(now, &Event::Installed(patch)),
+            Report::InstalledEnd { digest, last } => {
+                self.tell(now, &Event::InstalledEnd(*digest, last.as_ref()));
+            }
+            Report::Notice(line) => info!("{line}"),
+            Report::Item(line) => self.pass_on(kind, line),
+            Report::Entry(entry) => {
+                let merged = self.node.controller.as_mut().map(|c| c.merge(now, entry));
+                if let Some(Err(full)) = merged {
+                    warn!("{}: {full}", entry.id);
+                }
+            }
+            Report::BlobMissing { hash } => {
+                if self.blobs_missing.push(*hash).is_err() {
+                    warn!("the file of patch {hash:.12} is missing too");
+                }
+            }
+            Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
+        }
+    }
+
+    fn bury_workers(&mut self, now: Instant) {
+        while let Some((at, status)) = self.workers.ended() {
+            // What it said last may still be unread.
+            while let Some((kind, report)) = self.workers.next_report(at) {
+                self.on_report(now, kind, &report);
+            }
+            if let Some((kind, ending)) = self.workers.bury(&self.registry, at, status) {
+                self.on_worker_ended(now, kind, &ending);
+            }
+        }
+    }
+
+    fn on_worker_ended(&mut self, now: Instant, kind: Kind, ending: &Ending) {
+        match (kind, ending) {
+            (Kind::Agent, ending) => {
+                let end = match ending {
+                    Ending::Done => WorkerEnd::Done,
+                    Ending::Failed(_, reason) => WorkerEnd::Failed(reason),
+                    Ending::Crashed(reason) => WorkerEnd::Crashed(reason),
+                };
+                if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
+                    warn!("agent: {reason}");
+                }
+                self.tell(now, &Event::WorkerEnded(end));
+            }
+            (Kind::Load, Ending::Done) => {
+                self.is_loaded = true;
+                info!("the repository is read");
+            }
+            (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+                self.over = Some(Err(Reason::format(format_args!("repository: {reason}"))));
+            }
+            (Kind::Change { connection, generation }, ending) => {
+                self.on_change_ended(now, connection, generation, ending);
+            }
+            (Kind::Serve | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+                info!("serving: {reason}");
+            }
+            (Kind::Serve | Kind::Show, Ending::Done) => {}
+        }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while let Some(outcome) = self.sessions.on_timeout(now, &self.registry) {
+            self.on_session(now, &outcome);
+        }
+        self.node.on_timeout(now, &mut self.actions);
+        self.carry_out(now);
+    }
+
+    /// Tells the state machines what happened, and does what they ask.
+    fn tell(&mut self, now: Instant, event: &Event<'_>) {
+        self.node.on_event(now, event, &mut self.actions);
+        self.carry_out(now);
+    }
+
+    /// Does what the state machines ask. What fails at once is told at once, and
+    /// may make them ask for more.
+    pub fn carry_out(&mut self, now: Instant) {
+        while let Some(action) = self.actions.pop_front() {
+            match action {
+                Action::Send(to, message) => {
+                    let (node, as_role) = match to {
+                        crate::fsm::actions::To::Node(node, _) => (node, message.msgtype().sender()),
+                        _ => (NodeId(0), message.msgtype().sender()),
+                    };
+                    let len = self.codec.encode(&message, node, &mut self.transmit);
+                    match self.transport.send(as_role, &to, &self.transmit[..len]) {
+                        Ok(()) => self.counters.sent += 1,
+                        Err(error) => self.counters.send_failed(now, &error),
+                    }
+                }
+                Action::Connect(node, peer, purpose) => {
+                    let stream = self.transport.connect(peer);
+                    let begun = stream.and_then(|stream| {
+                        self.sessions.initiate(now, &self.registry, stream, node, purpose)
+                    });
+                    if let Err(error) = begun {
+                        let reason = Reason::format(format_args!("{}", error.kind()));
+                        let event = Event::SessionFailed(node, purpose, &reason);
+                        self.node.on_event(now, &event, &mut self.actions);
+                    }
+                }
+                Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
+                Action::StartInstall(install) => self.start_install(now, install),
+                Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
+            }
+        }
+    }
+
+    fn start_install(&mut self, now: Instant, install: Install) {
+        let Install { request_id, controller, digest, force } = install;
+        info!("install {request_id} asked by controller {controller} begins");
+        match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
+            Some((stream, session)) => {
+                let job = Job::Install(InstallJob { request_id, controller, digest, force, session });
+                self.start_agent(now, &job, Some(stream.as_fd()));
+            }
+            None => {
+                let reason = Reason::new("the session to the controller was lost");
+                let event = Event::WorkerEnded(WorkerEnd::Failed(&reason));
+                self.node.on_event(now, &event, &mut self.actions);
+            }
+        }
+    }
+
+    fn start_agent(&mut self, now: Instant, job: &Job, session: Option<std::os::fd::BorrowedFd<'_>>) {
+        let files = session.as_slice();
+        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Agent, job, files));
+        if let Err(error) = started {
+            let kind = error.kind();
+            let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));
+            let event = Event::WorkerEnded(WorkerEnd::Crashed(&reason));
+            self.node.on_event(now, &event, &mut self.actions);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! A proven stream session in a worker: blocking, with deadlines.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use crate::limits;
+use crate::wire::frame::Frame;
+use crate::wire::session::SessionKeys;
+
+/// A session that a worker has taken over from the loop.
+pub struct Exchange {
+    stream: TcpStream,
+    keys: SessionKeys,
+    buffer: Box<[u8; limits::FRAME_BYTES]>,
+}
+
+impl Exchange {
+    /// Takes a session over. Each read and write must move within `patience`.
+    ///
+    /// # Errors
+    /// As `fcntl(2)` and `setsockopt(2)`.
+    pub fn new(socket: OwnedFd, keys: SessionKeys, patience: Duration) -> io::Result<Self> {
+        let stream = TcpStream::from(socket);
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(patience))?;
+        stream.set_write_timeout(Some(patience))?;
+        Ok(Self { stream, keys, buffer: Box::new([0; limits::FRAME_BYTES]) })
+    }
+
+    /// Sends a frame.
+    ///
+    /// # Errors
+    /// The other end is gone, or does not read.
+    pub fn send(&mut self, frame: &Frame) -> io::Result<()> {
+        let len = self.keys.seal(frame, &mut self.buffer[..]);
+        self.stream.write_all(&self.buffer[..len])
+    }
+
+    /// Receives a frame; `None` where the other end has ended the session.
+    ///
+    /// # Errors
+    /// The other end is gone or silent, or what it sent is not a frame of this session.
+    pub fn receive(&mut self) -> io::Result<Option<Frame>> {
+        let mut filled = 0;
+        loop {
+            match self.keys.open(&self.buffer[..filled]) {
+                Ok(Some((frame, used))) if used == filled => return Ok(Some(frame)),
+                Ok(Some(_)) => return Err(io::ErrorKind::InvalidData.into()),
+                Ok(None) => {}
+                Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+            }
+            // Never more than the frame at hand: raw bytes may follow it.
+            let wanted = match self.buffer[..filled].first_chunk::<2>() {
+                None => 2,
+                Some(head) => 2 + usize::from(u16::from_le_bytes(*head)) + limits::TAG_BYTES,
+            };
+            let room = self.buffer.get_mut(filled..wanted).ok_or(io::ErrorKind::InvalidData)?;
+            match self.stream.read(room) {
+                Ok(0) if filled == 0 => return Ok(None),
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(got) => filled += got,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The stream itself, for the raw bytes of a blob.
+    pub fn raw(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+}

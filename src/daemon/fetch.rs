@@ -1,0 +1,78 @@
+//! The agent's end of a fetch: an install's source over a session.
+
+use std::io::{self, Read};
+
+use super::exchange::Exchange;
+use crate::install::{FetchError, Fetched, Source};
+use crate::types::{Digest, Hash, NodeType};
+use crate::wire::frame::{Frame, ManifestPatch};
+
+/// Bytes of a patch file that are taken at once.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// A controller at the other end of a session.
+pub struct SessionSource(pub Exchange);
+
+impl SessionSource {
+    fn send(&mut self, frame: &Frame) -> Result<(), FetchError> {
+        self.0.send(frame).map_err(FetchError::Session)
+    }
+
+    fn receive(&mut self) -> Result<Frame, FetchError> {
+        match self.0.receive() {
+            Ok(Some(Frame::Refused { reason })) => Err(FetchError::Refused(Box::new(reason))),
+            Ok(Some(frame)) => Ok(frame),
+            Ok(None) => Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(FetchError::Session(error)),
+        }
+    }
+}
+
+fn out_of_place() -> FetchError {
+    FetchError::Session(io::ErrorKind::InvalidData.into())
+}
+
+impl Source for SessionSource {
+    fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
+        self.send(&Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
+        let mut patches = Vec::new();
+        loop {
+            match self.receive()? {
+                Frame::ManifestPage { patches: page } => patches.extend(page),
+                Frame::End => return Ok(patches),
+                _ => return Err(out_of_place()),
+            }
+            if patches.len() > crate::limits::EFFECTIVE {
+                return Err(out_of_place());
+            }
+        }
+    }
+
+    fn blob(
+        &mut self,
+        hash: &Hash,
+        offset: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<Fetched, FetchError> {
+        self.send(&Frame::BlobReq { hash: *hash, offset })?;
+        let Frame::Blob { len_bytes, signature } = self.receive()? else { return Err(out_of_place()) };
+        let mut piece = vec![0; PIECE_BYTES];
+        let mut left = len_bytes;
+        while left > 0 {
+            let room = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            match self.0.raw().read(&mut piece[..room]) {
+                Ok(0) => return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
+                Ok(got) => {
+                    left -= got as u64;
+                    sink(&piece[..got]).map_err(FetchError::Sink)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FetchError::Session(error)),
+            }
+        }
+        match self.receive()? {
+            Frame::End => Ok(Fetched { len_bytes, signature: signature.to_vec() }),
+            _ => Err(out_of_place()),
+        }
+    }
+}

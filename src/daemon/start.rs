@@ -1,0 +1,194 @@
+//! From a configuration to a running daemon: everything that may touch the disk
+//! or allocate happens here, once.
+
+use std::fs::{self, File, TryLockError};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use log::{info, warn};
+
+use super::control::{Access, Control};
+use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
+use super::sessions::{Context, Sessions};
+use super::transport::Transport;
+use super::workers::Workers;
+use super::{log as lines, sys};
+use crate::config::Config;
+use crate::config::keys::KeyFile;
+use crate::fsm::agent::{Agent, AgentFacts};
+use crate::fsm::controller::{Controller, ControllerTimers};
+use crate::fsm::hosts::Host;
+use crate::fsm::installed::Installed;
+use crate::fsm::node::Node;
+use crate::fsm::random::Random;
+use crate::fsm::requests::RequestTimers;
+use crate::limits;
+use crate::repo::entry::Entry;
+use crate::repo::map::Map;
+use crate::store::incarnation;
+use crate::table::{Table, index_len};
+use crate::time::{Duration, Instant};
+use crate::types::{ClusterId, Hash, PatchId};
+use crate::wire::codec::{Codec, Identity, Roles};
+use crate::wire::frame::{InstalledPatch, Role};
+use crate::wire::keys::{Key, KeyRing};
+use crate::wire::replay::{ReplayGuard, Window};
+
+/// What `auth = "none"` puts in a key's place: no secret at all.
+const NO_SECRET: Key = Key([0; 32]);
+
+/// Runs the daemon that a configuration file describes, until it is told to end.
+///
+/// # Errors
+/// Why it cannot run, for the operator.
+pub fn run(config_path: &Path) -> Result<(), String> {
+    lines::set_up("thimble");
+    let text = fs::read_to_string(config_path)
+        .map_err(|error| format!("configuration {}: {error}", config_path.display()))?;
+    let config = Config::parse(&text, &config_path.display().to_string()).map_err(|e| e.to_string())?;
+    let _lock = lock(&config.node.state_dir)?;
+    let identity = identity(&config)?;
+    info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
+    if config.security.is_unauthenticated {
+        warn!("security.auth is \"none\": anybody on the network can command this node");
+    }
+    serve(config, &text, identity)
+}
+
+/// The state directory is one daemon's alone.
+fn lock(state_dir: &Path) -> Result<File, String> {
+    let path = state_dir.join("daemon.lock");
+    let failed = |error: std::io::Error| {
+        format!(
+            "state directory {}: {error}; it must exist on a disk that can be written, and belong to this user",
+            state_dir.display()
+        )
+    };
+    fs::create_dir_all(state_dir).map_err(failed)?;
+    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(format!(
+            "state directory {}: another thimble daemon uses it; stop that one first, or give this one a \
+             state_dir of its own",
+            state_dir.display()
+        )),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Who this node is; its incarnation is on the disk before it says a word.
+fn identity(config: &Config) -> Result<Identity, String> {
+    let roles = Roles { is_controller: config.node.is_controller, is_agent: config.node.is_agent };
+    let (cluster, node, ring) = match &config.security.key_file {
+        Some(path) if !config.security.is_unauthenticated => {
+            let keys = KeyFile::load(path, roles.is_controller).map_err(|error| error.to_string())?;
+            (keys.cluster, keys.node, keys.ring())
+        }
+        _ => {
+            let node = crate::config::node_id_without_keys(&config.node.state_dir)
+                .map_err(|error| error.to_string())?;
+            let ring = match roles.is_controller {
+                true => KeyRing::controller(&NO_SECRET),
+                false => KeyRing::agent(&NO_SECRET, node),
+            };
+            (ClusterId::default(), node, ring)
+        }
+    };
+    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
+    let incarnation =
+        incarnation::next(&config.node.state_dir, unix_ms).map_err(|error| error.to_string())?;
+    let revoked = config.security.revoked.iter().copied().collect();
+    Ok(Identity { cluster, node, incarnation, roles, ring, revoked })
+}
+
+/// Allocates all tables and buffers, opens all sockets, and runs.
+fn serve(config: Config, text: &str, identity: Identity) -> Result<(), String> {
+    let roles: heapless::Vec<Role, 2> =
+        [Role::Controller, Role::Agent].into_iter().filter(|role| identity.roles.has(*role)).collect();
+    let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
+    let timers = &config.timers;
+    let millis = Duration::from_millis;
+    let context = Context {
+        cluster: identity.cluster,
+        node: identity.node,
+        ring: identity.ring.clone(),
+        proof: millis(timers.session_proof_ms),
+        idle: millis(timers.session_idle_ms),
+    };
+    let sessions = Sessions::new(context, SESSIONS);
+    let access = Access {
+        query_group: group(config.node.query_group.as_deref(), "node.query_group")?,
+        admin_group: group(config.node.admin_group.as_deref(), "node.admin_group")?,
+    };
+    let control = Control::open(&config.node.control_socket, access, CONNECTIONS)?;
+    let workers = Workers::new(text, WORKERS).map_err(|error| format!("workers: {error}"))?;
+
+    let is_controller = identity.roles.is_controller;
+    let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };
+    let senders = hosts_most + 2 * limits::CONTROLLERS;
+    let mut windows = vec![Window::default(); senders];
+    let mut windows_index = vec![0; index_len(senders)];
+    let mut hosts = vec![Host::vacant(); hosts_most];
+    let mut hosts_index = vec![0; index_len(hosts_most)];
+    let mut entries: Vec<Entry> = Vec::with_capacity(if is_controller { limits::ENTRIES } else { 0 });
+    let nothing = InstalledPatch { id: PatchId::default(), hash: Hash::default() };
+    let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
+    let (mut standing, mut incoming) = (vec![nothing.clone(); patches_most], vec![nothing; patches_most]);
+    let memory_bytes = size_of_val(&*windows)
+        + size_of_val(&*windows_index)
+        + size_of_val(&*hosts)
+        + size_of_val(&*hosts_index)
+        + entries.capacity() * size_of::<Entry>()
+        + 2 * size_of_val(&*standing)
+        + limits::SESSIONS * 2 * limits::FRAME_BYTES
+        + limits::CONTROL_CONNECTIONS * 2 * limits::CONTROL_FRAME_BYTES;
+    info!("tables and buffers: {} KiB, of which only what is used is resident", memory_bytes / 1024);
+
+    let now = Instant::from_millis(sys::boottime_ms());
+    let mut seed = [0; 32];
+    sys::random(&mut seed).map_err(|error| format!("random numbers: {error}"))?;
+    let mut random = Random::new(seed);
+    let host_lost = millis(timers.host_lost_ms);
+    let controller = is_controller.then(|| {
+        let timers = ControllerTimers {
+            hello_interval: millis(timers.hello_interval_ms),
+            host_lost,
+            query_timeout: millis(timers.query_timeout_ms),
+            request: RequestTimers {
+                retry: millis(timers.install_retry_ms),
+                give_up: millis(timers.install_give_up_ms),
+            },
+        };
+        let table = Table::new(&mut hosts, &mut hosts_index);
+        Controller::new(now, timers, Map::new(&mut entries), table)
+    });
+    let agent = identity.roles.is_agent.then(|| {
+        let facts = AgentFacts {
+            hostname: config.node.hostname.clone(),
+            nodetype: config.node.nodetype.clone(),
+            sw_version: config.node.sw_version.clone(),
+            rejection_shown: millis(timers.rejection_shown_ms),
+        };
+        Agent::new(now, facts, Installed::new(&mut standing, &mut incoming), &mut random)
+    });
+    let replay = ReplayGuard::new(Table::new(&mut windows, &mut windows_index), host_lost);
+    let codec = Codec::new(identity, replay);
+    let node = Node { controller, agent, random };
+    let memory_bytes = memory_bytes as u64;
+    event_loop::run(Parts { config, codec, node, transport, sessions, workers, control, memory_bytes })
+}
+
+/// The number of a group that the configuration names.
+fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    match number.or_else(|| name.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(format!("{key} = \"{name}\": there is no such group; make it with `addgroup {name}`")),
+    }
+}

@@ -1,0 +1,330 @@
+//! The system calls of the event loop and its workers that std does not have.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use heapless::Vec;
+
+use crate::limits;
+
+/// The most descriptors that one message on the control socket carries.
+pub const FDS: usize = 2 * limits::UPLOAD_FILES;
+
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Milliseconds since boot, time asleep included.
+#[must_use]
+pub fn boottime_ms() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call; the clock exists since Linux 2.6.39.
+    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
+    (time.tv_sec as u64).saturating_mul(1000).saturating_add(time.tv_nsec as u64 / 1_000_000)
+}
+
+/// Fills `bytes` from the kernel's random numbers.
+///
+/// # Errors
+/// As `getrandom(2)`.
+pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `bytes`. Up to 256 bytes
+    // come whole once the kernel's source is ready, which the call waits for.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The signals that the loop reads from a descriptor instead of being interrupted.
+const SIGNALS: [libc::c_int; 4] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
+
+fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
+    // SAFETY: the set is initialised by sigemptyset before it is read, and lives
+    // on this stack throughout.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        for signal in signals {
+            libc::sigaddset(&raw mut set, *signal);
+        }
+        set
+    }
+}
+
+/// Blocks the loop's signals and gives a descriptor to read them from.
+///
+/// # Errors
+/// As `signalfd(2)`.
+pub fn signalfd() -> io::Result<OwnedFd> {
+    let set = signal_set(&SIGNALS);
+    // SAFETY: `set` is initialised; the new descriptor is owned by nobody else.
+    unsafe {
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
+        let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// The next signal that has come, if any.
+#[must_use]
+pub fn next_signal(signals: BorrowedFd<'_>) -> Option<libc::c_int> {
+    // SAFETY: signalfd_siginfo is plain data; the length is its own.
+    unsafe {
+        let mut info: libc::signalfd_siginfo = std::mem::zeroed();
+        let size = size_of::<libc::signalfd_siginfo>();
+        let got = libc::read(signals.as_raw_fd(), (&raw mut info).cast(), size);
+        if usize::try_from(got) == Ok(size) { libc::c_int::try_from(info.ssi_signo).ok() } else { None }
+    }
+}
+
+/// Whether a child has ended, and how: its wait status.
+#[must_use]
+pub fn ended(pid: libc::pid_t) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: `status` outlives the call. `pid` is a child that was not waited for.
+    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
+    (got == pid).then_some(status)
+}
+
+/// Sends a signal to a child that was not waited for, so that its pid is its own.
+pub fn kill(pid: libc::pid_t, signal: libc::c_int) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid, signal) };
+}
+
+/// A connected pair of sockets that keep messages apart. The first does not
+/// block; both are closed by exec.
+///
+/// # Errors
+/// As `socketpair(2)`.
+pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: `fds` has room for two; the new descriptors are owned by nobody else.
+    unsafe {
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        check(libc::socketpair(libc::AF_UNIX, kind, 0, fds.as_mut_ptr()))?;
+        let pair = (OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]));
+        check(libc::fcntl(fds[0], libc::F_SETFL, libc::O_NONBLOCK))?;
+        Ok(pair)
+    }
+}
+
+/// Sends one message; never raises SIGPIPE.
+///
+/// # Errors
+/// As `send(2)`.
+pub fn send_message(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
+    // SAFETY: the pointer and the length are those of `message`.
+    let sent =
+        unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
+    if usize::try_from(sent) == Ok(message.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes one message; its length is 0 where the other end is gone.
+///
+/// # Errors
+/// As `recv(2)`.
+pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer and the length are those of `message`.
+    let got = unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0) };
+    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+}
+
+/// Reads from a Unix socket, with the descriptors that come along.
+///
+/// # Errors
+/// As `recvmsg(2)`.
+pub fn recv_with_fds(
+    socket: BorrowedFd<'_>,
+    bytes: &mut [u8],
+    fds: &mut Vec<OwnedFd, FDS>,
+) -> io::Result<usize> {
+    #[repr(align(8))]
+    struct Room([u8; 256]);
+    let mut room = Room([0; 256]);
+    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: the header points to `bytes` and `room`, which outlive the call, with
+    // their lengths; control messages are walked as cmsg(3) says, inside `room`;
+    // descriptors of SCM_RIGHTS are ours alone from the moment they arrive.
+    unsafe {
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        header.msg_control = room.0.as_mut_ptr().cast();
+        header.msg_controllen = room.0.len() as _;
+        let got = libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
+        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        let mut message = libc::CMSG_FIRSTHDR(&raw const header);
+        while !message.is_null() {
+            if (*message).cmsg_level == libc::SOL_SOCKET && (*message).cmsg_type == libc::SCM_RIGHTS {
+                let data_len = (*message).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
+                let data = libc::CMSG_DATA(message).cast::<RawFd>();
+                for at in 0..data_len / size_of::<RawFd>() {
+                    // One too many is dropped, which closes it.
+                    let _ = fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
+                }
+            }
+            message = libc::CMSG_NXTHDR(&raw const header, message);
+        }
+        Ok(got)
+    }
+}
+
+const _: () = assert!(FDS * size_of::<RawFd>() + 16 <= 256);
+
+/// Who is at the other end of a Unix socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Credentials {
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// Who connected a Unix socket.
+///
+/// # Errors
+/// As `getsockopt(2)`.
+pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
+    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: `cred` and `len` outlive the call, and `len` is that of `cred`.
+    check(unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut cred).cast(),
+            &raw mut len,
+        )
+    })?;
+    Ok(Credentials { uid: cred.uid, gid: cred.gid })
+}
+
+/// Whether who connected a Unix socket has `group` among its further groups.
+#[must_use]
+pub fn peer_is_in_group(socket: BorrowedFd<'_>, group: u32) -> bool {
+    let mut groups = [0 as libc::gid_t; 256];
+    let mut len = size_of_val(&groups) as libc::socklen_t;
+    // SAFETY: `groups` and `len` outlive the call, and `len` is that of `groups`. A
+    // longer list is an error, and then the answer is no.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERGROUPS,
+            groups.as_mut_ptr().cast(),
+            &raw mut len,
+        )
+    };
+    got == 0 && groups[..len as usize / size_of::<libc::gid_t>()].contains(&group)
+}
+
+/// This process's user.
+#[must_use]
+pub fn own_uid() -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::geteuid() }
+}
+
+/// A file in memory with this text, sealed: what workers read as configuration.
+///
+/// # Errors
+/// As `memfd_create(2)` and `write(2)`.
+pub fn sealed_memory(text: &[u8]) -> io::Result<File> {
+    use std::io::Write;
+    let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
+    // SAFETY: the name is a C string; the new descriptor is owned by nobody else.
+    let mut file = unsafe {
+        let fd = check(libc::memfd_create(c"thimble.toml".as_ptr(), flags))?;
+        File::from_raw_fd(fd)
+    };
+    file.write_all(text)?;
+    let seals = libc::F_SEAL_SEAL | libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
+    // SAFETY: no memory is involved.
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(file)
+}
+
+/// Descriptors below this are where children look for theirs.
+const CHILD_FDS: RawFd = 64;
+
+/// Starts the program behind `executable` again, with `fds` as its descriptors
+/// from 3 on. The child dies with this process, and has its signals back.
+///
+/// # Errors
+/// As `fork(2)`. A failed exec shows as a child that ends with status 127.
+pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> io::Result<libc::pid_t> {
+    let mut argv = [std::ptr::null(); 8];
+    for (place, argument) in argv[..7].iter_mut().zip(arguments) {
+        *place = argument.as_ptr();
+    }
+    let own_pid = std::process::id() as libc::pid_t;
+    let all_signals = signal_set(&SIGNALS);
+    // SAFETY: the process has one thread, and the child calls nothing but system
+    // calls before it execs or ends. `argv` ends with a null pointer, and it and
+    // `environ`, which nothing changes after start, outlive the call.
+    unsafe {
+        unsafe extern "C" {
+            static environ: *const *const libc::c_char;
+        }
+        let pid = check(libc::fork())?;
+        if pid != 0 {
+            return Ok(pid);
+        }
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        // The parent may have died before the line above.
+        if libc::getppid() != own_pid {
+            libc::_exit(127);
+        }
+        libc::sigprocmask(libc::SIG_UNBLOCK, &raw const all_signals, std::ptr::null_mut());
+        // Twice: a descriptor may stand where another one is to go.
+        let mut moved = [-1; FDS + 8];
+        for (place, fd) in moved.iter_mut().zip(fds) {
+            *place = libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, CHILD_FDS);
+        }
+        let executable = libc::fcntl(executable.as_raw_fd(), libc::F_DUPFD_CLOEXEC, CHILD_FDS);
+        for (to, from) in (3..).zip(&moved[..fds.len().min(FDS + 8)]) {
+            libc::dup2(*from, to);
+        }
+        let empty = c"".as_ptr();
+        libc::syscall(libc::SYS_execveat, executable, empty, argv.as_ptr(), environ, libc::AT_EMPTY_PATH);
+        libc::_exit(127);
+    }
+}
+
+/// Takes over a descriptor that this process was started with, once, and makes
+/// it close on exec, so that no script keeps it.
+///
+/// # Errors
+/// It is not open, or was taken before.
+pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static TAKEN: AtomicU64 = AtomicU64::new(0);
+    let bit = 1u64.checked_shl(fd.unsigned_abs()).ok_or(io::ErrorKind::InvalidInput)?;
+    if fd < 3 || TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
+        return Err(io::ErrorKind::AlreadyExists.into());
+    }
+    // SAFETY: no memory is involved; that the descriptor is open is checked by
+    // this very call. A worker takes its descriptors before it opens any other, so
+    // what is at this number was inherited, and it is taken only once.
+    unsafe {
+        check(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC))?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Writes to a descriptor if that does not block now; false where it would.
+#[must_use]
+pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `poll` and `bytes` outlive the calls, with their true lengths. A pipe
+    // that polls writable takes PIPE_BUF bytes at once, and a line is shorter.
+    unsafe {
+        if libc::poll(&raw mut poll, 1, 0) != 1 || poll.revents & libc::POLLOUT == 0 {
+            return false;
+        }
+        libc::write(fd, bytes.as_ptr().cast(), bytes.len()) >= 0
+    }
+}

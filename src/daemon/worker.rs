@@ -1,0 +1,149 @@
+//! A worker: this binary started again by the loop, for one job.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use super::exchange::Exchange;
+use super::fetch::SessionSource;
+use super::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, InstallJob, Job, RefusalKind, Report};
+use super::protocol::Reply;
+use super::reporter::Reporter;
+use super::{log as lines, serve, sys};
+use crate::config::Config;
+use crate::install::{self, InstallRequest};
+use crate::limits;
+use crate::store::{self, Offered};
+use crate::types::Reason;
+
+/// Carries out the job that the loop has left on the channel.
+#[must_use]
+pub fn main() -> ExitCode {
+    lines::set_up("thimble worker");
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The way back to the loop.
+struct Channel(OwnedFd);
+
+impl Reporter for Channel {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        let mut bytes = [0; limits::REPORT_BYTES];
+        let bytes = postcard::to_slice(report, &mut bytes).map_err(io::Error::other)?;
+        sys::send_message(self.0.as_fd(), bytes)
+    }
+}
+
+fn run() -> Result<(), String> {
+    let not_a_worker = |_| "workers are started by the daemon: use `thimble run`".to_owned();
+    let channel = sys::take_inherited(CHANNEL_FD).map_err(not_a_worker)?;
+    let config = sys::take_inherited(CONFIG_FD).map_err(not_a_worker)?;
+    let config = read_config(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
+    let mut bytes = vec![0; limits::JOB_BYTES];
+    let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
+    let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
+    let mut channel = Channel(channel);
+    carry_out(&config, job, &mut channel).map_err(|error| error.to_string())
+}
+
+fn read_config(file: &File) -> Result<Config, String> {
+    let len = file.metadata().map_err(|error| error.to_string())?.len();
+    let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
+    // By position: the descriptor's own is shared with other workers.
+    file.read_exact_at(&mut text, 0).map_err(|error| error.to_string())?;
+    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
+    Config::parse(&text, "the daemon's configuration").map_err(|error| error.to_string())
+}
+
+fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()> {
+    let patience = Duration::from_millis(config.timers.session_idle_ms);
+    match job {
+        Job::Recover => install::recover(config, channel),
+        Job::Install(InstallJob { request_id, controller, digest, force, session }) => {
+            let socket = sys::take_inherited(FIRST_FILE_FD)?;
+            let mut source = SessionSource(Exchange::new(socket, session, patience)?);
+            let request = InstallRequest { request_id, controller, digest, force };
+            install::install(config, &request, &mut source, channel);
+        }
+        Job::Load => return store::load(config, channel),
+        Job::Change(change) => return store::change(config, &change, channel),
+        Job::Upload { names } => {
+            let mut offered = Vec::new();
+            for (fd, name) in (FIRST_FILE_FD..).step_by(2).zip(&names) {
+                offered.push(Offered {
+                    name: name.as_str().to_owned(),
+                    patch: sys::take_inherited(fd)?.into(),
+                    signature: sys::take_inherited(fd + 1)?.into(),
+                });
+            }
+            return store::upload(config, offered, channel);
+        }
+        Job::Serve(keys) => {
+            let socket = sys::take_inherited(FIRST_FILE_FD)?;
+            let served = Exchange::new(socket, keys, patience)
+                .and_then(|mut exchange| serve::serve(&config.node.state_dir, &mut exchange));
+            return channel.report(&match served {
+                Ok(()) => Report::Done,
+                Err(error) => {
+                    let reason = Reason::format(format_args!("a session ended early: {}", error.kind()));
+                    Report::Failed { kind: RefusalKind::Refused, reason }
+                }
+            });
+        }
+        Job::Show { ids, json } => {
+            let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);
+            stream.set_nonblocking(false)?;
+            stream.set_write_timeout(Some(patience))?;
+            let mut out = Replies { stream };
+            let shown = store::show(config, &ids, json, &mut out);
+            let last = match shown {
+                Ok(()) => Reply::End,
+                Err(failure) => {
+                    Reply::Error { kind: failure.kind.into(), reason: Reason::new(&failure.reason) }
+                }
+            };
+            out.send(&last)?;
+            return channel.report(&Report::Done);
+        }
+    }
+    Ok(())
+}
+
+/// Output for a command, as replies on its connection.
+struct Replies {
+    stream: UnixStream,
+}
+
+impl Replies {
+    fn send(&mut self, reply: &Reply) -> io::Result<()> {
+        let mut frame = vec![0; limits::CONTROL_FRAME_BYTES];
+        let (head, body) = frame.split_at_mut(4);
+        let len = postcard::to_slice(reply, body).map_err(io::Error::other)?.len();
+        head.copy_from_slice(&(len as u32).to_le_bytes());
+        self.stream.write_all(&frame[..4 + len])
+    }
+}
+
+impl Write for Replies {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for piece in bytes.chunks(2048) {
+            let piece = heapless::Vec::from_slice(piece).map_err(|_| io::ErrorKind::InvalidInput)?;
+            self.send(&Reply::Output(piece))?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

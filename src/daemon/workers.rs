@@ -1,0 +1,171 @@
+//! Worker processes: this binary started again, with one job each.
+//!
+//! A worker is fork and exec of our own executable's descriptor, so that what
+//! runs is what started us, whatever has become of the file. It finds its job,
+//! its reports' way back, the configuration and its sockets or files at fixed
+//! descriptors. That it ended is told by `waitpid` alone; how its job ended, by
+//! its last report.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+
+use super::job::{Job, RefusalKind, Report};
+use super::sys;
+use crate::limits;
+use crate::types::Reason;
+
+/// What a worker is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The agent's: recovery or an install.
+    Agent,
+    /// The controller's: reads the store at start.
+    Load,
+    /// The controller's: changes the store, for this control connection.
+    Change {
+        /// The place of the connection that waits for it.
+        connection: usize,
+        /// Which of the connections that had that place.
+        generation: u64,
+    },
+    /// The controller's: serves an agent that fetches.
+    Serve,
+    /// Answers a `show` on a control connection that was handed over.
+    Show,
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug)]
+pub enum Ending {
+    /// Its last report was "done".
+    Done,
+    /// Its last report was a failure.
+    Failed(RefusalKind, Reason),
+    /// It ended without a last report.
+    Crashed(Reason),
+}
+
+struct Worker {
+    kind: Kind,
+    pid: libc::pid_t,
+    channel: OwnedFd,
+    ending: Option<Ending>,
+}
+
+/// The workers at work.
+pub struct Workers {
+    executable: File,
+    config: File,
+    places: [Option<Worker>; limits::WORKERS],
+    first_token: usize,
+    job: Box<[u8; limits::JOB_BYTES]>,
+    report: Box<[u8; limits::REPORT_BYTES]>,
+    /// Workers started, ever.
+    pub started: u64,
+}
+
+impl Workers {
+    /// No workers; their channels will have the tokens from `first_token` on.
+    /// `config` is the text that they are to read as configuration.
+    ///
+    /// # Errors
+    /// Our executable cannot be opened, or there is no memory for the text.
+    pub fn new(config: &str, first_token: usize) -> io::Result<Self> {
+        Ok(Self {
+            executable: File::open("/proc/self/exe")?,
+            config: sys::sealed_memory(config.as_bytes())?,
+            places: [const { None }; limits::WORKERS],
+            first_token,
+            job: Box::new([0; limits::JOB_BYTES]),
+            report: Box::new([0; limits::REPORT_BYTES]),
+            started: 0,
+        })
+    }
+
+    /// Starts a worker with a job. `files` are what it finds from
+    /// [`FIRST_FILE_FD`](super::job::FIRST_FILE_FD) on; the caller keeps its own.
+    ///
+    /// # Errors
+    /// No place is free, or the system cannot start one.
+    pub fn start(
+        &mut self,
+        registry: &Registry,
+        kind: Kind,
+        job: &Job,
+        files: &[BorrowedFd<'_>],
+    ) -> io::Result<()> {
+        let free = self.places.iter().position(Option::is_none);
+        let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
+        let job = postcard::to_slice(job, &mut self.job[..]).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let (channel, theirs) = sys::message_pair()?;
+        sys::send_message(channel.as_fd(), job)?;
+        let mut fds: heapless::Vec<RawFd, { sys::FDS + 2 }> = heapless::Vec::new();
+        for fd in [theirs.as_fd(), self.config.as_fd()].iter().chain(files) {
+            fds.push(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        }
+        registry.register(
+            &mut SourceFd(&channel.as_raw_fd()),
+            Token(self.first_token + at),
+            Interest::READABLE,
+        )?;
+        let pid = sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)?;
+        self.started += 1;
+        self.places[at] = Some(Worker { kind, pid, channel, ending: None });
+        Ok(())
+    }
+
+    /// How many are at work for which `is_such` holds.
+    pub fn count(&self, is_such: impl Fn(Kind) -> bool) -> usize {
+        self.places.iter().flatten().filter(|worker| is_such(worker.kind)).count()
+    }
+
+    /// The next report of a worker, but for its last, which is kept until it has
+    /// ended. `None` where there is none now.
+    pub fn next_report(&mut self, at: usize) -> Option<(Kind, Report)> {
+        let worker = self.places.get_mut(at)?.as_mut()?;
+        loop {
+            let got = sys::recv_message(worker.channel.as_fd(), &mut self.report[..]).ok()?;
+            let bytes = self.report.get(..got).filter(|bytes| !bytes.is_empty())?;
+            match postcard::from_bytes(bytes) {
+                Ok(Report::Done) => worker.ending = Some(Ending::Done),
+                Ok(Report::Failed { kind, reason }) => worker.ending = Some(Ending::Failed(kind, reason)),
+                Ok(report) => return Some((worker.kind, report)),
+                Err(_) => {
+                    let reason = Reason::new("the worker reported what makes no sense");
+                    worker.ending = Some(Ending::Crashed(reason));
+                }
+            }
+        }
+    }
+
+    /// A worker that has ended, by its place. Read its reports before [`bury`](Self::bury).
+    #[must_use]
+    pub fn ended(&mut self) -> Option<(usize, i32)> {
+        self.places.iter().enumerate().find_map(|(at, worker)| Some((at, sys::ended(worker.as_ref()?.pid)?)))
+    }
+
+    /// Frees the place of a worker that has ended; says what it was and how it ended.
+    pub fn bury(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(Kind, Ending)> {
+        let worker = self.places.get_mut(at)?.take()?;
+        let _ = registry.deregister(&mut SourceFd(&worker.channel.as_raw_fd()));
+        let crashed = || {
+            let how = if libc::WIFSIGNALED(status) { "was killed by signal" } else { "ended with status" };
+            let number =
+                if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };
+            Ending::Crashed(Reason::format(format_args!("the worker {how} {number}")))
+        };
+        Some((worker.kind, worker.ending.unwrap_or_else(crashed)))
+    }
+
+    /// Ends the workers that serve others: the daemon is going. Those that change
+    /// the disk die with us, at a point that recovery knows.
+    pub fn end_all(&mut self) {
+        for worker in self.places.iter().flatten() {
+            sys::kill(worker.pid, libc::SIGKILL);
+        }
+    }
+}

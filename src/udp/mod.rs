@@ -1,0 +1,162 @@
+//! The UDP transport: IPv4 multicast groups, unicast peers, TCP stream sessions.
+//!
+//! A role has one UDP socket, bound to its port and joined to its group, from
+//! which it also sends, so that the source of a datagram is where its sender is
+//! reached; and one TCP listener on the same port. A send that would block is
+//! dropped: state machines repeat what matters.
+
+mod sys;
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::os::fd::AsFd;
+
+use mio::net::{TcpListener, TcpStream};
+
+use crate::config::Network;
+use crate::fsm::actions::{Peer, To};
+use crate::wire::frame::Role;
+
+pub use sys::Batch;
+
+/// A stream session's socket.
+pub type Stream = TcpStream;
+/// What accepts stream sessions.
+pub type Listener = TcpListener;
+/// The transport's name, for `status`.
+pub const NAME: &str = "udp";
+
+/// Why the transport cannot be opened.
+#[derive(Debug)]
+pub struct OpenError {
+    what: String,
+    cause: io::Error,
+}
+
+impl std::fmt::Display for OpenError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.what, self.cause)
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+/// The sockets of one role.
+pub struct Endpoint {
+    role: Role,
+    /// Datagrams of the role's group, and to this node.
+    pub datagrams: UdpSocket,
+    /// Stream sessions to this node.
+    pub listener: Listener,
+}
+
+impl Endpoint {
+    /// The role whose sockets these are.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    fn open(role: Role, network: &Network) -> Result<Self, OpenError> {
+        let (group, port) = match role {
+            Role::Controller => (network.controller_group, network.controller_port),
+            Role::Agent => (network.agent_group, network.agent_port),
+        };
+        let failed = |what: String| move |cause| OpenError { what, cause };
+        let interface = sys::interface_index(&network.interface)
+            .map_err(failed(format!("network.interface \"{}\"", network.interface)))?;
+        let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
+        let in_use = "is another thimble, or another program, running on it?";
+        let datagrams =
+            UdpSocket::bind(any).map_err(failed(format!("UDP port {port} cannot be had: {in_use}")))?;
+        datagrams.set_nonblocking(true).map_err(failed("UDP socket".into()))?;
+        sys::join(datagrams.as_fd(), group, interface)
+            .map_err(failed(format!("multicast group {group} cannot be joined on {}", network.interface)))?;
+        sys::send_multicast_by(datagrams.as_fd(), interface, network.ttl)
+            .map_err(failed(format!("multicast cannot be sent by {}", network.interface)))?;
+        let listener =
+            TcpListener::bind(any).map_err(failed(format!("TCP port {port} cannot be had: {in_use}")))?;
+        Ok(Self { role, datagrams, listener })
+    }
+
+    /// Takes what has arrived, without waiting. A full batch means that there may
+    /// be more.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; the batch is empty after any error.
+    pub fn recv_batch(&self, batch: &mut Batch) -> io::Result<()> {
+        sys::recv_batch(self.datagrams.as_fd(), batch)
+    }
+
+    /// Accepts a stream session, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is none.
+    pub fn accept(&self) -> io::Result<Stream> {
+        let (stream, _) = self.listener.accept()?;
+        // Frames are answers that somebody waits for.
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
+
+/// The transport of a node.
+pub struct Transport {
+    endpoints: [Option<Endpoint>; 2],
+    controllers: SocketAddr,
+    agents: SocketAddr,
+}
+
+impl Transport {
+    /// Opens the sockets of a node's roles.
+    ///
+    /// # Errors
+    /// [`OpenError`]: which socket, and why not.
+    pub fn open(network: &Network, roles: &[Role]) -> Result<Self, OpenError> {
+        let mut endpoints = [None, None];
+        for role in roles {
+            endpoints[*role as usize] = Some(Endpoint::open(*role, network)?);
+        }
+        let group = |address, port| SocketAddr::V4(SocketAddrV4::new(address, port));
+        Ok(Self {
+            endpoints,
+            controllers: group(network.controller_group, network.controller_port),
+            agents: group(network.agent_group, network.agent_port),
+        })
+    }
+
+    /// The sockets of a role, where the node has it.
+    #[must_use]
+    pub fn endpoint(&self, role: Role) -> Option<&Endpoint> {
+        self.endpoints[role as usize].as_ref()
+    }
+
+    /// The sockets of all roles that the node has.
+    pub fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.endpoints.iter_mut().flatten()
+    }
+
+    /// Sends a datagram as a role does, without waiting.
+    ///
+    /// # Errors
+    /// As `sendto(2)`: the datagram is not sent.
+    pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<()> {
+        let address = match to {
+            To::Controllers => self.controllers,
+            To::Agents => self.agents,
+            To::Node(_, Peer::Ip(address)) => *address,
+        };
+        let endpoint = self.endpoint(as_role).ok_or(io::ErrorKind::Unsupported)?;
+        endpoint.datagrams.send_to(datagram, address).map(|_| ())
+    }
+
+    /// Begins to open a stream session, without waiting.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    pub fn connect(&self, Peer::Ip(address): Peer) -> io::Result<Stream> {
+        let stream = TcpStream::connect(address)?;
+        let _ = stream.set_nodelay(true);
+        Ok(stream)
+    }
+}
