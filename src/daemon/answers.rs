@@ -243,11 +243,7 @@ impl<'a> Daemon<'a> {
             check_delete(controller.map(), ids, |slot| controller.on_hosts(now, slot, force))
                 .map_err(|refusal| (ErrorKind::Refused, Reason::format(format_args!("{refusal}"))))?;
         }
-        let mut nodetypes = heapless::Vec::new();
-        for kind in controller.kinds().iter() {
-            let _ = nodetypes.push(kind.nodetype.clone());
-        }
-        Ok(Job::Change(Change { to, ids: ids.clone(), nodetypes }))
+        Ok(Job::Change(Change { to, ids: ids.clone() }))
     }
 
     /// Starts the one worker that changes the store, or waits for its turn.

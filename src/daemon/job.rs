@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
-use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId, Text};
+use crate::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId, Text};
 use crate::wire::frame::InstalledPatch;
 use crate::wire::install::{LastInstall, Step};
 use crate::wire::session::SessionKeys;
@@ -80,8 +80,6 @@ pub struct Change {
     pub to: EntryState,
     /// The patches; none means all that it can concern.
     pub ids: PatchIds,
-    /// The kinds of hosts known: what must stay installable.
-    pub nodetypes: Vec<NodeType, { limits::NODETYPES }, u8>,
 }
 
 /// What a refusal of a change means for the command's exit code.

@@ -4,6 +4,8 @@ use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::blobs::Blobs;
 use super::durable;
@@ -12,6 +14,10 @@ use super::map_file::{self, Snapshot};
 use crate::failpoint;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::map::Map;
+
+/// How long a lock that somebody holds is waited for, and how often it is tried.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
 /// A repository on disk, locked for as long as this lives.
 #[derive(Debug)]
@@ -130,14 +136,20 @@ pub(super) fn dir(state_dir: &Path) -> PathBuf {
     state_dir.join("repo")
 }
 
+/// Takes the lock. Whoever holds it is about to end: the worker of a daemon that
+/// was killed dies with it. One that does not is another daemon's.
 fn lock(path: &Path) -> Result<File, StoreError> {
     failpoint::hit("opening the lock");
     let file = File::options().write(true).create(true).truncate(false).open(path);
     let file = file.map_err(StoreError::at(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::Busy { lock: path.to_path_buf() }),
-        Err(TryLockError::Error(error)) => Err(StoreError::at(path)(error)),
+    let began = Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if began.elapsed() < LOCK_PATIENCE => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(StoreError::Busy { lock: path.to_path_buf() }),
+            Err(TryLockError::Error(error)) => return Err(StoreError::at(path)(error)),
+        }
     }
 }
 
