@@ -319,6 +319,7 @@ fn keys_are_made_for_their_owner_alone_and_not_written_over() {
     let scratch = Scratch::new("cli");
     let made = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(made.status.code(), Some(0));
+    assert!(text(&made.stdout).starts_with("c.key: keys of controller, node id "));
     let again = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("never written over"), "{}", text(&again.stderr));

@@ -42,7 +42,8 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         Role::Agent => "agent",
     };
     let shown = path.display();
-    out.line(format_args!("{shown}: keys of {kind} {}, node id {}", keys.name, keys.node))?;
+    let name = if keys.name.is_empty() { String::new() } else { format!(" {}", keys.name) };
+    out.line(format_args!("{shown}: keys of {kind}{name}, node id {}", keys.node))?;
     out.json(|| {
         Value::object([
             ("file", Value::text(shown)),
