@@ -3,15 +3,21 @@
 use std::fs;
 use std::path::Path;
 
+use thimble::cli::parse as command_line;
 use thimble::config::Config;
+use thimble::patch::metadata::Metadata;
+use thimble::wire::refusal::Refusal;
 
 /// A public key that is nobody's: it stands in for the one that an operator has.
 const PUBLIC_KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
+fn read(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
 /// The shipped configuration, with `change` done to each line.
 fn shipped(change: impl Fn(&str) -> String) -> String {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/thimble.toml");
-    let text = fs::read_to_string(file).unwrap().replace("/etc/thimble/maker.pub", PUBLIC_KEY);
+    let text = read("config/thimble.toml").replace("/etc/thimble/maker.pub", PUBLIC_KEY);
     text.lines().map(|line| change(line) + "\n").collect()
 }
 
@@ -42,4 +48,46 @@ fn the_examples_of_the_configuration_are_accepted() {
     assert_eq!(as_shipped.node.admin_group, None);
     assert_eq!(with_examples.node.admin_group.as_deref(), Some("wheel"));
     assert_eq!(with_examples.security.revoked.len(), 1);
+}
+
+/// The indented block of the README that begins with `first`, up to `end`.
+fn readme_block(first: &str, end: &str) -> String {
+    let text = read("README.md");
+    let lines = text.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
+    let block = lines.skip_while(|line| !line.starts_with(first)).take_while(|line| !line.starts_with(end));
+    block.map(|line| line.to_owned() + "\n").collect()
+}
+
+#[test]
+fn the_readme_s_configuration_and_metadata_are_accepted() {
+    let text = readme_block("[node]", "Then").replace("/etc/thimble/maker.pub", PUBLIC_KEY);
+    assert!(parse(&text).node.is_controller);
+    assert!(parse(&text.replace("[\"controller\"]", "[\"agent\"]")).node.is_agent);
+    let metadata = Metadata::parse(&readme_block("id = ", "END")).unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(metadata.id.as_str(), "HELLO-1");
+}
+
+#[test]
+fn every_command_in_the_documents_is_one_that_parses() {
+    let mut commands = 0;
+    for file in ["README.md", "docs/guide.md"] {
+        for line in read(file).lines() {
+            let Some((_, command)) = line.strip_prefix("    ").and_then(|line| line.split_once(" thimble "))
+            else {
+                continue;
+            };
+            let words = command.split_whitespace().map(Into::into);
+            command_line::parse(words).unwrap_or_else(|error| panic!("{file}: {line}: {}", error.message));
+            commands += 1;
+        }
+    }
+    assert!(commands >= 10, "the commands are not where this test looks for them");
+}
+
+#[test]
+fn the_guide_explains_every_refusal() {
+    let guide = read("docs/guide.md");
+    for refusal in Refusal::ALL {
+        assert!(guide.contains(&format!("`{}`", refusal.counter())), "{refusal}");
+    }
 }

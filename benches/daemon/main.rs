@@ -50,12 +50,7 @@ fn main() {
         println!("SKIPPED: bench needs root (tests/rig/as_root.sh COMMAND)");
         return;
     }
-    let mut cluster = Cluster::new("bench", 1);
-    for node in &mut cluster.nodes {
-        // The timers of a real node; nothing is left to do but wait.
-        node.config.push(("controller", "max_hosts = 1024".to_owned()));
-    }
-    let cluster = cluster.start();
+    let cluster = Cluster::new("bench", 1).start();
     let (controller, agent) = (cluster.nodes[0].pid(), cluster.nodes[1].pid());
     println!("binary                         {:>8} bytes", fs::metadata(cluster::thimble()).unwrap().len());
     print_memory("agent, idle", agent, 256, 896);

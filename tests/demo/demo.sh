@@ -102,7 +102,6 @@ shown "$first .* Available"
 on controller-0 thimble apply "$first"
 on controller-0 thimble query
 shown "$first .* Partial-Apply"
-on controller-0 thimble show "$first"
 
 say "Install on all three hosts"
 on controller-0 thimble host-install "${hosts[@]}"
@@ -121,6 +120,7 @@ make_second
 on maker thimble make "$second" -o "$second.patch"
 on maker minisign -S -H -s maker.key -m "$second.patch"
 on controller-0 thimble upload "$second.patch"
+on controller-0 thimble show "$second"
 on controller-0 thimble apply "$second"
 on controller-0 1 thimble host-install "${hosts[@]}"
 shown "compute-1.*no such time in Berlin"

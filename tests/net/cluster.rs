@@ -1,5 +1,6 @@
 //! A cluster of real daemons: node 0 is the controller, the others are agents.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::PermissionsExt;
@@ -50,10 +51,8 @@ pub struct Node {
     pub address: String,
     pub namespace: Namespace,
     pub dir: PathBuf,
-    /// More lines of the configuration, by section; read when the daemon starts.
-    pub config: Vec<(&'static str, String)>,
-    /// More environment of the daemon.
-    pub environment: Vec<(&'static str, String)>,
+    /// Its timers, by name, in milliseconds; read when the daemon starts.
+    pub timers: BTreeMap<&'static str, u64>,
     is_controller: bool,
     trusted_key: String,
     daemon: Option<Child>,
@@ -88,32 +87,17 @@ impl Node {
     pub fn write_config(&self) {
         let role = if self.is_controller { "controller" } else { "agent" };
         let dir = self.dir.display();
-        let sections = [
-            (
-                "node",
-                format!(
-                    "roles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
-                 state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n",
-                    self.name
-                ),
-            ),
-            ("network", "interface = \"net0\"\n".to_owned()),
-            (
-                "security",
-                format!("key_file = \"{dir}/thimble.key\"\ntrusted_keys = [\"{}\"]\n", self.trusted_key),
-            ),
-            ("agent", format!("root = \"{dir}/root\"\n")),
-            (
-                "timers",
-                "hello_interval_ms = 200\ninstall_retry_ms = 100\ninstall_give_up_ms = 8000\n".to_owned(),
-            ),
-        ];
-        let text = sections.map(|(section, lines)| {
-            let more =
-                self.config.iter().filter(|(of, _)| *of == section).map(|(_, line)| line.clone() + "\n");
-            format!("[{section}]\n{lines}{}", more.collect::<String>())
-        });
-        fs::write(self.config_file(), text.concat()).unwrap();
+        let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
+        let text = format!(
+            "[node]\nroles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
+             state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
+             [network]\ninterface = \"net0\"\n\
+             [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = [\"{}\"]\n\
+             [agent]\nroot = \"{dir}/root\"\n\
+             [timers]\n{timers}",
+            self.name, self.trusted_key,
+        );
+        fs::write(self.config_file(), text).unwrap();
     }
 
     /// Runs a command of the binary on this node.
@@ -132,7 +116,12 @@ impl Node {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// A counter of `thimble status`, for example a refusal's.
+    /// How many datagrams the node has refused for this reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.counter(&format!("refused_{reason}"))
+    }
+
+    /// A counter of `thimble status`.
     pub fn counter(&self, name: &str) -> u64 {
         self.json(&["status"])["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
     }
@@ -144,7 +133,6 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let mut command = self.namespace.command(&thimble());
         command.arg("--config").arg(self.config_file()).arg("run");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
     }
@@ -246,8 +234,11 @@ impl Cluster {
                 address,
                 namespace,
                 dir,
-                config: Vec::new(),
-                environment: Vec::new(),
+                timers: BTreeMap::from([
+                    ("hello_interval_ms", 200),
+                    ("install_retry_ms", 100),
+                    ("install_give_up_ms", 8_000),
+                ]),
                 is_controller: number == 0,
                 trusted_key: signer.public.clone(),
                 daemon: None,

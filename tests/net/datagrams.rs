@@ -31,9 +31,9 @@ fn hello_agent() -> Message {
 
 /// Sends `datagram` and waits until the node has counted it under `reason`.
 fn is_counted(node: &Node, socket: &UdpSocket, to: SocketAddrV4, datagram: &[u8], reason: &str) {
-    let before = node.counter(reason);
+    let before = node.refused(reason);
     socket.send_to(datagram, to).unwrap();
-    wait::until_true(&format!("{} counts {reason}", node.name), || node.counter(reason) > before);
+    wait::until_true(&format!("{} counts {reason}", node.name), || node.refused(reason) > before);
 }
 
 /// The controller still hears an agent: what it knows of it becomes younger.
@@ -47,7 +47,7 @@ pub fn next_good_datagram_is_served(cluster: &Cluster, agent: usize) {
 
 #[test]
 fn every_kind_of_bad_datagram_is_counted_by_its_reason_and_the_next_good_one_served() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("bad", 1).start();
     let socket = stranger(&cluster);
     let mut second = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
@@ -85,7 +85,7 @@ fn every_kind_of_bad_datagram_is_counted_by_its_reason_and_the_next_good_one_ser
 
 #[test]
 fn a_replayed_datagram_is_refused_and_counted() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("replay", 1).start();
     let socket = stranger(&cluster);
     let mut neighbour = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
@@ -101,7 +101,7 @@ fn a_replayed_datagram_is_refused_and_counted() {
 
 #[test]
 fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("thief", 2).start();
     let socket = stranger(&cluster);
     let (stolen, other) = (&cluster.nodes[1], &cluster.nodes[2]);

@@ -9,16 +9,6 @@ macro_rules! need_root {
     };
 }
 
-/// Leaves the test, loudly, also while `thimble run` is not in the tree.
-macro_rules! need_cluster {
-    () => {
-        need_root!();
-        if thimble::cli::commands::find("run").is_none() {
-            return crate::skip(module_path!(), "this build has no daemon");
-        }
-    };
-}
-
 /// Not with `eprintln`, which the test harness would swallow.
 fn skip(test: &str, reason: &str) {
     use std::io::Write;

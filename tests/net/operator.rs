@@ -7,6 +7,7 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 use crate::support::archive::Tar;
 use crate::support::sign::{Signer, signature_path};
+use crate::wait;
 
 fn upload(cluster: &Cluster, file: &Path) -> crate::cluster::Ended {
     cluster.thimble(&["upload", file.to_str().unwrap()])
@@ -37,7 +38,7 @@ fn started(name: &str) -> (Cluster, PathBuf) {
 
 #[test]
 fn a_patch_without_a_good_signature_is_refused() {
-    need_cluster!();
+    need_root!();
     let (cluster, file) = started("signatures");
     is_refused(&cluster, &file, &["X.patch.minisig", "minisign -S -H"]);
 
@@ -62,7 +63,7 @@ fn a_patch_without_a_good_signature_is_refused() {
 
 #[test]
 fn a_signed_patch_with_a_hostile_archive_is_refused_by_name() {
-    need_cluster!();
+    need_root!();
     let (cluster, file) = started("hostile");
     let device = tar::EntryType::Char;
     let cases = [
@@ -85,7 +86,7 @@ fn a_signed_patch_with_a_hostile_archive_is_refused_by_name() {
 
 #[test]
 fn rules_of_the_repository_are_refused_with_both_facts_named() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("rules", 0).start();
     let first = Patch::new(&cluster, "FIRST-1").file("etc/one", b"1").applied(&cluster);
     let other = Patch::new(&cluster, "FIRST-1").file("etc/one", b"2").signed(&cluster);
@@ -95,6 +96,9 @@ fn rules_of_the_repository_are_refused_with_both_facts_named() {
     let second = Patch::new(&cluster, "SECOND-1").metadata("requires = [\"FIRST-1\"]").file("etc/two", b"2");
     upload(&cluster, &second.signed(&cluster)).ok();
     cluster.thimble(&["apply", "SECOND-1"]).ok();
+    wait::until_true("the controller has listened for hosts for two rounds", || {
+        !cluster.thimble(&["delete", "SECOND-1"]).failed(1).contains("not known yet")
+    });
     let cases: [(&[&str], &[&str]); 4] = [
         (&["remove", "FIRST-1"], &["FIRST-1", "SECOND-1"]),
         (&["delete", "SECOND-1"], &["SECOND-1"]),

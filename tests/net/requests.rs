@@ -40,7 +40,7 @@ fn is_patched(agent: &Node) -> bool {
 
 #[test]
 fn lost_doubled_and_reordered_requests_and_answers_install_once() {
-    need_cluster!();
+    need_root!();
     let cases: [(&str, &[Verdict], &[Verdict]); 4] = [
         ("lost-request", &[Lose, Lose], &[]),
         ("doubled", &[Double, Double], &[Double]),
@@ -60,7 +60,7 @@ fn lost_doubled_and_reordered_requests_and_answers_install_once() {
 
 #[test]
 fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::filtered("no-answer", 1, lose_all(AgentInstallResp), pass_all()).start();
     let _patch = counting(&cluster).applied(&cluster);
     let shown = cluster.thimble(&["host-install", "agent-1"]).ok();
@@ -70,20 +70,21 @@ fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
 
 #[test]
 fn a_request_that_never_arrives_is_given_up_and_named() {
-    need_cluster!();
+    need_root!();
     let mut cluster = Cluster::filtered("no-request", 1, pass_all(), lose_all(AgentInstallReq));
-    cluster.config.push(("timers", "install_give_up_ms = 1000".to_owned()));
+    cluster.timers.insert("install_give_up_ms", 1_000);
     let cluster = cluster.start();
     let _patch = counting(&cluster).applied(&cluster);
     let shown = cluster.thimble(&["host-install", "agent-1"]).failed(6);
     assert!(shown.contains("agent-1: no answer"), "{shown}");
     assert!(!is_patched(&cluster.nodes[1]));
-    assert_eq!(cluster.host(1)["current"], "no");
+    assert_eq!(cluster.host(1)["install"], "no-answer");
+    assert_ne!(cluster.host(1)["current"], "yes");
 }
 
 #[test]
 fn a_recorded_request_sent_again_after_the_agents_restart_changes_nothing() {
-    need_cluster!();
+    need_root!();
     let recorded = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&recorded);
     let to_agent: Judge = Box::new(move |msgtype, bytes| {
@@ -105,7 +106,7 @@ fn a_recorded_request_sent_again_after_the_agents_restart_changes_nothing() {
     cluster.nodes[1].start();
     let agent = &cluster.nodes[1];
     let refused =
-        || agent.counter("replay") + agent.counter("stale_incarnation") + agent.counter("stale_nonces");
+        || agent.refused("replay") + agent.refused("stale_incarnation") + agent.counter("stale_nonces");
     let before = refused();
     let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
     let address: Ipv4Addr = agent.address.parse().unwrap();
@@ -144,7 +145,7 @@ fn in_the_middle_of_an_install(name: &str) -> Cluster {
 
 #[test]
 fn a_killed_agent_comes_back_with_the_previous_set_and_says_so() {
-    need_cluster!();
+    need_root!();
     let mut cluster = in_the_middle_of_an_install("kill-agent");
     cluster.nodes[1].kill();
     cluster.nodes[1].start();
@@ -159,7 +160,7 @@ fn a_killed_agent_comes_back_with_the_previous_set_and_says_so() {
 
 #[test]
 fn a_killed_controller_finds_the_install_done_when_it_is_back() {
-    need_cluster!();
+    need_root!();
     let mut cluster = in_the_middle_of_an_install("kill-controller");
     cluster.nodes[0].kill();
     fs::write(cluster.nodes[1].root().join("go"), "").unwrap();
@@ -170,7 +171,7 @@ fn a_killed_controller_finds_the_install_done_when_it_is_back() {
 
 #[test]
 fn hellos_are_answered_throughout_an_install() {
-    need_cluster!();
+    need_root!();
     let cluster = in_the_middle_of_an_install("busy");
     for _ in 0..3 {
         crate::datagrams::next_good_datagram_is_served(&cluster, 1);

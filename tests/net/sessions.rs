@@ -68,7 +68,7 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
 
 #[test]
 fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("hundred", 1).start();
     for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
         let mut streams = Vec::new();
@@ -97,10 +97,10 @@ fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
 
 #[test]
 fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
-    need_cluster!();
+    need_root!();
     let mut cluster = Cluster::new("slow", 1);
     for node in &mut cluster.nodes {
-        node.config.push(("timers", "session_proof_ms = 1500".to_owned()));
+        node.timers.insert("session_proof_ms", 1_500);
     }
     let cluster = cluster.start();
     for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
@@ -122,7 +122,7 @@ fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
 
 #[test]
 fn a_peer_that_says_garbage_is_closed_at_once() {
-    need_cluster!();
+    need_root!();
     let cluster = Cluster::new("garbage", 1).start();
     for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
         let mut stream = connect(&cluster, node, port);

@@ -48,6 +48,7 @@ for target in datagram frame; do
     check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
 done
 check "static binaries" tests/rig/dist.sh
+check "demo" tests/demo/demo.sh
 
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))
