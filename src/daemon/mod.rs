@@ -2,16 +2,16 @@
 //!
 //! | file | what is there |
 //! |---|---|
-//! | [`start`] | from a configuration to a running loop |
-//! | [`event_loop`] | sockets, processes and the clock meet the state machines |
-//! | [`ready`] | which sources may have more |
-//! | [`sessions`] | stream sessions, from the first byte to a worker |
-//! | [`workers`], [`job`] | worker processes, and what they are told and tell |
-//! | [`worker`] | the other side: a worker's own `main` |
-//! | [`exchange`], [`fetch`], [`serve`] | a session in a worker, the agent's and the controller's |
-//! | [`control`], [`protocol`] | connections of commands, and what is said on them |
-//! | [`answers`], [`rows`] | what commands are answered |
-//! | [`counters`], [`log`] | what is counted and what is logged |
+//! | `start` | from a configuration to a running loop |
+//! | `event_loop` | sockets, processes and the clock meet the state machines |
+//! | `ready` | which sources may have more |
+//! | `sessions` | stream sessions, from the first byte to a worker |
+//! | `workers`, `job` | worker processes, and what they are told and tell |
+//! | `worker` | the other side: a worker's own `main` |
+//! | `exchange`, `fetch`, `serve` | a session in a worker, the agent's and the controller's |
+//! | `control`, `protocol` | connections of commands, and what is said on them |
+//! | `answers`, `rows` | what commands are answered |
+//! | `counters`, `log` | what is counted and what is logged |
 
 mod answers;
 mod control;

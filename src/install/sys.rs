@@ -163,9 +163,12 @@ pub(super) fn rename_new_at(
     to_name: &str,
 ) -> io::Result<()> {
     let (c_from, c_to) = (c_name(from_name)?, c_name(to_name)?);
-    // SAFETY: both are C strings and both directories are open.
+    // SAFETY: both are C strings and both directories are open; the arguments are
+    // the system call's.
     let renamed = check(unsafe {
-        libc::renameat2(
+        // By number: an older musl has no function for it.
+        libc::syscall(
+            libc::SYS_renameat2,
             from.as_raw_fd(),
             c_from.as_ptr(),
             to.as_raw_fd(),

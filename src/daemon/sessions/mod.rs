@@ -1,0 +1,332 @@
+//! Stream sessions: opened, proven, and then asked, answered or handed over.
+//!
+//! ```text
+//! initiator                                   acceptor
+//! connect, send opening     Opening  -------> Opening    send opening
+//! keys known, send Open     Proving  <-------
+//!                                    -------> Open holds: Proven
+//! Open holds: Proven                 <------- send Open (or Busy)
+//! ```
+//!
+//! A proven session asks or answers a detailed query here, in the loop; one that
+//! fetches is handed over, the agent's end to its installing worker and the
+//! controller's to a serving one. The pool is fixed. A newcomer evicts the
+//! oldest accepted session that has not proven itself; one that has is safe
+//! until its deadline.
+
+mod place;
+
+use std::io;
+
+use mio::{Interest, Registry, Token};
+
+use super::transport::Stream;
+use crate::limits;
+use crate::time::{Duration, Instant};
+use crate::types::{ClusterId, NodeId, Reason};
+use crate::wire::frame::{DetailPage, Frame, Purpose, Role};
+use crate::wire::keys::KeyRing;
+use crate::wire::session::{Opening, SessionKeys};
+use place::{Fault, Place, Session, Stage, roles};
+
+/// Sessions that others may hold open here: the rest is for our own.
+const ACCEPTED_MOST: usize = limits::SESSIONS - limits::DETAILED_QUERIES - 1;
+
+/// Who we are, and how patient.
+pub struct Context {
+    /// Our cluster.
+    pub cluster: ClusterId,
+    /// Our node id.
+    pub node: NodeId,
+    /// Our keys.
+    pub ring: KeyRing,
+    /// Until a session must have proven itself.
+    pub proof: Duration,
+    /// Until a proven session must have moved.
+    pub idle: Duration,
+}
+
+/// What became of a session, for the loop to act on.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on its way to a state machine")]
+pub enum Outcome {
+    /// Nothing more for now.
+    Quiet,
+    /// Our session to fetch is proven: [`Sessions::take`] it.
+    Ready(NodeId),
+    /// The other end has no worker free.
+    Busy(NodeId, Purpose, Duration),
+    /// A page of an answer to our query.
+    Page(NodeId, DetailPage),
+    /// The answer to our query is complete.
+    End(NodeId),
+    /// A session that we opened came to nothing.
+    Failed(NodeId, Purpose, Reason),
+    /// An agent wants to fetch: [`Sessions::hand_over`] it to a worker, or
+    /// [`Sessions::turn_away`].
+    WantsWorker,
+}
+
+/// How sessions came and went, for `status`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SessionCounts {
+    /// Accepted.
+    pub accepted: u64,
+    /// Proven, of those accepted.
+    pub proven: u64,
+    /// Ended for a newcomer, or because there was no place.
+    pub evicted: u64,
+    /// Ended since they did not prove themselves, or did not go on.
+    pub timed_out: u64,
+    /// Ended for what the other end sent.
+    pub refused: u64,
+}
+
+/// The pool.
+pub struct Sessions {
+    context: Context,
+    places: Vec<Place>,
+    first_token: usize,
+    /// How sessions came and went.
+    pub counts: SessionCounts,
+}
+
+/// Serves pages of the installed snapshot: an agent's answer to a detailed query.
+pub type Pages<'p> = &'p dyn Fn(usize) -> Option<DetailPage>;
+
+impl Sessions {
+    /// An empty pool, whose places have the tokens from `first_token` on.
+    #[must_use]
+    pub fn new(context: Context, first_token: usize) -> Self {
+        let places = std::iter::repeat_with(Place::new).take(limits::SESSIONS).collect();
+        Self { context, places, first_token, counts: SessionCounts::default() }
+    }
+
+    fn opening(&self, role: Role) -> io::Result<Opening> {
+        let mut nonce = [0; 32];
+        super::sys::random(&mut nonce)?;
+        let Context { cluster, node, ring, .. } = &self.context;
+        Ok(Opening { key_slot: ring.send_slot(), role, cluster: *cluster, node: *node, nonce })
+    }
+
+    fn begin(&mut self, at: usize, registry: &Registry, mut session: Session) -> io::Result<()> {
+        let token = Token(self.first_token + at);
+        registry.register(&mut session.stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        self.places[at].begin(session);
+        Ok(())
+    }
+
+    /// Takes a stream that was connected to `peer` as our session.
+    ///
+    /// # Errors
+    /// No place is free, or the stream cannot be registered.
+    pub fn initiate(
+        &mut self,
+        now: Instant,
+        registry: &Registry,
+        stream: Stream,
+        peer: NodeId,
+        purpose: Purpose,
+    ) -> io::Result<()> {
+        let (role, _) = roles(purpose);
+        let free = self.places.iter().position(|place| place.session.is_none());
+        let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
+        let mine = self.opening(role)?;
+        let deadline = now + self.context.proof;
+        let session = Session {
+            stream,
+            is_initiator: true,
+            peer,
+            purpose: Some(purpose),
+            mine,
+            stage: Stage::Opening,
+            since: now,
+            deadline,
+            page_from: None,
+            is_closing: false,
+        };
+        self.begin(at, registry, session)
+    }
+
+    /// Takes a stream that somebody connected to our `role`; evicts an older one
+    /// for it if need be.
+    pub fn accept(&mut self, now: Instant, registry: &Registry, stream: Stream, role: Role) {
+        self.counts.accepted += 1;
+        let accepted = |place: &Place| place.session.as_ref().is_some_and(|session| !session.is_initiator);
+        if self.places.iter().filter(|place| accepted(place)).count() >= ACCEPTED_MOST {
+            self.counts.evicted += 1;
+            if !self.evict_oldest_unproven(registry) {
+                return;
+            }
+        }
+        let Some(at) = self.places.iter().position(|place| place.session.is_none()) else { return };
+        let Ok(mine) = self.opening(role) else { return };
+        let deadline = now + self.context.proof;
+        let session = Session {
+            stream,
+            is_initiator: false,
+            peer: NodeId(0),
+            purpose: None,
+            mine,
+            stage: Stage::Opening,
+            since: now,
+            deadline,
+            page_from: None,
+            is_closing: false,
+        };
+        // A stream that cannot be registered is closed, and its other end sees that.
+        let _ = self.begin(at, registry, session);
+    }
+
+    fn evict_oldest_unproven(&mut self, registry: &Registry) -> bool {
+        let unproven = |place: &Place| {
+            let session = place.session.as_ref()?;
+            let is_unproven = !matches!(session.stage, Stage::Proven(_));
+            (is_unproven && !session.is_initiator).then_some(session.since)
+        };
+        let places = self.places.iter().enumerate();
+        let oldest = places.filter_map(|(at, place)| Some((unproven(place)?, at))).min();
+        if let Some((_, at)) = oldest {
+            self.close(at, registry);
+        }
+        oldest.is_some()
+    }
+
+    fn close(&mut self, at: usize, registry: &Registry) {
+        if let Some(mut session) = self.places[at].session.take() {
+            let _ = registry.deregister(&mut session.stream);
+        }
+    }
+
+    /// Ends our session to a node, if it is there.
+    pub fn disconnect(&mut self, registry: &Registry, node: NodeId, purpose: Purpose) {
+        if let Some(at) = self.find_own(node, purpose) {
+            self.close(at, registry);
+        }
+    }
+
+    fn find_own(&self, node: NodeId, purpose: Purpose) -> Option<usize> {
+        self.places.iter().position(|place| {
+            place.session.as_ref().is_some_and(|session| {
+                session.is_initiator && session.peer == node && session.purpose == Some(purpose)
+            })
+        })
+    }
+
+    /// Takes our proven session out of the pool, for a worker.
+    pub fn take(
+        &mut self,
+        registry: &Registry,
+        node: NodeId,
+        purpose: Purpose,
+    ) -> Option<(Stream, SessionKeys)> {
+        let at = self.find_own(node, purpose)?;
+        self.take_proven(at, registry)
+    }
+
+    fn take_proven(&mut self, at: usize, registry: &Registry) -> Option<(Stream, SessionKeys)> {
+        let mut session = self.places[at].session.take()?;
+        let _ = registry.deregister(&mut session.stream);
+        match session.stage {
+            Stage::Proven(keys) => Some((session.stream, keys)),
+            Stage::Opening | Stage::Proving(_) => None,
+        }
+    }
+
+    /// Says Open to an agent that wants to fetch, and takes the session out of
+    /// the pool, for a worker. `None` where the other end is gone.
+    pub fn hand_over(&mut self, at: usize, registry: &Registry) -> Option<(Stream, SessionKeys)> {
+        let place = &mut self.places[at];
+        let said = place.send_open(&self.context).and_then(|()| place.flush());
+        if said.is_err() || place.to_send_len > 0 {
+            // The other end is gone, or 100 bytes do not fit an empty socket buffer.
+            self.close(at, registry);
+            return None;
+        }
+        self.take_proven(at, registry)
+    }
+
+    /// Tells an agent that wants to fetch to come back.
+    pub fn turn_away(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
+        let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
+        let place = &mut self.places[at];
+        let told = place.send(&Frame::Busy { retry_after_ms });
+        if let Some(session) = &mut place.session {
+            session.is_closing = true;
+        }
+        if told.and_then(|()| place.flush()).is_err() {
+            self.close(at, registry);
+        } else {
+            self.close_if_done(at, registry);
+        }
+    }
+
+    /// Moves one session on after its socket became ready, as far as one step
+    /// goes: call again until it is `Quiet`. `pages` serves detailed queries.
+    pub fn turn(&mut self, now: Instant, at: usize, registry: &Registry, pages: Pages<'_>) -> Outcome {
+        let was_proven = self.places[at].is_proven();
+        let step = self.places[at].step(now, &self.context, pages);
+        let Some(session) = &self.places[at].session else { return Outcome::Quiet };
+        if !was_proven && !session.is_initiator && self.places[at].is_proven() {
+            self.counts.proven += 1;
+        }
+        match step {
+            Ok(Outcome::Quiet) => {
+                self.close_if_done(at, registry);
+                Outcome::Quiet
+            }
+            Ok(outcome) => {
+                if matches!(outcome, Outcome::End(_) | Outcome::Busy(..)) {
+                    self.close(at, registry);
+                }
+                outcome
+            }
+            Err(fault) => {
+                let failed = match (session.is_initiator, session.purpose) {
+                    (true, Some(purpose)) => Outcome::Failed(session.peer, purpose, fault.reason()),
+                    _ => Outcome::Quiet,
+                };
+                if !matches!(fault, Fault::Io(_)) {
+                    self.counts.refused += 1;
+                }
+                self.close(at, registry);
+                failed
+            }
+        }
+    }
+
+    fn close_if_done(&mut self, at: usize, registry: &Registry) {
+        let place = &self.places[at];
+        if place.to_send_len == 0 && place.session.as_ref().is_some_and(|session| session.is_closing) {
+            self.close(at, registry);
+        }
+    }
+
+    /// Ends a session whose deadline is over; what that means is the outcome.
+    /// `None` when no more are due.
+    pub fn on_timeout(&mut self, now: Instant, registry: &Registry) -> Option<Outcome> {
+        let is_due = |place: &Place| place.session.as_ref().is_some_and(|session| now >= session.deadline);
+        let at = self.places.iter().position(is_due)?;
+        self.counts.timed_out += 1;
+        let session = self.places[at].session.as_ref()?;
+        let reason = Reason::new("no answer in time");
+        let outcome = match (session.is_initiator, session.purpose) {
+            (true, Some(purpose)) => Outcome::Failed(session.peer, purpose, reason),
+            _ => Outcome::Quiet,
+        };
+        self.close(at, registry);
+        Some(outcome)
+    }
+
+    /// When the first deadline is over.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.places.iter().filter_map(|place| place.session.as_ref()).map(|session| session.deadline).min()
+    }
+
+    /// Sessions open.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.iter().filter(|place| place.session.is_some()).count()
+    }
+}

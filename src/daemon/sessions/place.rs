@@ -1,0 +1,334 @@
+//! One session: its buffers, its stages, and what each frame means in each.
+
+use std::io::{self, Read, Write};
+
+use super::{Context, Outcome, Pages};
+use crate::daemon::transport::Stream;
+use crate::limits;
+use crate::time::{Duration, Instant};
+use crate::types::{NodeId, Reason};
+use crate::wire::frame::{Frame, Purpose, Role};
+use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys};
+
+/// How far a session has proven itself.
+pub enum Stage {
+    /// The openings are on their way.
+    Opening,
+    /// Keys are known, the other end's proof is not.
+    Proving(SessionKeys),
+    /// The other end has the key.
+    Proven(SessionKeys),
+}
+
+/// One session.
+pub struct Session {
+    /// Its socket.
+    pub stream: Stream,
+    /// We opened it.
+    pub is_initiator: bool,
+    /// Whom we called, or who proved itself.
+    pub peer: NodeId,
+    /// What it is for, once that is known.
+    pub purpose: Option<Purpose>,
+    /// How we opened.
+    pub mine: Opening,
+    /// How far it has proven itself.
+    pub stage: Stage,
+    /// When it began.
+    pub since: Instant,
+    /// When it is over unless it moves.
+    pub deadline: Instant,
+    /// Serving a detailed query: the next patch to tell of.
+    pub page_from: Option<usize>,
+    /// Ends once all is sent.
+    pub is_closing: bool,
+}
+
+/// A place in the pool: a session and its buffers.
+pub struct Place {
+    /// The session, if the place is taken.
+    pub session: Option<Session>,
+    received: Box<[u8; limits::FRAME_BYTES]>,
+    received_len: usize,
+    to_send: Box<[u8; limits::FRAME_BYTES]>,
+    /// Bytes to send, from the first that was not sent when nothing was left.
+    pub to_send_len: usize,
+    sent_len: usize,
+}
+
+impl Place {
+    /// A free place.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            session: None,
+            received: Box::new([0; limits::FRAME_BYTES]),
+            received_len: 0,
+            to_send: Box::new([0; limits::FRAME_BYTES]),
+            to_send_len: 0,
+            sent_len: 0,
+        }
+    }
+
+    /// Takes the place: the session's opening is the first that it sends.
+    pub fn begin(&mut self, session: Session) {
+        (self.received_len, self.sent_len, self.to_send_len) = (0, 0, OPENING_BYTES);
+        self.to_send[..OPENING_BYTES].copy_from_slice(&session.mine.emit());
+        self.session = Some(session);
+    }
+
+    /// Whether the other end has proven its key.
+    #[must_use]
+    pub fn is_proven(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| matches!(session.stage, Stage::Proven(_)))
+    }
+
+    /// Moves on as far as bytes allow, or until the loop must know something.
+    ///
+    /// # Errors
+    /// [`Fault`]: the session is to be ended.
+    pub fn step(&mut self, now: Instant, context: &Context, pages: Pages<'_>) -> Result<Outcome, Fault> {
+        loop {
+            self.flush()?;
+            if let Some(page_from) = self.session.as_ref().and_then(|s| s.page_from)
+                && self.to_send_len == 0
+            {
+                self.serve_page(page_from, pages)?;
+                continue;
+            }
+            if self.to_send_len > 0 {
+                return Ok(Outcome::Quiet);
+            }
+            match self.take_in(now, context)? {
+                Taken::Some => {}
+                Taken::Tell(outcome) => return Ok(outcome),
+                Taken::Nothing if self.fill()? => {}
+                Taken::Nothing => return Ok(Outcome::Quiet),
+            }
+        }
+    }
+
+    /// Acts on what has been received, if it is whole.
+    fn take_in(&mut self, now: Instant, context: &Context) -> Result<Taken, Fault> {
+        let idle = context.idle;
+        let Some(session) = &mut self.session else { return Ok(Taken::Nothing) };
+        if session.is_closing {
+            return Ok(Taken::Nothing);
+        }
+        let received = &self.received[..self.received_len];
+        match &mut session.stage {
+            Stage::Opening => {
+                let Some(bytes) = received.first_chunk::<OPENING_BYTES>() else { return Ok(Taken::Nothing) };
+                let theirs = Opening::parse(bytes)?;
+                if session.is_initiator && theirs.node != session.peer {
+                    return Err(Fault::Refused("another node answers there"));
+                }
+                let keys = SessionKeys::derive(&context.ring, &session.mine, &theirs, session.is_initiator)?;
+                session.peer = theirs.node;
+                session.stage = Stage::Proving(keys);
+                let is_initiator = session.is_initiator;
+                self.consume(OPENING_BYTES);
+                if is_initiator {
+                    self.send_open(context)?;
+                }
+                Ok(Taken::Some)
+            }
+            Stage::Proving(keys) | Stage::Proven(keys) => {
+                let Some((frame, used)) = keys.open(received)? else { return Ok(Taken::Nothing) };
+                session.deadline = now + idle;
+                self.consume(used);
+                self.on_frame(context, frame)
+            }
+        }
+    }
+
+    fn on_frame(&mut self, context: &Context, frame: Frame) -> Result<Taken, Fault> {
+        let own = context.node;
+        let Some(session) = &mut self.session else { return Ok(Taken::Nothing) };
+        let peer = session.peer;
+        let is_proven = matches!(session.stage, Stage::Proven(_));
+        match (frame, session.is_initiator, is_proven) {
+            (Frame::Open { role, node, peer: meant, purpose }, is_initiator, false) => {
+                let (initiator, acceptor) = roles(purpose);
+                let (ours, theirs) = if is_initiator { (initiator, acceptor) } else { (acceptor, initiator) };
+                let is_for_us = meant == own && node == peer && role == theirs && session.mine.role == ours;
+                if !is_for_us || session.purpose.is_some_and(|expected| expected != purpose) {
+                    return Err(Fault::Refused("the session is not for this node, or not for this"));
+                }
+                session.purpose = Some(purpose);
+                session.stage = match std::mem::replace(&mut session.stage, Stage::Opening) {
+                    Stage::Proving(keys) => Stage::Proven(keys),
+                    other => other,
+                };
+                self.on_proven(context, peer, purpose, is_initiator)
+            }
+            (Frame::Busy { retry_after_ms }, true, false) => {
+                let pause = Duration::from_millis(u64::from(retry_after_ms));
+                let purpose = session.purpose.unwrap_or(Purpose::Fetch);
+                Ok(Taken::Tell(Outcome::Busy(peer, purpose, pause)))
+            }
+            (Frame::QueryDetailed, false, true) if session.page_from.is_none() => {
+                session.page_from = Some(0);
+                Ok(Taken::Some)
+            }
+            (Frame::QueryDetailedResp(page), true, true) => Ok(Taken::Tell(Outcome::Page(peer, page))),
+            (Frame::End, true, true) => Ok(Taken::Tell(Outcome::End(peer))),
+            _ => Err(Fault::Refused("a frame that has no place there")),
+        }
+    }
+
+    fn on_proven(
+        &mut self,
+        context: &Context,
+        peer: NodeId,
+        purpose: Purpose,
+        is_initiator: bool,
+    ) -> Result<Taken, Fault> {
+        match (purpose, is_initiator) {
+            (Purpose::Fetch, true) => Ok(Taken::Tell(Outcome::Ready(peer))),
+            (Purpose::Fetch, false) => Ok(Taken::Tell(Outcome::WantsWorker)),
+            (Purpose::QueryDetailed, true) => self.send(&Frame::QueryDetailed).map(|()| Taken::Some),
+            (Purpose::QueryDetailed, false) => self.send_open(context).map(|()| Taken::Some),
+        }
+    }
+
+    /// One page of our snapshot, or the end of it.
+    fn serve_page(&mut self, from: usize, pages: Pages<'_>) -> Result<(), Fault> {
+        let page = pages(from);
+        let next = page.as_ref().map(|page| from + page.installed.len().max(1));
+        let frame = page.map_or(Frame::End, Frame::QueryDetailedResp);
+        if let Some(session) = &mut self.session {
+            session.page_from = next;
+            session.is_closing = next.is_none();
+        }
+        self.send(&frame)
+    }
+
+    /// Says Open: who we are and what the session is for.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn send_open(&mut self, context: &Context) -> Result<(), Fault> {
+        let session = self.session.as_ref().ok_or(Fault::Refused("no session"))?;
+        let purpose = session.purpose.ok_or(Fault::Refused("no purpose"))?;
+        let (role, node) = (session.mine.role, context.node);
+        self.send(&Frame::Open { role, node, peer: session.peer, purpose })
+    }
+
+    /// Seals a frame behind what is still to be sent.
+    ///
+    /// # Errors
+    /// [`Fault`]: there are no keys yet, or no room.
+    pub fn send(&mut self, frame: &Frame) -> Result<(), Fault> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        let (Stage::Proving(keys) | Stage::Proven(keys)) = &mut session.stage else {
+            return Err(Fault::Refused("no keys yet"));
+        };
+        let sealed = keys.seal(frame, &mut self.to_send[self.to_send_len..]);
+        if sealed == 0 {
+            return Err(Fault::Refused("no room to answer"));
+        }
+        self.to_send_len += sealed;
+        Ok(())
+    }
+
+    /// Writes what can be written now.
+    ///
+    /// # Errors
+    /// [`Fault`]: the other end is gone.
+    pub fn flush(&mut self) -> Result<(), Fault> {
+        let Some(session) = &mut self.session else { return Ok(()) };
+        while self.sent_len < self.to_send_len {
+            match session.stream.write(&self.to_send[self.sent_len..self.to_send_len]) {
+                Ok(sent) => self.sent_len += sent,
+                Err(error) if is_not_yet(&error) => return Ok(()),
+                Err(error) => return Err(Fault::Io(error.kind())),
+            }
+        }
+        (self.sent_len, self.to_send_len) = (0, 0);
+        Ok(())
+    }
+
+    /// Reads once; false where there is nothing to read now.
+    fn fill(&mut self) -> Result<bool, Fault> {
+        let Some(session) = &mut self.session else { return Ok(false) };
+        // A session that waits to be taken, or has said its last, reads no more.
+        let fetches = matches!(session.stage, Stage::Proven(_)) && session.purpose == Some(Purpose::Fetch);
+        if fetches || session.is_closing {
+            return Ok(false);
+        }
+        // What is read must not outrun the frame at hand: the bytes behind it may
+        // be a worker's.
+        match session.stream.read(&mut self.received[self.received_len..]) {
+            Ok(0) => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
+            Ok(got) => {
+                self.received_len += got;
+                Ok(true)
+            }
+            Err(error) if is_not_yet(&error) => Ok(false),
+            Err(error) => Err(Fault::Io(error.kind())),
+        }
+    }
+
+    fn consume(&mut self, used: usize) {
+        self.received.copy_within(used..self.received_len, 0);
+        self.received_len -= used;
+    }
+}
+
+/// Why a session is ended.
+pub enum Fault {
+    /// The socket: the other end is gone.
+    Io(io::ErrorKind),
+    /// What the other end said has no place there.
+    Refused(&'static str),
+    /// What the other end sent is no session, or not with our key.
+    Session(SessionError),
+}
+
+impl From<SessionError> for Fault {
+    fn from(error: SessionError) -> Self {
+        Self::Session(error)
+    }
+}
+
+impl Fault {
+    /// For the operator.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Io(kind) => Reason::format(format_args!("{kind}")),
+            Self::Refused(what) => Reason::new(what),
+            Self::Session(error) => Reason::format(format_args!("{error}")),
+        }
+    }
+}
+
+/// Nothing can be read or written at this moment; a connect that is not done
+/// shows as `NotConnected`.
+fn is_not_yet(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected
+    )
+}
+
+/// What became of bytes that were received.
+#[allow(clippy::large_enum_variant, reason = "one at a time, on its way to the loop")]
+enum Taken {
+    /// Something; there may be more.
+    Some,
+    /// Nothing: more bytes are needed.
+    Nothing,
+    /// Something that the loop must know.
+    Tell(Outcome),
+}
+
+/// The roles in which a session's ends speak: who opens it, who accepts it.
+#[must_use]
+pub fn roles(purpose: Purpose) -> (Role, Role) {
+    match purpose {
+        Purpose::QueryDetailed => (Role::Controller, Role::Agent),
+        Purpose::Fetch => (Role::Agent, Role::Controller),
+    }
+}
