@@ -105,6 +105,7 @@ impl<'c> Host<'c> {
             self.finish(journal, &begin, intent.reboot_required, &intent.moves, &record)?;
             return Ok(());
         }
+        self.scripts.end_strays();
         teller.notice(&format!("{CUT_SHORT}: going back to set {:.12}", intent.old));
         let ended = self.undo(&mut journal, &begin, &intent, &record, CUT_SHORT)?;
         journal.end(self.home.as_fd())?;

@@ -137,7 +137,8 @@ impl<'t> Kept<'t> {
 }
 
 /// Opens the directory `name`, making it, for its owner only, where it is not
-/// there. One that others may write to is refused: they could plant things in it.
+/// there. One that is not ours, or that others may write to, is refused: they
+/// could plant things in it.
 pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Result<OwnedFd> {
     let dir = match sys::open_dir(parent, name) {
         Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
@@ -148,8 +149,9 @@ pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Res
         other => other?,
     };
     let stat = sys::stat_dir(dir.as_fd())?;
-    if stat.mode & 0o022 != 0 {
-        let what = "others may write to .thimble: remove it if it is not thimble's, or `chmod 700` it";
+    if stat.mode & 0o022 != 0 || stat.uid != sys::user() {
+        let what =
+            "others may write to it: remove it if it is not thimble's, else `chown` and `chmod 700` it";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     Ok(dir)
@@ -203,4 +205,42 @@ fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> 
         }
     }
     sys::set_mtime_at(to, to_name, stat.mtime_s, stat.mtime_ns)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+    use super::*;
+
+    /// What filesystems without links get. Links themselves are tested whole.
+    #[test]
+    fn a_copy_has_all_that_the_original_has() {
+        let scratch = std::env::temp_dir().join(format!("thimble-copy-{}", std::process::id()));
+        fs::create_dir_all(&scratch).unwrap();
+        fs::write(scratch.join("from"), "content").unwrap();
+        fs::set_permissions(scratch.join("from"), fs::Permissions::from_mode(0o4711)).unwrap();
+        std::os::unix::fs::symlink("anywhere", scratch.join("link")).unwrap();
+        let dir: OwnedFd = File::open(&scratch).unwrap().into();
+        let dir = dir.as_fd();
+        let from = sys::open_append(dir, "from").unwrap();
+        let has_attributes = sys::set_xattr(&from, c"user.thimble", b"kept").is_ok();
+        for (name, copied) in [("from", "to"), ("link", "to-link")] {
+            sys::set_mtime_at(dir, name, 1_234_567_890, 123_456_789).unwrap();
+            copy(dir, name, dir, copied).unwrap();
+            let stat = |name: &str| fs::symlink_metadata(scratch.join(name)).unwrap();
+            let facts = |stat: fs::Metadata| {
+                (stat.mode(), stat.uid(), stat.gid(), stat.size(), stat.mtime(), stat.mtime_nsec())
+            };
+            assert_eq!(facts(stat(name)), facts(stat(copied)));
+        }
+        assert_eq!(fs::read(scratch.join("to")).unwrap(), b"content");
+        assert_eq!(fs::read_link(scratch.join("to-link")).unwrap().to_str(), Some("anywhere"));
+        if has_attributes {
+            let to = sys::open_read(dir, "to").unwrap();
+            assert_eq!(sys::xattr(&to, c"user.thimble").unwrap(), b"kept");
+        }
+        fs::remove_dir_all(&scratch).unwrap();
+    }
 }

@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,10 +291,9 @@ pub(super) fn set_aside(file: &File, from: u64, len: u64) -> io::Result<()> {
 
 /// Copies extended attributes, among them capabilities and access lists.
 pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
-    let from = from.as_fd().as_raw_fd();
     let names = read_growing(|buffer| {
         // SAFETY: the buffer is as long as said and `from` is open.
-        unsafe { libc::flistxattr(from, buffer.as_mut_ptr().cast(), buffer.len()) }
+        unsafe { libc::flistxattr(from.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len()) }
     });
     let names = match names {
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Ok(()),
@@ -302,16 +301,24 @@ pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
     };
     for name in names.split_inclusive(|byte| *byte == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(|_| io::ErrorKind::InvalidData)?;
-        let value = read_growing(|buffer| {
-            // SAFETY: the buffer is as long as said; `name` is a C string.
-            unsafe { libc::fgetxattr(from, name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
-        })?;
-        // SAFETY: `value` is as long as said; `name` is a C string.
-        check(unsafe {
-            libc::fsetxattr(to.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0)
-        })?;
+        set_xattr(to, name, &xattr(from, name)?)?;
     }
     Ok(())
+}
+
+/// One extended attribute.
+pub(super) fn xattr(file: &File, name: &CStr) -> io::Result<Vec<u8>> {
+    read_growing(|buffer| {
+        // SAFETY: the buffer is as long as said; `name` is a C string and `file` open.
+        unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), buffer.as_mut_ptr().cast(), buffer.len()) }
+    })
+}
+
+/// Sets one extended attribute.
+pub(super) fn set_xattr(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
+    // SAFETY: `value` is as long as said; `name` is a C string and `file` open.
+    check(unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
+        .map(drop)
 }
 
 /// Calls with the size asked for, until the answer fits.
@@ -331,4 +338,10 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>>
             Err(_) => return Err(io::Error::last_os_error()),
         }
     }
+}
+
+/// The user that this process acts as.
+pub(super) fn user() -> u32 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { libc::geteuid() }
 }

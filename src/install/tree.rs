@@ -142,6 +142,9 @@ impl Tree {
                     way.steps.pop();
                     continue;
                 }
+                // A link of the base system's may lead there, and no patch has
+                // any business in it.
+                ".thimble" => return Err(Conflict::BadWay(patch.clone(), member.to_owned()).into()),
                 _ => {}
             }
             let path = way.path_with(&name);

@@ -7,7 +7,7 @@
 //! ```text
 //! kept/O  kept/N            the place holds
 //! no      -                 O: never switched, or back already
-//! yes     yes               O: kept/O is its second name
+//! yes     yes               O: kept/O is its second name, which the sweep takes
 //! yes     no                N
 //! ```
 
@@ -126,7 +126,6 @@ impl Host<'_> {
     fn put_one_back(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
         let Switch { path, mount, from, to } = switch;
         match (state(kept, switch)?, from, to) {
-            (State::Before, Some(from), Some(_)) => kept.forget(mount, &from.to_string()),
             (State::Before, ..) => Ok(()),
             (State::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
             (State::Switched, None, Some(to)) if to.is_fresh => self.remove(path),

@@ -9,6 +9,7 @@ use crate::child::Orders;
 use crate::model;
 use crate::pieces::{Patch, directory, file, link, patch, program, same};
 use crate::rig::{Rig, Run};
+use crate::sequences::{self, Seeded};
 
 /// Two patches on the same paths, with everything that a patch can have.
 fn patches() -> [Patch; 2] {
@@ -173,6 +174,31 @@ fn while_an_unhealthy_set_goes_back() {
     sick = sick.script("health", "exit 3").script("post-remove", "true").script("pre-install", "true");
     rig.add(sick);
     kill_everywhere(&rig, &["P1", "P2"], &["P1", "P3"], |_| {});
+}
+
+#[test]
+fn at_random_while_sets_come_and_go_at_random() {
+    need_root!();
+    let rig = sequences::rig("killed-at-random");
+    let mut seeded = Seeded::new();
+    let mut old = BTreeSet::new();
+    for turn in 0..80 {
+        let set = seeded.set();
+        let orders = rig.orders_for(&set.iter().copied().collect::<Vec<_>>());
+        let when = format!("seed {:#x}, turn {turn}: {old:?} to {set:?}", Seeded::SEED);
+        let mut run = rig.run(&orders, Some(1 + seeded.next() % 90));
+        while !run.status.success() {
+            let recover = Orders { request_id: None, ..rig.orders.clone() };
+            run = rig.run(&recover, Some(1 + seeded.next() % 60));
+        }
+        assert_eq!(run.last(), "done", "{when}: {run:?}");
+        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
+        if is_ours && run.says("outcome") == "Installed" {
+            old = set;
+        }
+        assert_eq!(run.installed(), old.iter().copied().collect::<Vec<_>>(), "{when}");
+        model::assert_same(&rig.tree(), &rig.laid(&sequences::layers(&old)), &when);
+    }
 }
 
 /// The journal's word is not lost on whoever asks later.

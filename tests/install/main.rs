@@ -24,4 +24,7 @@ mod sys;
 mod killed;
 mod local_changes;
 mod places;
+mod refusals;
+mod scripts;
 mod sequences;
+mod space;

@@ -80,7 +80,19 @@ impl Patch {
         self
     }
 
-    /// With more lines of metadata; they come first.
+    /// With this shell script in place of one of the same name.
+    pub fn script_instead(mut self, name: &str, body: &str) -> Self {
+        self.scripts.retain(|(other, _)| other != name);
+        self.script(name, body)
+    }
+
+    /// With a script as it is.
+    pub fn raw_script(mut self, name: &str, text: &str) -> Self {
+        self.scripts.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// With other lines of metadata.
     pub fn says(mut self, lines: &str) -> Self {
         self.extra += lines;
         self.extra.push('\n');

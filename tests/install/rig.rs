@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -30,6 +30,10 @@ impl Mount {
         fs::create_dir_all(at).unwrap();
         run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at));
         Self(at.to_owned())
+    }
+
+    pub fn remount(&self, options: &str) {
+        run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
     }
 
     /// One that is mounted already.
@@ -71,7 +75,7 @@ impl Rig {
         let (root, depot) = (scratch.join("root"), scratch.join("depot"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&depot).unwrap();
-        base(&root);
+        populate(&root);
         let signer = Signer::new(&scratch, "key");
         let orders = Orders {
             root: root.clone(),
@@ -109,6 +113,11 @@ impl Rig {
         self.sizes.insert(id.to_owned(), (hash, bytes.len() as u64));
     }
 
+    /// Where a patch's file is.
+    pub fn file_of(&self, id: &str) -> PathBuf {
+        self.depot.join(&self.sizes[id].0)
+    }
+
     /// The orders for installing a set; an id with `!` behind it is committed.
     pub fn orders_for(&self, set: &[&str]) -> Orders {
         static REQUESTS: AtomicU64 = AtomicU64::new(1);
@@ -121,14 +130,25 @@ impl Rig {
         Orders { request_id, set: set.collect(), ..self.orders.clone() }
     }
 
-    /// Runs an installer process to its end.
-    pub fn run(&self, orders: &Orders, kill_at: Option<u64>) -> Run {
-        let path = self.scratch.join("orders");
+    fn command(&self, orders: &Orders) -> Command {
+        static COUNT: AtomicU64 = AtomicU64::new(1);
+        let path = self.scratch.join(format!("orders-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         orders.write(&path);
         let _ = fs::remove_file(&orders.reports);
         let mut command = Command::new(std::env::current_exe().unwrap());
         command.args(["child::installer_process", "--exact", "--nocapture"]).env(ORDERS, &path);
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
+    }
+
+    /// Starts an installer process.
+    pub fn start(&self, orders: &Orders) -> Child {
+        self.command(orders).spawn().unwrap()
+    }
+
+    /// Runs an installer process to its end.
+    pub fn run(&self, orders: &Orders, kill_at: Option<u64>) -> Run {
+        let mut command = self.command(orders);
         if let Some(kill_at) = kill_at {
             command.env("THIMBLE_KILL_AT", kill_at.to_string()).stderr(Stdio::null());
         }
@@ -238,8 +258,8 @@ impl Run {
     }
 }
 
-/// A base system: merged /usr, a set-user-id program, owners, old times, links.
-fn base(root: &Path) {
+/// Makes a base system: merged /usr, a set-user-id program, owners, old times, links.
+pub fn populate(root: &Path) {
     for directory in ["usr/bin", "usr/lib", "etc/app.d", "var"] {
         fs::create_dir_all(root.join(directory)).unwrap();
     }

@@ -9,7 +9,7 @@ use crate::rig::Rig;
 
 /// Patches that share paths in every way that three layers can; `C` requires
 /// `B`, so that the order of layers is not only that of ids.
-fn rig(name: &str) -> Rig {
+pub fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     rig.add(patch(
         "A",
@@ -51,7 +51,7 @@ fn rig(name: &str) -> Rig {
 
 /// The layers of a set, bottom first. Without B nothing keeps C above D: two
 /// patches that stay change places when a third one goes.
-fn layers<'a>(set: &BTreeSet<&'a str>) -> Vec<&'a str> {
+pub fn layers<'a>(set: &BTreeSet<&'a str>) -> Vec<&'a str> {
     let order = if set.contains("B") { ["A", "D", "B", "C"] } else { ["A", "C", "D", "B"] };
     order.into_iter().filter_map(|id| set.get(id).copied()).collect()
 }
@@ -92,25 +92,40 @@ fn patches_go_in_any_order_and_leave_what_was_there_bit_for_bit() {
     assert_eq!(rig.own("kept"), [""; 0]);
 }
 
+/// The same numbers on every run: xorshift.
+pub struct Seeded(u64);
+
+impl Seeded {
+    pub const SEED: u64 = 0x7468_696d_626c_6531;
+
+    pub fn new() -> Self {
+        Self(Self::SEED)
+    }
+
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 20
+    }
+
+    /// Some of the four patches.
+    pub fn set(&mut self) -> BTreeSet<&'static str> {
+        let bits = self.next();
+        let ids = ["A", "B", "C", "D"].into_iter().enumerate();
+        ids.filter(|(bit, _)| bits >> bit & 1 == 1).map(|(_, id)| id).collect()
+    }
+}
+
 #[test]
 fn sets_at_random_each_give_the_tree_of_the_set() {
     need_root!();
     let rig = rig("random");
-    let mut seed = 0x7468_696d_626c_6531_u64;
-    let first = seed;
+    let mut seeded = Seeded::new();
     for turn in 0..60 {
-        // xorshift: the same sets on every run.
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        let set: BTreeSet<_> = ["A", "B", "C", "D"]
-            .into_iter()
-            .enumerate()
-            .filter(|(bit, _)| seed >> (20 + bit) & 1 == 1)
-            .collect();
-        let set: BTreeSet<_> = set.into_iter().map(|(_, id)| id).collect();
+        let set = seeded.set();
         rig.installed(&set.iter().copied().collect::<Vec<_>>());
-        let when = format!("seed {first:#x}, turn {turn}: {set:?}");
+        let when = format!("seed {:#x}, turn {turn}: {set:?}", Seeded::SEED);
         model::assert_same(&rig.tree(), &rig.laid(&layers(&set)), &when);
     }
 }

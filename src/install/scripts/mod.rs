@@ -11,6 +11,7 @@ use std::fmt;
 use std::fs;
 use std::io::{self, Read};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -132,6 +133,20 @@ impl Scripts {
         Err(Box::new(failure))
     }
 
+    /// Ends what scripts of an installer that was killed have left running.
+    pub fn end_strays(&self) {
+        let root = [b"THIMBLE_ROOT=", self.root.as_os_str().as_bytes()].concat();
+        let is_stray = |process: &Process| {
+            let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+            let mut variables = environment.split(|byte| *byte == 0);
+            variables.any(|variable| variable == root) && process.is_of_our_group
+        };
+        for process in processes().filter(is_stray) {
+            log::warn!("{} ({}) was left running by a script: ended", process.name, process.pid);
+            sys::kill(process.pid);
+        }
+    }
+
     fn watch(&self, patch: &PatchId, script: Script, action: Action, tail: &mut Tail) -> io::Result<Ended> {
         let (mut output, theirs) = io::pipe()?;
         sys::set_nonblocking(output.as_fd())?;
@@ -206,30 +221,33 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     Ok((!left.is_empty()).then(|| left.join(", ")))
 }
 
-/// A process that lost its parent to us.
-struct Orphan {
-    pid: i32,
-    name: String,
+/// Our living children that no init system has taken into a control group of
+/// its own: what has lost its parent to us. Without /proc there are none to be seen.
+fn orphans() -> Vec<Process> {
+    let us = std::process::id();
+    processes().filter(|process| process.parent == us && process.is_of_our_group).collect()
 }
 
-/// Our living children that no init system has taken into a control group of
-/// its own. Without /proc there are none to be seen.
-fn orphans() -> Vec<Orphan> {
-    let us = std::process::id().to_string();
+/// A process that has not ended.
+struct Process {
+    pid: i32,
+    parent: u32,
+    name: String,
+    /// It is in our control group.
+    is_of_our_group: bool,
+}
+
+fn processes() -> impl Iterator<Item = Process> {
     let group = fs::read("/proc/self/cgroup").unwrap_or_default();
-    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
-    processes
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
-            let mut rest = rest.split_whitespace();
-            let (state, parent) = (rest.next()?, rest.next()?);
-            let is_ours = parent == us && state != "Z";
-            (is_ours && fs::read(entry.path().join("cgroup")).ok()? == group)
-                .then(|| Orphan { pid, name: name.to_owned() })
-        })
-        .collect()
+    fs::read_dir("/proc").into_iter().flatten().flatten().filter_map(move |entry| {
+        let pid = entry.file_name().to_str()?.parse().ok()?;
+        let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(')')?;
+        let mut rest = rest.split_whitespace();
+        let (state, parent) = (rest.next()?, rest.next()?.parse().ok()?);
+        let is_of_our_group = fs::read(entry.path().join("cgroup")).ok()? == group;
+        (state != "Z").then(|| Process { pid, parent, name: name.to_owned(), is_of_our_group })
+    })
 }
 
 /// The end of what a script writes.

@@ -1,0 +1,317 @@
+//! Scripts: in which order, in which surroundings, and what happens when one
+//! fails, hangs or leaves something running.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use crate::child::Orders;
+use crate::model;
+use crate::pieces::{Patch, file, patch};
+use crate::rig::Rig;
+
+const ALL: [&str; 8] = [
+    "pre-apply",
+    "pre-remove-check",
+    "pre-install",
+    "post-install",
+    "pre-remove",
+    "post-remove",
+    "restart",
+    "health",
+];
+
+/// Notes beside the root that it ran.
+const NOTE: &str = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
+
+/// A patch with one file and all scripts, each of which notes that it ran.
+fn noted(id: &str) -> Patch {
+    let patch = patch(id, [file(&format!("srv/{id}"), id), file("etc/app.conf", id)]);
+    ALL.into_iter().fold(patch, |patch, name| patch.script(name, NOTE))
+}
+
+/// What scripts noted since the last look.
+fn log(rig: &Rig) -> Vec<String> {
+    let path = rig.root.with_file_name("log");
+    let text = fs::read_to_string(&path).unwrap_or_default();
+    let _ = fs::remove_file(path);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Processes that run with this argument.
+fn running(argument: &str) -> usize {
+    let commands = fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let text = fs::read(entry.unwrap().path().join("cmdline")).ok()?;
+        Some(String::from_utf8_lossy(&text).split('\0').any(|word| word == argument))
+    });
+    commands.filter(|is_it| *is_it).count()
+}
+
+/// Waits, with a limit, until something is so.
+#[track_caller]
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn scripts_run_in_order_and_only_those_that_are_concerned() {
+    need_root!();
+    let mut rig = Rig::new("order");
+    rig.add(noted("P1"));
+    rig.add(noted("P2").requires("P1"));
+    rig.add(noted("P3").requires("P2"));
+    rig.installed(&["P1", "P2"]);
+    let expected = [
+        "P1 pre-apply install",
+        "P2 pre-apply install",
+        "P1 pre-install install",
+        "P2 pre-install install",
+        "P1 post-install install",
+        "P2 post-install install",
+        "P1 restart install",
+        "P2 restart install",
+        "P1 health install",
+        "P2 health install",
+    ];
+    assert_eq!(log(&rig), expected);
+    rig.installed(&["P1", "P3"]);
+    let expected = [
+        "P3 pre-apply install",
+        "P2 pre-remove-check remove",
+        "P2 pre-remove remove",
+        "P3 pre-install install",
+        "P2 post-remove remove",
+        "P3 post-install install",
+        "P2 restart remove",
+        "P3 restart install",
+        "P1 health install",
+        "P3 health install",
+    ];
+    assert_eq!(log(&rig), expected);
+    rig.installed(&["P1", "P3"]);
+    assert_eq!(log(&rig), [""; 0], "nothing changes, nothing runs");
+}
+
+#[test]
+fn a_script_has_a_clean_environment_and_nothing_of_the_installers() {
+    need_root!();
+    let mut rig = Rig::new("clean");
+    let look = "tr '\\0' '\\n' </proc/$$/environ >../environ; pwd >../pwd; readlink /proc/$$/fd/0 >../stdin
+        ls -l /proc/$$/fd >../fds; grep SigBlk /proc/$$/status >../signals; umask >../umask";
+    rig.add(patch("P1", [file("srv/x", "x")]).script("post-install", look));
+    rig.installed(&["P1"]);
+    let read = |name: &str| fs::read_to_string(rig.root.with_file_name(name)).unwrap();
+    let mut names: Vec<_> =
+        read("environ").lines().map(|line| line.split('=').next().unwrap().to_owned()).collect();
+    names.sort();
+    let expected =
+        ["HOME", "LC_ALL", "PATH", "THIMBLE_ACTION", "THIMBLE_PATCH", "THIMBLE_PHASE", "THIMBLE_ROOT"];
+    assert_eq!(names, expected);
+    for said in ["THIMBLE_PATCH=P1", "THIMBLE_ACTION=install", "THIMBLE_PHASE=post-install"] {
+        assert!(read("environ").lines().any(|line| line == said), "{said}");
+    }
+    assert_eq!(read("pwd").trim(), rig.root.to_str().unwrap());
+    assert_eq!(read("stdin").trim(), "/dev/null");
+    assert!(!read("fds").contains(".thimble/lock"), "{}", read("fds"));
+    assert!(read("signals").contains("0000000000000000"), "{}", read("signals"));
+    assert_eq!(read("umask").trim(), "0022");
+}
+
+/// Installs P2 over P1, with one script of P2 failing as told; the host must be
+/// back where it was, and scripts must have run to go back.
+fn goes_back(name: &str, script: &str, body: &str, words: &[&str], back: &[&str]) {
+    let mut rig = Rig::new(name);
+    rig.orders.script_timeout_ms = 300;
+    rig.add(noted("P1"));
+    rig.add(noted("P2").script_instead(script, &format!("{NOTE}\n{body}")));
+    rig.installed(&["P1"]);
+    let before = rig.tree();
+    log(&rig);
+    let run = rig.install(&["P1", "P2"]);
+    run.assert_ended("RolledBack", &[&format!("{script} of P2 ")]);
+    run.assert_ended("RolledBack", words);
+    assert_eq!(run.installed(), ["P1"]);
+    model::assert_same(&rig.tree(), &before, "after going back");
+    let log = log(&rig);
+    let at = log.iter().position(|line| *line == format!("P2 {script} install")).expect("it ran");
+    assert_eq!(log[at + 1..], *back, "{log:?}");
+    assert!(run.reports.contains("rolling back"), "{}", run.reports);
+    // Nothing is broken for good.
+    rig.add(noted("P3"));
+    rig.installed(&["P1", "P3"]);
+}
+
+#[test]
+fn a_failing_pre_script_goes_back() {
+    need_root!();
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back(
+        "pre",
+        "pre-install",
+        "echo one; echo two >&2; exit 3",
+        &["ended with status 3: one; two"],
+        &back,
+    );
+}
+
+#[test]
+fn a_failing_post_script_goes_back() {
+    need_root!();
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back("post", "post-install", "kill -9 $$", &["was ended by signal 9"], &back);
+}
+
+#[test]
+fn a_failing_restart_script_goes_back() {
+    need_root!();
+    // It fails on the way back as well: that is the leaving patch's trouble.
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back("restart", "restart", "false", &["ended with status 1"], &back);
+}
+
+#[test]
+fn a_failing_health_script_goes_back() {
+    need_root!();
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back(
+        "health",
+        "health",
+        "echo 'no answer on port 80'; exit 1",
+        &["status 1: no answer on port 80"],
+        &back,
+    );
+}
+
+#[test]
+fn a_hanging_script_is_ended_with_all_that_it_started() {
+    need_root!();
+    let body = "(setsid sleep 71001 &) ; sleep 71002 & exec sleep 71003";
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back("hangs", "post-install", body, &["took longer than 0.3 s"], &back);
+    assert_eq!([running("71001"), running("71002"), running("71003")], [0; 3]);
+}
+
+#[test]
+fn a_script_that_never_stops_writing_is_ended() {
+    need_root!();
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back("writes", "post-install", "exec yes", &["took longer than 0.3 s"], &back);
+}
+
+#[test]
+fn a_script_that_leaves_a_daemon_behind_fails_and_the_daemon_ends() {
+    need_root!();
+    let body = "sleep 72001 & (setsid sh -c 'sleep 72002 & exec sleep 72003' &) ; exit 0";
+    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    goes_back("daemon", "restart", body, &["left ", "sleep", "running: start services through"], &back);
+    assert_eq!([running("72001"), running("72002"), running("72003")], [0; 3]);
+}
+
+#[test]
+fn a_child_that_ends_by_itself_in_a_moment_is_no_daemon() {
+    need_root!();
+    let mut rig = Rig::new("moment");
+    rig.add(patch("P1", [file("srv/x", "x")]).script("restart", "sleep 0.2 &"));
+    rig.installed(&["P1"]);
+}
+
+#[test]
+fn a_script_that_cannot_be_started_goes_back() {
+    need_root!();
+    let mut rig = Rig::new("start");
+    rig.add(patch("P1", [file("srv/x", "x")]).raw_script("restart", "#!/no/such/shell\n"));
+    rig.install(&["P1"]).assert_ended("RolledBack", &["restart of P1 could not run: No such file"]);
+    rig.assert_laid(&[]);
+}
+
+#[test]
+fn a_failing_check_script_rejects_and_nothing_is_begun() {
+    need_root!();
+    let mut rig = Rig::new("checks");
+    rig.add(noted("P1").script_instead("pre-remove-check", "echo not while it snows; exit 9"));
+    rig.add(noted("P2").script_instead("pre-apply", "exit 7"));
+    rig.installed(&["P1"]);
+    log(&rig);
+    rig.install(&[]).assert_ended("Rejected", &["pre-remove-check of P1", "status 9: not while it snows"]);
+    rig.install(&["P1", "P2"]).assert_ended("Rejected", &["pre-apply of P2 ended with status 7"]);
+    assert_eq!(log(&rig), [""; 0]);
+    rig.assert_laid(&["P1"]);
+    assert_eq!(rig.own("patches"), ["P1"]);
+}
+
+#[test]
+fn a_failing_removal_goes_back_and_the_old_set_is_started_again() {
+    need_root!();
+    let mut rig = Rig::new("removal");
+    rig.add(noted("P1").script_instead("post-remove", &format!("{NOTE}; exit 4")));
+    rig.installed(&["P1"]);
+    log(&rig);
+    rig.install(&[]).assert_ended("RolledBack", &["post-remove of P1 ended with status 4"]);
+    rig.assert_laid(&["P1"]);
+    let expected = [
+        "P1 pre-remove-check remove",
+        "P1 pre-remove remove",
+        "P1 post-remove remove",
+        "P1 post-install rollback",
+        "P1 restart rollback",
+    ];
+    assert_eq!(log(&rig), expected);
+}
+
+#[test]
+fn an_old_set_that_does_not_start_again_is_called_broken() {
+    need_root!();
+    let mut rig = Rig::new("broken");
+    let restart = "test $THIMBLE_ACTION != rollback";
+    rig.add(noted("P1").script_instead("post-remove", "exit 4").script_instead("restart", restart));
+    rig.installed(&["P1"]);
+    let words = ["post-remove of P1 ended with status 4", "going back: restart of P1 ended with status 1"];
+    rig.install(&[]).assert_ended("Broken", &words);
+    rig.assert_laid(&["P1"]);
+}
+
+#[test]
+fn a_patch_that_wants_a_restart_of_the_host_runs_no_in_service_scripts() {
+    need_root!();
+    let mut rig = Rig::new("reboot");
+    rig.add(noted("P1").says("reboot_required = true"));
+    let run = rig.installed(&["P1"]);
+    assert_eq!(run.says("reboot"), "true");
+    let expected = ["P1 pre-apply install", "P1 pre-install install", "P1 post-install install"];
+    assert_eq!(log(&rig), expected);
+    assert_eq!(rig.installed(&[]).says("reboot"), "true");
+}
+
+#[test]
+fn scripts_end_with_the_installer_and_recovery_ends_what_they_started() {
+    need_root!();
+    let mut rig = Rig::new("parent");
+    rig.add(
+        patch("P1", [file("srv/x", "x")]).script("post-install", "setsid sleep 73001 & exec sleep 73002"),
+    );
+    let mut child = rig.start(&rig.orders_for(&["P1"]));
+    until("the script runs", || running("73001") == 1 && running("73002") == 1);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until("the script ends with its parent", || running("73002") == 0);
+    let run = rig.recover();
+    assert_eq!((run.says("outcome"), run.last()), ("RolledBack", "done"), "{run:?}");
+    assert_eq!(running("73001"), 0);
+    rig.assert_laid(&[]);
+}
+
+#[test]
+fn recovery_waits_for_the_installer_that_is_at_work() {
+    need_root!();
+    let mut rig = Rig::new("waits");
+    rig.add(patch("P1", [file("srv/x", "x")]).script("post-install", "touch ../began; sleep 0.5"));
+    let mut child = rig.start(&rig.orders_for(&["P1"]));
+    until("the script runs", || rig.root.with_file_name("began").exists());
+    let reports = rig.root.with_file_name("other-reports");
+    let run = rig.run(&Orders { request_id: None, reports, ..rig.orders.clone() }, None);
+    assert_eq!((run.says("outcome"), run.last()), ("Installed", "done"), "{run:?}");
+    assert!(child.wait().unwrap().success());
+}
