@@ -100,7 +100,7 @@ fn a_script_has_a_clean_environment_and_nothing_of_the_installers() {
     need_root!();
     let mut rig = Rig::new("clean");
     let look = "tr '\\0' '\\n' </proc/$$/environ >../environ; pwd >../pwd; readlink /proc/$$/fd/0 >../stdin
-        ls -l /proc/$$/fd >../fds; grep SigBlk /proc/$$/status >../signals; umask >../umask";
+        ls -l /proc/$$/fd >../fds; umask >../umask; exec grep SigBlk /proc/self/status >../signals";
     rig.add(patch("P1", [file("srv/x", "x")]).script("post-install", look));
     rig.installed(&["P1"]);
     let read = |name: &str| fs::read_to_string(rig.root.with_file_name(name)).unwrap();
