@@ -10,11 +10,13 @@
 //!
 //! (The states are the hosts' [`Knowledge`]; here are the places.) A page that
 //! belongs to another snapshot than the first page makes the answer void, since
-//! pages of two snapshots would make up a third that never was.
+//! pages of two snapshots would make up a third that never was; and so do pages
+//! that together have not the digest that they name, since one is missing.
 
 use super::actions::{Action, Actions};
 use super::hosts::{Host, Knowledge};
 use crate::limits;
+use crate::repo::digest::SetHasher;
 use crate::repo::map::Map;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::table::Table;
@@ -26,12 +28,13 @@ use crate::wire::frame::{DetailPage, Purpose};
 const BACKOFF_MOST: Duration = Duration::from_secs(60);
 
 /// An answer that is coming in.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Query {
     node: NodeId,
     deadline: Instant,
     failures: u8,
     snapshot: Option<(u64, Digest)>,
+    hasher: SetHasher,
     is_void: bool,
     installed: SlotSet,
     foreign: u16,
@@ -50,7 +53,7 @@ impl Queries {
     /// No query. `timeout` is the deadline of connecting, and of each pause after.
     #[must_use]
     pub fn new(timeout: Duration) -> Self {
-        Self { timeout, places: [None; limits::DETAILED_QUERIES], wake: None }
+        Self { timeout, places: [const { None }; limits::DETAILED_QUERIES], wake: None }
     }
 
     /// A host's state changed to `Wanted`: it gets its turn.
@@ -64,7 +67,8 @@ impl Queries {
             return;
         }
         self.wake = None;
-        for host in hosts.iter_mut() {
+        // A host that cannot tell what it has gives no digest: its ack will.
+        for host in hosts.iter_mut().filter(|host| host.ack.installed_digest != Digest::default()) {
             let failures = match host.knowledge {
                 Knowledge::Wanted => 0,
                 Knowledge::Backoff { until, failures } if until <= now => failures,
@@ -88,6 +92,7 @@ impl Queries {
                 deadline: now + self.timeout,
                 failures,
                 snapshot: None,
+                hasher: SetHasher::default(),
                 is_void: false,
                 installed: SlotSet::new(),
                 foreign: 0,
@@ -104,6 +109,7 @@ impl Queries {
         let snapshot = (page.query_id, page.installed_digest);
         query.is_void |= *query.snapshot.get_or_insert(snapshot) != snapshot;
         for patch in &page.installed {
+            query.hasher.add(&patch.id, &patch.hash);
             match map.get(&patch.id) {
                 Some((slot, entry)) if entry.hash == patch.hash => {
                     query.installed.insert(slot);
@@ -123,26 +129,25 @@ impl Queries {
 
     /// An answer is complete.
     pub fn on_end(&mut self, now: Instant, node: NodeId, hosts: &mut Table<'_, Host>) {
-        let Some(query) = self.query(node).copied() else { return };
-        let Some((_, digest)) = query.snapshot.filter(|_| !query.is_void) else {
-            return self.on_failure(now, node, hosts);
-        };
-        self.free(now, node);
+        let Some(query) = self.query(node) else { return };
+        let whole = query.snapshot.filter(|(_, digest)| !query.is_void && query.hasher.digest() == *digest);
+        let Some((_, digest)) = whole else { return self.on_failure(now, node, hosts) };
         if let Some(host) = hosts.get_mut(node) {
             host.installed = query.installed;
             host.foreign = query.foreign;
             host.known_digest = digest;
             host.knowledge = Knowledge::Known;
         }
+        self.free(now, node);
     }
 
     /// A query came to nothing: its host waits, longer each time.
     pub fn on_failure(&mut self, now: Instant, node: NodeId, hosts: &mut Table<'_, Host>) {
-        let Some(query) = self.query(node).copied() else { return };
+        let Some(failures) = self.query(node).map(|query| query.failures) else { return };
         self.free(now, node);
         if let Some(host) = hosts.get_mut(node) {
-            let pause = self.timeout.times(1 << query.failures.min(6)).min(BACKOFF_MOST);
-            let failures = query.failures.saturating_add(1);
+            let pause = self.timeout.times(1 << failures.min(6)).min(BACKOFF_MOST);
+            let failures = failures.saturating_add(1);
             host.knowledge = Knowledge::Backoff { until: now + pause, failures };
         }
     }
@@ -150,10 +155,10 @@ impl Queries {
     /// Ends what took too long. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant, hosts: &mut Table<'_, Host>, actions: &mut Actions) {
         for at in 0..self.places.len() {
-            let query = self.places.get(at).copied().flatten();
-            if let Some(query) = query.filter(|query| now >= query.deadline) {
-                actions.push(Action::Disconnect(query.node, Purpose::QueryDetailed));
-                self.on_failure(now, query.node, hosts);
+            let query = self.places.get(at).and_then(Option::as_ref);
+            if let Some(node) = query.filter(|query| now >= query.deadline).map(|query| query.node) {
+                actions.push(Action::Disconnect(node, Purpose::QueryDetailed));
+                self.on_failure(now, node, hosts);
             }
         }
     }
@@ -173,7 +178,7 @@ impl Queries {
     /// Frees the place of a node; somebody may be waiting for it.
     fn free(&mut self, now: Instant, node: NodeId) {
         for place in &mut self.places {
-            if place.is_some_and(|query| query.node == node) {
+            if place.as_ref().is_some_and(|query| query.node == node) {
                 *place = None;
                 self.wake = Some(now);
             }
@@ -191,5 +196,210 @@ impl Queries {
             actions.push(Action::Disconnect(node, Purpose::QueryDetailed));
             self.free(now, node);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+    use std::vec;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::repo::digest::set_digest;
+    use crate::repo::entry::EntryState;
+    use crate::repo::fixture::{self, entry};
+    use crate::table::index_len;
+    use crate::types::{Hash, NodeType, PatchId, SwVersion};
+    use crate::wire::frame::InstalledPatch;
+
+    const TIMEOUT: Duration = Duration::from_millis(1_000);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    /// The queries of a controller whose map holds A, B and C.
+    struct Trace {
+        queries: Queries,
+        hosts: Table<'static, Host>,
+        map: Map<'static>,
+        actions: Actions,
+    }
+
+    impl Trace {
+        /// Hosts 1 to `count` want to be asked.
+        fn start(count: u64) -> Self {
+            let slots = Vec::leak(vec![Host::vacant(); 16]);
+            let mut hosts = Table::new(slots, Vec::leak(vec![0; index_len(16)]));
+            for node in 1..=count {
+                let mut host = Host { node: NodeId(node), ..Host::vacant() };
+                host.ack.installed_digest = Digest([1; 32]);
+                assert!(hosts.insert(host).is_ok());
+            }
+            let entries = ["A", "B", "C"].map(entry);
+            let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(4))), &entries);
+            let mut queries = Queries::new(TIMEOUT);
+            queries.want(at(0));
+            Self { queries, hosts, map, actions: Actions::default() }
+        }
+
+        fn starts(&mut self, now: u64) -> Vec<String> {
+            self.queries.start(at(now), &mut self.hosts, &mut self.actions);
+            self.did()
+        }
+
+        fn waits(&mut self, until: u64) -> Vec<String> {
+            self.queries.on_timeout(at(until), &mut self.hosts, &mut self.actions);
+            self.starts(until)
+        }
+
+        /// A page of snapshot `query_id`, whose whole set is `all`.
+        fn page(&mut self, now: u64, node: u64, query_id: u64, all: &[&str], part: &[&str]) {
+            let patch = |name: &&str| {
+                let hash = Hash(*blake3::hash(name.as_bytes()).as_bytes());
+                InstalledPatch { id: PatchId::new(name).unwrap(), hash }
+            };
+            let all: Vec<_> = all.iter().map(patch).collect();
+            let page = DetailPage {
+                query_id,
+                installed_digest: set_digest(all.iter().map(|patch| (&patch.id, &patch.hash))),
+                nodetype: NodeType::default(),
+                sw_version: SwVersion::default(),
+                installed: part.iter().map(patch).collect(),
+            };
+            self.queries.on_page(at(now), NodeId(node), &page, &self.map);
+        }
+
+        fn ends(&mut self, now: u64, node: u64) -> Knowledge {
+            self.queries.on_end(at(now), NodeId(node), &mut self.hosts);
+            self.hosts.get(NodeId(node)).unwrap().knowledge
+        }
+
+        fn did(&mut self) -> Vec<String> {
+            let actions = core::iter::from_fn(|| self.actions.pop_front());
+            let text = |action| match action {
+                Action::Connect(node, _, Purpose::QueryDetailed) => format!("query {}", node.0),
+                Action::Disconnect(node, Purpose::QueryDetailed) => format!("hang up on {}", node.0),
+                other => panic!("no query does this: {other:?}"),
+            };
+            actions.map(text).collect()
+        }
+    }
+
+    fn backoff(until: u64, failures: u8) -> Knowledge {
+        Knowledge::Backoff { until: at(until), failures }
+    }
+
+    #[test]
+    fn five_are_asked_at_once_and_the_next_when_one_has_answered() {
+        let mut trace = Trace::start(7);
+        assert_eq!(trace.starts(0), ["query 1", "query 2", "query 3", "query 4", "query 5"]);
+        assert_eq!(trace.starts(10), [""; 0]);
+        trace.page(20, 3, 1, &["A", "B"], &["A", "B"]);
+        assert_eq!(trace.ends(20, 3), Knowledge::Known);
+        assert_eq!(trace.queries.poll_at(), Some(at(20)));
+        assert_eq!(trace.starts(20), ["query 6"]);
+        assert_eq!(trace.hosts.get(NodeId(3)).unwrap().installed.len(), 2);
+    }
+
+    #[test]
+    fn what_finds_no_room_among_the_actions_is_asked_for_at_once_after() {
+        let mut trace = Trace::start(3);
+        for _ in 0..7 {
+            trace.actions.push(Action::Disconnect(NodeId(9), Purpose::QueryDetailed));
+        }
+        assert_eq!(trace.starts(0).last().unwrap(), "query 1");
+        assert_eq!(trace.queries.poll_at(), Some(at(0)));
+        assert_eq!(trace.starts(0), ["query 2", "query 3"]);
+        assert_eq!(trace.actions.dropped(), 0);
+    }
+
+    #[test]
+    fn silence_ends_a_query_and_each_page_gives_it_more_time() {
+        let mut trace = Trace::start(1);
+        assert_eq!(trace.starts(0), ["query 1"]);
+        trace.page(900, 1, 1, &["A", "B"], &["A"]);
+        assert_eq!(trace.waits(1_899), [""; 0]);
+        assert_eq!(trace.queries.poll_at(), Some(at(1_900)));
+        assert_eq!(trace.waits(1_900), ["hang up on 1"]);
+        assert_eq!(trace.ends(1_950, 1), backoff(2_900, 1), "too late");
+    }
+
+    #[test]
+    fn each_failure_doubles_the_pause_up_to_a_minute() {
+        let mut trace = Trace::start(1);
+        let mut now = 0;
+        for (failures, pause) in (1..).zip([1, 2, 4, 8, 16, 32, 60, 60]) {
+            assert_eq!(trace.waits(now), ["query 1"]);
+            trace.queries.on_failure(at(now), NodeId(1), &mut trace.hosts);
+            let knowledge = trace.hosts.get(NodeId(1)).unwrap().knowledge;
+            assert_eq!(knowledge, backoff(now + pause * 1_000, failures));
+            assert_eq!(trace.waits(now + pause * 1_000 - 1), [""; 0]);
+            now += pause * 1_000;
+        }
+        assert_eq!(trace.waits(now), ["query 1"]);
+        trace.page(now, 1, 1, &[], &[]);
+        assert_eq!(trace.ends(now, 1), Knowledge::Known, "the empty set is an answer as well");
+    }
+
+    #[test]
+    fn pages_of_two_snapshots_are_no_answer() {
+        let mut trace = Trace::start(1);
+        trace.starts(0);
+        trace.page(10, 1, 1, &["A", "B"], &["A"]);
+        trace.page(20, 1, 2, &["A", "B"], &["B"]);
+        assert_eq!(trace.ends(30, 1), backoff(1_030, 1));
+    }
+
+    #[test]
+    fn pages_that_lack_one_are_no_answer_and_none_is_none() {
+        for pages in [&[][..], &["A"], &["B"]] {
+            let mut trace = Trace::start(1);
+            trace.starts(0);
+            for part in pages {
+                trace.page(10, 1, 1, &["A", "B"], &[part]);
+            }
+            assert_eq!(trace.ends(30, 1), backoff(1_030, 1), "{pages:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_was_read_with_an_older_map_is_none() {
+        // A host has C and something that the map does not know.
+        for (merged, is_void) in [("X", true), ("C", true), ("A", false)] {
+            let mut trace = Trace::start(1);
+            let has: &[&str] = if merged == "X" { &["B", "X"] } else { &["B", "C"] };
+            trace.starts(0);
+            trace.page(10, 1, 1, has, has);
+            let changed = entry(merged).state(EntryState::Available).stamp(2, 1);
+            let (crate::repo::map::Merged::Inserted(slot) | crate::repo::map::Merged::Replaced(slot)) =
+                trace.map.merge(&changed).unwrap()
+            else {
+                panic!("{merged} did not change")
+            };
+            trace.queries.on_content(slot);
+            let expected = if is_void { backoff(1_030, 1) } else { Knowledge::Known };
+            assert_eq!(trace.ends(30, 1), expected, "{merged}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_cannot_tell_what_it_has_is_not_asked() {
+        let mut trace = Trace::start(2);
+        trace.hosts.get_mut(NodeId(1)).unwrap().ack.installed_digest = Digest::default();
+        assert_eq!(trace.starts(0), ["query 2"]);
+    }
+
+    #[test]
+    fn a_forgotten_query_makes_room() {
+        let mut trace = Trace::start(6);
+        trace.starts(0);
+        trace.queries.forget(at(10), NodeId(2), &mut trace.actions);
+        trace.hosts.remove(1);
+        assert_eq!(trace.starts(10), ["hang up on 2", "query 6"]);
+        trace.queries.forget(at(10), NodeId(2), &mut trace.actions);
+        assert_eq!(trace.did(), [""; 0], "there is none");
     }
 }

@@ -20,15 +20,38 @@ const SET_CONTEXT: &str = "thimble v1 digest of a host's patches";
 /// hash of no bytes under the same key.
 #[must_use]
 pub fn set_digest<'a>(sorted: impl IntoIterator<Item = (&'a PatchId, &'a Hash)>) -> Digest {
-    let mut hasher = Hasher::new_derive_key(SET_CONTEXT);
+    let mut hasher = SetHasher::default();
     for (id, hash) in sorted {
+        hasher.add(id, hash);
+    }
+    hasher.digest()
+}
+
+/// A [`set_digest`] of patches that come one by one, sorted by id.
+#[derive(Clone, Debug)]
+pub struct SetHasher(Hasher);
+
+impl Default for SetHasher {
+    fn default() -> Self {
+        Self(Hasher::new_derive_key(SET_CONTEXT))
+    }
+}
+
+impl SetHasher {
+    /// Adds the next patch.
+    pub fn add(&mut self, id: &PatchId, hash: &Hash) {
         let id = id.as_str().as_bytes();
         // An id has at most 64 bytes; see `limits::PATCH_ID_BYTES`.
-        hasher.update(&[u8::try_from(id.len()).unwrap_or(u8::MAX)]);
-        hasher.update(id);
-        hasher.update(&hash.0);
+        self.0.update(&[u8::try_from(id.len()).unwrap_or(u8::MAX)]);
+        self.0.update(id);
+        self.0.update(&hash.0);
     }
-    Digest(*hasher.finalize().as_bytes())
+
+    /// The digest of the patches so far.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        Digest(*self.0.finalize().as_bytes())
+    }
 }
 
 const _: () = assert!(crate::limits::PATCH_ID_BYTES <= u8::MAX as usize);

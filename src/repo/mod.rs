@@ -29,4 +29,4 @@ pub mod slots;
 pub mod state;
 
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;

@@ -7,6 +7,9 @@
 //! ([`requests`](super::requests)). What hosts should have comes from the
 //! repository map through [`kinds`](super::kinds).
 
+#[cfg(test)]
+mod tests;
+
 use super::actions::{Actions, Peer};
 use super::event::Event;
 use super::hosts::{Host, Knowledge};
@@ -123,6 +126,7 @@ impl<'a> Controller<'a> {
         let Some(host) = self.hosts.get_mut(from) else { return };
         host.peer = peer;
         host.last_heard = now;
+        let is_news = host.ack.installed_digest != ack.installed_digest;
         host.ack.clone_from(ack);
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, ack, actions);
@@ -144,11 +148,14 @@ impl<'a> Controller<'a> {
                 }
             }
             _ => {
-                if host.knowledge == Knowledge::Known {
-                    host.knowledge = Knowledge::Wanted;
-                }
-                if host.knowledge == Knowledge::Wanted {
-                    self.queries.want(now);
+                match host.knowledge {
+                    Knowledge::Asking => {}
+                    // Another set: that the last query failed is of no account.
+                    Knowledge::Backoff { .. } if !is_news => {}
+                    Knowledge::Wanted | Knowledge::Known | Knowledge::Backoff { .. } => {
+                        host.knowledge = Knowledge::Wanted;
+                        self.queries.want(now);
+                    }
                 }
                 self.queries.start(now, &mut self.hosts, actions);
             }
@@ -311,7 +318,8 @@ impl<'a> Controller<'a> {
             if is_lost && despite_lost {
                 continue;
             }
-            if host.is_known() && !is_lost {
+            // What a host at work will have, its last word does not say.
+            if host.is_known() && !is_lost && !host.is_installing() {
                 if host.installed.contains(slot) {
                     return OnHosts::On(host.ack.hostname.clone());
                 }

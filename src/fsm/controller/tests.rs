@@ -1,0 +1,364 @@
+//! Traces: what the controller is told at which millisecond, and all that it does.
+
+use std::format;
+use std::string::{String, ToString};
+use std::vec;
+use std::vec::Vec;
+
+use super::*;
+use crate::fsm::actions::{Action, To};
+use crate::repo::digest::set_digest;
+use crate::repo::entry::EntryState;
+use crate::repo::fixture::{self, entry, id, slot};
+use crate::repo::state::{PatchState, patch_state};
+use crate::table::index_len;
+use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
+use crate::wire::frame::{DetailPage, InstalledPatch};
+use crate::wire::messages::{AgentState, RequestState};
+
+const TIMERS: ControllerTimers = ControllerTimers {
+    hello_interval: Duration::from_millis(30_000),
+    host_lost: Duration::from_millis(100_000),
+    query_timeout: Duration::from_millis(5_000),
+    request: RequestTimers { retry: Duration::from_millis(2_000), give_up: Duration::from_millis(60_000) },
+};
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn peer(node: u64) -> Peer {
+    Peer::Ip(([10, 0, 0, u8::try_from(node).unwrap()], 7489).into())
+}
+
+/// Patches as a host has them: `A` is content as the map knows it, `A'` is not.
+fn patches(ids: &[&str]) -> Vec<InstalledPatch> {
+    let patch = |name: &&str| {
+        let hash = Hash(*blake3::hash(name.as_bytes()).as_bytes());
+        InstalledPatch { id: id(name.trim_end_matches('\'')), hash }
+    };
+    ids.iter().map(patch).collect()
+}
+
+fn digest_of(ids: &[&str]) -> Digest {
+    set_digest(patches(ids).iter().map(|patch| (&patch.id, &patch.hash)))
+}
+
+/// What a worker with these patches says when it is idle.
+fn ack(ids: &[&str]) -> HelloAgentAck {
+    HelloAgentAck {
+        installed_digest: digest_of(ids),
+        hostname: Hostname::new("host").unwrap(),
+        nodetype: NodeType::new("worker").unwrap(),
+        nonce: Nonce(7),
+        ..HelloAgentAck::default()
+    }
+}
+
+/// A controller, and what it did since it was last asked.
+struct Trace {
+    controller: Controller<'static>,
+    random: Random,
+    actions: Actions,
+}
+
+impl Trace {
+    /// A controller at 0 ms with these entries and room for so many hosts; it
+    /// has said its first HelloAgent.
+    fn start(entries: &[Entry], hosts: usize) -> Self {
+        let slots = Vec::leak(vec![Host::vacant(); hosts]);
+        let index = Vec::leak(vec![0; index_len(hosts)]);
+        let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8))), entries);
+        let controller = Controller::new(at(0), TIMERS, map, Table::new(slots, index));
+        let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
+        assert_eq!(trace.waits(0), ["hello agents"]);
+        trace
+    }
+
+    fn hears(&mut self, now: u64, node: u64, ack: HelloAgentAck) -> Vec<String> {
+        let message = Message::HelloAgentAck(ack);
+        self.controller.on_message(at(now), NodeId(node), peer(node), &message, &mut self.actions);
+        self.did()
+    }
+
+    fn event(&mut self, now: u64, event: &Event<'_>) -> Vec<String> {
+        self.controller.on_event(at(now), event, &mut self.actions);
+        self.did()
+    }
+
+    /// A host answers a detailed query in one page.
+    fn answers(&mut self, now: u64, node: u64, ids: &[&str]) -> Vec<String> {
+        let page = DetailPage {
+            query_id: 1,
+            installed_digest: digest_of(ids),
+            nodetype: NodeType::new("worker").unwrap(),
+            sw_version: crate::types::SwVersion::default(),
+            installed: patches(ids).into_iter().collect(),
+        };
+        let mut did = self.event(now, &Event::DetailPage(NodeId(node), &page));
+        did.extend(self.event(now, &Event::DetailEnd(NodeId(node))));
+        did
+    }
+
+    fn waits(&mut self, until: u64) -> Vec<String> {
+        self.controller.on_timeout(at(until), &mut self.random, &mut self.actions);
+        self.did()
+    }
+
+    fn asks(&mut self, now: u64, node: u64) -> (Result<(), AskRefusal>, Vec<String>) {
+        let Self { controller, random, actions } = self;
+        let asked = controller.ask_install(at(now), NodeId(node), false, random, actions);
+        (asked, self.did())
+    }
+
+    fn merges(&mut self, now: u64, entry: &Entry) {
+        self.controller.merge(at(now), entry).unwrap();
+        assert_eq!(self.did(), [""; 0]);
+    }
+
+    fn did(&mut self) -> Vec<String> {
+        self.controller.invariants();
+        core::iter::from_fn(|| self.actions.pop_front()).map(|action| text(&action)).collect()
+    }
+
+    fn host(&self, node: u64) -> &Host {
+        self.controller.hosts().get(NodeId(node)).unwrap()
+    }
+
+    fn currency(&self, node: u64) -> Currency {
+        self.controller.currency(self.host(node))
+    }
+
+    fn state(&self, text: &str) -> PatchState {
+        let slot = slot(self.controller.map(), text);
+        patch_state(self.controller.map().entry(slot).unwrap().state, &self.controller.spread(slot))
+    }
+
+    fn on_hosts(&self, now: u64, text: &str, despite_lost: bool) -> OnHosts {
+        self.controller.on_hosts(at(now), slot(self.controller.map(), text), despite_lost)
+    }
+}
+
+fn text(action: &Action) -> String {
+    match action {
+        Action::Send(To::Agents, Message::HelloAgent(_)) => "hello agents".to_string(),
+        Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
+            format!("ask {} with nonce {}", node.0, request.nonce.0)
+        }
+        Action::Connect(node, at, Purpose::QueryDetailed) if *at == peer(node.0) => {
+            format!("query {}", node.0)
+        }
+        Action::Disconnect(node, Purpose::QueryDetailed) => format!("hang up on {}", node.0),
+        other => panic!("no controller does this: {other:?}"),
+    }
+}
+
+#[test]
+fn a_host_is_there_with_its_first_ack_and_changes_with_each() {
+    let mut trace = Trace::start(&[], 4);
+    assert_eq!(trace.hears(100, 5, ack(&[])), [""; 0]);
+    assert_eq!((trace.controller.hosts().len(), trace.host(5).last_heard), (1, at(100)));
+    let renamed = HelloAgentAck { hostname: Hostname::new("other").unwrap(), ..ack(&[]) };
+    trace.hears(200, 5, renamed.clone());
+    assert_eq!((trace.controller.hosts().len(), trace.host(5).last_heard), (1, at(200)));
+    assert_eq!(trace.host(5).ack, renamed);
+}
+
+#[test]
+fn a_full_table_counts_newcomers_and_keeps_who_is_there() {
+    let mut trace = Trace::start(&[], 1);
+    trace.hears(100, 5, ack(&[]));
+    trace.hears(110, 6, ack(&[]));
+    trace.hears(120, 6, ack(&[]));
+    assert_eq!((trace.controller.hosts().len(), trace.controller.hosts_refused()), (1, 2));
+    assert!(trace.controller.drop_host(at(200), NodeId(5), &mut Actions::default()));
+    trace.hears(300, 6, ack(&[]));
+    assert_eq!(trace.host(6).node, NodeId(6));
+}
+
+#[test]
+fn a_host_that_has_what_it_should_is_not_queried() {
+    let mut trace = Trace::start(&[entry("A"), entry("B")], 4);
+    assert_eq!(trace.hears(100, 5, ack(&["A", "B"])), [""; 0]);
+    assert!(trace.host(5).is_known());
+    assert_eq!(trace.state("A"), PatchState::Applied);
+    assert_eq!(trace.currency(5), Currency::Current);
+}
+
+#[test]
+fn a_host_that_has_something_else_is_queried_once() {
+    let mut trace = Trace::start(&[entry("A"), entry("B")], 4);
+    assert_eq!(trace.hears(100, 5, ack(&["A"])), ["query 5"]);
+    assert_eq!(trace.hears(150, 5, ack(&["A"])), [""; 0]);
+    assert_eq!((trace.state("A"), trace.state("B")), (PatchState::PartialApply, PatchState::PartialApply));
+    assert_eq!(trace.answers(200, 5, &["A"]), [""; 0]);
+    assert_eq!(trace.hears(300, 5, ack(&["A"])), [""; 0], "it is known now");
+    assert_eq!((trace.state("A"), trace.state("B")), (PatchState::Applied, PatchState::PartialApply));
+    assert_eq!(trace.currency(5), Currency::OutOfDate);
+    assert_eq!(trace.hears(400, 5, ack(&["B"])), ["query 5"], "until it has something else again");
+}
+
+#[test]
+fn a_query_is_ended_when_the_ack_answers_it() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    assert_eq!(trace.hears(100, 5, ack(&[])), ["query 5"]);
+    assert_eq!(trace.hears(200, 5, ack(&["A"])), ["hang up on 5"]);
+    assert!(trace.host(5).is_known());
+    assert_eq!(trace.answers(300, 5, &[]), [""; 0], "what still comes is of no interest");
+    assert_eq!(trace.state("A"), PatchState::Applied);
+}
+
+#[test]
+fn an_unreachable_host_that_has_something_new_is_queried_at_once() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&[]));
+    trace.event(200, &Event::SessionFailed(NodeId(5), Purpose::QueryDetailed, &Reason::new("no route")));
+    assert_eq!(trace.hears(300, 5, ack(&[])), [""; 0], "it waits");
+    assert_eq!(trace.hears(400, 5, ack(&["A'"])), ["query 5"]);
+}
+
+#[test]
+fn a_merge_changes_what_hosts_should_have() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&["A"]));
+    assert_eq!(trace.currency(5), Currency::Current);
+    trace.merges(200, &entry("B").state(EntryState::Available));
+    assert_eq!((trace.currency(5), trace.state("B")), (Currency::Current, PatchState::Available));
+    trace.merges(300, &entry("B").stamp(2, 1));
+    assert_eq!((trace.currency(5), trace.state("B")), (Currency::OutOfDate, PatchState::PartialApply));
+    trace.merges(400, &entry("A").state(EntryState::Available).stamp(3, 1));
+    assert_eq!(trace.state("A"), PatchState::PartialRemove);
+    assert_eq!(trace.hears(500, 5, ack(&["B"])), [""; 0]);
+    assert_eq!((trace.state("A"), trace.state("B")), (PatchState::Available, PatchState::Applied));
+}
+
+#[test]
+fn a_patch_that_the_map_does_not_know_is_asked_for_again_when_it_does() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&["A", "X"]));
+    trace.answers(200, 5, &["A", "X"]);
+    assert_eq!((trace.host(5).foreign, trace.state("A")), (1, PatchState::Applied));
+    trace.merges(300, &entry("X").state(EntryState::Available));
+    assert_eq!(trace.state("X"), PatchState::NotApplicable, "it may have it");
+    assert_eq!(trace.waits(300), ["query 5"]);
+    trace.answers(400, 5, &["A", "X"]);
+    assert_eq!((trace.host(5).foreign, trace.state("X")), (0, PatchState::PartialRemove));
+}
+
+#[test]
+fn other_content_under_a_known_id_is_another_patch() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&["A'"]));
+    trace.answers(200, 5, &["A'"]);
+    assert_eq!((trace.host(5).foreign, trace.state("A")), (1, PatchState::PartialApply));
+}
+
+#[test]
+fn a_host_that_is_dropped_returns_with_its_next_ack() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&[]));
+    let Trace { controller, actions, .. } = &mut trace;
+    assert!(controller.drop_host(at(200), NodeId(5), actions));
+    assert!(!controller.drop_host(at(200), NodeId(5), actions), "there is none");
+    assert_eq!(trace.did(), ["hang up on 5"]);
+    assert_eq!(trace.state("A"), PatchState::NotApplicable, "no host is known");
+    assert_eq!(trace.hears(300, 5, ack(&[])), ["query 5"]);
+}
+
+#[test]
+fn spread_counts_the_hosts_that_a_patch_concerns() {
+    let mut trace = Trace::start(&[entry("A").concerning(&["controller"]), entry("B").requires(&["X"])], 4);
+    trace.hears(100, 5, ack(&[]));
+    let master = NodeType::new("controller").unwrap();
+    trace.hears(100, 6, HelloAgentAck { nodetype: master, ..ack(&["A"]) });
+    let spread = |text| trace.controller.spread(slot(trace.controller.map(), text));
+    let a = spread("A");
+    assert_eq!((a.hosts_known, a.hosts_concerned, a.concerned_with, a.hosts_with), (2, 1, 1, 1));
+    assert!(!a.is_unknown && !a.is_blocked);
+    assert!(spread("B").is_blocked);
+}
+
+#[test]
+fn a_lost_host_may_have_anything_unless_it_is_left_out() {
+    let mut trace = Trace::start(&[entry("A").state(EntryState::Available)], 4);
+    trace.hears(100, 5, ack(&[]));
+    trace.hears(50_000, 6, ack(&[]));
+    let host = || Hostname::new("host").unwrap();
+    assert_eq!(trace.on_hosts(100_099, "A", false), OnHosts::Nowhere);
+    assert_eq!(trace.on_hosts(100_100, "A", false), OnHosts::MayBeOn(host()));
+    assert_eq!(trace.on_hosts(100_100, "A", true), OnHosts::Nowhere);
+    assert_eq!(trace.asks(100_100, 5).0, Err(AskRefusal::Lost));
+    trace.hears(100_200, 5, ack(&["A"]));
+    assert_eq!(trace.on_hosts(100_200, "A", true), OnHosts::MayBeOn(host()), "it has not told yet");
+    trace.answers(100_300, 5, &["A"]);
+    assert_eq!(trace.on_hosts(100_300, "A", true), OnHosts::On(host()));
+}
+
+#[test]
+fn a_host_at_work_may_have_anything_soon() {
+    let mut trace = Trace::start(&[entry("A").state(EntryState::Available)], 4);
+    trace.hears(100, 5, ack(&[]));
+    let working = HelloAgentAck { state: AgentState::Installing, ..ack(&[]) };
+    trace.hears(200, 5, working);
+    assert!(matches!(trace.on_hosts(200, "A", true), OnHosts::MayBeOn(_)));
+}
+
+#[test]
+fn currency_follows_the_request_and_the_ack() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&[]));
+    trace.answers(100, 5, &[]);
+    assert_eq!(trace.currency(5), Currency::OutOfDate);
+    assert_eq!(trace.asks(200, 5), (Ok(()), vec!["ask 5 with nonce 7".to_string()]));
+    assert_eq!(trace.currency(5), Currency::Pending);
+    assert_eq!(trace.asks(300, 5), (Err(AskRefusal::Busy), Vec::new()));
+    assert_eq!(trace.waits(2_200), ["ask 5 with nonce 7"], "again");
+    assert_eq!(trace.waits(60_200), ["hello agents"], "given up");
+    assert_eq!(trace.currency(5), Currency::Failed, "no answer");
+    trace.hears(60_300, 5, ack(&["A"]));
+    assert_eq!(trace.currency(5), Currency::Current, "whatever became of the request");
+    trace.hears(60_400, 5, HelloAgentAck { patch_failed: true, ..ack(&["A"]) });
+    assert_eq!(trace.currency(5), Currency::Failed);
+    assert_eq!(trace.asks(60_500, 6).0, Err(AskRefusal::Unknown));
+}
+
+#[test]
+fn an_answer_closes_the_request_of_that_host_alone() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    for node in [5, 6] {
+        trace.hears(100, node, ack(&[]));
+        assert!(trace.asks(200, node).0.is_ok());
+    }
+    let mut random = Random::new([5; 32]);
+    let jitter_then_two = [random.next_u64(), random.next_u64(), random.next_u64()];
+    let answer = Message::AgentInstallResp(AgentInstallResp {
+        request_id: RequestId(jitter_then_two[1]),
+        status: true,
+        outcome: Some(Outcome::Installed),
+        reject_reason: Reason::default(),
+        reboot_required: false,
+    });
+    let Trace { controller, actions, .. } = &mut trace;
+    controller.on_message(at(300), NodeId(6), peer(6), &answer, actions);
+    assert_eq!(trace.host(6).request.standing(), Standing::Waiting, "it is not 6's request");
+    let Trace { controller, actions, .. } = &mut trace;
+    controller.on_message(at(300), NodeId(5), peer(5), &answer, actions);
+    assert_eq!(trace.host(5).request.standing(), Standing::Ended(Outcome::Installed));
+    let told = HelloAgentAck {
+        request_id: RequestId(jitter_then_two[2]),
+        request: RequestState::Ended(Outcome::Installed),
+        ..ack(&["A"])
+    };
+    trace.hears(400, 6, told);
+    assert_eq!(trace.host(6).request.standing(), Standing::Ended(Outcome::Installed), "by its ack");
+}
+
+#[test]
+fn nothing_is_due_before_the_machine_says_so() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, 5, ack(&["A"]));
+    assert!(trace.asks(200, 5).0.is_ok());
+    assert_eq!(trace.controller.poll_at(), Some(at(2_200)));
+    assert_eq!(trace.waits(2_199), [""; 0]);
+    assert_eq!(trace.controller.poll_at(), Some(at(2_200)));
+}
