@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all demo dist bench fuzz
+.PHONY: help setup test test-all sim demo dist bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -18,6 +18,8 @@ test: setup ## all that CI runs: under 15 minutes on two cores
 test-all: setup ## the same with long fuzzing: about an hour
 	@FUZZ_SECONDS=1500 tests/rig/test.sh
 
+sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
+	@SEED=$(or $(SEED),1) SEEDS=$(SEEDS) NODES=$(NODES) LOG=$(LOG) cargo test --quiet --test sim every_seed -- --nocapture
 
 demo: ## a cluster in network namespaces, from its keys to a rollback
 	@tests/demo/demo.sh

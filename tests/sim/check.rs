@@ -1,0 +1,259 @@
+//! What must never be, and what must be in the end.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thimble::fsm::actions::To;
+use thimble::fsm::controller::Currency;
+use thimble::fsm::requests::Standing;
+use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::map::Map;
+use thimble::repo::state::{PatchState, patch_state};
+use thimble::types::{Digest, Hash, NodeId, PatchId, RequestId};
+use thimble::wire::header::Header;
+use thimble::wire::install::{LastInstall, Outcome};
+use thimble::wire::messages::{AgentState, HelloAgentAck, Message, RequestState};
+
+use crate::installer::Journal;
+use crate::machine::short;
+use crate::worker::{digest_of, files};
+use crate::world::World;
+
+/// What has really happened, as nobody in the cluster knows it.
+#[derive(Default)]
+pub struct Truth {
+    /// Every patch's content, by its hash.
+    pub contents: BTreeMap<Hash, Vec<u8>>,
+    /// Incarnations that machines have used.
+    incarnations: BTreeSet<(usize, u64)>,
+    /// Requests whose installs have durably begun, and durably succeeded.
+    begun: BTreeSet<(usize, RequestId)>,
+    installed: BTreeSet<(usize, RequestId)>,
+    /// What was installed when a host's last install began.
+    before: BTreeMap<usize, Digest>,
+    /// The request that the controller sent to a host last.
+    asked: BTreeMap<usize, RequestId>,
+    /// Datagrams that a start of a machine's daemon has believed: whose, and
+    /// which of its incarnation.
+    believed: BTreeSet<(usize, u32, NodeId, u64, u64)>,
+    /// Changes that the operator was told are durable.
+    acknowledged: BTreeMap<PatchId, Entry>,
+    /// All changes that were ever begun.
+    intended: Vec<Entry>,
+}
+
+impl Truth {
+    pub fn on_start(&mut self, machine: usize, incarnation: u64) {
+        let is_new = self.incarnations.range((machine, incarnation)..=(machine, u64::MAX)).next().is_none();
+        assert!(is_new, "incarnation {incarnation} of {machine} is not above all before");
+        self.incarnations.insert((machine, incarnation));
+    }
+
+    pub fn on_believed(&mut self, machine: usize, start: u32, datagram: &[u8]) {
+        let header = Header::parse(datagram).expect("it was decoded").header;
+        let datagram = (machine, start, header.sender, header.incarnation, header.sequence);
+        assert!(self.believed.insert(datagram), "{machine} believed a datagram twice");
+    }
+
+    pub fn on_begin(&mut self, machine: usize, old: Digest) {
+        self.before.insert(machine, old);
+    }
+
+    pub fn on_begun(&mut self, machine: usize, request: RequestId) {
+        assert!(self.begun.insert((machine, request)), "{request} was begun twice on {machine}");
+    }
+
+    pub fn on_intended(&mut self, entries: &[Entry]) {
+        self.intended.extend_from_slice(entries);
+    }
+
+    pub fn on_acknowledged(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            self.acknowledged.insert(entry.id.clone(), entry.clone());
+        }
+    }
+
+    /// A map holds all that was acknowledged, and nothing that nobody asked for.
+    pub fn check_map(&self, entries: &[Entry]) {
+        for told in self.acknowledged.values() {
+            let held = entries.iter().find(|entry| entry.id == told.id);
+            let is_kept = held.is_some_and(|held| held.merge_order(told).is_ge());
+            assert!(is_kept, "acknowledged, and lost: {told:?}; held: {held:?}");
+        }
+        for held in entries {
+            assert!(self.intended.contains(held), "nobody changed it to this: {held:?}");
+        }
+    }
+}
+
+impl World {
+    fn durable_journal(&self, machine: usize) -> Journal {
+        self.machines[machine].disk.decode_durable("journal").unwrap_or_default()
+    }
+
+    /// A machine's disk was synced: what its journal says is now true for good.
+    pub fn on_durable(&mut self, machine: usize) {
+        let last = self.durable_journal(machine).last;
+        if let Some(LastInstall { request_id, outcome: Outcome::Installed, .. }) = last {
+            self.truth.installed.insert((machine, request_id));
+        }
+    }
+
+    /// What a machine says is true of it.
+    pub fn check_said(&mut self, machine: usize, to: To, message: &Message) {
+        match message {
+            Message::HelloAgentAck(ack) => {
+                self.check_installed(machine, ack);
+                if let RequestState::Ended(outcome) = ack.request {
+                    self.check_outcome(machine, ack.request_id, outcome);
+                }
+            }
+            Message::AgentInstallResp(answer) => {
+                assert_eq!(answer.status, answer.outcome == Some(Outcome::Installed));
+                assert_eq!(answer.status, answer.reject_reason.is_empty(), "failed without a reason");
+                if let Some(outcome) = answer.outcome {
+                    self.check_outcome(machine, answer.request_id, outcome);
+                }
+            }
+            Message::AgentInstallReq(request) => {
+                if let To::Node(node, _) = to {
+                    let host = self.index(node);
+                    self.truth.asked.insert(host, request.request_id);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An agent at rest reports exactly the patches whose files are on its
+    /// disk; one at work may still report those that it began with.
+    fn check_installed(&self, machine: usize, ack: &HelloAgentAck) {
+        let found = digest_of(&files(&self.machines[machine].disk));
+        let is_true = match ack.state {
+            AgentState::Installing => {
+                ack.installed_digest == found
+                    || self.truth.before.get(&machine) == Some(&ack.installed_digest)
+            }
+            // It cannot tell, and says so.
+            AgentState::InstallFailed if ack.installed_digest == Digest::default() => ack.patch_failed,
+            _ => ack.installed_digest == found,
+        };
+        let (said, found) = (short(&ack.installed_digest), short(&found));
+        assert!(is_true, "{machine} says it has {said} and has {found} ({})", ack.state.as_str());
+    }
+
+    fn check_outcome(&self, machine: usize, request: RequestId, outcome: Outcome) {
+        let is_installed = self.truth.installed.contains(&(machine, request));
+        match outcome {
+            Outcome::Installed => assert!(is_installed, "{machine} says {request} is installed: it is not"),
+            Outcome::Rejected | Outcome::RolledBack => {
+                assert!(!is_installed, "{machine} says {request} failed: it is installed");
+            }
+            // Said while nobody knows.
+            Outcome::Broken => {}
+        }
+    }
+
+    /// The operator is never shown an install that is none.
+    pub fn check_controller(&self, machine: usize) {
+        let Some(controller) = self.machines[machine].controller() else { return };
+        for host in controller.hosts().iter() {
+            if host.request.standing() == Standing::Ended(Outcome::Installed) {
+                let index = self.index(host.node);
+                let request = self.truth.asked[&index];
+                self.check_outcome(index, request, Outcome::Installed);
+            }
+        }
+    }
+
+    pub fn index(&self, node: NodeId) -> usize {
+        self.machines.iter().position(|machine| machine.id == node).expect("one of ours")
+    }
+
+    /// Each kind's set is what is wanted, concerns it, and has all that it
+    /// requires: worked out here without the core's help.
+    pub fn check_effective(&self, machine: usize) {
+        let Some(controller) = self.machines[machine].controller() else { return };
+        let map = controller.map();
+        for kind in controller.kinds().iter() {
+            for (slot, entry) in map.iter() {
+                let stands = stands(map, entry, &mut BTreeSet::new());
+                let is_in = stands && entry.meta.concerns(&kind.nodetype);
+                assert_eq!(kind.patches.contains(slot), is_in, "{} for {}", entry.id, kind.nodetype);
+            }
+        }
+    }
+
+    /// Nothing is under way that should have come to an end.
+    pub fn check_settled(&self) {
+        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
+        for machine in self.machines.iter().filter(|machine| machine.roles.is_agent) {
+            let process = machine.process.as_ref().expect("calm");
+            assert!(process.workers.is_empty(), "{}: a worker is left", machine.index);
+            assert!(process.sessions.is_empty(), "{}: a session is left", machine.index);
+            let host = controller.hosts().get(machine.id).expect("every agent is heard");
+            assert!(host.is_known(), "{}: {:?}", machine.index, host.knowledge);
+            assert!(!host.request.is_open(), "{}: {:?}", machine.index, host.request);
+            self.check_standing(machine.index, &host.request.standing());
+            let found = files(&machine.disk);
+            assert_eq!(host.ack.installed_digest, digest_of(&found));
+            let held = host.installed.iter().filter_map(|slot| controller.map().entry(slot));
+            let held: BTreeSet<_> = held.map(|entry| (&entry.id, &entry.hash)).collect();
+            let known = |(id, hash): &(&PatchId, &Hash)| {
+                controller.map().get(id).is_some_and(|(_, e)| e.hash == **hash)
+            };
+            let expected: BTreeSet<_> = found.iter().filter(known).collect();
+            assert_eq!(held, expected, "what {} has, as the controller believes", machine.index);
+        }
+    }
+
+    /// In the end, what the operator is shown of a request is what became of it.
+    fn check_standing(&self, machine: usize, standing: &Standing) {
+        let Some(request) = self.truth.asked.get(&machine) else { return };
+        let last = self.durable_journal(machine).last.filter(|last| last.request_id == *request);
+        match standing {
+            Standing::Ended(outcome) => {
+                self.check_outcome(machine, *request, *outcome);
+                if let Some(last) = last {
+                    assert_eq!(*outcome, last.outcome, "{machine}, {request}");
+                }
+            }
+            Standing::NoAnswer => assert!(last.is_none(), "{machine} knows what became of {request}"),
+            // The controller has started since, or forgotten the host.
+            Standing::None => {}
+            Standing::Waiting | Standing::Running => panic!("{machine}: {request} is still open"),
+        }
+    }
+
+    /// Every host is current, and every patch where it belongs.
+    pub fn check_converged(&self) {
+        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
+        for host in controller.hosts().iter() {
+            let currency = controller.currency(host);
+            assert_eq!(currency, Currency::Current, "{}: {:?}", self.index(host.node), host.request);
+        }
+        for (slot, entry) in controller.map().iter() {
+            let state = patch_state(entry.state, &controller.spread(slot));
+            let expected = match entry.state {
+                EntryState::Deleted => PatchState::NotApplicable,
+                EntryState::Available => PatchState::Available,
+                EntryState::Applied => PatchState::Applied,
+                EntryState::Committed => PatchState::Committed,
+            };
+            assert_eq!(state, expected, "{}", entry.id);
+        }
+    }
+}
+
+/// Whether an entry is wanted, and all that it requires stands.
+fn stands<'m>(map: &'m Map<'_>, entry: &'m Entry, above: &mut BTreeSet<&'m PatchId>) -> bool {
+    if !entry.is_wanted() {
+        return false;
+    }
+    if !above.insert(&entry.id) {
+        return true; // A circle stands if all in it is wanted.
+    }
+    let stands =
+        entry.meta.requires.iter().all(|id| map.get(id).is_some_and(|(_, entry)| stands(map, entry, above)));
+    above.remove(&entry.id);
+    stands
+}

@@ -1,0 +1,175 @@
+//! A disk: files that a process sees at once, and that a power cut takes back
+//! unless they were synced.
+//!
+//! A power cut keeps, tears or drops each write that was not synced, and keeps
+//! the first few of the renames and removals that were not: what Linux file
+//! systems do at their worst. A renamed file whose bytes were never synced may
+//! so be found empty.
+
+use std::collections::BTreeMap;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::dice::Dice;
+
+#[derive(Clone)]
+enum Change {
+    Write(String, Vec<u8>),
+    Rename(String, String),
+    Remove(String),
+}
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// The disk of one machine.
+#[derive(Default)]
+pub struct Disk {
+    /// What a power cut leaves.
+    durable: Files,
+    /// What a process sees: the durable files with all changes made.
+    live: Files,
+    /// Changes that are not durable, in order.
+    pending: Vec<Change>,
+}
+
+impl Disk {
+    pub fn write(&mut self, file: &str, bytes: Vec<u8>) {
+        self.change(Change::Write(file.to_string(), bytes));
+    }
+
+    pub fn rename(&mut self, from: &str, to: &str) {
+        self.change(Change::Rename(from.to_string(), to.to_string()));
+    }
+
+    pub fn remove(&mut self, file: &str) {
+        self.change(Change::Remove(file.to_string()));
+    }
+
+    fn change(&mut self, change: Change) {
+        apply(&mut self.live, &change);
+        self.pending.push(change);
+    }
+
+    /// Makes a file's bytes durable (fsync of the file).
+    pub fn sync(&mut self, file: &str) {
+        let durable = &mut self.durable;
+        self.pending.retain(|change| {
+            let is_meant = matches!(change, Change::Write(name, _) if name == file);
+            if is_meant {
+                apply(durable, change);
+            }
+            !is_meant
+        });
+    }
+
+    /// Makes all that was done durable (fsync of the folder, after the files').
+    pub fn sync_all(&mut self) {
+        self.pending.clear();
+        self.durable = self.live.clone();
+    }
+
+    /// The power fails and comes back.
+    pub fn cut_power(&mut self, dice: &mut Dice) {
+        let mut moves_left = dice.between(0, self.pending.len() as u64);
+        for change in std::mem::take(&mut self.pending) {
+            match change {
+                Change::Write(file, bytes) => match dice.between(0, 2) {
+                    0 => {}
+                    1 => {
+                        let torn = bytes[..dice.index(bytes.len() + 1)].to_vec();
+                        apply(&mut self.durable, &Change::Write(file, torn));
+                    }
+                    _ => apply(&mut self.durable, &Change::Write(file, bytes)),
+                },
+                _ if moves_left == 0 => {}
+                change => {
+                    moves_left -= 1;
+                    apply(&mut self.durable, &change);
+                }
+            }
+        }
+        self.live = self.durable.clone();
+    }
+
+    pub fn read(&self, file: &str) -> Option<&[u8]> {
+        self.live.get(file).map(Vec::as_slice)
+    }
+
+    /// Files below a folder: their names in it, and their bytes.
+    pub fn folder<'d>(&'d self, folder: &'d str) -> impl Iterator<Item = (&'d str, &'d [u8])> {
+        let files = self.live.iter();
+        files.filter_map(move |(file, bytes)| Some((file.strip_prefix(folder)?, bytes.as_slice())))
+    }
+
+    /// Reads what [`encode`] wrote; `None` where there is no such file.
+    #[track_caller]
+    pub fn decode<T: DeserializeOwned>(&self, file: &str) -> Option<T> {
+        Some(decode(file, self.read(file)?))
+    }
+
+    /// As [`decode`](Self::decode), of what a power cut would leave.
+    #[track_caller]
+    pub fn decode_durable<T: DeserializeOwned>(&self, file: &str) -> Option<T> {
+        Some(decode(file, self.durable.get(file)?))
+    }
+}
+
+#[track_caller]
+fn decode<T: DeserializeOwned>(file: &str, bytes: &[u8]) -> T {
+    postcard::from_bytes(bytes).unwrap_or_else(|error| panic!("the file {file} is torn: {error}"))
+}
+
+/// A value as a file's bytes.
+pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![0; 64 * 1024];
+    let len = postcard::to_slice(value, &mut bytes).expect("a file of the simulation fits").len();
+    bytes.truncate(len);
+    bytes
+}
+
+fn apply(files: &mut Files, change: &Change) {
+    match change {
+        Change::Write(file, bytes) => {
+            files.insert(file.clone(), bytes.clone());
+        }
+        Change::Rename(from, to) => {
+            // Named, and its bytes not there: an empty file.
+            let bytes = files.remove(from).unwrap_or_default();
+            files.insert(to.clone(), bytes);
+        }
+        Change::Remove(file) => {
+            files.remove(file);
+        }
+    }
+}
+
+#[test]
+fn what_was_synced_survives_and_what_was_not_may_be_lost_or_torn() {
+    let mut found = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let mut disk = Disk::default();
+        disk.write("safe", vec![1, 2, 3]);
+        disk.sync("safe");
+        disk.write("risky", vec![4, 5, 6]);
+        disk.cut_power(&mut Dice::new(seed));
+        assert_eq!(disk.read("safe"), Some(&[1, 2, 3][..]));
+        found.insert(disk.read("risky").map(<[u8]>::len));
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [None, Some(0), Some(1), Some(2), Some(3)]);
+}
+
+#[test]
+fn a_synced_file_takes_the_place_of_another_or_does_not() {
+    let mut found = std::collections::BTreeSet::new();
+    for seed in 0..50 {
+        let mut disk = Disk::default();
+        disk.write("map", vec![1]);
+        disk.sync_all();
+        disk.write("map.new", vec![2]);
+        disk.sync("map.new");
+        disk.rename("map.new", "map");
+        disk.cut_power(&mut Dice::new(seed));
+        found.insert(disk.read("map").map(<[u8]>::to_vec));
+    }
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), [Some(vec![1]), Some(vec![2])]);
+}

@@ -1,0 +1,166 @@
+//! The agent's workers: install and recover, with a journal that is written
+//! before anything is touched and after all is in place.
+
+use serde::{Deserialize, Serialize};
+use thimble::fsm::actions::Install;
+use thimble::fsm::event::Event as Told;
+use thimble::repo::effective::effective_set;
+use thimble::types::{Hash, PatchId, Reason, RequestId};
+use thimble::wire::install::{LastInstall, Outcome, Step};
+
+use crate::disk::encode;
+use crate::machine::short;
+use crate::worker::{Do, Job, Set, digest_of, files, replace};
+use crate::world::World;
+
+/// The agent's journal.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Journal {
+    /// What is installed, unless an install is open.
+    pub installed: Vec<(PatchId, Hash)>,
+    /// The install that has begun and not ended.
+    pub open: Option<RequestId>,
+    /// How the last one ended.
+    pub last: Option<LastInstall>,
+}
+
+impl Journal {
+    pub fn set(&self) -> Set {
+        self.installed.iter().cloned().collect()
+    }
+
+    /// The journal after an install's end.
+    fn ended(set: &Set, request_id: RequestId, outcome: Outcome, reason: &str) -> Self {
+        let reason = Reason::new(reason);
+        let last = LastInstall { request_id, outcome, reason, reboot_required: false };
+        Self { installed: set.clone().into_iter().collect(), open: None, last: Some(last) }
+    }
+
+    fn replace(&self) -> [Do; 4] {
+        replace("journal", "journal.new", encode(self))
+    }
+}
+
+/// The steps from what is on the disk to a set.
+fn switch(from: &Set, to: &Set) -> Vec<Do> {
+    let gone = from.keys().filter(|id| !to.contains_key(*id)).map(|id| Do::Put(id.clone(), None));
+    let other = to.iter().filter(|(id, hash)| from.get(*id) != Some(*hash));
+    gone.chain(other.map(|(id, hash)| Do::Put(id.clone(), Some(*hash)))).collect()
+}
+
+fn refused(reason: &str) -> [Do; 1] {
+    [Do::End(Err(Reason::new(reason)))]
+}
+
+impl World {
+    fn journal(&self, machine: usize) -> Journal {
+        self.machines[machine].disk.decode("journal").unwrap_or_default()
+    }
+
+    pub fn start_install(&mut self, machine: usize, install: Install) {
+        let process = self.machines[machine].process.as_mut();
+        let server = process.and_then(|process| process.fetch_from.take());
+        let server = server.expect("an install starts over a session that is ready");
+        self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
+        let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, server)];
+        self.start_worker(machine, Job::Install, steps);
+    }
+
+    pub fn check_host(&mut self, machine: usize, id: u64) {
+        if !self.network.is_calm && self.dice.chance(50) {
+            self.instead(machine, id, refused("Node must be locked."));
+        }
+    }
+
+    /// Asks the controller for the manifest; it must hash to what was asked for.
+    pub fn fetch(&mut self, machine: usize, id: u64, install: Install, server: usize) {
+        if self.network.is_cut(self.now, machine, server) {
+            return self.instead(machine, id, refused("the session ended"));
+        }
+        let Some(controller) = self.machines[server].controller() else {
+            return self.instead(machine, id, refused("the controller is gone"));
+        };
+        let map = controller.map();
+        let set = effective_set(map, &self.machines[machine].nodetype);
+        let entries = set.iter().filter_map(|slot| map.entry(slot));
+        let manifest: Set = entries.map(|entry| (entry.id.clone(), entry.hash)).collect();
+        if digest_of(&manifest) != install.digest {
+            return self.instead(machine, id, refused("the controller's set has changed: ask again"));
+        }
+        let steps = [
+            Do::Progress(Step::Fetching, 10),
+            Do::Progress(Step::Verifying, 40),
+            Do::Begin(install, manifest),
+        ];
+        self.first(machine, id, steps);
+    }
+
+    /// The journal first; then the files, the health check and the end.
+    pub fn begin(&mut self, machine: usize, id: u64, install: Install, new: Set) {
+        let journal = self.journal(machine);
+        let old = journal.set();
+        assert_eq!(files(&self.machines[machine].disk), old, "an install begins on a whole set");
+        self.truth.on_begin(machine, digest_of(&old));
+        let intent = Journal { open: Some(install.request_id), ..journal };
+        let steps = intent.replace().into_iter();
+        let steps = steps.chain([Do::Begun(install.request_id), Do::Progress(Step::Switching, 60)]);
+        let steps = steps.chain(switch(&old, &new));
+        let steps = steps.chain([Do::Progress(Step::Health, 90), Do::Health(install, old, new)]);
+        let steps: Vec<Do> = steps.collect();
+        self.first(machine, id, steps);
+    }
+
+    pub fn health(&mut self, machine: usize, id: u64, install: Install, old: &Set, new: &Set) {
+        let is_well = self.network.is_calm || !self.dice.chance(200);
+        let mut steps = Vec::new();
+        let end = if is_well {
+            Ok(Journal::ended(new, install.request_id, Outcome::Installed, ""))
+        } else {
+            steps.push(Do::Progress(Step::RollingBack, 90));
+            steps.extend(switch(new, old));
+            Err(Journal::ended(old, install.request_id, Outcome::RolledBack, "the health script failed"))
+        };
+        steps.push(Do::SyncAll);
+        let (Ok(journal) | Err(journal)) = &end;
+        steps.extend(journal.replace());
+        steps.extend([Do::TellInstalled, Do::TellEnd]);
+        steps.push(Do::End(end.map(drop).map_err(|_| Reason::new("the health script failed"))));
+        self.first(machine, id, steps);
+    }
+
+    pub fn start_recovery(&mut self, machine: usize) {
+        self.note(format_args!("{machine} recovers"));
+        self.start_worker(machine, Job::Recover, [Do::Recover]);
+    }
+
+    /// Undoes an install that is open, then says what is installed.
+    pub fn recover(&mut self, machine: usize, id: u64) {
+        if !self.network.is_calm && self.dice.chance(50) {
+            return self.instead(machine, id, refused("no space left"));
+        }
+        let journal = self.journal(machine);
+        let (old, found) = (journal.set(), files(&self.machines[machine].disk));
+        let mut steps = Vec::new();
+        match journal.open {
+            Some(request) => {
+                steps.extend(switch(&found, &old));
+                steps.push(Do::SyncAll);
+                let ended = Journal::ended(&old, request, Outcome::RolledBack, "the host went down");
+                steps.extend(ended.replace());
+            }
+            None => {
+                assert_eq!(found, old, "without an open install the host has one whole set");
+                // What a kill left in the page cache is made to last.
+                steps.push(Do::SyncAll);
+            }
+        }
+        steps.extend([Do::TellInstalled, Do::TellEnd, Do::End(Ok(()))]);
+        self.first(machine, id, steps);
+    }
+
+    pub fn tell_end(&mut self, machine: usize) {
+        let digest = digest_of(&files(&self.machines[machine].disk));
+        let journal = self.journal(machine);
+        self.tell_agent(machine, &Told::InstalledEnd(digest, journal.last.as_ref()));
+    }
+}

@@ -1,0 +1,188 @@
+//! A machine: its disk, which outlives everything, and the daemon on it.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use thimble::fsm::actions::{Actions, Peer};
+use thimble::fsm::agent::{Agent, AgentFacts};
+use thimble::fsm::controller::{Controller, ControllerTimers};
+use thimble::fsm::hosts::Host;
+use thimble::fsm::installed::Installed;
+use thimble::fsm::node::Node;
+use thimble::fsm::random::Random;
+use thimble::fsm::requests::RequestTimers;
+use thimble::limits::ENTRIES;
+use thimble::repo::entry::Entry;
+use thimble::repo::map::Map;
+use thimble::table::{Table, index_len};
+use thimble::time::{Duration, Instant};
+use thimble::types::{ClusterId, Digest, Hash, Name, NodeId, NodeType};
+use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::frame::{InstalledPatch, Purpose};
+use thimble::wire::keys::{Key, KeyRing};
+use thimble::wire::replay::{ReplayGuard, Window};
+
+use crate::dice::Dice;
+use crate::disk::{Disk, encode};
+use crate::worker::Worker;
+
+const SECRET: Key = Key([7; 32]);
+/// Patches that a host may have here, and entries that the map may.
+pub const PATCHES: usize = 16;
+/// How long a sender is remembered.
+const SENDER_LIFETIME: Duration = Duration::from_secs(60);
+pub const TIMERS: ControllerTimers = ControllerTimers {
+    hello_interval: Duration::from_millis(1_000),
+    host_lost: Duration::from_secs(20),
+    query_timeout: Duration::from_millis(300),
+    request: RequestTimers { retry: Duration::from_millis(200), give_up: Duration::from_secs(4) },
+};
+const REJECTION_SHOWN: Duration = Duration::from_secs(1);
+
+pub struct Machine {
+    pub index: usize,
+    pub id: NodeId,
+    pub roles: Roles,
+    pub nodetype: NodeType,
+    pub disk: Disk,
+    pub process: Option<Process>,
+    /// Starts of the daemon so far.
+    pub starts: u32,
+}
+
+/// A daemon that runs: all that a kill takes away.
+pub struct Process {
+    /// Which start of the machine's daemon it is.
+    pub start: u32,
+    pub node: Node<'static>,
+    pub codec: Codec<'static>,
+    pub actions: Actions,
+    /// When it is to be woken.
+    pub wake: Option<u64>,
+    /// The moment of the last wake, and how many there were in it.
+    pub wakes: (u64, u32),
+    /// Sessions that it opened: to whom, what for, and which.
+    pub sessions: Vec<(NodeId, Purpose, u64)>,
+    /// The machine at the other end of the session that is ready for fetching.
+    pub fetch_from: Option<usize>,
+    pub workers: Vec<Worker>,
+    /// Controller: the map on disk is all in memory.
+    pub is_loaded: bool,
+}
+
+/// A node's address: its machine's index.
+pub fn peer(machine: usize) -> Peer {
+    let [.., high, low] = machine.to_be_bytes();
+    Peer::Ip(SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 7489)))
+}
+
+/// The machine at an address.
+pub fn machine_at(peer: Peer) -> usize {
+    let Peer::Ip(SocketAddr::V4(address)) = peer else { panic!("no such address here: {peer}") };
+    let [_, _, high, low] = address.ip().octets();
+    usize::from(u16::from_be_bytes([high, low]))
+}
+
+pub fn name<const N: usize>(text: &str) -> Name<N> {
+    Name::new(text).expect("a name of the simulation")
+}
+
+/// Memory for a process: never given back, as a daemon's is not; a run has a
+/// few hundred starts.
+fn lend<T: Clone>(value: &T, count: usize) -> &'static mut [T] {
+    Vec::leak(vec![value.clone(); count])
+}
+
+impl Machine {
+    pub fn new(index: usize, dice: &mut Dice, roles: Roles) -> Self {
+        let kind = if roles.is_controller { "controller" } else { "worker" };
+        Self {
+            index,
+            id: NodeId(dice.next()),
+            roles,
+            nodetype: name(kind),
+            disk: Disk::default(),
+            process: None,
+            starts: 0,
+        }
+    }
+
+    /// Starts the daemon; gives its incarnation, which is durable by then.
+    pub fn start(&mut self, now: u64, dice: &mut Dice, machines: usize) -> u64 {
+        // An appliance's clock may begin at zero with every start.
+        let clock = if dice.chance(300) { 0 } else { 1_000_000 + now };
+        let stored: u64 = self.disk.decode("incarnation").unwrap_or(0);
+        let incarnation = clock.max(stored + 1);
+        self.disk.write("incarnation.new", encode(&incarnation));
+        self.disk.sync("incarnation.new");
+        self.disk.rename("incarnation.new", "incarnation");
+        self.disk.sync_all();
+
+        self.starts += 1;
+        let mut random = Random::new(dice.seed());
+        let now = Instant::from_millis(now);
+        let agent = self.roles.is_agent.then(|| self.agent(now, &mut random));
+        let controller = self.roles.is_controller.then(|| {
+            let slots: &'static mut Vec<Entry> =
+                Box::leak(Box::new(Vec::with_capacity(PATCHES.min(ENTRIES))));
+            let index = lend(&0, index_len(machines));
+            Controller::new(now, TIMERS, Map::new(slots), Table::new(lend(&Host::vacant(), machines), index))
+        });
+        self.process = Some(Process {
+            start: self.starts,
+            node: Node { controller, agent, random },
+            codec: self.codec(incarnation, machines),
+            actions: Actions::default(),
+            wake: None,
+            wakes: (0, 0),
+            sessions: Vec::new(),
+            fetch_from: None,
+            workers: Vec::new(),
+            is_loaded: false,
+        });
+        incarnation
+    }
+
+    fn agent(&self, now: Instant, random: &mut Random) -> Agent<'static> {
+        let facts = AgentFacts {
+            hostname: name(&format!("host-{}", self.index)),
+            nodetype: self.nodetype.clone(),
+            sw_version: name("1.0"),
+            rejection_shown: REJECTION_SHOWN,
+        };
+        let vacant = InstalledPatch { id: Name::default(), hash: Hash::default() };
+        let installed = Installed::new(lend(&vacant, PATCHES), lend(&vacant, PATCHES));
+        Agent::new(now, facts, installed, random)
+    }
+
+    fn codec(&self, incarnation: u64, machines: usize) -> Codec<'static> {
+        let ring = match self.roles.is_controller {
+            true => KeyRing::controller(&SECRET),
+            false => KeyRing::agent(&SECRET, self.id),
+        };
+        let identity = Identity {
+            cluster: ClusterId(1),
+            node: self.id,
+            incarnation,
+            roles: self.roles,
+            ring,
+            revoked: heapless::Vec::new(),
+        };
+        let windows = Table::new(lend(&Window::default(), machines), lend(&0, index_len(machines)));
+        Codec::new(identity, ReplayGuard::new(windows, SENDER_LIFETIME))
+    }
+
+    /// The controller's side of the daemon.
+    pub fn controller(&self) -> Option<&Controller<'static>> {
+        self.process.as_ref()?.node.controller.as_ref()
+    }
+
+    /// Whether the daemon of this start is still the one that runs.
+    pub fn is_alive(&self, start: u32) -> bool {
+        self.process.as_ref().is_some_and(|process| process.start == start)
+    }
+}
+
+/// A digest as the log shows it.
+pub fn short(digest: &Digest) -> String {
+    format!("{digest:.8}")
+}

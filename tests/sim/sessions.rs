@@ -1,0 +1,130 @@
+//! Stream sessions, as events: they open or do not, and a detailed query's
+//! pages come one after another while the host goes on.
+
+use thimble::fsm::event::Event as Told;
+use thimble::time::Duration;
+use thimble::types::{NodeId, Reason};
+use thimble::wire::frame::Purpose;
+
+use crate::network::Fate;
+use crate::world::{Event, World};
+
+/// What comes next in a session.
+#[derive(Clone, Copy)]
+pub enum SessionStep {
+    /// The other end answers the opening, or does not.
+    Open { peer: usize },
+    /// It ends without a word having been said.
+    Fail,
+    /// The page from this patch on is asked for.
+    Page { peer: usize, peer_start: u32, from: usize },
+}
+
+impl World {
+    pub fn connect(&mut self, machine: usize, node: NodeId, peer: usize, purpose: Purpose) {
+        let token = self.number();
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.sessions.push((node, purpose, token));
+        self.note(format_args!("{machine} connects to {peer}: {purpose:?}"));
+        self.go_on(machine, token, SessionStep::Open { peer });
+    }
+
+    pub fn disconnect(&mut self, machine: usize, node: NodeId, purpose: Purpose) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        process.sessions.retain(|session| (session.0, session.1) != (node, purpose));
+    }
+
+    fn go_on(&mut self, machine: usize, token: u64, step: SessionStep) {
+        let Some(start) = self.machines[machine].process.as_ref().map(|process| process.start) else {
+            return;
+        };
+        let delay = match step {
+            SessionStep::Fail => self.dice.between(200, 2_000),
+            _ => self.dice.between(1, if self.network.is_calm { 10 } else { 60 }),
+        };
+        self.schedule(delay, Event::Session { machine, start, token, step });
+    }
+
+    /// Tells the machine of the session's end, or of what it goes on with.
+    fn tell(&mut self, machine: usize, token: u64, is_end: bool, told: &Told<'_>) {
+        self.touch(machine, |process, now| {
+            if is_end {
+                process.sessions.retain(|session| session.2 != token);
+            }
+            process.node.on_event(now, told, &mut process.actions);
+        });
+    }
+
+    pub fn on_session(&mut self, machine: usize, token: u64, step: SessionStep) {
+        let sessions = self.machines[machine].process.iter().flat_map(|process| &process.sessions);
+        let Some((node, purpose, _)) = sessions.copied().find(|session| session.2 == token) else {
+            return; // Disconnected.
+        };
+        match step {
+            SessionStep::Open { peer } => self.on_open(machine, token, node, purpose, peer),
+            SessionStep::Fail => {
+                let reason = Reason::new("the session was cut");
+                self.tell(machine, token, true, &Told::SessionFailed(node, purpose, &reason));
+            }
+            SessionStep::Page { peer, peer_start, from } => {
+                let is_cut = self.network.is_cut(self.now, machine, peer);
+                if is_cut || !self.machines[peer].is_alive(peer_start) {
+                    // A query may hang until its deadline; other ends are told.
+                    if self.dice.chance(500) {
+                        self.go_on(machine, token, SessionStep::Fail);
+                    }
+                    return;
+                }
+                self.on_page(machine, token, node, peer, peer_start, from);
+            }
+        }
+    }
+
+    fn on_open(&mut self, machine: usize, token: u64, node: NodeId, purpose: Purpose, peer: usize) {
+        let there = self.machines[peer].process.as_ref();
+        let peer_start = there.filter(|there| purpose == Purpose::QueryDetailed || there.is_loaded);
+        let Some(peer_start) = peer_start.map(|there| there.start) else {
+            return self.go_on(machine, token, SessionStep::Fail);
+        };
+        match self.network.session(&mut self.dice, self.now, machine, peer) {
+            Fate::Failed => self.go_on(machine, token, SessionStep::Fail),
+            Fate::Busy => {
+                let pause = Duration::from_millis(100);
+                self.tell(machine, token, true, &Told::SessionBusy(node, purpose, pause));
+            }
+            Fate::Ready if purpose == Purpose::Fetch => {
+                // From here on the session is the worker's.
+                if let Some(process) = &mut self.machines[machine].process {
+                    process.fetch_from = Some(peer);
+                }
+                self.tell(machine, token, true, &Told::SessionReady(node, purpose));
+            }
+            Fate::Ready => {
+                self.tell(machine, token, false, &Told::SessionReady(node, purpose));
+                self.go_on(machine, token, SessionStep::Page { peer, peer_start, from: 0 });
+            }
+        }
+    }
+
+    fn on_page(
+        &mut self,
+        machine: usize,
+        token: u64,
+        node: NodeId,
+        peer: usize,
+        peer_start: u32,
+        from: usize,
+    ) {
+        let there = self.machines[peer].process.as_ref();
+        let page =
+            there.and_then(|there| there.node.agent.as_ref()).and_then(|agent| agent.detail_page(from));
+        let Some(mut page) = page else {
+            return self.tell(machine, token, true, &Told::DetailEnd(node));
+        };
+        // Small pages, so that snapshots change in between.
+        page.installed.truncate(self.dice.between(1, 3) as usize);
+        self.tell(machine, token, false, &Told::DetailPage(node, &page));
+        let from = from + page.installed.len().max(1);
+        self.go_on(machine, token, SessionStep::Page { peer, peer_start, from });
+    }
+}

@@ -1,0 +1,291 @@
+//! The event queue: everything that happens passes through here, in an order
+//! that the seed fixes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use thimble::fsm::actions::{Action, To};
+use thimble::limits::DATAGRAM_BYTES;
+use thimble::time::Instant;
+use thimble::types::NodeId;
+use thimble::wire::codec::Roles;
+use thimble::wire::frame::Role;
+use thimble::wire::messages::Message;
+use thimble::wire::refusal::Refusal;
+
+use crate::check::Truth;
+use crate::dice::Dice;
+use crate::machine::{Machine, Process, machine_at, peer};
+use crate::network::Network;
+use crate::sessions::SessionStep;
+
+/// Wakes of one process in one millisecond that are not yet a loop.
+const WAKES_MOST: u32 = 20;
+/// Lines of the log that a failure shows.
+const LOG_LINES: usize = 60;
+
+pub enum Event {
+    Datagram {
+        from: usize,
+        to: usize,
+        bytes: Vec<u8>,
+        is_altered: bool,
+    },
+    /// A machine's deadline.
+    Wake {
+        machine: usize,
+        start: u32,
+    },
+    /// A session goes on.
+    Session {
+        machine: usize,
+        start: u32,
+        token: u64,
+        step: SessionStep,
+    },
+    /// A worker takes its next step.
+    Worker {
+        machine: usize,
+        start: u32,
+        id: u64,
+    },
+    Restart {
+        machine: usize,
+    },
+    Operator,
+    Chaos,
+}
+
+/// What happened: the last lines to show, and a hash of all.
+pub struct Log {
+    lines: VecDeque<String>,
+    hasher: blake3::Hasher,
+    is_loud: bool,
+}
+
+impl Log {
+    pub fn hash(&self) -> [u8; 32] {
+        *self.hasher.finalize().as_bytes()
+    }
+
+    fn line(&mut self, line: String) {
+        if self.is_loud {
+            println!("{line}");
+        }
+        self.hasher.update(line.as_bytes());
+        if self.lines.len() == LOG_LINES {
+            self.lines.pop_front();
+        }
+        self.lines.push_back(line);
+    }
+}
+
+impl fmt::Display for Log {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+pub struct World {
+    pub now: u64,
+    queue: BTreeMap<(u64, u64), Event>,
+    numbers: u64,
+    pub machines: Vec<Machine>,
+    pub dice: Dice,
+    pub network: Network,
+    pub truth: Truth,
+    /// Install requests as they passed over the wire: from, to, bytes.
+    pub recorded: Vec<(usize, usize, Vec<u8>)>,
+    pub log: Log,
+}
+
+impl World {
+    /// A cluster, powered off. Machine 0 is the controller; with odd seeds it
+    /// is an agent as well.
+    pub fn new(seed: u64, agents: Option<u64>) -> Self {
+        let mut dice = Dice::new(seed);
+        let agents = agents.unwrap_or_else(|| dice.between(2, 7)).max(1) as usize;
+        let first = Roles { is_controller: true, is_agent: !seed.is_multiple_of(2) };
+        let other = Roles { is_controller: false, is_agent: true };
+        let machines = (0..=agents)
+            .map(|index| Machine::new(index, &mut dice, if index == 0 { first } else { other }))
+            .collect();
+        let is_loud = std::env::var("LOG").is_ok_and(|value| value == "1");
+        let log = Log { lines: VecDeque::new(), hasher: blake3::Hasher::new(), is_loud };
+        Self {
+            now: 0,
+            queue: BTreeMap::new(),
+            numbers: 0,
+            machines,
+            dice,
+            network: Network::default(),
+            truth: Truth::default(),
+            recorded: Vec::new(),
+            log,
+        }
+    }
+
+    /// A line in the log.
+    pub fn note(&mut self, line: fmt::Arguments<'_>) {
+        self.log.line(format!("{:>7} {line}", self.now));
+    }
+
+    /// A number that was not given before.
+    pub fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    pub fn schedule(&mut self, delay: u64, event: Event) {
+        let at = (self.now + delay, self.number());
+        self.queue.insert(at, event);
+    }
+
+    /// Lets everything happen until a moment.
+    pub fn run_until(&mut self, end: u64) {
+        while let Some(next) = self.queue.first_entry().filter(|next| next.key().0 <= end) {
+            let ((at, _), event) = next.remove_entry();
+            self.now = at;
+            self.happen(event);
+        }
+        self.now = end;
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Datagram { from, to, bytes, is_altered } => self.on_datagram(from, to, &bytes, is_altered),
+            Event::Wake { machine, start } if self.machines[machine].is_alive(start) => self.on_wake(machine),
+            Event::Session { machine, start, token, step } if self.machines[machine].is_alive(start) => {
+                self.on_session(machine, token, step);
+            }
+            Event::Worker { machine, start, id } if self.machines[machine].is_alive(start) => {
+                self.on_worker(machine, id);
+            }
+            // The process that waited for it is gone.
+            Event::Wake { .. } | Event::Session { .. } | Event::Worker { .. } => {}
+            Event::Restart { machine } => self.restart(machine),
+            Event::Operator => self.on_operator(),
+            Event::Chaos => self.on_chaos(),
+        }
+    }
+
+    /// Starts a machine's daemon, unless it runs.
+    pub fn restart(&mut self, machine: usize) {
+        if self.machines[machine].process.is_some() {
+            return;
+        }
+        let machines = self.machines.len();
+        let incarnation = self.machines[machine].start(self.now, &mut self.dice, machines);
+        self.note(format_args!("{machine} starts, incarnation {incarnation}"));
+        self.truth.on_start(machine, incarnation);
+        if self.machines[machine].roles.is_controller {
+            self.start_load(machine);
+        }
+        self.touch(machine, |_, _| {});
+    }
+
+    /// Lets a machine's daemon do something, then carries out what it asks for
+    /// and sets its alarm clock: one turn of the event loop.
+    pub fn touch(&mut self, machine: usize, turn: impl FnOnce(&mut Process, Instant)) {
+        let now = Instant::from_millis(self.now);
+        let Some(process) = &mut self.machines[machine].process else { return };
+        turn(process, now);
+        let actions: Vec<Action> = std::iter::from_fn(|| process.actions.pop_front()).collect();
+        assert_eq!(process.actions.dropped(), 0, "an action found no room");
+        let start = process.start;
+        let due = process.node.poll_at().map(|due| due.as_millis().max(self.now));
+        let is_sooner = due.is_some_and(|due| process.wake.is_none_or(|wake| due < wake));
+        if is_sooner {
+            process.wake = due;
+        }
+        if let Some(due) = due.filter(|_| is_sooner) {
+            self.schedule(due - self.now, Event::Wake { machine, start });
+        }
+        for action in actions {
+            self.carry_out(machine, action);
+        }
+        self.check_controller(machine);
+    }
+
+    fn on_wake(&mut self, machine: usize) {
+        let now = self.now;
+        self.touch(machine, |process, instant| {
+            // An alarm that was overtaken by a sooner one finds nothing due.
+            if process.wake.is_some_and(|wake| wake <= now) {
+                process.wake = None;
+                process.wakes = if process.wakes.0 == now { (now, process.wakes.1 + 1) } else { (now, 1) };
+                assert!(process.wakes.1 <= WAKES_MOST, "the machine asks to be woken without end");
+            }
+            process.node.on_timeout(instant, &mut process.actions);
+        });
+    }
+
+    fn carry_out(&mut self, machine: usize, action: Action) {
+        match action {
+            Action::Send(to, message) => self.send(machine, to, &message),
+            Action::Connect(node, peer, purpose) => self.connect(machine, node, machine_at(peer), purpose),
+            Action::Disconnect(node, purpose) => self.disconnect(machine, node, purpose),
+            Action::StartInstall(install) => self.start_install(machine, install),
+            Action::StartRecovery => self.start_recovery(machine),
+        }
+    }
+
+    fn send(&mut self, machine: usize, to: To, message: &Message) {
+        self.check_said(machine, to, message);
+        let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
+        let mut datagram = [0; DATAGRAM_BYTES];
+        let process = self.machines[machine].process.as_mut().expect("it has just spoken");
+        let len = process.codec.encode(message, node, &mut datagram);
+        let bytes = &datagram[..len];
+        self.note(format_args!("{machine} says {} ({len} bytes) to {to:?}", message.msgtype().as_str()));
+        let is_in = |machine: &&Machine, role| machine.roles.has(role);
+        let receivers: Vec<usize> = match to {
+            To::Controllers => {
+                self.machines.iter().filter(|m| is_in(m, Role::Controller)).map(|m| m.index).collect()
+            }
+            To::Agents => self.machines.iter().filter(|m| is_in(m, Role::Agent)).map(|m| m.index).collect(),
+            To::Node(_, peer) => vec![machine_at(peer)],
+        };
+        for to in receivers {
+            if matches!(message, Message::AgentInstallReq(_)) {
+                self.recorded.push((machine, to, bytes.to_vec()));
+            }
+            for delay in self.network.deliveries(&mut self.dice, self.now, machine, to) {
+                self.deliver(delay, machine, to, bytes.to_vec());
+            }
+        }
+    }
+
+    /// Puts a datagram on its way, sometimes with a bit turned over.
+    pub fn deliver(&mut self, delay: u64, from: usize, to: usize, mut bytes: Vec<u8>) {
+        let is_altered = !self.network.is_calm && self.dice.chance(5);
+        if is_altered {
+            let at = self.dice.index(bytes.len());
+            bytes[at] ^= 1 << self.dice.index(8);
+        }
+        self.schedule(delay, Event::Datagram { from, to, bytes, is_altered });
+    }
+
+    fn on_datagram(&mut self, from: usize, to: usize, bytes: &[u8], is_altered: bool) {
+        let now = Instant::from_millis(self.now);
+        let Some(process) = &mut self.machines[to].process else { return };
+        let start = process.start;
+        match process.codec.decode(now, bytes) {
+            Ok((node, message)) => {
+                assert!(!is_altered, "an altered datagram was believed");
+                assert_eq!(node, self.machines[from].id);
+                self.truth.on_believed(to, start, bytes);
+                self.note(format_args!("{to} hears {} of {from}", message.msgtype().as_str()));
+                self.touch(to, |process, now| {
+                    process.node.on_message(now, node, peer(from), &message, &mut process.actions);
+                });
+            }
+            Err(refusal) => {
+                let is_own = from == to && refusal == Refusal::DuplicateNodeId;
+                let is_old = matches!(refusal, Refusal::Replay | Refusal::StaleIncarnation);
+                assert!(is_altered || is_old || is_own, "a good datagram was refused: {refusal}");
+                self.note(format_args!("{to} refuses {refusal} of {from}"));
+            }
+        }
+    }
+}
