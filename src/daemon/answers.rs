@@ -156,11 +156,10 @@ impl<'a> Daemon<'a> {
     }
 
     fn controller(&self) -> Result<&Controller<'a>, Refused> {
-        self.node.controller.as_ref().ok_or_else(|| {
-            refused(
-                "This node is no controller: ask one of the controllers (thimble status says who they are).",
-            )
-        })
+        self.node
+            .controller
+            .as_ref()
+            .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
     }
 
     fn repository(&self) -> Result<&Controller<'a>, Refused> {

@@ -132,7 +132,7 @@ impl Control {
     pub fn accept(&mut self, registry: &Registry) -> bool {
         let Ok((mut stream, _)) = self.listener.accept() else { return false };
         let Some(at) = self.places.iter().position(|place| place.connection.is_none()) else {
-            // No place: closing tells the command, which says so.
+            turn_away(&mut stream);
             return true;
         };
         let token = Token(self.first_token + at);
@@ -293,6 +293,18 @@ impl Control {
         let mut connection = self.places[at].connection.take()?;
         let _ = registry.deregister(&mut connection.stream);
         Some(connection.stream)
+    }
+}
+
+/// Tells a command that there is no place for it. A fresh socket takes a line.
+fn turn_away(stream: &mut UnixStream) {
+    let reason = Reason::new("Too many commands are being answered: try again in a moment.");
+    let mut frame = [0; 4 + 512];
+    let (head, body) = frame.split_at_mut(4);
+    let refusal = Reply::Error { kind: ErrorKind::Refused, reason };
+    if let Ok(len) = postcard::to_slice(&refusal, body).map(|body| body.len()) {
+        head.copy_from_slice(&(len as u32).to_le_bytes());
+        let _ = stream.write(&frame[..4 + len]);
     }
 }
 

@@ -30,9 +30,11 @@ pub fn boottime_ms() -> u64 {
 /// # Errors
 /// As `getrandom(2)`.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
+    // By number: std knows the function as one that may be missing, and a static
+    // link then leaves it out.
     // SAFETY: the pointer and the length are those of `bytes`. Up to 256 bytes
     // come whole once the kernel's source is ready, which the call waits for.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    let got = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
     if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
