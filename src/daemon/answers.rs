@@ -315,6 +315,11 @@ impl<'a> Daemon<'a> {
             }
             self.ready.insert(Token(CONNECTIONS + at));
         }
+        // A worker that died may have made its change durable first; an upload
+        // may have brought a file that was missing.
+        if matches!(ending, Ending::Crashed(_)) || !self.blobs_missing.is_empty() {
+            self.load();
+        }
         if let Some(next) = self.control.waiting_for_store() {
             self.set_doing(next, Doing::Nothing);
             self.turn_connection(now, next);

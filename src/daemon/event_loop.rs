@@ -138,7 +138,9 @@ pub fn run(parts: Parts<'_>) -> Result<(), String> {
         over: None,
     };
     daemon.register().map_err(failed)?;
-    daemon.load()?;
+    if !daemon.is_loaded {
+        daemon.load();
+    }
 
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
@@ -182,13 +184,25 @@ impl Daemon<'_> {
         Ok(())
     }
 
-    /// Starts the worker that reads the repository.
-    fn load(&mut self) -> Result<(), String> {
-        if self.is_loaded {
-            return Ok(());
+    /// Starts the worker that reads the repository: at start, and whenever what
+    /// is on the disk may differ from what is known here. Merging again what is
+    /// known changes nothing.
+    pub fn load(&mut self) {
+        self.blobs_missing.clear();
+        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]));
+        if let Err(error) = started {
+            let kind = error.kind();
+            self.on_load_failed(&Reason::format(format_args!("its worker cannot be started: {kind}")));
         }
-        let started = self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]);
-        started.map_err(|error| format!("the worker that reads the repository cannot be started: {error}"))
+    }
+
+    fn on_load_failed(&mut self, reason: &Reason) {
+        let line = Reason::format(format_args!("the repository cannot be read: {reason}"));
+        if self.is_loaded {
+            warn!("{line}");
+        } else {
+            self.over = Some(Err(line));
+        }
     }
 
     fn poll_timeout(&self, now: Instant) -> Option<std::time::Duration> {
@@ -363,11 +377,13 @@ impl Daemon<'_> {
                 self.tell(now, &Event::WorkerEnded(end));
             }
             (Kind::Load, Ending::Done) => {
+                if !self.is_loaded {
+                    info!("the repository is read");
+                }
                 self.is_loaded = true;
-                info!("the repository is read");
             }
             (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                self.over = Some(Err(Reason::format(format_args!("repository: {reason}"))));
+                self.on_load_failed(reason);
             }
             (Kind::Change { connection, generation }, ending) => {
                 self.on_change_ended(now, connection, generation, ending);

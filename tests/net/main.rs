@@ -19,6 +19,7 @@ fn skip(test: &str, reason: &str) {
 #[path = "../support/mod.rs"]
 mod support;
 
+mod allocations;
 mod cluster;
 mod daemon;
 mod datagrams;

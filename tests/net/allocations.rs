@@ -1,0 +1,48 @@
+//! After start-up the loop allocates nothing, but to start a worker: a binary
+//! that counts (feature `proof`) is put through all that a cluster does.
+
+use crate::cluster::{Cluster, Node};
+use crate::patch::Patch;
+use crate::wait;
+
+fn in_the_loop(node: &Node) -> u64 {
+    let status = node.json(&["status"]);
+    status["loop_allocations"].as_u64().expect("a binary that counts: build with --features proof")
+}
+
+#[test]
+fn the_loop_allocates_nothing_after_start() {
+    need_root!();
+    if !cfg!(feature = "proof") {
+        return crate::skip("allocations", "needs a binary that counts: cargo test --features proof");
+    }
+    let cluster = Cluster::new("allocations", 2).start();
+    let all = |what: &str| {
+        for node in &cluster.nodes {
+            assert_eq!(in_the_loop(node), 0, "{what}: {}", node.name);
+        }
+    };
+    all("hellos and acks");
+
+    let _good = Patch::new(&cluster, "GOOD-1").file("etc/one", b"1").applied(&cluster);
+    let _ill =
+        Patch::new(&cluster, "ILL-1").script("health", "exit 1").file("etc/two", b"2").applied(&cluster);
+    all("uploads and changes");
+    cluster.thimble(&["host-install", "agent-1", "agent-2"]).failed(1);
+    all("an install that is rolled back");
+    cluster.thimble(&["remove", "ILL-1"]).ok();
+    // Not what the controller expects: it asks in detail.
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    cluster.thimble(&["remove", "GOOD-1"]).ok();
+    wait::until_true("both hosts are known in detail", || {
+        cluster.json(&["query"])["patches"][0]["patch_state"] == "Partial-Remove"
+    });
+    all("installs and detailed queries");
+
+    crate::datagrams::next_good_datagram_is_served(&cluster, 1);
+    cluster.thimble(&["show", "GOOD-1"]).ok();
+    cluster.thimble(&["delete", "GOOD-1"]).failed(1);
+    cluster.thimble(&["drop-host", "agent-2"]).ok();
+    wait::until_true("it is back", || cluster.host(2)["hostname"] == "agent-2");
+    all("refusals, a show, a drop");
+}
