@@ -94,9 +94,11 @@ impl<'c> Host<'c> {
             self.sweep(&record, &Moves::default());
             return Ok(());
         };
-        let Some(begin) = journal.story.begin else {
-            return journal.end(self.home.as_fd());
-        };
+        let begin = journal.story.begin.ok_or_else(|| InstallError::Damaged {
+            path: format!(".thimble/{}", journal::NAME),
+            what: "is damaged, so what it announced cannot be undone: \
+                   see that the host's files are whole, then remove it",
+        })?;
         let Some(intent) = journal.story.intent.clone() else {
             self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
             return Ok(());

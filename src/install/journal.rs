@@ -20,7 +20,8 @@ use super::sys;
 use crate::failpoint;
 use crate::types::{Digest, NodeId, PatchId, RequestId};
 
-const NAME: &str = "journal";
+/// The journal.
+pub(super) const NAME: &str = "journal";
 /// A journal that is being made.
 pub(super) const DRAFT: &str = "journal.next";
 const CHECK_BYTES: usize = 8;

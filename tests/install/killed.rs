@@ -12,7 +12,7 @@ use crate::rig::{Rig, Run};
 use crate::sequences::{self, Seeded};
 
 /// Two patches on the same paths, with everything that a patch can have.
-fn patches() -> [Patch; 2] {
+pub fn patches() -> [Patch; 2] {
     let script = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
     let first = patch(
         "P1",

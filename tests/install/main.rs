@@ -24,6 +24,8 @@ mod sys;
 mod killed;
 mod local_changes;
 mod places;
+#[cfg(feature = "proof")]
+mod power;
 mod refusals;
 mod scripts;
 mod sequences;

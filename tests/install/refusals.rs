@@ -236,3 +236,17 @@ fn a_damaged_record_is_left_alone_and_named() {
     rig.installed(&[]);
     rig.assert_laid(&[]);
 }
+
+#[test]
+fn a_damaged_journal_is_left_alone_and_named() {
+    need_root!();
+    let rig = rig("journal");
+    rig.installed(&["P1"]);
+    rig.edit(".thimble/journal", "nothing that an installer writes");
+    let run = rig.install(&[]);
+    assert!(run.last().contains("/.thimble/journal is damaged"), "{run:?}");
+    assert_eq!(run.installed(), ["P1"]);
+    fs::remove_file(rig.root.join(".thimble/journal")).unwrap();
+    rig.installed(&[]);
+    rig.assert_laid(&[]);
+}

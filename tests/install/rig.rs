@@ -6,8 +6,10 @@ use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+#[cfg(feature = "proof")]
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::child::{ORDERS, Orders};
 use crate::model::{self, Tree};
@@ -32,6 +34,18 @@ impl Mount {
         Self(at.to_owned())
     }
 
+    /// The filesystem in an image, unless this machine cannot. Nothing is written
+    /// to the image but what somebody waits for.
+    #[cfg(feature = "proof")]
+    pub fn image(image: &Path, at: &Path) -> Option<Self> {
+        // Two at once may be after the same loop device.
+        static TURN: Mutex<()> = Mutex::new(());
+        let _turn = TURN.lock();
+        fs::create_dir_all(at).unwrap();
+        let status = Command::new("mount").args(["-o", "loop,commit=300"]).arg(image).arg(at).status();
+        status.unwrap().success().then(|| Self(at.to_owned()))
+    }
+
     pub fn remount(&self, options: &str) {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
     }
@@ -44,7 +58,20 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+        // A process that another test is just starting may hold a descriptor of
+        // ours for a moment.
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let umount = |options: &[&str]| {
+            let output = Command::new("umount").args(options).arg(&self.0).output();
+            output.is_ok_and(|output| output.status.success())
+        };
+        while !umount(&[]) {
+            if Instant::now() > deadline {
+                umount(&["-l"]);
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 
@@ -71,7 +98,7 @@ impl Rig {
     /// A host with a small base system.
     pub fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
-        let mount = Mount::tmpfs(&scratch, "size=64m");
+        let mount = Mount::tmpfs(&scratch, "size=128m");
         let (root, depot) = (scratch.join("root"), scratch.join("depot"));
         fs::create_dir(&root).unwrap();
         fs::create_dir(&depot).unwrap();

@@ -1,0 +1,101 @@
+//! The power goes at any instant: what was not synced is gone.
+//!
+//! The root is an ext4 filesystem in an image. At the moment of the cut the
+//! image is copied as the disk would have it, without what the kernel still
+//! holds in memory, and the copy is what the host starts from.
+
+use std::path::Path;
+use std::process::Command;
+
+use crate::child::Orders;
+use crate::killed::patches;
+use crate::model;
+use crate::rig::{Mount, Rig, populate, run, skip};
+
+/// Cuts the power before every `stride`-th step of an install.
+fn cut_everywhere(name: &str, from: &[&str], to: &[&str], stride: usize) {
+    let mut rig = Rig::new(name);
+    for patch in patches() {
+        rig.add(patch);
+    }
+    let image = |name: &str| rig.depot.with_file_name(name);
+    let pristine = image("pristine");
+    run(Command::new("truncate").args(["-s", "12M"]).arg(&pristine));
+    run(Command::new("mkfs.ext4").args(["-q", "-E", "lazy_itable_init=0"]).arg(&pristine));
+    let root = image("small");
+    let Some(mount) = Mount::image(&pristine, &root) else {
+        return skip(module_path!(), "cannot mount an image: no loop devices");
+    };
+    populate(&root);
+    rig.root.clone_from(&root);
+    rig.orders.root.clone_from(&root);
+    rig.installed(from);
+    let old = rig.tree();
+    drop(mount);
+
+    let copy = |from: &Path, to: &Path| run(Command::new("cp").arg(from).arg(to));
+    let after = image("after");
+    copy(&pristine, &after);
+    let mount = Mount::image(&after, &root).unwrap();
+    rig.installed(to);
+    let new = rig.tree();
+    drop(mount);
+    let mut ends = [0, 0];
+    for step in (1..).step_by(stride) {
+        // Other files at each step: the kernel may still be busy with the last.
+        let (disk, left) = (image(&format!("disk-{step}")), image(&format!("left-{step}")));
+        copy(&pristine, &disk);
+        let mount = Mount::image(&disk, &root).unwrap();
+        let orders = rig.orders_for(to);
+        let is_done = rig.run(&orders, Some(step)).status.success();
+        snapshot(&disk, &left);
+        drop(mount);
+        let mount = Mount::image(&left, &root).unwrap();
+        let when = format!("{from:?} to {to:?}, power cut at step {step}");
+        let run = rig.run(&Orders { request_id: None, ..rig.orders.clone() }, None);
+        assert_eq!(run.last(), "done", "{when}: {run:?}");
+        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
+        let is_new = is_ours && run.says("outcome") == "Installed";
+        model::assert_same(&rig.tree(), if is_new { &new } else { &old }, &format!("{when}: {run:?}"));
+        ends[usize::from(is_new)] += 1;
+        drop(mount);
+        for image in [disk, left] {
+            std::fs::remove_file(image).unwrap();
+        }
+        if is_done {
+            // What was reported is on the disk.
+            assert!(is_new, "{when}: {run:?}");
+            break;
+        }
+    }
+    assert!(ends[0] > 2 && ends[1] > 0, "{ends:?}");
+}
+
+/// Copies a disk that is in use as it is at one instant: nothing of it changed
+/// from the first byte's copying to the last byte's.
+fn snapshot(disk: &Path, to: &Path) {
+    loop {
+        std::fs::copy(disk, to).unwrap();
+        if std::fs::read(disk).unwrap() == std::fs::read(to).unwrap() {
+            break;
+        }
+    }
+}
+
+#[test]
+fn while_a_patch_comes() {
+    need_root!();
+    cut_everywhere("power-comes", &[], &["P1"], 3);
+}
+
+#[test]
+fn while_one_patch_takes_the_place_of_another() {
+    need_root!();
+    cut_everywhere("power-place", &["P1"], &["P2"], 2);
+}
+
+#[test]
+fn while_the_upper_patch_goes() {
+    need_root!();
+    cut_everywhere("power-upper", &["P1", "P2"], &["P1"], 3);
+}
