@@ -13,6 +13,7 @@ use heapless::Vec as FixedVec;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
+use super::buffers::{self, Buffer};
 use super::protocol::{ErrorKind, Reply, Request};
 use super::sys::{self, FDS};
 use crate::limits;
@@ -68,9 +69,9 @@ struct Place {
     connection: Option<Connection>,
     /// Counts the connections that had this place.
     generation: u64,
-    received: Box<[u8; 4 + limits::CONTROL_FRAME_BYTES]>,
+    received: Buffer,
     received_len: usize,
-    to_send: Box<[u8; limits::CONTROL_FRAME_BYTES]>,
+    to_send: Buffer,
     to_send_len: usize,
     sent_len: usize,
 }
@@ -107,16 +108,21 @@ impl Control {
         let listener = UnixListener::bind(path).map_err(failed)?;
         // Who connects is asked for its credentials; the file lets everybody knock.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-        let place = || Place {
+        let places = buffers::pairs(
+            limits::CONTROL_CONNECTIONS,
+            4 + limits::CONTROL_FRAME_BYTES,
+            limits::CONTROL_FRAME_BYTES,
+        );
+        let place = |(received, to_send)| Place {
             connection: None,
             generation: 0,
-            received: Box::new([0; 4 + limits::CONTROL_FRAME_BYTES]),
+            received,
             received_len: 0,
-            to_send: Box::new([0; limits::CONTROL_FRAME_BYTES]),
+            to_send,
             to_send_len: 0,
             sent_len: 0,
         };
-        let places = std::iter::repeat_with(place).take(limits::CONTROL_CONNECTIONS).collect();
+        let places = places.map(place).collect();
         Ok(Self { listener, access, places, first_token })
     }
 

@@ -11,9 +11,11 @@
 //! | `exchange`, `fetch`, `serve` | a session in a worker, the agent's and the controller's |
 //! | `control`, `protocol` | connections of commands, and what is said on them |
 //! | `answers`, `rows` | what commands are answered |
+//! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `log` | what is counted and what is logged |
 
 mod answers;
+mod buffers;
 mod control;
 mod counters;
 mod event_loop;

@@ -20,6 +20,7 @@ use std::io;
 
 use mio::{Interest, Registry, Token};
 
+use super::buffers;
 use super::transport::Stream;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -98,7 +99,9 @@ impl Sessions {
     /// An empty pool, whose places have the tokens from `first_token` on.
     #[must_use]
     pub fn new(context: Context, first_token: usize) -> Self {
-        let places = std::iter::repeat_with(Place::new).take(limits::SESSIONS).collect();
+        let places = buffers::pairs(limits::SESSIONS, limits::FRAME_BYTES, limits::FRAME_BYTES)
+            .map(|(received, to_send)| Place::new(received, to_send))
+            .collect();
         Self { context, places, first_token, counts: SessionCounts::default() }
     }
 

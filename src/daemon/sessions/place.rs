@@ -3,8 +3,8 @@
 use std::io::{self, Read, Write};
 
 use super::{Context, Outcome, Pages};
+use crate::daemon::buffers::Buffer;
 use crate::daemon::transport::Stream;
-use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::{Frame, Purpose, Role};
@@ -48,26 +48,19 @@ pub struct Session {
 pub struct Place {
     /// The session, if the place is taken.
     pub session: Option<Session>,
-    received: Box<[u8; limits::FRAME_BYTES]>,
+    received: Buffer,
     received_len: usize,
-    to_send: Box<[u8; limits::FRAME_BYTES]>,
+    to_send: Buffer,
     /// Bytes to send, from the first that was not sent when nothing was left.
     pub to_send_len: usize,
     sent_len: usize,
 }
 
 impl Place {
-    /// A free place.
+    /// A free place, with these buffers, each of `FRAME_BYTES`.
     #[must_use]
-    pub fn new() -> Self {
-        Self {
-            session: None,
-            received: Box::new([0; limits::FRAME_BYTES]),
-            received_len: 0,
-            to_send: Box::new([0; limits::FRAME_BYTES]),
-            to_send_len: 0,
-            sent_len: 0,
-        }
+    pub fn new(received: Buffer, to_send: Buffer) -> Self {
+        Self { session: None, received, received_len: 0, to_send, to_send_len: 0, sent_len: 0 }
     }
 
     /// Takes the place: the session's opening is the first that it sends.
