@@ -54,6 +54,9 @@ pub const TIMER_MOST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Detailed queries under way at once (StarlingX: 5 threads of its pool).
 pub const DETAILED_QUERIES: usize = 5;
 
+/// Reasons of failed installs that a controller keeps: the latest.
+pub const REASONS: usize = 64;
+
 // --- repository ---
 
 /// Entries of the repository map, tombstones included.

@@ -5,6 +5,7 @@
 //! It never waits for anything but `poll`, touches no disk, and once it runs it
 //! allocates nothing but to start a worker.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
@@ -84,6 +85,7 @@ pub struct Daemon<'a> {
     pub registry: Registry,
     transmit: [u8; limits::DATAGRAM_BYTES],
     signals: OwnedFd,
+    _lock: File,
     /// Why the loop ends, once it does.
     over: Option<Result<(), Reason>>,
 }
@@ -106,13 +108,16 @@ pub struct Parts<'a> {
     pub control: Control,
     /// As [`Daemon::memory_bytes`].
     pub memory_bytes: u64,
+    /// Keeps others off the state directory.
+    pub lock: File,
 }
 
 /// Runs a node until it is told to end.
 ///
 /// # Errors
 /// Why it cannot run, or cannot go on.
-pub fn run(parts: Parts<'_>) -> Result<(), String> {
+pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
+    let parts = *parts;
     let failed = |error: io::Error| format!("the event loop cannot be set up: {error}");
     let mut poll = Poll::new().map_err(failed)?;
     let registry = poll.registry().try_clone().map_err(failed)?;
@@ -135,6 +140,7 @@ pub fn run(parts: Parts<'_>) -> Result<(), String> {
         ready: ReadySet::default(),
         registry,
         signals,
+        _lock: parts.lock,
         over: None,
     };
     daemon.register().map_err(failed)?;

@@ -75,7 +75,7 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
             Standing::Ended(outcome) => InstallStatus::Ended(outcome),
             Standing::NoAnswer => InstallStatus::NoAnswer,
         },
-        reason: host.request.reason().clone(),
+        reason: Reason::new(controller.reason(host)),
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
+use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
@@ -21,6 +22,7 @@ use crate::fsm::hosts::Host;
 use crate::fsm::installed::Installed;
 use crate::fsm::node::Node;
 use crate::fsm::random::Random;
+use crate::fsm::reasons::{Reasons, Told};
 use crate::fsm::requests::RequestTimers;
 use crate::limits;
 use crate::repo::entry::Entry;
@@ -43,16 +45,23 @@ const NO_SECRET: Key = Key([0; 32]);
 /// Why it cannot run, for the operator.
 pub fn run(config_path: &Path) -> Result<(), String> {
     lines::set_up("thimble");
+    // Setting up goes deep into its stack, as the loop never does: it has a stack
+    // of its own, which is given back.
+    let parts = thread::scope(|scope| scope.spawn(|| set_up(config_path)).join());
+    event_loop::run(parts.map_err(|_| "setting up ended in a panic")??)
+}
+
+fn set_up(config_path: &Path) -> Result<Box<Parts<'static>>, String> {
     let text = fs::read_to_string(config_path)
         .map_err(|error| format!("configuration {}: {error}", config_path.display()))?;
     let config = Config::parse(&text, &config_path.display().to_string()).map_err(|e| e.to_string())?;
-    let _lock = lock(&config.node.state_dir)?;
+    let lock = lock(&config.node.state_dir)?;
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
-    serve(config, &text, identity)
+    allocate(config, &text, identity, lock)
 }
 
 /// The state directory is one daemon's alone.
@@ -102,8 +111,14 @@ fn identity(config: &Config) -> Result<Identity, String> {
     Ok(Identity { cluster, node, incarnation, roles, ring, revoked })
 }
 
-/// Allocates all tables and buffers, opens all sockets, and runs.
-fn serve(config: Config, text: &str, identity: Identity) -> Result<(), String> {
+/// Allocates all tables and buffers, for as long as the process lives, and opens
+/// all sockets.
+fn allocate(
+    config: Config,
+    text: &str,
+    identity: Identity,
+    lock: File,
+) -> Result<Box<Parts<'static>>, String> {
     let roles: heapless::Vec<Role, 2> =
         [Role::Controller, Role::Agent].into_iter().filter(|role| identity.roles.has(*role)).collect();
     let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
@@ -127,20 +142,24 @@ fn serve(config: Config, text: &str, identity: Identity) -> Result<(), String> {
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };
     let senders = hosts_most + 2 * limits::CONTROLLERS;
-    let mut windows = vec![Window::default(); senders];
-    let mut windows_index = vec![0; index_len(senders)];
-    let mut hosts = vec![Host::vacant(); hosts_most];
-    let mut hosts_index = vec![0; index_len(hosts_most)];
-    let mut entries: Vec<Entry> = Vec::with_capacity(if is_controller { limits::ENTRIES } else { 0 });
+    let windows = vec![Window::default(); senders].leak();
+    let windows_index = vec![0; index_len(senders)].leak();
+    let hosts = vec![Host::vacant(); hosts_most].leak();
+    let hosts_index = vec![0; index_len(hosts_most)].leak();
+    let reasons = vec![Told::default(); if is_controller { limits::REASONS } else { 0 }].leak();
+    let entries: Vec<Entry> = Vec::with_capacity(if is_controller { limits::ENTRIES } else { 0 });
+    let entries = Box::leak(Box::new(entries));
     let nothing = InstalledPatch { id: PatchId::default(), hash: Hash::default() };
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
-    let (mut standing, mut incoming) = (vec![nothing.clone(); patches_most], vec![nothing; patches_most]);
-    let memory_bytes = size_of_val(&*windows)
-        + size_of_val(&*windows_index)
-        + size_of_val(&*hosts)
-        + size_of_val(&*hosts_index)
+    let standing = vec![nothing.clone(); patches_most].leak();
+    let incoming = vec![nothing; patches_most].leak();
+    let memory_bytes = size_of_val(windows)
+        + size_of_val(windows_index)
+        + size_of_val(hosts)
+        + size_of_val(hosts_index)
+        + size_of_val(reasons)
         + entries.capacity() * size_of::<Entry>()
-        + 2 * size_of_val(&*standing)
+        + 2 * size_of_val(standing)
         + limits::SESSIONS * 2 * limits::FRAME_BYTES
         + limits::CONTROL_CONNECTIONS * 2 * limits::CONTROL_FRAME_BYTES;
     info!("tables and buffers: {} KiB, of which only what is used is resident", memory_bytes / 1024);
@@ -160,8 +179,8 @@ fn serve(config: Config, text: &str, identity: Identity) -> Result<(), String> {
                 give_up: millis(timers.install_give_up_ms),
             },
         };
-        let table = Table::new(&mut hosts, &mut hosts_index);
-        Controller::new(now, timers, Map::new(&mut entries), table)
+        let table = Table::new(hosts, hosts_index);
+        Controller::new(now, timers, Map::new(entries), table, Reasons::new(reasons))
     });
     let agent = identity.roles.is_agent.then(|| {
         let facts = AgentFacts {
@@ -170,13 +189,13 @@ fn serve(config: Config, text: &str, identity: Identity) -> Result<(), String> {
             sw_version: config.node.sw_version.clone(),
             rejection_shown: millis(timers.rejection_shown_ms),
         };
-        Agent::new(now, facts, Installed::new(&mut standing, &mut incoming), &mut random)
+        Agent::new(now, facts, Installed::new(standing, incoming), &mut random)
     });
-    let replay = ReplayGuard::new(Table::new(&mut windows, &mut windows_index), host_lost);
+    let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
     let codec = Codec::new(identity, replay);
     let node = Node { controller, agent, random };
     let memory_bytes = memory_bytes as u64;
-    event_loop::run(Parts { config, codec, node, transport, sessions, workers, control, memory_bytes })
+    Ok(Box::new(Parts { config, codec, node, transport, sessions, workers, control, memory_bytes, lock }))
 }
 
 /// The number of a group that the configuration names.

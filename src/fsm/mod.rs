@@ -13,6 +13,7 @@
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | whom to ask in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
+//! | [`reasons`] | why installs did not go well |
 //! | [`kinds`] | what each kind of host should have |
 //! | [`agent`] | an agent: wires the next two |
 //! | [`acks`] | when to say HelloAgentAck |
@@ -43,4 +44,5 @@ pub mod node;
 pub mod pacing;
 pub mod queries;
 pub mod random;
+pub mod reasons;
 pub mod requests;

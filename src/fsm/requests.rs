@@ -19,7 +19,7 @@
 
 use super::actions::{Actions, Peer, To};
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId, Nonce, Reason, RequestId};
+use crate::types::{Digest, NodeId, Nonce, RequestId};
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, HelloAgentAck, Message, RequestState};
 
@@ -99,8 +99,19 @@ pub enum Standing {
 #[derive(Clone, Debug, Default)]
 pub struct Request {
     state: State,
-    /// Why it did not end well.
-    reason: Reason,
+    why: Why,
+}
+
+/// Where to read why a request did not end well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Why {
+    /// It did, or has not ended.
+    #[default]
+    Nothing,
+    /// The host's answer tells; see [`super::reasons`].
+    Told(RequestId),
+    /// No answer came, and this is what that means.
+    Untold(&'static str),
 }
 
 /// The host that a request is to, as its last ack had it.
@@ -127,10 +138,10 @@ impl Request {
         }
     }
 
-    /// Why it did not end well; empty where it did, or has not ended.
+    /// Where to read why it did not end well.
     #[must_use]
-    pub fn reason(&self) -> &Reason {
-        &self.reason
+    pub fn why(&self) -> Why {
+        self.why
     }
 
     /// Whether it is under way: another must wait.
@@ -153,7 +164,7 @@ impl Request {
         }
         let mut open = Open::new(now, timers, target, ask, Phase::Waiting);
         send(&mut open, now, timers, target, actions);
-        self.reason = Reason::default();
+        self.why = Why::Nothing;
         self.state = State::Open(open);
         true
     }
@@ -172,7 +183,7 @@ impl Request {
         match (ack.request, &mut self.state) {
             (RequestState::Ended(Outcome::Installed), _) if is_ours => {
                 self.state = State::Ended(ask, Outcome::Installed);
-                self.reason = Reason::default();
+                self.why = Why::Nothing;
             }
             (RequestState::Ended(outcome), state) if is_ours => {
                 let is_news = match state {
@@ -207,12 +218,12 @@ impl Request {
         }
     }
 
-    /// The host's answer. One to another request, or to one that has its
-    /// answer, is of no interest.
-    pub fn on_response(&mut self, response: &AgentInstallResp) {
-        let (State::Open(Open { ask, .. }) | State::NoAnswer(ask)) = self.state else { return };
+    /// The host's answer; true where its reason is to be kept. One to another
+    /// request, or to one that has its answer, is of no interest.
+    pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
+        let (State::Open(Open { ask, .. }) | State::NoAnswer(ask)) = self.state else { return false };
         if response.request_id != ask.request_id {
-            return;
+            return false;
         }
         let outcome = match response.outcome {
             Some(outcome) => outcome,
@@ -220,7 +231,9 @@ impl Request {
             None => Outcome::Rejected,
         };
         self.state = State::Ended(ask, outcome);
-        self.reason = response.reject_reason.clone();
+        let tells = !response.reject_reason.is_empty();
+        self.why = if tells { Why::Told(ask.request_id) } else { Why::Nothing };
+        tells
     }
 
     /// Sends again what is due, or gives up. Early: does nothing.
@@ -233,7 +246,7 @@ impl Request {
     ) {
         let State::Open(open) = &mut self.state else { return };
         if now >= open.gives_up {
-            let (state, reason) = match open.phase {
+            let (state, untold) = match open.phase {
                 Phase::Waiting => (
                     State::NoAnswer(open.ask),
                     "the host did not answer the install request: is it up and reachable?",
@@ -247,7 +260,7 @@ impl Request {
                     "the host fell silent before it said why: its own status and log do",
                 ),
             };
-            (self.state, self.reason) = (state, Reason::new(reason));
+            (self.state, self.why) = (state, Why::Untold(untold));
         } else if now >= open.next_send && actions.room() > 0 {
             send(open, now, timers, target, actions);
         }
@@ -276,6 +289,7 @@ fn send(open: &mut Open, now: Instant, timers: &RequestTimers, target: Target, a
 mod tests {
     use super::*;
     use crate::fsm::actions::Action;
+    use crate::types::Reason;
 
     const TIMERS: RequestTimers =
         RequestTimers { retry: Duration::from_millis(100), give_up: Duration::from_millis(1000) };
@@ -314,6 +328,13 @@ mod tests {
                 other => panic!("{other:?}"),
             })
             .collect()
+    }
+
+    fn untold(request: &Request) -> &'static str {
+        match request.why() {
+            Why::Untold(reason) => reason,
+            other => panic!("{other:?}"),
+        }
     }
 
     fn hear(request: &mut Request, now: u64, ack: &HelloAgentAck) -> std::vec::Vec<u64> {
@@ -370,7 +391,7 @@ mod tests {
         assert_eq!(request.standing(), Standing::Running, "another request's answer");
         request.on_response(&response(Outcome::RolledBack));
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
-        assert_eq!(request.reason().as_str(), "because");
+        assert_eq!(request.why(), Why::Told(ID));
         request.on_response(&response(Outcome::Installed));
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack), "a doubled answer");
         assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
@@ -382,7 +403,7 @@ mod tests {
         hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
         wait(&mut request, 1010);
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
-        assert!(request.reason().as_str().contains("before it said why"));
+        assert!(untold(&request).contains("before it said why"));
     }
 
     #[test]
@@ -393,7 +414,7 @@ mod tests {
         assert_eq!(request.standing(), Standing::Ended(Outcome::Rejected));
         hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
         assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
-        assert!(request.reason().is_empty());
+        assert_eq!(request.why(), Why::Nothing);
     }
 
     #[test]
@@ -401,7 +422,7 @@ mod tests {
         let mut request = asked();
         wait(&mut request, 1000);
         assert_eq!(request.standing(), Standing::NoAnswer);
-        assert!(request.reason().as_str().contains("did not answer"));
+        assert!(untold(&request).contains("did not answer"));
 
         let mut request = asked();
         hear(&mut request, 900, &ack(2, ID, RequestState::Running));
@@ -409,7 +430,7 @@ mod tests {
         assert_eq!(request.standing(), Standing::Running, "an ack extends the time");
         wait(&mut request, 1900);
         assert_eq!(request.standing(), Standing::NoAnswer);
-        assert!(request.reason().as_str().contains("fell silent"));
+        assert!(untold(&request).contains("fell silent"));
         hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
         assert_eq!(request.standing(), Standing::Ended(Outcome::Installed), "heard after all");
 
@@ -419,6 +440,6 @@ mod tests {
         assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
         request.on_response(&response(Outcome::Broken));
         assert_eq!(request.standing(), Standing::Ended(Outcome::Broken), "and why");
-        assert_eq!(request.reason().as_str(), "because");
+        assert_eq!(request.why(), Why::Told(ID));
     }
 }

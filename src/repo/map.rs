@@ -95,7 +95,7 @@ impl Slots for std::vec::Vec<Entry> {
 /// One entry per patch id. Merging takes, per id, the greater entry under
 /// [`Entry::merge_order`], so it is commutative, associative and idempotent.
 pub struct Map<'a> {
-    slots: &'a mut dyn Slots,
+    slots: &'a mut (dyn Slots + Send),
     /// The slots in use, sorted by their entries' ids.
     by_id: Vec<Slot, ENTRIES, u16>,
     highest_counter: u64,
@@ -107,7 +107,7 @@ impl<'a> Map<'a> {
     /// An empty map that may hold as many entries as `slots` has room for, at
     /// most [`ENTRIES`]. What the slots hold is dropped.
     #[must_use]
-    pub fn new(slots: &'a mut dyn Slots) -> Self {
+    pub fn new(slots: &'a mut (dyn Slots + Send)) -> Self {
         slots.clear();
         Self { slots, by_id: Vec::new(), highest_counter: 0, digest: Cell::new(None) }
     }

@@ -9,6 +9,7 @@ use thimble::fsm::hosts::Host;
 use thimble::fsm::installed::Installed;
 use thimble::fsm::node::Node;
 use thimble::fsm::random::Random;
+use thimble::fsm::reasons::{Reasons, Told};
 use thimble::fsm::requests::RequestTimers;
 use thimble::limits::ENTRIES;
 use thimble::repo::entry::Entry;
@@ -125,7 +126,9 @@ impl Machine {
             let slots: &'static mut Vec<Entry> =
                 Box::leak(Box::new(Vec::with_capacity(PATCHES.min(ENTRIES))));
             let index = lend(&0, index_len(machines));
-            Controller::new(now, TIMERS, Map::new(slots), Table::new(lend(&Host::vacant(), machines), index))
+            let hosts = Table::new(lend(&Host::vacant(), machines), index);
+            let reasons = Reasons::new(lend(&Told::default(), machines));
+            Controller::new(now, TIMERS, Map::new(slots), hosts, reasons)
         });
         self.process = Some(Process {
             start: self.starts,

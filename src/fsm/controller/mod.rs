@@ -17,7 +17,8 @@ use super::kinds::Kinds;
 use super::pacing::Pacing;
 use super::queries::Queries;
 use super::random::Random;
-use super::requests::{Ask, RequestTimers, Standing};
+use super::reasons::Reasons;
+use super::requests::{Ask, RequestTimers, Standing, Why};
 use crate::repo::entry::Entry;
 use crate::repo::map::{Full, Map, Merged};
 use crate::repo::rules::OnHosts;
@@ -25,7 +26,7 @@ use crate::repo::slots::Slot;
 use crate::repo::state::Spread;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId, RequestId};
+use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
@@ -77,6 +78,7 @@ pub struct Controller<'a> {
     kinds: Kinds,
     pacing: Pacing,
     queries: Queries,
+    reasons: Reasons<'a>,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
     /// Hosts that found no room in the table.
@@ -86,10 +88,17 @@ pub struct Controller<'a> {
 impl<'a> Controller<'a> {
     /// A controller with this map, that has heard no host yet.
     #[must_use]
-    pub fn new(now: Instant, timers: ControllerTimers, map: Map<'a>, hosts: Table<'a, Host>) -> Self {
+    pub fn new(
+        now: Instant,
+        timers: ControllerTimers,
+        map: Map<'a>,
+        hosts: Table<'a, Host>,
+        reasons: Reasons<'a>,
+    ) -> Self {
         Self {
             timers,
             map,
+            reasons,
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout),
@@ -163,8 +172,10 @@ impl<'a> Controller<'a> {
     }
 
     fn on_response(&mut self, from: NodeId, response: &AgentInstallResp) {
-        if let Some(host) = self.hosts.get_mut(from) {
-            host.request.on_response(response);
+        if let Some(host) = self.hosts.get_mut(from)
+            && host.request.on_response(response)
+        {
+            self.reasons.keep(response.request_id, &response.reject_reason);
         }
     }
 
@@ -328,6 +339,20 @@ impl<'a> Controller<'a> {
             }
         }
         found
+    }
+
+    /// Why a host's last install did not go well, or what else it told of it;
+    /// empty where there is nothing to tell.
+    #[must_use]
+    pub fn reason(&self, host: &Host) -> &str {
+        match host.request.why() {
+            Why::Nothing => "",
+            Why::Untold(reason) => reason,
+            Why::Told(request) => self.reasons.get(request).map_or(
+                "many hosts have failed since, and their reasons are kept: this host's own status tells its own",
+                Reason::as_str,
+            ),
+        }
     }
 
     /// The repository.

@@ -1,0 +1,56 @@
+//! Why installs did not go well, as their hosts told it: the latest.
+//!
+//! A reason is long and most hosts never need one, so they do not each carry
+//! one. A rollout in which more hosts fail than are kept here shows the latest
+//! reasons; the others are in those hosts' own status and log.
+
+use crate::types::{Reason, RequestId};
+
+/// One reason, and the request that it answers.
+pub type Told = (RequestId, Reason);
+
+/// The latest reasons, in borrowed memory.
+#[derive(Debug)]
+pub struct Reasons<'a> {
+    ring: &'a mut [Told],
+    next: usize,
+}
+
+impl<'a> Reasons<'a> {
+    /// None yet; as many as `ring` is long are kept.
+    #[must_use]
+    pub fn new(ring: &'a mut [Told]) -> Self {
+        Self { ring, next: 0 }
+    }
+
+    /// Keeps a reason; the oldest goes.
+    pub fn keep(&mut self, request: RequestId, reason: &Reason) {
+        if let Some(place) = self.ring.get_mut(self.next) {
+            *place = (request, reason.clone());
+        }
+        self.next = self.next.wrapping_add(1).checked_rem(self.ring.len()).unwrap_or(0);
+    }
+
+    /// The reason that answers a request, while it is kept.
+    #[must_use]
+    pub fn get(&self, request: RequestId) -> Option<&Reason> {
+        self.ring.iter().find(|(of, _)| *of == request).map(|(_, reason)| reason)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_are_kept() {
+        let mut ring = [Told::default(), Told::default()];
+        let mut reasons = Reasons::new(&mut ring);
+        for request in 1..=3u64 {
+            reasons.keep(RequestId(request), &Reason::format(format_args!("because of {request}")));
+        }
+        assert_eq!(reasons.get(RequestId(1)), None);
+        assert_eq!(reasons.get(RequestId(2)).unwrap().as_str(), "because of 2");
+        assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3");
+    }
+}
