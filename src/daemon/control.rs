@@ -6,7 +6,7 @@
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
 use heapless::Vec as FixedVec;
@@ -101,9 +101,18 @@ impl Control {
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
-        match std::fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
-            _ => {}
+        match std::fs::symlink_metadata(path) {
+            // Nobody listens on it: it is what an earlier daemon left.
+            Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
+            Ok(_) => {
+                return Err(format!(
+                    "control socket {}: another file is in its place and is left alone; move it away, or \
+                     name another control_socket",
+                    path.display()
+                ));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
         // Who connects is asked for its credentials; the file lets everybody knock.

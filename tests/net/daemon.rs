@@ -42,6 +42,17 @@ fn a_stale_socket_file_is_replaced() {
 }
 
 #[test]
+fn a_file_in_the_place_of_the_control_socket_is_left_alone() {
+    need_root!();
+    let mut cluster = Cluster::new("in-place", 0);
+    let socket = cluster.control_socket();
+    fs::write(&socket, "somebody's notes").unwrap();
+    let said = refuses_to_start(&mut cluster.nodes[0]);
+    assert!(said.contains("control.sock") && said.contains("left alone"), "{said}");
+    assert_eq!(fs::read_to_string(&socket).unwrap(), "somebody's notes");
+}
+
+#[test]
 fn a_missing_key_file_is_named_with_the_command_that_makes_it() {
     need_root!();
     let mut cluster = Cluster::new("keyless", 1);
