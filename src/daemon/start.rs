@@ -3,7 +3,6 @@
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
-use std::thread;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
@@ -17,7 +16,7 @@ use super::{log as lines, sys};
 use crate::config::Config;
 use crate::config::keys::KeyFile;
 use crate::fsm::agent::{Agent, AgentFacts};
-use crate::fsm::controller::{Controller, ControllerTimers};
+use crate::fsm::controller::{Controller, ControllerTimers, Tables};
 use crate::fsm::hosts::Host;
 use crate::fsm::installed::Installed;
 use crate::fsm::node::Node;
@@ -45,12 +44,12 @@ const NO_SECRET: Key = Key([0; 32]);
 /// Why it cannot run, for the operator.
 pub fn run(config_path: &Path) -> Result<(), String> {
     lines::set_up("thimble");
-    // Setting up goes deep into its stack, as the loop never does: it has a stack
-    // of its own, which is given back.
-    let parts = thread::scope(|scope| scope.spawn(|| set_up(config_path)).join());
-    event_loop::run(parts.map_err(|_| "setting up ended in a panic")??)
+    event_loop::run(set_up(config_path)?)
 }
 
+/// Everything before the loop; on a stack of its own making, which the loop uses
+/// again.
+#[inline(never)]
 fn set_up(config_path: &Path) -> Result<Box<Parts<'static>>, String> {
     let text = fs::read_to_string(config_path)
         .map_err(|error| format!("configuration {}: {error}", config_path.display()))?;
@@ -113,6 +112,7 @@ fn identity(config: &Config) -> Result<Identity, String> {
 
 /// Allocates all tables and buffers, for as long as the process lives, and opens
 /// all sockets.
+#[inline(never)]
 fn allocate(
     config: Config,
     text: &str,
@@ -146,6 +146,7 @@ fn allocate(
     let windows_index = vec![0; index_len(senders)].leak();
     let hosts = vec![Host::vacant(); hosts_most].leak();
     let hosts_index = vec![0; index_len(hosts_most)].leak();
+    let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
     let reasons = vec![Told::default(); if is_controller { limits::REASONS } else { 0 }].leak();
     let entries: Vec<Entry> = Vec::with_capacity(if is_controller { limits::ENTRIES } else { 0 });
     let entries = Box::leak(Box::new(entries));
@@ -179,8 +180,13 @@ fn allocate(
                 give_up: millis(timers.install_give_up_ms),
             },
         };
-        let table = Table::new(hosts, hosts_index);
-        Controller::new(now, timers, Map::new(entries), table, Reasons::new(reasons))
+        let tables = Tables {
+            map: Map::new(entries),
+            hosts: Table::new(hosts, hosts_index),
+            queries,
+            reasons: Reasons::new(reasons),
+        };
+        Controller::new(now, timers, tables)
     });
     let agent = identity.roles.is_agent.then(|| {
         let facts = AgentFacts {

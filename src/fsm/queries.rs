@@ -15,7 +15,6 @@
 
 use super::actions::{Action, Actions};
 use super::hosts::{Host, Knowledge};
-use crate::limits;
 use crate::repo::digest::SetHasher;
 use crate::repo::map::Map;
 use crate::repo::slots::{Slot, SlotSet};
@@ -27,9 +26,9 @@ use crate::wire::frame::{DetailPage, Purpose};
 /// The longest pause between two queries of one host that fail.
 const BACKOFF_MOST: Duration = Duration::from_secs(60);
 
-/// An answer that is coming in.
+/// An answer that is coming in: the content of a place.
 #[derive(Clone, Debug)]
-struct Query {
+pub struct Query {
     node: NodeId,
     deadline: Instant,
     failures: u8,
@@ -42,18 +41,19 @@ struct Query {
 
 /// The queries under way.
 #[derive(Debug)]
-pub struct Queries {
+pub struct Queries<'a> {
     timeout: Duration,
-    places: [Option<Query>; limits::DETAILED_QUERIES],
+    places: &'a mut [Option<Query>],
     /// When a host may be waiting for its turn, at the earliest.
     wake: Option<Instant>,
 }
 
-impl Queries {
-    /// No query. `timeout` is the deadline of connecting, and of each pause after.
+impl<'a> Queries<'a> {
+    /// No query, and as many at once as there are `places`. `timeout` is the
+    /// deadline of connecting, and of each pause after.
     #[must_use]
-    pub fn new(timeout: Duration) -> Self {
-        Self { timeout, places: [const { None }; limits::DETAILED_QUERIES], wake: None }
+    pub fn new(timeout: Duration, places: &'a mut [Option<Query>]) -> Self {
+        Self { timeout, places, wake: None }
     }
 
     /// A host's state changed to `Wanted`: it gets its turn.
@@ -177,7 +177,7 @@ impl Queries {
 
     /// Frees the place of a node; somebody may be waiting for it.
     fn free(&mut self, now: Instant, node: NodeId) {
-        for place in &mut self.places {
+        for place in self.places.iter_mut() {
             if place.as_ref().is_some_and(|query| query.node == node) {
                 *place = None;
                 self.wake = Some(now);
@@ -207,6 +207,7 @@ mod tests {
     use std::vec::Vec;
 
     use super::*;
+    use crate::limits;
     use crate::repo::digest::set_digest;
     use crate::repo::entry::EntryState;
     use crate::repo::fixture::{self, entry};
@@ -222,7 +223,7 @@ mod tests {
 
     /// The queries of a controller whose map holds A, B and C.
     struct Trace {
-        queries: Queries,
+        queries: Queries<'static>,
         hosts: Table<'static, Host>,
         map: Map<'static>,
         actions: Actions,
@@ -240,7 +241,8 @@ mod tests {
             }
             let entries = ["A", "B", "C"].map(entry);
             let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(4))), &entries);
-            let mut queries = Queries::new(TIMEOUT);
+            let places = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
+            let mut queries = Queries::new(TIMEOUT, places);
             queries.want(at(0));
             Self { queries, hosts, map, actions: Actions::default() }
         }

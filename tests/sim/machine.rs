@@ -4,14 +4,14 @@ use std::net::{Ipv4Addr, SocketAddr};
 
 use thimble::fsm::actions::{Actions, Peer};
 use thimble::fsm::agent::{Agent, AgentFacts};
-use thimble::fsm::controller::{Controller, ControllerTimers};
+use thimble::fsm::controller::{Controller, ControllerTimers, Tables};
 use thimble::fsm::hosts::Host;
 use thimble::fsm::installed::Installed;
 use thimble::fsm::node::Node;
 use thimble::fsm::random::Random;
 use thimble::fsm::reasons::{Reasons, Told};
 use thimble::fsm::requests::RequestTimers;
-use thimble::limits::ENTRIES;
+use thimble::limits::{DETAILED_QUERIES, ENTRIES};
 use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
@@ -128,7 +128,8 @@ impl Machine {
             let index = lend(&0, index_len(machines));
             let hosts = Table::new(lend(&Host::vacant(), machines), index);
             let reasons = Reasons::new(lend(&Told::default(), machines));
-            Controller::new(now, TIMERS, Map::new(slots), hosts, reasons)
+            let queries = lend(&None, DETAILED_QUERIES);
+            Controller::new(now, TIMERS, Tables { map: Map::new(slots), hosts, queries, reasons })
         });
         self.process = Some(Process {
             start: self.starts,

@@ -15,7 +15,7 @@ use super::event::Event;
 use super::hosts::{Host, Knowledge};
 use super::kinds::Kinds;
 use super::pacing::Pacing;
-use super::queries::Queries;
+use super::queries::{Queries, Query};
 use super::random::Random;
 use super::reasons::Reasons;
 use super::requests::{Ask, RequestTimers, Standing, Why};
@@ -70,6 +70,18 @@ pub enum AskRefusal {
     TooManyKinds,
 }
 
+/// What a controller remembers, in memory that its driver lends.
+pub struct Tables<'a> {
+    /// The repository.
+    pub map: Map<'a>,
+    /// The hosts.
+    pub hosts: Table<'a, Host>,
+    /// Places for detailed queries: so many hosts are asked at once.
+    pub queries: &'a mut [Option<Query>],
+    /// Why installs did not go well.
+    pub reasons: Reasons<'a>,
+}
+
 /// A controller.
 pub struct Controller<'a> {
     timers: ControllerTimers,
@@ -77,7 +89,7 @@ pub struct Controller<'a> {
     hosts: Table<'a, Host>,
     kinds: Kinds,
     pacing: Pacing,
-    queries: Queries,
+    queries: Queries<'a>,
     reasons: Reasons<'a>,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
@@ -88,20 +100,15 @@ pub struct Controller<'a> {
 impl<'a> Controller<'a> {
     /// A controller with this map, that has heard no host yet.
     #[must_use]
-    pub fn new(
-        now: Instant,
-        timers: ControllerTimers,
-        map: Map<'a>,
-        hosts: Table<'a, Host>,
-        reasons: Reasons<'a>,
-    ) -> Self {
+    pub fn new(now: Instant, timers: ControllerTimers, tables: Tables<'a>) -> Self {
+        let Tables { map, hosts, queries, reasons } = tables;
         Self {
             timers,
             map,
             reasons,
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
-            queries: Queries::new(timers.query_timeout),
+            queries: Queries::new(timers.query_timeout, queries),
             requests_due: None,
             hosts_refused: 0,
             hosts,

@@ -8,6 +8,7 @@ use std::vec::Vec;
 use super::*;
 use crate::fsm::actions::{Action, To};
 use crate::fsm::reasons::Told;
+use crate::limits;
 use crate::repo::digest::set_digest;
 use crate::repo::entry::EntryState;
 use crate::repo::fixture::{self, entry, id, slot};
@@ -69,9 +70,14 @@ impl Trace {
     fn start(entries: &[Entry], hosts: usize) -> Self {
         let slots = Vec::leak(vec![Host::vacant(); hosts]);
         let index = Vec::leak(vec![0; index_len(hosts)]);
+        let queries = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
         let ring = Vec::leak(vec![Told::default(); 4]);
         let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8))), entries);
-        let controller = Controller::new(at(0), TIMERS, map, Table::new(slots, index), Reasons::new(ring));
+        let controller = Controller::new(
+            at(0),
+            TIMERS,
+            Tables { map, hosts: Table::new(slots, index), queries, reasons: Reasons::new(ring) },
+        );
         let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
         assert_eq!(trace.waits(0), ["hello agents"]);
         trace
