@@ -19,8 +19,8 @@
 //! | `config` | configuration and key files into checked values | files |
 //! | `cli` | words into requests, and replies into tables and JSON | the control socket |
 //!
-//! The core ([`wire`], [`repo`], [`fsm`], with [`types`], [`limits`], [`time`]
-//! and [`table`]) has no std, no heap, no clock, no I/O and does not panic; it
+//! The core ([`wire`], [`repo`], [`fsm`], with [`types`], [`limits`], [`time`],
+//! [`table`] and [`list`]) has no std, no heap, no clock, no I/O and does not panic; it
 //! compiles for a target that has none of these, and a simulator drives it with
 //! invented time.
 //!
@@ -44,6 +44,7 @@
 
 pub mod fsm;
 pub mod limits;
+pub mod list;
 pub mod repo;
 pub mod table;
 pub mod time;

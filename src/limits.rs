@@ -107,7 +107,7 @@ pub const FRAME_BODY_BYTES: usize = 4_096;
 /// A frame as it is sent: length, body, tag, in bytes.
 pub const FRAME_BYTES: usize = 2 + FRAME_BODY_BYTES + TAG_BYTES;
 /// Patches listed by one page of a frame.
-pub const PAGE_PATCHES: usize = 32;
+pub const PAGE_PATCHES: usize = 16;
 /// Blob sessions served at once; others are told when to come back.
 pub const BLOB_WORKERS: usize = 4;
 

@@ -13,7 +13,7 @@ use heapless::Vec as FixedVec;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use super::buffers::{self, Buffer};
+use super::buffers::{Buffer, Pool};
 use super::protocol::{ErrorKind, Reply, Request};
 use super::sys::{self, FDS};
 use crate::limits;
@@ -89,7 +89,7 @@ impl Control {
     ///
     /// # Errors
     /// Another daemon serves it, or it cannot be made.
-    pub fn open(path: &Path, access: Access, first_token: usize) -> Result<Self, String> {
+    pub fn open(path: &Path, access: Access, first_token: usize, pool: &mut Pool) -> Result<Self, String> {
         let failed = |error: io::Error| format!("control socket {}: {error}", path.display());
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(format!(
@@ -117,21 +117,16 @@ impl Control {
         let listener = UnixListener::bind(path).map_err(failed)?;
         // Who connects is asked for its credentials; the file lets everybody knock.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-        let places = buffers::pairs(
-            limits::CONTROL_CONNECTIONS,
-            4 + limits::CONTROL_FRAME_BYTES,
-            limits::CONTROL_FRAME_BYTES,
-        );
-        let place = |(received, to_send)| Place {
+        let place = |_| Place {
             connection: None,
             generation: 0,
-            received,
+            received: pool.take(4 + limits::CONTROL_FRAME_BYTES),
             received_len: 0,
-            to_send,
+            to_send: pool.take(limits::CONTROL_FRAME_BYTES),
             to_send_len: 0,
             sent_len: 0,
         };
-        let places = places.map(place).collect();
+        let places = (0..limits::CONTROL_CONNECTIONS).map(place).collect();
         Ok(Self { listener, access, places, first_token })
     }
 

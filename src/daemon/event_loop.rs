@@ -177,6 +177,8 @@ fn clock() -> Instant {
     Instant::from_millis(sys::boottime_ms())
 }
 
+/// What is rare has a frame of its own (`inline(never)`): a page of stack that was
+/// touched once stays resident, and jobs, pages and reports are large.
 impl Daemon<'_> {
     fn register(&mut self) -> io::Result<()> {
         let registry = &self.registry;
@@ -193,6 +195,7 @@ impl Daemon<'_> {
     /// Starts the worker that reads the repository: at start, and whenever what
     /// is on the disk may differ from what is known here. Merging again what is
     /// known changes nothing.
+    #[inline(never)]
     pub fn load(&mut self) {
         self.blobs_missing.clear();
         let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]));
@@ -231,6 +234,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn take_datagrams(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         let role = if token.0 == DATAGRAMS { Role::Controller } else { Role::Agent };
         let Some(endpoint) = self.transport.endpoint(role) else { return };
@@ -272,6 +276,7 @@ impl Daemon<'_> {
         self.ready.insert(token);
     }
 
+    #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
         loop {
             let agent = self.node.agent.as_ref();
@@ -285,6 +290,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn on_session(&mut self, now: Instant, outcome: &Outcome) {
         let event = match outcome {
             Outcome::Ready(node) => Event::SessionReady(*node, Purpose::Fetch),
@@ -298,6 +304,7 @@ impl Daemon<'_> {
     }
 
     /// Hands an agent that wants to fetch to a worker, if one is free.
+    #[inline(never)]
     fn serve(&mut self, at: usize) {
         let serving = self.workers.count(|kind| kind == Kind::Serve);
         if serving >= limits::BLOB_WORKERS || !self.is_loaded {
@@ -312,6 +319,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn take_signals(&mut self, now: Instant) {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
             match signal {
@@ -325,6 +333,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn take_reports(&mut self, now: Instant, token: Token) {
         for _ in 0..REPORTS {
             let Some((kind, report)) = self.workers.next_report(token.0 - WORKERS) else { return };
@@ -357,6 +366,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn bury_workers(&mut self, now: Instant) {
         while let Some((at, status)) = self.workers.ended() {
             // What it said last may still be unread.
@@ -449,6 +459,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn start_install(&mut self, now: Instant, install: Install) {
         let Install { request_id, controller, digest, force } = install;
         info!("install {request_id} asked by controller {controller} begins");
@@ -465,6 +476,7 @@ impl Daemon<'_> {
         }
     }
 
+    #[inline(never)]
     fn start_agent(&mut self, now: Instant, job: &Job, session: Option<std::os::fd::BorrowedFd<'_>>) {
         let files = session.as_slice();
         let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Agent, job, files));

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 
+use super::buffers::{POOL_BYTES, Pool};
 use super::control::{Access, Control};
 use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
 use super::sessions::{Context, Sessions};
@@ -29,7 +30,7 @@ use crate::repo::map::Map;
 use crate::store::incarnation;
 use crate::table::{Table, index_len};
 use crate::time::{Duration, Instant};
-use crate::types::{ClusterId, Hash, PatchId};
+use crate::types::ClusterId;
 use crate::wire::codec::{Codec, Identity, Roles};
 use crate::wire::frame::{InstalledPatch, Role};
 use crate::wire::keys::{Key, KeyRing};
@@ -131,13 +132,14 @@ fn allocate(
         proof: millis(timers.session_proof_ms),
         idle: millis(timers.session_idle_ms),
     };
-    let sessions = Sessions::new(context, SESSIONS);
+    let mut pool = Pool::new();
+    let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access {
         query_group: group(config.node.query_group.as_deref(), "node.query_group")?,
         admin_group: group(config.node.admin_group.as_deref(), "node.admin_group")?,
     };
-    let control = Control::open(&config.node.control_socket, access, CONNECTIONS)?;
-    let workers = Workers::new(text, WORKERS).map_err(|error| format!("workers: {error}"))?;
+    let control = Control::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
+    let workers = Workers::new(text, WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
 
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };
@@ -148,21 +150,17 @@ fn allocate(
     let hosts_index = vec![0; index_len(hosts_most)].leak();
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
     let reasons = vec![Told::default(); if is_controller { limits::REASONS } else { 0 }].leak();
-    let entries: Vec<Entry> = Vec::with_capacity(if is_controller { limits::ENTRIES } else { 0 });
-    let entries = Box::leak(Box::new(entries));
-    let nothing = InstalledPatch { id: PatchId::default(), hash: Hash::default() };
+    let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
-    let standing = vec![nothing.clone(); patches_most].leak();
-    let incoming = vec![nothing; patches_most].leak();
+    let [standing, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
     let memory_bytes = size_of_val(windows)
         + size_of_val(windows_index)
         + size_of_val(hosts)
         + size_of_val(hosts_index)
         + size_of_val(reasons)
         + entries.capacity() * size_of::<Entry>()
-        + 2 * size_of_val(standing)
-        + limits::SESSIONS * 2 * limits::FRAME_BYTES
-        + limits::CONTROL_CONNECTIONS * 2 * limits::CONTROL_FRAME_BYTES;
+        + 2 * patches_most * size_of::<InstalledPatch>()
+        + POOL_BYTES;
     info!("tables and buffers: {} KiB, of which only what is used is resident", memory_bytes / 1024);
 
     let now = Instant::from_millis(sys::boottime_ms());
@@ -202,6 +200,11 @@ fn allocate(
     let node = Node { controller, agent, random };
     let memory_bytes = memory_bytes as u64;
     Ok(Box::new(Parts { config, codec, node, transport, sessions, workers, control, memory_bytes, lock }))
+}
+
+/// A list that has room for so many, for as long as the process lives.
+fn reserved<T>(most: usize) -> &'static mut Vec<T> {
+    Box::leak(Box::new(Vec::with_capacity(most)))
 }
 
 /// The number of a group that the configuration names.

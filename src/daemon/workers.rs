@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
+use super::buffers::{Buffer, Pool};
 use super::job::{Job, RefusalKind, Report};
 use super::sys;
 use crate::limits;
@@ -62,8 +63,8 @@ pub struct Workers {
     config: File,
     places: [Option<Worker>; limits::WORKERS],
     first_token: usize,
-    job: Box<[u8; limits::JOB_BYTES]>,
-    report: Box<[u8; limits::REPORT_BYTES]>,
+    job: Buffer,
+    report: Buffer,
     /// Workers started, ever.
     pub started: u64,
 }
@@ -74,14 +75,14 @@ impl Workers {
     ///
     /// # Errors
     /// Our executable cannot be opened, or there is no memory for the text.
-    pub fn new(config: &str, first_token: usize) -> io::Result<Self> {
+    pub fn new(config: &str, first_token: usize, pool: &mut Pool) -> io::Result<Self> {
         Ok(Self {
             executable: File::open("/proc/self/exe")?,
             config: sys::sealed_memory(config.as_bytes())?,
             places: [const { None }; limits::WORKERS],
             first_token,
-            job: Box::new([0; limits::JOB_BYTES]),
-            report: Box::new([0; limits::REPORT_BYTES]),
+            job: pool.take(limits::JOB_BYTES),
+            report: pool.take(limits::REPORT_BYTES),
             started: 0,
         })
     }

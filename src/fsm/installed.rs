@@ -4,54 +4,52 @@
 //! report is complete the previous snapshot stands, since a detailed query may
 //! be reading it.
 
+use crate::list::List;
 use crate::types::Digest;
 use crate::wire::frame::InstalledPatch;
 
-/// Two borrowed buffers: the snapshot that stands and the one that comes in.
+/// Two borrowed lists: the snapshot that stands and the one that comes in.
 #[derive(Debug)]
 pub struct Installed<'a> {
-    standing: &'a mut [InstalledPatch],
-    incoming: &'a mut [InstalledPatch],
-    standing_len: usize,
-    incoming_len: usize,
+    standing: &'a mut dyn List<InstalledPatch>,
+    incoming: &'a mut dyn List<InstalledPatch>,
     digest: Digest,
     /// The snapshot's number: another one is another installed set.
     query_id: u64,
 }
 
 impl<'a> Installed<'a> {
-    /// Nothing installed. Both buffers must be as long as a host may have patches.
+    /// Nothing installed. Both lists must have room for all that a host may have.
     #[must_use]
-    pub fn new(standing: &'a mut [InstalledPatch], incoming: &'a mut [InstalledPatch]) -> Self {
-        Self { standing, incoming, standing_len: 0, incoming_len: 0, digest: Digest::default(), query_id: 0 }
+    pub fn new(
+        standing: &'a mut dyn List<InstalledPatch>,
+        incoming: &'a mut dyn List<InstalledPatch>,
+    ) -> Self {
+        Self { standing, incoming, digest: Digest::default(), query_id: 0 }
     }
 
     /// A patch of the snapshot that comes in.
     pub fn push(&mut self, patch: &InstalledPatch) {
-        if let Some(place) = self.incoming.get_mut(self.incoming_len) {
-            place.clone_from(patch);
-            self.incoming_len = self.incoming_len.saturating_add(1);
-        }
+        self.incoming.push(patch.clone());
     }
 
     /// The snapshot that came in is whole: it stands from now on.
     pub fn complete(&mut self, digest: Digest, query_id: u64) {
         core::mem::swap(&mut self.standing, &mut self.incoming);
-        self.standing_len = self.incoming_len;
-        self.incoming_len = 0;
+        self.incoming.clear();
         self.digest = digest;
         self.query_id = query_id;
     }
 
     /// A snapshot that came in only in part is dropped.
     pub fn abandon(&mut self) {
-        self.incoming_len = 0;
+        self.incoming.clear();
     }
 
     /// The patches, sorted by id.
     #[must_use]
     pub fn patches(&self) -> &[InstalledPatch] {
-        self.standing.get(..self.standing_len).unwrap_or(&[])
+        self.standing.items()
     }
 
     /// The digest of the set.

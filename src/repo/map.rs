@@ -11,6 +11,7 @@ use core::fmt;
 use heapless::Vec;
 
 use crate::limits::ENTRIES;
+use crate::list::List;
 use crate::repo::digest::map_digest;
 use crate::repo::entry::Entry;
 use crate::repo::slots::Slot;
@@ -46,56 +47,10 @@ impl fmt::Display for Full {
 
 impl core::error::Error for Full {}
 
-/// The memory of a map: a list of entries that grows in place, up to a bound.
-/// A list rather than a slice, so that memory is touched only as it is needed:
-/// an entry is large, and most repositories are small.
-pub trait Slots {
-    /// The entries so far.
-    fn entries(&self) -> &[Entry];
-
-    /// The entries so far, to change.
-    fn entries_mut(&mut self) -> &mut [Entry];
-
-    /// How many entries there is room for, those so far included.
-    fn room(&self) -> usize;
-
-    /// Adds an entry; called only while there is room.
-    fn push(&mut self, entry: Entry);
-
-    /// Drops all entries.
-    fn clear(&mut self);
-}
-
-/// A list with its capacity reserved; it never grows beyond, so never allocates.
-#[cfg(feature = "std")]
-impl Slots for std::vec::Vec<Entry> {
-    fn entries(&self) -> &[Entry] {
-        self
-    }
-
-    fn entries_mut(&mut self) -> &mut [Entry] {
-        self
-    }
-
-    fn room(&self) -> usize {
-        self.capacity()
-    }
-
-    fn push(&mut self, entry: Entry) {
-        if self.len() < self.capacity() {
-            Self::push(self, entry);
-        }
-    }
-
-    fn clear(&mut self) {
-        Self::clear(self);
-    }
-}
-
 /// One entry per patch id. Merging takes, per id, the greater entry under
 /// [`Entry::merge_order`], so it is commutative, associative and idempotent.
 pub struct Map<'a> {
-    slots: &'a mut (dyn Slots + Send),
+    slots: &'a mut dyn List<Entry>,
     /// The slots in use, sorted by their entries' ids.
     by_id: Vec<Slot, ENTRIES, u16>,
     highest_counter: u64,
@@ -107,7 +62,7 @@ impl<'a> Map<'a> {
     /// An empty map that may hold as many entries as `slots` has room for, at
     /// most [`ENTRIES`]. What the slots hold is dropped.
     #[must_use]
-    pub fn new(slots: &'a mut (dyn Slots + Send)) -> Self {
+    pub fn new(slots: &'a mut dyn List<Entry>) -> Self {
         slots.clear();
         Self { slots, by_id: Vec::new(), highest_counter: 0, digest: Cell::new(None) }
     }
@@ -129,7 +84,7 @@ impl<'a> Map<'a> {
     }
 
     fn replace(&mut self, slot: Slot, entry: &Entry) -> Merged {
-        match self.slots.entries_mut().get_mut(slot.index()) {
+        match self.slots.items_mut().get_mut(slot.index()) {
             Some(held) if entry.merge_order(held) == Ordering::Greater => {
                 held.clone_from(entry);
                 Merged::Replaced(slot)
@@ -167,12 +122,12 @@ impl<'a> Map<'a> {
     /// The entry in a slot; `None` where the slot is not in use.
     #[must_use]
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
-        self.slots.entries().get(slot.index())
+        self.slots.items().get(slot.index())
     }
 
     /// All entries in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = (Slot, &Entry)> {
-        let used = self.slots.entries().iter().enumerate();
+        let used = self.slots.items().iter().enumerate();
         used.filter_map(|(index, entry)| Some((Slot::new(index)?, entry)))
     }
 

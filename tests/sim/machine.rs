@@ -16,9 +16,9 @@ use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
-use thimble::types::{ClusterId, Digest, Hash, Name, NodeId, NodeType};
+use thimble::types::{ClusterId, Digest, Name, NodeId, NodeType};
 use thimble::wire::codec::{Codec, Identity, Roles};
-use thimble::wire::frame::{InstalledPatch, Purpose};
+use thimble::wire::frame::Purpose;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::replay::{ReplayGuard, Window};
 
@@ -153,8 +153,8 @@ impl Machine {
             sw_version: name("1.0"),
             rejection_shown: REJECTION_SHOWN,
         };
-        let vacant = InstalledPatch { id: Name::default(), hash: Hash::default() };
-        let installed = Installed::new(lend(&vacant, PATCHES), lend(&vacant, PATCHES));
+        let list = || Box::leak(Box::new(Vec::with_capacity(PATCHES)));
+        let installed = Installed::new(list(), list());
         Agent::new(now, facts, installed, random)
     }
 

@@ -20,7 +20,7 @@ use std::io;
 
 use mio::{Interest, Registry, Token};
 
-use super::buffers;
+use super::buffers::Pool;
 use super::transport::Stream;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -98,10 +98,9 @@ pub type Pages<'p> = &'p dyn Fn(usize) -> Option<DetailPage>;
 impl Sessions {
     /// An empty pool, whose places have the tokens from `first_token` on.
     #[must_use]
-    pub fn new(context: Context, first_token: usize) -> Self {
-        let places = buffers::pairs(limits::SESSIONS, limits::FRAME_BYTES, limits::FRAME_BYTES)
-            .map(|(received, to_send)| Place::new(received, to_send))
-            .collect();
+    pub fn new(context: Context, first_token: usize, pool: &mut Pool) -> Self {
+        let place = |_| Place::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
+        let places = (0..limits::SESSIONS).map(place).collect();
         Self { context, places, first_token, counts: SessionCounts::default() }
     }
 

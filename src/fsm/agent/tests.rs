@@ -2,10 +2,10 @@
 
 use std::format;
 use std::string::{String, ToString};
-use std::vec;
 use std::vec::Vec;
 
 use super::*;
+use crate::limits;
 use crate::repo::digest::set_digest;
 use crate::types::{Digest, Hash, RequestId};
 use crate::wire::frame::InstalledPatch;
@@ -55,7 +55,7 @@ impl Trace {
     /// An agent that has just started, with its random numbers from this seed.
     fn start(seed: u8) -> Self {
         let mut random = Random::new([seed; 32]);
-        let buffer = || Vec::leak(vec![patches(&["X"]).remove(0); 64]);
+        let buffer = || std::boxed::Box::leak(std::boxed::Box::new(Vec::with_capacity(64)));
         let facts = AgentFacts {
             hostname: Hostname::new("w-1").unwrap(),
             nodetype: NodeType::new("worker").unwrap(),
@@ -409,12 +409,13 @@ fn pages_of_a_detailed_query_make_up_one_snapshot() {
     let empty = trace.agent.detail_page(0).unwrap();
     assert_eq!((empty.installed.len(), empty.installed_digest), (0, digest_of(&[])));
     assert_eq!(trace.agent.detail_page(1), None);
-    let names: Vec<String> = (0..40).map(|number| format!("P-{number:02}")).collect();
+    const PAGE: usize = limits::PAGE_PATCHES;
+    let names: Vec<String> = (0..PAGE + 8).map(|number| format!("P-{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     trace.told(2_000, &names, None);
-    let (first, second) = (trace.agent.detail_page(0).unwrap(), trace.agent.detail_page(32).unwrap());
-    assert_eq!((first.installed.len(), second.installed.len()), (32, 8));
-    assert_eq!(trace.agent.detail_page(40), None);
+    let (first, second) = (trace.agent.detail_page(0).unwrap(), trace.agent.detail_page(PAGE).unwrap());
+    assert_eq!((first.installed.len(), second.installed.len()), (PAGE, 8));
+    assert_eq!(trace.agent.detail_page(PAGE + 8), None);
     assert_eq!(first.query_id, second.query_id);
     assert_ne!(first.query_id, empty.query_id, "another snapshot has another number");
     let all: Vec<_> = first.installed.iter().chain(&second.installed).cloned().collect();
