@@ -91,9 +91,9 @@ fn line(row: &HostRow) -> String {
             _ => "begun".to_owned(),
         },
         InstallStatus::Ended(Outcome::Installed) if row.reboot_required => {
-            "installed; it must restart before all is in effect".to_owned()
+            format!("installed; it must restart before all is in effect{because}")
         }
-        InstallStatus::Ended(Outcome::Installed) => "installed".to_owned(),
+        InstallStatus::Ended(Outcome::Installed) => format!("installed{because}"),
         InstallStatus::Ended(Outcome::Rejected) => format!("rejected{because}"),
         InstallStatus::Ended(Outcome::RolledBack) => {
             format!("failed, the previous patches are back in place{because}")
@@ -210,6 +210,10 @@ mod tests {
         assert_eq!(line(&running), "w:  61%  switching");
         let done = host("w", 1, InstallStatus::Ended(Outcome::Installed));
         assert_eq!(line(&done), "w: installed");
+        let noted = HostRow { reason: Reason::new("/etc/a was changed by hand and stays"), ..done };
+        assert_eq!(line(&noted), "w: installed: /etc/a was changed by hand and stays");
+        let noted = HostRow { reboot_required: true, ..noted };
+        assert!(line(&noted).ends_with("in effect: /etc/a was changed by hand and stays"));
     }
 
     #[test]

@@ -24,7 +24,7 @@ impl Host<'_> {
         teller: &mut Teller<'_>,
     ) -> Result<Record, InstallError> {
         for notice in &prepared.plan.notices {
-            teller.notice(notice);
+            teller.notice(&notice.to_string());
         }
         let moves = &intent.moves;
         let old = self.record()?;

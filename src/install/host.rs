@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::{Doing, InstallError, Plain};
-use super::journal::{Begin, Journal};
+use super::journal::{Begin, Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
 use super::record::{INSTALLED, LAST, Record};
@@ -104,7 +104,7 @@ impl<'c> Host<'c> {
             return Ok(());
         };
         if record.serial >= intent.serial {
-            self.finish(journal, &begin, intent.reboot_required, &intent.moves, &record)?;
+            self.finish(journal, &begin, &intent, &record)?;
             return Ok(());
         }
         self.scripts.end_strays();
@@ -142,7 +142,7 @@ impl<'c> Host<'c> {
         drop(prepared);
         match carried {
             Ok(record) => {
-                let last = self.finish(journal, &begin, intent.reboot_required, &intent.moves, &record)?;
+                let last = self.finish(journal, &begin, &intent, &record)?;
                 Ok(Ended { last, kind: RefusalKind::Refused })
             }
             Err(error) if journal.story.intent.is_none() => {
@@ -150,7 +150,6 @@ impl<'c> Host<'c> {
                 Ok(Ended { last, kind: error.kind() })
             }
             Err(error) => {
-                teller.notice(&error.to_string());
                 teller.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
@@ -177,10 +176,10 @@ impl<'c> Host<'c> {
         &self,
         journal: Journal,
         begin: &Begin,
-        reboot_required: bool,
-        moves: &Moves,
+        intent: &Intent,
         record: &Record,
     ) -> Result<LastInstall, InstallError> {
+        let Intent { moves, noted, reboot_required, .. } = intent;
         for path in &moves.old_directories {
             failpoint::hit("removing an empty directory");
             match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
@@ -190,7 +189,7 @@ impl<'c> Host<'c> {
             }
         }
         self.sweep(record, moves);
-        let last = self.remember(begin.request_id, Outcome::Installed, "", reboot_required)?;
+        let last = self.remember(begin.request_id, Outcome::Installed, noted.as_str(), *reboot_required)?;
         journal.end(self.home.as_fd())?;
         Ok(last)
     }

@@ -39,6 +39,7 @@ mod fetch;
 mod host;
 mod journal;
 mod kept;
+mod notice;
 mod plan;
 mod prepare;
 mod record;
@@ -146,8 +147,8 @@ impl Teller<'_> {
         self.tell(&Report::Progress { step, percent });
     }
 
+    /// A line for the host's log, which the loop writes.
     fn notice(&mut self, text: &str) {
-        log::warn!("{text}");
         self.tell(&Report::Notice(Reason::new(text)));
     }
 

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use super::error::Conflict;
+use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
 use super::tree::{Print, Resolved, There};
 use crate::types::PatchId;
@@ -63,7 +64,7 @@ pub(super) struct Plan {
     /// What to do to the tree.
     pub moves: Moves,
     /// What the operator should know.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
 }
 
 /// A file or link to unpack.
@@ -301,19 +302,18 @@ impl Plan {
                 return false;
             }
             (There::Nothing | There::Directory, _) => {
-                self.notices.push(format!("/{path} of {} had been deleted by hand", top.patch));
+                self.notices.push(Notice::Replaced(path.to_owned(), top.patch.clone()));
                 self.switch(path, mount, None, to);
             }
             (There::Inode(_), _) if is_config && to.is_some() => {
-                self.notices
-                    .push(format!("/{path} was changed by hand and stays; the new file is /{}", fact.new));
+                self.notices.push(Notice::NewBeside(path.to_owned(), fact.new.clone()));
                 self.switch(&fact.new, mount, None, to);
             }
             (There::Inode(_), _) if is_config => {
-                self.notices.push(format!("/{path} was changed by hand and stays"));
+                self.notices.push(Notice::Stays(path.to_owned()));
             }
             (There::Inode(_), _) => {
-                self.notices.push(format!("/{path} was changed by hand: that is saved as /{}", fact.saved));
+                self.notices.push(Notice::Saved(path.to_owned(), fact.saved.clone()));
                 self.moves.saves.push(Save { path: path.to_owned(), beside: fact.saved.clone() });
                 let number = self.number();
                 self.switch(path, mount, Some(number), to);

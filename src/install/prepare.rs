@@ -15,7 +15,7 @@ use super::record::{Patch, Record, Script};
 use super::scripts::Action;
 use super::source::Source;
 use super::stage::Shelf;
-use super::{InstallRequest, Teller, check, survey, sys};
+use super::{InstallRequest, Teller, check, notice, survey, sys};
 use crate::patch::PatchError;
 use crate::patch::archive::Index;
 use crate::patch::signature::TrustedKeys;
@@ -39,7 +39,7 @@ pub(super) struct Prepared<'h> {
 impl Prepared<'_> {
     /// What the journal announces.
     pub fn intent(&self, record: &Record) -> Intent {
-        let Plan { next, moves, .. } = &self.plan;
+        let Plan { next, moves, notices, .. } = &self.plan;
         let added = moves.added.iter();
         let removed = moves.removed.iter().filter_map(|id| record.patch(id));
         Intent {
@@ -47,6 +47,7 @@ impl Prepared<'_> {
             old: record.digest(),
             new: next.digest(),
             reboot_required: added.chain(removed).any(|patch| patch.reboot_required),
+            noted: notice::sum_up(notices),
             moves: moves.clone(),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{Conflict, InstallError};
+use super::notice::Notice;
 use super::plan::{Fact, Laid, LaidFile, NewDirectory};
 use super::record::{Patch, Record, Script};
 use super::tree::Tree;
@@ -102,7 +103,7 @@ pub(super) fn deleted(
     tree: &Tree,
     record: &Record,
     touched: &BTreeSet<String>,
-) -> Result<Vec<String>, InstallError> {
+) -> Result<Vec<Notice>, InstallError> {
     let mut notices = Vec::new();
     let mut more = 0usize;
     for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(*path)) {
@@ -111,16 +112,13 @@ pub(super) fn deleted(
         }
         match stack.top() {
             Some(top) if notices.len() < TOLD => {
-                let id = &top.patch;
-                notices.push(format!(
-                    "/{path} of {id} was deleted by hand: to have it back, remove {id} and apply it again"
-                ));
+                notices.push(Notice::Missing(path.clone(), top.patch.clone()));
             }
             _ => more += 1,
         }
     }
     if more > 0 {
-        notices.push(format!("{more} more files of installed patches were deleted by hand"));
+        notices.push(Notice::MoreMissing(more));
     }
     Ok(notices)
 }

@@ -20,7 +20,7 @@ use super::host::Host;
 use super::journal::{Begin, Entry, Intent, Journal, Phase, Story};
 use super::kept::{Kept, returning};
 use super::plan::{Moves, Switch};
-use super::record::{INSTALLED, Record, Script};
+use super::record::{INSTALLED, Patch, Record, Script};
 use super::scripts::Action;
 use super::sys;
 use crate::failpoint;
@@ -144,25 +144,28 @@ impl Host<'_> {
         }
     }
 
-    /// Runs the scripts that go with going back. Gives what went wrong with one
-    /// of the previous set's; trouble of a patch that leaves is only logged.
+    /// Runs the scripts that go with going back. Gives what first went wrong with
+    /// one of the previous set's; all that goes wrong is logged.
     fn scripts_back(&self, story: &Story, intent: &Intent, old: &Record) -> Option<String> {
         let moves = &intent.moves;
         let ran = |id, scripts: [Script; 2]| {
             story.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
         };
+        let run = |patch: &Patch, script| {
+            let failure = self.scripts.run(&patch.id, script, Action::Rollback).err()?.to_string();
+            log::warn!("going back: {failure}");
+            Some(failure)
+        };
         let mut trouble = None;
         for patch in with(moves.added.iter().rev(), Script::PostRemove) {
             if ran(&patch.id, [Script::PreInstall, Script::PostInstall]) {
-                let _ = self.scripts.run(&patch.id, Script::PostRemove, Action::Rollback);
+                run(patch, Script::PostRemove);
             }
         }
         let removed: Vec<_> = moves.removed.iter().filter_map(|id| old.patch(id)).collect();
         for patch in with(removed.iter().copied(), Script::PostInstall) {
-            if ran(&patch.id, [Script::PreRemove, Script::PostRemove])
-                && let Err(failure) = self.scripts.run(&patch.id, Script::PostInstall, Action::Rollback)
-            {
-                trouble.get_or_insert(failure.to_string());
+            if ran(&patch.id, [Script::PreRemove, Script::PostRemove]) {
+                trouble = trouble.or(run(patch, Script::PostInstall));
             }
         }
         if intent.reboot_required {
@@ -171,12 +174,10 @@ impl Host<'_> {
         let is_switched = story.phase >= Some(Phase::Switching);
         let began = |id| is_switched || story.scripts.iter().any(|(of, _)| of == id);
         for patch in with(removed, Script::Restart).filter(|patch| began(&patch.id)) {
-            if let Err(failure) = self.scripts.run(&patch.id, Script::Restart, Action::Rollback) {
-                trouble.get_or_insert(failure.to_string());
-            }
+            trouble = trouble.or(run(patch, Script::Restart));
         }
         for patch in with(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
-            let _ = self.scripts.run(&patch.id, Script::Restart, Action::Rollback);
+            run(patch, Script::Restart);
         }
         trouble
     }

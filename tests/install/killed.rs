@@ -87,6 +87,7 @@ fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
             "Installed" => {
                 model::assert_same(&tree, &new, &when);
                 assert_eq!(run.says("digest"), new_digest, "{when}");
+                assert_eq!(run.says("reason"), new_run.says("reason"), "{when}");
             }
             "Rejected" | "RolledBack" | "untouched" => {
                 model::assert_same(&tree, &old, &when);

@@ -27,8 +27,9 @@ fn a_changed_file_is_saved_and_reported() {
     let run = rig.installed(&["P1", "P2"]);
     assert_eq!(rig.text("usr/bin/tool"), "tool of P2");
     assert_eq!(rig.text("usr/bin/tool.thimble-saved"), "by hand");
-    let notice = "/usr/bin/tool was changed by hand: that is saved as /usr/bin/tool.thimble-saved";
+    let notice = "/usr/bin/tool was changed by hand: that is saved as tool.thimble-saved";
     assert_eq!(run.notices(), [notice]);
+    assert_eq!(run.says("reason"), notice);
     // A change of owner or mode is one as well, and does not replace the first.
     std::os::unix::fs::chown(rig.root.join("usr/bin/tool"), Some(7), Some(7)).unwrap();
     rig.installed(&[]);
@@ -45,7 +46,8 @@ fn a_file_only_touched_is_not_changed() {
     let rig = rig("touched");
     rig.installed(&["P1"]);
     rig.edit("usr/bin/tool", "tool of P1");
-    assert_eq!(rig.installed(&[]).notices(), [""; 0]);
+    let run = rig.installed(&[]);
+    assert_eq!((run.notices(), run.says("reason")), (vec![], ""));
     rig.assert_laid(&[]);
 }
 
@@ -58,8 +60,9 @@ fn a_changed_config_file_stays_and_the_new_one_goes_beside_it() {
     let run = rig.installed(&["P1", "P2"]);
     assert_eq!(rig.text("etc/app.conf"), "by hand");
     assert_eq!(rig.text("etc/app.conf.thimble-new"), "conf of P2");
-    let notice = "/etc/app.conf was changed by hand and stays; the new file is /etc/app.conf.thimble-new";
+    let notice = "/etc/app.conf was changed by hand and stays; the new file is app.conf.thimble-new";
     assert_eq!(run.notices(), [notice]);
+    assert_eq!(run.says("reason"), notice);
     // It also stays when its patches go, and what was there first comes beside it.
     rig.installed(&[]);
     assert_eq!(rig.text("etc/app.conf"), "by hand");
@@ -96,6 +99,7 @@ fn a_deleted_file_is_reported_and_comes_back_with_the_next_that_has_it() {
     fs::remove_file(rig.root.join("usr/bin/tool")).unwrap();
     let run = rig.installed(&["P1", "P2"]);
     assert_eq!(run.notices(), ["/usr/bin/tool of P1 had been deleted by hand"]);
+    assert_eq!(run.says("reason"), "/usr/bin/tool of P1 had been deleted by hand");
     rig.assert_laid(&["P1", "P2"]);
     // P1's own is nowhere any more: it is fetched again.
     rig.installed(&["P1"]);
@@ -126,6 +130,8 @@ fn a_deleted_file_that_no_install_touches_stays_away_and_is_reported() {
     let run = rig.installed(&["P1", "P3"]);
     assert_eq!(run.notices().len(), 1);
     assert!(run.notices()[0].starts_with("/usr/bin/tool of P1 was deleted by hand"), "{run:?}");
+    assert_eq!(run.says("reason"), run.notices()[0]);
+    assert_eq!(rig.recover().says("reason"), run.notices()[0], "and that is remembered");
     assert!(!rig.root.join("usr/bin/tool").exists());
     rig.installed(&["P3"]);
     rig.assert_laid(&["P3"]);

@@ -79,7 +79,8 @@ impl Node {
         self.dir.join("thimble.toml")
     }
 
-    fn log(&self) -> String {
+    /// What the daemon and its workers have logged.
+    pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.dir.join("log")).unwrap_or_default()).into_owned()
     }
 

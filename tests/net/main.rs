@@ -28,6 +28,7 @@ mod forge;
 mod netns;
 mod operator;
 mod patch;
+mod reasons;
 mod requests;
 mod rig;
 mod sessions;

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::error::Plain;
 use super::record::Script;
 use crate::failpoint;
+use crate::limits;
 use crate::types::PatchId;
 
 mod sys;
@@ -129,7 +130,10 @@ impl Scripts {
         };
         let script = script.as_str();
         let failure = ScriptFailure { patch: patch.clone(), script, how, last_words: tail.last_words() };
-        log::warn!("{failure}");
+        // A longer one would be cut in what the operator and the log are told.
+        if failure.to_string().len() > limits::REASON_BYTES {
+            log::warn!("{failure}");
+        }
         Err(Box::new(failure))
     }
 

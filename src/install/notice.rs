@@ -1,0 +1,118 @@
+//! What was found changed by hand: a line each in the host's log, and together
+//! the sentence that an install which went well takes to the operator.
+
+use std::fmt;
+
+use crate::limits;
+use crate::types::{PatchId, Reason};
+
+/// A local change and what became of it. In the order of how much an operator
+/// wants to know of it: first what is no longer in place.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Notice {
+    /// The changed file at the first path now lies at the second.
+    Saved(String, String),
+    /// The changed file stays, and the patch's lies at the second path.
+    NewBeside(String, String),
+    /// The changed file stays where its patch goes.
+    Stays(String),
+    /// A file of a patch was not there, and another takes its place.
+    Replaced(String, PatchId),
+    /// A file of a patch is not there, and stays away.
+    Missing(String, PatchId),
+    /// So are this many more.
+    MoreMissing(usize),
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Saved(path, beside) => {
+                write!(f, "/{path} was changed by hand: that is saved as {}", name(beside))
+            }
+            Self::NewBeside(path, beside) => {
+                write!(f, "/{path} was changed by hand and stays; the new file is {}", name(beside))
+            }
+            Self::Stays(path) => write!(f, "/{path} was changed by hand and stays"),
+            Self::Replaced(path, id) => write!(f, "/{path} of {id} had been deleted by hand"),
+            Self::Missing(path, id) => {
+                write!(
+                    f,
+                    "/{path} of {id} was deleted by hand: to have it back, remove {id} and apply it again"
+                )
+            }
+            Self::MoreMissing(count) => {
+                write!(f, "{count} more files of installed patches were deleted by hand")
+            }
+        }
+    }
+}
+
+/// A path's last part.
+fn name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+/// All of them in one line: the most important that there is room for, then how
+/// many there are beside. Empty of none.
+pub(super) fn sum_up(notices: &[Notice]) -> Reason {
+    let mut sorted: Vec<_> = notices.iter().collect();
+    sorted.sort();
+    let weight = |notice: &&Notice| if let Notice::MoreMissing(count) = notice { *count } else { 1 };
+    let mut left: usize = sorted.iter().map(weight).sum();
+    let mut text = String::new();
+    for notice in sorted {
+        let between = if text.is_empty() { "" } else { "; " };
+        let longer = format!("{text}{between}{notice}");
+        let still_left = left.saturating_sub(weight(&notice));
+        if longer.len() + more(still_left, true).len() > limits::REASON_BYTES {
+            break;
+        }
+        (text, left) = (longer, still_left);
+    }
+    let rest = more(left, !text.is_empty());
+    Reason::new(&(text + &rest))
+}
+
+fn more(count: usize, is_behind: bool) -> String {
+    match (count, is_behind) {
+        (0, _) => String::new(),
+        (_, true) => format!("; and {count} more, see the host's log"),
+        (_, false) => format!("{count} local changes, see the host's log"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn missing(path: &str) -> Notice {
+        Notice::Missing(path.to_owned(), PatchId::new("P1").unwrap())
+    }
+
+    fn saved(path: &str) -> Notice {
+        Notice::Saved(path.to_owned(), format!("{path}.thimble-saved"))
+    }
+
+    #[test]
+    fn the_most_important_come_first() {
+        assert_eq!(sum_up(&[]).as_str(), "");
+        let said = sum_up(&[Notice::Stays("etc/a".to_owned()), saved("etc/z")]);
+        let expected = "/etc/z was changed by hand: that is saved as z.thimble-saved; \
+                        /etc/a was changed by hand and stays";
+        assert_eq!(said.as_str(), expected);
+    }
+
+    #[test]
+    fn what_there_is_no_room_for_is_counted() {
+        let mut notices: Vec<_> = (0..8).map(|at| missing(&format!("srv/{at}"))).collect();
+        notices.push(Notice::MoreMissing(12));
+        notices.push(saved("etc/z"));
+        let said = sum_up(&notices);
+        assert!(said.as_str().starts_with("/etc/z was changed by hand"), "{said}");
+        assert!(said.as_str().ends_with("; and 18 more, see the host's log"), "{said}");
+        assert!(said.as_str().contains("/srv/0 of P1") && !said.as_str().contains("/srv/2"), "{said}");
+        let long = saved(&"x".repeat(limits::PATH_BYTES));
+        assert_eq!(sum_up(&[long.clone(), long]).as_str(), "2 local changes, see the host's log");
+    }
+}
