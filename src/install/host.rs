@@ -189,7 +189,7 @@ impl<'c> Host<'c> {
             }
         }
         self.sweep(record, moves);
-        let last = self.remember(begin.request_id, Outcome::Installed, noted.as_str(), *reboot_required)?;
+        let last = self.remember(begin.request_id, Outcome::Installed, noted, *reboot_required)?;
         journal.end(self.home.as_fd())?;
         Ok(last)
     }

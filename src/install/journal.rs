@@ -18,7 +18,7 @@ use super::record::Script;
 use super::sealed::{encode, remove_if_there};
 use super::sys;
 use crate::failpoint;
-use crate::types::{Digest, NodeId, PatchId, Reason, RequestId};
+use crate::types::{Digest, NodeId, PatchId, RequestId};
 
 /// The journal.
 pub(super) const NAME: &str = "journal";
@@ -73,7 +73,7 @@ pub(super) struct Intent {
     /// A patch that comes or goes wants a restart of the host.
     pub reboot_required: bool,
     /// What the operator is told of local changes if it goes well.
-    pub noted: Reason,
+    pub noted: String,
     pub moves: Moves,
 }
 

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use crate::limits;
-use crate::types::{PatchId, Reason};
+use crate::types::PatchId;
 
 /// A local change and what became of it. In the order of how much an operator
 /// wants to know of it: first what is no longer in place.
@@ -53,9 +53,9 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// All of them in one line: the most important that there is room for, then how
-/// many there are beside. Empty of none.
-pub(super) fn sum_up(notices: &[Notice]) -> Reason {
+/// All of them in one line that a `Reason` has room for: the most important first, then how many
+/// there are beside. Empty of none.
+pub(super) fn sum_up(notices: &[Notice]) -> String {
     let mut sorted: Vec<_> = notices.iter().collect();
     sorted.sort();
     let weight = |notice: &&Notice| if let Notice::MoreMissing(count) = notice { *count } else { 1 };
@@ -71,7 +71,7 @@ pub(super) fn sum_up(notices: &[Notice]) -> Reason {
         (text, left) = (longer, still_left);
     }
     let rest = more(left, !text.is_empty());
-    Reason::new(&(text + &rest))
+    text + &rest
 }
 
 fn more(count: usize, is_behind: bool) -> String {
@@ -96,11 +96,11 @@ mod tests {
 
     #[test]
     fn the_most_important_come_first() {
-        assert_eq!(sum_up(&[]).as_str(), "");
+        assert_eq!(sum_up(&[]), "");
         let said = sum_up(&[Notice::Stays("etc/a".to_owned()), saved("etc/z")]);
         let expected = "/etc/z was changed by hand: that is saved as z.thimble-saved; \
                         /etc/a was changed by hand and stays";
-        assert_eq!(said.as_str(), expected);
+        assert_eq!(said, expected);
     }
 
     #[test]
@@ -109,10 +109,10 @@ mod tests {
         notices.push(Notice::MoreMissing(12));
         notices.push(saved("etc/z"));
         let said = sum_up(&notices);
-        assert!(said.as_str().starts_with("/etc/z was changed by hand"), "{said}");
-        assert!(said.as_str().ends_with("; and 18 more, see the host's log"), "{said}");
-        assert!(said.as_str().contains("/srv/0 of P1") && !said.as_str().contains("/srv/2"), "{said}");
+        assert!(said.starts_with("/etc/z was changed by hand"), "{said}");
+        assert!(said.ends_with("; and 18 more, see the host's log"), "{said}");
+        assert!(said.contains("/srv/0 of P1") && !said.contains("/srv/2"), "{said}");
         let long = saved(&"x".repeat(limits::PATH_BYTES));
-        assert_eq!(sum_up(&[long.clone(), long]).as_str(), "2 local changes, see the host's log");
+        assert_eq!(sum_up(&[long.clone(), long]), "2 local changes, see the host's log");
     }
 }
