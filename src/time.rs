@@ -33,9 +33,9 @@ impl Instant {
         Duration(self.0.saturating_sub(earlier.0))
     }
 
-    /// The earlier of a deadline and an optional other one.
+    /// The earliest of these deadlines, where there is any.
     #[must_use]
-    pub fn earliest(deadlines: [Option<Self>; 2]) -> Option<Self> {
+    pub fn earliest<const N: usize>(deadlines: [Option<Self>; N]) -> Option<Self> {
         deadlines.into_iter().flatten().min()
     }
 }

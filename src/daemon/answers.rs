@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use log::info;
 
-use super::control::Doing;
+use super::control::{Doing, Filled};
 use super::event_loop::{CONNECTIONS, Daemon};
 use super::job::{Change, Job, PatchIds};
 use super::protocol::{ErrorKind, HostNames, Reply, Request, VERSION};
@@ -19,6 +19,9 @@ use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
 use mio::Token;
 
+/// Replies added and requests taken up for one connection in one turn.
+const STEPS: usize = 32;
+
 /// Why a request is not carried out.
 type Refused = (ErrorKind, Reason);
 
@@ -29,48 +32,47 @@ fn refused(reason: &str) -> Refused {
 impl<'a> Daemon<'a> {
     /// Moves one control connection on after its socket became ready.
     pub fn turn_connection(&mut self, now: Instant, at: usize) {
-        let is_there = self.control.fill(at);
+        let filled = self.control.fill(at);
         // What was asked before the other end closed is still carried out.
-        self.carry_on(now, at);
-        let is_open = self.control.flush(at);
+        let has_more = self.carry_on(now, at);
+        let is_open = self.control.flush(now, at);
         let is_idle = self.control.get(at).is_some_and(|c| matches!(c.doing, Doing::Nothing));
-        if !is_open || (!is_there && is_idle) {
+        if !is_open || (filled == Filled::Over && is_idle && !has_more) {
             self.control.close(at, &self.registry);
+        } else if has_more || (filled == Filled::Full && self.control.can_fill(at)) {
+            self.ready.insert(Token(CONNECTIONS + at));
         }
     }
 
-    /// Continues the answer at hand, and takes up the next request.
-    fn carry_on(&mut self, now: Instant, at: usize) {
-        loop {
-            let Some(connection) = self.control.get(at) else { return };
-            match &connection.doing {
-                Doing::WaitingForStore | Doing::WaitingForWorker => return,
-                Doing::Nothing => {
-                    if connection.is_closing || !self.control.has_room(at) {
-                        return;
-                    }
-                    match self.control.request(at) {
-                        Ok(Some(request)) => self.on_request(now, at, &request),
-                        Ok(None) => return,
-                        Err(()) => {
-                            self.hang_up(at, "The request makes no sense: is the command of this version?");
-                            return;
-                        }
-                    }
-                }
-                Doing::Patches(_) | Doing::Hosts(_) | Doing::NamedHosts(..) => {
-                    if !self.control.has_room(at) && !self.drain(at) {
-                        return;
-                    }
-                    self.continue_list(now, at);
-                }
+    /// Continues the answer at hand, and takes up the next request, some steps
+    /// far; true where there is more to do at once.
+    fn carry_on(&mut self, now: Instant, at: usize) -> bool {
+        for _ in 0..STEPS {
+            let Some(connection) = self.control.get(at) else { return false };
+            let (is_closing, doing) = (connection.is_closing, &connection.doing);
+            if is_closing || matches!(doing, Doing::WaitingForStore(_) | Doing::WaitingForWorker) {
+                return false;
+            }
+            let is_free = matches!(doing, Doing::Nothing);
+            if !self.control.has_room(at) && !self.drain(now, at) {
+                return false;
+            }
+            if !is_free {
+                self.continue_list(now, at);
+                continue;
+            }
+            match self.control.request(at) {
+                Ok(Some(request)) => self.on_request(now, at, &request),
+                Ok(None) => return false,
+                Err(()) => self.hang_up(at, "The request makes no sense: is the command of this version?"),
             }
         }
+        true
     }
 
     /// Makes room by writing; false where the other end does not read.
-    fn drain(&mut self, at: usize) -> bool {
-        self.control.flush(at) && self.control.has_room(at)
+    fn drain(&mut self, now: Instant, at: usize) -> bool {
+        self.control.flush(now, at) && self.control.has_room(at)
     }
 
     fn hang_up(&mut self, at: usize, reason: &str) {
@@ -83,7 +85,7 @@ impl<'a> Daemon<'a> {
     fn on_request(&mut self, now: Instant, at: usize, request: &Request) {
         let Some(connection) = self.control.get(at) else { return };
         if let Some(denial) = connection.denial(request) {
-            self.control.consume(at);
+            self.control.consume(now, at);
             return self.control.fail(at, ErrorKind::NotPermitted, denial);
         }
         if !connection.is_greeted && !matches!(request, Request::Hello { version: VERSION }) {
@@ -92,17 +94,20 @@ impl<'a> Daemon<'a> {
         }
         match self.answer(now, at, request) {
             Ok(Answered::Now) => {
-                self.control.consume(at);
+                self.control.consume(now, at);
                 self.control.end(at);
             }
             Ok(Answered::Begun(doing)) => {
-                self.control.consume(at);
+                self.control.consume(now, at);
                 self.set_doing(at, doing);
             }
-            Ok(Answered::NotYet) => self.set_doing(at, Doing::WaitingForStore),
+            Ok(Answered::NotYet) => {
+                let number = self.control.next_wait();
+                self.set_doing(at, Doing::WaitingForStore(number));
+            }
             Ok(Answered::Elsewhere) => {}
             Err((kind, reason)) => {
-                self.control.consume(at);
+                self.control.consume(now, at);
                 self.control.fail(at, kind, reason);
             }
         }
@@ -139,7 +144,7 @@ impl<'a> Daemon<'a> {
                 Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
             }
             Request::DropHost { host } => self.drop_host(now, at, host),
-            Request::Show { ids, json } => self.show(at, ids, *json),
+            Request::Show { ids, json } => self.show(now, at, ids, *json),
             Request::Change { to, ids, force } => {
                 let job = self.change_job(now, *to, ids, *force)?;
                 self.start_change(at, &job, false)
@@ -247,7 +252,7 @@ impl<'a> Daemon<'a> {
 
     /// Starts the one worker that changes the store, or waits for its turn.
     fn start_change(&mut self, at: usize, job: &Job, with_files: bool) -> Result<Answered, Refused> {
-        if self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0 {
+        if self.is_store_changing() {
             return Ok(Answered::NotYet);
         }
         let kind = Kind::Change { connection: at, generation: self.control.generation(at) };
@@ -266,7 +271,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Hands the connection to a worker that reads the patch files.
-    fn show(&mut self, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
+    fn show(&mut self, now: Instant, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
         let controller = self.repository()?;
         if let Some(id) = ids.iter().find(|id| controller.map().get(id).is_none()) {
             let reason = Reason::format(format_args!("{id} is not in the repository."));
@@ -275,7 +280,9 @@ impl<'a> Daemon<'a> {
         if self.workers.count(|kind| kind == Kind::Show) > 0 {
             return Err(refused("Another show is being answered: try again in a moment."));
         }
-        self.control.flush(at);
+        if !self.control.flush(now, at) || self.control.has_unsent(at) {
+            return Err(refused("Read the answers to what was asked before first."));
+        }
         let job = Job::Show { ids: ids.clone(), json };
         let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::Elsewhere) };
         let started =
@@ -292,6 +299,7 @@ impl<'a> Daemon<'a> {
             && self.is_waiting(connection, generation)
         {
             self.control.reply(connection, &Reply::Line(line.clone()));
+            self.ready.insert(Token(CONNECTIONS + connection));
         }
     }
 
@@ -313,6 +321,7 @@ impl<'a> Daemon<'a> {
                     self.control.fail(at, ErrorKind::Refused, Reason::format(line));
                 }
             }
+            self.control.resume(now, at);
             self.ready.insert(Token(CONNECTIONS + at));
         }
         // A worker that died may have made its change durable first; an upload
@@ -320,10 +329,23 @@ impl<'a> Daemon<'a> {
         if matches!(ending, Ending::Crashed(_)) || !self.blobs_missing.is_empty() {
             self.load();
         }
-        if let Some(next) = self.control.waiting_for_store() {
+        self.give_turns(now);
+    }
+
+    /// Gives those that wait for the store their turns, until one has it: what
+    /// one asks may be refused by now.
+    fn give_turns(&mut self, now: Instant) {
+        while !self.is_store_changing()
+            && let Some(next) = self.control.waiting_for_store()
+        {
             self.set_doing(next, Doing::Nothing);
+            self.control.resume(now, next);
             self.turn_connection(now, next);
         }
+    }
+
+    fn is_store_changing(&self) -> bool {
+        self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0
     }
 
     /// Adds the next reply of a list, or its end.
@@ -349,7 +371,7 @@ impl<'a> Daemon<'a> {
                 })?;
                 Some(Reply::Host(rows::host(now, controller, host)))
             }
-            Doing::Nothing | Doing::WaitingForStore | Doing::WaitingForWorker => None,
+            Doing::Nothing | Doing::WaitingForStore(_) | Doing::WaitingForWorker => None,
         });
         match reply {
             Some(reply) => {

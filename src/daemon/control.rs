@@ -3,6 +3,10 @@
 //! A request stays in its connection's buffer until it is carried out, so one
 //! that must wait for the store waits there. Replies are written to a buffer of
 //! fixed size; long lists are continued as it drains.
+//!
+//! The socket is open to everybody on the host and places are few, so none is
+//! kept by silence: a connection that neither asks nor takes its answer is ended
+//! in its time, and at once for a newcomer who may do more than it.
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,10 +21,13 @@ use super::buffers::{Buffer, Pool};
 use super::protocol::{ErrorKind, Reply, Request};
 use super::sys::{self, FDS};
 use crate::limits;
+use crate::time::{Duration, Instant};
 use crate::types::{NodeId, PatchId, Reason};
 
 /// The largest reply that a list is continued with, in bytes.
 const REPLY_ROOM: usize = 6 * 1024;
+/// A connection that neither asks nor takes its answer for so long is ended.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// What a connection is in the middle of.
 #[derive(Clone, Debug, Default)]
@@ -35,8 +42,9 @@ pub enum Doing {
     Hosts(usize),
     /// Listing these hosts, from this place in the list on.
     NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
-    /// Waiting until no other command changes the store.
-    WaitingForStore,
+    /// Waiting until no other command changes the store, with this number: the
+    /// lowest is next.
+    WaitingForStore(u64),
     /// Waiting for its worker.
     WaitingForWorker,
 }
@@ -61,8 +69,23 @@ pub struct Connection {
     pub doing: Doing,
     /// Ends once all is sent.
     pub is_closing: bool,
+    /// A reply was lost for lack of room: what is sent makes no sense any more.
+    is_broken: bool,
+    /// When it is over unless it moves or waits for us.
+    deadline: Instant,
     /// Descriptors that came with its request.
     pub files: FixedVec<OwnedFd, FDS>,
+}
+
+/// What came of reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// Everything that has come.
+    All,
+    /// A whole buffer: there may be more.
+    Full,
+    /// The other end says no more.
+    Over,
 }
 
 struct Place {
@@ -82,6 +105,8 @@ pub struct Control {
     access: Access,
     places: Vec<Place>,
     first_token: usize,
+    /// Numbers those that wait for the store.
+    waits: u64,
 }
 
 impl Control {
@@ -127,7 +152,7 @@ impl Control {
             sent_len: 0,
         };
         let places = (0..limits::CONTROL_CONNECTIONS).map(place).collect();
-        Ok(Self { listener, access, places, first_token })
+        Ok(Self { listener, access, places, first_token, waits: 0 })
     }
 
     /// Registers the listener.
@@ -138,19 +163,20 @@ impl Control {
         registry.register(&mut self.listener, token, Interest::READABLE)
     }
 
-    /// Accepts one connection; true where there may be more.
-    pub fn accept(&mut self, registry: &Registry) -> bool {
-        let Ok((mut stream, _)) = self.listener.accept() else { return false };
-        let Some(at) = self.places.iter().position(|place| place.connection.is_none()) else {
+    /// Accepts one connection.
+    ///
+    /// # Errors
+    /// As `accept(2)`: `WouldBlock` where there is none.
+    pub fn accept(&mut self, now: Instant, registry: &Registry) -> io::Result<()> {
+        let (mut stream, _) = self.listener.accept()?;
+        let (may_ask, may_change) = self.rights(&stream);
+        let Some(at) = self.free_place(rank(may_ask, may_change), registry) else {
             turn_away(&mut stream);
-            return true;
+            return Ok(());
         };
         let token = Token(self.first_token + at);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        if registry.register(&mut stream, token, interest).is_err() {
-            return true;
-        }
-        let (may_ask, may_change) = self.rights(&stream);
+        // One that cannot be registered is closed, and its command sees that.
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         let place = &mut self.places[at];
         place.generation += 1;
         (place.received_len, place.to_send_len, place.sent_len) = (0, 0, 0);
@@ -161,9 +187,28 @@ impl Control {
             is_greeted: false,
             doing: Doing::Nothing,
             is_closing: false,
+            is_broken: false,
+            deadline: now + IDLE,
             files: FixedVec::new(),
         });
-        true
+        Ok(())
+    }
+
+    /// A free place, if need be that of somebody who may do less and has the
+    /// least time left.
+    fn free_place(&mut self, newcomer: u8, registry: &Registry) -> Option<usize> {
+        let free = self.places.iter().position(|place| place.connection.is_none());
+        free.or_else(|| {
+            let places = self.places.iter().enumerate();
+            let lesser = places.filter_map(|(at, place)| {
+                let connection = place.connection.as_ref()?;
+                let rank = rank(connection.may_ask, connection.may_change);
+                (rank < newcomer).then_some((rank, connection.deadline, at))
+            });
+            let (_, _, at) = lesser.min()?;
+            self.close(at, registry);
+            Some(at)
+        })
     }
 
     fn rights(&self, stream: &UnixStream) -> (bool, bool) {
@@ -185,31 +230,49 @@ impl Control {
         self.places[at].generation
     }
 
-    /// The place of a connection that waits for the store, if any.
-    #[must_use]
-    pub fn waiting_for_store(&self) -> Option<usize> {
-        self.places.iter().position(|place| {
-            place.connection.as_ref().is_some_and(|c| matches!(c.doing, Doing::WaitingForStore))
-        })
+    /// The next number of one that waits for the store.
+    pub fn next_wait(&mut self) -> u64 {
+        self.waits += 1;
+        self.waits
     }
 
-    /// Reads what has come; false where the connection is over.
-    pub fn fill(&mut self, at: usize) -> bool {
+    /// The place of the connection that waits longest for the store, if any.
+    #[must_use]
+    pub fn waiting_for_store(&self) -> Option<usize> {
+        let places = self.places.iter().enumerate();
+        let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.doing {
+            Doing::WaitingForStore(number) => Some((number, at)),
+            _ => None,
+        });
+        waiting.min().map(|(_, at)| at)
+    }
+
+    /// Reads what has come.
+    pub fn fill(&mut self, at: usize) -> Filled {
         let place = &mut self.places[at];
-        let Some(connection) = &mut place.connection else { return false };
+        let Some(connection) = &mut place.connection else { return Filled::Over };
         loop {
             let room = &mut place.received[place.received_len..];
             if room.is_empty() {
-                return true;
+                return Filled::Full;
             }
-            match sys::recv_with_fds(connection.stream.as_fd(), room, &mut connection.files) {
-                Ok(0) => return false,
+            // Who may not change anything has no use for descriptors here, and
+            // closing one of a stranger's choice can take long.
+            let files = connection.may_change.then_some(&mut connection.files);
+            match sys::recv_with_fds(connection.stream.as_fd(), room, files) {
+                Ok(0) => return Filled::Over,
                 Ok(got) => place.received_len += got,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Filled::All,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+                Err(_) => return Filled::Over,
             }
         }
+    }
+
+    /// Whether there is room to read more.
+    #[must_use]
+    pub fn can_fill(&self, at: usize) -> bool {
+        self.places[at].received_len < self.places[at].received.len()
     }
 
     /// The request that has come whole, if it can be understood.
@@ -228,7 +291,7 @@ impl Control {
     }
 
     /// Drops the request that was carried out, and its descriptors.
-    pub fn consume(&mut self, at: usize) {
+    pub fn consume(&mut self, now: Instant, at: usize) {
         let place = &mut self.places[at];
         let Some(head) = place.received[..place.received_len].first_chunk::<4>() else { return };
         let used = (4 + u32::from_le_bytes(*head) as usize).min(place.received_len);
@@ -237,6 +300,7 @@ impl Control {
         if let Some(connection) = &mut place.connection {
             connection.files.clear();
         }
+        self.resume(now, at);
     }
 
     /// Whether a list may be continued with one more reply.
@@ -245,15 +309,21 @@ impl Control {
         limits::CONTROL_FRAME_BYTES - self.places[at].to_send_len >= REPLY_ROOM
     }
 
-    /// Adds a reply. One for which there is no room is dropped: its command does
-    /// not read what it asked for.
+    /// Whether something is still to be written.
+    #[must_use]
+    pub fn has_unsent(&self, at: usize) -> bool {
+        self.places[at].left() > 0
+    }
+
+    /// Adds a reply. One for which there is no room although what can be written
+    /// is written ends the connection: its command does not read.
     pub fn reply(&mut self, at: usize, reply: &Reply) {
-        let place = &mut self.places[at];
-        let room = &mut place.to_send[place.to_send_len..];
-        let Some((head, body)) = room.split_first_chunk_mut::<4>() else { return };
-        if let Ok(body) = postcard::to_slice(reply, body) {
-            *head = (body.len() as u32).to_le_bytes();
-            place.to_send_len += 4 + body.len();
+        let is_added = self.places[at].add(reply) || {
+            self.places[at].write();
+            self.places[at].add(reply)
+        };
+        if let (false, Some(connection)) = (is_added, self.get(at)) {
+            connection.is_broken = true;
         }
     }
 
@@ -276,19 +346,36 @@ impl Control {
     }
 
     /// Writes what can be written; false where the connection is over.
-    pub fn flush(&mut self, at: usize) -> bool {
+    pub fn flush(&mut self, now: Instant, at: usize) -> bool {
         let place = &mut self.places[at];
-        let Some(connection) = &mut place.connection else { return false };
-        while place.sent_len < place.to_send_len {
-            match connection.stream.write(&place.to_send[place.sent_len..place.to_send_len]) {
-                Ok(sent) => place.sent_len += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
+        let left = place.left();
+        let is_open = place.write();
+        if place.left() < left {
+            self.resume(now, at);
+        }
+        is_open
+    }
+
+    /// Ends a connection whose time is over.
+    pub fn on_timeout(&mut self, now: Instant, registry: &Registry) {
+        for at in 0..self.places.len() {
+            if self.places[at].deadline().is_some_and(|deadline| now >= deadline) {
+                self.close(at, registry);
             }
         }
-        (place.sent_len, place.to_send_len) = (0, 0);
-        !connection.is_closing
+    }
+
+    /// When the first connection's time is over.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.places.iter().filter_map(Place::deadline).min()
+    }
+
+    /// A connection has moved, or no longer waits for us: its time begins anew.
+    pub fn resume(&mut self, now: Instant, at: usize) {
+        if let Some(connection) = self.get(at) {
+            connection.deadline = now + IDLE;
+        }
     }
 
     /// Ends a connection.
@@ -304,6 +391,53 @@ impl Control {
         let _ = registry.deregister(&mut connection.stream);
         Some(connection.stream)
     }
+}
+
+impl Place {
+    /// When it is over; not while it waits for us.
+    fn deadline(&self) -> Option<Instant> {
+        let connection = self.connection.as_ref()?;
+        let waits_for_us = matches!(connection.doing, Doing::WaitingForStore(_) | Doing::WaitingForWorker);
+        (!waits_for_us).then_some(connection.deadline)
+    }
+
+    /// Bytes that are still to be written.
+    fn left(&self) -> usize {
+        self.to_send_len - self.sent_len
+    }
+
+    /// Adds a reply to what is sent; false where there is no room for it.
+    fn add(&mut self, reply: &Reply) -> bool {
+        let Some((head, body)) = self.to_send[self.to_send_len..].split_first_chunk_mut::<4>() else {
+            return false;
+        };
+        let Ok(body_len) = postcard::to_slice(reply, body).map(|body| body.len()) else { return false };
+        *head = (body_len as u32).to_le_bytes();
+        self.to_send_len += 4 + body_len;
+        true
+    }
+
+    /// Writes what can be written; false where the connection is over.
+    fn write(&mut self) -> bool {
+        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.is_broken) else {
+            return false;
+        };
+        while self.sent_len < self.to_send_len {
+            match connection.stream.write(&self.to_send[self.sent_len..self.to_send_len]) {
+                Ok(sent) => self.sent_len += sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return false,
+            }
+        }
+        (self.sent_len, self.to_send_len) = (0, 0);
+        !connection.is_closing
+    }
+}
+
+/// How much somebody may do: asking and changing each count.
+fn rank(may_ask: bool, may_change: bool) -> u8 {
+    u8::from(may_ask) + u8::from(may_change)
 }
 
 /// Tells a command that there is no place for it. A fresh socket takes a line.

@@ -20,10 +20,13 @@ pub struct Counters {
     pub receive_failed: u64,
     /// Datagrams not sent: no route, no room.
     pub sends_failed: u64,
+    /// Connections that could not be accepted: no descriptor, no memory.
+    pub accepts_failed: u64,
     /// Datagrams refused, by reason.
     pub refusals: RefusalCounts,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
     send_lines: RateLimit,
+    accept_lines: RateLimit,
 }
 
 impl Counters {
@@ -37,6 +40,14 @@ impl Counters {
             return;
         };
         info!("refused a datagram from {from} (node {claimed}): {refusal}, and {more} more lately");
+    }
+
+    /// Counts a connection that could not be accepted, and logs it now and then.
+    pub fn accept_failed(&mut self, now: Instant, error: &std::io::Error) {
+        self.accepts_failed += 1;
+        if self.accept_lines.pass(now).is_some() {
+            warn!("a connection cannot be accepted: {}", error.kind());
+        }
     }
 
     /// Counts a datagram that could not be sent, and logs it now and then.

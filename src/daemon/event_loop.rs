@@ -44,8 +44,10 @@ pub const WORKERS: usize = SESSIONS + limits::SESSIONS;
 pub const CONNECTIONS: usize = WORKERS + limits::WORKERS;
 const _: () = assert!(CONNECTIONS + limits::CONTROL_CONNECTIONS <= super::ready::TOKENS);
 
-/// Sessions accepted in one turn.
+/// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 32;
+/// Outcomes of one session acted on in one turn.
+const OUTCOMES: usize = 8;
 /// Reports taken from one worker in one turn.
 const REPORTS: usize = 32;
 /// When an agent that finds no worker free should come back.
@@ -210,7 +212,7 @@ impl Daemon<'_> {
         if self.is_loaded {
             warn!("{line}");
         } else {
-            self.over = Some(Err(line));
+            self.over.get_or_insert(Err(line));
         }
     }
 
@@ -218,14 +220,19 @@ impl Daemon<'_> {
         if !self.ready.is_empty() {
             return Some(std::time::Duration::ZERO);
         }
-        let due = Instant::earliest([self.node.poll_at(), self.sessions.poll_at()])?;
+        let due = Instant::earliest([
+            self.node.poll_at(),
+            self.sessions.poll_at(),
+            self.control.poll_at(),
+            self.ready.poll_at(),
+        ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
 
     fn turn(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         match token.0 {
             SIGNALS => self.take_signals(now),
-            CONTROL => while self.control.accept(&self.registry) {},
+            CONTROL => self.take_commands(now, token),
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
             LISTENERS..SESSIONS => self.take_sessions(now, token),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
@@ -241,11 +248,13 @@ impl Daemon<'_> {
         match endpoint.recv_batch(batch) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
-            // An ICMP error of an earlier send, or a full table: the next call goes on.
-            Err(_) => self.counters.receive_failed += 1,
+            Err(_) => {
+                self.counters.receive_failed += 1;
+                return self.ready.put_off(now, token);
+            }
         }
-        // A full batch may have more behind it; so has an error.
-        if batch.len() == limits::RECV_BATCH || batch.is_empty() {
+        // A full batch may have more behind it.
+        if batch.len() == limits::RECV_BATCH {
             self.ready.insert(token);
         }
         for at in 0..batch.len() {
@@ -268,17 +277,40 @@ impl Daemon<'_> {
     fn take_sessions(&mut self, now: Instant, token: Token) {
         let role = if token.0 == LISTENERS { Role::Controller } else { Role::Agent };
         for _ in 0..ACCEPTS {
-            let Some(Ok(stream)) = self.transport.endpoint(role).map(|endpoint| endpoint.accept()) else {
-                return;
-            };
-            self.sessions.accept(now, &self.registry, stream, role);
+            let Some(endpoint) = self.transport.endpoint(role) else { return };
+            match endpoint.accept() {
+                Ok(stream) => self.sessions.accept(now, &self.registry, stream, role),
+                Err(error) => return self.not_accepted(now, token, &error),
+            }
         }
         self.ready.insert(token);
     }
 
+    fn take_commands(&mut self, now: Instant, token: Token) {
+        for _ in 0..ACCEPTS {
+            if let Err(error) = self.control.accept(now, &self.registry) {
+                return self.not_accepted(now, token, &error);
+            }
+        }
+        self.ready.insert(token);
+    }
+
+    fn not_accepted(&mut self, now: Instant, token: Token, error: &io::Error) {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => {}
+            // Gone before we came: the next may be there.
+            io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => self.ready.insert(token),
+            // No descriptor or no memory is free: those who wait are not told of again.
+            _ => {
+                self.counters.accept_failed(now, error);
+                self.ready.put_off(now, token);
+            }
+        }
+    }
+
     #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
-        loop {
+        for _ in 0..OUTCOMES {
             let agent = self.node.agent.as_ref();
             let pages = |from| agent.and_then(|agent| agent.detail_page(from));
             let outcome = self.sessions.turn(now, at, &self.registry, &pages);
@@ -288,6 +320,7 @@ impl Daemon<'_> {
                 other => self.on_session(now, &other),
             }
         }
+        self.ready.insert(Token(SESSIONS + at));
     }
 
     #[inline(never)]
@@ -415,6 +448,8 @@ impl Daemon<'_> {
         while let Some(outcome) = self.sessions.on_timeout(now, &self.registry) {
             self.on_session(now, &outcome);
         }
+        self.control.on_timeout(now, &self.registry);
+        self.ready.on_timeout(now);
         self.node.on_timeout(now, &mut self.actions);
         self.carry_out(now);
     }

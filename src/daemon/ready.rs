@@ -2,34 +2,64 @@
 //!
 //! mio tells of an edge once. A source that is not drained to `WouldBlock` in
 //! its turn stays in this set, and while the set is not empty the loop polls
-//! without waiting; so turns can be short, and no source starves another.
+//! without waiting; so turns can be short, and no source starves another. A
+//! source that failed for want of what only time brings (a descriptor, memory) is
+//! put off: it comes back after a pause, since no edge will tell.
 
 use mio::Token;
+
+use crate::time::{Duration, Instant};
 
 /// Tokens below this can be in the set.
 pub const TOKENS: usize = 128;
 
+/// How long a source that failed is left alone.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// A set of tokens.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct ReadySet(u128);
+pub struct ReadySet {
+    now: u128,
+    later: u128,
+    /// When those put off come back.
+    later_at: Option<Instant>,
+}
 
 impl ReadySet {
     /// Adds a source.
     pub fn insert(&mut self, token: Token) {
-        if token.0 < TOKENS {
-            self.0 |= 1 << token.0;
+        self.now |= bit(token);
+    }
+
+    /// Adds a source a while from now.
+    pub fn put_off(&mut self, now: Instant, token: Token) {
+        self.later |= bit(token);
+        self.later_at.get_or_insert(now + PAUSE);
+    }
+
+    /// Brings those back that were put off. Early: does nothing.
+    pub fn on_timeout(&mut self, now: Instant) {
+        if self.later_at.is_some_and(|later_at| now >= later_at) {
+            self.now |= std::mem::take(&mut self.later);
+            self.later_at = None;
         }
     }
 
-    /// Whether no source may have more.
+    /// When those put off come back.
+    #[must_use]
+    pub fn poll_at(self) -> Option<Instant> {
+        self.later_at
+    }
+
+    /// Whether no source may have more at this moment.
     #[must_use]
     pub fn is_empty(self) -> bool {
-        self.0 == 0
+        self.now == 0
     }
 
     /// Takes all sources out: each gets its turn, and is put in again if there is more.
     pub fn take(&mut self) -> impl Iterator<Item = Token> + use<> {
-        let mut left = std::mem::take(&mut self.0);
+        let mut left = std::mem::take(&mut self.now);
         std::iter::from_fn(move || {
             let token = left.trailing_zeros();
             left &= left.wrapping_sub(1);
@@ -38,9 +68,28 @@ impl ReadySet {
     }
 }
 
+fn bit(token: Token) -> u128 {
+    u32::try_from(token.0).ok().and_then(|at| 1u128.checked_shl(at)).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_source_that_is_put_off_comes_back_once() {
+        let at = Instant::from_millis;
+        let mut ready = ReadySet::default();
+        ready.put_off(at(0), Token(3));
+        ready.put_off(at(90), Token(4));
+        assert!(ready.is_empty(), "nobody polls without waiting for them");
+        assert_eq!(ready.poll_at(), Some(at(100)));
+        ready.on_timeout(at(99));
+        assert!(ready.is_empty());
+        ready.on_timeout(at(100));
+        assert_eq!(ready.take().map(|token| token.0).collect::<Vec<_>>(), [3, 4]);
+        assert_eq!(ready.poll_at(), None);
+    }
 
     #[test]
     fn every_source_gets_one_turn() {

@@ -196,6 +196,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("datagrams_sent", counters.sent),
         ("sends_failed", counters.sends_failed),
         ("receives_failed", counters.receive_failed),
+        ("accepts_failed", counters.accepts_failed),
         ("sessions_open", daemon.sessions.len() as u64),
         ("sessions_accepted", sessions.accepted),
         ("sessions_proven", sessions.proven),

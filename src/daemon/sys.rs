@@ -54,14 +54,17 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
-/// Blocks the loop's signals and gives a descriptor to read them from.
+/// Blocks the loop's signals and gives a descriptor to read them from. A parent
+/// that ignored SIGCHLD has passed that on: our workers' ends must be told.
 ///
 /// # Errors
 /// As `signalfd(2)`.
 pub fn signalfd() -> io::Result<OwnedFd> {
     let set = signal_set(&SIGNALS);
-    // SAFETY: `set` is initialised; the new descriptor is owned by nobody else.
+    // SAFETY: `set` is initialised; the new descriptor is owned by nobody else; no
+    // handler of ours is replaced.
     unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         libc::sigprocmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut());
         let fd = check(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK))?;
         Ok(OwnedFd::from_raw_fd(fd))
@@ -133,15 +136,17 @@ pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<us
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
-/// Reads from a Unix socket, with the descriptors that come along.
+/// Reads from a Unix socket, with the descriptors that come along; without
+/// `fds` the kernel drops them.
 ///
 /// # Errors
 /// As `recvmsg(2)`.
 pub fn recv_with_fds(
     socket: BorrowedFd<'_>,
     bytes: &mut [u8],
-    fds: &mut Vec<OwnedFd, FDS>,
+    fds: Option<&mut Vec<OwnedFd, FDS>>,
 ) -> io::Result<usize> {
+    let Some(fds) = fds else { return recv_message(socket, bytes) };
     #[repr(align(8))]
     struct Room([u8; 256]);
     let mut room = Room([0; 256]);
