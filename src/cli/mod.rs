@@ -24,7 +24,7 @@ mod patches;
 mod progress;
 mod run;
 mod status;
-mod sys;
+pub(crate) mod sys;
 mod verify;
 
 use std::env;

@@ -9,24 +9,24 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use log::{info, warn};
+use log::info;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::control::Control;
 use super::counters::Counters;
-use super::job::{InstallJob, Job, Report};
+use super::job::Job;
 use super::ready::ReadySet;
 use super::sessions::{Outcome, Sessions};
 use super::transport::{Batch, Transport};
-use super::workers::{Ending, Kind, Workers};
+use super::workers::Workers;
 use super::{proof, sys};
 use crate::config::Config;
-use crate::fsm::actions::{Action, Actions, Install};
-use crate::fsm::event::{Event, WorkerEnd};
+use crate::fsm::actions::{Action, Actions};
+use crate::fsm::event::Event;
 use crate::fsm::node::Node;
 use crate::limits;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{Hash, NodeId, Reason};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{Purpose, Role};
@@ -48,10 +48,6 @@ const _: () = assert!(CONNECTIONS + limits::CONTROL_CONNECTIONS <= super::ready:
 const ACCEPTS: usize = 32;
 /// Outcomes of one session acted on in one turn.
 const OUTCOMES: usize = 8;
-/// Reports taken from one worker in one turn.
-const REPORTS: usize = 32;
-/// When an agent that finds no worker free should come back.
-const COME_BACK: Duration = Duration::from_millis(500);
 
 /// Everything that the loop drives.
 pub struct Daemon<'a> {
@@ -89,7 +85,7 @@ pub struct Daemon<'a> {
     signals: OwnedFd,
     _lock: File,
     /// Why the loop ends, once it does.
-    over: Option<Result<(), Reason>>,
+    pub over: Option<Result<(), Reason>>,
 }
 
 /// What a daemon is made of; see the fields of [`Daemon`].
@@ -192,28 +188,6 @@ impl Daemon<'_> {
             registry.register(&mut endpoint.listener, Token(LISTENERS + role), Interest::READABLE)?;
         }
         Ok(())
-    }
-
-    /// Starts the worker that reads the repository: at start, and whenever what
-    /// is on the disk may differ from what is known here. Merging again what is
-    /// known changes nothing.
-    #[inline(never)]
-    pub fn load(&mut self) {
-        self.blobs_missing.clear();
-        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]));
-        if let Err(error) = started {
-            let kind = error.kind();
-            self.on_load_failed(&Reason::format(format_args!("its worker cannot be started: {kind}")));
-        }
-    }
-
-    fn on_load_failed(&mut self, reason: &Reason) {
-        let line = Reason::format(format_args!("the repository cannot be read: {reason}"));
-        if self.is_loaded {
-            warn!("{line}");
-        } else {
-            self.over.get_or_insert(Err(line));
-        }
     }
 
     fn poll_timeout(&self, now: Instant) -> Option<std::time::Duration> {
@@ -336,22 +310,6 @@ impl Daemon<'_> {
         self.tell(now, &event);
     }
 
-    /// Hands an agent that wants to fetch to a worker, if one is free.
-    #[inline(never)]
-    fn serve(&mut self, at: usize) {
-        let serving = self.workers.count(|kind| kind == Kind::Serve);
-        if serving >= limits::BLOB_WORKERS || !self.is_loaded {
-            return self.sessions.turn_away(at, COME_BACK, &self.registry);
-        }
-        let Some((stream, keys)) = self.sessions.hand_over(at, &self.registry) else { return };
-        let job = Job::Serve(keys);
-        let started =
-            proof::exempt(|| self.workers.start(&self.registry, Kind::Serve, &job, &[stream.as_fd()]));
-        if let Err(error) = started {
-            warn!("a worker that serves patches cannot be started: {}", error.kind());
-        }
-    }
-
     #[inline(never)]
     fn take_signals(&mut self, now: Instant) {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
@@ -366,84 +324,6 @@ impl Daemon<'_> {
         }
     }
 
-    #[inline(never)]
-    fn take_reports(&mut self, now: Instant, token: Token) {
-        for _ in 0..REPORTS {
-            let Some((kind, report)) = self.workers.next_report(token.0 - WORKERS) else { return };
-            self.on_report(now, kind, &report);
-        }
-        self.ready.insert(token);
-    }
-
-    fn on_report(&mut self, now: Instant, kind: Kind, report: &Report) {
-        match report {
-            Report::Progress { step, percent } => self.tell(now, &Event::Progress(*step, *percent)),
-            Report::Installed(patch) => self.tell(now, &Event::Installed(patch)),
-            Report::InstalledEnd { digest, last } => {
-                self.tell(now, &Event::InstalledEnd(*digest, last.as_ref()));
-            }
-            Report::Notice(line) => info!("{line}"),
-            Report::Item(line) => self.pass_on(kind, line),
-            Report::Entry(entry) => {
-                let merged = self.node.controller.as_mut().map(|c| c.merge(now, entry));
-                if let Some(Err(full)) = merged {
-                    warn!("{}: {full}", entry.id);
-                }
-            }
-            Report::BlobMissing { hash } => {
-                if self.blobs_missing.push(*hash).is_err() {
-                    warn!("the file of patch {hash:.12} is missing too");
-                }
-            }
-            Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
-        }
-    }
-
-    #[inline(never)]
-    fn bury_workers(&mut self, now: Instant) {
-        while let Some((at, status)) = self.workers.ended() {
-            // What it said last may still be unread.
-            while let Some((kind, report)) = self.workers.next_report(at) {
-                self.on_report(now, kind, &report);
-            }
-            if let Some((kind, ending)) = self.workers.bury(&self.registry, at, status) {
-                self.on_worker_ended(now, kind, &ending);
-            }
-        }
-    }
-
-    fn on_worker_ended(&mut self, now: Instant, kind: Kind, ending: &Ending) {
-        match (kind, ending) {
-            (Kind::Agent, ending) => {
-                let end = match ending {
-                    Ending::Done => WorkerEnd::Done,
-                    Ending::Failed(_, reason) => WorkerEnd::Failed(reason),
-                    Ending::Crashed(reason) => WorkerEnd::Crashed(reason),
-                };
-                if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
-                    warn!("agent: {reason}");
-                }
-                self.tell(now, &Event::WorkerEnded(end));
-            }
-            (Kind::Load, Ending::Done) => {
-                if !self.is_loaded {
-                    info!("the repository is read");
-                }
-                self.is_loaded = true;
-            }
-            (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                self.on_load_failed(reason);
-            }
-            (Kind::Change { connection, generation }, ending) => {
-                self.on_change_ended(now, connection, generation, ending);
-            }
-            (Kind::Serve | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                info!("serving: {reason}");
-            }
-            (Kind::Serve | Kind::Show, Ending::Done) => {}
-        }
-    }
-
     fn on_timeout(&mut self, now: Instant) {
         while let Some(outcome) = self.sessions.on_timeout(now, &self.registry) {
             self.on_session(now, &outcome);
@@ -455,7 +335,7 @@ impl Daemon<'_> {
     }
 
     /// Tells the state machines what happened, and does what they ask.
-    fn tell(&mut self, now: Instant, event: &Event<'_>) {
+    pub fn tell(&mut self, now: Instant, event: &Event<'_>) {
         self.node.on_event(now, event, &mut self.actions);
         self.carry_out(now);
     }
@@ -491,35 +371,6 @@ impl Daemon<'_> {
                 Action::StartInstall(install) => self.start_install(now, install),
                 Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
             }
-        }
-    }
-
-    #[inline(never)]
-    fn start_install(&mut self, now: Instant, install: Install) {
-        let Install { request_id, controller, digest, force } = install;
-        info!("install {request_id} asked by controller {controller} begins");
-        match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
-            Some((stream, session)) => {
-                let job = Job::Install(InstallJob { request_id, controller, digest, force, session });
-                self.start_agent(now, &job, Some(stream.as_fd()));
-            }
-            None => {
-                let reason = Reason::new("the session to the controller was lost");
-                let event = Event::WorkerEnded(WorkerEnd::Failed(&reason));
-                self.node.on_event(now, &event, &mut self.actions);
-            }
-        }
-    }
-
-    #[inline(never)]
-    fn start_agent(&mut self, now: Instant, job: &Job, session: Option<std::os::fd::BorrowedFd<'_>>) {
-        let files = session.as_slice();
-        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Agent, job, files));
-        if let Err(error) = started {
-            let kind = error.kind();
-            let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));
-            let event = Event::WorkerEnded(WorkerEnd::Crashed(&reason));
-            self.node.on_event(now, &event, &mut self.actions);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `start` | from a configuration to a running loop |
 //! | `event_loop` | sockets, processes and the clock meet the state machines |
+//! | `jobs` | what the loop starts workers for, and makes of their reports |
 //! | `ready` | which sources may have more |
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers`, `job` | worker processes, and what they are told and tell |
@@ -22,6 +23,7 @@ mod event_loop;
 mod exchange;
 mod fetch;
 pub mod job;
+mod jobs;
 mod log;
 mod proof;
 pub mod protocol;

@@ -8,46 +8,30 @@
 //! kept by silence: a connection that neither asks nor takes its answer is ended
 //! in its time, and at once for a newcomer who may do more than it.
 
+mod place;
+
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 
-use heapless::Vec as FixedVec;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
-use super::buffers::{Buffer, Pool};
+use super::buffers::Pool;
 use super::protocol::{ErrorKind, Reply, Request};
-use super::sys::{self, FDS};
+use super::sys;
 use crate::limits;
-use crate::time::{Duration, Instant};
-use crate::types::{NodeId, PatchId, Reason};
+use crate::time::Instant;
+use crate::types::Reason;
+use place::{Connection, Place};
+pub use place::{Doing, Filled};
 
 /// The largest reply that a list is continued with, in bytes.
 const REPLY_ROOM: usize = 6 * 1024;
-/// A connection that neither asks nor takes its answer for so long is ended.
-const IDLE: Duration = Duration::from_secs(30);
-
-/// What a connection is in the middle of.
-#[derive(Clone, Debug, Default)]
-#[allow(clippy::large_enum_variant, reason = "one for each of a few connections")]
-pub enum Doing {
-    /// Nothing: the next request may come.
-    #[default]
-    Nothing,
-    /// Listing patches, by id, after this one.
-    Patches(Option<PatchId>),
-    /// Listing all hosts, from this slot on.
-    Hosts(usize),
-    /// Listing these hosts, from this place in the list on.
-    NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
-    /// Waiting until no other command changes the store, with this number: the
-    /// lowest is next.
-    WaitingForStore(u64),
-    /// Waiting for its worker.
-    WaitingForWorker,
-}
 
 /// Whom the control socket serves.
 #[derive(Clone, Copy, Debug)]
@@ -56,47 +40,6 @@ pub struct Access {
     pub query_group: Option<u32>,
     /// Members may change.
     pub admin_group: Option<u32>,
-}
-
-/// One connection.
-pub struct Connection {
-    stream: UnixStream,
-    may_ask: bool,
-    may_change: bool,
-    /// It has agreed on the protocol's version.
-    pub is_greeted: bool,
-    /// What it is in the middle of.
-    pub doing: Doing,
-    /// Ends once all is sent.
-    pub is_closing: bool,
-    /// A reply was lost for lack of room: what is sent makes no sense any more.
-    is_broken: bool,
-    /// When it is over unless it moves or waits for us.
-    deadline: Instant,
-    /// Descriptors that came with its request.
-    pub files: FixedVec<OwnedFd, FDS>,
-}
-
-/// What came of reading.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Filled {
-    /// Everything that has come.
-    All,
-    /// A whole buffer: there may be more.
-    Full,
-    /// The other end says no more.
-    Over,
-}
-
-struct Place {
-    connection: Option<Connection>,
-    /// Counts the connections that had this place.
-    generation: u64,
-    received: Buffer,
-    received_len: usize,
-    to_send: Buffer,
-    to_send_len: usize,
-    sent_len: usize,
 }
 
 /// The control socket.
@@ -142,16 +85,7 @@ impl Control {
         let listener = UnixListener::bind(path).map_err(failed)?;
         // Who connects is asked for its credentials; the file lets everybody knock.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-        let place = |_| Place {
-            connection: None,
-            generation: 0,
-            received: pool.take(4 + limits::CONTROL_FRAME_BYTES),
-            received_len: 0,
-            to_send: pool.take(limits::CONTROL_FRAME_BYTES),
-            to_send_len: 0,
-            sent_len: 0,
-        };
-        let places = (0..limits::CONTROL_CONNECTIONS).map(place).collect();
+        let places = (0..limits::CONTROL_CONNECTIONS).map(|_| Place::new(pool)).collect();
         Ok(Self { listener, access, places, first_token, waits: 0 })
     }
 
@@ -177,20 +111,7 @@ impl Control {
         let token = Token(self.first_token + at);
         // One that cannot be registered is closed, and its command sees that.
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        let place = &mut self.places[at];
-        place.generation += 1;
-        (place.received_len, place.to_send_len, place.sent_len) = (0, 0, 0);
-        place.connection = Some(Connection {
-            stream,
-            may_ask,
-            may_change,
-            is_greeted: false,
-            doing: Doing::Nothing,
-            is_closing: false,
-            is_broken: false,
-            deadline: now + IDLE,
-            files: FixedVec::new(),
-        });
+        self.places[at].begin(Connection::new(now, stream, may_ask, may_change));
         Ok(())
     }
 
@@ -374,7 +295,7 @@ impl Control {
     /// A connection has moved, or no longer waits for us: its time begins anew.
     pub fn resume(&mut self, now: Instant, at: usize) {
         if let Some(connection) = self.get(at) {
-            connection.deadline = now + IDLE;
+            connection.has_moved(now);
         }
     }
 
@@ -393,48 +314,6 @@ impl Control {
     }
 }
 
-impl Place {
-    /// When it is over; not while it waits for us.
-    fn deadline(&self) -> Option<Instant> {
-        let connection = self.connection.as_ref()?;
-        let waits_for_us = matches!(connection.doing, Doing::WaitingForStore(_) | Doing::WaitingForWorker);
-        (!waits_for_us).then_some(connection.deadline)
-    }
-
-    /// Bytes that are still to be written.
-    fn left(&self) -> usize {
-        self.to_send_len - self.sent_len
-    }
-
-    /// Adds a reply to what is sent; false where there is no room for it.
-    fn add(&mut self, reply: &Reply) -> bool {
-        let Some((head, body)) = self.to_send[self.to_send_len..].split_first_chunk_mut::<4>() else {
-            return false;
-        };
-        let Ok(body_len) = postcard::to_slice(reply, body).map(|body| body.len()) else { return false };
-        *head = (body_len as u32).to_le_bytes();
-        self.to_send_len += 4 + body_len;
-        true
-    }
-
-    /// Writes what can be written; false where the connection is over.
-    fn write(&mut self) -> bool {
-        let Some(connection) = self.connection.as_mut().filter(|connection| !connection.is_broken) else {
-            return false;
-        };
-        while self.sent_len < self.to_send_len {
-            match connection.stream.write(&self.to_send[self.sent_len..self.to_send_len]) {
-                Ok(sent) => self.sent_len += sent,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        (self.sent_len, self.to_send_len) = (0, 0);
-        !connection.is_closing
-    }
-}
-
 /// How much somebody may do: asking and changing each count.
 fn rank(may_ask: bool, may_change: bool) -> u8 {
     u8::from(may_ask) + u8::from(may_change)
@@ -449,30 +328,5 @@ fn turn_away(stream: &mut UnixStream) {
     if let Ok(len) = postcard::to_slice(&refusal, body).map(|body| body.len()) {
         head.copy_from_slice(&(len as u32).to_le_bytes());
         let _ = stream.write(&frame[..4 + len]);
-    }
-}
-
-impl Connection {
-    /// Why this request is not allowed, if it is not.
-    #[must_use]
-    pub fn denial(&self, request: &Request) -> Option<Reason> {
-        let changes = match request {
-            Request::Upload { .. }
-            | Request::Change { .. }
-            | Request::HostInstall { .. }
-            | Request::DropHost { .. } => true,
-            Request::Hello { .. }
-            | Request::Query
-            | Request::Show { .. }
-            | Request::QueryHosts
-            | Request::Hosts { .. }
-            | Request::Status => false,
-        };
-        let denied = match changes {
-            true if !self.may_change => "change anything: that is for root and members of node.admin_group",
-            false if !self.may_ask => "ask: that is for root and members of node.query_group",
-            _ => return None,
-        };
-        Some(Reason::format(format_args!("You may not {denied}.")))
     }
 }
