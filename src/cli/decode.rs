@@ -55,7 +55,10 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
             "{other:?} is not a hex digit; give the datagram's bytes, for example 54484d42.."
         ));
     }
-    if digits.is_empty() || !digits.len().is_multiple_of(2) {
+    if digits.is_empty() {
+        return Err("no bytes were given: give a datagram's in hex, or on standard input".to_owned());
+    }
+    if !digits.len().is_multiple_of(2) {
         return Err(format!("{} hex digits are no whole bytes; is the capture complete?", digits.len()));
     }
     let nibbles: Vec<u32> = digits.iter().filter_map(|digit| digit.to_digit(16)).collect();
@@ -382,7 +385,7 @@ mod tests {
     fn hex_is_read_as_captures_write_it() {
         assert_eq!(bytes("0x54:48 4d\n42").unwrap(), b"THMB");
         assert!(bytes("544").unwrap_err().contains("no whole bytes"));
-        assert!(bytes("").unwrap_err().contains("no whole bytes"));
+        assert!(bytes(" \n").unwrap_err().contains("no bytes were given"));
         assert!(bytes("zz").unwrap_err().contains("'z' is not a hex digit"));
     }
 }

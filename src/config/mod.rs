@@ -9,6 +9,7 @@ mod sys;
 mod tests;
 
 use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -74,16 +75,22 @@ pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
 /// The text of a configuration.
 fn text(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|error| {
-        let sentence = format!("the configuration cannot be read: {error}; name another with --config PATH");
+        let sentence = match error.kind() {
+            io::ErrorKind::NotFound => "there is no such configuration: write it (the sample thimble.toml \
+                                        explains every key), or name another with --config PATH"
+                .to_owned(),
+            _ => format!("the configuration cannot be read: {error}; name another with --config PATH"),
+        };
         ConfigError::file(&path.display().to_string(), sentence)
     })
 }
 
-/// The machine's network interfaces by name, sorted.
+/// The network interfaces of this thread's network stack by name, sorted. Asked of
+/// /proc: a /sys may be another stack's, or not there in a container.
 #[must_use]
 pub fn interfaces() -> Vec<String> {
-    let Ok(entries) = fs::read_dir("/sys/class/net") else { return Vec::new() };
-    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let mut names: Vec<String> = names.collect();
     names.sort();
     names

@@ -234,6 +234,9 @@ pub fn trusted_key(text: &str) -> Result<String, String> {
     };
     match PublicKey::from_base64(&line) {
         Ok(_) => Ok(line),
+        Err(_) if text.ends_with(".pub") && !Path::new(text).is_absolute() => {
+            Err(format!("{text} looks like a key's file: it must exist, and be named by its absolute path"))
+        }
         Err(_) => Err(format!(
             "{text} is neither a minisign public key (the second line of its .pub file) \
              nor the absolute path of a .pub file"
