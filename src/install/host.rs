@@ -153,6 +153,7 @@ impl<'c> Host<'c> {
                 teller.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
+                log::info!("back on set {:.12}", record.digest());
                 Ok(Ended { last, kind: error.kind() })
             }
         }
@@ -190,6 +191,7 @@ impl<'c> Host<'c> {
         }
         self.sweep(record, moves);
         let last = self.remember(begin.request_id, Outcome::Installed, noted, *reboot_required)?;
+        log::info!("install {} is done: on set {:.12}", begin.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)
     }
