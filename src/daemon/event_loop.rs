@@ -148,6 +148,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
 
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
+    sys::let_go_of_startup_code();
     proof::watch_allocations();
     loop {
         let timeout = daemon.poll_timeout(clock());

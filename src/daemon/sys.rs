@@ -335,3 +335,22 @@ pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
         libc::write(fd, bytes.as_ptr().cast(), bytes.len()) >= 0
     }
 }
+
+/// Lets go of the pages of our own code that start-up ran once. They are the
+/// file's: what the loop runs comes back from the page cache as it is run (the
+/// static binary has it in one place), and the rest is not resident any more.
+/// Best effort.
+pub fn let_go_of_startup_code() {
+    unsafe extern "C" {
+        static __executable_start: u8;
+        static etext: u8;
+    }
+    const PAGE: usize = 4096;
+    let start = (&raw const __executable_start).addr().next_multiple_of(PAGE);
+    let end = (&raw const etext).addr() / PAGE * PAGE;
+    if let Some(len) = end.checked_sub(start) {
+        // SAFETY: the linker's symbols enclose read-only pages that are mapped from
+        // our file, private and never written; dropped ones are read from it again.
+        unsafe { libc::madvise(std::ptr::without_provenance_mut(start), len, libc::MADV_DONTNEED) };
+    }
+}

@@ -11,20 +11,36 @@ fail() { echo "dist: $1" >&2; exit 1; }
 
 [[ -d $sysroot/lib/rustlib/src/rust/library ]] || fail "rust-src is not installed (make setup)"
 
-# build ARCH RUNNER..: leaves dist/thimble-ARCH and runs it.
-build() {
-    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes version
+# What a daemon runs only at start-up, or in its workers and commands; the rest of
+# the code is linked in front of it, so that the loop's pages hold the loop alone.
+cold='7thimble(3cli|6config|7install|5patch|5store|6daemon(5start|6worker|5fetch|5serve|8exchange))'
+cold+='|_(4toml|11toml_parser|6winnow|13serde_spanned|15minisign_verify|3tar|5flate2|11miniz_oxide|9crc32fast'
+cold+='|6lexopt|10env_filter)'
+
+# link TARGET ARGUMENT..: builds, and gives the linker further arguments.
+# rust-lld with the target's own start files and libc: no C compiler takes part.
+# A panic is a bug, and here it ends the process without a word: the words, the
+# places and the unwinder are 140 KB. The same commit built with symbols tells the
+# place from a core file.
+link() {
+    local target=$1
     shift
-    [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
-    # rust-lld with the target's own start files and libc: no C compiler takes part.
-    # A panic is a bug, and here it ends the process without a word: the words, the
-    # places and the unwinder are 140 KB. The same commit built with symbols tells
-    # the place from a core file.
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=rust-lld -Clink-self-contained=yes \
         -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
         -Clink-arg=-zpack-relative-relocs -Clink-arg=--icf=all" \
-        cargo build --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
-        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size
+        cargo rustc --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
+        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "$@"
+}
+
+# build ARCH RUNNER..: leaves dist/thimble-ARCH and runs it.
+build() {
+    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes version
+    local map=$PWD/target/$1.map order=$PWD/target/$1.order
+    shift
+    [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
+    link "$target" "-Clink-arg=-Map=$map"
+    grep -oE '\.text\.[A-Za-z0-9_.$]+' "$map" | sed 's/^\.text\.//' | sort -u | grep -vE "$cold" >"$order"
+    link "$target" "-Clink-arg=--symbol-ordering-file=$order" -Clink-arg=--no-warn-symbol-ordering
     cp "target/$target/release/thimble" "$binary"
 
     bytes=$(stat -c %s "$binary")
