@@ -259,7 +259,7 @@ mod tests {
     fn a_configuration_that_is_named_must_be_there() {
         let failure = parsed("query --config /nonexistent.toml").unwrap().socket().unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);
-        assert!(failure.message.starts_with("/nonexistent.toml: the configuration cannot be read"));
+        assert!(failure.message.starts_with("/nonexistent.toml: there is no such configuration"));
     }
 
     #[test]
