@@ -113,8 +113,9 @@ pub const BLOB_WORKERS: usize = 4;
 
 // --- workers and control ---
 
-/// Worker processes at once: blobs out, one change, one install, one to look.
-pub const WORKERS: usize = BLOB_WORKERS + 3;
+/// Worker processes at once: blobs out, and one each to read the repository, to
+/// change it, to show patches and to install.
+pub const WORKERS: usize = BLOB_WORKERS + 4;
 /// A job as it is handed to a worker, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
 /// A report of a worker, in bytes.

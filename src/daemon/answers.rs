@@ -191,6 +191,9 @@ impl<'a> Daemon<'a> {
     }
 
     fn install(&mut self, now: Instant, at: usize, nodes: &[NodeId], force: bool) -> Result<(), Refused> {
+        if self.is_loading() {
+            return Err(refused("The repository is being read again: try again in a moment."));
+        }
         if !self.blobs_missing.is_empty() {
             return Err((
                 ErrorKind::Refused,
@@ -327,7 +330,7 @@ impl<'a> Daemon<'a> {
         // A worker that died may have made its change durable first; an upload
         // may have brought a file that was missing.
         if matches!(ending, Ending::Crashed(_)) || !self.blobs_missing.is_empty() {
-            self.load();
+            self.load_due = Some(now);
         }
         self.give_turns(now);
     }

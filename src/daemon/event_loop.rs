@@ -71,6 +71,8 @@ pub struct Daemon<'a> {
     pub counters: Counters,
     /// The repository has been read (a controller), or there is none.
     pub is_loaded: bool,
+    /// When to read the repository, at start or again.
+    pub load_due: Option<Instant>,
     /// Patch files that the repository names and the disk lacks.
     pub blobs_missing: heapless::Vec<Hash, 16>,
     /// Bytes of tables and buffers.
@@ -120,10 +122,12 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
     let mut poll = Poll::new().map_err(failed)?;
     let registry = poll.registry().try_clone().map_err(failed)?;
     let signals = sys::signalfd().map_err(failed)?;
+    let started = clock();
     let mut daemon = Daemon {
         is_loaded: parts.node.controller.is_none(),
+        load_due: parts.node.controller.is_some().then_some(started),
         config: parts.config,
-        started: clock(),
+        started,
         codec: parts.codec,
         node: parts.node,
         transport: parts.transport,
@@ -142,9 +146,6 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         over: None,
     };
     daemon.register().map_err(failed)?;
-    if !daemon.is_loaded {
-        daemon.load();
-    }
 
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
@@ -200,6 +201,7 @@ impl Daemon<'_> {
             self.sessions.poll_at(),
             self.control.poll_at(),
             self.ready.poll_at(),
+            self.load_due.filter(|_| !self.is_loading()),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
@@ -291,7 +293,7 @@ impl Daemon<'_> {
             let outcome = self.sessions.turn(now, at, &self.registry, &pages);
             match outcome {
                 Outcome::Quiet => return,
-                Outcome::WantsWorker => return self.serve(at),
+                Outcome::WantsWorker(node) => return self.serve(at, node),
                 other => self.on_session(now, &other),
             }
         }
@@ -306,7 +308,7 @@ impl Daemon<'_> {
             Outcome::Page(node, page) => Event::DetailPage(*node, page),
             Outcome::End(node) => Event::DetailEnd(*node),
             Outcome::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
-            Outcome::Quiet | Outcome::WantsWorker => return,
+            Outcome::Quiet | Outcome::WantsWorker(_) => return,
         };
         self.tell(now, &event);
     }
@@ -331,6 +333,9 @@ impl Daemon<'_> {
         }
         self.control.on_timeout(now, &self.registry);
         self.ready.on_timeout(now);
+        if self.load_due.is_some_and(|due| now >= due) && !self.is_loading() {
+            self.load(now);
+        }
         self.node.on_timeout(now, &mut self.actions);
         self.carry_out(now);
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::limits;
 use crate::wire::frame::Frame;
-use crate::wire::session::SessionKeys;
+use crate::wire::session::{SessionKeys, frame_len};
 
 /// A session that a worker has taken over from the loop.
 pub struct Exchange {
@@ -52,10 +52,7 @@ impl Exchange {
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
             // Never more than the frame at hand: raw bytes may follow it.
-            let wanted = match self.buffer[..filled].first_chunk::<2>() {
-                None => 2,
-                Some(head) => 2 + usize::from(u16::from_le_bytes(*head)) + limits::TAG_BYTES,
-            };
+            let wanted = frame_len(&self.buffer[..filled]);
             let room = self.buffer.get_mut(filled..wanted).ok_or(io::ErrorKind::InvalidData)?;
             match self.stream.read(room) {
                 Ok(0) if filled == 0 => return Ok(None),

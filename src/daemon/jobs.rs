@@ -14,50 +14,68 @@ use crate::fsm::actions::Install;
 use crate::fsm::event::{Event, WorkerEnd};
 use crate::limits;
 use crate::time::{Duration, Instant};
-use crate::types::Reason;
+use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
 
 /// Reports taken from one worker in one turn.
 const REPORTS: usize = 32;
 /// When an agent that finds no worker free should come back.
 const COME_BACK: Duration = Duration::from_millis(500);
+/// When to read the repository again where that failed.
+const LOAD_AGAIN: Duration = Duration::from_secs(5);
 
 impl Daemon<'_> {
-    /// Starts the worker that reads the repository: at start, and whenever what
-    /// is on the disk may differ from what is known here. Merging again what is
-    /// known changes nothing.
+    /// Whether the repository is being read: for the first time, or again since
+    /// what is on the disk may differ from what is known here. Merging once more
+    /// what is known changes nothing.
+    #[must_use]
+    pub fn is_loading(&self) -> bool {
+        self.workers.count(|kind| kind == Kind::Load) > 0
+    }
+
+    /// Starts the worker that reads the repository.
     #[inline(never)]
-    pub fn load(&mut self) {
-        self.blobs_missing.clear();
+    pub fn load(&mut self, now: Instant) {
+        self.load_due = None;
         let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]));
-        if let Err(error) = started {
-            let kind = error.kind();
-            self.on_load_failed(&Reason::format(format_args!("its worker cannot be started: {kind}")));
+        match started {
+            Ok(()) => self.blobs_missing.clear(),
+            Err(error) => {
+                let kind = error.kind();
+                self.on_load_failed(
+                    now,
+                    &Reason::format(format_args!("its worker cannot be started: {kind}")),
+                );
+            }
         }
     }
 
-    fn on_load_failed(&mut self, reason: &Reason) {
+    fn on_load_failed(&mut self, now: Instant, reason: &Reason) {
         let line = Reason::format(format_args!("the repository cannot be read: {reason}"));
         if self.is_loaded {
             warn!("{line}");
+            self.load_due = Some(now + LOAD_AGAIN);
         } else {
             self.over.get_or_insert(Err(line));
         }
     }
 
-    /// Hands an agent that wants to fetch to a worker, if one is free.
+    /// Hands an agent that wants to fetch to a worker, if one is free and the
+    /// agent has none: a stolen one keeps no others out.
     #[inline(never)]
-    pub fn serve(&mut self, at: usize) {
-        let serving = self.workers.count(|kind| kind == Kind::Serve);
-        if serving >= limits::BLOB_WORKERS || !self.is_loaded {
+    pub fn serve(&mut self, at: usize, node: NodeId) {
+        let serving = self.workers.count(|kind| matches!(kind, Kind::Serve(_)));
+        let is_served = self.workers.count(|kind| kind == Kind::Serve(node)) > 0;
+        if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
             return self.sessions.turn_away(at, COME_BACK, &self.registry);
         }
-        let Some((stream, keys)) = self.sessions.hand_over(at, &self.registry) else { return };
-        let job = Job::Serve(keys);
-        let started =
-            proof::exempt(|| self.workers.start(&self.registry, Kind::Serve, &job, &[stream.as_fd()]));
+        let Self { sessions, workers, registry, .. } = self;
+        let started = sessions.hand_over(at, registry, |stream, keys| {
+            proof::exempt(|| workers.start(registry, Kind::Serve(node), &Job::Serve(keys), &[stream]))
+        });
         if let Err(error) = started {
             warn!("a worker that serves patches cannot be started: {}", error.kind());
+            self.sessions.turn_away(at, COME_BACK, &self.registry);
         }
     }
 
@@ -127,15 +145,15 @@ impl Daemon<'_> {
                 self.is_loaded = true;
             }
             (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                self.on_load_failed(reason);
+                self.on_load_failed(now, reason);
             }
             (Kind::Change { connection, generation }, ending) => {
                 self.on_change_ended(now, connection, generation, ending);
             }
-            (Kind::Serve | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+            (Kind::Serve(_) | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
                 info!("serving: {reason}");
             }
-            (Kind::Serve | Kind::Show, Ending::Done) => {}
+            (Kind::Serve(_) | Kind::Show, Ending::Done) => {}
         }
     }
 

@@ -17,14 +17,14 @@ use super::buffers::{Buffer, Pool};
 use super::job::{Job, RefusalKind, Report};
 use super::sys;
 use crate::limits;
-use crate::types::Reason;
+use crate::types::{NodeId, Reason};
 
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// The agent's: recovery or an install.
     Agent,
-    /// The controller's: reads the store at start.
+    /// The controller's: reads the store, at start or again.
     Load,
     /// The controller's: changes the store, for this control connection.
     Change {
@@ -33,8 +33,8 @@ pub enum Kind {
         /// Which of the connections that had that place.
         generation: u64,
     },
-    /// The controller's: serves an agent that fetches.
-    Serve,
+    /// The controller's: serves this agent, which fetches.
+    Serve(NodeId),
     /// Answers a `show` on a control connection that was handed over.
     Show,
 }
@@ -162,8 +162,8 @@ impl Workers {
         Some((worker.kind, worker.ending.unwrap_or_else(crashed)))
     }
 
-    /// Ends the workers that serve others: the daemon is going. Those that change
-    /// the disk die with us, at a point that recovery knows.
+    /// Kills all workers, as the kernel would once the daemon is gone. Recovery
+    /// knows every point at which one can die, and waits for its lock.
     pub fn end_all(&mut self) {
         for worker in self.places.iter().flatten() {
             sys::kill(worker.pid, libc::SIGKILL);

@@ -209,6 +209,17 @@ impl SessionKeys {
     }
 }
 
+/// How long the frame at the front of `bytes` is, as far as they tell: two until
+/// its length is there. To read no more than this is to leave what follows a
+/// frame to whom it is for.
+#[must_use]
+pub fn frame_len(bytes: &[u8]) -> usize {
+    match bytes.first_chunk::<2>() {
+        Some(head) => usize::from(u16::from_le_bytes(*head)).saturating_add(2 + limits::TAG_BYTES),
+        None => 2,
+    }
+}
+
 fn frame_tag(key: &[u8; 32], counter: u64, length: &[u8; 2], body: &[u8]) -> [u8; limits::TAG_BYTES] {
     let mut hasher = blake3::Hasher::new_keyed(key);
     hasher.update(&counter.to_le_bytes());
@@ -280,6 +291,7 @@ mod tests {
             assert_ne!(controller.clone().open(&altered), Ok(Some((frame.clone(), len))), "byte {at}");
         }
         for cut in 0..len {
+            assert_eq!(frame_len(&out[..cut]), if cut < 2 { 2 } else { len });
             assert_eq!(controller.clone().open(&out[..cut]), Ok(None), "cut at {cut}");
         }
     }

@@ -16,7 +16,8 @@
 
 mod place;
 
-use std::io;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::{Interest, Registry, Token};
 
@@ -32,6 +33,11 @@ use place::{Fault, Place, Session, Stage, roles};
 
 /// Sessions that others may hold open here: the rest is for our own.
 const ACCEPTED_MOST: usize = limits::SESSIONS - limits::DETAILED_QUERIES - 1;
+
+/// Pages of one answer: each but an empty one tells of a patch.
+const PAGES_MOST: usize = limits::EFFECTIVE + 1;
+/// An Open as it is sent, at most, in bytes.
+const OPEN_BYTES: usize = 64;
 
 /// Who we are, and how patient.
 pub struct Context {
@@ -63,9 +69,9 @@ pub enum Outcome {
     End(NodeId),
     /// A session that we opened came to nothing.
     Failed(NodeId, Purpose, Reason),
-    /// An agent wants to fetch: [`Sessions::hand_over`] it to a worker, or
+    /// This agent wants to fetch: [`Sessions::hand_over`] it to a worker, or
     /// [`Sessions::turn_away`].
-    WantsWorker,
+    WantsWorker(NodeId),
 }
 
 /// How sessions came and went, for `status`.
@@ -144,6 +150,7 @@ impl Sessions {
             stage: Stage::Opening,
             since: now,
             deadline,
+            pages_left: PAGES_MOST,
             page_from: None,
             is_closing: false,
         };
@@ -173,6 +180,7 @@ impl Sessions {
             stage: Stage::Opening,
             since: now,
             deadline,
+            pages_left: PAGES_MOST,
             page_from: None,
             is_closing: false,
         };
@@ -235,17 +243,34 @@ impl Sessions {
         }
     }
 
-    /// Says Open to an agent that wants to fetch, and takes the session out of
-    /// the pool, for a worker. `None` where the other end is gone.
-    pub fn hand_over(&mut self, at: usize, registry: &Registry) -> Option<(Stream, SessionKeys)> {
-        let place = &mut self.places[at];
-        let said = place.send_open(&self.context).and_then(|()| place.flush());
-        if said.is_err() || place.to_send_len > 0 {
-            // The other end is gone, or 100 bytes do not fit an empty socket buffer.
-            self.close(at, registry);
-            return None;
+    /// Has a worker started for an agent that wants to fetch, with the keys to go
+    /// on with behind our Open; then says that Open, and the session is the
+    /// worker's alone.
+    ///
+    /// # Errors
+    /// The worker cannot be started: the agent has heard nothing yet, and can be
+    /// turned away.
+    pub fn hand_over(
+        &mut self,
+        at: usize,
+        registry: &Registry,
+        start: impl FnOnce(BorrowedFd<'_>, SessionKeys) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let place = &self.places[at];
+        let gone = || io::Error::from(io::ErrorKind::NotConnected);
+        let open = place.open_frame(&self.context).ok_or_else(gone)?;
+        let Some(Session { stream, stage: Stage::Proven(keys), .. }) = &place.session else {
+            return Err(gone());
+        };
+        let (mut keys, mut bytes) = (keys.clone(), [0; OPEN_BYTES]);
+        let len = keys.seal(&open, &mut bytes);
+        start(stream.as_fd(), keys)?;
+        if let Some((mut stream, _)) = self.take_proven(at, registry) {
+            // So little fits a socket that nothing was written to but an opening;
+            // where the other end is gone, the worker sees that.
+            let _ = stream.write(&bytes[..len]);
         }
-        self.take_proven(at, registry)
+        Ok(())
     }
 
     /// Tells an agent that wants to fetch to come back.

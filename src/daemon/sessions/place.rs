@@ -8,7 +8,7 @@ use crate::daemon::transport::Stream;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::{Frame, Purpose, Role};
-use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys};
+use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, frame_len};
 
 /// How far a session has proven itself.
 pub enum Stage {
@@ -38,6 +38,8 @@ pub struct Session {
     pub since: Instant,
     /// When it is over unless it moves.
     pub deadline: Instant,
+    /// Pages of an answer that may still come.
+    pub pages_left: usize,
     /// Serving a detailed query: the next patch to tell of.
     pub page_from: Option<usize>,
     /// Ends once all is sent.
@@ -164,7 +166,13 @@ impl Place {
                 session.page_from = Some(0);
                 Ok(Taken::Some)
             }
-            (Frame::QueryDetailedResp(page), true, true) => Ok(Taken::Tell(Outcome::Page(peer, page))),
+            (Frame::QueryDetailedResp(page), true, true) => {
+                session.pages_left = session
+                    .pages_left
+                    .checked_sub(1)
+                    .ok_or(Fault::Refused("more pages than a host has patches"))?;
+                Ok(Taken::Tell(Outcome::Page(peer, page)))
+            }
             (Frame::End, true, true) => Ok(Taken::Tell(Outcome::End(peer))),
             _ => Err(Fault::Refused("a frame that has no place there")),
         }
@@ -179,7 +187,7 @@ impl Place {
     ) -> Result<Taken, Fault> {
         match (purpose, is_initiator) {
             (Purpose::Fetch, true) => Ok(Taken::Tell(Outcome::Ready(peer))),
-            (Purpose::Fetch, false) => Ok(Taken::Tell(Outcome::WantsWorker)),
+            (Purpose::Fetch, false) => Ok(Taken::Tell(Outcome::WantsWorker(peer))),
             (Purpose::QueryDetailed, true) => self.send(&Frame::QueryDetailed).map(|()| Taken::Some),
             (Purpose::QueryDetailed, false) => self.send_open(context).map(|()| Taken::Some),
         }
@@ -197,15 +205,17 @@ impl Place {
         self.send(&frame)
     }
 
-    /// Says Open: who we are and what the session is for.
-    ///
-    /// # Errors
-    /// [`Fault`].
-    pub fn send_open(&mut self, context: &Context) -> Result<(), Fault> {
-        let session = self.session.as_ref().ok_or(Fault::Refused("no session"))?;
-        let purpose = session.purpose.ok_or(Fault::Refused("no purpose"))?;
-        let (role, node) = (session.mine.role, context.node);
-        self.send(&Frame::Open { role, node, peer: session.peer, purpose })
+    fn send_open(&mut self, context: &Context) -> Result<(), Fault> {
+        let open = self.open_frame(context).ok_or(Fault::Refused("no purpose"))?;
+        self.send(&open)
+    }
+
+    /// Open: who we are and what the session is for.
+    #[must_use]
+    pub fn open_frame(&self, context: &Context) -> Option<Frame> {
+        let session = self.session.as_ref()?;
+        let (role, node, peer) = (session.mine.role, context.node, session.peer);
+        Some(Frame::Open { role, node, peer, purpose: session.purpose? })
     }
 
     /// Seals a frame behind what is still to be sent.
@@ -250,9 +260,16 @@ impl Place {
         if fetches || session.is_closing {
             return Ok(false);
         }
-        // What is read must not outrun the frame at hand: the bytes behind it may
-        // be a worker's.
-        match session.stream.read(&mut self.received[self.received_len..]) {
+        // No more than the opening or the frame at hand: what follows may be a
+        // worker's.
+        let received = &self.received[..self.received_len];
+        let wanted = match session.stage {
+            Stage::Opening => OPENING_BYTES,
+            Stage::Proving(_) | Stage::Proven(_) => frame_len(received),
+        };
+        let room = self.received.get_mut(self.received_len..wanted);
+        let room = room.ok_or(Fault::Session(SessionError::Frame))?;
+        match session.stream.read(room) {
             Ok(0) => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
             Ok(got) => {
                 self.received_len += got;
