@@ -11,6 +11,7 @@ use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::Message;
 use thimble::wire::refusal::Refusal;
 use thimble::wire::replay::{ReplayGuard, Window};
+use thimble::wire::session::Opening;
 
 use crate::cluster::Node;
 
@@ -58,4 +59,13 @@ pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger 
     let is_controller = speaks_as == Role::Controller;
     let roles = Roles { is_controller, is_agent: !is_controller };
     Forger::new(keys.cluster, id.unwrap_or(keys.node), roles, keys.ring())
+}
+
+/// The opening of a session by the node whose key file this is, as an agent, and
+/// the key ring that goes with it.
+pub fn opening_of(node: &Node) -> (Opening, KeyRing) {
+    let keys = KeyFile::read(&node.key_file()).unwrap();
+    let (ring, nonce) = (keys.ring(), [9; 32]);
+    let key_slot = ring.send_slot();
+    (Opening { key_slot, role: Role::Agent, cluster: keys.cluster, node: keys.node, nonce }, ring)
 }

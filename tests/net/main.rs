@@ -21,6 +21,7 @@ mod support;
 
 mod allocations;
 mod cluster;
+mod commands;
 mod daemon;
 mod datagrams;
 mod filter;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use thimble::wire::messages::MsgType::{self, AgentInstallReq, AgentInstallResp};
 
@@ -155,6 +156,21 @@ fn a_killed_agent_comes_back_with_the_previous_set_and_says_so() {
     fs::write(cluster.nodes[1].root().join("go"), "").unwrap();
     cluster.thimble(&["host-install", "agent-1"]).ok();
     assert!(is_patched(&cluster.nodes[1]));
+    assert_eq!(cluster.host(1)["current"], "yes");
+}
+
+#[test]
+fn an_agent_ends_at_once_in_the_middle_of_an_install_and_comes_back_whole() {
+    need_root!();
+    let mut cluster = in_the_middle_of_an_install("stop-agent");
+    let asked = Instant::now();
+    cluster.nodes[1].stop();
+    assert!(asked.elapsed() < Duration::from_secs(1), "{:?}", asked.elapsed());
+    cluster.nodes[1].start();
+    wait::until_true("the operator sees that it failed", || cluster.host(1)["current"] == "failed");
+    assert!(!is_patched(&cluster.nodes[1]));
+    fs::write(cluster.nodes[1].root().join("go"), "").unwrap();
+    cluster.thimble(&["host-install", "agent-1"]).ok();
     assert_eq!(cluster.host(1)["current"], "yes");
 }
 

@@ -6,12 +6,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use thimble::limits;
-use thimble::types::NodeId;
-use thimble::wire::frame::Role;
+use thimble::types::{Digest, NodeId, NodeType};
+use thimble::wire::frame::{Frame, Purpose, Role};
 use thimble::wire::messages::{HelloAgent, Message};
+use thimble::wire::session::{OPENING_BYTES, Opening, SessionKeys, frame_len};
 
 use crate::cluster::{Cluster, Node};
-use crate::forge::with_keys_of;
+use crate::forge::{opening_of, with_keys_of};
 use crate::patch::Patch;
 use crate::wait;
 
@@ -132,4 +133,76 @@ fn a_peer_that_says_garbage_is_closed_at_once() {
         // Well before an unproven session's two seconds.
         assert!(said.elapsed() < Duration::from_secs(1), "{:?}", said.elapsed());
     }
+}
+
+/// An agent's end of a session to fetch, in a test's hands.
+struct Fetching {
+    stream: TcpStream,
+    keys: SessionKeys,
+}
+
+impl Fetching {
+    /// Opens a session to the controller with an agent's key file, and says
+    /// `frames` in one piece behind its Open, before the controller's is there.
+    fn open(cluster: &Cluster, agent: &Node, frames: &[Frame]) -> Self {
+        let mut stream = connect(cluster, cluster, 7488);
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let (mine, ring) = opening_of(agent);
+        stream.write_all(&mine.emit()).unwrap();
+        let mut theirs = [0; OPENING_BYTES];
+        stream.read_exact(&mut theirs).unwrap();
+        let theirs = Opening::parse(&theirs).unwrap();
+        let keys = SessionKeys::derive(&ring, &mine, &theirs, true).unwrap();
+        let mut session = Self { stream, keys };
+        let open =
+            Frame::Open { role: Role::Agent, node: mine.node, peer: theirs.node, purpose: Purpose::Fetch };
+        let mut said = Vec::new();
+        for frame in [&[open], frames].concat() {
+            let mut bytes = [0; limits::FRAME_BYTES];
+            let len = session.keys.seal(&frame, &mut bytes);
+            said.extend_from_slice(&bytes[..len]);
+        }
+        session.stream.write_all(&said).unwrap();
+        session
+    }
+
+    fn hears(&mut self) -> Frame {
+        let mut bytes = Vec::new();
+        while bytes.len() < frame_len(&bytes) {
+            let missing = frame_len(&bytes) - bytes.len();
+            let got = bytes.len();
+            bytes.resize(got + missing, 0);
+            self.stream.read_exact(&mut bytes[got..]).unwrap();
+        }
+        self.keys.open(&bytes).unwrap().expect("a whole frame").0
+    }
+}
+
+#[test]
+fn what_an_agent_says_behind_its_open_is_the_workers() {
+    need_root!();
+    let cluster = Cluster::new("behind", 1).start();
+    let request = Frame::ManifestReq { digest: Digest([7; 32]), nodetype: NodeType::default() };
+    let mut fetching = Fetching::open(&cluster, &cluster.nodes[1], &[request]);
+    assert!(matches!(fetching.hears(), Frame::Open { role: Role::Controller, .. }));
+    assert!(matches!(fetching.hears(), Frame::Refused { .. }), "there is no such set");
+}
+
+#[test]
+fn an_agent_has_one_worker_and_keeps_no_other_out() {
+    need_root!();
+    let cluster = Cluster::new("greedy", 2).start();
+    let [_, greedy, other] = &cluster.nodes[..] else { unreachable!("three nodes") };
+    let mut first = Fetching::open(&cluster, greedy, &[]);
+    assert!(matches!(first.hears(), Frame::Open { .. }));
+    for _ in 0..limits::BLOB_WORKERS {
+        let mut again = Fetching::open(&cluster, greedy, &[]);
+        assert!(matches!(again.hears(), Frame::Busy { .. }));
+    }
+    let mut served = Fetching::open(&cluster, other, &[]);
+    assert!(matches!(served.hears(), Frame::Open { .. }));
+    drop(first);
+    wait::until_true("its worker has ended, and it may have another", || {
+        matches!(Fetching::open(&cluster, greedy, &[]).hears(), Frame::Open { .. })
+    });
 }

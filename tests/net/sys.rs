@@ -92,3 +92,18 @@ pub fn packet_socket(interface: &str) -> io::Result<File> {
     })?;
     Ok(File::from(socket))
 }
+
+/// Runs `act` in a thread that is of another user and in no group.
+pub fn as_user<T: Send>(user: libc::uid_t, act: impl FnOnce() -> T + Send) -> T {
+    let become_user = move || {
+        // By number: the library's own calls change every thread of the process.
+        // SAFETY: passes numbers and an empty list only; the thread ends with `act`.
+        unsafe {
+            assert_eq!(libc::syscall(libc::SYS_setgroups, 0, std::ptr::null::<libc::gid_t>()), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresgid, user, user, user), 0);
+            assert_eq!(libc::syscall(libc::SYS_setresuid, user, user, user), 0);
+        }
+        act()
+    };
+    std::thread::scope(|scope| scope.spawn(become_user).join().expect("the thread ends well"))
+}

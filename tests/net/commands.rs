@@ -1,0 +1,120 @@
+//! Programs on the control socket that do not behave as commands do.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use thimble::daemon::protocol::{Reply, Request, VERSION};
+use thimble::limits::{self, CONTROL_CONNECTIONS};
+use thimble::repo::entry::EntryState;
+use thimble::types::PatchId;
+
+use crate::cluster::Cluster;
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// Nobody's user id, by convention.
+const NOBODY: u32 = 65_534;
+
+#[test]
+fn strangers_that_hold_all_places_do_not_keep_root_out() {
+    need_root!();
+    let cluster = Cluster::new("hogged", 0).start();
+    let socket = cluster.control_socket();
+    let mut held = Vec::new();
+    sys::as_user(NOBODY, || {
+        for _ in 0..3 * CONTROL_CONNECTIONS {
+            let mut stream = UnixStream::connect(&socket).unwrap();
+            // The length of a request that never comes.
+            let _ = stream.write_all(&[100, 0, 0, 0, 1]);
+            held.push(stream);
+        }
+    });
+    for _ in 0..3 {
+        let asked = Instant::now();
+        cluster.thimble(&["status"]).ok();
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+}
+
+/// A command in a test's hands.
+struct Command(UnixStream);
+
+impl Command {
+    fn connect(cluster: &Cluster) -> Self {
+        let stream = UnixStream::connect(cluster.control_socket()).unwrap();
+        stream.set_read_timeout(Some(wait::LONG)).unwrap();
+        let mut command = Self(stream);
+        command.asks(&Request::Hello { version: VERSION });
+        assert!(matches!(command.last(), Reply::End));
+        command
+    }
+
+    fn asks(&mut self, request: &Request) {
+        let mut frame = vec![0; 4 + limits::CONTROL_FRAME_BYTES];
+        let body_len = postcard::to_slice(request, &mut frame[4..]).unwrap().len();
+        frame[..4].copy_from_slice(&(body_len as u32).to_le_bytes());
+        self.0.write_all(&frame[..4 + body_len]).unwrap();
+    }
+
+    /// The last reply to what was asked.
+    fn last(&mut self) -> Reply {
+        loop {
+            let mut head = [0; 4];
+            self.0.read_exact(&mut head).expect("an answer comes");
+            let mut body = vec![0; u32::from_le_bytes(head) as usize];
+            self.0.read_exact(&mut body).unwrap();
+            let reply = postcard::from_bytes(&body).unwrap();
+            if matches!(reply, Reply::End | Reply::Error { .. }) {
+                return reply;
+            }
+        }
+    }
+}
+
+fn change(id: &str, to: EntryState) -> Request {
+    let ids = [PatchId::new(id).unwrap()].into_iter().collect();
+    Request::Change { to, ids, force: false }
+}
+
+#[test]
+fn who_waits_for_the_store_gets_its_turn_though_the_one_before_is_refused_at_once() {
+    need_root!();
+    let cluster = Cluster::new("turns", 0).start();
+    wait::until_true("a delete is a question of the repository alone", || {
+        cluster.thimble(&["delete", "UNKNOWN"]).failed(1).contains("UNKNOWN")
+    });
+    let patch = Patch::new(&cluster, "TURNS-1").file("etc/turns", b"x").signed(&cluster);
+    cluster.thimble(&["upload", patch.to_str().unwrap()]).ok();
+
+    let store = File::open(cluster.state_dir().join("repo/lock")).unwrap();
+    store.lock().unwrap();
+    let mut commands = [0; 3].map(|_| Command::connect(&cluster));
+    commands[0].asks(&change("TURNS-1", EntryState::Applied));
+    cluster.thimble(&["status"]).ok();
+    // Allowed as long as the first has not ended.
+    commands[1].asks(&change("TURNS-1", EntryState::Deleted));
+    cluster.thimble(&["status"]).ok();
+    commands[2].asks(&change("TURNS-1", EntryState::Available));
+    cluster.thimble(&["status"]).ok();
+    store.unlock().unwrap();
+
+    let [first, second, third] = commands.each_mut().map(Command::last);
+    assert!(matches!(first, Reply::End), "{first:?}");
+    assert!(matches!(second, Reply::Error { .. }), "{second:?}");
+    assert!(matches!(third, Reply::End), "{third:?}");
+}
+
+#[test]
+fn requests_in_one_piece_are_all_answered() {
+    need_root!();
+    let cluster = Cluster::new("piece", 0).start();
+    let mut command = Command::connect(&cluster);
+    for _ in 0..200 {
+        command.asks(&Request::Status);
+    }
+    for _ in 0..200 {
+        assert!(matches!(command.last(), Reply::End));
+    }
+}
