@@ -153,6 +153,7 @@ fn print_memory(what: &str, pid: u32, most_anon_kib: u64, most_rss_kib: u64) {
     println!(
         "{what:<30} RssAnon {anon:>5} KiB (budget {most_anon_kib}), VmRSS {rss:>5} KiB (budget {most_rss_kib})"
     );
+    assert!(anon <= most_anon_kib && rss <= most_rss_kib, "over the budget");
 }
 
 const _: () = assert!(HOSTS < limits::HOSTS_DEFAULT as u64);
