@@ -20,7 +20,7 @@ use super::{Ended, InstallRequest, Teller, journal, sys};
 use crate::config::Config;
 use crate::daemon::job::RefusalKind;
 use crate::failpoint;
-use crate::types::{Reason, RequestId};
+use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
 
 /// What is said of an install that a crash ended.
@@ -67,24 +67,6 @@ impl<'c> Host<'c> {
     /// What is installed.
     pub fn record(&self) -> Result<Record, InstallError> {
         Ok(INSTALLED.read(self.home.as_fd())?.unwrap_or_default())
-    }
-
-    /// The last request, and how it ended.
-    pub fn last(&self) -> Result<Option<LastInstall>, InstallError> {
-        LAST.read(self.home.as_fd())
-    }
-
-    /// Remembers how a request ended, durably.
-    pub fn remember(
-        &self,
-        request_id: RequestId,
-        outcome: Outcome,
-        reason: &str,
-        reboot_required: bool,
-    ) -> Result<LastInstall, InstallError> {
-        let last = LastInstall { request_id, outcome, reason: Reason::new(reason), reboot_required };
-        LAST.write(self.home.as_fd(), &last)?;
-        Ok(last)
     }
 
     /// Undoes or finishes what a crash cut short.

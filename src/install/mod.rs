@@ -39,6 +39,7 @@ mod fetch;
 mod host;
 mod journal;
 mod kept;
+mod last;
 mod notice;
 mod plan;
 mod prepare;

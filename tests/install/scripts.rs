@@ -315,3 +315,19 @@ fn recovery_waits_for_the_installer_that_is_at_work() {
     assert_eq!((run.says("outcome"), run.last()), ("Installed", "done"), "{run:?}");
     assert!(child.wait().unwrap().success());
 }
+
+#[test]
+fn a_restart_is_owed_until_it_happened() {
+    need_root!();
+    let mut rig = Rig::new("owed");
+    rig.add(noted("P1").says("reboot_required = true"));
+    rig.add(patch("P2", [file("srv/y", "of P2")]));
+    assert_eq!(rig.installed(&["P1"]).says("reboot"), "true");
+    assert_eq!(rig.recover().says("reboot"), "true", "the daemon's restart is not the host's");
+    assert_eq!(
+        rig.installed(&["P1", "P2"]).says("reboot"),
+        "true",
+        "an install that asks for none pays none"
+    );
+    assert_eq!(rig.recover_after_restart().says("reboot"), "false");
+}
