@@ -120,6 +120,9 @@ impl<'a> Daemon<'a> {
     }
 
     fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, Refused> {
+        if !self.is_loaded && needs_repository(request) {
+            return Ok(Answered::NotYet);
+        }
         match request {
             Request::Hello { .. } => {
                 if let Some(connection) = self.control.get(at) {
@@ -131,14 +134,13 @@ impl<'a> Daemon<'a> {
                 self.status(now, at);
                 Ok(Answered::Now)
             }
-            Request::Query => self.repository().map(|_| Answered::Begun(Doing::Patches(None))),
+            Request::Query => self.controller().map(|_| Answered::Begun(Doing::Patches(None))),
             Request::QueryHosts => self.controller().map(|_| Answered::Begun(Doing::Hosts(0))),
             Request::Hosts { hosts } => {
                 let nodes = self.find_all(hosts)?;
                 Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
             }
             Request::HostInstall { hosts, force } => {
-                self.repository()?;
                 let nodes = self.find_all(hosts)?;
                 self.install(now, at, &nodes, *force)?;
                 Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
@@ -150,7 +152,7 @@ impl<'a> Daemon<'a> {
                 self.start_change(at, &job, false)
             }
             Request::Upload { names } => {
-                self.repository()?;
+                self.controller()?;
                 let files = self.control.get(at).map_or(0, |connection| connection.files.len());
                 if names.is_empty() || files != 2 * names.len() {
                     return Err(refused("An upload is one file and one signature for each patch."));
@@ -165,13 +167,6 @@ impl<'a> Daemon<'a> {
             .controller
             .as_ref()
             .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
-    }
-
-    fn repository(&self) -> Result<&Controller<'a>, Refused> {
-        if self.node.controller.is_some() && !self.is_loaded {
-            return Err(refused("The repository is still being read: try again in a moment."));
-        }
-        self.controller()
     }
 
     /// The hosts that were named: by name, address or node id.
@@ -234,7 +229,7 @@ impl<'a> Daemon<'a> {
 
     /// Checks what depends on hosts, which the worker does not know.
     fn change_job(&self, now: Instant, to: EntryState, ids: &PatchIds, force: bool) -> Result<Job, Refused> {
-        let controller = self.repository()?;
+        let controller = self.controller()?;
         if to == EntryState::Deleted {
             let pacing = controller.pacing();
             if !pacing.is_settled(now) {
@@ -275,7 +270,7 @@ impl<'a> Daemon<'a> {
 
     /// Hands the connection to a worker that reads the patch files.
     fn show(&mut self, now: Instant, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
-        let controller = self.repository()?;
+        let controller = self.controller()?;
         if let Some(id) = ids.iter().find(|id| controller.map().get(id).is_none()) {
             let reason = Reason::format(format_args!("{id} is not in the repository."));
             return Err((ErrorKind::Refused, reason));
@@ -347,6 +342,18 @@ impl<'a> Daemon<'a> {
         }
     }
 
+    /// The repository is read: what waited for that goes on.
+    pub fn on_loaded(&mut self, now: Instant) {
+        for at in 0..limits::CONTROL_CONNECTIONS {
+            let waits = self.control.get(at).is_some_and(|c| matches!(c.doing, Doing::WaitingForStore(_)));
+            if waits {
+                self.set_doing(at, Doing::Nothing);
+                self.control.resume(now, at);
+                self.turn_connection(now, at);
+            }
+        }
+    }
+
     fn is_store_changing(&self) -> bool {
         self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0
     }
@@ -394,6 +401,22 @@ impl<'a> Daemon<'a> {
             let name = crate::types::Text::new(name);
             self.control.reply(at, &Reply::Counter { name, count });
         }
+    }
+}
+
+/// Whether a request cannot be answered before the repository is read.
+fn needs_repository(request: &Request) -> bool {
+    match request {
+        Request::Query
+        | Request::Show { .. }
+        | Request::HostInstall { .. }
+        | Request::Change { .. }
+        | Request::Upload { .. } => true,
+        Request::Hello { .. }
+        | Request::QueryHosts
+        | Request::Hosts { .. }
+        | Request::DropHost { .. }
+        | Request::Status => false,
     }
 }
 

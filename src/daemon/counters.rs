@@ -22,6 +22,8 @@ pub struct Counters {
     pub sends_failed: u64,
     /// Connections that could not be accepted: no descriptor, no memory.
     pub accepts_failed: u64,
+    /// A node id that two nodes use, the last that was met.
+    pub duplicate: Option<NodeId>,
     /// Datagrams refused, by reason.
     pub refusals: RefusalCounts,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
@@ -33,6 +35,9 @@ impl Counters {
     /// Counts a refused datagram, and logs its reason now and then.
     pub fn refuse(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         self.refusals.count(refusal);
+        if refusal == Refusal::DuplicateNodeId {
+            self.duplicate = Some(claimed);
+        }
         if refusal == Refusal::OwnEcho {
             return;
         }

@@ -245,6 +245,7 @@ impl Daemon<'_> {
                 }
                 Err(refusal) => {
                     let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
+                    let refusal = self.node.suspicion(refusal, sender, peer);
                     self.counters.refuse(now, refusal, sender, peer);
                 }
             }

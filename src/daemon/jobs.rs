@@ -141,8 +141,9 @@ impl Daemon<'_> {
             (Kind::Load, Ending::Done) => {
                 if !self.is_loaded {
                     info!("the repository is read");
+                    self.is_loaded = true;
+                    self.on_loaded(now);
                 }
-                self.is_loaded = true;
             }
             (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
                 self.on_load_failed(now, reason);

@@ -144,11 +144,11 @@ fn troubles(daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
             "No keys: anybody on the network can command this node. Set security.auth = \"keys\" outside a lab.",
         ));
     }
-    if daemon.counters.refusals.get(Refusal::DuplicateNodeId) > 0 {
-        say(Reason::new(
-            "Another node uses this node's id (a cloned image?): give one of them a key file of its own with \
-             thimble keygen.",
-        ));
+    if let Some(node) = daemon.counters.duplicate {
+        say(Reason::format(format_args!(
+            "Two nodes use the id {node} (a cloned image?): give one of them a key file of its own with thimble \
+             keygen."
+        )));
     }
     if daemon.counters.refusals.get(Refusal::Cluster) > 0 {
         say(Reason::new(

@@ -9,6 +9,7 @@ use crate::time::Instant;
 use crate::types::NodeId;
 use crate::wire::frame::Role;
 use crate::wire::messages::Message;
+use crate::wire::refusal::Refusal;
 
 /// A node.
 pub struct Node<'a> {
@@ -40,6 +41,19 @@ impl Node<'_> {
             _ => {}
         }
         self.invariants();
+    }
+
+    /// What a refusal means, seeing who is known: an earlier start that is alive
+    /// at another address than the later one is a second node with the same id.
+    #[must_use]
+    pub fn suspicion(&self, refusal: Refusal, sender: NodeId, peer: Peer) -> Refusal {
+        let host = self.controller.as_ref().and_then(|controller| controller.hosts().get(sender));
+        match refusal {
+            Refusal::StaleIncarnation if host.is_some_and(|host| host.peer != peer) => {
+                Refusal::DuplicateNodeId
+            }
+            other => other,
+        }
     }
 
     /// Something happened to a session or a worker.

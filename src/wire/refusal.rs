@@ -58,7 +58,8 @@ refusals! {
     NoKey => "no_key",
     /// The tag does not hold: altered, or made without the key.
     Tag => "tag",
-    /// A valid datagram with our own node id that we did not send: a cloned image.
+    /// Valid, but of a second node with our own id, or with that of another node
+    /// elsewhere: a cloned image.
     DuplicateNodeId => "duplicate_node_id",
     /// From an earlier start of a sender whose later start is alive.
     StaleIncarnation => "stale_incarnation",

@@ -29,8 +29,8 @@ pub enum Doing {
     Hosts(usize),
     /// Listing these hosts, from this place in the list on.
     NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
-    /// Waiting until no other command changes the store, with this number: the
-    /// lowest is next.
+    /// Waiting until the store is read and no other command changes it, with this
+    /// number: the lowest is next.
     WaitingForStore(u64),
     /// Waiting for its worker.
     WaitingForWorker,
