@@ -149,7 +149,7 @@ impl<'a> Daemon<'a> {
             Request::Show { ids, json } => self.show(now, at, ids, *json),
             Request::Change { to, ids, force } => {
                 let job = self.change_job(now, *to, ids, *force)?;
-                self.start_change(at, &job, false)
+                self.start_change(now, at, &job, false)
             }
             Request::Upload { names } => {
                 self.controller()?;
@@ -157,7 +157,7 @@ impl<'a> Daemon<'a> {
                 if names.is_empty() || files != 2 * names.len() {
                     return Err(refused("An upload is one file and one signature for each patch."));
                 }
-                self.start_change(at, &Job::Upload { names: names.clone() }, true)
+                self.start_change(now, at, &Job::Upload { names: names.clone() }, true)
             }
         }
     }
@@ -249,7 +249,13 @@ impl<'a> Daemon<'a> {
     }
 
     /// Starts the one worker that changes the store, or waits for its turn.
-    fn start_change(&mut self, at: usize, job: &Job, with_files: bool) -> Result<Answered, Refused> {
+    fn start_change(
+        &mut self,
+        now: Instant,
+        at: usize,
+        job: &Job,
+        with_files: bool,
+    ) -> Result<Answered, Refused> {
         if self.is_store_changing() {
             return Ok(Answered::NotYet);
         }
@@ -260,7 +266,7 @@ impl<'a> Daemon<'a> {
         for file in connection.files.iter().filter(|_| with_files) {
             let _ = files.push(file.as_fd());
         }
-        proof::exempt(|| self.workers.start(registry, kind, job, &files)).map_err(|error| {
+        proof::exempt(|| self.workers.start(now, registry, kind, job, &files)).map_err(|error| {
             let kind = error.kind();
             let reason = Reason::format(format_args!("The worker for it cannot be started: {kind}."));
             (ErrorKind::Refused, reason)
@@ -284,7 +290,7 @@ impl<'a> Daemon<'a> {
         let job = Job::Show { ids: ids.clone(), json };
         let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::Elsewhere) };
         let started =
-            proof::exempt(|| self.workers.start(&self.registry, Kind::Show, &job, &[stream.as_fd()]));
+            proof::exempt(|| self.workers.start(now, &self.registry, Kind::Show, &job, &[stream.as_fd()]));
         if let Err(error) = started {
             info!("a worker that shows patches cannot be started: {}", error.kind());
         }

@@ -294,7 +294,7 @@ impl Daemon<'_> {
             let outcome = self.sessions.turn(now, at, &self.registry, &pages);
             match outcome {
                 Outcome::Quiet => return,
-                Outcome::WantsWorker(node) => return self.serve(at, node),
+                Outcome::WantsWorker(node) => return self.serve(now, at, node),
                 other => self.on_session(now, &other),
             }
         }

@@ -37,7 +37,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn load(&mut self, now: Instant) {
         self.load_due = None;
-        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Load, &Job::Load, &[]));
+        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Load, &Job::Load, &[]));
         match started {
             Ok(()) => self.blobs_missing.clear(),
             Err(error) => {
@@ -63,7 +63,7 @@ impl Daemon<'_> {
     /// Hands an agent that wants to fetch to a worker, if one is free and the
     /// agent has none: a stolen one keeps no others out.
     #[inline(never)]
-    pub fn serve(&mut self, at: usize, node: NodeId) {
+    pub fn serve(&mut self, now: Instant, at: usize, node: NodeId) {
         let serving = self.workers.count(|kind| matches!(kind, Kind::Serve(_)));
         let is_served = self.workers.count(|kind| kind == Kind::Serve(node)) > 0;
         if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
@@ -71,7 +71,7 @@ impl Daemon<'_> {
         }
         let Self { sessions, workers, registry, .. } = self;
         let started = sessions.hand_over(at, registry, |stream, keys| {
-            proof::exempt(|| workers.start(registry, Kind::Serve(node), &Job::Serve(keys), &[stream]))
+            proof::exempt(|| workers.start(now, registry, Kind::Serve(node), &Job::Serve(keys), &[stream]))
         });
         if let Err(error) = started {
             warn!("a worker that serves patches cannot be started: {}", error.kind());
@@ -82,7 +82,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn take_reports(&mut self, now: Instant, token: Token) {
         for _ in 0..REPORTS {
-            let Some((kind, report)) = self.workers.next_report(token.0 - WORKERS) else { return };
+            let Some((kind, report)) = self.workers.next_report(now, token.0 - WORKERS) else { return };
             self.on_report(now, kind, &report);
         }
         self.ready.insert(token);
@@ -116,7 +116,7 @@ impl Daemon<'_> {
     pub fn bury_workers(&mut self, now: Instant) {
         while let Some((at, status)) = self.workers.ended() {
             // What it said last may still be unread.
-            while let Some((kind, report)) = self.workers.next_report(at) {
+            while let Some((kind, report)) = self.workers.next_report(now, at) {
                 self.on_report(now, kind, &report);
             }
             if let Some((kind, ending)) = self.workers.bury(&self.registry, at, status) {
@@ -178,7 +178,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn start_agent(&mut self, now: Instant, job: &Job, session: Option<BorrowedFd<'_>>) {
         let files = session.as_slice();
-        let started = proof::exempt(|| self.workers.start(&self.registry, Kind::Agent, job, files));
+        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Agent, job, files));
         if let Err(error) = started {
             let kind = error.kind();
             let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));

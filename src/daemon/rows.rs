@@ -2,6 +2,7 @@
 
 use super::event_loop::Daemon;
 use super::protocol::{Currency as RowCurrency, HostRow, HostState, InstallStatus, PatchRow, StatusRow};
+use super::workers::Kind;
 use super::{log, proof, transport};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
@@ -10,11 +11,17 @@ use crate::fsm::requests::Standing;
 use crate::repo::effective::blocked_by;
 use crate::repo::entry::EntryState;
 use crate::repo::state::patch_state;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Digest, PatchId, Reason, Text};
 use crate::wire::install::Step;
 use crate::wire::messages::AgentState;
 use crate::wire::refusal::Refusal;
+
+/// A worker that says nothing for so long is shown; one that may run a script,
+/// for twice a script's time.
+const WORKER_PATIENCE: Duration = Duration::from_secs(60);
+/// The same of one that says nothing before it is done.
+const SERVER_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A peer's address, as shown.
 #[must_use]
@@ -122,7 +129,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
         agent_state: host_state(state, step, percent),
         agent_reason: last_reason.unwrap_or_default(),
         workers: count(daemon.workers.count(|_| true)),
-        troubles: troubles(daemon),
+        troubles: troubles(now, daemon),
         memory_bytes: daemon.memory_bytes,
         loop_allocations: proof::loop_allocations(),
     }
@@ -133,7 +140,7 @@ fn count(many: usize) -> u32 {
 }
 
 /// What an operator should know first, each with what to do.
-fn troubles(daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
+fn troubles(now: Instant, daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
     let mut troubles = heapless::Vec::new();
     let mut say = |reason: Reason| {
         // The eighth and last is worth more than the ninth.
@@ -178,10 +185,36 @@ fn troubles(daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
     for hash in &daemon.blobs_missing {
         say(Reason::format(format_args!("The file of patch {hash:.12} is missing: upload the patch again.")));
     }
+    let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
+    for (kind, silence) in daemon.workers.silent(now) {
+        if let Some(trouble) = stalled(kind, silence, script_timeout) {
+            say(trouble);
+        }
+    }
     if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.trouble().is_empty()) {
         say(Reason::format(format_args!("This host could not be recovered: {}", agent.trouble())));
     }
     troubles
+}
+
+/// What to say of a worker that has said nothing for so long, if that is long.
+fn stalled(kind: Kind, silence: Duration, script_timeout: Duration) -> Option<Reason> {
+    let (what, patience) = match kind {
+        // It is silent while a script runs.
+        Kind::Agent => ("installs", script_timeout.max(WORKER_PATIENCE).times(2)),
+        Kind::Load => ("reads the repository", WORKER_PATIENCE),
+        Kind::Change { .. } => ("changes the repository", WORKER_PATIENCE),
+        // These speak only when they are done.
+        Kind::Serve(_) => ("serves an agent", SERVER_PATIENCE),
+        Kind::Show => ("shows patches", WORKER_PATIENCE),
+    };
+    (silence >= patience).then(|| {
+        let seconds = silence.as_millis() / 1000;
+        Reason::format(format_args!(
+            "The worker that {what} has said nothing for {seconds} s: a large file is in its hands, or the disk is \
+             stalled; the kernel's log tells."
+        ))
+    })
 }
 
 /// The named counts of `status`.
@@ -213,5 +246,22 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     }
     for (refusal, count) in counters.refusals.iter() {
         let _ = counts.push((refusal.counter(), count));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
+        let seconds = Duration::from_secs;
+        let said = |kind, silence| stalled(kind, seconds(silence), seconds(300));
+        assert_eq!(said(Kind::Load, 59), None);
+        assert!(
+            said(Kind::Load, 60).unwrap().as_str().contains("reads the repository has said nothing for 60 s")
+        );
+        assert_eq!(said(Kind::Agent, 599), None, "a script may be at work");
+        assert!(said(Kind::Agent, 600).unwrap().as_str().contains("stalled; the kernel's log tells."));
     }
 }

@@ -17,6 +17,7 @@ use super::buffers::{Buffer, Pool};
 use super::job::{Job, RefusalKind, Report};
 use super::sys;
 use crate::limits;
+use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 
 /// What a worker is for.
@@ -54,6 +55,8 @@ struct Worker {
     kind: Kind,
     pid: libc::pid_t,
     channel: OwnedFd,
+    /// When it was started, or said something.
+    heard: Instant,
     ending: Option<Ending>,
 }
 
@@ -94,6 +97,7 @@ impl Workers {
     /// No place is free, or the system cannot start one.
     pub fn start(
         &mut self,
+        now: Instant,
         registry: &Registry,
         kind: Kind,
         job: &Job,
@@ -115,7 +119,7 @@ impl Workers {
         )?;
         let pid = sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)?;
         self.started += 1;
-        self.places[at] = Some(Worker { kind, pid, channel, ending: None });
+        self.places[at] = Some(Worker { kind, pid, channel, heard: now, ending: None });
         Ok(())
     }
 
@@ -124,13 +128,19 @@ impl Workers {
         self.places.iter().flatten().filter(|worker| is_such(worker.kind)).count()
     }
 
+    /// The workers at work, and for how long each has said nothing.
+    pub fn silent(&self, now: Instant) -> impl Iterator<Item = (Kind, Duration)> {
+        self.places.iter().flatten().map(move |worker| (worker.kind, now.since(worker.heard)))
+    }
+
     /// The next report of a worker, but for its last, which is kept until it has
     /// ended. `None` where there is none now.
-    pub fn next_report(&mut self, at: usize) -> Option<(Kind, Report)> {
+    pub fn next_report(&mut self, now: Instant, at: usize) -> Option<(Kind, Report)> {
         let worker = self.places.get_mut(at)?.as_mut()?;
         loop {
             let got = sys::recv_message(worker.channel.as_fd(), &mut self.report[..]).ok()?;
             let bytes = self.report.get(..got).filter(|bytes| !bytes.is_empty())?;
+            worker.heard = now;
             match postcard::from_bytes(bytes) {
                 Ok(Report::Done) => worker.ending = Some(Ending::Done),
                 Ok(Report::Failed { kind, reason }) => worker.ending = Some(Ending::Failed(kind, reason)),

@@ -1,6 +1,9 @@
 //! After start-up the loop allocates nothing, but to start a worker: a binary
 //! that counts (feature `proof`) is put through all that a cluster does.
 
+use std::io::Write;
+use std::os::unix::net::UnixStream;
+
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
 use crate::wait;
@@ -40,6 +43,15 @@ fn the_loop_allocates_nothing_after_start() {
     all("installs and detailed queries");
 
     crate::datagrams::next_good_datagram_is_served(&cluster, 1);
+    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
+        let mut peers: Vec<_> = (0..40).map(|_| crate::sessions::connect(&cluster, node, port)).collect();
+        let _ = peers[39].write_all(&[b'G'; 64]);
+        let commands = [0; 12].map(|_| UnixStream::connect(node.control_socket()).unwrap());
+        assert_ne!(node.thimble(&["status"]).code, 0, "all places are taken");
+        drop((peers, commands));
+        wait::until_true("there is room again", || node.thimble(&["status"]).code == 0);
+    }
+    all("sessions and commands that are shed");
     cluster.thimble(&["show", "GOOD-1"]).ok();
     cluster.thimble(&["delete", "GOOD-1"]).failed(1);
     cluster.thimble(&["drop-host", "agent-2"]).ok();

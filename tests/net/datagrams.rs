@@ -128,3 +128,19 @@ fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
         assert_eq!(cluster.host(agent)["state"], "idle");
     }
 }
+
+#[test]
+fn two_nodes_with_one_id_are_named() {
+    need_root!();
+    let cluster = Cluster::new("clone", 1).start();
+    let socket = stranger(&cluster);
+    // It starts later than the agent whose key file it has.
+    let mut clone = with_keys_of(&cluster.nodes[1], Role::Agent, None);
+    let ack = Message::HelloAgentAck(HelloAgentAck::default());
+    socket.send_to(&clone.encode(&ack, GROUP), CONTROLLERS).unwrap();
+    wait::until_true("the agent itself is heard after it", || cluster.refused("duplicate_node_id") > 0);
+    let status = cluster.json(&["status"]);
+    let troubles = status["troubles"].to_string();
+    let id = id_of(&cluster.nodes[1]).to_string();
+    assert!(troubles.contains(&id) && troubles.contains("cloned image"), "{troubles}");
+}

@@ -21,7 +21,8 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(100);
 /// DESIGN: the next hello is answered within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 
-fn connect(cluster: &Cluster, node: &Node, port: u16) -> TcpStream {
+/// A connection of a stranger to one of a node's ports.
+pub fn connect(cluster: &Cluster, node: &Node, port: u16) -> TcpStream {
     let to = SocketAddrV4::new(node.address.parse().unwrap(), port);
     cluster.stranger.enter(|| TcpStream::connect(to))
 }
