@@ -51,7 +51,14 @@ impl Counters {
     pub fn accept_failed(&mut self, now: Instant, error: &std::io::Error) {
         self.accepts_failed += 1;
         if self.accept_lines.pass(now).is_some() {
-            warn!("a connection cannot be accepted: {}", error.kind());
+            match error.raw_os_error() {
+                Some(libc::EMFILE | libc::ENFILE) => {
+                    warn!(
+                        "a connection cannot be accepted yet: no descriptor is free; raise the limit on open files"
+                    );
+                }
+                _ => warn!("a connection cannot be accepted yet: {}", error.kind()),
+            }
         }
     }
 

@@ -43,11 +43,17 @@ struct Command(UnixStream);
 
 impl Command {
     fn connect(cluster: &Cluster) -> Self {
+        let mut command = Self::knocks(cluster);
+        assert!(matches!(command.last(), Reply::End));
+        command
+    }
+
+    /// Connects, says hello, and waits for nothing.
+    fn knocks(cluster: &Cluster) -> Self {
         let stream = UnixStream::connect(cluster.control_socket()).unwrap();
         stream.set_read_timeout(Some(wait::LONG)).unwrap();
         let mut command = Self(stream);
         command.asks(&Request::Hello { version: VERSION });
-        assert!(matches!(command.last(), Reply::End));
         command
     }
 
@@ -117,4 +123,16 @@ fn requests_in_one_piece_are_all_answered() {
     for _ in 0..200 {
         assert!(matches!(command.last(), Reply::End));
     }
+}
+
+#[test]
+fn who_knocks_while_descriptors_are_short_is_served_once_there_are_some() {
+    need_root!();
+    let cluster = Cluster::new("short", 0).start();
+    let before = sys::limit_descriptors(cluster.pid(), 3).unwrap();
+    let mut command = Command::knocks(&cluster);
+    wait::until_true("the daemon says what it lacks", || cluster.log().contains("no descriptor is free"));
+    sys::limit_descriptors(cluster.pid(), before).unwrap();
+    // Nothing new happens on the socket: the daemon comes back by itself.
+    assert!(matches!(command.last(), Reply::End));
 }

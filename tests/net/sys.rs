@@ -93,6 +93,19 @@ pub fn packet_socket(interface: &str) -> io::Result<File> {
     Ok(File::from(socket))
 }
 
+/// Sets how many descriptors a process may have; gives how many it might before.
+pub fn limit_descriptors(pid: u32, most: u64) -> io::Result<u64> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` outlives the call; no new limit is passed.
+    checked(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, std::ptr::null(), &raw mut limit) })?;
+    let before = limit.rlim_cur;
+    limit.rlim_cur = most.min(limit.rlim_max);
+    // SAFETY: `limit` outlives the call; the old limit is not asked for.
+    checked(unsafe { libc::prlimit(pid, libc::RLIMIT_NOFILE, &raw const limit, std::ptr::null_mut()) })?;
+    Ok(before)
+}
+
 /// Runs `act` in a thread that is of another user and in no group.
 pub fn as_user<T: Send>(user: libc::uid_t, act: impl FnOnce() -> T + Send) -> T {
     let become_user = move || {
