@@ -95,7 +95,7 @@ impl Daemon<'_> {
             Report::InstalledEnd { digest, last } => {
                 self.tell(now, &Event::InstalledEnd(*digest, last.as_ref()));
             }
-            Report::Notice(line) => info!("{line}"),
+            Report::Notice(line) => warn!("{line}"),
             Report::Item(line) => self.pass_on(kind, line),
             Report::Entry(entry) => {
                 let merged = self.node.controller.as_mut().map(|c| c.merge(now, entry));

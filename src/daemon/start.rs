@@ -52,9 +52,10 @@ pub fn run(config_path: &Path) -> Result<(), String> {
 /// again.
 #[inline(never)]
 fn set_up(config_path: &Path) -> Result<Box<Parts<'static>>, String> {
+    let config = Config::load(config_path).map_err(|error| error.to_string())?;
+    // As text, for the workers.
     let text = fs::read_to_string(config_path)
-        .map_err(|error| format!("configuration {}: {error}", config_path.display()))?;
-    let config = Config::parse(&text, &config_path.display().to_string()).map_err(|e| e.to_string())?;
+        .map_err(|error| format!("configuration {}: {}", config_path.display(), error.kind()))?;
     let lock = lock(&config.node.state_dir)?;
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);

@@ -66,7 +66,8 @@ fn read_config(file: &File) -> Result<Config, String> {
 }
 
 fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()> {
-    let patience = Duration::from_millis(config.timers.session_idle_ms);
+    // A worker may wait longer than the loop: its other end may be at a slow flash.
+    let patience = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
         Job::Recover => install::recover(config, channel),
         Job::Install(InstallJob { request_id, controller, digest, force, session }) => {

@@ -102,7 +102,7 @@ pub struct Request {
     why: Why,
 }
 
-/// Where to read why a request did not end well.
+/// Where to read why a request did not end well, or what else is to be told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Why {
     /// It did, or has not ended.
@@ -181,6 +181,8 @@ impl Request {
         let Some(ask) = self.asked() else { return };
         let is_ours = ack.request_id == ask.request_id;
         match (ack.request, &mut self.state) {
+            // What its answer told of it stays told.
+            (RequestState::Ended(Outcome::Installed), State::Ended(_, Outcome::Installed)) if is_ours => {}
             (RequestState::Ended(Outcome::Installed), _) if is_ours => {
                 self.state = State::Ended(ask, Outcome::Installed);
                 self.why = Why::Nothing;
@@ -219,9 +221,14 @@ impl Request {
     }
 
     /// The host's answer; true where its reason is to be kept. One to another
-    /// request, or to one that has its answer, is of no interest.
+    /// request, or to one that has its answer, is of no interest; an ack that was
+    /// faster has not told what there is to tell of an install that went well.
     pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
-        let (State::Open(Open { ask, .. }) | State::NoAnswer(ask)) = self.state else { return false };
+        let ask = match (self.state, self.why) {
+            (State::Open(Open { ask, .. }) | State::NoAnswer(ask), _)
+            | (State::Ended(ask, Outcome::Installed), Why::Nothing) => ask,
+            _ => return false,
+        };
         if response.request_id != ask.request_id {
             return false;
         }
@@ -395,6 +402,23 @@ mod tests {
         request.on_response(&response(Outcome::Installed));
         assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack), "a doubled answer");
         assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
+    }
+
+    #[test]
+    fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first() {
+        let installed = ack(1, ID, RequestState::Ended(Outcome::Installed));
+        let response = response(Outcome::Installed);
+        for is_ack_first in [false, true] {
+            let mut request = asked();
+            if is_ack_first {
+                assert_eq!(hear(&mut request, 10, &installed), []);
+            }
+            assert!(request.on_response(&response));
+            assert_eq!(hear(&mut request, 20, &installed), []);
+            assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+            assert_eq!(request.why(), Why::Told(ID));
+            assert!(!request.on_response(&response), "told once");
+        }
     }
 
     #[test]

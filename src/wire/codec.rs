@@ -131,14 +131,15 @@ impl<'a> Codec<'a> {
             return Err(Refusal::Revoked);
         }
         let agent = if msgtype.receiver() == Role::Agent { me.node } else { header.sender };
-        let key = me.ring.key(header.key_slot, msgtype.key_class(agent)).ok_or(Refusal::NoKey)?;
+        let class = msgtype.key_class(agent);
+        let key = me.ring.key(header.key_slot, class).ok_or(Refusal::NoKey)?;
         if !is_equal_in_constant_time(&tag_of(&key, parts.tagged), parts.tag) {
             return Err(Refusal::Tag);
         }
         if is_own && !is_own_start {
             return Err(Refusal::DuplicateNodeId);
         }
-        self.replay.accept(now, header.sender, header.incarnation, header.sequence)?;
+        self.replay.accept(now, class, header.sender, header.incarnation, header.sequence)?;
         if !self.identity.roles.has(msgtype.receiver()) {
             return Err(Refusal::WrongDirection);
         }

@@ -67,7 +67,7 @@ pub struct LastInstall {
     pub request_id: RequestId,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, where it was not `Installed`.
+    /// Why, where it was not `Installed`; else what it found changed by hand.
     pub reason: Reason,
     /// The host must restart before all of it is in effect.
     pub reboot_required: bool,

@@ -5,7 +5,11 @@
 //! remember (a receiver's restart, a sender aged out) it does not promise:
 //! datagrams are hints, and the one with a lasting effect carries a nonce.
 
+use heapless::Vec;
+
+use super::keys::KeyClass;
 use super::refusal::Refusal;
+use crate::limits;
 use crate::table::{Keyed, Table};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
@@ -29,6 +33,27 @@ impl Keyed for Window {
 }
 
 impl Window {
+    /// Takes in what `fresh` was made of, or says why not.
+    fn judge(&mut self, fresh: Self, lifetime: Duration) -> Result<(), Refusal> {
+        if fresh.incarnation < self.incarnation && !self.is_dead(&fresh, lifetime) {
+            return Err(Refusal::StaleIncarnation);
+        }
+        if fresh.incarnation != self.incarnation {
+            *self = fresh;
+            return Ok(());
+        }
+        if !self.accept(fresh.highest) {
+            return Err(Refusal::Replay);
+        }
+        self.last_heard = fresh.last_heard;
+        Ok(())
+    }
+
+    /// Whether its sender has been silent for so long when `fresh` arrives.
+    fn is_dead(&self, fresh: &Self, lifetime: Duration) -> bool {
+        fresh.last_heard.since(self.last_heard) >= lifetime
+    }
+
     /// Takes a sequence in, unless it was seen or is too old to tell.
     fn accept(&mut self, sequence: u64) -> bool {
         if let Some(ahead) = sequence.checked_sub(self.highest)
@@ -47,10 +72,19 @@ impl Window {
     }
 }
 
+/// Senders of hellos to all agents that are remembered: controllers, and room
+/// for those that were replaced lately.
+const HELLO_SENDERS: usize = 2 * limits::CONTROLLERS;
+
 /// The windows of all senders.
+///
+/// What is tagged with the group key has windows of its own: every agent holds
+/// that key, and a stolen one that speaks in a controller's name must not make
+/// others refuse what only the controller can say.
 #[derive(Debug)]
 pub struct ReplayGuard<'a> {
     windows: Table<'a, Window>,
+    hellos: Vec<Window, HELLO_SENDERS, u8>,
     /// A sender unheard for so long is forgotten when room is needed, and a
     /// lower incarnation of it is believed again.
     lifetime: Duration,
@@ -60,57 +94,48 @@ impl<'a> ReplayGuard<'a> {
     /// A guard that has seen nothing.
     #[must_use]
     pub fn new(windows: Table<'a, Window>, lifetime: Duration) -> Self {
-        Self { windows, lifetime }
+        Self { windows, hellos: Vec::new(), lifetime }
     }
 
-    /// Takes in a datagram whose tag holds, or says why not.
+    /// Takes in a datagram whose tag holds under a key of this class, or says
+    /// why not.
     ///
     /// # Errors
     /// `StaleIncarnation`, `Replay`, `SendersFull`; nothing has changed then.
     pub fn accept(
         &mut self,
         now: Instant,
+        class: KeyClass,
         node: NodeId,
         incarnation: u64,
         sequence: u64,
     ) -> Result<(), Refusal> {
-        let lifetime = self.lifetime;
         let fresh = Window { node, incarnation, highest: sequence, seen: 1, last_heard: now };
-        let Some(window) = self.windows.get_mut(node) else { return self.admit(now, fresh) };
-        let is_alive = now.since(window.last_heard) < lifetime;
-        if incarnation < window.incarnation && is_alive {
-            return Err(Refusal::StaleIncarnation);
+        let known = match class {
+            KeyClass::Group => self.hellos.iter_mut().find(|window| window.node == node),
+            KeyClass::Controller | KeyClass::Node(_) => self.windows.get_mut(node),
+        };
+        match (known, class) {
+            (Some(window), _) => window.judge(fresh, self.lifetime),
+            (None, KeyClass::Group) => self.admit_hello(fresh),
+            (None, KeyClass::Controller | KeyClass::Node(_)) => self.admit(fresh),
         }
-        if incarnation != window.incarnation {
-            *window = fresh;
-            return Ok(());
-        }
-        if !window.accept(sequence) {
-            return Err(Refusal::Replay);
-        }
-        window.last_heard = now;
-        Ok(())
     }
 
-    fn admit(&mut self, now: Instant, fresh: Window) -> Result<(), Refusal> {
+    fn admit(&mut self, fresh: Window) -> Result<(), Refusal> {
         if self.windows.len() >= self.windows.capacity() {
-            let lifetime = self.lifetime;
-            let dead = self.windows.iter().position(|window| now.since(window.last_heard) >= lifetime);
+            let dead = self.windows.iter().position(|window| window.is_dead(&fresh, self.lifetime));
             self.windows.remove(dead.ok_or(Refusal::SendersFull)?);
         }
         self.windows.insert(fresh).map(|_| ()).map_err(|_| Refusal::SendersFull)
     }
 
-    /// Senders remembered.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.windows.len()
-    }
-
-    /// True where no sender is remembered.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.windows.is_empty()
+    fn admit_hello(&mut self, fresh: Window) -> Result<(), Refusal> {
+        if self.hellos.is_full() {
+            let dead = self.hellos.iter().position(|window| window.is_dead(&fresh, self.lifetime));
+            self.hellos.swap_remove(dead.ok_or(Refusal::SendersFull)?);
+        }
+        self.hellos.push(fresh).map_err(|_| Refusal::SendersFull)
     }
 }
 
@@ -119,6 +144,7 @@ mod tests {
     use super::*;
     use crate::table::index_len;
 
+    const OWN: KeyClass = KeyClass::Controller;
     const LIFETIME: Duration = Duration::from_secs(10);
 
     fn at(millis: u64) -> Instant {
@@ -135,14 +161,14 @@ mod tests {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
             for sequence in [5u64, 3, 4, 70, 69, 7, 68] {
-                assert_eq!(guard.accept(at(0), node, 1, sequence), Ok(()), "{sequence}");
-                assert_eq!(guard.accept(at(0), node, 1, sequence), Err(Refusal::Replay));
+                assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Ok(()), "{sequence}");
+                assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Err(Refusal::Replay));
             }
             // 70 - 64 = 6 has left the window: too old to tell.
-            assert_eq!(guard.accept(at(0), node, 1, 6), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(0), node, 1, u64::MAX), Ok(()));
-            assert_eq!(guard.accept(at(0), node, 1, u64::MAX), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(0), node, 1, 71), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), OWN, node, 1, 6), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Ok(()));
+            assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), OWN, node, 1, 71), Err(Refusal::Replay));
         });
     }
 
@@ -150,22 +176,42 @@ mod tests {
     fn a_lower_incarnation_is_stale_only_while_the_higher_one_lives() {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
-            assert_eq!(guard.accept(at(0), node, 9, 1), Ok(()));
-            assert_eq!(guard.accept(at(9_999), node, 8, 2), Err(Refusal::StaleIncarnation));
-            assert_eq!(guard.accept(at(10_000), node, 8, 2), Ok(()));
-            assert_eq!(guard.accept(at(10_001), node, 9, 1), Ok(()));
+            assert_eq!(guard.accept(at(0), OWN, node, 9, 1), Ok(()));
+            assert_eq!(guard.accept(at(9_999), OWN, node, 8, 2), Err(Refusal::StaleIncarnation));
+            assert_eq!(guard.accept(at(10_000), OWN, node, 8, 2), Ok(()));
+            assert_eq!(guard.accept(at(10_001), OWN, node, 9, 1), Ok(()));
         });
     }
 
     #[test]
     fn a_full_table_refuses_newcomers_and_keeps_the_living() {
         with_guard::<2>(|guard| {
-            assert_eq!(guard.accept(at(0), NodeId(1), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(5_000), NodeId(2), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(9_999), NodeId(3), 1, 1), Err(Refusal::SendersFull));
-            assert_eq!(guard.accept(at(9_999), NodeId(1), 1, 1), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(10_000), NodeId(3), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(10_000), NodeId(2), 1, 1), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), OWN, NodeId(1), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(5_000), OWN, NodeId(2), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(9_999), OWN, NodeId(3), 1, 1), Err(Refusal::SendersFull));
+            assert_eq!(guard.accept(at(9_999), OWN, NodeId(1), 1, 1), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(10_000), OWN, NodeId(3), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(10_000), OWN, NodeId(2), 1, 1), Err(Refusal::Replay));
+        });
+    }
+
+    #[test]
+    fn who_has_the_group_key_alone_cannot_make_a_controller_stale_or_full() {
+        with_guard::<2>(|guard| {
+            let controller = NodeId(1);
+            assert_eq!(guard.accept(at(0), KeyClass::Group, controller, u64::MAX, u64::MAX), Ok(()));
+            for invented in 10..10 + HELLO_SENDERS as u64 - 1 {
+                assert_eq!(guard.accept(at(0), KeyClass::Group, NodeId(invented), 1, 1), Ok(()));
+            }
+            assert_eq!(guard.accept(at(0), KeyClass::Group, NodeId(99), 1, 1), Err(Refusal::SendersFull));
+            let to_agent = KeyClass::Node(NodeId(5));
+            assert_eq!(guard.accept(at(1), to_agent, controller, 7, 1), Ok(()));
+            assert_eq!(guard.accept(at(1), to_agent, controller, 7, 1), Err(Refusal::Replay));
+            assert_eq!(
+                guard.accept(at(10_000), KeyClass::Group, NodeId(99), 1, 1),
+                Ok(()),
+                "the dead make room"
+            );
         });
     }
 }

@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 
 #[test]
-fn a_file_changed_by_hand_is_reported_by_its_host() {
+fn a_file_changed_by_hand_is_reported_behind_installed() {
     need_root!();
     let cluster = Cluster::new("by-hand", 1).start();
     let agent = &cluster.nodes[1];
@@ -19,12 +19,16 @@ fn a_file_changed_by_hand_is_reported_by_its_host() {
     let second = Patch::new(&cluster, "SECOND-1").metadata("requires = [\"FIRST-1\"]");
     let _second = second.file("etc/one", b"second").applied(&cluster);
     let notice = "/etc/one was changed by hand: that is saved as one.thimble-saved";
-    cluster.thimble(&["host-install", "agent-1"]).ok();
+    let shown = cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(shown.contains(&format!("agent-1: installed: {notice}\n")), "{shown}");
+    assert_eq!(cluster.host(1)["reason"], notice);
+    assert_eq!(cluster.host(1)["current"], "yes");
     assert_eq!(agent.json(&["status"])["agent"]["reason"], notice);
     assert_eq!(agent.log().matches(notice).count(), 1, "{}", agent.log());
 
-    cluster.thimble(&["host-install", "agent-1"]).ok();
-    assert_eq!(agent.json(&["status"])["agent"]["reason"], "", "what is told is not told again");
+    let shown = cluster.json(&["host-install", "agent-1"]);
+    assert_eq!(shown["hosts"][0]["install"], "installed");
+    assert_eq!(shown["hosts"][0]["reason"], "", "what is told is not told again");
 }
 
 #[test]

@@ -193,7 +193,10 @@ impl<'a> Controller<'a> {
             Event::DetailEnd(node) => self.queries.on_end(now, *node, &mut self.hosts),
             Event::SessionFailed(node, Purpose::QueryDetailed, _)
             | Event::SessionBusy(node, Purpose::QueryDetailed, _) => {
+                // The next is asked when its time has come, not here: where every
+                // session fails at once, each turn ends all the same.
                 self.queries.on_failure(now, *node, &mut self.hosts);
+                return;
             }
             _ => return,
         }
@@ -356,7 +359,7 @@ impl<'a> Controller<'a> {
             Why::Nothing => "",
             Why::Untold(reason) => reason,
             Why::Told(request) => self.reasons.get(request).map_or(
-                "many hosts have failed since, and their reasons are kept: this host's own status tells its own",
+                "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
                 Reason::as_str,
             ),
         }
