@@ -34,8 +34,6 @@ use place::{Fault, Place, Session, Stage, roles};
 /// Sessions that others may hold open here: the rest is for our own.
 const ACCEPTED_MOST: usize = limits::SESSIONS - limits::DETAILED_QUERIES - 1;
 
-/// Pages of one answer: each but an empty one tells of a patch.
-const PAGES_MOST: usize = limits::EFFECTIVE + 1;
 /// An Open as it is sent, at most, in bytes.
 const OPEN_BYTES: usize = 64;
 
@@ -140,20 +138,7 @@ impl Sessions {
         let free = self.places.iter().position(|place| place.session.is_none());
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
         let mine = self.opening(role)?;
-        let deadline = now + self.context.proof;
-        let session = Session {
-            stream,
-            is_initiator: true,
-            peer,
-            purpose: Some(purpose),
-            mine,
-            stage: Stage::Opening,
-            since: now,
-            deadline,
-            pages_left: PAGES_MOST,
-            page_from: None,
-            is_closing: false,
-        };
+        let session = Session::new(stream, mine, Some((peer, purpose)), now, self.context.proof);
         self.begin(at, registry, session)
     }
 
@@ -170,20 +155,7 @@ impl Sessions {
         }
         let Some(at) = self.places.iter().position(|place| place.session.is_none()) else { return };
         let Ok(mine) = self.opening(role) else { return };
-        let deadline = now + self.context.proof;
-        let session = Session {
-            stream,
-            is_initiator: false,
-            peer: NodeId(0),
-            purpose: None,
-            mine,
-            stage: Stage::Opening,
-            since: now,
-            deadline,
-            pages_left: PAGES_MOST,
-            page_from: None,
-            is_closing: false,
-        };
+        let session = Session::new(stream, mine, None, now, self.context.proof);
         // A stream that cannot be registered is closed, and its other end sees that.
         let _ = self.begin(at, registry, session);
     }

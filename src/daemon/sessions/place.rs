@@ -5,10 +5,14 @@ use std::io::{self, Read, Write};
 use super::{Context, Outcome, Pages};
 use crate::daemon::buffers::Buffer;
 use crate::daemon::transport::Stream;
+use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, frame_len};
+
+/// Pages of one answer: each but an empty one tells of a patch.
+const PAGES_MOST: usize = limits::EFFECTIVE + 1;
 
 /// How far a session has proven itself.
 pub enum Stage {
@@ -44,6 +48,33 @@ pub struct Session {
     pub page_from: Option<usize>,
     /// Ends once all is sent.
     pub is_closing: bool,
+}
+
+impl Session {
+    /// A session that begins now and has until `proof` is over. `called`: whom we
+    /// opened it to, and what for; `None` where somebody else opened it.
+    #[must_use]
+    pub fn new(
+        stream: Stream,
+        mine: Opening,
+        called: Option<(NodeId, Purpose)>,
+        now: Instant,
+        proof: Duration,
+    ) -> Self {
+        Self {
+            stream,
+            is_initiator: called.is_some(),
+            peer: called.map_or(NodeId(0), |(node, _)| node),
+            purpose: called.map(|(_, purpose)| purpose),
+            mine,
+            stage: Stage::Opening,
+            since: now,
+            deadline: now + proof,
+            pages_left: PAGES_MOST,
+            page_from: None,
+            is_closing: false,
+        }
+    }
 }
 
 /// A place in the pool: a session and its buffers.
