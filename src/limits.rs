@@ -110,12 +110,15 @@ pub const FRAME_BYTES: usize = 2 + FRAME_BODY_BYTES + TAG_BYTES;
 pub const PAGE_PATCHES: usize = 16;
 /// Blob sessions served at once; others are told when to come back.
 pub const BLOB_WORKERS: usize = 4;
+/// How far a counter in an entry that is merged may be above our own.
+pub const COUNTER_LEAP: u64 = 1 << 32;
 
 // --- workers and control ---
 
 /// Worker processes at once: blobs out, and one each to read the repository, to
-/// change it, to show patches and to install.
-pub const WORKERS: usize = BLOB_WORKERS + 4;
+/// change it, to show patches, to install, to merge another controller's map and
+/// to fetch blobs from one.
+pub const WORKERS: usize = BLOB_WORKERS + 6;
 /// A job as it is handed to a worker, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
 /// A report of a worker, in bytes.

@@ -177,6 +177,17 @@ pub struct Agent {
 pub struct Timers {
     /// `hello_interval_ms`: Hello and HelloAgent. Default 30,000.
     pub hello_interval_ms: u64,
+    /// `hello_start_ms`: from one to the next of the three Hellos that a controller
+    /// says at its start. Default 1,000.
+    pub hello_start_ms: u64,
+    /// `controller_lost_ms`: a controller unheard for so long is lost. Default 120,000.
+    pub controller_lost_ms: u64,
+    /// `sync_retry_ms`: SyncReq is sent again, and a merge that failed is tried
+    /// again. Default 1,000.
+    pub sync_retry_ms: u64,
+    /// `sync_wait_ms`: the reply to a change waits so long for other controllers
+    /// to have it too. Default 5,000.
+    pub sync_wait_ms: u64,
     /// `host_lost_ms`: a host unheard for so long is lost. Default 3,600,000.
     pub host_lost_ms: u64,
     /// `query_timeout_ms`: connect and idle deadline of a detailed query. Default 5,000.
@@ -198,6 +209,10 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             hello_interval_ms: 30_000,
+            hello_start_ms: 1_000,
+            controller_lost_ms: 120_000,
+            sync_retry_ms: 1_000,
+            sync_wait_ms: 5_000,
             host_lost_ms: 3_600_000,
             query_timeout_ms: 5_000,
             install_retry_ms: 2_000,

@@ -30,6 +30,10 @@ const CONTROLLER: &[&str] = &["max_hosts"];
 const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes"];
 const TIMERS: &[&str] = &[
     "hello_interval_ms",
+    "hello_start_ms",
+    "controller_lost_ms",
+    "sync_retry_ms",
+    "sync_wait_ms",
     "host_lost_ms",
     "query_timeout_ms",
     "install_retry_ms",
@@ -266,6 +270,10 @@ fn timers(section: &Section<'_>) -> Result<Timers, ConfigError> {
     };
     let timers = Timers {
         hello_interval_ms: timer("hello_interval_ms", default.hello_interval_ms)?,
+        hello_start_ms: timer("hello_start_ms", default.hello_start_ms)?,
+        controller_lost_ms: timer("controller_lost_ms", default.controller_lost_ms)?,
+        sync_retry_ms: timer("sync_retry_ms", default.sync_retry_ms)?,
+        sync_wait_ms: timer("sync_wait_ms", default.sync_wait_ms)?,
         host_lost_ms: timer("host_lost_ms", default.host_lost_ms)?,
         query_timeout_ms: timer("query_timeout_ms", default.query_timeout_ms)?,
         install_retry_ms: timer("install_retry_ms", default.install_retry_ms)?,
@@ -276,6 +284,7 @@ fn timers(section: &Section<'_>) -> Result<Timers, ConfigError> {
     };
     let longer = [
         ("host_lost_ms", timers.host_lost_ms, "hello_interval_ms", timers.hello_interval_ms),
+        ("controller_lost_ms", timers.controller_lost_ms, "hello_interval_ms", timers.hello_interval_ms),
         ("install_give_up_ms", timers.install_give_up_ms, "install_retry_ms", timers.install_retry_ms),
     ];
     for (key, value, than_key, than) in longer {

@@ -157,7 +157,7 @@ impl<'a> Daemon<'a> {
                 if names.is_empty() || files != 2 * names.len() {
                     return Err(refused("An upload is one file and one signature for each patch."));
                 }
-                self.start_change(now, at, &Job::Upload { names: names.clone() }, true)
+                self.start_change(now, at, &Job::Upload { names: names.clone(), renew: false }, true)
             }
         }
     }
@@ -245,7 +245,7 @@ impl<'a> Daemon<'a> {
             check_delete(controller.map(), ids, |slot| controller.on_hosts(now, slot, force))
                 .map_err(|refusal| (ErrorKind::Refused, Reason::format(format_args!("{refusal}"))))?;
         }
-        Ok(Job::Change(Change { to, ids: ids.clone() }))
+        Ok(Job::Change(Change { to, ids: ids.clone(), renew: false }))
     }
 
     /// Starts the one worker that changes the store, or waits for its turn.

@@ -377,6 +377,7 @@ impl Daemon<'_> {
                 Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
                 Action::StartInstall(install) => self.start_install(now, install),
                 Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
+                Action::StartPull(_) | Action::StartBlobs(_) => {}
             }
         }
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
-use crate::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId, Text};
-use crate::wire::frame::InstalledPatch;
+use crate::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason, RequestId, Text};
+use crate::wire::frame::{InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
 use crate::wire::session::SessionKeys;
 
@@ -30,15 +30,35 @@ pub enum Job {
     Recover,
     /// Agent: fetch over the session and install the set with this digest.
     Install(InstallJob),
-    /// Controller, at start: check the store and report all entries.
-    Load,
-    /// Controller: serve manifests and blobs over the session until it ends.
-    Serve(SessionKeys),
+    /// Controller: check the store and report all entries.
+    Load {
+        /// The daemon has just started, so what is unfinished is nobody's.
+        is_start: bool,
+    },
+    /// Controller: serve what the session is for until it ends: to an agent
+    /// manifests and blobs, to another controller blobs.
+    Serve {
+        /// What the session is for.
+        purpose: Purpose,
+        /// The proven session (socket at [`FIRST_FILE_FD`]).
+        session: SessionKeys,
+    },
+    /// Controller: read another controller's map over the session, and merge it
+    /// durably.
+    Pull(SessionKeys),
+    /// Controller: fetch the blobs that the store lacks over the session.
+    Blobs(SessionKeys),
+    /// Controller: drop all tombstones, durably.
+    Purge,
+    /// Controller: forget a controller that is gone for good, durably.
+    DropController(NodeId),
     /// Controller: take patch files into the store. Each file is a pair of
     /// descriptors, patch then signature, from [`FIRST_FILE_FD`] on.
     Upload {
         /// What the files were called, for messages; as many as there are pairs.
         names: FileNames,
+        /// As [`Change::renew`].
+        renew: bool,
     },
     /// Controller: move entries to another state, durably.
     Change(Change),
@@ -76,10 +96,15 @@ pub struct InstallJob {
 /// A change of entries' states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Change {
-    /// What is asked for: `Applied`, `Available` (remove) or `Deleted`.
+    /// What is asked for: `Applied`, `Available` (remove), `Deleted` or
+    /// `Committed`.
     pub to: EntryState,
     /// The patches; none means all that it can concern.
     pub ids: PatchIds,
+    /// Give the map a new replica first. Other controllers are known and none has
+    /// shown since the start what it has of ours: this map may have come out of a
+    /// backup, and no stamp must be given out twice.
+    pub renew: bool,
 }
 
 /// What a refusal of a change means for the command's exit code.
@@ -138,5 +163,33 @@ pub enum Report {
     BlobMissing {
         /// The file's hash.
         hash: Hash,
+        /// Why it could not be had, where that was tried.
+        reason: Reason,
+    },
+    /// A blob that was missing is in the store now.
+    BlobHere {
+        /// The file's hash.
+        hash: Hash,
+    },
+    /// A controller that is known: one of those that must be present for a purge.
+    Controller {
+        /// Its node id.
+        node: NodeId,
+        /// What it calls itself.
+        hostname: Hostname,
+    },
+    /// This controller is no longer known.
+    ControllerDropped(NodeId),
+    /// The map's purge floor is at least this, and the tombstones up to it are gone.
+    Floor(u64),
+    /// This entry is gone from the map, since it was purged elsewhere.
+    EntryPurged(PatchId),
+    /// The operator's change made here was replaced by one made elsewhere; a line
+    /// with both.
+    Replaced(Reason),
+    /// A merge is durable: of a map whose entries have this digest.
+    Pulled {
+        /// The digest of the entries that came.
+        digest: Digest,
     },
 }

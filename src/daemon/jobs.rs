@@ -37,7 +37,9 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn load(&mut self, now: Instant) {
         self.load_due = None;
-        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Load, &Job::Load, &[]));
+        let started = proof::exempt(|| {
+            self.workers.start(now, &self.registry, Kind::Load, &Job::Load { is_start: !self.is_loaded }, &[])
+        });
         match started {
             Ok(()) => self.blobs_missing.clear(),
             Err(error) => {
@@ -71,7 +73,15 @@ impl Daemon<'_> {
         }
         let Self { sessions, workers, registry, .. } = self;
         let started = sessions.hand_over(at, registry, |stream, keys| {
-            proof::exempt(|| workers.start(now, registry, Kind::Serve(node), &Job::Serve(keys), &[stream]))
+            proof::exempt(|| {
+                workers.start(
+                    now,
+                    registry,
+                    Kind::Serve(node),
+                    &Job::Serve { purpose: Purpose::Fetch, session: keys },
+                    &[stream],
+                )
+            })
         });
         if let Err(error) = started {
             warn!("a worker that serves patches cannot be started: {}", error.kind());
@@ -103,12 +113,21 @@ impl Daemon<'_> {
                     warn!("{}: {full}", entry.id);
                 }
             }
-            Report::BlobMissing { hash } => {
+            Report::BlobMissing { hash, .. } => {
                 if self.blobs_missing.push(*hash).is_err() {
                     warn!("the file of patch {hash:.12} is missing too");
                 }
             }
-            Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
+            Report::Store { .. }
+            | Report::BlobHere { .. }
+            | Report::Controller { .. }
+            | Report::ControllerDropped(_)
+            | Report::Floor(_)
+            | Report::EntryPurged(_)
+            | Report::Replaced(_)
+            | Report::Pulled { .. }
+            | Report::Done
+            | Report::Failed { .. } => {}
         }
     }
 

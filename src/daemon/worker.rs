@@ -76,9 +76,9 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             let request = InstallRequest { request_id, controller, digest, force };
             install::install(config, &request, &mut source, channel);
         }
-        Job::Load => return store::load(config, channel),
+        Job::Load { .. } => return store::load(config, channel),
         Job::Change(change) => return store::change(config, &change, channel),
-        Job::Upload { names } => {
+        Job::Upload { names, .. } => {
             let mut offered = Vec::new();
             for (fd, name) in (FIRST_FILE_FD..).step_by(2).zip(&names) {
                 offered.push(Offered {
@@ -89,7 +89,8 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             }
             return store::upload(config, offered, channel);
         }
-        Job::Serve(keys) => {
+        Job::Pull(_) | Job::Blobs(_) | Job::Purge | Job::DropController(_) => {}
+        Job::Serve { session: keys, .. } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
             let served = Exchange::new(socket, keys, patience)
                 .and_then(|mut exchange| serve::serve(&config.node.state_dir, &mut exchange));

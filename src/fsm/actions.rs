@@ -68,6 +68,12 @@ pub enum Action {
     StartInstall(Install),
     /// Start the worker that recovers what a crash cut short.
     StartRecovery,
+    /// Start the worker that merges this controller's map, over the session that
+    /// is ready. Ends in `PullEnded`.
+    StartPull(NodeId),
+    /// Start the worker that fetches missing blobs from this controller, over the
+    /// session that is ready. Ends in `BlobsEnded`.
+    StartBlobs(NodeId),
 }
 
 /// The actions of one call.

@@ -27,6 +27,12 @@ pub enum Event<'e> {
     InstalledEnd(Digest, Option<&'e LastInstall>),
     /// The agent's worker ended: as its last report said, or with none.
     WorkerEnded(WorkerEnd<'e>),
+    /// The worker that merges this controller's map ended: durably merged is a map
+    /// whose entries have this digest, or why not.
+    PullEnded(NodeId, Result<Digest, &'e Reason>),
+    /// The worker that fetches blobs from this controller ended: what it got has
+    /// been told before; or why it could not go on.
+    BlobsEnded(NodeId, Result<(), &'e Reason>),
 }
 
 /// How the agent's worker ended.

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::daemon::job::Report;
 use crate::daemon::reporter::Reporter;
 use crate::repo::entry::EntryState;
+use crate::types::Reason;
 
 /// Opens the store, making it where there is none, removes what a crash left,
 /// and reports [`Report::Store`], each [`Report::Entry`], and
@@ -29,7 +30,7 @@ fn run(config: &Config, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     }
     let live = store.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
     for entry in live.filter(|entry| !store.blobs().has(entry)) {
-        tell(reporter, &Report::BlobMissing { hash: entry.hash })?;
+        tell(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
     }
     Ok(())
 }

@@ -9,7 +9,8 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, SwVersion};
+use crate::repo::entry::Entry;
+use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion};
 
 /// What the end that opened a session wants of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +19,10 @@ pub enum Purpose {
     QueryDetailed,
     /// An agent fetches a manifest and blobs from a controller.
     Fetch,
+    /// A controller reads another's repository map.
+    Pull,
+    /// A controller fetches blobs that it lacks from another.
+    Blobs,
 }
 
 /// The role in which a node speaks.
@@ -123,4 +128,15 @@ pub enum Frame {
         /// Why, for the operator.
         reason: Reason,
     },
+    /// Asks for the repository map: `MapHead`, each `MapEntry`, then `End`.
+    MapReq,
+    /// How a repository map begins.
+    MapHead {
+        /// What the controller that it comes from calls itself.
+        hostname: Hostname,
+        /// Its purge floor; see [`Map::floor`](crate::repo::map::Map::floor).
+        floor: u64,
+    },
+    /// One entry of a repository map, in no order that matters.
+    MapEntry(Entry),
 }

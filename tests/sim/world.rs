@@ -227,6 +227,7 @@ impl World {
             Action::Disconnect(node, purpose) => self.disconnect(machine, node, purpose),
             Action::StartInstall(install) => self.start_install(machine, install),
             Action::StartRecovery => self.start_recovery(machine),
+            Action::StartPull(_) | Action::StartBlobs(_) => unreachable!("there is one controller"),
         }
     }
 

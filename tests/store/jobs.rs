@@ -199,7 +199,10 @@ fn a_missing_or_short_blob_is_named_and_mended_by_uploading_again() {
     let hash = bench.controller.upload(&[&patch]).done().entries()[0].hash;
     let missing = || {
         let reports = bench.controller.load().done();
-        reports.0.iter().any(|report| matches!(report, Report::BlobMissing { hash: other } if *other == hash))
+        reports
+            .0
+            .iter()
+            .any(|report| matches!(report, Report::BlobMissing { hash: other, .. } if *other == hash))
     };
     let blob = |end: &str| bench.scratch.join(format!("state/repo/blobs/{hash}.{end}"));
     assert!(!missing());

@@ -109,7 +109,7 @@ impl Controller {
     pub fn change(&self, to: EntryState, ids: &[&str]) -> Reports {
         let ids: PatchIds = ids.iter().map(|id| PatchId::new(id).unwrap()).collect();
         let mut reports = Reports::default();
-        let change = Change { to, ids };
+        let change = Change { to, ids, renew: false };
         store::change(&self.config, &change, &mut reports).unwrap();
         reports
     }

@@ -217,8 +217,10 @@ impl Place {
         is_initiator: bool,
     ) -> Result<Taken, Fault> {
         match (purpose, is_initiator) {
-            (Purpose::Fetch, true) => Ok(Taken::Tell(Outcome::Ready(peer))),
-            (Purpose::Fetch, false) => Ok(Taken::Tell(Outcome::WantsWorker(peer))),
+            (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => Ok(Taken::Tell(Outcome::Ready(peer))),
+            (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, false) => {
+                Ok(Taken::Tell(Outcome::WantsWorker(peer)))
+            }
             (Purpose::QueryDetailed, true) => self.send(&Frame::QueryDetailed).map(|()| Taken::Some),
             (Purpose::QueryDetailed, false) => self.send_open(context).map(|()| Taken::Some),
         }
@@ -371,5 +373,6 @@ pub fn roles(purpose: Purpose) -> (Role, Role) {
     match purpose {
         Purpose::QueryDetailed => (Role::Controller, Role::Agent),
         Purpose::Fetch => (Role::Agent, Role::Controller),
+        Purpose::Pull | Purpose::Blobs => (Role::Controller, Role::Controller),
     }
 }
