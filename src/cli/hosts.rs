@@ -70,6 +70,7 @@ const fn currency(current: Currency) -> &'static str {
         Currency::OutOfDate => "No",
         Currency::Pending => "Pending",
         Currency::Failed => "Failed",
+        Currency::Unknown => "Unknown",
     }
 }
 

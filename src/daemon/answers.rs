@@ -151,6 +151,16 @@ impl<'a> Daemon<'a> {
                 let job = self.change_job(now, *to, ids, *force)?;
                 self.start_change(now, at, &job, false)
             }
+            Request::Purge => {
+                self.controller()?;
+                self.start_change(now, at, &Job::Purge, false)
+            }
+            Request::DropController { controller } => {
+                self.controller()?;
+                let node = NodeId::from_hex(controller.as_str());
+                let node = node.ok_or_else(|| refused("Name the controller by its node id."))?;
+                self.start_change(now, at, &Job::DropController(node), false)
+            }
             Request::Upload { names } => {
                 self.controller()?;
                 let files = self.control.get(at).map_or(0, |connection| connection.files.len());
@@ -417,7 +427,9 @@ fn needs_repository(request: &Request) -> bool {
         | Request::Show { .. }
         | Request::HostInstall { .. }
         | Request::Change { .. }
-        | Request::Upload { .. } => true,
+        | Request::Upload { .. }
+        | Request::Purge
+        | Request::DropController { .. } => true,
         Request::Hello { .. }
         | Request::QueryHosts
         | Request::Hosts { .. }

@@ -17,7 +17,7 @@ use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, Sw
 use crate::wire::install::{Outcome, Step};
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -37,11 +37,14 @@ pub enum Request {
         /// What the files were called, for messages. As many as there are pairs.
         names: FileNames,
     },
-    /// apply, remove, delete.
+    /// apply, remove, delete, commit. One that changed something is answered once
+    /// it is durable here, and either on all other controllers that are present or
+    /// for so long not; a [`Reply::Line`] says which.
     Change {
-        /// `Applied`, `Available` (remove) or `Deleted`.
+        /// `Applied`, `Available` (remove), `Deleted` or `Committed`.
         to: EntryState,
-        /// The patches; none means all (`apply --all`).
+        /// The patches; none means all that it can concern (`apply --all`, `commit
+        /// --all`).
         ids: PatchIds,
         /// Go on although hosts are lost.
         force: bool,
@@ -74,8 +77,18 @@ pub enum Request {
         /// Which host.
         host: Hostname,
     },
-    /// What the daemon knows of itself: [`Reply::Status`], then [`Reply::Counter`]s.
+    /// What the daemon knows of itself: [`Reply::Status`], then a controller's
+    /// [`Reply::Neighbour`]s, [`Reply::Blob`]s and [`Reply::Replaced`], then
+    /// [`Reply::Counter`]s.
     Status,
+    /// Drop the tombstones, everywhere: allowed while every controller known is
+    /// present and has the same repository.
+    Purge,
+    /// Forget a controller that is gone for good.
+    DropController {
+        /// Which: its name or its node id.
+        controller: Hostname,
+    },
 }
 
 /// What the daemon says.
@@ -108,7 +121,17 @@ pub enum Reply {
         /// What happened, what it means, what to do.
         reason: Reason,
     },
+    /// Another controller.
+    Neighbour(NeighbourRow),
+    /// A patch whose file is not here; at most [`BLOB_ROWS`] of them.
+    Blob(BlobRow),
+    /// A change made here that was replaced by one made elsewhere: a line with
+    /// both. The latest ones, the latest last.
+    Replaced(Reason),
 }
+
+/// Missing patch files that a `status` names: those that hosts need come first.
+pub const BLOB_ROWS: usize = 16;
 
 /// What an error means for a command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +193,8 @@ pub enum Currency {
     Pending,
     /// Its last install failed.
     Failed,
+    /// This controller is incomplete, so it calls no host current.
+    Unknown,
 }
 
 /// What a host does, as shown in the `State` column.
@@ -261,6 +286,23 @@ pub struct StatusRow {
     pub patches: u32,
     /// Controller: the digest of the map.
     pub repo_digest: Digest,
+    /// Controller: its map's counter of changes.
+    pub op_counter: u64,
+    /// Controller: it has merged with all that answered its start, and takes changes.
+    pub is_started: bool,
+    /// Controller: it lacks the file of a patch that hosts should have, so it calls
+    /// no host current and asks none to install.
+    pub is_incomplete: bool,
+    /// Controller: patches whose files are not here.
+    pub blobs_missing: u32,
+    /// Controller: entries of the map, tombstones counted.
+    pub entries: u32,
+    /// Controller: for how many entries there is room.
+    pub entries_most: u32,
+    /// Controller: entries of the map that are tombstones.
+    pub tombstones: u32,
+    /// Controller: tombstones up to this counter were purged.
+    pub purge_floor: u64,
     /// Controller: hosts known, and for how many there is room.
     pub hosts: u32,
     /// Controller: for how many hosts there is room.
@@ -283,4 +325,40 @@ pub struct StatusRow {
     pub memory_bytes: u64,
     /// Test builds: allocations of the loop since start, less worker starts.
     pub loop_allocations: Option<u64>,
+}
+
+/// Another controller, for `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NeighbourRow {
+    /// Its node id.
+    pub node: NodeId,
+    /// What it calls itself; empty where it was never met.
+    pub hostname: Hostname,
+    /// Where it was heard last; empty where it was not heard since the start.
+    pub address: Text<48>,
+    /// Milliseconds since it was heard last; `None` where it was not since the start.
+    pub age_ms: Option<u64>,
+    /// Unheard of for long, or since the start.
+    pub is_lost: bool,
+    /// Its repository is ours: the digests are the same.
+    pub is_synced: bool,
+    /// Its counter of changes.
+    pub op_counter: u64,
+    /// Patches whose files are not there, as it told last.
+    pub blobs_missing: u32,
+    /// Why its repository cannot be merged; empty where nothing is the matter.
+    pub trouble: Reason,
+}
+
+/// A patch whose file is not here, for `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BlobRow {
+    /// The patch.
+    pub id: PatchId,
+    /// BLAKE3 of its file.
+    pub hash: Hash,
+    /// Hosts should have it: without the file, this controller is incomplete.
+    pub is_wanted: bool,
+    /// Why the file could not be had; empty where that was not tried yet.
+    pub reason: Reason,
 }

@@ -8,8 +8,10 @@ use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::fsm::requests::Standing;
+use crate::limits;
 use crate::repo::effective::blocked_by;
 use crate::repo::entry::EntryState;
+use crate::repo::map::Map;
 use crate::repo::state::patch_state;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, PatchId, Reason, Text};
@@ -107,6 +109,8 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
     let patches = controller.map_or(0, |controller| {
         controller.map().iter().filter(|(_, entry)| entry.state != EntryState::Deleted).count()
     });
+    let map = controller.map(Controller::map);
+    let entries = map.map_or(0, Map::len);
     let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.shown());
     let last_reason = agent.and_then(|agent| agent.last()).map(|last| last.reason.clone());
     StatusRow {
@@ -120,7 +124,15 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
         uptime_ms: now.since(daemon.started).as_millis(),
         incarnation: identity.incarnation,
         patches: count(patches),
-        repo_digest: controller.map_or(Digest::default(), |controller| controller.map().digest()),
+        repo_digest: map.map_or(Digest::default(), Map::digest),
+        op_counter: map.map_or(0, Map::highest_counter),
+        is_started: daemon.is_loaded,
+        is_incomplete: !daemon.blobs_missing.is_empty(),
+        blobs_missing: count(daemon.blobs_missing.len()),
+        entries: count(entries),
+        entries_most: count(if controller.is_some() { limits::ENTRIES } else { 0 }),
+        tombstones: count(entries - patches),
+        purge_floor: 0,
         hosts: count(hosts().count()),
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
         hosts_lost: count(hosts_lost),

@@ -114,7 +114,9 @@ impl Connection {
             Request::Upload { .. }
             | Request::Change { .. }
             | Request::HostInstall { .. }
-            | Request::DropHost { .. } => true,
+            | Request::DropHost { .. }
+            | Request::Purge
+            | Request::DropController { .. } => true,
             Request::Hello { .. }
             | Request::Query
             | Request::Show { .. }
