@@ -6,8 +6,8 @@ use core::fmt;
 use crate::limits::{ENTRIES, ENTRY_BITMAP_WORDS};
 
 /// The place of an entry in the map of this process. It never changes while the
-/// process lives, and means nothing outside of it: controllers number alike
-/// only by chance.
+/// entry is there, and means nothing outside of this process: controllers number
+/// alike only by chance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 
