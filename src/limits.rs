@@ -57,6 +57,9 @@ pub const DETAILED_QUERIES: usize = 5;
 /// Reasons of failed installs that a controller keeps: the latest.
 pub const REASONS: usize = 64;
 
+/// Reasons why patch files are missing that a controller keeps: the latest.
+pub const BLOB_WHYS: usize = 8;
+
 // --- repository ---
 
 /// Entries of the repository map, tombstones included.

@@ -217,6 +217,9 @@ impl<'a> Daemon<'a> {
                 Err(AskRefusal::Busy) => "an install is under way there already; its progress follows",
                 Err(AskRefusal::Lost) => "it is lost: it has not been heard for long, and was not asked",
                 Err(AskRefusal::Unknown) => "no such host",
+                Err(AskRefusal::Incomplete) => {
+                    "patch files that it needs are missing here (see thimble status)"
+                }
                 Err(AskRefusal::TooManyKinds) => "there are more kinds of hosts than thimble tells apart",
             };
             let name = self.controller()?.hosts().get(*node).map(|host| host.ack.hostname.clone());

@@ -71,6 +71,7 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
             Currency::OutOfDate => RowCurrency::OutOfDate,
             Currency::Pending => RowCurrency::Pending,
             Currency::Failed => RowCurrency::Failed,
+            Currency::Unknown => RowCurrency::Unknown,
         },
         reboot_required: ack.requires_reboot,
         sw_version: ack.sw_version.clone(),

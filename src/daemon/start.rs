@@ -24,6 +24,8 @@ use crate::fsm::node::Node;
 use crate::fsm::random::Random;
 use crate::fsm::reasons::{Reasons, Told};
 use crate::fsm::requests::RequestTimers;
+use crate::fsm::sync::SyncTimers;
+use crate::fsm::sync::blobs::Why;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
@@ -151,6 +153,8 @@ fn allocate(
     let hosts_index = vec![0; index_len(hosts_most)].leak();
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
     let reasons = vec![Told::default(); if is_controller { limits::REASONS } else { 0 }].leak();
+    let neighbours = vec![None; if is_controller { limits::CONTROLLERS - 1 } else { 0 }].leak();
+    let blob_whys = vec![Why::default(); if is_controller { limits::BLOB_WHYS } else { 0 }].leak();
     let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
     let [standing, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
@@ -178,12 +182,20 @@ fn allocate(
                 retry: millis(timers.install_retry_ms),
                 give_up: millis(timers.install_give_up_ms),
             },
+            sync: SyncTimers {
+                hello_interval: millis(timers.hello_interval_ms),
+                hello_start: millis(timers.hello_start_ms),
+                controller_lost: millis(timers.controller_lost_ms),
+                retry: millis(timers.sync_retry_ms),
+            },
         };
         let tables = Tables {
             map: Map::new(entries),
             hosts: Table::new(hosts, hosts_index),
             queries,
             reasons: Reasons::new(reasons),
+            neighbours,
+            blob_whys,
         };
         Controller::new(now, timers, tables)
     });

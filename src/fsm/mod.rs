@@ -8,13 +8,14 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
-//! | [`controller`] | a controller: wires the next five |
+//! | [`controller`] | a controller: wires the next seven |
 //! | [`pacing`] | when to say HelloAgent and how long answers may take |
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | whom to ask in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
 //! | [`reasons`] | why installs did not go well |
 //! | [`kinds`] | what each kind of host should have |
+//! | [`sync`] | the repository that controllers keep together |
 //! | [`agent`] | an agent: wires the next two |
 //! | [`acks`] | when to say HelloAgentAck |
 //! | [`installed`] | the snapshot of what is installed |
@@ -46,3 +47,4 @@ pub mod queries;
 pub mod random;
 pub mod reasons;
 pub mod requests;
+pub mod sync;

@@ -5,6 +5,7 @@ use super::agent::Agent;
 use super::controller::{AskRefusal, Controller};
 use super::event::Event;
 use super::random::Random;
+use super::sync::neighbours::Neighbour;
 use crate::time::Instant;
 use crate::types::NodeId;
 use crate::wire::frame::Role;
@@ -47,11 +48,14 @@ impl Node<'_> {
     /// at another address than the later one is a second node with the same id.
     #[must_use]
     pub fn suspicion(&self, refusal: Refusal, sender: NodeId, peer: Peer) -> Refusal {
-        let host = self.controller.as_ref().and_then(|controller| controller.hosts().get(sender));
+        let Some(controller) = &self.controller else { return refusal };
+        let host = controller.hosts().get(sender).map(|host| host.peer);
+        let neighbour = controller.sync().neighbours().get(sender).and_then(Neighbour::peer);
+        // A node with both roles speaks from a port for each.
+        let mut known = [host, neighbour].into_iter().flatten().peekable();
+        let is_elsewhere = known.peek().is_some() && known.all(|known| known != peer);
         match refusal {
-            Refusal::StaleIncarnation if host.is_some_and(|host| host.peer != peer) => {
-                Refusal::DuplicateNodeId
-            }
+            Refusal::StaleIncarnation if is_elsewhere => Refusal::DuplicateNodeId,
             other => other,
         }
     }

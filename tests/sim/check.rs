@@ -2,9 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use thimble::fsm::actions::To;
 use thimble::fsm::controller::Currency;
-use thimble::fsm::requests::Standing;
+use thimble::fsm::requests::{Request, Standing};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::map::Map;
 use thimble::repo::state::{PatchState, patch_state};
@@ -30,8 +29,6 @@ pub struct Truth {
     installed: BTreeSet<(usize, RequestId)>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
-    /// The request that the controller sent to a host last.
-    asked: BTreeMap<usize, RequestId>,
     /// Datagrams that a start of a machine's daemon has believed: whose, and
     /// which of its incarnation.
     believed: BTreeSet<(usize, u32, NodeId, u64, u64)>,
@@ -99,7 +96,7 @@ impl World {
     }
 
     /// What a machine says is true of it.
-    pub fn check_said(&mut self, machine: usize, to: To, message: &Message) {
+    pub fn check_said(&mut self, machine: usize, message: &Message) {
         match message {
             Message::HelloAgentAck(ack) => {
                 self.check_installed(machine, ack);
@@ -112,12 +109,6 @@ impl World {
                 assert_eq!(answer.status, answer.reject_reason.is_empty(), "failed without a reason");
                 if let Some(outcome) = answer.outcome {
                     self.check_outcome(machine, answer.request_id, outcome);
-                }
-            }
-            Message::AgentInstallReq(request) => {
-                if let To::Node(node, _) = to {
-                    let host = self.index(node);
-                    self.truth.asked.insert(host, request.request_id);
                 }
             }
             _ => {}
@@ -159,7 +150,7 @@ impl World {
         for host in controller.hosts().iter() {
             if host.request.standing() == Standing::Ended(Outcome::Installed) {
                 let index = self.index(host.node);
-                let request = self.truth.asked[&index];
+                let request = host.request.request_id().expect("it has ended");
                 self.check_outcome(index, request, Outcome::Installed);
             }
         }
@@ -193,7 +184,7 @@ impl World {
             let host = controller.hosts().get(machine.id).expect("every agent is heard");
             assert!(host.is_known(), "{}: {:?}", machine.index, host.knowledge);
             assert!(!host.request.is_open(), "{}: {:?}", machine.index, host.request);
-            self.check_standing(machine.index, &host.request.standing());
+            self.check_standing(machine.index, &host.request);
             let found = files(&machine.disk);
             assert_eq!(host.ack.installed_digest, digest_of(&found));
             let held = host.installed.iter().filter_map(|slot| controller.map().entry(slot));
@@ -207,20 +198,21 @@ impl World {
     }
 
     /// In the end, what the operator is shown of a request is what became of it.
-    fn check_standing(&self, machine: usize, standing: &Standing) {
-        let Some(request) = self.truth.asked.get(&machine) else { return };
-        let last = self.durable_journal(machine).last.filter(|last| last.request_id == *request);
+    fn check_standing(&self, machine: usize, request: &Request) {
+        // Without one the host was never asked, or has lost what it knew.
+        let (Some(request), standing) = (request.request_id(), request.standing()) else { return };
+        let last = self.durable_journal(machine).last.filter(|last| last.request_id == request);
         match standing {
             Standing::Ended(outcome) => {
-                self.check_outcome(machine, *request, *outcome);
+                self.check_outcome(machine, request, outcome);
                 if let Some(last) = last {
-                    assert_eq!(*outcome, last.outcome, "{machine}, {request}");
+                    assert_eq!(outcome, last.outcome, "{machine}, {request}");
                 }
             }
             Standing::NoAnswer => assert!(last.is_none(), "{machine} knows what became of {request}"),
-            // The controller has started since, or forgotten the host.
-            Standing::None => {}
-            Standing::Waiting | Standing::Running => panic!("{machine}: {request} is still open"),
+            Standing::None | Standing::Waiting | Standing::Running => {
+                panic!("{machine}: {request} is still open")
+            }
         }
     }
 

@@ -11,7 +11,9 @@ use thimble::fsm::node::Node;
 use thimble::fsm::random::Random;
 use thimble::fsm::reasons::{Reasons, Told};
 use thimble::fsm::requests::RequestTimers;
-use thimble::limits::{DETAILED_QUERIES, ENTRIES};
+use thimble::fsm::sync::SyncTimers;
+use thimble::fsm::sync::blobs::Why;
+use thimble::limits::{CONTROLLERS, DETAILED_QUERIES, ENTRIES};
 use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
@@ -36,6 +38,12 @@ pub const TIMERS: ControllerTimers = ControllerTimers {
     host_lost: Duration::from_secs(20),
     query_timeout: Duration::from_millis(300),
     request: RequestTimers { retry: Duration::from_millis(200), give_up: Duration::from_secs(4) },
+    sync: SyncTimers {
+        hello_interval: Duration::from_millis(1_000),
+        hello_start: Duration::from_millis(100),
+        controller_lost: Duration::from_secs(4),
+        retry: Duration::from_millis(100),
+    },
 };
 const REJECTION_SHOWN: Duration = Duration::from_secs(1);
 
@@ -129,7 +137,9 @@ impl Machine {
             let hosts = Table::new(lend(&Host::vacant(), machines), index);
             let reasons = Reasons::new(lend(&Told::default(), machines));
             let queries = lend(&None, DETAILED_QUERIES);
-            Controller::new(now, TIMERS, Tables { map: Map::new(slots), hosts, queries, reasons })
+            let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&Why::default(), 8));
+            let map = Map::new(slots);
+            Controller::new(now, TIMERS, Tables { map, hosts, queries, reasons, neighbours, blob_whys })
         });
         self.process = Some(Process {
             start: self.starts,

@@ -232,7 +232,7 @@ impl World {
     }
 
     fn send(&mut self, machine: usize, to: To, message: &Message) {
-        self.check_said(machine, to, message);
+        self.check_said(machine, message);
         let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
         let mut datagram = [0; DATAGRAM_BYTES];
         let process = self.machines[machine].process.as_mut().expect("it has just spoken");
@@ -282,7 +282,7 @@ impl World {
                 });
             }
             Err(refusal) => {
-                let is_own = from == to && refusal == Refusal::DuplicateNodeId;
+                let is_own = from == to && matches!(refusal, Refusal::DuplicateNodeId | Refusal::OwnEcho);
                 let is_old = matches!(refusal, Refusal::Replay | Refusal::StaleIncarnation);
                 assert!(is_altered || is_old || is_own, "a good datagram was refused: {refusal}");
                 self.note(format_args!("{to} refuses {refusal} of {from}"));

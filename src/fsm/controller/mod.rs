@@ -5,12 +5,13 @@
 //! HelloAgent ([`pacing`](super::pacing)), the hosts ([`hosts`](super::hosts)),
 //! the detailed queries ([`queries`](super::queries)) and the install requests
 //! ([`requests`](super::requests)). What hosts should have comes from the
-//! repository map through [`kinds`](super::kinds).
+//! repository map through [`kinds`](super::kinds); the map is kept together with
+//! other controllers by [`sync`](super::sync).
 
 #[cfg(test)]
 mod tests;
 
-use super::actions::{Actions, Peer};
+use super::actions::{Actions, Peer, To};
 use super::event::Event;
 use super::hosts::{Host, Knowledge};
 use super::kinds::Kinds;
@@ -19,17 +20,20 @@ use super::queries::{Queries, Query};
 use super::random::Random;
 use super::reasons::Reasons;
 use super::requests::{Ask, RequestTimers, Standing, Why};
-use crate::repo::entry::Entry;
+use super::sync::blobs::Why as BlobWhy;
+use super::sync::neighbours::Neighbour;
+use super::sync::{Sync, SyncTimers};
+use crate::repo::entry::{Entry, EntryState};
 use crate::repo::map::{Full, Map, Merged};
 use crate::repo::rules::OnHosts;
 use crate::repo::slots::Slot;
 use crate::repo::state::Spread;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId, Reason, RequestId};
+use crate::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::install::Outcome;
-use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
+use crate::wire::messages::{AgentInstallResp, DropHostReq, HelloAgentAck, Message};
 
 /// The times of a controller.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +46,8 @@ pub struct ControllerTimers {
     pub query_timeout: Duration,
     /// Install requests.
     pub request: RequestTimers,
+    /// Other controllers.
+    pub sync: SyncTimers,
 }
 
 /// How a host stands to what it should have.
@@ -55,6 +61,9 @@ pub enum Currency {
     Pending,
     /// Its last install failed.
     Failed,
+    /// It has what it should have, as far as this controller can tell, which
+    /// lacks a patch file and so vouches for nothing.
+    Unknown,
 }
 
 /// Why an install cannot be asked for.
@@ -68,6 +77,8 @@ pub enum AskRefusal {
     Lost,
     /// There are more kinds of hosts than are told apart.
     TooManyKinds,
+    /// A patch file that hosts should have is missing here.
+    Incomplete,
 }
 
 /// What a controller remembers, in memory that its driver lends.
@@ -80,6 +91,10 @@ pub struct Tables<'a> {
     pub queries: &'a mut [Option<Query>],
     /// Why installs did not go well.
     pub reasons: Reasons<'a>,
+    /// Places for other controllers.
+    pub neighbours: &'a mut [Option<Neighbour>],
+    /// Why patch files are missing.
+    pub blob_whys: &'a mut [BlobWhy],
 }
 
 /// A controller.
@@ -91,6 +106,7 @@ pub struct Controller<'a> {
     pacing: Pacing,
     queries: Queries<'a>,
     reasons: Reasons<'a>,
+    sync: Sync<'a>,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
     /// Hosts that found no room in the table.
@@ -101,11 +117,12 @@ impl<'a> Controller<'a> {
     /// A controller with this map, that has heard no host yet.
     #[must_use]
     pub fn new(now: Instant, timers: ControllerTimers, tables: Tables<'a>) -> Self {
-        let Tables { map, hosts, queries, reasons } = tables;
+        let Tables { map, hosts, queries, reasons, neighbours, blob_whys } = tables;
         Self {
             timers,
             map,
             reasons,
+            sync: Sync::new(timers.sync, neighbours, blob_whys),
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout, queries),
@@ -115,7 +132,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// A message of an agent. Others are of no concern to a lone controller.
+    /// A message of an agent or of another controller.
     pub fn on_message(
         &mut self,
         now: Instant,
@@ -127,7 +144,12 @@ impl<'a> Controller<'a> {
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
             Message::AgentInstallResp(response) => self.on_response(from, response),
-            _ => {}
+            other => {
+                if let Message::DropHostReq(drop) = other {
+                    self.forget_host(now, drop.host, actions);
+                }
+                self.sync.on_message(now, from, peer, other, &self.map, actions);
+            }
         }
     }
 
@@ -143,9 +165,10 @@ impl<'a> Controller<'a> {
         host.peer = peer;
         host.last_heard = now;
         let is_news = host.ack.installed_digest != ack.installed_digest;
+        let before = (host.ack.request_id, host.ack.request);
         host.ack.clone_from(ack);
         let target = host.target();
-        host.request.on_ack(now, &self.timers.request, target, ack, actions);
+        host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
 
         if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
@@ -186,7 +209,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// How sessions for detailed queries go.
+    /// How sessions and workers go.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
         match event {
             Event::DetailPage(node, page) => self.queries.on_page(now, *node, page, &self.map),
@@ -198,7 +221,7 @@ impl<'a> Controller<'a> {
                 self.queries.on_failure(now, *node, &mut self.hosts);
                 return;
             }
-            _ => return,
+            other => return self.sync.on_event(now, other, &self.map, actions),
         }
         self.queries.start(now, &mut self.hosts, actions);
     }
@@ -206,6 +229,7 @@ impl<'a> Controller<'a> {
     /// Does what is due. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant, random: &mut Random, actions: &mut Actions) {
         self.pacing.on_timeout(now, self.hosts.len(), self.map.highest_counter(), random, actions);
+        self.sync.on_timeout(now, &self.map, random, actions);
         self.queries.on_timeout(now, &mut self.hosts, actions);
         self.queries.start(now, &mut self.hosts, actions);
         if self.requests_due.is_some_and(|due| now >= due) {
@@ -222,7 +246,7 @@ impl<'a> Controller<'a> {
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
-        Instant::earliest([self.pacing.poll_at(), hosts])
+        Instant::earliest([self.pacing.poll_at(), hosts, self.sync.poll_at()])
     }
 
     /// Merges an entry that is durable.
@@ -235,21 +259,65 @@ impl<'a> Controller<'a> {
         let (Merged::Inserted(slot) | Merged::Replaced(slot)) = merged else { return Ok(merged) };
         self.kinds.refresh(&self.map);
         if old_hash != Some(entry.hash) {
-            // What hosts said of this id was about other content, or about
-            // content that the map did not know: they must say it again.
-            self.queries.on_content(slot);
-            for host in self.hosts.iter_mut() {
-                if host.foreign > 0 || host.installed.contains(slot) {
-                    host.installed.remove(slot);
-                    host.known_digest = Digest::default();
-                    if host.knowledge == Knowledge::Known {
-                        host.knowledge = Knowledge::Wanted;
-                        self.queries.want(now);
-                    }
+            self.on_content(now, slot);
+        }
+        if entry.state == EntryState::Deleted {
+            self.sync.blobs_mut().on_here(slot);
+        }
+        Ok(merged)
+    }
+
+    /// The content of a slot is new, another, or gone: what hosts said of this id
+    /// was about other content, or about content that the map did not know. They
+    /// must say it again.
+    fn on_content(&mut self, now: Instant, slot: Slot) {
+        self.sync.blobs_mut().on_here(slot);
+        self.queries.on_content(slot);
+        for host in self.hosts.iter_mut() {
+            if host.foreign > 0 || host.installed.contains(slot) {
+                host.installed.remove(slot);
+                host.known_digest = Digest::default();
+                if host.knowledge == Knowledge::Known {
+                    host.knowledge = Knowledge::Wanted;
+                    self.queries.want(now);
                 }
             }
         }
-        Ok(merged)
+    }
+
+    /// Takes an entry out that was purged, durably.
+    pub fn purge_entry(&mut self, now: Instant, id: &PatchId) {
+        if let Some(slot) = self.map.remove(id) {
+            self.kinds.refresh(&self.map);
+            self.on_content(now, slot);
+        }
+    }
+
+    /// The map's purge floor has risen, durably.
+    pub fn raise_floor(&mut self, now: Instant, floor: u64) {
+        for slot in &self.map.raise_floor(floor) {
+            self.on_content(now, slot);
+        }
+    }
+
+    /// The repository is read: other controllers may hear of it.
+    pub fn on_loaded(&mut self, now: Instant) {
+        self.sync.on_loaded(now);
+    }
+
+    /// The file of a patch is not here; `why` is empty where nobody tried to fetch it.
+    pub fn blob_missing(&mut self, hash: &Hash, why: &Reason) {
+        let named = |entry: &Entry| entry.hash == *hash && entry.state != EntryState::Deleted;
+        for (slot, _) in self.map.iter().filter(|(_, entry)| named(entry)) {
+            self.sync.blobs_mut().on_missing(slot, hash, why);
+        }
+    }
+
+    /// The file of a patch that was missing is here.
+    pub fn blob_here(&mut self, hash: &Hash) {
+        for (slot, _) in self.map.iter().filter(|(_, entry)| entry.hash == *hash) {
+            self.sync.blobs_mut().on_here(slot);
+        }
     }
 
     /// Asks a host to install what it should have.
@@ -268,6 +336,9 @@ impl<'a> Controller<'a> {
         if host.is_lost(now, self.timers.host_lost) {
             return Err(AskRefusal::Lost);
         }
+        if self.sync.blobs().first_wanted(&self.map).is_some() {
+            return Err(AskRefusal::Incomplete);
+        }
         let kind = self.kinds.of(&host.ack.nodetype, &self.map).ok_or(AskRefusal::TooManyKinds)?;
         let ask = Ask { request_id: RequestId(random.next_u64()), digest: kind.digest, force };
         let target = host.target();
@@ -278,14 +349,17 @@ impl<'a> Controller<'a> {
         Ok(())
     }
 
-    /// Forgets a host; its next ack brings it back. False where there is none.
-    pub fn drop_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) -> bool {
+    /// Forgets a host here and at all controllers; its next ack brings it back.
+    pub fn drop_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) {
+        self.forget_host(now, node, actions);
+        actions.send(To::Controllers, Message::DropHostReq(DropHostReq { host: node }));
+    }
+
+    fn forget_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) {
         self.queries.forget(now, node, actions);
-        let slot = self.hosts.find(node);
-        if let Some(slot) = slot {
+        if let Some(slot) = self.hosts.find(node) {
             self.hosts.remove(slot);
         }
-        slot.is_some()
     }
 
     /// How a host stands to what it should have.
@@ -302,7 +376,8 @@ impl<'a> Controller<'a> {
         } else if host.ack.patch_failed || (last_failed && wanted != Some(host.ack.installed_digest)) {
             Currency::Failed
         } else if wanted == Some(host.ack.installed_digest) {
-            Currency::Current
+            let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
+            if is_complete { Currency::Current } else { Currency::Unknown }
         } else {
             Currency::OutOfDate
         }
@@ -369,6 +444,17 @@ impl<'a> Controller<'a> {
     #[must_use]
     pub fn map(&self) -> &Map<'a> {
         &self.map
+    }
+
+    /// What this controller keeps together with others.
+    #[must_use]
+    pub fn sync(&self) -> &Sync<'a> {
+        &self.sync
+    }
+
+    /// The same, to note what was done.
+    pub fn sync_mut(&mut self) -> &mut Sync<'a> {
+        &mut self.sync
     }
 
     /// The hosts.

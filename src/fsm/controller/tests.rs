@@ -23,6 +23,12 @@ const TIMERS: ControllerTimers = ControllerTimers {
     host_lost: Duration::from_millis(100_000),
     query_timeout: Duration::from_millis(5_000),
     request: RequestTimers { retry: Duration::from_millis(2_000), give_up: Duration::from_millis(60_000) },
+    sync: SyncTimers {
+        hello_interval: Duration::from_millis(30_000),
+        hello_start: Duration::from_millis(1_000),
+        controller_lost: Duration::from_millis(120_000),
+        retry: Duration::from_millis(1_000),
+    },
 };
 
 fn at(millis: u64) -> Instant {
@@ -76,7 +82,14 @@ impl Trace {
         let controller = Controller::new(
             at(0),
             TIMERS,
-            Tables { map, hosts: Table::new(slots, index), queries, reasons: Reasons::new(ring) },
+            Tables {
+                map,
+                hosts: Table::new(slots, index),
+                queries,
+                reasons: Reasons::new(ring),
+                neighbours: Vec::leak(vec![None; 2]),
+                blob_whys: Vec::leak(vec![BlobWhy::default(); 2]),
+            },
         );
         let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
         assert_eq!(trace.waits(0), ["hello agents"]);
@@ -150,6 +163,9 @@ impl Trace {
 fn text(action: &Action) -> String {
     match action {
         Action::Send(To::Agents, Message::HelloAgent(_)) => "hello agents".to_string(),
+        Action::Send(To::Controllers, Message::DropHostReq(drop)) => {
+            format!("all controllers: drop {}", drop.host.0)
+        }
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
         }
@@ -179,7 +195,7 @@ fn a_full_table_counts_newcomers_and_keeps_who_is_there() {
     trace.hears(110, 6, ack(&[]));
     trace.hears(120, 6, ack(&[]));
     assert_eq!((trace.controller.hosts().len(), trace.controller.hosts_refused()), (1, 2));
-    assert!(trace.controller.drop_host(at(200), NodeId(5), &mut Actions::default()));
+    trace.controller.drop_host(at(200), NodeId(5), &mut Actions::default());
     trace.hears(300, 6, ack(&[]));
     assert_eq!(trace.host(6).node, NodeId(6));
 }
@@ -266,9 +282,8 @@ fn a_host_that_is_dropped_returns_with_its_next_ack() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&[]));
     let Trace { controller, actions, .. } = &mut trace;
-    assert!(controller.drop_host(at(200), NodeId(5), actions));
-    assert!(!controller.drop_host(at(200), NodeId(5), actions), "there is none");
-    assert_eq!(trace.did(), ["hang up on 5"]);
+    controller.drop_host(at(200), NodeId(5), actions);
+    assert_eq!(trace.did(), ["hang up on 5", "all controllers: drop 5"]);
     assert_eq!(trace.state("A"), PatchState::NotApplicable, "no host is known");
     assert_eq!(trace.hears(300, 5, ack(&[])), ["query 5"]);
 }

@@ -16,6 +16,14 @@
 //! tells of a failure the request goes out without a nonce: the agent answers it
 //! from its journal, with the reason, and can never take it up. What the journal
 //! says is believed even after the request was given up or refused.
+//!
+//! A request of another controller, or of our own before a restart, is *adopted*
+//! once an ack tells of it: it is followed, and its reason asked for, but it is
+//! never asked for. So a controller that dies leaves nothing that another does not
+//! know.
+
+#[cfg(test)]
+mod tests;
 
 use super::actions::{Actions, Peer, To};
 use crate::time::{Duration, Instant};
@@ -50,6 +58,8 @@ enum Phase {
     Waiting,
     /// Taken it up.
     Running,
+    /// The same, and another controller asked for it.
+    Adopted,
     /// Ended it like this; it has not said why.
     Failed(Outcome),
 }
@@ -132,7 +142,9 @@ impl Request {
         match &self.state {
             State::None => Standing::None,
             State::Open(Open { phase: Phase::Waiting, .. }) => Standing::Waiting,
-            State::Open(Open { phase: Phase::Running | Phase::Failed(_), .. }) => Standing::Running,
+            State::Open(Open { phase: Phase::Running | Phase::Adopted | Phase::Failed(_), .. }) => {
+                Standing::Running
+            }
             State::Ended(_, outcome) => Standing::Ended(*outcome),
             State::NoAnswer(_) => Standing::NoAnswer,
         }
@@ -142,6 +154,12 @@ impl Request {
     #[must_use]
     pub fn why(&self) -> Why {
         self.why
+    }
+
+    /// Its number; `None` where there was none.
+    #[must_use]
+    pub fn request_id(&self) -> Option<RequestId> {
+        self.asked().map(|ask| ask.request_id)
     }
 
     /// Whether it is under way: another must wait.
@@ -169,15 +187,18 @@ impl Request {
         true
     }
 
-    /// The host's ack: how far it is, and with what nonce to ask again.
+    /// The host's ack: how far it is, and with what nonce to ask again. `before` is
+    /// what the ack before it told.
     pub fn on_ack(
         &mut self,
         now: Instant,
         timers: &RequestTimers,
         target: Target,
+        before: (RequestId, RequestState),
         ack: &HelloAgentAck,
         actions: &mut Actions,
     ) {
+        self.adopt(now, timers, target, before, ack);
         let Some(ask) = self.asked() else { return };
         let is_ours = ack.request_id == ask.request_id;
         match (ack.request, &mut self.state) {
@@ -201,15 +222,42 @@ impl Request {
             }
             (_, State::Open(Open { phase: Phase::Failed(_), .. })) => {}
             (RequestState::Running, State::Open(open)) if is_ours => {
-                open.phase = Phase::Running;
                 open.gives_up = now + timers.give_up;
+                match open.phase {
+                    Phase::Adopted => open.next_send = open.gives_up,
+                    _ => open.phase = Phase::Running,
+                }
             }
             // Not taken up, and what it was sent with is used up: once more.
+            (_, State::Open(Open { phase: Phase::Adopted, .. })) => {}
             (_, State::Open(open)) if !is_ours && open.nonce != target.nonce => {
                 send(open, now, timers, target, actions);
             }
             _ => {}
         }
+    }
+
+    /// Takes over a request that is not ours and that the host has news of, unless
+    /// ours is under way.
+    fn adopt(
+        &mut self,
+        now: Instant,
+        timers: &RequestTimers,
+        target: Target,
+        before: (RequestId, RequestState),
+        ack: &HelloAgentAck,
+    ) {
+        let is_news = (ack.request_id, ack.request) != before;
+        let is_ours = self.asked().is_some_and(|ask| ask.request_id == ack.request_id);
+        let is_followed = matches!(self.state, State::Open(Open { phase: Phase::Adopted, .. }));
+        if (self.is_open() && !is_followed) || is_ours || !is_news || ack.request == RequestState::None {
+            return;
+        }
+        let ask = Ask { request_id: ack.request_id, digest: Digest::default(), force: false };
+        let adopted = Open::new(now, timers, target, ask, Phase::Adopted);
+        // Nothing is sent for it: its acks tell.
+        self.state = State::Open(Open { next_send: adopted.gives_up, ..adopted });
+        self.why = Why::Nothing;
     }
 
     /// What was asked for last.
@@ -258,7 +306,7 @@ impl Request {
                     State::NoAnswer(open.ask),
                     "the host did not answer the install request: is it up and reachable?",
                 ),
-                Phase::Running => (
+                Phase::Running | Phase::Adopted => (
                     State::NoAnswer(open.ask),
                     "the host took the install up and fell silent: its outcome shows once it is heard again",
                 ),
@@ -290,180 +338,4 @@ fn send(open: &mut Open, now: Instant, timers: &RequestTimers, target: Target, a
     open.next_send = now + timers.retry;
     let request = AgentInstallReq { request_id, nonce: open.nonce, digest, force };
     actions.send(To::Node(target.node, target.peer), Message::AgentInstallReq(request));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fsm::actions::Action;
-    use crate::types::Reason;
-
-    const TIMERS: RequestTimers =
-        RequestTimers { retry: Duration::from_millis(100), give_up: Duration::from_millis(1000) };
-    const ID: RequestId = RequestId(77);
-
-    fn at(millis: u64) -> Instant {
-        Instant::from_millis(millis)
-    }
-
-    fn target(nonce: u64) -> Target {
-        let peer = Peer::Ip(([127, 0, 0, 1], 7489).into());
-        Target { node: NodeId(5), peer, nonce: Nonce(nonce) }
-    }
-
-    fn ack(nonce: u64, request_id: RequestId, request: RequestState) -> HelloAgentAck {
-        HelloAgentAck { nonce: Nonce(nonce), request_id, request, ..HelloAgentAck::default() }
-    }
-
-    fn asked() -> Request {
-        let (mut request, mut actions) = (Request::default(), Actions::default());
-        let ask = Ask { request_id: ID, digest: Digest::default(), force: false };
-        assert!(request.ask(at(0), &TIMERS, target(1), ask, &mut actions));
-        assert_eq!(sent(&mut actions), [1]);
-        assert!(!request.ask(at(0), &TIMERS, target(1), ask, &mut actions), "one at a time");
-        request
-    }
-
-    /// The nonces of the requests that were sent.
-    fn sent(actions: &mut Actions) -> std::vec::Vec<u64> {
-        core::iter::from_fn(|| actions.pop_front())
-            .map(|action| match action {
-                Action::Send(To::Node(NodeId(5), _), Message::AgentInstallReq(request)) => {
-                    assert_eq!(request.request_id, ID);
-                    request.nonce.0
-                }
-                other => panic!("{other:?}"),
-            })
-            .collect()
-    }
-
-    fn untold(request: &Request) -> &'static str {
-        match request.why() {
-            Why::Untold(reason) => reason,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    fn hear(request: &mut Request, now: u64, ack: &HelloAgentAck) -> std::vec::Vec<u64> {
-        let mut actions = Actions::default();
-        request.on_ack(at(now), &TIMERS, target(ack.nonce.0), ack, &mut actions);
-        sent(&mut actions)
-    }
-
-    fn wait(request: &mut Request, now: u64) -> std::vec::Vec<u64> {
-        let mut actions = Actions::default();
-        request.on_timeout(at(now), &TIMERS, target(1), &mut actions);
-        sent(&mut actions)
-    }
-
-    fn response(outcome: Outcome) -> AgentInstallResp {
-        AgentInstallResp {
-            request_id: ID,
-            status: outcome == Outcome::Installed,
-            outcome: Some(outcome),
-            reject_reason: Reason::new("because"),
-            reboot_required: false,
-        }
-    }
-
-    #[test]
-    fn a_lost_request_is_sent_again_and_a_lost_answer_is_seen_in_the_ack() {
-        let mut request = asked();
-        assert_eq!(wait(&mut request, 99), [0; 0]);
-        assert_eq!(wait(&mut request, 100), [1]);
-        assert_eq!(hear(&mut request, 110, &ack(2, ID, RequestState::Running)), [0; 0]);
-        assert_eq!(request.standing(), Standing::Running);
-        hear(&mut request, 500, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
-        assert_eq!(request.poll_at(), None);
-    }
-
-    #[test]
-    fn a_new_nonce_sends_at_once_and_only_once() {
-        let mut request = asked();
-        assert_eq!(hear(&mut request, 10, &ack(2, RequestId(0), RequestState::None)), [2]);
-        assert_eq!(hear(&mut request, 20, &ack(2, RequestId(0), RequestState::None)), [0; 0]);
-    }
-
-    #[test]
-    fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
-        let mut request = asked();
-        let failed = ack(2, ID, RequestState::Ended(Outcome::RolledBack));
-        assert_eq!(hear(&mut request, 10, &failed), [0], "no nonce");
-        assert_eq!(hear(&mut request, 20, &ack(3, RequestId(1), RequestState::None)), [0; 0]);
-        assert_eq!(hear(&mut request, 30, &ack(2, ID, RequestState::Running)), [0; 0], "a late ack");
-        assert_eq!(wait(&mut request, 110), [0], "still without");
-        assert_eq!(request.standing(), Standing::Running);
-        request.on_response(&AgentInstallResp { request_id: RequestId(1), ..response(Outcome::Broken) });
-        assert_eq!(request.standing(), Standing::Running, "another request's answer");
-        request.on_response(&response(Outcome::RolledBack));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
-        assert_eq!(request.why(), Why::Told(ID));
-        request.on_response(&response(Outcome::Installed));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack), "a doubled answer");
-        assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
-    }
-
-    #[test]
-    fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first() {
-        let installed = ack(1, ID, RequestState::Ended(Outcome::Installed));
-        let response = response(Outcome::Installed);
-        for is_ack_first in [false, true] {
-            let mut request = asked();
-            if is_ack_first {
-                assert_eq!(hear(&mut request, 10, &installed), []);
-            }
-            assert!(request.on_response(&response));
-            assert_eq!(hear(&mut request, 20, &installed), []);
-            assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
-            assert_eq!(request.why(), Why::Told(ID));
-            assert!(!request.on_response(&response), "told once");
-        }
-    }
-
-    #[test]
-    fn a_failure_without_its_reason_is_told_when_that_is_given_up() {
-        let mut request = asked();
-        hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
-        wait(&mut request, 1010);
-        assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
-        assert!(untold(&request).contains("before it said why"));
-    }
-
-    #[test]
-    fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
-        // One copy of the request was refused, a later one was taken up.
-        let mut request = asked();
-        request.on_response(&AgentInstallResp { outcome: None, ..response(Outcome::Rejected) });
-        assert_eq!(request.standing(), Standing::Ended(Outcome::Rejected));
-        hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
-        assert_eq!(request.why(), Why::Nothing);
-    }
-
-    #[test]
-    fn silence_is_given_up_with_the_missing_answer_named() {
-        let mut request = asked();
-        wait(&mut request, 1000);
-        assert_eq!(request.standing(), Standing::NoAnswer);
-        assert!(untold(&request).contains("did not answer"));
-
-        let mut request = asked();
-        hear(&mut request, 900, &ack(2, ID, RequestState::Running));
-        wait(&mut request, 1000);
-        assert_eq!(request.standing(), Standing::Running, "an ack extends the time");
-        wait(&mut request, 1900);
-        assert_eq!(request.standing(), Standing::NoAnswer);
-        assert!(untold(&request).contains("fell silent"));
-        hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::Installed), "heard after all");
-
-        let mut request = asked();
-        wait(&mut request, 1000);
-        assert_eq!(hear(&mut request, 2000, &ack(3, RequestId(9), RequestState::None)), [0; 0], "given up");
-        assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
-        request.on_response(&response(Outcome::Broken));
-        assert_eq!(request.standing(), Standing::Ended(Outcome::Broken), "and why");
-        assert_eq!(request.why(), Why::Told(ID));
-    }
 }

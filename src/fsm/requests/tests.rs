@@ -1,0 +1,222 @@
+//! A request as traces: acks, answers and time in; sendings and its end out.
+
+use super::*;
+use crate::fsm::actions::Action;
+use crate::types::Reason;
+
+const TIMERS: RequestTimers =
+    RequestTimers { retry: Duration::from_millis(100), give_up: Duration::from_millis(1000) };
+const ID: RequestId = RequestId(77);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn target(nonce: u64) -> Target {
+    let peer = Peer::Ip(([127, 0, 0, 1], 7489).into());
+    Target { node: NodeId(5), peer, nonce: Nonce(nonce) }
+}
+
+fn ack(nonce: u64, request_id: RequestId, request: RequestState) -> HelloAgentAck {
+    HelloAgentAck { nonce: Nonce(nonce), request_id, request, ..HelloAgentAck::default() }
+}
+
+fn asked() -> Request {
+    let (mut request, mut actions) = (Request::default(), Actions::default());
+    let ask = Ask { request_id: ID, digest: Digest::default(), force: false };
+    assert!(request.ask(at(0), &TIMERS, target(1), ask, &mut actions));
+    assert_eq!(sent(&mut actions), [1]);
+    assert!(!request.ask(at(0), &TIMERS, target(1), ask, &mut actions), "one at a time");
+    request
+}
+
+/// The nonces of the requests that were sent.
+fn sent(actions: &mut Actions) -> std::vec::Vec<u64> {
+    core::iter::from_fn(|| actions.pop_front())
+        .map(|action| match action {
+            Action::Send(To::Node(NodeId(5), _), Message::AgentInstallReq(request)) => {
+                assert_eq!(request.request_id, ID);
+                request.nonce.0
+            }
+            other => panic!("{other:?}"),
+        })
+        .collect()
+}
+
+fn untold(request: &Request) -> &'static str {
+    match request.why() {
+        Why::Untold(reason) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn hear(request: &mut Request, now: u64, ack: &HelloAgentAck) -> std::vec::Vec<u64> {
+    let mut actions = Actions::default();
+    let before = (RequestId::default(), RequestState::None);
+    request.on_ack(at(now), &TIMERS, target(ack.nonce.0), before, ack, &mut actions);
+    sent(&mut actions)
+}
+
+fn wait(request: &mut Request, now: u64) -> std::vec::Vec<u64> {
+    let mut actions = Actions::default();
+    request.on_timeout(at(now), &TIMERS, target(1), &mut actions);
+    sent(&mut actions)
+}
+
+fn response(outcome: Outcome) -> AgentInstallResp {
+    AgentInstallResp {
+        request_id: ID,
+        status: outcome == Outcome::Installed,
+        outcome: Some(outcome),
+        reject_reason: Reason::new("because"),
+        reboot_required: false,
+    }
+}
+
+#[test]
+fn a_lost_request_is_sent_again_and_a_lost_answer_is_seen_in_the_ack() {
+    let mut request = asked();
+    assert_eq!(wait(&mut request, 99), [0; 0]);
+    assert_eq!(wait(&mut request, 100), [1]);
+    assert_eq!(hear(&mut request, 110, &ack(2, ID, RequestState::Running)), [0; 0]);
+    assert_eq!(request.standing(), Standing::Running);
+    hear(&mut request, 500, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+    assert_eq!(request.poll_at(), None);
+}
+
+#[test]
+fn a_new_nonce_sends_at_once_and_only_once() {
+    let mut request = asked();
+    assert_eq!(hear(&mut request, 10, &ack(2, RequestId(0), RequestState::None)), [2]);
+    assert_eq!(hear(&mut request, 20, &ack(2, RequestId(0), RequestState::None)), [0; 0]);
+}
+
+#[test]
+fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
+    let mut request = asked();
+    let failed = ack(2, ID, RequestState::Ended(Outcome::RolledBack));
+    assert_eq!(hear(&mut request, 10, &failed), [0], "no nonce");
+    assert_eq!(hear(&mut request, 20, &ack(3, RequestId(1), RequestState::None)), [0; 0]);
+    assert_eq!(hear(&mut request, 30, &ack(2, ID, RequestState::Running)), [0; 0], "a late ack");
+    assert_eq!(wait(&mut request, 110), [0], "still without");
+    assert_eq!(request.standing(), Standing::Running);
+    request.on_response(&AgentInstallResp { request_id: RequestId(1), ..response(Outcome::Broken) });
+    assert_eq!(request.standing(), Standing::Running, "another request's answer");
+    request.on_response(&response(Outcome::RolledBack));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
+    assert_eq!(request.why(), Why::Told(ID));
+    request.on_response(&response(Outcome::Installed));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack), "a doubled answer");
+    assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
+}
+
+#[test]
+fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first() {
+    let installed = ack(1, ID, RequestState::Ended(Outcome::Installed));
+    let response = response(Outcome::Installed);
+    for is_ack_first in [false, true] {
+        let mut request = asked();
+        if is_ack_first {
+            assert_eq!(hear(&mut request, 10, &installed), []);
+        }
+        assert!(request.on_response(&response));
+        assert_eq!(hear(&mut request, 20, &installed), []);
+        assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+        assert_eq!(request.why(), Why::Told(ID));
+        assert!(!request.on_response(&response), "told once");
+    }
+}
+
+#[test]
+fn a_failure_without_its_reason_is_told_when_that_is_given_up() {
+    let mut request = asked();
+    hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
+    wait(&mut request, 1010);
+    assert_eq!(request.standing(), Standing::Ended(Outcome::RolledBack));
+    assert!(untold(&request).contains("before it said why"));
+}
+
+#[test]
+fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
+    // One copy of the request was refused, a later one was taken up.
+    let mut request = asked();
+    request.on_response(&AgentInstallResp { outcome: None, ..response(Outcome::Rejected) });
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Rejected));
+    hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+    assert_eq!(request.why(), Why::Nothing);
+}
+
+#[test]
+fn silence_is_given_up_with_the_missing_answer_named() {
+    let mut request = asked();
+    wait(&mut request, 1000);
+    assert_eq!(request.standing(), Standing::NoAnswer);
+    assert!(untold(&request).contains("did not answer"));
+
+    let mut request = asked();
+    hear(&mut request, 900, &ack(2, ID, RequestState::Running));
+    wait(&mut request, 1000);
+    assert_eq!(request.standing(), Standing::Running, "an ack extends the time");
+    wait(&mut request, 1900);
+    assert_eq!(request.standing(), Standing::NoAnswer);
+    assert!(untold(&request).contains("fell silent"));
+    hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Installed), "heard after all");
+
+    let mut request = asked();
+    wait(&mut request, 1000);
+    assert_eq!(hear(&mut request, 2000, &ack(3, RequestId(9), RequestState::None)), [0; 0], "given up");
+    assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
+    request.on_response(&response(Outcome::Broken));
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Broken), "and why");
+    assert_eq!(request.why(), Why::Told(ID));
+}
+
+#[test]
+fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
+    let theirs = ID;
+    let mut request = Request::default();
+    assert_eq!(hear(&mut request, 0, &ack(1, theirs, RequestState::Running)), [0; 0]);
+    assert_eq!(request.standing(), Standing::Running);
+    let mut actions = Actions::default();
+    let ask = Ask { request_id: RequestId(5), digest: Digest::default(), force: false };
+    assert!(!request.ask(at(10), &TIMERS, target(1), ask, &mut actions), "one at a time");
+    request.on_timeout(at(999), &TIMERS, target(1), &mut actions);
+    assert_eq!(sent(&mut actions), [0; 0], "it is never asked for");
+    let failed = RequestState::Ended(Outcome::RolledBack);
+    assert_eq!(hear(&mut request, 1_000, &ack(2, theirs, failed)), [0], "only asked about");
+    let answer = AgentInstallResp {
+        request_id: theirs,
+        status: false,
+        outcome: Some(Outcome::RolledBack),
+        reject_reason: Reason::new("health failed"),
+        reboot_required: false,
+    };
+    assert!(request.on_response(&answer));
+    assert_eq!(
+        (request.standing(), request.why()),
+        (Standing::Ended(Outcome::RolledBack), Why::Told(theirs))
+    );
+}
+
+#[test]
+fn how_an_install_ended_is_known_to_who_did_not_see_it() {
+    let mut request = Request::default();
+    let installed = RequestState::Ended(Outcome::Installed);
+    assert_eq!(hear(&mut request, 0, &ack(1, RequestId(5), installed)), [0; 0]);
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+    // One that followed a request whose end was lost follows the next.
+    assert_eq!(hear(&mut request, 10, &ack(2, RequestId(6), RequestState::Running)), [0; 0]);
+    assert_eq!(hear(&mut request, 20, &ack(3, RequestId(7), RequestState::Running)), [0; 0]);
+    assert_eq!(hear(&mut request, 30, &ack(3, RequestId(7), installed)), [0; 0]);
+    assert_eq!(request.standing(), Standing::Ended(Outcome::Installed));
+}
+
+#[test]
+fn what_is_asked_for_here_is_not_given_up_for_what_another_asked() {
+    let mut request = asked();
+    assert_eq!(hear(&mut request, 10, &ack(1, RequestId(5), RequestState::Running)), [0; 0]);
+    assert_eq!(request.standing(), Standing::Waiting);
+}

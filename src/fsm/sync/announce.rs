@@ -1,0 +1,157 @@
+//! Telling other controllers of a change made here, and hearing that they have it.
+//!
+//! ```text
+//! Quiet --change--> Announcing: SyncReq --> all present have it --> Quiet
+//!                    ^  `--retry, some times--'
+//! ```
+//!
+//! Each change gets a number. A neighbour confirms a digest, by `SyncComplete` or
+//! since its own map has it; the digest stands for the highest number that was in
+//! the map then. What is not confirmed in time is found by the next Hello.
+
+use heapless::Vec;
+
+use super::neighbours::Neighbours;
+use crate::time::{Duration, Instant};
+use crate::types::Digest;
+
+/// Times that one SyncReq is sent.
+const SENDINGS: u8 = 4;
+/// Digests of ours that are remembered, as one that was announced may be
+/// confirmed after the next was.
+const REMEMBERED: usize = 8;
+
+/// The changes of one controller.
+#[derive(Debug)]
+pub struct Announce {
+    retry: Duration,
+    /// The number of the latest change; 0 where there was none since the start.
+    latest: u32,
+    /// What was announced, the oldest first: the digest, and the latest change in it.
+    announced: Vec<(Digest, u32), REMEMBERED, u8>,
+    sendings_left: u8,
+    next: Option<Instant>,
+}
+
+impl Announce {
+    /// Nothing to tell. `retry`: from one sending to the next.
+    #[must_use]
+    pub fn new(retry: Duration) -> Self {
+        Self { retry, latest: 0, announced: Vec::new(), sendings_left: 0, next: None }
+    }
+
+    /// A change made here is durable; gives its number. It is announced at once.
+    pub fn on_changed(&mut self, now: Instant) -> u32 {
+        self.latest = self.latest.saturating_add(1);
+        self.sendings_left = SENDINGS;
+        self.next = Some(now);
+        self.latest
+    }
+
+    /// The number of the latest change.
+    #[must_use]
+    pub fn latest(&self) -> u32 {
+        self.latest
+    }
+
+    /// Whether a SyncReq with the map's digest is due, which is then taken as sent.
+    /// Early, or where all present have it: false.
+    pub fn take_due(&mut self, now: Instant, own: Digest, neighbours: &Neighbours<'_>) -> bool {
+        if self.next.is_none_or(|next| now < next) {
+            return false;
+        }
+        let is_first = self.sendings_left == SENDINGS;
+        self.sendings_left = self.sendings_left.saturating_sub(1);
+        self.next = Some(now + self.retry).filter(|_| self.sendings_left > 0);
+        // The first is for those too who were not heard yet.
+        if !is_first && self.is_confirmed(now, self.latest, neighbours) {
+            self.next = None;
+            return false;
+        }
+        let last = self.announced.last().copied();
+        if last != Some((own, self.latest)) {
+            if self.announced.is_full() {
+                self.announced.remove(0);
+            }
+            // There is room now.
+            let _ = self.announced.push((own, self.latest));
+        }
+        true
+    }
+
+    /// The latest change that is in a map of ours with this digest; `own` is the
+    /// digest of the map as it is.
+    #[must_use]
+    pub fn number_of(&self, digest: Digest, own: Digest) -> Option<u32> {
+        if digest == own {
+            return Some(self.latest);
+        }
+        self.announced.iter().rev().find(|(announced, _)| *announced == digest).map(|(_, number)| *number)
+    }
+
+    /// Whether all controllers that are present have this change.
+    #[must_use]
+    pub fn is_confirmed(&self, now: Instant, number: u32, neighbours: &Neighbours<'_>) -> bool {
+        neighbours.present(now).all(|neighbour| neighbour.confirmed >= number)
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.next
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fsm::actions::Peer;
+    use crate::types::NodeId;
+
+    const RETRY: Duration = Duration::from_millis(100);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn digest(byte: u8) -> Digest {
+        Digest([byte; 32])
+    }
+
+    #[test]
+    fn a_change_is_announced_until_all_present_have_it_or_four_times() {
+        let mut places = [None, None];
+        let mut neighbours = Neighbours::new(&mut places, Duration::from_millis(10_000));
+        let mut announce = Announce::new(RETRY);
+        assert!(!announce.take_due(at(0), digest(0), &neighbours));
+        assert_eq!(announce.on_changed(at(0)), 1);
+        assert!(announce.take_due(at(0), digest(1), &neighbours), "somebody unheard may be there");
+        assert!(!announce.take_due(at(100), digest(1), &neighbours), "nobody is present");
+
+        neighbours.heard(at(200), NodeId(1), Peer::Ip(([127, 0, 0, 1], 1).into()));
+        assert_eq!(announce.on_changed(at(200)), 2);
+        for sent in [200, 300, 400, 500] {
+            assert_eq!(announce.poll_at(), Some(at(sent)));
+            assert!(announce.take_due(at(sent), digest(2), &neighbours));
+        }
+        assert_eq!(announce.poll_at(), None);
+        assert!(!announce.is_confirmed(at(600), 2, &neighbours));
+        neighbours.get_mut(NodeId(1)).unwrap().confirmed = 2;
+        assert!(announce.is_confirmed(at(600), 2, &neighbours));
+    }
+
+    #[test]
+    fn a_digest_stands_for_the_latest_change_that_was_in_it() {
+        let mut places = [None];
+        let neighbours = Neighbours::new(&mut places, RETRY);
+        let mut announce = Announce::new(RETRY);
+        for number in 1..=10u8 {
+            assert_eq!(announce.on_changed(at(0)), u32::from(number));
+            assert!(announce.take_due(at(0), digest(number), &neighbours));
+        }
+        assert_eq!(announce.number_of(digest(10), digest(99)), Some(10));
+        assert_eq!(announce.number_of(digest(3), digest(99)), Some(3));
+        assert_eq!(announce.number_of(digest(2), digest(99)), None, "long ago");
+        assert_eq!(announce.number_of(digest(99), digest(99)), Some(10));
+    }
+}

@@ -1,0 +1,340 @@
+//! The patch files that this controller lacks, and from whom to fetch them.
+//!
+//! ```text
+//! Idle --something is missing--> Opening(a neighbour) --session--> Fetching
+//!   ^                               |                                 |
+//!   |    all present were asked     `----- the next neighbour <-------'
+//!   `--- in vain: a rest, longer each time
+//! ```
+//!
+//! Entries merge at once, files take their time: one neighbour at a time is asked
+//! for all that is missing, by one worker. What one lacks the next may have.
+
+use heapless::Vec;
+
+use super::neighbours::Neighbours;
+use crate::fsm::actions::{Action, Actions};
+use crate::limits;
+use crate::repo::effective::wanted;
+use crate::repo::map::Map;
+use crate::repo::slots::{Slot, SlotSet};
+use crate::time::{Duration, Instant};
+use crate::types::{Hash, NodeId, Reason};
+use crate::wire::frame::Purpose;
+
+/// The longest rest.
+const REST_MOST: Duration = Duration::from_secs(300);
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Idle,
+    Opening(NodeId),
+    Fetching(NodeId),
+}
+
+/// Why a blob is missing, as its last fetch said.
+pub type Why = (Hash, Reason);
+
+/// The blobs that one controller lacks.
+#[derive(Debug)]
+pub struct Blobs<'a> {
+    retry: Duration,
+    /// The entries whose file is not here.
+    missing: SlotSet,
+    /// Why, for some of them, in borrowed memory.
+    whys: &'a mut [Why],
+    next_why: usize,
+    state: State,
+    /// Those asked since the last rest.
+    asked: Vec<NodeId, { limits::CONTROLLERS }, u8>,
+    /// How many were missing when the one at work began.
+    missing_before: usize,
+    failures: u8,
+    rest_until: Option<Instant>,
+    wake: Option<Instant>,
+}
+
+impl<'a> Blobs<'a> {
+    /// Nothing is missing. `retry`: the first rest after all were asked in vain;
+    /// as many reasons as `whys` is long are kept.
+    #[must_use]
+    pub fn new(retry: Duration, whys: &'a mut [Why]) -> Self {
+        Self {
+            retry,
+            missing: SlotSet::new(),
+            whys,
+            next_why: 0,
+            state: State::Idle,
+            asked: Vec::new(),
+            missing_before: 0,
+            failures: 0,
+            rest_until: None,
+            wake: None,
+        }
+    }
+
+    /// The file of the entry in `slot` is not here; `why` is empty where nobody
+    /// tried to fetch it.
+    pub fn on_missing(&mut self, slot: Slot, hash: &Hash, why: &Reason) {
+        if self.missing.insert(slot) {
+            self.look_again();
+        }
+        if why.is_empty() {
+            return;
+        }
+        let held = self.whys.iter().position(|(of, _)| of == hash);
+        let at = held.unwrap_or(self.next_why);
+        if held.is_none() {
+            self.next_why = at.wrapping_add(1).checked_rem(self.whys.len()).unwrap_or(0);
+        }
+        if let Some(place) = self.whys.get_mut(at) {
+            *place = (*hash, why.clone());
+        }
+    }
+
+    /// The file of the entry in `slot` is here, or nobody needs it any more.
+    pub fn on_here(&mut self, slot: Slot) {
+        self.missing.remove(slot);
+    }
+
+    /// Somebody may have what was missing: nobody needs to rest.
+    pub fn look_again(&mut self) {
+        self.asked.clear();
+        self.failures = 0;
+        self.rest_until = None;
+    }
+
+    /// Asks the next neighbour, if something is missing and none is being asked. To
+    /// be called whenever something has changed.
+    pub fn start(&mut self, now: Instant, neighbours: &Neighbours<'_>, actions: &mut Actions) {
+        self.wake = None;
+        if self.state != State::Idle || self.missing.is_empty() {
+            return;
+        }
+        if let Some(until) = self.rest_until.filter(|until| now < *until) {
+            self.wake = Some(until);
+            return;
+        }
+        // Those that lack files themselves come last.
+        let next = neighbours
+            .present(now)
+            .filter(|neighbour| neighbour.merged.is_some() && !self.asked.contains(&neighbour.node))
+            .min_by_key(|neighbour| neighbour.blobs_missing);
+        match next.and_then(|next| Some((next.node, next.peer()?))) {
+            Some(_) if actions.room() == 0 => self.wake = Some(now),
+            Some((node, peer)) => {
+                // There is room: there are fewer neighbours than controllers.
+                let _ = self.asked.push(node);
+                self.missing_before = self.missing.len();
+                self.state = State::Opening(node);
+                actions.push(Action::Connect(node, peer, Purpose::Blobs));
+            }
+            // Nobody is there: whoever comes is asked at once.
+            None if self.asked.is_empty() => {}
+            None => {
+                self.asked.clear();
+                let rest = self.retry.times(1 << self.failures.min(12)).min(REST_MOST.max(self.retry));
+                self.failures = self.failures.saturating_add(1);
+                self.rest_until = Some(now + rest);
+                self.wake = self.rest_until;
+            }
+        }
+    }
+
+    /// The session is open: a worker fetches over it.
+    pub fn on_session(&mut self, node: NodeId, actions: &mut Actions) {
+        if self.state == State::Opening(node) {
+            self.state = State::Fetching(node);
+            actions.push(Action::StartBlobs(node));
+        }
+    }
+
+    /// The other end has no worker free: it is asked again after `pause`.
+    pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration) {
+        if self.end(node) {
+            self.asked.retain(|asked| *asked != node);
+            self.rest_until = Some(now + pause);
+        }
+    }
+
+    /// The worker has ended, or there was no session.
+    pub fn on_end(&mut self, node: NodeId) {
+        if self.end(node) && self.missing.len() < self.missing_before {
+            self.failures = 0;
+        }
+    }
+
+    fn end(&mut self, node: NodeId) -> bool {
+        let is_its = matches!(self.state, State::Opening(of) | State::Fetching(of) if of == node);
+        if is_its {
+            self.state = State::Idle;
+        }
+        is_its
+    }
+
+    /// Who is being asked.
+    #[must_use]
+    pub fn at_work(&self) -> Option<NodeId> {
+        match self.state {
+            State::Idle => None,
+            State::Opening(node) | State::Fetching(node) => Some(node),
+        }
+    }
+
+    /// When somebody is to be asked, as far as [`start`](Self::start) knew.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.wake
+    }
+
+    /// The entries whose file is not here.
+    #[must_use]
+    pub fn missing(&self) -> &SlotSet {
+        &self.missing
+    }
+
+    /// An applied or committed patch whose file is not here: where there is one,
+    /// this controller is incomplete.
+    #[must_use]
+    pub fn first_wanted(&self, map: &Map<'_>) -> Option<Slot> {
+        if self.missing.is_empty() {
+            return None;
+        }
+        let wanted = wanted(map);
+        self.missing.iter().find(|slot| wanted.contains(*slot))
+    }
+
+    /// Why a blob could not be had, where that was tried.
+    #[must_use]
+    pub fn why(&self, hash: &Hash) -> &str {
+        self.whys.iter().find(|(of, _)| of == hash).map_or("", |(_, why)| why.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+
+    use super::*;
+    use crate::fsm::actions::Peer;
+    use crate::types::Digest;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn slot(index: usize) -> Slot {
+        Slot::new(index).unwrap()
+    }
+
+    struct Trace {
+        blobs: Blobs<'static>,
+        neighbours: Neighbours<'static>,
+        actions: Actions,
+    }
+
+    impl Trace {
+        /// Neighbours 1 to `count` are present and merged, and one blob is missing.
+        fn start(count: u64) -> Self {
+            let whys = std::vec::Vec::leak(std::vec![Why::default(); 2]);
+            let places = std::vec::Vec::leak(std::vec![None; 8]);
+            let mut trace = Self {
+                blobs: Blobs::new(Duration::from_millis(100), whys),
+                neighbours: Neighbours::new(places, Duration::from_secs(3_600)),
+                actions: Actions::default(),
+            };
+            for node in 1..=count {
+                trace.comes(node);
+            }
+            trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::default());
+            trace
+        }
+
+        fn comes(&mut self, node: u64) {
+            let peer = Peer::Ip(([127, 0, 0, 1], 1).into());
+            self.neighbours.heard(at(0), NodeId(node), peer).unwrap().merged = Some(Digest::default());
+        }
+
+        fn starts(&mut self, now: u64) -> String {
+            self.blobs.start(at(now), &self.neighbours, &mut self.actions);
+            match self.actions.pop_front() {
+                None => String::new(),
+                Some(Action::Connect(node, _, Purpose::Blobs)) => format!("ask {}", node.0),
+                Some(other) => panic!("no fetch does this: {other:?}"),
+            }
+        }
+
+        fn fetches(&mut self, node: u64) {
+            self.blobs.on_session(NodeId(node), &mut self.actions);
+            assert_eq!(self.actions.pop_front(), Some(Action::StartBlobs(NodeId(node))));
+        }
+    }
+
+    #[test]
+    fn all_are_asked_in_turn_then_there_is_a_rest_that_doubles() {
+        let mut trace = Trace::start(2);
+        let mut now = 0;
+        for rest in [100, 200, 400, 800] {
+            assert_eq!(trace.starts(now), "ask 1");
+            assert_eq!(trace.starts(now), "", "one at a time");
+            trace.fetches(1);
+            trace.blobs.on_end(NodeId(1));
+            assert_eq!(trace.starts(now), "ask 2");
+            trace.blobs.on_end(NodeId(2));
+            assert_eq!(trace.starts(now), "");
+            assert_eq!(trace.blobs.poll_at(), Some(at(now + rest)));
+            now += rest;
+        }
+    }
+
+    #[test]
+    fn news_end_the_rest_and_what_is_here_is_not_asked_for() {
+        let mut trace = Trace::start(1);
+        assert_eq!(trace.starts(0), "ask 1");
+        trace.blobs.on_end(NodeId(1));
+        assert_eq!(trace.starts(0), "");
+        trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::new("refused"));
+        assert_eq!(trace.starts(1), "", "that is known");
+        assert_eq!(trace.blobs.why(&Hash([3; 32])), "refused");
+        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
+        assert_eq!(trace.starts(2), "ask 1");
+        trace.fetches(1);
+        trace.blobs.on_here(slot(3));
+        trace.blobs.on_here(slot(4));
+        trace.blobs.on_end(NodeId(1));
+        assert_eq!(trace.starts(3), "");
+        assert_eq!(trace.blobs.poll_at(), None);
+    }
+
+    #[test]
+    fn nobody_there_is_no_failure_and_a_busy_one_is_asked_again() {
+        let mut trace = Trace::start(0);
+        assert_eq!(trace.starts(0), "");
+        assert_eq!(trace.blobs.poll_at(), None);
+        trace.comes(1);
+        assert_eq!(trace.starts(1), "ask 1");
+        trace.blobs.on_busy(at(1), NodeId(1), Duration::from_millis(50));
+        assert_eq!(trace.starts(50), "");
+        assert_eq!(trace.starts(51), "ask 1");
+    }
+
+    #[test]
+    fn one_that_lacks_files_itself_is_asked_last() {
+        let mut trace = Trace::start(2);
+        trace.neighbours.get_mut(NodeId(1)).unwrap().blobs_missing = 1;
+        assert_eq!(trace.starts(0), "ask 2");
+    }
+
+    #[test]
+    fn the_latest_reasons_are_kept() {
+        let mut trace = Trace::start(0);
+        for byte in 1..=3 {
+            let why = Reason::format(format_args!("because of {byte}"));
+            trace.blobs.on_missing(slot(usize::from(byte)), &Hash([byte; 32]), &why);
+        }
+        let whys = [1, 2, 3].map(|byte| String::from(trace.blobs.why(&Hash([byte; 32]))));
+        assert_eq!(whys, ["", "because of 2", "because of 3"]);
+    }
+}

@@ -1,0 +1,318 @@
+//! Controllers keep one repository together: who is there, whose map to merge,
+//! who has what was changed here, and which patch files are still to come.
+//!
+//! | file | what it decides |
+//! |---|---|
+//! | [`neighbours`] | who is there |
+//! | [`rounds`] | when to say Hello, and when changes may be taken |
+//! | [`announce`] | when to say SyncReq, and who has a change |
+//! | [`pulls`] | whose map to merge |
+//! | [`blobs`] | which patch files are missing, and whom to ask |
+//!
+//! Nothing here touches the map: it is merged by a worker, durably, and the
+//! controller learns what changed. So what is announced is always on the disk.
+
+pub mod announce;
+pub mod blobs;
+pub mod neighbours;
+pub mod pulls;
+pub mod rounds;
+#[cfg(test)]
+mod tests;
+
+use announce::Announce;
+use blobs::{Blobs, Why};
+use neighbours::{Neighbour, Neighbours, Owed};
+use pulls::{FAILURES_TO_GO_ON, Pulls};
+use rounds::Rounds;
+
+use super::actions::{Actions, Peer, To};
+use super::event::Event;
+use super::random::Random;
+use crate::repo::map::Map;
+use crate::time::{Duration, Instant};
+use crate::types::{Digest, Hostname, NodeId};
+use crate::wire::frame::Purpose;
+use crate::wire::messages::{Hello, HelloAck, Message, SyncComplete, SyncReq};
+
+/// The times of a controller among controllers.
+#[derive(Clone, Copy, Debug)]
+pub struct SyncTimers {
+    /// From one Hello to the next.
+    pub hello_interval: Duration,
+    /// From one to the next of those at the start.
+    pub hello_start: Duration,
+    /// A controller unheard for so long is lost.
+    pub controller_lost: Duration,
+    /// From one SyncReq to the next, and from a merge that failed to the next try.
+    pub retry: Duration,
+}
+
+/// Why a purge cannot be made: the controller that is in its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PurgeRefusal {
+    /// It is not there.
+    Absent(NodeId, Hostname),
+    /// Its map is not known to be the same.
+    Differs(NodeId, Hostname),
+}
+
+/// A controller among controllers.
+#[derive(Debug)]
+pub struct Sync<'a> {
+    rounds: Rounds,
+    neighbours: Neighbours<'a>,
+    announce: Announce,
+    pulls: Pulls,
+    blobs: Blobs<'a>,
+    /// Changes may be taken.
+    is_started: bool,
+    /// The map's digest as it was told last.
+    told: Option<Digest>,
+    /// A change of the map that a Hello will tell of.
+    to_tell: Option<Digest>,
+    /// A change was made since the start.
+    has_changed: bool,
+    wake: Option<Instant>,
+}
+
+impl<'a> Sync<'a> {
+    /// A controller that has heard no other, and whose map is not read yet.
+    /// `places` and `whys` are memory for neighbours, and for why blobs are missing.
+    #[must_use]
+    pub fn new(timers: SyncTimers, places: &'a mut [Option<Neighbour>], whys: &'a mut [Why]) -> Self {
+        Self {
+            rounds: Rounds::new(timers.hello_interval, timers.hello_start),
+            neighbours: Neighbours::new(places, timers.controller_lost),
+            announce: Announce::new(timers.retry),
+            pulls: Pulls::new(timers.retry, timers.hello_interval),
+            blobs: Blobs::new(timers.retry, whys),
+            is_started: false,
+            told: None,
+            to_tell: None,
+            has_changed: false,
+            wake: None,
+        }
+    }
+
+    /// The map is read: others may hear of it, and it may be merged into.
+    pub fn on_loaded(&mut self, now: Instant) {
+        self.rounds.begin(now);
+    }
+
+    /// A message of another controller.
+    pub fn on_message(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        peer: Peer,
+        message: &Message,
+        map: &Map<'_>,
+        actions: &mut Actions,
+    ) {
+        let own = map.digest();
+        let Some(neighbour) = self.neighbours.heard(now, from, peer) else { return };
+        match message {
+            Message::Hello(hello) => {
+                neighbour.op_counter = hello.op_counter;
+                neighbour.announced = Some(hello.digest);
+                actions.send(To::Node(from, peer), Message::HelloAck(HelloAck {}));
+            }
+            Message::SyncReq(request) => {
+                neighbour.op_counter = request.op_counter;
+                neighbour.announced = Some(request.digest);
+                neighbour.owed = Some(Owed { digest: request.digest, is_covered: false });
+                // It may have a file now that it lacked.
+                self.blobs.look_again();
+            }
+            Message::SyncComplete(done) => {
+                neighbour.blobs_missing = done.blobs_missing;
+                if let Some(number) = self.announce.number_of(done.digest, own) {
+                    neighbour.confirmed = neighbour.confirmed.max(number);
+                }
+            }
+            _ => {}
+        }
+        self.settle(now, own, actions);
+    }
+
+    /// How sessions and workers to other controllers go.
+    pub fn on_event(&mut self, now: Instant, event: &Event<'_>, map: &Map<'_>, actions: &mut Actions) {
+        match event {
+            Event::SessionReady(node, Purpose::Pull) => {
+                self.pulls.on_session(*node, &mut self.neighbours, actions);
+            }
+            Event::SessionBusy(node, Purpose::Pull, pause) => {
+                self.pulls.on_busy(now, *node, *pause, &mut self.neighbours);
+            }
+            Event::SessionFailed(node, Purpose::Pull, why) | Event::PullEnded(node, Err(why)) => {
+                self.pulls.on_failed(now, *node, why, &mut self.neighbours);
+            }
+            Event::PullEnded(node, Ok(digest)) => {
+                self.pulls.on_merged(*node, *digest, &mut self.neighbours);
+            }
+            Event::SessionReady(node, Purpose::Blobs) => self.blobs.on_session(*node, actions),
+            Event::SessionBusy(node, Purpose::Blobs, pause) => self.blobs.on_busy(now, *node, *pause),
+            Event::SessionFailed(node, Purpose::Blobs, _) | Event::BlobsEnded(node, _) => {
+                self.blobs.on_end(*node);
+            }
+            _ => return,
+        }
+        // Whoever is to be asked next is asked in the next turn, not here: where
+        // every session fails at once, each turn ends all the same.
+        self.wake = Some(now);
+        self.answer(map.digest(), actions);
+    }
+
+    /// Does what is due. Early: does nothing.
+    pub fn on_timeout(&mut self, now: Instant, map: &Map<'_>, random: &mut Random, actions: &mut Actions) {
+        let own = map.digest();
+        let op_counter = map.highest_counter();
+        if self.announce.take_due(now, own, &self.neighbours) {
+            self.told = Some(own);
+            actions.send(To::Controllers, Message::SyncReq(SyncReq { op_counter, digest: own }));
+        }
+        if self.rounds.take_due(now, random) {
+            self.told = Some(own);
+            actions.send(To::Controllers, Message::Hello(Hello { op_counter, digest: own }));
+        }
+        // A merge has changed the map, since what was changed here has just been told.
+        if self.is_untold(own) {
+            self.to_tell = Some(own);
+            self.rounds.soon(now, random);
+        }
+        self.settle(now, own, actions);
+    }
+
+    /// Whether the map has changed, and no Hello is planned that tells of it.
+    fn is_untold(&self, own: Digest) -> bool {
+        self.told.is_some_and(|told| told != own) && self.to_tell != Some(own)
+    }
+
+    /// Acts on whatever has changed.
+    fn settle(&mut self, now: Instant, own: Digest, actions: &mut Actions) {
+        self.wake = None;
+        if !self.rounds.has_begun() {
+            return;
+        }
+        let latest = self.announce.latest();
+        for neighbour in self.neighbours.iter_mut().filter(|neighbour| neighbour.announced == Some(own)) {
+            neighbour.confirmed = latest;
+        }
+        self.answer(own, actions);
+        self.pulls.start(now, own, &mut self.neighbours, actions);
+        self.blobs.start(now, &self.neighbours, actions);
+        // One whose map cannot be had must not keep changes out for ever.
+        let is_done =
+            |neighbour: &Neighbour| neighbour.merged.is_some() || neighbour.failures >= FAILURES_TO_GO_ON;
+        self.is_started |= self.rounds.is_heard_out(now) && self.neighbours.present(now).all(is_done);
+        if self.is_untold(own) {
+            self.wake = Some(now);
+        }
+    }
+
+    /// Answers the SyncReqs whose content is durable here.
+    fn answer(&mut self, own: Digest, actions: &mut Actions) {
+        let blobs_missing = u16::try_from(self.blobs.missing().len()).unwrap_or(u16::MAX);
+        let is_merging = self.pulls.at_work();
+        for neighbour in self.neighbours.iter_mut() {
+            let (Some(Owed { digest, is_covered }), Some(peer)) = (neighbour.owed, neighbour.peer()) else {
+                continue;
+            };
+            let is_merged = is_covered && is_merging != Some(neighbour.node);
+            if (digest == own || neighbour.merged == Some(digest) || is_merged) && actions.room() > 0 {
+                neighbour.owed = None;
+                let done = SyncComplete { digest, blobs_missing };
+                actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
+            }
+        }
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        let words = [self.rounds.poll_at(self.is_started), self.announce.poll_at()];
+        let work = [self.pulls.poll_at(), self.blobs.poll_at(), self.wake];
+        Instant::earliest([Instant::earliest(words), Instant::earliest(work)])
+    }
+
+    /// An operator's change made here is durable and merged; gives its number, for
+    /// [`is_confirmed`](Self::is_confirmed).
+    pub fn on_changed(&mut self, now: Instant) -> u32 {
+        self.has_changed = true;
+        self.announce.on_changed(now)
+    }
+
+    /// Whether all controllers that are present have this change.
+    #[must_use]
+    pub fn is_confirmed(&self, now: Instant, number: u32) -> bool {
+        self.announce.is_confirmed(now, number, &self.neighbours)
+    }
+
+    /// Whether changes may be taken: three Hellos were said, and all who answered
+    /// are merged with, or cannot be. Once true it stays.
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// Whether the next change must be stamped with a new replica: others are known,
+    /// none was merged with since the start, and so nobody could have told that
+    /// this map is an old one, out of a backup.
+    #[must_use]
+    pub fn must_renew(&self) -> bool {
+        let has_merged = |neighbour: &Neighbour| neighbour.merged.is_some();
+        let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known).peekable();
+        !self.has_changed && known.peek().is_some() && !self.neighbours.iter().any(has_merged)
+    }
+
+    /// Whether a purge can be made: every controller that is known is present and
+    /// has the same map.
+    ///
+    /// # Errors
+    /// [`PurgeRefusal`]: one that is in its way.
+    pub fn check_purge(&self, now: Instant, own: Digest) -> Result<(), PurgeRefusal> {
+        for neighbour in self.neighbours.iter() {
+            let who = || (neighbour.node, neighbour.hostname.clone());
+            if !neighbour.is_present(now, self.neighbours.lost_after()) {
+                // One that was heard once and never merged with has nothing of ours.
+                if neighbour.is_known {
+                    let (node, hostname) = who();
+                    return Err(PurgeRefusal::Absent(node, hostname));
+                }
+            } else if neighbour.announced != Some(own) {
+                let (node, hostname) = who();
+                return Err(PurgeRefusal::Differs(node, hostname));
+            }
+        }
+        Ok(())
+    }
+
+    /// The other controllers.
+    #[must_use]
+    pub fn neighbours(&self) -> &Neighbours<'a> {
+        &self.neighbours
+    }
+
+    /// The other controllers, to note what the disk says of them.
+    pub fn neighbours_mut(&mut self) -> &mut Neighbours<'a> {
+        &mut self.neighbours
+    }
+
+    /// The patch files that are missing.
+    #[must_use]
+    pub fn blobs(&self) -> &Blobs<'a> {
+        &self.blobs
+    }
+
+    /// The patch files that are missing, to note that more or fewer are.
+    pub fn blobs_mut(&mut self) -> &mut Blobs<'a> {
+        &mut self.blobs
+    }
+
+    /// Whose map is being merged.
+    #[must_use]
+    pub fn merging(&self) -> Option<NodeId> {
+        self.pulls.at_work()
+    }
+}

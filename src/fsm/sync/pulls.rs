@@ -1,0 +1,272 @@
+//! Whose map to read and merge, one at a time.
+//!
+//! ```text
+//! Idle --somebody has news--> Opening --session--> Merging --> Idle
+//!   ^                            | failed, busy       | failed
+//!   `---- that one waits --------'--------------------'
+//! ```
+//!
+//! A neighbour has news when it was never merged with since the start, or when the
+//! digest that it announces is neither ours nor the one last merged from it. The
+//! one asked longest ago comes first, so none is starved by a busy one.
+
+use super::neighbours::{Neighbour, Neighbours};
+use crate::fsm::actions::{Action, Actions};
+use crate::time::{Duration, Instant};
+use crate::types::{Digest, NodeId, Reason};
+use crate::wire::frame::Purpose;
+
+/// After this many failures in a row a neighbour is not waited for at the start.
+pub const FAILURES_TO_GO_ON: u8 = 3;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Idle,
+    Opening(NodeId),
+    Merging(NodeId),
+}
+
+/// The merges of one controller.
+#[derive(Debug)]
+pub struct Pulls {
+    retry: Duration,
+    retry_most: Duration,
+    state: State,
+    /// When somebody is to be asked again.
+    wake: Option<Instant>,
+}
+
+impl Pulls {
+    /// None. After a failure a neighbour is left alone for `retry`, doubled with
+    /// each more up to `retry_most`.
+    #[must_use]
+    pub fn new(retry: Duration, retry_most: Duration) -> Self {
+        Self { retry, retry_most: retry_most.max(retry), state: State::Idle, wake: None }
+    }
+
+    /// Asks the next neighbour that has news, if none is being asked. To be called
+    /// whenever something has changed.
+    pub fn start(
+        &mut self,
+        now: Instant,
+        own: Digest,
+        neighbours: &mut Neighbours<'_>,
+        actions: &mut Actions,
+    ) {
+        self.wake = None;
+        if self.state != State::Idle {
+            return;
+        }
+        let lost_after = neighbours.lost_after();
+        let has_news =
+            |neighbour: &&mut Neighbour| neighbour.is_present(now, lost_after) && has_news(neighbour, own);
+        let due = |neighbour: &Neighbour| neighbour.retry_at.filter(|at| now < *at);
+        let next = neighbours.iter_mut().filter(has_news).min_by_key(|next| (due(next), next.asked_at));
+        let Some((neighbour, peer)) = next.and_then(|next| next.peer().map(|peer| (next, peer))) else {
+            return;
+        };
+        if let Some(at) = due(neighbour) {
+            self.wake = Some(at);
+        } else if actions.room() == 0 {
+            self.wake = Some(now);
+        } else {
+            neighbour.asked_at = Some(now);
+            neighbour.retry_at = None;
+            self.state = State::Opening(neighbour.node);
+            actions.push(Action::Connect(neighbour.node, peer, Purpose::Pull));
+        }
+    }
+
+    /// The session is open: a worker reads and merges over it.
+    pub fn on_session(&mut self, node: NodeId, neighbours: &mut Neighbours<'_>, actions: &mut Actions) {
+        if self.state != State::Opening(node) {
+            return;
+        }
+        self.state = State::Merging(node);
+        // What is read from here on is at least what was told of until now.
+        if let Some(owed) = neighbours.get_mut(node).and_then(|neighbour| neighbour.owed.as_mut()) {
+            owed.is_covered = true;
+        }
+        actions.push(Action::StartPull(node));
+    }
+
+    /// The other end has no place free: it is asked again after `pause`.
+    pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration, neighbours: &mut Neighbours<'_>) {
+        if self.end(node)
+            && let Some(neighbour) = neighbours.get_mut(node)
+        {
+            neighbour.retry_at = Some(now + pause);
+        }
+    }
+
+    /// The session or the merge failed.
+    pub fn on_failed(&mut self, now: Instant, node: NodeId, why: &Reason, neighbours: &mut Neighbours<'_>) {
+        if !self.end(node) {
+            return;
+        }
+        let Some(neighbour) = neighbours.get_mut(node) else { return };
+        let pause = self.retry.times(1 << neighbour.failures.min(6)).min(self.retry_most);
+        neighbour.retry_at = Some(now + pause);
+        neighbour.failures = neighbour.failures.saturating_add(1);
+        neighbour.trouble.clone_from(why);
+        if let Some(owed) = &mut neighbour.owed {
+            owed.is_covered = false;
+        }
+    }
+
+    /// A map with this digest is merged, durably.
+    pub fn on_merged(&mut self, node: NodeId, digest: Digest, neighbours: &mut Neighbours<'_>) {
+        if !self.end(node) {
+            return;
+        }
+        let Some(neighbour) = neighbours.get_mut(node) else { return };
+        neighbour.merged = Some(digest);
+        neighbour.failures = 0;
+        neighbour.trouble = Reason::default();
+    }
+
+    fn end(&mut self, node: NodeId) -> bool {
+        let is_its = matches!(self.state, State::Opening(of) | State::Merging(of) if of == node);
+        if is_its {
+            self.state = State::Idle;
+        }
+        is_its
+    }
+
+    /// Whose map is being read.
+    #[must_use]
+    pub fn at_work(&self) -> Option<NodeId> {
+        match self.state {
+            State::Idle => None,
+            State::Opening(node) | State::Merging(node) => Some(node),
+        }
+    }
+
+    /// When somebody is to be asked, as far as [`start`](Self::start) knew.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.wake
+    }
+}
+
+/// Whether a neighbour's map may hold what ours does not.
+fn has_news(neighbour: &Neighbour, own: Digest) -> bool {
+    let is_other = |digest: Digest| digest != own && Some(digest) != neighbour.merged;
+    neighbour.merged.is_none() || neighbour.announced.is_some_and(is_other) || neighbour.owed.is_some()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::format;
+    use std::string::String;
+    use std::vec::Vec;
+
+    use super::*;
+    use crate::fsm::actions::Peer;
+
+    const RETRY: Duration = Duration::from_millis(100);
+    const OWN: Digest = Digest([0; 32]);
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn digest(byte: u8) -> Digest {
+        Digest([byte; 32])
+    }
+
+    struct Trace {
+        pulls: Pulls,
+        neighbours: Neighbours<'static>,
+        actions: Actions,
+    }
+
+    impl Trace {
+        /// Neighbours 1 to `count` are present.
+        fn start(count: u64) -> Self {
+            let places = Vec::leak(std::vec![None; 8]);
+            let mut neighbours = Neighbours::new(places, Duration::from_millis(1_000_000));
+            for node in 1..=count {
+                neighbours.heard(at(0), NodeId(node), Peer::Ip(([127, 0, 0, 1], 1).into()));
+            }
+            let pulls = Pulls::new(RETRY, Duration::from_millis(1_000));
+            Self { pulls, neighbours, actions: Actions::default() }
+        }
+
+        fn says(&mut self, node: u64, said: u8) {
+            self.neighbours.get_mut(NodeId(node)).unwrap().announced = Some(digest(said));
+        }
+
+        fn starts(&mut self, now: u64) -> Vec<String> {
+            self.pulls.start(at(now), OWN, &mut self.neighbours, &mut self.actions);
+            let text = |action| match action {
+                Action::Connect(node, _, Purpose::Pull) => format!("ask {}", node.0),
+                Action::StartPull(node) => format!("merge {}", node.0),
+                other => panic!("no merge does this: {other:?}"),
+            };
+            core::iter::from_fn(|| self.actions.pop_front()).map(text).collect()
+        }
+
+        fn merges(&mut self, node: u64, came: u8) {
+            self.pulls.on_session(NodeId(node), &mut self.neighbours, &mut self.actions);
+            assert_eq!(self.starts(0), [format!("merge {node}")]);
+            self.pulls.on_merged(NodeId(node), digest(came), &mut self.neighbours);
+        }
+    }
+
+    #[test]
+    fn each_neighbour_is_merged_once_when_met_then_once_for_each_digest_that_is_news() {
+        let mut trace = Trace::start(2);
+        assert_eq!(trace.starts(0), ["ask 1"]);
+        assert_eq!(trace.starts(0), [""; 0], "one at a time");
+        trace.merges(1, 5);
+        assert_eq!(trace.starts(1), ["ask 2"]);
+        trace.merges(2, 0);
+        assert_eq!(trace.starts(2), [""; 0]);
+        trace.says(1, 5);
+        assert_eq!(trace.starts(3), [""; 0], "that was merged, and we have more");
+        trace.says(1, 0);
+        assert_eq!(trace.starts(4), [""; 0], "that is ours");
+        trace.says(1, 6);
+        trace.says(2, 7);
+        assert_eq!(trace.starts(5), ["ask 1"]);
+        trace.merges(1, 6);
+        assert_eq!(trace.starts(6), ["ask 2"]);
+        trace.merges(2, 7);
+        assert_eq!(trace.starts(7), [""; 0]);
+        assert_eq!(trace.pulls.poll_at(), None);
+    }
+
+    #[test]
+    fn one_that_fails_waits_longer_each_time_and_holds_up_nobody() {
+        let mut trace = Trace::start(2);
+        let mut now = 0;
+        assert_eq!(trace.starts(now), ["ask 1"]);
+        for (failures, pause) in (1..).zip([100, 200, 400, 800, 1_000, 1_000]) {
+            trace.pulls.on_failed(at(now), NodeId(1), &Reason::new("refused"), &mut trace.neighbours);
+            assert_eq!(trace.neighbours.get(NodeId(1)).unwrap().failures, failures);
+            if failures == 1 {
+                assert_eq!(trace.starts(now), ["ask 2"]);
+                trace.merges(2, 0);
+            }
+            assert_eq!(trace.starts(now + pause - 1), [""; 0]);
+            assert_eq!(trace.pulls.poll_at(), Some(at(now + pause)));
+            now += pause;
+            assert_eq!(trace.starts(now), ["ask 1"]);
+        }
+        trace.merges(1, 3);
+        assert!(trace.neighbours.get(NodeId(1)).unwrap().trouble.is_empty());
+    }
+
+    #[test]
+    fn what_is_lost_is_not_asked_and_a_busy_one_is_asked_when_it_said() {
+        let mut trace = Trace::start(1);
+        assert_eq!(trace.starts(1_000_000), [""; 0], "lost");
+        assert_eq!(trace.starts(0), ["ask 1"]);
+        trace.pulls.on_busy(at(0), NodeId(1), Duration::from_millis(30), &mut trace.neighbours);
+        assert_eq!(trace.starts(29), [""; 0]);
+        assert_eq!(trace.starts(30), ["ask 1"]);
+        assert_eq!(trace.neighbours.get(NodeId(1)).unwrap().failures, 0);
+    }
+}

@@ -1,0 +1,127 @@
+//! When a controller says Hello, and when it has been there long enough to take
+//! changes.
+//!
+//! ```text
+//! Waiting --map read--> Starting: three Hellos --> Settled: a Hello each interval
+//!                                                   `-- the map changed --> one soon
+//! ```
+
+use crate::fsm::random::Random;
+use crate::time::{Duration, Instant};
+
+/// Hellos at the start: enough that one gets through a network that loses some.
+const START_HELLOS: u32 = 3;
+/// A changed map is told of within this.
+const SOON: Duration = Duration::from_millis(1_000);
+
+/// The Hellos of one controller.
+#[derive(Debug)]
+pub struct Rounds {
+    interval: Duration,
+    start_interval: Duration,
+    said: u32,
+    /// `None` until the map is read: what is not known is not told.
+    next: Option<Instant>,
+    /// When those who are there have had time to answer.
+    answered: Option<Instant>,
+}
+
+impl Rounds {
+    /// None yet; the first is said at [`begin`](Self::begin).
+    #[must_use]
+    pub fn new(interval: Duration, start_interval: Duration) -> Self {
+        Self { interval, start_interval, said: 0, next: None, answered: None }
+    }
+
+    /// The map is read: the first Hello is due.
+    pub fn begin(&mut self, now: Instant) {
+        self.next.get_or_insert(now);
+    }
+
+    /// Whether the map is read.
+    #[must_use]
+    pub fn has_begun(&self) -> bool {
+        self.next.is_some()
+    }
+
+    /// Whether the Hellos of the start have been said and could be answered.
+    #[must_use]
+    pub fn is_heard_out(&self, now: Instant) -> bool {
+        self.answered.is_some_and(|at| now >= at)
+    }
+
+    /// The map has changed: others should know soon, but not all at the same moment.
+    pub fn soon(&mut self, now: Instant, random: &mut Random) {
+        let within = SOON.min(Duration::from_millis(self.interval.as_millis() / 2));
+        let at = now + random.below(within);
+        self.next = self.next.map(|next| next.min(at));
+    }
+
+    /// Whether a Hello is due, which is then taken as said. Early: false.
+    pub fn take_due(&mut self, now: Instant, random: &mut Random) -> bool {
+        if self.next.is_none_or(|next| now < next) {
+            return false;
+        }
+        self.said = self.said.saturating_add(1);
+        let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));
+        self.next = Some(match self.said {
+            ..START_HELLOS => now + self.start_interval,
+            _ => now + self.interval + jitter,
+        });
+        if self.said == START_HELLOS {
+            self.answered = Some(now + self.start_interval);
+        }
+        true
+    }
+
+    /// When something is due: the next Hello, or the end of the start.
+    #[must_use]
+    pub fn poll_at(&self, is_started: bool) -> Option<Instant> {
+        Instant::earliest([self.next, self.answered.filter(|_| !is_started)])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_millis(millis)
+    }
+
+    fn rounds() -> (Rounds, Random) {
+        (Rounds::new(Duration::from_millis(3_000), Duration::from_millis(100)), Random::new([1; 32]))
+    }
+
+    #[test]
+    fn nothing_is_said_before_the_map_is_read_then_three_in_a_row_then_one_each_interval() {
+        let (mut rounds, mut random) = rounds();
+        assert!(!rounds.take_due(at(1_000), &mut random));
+        assert_eq!(rounds.poll_at(false), None);
+        rounds.begin(at(1_000));
+        for said in [1_000, 1_100, 1_200] {
+            assert_eq!(rounds.poll_at(false), Some(at(said)));
+            assert!(rounds.take_due(at(said), &mut random) && !rounds.take_due(at(said), &mut random));
+            assert!(!rounds.is_heard_out(at(said)));
+        }
+        assert_eq!(rounds.poll_at(false), Some(at(1_300)), "the end of the start");
+        assert!(rounds.is_heard_out(at(1_300)));
+        let next = rounds.poll_at(true).unwrap();
+        assert!((at(4_200)..at(4_500)).contains(&next), "{next:?}");
+    }
+
+    #[test]
+    fn a_change_is_told_within_a_second_and_never_delays_a_hello() {
+        let (mut rounds, mut random) = rounds();
+        rounds.begin(at(0));
+        for said in [0, 100, 200] {
+            assert!(rounds.take_due(at(said), &mut random));
+        }
+        for _ in 0..20 {
+            let before = rounds.poll_at(true).unwrap();
+            rounds.soon(at(1_000), &mut random);
+            let after = rounds.poll_at(true).unwrap();
+            assert!(after <= before && after <= at(2_000));
+        }
+    }
+}

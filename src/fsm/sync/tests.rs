@@ -1,0 +1,289 @@
+//! A controller among controllers, as traces: what is heard, what is said.
+
+use std::format;
+use std::string::String;
+use std::vec::Vec;
+
+use super::*;
+use crate::fsm::actions::Action;
+use crate::repo::entry::Entry;
+use crate::repo::fixture::{self, entry};
+use crate::types::Reason;
+
+const TIMERS: SyncTimers = SyncTimers {
+    hello_interval: Duration::from_millis(30_000),
+    hello_start: Duration::from_millis(1_000),
+    controller_lost: Duration::from_millis(120_000),
+    retry: Duration::from_millis(1_000),
+};
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn digest(byte: u8) -> Digest {
+    Digest([byte; 32])
+}
+
+fn peer(node: u64) -> Peer {
+    Peer::Ip(([10, 0, 0, u8::try_from(node).unwrap()], 7488).into())
+}
+
+struct Trace {
+    sync: Sync<'static>,
+    map: Map<'static>,
+    random: Random,
+    actions: Actions,
+}
+
+impl Trace {
+    /// A controller with these entries that has not read its map yet.
+    fn new(entries: &[Entry]) -> Self {
+        let slots = std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8)));
+        Self {
+            sync: Sync::new(TIMERS, Vec::leak(std::vec![None; 7]), Vec::leak(std::vec![Why::default(); 8])),
+            map: fixture::map(slots, entries),
+            random: Random::new([7; 32]),
+            actions: Actions::default(),
+        }
+    }
+
+    /// One that has said its three Hellos, alone.
+    fn settled() -> Self {
+        let mut trace = Self::new(&[entry("A")]);
+        trace.sync.on_loaded(at(0));
+        for (now, said) in [(0, "all: Hello"), (1_000, "all: Hello"), (2_000, "all: Hello")] {
+            assert_eq!(trace.waits(now), [said]);
+        }
+        assert_eq!(trace.waits(3_000), [""; 0]);
+        trace
+    }
+
+    fn did(&mut self) -> Vec<String> {
+        let name = |message: &Message| match message {
+            Message::SyncComplete(done) => format!("SyncComplete {}", done.digest.0[0]),
+            other => String::from(other.msgtype().as_str()),
+        };
+        let text = |action| match action {
+            Action::Send(To::Controllers, message) => format!("all: {}", name(&message)),
+            Action::Send(To::Node(node, _), message) => format!("{}: {}", node.0, name(&message)),
+            Action::Connect(node, _, purpose) => format!("{purpose:?} {}", node.0),
+            Action::StartPull(node) => format!("merge {}", node.0),
+            Action::StartBlobs(node) => format!("fetch {}", node.0),
+            other => panic!("a controller among controllers does not do this: {other:?}"),
+        };
+        core::iter::from_fn(|| self.actions.pop_front()).map(text).collect()
+    }
+
+    fn waits(&mut self, now: u64) -> Vec<String> {
+        self.sync.on_timeout(at(now), &self.map, &mut self.random, &mut self.actions);
+        self.did()
+    }
+
+    fn hears(&mut self, now: u64, from: u64, message: &Message) -> Vec<String> {
+        let Self { sync, map, actions, .. } = self;
+        sync.on_message(at(now), NodeId(from), peer(from), message, map, actions);
+        self.did()
+    }
+
+    fn happens(&mut self, now: u64, event: &Event<'_>) -> Vec<String> {
+        self.sync.on_event(at(now), event, &self.map, &mut self.actions);
+        self.did()
+    }
+
+    /// A merge from this neighbour, that brings these entries.
+    fn merges(&mut self, now: u64, node: u64, came: Digest, entries: &[Entry]) -> Vec<String> {
+        let ready = Event::SessionReady(NodeId(node), Purpose::Pull);
+        assert_eq!(self.happens(now, &ready), [format!("merge {node}")]);
+        for entry in entries {
+            self.map.merge(entry).unwrap();
+        }
+        self.happens(now, &Event::PullEnded(NodeId(node), Ok(came)))
+    }
+}
+
+fn hello(digest: Digest) -> Message {
+    Message::Hello(Hello { op_counter: 1, digest })
+}
+
+fn sync_req(digest: Digest) -> Message {
+    Message::SyncReq(SyncReq { op_counter: 1, digest })
+}
+
+#[test]
+fn changes_are_taken_after_three_hellos_and_a_merge_with_all_who_answered() {
+    let mut trace = Trace::new(&[]);
+    assert_eq!(trace.hears(0, 2, &hello(digest(9))), ["2: HelloAck"], "no merge before the map is read");
+    trace.sync.on_loaded(at(10));
+    assert_eq!(trace.waits(10), ["all: Hello", "Pull 2"]);
+    assert_eq!(trace.hears(20, 3, &Message::HelloAck(HelloAck {})), [""; 0]);
+    assert_eq!(trace.merges(30, 2, digest(9), &[]), [""; 0]);
+    assert_eq!(trace.waits(31), ["Pull 3"]);
+    assert_eq!(trace.waits(1_010), ["all: Hello"]);
+    assert_eq!(trace.waits(2_010), ["all: Hello"]);
+    assert_eq!(trace.waits(3_010), [""; 0]);
+    assert!(!trace.sync.is_started(), "3 has answered, and what it has is not merged");
+    let own = trace.map.digest();
+    trace.merges(3_020, 3, own, &[]);
+    trace.waits(3_021);
+    assert!(trace.sync.is_started());
+}
+
+#[test]
+fn one_who_answers_and_cannot_be_merged_with_keeps_changes_out_for_three_tries() {
+    let mut trace = Trace::new(&[]);
+    trace.sync.on_loaded(at(0));
+    trace.waits(0);
+    assert_eq!(trace.hears(1, 2, &hello(digest(9))), ["2: HelloAck", "Pull 2"]);
+    let why = Reason::new("refused");
+    let mut now = 1;
+    for tries in 1..=3 {
+        trace.happens(now, &Event::SessionFailed(NodeId(2), Purpose::Pull, &why));
+        trace.waits(now);
+        now += 1_000 << (tries - 1);
+        if tries < 3 {
+            assert!(trace.waits(now).contains(&String::from("Pull 2")));
+        }
+    }
+    trace.waits(now);
+    assert!(trace.sync.is_started());
+    assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().trouble, why);
+}
+
+#[test]
+fn a_lone_controller_takes_changes_after_its_three_hellos() {
+    let trace = Trace::settled();
+    assert!(trace.sync.is_started() && !trace.sync.must_renew());
+}
+
+#[test]
+fn a_sync_req_is_answered_when_and_only_when_it_is_merged() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
+    assert_eq!(trace.waits(4_010), [""; 0]);
+    assert_eq!(trace.merges(4_020, 2, digest(5), &[entry("B")]), ["2: SyncComplete 5"]);
+    assert_eq!(trace.hears(5_000, 2, &sync_req(digest(5))), ["2: SyncComplete 5"], "again: it was lost");
+    let own = trace.map.digest();
+    assert_eq!(trace.hears(5_001, 2, &sync_req(own)), [format!("2: SyncComplete {}", own.0[0])]);
+}
+
+#[test]
+fn what_a_merge_brings_that_began_after_a_sync_req_covers_it() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
+    // Until the map is read it moves on once more.
+    assert_eq!(trace.merges(4_020, 2, digest(6), &[entry("B")]), ["2: SyncComplete 5"]);
+    // One that comes while the map is being read is not covered.
+    assert_eq!(trace.hears(5_000, 2, &sync_req(digest(7))), ["Pull 2"]);
+    let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
+    assert_eq!(trace.happens(5_010, &ready), ["merge 2"]);
+    assert_eq!(trace.hears(5_020, 2, &sync_req(digest(8))), [""; 0]);
+    assert_eq!(trace.happens(5_030, &Event::PullEnded(NodeId(2), Ok(digest(7)))), [""; 0]);
+    assert_eq!(trace.waits(5_030), ["Pull 2"]);
+}
+
+#[test]
+fn a_change_is_announced_and_confirmed_by_all_who_are_present() {
+    let mut trace = Trace::settled();
+    let own = trace.map.digest();
+    for node in [2, 3] {
+        assert_eq!(trace.hears(4_000, node, &hello(own))[..1], [format!("{node}: HelloAck")]);
+    }
+    trace.merges(4_001, 2, own, &[]);
+    trace.waits(4_002);
+    trace.merges(4_003, 3, own, &[]);
+
+    trace.map.merge(&entry("B")).unwrap();
+    let number = trace.sync.on_changed(at(5_000));
+    assert_eq!(trace.waits(5_000), ["all: SyncReq"]);
+    let announced = trace.map.digest();
+    assert!(!trace.sync.is_confirmed(at(5_000), number));
+    let done = |digest| Message::SyncComplete(SyncComplete { digest, blobs_missing: 1 });
+    trace.hears(5_010, 2, &done(announced));
+    assert!(!trace.sync.is_confirmed(at(5_010), number));
+    assert_eq!(trace.waits(6_000), ["all: SyncReq"], "3 has not answered");
+    // The next change is announced; the answer to the first still counts.
+    trace.map.merge(&entry("C")).unwrap();
+    let next = trace.sync.on_changed(at(6_100));
+    assert_eq!(trace.waits(6_100), ["all: SyncReq"]);
+    trace.hears(6_110, 3, &done(announced));
+    assert!(trace.sync.is_confirmed(at(6_110), number) && !trace.sync.is_confirmed(at(6_110), next));
+    // A Hello with our digest says as much as an answer.
+    let own = trace.map.digest();
+    trace.hears(6_120, 2, &hello(own));
+    trace.hears(6_120, 3, &hello(own));
+    assert!(trace.sync.is_confirmed(at(6_120), next));
+    assert_eq!(trace.waits(7_100), [""; 0], "all have it");
+    assert!(trace.sync.is_confirmed(at(500_000), next + 1), "nobody is present");
+}
+
+#[test]
+fn a_merge_that_changes_the_map_is_told_within_a_second() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    trace.merges(4_010, 2, digest(5), &[entry("B")]);
+    let mut said = None;
+    while said.is_none() {
+        let now = trace.sync.poll_at().unwrap();
+        assert!(now <= at(5_020), "{now:?}");
+        said = trace.waits(now.as_millis()).into_iter().find(|did| did == "all: Hello");
+    }
+    assert!(trace.sync.poll_at().unwrap() > at(30_000), "once");
+}
+
+#[test]
+fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
+    let known = |trace: &mut Trace| {
+        trace.sync.neighbours_mut().know(at(0), NodeId(2), &Hostname::new("c2").unwrap());
+    };
+    let mut alone = Trace::settled();
+    known(&mut alone);
+    assert!(alone.sync.must_renew());
+    alone.sync.on_changed(at(4_000));
+    assert!(!alone.sync.must_renew(), "once");
+    let mut trace = Trace::settled();
+    known(&mut trace);
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    trace.merges(4_010, 2, digest(5), &[entry("B")]);
+    assert!(!trace.sync.must_renew());
+}
+
+#[test]
+fn a_purge_needs_every_known_controller_with_the_same_map() {
+    let mut trace = Trace::settled();
+    let own = trace.map.digest();
+    assert_eq!(trace.sync.check_purge(at(4_000), own), Ok(()));
+    let name = Hostname::new("c2").unwrap();
+    trace.sync.neighbours_mut().know(at(0), NodeId(2), &name);
+    assert_eq!(trace.sync.check_purge(at(4_000), own), Err(PurgeRefusal::Absent(NodeId(2), name.clone())));
+    trace.hears(4_000, 2, &hello(digest(5)));
+    assert_eq!(trace.sync.check_purge(at(4_000), own), Err(PurgeRefusal::Differs(NodeId(2), name.clone())));
+    trace.hears(4_000, 2, &hello(own));
+    assert_eq!(trace.sync.check_purge(at(4_000), own), Ok(()));
+    assert_eq!(trace.sync.check_purge(at(130_000), own), Err(PurgeRefusal::Absent(NodeId(2), name)));
+    trace.sync.neighbours_mut().forget(NodeId(2));
+    assert_eq!(trace.sync.check_purge(at(130_000), own), Ok(()));
+}
+
+#[test]
+fn missing_files_are_fetched_from_those_who_were_merged_with() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
+    assert_eq!(trace.happens(4_010, &ready), ["merge 2"]);
+    let new = entry("B");
+    trace.map.merge(&new).unwrap();
+    let slot = fixture::slot(&trace.map, "B");
+    trace.sync.blobs_mut().on_missing(slot, &new.hash, &Reason::default());
+    assert_eq!(trace.waits(4_020), [""; 0], "the merge is not told of as done yet");
+    trace.happens(4_030, &Event::PullEnded(NodeId(2), Ok(digest(5))));
+    assert_eq!(trace.sync.blobs().first_wanted(&trace.map), Some(slot));
+    assert_eq!(trace.waits(4_030), ["Blobs 2"]);
+    let ready = Event::SessionReady(NodeId(2), Purpose::Blobs);
+    assert_eq!(trace.happens(4_040, &ready), ["fetch 2"]);
+    // A merge goes on meanwhile.
+    assert_eq!(trace.hears(4_050, 2, &hello(digest(6))), ["2: HelloAck", "Pull 2"]);
+    trace.sync.blobs_mut().on_here(slot);
+    assert_eq!(trace.happens(4_060, &Event::BlobsEnded(NodeId(2), Ok(()))), [""; 0]);
+    assert_eq!(trace.sync.blobs().first_wanted(&trace.map), None);
+}
