@@ -1,9 +1,10 @@
-//! The agent's end of a fetch: an install's source over a session.
+//! The end of a session that fetches: an install's source, and that of a
+//! controller that lacks patch files.
 
 use std::io::{self, Read};
 
 use super::exchange::Exchange;
-use crate::install::{FetchError, Fetched, Source};
+use crate::install::{BlobSource, FetchError, Fetched, Source};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::{Frame, ManifestPatch};
 
@@ -13,31 +14,31 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// A controller at the other end of a session.
 pub struct SessionSource(pub Exchange);
 
-impl SessionSource {
-    fn send(&mut self, frame: &Frame) -> Result<(), FetchError> {
-        self.0.send(frame).map_err(FetchError::Session)
-    }
+fn send(exchange: &mut Exchange, frame: &Frame) -> Result<(), FetchError> {
+    exchange.send(frame).map_err(FetchError::Session)
+}
 
-    fn receive(&mut self) -> Result<Frame, FetchError> {
-        match self.0.receive() {
-            Ok(Some(Frame::Refused { reason })) => Err(FetchError::Refused(Box::new(reason))),
-            Ok(Some(frame)) => Ok(frame),
-            Ok(None) => Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
-            Err(error) => Err(FetchError::Session(error)),
-        }
+/// The next frame of an answer.
+pub(super) fn receive(exchange: &mut Exchange) -> Result<Frame, FetchError> {
+    match exchange.receive() {
+        Ok(Some(Frame::Refused { reason })) => Err(FetchError::Refused(Box::new(reason))),
+        Ok(Some(frame)) => Ok(frame),
+        Ok(None) => Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(FetchError::Session(error)),
     }
 }
 
-fn out_of_place() -> FetchError {
+/// The other end says what has no place in its answer.
+pub(super) fn out_of_place() -> FetchError {
     FetchError::Session(io::ErrorKind::InvalidData.into())
 }
 
 impl Source for SessionSource {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
-        self.send(&Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
+        send(&mut self.0, &Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
         let mut patches = Vec::new();
         loop {
-            match self.receive()? {
+            match receive(&mut self.0)? {
                 Frame::ManifestPage { patches: page } => patches.extend(page),
                 Frame::End => return Ok(patches),
                 _ => return Err(out_of_place()),
@@ -47,15 +48,17 @@ impl Source for SessionSource {
             }
         }
     }
+}
 
+impl BlobSource for SessionSource {
     fn blob(
         &mut self,
         hash: &Hash,
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
-        self.send(&Frame::BlobReq { hash: *hash, offset })?;
-        let Frame::Blob { len_bytes, signature } = self.receive()? else { return Err(out_of_place()) };
+        send(&mut self.0, &Frame::BlobReq { hash: *hash, offset })?;
+        let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else { return Err(out_of_place()) };
         let mut piece = vec![0; PIECE_BYTES];
         let mut left = len_bytes;
         while left > 0 {
@@ -70,7 +73,7 @@ impl Source for SessionSource {
                 Err(error) => return Err(FetchError::Session(error)),
             }
         }
-        match self.receive()? {
+        match receive(&mut self.0)? {
             Frame::End => Ok(Fetched { len_bytes, signature: signature.to_vec() }),
             _ => Err(out_of_place()),
         }

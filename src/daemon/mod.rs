@@ -27,6 +27,7 @@ mod jobs;
 mod log;
 mod proof;
 pub mod protocol;
+mod pull;
 mod ready;
 pub mod reporter;
 mod rows;

@@ -76,7 +76,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             let request = InstallRequest { request_id, controller, digest, force };
             install::install(config, &request, &mut source, channel);
         }
-        Job::Load { .. } => return store::load(config, channel),
+        Job::Load { is_start } => return store::load(config, is_start, channel),
         Job::Change(change) => return store::change(config, &change, channel),
         Job::Upload { names, .. } => {
             let mut offered = Vec::new();

@@ -55,7 +55,7 @@ mod undo;
 
 pub use error::{Conflict, InstallError, Refusal};
 pub use scripts::{How, ScriptFailure};
-pub use source::{FetchError, Fetched, Source};
+pub use source::{BlobSource, FetchError, Fetched, Source};
 
 use host::Host;
 use record::Record;

@@ -7,13 +7,16 @@ use crate::types::{Digest, Hash, NodeType, Reason};
 use crate::wire::frame::ManifestPatch;
 
 /// A controller, as an install sees it.
-pub trait Source {
+pub trait Source: BlobSource {
     /// The patches of the effective set with this digest for this kind of host.
     ///
     /// # Errors
     /// [`FetchError`]: the controller says no, or is gone.
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError>;
+}
 
+/// A controller, as whoever lacks patch files sees it.
+pub trait BlobSource {
     /// A patch file from byte `offset` on, piece by piece into `sink`. An offset
     /// at the file's end gives no bytes, and the signature.
     ///

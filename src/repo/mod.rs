@@ -1,11 +1,12 @@
 //! The repository as a map that merges, and what follows from it. No I/O.
 //!
 //! [`map::Map`] holds one [`entry::Entry`] per patch, in memory that the caller
-//! lends. All else is computed from it: its digest, the sets that hosts should
-//! have ([`effective`]), in which order they lie on each other ([`layers`]),
-//! what a change may do ([`rules`]) and what an operator sees ([`state`]).
-//! Nothing here depends on the order in which a controller learned of entries,
-//! so all controllers with the same entries come to the same answers.
+//! lends; [`join`] merges another controller's into it. All else is computed from
+//! it: its digest, the sets that hosts should have ([`effective`]), in which order
+//! they lie on each other ([`layers`]), what a change may do ([`rules`]) and what
+//! an operator sees ([`state`]). Nothing here depends on the order in which a
+//! controller learned of entries, so all controllers with the same entries come
+//! to the same answers.
 
 #![cfg_attr(
     not(test),
@@ -21,6 +22,7 @@
 pub mod digest;
 pub mod effective;
 pub mod entry;
+pub mod join;
 pub mod layers;
 pub mod map;
 pub mod refusal;

@@ -11,9 +11,12 @@ use super::blobs::Blobs;
 use super::durable;
 use super::error::StoreError;
 use super::map_file::{self, Snapshot};
+use super::pull::leaping_floor;
 use crate::failpoint;
 use crate::repo::entry::{Entry, EntryState, Stamp};
+use crate::repo::join::{Origin, Told, join};
 use crate::repo::map::Map;
+use crate::types::{PatchId, Reason};
 
 /// How long a lock that somebody holds is waited for, and how often it is tried.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -23,7 +26,10 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
+    /// The map as it is on the disk.
     snapshot: Snapshot,
+    /// The replica of the next stamp: the map's own, unless it is renewed.
+    replica: u64,
     lock: File,
 }
 
@@ -44,25 +50,41 @@ impl Store {
             // The map is made before the first blob.
             None if blobs.any()? => return Err(StoreError::MapGone { path: map_file::path(&dir) }),
             None => {
-                let snapshot = Snapshot { replica: random()?, counter: 0, entries: Vec::new() };
+                let snapshot = Snapshot { replica: random()?, counter: 0, floor: 0, entries: Vec::new() };
                 snapshot.write(&dir)?;
                 snapshot
             }
         };
         blobs.make_dir()?;
-        Ok(Self { dir, snapshot, lock })
+        let replica = snapshot.replica;
+        Ok(Self { dir, snapshot, replica, lock })
     }
 
-    /// The random name that the map got when it was made.
+    /// The map's random name.
     #[must_use]
     pub fn replica(&self) -> u64 {
-        self.snapshot.replica
+        self.replica
     }
 
-    /// The highest counter that this map has given out; it never falls.
+    /// Gives the map a new random name, which its next commit makes durable.
+    ///
+    /// # Errors
+    /// [`StoreError`]: the system gives no random number.
+    pub fn renew(&mut self) -> Result<(), StoreError> {
+        self.replica = random()?;
+        Ok(())
+    }
+
+    /// The highest counter that this map has given out or merged; it never falls.
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.snapshot.counter
+    }
+
+    /// The map's purge floor; see [`Map::floor`].
+    #[must_use]
+    pub fn floor(&self) -> u64 {
+        self.snapshot.floor
     }
 
     /// All entries, tombstones included.
@@ -81,8 +103,8 @@ impl Store {
     #[must_use]
     pub fn next_stamp(&self) -> Stamp {
         let highest = self.snapshot.entries.iter().map(|entry| entry.stamp.counter).max();
-        let counter = self.counter().max(highest.unwrap_or(0)).saturating_add(1);
-        Stamp { counter, replica: self.replica() }
+        let counter = self.counter().max(highest.unwrap_or(0)).max(self.floor());
+        Origin { replica: self.replica, counter }.next_stamp()
     }
 
     /// Makes these entries, in place of those with their ids, part of the map.
@@ -97,9 +119,80 @@ impl Store {
         next.entries.extend_from_slice(changed);
         let highest = changed.iter().map(|entry| entry.stamp.counter).max();
         next.counter = next.counter.max(highest.unwrap_or(0));
+        next.replica = self.replica;
+        self.write(next)
+    }
+
+    fn write(&mut self, next: Snapshot) -> Result<(), StoreError> {
         next.write(&self.dir)?;
         self.snapshot = next;
         Ok(())
+    }
+
+    /// Merges another controller's map, of the purge floor `floor`, and tells what
+    /// that did. What is to be said of the floor itself goes into `notices`.
+    /// Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub(super) fn merge(
+        &mut self,
+        theirs: &Map<'_>,
+        floor: u64,
+        notices: &mut Vec<Reason>,
+    ) -> Result<Vec<Told>, StoreError> {
+        let fresh = random()?;
+        let before = Origin { replica: self.replica, counter: self.counter() };
+        let mut floor = floor;
+        if before.is_leap(floor) {
+            notices.push(leaping_floor(floor));
+            floor = 0;
+        }
+        loop {
+            let (mut slots, mut told, mut origin) = (Vec::new(), Vec::new(), before);
+            let mut map = self.map(&mut slots);
+            let is_whole = join(&mut map, &mut origin, theirs, floor, fresh, &mut |fact| told.push(fact));
+            if !is_whole && floor > 0 {
+                floor = 0;
+                continue;
+            }
+            let entries = map.iter_by_id().map(|(_, entry)| entry.clone()).collect();
+            let Origin { replica, counter } = origin;
+            let next = Snapshot { replica, counter, floor: map.floor(), entries };
+            if !told.is_empty() || (next.counter, next.floor) != (self.counter(), self.floor()) {
+                self.write(next)?;
+                self.replica = replica;
+            }
+            return Ok(told);
+        }
+    }
+
+    /// Drops all tombstones and raises the floor to the highest counter of all
+    /// entries; gives the ids that are gone. Durable when it returns.
+    ///
+    /// Not to the map's own counter: another controller with these entries may
+    /// come from as little below, and its next change must be above the floor.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub(super) fn purge(&mut self) -> Result<Vec<PatchId>, StoreError> {
+        let is_tombstone = |entry: &&Entry| entry.state == EntryState::Deleted;
+        let gone: Vec<_> = self.entries().iter().filter(is_tombstone).map(|entry| entry.id.clone()).collect();
+        if gone.is_empty() {
+            return Ok(gone);
+        }
+        let mut next = self.snapshot.clone();
+        let highest = next.entries.iter().map(|entry| entry.stamp.counter).max();
+        next.floor = next.floor.max(highest.unwrap_or(0));
+        next.counter = next.counter.max(next.floor);
+        next.entries.retain(|entry| entry.state != EntryState::Deleted);
+        self.write(next)?;
+        Ok(gone)
+    }
+
+    /// Where the repository is.
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// After a commit that failed: whether the map on the disk surely is the old

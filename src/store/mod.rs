@@ -3,7 +3,8 @@
 //! ```text
 //! STATE_DIR/incarnation          the last start's number
 //! STATE_DIR/repo/lock            held by whoever changes anything below
-//! STATE_DIR/repo/map             all entries, replica, counter
+//! STATE_DIR/repo/map             all entries, replica, counter, purge floor
+//! STATE_DIR/repo/controllers     the other controllers ever met
 //! STATE_DIR/repo/blobs/HASH.patch, .minisig, .index
 //! ```
 //!
@@ -21,6 +22,7 @@
 mod blobs;
 mod change;
 mod collision;
+mod controllers;
 mod disk;
 mod durable;
 mod error;
@@ -28,6 +30,8 @@ pub mod incarnation;
 mod index;
 mod load;
 mod map_file;
+mod pull;
+mod purge;
 mod sealed;
 mod serve;
 mod show;
@@ -38,6 +42,8 @@ pub use change::change;
 pub use disk::Store;
 pub use error::{Failure, StoreError};
 pub use load::load;
+pub use pull::{MapHead, MapSource, pull};
+pub use purge::{drop_controller, purge};
 pub use serve::{blob, manifest};
 pub use show::show;
 pub use upload::{Offered, upload};

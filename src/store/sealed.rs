@@ -15,7 +15,7 @@ use super::error::StoreError;
 pub(super) struct Kind {
     /// Its first eight bytes.
     pub(super) magic: [u8; 8],
-    /// The version that is written, and the latest that is read.
+    /// The latest version, which is written where nothing else is said.
     pub(super) version: u16,
     /// The longest that it may be, in bytes.
     pub(super) most_bytes: u64,
@@ -27,9 +27,15 @@ const SEAL_BYTES: usize = 32;
 impl Kind {
     /// The file with this body.
     pub(super) fn seal(&self, body: &[u8]) -> Vec<u8> {
+        self.seal_as(self.version, body)
+    }
+
+    /// The same in an earlier version, where that says all there is to say: older
+    /// readers still read it.
+    pub(super) fn seal_as(&self, version: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HEAD_BYTES + body.len() + SEAL_BYTES);
         bytes.extend_from_slice(&self.magic);
-        bytes.extend_from_slice(&self.version.to_le_bytes());
+        bytes.extend_from_slice(&version.to_le_bytes());
         bytes.extend_from_slice(body);
         let seal = blake3::hash(&bytes);
         bytes.extend_from_slice(seal.as_bytes());
@@ -41,6 +47,15 @@ impl Kind {
     /// # Errors
     /// [`StoreError`]: it cannot be read, is of a later version, or is damaged.
     pub(super) fn read(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+        Ok(self.read_versioned(path)?.map(|(_, body)| body))
+    }
+
+    /// The version and the body of the file at `path`; nothing where there is no
+    /// file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub(super) fn read_versioned(&self, path: &Path) -> Result<Option<(u16, Vec<u8>)>, StoreError> {
         let file = match File::open(path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             file => file.map_err(StoreError::at(path))?,
@@ -50,7 +65,7 @@ impl Kind {
         self.open(path, bytes).map(Some)
     }
 
-    fn open(&self, path: &Path, mut bytes: Vec<u8>) -> Result<Vec<u8>, StoreError> {
+    fn open(&self, path: &Path, mut bytes: Vec<u8>) -> Result<(u16, Vec<u8>), StoreError> {
         let damaged = || StoreError::Damaged { path: path.to_path_buf() };
         let Some((&head, _)) = bytes.split_first_chunk::<HEAD_BYTES>() else { return Err(damaged()) };
         let [magic @ .., low, high] = head;
@@ -67,7 +82,7 @@ impl Kind {
         }
         bytes.truncate(end);
         bytes.drain(..HEAD_BYTES);
-        Ok(bytes)
+        Ok((version, bytes))
     }
 }
 
@@ -77,15 +92,15 @@ mod tests {
 
     const KIND: Kind = Kind { magic: *b"THMBTEST", version: 3, most_bytes: 100 };
 
-    fn open(bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+    fn open(bytes: &[u8]) -> Result<(u16, Vec<u8>), StoreError> {
         KIND.open(Path::new("file"), bytes.to_vec())
     }
 
     #[test]
     fn a_body_comes_back_and_every_altered_bit_is_damage_or_a_version() {
         let sealed = KIND.seal(b"body");
-        assert_eq!(open(&sealed).unwrap(), b"body");
-        assert_eq!(open(&KIND.seal(b"")).unwrap(), b"");
+        assert_eq!(open(&sealed).unwrap(), (3, b"body".to_vec()));
+        assert_eq!(open(&KIND.seal(b"")).unwrap(), (3, vec![]));
         for len in 0..sealed.len() {
             assert!(matches!(open(&sealed[..len]), Err(StoreError::Damaged { .. })), "cut at {len}");
         }
@@ -106,9 +121,8 @@ mod tests {
 
     #[test]
     fn an_earlier_version_is_read_and_a_later_one_named() {
-        let of = |version| Kind { version, ..KIND }.seal(b"body");
-        assert_eq!(open(&of(1)).unwrap(), b"body");
-        let said = open(&of(4)).unwrap_err().to_string();
+        assert_eq!(open(&KIND.seal_as(1, b"body")).unwrap(), (1, b"body".to_vec()));
+        let said = open(&KIND.seal_as(4, b"body")).unwrap_err().to_string();
         assert!(said.contains("format 4; this one reads up to 3"), "{said}");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thimble::config::{Agent, Config, Controller, Network, Node, Security, Timers};
 use thimble::daemon::job::Report;
 use thimble::daemon::reporter::Reporter;
-use thimble::install::{FetchError, Fetched, InstallRequest, Source, install, recover};
+use thimble::install::{BlobSource, FetchError, Fetched, InstallRequest, Source, install, recover};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
@@ -210,7 +210,9 @@ impl Source for Depot<'_> {
         assert_eq!(nodetype.as_str(), "worker");
         Ok(self.0.manifest())
     }
+}
 
+impl BlobSource for Depot<'_> {
     fn blob(
         &mut self,
         hash: &Hash,

@@ -12,4 +12,5 @@ mod jobs;
 mod kill;
 mod make;
 mod plain_tar;
+mod pull;
 mod signature;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use thimble::config::Config;
 use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report};
 use thimble::daemon::reporter::Reporter;
+use thimble::install::FetchError;
 use thimble::repo::entry::{Entry, EntryState};
-use thimble::store::{self, Offered};
-use thimble::types::PatchId;
+use thimble::store::{self, MapHead, MapSource, Offered, Store};
+use thimble::types::{Hostname, NodeId, PatchId};
 
 use super::sign::{Signer, signature_path};
 
@@ -90,7 +91,7 @@ impl Controller {
 
     pub fn load(&self) -> Reports {
         let mut reports = Reports::default();
-        store::load(&self.config, &mut reports).unwrap();
+        store::load(&self.config, true, &mut reports).unwrap();
         reports
     }
 
@@ -111,6 +112,31 @@ impl Controller {
         let mut reports = Reports::default();
         let change = Change { to, ids, renew: false };
         store::change(&self.config, &change, &mut reports).unwrap();
+        reports
+    }
+
+    /// The map as another controller reads it, from one called `name`.
+    pub fn map(&self, name: &str) -> TheirMap {
+        let store = Store::open(&self.config.node.state_dir).unwrap();
+        TheirMap::new(name, store.floor(), store.entries())
+    }
+
+    /// Merges the map of the controller with this node id.
+    pub fn pull(&self, peer: u64, map: &mut TheirMap) -> Reports {
+        let mut reports = Reports::default();
+        store::pull(&self.config, NodeId(peer), map, &mut reports).unwrap();
+        reports
+    }
+
+    pub fn purge(&self) -> Reports {
+        let mut reports = Reports::default();
+        store::purge(&self.config, &mut reports).unwrap();
+        reports
+    }
+
+    pub fn drop_controller(&self, node: u64) -> Reports {
+        let mut reports = Reports::default();
+        store::drop_controller(&self.config, NodeId(node), &mut reports).unwrap();
         reports
     }
 
@@ -139,6 +165,37 @@ impl Controller {
         }
         files.sort();
         files
+    }
+}
+
+/// A controller's map as another one reads it.
+pub struct TheirMap {
+    pub head: MapHead,
+    pub entries: Vec<Entry>,
+    /// The session breaks after so many entries.
+    pub breaks_after: Option<usize>,
+    told: usize,
+}
+
+impl TheirMap {
+    pub fn new(name: &str, floor: u64, entries: &[Entry]) -> Self {
+        let head = MapHead { hostname: Hostname::new(name).unwrap(), floor };
+        Self { head, entries: entries.to_vec(), breaks_after: None, told: 0 }
+    }
+}
+
+impl MapSource for TheirMap {
+    fn head(&mut self) -> Result<MapHead, FetchError> {
+        self.told = 0;
+        Ok(self.head.clone())
+    }
+
+    fn entry(&mut self) -> Result<Option<Entry>, FetchError> {
+        if self.breaks_after == Some(self.told) {
+            return Err(FetchError::Session(io::ErrorKind::ConnectionReset.into()));
+        }
+        self.told += 1;
+        Ok(self.entries.get(self.told - 1).cloned())
     }
 }
 

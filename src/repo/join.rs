@@ -1,0 +1,177 @@
+//! What becomes of a map when another controller's is merged into it.
+//!
+//! Per id the greater entry stays; that alone would be [`Map::merge`]. What more
+//! there is to decide comes of purges and of what a peer must not be believed:
+//!
+//! - An entry that one side lacks and whose change the floor of that side says
+//!   it has seen was deleted there and purged. It goes here as well. It stays where
+//!   it was made here and the peer shows no later change of ours: then the
+//!   purge cannot have meant it, and it is stamped anew, above the floor.
+//! - A deletion up to the floor that the other side has not seen is stamped anew
+//!   as well; else the purge that it missed would let the patch rise again.
+//! - A counter far above our own is not followed: whoever made it up would use
+//!   up all there are.
+//!
+//! Whatever order controllers merge in, they come to the same entries.
+
+use crate::limits::COUNTER_LEAP;
+use crate::repo::entry::{Entry, EntryState, Stamp};
+use crate::repo::map::{Full, Map, Merged};
+use crate::repo::slots::SlotSet;
+use crate::types::PatchId;
+
+/// Whose stamps a map gives out, and how far it has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// The map's random name.
+    pub replica: u64,
+    /// The highest counter that it has given out or merged.
+    pub counter: u64,
+}
+
+impl Origin {
+    /// The stamp of the next change.
+    pub fn next_stamp(&mut self) -> Stamp {
+        self.counter = self.counter.saturating_add(1);
+        Stamp { counter: self.counter, replica: self.replica }
+    }
+
+    /// Whether a counter that another controller shows is so far above ours that
+    /// it is not followed.
+    #[must_use]
+    pub fn is_leap(&self, counter: u64) -> bool {
+        counter > self.counter.saturating_add(COUNTER_LEAP)
+    }
+}
+
+/// One thing that a merge did or did not do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "told one at a time, and most are entries")]
+pub enum Told {
+    /// This patch was deleted elsewhere and the deletion purged: it is gone.
+    Purged(PatchId),
+    /// The map holds this entry now.
+    Changed(Entry),
+    /// A change that was made here gave way to one made elsewhere.
+    Replaced {
+        /// What was made here.
+        ours: Entry,
+        /// What took its place.
+        theirs: Entry,
+    },
+    /// An entry was not taken, for its counter.
+    Leap(Entry),
+    /// An entry was not taken, for want of room.
+    NoRoom(PatchId, Full),
+    /// The peer knows changes under our replica that we do not: we have been set
+    /// back, and give out stamps under a new one from now on.
+    Renamed,
+}
+
+/// Merges `theirs`, a map of the purge floor `floor`, into `ours`, telling what
+/// it does; `fresh` is the replica to go on with where ours was used beyond what
+/// we know. True where all was taken.
+///
+/// A map that did not take all has not seen what a floor says that it has. Where
+/// this gives false for a floor above 0, the caller must drop `ours` and merge
+/// into it as it was with a floor of 0. So it must with the floor that
+/// [`Origin::is_leap`] warns of.
+#[must_use]
+pub fn join(
+    ours: &mut Map<'_>,
+    origin: &mut Origin,
+    theirs: &Map<'_>,
+    floor: u64,
+    fresh: u64,
+    tell: &mut dyn FnMut(Told),
+) -> bool {
+    let before = *origin;
+    let seen_here = ours.floor();
+    let counters = || theirs.iter().map(|(_, entry)| entry.stamp.counter);
+    let followed = counters().filter(|counter| !before.is_leap(*counter)).max().unwrap_or(0);
+    origin.counter = before.counter.max(followed).max(floor);
+    let of_ours = theirs.iter().filter(|(_, entry)| entry.stamp.replica == before.replica);
+    let shown = of_ours.map(|(_, entry)| entry.stamp.counter).max();
+    if shown.is_some_and(|shown| shown > before.counter) {
+        origin.replica = fresh;
+        tell(Told::Renamed);
+    }
+
+    let mut purged = SlotSet::new();
+    let all: SlotSet = ours.iter().map(|(slot, _)| slot).collect();
+    for slot in &all {
+        let Some(entry) = ours.entry(slot).filter(|entry| is_up_to(entry, floor)) else { continue };
+        let is_news = match theirs.get(&entry.id) {
+            None if entry.state == EntryState::Deleted => false,
+            None if entry.stamp.replica == before.replica && Some(entry.stamp.counter) > shown => true,
+            None => {
+                purged.insert(slot);
+                false
+            }
+            Some((_, other)) => is_unseen_deletion(entry, other),
+        };
+        if is_news {
+            let anew = Entry { stamp: origin.next_stamp(), ..entry.clone() };
+            // It takes the place of its own lesser one, for which there is room.
+            if ours.merge(&anew).is_ok() {
+                tell(Told::Changed(anew));
+            }
+        }
+    }
+    ours.raise_floor(floor);
+    for slot in &purged {
+        let id = ours.entry(slot).map(|entry| entry.id.clone());
+        if let Some(id) = id.filter(|id| ours.remove(id).is_some()) {
+            tell(Told::Purged(id));
+        }
+    }
+
+    let mut is_whole = true;
+    for (_, entry) in theirs.iter_by_id() {
+        if before.is_leap(entry.stamp.counter) {
+            tell(Told::Leap(entry.clone()));
+            is_whole = false;
+            continue;
+        }
+        let held = ours.get(&entry.id).map(|(_, held)| held.clone());
+        let stamp = match &held {
+            None if is_up_to(entry, seen_here) => continue,
+            Some(held) if is_up_to(entry, ours.floor()) && is_unseen_deletion(entry, held) => {
+                origin.next_stamp()
+            }
+            _ => entry.stamp,
+        };
+        let taken = Entry { stamp, ..entry.clone() };
+        match ours.merge(&taken) {
+            Ok(Merged::Unchanged | Merged::Purged(_)) => continue,
+            Ok(Merged::Inserted(_) | Merged::Replaced(_)) => tell(Told::Changed(taken)),
+            Err(full) => {
+                tell(Told::NoRoom(taken.id, full));
+                is_whole = false;
+                continue;
+            }
+        }
+        if let Some(held) = held.filter(|held| held.stamp.replica == before.replica)
+            && !is_same_but_for_its_stamp(&held, entry)
+        {
+            tell(Told::Replaced { ours: held, theirs: entry.clone() });
+        }
+    }
+    is_whole
+}
+
+/// Whether a map with this floor has seen the entry's change, and may have lost
+/// it to a purge: a commit is never lost.
+fn is_up_to(entry: &Entry, floor: u64) -> bool {
+    entry.state != EntryState::Committed && entry.stamp.counter <= floor
+}
+
+/// Whether the one deletes what the other has live.
+fn is_unseen_deletion(one: &Entry, other: &Entry) -> bool {
+    one.state == EntryState::Deleted && other.state != EntryState::Deleted && one.merge_order(other).is_gt()
+}
+
+fn is_same_but_for_its_stamp(one: &Entry, other: &Entry) -> bool {
+    (one.state, one.hash, one.size_bytes) == (other.state, other.hash, other.size_bytes)
+        && one.meta == other.meta
+}

@@ -1,0 +1,67 @@
+//! What an operator lets a repository forget: deleted patches, and a controller
+//! that is gone for good.
+
+use std::io;
+
+use super::controllers::Controllers;
+use super::disk::Store;
+use super::error::{Failure, Stop, finish, tell};
+use crate::config::Config;
+use crate::daemon::job::Report;
+use crate::daemon::reporter::Reporter;
+use crate::types::{NodeId, Text};
+
+/// Drops all tombstones and raises the map's purge floor above them, durably.
+/// Reports [`Report::EntryPurged`] for each, [`Report::Floor`], a [`Report::Item`],
+/// then `Done`; or `Failed`.
+///
+/// Who is present is known to the loop alone: it must not ask unless every
+/// controller known is there with the digest of this map.
+///
+/// # Errors
+/// The reporter's.
+pub fn purge(config: &Config, reporter: &mut dyn Reporter) -> io::Result<()> {
+    finish(run_purge(config, reporter), reporter)
+}
+
+fn run_purge(config: &Config, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    let mut store = Store::open(&config.node.state_dir)?;
+    let gone = store.purge()?;
+    for id in &gone {
+        tell(reporter, &Report::EntryPurged(id.clone()))?;
+    }
+    if store.floor() > 0 {
+        tell(reporter, &Report::Floor(store.floor()))?;
+    }
+    let line = match gone.len() {
+        0 => Text::new("no deleted patch is kept in mind: there is nothing to purge"),
+        1 => Text::new("1 deleted patch is purged"),
+        many => Text::format(format_args!("{many} deleted patches are purged")),
+    };
+    tell(reporter, &Report::Item(line))
+}
+
+/// Forgets a controller, durably: no purge waits for it any more. Where it comes
+/// back it is met anew. Reports [`Report::ControllerDropped`], a [`Report::Item`],
+/// then `Done`; or `Failed`.
+///
+/// # Errors
+/// The reporter's.
+pub fn drop_controller(config: &Config, node: NodeId, reporter: &mut dyn Reporter) -> io::Result<()> {
+    finish(run_drop(config, node, reporter), reporter)
+}
+
+fn run_drop(config: &Config, node: NodeId, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    let store = Store::open(&config.node.state_dir)?;
+    let mut known = Controllers::read(store.dir())?;
+    let Some(name) = known.name(node).cloned() else {
+        return Err(Failure::refused(format_args!(
+            "no controller {node} has ever been met here: look for its node id with status"
+        ))
+        .into());
+    };
+    known.forget(node);
+    known.write(store.dir())?;
+    tell(reporter, &Report::ControllerDropped(node))?;
+    tell(reporter, &Report::Item(Text::format(format_args!("controller {name} ({node}) is forgotten"))))
+}
