@@ -8,12 +8,13 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
-//! | [`controller`] | a controller: wires the next seven |
+//! | [`controller`] | a controller: wires the next eight |
 //! | [`pacing`] | when to say HelloAgent and how long answers may take |
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | whom to ask in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
 //! | [`reasons`] | why installs did not go well |
+//! | [`drops`] | when to say that a host is to be forgotten |
 //! | [`kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
 //! | [`agent`] | an agent: wires the next two |
@@ -37,6 +38,7 @@ pub mod acks;
 pub mod actions;
 pub mod agent;
 pub mod controller;
+pub mod drops;
 pub mod event;
 pub mod hosts;
 pub mod installed;

@@ -11,7 +11,8 @@
 #[cfg(test)]
 mod tests;
 
-use super::actions::{Actions, Peer, To};
+use super::actions::{Actions, Peer};
+use super::drops::Drops;
 use super::event::Event;
 use super::hosts::{Host, Knowledge};
 use super::kinds::Kinds;
@@ -33,7 +34,7 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::install::Outcome;
-use crate::wire::messages::{AgentInstallResp, DropHostReq, HelloAgentAck, Message};
+use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
 /// The times of a controller.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +108,7 @@ pub struct Controller<'a> {
     queries: Queries<'a>,
     reasons: Reasons<'a>,
     sync: Sync<'a>,
+    drops: Drops,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
     /// Hosts that found no room in the table.
@@ -123,6 +125,7 @@ impl<'a> Controller<'a> {
             map,
             reasons,
             sync: Sync::new(timers.sync, neighbours, blob_whys),
+            drops: Drops::new(timers.sync.retry),
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout, queries),
@@ -229,6 +232,7 @@ impl<'a> Controller<'a> {
     /// Does what is due. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant, random: &mut Random, actions: &mut Actions) {
         self.pacing.on_timeout(now, self.hosts.len(), self.map.highest_counter(), random, actions);
+        self.drops.on_timeout(now, actions);
         self.sync.on_timeout(now, &self.map, random, actions);
         self.queries.on_timeout(now, &mut self.hosts, actions);
         self.queries.start(now, &mut self.hosts, actions);
@@ -246,7 +250,8 @@ impl<'a> Controller<'a> {
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
-        Instant::earliest([self.pacing.poll_at(), hosts, self.sync.poll_at()])
+        let others = Instant::earliest([self.sync.poll_at(), self.drops.poll_at()]);
+        Instant::earliest([self.pacing.poll_at(), hosts, others])
     }
 
     /// Merges an entry that is durable.
@@ -352,7 +357,8 @@ impl<'a> Controller<'a> {
     /// Forgets a host here and at all controllers; its next ack brings it back.
     pub fn drop_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) {
         self.forget_host(now, node, actions);
-        actions.send(To::Controllers, Message::DropHostReq(DropHostReq { host: node }));
+        self.drops.add(now, node);
+        self.drops.on_timeout(now, actions);
     }
 
     fn forget_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) {

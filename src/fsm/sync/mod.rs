@@ -199,20 +199,22 @@ impl<'a> Sync<'a> {
         for neighbour in self.neighbours.iter_mut().filter(|neighbour| neighbour.announced == Some(own)) {
             neighbour.confirmed = latest;
         }
-        self.answer(own, actions);
+        let is_all_said = self.answer(own, actions);
         self.pulls.start(now, own, &mut self.neighbours, actions);
         self.blobs.start(now, &self.neighbours, actions);
         // One whose map cannot be had must not keep changes out for ever.
         let is_done =
             |neighbour: &Neighbour| neighbour.merged.is_some() || neighbour.failures >= FAILURES_TO_GO_ON;
         self.is_started |= self.rounds.is_heard_out(now) && self.neighbours.present(now).all(is_done);
-        if self.is_untold(own) {
+        if self.is_untold(own) || !is_all_said {
             self.wake = Some(now);
         }
     }
 
-    /// Answers the SyncReqs whose content is durable here.
-    fn answer(&mut self, own: Digest, actions: &mut Actions) {
+    /// Answers the SyncReqs whose content is durable here; false where there was no
+    /// room to say all.
+    fn answer(&mut self, own: Digest, actions: &mut Actions) -> bool {
+        let mut is_all_said = true;
         let blobs_missing = u16::try_from(self.blobs.missing().len()).unwrap_or(u16::MAX);
         let is_merging = self.pulls.at_work();
         for neighbour in self.neighbours.iter_mut() {
@@ -220,12 +222,18 @@ impl<'a> Sync<'a> {
                 continue;
             };
             let is_merged = is_covered && is_merging != Some(neighbour.node);
-            if (digest == own || neighbour.merged == Some(digest) || is_merged) && actions.room() > 0 {
-                neighbour.owed = None;
-                let done = SyncComplete { digest, blobs_missing };
-                actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
+            if digest != own && neighbour.merged != Some(digest) && !is_merged {
+                continue;
             }
+            if actions.room() == 0 {
+                is_all_said = false;
+                continue;
+            }
+            neighbour.owed = None;
+            let done = SyncComplete { digest, blobs_missing };
+            actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
         }
+        is_all_said
     }
 
     /// When something is due.
