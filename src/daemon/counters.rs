@@ -7,7 +7,57 @@ use super::log::RateLimit;
 use crate::fsm::actions::Peer;
 use crate::time::Instant;
 use crate::types::NodeId;
+use crate::wire::messages::Message;
 use crate::wire::refusal::{Refusal, RefusalCounts};
+
+/// Work that begins and then ends, well or not.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Work {
+    /// Begun.
+    pub started: u64,
+    /// Ended well.
+    pub done: u64,
+    /// Ended otherwise.
+    pub failed: u64,
+}
+
+impl Work {
+    /// Some has begun.
+    pub fn begin(&mut self) {
+        self.started += 1;
+    }
+
+    /// Some has ended.
+    pub fn end(&mut self, is_done: bool) {
+        *(if is_done { &mut self.done } else { &mut self.failed }) += 1;
+    }
+}
+
+/// Datagrams between controllers of one direction, by their type.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Words {
+    /// 1, Hello.
+    pub hello: u64,
+    /// 2, HelloAck.
+    pub hello_ack: u64,
+    /// 3, SyncReq.
+    pub sync_req: u64,
+    /// 4, SyncComplete.
+    pub sync_complete: u64,
+}
+
+impl Words {
+    /// Counts a message.
+    pub fn count(&mut self, message: &Message) {
+        match message {
+            Message::Hello(_) => self.hello += 1,
+            Message::HelloAck(_) => self.hello_ack += 1,
+            Message::SyncReq(_) => self.sync_req += 1,
+            Message::SyncComplete(_) => self.sync_complete += 1,
+            _ => {}
+        }
+    }
+}
 
 /// The loop's counters.
 #[derive(Debug, Default)]
@@ -16,6 +66,14 @@ pub struct Counters {
     pub received: u64,
     /// Datagrams sent.
     pub sent: u64,
+    /// Datagrams believed, of those between controllers.
+    pub heard_of_controllers: Words,
+    /// Datagrams sent, of those between controllers.
+    pub said_to_controllers: Words,
+    /// Merges of another controller's map.
+    pub pulls: Work,
+    /// Sessions over which missing blobs were fetched.
+    pub blobs: Work,
     /// Calls to receive that failed.
     pub receive_failed: u64,
     /// Datagrams not sent: no route, no room.

@@ -17,6 +17,7 @@ use super::control::Control;
 use super::counters::Counters;
 use super::job::Job;
 use super::ready::ReadySet;
+use super::replaced::Replaced;
 use super::sessions::{Outcome, Sessions};
 use super::transport::{Batch, Transport};
 use super::workers::Workers;
@@ -26,10 +27,11 @@ use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::Event;
 use crate::fsm::node::Node;
 use crate::limits;
+use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hash, NodeId, Reason};
+use crate::types::{Digest, Hostname, NodeId, Reason};
 use crate::wire::codec::Codec;
-use crate::wire::frame::{Purpose, Role};
+use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::header::Header;
 
 const SIGNALS: usize = 0;
@@ -73,8 +75,14 @@ pub struct Daemon<'a> {
     pub is_loaded: bool,
     /// When to read the repository, at start or again.
     pub load_due: Option<Instant>,
-    /// Patch files that the repository names and the disk lacks.
-    pub blobs_missing: heapless::Vec<Hash, 16>,
+    /// The digest of the map that the worker at work has merged.
+    pub pulled: Option<Digest>,
+    /// The worker that changes the store has changed something.
+    pub has_changed: bool,
+    /// The controller has taken no change yet since it started.
+    pub is_starting: bool,
+    /// Changes made here that were replaced by others.
+    pub replaced: Replaced,
     /// Bytes of tables and buffers.
     pub memory_bytes: u64,
     /// What the state machines ask for, until it is carried out.
@@ -123,9 +131,10 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
     let registry = poll.registry().try_clone().map_err(failed)?;
     let signals = sys::signalfd().map_err(failed)?;
     let started = clock();
+    let is_controller = parts.node.controller.is_some();
     let mut daemon = Daemon {
-        is_loaded: parts.node.controller.is_none(),
-        load_due: parts.node.controller.is_some().then_some(started),
+        is_loaded: !is_controller,
+        load_due: is_controller.then_some(started),
         config: parts.config,
         started,
         codec: parts.codec,
@@ -135,7 +144,10 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         workers: parts.workers,
         control: parts.control,
         counters: Counters::default(),
-        blobs_missing: heapless::Vec::new(),
+        pulled: None,
+        has_changed: false,
+        is_starting: is_controller,
+        replaced: Replaced::new(is_controller),
         memory_bytes: parts.memory_bytes,
         actions: Actions::default(),
         transmit: [0; limits::DATAGRAM_BYTES],
@@ -200,6 +212,7 @@ impl Daemon<'_> {
             self.node.poll_at(),
             self.sessions.poll_at(),
             self.control.poll_at(),
+            self.control.others_until(),
             self.ready.poll_at(),
             self.load_due.filter(|_| !self.is_loading()),
         ])?;
@@ -240,6 +253,7 @@ impl Daemon<'_> {
             match self.codec.decode(now, datagram) {
                 Ok((sender, message)) => {
                     self.counters.received += 1;
+                    self.counters.heard_of_controllers.count(&message);
                     self.node.on_message(now, sender, peer, &message, &mut self.actions);
                     self.carry_out(now);
                 }
@@ -289,12 +303,15 @@ impl Daemon<'_> {
     #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
         for _ in 0..OUTCOMES {
-            let agent = self.node.agent.as_ref();
-            let pages = |from| agent.and_then(|agent| agent.detail_page(from));
-            let outcome = self.sessions.turn(now, at, &self.registry, &pages);
+            let Self { node, config, is_loaded, sessions, registry, .. } = self;
+            let answers = |purpose, from| match purpose {
+                Purpose::Pull => map_frame(node, *is_loaded, &config.node.hostname, from),
+                _ => page_frame(node, from),
+            };
+            let outcome = sessions.turn(now, at, registry, &answers);
             match outcome {
                 Outcome::Quiet => return,
-                Outcome::WantsWorker(node) => return self.serve(now, at, node),
+                Outcome::WantsWorker(node, purpose) => return self.serve(now, at, node, purpose),
                 other => self.on_session(now, &other),
             }
         }
@@ -304,12 +321,12 @@ impl Daemon<'_> {
     #[inline(never)]
     fn on_session(&mut self, now: Instant, outcome: &Outcome) {
         let event = match outcome {
-            Outcome::Ready(node) => Event::SessionReady(*node, Purpose::Fetch),
+            Outcome::Ready(node, purpose) => Event::SessionReady(*node, *purpose),
             Outcome::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
             Outcome::Page(node, page) => Event::DetailPage(*node, page),
             Outcome::End(node) => Event::DetailEnd(*node),
             Outcome::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
-            Outcome::Quiet | Outcome::WantsWorker(_) => return,
+            Outcome::Quiet | Outcome::WantsWorker(..) => return,
         };
         self.tell(now, &event);
     }
@@ -339,6 +356,11 @@ impl Daemon<'_> {
         }
         self.node.on_timeout(now, &mut self.actions);
         self.carry_out(now);
+        if self.is_starting && self.node.controller.as_ref().is_none_or(|c| c.sync().is_started()) {
+            self.is_starting = false;
+            self.give_turns(now);
+        }
+        self.on_confirmed(now);
     }
 
     /// Tells the state machines what happened, and does what they ask.
@@ -359,7 +381,10 @@ impl Daemon<'_> {
                     };
                     let len = self.codec.encode(&message, node, &mut self.transmit);
                     match self.transport.send(as_role, &to, &self.transmit[..len]) {
-                        Ok(()) => self.counters.sent += 1,
+                        Ok(()) => {
+                            self.counters.sent += 1;
+                            self.counters.said_to_controllers.count(&message);
+                        }
                         Err(error) => self.counters.send_failed(now, &error),
                     }
                 }
@@ -377,8 +402,37 @@ impl Daemon<'_> {
                 Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
                 Action::StartInstall(install) => self.start_install(now, install),
                 Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
-                Action::StartPull(_) | Action::StartBlobs(_) => {}
+                Action::StartPull(node) => self.start_pull(now, node),
+                Action::StartBlobs(node) => self.start_blobs(now, node),
             }
         }
     }
+}
+
+/// Why a map is not told.
+const STILL_READ: &str = "its repository is still being read";
+
+/// An agent's answer to a detailed query: the page from this patch on.
+fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
+    let page = node.agent.as_ref()?.detail_page(from)?;
+    let next = from + page.installed.len().max(1);
+    Some((Frame::QueryDetailedResp(page), next))
+}
+
+/// A controller's map: its head at 0 and the entry in slot N at N + 1. A slot
+/// stands still, so what changes meanwhile hides nothing that was there before. A
+/// map that is only being read is not told: with its floor, what it lacks would
+/// count as purged.
+#[inline(never)]
+fn map_frame(node: &Node<'_>, is_loaded: bool, hostname: &Hostname, from: usize) -> Option<(Frame, usize)> {
+    let map = node.controller.as_ref()?.map();
+    let Some(index) = from.checked_sub(1) else {
+        return Some(match is_loaded {
+            true => (Frame::MapHead { hostname: hostname.clone(), floor: map.floor() }, 1),
+            false => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 1),
+        });
+    };
+    let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);
+    let (index, entry) = slots.find_map(|slot| Some((slot.index(), map.entry(slot)?)))?;
+    Some((Frame::MapEntry(entry.clone()), index + 2))
 }

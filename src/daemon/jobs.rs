@@ -16,10 +16,11 @@ use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
+use crate::wire::session::SessionKeys;
 
 /// Reports taken from one worker in one turn.
 const REPORTS: usize = 32;
-/// When an agent that finds no worker free should come back.
+/// When a node that finds no worker free should come back.
 const COME_BACK: Duration = Duration::from_millis(500);
 /// When to read the repository again where that failed.
 const LOAD_AGAIN: Duration = Duration::from_secs(5);
@@ -40,15 +41,9 @@ impl Daemon<'_> {
         let started = proof::exempt(|| {
             self.workers.start(now, &self.registry, Kind::Load, &Job::Load { is_start: !self.is_loaded }, &[])
         });
-        match started {
-            Ok(()) => self.blobs_missing.clear(),
-            Err(error) => {
-                let kind = error.kind();
-                self.on_load_failed(
-                    now,
-                    &Reason::format(format_args!("its worker cannot be started: {kind}")),
-                );
-            }
+        if let Err(error) = started {
+            let kind = error.kind();
+            self.on_load_failed(now, &Reason::format(format_args!("its worker cannot be started: {kind}")));
         }
     }
 
@@ -62,12 +57,12 @@ impl Daemon<'_> {
         }
     }
 
-    /// Hands an agent that wants to fetch to a worker, if one is free and the
-    /// agent has none: a stolen one keeps no others out.
+    /// Hands a node that wants to fetch to a worker, if one is free and the node has
+    /// none for this: a stolen one keeps no others out.
     #[inline(never)]
-    pub fn serve(&mut self, now: Instant, at: usize, node: NodeId) {
-        let serving = self.workers.count(|kind| matches!(kind, Kind::Serve(_)));
-        let is_served = self.workers.count(|kind| kind == Kind::Serve(node)) > 0;
+    pub fn serve(&mut self, now: Instant, at: usize, node: NodeId, purpose: Purpose) {
+        let serving = self.workers.count(|kind| matches!(kind, Kind::Serve(..)));
+        let is_served = self.workers.count(|kind| kind == Kind::Serve(node, purpose)) > 0;
         if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
             return self.sessions.turn_away(at, COME_BACK, &self.registry);
         }
@@ -77,8 +72,8 @@ impl Daemon<'_> {
                 workers.start(
                     now,
                     registry,
-                    Kind::Serve(node),
-                    &Job::Serve { purpose: Purpose::Fetch, session: keys },
+                    Kind::Serve(node, purpose),
+                    &Job::Serve { purpose, session: keys },
                     &[stream],
                 )
             })
@@ -107,27 +102,40 @@ impl Daemon<'_> {
             }
             Report::Notice(line) => warn!("{line}"),
             Report::Item(line) => self.pass_on(kind, line),
+            Report::Replaced(line) => {
+                warn!("{line}");
+                self.replaced.keep(line);
+            }
+            Report::Pulled { digest } => self.pulled = Some(*digest),
+            Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
+            of_repository => {
+                let is_change =
+                    matches!(report, Report::Entry(_) | Report::EntryPurged(_) | Report::Floor(_));
+                self.has_changed |= is_change && matches!(kind, Kind::Change { .. });
+                self.on_repository(now, of_repository);
+            }
+        }
+    }
+
+    /// What a worker says of the repository, which is on the disk already.
+    #[inline(never)]
+    fn on_repository(&mut self, now: Instant, report: &Report) {
+        let Some(controller) = &mut self.node.controller else { return };
+        match report {
             Report::Entry(entry) => {
-                let merged = self.node.controller.as_mut().map(|c| c.merge(now, entry));
-                if let Some(Err(full)) = merged {
+                if let Err(full) = controller.merge(now, entry) {
                     warn!("{}: {full}", entry.id);
                 }
             }
-            Report::BlobMissing { hash, .. } => {
-                if self.blobs_missing.push(*hash).is_err() {
-                    warn!("the file of patch {hash:.12} is missing too");
-                }
+            Report::EntryPurged(id) => controller.purge_entry(now, id),
+            Report::Floor(floor) => controller.raise_floor(now, *floor),
+            Report::BlobMissing { hash, reason } => controller.blob_missing(hash, reason),
+            Report::BlobHere { hash } => controller.blob_here(hash),
+            Report::Controller { node, hostname } => {
+                controller.sync_mut().neighbours_mut().know(now, *node, hostname)
             }
-            Report::Store { .. }
-            | Report::BlobHere { .. }
-            | Report::Controller { .. }
-            | Report::ControllerDropped(_)
-            | Report::Floor(_)
-            | Report::EntryPurged(_)
-            | Report::Replaced(_)
-            | Report::Pulled { .. }
-            | Report::Done
-            | Report::Failed { .. } => {}
+            Report::ControllerDropped(node) => controller.sync_mut().neighbours_mut().forget(*node),
+            _ => {}
         }
     }
 
@@ -161,7 +169,10 @@ impl Daemon<'_> {
                 if !self.is_loaded {
                     info!("the repository is read");
                     self.is_loaded = true;
-                    self.on_loaded(now);
+                    if let Some(controller) = &mut self.node.controller {
+                        controller.on_loaded(now);
+                    }
+                    self.give_turns(now);
                 }
             }
             (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
@@ -170,11 +181,67 @@ impl Daemon<'_> {
             (Kind::Change { connection, generation }, ending) => {
                 self.on_change_ended(now, connection, generation, ending);
             }
-            (Kind::Serve(_) | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+            (Kind::Pull(node), ending) => {
+                let silent = Reason::new("its worker did not say what it merged");
+                let ended = match ending {
+                    Ending::Done => self.pulled.take().ok_or(&silent),
+                    Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
+                };
+                self.counters.pulls.end(ended.is_ok());
+                self.tell(now, &Event::PullEnded(node, ended));
+            }
+            (Kind::Blobs(node), ending) => {
+                let ended = match ending {
+                    Ending::Done => Ok(()),
+                    Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
+                };
+                self.counters.blobs.end(ended.is_ok());
+                self.tell(now, &Event::BlobsEnded(node, ended));
+            }
+            (Kind::Serve(..) | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
                 info!("serving: {reason}");
             }
-            (Kind::Serve(_) | Kind::Show, Ending::Done) => {}
+            (Kind::Serve(..) | Kind::Show, Ending::Done) => {}
         }
+    }
+
+    /// Starts the worker that merges a controller's map, over the session that is
+    /// ready.
+    pub fn start_pull(&mut self, now: Instant, node: NodeId) {
+        self.pulled = None;
+        let started = self.start_over(now, node, Purpose::Pull, Kind::Pull(node), Job::Pull);
+        self.counters.pulls.begin();
+        if let Err(reason) = started {
+            self.counters.pulls.end(false);
+            self.node.on_event(now, &Event::PullEnded(node, Err(&reason)), &mut self.actions);
+        }
+    }
+
+    /// Starts the worker that fetches missing blobs from a controller, over the
+    /// session that is ready.
+    pub fn start_blobs(&mut self, now: Instant, node: NodeId) {
+        let started = self.start_over(now, node, Purpose::Blobs, Kind::Blobs(node), Job::Blobs);
+        self.counters.blobs.begin();
+        if let Err(reason) = started {
+            self.counters.blobs.end(false);
+            self.node.on_event(now, &Event::BlobsEnded(node, Err(&reason)), &mut self.actions);
+        }
+    }
+
+    #[inline(never)]
+    fn start_over(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        purpose: Purpose,
+        kind: Kind,
+        job: impl FnOnce(SessionKeys) -> Job,
+    ) -> Result<(), Reason> {
+        let Self { sessions, workers, registry, .. } = self;
+        let (stream, session) =
+            sessions.take(registry, node, purpose).ok_or_else(|| Reason::new("the session was lost"))?;
+        proof::exempt(|| workers.start(now, registry, kind, &job(session), &[stream.as_fd()]))
+            .map_err(|error| Reason::format(format_args!("its worker cannot be started: {}", error.kind())))
     }
 
     #[inline(never)]

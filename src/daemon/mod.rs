@@ -11,9 +11,9 @@
 //! | `worker` | the other side: a worker's own `main` |
 //! | `exchange`, `fetch`, `serve` | a session in a worker, the agent's and the controller's |
 //! | `control`, `protocol` | connections of commands, and what is said on them |
-//! | `answers`, `rows` | what commands are answered |
+//! | `answers`, `rows`, `troubles` | what commands are answered |
 //! | `buffers` | memory that is resident only as it is used |
-//! | `counters`, `log` | what is counted and what is logged |
+//! | `counters`, `replaced`, `log` | what is counted, kept and logged |
 
 mod answers;
 mod buffers;
@@ -29,6 +29,7 @@ mod proof;
 pub mod protocol;
 mod pull;
 mod ready;
+mod replaced;
 pub mod reporter;
 mod rows;
 mod serve;
@@ -36,6 +37,7 @@ mod sessions;
 mod start;
 mod sys;
 mod transport;
+mod troubles;
 pub mod worker;
 mod workers;
 

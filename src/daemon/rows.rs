@@ -1,29 +1,27 @@
 //! What the daemon knows, as rows for commands.
 
+use super::counters::Counters;
 use super::event_loop::Daemon;
-use super::protocol::{Currency as RowCurrency, HostRow, HostState, InstallStatus, PatchRow, StatusRow};
-use super::workers::Kind;
+use super::protocol::{
+    BlobRow, Currency as RowCurrency, HostRow, HostState, InstallStatus, NeighbourRow, PatchRow, StatusRow,
+};
+use super::troubles::troubles;
 use super::{log, proof, transport};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::fsm::requests::Standing;
+use crate::fsm::sync::neighbours::Neighbour;
 use crate::limits;
 use crate::repo::effective::blocked_by;
 use crate::repo::entry::EntryState;
 use crate::repo::map::Map;
 use crate::repo::state::patch_state;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::types::{Digest, PatchId, Reason, Text};
 use crate::wire::install::Step;
 use crate::wire::messages::AgentState;
 use crate::wire::refusal::Refusal;
-
-/// A worker that says nothing for so long is shown; one that may run a script,
-/// for twice a script's time.
-const WORKER_PATIENCE: Duration = Duration::from_secs(60);
-/// The same of one that says nothing before it is done.
-const SERVER_PATIENCE: Duration = Duration::from_secs(600);
 
 /// A peer's address, as shown.
 #[must_use]
@@ -127,13 +125,13 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
         patches: count(patches),
         repo_digest: map.map_or(Digest::default(), Map::digest),
         op_counter: map.map_or(0, Map::highest_counter),
-        is_started: daemon.is_loaded,
-        is_incomplete: !daemon.blobs_missing.is_empty(),
-        blobs_missing: count(daemon.blobs_missing.len()),
+        is_started: controller.is_some_and(|controller| controller.sync().is_started()),
+        is_incomplete: controller.is_some_and(|c| c.sync().blobs().first_wanted(c.map()).is_some()),
+        blobs_missing: count(controller.map_or(0, |controller| controller.sync().blobs().missing().len())),
         entries: count(entries),
         entries_most: count(if controller.is_some() { limits::ENTRIES } else { 0 }),
         tombstones: count(entries - patches),
-        purge_floor: 0,
+        purge_floor: map.map_or(0, Map::floor),
         hosts: count(hosts().count()),
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
         hosts_lost: count(hosts_lost),
@@ -148,95 +146,55 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
     }
 }
 
+/// Another controller.
+#[must_use]
+pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbour) -> NeighbourRow {
+    let age_ms = neighbour.heard.map(|(_, at)| now.since(at).as_millis());
+    let is_lost = !neighbour.is_present(now, controller.sync().neighbours().lost_after());
+    let trouble = match age_ms {
+        _ if !neighbour.trouble.is_empty() => neighbour.trouble.clone(),
+        None => Reason::new("not heard since this controller started"),
+        Some(age_ms) if is_lost => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
+        Some(_) => Reason::default(),
+    };
+    NeighbourRow {
+        node: neighbour.node,
+        hostname: neighbour.hostname.clone(),
+        address: neighbour.peer().map(address).unwrap_or_default(),
+        age_ms,
+        is_lost,
+        is_synced: neighbour.announced == Some(controller.map().digest()),
+        op_counter: neighbour.op_counter,
+        blobs_missing: neighbour.blobs_missing.into(),
+        trouble,
+    }
+}
+
+/// The patches whose files are not here: those that hosts need come first.
+pub fn missing_blobs(controller: &Controller<'_>) -> impl Iterator<Item = BlobRow> {
+    let (map, blobs) = (controller.map(), controller.sync().blobs());
+    let entries = move || blobs.missing().iter().filter_map(move |slot| map.entry(slot));
+    let (needed, others) = (entries().filter(|e| e.is_wanted()), entries().filter(|e| !e.is_wanted()));
+    needed.chain(others).map(|entry| BlobRow {
+        id: entry.id.clone(),
+        hash: entry.hash,
+        is_wanted: entry.is_wanted(),
+        reason: Reason::new(blobs.why(&entry.hash)),
+    })
+}
+
 fn count(many: usize) -> u32 {
     u32::try_from(many).unwrap_or(u32::MAX)
 }
 
-/// What an operator should know first, each with what to do.
-fn troubles(now: Instant, daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
-    let mut troubles = heapless::Vec::new();
-    let mut say = |reason: Reason| {
-        // The eighth and last is worth more than the ninth.
-        let _ = troubles.push(reason);
-    };
-    if daemon.config.security.is_unauthenticated {
-        say(Reason::new(
-            "No keys: anybody on the network can command this node. Set security.auth = \"keys\" outside a lab.",
-        ));
-    }
-    if let Some(node) = daemon.counters.duplicate {
-        say(Reason::format(format_args!(
-            "Two nodes use the id {node} (a cloned image?): give one of them a key file of its own with thimble \
-             keygen."
-        )));
-    }
-    if daemon.counters.refusals.get(Refusal::Cluster) > 0 {
-        say(Reason::new(
-            "Nodes of another cluster are heard: if one of them belongs here, its key file is of another ring.",
-        ));
-    }
-    let bad_tags = daemon
-        .counters
-        .refusals
-        .get(Refusal::Tag)
-        .saturating_add(daemon.counters.refusals.get(Refusal::NoKey));
-    if bad_tags > 0 {
-        say(Reason::format(format_args!(
-            "{bad_tags} datagrams were refused for their key: somebody forges them, or a node has an old key file."
-        )));
-    }
-    if let Some(controller) = &daemon.node.controller {
-        if !daemon.is_loaded {
-            say(Reason::new("The repository is still being read."));
-        }
-        if controller.hosts_refused() > 0 {
-            say(Reason::new(
-                "There is no room for all hosts: raise controller.max_hosts, or drop lost hosts.",
-            ));
-        }
-    }
-    for hash in &daemon.blobs_missing {
-        say(Reason::format(format_args!("The file of patch {hash:.12} is missing: upload the patch again.")));
-    }
-    let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
-    for (kind, silence) in daemon.workers.silent(now) {
-        if let Some(trouble) = stalled(kind, silence, script_timeout) {
-            say(trouble);
-        }
-    }
-    if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.trouble().is_empty()) {
-        say(Reason::format(format_args!("This host could not be recovered: {}", agent.trouble())));
-    }
-    troubles
-}
-
-/// What to say of a worker that has said nothing for so long, if that is long.
-fn stalled(kind: Kind, silence: Duration, script_timeout: Duration) -> Option<Reason> {
-    let (what, patience) = match kind {
-        // It is silent while a script runs.
-        Kind::Agent => ("installs", script_timeout.max(WORKER_PATIENCE).times(2)),
-        Kind::Load => ("reads the repository", WORKER_PATIENCE),
-        Kind::Change { .. } => ("changes the repository", WORKER_PATIENCE),
-        // These speak only when they are done.
-        Kind::Serve(_) => ("serves an agent", SERVER_PATIENCE),
-        Kind::Show => ("shows patches", WORKER_PATIENCE),
-    };
-    (silence >= patience).then(|| {
-        let seconds = silence.as_millis() / 1000;
-        Reason::format(format_args!(
-            "The worker that {what} has said nothing for {seconds} s: a large file is in its hands, or the disk is \
-             stalled; the kernel's log tells."
-        ))
-    })
-}
-
 /// The named counts of `status`.
-pub type Counts = heapless::Vec<(&'static str, u64), { 16 + Refusal::ALL.len() }>;
+pub type Counts = heapless::Vec<(&'static str, u64), { 32 + Refusal::ALL.len() }>;
 
 /// Fills in what happened how often.
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     let counters = &daemon.counters;
     let sessions = &daemon.sessions.counts;
+    let Counters { heard_of_controllers: heard, said_to_controllers: said, pulls, blobs, .. } = counters;
     let named = [
         ("datagrams_received", counters.received),
         ("datagrams_sent", counters.sent),
@@ -249,8 +207,23 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("sessions_evicted", sessions.evicted),
         ("sessions_timed_out", sessions.timed_out),
         ("sessions_refused", sessions.refused),
+        ("hello_received", heard.hello),
+        ("hello_ack_received", heard.hello_ack),
+        ("sync_req_received", heard.sync_req),
+        ("sync_complete_received", heard.sync_complete),
+        ("hello_sent", said.hello),
+        ("hello_ack_sent", said.hello_ack),
+        ("sync_req_sent", said.sync_req),
+        ("sync_complete_sent", said.sync_complete),
+        ("pulls_started", pulls.started),
+        ("pulls_done", pulls.done),
+        ("pulls_failed", pulls.failed),
+        ("blob_sessions_started", blobs.started),
+        ("blob_sessions_done", blobs.done),
+        ("blob_sessions_failed", blobs.failed),
         ("workers_started", daemon.workers.started),
         ("log_lines_dropped", log::dropped()),
+        ("controllers_refused", controllers_refused(daemon)),
         ("hosts_refused", daemon.node.controller.as_ref().map_or(0, |c| c.hosts_refused())),
         ("stale_nonces", daemon.node.agent.as_ref().map_or(0, |agent| agent.stale_nonces())),
     ];
@@ -262,19 +235,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
-        let seconds = Duration::from_secs;
-        let said = |kind, silence| stalled(kind, seconds(silence), seconds(300));
-        assert_eq!(said(Kind::Load, 59), None);
-        assert!(
-            said(Kind::Load, 60).unwrap().as_str().contains("reads the repository has said nothing for 60 s")
-        );
-        assert_eq!(said(Kind::Agent, 599), None, "a script may be at work");
-        assert!(said(Kind::Agent, 600).unwrap().as_str().contains("stalled; the kernel's log tells."));
-    }
+/// Words of controllers for which there was no room.
+fn controllers_refused(daemon: &Daemon<'_>) -> u64 {
+    daemon.node.controller.as_ref().map_or(0, |controller| controller.sync().neighbours().refused())
 }

@@ -1,4 +1,5 @@
-//! The controller's end of a fetch: manifests and patch files out of the store.
+//! A controller's end of a session that a worker answers: manifests and patch files
+//! out of the store.
 
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
@@ -6,24 +7,28 @@ use std::path::Path;
 use super::exchange::Exchange;
 use crate::store::{self, Blob};
 use crate::types::{Hash, Reason};
-use crate::wire::frame::Frame;
+use crate::wire::frame::{Frame, Purpose};
 
-/// Serves one session until its other end has what it wants.
+/// Serves one session until its other end has what it wants: an agent manifests
+/// and patch files, another controller patch files alone.
 ///
 /// # Errors
 /// The other end is gone or silent, or sent what has no place here.
-pub fn serve(state_dir: &Path, exchange: &mut Exchange) -> io::Result<()> {
+pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io::Result<()> {
     while let Some(frame) = exchange.receive()? {
         match frame {
-            Frame::ManifestReq { digest, nodetype } => match store::manifest(state_dir, &digest, &nodetype) {
-                Ok(patches) => {
-                    for page in patches.chunks(crate::limits::PAGE_PATCHES) {
-                        exchange.send(&Frame::ManifestPage { patches: page.iter().cloned().collect() })?;
+            Frame::ManifestReq { digest, nodetype } if purpose == Purpose::Fetch => {
+                match store::manifest(state_dir, &digest, &nodetype) {
+                    Ok(patches) => {
+                        for page in patches.chunks(crate::limits::PAGE_PATCHES) {
+                            exchange
+                                .send(&Frame::ManifestPage { patches: page.iter().cloned().collect() })?;
+                        }
+                        exchange.send(&Frame::End)?;
                     }
-                    exchange.send(&Frame::End)?;
+                    Err(reason) => refuse(exchange, &reason)?,
                 }
-                Err(reason) => refuse(exchange, &reason)?,
-            },
+            }
             Frame::BlobReq { hash, offset } => send_blob(state_dir, exchange, &hash, offset)?,
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }

@@ -89,11 +89,18 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             }
             return store::upload(config, offered, channel);
         }
-        Job::Pull(_) | Job::Blobs(_) | Job::Purge | Job::DropController(_) => {}
-        Job::Serve { session: keys, .. } => {
+        Job::Pull(session) => {
+            let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
+            let mut source = Exchange::new(socket, session, patience)?;
+            return store::pull(config, peer, &mut source, channel);
+        }
+        Job::Blobs(_) => {}
+        Job::Purge => return store::purge(config, channel),
+        Job::DropController(node) => return store::drop_controller(config, node, channel),
+        Job::Serve { purpose, session: keys } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
             let served = Exchange::new(socket, keys, patience)
-                .and_then(|mut exchange| serve::serve(&config.node.state_dir, &mut exchange));
+                .and_then(|mut exchange| serve::serve(&config.node.state_dir, &mut exchange, purpose));
             return channel.report(&match served {
                 Ok(()) => Report::Done,
                 Err(error) => {

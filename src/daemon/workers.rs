@@ -19,6 +19,7 @@ use super::sys;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
+use crate::wire::frame::Purpose;
 
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,8 +35,12 @@ pub enum Kind {
         /// Which of the connections that had that place.
         generation: u64,
     },
-    /// The controller's: serves this agent, which fetches.
-    Serve(NodeId),
+    /// The controller's: serves this node, an agent or another controller.
+    Serve(NodeId, Purpose),
+    /// The controller's: merges this controller's map.
+    Pull(NodeId),
+    /// The controller's: fetches missing blobs from this controller.
+    Blobs(NodeId),
     /// Answers a `show` on a control connection that was handed over.
     Show,
 }

@@ -157,15 +157,26 @@ impl Control {
         self.waits
     }
 
-    /// The place of the connection that waits longest for the store, if any.
+    /// The connection that waits longest for the store, if any: its number and place.
     #[must_use]
-    pub fn waiting_for_store(&self) -> Option<usize> {
+    pub fn waiting_for_store(&self) -> Option<(u64, usize)> {
         let places = self.places.iter().enumerate();
         let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.doing {
             Doing::WaitingForStore(number) => Some((number, at)),
             _ => None,
         });
-        waiting.min().map(|(_, at)| at)
+        waiting.min()
+    }
+
+    /// When the first has waited long enough for other controllers.
+    #[must_use]
+    pub fn others_until(&self) -> Option<Instant> {
+        let doings = self.places.iter().filter_map(|place| Some(&place.connection.as_ref()?.doing));
+        let untils = doings.filter_map(|doing| match doing {
+            Doing::WaitingForOthers { until, .. } => Some(*until),
+            _ => None,
+        });
+        untils.min()
     }
 
     /// Reads what has come.

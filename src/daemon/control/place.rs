@@ -33,7 +33,28 @@ pub enum Doing {
     /// number: the lowest is next.
     WaitingForStore(u64),
     /// Waiting for its worker.
-    WaitingForWorker,
+    WaitingForWorker {
+        /// What to say besides, once that is done.
+        and_then: Option<&'static str>,
+    },
+    /// Waiting for other controllers to have a change too.
+    WaitingForOthers {
+        /// The change.
+        number: u32,
+        /// No longer than this.
+        until: Instant,
+    },
+}
+
+impl Doing {
+    /// Whether nothing is to be read or written until something else has happened.
+    #[must_use]
+    pub const fn waits_for_us(&self) -> bool {
+        matches!(
+            self,
+            Self::WaitingForStore(_) | Self::WaitingForWorker { .. } | Self::WaitingForOthers { .. }
+        )
+    }
 }
 
 /// One connection.
@@ -159,8 +180,7 @@ impl Place {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let connection = self.connection.as_ref()?;
-        let waits_for_us = matches!(connection.doing, Doing::WaitingForStore(_) | Doing::WaitingForWorker);
-        (!waits_for_us).then_some(connection.deadline)
+        (!connection.doing.waits_for_us()).then_some(connection.deadline)
     }
 
     /// Bytes that are still to be written.

@@ -76,7 +76,7 @@ fn who_says_nothing_loses_its_place_in_time() {
 fn who_waits_for_us_or_moves_keeps_its_place() {
     let mut rig = Rig::new("waiting");
     let waiting = rig.connects(0);
-    rig.connection(0).doing = Doing::WaitingForWorker;
+    rig.connection(0).doing = Doing::WaitingForWorker { and_then: None };
     let mut reading = rig.connects(0);
     rig.control.end(1);
     assert!(rig.control.flush(at(20_000), 1));
@@ -113,7 +113,7 @@ fn of_those_that_wait_for_the_store_the_longest_waiting_is_next() {
         rig.connection(place).doing = Doing::WaitingForStore(number);
     }
     for place in [2, 0, 1] {
-        assert_eq!(rig.control.waiting_for_store(), Some(place));
+        assert_eq!(rig.control.waiting_for_store().map(|(_, next)| next), Some(place));
         rig.connection(place).doing = Doing::Nothing;
     }
     assert_eq!(rig.control.waiting_for_store(), None);

@@ -8,13 +8,20 @@
 //! Open holds: Proven                 <------- send Open (or Busy)
 //! ```
 //!
-//! A proven session asks or answers a detailed query here, in the loop; one that
-//! fetches is handed over, the agent's end to its installing worker and the
-//! controller's to a serving one. The pool is fixed. A newcomer evicts the
+//! | purpose | who opens it: its end | who accepts it: its end |
+//! |---|---|---|
+//! | `QueryDetailed` | controller: asks, here | agent: answers, here |
+//! | `Fetch` | agent: its installing worker | controller: a serving worker |
+//! | `Pull` | controller: its merging worker | controller: answers, here |
+//! | `Blobs` | controller: its fetching worker | controller: a serving worker |
+//!
+//! What is answered here is in memory. The pool is fixed. A newcomer evicts the
 //! oldest accepted session that has not proven itself; one that has is safe
 //! until its deadline.
 
 mod place;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -31,8 +38,10 @@ use crate::wire::keys::KeyRing;
 use crate::wire::session::{Opening, SessionKeys};
 use place::{Fault, Place, Session, Stage, roles};
 
-/// Sessions that others may hold open here: the rest is for our own.
-const ACCEPTED_MOST: usize = limits::SESSIONS - limits::DETAILED_QUERIES - 1;
+/// Sessions that we open, at most: queries, and one each of the other purposes.
+const OWN_MOST: usize = limits::DETAILED_QUERIES + 3;
+/// Sessions that others may hold open here.
+const ACCEPTED_MOST: usize = limits::SESSIONS - OWN_MOST;
 
 /// An Open as it is sent, at most, in bytes.
 const OPEN_BYTES: usize = 64;
@@ -57,8 +66,8 @@ pub struct Context {
 pub enum Outcome {
     /// Nothing more for now.
     Quiet,
-    /// Our session to fetch is proven: [`Sessions::take`] it.
-    Ready(NodeId),
+    /// Our session for a worker is proven: [`Sessions::take`] it.
+    Ready(NodeId, Purpose),
     /// The other end has no worker free.
     Busy(NodeId, Purpose, Duration),
     /// A page of an answer to our query.
@@ -67,9 +76,9 @@ pub enum Outcome {
     End(NodeId),
     /// A session that we opened came to nothing.
     Failed(NodeId, Purpose, Reason),
-    /// This agent wants to fetch: [`Sessions::hand_over`] it to a worker, or
+    /// This node wants a worker's answers: [`Sessions::hand_over`] it to one, or
     /// [`Sessions::turn_away`].
-    WantsWorker(NodeId),
+    WantsWorker(NodeId, Purpose),
 }
 
 /// How sessions came and went, for `status`.
@@ -96,8 +105,9 @@ pub struct Sessions {
     pub counts: SessionCounts,
 }
 
-/// Serves pages of the installed snapshot: an agent's answer to a detailed query.
-pub type Pages<'p> = &'p dyn Fn(usize) -> Option<DetailPage>;
+/// What this node answers, from memory, on a session of a purpose: the frame at a
+/// position, and the position of the next. The first is at 0; `None` is the end.
+pub type Answers<'p> = &'p dyn Fn(Purpose, usize) -> Option<(Frame, usize)>;
 
 impl Sessions {
     /// An empty pool, whose places have the tokens from `first_token` on.
@@ -215,12 +225,12 @@ impl Sessions {
         }
     }
 
-    /// Has a worker started for an agent that wants to fetch, with the keys to go
+    /// Has a worker started for a node that wants its answers, with the keys to go
     /// on with behind our Open; then says that Open, and the session is the
     /// worker's alone.
     ///
     /// # Errors
-    /// The worker cannot be started: the agent has heard nothing yet, and can be
+    /// The worker cannot be started: the node has heard nothing yet, and can be
     /// turned away.
     pub fn hand_over(
         &mut self,
@@ -245,7 +255,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Tells an agent that wants to fetch to come back.
+    /// Tells a node for which there is no worker to come back.
     pub fn turn_away(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let place = &mut self.places[at];
@@ -261,10 +271,10 @@ impl Sessions {
     }
 
     /// Moves one session on after its socket became ready, as far as one step
-    /// goes: call again until it is `Quiet`. `pages` serves detailed queries.
-    pub fn turn(&mut self, now: Instant, at: usize, registry: &Registry, pages: Pages<'_>) -> Outcome {
+    /// goes: call again until it is `Quiet`.
+    pub fn turn(&mut self, now: Instant, at: usize, registry: &Registry, answers: Answers<'_>) -> Outcome {
         let was_proven = self.places[at].is_proven();
-        let step = self.places[at].step(now, &self.context, pages);
+        let step = self.places[at].step(now, &self.context, answers);
         let Some(session) = &self.places[at].session else { return Outcome::Quiet };
         if !was_proven && !session.is_initiator && self.places[at].is_proven() {
             self.counts.proven += 1;

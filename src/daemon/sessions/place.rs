@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::{Context, Outcome, Pages};
+use super::{Answers, Context, Outcome};
 use crate::daemon::buffers::Buffer;
 use crate::daemon::transport::Stream;
 use crate::limits;
@@ -36,6 +36,8 @@ pub struct Session {
     pub purpose: Option<Purpose>,
     /// How we opened.
     pub mine: Opening,
+    /// The role in which the other end opened, which its key stands for.
+    pub their_role: Option<Role>,
     /// How far it has proven itself.
     pub stage: Stage,
     /// When it began.
@@ -44,8 +46,8 @@ pub struct Session {
     pub deadline: Instant,
     /// Pages of an answer that may still come.
     pub pages_left: usize,
-    /// Serving a detailed query: the next patch to tell of.
-    pub page_from: Option<usize>,
+    /// Answering: the position of the next frame.
+    pub answer_from: Option<usize>,
     /// Ends once all is sent.
     pub is_closing: bool,
 }
@@ -67,11 +69,12 @@ impl Session {
             peer: called.map_or(NodeId(0), |(node, _)| node),
             purpose: called.map(|(_, purpose)| purpose),
             mine,
+            their_role: None,
             stage: Stage::Opening,
             since: now,
             deadline: now + proof,
             pages_left: PAGES_MOST,
-            page_from: None,
+            answer_from: None,
             is_closing: false,
         }
     }
@@ -113,17 +116,15 @@ impl Place {
     ///
     /// # Errors
     /// [`Fault`]: the session is to be ended.
-    pub fn step(&mut self, now: Instant, context: &Context, pages: Pages<'_>) -> Result<Outcome, Fault> {
+    pub fn step(&mut self, now: Instant, context: &Context, answers: Answers<'_>) -> Result<Outcome, Fault> {
         loop {
             self.flush()?;
-            if let Some(page_from) = self.session.as_ref().and_then(|s| s.page_from)
-                && self.to_send_len == 0
-            {
-                self.serve_page(page_from, pages)?;
-                continue;
-            }
             if self.to_send_len > 0 {
                 return Ok(Outcome::Quiet);
+            }
+            if self.session.as_ref().is_some_and(|session| session.answer_from.is_some()) {
+                self.answer(now, context, answers)?;
+                continue;
             }
             match self.take_in(now, context)? {
                 Taken::Some => {}
@@ -151,6 +152,7 @@ impl Place {
                 }
                 let keys = SessionKeys::derive(&context.ring, &session.mine, &theirs, session.is_initiator)?;
                 session.peer = theirs.node;
+                session.their_role = Some(theirs.role);
                 session.stage = Stage::Proving(keys);
                 let is_initiator = session.is_initiator;
                 self.consume(OPENING_BYTES);
@@ -177,7 +179,9 @@ impl Place {
             (Frame::Open { role, node, peer: meant, purpose }, is_initiator, false) => {
                 let (initiator, acceptor) = roles(purpose);
                 let (ours, theirs) = if is_initiator { (initiator, acceptor) } else { (acceptor, initiator) };
-                let is_for_us = meant == own && node == peer && role == theirs && session.mine.role == ours;
+                // What it says it is must be what its key says.
+                let is_theirs = role == theirs && session.their_role == Some(theirs);
+                let is_for_us = meant == own && node == peer && is_theirs && session.mine.role == ours;
                 if !is_for_us || session.purpose.is_some_and(|expected| expected != purpose) {
                     return Err(Fault::Refused("the session is not for this node, or not for this"));
                 }
@@ -193,8 +197,12 @@ impl Place {
                 let purpose = session.purpose.unwrap_or(Purpose::Fetch);
                 Ok(Taken::Tell(Outcome::Busy(peer, purpose, pause)))
             }
-            (Frame::QueryDetailed, false, true) if session.page_from.is_none() => {
-                session.page_from = Some(0);
+            (Frame::QueryDetailed, false, true) if session.purpose == Some(Purpose::QueryDetailed) => {
+                session.answer_from = Some(0);
+                Ok(Taken::Some)
+            }
+            (Frame::MapReq, false, true) if session.purpose == Some(Purpose::Pull) => {
+                session.answer_from = Some(0);
                 Ok(Taken::Some)
             }
             (Frame::QueryDetailedResp(page), true, true) => {
@@ -217,25 +225,36 @@ impl Place {
         is_initiator: bool,
     ) -> Result<Taken, Fault> {
         match (purpose, is_initiator) {
-            (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => Ok(Taken::Tell(Outcome::Ready(peer))),
-            (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, false) => {
-                Ok(Taken::Tell(Outcome::WantsWorker(peer)))
-            }
             (Purpose::QueryDetailed, true) => self.send(&Frame::QueryDetailed).map(|()| Taken::Some),
-            (Purpose::QueryDetailed, false) => self.send_open(context).map(|()| Taken::Some),
+            (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => {
+                Ok(Taken::Tell(Outcome::Ready(peer, purpose)))
+            }
+            (Purpose::QueryDetailed | Purpose::Pull, false) => self.send_open(context).map(|()| Taken::Some),
+            (Purpose::Fetch | Purpose::Blobs, false) => Ok(Taken::Tell(Outcome::WantsWorker(peer, purpose))),
         }
     }
 
-    /// One page of our snapshot, or the end of it.
-    fn serve_page(&mut self, from: usize, pages: Pages<'_>) -> Result<(), Fault> {
-        let page = pages(from);
-        let next = page.as_ref().map(|page| from + page.installed.len().max(1));
-        let frame = page.map_or(Frame::End, Frame::QueryDetailedResp);
-        if let Some(session) = &mut self.session {
-            session.page_from = next;
-            session.is_closing = next.is_none();
+    /// As much of our answer as there is room for, or the end of it. Nothing is left
+    /// of what was said before: the other end has taken it, so its time begins anew.
+    fn answer(&mut self, now: Instant, context: &Context, answers: Answers<'_>) -> Result<(), Fault> {
+        while let Some(session) = &mut self.session
+            && let (Some(from), Some(purpose)) = (session.answer_from, session.purpose)
+        {
+            session.deadline = now + context.idle;
+            let (frame, next) = match answers(purpose, from) {
+                Some((frame, next)) => (frame, Some(next)),
+                None => (Frame::End, None),
+            };
+            let is_first = self.to_send_len == 0;
+            if !self.seal(&frame)? {
+                return if is_first { Err(NO_ROOM) } else { Ok(()) };
+            }
+            if let Some(session) = &mut self.session {
+                session.answer_from = next;
+                session.is_closing = next.is_none();
+            }
         }
-        self.send(&frame)
+        Ok(())
     }
 
     fn send_open(&mut self, context: &Context) -> Result<(), Fault> {
@@ -256,16 +275,18 @@ impl Place {
     /// # Errors
     /// [`Fault`]: there are no keys yet, or no room.
     pub fn send(&mut self, frame: &Frame) -> Result<(), Fault> {
-        let Some(session) = &mut self.session else { return Ok(()) };
+        if self.seal(frame)? { Ok(()) } else { Err(NO_ROOM) }
+    }
+
+    /// As [`send`](Self::send); false where there is no room.
+    fn seal(&mut self, frame: &Frame) -> Result<bool, Fault> {
+        let Some(session) = &mut self.session else { return Ok(true) };
         let (Stage::Proving(keys) | Stage::Proven(keys)) = &mut session.stage else {
             return Err(Fault::Refused("no keys yet"));
         };
         let sealed = keys.seal(frame, &mut self.to_send[self.to_send_len..]);
-        if sealed == 0 {
-            return Err(Fault::Refused("no room to answer"));
-        }
         self.to_send_len += sealed;
-        Ok(())
+        Ok(sealed > 0)
     }
 
     /// Writes what can be written now.
@@ -289,8 +310,13 @@ impl Place {
     fn fill(&mut self) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else { return Ok(false) };
         // A session that waits to be taken, or has said its last, reads no more.
-        let fetches = matches!(session.stage, Stage::Proven(_)) && session.purpose == Some(Purpose::Fetch);
-        if fetches || session.is_closing {
+        let is_workers = matches!(session.stage, Stage::Proven(_))
+            && match session.purpose {
+                Some(Purpose::Fetch | Purpose::Blobs) => true,
+                Some(Purpose::Pull) => session.is_initiator,
+                Some(Purpose::QueryDetailed) | None => false,
+            };
+        if is_workers || session.is_closing {
             return Ok(false);
         }
         // No more than the opening or the frame at hand: what follows may be a
@@ -318,6 +344,9 @@ impl Place {
         self.received_len -= used;
     }
 }
+
+/// A frame does not fit, be the buffer empty.
+const NO_ROOM: Fault = Fault::Refused("no room to answer");
 
 /// Why a session is ended.
 pub enum Fault {

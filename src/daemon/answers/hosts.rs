@@ -1,0 +1,107 @@
+//! What is asked of hosts.
+
+use super::super::event_loop::Daemon;
+use super::super::protocol::{ErrorKind, HostNames, Reply};
+use super::super::rows;
+use super::{Answered, Refused, refused, words};
+use crate::fsm::controller::{AskRefusal, Controller};
+use crate::fsm::hosts::Host;
+use crate::limits;
+use crate::time::Instant;
+use crate::types::{Hostname, NodeId, Reason};
+
+impl Daemon<'_> {
+    /// The hosts that were named: by name, address or node id.
+    pub(super) fn find_all(
+        &self,
+        names: &HostNames,
+    ) -> Result<heapless::Vec<NodeId, { limits::COMMAND_NAMES }>, Refused> {
+        let controller = self.controller()?;
+        let mut nodes = heapless::Vec::new();
+        for name in names {
+            let node = find(controller, name)?;
+            if !nodes.contains(&node) {
+                nodes.push(node).map_err(|_| refused("Too many hosts are named."))?;
+            }
+        }
+        Ok(nodes)
+    }
+
+    pub(super) fn install(
+        &mut self,
+        now: Instant,
+        at: usize,
+        nodes: &[NodeId],
+        force: bool,
+    ) -> Result<(), Refused> {
+        if self.is_loading() {
+            return Err(refused("The repository is being read again: try again in a moment."));
+        }
+        if let Some(why) = words::incomplete(self.controller()?) {
+            return Err((ErrorKind::Refused, why));
+        }
+        for node in nodes {
+            let asked = self.node.ask_install(now, *node, force, &mut self.actions);
+            self.carry_out(now);
+            let why = match asked {
+                Ok(()) => continue,
+                Err(AskRefusal::Busy) => "an install is under way there already; its progress follows",
+                Err(AskRefusal::Lost) => "it is lost: it has not been heard for long, and was not asked",
+                Err(AskRefusal::Unknown) => "no such host",
+                Err(AskRefusal::Incomplete) => {
+                    "patch files that it needs are missing here (see thimble status)"
+                }
+                Err(AskRefusal::TooManyKinds) => "there are more kinds of hosts than thimble tells apart",
+            };
+            let name = self.controller()?.hosts().get(*node).map(|host| host.ack.hostname.clone());
+            let line = Reason::format(format_args!("{}: {why}.", name.unwrap_or_default()));
+            self.control.reply(at, &Reply::Line(line));
+        }
+        Ok(())
+    }
+
+    pub(super) fn drop_host(
+        &mut self,
+        now: Instant,
+        at: usize,
+        name: &Hostname,
+    ) -> Result<Answered, Refused> {
+        let node = find(self.controller()?, name)?;
+        if let Some(controller) = &mut self.node.controller {
+            controller.drop_host(now, node, &mut self.actions);
+        }
+        self.carry_out(now);
+        let line = format_args!(
+            "{name} is forgotten, here and at all controllers that hear of it; it returns when it is heard again."
+        );
+        self.control.reply(at, &Reply::Line(Reason::format(line)));
+        Ok(Answered::Now)
+    }
+}
+
+/// The host of this name, address or node id.
+fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, Refused> {
+    let by_id = NodeId::from_hex(name.as_str()).filter(|node| controller.hosts().get(*node).is_some());
+    if let Some(node) = by_id {
+        return Ok(node);
+    }
+    let is_meant =
+        |host: &&Host| host.ack.hostname == *name || rows::address(host.peer).as_str() == name.as_str();
+    let mut found = controller.hosts().iter().filter(is_meant);
+    match (found.next(), found.next()) {
+        (Some(host), None) => Ok(host.node),
+        (Some(first), Some(second)) => Err((
+            ErrorKind::Refused,
+            Reason::format(format_args!(
+                "More than one host is called {name}: name it by its node id, {} or {}.",
+                first.node, second.node
+            )),
+        )),
+        (None, _) => Err((
+            ErrorKind::Refused,
+            Reason::format(format_args!(
+                "No host {name} is known: thimble query-hosts lists those that are."
+            )),
+        )),
+    }
+}

@@ -1,0 +1,233 @@
+//! What the daemon says to commands: requests of the control socket carried out.
+//!
+//! | file | what is answered there |
+//! |---|---|
+//! | `changes` | what changes the repository: by a worker, then wherever else it is |
+//! | `hosts` | what is asked of hosts |
+//! | `lists` | replies that are continued as a connection takes them, and `status` |
+//! | `words` | the lines and the refusals that speak of other controllers |
+
+mod changes;
+mod hosts;
+mod lists;
+pub(super) mod words;
+
+use std::os::fd::AsFd;
+
+use log::info;
+
+use super::control::{Doing, Filled};
+use super::event_loop::{CONNECTIONS, Daemon};
+use super::job::{Job, PatchIds};
+use super::proof;
+use super::protocol::{ErrorKind, Request, VERSION};
+use super::workers::Kind;
+use crate::fsm::controller::Controller;
+use crate::time::Instant;
+use crate::types::Reason;
+use mio::Token;
+
+/// Replies added and requests taken up for one connection in one turn.
+const STEPS: usize = 32;
+
+/// Why a request is not carried out.
+type Refused = (ErrorKind, Reason);
+
+fn refused(reason: &str) -> Refused {
+    (ErrorKind::Refused, Reason::new(reason))
+}
+
+impl<'a> Daemon<'a> {
+    /// Moves one control connection on after its socket became ready.
+    pub fn turn_connection(&mut self, now: Instant, at: usize) {
+        let filled = self.control.fill(at);
+        // What was asked before the other end closed is still carried out.
+        let has_more = self.carry_on(now, at);
+        let is_open = self.control.flush(now, at);
+        let is_idle = self.control.get(at).is_some_and(|c| matches!(c.doing, Doing::Nothing));
+        if !is_open || (filled == Filled::Over && is_idle && !has_more) {
+            self.control.close(at, &self.registry);
+        } else if has_more || (filled == Filled::Full && self.control.can_fill(at)) {
+            self.ready.insert(Token(CONNECTIONS + at));
+        }
+    }
+
+    /// Continues the answer at hand, and takes up the next request, some steps
+    /// far; true where there is more to do at once.
+    fn carry_on(&mut self, now: Instant, at: usize) -> bool {
+        for _ in 0..STEPS {
+            let Some(connection) = self.control.get(at) else { return false };
+            let (is_closing, doing) = (connection.is_closing, &connection.doing);
+            if is_closing || doing.waits_for_us() {
+                return false;
+            }
+            let is_free = matches!(doing, Doing::Nothing);
+            if !self.control.has_room(at) && !self.drain(now, at) {
+                return false;
+            }
+            if !is_free {
+                self.continue_list(now, at);
+                continue;
+            }
+            match self.control.request(at) {
+                Ok(Some(request)) => self.on_request(now, at, &request),
+                Ok(None) => return false,
+                Err(()) => self.hang_up(at, "The request makes no sense: is the command of this version?"),
+            }
+        }
+        true
+    }
+
+    /// Makes room by writing; false where the other end does not read.
+    fn drain(&mut self, now: Instant, at: usize) -> bool {
+        self.control.flush(now, at) && self.control.has_room(at)
+    }
+
+    fn hang_up(&mut self, at: usize, reason: &str) {
+        self.control.fail(at, ErrorKind::Refused, Reason::new(reason));
+        if let Some(connection) = self.control.get(at) {
+            connection.is_closing = true;
+        }
+    }
+
+    fn on_request(&mut self, now: Instant, at: usize, request: &Request) {
+        let Some(connection) = self.control.get(at) else { return };
+        if let Some(denial) = connection.denial(request) {
+            self.control.consume(now, at);
+            return self.control.fail(at, ErrorKind::NotPermitted, denial);
+        }
+        if !connection.is_greeted && !matches!(request, Request::Hello { version: VERSION }) {
+            return self
+                .hang_up(at, "The command and the daemon are of different versions: restart the daemon.");
+        }
+        match self.answer(now, at, request) {
+            Ok(Answered::Now) => {
+                self.control.consume(now, at);
+                self.control.end(at);
+            }
+            Ok(Answered::Begun(doing)) => {
+                self.control.consume(now, at);
+                self.set_doing(at, doing);
+            }
+            Ok(Answered::NotYet) => {
+                let number = self.control.next_wait();
+                self.set_doing(at, Doing::WaitingForStore(number));
+            }
+            Ok(Answered::Elsewhere) => {}
+            Err((kind, reason)) => {
+                self.control.consume(now, at);
+                self.control.fail(at, kind, reason);
+            }
+        }
+    }
+
+    fn set_doing(&mut self, at: usize, doing: Doing) {
+        if let Some(connection) = self.control.get(at) {
+            connection.doing = doing;
+        }
+    }
+
+    fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, Refused> {
+        let is_early =
+            (!self.is_loaded && needs_repository(request)) || (self.is_starting && needs_start(request));
+        if is_early {
+            return Ok(Answered::NotYet);
+        }
+        match request {
+            Request::Hello { .. } => {
+                if let Some(connection) = self.control.get(at) {
+                    connection.is_greeted = true;
+                }
+                Ok(Answered::Now)
+            }
+            Request::Status => {
+                self.status(now, at);
+                Ok(Answered::Now)
+            }
+            Request::Query => self.controller().map(|_| Answered::Begun(Doing::Patches(None))),
+            Request::QueryHosts => self.controller().map(|_| Answered::Begun(Doing::Hosts(0))),
+            Request::Hosts { hosts } => {
+                let nodes = self.find_all(hosts)?;
+                Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
+            }
+            Request::HostInstall { hosts, force } => {
+                let nodes = self.find_all(hosts)?;
+                self.install(now, at, &nodes, *force)?;
+                Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
+            }
+            Request::DropHost { host } => self.drop_host(now, at, host),
+            Request::Show { ids, json } => self.show(now, at, ids, *json),
+            Request::Change { to, ids, force } => self.change(now, at, *to, ids, *force),
+            Request::Upload { names } => self.upload(now, at, names),
+            Request::Purge => self.purge(now, at),
+            Request::DropController { controller } => self.drop_controller(now, at, controller),
+        }
+    }
+
+    fn controller(&self) -> Result<&Controller<'a>, Refused> {
+        self.node
+            .controller
+            .as_ref()
+            .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
+    }
+
+    /// Hands the connection to a worker that reads the patch files.
+    fn show(&mut self, now: Instant, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
+        let controller = self.controller()?;
+        if let Some(id) = ids.iter().find(|id| controller.map().get(id).is_none()) {
+            let reason = Reason::format(format_args!("{id} is not in the repository."));
+            return Err((ErrorKind::Refused, reason));
+        }
+        if self.workers.count(|kind| kind == Kind::Show) > 0 {
+            return Err(refused("Another show is being answered: try again in a moment."));
+        }
+        if !self.control.flush(now, at) || self.control.has_unsent(at) {
+            return Err(refused("Read the answers to what was asked before first."));
+        }
+        let job = Job::Show { ids: ids.clone(), json };
+        let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::Elsewhere) };
+        let started =
+            proof::exempt(|| self.workers.start(now, &self.registry, Kind::Show, &job, &[stream.as_fd()]));
+        if let Err(error) = started {
+            info!("a worker that shows patches cannot be started: {}", error.kind());
+        }
+        Ok(Answered::Elsewhere)
+    }
+}
+
+/// Whether a request cannot be answered before the repository is read.
+fn needs_repository(request: &Request) -> bool {
+    matches!(request, Request::Query | Request::Show { .. }) || needs_start(request)
+}
+
+/// Whether a request waits for the end of a controller's start: until then the
+/// repository may lack what others have.
+fn needs_start(request: &Request) -> bool {
+    match request {
+        Request::HostInstall { .. }
+        | Request::Change { .. }
+        | Request::Upload { .. }
+        | Request::Purge
+        | Request::DropController { .. } => true,
+        Request::Hello { .. }
+        | Request::Query
+        | Request::Show { .. }
+        | Request::QueryHosts
+        | Request::Hosts { .. }
+        | Request::DropHost { .. }
+        | Request::Status => false,
+    }
+}
+
+/// How far an answer is.
+#[allow(clippy::large_enum_variant, reason = "returned once for each request")]
+enum Answered {
+    /// All is said.
+    Now,
+    /// It goes on like this.
+    Begun(Doing),
+    /// The request waits in its buffer.
+    NotYet,
+    /// A worker has the connection.
+    Elsewhere,
+}

@@ -1,0 +1,62 @@
+//! Changes made here that a merge replaced by ones made elsewhere: the latest, for
+//! `status`. They are logged too.
+
+use crate::types::Reason;
+
+/// As many are kept.
+const KEPT: usize = 8;
+
+/// The latest lines, the oldest first.
+#[derive(Debug)]
+pub struct Replaced {
+    lines: Vec<Reason>,
+    most: usize,
+}
+
+impl Replaced {
+    /// None yet. Memory for them is taken here, where there can be any.
+    #[must_use]
+    pub fn new(is_controller: bool) -> Self {
+        let most = if is_controller { KEPT } else { 0 };
+        Self { lines: Vec::with_capacity(most), most }
+    }
+
+    /// Keeps a line; the oldest goes if need be.
+    pub fn keep(&mut self, line: &Reason) {
+        if self.lines.len() == self.most && self.most > 0 {
+            self.lines.remove(0);
+        }
+        if self.lines.len() < self.most {
+            self.lines.push(line.clone());
+        }
+    }
+
+    /// The lines, the oldest first.
+    pub fn lines(&self) -> &[Reason] {
+        &self.lines
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_latest_are_kept_in_order() {
+        let mut replaced = Replaced::new(true);
+        for number in 0..=KEPT {
+            replaced.keep(&Reason::format(format_args!("{number}")));
+        }
+        assert_eq!(replaced.lines().len(), KEPT);
+        assert_eq!(replaced.lines()[0].as_str(), "1");
+        assert_eq!(replaced.lines()[KEPT - 1].as_str(), "8");
+        assert_eq!(replaced.lines.capacity(), KEPT, "nothing is allocated once the loop runs");
+    }
+
+    #[test]
+    fn an_agent_keeps_none() {
+        let mut replaced = Replaced::new(false);
+        replaced.keep(&Reason::new("x"));
+        assert!(replaced.lines().is_empty());
+    }
+}

@@ -1,0 +1,226 @@
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::time::{Duration as Patience, Instant as Clock};
+
+use mio::Poll;
+
+use super::*;
+use crate::daemon::exchange::Exchange;
+use crate::repo::entry::Entry;
+use crate::repo::fixture;
+use crate::types::Hostname;
+use crate::wire::keys::Key;
+use crate::wire::session::OPENING_BYTES;
+
+const SECRET: Key = Key([7; 32]);
+const IDLE: Duration = Duration::from_secs(10);
+/// Both ends' nodes.
+const OURS: NodeId = NodeId(1);
+const THEIRS: NodeId = NodeId(2);
+
+fn at(millis: u64) -> Instant {
+    Instant::from_millis(millis)
+}
+
+fn none(_: Purpose, _: usize) -> Option<(Frame, usize)> {
+    None
+}
+
+/// The sessions of one controller.
+struct End {
+    sessions: Sessions,
+    poll: Poll,
+}
+
+impl End {
+    fn new(node: NodeId) -> Self {
+        let (cluster, ring) = (ClusterId(1), KeyRing::controller(&SECRET));
+        let context = Context { cluster, node, ring, proof: Duration::from_secs(2), idle: IDLE };
+        Self { sessions: Sessions::new(context, 0, &mut Pool::new()), poll: Poll::new().unwrap() }
+    }
+
+    fn accept(&mut self, stream: std::net::TcpStream) {
+        stream.set_nonblocking(true).unwrap();
+        self.sessions.accept(at(0), self.poll.registry(), Stream::from_std(stream), Role::Controller);
+    }
+
+    fn turn(&mut self, now: Instant, answers: Answers<'_>) -> Outcome {
+        self.sessions.turn(now, 0, self.poll.registry(), answers)
+    }
+}
+
+/// Both ends of a TCP connection.
+fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let ours = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    (ours, listener.accept().unwrap().0)
+}
+
+/// We open a session for this to them; both are turned until somebody has
+/// something to tell.
+fn opened(purpose: Purpose) -> (End, End, Outcome, Outcome) {
+    let (mut ours, mut theirs) = (End::new(OURS), End::new(THEIRS));
+    let (stream, accepted) = pair();
+    stream.set_nonblocking(true).unwrap();
+    let stream = Stream::from_std(stream);
+    ours.sessions.initiate(at(0), ours.poll.registry(), stream, THEIRS, purpose).unwrap();
+    theirs.accept(accepted);
+    let began = Clock::now();
+    let (mut here, mut there) = (Outcome::Quiet, Outcome::Quiet);
+    // The other end may owe its Open to a worker: then we have nothing to tell yet.
+    while matches!(here, Outcome::Quiet) && !matches!(there, Outcome::WantsWorker(..)) {
+        here = ours.turn(at(0), &none);
+        if let outcome @ (Outcome::WantsWorker(..) | Outcome::Failed(..)) = theirs.turn(at(0), &none) {
+            there = outcome;
+        }
+        assert!(began.elapsed() < Patience::from_secs(10), "{here:?}, {there:?}");
+    }
+    (ours, theirs, here, there)
+}
+
+/// Our end of a session that is ready, as a worker has it.
+fn taken(ours: &mut End, purpose: Purpose) -> Exchange {
+    let (stream, keys) = ours.sessions.take(ours.poll.registry(), THEIRS, purpose).unwrap();
+    Exchange::new(OwnedFd::from(stream), keys, Patience::from_secs(10)).unwrap()
+}
+
+fn entry(number: usize) -> Entry {
+    fixture::entry(&format!("THIMBLE-{number:04}")).requires(&["A", "B", "C"])
+}
+
+#[test]
+fn a_map_is_answered_whole_and_in_order_by_the_loop() {
+    let (mut ours, mut theirs, ready, _) = opened(Purpose::Pull);
+    assert!(matches!(ready, Outcome::Ready(THEIRS, Purpose::Pull)), "{ready:?}");
+    let mut exchange = taken(&mut ours, Purpose::Pull);
+    let head = Frame::MapHead { hostname: Hostname::new("controller-1").unwrap(), floor: 9 };
+    let answers = |purpose, from: usize| {
+        assert_eq!(purpose, Purpose::Pull);
+        match from {
+            0 => Some((head.clone(), 1)),
+            1..=limits::ENTRIES => Some((Frame::MapEntry(entry(from)), from + 1)),
+            _ => None,
+        }
+    };
+    let frames = std::thread::scope(|scope| {
+        let reader = scope.spawn(move || {
+            exchange.send(&Frame::MapReq).unwrap();
+            let mut frames = Vec::new();
+            while let Some(frame) = exchange.receive().unwrap() {
+                frames.push(frame);
+            }
+            frames
+        });
+        while theirs.sessions.len() > 0 {
+            assert!(matches!(theirs.turn(at(0), &answers), Outcome::Quiet));
+            std::thread::yield_now();
+        }
+        reader.join().unwrap()
+    });
+    assert_eq!(frames.len(), limits::ENTRIES + 2, "head, entries and end, then the session's end");
+    assert_eq!(frames[0], head);
+    assert!((1..=limits::ENTRIES).all(|number| frames[number] == Frame::MapEntry(entry(number))));
+    assert_eq!(frames.last(), Some(&Frame::End));
+}
+
+#[test]
+fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
+    let (mut ours, mut theirs, _, _) = opened(Purpose::Pull);
+    let mut exchange = taken(&mut ours, Purpose::Pull);
+    exchange.send(&Frame::MapReq).unwrap();
+    let endless = |_, from: usize| Some((Frame::MapEntry(entry(from % 1000)), from + 1));
+    // Until the socket takes no more.
+    while theirs.sessions.places[0].to_send_len == 0 {
+        assert!(matches!(theirs.turn(at(0), &endless), Outcome::Quiet));
+    }
+    assert!(theirs.sessions.places[0].to_send_len > limits::FRAME_BYTES / 2, "several frames at once");
+    assert_eq!(theirs.sessions.poll_at(), Some(at(0) + IDLE));
+    // The other end takes some, until we can say more.
+    let began = Clock::now();
+    let mut taken = vec![0; 64 * 1024];
+    while theirs.sessions.poll_at() == Some(at(0) + IDLE) {
+        assert!(began.elapsed() < Patience::from_secs(10));
+        assert!(exchange.raw().read(&mut taken).unwrap() > 0);
+        assert!(matches!(theirs.turn(at(9_000), &endless), Outcome::Quiet));
+    }
+    assert_eq!(theirs.sessions.poll_at(), Some(at(9_000) + IDLE), "its time began anew");
+    assert!(theirs.sessions.on_timeout(at(18_999), theirs.poll.registry()).is_none());
+    let outcome = theirs.sessions.on_timeout(at(19_000), theirs.poll.registry());
+    assert!(matches!(outcome, Some(Outcome::Quiet)), "what they opened is nobody's failure here");
+    assert_eq!(theirs.sessions.len(), 0);
+}
+
+#[test]
+fn who_wants_blobs_gets_a_worker_or_is_told_when_to_come_back() {
+    let (mut ours, mut theirs, _, there) = opened(Purpose::Blobs);
+    assert!(matches!(there, Outcome::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
+    theirs.sessions.turn_away(0, Duration::from_millis(500), theirs.poll.registry());
+    let began = Clock::now();
+    let busy = loop {
+        match ours.turn(at(0), &none) {
+            Outcome::Quiet => assert!(began.elapsed() < Patience::from_secs(10)),
+            other => break other,
+        }
+    };
+    let Outcome::Busy(THEIRS, Purpose::Blobs, pause) = busy else { panic!("{busy:?}") };
+    assert_eq!(pause, Duration::from_millis(500));
+    assert_eq!((ours.sessions.len(), theirs.sessions.len()), (0, 0));
+}
+
+#[test]
+fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
+    let (mut ours, mut theirs, _, _) = opened(Purpose::Blobs);
+    let mut served = None;
+    let registry = theirs.poll.registry();
+    theirs
+        .sessions
+        .hand_over(0, registry, |stream, keys| {
+            served = Some(Exchange::new(stream.try_clone_to_owned()?, keys, Patience::from_secs(10))?);
+            Ok(())
+        })
+        .unwrap();
+    let began = Clock::now();
+    while !matches!(ours.turn(at(0), &none), Outcome::Ready(THEIRS, Purpose::Blobs)) {
+        assert!(began.elapsed() < Patience::from_secs(10));
+    }
+    let (mut served, mut fetching) = (served.unwrap(), taken(&mut ours, Purpose::Blobs));
+    let request = Frame::BlobReq { hash: entry(1).hash, offset: 5 };
+    fetching.send(&request).unwrap();
+    assert_eq!(served.receive().unwrap(), Some(request));
+    served.send(&Frame::End).unwrap();
+    assert_eq!(fetching.receive().unwrap(), Some(Frame::End));
+}
+
+/// A stranger's end of a session, which proves `role` by key and then claims to be
+/// a controller that wants `purpose`; whether it was believed.
+fn is_believed(ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
+    let mut theirs = End::new(THEIRS);
+    let (mut stream, accepted) = pair();
+    theirs.accept(accepted);
+    let cluster = ClusterId(1);
+    let mine = Opening { key_slot: ring.send_slot(), role, cluster, node: OURS, nonce: [3; 32] };
+    stream.write_all(&mine.emit()).unwrap();
+    assert!(matches!(theirs.turn(at(0), &none), Outcome::Quiet));
+    let mut opening = [0; OPENING_BYTES];
+    stream.read_exact(&mut opening).unwrap();
+    let mut keys = SessionKeys::derive(ring, &mine, &Opening::parse(&opening).unwrap(), true).unwrap();
+    let open = Frame::Open { role: Role::Controller, node: OURS, peer: THEIRS, purpose };
+    let mut bytes = [0; limits::FRAME_BYTES];
+    let len = keys.seal(&open, &mut bytes);
+    stream.write_all(&bytes[..len]).unwrap();
+    let began = Clock::now();
+    while theirs.sessions.len() > 0 && theirs.sessions.counts.proven == 0 {
+        let _ = theirs.turn(at(0), &none);
+        assert!(began.elapsed() < Patience::from_secs(10));
+    }
+    theirs.sessions.counts.proven == 1
+}
+
+#[test]
+fn an_agents_key_reads_no_map_and_no_blobs_whatever_it_says_it_is() {
+    for purpose in [Purpose::Pull, Purpose::Blobs] {
+        assert!(!is_believed(&KeyRing::agent(&SECRET, OURS), Role::Agent, purpose), "{purpose:?}");
+        assert!(is_believed(&KeyRing::controller(&SECRET), Role::Controller, purpose), "{purpose:?}");
+    }
+}
