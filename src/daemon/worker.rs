@@ -78,7 +78,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
         }
         Job::Load { is_start } => return store::load(config, is_start, channel),
         Job::Change(change) => return store::change(config, &change, channel),
-        Job::Upload { names, .. } => {
+        Job::Upload { names, renew } => {
             let mut offered = Vec::new();
             for (fd, name) in (FIRST_FILE_FD..).step_by(2).zip(&names) {
                 offered.push(Offered {
@@ -87,7 +87,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
                     signature: sys::take_inherited(fd + 1)?.into(),
                 });
             }
-            return store::upload(config, offered, channel);
+            return store::upload(config, offered, renew, channel);
         }
         Job::Pull(session) => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);

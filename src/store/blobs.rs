@@ -49,9 +49,15 @@ impl Blobs {
         self.dir.join(format!("{hash}.index"))
     }
 
-    /// Where an upload is written before its hash is known.
+    /// Where a patch file is written while it comes from another controller.
+    pub(super) fn fetched(&self, hash: &Hash) -> PathBuf {
+        self.dir.join(format!("{hash}.fetch"))
+    }
+
+    /// Where an upload is written before its hash is known: each process has a
+    /// place of its own, since the lock is not held meanwhile.
     pub(super) fn upload(&self) -> PathBuf {
-        durable::unfinished(&self.dir.join("upload"))
+        durable::unfinished(&self.dir.join(format!("upload-{}", std::process::id())))
     }
 
     /// Whether there is any blob at all.
@@ -71,11 +77,12 @@ impl Blobs {
             && len(self.signature(&entry.hash)).is_some_and(|len| len > 0)
     }
 
-    /// Gives an upload its name, with its signature and index beside it. Durable
-    /// when it returns. The patch comes last: where it is, all is.
+    /// Gives a patch file that is whole and durable its name, with its signature
+    /// and index beside it. Durable when it returns. The patch comes last: where it
+    /// is, all is.
     pub(super) fn place(
         &self,
-        upload: &File,
+        written: &Path,
         hash: &Hash,
         signature: &[u8],
         index: &[u8],
@@ -84,18 +91,22 @@ impl Blobs {
             durable::replace(&path, content).map_err(StoreError::at(&path))?;
         }
         let patch = self.patch(hash);
-        durable::finish(upload, &self.upload(), &patch).map_err(StoreError::at(&patch))
+        durable::name(written, &patch).map_err(StoreError::at(&patch))?;
+        // What had come of it from elsewhere is of no more use.
+        durable::forget(&self.fetched(hash));
+        Ok(())
     }
 
     /// Removes a patch and what belongs to it.
     pub(super) fn remove(&self, hash: &Hash) -> Result<(), StoreError> {
-        for path in [self.patch(hash), self.signature(hash), self.index(hash)] {
+        for path in [self.patch(hash), self.signature(hash), self.index(hash), self.fetched(hash)] {
             durable::remove(&path).map_err(StoreError::at(&path))?;
         }
         durable::sync_dir(&self.dir).map_err(StoreError::at(&self.dir))
     }
 
-    /// Removes unfinished files, and the blobs that are not among these.
+    /// Removes unfinished files, and the blobs that are not among these. What has
+    /// come of one that is stays.
     pub(super) fn keep_only(&self, named: &HashSet<Hash>) -> Result<(), StoreError> {
         let at = || StoreError::at(&self.dir);
         durable::remove_unfinished(&self.dir).map_err(at())?;

@@ -24,10 +24,15 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Gives a written file its name, replacing what had it. Durable when it returns.
-pub(super) fn finish(file: &File, written: &Path, path: &Path) -> io::Result<()> {
+/// Makes what is written to a file durable.
+pub(super) fn sync(file: &File) -> io::Result<()> {
     failpoint::hit("syncing an unfinished file");
-    file.sync_all()?;
+    file.sync_all()
+}
+
+/// Gives a file that is whole and durable its name, replacing what had it.
+/// Durable when it returns.
+pub(super) fn name(written: &Path, path: &Path) -> io::Result<()> {
     failpoint::hit("renaming a file to its name");
     fs::rename(written, path)?;
     sync_parent(path)
@@ -44,7 +49,8 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let mut file = create(&written)?;
         failpoint::hit("writing an unfinished file");
         file.write_all(content)?;
-        finish(&file, &written, path)
+        sync(&file)?;
+        name(&written, path)
     };
     write().inspect_err(|_| forget(&written))
 }

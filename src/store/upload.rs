@@ -2,7 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
+use std::path::Path;
 
+use super::blobs::Blobs;
 use super::disk::Store;
 use super::error::{Failure, Stop, StoreError, finish, tell};
 use super::{durable, index};
@@ -30,101 +32,138 @@ pub struct Offered {
 }
 
 /// Takes the files one after the other: signature, archive, rules, then durably
-/// the blob and durably the map. Reports [`Report::Entry`] and [`Report::Item`]
-/// for each that is in, then `Done`; at the first that is not, `Failed`, and
-/// those after it are not looked at.
+/// the blob and durably the map, under a new replica where `renew` says so. The
+/// store's lock is held for the rules and what follows, not for the copying.
+///
+/// Reports [`Report::Entry`], [`Report::BlobHere`] and [`Report::Item`] for each
+/// that is in, then `Done`; of one that was in already, `BlobHere` where its file
+/// was missing. At the first that is not taken `Failed`, and those after it are
+/// not looked at.
 ///
 /// # Errors
 /// The reporter's.
-pub fn upload(config: &Config, files: Vec<Offered>, reporter: &mut dyn Reporter) -> io::Result<()> {
-    finish(run(config, files, reporter), reporter)
+pub fn upload(
+    config: &Config,
+    files: Vec<Offered>,
+    renew: bool,
+    reporter: &mut dyn Reporter,
+) -> io::Result<()> {
+    finish(run(config, files, renew, reporter), reporter)
 }
 
-fn run(config: &Config, files: Vec<Offered>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let keys = TrustedKeys::parse(&config.security.trusted_keys)?;
-    let mut store = Store::open(&config.node.state_dir)?;
+    // Makes the store where there is none, and lets go of it again.
+    let blobs = Store::open(&config.node.state_dir)?.blobs();
+    let mut desk = Desk { state_dir: &config.node.state_dir, blobs, keys, renew };
     for mut file in files {
-        let taken = take(&mut store, &keys, &mut file);
+        let taken = desk.take(&mut file);
         // Gone already where it got its name.
-        durable::forget(&store.blobs().upload());
-        match taken? {
+        durable::forget(&desk.blobs.upload());
+        let line = match taken? {
             Taken::New(entry) => {
                 tell(reporter, &Report::Entry(entry.clone()))?;
-                tell(reporter, &Report::Item(Text::format(format_args!("{} is now available", entry.id))))?;
+                tell(reporter, &Report::BlobHere { hash: entry.hash })?;
+                Text::format(format_args!("{} is now available", entry.id))
             }
-            Taken::Already(entry) => {
-                let line = format_args!("{} is already in the repository", entry.id);
-                tell(reporter, &Report::Item(Text::format(line)))?;
+            Taken::Already { entry, was_missing } => {
+                if was_missing {
+                    tell(reporter, &Report::BlobHere { hash: entry.hash })?;
+                }
+                Text::format(format_args!("{} is already in the repository", entry.id))
             }
-        }
+        };
+        tell(reporter, &Report::Item(line))?;
     }
     Ok(())
 }
 
 enum Taken {
     New(Entry),
-    Already(Entry),
+    Already {
+        entry: Entry,
+        /// Its file was not there until now.
+        was_missing: bool,
+    },
 }
 
-fn take(store: &mut Store, keys: &TrustedKeys, file: &mut Offered) -> Result<Taken, Failure> {
-    let of_patch = |error: PatchError| Failure::of_patch(&file.name, &error);
-    let of_store = |error: StoreError| Failure::refused(format_args!("{}: {error}", file.name));
-    let mut signature = Vec::new();
-    let most = limits::SIGNATURE_BYTES as u64 + 1;
-    let read = (&mut file.signature).take(most).read_to_end(&mut signature);
-    read.map_err(|error| of_patch(PatchError::Io(error)))?;
-
-    let (mut copy, verified) = copy(store, keys, &mut file.patch, &signature, &file.name)?;
-    copy.rewind().map_err(|error| of_patch(PatchError::Io(error)))?;
-    let index = archive::index(&copy).map_err(of_patch)?;
-    let entry = Entry {
-        id: index.metadata.id.clone(),
-        hash: verified.hash,
-        size_bytes: verified.size_bytes,
-        state: EntryState::Available,
-        stamp: store.next_stamp(),
-        meta: index.metadata.entry_meta(),
-    };
-    let mut slots = Vec::new();
-    let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
-    if verdict == Upload::Already && store.blobs().has(&entry) {
-        return Ok(Taken::Already(entry));
-    }
-    let paths = index::seal(&index::of(&index));
-    if let Err(error) = store.blobs().place(&copy, &entry.hash, &signature, &paths) {
-        if verdict == Upload::New {
-            // Nobody names it; where this fails too, the next load removes it.
-            let _ = store.blobs().remove(&entry.hash);
-        }
-        return Err(of_store(error));
-    }
-    if verdict == Upload::Already {
-        // The entry was there without its file, which the upload has mended.
-        return Ok(Taken::Already(entry));
-    }
-    if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
-        if store.is_as_before() {
-            let _ = store.blobs().remove(&entry.hash);
-        }
-        return Err(of_store(error));
-    }
-    Ok(Taken::New(entry))
+/// Where files are taken in.
+struct Desk<'a> {
+    state_dir: &'a Path,
+    blobs: Blobs,
+    keys: TrustedKeys,
+    /// The next commit must be under a new replica.
+    renew: bool,
 }
 
-/// Copies a patch into the store's unfinished upload, hashing on the way.
+impl Desk<'_> {
+    fn take(&mut self, file: &mut Offered) -> Result<Taken, Failure> {
+        let of_patch = |error: PatchError| Failure::of_patch(&file.name, &error);
+        let of_store = |error: StoreError| Failure::refused(format_args!("{}: {error}", file.name));
+        let mut signature = Vec::new();
+        let most = limits::SIGNATURE_BYTES as u64 + 1;
+        let read = (&mut file.signature).take(most).read_to_end(&mut signature);
+        read.map_err(|error| of_patch(PatchError::Io(error)))?;
+
+        let path = self.blobs.upload();
+        let (mut copy, verified) = copy(&path, &self.keys, &mut file.patch, &signature, &file.name)?;
+        copy.rewind().map_err(|error| of_patch(PatchError::Io(error)))?;
+        let index = archive::index(&copy).map_err(of_patch)?;
+        durable::sync(&copy).map_err(|error| of_store(StoreError::at(&path)(error)))?;
+
+        let mut store = Store::open(self.state_dir).map_err(of_store)?;
+        if self.renew {
+            store.renew().map_err(of_store)?;
+        }
+        let entry = Entry {
+            id: index.metadata.id.clone(),
+            hash: verified.hash,
+            size_bytes: verified.size_bytes,
+            state: EntryState::Available,
+            stamp: store.next_stamp(),
+            meta: index.metadata.entry_meta(),
+        };
+        let mut slots = Vec::new();
+        let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
+        if verdict == Upload::Already && self.blobs.has(&entry) {
+            return Ok(Taken::Already { entry, was_missing: false });
+        }
+        let paths = index::seal(&index::of(&index));
+        if let Err(error) = self.blobs.place(&path, &entry.hash, &signature, &paths) {
+            if verdict == Upload::New {
+                // Nobody names it; where this fails too, the next start removes it.
+                let _ = self.blobs.remove(&entry.hash);
+            }
+            return Err(of_store(error));
+        }
+        if verdict == Upload::Already {
+            // The entry was there without its file, which the upload has mended.
+            return Ok(Taken::Already { entry, was_missing: true });
+        }
+        if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
+            if store.is_as_before() {
+                let _ = self.blobs.remove(&entry.hash);
+            }
+            return Err(of_store(error));
+        }
+        self.renew = false;
+        Ok(Taken::New(entry))
+    }
+}
+
+/// Copies a patch to `path`, hashing on the way.
 fn copy(
-    store: &Store,
+    path: &Path,
     keys: &TrustedKeys,
     patch: &mut File,
     signature: &[u8],
     name: &str,
 ) -> Result<(File, VerifiedFile), Failure> {
     let of_patch = |error: PatchError| Failure::of_patch(name, &error);
-    let path = store.blobs().upload();
     let claim = Claim::parse(signature, keys).map_err(|error| of_patch(error.into()))?;
     let mut pass = claim.begin().map_err(|error| of_patch(error.into()))?;
-    let of_store = |error| Failure::refused(format_args!("{name}: {}", StoreError::at(&path)(error)));
-    let mut copy = durable::create(&path).map_err(of_store)?;
+    let of_store = |error| Failure::refused(format_args!("{name}: {}", StoreError::at(path)(error)));
+    let mut copy = durable::create(path).map_err(of_store)?;
     let mut buffer = vec![0; 128 * 1024];
     failpoint::hit("writing an upload");
     loop {

@@ -103,7 +103,7 @@ impl Controller {
             signature: File::open(signature_path(path)).unwrap(),
         };
         let mut reports = Reports::default();
-        store::upload(&self.config, patches.iter().map(offered).collect(), &mut reports).unwrap();
+        store::upload(&self.config, patches.iter().map(offered).collect(), false, &mut reports).unwrap();
         reports
     }
 

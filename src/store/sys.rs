@@ -1,0 +1,28 @@
+//! What a file system has room for, which the standard library does not tell.
+
+use std::fs::File;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+
+/// A file system's room, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// What may still be written.
+    pub(super) free_bytes: u64,
+    /// All that there is.
+    pub(super) whole_bytes: u64,
+}
+
+/// The room of the file system that a file is on.
+pub(super) fn room(file: &File) -> io::Result<Room> {
+    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
+    // SAFETY: `stat` is a whole `statvfs` to write to and the file is open.
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), stat.as_mut_ptr()) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, and all zeros is a `statvfs` as well.
+    let stat = unsafe { stat.assume_init() };
+    let of = |blocks: libc::fsblkcnt_t| u64::from(blocks).saturating_mul(stat.f_frsize as u64);
+    Ok(Room { free_bytes: of(stat.f_bavail), whole_bytes: of(stat.f_blocks) })
+}
