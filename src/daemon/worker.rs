@@ -94,7 +94,11 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             let mut source = Exchange::new(socket, session, patience)?;
             return store::pull(config, peer, &mut source, channel);
         }
-        Job::Blobs(_) => {}
+        Job::Blobs(session) => {
+            let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
+            let mut source = SessionSource(Exchange::new(socket, session, patience)?);
+            return store::fetch_blobs(config, peer, &mut source, channel);
+        }
         Job::Purge => return store::purge(config, channel),
         Job::DropController(node) => return store::drop_controller(config, node, channel),
         Job::Serve { purpose, session: keys } => {

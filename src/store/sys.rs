@@ -23,6 +23,7 @@ pub(super) fn room(file: &File) -> io::Result<Room> {
     }
     // SAFETY: the call succeeded, and all zeros is a `statvfs` as well.
     let stat = unsafe { stat.assume_init() };
-    let of = |blocks: libc::fsblkcnt_t| u64::from(blocks).saturating_mul(stat.f_frsize as u64);
+    #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
+    let of = |blocks| (blocks as u64).saturating_mul(stat.f_frsize as u64);
     Ok(Room { free_bytes: of(stat.f_bavail), whole_bytes: of(stat.f_blocks) })
 }

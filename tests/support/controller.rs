@@ -2,16 +2,16 @@
 //! daemon's workers run them.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use thimble::config::Config;
 use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report};
 use thimble::daemon::reporter::Reporter;
-use thimble::install::FetchError;
+use thimble::install::{BlobSource, FetchError, Fetched};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::store::{self, MapHead, MapSource, Offered, Store};
-use thimble::types::{Hostname, NodeId, PatchId};
+use thimble::types::{Hash, Hostname, NodeId, PatchId, Reason};
 
 use super::sign::{Signer, signature_path};
 
@@ -128,6 +128,19 @@ impl Controller {
         reports
     }
 
+    /// The blobs as another controller fetches them.
+    pub fn blobs(&self) -> TheirBlobs {
+        let state_dir = self.config.node.state_dir.clone();
+        TheirBlobs { state_dir, breaks_after: None, asked: Vec::new() }
+    }
+
+    /// Fetches what is missing from the controller with this node id.
+    pub fn fetch(&self, peer: u64, blobs: &mut TheirBlobs) -> Reports {
+        let mut reports = Reports::default();
+        store::fetch_blobs(&self.config, NodeId(peer), blobs, &mut reports).unwrap();
+        reports
+    }
+
     pub fn purge(&self) -> Reports {
         let mut reports = Reports::default();
         store::purge(&self.config, &mut reports).unwrap();
@@ -196,6 +209,51 @@ impl MapSource for TheirMap {
         }
         self.told += 1;
         Ok(self.entries.get(self.told - 1).cloned())
+    }
+}
+
+/// A controller's blobs as another one fetches them, and what was asked for.
+pub struct TheirBlobs {
+    state_dir: PathBuf,
+    /// The session breaks after so many bytes of patch files.
+    pub breaks_after: Option<u64>,
+    /// Where each request began, and how many bytes came for it.
+    pub asked: Vec<(Hash, u64, u64)>,
+}
+
+impl TheirBlobs {
+    /// How many bytes of patch files came, in how many requests for any.
+    pub fn came(&self) -> (u64, usize) {
+        let with_bytes = self.asked.iter().filter(|(_, _, len)| *len > 0);
+        (self.asked.iter().map(|(_, _, len)| len).sum(), with_bytes.count())
+    }
+}
+
+impl BlobSource for TheirBlobs {
+    fn blob(
+        &mut self,
+        hash: &Hash,
+        offset: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<Fetched, FetchError> {
+        let blob = store::blob(&self.state_dir, hash);
+        let mut blob = blob.map_err(|why| FetchError::Refused(Box::new(Reason::new(&why))))?;
+        let mut bytes = Vec::new();
+        blob.file.seek(SeekFrom::Start(offset)).unwrap();
+        blob.file.read_to_end(&mut bytes).unwrap();
+        let (came, _) = self.came();
+        let whole = bytes.len();
+        if let Some(most) = self.breaks_after {
+            bytes.truncate(usize::try_from(most - came).unwrap());
+        }
+        self.asked.push((*hash, offset, bytes.len() as u64));
+        for piece in bytes.chunks(1_000) {
+            sink(piece).map_err(FetchError::Sink)?;
+        }
+        if bytes.len() < whole {
+            return Err(FetchError::Session(io::ErrorKind::ConnectionReset.into()));
+        }
+        Ok(Fetched { len_bytes: whole as u64, signature: blob.signature })
     }
 }
 
