@@ -109,9 +109,7 @@ impl Daemon<'_> {
             Report::Pulled { digest } => self.pulled = Some(*digest),
             Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
             of_repository => {
-                let is_change =
-                    matches!(report, Report::Entry(_) | Report::EntryPurged(_) | Report::Floor(_));
-                self.has_changed |= is_change && matches!(kind, Kind::Change { .. });
+                self.has_changed |= matches!(kind, Kind::Change { .. }) && is_news(of_repository);
                 self.on_repository(now, of_repository);
             }
         }
@@ -272,4 +270,10 @@ impl Daemon<'_> {
             self.node.on_event(now, &event, &mut self.actions);
         }
     }
+}
+
+/// Whether other controllers should hear of this at once: the map has changed, or
+/// here is a file that they may lack too.
+const fn is_news(report: &Report) -> bool {
+    matches!(report, Report::Entry(_) | Report::EntryPurged(_) | Report::Floor(_) | Report::BlobHere { .. })
 }

@@ -88,17 +88,17 @@ fn of_controllers(
     }
     if let Some(incomplete) = words::incomplete(controller) {
         say(incomplete);
-    } else if let Some(row) = rows::missing_blobs(controller).next() {
-        let reason = row.reason;
+    } else if let Some(row) = rows::missing_blobs(controller).find(|row| !row.reason.is_empty()) {
+        // One that nobody has failed to get is only on its way.
         say(Reason::format(format_args!(
-            "Patch files are missing, though no host needs them yet: that of {} first. {reason}",
-            row.id
+            "The file of {} cannot be had, though no host needs it yet: {}",
+            row.id, row.reason
         )));
     }
     if let Some(alone) = alone(now, sync.neighbours()) {
         say(alone);
     }
-    for one in sync.neighbours().iter().filter(|one| one.failures > 0) {
+    for one in sync.neighbours().present(now).filter(|one| one.failures > 0) {
         say(Reason::format(format_args!(
             "The repository of controller {} cannot be merged: {}",
             Called::of(one),

@@ -144,7 +144,7 @@ pub fn incomplete(controller: &Controller<'_>) -> Option<Reason> {
     let blobs = controller.sync().blobs();
     let entry = controller.map().entry(blobs.first_wanted(controller.map())?)?;
     let why = match blobs.why(&entry.hash) {
-        "" => "no controller has been asked for it yet",
+        "" => "It is still to be fetched.",
         why => why,
     };
     Some(Reason::format(format_args!(
