@@ -60,7 +60,11 @@ impl Client {
         mut each: impl FnMut(Reply) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let patience = match request {
-            Request::Upload { .. } | Request::Change { .. } | Request::Show { .. } => WORK,
+            Request::Upload { .. }
+            | Request::Change { .. }
+            | Request::Show { .. }
+            | Request::Purge
+            | Request::DropController { .. } => WORK,
             _ => ANSWER,
         };
         let prepared = self.stream.set_read_timeout(Some(patience));

@@ -6,7 +6,7 @@ use super::exit::Failure;
 use super::make;
 use super::out::Out;
 use super::parse::Invocation;
-use super::{check, decode, hosts, keygen, patches, progress, run, status, verify};
+use super::{check, controllers, decode, hosts, keygen, patches, progress, run, status, verify};
 use crate::limits;
 
 /// What carries a command out.
@@ -175,6 +175,30 @@ pub const COMMANDS: &[Command] = &[
         run: patches::delete,
     },
     Command {
+        name: "commit",
+        arguments: Arguments { name: "ID", least: 0, most: limits::COMMAND_NAMES },
+        options: &[
+            switch("all", "all patches that are applied"),
+            switch("yes", "do not ask; where nobody can be asked, this is wanted"),
+            LOST,
+        ],
+        help: "keep applied patches for good: they can never be removed again",
+        details: "What they require is committed with them. Hosts then free the files that they kept to go back.",
+        example: "thimble commit TZDATA-1 --yes",
+        who: Who::Admin,
+        run: patches::commit,
+    },
+    Command {
+        name: "purge",
+        arguments: NONE,
+        options: &[],
+        help: "make room: drop what the repository keeps of deleted patches",
+        details: "Every controller that is known must be present and have the same repository.",
+        example: "thimble purge",
+        who: Who::Admin,
+        run: controllers::purge,
+    },
+    Command {
         name: "query",
         arguments: at_most_one("available|applied|committed"),
         options: &[valued("release", "RELEASE", "only patches for this release")],
@@ -223,6 +247,17 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble drop-host worker-9",
         who: Who::Admin,
         run: hosts::drop_host,
+    },
+    Command {
+        name: "drop-controller",
+        arguments: one("CONTROLLER"),
+        options: &[],
+        help: "forget a controller that is gone for good, so that purge need not wait for it",
+        details: "CONTROLLER is a hostname or a node id, as status shows them. Before one that was dropped \
+                  returns, its repository must be emptied: see the guide.",
+        example: "thimble drop-controller controller-1",
+        who: Who::Admin,
+        run: controllers::drop_controller,
     },
     Command {
         name: "status",

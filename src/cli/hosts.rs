@@ -30,15 +30,15 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
 pub fn drop_host(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let texts = invocation.texts()?;
     let host = texts.first().copied().unwrap_or_default();
-    say(invocation, &Request::DropHost { host: named(invocation, host)? }, out)
+    say(invocation, &Request::DropHost { host: named(invocation, "host", host)? }, out)
 }
 
-/// A host as it was typed.
+/// A host or a controller (`what`) as it was typed.
 ///
 /// # Errors
-/// No host can be called that.
-pub(super) fn named(invocation: &Invocation, text: &str) -> Result<Hostname, Failure> {
-    Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no host: {bad}")))
+/// None can be called that.
+pub(super) fn named(invocation: &Invocation, what: &str, text: &str) -> Result<Hostname, Failure> {
+    Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no {what}: {bad}")))
 }
 
 /// The table of `sw-patch query-hosts`.
@@ -70,7 +70,7 @@ const fn currency(current: Currency) -> &'static str {
         Currency::OutOfDate => "No",
         Currency::Pending => "Pending",
         Currency::Failed => "Failed",
-        Currency::Unknown => "Unknown",
+        Currency::Unknown => "n/a",
     }
 }
 

@@ -7,9 +7,11 @@
 //! | `query` | `{"patches": [{id, reboot_required, release, repo_state, patch_state, hash, size_bytes, summary, blocked_by, hosts_with, hosts_concerned}]}` |
 //! | `query-hosts` | `{"hosts": [{node, hostname, address, nodetype, current, reboot_required, release, state, step, percent, age_ms, installed_digest, install, reason}]}` |
 //! | `host-install` | `{"hosts": [as query-hosts]}`, once all have ended |
-//! | `upload`, `apply`, `remove`, `delete`, `drop-host`, `make` | `{"lines": [text]}` |
+//! | `upload`, `apply`, `remove`, `delete`, `commit`, `purge`, `drop-host`, `drop-controller`, `make` | `{"lines": [text]}` |
 //! | `show` | as the daemon writes it: `{"patches": [metadata]}` |
 //! | `status` | `{node, hostname, roles, authenticated, transport, version, uptime_ms, incarnation, workers, memory_bytes, loop_allocations, controller, agent, troubles: [text], counters: {name: count}}` |
+//! | its `controller` | null, or `{patches, repo_digest, hosts, hosts_most, hosts_lost, op_counter, started, incomplete, entries, entries_most, tombstones, purge_floor, missing_count, missing: [{id, hash, wanted, reason}], neighbours: [{node, hostname, address, age_ms, lost, synced, op_counter, missing_count, trouble}], replaced: [text]}` |
+//! | its `agent` | null, or `{installed, installed_digest, state, reason}` |
 //! | `verify` | `{"files": [{file, verified, id, release, hash, size_bytes, trusted_comment, members, unpacked_bytes}]}`, or `{file, verified, error}` |
 //! | `keygen` | `{"file", "kind", "name", "cluster", "node"}` |
 //! | `check-config` | `{"config", "ok", "warnings": [text], "effective": {key: text}}` |

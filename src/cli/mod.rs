@@ -14,6 +14,8 @@ pub mod parse;
 pub mod table;
 
 mod check;
+mod confirm;
+mod controllers;
 mod decode;
 mod help;
 mod hosts;

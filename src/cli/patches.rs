@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use super::client::Client;
+use super::confirm::confirm;
 use super::exit::{Exit, Failure};
 use super::json::Value;
 use super::out::Out;
@@ -101,10 +102,29 @@ fn open(path: &Path) -> Result<File, Unopened> {
 
 /// `thimble apply ID..|--all`
 pub fn apply(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    named_or_all(invocation)?;
+    change(invocation, EntryState::Applied, out)
+}
+
+/// `thimble commit ID..|--all`: asks first.
+pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    named_or_all(invocation)?;
+    let what = if invocation.has("all") {
+        "all that is applied".to_owned()
+    } else {
+        invocation.texts()?.join(", ") + " and what is required"
+    };
+    let sentence = format!("a commit is final ({what} can never be removed again)");
+    confirm(invocation, out, &sentence, "Commit?")?;
+    change(invocation, EntryState::Committed, out)
+}
+
+fn named_or_all(invocation: &Invocation) -> Result<(), Failure> {
+    let command = invocation.command.name;
     match (invocation.has("all"), invocation.arguments.is_empty()) {
-        (false, true) => Err(invocation.usage("apply wants ID, or --all")),
-        (true, false) => Err(invocation.usage("apply takes ID or --all, not both")),
-        _ => change(invocation, EntryState::Applied, out),
+        (false, true) => Err(invocation.usage(&format!("{command} wants ID, or --all"))),
+        (true, false) => Err(invocation.usage(&format!("{command} takes ID or --all, not both"))),
+        _ => Ok(()),
     }
 }
 

@@ -19,8 +19,11 @@ const POLL: Duration = Duration::from_millis(300);
 
 /// `thimble host-install HOST.. [--force]`
 pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let hosts: HostNames =
-        invocation.texts()?.into_iter().map(|text| named(invocation, text)).collect::<Result<_, _>>()?;
+    let hosts: HostNames = invocation
+        .texts()?
+        .into_iter()
+        .map(|text| named(invocation, "host", text))
+        .collect::<Result<_, _>>()?;
     sys::note_interrupts();
     let mut client = Client::connect(&invocation.socket()?)?;
     let request = Request::HostInstall { hosts, force: invocation.has("force") };

@@ -1,23 +1,37 @@
 //! `status`: what the daemon knows of itself, troubles first.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::client::Client;
+use super::controllers::{blob_json, blob_text, neighbour_json, neighbour_text};
 use super::exit::{Exit, Failure};
 use super::hosts;
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
-use crate::daemon::protocol::{Reply, Request, StatusRow};
+use crate::daemon::protocol::{BlobRow, NeighbourRow, Reply, Request, StatusRow};
+use crate::types::Reason;
+
+/// All that the daemon tells of itself, beside its [`StatusRow`].
+#[derive(Default)]
+struct Besides {
+    neighbours: Vec<NeighbourRow>,
+    missing: Vec<BlobRow>,
+    replaced: Vec<Reason>,
+    counters: Vec<(String, u64)>,
+}
 
 /// `thimble status`
 pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let mut status = None;
-    let mut counters = Vec::new();
+    let mut besides = Besides::default();
     Client::connect(&invocation.socket()?)?.ask(&Request::Status, |reply| {
         match reply {
             Reply::Status(row) => status = Some(row),
-            Reply::Counter { name, count } => counters.push((name.to_string(), count)),
+            Reply::Neighbour(row) => besides.neighbours.push(row),
+            Reply::Blob(row) => besides.missing.push(row),
+            Reply::Replaced(line) => besides.replaced.push(line),
+            Reply::Counter { name, count } => besides.counters.push((name.to_string(), count)),
             _ => {}
         }
         Ok(())
@@ -25,8 +39,9 @@ pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let Some(status) = status else {
         return Err(Failure::new(Exit::Refused, "the daemon said nothing of itself; see its log"));
     };
-    out.text(status_text(&status, &counters))?;
-    out.json(|| status_json(&status, counters))?;
+    besides.neighbours.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
+    out.text(status_text(&status, &besides))?;
+    out.json(|| status_json(&status, besides))?;
     Ok(())
 }
 
@@ -35,46 +50,94 @@ fn roles(status: &StatusRow) -> Vec<&'static str> {
     roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect()
 }
 
-fn status_text(status: &StatusRow, counters: &[(String, u64)]) -> String {
+/// What the daemon calls a trouble, and one that its numbers tell.
+fn troubles(status: &StatusRow) -> Vec<String> {
+    let mut troubles: Vec<String> = status.troubles.iter().map(ToString::to_string).collect();
+    let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
+    // An eighth is left.
+    if status.is_controller && most - most / 8 <= entries {
+        let make_room = if tombstones == 0 {
+            "delete patches that no host needs, then `thimble purge`"
+        } else {
+            "make room with `thimble purge`, which drops those while every controller is present"
+        };
+        troubles.push(format!(
+            "The repository is nearly full: {entries} of at most {most} entries, {tombstones} of them of deleted \
+             patches. Before uploads are refused, {make_room}."
+        ));
+    }
+    troubles
+}
+
+fn status_text(status: &StatusRow, besides: &Besides) -> String {
     let mut text = String::new();
-    for trouble in &status.troubles {
+    for trouble in troubles(status) {
         let _ = writeln!(text, "TROUBLE: {trouble}");
+    }
+    for line in &besides.replaced {
+        let _ = writeln!(text, "REPLACED: {line}");
     }
     if status.is_unauthenticated {
         text.push_str("WARNING: auth = \"none\": whoever is on the network can command this node\n");
     }
-    let mut row = |name: &str, value: &dyn std::fmt::Display| {
-        let _ = writeln!(text, "{name:<13} {value}");
-    };
-    row("node", &format_args!("{} {} ({})", status.hostname, status.node, roles(status).join(", ")));
-    row("thimble", &format_args!("{} over {}", status.version, status.transport));
-    row("up", &format_args!("{}, incarnation {}", span(status.uptime_ms), status.incarnation));
+    row(
+        &mut text,
+        "node",
+        format_args!("{} {} ({})", status.hostname, status.node, roles(status).join(", ")),
+    );
+    row(&mut text, "thimble", format_args!("{} over {}", status.version, status.transport));
+    row(&mut text, "up", format_args!("{}, incarnation {}", span(status.uptime_ms), status.incarnation));
     if status.is_controller {
-        row("patches", &format_args!("{}, digest {:.12}", status.patches, status.repo_digest));
-        let (hosts, most, lost) = (status.hosts, status.hosts_most, status.hosts_lost);
-        row("hosts", &format_args!("{hosts} of at most {most}, {lost} lost"));
+        controller_text(&mut text, status, besides);
     }
     if status.is_agent {
         let (installed, digest) = (status.installed, status.installed_digest);
-        row("installed", &format_args!("{installed}, digest {digest:.12}"));
-        row("agent", &hosts::state(status.agent_state));
+        row(&mut text, "installed", format_args!("{installed}, digest {digest:.12}"));
+        row(&mut text, "agent", hosts::state(status.agent_state));
         if !status.agent_reason.is_empty() {
-            row("last install", &status.agent_reason);
+            row(&mut text, "last install", &status.agent_reason);
         }
     }
-    row("workers", &status.workers);
-    row("memory", &format_args!("{} KiB of tables and buffers", status.memory_bytes.div_ceil(1024)));
+    row(&mut text, "workers", status.workers);
+    row(
+        &mut text,
+        "memory",
+        format_args!("{} KiB of tables and buffers", status.memory_bytes.div_ceil(1024)),
+    );
     if let Some(allocations) = status.loop_allocations {
-        row("allocations", &format_args!("{allocations} in the loop since start"));
+        row(&mut text, "allocations", format_args!("{allocations} in the loop since start"));
     }
-    for (name, count) in counters.iter().filter(|(_, count)| *count > 0) {
-        row("count", &format_args!("{name} {count}"));
+    for (name, count) in besides.counters.iter().filter(|(_, count)| *count > 0) {
+        row(&mut text, "count", format_args!("{name} {count}"));
     }
     text
 }
 
+fn row(text: &mut String, name: &str, value: impl Display) {
+    let _ = writeln!(text, "{name:<13} {value}");
+}
+
+fn controller_text(text: &mut String, status: &StatusRow, besides: &Besides) {
+    for neighbour in &besides.neighbours {
+        row(text, "controller", neighbour_text(neighbour));
+    }
+    let (patches, digest, counter) = (status.patches, status.repo_digest, status.op_counter);
+    row(text, "patches", format_args!("{patches}, digest {digest:.12}, change {counter}"));
+    let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
+    row(text, "entries", format_args!("{entries} of at most {most}, {tombstones} of deleted patches"));
+    for blob in &besides.missing {
+        row(text, "missing", blob_text(blob));
+    }
+    match (status.blobs_missing as usize).saturating_sub(besides.missing.len()) {
+        0 => {}
+        more => row(text, "missing", format_args!("the files of {more} more patches")),
+    }
+    let (hosts, most, lost) = (status.hosts, status.hosts_most, status.hosts_lost);
+    row(text, "hosts", format_args!("{hosts} of at most {most}, {lost} lost"));
+}
+
 /// A span of time in the two largest units that it has.
-fn span(ms: u64) -> String {
+pub(super) fn span(ms: u64) -> String {
     let (days, hours, minutes) = (ms / 86_400_000, ms / 3_600_000 % 24, ms / 60_000 % 60);
     match (days, hours, minutes) {
         (0, 0, 0) => format!("{} s", ms / 1000),
@@ -84,16 +147,7 @@ fn span(ms: u64) -> String {
     }
 }
 
-fn status_json(status: &StatusRow, counters: Vec<(String, u64)>) -> Value {
-    let controller = || {
-        Value::object([
-            ("patches", status.patches.into()),
-            ("repo_digest", Value::text(status.repo_digest)),
-            ("hosts", status.hosts.into()),
-            ("hosts_most", status.hosts_most.into()),
-            ("hosts_lost", status.hosts_lost.into()),
-        ])
-    };
+fn status_json(status: &StatusRow, besides: Besides) -> Value {
     let agent = || {
         Value::object([
             ("installed", status.installed.into()),
@@ -114,16 +168,38 @@ fn status_json(status: &StatusRow, counters: Vec<(String, u64)>) -> Value {
         ("workers", status.workers.into()),
         ("memory_bytes", status.memory_bytes.into()),
         ("loop_allocations", Value::or_null(status.loop_allocations.map(Value::from))),
-        ("controller", Value::or_null(status.is_controller.then(controller))),
+        ("controller", Value::or_null(status.is_controller.then(|| controller_json(status, &besides)))),
         ("agent", Value::or_null(status.is_agent.then(agent))),
-        ("troubles", Value::list(status.troubles.iter().map(Value::text))),
-        ("counters", Value::object(counters.into_iter().map(|(name, count)| (name, Value::from(count))))),
+        ("troubles", Value::list(troubles(status).into_iter().map(Value::Text))),
+        ("counters", Value::object(besides.counters.into_iter().map(|(name, count)| (name, count.into())))),
+    ])
+}
+
+fn controller_json(status: &StatusRow, besides: &Besides) -> Value {
+    Value::object([
+        ("patches", status.patches.into()),
+        ("repo_digest", Value::text(status.repo_digest)),
+        ("hosts", status.hosts.into()),
+        ("hosts_most", status.hosts_most.into()),
+        ("hosts_lost", status.hosts_lost.into()),
+        ("op_counter", status.op_counter.into()),
+        ("started", status.is_started.into()),
+        ("incomplete", status.is_incomplete.into()),
+        ("entries", status.entries.into()),
+        ("entries_most", status.entries_most.into()),
+        ("tombstones", status.tombstones.into()),
+        ("purge_floor", status.purge_floor.into()),
+        ("missing_count", status.blobs_missing.into()),
+        ("missing", Value::list(besides.missing.iter().map(blob_json))),
+        ("neighbours", Value::list(besides.neighbours.iter().map(neighbour_json))),
+        ("replaced", Value::list(besides.replaced.iter().map(Value::text))),
     ])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::controllers::tests as controllers;
     use crate::daemon::protocol::HostState;
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
@@ -162,9 +238,37 @@ mod tests {
         }
     }
 
+    fn controller() -> StatusRow {
+        StatusRow {
+            is_controller: true,
+            is_agent: false,
+            is_unauthenticated: false,
+            is_started: true,
+            is_incomplete: true,
+            patches: 3,
+            op_counter: 12,
+            blobs_missing: 3,
+            entries: 5,
+            entries_most: 1024,
+            tombstones: 2,
+            hosts_most: 64,
+            ..agent()
+        }
+    }
+
+    fn besides() -> Besides {
+        Besides {
+            neighbours: vec![controllers::row()],
+            missing: vec![controllers::blob()],
+            replaced: vec![Reason::new("P2: your change (Applied, no. 7) was replaced")],
+            counters: Vec::new(),
+        }
+    }
+
     #[test]
     fn troubles_come_first_and_counters_that_count_last() {
-        let text = status_text(&agent(), &[("magic".to_owned(), 3), ("tag".to_owned(), 0)]);
+        let counters = vec![("magic".to_owned(), 3), ("tag".to_owned(), 0)];
+        let text = status_text(&agent(), &Besides { counters, ..Besides::default() });
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "TROUBLE: disk stalled: look at it");
         assert!(lines[1].starts_with("WARNING: auth = \"none\""));
@@ -176,11 +280,57 @@ mod tests {
     }
 
     #[test]
+    fn a_controller_shows_the_others_what_it_lacks_and_what_was_replaced() {
+        let text = status_text(&controller(), &besides());
+        let expected = "\
+TROUBLE: disk stalled: look at it
+REPLACED: P2: your change (Applied, no. 7) was replaced
+node          w0 0000000000000005 (controller)
+thimble       0.1.0 over udp
+up            1 min 1 s, incarnation 9
+controller    controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago
+patches       3, digest 000000000000, change 12
+entries       5 of at most 1024, 2 of deleted patches
+missing       the file of P1, which hosts need: no controller has it
+missing       the files of 2 more patches
+hosts         0 of at most 64, 0 lost
+workers       0
+memory        5 KiB of tables and buffers
+";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn a_repository_that_is_nearly_full_is_a_trouble_with_a_way_out() {
+        let told = |entries, tombstones| {
+            let row = StatusRow { entries, tombstones, troubles: heapless::Vec::new(), ..controller() };
+            troubles(&row).concat()
+        };
+        assert_eq!(told(895, 0), "");
+        assert!(told(896, 0).contains("896 of at most 1024 entries"), "{}", told(896, 0));
+        assert!(told(896, 0).ends_with("delete patches that no host needs, then `thimble purge`."));
+        assert!(told(1024, 9).contains("9 of them of deleted patches"));
+        assert!(told(1024, 9).ends_with("drops those while every controller is present."));
+        assert!(troubles(&StatusRow { troubles: heapless::Vec::new(), ..agent() }).is_empty());
+    }
+
+    #[test]
     fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
-        let json = status_json(&agent(), vec![("tag".to_owned(), 0)]).to_string();
+        let counters = vec![("tag".to_owned(), 0)];
+        let json = status_json(&agent(), Besides { counters, ..Besides::default() }).to_string();
         assert!(json.contains(r#""roles":["agent"],"authenticated":false"#), "{json}");
         assert!(json.contains(r#""controller":null,"agent":{"installed":2"#), "{json}");
         assert!(json.ends_with(r#""counters":{"tag":0}}"#), "{json}");
+    }
+
+    #[test]
+    fn the_json_of_a_controller_has_the_documented_keys() {
+        let json = status_json(&controller(), besides()).to_string();
+        let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
+        let expected = format!(
+            r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":0,"hosts_most":64,"hosts_lost":0,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"]}},"agent":null"#
+        );
+        assert!(json.contains(&expected), "{json}");
     }
 
     #[test]

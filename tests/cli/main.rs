@@ -1,15 +1,18 @@
 //! The command line as a script meets it: the real binary, and a daemon that
 //! answers as it is told.
 
+#[path = "../support/mod.rs"]
 mod support;
 
+mod controllers;
+mod daemon;
+
 use std::fs;
-use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use thimble::daemon::protocol::{
     Currency, ErrorKind, HostRow, HostState, InstallStatus, PatchRow, PatchState, Reply, Request,
@@ -18,6 +21,7 @@ use thimble::repo::entry::EntryState;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
 use thimble::wire::install::{Outcome, Step};
 
+use daemon::{daemon, receive, send};
 use support::Scratch;
 use support::archive::Tar;
 use support::sign::Signer;
@@ -30,38 +34,6 @@ fn thimble(dir: &Path, words: &[&str]) -> Output {
 
 fn text(bytes: &[u8]) -> &str {
     str::from_utf8(bytes).unwrap()
-}
-
-/// A daemon that gives each request after the greeting the next of its answers.
-fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> {
-    let listener = UnixListener::bind(dir.join("sock")).unwrap();
-    thread::spawn(move || {
-        let (mut stream, _) = listener.accept().unwrap();
-        assert!(matches!(receive(&mut stream), Some(Request::Hello { .. })));
-        send(&mut stream, &Reply::End);
-        let mut requests = Vec::new();
-        for answer in answers {
-            requests.extend(receive(&mut stream));
-            answer.iter().for_each(|reply| send(&mut stream, reply));
-        }
-        assert!(receive(&mut stream).is_none(), "the command asked for more than it was to");
-        requests
-    })
-}
-
-fn receive(stream: &mut UnixStream) -> Option<Request> {
-    let mut head = [0; 4];
-    stream.read_exact(&mut head).ok()?;
-    let mut body = vec![0; u32::from_le_bytes(head) as usize];
-    stream.read_exact(&mut body).unwrap();
-    Some(postcard::from_bytes(&body).unwrap())
-}
-
-fn send(stream: &mut UnixStream, reply: &Reply) {
-    let mut body = vec![0; 16 * 1024];
-    let body = postcard::to_slice(reply, &mut body).unwrap();
-    stream.write_all(&(body.len() as u32).to_le_bytes()).unwrap();
-    stream.write_all(body).unwrap();
 }
 
 fn refused(kind: ErrorKind, reason: &str) -> Vec<Reply> {

@@ -1,0 +1,60 @@
+//! Asks before something that cannot be undone.
+
+use std::io::{self, BufRead, IsTerminal, Write};
+
+use super::exit::{Exit, Failure};
+use super::out::Out;
+use super::parse::Invocation;
+
+/// Goes on where the command line says `--yes`, or somebody at a terminal does.
+/// `what` is a sentence about what is final; `go` is the question behind it.
+///
+/// # Errors
+/// [`Exit::Usage`] where nobody can be asked, [`Exit::Refused`] where the answer is no.
+pub(super) fn confirm(invocation: &Invocation, out: &Out, what: &str, go: &str) -> Result<(), Failure> {
+    if invocation.has("yes") {
+        return Ok(());
+    }
+    // The question goes where errors go: standard output is the result's alone.
+    let (stdin, mut stderr) = (io::stdin(), io::stderr());
+    if out.is_json() || !stdin.is_terminal() || !stderr.is_terminal() {
+        return Err(invocation.usage(&format!("{what}, and nobody can be asked here: say so with --yes")));
+    }
+    if is_yes(&mut stdin.lock(), &mut stderr, &format!("{what}. {go} [y/N] "))? {
+        Ok(())
+    } else {
+        Err(Failure::new(Exit::Refused, "left as it is: nothing was changed"))
+    }
+}
+
+/// Whether the answer is yes. Anything else is no, and so is none at all.
+fn is_yes(answers: &mut impl BufRead, questions: &mut impl Write, question: &str) -> io::Result<bool> {
+    questions.write_all(question.as_bytes())?;
+    questions.flush()?;
+    let mut answer = String::new();
+    if answers.read_line(&mut answer)? == 0 {
+        // Ctrl-D leaves the cursor behind the question.
+        questions.write_all(b"\n")?;
+    }
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_yes_is_one() {
+        for (answer, meant) in
+            [("y\n", true), ("Yes\n", true), ("\n", false), ("", false), ("n\n", false), ("yep\n", false)]
+        {
+            let mut asked = Vec::new();
+            assert_eq!(
+                is_yes(&mut answer.as_bytes(), &mut asked, "Go? [y/N] ").unwrap(),
+                meant,
+                "{answer:?}"
+            );
+            assert!(asked.starts_with(b"Go? [y/N] "));
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Commands about other controllers, and how each is shown.
+
+use super::exit::Failure;
+use super::hosts::named;
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use super::patches::say;
+use super::status::span;
+use crate::daemon::protocol::{BlobRow, NeighbourRow, Request};
+
+/// `thimble purge`
+pub fn purge(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    say(invocation, &Request::Purge, out)
+}
+
+/// `thimble drop-controller CONTROLLER`
+pub fn drop_controller(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let texts = invocation.texts()?;
+    let controller = named(invocation, "controller", texts.first().copied().unwrap_or_default())?;
+    say(invocation, &Request::DropController { controller }, out)
+}
+
+/// Another controller, in a line of `status`.
+pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
+    let mut text =
+        if row.hostname.is_empty() { row.node.to_string() } else { format!("{} {}", row.hostname, row.node) };
+    if !row.address.is_empty() {
+        text.push_str(&format!(" at {}", row.address));
+    }
+    let standing = match (row.is_lost, row.is_synced) {
+        (true, _) => "lost",
+        (false, true) => "synced",
+        (false, false) => "not synced",
+    };
+    text.push_str(&format!(": {standing}"));
+    // Why one is lost says as well when it was heard.
+    if let Some(age_ms) = row.age_ms.filter(|_| !row.is_lost || row.trouble.is_empty()) {
+        text.push_str(&format!(", heard {} ago", span(age_ms)));
+    }
+    match row.blobs_missing {
+        0 => {}
+        1 => text.push_str(", lacks 1 patch file"),
+        more => text.push_str(&format!(", lacks {more} patch files")),
+    }
+    if !row.trouble.is_empty() {
+        text.push_str(&format!("; {}", row.trouble));
+    }
+    text
+}
+
+/// A patch whose file is not here, in a line of `status`.
+pub(super) fn blob_text(row: &BlobRow) -> String {
+    let needed = if row.is_wanted { ", which hosts need" } else { "" };
+    let reason = if row.reason.is_empty() { "not asked for yet" } else { row.reason.as_str() };
+    format!("the file of {}{needed}: {reason}", row.id)
+}
+
+/// Another controller as `--json` shows it.
+pub(super) fn neighbour_json(row: &NeighbourRow) -> Value {
+    Value::object([
+        ("node", Value::text(row.node)),
+        ("hostname", Value::text(&row.hostname)),
+        ("address", Value::text(&row.address)),
+        ("age_ms", Value::or_null(row.age_ms.map(Value::from))),
+        ("lost", row.is_lost.into()),
+        ("synced", row.is_synced.into()),
+        ("op_counter", row.op_counter.into()),
+        ("missing_count", row.blobs_missing.into()),
+        ("trouble", Value::text(&row.trouble)),
+    ])
+}
+
+/// A patch whose file is not here, as `--json` shows it.
+pub(super) fn blob_json(row: &BlobRow) -> Value {
+    Value::object([
+        ("id", Value::text(&row.id)),
+        ("hash", Value::text(row.hash)),
+        ("wanted", row.is_wanted.into()),
+        ("reason", Value::text(&row.reason)),
+    ])
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, Text};
+
+    pub fn row() -> NeighbourRow {
+        NeighbourRow {
+            node: NodeId(0x1f),
+            hostname: Hostname::new("controller-1").unwrap(),
+            address: Text::new("10.84.0.11"),
+            age_ms: Some(2_100),
+            is_lost: false,
+            is_synced: true,
+            op_counter: 9,
+            blobs_missing: 0,
+            trouble: Reason::default(),
+        }
+    }
+
+    pub fn blob() -> BlobRow {
+        BlobRow {
+            id: PatchId::new("P1").unwrap(),
+            hash: Hash([0xAB; 32]),
+            is_wanted: true,
+            reason: Reason::new("no controller has it"),
+        }
+    }
+
+    #[test]
+    fn a_controller_is_shown_with_what_keeps_it_apart() {
+        let here = "controller-1 000000000000001f at 10.84.0.11: ";
+        let shown = |row: NeighbourRow| neighbour_text(&row).strip_prefix(here).unwrap().to_owned();
+        assert_eq!(shown(row()), "synced, heard 2 s ago");
+        let apart = NeighbourRow { is_synced: false, ..row() };
+        assert_eq!(shown(apart.clone()), "not synced, heard 2 s ago");
+        let refused = NeighbourRow { trouble: Reason::new("it refused"), ..apart };
+        assert_eq!(shown(refused), "not synced, heard 2 s ago; it refused");
+        assert_eq!(
+            shown(NeighbourRow { blobs_missing: 2, ..row() }),
+            "synced, heard 2 s ago, lacks 2 patch files"
+        );
+        let silent = NeighbourRow {
+            is_lost: true,
+            age_ms: Some(130_000),
+            trouble: Reason::new("silent for 130 s"),
+            ..row()
+        };
+        assert_eq!(shown(silent), "lost; silent for 130 s");
+    }
+
+    #[test]
+    fn one_that_was_never_met_is_shown_by_its_id() {
+        let never = NeighbourRow {
+            hostname: Hostname::default(),
+            address: Text::new(""),
+            age_ms: None,
+            is_lost: true,
+            is_synced: false,
+            ..row()
+        };
+        assert_eq!(neighbour_text(&never), "000000000000001f: lost");
+    }
+
+    #[test]
+    fn a_missing_file_is_named_by_its_patch_with_the_reason() {
+        assert_eq!(blob_text(&blob()), "the file of P1, which hosts need: no controller has it");
+        let new = BlobRow { is_wanted: false, reason: Reason::default(), ..blob() };
+        assert_eq!(blob_text(&new), "the file of P1: not asked for yet");
+    }
+}
