@@ -4,6 +4,7 @@
 use core::fmt;
 
 use crate::limits::EFFECTIVE;
+use crate::repo::entry::Status;
 use crate::repo::map::Full;
 use crate::types::{Hash, Hostname, PatchId};
 
@@ -67,6 +68,39 @@ pub enum Refusal<'m> {
         /// One of the hosts that have not told.
         host: Hostname,
     },
+    /// To be committed, and not applied.
+    NotApplied {
+        /// The patch.
+        id: &'m PatchId,
+    },
+    /// To be committed, and its makers have not released it.
+    NotReleased {
+        /// The patch.
+        id: &'m PatchId,
+        /// How far they stand by it.
+        status: Status,
+    },
+    /// To be committed, and what it requires is not applied.
+    Blocked {
+        /// The patch named, or one that it requires.
+        id: &'m PatchId,
+        /// What that one requires.
+        requires: &'m PatchId,
+    },
+    /// To be committed, and not yet on a host that it concerns.
+    NotOnHost {
+        /// The patch.
+        id: &'m PatchId,
+        /// One of the hosts that lack it.
+        host: Hostname,
+    },
+    /// To be committed, and a host that it concerns may lack it.
+    MayNotBeOnHost {
+        /// The patch.
+        id: &'m PatchId,
+        /// One of the hosts that have not told.
+        host: Hostname,
+    },
     /// To be uploaded, and its id stands for other content.
     OtherContent {
         /// The id.
@@ -122,6 +156,27 @@ impl fmt::Display for Refusal<'_> {
                 f,
                 "{id} may be on host {host}, which has not told yet: try again soon, or drop-host it if it is gone."
             ),
+            Self::NotApplied { id } => {
+                write!(
+                    f,
+                    "{id} is not applied: apply it, install the hosts that it concerns, then commit it."
+                )
+            }
+            Self::NotReleased { id, status } => write!(
+                f,
+                "{id} has status {}: only what its makers have released (REL) can be committed.",
+                status.as_str()
+            ),
+            Self::Blocked { id, requires } => {
+                write!(f, "{id} requires {requires}, which is not applied: apply that first, then commit.")
+            }
+            Self::NotOnHost { id, host } => {
+                write!(f, "{id} is not on host {host} yet: run host-install {host} first.")
+            }
+            Self::MayNotBeOnHost { id, host } => write!(
+                f,
+                "{id} may not be on host {host}, which has not told: try again soon, or drop-host it if it is gone."
+            ),
             Self::OtherContent { id, held, offered } => write!(
                 f,
                 "{id} is in the repository with other content (hash {held:.16}, offered {offered:.16}): \
@@ -159,7 +214,12 @@ mod tests {
             Refusal::Unremovable { id: longest },
             Refusal::Applied { id: longest },
             Refusal::OnHost { id: longest, host: host.clone() },
-            Refusal::MayBeOnHost { id: longest, host },
+            Refusal::MayBeOnHost { id: longest, host: host.clone() },
+            Refusal::NotApplied { id: longest },
+            Refusal::NotReleased { id: longest, status: Status::Development },
+            Refusal::Blocked { id: longest, requires: longest },
+            Refusal::NotOnHost { id: longest, host: host.clone() },
+            Refusal::MayNotBeOnHost { id: longest, host },
             Refusal::OtherContent { id: longest, held, offered },
             Refusal::Full { id: longest, full: Full { entries: limits::ENTRIES } },
         ];

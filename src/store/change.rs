@@ -1,4 +1,4 @@
-//! apply, remove, delete: entries move to another state, durably.
+//! apply, remove, delete, commit: entries move to another state, durably.
 
 use std::io;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::daemon::job::{Change, Report};
 use crate::daemon::reporter::Reporter;
 use crate::repo::entry::{Entry, EntryState};
-use crate::repo::rules::{self, OnHosts};
+use crate::repo::rules::{self, OnAllHosts, OnHosts};
 use crate::types::Text;
 
 /// Carries a change out as a whole or not at all: the rules, on the map as it is
@@ -27,6 +27,9 @@ pub fn change(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> 
 
 fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let mut store = Store::open(&config.node.state_dir)?;
+    if change.renew {
+        store.renew()?;
+    }
     let changed = decide(&store, change)?;
     if !changed.is_empty() {
         store.commit(&changed)?;
@@ -69,7 +72,7 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, Failure> {
         }
         EntryState::Available => rules::check_remove(&map, &change.ids)?,
         EntryState::Deleted => rules::check_delete(&map, &change.ids, |_| OnHosts::Nowhere)?,
-        EntryState::Committed => return Err(Failure::refused("this thimble cannot commit patches")),
+        EntryState::Committed => rules::check_commit(&map, &change.ids, |_| OnAllHosts::Everywhere)?,
     };
     let stamp = store.next_stamp();
     let entries = map.iter_by_id().filter(|(slot, _)| to_change.contains(*slot));
