@@ -7,7 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use thimble::daemon::protocol::{Reply, Request};
 
-/// A daemon that gives each request after the greeting the next of its answers.
+/// A daemon that gives each request after the greeting the next of its answers,
+/// and hangs up where that is nothing at all.
 pub fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> {
     let listener = UnixListener::bind(dir.join("sock")).unwrap();
     thread::spawn(move || {
@@ -17,6 +18,9 @@ pub fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> 
         let mut requests = Vec::new();
         for answer in answers {
             requests.extend(receive(&mut stream));
+            if answer.is_empty() {
+                return requests;
+            }
             answer.iter().for_each(|reply| send(&mut stream, reply));
         }
         assert!(receive(&mut stream).is_none(), "the command asked for more than it was to");

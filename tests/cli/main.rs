@@ -256,6 +256,18 @@ fn a_host_that_gives_no_answer_is_exit_code_6() {
 }
 
 #[test]
+fn a_daemon_that_ends_while_installs_are_watched_does_not_end_them() {
+    let scratch = Scratch::new("cli");
+    let answer = vec![host("a", 1, HostState::Idle, InstallStatus::Waiting, ""), Reply::End];
+    // It hangs up instead of answering the next question.
+    let daemon = daemon(&scratch, vec![answer, vec![]]);
+    let output = thimble(&scratch, &["host-install", "a"]);
+    assert_eq!(daemon.join().unwrap().len(), 2);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("go on without it"), "{}", text(&output.stderr));
+}
+
+#[test]
 fn an_interrupt_leaves_the_install_alone_and_says_so() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();

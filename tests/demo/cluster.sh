@@ -1,10 +1,10 @@
-# Sourced by demo.sh: one controller and three hosts on networks of their own.
+# Sourced by demo.sh: two controllers and three hosts on networks of their own.
 # Expects $work (a scratch directory) and $thimble (the binary).
 
 hosts=(compute-0 compute-1 compute-2)
-nodes=(controller-0 "${hosts[@]}")
+nodes=(controller-0 controller-1 "${hosts[@]}")
 net=thimble-$$
-daemons=()
+declare -A daemons=()
 
 netns() { echo "$net-$1"; }
 
@@ -50,14 +50,26 @@ root = "$work/$node/root"
 
 [timers]
 hello_interval_ms = 500
+hello_start_ms = 200
+controller_lost_ms = 2500
 install_retry_ms = 300
 install_give_up_ms = 20000
 TOML
 }
 
 start() {
-    ip netns exec "$(netns "$1")" "$thimble" --config "$work/$1/thimble.toml" run >"$work/$1/log" 2>&1 &
-    daemons+=($!)
+    ip netns exec "$(netns "$1")" "$thimble" --config "$work/$1/thimble.toml" run >>"$work/$1/log" 2>&1 &
+    daemons[$1]=$!
+}
+
+# between_controllers cut|whole: their two ports of the hub pass nothing on to each
+# other, while both still reach the hosts.
+between_controllers() {
+    local isolated=off port
+    [[ $1 == whole ]] || isolated=on
+    for port in port0 port1; do
+        ip -n "$net-hub" link set "$port" type bridge_slave isolated $isolated || return
+    done
 }
 
 # Whatever happened: no process, no namespace, no file stays.

@@ -47,15 +47,34 @@ on() {
 # shown PATTERN: the last command's output has a line like this.
 shown() { grep -Eq -- "$1" "$output" || fail "nothing like /$1/ was shown"; }
 
-# quietly ARGUMENTS: asks the controller without showing it.
-quietly() { "$thimble" --config "$work/controller-0/thimble.toml" "$@" 2>/dev/null; }
+# quietly CONTROLLER ARGUMENTS: asks it without showing that.
+quietly() { "$thimble" --config "$work/$1/thimble.toml" "${@:2}" 2>/dev/null; }
+
+# digest_of CONTROLLER: of its repository.
+digest_of() { quietly "$1" status --json | sed 's/.*"repo_digest":"\([0-9a-f]*\)".*/\1/'; }
+
+started() { quietly "$1" status --json | grep -q '"started":true'; }
+
+# same_digest: both controllers have the same repository, and all of its files.
+same_digest() {
+    [[ $(digest_of controller-0) == "$(digest_of controller-1)" ]] &&
+        quietly controller-0 status --json | grep -q '"missing_count":0,"missing":' &&
+        quietly controller-1 status --json | grep -q '"missing_count":0,"missing":'
+}
+
+# timed WHAT COMMAND..: polls as until_true does, and says how long it took.
+timed() {
+    local began=${EPOCHREALTIME/./}
+    until_true "$@"
+    printf '%s, after %d ms.\n' "$1" $(((${EPOCHREALTIME/./} - began) / 1000))
+}
 
 # until_true WHAT COMMAND..: polls for at most 20 s, as long as all daemons run.
 until_true() {
-    local what=$1 deadline=$((SECONDS + 20))
+    local what=$1 deadline=$((SECONDS + 20)) pid
     shift
     until "$@"; do
-        kill -0 "${daemons[@]}" 2>/dev/null || fail "a daemon has ended"
+        for pid in "${daemons[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a daemon has ended"; done
         ((SECONDS < deadline)) || fail "waited in vain: $what"
         sleep 0.05
     done
@@ -70,9 +89,10 @@ tree() {
 cargo build --quiet --release || fail
 source tests/demo/patches.sh
 
-say "Keys: the cluster's secret stays on the controller, each host gets its own"
+say "Keys: the cluster's secret stays on the controllers, each host gets its own"
 make_network || fail
 on controller-0 thimble keygen --cluster -o controller-0/thimble.key
+on controller-0 thimble keygen --controller controller-1 --from controller-0/thimble.key -o controller-1/thimble.key
 for host in "${hosts[@]}"; do
     on controller-0 thimble keygen --node "$host" --from controller-0/thimble.key -o "$host/thimble.key"
 done
@@ -85,19 +105,25 @@ on maker minisign -S -H -s maker.key -m "$first.patch"
 on maker thimble verify --trust maker.pub "$first.patch"
 shown "$first"
 
-say "A cluster: one controller, three hosts, each on a network stack of its own"
-configure controller-0 controller
+say "A cluster: two controllers, three hosts, each on a network stack of its own"
+for node in controller-0 controller-1; do configure "$node" controller; done
 for host in "${hosts[@]}"; do configure "$host" agent && make_base "$host"; done
 on controller-0 thimble check-config
 for node in "${nodes[@]}"; do start "$node"; done
-all_heard() { [[ $(quietly query-hosts | grep -c '^compute-') == 3 ]]; }
-until_true "three hosts heard" all_heard
+all_heard() { [[ $(quietly "$1" query-hosts | grep -c '^compute-') == 3 ]]; }
+for node in controller-0 controller-1; do
+    until_true "three hosts heard" all_heard $node
+    until_true "$node has merged what the other has" started $node
+done
 on controller-0 thimble query-hosts
 on controller-0 thimble status
+shown "controller-1 .* synced"
 
 say "Upload and apply"
 on controller-0 thimble upload "$first.patch"
-on controller-0 thimble query
+shown "Durable here, and on controller-1"
+timed "controller-1 has the patch's file too" same_digest
+on controller-1 thimble query
 shown "$first .* Available"
 on controller-0 thimble apply "$first"
 on controller-0 thimble query
@@ -145,7 +171,63 @@ for host in "${hosts[@]}"; do
     tree "$work/$host/root" | diff "$work/$host.base" - || fail "$host is not as it was before the first patch"
 done
 echo "All three hosts are as before the first patch: content, owner, mode and times."
-on controller-0 thimble delete "$second" "$first"
+
+say "The link between the controllers is cut; both are changed"
+make_third
+for patch in "$third" "$fourth"; do
+    on maker thimble make "$patch" -o "$patch.patch"
+    on maker minisign -S -H -s maker.key -m "$patch.patch"
+done
+between_controllers cut || fail "the hub cannot isolate ports"
+calls_lost() { quietly "$1" status | grep -q '^controller .*: lost'; }
+both_lost() { calls_lost controller-0 && calls_lost controller-1; }
+timed "Each controller calls the other lost" both_lost
+on controller-0 thimble status
+shown "TROUBLE: This controller is alone"
+on controller-0 thimble upload "$third.patch"
+on controller-1 thimble upload "$fourth.patch"
+on controller-1 thimble delete "$second"
+shown "controller-0 is lost"
+
+say "The link heals: nothing is lost, and what was deleted stays so"
+between_controllers whole
+timed "Both have the same repository" same_digest
+for node in controller-0 controller-1; do
+    on $node thimble query
+    shown "$third .* Available"
+    shown "$fourth .* Available"
+    if grep -q "$second" "$output"; then fail "$second came back"; fi
+    echo "The digest of $node's repository: $(digest_of $node)"
+done
+
+say "controller-0 is killed during an install; controller-1 goes on"
+on controller-0 thimble apply "$third"
+shown "Durable here, and on controller-1"
+installs() { quietly controller-1 query-hosts | grep -q '^compute-0 .* installing'; }
+strike() { until_true "compute-0 installs" installs; kill -KILL "$victim"; }
+victim=${daemons[controller-0]}
+disown "$victim"
+strike &
+on controller-0 3 thimble host-install compute-0
+wait $!
+unset 'daemons[controller-0]'
+ended() { quietly controller-1 query-hosts | grep -q "^compute-0 .* Yes .* idle"; }
+timed "compute-0 has finished, and controller-1 knows" ended
+on controller-1 thimble host-install compute-1 compute-2
+on controller-1 thimble query
+shown "$third .* Applied"
+for host in "${hosts[@]}"; do
+    holds "$work/$third/files" "$work/$host/root" || fail "$host does not have the patch's files"
+done
+
+say "controller-0 returns"
+start controller-0
+until_true "controller-0 has merged what the other has" started controller-0
+until_true "three hosts heard" all_heard controller-0
+on controller-0 thimble query-hosts
+for host in "${hosts[@]}"; do shown "^$host .* Yes "; done
+on controller-0 thimble status
+shown "controller-1 .* synced"
 
 say "Stop"
 for pid in "${daemons[@]}"; do kill -TERM "$pid" || fail "a daemon had ended by itself"; done

@@ -13,6 +13,8 @@ else
 fi
 first=TZDATA-0001
 second=TZDATA-0002
+third=MADE-0003
+fourth=MADE-0004
 berlin=usr/share/zoneinfo/Europe/Berlin
 
 # make_base HOST: its own files, which the patch will cover: other content, an odd
@@ -58,6 +60,24 @@ TOML
     script "$second" health <<SH
 if test "\$(cat "\$THIMBLE_ROOT/etc/site")" = strict; then echo "no such time in Berlin"; exit 1; fi
 SH
+}
+
+# Two that have nothing to do with each other; the third takes its time.
+make_third() {
+    local patch
+    for patch in "$third" "$fourth"; do
+        mkdir -p "$work/$patch/files/etc/$patch" "$work/$patch/scripts"
+        date >"$work/$patch/files/etc/$patch/made"
+        # Archives keep whole seconds.
+        touch -d 2026-01-02T03:04:05 "$work/$patch/files/etc/$patch/made"
+        cat >"$work/$patch/metadata.toml" <<TOML
+id = "$patch"
+sw_version = "12"
+summary = "When it was made"
+reboot_required = false
+TOML
+    done
+    script "$third" pre-install <<<"sleep 3"
 }
 
 # script PATCH NAME: its lines come on standard input.
