@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use thimble::fsm::controller::Currency;
+use thimble::fsm::controller::{Controller, Currency};
 use thimble::fsm::requests::{Request, Standing};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::map::Map;
@@ -10,10 +10,11 @@ use thimble::repo::state::{PatchState, patch_state};
 use thimble::types::{Digest, Hash, NodeId, PatchId, RequestId};
 use thimble::wire::header::Header;
 use thimble::wire::install::{LastInstall, Outcome};
-use thimble::wire::messages::{AgentState, HelloAgentAck, Message, RequestState};
+use thimble::wire::messages::{AgentState, Hello, HelloAgentAck, Message, RequestState, SyncReq};
 
 use crate::installer::Journal;
 use crate::machine::short;
+use crate::repository::{MapFile, blob};
 use crate::worker::{digest_of, files};
 use crate::world::World;
 
@@ -32,10 +33,8 @@ pub struct Truth {
     /// Datagrams that a start of a machine's daemon has believed: whose, and
     /// which of its incarnation.
     believed: BTreeSet<(usize, u32, NodeId, u64, u64)>,
-    /// Changes that the operator was told are durable.
-    acknowledged: BTreeMap<PatchId, Entry>,
-    /// All changes that were ever begun.
-    intended: Vec<Entry>,
+    /// Requests of which a disk knew that is gone: anything may be said of them.
+    forgotten: BTreeSet<(usize, RequestId)>,
 }
 
 impl Truth {
@@ -59,25 +58,12 @@ impl Truth {
         assert!(self.begun.insert((machine, request)), "{request} was begun twice on {machine}");
     }
 
-    pub fn on_intended(&mut self, entries: &[Entry]) {
-        self.intended.extend_from_slice(entries);
-    }
-
-    pub fn on_acknowledged(&mut self, entries: &[Entry]) {
-        for entry in entries {
-            self.acknowledged.insert(entry.id.clone(), entry.clone());
-        }
-    }
-
-    /// A map holds all that was acknowledged, and nothing that nobody asked for.
-    pub fn check_map(&self, entries: &[Entry]) {
-        for told in self.acknowledged.values() {
-            let held = entries.iter().find(|entry| entry.id == told.id);
-            let is_kept = held.is_some_and(|held| held.merge_order(told).is_ge());
-            assert!(is_kept, "acknowledged, and lost: {told:?}; held: {held:?}");
-        }
-        for held in entries {
-            assert!(self.intended.contains(held), "nobody changed it to this: {held:?}");
+    /// A machine's disk became another: what it did is not to be seen any more.
+    pub fn on_other_disk(&mut self, machine: usize) {
+        let of_it: Vec<_> = self.begun.iter().filter(|begun| begun.0 == machine).copied().collect();
+        for request in of_it {
+            self.begun.remove(&request);
+            self.forgotten.insert(request);
         }
     }
 }
@@ -92,6 +78,10 @@ impl World {
         let last = self.durable_journal(machine).last;
         if let Some(LastInstall { request_id, outcome: Outcome::Installed, .. }) = last {
             self.truth.installed.insert((machine, request_id));
+        }
+        if self.machines[machine].roles.is_controller {
+            let file = MapFile::durable(&self.machines[machine].disk);
+            self.ledger.on_durable(machine, &file);
         }
     }
 
@@ -110,6 +100,14 @@ impl World {
                 if let Some(outcome) = answer.outcome {
                     self.check_outcome(machine, answer.request_id, outcome);
                 }
+            }
+            Message::Hello(Hello { digest, .. }) | Message::SyncReq(SyncReq { digest, .. }) => {
+                let map = self.machines[machine].controller().expect("it says so").map();
+                assert_eq!(map.digest(), *digest);
+                self.ledger.on_announced(*digest, map.iter_by_id().map(|(_, entry)| entry.clone()).collect());
+            }
+            Message::SyncComplete(done) => {
+                self.ledger.check_includes(done.digest, &MapFile::durable(&self.machines[machine].disk));
             }
             _ => {}
         }
@@ -133,6 +131,9 @@ impl World {
     }
 
     fn check_outcome(&self, machine: usize, request: RequestId, outcome: Outcome) {
+        if self.truth.forgotten.contains(&(machine, request)) {
+            return;
+        }
         let is_installed = self.truth.installed.contains(&(machine, request));
         match outcome {
             Outcome::Installed => assert!(is_installed, "{machine} says {request} is installed: it is not"),
@@ -144,14 +145,42 @@ impl World {
         }
     }
 
-    /// The operator is never shown an install that is none.
+    /// The operator is never shown an install that is none, nor a host called
+    /// current by a controller that lacks a file.
     pub fn check_controller(&self, machine: usize) {
         let Some(controller) = self.machines[machine].controller() else { return };
+        self.check_confirmed(machine, controller);
+        let process = self.machines[machine].process.as_ref().expect("it has a controller");
+        // What a worker is about to report is not known yet.
+        if process.is_loaded && process.workers.iter().all(|worker| worker.job.is_agents()) {
+            let disk = &self.machines[machine].disk;
+            let wanted = controller.map().iter().filter(|(_, entry)| entry.is_wanted());
+            let is_complete = wanted.into_iter().all(|(_, entry)| disk.has(&blob(&entry.hash)));
+            for host in controller.hosts().iter() {
+                let is_current = controller.currency(host) == Currency::Current;
+                assert!(is_complete || !is_current, "{machine} lacks a file, and calls a host current");
+            }
+        }
         for host in controller.hosts().iter() {
             if host.request.standing() == Standing::Ended(Outcome::Installed) {
                 let index = self.index(host.node);
                 let request = host.request.request_id().expect("it has ended");
                 self.check_outcome(index, request, Outcome::Installed);
+            }
+        }
+    }
+
+    /// Where a change counts as confirmed by another controller, it is on that
+    /// one's disk.
+    fn check_confirmed(&self, machine: usize, controller: &Controller<'_>) {
+        let process = self.machines[machine].process.as_ref().expect("it has a controller");
+        for neighbour in controller.sync().neighbours().iter().filter(|neighbour| neighbour.confirmed > 0) {
+            let disk = &self.machines[self.index(neighbour.node)].disk;
+            let file = MapFile::durable(disk);
+            let changes = process.changes.iter().filter(|(number, _)| *number <= neighbour.confirmed);
+            for entry in changes.flat_map(|(_, entries)| entries) {
+                let is_there = self.ledger.is_included(&file, entry);
+                assert!(is_there, "{machine} takes it for durable elsewhere: {entry:?}; {file:?}");
             }
         }
     }
@@ -176,11 +205,20 @@ impl World {
 
     /// Nothing is under way that should have come to an end.
     pub fn check_settled(&self) {
-        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
-        for machine in self.machines.iter().filter(|machine| machine.roles.is_agent) {
+        for machine in &self.machines {
             let process = machine.process.as_ref().expect("calm");
             assert!(process.workers.is_empty(), "{}: a worker is left", machine.index);
             assert!(process.sessions.is_empty(), "{}: a session is left", machine.index);
+        }
+        for controller in self.controllers() {
+            self.check_hosts(controller);
+        }
+    }
+
+    /// A controller knows of every host what is on its disk.
+    fn check_hosts(&self, controller: usize) {
+        let controller = self.machines[controller].controller().expect("calm");
+        for machine in self.machines.iter().filter(|machine| machine.roles.is_agent) {
             let host = controller.hosts().get(machine.id).expect("every agent is heard");
             assert!(host.is_known(), "{}: {:?}", machine.index, host.knowledge);
             assert!(!host.request.is_open(), "{}: {:?}", machine.index, host.request);
@@ -201,6 +239,9 @@ impl World {
     fn check_standing(&self, machine: usize, request: &Request) {
         // Without one the host was never asked, or has lost what it knew.
         let (Some(request), standing) = (request.request_id(), request.standing()) else { return };
+        if self.truth.forgotten.contains(&(machine, request)) {
+            return;
+        }
         let last = self.durable_journal(machine).last.filter(|last| last.request_id == request);
         match standing {
             Standing::Ended(outcome) => {
@@ -216,16 +257,22 @@ impl World {
         }
     }
 
-    /// Every host is current, and every patch where it belongs.
-    pub fn check_converged(&self) {
-        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
+    /// Every host is current, and every patch where it belongs, as this controller
+    /// sees it.
+    pub fn check_converged(&self, machine: usize) {
+        let controller = self.machines[machine].controller().expect("calm");
+        let is_complete = controller.sync().blobs().first_wanted(controller.map()).is_none();
+        assert!(is_complete || self.machines[machine].lacks_key, "{machine} still lacks a file");
+        let expected = if is_complete { Currency::Current } else { Currency::Unknown };
         for host in controller.hosts().iter() {
             let currency = controller.currency(host);
-            assert_eq!(currency, Currency::Current, "{}: {:?}", self.index(host.node), host.request);
+            assert_eq!(currency, expected, "{}: {:?}", self.index(host.node), host.request);
         }
         for (slot, entry) in controller.map().iter() {
-            let state = patch_state(entry.state, &controller.spread(slot));
+            let spread = controller.spread(slot);
+            let state = patch_state(entry.state, &spread);
             let expected = match entry.state {
+                _ if spread.is_blocked && entry.is_wanted() => PatchState::PartialApply,
                 EntryState::Deleted => PatchState::NotApplicable,
                 EntryState::Available => PatchState::Available,
                 EntryState::Applied => PatchState::Applied,

@@ -19,7 +19,8 @@ enum Change {
     Remove(String),
 }
 
-type Files = BTreeMap<String, Vec<u8>>;
+/// What is on a disk: names and bytes.
+pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The disk of one machine.
 #[derive(Default)]
@@ -89,6 +90,22 @@ impl Disk {
             }
         }
         self.live = self.durable.clone();
+    }
+
+    /// What a backup made now would hold.
+    pub fn image(&self) -> Files {
+        self.durable.clone()
+    }
+
+    /// The disk becomes another: one restored from a backup, or an empty one.
+    pub fn become_image(&mut self, image: Files) {
+        self.durable = image.clone();
+        self.live = image;
+        self.pending.clear();
+    }
+
+    pub fn has(&self, file: &str) -> bool {
+        self.live.contains_key(file)
     }
 
     pub fn read(&self, file: &str) -> Option<&[u8]> {

@@ -6,10 +6,13 @@ use thimble::fsm::actions::Install;
 use thimble::fsm::event::Event as Told;
 use thimble::repo::effective::effective_set;
 use thimble::types::{Hash, PatchId, Reason, RequestId};
+use thimble::wire::frame::Purpose;
 use thimble::wire::install::{LastInstall, Outcome, Step};
 
 use crate::disk::encode;
 use crate::machine::short;
+use crate::repository::{MapFile, blob};
+use crate::sessions::Link;
 use crate::worker::{Do, Job, Set, digest_of, files, replace};
 use crate::world::World;
 
@@ -37,7 +40,7 @@ impl Journal {
     }
 
     fn replace(&self) -> [Do; 4] {
-        replace("journal", "journal.new", encode(self))
+        replace("journal", encode(self))
     }
 }
 
@@ -58,11 +61,9 @@ impl World {
     }
 
     pub fn start_install(&mut self, machine: usize, install: Install) {
-        let process = self.machines[machine].process.as_mut();
-        let server = process.and_then(|process| process.fetch_from.take());
-        let server = server.expect("an install starts over a session that is ready");
+        let link = self.take_link(machine, install.controller, Purpose::Fetch);
         self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
-        let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, server)];
+        let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, link)];
         self.start_worker(machine, Job::Install, steps);
     }
 
@@ -72,20 +73,23 @@ impl World {
         }
     }
 
-    /// Asks the controller for the manifest; it must hash to what was asked for.
-    pub fn fetch(&mut self, machine: usize, id: u64, install: Install, server: usize) {
-        if self.network.is_cut(self.now, machine, server) {
+    /// Asks the controller for the manifest, which must hash to what was asked for,
+    /// then for the files: what is served is what is on the controller's disk.
+    pub fn fetch(&mut self, machine: usize, id: u64, install: Install, link: Link) {
+        if self.is_broken(machine, link) {
             return self.instead(machine, id, refused("the session ended"));
         }
-        let Some(controller) = self.machines[server].controller() else {
-            return self.instead(machine, id, refused("the controller is gone"));
-        };
-        let map = controller.map();
-        let set = effective_set(map, &self.machines[machine].nodetype);
+        let server = &self.machines[link.peer].disk;
+        let (file, mut slots) = (MapFile::of(server), Vec::new());
+        let map = file.map(&mut slots);
+        let set = effective_set(&map, &self.machines[machine].nodetype);
         let entries = set.iter().filter_map(|slot| map.entry(slot));
         let manifest: Set = entries.map(|entry| (entry.id.clone(), entry.hash)).collect();
         if digest_of(&manifest) != install.digest {
             return self.instead(machine, id, refused("the controller's set has changed: ask again"));
+        }
+        if !manifest.values().all(|hash| server.has(&blob(hash))) {
+            return self.instead(machine, id, refused("the controller does not have the patch file"));
         }
         let steps = [
             Do::Progress(Step::Fetching, 10),
@@ -161,6 +165,6 @@ impl World {
     pub fn tell_end(&mut self, machine: usize) {
         let digest = digest_of(&files(&self.machines[machine].disk));
         let journal = self.journal(machine);
-        self.tell_agent(machine, &Told::InstalledEnd(digest, journal.last.as_ref()));
+        self.tell_node(machine, &Told::InstalledEnd(digest, journal.last.as_ref()));
     }
 }

@@ -18,14 +18,15 @@ use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
-use thimble::types::{ClusterId, Digest, Name, NodeId, NodeType};
+use thimble::types::{ClusterId, Digest, Hash, Hostname, Name, NodeId, NodeType};
 use thimble::wire::codec::{Codec, Identity, Roles};
 use thimble::wire::frame::Purpose;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::replay::{ReplayGuard, Window};
 
 use crate::dice::Dice;
-use crate::disk::{Disk, encode};
+use crate::disk::{Disk, Files, encode};
+use crate::sessions::Link;
 use crate::worker::Worker;
 
 const SECRET: Key = Key([7; 32]);
@@ -53,6 +54,12 @@ pub struct Machine {
     pub roles: Roles,
     pub nodetype: NodeType,
     pub disk: Disk,
+    /// Backups of the disk, the oldest first.
+    pub backups: Vec<Files>,
+    /// It lacks the key that some patches are signed with.
+    pub lacks_key: bool,
+    /// The clock was set right by whoever restored the disk.
+    pub has_clock: bool,
     pub process: Option<Process>,
     /// Starts of the daemon so far.
     pub starts: u32,
@@ -71,11 +78,17 @@ pub struct Process {
     pub wakes: (u64, u32),
     /// Sessions that it opened: to whom, what for, and which.
     pub sessions: Vec<(NodeId, Purpose, u64)>,
-    /// The machine at the other end of the session that is ready for fetching.
-    pub fetch_from: Option<usize>,
+    /// Sessions that are ready for a worker.
+    pub ready: Vec<(NodeId, Purpose, Link)>,
     pub workers: Vec<Worker>,
+    /// Controller: the worker that has the repository open to change it.
+    pub lock: Option<u64>,
     /// Controller: the map on disk is all in memory.
     pub is_loaded: bool,
+    /// Controller: it is to be read again.
+    pub must_load: bool,
+    /// Controller: the changes that were acknowledged here, by their numbers.
+    pub changes: Vec<(u32, Vec<Entry>)>,
 }
 
 /// A node's address: its machine's index.
@@ -110,6 +123,9 @@ impl Machine {
             roles,
             nodetype: name(kind),
             disk: Disk::default(),
+            backups: Vec::new(),
+            lacks_key: false,
+            has_clock: false,
             process: None,
             starts: 0,
         }
@@ -118,7 +134,8 @@ impl Machine {
     /// Starts the daemon; gives its incarnation, which is durable by then.
     pub fn start(&mut self, now: u64, dice: &mut Dice, machines: usize) -> u64 {
         // An appliance's clock may begin at zero with every start.
-        let clock = if dice.chance(300) { 0 } else { 1_000_000 + now };
+        let is_lost = dice.chance(300) && !std::mem::take(&mut self.has_clock);
+        let clock = if is_lost { 0 } else { 1_000_000 + now };
         let stored: u64 = self.disk.decode("incarnation").unwrap_or(0);
         let incarnation = clock.max(stored + 1);
         self.disk.write("incarnation.new", encode(&incarnation));
@@ -149,16 +166,19 @@ impl Machine {
             wake: None,
             wakes: (0, 0),
             sessions: Vec::new(),
-            fetch_from: None,
+            ready: Vec::new(),
             workers: Vec::new(),
+            lock: None,
             is_loaded: false,
+            must_load: false,
+            changes: Vec::new(),
         });
         incarnation
     }
 
     fn agent(&self, now: Instant, random: &mut Random) -> Agent<'static> {
         let facts = AgentFacts {
-            hostname: name(&format!("host-{}", self.index)),
+            hostname: self.hostname(),
             nodetype: self.nodetype.clone(),
             sw_version: name("1.0"),
             rejection_shown: REJECTION_SHOWN,
@@ -183,6 +203,16 @@ impl Machine {
         };
         let windows = Table::new(lend(&Window::default(), machines), lend(&0, index_len(machines)));
         Codec::new(identity, ReplayGuard::new(windows, SENDER_LIFETIME))
+    }
+
+    pub fn hostname(&self) -> Hostname {
+        name(&format!("host-{}", self.index))
+    }
+
+    /// Whether it cannot verify this patch file: half of all are signed with a key
+    /// that one machine may lack.
+    pub fn distrusts(&self, hash: &Hash) -> bool {
+        self.lacks_key && hash.0[0].is_multiple_of(2)
     }
 
     /// The controller's side of the daemon.

@@ -1,32 +1,44 @@
 //! A whole cluster in a seed.
 //!
-//! The real core (`fsm::node::Node`, and `wire::codec::Codec` for every
-//! datagram) is driven in invented time by a simulator that plays everything
-//! else: a network that loses, doubles, delays and reorders, disks that forget
-//! what was not synced ([`disk`]), workers that take time and die at any step,
-//! power cuts, kills, restarts, an operator with whims, and somebody who sends
-//! recorded install requests again.
+//! The real core (`fsm::node::Node`, `repo::{map, join, rules}`, and
+//! `wire::codec::Codec` for every datagram) is driven in invented time by a
+//! simulator that plays everything else: a network that loses, doubles, delays,
+//! reorders and parts, one way or both ([`network`]); disks that forget what was
+//! not synced ([`disk`]) and that are put back to a backup or emptied ([`chaos`]);
+//! workers that take time and die at any step ([`worker`]); operators with whims at
+//! every controller ([`operator`]); and somebody who sends recorded install
+//! requests again.
 //!
-//! A run has two phases. In the wild one all of that happens, and what must
-//! never be is checked all the time ([`check`]). Then comes a calm one, without
-//! losses and crashes, in which everything must come to an end: every host that
-//! is asked becomes current, every request has its real outcome, every patch's
-//! state is computed.
+//! A run has two phases. In the wild one all of that happens, and what must never
+//! be is checked all the time: of hosts and installs by [`check`], of the
+//! repository by [`ledger`]. Then comes a calm one ([`calm`]), without losses and
+//! crashes, in which everything must come to an end: all controllers have one map,
+//! every host that is asked becomes current at each of them, every request has its
+//! real outcome, a purge drops the tombstones, and then nobody says more than must
+//! be.
 //!
 //! The seed fixes the run, bit for bit. A failure prints it, with the last
 //! lines of the run's log; `make sim SEED=n` plays it again. In the
 //! environment: `SEED`, the first seed; `SEEDS`, how many; `NODES`, how many
-//! agents instead of the seed's choice; `LOG=1`, the whole log.
+//! machines instead of the seed's choice, the first of them controllers; `LOG=1`,
+//! the whole log.
 
+mod blobs;
+mod calm;
+mod chaos;
 mod check;
-mod controller;
+mod commands;
 mod dice;
 mod disk;
 mod installer;
+mod ledger;
 mod machine;
 mod network;
 mod operator;
+mod pull;
+mod repository;
 mod sessions;
+mod traffic;
 mod worker;
 mod world;
 

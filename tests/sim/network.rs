@@ -1,7 +1,5 @@
 //! What becomes of a datagram on its way, and of a stream session.
 
-use std::collections::BTreeMap;
-
 use crate::dice::Dice;
 
 /// The network between all machines.
@@ -9,8 +7,16 @@ use crate::dice::Dice;
 pub struct Network {
     /// No losses, no doubles, short delays.
     pub is_calm: bool,
-    /// Machines that are cut off, each until a moment.
-    cut_off: BTreeMap<usize, u64>,
+    walls: Vec<Wall>,
+}
+
+/// What nothing passes through, until a moment.
+struct Wall {
+    /// The machines on one side.
+    inside: Vec<usize>,
+    /// Whether what the inside says still gets out.
+    is_one_way: bool,
+    until: u64,
 }
 
 /// How a session that was asked for goes.
@@ -24,19 +30,29 @@ pub enum Fate {
 }
 
 impl Network {
-    pub fn cut_off(&mut self, machine: usize, until: u64) {
-        self.cut_off.insert(machine, until);
+    /// Parts some machines from all others: wholly, or so that they hear nothing
+    /// and are heard.
+    pub fn part(&mut self, inside: Vec<usize>, is_one_way: bool, until: u64) {
+        self.walls.push(Wall { inside, is_one_way, until });
     }
 
     pub fn heal(&mut self) {
-        self.cut_off.clear();
+        self.walls.clear();
         self.is_calm = true;
     }
 
-    /// Whether nothing passes between two machines. A machine always hears itself.
+    /// Whether no datagram passes from one machine to another. A machine always
+    /// hears itself.
     pub fn is_cut(&self, now: u64, from: usize, to: usize) -> bool {
-        let is_off = |machine| self.cut_off.get(&machine).is_some_and(|until| now < *until);
-        from != to && (is_off(from) || is_off(to))
+        self.walls.iter().filter(|wall| now < wall.until).any(|wall| {
+            let (is_from, is_to) = (wall.inside.contains(&from), wall.inside.contains(&to));
+            is_from != is_to && (is_to || !wall.is_one_way)
+        })
+    }
+
+    /// Whether no session holds between two machines: one needs both ways.
+    pub fn is_apart(&self, now: u64, one: usize, other: usize) -> bool {
+        self.is_cut(now, one, other) || self.is_cut(now, other, one)
     }
 
     /// After how many milliseconds a datagram arrives: not at all, once or twice.
@@ -58,7 +74,7 @@ impl Network {
     /// How a session goes that both ends are there for.
     pub fn session(&self, dice: &mut Dice, now: u64, from: usize, to: usize) -> Fate {
         match dice.between(0, 19) {
-            _ if self.is_cut(now, from, to) => Fate::Failed,
+            _ if self.is_apart(now, from, to) => Fate::Failed,
             _ if self.is_calm => Fate::Ready,
             0..3 => Fate::Failed,
             3..5 => Fate::Busy,

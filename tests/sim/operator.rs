@@ -1,18 +1,13 @@
-//! Those who meddle: the operator with her whims, and what goes wrong. Then
-//! the calm.
+//! The operators, with their whims: at any controller, at any time.
 
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};
-use thimble::time::Instant;
 use thimble::types::{Hash, NodeId, PatchId};
 
-use crate::controller::Command;
+use crate::commands::Command;
 use crate::machine::name;
 use crate::world::{Event, World};
 
-const WILD_MS: u64 = 60_000;
-/// Long enough for the longest pauses: recovery again, queries' backoff.
-const SETTLE_MS: u64 = 45_000;
-const INSTALL_MS: u64 = 30_000;
+pub const WILD_MS: u64 = 60_000;
 /// Patches that there are.
 const PATCHES: u64 = 10;
 
@@ -31,38 +26,45 @@ impl World {
         if self.network.is_calm {
             return;
         }
-        let ids = self.patches(|_| true);
+        let controllers = self.controllers();
+        let at = controllers[self.dice.index(controllers.len())];
         match self.dice.between(0, 99) {
             0..25 => {
                 let entry = self.patch();
-                self.command(&Command::Upload(Box::new(entry)));
+                self.command(at, Command::Upload(Box::new(entry)));
             }
-            25..45 => {
-                let ids = self.dice.some(&ids);
-                self.command(&Command::Apply(ids));
+            25..43 => {
+                let ids = self.some_patches(at, |_| true);
+                self.command(at, Command::Apply(ids));
             }
-            45..55 => {
-                let ids = self.dice.some(&self.patches(|entry| entry.state == EntryState::Applied));
-                self.command(&Command::Remove(ids));
+            43..53 => {
+                let ids = self.some_patches(at, |entry| entry.state == EntryState::Applied);
+                self.command(at, Command::Remove(ids));
             }
-            55..65 => {
-                let mut ids = self.dice.some(&self.patches(|entry| entry.state == EntryState::Available));
+            53..65 => {
+                let mut ids = self.some_patches(at, |entry| entry.state == EntryState::Available);
                 ids.truncate(1);
                 let force = self.dice.chance(200);
-                self.command(&Command::Delete(ids, force));
+                self.command(at, Command::Delete(ids, force));
             }
-            65..98 => {
-                let hosts = self.hosts();
+            65..67 => {
+                let mut ids = self.some_patches(at, |entry| entry.state == EntryState::Applied);
+                ids.truncate(1);
+                self.command(at, Command::Commit(ids));
+            }
+            67..72 => self.command(at, Command::Purge),
+            72..98 => {
+                let hosts = self.hosts(at);
                 for host in self.dice.some(&hosts) {
-                    self.ask_install(host);
+                    self.ask_install(at, host);
                 }
             }
             _ => {
-                let hosts = self.hosts();
+                let hosts = self.hosts(at);
                 if !hosts.is_empty() {
                     let host = hosts[self.dice.index(hosts.len())];
-                    self.note(format_args!("drop-host {host}"));
-                    self.touch(Self::CONTROLLER, |process, now| {
+                    self.note(format_args!("drop-host {host} at {at}"));
+                    self.touch(at, |process, now| {
                         if let Some(controller) = &mut process.node.controller {
                             controller.drop_host(now, host, &mut process.actions);
                         }
@@ -74,17 +76,18 @@ impl World {
         self.schedule(pause, Event::Operator);
     }
 
-    /// The ids of entries that the controller knows.
-    fn patches(&self, which: impl Fn(&Entry) -> bool) -> Vec<PatchId> {
-        let controller = self.machines[Self::CONTROLLER].controller();
+    /// Some of the patches that a controller knows, less those deleted.
+    fn some_patches(&mut self, at: usize, which: impl Fn(&Entry) -> bool) -> Vec<PatchId> {
+        let controller = self.machines[at].controller();
         let entries = controller.iter().flat_map(|controller| controller.map().iter_by_id());
         let entries = entries.map(|(_, entry)| entry).filter(|entry| entry.state != EntryState::Deleted);
-        entries.filter(|entry| which(entry)).map(|entry| entry.id.clone()).collect()
+        let ids: Vec<_> = entries.filter(|entry| which(entry)).map(|entry| entry.id.clone()).collect();
+        self.dice.some(&ids)
     }
 
-    /// The hosts that the controller knows.
-    fn hosts(&self) -> Vec<NodeId> {
-        let controller = self.machines[Self::CONTROLLER].controller();
+    /// The hosts that a controller knows.
+    fn hosts(&self, at: usize) -> Vec<NodeId> {
+        let controller = self.machines[at].controller();
         controller.iter().flat_map(|controller| controller.hosts().iter()).map(|host| host.node).collect()
     }
 
@@ -116,75 +119,5 @@ impl World {
                 ..EntryMeta::default()
             },
         }
-    }
-
-    pub fn on_chaos(&mut self) {
-        if self.network.is_calm {
-            return;
-        }
-        let machine = self.dice.index(self.machines.len());
-        match self.dice.between(0, 99) {
-            0..40 => self.crash(machine, false),
-            40..60 => self.crash(machine, true),
-            60..75 => {
-                let until = self.now + self.dice.between(200, 6_000);
-                self.note(format_args!("{machine} is cut off until {until}"));
-                self.network.cut_off(machine, until);
-            }
-            _ if !self.recorded.is_empty() => {
-                let (from, to, bytes) = self.recorded[self.dice.index(self.recorded.len())].clone();
-                self.note(format_args!("a recorded request of {from} to {to} is sent again"));
-                self.deliver(0, from, to, bytes);
-            }
-            _ => {}
-        }
-        let pause = self.dice.between(200, 3_000);
-        self.schedule(pause, Event::Chaos);
-    }
-
-    /// Ends a daemon and its workers; with the power, also what was not synced.
-    fn crash(&mut self, machine: usize, with_power: bool) {
-        if self.machines[machine].process.take().is_none() {
-            return;
-        }
-        self.note(format_args!("{machine} {}", if with_power { "loses power" } else { "is killed" }));
-        if with_power {
-            self.machines[machine].disk.cut_power(&mut self.dice);
-        }
-        let pause = self.dice.between(20, 5_000);
-        self.schedule(pause, Event::Restart { machine });
-    }
-
-    /// No more trouble: everything must come to its end.
-    pub fn calm_phase(&mut self) {
-        self.note(format_args!("calm"));
-        self.network.heal();
-        for machine in 0..self.machines.len() {
-            self.restart(machine);
-        }
-        self.run_until(WILD_MS + SETTLE_MS);
-        self.check_settled();
-        for host in self.hosts() {
-            if !self.is_current(host) {
-                self.ask_install(host);
-            }
-        }
-        self.run_until(WILD_MS + SETTLE_MS + INSTALL_MS);
-        self.check_settled();
-        self.check_converged();
-        self.truth.check_map(&self.controller_entries());
-    }
-
-    fn is_current(&self, node: NodeId) -> bool {
-        use thimble::fsm::controller::Currency;
-        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
-        let host = controller.hosts().get(node).expect("it was listed");
-        controller.currency(host) == Currency::Current
-            && !host.is_lost(Instant::from_millis(self.now), controller.timers().host_lost)
-    }
-
-    fn controller_entries(&self) -> Vec<Entry> {
-        let controller = self.machines[Self::CONTROLLER].controller().expect("calm");
-        controller.map().iter().map(|(_, entry)| entry.clone()).collect()
     }
 }

@@ -1,5 +1,6 @@
-//! Stream sessions, as events: they open or do not, and a detailed query's
-//! pages come one after another while the host goes on.
+//! Stream sessions, as events: they open or do not; a detailed query's pages come
+//! one after another while the host goes on, all other sessions are handed to
+//! workers.
 
 use thimble::fsm::event::Event as Told;
 use thimble::time::Duration;
@@ -9,6 +10,13 @@ use thimble::wire::frame::Purpose;
 use crate::network::Fate;
 use crate::world::{Event, World};
 
+/// The other end of a session: a machine, and which start of its daemon.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub peer: usize,
+    start: u32,
+}
+
 /// What comes next in a session.
 #[derive(Clone, Copy)]
 pub enum SessionStep {
@@ -17,12 +25,16 @@ pub enum SessionStep {
     /// It ends without a word having been said.
     Fail,
     /// The page from this patch on is asked for.
-    Page { peer: usize, peer_start: u32, from: usize },
+    Page { link: Link, from: usize },
 }
+
+/// A session that nobody answers is given up after so long, at most.
+pub const SILENCE_MOST_MS: u64 = 2_000;
 
 impl World {
     pub fn connect(&mut self, machine: usize, node: NodeId, peer: usize, purpose: Purpose) {
         let token = self.number();
+        self.traffic.on_session(machine, purpose);
         let Some(process) = &mut self.machines[machine].process else { return };
         process.sessions.push((node, purpose, token));
         self.note(format_args!("{machine} connects to {peer}: {purpose:?}"));
@@ -39,7 +51,7 @@ impl World {
             return;
         };
         let delay = match step {
-            SessionStep::Fail => self.dice.between(200, 2_000),
+            SessionStep::Fail => self.dice.between(200, SILENCE_MOST_MS),
             _ => self.dice.between(1, if self.network.is_calm { 10 } else { 60 }),
         };
         self.schedule(delay, Event::Session { machine, start, token, step });
@@ -66,56 +78,65 @@ impl World {
                 let reason = Reason::new("the session was cut");
                 self.tell(machine, token, true, &Told::SessionFailed(node, purpose, &reason));
             }
-            SessionStep::Page { peer, peer_start, from } => {
-                let is_cut = self.network.is_cut(self.now, machine, peer);
-                if is_cut || !self.machines[peer].is_alive(peer_start) {
+            SessionStep::Page { link, from } => {
+                if self.is_broken(machine, link) {
                     // A query may hang until its deadline; other ends are told.
                     if self.dice.chance(500) {
                         self.go_on(machine, token, SessionStep::Fail);
                     }
                     return;
                 }
-                self.on_page(machine, token, node, peer, peer_start, from);
+                self.on_page(machine, token, node, link, from);
             }
         }
+    }
+
+    /// Whether a session is cut: the network is, the other end was started again,
+    /// or, in the wild, for no reason at all.
+    pub fn is_broken(&mut self, machine: usize, link: Link) -> bool {
+        self.network.is_apart(self.now, machine, link.peer)
+            || !self.machines[link.peer].is_alive(link.start)
+            || (!self.network.is_calm && self.dice.chance(10))
     }
 
     fn on_open(&mut self, machine: usize, token: u64, node: NodeId, purpose: Purpose, peer: usize) {
-        let there = self.machines[peer].process.as_ref();
-        let peer_start = there.filter(|there| purpose == Purpose::QueryDetailed || there.is_loaded);
-        let Some(peer_start) = peer_start.map(|there| there.start) else {
+        let Some(there) = self.machines[peer].process.as_ref() else {
             return self.go_on(machine, token, SessionStep::Fail);
         };
+        let link = Link { peer, start: there.start };
+        let wants_worker = matches!(purpose, Purpose::Fetch | Purpose::Blobs);
+        let is_unread = wants_worker && !there.is_loaded;
         match self.network.session(&mut self.dice, self.now, machine, peer) {
             Fate::Failed => self.go_on(machine, token, SessionStep::Fail),
-            Fate::Busy => {
+            fate if is_unread || matches!(fate, Fate::Busy) => {
                 let pause = Duration::from_millis(100);
                 self.tell(machine, token, true, &Told::SessionBusy(node, purpose, pause));
             }
-            Fate::Ready if purpose == Purpose::Fetch => {
+            _ if purpose == Purpose::QueryDetailed => {
+                self.tell(machine, token, false, &Told::SessionReady(node, purpose));
+                self.go_on(machine, token, SessionStep::Page { link, from: 0 });
+            }
+            _ => {
                 // From here on the session is the worker's.
                 if let Some(process) = &mut self.machines[machine].process {
-                    process.fetch_from = Some(peer);
+                    process.ready.push((node, purpose, link));
                 }
                 self.tell(machine, token, true, &Told::SessionReady(node, purpose));
-            }
-            Fate::Ready => {
-                self.tell(machine, token, false, &Told::SessionReady(node, purpose));
-                self.go_on(machine, token, SessionStep::Page { peer, peer_start, from: 0 });
             }
         }
     }
 
-    fn on_page(
-        &mut self,
-        machine: usize,
-        token: u64,
-        node: NodeId,
-        peer: usize,
-        peer_start: u32,
-        from: usize,
-    ) {
-        let there = self.machines[peer].process.as_ref();
+    /// The session that a worker starts with.
+    pub fn take_link(&mut self, machine: usize, node: NodeId, purpose: Purpose) -> Link {
+        let ready = &mut self.machines[machine].process.as_mut().expect("it asks").ready;
+        let at = ready.iter().position(|(of, what, _)| (*of, *what) == (node, purpose));
+        let (.., link) = ready.remove(at.expect("a worker starts over a session that is ready"));
+        ready.retain(|(_, what, _)| *what != purpose);
+        link
+    }
+
+    fn on_page(&mut self, machine: usize, token: u64, node: NodeId, link: Link, from: usize) {
+        let there = self.machines[link.peer].process.as_ref();
         let page =
             there.and_then(|there| there.node.agent.as_ref()).and_then(|agent| agent.detail_page(from));
         let Some(mut page) = page else {
@@ -125,6 +146,6 @@ impl World {
         page.installed.truncate(self.dice.between(1, 3) as usize);
         self.tell(machine, token, false, &Told::DetailPage(node, &page));
         let from = from + page.installed.len().max(1);
-        self.go_on(machine, token, SessionStep::Page { peer, peer_start, from });
+        self.go_on(machine, token, SessionStep::Page { link, from });
     }
 }

@@ -3,15 +3,19 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use thimble::daemon::job::Report;
 use thimble::fsm::actions::Install;
 use thimble::fsm::event::{Event as Told, WorkerEnd};
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::Entry;
-use thimble::types::{Digest, Hash, PatchId, Reason, RequestId};
+use thimble::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};
 use thimble::wire::frame::InstalledPatch;
 use thimble::wire::install::Step;
 
+use crate::commands::Command;
 use crate::disk::Disk;
+use crate::pull::Incoming;
+use crate::sessions::Link;
 use crate::world::{Event, World};
 
 /// A host's patches.
@@ -36,31 +40,48 @@ pub struct Worker {
 }
 
 /// What it was started for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// To install.
     Install,
     /// To clear up after a crash.
     Recover,
-    /// Controller: to read the map.
+    /// Controller: to read the repository.
     Load,
-    /// Controller: to change the map.
+    /// Controller: to change it.
     Change,
+    /// Controller: to merge another's map.
+    Pull(NodeId),
+    /// Controller: to fetch patch files from another.
+    Blobs(NodeId),
 }
 
 impl Job {
-    /// Whether the agent's state machine waits for its end.
-    fn is_agents(self) -> bool {
+    /// Whether it is of no concern to the controller on the machine.
+    pub fn is_agents(self) -> bool {
         matches!(self, Self::Install | Self::Recover)
+    }
+
+    /// Those of which there is one at most.
+    fn is_like(self, other: Self) -> bool {
+        let kind = |job| match job {
+            Self::Install | Self::Recover => 0,
+            Self::Load => 1,
+            Self::Change => 2,
+            Self::Pull(_) => 3,
+            Self::Blobs(_) => 4,
+        };
+        kind(self) == kind(other)
     }
 }
 
 /// A step of a worker.
 pub enum Do {
     // --- on the disk ---
-    Write(&'static str, Vec<u8>),
-    Sync(&'static str),
-    Rename(&'static str, &'static str),
+    Write(String, Vec<u8>),
+    Sync(String),
+    Rename(String, String),
+    Remove(String),
     /// Makes all durable. What it makes durable is then true for good.
     SyncAll,
     /// Puts a patch's file in place, or takes it away. Not durable.
@@ -69,7 +90,7 @@ pub enum Do {
     Progress(Step, u8),
     Check,
     /// Over the session to this machine.
-    Fetch(Install, usize),
+    Fetch(Install, Link),
     Begin(Install, Set),
     /// The journal says so: it must not have begun before.
     Begun(RequestId),
@@ -79,23 +100,37 @@ pub enum Do {
     TellInstalled,
     TellEnd,
     End(Result<(), Reason>),
-    // --- a change of the map ---
-    Merge(Box<Entry>),
+    // --- the repository ---
+    /// Waits until no other worker has it open to change it.
+    Lock,
+    Unlock,
+    Report(Box<Report>),
+    Read,
     Loaded,
+    Change(Command, bool),
     Acknowledge(Vec<Entry>),
+    PullHead(NodeId, Link),
+    PullEntry(Link, usize, Box<Incoming>),
+    Join(Box<Incoming>),
+    EndPull(NodeId, Result<Digest, Reason>),
+    BlobList(NodeId, Link),
+    BlobReq(NodeId, Link, Hash),
+    BlobPiece(NodeId, Link, Hash),
+    BlobCheck(Hash),
+    EndBlobs(NodeId, Result<(), Reason>),
 }
 
 /// The steps that put a file in the place of another, whole or not at all.
-pub fn replace(file: &'static str, new: &'static str, bytes: Vec<u8>) -> [Do; 4] {
-    [Do::Write(new, bytes), Do::Sync(new), Do::Rename(new, file), Do::SyncAll]
+pub fn replace(file: &str, bytes: Vec<u8>) -> [Do; 4] {
+    let (file, new) = (file.to_string(), format!("{file}.new"));
+    [Do::Write(new.clone(), bytes), Do::Sync(new.clone()), Do::Rename(new, file), Do::SyncAll]
 }
 
 impl World {
     pub fn start_worker(&mut self, machine: usize, job: Job, steps: impl IntoIterator<Item = Do>) {
         let id = self.number();
         let Some(process) = &mut self.machines[machine].process else { return };
-        let is_one = !process.workers.iter().any(|other| other.job.is_agents() == job.is_agents());
-        assert!(is_one, "two workers at the same work");
+        assert!(!process.workers.iter().any(|other| other.job.is_like(job)), "two workers at the same work");
         process.workers.push(Worker { id, job, steps: steps.into_iter().collect() });
         self.schedule_worker(machine, id);
     }
@@ -104,7 +139,9 @@ impl World {
         let Some(start) = self.machines[machine].process.as_ref().map(|process| process.start) else {
             return;
         };
-        let delay = self.dice.between(0, 25);
+        // Trouble is found where work is slow beside the deadlines; a cluster's
+        // work is not.
+        let delay = self.dice.between(0, if self.network.is_calm { 2 } else { 25 });
         self.schedule(delay, Event::Worker { machine, start, id });
     }
 
@@ -119,20 +156,43 @@ impl World {
                 self.take_step(machine, id, step);
                 self.schedule_worker(machine, id);
             }
-            None => process.workers.retain(|worker| worker.id != id),
+            None => {
+                let job = self.bury(machine, id);
+                if job == Some(Job::Load) {
+                    self.load_again(machine);
+                }
+            }
+        }
+    }
+
+    /// A worker is gone, and the lock that it held; gives what it was for.
+    pub fn bury(&mut self, machine: usize, id: u64) -> Option<Job> {
+        let process = self.machines[machine].process.as_mut()?;
+        let at = process.workers.iter().position(|worker| worker.id == id)?;
+        process.lock = process.lock.filter(|holder| *holder != id);
+        Some(process.workers.remove(at).job)
+    }
+
+    fn load_again(&mut self, machine: usize) {
+        if self.machines[machine].process.as_ref().is_some_and(|process| process.must_load) {
+            self.start_load(machine);
         }
     }
 
     fn crash_worker(&mut self, machine: usize, id: u64) {
-        let Some(process) = &mut self.machines[machine].process else { return };
-        let Some(at) = process.workers.iter().position(|worker| worker.id == id) else { return };
-        let job = process.workers.remove(at).job;
-        self.note(format_args!("{machine}: a worker dies"));
-        if job.is_agents() {
-            let reason = Reason::new("killed");
-            self.tell_agent(machine, &Told::WorkerEnded(WorkerEnd::Crashed(&reason)));
-        } else {
-            // What it made durable before it died must be known.
+        let Some(job) = self.bury(machine, id) else { return };
+        self.note(format_args!("{machine}: a worker dies: {job:?}"));
+        let reason = Reason::new("killed");
+        match job {
+            Job::Install | Job::Recover => {
+                self.tell_node(machine, &Told::WorkerEnded(WorkerEnd::Crashed(&reason)));
+            }
+            Job::Pull(node) => self.tell_node(machine, &Told::PullEnded(node, Err(&reason))),
+            Job::Blobs(node) => self.tell_node(machine, &Told::BlobsEnded(node, Err(&reason))),
+            Job::Load | Job::Change => {}
+        }
+        // What it made durable before it died must be known.
+        if matches!(job, Job::Load | Job::Change | Job::Pull(_) | Job::Blobs(_)) {
             self.start_load(machine);
         }
     }
@@ -153,16 +213,17 @@ impl World {
         }
     }
 
-    pub fn tell_agent(&mut self, machine: usize, told: &Told<'_>) {
+    pub fn tell_node(&mut self, machine: usize, told: &Told<'_>) {
         self.touch(machine, |process, now| process.node.on_event(now, told, &mut process.actions));
     }
 
     fn take_step(&mut self, machine: usize, id: u64, step: Do) {
         let disk = &mut self.machines[machine].disk;
         match step {
-            Do::Write(file, bytes) => disk.write(file, bytes),
-            Do::Sync(file) => disk.sync(file),
-            Do::Rename(from, to) => disk.rename(from, to),
+            Do::Write(file, bytes) => disk.write(&file, bytes),
+            Do::Sync(file) => disk.sync(&file),
+            Do::Rename(from, to) => disk.rename(&from, &to),
+            Do::Remove(file) => disk.remove(&file),
             Do::SyncAll => {
                 disk.sync_all();
                 self.on_durable(machine);
@@ -171,32 +232,56 @@ impl World {
                 disk.write(&format!("root/{patch}"), self.truth.contents[&hash].clone());
             }
             Do::Put(patch, None) => disk.remove(&format!("root/{patch}")),
-            Do::Progress(step, percent) => self.tell_agent(machine, &Told::Progress(step, percent)),
+            Do::Progress(step, percent) => self.tell_node(machine, &Told::Progress(step, percent)),
             Do::Check => self.check_host(machine, id),
-            Do::Fetch(install, server) => self.fetch(machine, id, install, server),
+            Do::Fetch(install, link) => self.fetch(machine, id, install, link),
             Do::Begin(install, new) => self.begin(machine, id, install, new),
             Do::Begun(request) => self.truth.on_begun(machine, request),
             Do::Health(install, old, new) => self.health(machine, id, install, &old, &new),
             Do::Recover => self.recover(machine, id),
             Do::TellInstalled => {
                 for (id, hash) in files(&self.machines[machine].disk) {
-                    self.tell_agent(machine, &Told::Installed(&InstalledPatch { id, hash }));
+                    self.tell_node(machine, &Told::Installed(&InstalledPatch { id, hash }));
                 }
             }
             Do::TellEnd => self.tell_end(machine),
             Do::End(end) => {
-                let Some(process) = &mut self.machines[machine].process else { return };
-                process.workers.retain(|worker| worker.id != id);
+                self.bury(machine, id);
                 self.note(format_args!("{machine}: the worker ends: {end:?}"));
                 let end = match &end {
                     Ok(()) => WorkerEnd::Done,
                     Err(reason) => WorkerEnd::Failed(reason),
                 };
-                self.tell_agent(machine, &Told::WorkerEnded(end));
+                self.tell_node(machine, &Told::WorkerEnded(end));
             }
-            Do::Merge(entry) => self.merge(machine, &entry),
+            Do::Lock => self.lock(machine, id),
+            Do::Unlock => {
+                if let Some(process) = &mut self.machines[machine].process {
+                    process.lock = None;
+                }
+            }
+            Do::Report(report) => self.report(machine, &report),
+            Do::Read => self.read(machine, id),
             Do::Loaded => self.on_loaded(machine),
-            Do::Acknowledge(entries) => self.on_acknowledged(&entries),
+            Do::Change(command, renew) => self.change(machine, id, command, renew),
+            Do::Acknowledge(entries) => self.on_acknowledged(machine, entries),
+            Do::PullHead(node, link) => self.pull_head(machine, id, node, link),
+            Do::PullEntry(link, from, incoming) => self.pull_entry(machine, id, link, from, incoming),
+            Do::Join(incoming) => self.join(machine, id, &incoming),
+            Do::EndPull(node, end) => self.end_pull(machine, id, node, end),
+            Do::BlobList(node, link) => self.blob_list(machine, id, node, link),
+            Do::BlobReq(node, link, hash) => self.blob_request(machine, id, node, link, hash),
+            Do::BlobPiece(node, link, hash) => self.blob_piece(machine, id, node, link, hash),
+            Do::BlobCheck(hash) => self.blob_check(machine, id, hash),
+            Do::EndBlobs(node, end) => self.end_blobs(machine, id, node, &end),
+        }
+    }
+
+    fn lock(&mut self, machine: usize, id: u64) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        match process.lock {
+            None => process.lock = Some(id),
+            Some(_) => self.first(machine, id, [Do::Lock]),
         }
     }
 }

@@ -15,9 +15,11 @@ use thimble::wire::refusal::Refusal;
 
 use crate::check::Truth;
 use crate::dice::Dice;
+use crate::ledger::Ledger;
 use crate::machine::{Machine, Process, machine_at, peer};
 use crate::network::Network;
 use crate::sessions::SessionStep;
+use crate::traffic::Traffic;
 
 /// Wakes of one process in one millisecond that are not yet a loop.
 const WAKES_MOST: u32 = 20;
@@ -94,22 +96,33 @@ pub struct World {
     pub dice: Dice,
     pub network: Network,
     pub truth: Truth,
+    pub ledger: Ledger,
+    pub traffic: Traffic,
     /// Install requests as they passed over the wire: from, to, bytes.
     pub recorded: Vec<(usize, usize, Vec<u8>)>,
     pub log: Log,
 }
 
 impl World {
-    /// A cluster, powered off. Machine 0 is the controller; with odd seeds it
-    /// is an agent as well.
-    pub fn new(seed: u64, agents: Option<u64>) -> Self {
+    /// The most controllers of a cluster here.
+    const CONTROLLERS: u64 = 4;
+
+    /// A cluster, powered off. The first machines are controllers, some of which
+    /// are agents as well; all others are agents.
+    pub fn new(seed: u64, machines: Option<u64>) -> Self {
         let mut dice = Dice::new(seed);
-        let agents = agents.unwrap_or_else(|| dice.between(2, 7)).max(1) as usize;
-        let first = Roles { is_controller: true, is_agent: !seed.is_multiple_of(2) };
-        let other = Roles { is_controller: false, is_agent: true };
-        let machines = (0..=agents)
-            .map(|index| Machine::new(index, &mut dice, if index == 0 { first } else { other }))
-            .collect();
+        let controllers = dice.between(1, Self::CONTROLLERS);
+        let machines = machines.unwrap_or_else(|| controllers + dice.between(1, 4)).max(1);
+        let controllers = controllers.min(machines);
+        let mut machine = |index| {
+            let is_controller = index < controllers;
+            let roles = Roles { is_controller, is_agent: !is_controller || dice.chance(500) };
+            Machine::new(index as usize, &mut dice, roles)
+        };
+        let mut machines: Vec<Machine> = (0..machines).map(&mut machine).collect();
+        if controllers > 1 && dice.chance(300) {
+            machines[dice.between(1, controllers - 1) as usize].lacks_key = true;
+        }
         let is_loud = std::env::var("LOG").is_ok_and(|value| value == "1");
         let log = Log { lines: VecDeque::new(), hasher: blake3::Hasher::new(), is_loud };
         Self {
@@ -120,9 +133,16 @@ impl World {
             dice,
             network: Network::default(),
             truth: Truth::default(),
+            ledger: Ledger::default(),
+            traffic: Traffic::default(),
             recorded: Vec::new(),
             log,
         }
+    }
+
+    /// The machines that keep the repository.
+    pub fn controllers(&self) -> Vec<usize> {
+        self.machines.iter().filter(|m| m.roles.is_controller).map(|m| m.index).collect()
     }
 
     /// A line in the log.
@@ -227,11 +247,13 @@ impl World {
             Action::Disconnect(node, purpose) => self.disconnect(machine, node, purpose),
             Action::StartInstall(install) => self.start_install(machine, install),
             Action::StartRecovery => self.start_recovery(machine),
-            Action::StartPull(_) | Action::StartBlobs(_) => unreachable!("there is one controller"),
+            Action::StartPull(node) => self.start_pull(machine, node),
+            Action::StartBlobs(node) => self.start_blobs(machine, node),
         }
     }
 
     fn send(&mut self, machine: usize, to: To, message: &Message) {
+        self.traffic.on_said(machine, message);
         self.check_said(machine, message);
         let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
         let mut datagram = [0; DATAGRAM_BYTES];

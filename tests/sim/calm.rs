@@ -1,0 +1,152 @@
+//! The calm after the wild phase: no more trouble, so everything must come to
+//! its end, and in time.
+
+use thimble::fsm::controller::Currency;
+use thimble::repo::entry::{Entry, EntryState};
+use thimble::time::Instant;
+use thimble::types::NodeId;
+
+use crate::commands::Command;
+use crate::machine::TIMERS;
+use crate::operator::WILD_MS;
+use crate::repository::{MapFile, blob};
+use crate::sessions::SILENCE_MOST_MS;
+use crate::world::World;
+
+/// Two hello intervals, each with its jitter.
+const TWO_HELLOS_MS: u64 = TIMERS.sync.hello_interval.as_millis() * 11 / 5;
+/// When all controllers must have the same map: what hung before the calm ends by
+/// then, and after the restarts two hello intervals are enough.
+const AGREE_MS: u64 = SILENCE_MOST_MS + TWO_HELLOS_MS;
+/// Long enough for the longest pauses: recovery again, queries' backoff.
+const SETTLE_MS: u64 = 45_000;
+const INSTALL_MS: u64 = 20_000;
+/// How long it is watched that nothing more is said than must be.
+const QUIET_HELLOS: u64 = 5;
+
+impl World {
+    fn run_for(&mut self, span: u64) {
+        self.run_until(self.now + span);
+    }
+
+    pub fn calm_phase(&mut self) {
+        self.note(format_args!("calm"));
+        self.network.heal();
+        for machine in 0..self.machines.len() {
+            self.restart(machine);
+        }
+        self.run_for(AGREE_MS);
+        self.check_agreed();
+        self.mend();
+        self.run_until(WILD_MS + SETTLE_MS);
+        self.check_settled();
+        self.check_agreed();
+
+        self.install_all();
+        self.run_for(INSTALL_MS);
+        self.check_settled();
+        for controller in self.controllers() {
+            self.check_converged(controller);
+        }
+        self.purge_all();
+        self.check_quiet();
+    }
+
+    /// All controllers have the same map, in memory as on the disk, and it holds
+    /// all that it must.
+    fn check_agreed(&self) {
+        let controllers = self.controllers();
+        let first = self.machines[controllers[0]].controller().expect("calm").map();
+        for index in controllers {
+            let map = self.machines[index].controller().expect("calm").map();
+            let held: Vec<&Entry> = map.iter_by_id().map(|(_, entry)| entry).collect();
+            let all: Vec<&Entry> = first.iter_by_id().map(|(_, entry)| entry).collect();
+            assert_eq!(held, all, "{index} has another map");
+            assert_eq!((map.digest(), map.floor()), (first.digest(), first.floor()), "{index}");
+            let mut file = MapFile::durable(&self.machines[index].disk);
+            self.ledger.check_final(&file);
+            file.entries.sort_by(|one, other| one.id.cmp(&other.id));
+            assert_eq!(file.entries.iter().collect::<Vec<_>>(), held, "{index} believes in another map");
+        }
+    }
+
+    /// The operator uploads again what nobody has any more.
+    fn mend(&mut self) {
+        let trusted = self.controllers().into_iter().find(|index| !self.machines[*index].lacks_key);
+        let trusted = trusted.expect("the first has all keys");
+        let file = self.map_file(trusted);
+        for entry in file.live() {
+            let has = |index: &usize| self.machines[*index].disk.has(&blob(&entry.hash));
+            if !self.controllers().iter().any(has) {
+                self.command(trusted, Command::Upload(Box::new(entry.clone())));
+                self.run_for(1_000);
+            }
+        }
+    }
+
+    fn install_all(&mut self) {
+        let hosts: Vec<NodeId> = self.machines.iter().filter(|m| m.roles.is_agent).map(|m| m.id).collect();
+        let complete: Vec<usize> = self
+            .controllers()
+            .into_iter()
+            .filter(|index| {
+                let controller = self.machines[*index].controller().expect("calm");
+                controller.sync().blobs().first_wanted(controller.map()).is_none()
+            })
+            .collect();
+        for host in hosts {
+            let asked = complete[self.dice.index(complete.len())];
+            if !self.is_current(asked, host) {
+                self.ask_install(asked, host);
+            }
+        }
+    }
+
+    fn is_current(&self, controller: usize, node: NodeId) -> bool {
+        let controller = self.machines[controller].controller().expect("calm");
+        let host = controller.hosts().get(node).expect("it was listed");
+        controller.currency(host) == Currency::Current
+            && !host.is_lost(Instant::from_millis(self.now), controller.timers().host_lost)
+    }
+
+    /// A purge anywhere drops all tombstones everywhere, and what was deleted can
+    /// be uploaded again.
+    fn purge_all(&mut self) {
+        let controllers = self.controllers();
+        let purger = controllers[self.dice.index(controllers.len())];
+        let deleted: Vec<Entry> = self.map_file(purger).entries;
+        let deleted = deleted.into_iter().find(|entry| entry.state == EntryState::Deleted);
+        self.command(purger, Command::Purge);
+        self.run_for(TWO_HELLOS_MS);
+        self.check_agreed();
+        for index in &controllers {
+            let file = self.map_file(*index);
+            assert!(file.entries.iter().all(|e| e.state != EntryState::Deleted), "{index} keeps a tombstone");
+        }
+        let Some(deleted) = deleted else { return };
+        let offered = Entry { state: EntryState::Available, ..deleted };
+        let id = offered.id.clone();
+        self.command(0, Command::Upload(Box::new(offered)));
+        self.run_for(TWO_HELLOS_MS);
+        self.check_agreed();
+        assert!(self.map_file(0).get(&id).is_some(), "what was purged can be uploaded");
+    }
+
+    /// Nobody says more than must be, also where a file can never be had.
+    fn check_quiet(&mut self) {
+        self.traffic.clear();
+        self.run_for(QUIET_HELLOS * TIMERS.sync.hello_interval.as_millis());
+        let controllers = self.controllers();
+        let others = controllers.len() as u64 - 1;
+        for index in controllers {
+            let said = self.traffic.of(index);
+            let is_incomplete =
+                !self.machines[index].controller().expect("calm").sync().blobs().missing().is_empty();
+            let blobs_most = if is_incomplete { 2 * others } else { 0 };
+            assert!(said.hellos <= QUIET_HELLOS + 1, "{index}: {said:?}");
+            assert!(said.acks <= others * (QUIET_HELLOS + 1), "{index}: {said:?}");
+            assert_eq!((said.syncs, said.pulls, said.queries), (0, 0, 0), "{index}: {said:?}");
+            assert!(said.blobs <= blobs_most, "{index}: {said:?}");
+        }
+    }
+}

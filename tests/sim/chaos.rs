@@ -1,0 +1,103 @@
+//! Those who meddle with machines and the network.
+
+use crate::repository::MapFile;
+use crate::world::{Event, World};
+
+/// Backups of a disk that are kept.
+const BACKUPS: usize = 3;
+
+impl World {
+    pub fn on_chaos(&mut self) {
+        if self.network.is_calm {
+            return;
+        }
+        let machine = self.dice.index(self.machines.len());
+        match self.dice.between(0, 99) {
+            0..35 => self.crash(machine, false),
+            35..55 => self.crash(machine, true),
+            55..75 => self.part(),
+            75..80 => self.back_up(machine),
+            80..83 => self.restore(machine),
+            83..86 => self.poison(machine),
+            _ if !self.recorded.is_empty() => {
+                let (from, to, bytes) = self.recorded[self.dice.index(self.recorded.len())].clone();
+                self.note(format_args!("a recorded request of {from} to {to} is sent again"));
+                self.deliver(0, from, to, bytes);
+            }
+            _ => {}
+        }
+        let pause = self.dice.between(200, 3_000);
+        self.schedule(pause, Event::Chaos);
+    }
+
+    /// Ends a daemon and its workers; with the power, also what was not synced.
+    /// True if it ran.
+    fn crash(&mut self, machine: usize, with_power: bool) {
+        if self.machines[machine].process.take().is_none() {
+            return;
+        }
+        self.note(format_args!("{machine} {}", if with_power { "loses power" } else { "is killed" }));
+        if with_power {
+            self.machines[machine].disk.cut_power(&mut self.dice);
+            self.on_durable(machine);
+        }
+        let pause = self.dice.between(20, 5_000);
+        self.schedule(pause, Event::Restart { machine });
+    }
+
+    /// Parts some machines from the others: one, or any that the dice say.
+    fn part(&mut self) {
+        let all: Vec<usize> = (0..self.machines.len()).collect();
+        let inside = match self.dice.chance(400) {
+            true => vec![self.dice.index(all.len())],
+            false => self.dice.some(&all),
+        };
+        let is_one_way = self.dice.chance(300);
+        let until = self.now + self.dice.between(200, 10_000);
+        let how = if is_one_way { "hear nothing" } else { "are parted" };
+        self.note(format_args!("{inside:?} {how} until {until}"));
+        self.network.part(inside, is_one_way, until);
+    }
+
+    fn back_up(&mut self, machine: usize) {
+        let here = &mut self.machines[machine];
+        if here.backups.len() == BACKUPS {
+            here.backups.remove(0);
+        }
+        here.backups.push(here.disk.image());
+        self.note(format_args!("{machine} is backed up"));
+    }
+
+    /// A machine's disk is replaced: by a backup of it, or by an empty one.
+    fn restore(&mut self, machine: usize) {
+        self.crash(machine, true);
+        let backups = self.machines[machine].backups.len();
+        let at = (backups > 0 && self.dice.chance(700)).then(|| self.dice.index(backups));
+        let here = &mut self.machines[machine];
+        let image = at.map(|at| here.backups[at].clone()).unwrap_or_default();
+        here.disk.become_image(image);
+        here.has_clock = true;
+        self.note(format_args!("{machine} has another disk: {at:?}"));
+        self.truth.on_other_disk(machine);
+        let disks: Vec<MapFile> =
+            self.controllers().iter().map(|index| MapFile::durable(&self.machines[*index].disk)).collect();
+        self.ledger.on_other_disk(machine, &disks);
+        for machine in &mut self.machines {
+            if let Some(process) = &mut machine.process {
+                process.changes.clear();
+            }
+        }
+    }
+
+    /// What has come of a patch file is spoilt.
+    fn poison(&mut self, machine: usize) {
+        let disk = &mut self.machines[machine].disk;
+        let coming: Vec<String> = disk.folder("fetch/").map(|(name, _)| format!("fetch/{name}")).collect();
+        for file in coming {
+            let mut bytes = disk.read(&file).unwrap_or_default().to_vec();
+            bytes.push(0);
+            bytes[0] ^= 1;
+            disk.write(&file, bytes);
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! What an operator asks of a controller, and the worker that changes the
+//! repository: durably, before it is acknowledged.
+
+use thimble::daemon::job::Report;
+use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::map::Map;
+use thimble::repo::rules::{self, OnHosts};
+use thimble::repo::slots::SlotSet;
+use thimble::time::Instant;
+use thimble::types::{NodeId, PatchId};
+
+use crate::repository::{MapFile, blob};
+use crate::worker::{Do, Job};
+use crate::world::World;
+
+/// A command that changes the repository.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Upload(Box<Entry>),
+    Apply(Vec<PatchId>),
+    Remove(Vec<PatchId>),
+    Delete(Vec<PatchId>, bool),
+    Commit(Vec<PatchId>),
+    Purge,
+}
+
+impl World {
+    /// Carries a command out as far as the rules allow; its acknowledgement
+    /// comes when all of it is durable.
+    pub fn command(&mut self, machine: usize, command: Command) {
+        let now = Instant::from_millis(self.now);
+        let Some(controller) = self.machines[machine].controller() else { return };
+        let Some(process) = &self.machines[machine].process else { return };
+        let is_busy = process.workers.iter().any(|worker| matches!(worker.job, Job::Change));
+        let refusal = match &command {
+            _ if !process.is_loaded || !controller.sync().is_started() => Some("not started".to_string()),
+            _ if is_busy => Some("busy".to_string()),
+            Command::Delete(..) | Command::Commit(_) if !controller.pacing().is_settled(now) => {
+                Some("not settled".to_string())
+            }
+            Command::Delete(ids, force) => {
+                let on_hosts = |slot| controller.on_hosts(now, slot, *force);
+                rules::check_delete(controller.map(), ids, on_hosts).err().map(|why| why.to_string())
+            }
+            Command::Purge => {
+                let checked = controller.sync().check_purge(now, controller.map().digest());
+                checked.err().map(|why| format!("{why:?}"))
+            }
+            _ => None,
+        };
+        if let Some(why) = refusal {
+            return self.note(format_args!("{command:?} at {machine}: {why}"));
+        }
+        let renew = controller.sync().must_renew();
+        self.start_worker(machine, Job::Change, [Do::Lock, Do::Change(command, renew)]);
+    }
+
+    /// The worker decides on the map as it is on the disk, then changes it.
+    pub fn change(&mut self, machine: usize, id: u64, command: Command, renew: bool) {
+        let mut file = self.map_file(machine);
+        if renew {
+            file.replica = self.dice.next();
+            self.note(format_args!("{machine} renews its replica"));
+        }
+        let steps = match &command {
+            Command::Upload(entry) => self.upload(machine, &mut file, entry),
+            Command::Purge => Ok(self.purge(machine, &mut file)),
+            _ => self.restate(machine, &mut file, &command),
+        };
+        match steps {
+            Ok(steps) => {
+                self.note(format_args!("{command:?} at {machine}"));
+                self.first(machine, id, steps);
+            }
+            Err(refusal) => self.note(format_args!("{command:?} at {machine}: {refusal}")),
+        }
+    }
+
+    fn upload(&mut self, machine: usize, file: &mut MapFile, offered: &Entry) -> Result<Vec<Do>, String> {
+        if self.machines[machine].distrusts(&offered.hash) {
+            return Err("its signature is of no trusted key".to_string());
+        }
+        let mut slots = Vec::new();
+        let verdict = rules::check_upload(&file.map(&mut slots), offered).map_err(|why| why.to_string())?;
+        let path = blob(&offered.hash);
+        let mut steps = Vec::new();
+        if !self.machines[machine].disk.has(&path) {
+            let content = self.truth.contents[&offered.hash].clone();
+            steps.extend([Do::Write("upload".into(), content), Do::Sync("upload".into())]);
+            steps.extend([Do::Rename("upload".into(), path), Do::SyncAll]);
+        }
+        let mut changed = Vec::new();
+        if verdict == rules::Upload::New {
+            changed = vec![Entry { stamp: file.origin().next_stamp(), ..offered.clone() }];
+            file.put(&changed);
+            self.ledger.on_intended(machine, &changed);
+            steps.extend(file.commit());
+        }
+        steps.push(Do::Unlock);
+        steps.extend(changed.iter().map(|entry| Do::Report(Box::new(Report::Entry(entry.clone())))));
+        steps.push(Do::Report(Box::new(Report::BlobHere { hash: offered.hash })));
+        steps.push(Do::Acknowledge(changed));
+        Ok(steps)
+    }
+
+    /// apply, remove, delete, commit.
+    fn restate(&mut self, machine: usize, file: &mut MapFile, command: &Command) -> Result<Vec<Do>, String> {
+        let mut slots = Vec::new();
+        let map = file.map(&mut slots);
+        let (to, state) = match command {
+            Command::Apply(ids) => (rules::check_apply(&map, ids), EntryState::Applied),
+            Command::Remove(ids) => (rules::check_remove(&map, ids), EntryState::Available),
+            Command::Delete(ids, _) => {
+                (rules::check_delete(&map, ids, |_| OnHosts::Nowhere), EntryState::Deleted)
+            }
+            Command::Commit(ids) => (Ok(closure(&map, ids)), EntryState::Committed),
+            Command::Upload(_) | Command::Purge => unreachable!("these change no state"),
+        };
+        let to: SlotSet = to.map_err(|why| why.to_string())?;
+        let stamp = file.origin().next_stamp();
+        let entries = to.iter().filter_map(|slot| map.entry(slot));
+        let changed: Vec<Entry> = entries.map(|entry| rules::changed(entry, state, stamp)).collect();
+        if changed.is_empty() {
+            return Err("nothing to change".to_string());
+        }
+        file.put(&changed);
+        self.ledger.on_intended(machine, &changed);
+        let mut steps: Vec<Do> = file.commit().into();
+        if state == EntryState::Deleted {
+            let gone = changed.iter().filter(|entry| !file.names(&entry.hash));
+            steps.extend(gone.map(|entry| Do::Remove(blob(&entry.hash))));
+        }
+        steps.push(Do::Unlock);
+        steps.extend(changed.iter().map(|entry| Do::Report(Box::new(Report::Entry(entry.clone())))));
+        steps.push(Do::Acknowledge(changed));
+        Ok(steps)
+    }
+
+    fn purge(&mut self, machine: usize, file: &mut MapFile) -> Vec<Do> {
+        let is_tombstone = |entry: &Entry| entry.state == EntryState::Deleted;
+        let gone: Vec<Entry> = file.entries.iter().filter(|entry| is_tombstone(entry)).cloned().collect();
+        if gone.is_empty() {
+            return vec![];
+        }
+        let highest = file.entries.iter().map(|entry| entry.stamp.counter).max();
+        file.floor = file.floor.max(highest.unwrap_or(0));
+        file.counter = file.counter.max(file.floor);
+        file.entries.retain(|entry| !is_tombstone(entry));
+        self.ledger.on_purge(machine, &gone);
+        let reports = gone.iter().map(|entry| Report::EntryPurged(entry.id.clone()));
+        let reports = reports.chain([Report::Floor(file.floor)]);
+        let steps = file.commit().into_iter().chain([Do::Unlock]);
+        let steps = steps.chain(reports.map(|report| Do::Report(Box::new(report))));
+        steps.chain([Do::Acknowledge(Vec::new())]).collect()
+    }
+
+    pub fn on_acknowledged(&mut self, machine: usize, entries: Vec<Entry>) {
+        self.note(format_args!("{machine} acknowledges {} entries", entries.len()));
+        self.ledger.on_acknowledged(machine, &entries);
+        self.touch(machine, |process, now| {
+            let Some(controller) = &mut process.node.controller else { return };
+            let number = controller.sync_mut().on_changed(now);
+            process.changes.push((number, entries));
+        });
+    }
+
+    /// Asks a host to install what it should have.
+    pub fn ask_install(&mut self, machine: usize, host: NodeId) {
+        let mut asked = None;
+        self.touch(machine, |process, now| {
+            asked = Some(process.node.ask_install(now, host, false, &mut process.actions));
+        });
+        self.note(format_args!("host-install {host} at {machine}: {asked:?}"));
+    }
+}
+
+/// Applied patches, and all that they require, where all of it is applied.
+fn closure(map: &Map<'_>, ids: &[PatchId]) -> SlotSet {
+    let mut closure = SlotSet::new();
+    let mut to_see: Vec<&PatchId> = ids.iter().collect();
+    while let Some((slot, entry)) = to_see.pop().and_then(|id| map.get(id)) {
+        if !entry.is_wanted() {
+            return SlotSet::new();
+        }
+        if closure.insert(slot) {
+            to_see.extend(&entry.meta.requires);
+        }
+    }
+    closure.iter().filter(|slot| map.entry(*slot).is_some_and(|e| e.state == EntryState::Applied)).collect()
+}

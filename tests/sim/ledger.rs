@@ -1,0 +1,167 @@
+//! What was really asked of the repository, as nobody in the cluster knows it, and
+//! what must be true of every map because of it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use thimble::repo::entry::{Entry, EntryState, Stamp};
+use thimble::types::Digest;
+
+use crate::repository::MapFile;
+
+/// A change that its operator was told is durable.
+struct Acknowledged {
+    /// The controller that said so, as long as its disk has not become another.
+    by: Option<usize>,
+    entry: Entry,
+}
+
+/// A stamp that was found on a disk.
+struct Used {
+    /// The changes that may have given it.
+    changes: BTreeSet<u64>,
+    /// Who gave it, and whether others have seen it.
+    by: usize,
+    is_known: bool,
+}
+
+/// One entry as one change made it.
+struct Intended {
+    change: u64,
+    by: usize,
+    entry: Entry,
+}
+
+#[derive(Default)]
+pub struct Ledger {
+    changes: u64,
+    /// Every entry that a change began to make, durable or not.
+    intended: Vec<Intended>,
+    acknowledged: Vec<Acknowledged>,
+    stamps: BTreeMap<Stamp, Used>,
+    /// Entries that a merge stamped anew, and as what they were made first.
+    restamped: Vec<(Entry, Entry)>,
+    /// Tombstones that a purge dropped.
+    purged: Vec<Entry>,
+    /// What digests that were announced stand for.
+    announced: BTreeMap<Digest, Vec<Entry>>,
+}
+
+impl Ledger {
+    pub fn on_intended(&mut self, by: usize, entries: &[Entry]) {
+        self.changes += 1;
+        let change = self.changes;
+        self.intended.extend(entries.iter().cloned().map(|entry| Intended { change, by, entry }));
+    }
+
+    pub fn on_restamped(&mut self, by: usize, entry: &Entry, from: &Entry) {
+        self.on_intended(by, std::slice::from_ref(entry));
+        let root = self.root(from).clone();
+        self.restamped.push((entry.clone(), root));
+    }
+
+    /// The change of an operator that an entry goes back to.
+    fn root<'e>(&'e self, entry: &'e Entry) -> &'e Entry {
+        self.restamped.iter().find(|(anew, _)| anew == entry).map_or(entry, |(_, root)| root)
+    }
+
+    pub fn on_purge(&mut self, _by: usize, tombstones: &[Entry]) {
+        self.purged.extend_from_slice(tombstones);
+    }
+
+    pub fn on_acknowledged(&mut self, by: usize, entries: &[Entry]) {
+        let by = Some(by);
+        self.acknowledged.extend(entries.iter().cloned().map(|entry| Acknowledged { by, entry }));
+    }
+
+    pub fn on_announced(&mut self, digest: Digest, entries: Vec<Entry>) {
+        let before = self.announced.entry(digest).or_insert_with(|| entries.clone());
+        assert_eq!(*before, entries, "one digest for two maps");
+    }
+
+    /// A map is on a machine's disk for good: no stamp in it stands for two changes.
+    pub fn on_durable(&mut self, machine: usize, file: &MapFile) {
+        for held in &file.entries {
+            let of_it: Vec<_> = self.intended.iter().filter(|intended| intended.entry == *held).collect();
+            assert!(!of_it.is_empty(), "nobody changed it to this: {held:?}");
+            let changes: BTreeSet<u64> = of_it.iter().map(|intended| intended.change).collect();
+            let used = Used { changes, by: of_it[0].by, is_known: false };
+            let changes = used.changes.clone();
+            let used = self.stamps.entry(held.stamp).or_insert(used);
+            used.changes.retain(|change| changes.contains(change));
+            assert!(!used.changes.is_empty(), "a stamp was given twice: {held:?}");
+            used.is_known |= machine != used.by;
+        }
+    }
+
+    /// A machine's disk became another: what only it knew was never said.
+    /// `disks` are all maps that are left.
+    pub fn on_other_disk(&mut self, machine: usize, disks: &[MapFile]) {
+        self.stamps.retain(|_, used| used.by != machine || used.is_known);
+        let covers = |told: &Entry| disks.iter().any(|file| self.covers(file, told));
+        let is_left: Vec<bool> = self.acknowledged.iter().map(|told| covers(&told.entry)).collect();
+        let mut is_left = is_left.into_iter();
+        self.acknowledged.retain(|_| is_left.next().expect("one each"));
+        for told in &mut self.acknowledged {
+            told.by = told.by.filter(|by| *by != machine);
+        }
+    }
+
+    /// Whether a map holds an entry, or what replaced it, or has seen it purged.
+    fn covers(&self, file: &MapFile, told: &Entry) -> bool {
+        match file.get(&told.id) {
+            Some(held) => held.merge_order(told).is_ge(),
+            None => {
+                let is_gone = |entry: &Entry| {
+                    entry.state == EntryState::Deleted
+                        && entry.id == told.id
+                        && entry.stamp.counter <= file.floor
+                        && entry.merge_order(told).is_ge()
+                };
+                self.intended.iter().any(|intended| is_gone(&intended.entry))
+            }
+        }
+    }
+
+    /// A controller's disk holds what the controller said that it holds.
+    pub fn check_load(&self, machine: usize, file: &MapFile) {
+        for told in self.acknowledged.iter().filter(|told| told.by == Some(machine)) {
+            self.check_covers(file, &told.entry);
+        }
+    }
+
+    fn check_covers(&self, file: &MapFile, told: &Entry) {
+        let held = file.get(&told.id);
+        let floor = file.floor;
+        assert!(self.covers(file, told), "acknowledged, and lost: {told:?}; held: {held:?}, floor {floor}");
+    }
+
+    /// In the end every map holds all that was acknowledged, and nothing is back
+    /// that was deleted and purged.
+    pub fn check_final(&self, file: &MapFile) {
+        for told in &self.acknowledged {
+            self.check_covers(file, &told.entry);
+        }
+        for held in file.live().filter(|held| held.state != EntryState::Committed) {
+            let root = self.root(held);
+            let is_over = |gone: &&Entry| gone.id == held.id && gone.merge_order(root).is_gt();
+            let gone = self.purged.iter().find(is_over);
+            assert!(gone.is_none(), "purged as {gone:?}, and back: {held:?}, made as {root:?}");
+        }
+    }
+
+    /// A controller says that what this digest stands for is on its disk.
+    pub fn check_includes(&self, digest: Digest, file: &MapFile) {
+        let told = self.announced.get(&digest).expect("a digest that somebody announced");
+        for entry in told {
+            assert!(self.is_included(file, entry), "said to be durable, and is not: {entry:?}; {file:?}");
+        }
+    }
+
+    pub fn is_included(&self, file: &MapFile, entry: &Entry) -> bool {
+        // A tombstone that is purged is no loss; nor is what it has replaced.
+        self.covers(file, entry)
+            || file.get(&entry.id).is_none()
+                && entry.stamp.counter <= file.floor
+                && entry.state == EntryState::Deleted
+    }
+}

@@ -1,0 +1,151 @@
+//! A controller reads another's map over a session, then merges it durably.
+
+use thimble::daemon::job::Report;
+use thimble::fsm::event::Event as Told;
+use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::join;
+use thimble::repo::slots::Slot;
+use thimble::types::{Digest, Hostname, NodeId, Reason};
+use thimble::wire::frame::Purpose;
+
+use crate::disk::encode;
+use crate::machine::PATCHES;
+use crate::repository::{Known, MapFile, blob};
+use crate::sessions::Link;
+use crate::worker::{Do, Job, replace};
+use crate::world::World;
+
+/// A map as far as it has come.
+pub struct Incoming {
+    from: NodeId,
+    hostname: Hostname,
+    floor: u64,
+    entries: Vec<Entry>,
+}
+
+impl World {
+    pub fn start_pull(&mut self, machine: usize, node: NodeId) {
+        let link = self.take_link(machine, node, Purpose::Pull);
+        self.start_worker(machine, Job::Pull(node), [Do::PullHead(node, link)]);
+    }
+
+    fn fail_pull(&mut self, machine: usize, id: u64, node: NodeId, why: &str) {
+        self.instead(machine, id, [Do::EndPull(node, Err(Reason::new(why)))]);
+    }
+
+    /// The other end's loop answers from the map in its memory.
+    pub fn pull_head(&mut self, machine: usize, id: u64, node: NodeId, link: Link) {
+        if self.is_broken(machine, link) {
+            return self.fail_pull(machine, id, node, "the session was cut");
+        }
+        let there = self.machines[link.peer].process.as_ref().expect("it holds");
+        let controller = there.node.controller.as_ref().filter(|_| there.is_loaded);
+        let Some(controller) = controller else {
+            return self.fail_pull(machine, id, node, "its repository is still being read");
+        };
+        let hostname = self.machines[link.peer].hostname();
+        let incoming =
+            Incoming { from: node, hostname, floor: controller.map().floor(), entries: Vec::new() };
+        self.first(machine, id, [Do::PullEntry(link, 0, Box::new(incoming))]);
+    }
+
+    /// The entry in the next slot that is in use; what changes meanwhile changes.
+    pub fn pull_entry(
+        &mut self,
+        machine: usize,
+        id: u64,
+        link: Link,
+        from: usize,
+        mut incoming: Box<Incoming>,
+    ) {
+        if self.is_broken(machine, link) {
+            return self.fail_pull(machine, id, incoming.from, "the session was cut");
+        }
+        let map = self.machines[link.peer].controller().expect("it holds").map();
+        let mut slots = (from..PATCHES).filter_map(Slot::new);
+        let next = slots.find_map(|slot| Some((slot.index(), map.entry(slot)?.clone())));
+        let step = match next {
+            Some((at, entry)) => {
+                incoming.entries.retain(|held| held.id != entry.id);
+                incoming.entries.push(entry);
+                [Do::PullEntry(link, at + 1, incoming)].into_iter().collect()
+            }
+            None => vec![Do::Lock, Do::Join(incoming)],
+        };
+        self.first(machine, id, step);
+    }
+
+    /// Merges the map that came whole, in one durable commit.
+    pub fn join(&mut self, machine: usize, id: u64, incoming: &Incoming) {
+        let disk = &self.machines[machine].disk;
+        let before = MapFile::of(disk);
+        let mut known: Known = disk.decode("controllers").unwrap_or_default();
+        let fresh = self.dice.next();
+        let mut theirs_slots = Vec::new();
+        let theirs_file = MapFile { entries: incoming.entries.clone(), ..MapFile::default() };
+        let theirs = theirs_file.map(&mut theirs_slots);
+        let mut steps = Vec::new();
+        if known.iter().all(|(node, _)| *node != incoming.from) {
+            known.push((incoming.from, incoming.hostname.clone()));
+            steps.extend(replace("controllers", encode(&known)));
+        }
+
+        let (mut slots, mut told) = (Vec::new(), Vec::new());
+        let mut ours = before.map(&mut slots);
+        let mut origin = join::Origin { replica: before.replica, counter: before.counter };
+        let is_whole =
+            join::join(&mut ours, &mut origin, &theirs, incoming.floor, fresh, &mut |fact| told.push(fact));
+        assert!(is_whole, "there is room for all, and no counter leaps");
+        let entries = ours.iter_by_id().map(|(_, entry)| entry.clone()).collect();
+        let after =
+            MapFile { replica: origin.replica, counter: origin.counter, floor: ours.floor(), entries };
+        let mut reports =
+            vec![Report::Controller { node: incoming.from, hostname: incoming.hostname.clone() }];
+        if after.floor > before.floor {
+            reports.push(Report::Floor(after.floor));
+        }
+        for fact in &told {
+            if let join::Told::Purged(id) = fact {
+                reports.push(Report::EntryPurged(id.clone()));
+            }
+        }
+        for fact in &told {
+            let join::Told::Changed(entry) = fact else { continue };
+            reports.push(Report::Entry(entry.clone()));
+            if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
+                reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
+            }
+        }
+        let is_anew = |entry: &&Entry| !incoming.entries.contains(entry) && !before.entries.contains(entry);
+        let anew: Vec<&Entry> = after.entries.iter().filter(is_anew).collect();
+        for entry in anew {
+            let held = [&before, &theirs_file].map(|file| file.get(&entry.id));
+            let is_it = |old: &&&Entry| (old.state, old.hash) == (entry.state, entry.hash);
+            let root = held.iter().flatten().find(is_it).expect("a merge makes up no content");
+            self.ledger.on_restamped(machine, entry, root);
+        }
+        if after != before {
+            steps.extend(after.commit());
+        }
+        let gone = before.live().filter(|entry| !after.names(&entry.hash));
+        steps.extend(gone.map(|entry| Do::Remove(blob(&entry.hash))));
+        steps.push(Do::Unlock);
+        steps.extend(reports.into_iter().map(|report| Do::Report(Box::new(report))));
+        steps.push(Do::EndPull(incoming.from, Ok(theirs.digest())));
+        self.note(format_args!(
+            "{machine} merges {} entries of {}: {told:?}",
+            theirs.len(),
+            incoming.hostname
+        ));
+        self.first(machine, id, steps);
+    }
+
+    pub fn end_pull(&mut self, machine: usize, id: u64, node: NodeId, end: Result<Digest, Reason>) {
+        self.bury(machine, id);
+        if let Err(why) = &end {
+            self.note(format_args!("{machine} merges nothing: {why}"));
+        }
+        let end = end.as_ref().map(|digest| *digest);
+        self.tell_node(machine, &Told::PullEnded(node, end));
+    }
+}
