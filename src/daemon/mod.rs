@@ -22,6 +22,8 @@ mod counters;
 mod event_loop;
 mod exchange;
 mod fetch;
+#[cfg(test)]
+mod fixture;
 pub mod job;
 mod jobs;
 mod log;

@@ -239,3 +239,50 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
 fn controllers_refused(daemon: &Daemon<'_>) -> u64 {
     daemon.node.controller.as_ref().map_or(0, |controller| controller.sync().neighbours().refused())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::fixture::{at, controller, peer};
+    use crate::repo::fixture::entry;
+    use crate::types::{Hostname, NodeId};
+
+    #[test]
+    fn missing_files_that_hosts_need_come_first() {
+        let spare = |name: &str| entry(name).state(EntryState::Available);
+        let mut controller = controller(&[spare("A"), entry("B"), spare("C"), entry("D")]);
+        controller.blob_missing(&entry("C").hash, &Reason::new("why"));
+        controller.blob_missing(&entry("D").hash, &Reason::default());
+        let rows: Vec<_> = missing_blobs(&controller).collect();
+        let shown: Vec<_> =
+            rows.iter().map(|row| (row.id.as_str(), row.is_wanted, row.reason.as_str())).collect();
+        assert_eq!(shown, [("D", true, ""), ("C", false, "why")]);
+    }
+
+    #[test]
+    fn another_controller_is_shown_with_its_age_and_what_is_the_matter() {
+        let mut controller = controller(&[]);
+        let (node, name) = (NodeId(2), Hostname::new("controller-1").unwrap());
+        controller.sync_mut().neighbours_mut().know(at(0), node, &name);
+        let row = |controller: &Controller<'_>, now| {
+            neighbour(now, controller, controller.sync().neighbours().get(node).unwrap())
+        };
+        let unheard = row(&controller, at(1));
+        assert!(unheard.is_lost && !unheard.is_synced && unheard.age_ms.is_none());
+        assert_eq!(unheard.trouble.as_str(), "not heard since this controller started");
+
+        let digest = controller.map().digest();
+        let heard = controller.sync_mut().neighbours_mut().heard(at(10), node, peer()).unwrap();
+        heard.announced = Some(digest);
+        heard.blobs_missing = 3;
+        let present = row(&controller, at(12));
+        assert!(!present.is_lost && present.is_synced && present.trouble.is_empty());
+        assert_eq!((present.hostname, present.age_ms, present.blobs_missing), (name, Some(2_000), 3));
+        assert_eq!(present.address.as_str(), "127.0.0.1");
+        assert_eq!(row(&controller, at(130)).trouble.as_str(), "silent for 120 s");
+
+        let heard = controller.sync_mut().neighbours_mut().get_mut(node).unwrap();
+        heard.trouble = Reason::new("it has no place free");
+        assert_eq!(row(&controller, at(12)).trouble.as_str(), "it has no place free");
+    }
+}

@@ -12,11 +12,12 @@ use super::super::proof;
 use super::super::protocol::{ErrorKind, Reply};
 use super::super::sys::FDS;
 use super::super::workers::{Ending, Kind};
+use super::hosts::{is_lost, on_all_hosts};
 use super::{Answered, Refused, refused, words};
 use crate::fsm::controller::Controller;
 use crate::limits;
 use crate::repo::entry::EntryState;
-use crate::repo::rules::check_delete;
+use crate::repo::rules::{Refusal, check_commit, check_delete};
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, Reason};
 
@@ -33,26 +34,14 @@ impl Daemon<'_> {
     ) -> Result<Answered, Refused> {
         let controller = self.controller()?;
         let checked = match to {
-            EntryState::Applied | EntryState::Available | EntryState::Committed => Ok(()),
-            EntryState::Deleted => self.check_deletion(now, controller, ids, force),
+            EntryState::Applied | EntryState::Available => Ok(()),
+            EntryState::Deleted => check_deletion(now, controller, ids, force),
+            EntryState::Committed => check_commitment(now, controller, ids, force),
         };
         checked.map_err(|reason| (ErrorKind::Refused, reason))?;
         let renew = controller.sync().must_renew();
         let job = Job::Change(Change { to, ids: ids.clone(), renew });
         self.start_change(now, at, &job, false)
-    }
-
-    fn check_deletion(
-        &self,
-        now: Instant,
-        controller: &Controller<'_>,
-        ids: &PatchIds,
-        force: bool,
-    ) -> Result<(), Reason> {
-        check_settled(now, controller)?;
-        check_delete(controller.map(), ids, |slot| controller.on_hosts(now, slot, force))
-            .map(|_| ())
-            .map_err(|refusal| Reason::format(format_args!("{refusal}")))
     }
 
     #[inline(never)]
@@ -216,6 +205,36 @@ impl Daemon<'_> {
 
     fn is_store_changing(&self) -> bool {
         self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0
+    }
+}
+
+fn check_deletion(
+    now: Instant,
+    controller: &Controller<'_>,
+    ids: &PatchIds,
+    force: bool,
+) -> Result<(), Reason> {
+    check_settled(now, controller)?;
+    match check_delete(controller.map(), ids, |slot| controller.on_hosts(now, slot, force)) {
+        Ok(_) => Ok(()),
+        Err(refusal) => Err(Reason::format(format_args!("{refusal}"))),
+    }
+}
+
+/// A commit is final, so all hosts that it concerns must have what it takes.
+fn check_commitment(
+    now: Instant,
+    controller: &Controller<'_>,
+    ids: &PatchIds,
+    force: bool,
+) -> Result<(), Reason> {
+    check_settled(now, controller)?;
+    match check_commit(controller.map(), ids, |slot| on_all_hosts(now, controller, slot, force)) {
+        Ok(_) => Ok(()),
+        Err(Refusal::MayNotBeOnHost { id, host }) if is_lost(now, controller, &host) => {
+            Err(words::may_not_be_on_lost(id, &host))
+        }
+        Err(refusal) => Err(Reason::format(format_args!("{refusal}"))),
     }
 }
 

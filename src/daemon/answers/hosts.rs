@@ -7,6 +7,8 @@ use super::{Answered, Refused, refused, words};
 use crate::fsm::controller::{AskRefusal, Controller};
 use crate::fsm::hosts::Host;
 use crate::limits;
+use crate::repo::rules::OnAllHosts;
+use crate::repo::slots::Slot;
 use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
 
@@ -77,6 +79,39 @@ impl Daemon<'_> {
         self.control.reply(at, &Reply::Line(Reason::format(line)));
         Ok(Answered::Now)
     }
+}
+
+/// Whether the patch in a slot is on every host that it concerns. With
+/// `despite_lost`, lost hosts do not count.
+pub(super) fn on_all_hosts(
+    now: Instant,
+    controller: &Controller<'_>,
+    slot: Slot,
+    despite_lost: bool,
+) -> OnAllHosts {
+    let mut found = OnAllHosts::Everywhere;
+    let Some(entry) = controller.map().entry(slot) else { return found };
+    for host in controller.hosts().iter().filter(|host| entry.meta.concerns(&host.ack.nodetype)) {
+        let is_lost = host.is_lost(now, controller.timers().host_lost);
+        if is_lost && despite_lost {
+            continue;
+        }
+        // What a host at work will have, its last word does not say.
+        if host.is_known() && !is_lost && !host.is_installing() {
+            if !host.installed.contains(slot) {
+                return OnAllHosts::NotOn(host.ack.hostname.clone());
+            }
+        } else {
+            found = OnAllHosts::MayNotBeOn(host.ack.hostname.clone());
+        }
+    }
+    found
+}
+
+/// Whether a host of this name is lost.
+pub(super) fn is_lost(now: Instant, controller: &Controller<'_>, name: &Hostname) -> bool {
+    let after = controller.timers().host_lost;
+    controller.hosts().iter().any(|host| host.ack.hostname == *name && host.is_lost(now, after))
 }
 
 /// The host of this name, address or node id.

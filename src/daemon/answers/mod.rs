@@ -10,6 +10,8 @@
 mod changes;
 mod hosts;
 mod lists;
+#[cfg(test)]
+mod tests;
 pub(super) mod words;
 
 use std::os::fd::AsFd;

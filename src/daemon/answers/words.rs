@@ -8,7 +8,7 @@ use crate::fsm::sync::PurgeRefusal;
 use crate::fsm::sync::neighbours::{Neighbour, Neighbours};
 use crate::limits;
 use crate::time::Instant;
-use crate::types::{Hostname, NodeId, Reason};
+use crate::types::{Hostname, NodeId, PatchId, Reason};
 
 /// What follows a commit.
 pub const FREES_KEPT_FILES: &str = "Hosts free the files that they kept to undo it at their next install.";
@@ -154,88 +154,11 @@ pub fn incomplete(controller: &Controller<'_>) -> Option<Reason> {
     )))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::fsm::actions::Peer;
-    use crate::time::Duration;
-
-    fn at(seconds: u64) -> Instant {
-        Instant::from_millis(seconds * 1000)
-    }
-
-    fn name(text: &str) -> Hostname {
-        Hostname::new(text).unwrap()
-    }
-
-    /// Neighbours that are known, by name; those with a time were heard then.
-    fn neighbours<'a>(
-        places: &'a mut [Option<Neighbour>],
-        all: &[(u64, &str, Option<u64>)],
-    ) -> Neighbours<'a> {
-        let mut neighbours = Neighbours::new(places, Duration::from_secs(120));
-        for (node, hostname, heard) in all {
-            neighbours.know(at(0), NodeId(*node), &name(hostname));
-            if let Some(heard) = heard {
-                neighbours.heard(at(*heard), NodeId(*node), Peer::Ip(([127, 0, 0, 1], 1).into()));
-            }
-        }
-        neighbours
-    }
-
-    #[test]
-    fn the_reply_names_those_that_have_a_change_those_that_have_not_and_the_lost() {
-        let all = [(1, "controller-1", Some(900)), (2, "controller-2", Some(900)), (3, "controller-3", None)];
-        let said = |all: &[(u64, &str, Option<u64>)], confirmed: &[u64]| {
-            let mut places = [const { None }; 7];
-            let mut neighbours = neighbours(&mut places, all);
-            for node in confirmed {
-                neighbours.get_mut(NodeId(*node)).unwrap().confirmed = 7;
-            }
-            durable_on(at(1000), &neighbours, 7).as_str().to_owned()
-        };
-        assert_eq!(said(&[], &[]), "Durable here; no other controller is present.");
-        assert_eq!(said(&all[..1], &[1]), "Durable here, and on controller-1.");
-        assert_eq!(said(&all[..2], &[1, 2]), "Durable here, and on controller-1, controller-2.");
-        assert_eq!(said(&all[..1], &[]), "Durable here; controller-1 has not confirmed it yet.");
-        assert_eq!(
-            said(&all[..2], &[]),
-            "Durable here; controller-1, controller-2 have not confirmed it yet."
-        );
-        assert_eq!(
-            said(&all, &[2]),
-            "Durable here, and on controller-2; controller-1 has not confirmed it yet; controller-3 is lost."
-        );
-        assert_eq!(
-            said(&all[2..], &[]),
-            "Durable here; no other controller is present; controller-3 is lost."
-        );
-    }
-
-    #[test]
-    fn a_purge_in_whose_way_a_controller_is_names_it_and_what_to_do() {
-        let absent = no_purge(&PurgeRefusal::Absent(NodeId(1), name("controller-1")));
-        assert!(absent.as_str().starts_with("Controller controller-1 is not present"), "{absent}");
-        assert!(absent.as_str().ends_with("thimble drop-controller controller-1."), "{absent}");
-        let unnamed = no_purge(&PurgeRefusal::Differs(NodeId(0xab), Hostname::default()));
-        assert!(unnamed.as_str().contains("00000000000000ab has not the same repository yet"), "{unnamed}");
-    }
-
-    #[test]
-    fn only_one_that_is_not_present_is_dropped() {
-        let mut places = [const { None }; 7];
-        let neighbours = neighbours(
-            &mut places,
-            &[(1, "here", Some(900)), (2, "gone", Some(1)), (3, "twin", None), (4, "twin", None)],
-        );
-        let drop = |text: &str| to_drop(at(1000), &neighbours, &name(text));
-        assert_eq!(drop("gone"), Ok(NodeId(2)));
-        assert_eq!(drop("0000000000000002"), Ok(NodeId(2)));
-        assert_eq!(drop("0000000000000004"), Ok(NodeId(4)));
-        assert!(drop("here").unwrap_err().as_str().contains("here is present"));
-        assert!(drop("0000000000000001").unwrap_err().as_str().contains("is present"));
-        let twins = drop("twin").unwrap_err();
-        assert!(twins.as_str().contains("0000000000000003 or 0000000000000004"), "{twins}");
-        assert!(drop("nobody").unwrap_err().as_str().contains("No controller nobody is known"));
-    }
+/// Why a patch is not committed: this host, which it concerns, is lost.
+#[must_use]
+pub fn may_not_be_on_lost(id: &PatchId, host: &Hostname) -> Reason {
+    Reason::format(format_args!(
+        "{id} may not be on host {host}, which is lost: bring it back, drop-host it if it is gone, or commit \
+         with --force."
+    ))
 }

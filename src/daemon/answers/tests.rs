@@ -1,0 +1,123 @@
+//! What is said of other controllers and of missing files, word for word.
+
+use super::hosts::{is_lost, on_all_hosts};
+use super::words::*;
+use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, hears, peer};
+use crate::fsm::controller::Controller;
+use crate::fsm::sync::PurgeRefusal;
+use crate::fsm::sync::neighbours::{Neighbour, Neighbours};
+use crate::repo::digest::set_digest;
+use crate::repo::entry::EntryState;
+use crate::repo::fixture::{entry, slot};
+use crate::repo::rules::OnAllHosts;
+use crate::types::{Hostname, NodeId, Reason};
+
+fn name(text: &str) -> Hostname {
+    Hostname::new(text).unwrap()
+}
+
+/// Neighbours that are known, by name; those with a time were heard then.
+fn neighbours<'a>(places: &'a mut [Option<Neighbour>], all: &[(u64, &str, Option<u64>)]) -> Neighbours<'a> {
+    let mut neighbours = Neighbours::new(places, CONTROLLER_LOST);
+    for (node, hostname, heard) in all {
+        neighbours.know(at(0), NodeId(*node), &name(hostname));
+        if let Some(heard) = heard {
+            neighbours.heard(at(*heard), NodeId(*node), peer());
+        }
+    }
+    neighbours
+}
+
+#[test]
+fn the_reply_names_those_that_have_a_change_those_that_have_not_and_the_lost() {
+    let all = [(1, "controller-1", Some(900)), (2, "controller-2", Some(900)), (3, "controller-3", None)];
+    let said = |all: &[(u64, &str, Option<u64>)], confirmed: &[u64]| {
+        let mut places = [const { None }; 7];
+        let mut neighbours = neighbours(&mut places, all);
+        for node in confirmed {
+            neighbours.get_mut(NodeId(*node)).unwrap().confirmed = 7;
+        }
+        durable_on(at(1000), &neighbours, 7).as_str().to_owned()
+    };
+    assert_eq!(said(&[], &[]), "Durable here; no other controller is present.");
+    assert_eq!(said(&all[..1], &[1]), "Durable here, and on controller-1.");
+    assert_eq!(said(&all[..2], &[1, 2]), "Durable here, and on controller-1, controller-2.");
+    assert_eq!(said(&all[..1], &[]), "Durable here; controller-1 has not confirmed it yet.");
+    assert_eq!(said(&all[..2], &[]), "Durable here; controller-1, controller-2 have not confirmed it yet.");
+    assert_eq!(
+        said(&all, &[2]),
+        "Durable here, and on controller-2; controller-1 has not confirmed it yet; controller-3 is lost."
+    );
+    assert_eq!(said(&all[2..], &[]), "Durable here; no other controller is present; controller-3 is lost.");
+}
+
+#[test]
+fn a_purge_in_whose_way_a_controller_is_names_it_and_what_to_do() {
+    let absent = no_purge(&PurgeRefusal::Absent(NodeId(1), name("controller-1")));
+    assert!(absent.as_str().starts_with("Controller controller-1 is not present"), "{absent}");
+    assert!(absent.as_str().ends_with("thimble drop-controller controller-1."), "{absent}");
+    let unnamed = no_purge(&PurgeRefusal::Differs(NodeId(0xab), Hostname::default()));
+    assert!(unnamed.as_str().contains("00000000000000ab has not the same repository yet"), "{unnamed}");
+}
+
+#[test]
+fn only_one_that_is_not_present_is_dropped() {
+    let mut places = [const { None }; 7];
+    let neighbours = neighbours(
+        &mut places,
+        &[(1, "here", Some(900)), (2, "gone", Some(1)), (3, "twin", None), (4, "twin", None)],
+    );
+    let drop = |text: &str| to_drop(at(1000), &neighbours, &name(text));
+    assert_eq!(drop("gone"), Ok(NodeId(2)));
+    assert_eq!(drop("0000000000000002"), Ok(NodeId(2)));
+    assert_eq!(drop("0000000000000004"), Ok(NodeId(4)));
+    assert!(drop("here").unwrap_err().as_str().contains("here is present"));
+    assert!(drop("0000000000000001").unwrap_err().as_str().contains("is present"));
+    let twins = drop("twin").unwrap_err();
+    assert!(twins.as_str().contains("0000000000000003 or 0000000000000004"), "{twins}");
+    assert!(drop("nobody").unwrap_err().as_str().contains("No controller nobody is known"));
+}
+
+#[test]
+fn an_incomplete_controller_names_the_file_that_hosts_need_and_why_it_is_not_here() {
+    let spare = entry("SPARE").state(EntryState::Available);
+    let mut controller = controller(&[spare.clone(), entry("NEEDED")]);
+    assert_eq!(incomplete(&controller), None);
+    controller.blob_missing(&spare.hash, &Reason::new("nobody has it"));
+    assert_eq!(incomplete(&controller), None, "no host needs it");
+    controller.blob_missing(&entry("NEEDED").hash, &Reason::default());
+    let said = incomplete(&controller).unwrap();
+    assert!(said.as_str().starts_with("Incomplete: the file of NEEDED is not here."), "{said}");
+    assert!(said.as_str().ends_with("It is still to be fetched."), "{said}");
+    controller.blob_missing(&entry("NEEDED").hash, &Reason::new("its signer is not trusted here"));
+    let said = incomplete(&controller).unwrap();
+    assert!(said.as_str().ends_with("its signer is not trusted here"), "{said}");
+    controller.blob_here(&entry("NEEDED").hash);
+    assert_eq!(incomplete(&controller), None);
+}
+
+#[test]
+fn a_patch_is_on_all_hosts_when_each_that_it_concerns_has_told_so() {
+    let here = entry("HERE");
+    let elsewhere = entry("ELSEWHERE").concerning(&["storage"]);
+    let mut controller = controller(&[here.clone(), elsewhere, entry("SPARE").state(EntryState::Available)]);
+    let on_all = |controller: &Controller<'_>, now, text: &str, despite_lost| {
+        on_all_hosts(at(now), controller, slot(controller.map(), text), despite_lost)
+    };
+    let named = |text: &str| name(text);
+    assert_eq!(on_all(&controller, 0, "HERE", false), OnAllHosts::Everywhere, "there is none");
+    // A host that has what it should have need not be asked what that is.
+    let wanted = set_digest([(&here.id, &here.hash)]);
+    hears(&mut controller, at(1), 1, "has-it", wanted);
+    assert_eq!(on_all(&controller, 1, "HERE", false), OnAllHosts::Everywhere);
+    assert_eq!(on_all(&controller, 1, "SPARE", false), OnAllHosts::NotOn(named("has-it")));
+    hears(&mut controller, at(2), 2, "silent", set_digest([]));
+    assert_eq!(on_all(&controller, 2, "HERE", false), OnAllHosts::MayNotBeOn(named("silent")));
+    assert_eq!(on_all(&controller, 2, "ELSEWHERE", false), OnAllHosts::Everywhere, "no host concerned");
+    let lost = HOST_LOST.as_millis() / 1000 + 2;
+    hears(&mut controller, at(lost), 1, "has-it", wanted);
+    assert!(is_lost(at(lost), &controller, &named("silent")));
+    assert!(!is_lost(at(lost), &controller, &named("has-it")));
+    assert_eq!(on_all(&controller, lost, "HERE", false), OnAllHosts::MayNotBeOn(named("silent")));
+    assert_eq!(on_all(&controller, lost, "HERE", true), OnAllHosts::Everywhere, "lost ones do not count");
+}

@@ -1,0 +1,71 @@
+//! A controller for the tests of this folder.
+
+use crate::fsm::actions::{Actions, Peer};
+use crate::fsm::controller::{Controller, ControllerTimers, Tables};
+use crate::fsm::hosts::Host;
+use crate::fsm::reasons::{Reasons, Told};
+use crate::fsm::requests::RequestTimers;
+use crate::fsm::sync::SyncTimers;
+use crate::fsm::sync::blobs::Why;
+use crate::limits;
+use crate::repo::entry::Entry;
+use crate::repo::fixture;
+use crate::table::{Table, index_len};
+use crate::time::{Duration, Instant};
+use crate::types::{Digest, Hostname, NodeId, NodeType};
+use crate::wire::messages::{HelloAgentAck, Message};
+
+/// A host unheard for so long is lost.
+pub const HOST_LOST: Duration = Duration::from_secs(3_600);
+/// A controller unheard for so long is lost.
+pub const CONTROLLER_LOST: Duration = Duration::from_secs(120);
+
+/// A moment.
+pub const fn at(seconds: u64) -> Instant {
+    Instant::from_millis(seconds * 1000)
+}
+
+/// Where a node was heard.
+pub fn peer() -> Peer {
+    Peer::Ip(([127, 0, 0, 1], 1).into())
+}
+
+/// A controller with these entries, which started at 0.
+pub fn controller(entries: &[Entry]) -> Controller<'static> {
+    let second = Duration::from_secs(1);
+    let timers = ControllerTimers {
+        hello_interval: second,
+        host_lost: HOST_LOST,
+        query_timeout: second,
+        request: RequestTimers { retry: second, give_up: second },
+        sync: SyncTimers {
+            hello_interval: second,
+            hello_start: second,
+            controller_lost: CONTROLLER_LOST,
+            retry: second,
+        },
+    };
+    let slots = Box::leak(Box::new(fixture::slots(8)));
+    let hosts = vec![Host::vacant(); 4].leak();
+    let tables = Tables {
+        map: fixture::map(slots, entries),
+        hosts: Table::new(hosts, vec![0; index_len(4)].leak()),
+        queries: vec![None; limits::DETAILED_QUERIES].leak(),
+        reasons: Reasons::new(vec![Told::default(); 4].leak()),
+        neighbours: vec![None; limits::CONTROLLERS - 1].leak(),
+        blob_whys: vec![Why::default(); 4].leak(),
+    };
+    Controller::new(at(0), timers, tables)
+}
+
+/// A worker host says that it has the set with this digest.
+pub fn hears(controller: &mut Controller<'_>, now: Instant, node: u64, name: &str, installed: Digest) {
+    let ack = HelloAgentAck {
+        installed_digest: installed,
+        hostname: Hostname::new(name).unwrap(),
+        nodetype: NodeType::new("worker").unwrap(),
+        ..HelloAgentAck::default()
+    };
+    let message = Message::HelloAgentAck(ack);
+    controller.on_message(now, NodeId(node), peer(), &message, &mut Actions::default());
+}
