@@ -5,6 +5,8 @@
 
 #![allow(dead_code, reason = "the rig is the tests'; this uses a part of it")]
 
+#[path = "../../tests/net/ask.rs"]
+mod ask;
 #[path = "../../tests/net/cluster.rs"]
 mod cluster;
 #[path = "../../tests/net/filter.rs"]
@@ -13,9 +15,13 @@ mod filter;
 mod forge;
 #[path = "../../tests/net/netns.rs"]
 mod netns;
+#[path = "../../tests/net/node.rs"]
+mod node;
 mod recvmmsg;
 #[path = "../../tests/support/mod.rs"]
 mod support;
+#[path = "../../tests/net/switch.rs"]
+mod switch;
 #[path = "../../tests/net/sys.rs"]
 mod sys;
 #[path = "../../tests/net/wait.rs"]

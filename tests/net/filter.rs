@@ -15,10 +15,10 @@ use crate::netns::{Hub, Namespace};
 use crate::sys;
 
 /// Before each frame: `virtio_net_hdr`.
-const VNET_BYTES: usize = 10;
+pub const VNET_BYTES: usize = 10;
 /// Ethernet, IPv4 without options, UDP.
 const UDP_AT: usize = VNET_BYTES + 14 + 20 + 8;
-const PROTOCOL_AT: usize = VNET_BYTES + 14 + 9;
+pub const PROTOCOL_AT: usize = VNET_BYTES + 14 + 9;
 const UDP: u8 = 17;
 
 /// What becomes of a frame.
@@ -111,7 +111,7 @@ fn relay(mut from: File, mut to: File, mut judge: Judge, is_over: &AtomicBool) {
 }
 
 /// The thimble datagram in a frame, if there is one.
-fn datagram(frame: &[u8]) -> Option<(MsgType, &[u8])> {
+pub fn datagram(frame: &[u8]) -> Option<(MsgType, &[u8])> {
     let bytes = frame.get(UDP_AT..)?;
     if frame[PROTOCOL_AT] != UDP {
         return None;

@@ -20,18 +20,25 @@ fn skip(test: &str, reason: &str) {
 mod support;
 
 mod allocations;
+mod ask;
 mod cluster;
 mod commands;
+mod controllers;
 mod daemon;
 mod datagrams;
+mod files;
 mod filter;
 mod forge;
 mod netns;
+mod node;
 mod operator;
+mod partitions;
 mod patch;
 mod reasons;
 mod requests;
+mod returning;
 mod rig;
 mod sessions;
+mod switch;
 mod sys;
 mod wait;

@@ -9,7 +9,7 @@ use crate::support::archive::Tar;
 use crate::support::sign::{Signer, signature_path};
 use crate::wait;
 
-fn upload(cluster: &Cluster, file: &Path) -> crate::cluster::Ended {
+fn upload(cluster: &Cluster, file: &Path) -> crate::node::Ended {
     cluster.thimble(&["upload", file.to_str().unwrap()])
 }
 

@@ -64,6 +64,12 @@ impl Patch {
         file
     }
 
+    /// Makes it, signs it and uploads it at one controller; gives what that said.
+    pub fn uploaded_at(&self, cluster: &Cluster, controller: usize) -> String {
+        let file = self.signed(cluster);
+        cluster.nodes[controller].thimble(&["upload", file.to_str().unwrap()]).ok()
+    }
+
     /// Makes it, signs it, uploads it and applies it.
     pub fn applied(self, cluster: &Cluster) -> Self {
         cluster.thimble(&["upload", self.signed(cluster).to_str().unwrap()]).ok();

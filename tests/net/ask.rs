@@ -1,0 +1,61 @@
+//! What a daemon says of itself on its control socket, as it says it.
+
+use thimble::cli::client::Client;
+use thimble::daemon::protocol::{BlobRow, NeighbourRow, PatchRow, Reply, Request, StatusRow};
+use thimble::repo::entry::EntryState;
+
+use crate::node::Node;
+
+/// All of `status`.
+#[derive(Clone, Debug)]
+pub struct Status {
+    pub row: StatusRow,
+    pub neighbours: Vec<NeighbourRow>,
+    pub blobs: Vec<BlobRow>,
+    pub replaced: Vec<String>,
+}
+
+impl Node {
+    fn replies(&self, request: &Request) -> Vec<Reply> {
+        let mut replies = Vec::new();
+        let asked = Client::connect(&self.control_socket()).and_then(|mut client| {
+            client.ask(request, |reply| {
+                replies.push(reply);
+                Ok(())
+            })
+        });
+        asked.unwrap_or_else(|failure| panic!("{}: {}", self.name, failure.message));
+        replies
+    }
+
+    /// What the daemon knows of itself.
+    pub fn status(&self) -> Status {
+        let (mut row, mut neighbours, mut blobs, mut replaced) = (None, Vec::new(), Vec::new(), Vec::new());
+        for reply in self.replies(&Request::Status) {
+            match reply {
+                Reply::Status(status) => row = Some(status),
+                Reply::Neighbour(neighbour) => neighbours.push(neighbour),
+                Reply::Blob(blob) => blobs.push(blob),
+                Reply::Replaced(line) => replaced.push(line.to_string()),
+                _ => {}
+            }
+        }
+        Status { row: row.expect("a row of the node"), neighbours, blobs, replaced }
+    }
+
+    /// The patches of the repository, sorted by id.
+    pub fn patches(&self) -> Vec<PatchRow> {
+        let patch = |reply| if let Reply::Patch(patch) = reply { Some(patch) } else { None };
+        self.replies(&Request::Query).into_iter().filter_map(patch).collect()
+    }
+
+    /// A patch of the repository.
+    pub fn patch(&self, id: &str) -> Option<PatchRow> {
+        self.patches().into_iter().find(|patch| patch.id.as_str() == id)
+    }
+
+    /// The state of a patch of the repository.
+    pub fn state_of(&self, id: &str) -> Option<EntryState> {
+        Some(self.patch(id)?.repo_state)
+    }
+}

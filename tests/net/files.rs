@@ -1,0 +1,211 @@
+//! Patch files on their way from one controller to another: cut off, poisoned,
+//! refused, and too large for the disk.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use thimble::repo::entry::EntryState::Applied;
+
+use crate::cluster::{Cluster, Node};
+use crate::patch::Patch;
+use crate::support::sign::Signer;
+use crate::wait;
+
+const SIZE: usize = 3 << 20;
+
+/// Bytes that gzip makes nothing of.
+pub fn noise(len: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_le_bytes()
+    };
+    (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
+}
+
+/// Uploads a large patch at the first controller and applies it; gives what its
+/// file is called in a store.
+fn large(cluster: &Cluster) -> String {
+    let patch = Patch::new(cluster, "LARGE-1").file("usr/large", &noise(SIZE));
+    patch.applied(cluster);
+    cluster.nodes[0].patch("LARGE-1").unwrap().hash.to_string()
+}
+
+fn blob(controller: &Node, hash: &str, ending: &str) -> PathBuf {
+    controller.state_dir().join(format!("repo/blobs/{hash}.{ending}"))
+}
+
+fn len(path: &PathBuf) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// The second controller has the whole file, and says that nothing is missing.
+fn is_whole(cluster: &Cluster, hash: &str) {
+    let [from, to] = [0, 1].map(|number| blob(&cluster.nodes[number], hash, "patch"));
+    wait::until_true("the other holds the file", || {
+        to.exists() && !cluster.nodes[1].status().row.is_incomplete
+    });
+    assert!(fs::read(from).unwrap() == fs::read(to).unwrap(), "other bytes");
+    assert_eq!(len(&blob(&cluster.nodes[1], hash, "fetch")), 0, "nothing is left over");
+}
+
+/// Whether the second controller knows that it lacks the file, shows no part of it,
+/// and gives none to hosts.
+fn is_nothing_visible(cluster: &Cluster, hash: &str) {
+    let other = &cluster.nodes[1];
+    assert!(!blob(other, hash, "patch").exists() && !blob(other, hash, "minisig").exists());
+    let status = other.status();
+    assert!(status.row.is_incomplete && status.row.blobs_missing == 1);
+    let said = other.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("LARGE-1"), "{said}");
+    assert_ne!(other.host("agent-1")["current"], "yes");
+}
+
+/// Two controllers and an agent; of a large patch, so many bytes come through to
+/// the second controller, which knows the patch.
+fn stands(name: &str, bytes: u64) -> (Cluster, String) {
+    let cluster = Cluster::of(name, 2, 1).timer("session_idle_ms", 700).timer("sync_wait_ms", 50).start();
+    cluster.cut(&[0], &[1]);
+    let hash = large(&cluster);
+    cluster.heal();
+    // Room for the map, then for a part of the file.
+    cluster.cut_after(0, 1, bytes as i64 + 30_000);
+    let partial = blob(&cluster.nodes[1], &hash, "fetch");
+    wait::until_true("a part of the file has come", || len(&partial) >= bytes / 2);
+    (cluster, hash)
+}
+
+#[test]
+fn a_transfer_that_was_cut_goes_on_where_it_stopped_and_shows_nothing_before_its_end() {
+    need_root!();
+    let (cluster, hash) = stands("cut", 1 << 20);
+    is_nothing_visible(&cluster, &hash);
+    cluster.cut(&[0], &[1]);
+    let partial = blob(&cluster.nodes[1], &hash, "fetch");
+    wait::until_true("the session has ended", || cluster.nodes[1].status().row.workers == 0);
+    let had = len(&partial);
+    let before = cluster.said_by(0).bytes;
+    // And a second time, nearer to the end.
+    cluster.heal();
+    cluster.cut_after(0, 1, 1 << 20);
+    wait::until_true("more has come", || len(&partial) > had + (1 << 19));
+    is_nothing_visible(&cluster, &hash);
+    cluster.heal();
+    is_whole(&cluster, &hash);
+    let said = cluster.said_by(0).bytes - before;
+    let missing = SIZE as u64 - had;
+    assert!(said < missing + missing / 2, "{said} bytes for the {missing} that were missing");
+    cluster.nodes[1].thimble(&["host-install", "agent-1"]).ok();
+    assert!(fs::read(cluster.nodes[2].root().join("usr/large")).unwrap() == noise(SIZE));
+}
+
+#[test]
+fn a_transfer_survives_the_death_of_who_sends_and_of_who_receives() {
+    need_root!();
+    let (mut cluster, hash) = stands("dead", 1 << 20);
+    let partial = blob(&cluster.nodes[1], &hash, "fetch");
+    let had = len(&partial);
+    cluster.nodes[0].kill();
+    cluster.heal();
+    cluster.cut_after(0, 1, 1 << 20);
+    cluster.nodes[0].start();
+    wait::until_true("more has come", || len(&partial) > had + (1 << 19));
+    cluster.nodes[1].kill();
+    let had = len(&partial);
+    cluster.nodes[1].start();
+    is_nothing_visible(&cluster, &hash);
+    assert!(len(&partial) >= had, "what came is kept");
+    cluster.heal();
+    is_whole(&cluster, &hash);
+}
+
+#[test]
+fn a_poisoned_part_of_a_file_is_thrown_away_and_the_file_fetched_from_its_first_byte() {
+    need_root!();
+    let (mut cluster, hash) = stands("poisoned", 1 << 20);
+    cluster.nodes[1].kill();
+    fs::write(blob(&cluster.nodes[1], &hash, "fetch"), vec![0xEE; 2 << 20]).unwrap();
+    cluster.heal();
+    cluster.nodes[1].start();
+    is_whole(&cluster, &hash);
+}
+
+#[test]
+fn a_blob_whose_key_is_not_trusted_here_is_named_and_asked_for_less_and_less_often() {
+    need_root!();
+    let mut cluster = Cluster::of("untrusted", 2, 1);
+    let stranger = Signer::new(&cluster.dir, "stranger");
+    cluster.nodes[1].trusted_keys = vec![stranger.public.clone()];
+    let mut cluster = cluster.start();
+    let _patch = Patch::new(&cluster, "FOREIGN-1").file("etc/foreign", b"x").applied(&cluster);
+    cluster.agree("the entries are the same");
+    let other = &cluster.nodes[1];
+    assert_eq!(other.state_of("FOREIGN-1"), Some(Applied));
+    wait::until_true("it says why it cannot have the file", || {
+        other.status().blobs.iter().any(|blob| blob.reason.as_str().contains("key"))
+    });
+    let status = other.status();
+    assert!(status.row.is_incomplete);
+    assert_eq!((status.blobs[0].id.as_str(), status.blobs[0].is_wanted), ("FOREIGN-1", true));
+    let said = other.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("FOREIGN-1") && said.contains("key"), "{said}");
+    cluster.nodes[0].thimble(&["host-install", "agent-1"]).ok();
+    wait::until_true("the first calls the host current", || cluster.host(2)["current"] == "yes");
+    assert_eq!(other.host("agent-1")["current"], "n/a");
+
+    let before = cluster.said_by_controllers();
+    const INTERVALS: u64 = 15;
+    std::thread::sleep(Duration::from_millis(INTERVALS * 200));
+    let said = cluster.said_by_controllers() - before;
+    println!("a blob that cannot be had, in {INTERVALS} hello intervals: {said:?}");
+    // Two controllers, each with Hello, HelloAck and HelloAgent; then rests that double.
+    assert!(said.all() <= 2 * 3 * (INTERVALS + 2), "{said:?}");
+    assert!(said.sessions <= 6, "{said:?}");
+
+    cluster.nodes[1].stop();
+    cluster.nodes[1].trusted_keys.push(cluster.signer.public.clone());
+    cluster.nodes[1].start();
+    wait::until_true("it is complete", || !cluster.nodes[1].status().row.is_incomplete);
+    wait::until_true("and calls the host current", || cluster.nodes[1].host("agent-1")["current"] == "yes");
+}
+
+/// A small disk, gone when dropped.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn new(at: PathBuf, size: &str) -> Self {
+        let options = format!("size={size}");
+        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).status();
+        assert!(status.unwrap().success(), "mount of a tmpfs");
+        Self(at)
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_named_and_the_file_comes_once_there_is_room() {
+    need_root!();
+    let cluster = Cluster::of("full-disk", 2, 1);
+    let _disk = SmallDisk::new(cluster.nodes[1].state_dir(), "5m");
+    let ballast = cluster.nodes[1].state_dir().join("ballast");
+    fs::write(&ballast, vec![0; SIZE]).unwrap();
+    let cluster = cluster.start();
+    let hash = large(&cluster);
+    cluster.agree("the entries are the same");
+    let other = &cluster.nodes[1];
+    wait::until_true("it says why it cannot have the file", || {
+        other.status().blobs.iter().any(|blob| blob.reason.as_str().contains("no space left"))
+    });
+    is_nothing_visible(&cluster, &hash);
+    fs::remove_file(ballast).unwrap();
+    is_whole(&cluster, &hash);
+}

@@ -1,0 +1,247 @@
+//! One node: its namespace, its directory, its daemon while it runs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::netns::Namespace;
+use crate::{sys, wait};
+
+/// The binary under test: the one just built, unless `THIMBLE_BIN` names another.
+pub fn thimble() -> String {
+    std::env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned())
+}
+
+/// The release of every node.
+pub const SW_VERSION: &str = "1.0";
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl Ended {
+    /// The output of a command that must have succeeded.
+    pub fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{self:?}");
+        self.stdout
+    }
+
+    /// What a command said that must have ended with `code`.
+    pub fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{self:?}");
+        self.stderr + &self.stdout
+    }
+}
+
+/// One node: its namespace, its directory, its daemon while it runs.
+pub struct Node {
+    pub name: String,
+    pub address: String,
+    pub namespace: Namespace,
+    pub dir: PathBuf,
+    /// Its timers, by name, in milliseconds; read when the daemon starts.
+    pub timers: BTreeMap<&'static str, u64>,
+    /// The minisign keys that it trusts; read when the daemon starts.
+    pub trusted_keys: Vec<String>,
+    pub is_controller: bool,
+    daemon: Option<Child>,
+}
+
+impl Node {
+    /// A node that is yet to be joined to a network and to get its keys.
+    pub fn new(name: &str, is_controller: bool, address: &str, namespace: Namespace, dir: PathBuf) -> Self {
+        fs::create_dir_all(dir.join("root")).unwrap();
+        fs::create_dir_all(dir.join("state")).unwrap();
+        Self {
+            name: name.to_owned(),
+            address: address.to_owned(),
+            namespace,
+            dir,
+            timers: BTreeMap::from([
+                ("hello_interval_ms", 200),
+                ("hello_start_ms", 50),
+                ("sync_retry_ms", 100),
+                ("install_retry_ms", 100),
+                ("install_give_up_ms", 8_000),
+            ]),
+            trusted_keys: Vec::new(),
+            is_controller,
+            daemon: None,
+        }
+    }
+
+    pub fn root(&self) -> PathBuf {
+        self.dir.join("root")
+    }
+
+    pub fn state_dir(&self) -> PathBuf {
+        self.dir.join("state")
+    }
+
+    pub fn key_file(&self) -> PathBuf {
+        self.dir.join("thimble.key")
+    }
+
+    pub fn control_socket(&self) -> PathBuf {
+        self.dir.join("control.sock")
+    }
+
+    pub fn config_file(&self) -> PathBuf {
+        self.dir.join("thimble.toml")
+    }
+
+    /// What the daemon and its workers have logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir.join("log")).unwrap_or_default()).into_owned()
+    }
+
+    /// Writes the configuration: short timers, all else as on a real node.
+    pub fn write_config(&self) {
+        let role = if self.is_controller { "controller" } else { "agent" };
+        let dir = self.dir.display();
+        let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
+        let text = format!(
+            "[node]\nroles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
+             state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
+             [network]\ninterface = \"net0\"\n\
+             [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
+             [agent]\nroot = \"{dir}/root\"\n\
+             [timers]\n{timers}",
+            self.name, self.trusted_keys,
+        );
+        fs::write(self.config_file(), text).unwrap();
+    }
+
+    /// Runs a command of the binary on this node.
+    pub fn thimble(&self, arguments: &[&str]) -> Ended {
+        let mut command = self.namespace.command(&thimble());
+        let output =
+            command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null()).output();
+        let Output { status, stdout, stderr } = output.unwrap();
+        let text = |bytes| String::from_utf8(bytes).expect("thimble writes UTF-8");
+        Ended { code: status.code().expect("not killed"), stdout: text(stdout), stderr: text(stderr) }
+    }
+
+    /// What `thimble ARGUMENTS --json` says.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let text = self.thimble(&[&["--json"], arguments].concat()).ok();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// How many datagrams the node has refused for this reason.
+    pub fn refused(&self, reason: &str) -> u64 {
+        self.counter(&format!("refused_{reason}"))
+    }
+
+    /// A counter of `thimble status`.
+    pub fn counter(&self, name: &str) -> u64 {
+        self.json(&["status"])["counters"][name].as_u64().unwrap_or_else(|| panic!("no counter {name}"))
+    }
+
+    /// A host as this controller sees it.
+    pub fn host(&self, name: &str) -> Value {
+        let all = self.json(&["query-hosts"]);
+        let hosts = all["hosts"].as_array().expect("a list of hosts");
+        hosts.iter().find(|host| host["hostname"] == name).cloned().unwrap_or(Value::Null)
+    }
+
+    /// Copies the state directory aside, as a backup does.
+    pub fn back_up(&self, name: &str) -> PathBuf {
+        let backup = self.dir.join(name);
+        copy_tree(&self.state_dir(), &backup);
+        backup
+    }
+
+    /// Puts a backup in the place of the state directory.
+    pub fn restore(&self, backup: &Path) {
+        fs::remove_dir_all(self.state_dir()).unwrap();
+        copy_tree(backup, &self.state_dir());
+    }
+
+    /// Leaves the state directory empty, as on a new disk.
+    pub fn wipe(&self) {
+        fs::remove_dir_all(self.state_dir()).unwrap();
+        fs::create_dir(self.state_dir()).unwrap();
+    }
+
+    /// Starts the daemon without waiting for anything.
+    pub fn spawn(&mut self) {
+        assert!(self.daemon.is_none(), "{} runs already", self.name);
+        self.write_config();
+        let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut command = self.namespace.command(&thimble());
+        command.arg("--config").arg(self.config_file()).arg("run");
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.daemon = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
+    }
+
+    /// Starts the daemon and waits until it answers.
+    pub fn start(&mut self) {
+        self.spawn();
+        self.answers();
+    }
+
+    /// Waits until the daemon that was started answers.
+    pub fn answers(&mut self) {
+        wait::until_true(&format!("{} answers", self.name), || {
+            if let Some(status) = self.daemon.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                panic!("{} ended with {status}:\n{}", self.name, self.log());
+            }
+            self.thimble(&["status"]).code == 0
+        });
+    }
+
+    /// Whether the daemon was started and not ended.
+    pub fn runs(&self) -> bool {
+        self.daemon.is_some()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.daemon.as_ref().expect("the daemon runs").id()
+    }
+
+    /// Waits for the daemon to end by itself; gives its exit code and its log.
+    pub fn ended(&mut self) -> (Option<i32>, String) {
+        let mut child = self.daemon.take().expect("the daemon runs");
+        let status = wait::until(&format!("{} ends", self.name), || child.try_wait().unwrap());
+        (status.code(), self.log())
+    }
+
+    /// Ends the daemon as an init system does; it must end well.
+    pub fn stop(&mut self) {
+        sys::signal(self.pid(), libc::SIGTERM).unwrap();
+        let (code, log) = self.ended();
+        assert_eq!(code, Some(0), "{log}");
+    }
+
+    /// Ends the daemon without a warning.
+    pub fn kill(&mut self) {
+        let mut child = self.daemon.take().expect("the daemon runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.daemon.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- log of {}\n{}", self.name, self.log());
+        }
+    }
+}
+
+fn copy_tree(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success(), "cp -a {} {}", from.display(), to.display());
+}

@@ -1,0 +1,152 @@
+//! A switch in user space: the wire between any two of its nodes can be cut, in one
+//! direction too, or after so many bytes, and what each node says is counted.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::iter::Sum;
+use std::ops::Sub;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use thimble::wire::messages::MsgType;
+
+use crate::filter::{PROTOCOL_AT, VNET_BYTES, datagram};
+use crate::netns::Hub;
+use crate::sys;
+
+const TCP: u8 = 6;
+/// Ethernet, IPv4 without options, and the flags in TCP.
+const TCP_FLAGS_AT: usize = VNET_BYTES + 14 + 20 + 13;
+const SYN: u8 = 0x02;
+const ACK: u8 = 0x10;
+
+/// What nodes have said, whoever heard it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Datagrams of each kind.
+    pub datagrams: BTreeMap<&'static str, u64>,
+    /// TCP connections asked for.
+    pub sessions: u64,
+    /// Bytes of all frames.
+    pub bytes: u64,
+}
+
+impl Traffic {
+    /// Datagrams of one kind.
+    pub fn of(&self, kind: MsgType) -> u64 {
+        self.datagrams.get(kind.as_str()).copied().unwrap_or(0)
+    }
+
+    /// Datagrams of all kinds.
+    pub fn all(&self) -> u64 {
+        self.datagrams.values().sum()
+    }
+
+    fn add(&mut self, frame: &[u8]) {
+        self.bytes += (frame.len() - VNET_BYTES) as u64;
+        if let Some((kind, _)) = datagram(frame) {
+            *self.datagrams.entry(kind.as_str()).or_default() += 1;
+        }
+        let flags = frame.get(TCP_FLAGS_AT).filter(|_| frame[PROTOCOL_AT] == TCP);
+        if flags.is_some_and(|flags| flags & (SYN | ACK) == SYN) {
+            self.sessions += 1;
+        }
+    }
+}
+
+impl Sum for Traffic {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |mut sum, one| {
+            for (kind, count) in one.datagrams {
+                *sum.datagrams.entry(kind).or_default() += count;
+            }
+            Self { sessions: sum.sessions + one.sessions, bytes: sum.bytes + one.bytes, ..sum }
+        })
+    }
+}
+
+/// What was said since an earlier count.
+impl Sub for Traffic {
+    type Output = Self;
+    fn sub(mut self, earlier: Self) -> Self {
+        for (kind, count) in &mut self.datagrams {
+            *count -= earlier.datagrams.get(kind).unwrap_or(&0);
+        }
+        Self { sessions: self.sessions - earlier.sessions, bytes: self.bytes - earlier.bytes, ..self }
+    }
+}
+
+/// What the ports have in common.
+struct Wires {
+    /// From each node to each: the bytes that may still pass.
+    left: Vec<Vec<AtomicI64>>,
+    said: Vec<Mutex<Traffic>>,
+    is_over: AtomicBool,
+}
+
+/// Relays between its ports until dropped.
+pub struct Switch {
+    wires: Arc<Wires>,
+    relays: Vec<JoinHandle<()>>,
+}
+
+impl Switch {
+    /// Joins the far ends of what [`Hub::wire`] made.
+    pub fn new(hub: &Hub, ports: &[String]) -> Self {
+        let row = || ports.iter().map(|_| AtomicI64::new(i64::MAX)).collect();
+        let wires = Arc::new(Wires {
+            left: ports.iter().map(|_| row()).collect(),
+            said: ports.iter().map(|_| Mutex::default()).collect(),
+            is_over: AtomicBool::new(false),
+        });
+        let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port));
+        let sockets: Arc<[File]> = ports.iter().map(open).collect();
+        let start = |from: usize| {
+            let (wires, sockets) = (Arc::clone(&wires), Arc::clone(&sockets));
+            thread::spawn(move || relay(from, &sockets, &wires))
+        };
+        let relays = (0..ports.len()).map(start).collect();
+        Self { wires, relays }
+    }
+
+    /// Lets so many more bytes through from one port to another.
+    pub fn limit(&self, from: usize, to: usize, bytes: i64) {
+        self.wires.left[from][to].store(bytes, Ordering::Relaxed);
+    }
+
+    /// What the node at a port has said so far.
+    pub fn said(&self, port: usize) -> Traffic {
+        self.wires.said[port].lock().unwrap().clone()
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.wires.is_over.store(true, Ordering::Relaxed);
+        for relay in self.relays.drain(..) {
+            let _ = relay.join();
+        }
+    }
+}
+
+fn relay(from: usize, sockets: &[File], wires: &Wires) {
+    let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
+    while !wires.is_over.load(Ordering::Relaxed) {
+        // Nothing came within the socket's timeout, or the interface is gone.
+        let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
+        let frame = &buffer[..len];
+        wires.said[from].lock().unwrap().add(frame);
+        for (to, mut socket) in sockets.iter().enumerate().filter(|(to, _)| *to != from) {
+            let left = &wires.left[from][to];
+            if left.load(Ordering::Relaxed) != i64::MAX
+                && left.fetch_sub(len as i64, Ordering::Relaxed) < len as i64
+            {
+                continue;
+            }
+            // A frame that cannot be sent on is lost, as on any wire.
+            let _ = socket.write(frame);
+        }
+    }
+}
