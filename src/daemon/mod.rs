@@ -9,7 +9,7 @@
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers`, `job` | worker processes, and what they are told and tell |
 //! | `worker` | the other side: a worker's own `main` |
-//! | `exchange`, `fetch`, `serve` | a session in a worker, the agent's and the controller's |
+//! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control`, `protocol` | connections of commands, and what is said on them |
 //! | `answers`, `rows`, `troubles` | what commands are answered |
 //! | `buffers` | memory that is resident only as it is used |

@@ -163,6 +163,8 @@ fn allocate(
         + size_of_val(hosts)
         + size_of_val(hosts_index)
         + size_of_val(reasons)
+        + size_of_val(neighbours)
+        + size_of_val(blob_whys)
         + entries.capacity() * size_of::<Entry>()
         + 2 * patches_most * size_of::<InstalledPatch>()
         + POOL_BYTES;

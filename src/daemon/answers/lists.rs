@@ -4,6 +4,7 @@ use super::super::control::Doing;
 use super::super::event_loop::Daemon;
 use super::super::protocol::{BLOB_ROWS, Reply};
 use super::super::rows;
+use super::words;
 use crate::time::Instant;
 use crate::types::Text;
 
@@ -63,7 +64,7 @@ impl Daemon<'_> {
     fn status_of_controllers(&mut self, now: Instant, at: usize) {
         let Self { control, node, replaced, .. } = self;
         let Some(controller) = &node.controller else { return };
-        for neighbour in controller.sync().neighbours().iter() {
+        for neighbour in words::by_name(controller.sync().neighbours().iter()) {
             control.reply(at, &Reply::Neighbour(rows::neighbour(now, controller, neighbour)));
         }
         for row in rows::missing_blobs(controller).take(BLOB_ROWS) {

@@ -19,7 +19,8 @@ fn name(text: &str) -> Hostname {
 /// Neighbours that are known, by name; those with a time were heard then.
 fn neighbours<'a>(places: &'a mut [Option<Neighbour>], all: &[(u64, &str, Option<u64>)]) -> Neighbours<'a> {
     let mut neighbours = Neighbours::new(places, CONTROLLER_LOST);
-    for (node, hostname, heard) in all {
+    // Met in another order than that of their names.
+    for (node, hostname, heard) in all.iter().rev() {
         neighbours.know(at(0), NodeId(*node), &name(hostname));
         if let Some(heard) = heard {
             neighbours.heard(at(*heard), NodeId(*node), peer());

@@ -34,8 +34,15 @@ impl fmt::Display for Called<'_> {
     }
 }
 
-/// Some of the controllers: there are never more than a cluster has.
-type Few<'c> = heapless::Vec<&'c Neighbour, { limits::CONTROLLERS }>;
+/// Some of the controllers, by name: there are never more than a cluster has.
+pub type Few<'c> = heapless::Vec<&'c Neighbour, { limits::CONTROLLERS }>;
+
+/// These controllers by name, those without one first.
+pub fn by_name<'c>(neighbours: impl Iterator<Item = &'c Neighbour>) -> Few<'c> {
+    let mut few: Few<'c> = neighbours.collect();
+    few.sort_unstable_by_key(|one| (&one.hostname, one.node));
+    few
+}
 
 /// Controllers in a row.
 struct All<'l, 'c>(&'l Few<'c>);
@@ -84,7 +91,7 @@ impl fmt::Display for Durable<'_> {
 #[must_use]
 pub fn durable_on(now: Instant, neighbours: &Neighbours<'_>, number: u32) -> Reason {
     let is_present = |one: &Neighbour| one.is_present(now, neighbours.lost_after());
-    let those = |are: &dyn Fn(&Neighbour) -> bool| neighbours.iter().filter(|one| are(one)).collect();
+    let those = |are: &dyn Fn(&Neighbour) -> bool| by_name(neighbours.iter().filter(|one| are(one)));
     let durable = Durable {
         with: those(&|one| is_present(one) && one.confirmed >= number),
         without: those(&|one| is_present(one) && one.confirmed < number),
@@ -119,7 +126,8 @@ pub fn no_purge(refusal: &PurgeRefusal) -> Reason {
 pub fn to_drop(now: Instant, neighbours: &Neighbours<'_>, name: &Hostname) -> Result<NodeId, Reason> {
     let by_id = NodeId::from_hex(name.as_str());
     let is_meant = |one: &&Neighbour| Some(one.node) == by_id || one.hostname == *name;
-    let mut found = neighbours.iter().filter(is_meant);
+    let found = by_name(neighbours.iter().filter(is_meant));
+    let mut found = found.iter();
     match (found.next(), found.next()) {
         (Some(one), None) if one.is_present(now, neighbours.lost_after()) => {
             Err(Reason::format(format_args!(
