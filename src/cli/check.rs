@@ -108,6 +108,10 @@ fn effective(config: &Config, keys: Option<&KeyFile>) -> Vec<(&'static str, Stri
     }
     rows.extend([
         ("timers.hello_interval_ms", timers.hello_interval_ms.to_string()),
+        ("timers.hello_start_ms", timers.hello_start_ms.to_string()),
+        ("timers.controller_lost_ms", timers.controller_lost_ms.to_string()),
+        ("timers.sync_retry_ms", timers.sync_retry_ms.to_string()),
+        ("timers.sync_wait_ms", timers.sync_wait_ms.to_string()),
         ("timers.host_lost_ms", timers.host_lost_ms.to_string()),
         ("timers.query_timeout_ms", timers.query_timeout_ms.to_string()),
         ("timers.install_retry_ms", timers.install_retry_ms.to_string()),

@@ -46,7 +46,7 @@ pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
         thread::sleep(POLL);
-        let now = ask(&mut client, &watch)?;
+        let now = ask(&mut client, &watch).map_err(going_on)?;
         for row in &mut rows {
             match now.iter().find(|now| now.node == row.node) {
                 Some(now) => row.clone_from(now),
@@ -72,6 +72,16 @@ fn ask(client: &mut Client, request: &Request) -> Result<Vec<HostRow>, Failure> 
         Ok(())
     })?;
     Ok(rows)
+}
+
+/// What it means that the daemon ended while installs were watched.
+fn going_on(failure: Failure) -> Failure {
+    if failure.exit != Exit::Unreachable {
+        return failure;
+    }
+    let sentence = "the daemon has ended; installs that have begun go on without it: see `thimble query-hosts` on \
+                    another controller, or here once the daemon runs again";
+    Failure::new(Exit::Unreachable, sentence)
 }
 
 /// Whether nothing more will come of an install. `None` after a request means

@@ -74,9 +74,6 @@ fn status_text(status: &StatusRow, besides: &Besides) -> String {
     for trouble in troubles(status) {
         let _ = writeln!(text, "TROUBLE: {trouble}");
     }
-    for line in &besides.replaced {
-        let _ = writeln!(text, "REPLACED: {line}");
-    }
     if status.is_unauthenticated {
         text.push_str("WARNING: auth = \"none\": whoever is on the network can command this node\n");
     }
@@ -131,6 +128,9 @@ fn controller_text(text: &mut String, status: &StatusRow, besides: &Besides) {
     match (status.blobs_missing as usize).saturating_sub(besides.missing.len()) {
         0 => {}
         more => row(text, "missing", format_args!("the files of {more} more patches")),
+    }
+    for line in &besides.replaced {
+        row(text, "replaced", line);
     }
     let (hosts, most, lost) = (status.hosts, status.hosts_most, status.hosts_lost);
     row(text, "hosts", format_args!("{hosts} of at most {most}, {lost} lost"));
@@ -284,7 +284,6 @@ mod tests {
         let text = status_text(&controller(), &besides());
         let expected = "\
 TROUBLE: disk stalled: look at it
-REPLACED: P2: your change (Applied, no. 7) was replaced
 node          w0 0000000000000005 (controller)
 thimble       0.1.0 over udp
 up            1 min 1 s, incarnation 9
@@ -293,6 +292,7 @@ patches       3, digest 000000000000, change 12
 entries       5 of at most 1024, 2 of deleted patches
 missing       the file of P1, which hosts need: no controller has it
 missing       the files of 2 more patches
+replaced      P2: your change (Applied, no. 7) was replaced
 hosts         0 of at most 64, 0 lost
 workers       0
 memory        5 KiB of tables and buffers

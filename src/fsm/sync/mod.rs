@@ -239,7 +239,7 @@ impl<'a> Sync<'a> {
     /// When something is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        let words = [self.rounds.poll_at(self.is_started), self.announce.poll_at()];
+        let words = [self.rounds.poll_at(), self.announce.poll_at()];
         let work = [self.pulls.poll_at(), self.blobs.poll_at(), self.wake];
         Instant::earliest([Instant::earliest(words), Instant::earliest(work)])
     }

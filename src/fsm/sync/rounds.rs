@@ -24,13 +24,15 @@ pub struct Rounds {
     next: Option<Instant>,
     /// When those who are there have had time to answer.
     answered: Option<Instant>,
+    /// That moment has been seen.
+    is_heard_out: bool,
 }
 
 impl Rounds {
     /// None yet; the first is said at [`begin`](Self::begin).
     #[must_use]
     pub fn new(interval: Duration, start_interval: Duration) -> Self {
-        Self { interval, start_interval, said: 0, next: None, answered: None }
+        Self { interval, start_interval, said: 0, next: None, answered: None, is_heard_out: false }
     }
 
     /// The map is read: the first Hello is due.
@@ -44,10 +46,15 @@ impl Rounds {
         self.next.is_some()
     }
 
-    /// Whether the Hellos of the start have been said and could be answered.
-    #[must_use]
-    pub fn is_heard_out(&self, now: Instant) -> bool {
-        self.answered.is_some_and(|at| now >= at)
+    /// Whether the Hellos of the start have been said and could be answered. Once
+    /// that is seen nobody needs to be woken for it any more, whatever else a start
+    /// still waits for.
+    pub fn is_heard_out(&mut self, now: Instant) -> bool {
+        if self.answered.is_some_and(|at| now >= at) {
+            self.answered = None;
+            self.is_heard_out = true;
+        }
+        self.is_heard_out
     }
 
     /// The map has changed: others should know soon, but not all at the same moment.
@@ -80,8 +87,8 @@ impl Rounds {
 
     /// When something is due: the next Hello, or the end of the start.
     #[must_use]
-    pub fn poll_at(&self, is_started: bool) -> Option<Instant> {
-        Instant::earliest([self.next, self.answered.filter(|_| !is_started)])
+    pub fn poll_at(&self) -> Option<Instant> {
+        Instant::earliest([self.next, self.answered])
     }
 }
 
@@ -101,16 +108,17 @@ mod tests {
     fn nothing_is_said_before_the_map_is_read_then_three_in_a_row_then_one_each_interval() {
         let (mut rounds, mut random) = rounds();
         assert!(!rounds.take_due(at(1_000), &mut random));
-        assert_eq!(rounds.poll_at(false), None);
+        assert_eq!(rounds.poll_at(), None);
         rounds.begin(at(1_000));
         for said in [1_000, 1_100, 1_200] {
-            assert_eq!(rounds.poll_at(false), Some(at(said)));
+            assert_eq!(rounds.poll_at(), Some(at(said)));
             assert!(rounds.take_due(at(said), &mut random) && !rounds.take_due(at(said), &mut random));
             assert!(!rounds.is_heard_out(at(said)));
         }
-        assert_eq!(rounds.poll_at(false), Some(at(1_300)), "the end of the start");
+        assert_eq!(rounds.poll_at(), Some(at(1_300)), "the end of the start");
         assert!(rounds.is_heard_out(at(1_300)));
-        let next = rounds.poll_at(true).unwrap();
+        assert!(rounds.poll_at() > Some(at(1_300)), "that is over");
+        let next = rounds.poll_at().unwrap();
         assert!((at(4_200)..at(4_500)).contains(&next), "{next:?}");
     }
 
@@ -122,9 +130,9 @@ mod tests {
             assert!(rounds.take_due(at(said), &mut random));
         }
         for _ in 0..20 {
-            let before = rounds.poll_at(true).unwrap();
+            let before = rounds.poll_at().unwrap();
             rounds.soon(at(1_000), &mut random);
-            let after = rounds.poll_at(true).unwrap();
+            let after = rounds.poll_at().unwrap();
             assert!(after <= before && after <= at(2_000));
         }
     }
@@ -136,7 +144,7 @@ mod tests {
             assert!(rounds.take_due(at(said), &mut random));
             if said < 200 {
                 rounds.soon(at(said), &mut random);
-                assert_eq!(rounds.poll_at(false), Some(at(said + 100)));
+                assert_eq!(rounds.poll_at(), Some(at(said + 100)));
             }
         }
     }
