@@ -119,8 +119,8 @@ pub struct Index {
 ///
 /// # Errors
 /// [`PatchError`]: reading or the sink failed, or the archive is not a patch.
-pub fn read(file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchError> {
-    Ok(walk(file, sink)?.0)
+pub fn read(mut file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchError> {
+    Ok(walk(&mut file, sink)?.0)
 }
 
 /// Reads a whole archive for what it holds. A patch that this takes is a patch
@@ -128,7 +128,7 @@ pub fn read(file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchError
 ///
 /// # Errors
 /// As [`read`].
-pub fn index(file: impl Read) -> Result<Index, PatchError> {
+pub fn index(mut file: impl Read) -> Result<Index, PatchError> {
     struct List(Vec<Member>);
     impl Sink for List {
         fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
@@ -141,11 +141,12 @@ pub fn index(file: impl Read) -> Result<Index, PatchError> {
         }
     }
     let mut list = List(Vec::new());
-    let (metadata, unpacked_bytes) = walk(file, &mut list)?;
+    let (metadata, unpacked_bytes) = walk(&mut file, &mut list)?;
     Ok(Index { metadata, members: list.0, unpacked_bytes })
 }
 
-fn walk(file: impl Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
+/// Not generic: what reads a patch is compiled once, whatever the patch is read from.
+fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
     let mut tarball = Tarball::open(file)?;
     let mut seen = Seen::default();
     let mut metadata = None;
@@ -179,12 +180,12 @@ fn walk(file: impl Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchEr
 
 /// A member's content as the sink sees it; remembers what of reading failed, so
 /// that a damaged archive is not taken for a full disk.
-struct Content<'a, R: Read> {
-    tarball: &'a mut Tarball<R>,
+struct Content<'a, 'f> {
+    tarball: &'a mut Tarball<'f>,
     error: Option<io::ErrorKind>,
 }
 
-impl<R: Read> Read for Content<'_, R> {
+impl Read for Content<'_, '_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.tarball.read(into).inspect_err(|error| {
             if error.kind() != io::ErrorKind::Interrupted {

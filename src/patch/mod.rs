@@ -10,6 +10,7 @@ use std::{fmt, io};
 
 pub mod archive;
 mod fault;
+mod gzip;
 #[cfg(feature = "tools")]
 pub mod make;
 pub mod metadata;

@@ -6,10 +6,10 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
 use tar::{EntryType, Header};
 
 use super::fault::{ArchiveError, MemberFault};
+use super::gzip::{Gunzip, MAGIC};
 use super::{PatchError, archive};
 use crate::limits;
 
@@ -35,13 +35,13 @@ pub(super) struct RawMember {
 }
 
 /// Counts what is read, and remembers whether reading itself failed.
-struct Source<R> {
-    inner: R,
+struct Source<'a> {
+    inner: &'a mut dyn Read,
     read_bytes: u64,
     failed: bool,
 }
 
-impl<R: Read> Read for Source<R> {
+impl Read for Source<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(into) {
             Ok(len) => {
@@ -57,32 +57,32 @@ impl<R: Read> Read for Source<R> {
 }
 
 /// A gzip tar being read.
-pub(super) struct Tarball<R: Read> {
-    gzip: GzDecoder<BufReader<Source<R>>>,
+pub(super) struct Tarball<'a> {
+    gzip: Gunzip<BufReader<Source<'a>>>,
     /// Of the present member's content, not yet read.
     left_bytes: u64,
     /// Zeros that follow the present member's content.
     padding_bytes: u64,
 }
 
-impl<R: Read> Tarball<R> {
-    pub(super) fn open(file: R) -> Result<Self, PatchError> {
+impl<'a> Tarball<'a> {
+    pub(super) fn open(file: &'a mut dyn Read) -> Result<Self, PatchError> {
         let mut source =
             BufReader::with_capacity(64 * 1024, Source { inner: file, read_bytes: 0, failed: false });
-        if !source.fill_buf().map_err(PatchError::Io)?.starts_with(&[0x1f, 0x8b]) {
+        if !source.fill_buf().map_err(PatchError::Io)?.starts_with(&MAGIC) {
             return Err(ArchiveError::NotGzip.into());
         }
-        Ok(Self { gzip: GzDecoder::new(source), left_bytes: 0, padding_bytes: 0 })
+        Ok(Self { gzip: Gunzip::new(source), left_bytes: 0, padding_bytes: 0 })
     }
 
     /// Compressed bytes read so far, read-ahead included.
     pub(super) fn read_bytes(&self) -> u64 {
-        self.gzip.get_ref().get_ref().read_bytes
+        self.gzip.packed().get_ref().read_bytes
     }
 
     /// What an error of [`Read`] means: the machine's fault or the archive's.
     pub(super) fn explain(&self, error: io::Error) -> PatchError {
-        if self.gzip.get_ref().get_ref().failed {
+        if self.gzip.packed().get_ref().failed {
             PatchError::Io(error)
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
             ArchiveError::Truncated.into()
@@ -181,7 +181,7 @@ impl<R: Read> Tarball<R> {
                 Err(error) => return Err(self.explain(error)),
             }
         }
-        let is_at_end = self.gzip.get_mut().fill_buf().map(<[u8]>::is_empty);
+        let is_at_end = self.gzip.packed_mut().fill_buf().map(<[u8]>::is_empty);
         match is_at_end {
             Ok(true) => Ok(()),
             Ok(false) => Err(ArchiveError::TrailingData.into()),
@@ -191,7 +191,7 @@ impl<R: Read> Tarball<R> {
 }
 
 /// The present member's content.
-impl<R: Read> Read for Tarball<R> {
+impl Read for Tarball<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let most = into.len().min(usize::try_from(self.left_bytes).unwrap_or(usize::MAX));
         if most == 0 {
