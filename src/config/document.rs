@@ -1,5 +1,6 @@
 //! TOML as people write it: each value is read with its line at hand, so that
-//! an error can name the file, the line, the key and what it takes.
+//! an error can name the file, the line, the key and what it takes. All that
+//! thimble reads as TOML is read here: configuration, keys and patches' metadata.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::types::Name;
 
-/// What is wrong with a configuration or key file, and where.
+/// What is wrong with a configuration, key or metadata file, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
     /// The file, as it was named.
@@ -46,7 +47,7 @@ pub enum Problem {
     },
     /// The value is none that the key takes.
     Unacceptable {
-        /// The value as written.
+        /// The value as written, cut short where it is long.
         found: String,
         /// What the key takes.
         accepts: String,
@@ -57,12 +58,12 @@ pub enum Problem {
 
 impl ConfigError {
     /// An error about a file as a whole.
-    pub(super) fn file(file: &str, sentence: String) -> Self {
+    pub(crate) fn file(file: &str, sentence: String) -> Self {
         Self { file: file.to_owned(), line: None, key: String::new(), problem: Problem::File(sentence) }
     }
 
     /// The same without the value as written, which is a secret.
-    pub(super) fn without_value(mut self) -> Self {
+    pub(crate) fn without_value(mut self) -> Self {
         if let Problem::Unacceptable { found, .. } = &mut self.problem {
             "what it is".clone_into(found);
         }
@@ -98,7 +99,7 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 /// A parsed file.
-pub(super) struct Document<'t> {
+pub(crate) struct Document<'t> {
     text: &'t str,
     file: &'t str,
     table: DeTable<'t>,
@@ -107,7 +108,7 @@ pub(super) struct Document<'t> {
 impl<'t> Document<'t> {
     /// Parses `text`; `file` is its name in errors, `known` its sections and
     /// the keys before the first of them.
-    pub(super) fn parse(
+    pub(crate) fn parse(
         text: &'t str,
         file: &'t str,
         known: &'static [&'static str],
@@ -124,13 +125,13 @@ impl<'t> Document<'t> {
     }
 
     /// The keys before the first section.
-    pub(super) fn top(&self, known: &'static [&'static str]) -> Section<'_> {
+    pub(crate) fn top(&self, known: &'static [&'static str]) -> Section<'_> {
         Section { document: self, name: Cow::Borrowed(""), table: Some(&self.table), known }
     }
 
     /// A section, which is empty where the file has none of that name. Its keys
     /// must be among `known`.
-    pub(super) fn section(
+    pub(crate) fn section(
         &self,
         name: &'static str,
         known: &'static [&'static str],
@@ -145,7 +146,7 @@ impl<'t> Document<'t> {
     }
 
     /// The sections `[name.KEY]`, each with its KEY.
-    pub(super) fn subsections(
+    pub(crate) fn subsections(
         &self,
         name: &'static str,
         known: &'static [&'static str],
@@ -170,9 +171,20 @@ impl<'t> Document<'t> {
     ) -> Result<&'d DeTable<'t>, ConfigError> {
         value.get_ref().as_table().ok_or_else(|| {
             let accepts = format!("keys of its own, below a line [{name}]");
-            let found = self.text[value.span()].to_owned();
+            let found = self.found(value);
             self.error(Some(value.span().start), name.to_owned(), Problem::Unacceptable { found, accepts })
         })
+    }
+
+    /// A value as written: its first line, and of that what fits a message.
+    fn found(&self, value: &Spanned<DeValue<'_>>) -> String {
+        let written = &self.text[value.span()];
+        let line = written.lines().next().unwrap_or_default();
+        let mut found: String = line.chars().take(80).collect();
+        if found.len() < written.len() {
+            found.push_str("...");
+        }
+        found
     }
 
     fn error(&self, offset: Option<usize>, key: String, problem: Problem) -> ConfigError {
@@ -182,7 +194,7 @@ impl<'t> Document<'t> {
 }
 
 /// One table of a file.
-pub(super) struct Section<'d> {
+pub(crate) struct Section<'d> {
     document: &'d Document<'d>,
     name: Cow<'static, str>,
     table: Option<&'d DeTable<'d>>,
@@ -211,24 +223,24 @@ impl<'d> Section<'d> {
     }
 
     /// The key is not there, and must be.
-    pub(super) fn missing(&self, key: &str, accepts: String) -> ConfigError {
+    pub(crate) fn missing(&self, key: &str, accepts: String) -> ConfigError {
         self.document.error(None, self.full(key), Problem::Missing { accepts })
     }
 
     /// The key's value does not go with another.
-    pub(super) fn conflict(&self, key: &str, sentence: String) -> ConfigError {
+    pub(crate) fn conflict(&self, key: &str, sentence: String) -> ConfigError {
         let offset = self.value(key).map(|value| value.span().start);
         self.document.error(offset, self.full(key), Problem::Conflict(sentence))
     }
 
     fn unacceptable(&self, key: &str, value: &Spanned<DeValue<'_>>, accepts: String) -> ConfigError {
-        let found = self.document.text[value.span()].to_owned();
+        let found = self.document.found(value);
         let problem = Problem::Unacceptable { found, accepts };
         self.document.error(Some(value.span().start), self.full(key), problem)
     }
 
     /// A string made into what it stands for by `read`, which may say why it is not that.
-    pub(super) fn parsed<T>(
+    pub(crate) fn parsed<T>(
         &self,
         key: &str,
         accepts: &str,
@@ -240,7 +252,7 @@ impl<'d> Section<'d> {
     }
 
     /// A list of strings of at most `most` items, each made into what it stands for.
-    pub(super) fn list<T>(
+    pub(crate) fn list<T>(
         &self,
         key: &str,
         most: usize,
@@ -259,8 +271,15 @@ impl<'d> Section<'d> {
         array.iter().map(item).collect()
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
+        let boolean = value.get_ref().as_bool();
+        boolean.map(Some).ok_or_else(|| self.unacceptable(key, value, "true or false".to_owned()))
+    }
+
     /// A whole number in a range.
-    pub(super) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
+    pub(crate) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(None) };
         let read = |integer: &toml::de::DeInteger<'_>| {
             u64::from_str_radix(integer.as_str(), integer.radix())
@@ -273,20 +292,19 @@ impl<'d> Section<'d> {
     }
 
     /// An absolute path.
-    pub(super) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
+    pub(crate) fn path(&self, key: &str) -> Result<Option<PathBuf>, ConfigError> {
         self.parsed(key, "an absolute path", |text| {
             Some(PathBuf::from(text)).filter(|path| path.is_absolute() && !text.contains('\0'))
         })
     }
 
     /// A name of at most `N` bytes.
-    pub(super) fn name<const N: usize>(&self, key: &str) -> Result<Option<Name<N>>, ConfigError> {
-        let accepts = format!("a name of at most {N} letters, digits and . _ - + ~ :");
-        self.parsed(key, &accepts, |text| Name::new(text).ok())
+    pub(crate) fn name<const N: usize>(&self, key: &str) -> Result<Option<Name<N>>, ConfigError> {
+        self.parsed(key, &name_of(N), |text| Name::new(text).ok())
     }
 
     /// An IPv4 address that groups may have.
-    pub(super) fn group(&self, key: &str) -> Result<Option<Ipv4Addr>, ConfigError> {
+    pub(crate) fn group(&self, key: &str) -> Result<Option<Ipv4Addr>, ConfigError> {
         let accepts = "a multicast address beyond 224.0.0.255, for example 239.255.84.72";
         self.parsed(key, accepts, |text| {
             let address: Ipv4Addr = text.parse().ok()?;
@@ -294,6 +312,11 @@ impl<'d> Section<'d> {
             (address.is_multicast() && !is_routing).then_some(address)
         })
     }
+}
+
+/// What a [`Name`] of at most `most` bytes may be.
+pub(crate) fn name_of(most: usize) -> String {
+    format!("a name of at most {most} letters, digits and . _ - + ~ : that starts with neither . nor -")
 }
 
 fn line_at(text: &str, offset: usize) -> usize {

@@ -19,7 +19,7 @@ pub use document::{ConfigError, Problem};
 pub use private::{node_id_without_keys, write_new};
 pub use read::trusted_key;
 
-pub(crate) use document::nearest;
+pub(crate) use document::{Document, Section, name_of, nearest};
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";

@@ -10,8 +10,9 @@ use std::{env, fmt};
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::metadata::{Metadata, MetadataError};
+use super::metadata::Metadata;
 use super::{PatchError, archive};
+use crate::config::ConfigError;
 use crate::limits;
 
 /// Why no patch was made. Nothing is left behind.
@@ -25,7 +26,7 @@ pub enum MakeError {
         error: io::Error,
     },
     /// The description is refused.
-    Metadata(MetadataError),
+    Metadata(ConfigError),
     /// The directory holds what has no place in a patch.
     Stray(PathBuf),
     /// It has neither `files/` nor `scripts/`.

@@ -1,10 +1,8 @@
 //! `metadata.toml`: what a patch says of itself.
 
-use std::fmt;
 use std::path::{Component, Path, PathBuf};
 
-use serde::Deserialize;
-
+use crate::config::{ConfigError, Document, Problem, Section, name_of};
 use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
 use crate::types::{Name, NodeType, PatchId, SwVersion, Text};
@@ -50,128 +48,85 @@ pub struct Metadata {
     pub config: Vec<PathBuf>,
 }
 
-/// Why a metadata.toml is refused.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MetadataError {
-    /// The line, where it is known.
-    line: Option<usize>,
-    /// The key, where one is at fault.
-    key: Option<&'static str>,
-    /// What is wrong, and what would be right.
-    problem: String,
-}
+/// What errors call it.
+const FILE: &str = "metadata.toml";
 
-impl fmt::Display for MetadataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("metadata.toml")?;
-        if let Some(line) = self.line {
-            write!(f, ", line {line}")?;
-        }
-        if let Some(key) = self.key {
-            write!(f, ", `{key}`")?;
-        }
-        write!(f, ": {}", self.problem)
-    }
-}
-
-impl std::error::Error for MetadataError {}
-
-/// The file as TOML has it; bounds are looked at after.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Raw {
-    id: String,
-    sw_version: String,
-    #[serde(default)]
-    summary: String,
-    #[serde(default)]
-    description: String,
-    #[serde(default)]
-    install_instructions: String,
-    #[serde(default)]
-    warnings: String,
-    #[serde(default = "released")]
-    status: String,
-    #[serde(default)]
-    unremovable: bool,
-    #[serde(default = "yes")]
-    reboot_required: bool,
-    #[serde(default)]
-    apply_active_release_only: bool,
-    #[serde(default)]
-    requires: Vec<String>,
-    #[serde(default)]
-    nodetypes: Vec<String>,
-    #[serde(default)]
-    packages: Vec<String>,
-    #[serde(default)]
-    config: Vec<String>,
-}
-
-fn released() -> String {
-    Status::Released.as_str().into()
-}
-
-fn yes() -> bool {
-    true
-}
+const KEYS: &[&str] = &[
+    "id",
+    "sw_version",
+    "summary",
+    "description",
+    "install_instructions",
+    "warnings",
+    "status",
+    "unremovable",
+    "reboot_required",
+    "apply_active_release_only",
+    "requires",
+    "nodetypes",
+    "packages",
+    "config",
+];
 
 impl Metadata {
     /// Reads a metadata.toml.
     ///
     /// # Errors
-    /// [`MetadataError`]: not TOML, a key that is unknown or missing, a value out
-    /// of its bounds. Names the key, the problem and what is accepted.
-    pub fn parse(text: &str) -> Result<Self, MetadataError> {
-        let raw: Raw = toml::from_str(text).map_err(|error| {
-            let before = error.span().and_then(|span| text.get(..span.start));
-            let line = before.map(|before| before.matches('\n').count() + 1);
-            MetadataError { line, key: None, problem: error.message().replace('\n', ", ") }
+    /// [`ConfigError`]: not TOML, a key that is unknown or missing, a value out
+    /// of its bounds. Names the line, the key, the problem and what is accepted.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let document = Document::parse(text, FILE, KEYS)?;
+        let keys = document.top(KEYS);
+        let id = required(&keys, "id")?;
+        let requires = names(&keys, "requires", limits::REQUIRES)?;
+        if requires.contains(&id) {
+            return Err(keys.conflict("requires", "a patch cannot require itself".into()));
+        }
+        let summary = keys.parsed("summary", &one_line(limits::SUMMARY_BYTES), |text| {
+            is_line(text, limits::SUMMARY_BYTES).then(|| Text::new(text))
         })?;
-        Self::checked(raw)
+        let status = keys.parsed("status", "\"REL\", \"DEV\" or \"OBS\"", |text| {
+            [Status::Released, Status::Development, Status::Obsolete]
+                .into_iter()
+                .find(|status| status.as_str() == text)
+        })?;
+        Ok(Self {
+            id,
+            sw_version: required(&keys, "sw_version")?,
+            summary: summary.unwrap_or_default(),
+            description: prose(&keys, "description")?,
+            install_instructions: prose(&keys, "install_instructions")?,
+            warnings: prose(&keys, "warnings")?,
+            status: status.unwrap_or(Status::Released),
+            unremovable: keys.boolean("unremovable")?.unwrap_or(false),
+            reboot_required: keys.boolean("reboot_required")?.unwrap_or(true),
+            apply_active_release_only: keys.boolean("apply_active_release_only")?.unwrap_or(false),
+            requires,
+            nodetypes: names(&keys, "nodetypes", limits::PATCH_NODETYPES)?,
+            packages: keys.list(
+                "packages",
+                limits::PATCH_PACKAGES,
+                &one_line(limits::PACKAGE_BYTES),
+                |text| is_line(text, limits::PACKAGE_BYTES).then(|| text.to_owned()),
+            )?,
+            config: keys.list(
+                "config",
+                limits::PATCH_CONFIG_FILES,
+                "the path of a file below the root, without ..",
+                config_path,
+            )?,
+        })
     }
 
     /// As [`Metadata::parse`], of bytes that may not be UTF-8.
-    pub(super) fn parse_bytes(bytes: &[u8]) -> Result<Self, MetadataError> {
-        let text = str::from_utf8(bytes).map_err(|error| {
-            let line = bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count();
-            MetadataError { line: Some(line), key: None, problem: "it is not UTF-8".into() }
+    pub(super) fn parse_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
+        let text = str::from_utf8(bytes).map_err(|error| ConfigError {
+            file: FILE.to_owned(),
+            line: Some(bytes[..error.valid_up_to()].split(|byte| *byte == b'\n').count()),
+            key: String::new(),
+            problem: Problem::File("it is not UTF-8".into()),
         })?;
         Self::parse(text)
-    }
-
-    fn checked(raw: Raw) -> Result<Self, MetadataError> {
-        let id = name("id", &raw.id)?;
-        let requires = names("requires", &raw.requires, limits::REQUIRES)?;
-        if requires.contains(&id) {
-            return Err(refuse("requires", "a patch cannot require itself"));
-        }
-        let status = [Status::Released, Status::Development, Status::Obsolete]
-            .into_iter()
-            .find(|status| status.as_str() == raw.status)
-            .ok_or_else(|| refuse("status", "it must be \"REL\", \"DEV\" or \"OBS\""))?;
-        line("summary", &raw.summary, limits::SUMMARY_BYTES)?;
-        at_most("packages", raw.packages.len(), limits::PATCH_PACKAGES)?;
-        for package in &raw.packages {
-            line("packages", package, limits::PACKAGE_BYTES)?;
-        }
-        at_most("config", raw.config.len(), limits::PATCH_CONFIG_FILES)?;
-        Ok(Self {
-            id,
-            sw_version: name("sw_version", &raw.sw_version)?,
-            summary: Text::new(&raw.summary),
-            description: prose("description", raw.description)?,
-            install_instructions: prose("install_instructions", raw.install_instructions)?,
-            warnings: prose("warnings", raw.warnings)?,
-            status,
-            unremovable: raw.unremovable,
-            reboot_required: raw.reboot_required,
-            apply_active_release_only: raw.apply_active_release_only,
-            requires,
-            nodetypes: names("nodetypes", &raw.nodetypes, limits::PATCH_NODETYPES)?,
-            packages: raw.packages,
-            config: raw.config.iter().map(|path| config_path(path)).collect::<Result<_, _>>()?,
-        })
     }
 
     /// What of it goes into the repository's entry.
@@ -190,81 +145,49 @@ impl Metadata {
     }
 }
 
-fn refuse(key: &'static str, problem: impl Into<String>) -> MetadataError {
-    MetadataError { line: None, key: Some(key), problem: problem.into() }
-}
-
-fn name<const N: usize>(key: &'static str, text: &str) -> Result<Name<N>, MetadataError> {
-    Name::new(text).map_err(|bad| {
-        let shown: String = text.escape_debug().take(80).collect();
-        refuse(
-            key,
-            format!(
-                "\"{shown}\" cannot be used, {bad}; \
-                 it must be 1 to {N} of letters, digits and ._-+~: and start with neither . nor -"
-            ),
-        )
-    })
+/// A name that must be there.
+fn required<const N: usize>(keys: &Section<'_>, key: &str) -> Result<Name<N>, ConfigError> {
+    keys.name(key)?.ok_or_else(|| keys.missing(key, name_of(N)))
 }
 
 /// Names, sorted, none twice.
-fn names<const N: usize>(
-    key: &'static str,
-    texts: &[String],
-    most: usize,
-) -> Result<Vec<Name<N>>, MetadataError> {
-    at_most(key, texts.len(), most)?;
-    let mut names = texts.iter().map(|text| name(key, text)).collect::<Result<Vec<_>, _>>()?;
+fn names<const N: usize>(keys: &Section<'_>, key: &str, most: usize) -> Result<Vec<Name<N>>, ConfigError> {
+    let mut names = keys.list(key, most, &name_of(N), |text| Name::new(text).ok())?;
     names.sort();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(refuse(key, format!("\"{}\" is in it twice", pair[0]))),
+        Some(pair) => Err(keys.conflict(key, format!("\"{}\" is in it twice", pair[0]))),
         None => Ok(names),
     }
 }
 
-fn at_most(key: &'static str, count: usize, most: usize) -> Result<(), MetadataError> {
-    if count > most {
-        return Err(refuse(key, format!("it has {count} items; the most is {most}")));
-    }
-    Ok(())
+/// What [`is_line`] takes.
+fn one_line(most: usize) -> String {
+    format!("one line of at most {most} bytes, without control characters")
 }
 
-/// A text of one line.
-fn line(key: &'static str, text: &str, most: usize) -> Result<(), MetadataError> {
-    if text.len() > most {
-        return Err(refuse(key, format!("it has {} bytes; the most is {most}", text.len())));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(refuse(key, "it must be one line, without control characters"));
-    }
-    Ok(())
+fn is_line(text: &str, most: usize) -> bool {
+    text.len() <= most && !text.chars().any(char::is_control)
 }
 
 /// A text of several lines.
-fn prose(key: &'static str, text: String) -> Result<String, MetadataError> {
+fn prose(keys: &Section<'_>, key: &str) -> Result<String, ConfigError> {
     let most = limits::DESCRIPTION_BYTES;
-    if text.len() > most {
-        return Err(refuse(key, format!("it has {} bytes; the most is {most}", text.len())));
-    }
-    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
-        return Err(refuse(key, "control characters other than newline and tab are not allowed"));
-    }
-    Ok(text)
+    let accepts =
+        format!("a text of at most {most} bytes, without control characters other than newline and tab");
+    let text = keys.parsed(key, &accepts, |text| {
+        let is_plain = text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t');
+        (text.len() <= most && is_plain).then(|| text.to_owned())
+    })?;
+    Ok(text.unwrap_or_default())
 }
 
 /// A file below the root, as a relative path.
-fn config_path(text: &str) -> Result<PathBuf, MetadataError> {
-    line("config", text, limits::PATH_BYTES)?;
+fn config_path(text: &str) -> Option<PathBuf> {
     let inside = Path::new(text).strip_prefix("/").unwrap_or(Path::new(text));
     let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
-    if inside.as_os_str().is_empty() || !is_plain {
-        return Err(refuse(
-            "config",
-            format!("\"{text}\" is not a path of a file below the root, without .."),
-        ));
-    }
     // Through its components, which drop a doubled or final slash.
-    Ok(inside.components().collect())
+    let is_file = is_line(text, limits::PATH_BYTES) && is_plain && !inside.as_os_str().is_empty();
+    is_file.then(|| inside.components().collect())
 }
 
 #[cfg(test)]
@@ -321,28 +244,54 @@ config = ["/etc/timezone", "etc//default/x"]
         let long = |bytes: usize| "x".repeat(bytes);
         let list = |items: usize| (0..items).map(|i| format!("\"{i}\",")).collect::<String>();
         let cases = [
-            (with("colour = 1"), "line 3: unknown field `colour`"),
-            (with("status = \"NEW\""), "`status`: it must be \"REL\", \"DEV\" or \"OBS\""),
-            (with("reboot_required = \"N\""), "line 3: invalid type"),
-            (with("requires = [\"A\"]"), "`requires`: a patch cannot require itself"),
-            (with("requires = [\"B\", \"B\"]"), "`requires`: \"B\" is in it twice"),
-            (with("requires = [\"../B\"]"), "`requires`: \"../B\" cannot be used"),
-            (with(&format!("requires = [{}]", list(17))), "`requires`: it has 17 items; the most is 16"),
-            (with(&format!("nodetypes = [{}]", list(9))), "`nodetypes`: it has 9 items; the most is 8"),
-            (with(&format!("packages = [{}]", list(1025))), "the most is 1024"),
-            (with(&format!("config = [{}]", list(1025))), "the most is 1024"),
-            (with(&format!("packages = [\"{}\"]", long(257))), "`packages`: it has 257 bytes"),
-            (with(&format!("summary = \"{}\"", long(129))), "`summary`: it has 129 bytes; the most is 128"),
-            (with(&format!("description = \"{}\"", long(8193))), "`description`: it has 8193 bytes"),
-            (with("warnings = \"\\u001b[2J\""), "`warnings`: control characters"),
-            (with("summary = \"a\\nb\""), "`summary`: it must be one line"),
-            (with("config = [\"/etc/../x\"]"), "`config`: \"/etc/../x\" is not a path"),
-            (with("config = [\"/\"]"), "`config`"),
-            (Metadata::parse("sw_version = \"1\"").unwrap_err().to_string(), "missing field `id`"),
-            (Metadata::parse("id = \"A\"").unwrap_err().to_string(), "missing field `sw_version`"),
-            (Metadata::parse("id = ").unwrap_err().to_string(), "metadata.toml, line 1:"),
-            (Metadata::parse("id = \"\"\nsw_version = \"1\"").unwrap_err().to_string(), "`id`: \"\" cannot"),
-            (Metadata::parse_bytes(b"\nid = \"\xff\"").unwrap_err().to_string(), "line 2: it is not UTF-8"),
+            (with("colour = 1"), "metadata.toml:3: colour is not known; there are id, sw_version"),
+            (with("sumary = \"x\""), "metadata.toml:3: sumary is not known; did you mean summary?"),
+            (with("status = \"NEW\""), "status cannot be \"NEW\"; it takes \"REL\", \"DEV\" or \"OBS\""),
+            (
+                with("reboot_required = \"N\""),
+                "toml:3: reboot_required cannot be \"N\"; it takes true or false",
+            ),
+            (with("requires = [\"A\"]"), "toml:3: requires: a patch cannot require itself"),
+            (with("requires = [\"B\", \"B\"]"), "toml:3: requires: \"B\" is in it twice"),
+            (
+                with("requires = [\"B\",\n\"../B\"]"),
+                "toml:4: requires cannot be \"../B\"; it takes a list of",
+            ),
+            (with(&format!("requires = [{}]", list(17))), "it takes a list of at most 16, each a name"),
+            (with(&format!("nodetypes = [{}]", list(9))), "it takes a list of at most 8, each a name"),
+            (with(&format!("packages = [{}]", list(1025))), "it takes a list of at most 1024, each one line"),
+            (with(&format!("config = [{}]", list(1025))), "it takes a list of at most 1024, each the path"),
+            (with(&format!("packages = [\"{}\"]", long(257))), "packages cannot be \"xxxx"),
+            (with(&format!("summary = \"{}\"", long(129))), "xxx...; it takes one line of at most 128 bytes"),
+            (
+                with(&format!("description = \"{}\"", long(8193))),
+                "xxx...; it takes a text of at most 8192 bytes",
+            ),
+            (
+                with("description = \"\"\"\na\n\\u0007\"\"\""),
+                "description cannot be \"\"\"...; it takes a text of",
+            ),
+            (with("warnings = \"\\u001b[2J\""), "warnings cannot be \"\\u001b[2J\"; it takes a text of"),
+            (
+                with("summary = \"a\\nb\""),
+                "summary cannot be \"a\\nb\"; it takes one line of at most 128 bytes",
+            ),
+            (with("config = [\"/etc/../x\"]"), "config cannot be \"/etc/../x\"; it takes a list of at most"),
+            (with("config = [\"/\"]"), "config cannot be \"/\""),
+            (
+                Metadata::parse("sw_version = \"1\"").unwrap_err().to_string(),
+                "id is missing; it takes a name",
+            ),
+            (
+                Metadata::parse("id = \"A\"").unwrap_err().to_string(),
+                "sw_version is missing; it takes a name",
+            ),
+            (Metadata::parse("id = ").unwrap_err().to_string(), "metadata.toml:1: this is not TOML:"),
+            (
+                Metadata::parse("id = \"\"\nsw_version = \"1\"").unwrap_err().to_string(),
+                "toml:1: id cannot be \"\"",
+            ),
+            (Metadata::parse_bytes(b"\nid = \"\xff\"").unwrap_err().to_string(), "toml:2: it is not UTF-8"),
         ];
         for (said, expected) in cases {
             assert!(said.contains(expected), "{said:?} should say {expected:?}");

@@ -18,8 +18,9 @@ pub mod signature;
 mod tarball;
 mod tree;
 
+use crate::config::ConfigError;
+
 pub use fault::{ArchiveError, MemberFault};
-pub use metadata::MetadataError;
 pub use signature::SignatureError;
 
 /// Why a patch file was not taken.
@@ -33,7 +34,7 @@ pub enum PatchError {
     /// The archive is damaged, or holds what a patch must not hold.
     Archive(ArchiveError),
     /// The description in it is missing something or says too much.
-    Metadata(MetadataError),
+    Metadata(ConfigError),
 }
 
 impl PatchError {
@@ -69,8 +70,8 @@ impl From<ArchiveError> for PatchError {
     }
 }
 
-impl From<MetadataError> for PatchError {
-    fn from(error: MetadataError) -> Self {
+impl From<ConfigError> for PatchError {
+    fn from(error: ConfigError) -> Self {
         Self::Metadata(error)
     }
 }

@@ -163,7 +163,7 @@ fn metadata_is_there_once_plain_small_and_true_to_the_files() {
     refused(Tar::default().symlink("metadata.toml", "x"), "it must be a plain file");
     let large = vec![b'#'; limits::METADATA_BYTES as usize + 1];
     refused(Tar::default().file("metadata.toml", &large), "it is larger than 65536 bytes");
-    refused(Tar::default().file("metadata.toml", b"id = 1"), "metadata.toml, line 1: ");
+    refused(Tar::default().file("metadata.toml", b"id = 1"), "metadata.toml:1: id cannot be 1; it takes");
     let config = metadata("A") + "config = [\"/etc/x\"]\n";
     let patch = || Tar::default().file("metadata.toml", config.as_bytes());
     refused(patch(), "lists /etc/x in `config`, but files/ does not have it");

@@ -63,7 +63,7 @@ fn what_would_be_refused_is_not_made() {
     fs::create_dir(&dir).unwrap();
     refused("metadata.toml: No such file");
     fs::write(dir.join("metadata.toml"), "id = \"../X\"\nsw_version = \"1\"").unwrap();
-    refused("`id`: \"../X\" cannot be used");
+    refused("metadata.toml:1: id cannot be \"../X\"; it takes a name");
     fs::write(dir.join("metadata.toml"), metadata("X")).unwrap();
     refused("neither files/ nor scripts/");
     fs::create_dir_all(dir.join("files/etc")).unwrap();
