@@ -58,3 +58,52 @@ fn the_loop_allocates_nothing_after_start() {
     wait::until_true("it is back", || cluster.host(2)["hostname"] == "agent-2");
     all("refusals, a show, a drop");
 }
+
+#[test]
+fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
+    need_root!();
+    if !cfg!(feature = "proof") {
+        return crate::skip("allocations", "needs a binary that counts: cargo test --features proof");
+    }
+    let cluster = Cluster::of("allocations-2", 2, 1).timer("controller_lost_ms", 1_500);
+    let mut cluster = cluster.timer("sync_wait_ms", 500).start();
+    let all = |cluster: &Cluster, what: &str| {
+        for node in cluster.nodes.iter().filter(|node| node.runs()) {
+            assert_eq!(in_the_loop(node), 0, "{what}: {}", node.name);
+        }
+    };
+    let patch = |cluster: &Cluster, at: usize, id: &str| {
+        Patch::new(cluster, id).file(&format!("etc/{id}"), b"x").uploaded_at(cluster, at);
+    };
+    all(&cluster, "hellos and first merges");
+    patch(&cluster, 0, "FIRST-1");
+    wait::until_true("the file is fetched", || cluster.nodes[1].status().row.blobs_missing == 0);
+    cluster.nodes[1].thimble(&["apply", "FIRST-1"]).ok();
+    all(&cluster, "changes, merges and a file fetched");
+
+    cluster.cut(&[0], &[1]);
+    cluster.nodes[0].thimble(&["remove", "FIRST-1"]).ok();
+    cluster.nodes[1].thimble(&["remove", "FIRST-1"]).ok();
+    patch(&cluster, 0, "LEFT-1");
+    patch(&cluster, 1, "RIGHT-1");
+    wait::until_true("each takes the other for lost", || {
+        cluster.controllers().iter().all(|controller| controller.status().neighbours[0].is_lost)
+    });
+    cluster.nodes[0].thimble(&["purge"]).failed(1);
+    cluster.heal();
+    cluster.agree("one digest");
+    all(&cluster, "changes apart, losing each other, a purge refused, a merge of both sides");
+
+    wait::until_true("it may delete", || cluster.nodes[0].thimble(&["delete", "LEFT-1"]).code == 0);
+    cluster.agree("one digest");
+    cluster.nodes[1].thimble(&["purge"]).ok();
+    cluster.nodes[0].thimble(&["drop-host", "agent-1"]).ok();
+    all(&cluster, "a purge and a host that is dropped");
+    cluster.nodes[1].kill();
+    wait::until_true("the other is lost, and dropped", || {
+        cluster.nodes[0].thimble(&["drop-controller", "controller-1"]).code == 0
+    });
+    cluster.nodes[1].start();
+    cluster.agree("they meet again");
+    all(&cluster, "a controller that is dropped and comes back");
+}

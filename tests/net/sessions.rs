@@ -136,27 +136,40 @@ fn a_peer_that_says_garbage_is_closed_at_once() {
     }
 }
 
-/// An agent's end of a session to fetch, in a test's hands.
-struct Fetching {
+/// The opening end of a session to the first controller, in a test's hands.
+pub struct Opened {
     stream: TcpStream,
     keys: SessionKeys,
 }
 
-impl Fetching {
-    /// Opens a session to the controller with an agent's key file, and says
-    /// `frames` in one piece behind its Open, before the controller's is there.
-    fn open(cluster: &Cluster, agent: &Node, frames: &[Frame]) -> Self {
+impl Opened {
+    /// Opens a session to fetch with an agent's key file.
+    fn fetching(cluster: &Cluster, agent: &Node, frames: &[Frame]) -> Self {
+        Self::with_keys_of(cluster, agent, Role::Agent, Purpose::Fetch, frames)
+    }
+
+    /// Opens a session with an agent's key file, in a role and to a purpose of its
+    /// choice, and says `frames` in one piece behind its Open, before the
+    /// controller's is there.
+    pub fn with_keys_of(
+        cluster: &Cluster,
+        agent: &Node,
+        role: Role,
+        purpose: Purpose,
+        frames: &[Frame],
+    ) -> Self {
         let mut stream = connect(cluster, cluster, 7488);
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (mine, ring) = opening_of(agent);
+        let mine = Opening { role, ..mine };
         stream.write_all(&mine.emit()).unwrap();
         let mut theirs = [0; OPENING_BYTES];
         stream.read_exact(&mut theirs).unwrap();
         let theirs = Opening::parse(&theirs).unwrap();
-        let keys = SessionKeys::derive(&ring, &mine, &theirs, true).unwrap();
+        // Its own key is all that an agent has, in whatever role it speaks.
+        let keys = SessionKeys::derive(&ring, &Opening { role: Role::Agent, ..mine }, &theirs, true).unwrap();
         let mut session = Self { stream, keys };
-        let open =
-            Frame::Open { role: Role::Agent, node: mine.node, peer: theirs.node, purpose: Purpose::Fetch };
+        let open = Frame::Open { role, node: mine.node, peer: theirs.node, purpose };
         let mut said = Vec::new();
         for frame in [&[open], frames].concat() {
             let mut bytes = [0; limits::FRAME_BYTES];
@@ -177,6 +190,14 @@ impl Fetching {
         }
         self.keys.open(&bytes).unwrap().expect("a whole frame").0
     }
+
+    /// Whether the other end closes the session without a word.
+    pub fn is_refused(&mut self) -> bool {
+        match self.stream.read(&mut [0; 256]) {
+            Ok(len) => len == 0,
+            Err(error) => error.kind() == ErrorKind::ConnectionReset,
+        }
+    }
 }
 
 #[test]
@@ -184,7 +205,7 @@ fn what_an_agent_says_behind_its_open_is_the_workers() {
     need_root!();
     let cluster = Cluster::new("behind", 1).start();
     let request = Frame::ManifestReq { digest: Digest([7; 32]), nodetype: NodeType::default() };
-    let mut fetching = Fetching::open(&cluster, &cluster.nodes[1], &[request]);
+    let mut fetching = Opened::fetching(&cluster, &cluster.nodes[1], &[request]);
     assert!(matches!(fetching.hears(), Frame::Open { role: Role::Controller, .. }));
     assert!(matches!(fetching.hears(), Frame::Refused { .. }), "there is no such set");
 }
@@ -194,16 +215,16 @@ fn an_agent_has_one_worker_and_keeps_no_other_out() {
     need_root!();
     let cluster = Cluster::new("greedy", 2).start();
     let [_, greedy, other] = &cluster.nodes[..] else { unreachable!("three nodes") };
-    let mut first = Fetching::open(&cluster, greedy, &[]);
+    let mut first = Opened::fetching(&cluster, greedy, &[]);
     assert!(matches!(first.hears(), Frame::Open { .. }));
     for _ in 0..limits::BLOB_WORKERS {
-        let mut again = Fetching::open(&cluster, greedy, &[]);
+        let mut again = Opened::fetching(&cluster, greedy, &[]);
         assert!(matches!(again.hears(), Frame::Busy { .. }));
     }
-    let mut served = Fetching::open(&cluster, other, &[]);
+    let mut served = Opened::fetching(&cluster, other, &[]);
     assert!(matches!(served.hears(), Frame::Open { .. }));
     drop(first);
     wait::until_true("its worker has ended, and it may have another", || {
-        matches!(Fetching::open(&cluster, greedy, &[]).hears(), Frame::Open { .. })
+        matches!(Opened::fetching(&cluster, greedy, &[]).hears(), Frame::Open { .. })
     });
 }

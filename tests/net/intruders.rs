@@ -1,0 +1,97 @@
+//! Who speaks to controllers as one of them, and is none, or has lost its wits.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use thimble::repo::entry::EntryState;
+use thimble::store::Store;
+use thimble::types::{Digest, NodeId};
+use thimble::wire::frame::{Frame, Purpose, Role};
+use thimble::wire::messages::{Hello, Message, SyncReq};
+
+use crate::cluster::Cluster;
+use crate::forge::with_keys_of;
+use crate::patch::Patch;
+use crate::sessions::Opened;
+use crate::wait;
+
+const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 84, 72), 7488);
+
+#[test]
+fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
+    need_root!();
+    let cluster = Cluster::of("spoofed", 2, 1).start();
+    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let digest = Digest([0xEE; 32]);
+    let messages = [
+        Message::Hello(Hello { op_counter: u64::MAX, digest }),
+        Message::SyncReq(SyncReq { op_counter: u64::MAX, digest }),
+    ];
+    let mut thief = with_keys_of(&cluster.nodes[2], Role::Controller, Some(NodeId(0xBAD)));
+    let refused = || cluster.controllers().iter().map(|one| one.refused("tag")).sum::<u64>();
+    let (before, said) = (refused(), cluster.said_by_controllers());
+    for message in &messages {
+        socket.send_to(&thief.encode(message, NodeId(0)), CONTROLLERS).unwrap();
+    }
+    wait::until_true("both controllers count both", || refused() == before + 4);
+    assert_eq!((cluster.said_by_controllers() - said).sessions, 0);
+    for controller in cluster.controllers() {
+        let status = controller.status();
+        assert_eq!((status.neighbours.len(), status.row.op_counter), (1, 0), "{status:?}");
+    }
+}
+
+#[test]
+fn a_stolen_agents_key_opens_no_session_as_a_controller() {
+    need_root!();
+    let cluster = Cluster::of("stolen", 2, 1).start();
+    for (role, purpose) in [
+        (Role::Controller, Purpose::Pull),
+        (Role::Controller, Purpose::Blobs),
+        (Role::Agent, Purpose::Pull),
+        (Role::Agent, Purpose::Blobs),
+    ] {
+        let mut opened = Opened::with_keys_of(&cluster, &cluster.nodes[2], role, purpose, &[Frame::MapReq]);
+        assert!(opened.is_refused(), "{role:?} {purpose:?}");
+    }
+    let agent = &cluster.nodes[2];
+    let mut good = Opened::with_keys_of(&cluster, agent, Role::Agent, Purpose::Fetch, &[]);
+    assert!(!good.is_refused(), "what an agent's key is good for");
+    cluster.agree("the controllers go on");
+}
+
+#[test]
+fn a_counter_that_leaps_is_refused_by_name_and_the_rest_of_the_map_is_merged() {
+    need_root!();
+    let mut cluster = Cluster::of("leap", 2, 0).timer("sync_wait_ms", 500).start();
+    for id in ["SOUND-1", "MAD-1"] {
+        Patch::new(&cluster, id).file(&format!("etc/{id}"), b"x").uploaded_at(&cluster, 0);
+    }
+    cluster.agree("both have both");
+    wait::until_true("and their files", || cluster.nodes[1].status().row.blobs_missing == 0);
+    cluster.nodes[1].stop();
+    {
+        let mut store = Store::open(&cluster.nodes[1].state_dir()).unwrap();
+        let mut changed = store.entries().to_vec();
+        for entry in &mut changed {
+            entry.state = EntryState::Applied;
+            let is_mad = entry.id.as_str() == "MAD-1";
+            entry.stamp.counter = if is_mad { u64::MAX } else { entry.stamp.counter + 5 };
+        }
+        store.commit(&changed).unwrap();
+    }
+    cluster.nodes[1].start();
+    let first = &cluster.nodes[0];
+    wait::until_true("what is sound is merged", || first.state_of("SOUND-1") == Some(EntryState::Applied));
+    assert_eq!(first.state_of("MAD-1"), Some(EntryState::Available));
+    assert!(first.status().row.op_counter < 1_000);
+    wait::until_true("the other is refused by name", || first.log().contains("MAD-1"));
+
+    let before = cluster.said_by_controllers();
+    std::thread::sleep(Duration::from_millis(2_000));
+    let said = cluster.said_by_controllers() - before;
+    println!("maps that cannot be the same, in 10 hello intervals: {said:?}");
+    assert!(said.sessions <= 4 && said.all() <= 2 * 3 * 12, "{said:?}");
+    Patch::new(&cluster, "AFTER-1").file("etc/after", b"x").uploaded_at(&cluster, 0);
+    wait::until_true("changes still arrive", || cluster.nodes[1].patch("AFTER-1").is_some());
+}
