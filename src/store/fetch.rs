@@ -7,7 +7,7 @@
 
 use std::cmp::Reverse;
 use std::path::Path;
-use std::{fmt, io, thread};
+use std::{fmt, io, panic, thread};
 
 use super::blobs::Blobs;
 use super::controllers::Controllers;
@@ -15,7 +15,7 @@ use super::disk::{self, Store};
 use super::error::{Failure, Stop, StoreError, finish, tell};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::{durable, index, sys};
+use super::{durable, hashing, index, sys};
 use crate::config::Config;
 use crate::daemon::job::Report;
 use crate::daemon::reporter::Reporter;
@@ -151,31 +151,31 @@ impl Fetch<'_> {
     /// Fetches the bytes that are not here, and holds them all against signature
     /// and hash.
     fn bytes(&mut self, entry: &Entry, claim: &Claim<'_>, partial: &mut Partial) -> Result<(), Trouble> {
-        let mut pass = claim.begin().map_err(|error| self.of_peer(entry, error))?;
-        let path = partial.path().to_path_buf();
-        let on_disk = |error| of_disk(entry, &path, error);
-        partial.read(&mut |bytes| pass.update(bytes).map_err(io::Error::other)).map_err(on_disk)?;
-        if partial.len_bytes() < entry.size_bytes {
-            make_sure_of_room(entry, partial)?;
-            let fetched = self.source.blob(&entry.hash, partial.len_bytes(), &mut |bytes| {
-                if entry.size_bytes - partial.len_bytes() < bytes.len() as u64 {
-                    return Err(more_than_announced());
-                }
-                pass.update(bytes).map_err(io::Error::other)?;
-                partial.write(bytes)
-            });
-            fetched.map_err(|error| self.of_source(entry, partial.len_bytes(), error))?;
+        let verified = hashing::alongside(claim, |hash| {
+            partial.read(hash).map_err(|error| of_disk(entry, partial.path(), error))?;
+            if partial.len_bytes() < entry.size_bytes {
+                make_sure_of_room(entry, partial)?;
+                let fetched = self.source.blob(&entry.hash, partial.len_bytes(), &mut |bytes| {
+                    if entry.size_bytes - partial.len_bytes() < bytes.len() as u64 {
+                        return Err(more_than_announced());
+                    }
+                    hash(bytes);
+                    partial.write(bytes)
+                });
+                fetched.map_err(|error| self.of_source(entry, partial.len_bytes(), error))?;
+            }
             if partial.len_bytes() < entry.size_bytes {
                 return Err(self.of_peer(entry, "its file is shorter than the map says"));
             }
-        }
+            Ok(())
+        })?;
         let not_believed =
             |why: &dyn fmt::Display| Trouble::NotBelieved(self.of_peer(entry, why).to_string());
-        let verified = pass.finish().map_err(|error| not_believed(&error))?;
-        if verified.hash != entry.hash {
-            return Err(not_believed(&"its file is another one than the map says"));
+        match verified {
+            Ok(verified) if verified.hash == entry.hash => Ok(()),
+            Ok(_) => Err(not_believed(&"its file is another one than the map says")),
+            Err(error) => Err(not_believed(&error)),
         }
-        Ok(())
     }
 
     /// Makes the bytes durable and, meanwhile, reads the archive: its paths,
@@ -187,9 +187,9 @@ impl Fetch<'_> {
         let (synced, index) = thread::scope(|scope| {
             let syncing = scope.spawn(|| durable::sync(file));
             let index = archive::index(file);
-            (syncing.join(), index)
+            (syncing.join().unwrap_or_else(|cause| panic::resume_unwind(cause)), index)
         });
-        synced.unwrap_or_else(|_| Err(io::Error::other("the fsync was not done"))).map_err(on_disk)?;
+        synced.map_err(on_disk)?;
         let index = index.map_err(|error| self.of_peer(entry, error))?;
         if (&index.metadata.id, &index.metadata.entry_meta()) != (&entry.id, &entry.meta) {
             return Err(self.of_peer(entry, "the file says other of itself than the map says of it"));

@@ -9,7 +9,7 @@ use super::durable;
 use crate::failpoint;
 
 /// Bytes that are read at once.
-const PIECE_BYTES: usize = 256 * 1024;
+const PIECE_BYTES: usize = 64 * 1024;
 
 /// What is here of a file. Bytes are only ever added at its end.
 pub(super) struct Partial {
@@ -49,13 +49,13 @@ impl Partial {
     }
 
     /// Reads all that is here.
-    pub(super) fn read(&self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
+    pub(super) fn read(&self, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         let mut at = 0;
         while at < self.len_bytes {
             let room = usize::try_from(self.len_bytes - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
             self.file.read_exact_at(&mut piece[..room], at)?;
-            sink(&piece[..room])?;
+            sink(&piece[..room]);
             at += room as u64;
         }
         Ok(())
@@ -97,5 +97,13 @@ impl Partial {
     /// Removes the file; the next start does where this cannot.
     pub(super) fn forget(&self) {
         durable::forget(&self.path);
+    }
+}
+
+impl Drop for Partial {
+    fn drop(&mut self) {
+        // As with the store's lock: closing is not enough while a process that was
+        // forked meanwhile has yet to exec.
+        let _ = self.file.unlock();
     }
 }

@@ -5,6 +5,7 @@
 mod support;
 
 mod archive;
+mod fetch;
 mod full;
 mod incarnation;
 mod jobs;

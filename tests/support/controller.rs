@@ -131,7 +131,7 @@ impl Controller {
     /// The blobs as another controller fetches them.
     pub fn blobs(&self) -> TheirBlobs {
         let state_dir = self.config.node.state_dir.clone();
-        TheirBlobs { state_dir, breaks_after: None, asked: Vec::new() }
+        TheirBlobs { state_dir, breaks_after: None, asked: Vec::new(), meanwhile: None }
     }
 
     /// Fetches what is missing from the controller with this node id.
@@ -219,6 +219,8 @@ pub struct TheirBlobs {
     pub breaks_after: Option<u64>,
     /// Where each request began, and how many bytes came for it.
     pub asked: Vec<(Hash, u64, u64)>,
+    /// Done once, before the first byte comes.
+    pub meanwhile: Option<Box<dyn FnOnce()>>,
 }
 
 impl TheirBlobs {
@@ -238,6 +240,9 @@ impl BlobSource for TheirBlobs {
     ) -> Result<Fetched, FetchError> {
         let blob = store::blob(&self.state_dir, hash);
         let mut blob = blob.map_err(|why| FetchError::Refused(Box::new(Reason::new(&why))))?;
+        if offset > blob.size_bytes {
+            return Err(FetchError::Refused(Box::new(Reason::new("The file is shorter than that."))));
+        }
         let mut bytes = Vec::new();
         blob.file.seek(SeekFrom::Start(offset)).unwrap();
         blob.file.read_to_end(&mut bytes).unwrap();
@@ -247,6 +252,9 @@ impl BlobSource for TheirBlobs {
             bytes.truncate(usize::try_from(most - came).unwrap());
         }
         self.asked.push((*hash, offset, bytes.len() as u64));
+        if let Some(act) = self.meanwhile.take_if(|_| whole > 0) {
+            act();
+        }
         for piece in bytes.chunks(1_000) {
             sink(piece).map_err(FetchError::Sink)?;
         }
