@@ -4,9 +4,10 @@
 //! there is to decide comes of purges and of what a peer must not be believed:
 //!
 //! - An entry that one side lacks and whose change the floor of that side says
-//!   it has seen was deleted there and purged. It goes here as well. It stays where
-//!   it was made here and the peer shows no later change of ours: then the
-//!   purge cannot have meant it, and it is stamped anew, above the floor.
+//!   it has seen was deleted there and purged. It goes here as well. One that was
+//!   made here stays: the purge would have waited for us, had it known us, so it
+//!   cannot have meant it. It is stamped anew, above the floor. Not so where we
+//!   have been set back: then others know better than we do.
 //! - A deletion up to the floor that the other side has not seen is stamped anew
 //!   as well; else the purge that it missed would let the patch rise again.
 //! - A counter far above our own is not followed: whoever made it up would use
@@ -90,9 +91,10 @@ pub fn join(
     let counters = || theirs.iter().map(|(_, entry)| entry.stamp.counter);
     let followed = counters().filter(|counter| !before.is_leap(*counter)).max().unwrap_or(0);
     origin.counter = before.counter.max(followed).max(floor);
-    let of_ours = theirs.iter().filter(|(_, entry)| entry.stamp.replica == before.replica);
-    let shown = of_ours.map(|(_, entry)| entry.stamp.counter).max();
-    if shown.is_some_and(|shown| shown > before.counter) {
+    let is_ahead =
+        |entry: &Entry| entry.stamp.replica == before.replica && entry.stamp.counter > before.counter;
+    let is_set_back = theirs.iter().any(|(_, entry)| is_ahead(entry));
+    if is_set_back {
         origin.replica = fresh;
         tell(Told::Renamed);
     }
@@ -103,7 +105,7 @@ pub fn join(
         let Some(entry) = ours.entry(slot).filter(|entry| is_up_to(entry, floor)) else { continue };
         let is_news = match theirs.get(&entry.id) {
             None if entry.state == EntryState::Deleted => false,
-            None if entry.stamp.replica == before.replica && Some(entry.stamp.counter) > shown => true,
+            None if entry.stamp.replica == before.replica && !is_set_back => true,
             None => {
                 purged.insert(slot);
                 false
@@ -175,3 +177,6 @@ fn is_same_but_for_its_stamp(one: &Entry, other: &Entry) -> bool {
     (one.state, one.hash, one.size_bytes) == (other.state, other.hash, other.size_bytes)
         && one.meta == other.meta
 }
+
+#[cfg(test)]
+mod tests;

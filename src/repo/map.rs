@@ -173,12 +173,13 @@ impl<'a> Map<'a> {
         entry.state != EntryState::Committed && entry.stamp.counter <= self.floor
     }
 
-    /// Takes an entry out that was purged elsewhere, and gives its slot, which
-    /// will be used again. One that is committed or stands above the floor stays:
-    /// it is no longer what was purged.
+    /// Takes out an entry that was purged, a tombstone or what a purge elsewhere
+    /// has taken from us, and gives its slot, which will be used again. A live one
+    /// that is committed or stands above the floor stays: it is no longer what was
+    /// purged.
     pub fn remove(&mut self, id: &PatchId) -> Option<Slot> {
         let (slot, entry) = self.get(id)?;
-        if !self.is_below_floor(entry) {
+        if entry.state != EntryState::Deleted && !self.is_below_floor(entry) {
             return None;
         }
         self.free(slot);

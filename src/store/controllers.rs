@@ -30,9 +30,15 @@ fn path(repo_dir: &Path) -> PathBuf {
 impl Controllers {
     /// Reads those of a repository; none where none was ever met.
     pub(super) fn read(repo_dir: &Path) -> Result<Self, StoreError> {
+        Ok(Self::read_if_any(repo_dir)?.unwrap_or_default())
+    }
+
+    /// The same; `None` where none was ever met, so that nobody else ever read the
+    /// map. One that was met and dropped may have.
+    pub(super) fn read_if_any(repo_dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = path(repo_dir);
-        let Some(body) = FILE.read(&path)? else { return Ok(Self::default()) };
-        decode(&body).map(Self).ok_or(StoreError::Damaged { path })
+        let Some(body) = FILE.read(&path)? else { return Ok(None) };
+        decode(&body).map(Self).map(Some).ok_or(StoreError::Damaged { path })
     }
 
     /// Makes these the repository's, durably.

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::blobs::Blobs;
+use super::controllers::Controllers;
 use super::durable;
 use super::error::StoreError;
 use super::map_file::{self, Snapshot};
@@ -167,11 +168,13 @@ impl Store {
         }
     }
 
-    /// Drops all tombstones and raises the floor to the highest counter of all
-    /// entries; gives the ids that are gone. Durable when it returns.
+    /// Drops all tombstones and gives their ids. Raises the floor to the highest
+    /// counter of all entries, unless no other controller was ever met: nobody has
+    /// what was deleted then, and a floor of a map that is new since its disk was
+    /// lost would take away what others have. Durable when it returns.
     ///
-    /// Not to the map's own counter: another controller with these entries may
-    /// come from as little below, and its next change must be above the floor.
+    /// The floor is not the map's own counter: another controller with the same
+    /// entries may come from less, and its next change must be above the floor.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -182,9 +185,11 @@ impl Store {
             return Ok(gone);
         }
         let mut next = self.snapshot.clone();
-        let highest = next.entries.iter().map(|entry| entry.stamp.counter).max();
-        next.floor = next.floor.max(highest.unwrap_or(0));
-        next.counter = next.counter.max(next.floor);
+        let highest = next.entries.iter().map(|entry| entry.stamp.counter).max().unwrap_or(0);
+        next.counter = next.counter.max(highest);
+        if Controllers::read_if_any(&self.dir)?.is_some() {
+            next.floor = next.floor.max(highest);
+        }
         next.entries.retain(|entry| entry.state != EntryState::Deleted);
         self.write(next)?;
         Ok(gone)

@@ -11,9 +11,9 @@ use crate::daemon::job::Report;
 use crate::daemon::reporter::Reporter;
 use crate::types::{NodeId, Text};
 
-/// Drops all tombstones and raises the map's purge floor above them, durably.
-/// Reports [`Report::EntryPurged`] for each, [`Report::Floor`], a [`Report::Item`],
-/// then `Done`; or `Failed`.
+/// Drops all tombstones, durably, and raises the map's purge floor above them
+/// where other controllers may have them. Reports [`Report::EntryPurged`] for
+/// each, [`Report::Floor`], a [`Report::Item`], then `Done`; or `Failed`.
 ///
 /// Who is present is known to the loop alone: it must not ask unless every
 /// controller known is there with the digest of this map.

@@ -1,0 +1,453 @@
+//! Two maps, and random histories of three controllers that upload, delete,
+//! purge, merge and lose their disks.
+
+use std::collections::BTreeSet;
+use std::format;
+use std::string::{String, ToString};
+use std::vec::Vec;
+
+use super::*;
+use crate::repo::fixture::{self, Random, entry, id};
+use crate::types::Digest;
+use EntryState::{Applied, Available, Committed, Deleted};
+
+/// A controller's repository: what its map file holds.
+#[derive(Clone)]
+struct Repo {
+    entries: Vec<Entry>,
+    floor: u64,
+    origin: Origin,
+}
+
+impl Repo {
+    fn new(replica: u64) -> Self {
+        Self { entries: Vec::new(), floor: 0, origin: Origin { replica, counter: 0 } }
+    }
+
+    fn with(replica: u64, counter: u64, floor: u64, entries: &[Entry]) -> Self {
+        Self { entries: entries.to_vec(), floor, origin: Origin { replica, counter } }
+    }
+
+    fn map<'a>(&self, slots: &'a mut Vec<Entry>) -> Map<'a> {
+        let mut map = Map::new(slots);
+        map.raise_floor(self.floor);
+        for entry in &self.entries {
+            map.merge(entry).unwrap();
+        }
+        map
+    }
+
+    fn digest(&self) -> Digest {
+        self.map(&mut fixture::slots(ROOM)).digest()
+    }
+
+    fn get(&self, text: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.id.as_str() == text)
+    }
+
+    fn is_live(&self, text: &str) -> bool {
+        self.get(text).is_some_and(|entry| entry.state != Deleted)
+    }
+
+    /// A change made here.
+    fn set(&mut self, text: &str, state: EntryState) -> &Entry {
+        let highest = self.entries.iter().map(|entry| entry.stamp.counter).max();
+        self.origin.counter = self.origin.counter.max(highest.unwrap_or(0)).max(self.floor);
+        let stamp = self.origin.next_stamp();
+        self.entries.retain(|entry| entry.id.as_str() != text);
+        self.entries.push(Entry { stamp, ..entry(text).state(state) });
+        self.entries.last().unwrap()
+    }
+
+    /// Merges another's map as a store does.
+    fn pull(&mut self, theirs: &Self) -> Vec<Told> {
+        self.pull_into(theirs, ROOM)
+    }
+
+    fn pull_into(&mut self, theirs: &Self, room: usize) -> Vec<Told> {
+        let mut their_slots = fixture::slots(ROOM);
+        let their_map = theirs.map(&mut their_slots);
+        for floor in [theirs.floor, 0] {
+            let (mut slots, mut origin, mut told) = (fixture::slots(room), self.origin, Vec::new());
+            let mut map = self.map(&mut slots);
+            let fresh = 1_000 + self.origin.replica;
+            let is_whole = join(&mut map, &mut origin, &their_map, floor, fresh, &mut |fact| told.push(fact));
+            if is_whole || floor == 0 {
+                let entries = map.iter_by_id().map(|(_, entry)| entry.clone()).collect();
+                *self = Self { entries, floor: map.floor(), origin };
+                return told;
+            }
+        }
+        unreachable!("a merge without a floor is the last")
+    }
+
+    /// Drops all tombstones as a store does.
+    fn purge(&mut self, has_met_others: bool) {
+        let highest = self.entries.iter().map(|entry| entry.stamp.counter).max();
+        if has_met_others {
+            self.floor = self.floor.max(highest.unwrap_or(0));
+        }
+        self.origin.counter = self.origin.counter.max(self.floor);
+        self.entries.retain(|entry| entry.state != Deleted);
+    }
+
+    /// Ids, states and counters, sorted by id.
+    fn shown(&self) -> String {
+        let mut lines: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| format!("{} {:?} {}", entry.id, entry.state, entry.stamp.counter))
+            .collect();
+        lines.sort();
+        lines.join(", ")
+    }
+}
+
+const ROOM: usize = 512;
+
+#[test]
+fn a_purge_travels_and_what_it_dropped_does_not_come_back() {
+    let mut one = Repo::new(1);
+    one.set("A", Available);
+    one.set("B", Available);
+    let mut two = Repo::new(2);
+    two.pull(&one);
+    let old = two.clone();
+    one.set("B", Deleted);
+    two.pull(&one);
+    one.purge(true);
+    assert_eq!((one.shown().as_str(), one.floor), ("A Available 1", 3));
+    assert_eq!(two.pull(&one), [], "a tombstone goes without a word");
+    assert_eq!((two.shown(), two.floor), (one.shown(), 3));
+    // One that was away since before the deletion.
+    let mut late = old.clone();
+    assert_eq!(late.pull(&one), [Told::Purged(id("B"))]);
+    assert_eq!(late.digest(), one.digest());
+    let before = one.digest();
+    assert_eq!(one.pull(&old), []);
+    assert_eq!(one.digest(), before);
+    assert_eq!(late.set("C", Available).stamp.counter, 4, "a new stamp is above the floor");
+}
+
+#[test]
+fn what_was_made_where_no_purge_could_see_it_is_stamped_anew() {
+    let mut purged = Repo::with(1, 9, 9, &[entry("A").stamp(4, 1)]);
+    let mut alone = Repo::new(2);
+    alone.set("B", Applied);
+    alone.set("C", Committed);
+    alone.set("D", Deleted);
+    let told = alone.pull(&purged);
+    assert_eq!(alone.shown(), "A Applied 4, B Applied 10, C Committed 2", "{told:?}");
+    purged.pull(&alone);
+    assert_eq!(purged.digest(), alone.digest());
+}
+
+#[test]
+fn what_another_made_was_purged_and_what_we_made_where_the_peer_is_ahead_of_us() {
+    let with_later = Repo::with(1, 9, 9, &[entry("Z").stamp(8, 2)]);
+    let mut set_back = Repo::with(2, 5, 0, &[entry("A").stamp(3, 2), entry("B").stamp(4, 3)]);
+    let told = set_back.pull(&with_later);
+    assert!(told.contains(&Told::Renamed) && told.contains(&Told::Purged(id("A"))), "{told:?}");
+    assert_eq!(set_back.shown(), "Z Applied 8");
+    let mut away = Repo::with(2, 5, 0, &[entry("B").stamp(4, 3)]);
+    assert_eq!(away.pull(&Repo::with(1, 9, 9, &[])), [Told::Purged(id("B"))]);
+}
+
+#[test]
+fn a_deletion_that_a_purge_missed_is_stamped_anew_on_whichever_side_learns_of_it() {
+    let deletion = [entry("A").state(Deleted).stamp(5, 3)];
+    let live = [entry("A").stamp(3, 1)];
+    let (missed, purged) = (Repo::with(2, 5, 0, &deletion), Repo::with(1, 9, 9, &live));
+    let (mut left, mut right) = (missed.clone(), purged.clone());
+    left.pull(&purged);
+    assert_eq!(left.shown(), "A Deleted 10");
+    right.pull(&missed);
+    assert_eq!(right.shown(), "A Deleted 10");
+    left.pull(&right);
+    right.pull(&left);
+    assert_eq!((left.digest(), left.is_live("A")), (right.digest(), false));
+}
+
+#[test]
+fn a_counter_is_followed_as_far_as_the_leap_and_no_further() {
+    let leap = crate::limits::COUNTER_LEAP;
+    let take = |counter| {
+        let mut ours = Repo::with(1, 7, 0, &[]);
+        let theirs = Repo::with(2, counter, 0, &[entry("A").stamp(counter, 2), entry("B").stamp(9, 2)]);
+        let told = ours.pull(&theirs);
+        (ours, told)
+    };
+    let (ours, told) = take(7 + leap);
+    assert_eq!((ours.entries.len(), told.len(), ours.origin.counter), (2, 2, 7 + leap));
+    for counter in [8 + leap, u64::MAX] {
+        let (ours, told) = take(counter);
+        assert_eq!((ours.shown().as_str(), ours.origin.counter), ("B Applied 9", 9), "the rest merges");
+        assert!(told.contains(&Told::Leap(entry("A").stamp(counter, 2))), "{told:?}");
+    }
+}
+
+#[test]
+fn a_map_that_was_not_taken_whole_says_nothing_of_what_was_purged() {
+    let ours = Repo::with(1, 9, 2, &[entry("A").stamp(3, 3), entry("B").state(Deleted).stamp(4, 3)]);
+    let theirs = Repo::with(2, 9, 8, &[entry("C").stamp(u64::MAX, 2), entry("D").stamp(9, 2)]);
+    let mut after = ours.clone();
+    after.pull(&theirs);
+    assert_eq!((after.shown().as_str(), after.floor), ("A Applied 3, B Deleted 4, D Applied 9", 2));
+    // Nor one that there is no room for; the tombstones' room counts.
+    let theirs =
+        Repo::with(2, 9, 8, &[entry("A").stamp(3, 3), entry("D").stamp(9, 2), entry("E").stamp(9, 2)]);
+    let mut after = ours.clone();
+    let told = after.pull_into(&theirs, 2);
+    assert!(matches!(&told[..], [Told::NoRoom(..), Told::NoRoom(..)]), "{told:?}");
+    assert_eq!((after.shown(), after.floor), (ours.shown(), 2));
+    let mut after = ours.clone();
+    after.pull_into(&theirs, 3);
+    assert_eq!((after.shown().as_str(), after.floor), ("A Applied 3, D Applied 9, E Applied 9", 8));
+}
+
+#[test]
+fn a_change_of_ours_that_gives_way_is_told_with_what_took_its_place() {
+    let ours = entry("A").stamp(3, 1);
+    let theirs = entry("A").state(Deleted).stamp(5, 2);
+    let mut repo = Repo::with(1, 5, 0, &[ours.clone(), entry("B").stamp(4, 3), entry("C").stamp(5, 1)]);
+    let other = [theirs.clone(), entry("B").stamp(5, 2), entry("C").stamp(6, 2)];
+    let told = repo.pull(&Repo::with(2, 6, 0, &other));
+    let replaced: Vec<_> = told.iter().filter(|told| matches!(told, Told::Replaced { .. })).collect();
+    assert_eq!(replaced, [&Told::Replaced { ours, theirs }], "B was not ours, C has only another stamp");
+}
+
+#[test]
+fn who_sees_its_own_replica_ahead_of_itself_takes_another() {
+    let ahead = [entry("A").stamp(8, 1), entry("B").stamp(4, 1)];
+    for (counter, is_set_back) in [(7, true), (8, false)] {
+        let mut ours = Repo::with(1, counter, 0, &[]);
+        let told = ours.pull(&Repo::with(2, 9, 0, &ahead));
+        assert_eq!(told.contains(&Told::Renamed), is_set_back, "{told:?}");
+        assert_eq!((ours.origin.replica != 1, ours.origin.counter), (is_set_back, 8));
+    }
+}
+
+/// What may happen in a history.
+#[derive(Clone, Copy)]
+struct Weather {
+    /// Controllers are dropped from each other's lists.
+    drops: bool,
+    /// A controller's disk is lost.
+    wipes: bool,
+    /// A controller comes back out of a backup.
+    restores: bool,
+    /// Tombstones are purged.
+    purges: bool,
+}
+
+/// Three controllers, and what an onlooker who sees all knows of them.
+struct History {
+    random: Random,
+    repos: Vec<Repo>,
+    /// Which others a controller has met.
+    known: Vec<BTreeSet<usize>>,
+    /// Whether it ever met any.
+    has_met: Vec<bool>,
+    backups: Vec<Option<Repo>>,
+    /// Who has not shown yet, since a controller came out of a backup, what it has
+    /// of it. While there is one, a first change is made under a new replica.
+    unshown: Vec<BTreeSet<usize>>,
+    replicas: u64,
+    uploads: usize,
+    /// Ids that nobody ever deleted and that no lost disk can have taken along.
+    safe: BTreeSet<String>,
+    /// Ids that were gone when all agreed.
+    gone: BTreeSet<String>,
+}
+
+impl History {
+    fn new(seed: u64) -> Self {
+        Self {
+            random: Random::new(seed),
+            repos: (1..=3).map(Repo::new).collect(),
+            known: Vec::from_iter((0..3).map(|_| BTreeSet::new())),
+            has_met: Vec::from_iter([false; 3]),
+            backups: Vec::from_iter([None, None, None]),
+            unshown: Vec::from_iter((0..3).map(|_| BTreeSet::new())),
+            replicas: 3,
+            uploads: 0,
+            safe: BTreeSet::new(),
+            gone: BTreeSet::new(),
+        }
+    }
+
+    fn new_replica(&mut self) -> u64 {
+        self.replicas += 1;
+        self.replicas
+    }
+
+    fn set(&mut self, at: usize, text: &str, state: EntryState) {
+        if !self.unshown[at].is_empty() {
+            self.repos[at].origin.replica = self.new_replica();
+            self.unshown[at].clear();
+        }
+        // Whoever has it from a backup may change it: that is a later word.
+        self.gone.remove(text);
+        let made = self.repos[at].set(text, state).clone();
+        self.is_the_only_one(&made);
+    }
+
+    /// Nothing else that anybody has, or has a backup of, bears the same stamp.
+    fn is_the_only_one(&self, made: &Entry) {
+        let repos = self.repos.iter().chain(self.backups.iter().flatten());
+        for entry in repos.flat_map(|repo| &repo.entries).filter(|entry| entry.stamp == made.stamp) {
+            assert_eq!(entry, made, "a stamp is given out twice");
+        }
+    }
+
+    fn pull(&mut self, at: usize, from: usize) {
+        let theirs = self.repos[from].clone();
+        for told in self.repos[at].pull(&theirs) {
+            if let Told::Changed(entry) = told {
+                self.is_the_only_one(&entry);
+            }
+        }
+        self.known[at].insert(from);
+        self.has_met[at] = true;
+        self.unshown[at].remove(&from);
+    }
+
+    fn change_something(&mut self, at: usize) {
+        let live: Vec<_> =
+            self.repos[at].entries.iter().filter(|entry| entry.state != Deleted).cloned().collect();
+        if live.is_empty() || self.random.below(3) == 0 {
+            self.uploads += 1;
+            let text = format!("P-{:03}", self.uploads);
+            self.set(at, &text, Available);
+            self.safe.insert(text);
+            return;
+        }
+        let held = &live[self.random.below(live.len())];
+        let text = held.id.to_string();
+        match (held.state, self.random.below(8)) {
+            (Committed, _) => {}
+            (_, 0) => self.set(at, &text, Committed),
+            (Available, 1..4) => {
+                self.safe.remove(&text);
+                self.set(at, &text, Deleted);
+            }
+            (Available, _) => self.set(at, &text, Applied),
+            _ => self.set(at, &text, Available),
+        }
+    }
+
+    /// What only this controller's disk has is no longer safe.
+    fn lose(&mut self, at: usize) {
+        let others: Vec<usize> = (0..3).filter(|other| *other != at).collect();
+        self.safe.retain(|text| others.iter().all(|other| self.repos[*other].is_live(text)));
+    }
+
+    fn step(&mut self, weather: Weather) {
+        let at = self.random.below(3);
+        let other = (at + 1 + self.random.below(2)) % 3;
+        match self.random.below(20) {
+            0..8 => self.change_something(at),
+            8..15 => self.pull(at, other),
+            15 | 16 if weather.purges => {
+                let digest = self.repos[at].digest();
+                if self.known[at].iter().all(|known| self.repos[*known].digest() == digest) {
+                    let has_met = self.has_met[at];
+                    self.repos[at].purge(has_met);
+                }
+            }
+            17 if weather.drops => {
+                self.known[at].remove(&other);
+            }
+            18 if weather.wipes => {
+                self.lose(at);
+                self.repos[at] = Repo::new(self.new_replica());
+                self.known[at].clear();
+                self.has_met[at] = false;
+                self.unshown[at].clear();
+            }
+            18 if weather.restores => {
+                self.backups[at] = Some(self.repos[at].clone());
+            }
+            19 if weather.restores => {
+                if let Some(backup) = self.backups[at].clone() {
+                    self.lose(at);
+                    self.repos[at] = backup;
+                    self.unshown[at] = (0..3).filter(|other| *other != at).collect();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// All pull from all, in some order, until nothing changes.
+    fn heal(&mut self, seed: u64) {
+        let mut pairs: Vec<_> = (0..3).flat_map(|at| [(at, (at + 1) % 3), (at, (at + 2) % 3)]).collect();
+        for _ in 0..6 {
+            self.random.shuffle(&mut pairs);
+            for (at, from) in pairs.clone() {
+                self.pull(at, from);
+            }
+        }
+        let all: Vec<_> = self.repos.iter().map(Repo::shown).collect();
+        assert!(all[0] == all[1] && all[1] == all[2], "seed {seed}: they differ\n{}", all.join("\n"));
+        let digests: Vec<_> = self.repos.iter().map(Repo::digest).collect();
+        assert!(digests[0] == digests[1] && digests[1] == digests[2], "seed {seed}");
+    }
+}
+
+fn history(seed: u64, weather: Weather, stays_deleted: bool) {
+    let mut history = History::new(seed);
+    for _ in 0..4 {
+        for _ in 0..60 {
+            history.step(weather);
+        }
+        history.heal(seed);
+        let all = &history.repos[0];
+        for text in &history.safe {
+            assert!(all.is_live(text), "seed {seed}: {text} is lost of {}", all.shown());
+        }
+        for text in history.gone.iter().filter(|_| stays_deleted) {
+            assert!(!all.is_live(text), "seed {seed}: {text} rose again in {}", all.shown());
+        }
+        let every = (1..=history.uploads).map(|number| format!("P-{number:03}"));
+        history.gone = every.filter(|text| !all.is_live(text)).collect();
+    }
+}
+
+/// How many histories of each kind: more by hand, with `THIMBLE_SEEDS`.
+fn seeds() -> u64 {
+    std::env::var("THIMBLE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40)
+}
+
+const FAIR: Weather = Weather { drops: false, wipes: false, restores: false, purges: true };
+
+#[test]
+fn whatever_the_order_all_come_to_the_same_nothing_is_lost_and_nothing_rises_again() {
+    for seed in 0..seeds() {
+        history(seed, FAIR, true);
+    }
+}
+
+#[test]
+fn lost_disks_take_along_only_what_no_other_has() {
+    for seed in 0..seeds() {
+        history(seed, Weather { wipes: true, ..FAIR }, true);
+    }
+}
+
+#[test]
+fn a_restored_backup_brings_back_nothing_loses_nothing_and_gives_out_no_stamp_twice() {
+    for seed in 0..seeds() {
+        history(seed, Weather { restores: true, purges: false, ..FAIR }, true);
+    }
+    for seed in 0..seeds() {
+        history(seed, Weather { restores: true, ..FAIR }, false);
+    }
+}
+
+#[test]
+fn controllers_that_a_purge_did_not_wait_for_lose_nothing_of_their_own() {
+    for seed in 0..seeds() {
+        history(seed, Weather { drops: true, ..FAIR }, false);
+    }
+}
