@@ -75,6 +75,8 @@ pub struct Daemon<'a> {
     pub is_loaded: bool,
     /// When to read the repository, at start or again.
     pub load_due: Option<Instant>,
+    /// The map's purge floor, as other controllers may hear of it.
+    pub floor_told: u64,
     /// The digest of the map that the worker at work has merged.
     pub pulled: Option<Digest>,
     /// The worker that changes the store has changed something.
@@ -144,6 +146,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         workers: parts.workers,
         control: parts.control,
         counters: Counters::default(),
+        floor_told: 0,
         pulled: None,
         has_changed: false,
         is_starting: is_controller,
@@ -303,9 +306,10 @@ impl Daemon<'_> {
     #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
         for _ in 0..OUTCOMES {
-            let Self { node, config, is_loaded, sessions, registry, .. } = self;
+            let Self { node, config, is_loaded, floor_told, sessions, registry, .. } = self;
+            let floor = is_loaded.then_some(*floor_told);
             let answers = |purpose, from| match purpose {
-                Purpose::Pull => map_frame(node, *is_loaded, &config.node.hostname, from),
+                Purpose::Pull => map_frame(node, floor, &config.node.hostname, from),
                 _ => page_frame(node, from),
             };
             let outcome = sessions.turn(now, at, registry, &answers);
@@ -421,15 +425,19 @@ fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
 
 /// A controller's map: its head at 0 and the entry in slot N at N + 1. A slot
 /// stands still, so what changes meanwhile hides nothing that was there before. A
-/// map that is only being read is not told: with its floor, what it lacks would
-/// count as purged.
+/// map that is only being read has no `floor` to be told, and is not told either.
 #[inline(never)]
-fn map_frame(node: &Node<'_>, is_loaded: bool, hostname: &Hostname, from: usize) -> Option<(Frame, usize)> {
+fn map_frame(
+    node: &Node<'_>,
+    floor: Option<u64>,
+    hostname: &Hostname,
+    from: usize,
+) -> Option<(Frame, usize)> {
     let map = node.controller.as_ref()?.map();
     let Some(index) = from.checked_sub(1) else {
-        return Some(match is_loaded {
-            true => (Frame::MapHead { hostname: hostname.clone(), floor: map.floor() }, 1),
-            false => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 1),
+        return Some(match floor {
+            Some(floor) => (Frame::MapHead { hostname: hostname.clone(), floor }, 1),
+            None => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 1),
         });
     };
     let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);

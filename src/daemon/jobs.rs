@@ -107,7 +107,7 @@ impl Daemon<'_> {
                 self.replaced.keep(line);
             }
             Report::Pulled { digest } => self.pulled = Some(*digest),
-            Report::Store { .. } | Report::Done | Report::Failed { .. } => {}
+            Report::Done | Report::Failed { .. } => {}
             of_repository => {
                 self.has_changed |= matches!(kind, Kind::Change { .. }) && is_news(of_repository);
                 self.on_repository(now, of_repository);
@@ -132,6 +132,8 @@ impl Daemon<'_> {
             Report::Controller { node, hostname } => {
                 controller.sync_mut().neighbours_mut().know(now, *node, hostname)
             }
+            // What a worker that died did not tell is told now.
+            Report::Store { .. } => controller.sync_mut().blobs_mut().forget_all(),
             Report::ControllerDropped(node) => controller.sync_mut().neighbours_mut().forget(*node),
             _ => {}
         }
@@ -151,6 +153,12 @@ impl Daemon<'_> {
     }
 
     fn on_worker_ended(&mut self, now: Instant, kind: Kind, ending: &Ending) {
+        let is_repositorys = matches!(kind, Kind::Change { .. } | Kind::Pull(_) | Kind::Blobs(_));
+        if is_repositorys && matches!(ending, Ending::Crashed(_)) {
+            // It may have done durably what it did not live to tell.
+            self.load_due = Some(now);
+        }
+        self.settle_floor();
         match (kind, ending) {
             (Kind::Agent, ending) => {
                 let end = match ending {
@@ -200,6 +208,18 @@ impl Daemon<'_> {
                 info!("serving: {reason}");
             }
             (Kind::Serve(..) | Kind::Show, Ending::Done) => {}
+        }
+    }
+
+    /// Lets others hear of the map's purge floor, unless a worker may have told of
+    /// the floor and not yet of all entries: with it, what the map lacks counts as
+    /// purged.
+    fn settle_floor(&mut self) {
+        let is_partial = self.workers.count(|kind| matches!(kind, Kind::Load | Kind::Pull(_))) > 0;
+        if let Some(controller) =
+            self.node.controller.as_ref().filter(|_| !is_partial && self.load_due.is_none())
+        {
+            self.floor_told = controller.map().floor();
         }
     }
 

@@ -158,10 +158,6 @@ impl Daemon<'_> {
             self.control.resume(now, at);
             self.ready.insert(Token(CONNECTIONS + at));
         }
-        // A worker that died may have made its change durable first.
-        if matches!(ending, Ending::Crashed(_)) {
-            self.load_due = Some(now);
-        }
         self.give_turns(now);
     }
 

@@ -98,6 +98,11 @@ impl<'a> Blobs<'a> {
         self.missing.remove(slot);
     }
 
+    /// What is missing is about to be told anew.
+    pub fn forget_all(&mut self) {
+        self.missing.clear();
+    }
+
     /// Somebody may have what was missing: nobody needs to rest.
     pub fn look_again(&mut self) {
         self.asked.clear();
