@@ -62,7 +62,7 @@ pub(super) fn read(blobs: &Blobs, entry: &Entry) -> Result<Vec<LaidPath>, Failur
     let Some(blob) = blobs.open(&entry.hash)? else {
         return Err(Failure::refused(format_args!(
             "{} cannot be compared with other patches, its file is not in this controller's store: \
-             upload it again",
+             wait for it where another controller has it (thimble status tells), or upload it again",
             entry.id
         )));
     };

@@ -46,7 +46,9 @@ pub fn manifest(
 pub fn blob(state_dir: &Path, hash: &Hash) -> Result<Blob, String> {
     match Blobs::of(&disk::dir(state_dir)).open(hash) {
         Ok(Some(blob)) => Ok(blob),
-        Ok(None) => Err(format!("the controller does not have the patch file {hash:.16}: upload it again")),
+        Ok(None) => Err(format!(
+            "the controller does not have the patch file {hash:.16} (thimble status there tells why)"
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

@@ -43,7 +43,8 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
 fn read(repo: &Path, entry: &Entry) -> Result<Index, Failure> {
     let Some(blob) = Blobs::of(repo).open(&entry.hash)? else {
         return Err(Failure::refused(format_args!(
-            "the file of {} is not in this controller's store: upload it again",
+            "the file of {} is not in this controller's store: wait for it where another controller has it (thimble \
+             status tells), or upload it again",
             entry.id
         )));
     };

@@ -10,6 +10,8 @@
 //! Entries merge at once, files take their time: one neighbour at a time is asked
 //! for all that is missing, by one worker. What one lacks the next may have.
 
+use core::cmp::Reverse;
+
 use heapless::Vec;
 
 use super::neighbours::Neighbours;
@@ -121,11 +123,11 @@ impl<'a> Blobs<'a> {
             self.wake = Some(until);
             return;
         }
-        // Those that lack files themselves come last.
+        // Those that lack files themselves come last, and first who told of news last.
         let next = neighbours
             .present(now)
             .filter(|neighbour| neighbour.merged.is_some() && !self.asked.contains(&neighbour.node))
-            .min_by_key(|neighbour| neighbour.blobs_missing);
+            .min_by_key(|neighbour| (neighbour.blobs_missing, Reverse(neighbour.asked_at)));
         match next.and_then(|next| Some((next.node, next.peer()?))) {
             Some(_) if actions.room() == 0 => self.wake = Some(now),
             Some((node, peer)) => {
@@ -326,7 +328,10 @@ mod tests {
     }
 
     #[test]
-    fn one_that_lacks_files_itself_is_asked_last() {
+    fn who_told_of_news_last_is_asked_first_and_one_that_lacks_files_itself_last() {
+        let mut trace = Trace::start(3);
+        trace.neighbours.get_mut(NodeId(2)).unwrap().asked_at = Some(at(5));
+        assert_eq!(trace.starts(0), "ask 2");
         let mut trace = Trace::start(2);
         trace.neighbours.get_mut(NodeId(1)).unwrap().blobs_missing = 1;
         assert_eq!(trace.starts(0), "ask 2");
