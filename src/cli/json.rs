@@ -1,23 +1,7 @@
 //! JSON, as `--json` writes it. One document per command, on one line.
 //!
-//! The shapes are stable: keys are added, never renamed or dropped.
-//!
-//! | command | document |
-//! |---|---|
-//! | `query` | `{"patches": [{id, reboot_required, release, repo_state, patch_state, hash, size_bytes, summary, blocked_by, hosts_with, hosts_concerned}]}` |
-//! | `query-hosts` | `{"hosts": [{node, hostname, address, nodetype, current, reboot_required, release, state, step, percent, age_ms, installed_digest, install, reason}]}` |
-//! | `host-install` | `{"hosts": [as query-hosts]}`, once all have ended |
-//! | `upload`, `apply`, `remove`, `delete`, `commit`, `purge`, `drop-host`, `drop-controller`, `make` | `{"lines": [text]}` |
-//! | `show` | as the daemon writes it: `{"patches": [metadata]}` |
-//! | `status` | `{node, hostname, roles, authenticated, transport, version, uptime_ms, incarnation, workers, memory_bytes, loop_allocations, controller, agent, troubles: [text], counters: {name: count}}` |
-//! | its `controller` | null, or `{patches, repo_digest, hosts, hosts_most, hosts_lost, op_counter, started, incomplete, entries, entries_most, tombstones, purge_floor, missing_count, missing: [{id, hash, wanted, reason}], neighbours: [{node, hostname, address, age_ms, lost, synced, op_counter, missing_count, trouble}], replaced: [text]}` |
-//! | its `agent` | null, or `{installed, installed_digest, state, reason}` |
-//! | `verify` | `{"files": [{file, verified, id, release, hash, size_bytes, trusted_comment, members, unpacked_bytes}]}`, or `{file, verified, error}` |
-//! | `keygen` | `{"file", "kind", "name", "cluster", "node"}` |
-//! | `check-config` | `{"config", "ok", "warnings": [text], "effective": {key: text}}` |
-//! | `decode` | `{"fields": [{offset, bytes, name, value}], "refusal": null or {name, meaning}, "tag"}` |
-//! | `version` | `{"version", "transport"}` |
-//! | any that fails | `{"error": text, "exit_code": number, "lines": [what was done before]}` |
+//! The shapes are stable: keys are added, never renamed or dropped. The operator's
+//! guide (docs/guide.md) lists them by command; a test holds it to that.
 
 use std::fmt::{self, Write};
 

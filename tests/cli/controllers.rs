@@ -65,6 +65,19 @@ fn neighbour(node: u64, name: &str) -> Reply {
     })
 }
 
+/// What a controller that knows two others says of itself.
+pub fn status_of_two() -> Vec<Reply> {
+    let blob = BlobRow {
+        id: PatchId::new("P1").unwrap(),
+        hash: Hash([7; 32]),
+        is_wanted: true,
+        reason: Reason::new("its signature is of a key that is not trusted here"),
+    };
+    let replaced = Reply::Replaced(Reason::new("P2: your change (Applied, no. 3) was replaced"));
+    let others = [neighbour(2, "controller-2"), neighbour(1, "controller-1")];
+    [status()].into_iter().chain(others).chain([Reply::Blob(blob), replaced, Reply::End]).collect()
+}
+
 #[test]
 fn a_commit_that_says_yes_is_asked_of_the_daemon_with_its_closure_s_lines() {
     let scratch = Scratch::new("cli");
@@ -134,19 +147,8 @@ fn purge_and_drop_controller_pass_on_what_the_daemon_says() {
 
 #[test]
 fn status_tells_first_what_is_wrong_then_the_other_controllers_by_name() {
-    let answer = || {
-        let blob = BlobRow {
-            id: PatchId::new("P1").unwrap(),
-            hash: Hash([7; 32]),
-            is_wanted: true,
-            reason: Reason::new("its signature is of a key that is not trusted here"),
-        };
-        let replaced = Reply::Replaced(Reason::new("P2: your change (Applied, no. 3) was replaced"));
-        let rows = [neighbour(2, "controller-2"), neighbour(1, "controller-1"), Reply::Blob(blob), replaced];
-        [status()].into_iter().chain(rows).chain([Reply::End]).collect::<Vec<_>>()
-    };
     let scratch = Scratch::new("cli");
-    let asked = daemon(&scratch, vec![answer()]);
+    let asked = daemon(&scratch, vec![status_of_two()]);
     let output = thimble(&scratch, &["status"]);
     asked.join().unwrap();
     let lines: Vec<&str> = text(&output.stdout).lines().collect();
@@ -166,7 +168,7 @@ fn status_tells_first_what_is_wrong_then_the_other_controllers_by_name() {
     assert!(lines.iter().any(|line| line.starts_with(missing)), "{lines:?}");
 
     let scratch = Scratch::new("cli");
-    let asked = daemon(&scratch, vec![answer()]);
+    let asked = daemon(&scratch, vec![status_of_two()]);
     let output = thimble(&scratch, &["--json", "status"]);
     asked.join().unwrap();
     let json: Value = serde_json::from_slice(&output.stdout).unwrap();

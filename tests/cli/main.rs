@@ -6,6 +6,7 @@ mod support;
 
 mod controllers;
 mod daemon;
+mod json;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
