@@ -22,16 +22,18 @@ cold+='|6lexopt|10env_filter)'
 # A panic is a bug, and here it ends the process without a word: the words, the
 # places and the unwinder are 140 KB. The same commit built with symbols tells the
 # place from a core file.
-# Two things that LLVM leaves to be asked for: what has a large frame is not made
-# part of its only caller, whose every access to its own frame would be longer for it
-# (23 KB); and machine code that is there more than once becomes a function (24 KB;
-# on ARM64 this is so without asking).
+# Three things that LLVM leaves to be asked for: what has a large frame is not made
+# part of its only caller, whose every access to its own frame would be longer for
+# it (23 KB); machine code that is there more than once becomes a function (24 KB;
+# on ARM64 this is so without asking); and what is copied is moved by one string
+# instruction, not by pairs of loads and stores (25 KB).
 link() {
     local target=$1
     shift
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=rust-lld -Clink-self-contained=yes \
         -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
         -Cllvm-args=-inline-max-stacksize=512 -Cllvm-args=-enable-machine-outliner=always \
+        -Cllvm-args=-max-store-memcpy=1 \
         -Clink-arg=-zpack-relative-relocs -Clink-arg=--icf=all" \
         cargo rustc --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
         -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "$@"
