@@ -9,6 +9,7 @@
 //! bytes; decoding those gives exactly the value.
 
 mod datagrams;
+mod files;
 mod numbers;
 mod repository;
 mod sessions;

@@ -37,7 +37,7 @@ fn variants_keep_their_numbers() {
         AgentState::InstallRejected,
     ]);
     are_numbered(&[RequestState::None, RequestState::Running, RequestState::Ended(Outcome::Installed)]);
-    are_numbered(&[Purpose::QueryDetailed, Purpose::Fetch]);
+    are_numbered(&[Purpose::QueryDetailed, Purpose::Fetch, Purpose::Pull, Purpose::Blobs]);
     are_numbered(&[Role::Controller, Role::Agent]);
     are_numbered(&[EntryState::Deleted, EntryState::Available, EntryState::Applied, EntryState::Committed]);
     are_numbered(&[Status::Released, Status::Development, Status::Obsolete]);

@@ -1,4 +1,4 @@
-//! What controllers compare and exchange: entries, and digests of sets.
+//! What controllers compare, exchange and keep: entries, digests of sets, files.
 
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp, Status};
@@ -7,7 +7,7 @@ use thimble::types::{Hash, PatchId, Text};
 
 use crate::{golden, golden_keys, hex, name};
 
-fn entry() -> Entry {
+pub fn entry() -> Entry {
     Entry {
         id: name("TZ-0001"),
         hash: Hash([0xa1; 32]),

@@ -7,6 +7,7 @@ use thimble::wire::frame::{DetailPage, Frame, InstalledPatch, ManifestPatch, Pur
 use thimble::wire::keys::{KeyClass, KeyRing, derive};
 use thimble::wire::session::{Opening, SessionKeys};
 
+use crate::repository::entry;
 use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, golden_keys, hex, name};
 
 #[test]
@@ -65,10 +66,12 @@ fn patch(id: &str, hash: u8) -> InstalledPatch {
     InstalledPatch { id: name(id), hash: Hash([hash; 32]) }
 }
 
-/// One of each, in the order of their variants.
-fn frames() -> [(&'static str, Frame); 10] {
+/// One of each, in the order of their variants; then those that say a later
+/// purpose.
+fn frames() -> [(&'static str, Frame); 15] {
     let digest = |byte| Digest([byte; 32]);
     let worker = || name("worker");
+    let open = |purpose| Frame::Open { role: Role::Controller, node: AGENT, peer: CONTROLLER, purpose };
     [
         ("open", Frame::Open { role: Role::Agent, node: AGENT, peer: CONTROLLER, purpose: Purpose::Fetch }),
         ("busy", Frame::Busy { retry_after_ms: 1_500 }),
@@ -102,6 +105,11 @@ fn frames() -> [(&'static str, Frame); 10] {
         ),
         ("end", Frame::End),
         ("refused", Frame::Refused { reason: Reason::new("no such patch") }),
+        ("map_req", Frame::MapReq),
+        ("map_head", Frame::MapHead { hostname: name("controller-1"), floor: 0x0123_4567 }),
+        ("map_entry", Frame::MapEntry(entry())),
+        ("open_pull", open(Purpose::Pull)),
+        ("open_blobs", open(Purpose::Blobs)),
     ]
 }
 
