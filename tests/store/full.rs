@@ -5,12 +5,13 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use thimble::daemon::job::RefusalKind;
+use thimble::daemon::job::{RefusalKind, Report};
 use thimble::repo::entry::EntryState::{Applied, Available};
+use thimble::types::Hash;
 
 use crate::jobs::Bench;
 use crate::support::archive::Tar;
-use crate::support::controller::{Controller, signed};
+use crate::support::controller::{Controller, Reports, signed};
 
 /// A file system of its own, as small as it is told to be.
 struct Small(PathBuf);
@@ -137,4 +138,96 @@ fn a_read_only_state_directory_is_named_and_nothing_is_tried() {
     }
     small.remount("rw");
     assert_eq!(controller.states(), before);
+}
+
+/// A controller on a small disk that knows of a patch of some 200 KB at another.
+fn in_want_of_a_blob(bench: &Bench, small: &Small) -> (Controller, Hash, u64) {
+    let large = Tar::patch("LARGE").file("files/x", &noise(200_000)).gzip();
+    let large = signed(&bench.scratch, "large.patch", &large, &bench.signer);
+    let hash = bench.controller.upload(&[&large]).done().entries()[0].hash;
+    let controller = controller(&small.0, bench);
+    controller.pull(1, &mut bench.controller.map("c-1")).done();
+    (controller, hash, fs::metadata(large).unwrap().len())
+}
+
+/// Why the one blob did not come.
+fn missing(reports: &Reports) -> String {
+    match &reports.0[..] {
+        [Report::BlobMissing { reason, .. }, Report::Done] => reason.to_string(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_blob_that_finds_no_room_is_not_asked_for_and_goes_on_once_there_is() {
+    let bench = Bench::new("full-fetch");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 512) else { return };
+    let (controller, hash, whole) = in_want_of_a_blob(&bench, &small);
+    let partial = small.0.join(format!("state/repo/blobs/{hash}.fetch"));
+    let mut blobs = bench.controller.blobs();
+    blobs.breaks_after = Some(50_000);
+    assert!(controller.fetch(1, &mut blobs).end().is_err());
+    small.leave(3);
+    let mut blobs = bench.controller.blobs();
+    let said = missing(&controller.fetch(1, &mut blobs));
+    assert!(said.starts_with("LARGE: no space left for ") && said.contains("are free; make room"), "{said}");
+    assert!(said.contains(&format!("it needs {} bytes more and ", whole - 50_000)), "{said}");
+    assert_eq!((blobs.came().0, fs::metadata(&partial).unwrap().len()), (0, 50_000));
+    fs::remove_file(small.0.join("filler")).unwrap();
+    assert!(matches!(controller.fetch(1, &mut blobs).done().0[..], [Report::BlobHere { .. }, Report::Done]));
+    assert_eq!(blobs.came().0, whole - 50_000);
+}
+
+#[test]
+fn a_blob_that_can_never_fit_keeps_no_room_and_is_told_with_both_sizes() {
+    let bench = Bench::new("full-forever");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 128) else { return };
+    let (controller, hash, whole) = in_want_of_a_blob(&bench, &small);
+    let partial = small.0.join(format!("state/repo/blobs/{hash}.fetch"));
+    fs::write(&partial, noise(1)).unwrap();
+    let mut blobs = bench.controller.blobs();
+    let said = missing(&controller.fetch(1, &mut blobs));
+    assert!(said.starts_with(&format!("LARGE has {whole} bytes, and the file system of ")), "{said}");
+    assert!(said.contains("only 131072 in all: give it a larger one"), "{said}");
+    assert!(blobs.came().0 == 0 && !partial.exists());
+}
+
+#[test]
+fn wherever_the_disk_fills_up_a_merge_or_a_blob_is_whole_or_not_there() {
+    let bench = Bench::new("full-merge");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
+    let controller = controller(&small.0, &bench);
+    let first = bench.patch("FIRST", "files/first", "");
+    controller.upload(&[&first]).done();
+    bench.uploaded("SECOND", "files/second", "");
+    let (before, files) = (controller.states(), controller.files());
+    let mut refused = 0;
+    for pages in 0.. {
+        small.leave(pages);
+        let reports = controller.pull(1, &mut bench.controller.map("c-1"));
+        if reports.end().is_ok() {
+            break;
+        }
+        no_space(&reports, "");
+        assert_eq!(controller.states(), before, "{pages} pages");
+        refused += 1;
+    }
+    assert!(refused >= 1);
+    let known = controller.files();
+    assert_eq!(known.len(), files.len() + 1, "the controller met is noted");
+    let mut found_full = 0;
+    for pages in 0.. {
+        small.leave(pages);
+        let reports = controller.fetch(1, &mut bench.controller.blobs()).done();
+        if matches!(reports.0[0], Report::BlobHere { .. }) {
+            break;
+        }
+        assert!(missing(&reports).contains("no space left for "));
+        let partial = controller.files().into_iter().filter(|file| file.ends_with(".fetch")).count();
+        assert!(partial <= 1 && controller.files().iter().all(|file| !file.ends_with(".unfinished")));
+        found_full += 1;
+    }
+    // First the file, whose page it keeps, then what comes beside it.
+    assert!(found_full >= 2, "{found_full}");
+    assert_eq!(controller.files().len(), known.len() + 3);
 }

@@ -27,8 +27,19 @@ fn act(act: &str, controller: &Controller, patch: &Path) -> Reports {
         "upload" => controller.upload(&[patch]),
         "apply" => controller.change(Applied, &["A"]),
         "delete" => controller.change(Deleted, &["A"]),
+        "purge" => controller.purge(),
+        "pull" => controller.pull(2, &mut neighbour(patch).map("c-2")),
+        "fetch" => controller.fetch(2, &mut neighbour(patch).blobs()),
         other => panic!("no such act: {other}"),
     }
+}
+
+/// Another controller, whose state is beside the patch.
+fn neighbour(patch: &Path) -> Controller {
+    Controller::new(
+        &patch.with_file_name("neighbour"),
+        "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3",
+    )
 }
 
 /// Not a test of its own: the part of the process that is killed, which is this
@@ -186,4 +197,107 @@ fn an_incarnation_is_never_given_twice() {
         assert!([last + 1, of_the_killed + 1].contains(&next), "{next} after {last}");
         last = next;
     }
+}
+
+/// The bench's patch A at the other controller, deleted or not.
+fn at_the_neighbour(bench: &Bench, state: EntryState) {
+    let patch = bench.scratch.join("A.patch");
+    let path = bench.scratch.join("neighbour");
+    let other = Controller::new(&path, &bench.signer.public);
+    other.upload(&[&patch]).done();
+    if state == Deleted {
+        other.change(Deleted, &["A"]).done();
+    }
+}
+
+/// Kills `part` before each of its steps and looks at entries, purge floor and
+/// patch files: all of the map old or all new, and no file but a whole one. Done
+/// again, it comes out as if it had never been killed.
+fn kill_the_merge_everywhere(part: &str, prepare: impl Fn(&Bench)) {
+    let bench = Bench::new(part);
+    let patch = bench.patch("A", "files/a", "");
+    let state = bench.controller.config.node.state_dir.clone();
+    let blobs = state.join("repo/blobs");
+    bench.controller.load().done();
+    prepare(&bench);
+    let prepared = bench.scratch.join("prepared");
+    let copy = |from: &Path, to: &Path| {
+        let _ = fs::remove_dir_all(to);
+        assert!(Command::new("cp").arg("-a").args([from, to]).status().unwrap().success());
+    };
+    copy(&state, &prepared);
+    let look = || {
+        let map = bench.controller.map("it");
+        let mut entries: Vec<_> = map.entries.iter().map(|entry| (entry.id.clone(), entry.state)).collect();
+        entries.sort();
+        (entries, map.head.floor)
+    };
+    let old = look();
+    act(part, &bench.controller, &patch).done();
+    let (new, files) = (look(), bench.controller.files());
+    let served = |end: &str| {
+        fs::read_dir(&blobs)
+            .unwrap()
+            .any(|file| file.unwrap().path().extension().is_some_and(|extension| extension == end))
+    };
+    let (mut steps, mut seen) = (0, BTreeSet::new());
+    for kill_at in 1.. {
+        copy(&prepared, &state);
+        if killed(part, &state, &bench.signer.public, &patch, kill_at).success() {
+            break;
+        }
+        steps += 1;
+        let whole = look();
+        assert!(whole == old || whole == new, "{part} killed at step {kill_at} left {whole:?}");
+        seen.insert((whole == new, served("patch")));
+        if served("patch") {
+            let blob = fs::read_dir(&blobs).unwrap().map(|file| file.unwrap().path());
+            let blob =
+                blob.into_iter().find(|path| path.extension().is_some_and(|end| end == "patch")).unwrap();
+            assert_eq!(fs::read(blob).unwrap(), fs::read(&patch).unwrap(), "something partial is visible");
+        }
+        bench.controller.load().done();
+        act(part, &bench.controller, &patch).done();
+        bench.controller.load().done();
+        assert_eq!((look(), bench.controller.files()), (new.clone(), files.clone()), "after step {kill_at}");
+    }
+    assert!(steps >= 5, "{part} has only {steps} steps to be killed at");
+    assert!(seen.len() >= 2, "{part} was killed on one side of its change alone");
+}
+
+#[test]
+fn a_pull_that_brings_a_patch() {
+    kill_the_merge_everywhere("pull", |bench| at_the_neighbour(bench, Available));
+}
+
+#[test]
+fn a_pull_that_brings_a_deletion_and_a_purge() {
+    kill_the_merge_everywhere("pull", |bench| {
+        at_the_neighbour(bench, Available);
+        let other = neighbour(&bench.scratch.join("A.patch"));
+        bench.controller.pull(2, &mut other.map("c-2")).done();
+        let trusting = Controller::new(&other.config.node.state_dir, &bench.signer.public);
+        bench.controller.fetch(2, &mut trusting.blobs()).done();
+        other.pull(1, &mut bench.controller.map("c-1")).done();
+        other.change(Deleted, &["A"]).done();
+        other.purge().done();
+    });
+}
+
+#[test]
+fn a_purge() {
+    kill_the_merge_everywhere("purge", |bench| {
+        upload(bench);
+        bench.controller.change(Deleted, &["A"]).done();
+        at_the_neighbour(bench, Deleted);
+        bench.controller.pull(2, &mut neighbour(&bench.scratch.join("A.patch")).map("c-2")).done();
+    });
+}
+
+#[test]
+fn a_fetch_of_a_blob() {
+    kill_the_merge_everywhere("fetch", |bench| {
+        at_the_neighbour(bench, Available);
+        bench.controller.pull(2, &mut neighbour(&bench.scratch.join("A.patch")).map("c-2")).done();
+    });
 }

@@ -416,7 +416,7 @@ fn history(seed: u64, weather: Weather, stays_deleted: bool) {
 
 /// How many histories of each kind: more by hand, with `THIMBLE_SEEDS`.
 fn seeds() -> u64 {
-    std::env::var("THIMBLE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(40)
+    std::env::var("THIMBLE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(16)
 }
 
 const FAIR: Weather = Weather { drops: false, wipes: false, restores: false, purges: true };
