@@ -21,7 +21,7 @@ test-all: setup ## the same with long fuzzing: about an hour
 sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
 	@SEED=$(or $(SEED),1) SEEDS=$(SEEDS) NODES=$(NODES) LOG=$(LOG) cargo test --quiet --test sim every_seed -- --nocapture
 
-demo: ## a cluster in network namespaces, from its keys to a rollback
+demo: ## a cluster in network namespaces, from its keys to a lost controller
 	@tests/demo/demo.sh
 
 dist: ## static appliance binaries in dist/, each shown to run

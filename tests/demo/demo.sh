@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A cluster from its keys to a rollback, as its operator types and sees it. Every
+# A cluster from its keys to the loss of a controller, as its operator types and sees it. Every
 # step is checked; the last line is `demo: passed`, or which step failed.
 #
 # A prompt `HOST# thimble ..` stands for: in that host's network namespace, the
@@ -203,8 +203,9 @@ done
 say "controller-0 is killed during an install; controller-1 goes on"
 on controller-0 thimble apply "$third"
 shown "Durable here, and on controller-1"
-installs() { quietly controller-1 query-hosts | grep -q '^compute-0 .* installing'; }
-strike() { until_true "compute-0 installs" installs; kill -KILL "$victim"; }
+# By then the host has what it needs of controller-0.
+runs_scripts() { quietly controller-1 query-hosts --json | grep -q '"hostname":"compute-0"[^}]*"step":"pre scripts"'; }
+strike() { until_true "compute-0 runs the patch's scripts" runs_scripts; kill -KILL "$victim"; }
 victim=${daemons[controller-0]}
 disown "$victim"
 strike &
