@@ -48,6 +48,8 @@ pub struct Blobs<'a> {
     whys: &'a mut [Why],
     next_why: usize,
     state: State,
+    /// What was missing when the worker at work began, and it has not named yet.
+    unnamed: SlotSet,
     /// Those asked since the last rest.
     asked: Vec<NodeId, { limits::CONTROLLERS }, u8>,
     /// How many were missing when the one at work began.
@@ -68,6 +70,7 @@ impl<'a> Blobs<'a> {
             whys,
             next_why: 0,
             state: State::Idle,
+            unnamed: SlotSet::new(),
             asked: Vec::new(),
             missing_before: 0,
             failures: 0,
@@ -79,6 +82,7 @@ impl<'a> Blobs<'a> {
     /// The file of the entry in `slot` is not here; `why` is empty where nobody
     /// tried to fetch it.
     pub fn on_missing(&mut self, slot: Slot, hash: &Hash, why: &Reason) {
+        self.unnamed.remove(slot);
         if self.missing.insert(slot) {
             self.look_again();
         }
@@ -98,6 +102,7 @@ impl<'a> Blobs<'a> {
     /// The file of the entry in `slot` is here, or nobody needs it any more.
     pub fn on_here(&mut self, slot: Slot) {
         self.missing.remove(slot);
+        self.unnamed.remove(slot);
     }
 
     /// What is missing is about to be told anew.
@@ -153,6 +158,7 @@ impl<'a> Blobs<'a> {
     pub fn on_session(&mut self, node: NodeId, actions: &mut Actions) {
         if self.state == State::Opening(node) {
             self.state = State::Fetching(node);
+            self.unnamed = self.missing;
             actions.push(Action::StartBlobs(node));
         }
     }
@@ -165,9 +171,27 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// The worker has ended, or there was no session.
-    pub fn on_end(&mut self, node: NodeId) {
-        if self.end(node) && self.missing.len() < self.missing_before {
+    /// There was no session, or the worker could not go on.
+    pub fn on_failed(&mut self, node: NodeId) {
+        if self.end(node) {
+            self.reset_if_fewer();
+        }
+    }
+
+    /// The worker has gone through all that it found missing. What it did not name
+    /// is here: another worker had it, and died before it could say so.
+    pub fn on_done(&mut self, node: NodeId) {
+        if self.state == State::Fetching(node) {
+            for slot in &self.unnamed {
+                self.missing.remove(slot);
+            }
+            self.state = State::Idle;
+            self.reset_if_fewer();
+        }
+    }
+
+    fn reset_if_fewer(&mut self) {
+        if self.missing.len() < self.missing_before {
             self.failures = 0;
         }
     }
@@ -287,9 +311,9 @@ mod tests {
             assert_eq!(trace.starts(now), "ask 1");
             assert_eq!(trace.starts(now), "", "one at a time");
             trace.fetches(1);
-            trace.blobs.on_end(NodeId(1));
+            trace.blobs.on_failed(NodeId(1));
             assert_eq!(trace.starts(now), "ask 2");
-            trace.blobs.on_end(NodeId(2));
+            trace.blobs.on_failed(NodeId(2));
             assert_eq!(trace.starts(now), "");
             assert_eq!(trace.blobs.poll_at(), Some(at(now + rest)));
             now += rest;
@@ -300,7 +324,7 @@ mod tests {
     fn news_end_the_rest_and_what_is_here_is_not_asked_for() {
         let mut trace = Trace::start(1);
         assert_eq!(trace.starts(0), "ask 1");
-        trace.blobs.on_end(NodeId(1));
+        trace.blobs.on_failed(NodeId(1));
         assert_eq!(trace.starts(0), "");
         trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::new("refused"));
         assert_eq!(trace.starts(1), "", "that is known");
@@ -310,9 +334,26 @@ mod tests {
         trace.fetches(1);
         trace.blobs.on_here(slot(3));
         trace.blobs.on_here(slot(4));
-        trace.blobs.on_end(NodeId(1));
+        trace.blobs.on_failed(NodeId(1));
         assert_eq!(trace.starts(3), "");
         assert_eq!(trace.blobs.poll_at(), None);
+    }
+
+    #[test]
+    fn what_a_worker_that_went_through_all_did_not_name_is_here() {
+        let mut trace = Trace::start(1);
+        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
+        assert_eq!(trace.starts(0), "ask 1");
+        trace.fetches(1);
+        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::new("refused"));
+        trace.blobs.on_missing(slot(5), &Hash([5; 32]), &Reason::default());
+        trace.blobs.on_done(NodeId(1));
+        assert_eq!(trace.blobs.missing(), &[slot(4), slot(5)].into_iter().collect());
+
+        assert_eq!(trace.starts(1), "ask 1");
+        trace.fetches(1);
+        trace.blobs.on_failed(NodeId(1));
+        assert_eq!(trace.blobs.missing().len(), 2, "one that broke off proves nothing");
     }
 
     #[test]

@@ -153,9 +153,10 @@ impl<'a> Sync<'a> {
             }
             Event::SessionReady(node, Purpose::Blobs) => self.blobs.on_session(*node, actions),
             Event::SessionBusy(node, Purpose::Blobs, pause) => self.blobs.on_busy(now, *node, *pause),
-            Event::SessionFailed(node, Purpose::Blobs, _) | Event::BlobsEnded(node, _) => {
-                self.blobs.on_end(*node);
+            Event::SessionFailed(node, Purpose::Blobs, _) | Event::BlobsEnded(node, Err(_)) => {
+                self.blobs.on_failed(*node);
             }
+            Event::BlobsEnded(node, Ok(())) => self.blobs.on_done(*node),
             _ => return,
         }
         // Whoever is to be asked next is asked in the next turn, not here: where
