@@ -9,7 +9,7 @@ use thimble::types::NodeId;
 use crate::commands::Command;
 use crate::machine::TIMERS;
 use crate::operator::WILD_MS;
-use crate::repository::{MapFile, blob};
+use crate::repository::blob;
 use crate::sessions::SILENCE_MOST_MS;
 use crate::world::World;
 
@@ -63,7 +63,7 @@ impl World {
             let all: Vec<&Entry> = first.iter_by_id().map(|(_, entry)| entry).collect();
             assert_eq!(held, all, "{index} has another map");
             assert_eq!((map.digest(), map.floor()), (first.digest(), first.floor()), "{index}");
-            let mut file = MapFile::durable(&self.machines[index].disk);
+            let mut file = self.machines[index].map.clone();
             self.ledger.check_final(&file);
             file.entries.sort_by(|one, other| one.id.cmp(&other.id));
             assert_eq!(file.entries.iter().collect::<Vec<_>>(), held, "{index} believes in another map");

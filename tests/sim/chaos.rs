@@ -1,10 +1,31 @@
 //! Those who meddle with machines and the network.
 
+use crate::dice::Dice;
 use crate::repository::MapFile;
 use crate::world::{Event, World};
 
 /// Backups of a disk that are kept.
 const BACKUPS: usize = 3;
+
+/// What trouble there is much of, in one run.
+pub struct Weather {
+    /// Of a thousand steps, those before which a worker dies.
+    pub worker_deaths: u64,
+    /// Of a hundred troubles, those that give a machine another disk.
+    other_disks: u64,
+    /// How long a parting lasts at most.
+    parting_ms: u64,
+}
+
+impl Weather {
+    pub fn new(dice: &mut Dice) -> Self {
+        Self {
+            worker_deaths: [0, 8, 8, 40][dice.index(4)],
+            other_disks: [0, 2, 4, 12][dice.index(4)],
+            parting_ms: [3_000, 10_000, 20_000][dice.index(3)],
+        }
+    }
+}
 
 impl World {
     pub fn on_chaos(&mut self) {
@@ -17,8 +38,8 @@ impl World {
             35..55 => self.crash(machine, true),
             55..75 => self.part(),
             75..80 => self.back_up(machine),
-            80..83 => self.restore(machine),
-            83..86 => self.poison(machine),
+            80..83 => self.poison(machine),
+            luck if luck < 83 + self.weather.other_disks => self.restore(machine),
             _ if !self.recorded.is_empty() => {
                 let (from, to, bytes) = self.recorded[self.dice.index(self.recorded.len())].clone();
                 self.note(format_args!("a recorded request of {from} to {to} is sent again"));
@@ -53,7 +74,7 @@ impl World {
             false => self.dice.some(&all),
         };
         let is_one_way = self.dice.chance(300);
-        let until = self.now + self.dice.between(200, 10_000);
+        let until = self.now + self.dice.between(200, self.weather.parting_ms);
         let how = if is_one_way { "hear nothing" } else { "are parted" };
         self.note(format_args!("{inside:?} {how} until {until}"));
         self.network.part(inside, is_one_way, until);
@@ -76,11 +97,12 @@ impl World {
         let here = &mut self.machines[machine];
         let image = at.map(|at| here.backups[at].clone()).unwrap_or_default();
         here.disk.become_image(image);
+        here.map = MapFile::durable(&here.disk);
         here.has_clock = true;
         self.note(format_args!("{machine} has another disk: {at:?}"));
         self.truth.on_other_disk(machine);
-        let disks: Vec<MapFile> =
-            self.controllers().iter().map(|index| MapFile::durable(&self.machines[*index].disk)).collect();
+        let controllers = self.controllers();
+        let disks: Vec<&MapFile> = controllers.iter().map(|index| &self.machines[*index].map).collect();
         self.ledger.on_other_disk(machine, &disks);
         for machine in &mut self.machines {
             if let Some(process) = &mut machine.process {

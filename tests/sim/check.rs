@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use thimble::fsm::actions::To;
 use thimble::fsm::controller::{Controller, Currency};
 use thimble::fsm::requests::{Request, Standing};
 use thimble::repo::entry::{Entry, EntryState};
@@ -28,6 +29,7 @@ pub struct Truth {
     /// Requests whose installs have durably begun, and durably succeeded.
     begun: BTreeSet<(usize, RequestId)>,
     installed: BTreeSet<(usize, RequestId)>,
+    last_begun: BTreeMap<usize, RequestId>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
     /// Datagrams that a start of a machine's daemon has believed: whose, and
@@ -54,8 +56,14 @@ impl Truth {
         self.before.insert(machine, old);
     }
 
+    /// A host's journal knows its last request alone: that one is never begun again,
+    /// an earlier one may be, by a controller that was not answered.
     pub fn on_begun(&mut self, machine: usize, request: RequestId) {
-        assert!(self.begun.insert((machine, request)), "{request} was begun twice on {machine}");
+        let last = self.last_begun.insert(machine, request);
+        assert!(last != Some(request), "{request} was begun twice on {machine}");
+        if !self.begun.insert((machine, request)) {
+            self.forgotten.insert((machine, request));
+        }
     }
 
     /// A machine's disk became another: what it did is not to be seen any more.
@@ -65,6 +73,7 @@ impl Truth {
             self.begun.remove(&request);
             self.forgotten.insert(request);
         }
+        self.last_begun.remove(&machine);
     }
 }
 
@@ -81,12 +90,15 @@ impl World {
         }
         if self.machines[machine].roles.is_controller {
             let file = MapFile::durable(&self.machines[machine].disk);
-            self.ledger.on_durable(machine, &file);
+            if file != self.machines[machine].map {
+                self.ledger.on_durable(machine, &file);
+                self.machines[machine].map = file;
+            }
         }
     }
 
     /// What a machine says is true of it.
-    pub fn check_said(&mut self, machine: usize, message: &Message) {
+    pub fn check_said(&mut self, machine: usize, to: To, message: &Message) {
         match message {
             Message::HelloAgentAck(ack) => {
                 self.check_installed(machine, ack);
@@ -104,10 +116,16 @@ impl World {
             Message::Hello(Hello { digest, .. }) | Message::SyncReq(SyncReq { digest, .. }) => {
                 let map = self.machines[machine].controller().expect("it says so").map();
                 assert_eq!(map.digest(), *digest);
-                self.ledger.on_announced(*digest, map.iter_by_id().map(|(_, entry)| entry.clone()).collect());
+                self.ledger.on_announced(
+                    machine,
+                    *digest,
+                    map.iter_by_id().map(|(_, entry)| entry.clone()).collect(),
+                );
             }
             Message::SyncComplete(done) => {
-                self.ledger.check_includes(done.digest, &MapFile::durable(&self.machines[machine].disk));
+                let To::Node(to, _) = to else { panic!("nobody asked") };
+                let file = &self.machines[machine].map;
+                self.ledger.check_includes(self.index(to), done.digest, file);
             }
             _ => {}
         }
@@ -175,11 +193,10 @@ impl World {
     fn check_confirmed(&self, machine: usize, controller: &Controller<'_>) {
         let process = self.machines[machine].process.as_ref().expect("it has a controller");
         for neighbour in controller.sync().neighbours().iter().filter(|neighbour| neighbour.confirmed > 0) {
-            let disk = &self.machines[self.index(neighbour.node)].disk;
-            let file = MapFile::durable(disk);
+            let file = &self.machines[self.index(neighbour.node)].map;
             let changes = process.changes.iter().filter(|(number, _)| *number <= neighbour.confirmed);
             for entry in changes.flat_map(|(_, entries)| entries) {
-                let is_there = self.ledger.is_included(&file, entry);
+                let is_there = self.ledger.is_included(file, entry);
                 assert!(is_there, "{machine} takes it for durable elsewhere: {entry:?}; {file:?}");
             }
         }

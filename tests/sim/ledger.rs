@@ -42,8 +42,8 @@ pub struct Ledger {
     restamped: Vec<(Entry, Entry)>,
     /// Tombstones that a purge dropped.
     purged: Vec<Entry>,
-    /// What digests that were announced stand for.
-    announced: BTreeMap<Digest, Vec<Entry>>,
+    /// What digests stand for, and who has announced each on the disk that it has.
+    announced: BTreeMap<Digest, (Vec<Entry>, BTreeSet<usize>)>,
 }
 
 impl Ledger {
@@ -73,9 +73,10 @@ impl Ledger {
         self.acknowledged.extend(entries.iter().cloned().map(|entry| Acknowledged { by, entry }));
     }
 
-    pub fn on_announced(&mut self, digest: Digest, entries: Vec<Entry>) {
-        let before = self.announced.entry(digest).or_insert_with(|| entries.clone());
-        assert_eq!(*before, entries, "one digest for two maps");
+    pub fn on_announced(&mut self, by: usize, digest: Digest, entries: Vec<Entry>) {
+        let (held, all) = self.announced.entry(digest).or_insert_with(|| (entries.clone(), BTreeSet::new()));
+        assert_eq!(*held, entries, "one digest for two maps");
+        all.insert(by);
     }
 
     /// A map is on a machine's disk for good: no stamp in it stands for two changes.
@@ -95,12 +96,16 @@ impl Ledger {
 
     /// A machine's disk became another: what only it knew was never said.
     /// `disks` are all maps that are left.
-    pub fn on_other_disk(&mut self, machine: usize, disks: &[MapFile]) {
+    pub fn on_other_disk(&mut self, machine: usize, disks: &[&MapFile]) {
         self.stamps.retain(|_, used| used.by != machine || used.is_known);
         let covers = |told: &Entry| disks.iter().any(|file| self.covers(file, told));
         let is_left: Vec<bool> = self.acknowledged.iter().map(|told| covers(&told.entry)).collect();
         let mut is_left = is_left.into_iter();
+        self.purged.retain(|gone| disks.iter().any(|file| file.floor >= gone.stamp.counter));
         self.acknowledged.retain(|_| is_left.next().expect("one each"));
+        for (_, by) in self.announced.values_mut() {
+            by.remove(&machine);
+        }
         for told in &mut self.acknowledged {
             told.by = told.by.filter(|by| *by != machine);
         }
@@ -143,16 +148,27 @@ impl Ledger {
         }
         for held in file.live().filter(|held| held.state != EntryState::Committed) {
             let root = self.root(held);
-            let is_over = |gone: &&Entry| gone.id == held.id && gone.merge_order(root).is_gt();
+            // An emptied or restored controller gives low stamps to what it makes
+            // later: that may be back.
+            let is_over = |gone: &&Entry| {
+                gone.id == held.id && gone.merge_order(root).is_gt() && self.is_later(gone, root)
+            };
             let gone = self.purged.iter().find(is_over);
             assert!(gone.is_none(), "purged as {gone:?}, and back: {held:?}, made as {root:?}");
         }
     }
 
-    /// A controller says that what this digest stands for is on its disk.
-    pub fn check_includes(&self, digest: Digest, file: &MapFile) {
-        let told = self.announced.get(&digest).expect("a digest that somebody announced");
-        for entry in told {
+    /// Whether one entry was made after another.
+    fn is_later(&self, one: &Entry, other: &Entry) -> bool {
+        let made = |entry: &Entry| self.intended.iter().rposition(|intended| intended.entry == *entry);
+        made(one) > made(other)
+    }
+
+    /// A controller tells another that what this digest stands for is on its disk.
+    pub fn check_includes(&self, to: usize, digest: Digest, file: &MapFile) {
+        let (told, by) = self.announced.get(&digest).expect("a digest that somebody announced");
+        // To one whose disk became another meanwhile it means nothing.
+        for entry in told.iter().filter(|_| by.contains(&to)) {
             assert!(self.is_included(file, entry), "said to be durable, and is not: {entry:?}; {file:?}");
         }
     }

@@ -26,6 +26,7 @@ use thimble::wire::replay::{ReplayGuard, Window};
 
 use crate::dice::Dice;
 use crate::disk::{Disk, Files, encode};
+use crate::repository::MapFile;
 use crate::sessions::Link;
 use crate::worker::Worker;
 
@@ -54,6 +55,8 @@ pub struct Machine {
     pub roles: Roles,
     pub nodetype: NodeType,
     pub disk: Disk,
+    /// The repository as it is durably on the disk.
+    pub map: MapFile,
     /// Backups of the disk, the oldest first.
     pub backups: Vec<Files>,
     /// It lacks the key that some patches are signed with.
@@ -123,6 +126,7 @@ impl Machine {
             roles,
             nodetype: name(kind),
             disk: Disk::default(),
+            map: MapFile::default(),
             backups: Vec::new(),
             lacks_key: false,
             has_clock: false,

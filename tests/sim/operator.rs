@@ -52,8 +52,8 @@ impl World {
                 ids.truncate(1);
                 self.command(at, Command::Commit(ids));
             }
-            67..72 => self.command(at, Command::Purge),
-            72..98 => {
+            67..73 => self.command(at, Command::Purge),
+            73..98 => {
                 let hosts = self.hosts(at);
                 for host in self.dice.some(&hosts) {
                     self.ask_install(at, host);

@@ -101,19 +101,21 @@ impl World {
             MapFile { replica: origin.replica, counter: origin.counter, floor: ours.floor(), entries };
         let mut reports =
             vec![Report::Controller { node: incoming.from, hostname: incoming.hostname.clone() }];
+        for fact in &told {
+            let join::Told::Changed(entry) = fact else { continue };
+            reports.push(Report::Entry(entry.clone()));
+            if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
+                reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
+            }
+        }
+        // The floor after the entries: whoever reads our map in between must not
+        // take for purged what is about to be told.
         if after.floor > before.floor {
             reports.push(Report::Floor(after.floor));
         }
         for fact in &told {
             if let join::Told::Purged(id) = fact {
                 reports.push(Report::EntryPurged(id.clone()));
-            }
-        }
-        for fact in &told {
-            let join::Told::Changed(entry) = fact else { continue };
-            reports.push(Report::Entry(entry.clone()));
-            if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
-                reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
             }
         }
         let is_anew = |entry: &&Entry| !incoming.entries.contains(entry) && !before.entries.contains(entry);

@@ -129,7 +129,8 @@ impl World {
         let missing = file.live().filter(|entry| !disk.has(&blob(&entry.hash)));
         let missing =
             missing.map(|entry| Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
-        let reports = met.chain([Report::Floor(file.floor)]).chain(entries).chain(missing);
+        // The floor last: without the entries it would say that they were purged.
+        let reports = met.chain(entries).chain(missing).chain([Report::Floor(file.floor)]);
         steps.extend(reports.map(|report| Do::Report(Box::new(report))));
         steps.extend([Do::Unlock, Do::Loaded]);
         self.first(machine, id, steps);

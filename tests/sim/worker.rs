@@ -146,7 +146,7 @@ impl World {
     }
 
     pub fn on_worker(&mut self, machine: usize, id: u64) {
-        if !self.network.is_calm && self.dice.chance(8) {
+        if !self.network.is_calm && self.dice.chance(self.weather.worker_deaths) {
             return self.crash_worker(machine, id);
         }
         let Some(process) = &mut self.machines[machine].process else { return };
@@ -182,6 +182,10 @@ impl World {
     fn crash_worker(&mut self, machine: usize, id: u64) {
         let Some(job) = self.bury(machine, id) else { return };
         self.note(format_args!("{machine}: a worker dies: {job:?}"));
+        // What it made durable before it died must be known.
+        if !job.is_agents() {
+            self.start_load(machine);
+        }
         let reason = Reason::new("killed");
         match job {
             Job::Install | Job::Recover => {
@@ -190,10 +194,6 @@ impl World {
             Job::Pull(node) => self.tell_node(machine, &Told::PullEnded(node, Err(&reason))),
             Job::Blobs(node) => self.tell_node(machine, &Told::BlobsEnded(node, Err(&reason))),
             Job::Load | Job::Change => {}
-        }
-        // What it made durable before it died must be known.
-        if matches!(job, Job::Load | Job::Change | Job::Pull(_) | Job::Blobs(_)) {
-            self.start_load(machine);
         }
     }
 

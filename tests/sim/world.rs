@@ -13,6 +13,7 @@ use thimble::wire::frame::Role;
 use thimble::wire::messages::Message;
 use thimble::wire::refusal::Refusal;
 
+use crate::chaos::Weather;
 use crate::check::Truth;
 use crate::dice::Dice;
 use crate::ledger::Ledger;
@@ -95,6 +96,7 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub dice: Dice,
     pub network: Network,
+    pub weather: Weather,
     pub truth: Truth,
     pub ledger: Ledger,
     pub traffic: Traffic,
@@ -123,6 +125,7 @@ impl World {
         if controllers > 1 && dice.chance(300) {
             machines[dice.between(1, controllers - 1) as usize].lacks_key = true;
         }
+        let weather = Weather::new(&mut dice);
         let is_loud = std::env::var("LOG").is_ok_and(|value| value == "1");
         let log = Log { lines: VecDeque::new(), hasher: blake3::Hasher::new(), is_loud };
         Self {
@@ -132,6 +135,7 @@ impl World {
             machines,
             dice,
             network: Network::default(),
+            weather,
             truth: Truth::default(),
             ledger: Ledger::default(),
             traffic: Traffic::default(),
@@ -254,7 +258,7 @@ impl World {
 
     fn send(&mut self, machine: usize, to: To, message: &Message) {
         self.traffic.on_said(machine, message);
-        self.check_said(machine, message);
+        self.check_said(machine, to, message);
         let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
         let mut datagram = [0; DATAGRAM_BYTES];
         let process = self.machines[machine].process.as_mut().expect("it has just spoken");
