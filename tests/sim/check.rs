@@ -29,7 +29,7 @@ pub struct Truth {
     /// Requests whose installs have durably begun, and durably succeeded.
     begun: BTreeSet<(usize, RequestId)>,
     installed: BTreeSet<(usize, RequestId)>,
-    last_begun: BTreeMap<usize, RequestId>,
+    last_taken: BTreeMap<usize, RequestId>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
     /// Datagrams that a start of a machine's daemon has believed: whose, and
@@ -56,14 +56,20 @@ impl Truth {
         self.before.insert(machine, old);
     }
 
-    /// A host's journal knows its last request alone: that one is never begun again,
-    /// an earlier one may be, by a controller that was not answered.
-    pub fn on_begun(&mut self, machine: usize, request: RequestId) {
-        let last = self.last_begun.insert(machine, request);
-        assert!(last != Some(request), "{request} was begun twice on {machine}");
-        if !self.begun.insert((machine, request)) {
+    /// A host knows the last request that it took up: that one is never taken up
+    /// again. An earlier one may be, by a controller that was never answered.
+    pub fn on_taken(&mut self, machine: usize, request: RequestId) {
+        let last = self.last_taken.insert(machine, request);
+        if self.begun.contains(&(machine, request)) {
+            assert!(last != Some(request), "{request} was taken up twice by {machine}");
             self.forgotten.insert((machine, request));
         }
+    }
+
+    pub fn on_begun(&mut self, machine: usize, request: RequestId) {
+        let is_first = self.begun.insert((machine, request));
+        let is_known = is_first || self.forgotten.contains(&(machine, request));
+        assert!(is_known, "{request} was begun twice on {machine}");
     }
 
     /// A machine's disk became another: what it did is not to be seen any more.
@@ -73,7 +79,7 @@ impl Truth {
             self.begun.remove(&request);
             self.forgotten.insert(request);
         }
-        self.last_begun.remove(&machine);
+        self.last_taken.remove(&machine);
     }
 }
 
