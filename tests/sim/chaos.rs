@@ -1,6 +1,7 @@
 //! Those who meddle with machines and the network.
 
 use crate::dice::Dice;
+use crate::disk::Disk;
 use crate::repository::MapFile;
 use crate::world::{Event, World};
 
@@ -96,14 +97,19 @@ impl World {
         let at = (backups > 0 && self.dice.chance(700)).then(|| self.dice.index(backups));
         let here = &mut self.machines[machine];
         let image = at.map(|at| here.backups[at].clone()).unwrap_or_default();
-        here.disk.become_image(image);
+        here.disk = Disk::from(image);
         here.map = MapFile::durable(&here.disk);
         here.has_clock = true;
         self.note(format_args!("{machine} has another disk: {at:?}"));
         self.truth.on_other_disk(machine);
         let controllers = self.controllers();
         let disks: Vec<&MapFile> = controllers.iter().map(|index| &self.machines[*index].map).collect();
-        self.ledger.on_other_disk(machine, &disks);
+        let images = self.machines.iter().flat_map(|machine| &machine.backups);
+        let backups: Vec<MapFile> = images.map(|image| MapFile::of(&Disk::from(image.clone()))).collect();
+        self.ledger.on_other_disk(machine, &disks, &backups);
+        if !self.machines[machine].disk.has("controllers") {
+            self.ledger.on_lonely(&self.machines[machine].map);
+        }
         for machine in &mut self.machines {
             if let Some(process) = &mut machine.process {
                 process.changes.clear();

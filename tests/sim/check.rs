@@ -97,7 +97,7 @@ impl World {
         if self.machines[machine].roles.is_controller {
             let file = MapFile::durable(&self.machines[machine].disk);
             if file != self.machines[machine].map {
-                self.ledger.on_durable(machine, &file);
+                self.ledger.on_durable(&file);
                 self.machines[machine].map = file;
             }
         }

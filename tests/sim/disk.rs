@@ -33,6 +33,13 @@ pub struct Disk {
     pending: Vec<Change>,
 }
 
+impl From<Files> for Disk {
+    /// A disk restored from a backup, or an empty one.
+    fn from(files: Files) -> Self {
+        Self { durable: files.clone(), live: files, pending: Vec::new() }
+    }
+}
+
 impl Disk {
     pub fn write(&mut self, file: &str, bytes: Vec<u8>) {
         self.change(Change::Write(file.to_string(), bytes));
@@ -95,13 +102,6 @@ impl Disk {
     /// What a backup made now would hold.
     pub fn image(&self) -> Files {
         self.durable.clone()
-    }
-
-    /// The disk becomes another: one restored from a backup, or an empty one.
-    pub fn become_image(&mut self, image: Files) {
-        self.durable = image.clone();
-        self.live = image;
-        self.pending.clear();
     }
 
     pub fn has(&self, file: &str) -> bool {

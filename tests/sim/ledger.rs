@@ -19,9 +19,7 @@ struct Acknowledged {
 struct Used {
     /// The changes that may have given it.
     changes: BTreeSet<u64>,
-    /// Who gave it, and whether others have seen it.
     by: usize,
-    is_known: bool,
 }
 
 /// One entry as one change made it.
@@ -38,6 +36,9 @@ pub struct Ledger {
     intended: Vec<Intended>,
     acknowledged: Vec<Acknowledged>,
     stamps: BTreeMap<Stamp, Used>,
+    /// Replicas that were set back to before they had met anybody: who knows nobody
+    /// cannot tell that others have its stamps.
+    unguarded: BTreeSet<u64>,
     /// Entries that a merge stamped anew, and as what they were made first.
     restamped: Vec<(Entry, Entry)>,
     /// Tombstones that a purge dropped.
@@ -51,6 +52,11 @@ impl Ledger {
         self.changes += 1;
         let change = self.changes;
         self.intended.extend(entries.iter().cloned().map(|entry| Intended { change, by, entry }));
+    }
+
+    /// A map was set back to before it had met anybody.
+    pub fn on_lonely(&mut self, file: &MapFile) {
+        self.unguarded.insert(file.replica);
     }
 
     pub fn on_restamped(&mut self, by: usize, entry: &Entry, from: &Entry) {
@@ -80,24 +86,26 @@ impl Ledger {
     }
 
     /// A map is on a machine's disk for good: no stamp in it stands for two changes.
-    pub fn on_durable(&mut self, machine: usize, file: &MapFile) {
+    pub fn on_durable(&mut self, file: &MapFile) {
         for held in &file.entries {
             let of_it: Vec<_> = self.intended.iter().filter(|intended| intended.entry == *held).collect();
             assert!(!of_it.is_empty(), "nobody changed it to this: {held:?}");
             let changes: BTreeSet<u64> = of_it.iter().map(|intended| intended.change).collect();
-            let used = Used { changes, by: of_it[0].by, is_known: false };
+            let used = Used { changes, by: of_it[0].by };
             let changes = used.changes.clone();
             let used = self.stamps.entry(held.stamp).or_insert(used);
             used.changes.retain(|change| changes.contains(change));
-            assert!(!used.changes.is_empty(), "a stamp was given twice: {held:?}");
-            used.is_known |= machine != used.by;
+            let is_guarded = !self.unguarded.contains(&held.stamp.replica);
+            assert!(!used.changes.is_empty() || !is_guarded, "a stamp was given twice: {held:?}");
         }
     }
 
-    /// A machine's disk became another: what only it knew was never said.
-    /// `disks` are all maps that are left.
-    pub fn on_other_disk(&mut self, machine: usize, disks: &[&MapFile]) {
-        self.stamps.retain(|_, used| used.by != machine || used.is_known);
+    /// A machine's disk became another: what only the old one had was never said.
+    /// `disks` are all maps that are left, `backups` those that may come back.
+    pub fn on_other_disk(&mut self, machine: usize, disks: &[&MapFile], backups: &[MapFile]) {
+        let files = || disks.iter().copied().chain(backups);
+        let left: BTreeSet<Stamp> = files().flat_map(|file| &file.entries).map(|entry| entry.stamp).collect();
+        self.stamps.retain(|stamp, used| used.by != machine || left.contains(stamp));
         let covers = |told: &Entry| disks.iter().any(|file| self.covers(file, told));
         let is_left: Vec<bool> = self.acknowledged.iter().map(|told| covers(&told.entry)).collect();
         let mut is_left = is_left.into_iter();

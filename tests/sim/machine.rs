@@ -88,6 +88,8 @@ pub struct Process {
     pub lock: Option<u64>,
     /// Controller: the map on disk is all in memory.
     pub is_loaded: bool,
+    /// Controller: the purge floor as others may hear of it.
+    pub floor_told: u64,
     /// Controller: it is to be read again.
     pub must_load: bool,
     /// Controller: the changes that were acknowledged here, by their numbers.
@@ -174,6 +176,7 @@ impl Machine {
             workers: Vec::new(),
             lock: None,
             is_loaded: false,
+            floor_told: 0,
             must_load: false,
             changes: Vec::new(),
         });

@@ -43,9 +43,13 @@ impl World {
         let Some(controller) = controller else {
             return self.fail_pull(machine, id, node, "its repository is still being read");
         };
+        if controller.map().floor() != there.floor_told {
+            // Neither the old floor, with which its digest would count as merged, nor
+            // the new one, with which what it is about to learn would count as purged.
+            return self.fail_pull(machine, id, node, "it is merging what was purged");
+        }
         let hostname = self.machines[link.peer].hostname();
-        let incoming =
-            Incoming { from: node, hostname, floor: controller.map().floor(), entries: Vec::new() };
+        let incoming = Incoming { from: node, hostname, floor: there.floor_told, entries: Vec::new() };
         self.first(machine, id, [Do::PullEntry(link, 0, Box::new(incoming))]);
     }
 
@@ -101,21 +105,19 @@ impl World {
             MapFile { replica: origin.replica, counter: origin.counter, floor: ours.floor(), entries };
         let mut reports =
             vec![Report::Controller { node: incoming.from, hostname: incoming.hostname.clone() }];
-        for fact in &told {
-            let join::Told::Changed(entry) = fact else { continue };
-            reports.push(Report::Entry(entry.clone()));
-            if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
-                reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
-            }
-        }
-        // The floor after the entries: whoever reads our map in between must not
-        // take for purged what is about to be told.
         if after.floor > before.floor {
             reports.push(Report::Floor(after.floor));
         }
         for fact in &told {
             if let join::Told::Purged(id) = fact {
                 reports.push(Report::EntryPurged(id.clone()));
+            }
+        }
+        for fact in &told {
+            let join::Told::Changed(entry) = fact else { continue };
+            reports.push(Report::Entry(entry.clone()));
+            if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
+                reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
             }
         }
         let is_anew = |entry: &&Entry| !incoming.entries.contains(entry) && !before.entries.contains(entry);
@@ -144,6 +146,7 @@ impl World {
 
     pub fn end_pull(&mut self, machine: usize, id: u64, node: NodeId, end: Result<Digest, Reason>) {
         self.bury(machine, id);
+        self.settle_floor(machine);
         if let Err(why) = &end {
             self.note(format_args!("{machine} merges nothing: {why}"));
         }

@@ -129,11 +129,22 @@ impl World {
         let missing = file.live().filter(|entry| !disk.has(&blob(&entry.hash)));
         let missing =
             missing.map(|entry| Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
-        // The floor last: without the entries it would say that they were purged.
-        let reports = met.chain(entries).chain(missing).chain([Report::Floor(file.floor)]);
+        let store = Report::Store { replica: file.replica, counter: file.counter };
+        let head = [store].into_iter().chain(met).chain([Report::Floor(file.floor)]);
+        let reports = head.chain(entries).chain(missing);
         steps.extend(reports.map(|report| Do::Report(Box::new(report))));
         steps.extend([Do::Unlock, Do::Loaded]);
         self.first(machine, id, steps);
+    }
+
+    /// Others may hear of the map's purge floor, unless a worker may have told of the
+    /// floor and not yet of all entries: with it, what the map lacks counts as purged.
+    pub fn settle_floor(&mut self, machine: usize) {
+        let Some(process) = &mut self.machines[machine].process else { return };
+        let is_partial = process.workers.iter().any(|worker| matches!(worker.job, Job::Load | Job::Pull(_)));
+        if let Some(controller) = process.node.controller.as_ref().filter(|_| !is_partial) {
+            process.floor_told = controller.map().floor();
+        }
     }
 
     pub fn on_loaded(&mut self, machine: usize) {
@@ -158,6 +169,7 @@ impl World {
                 Report::Floor(floor) => controller.raise_floor(now, *floor),
                 Report::BlobMissing { hash, reason } => controller.blob_missing(hash, reason),
                 Report::BlobHere { hash } => controller.blob_here(hash),
+                Report::Store { .. } => controller.sync_mut().blobs_mut().forget_all(),
                 Report::Controller { node, hostname } => {
                     controller.sync_mut().neighbours_mut().know(now, *node, hostname);
                 }

@@ -161,6 +161,7 @@ impl World {
                 if job == Some(Job::Load) {
                     self.load_again(machine);
                 }
+                self.settle_floor(machine);
             }
         }
     }
