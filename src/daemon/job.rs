@@ -45,7 +45,13 @@ pub enum Job {
     },
     /// Controller: read another controller's map over the session, and merge it
     /// durably.
-    Pull(SessionKeys),
+    Pull {
+        /// All known controllers have our changes up to this counter: what replaces
+        /// one of those was made by somebody who knew it.
+        agreed: u64,
+        /// The proven session (socket at [`FIRST_FILE_FD`]).
+        session: SessionKeys,
+    },
     /// Controller: fetch the blobs that the store lacks over the session.
     Blobs(SessionKeys),
     /// Controller: drop all tombstones, durably.

@@ -227,7 +227,9 @@ impl Daemon<'_> {
     /// ready.
     pub fn start_pull(&mut self, now: Instant, node: NodeId) {
         self.pulled = None;
-        let started = self.start_over(now, node, Purpose::Pull, Kind::Pull(node), Job::Pull);
+        let agreed = self.node.controller.as_ref().map_or(0, |controller| controller.sync().agreed());
+        let job = |session| Job::Pull { agreed, session };
+        let started = self.start_over(now, node, Purpose::Pull, Kind::Pull(node), job);
         self.counters.pulls.begin();
         if let Err(reason) = started {
             self.counters.pulls.end(false);

@@ -89,10 +89,10 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             }
             return store::upload(config, offered, renew, channel);
         }
-        Job::Pull(session) => {
+        Job::Pull { agreed, session } => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
             let mut source = Exchange::new(socket, session, patience)?;
-            return store::pull(config, peer, &mut source, channel);
+            return store::pull(config, peer, agreed, &mut source, channel);
         }
         Job::Blobs(session) => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);

@@ -45,6 +45,9 @@ pub struct MapHead {
 /// Nothing changes unless the map came whole. What of it is not taken is named,
 /// and the rest merges.
 ///
+/// A change made here is told of as replaced only where its counter is above
+/// `agreed`: up to there all known controllers have had what was changed here.
+///
 /// Reports [`Report::Controller`], [`Report::Floor`] where it rose, each
 /// [`Report::EntryPurged`], each [`Report::Entry`] that changed, followed by
 /// [`Report::BlobMissing`] where its file is not here, each [`Report::Replaced`]
@@ -57,15 +60,17 @@ pub struct MapHead {
 pub fn pull(
     config: &Config,
     peer: NodeId,
+    agreed: u64,
     source: &mut dyn MapSource,
     reporter: &mut dyn Reporter,
 ) -> io::Result<()> {
-    finish(run(config, peer, source, reporter), reporter)
+    finish(run(config, peer, agreed, source, reporter), reporter)
 }
 
 fn run(
     config: &Config,
     peer: NodeId,
+    agreed: u64,
     source: &mut dyn MapSource,
     reporter: &mut dyn Reporter,
 ) -> Result<(), Stop> {
@@ -101,7 +106,10 @@ fn run(
         }
     }
     for told in &told {
-        if let Told::Replaced { ours, theirs } = told {
+        // Whoever changes what is agreed knew it.
+        if let Told::Replaced { ours, theirs } = told
+            && ours.stamp.counter > agreed
+        {
             tell(reporter, &Report::Replaced(replaced(ours, theirs)))?;
         }
     }

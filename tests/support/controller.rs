@@ -124,7 +124,7 @@ impl Controller {
     /// Merges the map of the controller with this node id.
     pub fn pull(&self, peer: u64, map: &mut TheirMap) -> Reports {
         let mut reports = Reports::default();
-        store::pull(&self.config, NodeId(peer), map, &mut reports).unwrap();
+        store::pull(&self.config, NodeId(peer), 0, map, &mut reports).unwrap();
         reports
     }
 

@@ -138,7 +138,7 @@ impl Daemon<'_> {
         if let Some(and_then) = self.waits_for_worker(at, generation) {
             match (ending, number) {
                 (Ending::Done, number) => {
-                    if let Some(line) = and_then {
+                    if let Some(line) = and_then.filter(|_| number.is_some()) {
                         self.control.reply(at, &Reply::Line(Reason::new(line)));
                     }
                     match number {

@@ -71,6 +71,8 @@ pub struct Sync<'a> {
     told: Option<Digest>,
     /// A change of the map that a Hello will tell of.
     to_tell: Option<Digest>,
+    /// Others were told that files are missing here.
+    told_missing: bool,
     /// A change was made since the start.
     has_changed: bool,
     wake: Option<Instant>,
@@ -90,6 +92,7 @@ impl<'a> Sync<'a> {
             is_started: false,
             told: None,
             to_tell: None,
+            told_missing: false,
             has_changed: false,
             wake: None,
         }
@@ -133,7 +136,7 @@ impl<'a> Sync<'a> {
             }
             _ => {}
         }
-        self.settle(now, own, actions);
+        self.settle(now, map, actions);
     }
 
     /// How sessions and workers to other controllers go.
@@ -182,7 +185,7 @@ impl<'a> Sync<'a> {
             self.to_tell = Some(own);
             self.rounds.soon(now, random);
         }
-        self.settle(now, own, actions);
+        self.settle(now, map, actions);
     }
 
     /// Whether the map has changed, and no Hello is planned that tells of it.
@@ -191,7 +194,8 @@ impl<'a> Sync<'a> {
     }
 
     /// Acts on whatever has changed.
-    fn settle(&mut self, now: Instant, own: Digest, actions: &mut Actions) {
+    fn settle(&mut self, now: Instant, map: &Map<'_>, actions: &mut Actions) {
+        let own = map.digest();
         self.wake = None;
         if !self.rounds.has_begun() {
             return;
@@ -199,8 +203,14 @@ impl<'a> Sync<'a> {
         let latest = self.announce.latest();
         for neighbour in self.neighbours.iter_mut().filter(|neighbour| neighbour.announced == Some(own)) {
             neighbour.confirmed = latest;
+            neighbour.agreed = map.highest_counter();
+            // All that it has is here, as if it had just been merged: what is changed
+            // here next makes that no news.
+            if neighbour.merged.is_some() {
+                neighbour.merged = Some(own);
+            }
         }
-        let is_all_said = self.answer(own, actions);
+        let is_all_said = self.answer(own, actions) && self.say_complete(own, actions);
         self.pulls.start(now, own, &mut self.neighbours, actions);
         self.blobs.start(now, &self.neighbours, actions);
         // One whose map cannot be had must not keep changes out for ever.
@@ -231,10 +241,26 @@ impl<'a> Sync<'a> {
                 continue;
             }
             neighbour.owed = None;
+            self.told_missing = blobs_missing > 0;
             let done = SyncComplete { digest, blobs_missing };
             actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
         }
         is_all_said
+    }
+
+    /// Tells all that no file is missing any more, where they were told that some
+    /// are; false where there was no room to.
+    fn say_complete(&mut self, own: Digest, actions: &mut Actions) -> bool {
+        if !self.told_missing || !self.blobs.missing().is_empty() {
+            return true;
+        }
+        if actions.room() == 0 {
+            return false;
+        }
+        self.told_missing = false;
+        let done = SyncComplete { digest: own, blobs_missing: 0 };
+        actions.send(To::Controllers, Message::SyncComplete(done));
+        true
     }
 
     /// When something is due.
@@ -273,6 +299,14 @@ impl<'a> Sync<'a> {
         let has_merged = |neighbour: &Neighbour| neighbour.merged.is_some();
         let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known).peekable();
         !self.has_changed && known.peek().is_some() && !self.neighbours.iter().any(has_merged)
+    }
+
+    /// The counter up to which all known controllers have had our changes: whoever
+    /// replaces one of those knew it.
+    #[must_use]
+    pub fn agreed(&self) -> u64 {
+        let known = self.neighbours.iter().filter(|neighbour| neighbour.is_known);
+        known.map(|neighbour| neighbour.agreed).min().unwrap_or(0)
     }
 
     /// Whether a purge can be made: every controller that is known is present and

@@ -28,10 +28,14 @@ pub struct Neighbour {
     pub op_counter: u64,
     /// The digest of its map as it said last.
     pub announced: Option<Digest>,
+    /// What it had announced when the reading of its map began.
+    pub read_for: Option<Digest>,
     /// The digest of the map that was last merged from it, since the start.
     pub merged: Option<Digest>,
     /// The number of the latest of our changes that it has; see [`super::announce`].
     pub confirmed: u32,
+    /// The counter that our map had when it and this neighbour's were last the same.
+    pub agreed: u64,
     /// Blobs that it lacks, as it said.
     pub blobs_missing: u16,
     /// A `SyncReq` of it that is to be answered.
@@ -65,8 +69,10 @@ impl Neighbour {
             heard: None,
             op_counter: 0,
             announced: None,
+            read_for: None,
             merged: None,
             confirmed: 0,
+            agreed: 0,
             blobs_missing: 0,
             owed: None,
             retry_at: None,

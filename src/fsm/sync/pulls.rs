@@ -84,6 +84,9 @@ impl Pulls {
             return;
         }
         self.state = State::Merging(node);
+        if let Some(neighbour) = neighbours.get_mut(node) {
+            neighbour.read_for = neighbour.announced;
+        }
         // What is read from here on is at least what was told of until now.
         if let Some(owed) = neighbours.get_mut(node).and_then(|neighbour| neighbour.owed.as_mut()) {
             owed.is_covered = true;
@@ -122,6 +125,10 @@ impl Pulls {
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
         neighbour.merged = Some(digest);
+        // It has moved on from what it announced, and need not say so to be believed.
+        if neighbour.announced == neighbour.read_for {
+            neighbour.announced = Some(digest);
+        }
         neighbour.failures = 0;
         neighbour.trouble = Reason::default();
     }

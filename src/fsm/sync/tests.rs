@@ -61,6 +61,9 @@ impl Trace {
 
     fn did(&mut self) -> Vec<String> {
         let name = |message: &Message| match message {
+            Message::SyncComplete(done) if done.blobs_missing > 0 => {
+                format!("SyncComplete {} less {}", done.digest.0[0], done.blobs_missing)
+            }
             Message::SyncComplete(done) => format!("SyncComplete {}", done.digest.0[0]),
             other => String::from(other.msgtype().as_str()),
         };
@@ -286,4 +289,49 @@ fn missing_files_are_fetched_from_those_who_were_merged_with() {
     trace.sync.blobs_mut().on_here(slot);
     assert_eq!(trace.happens(4_060, &Event::BlobsEnded(NodeId(2), Ok(()))), [""; 0]);
     assert_eq!(trace.sync.blobs().first_wanted(&trace.map), None);
+}
+
+#[test]
+fn one_that_has_moved_on_since_it_spoke_is_read_once() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    trace.merges(4_010, 2, digest(6), &[entry("B")]);
+    assert_eq!(trace.waits(4_011), [""; 0], "what it said is old, and what it has is here");
+    assert_eq!(trace.hears(4_500, 2, &hello(digest(7))), ["2: HelloAck", "Pull 2"]);
+}
+
+#[test]
+fn a_change_made_here_makes_no_news_of_what_another_said_before() {
+    let mut trace = Trace::settled();
+    let own = trace.map.digest();
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    trace.merges(4_010, 2, digest(5), &[]);
+    trace.hears(4_020, 2, &hello(own));
+    trace.map.merge(&entry("B").stamp(9, 1)).unwrap();
+    trace.sync.on_changed(at(5_000));
+    assert_eq!(trace.waits(5_000), ["all: SyncReq"]);
+    trace.sync.neighbours_mut().know(at(0), NodeId(2), &Hostname::new("c2").unwrap());
+    assert_eq!(trace.sync.agreed(), 1, "what was changed since is not agreed");
+    let own = trace.map.digest();
+    trace.hears(5_010, 2, &hello(own));
+    assert_eq!(trace.sync.agreed(), 9);
+}
+
+#[test]
+fn others_are_told_when_no_file_is_missing_any_more() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
+    let new = entry("B");
+    trace.map.merge(&new).unwrap();
+    let slot = fixture::slot(&trace.map, "B");
+    trace.sync.blobs_mut().on_missing(slot, &new.hash, &Reason::default());
+    assert_eq!(trace.merges(4_010, 2, digest(5), &[]), ["2: SyncComplete 5 less 1"]);
+    assert_eq!(trace.waits(4_011), ["Blobs 2"]);
+    trace.sync.blobs_mut().on_here(slot);
+    let own = trace.map.digest().0[0];
+    assert_eq!(
+        trace.waits(4_500).iter().filter(|did| **did == format!("all: SyncComplete {own}")).count(),
+        1
+    );
+    assert_eq!(trace.waits(4_501).iter().filter(|did| did.contains("SyncComplete")).count(), 0, "once");
 }
