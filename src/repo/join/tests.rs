@@ -154,6 +154,19 @@ fn what_another_made_was_purged_and_what_we_made_where_the_peer_is_ahead_of_us()
 }
 
 #[test]
+fn two_of_one_floor_agree_on_what_one_of_them_lacks() {
+    let lacks = Repo::with(1, 9, 9, &[]);
+    let mut holds = Repo::with(2, 9, 9, &[entry("A").stamp(4, 3), entry("B").stamp(4, 2)]);
+    let before = holds.clone();
+    let mut other = lacks.clone();
+    assert_eq!(other.pull(&holds), [], "what the floor has seen is not taken");
+    assert_eq!(holds.pull(&lacks).len(), 2);
+    assert_eq!(holds.shown(), "B Applied 10", "of {}", before.shown());
+    other.pull(&holds);
+    assert_eq!(other.digest(), holds.digest());
+}
+
+#[test]
 fn a_deletion_that_a_purge_missed_is_stamped_anew_on_whichever_side_learns_of_it() {
     let deletion = [entry("A").state(Deleted).stamp(5, 3)];
     let live = [entry("A").stamp(3, 1)];
