@@ -40,9 +40,8 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     }
     match row.blobs_missing {
         0 => {}
-        // It tells when it confirms a change, and not again when they have come.
-        1 => text.push_str(", lacked 1 patch file when it last told"),
-        more => text.push_str(&format!(", lacked {more} patch files when it last told")),
+        1 => text.push_str(", lacks 1 patch file"),
+        more => text.push_str(&format!(", lacks {more} patch files")),
     }
     if !row.trouble.is_empty() {
         text.push_str(&format!("; {}", row.trouble));
@@ -121,7 +120,7 @@ pub(super) mod tests {
         assert_eq!(shown(refused), "not synced, heard 2 s ago; it refused");
         assert_eq!(
             shown(NeighbourRow { blobs_missing: 2, ..row() }),
-            "synced, heard 2 s ago, lacked 2 patch files when it last told"
+            "synced, heard 2 s ago, lacks 2 patch files"
         );
         let silent = NeighbourRow {
             is_lost: true,
