@@ -261,9 +261,12 @@ impl<'a> Controller<'a> {
     pub fn merge(&mut self, now: Instant, entry: &Entry) -> Result<Merged, Full> {
         let old_hash = self.map.get(&entry.id).map(|(_, held)| held.hash);
         let merged = self.map.merge(entry)?;
-        let (Merged::Inserted(slot) | Merged::Replaced(slot)) = merged else { return Ok(merged) };
+        let slot = match merged {
+            Merged::Inserted(slot) | Merged::Replaced(slot) | Merged::Purged(slot) => slot,
+            Merged::Unchanged => return Ok(merged),
+        };
         self.kinds.refresh(&self.map);
-        if old_hash != Some(entry.hash) {
+        if old_hash != Some(entry.hash) || merged == Merged::Purged(slot) {
             self.on_content(now, slot);
         }
         if entry.state == EntryState::Deleted {

@@ -291,14 +291,13 @@ impl<'a> Sync<'a> {
         self.is_started
     }
 
-    /// Whether the next change must be stamped with a new replica: others are known,
-    /// none was merged with since the start, and so nobody could have told that
-    /// this map is an old one, out of a backup.
+    /// Whether the next change must be stamped with a new replica: one that is known
+    /// was not merged with since the start, and it alone could have told that this
+    /// map is an old one, out of a backup. Once is enough.
     #[must_use]
     pub fn must_renew(&self) -> bool {
-        let has_merged = |neighbour: &Neighbour| neighbour.merged.is_some();
-        let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known).peekable();
-        !self.has_changed && known.peek().is_some() && !self.neighbours.iter().any(has_merged)
+        let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known);
+        !self.has_changed && known.any(|neighbour| neighbour.merged.is_none())
     }
 
     /// The counter up to which all known controllers have had our changes: whoever

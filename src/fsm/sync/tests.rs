@@ -249,6 +249,8 @@ fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
     trace.merges(4_010, 2, digest(5), &[entry("B")]);
     assert!(!trace.sync.must_renew());
+    trace.sync.neighbours_mut().know(at(0), NodeId(3), &Hostname::new("c3").unwrap());
+    assert!(trace.sync.must_renew(), "what 3 has of ours nobody knows");
 }
 
 #[test]
