@@ -1,6 +1,7 @@
 //! What was really asked of the repository, as nobody in the cluster knows it, and
 //! what must be true of every map because of it.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use thimble::repo::entry::{Entry, EntryState, Stamp};
@@ -122,13 +123,13 @@ impl Ledger {
     /// Whether a map holds an entry, or what replaced it, or has seen it purged.
     fn covers(&self, file: &MapFile, told: &Entry) -> bool {
         match file.get(&told.id) {
-            Some(held) => held.merge_order(told).is_ge(),
+            Some(held) => order(held, told).is_ge(),
             None => {
                 let is_gone = |entry: &Entry| {
                     entry.state == EntryState::Deleted
                         && entry.id == told.id
                         && entry.stamp.counter <= file.floor
-                        && entry.merge_order(told).is_ge()
+                        && order(entry, told).is_ge()
                 };
                 self.intended.iter().any(|intended| is_gone(&intended.entry))
             }
@@ -158,9 +159,8 @@ impl Ledger {
             let root = self.root(held);
             // An emptied or restored controller gives low stamps to what it makes
             // later: that may be back.
-            let is_over = |gone: &&Entry| {
-                gone.id == held.id && gone.merge_order(root).is_gt() && self.is_later(gone, root)
-            };
+            let is_over =
+                |gone: &&Entry| gone.id == held.id && order(gone, root).is_gt() && self.is_later(gone, root);
             let gone = self.purged.iter().find(is_over);
             assert!(gone.is_none(), "purged as {gone:?}, and back: {held:?}, made as {root:?}");
         }
@@ -188,4 +188,18 @@ impl Ledger {
                 && entry.stamp.counter <= file.floor
                 && entry.state == EntryState::Deleted
     }
+}
+
+/// Which of two entries of one id every merge must keep, worked out here without
+/// the core's help.
+fn order(one: &Entry, other: &Entry) -> Ordering {
+    let is_final = |entry: &Entry| entry.state == EntryState::Committed;
+    let stamp = |entry: &Entry| (entry.stamp.counter, entry.stamp.replica);
+    let rest = |entry: &Entry| (entry.state, entry.hash, entry.size_bytes);
+    (is_final(one), stamp(one), rest(one), &one.meta).cmp(&(
+        is_final(other),
+        stamp(other),
+        rest(other),
+        &other.meta,
+    ))
 }
