@@ -73,8 +73,9 @@ pub struct Sync<'a> {
     to_tell: Option<Digest>,
     /// Others were told that files are missing here.
     told_missing: bool,
-    /// A change was made since the start.
-    has_changed: bool,
+    /// A change since the start has stamped an entry, and so renewed the replica
+    /// where that was due.
+    has_stamped: bool,
     wake: Option<Instant>,
 }
 
@@ -93,7 +94,7 @@ impl<'a> Sync<'a> {
             told: None,
             to_tell: None,
             told_missing: false,
-            has_changed: false,
+            has_stamped: false,
             wake: None,
         }
     }
@@ -173,6 +174,8 @@ impl<'a> Sync<'a> {
         let own = map.digest();
         let op_counter = map.highest_counter();
         if self.announce.take_due(now, own, &self.neighbours) {
+            // One that brought no entry, but a file, has stamped nothing.
+            self.has_stamped |= self.told != Some(own);
             self.told = Some(own);
             actions.send(To::Controllers, Message::SyncReq(SyncReq { op_counter, digest: own }));
         }
@@ -274,7 +277,6 @@ impl<'a> Sync<'a> {
     /// An operator's change made here is durable and merged; gives its number, for
     /// [`is_confirmed`](Self::is_confirmed).
     pub fn on_changed(&mut self, now: Instant) -> u32 {
-        self.has_changed = true;
         self.announce.on_changed(now)
     }
 
@@ -297,7 +299,7 @@ impl<'a> Sync<'a> {
     #[must_use]
     pub fn must_renew(&self) -> bool {
         let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known);
-        !self.has_changed && known.any(|neighbour| neighbour.merged.is_none())
+        !self.has_stamped && known.any(|neighbour| neighbour.merged.is_none())
     }
 
     /// The counter up to which all known controllers have had our changes: whoever

@@ -243,6 +243,11 @@ fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
     known(&mut alone);
     assert!(alone.sync.must_renew());
     alone.sync.on_changed(at(4_000));
+    assert_eq!(alone.waits(4_000), ["all: SyncReq"]);
+    assert!(alone.sync.must_renew(), "what came was a file: nothing was stamped");
+    alone.map.merge(&entry("B")).unwrap();
+    alone.sync.on_changed(at(5_000));
+    alone.waits(5_000);
     assert!(!alone.sync.must_renew(), "once");
     let mut trace = Trace::settled();
     known(&mut trace);
