@@ -2,13 +2,14 @@
 //! repository: durably, before it is acknowledged.
 
 use thimble::daemon::job::Report;
+use thimble::fsm::controller::Controller;
 use thimble::repo::entry::{Entry, EntryState};
-use thimble::repo::map::Map;
-use thimble::repo::rules::{self, OnHosts};
-use thimble::repo::slots::SlotSet;
+use thimble::repo::rules::{self, OnAllHosts, OnHosts};
+use thimble::repo::slots::{Slot, SlotSet};
 use thimble::time::Instant;
 use thimble::types::{NodeId, PatchId};
 
+use crate::machine::name;
 use crate::repository::{MapFile, blob};
 use crate::worker::{Do, Job};
 use crate::world::World;
@@ -41,6 +42,11 @@ impl World {
             Command::Delete(ids, force) => {
                 let on_hosts = |slot| controller.on_hosts(now, slot, *force);
                 rules::check_delete(controller.map(), ids, on_hosts).err().map(|why| why.to_string())
+            }
+            Command::Commit(ids) => {
+                let on_all_hosts = |slot| on_all_hosts(controller, slot);
+                let checked = rules::check_commit(controller.map(), ids, on_all_hosts);
+                checked.err().map(|why| why.to_string())
             }
             Command::Purge => {
                 let checked = controller.sync().check_purge(now, controller.map().digest());
@@ -113,7 +119,7 @@ impl World {
             Command::Delete(ids, _) => {
                 (rules::check_delete(&map, ids, |_| OnHosts::Nowhere), EntryState::Deleted)
             }
-            Command::Commit(ids) => (Ok(closure(&map, ids)), EntryState::Committed),
+            Command::Commit(ids) => (rules::commit_closure(&map, ids), EntryState::Committed),
             Command::Upload(_) | Command::Purge => unreachable!("these change no state"),
         };
         let to: SlotSet = to.map_err(|why| why.to_string())?;
@@ -174,17 +180,12 @@ impl World {
     }
 }
 
-/// Applied patches, and all that they require, where all of it is applied.
-fn closure(map: &Map<'_>, ids: &[PatchId]) -> SlotSet {
-    let mut closure = SlotSet::new();
-    let mut to_see: Vec<&PatchId> = ids.iter().collect();
-    while let Some((slot, entry)) = to_see.pop().and_then(|id| map.get(id)) {
-        if !entry.is_wanted() {
-            return SlotSet::new();
-        }
-        if closure.insert(slot) {
-            to_see.extend(&entry.meta.requires);
-        }
+/// Whether every host that a patch concerns is known to have it.
+fn on_all_hosts(controller: &Controller<'_>, slot: Slot) -> OnAllHosts {
+    let spread = controller.spread(slot);
+    match spread.concerned_with == spread.hosts_concerned {
+        _ if spread.is_unknown => OnAllHosts::MayNotBeOn(name("untold")),
+        true => OnAllHosts::Everywhere,
+        false => OnAllHosts::NotOn(name("another")),
     }
-    closure.iter().filter(|slot| map.entry(*slot).is_some_and(|e| e.state == EntryState::Applied)).collect()
 }

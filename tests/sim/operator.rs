@@ -47,13 +47,16 @@ impl World {
                 let force = self.dice.chance(200);
                 self.command(at, Command::Delete(ids, force));
             }
-            65..67 => {
+            65..69 => {
                 let mut ids = self.some_patches(at, |entry| entry.state == EntryState::Applied);
                 ids.truncate(1);
-                self.command(at, Command::Commit(ids));
+                // None would mean all.
+                if !ids.is_empty() {
+                    self.command(at, Command::Commit(ids));
+                }
             }
-            67..73 => self.command(at, Command::Purge),
-            73..98 => {
+            69..74 => self.command(at, Command::Purge),
+            74..98 => {
                 let hosts = self.hosts(at);
                 for host in self.dice.some(&hosts) {
                     self.ask_install(at, host);
