@@ -148,11 +148,14 @@ impl World {
         if gone.is_empty() {
             return vec![];
         }
-        let highest = file.entries.iter().map(|entry| entry.stamp.counter).max();
-        file.floor = file.floor.max(highest.unwrap_or(0));
-        file.counter = file.counter.max(file.floor);
+        let highest = file.entries.iter().map(|entry| entry.stamp.counter).max().unwrap_or(0);
+        file.counter = file.counter.max(highest);
+        // Who has met nobody must not take away what others have.
+        if self.machines[machine].disk.has("controllers") {
+            file.floor = file.floor.max(highest);
+        }
         file.entries.retain(|entry| !is_tombstone(entry));
-        self.ledger.on_purge(machine, &gone);
+        self.ledger.on_purge(&gone, file.floor);
         let reports = gone.iter().map(|entry| Report::EntryPurged(entry.id.clone()));
         let reports = reports.chain([Report::Floor(file.floor)]);
         let steps = file.commit().into_iter().chain([Do::Unlock]);

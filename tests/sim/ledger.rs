@@ -44,6 +44,8 @@ pub struct Ledger {
     restamped: Vec<(Entry, Entry)>,
     /// Tombstones that a purge dropped.
     purged: Vec<Entry>,
+    /// Those that one dropped who had met nobody.
+    let_go: Vec<Entry>,
     /// What digests stand for, and who has announced each on the disk that it has.
     announced: BTreeMap<Digest, (Vec<Entry>, BTreeSet<usize>)>,
 }
@@ -71,8 +73,13 @@ impl Ledger {
         self.restamped.iter().find(|(anew, _)| anew == entry).map_or(entry, |(_, root)| root)
     }
 
-    pub fn on_purge(&mut self, _by: usize, tombstones: &[Entry]) {
-        self.purged.extend_from_slice(tombstones);
+    /// A purge drops these; without a floor above them where no other controller
+    /// was ever met, so that nobody else's map is concerned.
+    pub fn on_purge(&mut self, tombstones: &[Entry], floor: u64) {
+        let (purged, let_go) = tombstones.iter().cloned().partition(|entry| entry.stamp.counter <= floor);
+        let (purged, let_go): (Vec<_>, Vec<_>) = (purged, let_go);
+        self.purged.extend(purged);
+        self.let_go.extend(let_go);
     }
 
     pub fn on_acknowledged(&mut self, by: usize, entries: &[Entry]) {
@@ -122,6 +129,10 @@ impl Ledger {
 
     /// Whether a map holds an entry, or what replaced it, or has seen it purged.
     fn covers(&self, file: &MapFile, told: &Entry) -> bool {
+        // Who lets go of a deletion alone may learn of an older entry later.
+        if self.let_go.iter().any(|gone| gone.id == told.id && order(gone, told).is_ge()) {
+            return true;
+        }
         match file.get(&told.id) {
             Some(held) => order(held, told).is_ge(),
             None => {
