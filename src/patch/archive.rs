@@ -145,6 +145,26 @@ pub fn index(mut file: impl Read) -> Result<Index, PatchError> {
     Ok(Index { metadata, members: list.0, unpacked_bytes })
 }
 
+/// What a patch says of itself, read no further than to there.
+///
+/// # Errors
+/// As [`read`].
+pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
+    let mut tarball = Tarball::open(&mut file)?;
+    let mut seen = Seen::default();
+    while let Some(raw) = tarball.next()? {
+        seen.count(&raw)?;
+        let Some((member, copy_of)) = seen.check(&raw)? else { continue };
+        seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
+        if member.section == Section::Metadata {
+            let mut text = Vec::new();
+            tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
+            return Ok(Metadata::parse_bytes(&text)?);
+        }
+    }
+    Err(ArchiveError::NoMetadata.into())
+}
+
 /// Not generic: what reads a patch is compiled once, whatever the patch is read from.
 fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
     let mut tarball = Tarball::open(file)?;

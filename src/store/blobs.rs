@@ -78,16 +78,17 @@ impl Blobs {
     }
 
     /// Gives a patch file that is whole and durable its name, with its signature
-    /// and index beside it. Durable when it returns. The patch comes last: where it
-    /// is, all is.
+    /// and, where that is made, its index beside it. Durable when it returns. The
+    /// patch comes last: where it is, all that it needs is.
     pub(super) fn place(
         &self,
         written: &Path,
         hash: &Hash,
         signature: &[u8],
-        index: &[u8],
+        index: Option<&[u8]>,
     ) -> Result<(), StoreError> {
-        for (path, content) in [(self.signature(hash), signature), (self.index(hash), index)] {
+        let index = index.map(|index| (self.index(hash), index));
+        for (path, content) in [(self.signature(hash), signature)].into_iter().chain(index) {
             durable::replace(&path, content).map_err(StoreError::at(&path))?;
         }
         let patch = self.patch(hash);

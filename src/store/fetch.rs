@@ -30,7 +30,8 @@ use crate::types::{NodeId, Reason};
 /// ones first. The signature's key is looked at before any byte comes, signature
 /// and hash before the file is opened as an archive, and what the archive says of
 /// itself before the file gets its name; the store's lock is held for that last
-/// step alone.
+/// step alone. The whole archive is read for its index only once no file is waited
+/// for.
 ///
 /// Reports [`Report::BlobHere`] or [`Report::BlobMissing`] with the reason for
 /// each, then `Done`; or `Failed` where the session is of no more use.
@@ -60,11 +61,19 @@ fn run(
         _ => format!("controller {peer}"),
     };
     let blobs = Blobs::of(&repo);
-    let is_missing = |entry: &Entry| entry.state != EntryState::Deleted && !blobs.has(entry);
-    let mut missing: Vec<Entry> = snapshot.entries.into_iter().filter(is_missing).collect();
+    let mut named = snapshot.entries;
+    named.retain(|entry| entry.state != EntryState::Deleted);
+    let mut missing: Vec<&Entry> = named.iter().filter(|entry| !blobs.has(entry)).collect();
     missing.sort_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
     let mut fetch = Fetch { state_dir: &config.node.state_dir, blobs, keys: &keys, peer, source };
-    for entry in &missing {
+    let ended = fetch_all(&mut fetch, &missing, reporter);
+    // Nobody waits for these: a change that needs one before reads the patch itself.
+    named.iter().for_each(|entry| index::make(&fetch.blobs, entry));
+    ended
+}
+
+fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    for entry in missing {
         let hash = entry.hash;
         match fetch.one(entry) {
             Ok(true) => tell(reporter, &Report::BlobHere { hash })?,
@@ -137,8 +146,8 @@ impl Fetch<'_> {
                 }
             }
         }
-        let paths = self.read(entry, &partial)?;
-        self.place(entry, &partial, &signature, &paths)
+        self.settle(entry, &partial)?;
+        self.place(entry, &partial, &signature)
     }
 
     /// The signature that the peer has beside the file: asked for at the file's
@@ -178,33 +187,27 @@ impl Fetch<'_> {
         }
     }
 
-    /// Makes the bytes durable and, meanwhile, reads the archive: its paths,
-    /// sealed. A file that is not what its entry says stays as it is, since no
-    /// peer has a better one.
-    fn read(&self, entry: &Entry, partial: &Partial) -> Result<Vec<u8>, Trouble> {
+    /// Makes the bytes durable and, meanwhile, reads what the patch says of itself.
+    /// A file that is not what its entry says stays as it is, since no peer has a
+    /// better one.
+    fn settle(&self, entry: &Entry, partial: &Partial) -> Result<(), Trouble> {
         let on_disk = |error| of_disk(entry, partial.path(), error);
         let file = partial.rewound().map_err(on_disk)?;
-        let (synced, index) = thread::scope(|scope| {
+        let (synced, metadata) = thread::scope(|scope| {
             let syncing = scope.spawn(|| durable::sync(file));
-            let index = archive::index(file);
-            (syncing.join().unwrap_or_else(|cause| panic::resume_unwind(cause)), index)
+            let metadata = archive::metadata(file);
+            (syncing.join().unwrap_or_else(|cause| panic::resume_unwind(cause)), metadata)
         });
         synced.map_err(on_disk)?;
-        let index = index.map_err(|error| self.of_peer(entry, error))?;
-        if (&index.metadata.id, &index.metadata.entry_meta()) != (&entry.id, &entry.meta) {
+        let metadata = metadata.map_err(|error| self.of_peer(entry, error))?;
+        if (&metadata.id, &metadata.entry_meta()) != (&entry.id, &entry.meta) {
             return Err(self.of_peer(entry, "the file says other of itself than the map says of it"));
         }
-        Ok(index::seal(&index::of(&index)))
+        Ok(())
     }
 
     /// Gives the file its name, if the map still names it.
-    fn place(
-        &self,
-        entry: &Entry,
-        partial: &Partial,
-        signature: &[u8],
-        paths: &[u8],
-    ) -> Result<bool, Trouble> {
+    fn place(&self, entry: &Entry, partial: &Partial, signature: &[u8]) -> Result<bool, Trouble> {
         let of_store = |error: StoreError| Trouble::File(format!("{}: {error}", entry.id));
         let store = Store::open(self.state_dir).map_err(of_store)?;
         let is_named = |other: &Entry| {
@@ -214,7 +217,7 @@ impl Fetch<'_> {
             partial.forget();
             return Ok(false);
         }
-        self.blobs.place(partial.path(), &entry.hash, signature, paths).map_err(of_store)?;
+        self.blobs.place(partial.path(), &entry.hash, signature, None).map_err(of_store)?;
         Ok(true)
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::blobs::Blobs;
 use super::error::Failure;
-use super::sealed;
+use super::{durable, sealed};
 use crate::limits;
 use crate::patch::archive::{self, Kind, Section};
 use crate::repo::entry::Entry;
@@ -68,6 +68,19 @@ pub(super) fn read(blobs: &Blobs, entry: &Entry) -> Result<Vec<LaidPath>, Failur
     };
     let index = archive::index(blob.file).map_err(|error| Failure::of_patch(entry.id.as_str(), &error))?;
     Ok(of(&index))
+}
+
+/// Makes the index of a patch that is in the store without one. Where that fails,
+/// the patch is read again when its paths are asked for, and what is wrong with it
+/// is said then.
+pub(super) fn make(blobs: &Blobs, entry: &Entry) {
+    let path = blobs.index(&entry.hash);
+    if !path.exists()
+        && let Ok(Some(blob)) = blobs.open(&entry.hash)
+        && let Ok(index) = archive::index(blob.file)
+    {
+        let _ = durable::replace(&path, &seal(&of(&index)));
+    }
 }
 
 fn decode(mut body: &[u8]) -> Option<Vec<LaidPath>> {

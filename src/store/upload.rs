@@ -129,7 +129,7 @@ impl Desk<'_> {
             return Ok(Taken::Already { entry, was_missing: false });
         }
         let paths = index::seal(&index::of(&index));
-        if let Err(error) = self.blobs.place(&path, &entry.hash, &signature, &paths) {
+        if let Err(error) = self.blobs.place(&path, &entry.hash, &signature, Some(&paths)) {
             if verdict == Upload::New {
                 // Nobody names it; where this fails too, the next start removes it.
                 let _ = self.blobs.remove(&entry.hash);
