@@ -27,8 +27,8 @@ demo: ## a cluster in network namespaces, from its keys to a lost controller
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/dist.sh
 
-bench: dist ## memory, CPU and size of the static binary, beside a bare recvmmsg
-	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon
+bench: dist ## memory, CPU, size and sync of the static binary, beside the barest that could do it
+	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync
 	@tests/rig/lines.sh
 
 fuzz: ## TARGET=datagram|frame SECONDS=n: look for input that breaks the wire

@@ -38,8 +38,9 @@ use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
 use thimble::wire::frame::Role;
 use thimble::wire::messages::{HelloAgentAck, Message};
 
-use cluster::{Cluster, SW_VERSION};
+use cluster::Cluster;
 use forge::{Forger, with_keys_of};
+use node::SW_VERSION;
 
 const HOSTS: u64 = 1_000;
 const ROUNDS: u64 = 60;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::filter::{Filter, Judge, pass_all};
 use crate::netns::{Hub, Namespace};
-pub use crate::node::{Node, SW_VERSION, thimble};
+pub use crate::node::{Node, thimble};
 use crate::support::Scratch;
 use crate::support::sign::Signer;
 use crate::switch::{Switch, Traffic};
@@ -42,7 +42,7 @@ enum Network {
 impl Cluster {
     /// Lays out a cluster of one controller and `agents` agents; starts nothing.
     pub fn new(name: &str, agents: usize) -> Self {
-        Self::build(name, 1, agents, Network::Bridge)
+        Self::bridged(name, 1, agents)
     }
 
     /// As [`new`](Self::new), with a filter on the wire of the first agent: it
@@ -54,6 +54,11 @@ impl Cluster {
     /// Lays out a cluster of several controllers, on a switch whose wires can be cut.
     pub fn of(name: &str, controllers: usize, agents: usize) -> Self {
         Self::build(name, controllers, agents, Network::Switch)
+    }
+
+    /// As [`of`](Self::of), on a bridge: as fast as the kernel is.
+    pub fn bridged(name: &str, controllers: usize, agents: usize) -> Self {
+        Self::build(name, controllers, agents, Network::Bridge)
     }
 
     fn build(name: &str, controllers: usize, agents: usize, mut network: Network) -> Self {

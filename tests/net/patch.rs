@@ -5,7 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::cluster::{Cluster, SW_VERSION};
+use crate::cluster::Cluster;
+use crate::node::SW_VERSION;
 
 /// A patch in the making: a directory as `thimble make` takes it.
 pub struct Patch {

@@ -8,7 +8,7 @@ lacking() { echo "SETUP: $1 is missing and not installed: $2" >&2; }
 # command -> Debian package
 packages=()
 for need in minisign:minisign ip:iproute2 qemu-aarch64-static:qemu-user-static \
-    readelf:binutils g++:g++ unshare:util-linux; do
+    readelf:binutils g++:g++ unshare:util-linux rsync:rsync; do
     command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
 if ((${#packages[@]})); then
