@@ -9,7 +9,7 @@ use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::{Frame, ManifestPatch};
 
 /// Bytes of a patch file that are taken at once.
-const PIECE_BYTES: usize = 64 * 1024;
+const PIECE_BYTES: usize = 256 * 1024;
 
 /// A controller at the other end of a session.
 pub struct SessionSource(pub Exchange);

@@ -10,7 +10,7 @@ use crate::patch::SignatureError;
 use crate::patch::signature::{Claim, VerifiedFile};
 
 /// Pieces of a file that may wait to be hashed.
-const WAITING: usize = 16;
+const WAITING: usize = 32;
 
 /// Calls `feed` with a place for the file's bytes, in their order. Gives what
 /// signature and hash say of them, or why `feed` broke off.

@@ -5,17 +5,22 @@ use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::durable;
+use super::{durable, sys};
 use crate::failpoint;
 
 /// Bytes that are read at once.
 const PIECE_BYTES: usize = 64 * 1024;
+
+/// Bytes that are sent on their way to the disk at once.
+const WRITTEN_BYTES: u64 = 8 * 1024 * 1024;
 
 /// What is here of a file. Bytes are only ever added at its end.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
     len_bytes: u64,
+    /// As far as the kernel was told to write it to the disk.
+    on_its_way: u64,
 }
 
 impl Partial {
@@ -29,7 +34,7 @@ impl Partial {
             return Ok(None);
         }
         let len_bytes = file.metadata()?.len();
-        let mut partial = Self { path, file, len_bytes };
+        let mut partial = Self { path, file, len_bytes, on_its_way: len_bytes };
         if len_bytes > most_bytes {
             partial.begin_anew()?;
         }
@@ -77,6 +82,11 @@ impl Partial {
                 Err(error) => return Err(error),
             }
         }
+        let waiting = self.len_bytes - self.on_its_way;
+        if waiting >= WRITTEN_BYTES {
+            sys::begin_writing(&self.file, self.on_its_way, waiting);
+            self.on_its_way = self.len_bytes;
+        }
         Ok(())
     }
 
@@ -85,6 +95,7 @@ impl Partial {
         failpoint::hit("emptying a fetched file");
         self.file.set_len(0)?;
         self.len_bytes = 0;
+        self.on_its_way = 0;
         Ok(())
     }
 
