@@ -2,12 +2,12 @@
 //! its end, and in time.
 
 use thimble::fsm::controller::Currency;
-use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::entry::{Entry, EntryMeta, EntryState};
 use thimble::time::Instant;
 use thimble::types::NodeId;
 
 use crate::commands::Command;
-use crate::machine::TIMERS;
+use crate::machine::{TIMERS, name};
 use crate::operator::WILD_MS;
 use crate::repository::blob;
 use crate::sessions::SILENCE_MOST_MS;
@@ -21,6 +21,10 @@ const AGREE_MS: u64 = SILENCE_MOST_MS + TWO_HELLOS_MS;
 /// Long enough for the longest pauses: recovery again, queries' backoff.
 const SETTLE_MS: u64 = 45_000;
 const INSTALL_MS: u64 = 20_000;
+/// How long a controller that was set back is alone: until it takes changes, and on.
+const ALONE_MS: u64 = 2 * TWO_HELLOS_MS;
+/// After so long one that cannot have a file asks for it seldom.
+const RESTED_MS: u64 = 30_000;
 /// How long it is watched that nothing more is said than must be.
 const QUIET_HELLOS: u64 = 5;
 
@@ -49,6 +53,7 @@ impl World {
             self.check_converged(controller);
         }
         self.purge_all();
+        self.set_back();
         self.check_quiet();
     }
 
@@ -94,6 +99,7 @@ impl World {
                 controller.sync().blobs().first_wanted(controller.map()).is_none()
             })
             .collect();
+        assert!(!complete.is_empty(), "no controller has all files");
         for host in hosts {
             let asked = complete[self.dice.index(complete.len())];
             if !self.is_current(asked, host) {
@@ -132,8 +138,49 @@ impl World {
         assert!(self.map_file(0).get(&id).is_some(), "what was purged can be uploaded");
     }
 
+    /// A controller is set back to before a patch came that was deleted and purged
+    /// since; what it does alone then is under another name, and what it brings back
+    /// goes.
+    fn set_back(&mut self) {
+        let trusted = |index: &usize| !self.machines[*index].lacks_key;
+        let trusted: Vec<usize> = self.controllers().into_iter().filter(trusted).collect();
+        let [deleter, .., here] = trusted[..] else { return };
+        let upload = |world: &mut Self, at: usize, id: &str| {
+            let offered = world.offer(id, id.into(), EntryMeta::default());
+            world.command(at, Command::Upload(Box::new(offered)));
+            world.run_for(TWO_HELLOS_MS);
+        };
+        upload(self, deleter, "GOES");
+        self.back_up(here);
+        let backup = self.machines[here].backups.len() - 1;
+        upload(self, here, "STAYS");
+        self.command(deleter, Command::Delete(vec![name("GOES")], true));
+        self.run_for(TWO_HELLOS_MS);
+        self.command(deleter, Command::Purge);
+        self.run_for(TWO_HELLOS_MS);
+        self.check_agreed();
+        assert!(self.map_file(here).get(&name("GOES")).is_none(), "it was deleted and purged");
+
+        self.become_backup(here, Some(backup));
+        self.network.part(vec![here], false, self.now + ALONE_MS);
+        // What is on its way passes: it is to find itself alone.
+        self.run_for(10);
+        self.restart(here);
+        self.run_for(ALONE_MS - TWO_HELLOS_MS);
+        upload(self, here, "ALONE");
+        self.run_for(AGREE_MS + TWO_HELLOS_MS);
+        self.check_agreed();
+        for index in self.controllers() {
+            let file = self.map_file(index);
+            assert!(file.get(&name("GOES")).is_none(), "{index} has back what was purged");
+            let has = |id| file.get(&name(id)).is_some();
+            assert!(has("STAYS") && has("ALONE"), "{index} has lost what was made meanwhile");
+        }
+    }
+
     /// Nobody says more than must be, also where a file can never be had.
     fn check_quiet(&mut self) {
+        self.run_for(RESTED_MS);
         self.traffic.clear();
         self.run_for(QUIET_HELLOS * TIMERS.sync.hello_interval.as_millis());
         let controllers = self.controllers();

@@ -81,7 +81,7 @@ impl World {
         self.network.part(inside, is_one_way, until);
     }
 
-    fn back_up(&mut self, machine: usize) {
+    pub fn back_up(&mut self, machine: usize) {
         let here = &mut self.machines[machine];
         if here.backups.len() == BACKUPS {
             here.backups.remove(0);
@@ -90,11 +90,15 @@ impl World {
         self.note(format_args!("{machine} is backed up"));
     }
 
-    /// A machine's disk is replaced: by a backup of it, or by an empty one.
     fn restore(&mut self, machine: usize) {
-        self.crash(machine, true);
         let backups = self.machines[machine].backups.len();
         let at = (backups > 0 && self.dice.chance(700)).then(|| self.dice.index(backups));
+        self.become_backup(machine, at);
+    }
+
+    /// A machine's disk is replaced: by a backup of it, or by an empty one.
+    pub fn become_backup(&mut self, machine: usize, at: Option<usize>) {
+        self.crash(machine, true);
         let here = &mut self.machines[machine];
         let image = at.map(|at| here.backups[at].clone()).unwrap_or_default();
         here.disk = Disk::from(image);

@@ -57,10 +57,13 @@ impl Network {
 
     /// After how many milliseconds a datagram arrives: not at all, once or twice.
     pub fn deliveries(&self, dice: &mut Dice, now: u64, from: usize, to: usize) -> Vec<u64> {
+        if self.is_cut(now, from, to) {
+            return Vec::new();
+        }
         if self.is_calm || from == to {
             return vec![dice.between(0, 3)];
         }
-        if self.is_cut(now, from, to) || dice.chance(150) {
+        if dice.chance(150) {
             return Vec::new();
         }
         let copies = if dice.chance(100) { 2 } else { 1 };

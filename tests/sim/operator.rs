@@ -107,20 +107,19 @@ impl World {
             1 => &["controller"],
             _ => &[],
         };
+        let meta = EntryMeta {
+            requires: requires.into_iter().collect(),
+            nodetypes: nodetypes.iter().map(|kind| name(kind)).collect(),
+            ..EntryMeta::default()
+        };
+        self.offer(&format!("P-{number}"), content, meta)
+    }
+
+    /// A patch of this content, as it is offered for upload.
+    pub fn offer(&mut self, id: &str, content: Vec<u8>, meta: EntryMeta) -> Entry {
         let hash = Hash(*blake3::hash(&content).as_bytes());
         let size_bytes = content.len() as u64;
         self.truth.contents.insert(hash, content);
-        Entry {
-            id: name(&format!("P-{number}")),
-            hash,
-            size_bytes,
-            state: EntryState::Available,
-            stamp: Stamp::default(),
-            meta: EntryMeta {
-                requires: requires.into_iter().collect(),
-                nodetypes: nodetypes.iter().map(|kind| name(kind)).collect(),
-                ..EntryMeta::default()
-            },
-        }
+        Entry { id: name(id), hash, size_bytes, state: EntryState::Available, stamp: Stamp::default(), meta }
     }
 }
