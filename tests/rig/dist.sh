@@ -27,6 +27,8 @@ cold+='|6lexopt|10env_filter)'
 # it (23 KB); machine code that is there more than once becomes a function (24 KB;
 # on ARM64 this is so without asking); and what is copied is moved by one string
 # instruction, not by pairs of loads and stores (25 KB).
+# No thread here has a name; musl's way to give one brings all of printf (11 KB). In
+# its place is a function that does nothing and returns 0, which is success.
 link() {
     local target=$1
     shift
@@ -34,7 +36,8 @@ link() {
         -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
         -Cllvm-args=-inline-max-stacksize=512 -Cllvm-args=-enable-machine-outliner=always \
         -Cllvm-args=-max-store-memcpy=1 \
-        -Clink-arg=-zpack-relative-relocs -Clink-arg=--icf=all" \
+        -Clink-arg=-zpack-relative-relocs -Clink-arg=--icf=all \
+        -Clink-arg=--defsym=pthread_setname_np=pthread_equal" \
         cargo rustc --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
         -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "$@"
 }
