@@ -111,9 +111,13 @@ impl Ledger {
     /// A machine's disk became another: what only the old one had was never said.
     /// `disks` are all maps that are left, `backups` those that may come back.
     pub fn on_other_disk(&mut self, machine: usize, disks: &[&MapFile], backups: &[MapFile]) {
-        let files = || disks.iter().copied().chain(backups);
-        let left: BTreeSet<Stamp> = files().flat_map(|file| &file.entries).map(|entry| entry.stamp).collect();
-        self.stamps.retain(|stamp, used| used.by != machine || left.contains(stamp));
+        let stamps = |file: &MapFile| file.entries.iter().map(|entry| entry.stamp).collect::<Vec<_>>();
+        let held: BTreeSet<Stamp> = disks.iter().flat_map(|file| stamps(file)).collect();
+        // What nobody holds any more nobody can tell it of, until a backup of it
+        // comes back.
+        let kept = backups.iter().flat_map(stamps).filter(|stamp| !held.contains(stamp));
+        self.unguarded.extend(kept.map(|stamp| stamp.replica));
+        self.stamps.retain(|stamp, used| used.by != machine || held.contains(stamp));
         let covers = |told: &Entry| disks.iter().any(|file| self.covers(file, told));
         let is_left: Vec<bool> = self.acknowledged.iter().map(|told| covers(&told.entry)).collect();
         let mut is_left = is_left.into_iter();
