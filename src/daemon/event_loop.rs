@@ -307,7 +307,8 @@ impl Daemon<'_> {
     fn turn_session(&mut self, now: Instant, at: usize) {
         for _ in 0..OUTCOMES {
             let Self { node, config, is_loaded, floor_told, sessions, registry, .. } = self;
-            let floor = is_loaded.then_some(*floor_told);
+            let floor = node.controller.as_ref().filter(|_| *is_loaded);
+            let floor = floor.and_then(|controller| floor_to_tell(controller.map().floor(), *floor_told));
             let answers = |purpose, from| match purpose {
                 Purpose::Pull => map_frame(node, floor, &config.node.hostname, from),
                 _ => page_frame(node, from),
@@ -414,7 +415,7 @@ impl Daemon<'_> {
 }
 
 /// Why a map is not told.
-const STILL_READ: &str = "its repository is still being read";
+const STILL_READ: &str = "its repository is still being read, or merged with one that was purged";
 
 /// An agent's answer to a detailed query: the page from this patch on.
 fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
@@ -423,9 +424,17 @@ fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
     Some((Frame::QueryDetailedResp(page), next))
 }
 
+/// The purge floor that goes with a map: none while one that has risen is not settled.
+/// With the old one the digest of what is left would count as merged, with the new
+/// one what a worker is still to tell would count as purged.
+fn floor_to_tell(floor: u64, floor_told: u64) -> Option<u64> {
+    Some(floor_told).filter(|told| *told == floor)
+}
+
 /// A controller's map: its head at 0 and the entry in slot N at N + 1. A slot
 /// stands still, so what changes meanwhile hides nothing that was there before. A
-/// map that is only being read has no `floor` to be told, and is not told either.
+/// map that is only being read, or whose floor has just risen, has no `floor` to be
+/// told, and is not told either.
 #[inline(never)]
 fn map_frame(
     node: &Node<'_>,
