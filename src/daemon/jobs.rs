@@ -38,6 +38,10 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn load(&mut self, now: Instant) {
         self.load_due = None;
+        // What a worker that died did not tell is told now.
+        if let Some(controller) = &mut self.node.controller {
+            controller.on_loading();
+        }
         let started = proof::exempt(|| {
             self.workers.start(now, &self.registry, Kind::Load, &Job::Load { is_start: !self.is_loaded }, &[])
         });
@@ -132,8 +136,6 @@ impl Daemon<'_> {
             Report::Controller { node, hostname } => {
                 controller.sync_mut().neighbours_mut().know(now, *node, hostname)
             }
-            // What a worker that died did not tell is told now.
-            Report::Store { .. } => controller.sync_mut().blobs_mut().forget_all(),
             Report::ControllerDropped(node) => controller.sync_mut().neighbours_mut().forget(*node),
             _ => {}
         }
@@ -172,12 +174,12 @@ impl Daemon<'_> {
                 self.tell(now, &Event::WorkerEnded(end));
             }
             (Kind::Load, Ending::Done) => {
+                if let Some(controller) = &mut self.node.controller {
+                    controller.on_loaded(now);
+                }
                 if !self.is_loaded {
                     info!("the repository is read");
                     self.is_loaded = true;
-                    if let Some(controller) = &mut self.node.controller {
-                        controller.on_loaded(now);
-                    }
                     self.give_turns(now);
                 }
             }

@@ -100,6 +100,9 @@ impl World {
         let Some(process) = &mut self.machines[machine].process else { return };
         process.must_load = process.workers.iter().any(|worker| matches!(worker.job, Job::Load));
         if !process.must_load {
+            if let Some(controller) = &mut process.node.controller {
+                controller.on_loading();
+            }
             // What a kill left in the page cache is made to last before it is believed.
             self.start_worker(machine, Job::Load, [Do::Lock, Do::SyncAll, Do::Read]);
         }
@@ -169,7 +172,7 @@ impl World {
                 Report::Floor(floor) => controller.raise_floor(now, *floor),
                 Report::BlobMissing { hash, reason } => controller.blob_missing(hash, reason),
                 Report::BlobHere { hash } => controller.blob_here(hash),
-                Report::Store { .. } => controller.sync_mut().blobs_mut().forget_all(),
+                Report::Store { .. } => {}
                 Report::Controller { node, hostname } => {
                     controller.sync_mut().neighbours_mut().know(now, *node, hostname);
                 }

@@ -27,7 +27,7 @@ use super::sync::{Sync, SyncTimers};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::map::{Full, Map, Merged};
 use crate::repo::rules::OnHosts;
-use crate::repo::slots::Slot;
+use crate::repo::slots::{Slot, SlotSet};
 use crate::repo::state::Spread;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
@@ -109,6 +109,9 @@ pub struct Controller<'a> {
     reasons: Reasons<'a>,
     sync: Sync<'a>,
     drops: Drops,
+    /// Entries that were here when the repository began to be read again, and that
+    /// no worker has told of since.
+    untold: SlotSet,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
     /// Hosts that found no room in the table.
@@ -126,6 +129,7 @@ impl<'a> Controller<'a> {
             reasons,
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
+            untold: SlotSet::new(),
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout, queries),
@@ -261,6 +265,9 @@ impl<'a> Controller<'a> {
     pub fn merge(&mut self, now: Instant, entry: &Entry) -> Result<Merged, Full> {
         let old_hash = self.map.get(&entry.id).map(|(_, held)| held.hash);
         let merged = self.map.merge(entry)?;
+        if let Some((slot, _)) = self.map.get(&entry.id) {
+            self.untold.remove(slot);
+        }
         let slot = match merged {
             Merged::Inserted(slot) | Merged::Replaced(slot) | Merged::Purged(slot) => slot,
             Merged::Unchanged => return Ok(merged),
@@ -308,8 +315,21 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// The repository is read: other controllers may hear of it.
+    /// A worker is about to read the repository: it will tell of all that is there.
+    pub fn on_loading(&mut self) {
+        self.untold = self.map.iter().map(|(slot, _)| slot).collect();
+        self.sync.blobs_mut().on_loading();
+    }
+
+    /// The repository is read, and other controllers may hear of it. What was here
+    /// before and is not there was purged by a worker that died before it said so.
     pub fn on_loaded(&mut self, now: Instant) {
+        for slot in &core::mem::take(&mut self.untold) {
+            if let Some(id) = self.map.entry(slot).map(|entry| entry.id.clone()) {
+                self.purge_entry(now, &id);
+            }
+        }
+        self.sync.blobs_mut().on_loaded();
         self.sync.on_loaded(now);
     }
 

@@ -270,6 +270,22 @@ fn a_patch_that_the_map_does_not_know_is_asked_for_again_when_it_does() {
 }
 
 #[test]
+fn what_is_gone_from_the_disk_when_it_is_read_again_is_gone_here() {
+    let (kept, purged) = (entry("A").stamp(3, 1), entry("B").stamp(4, 1));
+    let mut trace = Trace::start(&[kept.clone(), purged, entry("C").stamp(5, 1)], 4);
+    // A worker merged a purge, and died before it said so.
+    trace.controller.on_loading();
+    trace.controller.raise_floor(at(100), 7);
+    trace.merges(100, &kept);
+    // Another one has a change that the one that reads did not see.
+    trace.merges(100, &entry("C").stamp(8, 2));
+    trace.merges(100, &entry("D").stamp(9, 2).state(EntryState::Deleted));
+    trace.controller.on_loaded(at(100));
+    let held = |text: &str| trace.controller.map().get(&fixture::id(text)).is_some();
+    assert_eq!(["A", "B", "C", "D"].map(held), [true, false, true, true]);
+}
+
+#[test]
 fn other_content_under_a_known_id_is_another_patch() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&["A'"]));

@@ -50,8 +50,14 @@ pub struct Blobs<'a> {
     state: State,
     /// What was missing when the worker at work began, and it has not named yet.
     unnamed: SlotSet,
+    /// What was missing when the repository began to be read again, and was not told
+    /// of since.
+    untold: SlotSet,
     /// Those asked since the last rest.
     asked: Vec<NodeId, { limits::CONTROLLERS }, u8>,
+    /// Of those, the ones that had no worker free, and when the first may have one.
+    busy: Vec<NodeId, { limits::CONTROLLERS }, u8>,
+    busy_until: Option<Instant>,
     /// How many were missing when the one at work began.
     missing_before: usize,
     failures: u8,
@@ -71,7 +77,10 @@ impl<'a> Blobs<'a> {
             next_why: 0,
             state: State::Idle,
             unnamed: SlotSet::new(),
+            untold: SlotSet::new(),
             asked: Vec::new(),
+            busy: Vec::new(),
+            busy_until: None,
             missing_before: 0,
             failures: 0,
             rest_until: None,
@@ -83,6 +92,7 @@ impl<'a> Blobs<'a> {
     /// tried to fetch it.
     pub fn on_missing(&mut self, slot: Slot, hash: &Hash, why: &Reason) {
         self.unnamed.remove(slot);
+        self.untold.remove(slot);
         if self.missing.insert(slot) {
             self.look_again();
         }
@@ -103,16 +113,26 @@ impl<'a> Blobs<'a> {
     pub fn on_here(&mut self, slot: Slot) {
         self.missing.remove(slot);
         self.unnamed.remove(slot);
+        self.untold.remove(slot);
     }
 
-    /// What is missing is about to be told anew.
-    pub fn forget_all(&mut self) {
-        self.missing.clear();
+    /// The repository is about to be read: all that is missing will be told.
+    pub fn on_loading(&mut self) {
+        self.untold = self.missing;
+    }
+
+    /// All is told: what was missing before and was not told of again is here.
+    pub fn on_loaded(&mut self) {
+        for slot in &core::mem::take(&mut self.untold) {
+            self.on_here(slot);
+        }
     }
 
     /// Somebody may have what was missing: nobody needs to rest.
     pub fn look_again(&mut self) {
         self.asked.clear();
+        self.busy.clear();
+        self.busy_until = None;
         self.failures = 0;
         self.rest_until = None;
     }
@@ -144,6 +164,13 @@ impl<'a> Blobs<'a> {
             }
             // Nobody is there: whoever comes is asked at once.
             None if self.asked.is_empty() => {}
+            // All but these were asked in vain.
+            None if !self.busy.is_empty() => {
+                self.asked.retain(|asked| !self.busy.contains(asked));
+                self.busy.clear();
+                self.rest_until = self.busy_until.take();
+                self.wake = self.rest_until;
+            }
             None => {
                 self.asked.clear();
                 let rest = self.retry.times(1 << self.failures.min(12)).min(REST_MOST.max(self.retry));
@@ -163,11 +190,13 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    /// The other end has no worker free: it is asked again after `pause`.
+    /// The other end has no worker free: it is asked again after `pause`, and others
+    /// meanwhile.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration) {
         if self.end(node) {
-            self.asked.retain(|asked| *asked != node);
-            self.rest_until = Some(now + pause);
+            // There is room: it was asked before.
+            let _ = self.busy.push(node);
+            self.busy_until = Instant::earliest([self.busy_until, Some(now + pause.min(REST_MOST))]);
         }
     }
 
@@ -357,6 +386,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_to_be_missing_once_more_is_no_news() {
+        let mut trace = Trace::start(1);
+        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
+        assert_eq!(trace.starts(0), "ask 1");
+        trace.blobs.on_failed(NodeId(1));
+        assert_eq!(trace.starts(0), "");
+        // The worker died, so the repository is read again.
+        trace.blobs.on_loading();
+        trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::default());
+        assert_eq!(trace.blobs.missing().len(), 2, "not all is told");
+        trace.blobs.on_loaded();
+        assert_eq!(trace.blobs.missing(), &[slot(3)].into_iter().collect());
+        assert_eq!(trace.starts(1), "", "whom a worker died of is left alone for a while");
+        assert_eq!(trace.blobs.poll_at(), Some(at(100)));
+    }
+
+    #[test]
     fn nobody_there_is_no_failure_and_a_busy_one_is_asked_again() {
         let mut trace = Trace::start(0);
         assert_eq!(trace.starts(0), "");
@@ -366,6 +412,28 @@ mod tests {
         trace.blobs.on_busy(at(1), NodeId(1), Duration::from_millis(50));
         assert_eq!(trace.starts(50), "");
         assert_eq!(trace.starts(51), "ask 1");
+    }
+
+    #[test]
+    fn a_busy_one_holds_up_nobody_and_those_asked_in_vain_are_not_asked_with_it() {
+        let mut trace = Trace::start(2);
+        assert_eq!(trace.starts(0), "ask 1");
+        trace.blobs.on_busy(at(0), NodeId(1), Duration::from_millis(50));
+        assert_eq!(trace.starts(1), "ask 2");
+        trace.blobs.on_failed(NodeId(2));
+        assert_eq!(trace.starts(2), "");
+        assert_eq!(trace.starts(50), "ask 1");
+        trace.blobs.on_busy(at(50), NodeId(1), Duration::from_millis(50));
+        assert_eq!(trace.starts(50), "");
+        assert_eq!(trace.starts(100), "ask 1", "2 had its turn");
+        trace.blobs.on_failed(NodeId(1));
+        assert_eq!(trace.starts(100), "");
+        assert_eq!(trace.starts(200), "ask 1", "after the rest all have theirs again");
+        trace.blobs.on_busy(at(200), NodeId(1), Duration::from_millis(u64::from(u32::MAX)));
+        assert_eq!(trace.starts(200), "ask 2");
+        trace.blobs.on_failed(NodeId(2));
+        assert_eq!(trace.starts(200), "");
+        assert_eq!(trace.blobs.poll_at(), Some(at(200) + REST_MOST), "nobody keeps us off for days");
     }
 
     #[test]
