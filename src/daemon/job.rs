@@ -54,8 +54,9 @@ pub enum Job {
     },
     /// Controller: fetch the blobs that the store lacks over the session.
     Blobs(SessionKeys),
-    /// Controller: drop all tombstones, durably.
-    Purge,
+    /// Controller: drop all tombstones, durably, if the map still has this digest:
+    /// all other controllers have it too.
+    Purge(Digest),
     /// Controller: forget a controller that is gone for good, durably.
     DropController(NodeId),
     /// Controller: take patch files into the store. Each file is a pair of

@@ -99,7 +99,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             let mut source = SessionSource(Exchange::new(socket, session, patience)?);
             return store::fetch_blobs(config, peer, &mut source, channel);
         }
-        Job::Purge => return store::purge(config, channel),
+        Job::Purge(agreed) => return store::purge(config, agreed, channel),
         Job::DropController(node) => return store::drop_controller(config, node, channel),
         Job::Serve { purpose, session: keys } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;

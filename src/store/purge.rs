@@ -9,23 +9,32 @@ use super::error::{Failure, Stop, finish, tell};
 use crate::config::Config;
 use crate::daemon::job::Report;
 use crate::daemon::reporter::Reporter;
-use crate::types::{NodeId, Text};
+use crate::types::{Digest, NodeId, Text};
 
 /// Drops all tombstones, durably, and raises the map's purge floor above them
 /// where other controllers may have them. Reports [`Report::EntryPurged`] for
 /// each, [`Report::Floor`], a [`Report::Item`], then `Done`; or `Failed`.
 ///
 /// Who is present is known to the loop alone: it must not ask unless every
-/// controller known is there with the digest of this map.
+/// controller known is there with the digest `agreed`. Where the map has another by
+/// now, since a merge was faster, nothing is purged: the floor would count changes
+/// as seen by all that some have not seen.
 ///
 /// # Errors
 /// The reporter's.
-pub fn purge(config: &Config, reporter: &mut dyn Reporter) -> io::Result<()> {
-    finish(run_purge(config, reporter), reporter)
+pub fn purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> io::Result<()> {
+    finish(run_purge(config, agreed, reporter), reporter)
 }
 
-fn run_purge(config: &Config, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+fn run_purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let mut store = Store::open(&config.node.state_dir)?;
+    if store.map(&mut Vec::new()).digest() != agreed {
+        return Err(Failure::refused(
+            "the repository has just changed, and other controllers may not have the change: wait until \
+             thimble status calls them synced, and try again",
+        )
+        .into());
+    }
     let gone = store.purge()?;
     for id in &gone {
         tell(reporter, &Report::EntryPurged(id.clone()))?;

@@ -137,7 +137,12 @@ impl Desk<'_> {
             return Err(of_store(error));
         }
         if verdict == Upload::Already {
-            // The entry was there without its file, which the upload has mended.
+            // The entry was there without its file, which the upload has mended. That
+            // counts as the first change, so what comes next is not renewed again.
+            if self.renew {
+                store.commit(&[]).map_err(of_store)?;
+                self.renew = false;
+            }
             return Ok(Taken::Already { entry, was_missing: true });
         }
         if let Err(error) = store.commit(std::slice::from_ref(&entry)) {

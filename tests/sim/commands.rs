@@ -7,7 +7,7 @@ use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::rules::{self, OnAllHosts, OnHosts};
 use thimble::repo::slots::{Slot, SlotSet};
 use thimble::time::Instant;
-use thimble::types::{NodeId, PatchId};
+use thimble::types::{Digest, NodeId, PatchId};
 
 use crate::machine::name;
 use crate::repository::{MapFile, blob};
@@ -57,12 +57,12 @@ impl World {
         if let Some(why) = refusal {
             return self.note(format_args!("{command:?} at {machine}: {why}"));
         }
-        let renew = controller.sync().must_renew();
-        self.start_worker(machine, Job::Change, [Do::Lock, Do::Change(command, renew)]);
+        let (renew, agreed) = (controller.sync().must_renew(), controller.map().digest());
+        self.start_worker(machine, Job::Change, [Do::Lock, Do::Change(command, renew, agreed)]);
     }
 
     /// The worker decides on the map as it is on the disk, then changes it.
-    pub fn change(&mut self, machine: usize, id: u64, command: Command, renew: bool) {
+    pub fn change(&mut self, machine: usize, id: u64, command: Command, renew: bool, agreed: Digest) {
         let mut file = self.map_file(machine);
         if renew {
             file.replica = self.dice.next();
@@ -70,6 +70,9 @@ impl World {
         }
         let steps = match &command {
             Command::Upload(entry) => self.upload(machine, &mut file, entry),
+            Command::Purge if file.map(&mut Vec::new()).digest() != agreed => {
+                Err("the map has changed meanwhile".to_string())
+            }
             Command::Purge => Ok(self.purge(machine, &mut file)),
             _ => self.restate(machine, &mut file, &command),
         };

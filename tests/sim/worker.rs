@@ -107,7 +107,8 @@ pub enum Do {
     Report(Box<Report>),
     Read,
     Loaded,
-    Change(Command, bool),
+    /// Under a new replica or not; a purge only if the map still has this digest.
+    Change(Command, bool, Digest),
     Acknowledge(Vec<Entry>),
     PullHead(NodeId, Link),
     PullEntry(Link, usize, Box<Incoming>),
@@ -264,7 +265,7 @@ impl World {
             Do::Report(report) => self.report(machine, &report),
             Do::Read => self.read(machine, id),
             Do::Loaded => self.on_loaded(machine),
-            Do::Change(command, renew) => self.change(machine, id, command, renew),
+            Do::Change(command, renew, agreed) => self.change(machine, id, command, renew, agreed),
             Do::Acknowledge(entries) => self.on_acknowledged(machine, entries),
             Do::PullHead(node, link) => self.pull_head(machine, id, node, link),
             Do::PullEntry(link, from, incoming) => self.pull_entry(machine, id, link, from, incoming),

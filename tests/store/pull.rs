@@ -211,6 +211,20 @@ fn a_restored_backup_takes_another_replica_and_gives_out_no_stamp_twice() {
 }
 
 #[test]
+fn an_upload_that_only_mends_a_file_renews_as_a_change_does() {
+    let bench = Bench::new("renew-mended");
+    let patch = bench.patch("A", "files/a", "");
+    bench.controller.upload(&[&patch]).done();
+    let (replica, counter) = replica_and_counter(&bench.controller);
+    // The map is out of a backup, and the file is lost.
+    let repo = bench.controller.config.node.state_dir.join("repo/blobs");
+    fs::remove_dir_all(&repo).unwrap();
+    bench.controller.upload_as(&[&patch], true).done();
+    let renewed = replica_and_counter(&bench.controller);
+    assert_eq!((renewed.0 == replica, renewed.1), (false, counter));
+}
+
+#[test]
 fn a_wiped_controller_gets_everything_back_and_keeps_what_it_made_alone() {
     let bench = Bench::new("pull-wiped");
     let theirs = [entry("A", Applied, 5, 2), entry("B", Committed, 2, 1)];
@@ -320,6 +334,21 @@ fn one_that_never_met_another_purges_without_a_floor() {
     assert_eq!(held(&bench.controller), (vec![], 0));
     bench.uploaded("A", "files/a", "");
     assert_eq!(held(&bench.controller).0, ["A Available no. 3"], "no stamp comes twice");
+}
+
+#[test]
+fn a_map_that_changed_since_all_agreed_is_not_purged() {
+    let (_scratch, ours) = controller("purge-late");
+    let (live, gone) = (entry("A", Applied, 1, 2), entry("A", Deleted, 5, 2));
+    ours.pull(2, &mut TheirMap::new("c-2", 0, &[live, entry("B", Deleted, 2, 2)])).done();
+    let agreed = ours.digest();
+    // A merge is faster than the purge, and brings what a third has not seen.
+    ours.pull(2, &mut TheirMap::new("c-2", 0, &[gone])).done();
+    let before = held(&ours);
+    let refusal = ours.purge_agreed(agreed).refusal();
+    assert!(refusal.starts_with("the repository has just changed"), "{refusal}");
+    assert_eq!(held(&ours), before);
+    assert_eq!(told(&ours.purge().done())[..3], ["purged A", "purged B", "floor 5"]);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use thimble::daemon::reporter::Reporter;
 use thimble::install::{BlobSource, FetchError, Fetched};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::store::{self, MapHead, MapSource, Offered, Store};
-use thimble::types::{Hash, Hostname, NodeId, PatchId, Reason};
+use thimble::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason};
 
 use super::sign::{Signer, signature_path};
 
@@ -97,13 +97,18 @@ impl Controller {
 
     /// Uploads files that have their signatures beside them.
     pub fn upload(&self, patches: &[&Path]) -> Reports {
+        self.upload_as(patches, false)
+    }
+
+    /// The same, under a new replica where `renew` says so.
+    pub fn upload_as(&self, patches: &[&Path], renew: bool) -> Reports {
         let offered = |path: &&Path| Offered {
             name: path.file_name().unwrap().to_str().unwrap().to_string(),
             patch: File::open(path).unwrap(),
             signature: File::open(signature_path(path)).unwrap(),
         };
         let mut reports = Reports::default();
-        store::upload(&self.config, patches.iter().map(offered).collect(), false, &mut reports).unwrap();
+        store::upload(&self.config, patches.iter().map(offered).collect(), renew, &mut reports).unwrap();
         reports
     }
 
@@ -142,9 +147,20 @@ impl Controller {
     }
 
     pub fn purge(&self) -> Reports {
+        self.purge_agreed(self.digest())
+    }
+
+    /// Purges, if the map is still the one that all agreed on.
+    pub fn purge_agreed(&self, agreed: Digest) -> Reports {
         let mut reports = Reports::default();
-        store::purge(&self.config, &mut reports).unwrap();
+        store::purge(&self.config, agreed, &mut reports).unwrap();
         reports
+    }
+
+    /// The digest of the map.
+    pub fn digest(&self) -> Digest {
+        let store = Store::open(&self.config.node.state_dir).unwrap();
+        store.map(&mut Vec::new()).digest()
     }
 
     pub fn drop_controller(&self, node: u64) -> Reports {

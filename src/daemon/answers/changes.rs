@@ -56,9 +56,10 @@ impl Daemon<'_> {
 
     pub(super) fn purge(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
         let controller = self.controller()?;
-        let checked = controller.sync().check_purge(now, controller.map().digest());
+        let digest = controller.map().digest();
+        let checked = controller.sync().check_purge(now, digest);
         checked.map_err(|refusal| (ErrorKind::Refused, words::no_purge(&refusal)))?;
-        self.start_change(now, at, &Job::Purge, false)
+        self.start_change(now, at, &Job::Purge(digest), false)
     }
 
     pub(super) fn drop_controller(
