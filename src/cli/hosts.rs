@@ -132,7 +132,7 @@ fn host_json(row: &HostRow) -> Value {
         ("hostname", Value::text(&row.hostname)),
         ("address", Value::text(&row.address)),
         ("nodetype", Value::text(&row.nodetype)),
-        ("current", Value::text(currency(row.current).to_lowercase())),
+        ("current", Value::text(currency(row.current).to_ascii_lowercase())),
         ("reboot_required", row.reboot_required.into()),
         ("release", Value::text(&row.sw_version)),
         ("state", Value::text(state_name(row.state))),

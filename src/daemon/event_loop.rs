@@ -24,12 +24,12 @@ use super::workers::Workers;
 use super::{proof, sys};
 use crate::config::Config;
 use crate::fsm::actions::{Action, Actions};
-use crate::fsm::event::Event;
+use crate::fsm::event::{Event, MergedMap};
 use crate::fsm::node::Node;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Digest, Hostname, NodeId, Reason};
+use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::header::Header;
@@ -77,8 +77,8 @@ pub struct Daemon<'a> {
     pub load_due: Option<Instant>,
     /// The map's purge floor, as other controllers may hear of it.
     pub floor_told: u64,
-    /// The digest of the map that the worker at work has merged.
-    pub pulled: Option<Digest>,
+    /// What the worker at work has merged.
+    pub pulled: Option<MergedMap>,
     /// The worker that changes the store has changed something.
     pub has_changed: bool,
     /// The controller has taken no change yet since it started.

@@ -198,5 +198,7 @@ pub enum Report {
     Pulled {
         /// The digest of the entries that came.
         digest: Digest,
+        /// All of them were taken, where they were greater than ours.
+        is_whole: bool,
     },
 }

@@ -11,7 +11,7 @@ use super::job::{InstallJob, Job, Report};
 use super::proof;
 use super::workers::{Ending, Kind};
 use crate::fsm::actions::Install;
-use crate::fsm::event::{Event, WorkerEnd};
+use crate::fsm::event::{Event, MergedMap, WorkerEnd};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
@@ -110,7 +110,9 @@ impl Daemon<'_> {
                 warn!("{line}");
                 self.replaced.keep(line);
             }
-            Report::Pulled { digest } => self.pulled = Some(*digest),
+            Report::Pulled { digest, is_whole } => {
+                self.pulled = Some(MergedMap { digest: *digest, is_whole: *is_whole });
+            }
             Report::Done | Report::Failed { .. } => {}
             of_repository => {
                 self.has_changed |= matches!(kind, Kind::Change { .. }) && is_news(of_repository);

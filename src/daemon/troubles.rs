@@ -26,9 +26,6 @@ pub fn troubles(now: Instant, daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u
         // The eighth and last is worth more than the ninth.
         let _ = troubles.push(reason);
     };
-    if let Some(controller) = &daemon.node.controller {
-        of_controllers(now, daemon, controller, &mut say);
-    }
     if daemon.config.security.is_unauthenticated {
         say(Reason::new(
             "No keys: anybody on the network can command this node. Set security.auth = \"keys\" outside a lab.",
@@ -39,6 +36,9 @@ pub fn troubles(now: Instant, daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u
             "Two nodes use the id {node} (a cloned image?): give one of them a key file of its own with thimble \
              keygen."
         )));
+    }
+    if let Some(controller) = &daemon.node.controller {
+        of_controllers(now, daemon, controller, &mut say);
     }
     if daemon.counters.refusals.get(Refusal::Cluster) > 0 {
         say(Reason::new(

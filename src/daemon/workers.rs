@@ -147,8 +147,13 @@ impl Workers {
             let bytes = self.report.get(..got).filter(|bytes| !bytes.is_empty())?;
             worker.heard = now;
             match postcard::from_bytes(bytes) {
-                Ok(Report::Done) => worker.ending = Some(Ending::Done),
-                Ok(Report::Failed { kind, reason }) => worker.ending = Some(Ending::Failed(kind, reason)),
+                // Where a report was lost, "done" is not all that there was to say.
+                Ok(Report::Done) => {
+                    worker.ending.get_or_insert(Ending::Done);
+                }
+                Ok(Report::Failed { kind, reason }) => {
+                    worker.ending.get_or_insert(Ending::Failed(kind, reason));
+                }
                 Ok(report) => return Some((worker.kind, report)),
                 Err(_) => {
                     let reason = Reason::new("the worker reported what makes no sense");

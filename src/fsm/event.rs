@@ -27,12 +27,21 @@ pub enum Event<'e> {
     InstalledEnd(Digest, Option<&'e LastInstall>),
     /// The agent's worker ended: as its last report said, or with none.
     WorkerEnded(WorkerEnd<'e>),
-    /// The worker that merges this controller's map ended: durably merged is a map
-    /// whose entries have this digest, or why not.
-    PullEnded(NodeId, Result<Digest, &'e Reason>),
+    /// The worker that merges this controller's map ended: what is durably merged,
+    /// or why nothing is.
+    PullEnded(NodeId, Result<MergedMap, &'e Reason>),
     /// The worker that fetches blobs from this controller ended: what it got has
     /// been told before; or why it could not go on.
     BlobsEnded(NodeId, Result<(), &'e Reason>),
+}
+
+/// Another controller's map, as it was merged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergedMap {
+    /// The digest of the entries that came.
+    pub digest: Digest,
+    /// All that came is here now, or something greater.
+    pub is_whole: bool,
 }
 
 /// How the agent's worker ended.

@@ -117,7 +117,8 @@ fn run(
         tell(reporter, &Report::Notice(notice))?;
     }
     remove_unnamed(&store, &before, reporter)?;
-    tell(reporter, &Report::Pulled { digest: theirs.digest() })
+    let is_whole = !told.iter().any(|told| matches!(told, Told::Leap(_) | Told::NoRoom(..)));
+    tell(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
 }
 
 /// A map as it came.

@@ -1,7 +1,7 @@
 //! A controller reads another's map over a session, then merges it durably.
 
 use thimble::daemon::job::Report;
-use thimble::fsm::event::Event as Told;
+use thimble::fsm::event::{Event as Told, MergedMap};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join;
 use thimble::repo::slots::Slot;
@@ -150,7 +150,7 @@ impl World {
         if let Err(why) = &end {
             self.note(format_args!("{machine} merges nothing: {why}"));
         }
-        let end = end.as_ref().map(|digest| *digest);
+        let end = end.as_ref().map(|digest| MergedMap { digest: *digest, is_whole: true });
         self.tell_node(machine, &Told::PullEnded(node, end));
     }
 }

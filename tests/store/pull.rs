@@ -28,7 +28,8 @@ fn told(reports: &Reports) -> Vec<String> {
         Report::Replaced(line) => line.to_string(),
         Report::Notice(line) => format!("notice: {line}"),
         Report::Item(line) => line.to_string(),
-        Report::Pulled { .. } => "pulled".to_owned(),
+        Report::Pulled { is_whole: true, .. } => "pulled".to_owned(),
+        Report::Pulled { .. } => "pulled in part".to_owned(),
         Report::Done => "done".to_owned(),
         other => panic!("it said {other:?}"),
     };
@@ -105,7 +106,7 @@ fn the_digest_told_is_that_of_the_entries_as_they_came() {
     ours.pull(8, &mut TheirMap::new("c-8", 0, &[entry("C", Applied, 3, 8)]));
     let digest = |reports: &Reports| -> Digest {
         let of = |report: &Report| match report {
-            Report::Pulled { digest } => Some(*digest),
+            Report::Pulled { digest, .. } => Some(*digest),
             _ => None,
         };
         reports.0.iter().find_map(of).unwrap()

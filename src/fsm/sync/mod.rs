@@ -152,8 +152,8 @@ impl<'a> Sync<'a> {
             Event::SessionFailed(node, Purpose::Pull, why) | Event::PullEnded(node, Err(why)) => {
                 self.pulls.on_failed(now, *node, why, &mut self.neighbours);
             }
-            Event::PullEnded(node, Ok(digest)) => {
-                self.pulls.on_merged(*node, *digest, &mut self.neighbours);
+            Event::PullEnded(node, Ok(merged)) => {
+                self.pulls.on_merged(*node, *merged, &mut self.neighbours);
             }
             Event::SessionReady(node, Purpose::Blobs) => self.blobs.on_session(*node, actions),
             Event::SessionBusy(node, Purpose::Blobs, pause) => self.blobs.on_busy(now, *node, *pause),
@@ -173,13 +173,15 @@ impl<'a> Sync<'a> {
     pub fn on_timeout(&mut self, now: Instant, map: &Map<'_>, random: &mut Random, actions: &mut Actions) {
         let own = map.digest();
         let op_counter = map.highest_counter();
-        if self.announce.take_due(now, own, &self.neighbours) {
+        // What finds no room now stays due.
+        let has_room = actions.room() >= 2;
+        if has_room && self.announce.take_due(now, own, &self.neighbours) {
             // One that brought no entry, but a file, has stamped nothing.
             self.has_stamped |= self.told != Some(own);
             self.told = Some(own);
             actions.send(To::Controllers, Message::SyncReq(SyncReq { op_counter, digest: own }));
         }
-        if self.rounds.take_due(now, random) {
+        if has_room && self.rounds.take_due(now, random) {
             self.told = Some(own);
             actions.send(To::Controllers, Message::Hello(Hello { op_counter, digest: own }));
         }
@@ -211,6 +213,7 @@ impl<'a> Sync<'a> {
             // here next makes that no news.
             if neighbour.merged.is_some() {
                 neighbour.merged = Some(own);
+                neighbour.is_partial = false;
             }
         }
         let is_all_said = self.answer(own, actions) && self.say_complete(own, actions);
@@ -236,7 +239,8 @@ impl<'a> Sync<'a> {
                 continue;
             };
             let is_merged = is_covered && is_merging != Some(neighbour.node);
-            if digest != own && neighbour.merged != Some(digest) && !is_merged {
+            let is_here = (neighbour.merged == Some(digest) && !neighbour.is_partial) || is_merged;
+            if digest != own && !is_here {
                 continue;
             }
             if actions.room() == 0 {

@@ -32,6 +32,8 @@ pub struct Neighbour {
     pub read_for: Option<Digest>,
     /// The digest of the map that was last merged from it, since the start.
     pub merged: Option<Digest>,
+    /// Of that map something was not taken: no word may say that it is here.
+    pub is_partial: bool,
     /// The number of the latest of our changes that it has; see [`super::announce`].
     pub confirmed: u32,
     /// The counter that our map had when it and this neighbour's were last the same.
@@ -71,6 +73,7 @@ impl Neighbour {
             announced: None,
             read_for: None,
             merged: None,
+            is_partial: false,
             confirmed: 0,
             agreed: 0,
             blobs_missing: 0,

@@ -12,10 +12,13 @@
 
 use super::neighbours::{Neighbour, Neighbours};
 use crate::fsm::actions::{Action, Actions};
+use crate::fsm::event::MergedMap;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId, Reason};
 use crate::wire::frame::Purpose;
 
+/// Hello intervals after which one whose map stays other than ours is asked again.
+const INTERVALS_TO_ASK_AGAIN: u64 = 10;
 /// After this many failures in a row a neighbour is not waited for at the start.
 pub const FAILURES_TO_GO_ON: u8 = 3;
 
@@ -35,6 +38,8 @@ pub struct Pulls {
     state: State,
     /// When somebody is to be asked again.
     wake: Option<Instant>,
+    /// After so long one whose map stays other than ours is asked once more.
+    again: Duration,
 }
 
 impl Pulls {
@@ -42,7 +47,8 @@ impl Pulls {
     /// each more up to `retry_most`.
     #[must_use]
     pub fn new(retry: Duration, retry_most: Duration) -> Self {
-        Self { retry, retry_most: retry_most.max(retry), state: State::Idle, wake: None }
+        let again = retry_most.times(INTERVALS_TO_ASK_AGAIN);
+        Self { retry, retry_most: retry_most.max(retry), state: State::Idle, wake: None, again }
     }
 
     /// Asks the next neighbour that has news, if none is being asked. To be called
@@ -59,8 +65,9 @@ impl Pulls {
             return;
         }
         let lost_after = neighbours.lost_after();
-        let has_news =
-            |neighbour: &&mut Neighbour| neighbour.is_present(now, lost_after) && has_news(neighbour, own);
+        let has_news = |neighbour: &&mut Neighbour| {
+            neighbour.is_present(now, lost_after) && has_news(neighbour, own, now, self.again)
+        };
         let due = |neighbour: &Neighbour| neighbour.retry_at.filter(|at| now < *at);
         let next = neighbours.iter_mut().filter(has_news).min_by_key(|next| (due(next), next.asked_at));
         let Some((neighbour, peer)) = next.and_then(|next| next.peer().map(|peer| (next, peer))) else {
@@ -118,19 +125,26 @@ impl Pulls {
         }
     }
 
-    /// A map with this digest is merged, durably.
-    pub fn on_merged(&mut self, node: NodeId, digest: Digest, neighbours: &mut Neighbours<'_>) {
+    /// A map is merged, durably. What of it was not taken keeps the `SyncReq` that
+    /// told of it unanswered.
+    pub fn on_merged(&mut self, node: NodeId, merged: MergedMap, neighbours: &mut Neighbours<'_>) {
         if !self.end(node) {
             return;
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
+        let MergedMap { digest, is_whole } = merged;
         neighbour.merged = Some(digest);
+        neighbour.is_partial = !is_whole;
         // It has moved on from what it announced, and need not say so to be believed.
         if neighbour.announced == neighbour.read_for {
             neighbour.announced = Some(digest);
         }
         neighbour.failures = 0;
         neighbour.trouble = Reason::default();
+        if !is_whole {
+            neighbour.owed = None;
+            neighbour.trouble = Reason::new("not all that it has could be taken: the log here says what");
+        }
     }
 
     fn end(&mut self, node: NodeId) -> bool {
@@ -157,10 +171,13 @@ impl Pulls {
     }
 }
 
-/// Whether a neighbour's map may hold what ours does not.
-fn has_news(neighbour: &Neighbour, own: Digest) -> bool {
-    let is_other = |digest: Digest| digest != own && Some(digest) != neighbour.merged;
-    neighbour.merged.is_none() || neighbour.announced.is_some_and(is_other) || neighbour.owed.is_some()
+/// Whether a neighbour's map may hold what ours does not. One that stays other than
+/// ours, though it was merged, is read once more now and then: whatever it is that
+/// the digest does not tell comes so as well.
+fn has_news(neighbour: &Neighbour, own: Digest, now: Instant, again: Duration) -> bool {
+    let is_long_ago = neighbour.asked_at.is_some_and(|at| now.since(at) >= again);
+    let is_news = |digest: Digest| digest != own && (Some(digest) != neighbour.merged || is_long_ago);
+    neighbour.merged.is_none() || neighbour.announced.is_some_and(is_news) || neighbour.owed.is_some()
 }
 
 #[cfg(test)]
@@ -218,7 +235,11 @@ mod tests {
         fn merges(&mut self, node: u64, came: u8) {
             self.pulls.on_session(NodeId(node), &mut self.neighbours, &mut self.actions);
             assert_eq!(self.starts(0), [format!("merge {node}")]);
-            self.pulls.on_merged(NodeId(node), digest(came), &mut self.neighbours);
+            self.pulls.on_merged(
+                NodeId(node),
+                MergedMap { digest: digest(came), is_whole: true },
+                &mut self.neighbours,
+            );
         }
     }
 

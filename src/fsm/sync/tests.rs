@@ -6,6 +6,7 @@ use std::vec::Vec;
 
 use super::*;
 use crate::fsm::actions::Action;
+use crate::fsm::event::MergedMap;
 use crate::repo::entry::Entry;
 use crate::repo::fixture::{self, entry};
 use crate::types::Reason;
@@ -23,6 +24,10 @@ fn at(millis: u64) -> Instant {
 
 fn digest(byte: u8) -> Digest {
     Digest([byte; 32])
+}
+
+fn whole(digest: Digest) -> MergedMap {
+    MergedMap { digest, is_whole: true }
 }
 
 fn peer(node: u64) -> Peer {
@@ -101,7 +106,7 @@ impl Trace {
         for entry in entries {
             self.map.merge(entry).unwrap();
         }
-        self.happens(now, &Event::PullEnded(NodeId(node), Ok(came)))
+        self.happens(now, &Event::PullEnded(NodeId(node), Ok(whole(came))))
     }
 }
 
@@ -181,7 +186,7 @@ fn what_a_merge_brings_that_began_after_a_sync_req_covers_it() {
     let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
     assert_eq!(trace.happens(5_010, &ready), ["merge 2"]);
     assert_eq!(trace.hears(5_020, 2, &sync_req(digest(8))), [""; 0]);
-    assert_eq!(trace.happens(5_030, &Event::PullEnded(NodeId(2), Ok(digest(7)))), [""; 0]);
+    assert_eq!(trace.happens(5_030, &Event::PullEnded(NodeId(2), Ok(whole(digest(7))))), [""; 0]);
     assert_eq!(trace.waits(5_030), ["Pull 2"]);
 }
 
@@ -286,7 +291,7 @@ fn missing_files_are_fetched_from_those_who_were_merged_with() {
     let slot = fixture::slot(&trace.map, "B");
     trace.sync.blobs_mut().on_missing(slot, &new.hash, &Reason::default());
     assert_eq!(trace.waits(4_020), [""; 0], "the merge is not told of as done yet");
-    trace.happens(4_030, &Event::PullEnded(NodeId(2), Ok(digest(5))));
+    trace.happens(4_030, &Event::PullEnded(NodeId(2), Ok(whole(digest(5)))));
     assert_eq!(trace.sync.blobs().first_wanted(&trace.map), Some(slot));
     assert_eq!(trace.waits(4_030), ["Blobs 2"]);
     let ready = Event::SessionReady(NodeId(2), Purpose::Blobs);
@@ -341,4 +346,29 @@ fn others_are_told_when_no_file_is_missing_any_more() {
         1
     );
     assert_eq!(trace.waits(4_501).iter().filter(|did| did.contains("SyncComplete")).count(), 0, "once");
+}
+
+#[test]
+fn nobody_is_told_that_a_change_is_here_which_was_not_taken() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
+    let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
+    let part = MergedMap { digest: digest(5), is_whole: false };
+    assert_eq!(trace.happens(4_010, &ready), ["merge 2"]);
+    assert_eq!(trace.happens(4_020, &Event::PullEnded(NodeId(2), Ok(part))), [""; 0]);
+    assert_eq!(trace.waits(4_021), [""; 0], "and it is not read again at once");
+    assert_eq!(trace.hears(5_000, 2, &sync_req(digest(5))), ["Pull 2"], "there may be room by now");
+    assert_eq!(trace.merges(5_010, 2, digest(5), &[]), ["2: SyncComplete 5"]);
+}
+
+#[test]
+fn one_whose_map_stays_other_than_ours_is_read_once_more_after_a_while() {
+    let mut trace = Trace::settled();
+    assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    trace.merges(4_010, 2, digest(5), &[]);
+    assert_eq!(trace.hears(303_999, 2, &hello(digest(5))), ["2: HelloAck"]);
+    assert_eq!(trace.hears(304_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
+    let own = trace.map.digest();
+    trace.merges(304_010, 2, digest(5), &[]);
+    assert_eq!(trace.hears(900_000, 2, &hello(own)), ["2: HelloAck"]);
 }

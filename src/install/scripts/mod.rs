@@ -88,7 +88,7 @@ impl fmt::Display for ScriptFailure {
             How::System(error) => write!(f, "could not run: {}", Plain(error))?,
             How::Status(status) => write!(f, "ended with status {status}")?,
             How::Signal(signal) => write!(f, "was ended by signal {signal}")?,
-            How::TimedOut(limit) => write!(f, "took longer than {} s", limit.as_secs_f32())?,
+            How::TimedOut(limit) => write!(f, "took longer than {} ms", limit.as_millis())?,
             How::LeftRunning(names) => {
                 write!(f, "left {names} running: start services through the init system")?;
             }
