@@ -58,8 +58,11 @@ fn is_whole(cluster: &Cluster, hash: &str) {
 fn is_nothing_visible(cluster: &Cluster, hash: &str) {
     let other = &cluster.nodes[1];
     assert!(!blob(other, hash, "patch").exists() && !blob(other, hash, "minisig").exists());
-    let status = other.status();
-    assert!(status.row.is_incomplete && status.row.blobs_missing == 1);
+    // It may have started a moment ago, and not have read its repository.
+    wait::until_true("it says that the file is missing", || {
+        let row = other.status().row;
+        row.is_incomplete && row.blobs_missing == 1
+    });
     let said = other.thimble(&["host-install", "agent-1"]).failed(1);
     assert!(said.contains("LARGE-1"), "{said}");
     assert_ne!(other.host("agent-1")["current"], "yes");
