@@ -14,6 +14,7 @@ use core::cmp::Reverse;
 
 use heapless::Vec;
 
+use super::errand::Errand;
 use super::neighbours::Neighbours;
 use crate::fsm::actions::{Action, Actions};
 use crate::limits;
@@ -27,14 +28,6 @@ use crate::wire::frame::Purpose;
 /// The longest rest.
 const REST_MOST: Duration = Duration::from_secs(300);
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Idle,
-    Opening(NodeId),
-    Fetching(NodeId),
-}
-
 /// Why a blob is missing, as its last fetch said.
 pub type Why = (Hash, Reason);
 
@@ -47,7 +40,7 @@ pub struct Blobs<'a> {
     /// Why, for some of them, in borrowed memory.
     whys: &'a mut [Why],
     next_why: usize,
-    state: State,
+    errand: Errand,
     /// What was missing when the worker at work began, and it has not named yet.
     unnamed: SlotSet,
     /// What was missing when the repository began to be read again, and was not told
@@ -75,7 +68,7 @@ impl<'a> Blobs<'a> {
             missing: SlotSet::new(),
             whys,
             next_why: 0,
-            state: State::Idle,
+            errand: Errand::Idle,
             unnamed: SlotSet::new(),
             untold: SlotSet::new(),
             asked: Vec::new(),
@@ -141,7 +134,7 @@ impl<'a> Blobs<'a> {
     /// be called whenever something has changed.
     pub fn start(&mut self, now: Instant, neighbours: &Neighbours<'_>, actions: &mut Actions) {
         self.wake = None;
-        if self.state != State::Idle || self.missing.is_empty() {
+        if !self.errand.is_idle() || self.missing.is_empty() {
             return;
         }
         if let Some(until) = self.rest_until.filter(|until| now < *until) {
@@ -159,7 +152,7 @@ impl<'a> Blobs<'a> {
                 // There is room: there are fewer neighbours than controllers.
                 let _ = self.asked.push(node);
                 self.missing_before = self.missing.len();
-                self.state = State::Opening(node);
+                self.errand = Errand::Opening(node);
                 actions.push(Action::Connect(node, peer, Purpose::Blobs));
             }
             // Nobody is there: whoever comes is asked at once.
@@ -183,8 +176,7 @@ impl<'a> Blobs<'a> {
 
     /// The session is open: a worker fetches over it.
     pub fn on_session(&mut self, node: NodeId, actions: &mut Actions) {
-        if self.state == State::Opening(node) {
-            self.state = State::Fetching(node);
+        if self.errand.on_session(node) {
             self.unnamed = self.missing;
             actions.push(Action::StartBlobs(node));
         }
@@ -193,7 +185,7 @@ impl<'a> Blobs<'a> {
     /// The other end has no worker free: it is asked again after `pause`, and others
     /// meanwhile.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration) {
-        if self.end(node) {
+        if self.errand.end(node) {
             // There is room: it was asked before.
             let _ = self.busy.push(node);
             self.busy_until = Instant::earliest([self.busy_until, Some(now + pause.min(REST_MOST))]);
@@ -202,7 +194,7 @@ impl<'a> Blobs<'a> {
 
     /// There was no session, or the worker could not go on.
     pub fn on_failed(&mut self, node: NodeId) {
-        if self.end(node) {
+        if self.errand.end(node) {
             self.reset_if_fewer();
         }
     }
@@ -210,11 +202,11 @@ impl<'a> Blobs<'a> {
     /// The worker has gone through all that it found missing. What it did not name
     /// is here: another worker had it, and died before it could say so.
     pub fn on_done(&mut self, node: NodeId) {
-        if self.state == State::Fetching(node) {
+        if self.errand == Errand::AtWork(node) {
             for slot in &self.unnamed {
                 self.missing.remove(slot);
             }
-            self.state = State::Idle;
+            self.errand = Errand::Idle;
             self.reset_if_fewer();
         }
     }
@@ -225,21 +217,10 @@ impl<'a> Blobs<'a> {
         }
     }
 
-    fn end(&mut self, node: NodeId) -> bool {
-        let is_its = matches!(self.state, State::Opening(of) | State::Fetching(of) if of == node);
-        if is_its {
-            self.state = State::Idle;
-        }
-        is_its
-    }
-
     /// Who is being asked.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
-        match self.state {
-            State::Idle => None,
-            State::Opening(node) | State::Fetching(node) => Some(node),
-        }
+        self.errand.whose()
     }
 
     /// When somebody is to be asked, as far as [`start`](Self::start) knew.

@@ -8,12 +8,14 @@
 //! | [`announce`] | when to say SyncReq, and who has a change |
 //! | [`pulls`] | whose map to merge |
 //! | [`blobs`] | which patch files are missing, and whom to ask |
+//! | [`errand`] | one session and worker at a time, of the last two |
 //!
 //! Nothing here touches the map: it is merged by a worker, durably, and the
 //! controller learns what changed. So what is announced is always on the disk.
 
 pub mod announce;
 pub mod blobs;
+pub mod errand;
 pub mod neighbours;
 pub mod pulls;
 pub mod rounds;

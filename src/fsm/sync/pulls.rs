@@ -6,10 +6,12 @@
 //!   `---- that one waits --------'--------------------'
 //! ```
 //!
-//! A neighbour has news when it was never merged with since the start, or when the
-//! digest that it announces is neither ours nor the one last merged from it. The
-//! one asked longest ago comes first, so none is starved by a busy one.
+//! A neighbour has news when it was never merged with since the start, when the
+//! digest that it announces is neither ours nor the one last merged from it, or when
+//! it has long been other than ours. The one asked longest ago comes first, so none
+//! is starved by a busy one.
 
+use super::errand::Errand;
 use super::neighbours::{Neighbour, Neighbours};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::MergedMap;
@@ -22,20 +24,12 @@ const INTERVALS_TO_ASK_AGAIN: u64 = 10;
 /// After this many failures in a row a neighbour is not waited for at the start.
 pub const FAILURES_TO_GO_ON: u8 = 3;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum State {
-    #[default]
-    Idle,
-    Opening(NodeId),
-    Merging(NodeId),
-}
-
 /// The merges of one controller.
 #[derive(Debug)]
 pub struct Pulls {
     retry: Duration,
     retry_most: Duration,
-    state: State,
+    errand: Errand,
     /// When somebody is to be asked again.
     wake: Option<Instant>,
     /// After so long one whose map stays other than ours is asked once more.
@@ -48,7 +42,7 @@ impl Pulls {
     #[must_use]
     pub fn new(retry: Duration, retry_most: Duration) -> Self {
         let again = retry_most.times(INTERVALS_TO_ASK_AGAIN);
-        Self { retry, retry_most: retry_most.max(retry), state: State::Idle, wake: None, again }
+        Self { retry, retry_most: retry_most.max(retry), errand: Errand::Idle, wake: None, again }
     }
 
     /// Asks the next neighbour that has news, if none is being asked. To be called
@@ -61,7 +55,7 @@ impl Pulls {
         actions: &mut Actions,
     ) {
         self.wake = None;
-        if self.state != State::Idle {
+        if !self.errand.is_idle() {
             return;
         }
         let lost_after = neighbours.lost_after();
@@ -80,17 +74,16 @@ impl Pulls {
         } else {
             neighbour.asked_at = Some(now);
             neighbour.retry_at = None;
-            self.state = State::Opening(neighbour.node);
+            self.errand = Errand::Opening(neighbour.node);
             actions.push(Action::Connect(neighbour.node, peer, Purpose::Pull));
         }
     }
 
     /// The session is open: a worker reads and merges over it.
     pub fn on_session(&mut self, node: NodeId, neighbours: &mut Neighbours<'_>, actions: &mut Actions) {
-        if self.state != State::Opening(node) {
+        if !self.errand.on_session(node) {
             return;
         }
-        self.state = State::Merging(node);
         if let Some(neighbour) = neighbours.get_mut(node) {
             neighbour.read_for = neighbour.announced;
         }
@@ -103,7 +96,7 @@ impl Pulls {
 
     /// The other end has no place free: it is asked again after `pause`.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration, neighbours: &mut Neighbours<'_>) {
-        if self.end(node)
+        if self.errand.end(node)
             && let Some(neighbour) = neighbours.get_mut(node)
         {
             neighbour.retry_at = Some(now + pause);
@@ -112,7 +105,7 @@ impl Pulls {
 
     /// The session or the merge failed.
     pub fn on_failed(&mut self, now: Instant, node: NodeId, why: &Reason, neighbours: &mut Neighbours<'_>) {
-        if !self.end(node) {
+        if !self.errand.end(node) {
             return;
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
@@ -128,7 +121,7 @@ impl Pulls {
     /// A map is merged, durably. What of it was not taken keeps the `SyncReq` that
     /// told of it unanswered.
     pub fn on_merged(&mut self, node: NodeId, merged: MergedMap, neighbours: &mut Neighbours<'_>) {
-        if !self.end(node) {
+        if !self.errand.end(node) {
             return;
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
@@ -147,21 +140,10 @@ impl Pulls {
         }
     }
 
-    fn end(&mut self, node: NodeId) -> bool {
-        let is_its = matches!(self.state, State::Opening(of) | State::Merging(of) if of == node);
-        if is_its {
-            self.state = State::Idle;
-        }
-        is_its
-    }
-
     /// Whose map is being read.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
-        match self.state {
-            State::Idle => None,
-            State::Opening(node) | State::Merging(node) => Some(node),
-        }
+        self.errand.whose()
     }
 
     /// When somebody is to be asked, as far as [`start`](Self::start) knew.
