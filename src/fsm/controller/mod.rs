@@ -6,10 +6,13 @@
 //! the detailed queries ([`queries`](super::queries)) and the install requests
 //! ([`requests`](super::requests)). What hosts should have comes from the
 //! repository map through [`kinds`](super::kinds); the map is kept together with
-//! other controllers by [`sync`](super::sync).
+//! other controllers by [`sync`](super::sync). What workers tell of the repository
+//! is taken in `repository`; how hosts and patches stand is told by `view`.
 
+mod repository;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use super::actions::{Actions, Peer};
 use super::drops::Drops;
@@ -20,20 +23,16 @@ use super::pacing::Pacing;
 use super::queries::{Queries, Query};
 use super::random::Random;
 use super::reasons::Reasons;
-use super::requests::{Ask, RequestTimers, Standing, Why};
+use super::requests::{Ask, RequestTimers};
 use super::sync::blobs::Why as BlobWhy;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
-use crate::repo::entry::{Entry, EntryState};
-use crate::repo::map::{Full, Map, Merged};
-use crate::repo::rules::OnHosts;
-use crate::repo::slots::{Slot, SlotSet};
-use crate::repo::state::Spread;
+use crate::repo::map::Map;
+use crate::repo::slots::SlotSet;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};
+use crate::types::{Digest, NodeId, RequestId};
 use crate::wire::frame::Purpose;
-use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
 /// The times of a controller.
@@ -258,96 +257,6 @@ impl<'a> Controller<'a> {
         Instant::earliest([self.pacing.poll_at(), hosts, others])
     }
 
-    /// Merges an entry that is durable.
-    ///
-    /// # Errors
-    /// [`Full`]: the map has no room for it.
-    pub fn merge(&mut self, now: Instant, entry: &Entry) -> Result<Merged, Full> {
-        let old_hash = self.map.get(&entry.id).map(|(_, held)| held.hash);
-        let merged = self.map.merge(entry)?;
-        if let Some((slot, _)) = self.map.get(&entry.id) {
-            self.untold.remove(slot);
-        }
-        let slot = match merged {
-            Merged::Inserted(slot) | Merged::Replaced(slot) | Merged::Purged(slot) => slot,
-            Merged::Unchanged => return Ok(merged),
-        };
-        self.kinds.refresh(&self.map);
-        if old_hash != Some(entry.hash) || merged == Merged::Purged(slot) {
-            self.on_content(now, slot);
-        }
-        if entry.state == EntryState::Deleted {
-            self.sync.blobs_mut().on_here(slot);
-        }
-        Ok(merged)
-    }
-
-    /// The content of a slot is new, another, or gone: what hosts said of this id
-    /// was about other content, or about content that the map did not know. They
-    /// must say it again.
-    fn on_content(&mut self, now: Instant, slot: Slot) {
-        self.sync.blobs_mut().on_here(slot);
-        self.queries.on_content(slot);
-        for host in self.hosts.iter_mut() {
-            if host.foreign > 0 || host.installed.contains(slot) {
-                host.installed.remove(slot);
-                host.known_digest = Digest::default();
-                if host.knowledge == Knowledge::Known {
-                    host.knowledge = Knowledge::Wanted;
-                    self.queries.want(now);
-                }
-            }
-        }
-    }
-
-    /// Takes an entry out that was purged, durably.
-    pub fn purge_entry(&mut self, now: Instant, id: &PatchId) {
-        if let Some(slot) = self.map.remove(id) {
-            self.kinds.refresh(&self.map);
-            self.on_content(now, slot);
-        }
-    }
-
-    /// The map's purge floor has risen, durably.
-    pub fn raise_floor(&mut self, now: Instant, floor: u64) {
-        for slot in &self.map.raise_floor(floor) {
-            self.on_content(now, slot);
-        }
-    }
-
-    /// A worker is about to read the repository: it will tell of all that is there.
-    pub fn on_loading(&mut self) {
-        self.untold = self.map.iter().map(|(slot, _)| slot).collect();
-        self.sync.blobs_mut().on_loading();
-    }
-
-    /// The repository is read, and other controllers may hear of it. What was here
-    /// before and is not there was purged by a worker that died before it said so.
-    pub fn on_loaded(&mut self, now: Instant) {
-        for slot in &core::mem::take(&mut self.untold) {
-            if let Some(id) = self.map.entry(slot).map(|entry| entry.id.clone()) {
-                self.purge_entry(now, &id);
-            }
-        }
-        self.sync.blobs_mut().on_loaded();
-        self.sync.on_loaded(now);
-    }
-
-    /// The file of a patch is not here; `why` is empty where nobody tried to fetch it.
-    pub fn blob_missing(&mut self, hash: &Hash, why: &Reason) {
-        let named = |entry: &Entry| entry.hash == *hash && entry.state != EntryState::Deleted;
-        for (slot, _) in self.map.iter().filter(|(_, entry)| named(entry)) {
-            self.sync.blobs_mut().on_missing(slot, hash, why);
-        }
-    }
-
-    /// The file of a patch that was missing is here.
-    pub fn blob_here(&mut self, hash: &Hash) {
-        for (slot, _) in self.map.iter().filter(|(_, entry)| entry.hash == *hash) {
-            self.sync.blobs_mut().on_here(slot);
-        }
-    }
-
     /// Asks a host to install what it should have.
     ///
     /// # Errors
@@ -388,84 +297,6 @@ impl<'a> Controller<'a> {
         self.queries.forget(now, node, actions);
         if let Some(slot) = self.hosts.find(node) {
             self.hosts.remove(slot);
-        }
-    }
-
-    /// How a host stands to what it should have.
-    #[must_use]
-    pub fn currency(&self, host: &Host) -> Currency {
-        let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
-        let last_failed = match host.request.standing() {
-            Standing::Ended(outcome) => outcome != Outcome::Installed,
-            Standing::NoAnswer => true,
-            Standing::None | Standing::Waiting | Standing::Running => false,
-        };
-        if host.is_installing() {
-            Currency::Pending
-        } else if host.ack.patch_failed || (last_failed && wanted != Some(host.ack.installed_digest)) {
-            Currency::Failed
-        } else if wanted == Some(host.ack.installed_digest) {
-            let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
-            if is_complete { Currency::Current } else { Currency::Unknown }
-        } else {
-            Currency::OutOfDate
-        }
-    }
-
-    /// How the patch in a slot is spread over the hosts.
-    #[must_use]
-    pub fn spread(&self, slot: Slot) -> Spread {
-        let mut spread = Spread::default();
-        let Some(entry) = self.map.entry(slot) else { return spread };
-        spread.is_blocked = crate::repo::effective::blocked_by(&self.map, slot).is_some();
-        for host in self.hosts.iter() {
-            let has = u32::from(host.installed.contains(slot));
-            let concerned = u32::from(entry.meta.concerns(&host.ack.nodetype));
-            spread.hosts_known = spread.hosts_known.saturating_add(1);
-            spread.hosts_with = spread.hosts_with.saturating_add(has);
-            spread.hosts_concerned = spread.hosts_concerned.saturating_add(concerned);
-            spread.concerned_with = spread.concerned_with.saturating_add(has & concerned);
-            spread.is_unknown |= !host.is_known() && (concerned == 1 || has == 1);
-        }
-        spread
-    }
-
-    /// Whether the patch in a slot is on a host, for [`check_delete`]. With
-    /// `despite_lost`, what lost hosts have does not count.
-    ///
-    /// [`check_delete`]: crate::repo::rules::check_delete
-    #[must_use]
-    pub fn on_hosts(&self, now: Instant, slot: Slot, despite_lost: bool) -> OnHosts {
-        let lost_after = self.timers.host_lost;
-        let mut found = OnHosts::Nowhere;
-        for host in self.hosts.iter() {
-            let is_lost = host.is_lost(now, lost_after);
-            if is_lost && despite_lost {
-                continue;
-            }
-            // What a host at work will have, its last word does not say.
-            if host.is_known() && !is_lost && !host.is_installing() {
-                if host.installed.contains(slot) {
-                    return OnHosts::On(host.ack.hostname.clone());
-                }
-            } else {
-                found = OnHosts::MayBeOn(host.ack.hostname.clone());
-            }
-        }
-        found
-    }
-
-    /// Why a host's last install did not go well, or what else it told of it;
-    /// empty where there is nothing to tell.
-    #[must_use]
-    pub fn reason(&self, host: &Host) -> &str {
-        match host.request.why() {
-            Why::Nothing => "",
-            Why::Untold(reason) => reason,
-            Why::Told(request) => self.reasons.get(request).map_or(
-                "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
-                Reason::as_str,
-            ),
         }
     }
 

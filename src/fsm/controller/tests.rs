@@ -8,14 +8,18 @@ use std::vec::Vec;
 use super::*;
 use crate::fsm::actions::{Action, To};
 use crate::fsm::reasons::Told;
+use crate::fsm::requests::Standing;
 use crate::limits;
 use crate::repo::digest::set_digest;
+use crate::repo::entry::Entry;
 use crate::repo::entry::EntryState;
 use crate::repo::fixture::{self, entry, id, slot};
+use crate::repo::rules::OnHosts;
 use crate::repo::state::{PatchState, patch_state};
 use crate::table::index_len;
 use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
 use crate::wire::frame::{DetailPage, InstalledPatch};
+use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentState, RequestState};
 
 const TIMERS: ControllerTimers = ControllerTimers {

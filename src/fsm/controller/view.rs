@@ -1,0 +1,91 @@
+//! How hosts and patches stand, as a controller sees them: computed when asked.
+
+use super::{Controller, Currency};
+use crate::fsm::hosts::Host;
+use crate::fsm::requests::{Standing, Why};
+use crate::repo::rules::OnHosts;
+use crate::repo::slots::Slot;
+use crate::repo::state::Spread;
+use crate::time::Instant;
+use crate::types::Reason;
+use crate::wire::install::Outcome;
+
+impl Controller<'_> {
+    /// How a host stands to what it should have.
+    #[must_use]
+    pub fn currency(&self, host: &Host) -> Currency {
+        let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
+        let last_failed = match host.request.standing() {
+            Standing::Ended(outcome) => outcome != Outcome::Installed,
+            Standing::NoAnswer => true,
+            Standing::None | Standing::Waiting | Standing::Running => false,
+        };
+        if host.is_installing() {
+            Currency::Pending
+        } else if host.ack.patch_failed || (last_failed && wanted != Some(host.ack.installed_digest)) {
+            Currency::Failed
+        } else if wanted == Some(host.ack.installed_digest) {
+            let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
+            if is_complete { Currency::Current } else { Currency::Unknown }
+        } else {
+            Currency::OutOfDate
+        }
+    }
+
+    /// How the patch in a slot is spread over the hosts.
+    #[must_use]
+    pub fn spread(&self, slot: Slot) -> Spread {
+        let mut spread = Spread::default();
+        let Some(entry) = self.map.entry(slot) else { return spread };
+        spread.is_blocked = crate::repo::effective::blocked_by(&self.map, slot).is_some();
+        for host in self.hosts.iter() {
+            let has = u32::from(host.installed.contains(slot));
+            let concerned = u32::from(entry.meta.concerns(&host.ack.nodetype));
+            spread.hosts_known = spread.hosts_known.saturating_add(1);
+            spread.hosts_with = spread.hosts_with.saturating_add(has);
+            spread.hosts_concerned = spread.hosts_concerned.saturating_add(concerned);
+            spread.concerned_with = spread.concerned_with.saturating_add(has & concerned);
+            spread.is_unknown |= !host.is_known() && (concerned == 1 || has == 1);
+        }
+        spread
+    }
+
+    /// Whether the patch in a slot is on a host, for [`check_delete`]. With
+    /// `despite_lost`, what lost hosts have does not count.
+    ///
+    /// [`check_delete`]: crate::repo::rules::check_delete
+    #[must_use]
+    pub fn on_hosts(&self, now: Instant, slot: Slot, despite_lost: bool) -> OnHosts {
+        let lost_after = self.timers.host_lost;
+        let mut found = OnHosts::Nowhere;
+        for host in self.hosts.iter() {
+            let is_lost = host.is_lost(now, lost_after);
+            if is_lost && despite_lost {
+                continue;
+            }
+            // What a host at work will have, its last word does not say.
+            if host.is_known() && !is_lost && !host.is_installing() {
+                if host.installed.contains(slot) {
+                    return OnHosts::On(host.ack.hostname.clone());
+                }
+            } else {
+                found = OnHosts::MayBeOn(host.ack.hostname.clone());
+            }
+        }
+        found
+    }
+
+    /// Why a host's last install did not go well, or what else it told of it;
+    /// empty where there is nothing to tell.
+    #[must_use]
+    pub fn reason(&self, host: &Host) -> &str {
+        match host.request.why() {
+            Why::Nothing => "",
+            Why::Untold(reason) => reason,
+            Why::Told(request) => self.reasons.get(request).map_or(
+                "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
+                Reason::as_str,
+            ),
+        }
+    }
+}
