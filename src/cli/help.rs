@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::commands::{Arguments, COMMANDS, Command, GLOBAL, Opt};
+use super::commands::{Arguments, Command, GLOBAL, GROUPS, Opt};
 use super::exit::{Exit, Failure};
 use super::json::Value;
 use super::out::Out;
@@ -33,8 +33,12 @@ pub fn version(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
 fn overview() -> String {
     let mut text = String::from("thimble keeps a cluster of small Linux nodes patched.\n\n");
     text.push_str("usage: thimble [--config PATH] [--socket PATH] [--json] COMMAND ...\n\n");
-    columns(&mut text, COMMANDS.iter().map(|command| (command.name.to_owned(), command.help)));
-    text.push_str("\nfor every command:\n");
+    for group in GROUPS {
+        let _ = writeln!(text, "{}:", group.name);
+        columns(&mut text, group.commands.iter().map(|command| (command.name.to_owned(), command.help)));
+        text.push('\n');
+    }
+    text.push_str("for every command:\n");
     columns(&mut text, GLOBAL.iter().map(|option| (flag(option), option.help)));
     text.push_str("\nexit codes:\n");
     columns(&mut text, Exit::ALL.iter().map(|(exit, meaning)| ((*exit as u8).to_string(), *meaning)));
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn the_overview_names_every_command_and_exit_code() {
         let text = overview();
-        for command in COMMANDS {
+        for command in super::super::commands::all() {
             assert!(text.contains(&format!("\n  {} ", command.name)), "{}", command.name);
         }
         assert!(text.contains("\n  6  timed out"));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
-use super::commands::{COMMANDS, Command, GLOBAL, Opt, find};
+use super::commands::{self, Command, GLOBAL, Opt, find};
 use super::exit::{Exit, Failure};
 use crate::config::{self, nearest};
 
@@ -181,7 +181,7 @@ fn finish(
 pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
     let name = word.to_str().ok_or_else(|| not_text(word))?;
     find(name).ok_or_else(|| {
-        let names: Vec<&'static str> = COMMANDS.iter().map(|command| command.name).collect();
+        let names: Vec<&'static str> = commands::all().map(|command| command.name).collect();
         let meant = nearest(name, &names).map(|name| format!(", did you mean {name}?"));
         usage(None, &format!("there is no command {name}{}", meant.unwrap_or_default()))
     })

@@ -1,0 +1,188 @@
+//! The one table of commands. Parser, `--help`, and whatever else describes the
+//! command line read it; nothing else knows a command's name or options.
+
+mod cluster;
+mod patches;
+mod tools;
+
+use super::exit::Failure;
+use super::out::Out;
+use super::parse::Invocation;
+
+/// What carries a command out.
+pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
+
+/// A command of the command line.
+#[derive(Debug)]
+pub struct Command {
+    /// What it is called.
+    pub name: &'static str,
+    /// What it takes besides options.
+    pub arguments: Arguments,
+    /// Its options, besides the global ones.
+    pub options: &'static [Opt],
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// What else to know of it; may be empty.
+    pub details: &'static str,
+    /// A line to type.
+    pub example: &'static str,
+    /// Who may.
+    pub who: Who,
+    /// What carries it out.
+    pub run: Run,
+}
+
+/// What a command takes besides options.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments {
+    /// What each stands for, in capitals; empty where there are none.
+    pub name: &'static str,
+    /// How many there must be.
+    pub least: usize,
+    /// How many there can be.
+    pub most: usize,
+}
+
+/// An option.
+#[derive(Debug)]
+pub struct Opt {
+    /// Its long name, without dashes.
+    pub name: &'static str,
+    /// Its one-letter name.
+    pub short: Option<char>,
+    /// What its value stands for, in capitals; `None` for a switch.
+    pub value: Option<&'static str>,
+    /// It may be given several times.
+    pub is_repeatable: bool,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+/// Who may run a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// Anybody: it does not ask the daemon.
+    Anybody,
+    /// Root, members of `admin_group`, members of `query_group`.
+    Query,
+    /// Root and members of `admin_group`.
+    Admin,
+    /// Root.
+    Root,
+}
+
+impl Who {
+    /// For help.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Anybody => "anybody",
+            Self::Query => "root, members of query_group and of admin_group",
+            Self::Admin => "root and members of admin_group",
+            Self::Root => "root",
+        }
+    }
+}
+
+const NONE: Arguments = Arguments { name: "", least: 0, most: 0 };
+
+const fn at_least_one(name: &'static str, most: usize) -> Arguments {
+    Arguments { name, least: 1, most }
+}
+
+const fn at_most_one(name: &'static str) -> Arguments {
+    Arguments { name, least: 0, most: 1 }
+}
+
+const fn one(name: &'static str) -> Arguments {
+    Arguments { name, least: 1, most: 1 }
+}
+
+const fn switch(name: &'static str, help: &'static str) -> Opt {
+    Opt { name, short: None, value: None, is_repeatable: false, help }
+}
+
+const fn valued(name: &'static str, value: &'static str, help: &'static str) -> Opt {
+    Opt { name, short: None, value: Some(value), is_repeatable: false, help }
+}
+
+const fn output(help: &'static str) -> Opt {
+    Opt { name: "output", short: Some('o'), value: Some("FILE"), is_repeatable: false, help }
+}
+
+const LOST: Opt = switch("force", "go on although hosts are lost");
+
+/// Options that every command takes.
+pub const GLOBAL: &[Opt] = &[
+    valued("config", "PATH", "the configuration (default /etc/thimble/thimble.toml)"),
+    valued("socket", "PATH", "the daemon's control socket (default: what the configuration says)"),
+    switch("json", "write one JSON document instead of text"),
+    Opt { name: "help", short: Some('h'), value: None, is_repeatable: false, help: "explain the command" },
+    Opt { name: "version", short: Some('V'), value: None, is_repeatable: false, help: "show the version" },
+];
+
+/// Commands that belong together.
+#[derive(Debug)]
+pub struct Group {
+    /// What they are about, as a heading.
+    pub name: &'static str,
+    /// The commands, in the order of `--help`.
+    pub commands: &'static [Command],
+}
+
+/// All commands, in the order of `--help`.
+pub const GROUPS: &[Group] = &[
+    Group { name: "patches", commands: patches::COMMANDS },
+    Group { name: "hosts, controllers and the daemon", commands: cluster::COMMANDS },
+    Group { name: "without a daemon", commands: tools::COMMANDS },
+];
+
+/// All commands.
+pub fn all() -> impl Iterator<Item = &'static Command> {
+    GROUPS.iter().flat_map(|group| group.commands)
+}
+
+/// The command with this name.
+#[must_use]
+pub fn find(name: &str) -> Option<&'static Command> {
+    all().find(|command| command.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::parse;
+
+    #[test]
+    fn every_command_is_named_once_and_explained() {
+        for (place, command) in all().enumerate() {
+            assert_eq!(all().position(|other| other.name == command.name), Some(place));
+            assert!(!command.help.is_empty() && !command.help.ends_with('.'), "{}", command.name);
+            assert!(command.help.len() <= 80, "{}", command.name);
+        }
+    }
+
+    #[test]
+    fn every_example_is_a_line_that_parses_to_its_command() {
+        for command in all() {
+            let mut words = command.example.split_whitespace();
+            assert_eq!(words.next(), Some("thimble"));
+            let parsed = parse::parse(words.map(Into::into)).unwrap_or_else(|e| panic!("{}", e.message));
+            assert_eq!(parsed.command.name, command.name);
+        }
+    }
+
+    #[test]
+    fn no_option_hides_a_global_one_or_another_of_its_command() {
+        for command in all() {
+            let all: Vec<&Opt> = command.options.iter().chain(GLOBAL).collect();
+            for (place, option) in all.iter().enumerate() {
+                for other in &all[..place] {
+                    assert_ne!(option.name, other.name, "{}", command.name);
+                    assert!(option.short.is_none() || option.short != other.short, "{}", command.name);
+                }
+            }
+        }
+    }
+}

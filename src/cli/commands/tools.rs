@@ -1,0 +1,93 @@
+//! What needs no daemon.
+
+use super::{Command, NONE, Opt, Who, at_least_one, at_most_one, one, output, switch, valued};
+#[cfg(feature = "tools")]
+use crate::cli::make;
+use crate::cli::{check, decode, help, keygen, verify};
+
+/// In the order of `--help`.
+pub const COMMANDS: &[Command] = &[
+    #[cfg(feature = "tools")]
+    Command {
+        name: "make",
+        arguments: one("DIR"),
+        options: &[output("write this file (default: ID.patch in the current directory)")],
+        help: "make a patch of a directory with metadata.toml, files/ and scripts/",
+        details: "Sign it afterwards: `minisign -S -H -m FILE`.",
+        example: "thimble make tzdata-1/ -o TZDATA-1.patch",
+        who: Who::Anybody,
+        run: make::make,
+    },
+    Command {
+        name: "verify",
+        arguments: at_least_one("FILE", usize::MAX),
+        options: &[Opt {
+            name: "trust",
+            short: None,
+            value: Some("KEY"),
+            is_repeatable: true,
+            help: "believe this .pub file or base64 line (default: the configuration's trusted_keys)",
+        }],
+        help: "check patches as an upload would: signature first, then everything else",
+        details: "",
+        example: "thimble verify --trust minisign.pub TZDATA-1.patch",
+        who: Who::Anybody,
+        run: verify::verify,
+    },
+    Command {
+        name: "keygen",
+        arguments: NONE,
+        options: &[
+            switch("cluster", "a new cluster: its first controller's key file"),
+            valued("node", "NAME", "an agent's key file"),
+            valued("controller", "NAME", "a further controller's key file"),
+            valued("from", "FILE", "the key file of a controller of the cluster"),
+            output("write this file, which must not exist yet"),
+        ],
+        help: "make key files",
+        details: "Without -o it goes to standard output; a file there gets mode 0600.",
+        example: "thimble keygen --node worker-0 --from controller.key -o worker-0.key",
+        who: Who::Anybody,
+        run: keygen::keygen,
+    },
+    Command {
+        name: "check-config",
+        arguments: NONE,
+        options: &[],
+        help: "check the configuration and the key file, and show what holds",
+        details: "",
+        example: "thimble check-config --config ./thimble.toml",
+        who: Who::Anybody,
+        run: check::check_config,
+    },
+    Command {
+        name: "decode",
+        arguments: at_most_one("HEX|-"),
+        options: &[valued("key-file", "FILE", "check the tag with this key file")],
+        help: "explain a captured datagram, given in hex or on standard input",
+        details: "Spaces, colons and line ends between digits are passed over.",
+        example: "thimble decode --key-file controller.key 54484d42...",
+        who: Who::Anybody,
+        run: decode::decode,
+    },
+    Command {
+        name: "help",
+        arguments: at_most_one("COMMAND"),
+        options: &[],
+        help: "explain a command",
+        details: "",
+        example: "thimble help host-install",
+        who: Who::Anybody,
+        run: help::help,
+    },
+    Command {
+        name: "version",
+        arguments: NONE,
+        options: &[],
+        help: "show the version",
+        details: "",
+        example: "thimble version",
+        who: Who::Anybody,
+        run: help::version,
+    },
+];
