@@ -17,7 +17,7 @@ use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, Sw
 use crate::wire::install::{Outcome, Step};
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
