@@ -7,19 +7,22 @@ use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
 use super::table::{Align, Table};
-use crate::daemon::protocol::{Currency, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::daemon::protocol::{Currency, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
 
 /// `thimble query-hosts`
 pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let mut rows = Vec::new();
-    Client::connect(&invocation.socket()?)?.ask(&Request::QueryHosts, |reply| {
-        if let Reply::Host(row) = reply {
-            rows.push(row);
-        }
-        Ok(())
-    })?;
+    Client::connect(&invocation.socket()?)?.ask(
+        &Request::QueryHosts { filter: HostFilter::All },
+        |reply| {
+            if let Reply::Host(row) = reply {
+                rows.push(row);
+            }
+            Ok(())
+        },
+    )?;
     rows.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
     out.text(hosts_table(&rows))?;
     out.json(|| hosts_json(&rows))?;

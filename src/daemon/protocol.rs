@@ -22,6 +22,42 @@ pub const VERSION: u16 = 3;
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
 
+/// Which hosts a list is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HostFilter {
+    /// All.
+    All,
+    /// Those whose last install failed or was rejected, or got no answer.
+    Failed,
+    /// Those unheard of for long.
+    Lost,
+    /// Those that are not known to have what they should have: all that `Patch
+    /// Current` does not call `Yes`.
+    NotCurrent,
+    /// Those that install, or were asked to and have not answered yet.
+    AtWork,
+}
+
+impl HostFilter {
+    /// Whether a host is one of these.
+    #[must_use]
+    pub fn takes(self, row: &HostRow) -> bool {
+        match self {
+            Self::All => true,
+            Self::Failed => {
+                row.current == Currency::Failed
+                    || matches!(row.state, HostState::InstallFailed | HostState::InstallRejected)
+            }
+            Self::Lost => row.state == HostState::Lost,
+            Self::NotCurrent => row.current != Currency::Current,
+            Self::AtWork => {
+                matches!(row.state, HostState::Installing { .. })
+                    || matches!(row.install, InstallStatus::Waiting | InstallStatus::Running)
+            }
+        }
+    }
+}
+
 /// What a command asks of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one request at a time, in a buffer of its own")]
@@ -58,8 +94,12 @@ pub enum Request {
         /// As JSON rather than text.
         json: bool,
     },
-    /// All hosts as [`Reply::Host`], in the table's order.
-    QueryHosts,
+    /// Hosts as [`Reply::Host`], in no order; each that is known all the while is
+    /// among them.
+    QueryHosts {
+        /// Which.
+        filter: HostFilter,
+    },
     /// Only the named hosts as [`Reply::Host`]: polled while installs go on.
     Hosts {
         /// Which hosts.
@@ -361,4 +401,51 @@ pub struct BlobRow {
     pub is_wanted: bool,
     /// Why the file could not be had; empty where that was not tried yet.
     pub reason: Reason,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(current: Currency, state: HostState, install: InstallStatus) -> HostRow {
+        HostRow {
+            node: NodeId(1),
+            hostname: Hostname::default(),
+            address: Text::new(""),
+            nodetype: NodeType::default(),
+            current,
+            reboot_required: false,
+            sw_version: SwVersion::default(),
+            state,
+            age_ms: 0,
+            installed_digest: Digest::default(),
+            install,
+            reason: Reason::default(),
+        }
+    }
+
+    #[test]
+    fn each_filter_takes_the_hosts_that_it_names_and_no_other() {
+        use HostFilter::{AtWork, Failed, Lost, NotCurrent};
+        let installing = HostState::Installing { step: Step::Fetching, percent: 1 };
+        let ended = InstallStatus::Ended(Outcome::Installed);
+        for (current, state, install, filters) in [
+            (Currency::Current, HostState::Idle, ended, &[][..]),
+            (Currency::Current, HostState::Lost, ended, &[Lost]),
+            (Currency::OutOfDate, HostState::Idle, InstallStatus::None, &[NotCurrent]),
+            (Currency::OutOfDate, HostState::Lost, InstallStatus::None, &[Lost, NotCurrent]),
+            (Currency::Unknown, HostState::Idle, InstallStatus::None, &[NotCurrent]),
+            (Currency::Pending, HostState::Idle, InstallStatus::Waiting, &[NotCurrent, AtWork]),
+            (Currency::Pending, installing, InstallStatus::None, &[NotCurrent, AtWork]),
+            (Currency::Failed, HostState::Idle, InstallStatus::NoAnswer, &[Failed, NotCurrent]),
+            (Currency::Failed, HostState::InstallFailed, InstallStatus::None, &[Failed, NotCurrent]),
+            (Currency::OutOfDate, HostState::InstallRejected, InstallStatus::None, &[Failed, NotCurrent]),
+        ] {
+            let row = host(current, state, install);
+            assert!(HostFilter::All.takes(&row));
+            for filter in [Failed, Lost, NotCurrent, AtWork] {
+                assert_eq!(filter.takes(&row), filters.contains(&filter), "{filter:?}: {row:?}");
+            }
+        }
+    }
 }

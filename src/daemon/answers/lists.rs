@@ -2,47 +2,46 @@
 
 use super::super::control::Doing;
 use super::super::event_loop::Daemon;
-use super::super::protocol::{BLOB_ROWS, Reply};
+use super::super::protocol::{BLOB_ROWS, HostFilter, Reply};
 use super::super::rows;
 use super::words;
+use crate::fsm::controller::Controller;
 use crate::time::Instant;
 use crate::types::Text;
+
+/// Hosts that one step of a filtered list looks at.
+const LOOKS: usize = 32;
+
+/// What a step of a list comes to.
+#[allow(clippy::large_enum_variant, reason = "returned once for each reply")]
+enum Next {
+    /// One more reply.
+    Reply(Reply),
+    /// None yet: there is more to look at.
+    NotYet,
+    /// All is said.
+    Over,
+}
+
+impl From<Option<Reply>> for Next {
+    fn from(reply: Option<Reply>) -> Self {
+        reply.map_or(Self::Over, Self::Reply)
+    }
+}
 
 impl Daemon<'_> {
     /// Adds the next reply of a list, or its end.
     pub(super) fn continue_list(&mut self, now: Instant, at: usize) {
         let Some(connection) = self.control.get(at) else { return };
         let mut doing = std::mem::take(&mut connection.doing);
-        let reply = self.node.controller.as_ref().and_then(|controller| match &mut doing {
-            Doing::Patches(after) => {
-                let row = rows::next_patch(controller, after.as_ref())?;
-                *after = Some(row.id.clone());
-                Some(Reply::Patch(row))
-            }
-            Doing::Hosts(from) => {
-                let host = controller.hosts().at(*from)?;
-                *from += 1;
-                Some(Reply::Host(rows::host(now, controller, host)))
-            }
-            Doing::NamedHosts(nodes, from) => {
-                // One that was dropped meanwhile is left out.
-                let host = nodes.iter().skip(*from).find_map(|node| {
-                    *from += 1;
-                    controller.hosts().get(*node)
-                })?;
-                Some(Reply::Host(rows::host(now, controller, host)))
-            }
-            Doing::Nothing
-            | Doing::WaitingForStore(_)
-            | Doing::WaitingForWorker { .. }
-            | Doing::WaitingForOthers { .. } => None,
-        });
-        match reply {
-            Some(reply) => {
+        let controller = self.node.controller.as_ref();
+        match controller.map_or(Next::Over, |controller| next(now, controller, &mut doing)) {
+            Next::Reply(reply) => {
                 self.control.reply(at, &reply);
                 self.set_doing(at, doing);
             }
-            None => self.control.end(at),
+            Next::NotYet => self.set_doing(at, doing),
+            Next::Over => self.control.end(at),
         }
     }
 
@@ -73,5 +72,94 @@ impl Daemon<'_> {
         for line in replaced.lines() {
             control.reply(at, &Reply::Replaced(line.clone()));
         }
+    }
+}
+
+/// Moves a list on by a step.
+fn next(now: Instant, controller: &Controller<'_>, doing: &mut Doing) -> Next {
+    match doing {
+        Doing::Patches(after) => rows::next_patch(controller, after.as_ref())
+            .map(|row| {
+                *after = Some(row.id.clone());
+                Reply::Patch(row)
+            })
+            .into(),
+        Doing::Hosts { filter, left } => next_host(now, controller, *filter, left),
+        Doing::NamedHosts(nodes, from) => {
+            // One that was dropped meanwhile is left out.
+            let host = nodes.iter().skip(*from).find_map(|node| {
+                *from += 1;
+                controller.hosts().get(*node)
+            });
+            host.map(|host| Reply::Host(rows::host(now, controller, host))).into()
+        }
+        Doing::Nothing
+        | Doing::WaitingForStore(_)
+        | Doing::WaitingForWorker { .. }
+        | Doing::WaitingForOthers { .. } => Next::Over,
+    }
+}
+
+/// The next host that the filter takes, if it is near.
+fn next_host(now: Instant, controller: &Controller<'_>, filter: HostFilter, left: &mut usize) -> Next {
+    for _ in 0..LOOKS {
+        let Some(slot) = left.checked_sub(1) else { return Next::Over };
+        *left = slot;
+        let row = controller.hosts().at(slot).map(|host| rows::host(now, controller, host));
+        if let Some(row) = row.filter(|row| filter.takes(row)) {
+            return Next::Reply(Reply::Host(row));
+        }
+    }
+    Next::NotYet
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::fixture::{HOST_LOST, at, controller, hears};
+    use crate::fsm::actions::Actions;
+    use crate::types::{Digest, NodeId};
+
+    fn listed(now: Instant, controller: &Controller<'_>, filter: HostFilter, left: &mut usize) -> Vec<u64> {
+        let mut nodes = Vec::new();
+        loop {
+            match next_host(now, controller, filter, left) {
+                Next::Reply(Reply::Host(row)) => nodes.push(row.node.0),
+                Next::Reply(other) => panic!("{other:?}"),
+                Next::NotYet => {}
+                Next::Over => return nodes,
+            }
+        }
+    }
+
+    #[test]
+    fn a_list_has_every_host_that_stays_though_another_is_dropped_in_the_middle() {
+        for dropped in 1..=4 {
+            let mut controller = controller(&[]);
+            (1..=4).for_each(|node| hears(&mut controller, at(1), node, "w", Digest::default()));
+            let mut left = 4;
+            let first = next_host(at(1), &controller, HostFilter::All, &mut left);
+            assert!(matches!(first, Next::Reply(Reply::Host(row)) if row.node.0 == 4));
+            controller.drop_host(at(1), NodeId(dropped), &mut Actions::default());
+            let rest = listed(at(1), &controller, HostFilter::All, &mut left);
+            for stays in (1..=3).filter(|node| *node != dropped) {
+                assert!(rest.contains(&stays), "{stays} after {dropped}: {rest:?}");
+            }
+            assert!(!rest.contains(&dropped));
+        }
+    }
+
+    #[test]
+    fn a_list_looks_at_some_hosts_at_a_time_and_gives_those_that_are_asked_for() {
+        let mut controller = controller(&[]);
+        let late = at(1 + HOST_LOST.as_millis() / 1000);
+        hears(&mut controller, at(1), 1, "w1", Digest::default());
+        hears(&mut controller, late, 2, "w2", Digest::default());
+        assert_eq!(listed(late, &controller, HostFilter::Lost, &mut 2), [1]);
+        // More slots than one step looks at: it gives way to others.
+        let mut left = 2 + LOOKS;
+        assert!(matches!(next_host(late, &controller, HostFilter::AtWork, &mut left), Next::NotYet));
+        assert_eq!(left, 2);
+        assert!(matches!(next_host(late, &controller, HostFilter::AtWork, &mut left), Next::Over));
     }
 }

@@ -147,7 +147,10 @@ impl<'a> Daemon<'a> {
                 Ok(Answered::Now)
             }
             Request::Query => self.controller().map(|_| Answered::Begun(Doing::Patches(None))),
-            Request::QueryHosts => self.controller().map(|_| Answered::Begun(Doing::Hosts(0))),
+            Request::QueryHosts { filter } => {
+                let left = self.controller()?.hosts().len();
+                Ok(Answered::Begun(Doing::Hosts { filter: *filter, left }))
+            }
             Request::Hosts { hosts } => {
                 let nodes = self.find_all(hosts)?;
                 Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
@@ -214,7 +217,7 @@ fn needs_start(request: &Request) -> bool {
         Request::Hello { .. }
         | Request::Query
         | Request::Show { .. }
-        | Request::QueryHosts
+        | Request::QueryHosts { .. }
         | Request::Hosts { .. }
         | Request::DropHost { .. }
         | Request::Status => false,

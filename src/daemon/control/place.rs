@@ -7,7 +7,7 @@ use heapless::Vec as FixedVec;
 use mio::net::UnixStream;
 
 use crate::daemon::buffers::{Buffer, Pool};
-use crate::daemon::protocol::{Reply, Request};
+use crate::daemon::protocol::{HostFilter, Reply, Request};
 use crate::daemon::sys::FDS;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -25,8 +25,14 @@ pub enum Doing {
     Nothing,
     /// Listing patches, by id, after this one.
     Patches(Option<PatchId>),
-    /// Listing all hosts, from this slot on.
-    Hosts(usize),
+    /// Listing hosts, from the last slot down: one that is dropped meanwhile makes
+    /// a host that was listed already move, and none that was not.
+    Hosts {
+        /// Which hosts.
+        filter: HostFilter,
+        /// Slots that are still to be looked at.
+        left: usize,
+    },
     /// Listing these hosts, from this place in the list on.
     NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
     /// Waiting until the store is read and no other command changes it, with this
@@ -141,7 +147,7 @@ impl Connection {
             Request::Hello { .. }
             | Request::Query
             | Request::Show { .. }
-            | Request::QueryHosts
+            | Request::QueryHosts { .. }
             | Request::Hosts { .. }
             | Request::Status => false,
         };
