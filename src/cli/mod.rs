@@ -12,6 +12,7 @@ pub mod json;
 pub mod out;
 pub mod parse;
 pub mod table;
+pub mod term;
 
 mod check;
 mod confirm;
@@ -30,11 +31,13 @@ pub(crate) mod sys;
 mod verify;
 
 use std::env;
+use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use exit::{Exit, Failure};
 use out::Out;
+use term::Style;
 
 /// Understands this process's arguments and does what they ask.
 #[must_use]
@@ -43,7 +46,10 @@ pub fn main() -> ExitCode {
     // Also where the line cannot be understood: a script reads what is wrong as it asked to.
     let is_json = words.iter().any(|word| word == "--json");
     let mut out = Out::new(is_json);
-    let result = parse::parse(words).and_then(|invocation| (invocation.command.run)(&invocation, &mut out));
+    let result = parse::parse(words).and_then(|invocation| {
+        out.set_style(Style::new(invocation.value("color").and_then(OsStr::to_str)));
+        (invocation.command.run)(&invocation, &mut out)
+    });
     match result {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {

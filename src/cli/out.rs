@@ -4,25 +4,38 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
 
 use super::json::Value;
+use super::term::Style;
 
 /// Where a command's result goes.
 #[derive(Debug)]
 pub struct Out {
     stdout: Stdout,
     is_json: bool,
+    style: Style,
 }
 
 impl Out {
-    /// Standard output, as text or as JSON.
+    /// Standard output, as text without colour or as JSON.
     #[must_use]
     pub fn new(is_json: bool) -> Self {
-        Self { stdout: io::stdout(), is_json }
+        Self { stdout: io::stdout(), is_json, style: Style::default() }
     }
 
     /// Whether the result is wanted as JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.is_json
+    }
+
+    /// Text from here on is coloured by this.
+    pub fn set_style(&mut self, style: Style) {
+        self.style = style;
+    }
+
+    /// How text is coloured.
+    #[must_use]
+    pub fn style(&self) -> Style {
+        self.style
     }
 
     /// Whether someone watches: text, on a terminal.

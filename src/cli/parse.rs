@@ -129,9 +129,13 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
         };
         let value = match option.value {
             None => OsString::new(),
-            Some(what) => words
-                .value()
-                .map_err(|_| usage(command, &format!("--{} wants a value: {what}", option.name)))?,
+            Some(what) => {
+                let value = words.value();
+                let value =
+                    value.map_err(|_| usage(command, &format!("--{} wants a value: {what}", option.name)))?;
+                chosen(what, &value).map_err(|sentence| usage(command, &sentence))?;
+                value
+            }
         };
         if !option.is_repeatable && options.iter().any(|(name, _)| *name == option.name) {
             return Err(usage(command, &format!("--{} is given twice", option.name)));
@@ -171,7 +175,24 @@ fn finish(
         };
         return Err(usage(Some(command), &sentence));
     }
+    for word in &arguments {
+        chosen(takes.name, word).map_err(|sentence| usage(Some(command), &sentence))?;
+    }
     Ok(Invocation { command, arguments, options })
+}
+
+/// Whether a word is one of those that a name such as `auto|always|never` lists;
+/// other names leave it open.
+fn chosen(name: &'static str, word: &OsStr) -> Result<(), String> {
+    let Some(choices) = commands::choices(name) else { return Ok(()) };
+    let choices: Vec<&'static str> = choices.collect();
+    let shown = word.to_string_lossy();
+    if choices.contains(&&*shown) {
+        return Ok(());
+    }
+    let meant =
+        nearest(&shown, &choices).map(|choice| format!(", did you mean {choice}?")).unwrap_or_default();
+    Err(format!("{shown:?} is none of {}{meant}", choices.join(", ")))
 }
 
 /// The command that a word names.
@@ -248,6 +269,10 @@ mod tests {
         assert!(complaint("drop-host a b").starts_with("drop-host takes at most 1 arguments (HOST)"));
         assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
         assert!(complaint("apply --all=yes").contains("--all"));
+        assert!(complaint("query appplied").starts_with(
+            "\"appplied\" is none of available, applied, committed, did you mean applied?; see `thimble help query`"
+        ));
+        assert!(complaint("--color=x query").starts_with("\"x\" is none of auto, always, never; see"));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod tools;
 use super::exit::Failure;
 use super::out::Out;
 use super::parse::Invocation;
+use super::term;
 
 /// What carries a command out.
 pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
@@ -118,9 +119,17 @@ pub const GLOBAL: &[Opt] = &[
     valued("config", "PATH", "the configuration (default /etc/thimble/thimble.toml)"),
     valued("socket", "PATH", "the daemon's control socket (default: what the configuration says)"),
     switch("json", "write one JSON document instead of text"),
+    valued("color", term::WHEN, "colour the text (default auto: on a terminal, without NO_COLOR)"),
     Opt { name: "help", short: Some('h'), value: None, is_repeatable: false, help: "explain the command" },
     Opt { name: "version", short: Some('V'), value: None, is_repeatable: false, help: "show the version" },
 ];
+
+/// The words that a value or an argument must be one of, where its name lists them:
+/// `auto|always|never`. A name in capitals (`FILE`, `HEX|-`) leaves it open.
+pub fn choices(name: &'static str) -> Option<impl Iterator<Item = &'static str>> {
+    let is_list = name.contains('|') && name.bytes().all(|b| b.is_ascii_lowercase() || b"|-".contains(&b));
+    is_list.then(|| name.split('|'))
+}
 
 /// Commands that belong together.
 #[derive(Debug)]

@@ -1,0 +1,339 @@
+//! The terminal: colour where it is wanted, bars, and a block of lines that is
+//! redrawn in place. Elsewhere (a pipe, a file, `TERM=dumb`) the same text goes
+//! plain, and of a block only what has changed.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, IsTerminal};
+
+use super::sys;
+
+/// When to colour, as `--color` says it.
+pub const WHEN: &str = "auto|always|never";
+
+/// Colour and weight, or neither. `Style::default()` is plain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Style {
+    is_on: bool,
+}
+
+impl Style {
+    /// What fits standard output. `when` is the value of `--color`; without one, and
+    /// with `auto`, colour is for a terminal that knows it, unless `NO_COLOR` is set
+    /// and not empty (<https://no-color.org>).
+    #[must_use]
+    pub fn new(when: Option<&str>) -> Self {
+        let is_on = match when {
+            Some("always") => true,
+            Some("never") => false,
+            _ => is_terminal() && env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        };
+        Self { is_on }
+    }
+
+    /// What to look at first: a heading, a name.
+    #[must_use]
+    pub fn bold(self, text: &str) -> String {
+        self.painted("1", text)
+    }
+
+    /// What has failed.
+    #[must_use]
+    pub fn red(self, text: &str) -> String {
+        self.painted("31", text)
+    }
+
+    /// What is well.
+    #[must_use]
+    pub fn green(self, text: &str) -> String {
+        self.painted("32", text)
+    }
+
+    /// What may want a look.
+    #[must_use]
+    pub fn yellow(self, text: &str) -> String {
+        self.painted("33", text)
+    }
+
+    fn painted(self, code: &str, text: &str) -> String {
+        match self.is_on && !text.is_empty() {
+            true => ["\x1b[", code, "m", text, "\x1b[0m"].concat(),
+            false => text.to_owned(),
+        }
+    }
+}
+
+/// Whether standard output is a terminal that understands escape sequences.
+fn is_terminal() -> bool {
+    io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// The columns of the terminal on standard output; `None` where it is none: what
+/// goes to a pipe or a file is never cut to a width.
+#[must_use]
+pub fn columns() -> Option<usize> {
+    sys::terminal_size().map(|(columns, _)| columns)
+}
+
+/// `[#####.....]`: `width` columns in all, the brackets among them. Full at 100 %
+/// and not before.
+#[must_use]
+pub fn bar(percent: u8, width: usize) -> String {
+    let inside = width.saturating_sub(2);
+    let full = inside * usize::from(percent.min(100)) / 100;
+    format!("[{:.<inside$}]", "#".repeat(full))
+}
+
+/// Characters of a text one by one, escape sequences (`ESC [ .. letter`) in one
+/// piece, each with the columns that it takes.
+fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let c = rest.chars().next()?;
+        let (len, columns) = match rest.strip_prefix("\x1b[") {
+            Some(sequence) => {
+                let end =
+                    sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |at| at + 1);
+                ("\x1b[".len() + end, 0)
+            }
+            // From here on are the scripts that take two columns. Some others are
+            // counted as two as well: a line that is short is no harm.
+            None => (c.len_utf8(), if c < '\u{1100}' { 1 } else { 2 }),
+        };
+        let (piece, after) = rest.split_at(len);
+        rest = after;
+        Some((piece, columns))
+    })
+}
+
+/// The columns that a line takes, escape sequences not counted.
+#[must_use]
+pub fn width(text: &str) -> usize {
+    pieces(text).map(|(_, columns)| columns).sum()
+}
+
+/// As much of a line as fits into `columns`. No escape sequence is cut, and those
+/// behind the cut stay, so that colour ends where it did.
+#[must_use]
+pub fn cut(text: &str, columns: usize) -> String {
+    let (mut cut, mut taken) = (String::with_capacity(text.len()), 0);
+    for (piece, width) in pieces(text) {
+        taken += width;
+        if width == 0 || taken <= columns {
+            cut.push_str(piece);
+        }
+    }
+    cut
+}
+
+/// A line of a block, and what it is about (a node id, a place): the key by which a
+/// change of it is noticed where nothing can be redrawn.
+pub type Line = (u64, String);
+
+/// What has been shown so far: a block that is redrawn on a terminal, else a line
+/// whenever one changes.
+#[derive(Debug)]
+pub struct Screen {
+    is_live: bool,
+    /// The widths of the lines that stand on the terminal.
+    drawn: Vec<usize>,
+    shown: BTreeMap<u64, String>,
+}
+
+impl Screen {
+    /// Nothing shown yet. `is_wanted` is whether someone watches
+    /// ([`Out::is_live`](super::out::Out::is_live)); a dumb terminal is as a pipe.
+    #[must_use]
+    pub fn new(is_wanted: bool) -> Self {
+        Self { is_live: is_wanted && is_terminal(), drawn: Vec::new(), shown: BTreeMap::new() }
+    }
+
+    /// Whether the block is redrawn in place; else only changes are written.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.is_live
+    }
+
+    /// What to write so that `lines` are shown, cut to the terminal as it is now: a
+    /// wrapped line, or one more than the terminal has, could not be redrawn.
+    #[must_use]
+    pub fn show(&mut self, lines: &[Line]) -> String {
+        match self.size() {
+            None => self.changes(lines),
+            Some(size) => self.redraw(size, lines),
+        }
+    }
+
+    /// As [`show`](Self::show), for the last time: everything in full.
+    #[must_use]
+    pub fn finish(&mut self, lines: &[Line]) -> String {
+        match self.size() {
+            None => self.changes(lines),
+            Some((columns, _)) => self.end(columns, lines),
+        }
+    }
+
+    /// The terminal's columns and lines, asked each time, for it may be resized. One
+    /// that does not know its size is taken for a small one.
+    fn size(&self) -> Option<(usize, usize)> {
+        self.is_live.then(|| sys::terminal_size().unwrap_or((80, 24)))
+    }
+
+    fn redraw(&mut self, (columns, height): (usize, usize), lines: &[Line]) -> String {
+        // The cursor stands on the line below the block.
+        let room = height.saturating_sub(1).max(1);
+        let fitting = if lines.len() <= room { lines.len() } else { room - 1 };
+        let mut block: Vec<String> = lines[..fitting].iter().map(|(_, line)| cut(line, columns)).collect();
+        if fitting < lines.len() {
+            block.push(cut(&format!("({} more lines)", lines.len() - fitting), columns));
+        }
+        let mut text = self.up(columns);
+        for line in &block {
+            // Cleared before it is written: behind a line as wide as the terminal the
+            // cursor stands on its last character.
+            text.push_str("\x1b[K");
+            text.push_str(line);
+            text.push('\n');
+        }
+        text.push_str("\x1b[J");
+        self.drawn = block.iter().map(|line| width(line)).collect();
+        text
+    }
+
+    fn end(&mut self, columns: usize, lines: &[Line]) -> String {
+        // All is cleared first: what wraps is written over what stood below.
+        let mut text = self.up(columns) + "\x1b[J";
+        for (_, line) in lines {
+            text.push_str(line);
+            text.push('\n');
+        }
+        self.drawn.clear();
+        text
+    }
+
+    /// Back to the block's first line.
+    fn up(&self, columns: usize) -> String {
+        // A terminal that was made narrower has wrapped what stood there.
+        match self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum() {
+            0usize => String::new(),
+            up => format!("\x1b[{up}A\r"),
+        }
+    }
+
+    fn changes(&mut self, lines: &[Line]) -> String {
+        let mut text = String::new();
+        for (key, line) in lines {
+            if self.shown.get(key) != Some(line) {
+                text.push_str(line);
+                text.push('\n');
+                self.shown.insert(*key, line.clone());
+            }
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ON: Style = Style { is_on: true };
+
+    fn screen(is_live: bool) -> Screen {
+        Screen { is_live, drawn: Vec::new(), shown: BTreeMap::new() }
+    }
+
+    fn lines(texts: &[&str]) -> Vec<Line> {
+        texts.iter().enumerate().map(|(place, text)| (place as u64, (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn colour_is_two_sequences_around_the_text_or_nothing() {
+        assert_eq!(ON.red("Failed"), "\x1b[31mFailed\x1b[0m");
+        assert_eq!(
+            ON.bold("a") + &ON.green("b") + &ON.yellow("c"),
+            "\x1b[1ma\x1b[0m\x1b[32mb\x1b[0m\x1b[33mc\x1b[0m"
+        );
+        assert_eq!(ON.red(""), "");
+        assert_eq!(Style::default().red("Failed"), "Failed");
+        assert_eq!(Style::new(Some("always")), ON);
+        assert_eq!(Style::new(Some("never")), Style::default());
+    }
+
+    #[test]
+    fn a_bar_is_full_when_all_is_done_and_empty_when_nothing_is() {
+        for (percent, shown) in [
+            (0, "[..........]"),
+            (9, "[..........]"),
+            (10, "[#.........]"),
+            (50, "[#####.....]"),
+            (99, "[#########.]"),
+            (100, "[##########]"),
+            (255, "[##########]"),
+        ] {
+            assert_eq!(bar(percent, 12), shown);
+        }
+        assert_eq!(bar(50, 3), "[.]");
+        assert_eq!(bar(50, 0), "[]");
+    }
+
+    #[test]
+    fn a_cut_counts_columns_and_leaves_escape_sequences_whole() {
+        assert_eq!(cut("abc", 3), "abc");
+        assert_eq!(cut("abc", 2), "ab");
+        assert_eq!(cut("é\u{1f980}x", 3), "é\u{1f980}");
+        assert_eq!(cut("é\u{1f980}x", 2), "é");
+        assert_eq!(cut("a\x1b[31mFailed\x1b[0mz", 3), "a\x1b[31mFa\x1b[0m");
+        assert_eq!(cut("a\x1b[3", 9), "a\x1b[3");
+        assert_eq!(width("a\x1b[31mFailed\x1b[0mz"), 8);
+        assert_eq!(width("日本"), 4);
+    }
+
+    #[test]
+    fn without_a_terminal_only_changes_are_written() {
+        let mut screen = screen(false);
+        assert_eq!(screen.show(&lines(&["a: asked", "b: asked"])), "a: asked\nb: asked\n");
+        assert_eq!(screen.show(&lines(&["a: asked", "b: asked"])), "");
+        assert_eq!(screen.show(&lines(&["a: asked", "b: installed"])), "b: installed\n");
+        assert_eq!(screen.finish(&lines(&["a: lost", "b: installed"])), "a: lost\n");
+    }
+
+    #[test]
+    fn on_a_terminal_the_block_is_redrawn_and_each_line_cut() {
+        let mut screen = screen(true);
+        let mut drawn = |texts: &[&str]| screen.redraw((10, 24), &lines(texts));
+        assert_eq!(drawn(&["a: asked, no answer", "b"]), "\x1b[Ka: asked, \n\x1b[Kb\n\x1b[J");
+        assert_eq!(drawn(&["a: 42%", "b"]), "\x1b[2A\r\x1b[Ka: 42%\n\x1b[Kb\n\x1b[J");
+        // A line less leaves none behind.
+        assert_eq!(drawn(&["a: done"]), "\x1b[2A\r\x1b[Ka: done\n\x1b[J");
+        assert_eq!(drawn(&[]), "\x1b[1A\r\x1b[J");
+        assert_eq!(drawn(&["c"]), "\x1b[Kc\n\x1b[J");
+    }
+
+    #[test]
+    fn a_block_never_has_as_many_lines_as_the_terminal() {
+        let mut screen = screen(true);
+        let many = lines(&["1", "2", "3", "4"]);
+        let mut drawn = |height| screen.redraw((20, height), &many).replace("\x1b[K", "");
+        assert_eq!(drawn(4), "1\n2\n(2 more lines)\n\x1b[J");
+        assert_eq!(drawn(5), "\x1b[3A\r1\n2\n3\n4\n\x1b[J");
+        assert_eq!(drawn(1), "\x1b[4A\r(4 more lines)\n\x1b[J");
+    }
+
+    #[test]
+    fn what_a_narrower_terminal_has_wrapped_is_drawn_over() {
+        let mut screen = screen(true);
+        let _ = screen.redraw((12, 24), &lines(&["123456789012", "", "1234567"]));
+        // 3 lines for the first, 1 for the empty one, 2 for the last.
+        assert_eq!(screen.redraw((5, 24), &lines(&["x"])), "\x1b[6A\r\x1b[Kx\n\x1b[J");
+    }
+
+    #[test]
+    fn at_the_end_all_is_written_in_full_below_nothing_that_stood_there() {
+        let mut screen = screen(true);
+        let _ = screen.redraw((9, 3), &lines(&["a: asked, no answer yet", "b", "c"]));
+        let text = screen.end(9, &lines(&["a: rejected: Node must be locked.", "b", "c"]));
+        assert_eq!(text, "\x1b[2A\r\x1b[Ja: rejected: Node must be locked.\nb\nc\n");
+        assert_eq!(screen.redraw((9, 3), &lines(&["d"])), "\x1b[Kd\n\x1b[J");
+    }
+}
