@@ -16,6 +16,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use super::control::Control;
 use super::counters::Counters;
 use super::job::Job;
+use super::notify::Notify;
 use super::ready::ReadySet;
 use super::replaced::Replaced;
 use super::sessions::{Outcome, Sessions};
@@ -96,6 +97,8 @@ pub struct Daemon<'a> {
     transmit: [u8; limits::DATAGRAM_BYTES],
     signals: OwnedFd,
     _lock: File,
+    /// The supervisor, if one listens.
+    pub notify: Notify,
     /// Why the loop ends, once it does.
     pub over: Option<Result<(), Reason>>,
 }
@@ -118,6 +121,8 @@ pub struct Parts<'a> {
     pub control: Control,
     /// As [`Daemon::memory_bytes`].
     pub memory_bytes: u64,
+    /// As [`Daemon::notify`].
+    pub notify: Notify,
     /// Keeps others off the state directory.
     pub lock: File,
 }
@@ -157,6 +162,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         ready: ReadySet::default(),
         registry,
         signals,
+        notify: parts.notify,
         _lock: parts.lock,
         over: None,
     };
@@ -166,6 +172,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
     let mut batch = Batch::default();
     sys::let_go_of_startup_code();
     proof::watch_allocations();
+    daemon.tell_supervisor(started);
     loop {
         let timeout = daemon.poll_timeout(clock());
         match poll.poll(&mut events, timeout) {
@@ -182,9 +189,9 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         }
         daemon.on_timeout(now);
         if let Some(over) = daemon.over.take() {
-            daemon.workers.end_all();
-            return over.map_err(|reason| reason.as_str().to_owned());
+            return daemon.end(over);
         }
+        daemon.tell_supervisor(now);
     }
 }
 
@@ -217,6 +224,7 @@ impl Daemon<'_> {
             self.control.poll_at(),
             self.control.others_until(),
             self.ready.poll_at(),
+            self.notify.poll_at(),
             self.load_due.filter(|_| !self.is_loading()),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
@@ -341,11 +349,12 @@ impl Daemon<'_> {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
             match signal {
                 libc::SIGCHLD => self.bury_workers(now),
-                libc::SIGHUP => info!("SIGHUP: the configuration is read at start; restart to read it again"),
-                _ => {
-                    info!("ending, as asked by a signal");
-                    self.over = Some(Ok(()));
+                libc::SIGHUP => {
+                    self.notify.reloading();
+                    info!("SIGHUP: the configuration is read at start; restart to read it again");
+                    self.notify.reloaded();
                 }
+                _ => self.over = Some(Ok(())),
             }
         }
     }

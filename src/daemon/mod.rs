@@ -12,6 +12,7 @@
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control`, `protocol` | connections of commands, and what is said on them |
 //! | `answers`, `rows`, `troubles` | what commands are answered |
+//! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `replaced`, `log` | what is counted, kept and logged |
 
@@ -19,6 +20,7 @@ mod answers;
 mod buffers;
 mod control;
 mod counters;
+mod ending;
 mod event_loop;
 mod exchange;
 mod fetch;
@@ -27,6 +29,7 @@ mod fixture;
 pub mod job;
 mod jobs;
 mod log;
+mod notify;
 mod proof;
 pub mod protocol;
 mod pull;

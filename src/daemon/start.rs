@@ -10,6 +10,7 @@ use log::{info, warn};
 use super::buffers::{POOL_BYTES, Pool};
 use super::control::{Access, Control};
 use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
+use super::notify::Notify;
 use super::sessions::{Context, Sessions};
 use super::transport::Transport;
 use super::workers::Workers;
@@ -46,14 +47,15 @@ const NO_SECRET: Key = Key([0; 32]);
 /// # Errors
 /// Why it cannot run, for the operator.
 pub fn run(config_path: &Path) -> Result<(), String> {
+    let notify = Notify::from_environment();
     lines::set_up("thimble");
-    event_loop::run(set_up(config_path)?)
+    event_loop::run(set_up(config_path, notify)?)
 }
 
 /// Everything before the loop; on a stack of its own making, which the loop uses
 /// again.
 #[inline(never)]
-fn set_up(config_path: &Path) -> Result<Box<Parts<'static>>, String> {
+fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, String> {
     let config = Config::load(config_path).map_err(|error| error.to_string())?;
     // As text, for the workers.
     let text = fs::read_to_string(config_path)
@@ -64,7 +66,7 @@ fn set_up(config_path: &Path) -> Result<Box<Parts<'static>>, String> {
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
-    allocate(config, &text, identity, lock)
+    allocate(config, &text, identity, notify, lock)
 }
 
 /// The state directory is one daemon's alone.
@@ -121,6 +123,7 @@ fn allocate(
     config: Config,
     text: &str,
     identity: Identity,
+    notify: Notify,
     lock: File,
 ) -> Result<Box<Parts<'static>>, String> {
     let roles: heapless::Vec<Role, 2> =
@@ -214,7 +217,18 @@ fn allocate(
     let codec = Codec::new(identity, replay);
     let node = Node { controller, agent, random };
     let memory_bytes = memory_bytes as u64;
-    Ok(Box::new(Parts { config, codec, node, transport, sessions, workers, control, memory_bytes, lock }))
+    Ok(Box::new(Parts {
+        config,
+        codec,
+        node,
+        transport,
+        sessions,
+        workers,
+        control,
+        memory_bytes,
+        notify,
+        lock,
+    }))
 }
 
 /// A list that has room for so many, for as long as the process lives.

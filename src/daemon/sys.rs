@@ -25,6 +25,25 @@ pub fn boottime_ms() -> u64 {
     (time.tv_sec as u64).saturating_mul(1000).saturating_add(time.tv_nsec as u64 / 1_000_000)
 }
 
+/// Microseconds since boot, time asleep left out: what a supervisor compares with.
+#[must_use]
+pub fn monotonic_us() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` outlives the call; the clock is everywhere.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    (time.tv_sec as u64).saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1_000)
+}
+
+/// Takes a variable out of the environment, so that no child inherits it.
+#[must_use]
+pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
+    let value = std::env::var_os(name)?;
+    // SAFETY: called at start, while the process has one thread: nobody reads the
+    // environment meanwhile.
+    unsafe { std::env::remove_var(name) };
+    Some(value)
+}
+
 /// Fills `bytes` from the kernel's random numbers.
 ///
 /// # Errors

@@ -27,6 +27,7 @@ mod controllers;
 mod crowd;
 mod daemon;
 mod datagrams;
+mod ending;
 mod files;
 mod filter;
 mod forge;

@@ -51,6 +51,8 @@ pub struct Node {
     /// The minisign keys that it trusts; read when the daemon starts.
     pub trusted_keys: Vec<String>,
     pub is_controller: bool,
+    /// What the daemon finds in its environment besides.
+    pub environment: Vec<(&'static str, String)>,
     daemon: Option<Child>,
 }
 
@@ -73,6 +75,7 @@ impl Node {
             ]),
             trusted_keys: Vec::new(),
             is_controller,
+            environment: Vec::new(),
             daemon: None,
         }
     }
@@ -178,6 +181,7 @@ impl Node {
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
         let mut command = self.namespace.command(&thimble());
         command.arg("--config").arg(self.config_file()).arg("run");
+        command.envs(self.environment.iter().cloned());
         command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
         self.daemon = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
     }

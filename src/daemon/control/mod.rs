@@ -16,7 +16,7 @@ mod tests;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
@@ -45,6 +45,7 @@ pub struct Access {
 /// The control socket.
 pub struct Control {
     listener: UnixListener,
+    path: PathBuf,
     access: Access,
     places: Vec<Place>,
     first_token: usize,
@@ -86,7 +87,14 @@ impl Control {
         // Who connects is asked for its credentials; the file lets everybody knock.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
         let places = (0..limits::CONTROL_CONNECTIONS).map(|_| Place::new(pool)).collect();
-        Ok(Self { listener, access, places, first_token, waits: 0 })
+        let path = path.to_owned();
+        Ok(Self { listener, path, access, places, first_token, waits: 0 })
+    }
+
+    /// Takes the socket's file away: who comes from now on is told at once that no
+    /// daemon runs.
+    pub fn remove(&self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 
     /// Registers the listener.

@@ -1,0 +1,291 @@
+//! Word to the supervisor that started us: sd_notify(3), whose protocol is one
+//! datagram of `KEY=value` lines to the socket that `NOTIFY_SOCKET` names.
+//!
+//! The socket does not block and nothing here allocates after start: what cannot
+//! be sent is sent again later (`READY`), or when it is due anyway. Without a
+//! supervisor nothing here ever wakes the loop.
+
+use std::fmt;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+
+use super::event_loop::Daemon;
+use super::sys;
+use crate::repo::entry::EntryState;
+use crate::time::{Duration, Instant};
+use crate::types::{Reason, Text};
+use crate::wire::messages::AgentState;
+
+/// The status line changes no more often than this.
+const STATUS_APART: Duration = Duration::from_secs(1);
+/// What could not be sent is tried again after this.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// One line on how the node is.
+type Line = Text<128>;
+
+/// The supervisor, as far as it listens.
+#[derive(Default)]
+pub struct Notify {
+    socket: Option<UnixDatagram>,
+    /// It wants a sign of life this often.
+    watchdog: Option<Duration>,
+    watchdog_due: Instant,
+    ready: Ready,
+    ready_due: Instant,
+    /// The status line as it was told last.
+    status: Line,
+    /// When it may be told next, and whether something happened since.
+    status_next: Instant,
+    has_turned: bool,
+}
+
+/// Whether the supervisor knows that we are ready.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Ready {
+    /// We are not.
+    #[default]
+    Not,
+    /// We are, and it is still to be told.
+    Owed,
+    /// It was told.
+    Told,
+    /// We were, and read the configuration anew.
+    Reloading,
+}
+
+impl Notify {
+    /// The supervisor that the environment names, if any. What is for this process
+    /// alone is taken out of the environment: workers and scripts must not speak
+    /// for it. To be called before anything else runs.
+    #[must_use]
+    pub fn from_environment() -> Self {
+        let [socket, usec, pid] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].map(sys::take_variable);
+        let Some(socket) = socket else { return Self::default() };
+        let number = |text: &Option<std::ffi::OsString>| text.as_ref()?.to_str()?.parse::<u64>().ok();
+        let is_ours = pid.is_none() || number(&pid) == Some(u64::from(std::process::id()));
+        let usec = number(&usec).filter(|usec| is_ours && *usec > 0);
+        Self {
+            socket: connect(socket.as_bytes()),
+            watchdog: usec.map(|usec| Duration::from_millis((usec / 2_000).max(1))),
+            ..Self::default()
+        }
+    }
+
+    /// Sends; whether that went well, or nobody listens.
+    fn send(&self, message: fmt::Arguments<'_>) -> bool {
+        let Some(socket) = &self.socket else { return true };
+        let mut text = heapless::String::<512>::new();
+        fmt::write(&mut text, message).is_ok() && socket.send(text.as_bytes()).is_ok()
+    }
+
+    /// We serve.
+    pub fn ready(&mut self) {
+        if self.ready == Ready::Not {
+            self.ready = Ready::Owed;
+        }
+    }
+
+    /// The configuration is being read anew.
+    pub fn reloading(&mut self) {
+        if matches!(self.ready, Ready::Told | Ready::Reloading) {
+            self.send(format_args!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
+            self.ready = Ready::Reloading;
+        }
+    }
+
+    /// The configuration was read anew, or cannot be.
+    pub fn reloaded(&mut self) {
+        if self.ready == Ready::Reloading {
+            self.ready = Ready::Owed;
+        }
+    }
+
+    /// We end; for this reason, where it is not by request.
+    pub fn stopping(&self, why: Option<&Reason>) {
+        match why {
+            Some(why) => self.send(format_args!("STOPPING=1\nSTATUS={why}")),
+            None => self.send(format_args!("STOPPING=1\nSTATUS=ending")),
+        };
+    }
+
+    /// Tells what is due; `status` makes the status line. Early: does nothing.
+    fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> Line) {
+        if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
+            let is_sent = self.send(format_args!("WATCHDOG=1"));
+            self.watchdog_due = now + if is_sent { every } else { RETRY.min(every) };
+        }
+        if self.ready == Ready::Owed && now >= self.ready_due {
+            let is_sent = self.send(format_args!("READY=1"));
+            self.ready = if is_sent { Ready::Told } else { Ready::Owed };
+            self.ready_due = now + RETRY;
+        }
+        self.has_turned = now < self.status_next;
+        if !self.has_turned {
+            self.status_next = now + STATUS_APART;
+            let status = status();
+            if status != self.status && self.send(format_args!("STATUS={status}")) {
+                self.status = status;
+            }
+        }
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.socket.as_ref()?;
+        Instant::earliest([
+            self.watchdog.map(|_| self.watchdog_due),
+            (self.ready == Ready::Owed).then_some(self.ready_due),
+            self.has_turned.then_some(self.status_next),
+        ])
+    }
+}
+
+/// A socket to this address: a path, or behind an `@` an abstract name.
+fn connect(name: &[u8]) -> Option<UnixDatagram> {
+    let address = match name.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(name)),
+    };
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.set_nonblocking(true).ok()?;
+    socket.connect_addr(&address.ok()?).ok()?;
+    Some(socket)
+}
+
+impl Daemon<'_> {
+    /// Keeps the supervisor informed, at the end of each turn.
+    pub fn tell_supervisor(&mut self, now: Instant) {
+        if self.notify.socket.is_none() {
+            return;
+        }
+        if self.is_loaded {
+            self.notify.ready();
+        }
+        let mut notify = std::mem::take(&mut self.notify);
+        notify.on_turn(now, || self.status_line(now));
+        self.notify = notify;
+    }
+
+    /// How the node is, in one line.
+    #[inline(never)]
+    fn status_line(&self, now: Instant) -> Line {
+        let agent = self.node.agent.as_ref().map(|agent| {
+            let (state, step, percent) = agent.shown();
+            let patches = agent.installed().patches().len();
+            match state {
+                AgentState::Installing => {
+                    Text::<64>::format(format_args!("agent: installing {percent}%, {}", step.as_str()))
+                }
+                AgentState::InstallFailed => Text::new("agent: the last install failed"),
+                _ => Text::format(format_args!("agent: {patches} patches installed")),
+            }
+        });
+        let between = if agent.is_some() { "; " } else { "" };
+        let agent = agent.unwrap_or_default();
+        let Some(controller) = &self.node.controller else { return Line::new(agent.as_str()) };
+        if !self.is_loaded {
+            return Line::format(format_args!("controller: reading the repository{between}{agent}"));
+        }
+        let entries = controller.map().iter();
+        let patches = entries.filter(|(_, entry)| entry.state != EntryState::Deleted).count();
+        let (hosts, lost_after) = (controller.hosts().iter(), controller.timers().host_lost);
+        let lost = hosts.filter(|host| host.is_lost(now, lost_after)).count();
+        let hosts = controller.hosts().len();
+        Line::format(format_args!(
+            "controller: {patches} patches, {hosts} hosts, {lost} lost{between}{agent}"
+        ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Instant {
+        Instant::from_millis(ms)
+    }
+
+    /// A supervisor's end, and ours with a watchdog of 40 ms.
+    fn pair() -> (UnixDatagram, Notify) {
+        let (theirs, ours) = UnixDatagram::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        ours.set_nonblocking(true).unwrap();
+        let watchdog = Some(Duration::from_millis(20));
+        (theirs, Notify { socket: Some(ours), watchdog, ..Notify::default() })
+    }
+
+    fn heard(theirs: &UnixDatagram) -> Vec<String> {
+        let mut bytes = [0; 512];
+        std::iter::from_fn(|| {
+            let len = theirs.recv(&mut bytes).ok()?;
+            Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+        })
+        .collect()
+    }
+
+    #[test]
+    fn a_supervisor_hears_ready_once_and_a_sign_of_life_in_time() {
+        let (theirs, mut notify) = pair();
+        notify.status = Line::new("fine");
+        let mut turn = |now, is_ready: bool| {
+            if is_ready {
+                notify.ready();
+            }
+            notify.on_turn(at(now), || Line::new("fine"));
+            heard(&theirs)
+        };
+        assert_eq!(turn(1, false), ["WATCHDOG=1"], "not ready yet");
+        assert_eq!(turn(20, false), [""; 0]);
+        assert_eq!(turn(21, false), ["WATCHDOG=1"]);
+        assert_eq!(turn(22, true), ["READY=1"]);
+        assert_eq!(turn(40, true), [""; 0], "it is told once");
+        assert_eq!(turn(41, true), ["WATCHDOG=1"]);
+    }
+
+    #[test]
+    fn the_status_is_told_when_it_changes_and_once_a_second_at_most() {
+        let (theirs, mut notify) = pair();
+        notify.watchdog = None;
+        let mut turn = |now, line| {
+            notify.on_turn(at(now), || Line::new(line));
+            (heard(&theirs), notify.poll_at())
+        };
+        assert_eq!(turn(5_000, "a"), (vec!["STATUS=a".to_owned()], None));
+        assert_eq!(turn(5_500, "b"), (vec![], Some(at(6_000))), "it will be told");
+        assert_eq!(turn(6_000, "b"), (vec!["STATUS=b".to_owned()], None), "and wakes nobody again");
+        assert_eq!(turn(9_000, "b"), (vec![], None));
+    }
+
+    #[test]
+    fn a_supervisor_that_does_not_read_hears_ready_later_and_stalls_nobody() {
+        let (theirs, mut notify) = pair();
+        notify.watchdog = None;
+        while notify.send(format_args!("FILL=1")) {}
+        notify.ready();
+        notify.on_turn(at(1), || Line::new("a"));
+        assert_eq!(notify.poll_at(), Some(at(101)));
+        assert!(heard(&theirs).iter().all(|line| line == "FILL=1"));
+        notify.on_turn(at(101), || Line::new("a"));
+        assert_eq!(heard(&theirs), ["READY=1"]);
+    }
+
+    #[test]
+    fn a_reload_is_announced_with_its_time_and_its_end() {
+        let (theirs, mut notify) = pair();
+        notify.watchdog = None;
+        notify.reloading();
+        assert_eq!(heard(&theirs), [""; 0], "not before we are ready");
+        notify.ready();
+        notify.on_turn(at(1_000), || Line::new("a"));
+        notify.reloading();
+        notify.reloaded();
+        notify.on_turn(at(1_100), || Line::new("a"));
+        let heard = heard(&theirs);
+        assert_eq!(heard[..2], ["READY=1", "STATUS=a"]);
+        assert!(heard[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");
+        assert_eq!(heard[3..], ["READY=1"]);
+    }
+}

@@ -1,0 +1,175 @@
+//! A daemon that is told to end does so within a second, whatever it is at, and
+//! keeps its supervisor informed from its start on.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::os::unix::net::UnixDatagram;
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::cluster::{Cluster, Node, thimble};
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// Longer than any test waits.
+const SLEEPING: &str = "sleep 600";
+
+/// Tells a daemon to end; gives what it logged about that.
+fn ends_within_a_second(node: &mut Node) -> String {
+    let before = node.log().len();
+    let pid = node.pid();
+    let asked = Instant::now();
+    sys::signal(pid, libc::SIGTERM).unwrap();
+    let (code, log) = node.ended();
+    let took = asked.elapsed();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(took < Duration::from_secs(1), "it took {took:?}: {log}");
+    assert!(!node.control_socket().exists(), "the control socket's file is left");
+    log[before..].to_owned()
+}
+
+/// An agent in the middle of an install whose script sleeps.
+fn sleeping(name: &str) -> (Cluster, std::process::Child) {
+    let cluster = Cluster::new(name, 1).start();
+    let _patch = Patch::new(&cluster, "SLOW-1")
+        .file("etc/slow", b"x")
+        .script("post-install", SLEEPING)
+        .applied(&cluster);
+    let mut command = cluster.namespace.command(&thimble());
+    command.arg("--config").arg(cluster.config_file()).args(["host-install", "agent-1"]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let command = sys::dies_with_parent(&mut command).spawn().unwrap();
+    wait::until_true("the script sleeps", || {
+        cluster.host(1)["step"] == "post scripts" && cluster.nodes[1].root().join("etc/slow").exists()
+    });
+    (cluster, command)
+}
+
+#[test]
+fn an_agent_ends_in_the_middle_of_an_install_and_undoes_it_at_its_next_start() {
+    need_root!();
+    let (mut cluster, mut command) = sleeping("end-agent");
+    let said = ends_within_a_second(&mut cluster.nodes[1]);
+    assert!(said.contains("cut short (post scripts): the next start undoes it"), "{said}");
+    cluster.nodes[1].start();
+    wait::until_true("it is undone", || !cluster.nodes[1].root().join("etc/slow").exists());
+    assert_eq!(command.wait().unwrap().code(), Some(1), "its controller told the command");
+}
+
+#[test]
+fn a_controller_ends_while_a_command_follows_an_install() {
+    need_root!();
+    let (mut cluster, command) = sleeping("end-controller");
+    ends_within_a_second(&mut cluster.nodes[0]);
+    let output = command.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("daemon"), "{said}");
+}
+
+#[test]
+fn a_second_signal_changes_nothing() {
+    need_root!();
+    let mut cluster = Cluster::new("end-twice", 0).start();
+    for _ in 0..5 {
+        sys::signal(cluster.pid(), libc::SIGTERM).unwrap();
+    }
+    ends_within_a_second(&mut cluster.nodes[0]);
+}
+
+/// What a supervisor hears, until `last` comes.
+fn heard_until(supervisor: &UnixDatagram, last: &str) -> Vec<String> {
+    let mut heard = Vec::new();
+    let mut bytes = [0; 512];
+    let mut one = || loop {
+        match supervisor.recv(&mut bytes) {
+            Ok(len) => return String::from_utf8_lossy(&bytes[..len]).into_owned(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => panic!("{last} never comes: {error}"),
+        }
+    };
+    loop {
+        heard.push(one());
+        if heard.last().is_some_and(|text| text.contains(last)) {
+            return heard;
+        }
+    }
+}
+
+/// Starts a node under a supervisor that is this test.
+fn supervised(node: &mut Node, abstract_name: bool, watchdog_us: u64) -> UnixDatagram {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::SocketAddr;
+    let (name, address) = if abstract_name {
+        let name = format!("thimble-test-{}", std::process::id());
+        (format!("@{name}"), SocketAddr::from_abstract_name(&name).unwrap())
+    } else {
+        let path = node.dir.join("notify");
+        (path.display().to_string(), SocketAddr::from_pathname(&path).unwrap())
+    };
+    let bind = || UnixDatagram::bind_addr(&address);
+    // Abstract names belong to a network namespace.
+    let supervisor = node.namespace.enter(bind);
+    supervisor.set_read_timeout(Some(wait::LONG)).unwrap();
+    node.environment = vec![("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", watchdog_us.to_string())];
+    node.spawn();
+    supervisor
+}
+
+#[test]
+fn a_supervisor_hears_that_a_controller_is_ready_how_it_is_and_that_it_ends() {
+    need_root!();
+    let mut cluster = Cluster::new("notify", 1);
+    let supervisor = supervised(&mut cluster.nodes[0], false, 0);
+    let heard = heard_until(&supervisor, "READY=1");
+    assert_eq!(heard[0], "STATUS=controller: reading the repository", "{heard:?}");
+    cluster.nodes[1].start();
+    heard_until(&supervisor, "STATUS=controller: 0 patches, 1 hosts, 0 lost");
+    Patch::new(&cluster, "SEEN-1").file("etc/seen", b"x").uploaded_at(&cluster, 0);
+    let heard = heard_until(&supervisor, "STATUS=controller: 1 patches, 1 hosts, 0 lost");
+    assert!(heard.len() <= 3, "more than was news: {heard:?}");
+    sys::signal(cluster.pid(), libc::SIGTERM).unwrap();
+    heard_until(&supervisor, "STOPPING=1");
+    assert_eq!(cluster.nodes[0].ended().0, Some(0));
+}
+
+#[test]
+fn the_watchdog_is_fed_by_the_loop_and_no_child_can_speak_for_it() {
+    need_root!();
+    let mut cluster = Cluster::new("watchdog", 1);
+    cluster.nodes[0].start();
+    let supervisor = supervised(&mut cluster.nodes[1], true, 200_000);
+    heard_until(&supervisor, "READY=1");
+    let began = Instant::now();
+    (0..5).for_each(|_| drop(heard_until(&supervisor, "WATCHDOG=1")));
+    let took = began.elapsed();
+    assert!(took >= Duration::from_millis(380), "more often than twice in the time: {took:?}");
+
+    let _patch = Patch::new(&cluster, "SLOW-1")
+        .file("etc/slow", b"x")
+        .script("post-install", SLEEPING)
+        .applied(&cluster);
+    wait::until_true("the install is taken up", || {
+        cluster.json(&["query-hosts"])["hosts"].as_array().is_some_and(|hosts| !hosts.is_empty())
+    });
+    let mut command = cluster.namespace.command(&thimble());
+    command.arg("--config").arg(cluster.config_file()).args(["host-install", "agent-1"]);
+    let mut command = sys::dies_with_parent(command.stdout(Stdio::null())).spawn().unwrap();
+    heard_until(&supervisor, "STATUS=agent: installing");
+    let children = wait::until("a worker is at work", || {
+        let pid = cluster.nodes[1].pid();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        (!children.trim().is_empty()).then_some(children)
+    });
+    for child in children.split_whitespace() {
+        let environment = fs::read(format!("/proc/{child}/environ")).unwrap();
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
+        assert!(environment.contains("PATH="), "the rest is passed on: {environment}");
+    }
+    sys::signal(cluster.nodes[1].pid(), libc::SIGTERM).unwrap();
+    heard_until(&supervisor, "STOPPING=1");
+    assert_eq!(cluster.nodes[1].ended().0, Some(0));
+    command.kill().unwrap();
+    command.wait().unwrap();
+}
