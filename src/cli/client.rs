@@ -64,6 +64,9 @@ impl Client {
             | Request::Change { .. }
             | Request::Show { .. }
             | Request::Purge
+            | Request::StartRollout { .. }
+            | Request::StopRollout
+            | Request::ResumeRollout
             | Request::DropController { .. } => WORK,
             _ => ANSWER,
         };

@@ -418,6 +418,7 @@ impl Daemon<'_> {
                 Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
                 Action::StartPull(node) => self.start_pull(now, node),
                 Action::StartBlobs(node) => self.start_blobs(now, node),
+                Action::SettleRollout(to) => self.settle_rollout(now, to),
             }
         }
     }
@@ -440,8 +441,8 @@ fn floor_to_tell(floor: u64, floor_told: u64) -> Option<u64> {
     Some(floor_told).filter(|told| *told == floor)
 }
 
-/// A controller's map: its head at 0 and the entry in slot N at N + 1. A slot
-/// stands still, so what changes meanwhile hides nothing that was there before. A
+/// A controller's map: its head at 0, the entry in slot N at N + 1, and behind the
+/// last of them its rollout. A slot stands still, so what changes meanwhile hides nothing that was there before. A
 /// map that is only being read, or whose floor has just risen, has no `floor` to be
 /// told, and is not told either.
 #[inline(never)]
@@ -455,10 +456,13 @@ fn map_frame(
     let Some(index) = from.checked_sub(1) else {
         return Some(match floor {
             Some(floor) => (Frame::MapHead { hostname: hostname.clone(), floor }, 1),
-            None => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 1),
+            None => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 2),
         });
     };
     let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);
-    let (index, entry) = slots.find_map(|slot| Some((slot.index(), map.entry(slot)?)))?;
-    Some((Frame::MapEntry(entry.clone()), index + 2))
+    if let Some((index, entry)) = slots.find_map(|slot| Some((slot.index(), map.entry(slot)?))) {
+        return Some((Frame::MapEntry(entry.clone()), index + 2));
+    }
+    let rollout = map.rollout().filter(|_| index <= limits::ENTRIES)?;
+    Some((Frame::MapRollout(*rollout), limits::ENTRIES + 2))
 }

@@ -55,7 +55,7 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
         neighbours: vec![None; limits::CONTROLLERS - 1].leak(),
         blob_whys: vec![Why::default(); 4].leak(),
     };
-    Controller::new(at(0), timers, tables)
+    Controller::new(at(0), NodeId(1), timers, tables)
 }
 
 /// A worker host says that it has the set with this digest.

@@ -9,7 +9,8 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::limits;
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::{Entry, EntryState, Stamp};
+use crate::repo::rollout::Rollout;
 use crate::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason, RequestId, Text};
 use crate::wire::frame::{InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
@@ -69,6 +70,8 @@ pub enum Job {
     },
     /// Controller: move entries to another state, durably.
     Change(Change),
+    /// Controller: begin, stop, resume or end a rollout, durably.
+    Rollout(RolloutChange),
     /// Controller: answer a `show` on the control connection handed over.
     Show {
         /// The patches to show.
@@ -114,6 +117,18 @@ pub struct Change {
     pub renew: bool,
 }
 
+/// A change of the rollout.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct RolloutChange {
+    /// The rollout as it is to be; its stamp is given when it is written.
+    pub to: Rollout,
+    /// The stamp of the one that it replaces: where the map has another by now,
+    /// nothing changes.
+    pub instead_of: Option<Stamp>,
+    /// As [`Change::renew`].
+    pub renew: bool,
+}
+
 /// What a refusal of a change means for the command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {
@@ -148,6 +163,8 @@ pub enum Report {
     },
     /// An entry is durably in the map like this.
     Entry(Entry),
+    /// The map's rollout is durably this one.
+    Rollout(Rollout),
     /// One named patch or file was dealt with, in this way.
     Item(Reason),
     /// The job is done. The last report of a worker that succeeded.

@@ -131,6 +131,7 @@ impl Daemon<'_> {
                     warn!("{}: {full}", entry.id);
                 }
             }
+            Report::Rollout(rollout) => controller.merge_rollout(now, rollout),
             Report::EntryPurged(id) => controller.purge_entry(now, id),
             Report::Floor(floor) => controller.raise_floor(now, *floor),
             Report::BlobMissing { hash, reason } => controller.blob_missing(hash, reason),
@@ -301,5 +302,12 @@ impl Daemon<'_> {
 /// Whether other controllers should hear of this at once: the map has changed, or
 /// here is a file that they may lack too.
 const fn is_news(report: &Report) -> bool {
-    matches!(report, Report::Entry(_) | Report::EntryPurged(_) | Report::Floor(_) | Report::BlobHere { .. })
+    matches!(
+        report,
+        Report::Entry(_)
+            | Report::EntryPurged(_)
+            | Report::Floor(_)
+            | Report::BlobHere { .. }
+            | Report::Rollout(_)
+    )
 }

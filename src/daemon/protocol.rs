@@ -10,8 +10,10 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
+use crate::fsm::rollout::Census;
 use crate::limits;
 use crate::repo::entry::EntryState;
+use crate::repo::rollout::RolloutState;
 pub use crate::repo::state::PatchState;
 use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
 use crate::wire::install::{Outcome, Step};
@@ -124,6 +126,23 @@ pub enum Request {
     /// Drop the tombstones, everywhere: allowed while every controller known is
     /// present and has the same repository.
     Purge,
+    /// The last rollout: [`Reply::Rollout`], or nothing where there was none.
+    Rollout,
+    /// Bring all hosts to what is applied, a few at a time; carried by the
+    /// controllers from then on. Answered as a change is.
+    StartRollout {
+        /// Hosts at work at once, at least 1.
+        parallel: u16,
+        /// Stop once so many have failed; 0 for never.
+        stop_after: u16,
+        /// Although a host's lock file says no.
+        force: bool,
+    },
+    /// Ask no further host. Answered as a change is.
+    StopRollout,
+    /// Go on with a rollout that was stopped, with hosts that failed as well.
+    /// Answered as a change is.
+    ResumeRollout,
     /// Forget a controller that is gone for good.
     DropController {
         /// Which: its name or its node id.
@@ -168,6 +187,33 @@ pub enum Reply {
     /// A change made here that was replaced by one made elsewhere: a line with
     /// both. The latest ones, the latest last.
     Replaced(Reason),
+    /// The last rollout.
+    Rollout(RolloutRow),
+}
+
+/// The last rollout: how it stands, and the hosts known by their part in it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RolloutRow {
+    /// Its number; another each time that it is resumed.
+    pub id: u64,
+    /// How it stands.
+    pub state: RolloutState,
+    /// The controller that carries it.
+    pub carrier: NodeId,
+    /// What that is called; empty where it was never told.
+    pub carrier_name: Hostname,
+    /// That is this controller.
+    pub is_here: bool,
+    /// This controller does not know all hosts yet, since it has only started.
+    pub is_early: bool,
+    /// Hosts at work at once.
+    pub parallel: u16,
+    /// It stops once so many have failed; 0 for never.
+    pub stop_after: u16,
+    /// Although a host's lock file says no.
+    pub force: bool,
+    /// The hosts.
+    pub hosts: Census,
 }
 
 /// Missing patch files that a `status` names: those that hosts need come first.

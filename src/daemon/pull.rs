@@ -3,8 +3,7 @@
 use super::exchange::Exchange;
 use super::fetch::{out_of_place, receive};
 use crate::install::FetchError;
-use crate::repo::entry::Entry;
-use crate::store::{MapHead, MapSource};
+use crate::store::{MapHead, MapPart, MapSource};
 use crate::wire::frame::Frame;
 
 impl MapSource for Exchange {
@@ -16,9 +15,10 @@ impl MapSource for Exchange {
         }
     }
 
-    fn entry(&mut self) -> Result<Option<Entry>, FetchError> {
+    fn next(&mut self) -> Result<Option<MapPart>, FetchError> {
         match receive(self)? {
-            Frame::MapEntry(entry) => Ok(Some(entry)),
+            Frame::MapEntry(entry) => Ok(Some(MapPart::Entry(entry))),
+            Frame::MapRollout(rollout) => Ok(Some(MapPart::Rollout(rollout))),
             Frame::End => Ok(None),
             _ => Err(out_of_place()),
         }

@@ -202,7 +202,7 @@ fn allocate(
             neighbours,
             blob_whys,
         };
-        Controller::new(now, timers, tables)
+        Controller::new(now, identity.node, timers, tables)
     });
     let agent = identity.roles.is_agent.then(|| {
         let facts = AgentFacts {

@@ -99,6 +99,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
             let mut source = SessionSource(Exchange::new(socket, session, patience)?);
             return store::fetch_blobs(config, peer, &mut source, channel);
         }
+        Job::Rollout(change) => return store::change_rollout(config, &change, channel),
         Job::Purge(agreed) => return store::purge(config, agreed, channel),
         Job::DropController(node) => return store::drop_controller(config, node, channel),
         Job::Serve { purpose, session: keys } => {

@@ -8,12 +8,13 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
-//! | [`controller`] | a controller: wires the next eight |
+//! | [`controller`] | a controller: wires the next nine |
 //! | [`pacing`] | when to say HelloAgent and how long answers may take |
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | whom to ask in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
 //! | [`reasons`] | why installs did not go well |
+//! | [`rollout`] | how each host stands in a rollout |
 //! | [`drops`] | when to say that a host is to be forgotten |
 //! | [`kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
@@ -49,4 +50,5 @@ pub mod queries;
 pub mod random;
 pub mod reasons;
 pub mod requests;
+pub mod rollout;
 pub mod sync;

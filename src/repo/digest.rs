@@ -9,6 +9,7 @@ use blake3::Hasher;
 use postcard::ser_flavors::Flavor;
 
 use crate::repo::entry::Entry;
+use crate::repo::rollout::Rollout;
 use crate::types::{Digest, Hash, PatchId};
 
 const MAP_CONTEXT: &str = "thimble v1 digest of a repository map";
@@ -54,16 +55,24 @@ impl SetHasher {
     }
 }
 
-const _: () = assert!(crate::limits::PATCH_ID_BYTES <= u8::MAX as usize);
+/// What stands before a rollout in a map's digest.
+const ROLLOUT: u8 = 0x7f;
+// An id's length is one byte of postcard below 128, and none is this long.
+const _: () = assert!(crate::limits::PATCH_ID_BYTES < ROLLOUT as usize);
 
 /// The digest of a map's entries, given sorted by id: of the postcard bytes of
-/// each, which say themselves where they end.
-pub(super) fn map_digest<'a>(sorted: impl Iterator<Item = &'a Entry>) -> Digest {
+/// each, which say themselves where they end. Those of a rollout follow, behind a
+/// byte that no entry begins with: the length of its id.
+pub(super) fn map_digest<'a>(sorted: impl Iterator<Item = &'a Entry>, rollout: Option<&Rollout>) -> Digest {
     let mut hasher = Hasher::new_derive_key(MAP_CONTEXT);
     for entry in sorted {
         // Into a hasher nothing can run out of space, and an entry holds
         // nothing that postcard cannot write.
         let _ = postcard::serialize_with_flavor(entry, Hashing(&mut hasher));
+    }
+    if let Some(rollout) = rollout {
+        hasher.update(&[ROLLOUT]);
+        let _ = postcard::serialize_with_flavor(rollout, Hashing(&mut hasher));
     }
     Digest(*hasher.finalize().as_bytes())
 }
@@ -99,7 +108,7 @@ mod tests {
         // of different versions compare these.
         let empty = set_digest([]);
         assert_eq!(std::format!("{empty}"), EMPTY_SET);
-        assert_ne!(empty, map_digest([].into_iter()));
+        assert_ne!(empty, map_digest([].into_iter(), None));
     }
 
     #[test]
@@ -131,6 +140,6 @@ mod tests {
             bytes.extend_from_slice(postcard::to_slice(entry, &mut buffer).unwrap());
         }
         let expected = blake3::derive_key(MAP_CONTEXT, &bytes);
-        assert_eq!(map_digest(entries.iter()).0, expected);
+        assert_eq!(map_digest(entries.iter(), None).0, expected);
     }
 }

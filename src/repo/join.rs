@@ -18,6 +18,7 @@
 use crate::limits::COUNTER_LEAP;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::map::{Full, Map, Merged};
+use crate::repo::rollout::Rollout;
 use crate::repo::slots::SlotSet;
 use crate::types::PatchId;
 
@@ -53,6 +54,10 @@ pub enum Told {
     Purged(PatchId),
     /// The map holds this entry now.
     Changed(Entry),
+    /// The map's rollout is this one now.
+    Rollout(Rollout),
+    /// The rollout was not taken, for its counter.
+    RolloutLeap(Rollout),
     /// A change that was made here gave way to one made elsewhere.
     Replaced {
         /// What was made here.
@@ -88,12 +93,15 @@ pub fn join(
 ) -> bool {
     let before = *origin;
     let seen_here = ours.floor();
-    let counters = || theirs.iter().map(|(_, entry)| entry.stamp.counter);
-    let followed = counters().filter(|counter| !before.is_leap(*counter)).max().unwrap_or(0);
+    let stamps = || {
+        let entries = theirs.iter().map(|(_, entry)| entry.stamp);
+        entries.chain(theirs.rollout().map(|rollout| rollout.stamp))
+    };
+    let counters = stamps().map(|stamp| stamp.counter);
+    let followed = counters.filter(|counter| !before.is_leap(*counter)).max().unwrap_or(0);
     origin.counter = before.counter.max(followed).max(floor);
-    let is_ahead =
-        |entry: &Entry| entry.stamp.replica == before.replica && entry.stamp.counter > before.counter;
-    let is_set_back = theirs.iter().any(|(_, entry)| is_ahead(entry));
+    let is_ahead = |stamp: Stamp| stamp.replica == before.replica && stamp.counter > before.counter;
+    let is_set_back = stamps().any(is_ahead);
     if is_set_back {
         origin.replica = fresh;
         tell(Told::Renamed);
@@ -158,6 +166,14 @@ pub fn join(
         {
             tell(Told::Replaced { ours: held, theirs: entry.clone() });
         }
+    }
+    match theirs.rollout() {
+        Some(rollout) if before.is_leap(rollout.stamp.counter) => {
+            tell(Told::RolloutLeap(*rollout));
+            is_whole = false;
+        }
+        Some(rollout) if ours.merge_rollout(rollout) => tell(Told::Rollout(*rollout)),
+        _ => {}
     }
     is_whole
 }

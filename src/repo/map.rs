@@ -17,6 +17,7 @@ use crate::limits::ENTRIES;
 use crate::list::List;
 use crate::repo::digest::map_digest;
 use crate::repo::entry::{Entry, EntryState};
+use crate::repo::rollout::Rollout;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::types::{Digest, PatchId};
 
@@ -62,6 +63,7 @@ pub struct Map<'a> {
     by_id: Vec<Slot, ENTRIES, u16>,
     /// The slots whose entries are gone, to be used again.
     free: SlotSet,
+    rollout: Option<Rollout>,
     highest_counter: u64,
     floor: u64,
     /// The digest, until the next change.
@@ -75,7 +77,7 @@ impl<'a> Map<'a> {
     pub fn new(slots: &'a mut dyn List<Entry>) -> Self {
         slots.clear();
         let (by_id, free, digest) = (Vec::new(), SlotSet::new(), Cell::new(None));
-        Self { slots, by_id, free, highest_counter: 0, floor: 0, digest }
+        Self { slots, by_id, free, rollout: None, highest_counter: 0, floor: 0, digest }
     }
 
     /// Takes `entry` where it is greater than what the map holds of its id. A
@@ -96,6 +98,24 @@ impl<'a> Map<'a> {
             self.digest.set(None);
         }
         Ok(merged)
+    }
+
+    /// Takes `rollout` where it is greater than the one that the map has; true
+    /// where it was taken.
+    pub fn merge_rollout(&mut self, rollout: &Rollout) -> bool {
+        let is_news = self.rollout.is_none_or(|held| rollout.merge_order(&held) == Ordering::Greater);
+        if is_news {
+            self.rollout = Some(*rollout);
+            self.digest.set(None);
+        }
+        self.highest_counter = self.highest_counter.max(rollout.stamp.counter);
+        is_news
+    }
+
+    /// The last rollout, if there ever was one.
+    #[must_use]
+    pub fn rollout(&self) -> Option<&Rollout> {
+        self.rollout.as_ref()
     }
 
     fn replace(&mut self, slot: Slot, entry: &Entry) -> Merged {
@@ -218,18 +238,18 @@ impl<'a> Map<'a> {
         self.by_id.iter().filter_map(|slot| Some((*slot, self.entry(*slot)?)))
     }
 
-    /// The digest over all entries, tombstones included: equal exactly where
-    /// the entries are. Computed once after a change, then remembered.
+    /// The digest over all entries, tombstones included, and the rollout: equal
+    /// exactly where those are. Computed once after a change, then remembered.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest.get().unwrap_or_else(|| {
-            let digest = map_digest(self.iter_by_id().map(|(_, entry)| entry));
+            let digest = map_digest(self.iter_by_id().map(|(_, entry)| entry), self.rollout());
             self.digest.set(Some(digest));
             digest
         })
     }
 
-    /// The highest counter of the floor and of all entries merged, of those too
+    /// The highest counter of the floor, and of all entries and rollouts merged, of those too
     /// that were not taken or have been replaced since: a commit outranks higher
     /// counters.
     #[must_use]

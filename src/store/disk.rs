@@ -17,6 +17,7 @@ use crate::failpoint;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::join::{Origin, Told, join};
 use crate::repo::map::Map;
+use crate::repo::rollout::Rollout;
 use crate::types::{PatchId, Reason};
 
 /// How long a lock that somebody holds is waited for, and how often it is tried.
@@ -51,7 +52,7 @@ impl Store {
             // The map is made before the first blob.
             None if blobs.any()? => return Err(StoreError::MapGone { path: map_file::path(&dir) }),
             None => {
-                let snapshot = Snapshot { replica: random()?, counter: 0, floor: 0, entries: Vec::new() };
+                let snapshot = Snapshot::new(random()?);
                 snapshot.write(&dir)?;
                 snapshot
             }
@@ -86,6 +87,12 @@ impl Store {
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.snapshot.floor
+    }
+
+    /// The last rollout; see [`Map::rollout`].
+    #[must_use]
+    pub fn rollout(&self) -> Option<&Rollout> {
+        self.snapshot.rollout.as_ref()
     }
 
     /// All entries, tombstones included.
@@ -124,6 +131,18 @@ impl Store {
         self.write(next)
     }
 
+    /// Makes this the map's rollout. Durable when it returns.
+    ///
+    /// # Errors
+    /// As [`commit`](Self::commit).
+    pub(super) fn set_rollout(&mut self, rollout: Rollout) -> Result<(), StoreError> {
+        let mut next = self.snapshot.clone();
+        next.counter = next.counter.max(rollout.stamp.counter);
+        next.replica = self.replica;
+        next.rollout = Some(rollout);
+        self.write(next)
+    }
+
     fn write(&mut self, next: Snapshot) -> Result<(), StoreError> {
         next.write(&self.dir)?;
         self.snapshot = next;
@@ -159,7 +178,8 @@ impl Store {
             }
             let entries = map.iter_by_id().map(|(_, entry)| entry.clone()).collect();
             let Origin { replica, counter } = origin;
-            let next = Snapshot { replica, counter, floor: map.floor(), entries };
+            let rollout = map.rollout().copied();
+            let next = Snapshot { replica, counter, floor: map.floor(), entries, rollout };
             if !told.is_empty() || (next.counter, next.floor) != (self.counter(), self.floor()) {
                 self.write(next)?;
                 self.replica = replica;

@@ -15,7 +15,7 @@ use crate::types::Reason;
 /// Opens the store, making it where there is none. At a start it removes what a
 /// crash left; later that may be what another worker is at. Reports
 /// [`Report::Store`], each [`Report::Controller`], [`Report::Floor`] where it is
-/// above 0, each [`Report::Entry`], and [`Report::BlobMissing`] for each patch
+/// above 0, each [`Report::Entry`], [`Report::Rollout`] where there is one, and [`Report::BlobMissing`] for each patch
 /// whose file is not there or not whole; then `Done`, or `Failed` with what to do.
 ///
 /// # Errors
@@ -39,6 +39,9 @@ fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(
     }
     for entry in store.entries() {
         tell(reporter, &Report::Entry(entry.clone()))?;
+    }
+    if let Some(rollout) = store.rollout() {
+        tell(reporter, &Report::Rollout(*rollout))?;
     }
     let live = store.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
     for entry in live.filter(|entry| !store.blobs().has(entry)) {

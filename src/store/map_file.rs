@@ -1,11 +1,15 @@
-//! The map as a file: replica, counter, purge floor, and every entry.
+//! The map as a file: replica, counter, purge floor, every entry, and the rollout.
 //!
-//! Body of version 2: `replica u64 LE | counter u64 LE | floor u64 LE | count u16
-//! LE`, then per entry `length u16 LE | postcard`. Version 1 has no floor, and is
-//! what a map is written as until its first purge. The tests have golden bytes of
-//! both.
+//! Body of version 3: `replica u64 LE | counter u64 LE | floor u64 LE | count u16
+//! LE`, then per entry `length u16 LE | postcard`, then the same of the rollout.
+//! Version 2 has no rollout, and is what a map is written as until its first one.
+//! Version 1 has no floor either, and is what it is written as until its first
+//! purge. The tests have golden bytes of each.
 
 use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
 use super::{durable, sealed};
@@ -13,6 +17,7 @@ use crate::failpoint;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
+use crate::repo::rollout::Rollout;
 
 /// An entry is shorter than this, as a report must carry one.
 const ENTRY_BYTES: usize = limits::REPORT_BYTES;
@@ -20,11 +25,12 @@ const ENTRY_BYTES: usize = limits::REPORT_BYTES;
 /// The versions that a map may be written as.
 const WITHOUT_FLOOR: u16 = 1;
 const WITH_FLOOR: u16 = 2;
+const WITH_ROLLOUT: u16 = 3;
 
 const FILE: sealed::Kind = sealed::Kind {
     magic: *b"THMB-MAP",
-    version: WITH_FLOOR,
-    most_bytes: 64 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
+    version: WITH_ROLLOUT,
+    most_bytes: 128 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
 };
 
 /// What the map file holds.
@@ -38,6 +44,8 @@ pub(super) struct Snapshot {
     pub(super) floor: u64,
     /// All entries, tombstones included, in no order that matters.
     pub(super) entries: Vec<Entry>,
+    /// The last rollout.
+    pub(super) rollout: Option<Rollout>,
 }
 
 /// Where the map of a repository is.
@@ -46,6 +54,11 @@ pub(super) fn path(repo_dir: &Path) -> PathBuf {
 }
 
 impl Snapshot {
+    /// A map that holds nothing yet.
+    pub(super) fn new(replica: u64) -> Self {
+        Self { replica, counter: 0, floor: 0, entries: Vec::new(), rollout: None }
+    }
+
     /// Reads a repository's map; nothing where there is none yet.
     pub(super) fn read(repo_dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = path(repo_dir);
@@ -70,30 +83,34 @@ impl Snapshot {
             // There are at most as many as there is room for: `decode` saw to it.
             let _ = map.merge(entry);
         }
+        if let Some(rollout) = &self.rollout {
+            map.merge_rollout(rollout);
+        }
         map
     }
 
     fn version(&self) -> u16 {
-        if self.floor == 0 { WITHOUT_FLOOR } else { WITH_FLOOR }
+        match self.rollout {
+            Some(_) => WITH_ROLLOUT,
+            None if self.floor > 0 => WITH_FLOOR,
+            None => WITHOUT_FLOOR,
+        }
     }
 
     fn encode(&self) -> Vec<u8> {
         let mut body = Vec::new();
         body.extend_from_slice(&self.replica.to_le_bytes());
         body.extend_from_slice(&self.counter.to_le_bytes());
-        if self.version() == WITH_FLOOR {
+        if self.version() >= WITH_FLOOR {
             body.extend_from_slice(&self.floor.to_le_bytes());
         }
         let count = u16::try_from(self.entries.len()).expect("a map has at most limits::ENTRIES");
         body.extend_from_slice(&count.to_le_bytes());
-        let mut buffer = [0; ENTRY_BYTES];
         for entry in &self.entries {
-            // Every field is bounded, and the tests write the greatest entry.
-            // Whoever raises a bound past it must not find a torn map instead.
-            let bytes = postcard::to_slice(entry, &mut buffer).expect("an entry fits its buffer");
-            let len = u16::try_from(bytes.len()).expect("the buffer is shorter than 64 KiB");
-            body.extend_from_slice(&len.to_le_bytes());
-            body.extend_from_slice(bytes);
+            put(&mut body, entry);
+        }
+        if let Some(rollout) = &self.rollout {
+            put(&mut body, rollout);
         }
         body
     }
@@ -110,25 +127,40 @@ impl Snapshot {
         }
         let mut entries = Vec::with_capacity(count);
         for _ in 0..count {
-            let (len, behind) = rest.split_first_chunk()?;
-            let (bytes, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
-            let (entry, left) = postcard::take_from_bytes(bytes).ok()?;
-            if !left.is_empty() {
-                return None;
-            }
-            entries.push(entry);
-            rest = behind;
+            entries.push(take(&mut rest)?);
         }
+        let rollout = if version >= WITH_ROLLOUT { Some(take(&mut rest)?) } else { None };
         let [replica, counter, floor] = [replica, counter, floor].map(|bytes| u64::from_le_bytes(*bytes));
-        rest.is_empty().then_some(Self { replica, counter, floor, entries })
+        rest.is_empty().then_some(Self { replica, counter, floor, entries, rollout })
     }
+}
+
+/// Adds `length u16 LE | postcard`.
+fn put(body: &mut Vec<u8>, value: &impl Serialize) {
+    let mut buffer = [0; ENTRY_BYTES];
+    // Every field is bounded, and the tests write the greatest entry. Whoever
+    // raises a bound past it must not find a torn map instead.
+    let bytes = postcard::to_slice(value, &mut buffer).expect("it fits its buffer");
+    let len = u16::try_from(bytes.len()).expect("the buffer is shorter than 64 KiB");
+    body.extend_from_slice(&len.to_le_bytes());
+    body.extend_from_slice(bytes);
+}
+
+/// Takes what [`put`] has added.
+fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Option<T> {
+    let (len, behind) = rest.split_first_chunk()?;
+    let (bytes, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    let (value, left) = postcard::take_from_bytes(bytes).ok()?;
+    *rest = behind;
+    left.is_empty().then_some(value)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::repo::entry::{EntryMeta, EntryState, Stamp, Status};
-    use crate::types::{Hash, Name, Text};
+    use crate::repo::rollout::RolloutState;
+    use crate::types::{Hash, Name, NodeId, Text};
 
     /// An entry with every field as long as it can be.
     fn greatest() -> Entry {
@@ -157,9 +189,9 @@ mod tests {
     #[test]
     fn a_full_map_of_the_greatest_entries_comes_back() {
         let most = u64::MAX;
-        for floor in [0, most] {
+        for (floor, rollout) in [(0, None), (most, None), (0, Some(rollout())), (most, Some(rollout()))] {
             let entries = vec![greatest(); limits::ENTRIES];
-            let snapshot = Snapshot { replica: most, counter: most, floor, entries };
+            let snapshot = Snapshot { replica: most, counter: most, floor, entries, rollout };
             let body = snapshot.encode();
             assert!(FILE.seal(&body).len() as u64 <= FILE.most_bytes);
             assert_eq!(Snapshot::decode(snapshot.version(), &body).unwrap(), snapshot);
@@ -168,13 +200,25 @@ mod tests {
 
     #[test]
     fn what_does_not_add_up_is_not_decoded() {
-        for floor in [0, 2] {
-            let snapshot = Snapshot { replica: 1, counter: 2, floor, entries: vec![greatest()] };
+        for (floor, rollout) in [(0, None), (2, None), (0, Some(rollout()))] {
+            let snapshot = Snapshot { replica: 1, counter: 2, floor, entries: vec![greatest()], rollout };
             let (version, body) = (snapshot.version(), snapshot.encode());
             for len in 0..body.len() {
                 assert_eq!(Snapshot::decode(version, &body[..len]), None, "cut at {len}");
             }
             assert_eq!(Snapshot::decode(version, &[&body[..], &[0]].concat()), None, "one byte more");
+        }
+    }
+
+    fn rollout() -> Rollout {
+        Rollout {
+            stamp: Stamp { counter: 6, replica: 9 },
+            id: 0x0102_0304_0506_0708,
+            carrier: NodeId(3),
+            state: RolloutState::Halted,
+            parallel: 4,
+            stop_after: 300,
+            force: true,
         }
     }
 
@@ -211,7 +255,8 @@ mod tests {
     #[test]
     fn version_1_is_read_and_written_as_it_was() {
         let entries = vec![entry()];
-        let snapshot = Snapshot { replica: 0x0102_0304_0506_0708, counter: 5, floor: 0, entries };
+        let snapshot =
+            Snapshot { replica: 0x0102_0304_0506_0708, counter: 5, floor: 0, entries, rollout: None };
         let mut golden = vec![8, 7, 6, 5, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0, 1, 0, 59, 0];
         golden.extend(golden_entry());
         assert_eq!((snapshot.version(), snapshot.encode()), (1, golden.clone()));
@@ -222,11 +267,25 @@ mod tests {
     #[test]
     fn version_2_is_read_and_written_as_it_was() {
         let entries = vec![entry()];
-        let snapshot = Snapshot { replica: 0x0102_0304_0506_0708, counter: 5, floor: 0x0304, entries };
+        let snapshot =
+            Snapshot { replica: 0x0102_0304_0506_0708, counter: 5, floor: 0x0304, entries, rollout: None };
         let mut golden = vec![8, 7, 6, 5, 4, 3, 2, 1, 5, 0, 0, 0, 0, 0, 0, 0];
         golden.extend([4, 3, 0, 0, 0, 0, 0, 0, 1, 0, 59, 0]);
         golden.extend(golden_entry());
         assert_eq!((snapshot.version(), snapshot.encode()), (2, golden.clone()));
         assert_eq!(Snapshot::decode(2, &golden).unwrap(), snapshot);
+    }
+
+    /// If this fails, the code is wrong, not the test: such maps are on disks.
+    #[test]
+    fn version_3_is_read_and_written_as_it_was() {
+        let (entries, rollout) = (vec![entry()], Some(rollout()));
+        let snapshot = Snapshot { replica: 0x0102_0304_0506_0708, counter: 6, floor: 0, entries, rollout };
+        let mut golden = vec![8, 7, 6, 5, 4, 3, 2, 1, 6, 0, 0, 0, 0, 0, 0, 0];
+        golden.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 59, 0]);
+        golden.extend(golden_entry());
+        golden.extend(b"\x11\x00\x06\x09\x88\x8e\x98\xa8\xc0\xe0\x80\x81\x01\x03\x02\x04\xac\x02\x01");
+        assert_eq!((snapshot.version(), snapshot.encode()), (3, golden.clone()));
+        assert_eq!(Snapshot::decode(3, &golden).unwrap(), snapshot);
     }
 }

@@ -14,6 +14,7 @@ use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::join::Told;
 use crate::repo::map::Map;
+use crate::repo::rollout::Rollout;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason};
 
 /// Another controller, as a pull sees it.
@@ -24,11 +25,21 @@ pub trait MapSource {
     /// [`FetchError`]: it says no, or is gone.
     fn head(&mut self) -> Result<MapHead, FetchError>;
 
-    /// The next entry of the map; `None` at its end.
+    /// What comes next of the map; `None` at its end.
     ///
     /// # Errors
     /// [`FetchError`]: it is gone.
-    fn entry(&mut self) -> Result<Option<Entry>, FetchError>;
+    fn next(&mut self) -> Result<Option<MapPart>, FetchError>;
+}
+
+/// A part of a map, after its head.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, and all but one are entries")]
+pub enum MapPart {
+    /// An entry.
+    Entry(Entry),
+    /// The rollout.
+    Rollout(Rollout),
 }
 
 /// How a map begins.
@@ -50,7 +61,8 @@ pub struct MapHead {
 ///
 /// Reports [`Report::Controller`], [`Report::Floor`] where it rose, each
 /// [`Report::EntryPurged`], each [`Report::Entry`] that changed, followed by
-/// [`Report::BlobMissing`] where its file is not here, each [`Report::Replaced`]
+/// [`Report::BlobMissing`] where its file is not here, [`Report::Rollout`] where
+/// that changed, each [`Report::Replaced`]
 /// and [`Report::Notice`], [`Report::Pulled`], then `Done`; or `Failed`.
 ///
 /// [`join`]: crate::repo::join::join
@@ -106,6 +118,11 @@ fn run(
         }
     }
     for told in &told {
+        if let Told::Rollout(rollout) = told {
+            tell(reporter, &Report::Rollout(*rollout))?;
+        }
+    }
+    for told in &told {
         // Whoever changes what is agreed knew it.
         if let Told::Replaced { ours, theirs } = told
             && ours.stamp.counter > agreed
@@ -117,7 +134,8 @@ fn run(
         tell(reporter, &Report::Notice(notice))?;
     }
     remove_unnamed(&store, &before, reporter)?;
-    let is_whole = !told.iter().any(|told| matches!(told, Told::Leap(_) | Told::NoRoom(..)));
+    let is_whole =
+        !told.iter().any(|told| matches!(told, Told::Leap(_) | Told::RolloutLeap(_) | Told::NoRoom(..)));
     tell(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
 }
 
@@ -128,6 +146,7 @@ struct Answer {
     floor: u64,
     /// No two of one id.
     entries: Vec<Entry>,
+    rollout: Option<Rollout>,
     notices: Vec<Reason>,
 }
 
@@ -170,10 +189,18 @@ impl Answer {
         let MapHead { hostname, mut floor } = source.head()?;
         let (mut entries, mut notices): (Vec<Entry>, _) = (Vec::new(), Vec::new());
         let mut seen: HashSet<PatchId> = HashSet::new();
-        let mut came = 0;
-        while let Some(entry) = source.entry()? {
+        let (mut came, mut rollout) = (0, None);
+        while let Some(part) = source.next()? {
             came += 1;
-            if came > limits::ENTRIES {
+            let entry = match part {
+                _ if came > limits::ENTRIES + 1 => return Err(NoAnswer::Endless),
+                MapPart::Entry(entry) => entry,
+                MapPart::Rollout(one) => {
+                    rollout = Some(one);
+                    continue;
+                }
+            };
+            if entries.len() == limits::ENTRIES {
                 return Err(NoAnswer::Endless);
             }
             if !entry.id.is_empty() && seen.insert(entry.id.clone()) {
@@ -187,7 +214,7 @@ impl Answer {
                 entry.id.as_str()
             )));
         }
-        Ok(Self { hostname, floor, entries, notices })
+        Ok(Self { hostname, floor, entries, rollout, notices })
     }
 
     fn map<'a>(&self, memory: &'a mut Vec<Entry>) -> Map<'a> {
@@ -195,6 +222,9 @@ impl Answer {
         for entry in &self.entries {
             // There are at most as many as there is room for: `read` saw to it.
             let _ = map.merge(entry);
+        }
+        if let Some(rollout) = &self.rollout {
+            map.merge_rollout(rollout);
         }
         map
     }
@@ -244,7 +274,12 @@ fn replaced(ours: &Entry, theirs: &Entry) -> Reason {
 /// What is to be said of what a merge did beyond its entries.
 fn notice(hostname: &Hostname, told: &Told) -> Option<Reason> {
     match told {
-        Told::Purged(_) | Told::Changed(_) | Told::Replaced { .. } => None,
+        Told::Purged(_) | Told::Changed(_) | Told::Rollout(_) | Told::Replaced { .. } => None,
+        Told::RolloutLeap(rollout) => Some(Reason::format(format_args!(
+            "the rollout of controller {hostname} is not taken: its counter {} is absurdly far above ours; \
+             look at that controller",
+            rollout.stamp.counter
+        ))),
         Told::Leap(entry) => Some(Reason::format(format_args!(
             "{} of controller {hostname} is not taken: its counter {} is absurdly far above ours; look at \
              that controller",

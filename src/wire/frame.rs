@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::limits;
 use crate::repo::entry::Entry;
+use crate::repo::rollout::Rollout;
 use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion};
 
 /// What the end that opened a session wants of it.
@@ -128,7 +129,8 @@ pub enum Frame {
         /// Why, for the operator.
         reason: Reason,
     },
-    /// Asks for the repository map: `MapHead`, each `MapEntry`, then `End`.
+    /// Asks for the repository map: `MapHead`, each `MapEntry`, `MapRollout` where
+    /// there is one, then `End`.
     MapReq,
     /// How a repository map begins.
     MapHead {
@@ -139,4 +141,6 @@ pub enum Frame {
     },
     /// One entry of a repository map, in no order that matters.
     MapEntry(Entry),
+    /// The rollout of a repository map.
+    MapRollout(Rollout),
 }

@@ -1,9 +1,10 @@
 //! What an operator asks of a controller, and the worker that changes the
 //! repository: durably, before it is acknowledged.
 
-use thimble::daemon::job::Report;
+use thimble::daemon::job::{Report, RolloutChange};
 use thimble::fsm::controller::Controller;
-use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::entry::{Entry, EntryState, Stamp};
+use thimble::repo::rollout::{Rollout, RolloutState};
 use thimble::repo::rules::{self, OnAllHosts, OnHosts};
 use thimble::repo::slots::{Slot, SlotSet};
 use thimble::time::Instant;
@@ -23,6 +24,7 @@ pub enum Command {
     Delete(Vec<PatchId>, bool),
     Commit(Vec<PatchId>),
     Purge,
+    Rollout(RolloutChange),
 }
 
 impl World {
@@ -74,6 +76,7 @@ impl World {
                 Err("the map has changed meanwhile".to_string())
             }
             Command::Purge => Ok(self.purge(machine, &mut file)),
+            Command::Rollout(change) => Self::change_rollout(&mut file, change),
             _ => self.restate(machine, &mut file, &command),
         };
         match steps {
@@ -123,7 +126,9 @@ impl World {
                 (rules::check_delete(&map, ids, |_| OnHosts::Nowhere), EntryState::Deleted)
             }
             Command::Commit(ids) => (rules::commit_closure(&map, ids), EntryState::Committed),
-            Command::Upload(_) | Command::Purge => unreachable!("these change no state"),
+            Command::Upload(_) | Command::Purge | Command::Rollout(_) => {
+                unreachable!("these change no state")
+            }
         };
         let to: SlotSet = to.map_err(|why| why.to_string())?;
         let stamp = file.origin().next_stamp();
@@ -143,6 +148,60 @@ impl World {
         steps.extend(changed.iter().map(|entry| Do::Report(Box::new(Report::Entry(entry.clone())))));
         steps.push(Do::Acknowledge(changed));
         Ok(steps)
+    }
+
+    fn change_rollout(file: &mut MapFile, change: &RolloutChange) -> Result<Vec<Do>, String> {
+        if file.rollout.map(|held| held.stamp) != change.instead_of {
+            return Err("another change of the rollout was faster".to_string());
+        }
+        let stamp = file.origin().next_stamp();
+        let rollout = Rollout { stamp, ..change.to };
+        file.counter = file.counter.max(stamp.counter);
+        file.rollout = Some(rollout);
+        let report = Do::Report(Box::new(Report::Rollout(rollout)));
+        Ok(file.commit().into_iter().chain([Do::Unlock, report, Do::Acknowledge(Vec::new())]).collect())
+    }
+
+    /// Begins, stops or resumes a rollout, as far as that makes sense.
+    pub fn change_the_rollout(
+        &mut self,
+        machine: usize,
+        state: RolloutState,
+        parallel: u16,
+        stop_after: u16,
+    ) {
+        let id = self.dice.next();
+        let Some(controller) = self.machines[machine].controller() else { return };
+        if state == RolloutState::Running
+            && controller.sync().blobs().first_wanted(controller.map()).is_some()
+        {
+            return self.note(format_args!("a rollout at {machine}: files are missing"));
+        }
+        let carrier = self.machines[machine].id;
+        let new = Rollout { stamp: Stamp::default(), id, carrier, state, parallel, stop_after, force: false };
+        let to = match controller.map().rollout() {
+            Some(running) if running.is_running() == (state == RolloutState::Running) => return,
+            Some(running) if running.is_running() => Rollout { state, ..*running },
+            Some(_) => new,
+            None if state == RolloutState::Running => new,
+            None => return,
+        };
+        self.command_rollout(machine, to);
+    }
+
+    /// The controller that carries a rollout wants it ended or stopped.
+    pub fn settle_rollout(&mut self, machine: usize, state: RolloutState) {
+        let Some(controller) = self.machines[machine].controller() else { return };
+        let Some(rollout) = controller.map().rollout() else { return };
+        let to = Rollout { state, ..*rollout };
+        self.command_rollout(machine, to);
+    }
+
+    fn command_rollout(&mut self, machine: usize, to: Rollout) {
+        let Some(controller) = self.machines[machine].controller() else { return };
+        let instead_of = controller.map().rollout().map(|rollout| rollout.stamp);
+        let renew = controller.sync().must_renew();
+        self.command(machine, Command::Rollout(RolloutChange { to, instead_of, renew }));
     }
 
     fn purge(&mut self, machine: usize, file: &mut MapFile) -> Vec<Do> {

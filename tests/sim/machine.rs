@@ -162,7 +162,8 @@ impl Machine {
             let queries = lend(&None, DETAILED_QUERIES);
             let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&Why::default(), 8));
             let map = Map::new(slots);
-            Controller::new(now, TIMERS, Tables { map, hosts, queries, reasons, neighbours, blob_whys })
+            let tables = Tables { map, hosts, queries, reasons, neighbours, blob_whys };
+            Controller::new(now, self.id, TIMERS, tables)
         });
         self.process = Some(Process {
             start: self.starts,

@@ -1,6 +1,7 @@
 //! The operators, with their whims: at any controller, at any time.
 
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};
+use thimble::repo::rollout::RolloutState;
 use thimble::types::{Hash, NodeId, PatchId};
 
 use crate::commands::Command;
@@ -56,7 +57,12 @@ impl World {
                 }
             }
             69..74 => self.command(at, Command::Purge),
-            74..98 => {
+            74..77 => {
+                let parallel = u16::try_from(self.dice.between(1, 3)).expect("3 at most");
+                self.change_the_rollout(at, RolloutState::Running, parallel, parallel % 3);
+            }
+            77..78 => self.change_the_rollout(at, RolloutState::Stopped, 0, 0),
+            78..98 => {
                 let hosts = self.hosts(at);
                 for host in self.dice.some(&hosts) {
                     self.ask_install(at, host);

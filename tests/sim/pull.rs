@@ -4,6 +4,7 @@ use thimble::daemon::job::Report;
 use thimble::fsm::event::{Event as Told, MergedMap};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join;
+use thimble::repo::rollout::Rollout;
 use thimble::repo::slots::Slot;
 use thimble::types::{Digest, Hostname, NodeId, Reason};
 use thimble::wire::frame::Purpose;
@@ -21,6 +22,7 @@ pub struct Incoming {
     hostname: Hostname,
     floor: u64,
     entries: Vec<Entry>,
+    rollout: Option<Rollout>,
 }
 
 impl World {
@@ -49,7 +51,8 @@ impl World {
             return self.fail_pull(machine, id, node, "it is merging what was purged");
         }
         let hostname = self.machines[link.peer].hostname();
-        let incoming = Incoming { from: node, hostname, floor: there.floor_told, entries: Vec::new() };
+        let (floor, entries) = (there.floor_told, Vec::new());
+        let incoming = Incoming { from: node, hostname, floor, entries, rollout: None };
         self.first(machine, id, [Do::PullEntry(link, 0, Box::new(incoming))]);
     }
 
@@ -74,7 +77,10 @@ impl World {
                 incoming.entries.push(entry);
                 [Do::PullEntry(link, at + 1, incoming)].into_iter().collect()
             }
-            None => vec![Do::Lock, Do::Join(incoming)],
+            None => {
+                incoming.rollout = map.rollout().copied();
+                vec![Do::Lock, Do::Join(incoming)]
+            }
         };
         self.first(machine, id, step);
     }
@@ -86,7 +92,8 @@ impl World {
         let mut known: Known = disk.decode("controllers").unwrap_or_default();
         let fresh = self.dice.next();
         let mut theirs_slots = Vec::new();
-        let theirs_file = MapFile { entries: incoming.entries.clone(), ..MapFile::default() };
+        let theirs_file =
+            MapFile { entries: incoming.entries.clone(), rollout: incoming.rollout, ..MapFile::default() };
         let theirs = theirs_file.map(&mut theirs_slots);
         let mut steps = Vec::new();
         if known.iter().all(|(node, _)| *node != incoming.from) {
@@ -101,8 +108,8 @@ impl World {
             join::join(&mut ours, &mut origin, &theirs, incoming.floor, fresh, &mut |fact| told.push(fact));
         assert!(is_whole, "there is room for all, and no counter leaps");
         let entries = ours.iter_by_id().map(|(_, entry)| entry.clone()).collect();
-        let after =
-            MapFile { replica: origin.replica, counter: origin.counter, floor: ours.floor(), entries };
+        let (floor, rollout) = (ours.floor(), ours.rollout().copied());
+        let after = MapFile { replica: origin.replica, counter: origin.counter, floor, entries, rollout };
         let mut reports =
             vec![Report::Controller { node: incoming.from, hostname: incoming.hostname.clone() }];
         if after.floor > before.floor {
@@ -120,6 +127,7 @@ impl World {
                 reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
             }
         }
+        reports.extend(after.rollout.filter(|_| after.rollout != before.rollout).map(Report::Rollout));
         let is_anew = |entry: &&Entry| !incoming.entries.contains(entry) && !before.entries.contains(entry);
         let anew: Vec<&Entry> = after.entries.iter().filter(is_anew).collect();
         for entry in anew {

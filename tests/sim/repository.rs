@@ -6,6 +6,7 @@ use thimble::daemon::job::Report;
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join::Origin;
 use thimble::repo::map::Map;
+use thimble::repo::rollout::Rollout;
 use thimble::types::{Hash, Hostname, NodeId, PatchId, Reason};
 
 use crate::disk::{Disk, encode};
@@ -20,6 +21,7 @@ pub struct MapFile {
     pub counter: u64,
     pub floor: u64,
     pub entries: Vec<Entry>,
+    pub rollout: Option<Rollout>,
 }
 
 impl MapFile {
@@ -47,7 +49,9 @@ impl MapFile {
 
     /// Whose stamps the map gives out, from above all that it has seen.
     pub fn origin(&self) -> Origin {
-        let highest = self.entries.iter().map(|entry| entry.stamp.counter).max().unwrap_or(0);
+        let stamps = self.entries.iter().map(|entry| entry.stamp);
+        let stamps = stamps.chain(self.rollout.map(|rollout| rollout.stamp));
+        let highest = stamps.map(|stamp| stamp.counter).max().unwrap_or(0);
         Origin { replica: self.replica, counter: self.counter.max(highest).max(self.floor) }
     }
 
@@ -58,6 +62,9 @@ impl MapFile {
         map.raise_floor(self.floor);
         for entry in &self.entries {
             map.merge(entry).expect("the patches that there are find room");
+        }
+        if let Some(rollout) = &self.rollout {
+            map.merge_rollout(rollout);
         }
         map
     }
@@ -134,7 +141,8 @@ impl World {
             missing.map(|entry| Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
         let store = Report::Store { replica: file.replica, counter: file.counter };
         let head = [store].into_iter().chain(met).chain([Report::Floor(file.floor)]);
-        let reports = head.chain(entries).chain(missing);
+        let rollout = file.rollout.map(Report::Rollout);
+        let reports = head.chain(entries).chain(rollout).chain(missing);
         steps.extend(reports.map(|report| Do::Report(Box::new(report))));
         steps.extend([Do::Unlock, Do::Loaded]);
         self.first(machine, id, steps);
@@ -168,6 +176,7 @@ impl World {
                 Report::Entry(entry) => {
                     controller.merge(now, entry).expect("the patches that there are find room");
                 }
+                Report::Rollout(rollout) => controller.merge_rollout(now, rollout),
                 Report::EntryPurged(id) => controller.purge_entry(now, id),
                 Report::Floor(floor) => controller.raise_floor(now, *floor),
                 Report::BlobMissing { hash, reason } => controller.blob_missing(hash, reason),

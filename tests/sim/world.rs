@@ -253,6 +253,7 @@ impl World {
             Action::StartRecovery => self.start_recovery(machine),
             Action::StartPull(node) => self.start_pull(machine, node),
             Action::StartBlobs(node) => self.start_blobs(machine, node),
+            Action::SettleRollout(to) => self.settle_rollout(machine, to),
         }
     }
 

@@ -10,7 +10,8 @@ use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report};
 use thimble::daemon::reporter::Reporter;
 use thimble::install::{BlobSource, FetchError, Fetched};
 use thimble::repo::entry::{Entry, EntryState};
-use thimble::store::{self, MapHead, MapSource, Offered, Store};
+use thimble::repo::rollout::Rollout;
+use thimble::store::{self, MapHead, MapPart, MapSource, Offered, Store};
 use thimble::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason};
 
 use super::sign::{Signer, signature_path};
@@ -201,6 +202,7 @@ impl Controller {
 pub struct TheirMap {
     pub head: MapHead,
     pub entries: Vec<Entry>,
+    pub rollout: Option<Rollout>,
     /// The session breaks after so many entries.
     pub breaks_after: Option<usize>,
     told: usize,
@@ -209,7 +211,7 @@ pub struct TheirMap {
 impl TheirMap {
     pub fn new(name: &str, floor: u64, entries: &[Entry]) -> Self {
         let head = MapHead { hostname: Hostname::new(name).unwrap(), floor };
-        Self { head, entries: entries.to_vec(), breaks_after: None, told: 0 }
+        Self { head, entries: entries.to_vec(), rollout: None, breaks_after: None, told: 0 }
     }
 }
 
@@ -219,12 +221,14 @@ impl MapSource for TheirMap {
         Ok(self.head.clone())
     }
 
-    fn entry(&mut self) -> Result<Option<Entry>, FetchError> {
+    fn next(&mut self) -> Result<Option<MapPart>, FetchError> {
         if self.breaks_after == Some(self.told) {
             return Err(FetchError::Session(io::ErrorKind::ConnectionReset.into()));
         }
         self.told += 1;
-        Ok(self.entries.get(self.told - 1).cloned())
+        let rollout = (self.told == self.entries.len() + 1).then_some(self.rollout).flatten();
+        let entry = self.entries.get(self.told - 1).cloned();
+        Ok(entry.map(MapPart::Entry).or(rollout.map(MapPart::Rollout)))
     }
 }
 

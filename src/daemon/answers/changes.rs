@@ -74,7 +74,7 @@ impl Daemon<'_> {
     }
 
     /// Starts the one worker that changes the store, or waits for its turn.
-    fn start_change(
+    pub(super) fn start_change(
         &mut self,
         now: Instant,
         at: usize,
@@ -200,7 +200,7 @@ impl Daemon<'_> {
         }
     }
 
-    fn is_store_changing(&self) -> bool {
+    pub(super) fn is_store_changing(&self) -> bool {
         self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0
     }
 }

@@ -4,12 +4,14 @@
 //! |---|---|
 //! | `changes` | what changes the repository: by a worker, then wherever else it is |
 //! | `hosts` | what is asked of hosts |
+//! | `rollouts` | the rollout: begun, stopped, resumed, shown |
 //! | `lists` | replies that are continued as a connection takes them, and `status` |
 //! | `words` | the lines and the refusals that speak of other controllers |
 
 mod changes;
 mod hosts;
 mod lists;
+mod rollouts;
 #[cfg(test)]
 mod tests;
 pub(super) mod words;
@@ -165,6 +167,12 @@ impl<'a> Daemon<'a> {
             Request::Change { to, ids, force } => self.change(now, at, *to, ids, *force),
             Request::Upload { names } => self.upload(now, at, names),
             Request::Purge => self.purge(now, at),
+            Request::Rollout => self.show_rollout(now, at),
+            Request::StartRollout { parallel, stop_after, force } => {
+                self.start_rollout(now, at, *parallel, *stop_after, *force)
+            }
+            Request::StopRollout => self.stop_rollout(now, at),
+            Request::ResumeRollout => self.resume_rollout(now, at),
             Request::DropController { controller } => self.drop_controller(now, at, controller),
         }
     }
@@ -213,6 +221,9 @@ fn needs_start(request: &Request) -> bool {
         | Request::Change { .. }
         | Request::Upload { .. }
         | Request::Purge
+        | Request::StartRollout { .. }
+        | Request::StopRollout
+        | Request::ResumeRollout
         | Request::DropController { .. } => true,
         Request::Hello { .. }
         | Request::Query
@@ -220,6 +231,7 @@ fn needs_start(request: &Request) -> bool {
         | Request::QueryHosts { .. }
         | Request::Hosts { .. }
         | Request::DropHost { .. }
+        | Request::Rollout
         | Request::Status => false,
     }
 }

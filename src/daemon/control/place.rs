@@ -143,12 +143,16 @@ impl Connection {
             | Request::HostInstall { .. }
             | Request::DropHost { .. }
             | Request::Purge
+            | Request::StartRollout { .. }
+            | Request::StopRollout
+            | Request::ResumeRollout
             | Request::DropController { .. } => true,
             Request::Hello { .. }
             | Request::Query
             | Request::Show { .. }
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
+            | Request::Rollout
             | Request::Status => false,
         };
         let denied = match changes {

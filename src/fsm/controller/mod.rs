@@ -7,9 +7,11 @@
 //! ([`requests`](super::requests)). What hosts should have comes from the
 //! repository map through [`kinds`](super::kinds); the map is kept together with
 //! other controllers by [`sync`](super::sync). What workers tell of the repository
-//! is taken in `repository`; how hosts and patches stand is told by `view`.
+//! is taken in `repository`; how hosts and patches stand is told by `view`; a
+//! [`rollout`](super::rollout) is carried on in `rollout`.
 
 mod repository;
+mod rollout;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -24,6 +26,7 @@ use super::queries::{Queries, Query};
 use super::random::Random;
 use super::reasons::Reasons;
 use super::requests::{Ask, RequestTimers};
+use super::rollout::Watch;
 use super::sync::blobs::Why as BlobWhy;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
@@ -99,6 +102,7 @@ pub struct Tables<'a> {
 
 /// A controller.
 pub struct Controller<'a> {
+    node: NodeId,
     timers: ControllerTimers,
     map: Map<'a>,
     hosts: Table<'a, Host>,
@@ -108,6 +112,7 @@ pub struct Controller<'a> {
     reasons: Reasons<'a>,
     sync: Sync<'a>,
     drops: Drops,
+    rollout: Watch,
     /// Entries that were here when the repository began to be read again, and that
     /// no worker has told of since.
     untold: SlotSet,
@@ -118,16 +123,18 @@ pub struct Controller<'a> {
 }
 
 impl<'a> Controller<'a> {
-    /// A controller with this map, that has heard no host yet.
+    /// The controller `node` with this map, that has heard no host yet.
     #[must_use]
-    pub fn new(now: Instant, timers: ControllerTimers, tables: Tables<'a>) -> Self {
+    pub fn new(now: Instant, node: NodeId, timers: ControllerTimers, tables: Tables<'a>) -> Self {
         let Tables { map, hosts, queries, reasons, neighbours, blob_whys } = tables;
         Self {
+            node,
             timers,
             map,
             reasons,
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
+            rollout: Watch::default(),
             untold: SlotSet::new(),
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
@@ -149,7 +156,7 @@ impl<'a> Controller<'a> {
     ) {
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
-            Message::AgentInstallResp(response) => self.on_response(from, response),
+            Message::AgentInstallResp(response) => self.on_response(now, from, response),
             other => {
                 if let Message::DropHostReq(drop) = other {
                     self.forget_host(now, drop.host, actions);
@@ -171,11 +178,14 @@ impl<'a> Controller<'a> {
         host.peer = peer;
         host.last_heard = now;
         let is_news = host.ack.installed_digest != ack.installed_digest;
-        let before = (host.ack.request_id, host.ack.request);
+        let (before, was_open) = ((host.ack.request_id, host.ack.request), host.request.is_open());
         host.ack.clone_from(ack);
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+        if was_open && !host.request.is_open() {
+            self.rollout.soon(now);
+        }
 
         if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
             return;
@@ -207,12 +217,12 @@ impl<'a> Controller<'a> {
         }
     }
 
-    fn on_response(&mut self, from: NodeId, response: &AgentInstallResp) {
-        if let Some(host) = self.hosts.get_mut(from)
-            && host.request.on_response(response)
-        {
+    fn on_response(&mut self, now: Instant, from: NodeId, response: &AgentInstallResp) {
+        let Some(host) = self.hosts.get_mut(from) else { return };
+        if host.request.on_response(response) {
             self.reasons.keep(response.request_id, &response.reject_reason);
         }
+        self.rollout.soon(now);
     }
 
     /// How sessions and workers go.
@@ -239,6 +249,7 @@ impl<'a> Controller<'a> {
         self.sync.on_timeout(now, &self.map, random, actions);
         self.queries.on_timeout(now, &mut self.hosts, actions);
         self.queries.start(now, &mut self.hosts, actions);
+        self.drive_rollout(now, actions);
         if self.requests_due.is_some_and(|due| now >= due) {
             self.requests_due = None;
             for host in self.hosts.iter_mut() {
@@ -254,7 +265,7 @@ impl<'a> Controller<'a> {
     pub fn poll_at(&self) -> Option<Instant> {
         let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
         let others = Instant::earliest([self.sync.poll_at(), self.drops.poll_at()]);
-        Instant::earliest([self.pacing.poll_at(), hosts, others])
+        Instant::earliest([self.pacing.poll_at(), self.rollout.poll_at(), hosts, others])
     }
 
     /// Asks a host to install what it should have.
@@ -298,6 +309,12 @@ impl<'a> Controller<'a> {
         if let Some(slot) = self.hosts.find(node) {
             self.hosts.remove(slot);
         }
+    }
+
+    /// Its node id.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
     }
 
     /// The repository.

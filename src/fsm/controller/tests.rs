@@ -85,6 +85,7 @@ impl Trace {
         let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8))), entries);
         let controller = Controller::new(
             at(0),
+            NodeId(100),
             TIMERS,
             Tables {
                 map,

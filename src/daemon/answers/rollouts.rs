@@ -1,0 +1,169 @@
+//! The rollout: begun, stopped, resumed and shown for an operator, and settled
+//! for the controller that carries it.
+
+use log::{info, warn};
+
+use super::super::event_loop::Daemon;
+use super::super::job::{Job, RolloutChange};
+use super::super::proof;
+use super::super::protocol::{ErrorKind, Reply, RolloutRow};
+use super::super::workers::Kind;
+use super::words::Called;
+use super::{Answered, Refused, refused, words};
+use crate::fsm::controller::Controller;
+use crate::repo::entry::Stamp;
+use crate::repo::rollout::{Rollout, RolloutState};
+use crate::time::Instant;
+use crate::types::{Hostname, NodeId, Reason};
+
+/// The worker that changes the rollout and answers no command: no connection has
+/// generation 0.
+const FOR_NOBODY: Kind = Kind::Change { connection: 0, generation: 0 };
+
+impl<'a> Daemon<'a> {
+    /// Shows the last rollout, if there was one.
+    pub(super) fn show_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+        let controller = self.controller()?;
+        if let Some(rollout) = controller.map().rollout() {
+            let row = row(now, controller, &self.config.node.hostname, rollout);
+            self.control.reply(at, &Reply::Rollout(row));
+        }
+        Ok(Answered::Now)
+    }
+
+    /// Begins a rollout, unless one is under way.
+    pub(super) fn start_rollout(
+        &mut self,
+        now: Instant,
+        at: usize,
+        parallel: u16,
+        stop_after: u16,
+        force: bool,
+    ) -> Result<Answered, Refused> {
+        let controller = self.ready_controller()?;
+        if let Some(running) = controller.map().rollout().filter(|rollout| rollout.is_running()) {
+            let (node, name) = carrier(now, controller, &self.config.node.hostname, running);
+            let carrier = Called(node, &name);
+            return Err((
+                ErrorKind::Refused,
+                Reason::format(format_args!(
+                    "A rollout is under way, carried by {carrier}: follow it with thimble watch, or stop it first \
+                     with thimble host-install --stop."
+                )),
+            ));
+        }
+        let state = RolloutState::Running;
+        let to = Rollout {
+            stamp: Stamp::default(),
+            id: 0,
+            carrier: controller.node(),
+            state,
+            parallel,
+            stop_after,
+            force,
+        };
+        self.begin(now, at, to)
+    }
+
+    /// Stops the rollout that is under way.
+    pub(super) fn stop_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+        let controller = self.controller()?;
+        match controller.map().rollout() {
+            Some(rollout) if rollout.is_running() => {
+                let to = Rollout { state: RolloutState::Stopped, ..*rollout };
+                let job = change(controller, to);
+                self.start_change(now, at, &job, false)
+            }
+            _ => Err(refused("No rollout is under way: there is nothing to stop.")),
+        }
+    }
+
+    /// Goes on with the rollout that was stopped, under another number.
+    pub(super) fn resume_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+        let controller = self.ready_controller()?;
+        let why = match controller.map().rollout() {
+            Some(stopped) if matches!(stopped.state, RolloutState::Stopped | RolloutState::Halted) => {
+                let to = Rollout { state: RolloutState::Running, carrier: controller.node(), ..*stopped };
+                return self.begin(now, at, to);
+            }
+            Some(running) if running.is_running() => {
+                "The rollout is under way already: follow it with thimble watch."
+            }
+            Some(_) => "The last rollout has ended: begin another with thimble host-install --all.",
+            None => "There was no rollout yet: begin one with thimble host-install --all.",
+        };
+        Err(refused(why))
+    }
+
+    /// A controller that may ask hosts to install.
+    fn ready_controller(&self) -> Result<&Controller<'a>, Refused> {
+        let controller = self.controller()?;
+        match words::incomplete(controller) {
+            Some(why) => Err((ErrorKind::Refused, why)),
+            None => Ok(controller),
+        }
+    }
+
+    /// Makes `to` the rollout, under a new number.
+    fn begin(&mut self, now: Instant, at: usize, to: Rollout) -> Result<Answered, Refused> {
+        let id = self.node.random.next_u64();
+        let job = change(self.controller()?, Rollout { id, ..to });
+        self.start_change(now, at, &job, false)
+    }
+
+    /// The rollout that this controller carries has ended, or must stop. Where the
+    /// repository is being changed it is asked for again.
+    pub fn settle_rollout(&mut self, now: Instant, state: RolloutState) {
+        let Some(controller) = self.node.controller.as_ref().filter(|_| !self.is_store_changing()) else {
+            return;
+        };
+        let Some(rollout) = controller.map().rollout() else { return };
+        let job = change(controller, Rollout { state, ..*rollout });
+        match state {
+            RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
+            _ => info!("the rollout has ended"),
+        }
+        let started = proof::exempt(|| self.workers.start(now, &self.registry, FOR_NOBODY, &job, &[]));
+        match started {
+            Ok(()) => self.has_changed = false,
+            Err(error) => warn!("the worker that settles the rollout cannot be started: {}", error.kind()),
+        }
+    }
+}
+
+fn change(controller: &Controller<'_>, to: Rollout) -> Job {
+    let instead_of = controller.map().rollout().map(|rollout| rollout.stamp);
+    Job::Rollout(RolloutChange { to, instead_of, renew: controller.sync().must_renew() })
+}
+
+fn row(now: Instant, controller: &Controller<'_>, own: &Hostname, rollout: &Rollout) -> RolloutRow {
+    let (carrier, carrier_name) = carrier(now, controller, own, rollout);
+    RolloutRow {
+        id: rollout.id,
+        state: rollout.state,
+        carrier,
+        carrier_name,
+        is_here: carrier == controller.node(),
+        is_early: !controller.pacing().is_settled(now),
+        parallel: rollout.parallel,
+        stop_after: rollout.stop_after,
+        force: rollout.force,
+        hosts: controller.census(now, rollout),
+    }
+}
+
+/// The controller that carries a rollout, and what it is called.
+fn carrier(
+    now: Instant,
+    controller: &Controller<'_>,
+    own: &Hostname,
+    rollout: &Rollout,
+) -> (NodeId, Hostname) {
+    let node = controller.carrier(now, rollout);
+    let name = match controller.sync().neighbours().get(node) {
+        _ if node == controller.node() => own.clone(),
+        Some(neighbour) => neighbour.hostname.clone(),
+        None => Hostname::default(),
+    };
+    (node, name)
+}

@@ -1,0 +1,96 @@
+//! What a controller does for the rollout, if it is the one to carry it.
+
+use super::Controller;
+use crate::fsm::actions::{Action, Actions};
+use crate::fsm::hosts::Host;
+use crate::fsm::requests::Ask;
+use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, Part};
+use crate::repo::rollout::{Rollout, RolloutState};
+use crate::time::Instant;
+use crate::types::NodeId;
+
+impl Controller<'_> {
+    /// Merges a rollout that is durable.
+    pub fn merge_rollout(&mut self, now: Instant, rollout: &Rollout) {
+        if self.map.merge_rollout(rollout) {
+            self.rollout.soon(now);
+        }
+    }
+
+    /// What part a host has in a rollout.
+    #[must_use]
+    pub fn part(&self, now: Instant, rollout: &Rollout, host: &Host) -> Part {
+        let is_lost = host.is_lost(now, self.timers.host_lost);
+        rollout::part(rollout, host, self.wanted_digest(host), is_lost)
+    }
+
+    /// How the hosts stand in a rollout.
+    #[must_use]
+    pub fn census(&self, now: Instant, rollout: &Rollout) -> Census {
+        let mut census = Census::default();
+        for host in self.hosts.iter() {
+            census.count(self.part(now, rollout, host));
+        }
+        census
+    }
+
+    /// The controller that carries a rollout: the one at which it was asked for
+    /// while that is there, then the one with the lowest id of those that are.
+    #[must_use]
+    pub fn carrier(&self, now: Instant, rollout: &Rollout) -> NodeId {
+        let present = || self.sync.neighbours().present(now).map(|one| one.node).chain([self.node]);
+        let is_there = present().any(|node| node == rollout.carrier);
+        let lowest = present().min().unwrap_or(self.node);
+        if is_there { rollout.carrier } else { lowest }
+    }
+
+    /// Looks at the rollout, where it is time and this controller carries it. Early:
+    /// does nothing.
+    pub(super) fn drive_rollout(&mut self, now: Instant, actions: &mut Actions) {
+        if !self.rollout.take_due(now) {
+            return;
+        }
+        let Some(rollout) = self.map.rollout().copied().filter(Rollout::is_running) else { return };
+        self.rollout.again(now + LOOK_AGAIN);
+        // Until two rounds have asked them, who is there and what they did for this
+        // rollout is not known.
+        let is_ready = self.sync.is_started() && self.pacing.is_settled(now);
+        let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
+        if !is_ready || !is_complete || self.carrier(now, &rollout) != self.node {
+            return;
+        }
+        let census = self.census(now, &rollout);
+        if census.is_too_many(&rollout) {
+            actions.push(Action::SettleRollout(RolloutState::Halted));
+        } else if rollout::is_over(&census) {
+            actions.push(Action::SettleRollout(RolloutState::Ended));
+        } else {
+            self.ask_next(now, &rollout, census.room(&rollout), actions);
+        }
+    }
+
+    /// Asks so many hosts more, as far as there is room to.
+    fn ask_next(&mut self, now: Instant, rollout: &Rollout, room: u32, actions: &mut Actions) {
+        let mut left = room;
+        for host in self.hosts.iter_mut() {
+            if left == 0 {
+                return;
+            }
+            let kind = self.kinds.known(&host.ack.nodetype);
+            let wanted = kind.map(|kind| kind.digest);
+            let is_lost = host.is_lost(now, self.timers.host_lost);
+            let (Part::Next, Some(digest)) = (rollout::part(rollout, host, wanted, is_lost), wanted) else {
+                continue;
+            };
+            if actions.room() == 0 {
+                return self.rollout.again(now + LOOK_SOON);
+            }
+            let target = host.target();
+            let ask = Ask { request_id: rollout.request_id(host.node), digest, force: rollout.force };
+            if host.request.ask(now, &self.timers.request, target, ask, actions) {
+                left = left.saturating_sub(1);
+                self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+            }
+        }
+    }
+}

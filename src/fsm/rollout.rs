@@ -1,0 +1,166 @@
+//! A rollout, as every controller sees it: what part each host has in it, and
+//! what the one that carries it does next.
+//!
+//! ```text
+//!         hosts left, room for one        too many failed
+//! Running ----> ask the next      Running ----------------> Halted --resume--> Running
+//!    |  nothing left to do                    an operator        (another number:
+//!    `--------------------> Ended     Running -----------> Stopped   hosts that failed
+//!                                                                    are asked again)
+//! ```
+//!
+//! Nothing of it is remembered here but when to look again. A host's part follows
+//! from its last request, which its acks tell to all controllers; so when the one
+//! that carries a rollout dies, the next goes on where it was. Should two carry it
+//! for a while, they ask with the same numbers, and no host does it twice.
+
+use serde::{Deserialize, Serialize};
+
+use super::hosts::Host;
+use super::requests::Standing;
+use crate::repo::rollout::Rollout;
+use crate::time::{Duration, Instant};
+use crate::types::Digest;
+use crate::wire::install::Outcome;
+
+/// How often a rollout is looked at while nothing happens: hosts grow lost, and
+/// other controllers come and go.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// After something has happened, and while there is more to do than one call may.
+pub const LOOK_SOON: Duration = Duration::from_millis(20);
+
+/// What part a host has in a rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// It has installed what it was asked for.
+    Done,
+    /// It had nothing to do.
+    Current,
+    /// It has failed, or said no.
+    Failed,
+    /// It was asked, and fell silent.
+    NoAnswer,
+    /// It is at work, for this rollout or for somebody else.
+    AtWork,
+    /// It is still to be asked.
+    Next,
+    /// It has not been heard for long, and so is not asked.
+    Lost,
+}
+
+/// How many hosts have each [`Part`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Census {
+    /// [`Part::Done`].
+    pub done: u32,
+    /// [`Part::Current`].
+    pub current: u32,
+    /// [`Part::Failed`].
+    pub failed: u32,
+    /// [`Part::NoAnswer`].
+    pub no_answer: u32,
+    /// [`Part::AtWork`].
+    pub at_work: u32,
+    /// [`Part::Next`].
+    pub next: u32,
+    /// [`Part::Lost`].
+    pub lost: u32,
+}
+
+impl Census {
+    /// Counts a host.
+    pub fn count(&mut self, part: Part) {
+        let place = match part {
+            Part::Done => &mut self.done,
+            Part::Current => &mut self.current,
+            Part::Failed => &mut self.failed,
+            Part::NoAnswer => &mut self.no_answer,
+            Part::AtWork => &mut self.at_work,
+            Part::Next => &mut self.next,
+            Part::Lost => &mut self.lost,
+        };
+        *place = place.saturating_add(1);
+    }
+
+    /// All hosts.
+    #[must_use]
+    pub fn hosts(&self) -> u32 {
+        let parts =
+            [self.done, self.current, self.failed, self.no_answer, self.at_work, self.next, self.lost];
+        parts.into_iter().fold(0, u32::saturating_add)
+    }
+
+    /// Whether as many have failed as the rollout bears.
+    #[must_use]
+    pub fn is_too_many(&self, rollout: &Rollout) -> bool {
+        let failed = self.failed.saturating_add(self.no_answer);
+        rollout.stop_after > 0 && failed >= u32::from(rollout.stop_after)
+    }
+
+    /// How many more may be asked now.
+    #[must_use]
+    pub fn room(&self, rollout: &Rollout) -> u32 {
+        u32::from(rollout.parallel.max(1)).saturating_sub(self.at_work)
+    }
+}
+
+/// What part a host has. `wanted` is the digest of what it should have; there is
+/// none where hosts are of more kinds than are told apart.
+#[must_use]
+pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> Part {
+    if host.request.request_id() == Some(rollout.request_id(host.node)) {
+        match host.request.standing() {
+            Standing::Waiting | Standing::Running => return Part::AtWork,
+            Standing::Ended(Outcome::Installed) => return Part::Done,
+            Standing::Ended(_) => return Part::Failed,
+            Standing::NoAnswer => return Part::NoAnswer,
+            Standing::None => {}
+        }
+    }
+    if is_lost {
+        Part::Lost
+    } else if host.is_installing() {
+        Part::AtWork
+    } else {
+        match wanted {
+            None => Part::Failed,
+            Some(wanted) if wanted == host.ack.installed_digest => Part::Current,
+            Some(_) => Part::Next,
+        }
+    }
+}
+
+/// Whether a rollout ends: nobody is at work, and nobody is left.
+#[must_use]
+pub fn is_over(census: &Census) -> bool {
+    census.at_work == 0 && census.next == 0
+}
+
+/// When to look at a rollout again.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Watch {
+    due: Option<Instant>,
+}
+
+impl Watch {
+    /// Something has happened that concerns it.
+    pub fn soon(&mut self, now: Instant) {
+        self.due = Instant::earliest([self.due, Some(now + LOOK_SOON)]);
+    }
+
+    /// Whether it is time; the next time is given with [`again`](Self::again).
+    pub fn take_due(&mut self, now: Instant) -> bool {
+        self.due.take_if(|due| now >= *due).is_some()
+    }
+
+    /// Not before this.
+    pub fn again(&mut self, at: Instant) {
+        self.due = Some(at);
+    }
+
+    /// When something is due.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        self.due
+    }
+}

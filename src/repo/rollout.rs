@@ -1,0 +1,70 @@
+//! A rollout: one order to bring all hosts to what is applied, a few at a time.
+//!
+//! It is a register of the repository map: at most one is there, it is durable,
+//! merged and served with the entries, and of two the one with the greater stamp
+//! stays. So every controller knows it, and whoever is left goes on with it.
+//! What became of each host is not in it: that is told by the hosts' own acks,
+//! since the request to a host has a number that follows from the rollout's.
+
+use core::cmp::Ordering;
+
+use serde::{Deserialize, Serialize};
+
+use super::entry::Stamp;
+use crate::types::{NodeId, RequestId};
+
+/// How a rollout stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum RolloutState {
+    /// Hosts are asked, one after another.
+    Running,
+    /// Stopped by an operator: no further host is asked.
+    Stopped,
+    /// Stopped since too many hosts failed.
+    Halted,
+    /// Every host that is there has been asked, and has ended it.
+    Ended,
+}
+
+/// A rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rollout {
+    /// Who changed it last, and when in that controller's own order.
+    pub stamp: Stamp,
+    /// Its random number; a new one each time that it is resumed, so that hosts
+    /// that failed are asked again.
+    pub id: u64,
+    /// The controller that carries it, while that one is there.
+    pub carrier: NodeId,
+    /// How it stands.
+    pub state: RolloutState,
+    /// Hosts that may be at work at once, at least 1.
+    pub parallel: u16,
+    /// It stops once so many hosts have failed or not answered; 0 for never.
+    pub stop_after: u16,
+    /// Install although a host's lock file says no.
+    pub force: bool,
+}
+
+impl Rollout {
+    /// The number of its request to a host: the same whoever asks, so that no host
+    /// carries it out twice.
+    #[must_use]
+    pub const fn request_id(&self, host: NodeId) -> RequestId {
+        RequestId(self.id ^ host.0)
+    }
+
+    /// Whether hosts are to be asked.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.state == RolloutState::Running
+    }
+
+    /// The total order by which a merge takes the greater: the stamp, then
+    /// everything else.
+    #[must_use]
+    pub fn merge_order(&self, other: &Self) -> Ordering {
+        let rest = |one: &Self| (one.state, one.id, one.carrier.0, one.parallel, one.stop_after, one.force);
+        self.stamp.cmp(&other.stamp).then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
