@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
 
 use super::json::Value;
-use super::term::Style;
+use super::term::{self, Style};
 
 /// Where a command's result goes.
 #[derive(Debug)]
@@ -36,6 +36,13 @@ impl Out {
     #[must_use]
     pub fn style(&self) -> Style {
         self.style
+    }
+
+    /// The columns that text has; `None` where it has as many as it likes, in a pipe
+    /// or a file.
+    #[must_use]
+    pub fn columns(&self) -> Option<usize> {
+        term::columns().filter(|_| !self.is_json)
     }
 
     /// Whether someone watches: text, on a terminal.

@@ -120,9 +120,14 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
             Arg::Long(name) => match known().find(|option| option.name == name) {
                 Some(option) => option,
                 None => {
+                    let is_later = command.is_none()
+                        && commands::all().any(|command| command.options.iter().any(|o| o.name == name));
                     let names: Vec<&'static str> = known().map(|option| option.name).collect();
-                    let meant = nearest(name, &names).map(|name| format!(", did you mean --{name}?"));
-                    let meant = meant.unwrap_or_default();
+                    let meant = match nearest(name, &names) {
+                        _ if is_later => ": it stands behind its command".to_owned(),
+                        Some(name) => format!(", did you mean --{name}?"),
+                        None => String::new(),
+                    };
                     return Err(usage(command, &format!("there is no option --{name} here{meant}")));
                 }
             },
@@ -168,10 +173,12 @@ fn finish(
     if arguments.len() < takes.least {
         return Err(usage(Some(command), &format!("{} wants {}", command.name, takes.name)));
     }
-    if arguments.len() > takes.most {
+    if let Some(word) = arguments.get(takes.most) {
+        let (name, word) = (command.name, word.display());
         let sentence = match takes.most {
-            0 => format!("{} takes no arguments", command.name),
-            most => format!("{} takes at most {most} arguments ({})", command.name, takes.name),
+            0 => format!("{name} takes no arguments, and {word} is one"),
+            1 => format!("{name} takes one {} at most, and {word} is one more", takes.name),
+            most => format!("{name} takes at most {most} {}, and {word} is one more", takes.name),
         };
         return Err(usage(Some(command), &sentence));
     }
@@ -203,8 +210,14 @@ pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
     let name = word.to_str().ok_or_else(|| not_text(word))?;
     find(name).ok_or_else(|| {
         let names: Vec<&'static str> = commands::all().map(|command| command.name).collect();
-        let meant = nearest(name, &names).map(|name| format!(", did you mean {name}?"));
-        usage(None, &format!("there is no command {name}{}", meant.unwrap_or_default()))
+        // "install" is far from host-install, letter by letter.
+        let holding = || {
+            let holding: Vec<&str> = names.iter().copied().filter(|known| known.contains(name)).collect();
+            (name.len() > 2 && !holding.is_empty()).then(|| holding.join(" or "))
+        };
+        let meant = nearest(name, &names).map(str::to_owned).or_else(holding);
+        let meant = meant.map(|names| format!(", did you mean {names}?")).unwrap_or_default();
+        usage(None, &format!("there is no command {name}{meant}"))
     })
 }
 
@@ -265,8 +278,21 @@ mod tests {
         assert!(complaint("apply --al").starts_with("there is no option --al here, did you mean --all?"));
         assert!(complaint("query -x").starts_with("there is no option -x here"));
         assert!(complaint("upload").starts_with("upload wants FILE; see `thimble help upload`"));
-        assert!(complaint("status now").starts_with("status takes no arguments"));
-        assert!(complaint("drop-host a b").starts_with("drop-host takes at most 1 arguments (HOST)"));
+        assert!(complaint("status now").starts_with("status takes no arguments, and now is one; see"));
+        assert!(
+            complaint("drop-host a b").starts_with("drop-host takes one HOST at most, and b is one more;")
+        );
+        assert!(
+            complaint("drop")
+                .starts_with("there is no command drop, did you mean drop-host or drop-controller?")
+        );
+        assert!(
+            complaint("--force apply X")
+                .starts_with("there is no option --force here: it stands behind its command")
+        );
+        assert!(
+            complaint("--jsno query").starts_with("there is no option --jsno here, did you mean --json?")
+        );
         assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
         assert!(complaint("apply --all=yes").contains("--all"));
         assert!(complaint("query appplied").starts_with(

@@ -126,6 +126,31 @@ pub fn cut(text: &str, columns: usize) -> String {
     cut
 }
 
+/// Writes `head`, and beside it, from column `indent` on, the words of `text`, in
+/// lines of at most `columns`. A head that is wider stands alone above them. Words
+/// that a no-break space joins stay together; one too long for a line has it alone.
+pub fn hang(to: &mut String, head: &str, text: &str, indent: usize, columns: usize) {
+    to.push_str(head);
+    let mut at = width(head);
+    if at > 0 && at >= indent {
+        to.push('\n');
+        at = 0;
+    }
+    for (place, word) in text.split(' ').enumerate() {
+        let wide = width(word);
+        let fits = at + 1 + wide <= columns;
+        if place > 0 && !fits {
+            to.push('\n');
+            at = 0;
+        }
+        let gap = if place > 0 && fits { 1 } else { indent - at };
+        to.extend(std::iter::repeat_n(' ', gap));
+        to.push_str(&word.replace('\u{a0}', " "));
+        at += gap + wide;
+    }
+    to.push('\n');
+}
+
 /// A line of a block, and what it is about (a node id, a place): the key by which a
 /// change of it is noticed where nothing can be redrawn.
 pub type Line = (u64, String);
@@ -287,6 +312,19 @@ mod tests {
         assert_eq!(cut("a\x1b[3", 9), "a\x1b[3");
         assert_eq!(width("a\x1b[31mFailed\x1b[0mz"), 8);
         assert_eq!(width("日本"), 4);
+    }
+
+    #[test]
+    fn text_hangs_beside_its_head_and_no_word_is_broken() {
+        let hung = |head, text, indent| {
+            let mut to = String::new();
+            hang(&mut to, head, text, indent, 12);
+            to
+        };
+        assert_eq!(hung("up:", "a bc def gh", 4), "up: a bc def\n    gh\n");
+        assert_eq!(hung("usage:", "a", 4), "usage:\n    a\n");
+        assert_eq!(hung("", "one [--two\u{a0}X]", 0), "one\n[--two X]\n");
+        assert_eq!(hung("a", "0123456789abc d", 2), "a 0123456789abc\n  d\n");
     }
 
     #[test]

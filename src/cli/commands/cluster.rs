@@ -11,7 +11,9 @@ pub const COMMANDS: &[Command] = &[
         arguments: NONE,
         options: &[],
         help: "list the hosts and how they stand",
-        details: "",
+        details: "Patch Current is Yes where a host has what is applied, No where host-install has \
+                  something to do, Pending during an install, Failed after one that failed, n/a while this \
+                  controller lacks a file.",
         example: "thimble query-hosts",
         who: Who::Query,
         run: hosts::query_hosts,
@@ -21,7 +23,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: at_least_one("HOST", limits::COMMAND_NAMES),
         options: &[switch("force", "also on a host that is not locked")],
         help: "bring hosts to what is applied, and watch",
-        details: "HOST is a hostname, an address or a node id. Leaving (Ctrl-C) does not stop an install.",
+        details: "HOST is a hostname, an address or a node id. Leaving (Ctrl-C) does not stop an \
+                  install. One that fails puts the previous patches back. It reboots no host.",
         example: "thimble host-install worker-0 worker-1",
         who: Who::Admin,
         run: progress::host_install,
@@ -31,7 +34,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: one("HOST"),
         options: &[],
         help: "forget a host; it returns when it is heard again",
-        details: "",
+        details: "Nothing changes on the host itself: its patches stay, its agent goes on.",
         example: "thimble drop-host worker-9",
         who: Who::Admin,
         run: hosts::drop_host,
@@ -41,7 +44,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: NONE,
         options: &[],
         help: "say how the daemon is: troubles first, then counters",
-        details: "",
+        details: "Troubles come first, each with what to do. Then who this is, the controllers and \
+                  hosts it hears, what is missing, and what was refused, by reason.",
         example: "thimble status",
         who: Who::Query,
         run: status::status,
@@ -50,9 +54,9 @@ pub const COMMANDS: &[Command] = &[
         name: "drop-controller",
         arguments: one("CONTROLLER"),
         options: &[],
-        help: "forget a controller that is gone for good, so that purge need not wait for it",
-        details: "CONTROLLER is a hostname or a node id, as status shows them. Before one that was dropped \
-                  returns, its repository must be emptied: see the guide.",
+        help: "forget a controller that is gone, so that purge need not wait",
+        details: "CONTROLLER is a hostname or a node id, as status shows them. It is not told and not \
+                  stopped. Before one that was dropped returns, its repository must be emptied: see the guide.",
         example: "thimble drop-controller controller-1",
         who: Who::Admin,
         run: controllers::drop_controller,
@@ -62,7 +66,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: NONE,
         options: &[],
         help: "make room: drop what the repository keeps of deleted patches",
-        details: "Every controller that is known must be present and have the same repository.",
+        details: "Every controller that is known must be present and have the same repository. It \
+                  touches no patch that is not deleted, and no host.",
         example: "thimble purge",
         who: Who::Admin,
         run: controllers::purge,
@@ -71,8 +76,9 @@ pub const COMMANDS: &[Command] = &[
         name: "run",
         arguments: NONE,
         options: &[],
-        help: "run the daemon, in the foreground, with the roles that the configuration gives",
-        details: "It ends with SIGTERM. An install that is under way is finished or undone at the next start.",
+        help: "run the daemon in the foreground",
+        details: "It ends with SIGTERM. An install that is under way is finished or undone at the \
+                  next start.",
         example: "thimble run --config /etc/thimble/thimble.toml",
         who: Who::Root,
         run: run::run,

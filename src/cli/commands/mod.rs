@@ -117,9 +117,9 @@ const LOST: Opt = switch("force", "go on although hosts are lost");
 /// Options that every command takes.
 pub const GLOBAL: &[Opt] = &[
     valued("config", "PATH", "the configuration (default /etc/thimble/thimble.toml)"),
-    valued("socket", "PATH", "the daemon's control socket (default: what the configuration says)"),
+    valued("socket", "PATH", "the control socket (default: the configuration's)"),
     switch("json", "write one JSON document instead of text"),
-    valued("color", term::WHEN, "colour the text (default auto: on a terminal, without NO_COLOR)"),
+    valued("color", term::WHEN, "colour text (default: on a terminal, no NO_COLOR)"),
     Opt { name: "help", short: Some('h'), value: None, is_repeatable: false, help: "explain the command" },
     Opt { name: "version", short: Some('V'), value: None, is_repeatable: false, help: "show the version" },
 ];
