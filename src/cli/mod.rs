@@ -18,8 +18,10 @@ mod check;
 mod confirm;
 mod controllers;
 mod decode;
+mod guard;
 mod help;
 mod hosts;
+mod install_local;
 mod keygen;
 #[cfg(feature = "tools")]
 mod make;

@@ -1,4 +1,4 @@
-//! A host's installer: its lock, its record, and what a start has to mend.
+//! A host's installer: its lock, its record, and how an install ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -11,6 +11,7 @@ use super::journal::{Begin, Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
 use super::record::{INSTALLED, LAST, Record};
+use super::recover::Moment;
 use super::scripts::Scripts;
 use super::sealed::remove_if_there;
 use super::source::Source;
@@ -22,9 +23,6 @@ use crate::daemon::job::RefusalKind;
 use crate::failpoint;
 use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
-
-/// What is said of an install that a crash ended.
-const CUT_SHORT: &str = "the agent or its node was stopped in the middle of the install";
 
 /// A host's installer, holding the lock.
 pub(super) struct Host<'c> {
@@ -69,34 +67,6 @@ impl<'c> Host<'c> {
         Ok(INSTALLED.read(self.home.as_fd())?.unwrap_or_default())
     }
 
-    /// Undoes or finishes what a crash cut short.
-    pub fn recover(&self, teller: &mut Teller<'_>) -> Result<(), InstallError> {
-        let record = self.record()?;
-        let Some(mut journal) = Journal::open(self.home.as_fd())? else {
-            self.sweep(&record, &Moves::default());
-            return Ok(());
-        };
-        let begin = journal.story.begin.ok_or_else(|| InstallError::Damaged {
-            path: format!(".thimble/{}", journal::NAME),
-            what: "is damaged, so what it announced cannot be undone: \
-                   see that the host's files are whole, then remove it",
-        })?;
-        let Some(intent) = journal.story.intent.clone() else {
-            self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
-            return Ok(());
-        };
-        if record.serial >= intent.serial {
-            self.finish(journal, &begin, &intent, &record)?;
-            return Ok(());
-        }
-        self.scripts.end_strays();
-        teller.notice(&format!("{CUT_SHORT}: going back to set {:.12}", intent.old));
-        let ended = self.undo(&mut journal, &begin, &intent, &record, CUT_SHORT)?;
-        journal.end(self.home.as_fd())?;
-        log::info!("back on set {:.12}: {}", record.digest(), ended.reason);
-        Ok(())
-    }
-
     /// Installs what is asked for, unless that was done already.
     pub fn install(
         &self,
@@ -104,7 +74,7 @@ impl<'c> Host<'c> {
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
     ) -> Result<Ended, InstallError> {
-        self.recover(teller)?;
+        self.recover(Moment::Daemon, teller)?;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request.request_id) {
             return Ok(Ended { last, kind: RefusalKind::Refused });
         }
@@ -142,7 +112,7 @@ impl<'c> Host<'c> {
     }
 
     /// Ends an install of which nothing was begun.
-    fn reject(
+    pub fn reject(
         &self,
         journal: Journal,
         request_id: RequestId,
@@ -155,7 +125,7 @@ impl<'c> Host<'c> {
     }
 
     /// Ends an install that is committed: what the set before needed goes.
-    fn finish(
+    pub fn finish(
         &self,
         journal: Journal,
         begin: &Begin,

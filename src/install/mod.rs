@@ -44,6 +44,7 @@ mod notice;
 mod plan;
 mod prepare;
 mod record;
+mod recover;
 mod scripts;
 mod sealed;
 mod source;
@@ -59,6 +60,7 @@ pub use source::{BlobSource, FetchError, Fetched, Source};
 
 use host::Host;
 use record::Record;
+use recover::Moment;
 
 /// An install, as a controller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,12 +87,27 @@ pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
             teller.end(None);
         }
         Ok(Some(host)) => {
-            let failed = host.recover(&mut teller).err();
+            let failed = host.recover(Moment::Daemon, &mut teller).err();
             teller.state_of(&host);
             teller.end(failed.as_ref());
         }
         Err(error) => teller.end(Some(&error)),
     }
+}
+
+/// Puts whole what a crash cut short, before the daemon or other services start:
+/// files alone, whose scripts then run at the daemon's start. A `Notice` for
+/// what was done, then `Done`, or `Failed` where the tree could not be made whole.
+/// Waits while another process installs.
+pub fn guard(config: &Config, reporter: &mut dyn Reporter) {
+    let mut teller = Teller { reporter };
+    let mended = match Host::open(config) {
+        Ok(Some(host)) => host.recover(Moment::Guard, &mut teller),
+        // A root that cannot be written to holds nothing half done.
+        Ok(None) => Ok(()),
+        Err(error) => Err(error),
+    };
+    teller.end(mended.as_ref().err());
 }
 
 /// Installs the set that a request names, reporting on the way, and at the end

@@ -60,6 +60,23 @@ impl Host<'_> {
         old: &Record,
         reason: &str,
     ) -> Result<(), InstallError> {
+        self.files_back(journal, intent, old, reason)?;
+        if journal.story.undone.is_none() {
+            let trouble = self.scripts_back(&journal.story, intent, old);
+            journal.append(Entry::Undone { trouble })?;
+        }
+        self.sweep(old, &intent.moves);
+        Ok(())
+    }
+
+    /// Puts the previous set's record and files back; its scripts are yet to run.
+    pub fn files_back(
+        &self,
+        journal: &mut Journal,
+        intent: &Intent,
+        old: &Record,
+        reason: &str,
+    ) -> Result<(), InstallError> {
         if journal.story.undoing.is_none() {
             journal.append(Entry::Undoing(reason.to_owned()))?;
         }
@@ -71,11 +88,6 @@ impl Host<'_> {
             self.restore(journal.story.phase, &intent.moves)?;
             journal.append(Entry::Restored)?;
         }
-        if journal.story.undone.is_none() {
-            let trouble = self.scripts_back(&journal.story, intent, old);
-            journal.append(Entry::Undone { trouble })?;
-        }
-        self.sweep(old, &intent.moves);
         Ok(())
     }
 

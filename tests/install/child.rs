@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thimble::config::{Agent, Config, Controller, Network, Node, Security, Timers};
 use thimble::daemon::job::Report;
 use thimble::daemon::reporter::Reporter;
-use thimble::install::{BlobSource, FetchError, Fetched, InstallRequest, Source, install, recover};
+use thimble::install::{BlobSource, FetchError, Fetched, InstallRequest, Source, guard, install, recover};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
@@ -22,8 +22,10 @@ pub struct Orders {
     pub depot: PathBuf,
     pub reports: PathBuf,
     pub trusted_key: String,
-    /// None: recover.
+    /// None: recover, or guard.
     pub request_id: Option<u64>,
+    /// Guard rather than recover.
+    pub is_guard: bool,
     pub force: bool,
     /// `ID HASH SIZE COMMITTED` each.
     pub set: Vec<(String, String, u64, bool)>,
@@ -40,11 +42,12 @@ pub struct Orders {
 impl Orders {
     pub fn write(&self, path: &Path) {
         let mut text = format!(
-            "root {}\ndepot {}\nreports {}\nkey {}\nforce {}\nother {}\ntimeout {}\nreserve {}\n",
+            "root {}\ndepot {}\nreports {}\nkey {}\nguard {}\nforce {}\nother {}\ntimeout {}\nreserve {}\n",
             self.root.display(),
             self.depot.display(),
             self.reports.display(),
             self.trusted_key,
+            self.is_guard,
             self.force,
             self.other_digest,
             self.script_timeout_ms,
@@ -82,6 +85,7 @@ impl Orders {
             reports: one("reports").unwrap().into(),
             trusted_key: one("key").unwrap(),
             request_id: one("request").map(|id| id.parse().unwrap()),
+            is_guard: one("guard").unwrap() == "true",
             force: one("force").unwrap() == "true",
             set: set.collect(),
             other_digest: one("other").unwrap() == "true",
@@ -166,6 +170,9 @@ fn installer_process() {
     let orders = Orders::read(&path);
     let config = orders.config();
     let mut reporter = Lines(fs::File::create(&orders.reports).unwrap());
+    if orders.is_guard {
+        return guard(&config, &mut reporter);
+    }
     let Some(request_id) = orders.request_id else {
         return recover(&config, &mut reporter);
     };

@@ -177,6 +177,47 @@ fn while_an_unhealthy_set_goes_back() {
     kill_everywhere(&rig, &["P1", "P2"], &["P1", "P3"], |_| {});
 }
 
+/// A guard mends the files without a script, however often it is killed itself, and
+/// the daemon's recovery after it has nothing left to do but run them.
+#[test]
+fn while_a_guard_mends_what_was_killed() {
+    need_root!();
+    let rig = rig("guarded");
+    rig.installed(&["P1"]);
+    let old = rig.tree();
+    let pristine = rig.root.with_file_name("pristine");
+    copy(&rig.root, &pristine);
+    let log = rig.root.with_file_name("log");
+    let ran = || std::fs::read_to_string(&log).unwrap_or_default();
+    rig.installed(&["P2"]);
+    let new = rig.tree();
+    let mut ends = BTreeSet::new();
+    for step in 1.. {
+        copy(&pristine, &rig.root);
+        if rig.run(&rig.orders_for(&["P2"]), Some(step)).status.success() {
+            break;
+        }
+        let when = format!("killed at step {step}");
+        let before = ran();
+        let mut guard = rig.guard(Some(1 + step * 5 % 17));
+        while !guard.status.success() {
+            guard = rig.guard(Some(20 + step));
+        }
+        assert_eq!(guard.last(), "done", "{when}: {guard:?}");
+        assert_eq!(ran(), before, "{when}: a guard runs no script");
+        let mended = rig.tree();
+        let is_new = mended == new;
+        model::assert_same(&mended, if is_new { &new } else { &old }, &when);
+        let run = rig.recover();
+        assert_eq!(run.last(), "done", "{when}: {run:?}");
+        model::assert_same(&rig.tree(), &mended, &when);
+        assert_eq!(run.installed(), [if is_new { "P2" } else { "P1" }], "{when}");
+        ends.insert((run.says("outcome").to_owned(), ran() != before));
+    }
+    assert!(ends.contains(&("RolledBack".to_owned(), true)), "{ends:?}");
+    assert!(ends.contains(&("Installed".to_owned(), false)), "{ends:?}");
+}
+
 #[test]
 fn at_random_while_sets_come_and_go_at_random() {
     need_root!();

@@ -22,6 +22,7 @@ mod sys;
 
 #[cfg(feature = "proof")]
 mod killed;
+mod local;
 mod local_changes;
 mod places;
 #[cfg(feature = "proof")]

@@ -110,6 +110,7 @@ impl Rig {
             reports: scratch.join("reports"),
             trusted_key: signer.public.clone(),
             request_id: None,
+            is_guard: false,
             force: false,
             set: vec![],
             other_digest: false,
@@ -202,6 +203,11 @@ impl Rig {
     /// Recovers.
     pub fn recover(&self) -> Run {
         self.run(&Orders { request_id: None, ..self.orders.clone() }, None)
+    }
+
+    /// Guards: mends files alone.
+    pub fn guard(&self, kill_at: Option<u64>) -> Run {
+        self.run(&Orders { request_id: None, is_guard: true, ..self.orders.clone() }, kill_at)
     }
 
     /// Recovers as after a restart: with another boot id in the kernel's place.

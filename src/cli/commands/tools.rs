@@ -3,7 +3,7 @@
 use super::{Command, NONE, Opt, Who, at_least_one, at_most_one, one, output, switch, valued};
 #[cfg(feature = "tools")]
 use crate::cli::make;
-use crate::cli::{check, decode, help, keygen, verify};
+use crate::cli::{check, decode, guard, help, install_local, keygen, verify};
 
 /// In the order of `--help`.
 pub const COMMANDS: &[Command] = &[
@@ -60,6 +60,26 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble check-config --config ./thimble.toml",
         who: Who::Anybody,
         run: check::check_config,
+    },
+    Command {
+        name: "install-local",
+        arguments: NONE,
+        options: &[switch("force", "also where this host is not locked")],
+        help: "bring this host to what its own repository has applied",
+        details: "For the boot, before the daemon and the network: the node must be controller and agent.",
+        example: "thimble install-local",
+        who: Who::Root,
+        run: install_local::install_local,
+    },
+    Command {
+        name: "guard",
+        arguments: NONE,
+        options: &[],
+        help: "finish or undo what a crash cut short in this host's files",
+        details: "For the boot, before services start. Scripts that belong to it run when the daemon starts.",
+        example: "thimble guard",
+        who: Who::Root,
+        run: guard::guard,
     },
     Command {
         name: "decode",

@@ -1,0 +1,107 @@
+//! `guard`: makes the host's tree whole before anything relies on it.
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use super::exit::{Exit, Failure};
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use crate::config::Config;
+use crate::daemon::job::Report;
+use crate::daemon::reporter::Reporter;
+use crate::install;
+use crate::types::Reason;
+
+/// `thimble guard`
+pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    root_only()?;
+    let config = Config::load(invocation.config())?;
+    let mut lines = Lines { out, lines: Vec::new(), failed: None };
+    if !config.node.is_agent {
+        lines.line("nothing is installed here: this node is no agent")?;
+    } else if let Running::Daemon = daemon_of(&config.node.state_dir)? {
+        lines.line("the daemon runs, and sees to this itself")?;
+    } else {
+        install::guard(&config, &mut lines);
+    }
+    if lines.lines.is_empty() && lines.failed.is_none() {
+        lines.line("nothing was cut short")?;
+    }
+    let Lines { out, lines, failed } = lines;
+    if let Some(reason) = failed {
+        let message = format!("the host's files are not whole: {reason}");
+        return Err(Failure { done: lines, ..Failure::new(Exit::Refused, message) });
+    }
+    Ok(out.json(|| Value::object([("lines", Value::list(lines.iter().map(Value::text)))]))?)
+}
+
+/// Refuses to go on for anybody but root.
+pub(super) fn root_only() -> Result<(), Failure> {
+    match std::fs::metadata("/proc/self") {
+        Ok(own) if own.uid() != 0 => {
+            Err(Failure::new(Exit::NotPermitted, "this changes the host's files: root alone may"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Who uses a state directory.
+pub(super) enum Running {
+    /// A daemon.
+    Daemon,
+    /// Nobody, and nobody can while this lives. Nothing is locked where there is
+    /// no such directory yet.
+    Nobody { _lock: Option<File> },
+}
+
+/// Who uses this state directory.
+pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
+    let path = state_dir.join("daemon.lock");
+    let failed = |error: io::Error| {
+        let reason = format!("{}: {error}: without it, whether the daemon runs is not known", path.display());
+        Failure::new(Exit::Refused, reason)
+    };
+    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Running::Nobody { _lock: None }),
+        // No daemon runs where it could not write its lock either.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            return Ok(Running::Nobody { _lock: None });
+        }
+        other => other.map_err(failed)?,
+    };
+    match file.try_lock() {
+        Ok(()) => Ok(Running::Nobody { _lock: Some(file) }),
+        Err(TryLockError::WouldBlock) => Ok(Running::Daemon),
+        Err(TryLockError::Error(error)) => Err(failed(error)),
+    }
+}
+
+/// Shows what the installer reports.
+struct Lines<'o> {
+    out: &'o mut Out,
+    lines: Vec<String>,
+    failed: Option<Reason>,
+}
+
+impl Lines<'_> {
+    fn line(&mut self, text: &str) -> io::Result<()> {
+        self.lines.push(text.to_owned());
+        self.out.line(text)
+    }
+}
+
+impl Reporter for Lines<'_> {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        match report {
+            Report::Notice(text) => self.line(text.as_str()),
+            Report::Failed { reason, .. } => {
+                self.failed = Some(reason.clone());
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}

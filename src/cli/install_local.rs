@@ -1,0 +1,208 @@
+//! `install-local`: this host's own install, out of this node's own repository,
+//! before there is a daemon or a network.
+//!
+//! It is the ordinary installer with the store in a controller's place: what comes
+//! out of the store is verified as if it had come from anywhere. How it ended is in
+//! the host's journal under a number of its own, so that the daemon that starts
+//! later tells controllers of it as of any other request.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use super::exit::{Exit, Failure};
+use super::guard::{Running, daemon_of, root_only};
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use crate::config::keys::KeyFile;
+use crate::config::{self, Config};
+use crate::daemon::job::{RefusalKind, Report};
+use crate::daemon::reporter::Reporter;
+use crate::install::{self, BlobSource, FetchError, Fetched, InstallRequest, Source};
+use crate::repo::effective::effective_digest;
+use crate::store::{self, Blob, Store};
+use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId};
+use crate::wire::frame::ManifestPatch;
+use crate::wire::install::{LastInstall, Outcome, Step};
+
+/// `thimble install-local`
+pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    root_only()?;
+    let config = Config::load(invocation.config())?;
+    let state_dir = &config.node.state_dir;
+    let refused = |reason: String| Failure::new(Exit::Refused, reason);
+    if let Some(missing) = missing_role(&config) {
+        return Err(refused(missing.to_owned()));
+    }
+    let running = daemon_of(state_dir)?;
+    if let Running::Daemon = running {
+        let host = &config.node.hostname;
+        return Err(refused(format!(
+            "the daemon runs and installs by itself: `thimble host-install {host}`"
+        )));
+    }
+    // An empty repository made here would mean that all patches are to go.
+    if !state_dir.join("repo/map").exists() {
+        let shown = state_dir.display();
+        return Err(refused(format!(
+            "there is no repository in {shown} yet: start the daemon, and upload and apply patches first"
+        )));
+    }
+    let digest = {
+        let store = Store::open(state_dir).map_err(|error| refused(error.to_string()))?;
+        effective_digest(&store.map(&mut Vec::new()), &config.node.nodetype)
+    };
+
+    let mut told = Told { out, step: None, installed: vec![], digest: None, last: None, failed: None };
+    install::recover(&config, &mut told);
+    told.check()?;
+    if told.digest == Some(digest) {
+        return told.show("current");
+    }
+    let request = InstallRequest {
+        request_id: request_id().map_err(|error| refused(format!("/dev/urandom: {error}")))?,
+        controller: own_id(&config)?,
+        digest,
+        force: invocation.has("force"),
+    };
+    told.installed.clear();
+    install::install(&config, &request, &mut LocalSource(state_dir), &mut told);
+    told.check()?;
+    told.show("installed")
+}
+
+/// What is missing for an install out of the node's own repository.
+fn missing_role(config: &Config) -> Option<&'static str> {
+    match (config.node.is_controller, config.node.is_agent) {
+        (true, true) => None,
+        (false, _) => Some(
+            "this node has no repository to install from: node.roles lacks \"controller\"; \
+             a controller installs here with `thimble host-install`",
+        ),
+        (true, false) => Some("nothing is installed on this node: node.roles lacks \"agent\""),
+    }
+}
+
+/// This node, as the one that asks.
+fn own_id(config: &Config) -> Result<NodeId, Failure> {
+    Ok(match &config.security.key_file {
+        Some(path) if !config.security.is_unauthenticated => KeyFile::load(path, true)?.node,
+        _ => config::node_id_without_keys(&config.node.state_dir)?,
+    })
+}
+
+/// A number that no other request has.
+fn request_id() -> io::Result<RequestId> {
+    let mut bytes = [0; 8];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(RequestId(u64::from_le_bytes(bytes)))
+}
+
+/// The node's own repository.
+struct LocalSource<'d>(&'d Path);
+
+impl Source for LocalSource<'_> {
+    fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
+        store::manifest(self.0, &digest, nodetype).map_err(|reason| refusal(&reason))
+    }
+}
+
+impl BlobSource for LocalSource<'_> {
+    fn blob(
+        &mut self,
+        hash: &Hash,
+        offset: u64,
+        sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<Fetched, FetchError> {
+        let Blob { mut file, signature, .. } =
+            store::blob(self.0, hash).map_err(|reason| refusal(&reason))?;
+        let mut piece = vec![0; 64 * 1024];
+        let mut len_bytes = 0;
+        file.seek(SeekFrom::Start(offset)).map_err(FetchError::Session)?;
+        loop {
+            match file.read(&mut piece).map_err(FetchError::Session)? {
+                0 => return Ok(Fetched { len_bytes, signature }),
+                len => {
+                    sink(piece.get(..len).unwrap_or_default()).map_err(FetchError::Sink)?;
+                    len_bytes += len as u64;
+                }
+            }
+        }
+    }
+}
+
+fn refusal(reason: &str) -> FetchError {
+    FetchError::Refused(Box::new(Reason::new(reason)))
+}
+
+/// What the installer reports, shown as it comes and kept for the end.
+struct Told<'o> {
+    out: &'o mut Out,
+    step: Option<Step>,
+    installed: Vec<PatchId>,
+    digest: Option<Digest>,
+    last: Option<LastInstall>,
+    failed: Option<(RefusalKind, Reason)>,
+}
+
+impl Told<'_> {
+    /// Fails where the installer's last word was that it did.
+    fn check(&mut self) -> Result<(), Failure> {
+        let Some((kind, reason)) = self.failed.take() else { return Ok(()) };
+        let exit = match kind {
+            RefusalKind::Refused => Exit::Refused,
+            RefusalKind::Verification => Exit::Verification,
+        };
+        let means = match self.last.as_ref().map(|last| last.outcome) {
+            Some(Outcome::RolledBack) if self.step == Some(Step::RollingBack) => {
+                "the previous set is back in place"
+            }
+            Some(Outcome::Broken) => "the previous set could not be put back whole",
+            _ => "nothing was changed",
+        };
+        Err(Failure::new(exit, format!("{reason}; {means}")))
+    }
+
+    fn show(self, outcome: &str) -> Result<(), Failure> {
+        let Self { out, installed, digest, last, .. } = self;
+        let digest = digest.unwrap_or_default();
+        let owes_restart = last.as_ref().is_some_and(|last| last.reboot_required);
+        let noted = last.map(|last| last.reason).filter(|_| outcome == "installed").unwrap_or_default();
+        out.line(format_args!("{outcome}: {} patches, set {digest:.12}", installed.len()))?;
+        if !noted.is_empty() {
+            out.line(&noted)?;
+        }
+        if owes_restart {
+            out.line("restart this host: not all of it is in effect before")?;
+        }
+        Ok(out.json(|| {
+            Value::object([
+                ("outcome", Value::text(outcome)),
+                ("installed_digest", Value::text(digest)),
+                ("installed", Value::list(installed.iter().map(Value::text))),
+                ("reboot_required", owes_restart.into()),
+                ("reason", Value::text(noted)),
+            ])
+        })?)
+    }
+}
+
+impl Reporter for Told<'_> {
+    fn report(&mut self, report: &Report) -> io::Result<()> {
+        match report {
+            Report::Progress { step, .. } if self.step != Some(*step) => {
+                self.step = Some(*step);
+                return self.out.line(step.as_str());
+            }
+            Report::Notice(text) => return self.out.line(text),
+            Report::Installed(patch) => self.installed.push(patch.id.clone()),
+            Report::InstalledEnd { digest, last } => {
+                (self.digest, self.last) = (Some(*digest), last.clone());
+            }
+            Report::Failed { kind, reason } => self.failed = Some((*kind, reason.clone())),
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,185 @@
+//! `install-local` and `guard` as an operator and a boot run them: the binary,
+//! without a daemon.
+
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::Command;
+
+use serde_json::Value;
+use thimble::config::Config;
+use thimble::repo::entry::EntryState;
+
+use crate::pieces::{Patch, file, patch};
+use crate::rig::Rig;
+use crate::support::controller::Controller;
+
+/// A node that is controller and agent, with patches in its repository.
+struct Both {
+    rig: Rig,
+    controller: Controller,
+    dir: PathBuf,
+}
+
+impl Both {
+    fn new(name: &str) -> Self {
+        let rig = Rig::new(name);
+        let dir = rig.root.parent().unwrap().to_owned();
+        let text = format!(
+            "[node]\nroles = [\"controller\", \"agent\"]\nhostname = \"both\"\nsw_version = \"1.0\"\n\
+             nodetype = \"worker\"\nstate_dir = \"{state}\"\n[network]\ninterface = \"lo\"\n\
+             [security]\nauth = \"none\"\ntrusted_keys = [\"{key}\"]\n[agent]\nroot = \"{root}\"\n\
+             lock_file = \"{state}/locked\"\n",
+            state = dir.join("state").display(),
+            key = rig.signer.public,
+            root = rig.root.display(),
+        );
+        fs::create_dir(dir.join("state")).unwrap();
+        fs::write(dir.join("thimble.toml"), &text).unwrap();
+        let config = Config::parse(&text, "test").unwrap();
+        Self { rig, controller: Controller { config }, dir }
+    }
+
+    /// Writes the configuration with something else in it.
+    fn reconfigure(&self, from: &str, to: &str) {
+        let path = self.dir.join("thimble.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from));
+        fs::write(path, text.replace(from, to)).unwrap();
+    }
+
+    fn upload(&self, patch: &Patch) {
+        let path = self.dir.join(format!("{}.patch", patch.id));
+        fs::write(&path, patch.bytes()).unwrap();
+        self.rig.signer.sign(&path);
+        self.controller.upload(&[&path]).done();
+    }
+
+    fn change(&self, to: EntryState, id: &str) {
+        self.controller.change(to, &[id]).done();
+    }
+
+    fn applied(&self, patch: &Patch) {
+        self.upload(patch);
+        self.change(EntryState::Applied, &patch.id);
+    }
+
+    /// Runs a command; gives its exit code and all that it said.
+    fn thimble(&self, words: &[&str]) -> (i32, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+        let output = command.arg("--config").arg(self.dir.join("thimble.toml")).args(words).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code().unwrap(), said)
+    }
+
+    #[track_caller]
+    fn says(&self, words: &[&str], code: i32, parts: &[&str]) {
+        let (ended, said) = self.thimble(words);
+        assert_eq!(ended, code, "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+    }
+}
+
+#[test]
+fn a_node_installs_what_its_own_repository_has_applied_and_then_is_current() {
+    need_root!();
+    let both = Both::new("local");
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]));
+    both.says(&["install-local"], 0, &["checking\n", "staging\n", "installed: 1 patches, set "]);
+    assert_eq!(both.rig.text("etc/p1"), "of P1");
+    both.says(&["install-local"], 0, &["current: 1 patches, set "]);
+    let (code, said) = both.thimble(&["--json", "install-local"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &said["outcome"], &said["installed"][0]), (0, &"current".into(), &"P1".into()));
+    // What the daemon will tell: a request of its own number that ended well.
+    let run = both.rig.recover();
+    assert_eq!((run.says("outcome"), run.installed()), ("Installed", vec!["P1"]));
+    assert_ne!(run.says("request"), "0");
+
+    both.change(EntryState::Available, "P1");
+    both.applied(&patch("P2", [file("etc/p2", "of P2")]));
+    both.says(&["install-local"], 0, &["installed: 1 patches, set "]);
+    assert!(!both.rig.root.join("etc/p1").exists());
+    assert_ne!(both.rig.recover().says("request"), run.says("request"));
+}
+
+#[test]
+fn a_patch_that_was_changed_in_the_store_is_not_installed() {
+    need_root!();
+    let both = Both::new("local-forged");
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]));
+    let blobs = fs::read_dir(both.dir.join("state/repo/blobs")).unwrap();
+    let is_patch = |path: &PathBuf| path.extension().is_some_and(|ending| ending == "patch");
+    let blob = blobs.map(|entry| entry.unwrap().path()).find(is_patch).unwrap();
+    let mut bytes = fs::read(&blob).unwrap();
+    bytes[30] ^= 1;
+    fs::write(&blob, bytes).unwrap();
+    both.says(&["install-local"], 5, &["P1", "nothing was changed"]);
+    both.rig.assert_laid(&[]);
+}
+
+#[test]
+fn a_set_that_is_not_healthy_goes_back_and_the_reason_is_told() {
+    need_root!();
+    let both = Both::new("local-sick");
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("health", "echo it hurts; exit 3"));
+    let parts = ["rolling back\n", "health of P1", "it hurts", "the previous set is back"];
+    both.says(&["install-local"], 1, &parts);
+    both.rig.assert_laid(&[]);
+    assert_eq!(both.rig.recover().says("outcome"), "RolledBack");
+}
+
+#[test]
+fn a_host_that_is_not_locked_takes_a_patch_that_wants_a_restart_only_by_force() {
+    need_root!();
+    let both = Both::new("local-locked");
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]).says("reboot_required = true"));
+    both.says(&["install-local"], 1, &["Node must be locked.", "nothing was changed"]);
+    both.says(&["install-local", "--force"], 0, &["installed: 1 patches", "restart this host"]);
+}
+
+#[test]
+fn where_an_install_out_of_the_own_repository_makes_no_sense_it_says_what_to_do() {
+    need_root!();
+    let both = Both::new("local-refused");
+    both.says(&["install-local"], 1, &["no repository", "upload and apply"]);
+    assert!(!both.dir.join("state/repo").exists(), "none is made: an empty one would undo everything");
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]));
+    let lock = File::create(both.dir.join("state/daemon.lock")).unwrap();
+    lock.lock().unwrap();
+    both.says(&["install-local"], 1, &["the daemon runs", "thimble host-install both"]);
+    both.says(&["guard"], 0, &["the daemon runs"]);
+    drop(lock);
+    both.reconfigure("\"controller\", \"agent\"", "\"agent\"");
+    both.says(&["install-local"], 1, &["no repository", "\"controller\"", "host-install"]);
+    both.reconfigure("\"agent\"", "\"controller\"");
+    both.says(&["install-local"], 1, &["\"agent\""]);
+    both.says(&["guard"], 0, &["no agent"]);
+    both.rig.assert_laid(&[]);
+}
+
+#[test]
+fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
+    need_root!();
+    let both = Both::new("guard-says");
+    both.says(&["guard"], 0, &["nothing was cut short"]);
+    // An installer that is killed in the middle of a script.
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("post-install", "kill -9 $PPID"));
+    let (code, _) = {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
+        command.arg("--config").arg(both.dir.join("thimble.toml")).arg("install-local");
+        let status = command.status().unwrap();
+        (status.code(), status)
+    };
+    assert_eq!(code, None, "killed");
+    assert!(both.rig.root.join("etc/p1").exists());
+    both.says(&["guard"], 0, &["the files of set ", "are back", "when the daemon starts"]);
+    both.rig.assert_laid(&[]);
+    both.says(&["guard"], 0, &["are back"]);
+    assert_eq!(both.rig.recover().says("outcome"), "RolledBack");
+    both.says(&["guard"], 0, &["nothing was cut short"]);
+
+    fs::write(both.rig.root.join(".thimble/journal"), "no journal").unwrap();
+    both.says(&["guard"], 1, &["/.thimble/journal is damaged", "not whole"]);
+}
