@@ -1,7 +1,7 @@
 //! The command line's end of the control socket: one request, its replies.
 
 use std::io::{self, Read, Write};
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::exit::{Exit, Failure};
 use super::sys;
 use crate::daemon::protocol::{ErrorKind, Reply, Request, VERSION};
+use crate::daemon::sys::peer_credentials;
 use crate::limits;
 
 /// How long the daemon may take to answer from memory.
@@ -35,6 +36,13 @@ impl Client {
         client.ask(&Request::Hello { version: VERSION }, |_| Ok(()))?;
         client.is_greeted = true;
         Ok(client)
+    }
+
+    /// The daemon's process, as this namespace numbers it.
+    #[must_use]
+    pub fn daemon_pid(&self) -> Option<u32> {
+        let listener = peer_credentials(self.stream.as_fd()).ok()?;
+        u32::try_from(listener.pid).ok().filter(|pid| *pid > 0)
     }
 
     /// Sends a request and passes each reply on until the last.

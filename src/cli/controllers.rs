@@ -6,7 +6,7 @@ use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
-use super::status::span;
+use crate::daemon::clock::Span;
 use crate::daemon::protocol::{BlobRow, NeighbourRow, Request};
 
 /// `thimble purge`
@@ -36,7 +36,7 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     text.push_str(&format!(": {standing}"));
     // Why one is lost says as well when it was heard.
     if let Some(age_ms) = row.age_ms.filter(|_| !row.is_lost || row.trouble.is_empty()) {
-        text.push_str(&format!(", heard {} ago", span(age_ms)));
+        text.push_str(&format!(", heard {} ago", Span::of_millis(age_ms)));
     }
     match row.blobs_missing {
         0 => {}

@@ -4,44 +4,20 @@ use std::fmt::{Display, Write};
 
 use super::client::Client;
 use super::controllers::{blob_json, blob_text, neighbour_json, neighbour_text};
-use super::exit::{Exit, Failure};
+use super::exit::Failure;
 use super::hosts;
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
-use crate::daemon::protocol::{BlobRow, NeighbourRow, Reply, Request, StatusRow};
-use crate::types::Reason;
-
-/// All that the daemon tells of itself, beside its [`StatusRow`].
-#[derive(Default)]
-struct Besides {
-    neighbours: Vec<NeighbourRow>,
-    missing: Vec<BlobRow>,
-    replaced: Vec<Reason>,
-    counters: Vec<(String, u64)>,
-}
+use super::standing::Standing;
+use crate::daemon::clock::Span;
+use crate::daemon::protocol::StatusRow;
 
 /// `thimble status`
 pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let mut status = None;
-    let mut besides = Besides::default();
-    Client::connect(&invocation.socket()?)?.ask(&Request::Status, |reply| {
-        match reply {
-            Reply::Status(row) => status = Some(row),
-            Reply::Neighbour(row) => besides.neighbours.push(row),
-            Reply::Blob(row) => besides.missing.push(row),
-            Reply::Replaced(line) => besides.replaced.push(line),
-            Reply::Counter { name, count } => besides.counters.push((name.to_string(), count)),
-            _ => {}
-        }
-        Ok(())
-    })?;
-    let Some(status) = status else {
-        return Err(Failure::new(Exit::Refused, "the daemon said nothing of itself; see its log"));
-    };
-    besides.neighbours.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
-    out.text(status_text(&status, &besides))?;
-    out.json(|| status_json(&status, besides))?;
+    let standing = Standing::ask(&mut Client::connect(&invocation.socket()?)?)?;
+    out.text(status_text(&standing))?;
+    out.json(|| status_json(&standing))?;
     Ok(())
 }
 
@@ -69,7 +45,8 @@ fn troubles(status: &StatusRow) -> Vec<String> {
     troubles
 }
 
-fn status_text(status: &StatusRow, besides: &Besides) -> String {
+fn status_text(standing: &Standing) -> String {
+    let status = &standing.row;
     let mut text = String::new();
     for trouble in troubles(status) {
         let _ = writeln!(text, "TROUBLE: {trouble}");
@@ -83,9 +60,13 @@ fn status_text(status: &StatusRow, besides: &Besides) -> String {
         format_args!("{} {} ({})", status.hostname, status.node, roles(status).join(", ")),
     );
     row(&mut text, "thimble", format_args!("{} over {}", status.version, status.transport));
-    row(&mut text, "up", format_args!("{}, incarnation {}", span(status.uptime_ms), status.incarnation));
+    row(
+        &mut text,
+        "up",
+        format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
+    );
     if status.is_controller {
-        controller_text(&mut text, status, besides);
+        controller_text(&mut text, standing);
     }
     if status.is_agent {
         let (installed, digest) = (status.installed, status.installed_digest);
@@ -104,7 +85,7 @@ fn status_text(status: &StatusRow, besides: &Besides) -> String {
     if let Some(allocations) = status.loop_allocations {
         row(&mut text, "allocations", format_args!("{allocations} in the loop since start"));
     }
-    for (name, count) in besides.counters.iter().filter(|(_, count)| *count > 0) {
+    for (name, count) in standing.counters.iter().filter(|(_, count)| *count > 0) {
         row(&mut text, "count", format_args!("{name} {count}"));
     }
     text
@@ -114,40 +95,31 @@ fn row(text: &mut String, name: &str, value: impl Display) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
-fn controller_text(text: &mut String, status: &StatusRow, besides: &Besides) {
-    for neighbour in &besides.neighbours {
+fn controller_text(text: &mut String, standing: &Standing) {
+    let status = &standing.row;
+    for neighbour in &standing.neighbours {
         row(text, "controller", neighbour_text(neighbour));
     }
     let (patches, digest, counter) = (status.patches, status.repo_digest, status.op_counter);
     row(text, "patches", format_args!("{patches}, digest {digest:.12}, change {counter}"));
     let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
     row(text, "entries", format_args!("{entries} of at most {most}, {tombstones} of deleted patches"));
-    for blob in &besides.missing {
+    for blob in &standing.missing {
         row(text, "missing", blob_text(blob));
     }
-    match (status.blobs_missing as usize).saturating_sub(besides.missing.len()) {
+    match (status.blobs_missing as usize).saturating_sub(standing.missing.len()) {
         0 => {}
         more => row(text, "missing", format_args!("the files of {more} more patches")),
     }
-    for line in &besides.replaced {
+    for line in &standing.replaced {
         row(text, "replaced", line);
     }
     let (hosts, most, lost) = (status.hosts, status.hosts_most, status.hosts_lost);
     row(text, "hosts", format_args!("{hosts} of at most {most}, {lost} lost"));
 }
 
-/// A span of time in the two largest units that it has.
-pub(super) fn span(ms: u64) -> String {
-    let (days, hours, minutes) = (ms / 86_400_000, ms / 3_600_000 % 24, ms / 60_000 % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{} s", ms / 1000),
-        (0, 0, minutes) => format!("{minutes} min {} s", ms / 1000 % 60),
-        (0, hours, minutes) => format!("{hours} h {minutes} min"),
-        (days, hours, _) => format!("{days} d {hours} h"),
-    }
-}
-
-fn status_json(status: &StatusRow, besides: Besides) -> Value {
+fn status_json(standing: &Standing) -> Value {
+    let status = &standing.row;
     let agent = || {
         Value::object([
             ("installed", status.installed.into()),
@@ -168,14 +140,15 @@ fn status_json(status: &StatusRow, besides: Besides) -> Value {
         ("workers", status.workers.into()),
         ("memory_bytes", status.memory_bytes.into()),
         ("loop_allocations", Value::or_null(status.loop_allocations.map(Value::from))),
-        ("controller", Value::or_null(status.is_controller.then(|| controller_json(status, &besides)))),
+        ("controller", Value::or_null(status.is_controller.then(|| controller_json(standing)))),
         ("agent", Value::or_null(status.is_agent.then(agent))),
         ("troubles", Value::list(troubles(status).into_iter().map(Value::Text))),
-        ("counters", Value::object(besides.counters.into_iter().map(|(name, count)| (name, count.into())))),
+        ("counters", Value::object(standing.counters.iter().map(|(name, count)| (name, (*count).into())))),
     ])
 }
 
-fn controller_json(status: &StatusRow, besides: &Besides) -> Value {
+fn controller_json(standing: &Standing) -> Value {
+    let status = &standing.row;
     Value::object([
         ("patches", status.patches.into()),
         ("repo_digest", Value::text(status.repo_digest)),
@@ -190,9 +163,9 @@ fn controller_json(status: &StatusRow, besides: &Besides) -> Value {
         ("tombstones", status.tombstones.into()),
         ("purge_floor", status.purge_floor.into()),
         ("missing_count", status.blobs_missing.into()),
-        ("missing", Value::list(besides.missing.iter().map(blob_json))),
-        ("neighbours", Value::list(besides.neighbours.iter().map(neighbour_json))),
-        ("replaced", Value::list(besides.replaced.iter().map(Value::text))),
+        ("missing", Value::list(standing.missing.iter().map(blob_json))),
+        ("neighbours", Value::list(standing.neighbours.iter().map(neighbour_json))),
+        ("replaced", Value::list(standing.replaced.iter().map(Value::text))),
     ])
 }
 
@@ -200,41 +173,23 @@ fn controller_json(status: &StatusRow, besides: &Besides) -> Value {
 mod tests {
     use super::*;
     use crate::cli::controllers::tests as controllers;
-    use crate::daemon::protocol::HostState;
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
     fn agent() -> StatusRow {
         StatusRow {
             node: NodeId(5),
             hostname: Hostname::new("w0").unwrap(),
-            is_controller: false,
             is_agent: true,
             is_unauthenticated: true,
             transport: Text::new("udp"),
             version: Text::new("0.1.0"),
             uptime_ms: 61_000,
             incarnation: 9,
-            patches: 0,
-            repo_digest: Digest::default(),
-            op_counter: 0,
-            is_started: false,
-            is_incomplete: false,
-            blobs_missing: 0,
-            entries: 0,
-            entries_most: 0,
-            tombstones: 0,
-            purge_floor: 0,
-            hosts: 0,
-            hosts_most: 0,
-            hosts_lost: 0,
             installed: 2,
             installed_digest: Digest([0xCD; 32]),
-            agent_state: HostState::Idle,
-            agent_reason: Reason::default(),
-            workers: 0,
             troubles: [Reason::new("disk stalled: look at it")].into_iter().collect(),
             memory_bytes: 4097,
-            loop_allocations: None,
+            ..StatusRow::default()
         }
     }
 
@@ -256,19 +211,20 @@ mod tests {
         }
     }
 
-    fn besides() -> Besides {
-        Besides {
+    fn standing() -> Standing {
+        Standing {
+            row: controller(),
             neighbours: vec![controllers::row()],
             missing: vec![controllers::blob()],
             replaced: vec![Reason::new("P2: your change (Applied, no. 7) was replaced")],
-            counters: Vec::new(),
+            ..Standing::default()
         }
     }
 
     #[test]
     fn troubles_come_first_and_counters_that_count_last() {
         let counters = vec![("magic".to_owned(), 3), ("tag".to_owned(), 0)];
-        let text = status_text(&agent(), &Besides { counters, ..Besides::default() });
+        let text = status_text(&Standing { row: agent(), counters, ..Standing::default() });
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines[0], "TROUBLE: disk stalled: look at it");
         assert!(lines[1].starts_with("WARNING: auth = \"none\""));
@@ -281,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_controller_shows_the_others_what_it_lacks_and_what_was_replaced() {
-        let text = status_text(&controller(), &besides());
+        let text = status_text(&standing());
         let expected = "\
 TROUBLE: disk stalled: look at it
 node          w0 0000000000000005 (controller)
@@ -317,7 +273,7 @@ memory        5 KiB of tables and buffers
     #[test]
     fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
         let counters = vec![("tag".to_owned(), 0)];
-        let json = status_json(&agent(), Besides { counters, ..Besides::default() }).to_string();
+        let json = status_json(&Standing { row: agent(), counters, ..Standing::default() }).to_string();
         assert!(json.contains(r#""roles":["agent"],"authenticated":false"#), "{json}");
         assert!(json.contains(r#""controller":null,"agent":{"installed":2"#), "{json}");
         assert!(json.ends_with(r#""counters":{"tag":0}}"#), "{json}");
@@ -325,24 +281,11 @@ memory        5 KiB of tables and buffers
 
     #[test]
     fn the_json_of_a_controller_has_the_documented_keys() {
-        let json = status_json(&controller(), besides()).to_string();
+        let json = status_json(&standing()).to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
             r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":0,"hosts_most":64,"hosts_lost":0,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"]}},"agent":null"#
         );
         assert!(json.contains(&expected), "{json}");
-    }
-
-    #[test]
-    fn spans_show_their_two_largest_units() {
-        for (ms, shown) in [
-            (900, "0 s"),
-            (59_999, "59 s"),
-            (61_000, "1 min 1 s"),
-            (3_660_000, "1 h 1 min"),
-            (90_000_000, "1 d 1 h"),
-        ] {
-            assert_eq!(span(ms), shown);
-        }
     }
 }

@@ -1,11 +1,14 @@
 //! What happened how often, for `status`: everything that is refused or dropped
 //! has a name here.
 
+use std::io;
+
 use log::{info, warn};
 
 use super::log::RateLimit;
 use crate::fsm::actions::Peer;
-use crate::time::Instant;
+use crate::fsm::node::Node;
+use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::Message;
 use crate::wire::refusal::{Refusal, RefusalCounts};
@@ -59,6 +62,47 @@ impl Words {
     }
 }
 
+/// What happened longer ago than this is history: counted, and no trouble any more.
+const LATELY: Duration = Duration::from_secs(600);
+
+/// Whether what happened then is worth an operator's attention now.
+#[must_use]
+pub fn is_late(now: Instant, at: Instant) -> bool {
+    now.since(at) < LATELY
+}
+
+/// A node that was met, as far as what it says of itself is true.
+#[derive(Clone, Copy, Debug)]
+pub struct Met {
+    /// When.
+    pub at: Instant,
+    /// Its node id; of what was refused, the one that it claims.
+    pub node: NodeId,
+    /// From where.
+    pub from: Peer,
+}
+
+/// Something that is counted elsewhere, and when it happened last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Late {
+    count: u64,
+    at: Option<Instant>,
+}
+
+impl Late {
+    fn note(&mut self, now: Instant, count: u64) {
+        if count != self.count {
+            *self = Self { count, at: Some(now) };
+        }
+    }
+
+    /// Whether it happened lately.
+    #[must_use]
+    pub fn is_late(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| is_late(now, at))
+    }
+}
+
 /// The loop's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -80,21 +124,54 @@ pub struct Counters {
     pub sends_failed: u64,
     /// Connections that could not be accepted: no descriptor, no memory.
     pub accepts_failed: u64,
-    /// A node id that two nodes use, the last that was met.
-    pub duplicate: Option<NodeId>,
     /// Datagrams refused, by reason.
     pub refusals: RefusalCounts,
+    /// Who was refused last, by reason.
+    refused: [Option<Met>; Refusal::ALL.len()],
+    /// An agent's: the controller that asked it last.
+    pub asked_by: Option<Met>,
+    /// When a datagram could not be sent last, and why.
+    pub send_failure: Option<(Instant, io::ErrorKind)>,
+    /// When a connection could not be accepted last.
+    pub accept_failure: Option<Instant>,
+    /// Words of hosts for which there was no room.
+    pub hosts_full: Late,
+    /// Words of controllers for which there was no room.
+    pub controllers_full: Late,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
     send_lines: RateLimit,
     accept_lines: RateLimit,
 }
 
 impl Counters {
+    /// Counts a datagram that is believed.
+    pub fn heard(&mut self, now: Instant, node: NodeId, from: Peer, message: &Message) {
+        self.received += 1;
+        self.heard_of_controllers.count(message);
+        if let Message::HelloAgent(_) = message {
+            self.asked_by = Some(Met { at: now, node, from });
+        }
+    }
+
+    /// Notes whether a role had no room for somebody whom it heard.
+    pub fn note_full(&mut self, now: Instant, node: &Node<'_>) {
+        if let Some(controller) = &node.controller {
+            self.hosts_full.note(now, controller.hosts_refused());
+            self.controllers_full.note(now, controller.sync().neighbours().refused());
+        }
+    }
+
+    /// Who was refused last for this reason, if that was lately.
+    #[must_use]
+    pub fn refused_lately(&self, now: Instant, refusal: Refusal) -> Option<&Met> {
+        self.refused.get(refusal as usize)?.as_ref().filter(|met| is_late(now, met.at))
+    }
+
     /// Counts a refused datagram, and logs its reason now and then.
     pub fn refuse(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         self.refusals.count(refusal);
-        if refusal == Refusal::DuplicateNodeId {
-            self.duplicate = Some(claimed);
+        if let Some(last) = self.refused.get_mut(refusal as usize) {
+            *last = Some(Met { at: now, node: claimed, from });
         }
         if refusal == Refusal::OwnEcho {
             return;
@@ -106,8 +183,9 @@ impl Counters {
     }
 
     /// Counts a connection that could not be accepted, and logs it now and then.
-    pub fn accept_failed(&mut self, now: Instant, error: &std::io::Error) {
+    pub fn accept_failed(&mut self, now: Instant, error: &io::Error) {
         self.accepts_failed += 1;
+        self.accept_failure = Some(now);
         if self.accept_lines.pass(now).is_some() {
             match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => {
@@ -121,8 +199,9 @@ impl Counters {
     }
 
     /// Counts a datagram that could not be sent, and logs it now and then.
-    pub fn send_failed(&mut self, now: Instant, error: &std::io::Error) {
+    pub fn send_failed(&mut self, now: Instant, error: &io::Error) {
         self.sends_failed += 1;
+        self.send_failure = Some((now, error.kind()));
         if self.send_lines.pass(now).is_some() {
             warn!("a datagram cannot be sent: {}", error.kind());
         }

@@ -13,6 +13,7 @@ use log::info;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
+use super::clock::Clock;
 use super::control::Control;
 use super::counters::Counters;
 use super::job::Job;
@@ -58,6 +59,8 @@ pub struct Daemon<'a> {
     pub config: Config,
     /// When it started.
     pub started: Instant,
+    /// What the clock said then.
+    pub clock: Clock,
     /// Encodes and decodes datagrams.
     pub codec: Codec<'a>,
     /// The state machines.
@@ -144,6 +147,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         load_due: is_controller.then_some(started),
         config: parts.config,
         started,
+        clock: Clock::at(started),
         codec: parts.codec,
         node: parts.node,
         transport: parts.transport,
@@ -263,8 +267,7 @@ impl Daemon<'_> {
             let peer = crate::fsm::actions::Peer::Ip(from);
             match self.codec.decode(now, datagram) {
                 Ok((sender, message)) => {
-                    self.counters.received += 1;
-                    self.counters.heard_of_controllers.count(&message);
+                    self.counters.heard(now, sender, peer, &message);
                     self.node.on_message(now, sender, peer, &message, &mut self.actions);
                     self.carry_out(now);
                 }
@@ -275,6 +278,7 @@ impl Daemon<'_> {
                 }
             }
         }
+        self.counters.note_full(now, &self.node);
     }
 
     fn take_sessions(&mut self, now: Instant, token: Token) {

@@ -11,13 +11,14 @@
 //! | `worker` | the other side: a worker's own `main` |
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control`, `protocol` | connections of commands, and what is said on them |
-//! | `answers`, `rows`, `troubles` | what commands are answered |
+//! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
 //! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
 //! | `buffers` | memory that is resident only as it is used |
-//! | `counters`, `replaced`, `log` | what is counted, kept and logged |
+//! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 
 mod answers;
 mod buffers;
+pub(crate) mod clock;
 mod control;
 mod counters;
 mod ending;
@@ -39,8 +40,9 @@ pub mod reporter;
 mod rows;
 mod serve;
 mod sessions;
+mod standing;
 mod start;
-mod sys;
+pub(crate) mod sys;
 mod transport;
 mod troubles;
 pub mod worker;

@@ -120,8 +120,8 @@ pub enum Request {
         host: Hostname,
     },
     /// What the daemon knows of itself: [`Reply::Status`], then a controller's
-    /// [`Reply::Neighbour`]s, [`Reply::Blob`]s and [`Reply::Replaced`], then
-    /// [`Reply::Counter`]s.
+    /// [`Reply::Neighbour`]s, [`Reply::Blob`]s, [`Reply::Replaced`] and the
+    /// [`Reply::Host`]s to see to, then [`Reply::Worker`]s and [`Reply::Counter`]s.
     Status,
     /// Drop the tombstones, everywhere: allowed while every controller known is
     /// present and has the same repository.
@@ -189,6 +189,8 @@ pub enum Reply {
     Replaced(Reason),
     /// The last rollout.
     Rollout(RolloutRow),
+    /// A worker at work.
+    Worker(WorkerRow),
 }
 
 /// The last rollout: how it stands, and the hosts known by their part in it.
@@ -218,6 +220,10 @@ pub struct RolloutRow {
 
 /// Missing patch files that a `status` names: those that hosts need come first.
 pub const BLOB_ROWS: usize = 16;
+
+/// Hosts that a `status` names: failed ones first, then lost ones, then silent ones,
+/// of each the longest unheard first.
+pub const HOST_ROWS: usize = 8;
 
 /// What an error means for a command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -284,9 +290,10 @@ pub enum Currency {
 }
 
 /// What a host does, as shown in the `State` column.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostState {
     /// Nothing.
+    #[default]
     Idle,
     /// An install, at this step, this far.
     Installing {
@@ -348,7 +355,7 @@ pub struct HostRow {
 }
 
 /// What the daemon knows of itself, for `status`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StatusRow {
     /// This node's id.
     pub node: NodeId,
@@ -411,6 +418,143 @@ pub struct StatusRow {
     pub memory_bytes: u64,
     /// Test builds: allocations of the loop since start, less worker starts.
     pub loop_allocations: Option<u64>,
+    /// Troubles for which there was no place among them.
+    pub troubles_more: u32,
+    /// Controller: its hosts by how they stand.
+    pub hosts_by: HostCounts,
+    /// Controller: its patches by what the cluster wants of them.
+    pub patches_by: PatchCounts,
+    /// What the clock says: milliseconds since 1970.
+    pub unix_ms: u64,
+    /// By how much the clock was set since start, in milliseconds; below 0: back.
+    pub clock_step_ms: i64,
+    /// Agent: the controller that it heard last.
+    pub asked_by: Option<Asker>,
+}
+
+/// Hosts by how they stand. Each is counted once: as lost where it is, else as
+/// installing, and so on in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCounts {
+    /// Unheard of for long.
+    pub lost: u32,
+    /// Installing, or asked to.
+    pub installing: u32,
+    /// The last install failed, was rejected, or got no answer.
+    pub failed: u32,
+    /// With other patches than they should have.
+    pub out_of_date: u32,
+    /// With what they should have, as far as a controller can tell that is incomplete.
+    pub unknown: u32,
+    /// With what they should have.
+    pub current: u32,
+    /// Of all these, those that must restart.
+    pub reboot_required: u32,
+    /// Of all these, those silent for as long as makes a controller lost, and not
+    /// lost themselves yet.
+    pub silent: u32,
+}
+
+/// Patches by what the cluster wants of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchCounts {
+    /// Wanted on no host.
+    pub available: u32,
+    /// Wanted on all hosts that they concern.
+    pub applied: u32,
+    /// The same, for good.
+    pub committed: u32,
+}
+
+/// A controller as an agent hears it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asker {
+    /// Its node id.
+    pub node: NodeId,
+    /// Where it was heard.
+    pub address: Text<48>,
+    /// Milliseconds since.
+    pub age_ms: u64,
+}
+
+/// A worker at work, for `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// What it does.
+    pub work: Work,
+    /// For whom or with whom, where that is another node.
+    pub node: Option<NodeId>,
+    /// That node's name, where it is known.
+    pub hostname: Hostname,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Milliseconds since it said something.
+    pub silent_ms: u64,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Installs on this host, or recovers what an install left.
+    Install,
+    /// Reads the repository.
+    Load,
+    /// Changes the repository.
+    Change,
+    /// Sends patches to an agent.
+    ServeAgent,
+    /// Sends patch files to another controller.
+    ServeController,
+    /// Merges another controller's repository.
+    Merge,
+    /// Fetches patch files from another controller.
+    Fetch,
+    /// Answers `show`.
+    Show,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Install,
+        Self::Load,
+        Self::Change,
+        Self::ServeAgent,
+        Self::ServeController,
+        Self::Merge,
+        Self::Fetch,
+        Self::Show,
+    ];
+
+    /// In a word, for scripts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Load => "load",
+            Self::Change => "change",
+            Self::ServeAgent => "serve-agent",
+            Self::ServeController => "serve-controller",
+            Self::Merge => "merge",
+            Self::Fetch => "fetch",
+            Self::Show => "show",
+        }
+    }
+
+    /// What one that does it does, for people: `The worker that ..`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Install => "installs",
+            Self::Load => "reads the repository",
+            Self::Change => "changes the repository",
+            Self::ServeAgent => "serves an agent",
+            Self::ServeController => "serves another controller",
+            Self::Merge => "merges another controller's repository",
+            Self::Fetch => "fetches patch files",
+            Self::Show => "shows patches",
+        }
+    }
 }
 
 /// Another controller, for `status`.

@@ -1,12 +1,14 @@
 //! What the daemon knows, as rows for commands.
 
+use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::protocol::{
-    BlobRow, Currency as RowCurrency, HostRow, HostState, InstallStatus, NeighbourRow, PatchRow, StatusRow,
+    Asker, BlobRow, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, NeighbourRow,
+    PatchRow, StatusRow,
 };
 use super::troubles::troubles;
-use super::{log, proof, transport};
+use super::{log, proof, standing, transport};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
@@ -96,22 +98,25 @@ fn host_state(state: AgentState, step: Step, percent: u8) -> HostState {
     }
 }
 
-/// The node itself.
+/// The node itself, whose hosts stand like this.
 #[must_use]
-pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
+pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> StatusRow {
     let identity = daemon.codec.identity();
     let controller = daemon.node.controller.as_ref();
     let agent = daemon.node.agent.as_ref();
-    let lost_after = controller.map(|controller| controller.timers().host_lost);
-    let hosts = || controller.into_iter().flat_map(|controller| controller.hosts().iter());
-    let hosts_lost = hosts().filter(|host| lost_after.is_some_and(|after| host.is_lost(now, after))).count();
-    let patches = controller.map_or(0, |controller| {
-        controller.map().iter().filter(|(_, entry)| entry.state != EntryState::Deleted).count()
-    });
+    let patches_by = controller.map(standing::patches).unwrap_or_default();
+    let patches = patches_by.available + patches_by.applied + patches_by.committed;
     let map = controller.map(Controller::map);
-    let entries = map.map_or(0, Map::len);
+    let entries = count(map.map_or(0, Map::len));
     let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.shown());
     let last_reason = agent.and_then(|agent| agent.last()).map(|last| last.reason.clone());
+    let unix_ms = Clock::unix_ms();
+    let asked_by = daemon.counters.asked_by.as_ref().map(|met| Asker {
+        node: met.node,
+        address: address(met.from),
+        age_ms: now.since(met.at).as_millis(),
+    });
+    let (troubles, troubles_more) = troubles(now, unix_ms, daemon);
     StatusRow {
         node: identity.node,
         hostname: daemon.config.node.hostname.clone(),
@@ -122,27 +127,33 @@ pub fn status(now: Instant, daemon: &Daemon<'_>) -> StatusRow {
         version: Text::new(env!("CARGO_PKG_VERSION")),
         uptime_ms: now.since(daemon.started).as_millis(),
         incarnation: identity.incarnation,
-        patches: count(patches),
+        patches,
         repo_digest: map.map_or(Digest::default(), Map::digest),
         op_counter: map.map_or(0, Map::highest_counter),
         is_started: controller.is_some_and(|controller| controller.sync().is_started()),
         is_incomplete: controller.is_some_and(|c| c.sync().blobs().first_wanted(c.map()).is_some()),
         blobs_missing: count(controller.map_or(0, |controller| controller.sync().blobs().missing().len())),
-        entries: count(entries),
+        entries,
         entries_most: count(if controller.is_some() { limits::ENTRIES } else { 0 }),
-        tombstones: count(entries - patches),
+        tombstones: entries.saturating_sub(patches),
         purge_floor: map.map_or(0, Map::floor),
-        hosts: count(hosts().count()),
+        hosts: count(controller.map_or(0, |controller| controller.hosts().len())),
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
-        hosts_lost: count(hosts_lost),
+        hosts_lost: hosts_by.lost,
         installed: count(agent.map_or(0, |agent| agent.installed().patches().len())),
         installed_digest: agent.map_or(Digest::default(), |agent| agent.installed().digest()),
         agent_state: host_state(state, step, percent),
         agent_reason: last_reason.unwrap_or_default(),
         workers: count(daemon.workers.count(|_| true)),
-        troubles: troubles(now, daemon),
+        troubles,
         memory_bytes: daemon.memory_bytes,
         loop_allocations: proof::loop_allocations(),
+        troubles_more,
+        hosts_by,
+        patches_by,
+        unix_ms,
+        clock_step_ms: daemon.clock.step_ms(now, unix_ms),
+        asked_by,
     }
 }
 

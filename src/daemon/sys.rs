@@ -206,9 +206,11 @@ pub struct Credentials {
     pub uid: u32,
     /// Its group.
     pub gid: u32,
+    /// Its process, as this process's namespace numbers it; 0 where it does not.
+    pub pid: i32,
 }
 
-/// Who connected a Unix socket.
+/// Who connected a Unix socket, or listened where we connected.
 ///
 /// # Errors
 /// As `getsockopt(2)`.
@@ -225,7 +227,7 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
             &raw mut len,
         )
     })?;
-    Ok(Credentials { uid: cred.uid, gid: cred.gid })
+    Ok(Credentials { uid: cred.uid, gid: cred.gid, pid: cred.pid })
 }
 
 /// Whether who connected a Unix socket has `group` among its further groups.

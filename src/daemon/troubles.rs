@@ -1,116 +1,138 @@
-//! What an operator should know first.
+//! What an operator should know first, and what to do about it.
+//!
+//! A trouble speaks of the present. One that comes from a count is told while it
+//! happened lately; the count stays.
+
+use std::fmt;
 
 use super::answers::words::{self, Called};
+use super::clock::Span;
+use super::counters::is_late;
 use super::event_loop::Daemon;
-use super::rows;
-use super::workers::Kind;
+use super::protocol::Work;
+use super::{rows, standing};
+use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
 use crate::fsm::sync::neighbours::Neighbours;
 use crate::limits;
 use crate::time::{Duration, Instant};
-use crate::types::Reason;
-use crate::wire::frame::Purpose;
+use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::refusal::Refusal;
+
+/// Troubles that a `status` tells; of more it says how many.
+pub type Troubles = heapless::Vec<Reason, 8, u8>;
 
 /// A worker that says nothing for so long is shown; one that may run a script,
 /// for twice a script's time.
 const WORKER_PATIENCE: Duration = Duration::from_secs(60);
 /// The same of one that says nothing before it is done.
 const SERVER_PATIENCE: Duration = Duration::from_secs(600);
+/// A start's number is above the clock by more than this where the clock was set back.
+const CLOCK_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What an operator should know first, each with what to do.
+/// Troubles as they are found, the gravest first.
+#[derive(Default)]
+struct Found {
+    troubles: Troubles,
+    more: u32,
+}
+
+impl Found {
+    fn say(&mut self, trouble: fmt::Arguments<'_>) {
+        if self.troubles.push(Reason::format(trouble)).is_err() {
+            self.more += 1;
+        }
+    }
+}
+
+/// What an operator should know first, each with what to do, and for how many more
+/// there is no room. `unix_ms` is what the clock says.
 #[must_use]
-pub fn troubles(now: Instant, daemon: &Daemon<'_>) -> heapless::Vec<Reason, 8, u8> {
-    let mut troubles = heapless::Vec::new();
-    let mut say = |reason: Reason| {
-        // The eighth and last is worth more than the ninth.
-        let _ = troubles.push(reason);
-    };
-    if daemon.config.security.is_unauthenticated {
-        say(Reason::new(
-            "No keys: anybody on the network can command this node. Set security.auth = \"keys\" outside a lab.",
-        ));
-    }
-    if let Some(node) = daemon.counters.duplicate {
-        say(Reason::format(format_args!(
-            "Two nodes use the id {node} (a cloned image?): give one of them a key file of its own with thimble \
-             keygen."
-        )));
-    }
+pub fn troubles(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Troubles, u32) {
+    let mut found = Found::default();
+    of_this_node(now, daemon, &mut found);
     if let Some(controller) = &daemon.node.controller {
-        of_controllers(now, daemon, controller, &mut say);
+        of_controllers(now, daemon, controller, &mut found);
     }
-    if daemon.counters.refusals.get(Refusal::Cluster) > 0 {
-        say(Reason::new(
-            "Nodes of another cluster are heard: if one of them belongs here, its key file is of another ring.",
+    if daemon.node.agent.is_some() {
+        unasked(now, daemon, &mut found);
+    }
+    of_the_network(now, daemon, &mut found);
+    let ahead = Duration::from_millis(daemon.codec.identity().incarnation.saturating_sub(unix_ms));
+    if ahead >= CLOCK_PATIENCE {
+        found.say(format_args!(
+            "The clock was set back: it is {} behind the number of this start. Set it if it is wrong, and keep the \
+             state directory: without it, others refuse this node until the clock has caught up.",
+            Span(ahead)
         ));
     }
-    let bad_tags = daemon
-        .counters
-        .refusals
-        .get(Refusal::Tag)
-        .saturating_add(daemon.counters.refusals.get(Refusal::NoKey));
-    if bad_tags > 0 {
-        say(Reason::format(format_args!(
-            "{bad_tags} datagrams were refused for their key: somebody forges them, or a node has an old key file."
-        )));
-    }
-    if daemon.node.controller.as_ref().is_some_and(|controller| controller.hosts_refused() > 0) {
-        say(Reason::new("There is no room for all hosts: raise controller.max_hosts, or drop lost hosts."));
-    }
+    (found.troubles, found.more)
+}
+
+/// What keeps this node from doing its work, or from being itself alone.
+fn of_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
-    for (kind, silence) in daemon.workers.silent(now) {
-        if let Some(trouble) = stalled(kind, silence, script_timeout) {
-            say(trouble);
+    for (kind, _, silence) in daemon.workers.at_work(now) {
+        let work = standing::work(kind);
+        if silence >= patience(work, script_timeout) {
+            found.say(format_args!("{}", Stalled(work, silence)));
         }
     }
     if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.trouble().is_empty()) {
-        say(Reason::format(format_args!("This host could not be recovered: {}", agent.trouble())));
+        found.say(format_args!("This host could not be recovered: {}", agent.trouble()));
     }
-    troubles
+    if daemon.config.security.is_unauthenticated {
+        found.say(format_args!(
+            "No keys (auth = \"none\"): anybody on the network can command this node. Outside a lab, make key files \
+             with thimble keygen and set security.auth = \"keys\"."
+        ));
+    }
+    refused(now, daemon, &CLONED, found);
 }
 
 /// What is the matter with the repository, or with keeping it together with other
 /// controllers.
-fn of_controllers(
-    now: Instant,
-    daemon: &Daemon<'_>,
-    controller: &Controller<'_>,
-    say: &mut impl FnMut(Reason),
-) {
+fn of_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>, found: &mut Found) {
     let sync = controller.sync();
-    if !daemon.is_loaded {
-        say(Reason::new("The repository is still being read."));
-    } else if !sync.is_started() {
-        say(Reason::new(
-            "This controller has only started: changes and installs wait until it has merged what others have.",
-        ));
-    }
     if let Some(incomplete) = words::incomplete(controller) {
-        say(incomplete);
+        found.say(format_args!("{incomplete}"));
     } else if let Some(row) = rows::missing_blobs(controller).find(|row| !row.reason.is_empty()) {
         // One that nobody has failed to get is only on its way.
-        say(Reason::format(format_args!(
+        found.say(format_args!(
             "The file of {} cannot be had, though no host needs it yet: {}",
             row.id, row.reason
-        )));
+        ));
+    }
+    if !daemon.is_loaded {
+        found.say(format_args!("The repository is still being read."));
+    } else if !sync.is_started() {
+        found.say(format_args!(
+            "This controller has only started: changes and installs wait until it has merged what others have."
+        ));
     }
     if let Some(alone) = alone(now, sync.neighbours()) {
-        say(alone);
+        found.say(format_args!("{alone}"));
     }
     for one in sync.neighbours().present(now).filter(|one| one.failures > 0) {
-        say(Reason::format(format_args!(
+        found.say(format_args!(
             "The repository of controller {} cannot be merged: {}",
             Called::of(one),
             one.trouble
-        )));
+        ));
     }
-    if sync.neighbours().refused() > 0 {
-        say(Reason::format(format_args!(
+    if daemon.counters.controllers_full.is_late(now) {
+        found.say(format_args!(
             "There is no room for another controller, and one is heard: a cluster has {} at most. Drop one that \
              is gone with thimble drop-controller.",
             limits::CONTROLLERS
-        )));
+        ));
+    }
+    if daemon.counters.hosts_full.is_late(now) {
+        found.say(format_args!(
+            "There is no room for all hosts: raise controller.max_hosts (now {}) and restart, or drop lost hosts \
+             with thimble drop-host.",
+            controller.hosts().capacity()
+        ));
     }
 }
 
@@ -126,34 +148,151 @@ fn alone(now: Instant, neighbours: &Neighbours<'_>) -> Option<Reason> {
     })
 }
 
-/// What to say of a worker that has said nothing for so long, if that is long.
-fn stalled(kind: Kind, silence: Duration, script_timeout: Duration) -> Option<Reason> {
-    let (what, patience) = match kind {
-        // It is silent while a script runs.
-        Kind::Agent => ("installs", script_timeout.max(WORKER_PATIENCE).times(2)),
-        Kind::Load => ("reads the repository", WORKER_PATIENCE),
-        Kind::Change { .. } => ("changes the repository", WORKER_PATIENCE),
-        // These speak only when they are done.
-        Kind::Serve(_, Purpose::Blobs) => ("serves another controller", SERVER_PATIENCE),
-        Kind::Serve(..) => ("serves an agent", SERVER_PATIENCE),
-        Kind::Pull(_) => ("merges another controller's repository", SERVER_PATIENCE),
-        Kind::Blobs(_) => ("fetches patch files", SERVER_PATIENCE),
-        Kind::Show => ("shows patches", WORKER_PATIENCE),
+/// No controller asks this agent how it is.
+fn unasked(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let asked_by = daemon.counters.asked_by.as_ref();
+    let silence = now.since(asked_by.map_or(daemon.started, |met| met.at));
+    if silence < Duration::from_millis(daemon.config.timers.controller_lost_ms) {
+        return;
+    }
+    let last = |f: &mut fmt::Formatter<'_>| match asked_by {
+        Some(met) => write!(f, "the last was {} at {}", met.node, met.from),
+        None => f.write_str("not since the start"),
     };
-    (silence >= patience).then(|| {
-        let seconds = silence.as_millis() / 1000;
-        Reason::format(format_args!(
-            "The worker that {what} has said nothing for {seconds} s: a large file is in its hands, or the disk is \
-             stalled; the kernel's log tells."
-        ))
-    })
+    found.say(format_args!(
+        "No controller has been heard for {} ({}): nothing is installed until one is. Does one run, on this \
+         network, interface and multicast group?",
+        Span(silence),
+        fmt::from_fn(last)
+    ));
+}
+
+/// What goes wrong between this node and others.
+fn of_the_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let counters = &daemon.counters;
+    if let Some((at, why)) = counters.send_failure.filter(|(at, _)| is_late(now, *at)) {
+        let ago = Span(now.since(at));
+        found.say(format_args!(
+            "Datagrams cannot be sent ({why}), the last {ago} ago: is the interface up, and has it its address?"
+        ));
+    }
+    if let Some(at) = counters.accept_failure.filter(|at| is_late(now, *at)) {
+        let ago = Span(now.since(at));
+        found.say(format_args!(
+            "A connection could not be accepted, the last {ago} ago: no descriptor was free, or no memory. Raise \
+             the limit on open files."
+        ));
+    }
+    REFUSED.iter().for_each(|refusal| refused(now, daemon, refusal, found));
+}
+
+/// A refusal that an operator should see to.
+struct Refused {
+    why: Refusal,
+    what: &'static str,
+    to_do: &'static str,
+}
+
+const CLONED: Refused = Refused {
+    why: Refusal::DuplicateNodeId,
+    what: "Two nodes use one id (a cloned image?)",
+    to_do: "Give one of them a key file of its own with thimble keygen, and restart it.",
+};
+
+/// The gravest first.
+const REFUSED: [Refused; 7] = [
+    Refused {
+        why: Refusal::Tag,
+        what: "Datagrams are refused for their key",
+        to_do: "A node has an old key file, or somebody forges.",
+    },
+    Refused {
+        why: Refusal::NoKey,
+        what: "Datagrams are refused for want of their key",
+        to_do: "This node's key file or that one's is old: see Keys in the guide.",
+    },
+    Refused {
+        why: Refusal::Revoked,
+        what: "A revoked node speaks",
+        to_do: "Switch it off; or take its id out of security.revoked.",
+    },
+    Refused {
+        why: Refusal::StaleIncarnation,
+        what: "A node's earlier start is heard, and refused",
+        to_do: "Its state directory is an old copy: set its clock, and restart thimble there.",
+    },
+    Refused {
+        why: Refusal::Version,
+        what: "Datagrams of another message version are refused",
+        to_do: "Bring thimble there and here to one release.",
+    },
+    Refused {
+        why: Refusal::SendersFull,
+        what: "There is no room to remember another sender",
+        to_do: "Raise controller.max_hosts and restart.",
+    },
+    Refused {
+        why: Refusal::Cluster,
+        what: "Nodes of another cluster are heard",
+        to_do: "If that one belongs here, its key file is of another ring.",
+    },
+];
+
+fn refused(now: Instant, daemon: &Daemon<'_>, refused: &Refused, found: &mut Found) {
+    let Some(met) = daemon.counters.refused_lately(now, refused.why) else { return };
+    let name = standing::name(daemon.node.controller.as_ref(), met.node);
+    found.say(format_args!(
+        "{}: {} since the start, the last {} ago, {}. {}",
+        refused.what,
+        daemon.counters.refusals.get(refused.why),
+        Span(now.since(met.at)),
+        Sender(met.node, &name, met.from),
+        refused.to_do
+    ));
+}
+
+/// Who a datagram says that it is from, and where it came from.
+struct Sender<'n>(NodeId, &'n Hostname, Peer);
+
+impl fmt::Display for Sender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "as {}", self.0)?;
+        if !self.1.is_empty() {
+            write!(f, " ({})", self.1)?;
+        }
+        write!(f, " from {}", self.2)
+    }
+}
+
+/// For how long one that does this may say nothing.
+fn patience(work: Work, script_timeout: Duration) -> Duration {
+    match work {
+        // It is silent while a script runs.
+        Work::Install => script_timeout.max(WORKER_PATIENCE).times(2),
+        Work::Load | Work::Change | Work::Show => WORKER_PATIENCE,
+        // These speak only when they are done.
+        Work::ServeAgent | Work::ServeController | Work::Merge | Work::Fetch => SERVER_PATIENCE,
+    }
+}
+
+/// A worker that has said nothing for so long.
+struct Stalled(Work, Duration);
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "Disk stalled? The worker that {} has said nothing for {}: a large file is in its hands, or the disk \
+             does not answer; look at the kernel's log (dmesg).",
+            self.0.words(),
+            Span(self.1)
+        )
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fsm::actions::Peer;
-    use crate::types::{Hostname, NodeId};
 
     #[test]
     fn a_controller_is_alone_where_others_are_known_and_none_is_present() {
@@ -171,14 +310,30 @@ mod tests {
     #[test]
     fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
         let seconds = Duration::from_secs;
-        let said = |kind, silence| stalled(kind, seconds(silence), seconds(300));
-        assert_eq!(said(Kind::Load, 59), None);
-        assert!(
-            said(Kind::Load, 60).unwrap().as_str().contains("reads the repository has said nothing for 60 s")
-        );
-        let blobs = said(Kind::Serve(NodeId(1), Purpose::Blobs), 600).unwrap();
-        assert!(blobs.as_str().contains("serves another controller"), "{blobs}");
-        assert_eq!(said(Kind::Agent, 599), None, "a script may be at work");
-        assert!(said(Kind::Agent, 600).unwrap().as_str().contains("stalled; the kernel's log tells."));
+        assert_eq!(patience(Work::Load, seconds(300)), seconds(60));
+        assert_eq!(patience(Work::Install, seconds(300)), seconds(600), "a script may be at work");
+        assert_eq!(patience(Work::Install, seconds(3)), seconds(120));
+        let said = Stalled(Work::ServeController, seconds(601)).to_string();
+        assert!(said.contains("that serves another controller has said nothing for 10 min 1 s"), "{said}");
+    }
+
+    #[test]
+    fn a_refusal_s_trouble_is_told_whole_whoever_speaks() {
+        let name = Hostname::new(&"n".repeat(limits::HOSTNAME_BYTES)).unwrap();
+        let sender = Sender(NodeId(u64::MAX), &name, Peer::Ip(([255, 255, 255, 255], 65_535).into()));
+        for one in REFUSED.iter().chain([&CLONED]) {
+            let (ago, count) = (Span(Duration::from_secs(599)), u32::MAX);
+            let said =
+                format!("{}: {count} since the start, the last {ago} ago, {sender}. {}", one.what, one.to_do);
+            assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
+        }
+    }
+
+    #[test]
+    fn troubles_without_a_place_are_counted() {
+        let mut found = Found::default();
+        (0..10).for_each(|number| found.say(format_args!("{number}")));
+        assert_eq!((found.troubles.len(), found.more), (8, 2));
+        assert_eq!(found.troubles[0].as_str(), "0");
     }
 }

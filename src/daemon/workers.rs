@@ -60,6 +60,8 @@ struct Worker {
     kind: Kind,
     pid: libc::pid_t,
     channel: OwnedFd,
+    /// When it was started.
+    began: Instant,
     /// When it was started, or said something.
     heard: Instant,
     ending: Option<Ending>,
@@ -124,7 +126,7 @@ impl Workers {
         )?;
         let pid = sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)?;
         self.started += 1;
-        self.places[at] = Some(Worker { kind, pid, channel, heard: now, ending: None });
+        self.places[at] = Some(Worker { kind, pid, channel, began: now, heard: now, ending: None });
         Ok(())
     }
 
@@ -133,9 +135,10 @@ impl Workers {
         self.places.iter().flatten().filter(|worker| is_such(worker.kind)).count()
     }
 
-    /// The workers at work, and for how long each has said nothing.
-    pub fn silent(&self, now: Instant) -> impl Iterator<Item = (Kind, Duration)> {
-        self.places.iter().flatten().map(move |worker| (worker.kind, now.since(worker.heard)))
+    /// The workers at work, for how long each, and for how long it has said nothing.
+    pub fn at_work(&self, now: Instant) -> impl Iterator<Item = (Kind, Duration, Duration)> {
+        let since = move |worker: &Worker| (worker.kind, now.since(worker.began), now.since(worker.heard));
+        self.places.iter().flatten().map(since)
     }
 
     /// The next report of a worker, but for its last, which is kept until it has

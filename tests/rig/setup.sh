@@ -11,6 +11,11 @@ for need in minisign:minisign ip:iproute2 qemu-aarch64-static:qemu-user-static \
     readelf:binutils g++:g++ unshare:util-linux rsync:rsync; do
     command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
+# Debian's Python has Debian's packages; another may be first on the path.
+for python in /usr/bin/python3 python3 none; do
+    [[ $python != none ]] || packages+=(python3-prometheus-client)
+    "$python" -c 'import prometheus_client.openmetrics.parser' 2>/dev/null && break
+done
 if ((${#packages[@]})); then
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         echo "SETUP: apt-get install ${packages[*]}"

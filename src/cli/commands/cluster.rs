@@ -1,7 +1,7 @@
 //! Hosts, controllers and the daemon.
 
 use super::{Command, NONE, Who, at_least_one, one, switch};
-use crate::cli::{controllers, hosts, progress, run, status};
+use crate::cli::{controllers, hosts, metrics, progress, run, status};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -49,6 +49,16 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble status",
         who: Who::Query,
         run: status::status,
+    },
+    Command {
+        name: "metrics",
+        arguments: NONE,
+        options: &[],
+        help: "write what status knows as OpenMetrics text",
+        details: "For node_exporter's textfile collector: write beside the file, then rename.",
+        example: "thimble metrics",
+        who: Who::Query,
+        run: metrics::metrics,
     },
     Command {
         name: "drop-controller",

@@ -4,6 +4,8 @@ use super::super::control::Doing;
 use super::super::event_loop::Daemon;
 use super::super::protocol::{BLOB_ROWS, HostFilter, Reply};
 use super::super::rows;
+use super::super::standing::{self, Hosts};
+
 use super::words;
 use crate::fsm::controller::Controller;
 use crate::time::Instant;
@@ -48,9 +50,14 @@ impl Daemon<'_> {
     /// What the node knows of itself, all at once.
     #[inline(never)]
     pub(super) fn status(&mut self, now: Instant, at: usize) {
-        let row = rows::status(now, self);
+        let hosts = self.node.controller.as_ref().map(|controller| Hosts::of(now, controller));
+        let hosts = hosts.unwrap_or_default();
+        let row = rows::status(now, self, hosts.counts);
         self.control.reply(at, &Reply::Status(row));
-        self.status_of_controllers(now, at);
+        self.status_of_controllers(now, at, &hosts);
+        for row in standing::workers(now, &self.workers, self.node.controller.as_ref()) {
+            self.control.reply(at, &Reply::Worker(row));
+        }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);
         for (name, count) in counts {
@@ -60,7 +67,7 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn status_of_controllers(&mut self, now: Instant, at: usize) {
+    fn status_of_controllers(&mut self, now: Instant, at: usize, hosts: &Hosts) {
         let Self { control, node, replaced, .. } = self;
         let Some(controller) = &node.controller else { return };
         for neighbour in words::by_name(controller.sync().neighbours().iter()) {
@@ -71,6 +78,9 @@ impl Daemon<'_> {
         }
         for line in replaced.lines() {
             control.reply(at, &Reply::Replaced(line.clone()));
+        }
+        for host in hosts.worst(controller) {
+            control.reply(at, &Reply::Host(rows::host(now, controller, host)));
         }
     }
 }

@@ -1,0 +1,148 @@
+//! How the hosts, the patches and the workers stand, summed up for `status`: one
+//! pass over the hosts, which is bounded by the table and keeps the loop from
+//! nothing (50 us for a thousand).
+
+use std::cmp::Reverse;
+
+use super::protocol::{HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
+use super::workers::{Kind, Workers};
+use crate::fsm::controller::{Controller, Currency};
+use crate::fsm::hosts::Host;
+use crate::repo::entry::EntryState;
+use crate::time::{Duration, Instant};
+use crate::types::{Hostname, NodeId};
+use crate::wire::frame::Purpose;
+
+/// Why a host is named: the first comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Ill {
+    Failed,
+    Lost,
+    Silent,
+}
+
+/// How the hosts stand.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    /// How many stand how.
+    pub counts: HostCounts,
+    /// Those to see to, by their places in the table: the first comes first.
+    worst: heapless::Vec<(Ill, Instant, usize), HOST_ROWS>,
+}
+
+impl Hosts {
+    /// Looks at all hosts of a controller.
+    #[must_use]
+    pub fn of(now: Instant, controller: &Controller<'_>) -> Self {
+        let mut all = Self::default();
+        for (at, host) in controller.hosts().iter().enumerate() {
+            all.add(now, controller, at, host);
+        }
+        all
+    }
+
+    /// The hosts to see to, the first first.
+    pub fn worst<'c>(&self, controller: &'c Controller<'_>) -> impl Iterator<Item = &'c Host> {
+        self.worst.iter().filter_map(|(_, _, at)| controller.hosts().at(*at))
+    }
+
+    fn add(&mut self, now: Instant, controller: &Controller<'_>, at: usize, host: &Host) {
+        let counts = &mut self.counts;
+        let is_lost = host.is_lost(now, controller.timers().host_lost);
+        let is_silent = !is_lost && host.is_lost(now, controller.timers().sync.controller_lost);
+        counts.reboot_required += u32::from(host.ack.requires_reboot);
+        counts.silent += u32::from(is_silent);
+        let currency = controller.currency(host);
+        let one = match currency {
+            _ if is_lost => &mut counts.lost,
+            Currency::Pending => &mut counts.installing,
+            Currency::Failed => &mut counts.failed,
+            Currency::OutOfDate => &mut counts.out_of_date,
+            Currency::Unknown => &mut counts.unknown,
+            Currency::Current => &mut counts.current,
+        };
+        *one += 1;
+        let ill = match currency {
+            _ if is_lost => Ill::Lost,
+            Currency::Failed => Ill::Failed,
+            _ if is_silent => Ill::Silent,
+            _ => return,
+        };
+        self.keep((ill, host.last_heard, at));
+    }
+
+    /// Keeps one among the worst, unless there is no room and all are worse.
+    fn keep(&mut self, one: (Ill, Instant, usize)) {
+        let place = self.worst.iter().position(|other| one < *other).unwrap_or(self.worst.len());
+        if self.worst.is_full() && place < HOST_ROWS {
+            self.worst.pop();
+        }
+        // Where there is no room, it is better than all that are there.
+        let _ = self.worst.insert(place, one);
+    }
+}
+
+/// How many patches are wanted how.
+#[must_use]
+pub fn patches(controller: &Controller<'_>) -> PatchCounts {
+    let mut counts = PatchCounts::default();
+    for (_, entry) in controller.map().iter() {
+        match entry.state {
+            EntryState::Available => counts.available += 1,
+            EntryState::Applied => counts.applied += 1,
+            EntryState::Committed => counts.committed += 1,
+            EntryState::Deleted => {}
+        }
+    }
+    counts
+}
+
+/// The workers at work, those that have said nothing for longest first.
+#[must_use]
+pub fn workers(
+    now: Instant,
+    workers: &Workers,
+    controller: Option<&Controller<'_>>,
+) -> heapless::Vec<WorkerRow, { crate::limits::WORKERS }> {
+    let row = |(kind, age, silence): (Kind, Duration, Duration)| WorkerRow {
+        work: work(kind),
+        node: with(kind),
+        hostname: with(kind).map(|node| name(controller, node)).unwrap_or_default(),
+        age_ms: age.as_millis(),
+        silent_ms: silence.as_millis(),
+    };
+    let mut rows: heapless::Vec<_, _> = workers.at_work(now).map(row).collect();
+    rows.sort_unstable_by_key(|row| Reverse(row.silent_ms));
+    rows
+}
+
+/// What a node calls itself; empty where that is not known here.
+#[must_use]
+pub fn name(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
+    let host = controller.and_then(|c| Some(&c.hosts().get(node)?.ack.hostname));
+    let neighbour = || controller.and_then(|c| Some(&c.sync().neighbours().get(node)?.hostname));
+    host.or_else(neighbour).cloned().unwrap_or_default()
+}
+
+/// What a worker of this kind does.
+#[must_use]
+pub const fn work(kind: Kind) -> Work {
+    match kind {
+        Kind::Agent => Work::Install,
+        Kind::Load => Work::Load,
+        Kind::Change { .. } => Work::Change,
+        Kind::Serve(_, Purpose::Blobs) => Work::ServeController,
+        Kind::Serve(..) => Work::ServeAgent,
+        Kind::Pull(_) => Work::Merge,
+        Kind::Blobs(_) => Work::Fetch,
+        Kind::Show => Work::Show,
+    }
+}
+
+/// With whom a worker of this kind speaks.
+const fn with(kind: Kind) -> Option<NodeId> {
+    match kind {
+        Kind::Serve(node, _) | Kind::Pull(node) | Kind::Blobs(node) => Some(node),
+        Kind::Agent | Kind::Load | Kind::Change { .. } | Kind::Show => None,
+    }
+}

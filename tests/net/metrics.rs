@@ -1,0 +1,112 @@
+//! `thimble metrics` is read by a parser that is not ours: prometheus_client's.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::patch::Patch;
+use crate::wait;
+
+/// Reads OpenMetrics strictly, and the older format that the textfile collector
+/// reads; writes every sample of the first as JSON.
+const READER: &str = "
+import json, sys
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as strict
+from prometheus_client.parser import text_string_to_metric_families as older
+text = sys.stdin.read()
+families = list(strict(text))
+assert len(list(older(text))) > 10
+assert all(family.documentation for family in families), 'a family without HELP'
+print(json.dumps([{'family': family.name, 'type': family.type, 'unit': family.unit, 'name': sample.name,
+    'labels': sample.labels, 'value': sample.value} for family in families for sample in family.samples]))
+";
+
+/// A Python that has prometheus_client: Debian's own comes with Debian's package.
+fn python() -> Option<&'static str> {
+    ["/usr/bin/python3", "python3"].into_iter().find(|python| {
+        let mut command = Command::new(python);
+        command.args(["-c", "import prometheus_client.openmetrics.parser"]).stderr(Stdio::null());
+        command.status().is_ok_and(|status| status.success())
+    })
+}
+
+/// The samples of a text, as the parser understands it.
+fn samples(python: &str, text: &str) -> Vec<Value> {
+    let mut command = Command::new(python);
+    command.args(["-c", READER]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}\n{text}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+/// The value of the one sample with this name and these labels.
+fn value(samples: &[Value], name: &str, labels: &[(&str, &str)]) -> f64 {
+    let is_meant = |sample: &&Value| {
+        sample["name"] == name && labels.iter().all(|(label, value)| sample["labels"][label] == *value)
+    };
+    let found: Vec<_> = samples.iter().filter(is_meant).collect();
+    assert_eq!(found.len(), 1, "{name} {labels:?}: {found:?}");
+    found[0]["value"].as_f64().unwrap()
+}
+
+#[test]
+fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
+    need_root!();
+    let Some(python) = python() else {
+        return crate::skip("metrics", "needs prometheus_client: apt-get install python3-prometheus-client");
+    };
+    let cluster = Cluster::of("metrics", 2, 1).start();
+    let _patch = Patch::new(&cluster, "METER-1").file("etc/meter", b"1").applied(&cluster);
+    let controller = &cluster.nodes[0];
+    let socket = cluster.stranger.enter(|| std::net::UdpSocket::bind("0.0.0.0:0"));
+    socket.send_to(b"no datagram of ours", "10.84.0.1:7488").unwrap();
+    wait::until_true("it is refused", || controller.refused("too_short") == 1);
+    wait::until_true("the host is out of date", || cluster.host(2)["current"] == "no");
+
+    let metrics = samples(python, &controller.thimble(&["metrics"]).ok());
+    let of = |name: &str, labels: &[(&str, &str)]| value(&metrics, name, labels);
+    assert_eq!(of("thimble_datagrams_refused_total", &[("reason", "too_short")]), 1.0);
+    assert_eq!(of("thimble_hosts", &[("state", "out_of_date")]), 1.0);
+    assert_eq!(of("thimble_hosts", &[("state", "lost")]), 0.0);
+    assert_eq!(of("thimble_patches", &[("state", "applied")]), 1.0);
+    assert_eq!(of("thimble_neighbour_up", &[("hostname", "controller-1")]), 1.0);
+    assert_eq!(of("thimble_build_info", &[("version", env!("CARGO_PKG_VERSION"))]), 1.0);
+    assert_eq!(of("thimble_role", &[("role", "agent")]), 0.0);
+    assert!(of("thimble_datagrams_received_total", &[]) > 0.0);
+    assert!(of("thimble_memory_own_bytes", &[]) > 4096.0);
+    assert!(of("thimble_memory_budget_bytes", &[]) > 0.0);
+
+    // Every count of `status` is there under its own name.
+    let status = controller.json(&["status"]);
+    for name in status["counters"].as_object().unwrap().keys() {
+        let named = |sample: &Value| match name.strip_prefix("refused_") {
+            Some(reason) => sample["labels"]["reason"] == reason,
+            None => sample["family"] == format!("thimble_{name}"),
+        };
+        assert!(metrics.iter().any(named), "{name}");
+    }
+    // And the same as JSON, value by value of those that stand still.
+    let json = controller.json(&["metrics"]);
+    let json = json["metrics"].as_array().unwrap();
+    assert_eq!(json.len(), metrics.len());
+    let budget = json.iter().find(|one| one["name"] == "thimble_memory_budget_bytes").unwrap();
+    assert_eq!(budget["value"].as_f64().unwrap(), of("thimble_memory_budget_bytes", &[]));
+
+    let agent = samples(python, &cluster.nodes[2].thimble(&["metrics"]).ok());
+    assert_eq!(value(&agent, "thimble_installed_patches", &[]), 0.0);
+    assert!(value(&agent, "thimble_controller_age_seconds", &[]) < 30.0);
+    assert!(!agent.iter().any(|sample| sample["family"] == "thimble_hosts"));
+}
+
+#[test]
+fn the_daemon_that_is_not_there_leaves_no_half_of_a_file() {
+    need_root!();
+    let cluster = Cluster::new("no-metrics", 0);
+    cluster.nodes[0].write_config();
+    let ended = cluster.nodes[0].thimble(&["metrics"]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+}
