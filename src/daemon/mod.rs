@@ -10,7 +10,7 @@
 //! | `workers`, `job` | worker processes, and what they are told and tell |
 //! | `worker` | the other side: a worker's own `main` |
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
-//! | `control`, `protocol` | connections of commands, and what is said on them |
+//! | `control`, `protocol`, `told` | connections of commands, and what is said on them |
 //! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
 //! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
 //! | `buffers` | memory that is resident only as it is used |
@@ -43,6 +43,7 @@ mod sessions;
 mod standing;
 mod start;
 pub(crate) mod sys;
+mod told;
 mod transport;
 mod troubles;
 pub mod worker;

@@ -196,7 +196,7 @@ struct Refused {
 const CLONED: Refused = Refused {
     why: Refusal::DuplicateNodeId,
     what: "Two nodes use one id (a cloned image?)",
-    to_do: "Give one of them a key file of its own with thimble keygen, and restart it.",
+    to_do: "Give one a key file of its own (thimble keygen), and restart it.",
 };
 
 /// The gravest first.
@@ -208,8 +208,8 @@ const REFUSED: [Refused; 7] = [
     },
     Refused {
         why: Refusal::NoKey,
-        what: "Datagrams are refused for want of their key",
-        to_do: "This node's key file or that one's is old: see Keys in the guide.",
+        what: "Datagrams of an unknown key are refused",
+        to_do: "This node or that one has an old key file.",
     },
     Refused {
         why: Refusal::Revoked,
@@ -218,8 +218,8 @@ const REFUSED: [Refused; 7] = [
     },
     Refused {
         why: Refusal::StaleIncarnation,
-        what: "A node's earlier start is heard, and refused",
-        to_do: "Its state directory is an old copy: set its clock, and restart thimble there.",
+        what: "An earlier start of a node is refused",
+        to_do: "Its state directory is an old copy: set its clock, restart it.",
     },
     Refused {
         why: Refusal::Version,
@@ -242,7 +242,7 @@ fn refused(now: Instant, daemon: &Daemon<'_>, refused: &Refused, found: &mut Fou
     let Some(met) = daemon.counters.refused_lately(now, refused.why) else { return };
     let name = standing::name(daemon.node.controller.as_ref(), met.node);
     found.say(format_args!(
-        "{}: {} since the start, the last {} ago, {}. {}",
+        "{}: {} so far, last {} ago, {}. {}",
         refused.what,
         daemon.counters.refusals.get(refused.why),
         Span(now.since(met.at)),
@@ -323,8 +323,7 @@ mod tests {
         let sender = Sender(NodeId(u64::MAX), &name, Peer::Ip(([255, 255, 255, 255], 65_535).into()));
         for one in REFUSED.iter().chain([&CLONED]) {
             let (ago, count) = (Span(Duration::from_secs(599)), u32::MAX);
-            let said =
-                format!("{}: {count} since the start, the last {ago} ago, {sender}. {}", one.what, one.to_do);
+            let said = format!("{}: {count} so far, last {ago} ago, {sender}. {}", one.what, one.to_do);
             assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
         }
     }

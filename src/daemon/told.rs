@@ -1,0 +1,211 @@
+//! What a daemon tells of itself on the control socket: itself, how its hosts and
+//! patches stand, its workers.
+
+use serde::{Deserialize, Serialize};
+
+use super::protocol::HostState;
+use super::troubles::Troubles;
+use crate::types::{Digest, Hostname, NodeId, Reason, Text};
+
+/// What the daemon knows of itself, for `status`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StatusRow {
+    /// This node's id.
+    pub node: NodeId,
+    /// What it calls itself.
+    pub hostname: Hostname,
+    /// It is a controller.
+    pub is_controller: bool,
+    /// It is an agent.
+    pub is_agent: bool,
+    /// No keys: `auth = "none"`.
+    pub is_unauthenticated: bool,
+    /// The transport compiled in: `udp`.
+    pub transport: Text<16>,
+    /// thimble's version.
+    pub version: Text<32>,
+    /// Milliseconds since start.
+    pub uptime_ms: u64,
+    /// This start's incarnation.
+    pub incarnation: u64,
+    /// Controller: patches in the map, tombstones not counted.
+    pub patches: u32,
+    /// Controller: the digest of the map.
+    pub repo_digest: Digest,
+    /// Controller: its map's counter of changes.
+    pub op_counter: u64,
+    /// Controller: it has merged with all that answered its start, and takes changes.
+    pub is_started: bool,
+    /// Controller: it lacks the file of a patch that hosts should have, so it calls
+    /// no host current and asks none to install.
+    pub is_incomplete: bool,
+    /// Controller: patches whose files are not here.
+    pub blobs_missing: u32,
+    /// Controller: entries of the map, tombstones counted.
+    pub entries: u32,
+    /// Controller: for how many entries there is room.
+    pub entries_most: u32,
+    /// Controller: entries of the map that are tombstones.
+    pub tombstones: u32,
+    /// Controller: tombstones up to this counter were purged.
+    pub purge_floor: u64,
+    /// Controller: hosts known, and for how many there is room.
+    pub hosts: u32,
+    /// Controller: for how many hosts there is room.
+    pub hosts_most: u32,
+    /// Controller: hosts lost.
+    pub hosts_lost: u32,
+    /// Agent: patches installed.
+    pub installed: u32,
+    /// Agent: the digest of what is installed.
+    pub installed_digest: Digest,
+    /// Agent: what it does.
+    pub agent_state: HostState,
+    /// Agent: the last install's reason where it did not go well.
+    pub agent_reason: Reason,
+    /// Workers at work.
+    pub workers: u32,
+    /// Trouble to say first, each a sentence with what to do about it.
+    pub troubles: Troubles,
+    /// Bytes of tables and buffers, allocated at start.
+    pub memory_bytes: u64,
+    /// Test builds: allocations of the loop since start, less worker starts.
+    pub loop_allocations: Option<u64>,
+    /// Troubles for which there was no place among them.
+    pub troubles_more: u32,
+    /// Controller: its hosts by how they stand.
+    pub hosts_by: HostCounts,
+    /// Controller: its patches by what the cluster wants of them.
+    pub patches_by: PatchCounts,
+    /// What the clock says: milliseconds since 1970.
+    pub unix_ms: u64,
+    /// By how much the clock was set since start, in milliseconds; below 0: back.
+    pub clock_step_ms: i64,
+    /// Agent: the controller that it heard last.
+    pub asked_by: Option<Asker>,
+}
+
+/// Hosts by how they stand. Each is counted once: as lost where it is, else as
+/// installing, and so on in this order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostCounts {
+    /// Unheard of for long.
+    pub lost: u32,
+    /// Installing, or asked to.
+    pub installing: u32,
+    /// The last install failed, was rejected, or got no answer.
+    pub failed: u32,
+    /// With other patches than they should have.
+    pub out_of_date: u32,
+    /// With what they should have, as far as a controller can tell that is incomplete.
+    pub unknown: u32,
+    /// With what they should have.
+    pub current: u32,
+    /// Of all these, those that must restart.
+    pub reboot_required: u32,
+    /// Of all these, those silent for as long as makes a controller lost, and not
+    /// lost themselves yet.
+    pub silent: u32,
+}
+
+/// Patches by what the cluster wants of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchCounts {
+    /// Wanted on no host.
+    pub available: u32,
+    /// Wanted on all hosts that they concern.
+    pub applied: u32,
+    /// The same, for good.
+    pub committed: u32,
+}
+
+/// A controller as an agent hears it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Asker {
+    /// Its node id.
+    pub node: NodeId,
+    /// Where it was heard.
+    pub address: Text<48>,
+    /// Milliseconds since.
+    pub age_ms: u64,
+}
+
+/// A worker at work, for `status`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct WorkerRow {
+    /// What it does.
+    pub work: Work,
+    /// For whom or with whom, where that is another node.
+    pub node: Option<NodeId>,
+    /// That node's name, where it is known.
+    pub hostname: Hostname,
+    /// Milliseconds since it began.
+    pub age_ms: u64,
+    /// Milliseconds since it said something.
+    pub silent_ms: u64,
+}
+
+/// What a worker does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Work {
+    /// Installs on this host, or recovers what an install left.
+    Install,
+    /// Reads the repository.
+    Load,
+    /// Changes the repository.
+    Change,
+    /// Sends patches to an agent.
+    ServeAgent,
+    /// Sends patch files to another controller.
+    ServeController,
+    /// Merges another controller's repository.
+    Merge,
+    /// Fetches patch files from another controller.
+    Fetch,
+    /// Answers `show`.
+    Show,
+}
+
+impl Work {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Install,
+        Self::Load,
+        Self::Change,
+        Self::ServeAgent,
+        Self::ServeController,
+        Self::Merge,
+        Self::Fetch,
+        Self::Show,
+    ];
+
+    /// In a word, for scripts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Install => "install",
+            Self::Load => "load",
+            Self::Change => "change",
+            Self::ServeAgent => "serve-agent",
+            Self::ServeController => "serve-controller",
+            Self::Merge => "merge",
+            Self::Fetch => "fetch",
+            Self::Show => "show",
+        }
+    }
+
+    /// What one that does it does, for people: `The worker that ..`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Install => "installs",
+            Self::Load => "reads the repository",
+            Self::Change => "changes the repository",
+            Self::ServeAgent => "serves an agent",
+            Self::ServeController => "serves another controller",
+            Self::Merge => "merges another controller's repository",
+            Self::Fetch => "fetches patch files",
+            Self::Show => "shows patches",
+        }
+    }
+}
