@@ -8,6 +8,7 @@ use super::parse::Invocation;
 use super::patches::say;
 use super::table::{Align, Table};
 use crate::daemon::protocol::{Currency, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::fsm::rollout::Part;
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
 
@@ -108,6 +109,19 @@ const fn install_name(install: InstallStatus) -> &'static str {
     }
 }
 
+/// A host's part in the last rollout, in a word.
+const fn part_name(part: Part) -> &'static str {
+    match part {
+        Part::Done => "installed",
+        Part::Current => "current",
+        Part::Failed => "failed",
+        Part::NoAnswer => "no-answer",
+        Part::AtWork => "at-work",
+        Part::Next => "next",
+        Part::Lost => "lost",
+    }
+}
+
 /// How an install ended, in a word.
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
@@ -123,7 +137,7 @@ pub(super) fn hosts_json(rows: &[HostRow]) -> Value {
     Value::object([("hosts", Value::list(rows.iter().map(host_json)))])
 }
 
-fn host_json(row: &HostRow) -> Value {
+pub(super) fn host_json(row: &HostRow) -> Value {
     let (step, percent) = match row.state {
         HostState::Installing { step, percent } => {
             (Value::text(step.as_str()), Value::from(u32::from(percent)))
@@ -145,6 +159,7 @@ fn host_json(row: &HostRow) -> Value {
         ("installed_digest", Value::text(row.installed_digest)),
         ("install", Value::text(install_name(row.install))),
         ("reason", Value::text(&row.reason)),
+        ("rollout", Value::or_null(row.part.map(|part| Value::text(part_name(part))))),
     ])
 }
 
@@ -168,6 +183,7 @@ pub(super) mod tests {
             installed_digest: Digest([1; 32]),
             install: InstallStatus::None,
             reason: Reason::default(),
+            part: None,
         }
     }
 
@@ -194,7 +210,7 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
         host.install = InstallStatus::Running;
         let digest = "01".repeat(32);
         let expected = format!(
-            r#"{{"hosts":[{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":""}}]}}"#
+            r#"{{"hosts":[{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null}}]}}"#
         );
         assert_eq!(hosts_json(&[host]).to_string(), expected);
     }

@@ -29,6 +29,7 @@ mod make;
 mod metrics;
 mod patches;
 mod progress;
+mod rollout;
 mod run;
 mod standing;
 mod status;

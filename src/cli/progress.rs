@@ -1,6 +1,5 @@
 //! `host-install`: asks for installs, watches them to their ends, sums up.
 
-use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
@@ -9,16 +8,24 @@ use super::exit::{Exit, Failure};
 use super::hosts::{hosts_json, named};
 use super::out::Out;
 use super::parse::Invocation;
-use super::sys;
+use super::term::{Line, Screen};
+use super::{rollout, sys};
 use crate::daemon::protocol::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
-use crate::types::{Hostname, NodeId};
+use crate::types::Hostname;
 use crate::wire::install::Outcome;
 
 /// How often the daemon is asked how the installs go.
 const POLL: Duration = Duration::from_millis(300);
 
-/// `thimble host-install HOST.. [--force]`
+/// `thimble host-install HOST.. | --all | --stop | --resume`
 pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    match rollout::wanted(invocation)? {
+        Some(request) => rollout::carry_out(invocation, &request, out),
+        None => install_named(invocation, out),
+    }
+}
+
+fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let hosts: HostNames = invocation
         .texts()?
         .into_iter()
@@ -31,15 +38,14 @@ pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
     // From here on by node id: a name may come to mean another host.
     let nodes = rows.iter().map(|row| row.node).filter_map(|node| Hostname::new(&node.to_string()).ok());
     let watch = Request::Hosts { hosts: nodes.collect() };
-    // More lines than the screen has could not be redrawn.
-    let size = out.is_live().then(sys::terminal_size).flatten();
-    let columns = size.filter(|(_, lines)| rows.len() < *lines).map(|(columns, _)| columns);
-    let mut screen = Screen::new(columns);
+    let mut screen = Screen::new(out.is_live());
     loop {
-        out.text(screen.show(&rows))?;
+        let lines: Vec<Line> = rows.iter().map(|row| (row.node.0, line(row))).collect();
         if rows.iter().all(|row| is_over(row.install)) {
+            out.text(screen.finish(&lines))?;
             break;
         }
+        out.text(screen.show(&lines))?;
         if sys::is_interrupted() {
             let sentence = "left: the installs go on without being watched; \
                             see `thimble query-hosts` for how they end";
@@ -63,7 +69,7 @@ pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
     }
 }
 
-fn ask(client: &mut Client, request: &Request) -> Result<Vec<HostRow>, Failure> {
+pub(super) fn ask(client: &mut Client, request: &Request) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
     client.ask(request, |reply| {
         if let Reply::Host(row) = reply {
@@ -95,7 +101,7 @@ const fn is_unanswered(install: InstallStatus) -> bool {
 }
 
 /// What is said of one host now.
-fn line(row: &HostRow) -> String {
+pub(super) fn line(row: &HostRow) -> String {
     let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
     let said = match row.install {
         InstallStatus::Waiting => "asked, no answer yet".to_owned(),
@@ -151,62 +157,11 @@ fn exit(rows: &[HostRow]) -> Exit {
     }
 }
 
-/// What has been shown so far: a block that is redrawn on a terminal, else a
-/// line whenever one changes.
-struct Screen {
-    columns: Option<usize>,
-    drawn: usize,
-    shown: BTreeMap<NodeId, String>,
-}
-
-impl Screen {
-    const fn new(columns: Option<usize>) -> Self {
-        Self { columns, drawn: 0, shown: BTreeMap::new() }
-    }
-
-    /// What to write so that `rows` are shown.
-    fn show(&mut self, rows: &[HostRow]) -> String {
-        match self.columns {
-            Some(columns) => self.redraw(columns, rows),
-            None => self.changes(rows),
-        }
-    }
-
-    fn redraw(&mut self, columns: usize, rows: &[HostRow]) -> String {
-        let mut text = if self.drawn == 0 { String::new() } else { format!("\x1b[{}A", self.drawn) };
-        for row in rows {
-            let whole = line(row);
-            // What is still moving is cut, for a wrapped line could not be redrawn.
-            // The outcome is written in full once it is final, with the last redraw.
-            let is_last = rows.iter().all(|row| is_over(row.install));
-            let cut: String = if is_last { whole } else { whole.chars().take(columns).collect() };
-            text.push_str("\r\x1b[K");
-            text.push_str(&cut);
-            text.push('\n');
-        }
-        self.drawn = rows.len();
-        text
-    }
-
-    fn changes(&mut self, rows: &[HostRow]) -> String {
-        let mut text = String::new();
-        for row in rows {
-            let line = line(row);
-            if self.shown.get(&row.node) != Some(&line) {
-                text.push_str(&line);
-                text.push('\n');
-                self.shown.insert(row.node, line);
-            }
-        }
-        text
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::cli::hosts::tests::row;
-    use crate::types::Reason;
+    use crate::types::{NodeId, Reason};
     use crate::wire::install::Step;
 
     fn host(name: &str, node: u64, install: InstallStatus) -> HostRow {
@@ -240,25 +195,5 @@ mod tests {
         let all = [installed, silent, rejected];
         assert_eq!(summary(&all), "1 of 3 installed, 1 failed, 1 without an answer");
         assert_eq!(summary(&all[..1]), "1 of 1 installed");
-    }
-
-    #[test]
-    fn without_a_terminal_only_changes_are_written() {
-        let mut screen = Screen::new(None);
-        let mut rows = [host("a", 1, InstallStatus::Waiting), host("b", 2, InstallStatus::Waiting)];
-        assert_eq!(screen.show(&rows), "a: asked, no answer yet\nb: asked, no answer yet\n");
-        assert_eq!(screen.show(&rows), "");
-        rows[1].install = InstallStatus::Ended(Outcome::Installed);
-        assert_eq!(screen.show(&rows), "b: installed\n");
-    }
-
-    #[test]
-    fn on_a_terminal_a_line_is_redrawn_and_cut_until_all_have_ended() {
-        let mut screen = Screen::new(Some(10));
-        let mut rows = [host("a", 1, InstallStatus::Waiting)];
-        assert_eq!(screen.show(&rows), "\r\x1b[Ka: asked, \n");
-        rows[0].install = InstallStatus::Ended(Outcome::Rejected);
-        rows[0].reason = Reason::new("Node must be locked.");
-        assert_eq!(screen.show(&rows), "\x1b[1A\r\x1b[Ka: rejected: Node must be locked.\n");
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use super::told::{Asker, HostCounts, PatchCounts, StatusRow, Work, WorkerRow};
 use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
-use crate::fsm::rollout::Census;
+use crate::fsm::rollout::{Census, Part};
 use crate::limits;
 use crate::repo::entry::EntryState;
 use crate::repo::rollout::RolloutState;
@@ -39,6 +39,8 @@ pub enum HostFilter {
     NotCurrent,
     /// Those that install, or were asked to and have not answered yet.
     AtWork,
+    /// Those of the last rollout that are at work, or have failed or not answered.
+    Rollout,
 }
 
 impl HostFilter {
@@ -57,6 +59,7 @@ impl HostFilter {
                 matches!(row.state, HostState::Installing { .. })
                     || matches!(row.install, InstallStatus::Waiting | InstallStatus::Running)
             }
+            Self::Rollout => matches!(row.part, Some(Part::AtWork | Part::Failed | Part::NoAnswer)),
         }
     }
 }
@@ -353,6 +356,8 @@ pub struct HostRow {
     pub install: InstallStatus,
     /// Why the last install failed or was rejected.
     pub reason: Reason,
+    /// Its part in the last rollout; `None` where there was none.
+    pub part: Option<Part>,
 }
 
 /// Another controller, for `status`.
@@ -409,6 +414,7 @@ mod tests {
             installed_digest: Digest::default(),
             install,
             reason: Reason::default(),
+            part: None,
         }
     }
 

@@ -86,6 +86,7 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
             Standing::NoAnswer => InstallStatus::NoAnswer,
         },
         reason: Reason::new(controller.reason(host)),
+        part: controller.map().rollout().map(|rollout| controller.part(now, rollout, host)),
     }
 }
 

@@ -30,7 +30,7 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
 pub const LOOK_SOON: Duration = Duration::from_millis(20);
 
 /// What part a host has in a rollout.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Part {
     /// It has installed what it was asked for.
     Done,

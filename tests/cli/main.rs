@@ -71,6 +71,7 @@ fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason:
         installed_digest: Digest([0; 32]),
         install,
         reason: Reason::new(reason),
+        part: None,
     })
 }
 

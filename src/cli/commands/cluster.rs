@@ -1,6 +1,6 @@
 //! Hosts, controllers and the daemon.
 
-use super::{Command, NONE, Who, at_least_one, one, switch};
+use super::{Arguments, Command, NONE, Who, one, switch, valued};
 use crate::cli::{controllers, hosts, metrics, progress, run, status};
 use crate::limits;
 
@@ -20,11 +20,19 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "host-install",
-        arguments: at_least_one("HOST", limits::COMMAND_NAMES),
-        options: &[switch("force", "also on a host that is not locked")],
+        arguments: Arguments { name: "HOST", least: 0, most: limits::COMMAND_NAMES },
+        options: &[
+            switch("all", "all hosts, a few at a time: a rollout, which the controllers carry on"),
+            valued("parallel", "N", "with --all: hosts at work at once (default 4)"),
+            valued("stop-after-failures", "K", "with --all: stop at so many (default 3, 0 for never)"),
+            switch("force", "also on hosts that are not locked"),
+            switch("stop", "ask no further host of the rollout"),
+            switch("resume", "go on with a stopped rollout; hosts that failed are asked again"),
+        ],
         help: "bring hosts to what is applied, and watch",
-        details: "HOST is a hostname, an address or a node id. Leaving (Ctrl-C) does not stop an \
-                  install. One that fails puts the previous patches back. It reboots no host.",
+        details: "HOST is a hostname, an address or a node id. A host that fails puts its previous \
+                  patches back; none is rebooted. Leaving (Ctrl-C) stops nothing, and a rollout goes on \
+                  when a controller dies: come back with `thimble watch`.",
         example: "thimble host-install worker-0 worker-1",
         who: Who::Admin,
         run: progress::host_install,

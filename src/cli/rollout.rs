@@ -1,0 +1,375 @@
+//! `host-install --all`, `--stop`, `--resume`: the rollout that the controllers
+//! carry, and how it is watched.
+
+use std::thread;
+use std::time::Duration;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::hosts::host_json;
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use super::progress::{ask, line as host_line};
+use super::sys;
+use super::term::{Line, Screen, Style, bar};
+use crate::daemon::protocol::{HostFilter, HostRow, Reply, Request, RolloutRow};
+use crate::fsm::rollout::Part;
+use crate::repo::rollout::RolloutState;
+
+/// How often the daemon is asked how the rollout goes.
+const POLL: Duration = Duration::from_millis(300);
+/// Hosts at work at once, unless said otherwise: as many as a controller serves.
+const PARALLEL: u16 = 4;
+/// Failures that stop a rollout, unless said otherwise.
+const STOP_AFTER: u16 = 3;
+/// The options that are for `--all` alone.
+const OF_ALL: [&str; 2] = ["parallel", "stop-after-failures"];
+
+/// What is asked of the rollout; `None` where hosts are named.
+///
+/// # Errors
+/// [`Exit::Usage`]: what is given does not go together.
+pub fn wanted(invocation: &Invocation) -> Result<Option<Request>, Failure> {
+    let given = ["all", "stop", "resume"].map(|option| invocation.has(option));
+    let is_named = !invocation.arguments.is_empty();
+    if usize::from(is_named) + given.iter().filter(|is_given| **is_given).count() != 1 {
+        return Err(invocation.usage("host-install wants HOST.., or one of --all, --stop and --resume"));
+    }
+    let [is_all, is_stop, is_resume] = given;
+    if let Some(option) = OF_ALL.iter().find(|option| !is_all && invocation.has(option)) {
+        return Err(invocation.usage(&format!("--{option} goes with --all alone")));
+    }
+    if (is_stop || is_resume) && invocation.has("force") {
+        return Err(
+            invocation.usage("--force goes with HOST.. and --all: a rollout keeps what it began with")
+        );
+    }
+    Ok(match given {
+        [true, ..] => Some(Request::StartRollout {
+            parallel: number(invocation, "parallel", 1, PARALLEL)?,
+            stop_after: number(invocation, "stop-after-failures", 0, STOP_AFTER)?,
+            force: invocation.has("force"),
+        }),
+        _ if is_stop => Some(Request::StopRollout),
+        _ if is_resume => Some(Request::ResumeRollout),
+        _ => None,
+    })
+}
+
+/// The number that an option gives, from `least` on.
+fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<u16, Failure> {
+    let Some(text) = invocation.value(option) else { return Ok(or) };
+    let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number >= least);
+    number.ok_or_else(|| {
+        let shown = text.display();
+        invocation.usage(&format!("--{option} wants a number from {least} to {}, not {shown}", u16::MAX))
+    })
+}
+
+/// Begins, stops or resumes the rollout, and follows it to its end.
+///
+/// # Errors
+/// It cannot be, or did not end well.
+pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
+    sys::note_interrupts();
+    let mut client = Client::connect(&invocation.socket()?)?;
+    client.ask(request, |reply| {
+        if let Reply::Line(line) = reply {
+            out.line(line)?;
+        }
+        Ok(())
+    })?;
+    follow(&mut client, out)
+}
+
+/// Shows the rollout until it is over.
+///
+/// # Errors
+/// It did not end well, or the watcher left.
+pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
+    let mut screen = Screen::new(out.is_live());
+    loop {
+        let Some(row) = look(client).map_err(going_on)? else {
+            return Err(Failure::new(Exit::Refused, "there was no rollout yet"));
+        };
+        let hosts = ask(client, &Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
+        let lines = lines(&row, &hosts, out.style(), screen.is_live());
+        if is_over(&row) {
+            out.text(screen.finish(&lines))?;
+            return end(&row, &hosts, out);
+        }
+        out.text(screen.show(&lines))?;
+        if sys::is_interrupted() {
+            let sentence = "left: the rollout goes on without being watched; `thimble watch` follows it, and \
+                            `thimble host-install --stop` stops it";
+            return Err(Failure::new(Exit::TimedOut, sentence));
+        }
+        thread::sleep(POLL);
+    }
+}
+
+/// The last rollout, as the daemon knows it.
+///
+/// # Errors
+/// The daemon does not say.
+pub fn look(client: &mut Client) -> Result<Option<RolloutRow>, Failure> {
+    let mut found = None;
+    client.ask(&Request::Rollout, |reply| {
+        if let Reply::Rollout(row) = reply {
+            found = Some(row);
+        }
+        Ok(())
+    })?;
+    Ok(found)
+}
+
+/// What it means that the daemon ended while the rollout was watched.
+fn going_on(failure: Failure) -> Failure {
+    if failure.exit != Exit::Unreachable {
+        return failure;
+    }
+    let sentence = "the daemon has ended; the rollout goes on, carried by another controller, or by this one once \
+                    its daemon runs again: follow it with `thimble watch` there";
+    Failure::new(Exit::Unreachable, sentence)
+}
+
+/// Whether nothing more will come of it: those that were at work when it stopped
+/// have ended too.
+#[must_use]
+pub fn is_over(row: &RolloutRow) -> bool {
+    row.state != RolloutState::Running && row.hosts.at_work == 0 && !row.is_early
+}
+
+/// How it is shown: a line for all, one for each host at work where someone
+/// watches, and one for each that has failed.
+#[must_use]
+pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -> Vec<Line> {
+    let mut lines = vec![(0, headline(row, style, is_live))];
+    let is_shown = |host: &&HostRow| is_live || host.part != Some(Part::AtWork);
+    lines.extend(hosts.iter().filter(is_shown).map(|host| {
+        let line = host_line(host);
+        let line = if host.part == Some(Part::AtWork) { line } else { style.red(&line) };
+        (host.node.0, format!("  {line}"))
+    }));
+    lines
+}
+
+/// One line about all hosts.
+fn headline(row: &RolloutRow, style: Style, is_live: bool) -> String {
+    let hosts = &row.hosts;
+    let over = hosts.done + hosts.current + hosts.failed + hosts.no_answer;
+    // Those that are lost are not asked, so they keep nobody waiting.
+    let all = over + hosts.at_work + hosts.next;
+    let state = match row.state {
+        RolloutState::Running if row.is_early => {
+            style.yellow("rollout waits until all hosts were asked who they are")
+        }
+        RolloutState::Running => style.bold("rollout"),
+        RolloutState::Stopped => style.yellow("rollout stopped"),
+        RolloutState::Halted => style.red("rollout stopped after failures"),
+        RolloutState::Ended => style.bold("rollout ended"),
+    };
+    let drawn = if is_live { bar(percent(over, all), 22) + " " } else { String::new() };
+    let mut text = format!("{state}: {drawn}{over} of {all} hosts");
+    let said = [
+        (hosts.done, "installed"),
+        (hosts.current, "had nothing to do"),
+        (hosts.at_work, "at work"),
+        (hosts.failed, "failed"),
+        (hosts.no_answer, "without an answer"),
+        (hosts.lost, "lost and not asked"),
+    ];
+    for (count, what) in said.into_iter().filter(|(count, _)| *count > 0) {
+        text.push_str(&format!(", {count} {what}"));
+    }
+    text
+}
+
+/// 100 only where nothing is left.
+fn percent(over: u32, all: u32) -> u8 {
+    let percent = u64::from(over) * 100 / u64::from(all.max(1));
+    if all == 0 { 100 } else { percent as u8 }
+}
+
+/// The last words: what it means, and what to do.
+fn end(row: &RolloutRow, hosts: &[HostRow], out: &mut Out) -> Result<(), Failure> {
+    if let Some(line) = advice(row) {
+        out.line(line)?;
+    }
+    out.json(|| json(row, hosts))?;
+    match exit(row) {
+        Exit::Done => Ok(()),
+        other => Err(Failure::said(other)),
+    }
+}
+
+fn advice(row: &RolloutRow) -> Option<&'static str> {
+    let hosts = &row.hosts;
+    match row.state {
+        RolloutState::Stopped | RolloutState::Halted => Some(
+            "No further host is asked. Go on with `thimble host-install --resume`: hosts that failed are asked again.",
+        ),
+        _ if hosts.failed + hosts.no_answer > 0 => Some(
+            "`thimble host-install --all` asks those again that have failed or not answered, and no others.",
+        ),
+        _ if hosts.lost > 0 => {
+            Some("Lost hosts are not asked: once they are heard again, `thimble host-install --all`.")
+        }
+        _ => None,
+    }
+}
+
+/// A failure weighs more than a missing answer, and a host that was not asked as
+/// much as one.
+#[must_use]
+pub fn exit(row: &RolloutRow) -> Exit {
+    let hosts = &row.hosts;
+    if hosts.failed > 0 || row.state != RolloutState::Ended {
+        Exit::Refused
+    } else if hosts.no_answer + hosts.lost > 0 {
+        Exit::TimedOut
+    } else {
+        Exit::Done
+    }
+}
+
+/// The rollout as `--json` shows it, with the hosts that are at work or have
+/// failed.
+#[must_use]
+pub fn json(row: &RolloutRow, hosts: &[HostRow]) -> Value {
+    Value::object([("rollout", rollout_json(row)), ("hosts", Value::list(hosts.iter().map(host_json)))])
+}
+
+/// The rollout alone.
+#[must_use]
+pub fn rollout_json(row: &RolloutRow) -> Value {
+    let hosts = &row.hosts;
+    let state = match row.state {
+        RolloutState::Running => "running",
+        RolloutState::Stopped => "stopped",
+        RolloutState::Halted => "halted",
+        RolloutState::Ended => "ended",
+    };
+    Value::object([
+        ("id", Value::text(format_args!("{:016x}", row.id))),
+        ("state", Value::text(state)),
+        ("carrier", Value::text(row.carrier)),
+        ("carrier_name", Value::text(&row.carrier_name)),
+        ("here", row.is_here.into()),
+        ("early", row.is_early.into()),
+        ("parallel", u32::from(row.parallel).into()),
+        ("stop_after", u32::from(row.stop_after).into()),
+        ("force", row.force.into()),
+        ("hosts", hosts.hosts().into()),
+        ("installed", hosts.done.into()),
+        ("current", hosts.current.into()),
+        ("failed", hosts.failed.into()),
+        ("no_answer", hosts.no_answer.into()),
+        ("at_work", hosts.at_work.into()),
+        ("next", hosts.next.into()),
+        ("lost", hosts.lost.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hosts::tests::row as host;
+    use crate::cli::parse;
+    use crate::daemon::protocol::InstallStatus;
+    use crate::fsm::rollout::Census;
+    use crate::types::{Hostname, NodeId, Reason};
+    use crate::wire::install::Outcome;
+
+    fn row(state: RolloutState, hosts: Census) -> RolloutRow {
+        RolloutRow {
+            id: 0x1f,
+            state,
+            carrier: NodeId(1),
+            carrier_name: Hostname::new("controller-0").unwrap(),
+            is_here: true,
+            is_early: false,
+            parallel: 4,
+            stop_after: 3,
+            force: false,
+            hosts,
+        }
+    }
+
+    fn asked(line: &str) -> Result<Option<Request>, Failure> {
+        wanted(&parse::parse(line.split_whitespace().map(Into::into))?)
+    }
+
+    #[test]
+    fn hosts_are_named_or_all_meant_and_what_does_not_go_together_is_refused() {
+        assert!(asked("host-install w").unwrap().is_none());
+        let request = asked("host-install --all --parallel 9").unwrap();
+        assert!(matches!(request, Some(Request::StartRollout { parallel: 9, stop_after: 3, force: false })));
+        let request = asked("host-install --all --stop-after-failures 0 --force").unwrap();
+        assert!(matches!(request, Some(Request::StartRollout { parallel: 4, stop_after: 0, force: true })));
+        assert!(matches!(asked("host-install --stop").unwrap(), Some(Request::StopRollout)));
+        assert!(matches!(asked("host-install --resume").unwrap(), Some(Request::ResumeRollout)));
+        for line in [
+            "host-install",
+            "host-install w --all",
+            "host-install --stop --resume",
+            "host-install w --parallel 2",
+            "host-install --resume --parallel 2",
+            "host-install --all --parallel 0",
+            "host-install --all --parallel many",
+            "host-install --all --stop-after-failures 65536",
+            "host-install --stop --force",
+        ] {
+            assert_eq!(asked(line).unwrap_err().exit, Exit::Usage, "{line}");
+        }
+    }
+
+    #[test]
+    fn the_line_for_all_counts_what_is_there_and_leaves_out_what_is_not() {
+        let census = Census { done: 3, current: 1, failed: 1, at_work: 2, next: 3, lost: 1, no_answer: 0 };
+        assert_eq!(
+            headline(&row(RolloutState::Running, census), Style::default(), true),
+            "rollout: [##########..........] 5 of 10 hosts, 3 installed, 1 had nothing to do, 2 at work, 1 failed, 1 \
+             lost and not asked"
+        );
+        let none = Census::default();
+        assert_eq!(
+            headline(&row(RolloutState::Ended, none), Style::default(), false),
+            "rollout ended: 0 of 0 hosts"
+        );
+    }
+
+    #[test]
+    fn the_exit_code_tells_whether_every_host_has_what_is_applied() {
+        let of = |state, hosts| exit(&row(state, hosts));
+        let done = Census { done: 3, current: 1, ..Census::default() };
+        assert_eq!(of(RolloutState::Ended, done), Exit::Done);
+        assert_eq!(of(RolloutState::Ended, Census { lost: 1, ..done }), Exit::TimedOut);
+        assert_eq!(of(RolloutState::Ended, Census { no_answer: 1, ..done }), Exit::TimedOut);
+        assert_eq!(of(RolloutState::Ended, Census { failed: 1, no_answer: 1, ..done }), Exit::Refused);
+        assert_eq!(of(RolloutState::Stopped, done), Exit::Refused);
+        assert_eq!(of(RolloutState::Halted, done), Exit::Refused);
+    }
+
+    #[test]
+    fn into_a_pipe_go_failures_and_counts_but_not_every_step() {
+        let mut at_work = host("w-1");
+        at_work.part = Some(Part::AtWork);
+        at_work.install = InstallStatus::Waiting;
+        let mut failed = host("w-2");
+        failed.part = Some(Part::Failed);
+        failed.install = InstallStatus::Ended(Outcome::Rejected);
+        failed.reason = Reason::new("Node must be locked.");
+        let row = row(RolloutState::Running, Census { at_work: 1, failed: 1, ..Census::default() });
+        let hosts = [at_work, failed];
+        let texts = |is_live| -> Vec<String> {
+            lines(&row, &hosts, Style::default(), is_live).into_iter().map(|(_, line)| line).collect()
+        };
+        assert_eq!(
+            texts(false),
+            ["rollout: 1 of 2 hosts, 1 at work, 1 failed", "  w-2: rejected: Node must be locked."]
+        );
+        assert_eq!(texts(true)[1], "  w-1: asked, no answer yet");
+    }
+}
