@@ -5,7 +5,6 @@ use std::path::Path;
 
 use thimble::cli::parse as command_line;
 use thimble::config::Config;
-use thimble::patch::metadata::Metadata;
 use thimble::wire::refusal::Refusal;
 
 /// A public key that is nobody's: it stands in for the one that an operator has.
@@ -48,23 +47,6 @@ fn the_examples_of_the_configuration_are_accepted() {
     assert_eq!(as_shipped.node.admin_group, None);
     assert_eq!(with_examples.node.admin_group.as_deref(), Some("wheel"));
     assert_eq!(with_examples.security.revoked.len(), 1);
-}
-
-/// The indented block of the README that begins with `first`, up to `end`.
-fn readme_block(first: &str, end: &str) -> String {
-    let text = read("README.md");
-    let lines = text.lines().map(|line| line.strip_prefix("    ").unwrap_or(line));
-    let block = lines.skip_while(|line| !line.starts_with(first)).take_while(|line| !line.starts_with(end));
-    block.map(|line| line.to_owned() + "\n").collect()
-}
-
-#[test]
-fn the_readme_s_configuration_and_metadata_are_accepted() {
-    let text = readme_block("[node]", "Then").replace("/etc/thimble/maker.pub", PUBLIC_KEY);
-    assert!(parse(&text).node.is_controller);
-    assert!(parse(&text.replace("[\"controller\"]", "[\"agent\"]")).node.is_agent);
-    let metadata = Metadata::parse(&readme_block("id = ", "END")).unwrap_or_else(|error| panic!("{error}"));
-    assert_eq!(metadata.id.as_str(), "HELLO-1");
 }
 
 #[test]
