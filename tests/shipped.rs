@@ -3,7 +3,6 @@
 use std::fs;
 use std::path::Path;
 
-use thimble::cli::parse as command_line;
 use thimble::config::Config;
 use thimble::wire::refusal::Refusal;
 
@@ -47,23 +46,6 @@ fn the_examples_of_the_configuration_are_accepted() {
     assert_eq!(as_shipped.node.admin_group, None);
     assert_eq!(with_examples.node.admin_group.as_deref(), Some("wheel"));
     assert_eq!(with_examples.security.revoked.len(), 1);
-}
-
-#[test]
-fn every_command_in_the_documents_is_one_that_parses() {
-    let mut commands = 0;
-    for file in ["README.md", "docs/guide.md"] {
-        for line in read(file).lines() {
-            let Some((_, command)) = line.strip_prefix("    ").and_then(|line| line.split_once(" thimble "))
-            else {
-                continue;
-            };
-            let words = command.split_whitespace().map(Into::into);
-            command_line::parse(words).unwrap_or_else(|error| panic!("{file}: {line}: {}", error.message));
-            commands += 1;
-        }
-    }
-    assert!(commands >= 10, "the commands are not where this test looks for them");
 }
 
 #[test]

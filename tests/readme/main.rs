@@ -1,6 +1,8 @@
 //! README.md, followed to the letter: its commands are typed on nodes of their own, in
 //! its order, and what it shows is what came. So it cannot lie.
 
+mod documents;
+mod limits;
 mod node;
 mod readme;
 mod scp;

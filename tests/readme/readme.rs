@@ -126,7 +126,7 @@ fn understand(line: usize, block: &[&str], paragraph: &str) -> Result<Block, Str
 }
 
 /// The node and the command of a line that has a prompt.
-fn prompt(line: &str) -> Option<(&str, &str)> {
+pub fn prompt(line: &str) -> Option<(&str, &str)> {
     let end = line.find(|c: char| !c.is_ascii_lowercase() && !c.is_ascii_digit() && c != '-')?;
     let rest = line[end..].strip_prefix("# ").or_else(|| line[end..].strip_prefix("$ "))?;
     (end > 0).then_some((&line[..end], rest))

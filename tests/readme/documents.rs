@@ -1,0 +1,135 @@
+//! The documents beside the table of commands: what they type exists, and what exists
+//! they name.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use thimble::cli::commands::{self, Command, GLOBAL};
+use thimble::cli::parse;
+
+use super::{package, readme};
+
+/// What an operator reads, by its file.
+fn documents() -> Vec<(String, String)> {
+    let docs = fs::read_dir(package().join("docs")).unwrap();
+    let mut paths: Vec<_> = docs.map(|entry| entry.unwrap().path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "md"));
+    paths.extend(["README.md", "CHANGELOG.md"].map(|name| package().join(name)));
+    paths.iter().map(|path| (path.display().to_string(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The inline code of a text: between single backticks, which may break over a line.
+/// Indented blocks are none.
+fn quoted(text: &str) -> Vec<String> {
+    let prose: String =
+        text.lines().filter(|line| !line.starts_with("    ")).flat_map(|line| [line, "\n"]).collect();
+    prose.split("\n\n").flat_map(|words| words.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+/// A command line without what the shell takes for itself.
+fn words(line: &str) -> Vec<&str> {
+    let is_the_shell_s =
+        |word: &str| word.starts_with(['>', '|', '&', '#', ';', '<']) || word.starts_with("2>");
+    line.split_whitespace().take_while(|word| !is_the_shell_s(word)).collect()
+}
+
+/// How a command line is refused, if it is. `[..]` stands for what may be left out, and
+/// a command alone for itself.
+fn refused(line: &str) -> Option<String> {
+    let line = line.replace(['[', ']'], " ");
+    let words = words(&line).split_off(1);
+    if let [name] = words[..] {
+        return commands::find(name).is_none().then(|| format!("there is no command {name}"));
+    }
+    parse::parse(words.into_iter().map(Into::into)).err().map(|error| error.message)
+}
+
+#[test]
+fn every_command_line_in_the_documents_is_one_that_parses() {
+    let mut lines = 0;
+    for (file, text) in documents() {
+        let typed =
+            text.lines().filter_map(|line| Some(readme::prompt(line.strip_prefix("    ")?)?.1.to_owned()));
+        for line in typed.chain(quoted(&text)).filter(|line| line.starts_with("thimble ")) {
+            assert_eq!(refused(&line), None, "{file}: {line}");
+            lines += 1;
+        }
+    }
+    assert!(lines > 60, "the command lines are not where this test looks for them: {lines}");
+}
+
+#[test]
+fn every_option_in_the_documents_is_one_of_its_command() {
+    let has = |command: &Command, name: &str| {
+        command.options.iter().chain(GLOBAL).any(|option| option.name == name)
+    };
+    let mut options = 0;
+    for (file, text) in documents() {
+        for code in quoted(&text) {
+            let code = code.replace(['[', ']'], " ");
+            let mut words = words(&code).into_iter().skip_while(|word| *word == "thimble").peekable();
+            let command = words.peek().and_then(|word| commands::find(word));
+            let is_of_thimble = command.is_some() || code.starts_with("--");
+            for word in words.filter(|_| is_of_thimble) {
+                let Some(name) = word.strip_prefix("--") else { continue };
+                let name = name.split('=').next().unwrap_or_default();
+                let exists = match command {
+                    Some(command) => has(command, name),
+                    None => commands::all().any(|command| has(command, name)),
+                };
+                assert!(exists, "{file}: `{code}`: there is no --{name}");
+                options += 1;
+            }
+        }
+    }
+    assert!(options > 10, "the options are not where this test looks for them: {options}");
+}
+
+/// A heading, as the end of a link names it.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let mut links = 0;
+    for (file, text) in documents() {
+        let dir = Path::new(&file).parent().unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("http") {
+                continue;
+            }
+            let (path, heading) = link.split_once('#').unwrap_or((link, ""));
+            let target = if path.is_empty() { PathBuf::from(&file) } else { dir.join(path) };
+            assert!(target.exists(), "{file}: {link} leads nowhere");
+            if !heading.is_empty() {
+                let text = fs::read_to_string(&target).unwrap();
+                let is_there = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);
+                assert!(is_there, "{file}: there is no heading for {link}");
+            }
+            links += 1;
+        }
+    }
+    assert!(links > 20, "the links are not where this test looks for them: {links}");
+}
+
+#[test]
+fn every_command_has_a_line_in_the_guide_that_names_its_options() {
+    let all: String = documents().into_iter().map(|(_, text)| text).collect();
+    for command in commands::all() {
+        let row = |line: &&str| line.starts_with(&format!("| `{}", command.name));
+        let is_its = |line: &&str| line[3..].split([' ', '`']).next() == Some(command.name);
+        let row =
+            all.lines().filter(row).find(is_its).unwrap_or_else(|| panic!("no line for {}", command.name));
+        for option in command.options {
+            assert!(row.contains(&format!("--{}", option.name)), "{row}: --{} is missing", option.name);
+        }
+    }
+    for option in GLOBAL {
+        assert!(all.contains(&format!("`--{}", option.name)), "--{} is missing", option.name);
+    }
+}
