@@ -15,6 +15,7 @@ pub mod table;
 pub mod term;
 
 mod check;
+mod completions;
 mod confirm;
 mod controllers;
 mod counts;

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
-use super::commands::{self, Command, GLOBAL, Opt, find};
+use super::commands::{self, Command, GLOBAL, Kind, Opt, find};
 use super::exit::{Exit, Failure};
 use crate::config::{self, nearest};
 
@@ -16,7 +16,8 @@ pub struct Invocation {
     pub command: &'static Command,
     /// What it is given besides options.
     pub arguments: Vec<OsString>,
-    options: Vec<(&'static str, OsString)>,
+    /// The options that are given, with their values.
+    pub(super) options: Vec<(&'static str, OsString)>,
 }
 
 impl Invocation {
@@ -138,7 +139,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                 let value = words.value();
                 let value =
                     value.map_err(|_| usage(command, &format!("--{} wants a value: {what}", option.name)))?;
-                chosen(what, &value).map_err(|sentence| usage(command, &sentence))?;
+                fitting(what, &value).map_err(|sentence| usage(command, &sentence))?;
                 value
             }
         };
@@ -183,23 +184,29 @@ fn finish(
         return Err(usage(Some(command), &sentence));
     }
     for word in &arguments {
-        chosen(takes.name, word).map_err(|sentence| usage(Some(command), &sentence))?;
+        fitting(takes.name, word).map_err(|sentence| usage(Some(command), &sentence))?;
     }
     Ok(Invocation { command, arguments, options })
 }
 
-/// Whether a word is one of those that a name such as `auto|always|never` lists;
-/// other names leave it open.
-fn chosen(name: &'static str, word: &OsStr) -> Result<(), String> {
-    let Some(choices) = commands::choices(name) else { return Ok(()) };
-    let choices: Vec<&'static str> = choices.collect();
+/// Whether a word may stand in a name's place, as far as the name lists what may:
+/// `auto|always|never`.
+fn fitting(name: &'static str, word: &OsStr) -> Result<(), String> {
+    match Kind::of(name) {
+        Some(Kind::Choice(choices)) => chosen(choices, word),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a word is one of `choices`, which `|` parts; else what is wrong.
+pub(super) fn chosen(choices: &'static str, word: &OsStr) -> Result<(), String> {
+    let choices: Vec<&'static str> = choices.split('|').collect();
     let shown = word.to_string_lossy();
     if choices.contains(&&*shown) {
         return Ok(());
     }
-    let meant =
-        nearest(&shown, &choices).map(|choice| format!(", did you mean {choice}?")).unwrap_or_default();
-    Err(format!("{shown:?} is none of {}{meant}", choices.join(", ")))
+    let meant = nearest(&shown, &choices).map(|choice| format!(", did you mean {choice}?"));
+    Err(format!("{shown:?} is none of {}{}", choices.join(", "), meant.unwrap_or_default()))
 }
 
 /// The command that a word names.

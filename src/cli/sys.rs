@@ -73,6 +73,21 @@ pub fn terminal_size() -> Option<(usize, usize)> {
     is_known.then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }
 
+extern "C" fn end(_signal: libc::c_int) {
+    // SAFETY: ends the process, which a signal handler may.
+    unsafe { libc::_exit(0) }
+}
+
+/// Ends this process, quietly, once so many seconds have passed.
+pub fn end_in(seconds: u32) {
+    // SAFETY: the handler does only what one may; the two calls fail for a wrong
+    // signal number only.
+    unsafe {
+        libc::signal(libc::SIGALRM, end as extern "C" fn(libc::c_int) as libc::sighandler_t);
+        libc::alarm(seconds);
+    }
+}
+
 static IS_INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 extern "C" fn note_interrupt(_signal: libc::c_int) {

@@ -4,11 +4,13 @@
 mod cluster;
 mod patches;
 mod tools;
+mod values;
 
 use super::exit::Failure;
 use super::out::Out;
 use super::parse::Invocation;
 use super::term;
+pub use values::{Kind, SHELLS};
 
 /// What carries a command out.
 pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
@@ -123,13 +125,6 @@ pub const GLOBAL: &[Opt] = &[
     Opt { name: "help", short: Some('h'), value: None, is_repeatable: false, help: "explain the command" },
     Opt { name: "version", short: Some('V'), value: None, is_repeatable: false, help: "show the version" },
 ];
-
-/// The words that a value or an argument must be one of, where its name lists them:
-/// `auto|always|never`. A name in capitals (`FILE`, `HEX|-`) leaves it open.
-pub fn choices(name: &'static str) -> Option<impl Iterator<Item = &'static str>> {
-    let is_list = name.contains('|') && name.bytes().all(|b| b.is_ascii_lowercase() || b"|-".contains(&b));
-    is_list.then(|| name.split('|'))
-}
 
 /// Commands that belong together.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! What needs no daemon.
 
-use super::{Command, NONE, Opt, Who, at_least_one, at_most_one, one, output, switch, valued};
+use super::{Arguments, Command, NONE, Opt, Who, at_least_one, at_most_one, one, output, switch, valued};
 #[cfg(feature = "tools")]
 use crate::cli::make;
-use crate::cli::{check, decode, guard, help, install_local, keygen, verify};
+use crate::cli::{check, completions, decode, guard, help, install_local, keygen, verify};
 
 /// In the order of `--help`.
 pub const COMMANDS: &[Command] = &[
@@ -90,6 +90,17 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble decode --key-file controller.key 54484d42...",
         who: Who::Anybody,
         run: decode::decode,
+    },
+    Command {
+        name: "completions",
+        arguments: Arguments { name: "SHELL", least: 1, most: usize::MAX },
+        options: &[],
+        help: "write what makes a shell complete thimble's words",
+        details: "SHELL is bash, zsh or fish. Source what is written, or save it where the shell looks for \
+                  completions: its first line says how. Names of patches and hosts are asked of the daemon.",
+        example: "thimble completions bash",
+        who: Who::Anybody,
+        run: completions::completions,
     },
     Command {
         name: "help",
