@@ -47,6 +47,10 @@ pub const KEY_SLOTS: usize = 4;
 pub const REVOKED: usize = 64;
 /// Public keys that a configuration may trust to sign patches.
 pub const TRUSTED_KEYS: usize = 16;
+/// A configuration, as text or as workers read it, in bytes.
+pub const CONFIG_BYTES: u64 = 64 * 1024;
+/// The path of the daemon's configuration, in bytes.
+pub const CONFIG_PATH_BYTES: usize = 1_024;
 /// The shortest time that a configuration may give a timer, in milliseconds.
 pub const TIMER_LEAST_MS: u64 = 5;
 /// The longest time that a configuration may give a timer: 30 days, in milliseconds.
@@ -119,9 +123,9 @@ pub const COUNTER_LEAP: u64 = 1 << 32;
 // --- workers and control ---
 
 /// Worker processes at once: blobs out, and one each to read the repository, to
-/// change it, to show patches, to install, to merge another controller's map and
-/// to fetch blobs from one.
-pub const WORKERS: usize = BLOB_WORKERS + 6;
+/// change it, to show patches, to install, to merge another controller's map, to
+/// fetch blobs from one and to read the configuration anew.
+pub const WORKERS: usize = BLOB_WORKERS + 7;
 /// A job as it is handed to a worker, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
 /// A report of a worker, in bytes.

@@ -51,75 +51,16 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// All that holds, defaults included, by key.
+/// All that holds, and who the key file makes of this node.
 fn effective(config: &Config, keys: Option<&KeyFile>) -> Vec<(&'static str, String)> {
-    let Config { node, network, security, controller, agent, timers } = config;
-    let or_none = |text: Option<String>| text.unwrap_or_else(|| "none".to_owned());
-    let roles = [(node.is_controller, "controller"), (node.is_agent, "agent")];
-    let roles: Vec<&str> = roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect();
-    let mut rows = vec![
-        ("node.roles", roles.join(", ")),
-        ("node.hostname", node.hostname.to_string()),
-        ("node.nodetype", node.nodetype.to_string()),
-    ];
-    if !node.sw_version.is_empty() {
-        rows.push(("node.sw_version", node.sw_version.to_string()));
+    let mut rows = config.shown();
+    if let Some(keys) = keys {
+        rows.push(("key file: cluster", keys.cluster.to_string()));
+        rows.push(("key file: node id", keys.node.to_string()));
+        rows.push(("key file: sends with slot", keys.send_slot.to_string()));
+        let slots: Vec<String> = keys.accepted().map(|slot| slot.to_string()).collect();
+        rows.push(("key file: accepts slots", slots.join(", ")));
     }
-    rows.extend([
-        ("node.state_dir", node.state_dir.display().to_string()),
-        ("node.control_socket", node.control_socket.display().to_string()),
-        (
-            "node.query_group",
-            node.query_group.clone().unwrap_or_else(|| "none: everybody may ask".to_owned()),
-        ),
-        ("node.admin_group", node.admin_group.clone().unwrap_or_else(|| "none: root alone".to_owned())),
-        ("network.interface", network.interface.clone()),
-        (
-            "network.controller_group",
-            format!("{} port {}", network.controller_group, network.controller_port),
-        ),
-        ("network.agent_group", format!("{} port {}", network.agent_group, network.agent_port)),
-        ("network.ttl", network.ttl.to_string()),
-    ]);
-    if let (Some(path), Some(keys)) = (&security.key_file, keys) {
-        rows.push(("security.key_file", path.display().to_string()));
-        rows.push(("  cluster", keys.cluster.to_string()));
-        rows.push(("  node id", keys.node.to_string()));
-        rows.push(("  sends with slot", keys.send_slot.to_string()));
-    }
-    rows.push(("security.trusted_keys", security.trusted_keys.join(", ")));
-    if !security.revoked.is_empty() {
-        let revoked: Vec<String> = security.revoked.iter().map(ToString::to_string).collect();
-        rows.push(("security.revoked", revoked.join(", ")));
-    }
-    let least = security.min_sw_version.as_ref().map(ToString::to_string);
-    rows.push(("security.min_sw_version", or_none(least)));
-    if node.is_controller {
-        rows.push(("controller.max_hosts", controller.max_hosts.to_string()));
-    }
-    if node.is_agent {
-        let lock_file = agent.lock_file.as_ref().map(|path| path.display().to_string());
-        rows.extend([
-            ("agent.root", agent.root.display().to_string()),
-            ("agent.lock_file", or_none(lock_file)),
-            ("agent.script_timeout_s", (agent.script_timeout_ms / 1000).to_string()),
-            ("agent.reserve_bytes", agent.reserve_bytes.to_string()),
-        ]);
-    }
-    rows.extend([
-        ("timers.hello_interval_ms", timers.hello_interval_ms.to_string()),
-        ("timers.hello_start_ms", timers.hello_start_ms.to_string()),
-        ("timers.controller_lost_ms", timers.controller_lost_ms.to_string()),
-        ("timers.sync_retry_ms", timers.sync_retry_ms.to_string()),
-        ("timers.sync_wait_ms", timers.sync_wait_ms.to_string()),
-        ("timers.host_lost_ms", timers.host_lost_ms.to_string()),
-        ("timers.query_timeout_ms", timers.query_timeout_ms.to_string()),
-        ("timers.install_retry_ms", timers.install_retry_ms.to_string()),
-        ("timers.install_give_up_ms", timers.install_give_up_ms.to_string()),
-        ("timers.rejection_shown_ms", timers.rejection_shown_ms.to_string()),
-        ("timers.session_proof_ms", timers.session_proof_ms.to_string()),
-        ("timers.session_idle_ms", timers.session_idle_ms.to_string()),
-    ]);
     rows
 }
 

@@ -75,6 +75,7 @@ impl Client {
             | Request::StartRollout { .. }
             | Request::StopRollout
             | Request::ResumeRollout
+            | Request::Reload
             | Request::DropController { .. } => WORK,
             _ => ANSWER,
         };

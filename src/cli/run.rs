@@ -1,10 +1,18 @@
-//! `run`: the daemon, in the foreground, with the roles of its configuration.
+//! `run`: the daemon, in the foreground, with the roles of its configuration; and
+//! `reload`, which has it read that anew.
 
 use super::exit::{Exit, Failure};
 use super::out::Out;
 use super::parse::Invocation;
+use super::patches::say;
+use crate::daemon::protocol::Request;
 
 /// `thimble run`
 pub fn run(invocation: &Invocation, _out: &mut Out) -> Result<(), Failure> {
     crate::daemon::run(invocation.config()).map_err(|reason| Failure::new(Exit::Refused, reason))
+}
+
+/// `thimble reload`
+pub fn reload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    say(invocation, &Request::Reload, out)
 }

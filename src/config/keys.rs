@@ -168,6 +168,11 @@ impl KeyFile {
         Ok(Some(Self { name, node, role, slots, ..self.clone() }))
     }
 
+    /// The slots that are accepted.
+    pub fn accepted(&self) -> impl Iterator<Item = u8> {
+        (0..).zip(&self.slots).filter_map(|(number, slot)| slot.as_ref().map(|_| number))
+    }
+
     /// The key ring that the daemon works with.
     #[must_use]
     pub fn ring(&self) -> KeyRing {

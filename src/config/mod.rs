@@ -4,20 +4,25 @@ mod document;
 pub mod keys;
 mod private;
 mod read;
+mod shown;
 mod sys;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
 
 pub use document::{ConfigError, Problem};
 pub use private::{node_id_without_keys, write_new};
 pub use read::trusted_key;
+pub use shown::Difference;
 
 pub(crate) use document::{Document, Section, name_of, nearest};
 
@@ -28,7 +33,7 @@ pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 
 /// The configuration of one node, every value checked and every default filled in.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
     /// `[node]`
     pub node: Node,
@@ -61,6 +66,25 @@ impl Config {
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::parse(&text(path)?, &path.display().to_string())
     }
+
+    /// As workers of the same binary read it, in at most [`limits::CONFIG_BYTES`].
+    ///
+    /// # Errors
+    /// It does not fit, or names a path that is not UTF-8.
+    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
+        let mut bytes = vec![0; limits::CONFIG_BYTES as usize];
+        let len = postcard::to_slice(self, &mut bytes).map_err(|error| error.to_string())?.len();
+        bytes.truncate(len);
+        Ok(bytes)
+    }
+
+    /// What [`to_bytes`](Self::to_bytes) made.
+    ///
+    /// # Errors
+    /// It was another binary that made it.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
+        postcard::from_bytes(bytes).map_err(|error| error.to_string())
+    }
 }
 
 /// Where the control socket is by the configuration at `path`. Other sections
@@ -74,7 +98,12 @@ pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
 
 /// The text of a configuration.
 fn text(path: &Path) -> Result<String, ConfigError> {
-    fs::read_to_string(path).map_err(|error| {
+    let read = || {
+        let mut text = String::new();
+        File::open(path)?.take(limits::CONFIG_BYTES + 1).read_to_string(&mut text)?;
+        Ok(text)
+    };
+    let text = read().map_err(|error: io::Error| {
         let sentence = match error.kind() {
             io::ErrorKind::NotFound => "there is no such configuration: write it (the sample thimble.toml \
                                         explains every key), or name another with --config PATH"
@@ -82,7 +111,12 @@ fn text(path: &Path) -> Result<String, ConfigError> {
             _ => format!("the configuration cannot be read: {error}; name another with --config PATH"),
         };
         ConfigError::file(&path.display().to_string(), sentence)
-    })
+    })?;
+    if text.len() as u64 > limits::CONFIG_BYTES {
+        let sentence = format!("it is longer than {} bytes; is it a configuration?", limits::CONFIG_BYTES);
+        return Err(ConfigError::file(&path.display().to_string(), sentence));
+    }
+    Ok(text)
 }
 
 /// The network interfaces of this thread's network stack by name, sorted. Asked of
@@ -97,7 +131,7 @@ pub fn interfaces() -> Vec<String> {
 }
 
 /// `[node]`: who this node is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Node {
     /// `roles` contains "controller".
     pub is_controller: bool,
@@ -120,7 +154,7 @@ pub struct Node {
 }
 
 /// `[network]`: how nodes are reached.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Network {
     /// `interface`: no default; the error lists the candidates.
     pub interface: String,
@@ -137,7 +171,7 @@ pub struct Network {
 }
 
 /// `[security]`: whom and what to believe.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Security {
     /// `key_file`: None only with `auth = "none"`.
     pub key_file: Option<PathBuf>,
@@ -152,14 +186,14 @@ pub struct Security {
 }
 
 /// `[controller]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Controller {
     /// `max_hosts`. Default 1,024, at most 16,384.
     pub max_hosts: usize,
 }
 
 /// `[agent]`
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Agent {
     /// `root`: the tree that patches are laid over. Default `/`.
     pub root: PathBuf,
@@ -173,7 +207,7 @@ pub struct Agent {
 }
 
 /// `[timers]`, in milliseconds. The defaults are StarlingX's where it has them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Timers {
     /// `hello_interval_ms`: Hello and HelloAgent. Default 30,000.
     pub hello_interval_ms: u64,

@@ -9,7 +9,6 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use log::info;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
@@ -19,6 +18,7 @@ use super::counters::Counters;
 use super::job::Job;
 use super::notify::Notify;
 use super::ready::ReadySet;
+use super::reload::Reload;
 use super::replaced::Replaced;
 use super::sessions::{Outcome, Sessions};
 use super::transport::{Batch, Transport};
@@ -31,7 +31,7 @@ use crate::fsm::node::Node;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, NodeId, Reason};
+use crate::types::{Hostname, NodeId, Reason, Text};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::header::Header;
@@ -100,6 +100,8 @@ pub struct Daemon<'a> {
     transmit: [u8; limits::DATAGRAM_BYTES],
     signals: OwnedFd,
     _lock: File,
+    /// Reading the configuration anew.
+    pub reload: Reload,
     /// The supervisor, if one listens.
     pub notify: Notify,
     /// Why the loop ends, once it does.
@@ -124,6 +126,8 @@ pub struct Parts<'a> {
     pub control: Control,
     /// As [`Daemon::memory_bytes`].
     pub memory_bytes: u64,
+    /// Where the configuration is.
+    pub config_path: Text<{ limits::CONFIG_PATH_BYTES }>,
     /// As [`Daemon::notify`].
     pub notify: Notify,
     /// Keeps others off the state directory.
@@ -166,6 +170,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         ready: ReadySet::default(),
         registry,
         signals,
+        reload: Reload::new(parts.config_path),
         notify: parts.notify,
         _lock: parts.lock,
         over: None,
@@ -353,11 +358,7 @@ impl Daemon<'_> {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
             match signal {
                 libc::SIGCHLD => self.bury_workers(now),
-                libc::SIGHUP => {
-                    self.notify.reloading();
-                    info!("SIGHUP: the configuration is read at start; restart to read it again");
-                    self.notify.reloaded();
-                }
+                libc::SIGHUP => self.reload(now),
                 _ => self.over = Some(Ok(())),
             }
         }

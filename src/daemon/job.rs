@@ -8,12 +8,16 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+use crate::config::{Node, Timers};
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::rollout::Rollout;
-use crate::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason, RequestId, Text};
+use crate::types::{
+    ClusterId, Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion, Text,
+};
 use crate::wire::frame::{InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
+use crate::wire::keys::KeyRing;
 use crate::wire::session::SessionKeys;
 
 /// Names of patches in one command.
@@ -72,6 +76,9 @@ pub enum Job {
     Change(Change),
     /// Controller: begin, stop, resume or end a rollout, durably.
     Rollout(RolloutChange),
+    /// Read the configuration anew. What later workers are to read goes into the
+    /// memory at [`FIRST_FILE_FD`].
+    Reload(ReloadJob),
     /// Controller: answer a `show` on the control connection handed over.
     Show {
         /// The patches to show.
@@ -101,6 +108,56 @@ pub struct InstallJob {
     pub force: bool,
     /// The proven session to fetch over (socket at [`FIRST_FILE_FD`]).
     pub session: SessionKeys,
+}
+
+/// Where the configuration is, and who this node is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReloadJob {
+    /// The configuration's path.
+    pub path: Text<{ limits::CONFIG_PATH_BYTES }>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node's id.
+    pub node: NodeId,
+    /// Its keys.
+    pub ring: KeyRing,
+}
+
+/// What the loop takes up of a configuration that was read anew.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Settings {
+    /// The keys; none where they have not changed.
+    pub ring: Option<KeyRing>,
+    /// Nodes that are refused.
+    pub revoked: Vec<NodeId, { limits::REVOKED }>,
+    /// `node.query_group`, by number.
+    pub query_group: Option<u32>,
+    /// `node.admin_group`, by number.
+    pub admin_group: Option<u32>,
+    /// What the node says of itself.
+    pub node: NodeFacts,
+    /// All times.
+    pub timers: Timers,
+    /// `agent.script_timeout_s`, in milliseconds.
+    pub script_timeout_ms: u64,
+}
+
+/// What a node says of itself.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct NodeFacts {
+    /// What it is called.
+    pub hostname: Hostname,
+    /// Its kind.
+    pub nodetype: NodeType,
+    /// The release that runs.
+    pub sw_version: SwVersion,
+}
+
+impl From<&Node> for NodeFacts {
+    fn from(node: &Node) -> Self {
+        let Node { hostname, nodetype, sw_version, .. } = node.clone();
+        Self { hostname, nodetype, sw_version }
+    }
 }
 
 /// A change of entries' states.
@@ -211,6 +268,11 @@ pub enum Report {
     /// The operator's change made here was replaced by one made elsewhere; a line
     /// with both.
     Replaced(Reason),
+    /// A configuration that was read anew is whole and good; this holds from now on.
+    Settings(Settings),
+    /// Keys of the configuration that have changed and wait for a restart, in a line;
+    /// empty where there are none.
+    Waits(Reason),
     /// A merge is durable: of a map whose entries have this digest.
     Pulled {
         /// The digest of the entries that came.

@@ -105,7 +105,16 @@ impl Daemon<'_> {
                 self.tell(now, &Event::InstalledEnd(*digest, last.as_ref()));
             }
             Report::Notice(line) => warn!("{line}"),
-            Report::Item(line) => self.pass_on(kind, line),
+            Report::Item(line) => match kind {
+                Kind::Reload(waiting) => self.on_reload_line(waiting, line),
+                _ => self.pass_on(kind, line),
+            },
+            Report::Settings(settings) => self.take_up(now, settings),
+            Report::Waits(line) => {
+                if let Kind::Reload(waiting) = kind {
+                    self.on_reload_waits(waiting, line);
+                }
+            }
             Report::Replaced(line) => {
                 warn!("{line}");
                 self.replaced.keep(line);
@@ -213,6 +222,7 @@ impl Daemon<'_> {
                 info!("serving: {reason}");
             }
             (Kind::Serve(..) | Kind::Show, Ending::Done) => {}
+            (Kind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),
         }
     }
 

@@ -12,6 +12,7 @@
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control`, `protocol`, `told` | connections of commands, and what is said on them |
 //! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
+//! | `reload` | reading the configuration anew |
 //! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
@@ -35,6 +36,7 @@ mod proof;
 pub mod protocol;
 mod pull;
 mod ready;
+mod reload;
 mod replaced;
 pub mod reporter;
 mod rows;

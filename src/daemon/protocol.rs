@@ -152,6 +152,9 @@ pub enum Request {
         /// Which: its name or its node id.
         controller: Hostname,
     },
+    /// Read configuration and key file anew; a [`Reply::Line`] for each thing that has
+    /// changed, and one for what waits for a restart.
+    Reload,
 }
 
 /// What the daemon says.

@@ -136,6 +136,7 @@ pub const fn work(kind: Kind) -> Work {
         Kind::Pull(_) => Work::Merge,
         Kind::Blobs(_) => Work::Fetch,
         Kind::Show => Work::Show,
+        Kind::Reload(_) => Work::Reload,
     }
 }
 
@@ -143,6 +144,6 @@ pub const fn work(kind: Kind) -> Work {
 const fn with(kind: Kind) -> Option<NodeId> {
     match kind {
         Kind::Serve(node, _) | Kind::Pull(node) | Kind::Blobs(node) => Some(node),
-        Kind::Agent | Kind::Load | Kind::Change { .. } | Kind::Show => None,
+        Kind::Agent | Kind::Load | Kind::Change { .. } | Kind::Show | Kind::Reload(_) => None,
     }
 }

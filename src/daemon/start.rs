@@ -15,8 +15,8 @@ use super::sessions::{Context, Sessions};
 use super::transport::Transport;
 use super::workers::Workers;
 use super::{log as lines, sys};
-use crate::config::Config;
 use crate::config::keys::KeyFile;
+use crate::config::{self, Config, Timers};
 use crate::fsm::agent::{Agent, AgentFacts};
 use crate::fsm::controller::{Controller, ControllerTimers, Tables};
 use crate::fsm::hosts::Host;
@@ -33,7 +33,7 @@ use crate::repo::map::Map;
 use crate::store::incarnation;
 use crate::table::{Table, index_len};
 use crate::time::{Duration, Instant};
-use crate::types::ClusterId;
+use crate::types::{ClusterId, Text};
 use crate::wire::codec::{Codec, Identity, Roles};
 use crate::wire::frame::{InstalledPatch, Role};
 use crate::wire::keys::{Key, KeyRing};
@@ -57,16 +57,29 @@ pub fn run(config_path: &Path) -> Result<(), String> {
 #[inline(never)]
 fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, String> {
     let config = Config::load(config_path).map_err(|error| error.to_string())?;
-    // As text, for the workers.
-    let text = fs::read_to_string(config_path)
-        .map_err(|error| format!("configuration {}: {}", config_path.display(), error.kind()))?;
+    let config_path = absolute(config_path)?;
     let lock = lock(&config.node.state_dir)?;
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
-    allocate(config, &text, identity, notify, lock)
+    allocate(config, config_path, identity, notify, lock)
+}
+
+/// Where the configuration is, for reading it anew.
+fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> {
+    let absolute = std::path::absolute(path).ok();
+    let text = absolute.as_ref().and_then(|path| path.to_str()).unwrap_or_default();
+    let kept = Text::new(text);
+    match kept.as_str() == text && !text.is_empty() {
+        true => Ok(kept),
+        false => Err(format!(
+            "configuration {}: its path must be plain text of at most {} bytes: move it",
+            path.display(),
+            limits::CONFIG_PATH_BYTES
+        )),
+    }
 }
 
 /// The state directory is one daemon's alone.
@@ -121,7 +134,7 @@ fn identity(config: &Config) -> Result<Identity, String> {
 #[inline(never)]
 fn allocate(
     config: Config,
-    text: &str,
+    config_path: Text<{ limits::CONFIG_PATH_BYTES }>,
     identity: Identity,
     notify: Notify,
     lock: File,
@@ -130,14 +143,9 @@ fn allocate(
         [Role::Controller, Role::Agent].into_iter().filter(|role| identity.roles.has(*role)).collect();
     let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
     let timers = &config.timers;
-    let millis = Duration::from_millis;
-    let context = Context {
-        cluster: identity.cluster,
-        node: identity.node,
-        ring: identity.ring.clone(),
-        proof: millis(timers.session_proof_ms),
-        idle: millis(timers.session_idle_ms),
-    };
+    let (proof, idle) = session_timers(timers);
+    let context =
+        Context { cluster: identity.cluster, node: identity.node, ring: identity.ring.clone(), proof, idle };
     let mut pool = Pool::new();
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access {
@@ -145,7 +153,8 @@ fn allocate(
         admin_group: group(config.node.admin_group.as_deref(), "node.admin_group")?,
     };
     let control = Control::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
-    let workers = Workers::new(text, WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
+    let workers =
+        Workers::new(&config.to_bytes()?, WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
 
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };
@@ -177,23 +186,9 @@ fn allocate(
     let mut seed = [0; 32];
     sys::random(&mut seed).map_err(|error| format!("random numbers: {error}"))?;
     let mut random = Random::new(seed);
-    let host_lost = millis(timers.host_lost_ms);
+    let host_lost = Duration::from_millis(timers.host_lost_ms);
     let controller = is_controller.then(|| {
-        let timers = ControllerTimers {
-            hello_interval: millis(timers.hello_interval_ms),
-            host_lost,
-            query_timeout: millis(timers.query_timeout_ms),
-            request: RequestTimers {
-                retry: millis(timers.install_retry_ms),
-                give_up: millis(timers.install_give_up_ms),
-            },
-            sync: SyncTimers {
-                hello_interval: millis(timers.hello_interval_ms),
-                hello_start: millis(timers.hello_start_ms),
-                controller_lost: millis(timers.controller_lost_ms),
-                retry: millis(timers.sync_retry_ms),
-            },
-        };
+        let timers = controller_timers(timers);
         let tables = Tables {
             map: Map::new(entries),
             hosts: Table::new(hosts, hosts_index),
@@ -205,12 +200,7 @@ fn allocate(
         Controller::new(now, identity.node, timers, tables)
     });
     let agent = identity.roles.is_agent.then(|| {
-        let facts = AgentFacts {
-            hostname: config.node.hostname.clone(),
-            nodetype: config.node.nodetype.clone(),
-            sw_version: config.node.sw_version.clone(),
-            rejection_shown: millis(timers.rejection_shown_ms),
-        };
+        let facts = agent_facts(&config.node, timers);
         Agent::new(now, facts, Installed::new(standing, incoming), &mut random)
     });
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
@@ -219,6 +209,7 @@ fn allocate(
     let memory_bytes = memory_bytes as u64;
     Ok(Box::new(Parts {
         config,
+        config_path,
         codec,
         node,
         transport,
@@ -231,13 +222,51 @@ fn allocate(
     }))
 }
 
+/// How long a session may take to prove itself, and then to go on.
+pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
+    (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
+}
+
+/// The times of a controller.
+pub fn controller_timers(timers: &Timers) -> ControllerTimers {
+    let millis = Duration::from_millis;
+    ControllerTimers {
+        hello_interval: millis(timers.hello_interval_ms),
+        host_lost: millis(timers.host_lost_ms),
+        query_timeout: millis(timers.query_timeout_ms),
+        request: RequestTimers {
+            retry: millis(timers.install_retry_ms),
+            give_up: millis(timers.install_give_up_ms),
+        },
+        sync: SyncTimers {
+            hello_interval: millis(timers.hello_interval_ms),
+            hello_start: millis(timers.hello_start_ms),
+            controller_lost: millis(timers.controller_lost_ms),
+            retry: millis(timers.sync_retry_ms),
+        },
+    }
+}
+
+/// What an agent says of its host.
+pub fn agent_facts(node: &config::Node, timers: &Timers) -> AgentFacts {
+    AgentFacts {
+        hostname: node.hostname.clone(),
+        nodetype: node.nodetype.clone(),
+        sw_version: node.sw_version.clone(),
+        rejection_shown: Duration::from_millis(timers.rejection_shown_ms),
+    }
+}
+
 /// A list that has room for so many, for as long as the process lives.
 fn reserved<T>(most: usize) -> &'static mut Vec<T> {
     Box::leak(Box::new(Vec::with_capacity(most)))
 }
 
 /// The number of a group that the configuration names.
-fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
+///
+/// # Errors
+/// There is no such group.
+pub fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
     let Some(name) = name else { return Ok(None) };
     let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
     let number = groups.lines().find_map(|line| {

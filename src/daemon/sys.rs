@@ -256,23 +256,28 @@ pub fn own_uid() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// A file in memory with this text, sealed: what workers read as configuration.
+/// An empty file in memory, for [`write_sealed`].
 ///
 /// # Errors
-/// As `memfd_create(2)` and `write(2)`.
-pub fn sealed_memory(text: &[u8]) -> io::Result<File> {
-    use std::io::Write;
+/// As `memfd_create(2)`.
+pub fn memory() -> io::Result<File> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string; the new descriptor is owned by nobody else.
-    let mut file = unsafe {
-        let fd = check(libc::memfd_create(c"thimble.toml".as_ptr(), flags))?;
-        File::from_raw_fd(fd)
-    };
-    file.write_all(text)?;
+    unsafe {
+        let fd = check(libc::memfd_create(c"thimble".as_ptr(), flags))?;
+        Ok(File::from_raw_fd(fd))
+    }
+}
+
+/// Writes what workers read as configuration, and seals it: nobody changes it any more.
+///
+/// # Errors
+/// As `write(2)` and `fcntl(2)`.
+pub fn write_sealed(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    io::Write::write_all(file, bytes)?;
     let seals = libc::F_SEAL_SEAL | libc::F_SEAL_WRITE | libc::F_SEAL_GROW | libc::F_SEAL_SHRINK;
     // SAFETY: no memory is involved.
-    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
-    Ok(file)
+    check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
 }
 
 /// Descriptors below this are where children look for theirs.

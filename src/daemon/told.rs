@@ -164,11 +164,13 @@ pub enum Work {
     Fetch,
     /// Answers `show`.
     Show,
+    /// Reads the configuration anew.
+    Reload,
 }
 
 impl Work {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Install,
         Self::Load,
         Self::Change,
@@ -177,6 +179,7 @@ impl Work {
         Self::Merge,
         Self::Fetch,
         Self::Show,
+        Self::Reload,
     ];
 
     /// In a word, for scripts.
@@ -191,6 +194,7 @@ impl Work {
             Self::Merge => "merge",
             Self::Fetch => "fetch",
             Self::Show => "show",
+            Self::Reload => "reload",
         }
     }
 
@@ -206,6 +210,7 @@ impl Work {
             Self::Merge => "merges another controller's repository",
             Self::Fetch => "fetches patch files",
             Self::Show => "shows patches",
+            Self::Reload => "reads the configuration",
         }
     }
 }

@@ -87,6 +87,9 @@ fn of_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
              with thimble keygen and set security.auth = \"keys\"."
         ));
     }
+    for line in [&daemon.reload.failed, &daemon.reload.waits].into_iter().filter(|line| !line.is_empty()) {
+        found.say(format_args!("{line}"));
+    }
     refused(now, daemon, &CLONED, found);
 }
 
@@ -269,7 +272,7 @@ fn patience(work: Work, script_timeout: Duration) -> Duration {
     match work {
         // It is silent while a script runs.
         Work::Install => script_timeout.max(WORKER_PATIENCE).times(2),
-        Work::Load | Work::Change | Work::Show => WORKER_PATIENCE,
+        Work::Load | Work::Change | Work::Show | Work::Reload => WORKER_PATIENCE,
         // These speak only when they are done.
         Work::ServeAgent | Work::ServeController | Work::Merge | Work::Fetch => SERVER_PATIENCE,
     }

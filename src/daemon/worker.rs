@@ -13,7 +13,7 @@ use super::fetch::SessionSource;
 use super::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, InstallJob, Job, RefusalKind, Report};
 use super::protocol::Reply;
 use super::reporter::Reporter;
-use super::{log as lines, serve, sys};
+use super::{log as lines, reload, serve, sys};
 use crate::config::Config;
 use crate::install::{self, InstallRequest};
 use crate::limits;
@@ -58,11 +58,10 @@ fn run() -> Result<(), String> {
 
 fn read_config(file: &File) -> Result<Config, String> {
     let len = file.metadata().map_err(|error| error.to_string())?.len();
-    let mut text = vec![0; usize::try_from(len).unwrap_or(0)];
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     // By position: the descriptor's own is shared with other workers.
-    file.read_exact_at(&mut text, 0).map_err(|error| error.to_string())?;
-    let text = String::from_utf8(text).map_err(|error| error.to_string())?;
-    Config::parse(&text, "the daemon's configuration").map_err(|error| error.to_string())
+    file.read_exact_at(&mut bytes, 0).map_err(|error| error.to_string())?;
+    Config::from_bytes(&bytes)
 }
 
 fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()> {
@@ -113,6 +112,10 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
                     Report::Failed { kind: RefusalKind::Refused, reason }
                 }
             });
+        }
+        Job::Reload(job) => {
+            let mut memory = File::from(sys::take_inherited(FIRST_FILE_FD)?);
+            return reload::carry_out(config, &job, &mut memory, channel);
         }
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);

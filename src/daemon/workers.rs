@@ -15,6 +15,7 @@ use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
 use super::job::{Job, RefusalKind, Report};
+use super::reload::Waiting;
 use super::sys;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub enum Kind {
     Blobs(NodeId),
     /// Answers a `show` on a control connection that was handed over.
     Show,
+    /// Reads the configuration anew, for this connection's command if for one.
+    Reload(Option<Waiting>),
 }
 
 /// How a worker ended.
@@ -81,20 +84,27 @@ pub struct Workers {
 
 impl Workers {
     /// No workers; their channels will have the tokens from `first_token` on.
-    /// `config` is the text that they are to read as configuration.
+    /// `config` is what they are to read as configuration.
     ///
     /// # Errors
-    /// Our executable cannot be opened, or there is no memory for the text.
-    pub fn new(config: &str, first_token: usize, pool: &mut Pool) -> io::Result<Self> {
+    /// Our executable cannot be opened, or there is no memory for the configuration.
+    pub fn new(config: &[u8], first_token: usize, pool: &mut Pool) -> io::Result<Self> {
+        let mut memory = sys::memory()?;
+        sys::write_sealed(&mut memory, config)?;
         Ok(Self {
             executable: File::open("/proc/self/exe")?,
-            config: sys::sealed_memory(config.as_bytes())?,
+            config: memory,
             places: [const { None }; limits::WORKERS],
             first_token,
             job: pool.take(limits::JOB_BYTES),
             report: pool.take(limits::REPORT_BYTES),
             started: 0,
         })
+    }
+
+    /// Later workers read this as configuration.
+    pub fn set_config(&mut self, config: File) {
+        self.config = config;
     }
 
     /// Starts a worker with a job. `files` are what it finds from

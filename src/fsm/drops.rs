@@ -35,6 +35,11 @@ impl Drops {
         Self { retry, drops: Vec::new() }
     }
 
+    /// From one saying to the next, from now on.
+    pub fn set_retry(&mut self, retry: Duration) {
+        self.retry = retry;
+    }
+
     /// A host is to be forgotten everywhere.
     pub fn add(&mut self, now: Instant, host: NodeId) {
         self.drops.retain(|drop| drop.host != host);

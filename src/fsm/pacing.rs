@@ -39,6 +39,12 @@ impl Pacing {
         Self { interval, hosts_most, rounds: 0, next_round: now, window_ends: now }
     }
 
+    /// A new interval: from the next round on, which a shorter one brings nearer.
+    pub fn set_interval(&mut self, now: Instant, interval: Duration) {
+        self.interval = interval;
+        self.next_round = self.next_round.min(now + interval);
+    }
+
     /// Whether two rounds have ended: what hosts hold is known as well as it
     /// will be.
     #[must_use]

@@ -56,6 +56,11 @@ impl<'a> Queries<'a> {
         Self { timeout, places, wake: None }
     }
 
+    /// Another deadline, for what begins or moves from now on.
+    pub fn set_timeout(&mut self, timeout: Duration) {
+        self.timeout = timeout;
+    }
+
     /// A host's state changed to `Wanted`: it gets its turn.
     pub fn want(&mut self, now: Instant) {
         self.wake = Some(now);

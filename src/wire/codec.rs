@@ -15,7 +15,7 @@ use super::messages::{Message, MsgType};
 use super::refusal::Refusal;
 use super::replay::ReplayGuard;
 use crate::limits;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{ClusterId, NodeId};
 
 /// The roles that a node has.
@@ -68,6 +68,22 @@ impl<'a> Codec<'a> {
     #[must_use]
     pub fn new(identity: Identity, replay: ReplayGuard<'a>) -> Self {
         Self { identity, sequence: 0, replay }
+    }
+
+    /// Other keys, and other nodes that are refused; a sender unheard for `lifetime`
+    /// gives its place away. Windows and the sequence go on, so a change of keys
+    /// neither loses a datagram nor lets an old one in.
+    pub fn renew(
+        &mut self,
+        ring: Option<KeyRing>,
+        revoked: Vec<NodeId, { limits::REVOKED }>,
+        lifetime: Duration,
+    ) {
+        if let Some(ring) = ring {
+            self.identity.ring = ring;
+        }
+        self.identity.revoked = revoked;
+        self.replay.set_lifetime(lifetime);
     }
 
     /// Who this node is.
@@ -169,7 +185,6 @@ pub fn is_equal_in_constant_time(a: &[u8; limits::TAG_BYTES], b: &[u8; limits::T
 mod tests {
     use super::*;
     use crate::table::{Table, index_len};
-    use crate::time::Duration;
     use crate::types::{Digest, Nonce, RequestId};
     use crate::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck};
     use crate::wire::replay::Window;

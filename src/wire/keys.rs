@@ -8,11 +8,13 @@
 
 use core::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 use crate::types::NodeId;
 
 /// A 32-byte key of one purpose. Never shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(pub [u8; 32]);
 
 impl fmt::Debug for Key {
@@ -71,7 +73,7 @@ pub enum KeyClass {
 }
 
 /// The keys that one slot of the ring holds on this node.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SlotKeys {
     /// On a controller: all that the secret gives.
     Controller {
@@ -121,7 +123,7 @@ impl SlotKeys {
 
 /// The key ring: slots that are accepted, and the one that is sent with.
 /// Several slots let a cluster change its secret without a stop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRing {
     slots: [Option<SlotKeys>; limits::KEY_SLOTS],
     send_slot: u8,

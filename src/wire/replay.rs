@@ -97,6 +97,11 @@ impl<'a> ReplayGuard<'a> {
         Self { windows, hellos: Vec::new(), lifetime }
     }
 
+    /// A sender unheard for so long gives its place away, from now on.
+    pub fn set_lifetime(&mut self, lifetime: Duration) {
+        self.lifetime = lifetime;
+    }
+
     /// Takes in a datagram whose tag holds under a key of this class, or says
     /// why not.
     ///

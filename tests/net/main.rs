@@ -40,6 +40,7 @@ mod partitions;
 mod patch;
 mod purging;
 mod reasons;
+mod reload;
 mod requests;
 mod returning;
 mod rig;

@@ -53,6 +53,8 @@ pub struct Node {
     pub is_controller: bool,
     /// What the daemon finds in its environment besides.
     pub environment: Vec<(&'static str, String)>,
+    /// Sections and keys that the configuration has besides: `key = value` by section.
+    pub settings: Vec<(&'static str, String)>,
     daemon: Option<Child>,
 }
 
@@ -76,6 +78,7 @@ impl Node {
             trusted_keys: Vec::new(),
             is_controller,
             environment: Vec::new(),
+            settings: Vec::new(),
             daemon: None,
         }
     }
@@ -110,7 +113,7 @@ impl Node {
         let role = if self.is_controller { "controller" } else { "agent" };
         let dir = self.dir.display();
         let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
-        let text = format!(
+        let mut text = format!(
             "[node]\nroles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
              state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
              [network]\ninterface = \"net0\"\n\
@@ -119,6 +122,9 @@ impl Node {
              [timers]\n{timers}",
             self.name, self.trusted_keys,
         );
+        for (section, line) in &self.settings {
+            text = text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1);
+        }
         fs::write(self.config_file(), text).unwrap();
     }
 

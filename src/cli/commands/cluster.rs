@@ -91,6 +91,17 @@ pub const COMMANDS: &[Command] = &[
         run: controllers::purge,
     },
     Command {
+        name: "reload",
+        arguments: NONE,
+        options: &[],
+        help: "have the daemon read its configuration and key file anew, as SIGHUP does",
+        details: "A line says what has changed, another what waits for a restart. A file that is wrong changes \
+                  nothing.",
+        example: "thimble reload",
+        who: Who::Admin,
+        run: run::reload,
+    },
+    Command {
         name: "run",
         arguments: NONE,
         options: &[],

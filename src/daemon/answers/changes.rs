@@ -10,6 +10,7 @@ use super::super::event_loop::{CONNECTIONS, Daemon};
 use super::super::job::{Change, FileNames, Job, PatchIds};
 use super::super::proof;
 use super::super::protocol::{ErrorKind, Reply};
+use super::super::reload::Waiting;
 use super::super::sys::FDS;
 use super::super::workers::{Ending, Kind};
 use super::hosts::{is_lost, on_all_hosts};
@@ -107,7 +108,14 @@ impl Daemon<'_> {
 
     /// Passes a line of a worker on to the command that waits for it.
     pub fn pass_on(&mut self, kind: Kind, line: &Reason) {
-        if let Kind::Change { connection, generation } = kind
+        if let Kind::Change { connection, generation } = kind {
+            self.tell_waiting(Some((connection, generation)), line);
+        }
+    }
+
+    /// Tells the command on this connection a line, if it is still the one that waits.
+    pub fn tell_waiting(&mut self, waiting: Option<Waiting>, line: &Reason) {
+        if let Some((connection, generation)) = waiting
             && self.waits_for_worker(connection, generation).is_some()
         {
             self.control.reply(connection, &Reply::Line(line.clone()));
@@ -117,7 +125,7 @@ impl Daemon<'_> {
 
     /// Whether this connection waits for its worker, and what to say besides when
     /// that has done something.
-    fn waits_for_worker(&mut self, at: usize, generation: u64) -> Option<Option<&'static str>> {
+    pub fn waits_for_worker(&mut self, at: usize, generation: u64) -> Option<Option<&'static str>> {
         if self.control.generation(at) != generation {
             return None;
         }

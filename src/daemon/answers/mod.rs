@@ -173,6 +173,7 @@ impl<'a> Daemon<'a> {
             }
             Request::StopRollout => self.stop_rollout(now, at),
             Request::ResumeRollout => self.resume_rollout(now, at),
+            Request::Reload => self.reload_for(now, at),
             Request::DropController { controller } => self.drop_controller(now, at, controller),
         }
     }
@@ -182,6 +183,16 @@ impl<'a> Daemon<'a> {
             .controller
             .as_ref()
             .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
+    }
+
+    fn reload_for(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+        if self.is_reloading() {
+            return Err(refused("The configuration is being read already: try again in a moment."));
+        }
+        let waiting = (at, self.control.generation(at));
+        self.start_reload(now, Some(waiting)).map_err(|reason| (ErrorKind::Refused, reason))?;
+        self.notify.reloading();
+        Ok(Answered::Begun(Doing::WaitingForWorker { and_then: None }))
     }
 
     /// Hands the connection to a worker that reads the patch files.
@@ -232,6 +243,7 @@ fn needs_start(request: &Request) -> bool {
         | Request::Hosts { .. }
         | Request::DropHost { .. }
         | Request::Rollout
+        | Request::Reload
         | Request::Status => false,
     }
 }

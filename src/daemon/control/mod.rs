@@ -91,6 +91,11 @@ impl Control {
         Ok(Self { listener, path, access, places, first_token, waits: 0 })
     }
 
+    /// Serves others from now on; whoever is connected keeps what it was given.
+    pub fn set_access(&mut self, access: Access) {
+        self.access = access;
+    }
+
     /// Takes the socket's file away: who comes from now on is told at once that no
     /// daemon runs.
     pub fn remove(&self) {

@@ -146,6 +146,7 @@ impl Connection {
             | Request::StartRollout { .. }
             | Request::StopRollout
             | Request::ResumeRollout
+            | Request::Reload
             | Request::DropController { .. } => true,
             Request::Hello { .. }
             | Request::Query

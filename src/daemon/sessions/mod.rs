@@ -118,6 +118,15 @@ impl Sessions {
         Self { context, places, first_token, counts: SessionCounts::default() }
     }
 
+    /// Other keys and times for sessions that begin from now on. One that is proven
+    /// goes on with the keys that it has.
+    pub fn renew(&mut self, ring: Option<&KeyRing>, proof: Duration, idle: Duration) {
+        if let Some(ring) = ring {
+            self.context.ring.clone_from(ring);
+        }
+        (self.context.proof, self.context.idle) = (proof, idle);
+    }
+
     fn opening(&self, role: Role) -> io::Result<Opening> {
         let mut nonce = [0; 32];
         super::sys::random(&mut nonce)?;

@@ -145,6 +145,12 @@ impl<'a> Agent<'a> {
         }
     }
 
+    /// What the host is called, its kind, its release: told from now on.
+    pub fn set_facts(&mut self, now: Instant, facts: AgentFacts) {
+        self.facts = facts;
+        self.acks.on_change(now);
+    }
+
     /// A message of a controller.
     pub fn on_message(
         &mut self,

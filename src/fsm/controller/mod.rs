@@ -145,6 +145,15 @@ impl<'a> Controller<'a> {
         }
     }
 
+    /// Other times, from now on.
+    pub fn set_timers(&mut self, now: Instant, timers: ControllerTimers) {
+        self.timers = timers;
+        self.pacing.set_interval(now, timers.hello_interval);
+        self.queries.set_timeout(timers.query_timeout);
+        self.drops.set_retry(timers.sync.retry);
+        self.sync.set_timers(now, timers.sync);
+    }
+
     /// A message of an agent or of another controller.
     pub fn on_message(
         &mut self,

@@ -40,6 +40,11 @@ impl Announce {
         Self { retry, latest: 0, announced: Vec::new(), sendings_left: 0, next: None }
     }
 
+    /// From one sending to the next after it, from now on.
+    pub fn set_retry(&mut self, retry: Duration) {
+        self.retry = retry;
+    }
+
     /// A change made here is durable; gives its number. It is announced at once.
     pub fn on_changed(&mut self, now: Instant) -> u32 {
         self.latest = self.latest.saturating_add(1);

@@ -59,6 +59,11 @@ pub struct Blobs<'a> {
 }
 
 impl<'a> Blobs<'a> {
+    /// Another first rest, as for [`new`](Self::new).
+    pub fn set_retry(&mut self, retry: Duration) {
+        self.retry = retry;
+    }
+
     /// Nothing is missing. `retry`: the first rest after all were asked in vain;
     /// as many reasons as `whys` is long are kept.
     #[must_use]

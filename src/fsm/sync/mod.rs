@@ -101,6 +101,15 @@ impl<'a> Sync<'a> {
         }
     }
 
+    /// Other times, from now on.
+    pub fn set_timers(&mut self, now: Instant, timers: SyncTimers) {
+        self.rounds.set_intervals(now, timers.hello_interval, timers.hello_start);
+        self.neighbours.set_lost_after(timers.controller_lost);
+        self.announce.set_retry(timers.retry);
+        self.pulls.set_retry(timers.retry, timers.hello_interval);
+        self.blobs.set_retry(timers.retry);
+    }
+
     /// The map is read: others may hear of it, and it may be merged into.
     pub fn on_loaded(&mut self, now: Instant) {
         self.rounds.begin(now);

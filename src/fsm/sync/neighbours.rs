@@ -193,6 +193,11 @@ impl<'a> Neighbours<'a> {
         self.lost_after
     }
 
+    /// One unheard for so long is lost from now on.
+    pub fn set_lost_after(&mut self, lost_after: Duration) {
+        self.lost_after = lost_after;
+    }
+
     /// Words of controllers that found no place.
     #[must_use]
     pub fn refused(&self) -> u64 {

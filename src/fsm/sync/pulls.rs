@@ -41,8 +41,16 @@ impl Pulls {
     /// each more up to `retry_most`.
     #[must_use]
     pub fn new(retry: Duration, retry_most: Duration) -> Self {
-        let again = retry_most.times(INTERVALS_TO_ASK_AGAIN);
-        Self { retry, retry_most: retry_most.max(retry), errand: Errand::Idle, wake: None, again }
+        let zero = Duration::ZERO;
+        let mut pulls = Self { retry, retry_most: zero, errand: Errand::Idle, wake: None, again: zero };
+        pulls.set_retry(retry, retry_most);
+        pulls
+    }
+
+    /// Other times, as for [`new`](Self::new).
+    pub fn set_retry(&mut self, retry: Duration, retry_most: Duration) {
+        self.again = retry_most.times(INTERVALS_TO_ASK_AGAIN);
+        (self.retry, self.retry_most) = (retry, retry_most.max(retry));
     }
 
     /// Asks the next neighbour that has news, if none is being asked. To be called

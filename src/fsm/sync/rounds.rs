@@ -35,6 +35,13 @@ impl Rounds {
         Self { interval, start_interval, said: 0, next: None, answered: None, is_heard_out: false }
     }
 
+    /// New times: from the next Hello on, which an interval that is shorter now brings
+    /// nearer.
+    pub fn set_intervals(&mut self, now: Instant, interval: Duration, start_interval: Duration) {
+        (self.interval, self.start_interval) = (interval, start_interval);
+        self.next = self.next.map(|next| next.min(now + interval));
+    }
+
     /// The map is read: the first Hello is due.
     pub fn begin(&mut self, now: Instant) {
         self.next.get_or_insert(now);
