@@ -1,63 +1,35 @@
 //! `status`: what the daemon knows of itself, troubles first.
 
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
 use super::client::Client;
-use super::controllers::{blob_json, blob_text, neighbour_json, neighbour_text};
+use super::controllers::{blob_text, neighbour_text};
+use super::counts;
 use super::exit::Failure;
 use super::hosts;
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::standing::Standing;
+use super::term::Style;
 use crate::daemon::clock::Span;
-use crate::daemon::protocol::StatusRow;
+use crate::daemon::protocol::{HostCounts, HostRow, Work, WorkerRow};
+use crate::wire::refusal::Refusal;
 
 /// `thimble status`
 pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let standing = Standing::ask(&mut Client::connect(&invocation.socket()?)?)?;
-    out.text(status_text(&standing))?;
-    out.json(|| status_json(&standing))?;
+    out.text(status_text(&standing, out.style()))?;
+    out.json(|| standing.json())?;
     Ok(())
 }
 
-fn roles(status: &StatusRow) -> Vec<&'static str> {
-    let roles = [(status.is_controller, "controller"), (status.is_agent, "agent")];
-    roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect()
-}
-
-/// What the daemon calls a trouble, and one that its numbers tell.
-fn troubles(status: &StatusRow) -> Vec<String> {
-    let mut troubles: Vec<String> = status.troubles.iter().map(ToString::to_string).collect();
-    let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
-    // An eighth is left.
-    if status.is_controller && most - most / 8 <= entries {
-        let make_room = if tombstones == 0 {
-            "delete patches that no host needs, then `thimble purge`"
-        } else {
-            "make room with `thimble purge`, which drops those while every controller is present"
-        };
-        troubles.push(format!(
-            "The repository is nearly full: {entries} of at most {most} entries, {tombstones} of them of deleted \
-             patches. Before uploads are refused, {make_room}."
-        ));
-    }
-    troubles
-}
-
-fn status_text(standing: &Standing) -> String {
+fn status_text(standing: &Standing, style: Style) -> String {
     let status = &standing.row;
-    let mut text = String::new();
-    for trouble in troubles(status) {
-        let _ = writeln!(text, "TROUBLE: {trouble}");
-    }
-    if status.is_unauthenticated {
-        text.push_str("WARNING: auth = \"none\": whoever is on the network can command this node\n");
-    }
+    let mut text = trouble_lines(standing, style).into_iter().map(|line| line + "\n").collect();
     row(
         &mut text,
         "node",
-        format_args!("{} {} ({})", status.hostname, status.node, roles(status).join(", ")),
+        format_args!("{} {} ({})", status.hostname, status.node, standing.roles().join(", ")),
     );
     row(&mut text, "thimble", format_args!("{} over {}", status.version, status.transport));
     row(
@@ -65,29 +37,24 @@ fn status_text(standing: &Standing) -> String {
         "up",
         format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
     );
+    row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), Step(status.clock_step_ms)));
     if status.is_controller {
         controller_text(&mut text, standing);
     }
     if status.is_agent {
-        let (installed, digest) = (status.installed, status.installed_digest);
-        row(&mut text, "installed", format_args!("{installed}, digest {digest:.12}"));
-        row(&mut text, "agent", hosts::state(status.agent_state));
-        if !status.agent_reason.is_empty() {
-            row(&mut text, "last install", &status.agent_reason);
-        }
+        agent_text(&mut text, standing);
     }
-    row(&mut text, "workers", status.workers);
-    row(
-        &mut text,
-        "memory",
-        format_args!("{} KiB of tables and buffers", status.memory_bytes.div_ceil(1024)),
-    );
+    for worker in &standing.workers {
+        row(&mut text, "worker", worker_text(worker));
+    }
+    if standing.workers.is_empty() {
+        row(&mut text, "workers", "0");
+    }
+    row(&mut text, "memory", memory(standing));
     if let Some(allocations) = status.loop_allocations {
         row(&mut text, "allocations", format_args!("{allocations} in the loop since start"));
     }
-    for (name, count) in standing.counters.iter().filter(|(_, count)| *count > 0) {
-        row(&mut text, "count", format_args!("{name} {count}"));
-    }
+    counts_text(&mut text, standing);
     text
 }
 
@@ -95,13 +62,25 @@ fn row(text: &mut String, name: &str, value: impl Display) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
+/// What is wrong, the gravest first.
+pub(super) fn trouble_lines(standing: &Standing, style: Style) -> Vec<String> {
+    let (troubles, more) = (standing.troubles(), standing.row.troubles_more);
+    let more = (more > 0).then(|| format!("and {more} more: mend these, and they are told"));
+    let word = style.red("TROUBLE:");
+    troubles.into_iter().chain(more).map(|trouble| format!("{word} {trouble}")).collect()
+}
+
 fn controller_text(text: &mut String, standing: &Standing) {
     let status = &standing.row;
     for neighbour in &standing.neighbours {
         row(text, "controller", neighbour_text(neighbour));
     }
-    let (patches, digest, counter) = (status.patches, status.repo_digest, status.op_counter);
-    row(text, "patches", format_args!("{patches}, digest {digest:.12}, change {counter}"));
+    let (by, digest, counter) = (&status.patches_by, status.repo_digest, status.op_counter);
+    let patches = format_args!(
+        "{} ({} available, {} applied, {} committed), digest {digest:.12}, change {counter}",
+        status.patches, by.available, by.applied, by.committed
+    );
+    row(text, "patches", patches);
     let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
     row(text, "entries", format_args!("{entries} of at most {most}, {tombstones} of deleted patches"));
     for blob in &standing.missing {
@@ -114,68 +93,141 @@ fn controller_text(text: &mut String, standing: &Standing) {
     for line in &standing.replaced {
         row(text, "replaced", line);
     }
-    let (hosts, most, lost) = (status.hosts, status.hosts_most, status.hosts_lost);
-    row(text, "hosts", format_args!("{hosts} of at most {most}, {lost} lost"));
+    let (hosts, most) = (status.hosts, status.hosts_most);
+    row(text, "hosts", format_args!("{hosts} of at most {most}{}", by_state(&status.hosts_by)));
+    for host in &standing.hosts {
+        row(text, "host", host_text(host));
+    }
+    let by = &status.hosts_by;
+    match (by.failed + by.lost + by.silent).saturating_sub(standing.hosts.len() as u32) {
+        0 => {}
+        more => row(text, "host", format_args!("and {more} more to see to: thimble query-hosts lists them")),
+    }
 }
 
-fn status_json(standing: &Standing) -> Value {
+/// How many hosts stand how, of those ways in which any does.
+pub(super) fn by_state(by: &HostCounts) -> String {
+    let all = [
+        (by.current, "current"),
+        (by.out_of_date, "out of date"),
+        (by.installing, "installing"),
+        (by.failed, "failed"),
+        (by.lost, "lost"),
+        (by.unknown, "unknown"),
+        (by.reboot_required, "must restart"),
+        (by.silent, "silent"),
+    ];
+    let some = all.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
+    let some: Vec<_> = some.collect();
+    if some.is_empty() { String::new() } else { format!(": {}", some.join(", ")) }
+}
+
+/// A host to see to, and why.
+pub(super) fn host_text(host: &HostRow) -> String {
+    let (state, age) = (hosts::state(host.state), Span::of_millis(host.age_ms));
+    let because = if host.reason.is_empty() { String::new() } else { format!(": {}", host.reason) };
+    format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
+}
+
+fn agent_text(text: &mut String, standing: &Standing) {
     let status = &standing.row;
-    let agent = || {
-        Value::object([
-            ("installed", status.installed.into()),
-            ("installed_digest", Value::text(status.installed_digest)),
-            ("state", Value::text(hosts::state(status.agent_state))),
-            ("reason", Value::text(&status.agent_reason)),
-        ])
+    if let Some(asker) = &status.asked_by {
+        let age = Span::of_millis(asker.age_ms);
+        row(text, "asked by", format_args!("{} at {}, {age} ago", asker.node, asker.address));
+    }
+    let (installed, digest) = (status.installed, status.installed_digest);
+    row(text, "installed", format_args!("{installed}, digest {digest:.12}"));
+    row(text, "agent", hosts::state(status.agent_state));
+    if !status.agent_reason.is_empty() {
+        row(text, "last install", &status.agent_reason);
+    }
+}
+
+/// What a worker does, for whom and for how long.
+pub(super) fn worker_text(row: &WorkerRow) -> String {
+    let who = match row.node {
+        None => String::new(),
+        Some(node) if row.hostname.is_empty() => format!(" ({node})"),
+        Some(_) => format!(" ({})", row.hostname),
     };
-    Value::object([
-        ("node", Value::text(status.node)),
-        ("hostname", Value::text(&status.hostname)),
-        ("roles", Value::list(roles(status).into_iter().map(Value::text))),
-        ("authenticated", (!status.is_unauthenticated).into()),
-        ("transport", Value::text(&status.transport)),
-        ("version", Value::text(&status.version)),
-        ("uptime_ms", status.uptime_ms.into()),
-        ("incarnation", status.incarnation.into()),
-        ("workers", status.workers.into()),
-        ("memory_bytes", status.memory_bytes.into()),
-        ("loop_allocations", Value::or_null(status.loop_allocations.map(Value::from))),
-        ("controller", Value::or_null(status.is_controller.then(|| controller_json(standing)))),
-        ("agent", Value::or_null(status.is_agent.then(agent))),
-        ("troubles", Value::list(troubles(status).into_iter().map(Value::Text))),
-        ("counters", Value::object(standing.counters.iter().map(|(name, count)| (name, (*count).into())))),
-    ])
+    let (age, silence) = (Span::of_millis(row.age_ms), Span::of_millis(row.silent_ms));
+    let silence = match row.work {
+        // The others speak only when they are done.
+        Work::Install | Work::Change if row.silent_ms >= 10_000 => format!(", silent for {silence}"),
+        _ => String::new(),
+    };
+    format!("{}{who}, for {age}{silence}", row.work.words())
 }
 
-fn controller_json(standing: &Standing) -> Value {
-    let status = &standing.row;
-    Value::object([
-        ("patches", status.patches.into()),
-        ("repo_digest", Value::text(status.repo_digest)),
-        ("hosts", status.hosts.into()),
-        ("hosts_most", status.hosts_most.into()),
-        ("hosts_lost", status.hosts_lost.into()),
-        ("op_counter", status.op_counter.into()),
-        ("started", status.is_started.into()),
-        ("incomplete", status.is_incomplete.into()),
-        ("entries", status.entries.into()),
-        ("entries_most", status.entries_most.into()),
-        ("tombstones", status.tombstones.into()),
-        ("purge_floor", status.purge_floor.into()),
-        ("missing_count", status.blobs_missing.into()),
-        ("missing", Value::list(standing.missing.iter().map(blob_json))),
-        ("neighbours", Value::list(standing.neighbours.iter().map(neighbour_json))),
-        ("replaced", Value::list(standing.replaced.iter().map(Value::text))),
-    ])
+fn memory(standing: &Standing) -> String {
+    let kib = |bytes: u64| bytes.div_ceil(1024);
+    let mut text = format!("{} KiB set aside for tables and buffers", kib(standing.row.memory_bytes));
+    if let Some(resident) = standing.resident {
+        let (all, own) = (kib(resident.all_bytes), kib(resident.own_bytes));
+        text.push_str(&format!("; {all} KiB resident, {own} KiB of it its own alone"));
+    }
+    text
+}
+
+/// What was refused, with what each reason means, then what else was counted.
+fn counts_text(text: &mut String, standing: &Standing) {
+    // That our own multicast comes back is no refusal to speak of.
+    let refusal = |name: &str| counts::reason(name).filter(|refusal| *refusal != Refusal::OwnEcho);
+    let counted = || standing.counters.iter().filter(|(_, count)| *count > 0);
+    for (name, count) in counted().filter(|(name, _)| refusal(name).is_some()) {
+        row(text, "refused", format_args!("{count} {name}: {}", counts::words(name)));
+    }
+    for (name, count) in counted().filter(|(name, _)| refusal(name).is_none()) {
+        row(text, "count", format_args!("{name} {count}"));
+    }
+}
+
+/// A moment of the clock: `2026-11-22 07:00:15`.
+pub(super) struct Utc(pub u64);
+
+impl Display for Utc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0 / 1000;
+        // Days since 0000-03-01, where a leap day is the last of its year: four
+        // centuries of 146,097 days, and so on down.
+        let days = seconds / 86_400 + 719_468;
+        let (era, day) = (days / 146_097, days % 146_097);
+        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+        let day = day - (365 * year + year / 4 - year / 100);
+        let month = (5 * day + 2) / 153;
+        let day = day - (153 * month + 2) / 5 + 1;
+        let (year, month) =
+            if month < 10 { (era * 400 + year, month + 3) } else { (era * 400 + year + 1, month - 9) };
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+    }
+}
+
+/// That the clock was set since the start, where it was.
+struct Step(i64);
+
+impl Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let span = Span::of_millis(self.0.unsigned_abs());
+        match self.0 {
+            // What a clock that is kept right is corrected by.
+            -1_999..2_000 => Ok(()),
+            i64::MIN..=-2_000 => write!(f, ", set back by {span} since the start"),
+            2_000.. => write!(f, ", set forward by {span} since the start"),
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cli::controllers::tests as controllers;
+    use crate::cli::hosts::tests as host;
+    use crate::cli::standing::Resident;
+    use crate::daemon::protocol::{Asker, HostState, PatchCounts, StatusRow};
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
-    fn agent() -> StatusRow {
+    pub fn agent() -> StatusRow {
         StatusRow {
             node: NodeId(5),
             hostname: Hostname::new("w0").unwrap(),
@@ -189,11 +241,13 @@ mod tests {
             installed_digest: Digest([0xCD; 32]),
             troubles: [Reason::new("disk stalled: look at it")].into_iter().collect(),
             memory_bytes: 4097,
+            unix_ms: 1_795_330_815_000,
+            asked_by: Some(Asker { node: NodeId(7), address: Text::new("10.84.0.7"), age_ms: 2_000 }),
             ..StatusRow::default()
         }
     }
 
-    fn controller() -> StatusRow {
+    pub fn controller() -> StatusRow {
         StatusRow {
             is_controller: true,
             is_agent: false,
@@ -206,86 +260,105 @@ mod tests {
             entries: 5,
             entries_most: 1024,
             tombstones: 2,
+            patches_by: PatchCounts { available: 1, applied: 2, committed: 0 },
+            hosts: 40,
             hosts_most: 64,
+            hosts_lost: 1,
+            hosts_by: HostCounts { current: 29, failed: 10, lost: 1, silent: 2, ..HostCounts::default() },
             ..agent()
         }
     }
 
-    fn standing() -> Standing {
+    pub fn standing() -> Standing {
         Standing {
             row: controller(),
             neighbours: vec![controllers::row()],
             missing: vec![controllers::blob()],
             replaced: vec![Reason::new("P2: your change (Applied, no. 7) was replaced")],
+            hosts: vec![ill()],
+            workers: vec![worker(Work::ServeAgent), WorkerRow { node: None, ..worker(Work::Install) }],
             ..Standing::default()
         }
     }
 
-    #[test]
-    fn troubles_come_first_and_counters_that_count_last() {
-        let counters = vec![("magic".to_owned(), 3), ("tag".to_owned(), 0)];
-        let text = status_text(&Standing { row: agent(), counters, ..Standing::default() });
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!(lines[0], "TROUBLE: disk stalled: look at it");
-        assert!(lines[1].starts_with("WARNING: auth = \"none\""));
-        assert!(lines.contains(&"node          w0 0000000000000005 (agent)"), "{text}");
-        assert!(lines.contains(&"installed     2, digest cdcdcdcdcdcd"), "{text}");
-        assert!(lines.contains(&"memory        5 KiB of tables and buffers"), "{text}");
-        assert_eq!(*lines.last().unwrap(), "count         magic 3");
-        assert!(!text.contains("tag") && !text.contains("hosts"));
+    fn ill() -> HostRow {
+        HostRow { state: HostState::InstallFailed, reason: Reason::new("no space"), ..host::row("worker-3") }
+    }
+
+    fn worker(work: Work) -> WorkerRow {
+        let hostname = Hostname::new("worker-3").unwrap();
+        WorkerRow { work, node: Some(NodeId(3)), hostname, age_ms: 12_000, silent_ms: 11_000 }
     }
 
     #[test]
-    fn a_controller_shows_the_others_what_it_lacks_and_what_was_replaced() {
-        let text = status_text(&standing());
+    fn troubles_come_first_and_counters_that_count_last() {
+        let counters =
+            [("datagrams_sent", 5), ("refused_own_echo", 2), ("refused_tag", 3), ("refused_body", 0)];
+        let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
+        let mut standing = Standing { row: agent(), counters, ..Standing::default() };
+        standing.resident = Some(Resident { own_bytes: 100 * 1024, all_bytes: 300 * 1024 });
+        standing.row.troubles_more = 2;
+        let expected = "\
+TROUBLE: disk stalled: look at it
+TROUBLE: and 2 more: mend these, and they are told
+node          w0 0000000000000005 (agent)
+thimble       0.1.0 over udp
+up            1 min 1 s, incarnation 9
+clock         2026-11-22 07:00:15 UTC
+asked by      0000000000000007 at 10.84.0.7, 2 s ago
+installed     2, digest cdcdcdcdcdcd
+agent         idle
+workers       0
+memory        5 KiB set aside for tables and buffers; 300 KiB resident, 100 KiB of it its own alone
+refused       3 refused_tag: The tag does not hold: altered, or made without the key.
+count         datagrams_sent 5
+count         refused_own_echo 2
+";
+        assert_eq!(status_text(&standing, Style::default()), expected);
+    }
+
+    #[test]
+    fn a_controller_shows_the_others_its_hosts_what_it_lacks_and_what_was_replaced() {
+        let text = status_text(&standing(), Style::default());
         let expected = "\
 TROUBLE: disk stalled: look at it
 node          w0 0000000000000005 (controller)
 thimble       0.1.0 over udp
 up            1 min 1 s, incarnation 9
+clock         2026-11-22 07:00:15 UTC
 controller    controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago
-patches       3, digest 000000000000, change 12
+patches       3 (1 available, 2 applied, 0 committed), digest 000000000000, change 12
 entries       5 of at most 1024, 2 of deleted patches
 missing       the file of P1, which hosts need: no controller has it
 missing       the files of 2 more patches
 replaced      P2: your change (Applied, no. 7) was replaced
-hosts         0 of at most 64, 0 lost
-workers       0
-memory        5 KiB of tables and buffers
+hosts         40 of at most 64: 29 current, 10 failed, 1 lost, 2 silent
+host          worker-3 000000000000001f: install-failed, heard 0 s ago: no space
+host          and 12 more to see to: thimble query-hosts lists them
+worker        serves an agent (worker-3), for 12 s
+worker        installs (worker-3), for 12 s, silent for 11 s
+memory        5 KiB set aside for tables and buffers
 ";
-        assert_eq!(text, expected);
+        assert_eq!(text, expected.replace("installs (worker-3)", "installs"));
     }
 
     #[test]
-    fn a_repository_that_is_nearly_full_is_a_trouble_with_a_way_out() {
-        let told = |entries, tombstones| {
-            let row = StatusRow { entries, tombstones, troubles: heapless::Vec::new(), ..controller() };
-            troubles(&row).concat()
-        };
-        assert_eq!(told(895, 0), "");
-        assert!(told(896, 0).contains("896 of at most 1024 entries"), "{}", told(896, 0));
-        assert!(told(896, 0).ends_with("delete patches that no host needs, then `thimble purge`."));
-        assert!(told(1024, 9).contains("9 of them of deleted patches"));
-        assert!(told(1024, 9).ends_with("drops those while every controller is present."));
-        assert!(troubles(&StatusRow { troubles: heapless::Vec::new(), ..agent() }).is_empty());
+    fn moments_are_shown_as_calendars_have_them() {
+        for (seconds, shown) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (951_868_799, "2000-02-29 23:59:59"),
+            (1_735_689_599, "2024-12-31 23:59:59"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+        ] {
+            assert_eq!(Utc(seconds * 1000).to_string(), shown);
+        }
     }
 
     #[test]
-    fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
-        let counters = vec![("tag".to_owned(), 0)];
-        let json = status_json(&Standing { row: agent(), counters, ..Standing::default() }).to_string();
-        assert!(json.contains(r#""roles":["agent"],"authenticated":false"#), "{json}");
-        assert!(json.contains(r#""controller":null,"agent":{"installed":2"#), "{json}");
-        assert!(json.ends_with(r#""counters":{"tag":0}}"#), "{json}");
-    }
-
-    #[test]
-    fn the_json_of_a_controller_has_the_documented_keys() {
-        let json = status_json(&standing()).to_string();
-        let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
-        let expected = format!(
-            r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":0,"hosts_most":64,"hosts_lost":0,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"]}},"agent":null"#
-        );
-        assert!(json.contains(&expected), "{json}");
+    fn a_clock_that_was_set_says_so_and_a_correction_does_not() {
+        assert_eq!(Step(1_999).to_string() + &Step(-1_999).to_string(), "");
+        assert_eq!(Step(-3_600_000).to_string(), ", set back by 1 h 0 min since the start");
+        assert_eq!(Step(5_000).to_string(), ", set forward by 5 s since the start");
     }
 }

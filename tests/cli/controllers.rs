@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 use thimble::daemon::protocol::{
-    BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow,
+    BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow, Work,
+    WorkerRow,
 };
 use thimble::repo::entry::EntryState;
 use thimble::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason, Text};
@@ -65,7 +66,16 @@ pub fn status_of_two() -> Vec<Reply> {
     };
     let replaced = Reply::Replaced(Reason::new("P2: your change (Applied, no. 3) was replaced"));
     let others = [neighbour(2, "controller-2"), neighbour(1, "controller-1")];
-    [status()].into_iter().chain(others).chain([Reply::Blob(blob), replaced, Reply::End]).collect()
+    let lost = host("worker-9", 9, HostState::Lost, InstallStatus::None, "");
+    let worker = Reply::Worker(WorkerRow {
+        work: Work::Merge,
+        node: Some(NodeId(2)),
+        hostname: Hostname::new("controller-2").unwrap(),
+        age_ms: 1,
+        silent_ms: 1,
+    });
+    let besides = [Reply::Blob(blob), replaced, lost, worker, Reply::End];
+    [status()].into_iter().chain(others).chain(besides).collect()
 }
 
 #[test]
