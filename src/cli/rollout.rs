@@ -19,6 +19,9 @@ use crate::repo::rollout::RolloutState;
 
 /// How often the daemon is asked how the rollout goes.
 const POLL: Duration = Duration::from_millis(300);
+/// Looks at a rollout that another controller carries until it is believed to be
+/// over: what hosts do is heard here a moment later than it is asked for there.
+const LOOKS: u32 = 4;
 /// Hosts at work at once, unless said otherwise: as many as a controller serves.
 const PARALLEL: u16 = 4;
 /// Failures that stop a rollout, unless said otherwise.
@@ -89,13 +92,15 @@ pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> R
 /// It did not end well, or the watcher left.
 pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
     let mut screen = Screen::new(out.is_live());
+    let mut looks = 0;
     loop {
         let Some(row) = look(client).map_err(going_on)? else {
             return Err(Failure::new(Exit::Refused, "there was no rollout yet"));
         };
         let hosts = ask(client, &Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
         let lines = lines(&row, &hosts, out.style(), screen.is_live());
-        if is_over(&row) {
+        looks = if is_over(&row) { looks + 1 } else { 0 };
+        if looks >= if row.is_here { 1 } else { LOOKS } {
             out.text(screen.finish(&lines))?;
             return end(&row, &hosts, out);
         }

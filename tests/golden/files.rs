@@ -9,7 +9,7 @@ use thimble::daemon::reporter::Reporter;
 use thimble::store::{self, Store};
 use thimble::types::{Hostname, NodeId};
 
-use crate::repository::entry;
+use crate::repository::{entry, rollout};
 use crate::{CONTROLLER, golden, name};
 
 /// Does something with a state directory whose repository has these files.
@@ -27,12 +27,14 @@ fn with_files<T>(files: &[(&str, &str)], act: impl FnOnce(&Path) -> T) -> T {
 }
 
 #[test]
-fn a_map_of_either_version_is_read_as_ever() {
-    for (file, floor) in [("map_file_1", 0), ("map_file_2", 40)] {
+fn a_map_of_any_version_is_read_as_ever() {
+    let files = [("map_file_1", 0, None), ("map_file_2", 40, None), ("map_file_3", 40, Some(rollout()))];
+    for (file, floor, rollout) in files {
         with_files(&[("map", file)], |dir| {
             let store = Store::open(dir).unwrap();
             assert_eq!((store.replica(), store.counter()), (0x8877_6655_4433_2211, 42), "{file}");
             assert_eq!((store.floor(), store.entries()), (floor, &[entry()][..]), "{file}");
+            assert_eq!(store.rollout().copied(), rollout, "{file}");
         });
     }
 }

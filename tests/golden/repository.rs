@@ -3,9 +3,10 @@
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp, Status};
 use thimble::repo::map::Map;
+use thimble::repo::rollout::{Rollout, RolloutState};
 use thimble::types::{Hash, PatchId, Text};
 
-use crate::{golden, golden_keys, hex, name};
+use crate::{CONTROLLER, golden, golden_keys, hex, name};
 
 pub fn entry() -> Entry {
     Entry {
@@ -27,6 +28,18 @@ pub fn entry() -> Entry {
     }
 }
 
+pub fn rollout() -> Rollout {
+    Rollout {
+        stamp: Stamp { counter: 42, replica: 0x8877_6655_4433_2211 },
+        id: 0x0102_0304_0506_0708,
+        carrier: CONTROLLER,
+        state: RolloutState::Halted,
+        parallel: 4,
+        stop_after: 300,
+        force: true,
+    }
+}
+
 #[test]
 fn an_entry_is_written_and_read_as_ever() {
     let bytes = golden("entry");
@@ -43,6 +56,8 @@ fn digests_of_sets_are_as_ever() {
     assert_eq!(hex(&map.digest().0), hex(&no_entry));
     map.merge(&entry()).unwrap();
     assert_eq!(hex(&map.digest().0), hex(&one_entry));
+    map.merge_rollout(&rollout());
+    assert_eq!(hex(&map.digest().0), hex(&golden("digest_rollout")));
     assert_eq!(hex(&set_digest([]).0), hex(&no_patch));
     let (a, bc): (PatchId, PatchId) = (name("A"), name("BC"));
     let two = set_digest([(&a, &Hash([1; 32])), (&bc, &Hash([2; 32]))]);

@@ -7,7 +7,7 @@ use thimble::wire::frame::{DetailPage, Frame, InstalledPatch, ManifestPatch, Pur
 use thimble::wire::keys::{KeyClass, KeyRing, derive};
 use thimble::wire::session::{Opening, SessionKeys};
 
-use crate::repository::entry;
+use crate::repository::{entry, rollout};
 use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, golden_keys, hex, name};
 
 #[test]
@@ -68,7 +68,7 @@ fn patch(id: &str, hash: u8) -> InstalledPatch {
 
 /// One of each, in the order of their variants; then those that say a later
 /// purpose.
-fn frames() -> [(&'static str, Frame); 15] {
+fn frames() -> [(&'static str, Frame); 16] {
     let digest = |byte| Digest([byte; 32]);
     let worker = || name("worker");
     let open = |purpose| Frame::Open { role: Role::Controller, node: AGENT, peer: CONTROLLER, purpose };
@@ -110,6 +110,7 @@ fn frames() -> [(&'static str, Frame); 15] {
         ("map_entry", Frame::MapEntry(entry())),
         ("open_pull", open(Purpose::Pull)),
         ("open_blobs", open(Purpose::Blobs)),
+        ("map_rollout", Frame::MapRollout(rollout())),
     ]
 }
 

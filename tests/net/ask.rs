@@ -1,7 +1,7 @@
 //! What a daemon says of itself on its control socket, as it says it.
 
 use thimble::cli::client::Client;
-use thimble::daemon::protocol::{BlobRow, NeighbourRow, PatchRow, Reply, Request, StatusRow};
+use thimble::daemon::protocol::{BlobRow, NeighbourRow, PatchRow, Reply, Request, RolloutRow, StatusRow};
 use thimble::repo::entry::EntryState;
 
 use crate::node::Node;
@@ -41,6 +41,12 @@ impl Node {
             }
         }
         Status { row: row.expect("a row of the node"), neighbours, blobs, replaced }
+    }
+
+    /// The last rollout, as this controller knows it.
+    pub fn rollout(&self) -> Option<RolloutRow> {
+        let rollout = |reply| if let Reply::Rollout(row) = reply { Some(row) } else { None };
+        self.replies(&Request::Rollout).into_iter().find_map(rollout)
     }
 
     /// The patches of the repository, sorted by id.

@@ -44,6 +44,7 @@ mod reload;
 mod requests;
 mod returning;
 mod rig;
+mod rollouts;
 mod sessions;
 mod switch;
 mod sys;

@@ -1,5 +1,7 @@
 //! Traces: what the controller is told at which millisecond, and all that it does.
 
+mod rollout;
+
 use std::format;
 use std::string::{String, ToString};
 use std::vec;
@@ -168,6 +170,8 @@ impl Trace {
 fn text(action: &Action) -> String {
     match action {
         Action::Send(To::Agents, Message::HelloAgent(_)) => "hello agents".to_string(),
+        Action::Send(To::Controllers, Message::Hello(_)) => "hello controllers".to_string(),
+        Action::SettleRollout(to) => format!("the rollout is {to:?}"),
         Action::Send(To::Controllers, Message::DropHostReq(drop)) => {
             format!("all controllers: drop {}", drop.host.0)
         }

@@ -8,7 +8,8 @@ use std::vec::Vec;
 
 use super::*;
 use crate::repo::fixture::{self, Random, entry, id};
-use crate::types::Digest;
+use crate::repo::rollout::RolloutState;
+use crate::types::{Digest, NodeId};
 use EntryState::{Applied, Available, Committed, Deleted};
 
 /// A controller's repository: what its map file holds.
@@ -463,4 +464,44 @@ fn controllers_that_a_purge_did_not_wait_for_lose_nothing_of_their_own() {
     for seed in 0..seeds() {
         history(seed, Weather { drops: true, ..FAIR }, false);
     }
+}
+
+#[test]
+fn of_two_rollouts_the_later_stays_everywhere_and_the_digest_tells_them_apart() {
+    let rollout = |counter, replica, id| Rollout {
+        stamp: Stamp { counter, replica },
+        id,
+        carrier: NodeId(1),
+        state: RolloutState::Running,
+        parallel: 1,
+        stop_after: 0,
+        force: false,
+    };
+    let (early, late) = (rollout(5, 9, 1), rollout(6, 2, 2));
+    let (mut one, mut two) = (fixture::slots(ROOM), fixture::slots(ROOM));
+    let (mut one, mut two) = (fixture::map(&mut one, &[]), fixture::map(&mut two, &[]));
+    let empty = one.digest();
+    assert!(one.merge_rollout(&early) && two.merge_rollout(&late));
+    assert!(one.digest() != empty && one.digest() != two.digest());
+
+    let mut origin = Origin { replica: 1, counter: 3 };
+    let mut told = Vec::new();
+    assert!(join(&mut one, &mut origin, &two, 0, 77, &mut |fact| told.push(fact)));
+    assert_eq!((told.as_slice(), one.digest()), (&[Told::Rollout(late)][..], two.digest()));
+    assert_eq!(origin.next_stamp(), Stamp { counter: 7, replica: 1 }, "the next change is above it");
+    assert!(!one.merge_rollout(&early), "what was replaced does not come back");
+
+    // What was stamped under our own replica, and is not known here, sets us back.
+    let mut back = Origin { replica: 2, counter: 5 };
+    let mut slots = fixture::slots(ROOM);
+    let mut ours = fixture::map(&mut slots, &[]);
+    assert!(join(&mut ours, &mut back, &two, 0, 77, &mut |_| {}));
+    assert_eq!(back.replica, 77);
+
+    let mut told = Vec::new();
+    let mut leaping = fixture::slots(ROOM);
+    let mut leaping = fixture::map(&mut leaping, &[]);
+    leaping.merge_rollout(&rollout(u64::MAX, 3, 3));
+    assert!(!join(&mut one, &mut origin, &leaping, 0, 77, &mut |fact| told.push(fact)));
+    assert!(matches!(told[..], [Told::RolloutLeap(_)]) && one.rollout() == Some(&late));
 }

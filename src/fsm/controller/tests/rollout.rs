@@ -1,0 +1,207 @@
+//! What controllers do for a rollout, and what they leave alone.
+
+use std::string::String;
+use std::vec::Vec;
+
+use super::{Trace, ack, at, peer};
+use crate::fsm::rollout::{Census, Part};
+use crate::repo::entry::Stamp;
+use crate::repo::fixture::entry;
+use crate::repo::rollout::{Rollout, RolloutState};
+use crate::types::{Digest, NodeId, RequestId};
+use crate::wire::install::Outcome;
+use crate::wire::messages::{AgentState, Hello, HelloAgentAck, Message, RequestState};
+
+/// The controller of a [`Trace`], and another.
+const OWN: NodeId = NodeId(100);
+const OTHER: NodeId = NodeId(7);
+/// Two rounds have asked all hosts by then, and the start is over.
+const SETTLED: u64 = 70_000;
+
+const ID: u64 = 0x7700;
+
+fn rollout(counter: u64, state: RolloutState) -> Rollout {
+    let stamp = Stamp { counter, replica: 1 };
+    Rollout { stamp, id: ID, carrier: OWN, state, parallel: 2, stop_after: 2, force: false }
+}
+
+fn running() -> Rollout {
+    rollout(9, RolloutState::Running)
+}
+
+/// A host's ack that tells of the rollout's request to it.
+fn told(node: u64, ids: &[&str], request: RequestState) -> HelloAgentAck {
+    let state = if request == RequestState::Running { AgentState::Installing } else { AgentState::Idle };
+    HelloAgentAck { request_id: RequestId(ID ^ node), request, state, ..ack(ids) }
+}
+
+impl Trace {
+    /// All that is due until then, hellos left out.
+    fn runs(&mut self, until: u64) -> Vec<String> {
+        let mut did = Vec::new();
+        while let Some(due) = self.controller.poll_at().filter(|due| *due <= at(until)) {
+            let all = self.waits(due.as_millis());
+            did.extend(all.into_iter().filter(|did| !did.starts_with("hello")));
+        }
+        did
+    }
+
+    /// A controller that has the patch A, and hosts that have not.
+    fn settled(hosts: &[u64]) -> Self {
+        let mut trace = Self::start(&[entry("A")], 4);
+        trace.controller.on_loaded(at(0));
+        trace.runs(SETTLED - 1);
+        for host in hosts {
+            trace.hears(SETTLED - 1, *host, ack(&[]));
+            trace.answers(SETTLED - 1, *host, &[]);
+        }
+        trace.runs(SETTLED);
+        trace
+    }
+
+    fn is_told(&mut self, now: u64, rollout: &Rollout) {
+        self.controller.merge_rollout(at(now), rollout);
+    }
+
+    fn census(&self, now: u64) -> Census {
+        self.controller.census(at(now), &running())
+    }
+
+    fn hears_other(&mut self, now: u64) {
+        let (op_counter, digest) = (1, Digest([1; 32]));
+        let hello = Message::Hello(Hello { op_counter, digest });
+        self.controller.on_message(at(now), OTHER, peer(OTHER.0), &hello, &mut self.actions);
+        while self.actions.pop_front().is_some() {}
+    }
+}
+
+#[test]
+fn so_many_are_asked_at_once_and_the_next_when_one_has_ended() {
+    let mut trace = Trace::settled(&[4, 5, 6]);
+    trace.is_told(SETTLED, &running());
+    assert_eq!(trace.runs(SETTLED + 100), ["ask 4 with nonce 7", "ask 5 with nonce 7"]);
+    assert_eq!(trace.host(4).request.request_id(), Some(RequestId(ID ^ 4)));
+    for host in [4, 5] {
+        trace.hears(SETTLED + 200, host, told(host, &[], RequestState::Running));
+    }
+    assert_eq!(trace.runs(SETTLED + 1_700), [""; 0]);
+    trace.hears(SETTLED + 1_700, 5, told(5, &["A"], RequestState::Ended(Outcome::Installed)));
+    assert_eq!(trace.runs(SETTLED + 1_800), ["ask 6 with nonce 7"]);
+    let counts = Census { at_work: 2, done: 1, ..Census::default() };
+    assert_eq!(trace.census(SETTLED + 1_800), counts);
+    for host in [4, 6] {
+        trace.hears(SETTLED + 1_900, host, told(host, &["A"], RequestState::Ended(Outcome::Installed)));
+    }
+    // Until the map says so, it is asked for again.
+    let ended = "the rollout is Ended";
+    assert_eq!(trace.runs(SETTLED + 3_500), [ended, ended]);
+    trace.is_told(SETTLED + 3_500, &rollout(10, RolloutState::Ended));
+    assert_eq!(trace.runs(SETTLED + 9_000), [""; 0]);
+}
+
+#[test]
+fn enough_failures_halt_it_and_resumed_it_asks_those_again() {
+    let mut trace = Trace::settled(&[4, 5, 6]);
+    trace.is_told(SETTLED, &running());
+    trace.runs(SETTLED + 100);
+    for host in [4, 5] {
+        trace.hears(SETTLED + 200, host, told(host, &[], RequestState::Ended(Outcome::RolledBack)));
+    }
+    let why = "why did it fail";
+    // Each is asked for its reason, and while that is open it is at work.
+    let census = trace.census(SETTLED + 210);
+    assert_eq!((census.at_work, census.next), (2, 1), "{why}");
+    for host in [4, 5] {
+        let response = crate::wire::messages::AgentInstallResp {
+            request_id: RequestId(ID ^ host),
+            status: false,
+            outcome: Some(Outcome::RolledBack),
+            reject_reason: crate::types::Reason::new(why),
+            reboot_required: false,
+        };
+        let message = Message::AgentInstallResp(response);
+        trace.controller.on_message(
+            at(SETTLED + 300),
+            NodeId(host),
+            peer(host),
+            &message,
+            &mut trace.actions,
+        );
+    }
+    let did = trace.runs(SETTLED + 400);
+    assert!(did.ends_with(&["the rollout is Halted".into()]), "{did:?}");
+    assert!(!did.iter().any(|did| did.starts_with("ask 6")), "{did:?}");
+    trace.is_told(SETTLED + 400, &rollout(10, RolloutState::Halted));
+    assert_eq!(trace.runs(SETTLED + 9_000), [""; 0]);
+
+    let resumed = Rollout { id: 0x8800, ..rollout(11, RolloutState::Running) };
+    trace.is_told(SETTLED + 9_000, &resumed);
+    assert_eq!(trace.runs(SETTLED + 9_100), ["ask 4 with nonce 7", "ask 5 with nonce 7"]);
+}
+
+#[test]
+fn it_is_carried_where_it_was_asked_for_and_by_the_lowest_of_those_left_when_that_is_lost() {
+    let mut trace = Trace::settled(&[4]);
+    trace.hears_other(SETTLED);
+    let elsewhere = Rollout { carrier: OTHER, ..running() };
+    trace.is_told(SETTLED, &elsewhere);
+    assert_eq!(trace.controller.carrier(at(SETTLED), &elsewhere), OTHER);
+    let did = trace.runs(SETTLED + 50_000);
+    assert!(!did.iter().any(|did| did.starts_with("ask")), "{did:?}");
+
+    // After 120 s without a word it is lost. The host is there all the time.
+    for now in [30_000, 60_000, 90_000, 115_000] {
+        trace.hears(SETTLED + now, 4, ack(&[]));
+    }
+    let did = trace.runs(SETTLED + 122_000);
+    assert!(did.contains(&"ask 4 with nonce 7".into()), "{did:?}");
+    assert_eq!(trace.host(4).request.request_id(), Some(RequestId(ID ^ 4)), "the same, whoever asks");
+    assert_eq!(trace.controller.carrier(at(SETTLED + 122_000), &elsewhere), OWN);
+
+    // Who began it is unknown here, and one with a lower id is there.
+    trace.hears_other(SETTLED + 123_000);
+    let unknown = Rollout { carrier: NodeId(55), ..running() };
+    assert_eq!(trace.controller.carrier(at(SETTLED + 123_000), &unknown), OTHER);
+}
+
+#[test]
+fn what_hosts_did_before_a_controller_started_is_told_by_their_acks() {
+    let mut trace = Trace::settled(&[]);
+    trace.hears(SETTLED, 4, told(4, &["A"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(SETTLED, 5, told(5, &[], RequestState::Running));
+    trace.hears(SETTLED, 6, HelloAgentAck { request_id: RequestId(3), ..ack(&["A"]) });
+    let counts = Census { done: 1, at_work: 1, current: 1, ..Census::default() };
+    assert_eq!(trace.census(SETTLED), counts);
+    trace.is_told(SETTLED, &running());
+    let did = trace.runs(SETTLED + 1_500);
+    assert!(!did.iter().any(|did| did.starts_with("ask")), "{did:?}");
+}
+
+#[test]
+fn no_host_is_asked_before_all_were_asked_who_they_are() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.controller.on_loaded(at(0));
+    trace.is_told(100, &running());
+    trace.hears(200, 4, ack(&[]));
+    trace.answers(200, 4, &[]);
+    let did = trace.runs(29_000);
+    assert!(!did.iter().any(|did| did.starts_with("ask") || did.contains("rollout")), "{did:?}");
+    let did = trace.runs(SETTLED);
+    assert!(did.contains(&"ask 4 with nonce 7".into()), "{did:?}");
+}
+
+#[test]
+fn hosts_that_are_lost_are_not_asked_and_keep_nobody_waiting() {
+    let mut trace = Trace::settled(&[4, 5]);
+    // 4 is silent from here on, for more than 100 s.
+    let late = SETTLED + 110_000;
+    trace.runs(late - 10);
+    trace.hears(late - 10, 5, ack(&[]));
+    trace.is_told(late, &running());
+    let did = trace.runs(late + 100);
+    assert_eq!(did.iter().filter(|did| did.starts_with("ask")).collect::<Vec<_>>(), ["ask 5 with nonce 7"]);
+    trace.hears(late + 200, 5, told(5, &["A"], RequestState::Ended(Outcome::Installed)));
+    assert_eq!(trace.census(late + 200), Census { done: 1, lost: 1, ..Census::default() });
+    assert_eq!(trace.runs(late + 300), ["the rollout is Ended"]);
+    assert_eq!(trace.controller.part(at(late + 300), &running(), trace.host(4)), Part::Lost);
+}

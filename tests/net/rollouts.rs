@@ -1,0 +1,239 @@
+//! Rollouts: how many hosts are at work at once, what stops one, and who goes on
+//! with it when a terminal or a controller is gone.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+
+use thimble::daemon::protocol::RolloutRow;
+use thimble::repo::rollout::RolloutState;
+
+use crate::cluster::{Cluster, Node, thimble};
+use crate::patch::Patch;
+use crate::wait;
+
+/// Controllers and agents that say much, so that who is gone is noticed soon.
+fn cluster(name: &str, controllers: usize, agents: usize) -> Cluster {
+    let cluster = Cluster::of(name, controllers, agents).timer("hello_interval_ms", 200);
+    cluster.timer("controller_lost_ms", 1_000).timer("install_give_up_ms", 3_000).start()
+}
+
+/// Where the hosts' scripts meet: a directory that all of them can reach.
+fn meeting(cluster: &Cluster) -> String {
+    let dir = cluster.dir.join("meeting");
+    let _ = fs::create_dir_all(&dir);
+    dir.to_str().unwrap().to_owned()
+}
+
+/// A patch whose hosts say in the meeting place when they begin and have ended, and
+/// wait in between until they may go on.
+fn gated(cluster: &Cluster, id: &str) -> Patch {
+    let dir = meeting(cluster);
+    let script = format!(
+        "host=$(basename $(dirname $THIMBLE_ROOT))\necho x >> {dir}/began-$host\n\
+         while ! [ -e {dir}/go ] && ! [ -e {dir}/go-$host ]; do sleep 0.02; done\necho x >> {dir}/ended-$host"
+    );
+    Patch::new(cluster, id).file("etc/patched", id.as_bytes()).script("post-install", &script)
+}
+
+/// Hosts that have begun, or ended.
+fn those_that(cluster: &Cluster, have: &str) -> Vec<String> {
+    let prefix = format!("{have}-");
+    let names = fs::read_dir(meeting(cluster)).unwrap().map(|file| file.unwrap().file_name());
+    let names = names.map(|name| name.into_string().unwrap());
+    names.filter_map(|name| Some(name.strip_prefix(&prefix)?.to_owned())).collect()
+}
+
+fn let_go(cluster: &Cluster, who: &str) {
+    fs::write(format!("{}/go{who}", meeting(cluster)), "").unwrap();
+}
+
+/// No host has begun twice.
+fn each_began_once(cluster: &Cluster, hosts: usize) {
+    let began = those_that(cluster, "began");
+    assert_eq!(began.len(), hosts, "{began:?}");
+    for host in began {
+        let lines = fs::read_to_string(format!("{}/began-{host}", meeting(cluster))).unwrap();
+        assert_eq!(lines.lines().count(), 1, "{host}");
+    }
+}
+
+/// A terminal on which a rollout is begun.
+fn on_terminal(node: &Node, arguments: &[&str]) -> Child {
+    let mut command: Command = node.namespace.command(&thimble());
+    command.args(["--config", node.config_file().to_str().unwrap()]).args(arguments);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn state(node: &Node) -> RolloutState {
+    rollout(node).state
+}
+
+fn rollout(node: &Node) -> RolloutRow {
+    node.rollout().expect("there is one")
+}
+
+fn ends(node: &Node) {
+    wait::until_true("the rollout is over", || state(node) == RolloutState::Ended);
+}
+
+#[test]
+fn all_hosts_are_brought_to_what_is_applied_and_never_more_at_once_than_was_said() {
+    need_root!();
+    let cluster = cluster("rolled", 1, 5);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "2"]);
+    for asked in [2, 4] {
+        wait::until_true("as many as may be are at work", || those_that(&cluster, "began").len() == asked);
+        let (began, ended) = (those_that(&cluster, "began"), those_that(&cluster, "ended"));
+        assert_eq!(began.len() - ended.len(), 2, "{began:?} {ended:?}");
+        for host in began.iter().filter(|host| !ended.contains(host)) {
+            let_go(&cluster, &format!("-{host}"));
+        }
+    }
+    let_go(&cluster, "");
+    let output = terminal.wait_with_output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.ends_with("rollout ended: 5 of 5 hosts, 5 installed\n"), "{text}");
+    each_began_once(&cluster, 5);
+    for number in 1..=5 {
+        assert_eq!(cluster.host(number)["current"], "yes");
+    }
+    // Once more: there is nothing to do, and nobody is bothered.
+    let again = cluster.thimble(&["host-install", "--all"]).ok();
+    assert!(again.ends_with("rollout ended: 5 of 5 hosts, 5 had nothing to do\n"), "{again}");
+    each_began_once(&cluster, 5);
+}
+
+#[test]
+fn failures_stop_it_with_their_reasons_and_resumed_it_asks_those_again() {
+    need_root!();
+    let cluster = cluster("halted", 2, 4);
+    let broken = cluster.dir.join("broken");
+    fs::write(&broken, "").unwrap();
+    let health = format!("if [ -e {} ]; then echo the disk is odd; exit 1; fi", broken.display());
+    Patch::new(&cluster, "FRAIL-1").file("etc/patched", b"x").script("health", &health).applied(&cluster);
+    let stop_at_two = ["host-install", "--all", "--parallel", "1", "--stop-after-failures", "2"];
+    let said = cluster.thimble(&stop_at_two).failed(1);
+    assert!(said.contains("rollout stopped after failures: 2 of 4 hosts, 2 failed"), "{said}");
+    assert_eq!(said.matches("the disk is odd").count(), 2, "{said}");
+    assert!(said.contains("thimble host-install --resume"), "{said}");
+    wait::until_true("the other knows", || state(&cluster.nodes[1]) == RolloutState::Halted);
+
+    fs::remove_file(&broken).unwrap();
+    let said = cluster.nodes[1].thimble(&["host-install", "--resume"]).ok();
+    assert!(said.ends_with("rollout ended: 4 of 4 hosts, 4 installed\n"), "{said}");
+    let said = cluster.thimble(&["host-install", "--resume"]).failed(1);
+    assert!(said.contains("has ended: begin another"), "{said}");
+}
+
+#[test]
+fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controller() {
+    need_root!();
+    let cluster = cluster("left", 2, 4);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    terminal.kill().unwrap();
+    terminal.wait().unwrap();
+    let said = cluster.nodes[1].thimble(&["host-install", "--all"]).failed(1);
+    assert!(said.contains("A rollout is under way, carried by controller-0"), "{said}");
+    let first = those_that(&cluster, "began").remove(0);
+    let_go(&cluster, &format!("-{first}"));
+    wait::until_true("it went on", || those_that(&cluster, "began").len() == 2);
+
+    let stopper = on_terminal(&cluster.nodes[1], &["host-install", "--stop"]);
+    wait::until_true("no further one is asked", || state(&cluster) == RolloutState::Stopped);
+    let_go(&cluster, "");
+    let output = stopper.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("rollout stopped: 2 of 4 hosts, 2 installed\n"), "{said}");
+    assert_eq!(those_that(&cluster, "began").len(), 2);
+    cluster.nodes[1].thimble(&["host-install", "--resume"]).ok();
+    each_began_once(&cluster, 4);
+}
+
+#[test]
+fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_twice() {
+    need_root!();
+    let mut cluster = cluster("orphaned", 2, 4);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    cluster.nodes[0].kill();
+    let output = terminal.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("the rollout goes on, carried by another controller"), "{said}");
+    let_go(&cluster, "");
+    ends(&cluster.nodes[1]);
+    assert_eq!(rollout(&cluster.nodes[1]).hosts.done, 4);
+    each_began_once(&cluster, 4);
+
+    cluster.nodes[0].start();
+    wait::until_true("who comes back learns of it", || state(&cluster) == RolloutState::Ended);
+    each_began_once(&cluster, 4);
+}
+
+#[test]
+fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
+    need_root!();
+    let mut cluster = cluster("dark", 2, 3);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    cluster.nodes[0].kill();
+    cluster.nodes[1].kill();
+    terminal.wait().unwrap();
+    let_go(&cluster, "");
+    cluster.nodes[1].start();
+    cluster.nodes[0].start();
+    for controller in [0, 1] {
+        ends(&cluster.nodes[controller]);
+        assert_eq!(rollout(&cluster.nodes[controller]).hosts.done, 3);
+    }
+    each_began_once(&cluster, 3);
+}
+
+#[test]
+fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice() {
+    need_root!();
+    let cluster = cluster("split", 2, 4);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    // Both hear all hosts, and not each other.
+    cluster.cut(&[0], &[1]);
+    wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
+    let_go(&cluster, "");
+    for controller in [0, 1] {
+        ends(&cluster.nodes[controller]);
+    }
+    cluster.heal();
+    cluster.agree("one digest again");
+    terminal.wait().unwrap();
+    each_began_once(&cluster, 4);
+}
+
+#[test]
+fn a_host_that_falls_silent_counts_as_a_failure_and_one_that_is_lost_is_not_asked() {
+    need_root!();
+    let cluster = Cluster::of("silent", 1, 3).timer("hello_interval_ms", 200).timer("host_lost_ms", 1_000);
+    let mut cluster = cluster.timer("install_give_up_ms", 800).start();
+    gated(&cluster, "GATED-1").applied(&cluster);
+    cluster.nodes[3].kill();
+    wait::until_true("it is lost", || cluster.host(3)["state"] == "lost");
+    let terminal =
+        on_terminal(&cluster, &["host-install", "--all", "--parallel", "2", "--stop-after-failures", "0"]);
+    wait::until_true("two are at work", || those_that(&cluster, "began").len() == 2);
+    cluster.nodes[1].kill();
+    let_go(&cluster, "");
+    let output = terminal.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(6), "{said}");
+    let last = "rollout ended: 2 of 2 hosts, 1 installed, 1 without an answer, 1 lost and not asked\n";
+    assert!(said.contains(last), "{said}");
+}
