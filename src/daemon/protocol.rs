@@ -155,6 +155,32 @@ pub enum Request {
     /// Read configuration and key file anew; a [`Reply::Line`] for each thing that has
     /// changed, and one for what waits for a restart.
     Reload,
+    /// The named patches that are in the repository, as [`Reply::Patch`], sorted by id.
+    Patches {
+        /// Which patches.
+        ids: PatchIds,
+    },
+    /// What a [`Change`](Self::Change) to `Committed` would come to:
+    /// [`Reply::Commitment`], then a [`Reply::Patch`] for each patch that it would
+    /// commit, sorted by id. Changes nothing.
+    WouldCommit {
+        /// As in the change.
+        ids: PatchIds,
+        /// As in the change.
+        force: bool,
+    },
+    /// What these patches require: [`Reply::Required`], sorted by id.
+    Requires {
+        /// Which patches.
+        ids: PatchIds,
+        /// At however many removes, rather than themselves.
+        is_recursive: bool,
+    },
+    /// What requires these patches itself: [`Reply::RequiredBy`], sorted by both ids.
+    WhatRequires {
+        /// Which patches.
+        ids: PatchIds,
+    },
 }
 
 /// What the daemon says.
@@ -198,6 +224,28 @@ pub enum Reply {
     Rollout(RolloutRow),
     /// A worker at work.
     Worker(WorkerRow),
+    /// What a commit would come to.
+    Commitment {
+        /// Hosts that have one of its patches at least: these free at their next
+        /// install what they keep to go back.
+        hosts: u32,
+        /// Why the commit would be refused; empty where it would be done.
+        refusal: Reason,
+    },
+    /// A patch that is required.
+    Required {
+        /// Its id.
+        id: PatchId,
+        /// What the repository means to do with it; `None`: it is not there.
+        state: Option<EntryState>,
+    },
+    /// A patch that is required, and one that requires it.
+    RequiredBy {
+        /// What was asked of.
+        id: PatchId,
+        /// What requires it.
+        by: PatchId,
+    },
 }
 
 /// The last rollout: how it stands, and the hosts known by their part in it.

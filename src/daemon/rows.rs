@@ -18,6 +18,7 @@ use crate::limits;
 use crate::repo::effective::blocked_by;
 use crate::repo::entry::EntryState;
 use crate::repo::map::Map;
+use crate::repo::slots::SlotSet;
 use crate::repo::state::patch_state;
 use crate::time::Instant;
 use crate::types::{Digest, PatchId, Reason, Text};
@@ -31,12 +32,18 @@ pub fn address(peer: Peer) -> Text<48> {
     Text::format(format_args!("{peer}"))
 }
 
-/// The first patch after this id that is not deleted.
+/// The first patch after this id that is not deleted; of a set, if one is given.
 #[must_use]
-pub fn next_patch(controller: &Controller<'_>, after: Option<&PatchId>) -> Option<PatchRow> {
+pub fn next_patch(
+    controller: &Controller<'_>,
+    only: Option<&SlotSet>,
+    after: Option<&PatchId>,
+) -> Option<PatchRow> {
     let map = controller.map();
-    let (slot, entry) = map.iter_by_id().find(|(_, entry)| {
-        entry.state != EntryState::Deleted && after.is_none_or(|after| entry.id > *after)
+    let (slot, entry) = map.iter_by_id().find(|(slot, entry)| {
+        entry.state != EntryState::Deleted
+            && only.is_none_or(|only| only.contains(*slot))
+            && after.is_none_or(|after| entry.id > *after)
     })?;
     let spread = controller.spread(slot);
     let blocked_by = if entry.is_wanted() { blocked_by(map, slot).cloned() } else { None };

@@ -227,7 +227,7 @@ fn check_deletion(
 }
 
 /// A commit is final, so all hosts that it concerns must have what it takes.
-fn check_commitment(
+pub(super) fn check_commitment(
     now: Instant,
     controller: &Controller<'_>,
     ids: &PatchIds,

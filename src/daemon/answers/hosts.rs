@@ -47,7 +47,7 @@ impl Daemon<'_> {
             self.carry_out(now);
             let why = match asked {
                 Ok(()) => continue,
-                Err(AskRefusal::Busy) => "an install is under way there already; its progress follows",
+                Err(AskRefusal::Busy) => "an install is under way there already",
                 Err(AskRefusal::Lost) => "it is lost: it has not been heard for long, and was not asked",
                 Err(AskRefusal::Unknown) => "no such host",
                 Err(AskRefusal::Incomplete) => {
@@ -135,7 +135,11 @@ fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, Refused>
         (None, _) => Err((
             ErrorKind::Refused,
             Reason::format(format_args!(
-                "No host {name} is known: thimble query-hosts lists those that are."
+                "No host {name} is known: thimble query-hosts lists those that are.{}",
+                words::Meant::of(
+                    name.as_str(),
+                    controller.hosts().iter().map(|host| host.ack.hostname.as_str())
+                )
             )),
         )),
     }

@@ -8,6 +8,7 @@ use super::super::standing::{self, Hosts};
 
 use super::words;
 use crate::fsm::controller::Controller;
+use crate::repo::relations::{next_required, next_requiring};
 use crate::time::Instant;
 use crate::types::Text;
 
@@ -88,12 +89,24 @@ impl Daemon<'_> {
 /// Moves a list on by a step.
 fn next(now: Instant, controller: &Controller<'_>, doing: &mut Doing) -> Next {
     match doing {
-        Doing::Patches(after) => rows::next_patch(controller, after.as_ref())
+        Doing::Patches { only, after } => rows::next_patch(controller, only.as_ref(), after.as_ref())
             .map(|row| {
                 *after = Some(row.id.clone());
                 Reply::Patch(row)
             })
             .into(),
+        Doing::Required(of, after) => next_required(controller.map(), of, after.as_ref())
+            .map(|(id, entry)| {
+                *after = Some(id.clone());
+                Reply::Required { id: id.clone(), state: entry.map(|entry| entry.state) }
+            })
+            .into(),
+        Doing::Requiring(of, after) => {
+            let last = after.as_ref().map(|(id, by)| (id, by));
+            let pair = next_requiring(controller.map(), of, last).map(|(id, by)| (id.clone(), by.clone()));
+            after.clone_from(&pair);
+            pair.map(|(id, by)| Reply::RequiredBy { id, by }).into()
+        }
         Doing::Hosts { filter, left } => next_host(now, controller, *filter, left),
         Doing::NamedHosts(nodes, from) => {
             // One that was dropped meanwhile is left out.

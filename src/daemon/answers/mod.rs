@@ -3,12 +3,14 @@
 //! | file | what is answered there |
 //! |---|---|
 //! | `changes` | what changes the repository: by a worker, then wherever else it is |
+//! | `commit` | what a commit would come to |
 //! | `hosts` | what is asked of hosts |
 //! | `rollouts` | the rollout: begun, stopped, resumed, shown |
 //! | `lists` | replies that are continued as a connection takes them, and `status` |
 //! | `words` | the lines and the refusals that speak of other controllers |
 
 mod changes;
+mod commit;
 mod hosts;
 mod lists;
 mod rollouts;
@@ -27,6 +29,10 @@ use super::proof;
 use super::protocol::{ErrorKind, Request, VERSION};
 use super::workers::Kind;
 use crate::fsm::controller::Controller;
+use crate::repo::entry::{Entry, EntryState};
+use crate::repo::refusal::Refusal;
+use crate::repo::relations::with_requirements;
+use crate::repo::slots::SlotSet;
 use crate::time::Instant;
 use crate::types::Reason;
 use mio::Token;
@@ -148,7 +154,24 @@ impl<'a> Daemon<'a> {
                 self.status(now, at);
                 Ok(Answered::Now)
             }
-            Request::Query => self.controller().map(|_| Answered::Begun(Doing::Patches(None))),
+            Request::Query => {
+                self.controller().map(|_| Answered::Begun(Doing::Patches { only: None, after: None }))
+            }
+            Request::Patches { ids } => {
+                let map = self.controller()?.map();
+                let only = ids.iter().filter_map(|id| map.get(id)).map(|(slot, _)| slot).collect();
+                Ok(Answered::Begun(Doing::Patches { only: Some(only), after: None }))
+            }
+            Request::Requires { ids, is_recursive } => {
+                let controller = self.controller()?;
+                let named = known(controller, ids)?;
+                let of = if *is_recursive { with_requirements(controller.map(), &named) } else { named };
+                Ok(Answered::Begun(Doing::Required(of, None)))
+            }
+            Request::WhatRequires { ids } => {
+                Ok(Answered::Begun(Doing::Requiring(known(self.controller()?, ids)?, None)))
+            }
+            Request::WouldCommit { ids, force } => self.would_commit(now, at, ids, *force),
             Request::QueryHosts { filter } => {
                 let left = self.controller()?.hosts().len();
                 Ok(Answered::Begun(Doing::Hosts { filter: *filter, left }))
@@ -164,7 +187,13 @@ impl<'a> Daemon<'a> {
             }
             Request::DropHost { host } => self.drop_host(now, at, host),
             Request::Show { ids, json } => self.show(now, at, ids, *json),
-            Request::Change { to, ids, force } => self.change(now, at, *to, ids, *force),
+            Request::Change { to, ids, force } => {
+                // A change that is under way may be about to bring what is named.
+                if !self.is_store_changing() {
+                    known(self.controller()?, ids)?;
+                }
+                self.change(now, at, *to, ids, *force)
+            }
             Request::Upload { names } => self.upload(now, at, names),
             Request::Purge => self.purge(now, at),
             Request::Rollout => self.show_rollout(now, at),
@@ -198,10 +227,7 @@ impl<'a> Daemon<'a> {
     /// Hands the connection to a worker that reads the patch files.
     fn show(&mut self, now: Instant, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
         let controller = self.controller()?;
-        if let Some(id) = ids.iter().find(|id| controller.map().get(id).is_none()) {
-            let reason = Reason::format(format_args!("{id} is not in the repository."));
-            return Err((ErrorKind::Refused, reason));
-        }
+        known(controller, ids)?;
         if self.workers.count(|kind| kind == Kind::Show) > 0 {
             return Err(refused("Another show is being answered: try again in a moment."));
         }
@@ -219,9 +245,31 @@ impl<'a> Daemon<'a> {
     }
 }
 
+/// The patches of these ids.
+///
+/// # Errors
+/// One of them is not in the repository; one that can have been meant is named.
+fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, Refused> {
+    let map = controller.map();
+    let is_there = |entry: &Entry| entry.state != EntryState::Deleted;
+    let find = |id| map.get(id).filter(|(_, entry)| is_there(entry)).map(|(slot, _)| slot).ok_or(id);
+    ids.iter().map(find).collect::<Result<_, _>>().map_err(|id| {
+        let all = map.iter_by_id().map(|(_, entry)| entry).filter(|entry| is_there(entry));
+        let meant = words::Meant::of(id.as_str(), all.map(|entry| entry.id.as_str()));
+        (ErrorKind::Refused, Reason::format(format_args!("{}{meant}", Refusal::Unknown { id })))
+    })
+}
+
 /// Whether a request cannot be answered before the repository is read.
 fn needs_repository(request: &Request) -> bool {
-    matches!(request, Request::Query | Request::Show { .. }) || needs_start(request)
+    matches!(
+        request,
+        Request::Query
+            | Request::Show { .. }
+            | Request::Patches { .. }
+            | Request::Requires { .. }
+            | Request::WhatRequires { .. }
+    ) || needs_start(request)
 }
 
 /// Whether a request waits for the end of a controller's start: until then the
@@ -230,6 +278,7 @@ fn needs_start(request: &Request) -> bool {
     match request {
         Request::HostInstall { .. }
         | Request::Change { .. }
+        | Request::WouldCommit { .. }
         | Request::Upload { .. }
         | Request::Purge
         | Request::StartRollout { .. }
@@ -239,6 +288,9 @@ fn needs_start(request: &Request) -> bool {
         Request::Hello { .. }
         | Request::Query
         | Request::Show { .. }
+        | Request::Patches { .. }
+        | Request::Requires { .. }
+        | Request::WhatRequires { .. }
         | Request::QueryHosts { .. }
         | Request::Hosts { .. }
         | Request::DropHost { .. }

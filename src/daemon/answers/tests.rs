@@ -1,6 +1,7 @@
 //! What is said of other controllers and of missing files, word for word.
 
 use super::hosts::{is_lost, on_all_hosts};
+use super::words;
 use super::words::*;
 use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, hears, peer};
 use crate::fsm::controller::Controller;
@@ -121,4 +122,18 @@ fn a_patch_is_on_all_hosts_when_each_that_it_concerns_has_told_so() {
     assert!(!is_lost(at(lost), &controller, &named("has-it")));
     assert_eq!(on_all(&controller, lost, "HERE", false), OnAllHosts::MayNotBeOn(named("silent")));
     assert_eq!(on_all(&controller, lost, "HERE", true), OnAllHosts::Everywhere, "lost ones do not count");
+}
+
+#[test]
+fn a_name_that_can_have_been_meant_is_named_and_no_other() {
+    let names = ["HELLO-1", "HELLO-20", "TZ-1", "W"];
+    let meant = |word| words::Meant::of(word, names.into_iter()).to_string();
+    assert_eq!(meant("hello-1"), " Did you mean HELLO-1?");
+    assert_eq!(meant("HELO-1"), " Did you mean HELLO-1?");
+    assert_eq!(meant("HELLO20"), " Did you mean HELLO-20?");
+    assert_eq!(meant("ELLO-200"), " Did you mean HELLO-20?");
+    assert_eq!(meant("TZ1"), " Did you mean TZ-1?");
+    for none in ["TZ12", "HELLO", "GOODBYE-1", "HELLO-3000"] {
+        assert_eq!(meant(none), "", "{none}");
+    }
 }

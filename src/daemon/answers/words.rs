@@ -146,6 +146,42 @@ pub fn to_drop(now: Instant, neighbours: &Neighbours<'_>, name: &Hostname) -> Re
     }
 }
 
+/// A name that can have been meant where a word is none, to put behind what is
+/// said of it.
+pub struct Meant<'n>(Option<&'n str>);
+
+impl<'n> Meant<'n> {
+    /// The nearest of these names, if it is near.
+    pub fn of(word: &str, names: impl Iterator<Item = &'n str>) -> Self {
+        let most = if word.len() < 6 { 1 } else { 2 };
+        let edits = |name: &str| (0..=most).find(|edits| is_near(word.as_bytes(), name.as_bytes(), *edits));
+        Self(names.filter_map(|name| Some((edits(name)?, name))).min().map(|(_, name)| name))
+    }
+}
+
+impl fmt::Display for Meant<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |name| write!(f, " Did you mean {name}?"))
+    }
+}
+
+/// Whether so many bytes put in, taken out or exchanged make `b` of `a`, large
+/// letters and small being the same. Small: for all names of a table in one turn.
+fn is_near(a: &[u8], b: &[u8], edits: u8) -> bool {
+    let alike = a.iter().zip(b).take_while(|(a, b)| a.eq_ignore_ascii_case(b)).count();
+    let (a, b) = (&a[alike..], &b[alike..]);
+    let Some(left) = edits.checked_sub(1).filter(|_| a.len().abs_diff(b.len()) <= edits.into()) else {
+        return a.is_empty() && b.is_empty();
+    };
+    match (a.split_first(), b.split_first()) {
+        (Some((_, a_rest)), Some((_, b_rest))) => {
+            is_near(a_rest, b_rest, left) || is_near(a_rest, b, left) || is_near(a, b_rest, left)
+        }
+        // What is left of the one is no longer than what may be put in.
+        _ => true,
+    }
+}
+
 /// Which patch file hosts need and this controller lacks, and why, if it does.
 #[must_use]
 pub fn incomplete(controller: &Controller<'_>) -> Option<Reason> {

@@ -10,6 +10,7 @@ use crate::daemon::buffers::{Buffer, Pool};
 use crate::daemon::protocol::{HostFilter, Reply, Request};
 use crate::daemon::sys::FDS;
 use crate::limits;
+use crate::repo::slots::SlotSet;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, PatchId, Reason};
 
@@ -23,8 +24,17 @@ pub enum Doing {
     /// Nothing: the next request may come.
     #[default]
     Nothing,
-    /// Listing patches, by id, after this one.
-    Patches(Option<PatchId>),
+    /// Listing patches, by id.
+    Patches {
+        /// These alone.
+        only: Option<SlotSet>,
+        /// Those after this one.
+        after: Option<PatchId>,
+    },
+    /// Listing what a patch of the set requires, by id, after this one.
+    Required(SlotSet, Option<PatchId>),
+    /// Listing what requires a patch of the set, after this pair.
+    Requiring(SlotSet, Option<(PatchId, PatchId)>),
     /// Listing hosts, from the last slot down: one that is dropped meanwhile makes
     /// a host that was listed already move, and none that was not.
     Hosts {
@@ -154,6 +164,10 @@ impl Connection {
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
             | Request::Rollout
+            | Request::Patches { .. }
+            | Request::WouldCommit { .. }
+            | Request::Requires { .. }
+            | Request::WhatRequires { .. }
             | Request::Status => false,
         };
         let denied = match changes {

@@ -1,0 +1,38 @@
+//! What a commit would come to: said before it is asked for, since it is final.
+
+use super::super::control::Doing;
+use super::super::event_loop::Daemon;
+use super::super::job::PatchIds;
+use super::super::protocol::{ErrorKind, Reply};
+use super::changes::check_commitment;
+use super::{Answered, Refused, known};
+use crate::fsm::hosts::Host;
+use crate::repo::rules::commit_closure;
+use crate::time::Instant;
+use crate::types::Reason;
+
+impl Daemon<'_> {
+    /// What a commit of these patches would come to, by the very rules of a commit.
+    ///
+    /// # Errors
+    /// It cannot be said which patches it would take.
+    #[inline(never)]
+    pub(super) fn would_commit(
+        &mut self,
+        now: Instant,
+        at: usize,
+        ids: &PatchIds,
+        force: bool,
+    ) -> Result<Answered, Refused> {
+        let controller = self.controller()?;
+        known(controller, ids)?;
+        let closure = commit_closure(controller.map(), ids)
+            .map_err(|refusal| (ErrorKind::Refused, Reason::format(format_args!("{refusal}"))))?;
+        let refusal = check_commitment(now, controller, ids, force).err().unwrap_or_default();
+        let has_one = |host: &&Host| closure.iter().any(|slot| host.installed.contains(slot));
+        let hosts = controller.hosts().iter().filter(has_one).count();
+        let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
+        self.control.reply(at, &Reply::Commitment { hosts, refusal });
+        Ok(Answered::Begun(Doing::Patches { only: Some(closure), after: None }))
+    }
+}
