@@ -6,21 +6,28 @@ use super::exit::{Exit, Failure};
 use super::out::Out;
 use super::parse::Invocation;
 
-/// Goes on where the command line says `--yes`, or somebody at a terminal does.
-/// `what` is a sentence about what is final; `go` is the question behind it.
+/// Whether somebody must be asked before `what`, a sentence about what is final:
+/// not where the command line says `--yes`.
 ///
 /// # Errors
-/// [`Exit::Usage`] where nobody can be asked, [`Exit::Refused`] where the answer is no.
-pub(super) fn confirm(invocation: &Invocation, out: &Out, what: &str, go: &str) -> Result<(), Failure> {
+/// [`Exit::Usage`] where nobody can be asked.
+pub(super) fn must_ask(invocation: &Invocation, out: &Out, what: &str) -> Result<bool, Failure> {
     if invocation.has("yes") {
-        return Ok(());
+        return Ok(false);
     }
-    // The question goes where errors go: standard output is the result's alone.
-    let (stdin, mut stderr) = (io::stdin(), io::stderr());
-    if out.is_json() || !stdin.is_terminal() || !stderr.is_terminal() {
+    if out.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
         return Err(invocation.usage(&format!("{what}, and nobody can be asked here: say so with --yes")));
     }
-    if is_yes(&mut stdin.lock(), &mut stderr, &format!("{what}. {go} [y/N] "))? {
+    Ok(true)
+}
+
+/// Asks somebody at the terminal.
+///
+/// # Errors
+/// [`Exit::Refused`] where the answer is no.
+pub(super) fn ask(question: &str) -> Result<(), Failure> {
+    // The question goes where errors go: standard output is the result's alone.
+    if is_yes(&mut io::stdin().lock(), &mut io::stderr(), &format!("{question} [y/N] "))? {
         Ok(())
     } else {
         Err(Failure::new(Exit::Refused, "left as it is: nothing was changed"))

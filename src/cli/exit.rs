@@ -55,28 +55,31 @@ pub struct Failure {
     pub message: String,
     /// What was done before it failed, a line each; text has shown it already.
     pub done: Vec<String>,
+    /// What else the document of `--json` has to say.
+    pub more: Vec<(&'static str, Value)>,
 }
 
 impl Failure {
     /// A failure with something to say.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
-        Self { exit, message: message.into(), done: Vec::new() }
+        Self { exit, message: message.into(), done: Vec::new(), more: Vec::new() }
     }
 
     /// A failure of which everything is said already.
     #[must_use]
     pub const fn said(exit: Exit) -> Self {
-        Self { exit, message: String::new(), done: Vec::new() }
+        Self { exit, message: String::new(), done: Vec::new(), more: Vec::new() }
     }
 
     /// The failure as `--json` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        Value::object([
+        let members = [
             ("error", Value::text(&self.message)),
             ("exit_code", Value::from(self.exit as u64)),
             ("lines", Value::list(self.done.iter().map(Value::text))),
-        ])
+        ];
+        Value::object(members.into_iter().chain(self.more.iter().cloned()))
     }
 }
 

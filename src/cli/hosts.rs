@@ -1,40 +1,116 @@
 //! Commands about hosts, and how a host is shown.
 
 use super::client::Client;
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
-use super::patches::say;
+use super::patches::{lines_json, say};
 use super::table::{Align, Table};
-use crate::daemon::protocol::{Currency, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::daemon::clock::Span;
+use crate::daemon::protocol::{
+    Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Reply, Request,
+};
 use crate::fsm::rollout::Part;
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
 
-/// `thimble query-hosts`
+/// `thimble query-hosts [--wide] [--failed] [--lost] [--not-current] [--at-work]`
 pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let filters = [
+        ("failed", HostFilter::Failed),
+        ("lost", HostFilter::Lost),
+        ("not-current", HostFilter::NotCurrent),
+        ("at-work", HostFilter::AtWork),
+    ];
+    let filters: Vec<HostFilter> =
+        filters.into_iter().filter(|(option, _)| invocation.has(option)).map(|(_, filter)| filter).collect();
+    match invocation.has("wide") {
+        true => list(invocation, &filters, out, WIDE, wide_cells),
+        false => list(invocation, &filters, out, COLUMNS, cells),
+    }
+}
+
+/// Lists the hosts that one of the filters takes; without any, all. As JSON each is
+/// written as it comes; of a table, only the cells are kept.
+fn list<const N: usize>(
+    invocation: &Invocation,
+    filters: &[HostFilter],
+    out: &mut Out,
+    columns: [(&'static str, Align); N],
+    cells: fn(&HostRow) -> [String; N],
+) -> Result<(), Failure> {
+    // The daemon takes one filter; of several, each host is looked at here.
+    let filter = if let [only] = filters { *only } else { HostFilter::All };
     let mut rows = Vec::new();
-    Client::connect(&invocation.socket()?)?.ask(
-        &Request::QueryHosts { filter: HostFilter::All },
-        |reply| {
-            if let Reply::Host(row) = reply {
-                rows.push(row);
+    Client::connect(&invocation.socket()?)?.ask(&Request::QueryHosts { filter }, |reply| {
+        let Reply::Host(row) = reply else { return Ok(()) };
+        if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
+            out.item("hosts", || host_json(&row))?;
+            if !out.is_json() {
+                rows.push((row.hostname.clone(), row.node, cells(&row)));
             }
-            Ok(())
-        },
-    )?;
-    rows.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
-    out.text(hosts_table(&rows))?;
-    out.json(|| hosts_json(&rows))?;
-    Ok(())
+        }
+        Ok(())
+    })?;
+    rows.sort();
+    // One may come twice where another was dropped meanwhile.
+    rows.dedup_by_key(|(_, node, _)| *node);
+    let mut table = Table::new(columns);
+    rows.into_iter().for_each(|(.., cells)| table.row(cells));
+    out.text(table)?;
+    Ok(out.end_list("hosts")?)
+}
+
+/// `thimble host-install-async HOST.. [--force]`: asks, and leaves.
+pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let request = Request::HostInstall { hosts: hosts(invocation)?, force: invocation.has("force") };
+    let (mut lines, mut all, mut asked) = (Vec::new(), 0, 0);
+    Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
+        match reply {
+            // Those that are not asked come first, each with the reason.
+            Reply::Line(line) => {
+                out.line(&line)?;
+                lines.push(line.to_string());
+            }
+            Reply::Host(row) => {
+                all += 1;
+                out.item("hosts", || host_json(&row))?;
+                let is_refused = |line: &String| line.starts_with(&format!("{}: ", row.hostname));
+                if row.install == InstallStatus::Waiting && !lines.iter().any(is_refused) {
+                    asked += 1;
+                    out.line(format_args!("{}: asked to install", row.hostname))?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    if asked > 0 {
+        out.line("It goes on without this command: see `thimble query-hosts` or `thimble watch`.")?;
+    }
+    if asked == all {
+        out.list("hosts")?;
+        return Ok(out.json(|| lines_json(lines))?);
+    }
+    let sentence = format!("{} of {all} hosts were not asked to install", all - asked);
+    Err(Failure { done: lines, ..Failure::new(Exit::Refused, sentence) })
+}
+
+/// The hosts of a command, as they were typed.
+///
+/// # Errors
+/// None can be called that.
+pub(super) fn hosts(invocation: &Invocation) -> Result<HostNames, Failure> {
+    invocation.texts()?.into_iter().map(|text| named(invocation, "host", text)).collect()
 }
 
 /// `thimble drop-host HOST`
 pub fn drop_host(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let texts = invocation.texts()?;
     let host = texts.first().copied().unwrap_or_default();
-    say(invocation, &Request::DropHost { host: named(invocation, "host", host)? }, out)
+    let request = Request::DropHost { host: named(invocation, "host", host)? };
+    say(invocation, &request, out)
 }
 
 /// A host or a controller (`what`) as it was typed.
@@ -45,27 +121,42 @@ pub(super) fn named(invocation: &Invocation, what: &str, text: &str) -> Result<H
     Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no {what}: {bad}")))
 }
 
-/// The table of `sw-patch query-hosts`.
-fn hosts_table(rows: &[HostRow]) -> Table<6> {
-    let mut table = Table::new([
-        ("Hostname", Align::Left),
-        ("IP Address", Align::Left),
-        ("Patch Current", Align::Centre),
-        ("Reboot Required", Align::Centre),
-        ("Release", Align::Centre),
-        ("State", Align::Centre),
-    ]);
-    for row in rows {
-        table.row([
-            row.hostname.to_string(),
-            row.address.to_string(),
-            currency(row.current).to_owned(),
-            if row.reboot_required { "Yes" } else { "No" }.to_owned(),
-            row.sw_version.to_string(),
-            state(row.state),
-        ]);
-    }
-    table
+/// The columns of `sw-patch query-hosts`.
+const COLUMNS: [(&str, Align); 6] = [
+    ("Hostname", Align::Left),
+    ("IP Address", Align::Left),
+    ("Patch Current", Align::Centre),
+    ("Reboot Required", Align::Centre),
+    ("Release", Align::Centre),
+    ("State", Align::Centre),
+];
+
+/// The same, and what else is known of a host.
+const WIDE: [(&str, Align); 11] = {
+    let [a, b, c, d, e, f] = COLUMNS;
+    let more = [("Node ID", Align::Left), ("Node Type", Align::Left), ("Heard", Align::Left)];
+    let [g, h, i] = more;
+    [a, b, c, d, e, f, g, h, i, ("Install", Align::Left), ("Reason", Align::Left)]
+};
+
+fn cells(row: &HostRow) -> [String; 6] {
+    [
+        row.hostname.to_string(),
+        row.address.to_string(),
+        currency(row.current).to_owned(),
+        if row.reboot_required { "Yes" } else { "No" }.to_owned(),
+        row.sw_version.to_string(),
+        state(row.state),
+    ]
+}
+
+fn wide_cells(row: &HostRow) -> [String; 11] {
+    let [a, b, c, d, e, f] = cells(row);
+    let heard = format!("{} ago", Span::of_millis(row.age_ms));
+    let install = install_name(row.install).to_owned();
+    let more = [row.node.to_string(), row.nodetype.to_string(), heard, install, row.reason.to_string()];
+    let [g, h, i, j, k] = more;
+    [a, b, c, d, e, f, g, h, i, j, k]
 }
 
 const fn currency(current: Currency) -> &'static str {
@@ -200,7 +291,9 @@ Hostname   IP Address  Patch Current  Reboot Required  Release      State
 worker-0   10.0.0.2         No              No          24.09   installing 42%
 worker-10  10.0.0.2       Failed            No          24.09   install-failed
 ";
-        assert_eq!(hosts_table(&[busy, failed]).to_string(), expected);
+        let mut table = Table::new(COLUMNS);
+        [busy, failed].iter().for_each(|row| table.row(cells(row)));
+        assert_eq!(table.to_string(), expected);
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod table;
 pub mod term;
 
 mod check;
+mod commit;
 mod completions;
 mod confirm;
 mod controllers;
@@ -30,11 +31,13 @@ mod make;
 mod metrics;
 mod patches;
 mod progress;
+mod relations;
 mod rollout;
 mod run;
 mod standing;
 mod status;
 pub(crate) mod sys;
+mod upload;
 mod verify;
 
 use std::env;

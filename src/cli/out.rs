@@ -12,13 +12,15 @@ pub struct Out {
     stdout: Stdout,
     is_json: bool,
     style: Style,
+    /// How many are written of the list that is open.
+    list: Option<usize>,
 }
 
 impl Out {
     /// Standard output, as text without colour or as JSON.
     #[must_use]
     pub fn new(is_json: bool) -> Self {
-        Self { stdout: io::stdout(), is_json, style: Style::default() }
+        Self { stdout: io::stdout(), is_json, style: Style::default(), list: None }
     }
 
     /// Whether the result is wanted as JSON.
@@ -67,12 +69,58 @@ impl Out {
         self.text(format_args!("{text}\n"))
     }
 
-    /// Writes the document where JSON is wanted. Made only then.
+    /// Writes the document where JSON is wanted. Made only then. Where a list is open,
+    /// the document's members go behind the list: so one that ends in the middle is
+    /// still a document, and says why.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn json(&mut self, document: impl FnOnce() -> Value) -> io::Result<()> {
-        if self.is_json { self.raw(format!("{}\n", document()).as_bytes()) } else { Ok(()) }
+        if !self.is_json {
+            return Ok(());
+        }
+        let mut text = document().to_string();
+        if self.list.take().is_some() {
+            let has_more = text.len() > "{}".len();
+            text.replace_range(..1, if has_more { "]," } else { "]" });
+        }
+        text.push('\n');
+        self.raw(text.as_bytes())
+    }
+
+    /// Begins the document with a list of this name where JSON is wanted, and goes on
+    /// with it where it has begun.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn list(&mut self, name: &str) -> io::Result<()> {
+        if self.is_json && self.list.is_none() {
+            self.list = Some(0);
+            write!(self.stdout, "{{\"{name}\":[")?;
+        }
+        Ok(())
+    }
+
+    /// Writes one of the list of this name where JSON is wanted. It is not kept, so a
+    /// list may be as long as it likes; [`json`](Self::json) ends it.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn item(&mut self, name: &str, item: impl FnOnce() -> Value) -> io::Result<()> {
+        self.list(name)?;
+        let Some(written) = &mut self.list else { return Ok(()) };
+        let comma = if *written == 0 { "" } else { "," };
+        *written += 1;
+        write!(self.stdout, "{comma}{}", item())
+    }
+
+    /// Ends the document after the list of this name, be it empty.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn end_list(&mut self, name: &str) -> io::Result<()> {
+        self.list(name)?;
+        self.json(|| Value::Object(Vec::new()))
     }
 
     /// Writes bytes that are already what is wanted.

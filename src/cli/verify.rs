@@ -6,7 +6,7 @@ use super::exit::{Exit, Failure};
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
-use super::patches::Signed;
+use super::upload::Signed;
 use crate::config::{Config, trusted_key};
 use crate::limits;
 use crate::patch::archive::{self, Index};

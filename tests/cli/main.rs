@@ -123,7 +123,12 @@ fn what_was_done_before_a_failure_is_said_with_it() {
     let requests = daemon.join().unwrap();
     let [Request::Upload { names }] = &requests[..] else { panic!("{requests:?}") };
     assert_eq!(names.iter().map(Text::as_str).collect::<Vec<_>>(), ["P1", "P2"]);
-    let expected = r#"{"error":"P2: nobody trusted has signed it","exit_code":5,"lines":["P1 is uploaded"]}"#;
+    let expected = concat!(
+        r#"{"error":"P2: nobody trusted has signed it; the others are in the repository","exit_code":5,"#,
+        r#""lines":["P1 is uploaded"],"files":["#,
+        r#"{"file":"P1","taken":true,"message":"P1 is uploaded"},"#,
+        r#"{"file":"P2","taken":false,"message":"P2: nobody trusted has signed it"}]}"#
+    );
     assert_eq!(text(&output.stdout).trim_end(), expected);
     assert_eq!(output.status.code(), Some(5));
 }

@@ -1,6 +1,6 @@
 //! Hosts, controllers and the daemon.
 
-use super::{Arguments, Command, NONE, Who, one, switch, valued};
+use super::{Arguments, Command, NONE, Who, at_least_one, one, switch, valued};
 use crate::cli::{controllers, hosts, metrics, progress, run, status};
 use crate::limits;
 
@@ -9,9 +9,15 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "query-hosts",
         arguments: NONE,
-        options: &[],
+        options: &[
+            switch("wide", "also node id, node type, when heard, last install and reason"),
+            switch("failed", "hosts whose last install failed or was rejected"),
+            switch("lost", "hosts unheard of for long"),
+            switch("not-current", "hosts of which Patch Current is not Yes"),
+            switch("at-work", "hosts that install, or are asked to"),
+        ],
         help: "list the hosts and how they stand",
-        details: "Patch Current is Yes where a host has what is applied, No where host-install has \
+        details: "Of several filters, a host that any of them names is listed. Patch Current is Yes where a host has what is applied, No where host-install has \
                   something to do, Pending during an install, Failed after one that failed, n/a while this \
                   controller lacks a file.",
         example: "thimble query-hosts",
@@ -36,6 +42,16 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble host-install worker-0 worker-1",
         who: Who::Admin,
         run: progress::host_install,
+    },
+    Command {
+        name: "host-install-async",
+        arguments: at_least_one("HOST", limits::COMMAND_NAMES),
+        options: &[switch("force", "also on a host that is not locked")],
+        help: "ask hosts to come to what is applied, and do not wait",
+        details: "It ends once the hosts are asked: query-hosts and watch show how they fare.",
+        example: "thimble host-install-async worker-0 worker-1",
+        who: Who::Admin,
+        run: hosts::host_install_async,
     },
     Command {
         name: "drop-host",

@@ -1,0 +1,171 @@
+//! `commit`: shows what it would make final, asks, does it.
+
+use super::client::Client;
+use super::confirm::{ask, must_ask};
+use super::exit::{Exit, Failure};
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use super::patches::{ids, named_or_all, patch_json, say_by};
+use crate::daemon::job::PatchIds;
+use crate::daemon::protocol::{Reply, Request};
+use crate::limits;
+use crate::repo::entry::EntryState;
+use crate::types::Reason;
+
+/// `thimble commit ID..|--all [--release R] [--dry-run] [--yes] [--force]`
+pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    named_or_all(invocation)?;
+    let is_release = invocation.has("release");
+    if is_release && !invocation.has("all") {
+        return Err(invocation.usage("--release is for --all: what is named has its release already"));
+    }
+    let what = if invocation.has("all") {
+        "all that is applied".to_owned()
+    } else {
+        invocation.texts()?.join(", ") + " and what is required"
+    };
+    let final_words = format!("a commit is final ({what} can never be removed again)");
+    let is_dry = invocation.has("dry-run");
+    let asks = !is_dry && must_ask(invocation, out, &final_words)?;
+
+    let mut client = Client::connect(&invocation.socket()?)?;
+    let mut ids = ids(invocation)?;
+    if is_release {
+        ids = applied_for_release(invocation, &mut client)?;
+    }
+    // No id would mean all of any release.
+    let is_nothing = is_release && ids.is_empty();
+    if is_dry || asks {
+        let shown = if is_nothing { nothing(out)? } else { show(&mut client, invocation, &ids, out)? };
+        if is_dry {
+            return shown.dry(out);
+        }
+        shown.would_be_done()?;
+        if shown.patches == 0 {
+            return Ok(());
+        }
+        ask(&format!("{final_words}. Commit?"))?;
+        // What was shown, and nothing that came since.
+        ids = shown.ids.unwrap_or(ids);
+    } else if is_nothing {
+        return Ok(out.line("Nothing is to be done.").and_then(|()| out.end_list("lines"))?);
+    }
+    let request = Request::Change { to: EntryState::Committed, ids, force: invocation.has("force") };
+    say_by(&mut client, &request, out)
+}
+
+/// The applied patches for the release that is asked for.
+fn applied_for_release(invocation: &Invocation, client: &mut Client) -> Result<PatchIds, Failure> {
+    let release = invocation.value("release").unwrap_or_default().to_string_lossy();
+    let (mut ids, mut count) = (PatchIds::new(), 0);
+    client.ask(&Request::Query, |reply| {
+        if let Reply::Patch(row) = reply
+            && row.repo_state == EntryState::Applied
+            && row.sw_version.as_str() == release
+        {
+            count += 1;
+            let _ = ids.push(row.id);
+        }
+        Ok(())
+    })?;
+    if count > ids.len() {
+        let most = limits::COMMAND_NAMES;
+        let sentence = format!(
+            "{count} patches for {release} are applied, and one command takes {most}: commit some of them by name \
+             first, or all that is applied with --all alone"
+        );
+        return Err(Failure::new(Exit::Refused, sentence));
+    }
+    Ok(ids)
+}
+
+/// What a commit was shown to come to.
+struct Shown {
+    patches: usize,
+    /// Those, where one command can name them all.
+    ids: Option<PatchIds>,
+    hosts: u32,
+    refusal: Reason,
+}
+
+impl Shown {
+    fn would_be_done(&self) -> Result<(), Failure> {
+        if self.refusal.is_empty() {
+            return Ok(());
+        }
+        let sentence = format!("the commit would be refused: {}", self.refusal);
+        Err(Failure { more: self.members(), ..Failure::new(Exit::Refused, sentence) })
+    }
+
+    /// The end of a dry run.
+    fn dry(&self, out: &mut Out) -> Result<(), Failure> {
+        self.would_be_done()?;
+        Ok(out.json(|| Value::object(self.members()))?)
+    }
+
+    fn members(&self) -> Vec<(&'static str, Value)> {
+        vec![("would_be_done", self.refusal.is_empty().into()), ("hosts", self.hosts.into())]
+    }
+}
+
+/// What there is to show of no patch at all.
+fn nothing(out: &mut Out) -> Result<Shown, Failure> {
+    out.line("Nothing is to be committed.")?;
+    out.list("patches")?;
+    Ok(Shown { patches: 0, ids: None, hosts: 0, refusal: Reason::default() })
+}
+
+/// Shows what the commit of these patches would come to.
+fn show(
+    client: &mut Client,
+    invocation: &Invocation,
+    ids: &PatchIds,
+    out: &mut Out,
+) -> Result<Shown, Failure> {
+    let mut shown = Shown { patches: 0, ids: Some(PatchIds::new()), hosts: 0, refusal: Reason::default() };
+    let request = Request::WouldCommit { ids: ids.clone(), force: invocation.has("force") };
+    client.ask(&request, |reply| {
+        match reply {
+            Reply::Commitment { hosts, refusal } => {
+                (shown.hosts, shown.refusal) = (hosts, refusal);
+                out.list("patches")?;
+            }
+            Reply::Patch(row) => {
+                if shown.patches == 0 {
+                    out.line("The following patches would be committed:")?;
+                }
+                shown.patches += 1;
+                out.line(format_args!("    {}", row.id))?;
+                out.item("patches", || patch_json(&row))?;
+                // One too many, and there are none: the command then means all again.
+                shown.ids = shown.ids.take().filter(|ids| !ids.is_full());
+                if let Some(ids) = &mut shown.ids {
+                    let _ = ids.push(row.id);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    })?;
+    match shown.patches {
+        0 => out.line("Nothing is to be committed.")?,
+        _ => out.text(frees(shown.hosts))?,
+    }
+    Ok(shown)
+}
+
+/// What the commit frees, as far as a controller can know.
+fn frees(hosts: u32) -> String {
+    let hosts = match hosts {
+        0 => "No host is known to have one of them, so none frees anything.".to_owned(),
+        1 => "1 host has some of them and frees, at its next install, what it keeps to go back: how much \
+              that is, it alone knows."
+            .to_owned(),
+        more => format!(
+            "{more} hosts have some of them and free, at their next install, what they keep to go back: how \
+             much that is, each of them alone knows."
+        ),
+    };
+    format!("\n{hosts}\nThe repository frees nothing: a host that is new needs the patch files.\n")
+}

@@ -1,0 +1,290 @@
+//! `upload` and `upload-dir`: patch files into the repository.
+//!
+//! Of several files, one that is not taken keeps none of the others out: each is
+//! told of, and the exit code is that of the worst.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::json::Value;
+use super::out::Out;
+use super::parse::Invocation;
+use crate::daemon::protocol::{Reply, Request};
+use crate::limits;
+use crate::types::Text;
+
+/// `thimble upload FILE..`
+pub fn upload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    Desk::new(invocation, out, invocation.arguments.len()).take(&invocation.arguments)
+}
+
+/// `thimble upload-dir DIR..`: every `*.patch` file of each, by name.
+pub fn upload_dir(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let (mut files, mut refused) = (Vec::new(), Vec::new());
+    for dir in &invocation.arguments {
+        match patches_in(Path::new(dir)) {
+            Ok(found) => files.extend(found),
+            Err(sentence) => refused.push((dir, Failure::new(Exit::Refused, sentence))),
+        }
+    }
+    let mut desk = Desk::new(invocation, out, files.len() + refused.len());
+    for (dir, failure) in refused {
+        desk.refused(shown(dir), failure)?;
+    }
+    desk.take(&files)
+}
+
+/// The patch files of a directory, sorted; those that a shell's `*.patch` means.
+fn patches_in(dir: &Path) -> Result<Vec<OsString>, String> {
+    let shown = dir.display();
+    let unread = |error: io::Error| match error.kind() {
+        io::ErrorKind::NotFound => format!("there is no directory {shown}"),
+        io::ErrorKind::NotADirectory => {
+            format!("{shown} is a file: upload takes files, upload-dir the directories that they are in")
+        }
+        _ => format!("{shown} cannot be read: {error}"),
+    };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).map_err(unread)? {
+        let name = entry.map_err(unread)?.file_name();
+        let is_hidden = name.as_encoded_bytes().first() == Some(&b'.');
+        if !is_hidden && Path::new(&name).extension() == Some(OsStr::new("patch")) {
+            files.push(dir.join(name).into_os_string());
+        }
+    }
+    if files.is_empty() {
+        return Err(format!("{shown} holds no patch: no file in it is called *.patch"));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Where files are handed in: what became of each so far.
+struct Desk<'a> {
+    invocation: &'a Invocation,
+    out: &'a mut Out,
+    /// Files and directories, handed in or not.
+    all: usize,
+    client: Option<Client>,
+    /// What the daemon said.
+    lines: Vec<String>,
+    files: Vec<Value>,
+    /// The first failure, and how many there were; its exit code becomes the worst.
+    failed: Option<(Failure, usize)>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(invocation: &'a Invocation, out: &'a mut Out, all: usize) -> Self {
+        Self { invocation, out, all, client: None, lines: Vec::new(), files: Vec::new(), failed: None }
+    }
+
+    /// Hands all files in, as many at a time as a request carries; then says how it
+    /// went.
+    fn take(mut self, paths: &[OsString]) -> Result<(), Failure> {
+        for some in paths.chunks(limits::UPLOAD_FILES) {
+            let mut signed = Vec::new();
+            for path in some {
+                match Signed::open(path) {
+                    Ok(file) => signed.push(file),
+                    Err(failure) => self.refused(shown(path), failure)?,
+                }
+            }
+            let mut rest = &signed[..];
+            while !rest.is_empty() {
+                let taken = self.send(rest).map_err(|failure| self.ending(failure))?;
+                rest = &rest[taken..];
+            }
+        }
+        self.end()
+    }
+
+    /// Sends some files; gives for how many that tells what became of them. The
+    /// daemon takes one after the other, each told by a line, up to the first that
+    /// it does not take.
+    fn send(&mut self, files: &[Signed]) -> Result<usize, Failure> {
+        let client = match &mut self.client {
+            Some(client) => client,
+            none => none.insert(Client::connect(&self.invocation.socket()?)?),
+        };
+        let request = Request::Upload { names: files.iter().map(|file| Text::new(&file.name)).collect() };
+        let descriptors: Vec<RawFd> = files.iter().flat_map(Signed::descriptors).collect();
+        let (mut taken, out) = (0, &mut *self.out);
+        let asked = client.ask_with(&request, &descriptors, |reply| {
+            let Reply::Line(line) = reply else { return Ok(()) };
+            out.line(&line)?;
+            if let Some(file) = files.get(taken) {
+                self.files.push(told(&file.name, true, line.as_str()));
+                taken += 1;
+            }
+            self.lines.push(line.to_string());
+            Ok(())
+        });
+        match (asked, files.get(taken)) {
+            (Ok(()), _) => Ok(files.len()),
+            (Err(failure), Some(file)) if matches!(failure.exit, Exit::Refused | Exit::Verification) => {
+                let is_said = |(first, _): &(Failure, usize)| first.message == failure.message;
+                if taken == 0 && self.failed.as_ref().is_some_and(is_said) {
+                    // Not for the file's sake: it would be the same with all that follow.
+                    let message = failure.message + "; the files behind it were not tried";
+                    return Err(Failure { message, ..Failure::said(failure.exit) });
+                }
+                self.refused(file.name.clone(), failure)?;
+                Ok(taken + 1)
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
+    /// Says that a file is not taken.
+    fn refused(&mut self, name: String, failure: Failure) -> Result<(), Failure> {
+        self.files.push(told(&name, false, &failure.message));
+        if self.all > 1 {
+            let what = failure.message.strip_prefix(&format!("{name}: ")).unwrap_or(&failure.message);
+            self.out.line(format_args!("{name}: FAILED: {what}"))?;
+        }
+        match &mut self.failed {
+            none @ None => *none = Some((failure, 1)),
+            Some((first, count)) => {
+                *count += 1;
+                if failure.exit == Exit::Verification {
+                    first.exit = failure.exit;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn end(mut self) -> Result<(), Failure> {
+        match self.failed.take() {
+            None => {
+                let (lines, files) = (self.lines.into_iter().map(Value::Text), self.files);
+                self.out
+                    .json(|| Value::object([("lines", Value::list(lines)), ("files", Value::list(files))]))?;
+                Ok(())
+            }
+            Some((failure, _)) if self.all == 1 => Err(self.ending(failure)),
+            Some((Failure { exit, message, .. }, count)) => {
+                let rest = if count == self.all { "" } else { "; the others are in the repository" };
+                let sentence = match count {
+                    1 => format!("{message}{rest}"),
+                    _ => format!("{count} of {} were not taken{rest}; the first: {message}", self.all),
+                };
+                Err(self.ending(Failure::new(exit, sentence)))
+            }
+        }
+    }
+
+    /// The end of it all, with what was done before.
+    fn ending(&mut self, failure: Failure) -> Failure {
+        let files = Value::list(std::mem::take(&mut self.files));
+        Failure { done: std::mem::take(&mut self.lines), more: vec![("files", files)], ..failure }
+    }
+}
+
+fn told(name: &str, is_taken: bool, message: &str) -> Value {
+    Value::object([
+        ("file", Value::text(name)),
+        ("taken", is_taken.into()),
+        ("message", Value::text(message)),
+    ])
+}
+
+fn shown(path: &OsStr) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// What a file is called in messages: as it was typed, if that fits.
+fn name(path: &OsStr) -> String {
+    let typed = shown(path);
+    match Path::new(path).file_name() {
+        Some(name) if typed.len() > 64 => shown(name),
+        _ => typed,
+    }
+}
+
+/// A patch and its signature, open.
+pub(super) struct Signed {
+    name: String,
+    /// The patch.
+    pub patch: File,
+    /// What lies beside it.
+    pub signature: File,
+}
+
+impl Signed {
+    /// Opens a patch and what must lie beside it.
+    ///
+    /// # Errors
+    /// Either is missing or cannot be read; without a signature, it is not verified.
+    pub fn open(path: &OsString) -> Result<Self, Failure> {
+        let mut beside = path.clone();
+        beside.push(".minisig");
+        let patch = open(Path::new(path)).map_err(|failure| match failure {
+            Unopened::Missing(shown) => Failure::new(Exit::Refused, format!("there is no file {shown}")),
+            Unopened::Other(message) => Failure::new(Exit::Refused, message),
+        })?;
+        let signature = open(Path::new(&beside)).map_err(|failure| match failure {
+            Unopened::Missing(shown) => Failure::new(
+                Exit::Verification,
+                format!(
+                    "{} is not signed: there is no {shown}; sign it with `minisign -S -H -m {}`",
+                    path.display(),
+                    path.display()
+                ),
+            ),
+            Unopened::Other(message) => Failure::new(Exit::Refused, message),
+        })?;
+        Ok(Self { name: name(path), patch, signature })
+    }
+
+    fn descriptors(&self) -> [RawFd; 2] {
+        [self.patch.as_raw_fd(), self.signature.as_raw_fd()]
+    }
+}
+
+enum Unopened {
+    Missing(String),
+    Other(String),
+}
+
+fn open(path: &Path) -> Result<File, Unopened> {
+    let shown = path.display();
+    // Without waiting for somebody to write, where it is a pipe.
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = file.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => Unopened::Missing(shown.to_string()),
+        _ => Unopened::Other(format!("{shown} cannot be read: {error}")),
+    })?;
+    match file.metadata() {
+        Ok(metadata) if metadata.is_file() => Ok(file),
+        Ok(metadata) if metadata.is_dir() => {
+            Err(Unopened::Other(format!("{shown} is a directory, not a file")))
+        }
+        Ok(_) => Err(Unopened::Other(format!("{shown} is not a file"))),
+        Err(error) => Err(Unopened::Other(format!("{shown} cannot be read: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_patch_without_signature_is_not_sent_and_says_how_to_sign() {
+        let path = std::env::temp_dir().join(format!("thimble-unsigned-{}.patch", std::process::id()));
+        std::fs::write(&path, "x").unwrap();
+        let failure = Signed::open(&path.clone().into()).err().unwrap();
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(failure.exit, Exit::Verification);
+        assert!(failure.message.contains("minisign -S -H -m"), "{}", failure.message);
+        let failure = Signed::open(&path.into()).err().unwrap();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert!(failure.message.starts_with("there is no file"), "{}", failure.message);
+    }
+}
