@@ -8,6 +8,10 @@ const REFUSED: &str = "refused_";
 /// The counts that are not of refusals, with their meaning.
 const WORDS: &[(&str, &str)] = &[
     ("datagrams_received", "datagrams believed"),
+    ("received_with_slot_0", "datagrams believed that were sent with slot 0 of the key ring"),
+    ("received_with_slot_1", "the same with slot 1"),
+    ("received_with_slot_2", "the same with slot 2"),
+    ("received_with_slot_3", "the same with slot 3"),
     ("datagrams_sent", "datagrams sent"),
     ("sends_failed", "datagrams that the system did not send: no route, no room"),
     ("receives_failed", "calls to receive that the system refused"),

@@ -16,7 +16,7 @@ use crate::config::write_new;
 use crate::types::Hostname;
 use crate::wire::frame::Role;
 
-/// `thimble keygen --cluster | --node NAME --from FILE | --controller NAME --from FILE [-o FILE]`
+/// `thimble keygen MODE [--from FILE] [-o FILE]`, where MODE is one of [`MODES`].
 pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let keys = make(invocation)?;
     let Some(path) = invocation.value("output").filter(|path| *path != "-") else {
@@ -44,6 +44,7 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let shown = path.display();
     let name = if keys.name.is_empty() { String::new() } else { format!(" {}", keys.name) };
     out.line(format_args!("{shown}: keys of {kind}{name}, node id {}", keys.node))?;
+    out.line(format_args!("  sends with slot {}, accepts {}", keys.send_slot, slots(&keys)))?;
     out.json(|| {
         Value::object([
             ("file", Value::text(shown)),
@@ -51,38 +52,79 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             ("name", Value::text(&keys.name)),
             ("cluster", Value::text(keys.cluster)),
             ("node", Value::text(keys.node)),
+            ("send_slot", u64::from(keys.send_slot).into()),
+            ("accepted_slots", Value::list(keys.accepted().map(|slot| u64::from(slot).into()))),
         ])
     })?;
     Ok(())
 }
 
+/// What can be made, each by an option.
+const MODES: [&str; 7] = ["cluster", "node", "controller", "like", "add-slot", "send-slot", "drop-slot"];
+
 fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
     let no_random = |error| Failure::new(Exit::Refused, format!("the system gives no random bytes: {error}"));
-    let (node, controller) = (invocation.value("node"), invocation.value("controller"));
-    let (text, role) = match (invocation.has("cluster"), node, controller) {
-        (true, None, None) if invocation.has("from") => {
+    let mut modes = MODES.into_iter().filter(|mode| invocation.has(mode));
+    let (Some(mode), None) = (modes.next(), modes.next()) else {
+        return Err(invocation.usage(&format!("keygen wants one of --{}", MODES.join(", --"))));
+    };
+    let from = match (mode, invocation.value("from")) {
+        ("cluster", None) => return KeyFile::new_cluster(Hostname::default()).map_err(no_random),
+        ("cluster", Some(_)) => {
             return Err(invocation.usage("--cluster makes a new cluster, from nothing: it takes no --from"));
         }
-        (true, None, None) => return KeyFile::new_cluster(Hostname::default()).map_err(no_random),
-        (false, Some(name), None) => (name, Role::Agent),
-        (false, None, Some(name)) => (name, Role::Controller),
-        _ => {
-            return Err(invocation.usage("keygen wants one of --cluster, --node NAME and --controller NAME"));
+        ("send-slot" | "drop-slot", None) => {
+            return Err(invocation.usage(&format!("--{mode} wants --from FILE, the key file to change")));
         }
+        (_, None) => return Err(invocation.usage("keygen wants --from FILE, a controller's key file")),
+        (_, Some(from)) => Path::new(from),
     };
-    let Some(from) = invocation.value("from") else {
-        return Err(invocation.usage("keygen wants --from FILE, a controller's key file"));
-    };
-    let text = text.to_string_lossy();
-    let name = Hostname::new(&text);
-    let name = name.map_err(|bad| invocation.usage(&format!("{text:?} is no node's name: {bad}")))?;
-    let keys = KeyFile::read(Path::new(from))?.for_node(name, role).map_err(no_random)?;
-    keys.ok_or_else(|| {
-        let from = from.display();
-        let sentence =
-            format!("{from} is an agent's key file, which cannot make others; name a controller's");
-        Failure::new(Exit::Refused, sentence)
-    })
+    let keys = KeyFile::read(from)?;
+    let value = invocation.value(mode).unwrap_or_default().to_string_lossy();
+    let refused = |sentence: String| Failure::new(Exit::Refused, format!("{}: {sentence}", from.display()));
+    if keys.role == Role::Agent && matches!(mode, "node" | "controller" | "like" | "add-slot") {
+        let sentence = "this is an agent's key file, which cannot make others; name a controller's";
+        return Err(refused(sentence.to_owned()));
+    }
+    let (sending, accepted) = (keys.send_slot, slots(&keys));
+    match mode {
+        "node" | "controller" => {
+            let role = if mode == "node" { Role::Agent } else { Role::Controller };
+            let name = Hostname::new(&value);
+            let name =
+                name.map_err(|bad| invocation.usage(&format!("{value:?} is no node's name: {bad}")))?;
+            keys.for_node(name, role).map_err(no_random)?.ok_or_else(|| refused(String::new()))
+        }
+        "like" => {
+            let old = KeyFile::read(Path::new(&*value))?;
+            keys.like(&old).ok_or_else(|| refused(format!("{value} is of another cluster")))
+        }
+        "add-slot" => keys.with_new_slot().map_err(no_random)?.ok_or_else(|| {
+            refused(format!(
+                "all its slots are filled ({accepted}); end the last rotation with --drop-slot N"
+            ))
+        }),
+        _ => {
+            let slot = value.parse();
+            let slot = slot.map_err(|_| invocation.usage(&format!("--{mode} wants the number of a slot")))?;
+            match mode {
+                "send-slot" => keys.sending_with(slot).ok_or_else(|| {
+                    refused(format!("slot {slot} is empty; it has {accepted}: --add-slot fills the next"))
+                }),
+                _ if slot == sending => Err(refused(format!(
+                    "slot {slot} is the one that it sends with; change that first, on every node, with --send-slot N"
+                ))),
+                _ => keys
+                    .without_slot(slot)
+                    .ok_or_else(|| refused(format!("slot {slot} is empty already; it has {accepted}"))),
+            }
+        }
+    }
+}
+
+/// The slots that a key file accepts, for people.
+fn slots(keys: &KeyFile) -> String {
+    keys.accepted().map(|slot| slot.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Writes to a file that the shell has opened, or to a pipe; never to a screen.

@@ -157,15 +157,56 @@ impl KeyFile {
     /// # Errors
     /// The system gives no random bytes.
     pub fn for_node(&self, name: Hostname, role: Role) -> io::Result<Option<Self>> {
-        let node = random_node()?;
+        Ok(self.of(name, random_node()?, role))
+    }
+
+    /// The key file of this node of the cluster; `None` where this is an agent's.
+    fn of(&self, name: Hostname, node: NodeId, role: Role) -> Option<Self> {
         let mut slots = self.slots;
         for slot in slots.iter_mut().flatten() {
-            let Slot::Controller { secret } = *slot else { return Ok(None) };
+            let Slot::Controller { secret } = *slot else { return None };
             if role == Role::Agent {
                 *slot = Slot::Agent { group: derive::group(&secret), node: derive::node(&secret, node) };
             }
         }
-        Ok(Some(Self { name, node, role, slots, ..self.clone() }))
+        Some(Self { name, node, role, slots, ..self.clone() })
+    }
+
+    /// The file of the same node as `old`, name and id and kind, with this file's
+    /// slots. `None` where this is an agent's file, or `old` of another cluster.
+    #[must_use]
+    pub fn like(&self, old: &Self) -> Option<Self> {
+        self.of(old.name.clone(), old.node, old.role).filter(|_| self.cluster == old.cluster)
+    }
+
+    /// The same with a new secret in a free slot, still sending with the old one.
+    /// `None` where no slot is free, or this is an agent's file.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub fn with_new_slot(&self) -> io::Result<Option<Self>> {
+        let mut keys = self.clone();
+        let free = keys.slots.iter_mut().find(|slot| slot.is_none());
+        let Some(free) = free.filter(|_| self.role == Role::Controller) else { return Ok(None) };
+        *free = Some(Slot::Controller { secret: Key(random()?) });
+        Ok(Some(keys))
+    }
+
+    /// The same, sending with another of its slots. `None` where that is empty.
+    #[must_use]
+    pub fn sending_with(&self, slot: u8) -> Option<Self> {
+        let is_filled = self.accepted().any(|filled| filled == slot);
+        is_filled.then(|| Self { send_slot: slot, ..self.clone() })
+    }
+
+    /// The same without a slot. `None` where that is empty, or the one that is sent
+    /// with.
+    #[must_use]
+    pub fn without_slot(&self, slot: u8) -> Option<Self> {
+        let mut keys = self.clone();
+        let place = keys.slots.get_mut(usize::from(slot)).filter(|_| slot != self.send_slot)?;
+        place.take()?;
+        Some(keys)
     }
 
     /// The slots that are accepted.
@@ -281,6 +322,34 @@ mod tests {
         }
         assert_eq!(agent.ring().key(0, KeyClass::Controller), None);
         assert_eq!(agent.for_node(name("w1"), Role::Agent).unwrap(), None);
+    }
+
+    #[test]
+    fn a_rotation_goes_slot_by_slot_and_every_node_stays_who_it_is() {
+        let first = KeyFile::new_cluster(name("c0")).unwrap();
+        let agent = first.for_node(name("w0"), Role::Agent).unwrap().unwrap();
+        let both = first.with_new_slot().unwrap().unwrap();
+        assert_eq!((both.send_slot, both.accepted().collect::<Vec<_>>()), (0, vec![0, 1]));
+        let with_both = both.like(&agent).unwrap();
+        assert_eq!(
+            (with_both.name.as_str(), with_both.node, with_both.role),
+            ("w0", agent.node, Role::Agent)
+        );
+        assert_eq!(with_both.slots[0], agent.slots[0], "the old keys hold on");
+        let class = KeyClass::Node(agent.node);
+        assert_eq!(with_both.ring().key(1, class), both.ring().key(1, class));
+
+        assert_eq!(both.without_slot(0), None, "it is sent with");
+        assert_eq!(both.sending_with(2), None, "it is empty");
+        let new = with_both.sending_with(1).and_then(|keys| keys.without_slot(0)).unwrap();
+        assert_eq!((new.send_slot, new.accepted().collect::<Vec<_>>()), (1, vec![1]));
+        assert_eq!(KeyFile::parse(&new.to_string(), "k").unwrap(), new);
+
+        assert_eq!(agent.with_new_slot().unwrap(), None, "an agent makes no secrets");
+        assert_eq!(agent.like(&agent), None);
+        assert_eq!(KeyFile::new_cluster(name("x")).unwrap().like(&agent), None, "of another cluster");
+        let full = both.with_new_slot().unwrap().unwrap().with_new_slot().unwrap().unwrap();
+        assert_eq!(full.with_new_slot().unwrap(), None);
     }
 
     #[test]

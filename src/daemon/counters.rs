@@ -8,6 +8,7 @@ use log::{info, warn};
 use super::log::RateLimit;
 use crate::fsm::actions::Peer;
 use crate::fsm::node::Node;
+use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::Message;
@@ -108,6 +109,8 @@ impl Late {
 pub struct Counters {
     /// Datagrams believed.
     pub received: u64,
+    /// The same, by the slot of the key ring that they were sent with.
+    pub received_with: [u64; limits::KEY_SLOTS],
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams believed, of those between controllers.
@@ -144,6 +147,13 @@ pub struct Counters {
 }
 
 impl Counters {
+    /// Counts the slot of the key ring that a datagram which is believed was sent with.
+    pub fn heard_with(&mut self, slot: Option<u8>) {
+        if let Some(count) = slot.and_then(|slot| self.received_with.get_mut(usize::from(slot))) {
+            *count += 1;
+        }
+    }
+
     /// Counts a datagram that is believed.
     pub fn heard(&mut self, now: Instant, node: NodeId, from: Peer, message: &Message) {
         self.received += 1;

@@ -34,7 +34,7 @@ use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason, Text};
 use crate::wire::codec::Codec;
 use crate::wire::frame::{Frame, Purpose, Role};
-use crate::wire::header::Header;
+use crate::wire::header::{self, Header};
 
 const SIGNALS: usize = 0;
 const CONTROL: usize = 1;
@@ -273,6 +273,7 @@ impl Daemon<'_> {
             match self.codec.decode(now, datagram) {
                 Ok((sender, message)) => {
                     self.counters.heard(now, sender, peer, &message);
+                    self.counters.heard_with(datagram.get(header::KEY_SLOT_AT).copied());
                     self.node.on_message(now, sender, peer, &message, &mut self.actions);
                     self.carry_out(now);
                 }

@@ -207,7 +207,7 @@ fn count(many: usize) -> u32 {
 }
 
 /// The named counts of `status`.
-pub type Counts = heapless::Vec<(&'static str, u64), { 32 + Refusal::ALL.len() }>;
+pub type Counts = heapless::Vec<(&'static str, u64), { 40 + Refusal::ALL.len() }>;
 
 /// Fills in what happened how often.
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
@@ -216,6 +216,10 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     let Counters { heard_of_controllers: heard, said_to_controllers: said, pulls, blobs, .. } = counters;
     let named = [
         ("datagrams_received", counters.received),
+        ("received_with_slot_0", counters.received_with[0]),
+        ("received_with_slot_1", counters.received_with[1]),
+        ("received_with_slot_2", counters.received_with[2]),
+        ("received_with_slot_3", counters.received_with[3]),
         ("datagrams_sent", counters.sent),
         ("sends_failed", counters.sends_failed),
         ("receives_failed", counters.receive_failed),

@@ -45,6 +45,7 @@ mod requests;
 mod returning;
 mod rig;
 mod rollouts;
+mod rotation;
 mod sessions;
 mod switch;
 mod sys;

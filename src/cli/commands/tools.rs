@@ -1,6 +1,8 @@
 //! What needs no daemon.
 
-use super::{Arguments, Command, NONE, Opt, Who, at_least_one, at_most_one, one, output, switch, valued};
+#[cfg(feature = "tools")]
+use super::one;
+use super::{Arguments, Command, NONE, Opt, Who, at_least_one, at_most_one, output, switch, valued};
 #[cfg(feature = "tools")]
 use crate::cli::make;
 use crate::cli::{check, completions, decode, guard, help, install_local, keygen, verify};
@@ -41,12 +43,18 @@ pub const COMMANDS: &[Command] = &[
             switch("cluster", "a new cluster: its first controller's key file"),
             valued("node", "NAME", "an agent's key file"),
             valued("controller", "NAME", "a further controller's key file"),
-            valued("from", "FILE", "the key file of a controller of the cluster"),
+            valued("like", "OLD", "the node of this key file again, with the slots of FILE"),
+            switch("add-slot", "FILE with a new secret in a free slot"),
+            valued("send-slot", "N", "FILE, but sending with slot N"),
+            valued("drop-slot", "N", "FILE without slot N"),
+            valued("from", "FILE", "the key file of a controller of the cluster, or the one to change"),
             output("write this file, which must not exist yet"),
         ],
-        help: "make key files",
-        details: "Without -o it goes to standard output; a file there gets mode 0600. No file is \
-                  written over, and no running node learns of the keys by it.",
+        help: "make key files, and change a cluster's secret",
+        details: "Never writes over a file. To change the secret while all goes on, each step on every node, with \
+                  `thimble reload`, before the next: 1. --add-slot on one controller's file, and --like each other \
+                  node's from that; 2. --send-slot N; 3. once `thimble status` counts no more \
+                  received_with_slot_OLD, --drop-slot OLD.",
         example: "thimble keygen --node worker-0 --from controller.key -o worker-0.key",
         who: Who::Anybody,
         run: keygen::keygen,

@@ -35,6 +35,7 @@ const NAMES: &[(&str, Kind)] = &[
     ("COMMAND", Kind::Command),
     ("FILE", Kind::File),
     ("KEY", Kind::File),
+    ("OLD", Kind::File),
     ("PATH", Kind::File),
     ("DIR", Kind::Directory),
     ("SHELL", Kind::Shell),
