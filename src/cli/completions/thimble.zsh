@@ -8,9 +8,10 @@ _thimble() {
             '') ;;
             :files) compset -P '--*='; _files ;;
             :directories) compset -P '--*='; _files -/ ;;
-            *) found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}") ;;
+            *$'\t'*) found+=("${${line%%$'\t'*}//:/\\:}:${line#*$'\t'}") ;;
+            *) found+=("${line//:/\\:}") ;;
         esac
     done
-    (( $#found )) && _describe -o thimble found
+    (( $#found )) && _describe thimble found
 }
 if [[ $funcstack[1] == _thimble ]]; then _thimble; else compdef _thimble thimble; fi
