@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim demo dist bench fuzz
+.PHONY: help setup test test-all sim man demo dist bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -20,6 +20,9 @@ test-all: setup ## the same with long fuzzing: about an hour
 
 sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
 	@SEED=$(or $(SEED),1) SEEDS=$(SEEDS) NODES=$(NODES) LOG=$(LOG) cargo test --quiet --test sim every_seed -- --nocapture
+
+man: ## write docs/thimble.8 anew, from the table of commands
+	@cargo build --quiet && target/debug/thimble man >docs/thimble.8
 
 demo: ## a cluster in network namespaces, from its keys to a lost controller
 	@tests/demo/demo.sh

@@ -28,6 +28,8 @@ mod install_local;
 mod keygen;
 #[cfg(feature = "tools")]
 mod make;
+#[cfg(feature = "tools")]
+mod man;
 mod metrics;
 mod patches;
 mod progress;

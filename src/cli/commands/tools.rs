@@ -3,9 +3,9 @@
 #[cfg(feature = "tools")]
 use super::one;
 use super::{Arguments, Command, NONE, Opt, Who, at_least_one, at_most_one, output, switch, valued};
-#[cfg(feature = "tools")]
-use crate::cli::make;
 use crate::cli::{check, completions, decode, guard, help, install_local, keygen, verify};
+#[cfg(feature = "tools")]
+use crate::cli::{make, man};
 
 /// In the order of `--help`.
 pub const COMMANDS: &[Command] = &[
@@ -109,6 +109,17 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble completions bash",
         who: Who::Anybody,
         run: completions::completions,
+    },
+    #[cfg(feature = "tools")]
+    Command {
+        name: "man",
+        arguments: NONE,
+        options: &[],
+        help: "write the manual page, thimble(8)",
+        details: "As roff: read it with `thimble man | man -l -`.",
+        example: "thimble man",
+        who: Who::Anybody,
+        run: man::man,
     },
     Command {
         name: "help",

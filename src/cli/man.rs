@@ -1,0 +1,201 @@
+//! `man`: the manual page, from the table of commands. `docs/thimble.8` is what it
+//! writes (`make man`), so that packages need not run it; a test holds them together.
+
+use std::fmt::Write;
+
+use super::commands::{Command, GLOBAL, GROUPS, Opt};
+use super::exit::{Exit, Failure};
+use super::help::{VERSION, flag, synopsis};
+use super::out::Out;
+use super::parse::Invocation;
+use super::term::hang;
+use crate::config::{CONFIG_PATH, CONTROL_SOCKET};
+
+/// When the page last said something new.
+const DATE: &str = "2026-11-22";
+
+const FILES: &[(&str, &str)] = &[
+    (CONFIG_PATH, "The configuration; the one that is shipped explains every key."),
+    ("/etc/thimble/thimble.key", "The node's key file, readable by root alone."),
+    ("/var/lib/thimble", "Identity and, on a controller, the repository. It must survive a restart."),
+    (CONTROL_SOCKET, "Where commands reach the daemon."),
+    ("ROOT/.thimble", "What an agent keeps to go back to, beside the files that it patches."),
+];
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    ("NO_COLOR", "Where it is set and not empty, nothing is coloured. --color goes before it."),
+    ("TERM", "On a dumb terminal nothing is coloured and nothing redrawn."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC", "How a supervisor wants to hear how the daemon is: see sd_notify(3)."),
+    ("JOURNAL_STREAM", "Where it is set, lines of the log carry their priority."),
+];
+
+/// `thimble man`
+pub fn man(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    Ok(out.raw(page().as_bytes())?)
+}
+
+/// The page, as roff with man's macros.
+fn page() -> String {
+    let mut text = format!(
+        ".\\\" Made by `make man` of the table of commands: change it there.\n.TH THIMBLE 8 {DATE} \"thimble {VERSION}\"\n"
+    );
+    section(&mut text, "NAME");
+    text.push_str("thimble \\- keep a cluster of small Linux nodes patched\n");
+    section(&mut text, "SYNOPSIS");
+    text.push_str(".B thimble\n.I COMMAND\n.RI [ OPTION ..]\n.RI [ ARGUMENT ..]\n");
+    section(&mut text, "DESCRIPTION");
+    paragraph(
+        &mut text,
+        "One program is the controller, which keeps signed patches and says which hosts are to have them; the \
+         agent, which installs them and puts back what was before where that fails; and the commands. The daemon \
+         is started with thimble run. Commands reach it by its control socket.",
+    );
+    text.push_str(".PP\n");
+    paragraph(
+        &mut text,
+        "On a terminal, tables that are wider are shown row by row, and progress is redrawn in place; into a pipe \
+         or a file nothing is cut, and of progress each change is a line.",
+    );
+    section(&mut text, "COMMANDS");
+    for group in GROUPS {
+        let _ = writeln!(text, ".SS {}", escaped(&capital(group.name)));
+        group.commands.iter().for_each(|command| explain(&mut text, command));
+    }
+    section(&mut text, "OPTIONS OF ALL COMMANDS");
+    GLOBAL.iter().for_each(|option| tagged(&mut text, &bold(option), option.help));
+    section(&mut text, "EXIT STATUS");
+    Exit::ALL.iter().for_each(|(exit, meaning)| tagged(&mut text, &(*exit as u8).to_string(), meaning));
+    section(&mut text, "ENVIRONMENT");
+    ENVIRONMENT.iter().for_each(|(name, meaning)| tagged(&mut text, name, meaning));
+    section(&mut text, "FILES");
+    FILES
+        .iter()
+        .for_each(|(path, meaning)| tagged(&mut text, &format!("\\fI{}\\fR", escaped(path)), meaning));
+    section(&mut text, "SEE ALSO");
+    text.push_str(".BR minisign (1),\n.BR systemd.service (5)\n");
+    text
+}
+
+fn explain(text: &mut String, command: &Command) {
+    let _ = writeln!(text, ".TP\n.B {}", escaped(&synopsis(command)));
+    paragraph(text, &format!("{}. {}", capital(command.help), command.details));
+    if !command.options.is_empty() {
+        text.push_str(".RS\n");
+        command.options.iter().for_each(|option| tagged(text, &bold(option), option.help));
+        text.push_str(".RE\n");
+    }
+    let _ = writeln!(text, ".IP\nExample:\n.B {}", escaped(command.example));
+    let _ = writeln!(text, ".IP\nWho may: {}.", escaped(command.who.as_str()));
+}
+
+fn section(text: &mut String, name: &str) {
+    let _ = writeln!(text, ".SH {name}");
+}
+
+/// Text in lines, each sentence on its own, as roff wants them to space them well.
+fn paragraph(text: &mut String, sentences: &str) {
+    for sentence in escaped(sentences).replace(". ", ".\n").lines() {
+        let mut lines = String::new();
+        hang(&mut lines, "", sentence, 0, 80);
+        for line in lines.lines() {
+            // Behind a dot at its beginning roff looks for a request.
+            text.push_str(if line.starts_with('.') { "\\&" } else { "" });
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+}
+
+fn tagged(text: &mut String, tag: &str, meaning: &str) {
+    let _ = writeln!(text, ".TP\n{tag}");
+    paragraph(text, meaning);
+}
+
+/// An option with its value, the value as something to be filled in.
+fn bold(option: &Opt) -> String {
+    let flag = escaped(&flag(option));
+    match option.value.and_then(|value| flag.strip_suffix(&escaped(value))) {
+        Some(name) => format!("\\fB{}\\fR\\fI{}\\fR", name, escaped(option.value.unwrap_or_default())),
+        None => format!("\\fB{flag}\\fR"),
+    }
+}
+
+/// The text with its first letter as a capital.
+fn capital(text: &str) -> String {
+    let mut capital = text.to_owned();
+    capital.get_mut(..1).map(str::make_ascii_uppercase);
+    capital
+}
+
+/// Text that roff shows as it stands; a dash is one that can be typed.
+fn escaped(text: &str) -> String {
+    let pairs =
+        [('\\', "\\e"), ('-', "\\-"), ('`', "\\(ga"), ('\'', "\\(aq"), ('"', "\\(dq"), ('\u{a0}', "\\ ")];
+    let escape = |c| pairs.iter().find(|(plain, _)| *plain == c).map(|(_, escape)| *escape);
+    text.chars().map(|c| escape(c).map_or_else(|| c.to_string(), str::to_owned)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command as Process, Stdio};
+
+    use super::*;
+    use crate::cli::commands::all;
+
+    #[test]
+    fn the_page_that_is_kept_is_what_the_table_gives() {
+        let kept = include_str!("../../docs/thimble.8");
+        assert!(page() == kept, "docs/thimble.8 is not what the table gives: run `make man`");
+    }
+
+    #[test]
+    fn the_page_has_every_command_option_and_exit_code() {
+        let page = page().replace("\\-", "-").replace("\\ ", " ");
+        for command in all() {
+            assert!(page.contains(&format!("\n.B {}", command.name)), "{}", command.name);
+            for option in command.options {
+                assert!(page.contains(&format!("--{}", option.name)), "{}", option.name);
+            }
+        }
+        assert!(page.contains("\n.TP\n6\ntimed out"));
+    }
+
+    /// What a reader of the page says and complains of; `None` where there is none.
+    fn read_by(program: &str, arguments: &[&str]) -> Option<(String, String)> {
+        let mut reader = Process::new(program)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .ok()?;
+        let mut page_in = reader.stdin.take().unwrap();
+        let writer = std::thread::spawn(move || page_in.write_all(page().as_bytes()));
+        let output = reader.wait_with_output().unwrap();
+        writer.join().unwrap().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        Some((text(output.stdout), text(output.stderr)))
+    }
+
+    #[test]
+    fn real_readers_of_the_page_have_no_warning() {
+        let mut readers = 0;
+        for (program, arguments) in [("groff", &["-man", "-Tutf8", "-ww"][..]), ("mandoc", &["-Tlint"][..])] {
+            let Some((said, complaint)) = read_by(program, arguments) else {
+                let line = format!(
+                    "SKIPPED: the manual page is not read by {program}: it is not installed (make setup)\n"
+                );
+                let _ = std::io::stderr().write_all(line.as_bytes());
+                continue;
+            };
+            readers += 1;
+            assert_eq!(complaint, "", "{program}");
+            match program {
+                "groff" => assert!(said.contains("Take signed patches into the repository."), "{said}"),
+                _ => assert_eq!(said, "", "{program}"),
+            }
+        }
+        assert!(readers <= 2);
+    }
+}
