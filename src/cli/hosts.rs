@@ -7,6 +7,7 @@ use super::out::Out;
 use super::parse::Invocation;
 use super::patches::{lines_json, say};
 use super::table::{Align, Table};
+use super::term::Style;
 use crate::daemon::clock::Span;
 use crate::daemon::protocol::{
     Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Reply, Request,
@@ -38,17 +39,18 @@ fn list<const N: usize>(
     filters: &[HostFilter],
     out: &mut Out,
     columns: [(&'static str, Align); N],
-    cells: fn(&HostRow) -> [String; N],
+    cells: fn(&HostRow, Style) -> [String; N],
 ) -> Result<(), Failure> {
     // The daemon takes one filter; of several, each host is looked at here.
     let filter = if let [only] = filters { *only } else { HostFilter::All };
+    let style = out.style();
     let mut rows = Vec::new();
     Client::connect(&invocation.socket()?)?.ask(&Request::QueryHosts { filter }, |reply| {
         let Reply::Host(row) = reply else { return Ok(()) };
         if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
             out.item("hosts", || host_json(&row))?;
             if !out.is_json() {
-                rows.push((row.hostname.clone(), row.node, cells(&row)));
+                rows.push((row.hostname.clone(), row.node, cells(&row, style)));
             }
         }
         Ok(())
@@ -58,7 +60,7 @@ fn list<const N: usize>(
     rows.dedup_by_key(|(_, node, _)| *node);
     let mut table = Table::new(columns);
     rows.into_iter().for_each(|(.., cells)| table.row(cells));
-    out.text(table)?;
+    out.text(table.fit(out.columns()))?;
     Ok(out.end_list("hosts")?)
 }
 
@@ -139,19 +141,28 @@ const WIDE: [(&str, Align); 11] = {
     [a, b, c, d, e, f, g, h, i, ("Install", Align::Left), ("Reason", Align::Left)]
 };
 
-fn cells(row: &HostRow) -> [String; 6] {
+fn cells(row: &HostRow, style: Style) -> [String; 6] {
+    let current = match row.current {
+        Currency::Failed => style.red(currency(row.current)),
+        _ => currency(row.current).to_owned(),
+    };
+    let state = match row.state {
+        HostState::InstallFailed | HostState::InstallRejected => style.red(&state(row.state)),
+        HostState::Lost => style.yellow(&state(row.state)),
+        HostState::Idle | HostState::Installing { .. } => state(row.state),
+    };
     [
         row.hostname.to_string(),
         row.address.to_string(),
-        currency(row.current).to_owned(),
+        current,
         if row.reboot_required { "Yes" } else { "No" }.to_owned(),
         row.sw_version.to_string(),
-        state(row.state),
+        state,
     ]
 }
 
-fn wide_cells(row: &HostRow) -> [String; 11] {
-    let [a, b, c, d, e, f] = cells(row);
+fn wide_cells(row: &HostRow, style: Style) -> [String; 11] {
+    let [a, b, c, d, e, f] = cells(row, style);
     let heard = format!("{} ago", Span::of_millis(row.age_ms));
     let install = install_name(row.install).to_owned();
     let more = [row.node.to_string(), row.nodetype.to_string(), heard, install, row.reason.to_string()];
@@ -286,13 +297,13 @@ pub(super) mod tests {
         failed.current = Currency::Failed;
         failed.state = HostState::InstallFailed;
         let expected = "\
-Hostname   IP Address  Patch Current  Reboot Required  Release      State     
+Hostname   IP Address  Patch Current  Reboot Required  Release      State
 =========  ==========  =============  ===============  =======  ==============
 worker-0   10.0.0.2         No              No          24.09   installing 42%
 worker-10  10.0.0.2       Failed            No          24.09   install-failed
 ";
         let mut table = Table::new(COLUMNS);
-        [busy, failed].iter().for_each(|row| table.row(cells(row)));
+        [busy, failed].iter().for_each(|row| table.row(cells(row, Style::default())));
         assert_eq!(table.to_string(), expected);
     }
 

@@ -119,7 +119,7 @@ pub fn query(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         Ok(())
     })?;
     cells.sort();
-    out.text(patches_text(cells, &blocked))?;
+    out.text(patches_text(cells, &blocked, out.columns()))?;
     Ok(out.end_list("patches")?)
 }
 
@@ -145,20 +145,20 @@ fn blocked_text(row: &PatchRow) -> String {
 }
 
 /// The table of `sw-patch query`, then what keeps wanted patches off the hosts.
-fn patches_text(rows: Vec<[String; 5]>, blocked: &str) -> String {
+fn patches_text(rows: Vec<[String; 5]>, blocked: &str, columns: Option<usize>) -> String {
     let id = ("Patch ID", Align::Left);
     let [rr, release, repo, patch] =
         ["RR", "Release", "Repo State", "Patch State"].map(|header| (header, Align::Centre));
     let table = if rows.iter().any(|[.., patch]| patch == PatchState::NotApplicable.as_str()) {
         let mut table = Table::new([id, rr, release, repo, patch]);
         rows.into_iter().for_each(|row| table.row(row));
-        table.to_string()
+        table.fit(columns)
     } else {
         let mut table = Table::new([id, rr, release, patch]);
         for [id, rr, release, _, patch] in rows {
             table.row([id, rr, release, patch]);
         }
-        table.to_string()
+        table.fit(columns)
     };
     table + "\n" + blocked
 }
@@ -203,11 +203,11 @@ mod tests {
     #[test]
     fn query_is_sw_patch_s_table_with_a_blank_line_behind() {
         let rows = [row("TZDATA-1", PatchState::PartialApply), row("Z", PatchState::Applied)];
-        let expected = "Patch ID  RR  Release   Patch State \n\
+        let expected = "Patch ID  RR  Release   Patch State\n\
                         ========  ==  =======  =============\n\
                         TZDATA-1  N    24.09   Partial-Apply\n\
-                        Z         N    24.09      Applied   \n\n";
-        assert_eq!(patches_text(rows.iter().map(patch_cells).collect(), ""), expected);
+                        Z         N    24.09      Applied\n\n";
+        assert_eq!(patches_text(rows.iter().map(patch_cells).collect(), "", None), expected);
     }
 
     #[test]
@@ -215,15 +215,15 @@ mod tests {
         let rows = [row("P", PatchState::NotApplicable)];
         let expected = "Patch ID  RR  Release  Repo State  Patch State\n\
                         ========  ==  =======  ==========  ===========\n\
-                        P         N    24.09    Applied        n/a    \n\n";
-        assert_eq!(patches_text(rows.iter().map(patch_cells).collect(), ""), expected);
+                        P         N    24.09    Applied        n/a\n\n";
+        assert_eq!(patches_text(rows.iter().map(patch_cells).collect(), "", None), expected);
     }
 
     #[test]
     fn query_says_what_a_blocked_patch_requires() {
         let mut blocked = row("P2", PatchState::Available);
         blocked.blocked_by = Some(PatchId::new("P1").unwrap());
-        let text = patches_text(vec![patch_cells(&blocked)], &blocked_text(&blocked));
+        let text = patches_text(vec![patch_cells(&blocked)], &blocked_text(&blocked), None);
         assert!(text.ends_with("\n\nP2 is blocked: requires P1\n"), "{text}");
         assert!(patch_json(&blocked).to_string().contains(r#""blocked_by":"P1""#));
     }

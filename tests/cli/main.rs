@@ -87,9 +87,9 @@ fn query_lists_by_id_what_is_asked_for() {
     let daemon = daemon(&scratch, vec![answer]);
     let output = thimble(&scratch, &["query", "applied"]);
     assert!(matches!(daemon.join().unwrap()[..], [Request::Query]));
-    let expected = "Patch ID  RR  Release   Patch State \n\
+    let expected = "Patch ID  RR  Release   Patch State\n\
                     ========  ==  =======  =============\n\
-                    P1        Y    24.09      Applied   \n\
+                    P1        Y    24.09      Applied\n\
                     P2        Y    24.09   Partial-Apply\n\n";
     assert_eq!(text(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(0));
