@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(offered("commit --yes --y").len(), 0);
         assert_eq!(offered("commit -- --y").len(), 0);
         assert_eq!(offered("verify --trust a --tr"), ["--trust"]);
-        assert_eq!(offered("keygen -").len(), 5 + GLOBAL.len());
+        assert_eq!(offered("keygen -"), offered("keygen --"));
     }
 
     #[test]
