@@ -6,7 +6,7 @@ use core::net::SocketAddr;
 use heapless::Vec;
 
 use crate::limits;
-use crate::repo::rollout::RolloutState;
+use crate::repo::rollout::Rollout;
 use crate::types::{Digest, NodeId, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::messages::Message;
@@ -75,9 +75,9 @@ pub enum Action {
     /// Start the worker that fetches missing blobs from this controller, over the
     /// session that is ready. Ends in `BlobsEnded`.
     StartBlobs(NodeId),
-    /// Make this the rollout, durably, unless the repository is being changed: it
-    /// is asked for again until the map says so.
-    SettleRollout(RolloutState),
+    /// Make this the rollout in place of the one with its stamp, durably, unless the
+    /// repository is being changed: it is asked for again until the map says so.
+    SettleRollout(Rollout),
 }
 
 /// The actions of one call.

@@ -11,8 +11,9 @@
 //!
 //! Nothing of it is remembered here but when to look again. A host's part follows
 //! from its last request, which its acks tell to all controllers; so when the one
-//! that carries a rollout dies, the next goes on where it was. Should two carry it
-//! for a while, they ask with the same numbers, and no host does it twice.
+//! that carries a rollout is lost, or lacks patch files and asks nobody, another
+//! takes it over, by its name in the record, and goes on where it was. Should two
+//! carry it for a while, they ask with the same numbers: no host does it twice.
 
 use serde::{Deserialize, Serialize};
 
@@ -124,7 +125,9 @@ pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: boo
     } else {
         match wanted {
             None => Part::Failed,
-            Some(wanted) if wanted == host.ack.installed_digest => Part::Current,
+            // One whose last install failed is asked, though it went back to what it
+            // should have: nothing else tells it that this is well.
+            Some(wanted) if wanted == host.ack.installed_digest && !host.ack.patch_failed => Part::Current,
             Some(_) => Part::Next,
         }
     }
@@ -140,6 +143,8 @@ pub fn is_over(census: &Census) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     due: Option<Instant>,
+    /// Since when the controller that carries it was seen to do nothing.
+    idle_since: Option<Instant>,
 }
 
 impl Watch {
@@ -156,6 +161,13 @@ impl Watch {
     /// Not before this.
     pub fn again(&mut self, at: Instant) {
         self.due = Some(at);
+    }
+
+    /// Since when the controller that carries it was seen to do nothing, as it is now;
+    /// `None` where it does something.
+    pub fn idle_since(&mut self, now: Instant, is_idle: bool) -> Option<Instant> {
+        self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
+        self.idle_since
     }
 
     /// When something is due.

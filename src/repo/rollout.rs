@@ -34,7 +34,7 @@ pub struct Rollout {
     /// Its random number; a new one each time that it is resumed, so that hosts
     /// that failed are asked again.
     pub id: u64,
-    /// The controller that carries it, while that one is there.
+    /// The controller that carries it, until another takes it over.
     pub carrier: NodeId,
     /// How it stands.
     pub state: RolloutState,

@@ -3,6 +3,7 @@
 
 use thimble::fsm::controller::Currency;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState};
+use thimble::repo::rollout::RolloutState;
 use thimble::time::Instant;
 use thimble::types::NodeId;
 
@@ -21,6 +22,8 @@ const AGREE_MS: u64 = SILENCE_MOST_MS + TWO_HELLOS_MS;
 /// Long enough for the longest pauses: recovery again, queries' backoff.
 const SETTLE_MS: u64 = 45_000;
 const INSTALL_MS: u64 = 20_000;
+/// One host after another, and a controller that starts anew.
+const ROLLOUT_MS: u64 = 60_000;
 /// How long a controller that was set back is alone: until it takes changes, and on.
 const ALONE_MS: u64 = 2 * TWO_HELLOS_MS;
 /// After so long one that cannot have a file asks for it seldom.
@@ -46,8 +49,12 @@ impl World {
         self.check_settled();
         self.check_agreed();
 
-        self.install_all();
-        self.run_for(INSTALL_MS);
+        if self.dice.chance(500) {
+            self.install_all();
+            self.run_for(INSTALL_MS);
+        } else {
+            self.roll_out();
+        }
         self.check_settled();
         for controller in self.controllers() {
             self.check_converged(controller);
@@ -89,17 +96,44 @@ impl World {
         }
     }
 
+    /// The controllers that have all files that hosts should have.
+    fn complete(&self) -> Vec<usize> {
+        let is_complete = |index: &usize| {
+            let controller = self.machines[*index].controller().expect("calm");
+            controller.sync().blobs().first_wanted(controller.map()).is_none()
+        };
+        let complete: Vec<usize> = self.controllers().into_iter().filter(is_complete).collect();
+        assert!(!complete.is_empty(), "no controller has all files");
+        complete
+    }
+
+    /// A rollout, whose controller may be killed while it goes on; then no more are at
+    /// work at once than was said, no host is asked twice, and it ends.
+    fn roll_out(&mut self) {
+        let complete = self.complete();
+        let carrier = complete[self.dice.index(complete.len())];
+        let parallel = self.dice.between(1, 3);
+        self.rollout_most = Some(parallel as usize);
+        self.change_the_rollout(carrier, RolloutState::Running, parallel as u16, 0);
+        let first = self.dice.between(100, 2_000);
+        self.run_for(first);
+        if self.dice.chance(500) {
+            self.kill(carrier);
+        }
+        self.run_for(ROLLOUT_MS);
+        self.rollout_most = None;
+        for index in self.controllers() {
+            let controller = self.machines[index].controller().expect("calm");
+            let rollout = *controller.map().rollout().expect("it was begun");
+            let census = controller.census(Instant::from_millis(self.now), &rollout);
+            assert_eq!(rollout.state, RolloutState::Ended, "{index}: {census:?}");
+            assert_eq!(census.hosts(), census.done + census.current, "{index}: {census:?}");
+        }
+    }
+
     fn install_all(&mut self) {
         let hosts: Vec<NodeId> = self.machines.iter().filter(|m| m.roles.is_agent).map(|m| m.id).collect();
-        let complete: Vec<usize> = self
-            .controllers()
-            .into_iter()
-            .filter(|index| {
-                let controller = self.machines[*index].controller().expect("calm");
-                controller.sync().blobs().first_wanted(controller.map()).is_none()
-            })
-            .collect();
-        assert!(!complete.is_empty(), "no controller has all files");
+        let complete = self.complete();
         for host in hosts {
             let asked = complete[self.dice.index(complete.len())];
             if !self.is_current(asked, host) {

@@ -54,6 +54,11 @@ impl World {
 
     /// Ends a daemon and its workers; with the power, also what was not synced.
     /// True if it ran.
+    /// Kills a daemon; it starts again soon.
+    pub fn kill(&mut self, machine: usize) {
+        self.crash(machine, false);
+    }
+
     fn crash(&mut self, machine: usize, with_power: bool) {
         if self.machines[machine].process.take().is_none() {
             return;

@@ -186,18 +186,11 @@ impl World {
             None if state == RolloutState::Running => new,
             None => return,
         };
-        self.command_rollout(machine, to);
+        self.settle_rollout(machine, to);
     }
 
-    /// The controller that carries a rollout wants it ended or stopped.
-    pub fn settle_rollout(&mut self, machine: usize, state: RolloutState) {
-        let Some(controller) = self.machines[machine].controller() else { return };
-        let Some(rollout) = controller.map().rollout() else { return };
-        let to = Rollout { state, ..*rollout };
-        self.command_rollout(machine, to);
-    }
-
-    fn command_rollout(&mut self, machine: usize, to: Rollout) {
+    /// Makes this the rollout, in place of what it is now.
+    pub fn settle_rollout(&mut self, machine: usize, to: Rollout) {
         let Some(controller) = self.machines[machine].controller() else { return };
         let instead_of = controller.map().rollout().map(|rollout| rollout.stamp);
         let renew = controller.sync().must_renew();

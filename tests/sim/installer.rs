@@ -10,7 +10,7 @@ use thimble::wire::frame::Purpose;
 use thimble::wire::install::{LastInstall, Outcome, Step};
 
 use crate::disk::encode;
-use crate::machine::short;
+use crate::machine::{Machine, short};
 use crate::repository::{MapFile, blob};
 use crate::sessions::Link;
 use crate::worker::{Do, Job, Set, digest_of, files, replace};
@@ -66,6 +66,12 @@ impl World {
         self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
         let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, link)];
         self.start_worker(machine, Job::Install, steps);
+        let installs = |machine: &Machine| {
+            let workers = machine.process.iter().flat_map(|process| &process.workers);
+            workers.filter(|worker| worker.job == Job::Install).count()
+        };
+        let at_work: usize = self.machines.iter().map(installs).sum();
+        assert!(self.rollout_most.is_none_or(|most| at_work <= most), "{at_work} install at once");
     }
 
     pub fn check_host(&mut self, machine: usize, id: u64) {

@@ -102,6 +102,8 @@ pub struct World {
     pub traffic: Traffic,
     /// Install requests as they passed over the wire: from, to, bytes.
     pub recorded: Vec<(usize, usize, Vec<u8>)>,
+    /// Hosts that may install at once, while that is promised.
+    pub rollout_most: Option<usize>,
     pub log: Log,
 }
 
@@ -140,6 +142,7 @@ impl World {
             ledger: Ledger::default(),
             traffic: Traffic::default(),
             recorded: Vec::new(),
+            rollout_most: None,
             log,
         }
     }

@@ -42,7 +42,7 @@ impl<'a> Daemon<'a> {
     ) -> Result<Answered, Refused> {
         let controller = self.ready_controller()?;
         if let Some(running) = controller.map().rollout().filter(|rollout| rollout.is_running()) {
-            let (node, name) = carrier(now, controller, &self.config.node.hostname, running);
+            let (node, name) = carrier(controller, &self.config.node.hostname, running);
             let carrier = Called(node, &name);
             return Err((
                 ErrorKind::Refused,
@@ -111,17 +111,17 @@ impl<'a> Daemon<'a> {
         self.start_change(now, at, &job, false)
     }
 
-    /// The rollout that this controller carries has ended, or must stop. Where the
-    /// repository is being changed it is asked for again.
-    pub fn settle_rollout(&mut self, now: Instant, state: RolloutState) {
+    /// What the state machine makes of the rollout: it has ended, must stop, or is
+    /// taken over. Where the repository is being changed it is asked for again.
+    pub fn settle_rollout(&mut self, now: Instant, to: Rollout) {
         let Some(controller) = self.node.controller.as_ref().filter(|_| !self.is_store_changing()) else {
             return;
         };
-        let Some(rollout) = controller.map().rollout() else { return };
-        let job = change(controller, Rollout { state, ..*rollout });
-        match state {
+        let job = change(controller, to);
+        match to.state {
             RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
-            _ => info!("the rollout has ended"),
+            RolloutState::Running => warn!("the rollout is carried on here: nobody else does"),
+            RolloutState::Ended | RolloutState::Stopped => info!("the rollout has ended"),
         }
         let started = proof::exempt(|| self.workers.start(now, &self.registry, FOR_NOBODY, &job, &[]));
         match started {
@@ -137,7 +137,7 @@ fn change(controller: &Controller<'_>, to: Rollout) -> Job {
 }
 
 fn row(now: Instant, controller: &Controller<'_>, own: &Hostname, rollout: &Rollout) -> RolloutRow {
-    let (carrier, carrier_name) = carrier(now, controller, own, rollout);
+    let (carrier, carrier_name) = carrier(controller, own, rollout);
     RolloutRow {
         id: rollout.id,
         state: rollout.state,
@@ -153,13 +153,8 @@ fn row(now: Instant, controller: &Controller<'_>, own: &Hostname, rollout: &Roll
 }
 
 /// The controller that carries a rollout, and what it is called.
-fn carrier(
-    now: Instant,
-    controller: &Controller<'_>,
-    own: &Hostname,
-    rollout: &Rollout,
-) -> (NodeId, Hostname) {
-    let node = controller.carrier(now, rollout);
+fn carrier(controller: &Controller<'_>, own: &Hostname, rollout: &Rollout) -> (NodeId, Hostname) {
+    let node = rollout.carrier;
     let name = match controller.sync().neighbours().get(node) {
         _ if node == controller.node() => own.clone(),
         Some(neighbour) => neighbour.hostname.clone(),

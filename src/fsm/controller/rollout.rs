@@ -4,15 +4,15 @@ use super::Controller;
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::hosts::Host;
 use crate::fsm::requests::Ask;
-use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, Part};
+use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, Part, Watch};
 use crate::repo::rollout::{Rollout, RolloutState};
-use crate::time::Instant;
-use crate::types::NodeId;
+use crate::time::{Duration, Instant};
 
 impl Controller<'_> {
     /// Merges a rollout that is durable.
     pub fn merge_rollout(&mut self, now: Instant, rollout: &Rollout) {
         if self.map.merge_rollout(rollout) {
+            self.rollout = Watch::default();
             self.rollout.soon(now);
         }
     }
@@ -34,18 +34,7 @@ impl Controller<'_> {
         census
     }
 
-    /// The controller that carries a rollout: the one at which it was asked for
-    /// while that is there, then the one with the lowest id of those that are.
-    #[must_use]
-    pub fn carrier(&self, now: Instant, rollout: &Rollout) -> NodeId {
-        let present = || self.sync.neighbours().present(now).map(|one| one.node).chain([self.node]);
-        let is_there = present().any(|node| node == rollout.carrier);
-        let lowest = present().min().unwrap_or(self.node);
-        if is_there { rollout.carrier } else { lowest }
-    }
-
-    /// Looks at the rollout, where it is time and this controller carries it. Early:
-    /// does nothing.
+    /// Looks at the rollout, where it is time. Early: does nothing.
     pub(super) fn drive_rollout(&mut self, now: Instant, actions: &mut Actions) {
         if !self.rollout.take_due(now) {
             return;
@@ -56,17 +45,34 @@ impl Controller<'_> {
         // rollout is not known.
         let is_ready = self.sync.is_started() && self.pacing.is_settled(now);
         let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
-        if !is_ready || !is_complete || self.carrier(now, &rollout) != self.node {
+        if !is_ready || !is_complete {
             return;
         }
         let census = self.census(now, &rollout);
-        if census.is_too_many(&rollout) {
-            actions.push(Action::SettleRollout(RolloutState::Halted));
+        if rollout.carrier != self.node {
+            if self.is_abandoned(now, &rollout, &census) {
+                actions.push(Action::SettleRollout(Rollout { carrier: self.node, ..rollout }));
+            }
+        } else if census.is_too_many(&rollout) {
+            actions.push(Action::SettleRollout(Rollout { state: RolloutState::Halted, ..rollout }));
         } else if rollout::is_over(&census) {
-            actions.push(Action::SettleRollout(RolloutState::Ended));
+            actions.push(Action::SettleRollout(Rollout { state: RolloutState::Ended, ..rollout }));
         } else {
             self.ask_next(now, &rollout, census.room(&rollout), actions);
         }
+    }
+
+    /// Whether this controller takes a rollout over: the one that carries it is lost,
+    /// or has asked nobody for as long as that takes. Of several that could, the one
+    /// with the lowest id is first.
+    fn is_abandoned(&mut self, now: Instant, rollout: &Rollout, census: &Census) -> bool {
+        let present = || self.sync.neighbours().present(now).map(|one| one.node);
+        let is_there = present().any(|node| node == rollout.carrier);
+        let rank = present().filter(|node| *node != rollout.carrier && *node < self.node).count();
+        let patience = if is_there { self.timers.sync.controller_lost } else { Duration::ZERO };
+        let turn = LOOK_AGAIN.times(2).times(u64::try_from(rank).unwrap_or(u64::MAX));
+        let since = self.rollout.idle_since(now, !is_there || census.at_work == 0);
+        since.is_some_and(|since| now >= since + patience + turn)
     }
 
     /// Asks so many hosts more, as far as there is room to.

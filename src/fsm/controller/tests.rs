@@ -171,7 +171,8 @@ fn text(action: &Action) -> String {
     match action {
         Action::Send(To::Agents, Message::HelloAgent(_)) => "hello agents".to_string(),
         Action::Send(To::Controllers, Message::Hello(_)) => "hello controllers".to_string(),
-        Action::SettleRollout(to) => format!("the rollout is {to:?}"),
+        Action::SettleRollout(to) if to.is_running() => "the rollout is carried on here".to_string(),
+        Action::SettleRollout(to) => format!("the rollout is {:?}", to.state),
         Action::Send(To::Controllers, Message::DropHostReq(drop)) => {
             format!("all controllers: drop {}", drop.host.0)
         }

@@ -140,28 +140,46 @@ fn enough_failures_halt_it_and_resumed_it_asks_those_again() {
 }
 
 #[test]
-fn it_is_carried_where_it_was_asked_for_and_by_the_lowest_of_those_left_when_that_is_lost() {
+fn it_is_carried_where_it_was_asked_for_and_taken_over_when_that_is_lost() {
     let mut trace = Trace::settled(&[4]);
     trace.hears_other(SETTLED);
     let elsewhere = Rollout { carrier: OTHER, ..running() };
     trace.is_told(SETTLED, &elsewhere);
-    assert_eq!(trace.controller.carrier(at(SETTLED), &elsewhere), OTHER);
-    let did = trace.runs(SETTLED + 50_000);
-    assert!(!did.iter().any(|did| did.starts_with("ask")), "{did:?}");
-
-    // After 120 s without a word it is lost. The host is there all the time.
+    // The other controller asks, so nothing is to be done here.
+    trace.hears(SETTLED + 100, 4, told(4, &[], RequestState::Running));
     for now in [30_000, 60_000, 90_000, 115_000] {
+        assert_eq!(trace.runs(SETTLED + now), [""; 0]);
+        trace.hears(SETTLED + now, 4, told(4, &[], RequestState::Running));
+    }
+    // After 120 s without a word it is lost.
+    let did = trace.runs(SETTLED + 121_000);
+    assert!(did.ends_with(&["the rollout is carried on here".into()]), "{did:?}");
+    trace.is_told(SETTLED + 121_000, &Rollout { stamp: Stamp { counter: 10, replica: 1 }, ..running() });
+    trace.hears(SETTLED + 121_000, 5, ack(&[]));
+    trace.answers(SETTLED + 121_000, 5, &[]);
+    assert_eq!(trace.runs(SETTLED + 122_000), ["ask 5 with nonce 7"], "4 is at work and is not asked again");
+    assert_eq!(trace.host(5).request.request_id(), Some(RequestId(ID ^ 5)), "the same, whoever asks");
+}
+
+#[test]
+fn it_is_taken_over_when_the_one_that_carries_it_is_there_and_asks_nobody_for_long() {
+    let mut trace = Trace::settled(&[4]);
+    trace.is_told(SETTLED, &Rollout { carrier: OTHER, ..running() });
+    trace.hears_other(SETTLED);
+    for now in (0..=120_000).step_by(20_000) {
+        assert_eq!(trace.runs(SETTLED + now), [""; 0]);
+        trace.hears_other(SETTLED + now);
         trace.hears(SETTLED + now, 4, ack(&[]));
     }
+    // One with a lower id would be first, were it not the one that does nothing.
     let did = trace.runs(SETTLED + 122_000);
-    assert!(did.contains(&"ask 4 with nonce 7".into()), "{did:?}");
-    assert_eq!(trace.host(4).request.request_id(), Some(RequestId(ID ^ 4)), "the same, whoever asks");
-    assert_eq!(trace.controller.carrier(at(SETTLED + 122_000), &elsewhere), OWN);
+    assert!(did.contains(&"the rollout is carried on here".into()), "{did:?}");
 
-    // Who began it is unknown here, and one with a lower id is there.
-    trace.hears_other(SETTLED + 123_000);
-    let unknown = Rollout { carrier: NodeId(55), ..running() };
-    assert_eq!(trace.controller.carrier(at(SETTLED + 123_000), &unknown), OTHER);
+    // Another one begins with all the time there is.
+    let next = Rollout { id: 0x8800, carrier: OTHER, ..rollout(20, RolloutState::Running) };
+    trace.is_told(SETTLED + 122_000, &next);
+    trace.hears_other(SETTLED + 122_000);
+    assert_eq!(trace.runs(SETTLED + 130_000), [""; 0]);
 }
 
 #[test]
