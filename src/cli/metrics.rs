@@ -13,7 +13,8 @@ use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::standing::Standing;
-use crate::daemon::protocol::{HostState, StatusRow, Work};
+use crate::daemon::protocol::{HostState, RolloutRow, StatusRow, Work};
+use crate::repo::rollout::RolloutState;
 
 /// Values of one name.
 struct Family {
@@ -43,6 +44,9 @@ fn families(standing: &Standing) -> Vec<Family> {
     of_the_node(standing, &mut families);
     if standing.row.is_controller {
         of_a_controller(standing, &mut families);
+    }
+    if let Some(row) = &standing.rollout {
+        of_the_rollout(row, &mut families);
     }
     if standing.row.is_agent {
         of_an_agent(&standing.row, &mut families);
@@ -158,6 +162,29 @@ fn of_a_controller(standing: &Standing, families: &mut Vec<Family>) {
     labelled(families, "neighbour_age_seconds", "time since another controller was heard", age);
     let missing = neighbours(|row| Some(row.blobs_missing.into()));
     labelled(families, "neighbour_blobs_missing", "patch files that another controller lacks", missing);
+}
+
+fn of_the_rollout(row: &RolloutRow, families: &mut Vec<Family>) {
+    let states = [
+        ("running", RolloutState::Running),
+        ("stopped", RolloutState::Stopped),
+        ("halted", RolloutState::Halted),
+        ("ended", RolloutState::Ended),
+    ];
+    let help = "1 where the last rollout stands like this";
+    by(families, "rollout", help, "state", &states.map(|(name, state)| (name, (row.state == state).into())));
+    let hosts = &row.hosts;
+    let parts = [
+        ("installed", hosts.done),
+        ("current", hosts.current),
+        ("failed", hosts.failed),
+        ("no_answer", hosts.no_answer),
+        ("at_work", hosts.at_work),
+        ("next", hosts.next),
+        ("lost", hosts.lost),
+    ];
+    let help = "hosts by their part in the last rollout";
+    by(families, "rollout_hosts", help, "part", &parts.map(|(name, count)| (name, count.into())));
 }
 
 fn of_an_agent(row: &StatusRow, families: &mut Vec<Family>) {

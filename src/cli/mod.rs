@@ -41,6 +41,7 @@ mod status;
 pub(crate) mod sys;
 mod upload;
 mod verify;
+mod watch;
 
 use std::env;
 use std::ffi::OsStr;

@@ -8,7 +8,10 @@ use super::controllers::{blob_json, neighbour_json};
 use super::exit::{Exit, Failure};
 use super::hosts;
 use super::json::Value;
-use crate::daemon::protocol::{Asker, BlobRow, HostRow, NeighbourRow, Reply, Request, StatusRow, WorkerRow};
+use super::rollout;
+use crate::daemon::protocol::{
+    Asker, BlobRow, HostRow, NeighbourRow, Reply, Request, RolloutRow, StatusRow, WorkerRow,
+};
 use crate::types::Reason;
 
 /// All that a daemon tells of itself.
@@ -26,6 +29,8 @@ pub struct Standing {
     pub hosts: Vec<HostRow>,
     /// Workers at work.
     pub workers: Vec<WorkerRow>,
+    /// The last rollout, where there was one.
+    pub rollout: Option<RolloutRow>,
     /// Counts by their names.
     pub counters: Vec<(String, u64)>,
     /// What the daemon has in memory now; `None` where it cannot be looked at.
@@ -57,6 +62,7 @@ impl Standing {
                 Reply::Replaced(line) => all.replaced.push(line),
                 Reply::Host(row) => all.hosts.push(row),
                 Reply::Worker(row) => all.workers.push(row),
+                Reply::Rollout(row) => all.rollout = Some(row),
                 Reply::Counter { name, count } => all.counters.push((name.to_string(), count)),
                 _ => {}
             }
@@ -132,25 +138,12 @@ impl Standing {
 
     fn controller_json(&self) -> Value {
         let row = &self.row;
-        let (hosts, patches) = (&row.hosts_by, &row.patches_by);
-        let hosts_by = [
-            ("current", hosts.current),
-            ("out_of_date", hosts.out_of_date),
-            ("installing", hosts.installing),
-            ("failed", hosts.failed),
-            ("lost", hosts.lost),
-            ("unknown", hosts.unknown),
-            ("silent", hosts.silent),
-            ("reboot_required", hosts.reboot_required),
-        ];
+        let patches = &row.patches_by;
         let patches_by = [
             ("available", patches.available),
             ("applied", patches.applied),
             ("committed", patches.committed),
         ];
-        let counts = |all: &[(&'static str, u32)]| {
-            Value::object(all.iter().map(|(name, count)| (*name, (*count).into())))
-        };
         Value::object([
             ("patches", row.patches.into()),
             ("repo_digest", Value::text(row.repo_digest)),
@@ -168,11 +161,31 @@ impl Standing {
             ("missing", Value::list(self.missing.iter().map(blob_json))),
             ("neighbours", Value::list(self.neighbours.iter().map(neighbour_json))),
             ("replaced", Value::list(self.replaced.iter().map(Value::text))),
-            ("hosts_by", counts(&hosts_by)),
+            ("hosts_by", hosts_by_json(row)),
             ("patches_by", counts(&patches_by)),
             ("hosts_to_see_to", Value::list(self.hosts.iter().map(host_json))),
+            ("rollout", Value::or_null(self.rollout.as_ref().map(rollout::rollout_json))),
         ])
     }
+}
+
+/// The hosts by how they stand.
+pub(super) fn hosts_by_json(row: &StatusRow) -> Value {
+    let hosts = &row.hosts_by;
+    counts(&[
+        ("current", hosts.current),
+        ("out_of_date", hosts.out_of_date),
+        ("installing", hosts.installing),
+        ("failed", hosts.failed),
+        ("lost", hosts.lost),
+        ("unknown", hosts.unknown),
+        ("silent", hosts.silent),
+        ("reboot_required", hosts.reboot_required),
+    ])
+}
+
+fn counts(all: &[(&'static str, u32)]) -> Value {
+    Value::object(all.iter().map(|(name, count)| (*name, (*count).into())))
 }
 
 fn agent_json(row: &StatusRow) -> Value {
@@ -265,7 +278,7 @@ mod tests {
         let json = standing().json().to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
-            r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space"}}]}},"agent":null"#
+            r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space"}}],"rollout":null}},"agent":null"#
         );
         assert!(json.contains(&expected), "{json}");
     }

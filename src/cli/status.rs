@@ -9,6 +9,7 @@ use super::exit::Failure;
 use super::hosts;
 use super::out::Out;
 use super::parse::Invocation;
+use super::rollout;
 use super::standing::Standing;
 use super::term::Style;
 use crate::daemon::clock::Span;
@@ -97,6 +98,11 @@ fn controller_text(text: &mut String, standing: &Standing) {
     row(text, "hosts", format_args!("{hosts} of at most {most}{}", by_state(&status.hosts_by)));
     for host in &standing.hosts {
         row(text, "host", host_text(host));
+    }
+    if let Some(rollout) = &standing.rollout {
+        for (_, line) in rollout::lines(rollout, &[], Style::default(), false) {
+            row(text, "rollout", line.trim_start_matches("rollout").trim_start_matches(':').trim_start());
+        }
     }
     let by = &status.hosts_by;
     match (by.failed + by.lost + by.silent).saturating_sub(standing.hosts.len() as u32) {

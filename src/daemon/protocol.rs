@@ -125,7 +125,7 @@ pub enum Request {
     },
     /// What the daemon knows of itself: [`Reply::Status`], then a controller's
     /// [`Reply::Neighbour`]s, [`Reply::Blob`]s, [`Reply::Replaced`] and the
-    /// [`Reply::Host`]s to see to, then [`Reply::Worker`]s and [`Reply::Counter`]s.
+    /// [`Reply::Host`]s to see to and its [`Reply::Rollout`], then [`Reply::Worker`]s and [`Reply::Counter`]s.
     Status,
     /// Drop the tombstones, everywhere: allowed while every controller known is
     /// present and has the same repository.

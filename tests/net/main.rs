@@ -50,3 +50,4 @@ mod sessions;
 mod switch;
 mod sys;
 mod wait;
+mod watch;

@@ -1,7 +1,7 @@
 //! Hosts, controllers and the daemon.
 
 use super::{Arguments, Command, NONE, Who, at_least_one, one, switch, valued};
-use crate::cli::{controllers, hosts, metrics, progress, run, status};
+use crate::cli::{controllers, hosts, metrics, progress, run, status, watch};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -73,6 +73,17 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble status",
         who: Who::Query,
         run: status::status,
+    },
+    Command {
+        name: "watch",
+        arguments: NONE,
+        options: &[switch("until-done", "end with the rollout, and with its exit code")],
+        help: "show how the cluster stands, live, until Ctrl-C",
+        details: "Troubles, the rollout, hosts at work. Into a pipe it writes a line for each change, with \
+                  --json a document. It waits for a daemon that restarts, and stops nothing when it ends.",
+        example: "thimble watch",
+        who: Who::Query,
+        run: watch::watch,
     },
     Command {
         name: "metrics",

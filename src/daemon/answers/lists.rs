@@ -5,7 +5,6 @@ use super::super::event_loop::Daemon;
 use super::super::protocol::{BLOB_ROWS, HostFilter, Reply};
 use super::super::rows;
 use super::super::standing::{self, Hosts};
-
 use super::words;
 use crate::fsm::controller::Controller;
 use crate::repo::relations::{next_required, next_requiring};
@@ -56,6 +55,8 @@ impl Daemon<'_> {
         let row = rows::status(now, self, hosts.counts);
         self.control.reply(at, &Reply::Status(row));
         self.status_of_controllers(now, at, &hosts);
+        // An agent knows of none.
+        let _ = self.show_rollout(now, at);
         for row in standing::workers(now, &self.workers, self.node.controller.as_ref()) {
             self.control.reply(at, &Reply::Worker(row));
         }

@@ -1,0 +1,98 @@
+//! `watch`: how the cluster stands, live, until Ctrl-C.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `view` | what the daemon is asked once a second, and the block that shows it |
+//! | `news` | what has changed since, a line or a document each: for pipes and `--json` |
+
+mod news;
+mod view;
+
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::client::Client;
+use super::exit::{Exit, Failure};
+use super::out::Out;
+use super::parse::Invocation;
+use super::term::Screen;
+use super::{rollout, sys};
+use crate::daemon::clock::Span;
+use news::News;
+use view::View;
+
+/// From one look at the daemon to the next.
+const APART: Duration = Duration::from_secs(1);
+/// How often the interrupt key is looked for meanwhile.
+const KEY: Duration = Duration::from_millis(100);
+
+/// `thimble watch [--until-done]`
+pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let socket = invocation.socket()?;
+    let is_until_done = invocation.has("until-done");
+    sys::note_interrupts();
+    // A daemon that never answered is an error; one that did is waited for.
+    let mut client = Some(Client::connect(&socket)?);
+    let mut screen = Screen::new(out.is_live());
+    let (mut view, mut news) = (View::default(), News::default());
+    let mut silent_since: Option<(Instant, Failure)> = None;
+    let mut is_first = true;
+    loop {
+        let looked = client.take().map_or_else(|| Client::connect(&socket), Ok).and_then(|mut asked| {
+            view = View::ask(&mut asked, &view)?;
+            Ok(asked)
+        });
+        match looked {
+            Ok(asked) => (client, silent_since) = (Some(asked), None),
+            Err(failure) if is_first || failure.exit == Exit::NotPermitted => return Err(failure),
+            Err(failure) => {
+                let since = silent_since.take().map_or_else(Instant::now, |(since, _)| since);
+                silent_since = Some((since, failure));
+            }
+        }
+        is_first = false;
+        let gone = silent_since.as_ref().map(|(since, failure)| {
+            let span = Span::of_millis(since.elapsed().as_millis() as u64);
+            format!(
+                "The daemon has not answered for {span}, and is asked again each second: {}",
+                failure.message
+            )
+        });
+        if screen.is_live() {
+            out.text(screen.show(&view.lines(out.style(), gone.as_deref())))?;
+        } else {
+            news.tell(&view, gone.as_deref(), unix_ms(), out)?;
+        }
+        if is_until_done && gone.is_none() {
+            match &view.standing.rollout {
+                None if !view.standing.row.is_controller => {
+                    let sentence =
+                        "this node is no controller, so it knows of no rollout: watch on one that is";
+                    return Err(Failure::new(Exit::Refused, sentence));
+                }
+                None => return Ok(()),
+                Some(row) if rollout::is_over(row) => {
+                    return match rollout::exit(row) {
+                        Exit::Done => Ok(()),
+                        other => Err(Failure::said(other)),
+                    };
+                }
+                Some(_) => {}
+            }
+        }
+        let next = Instant::now() + APART;
+        while Instant::now() < next {
+            if sys::is_interrupted() {
+                // The terminal has shown the key itself, where the next line begins.
+                out.text(if screen.is_live() { "\r\x1b[K" } else { "" })?;
+                return Ok(());
+            }
+            thread::sleep(KEY);
+        }
+    }
+}
+
+/// What this host's clock says: milliseconds since 1970.
+fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+}

@@ -1,0 +1,238 @@
+//! What has changed from one look at the daemon to the next: a line each, with the
+//! time, where nothing can be redrawn, or a JSON document each.
+//!
+//! Ages and counts move with every look and are no news by themselves: two texts
+//! that differ in these alone are one.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::super::controllers::{neighbour_json, neighbour_text};
+use super::super::hosts::host_json;
+use super::super::json::Value;
+use super::super::out::Out;
+use super::super::progress;
+use super::super::rollout;
+use super::super::standing::hosts_by_json;
+use super::super::status::{Utc, by_state};
+use super::super::term::Style;
+use super::view::View;
+use crate::daemon::protocol::{HostRow, HostState, InstallStatus};
+
+/// What a fact is about: a word, and what tells it from others of that word.
+type Key = (&'static str, String);
+
+/// How a fact is said.
+struct Said {
+    text: String,
+    /// Another one is news.
+    gist: String,
+    data: Value,
+}
+
+/// What was told last: the gist of each fact, and its text.
+#[derive(Default)]
+pub struct News {
+    told: BTreeMap<Key, (String, String)>,
+}
+
+impl News {
+    /// Tells what is new, and what is over.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn tell(&mut self, view: &View, gone: Option<&str>, unix_ms: u64, out: &mut Out) -> io::Result<()> {
+        for event in self.events(view, gone) {
+            let Event { key: (what, key), text, is_over, data } = event;
+            let over = if is_over { "over: " } else { "" };
+            out.line(format_args!("{} {over}{text}", Utc(unix_ms)))?;
+            out.json(|| {
+                Value::object([
+                    ("time_ms", unix_ms.into()),
+                    ("what", Value::text(what)),
+                    ("key", Value::text(key)),
+                    ("over", is_over.into()),
+                    ("text", Value::text(text)),
+                    ("data", data),
+                ])
+            })?;
+        }
+        Ok(())
+    }
+
+    fn events(&mut self, view: &View, gone: Option<&str>) -> Vec<Event> {
+        let facts = facts(view, gone);
+        let mut events = Vec::new();
+        self.told.retain(|key, (_, text)| {
+            let is_over = !facts.contains_key(key);
+            // How a host's work ended is told in its place.
+            if is_over && key.0 != "host" {
+                let text = std::mem::take(text);
+                events.push(Event { key: key.clone(), text, is_over, data: Value::Null });
+            }
+            !is_over
+        });
+        events.extend(view.ended.iter().map(|host| Event {
+            key: ("host", host.node.to_string()),
+            text: progress::line(host),
+            is_over: true,
+            data: host_json(host),
+        }));
+        for (key, Said { text, gist, data }) in facts {
+            if self.told.get(&key).is_none_or(|(told, _)| *told != gist) {
+                self.told.insert(key.clone(), (gist, text.clone()));
+                events.push(Event { key, text, is_over: false, data });
+            }
+        }
+        events
+    }
+}
+
+/// A change.
+struct Event {
+    key: Key,
+    text: String,
+    is_over: bool,
+    data: Value,
+}
+
+/// All that is so now.
+fn facts(view: &View, gone: Option<&str>) -> BTreeMap<Key, Said> {
+    let standing = &view.standing;
+    let row = &standing.row;
+    let mut facts = BTreeMap::new();
+    let mut add = |what, key: String, said: Said| facts.insert((what, key), said);
+    // The number of its start: another one is a restart.
+    let (roles, incarnation) = (standing.roles().join(", "), row.incarnation);
+    add(
+        "daemon",
+        String::new(),
+        said(format!("{} ({roles}), incarnation {incarnation}", row.hostname), Value::Null),
+    );
+    let troubles = standing.troubles();
+    for trouble in troubles.iter().map(String::as_str).chain(gone) {
+        let (text, gist) = (format!("TROUBLE: {trouble}"), gist(trouble));
+        add("trouble", gist.clone(), Said { text, gist, data: Value::Null });
+    }
+    for one in &standing.neighbours {
+        let text = format!("controller {}", neighbour_text(one));
+        let gist = gist(&text);
+        add("controller", one.node.to_string(), Said { text, gist, data: neighbour_json(one) });
+    }
+    if row.is_controller {
+        let text = format!("{} hosts{}", row.hosts, by_state(&row.hosts_by));
+        add("hosts", String::new(), said(text, hosts_by_json(row)));
+    }
+    if let Some(row) = &standing.rollout {
+        for (_, line) in rollout::lines(row, &[], Style::default(), false) {
+            add("rollout", String::new(), said(line, rollout::rollout_json(row)));
+        }
+    }
+    for host in &view.at_work {
+        add("host", host.node.to_string(), said(step(host), host_json(host)));
+    }
+    facts
+}
+
+/// What is news with every change.
+fn said(text: String, data: Value) -> Said {
+    Said { gist: text.clone(), text, data }
+}
+
+/// What a host is at: the step alone, for each percent is no news.
+fn step(host: &HostRow) -> String {
+    match (host.install, host.state) {
+        (InstallStatus::Waiting, _) => progress::line(host),
+        (_, HostState::Installing { step, .. }) => format!("{}: {}", host.hostname, step.as_str()),
+        _ => progress::line(host),
+    }
+}
+
+/// A text without its numbers and the units of time behind them: these change with
+/// every look.
+fn gist(text: &str) -> String {
+    let mut gist = String::new();
+    let mut is_behind_number = false;
+    for word in text.split(' ') {
+        let bare = word.trim_matches(|c: char| c.is_ascii_punctuation());
+        let is_number = !bare.is_empty() && bare.bytes().all(|byte| byte.is_ascii_digit());
+        let is_unit = is_behind_number && ["s", "min", "h", "d"].contains(&bare);
+        is_behind_number = is_number;
+        if !is_number && !is_unit {
+            gist.push_str(word);
+            gist.push(' ');
+        }
+    }
+    gist
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hosts::tests::row as host;
+    use crate::cli::status::tests::standing;
+    use crate::types::{NodeId, Reason};
+    use crate::wire::install::{Outcome, Step};
+
+    fn texts(events: Vec<Event>) -> Vec<String> {
+        let over = |event: &Event| if event.is_over { "over: " } else { "" };
+        events.iter().map(|event| format!("{}{}", over(event), event.text)).collect()
+    }
+
+    fn trouble(view: &mut View, text: &str) {
+        view.standing.row.troubles = [Reason::new(text)].into_iter().collect();
+    }
+
+    #[test]
+    fn ages_and_counts_are_no_news_and_names_are() {
+        let at = |text| gist(text);
+        assert_eq!(
+            at("refused: 5 so far, last 59 s ago, as x"),
+            at("refused: 61 so far, last 1 min 2 s ago, as x")
+        );
+        assert_ne!(at("controller-1 is lost"), at("controller-2 is lost"));
+        assert_ne!(at("from 10.0.0.1"), at("from 10.0.0.2"));
+    }
+
+    #[test]
+    fn only_what_changes_is_told_and_what_is_over_is_told_once() {
+        let (mut news, mut view) = (News::default(), View { standing: standing(), ..View::default() });
+        trouble(&mut view, "silent for 3 s");
+        let first = texts(news.events(&view, None));
+        assert!(first.contains(&"TROUBLE: silent for 3 s".to_owned()), "{first:?}");
+        assert!(first.iter().any(|line| line.starts_with("controller controller-1")), "{first:?}");
+        trouble(&mut view, "silent for 1 min 4 s");
+        assert_eq!(texts(news.events(&view, None)), [""; 0]);
+        view.standing.row.hosts_by.lost += 1;
+        assert_eq!(texts(news.events(&view, None)).len(), 1);
+        trouble(&mut view, "another");
+        assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: silent for 3 s", "TROUBLE: another"]);
+        assert_eq!(texts(news.events(&view, Some("no answer for 2 s"))), ["TROUBLE: no answer for 2 s"]);
+        assert_eq!(texts(news.events(&view, Some("no answer for 3 s"))), [""; 0]);
+        assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: no answer for 2 s"]);
+        view.standing.row.incarnation += 1;
+        assert_eq!(texts(news.events(&view, None)), ["w0 (controller), incarnation 10"]);
+    }
+
+    #[test]
+    fn a_host_is_told_by_its_steps_and_by_its_end() {
+        let (mut news, mut view) = (News::default(), View { standing: standing(), ..View::default() });
+        news.events(&view, None);
+        let mut at = |state, install, is_at_work| {
+            let row = HostRow { node: NodeId(3), state, install, ..host("w-3") };
+            let view = match is_at_work {
+                true => View { at_work: vec![row], standing: standing(), ..View::default() },
+                false => View { ended: vec![row], standing: standing(), ..View::default() },
+            };
+            texts(news.events(&view, None))
+        };
+        let installing = |percent| HostState::Installing { step: Step::Fetching, percent };
+        assert_eq!(at(HostState::Idle, InstallStatus::Waiting, true), ["w-3: asked, no answer yet"]);
+        assert_eq!(at(installing(1), InstallStatus::Running, true), ["w-3: fetching"]);
+        assert_eq!(at(installing(50), InstallStatus::Running, true), [""; 0]);
+        let ended = InstallStatus::Ended(Outcome::Installed);
+        assert_eq!(at(HostState::Idle, ended, false), ["over: w-3: installed"]);
+        view.ended.clear();
+        assert_eq!(texts(news.events(&view, None)), [""; 0]);
+    }
+}

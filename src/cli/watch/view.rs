@@ -1,0 +1,132 @@
+//! One look at the daemon, and the block of lines that shows it: the most important
+//! first, for a terminal may have room for few.
+
+use super::super::client::Client;
+use super::super::controllers::neighbour_text;
+use super::super::exit::{Exit, Failure};
+use super::super::progress;
+use super::super::rollout;
+use super::super::standing::Standing;
+use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
+use super::super::term::{Line, Style, bar};
+use crate::daemon::clock::Span;
+use crate::daemon::protocol::{HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::limits;
+use crate::types::{Hostname, NodeId};
+
+/// Hosts at work that are shown: so many are kept, however many there are.
+const AT_WORK: usize = 256;
+/// Ends of installs that are shown, the latest.
+const ENDED: usize = 8;
+
+/// One look at the daemon.
+#[derive(Debug, Default)]
+pub struct View {
+    /// All that the daemon tells of itself.
+    pub standing: Standing,
+    /// Hosts at work, by name.
+    pub at_work: Vec<HostRow>,
+    /// Hosts that were at work at the look before, and how that ended.
+    pub ended: Vec<HostRow>,
+    /// How the latest of them ended, the latest first.
+    pub latest: Vec<String>,
+}
+
+impl View {
+    /// Looks; `before` is what the look before this one saw.
+    ///
+    /// # Errors
+    /// The daemon does not answer.
+    pub fn ask(client: &mut Client, before: &Self) -> Result<Self, Failure> {
+        let standing = Standing::ask(client)?;
+        let is_busy = standing.row.hosts_by.installing > 0;
+        let at_work = if is_busy { at_work(client)? } else { Vec::new() };
+        let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
+        let over: Vec<NodeId> = before.at_work.iter().filter(is_over).map(|row| row.node).collect();
+        let ended = named(client, &over)?;
+        let mut latest: Vec<String> = ended.iter().map(progress::line).collect();
+        latest.extend(before.latest.iter().cloned());
+        latest.truncate(ENDED);
+        Ok(Self { standing, at_work, ended, latest })
+    }
+
+    /// The block. `gone` says since when the daemon has not answered, if it has not.
+    #[must_use]
+    pub fn lines(&self, style: Style, gone: Option<&str>) -> Vec<Line> {
+        let row = &self.standing.row;
+        let mut lines = vec![format!(
+            "{} ({}), up {}, {} UTC",
+            style.bold(&row.hostname.to_string()),
+            self.standing.roles().join(", "),
+            Span::of_millis(row.uptime_ms),
+            Utc(row.unix_ms)
+        )];
+        lines.extend(gone.map(|gone| format!("{} {gone}", style.red("TROUBLE:"))));
+        lines.extend(trouble_lines(&self.standing, style));
+        if let Some(row) = &self.standing.rollout {
+            lines.extend(rollout::lines(row, &[], style, true).into_iter().map(|(_, line)| line));
+        }
+        if row.is_controller {
+            lines.push(format!("{} hosts{}", row.hosts, by_state(&row.hosts_by)));
+        }
+        if row.is_agent {
+            lines.extend(own_install(row.agent_state));
+        }
+        lines.extend(self.at_work.iter().map(|host| format!("  {}", host_at_work(host))));
+        lines.extend(self.latest.iter().map(|line| format!("  {line}")));
+        lines.extend(self.standing.hosts.iter().map(|host| format!("  {}", style.yellow(&host_text(host)))));
+        lines
+            .extend(self.standing.neighbours.iter().map(|one| format!("controller {}", neighbour_text(one))));
+        lines.extend(self.standing.workers.iter().map(|one| format!("worker {}", worker_text(one))));
+        lines.into_iter().enumerate().map(|(place, line)| (place as u64, line)).collect()
+    }
+}
+
+/// How far this host's own install is.
+fn own_install(state: HostState) -> Option<String> {
+    match state {
+        HostState::Installing { step, percent } => {
+            Some(format!("installs: {} {percent:>3}%  {}", bar(percent, 22), step.as_str()))
+        }
+        _ => None,
+    }
+}
+
+/// How far a host is.
+fn host_at_work(host: &HostRow) -> String {
+    match (host.install, host.state) {
+        (InstallStatus::Waiting, _) | (_, HostState::Idle) => progress::line(host),
+        (_, HostState::Installing { step, percent }) => {
+            format!("{:<16} {} {percent:>3}%  {}", host.hostname, bar(percent, 22), step.as_str())
+        }
+        _ => progress::line(host),
+    }
+}
+
+/// The hosts at work, by name; no more than are shown.
+fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
+    let mut rows = Vec::new();
+    client.ask(&Request::QueryHosts { filter: HostFilter::AtWork }, |reply| {
+        match reply {
+            Reply::Host(row) if rows.len() < AT_WORK => rows.push(row),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    rows.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
+    Ok(rows)
+}
+
+/// These hosts. Where one of them is no longer known, none of them is told.
+fn named(client: &mut Client, nodes: &[NodeId]) -> Result<Vec<HostRow>, Failure> {
+    let mut rows = Vec::new();
+    for some in nodes.chunks(limits::COMMAND_NAMES) {
+        let hosts = some.iter().filter_map(|node| Hostname::new(&node.to_string()).ok()).collect();
+        match progress::ask(client, &Request::Hosts { hosts }) {
+            Ok(told) => rows.extend(told),
+            Err(failure) if failure.exit == Exit::Refused => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok(rows)
+}

@@ -1,0 +1,151 @@
+//! `thimble watch` as a person or a script leaves it running: it tells what changes,
+//! lives through a restart of the daemon, and leaves the terminal clean.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Node};
+use crate::node::thimble;
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// A watch that goes on, and what it has written.
+struct Watch {
+    child: Child,
+    file: PathBuf,
+}
+
+impl Watch {
+    fn on(node: &Node, words: &[&str]) -> Self {
+        let file = node.dir.join("watched");
+        let mut command = node.namespace.command(&thimble());
+        command.arg("--config").arg(node.config_file()).arg("watch").args(words);
+        Self::begin(command, file)
+    }
+
+    /// On a terminal of this size.
+    fn on_a_terminal(node: &Node, columns: u32, lines: u32) -> Self {
+        let file = node.dir.join("watched");
+        let (binary, config) = (thimble(), node.config_file());
+        let line = format!(
+            "stty cols {columns} rows {lines}; exec {binary} --config {} watch --color never",
+            config.display()
+        );
+        let mut command = node.namespace.command("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm");
+        Self::begin(command, file)
+    }
+
+    fn begin(mut command: Command, file: PathBuf) -> Self {
+        command
+            .stdin(Stdio::piped())
+            .stdout(File::create(&file).unwrap())
+            .stderr(File::create("/dev/null").unwrap());
+        Self { child: sys::dies_with_parent(&mut command).spawn().unwrap(), file }
+    }
+
+    fn said(&self) -> String {
+        String::from_utf8(fs::read(&self.file).unwrap()).unwrap()
+    }
+
+    fn says(&self, what: &str) {
+        wait::until_true(&format!("watch says {what:?}"), || self.said().contains(what));
+    }
+
+    fn interrupted(mut self) -> (Option<i32>, String) {
+        sys::signal(self.child.id(), libc::SIGINT).unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, self.said())
+    }
+}
+
+#[test]
+fn into_a_pipe_goes_a_line_for_each_change_through_a_restart_to_ctrl_c() {
+    need_root!();
+    let mut cluster = Cluster::new("watch-pipe", 1).start();
+    let _patch =
+        Patch::new(&cluster, "SEEN-1").file("etc/seen", b"1").script("health", "sleep 2").applied(&cluster);
+    let watch = Watch::on(&cluster.nodes[0], &[]);
+    watch.says("1 hosts: 1 out of date");
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    watch.says("agent-1: health");
+    watch.says("over: agent-1: installed");
+    watch.says("1 hosts: 1 current");
+    cluster.nodes[0].stop();
+    watch.says("TROUBLE: The daemon has not answered for");
+    cluster.nodes[0].start();
+    watch.says("over: TROUBLE: The daemon has not answered for");
+    let (code, said) = watch.interrupted();
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(said.matches("incarnation").count(), 2, "a restart is told: {said}");
+    assert_eq!(said.matches("The daemon has not answered").count(), 2, "ages are no news: {said}");
+    assert!(said.lines().all(|line| line.starts_with("20") && line.as_bytes()[10] == b' '), "{said}");
+}
+
+#[test]
+fn as_json_each_change_is_a_document_with_the_documented_keys() {
+    need_root!();
+    let cluster = Cluster::new("watch-json", 1).start();
+    let watch = Watch::on(&cluster.nodes[0], &["--json"]);
+    watch.says(r#""what":"hosts""#);
+    let (code, said) = watch.interrupted();
+    assert_eq!(code, Some(0));
+    for line in said.lines() {
+        let document: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        let keys: Vec<&str> = document.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(keys, ["data", "key", "over", "text", "time_ms", "what"], "sorted by serde_json");
+    }
+}
+
+#[test]
+fn until_done_ends_with_the_rollout_and_its_exit_code() {
+    need_root!();
+    let cluster = Cluster::new("watch-done", 1).start();
+    assert_eq!(cluster.thimble(&["watch", "--until-done"]).code, 0, "there is none");
+    let sick = Patch::new(&cluster, "SICK-1").file("etc/one", b"1");
+    let _sick = sick.script("health", "sleep 1; exit 3").applied(&cluster);
+    let mut started = cluster.nodes[0].namespace.command(&thimble());
+    started.arg("--config").arg(cluster.config_file()).args(["host-install", "--all"]).stdout(Stdio::null());
+    let mut started = sys::dies_with_parent(&mut started).spawn().unwrap();
+    wait::until_true("the rollout runs", || !cluster.json(&["status"])["controller"]["rollout"].is_null());
+    let watched = cluster.thimble(&["watch", "--until-done"]);
+    assert_eq!(watched.code, 1, "{watched:?}");
+    assert!(watched.stdout.contains("health of SICK-1 ended with status 3"), "{watched:?}");
+    assert_eq!(started.wait().unwrap().code(), Some(1), "as host-install's own");
+    let said = cluster.nodes[1].thimble(&["watch", "--until-done"]).failed(1);
+    assert!(said.contains("this node is no controller"), "{said}");
+}
+
+#[test]
+fn on_a_small_terminal_what_matters_most_is_shown_and_nothing_wraps() {
+    need_root!();
+    if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return crate::skip("watch", "needs script: apt-get install bsdutils");
+    }
+    let cluster = Cluster::of("watch-small", 2, 1).start();
+    let _patch = Patch::new(&cluster, "TINY-1").file("etc/tiny", b"1").applied(&cluster);
+    let mut watch = Watch::on_a_terminal(&cluster.nodes[0], 30, 3);
+    watch.says("(2 more lines)");
+    // It is drawn again over itself.
+    watch.says("\x1b[2A");
+    watch.child.stdin.take().unwrap().write_all(b"\x03").unwrap();
+    assert_eq!(watch.child.wait().unwrap().code(), Some(0));
+    let said = watch.said();
+    assert!(said.ends_with("\x1b[J^C\r\x1b[K") || said.ends_with("\x1b[J\r\x1b[K"), "{said:?}");
+    for line in said.lines() {
+        let shown = line.rsplit("\x1b[K").next().unwrap().trim_end_matches('\r');
+        assert!(::thimble::cli::term::width(shown) <= 30, "{line:?}");
+    }
+}
+
+#[test]
+fn a_daemon_that_is_not_there_at_first_is_an_error() {
+    need_root!();
+    let cluster = Cluster::new("watch-none", 0);
+    cluster.nodes[0].write_config();
+    assert_eq!(cluster.nodes[0].thimble(&["watch"]).code, 3);
+}
