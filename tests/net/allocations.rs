@@ -81,6 +81,10 @@ fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
     cluster.nodes[1].thimble(&["apply", "FIRST-1"]).ok();
     all(&cluster, "changes, merges and a file fetched");
 
+    cluster.nodes[0].thimble(&["host-install", "--all"]).ok();
+    cluster.nodes[1].thimble(&["host-install", "--stop"]).failed(1);
+    all(&cluster, "a rollout");
+
     cluster.cut(&[0], &[1]);
     cluster.nodes[0].thimble(&["remove", "FIRST-1"]).ok();
     cluster.nodes[1].thimble(&["remove", "FIRST-1"]).ok();

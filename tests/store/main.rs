@@ -14,4 +14,5 @@ mod kill;
 mod make;
 mod plain_tar;
 mod pull;
+mod rollouts;
 mod signature;

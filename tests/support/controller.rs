@@ -6,10 +6,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use thimble::config::Config;
-use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report};
+use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report, RolloutChange};
 use thimble::daemon::reporter::Reporter;
 use thimble::install::{BlobSource, FetchError, Fetched};
-use thimble::repo::entry::{Entry, EntryState};
+use thimble::repo::entry::{Entry, EntryState, Stamp};
 use thimble::repo::rollout::Rollout;
 use thimble::store::{self, MapHead, MapPart, MapSource, Offered, Store};
 use thimble::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason};
@@ -121,10 +121,18 @@ impl Controller {
         reports
     }
 
+    /// Changes the rollout, if the map still has the one with this stamp.
+    pub fn change_rollout(&self, to: Rollout, instead_of: Option<Stamp>) -> Reports {
+        let mut reports = Reports::default();
+        let change = RolloutChange { to, instead_of, renew: false };
+        store::change_rollout(&self.config, &change, &mut reports).unwrap();
+        reports
+    }
+
     /// The map as another controller reads it, from one called `name`.
     pub fn map(&self, name: &str) -> TheirMap {
         let store = Store::open(&self.config.node.state_dir).unwrap();
-        TheirMap::new(name, store.floor(), store.entries())
+        TheirMap { rollout: store.rollout().copied(), ..TheirMap::new(name, store.floor(), store.entries()) }
     }
 
     /// Merges the map of the controller with this node id.
