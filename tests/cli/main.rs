@@ -6,7 +6,11 @@ mod support;
 
 mod controllers;
 mod daemon;
+mod exits;
 mod json;
+mod lists;
+mod uploads;
+mod verbs;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

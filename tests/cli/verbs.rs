@@ -1,0 +1,263 @@
+//! sw-patch's other verbs: questions about patches, the commit that is shown
+//! first, the install that nobody waits for.
+
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use thimble::daemon::protocol::{ErrorKind, HostState, InstallStatus, PatchState, Reply, Request};
+use thimble::limits;
+use thimble::repo::entry::EntryState;
+use thimble::types::{PatchId, Reason, SwVersion};
+
+use crate::daemon::daemon;
+use crate::support::Scratch;
+use crate::{host, patch, refused, text, thimble};
+
+fn id(text: &str) -> PatchId {
+    PatchId::new(text).unwrap()
+}
+
+/// What a command says when it gets this answer, and what it asked.
+fn asks(words: &[&str], answer: Vec<Reply>) -> (Output, Request) {
+    let scratch = Scratch::new("cli");
+    let asked = daemon(&scratch, vec![answer]);
+    let output = thimble(&scratch, words);
+    let mut requests = asked.join().unwrap();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    (output, requests.remove(0))
+}
+
+#[test]
+fn what_requires_says_of_each_patch_which_require_it() {
+    let pair = |of, by| Reply::RequiredBy { id: id(of), by: id(by) };
+    let answer = || vec![pair("A", "B"), pair("A", "C"), pair("D", "A"), Reply::End];
+    let (output, request) = asks(&["what-requires", "D", "A", "LONE"], answer());
+    assert!(matches!(&request, Request::WhatRequires { ids } if ids.len() == 3), "{request:?}");
+    let expected = "D is required by: A\nA is required by: B, C\nLONE is not required by any patches.\n";
+    assert_eq!(text(&output.stdout), expected);
+    let (output, _) = asks(&["--json", "what-requires", "A", "LONE"], answer());
+    let expected = r#"{"patches":[{"id":"A","required_by":["B","C"]},{"id":"LONE","required_by":[]}]}"#;
+    assert_eq!(text(&output.stdout).trim_end(), expected);
+}
+
+#[test]
+fn query_dependencies_lists_an_id_a_line_and_says_beside_it_what_is_not_there() {
+    let answer = || {
+        let here = Reply::Required { id: id("BASE"), state: Some(EntryState::Applied) };
+        vec![Reply::Required { id: id("ABSENT"), state: None }, here, Reply::End]
+    };
+    let (output, request) = asks(&["query-dependencies", "P", "--recursive"], answer());
+    assert!(matches!(request, Request::Requires { is_recursive: true, .. }), "{request:?}");
+    assert_eq!(text(&output.stdout), "ABSENT\nBASE\n");
+    assert_eq!(text(&output.stderr), "not in the repository: ABSENT\n");
+    assert_eq!(output.status.code(), Some(0));
+    let (output, request) = asks(&["--json", "query-dependencies", "P"], answer());
+    assert!(matches!(request, Request::Requires { is_recursive: false, .. }), "{request:?}");
+    let expected =
+        r#"{"dependencies":[{"id":"ABSENT","repo_state":null},{"id":"BASE","repo_state":"Applied"}]}"#;
+    assert_eq!(text(&output.stdout).trim_end(), expected);
+}
+
+#[test]
+fn is_applied_and_is_available_are_true_of_all_or_false_and_name_the_others() {
+    let answer = |rows: &[(&str, PatchState)]| {
+        let rows = rows.iter().map(|(id, state)| patch(id, EntryState::Applied, *state));
+        rows.chain([Reply::End]).collect::<Vec<_>>()
+    };
+    let both = answer(&[("A", PatchState::Applied), ("C", PatchState::Committed)]);
+    let (output, request) = asks(&["is-applied", "A", "C"], both);
+    assert!(matches!(&request, Request::Patches { ids } if ids.len() == 2), "{request:?}");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), ("True\n", ""));
+    assert_eq!(output.status.code(), Some(0));
+
+    let some = || answer(&[("A", PatchState::Applied), ("B", PatchState::PartialApply)]);
+    let (output, _) = asks(&["is-applied", "A", "B", "GONE"], some());
+    assert_eq!(text(&output.stdout), "False\n");
+    assert_eq!(text(&output.stderr), "not applied: B (Partial-Apply), GONE (not in the repository)\n");
+    assert_eq!(output.status.code(), Some(1));
+
+    let (output, _) = asks(&["--json", "is-applied", "A", "GONE"], some());
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["applied"], false);
+    let [applied, gone] = &document["patches"].as_array().unwrap()[..] else { panic!("{document}") };
+    assert_eq!(
+        (applied["applied"].as_bool(), applied["patch_state"].as_str()),
+        (Some(true), Some("Applied"))
+    );
+    assert!(gone["applied"] == false && gone["patch_state"].is_null(), "{gone}");
+    assert_eq!(output.status.code(), Some(1));
+
+    let (output, _) = asks(&["is-available", "A"], answer(&[("A", PatchState::Available)]));
+    assert_eq!((text(&output.stdout), output.status.code()), ("True\n", Some(0)));
+    let (output, _) = asks(&["is-available", "A"], answer(&[("A", PatchState::NotApplicable)]));
+    assert_eq!((text(&output.stdout), output.status.code()), ("False\n", Some(1)));
+    assert_eq!(text(&output.stderr), "not available: A (n/a)\n");
+}
+
+fn would_commit(ids: &[&str], hosts: u32, refusal: &str) -> Vec<Reply> {
+    let rows = ids.iter().map(|id| patch(id, EntryState::Applied, PatchState::Applied));
+    let first = Reply::Commitment { hosts, refusal: Reason::new(refusal) };
+    [first].into_iter().chain(rows).chain([Reply::End]).collect()
+}
+
+#[test]
+fn a_dry_run_shows_what_would_be_committed_and_asks_for_nothing_more() {
+    let (output, request) =
+        asks(&["commit", "P2", "--dry-run", "--force"], would_commit(&["P1", "P2"], 3, ""));
+    let Request::WouldCommit { ids, force: true } = request else { panic!("{request:?}") };
+    assert_eq!(ids[..], [id("P2")]);
+    let said = text(&output.stdout);
+    assert!(
+        said.starts_with("The following patches would be committed:\n    P1\n    P2\n\n3 hosts"),
+        "{said}"
+    );
+    assert!(said.contains("The repository frees nothing"), "{said}");
+    assert_eq!(output.status.code(), Some(0));
+
+    let (output, _) = asks(&["--json", "commit", "--all", "--dry-run"], would_commit(&["P1"], 1, ""));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((document["patches"][0]["id"].as_str(), document["hosts"].as_u64()), (Some("P1"), Some(1)));
+    assert_eq!(document["would_be_done"], true);
+
+    let (output, _) = asks(&["commit", "--all", "--dry-run"], would_commit(&[], 0, ""));
+    assert_eq!((text(&output.stdout), output.status.code()), ("Nothing is to be committed.\n", Some(0)));
+}
+
+#[test]
+fn a_dry_run_of_what_would_be_refused_shows_it_all_the_same_and_why() {
+    let answer = || would_commit(&["P1"], 0, "P1 is not on host w1 yet.");
+    let (output, _) = asks(&["commit", "P1", "--dry-run"], answer());
+    assert!(text(&output.stdout).contains("    P1\n"));
+    assert_eq!(text(&output.stderr), "thimble: the commit would be refused: P1 is not on host w1 yet.\n");
+    assert_eq!(output.status.code(), Some(1));
+    let (output, _) = asks(&["--json", "commit", "P1", "--dry-run"], answer());
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["patches"][0]["id"], "P1");
+    assert_eq!((document["would_be_done"].as_bool(), document["exit_code"].as_u64()), (Some(false), Some(1)));
+
+    let unknown = refused(ErrorKind::Refused, "P9 is not in the repository.");
+    let (output, _) = asks(&["--json", "commit", "P9", "--dry-run"], unknown);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"], "P9 is not in the repository.");
+}
+
+/// Types an answer at a terminal of the command's own.
+fn types(dir: &Path, words: &str, answer: &str) -> (String, Option<i32>) {
+    let line = format!("{} --socket sock {words}", env!("CARGO_BIN_EXE_thimble"));
+    let mut command = Command::new("script");
+    command.current_dir(dir).args(["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    (text(&output.stdout).replace('\r', ""), output.status.code())
+}
+
+#[test]
+fn a_commit_shows_what_it_takes_asks_and_commits_what_was_shown() {
+    let scratch = Scratch::new("cli");
+    let done = vec![Reply::Line(Reason::new("P1 is now committed")), Reply::End];
+    let asked = daemon(&scratch, vec![would_commit(&["P1", "P2"], 2, ""), done]);
+    let (said, code) = types(&scratch, "commit --all", "y\n");
+    let requests = asked.join().unwrap();
+    assert!(matches!(&requests[0], Request::WouldCommit { ids, .. } if ids.is_empty()), "{requests:?}");
+    let Request::Change { to: EntryState::Committed, ids, .. } = &requests[1] else { panic!("{requests:?}") };
+    assert_eq!(ids[..], [id("P1"), id("P2")], "not what else came to be applied");
+    let (shown, question) = (said.find("    P2\n").unwrap(), said.find("Commit? [y/N]").unwrap());
+    assert!(shown < question && said.contains("P1 is now committed"), "{said}");
+    assert_eq!(code, Some(0));
+}
+
+#[test]
+fn a_commit_that_nobody_wants_or_that_would_be_refused_is_not_made() {
+    for (refusal, words) in
+        [("", "left as it is"), ("P1 is not on host w1 yet.", "would be refused: P1 is not on")]
+    {
+        let scratch = Scratch::new("cli");
+        let asked = daemon(&scratch, vec![would_commit(&["P1"], 0, refusal)]);
+        let (said, code) = types(&scratch, "commit P1", "n\n");
+        assert_eq!(asked.join().unwrap().len(), 1);
+        assert!(said.contains(words), "{said}");
+        assert_eq!(said.contains("[y/N]"), refusal.is_empty(), "{said}");
+        assert_eq!(code, Some(1));
+    }
+}
+
+/// Applied patches, each second one for another release.
+fn releases(count: usize) -> Vec<Reply> {
+    let rows = (0..count).map(|at| {
+        let mut row = patch(&format!("P{at:03}"), EntryState::Applied, PatchState::Applied);
+        let Reply::Patch(inside) = &mut row else { unreachable!() };
+        inside.sw_version = SwVersion::new(if at % 2 == 0 { "25.03" } else { "24.09" }).unwrap();
+        row
+    });
+    let available = patch("Z", EntryState::Available, PatchState::Available);
+    rows.chain([available, Reply::End]).collect()
+}
+
+#[test]
+fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
+    let scratch = Scratch::new("cli");
+    let done = vec![Reply::Line(Reason::new("done")), Reply::End];
+    let asked = daemon(&scratch, vec![releases(4), done]);
+    let output = thimble(&scratch, &["commit", "--all", "--release", "25.03", "--yes"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let requests = asked.join().unwrap();
+    let Request::Change { ids, .. } = &requests[1] else { panic!("{requests:?}") };
+    assert_eq!(ids[..], [id("P000"), id("P002")]);
+
+    // Of no patch, no id is sent, which would mean all.
+    for option in ["--yes", "--dry-run"] {
+        let (output, request) = asks(&["commit", "--all", "--release", "1.0", option], releases(4));
+        assert!(matches!(request, Request::Query));
+        assert!(text(&output.stdout).starts_with("Nothing is to be "), "{}", text(&output.stdout));
+        assert_eq!(output.status.code(), Some(0));
+        let (output, _) = asks(&["--json", "commit", "--all", "--release", "1.0", option], releases(4));
+        assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok(), "{}", text(&output.stdout));
+    }
+    let too_many = releases(2 * limits::COMMAND_NAMES + 2);
+    let (output, _) = asks(&["commit", "--all", "--release", "25.03", "--yes"], too_many);
+    assert!(text(&output.stderr).contains("129 patches for 25.03 are applied"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1));
+
+    let alone = thimble(&scratch, &["commit", "P1", "--release", "25.03", "--yes"]);
+    assert_eq!(alone.status.code(), Some(2));
+}
+
+#[test]
+fn host_install_async_asks_says_how_to_watch_and_leaves() {
+    let answer = || {
+        let busy = "busy: an install is under way there already.";
+        vec![
+            Reply::Line(Reason::new(busy)),
+            host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),
+            host("busy", 2, HostState::Idle, InstallStatus::Waiting, ""),
+            Reply::End,
+        ]
+    };
+    let (output, request) = asks(&["host-install-async", "a", "busy", "--force"], answer());
+    assert!(
+        matches!(&request, Request::HostInstall { hosts, force: true } if hosts.len() == 2),
+        "{request:?}"
+    );
+    let said = text(&output.stdout);
+    assert!(
+        said.starts_with("busy: an install is under way there already.\na: asked to install\n"),
+        "{said}"
+    );
+    assert!(said.contains("thimble query-hosts") && !said.contains("busy: asked"), "{said}");
+    assert_eq!(text(&output.stderr), "thimble: 1 of 2 hosts were not asked to install\n");
+    assert_eq!(output.status.code(), Some(1));
+    let (output, _) = asks(&["--json", "host-install-async", "a", "busy"], answer());
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["hosts"].as_array().unwrap().len(), 2);
+    assert_eq!(document["lines"][0], "busy: an install is under way there already.");
+
+    let all = vec![host("a", 1, HostState::Idle, InstallStatus::Waiting, ""), Reply::End];
+    let (output, _) = asks(&["--json", "host-install-async", "a"], all);
+    assert_eq!(output.status.code(), Some(0));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["hosts"][0]["install"], "waiting");
+    assert_eq!(document["lines"].as_array().map(Vec::len), Some(0));
+}
