@@ -49,5 +49,6 @@ mod rotation;
 mod sessions;
 mod switch;
 mod sys;
+mod verbs;
 mod wait;
 mod watch;
