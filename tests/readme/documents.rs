@@ -85,6 +85,41 @@ fn every_option_in_the_documents_is_one_of_its_command() {
     assert!(options > 10, "the options are not where this test looks for them: {options}");
 }
 
+/// The words in backticks in the first column of the guide's tables below a heading.
+pub fn explained(heading: &str) -> Vec<String> {
+    let guide = fs::read_to_string(package().join("docs/guide.md")).unwrap();
+    let (_, section) = guide.split_once(&format!("\n## {heading}\n")).unwrap();
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let cells = section.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_trouble_in_the_guide_is_one_that_a_daemon_tells_and_the_other_way_round() {
+    let source: String = ["troubles.rs", "reload.rs", "answers/words.rs"]
+        .map(|file| fs::read_to_string(package().join("src/daemon").join(file)).unwrap())
+        .concat();
+    // A literal goes on behind a line's end.
+    let words = source.split("\\\n").map(str::trim_start).collect::<String>().replace("\\\"", "\"");
+    let guide = fs::read_to_string(package().join("docs/guide.md")).unwrap();
+    let (_, table) = guide.split_once("| trouble | what to do |\n|---|---|\n").unwrap();
+    let rows = table.lines().map_while(|line| line.strip_prefix("| ")?.split(" |").next());
+    let rows: Vec<&str> = rows.collect();
+    assert!(rows.len() > 20, "the troubles are not where this test looks for them");
+    for row in &rows {
+        assert!(words.contains(&format!("\"{row}")), "no daemon says: {row}");
+    }
+    let told = words.split("found.say(format_args!(").chain(words.split("what: ")).skip(1);
+    for told in told.filter_map(|rest| rest.trim_start().strip_prefix('"')) {
+        let is_known = told.starts_with('{') || rows.iter().any(|row| told.starts_with(row));
+        assert!(
+            is_known || told.contains("#[cfg(test)]"),
+            "not in the guide: {}",
+            &told[..60.min(told.len())]
+        );
+    }
+}
+
 /// A heading, as the end of a link names it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();

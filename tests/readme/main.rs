@@ -88,6 +88,31 @@ impl Site {
     }
 }
 
+impl Site {
+    /// What a daemon tells of itself is in the guide, line by line and name by name.
+    fn is_explained(&mut self, name: &str) {
+        let lines = documents::explained("Status");
+        for line in self.ended(name, "thimble status").lines {
+            let (label, _) = line.split_at(13.min(line.len()));
+            // What follows the last line; and a test build has one more.
+            if matches!(label.trim(), "" | "allocations") {
+                continue;
+            }
+            assert!(lines.iter().any(|known| known == label.trim()), "not in the guide's Status: {line}");
+        }
+        let (metrics, counts) =
+            (documents::explained("Metrics"), documents::explained("Refusals and other counts"));
+        for line in self.ended(name, "thimble metrics").lines {
+            let Some(name) = line.strip_prefix("# HELP thimble_").and_then(|rest| rest.split(' ').next())
+            else {
+                continue;
+            };
+            let is_known = metrics.iter().chain(&counts).any(|known| known == name);
+            assert!(is_known, "not in the guide's Metrics, nor among the counts: {name}");
+        }
+    }
+}
+
 #[test]
 fn the_readme_is_followed_to_the_letter() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
@@ -128,6 +153,9 @@ fn the_readme_is_followed_to_the_letter() {
         }
     }
     let took = began.elapsed();
+    for name in ["controller-0", "worker-0"] {
+        site.is_explained(name);
+    }
     assert!(took < MOST, "it took {took:?}");
     assert!(commands > 30, "the commands are not where this test looks for them");
     say(&format!("README.md: {commands} commands followed in {:.1} s", took.as_secs_f64()));
