@@ -20,8 +20,8 @@ use super::screen;
 pub const MAKER: u32 = 1000;
 /// What a person has on a node before they begin, besides thimble and scp; and what the
 /// terminal is made of.
-const PROGRAMS: [&str; 11] =
-    ["sh", "cat", "chmod", "cp", "ls", "mkdir", "minisign", "rm", "sleep", "script", "stty"];
+const PROGRAMS: [&str; 12] =
+    ["sh", "cat", "chmod", "cp", "ls", "mkdir", "minisign", "mv", "rm", "sleep", "script", "stty"];
 
 /// Waits until it is on the network, then becomes a node. Arguments: its root, its
 /// name, its address, `--userspec` of chroot.

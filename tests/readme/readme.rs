@@ -4,13 +4,15 @@
 //!
 //! - what is typed: `NODE# COMMAND` as root or `NODE$ COMMAND` as anybody, each with the
 //!   lines of its here-document (`<<END`) and of its output behind it. `both` are the
-//!   controller and the host. A comment `exit code N` says that it does not end with 0;
+//!   controller and the host, `all` those and the second controller. A comment `exit code N` says that it does not end with 0;
 //! - a file, if the words before it end in a colon and name in backticks the nodes and
 //!   the path;
 //! - `make TARGET`s.
 
 /// The nodes that `both` means.
 const BOTH: [&str; 2] = ["controller-0", "worker-0"];
+/// The nodes that `all` means.
+const ALL: [&str; 3] = ["controller-0", "controller-1", "worker-0"];
 
 /// One indented block.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,6 +61,14 @@ impl Typed {
     }
 }
 
+/// What stands below a heading, down to the next of its kind. As many lines are in front
+/// of it as in the text, so that each keeps its number.
+pub fn section(text: &str, heading: &str) -> Option<String> {
+    let first = text.lines().position(|line| line == format!("## {heading}"))?;
+    let lines = text.lines().skip(first + 1).take_while(|line| !line.starts_with("## "));
+    Some("\n".repeat(first + 1) + &lines.flat_map(|line| [line, "\n"]).collect::<String>())
+}
+
 /// All indented blocks of a text.
 ///
 /// # Errors
@@ -70,7 +80,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
     let mut at = 0;
     while at < lines.len() {
         if lines[at].trim_start().starts_with("```") {
-            return Err(format!("README.md:{}: a fenced block: indent it by four instead", at + 1));
+            return Err(format!("line {}: a fenced block: indent it by four instead", at + 1));
         }
         if !lines[at].starts_with("    ") {
             match lines[at].trim() {
@@ -88,7 +98,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
         }
         let block: Vec<&str> = lines[first..at].iter().map(|line| line.get(4..).unwrap_or("")).collect();
         let block = understand(first + 1, &block, &paragraph)
-            .map_err(|why| format!("README.md:{}: the block is not understood: {why}", first + 1))?;
+            .map_err(|why| format!("line {}: the block is not understood: {why}", first + 1))?;
         blocks.push(block);
         paragraph.clear();
     }
@@ -143,7 +153,11 @@ fn session(first: usize, block: &[&str]) -> Result<Vec<Typed>, String> {
         };
         let mut typed = Typed {
             line: first + at,
-            nodes: if node == "both" { BOTH.map(str::to_owned).to_vec() } else { vec![node.to_owned()] },
+            nodes: match node {
+                "both" => BOTH.map(str::to_owned).to_vec(),
+                "all" => ALL.map(str::to_owned).to_vec(),
+                node => vec![node.to_owned()],
+            },
             command: command.to_owned(),
             shown: Vec::new(),
             code: match command.split_once("exit code ") {

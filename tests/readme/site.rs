@@ -1,0 +1,134 @@
+//! All nodes, and whoever types on them what a document says.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use super::node::{Ended, Network, Node};
+use super::readme::{self, Block, Typed};
+use super::{documents, package, scp, shown};
+
+/// How long a person looks again before they call it broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// And how long they wait where they are told to.
+const WAIT: Duration = Duration::from_secs(100);
+
+/// All nodes, made when they are first spoken of.
+pub struct Site {
+    network: Network,
+    nodes: BTreeMap<String, Node>,
+    /// Commands that were typed and said what they should.
+    pub commands: u32,
+}
+
+impl Site {
+    pub fn new() -> Self {
+        Self { network: Network::new(), nodes: BTreeMap::new(), commands: 0 }
+    }
+
+    fn node(&mut self, name: &str) -> &mut Node {
+        if !self.nodes.contains_key(name) {
+            let node = Node::new(&mut self.network, name);
+            self.nodes.insert(name.to_owned(), node);
+        }
+        self.nodes.get_mut(name).expect("it was just put there")
+    }
+
+    /// Does what a document says, from its first line or only below a heading.
+    pub fn follow(&mut self, file: &str, heading: Option<&str>) {
+        let text = fs::read_to_string(package().join(file)).unwrap();
+        let text = match heading {
+            None => text,
+            Some(heading) => {
+                readme::section(&text, heading).unwrap_or_else(|| panic!("{file} has no {heading}"))
+            }
+        };
+        let blocks = readme::blocks(&text).unwrap_or_else(|error| panic!("{file}, {error}"));
+        // Whoever is spoken of is there from the beginning, as a person's machines are.
+        for name in blocks.iter().flat_map(Block::nodes) {
+            self.node(name);
+        }
+        for block in &blocks {
+            match block {
+                Block::Make { line, targets } => are_made(file, *line, targets),
+                Block::File { nodes, path, text } => {
+                    nodes.iter().for_each(|name| self.node(name).write(path, text));
+                }
+                Block::Session(session) => {
+                    for typed in session {
+                        typed.nodes.iter().for_each(|name| self.type_it(file, name, typed));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Types a command, as often as a person would, until it says what is shown.
+    fn type_it(&mut self, file: &str, name: &str, typed: &Typed) {
+        let began = Instant::now();
+        loop {
+            let ended = self.ended(name, &typed.command);
+            let wrong = if ended.code == typed.code {
+                shown::differs(&typed.shown, &ended.lines)
+            } else {
+                Some(format!("it ended with {}, not with {}", ended.code, typed.code))
+            };
+            let Some(wrong) = wrong else {
+                self.commands += 1;
+                return;
+            };
+            let patience = match () {
+                () if ended.code != typed.code && ended.lines.concat().contains("try again in") => WAIT,
+                () if typed.asks() => PATIENCE,
+                () => Duration::ZERO,
+            };
+            if began.elapsed() >= patience {
+                let Typed { line, command, shown, .. } = typed;
+                panic!(
+                    "{file}:{line}: {name}# {command}\n{wrong}\n--- it shows\n{}\n--- what came\n{}\n{}",
+                    shown.join("\n"),
+                    ended.lines.join("\n"),
+                    self.node(name).log(),
+                );
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Types a command on one node, and copies what it asks to have copied.
+    fn ended(&mut self, name: &str, command: &str) -> Ended {
+        let roots: BTreeMap<String, PathBuf> =
+            self.nodes.iter().map(|(name, node)| (name.clone(), node.root.clone())).collect();
+        self.node(name).ended(command, |from, words| scp::copy(&roots, from, words))
+    }
+
+    /// What a daemon tells of itself is in the guide, line by line and name by name.
+    pub fn is_explained(&mut self, name: &str) {
+        let lines = documents::explained("Status");
+        for line in self.ended(name, "thimble status").lines {
+            let (label, _) = line.split_at(13.min(line.len()));
+            // What follows the last line; and a test build has one more.
+            if matches!(label.trim(), "" | "allocations") {
+                continue;
+            }
+            assert!(lines.iter().any(|known| known == label.trim()), "not in the guide's Status: {line}");
+        }
+        let metrics = documents::explained("Metrics");
+        let counts = documents::explained("Refusals and other counts");
+        for line in self.ended(name, "thimble metrics").lines {
+            let Some(rest) = line.strip_prefix("# HELP thimble_") else { continue };
+            let name = rest.split(' ').next().unwrap_or_default();
+            let is_known = metrics.iter().chain(&counts).any(|known| known == name);
+            assert!(is_known, "not in the guide's Metrics, nor among the counts: {name}");
+        }
+    }
+}
+
+fn are_made(file: &str, line: usize, targets: &[String]) {
+    let makefile = fs::read_to_string(package().join("Makefile")).unwrap();
+    for target in targets {
+        let is_there = makefile.lines().any(|line| line.starts_with(&format!("{target}:")));
+        assert!(is_there, "{file}:{line}: the Makefile has no {target}");
+    }
+}
