@@ -46,6 +46,7 @@ mod watch;
 use std::env;
 use std::ffi::OsStr;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use exit::{Exit, Failure};
@@ -78,6 +79,10 @@ fn complain(failure: &Failure, out: &mut Out) {
         return;
     }
     // Nobody is left to tell where these fail; the exit code still says it.
-    let _ = writeln!(io::stderr(), "thimble: {}", failure.message);
+    let mut message = format!("thimble: {}\n", failure.message);
+    if let Some(columns) = term::columns(io::stderr().as_raw_fd()) {
+        message = term::fold(&message, columns);
+    }
+    let _ = io::stderr().write_all(message.as_bytes());
     let _ = out.json(|| failure.json());
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
+use std::os::fd::AsRawFd;
 
 use super::json::Value;
 use super::term::{self, Style};
@@ -44,7 +45,7 @@ impl Out {
     /// or a file.
     #[must_use]
     pub fn columns(&self) -> Option<usize> {
-        term::columns().filter(|_| !self.is_json)
+        term::columns(self.stdout.as_raw_fd()).filter(|_| !self.is_json)
     }
 
     /// Whether someone watches: text, on a terminal.
@@ -53,12 +54,19 @@ impl Out {
         !self.is_json && self.stdout.is_terminal()
     }
 
-    /// Writes text where text is wanted.
+    /// Writes text where text is wanted; on a terminal, lines break between words.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn text(&mut self, text: impl Display) -> io::Result<()> {
-        if self.is_json { Ok(()) } else { self.raw(text.to_string().as_bytes()) }
+        if self.is_json {
+            return Ok(());
+        }
+        let text = text.to_string();
+        match self.columns() {
+            None => self.raw(text.as_bytes()),
+            Some(columns) => self.raw(term::fold(&text, columns).as_bytes()),
+        }
     }
 
     /// Writes a line of text where text is wanted.

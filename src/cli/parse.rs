@@ -126,7 +126,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                     let names: Vec<&'static str> = known().map(|option| option.name).collect();
                     let meant = match nearest(name, &names) {
                         _ if is_later => ": it stands behind its command".to_owned(),
-                        Some(name) => format!(", did you mean --{name}?"),
+                        Some(name) => format!(" (did you mean --{name}?)"),
                         None => String::new(),
                     };
                     return Err(usage(command, &format!("there is no option --{name} here{meant}")));
@@ -205,7 +205,7 @@ pub(super) fn chosen(choices: &'static str, word: &OsStr) -> Result<(), String> 
     if choices.contains(&&*shown) {
         return Ok(());
     }
-    let meant = nearest(&shown, &choices).map(|choice| format!(", did you mean {choice}?"));
+    let meant = nearest(&shown, &choices).map(|choice| format!(" (did you mean {choice}?)"));
     Err(format!("{shown:?} is none of {}{}", choices.join(", "), meant.unwrap_or_default()))
 }
 
@@ -223,7 +223,7 @@ pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
             (name.len() > 2 && !holding.is_empty()).then(|| holding.join(" or "))
         };
         let meant = nearest(name, &names).map(str::to_owned).or_else(holding);
-        let meant = meant.map(|names| format!(", did you mean {names}?")).unwrap_or_default();
+        let meant = meant.map(|names| format!(" (did you mean {names}?)")).unwrap_or_default();
         usage(None, &format!("there is no command {name}{meant}"))
     })
 }
@@ -280,9 +280,9 @@ mod tests {
     #[test]
     fn what_is_wrong_is_said_with_what_was_meant() {
         assert_eq!(complaint(""), "a command is missing; see `thimble help`");
-        assert!(complaint("aply X").starts_with("there is no command aply, did you mean apply?"));
+        assert!(complaint("aply X").starts_with("there is no command aply (did you mean apply?)"));
         assert!(complaint("frobnicate").starts_with("there is no command frobnicate; see"));
-        assert!(complaint("apply --al").starts_with("there is no option --al here, did you mean --all?"));
+        assert!(complaint("apply --al").starts_with("there is no option --al here (did you mean --all?)"));
         assert!(complaint("query -x").starts_with("there is no option -x here"));
         assert!(complaint("upload").starts_with("upload wants FILE; see `thimble help upload`"));
         assert!(complaint("status now").starts_with("status takes no arguments, and now is one; see"));
@@ -291,19 +291,19 @@ mod tests {
         );
         assert!(
             complaint("drop")
-                .starts_with("there is no command drop, did you mean drop-host or drop-controller?")
+                .starts_with("there is no command drop (did you mean drop-host or drop-controller?)")
         );
         assert!(
             complaint("--force apply X")
                 .starts_with("there is no option --force here: it stands behind its command")
         );
         assert!(
-            complaint("--jsno query").starts_with("there is no option --jsno here, did you mean --json?")
+            complaint("--jsno query").starts_with("there is no option --jsno here (did you mean --json?)")
         );
         assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
         assert!(complaint("apply --all=yes").contains("--all"));
         assert!(complaint("query appplied").starts_with(
-            "\"appplied\" is none of available, applied, committed, did you mean applied?; see `thimble help query`"
+            "\"appplied\" is none of available, applied, committed (did you mean applied?); see `thimble help query`"
         ));
         assert!(complaint("--color=x query").starts_with("\"x\" is none of auto, always, never; see"));
     }

@@ -78,20 +78,25 @@ pub(super) fn ids(invocation: &Invocation) -> Result<PatchIds, Failure> {
     invocation.texts()?.into_iter().map(id).collect()
 }
 
-/// `thimble show ID..`: the daemon's words, as text as they come.
+/// `thimble show ID..`: the daemon's words; as text as they come, but to a terminal.
 pub fn show(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::Show { ids: ids(invocation)?, json: out.is_json() };
     let mut document = Vec::new();
     Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
         match reply {
-            // Half a document would be none.
-            Reply::Output(bytes) if out.is_json() => document.extend_from_slice(&bytes),
+            // Half a document would be none, and half a line cannot be fitted.
+            Reply::Output(bytes) if out.is_json() || out.columns().is_some() => {
+                document.extend_from_slice(&bytes)
+            }
             Reply::Output(bytes) => out.raw(&bytes)?,
             _ => {}
         }
         Ok(())
     })?;
-    Ok(out.raw(&document)?)
+    if out.is_json() {
+        return Ok(out.raw(&document)?);
+    }
+    Ok(out.text(String::from_utf8_lossy(&document))?)
 }
 
 /// `thimble query [available|applied|committed] [--release R]`

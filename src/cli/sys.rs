@@ -63,12 +63,12 @@ pub fn send_with_descriptors(stream: &UnixStream, bytes: &[u8], descriptors: &[R
     }
 }
 
-/// The columns and lines of the terminal on standard output; `None` where it is none.
+/// The columns and lines of the terminal behind a descriptor; `None` where it is none.
 #[must_use]
-pub fn terminal_size() -> Option<(usize, usize)> {
+pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one winsize, which `size` is.
-    let result = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    let result = unsafe { libc::ioctl(fd, libc::TIOCGWINSZ, &raw mut size) };
     let is_known = result == 0 && size.ws_col > 0 && size.ws_row > 0;
     is_known.then_some((usize::from(size.ws_col), usize::from(size.ws_row)))
 }

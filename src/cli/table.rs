@@ -83,7 +83,7 @@ impl<const N: usize> Table<N> {
             if let Some((cell, _)) = cells.next() {
                 hang(&mut text, "", cell, 0, columns);
             }
-            for (cell, (header, _)) in cells {
+            for (cell, (header, _)) in cells.filter(|(cell, _)| !cell.is_empty()) {
                 hang(&mut text, &format!("  {header}"), cell, indent, columns);
             }
         }

@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal};
+use std::iter::repeat_n;
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys;
 
@@ -68,11 +70,11 @@ fn is_terminal() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The columns of the terminal on standard output; `None` where it is none: what
-/// goes to a pipe or a file is never cut to a width.
+/// The columns of the terminal behind a descriptor (1 for standard output); `None`
+/// where it is none: what goes to a pipe or a file is never fitted to a width.
 #[must_use]
-pub fn columns() -> Option<usize> {
-    sys::terminal_size().map(|(columns, _)| columns)
+pub fn columns(fd: RawFd) -> Option<usize> {
+    sys::terminal_size(fd).map(|(columns, _)| columns)
 }
 
 /// `[#####.....]`: `width` columns in all, the brackets among them. Full at 100 %
@@ -96,6 +98,7 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
                     sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |at| at + 1);
                 ("\x1b[".len() + end, 0)
             }
+            None if c.is_control() => (c.len_utf8(), 0),
             // From here on are the scripts that take two columns. Some others are
             // counted as two as well: a line that is short is no harm.
             None => (c.len_utf8(), if c < '\u{1100}' { 1 } else { 2 }),
@@ -136,19 +139,52 @@ pub fn hang(to: &mut String, head: &str, text: &str, indent: usize, columns: usi
         to.push('\n');
         at = 0;
     }
+    to.extend(repeat_n(' ', indent - at));
+    flow(to, indent, text, indent, columns);
+    to.push('\n');
+}
+
+/// Writes the words of `text` from column `at` on, and where a line is full goes on
+/// at `indent` in the next.
+fn flow(to: &mut String, mut at: usize, text: &str, indent: usize, columns: usize) {
     for (place, word) in text.split(' ').enumerate() {
         let wide = width(word);
-        let fits = at + 1 + wide <= columns;
-        if place > 0 && !fits {
+        if place > 0 && at + 1 + wide > columns {
             to.push('\n');
-            at = 0;
+            to.extend(repeat_n(' ', indent));
+            at = indent;
+        } else if place > 0 {
+            to.push(' ');
+            at += 1;
         }
-        let gap = if place > 0 && fits { 1 } else { indent - at };
-        to.extend(std::iter::repeat_n(' ', gap));
         to.push_str(&word.replace('\u{a0}', " "));
-        at += gap + wide;
+        at += wide;
     }
-    to.push('\n');
+}
+
+/// Text for a terminal: a line that is longer breaks between words. It goes on where
+/// its last column begins (behind two spaces or more), else a little indented.
+#[must_use]
+pub fn fold(text: &str, columns: usize) -> String {
+    let mut folded = String::with_capacity(text.len());
+    for line in text.split_inclusive('\n') {
+        let (line, end) = line.strip_suffix('\n').map_or((line, ""), |line| (line, "\n"));
+        if width(line) <= columns {
+            folded.push_str(line);
+        } else {
+            let leading = line.len() - line.trim_start_matches(' ').len();
+            // A column that begins so late leaves no room for words.
+            let last = line.rmatch_indices("  ").map(|(at, gap)| at + gap.len());
+            let mut ends = last.filter(|at| *at > leading && !line[*at..].starts_with(' '));
+            let column = ends.find(|at| width(&line[..*at]) <= columns * 2 / 3);
+            let head = &line[..column.unwrap_or(leading)];
+            let indent = column.map_or(leading + 2, |_| width(head));
+            folded.push_str(head);
+            flow(&mut folded, width(head), &line[head.len()..], indent, columns);
+        }
+        folded.push_str(end);
+    }
+    folded
 }
 
 /// A line of a block, and what it is about (a node id, a place): the key by which a
@@ -201,7 +237,7 @@ impl Screen {
     /// The terminal's columns and lines, asked each time, for it may be resized. One
     /// that does not know its size is taken for a small one.
     fn size(&self) -> Option<(usize, usize)> {
-        self.is_live.then(|| sys::terminal_size().unwrap_or((80, 24)))
+        self.is_live.then(|| sys::terminal_size(io::stdout().as_raw_fd()).unwrap_or((80, 24)))
     }
 
     fn redraw(&mut self, (columns, height): (usize, usize), lines: &[Line]) -> String {
@@ -325,6 +361,23 @@ mod tests {
         assert_eq!(hung("usage:", "a", 4), "usage:\n    a\n");
         assert_eq!(hung("", "one [--two\u{a0}X]", 0), "one\n[--two X]\n");
         assert_eq!(hung("a", "0123456789abc d", 2), "a 0123456789abc\n  d\n");
+    }
+
+    #[test]
+    fn a_long_line_goes_on_in_its_last_column() {
+        let folded = |line: &str| fold(line, 24);
+        assert_eq!(folded("short\n\nenough for one line here\n"), "short\n\nenough for one line here\n");
+        assert_eq!(folded("up        18 s, incarnation 7\n"), "up        18 s,\n          incarnation 7\n");
+        assert_eq!(
+            folded("  key:    a bc  d, incarnation"),
+            "  key:    a bc  d,\n                incarnation"
+        );
+        assert_eq!(folded("TROUBLE: the disk is stalled"), "TROUBLE: the disk is\n  stalled");
+        assert_eq!(folded("    Summary:            of a patch"), "    Summary:           \n      of a patch");
+        assert_eq!(
+            folded("\x1b[31mTROUBLE:\x1b[0m the disk is offline"),
+            "\x1b[31mTROUBLE:\x1b[0m the disk is\n  offline"
+        );
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
                 ))?;
             }
             Err(failure) => {
-                out.line(format_args!("{shown}: FAILED: {}", failure.message))?;
+                out.line(format_args!("{shown}: {}: {}", out.style().red("FAILED"), failure.message))?;
                 if worst != Exit::Verification {
                     worst = failure.exit;
                 }

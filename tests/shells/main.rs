@@ -1,8 +1,10 @@
-//! Completion in the real shells, with a real daemon behind it: a controller and
-//! agent on the loopback interface that has two patches.
+//! The command line in real shells and at a terminal, with a real daemon behind it: a
+//! controller and agent on the loopback interface that has three patches.
 
 #[path = "../support/mod.rs"]
 mod support;
+
+mod terminal;
 
 use std::fs;
 use std::io::Write;
@@ -113,8 +115,9 @@ impl Node {
     }
 }
 
-fn is_there(shell: &str) -> bool {
-    Command::new(shell).args(["-c", "true"]).status().is_ok_and(|status| status.success())
+fn is_there(program: &str, arguments: &[&str]) -> bool {
+    let output = Command::new(program).args(arguments).stdin(Stdio::null()).output();
+    output.is_ok_and(|output| output.status.success())
 }
 
 /// Lines as they are typed up to TAB, with all that is offered, in order. `SOCKET`
@@ -172,7 +175,7 @@ fn a_daemon_that_does_not_answer_holds_nobody_up() {
 
 #[test]
 fn fish_offers_what_fits() {
-    if !is_there("fish") {
+    if !is_there("fish", &["--version"]) {
         return skipped("fish_offers_what_fits", "fish");
     }
     let node = Node::new();
@@ -271,7 +274,7 @@ tried() {{
 
 #[test]
 fn zsh_completes_at_a_terminal() {
-    if !is_there("zsh") {
+    if !is_there("zsh", &["--version"]) {
         return skipped("zsh_completes_at_a_terminal", "zsh");
     }
     typed_at(
@@ -282,7 +285,7 @@ fn zsh_completes_at_a_terminal() {
 
 #[test]
 fn bash_completes_at_a_terminal() {
-    if !is_there("zsh") {
+    if !is_there("zsh", &["--version"]) {
         return skipped("bash_completes_at_a_terminal", "zsh (whose zpty types)");
     }
     typed_at(
