@@ -52,12 +52,13 @@ impl Client {
     pub fn ask(
         &mut self,
         request: &Request,
-        each: impl FnMut(Reply) -> Result<(), Failure>,
+        mut each: impl FnMut(Reply) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        self.ask_with(request, &[], each)
+        self.ask_with(request, &[], &mut each)
     }
 
-    /// As [`ask`](Self::ask), with descriptors for the daemon.
+    /// As [`ask`](Self::ask), with descriptors for the daemon. By reference, so that it
+    /// is compiled once, not for every command.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -65,7 +66,7 @@ impl Client {
         &mut self,
         request: &Request,
         descriptors: &[RawFd],
-        mut each: impl FnMut(Reply) -> Result<(), Failure>,
+        each: &mut dyn FnMut(Reply) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
         let patience = match request {
             Request::Upload { .. }

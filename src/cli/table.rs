@@ -2,6 +2,7 @@
 //! rules of `=`, columns as wide as their widest cell.
 
 use std::fmt;
+use std::iter::repeat_n;
 
 use super::term::{hang, width};
 
@@ -33,62 +34,72 @@ impl<const N: usize> Table<N> {
         self.rows.push(cells);
     }
 
-    fn width(&self, column: usize) -> usize {
-        let header = self.columns[column].0;
-        let cells = self.rows.iter().map(|row| row[column].as_str());
-        cells.chain([header]).map(width).max().unwrap_or(0)
-    }
-
     /// The table in so many columns, where there is a bound (in a pipe or a file there
     /// is none). One that is wider is shown row by row, a line for each cell: nothing
     /// is cut, and nothing wraps into a mess.
     #[must_use]
     pub fn fit(&self, columns: Option<usize>) -> String {
-        let widths: [usize; N] = std::array::from_fn(|column| self.width(column));
-        let whole = widths.iter().sum::<usize>() + 2 * N.saturating_sub(1);
-        match columns {
-            Some(columns) if whole > columns => self.by_row(columns),
-            _ => self.by_column(widths),
-        }
+        fit(&self.columns, self.rows.as_flattened(), columns)
     }
+}
 
-    fn by_column(&self, widths: [usize; N]) -> String {
-        let line = |cells: [&str; N], align: [Align; N]| {
-            let mut line = String::new();
-            for (column, cell) in cells.into_iter().enumerate() {
-                let space = widths[column] - width(cell);
-                let left = if align[column] == Align::Centre { space / 2 } else { 0 };
-                line.push_str(&" ".repeat(left));
-                line.push_str(cell);
-                line.push_str(&" ".repeat(space - left + 2));
-            }
-            line.truncate(line.trim_end().len());
-            line + "\n"
-        };
-        let mut text = line(self.columns.map(|(header, _)| header), [Align::Centre; N]);
-        let rules = widths.map(|width| "=".repeat(width));
-        text += &line(rules.each_ref().map(String::as_str), [Align::Left; N]);
-        for row in &self.rows {
-            text += &line(row.each_ref().map(String::as_str), self.columns.map(|(_, align)| align));
-        }
-        text
-    }
+type Column = (&'static str, Align);
 
-    fn by_row(&self, columns: usize) -> String {
-        let indent =
-            self.columns.iter().map(|(header, _)| header.len() + 4).max().unwrap_or(0).min(columns / 2);
-        let mut text = String::new();
-        for row in &self.rows {
-            let mut cells = row.iter().zip(&self.columns);
-            if let Some((cell, _)) = cells.next() {
-                hang(&mut text, "", cell, 0, columns);
-            }
-            for (cell, (header, _)) in cells.filter(|(cell, _)| !cell.is_empty()) {
-                hang(&mut text, &format!("  {header}"), cell, indent, columns);
-            }
+// On slices, so that it is compiled once, not for every number of columns.
+fn fit(columns: &[Column], cells: &[String], bound: Option<usize>) -> String {
+    let mut widths: Vec<usize> = columns.iter().map(|(header, _)| header.len()).collect();
+    for row in cells.chunks(columns.len()) {
+        for (widest, cell) in widths.iter_mut().zip(row) {
+            *widest = width(cell).max(*widest);
         }
-        text
     }
+    let whole = widths.iter().sum::<usize>() + 2 * columns.len().saturating_sub(1);
+    match bound {
+        Some(bound) if whole > bound => by_row(columns, cells, bound),
+        _ => by_column(columns, cells, &widths),
+    }
+}
+
+fn by_column(columns: &[Column], cells: &[String], widths: &[usize]) -> String {
+    let mut text = String::new();
+    for (column, (header, _)) in columns.iter().enumerate() {
+        place(&mut text, header, Align::Centre, widths, column);
+    }
+    for (column, wide) in widths.iter().enumerate() {
+        place(&mut text, &"=".repeat(*wide), Align::Left, widths, column);
+    }
+    for (nth, cell) in cells.iter().enumerate() {
+        let column = nth % columns.len();
+        place(&mut text, cell, columns[column].1, widths, column);
+    }
+    text
+}
+
+/// Writes a cell, and the end of the line behind the last one.
+fn place(text: &mut String, cell: &str, align: Align, widths: &[usize], column: usize) {
+    let space = widths[column] - width(cell);
+    let left = if align == Align::Centre { space / 2 } else { 0 };
+    text.extend(repeat_n(' ', left));
+    text.push_str(cell);
+    if column + 1 < widths.len() {
+        text.extend(repeat_n(' ', space - left + 2));
+    } else {
+        text.truncate(text.trim_end_matches(' ').len());
+        text.push('\n');
+    }
+}
+
+fn by_row(columns: &[Column], cells: &[String], bound: usize) -> String {
+    let indent = columns.iter().map(|(header, _)| header.len() + 4).max().unwrap_or(0).min(bound / 2);
+    let mut text = String::new();
+    for (nth, cell) in cells.iter().enumerate() {
+        match nth % columns.len() {
+            0 => hang(&mut text, "", cell, 0, bound),
+            _ if cell.is_empty() => {}
+            column => hang(&mut text, &["  ", columns[column].0].concat(), cell, indent, bound),
+        }
+    }
+    text
 }
 
 /// As wide as it likes to be.

@@ -115,7 +115,7 @@ impl<'a> Desk<'a> {
         let request = Request::Upload { names: files.iter().map(|file| Text::new(&file.name)).collect() };
         let descriptors: Vec<RawFd> = files.iter().flat_map(Signed::descriptors).collect();
         let (mut taken, out) = (0, &mut *self.out);
-        let asked = client.ask_with(&request, &descriptors, |reply| {
+        let asked = client.ask_with(&request, &descriptors, &mut |reply| {
             let Reply::Line(line) = reply else { return Ok(()) };
             out.line(&line)?;
             if let Some(file) = files.get(taken) {

@@ -12,7 +12,7 @@
 use std::ffi::OsStr;
 
 use super::client::Client;
-use super::commands::{self, Arguments, Command, GLOBAL, Kind, Opt, SHELLS};
+use super::commands::{self, Command, GLOBAL, Kind, Opt, SHELLS};
 use super::exit::Failure;
 use super::out::Out;
 use super::parse::{Invocation, chosen};
@@ -32,31 +32,51 @@ pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     let words: Vec<&str> = invocation.arguments.iter().filter_map(|word| word.to_str()).collect();
     let Some((what, words)) = words.split_first() else { return Ok(()) };
     let line = Line::new(invocation);
-    let offers = match *what {
-        "bash" => return Ok(out.raw(include_bytes!("thimble.bash"))?),
-        "zsh" => return Ok(out.raw(include_bytes!("thimble.zsh"))?),
-        "fish" => return Ok(out.raw(include_bytes!("thimble.fish"))?),
-        "words" => line.offers(words),
-        "patches" => line.named(Kind::Patch),
-        "hosts" => line.named(Kind::Host),
-        "controllers" => line.named(Kind::Controller),
+    let mut offers = Offers::default();
+    match *what {
+        "bash" => offers.text.push_str(include_str!("thimble.bash")),
+        "zsh" => offers.text.push_str(include_str!("thimble.zsh")),
+        "fish" => offers.text.push_str(include_str!("thimble.fish")),
+        "words" => offers = line.offers(words),
+        "patches" => line.named(Kind::Patch, &mut offers),
+        "hosts" => line.named(Kind::Host, &mut offers),
+        "controllers" => line.named(Kind::Controller, &mut offers),
         _ => return chosen(SHELLS, OsStr::new(what)).map_err(|sentence| invocation.usage(&sentence)),
-    };
-    let is_described = *what == "words";
-    let mut text = String::new();
-    for (word, help) in offers {
-        text.push_str(&word);
-        if is_described && !help.is_empty() {
-            text.push('\t');
-            text.push_str(&help);
-        }
-        text.push('\n');
     }
-    Ok(out.raw(text.as_bytes())?)
+    Ok(out.raw(offers.text.as_bytes())?)
 }
 
-/// A word to offer, and what it is.
-type Offer = (String, String);
+/// What is offered, as the scripts read it.
+#[derive(Default)]
+struct Offers {
+    text: String,
+    /// What is typed already of the word, less what is [`before`](Self::before).
+    begun: String,
+    /// Stands before each word that is offered: `--color=`.
+    before: String,
+    /// Each word is followed by what it is.
+    is_described: bool,
+}
+
+impl Offers {
+    fn add(&mut self, word: &str, help: &str) {
+        if word.starts_with(&self.begun) {
+            self.text.push_str(&self.before);
+            self.text.push_str(word);
+            if self.is_described && !help.is_empty() {
+                self.text.push('\t');
+                self.text.push_str(help);
+            }
+            self.text.push('\n');
+        }
+    }
+
+    /// Leaves it to the shell.
+    fn leave(&mut self, to: &str) {
+        self.text.push_str(to);
+        self.text.push('\n');
+    }
+}
 
 /// The words before the one that is being typed, as far as they make sense.
 struct Line {
@@ -78,11 +98,13 @@ impl Line {
     }
 
     /// What may stand in the place of the last of `words`.
-    fn offers(mut self, words: &[&str]) -> Vec<Offer> {
-        let Some((word, before)) = words.split_last() else { return Vec::new() };
-        before.iter().for_each(|word| self.take(word));
-        let mut offers = self.place(word);
-        offers.retain(|(offer, _)| offer.starts_with(word) || offer.starts_with(':'));
+    fn offers(mut self, words: &[&str]) -> Offers {
+        let mut offers = Offers { is_described: true, ..Offers::default() };
+        if let Some((word, before)) = words.split_last() {
+            before.iter().for_each(|word| self.take(word));
+            offers.begun = (*word).to_owned();
+            self.place(word, &mut offers);
+        }
         offers
     }
 
@@ -124,94 +146,86 @@ impl Line {
         })
     }
 
-    /// All that fits where `word` stands; what begins otherwise is left out later.
-    fn place(&self, word: &str) -> Vec<Offer> {
+    fn place(&self, word: &str, offers: &mut Offers) {
         if self.is_lost {
-            return Vec::new();
+            return;
         }
         if let Some(name) = self.open.and_then(|option| option.value) {
-            return self.kind(name);
+            return self.kind(name, offers);
         }
         if self.is_option(word) {
-            return match word.split_once('=') {
-                None => self.options(),
-                Some((option, _)) => {
-                    let mut values = self
-                        .option(option)
-                        .and_then(|option| option.value)
-                        .map_or_else(Vec::new, |name| self.kind(name));
-                    for (value, _) in values.iter_mut().filter(|(value, _)| !value.starts_with(':')) {
-                        *value = format!("{option}={value}");
-                    }
-                    values
-                }
-            };
-        }
-        let Some(command) = self.command else { return self.named(Kind::Command) };
-        let Arguments { name, most, .. } = command.arguments;
-        let Invocation { arguments, .. } = &self.typed;
-        let mut offers = if arguments.len() < most { self.kind(name) } else { Vec::new() };
-        offers.retain(|(offer, _)| !arguments.iter().any(|given| **given == **offer));
-        offers
-    }
-
-    fn options(&self) -> Vec<Offer> {
-        let fitting = self.known().filter(|option| option.is_repeatable || !self.typed.has(option.name));
-        fitting.map(|option| (format!("--{}", option.name), option.help.to_owned())).collect()
-    }
-
-    fn kind(&self, name: &'static str) -> Vec<Offer> {
-        self.named(Kind::of(name).unwrap_or(Kind::Free))
-    }
-
-    fn named(&self, kind: Kind) -> Vec<Offer> {
-        let plain = |word: &str| (word.to_owned(), String::new());
-        match kind {
-            Kind::Free => Vec::new(),
-            Kind::File => vec![plain(FILES)],
-            Kind::Directory => vec![plain(DIRECTORIES)],
-            Kind::Shell => SHELLS.split('|').map(plain).collect(),
-            Kind::Choice(words) => words.split('|').map(plain).collect(),
-            Kind::Command => {
-                commands::all().map(|command| (command.name.to_owned(), command.help.to_owned())).collect()
+            let Some((option, value)) = word.split_once('=') else { return self.options(offers) };
+            offers.before = [option, "="].concat();
+            offers.begun = value.to_owned();
+            if let Some(name) = self.option(option).and_then(|option| option.value) {
+                self.kind(name, offers);
             }
-            Kind::Patch => self.asked(&Request::Query),
-            Kind::Host => self.asked(&Request::QueryHosts { filter: HostFilter::All }),
-            Kind::Controller => self.asked(&Request::Status),
+            return;
+        }
+        match self.command {
+            None => self.named(Kind::Command, offers),
+            Some(command) if self.typed.arguments.len() < command.arguments.most => {
+                self.kind(command.arguments.name, offers);
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn options(&self, offers: &mut Offers) {
+        for option in self.known().filter(|option| option.is_repeatable || !self.typed.has(option.name)) {
+            offers.add(&["--", option.name].concat(), option.help);
+        }
+    }
+
+    fn kind(&self, name: &'static str, offers: &mut Offers) {
+        self.named(Kind::of(name).unwrap_or(Kind::Free), offers);
+    }
+
+    fn named(&self, kind: Kind, offers: &mut Offers) {
+        match kind {
+            Kind::Free => {}
+            Kind::File => offers.leave(FILES),
+            Kind::Directory => offers.leave(DIRECTORIES),
+            Kind::Shell => SHELLS.split('|').for_each(|word| offers.add(word, "")),
+            Kind::Choice(words) => words.split('|').for_each(|word| offers.add(word, "")),
+            Kind::Command => commands::all().for_each(|command| offers.add(command.name, command.help)),
+            Kind::Patch => self.asked(&Request::Query, offers),
+            Kind::Host => self.asked(&Request::QueryHosts { filter: HostFilter::All }, offers),
+            Kind::Controller => self.asked(&Request::Status, offers),
         }
     }
 
     /// What the daemon names, as far as it answers.
-    fn asked(&self, request: &Request) -> Vec<Offer> {
-        let Ok(socket) = self.typed.socket() else { return Vec::new() };
+    fn asked(&self, request: &Request, offers: &mut Offers) {
+        let Ok(socket) = self.typed.socket() else { return };
         sys::end_in(PATIENCE_S);
-        let mut offers = Vec::new();
+        let len = offers.text.len();
         let asked = Client::connect(&socket).and_then(|mut client| {
             client.ask(request, |reply| {
-                offers.extend(self.offer(reply));
+                self.offer(&reply, offers);
                 Ok(())
             })
         });
         // Half a list would pass for a whole one.
         if asked.is_err() {
-            offers.clear();
+            offers.text.truncate(len);
         }
-        offers.sort();
-        offers.dedup();
-        offers
     }
 
-    fn offer(&self, reply: Reply) -> Option<Offer> {
-        match reply {
+    fn offer(&self, reply: &Reply, offers: &mut Offers) {
+        let (name, help) = match reply {
             // Of patches only what the command can concern.
             Reply::Patch(row) => match (self.command.map(|command| command.name), row.repo_state) {
-                (Some("apply" | "delete"), EntryState::Applied | EntryState::Committed) => None,
-                (Some("remove" | "commit"), EntryState::Available | EntryState::Committed) => None,
-                _ => Some((row.id.to_string(), row.patch_state.as_str().to_owned())),
+                (Some("apply" | "delete"), EntryState::Applied | EntryState::Committed) => return,
+                (Some("remove" | "commit"), EntryState::Available | EntryState::Committed) => return,
+                _ => (row.id.as_str(), row.patch_state.as_str().to_owned()),
             },
-            Reply::Host(row) => Some((row.hostname.to_string(), hosts::state(row.state))),
-            Reply::Neighbour(row) => Some((row.hostname.to_string(), String::new())),
-            _ => None,
+            Reply::Host(row) => (row.hostname.as_str(), hosts::state(row.state)),
+            Reply::Neighbour(row) => (row.hostname.as_str(), String::new()),
+            _ => return,
+        };
+        if !self.typed.arguments.iter().any(|given| given == name) {
+            offers.add(name, &help);
         }
     }
 }
@@ -225,7 +239,8 @@ mod tests {
     fn offered(line: &str) -> Vec<String> {
         let command = parse(["completions", "words"].map(Into::into)).unwrap();
         let words: Vec<&str> = line.split(' ').collect();
-        Line::new(&command).offers(&words).into_iter().map(|(word, _)| word).collect()
+        let offers = Line::new(&command).offers(&words).text;
+        offers.lines().map(|offer| offer.split('\t').next().unwrap().to_owned()).collect()
     }
 
     #[test]
