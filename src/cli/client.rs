@@ -1,5 +1,6 @@
 //! The command line's end of the control socket: one request, its replies.
 
+use std::borrow::Borrow;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -33,7 +34,7 @@ impl Client {
     pub fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
         let mut client = Self { stream, socket: socket.to_owned(), is_greeted: false };
-        client.ask(&Request::Hello { version: VERSION }, |_| Ok(()))?;
+        client.ask(Request::Hello { version: VERSION }, |_| Ok(()))?;
         client.is_greeted = true;
         Ok(client)
     }
@@ -45,16 +46,17 @@ impl Client {
         u32::try_from(listener.pid).ok().filter(|pid| *pid > 0)
     }
 
-    /// Sends a request and passes each reply on until the last.
+    /// Sends a request and passes each reply on until the last. One that is written
+    /// down is given by value: a reference to it would make all its 8 KB a constant.
     ///
     /// # Errors
     /// What the daemon answered, that it did not, or what `each` said.
     pub fn ask(
         &mut self,
-        request: &Request,
+        request: impl Borrow<Request>,
         mut each: impl FnMut(Reply) -> Result<(), Failure>,
     ) -> Result<(), Failure> {
-        self.ask_with(request, &[], &mut each)
+        self.ask_with(request.borrow(), &[], &mut each)
     }
 
     /// As [`ask`](Self::ask), with descriptors for the daemon. By reference, so that it

@@ -59,7 +59,7 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 fn applied_for_release(invocation: &Invocation, client: &mut Client) -> Result<PatchIds, Failure> {
     let release = invocation.value("release").unwrap_or_default().to_string_lossy();
     let (mut ids, mut count) = (PatchIds::new(), 0);
-    client.ask(&Request::Query, |reply| {
+    client.ask(Request::Query, |reply| {
         if let Reply::Patch(row) = reply
             && row.repo_state == EntryState::Applied
             && row.sw_version.as_str() == release

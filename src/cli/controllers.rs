@@ -11,14 +11,14 @@ use crate::daemon::protocol::{BlobRow, NeighbourRow, Request};
 
 /// `thimble purge`
 pub fn purge(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    say(invocation, &Request::Purge, out)
+    say(invocation, Request::Purge, out)
 }
 
 /// `thimble drop-controller CONTROLLER`
 pub fn drop_controller(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let texts = invocation.texts()?;
     let controller = named(invocation, "controller", texts.first().copied().unwrap_or_default())?;
-    say(invocation, &Request::DropController { controller }, out)
+    say(invocation, Request::DropController { controller }, out)
 }
 
 /// Another controller, in a line of `status`.

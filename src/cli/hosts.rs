@@ -45,7 +45,7 @@ fn list<const N: usize>(
     let filter = if let [only] = filters { *only } else { HostFilter::All };
     let style = out.style();
     let mut rows = Vec::new();
-    Client::connect(&invocation.socket()?)?.ask(&Request::QueryHosts { filter }, |reply| {
+    Client::connect(&invocation.socket()?)?.ask(Request::QueryHosts { filter }, |reply| {
         let Reply::Host(row) = reply else { return Ok(()) };
         if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
             out.item("hosts", || host_json(&row))?;

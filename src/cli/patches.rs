@@ -1,5 +1,7 @@
 //! Commands about patches: what is in the repository, and what is to become of it.
 
+use std::borrow::Borrow;
+
 use super::client::Client;
 use super::exit::Failure;
 use super::json::Value;
@@ -42,12 +44,20 @@ fn change(invocation: &Invocation, to: EntryState, out: &mut Out) -> Result<(), 
 }
 
 /// Asks for something whose replies are lines, and passes them on.
-pub(super) fn say(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn say(
+    invocation: &Invocation,
+    request: impl Borrow<Request>,
+    out: &mut Out,
+) -> Result<(), Failure> {
     say_by(&mut Client::connect(&invocation.socket()?)?, request, out)
 }
 
 /// The same over a connection that is there already.
-pub(super) fn say_by(client: &mut Client, request: &Request, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn say_by(
+    client: &mut Client,
+    request: impl Borrow<Request>,
+    out: &mut Out,
+) -> Result<(), Failure> {
     let mut lines = Vec::new();
     let asked = client.ask(request, |reply| line(reply, &mut lines, out));
     asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;
@@ -110,7 +120,7 @@ pub fn query(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let release = invocation.value("release").map(|release| release.to_string_lossy());
     let mut cells = Vec::new();
     let mut blocked = String::new();
-    Client::connect(&invocation.socket()?)?.ask(&Request::Query, |reply| {
+    Client::connect(&invocation.socket()?)?.ask(Request::Query, |reply| {
         let Reply::Patch(row) = reply else { return Ok(()) };
         let is_release = release.as_ref().is_none_or(|release| row.sw_version.as_str() == release);
         if !is_release || only.is_some_and(|state| row.repo_state != state) {

@@ -1,5 +1,6 @@
 //! `host-install`: asks for installs, watches them to their ends, sums up.
 
+use std::borrow::Borrow;
 use std::thread;
 use std::time::Duration;
 
@@ -69,7 +70,7 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     }
 }
 
-pub(super) fn ask(client: &mut Client, request: &Request) -> Result<Vec<HostRow>, Failure> {
+pub(super) fn ask(client: &mut Client, request: impl Borrow<Request>) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
     client.ask(request, |reply| {
         if let Reply::Host(row) = reply {

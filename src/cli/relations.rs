@@ -80,7 +80,7 @@ fn are(
 ) -> Result<(), Failure> {
     let ids = ids(invocation)?;
     let mut found = Vec::new();
-    Client::connect(&invocation.socket()?)?.ask(&Request::Patches { ids: ids.clone() }, |reply| {
+    Client::connect(&invocation.socket()?)?.ask(Request::Patches { ids: ids.clone() }, |reply| {
         if let Reply::Patch(row) = reply {
             found.push((row.id, row.patch_state));
         }

@@ -97,7 +97,7 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
         let Some(row) = look(client).map_err(going_on)? else {
             return Err(Failure::new(Exit::Refused, "there was no rollout yet"));
         };
-        let hosts = ask(client, &Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
+        let hosts = ask(client, Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
         let lines = lines(&row, &hosts, out.style(), screen.is_live());
         looks = if is_over(&row) { looks + 1 } else { 0 };
         if looks >= if row.is_here { 1 } else { LOOKS } {
@@ -120,7 +120,7 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
 /// The daemon does not say.
 pub fn look(client: &mut Client) -> Result<Option<RolloutRow>, Failure> {
     let mut found = None;
-    client.ask(&Request::Rollout, |reply| {
+    client.ask(Request::Rollout, |reply| {
         if let Reply::Rollout(row) = reply {
             found = Some(row);
         }

@@ -14,5 +14,5 @@ pub fn run(invocation: &Invocation, _out: &mut Out) -> Result<(), Failure> {
 
 /// `thimble reload`
 pub fn reload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    say(invocation, &Request::Reload, out)
+    say(invocation, Request::Reload, out)
 }

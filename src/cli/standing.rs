@@ -54,7 +54,7 @@ impl Standing {
     pub fn ask(client: &mut Client) -> Result<Self, Failure> {
         let mut all = Self::default();
         let mut is_told = false;
-        client.ask(&Request::Status, |reply| {
+        client.ask(Request::Status, |reply| {
             match reply {
                 Reply::Status(row) => (all.row, is_told) = (row, true),
                 Reply::Neighbour(row) => all.neighbours.push(row),

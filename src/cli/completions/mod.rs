@@ -189,14 +189,14 @@ impl Line {
             Kind::Shell => SHELLS.split('|').for_each(|word| offers.add(word, "")),
             Kind::Choice(words) => words.split('|').for_each(|word| offers.add(word, "")),
             Kind::Command => commands::all().for_each(|command| offers.add(command.name, command.help)),
-            Kind::Patch => self.asked(&Request::Query, offers),
-            Kind::Host => self.asked(&Request::QueryHosts { filter: HostFilter::All }, offers),
-            Kind::Controller => self.asked(&Request::Status, offers),
+            Kind::Patch => self.asked(Request::Query, offers),
+            Kind::Host => self.asked(Request::QueryHosts { filter: HostFilter::All }, offers),
+            Kind::Controller => self.asked(Request::Status, offers),
         }
     }
 
     /// What the daemon names, as far as it answers.
-    fn asked(&self, request: &Request, offers: &mut Offers) {
+    fn asked(&self, request: Request, offers: &mut Offers) {
         let Ok(socket) = self.typed.socket() else { return };
         sys::end_in(PATIENCE_S);
         let len = offers.text.len();

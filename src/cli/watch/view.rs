@@ -106,7 +106,7 @@ fn host_at_work(host: &HostRow) -> String {
 /// The hosts at work, by name; no more than are shown.
 fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
-    client.ask(&Request::QueryHosts { filter: HostFilter::AtWork }, |reply| {
+    client.ask(Request::QueryHosts { filter: HostFilter::AtWork }, |reply| {
         match reply {
             Reply::Host(row) if rows.len() < AT_WORK => rows.push(row),
             _ => {}
@@ -122,7 +122,7 @@ fn named(client: &mut Client, nodes: &[NodeId]) -> Result<Vec<HostRow>, Failure>
     let mut rows = Vec::new();
     for some in nodes.chunks(limits::COMMAND_NAMES) {
         let hosts = some.iter().filter_map(|node| Hostname::new(&node.to_string()).ok()).collect();
-        match progress::ask(client, &Request::Hosts { hosts }) {
+        match progress::ask(client, Request::Hosts { hosts }) {
             Ok(told) => rows.extend(told),
             Err(failure) if failure.exit == Exit::Refused => {}
             Err(failure) => return Err(failure),
