@@ -25,7 +25,7 @@ pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     } else if let Running::Daemon = daemon_of(&config.node.state_dir)? {
         lines.line("the daemon runs, and sees to this itself")?;
     } else {
-        install::guard(&config, &mut lines);
+        install::guard(&config, invocation.has("boot"), &mut lines);
     }
     if lines.lines.is_empty() && lines.failed.is_none() {
         lines.line("nothing was cut short")?;

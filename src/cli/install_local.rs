@@ -54,8 +54,8 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         effective_digest(&store.map(&mut Vec::new()), &config.node.nodetype)
     };
 
-    let mut told = Told { out, step: None, installed: vec![], digest: None, last: None, failed: None };
-    install::recover(&config, &mut told);
+    let mut told = Told::new(out);
+    install::ready(&config, &mut told);
     told.check()?;
     if told.digest == Some(digest) {
         return told.show("current");
@@ -69,7 +69,8 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
     told.installed.clear();
     install::install(&config, &request, &mut LocalSource(state_dir), &mut told);
     told.check()?;
-    told.show("installed")
+    let outcome = if told.is_superseded { "awaited" } else { "installed" };
+    told.show(outcome)
 }
 
 /// What is missing for an install out of the node's own repository.
@@ -144,9 +145,23 @@ struct Told<'o> {
     digest: Option<Digest>,
     last: Option<LastInstall>,
     failed: Option<(RefusalKind, Reason)>,
+    /// thimble itself was replaced.
+    is_superseded: bool,
 }
 
-impl Told<'_> {
+impl<'o> Told<'o> {
+    fn new(out: &'o mut Out) -> Self {
+        Self {
+            out,
+            step: None,
+            installed: vec![],
+            digest: None,
+            last: None,
+            failed: None,
+            is_superseded: false,
+        }
+    }
+
     /// Fails where the installer's last word was that it did.
     fn check(&mut self) -> Result<(), Failure> {
         let Some((kind, reason)) = self.failed.take() else { return Ok(()) };
@@ -165,11 +180,15 @@ impl Told<'_> {
     }
 
     fn show(self, outcome: &str) -> Result<(), Failure> {
-        let Self { out, installed, digest, last, .. } = self;
+        let Self { out, installed, digest, last, is_superseded, .. } = self;
+        if is_superseded {
+            out.line("thimble itself was replaced: the install ends once the daemon has started and heard a controller")?;
+        }
         let digest = digest.unwrap_or_default();
         let owes_restart = last.as_ref().is_some_and(|last| last.reboot_required);
         let noted = last.map(|last| last.reason).filter(|_| outcome == "installed").unwrap_or_default();
-        out.line(format_args!("{outcome}: {} patches, set {digest:.12}", installed.len()))?;
+        let word = if is_superseded { "until then" } else { outcome };
+        out.line(format_args!("{word}: {} patches, set {digest:.12}", installed.len()))?;
         if !noted.is_empty() {
             out.line(&noted)?;
         }
@@ -200,6 +219,7 @@ impl Reporter for Told<'_> {
             Report::InstalledEnd { digest, last } => {
                 (self.digest, self.last) = (Some(*digest), last.clone());
             }
+            Report::Superseded => self.is_superseded = true,
             Report::Failed { kind, reason } => self.failed = Some((*kind, reason.clone())),
             _ => {}
         }

@@ -22,7 +22,7 @@ use super::reload::Reload;
 use super::replaced::Replaced;
 use super::sessions::{Outcome, Sessions};
 use super::transport::{Batch, Transport};
-use super::workers::Workers;
+use super::workers::{Kind, Workers};
 use super::{proof, sys};
 use crate::config::Config;
 use crate::fsm::actions::{Action, Actions};
@@ -104,6 +104,8 @@ pub struct Daemon<'a> {
     pub reload: Reload,
     /// The supervisor, if one listens.
     pub notify: Notify,
+    /// The file that we were started from is another now, and takes our place.
+    pub is_superseded: bool,
     /// Why the loop ends, once it does.
     pub over: Option<Result<(), Reason>>,
 }
@@ -173,6 +175,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         reload: Reload::new(parts.config_path),
         notify: parts.notify,
         _lock: parts.lock,
+        is_superseded: false,
         over: None,
     };
     daemon.register().map_err(failed)?;
@@ -199,6 +202,9 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         daemon.on_timeout(now);
         if let Some(over) = daemon.over.take() {
             return daemon.end(over);
+        }
+        if daemon.is_superseded && daemon.workers.count(|kind| kind == Kind::Agent) == 0 {
+            return Err(daemon.give_way());
         }
         daemon.tell_supervisor(now);
     }
@@ -422,6 +428,7 @@ impl Daemon<'_> {
                 Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
                 Action::StartInstall(install) => self.start_install(now, install),
                 Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
+                Action::StartProof { is_heard } => self.start_agent(now, &Job::Prove { is_heard }, None),
                 Action::StartPull(node) => self.start_pull(now, node),
                 Action::StartBlobs(node) => self.start_blobs(now, node),
                 Action::SettleRollout(to) => self.settle_rollout(now, to),

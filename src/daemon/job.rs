@@ -86,6 +86,12 @@ pub enum Job {
         /// As JSON rather than text.
         json: bool,
     },
+    /// Agent: end an install that replaced thimble itself, in the new one: commit it
+    /// where a controller was heard, else undo it.
+    Prove {
+        /// One was.
+        is_heard: bool,
+    },
 }
 
 /// Where a worker finds its channel (job in, reports out).
@@ -280,4 +286,15 @@ pub enum Report {
         /// All of them were taken, where they were greater than ours.
         is_whole: bool,
     },
+    /// This install of this controller replaced thimble itself, and waits for the new
+    /// one, which runs, to hear a controller. Health scripts are still to run.
+    Awaited {
+        /// The controller's number for it.
+        request_id: RequestId,
+        /// The controller that asked.
+        controller: NodeId,
+    },
+    /// The file that this thimble was started from is another now: it is to be
+    /// started in the daemon's place, and goes on with what is under way.
+    Superseded,
 }

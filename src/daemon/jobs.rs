@@ -115,6 +115,10 @@ impl Daemon<'_> {
                     self.on_reload_waits(waiting, line);
                 }
             }
+            Report::Awaited { request_id, controller } => {
+                self.tell(now, &Event::Awaited(*request_id, *controller));
+            }
+            Report::Superseded => self.is_superseded = true,
             Report::Replaced(line) => {
                 warn!("{line}");
                 self.replaced.keep(line);
@@ -174,6 +178,8 @@ impl Daemon<'_> {
         }
         self.settle_floor();
         match (kind, ending) {
+            // How it goes on is for the one who takes our place to say.
+            (Kind::Agent, _) if self.is_superseded => {}
             (Kind::Agent, ending) => {
                 let end = match ending {
                     Ending::Done => WorkerEnd::Done,

@@ -14,6 +14,7 @@
 //! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
 //! | `reload` | reading the configuration anew |
 //! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
+//! | `succession` | how it gives way where thimble itself was replaced |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 
@@ -44,6 +45,7 @@ mod serve;
 mod sessions;
 mod standing;
 mod start;
+mod succession;
 pub(crate) mod sys;
 mod told;
 mod transport;

@@ -254,6 +254,7 @@ pub fn agent_facts(node: &config::Node, timers: &Timers) -> AgentFacts {
         nodetype: node.nodetype.clone(),
         sw_version: node.sw_version.clone(),
         rejection_shown: Duration::from_millis(timers.rejection_shown_ms),
+        unheard: Duration::from_millis(timers.host_lost_ms),
     }
 }
 

@@ -69,6 +69,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
     let patience = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
         Job::Recover => install::recover(config, channel),
+        Job::Prove { is_heard } => install::prove(config, is_heard, channel),
         Job::Install(InstallJob { request_id, controller, digest, force, session }) => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
             let mut source = SessionSource(Exchange::new(socket, session, patience)?);

@@ -22,6 +22,10 @@ use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
 
+/// How often it is looked whether workers that were killed are gone, and how far apart.
+const PATIENCE: u32 = 100;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -193,6 +197,21 @@ impl Workers {
             Ending::Crashed(Reason::format(format_args!("the worker {how} {number}")))
         };
         Some((worker.kind, worker.ending.unwrap_or_else(crashed)))
+    }
+
+    /// Kills all workers, as [`end_all`](Self::end_all), and waits, but not for long,
+    /// until they are gone.
+    pub fn bury_all(&mut self, registry: &Registry) {
+        self.end_all();
+        for _ in 0..PATIENCE {
+            while let Some((at, status)) = self.ended() {
+                self.bury(registry, at, status);
+            }
+            if self.count(|_| true) == 0 {
+                return;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
 
     /// Kills all workers, as the kernel would once the daemon is gone. Recovery

@@ -69,6 +69,12 @@ pub enum Action {
     StartInstall(Install),
     /// Start the worker that recovers what a crash cut short.
     StartRecovery,
+    /// Start the worker that ends an install which replaced thimble itself: commits
+    /// it where a controller was heard, else undoes it.
+    StartProof {
+        /// One was.
+        is_heard: bool,
+    },
     /// Start the worker that merges this controller's map, over the session that
     /// is ready. Ends in `PullEnded`.
     StartPull(NodeId),

@@ -2,7 +2,7 @@
 //! workers go. Everything slow comes back by this door.
 
 use crate::time::Duration;
-use crate::types::{Digest, NodeId, Reason};
+use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::{DetailPage, InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
 
@@ -25,6 +25,10 @@ pub enum Event<'e> {
     Installed(&'e InstalledPatch),
     /// The snapshot is complete; what the journal says of the last install.
     InstalledEnd(Digest, Option<&'e LastInstall>),
+    /// This install of this controller replaced thimble itself, and the new one that
+    /// runs has to hear a controller before it is committed. Told by recovery, after
+    /// the snapshot, and before health scripts run.
+    Awaited(RequestId, NodeId),
     /// The agent's worker ended: as its last report said, or with none.
     WorkerEnded(WorkerEnd<'e>),
     /// The worker that merges this controller's map ended: what is durably merged,

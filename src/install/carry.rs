@@ -14,7 +14,8 @@ use crate::failpoint;
 use crate::wire::install::Step;
 
 impl Host<'_> {
-    /// Carries a plan out; gives the record that is now in force. An error
+    /// Carries a plan out; gives the record that is now in force, or none where that
+    /// is for the new thimble to commit. An error
     /// leaves the journal telling how far it came.
     pub fn carry(
         &self,
@@ -22,7 +23,7 @@ impl Host<'_> {
         intent: &Intent,
         prepared: &mut Prepared<'_>,
         teller: &mut Teller<'_>,
-    ) -> Result<Record, InstallError> {
+    ) -> Result<Option<Record>, InstallError> {
         for notice in &prepared.plan.notices {
             teller.notice(&notice.to_string());
         }
@@ -33,11 +34,12 @@ impl Host<'_> {
             if old.patches != prepared.plan.next.patches {
                 INSTALLED.write(self.home.as_fd(), &prepared.plan.next)?;
             }
-            return self.record();
+            return self.record().map(Some);
         }
         journal.append(Entry::Intent(intent.clone()))?;
         journal.set_aside(scripts_at_most(&old, prepared))?;
         self.stage(prepared, teller)?;
+        self.try_out(moves)?;
         INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
 
         teller.progress(Step::PreScripts, 70);
@@ -45,6 +47,7 @@ impl Host<'_> {
         self.pre_scripts(journal, &old, moves)?;
 
         teller.progress(Step::Switching, 75);
+        self.keep_guard(moves)?;
         self.keep(moves, prepared)?;
         journal.append(Entry::Phase(Phase::Switching))?;
         self.switch(moves, prepared)?;
@@ -53,16 +56,26 @@ impl Host<'_> {
         journal.append(Entry::Phase(Phase::PostScripts))?;
         self.post_scripts(journal, &old, intent)?;
 
-        if !intent.reboot_required {
-            teller.progress(Step::Health, 95);
-            journal.append(Entry::Phase(Phase::Health))?;
-            for patch in with(&prepared.plan.next.patches, Script::Health) {
-                self.script(journal, patch, Script::Health, Action::Install)?;
-            }
+        if self.own(moves).is_some() {
+            journal.append(Entry::Phase(Phase::AwaitSelf))?;
+            return Ok(None);
         }
+        journal.append(Entry::Phase(Phase::Health))?;
+        teller.progress(Step::Health, 95);
+        self.health(journal, intent, &prepared.plan.next)?;
         INSTALLED.publish(self.home.as_fd())?;
         teller.progress(Step::Health, 100);
-        Ok(prepared.plan.next.clone())
+        Ok(Some(prepared.plan.next.clone()))
+    }
+
+    /// Whether the new set is well, by what its patches know to ask. What is in effect
+    /// only after a restart is not asked.
+    pub fn health(&self, journal: &mut Journal, intent: &Intent, next: &Record) -> Result<(), InstallError> {
+        if intent.reboot_required {
+            return Ok(());
+        }
+        with(&next.patches, Script::Health)
+            .try_for_each(|patch| self.script(journal, patch, Script::Health, Action::Install))
     }
 
     /// Unpacks new files to where they wait.

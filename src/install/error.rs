@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::scripts::ScriptFailure;
+use super::scripts::{ScriptFailure, Trial};
 use super::source::FetchError;
 use crate::daemon::job::RefusalKind;
 use crate::patch::PatchError;
@@ -39,6 +39,8 @@ pub enum InstallError {
     Patch(PatchId, Box<PatchError>),
     /// A patch's script failed.
     Script(Box<ScriptFailure>),
+    /// The thimble that was to come does not run, or is none.
+    NewThimble(Trial),
     /// Files of the previous set could not be put back.
     Undo(Box<InstallError>),
 }
@@ -91,6 +93,10 @@ pub enum Refusal {
     },
     /// The root cannot be written to.
     ReadOnlyRoot,
+    /// thimble's own file would go, and no other would take its place.
+    NoThimbleLeft(String),
+    /// The last install replaced thimble itself and has not ended.
+    AwaitsProof,
 }
 
 /// Why a path of a patch cannot be laid over the tree.
@@ -141,6 +147,12 @@ impl fmt::Display for InstallError {
                 error => write!(f, "{id}: {error}"),
             },
             Self::Script(failure) => failure.fmt(f),
+            Self::NewThimble(Trial { how: Some(how), said }) => {
+                write!(f, "the new thimble cannot take over: `--version` {how}: {said}")
+            }
+            Self::NewThimble(Trial { how: None, said }) => {
+                write!(f, "what would take thimble's place is no thimble: to `--version` it says {said:?}")
+            }
             Self::Undo(error) => write!(f, "the previous set could not be put back: {error}"),
         }
     }
@@ -187,6 +199,14 @@ impl fmt::Display for Refusal {
                 "the install needs {} on /{at} and {} is free: make room and install again",
                 Bytes(*needed),
                 Bytes(*free)
+            ),
+            Self::NoThimbleLeft(path) => write!(
+                f,
+                "this would take thimble itself, /{path}, away: apply a patch that brings one with it"
+            ),
+            Self::AwaitsProof => f.write_str(
+                "the last install replaced thimble itself, and ends once the new one has started and heard a \
+                 controller: start the daemon",
             ),
             Self::ReadOnlyRoot => f.write_str("the root is read-only: use backend = command"),
         }

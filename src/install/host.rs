@@ -74,9 +74,9 @@ impl<'c> Host<'c> {
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
     ) -> Result<Ended, InstallError> {
-        self.recover(Moment::Daemon, teller)?;
+        self.recover(Moment::Install, teller)?;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request.request_id) {
-            return Ok(Ended { last, kind: RefusalKind::Refused });
+            return Ok(Ended::Here { last, kind: RefusalKind::Refused });
         }
         let record = self.record()?;
         let &InstallRequest { request_id, controller, digest, force } = request;
@@ -86,27 +86,28 @@ impl<'c> Host<'c> {
             Ok(prepared) => prepared,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                return Ok(Ended { last, kind: error.kind() });
+                return Ok(Ended::Here { last, kind: error.kind() });
             }
         };
         let intent = prepared.intent(&record);
         let carried = self.carry(&mut journal, &intent, &mut prepared, teller);
         drop(prepared);
         match carried {
-            Ok(record) => {
+            Ok(Some(record)) => {
                 let last = self.finish(journal, &begin, &intent, &record)?;
-                Ok(Ended { last, kind: RefusalKind::Refused })
+                Ok(Ended::Here { last, kind: RefusalKind::Refused })
             }
+            Ok(None) => Ok(Ended::InTheNewThimble),
             Err(error) if journal.story.intent.is_none() => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                Ok(Ended { last, kind: error.kind() })
+                Ok(Ended::Here { last, kind: error.kind() })
             }
             Err(error) => {
                 teller.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
                 log::info!("back on set {:.12}", record.digest());
-                Ok(Ended { last, kind: error.kind() })
+                Ok(Ended::Here { last, kind: error.kind() })
             }
         }
     }
@@ -168,6 +169,7 @@ impl<'c> Host<'c> {
             failpoint::hit("removing a draft");
             remove_if_there(self.home.as_fd(), draft).doing("remove", draft)?;
         }
+        self.forget_guard()?;
         Shelf::open(&self.home)?.sweep(record)
     }
 }

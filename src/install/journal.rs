@@ -50,6 +50,10 @@ pub(super) enum Entry {
         /// A script of the previous set that failed meanwhile.
         trouble: Option<String>,
     },
+    /// A guard lets the new thimble be started once more.
+    Start,
+    /// The health scripts have passed in the new thimble.
+    Healthy,
 }
 
 /// What was asked for.
@@ -84,6 +88,10 @@ pub(super) enum Phase {
     Switching,
     PostScripts,
     Health,
+    /// thimble itself was replaced: everything is switched, and the new one is to
+    /// run the health scripts and to hear a controller. Old and new both write from
+    /// here on: each must know the other's words.
+    AwaitSelf,
 }
 
 /// What a journal tells about an install.
@@ -97,6 +105,9 @@ pub(super) struct Story {
     pub is_restored: bool,
     /// Undone, and with which trouble.
     pub undone: Option<Option<String>>,
+    /// How often a guard let the new thimble be started once more.
+    pub starts: u32,
+    pub is_healthy: bool,
 }
 
 impl Story {
@@ -109,6 +120,8 @@ impl Story {
             Entry::Undoing(reason) => self.undoing = Some(reason),
             Entry::Restored => self.is_restored = true,
             Entry::Undone { trouble } => self.undone = Some(trouble),
+            Entry::Start => self.starts = self.starts.saturating_add(1),
+            Entry::Healthy => self.is_healthy = true,
         }
     }
 }

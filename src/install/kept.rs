@@ -163,9 +163,14 @@ fn open_kept(tree: &Tree, mount: &str, make: bool) -> io::Result<OwnedFd> {
     own_dir(home.as_fd(), "kept", make)
 }
 
-/// A second name for an inode, or, where the filesystem has no links or has too
-/// many of this one, a copy that is whole or not there.
-fn duplicate(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
+/// A second name for an inode, or, where the filesystem has no links, has too many
+/// of this one, or is not the same, a copy that is whole or not there.
+pub(super) fn duplicate(
+    from: BorrowedFd<'_>,
+    name: &str,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+) -> io::Result<()> {
     failpoint::hit("linking a file");
     match sys::link_at(from, name, to, to_name) {
         Err(error) if is_linkless(&error) => {}
@@ -180,7 +185,8 @@ fn duplicate(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str
 }
 
 fn is_linkless(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS))
+    let errno = error.raw_os_error();
+    matches!(errno, Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS | libc::EXDEV))
 }
 
 /// Copies a file or a link with all that belongs to it.

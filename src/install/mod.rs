@@ -21,6 +21,7 @@
 //! lock       held by whoever changes anything here
 //! installed  what is installed            last  the last request, how it ended
 //! journal    only while an install is under way
+//! guard      the old thimble, until a new one has proven itself
 //! kept/N     objects that are not in place; one such directory per filesystem
 //! patches/ID/scripts/   of installed patches     fetch/HASH  patch files coming in
 //! ```
@@ -41,6 +42,7 @@ mod journal;
 mod kept;
 mod last;
 mod notice;
+mod own;
 mod plan;
 mod prepare;
 mod record;
@@ -55,12 +57,13 @@ mod tree;
 mod undo;
 
 pub use error::{Conflict, InstallError, Refusal};
-pub use scripts::{How, ScriptFailure};
+pub use own::own_file;
+pub use scripts::{How, ScriptFailure, Trial};
 pub use source::{BlobSource, FetchError, Fetched, Source};
 
 use host::Host;
 use record::Record;
-use recover::Moment;
+use recover::{Moment, Recovered};
 
 /// An install, as a controller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +82,27 @@ pub struct InstallRequest {
 /// `Installed` for each patch, `InstalledEnd`, `Done`. `Failed` instead of
 /// `Done` where the tree could not be made whole; the next call tries again.
 /// Waits while another process installs.
+///
+/// Where the last install replaced thimble itself and this process is the new one,
+/// `Awaited` follows the snapshot, and health scripts run before `Done`; where this
+/// is the old one, `Superseded` comes before `Done`.
 pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
+    recover_at(Moment::Daemon, config, reporter);
+}
+
+/// As [`recover`], before an [`install`] without a daemon: one that awaits the new
+/// thimble's proof is left to that, and `Failed` says so.
+pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
+    recover_at(Moment::Install, config, reporter);
+}
+
+/// Ends the install that recovery found awaited: commits it where a controller was
+/// heard, else undoes it. Reports as [`recover`] does.
+pub fn prove(config: &Config, is_heard: bool, reporter: &mut dyn Reporter) {
+    recover_at(if is_heard { Moment::Heard } else { Moment::Unheard }, config, reporter);
+}
+
+fn recover_at(moment: Moment, config: &Config, reporter: &mut dyn Reporter) {
     let mut teller = Teller { reporter };
     match Host::open(config) {
         Ok(None) => {
@@ -87,9 +110,14 @@ pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
             teller.end(None);
         }
         Ok(Some(host)) => {
-            let failed = host.recover(Moment::Daemon, &mut teller).err();
-            teller.state_of(&host);
-            teller.end(failed.as_ref());
+            let recovered = host.recover(moment, &mut teller);
+            if !matches!(recovered, Ok(Recovered::Awaited)) {
+                teller.state_of(&host);
+            }
+            if let Ok(Recovered::Superseded) = recovered {
+                teller.tell(&Report::Superseded);
+            }
+            teller.end(recovered.as_ref().err());
         }
         Err(error) => teller.end(Some(&error)),
     }
@@ -99,21 +127,26 @@ pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
 /// files alone, whose scripts then run at the daemon's start. A `Notice` for
 /// what was done, then `Done`, or `Failed` where the tree could not be made whole.
 /// Waits while another process installs.
-pub fn guard(config: &Config, reporter: &mut dyn Reporter) {
+///
+/// Unless `is_boot` says otherwise the daemon's start follows: a new thimble that was
+/// started twice and heard no controller is undone.
+pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
     let mut teller = Teller { reporter };
-    let mended = match Host::open(config) {
-        Ok(Some(host)) => host.recover(Moment::Guard, &mut teller),
+    let moment = if is_boot { Moment::Boot } else { Moment::Start };
+    let failed = match Host::open(config) {
+        Ok(Some(host)) => host.recover(moment, &mut teller).err(),
         // A root that cannot be written to holds nothing half done.
-        Ok(None) => Ok(()),
-        Err(error) => Err(error),
+        Ok(None) => None,
+        Err(error) => Some(error),
     };
-    teller.end(mended.as_ref().err());
+    teller.end(failed.as_ref());
 }
 
 /// Installs the set that a request names, reporting on the way, and at the end
 /// what is installed and how it went: `Done` or `Failed`. How it ended is
 /// durable before it is reported, and a request that has ended already is
-/// answered from that.
+/// answered from that. Where it replaced thimble itself, `Superseded` and `Done`
+/// end this process's part; how it ends is for the new one's [`recover`] to say.
 ///
 /// The process must have no other children: what scripts leave behind becomes
 /// a child of it, and is ended.
@@ -143,9 +176,13 @@ pub fn install(
 }
 
 /// How an install ended, for the final report.
-struct Ended {
-    last: LastInstall,
-    kind: RefusalKind,
+enum Ended {
+    Here {
+        last: LastInstall,
+        kind: RefusalKind,
+    },
+    /// It replaced thimble itself: the new one will say.
+    InTheNewThimble,
 }
 
 /// Tells whoever waits. One who is gone does not stop an install: the journal
@@ -186,11 +223,16 @@ impl Teller<'_> {
     }
 
     fn ended(&mut self, ended: &Ended) {
-        let reason = ended.last.reason.clone();
-        self.tell(&match ended.last.outcome {
-            Outcome::Installed => Report::Done,
-            _ => Report::Failed { kind: ended.kind, reason },
-        });
+        match ended {
+            Ended::Here { last, kind } if last.outcome != Outcome::Installed => {
+                self.tell(&Report::Failed { kind: *kind, reason: last.reason.clone() });
+            }
+            Ended::Here { .. } => self.tell(&Report::Done),
+            Ended::InTheNewThimble => {
+                self.tell(&Report::Superseded);
+                self.tell(&Report::Done);
+            }
+        }
     }
 
     fn end(&mut self, error: Option<&InstallError>) {

@@ -102,6 +102,7 @@ impl Host<'_> {
         let mut plan = plan::plan(record, &targets, &facts)?;
         plan.notices.extend(survey::deleted(&self.tree, record, &touched)?);
 
+        self.check_own(&plan.moves)?;
         let added = &plan.moves.added;
         let removed: Vec<_> = plan.moves.removed.iter().filter_map(|id| record.patch(id)).collect();
         let reboot_required = added.iter().chain(removed.iter().copied()).any(|p| p.reboot_required);

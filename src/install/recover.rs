@@ -5,36 +5,84 @@
 //! they call on: one that waited for those would wait for itself. So a guard puts
 //! the files back, journals that, and leaves the scripts to the daemon's recovery,
 //! which goes on from there.
+//!
+//! An install that replaced thimble itself is not cut short: it *awaits* the new
+//! one's proof. The daemon's recovery, which that one runs, goes on with it.
 
 use std::os::fd::AsFd;
 
-use super::Teller;
-use super::error::InstallError;
+use super::error::{InstallError, Refusal};
 use super::host::Host;
-use super::journal::{self, Journal};
+use super::journal::{self, Begin, Entry, Intent, Journal, Phase};
 use super::plan::Moves;
+use super::record::{INSTALLED, Record};
+use super::{Report, Teller};
 
 /// What is said of an install that a crash ended.
 const CUT_SHORT: &str = "the agent or its node was stopped in the middle of the install";
+/// Starts of a new thimble that may fail: the one by the old daemon, and so many more
+/// but one by the supervisor.
+const STARTS: u32 = 2;
 
 /// Who recovers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// A daemon's worker, or an install that is about to begin: all of it.
+    /// The daemon, at its start or when a worker died.
     Daemon,
-    /// A guard, before the daemon or any other service has started: files alone.
-    Guard,
+    /// The daemon, which has heard a controller since its start.
+    Heard,
+    /// The daemon, which has heard none for long.
+    Unheard,
+    /// An install that is about to begin.
+    Install,
+    /// A guard, before the daemon is started.
+    Start,
+    /// A guard, before anything is started.
+    Boot,
+}
+
+impl Moment {
+    /// Services are not up yet, and scripts must wait for them.
+    const fn is_early(self) -> bool {
+        matches!(self, Self::Start | Self::Boot)
+    }
+}
+
+/// How things are after a recovery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recovered {
+    /// One whole set is in place.
+    Whole,
+    /// The same, and this process is not the thimble of that set.
+    Superseded,
+    /// The new set is in place, and waits to be committed.
+    Awaited,
+}
+
+/// An install that has neither been committed nor undone.
+struct Open {
+    journal: Journal,
+    begin: Begin,
+    intent: Intent,
+    /// What was installed before.
+    old: Record,
+}
+
+impl Open {
+    fn awaits_proof(&self) -> bool {
+        self.journal.story.phase == Some(Phase::AwaitSelf) && self.journal.story.undoing.is_none()
+    }
 }
 
 impl Host<'_> {
     /// Undoes or finishes what a crash cut short.
-    pub fn recover(&self, moment: Moment, teller: &mut Teller<'_>) -> Result<(), InstallError> {
+    pub fn recover(&self, moment: Moment, teller: &mut Teller<'_>) -> Result<Recovered, InstallError> {
         let record = self.record()?;
-        let Some(mut journal) = Journal::open(self.home.as_fd())? else {
-            if moment == Moment::Daemon {
+        let Some(journal) = Journal::open(self.home.as_fd())? else {
+            if !moment.is_early() {
                 self.sweep(&record, &Moves::default());
             }
-            return Ok(());
+            return Ok(Recovered::Whole);
         };
         let begin = journal.story.begin.ok_or_else(|| InstallError::Damaged {
             path: format!(".thimble/{}", journal::NAME),
@@ -44,26 +92,106 @@ impl Host<'_> {
         let Some(intent) = journal.story.intent.clone() else {
             teller.notice("an install was cut short before it changed anything");
             self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
-            return Ok(());
+            return Ok(Recovered::Whole);
         };
         if record.serial >= intent.serial {
             teller.notice(&format!("an install was cut short when it was done: on set {:.12}", intent.new));
             self.finish(journal, &begin, &intent, &record)?;
-            return Ok(());
+            return Ok(Recovered::Whole);
+        }
+        let open = Open { journal, begin, intent, old: record };
+        if open.awaits_proof() {
+            return self.go_on_with_proof(moment, open, teller);
         }
         self.scripts.end_strays();
-        if moment == Moment::Guard {
-            self.files_back(&mut journal, &intent, &record, CUT_SHORT)?;
+        self.go_back(moment, open, CUT_SHORT, teller)
+    }
+
+    /// Puts the previous set back, as far as the moment allows.
+    fn go_back(
+        &self,
+        moment: Moment,
+        open: Open,
+        reason: &str,
+        teller: &mut Teller<'_>,
+    ) -> Result<Recovered, InstallError> {
+        let Open { mut journal, begin, intent, old } = open;
+        if moment.is_early() {
+            self.files_back(&mut journal, &intent, &old, reason)?;
             teller.notice(&format!(
-                "{CUT_SHORT}: the files of set {:.12} are back, and their scripts run when the daemon starts",
+                "{reason}: the files of set {:.12} are back, and their scripts run when the daemon starts",
                 intent.old
             ));
-            return Ok(());
+            return Ok(Recovered::Whole);
         }
-        teller.notice(&format!("{CUT_SHORT}: going back to set {:.12}", intent.old));
-        let ended = self.undo(&mut journal, &begin, &intent, &record, CUT_SHORT)?;
+        teller.notice(&format!("{reason}: going back to set {:.12}", intent.old));
+        let ended = self.undo(&mut journal, &begin, &intent, &old, reason)?;
         journal.end(self.home.as_fd())?;
-        log::info!("back on set {:.12}: {}", record.digest(), ended.reason);
-        Ok(())
+        log::info!("back on set {:.12}: {}", old.digest(), ended.reason);
+        Ok(match self.own(&intent.moves) {
+            Some(true) => Recovered::Superseded,
+            _ => Recovered::Whole,
+        })
+    }
+
+    /// Goes on with an install that waits for the new thimble to prove itself.
+    fn go_on_with_proof(
+        &self,
+        moment: Moment,
+        mut open: Open,
+        teller: &mut Teller<'_>,
+    ) -> Result<Recovered, InstallError> {
+        match moment {
+            Moment::Install => return Err(Refusal::AwaitsProof.into()),
+            Moment::Boot => {
+                teller
+                    .notice("thimble itself was replaced: the new one is to start and to hear a controller");
+                return Ok(Recovered::Awaited);
+            }
+            Moment::Start if open.journal.story.starts + 1 < STARTS => {
+                open.journal.append(Entry::Start)?;
+                teller.notice("the new thimble has heard no controller yet: it is started once more");
+                return Ok(Recovered::Awaited);
+            }
+            Moment::Start => {
+                let reason = "the new thimble was started twice and heard no controller";
+                return self.go_back(moment, open, reason, teller);
+            }
+            // Switched, and yet it is the old one that runs: it has to give way.
+            _ if self.own(&open.intent.moves) == Some(true) => return Ok(Recovered::Superseded),
+            Moment::Unheard => {
+                return self.go_back(moment, open, "the new thimble heard no controller", teller);
+            }
+            Moment::Daemon => {
+                teller.state_of(self);
+                let Begin { request_id, controller, .. } = open.begin;
+                teller.tell(&Report::Awaited { request_id, controller });
+            }
+            Moment::Heard => {}
+        }
+        self.scripts.end_strays();
+        match self.prove(moment, &mut open) {
+            Ok(None) => Ok(Recovered::Awaited),
+            Ok(Some(record)) => {
+                self.finish(open.journal, &open.begin, &open.intent, &record)?;
+                Ok(Recovered::Whole)
+            }
+            Err(error) => self.go_back(moment, open, &error.to_string(), teller),
+        }
+    }
+
+    /// Sees that the new set is well, and commits it where a controller was heard.
+    fn prove(&self, moment: Moment, open: &mut Open) -> Result<Option<Record>, InstallError> {
+        let Open { journal, intent, .. } = open;
+        let next: Record = INSTALLED.read_draft(self.home.as_fd())?;
+        if !journal.story.is_healthy {
+            self.health(journal, intent, &next)?;
+            journal.append(Entry::Healthy)?;
+        }
+        if moment != Moment::Heard {
+            return Ok(None);
+        }
+        INSTALLED.publish(self.home.as_fd())?;
+        Ok(Some(next))
     }
 }

@@ -78,6 +78,12 @@ impl Sealed {
         }
         postcard::from_bytes(body).map(Some).map_err(|_| damaged("does not say what it should"))
     }
+
+    /// Reads the draft, which must be there.
+    pub fn read_draft<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<T, InstallError> {
+        let missing = || InstallError::Damaged { path: format!(".thimble/{}", self.draft), what: "is gone" };
+        Self { name: self.draft, ..*self }.read(home)?.ok_or_else(missing)
+    }
 }
 
 /// Appends a value's postcard form.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use thimble::config::{Agent, Config, Controller, Network, Node, Security, Timers};
 use thimble::daemon::job::Report;
 use thimble::daemon::reporter::Reporter;
-use thimble::install::{BlobSource, FetchError, Fetched, InstallRequest, Source, guard, install, recover};
+use thimble::install::{
+    BlobSource, FetchError, Fetched, InstallRequest, Source, guard, install, prove, recover,
+};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
@@ -22,10 +24,9 @@ pub struct Orders {
     pub depot: PathBuf,
     pub reports: PathBuf,
     pub trusted_key: String,
-    /// None: recover, or guard.
+    /// None: what `act` says.
     pub request_id: Option<u64>,
-    /// Guard rather than recover.
-    pub is_guard: bool,
+    pub act: Act,
     pub force: bool,
     /// `ID HASH SIZE COMMITTED` each.
     pub set: Vec<(String, String, u64, bool)>,
@@ -39,15 +40,33 @@ pub struct Orders {
     pub break_after: Option<usize>,
 }
 
+/// What is done that is no install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    Recover,
+    /// What comes before a daemon's start.
+    Guard,
+    /// A new thimble has heard a controller, or none.
+    Prove,
+    GiveUp,
+}
+
+impl Act {
+    fn read(word: &str) -> Self {
+        let all = [Self::Recover, Self::Guard, Self::Prove, Self::GiveUp];
+        all.into_iter().find(|act| format!("{act:?}") == word).unwrap()
+    }
+}
+
 impl Orders {
     pub fn write(&self, path: &Path) {
         let mut text = format!(
-            "root {}\ndepot {}\nreports {}\nkey {}\nguard {}\nforce {}\nother {}\ntimeout {}\nreserve {}\n",
+            "root {}\ndepot {}\nreports {}\nkey {}\nact {:?}\nforce {}\nother {}\ntimeout {}\nreserve {}\n",
             self.root.display(),
             self.depot.display(),
             self.reports.display(),
             self.trusted_key,
-            self.is_guard,
+            self.act,
             self.force,
             self.other_digest,
             self.script_timeout_ms,
@@ -85,7 +104,7 @@ impl Orders {
             reports: one("reports").unwrap().into(),
             trusted_key: one("key").unwrap(),
             request_id: one("request").map(|id| id.parse().unwrap()),
-            is_guard: one("guard").unwrap() == "true",
+            act: Act::read(&one("act").unwrap()),
             force: one("force").unwrap() == "true",
             set: set.collect(),
             other_digest: one("other").unwrap() == "true",
@@ -170,11 +189,13 @@ fn installer_process() {
     let orders = Orders::read(&path);
     let config = orders.config();
     let mut reporter = Lines(fs::File::create(&orders.reports).unwrap());
-    if orders.is_guard {
-        return guard(&config, &mut reporter);
-    }
     let Some(request_id) = orders.request_id else {
-        return recover(&config, &mut reporter);
+        return match orders.act {
+            Act::Recover => recover(&config, &mut reporter),
+            Act::Guard => guard(&config, false, &mut reporter),
+            Act::Prove => prove(&config, true, &mut reporter),
+            Act::GiveUp => prove(&config, false, &mut reporter),
+        };
     };
     let mut digest = digest(&orders.manifest());
     if orders.other_digest {
@@ -202,6 +223,8 @@ impl Reporter for Lines {
                 writeln!(self.0, "reboot {}", last.reboot_required)?;
                 writeln!(self.0, "reason {}", last.reason)
             }
+            Report::Awaited { request_id, .. } => writeln!(self.0, "awaited {}", request_id.0),
+            Report::Superseded => writeln!(self.0, "superseded"),
             Report::Done => writeln!(self.0, "done"),
             Report::Failed { kind, reason } => writeln!(self.0, "failed {kind:?} {reason}"),
             other => panic!("an installer has no business reporting {other:?}"),

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use crate::child::Orders;
+use crate::child::{Act, Orders};
 use crate::model;
 use crate::pieces::{Patch, directory, file, link, patch, program, same};
 use crate::rig::{Rig, Run};
@@ -114,7 +114,7 @@ fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
 }
 
 /// A copy of a whole root, in place of what is there.
-fn copy(from: &Path, to: &Path) {
+pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     crate::rig::run(Command::new("cp").arg("-a").arg(from).arg(to));
 }
@@ -199,9 +199,9 @@ fn while_a_guard_mends_what_was_killed() {
         }
         let when = format!("killed at step {step}");
         let before = ran();
-        let mut guard = rig.guard(Some(1 + step * 5 % 17));
+        let mut guard = rig.does(Act::Guard, Some(1 + step * 5 % 17));
         while !guard.status.success() {
-            guard = rig.guard(Some(20 + step));
+            guard = rig.does(Act::Guard, Some(20 + step));
         }
         assert_eq!(guard.last(), "done", "{when}: {guard:?}");
         assert_eq!(ran(), before, "{when}: a guard runs no script");

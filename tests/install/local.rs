@@ -2,7 +2,7 @@
 //! without a daemon.
 
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -14,14 +14,14 @@ use crate::rig::Rig;
 use crate::support::controller::Controller;
 
 /// A node that is controller and agent, with patches in its repository.
-struct Both {
-    rig: Rig,
+pub struct Both {
+    pub rig: Rig,
     controller: Controller,
-    dir: PathBuf,
+    pub dir: PathBuf,
 }
 
 impl Both {
-    fn new(name: &str) -> Self {
+    pub fn new(name: &str) -> Self {
         let rig = Rig::new(name);
         let dir = rig.root.parent().unwrap().to_owned();
         let text = format!(
@@ -54,19 +54,25 @@ impl Both {
         self.controller.upload(&[&path]).done();
     }
 
-    fn change(&self, to: EntryState, id: &str) {
+    pub fn change(&self, to: EntryState, id: &str) {
         self.controller.change(to, &[id]).done();
     }
 
-    fn applied(&self, patch: &Patch) {
+    pub fn applied(&self, patch: &Patch) {
         self.upload(patch);
         self.change(EntryState::Applied, &patch.id);
     }
 
+    /// A command of this thimble.
+    pub fn command(&self, thimble: &Path, words: &[&str]) -> Command {
+        let mut command = Command::new(thimble);
+        command.arg("--config").arg(self.dir.join("thimble.toml")).args(words);
+        command
+    }
+
     /// Runs a command; gives its exit code and all that it said.
-    fn thimble(&self, words: &[&str]) -> (i32, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
-        let output = command.arg("--config").arg(self.dir.join("thimble.toml")).args(words).output().unwrap();
+    pub fn thimble(&self, words: &[&str]) -> (i32, String) {
+        let output = self.command(env!("CARGO_BIN_EXE_thimble").as_ref(), words).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.code().unwrap(), said)
     }
@@ -166,13 +172,8 @@ fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
     both.says(&["guard"], 0, &["nothing was cut short"]);
     // An installer that is killed in the middle of a script.
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("post-install", "kill -9 $PPID"));
-    let (code, _) = {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
-        command.arg("--config").arg(both.dir.join("thimble.toml")).arg("install-local");
-        let status = command.status().unwrap();
-        (status.code(), status)
-    };
-    assert_eq!(code, None, "killed");
+    let killed = both.command(env!("CARGO_BIN_EXE_thimble").as_ref(), &["install-local"]).output().unwrap();
+    assert_eq!(killed.status.code(), None, "killed");
     assert!(both.rig.root.join("etc/p1").exists());
     both.says(&["guard"], 0, &["the files of set ", "are back", "when the daemon starts"]);
     both.rig.assert_laid(&[]);

@@ -24,6 +24,8 @@ mod sys;
 mod killed;
 mod local;
 mod local_changes;
+#[cfg(feature = "proof")]
+mod own;
 mod places;
 #[cfg(feature = "proof")]
 mod power;

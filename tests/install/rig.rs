@@ -11,7 +11,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::child::{ORDERS, Orders};
+use crate::child::{Act, ORDERS, Orders};
 use crate::model::{self, Tree};
 use crate::pieces::Patch;
 use crate::support::Scratch;
@@ -110,7 +110,7 @@ impl Rig {
             reports: scratch.join("reports"),
             trusted_key: signer.public.clone(),
             request_id: None,
-            is_guard: false,
+            act: Act::Recover,
             force: false,
             set: vec![],
             other_digest: false,
@@ -205,9 +205,9 @@ impl Rig {
         self.run(&Orders { request_id: None, ..self.orders.clone() }, None)
     }
 
-    /// Guards: mends files alone.
-    pub fn guard(&self, kill_at: Option<u64>) -> Run {
-        self.run(&Orders { request_id: None, is_guard: true, ..self.orders.clone() }, kill_at)
+    /// Does what is no install.
+    pub fn does(&self, act: Act, kill_at: Option<u64>) -> Run {
+        self.run(&Orders { request_id: None, act, ..self.orders.clone() }, kill_at)
     }
 
     /// Recovers as after a restart: with another boot id in the kernel's place.

@@ -190,6 +190,7 @@ impl Machine {
             nodetype: self.nodetype.clone(),
             sw_version: name("1.0"),
             rejection_shown: REJECTION_SHOWN,
+            unheard: REJECTION_SHOWN,
         };
         let list = || Box::leak(Box::new(Vec::with_capacity(PATCHES)));
         let installed = Installed::new(list(), list());

@@ -254,6 +254,7 @@ impl World {
             Action::Disconnect(node, purpose) => self.disconnect(machine, node, purpose),
             Action::StartInstall(install) => self.start_install(machine, install),
             Action::StartRecovery => self.start_recovery(machine),
+            Action::StartProof { .. } => unreachable!("no patch here replaces thimble itself"),
             Action::StartPull(node) => self.start_pull(machine, node),
             Action::StartBlobs(node) => self.start_blobs(machine, node),
             Action::SettleRollout(to) => self.settle_rollout(machine, to),

@@ -11,6 +11,12 @@
 //!     `------------------------ worker crashed ----------- Installing
 //! ```
 //!
+//! An install that replaced thimble itself ends in another process: the daemon
+//! starts the new one in its place, whose recovery finds the install *awaited*.
+//! That one is Proving: the request still runs, until health scripts have passed
+//! and a controller was heard. Only then is it committed; where none is heard in
+//! time it is undone.
+//!
 //! A request is taken up once: its nonce is used up, its number is in the
 //! journal from before anything is touched, and a number that is known is
 //! answered, not installed again. A refusal uses the nonce up as well, so that
@@ -18,6 +24,7 @@
 //! machine speaks only after recovery has told what is really on the disk, or
 //! that it cannot; then the installed set is not known and not told.
 
+mod proof;
 mod view;
 
 #[cfg(test)]
@@ -29,10 +36,11 @@ use super::event::{Event, WorkerEnd};
 use super::installed::Installed;
 use super::random::Random;
 use crate::time::{Duration, Instant};
-use crate::types::{Hostname, NodeId, NodeType, Nonce, Reason, SwVersion};
+use crate::types::{Hostname, NodeId, NodeType, Nonce, Reason, RequestId, SwVersion};
 use crate::wire::frame::Purpose;
 use crate::wire::install::{LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
+use proof::Proving;
 
 /// Sessions that are tried for one install before it is given up.
 const ATTEMPTS: u8 = 6;
@@ -52,6 +60,8 @@ pub struct AgentFacts {
     pub sw_version: SwVersion,
     /// A rejected install shows for so long.
     pub rejection_shown: Duration,
+    /// A new thimble that hears no controller for so long is undone.
+    pub unheard: Duration,
 }
 
 /// A request that is being carried out, and whom to answer.
@@ -99,6 +109,7 @@ struct Resting {
 #[derive(Debug)]
 enum State {
     Recovering(Recovering),
+    Proving(Proving),
     Connecting(Connecting),
     Installing(Installing),
     Resting(Resting),
@@ -162,7 +173,10 @@ impl<'a> Agent<'a> {
         actions: &mut Actions,
     ) {
         match message {
-            Message::HelloAgent(hello) => self.acks.on_hello(now, hello.ack_window_ms, random),
+            Message::HelloAgent(hello) => {
+                self.acks.on_hello(now, hello.ack_window_ms, random);
+                self.on_heard(actions);
+            }
             Message::AgentInstallReq(request) => self.on_request(now, from, peer, request, random, actions),
             _ => {}
         }
@@ -182,9 +196,9 @@ impl<'a> Agent<'a> {
         if let Some(last) = known {
             return respond(from, peer, last, actions);
         }
-        if let Some(task) = self.task().filter(|task| task.install.request_id == request.request_id) {
+        if self.at_work().is_some_and(|(request_id, _)| request_id == request.request_id) {
             if self.is_in_trouble() {
-                return respond(from, peer, &self.broken(task), actions);
+                return respond(from, peer, &self.broken(request.request_id), actions);
             }
             return self.acks.on_change(now);
         }
@@ -215,7 +229,7 @@ impl<'a> Agent<'a> {
             let trouble = &self.trouble;
             return Some(Reason::format(format_args!("The host cannot recover from a crash: {trouble}")));
         }
-        let Install { request_id, controller, .. } = self.task()?.install;
+        let (request_id, controller) = self.at_work()?;
         Some(Reason::format(format_args!(
             "The host is at work on request {request_id} of controller {controller}: wait for its end."
         )))
@@ -223,9 +237,9 @@ impl<'a> Agent<'a> {
 
     /// What is to be said of an install that crashed and that recovery could
     /// not clear up.
-    fn broken(&self, task: &Task) -> LastInstall {
+    fn broken(&self, request_id: RequestId) -> LastInstall {
         LastInstall {
-            request_id: task.install.request_id,
+            request_id,
             outcome: Outcome::Broken,
             reason: self.trouble.clone(),
             reboot_required: self.requires_reboot,
@@ -256,6 +270,7 @@ impl<'a> Agent<'a> {
                     self.remember((*last).clone());
                 }
             }
+            Event::Awaited(request_id, controller) => self.on_awaited(now, *request_id, *controller),
             Event::WorkerEnded(end) => self.on_worker_ended(now, end, actions),
             _ => {}
         }
@@ -337,6 +352,7 @@ impl<'a> Agent<'a> {
                     }
                 }
             }
+            (State::Proving(_), end) => self.on_proof_worker_ended(now, end, actions),
             (State::Connecting(_) | State::Resting(_), _) => {}
         }
     }
@@ -355,7 +371,8 @@ impl<'a> Agent<'a> {
         };
         self.acks.on_change(now);
         if let Some(task) = crashed {
-            respond(task.install.controller, task.peer, &self.broken(&task), actions);
+            let broken = self.broken(task.install.request_id);
+            respond(task.install.controller, task.peer, &broken, actions);
         }
     }
 
@@ -405,6 +422,7 @@ impl<'a> Agent<'a> {
                 recovering.again = None;
                 actions.push(Action::StartRecovery);
             }
+            State::Proving(proving) => proving.on_timeout(now, actions),
             State::Connecting(connecting) if connecting.again.is_some_and(|again| now >= again) => {
                 connecting.again = None;
                 let task = connecting.task;
@@ -424,6 +442,7 @@ impl<'a> Agent<'a> {
     pub fn poll_at(&self) -> Option<Instant> {
         let own = match &self.state {
             State::Recovering(recovering) => recovering.again,
+            State::Proving(proving) => proving.poll_at(),
             State::Connecting(connecting) => connecting.again,
             State::Installing(_) => None,
             State::Resting(resting) => resting.rejected_until,
@@ -447,13 +466,16 @@ impl<'a> Agent<'a> {
         }
     }
 
-    fn task(&self) -> Option<&Task> {
-        match &self.state {
-            State::Recovering(recovering) => recovering.crashed.as_ref(),
-            State::Connecting(connecting) => Some(&connecting.task),
-            State::Installing(installing) => Some(&installing.task),
-            State::Resting(_) => None,
-        }
+    /// The request that is being carried out, and whose it is.
+    fn at_work(&self) -> Option<(RequestId, NodeId)> {
+        let task = match &self.state {
+            State::Proving(proving) => return Some((proving.request_id, proving.controller)),
+            State::Recovering(recovering) => recovering.crashed.as_ref()?,
+            State::Connecting(connecting) => &connecting.task,
+            State::Installing(installing) => &installing.task,
+            State::Resting(_) => return None,
+        };
+        Some((task.install.request_id, task.install.controller))
     }
 
     /// Checks what must always hold; a driver calls it in debug builds.

@@ -1,5 +1,7 @@
 //! Traces: what the agent is told at which millisecond, and all that it does.
 
+mod proof;
+
 use std::format;
 use std::string::{String, ToString};
 use std::vec::Vec;
@@ -61,6 +63,7 @@ impl Trace {
             nodetype: NodeType::new("worker").unwrap(),
             sw_version: SwVersion::new("1.0").unwrap(),
             rejection_shown: Duration::from_millis(60_000),
+            unheard: Duration::from_millis(3_600_000),
         };
         let agent = Agent::new(at(0), facts, Installed::new(buffer(), buffer()), &mut random);
         Self { agent, random, actions: Actions::default() }
@@ -169,6 +172,7 @@ fn text(action: &Action) -> String {
             format!("install {}", install.request_id.0)
         }
         Action::StartRecovery => "recover".to_string(),
+        Action::StartProof { is_heard } => format!("prove {is_heard}"),
         other => panic!("no agent does this: {other:?}"),
     }
 }

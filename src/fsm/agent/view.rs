@@ -8,14 +8,17 @@ use crate::wire::frame::DetailPage;
 use crate::wire::install::{LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentState, HelloAgentAck, RequestState};
 
+/// Where an install stands that waits for the new thimble to hear a controller.
+const PROVING_PERCENT: u8 = 95;
+
 impl<'a> Agent<'a> {
     /// How the host is.
     #[must_use]
     pub fn ack(&self) -> HelloAgentAck {
         let (state, step, progress) = self.shown();
-        let (request_id, request) = match (self.task(), self.is_in_trouble(), &self.last) {
-            (Some(task), false, _) => (task.install.request_id, RequestState::Running),
-            (Some(task), true, _) => (task.install.request_id, RequestState::Ended(Outcome::Broken)),
+        let (request_id, request) = match (self.at_work(), self.is_in_trouble(), &self.last) {
+            (Some((id, _)), false, _) => (id, RequestState::Running),
+            (Some((id, _)), true, _) => (id, RequestState::Ended(Outcome::Broken)),
             (None, _, Some(last)) => (last.request_id, RequestState::Ended(last.outcome)),
             (None, _, None) => Default::default(),
         };
@@ -46,6 +49,7 @@ impl<'a> Agent<'a> {
         match &self.state {
             State::Installing(installing) => (AgentState::Installing, installing.step, installing.percent),
             State::Connecting(_) => (AgentState::Installing, Step::Checking, 0),
+            State::Proving(_) => (AgentState::Installing, Step::Health, PROVING_PERCENT),
             _ if self.is_in_trouble() => (AgentState::InstallFailed, Step::default(), 0),
             State::Recovering(Recovering { crashed: Some(_), .. }) => {
                 (AgentState::Installing, Step::RollingBack, 0)

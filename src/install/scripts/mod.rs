@@ -31,6 +31,8 @@ const LOOK_MS: i32 = 20;
 const GRACE: Duration = Duration::from_secs(1);
 /// Reads of a script's output between two looks at the clock.
 const TURNS: usize = 64;
+/// What a program that is tried out may take.
+const TRIAL: Duration = Duration::from_secs(10);
 /// A script's last words that are kept, in bytes.
 const LAST_WORDS_BYTES: usize = 1_024;
 
@@ -83,21 +85,35 @@ pub enum How {
 impl fmt::Display for ScriptFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { patch, script, how, last_words } = self;
-        write!(f, "{script} of {patch} ")?;
-        match how {
-            How::System(error) => write!(f, "could not run: {}", Plain(error))?,
-            How::Status(status) => write!(f, "ended with status {status}")?,
-            How::Signal(signal) => write!(f, "was ended by signal {signal}")?,
-            How::TimedOut(limit) => write!(f, "took longer than {} ms", limit.as_millis())?,
-            How::LeftRunning(names) => {
-                write!(f, "left {names} running: start services through the init system")?;
-            }
-        }
+        write!(f, "{script} of {patch} {how}")?;
         if last_words.is_empty() { Ok(()) } else { write!(f, ": {last_words}") }
     }
 }
 
 impl std::error::Error for ScriptFailure {}
+
+impl fmt::Display for How {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(error) => write!(f, "could not run: {}", Plain(error)),
+            Self::Status(status) => write!(f, "ended with status {status}"),
+            Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
+            Self::TimedOut(limit) => write!(f, "took longer than {} ms", limit.as_millis()),
+            Self::LeftRunning(names) => {
+                write!(f, "left {names} running: start services through the init system")
+            }
+        }
+    }
+}
+
+/// How a program did that was tried out.
+#[derive(Debug)]
+pub struct Trial {
+    /// What went wrong; `None`: nothing.
+    pub how: Option<How>,
+    /// The end of what it wrote.
+    pub said: String,
+}
 
 /// Who runs scripts.
 pub(super) struct Scripts {
@@ -113,28 +129,61 @@ impl Scripts {
         Ok(Self { root: root.to_owned(), limit: Duration::from_millis(limit_ms) })
     }
 
+    /// The root, as an absolute path without links.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// Runs one script to its end.
     pub fn run(&self, patch: &PatchId, script: Script, action: Action) -> Result<(), Box<ScriptFailure>> {
         failpoint::hit("starting a script");
         log::info!("{patch}: {} ({})", script.as_str(), action.as_str());
-        let mut tail = Tail::default();
-        let how = match self.watch(patch, script, action, &mut tail) {
-            Ok(Ended { left: Some(names), .. }) => How::LeftRunning(names),
-            Ok(Ended { status: None, .. }) => How::TimedOut(self.limit),
-            Ok(Ended { status: Some(status), .. }) => match (status.code(), status.signal()) {
-                (Some(0), _) => return Ok(()),
-                (Some(code), _) => How::Status(code),
-                (None, signal) => How::Signal(signal.unwrap_or_default()),
-            },
-            Err(error) => How::System(error),
+        let path = self.root.join(".thimble/patches").join(patch.as_str()).join("scripts");
+        let mut command = Command::new(path.join(script.as_str()));
+        self.clean_environment(&mut command);
+        command
+            .env("THIMBLE_PATCH", patch.as_str())
+            .env("THIMBLE_ACTION", action.as_str())
+            .env("THIMBLE_PHASE", script.as_str());
+        let Trial { how: Some(how), said: last_words } = self.to_its_end(command, self.limit) else {
+            return Ok(());
         };
-        let script = script.as_str();
-        let failure = ScriptFailure { patch: patch.clone(), script, how, last_words: tail.last_words() };
+        let failure = ScriptFailure { patch: patch.clone(), script: script.as_str(), how, last_words };
         // A longer one would be cut in what the operator and the log are told.
         if failure.to_string().len() > limits::REASON_BYTES {
             log::warn!("{failure}");
         }
         Err(Box::new(failure))
+    }
+
+    /// Tries a program out that should say what it is and end.
+    pub fn try_out(&self, mut command: Command) -> Trial {
+        self.clean_environment(&mut command);
+        self.to_its_end(command, self.limit.min(TRIAL))
+    }
+
+    fn clean_environment(&self, command: &mut Command) {
+        command
+            .env_clear()
+            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
+            .env("HOME", "/")
+            .env("LC_ALL", "C")
+            .env("THIMBLE_ROOT", &self.root);
+    }
+
+    fn to_its_end(&self, command: Command, limit: Duration) -> Trial {
+        let mut tail = Tail::default();
+        let how = match self.watch(command, limit, &mut tail) {
+            Ok(Ended { left: Some(names), .. }) => Some(How::LeftRunning(names)),
+            Ok(Ended { status: None, .. }) => Some(How::TimedOut(limit)),
+            Ok(Ended { status: Some(status), .. }) => match (status.code(), status.signal()) {
+                (Some(0), _) => None,
+                (Some(code), _) => Some(How::Status(code)),
+                (None, signal) => Some(How::Signal(signal.unwrap_or_default())),
+            },
+            Err(error) => Some(How::System(error)),
+        };
+        Trial { how, said: tail.last_words() }
     }
 
     /// Ends what scripts of an installer that was killed have left running.
@@ -151,30 +200,15 @@ impl Scripts {
         }
     }
 
-    fn watch(&self, patch: &PatchId, script: Script, action: Action, tail: &mut Tail) -> io::Result<Ended> {
+    fn watch(&self, mut command: Command, limit: Duration, tail: &mut Tail) -> io::Result<Ended> {
         let (mut output, theirs) = io::pipe()?;
         sys::set_nonblocking(output.as_fd())?;
-        let mut command = Command::new(
-            self.root.join(".thimble/patches").join(patch.as_str()).join("scripts").join(script.as_str()),
-        );
-        command
-            .env_clear()
-            .env("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")
-            .env("HOME", "/")
-            .env("LC_ALL", "C")
-            .env("THIMBLE_PATCH", patch.as_str())
-            .env("THIMBLE_ACTION", action.as_str())
-            .env("THIMBLE_PHASE", script.as_str())
-            .env("THIMBLE_ROOT", &self.root)
-            .current_dir(&self.root)
-            .stdin(Stdio::null())
-            .stdout(theirs.try_clone()?)
-            .stderr(theirs);
+        command.current_dir(&self.root).stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
         sys::isolate(&mut command);
         let mut child = command.spawn()?;
         // It holds our copies of the writing end.
         drop(command);
-        let deadline = Instant::now() + self.limit;
+        let deadline = Instant::now() + limit;
         let mut is_open = true;
         let status = loop {
             sys::wait_readable(is_open.then(|| output.as_fd()), LOOK_MS);

@@ -1,0 +1,262 @@
+//! A patch that replaces thimble's own file: the old thimble installs it, from the
+//! tree itself; what the new one's daemon would do is done by this test program, and
+//! the guard is the old one's copy.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use thimble::repo::entry::EntryState;
+
+use crate::child::Act;
+use crate::killed::copy;
+use crate::local::Both;
+use crate::model::{self, Tree};
+use crate::pieces::{Patch, file, patch, program};
+use crate::rig::Run;
+
+/// A new thimble, as far as a trial can tell.
+const NEW: &str = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 || exit 9\n";
+
+/// A patch that replaces thimble, and another file with it.
+fn replacing(content: &str) -> Patch {
+    let log = "echo $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
+    let patch = patch("SELF-2", [program("usr/bin/thimble", content, 0o755), file("etc/beside", "new")]);
+    ["post-install", "health", "post-remove"].into_iter().fold(patch, |patch, name| patch.script(name, log))
+}
+
+/// A node whose thimble lies in its own tree.
+struct Own {
+    both: Both,
+    old: Tree,
+}
+
+impl Own {
+    fn new(name: &str) -> Self {
+        let both = Both::new(name);
+        let own = both.rig.root.join("usr/bin/thimble");
+        crate::rig::run(Command::new("strip").arg("-o").arg(&own).arg(env!("CARGO_BIN_EXE_thimble")));
+        let old = both.rig.tree();
+        Self { both, old }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.both.rig.root.join(name)
+    }
+
+    /// What the thimble in this place of the tree does with these words.
+    fn thimble(&self, place: &str, words: &[&str], kill_at: Option<u64>) -> Output {
+        let mut command = self.both.command(&self.path(place), words);
+        command.env("THIMBLE_KILL_AT", kill_at.unwrap_or(u64::MAX).to_string());
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The old thimble installs; what it says must have these parts.
+    #[track_caller]
+    fn installs(&self, code: i32, parts: &[&str]) {
+        let output = self.thimble("usr/bin/thimble", &["install-local"], None);
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        for part in parts {
+            assert!(said.contains(part), "{part:?} is not in {said}");
+        }
+    }
+
+    /// A node whose thimble has just been replaced.
+    fn replaced(name: &str) -> Self {
+        let own = Self::new(name);
+        own.both.applied(&replacing(NEW));
+        own.installs(0, &["once the daemon has started and heard a controller", "until then: 0 patches"]);
+        assert_eq!(own.both.rig.text("usr/bin/thimble"), NEW);
+        own
+    }
+
+    fn guard(&self, kill_at: Option<u64>) -> Output {
+        self.thimble(".thimble/guard", &["guard"], kill_at)
+    }
+
+    fn does(&self, act: Act) -> Run {
+        self.both.rig.does(act, None)
+    }
+
+    fn ran(&self) -> String {
+        std::fs::read_to_string(self.both.dir.join("log")).unwrap_or_default()
+    }
+
+    /// The previous set is in place, and nothing is left of the install.
+    #[track_caller]
+    fn is_back(&self, run: &Run, words: &[&str]) {
+        assert_eq!(run.says("outcome"), "RolledBack", "{run:?}");
+        for word in words {
+            assert!(run.says("reason").contains(word), "{word:?}: {run:?}");
+        }
+        model::assert_same(&self.both.rig.tree(), &self.old, "back");
+        self.leaves_nothing("back");
+    }
+
+    #[track_caller]
+    fn leaves_nothing(&self, when: &str) {
+        for name in self.both.rig.own("") {
+            let is_own = ["fetch", "installed", "kept", "last", "lock", "patches"].contains(&name.as_str());
+            assert!(is_own, "{when}: {name} is left in .thimble");
+        }
+    }
+}
+
+#[test]
+fn a_new_thimble_is_committed_once_it_is_healthy_and_has_heard_a_controller() {
+    need_root!();
+    let own = Own::replaced("own-good");
+    assert_eq!(own.ran(), "post-install install\n", "health is for the new one to ask");
+    let run = own.does(Act::Recover);
+    assert!(run.reports.contains("awaited ") && run.installed().is_empty(), "{run:?}");
+    assert_eq!((run.last(), run.says("outcome")), ("done", ""), "nothing is claimed yet");
+    assert_eq!(own.does(Act::Recover).last(), "done");
+    assert_eq!(own.ran(), "post-install install\nhealth install\n", "asked once");
+    let run = own.does(Act::Prove);
+    assert_eq!((run.last(), run.says("outcome"), run.installed()), ("done", "Installed", vec!["SELF-2"]));
+    own.leaves_nothing("committed");
+    // And the way back from a patched thimble to the one before is the same way.
+    own.both.change(EntryState::Available, "SELF-2");
+    let output = own.both.command(env!("CARGO_BIN_EXE_thimble").as_ref(), &["install-local"]).output();
+    assert!(output.unwrap().status.success());
+    model::assert_same(&own.both.rig.tree(), &own.old, "removed");
+}
+
+#[test]
+fn another_install_waits_for_the_new_thimble_s_proof() {
+    need_root!();
+    let own = Own::replaced("own-waits");
+    let (code, said) = own.both.thimble(&["install-local"]);
+    assert!(
+        code == 1 && said.contains("replaced thimble itself") && said.contains("start the daemon"),
+        "{said}"
+    );
+    assert_eq!(own.ran(), "post-install install\n", "no health script runs before its time");
+}
+
+#[test]
+fn a_new_thimble_whose_set_is_not_healthy_gives_way_to_the_old_one() {
+    need_root!();
+    let own = Own::new("own-sick");
+    own.both.applied(&replacing(NEW).script_instead("health", "echo no pulse; exit 3"));
+    own.installs(0, &["heard a controller"]);
+    own.is_back(&own.does(Act::Recover), &["health of SELF-2", "no pulse"]);
+    assert!(own.ran().ends_with("post-remove rollback\n"), "{}", own.ran());
+}
+
+#[test]
+fn a_new_thimble_that_hears_no_controller_for_long_gives_way_to_the_old_one() {
+    need_root!();
+    let own = Own::replaced("own-deaf");
+    own.does(Act::Recover);
+    own.is_back(&own.does(Act::GiveUp), &["heard no controller"]);
+}
+
+#[test]
+fn a_new_thimble_that_was_started_twice_in_vain_is_replaced_by_its_guard() {
+    need_root!();
+    let own = Own::replaced("own-dead");
+    let first = own.guard(None);
+    assert!(String::from_utf8_lossy(&first.stdout).contains("started once more"), "{first:?}");
+    assert_eq!(own.both.rig.text("usr/bin/thimble"), NEW);
+    // A boot's guard counts no start.
+    for _ in 0..3 {
+        let boot = own.thimble(".thimble/guard", &["guard", "--boot"], None);
+        assert!(String::from_utf8_lossy(&boot.stdout).contains("hear a controller"), "{boot:?}");
+    }
+    let ran = own.ran();
+    let second = own.guard(None);
+    assert!(second.status.success(), "{second:?}");
+    let said = String::from_utf8_lossy(&second.stdout);
+    assert!(said.contains("started twice and heard no controller") && said.contains("are back"), "{said}");
+    model::assert_same(&own.both.rig.tree(), &own.old, "restored");
+    assert_eq!(own.ran(), ran, "a guard runs no script");
+    own.is_back(&own.does(Act::Recover), &["started twice and heard no controller"]);
+    assert!(own.ran().ends_with("post-remove rollback\n"), "{}", own.ran());
+}
+
+#[test]
+fn what_does_not_run_or_is_no_thimble_is_never_switched_in() {
+    need_root!();
+    let cases = [
+        ("not-elf", "\x7fELF nonsense".to_owned(), "--version"),
+        ("fails", "#!/bin/sh\necho no such library; exit 127\n".to_owned(), "no such library"),
+        ("other", "#!/bin/sh\necho busybox 1.36\n".to_owned(), "busybox 1.36"),
+    ];
+    for (name, content, part) in cases {
+        let own = Own::new(name);
+        own.both.applied(&replacing(&content));
+        own.installs(1, &[part, "previous set is back"]);
+        own.is_back(&own.does(Act::Recover), &[part]);
+        assert_eq!(own.ran(), "", "no script has run");
+    }
+}
+
+#[test]
+fn thimble_cannot_be_patched_away() {
+    need_root!();
+    let own = Own::new("own-away");
+    let only = own.path("usr/bin/only-thimble");
+    let program_bytes = std::fs::read(own.path("usr/bin/thimble")).unwrap();
+    own.both.applied(&patch("BRINGS-1", [program("usr/bin/only-thimble", program_bytes, 0o755)]));
+    own.installs(0, &["installed: 1 patches"]);
+    own.both.change(EntryState::Available, "BRINGS-1");
+    let output = own.both.command(&only, &["install-local"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("take thimble itself"), "{said}");
+    assert!(only.exists());
+}
+
+/// Killed between any two steps, by whichever thimble, the host ends on one whole
+/// set; and while it is not the old one that is in place, the old one is at hand.
+#[test]
+fn killed_anywhere_the_host_ends_on_one_whole_set() {
+    need_root!();
+    let own = Own::new("own-killed");
+    own.both.applied(&replacing(NEW));
+    let rig = &own.both.rig;
+    let pristine = rig.root.with_file_name("pristine");
+    copy(&rig.root, &pristine);
+    own.installs(0, &[]);
+    own.does(Act::Recover);
+    assert_eq!(own.does(Act::Prove).says("outcome"), "Installed");
+    let new = rig.tree();
+    let mut ends = BTreeSet::new();
+    for step in 1.. {
+        copy(&pristine, &rig.root);
+        let was_killed = !own.thimble("usr/bin/thimble", &["install-local"], Some(step)).status.success();
+        // What a supervisor and a daemon do, each killed in turn until they are not.
+        let kills = [17, 11, 60, 3, 31, 90, 40].map(|most| 1 + (step * 13) % most);
+        let mut kills = kills.into_iter().skip(usize::try_from(step % 5).unwrap());
+        let mut heard = false;
+        while !heard {
+            let when = format!("killed at step {step}, {} kills left", kills.len());
+            if rig.own("").contains(&"journal".to_owned()) && rig.tree() != own.old {
+                assert!(own.path(".thimble/guard").exists() || rig.tree() == new, "{when}: nobody guards");
+            }
+            if own.path(".thimble/guard").exists() && !own.guard(kills.next()).status.success() {
+                continue;
+            }
+            let recovered = rig.does(Act::Recover, kills.next());
+            if !recovered.status.success() {
+                continue;
+            }
+            assert_eq!(recovered.last(), "done", "{when}: {recovered:?}");
+            let proven = rig.does(Act::Prove, kills.next());
+            heard = proven.status.success();
+            assert!(!heard || proven.last() == "done", "{when}: {proven:?}");
+        }
+        let when = format!("killed at step {step}");
+        let run = own.does(Act::Recover);
+        let outcome = if run.installed().is_empty() { "back" } else { "new" };
+        model::assert_same(&rig.tree(), if outcome == "new" { &new } else { &own.old }, &when);
+        own.leaves_nothing(&when);
+        ends.insert((was_killed, outcome));
+        if !was_killed {
+            assert!(step > 30, "{when}: the steps are not where they should be");
+            break;
+        }
+    }
+    assert!(ends.contains(&(true, "back")) && ends.iter().any(|(_, end)| *end == "new"), "{ends:?}");
+}
