@@ -128,13 +128,16 @@ fn recover_at(moment: Moment, config: &Config, reporter: &mut dyn Reporter) {
 /// what was done, then `Done`, or `Failed` where the tree could not be made whole.
 /// Waits while another process installs.
 ///
-/// Unless `is_boot` says otherwise the daemon's start follows: a new thimble that was
-/// started twice and heard no controller is undone.
+/// The old thimble's copy is what a supervisor runs before each start of a new one,
+/// and counts those: one that was started twice and heard no controller is undone.
+/// Nothing is counted where `is_boot` says that no start follows at once.
 pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
     let mut teller = Teller { reporter };
-    let moment = if is_boot { Moment::Boot } else { Moment::Start };
     let failed = match Host::open(config) {
-        Ok(Some(host)) => host.recover(moment, &mut teller).err(),
+        Ok(Some(host)) => {
+            let counts = !is_boot && host.is_guard();
+            host.recover(if counts { Moment::Start } else { Moment::Boot }, &mut teller).err()
+        }
         // A root that cannot be written to holds nothing half done.
         Ok(None) => None,
         Err(error) => Some(error),

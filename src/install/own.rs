@@ -87,6 +87,11 @@ impl Host<'_> {
         duplicate(parent.as_fd(), name, self.home.as_fd(), GUARD).doing("keep", path)
     }
 
+    /// Whether this process is the old thimble's copy.
+    pub fn is_guard(&self) -> bool {
+        own_file().is_some_and(|(path, _)| path == self.scripts.root().join(".thimble").join(GUARD))
+    }
+
     /// Removes the guard: what is in place needs none.
     pub fn forget_guard(&self) -> Result<(), InstallError> {
         for name in [GUARD, GUARD_DRAFT] {

@@ -35,9 +35,9 @@ pub(super) enum Moment {
     Unheard,
     /// An install that is about to begin.
     Install,
-    /// A guard, before the daemon is started.
+    /// The old thimble's copy, before the new one is started.
     Start,
-    /// A guard, before anything is started.
+    /// A guard, and no start follows that counts.
     Boot,
 }
 

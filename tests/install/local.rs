@@ -78,7 +78,7 @@ impl Both {
     }
 
     #[track_caller]
-    fn says(&self, words: &[&str], code: i32, parts: &[&str]) {
+    pub fn says(&self, words: &[&str], code: i32, parts: &[&str]) {
         let (ended, said) = self.thimble(words);
         assert_eq!(ended, code, "{said}");
         for part in parts {

@@ -3,6 +3,7 @@
 //! the guard is the old one's copy.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
@@ -123,6 +124,31 @@ fn a_new_thimble_is_committed_once_it_is_healthy_and_has_heard_a_controller() {
     model::assert_same(&own.both.rig.tree(), &own.old, "removed");
 }
 
+/// The daemon is still the old one where the worker that replaced it died before it
+/// could say so, and the new one where its own recovery went back.
+#[test]
+fn who_is_not_what_is_in_place_is_told_to_give_way() {
+    need_root!();
+    let own = Own::replaced("own-superseded");
+    // This program, running from thimble's path, which has another file by now.
+    let (path, aside) = (own.path("usr/bin/thimble"), own.path("usr/bin/aside"));
+    std::fs::rename(&path, &aside).unwrap();
+    crate::rig::run(Command::new("strip").arg("-o").arg(&path).arg(std::env::current_exe().unwrap()));
+    let file = std::fs::File::open(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    let program = PathBuf::from(format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd()));
+    for act in [Act::Recover, Act::Prove, Act::GiveUp] {
+        let run = own.both.rig.does_as(&program, act);
+        assert!(run.reports.ends_with("superseded\ndone\n"), "{act:?}: {run:?}");
+    }
+    assert_eq!(own.ran(), "post-install install\n", "it asks nothing of the set");
+    own.guard(None);
+    own.guard(None);
+    let run = own.both.rig.does_as(&program, Act::Recover);
+    assert!(run.reports.ends_with("superseded\ndone\n"), "{run:?}");
+    own.is_back(&own.does(Act::Recover), &["started twice"]);
+}
+
 #[test]
 fn another_install_waits_for_the_new_thimble_s_proof() {
     need_root!();
@@ -160,10 +186,11 @@ fn a_new_thimble_that_was_started_twice_in_vain_is_replaced_by_its_guard() {
     let first = own.guard(None);
     assert!(String::from_utf8_lossy(&first.stdout).contains("started once more"), "{first:?}");
     assert_eq!(own.both.rig.text("usr/bin/thimble"), NEW);
-    // A boot's guard counts no start.
+    // What a boot or an operator runs counts no start.
     for _ in 0..3 {
         let boot = own.thimble(".thimble/guard", &["guard", "--boot"], None);
         assert!(String::from_utf8_lossy(&boot.stdout).contains("hear a controller"), "{boot:?}");
+        own.both.says(&["guard"], 0, &["hear a controller"]);
     }
     let ran = own.ran();
     let second = own.guard(None);

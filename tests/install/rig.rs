@@ -159,11 +159,16 @@ impl Rig {
     }
 
     fn command(&self, orders: &Orders) -> Command {
+        self.command_as(&std::env::current_exe().unwrap(), orders)
+    }
+
+    /// An installer process of this program, which is the tests' under another name.
+    fn command_as(&self, program: &Path, orders: &Orders) -> Command {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let path = self.scratch.join(format!("orders-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
         orders.write(&path);
         let _ = fs::remove_file(&orders.reports);
-        let mut command = Command::new(std::env::current_exe().unwrap());
+        let mut command = Command::new(program);
         command.args(["child::installer_process", "--exact", "--nocapture"]).env(ORDERS, &path);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command
@@ -208,6 +213,13 @@ impl Rig {
     /// Does what is no install.
     pub fn does(&self, act: Act, kill_at: Option<u64>) -> Run {
         self.run(&Orders { request_id: None, act, ..self.orders.clone() }, kill_at)
+    }
+
+    /// Does what is no install, as another program.
+    pub fn does_as(&self, program: &Path, act: Act) -> Run {
+        let orders = Orders { request_id: None, act, ..self.orders.clone() };
+        let status = self.command_as(program, &orders).status().unwrap();
+        Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
     }
 
     /// Recovers as after a restart: with another boot id in the kernel's place.

@@ -36,6 +36,7 @@ mod metrics;
 mod netns;
 mod node;
 mod operator;
+mod own_binary;
 mod partitions;
 mod patch;
 mod purging;

@@ -41,6 +41,12 @@ impl Patch {
         self
     }
 
+    /// Adds a program.
+    pub fn program(self, path: &str, content: &[u8]) -> Self {
+        write(&self.dir.join("files").join(path), content, 0o755);
+        self
+    }
+
     /// Adds a shell script.
     pub fn script(self, name: &str, lines: &str) -> Self {
         write(&self.dir.join("scripts").join(name), format!("#!/bin/sh\n{lines}\n").as_bytes(), 0o755);

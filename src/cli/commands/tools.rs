@@ -82,7 +82,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "guard",
         arguments: NONE,
-        options: &[switch("boot", "the daemon's start does not follow at once: count none")],
+        options: &[switch("boot", "the daemon is not started next: count no start of a new thimble")],
         help: "finish or undo what a crash cut short in this host's files",
         details: "For the boot, before services start. Scripts that belong to it run when the daemon starts.",
         example: "thimble guard",

@@ -1,0 +1,275 @@
+//! A patch that replaces thimble on a host whose thimble is running, under a
+//! supervisor that does what the shipped unit says: `ExecStartPre`, `ExecStart`, and
+//! again.
+
+use std::fs;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use thimble::wire::messages::MsgType::HelloAgent;
+
+use crate::cluster::{Cluster, Node, thimble};
+use crate::filter::Verdict::{Lose, Pass};
+use crate::filter::{Judge, pass_all};
+use crate::node::Ended;
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// Runs a host's own thimble until dropped.
+struct Supervisor {
+    is_over: Arc<AtomicBool>,
+    /// Processes of `ExecStart`, ever, and the one that runs.
+    starts: Arc<AtomicU32>,
+    pid: Arc<AtomicU32>,
+    guards: Arc<Mutex<String>>,
+    notified: UnixDatagram,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Supervisor {
+    fn of(node: &Node) -> Self {
+        let command = |program: PathBuf, word: &str| {
+            let mut command = node.namespace.command(program.to_str().unwrap());
+            command.arg("--config").arg(node.config_file()).arg(word).stdin(Stdio::null());
+            command
+        };
+        let mut guard = command(node.root().join(".thimble/guard"), "guard");
+        let mut run = command(node.root().join("usr/bin/thimble"), "run");
+        let log = fs::File::options().create(true).append(true).open(node.dir.join("log")).unwrap();
+        let notified = UnixDatagram::bind(node.dir.join("notify")).unwrap();
+        notified.set_nonblocking(true).unwrap();
+        run.env("NOTIFY_SOCKET", node.dir.join("notify"));
+        run.stdout(log.try_clone().unwrap()).stderr(log);
+        let [starts, pid] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
+        let (is_over, guards) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(String::new())));
+        let (over, started, now, said) = (is_over.clone(), starts.clone(), pid.clone(), guards.clone());
+        let thread = thread::spawn(move || {
+            while !over.load(Ordering::SeqCst) {
+                // As with `-` before it: there may be none.
+                let guarded = sys::dies_with_parent(&mut guard).output().unwrap();
+                said.lock().unwrap().push_str(&String::from_utf8_lossy(&guarded.stdout));
+                let mut child = sys::dies_with_parent(&mut run).spawn().unwrap();
+                started.fetch_add(1, Ordering::SeqCst);
+                now.store(child.id(), Ordering::SeqCst);
+                child.wait().unwrap();
+            }
+        });
+        Self { is_over, starts, pid, guards, notified, thread: Some(thread) }
+    }
+
+    fn starts(&self) -> u32 {
+        self.starts.load(Ordering::SeqCst)
+    }
+
+    fn pid(&self) -> u32 {
+        self.pid.load(Ordering::SeqCst)
+    }
+
+    fn guards(&self) -> String {
+        self.guards.lock().unwrap().clone()
+    }
+
+    /// How often since the last time it was told that the daemon is ready.
+    fn ready(&self) -> usize {
+        let mut message = [0; 1024];
+        let told =
+            std::iter::from_fn(|| self.notified.recv(&mut message).ok().map(|len| message[..len].to_vec()));
+        told.filter(|message| message.starts_with(b"READY=1")).count()
+    }
+
+    /// What a file of the running daemon's /proc directory says.
+    fn says(&self, file: &str) -> Vec<u8> {
+        fs::read(format!("/proc/{}/{file}", self.pid())).unwrap()
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        self.is_over.store(true, Ordering::SeqCst);
+        let _ = sys::signal(self.pid(), libc::SIGTERM);
+        let _ = self.thread.take().unwrap().join();
+    }
+}
+
+/// A controller, and a host that runs the thimble in its own tree.
+struct Host {
+    supervisor: Supervisor,
+    cluster: Cluster,
+    /// That thimble.
+    old: Vec<u8>,
+}
+
+impl Host {
+    fn new(name: &str) -> Self {
+        Self::on(Cluster::new(name, 1))
+    }
+
+    fn on(mut cluster: Cluster) -> Self {
+        let agent = &cluster.nodes[1];
+        agent.write_config();
+        let own = agent.root().join("usr/bin/thimble");
+        fs::create_dir_all(own.parent().unwrap()).unwrap();
+        // Without what is there for debuggers alone it is a tenth of the size.
+        let status = Command::new("strip").arg("-o").arg(&own).arg(thimble()).status().unwrap();
+        assert!(status.success());
+        let supervisor = Supervisor::of(agent);
+        cluster.nodes[0].start();
+        wait::until_true("the controller hears the host", || cluster.host(1)["state"] == "idle");
+        cluster.agree("the controller takes changes");
+        Self { supervisor, old: fs::read(own).unwrap(), cluster }
+    }
+
+    fn agent(&self) -> &Node {
+        &self.cluster.nodes[1]
+    }
+
+    fn own(&self) -> PathBuf {
+        self.agent().root().join("usr/bin/thimble")
+    }
+
+    /// A patch that puts another thimble in place, and another file with it.
+    fn replacing(&self, content: &[u8]) -> Patch {
+        let patch = Patch::new(&self.cluster, "SELF-2").file("etc/beside", b"new");
+        patch.program("usr/bin/thimble", content)
+    }
+
+    /// The old thimble runs, nothing of the patch is in place, and that is told.
+    fn is_back(&self) {
+        wait::until_true("the host tells that it is back", || self.cluster.host(1)["current"] == "failed");
+        assert_eq!(fs::read(self.own()).unwrap(), self.old);
+        assert!(self.supervisor.says("exe") == self.old, "the old one runs");
+        assert!(!self.agent().root().join("etc/beside").exists());
+        assert!(!self.agent().root().join(".thimble/guard").exists());
+        assert!(!self.agent().root().join(".thimble/journal").exists());
+    }
+}
+
+#[test]
+fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
+    need_root!();
+    let host = Host::new("own-good");
+    let (pid, arguments, environment) =
+        (host.supervisor.pid(), host.supervisor.says("cmdline"), host.supervisor.says("environ"));
+    assert_eq!(host.supervisor.ready(), 1);
+    let new = [&host.old[..], b"and something new"].concat();
+    let health = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
+    let _patch = host.replacing(&new).script("health", health).applied(&host.cluster);
+    let shown = host.cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(shown.contains("1 of 1 installed"), "{shown}");
+    assert_eq!(host.cluster.host(1)["current"], "yes");
+    assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
+    assert!(host.supervisor.says("exe") == new, "the new one runs");
+    wait::until_true("the new one tells the supervisor that it is ready", || host.supervisor.ready() == 1);
+    assert_eq!(host.supervisor.says("cmdline"), arguments);
+    assert_eq!(host.supervisor.says("environ"), environment);
+    let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
+    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one asks whether all is well");
+    assert!(!host.agent().root().join(".thimble/guard").exists());
+
+    host.cluster.thimble(&["remove", "SELF-2"]).ok();
+    host.cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
+    assert!(host.supervisor.says("exe") == host.old, "and back");
+}
+
+#[test]
+fn what_fails_its_trial_never_runs() {
+    need_root!();
+    let host = Host::new("own-trial");
+    let pid = host.supervisor.pid();
+    host.replacing(b"#!/bin/sh\necho not for this processor; exit 1\n").applied(&host.cluster);
+    let said = host.cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("--version") && said.contains("not for this processor"), "{said}");
+    host.is_back();
+    assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
+}
+
+#[test]
+fn what_dies_at_once_is_started_once_more_and_then_replaced_by_its_guard() {
+    need_root!();
+    let host = Host::new("own-dies");
+    let dies = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 && exit\nexit 9\n";
+    host.replacing(dies.as_bytes()).applied(&host.cluster);
+    let said = host.cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("started twice and heard no controller"), "{said}");
+    host.is_back();
+    // The first, which became the new one; the new one again; the old one.
+    assert_eq!(host.supervisor.starts(), 3);
+    let guards = host.supervisor.guards();
+    assert!(guards.contains("started once more") && guards.contains("files of set"), "{guards}");
+}
+
+#[test]
+fn what_is_not_healthy_gives_way_to_the_old_one_in_the_same_process() {
+    need_root!();
+    let host = Host::new("own-sick");
+    let pid = host.supervisor.pid();
+    let new = [&host.old[..], b"and something new"].concat();
+    host.replacing(&new).script("health", "echo no pulse; exit 3").applied(&host.cluster);
+    let said = host.cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("no pulse"), "{said}");
+    host.is_back();
+    assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
+}
+
+/// A host whose agent hears no controller while the first of these is true; the
+/// second is what its new thimble is.
+fn that_can_be_deaf(name: &str, host_lost_ms: u64) -> (Host, Arc<AtomicBool>, Vec<u8>) {
+    let is_deaf = Arc::new(AtomicBool::new(false));
+    let deaf = is_deaf.clone();
+    let to_agent: Judge =
+        Box::new(move |of, _| if of == HelloAgent && deaf.load(Ordering::SeqCst) { Lose } else { Pass });
+    let mut cluster = Cluster::filtered(name, 1, pass_all(), to_agent);
+    cluster.nodes[1].timers.insert("host_lost_ms", host_lost_ms);
+    let host = Host::on(cluster);
+    let new = [&host.old[..], b"and something new"].concat();
+    // It goes deaf in the middle of the install.
+    let waits = "touch \"$THIMBLE_ROOT/waits\"; while test -e \"$THIMBLE_ROOT/waits\"; do sleep 0.02; done";
+    host.replacing(&new).script("post-install", waits).applied(&host.cluster);
+    (host, is_deaf, new)
+}
+
+/// Installs, and does this once the host is deaf and its script goes on.
+fn goes_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| host.cluster.thimble(&["host-install", "agent-1"]));
+        let waiting = host.agent().root().join("waits");
+        wait::until_true("the install stands in its script", || waiting.exists());
+        is_deaf.store(true, Ordering::SeqCst);
+        fs::remove_file(&waiting).unwrap();
+        then();
+        asked.join().unwrap()
+    })
+}
+
+#[test]
+fn what_hears_no_controller_gives_way_to_the_old_one() {
+    need_root!();
+    let (host, is_deaf, _) = that_can_be_deaf("own-deaf", 1_500);
+    let said = goes_deaf(&host, &is_deaf, || {}).failed(1);
+    assert!(said.contains("heard no controller"), "{said}");
+    is_deaf.store(false, Ordering::SeqCst);
+    host.is_back();
+    assert_eq!(host.supervisor.starts(), 1);
+}
+
+#[test]
+fn what_is_killed_before_it_was_heard_gets_a_second_start() {
+    need_root!();
+    let (host, is_deaf, new) = that_can_be_deaf("own-killed", 60_000);
+    let shown = goes_deaf(&host, &is_deaf, || {
+        wait::until_true("the new one waits", || host.cluster.host(1)["step"] == "health");
+        assert!(host.supervisor.says("exe") == new);
+        assert_ne!(host.cluster.host(1)["current"], "yes", "nothing is claimed before it is so");
+        sys::signal(host.supervisor.pid(), libc::SIGKILL).unwrap();
+        wait::until_true("it is started once more", || host.supervisor.guards().contains("once more"));
+        is_deaf.store(false, Ordering::SeqCst);
+    });
+    assert!(shown.ok().contains("1 of 1 installed"));
+    assert!(host.supervisor.says("exe") == new);
+    assert_eq!((host.supervisor.starts(), &host.cluster.host(1)["current"]), (2, &"yes".into()));
+}
