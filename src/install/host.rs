@@ -67,16 +67,17 @@ impl<'c> Host<'c> {
         Ok(INSTALLED.read(self.home.as_fd())?.unwrap_or_default())
     }
 
-    /// Installs what is asked for, unless that was done already.
+    /// Installs what is asked for, unless that was done already. None: it replaced
+    /// thimble itself, and the new one will say how it ended.
     pub fn install(
         &self,
         request: &InstallRequest,
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
-    ) -> Result<Ended, InstallError> {
+    ) -> Result<Option<Ended>, InstallError> {
         self.recover(Moment::Install, teller)?;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request.request_id) {
-            return Ok(Ended::Here { last, kind: RefusalKind::Refused });
+            return Ok(Some(Ended { last, kind: RefusalKind::Refused }));
         }
         let record = self.record()?;
         let &InstallRequest { request_id, controller, digest, force } = request;
@@ -86,7 +87,7 @@ impl<'c> Host<'c> {
             Ok(prepared) => prepared,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                return Ok(Ended::Here { last, kind: error.kind() });
+                return Ok(Some(Ended { last, kind: error.kind() }));
             }
         };
         let intent = prepared.intent(&record);
@@ -95,19 +96,19 @@ impl<'c> Host<'c> {
         match carried {
             Ok(Some(record)) => {
                 let last = self.finish(journal, &begin, &intent, &record)?;
-                Ok(Ended::Here { last, kind: RefusalKind::Refused })
+                Ok(Some(Ended { last, kind: RefusalKind::Refused }))
             }
-            Ok(None) => Ok(Ended::InTheNewThimble),
+            Ok(None) => Ok(None),
             Err(error) if journal.story.intent.is_none() => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                Ok(Ended::Here { last, kind: error.kind() })
+                Ok(Some(Ended { last, kind: error.kind() }))
             }
             Err(error) => {
                 teller.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
                 log::info!("back on set {:.12}", record.digest());
-                Ok(Ended::Here { last, kind: error.kind() })
+                Ok(Some(Ended { last, kind: error.kind() }))
             }
         }
     }

@@ -169,7 +169,7 @@ pub fn install(
     match host.install(request, source, &mut teller) {
         Ok(ended) => {
             teller.state_of(&host);
-            teller.ended(&ended);
+            teller.ended(ended.as_ref());
         }
         Err(error) => {
             teller.state_of(&host);
@@ -179,13 +179,9 @@ pub fn install(
 }
 
 /// How an install ended, for the final report.
-enum Ended {
-    Here {
-        last: LastInstall,
-        kind: RefusalKind,
-    },
-    /// It replaced thimble itself: the new one will say.
-    InTheNewThimble,
+struct Ended {
+    last: LastInstall,
+    kind: RefusalKind,
 }
 
 /// Tells whoever waits. One who is gone does not stop an install: the journal
@@ -225,17 +221,16 @@ impl Teller<'_> {
         self.tell(&Report::InstalledEnd { digest: record.digest(), last });
     }
 
-    fn ended(&mut self, ended: &Ended) {
+    /// The end; without `ended` it is for the new thimble to say.
+    fn ended(&mut self, ended: Option<&Ended>) {
         match ended {
-            Ended::Here { last, kind } if last.outcome != Outcome::Installed => {
-                self.tell(&Report::Failed { kind: *kind, reason: last.reason.clone() });
+            Some(Ended { last, kind }) if last.outcome != Outcome::Installed => {
+                return self.tell(&Report::Failed { kind: *kind, reason: last.reason.clone() });
             }
-            Ended::Here { .. } => self.tell(&Report::Done),
-            Ended::InTheNewThimble => {
-                self.tell(&Report::Superseded);
-                self.tell(&Report::Done);
-            }
+            Some(_) => {}
+            None => self.tell(&Report::Superseded),
         }
+        self.tell(&Report::Done);
     }
 
     fn end(&mut self, error: Option<&InstallError>) {

@@ -66,8 +66,10 @@ fn a_commit_that_fails_is_found_again_by_recovery() {
     let mut trace = proving();
     trace.ends(900, WorkerEnd::Done);
     trace.hello(1_000, CONTROLLER, 20);
-    trace.waits(1_100);
-    assert_eq!(trace.crashes(1_200), ["ack install-failed, 6 installed"]);
+    trace.crashes(1_200);
+    assert_eq!(trace.agent.ack().state, AgentState::InstallFailed);
+    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "what is there is not known");
+    trace.waits(2_000);
     assert_eq!(trace.waits(31_200), ["recover"]);
     trace.told(31_300, &["A"], Some(&journal(7, Outcome::Installed)));
     assert_eq!(trace.ends(31_300, WorkerEnd::Done), ["ack idle, 7 installed"]);
