@@ -67,7 +67,7 @@ fn list<const N: usize>(
 /// `thimble host-install-async HOST.. [--force]`: asks, and leaves.
 pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::HostInstall { hosts: hosts(invocation)?, force: invocation.has("force") };
-    let (mut lines, mut all, mut asked) = (Vec::new(), 0, 0);
+    let (mut lines, mut asked, mut refused) = (Vec::new(), 0, Vec::new());
     Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
         match reply {
             // Those that are not asked come first, each with the reason.
@@ -76,10 +76,10 @@ pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), 
                 lines.push(line.to_string());
             }
             Reply::Host(row) => {
-                all += 1;
                 out.item("hosts", || host_json(&row))?;
-                let is_refused = |line: &String| line.starts_with(&format!("{}: ", row.hostname));
-                if row.install == InstallStatus::Waiting && !lines.iter().any(is_refused) {
+                if lines.iter().any(|line| line.starts_with(&format!("{}: ", row.hostname))) {
+                    refused.push(row.hostname.to_string());
+                } else {
                     asked += 1;
                     out.line(format_args!("{}: asked to install", row.hostname))?;
                 }
@@ -91,11 +91,11 @@ pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), 
     if asked > 0 {
         out.line("It goes on without this command: see `thimble query-hosts` or `thimble watch`.")?;
     }
-    if asked == all {
+    if refused.is_empty() {
         out.list("hosts")?;
         return Ok(out.json(|| lines_json(lines))?);
     }
-    let sentence = format!("{} of {all} hosts were not asked to install", all - asked);
+    let sentence = format!("not asked to install: {}", refused.join(", "));
     Err(Failure { done: lines, ..Failure::new(Exit::Refused, sentence) })
 }
 

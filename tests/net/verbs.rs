@@ -122,7 +122,7 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
 
     assert!(cluster.thimble(&["is-applied", "TOP-1"]).failed(1).contains("not applied: TOP-1 ("));
     says(&["apply", "BASE-1", "LEFT-1", "TOP-1"]);
-    assert!(cluster.thimble(&["host-install-async", "agent-2"]).failed(1).contains("Did you mean agent-1?"));
+    assert!(cluster.thimble(&["host-install-async", "agnt-1"]).failed(1).contains("Did you mean agent-1?"));
     let refused = wait::until("what hosts have is known", || {
         let ended = cluster.thimble(&["commit", "TOP-1", "--dry-run"]);
         (!ended.stderr.contains("has only started")).then_some(ended)

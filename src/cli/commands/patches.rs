@@ -73,7 +73,7 @@ pub const COMMANDS: &[Command] = &[
         ],
         help: "keep applied patches for good: no remove is possible again",
         details: "What they require is committed with them. Hosts then free the files that they kept \
-                  to go back. It installs nothing.",
+                  to go back. It installs nothing. --dry-run only asks: who may query may use it.",
         example: "thimble commit TZDATA-1 --yes",
         who: Who::Admin,
         run: commit::commit,

@@ -155,8 +155,15 @@ impl<'n> Meant<'n> {
     pub fn of(word: &str, names: impl Iterator<Item = &'n str>) -> Self {
         let most = if word.len() < 6 { 1 } else { 2 };
         let edits = |name: &str| (0..=most).find(|edits| is_near(word.as_bytes(), name.as_bytes(), *edits));
-        Self(names.filter_map(|name| Some((edits(name)?, name))).min().map(|(_, name)| name))
+        // Who types compute-7 means no other number.
+        let has_its_digits = |name: &&str| digits(name).eq(digits(word));
+        let near = names.filter(has_its_digits).filter_map(|name| Some((edits(name)?, name)));
+        Self(near.min().map(|(_, name)| name))
     }
+}
+
+fn digits(word: &str) -> impl Iterator<Item = u8> {
+    word.bytes().filter(u8::is_ascii_digit)
 }
 
 impl fmt::Display for Meant<'_> {
