@@ -24,9 +24,10 @@ use crate::{patch, text, thimble};
 /// root's, which is said.
 fn as_nobody(dir: &Path, words: &[&str]) -> Option<Output> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    // The binary may lie where nobody may look.
+    // The binary may lie where nobody may look. Copied by another process: a file that
+    // this one writes is busy in each that is started beside it meanwhile.
     let binary = dir.join("thimble");
-    fs::copy(env!("CARGO_BIN_EXE_thimble"), &binary).unwrap();
+    assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_thimble")).arg(&binary).status().unwrap().success());
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(binary);
     command.current_dir(dir).args(["--socket", "sock"]).args(words).stdin(Stdio::null());
