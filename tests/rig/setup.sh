@@ -8,7 +8,8 @@ lacking() { echo "SETUP: $1 is missing and not installed: $2" >&2; }
 # command -> Debian package
 packages=()
 for need in minisign:minisign ip:iproute2 qemu-aarch64-static:qemu-user-static \
-    readelf:binutils g++:g++ unshare:util-linux rsync:rsync zsh:zsh fish:fish groff:groff mandoc:mandoc; do
+    readelf:binutils g++:g++ unshare:util-linux rsync:rsync zsh:zsh fish:fish groff:groff mandoc:mandoc \
+    systemctl:systemd openrc-run:openrc; do
     command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
 # Debian's Python has Debian's packages; another may be first on the path.

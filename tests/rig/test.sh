@@ -47,6 +47,9 @@ done
 for target in datagram frame; do
     check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
 done
+for supervisor in systemd openrc; do
+    check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
+done
 check "static binaries" tests/rig/dist.sh
 check "demo" tests/demo/demo.sh
 

@@ -243,7 +243,11 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     }
     let left: Vec<_> =
         if has_ended { orphans().into_iter().map(|orphan| orphan.name).collect() } else { vec![] };
-    sys::kill(-(child.id() as i32));
+    match processes().next() {
+        Some(_) => sys::kill(child.id() as i32),
+        // Nothing can be seen, so its process group is all that is known.
+        None => sys::kill(-(child.id() as i32)),
+    }
     child.wait()?;
     // Killing one gives us its children.
     while sys::reap() {

@@ -1,0 +1,131 @@
+#!/usr/bin/env bash
+# systemd.sh: the shipped unit under a real systemd, which is PID 1 of namespaces of
+# its own: READY, STATUS, reload, an install whose script restarts a service, the
+# watchdog, and a stop within a second.
+set -euo pipefail
+supervisor=systemd
+tree=$(cd "$(dirname "$0")/../.." && pwd)
+source "$tree/tests/supervisors/lib.sh"
+
+# Inside: the machine boots. systemd finds stubs of what a distribution has, its own
+# journal, and our units as they are shipped.
+if [[ ${1-} == boot ]]; then
+    binary=$2 maker=$3
+    lay_over
+    mount_group
+    mount -t tmpfs tmpfs /run
+    mkdir -p /run/units /run/lock
+    for target in sysinit basic shutdown local-fs network-online multi-user sockets default; do
+        printf '[Unit]\nDefaultDependencies=no\n' >"/run/units/$target.target"
+    done
+    cp /lib/systemd/system/systemd-journald{.service,.socket,-dev-log.socket} /run/units/
+    cp "$tree"/config/thimble{,-guard}.service /run/units/
+    mkdir /run/units/thimble.service.d
+    # A test waits for no half minute.
+    printf '[Service]\nWatchdogSec=2\nRestartSec=0\n' >/run/units/thimble.service.d/impatient.conf
+    printf '[Service]\nExecStart=/bin/sleep infinity\n' >/run/units/other.service
+    install_thimble "$binary" "systemctl restart other"
+    exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units \
+        /lib/systemd/systemd --system --unit=multi-user.target --log-target=null
+fi
+
+[[ $(id -u) == 0 ]] || skip "needs root"
+for need in /lib/systemd/systemd systemctl journalctl minisign ip unshare nsenter; do
+    command -v "$need" >/dev/null || skip "$need is not installed"
+done
+maker=$tree/target/debug/thimble
+binary=${THIMBLE_BIN:-$maker}
+[[ -x $maker && -x $binary ]] || fail "build it first: cargo build"
+
+make_group
+log=$(mktemp)
+(
+    in_group
+    exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child \
+        "$0" boot "$binary" "$maker"
+) >"$log" 2>&1 &
+outside=$!
+finish() {
+    local status=$?
+    if ((status != 0 && status != 77)) && [[ -n ${machine-} ]]; then
+        cat "$log" >&2
+        on journalctl --no-pager -u thimble >&2 || true
+    fi
+    kill -9 "$outside" 2>/dev/null || true
+    wait "$outside" 2>/dev/null || true
+    remove_group
+    rm -f "$log"
+}
+trap finish EXIT
+
+machine=
+booted() {
+    kill -0 "$outside" 2>/dev/null || { cat "$log" >&2; grep -q 'SKIPPED: ' "$log" && exit 77; fail "it does not boot"; }
+    machine=$(cat "/proc/$outside/task/$outside/children" 2>/dev/null) && machine=${machine%% *}
+    [[ -n $machine && $(cat "/proc/$machine/comm") == systemd ]] && on systemctl is-active -q multi-user.target 2>/dev/null
+}
+on() { nsenter --target "$machine" --all -- "$@"; }
+until_true "systemd is up" booted
+
+property() { on systemctl show --value -p "$1" thimble; }
+status_is() { [[ $(property StatusText) == "$1" ]]; }
+logged() { on journalctl --no-pager -o cat -u thimble "${@:2}" | grep -qF -- "$1"; }
+
+say "start: READY is awaited, and how the node is can be read"
+on systemctl start systemd-journald thimble other
+[[ $(property ActiveState) == active ]] || fail "it is not active"
+until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
+until_true "a log line without its priority in the text" logged "thimble: the repository is read"
+
+say "reload: what is taken up is told, and a wrong file fails with its line"
+on sed -i 's/^#sync_wait_ms = .*/sync_wait_ms = 300/' /etc/thimble/thimble.toml
+on systemctl reload thimble
+until_true "what was taken up" logged "timers.sync_wait_ms is 300 now (was 5000)"
+on sed -i 's/^sync_wait_ms = .*/sync_wait = 300/' /etc/thimble/thimble.toml
+! on systemctl reload thimble 2>/dev/null || fail "a wrong file was taken up"
+until_true "a warning, by its priority" logged "timers.sync_wait is not known; did you mean sync_wait_ms?" -p warning
+! logged "the repository is read" -p warning || fail "every line is a warning"
+on sed -i 's/^sync_wait = .*/sync_wait_ms = 200/' /etc/thimble/thimble.toml
+on systemctl kill -s HUP --kill-who=main thimble
+until_true "a signal does the same" logged "timers.sync_wait_ms is 200 now (was 300)"
+until_true "it is no longer reloading" test "$(property ActiveState)" = active
+
+say "an install whose script restarts a service leaves that running"
+other=$(on systemctl show --value -p MainPID other)
+on thimble upload /var/SUPERVISED-1.patch
+on thimble apply SUPERVISED-1
+on thimble host-install "$(on cat /proc/sys/kernel/hostname)"
+until_true "the status line follows" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+now=$(on systemctl show --value -p MainPID other)
+[[ $now != "$other" && $now != 0 ]] || fail "the service was not restarted"
+
+say "the watchdog: a daemon that stands still is started again"
+before=$(property MainPID)
+on kill -STOP "$before"
+restarted() { [[ $(property MainPID) != "$before" && $(property ActiveState) == active ]]; }
+until_true "another daemon" restarted
+[[ $(property NRestarts) == 1 ]] || fail "it was restarted $(property NRestarts) times"
+until_true "it is what it was" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+
+say "stop in the middle of an install: within a second, and nothing is left"
+on touch /var/be-slow
+on thimble remove SUPERVISED-1
+on thimble host-install "$(on cat /proc/sys/kernel/hostname)" >/dev/null 2>&1 &
+command=$!
+until_true "the script sleeps" on test -e /var/is-slow
+within 1000 on systemctl stop thimble
+wait "$command" && fail "the command was told that all is well" || true
+[[ $(property Result) == success ]] || fail "it ended with $(property Result)"
+left=$(on sh -c 'cat /sys/fs/cgroup/system.slice/thimble.service/cgroup.procs 2>/dev/null' || true)
+[[ -z $left ]] || fail "processes are left: $left"
+until_true "the log says what becomes of it" logged "is cut short"
+on test ! -e /run/thimble/control.sock || fail "the control socket is left"
+
+say "start again: what was cut short is undone"
+on rm /var/be-slow
+on systemctl start thimble
+until_true "it is undone" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: the last install failed"
+on test -e /var/root/etc/supervised || fail "the file is gone"
+on systemctl start thimble-guard
+on systemctl stop thimble
+echo "systemd: all is well"
