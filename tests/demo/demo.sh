@@ -27,7 +27,8 @@ fail() {
 
 say() { step=$1; printf '\n== %s\n' "$1"; }
 
-# on HOST [EXIT] COMMAND..: shows it, runs it in $work, checks its exit code.
+# on HOST [EXIT] COMMAND..: shows it, runs it in $work with its number in the file pid,
+# checks its exit code.
 on() {
     local host=$1 expected=0 status run=()
     shift
@@ -39,7 +40,7 @@ on() {
         [[ ! -e $work/$host/thimble.toml ]] || run+=(--config "$host/thimble.toml")
         shift
     fi
-    (cd "$work" && "${run[@]}" "$@") 2>&1 | tee "$output"
+    (cd "$work" && echo $BASHPID >pid && exec "${run[@]}" "$@") 2>&1 | tee "$output"
     status=${PIPESTATUS[0]}
     ((status == expected)) || fail "it ended with $status, not $expected"
 }
@@ -141,7 +142,7 @@ for host in "${hosts[@]}"; do
 done
 echo "The package's files are under all three roots."
 
-say "A second patch, whose health check fails on compute-1"
+say "A second patch for all hosts, one after the other: compute-1 fails, and the rollout stops"
 make_second
 on maker thimble make "$second" -o "$second.patch"
 on maker minisign -S -H -s maker.key -m "$second.patch"
@@ -150,15 +151,31 @@ on controller-0 thimble show "$second"
 shown "Requires: +$first"
 shown "Contents: +/$berlin"
 on controller-0 thimble apply "$second"
-on controller-0 1 thimble host-install "${hosts[@]}"
+on controller-0 1 thimble host-install --all --parallel 1 --stop-after-failures 1
+shown "rollout stopped after failures"
 shown "compute-1.*no such time in Berlin"
 on controller-0 thimble query-hosts
-shown "^compute-0 .* Yes "
 shown "^compute-1 .* Failed "
 on controller-0 thimble query
 shown "$second .* Partial-Apply"
 tree "$work/compute-1/root" | diff "$work/compute-1.patched" - || fail "compute-1 is not as before"
 echo "compute-1 is as it was before, to the byte."
+
+say "compute-1 is mended; the rollout goes on, the terminal leaves and comes back elsewhere"
+site=$work/compute-1/root/etc/site
+mv "$site" "$site.strict" && echo easy >"$site" || fail
+at_work() { quietly controller-0 query-hosts --json | grep -q '"rollout":"at-work"'; }
+leave() { until_true "a host is at work" at_work; kill -INT "$(<"$work/pid")"; }
+leave &
+on controller-0 6 thimble host-install --resume
+wait $!
+shown "left: the rollout goes on"
+on controller-1 thimble watch --until-done
+on controller-1 thimble query
+shown "$second .* Applied"
+on controller-1 thimble query-hosts
+for host in "${hosts[@]}"; do shown "^$host .* Yes "; done
+mv "$site.strict" "$site" || fail
 
 say "Remove both: the old files come back"
 on controller-0 thimble remove "$second" "$first"

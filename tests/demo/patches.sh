@@ -60,6 +60,8 @@ TOML
     script "$second" health <<SH
 if test "\$(cat "\$THIMBLE_ROOT/etc/site")" = strict; then echo "no such time in Berlin"; exit 1; fi
 SH
+    # Time enough to leave and come back.
+    script "$second" pre-install <<<"sleep 2"
 }
 
 # Two that have nothing to do with each other; the third takes its time.

@@ -107,7 +107,11 @@ impl Site {
     pub fn is_explained(&mut self, name: &str) {
         let lines = documents::explained("Status");
         for line in self.ended(name, "thimble status").lines {
-            let (label, _) = line.split_at(13.min(line.len()));
+            let (label, _) = if line.starts_with("TROUBLE:") {
+                line.split_at(8)
+            } else {
+                line.split_at(13.min(line.len()))
+            };
             // What follows the last line; and a test build has one more.
             if matches!(label.trim(), "" | "allocations") {
                 continue;
