@@ -2,7 +2,6 @@
 //! redrawn in place. Elsewhere (a pipe, a file, `TERM=dumb`) the same text goes
 //! plain, and of a block only what has changed.
 
-use std::collections::BTreeMap;
 use std::env;
 use std::io::{self, IsTerminal};
 use std::iter::repeat_n;
@@ -198,7 +197,8 @@ pub struct Screen {
     is_live: bool,
     /// The widths of the lines that stand on the terminal.
     drawn: Vec<usize>,
-    shown: BTreeMap<u64, String>,
+    /// Where nothing is redrawn: what was last written of each key.
+    shown: Vec<Line>,
 }
 
 impl Screen {
@@ -206,7 +206,7 @@ impl Screen {
     /// ([`Out::is_live`](super::out::Out::is_live)); a dumb terminal is as a pipe.
     #[must_use]
     pub fn new(is_wanted: bool) -> Self {
-        Self { is_live: is_wanted && is_terminal(), drawn: Vec::new(), shown: BTreeMap::new() }
+        Self { is_live: is_wanted && is_terminal(), drawn: Vec::new(), shown: Vec::new() }
     }
 
     /// Whether the block is redrawn in place; else only changes are written.
@@ -284,11 +284,13 @@ impl Screen {
     fn changes(&mut self, lines: &[Line]) -> String {
         let mut text = String::new();
         for (key, line) in lines {
-            if self.shown.get(key) != Some(line) {
-                text.push_str(line);
-                text.push('\n');
-                self.shown.insert(*key, line.clone());
+            match self.shown.iter_mut().find(|(shown, _)| shown == key) {
+                Some((_, shown)) if shown == line => continue,
+                Some((_, shown)) => shown.clone_from(line),
+                None => self.shown.push((*key, line.clone())),
             }
+            text.push_str(line);
+            text.push('\n');
         }
         text
     }
@@ -301,7 +303,7 @@ mod tests {
     const ON: Style = Style { is_on: true };
 
     fn screen(is_live: bool) -> Screen {
-        Screen { is_live, drawn: Vec::new(), shown: BTreeMap::new() }
+        Screen { is_live, drawn: Vec::new(), shown: Vec::new() }
     }
 
     fn lines(texts: &[&str]) -> Vec<Line> {
