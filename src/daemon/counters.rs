@@ -217,3 +217,33 @@ impl Counters {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_of_the_present_for_ten_minutes_and_counted_for_ever() {
+        let at = |seconds: u64| Instant::from_millis(seconds * 1000);
+        let from = Peer::Ip(([127, 0, 0, 1], 1).into());
+        let mut counters = Counters::default();
+        counters.refuse(at(5), Refusal::Tag, NodeId(7), from);
+        assert_eq!(counters.refused_lately(at(604), Refusal::Tag).map(|met| met.node), Some(NodeId(7)));
+        assert!(counters.refused_lately(at(604), Refusal::Replay).is_none());
+        assert!(counters.refused_lately(at(605), Refusal::Tag).is_none());
+        assert_eq!(counters.refusals.get(Refusal::Tag), 1);
+        counters.refuse(at(700), Refusal::Tag, NodeId(8), from);
+        assert_eq!(counters.refused_lately(at(700), Refusal::Tag).map(|met| met.node), Some(NodeId(8)));
+    }
+
+    #[test]
+    fn what_is_counted_elsewhere_is_late_while_it_grows() {
+        let at = |seconds: u64| Instant::from_millis(seconds * 1000);
+        let mut full = Late::default();
+        full.note(at(1), 0);
+        assert!(!full.is_late(at(1)));
+        full.note(at(2), 3);
+        full.note(at(500), 3);
+        assert!(full.is_late(at(601)) && !full.is_late(at(602)));
+    }
+}

@@ -277,7 +277,7 @@ pub struct RolloutRow {
 pub const BLOB_ROWS: usize = 16;
 
 /// Hosts that a `status` names: failed ones first, then lost ones, then silent ones,
-/// of each the longest unheard first.
+/// of these the longest unheard first.
 pub const HOST_ROWS: usize = 8;
 
 /// What an error means for a command's exit code.

@@ -26,7 +26,7 @@ enum Ill {
 pub struct Hosts {
     /// How many stand how.
     pub counts: HostCounts,
-    /// Those to see to, by their places in the table: the first comes first.
+    /// Those to see to, since when, and their places in the table: the first comes first.
     worst: heapless::Vec<(Ill, Instant, usize), HOST_ROWS>,
 }
 
@@ -62,13 +62,15 @@ impl Hosts {
             Currency::Current => &mut counts.current,
         };
         *one += 1;
-        let ill = match currency {
-            _ if is_lost => Ill::Lost,
-            Currency::Failed => Ill::Failed,
-            _ if is_silent => Ill::Silent,
+        // Those that failed are heard all the while: that one is heard a moment before
+        // another is no reason to change their places.
+        let (ill, since) = match currency {
+            _ if is_lost => (Ill::Lost, host.last_heard),
+            Currency::Failed => (Ill::Failed, Instant::default()),
+            _ if is_silent => (Ill::Silent, host.last_heard),
             _ => return,
         };
-        self.keep((ill, host.last_heard, at));
+        self.keep((ill, since, at));
     }
 
     /// Keeps one among the worst, unless there is no room and all are worse.
@@ -145,5 +147,42 @@ const fn with(kind: Kind) -> Option<NodeId> {
     match kind {
         Kind::Serve(node, _) | Kind::Pull(node) | Kind::Blobs(node) => Some(node),
         Kind::Agent | Kind::Load | Kind::Change { .. } | Kind::Show | Kind::Reload(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, hears};
+    use crate::repo::digest::set_digest;
+    use crate::types::Digest;
+
+    #[test]
+    fn each_host_is_counted_once_and_those_to_see_to_are_named() {
+        let mut controller = controller(&[]);
+        let (wanted, other) = (set_digest([]), Digest([7; 32]));
+        let lost_at = HOST_LOST.as_millis() / 1000;
+        let silent_since = lost_at - CONTROLLER_LOST.as_millis() / 1000;
+        hears(&mut controller, at(0), 1, "lost", wanted);
+        hears(&mut controller, at(silent_since), 2, "silent", wanted);
+        hears(&mut controller, at(lost_at), 3, "well", wanted);
+        hears(&mut controller, at(lost_at), 4, "behind", other);
+        let hosts = Hosts::of(at(lost_at), &controller);
+        let expected = HostCounts { lost: 1, current: 2, out_of_date: 1, silent: 1, ..HostCounts::default() };
+        assert_eq!(hosts.counts, expected);
+        let worst: Vec<_> = hosts.worst(&controller).map(|host| host.ack.hostname.as_str()).collect();
+        assert_eq!(worst, ["lost", "silent"]);
+    }
+
+    #[test]
+    fn of_many_only_the_gravest_and_longest_unheard_are_kept() {
+        let mut hosts = Hosts::default();
+        for number in (0..20).rev() {
+            hosts.keep((Ill::Silent, at(number), 100));
+            hosts.keep((Ill::Lost, at(number), number as usize));
+        }
+        hosts.keep((Ill::Failed, at(0), 50));
+        let kept: Vec<_> = hosts.worst.iter().map(|(_, _, place)| *place).collect();
+        assert_eq!(kept, [50, 0, 1, 2, 3, 4, 5, 6]);
     }
 }

@@ -90,7 +90,7 @@ fn of_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     for line in [&daemon.reload.failed, &daemon.reload.waits].into_iter().filter(|line| !line.is_empty()) {
         found.say(format_args!("{line}"));
     }
-    refused(now, daemon, &CLONED, found);
+    cloned(now, daemon, found);
 }
 
 /// What is the matter with the repository, or with keeping it together with other
@@ -196,12 +196,6 @@ struct Refused {
     to_do: &'static str,
 }
 
-const CLONED: Refused = Refused {
-    why: Refusal::DuplicateNodeId,
-    what: "Two nodes use one id (a cloned image?)",
-    to_do: "Give one a key file of its own (thimble keygen), and restart it.",
-};
-
 /// The gravest first.
 const REFUSED: [Refused; 7] = [
     Refused {
@@ -252,6 +246,47 @@ fn refused(now: Instant, daemon: &Daemon<'_>, refused: &Refused, found: &mut Fou
         Sender(met.node, &name, met.from),
         refused.to_do
     ));
+}
+
+/// A second node has the id of this one, or of another.
+fn cloned(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let Some(met) = daemon.counters.refused_lately(now, Refusal::DuplicateNodeId) else { return };
+    let controller = daemon.node.controller.as_ref();
+    let host = controller.and_then(|controller| Some(controller.hosts().get(met.node)?.peer));
+    let neighbour = || controller.and_then(|controller| controller.sync().neighbours().get(met.node)?.peer());
+    let is_own = met.node == daemon.codec.identity().node;
+    // The two may have changed places since.
+    let other = host.or_else(neighbour).filter(|other| *other != met.from);
+    let other = if is_own { Other::ThisNode } else { other.map_or(Other::Somewhere, Other::At) };
+    let name = standing::name(controller, met.node);
+    found.say(format_args!("{}", Cloned(met.node, &name, met.from, other)));
+}
+
+/// The second of two nodes with one id.
+enum Other {
+    ThisNode,
+    At(Peer),
+    Somewhere,
+}
+
+/// The id and its name, and where those are that use it.
+struct Cloned<'n>(NodeId, &'n Hostname, Peer, Other);
+
+impl fmt::Display for Cloned<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Two nodes use the id {}", self.0)?;
+        if !self.1.is_empty() {
+            write!(f, " ({})", self.1)?;
+        }
+        match self.3 {
+            Other::ThisNode => write!(f, ", this one and one at {}", self.2)?,
+            Other::At(other) => write!(f, ", at {} and at {other}", self.2)?,
+            Other::Somewhere => write!(f, ", one of them at {}", self.2)?,
+        }
+        f.write_str(
+            ": a cloned image? Give one of them a key file of its own (thimble keygen), and restart it.",
+        )
+    }
 }
 
 /// Who a datagram says that it is from, and where it came from.
@@ -324,7 +359,10 @@ mod tests {
     fn a_refusal_s_trouble_is_told_whole_whoever_speaks() {
         let name = Hostname::new(&"n".repeat(limits::HOSTNAME_BYTES)).unwrap();
         let sender = Sender(NodeId(u64::MAX), &name, Peer::Ip(([255, 255, 255, 255], 65_535).into()));
-        for one in REFUSED.iter().chain([&CLONED]) {
+        let anywhere = Peer::Ip(([255, 255, 255, 255], 65_535).into());
+        let said = Cloned(NodeId(u64::MAX), &name, anywhere, Other::At(anywhere)).to_string();
+        assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
+        for one in &REFUSED {
             let (ago, count) = (Span(Duration::from_secs(599)), u32::MAX);
             let said = format!("{}: {count} so far, last {ago} ago, {sender}. {}", one.what, one.to_do);
             assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());

@@ -50,6 +50,8 @@ mod rotation;
 mod sessions;
 mod switch;
 mod sys;
+mod thousand;
+mod troubles;
 mod verbs;
 mod wait;
 mod watch;

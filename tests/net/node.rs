@@ -119,6 +119,7 @@ impl Node {
              [network]\ninterface = \"net0\"\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
              [agent]\nroot = \"{dir}/root\"\n\
+             [controller]\n\
              [timers]\n{timers}",
             self.name, self.trusted_keys,
         );

@@ -28,8 +28,8 @@ pub struct View {
     pub at_work: Vec<HostRow>,
     /// Hosts that were at work at the look before, and how that ended.
     pub ended: Vec<HostRow>,
-    /// How the latest of them ended, the latest first.
-    pub latest: Vec<String>,
+    /// How work ended on hosts, the latest first.
+    pub latest: Vec<(NodeId, String)>,
 }
 
 impl View {
@@ -44,8 +44,9 @@ impl View {
         let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
         let over: Vec<NodeId> = before.at_work.iter().filter(is_over).map(|row| row.node).collect();
         let ended = named(client, &over)?;
-        let mut latest: Vec<String> = ended.iter().map(progress::line).collect();
-        latest.extend(before.latest.iter().cloned());
+        let mut latest: Vec<_> = ended.iter().map(|row| (row.node, progress::line(row))).collect();
+        let is_older = |(node, _): &&(NodeId, String)| ended.iter().all(|row| row.node != *node);
+        latest.extend(before.latest.iter().filter(is_older).cloned());
         latest.truncate(ENDED);
         Ok(Self { standing, at_work, ended, latest })
     }
@@ -73,8 +74,14 @@ impl View {
             lines.extend(own_install(row.agent_state));
         }
         lines.extend(self.at_work.iter().map(|host| format!("  {}", host_at_work(host))));
-        lines.extend(self.latest.iter().map(|line| format!("  {line}")));
-        lines.extend(self.standing.hosts.iter().map(|host| format!("  {}", style.yellow(&host_text(host)))));
+        lines.extend(self.latest.iter().map(|(_, line)| format!("  {line}")));
+        let is_untold = |host: &&HostRow| {
+            let nodes =
+                self.at_work.iter().map(|row| row.node).chain(self.latest.iter().map(|(node, _)| *node));
+            nodes.into_iter().all(|node| node != host.node)
+        };
+        let to_see_to = self.standing.hosts.iter().filter(is_untold);
+        lines.extend(to_see_to.map(|host| format!("  {}", style.yellow(&host_text(host)))));
         lines
             .extend(self.standing.neighbours.iter().map(|one| format!("controller {}", neighbour_text(one))));
         lines.extend(self.standing.workers.iter().map(|one| format!("worker {}", worker_text(one))));
@@ -129,4 +136,39 @@ fn named(client: &mut Client, nodes: &[NodeId]) -> Result<Vec<HostRow>, Failure>
         }
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::hosts::tests::row as host;
+    use crate::cli::status::tests::standing;
+    use crate::wire::install::Step;
+
+    #[test]
+    fn what_matters_most_comes_first_and_no_host_twice() {
+        let state = HostState::Installing { step: Step::Fetching, percent: 50 };
+        let busy = HostRow { node: NodeId(3), state, install: InstallStatus::Running, ..host("w-3") };
+        let ended = HostRow { node: NodeId(4), ..host("w-4") };
+        let mut view = View { standing: standing(), at_work: vec![busy], ..View::default() };
+        view.standing.hosts.push(HostRow { node: NodeId(3), ..host("w-3") });
+        view.standing.hosts.push(HostRow { node: NodeId(4), ..host("w-4") });
+        view.latest = vec![(ended.node, "w-4: installed".to_owned())];
+        let lines: Vec<String> =
+            view.lines(Style::default(), Some("gone")).into_iter().map(|(_, line)| line).collect();
+        let expected = [
+            "w0 (controller), up 1 min 1 s, 2026-11-22 07:00:15 UTC",
+            "TROUBLE: gone",
+            "TROUBLE: disk stalled: look at it",
+            "40 hosts: 29 current, 10 failed, 1 lost, 2 silent",
+            "  w-3              [##########..........]  50%  fetching",
+            "  w-4: installed",
+            "  worker-3 000000000000001f: install-failed, heard 0 s ago: no space",
+            "controller controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago",
+            "worker serves an agent (worker-3), for 12 s",
+            "worker installs (worker-3), for 12 s, silent for 11 s",
+        ];
+        assert_eq!(lines[..9], expected[..9]);
+        assert_eq!(lines.len(), expected.len());
+    }
 }

@@ -1,0 +1,83 @@
+//! A controller with a thousand hosts: what it tells of itself stays short, and the
+//! loop is not kept from its work by the telling.
+
+use std::fs;
+use std::net::UdpSocket;
+use std::time::{Duration, Instant};
+
+use thimble::repo::digest::set_digest;
+use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{AgentState, HelloAgentAck, Message};
+
+use crate::cluster::Cluster;
+use crate::forge::with_keys_of;
+use crate::node::SW_VERSION;
+use crate::wait;
+
+const HOSTS: u64 = 1_000;
+/// Every so manieth host says that its last install failed.
+const FAILED_EACH: u64 = 50;
+/// Datagrams sent at once; a default socket buffer holds about 277.
+const BURST: u64 = 128;
+/// A `status` of a daemon that was built without optimizing may take this much of
+/// the loop's time; an optimized one takes a tenth (DESIGN: 1 ms).
+const MOST: Duration = Duration::from_millis(10);
+
+/// Hosts that exist in their datagrams alone.
+fn introduce(cluster: &Cluster, hosts: u64) {
+    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    for number in 0..hosts {
+        let is_failed = number % FAILED_EACH == 0;
+        let ack = HelloAgentAck {
+            query_id: 1,
+            installed_digest: set_digest([]),
+            hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
+            nodetype: NodeType::new("worker").unwrap(),
+            sw_version: SwVersion::new(SW_VERSION).unwrap(),
+            patch_failed: is_failed,
+            state: if is_failed { AgentState::InstallFailed } else { AgentState::Idle },
+            ..HelloAgentAck::default()
+        };
+        let mut forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
+        socket.send_to(&forger.encode(&Message::HelloAgentAck(ack), NodeId(0)), "10.84.0.1:7488").unwrap();
+        if number % BURST == 0 {
+            wait::until_true("the burst is heard", || {
+                cluster.json(&["status"])["controller"]["hosts"].as_u64() > Some(number)
+            });
+        }
+    }
+}
+
+/// The CPU time of a process so far, exact to the nanosecond.
+fn cpu(pid: u32) -> Duration {
+    let text = fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    Duration::from_nanos(text.split(' ').next().and_then(|first| first.parse().ok()).unwrap())
+}
+
+#[test]
+fn a_thousand_hosts_are_told_in_a_screenful_and_in_no_time() {
+    need_root!();
+    let cluster = Cluster::new("thousand", 0).timer("hello_interval_ms", 30_000).start();
+    introduce(&cluster, HOSTS);
+    wait::until_true("all hosts are known", || {
+        cluster.json(&["status"])["controller"]["hosts"].as_u64() == Some(HOSTS)
+    });
+    let status = cluster.thimble(&["status"]).ok();
+    assert!(status.contains("1000 of at most 1024: 980 current, 20 failed\n"), "{status}");
+    assert_eq!(status.matches("\nhost   ").count(), 9, "{status}");
+    assert!(status.contains("and 12 more to see to"), "{status}");
+    assert!(status.lines().count() < 70 && status.len() < 6_000, "{} bytes: {status}", status.len());
+
+    const TIMES: u32 = 50;
+    let mut client = thimble::cli::client::Client::connect(&cluster.control_socket()).unwrap();
+    let (before, started) = (cpu(cluster.pid()), Instant::now());
+    for _ in 0..TIMES {
+        client.ask(&thimble::daemon::protocol::Request::Status, |_| Ok(())).unwrap();
+    }
+    let (each, elapsed) = ((cpu(cluster.pid()) - before) / TIMES, started.elapsed() / TIMES);
+    println!("status with {HOSTS} hosts: {each:?} of the loop's CPU, answered in {elapsed:?}");
+    assert!(each < MOST, "{each:?}");
+    let metrics = cluster.thimble(&["metrics"]).ok();
+    assert!(metrics.contains("thimble_hosts{state=\"failed\"} 20\n") && metrics.len() < 20_000, "{metrics}");
+}

@@ -1,0 +1,166 @@
+//! Each trouble provoked for real: `status` says it first, names who and where, and
+//! says what to do.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
+use std::process::Stdio;
+
+use thimble::config::keys::KeyFile;
+use thimble::store::incarnation;
+use thimble::types::{ClusterId, Digest, NodeId};
+use thimble::wire::codec::Roles;
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{Hello, HelloAgentAck, Message};
+
+use crate::cluster::{Cluster, Node};
+use crate::forge::{Forger, with_keys_of};
+use crate::{sys, wait};
+
+const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
+const CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
+
+/// What `status` begins with, once it has all of these words in one trouble.
+fn says_first(node: &Node, words: &[&str]) -> String {
+    wait::until(&format!("{} says {words:?}", node.name), || {
+        let status = node.thimble(&["status"]).ok();
+        let mut troubles = status.lines().take_while(|line| line.starts_with("TROUBLE: "));
+        let trouble = troubles.find(|line| words.iter().all(|word| line.contains(word)))?;
+        println!("{trouble}");
+        Some(trouble.to_owned())
+    })
+}
+
+fn troubles(node: &Node) -> String {
+    node.json(&["status"])["troubles"].to_string()
+}
+
+fn hello() -> Message {
+    Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) })
+}
+
+#[test]
+fn a_cluster_that_is_well_has_no_trouble() {
+    need_root!();
+    let cluster = Cluster::of("well", 2, 1).start();
+    for node in &cluster.nodes {
+        wait::until_true("no trouble is left", || troubles(node) == "[]");
+    }
+}
+
+#[test]
+fn who_is_refused_is_named_with_its_address() {
+    need_root!();
+    let mut cluster = Cluster::new("refused", 1);
+    let agent = KeyFile::read(&cluster.nodes[1].key_file()).unwrap().node;
+    cluster.nodes[0].settings.push(("security", format!("revoked = [\"{}\"]", NodeId(0xDEAD))));
+    let cluster = cluster.start();
+    let controller = &cluster.nodes[0];
+    let keys = KeyFile::read(&controller.key_file()).unwrap();
+    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let say = |forger: &mut Forger, message: &Message| {
+        socket.send_to(&forger.encode(message, NodeId(0)), CONTROLLERS).unwrap();
+    };
+    let from = "from 10.84.0.250";
+
+    say(&mut Forger::new(ClusterId(7), NodeId(9), CONTROLLER, keys.ring()), &hello());
+    says_first(controller, &["Nodes of another cluster are heard: 1 so far", "as 0000000000000009", from]);
+    say(&mut with_keys_of(&cluster.nodes[1], Role::Controller, Some(NodeId(0xBAD))), &hello());
+    says_first(controller, &["refused for their key: 1 so far", "as 0000000000000bad", from]);
+    say(&mut Forger::new(keys.cluster, NodeId(0xDEAD), CONTROLLER, keys.ring()), &hello());
+    says_first(controller, &["A revoked node speaks", "000000000000dead", from, "security.revoked"]);
+
+    // Two that have the agent's key file, one of them started later.
+    let ack = Message::HelloAgentAck(HelloAgentAck::default());
+    say(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
+    let said = says_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);
+    assert!(said.contains(&agent.to_string()), "{said}");
+    assert!(said.contains("10.84.0.2") && said.contains("10.84.0.250"), "{said}");
+}
+
+#[test]
+fn a_controller_and_an_agent_that_are_alone_say_so() {
+    need_root!();
+    let cluster = Cluster::of("lonely", 2, 1).timer("controller_lost_ms", 700);
+    let mut cluster = cluster.timer("sync_wait_ms", 100).start();
+    cluster.nodes[1].stop();
+    says_first(&cluster.nodes[0], &["This controller is alone: controller-1 is known", "drop-controller"]);
+    let first = KeyFile::read(&cluster.nodes[0].key_file()).unwrap().node.to_string();
+    wait::until_true("the agent knows who asks it", || {
+        cluster.nodes[2].json(&["status"])["agent"]["asked_by"]["node"] == *first
+    });
+    cluster.nodes[0].stop();
+    let said = says_first(&cluster.nodes[2], &["No controller has been heard for", "nothing is installed"]);
+    assert!(said.contains(&format!("the last was {first} at 10.84.0.1")), "{said}");
+    cluster.nodes[2].stop();
+    cluster.nodes[2].start();
+    says_first(&cluster.nodes[2], &["No controller has been heard", "not since the start"]);
+}
+
+#[test]
+fn an_interface_that_is_down_is_told_by_what_cannot_be_sent() {
+    need_root!();
+    let cluster = Cluster::new("unplugged", 1).start();
+    let node = &cluster.nodes[1];
+    let mut down = node.namespace.command("ip");
+    assert!(down.args(["link", "set", "net0", "down"]).status().unwrap().success());
+    let controller = &cluster.nodes[0];
+    let mut down = controller.namespace.command("ip");
+    assert!(down.args(["link", "set", "net0", "down"]).status().unwrap().success());
+    says_first(controller, &["Datagrams cannot be sent (", "is the interface up"]);
+}
+
+#[test]
+fn a_clock_that_was_set_back_is_told_before_it_costs_a_node_its_voice() {
+    need_root!();
+    let mut cluster = Cluster::new("clock", 0);
+    let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
+    incarnation::next(&cluster.state_dir(), since_1970 + 2 * 3_600_000).unwrap();
+    cluster.nodes[0].start();
+    let said = says_first(&cluster.nodes[0], &["The clock was set back", "keep the state directory"]);
+    assert!(said.contains("1 h 59 min") || said.contains("2 h 0 min"), "{said}");
+}
+
+#[test]
+fn a_table_that_is_full_is_told_with_the_key_to_raise() {
+    need_root!();
+    let mut cluster = Cluster::new("full", 2);
+    cluster.nodes[0].settings.push(("controller", "max_hosts = 1".to_owned()));
+    cluster.nodes.iter_mut().for_each(Node::start);
+    says_first(&cluster.nodes[0], &["There is no room for all hosts", "controller.max_hosts (now 1)"]);
+}
+
+#[test]
+fn a_node_without_keys_says_so_once() {
+    need_root!();
+    let cluster = Cluster::new("keyless", 0);
+    let node = &cluster.nodes[0];
+    node.write_config();
+    let text = fs::read_to_string(node.config_file()).unwrap();
+    let lines = text.lines().map(|line| if line.starts_with("key_file") { "auth = \"none\"" } else { line });
+    fs::write(node.config_file(), lines.collect::<Vec<_>>().join("\n")).unwrap();
+    let mut daemon = node.namespace.command(&crate::node::thimble());
+    daemon.arg("--config").arg(node.config_file()).arg("run").stderr(Stdio::null());
+    let mut daemon = sys::dies_with_parent(&mut daemon).spawn().unwrap();
+    wait::until_true("it answers", || node.thimble(&["status"]).code == 0);
+    says_first(&cluster.nodes[0], &["No keys (auth = \"none\")", "thimble keygen"]);
+    let status = cluster.thimble(&["status"]).ok();
+    assert_eq!(status.matches("auth = ").count(), 2, "the trouble, and what to set: {status}");
+    assert!(!status.contains("WARNING"), "{status}");
+    daemon.kill().unwrap();
+    daemon.wait().unwrap();
+}
+
+#[test]
+fn a_worker_that_stands_still_is_shown_with_what_it_does() {
+    need_root!();
+    let cluster = Cluster::new("still", 1).start();
+    let patch = crate::patch::Patch::new(&cluster, "STILL-1").script("health", "sleep 5").file("etc/s", b"1");
+    let _patch = patch.applied(&cluster);
+    cluster.thimble(&["host-install-async", "agent-1"]).ok();
+    let worker = wait::until("the worker is seen", || {
+        let status = cluster.nodes[1].json(&["status"]);
+        status["at_work"].as_array()?.first().cloned()
+    });
+    assert_eq!(worker["work"], "install");
+    assert!(cluster.nodes[1].thimble(&["status"]).ok().contains("worker        installs, for "));
+}
