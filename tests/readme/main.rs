@@ -45,6 +45,7 @@ fn the_readme_is_followed_to_the_letter_and_then_what_the_guide_does_to_that_clu
     assert!(commands > 30, "the commands are not where this test looks for them");
 
     ["controller-0", "worker-0"].iter().for_each(|name| site.is_explained(name));
+    site.follow("docs/controllers.md", Some("Deleted patches and purge"));
     site.follow("docs/keys.md", Some("Changing the secret of a running cluster"));
     say(&format!(
         "README.md: {commands} commands followed in {:.1} s, and {} of the guide's",
