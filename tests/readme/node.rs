@@ -260,7 +260,12 @@ fn plant(root: &Path, user: u32) -> u32 {
         let found = found.unwrap_or_else(|| panic!("{program} is not installed (make setup)"));
         fs::copy(found, bin.join(program)).unwrap();
     }
-    let thimble = env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned());
+    // Patches are made with the one that was just built: a small one cannot.
+    let built = env!("CARGO_BIN_EXE_thimble");
+    let thimble = match env::var("THIMBLE_BIN") {
+        Ok(small) if user == 0 => small,
+        _ => built.to_owned(),
+    };
     fs::copy(thimble, bin.join("thimble")).unwrap();
     fs::write(bin.join("scp"), SCP).unwrap();
     fs::set_permissions(bin.join("scp"), fs::Permissions::from_mode(0o755)).unwrap();
