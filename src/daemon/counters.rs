@@ -1,6 +1,7 @@
 //! What happened how often, for `status`: everything that is refused or dropped
 //! has a name here.
 
+use std::fmt;
 use std::io;
 
 use log::{info, warn};
@@ -142,6 +143,7 @@ pub struct Counters {
     /// Words of controllers for which there was no room.
     pub controllers_full: Late,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
+    serving_lines: RateLimit,
     send_lines: RateLimit,
     accept_lines: RateLimit,
 }
@@ -190,6 +192,14 @@ impl Counters {
             return;
         };
         info!("refused a datagram from {from} (node {claimed}): {refusal}, and {more} more lately");
+    }
+
+    /// Logs now and then that somebody was not served: who has a key can bring that
+    /// about as often as it likes.
+    pub fn not_served(&mut self, now: Instant, reason: &dyn fmt::Display) {
+        if let Some(more) = self.serving_lines.pass(now) {
+            info!("serving: {reason}, and {more} more lately");
+        }
     }
 
     /// Counts a connection that could not be accepted, and logs it now and then.

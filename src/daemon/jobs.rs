@@ -83,7 +83,8 @@ impl Daemon<'_> {
             })
         });
         if let Err(error) = started {
-            warn!("a worker that serves patches cannot be started: {}", error.kind());
+            let kind = error.kind();
+            self.counters.not_served(now, &format_args!("its worker cannot be started: {kind}"));
             self.sessions.turn_away(at, COME_BACK, &self.registry);
         }
     }
@@ -225,7 +226,7 @@ impl Daemon<'_> {
                 self.tell(now, &Event::BlobsEnded(node, ended));
             }
             (Kind::Serve(..) | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                info!("serving: {reason}");
+                self.counters.not_served(now, reason);
             }
             (Kind::Serve(..) | Kind::Show, Ending::Done) => {}
             (Kind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),

@@ -1,11 +1,14 @@
 //! Log lines that never block the loop.
 //!
-//! Lines go to standard error, each with its syslog priority in front where a
-//! supervisor reads them (`JOURNAL_STREAM` is set). Standard error is made
-//! non-blocking only for our own write: a line that would block is dropped and
-//! counted.
+//! Lines go to standard error, each with its syslog priority in front where that is
+//! the journal's. A line that would block is dropped and counted. Standard error is
+//! others' too, workers' and maybe a shell's, so it is not made non-blocking: only our
+//! own write is, by what each kind of file has for that.
 
-use std::io::{self, IsTerminal, Write};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use log::{Level, LevelFilter};
@@ -18,11 +21,48 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-struct Lines;
+/// Where lines go, by how one is written without blocking.
+enum Lines {
+    /// A pipe or a terminal, opened once more: that it does not block is ours alone.
+    Own(File),
+    /// A socket: each send says that it may not block.
+    Socket,
+    /// A file, or what could not be opened again: asked before each write.
+    Asked,
+}
+
+impl Lines {
+    /// Standard error, and whether it is the journal's.
+    fn of_standard_error() -> (Self, bool) {
+        let duplicate = io::stderr().as_fd().try_clone_to_owned().map(File::from);
+        let Ok(metadata) = duplicate.and_then(|file| file.metadata()) else { return (Self::Asked, false) };
+        let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+        let is_journal = journal == format!("{}:{}", metadata.dev(), metadata.ino());
+        let kind = metadata.file_type();
+        let lines = if kind.is_socket() {
+            Self::Socket
+        } else if kind.is_fifo() || kind.is_char_device() {
+            let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+            let again = File::options().write(true).custom_flags(flags).open("/proc/self/fd/2");
+            again.map_or(Self::Asked, Self::Own)
+        } else {
+            Self::Asked
+        };
+        (lines, is_journal)
+    }
+
+    fn is_written(&mut self, line: &[u8]) -> bool {
+        match self {
+            Self::Own(file) => file.write(line).is_ok(),
+            Self::Socket => super::sys::send_unless_blocked(io::stderr().as_fd(), line),
+            Self::Asked => super::sys::write_unless_blocked(libc::STDERR_FILENO, line),
+        }
+    }
+}
 
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !super::sys::write_unless_blocked(libc::STDERR_FILENO, line) {
+        if !self.is_written(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -36,10 +76,10 @@ impl Write for Lines {
 /// Sets up logging for the daemon or a worker. `RUST_LOG` chooses what is
 /// logged; without it, everything from "info" on.
 pub fn set_up(part: &'static str) {
-    let with_priority = std::env::var_os("JOURNAL_STREAM").is_some() && !io::stderr().is_terminal();
+    let (lines, with_priority) = Lines::of_standard_error();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info).parse_default_env();
-    builder.target(env_logger::Target::Pipe(Box::new(Lines)));
+    builder.target(env_logger::Target::Pipe(Box::new(lines)));
     builder.format(move |to, record| {
         let (priority, word) = match record.level() {
             Level::Error => (3, "error: "),

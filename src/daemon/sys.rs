@@ -348,6 +348,15 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
 }
 
+/// Sends on a socket if that does not block now; false where it would. Never raises
+/// SIGPIPE.
+#[must_use]
+pub fn send_unless_blocked(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: the pointer and the length are those of `bytes`.
+    unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) >= 0 }
+}
+
 /// Writes to a descriptor if that does not block now; false where it would.
 #[must_use]
 pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {

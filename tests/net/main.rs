@@ -32,6 +32,7 @@ mod files;
 mod filter;
 mod forge;
 mod intruders;
+mod logs;
 mod metrics;
 mod netns;
 mod node;

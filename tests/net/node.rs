@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -53,6 +54,8 @@ pub struct Node {
     pub is_controller: bool,
     /// What the daemon finds in its environment besides.
     pub environment: Vec<(&'static str, String)>,
+    /// What the next start has as standard error, where not the log file.
+    pub stderr: Option<OwnedFd>,
     /// Sections and keys that the configuration has besides: `key = value` by section.
     pub settings: Vec<(&'static str, String)>,
     daemon: Option<Child>,
@@ -78,6 +81,7 @@ impl Node {
             trusted_keys: Vec::new(),
             is_controller,
             environment: Vec::new(),
+            stderr: None,
             settings: Vec::new(),
             daemon: None,
         }
@@ -189,7 +193,8 @@ impl Node {
         let mut command = self.namespace.command(&thimble());
         command.arg("--config").arg(self.config_file()).arg("run");
         command.envs(self.environment.iter().cloned());
-        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let stderr = self.stderr.take().map_or_else(|| Stdio::from(log.try_clone().unwrap()), Stdio::from);
+        command.stdin(Stdio::null()).stdout(log).stderr(stderr);
         self.daemon = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
     }
 

@@ -20,8 +20,6 @@ pub(super) mod words;
 
 use std::os::fd::AsFd;
 
-use log::info;
-
 use super::control::{Doing, Filled};
 use super::event_loop::{CONNECTIONS, Daemon};
 use super::job::{Job, PatchIds};
@@ -239,7 +237,8 @@ impl<'a> Daemon<'a> {
         let started =
             proof::exempt(|| self.workers.start(now, &self.registry, Kind::Show, &job, &[stream.as_fd()]));
         if let Err(error) = started {
-            info!("a worker that shows patches cannot be started: {}", error.kind());
+            let kind = error.kind();
+            self.counters.not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
         }
         Ok(Answered::Elsewhere)
     }

@@ -1,0 +1,85 @@
+//! A log that nobody reads holds nobody up: lines are dropped and counted, and come
+//! again once somebody reads.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::cluster::Cluster;
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// Writes until no more goes in; then the descriptor blocks, as a log does.
+fn fill(writer: &OwnedFd) {
+    let mut file = File::from(writer.try_clone().unwrap());
+    sys::set_nonblocking(writer.as_fd(), true).unwrap();
+    loop {
+        match file.write(&[b'.'; 512]) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    sys::set_nonblocking(writer.as_fd(), false).unwrap();
+}
+
+/// Takes what there is to read; `reader` does not block.
+fn drain(reader: &mut File) -> String {
+    let mut bytes = Vec::new();
+    match reader.read_to_end(&mut bytes) {
+        Err(error) if error.kind() != ErrorKind::WouldBlock => panic!("{error}"),
+        _ => String::from_utf8_lossy(&bytes).into_owned(),
+    }
+}
+
+/// A daemon whose log goes to `writer`, which is full.
+fn unread(name: &str, reader: OwnedFd, writer: OwnedFd) {
+    fill(&writer);
+    sys::set_nonblocking(reader.as_fd(), true).unwrap();
+    let mut reader = File::from(reader);
+    let journal = File::from(writer.try_clone().unwrap()).metadata().unwrap();
+    let mut cluster = Cluster::new(name, 0);
+    let node = &mut cluster.nodes[0];
+    node.environment = vec![("JOURNAL_STREAM", format!("{}:{}", journal.dev(), journal.ino()))];
+    node.stderr = Some(writer);
+    node.start();
+    cluster.agree("it takes changes");
+    let dropped = || cluster.counter("log_lines_dropped");
+    assert!(dropped() >= 2, "{} lines of a start were dropped", dropped());
+
+    // Lines of the loop and of workers, while commands are answered at once.
+    let before = dropped();
+    for _ in 0..20 {
+        sys::signal(cluster.pid(), libc::SIGHUP).unwrap();
+        let asked = Instant::now();
+        cluster.thimble(&["status"]).ok();
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+    }
+    Patch::new(&cluster, "UNREAD-1").file("etc/unread", b"x").uploaded_at(&cluster, 0);
+    wait::until_true("more is dropped", || dropped() > before);
+
+    drain(&mut reader);
+    cluster.thimble(&["reload"]).ok();
+    let mut lines = String::new();
+    wait::until_true("lines come again, each with its priority", || {
+        lines += &drain(&mut reader);
+        lines.lines().any(|line| line == "<6>thimble: the configuration has not changed")
+    });
+}
+
+#[test]
+fn a_pipe_that_nobody_reads_holds_nobody_up() {
+    need_root!();
+    let (reader, writer) = std::io::pipe().unwrap();
+    unread("log-pipe", reader.into(), writer.into());
+}
+
+#[test]
+fn a_socket_that_nobody_reads_holds_nobody_up() {
+    need_root!();
+    let (reader, writer) = UnixStream::pair().unwrap();
+    unread("log-socket", reader.into(), writer.into());
+}
