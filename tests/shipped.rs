@@ -40,6 +40,19 @@ fn the_configuration_parses_and_its_commented_defaults_are_the_defaults() {
 }
 
 #[test]
+fn the_configuration_explains_every_key_that_there_is() {
+    let text = shipped(str::to_owned);
+    let both = parse(&text.replace("[\"agent\"]", "[\"controller\", \"agent\"]"));
+    for (key, _) in both.shown() {
+        let (section, key) = key.split_once('.').unwrap();
+        let of_section = text.split_once(&format!("[{section}]\n")).unwrap().1;
+        let of_section = of_section.split("\n[").next().unwrap();
+        let is_there = |line: &str| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} = "));
+        assert!(of_section.lines().any(is_there), "{section}.{key} is not in config/thimble.toml");
+    }
+}
+
+#[test]
 fn the_examples_of_the_configuration_are_accepted() {
     let as_shipped = parse(&shipped(str::to_owned));
     let with_examples = parse(&shipped(|line| key_behind("# ", line).unwrap_or(line).to_owned()));

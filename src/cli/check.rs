@@ -1,6 +1,6 @@
 //! `check-config`: what a start would take from configuration and key file.
 
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
@@ -15,6 +15,9 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
         Some(path) => Some(KeyFile::load(path, config.node.is_controller)?),
         None => None,
     };
+    for group in [config.node.query_group(), config.node.admin_group()] {
+        group.map_err(|why| Failure::new(Exit::Refused, format!("{}: {why}", path.display())))?;
+    }
     let (effective, warnings) = (effective(&config, keys.as_ref()), warnings(&config));
     out.line(format_args!("OK: {}", path.display()))?;
     for warning in &warnings {

@@ -222,14 +222,23 @@ impl<'d> Section<'d> {
         self.table?.get(key)
     }
 
-    /// The key is not there, and must be.
+    /// The key is not there, and must be; or it is there, and says nothing.
     pub(crate) fn missing(&self, key: &str, accepts: String) -> ConfigError {
-        self.document.error(None, self.full(key), Problem::Missing { accepts })
+        match self.value(key) {
+            Some(value) => self.unacceptable(key, value, accepts),
+            None => self.document.error(None, self.full(key), Problem::Missing { accepts }),
+        }
     }
 
     /// The key's value does not go with another.
     pub(crate) fn conflict(&self, key: &str, sentence: String) -> ConfigError {
-        let offset = self.value(key).map(|value| value.span().start);
+        self.conflict_between(key, key, sentence)
+    }
+
+    /// The key's value does not go with that of `other`; where the key has its default,
+    /// `other` is the one that is there.
+    pub(crate) fn conflict_between(&self, key: &str, other: &str, sentence: String) -> ConfigError {
+        let offset = self.value(key).or_else(|| self.value(other)).map(|value| value.span().start);
         self.document.error(offset, self.full(key), Problem::Conflict(sentence))
     }
 

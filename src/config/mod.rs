@@ -153,6 +153,38 @@ pub struct Node {
     pub sw_version: SwVersion,
 }
 
+impl Node {
+    /// The number of `query_group`; none where everybody may ask.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn query_group(&self) -> Result<Option<u32>, String> {
+        group(self.query_group.as_deref(), "node.query_group")
+    }
+
+    /// The number of `admin_group`; none where root alone may change.
+    ///
+    /// # Errors
+    /// There is no such group.
+    pub fn admin_group(&self) -> Result<Option<u32>, String> {
+        group(self.admin_group.as_deref(), "node.admin_group")
+    }
+}
+
+/// The number of a group that the configuration names.
+fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
+    let Some(name) = name else { return Ok(None) };
+    let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
+    let number = groups.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
+    });
+    match number.or_else(|| name.parse().ok()) {
+        Some(number) => Ok(Some(number)),
+        None => Err(format!("{key} = \"{name}\": there is no such group; make it with `addgroup {name}`")),
+    }
+}
+
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Network {

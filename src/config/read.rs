@@ -165,11 +165,11 @@ fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
     };
     if network.agent_group == network.controller_group {
         let sentence = "the controllers' group is the same; the two must differ".to_owned();
-        return Err(section.conflict("agent_group", sentence));
+        return Err(section.conflict_between("agent_group", "controller_group", sentence));
     }
     if network.agent_port == network.controller_port {
         let sentence = "the controllers' port is the same; the two must differ".to_owned();
-        return Err(section.conflict("agent_port", sentence));
+        return Err(section.conflict_between("agent_port", "controller_port", sentence));
     }
     Ok(network)
 }
@@ -291,7 +291,7 @@ fn timers(section: &Section<'_>) -> Result<Timers, ConfigError> {
         if value / 2 < than {
             let sentence =
                 format!("{value} is less than twice {than_key}, {than}: one lost datagram would decide");
-            return Err(section.conflict(key, sentence));
+            return Err(section.conflict_between(key, than_key, sentence));
         }
     }
     Ok(timers)

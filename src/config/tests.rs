@@ -160,7 +160,7 @@ fn an_agent_says_which_release_runs_and_a_controller_need_not() {
     let config = Config::parse(&text.replace("agent", "controller"), "thimble.toml").unwrap();
     assert!(config.node.sw_version.is_empty());
     assert_eq!(config.node.nodetype.as_str(), "controller");
-    assert!(complaint(&text.replace("[\"agent\"]", "[]")).contains("node.roles is missing"));
+    assert!(complaint(&text.replace("[\"agent\"]", "[]")).contains("node.roles cannot be []; it takes"));
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_trusted_key_is_a_base64_line_or_the_path_of_a_pub_file() {
     let expected = "thimble.toml:9: security.trusted_keys: RWQbroken is neither a minisign public key";
     assert!(broken.starts_with(expected), "{broken}");
     let none = good().replace(&format!("\"{KEY}\""), "");
-    assert!(complaint(&none).contains("security.trusted_keys is missing"));
+    assert!(complaint(&none).contains("security.trusted_keys cannot be []"), "{}", complaint(&none));
 
     let path = std::env::temp_dir().join(format!("thimble-trusted-{}.pub", std::process::id()));
     fs::write(&path, format!("untrusted comment: minisign public key\n{KEY}\n")).unwrap();
@@ -210,4 +210,60 @@ fn the_control_socket_is_found_in_a_configuration_that_is_wrong_elsewhere() {
     let socket = control_socket(&path);
     fs::remove_file(&path).unwrap();
     assert_eq!(socket.unwrap(), Path::new("/tmp/c"));
+}
+
+#[test]
+fn each_mistake_is_told_with_its_line_its_key_and_what_is_taken() {
+    let good = "[node]\nroles = [\"controller\", \"agent\"]\nhostname = \"h\"\nsw_version = \"1\"\n\
+                [network]\ninterface = \"lo\"\n\
+                [security]\nkey_file = \"/k\"\ntrusted_keys = [\"KEY\"]\n\
+                [agent]\nscript_timeout_s = 5\n[timers]\nhello_interval_ms = 30000\n"
+        .replace("KEY", KEY);
+    assert!(Config::parse(&good, "t").is_ok());
+    let roles = "[\"controller\", \"agent\"]";
+    let cases = [
+        (roles, "\"agent\"", "t:2: node.roles cannot be \"agent\"; it takes a list of at most 2, each"),
+        (roles, "[\"agnt\"]", "t:2: node.roles cannot be \"agnt\""),
+        (roles, "[]", "t:2: node.roles cannot be []; it takes [\"controller\"], [\"agent\"] or both"),
+        ("roles", "rolls", "t:2: node.rolls is not known; did you mean roles?"),
+        ("[timers]", "[timer]", "t:12: timer is not known; did you mean timers?"),
+        ("\"lo\"", "7", "t:6: network.interface cannot be 7; it takes the name of a network interface"),
+        ("\"lo\"", "\"lo\"\nttl = 0", "t:7: network.ttl cannot be 0; it takes a whole number from 1 to 255"),
+        ("\"lo\"", "\"lo\"\nagent_port = 7488", "t:7: network.agent_port: the controllers' port is the same"),
+        (
+            "\"lo\"",
+            "\"lo\"\ncontroller_port = 7489",
+            "t:7: network.agent_port: the controllers' port is the same",
+        ),
+        ("= 5", "= 0", "t:11: agent.script_timeout_s cannot be 0; it takes a whole number from 1 to 86400"),
+        ("script_timeout_s", "script_timeout", "t:11: agent.script_timeout is not known; did you mean"),
+        ("30000", "-5", "t:13: timers.hello_interval_ms cannot be -5; it takes a whole number from 5"),
+        ("30000", "3600000", "t:13: timers.host_lost_ms: 3600000 is less than twice hello_interval_ms"),
+        ("\"/k\"", "\"k\"", "t:8: security.key_file cannot be \"k\"; it takes an absolute path"),
+        (
+            "\"/k\"",
+            "\"/k\"\nrevoked = [\"12\"]",
+            "t:9: security.revoked cannot be \"12\"; it takes a list of",
+        ),
+        ("\"h\"", "\"a b\"", "t:3: node.hostname cannot be \"a b\"; it takes a name of at most 64"),
+        ("\"h\"", "\"h", "t:3: this is not TOML: "),
+        ("[node]", "[node]\n[node]", "t:2: this is not TOML: duplicate key"),
+    ];
+    for (right, wrong, expected) in cases {
+        let text = good.replacen(right, wrong, 1);
+        assert_ne!(text, good, "{right}");
+        let said = Config::parse(&text, "t").unwrap_err().to_string();
+        assert!(said.starts_with(expected), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn a_group_that_is_not_there_is_named_with_its_key() {
+    let mut config = Config::parse(&good(), "t").unwrap();
+    assert_eq!(config.node.query_group(), Ok(None));
+    config.node.admin_group = Some("root".to_owned());
+    assert_eq!(config.node.admin_group(), Ok(Some(0)));
+    config.node.query_group = Some("nobody-has-this".to_owned());
+    let said = config.node.query_group().unwrap_err();
+    assert!(said.starts_with("node.query_group = \"nobody-has-this\": there is no such group"), "{said}");
 }

@@ -207,8 +207,8 @@ fn read(
         Some(path) => Some(KeyFile::load(path, new.node.is_controller).map_err(|error| error.to_string())?),
         None => None,
     };
-    let query_group = start::group(new.node.query_group.as_deref(), "node.query_group")?;
-    let admin_group = start::group(new.node.admin_group.as_deref(), "node.admin_group")?;
+    let query_group = new.node.query_group()?;
+    let admin_group = new.node.admin_group()?;
 
     let next = held.renewed(new.clone());
     let mut lines: Vec<String> = held.differences(&next).iter().map(changed).collect();

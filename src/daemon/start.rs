@@ -148,10 +148,7 @@ fn allocate(
         Context { cluster: identity.cluster, node: identity.node, ring: identity.ring.clone(), proof, idle };
     let mut pool = Pool::new();
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
-    let access = Access {
-        query_group: group(config.node.query_group.as_deref(), "node.query_group")?,
-        admin_group: group(config.node.admin_group.as_deref(), "node.admin_group")?,
-    };
+    let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };
     let control = Control::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
     let workers =
         Workers::new(&config.to_bytes()?, WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
@@ -261,21 +258,4 @@ pub fn agent_facts(node: &config::Node, timers: &Timers) -> AgentFacts {
 /// A list that has room for so many, for as long as the process lives.
 fn reserved<T>(most: usize) -> &'static mut Vec<T> {
     Box::leak(Box::new(Vec::with_capacity(most)))
-}
-
-/// The number of a group that the configuration names.
-///
-/// # Errors
-/// There is no such group.
-pub fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
-    let Some(name) = name else { return Ok(None) };
-    let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
-    let number = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    });
-    match number.or_else(|| name.parse().ok()) {
-        Some(number) => Ok(Some(number)),
-        None => Err(format!("{key} = \"{name}\": there is no such group; make it with `addgroup {name}`")),
-    }
 }
