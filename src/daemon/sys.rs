@@ -327,6 +327,24 @@ pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> 
     }
 }
 
+/// Puts another program in this process's place, with the arguments and the
+/// environment that this one was started with: what it took out of its own since is
+/// meant for that one, too. Signals that are still to be read stay so. Gives why that
+/// failed.
+pub fn exec(path: &CStr) -> io::Error {
+    let read = |file| std::fs::read(file).unwrap_or_default();
+    let (arguments, environment) = (read("/proc/self/cmdline"), read("/proc/self/environ"));
+    let pointers = |texts: &[u8]| -> std::vec::Vec<*const libc::c_char> {
+        let texts = texts.split_inclusive(|byte| *byte == 0).filter(|text| text.ends_with(&[0]));
+        texts.map(|text| text.as_ptr().cast()).chain([std::ptr::null()]).collect()
+    };
+    let (argv, envp) = (pointers(&arguments), pointers(&environment));
+    // SAFETY: all texts end with a zero byte, both lists with a null pointer, and all
+    // of them outlive the call.
+    unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
+    io::Error::last_os_error()
+}
+
 /// Takes over a descriptor that this process was started with, once, and makes
 /// it close on exec, so that no script keeps it.
 ///

@@ -62,18 +62,16 @@ impl Host<'_> {
         }
         journal.append(Entry::Phase(Phase::Health))?;
         teller.progress(Step::Health, 95);
-        self.health(journal, intent, &prepared.plan.next)?;
-        INSTALLED.publish(self.home.as_fd())?;
+        if !intent.reboot_required {
+            self.health(journal, &prepared.plan.next)?;
+        }
+        self.commit(journal, intent, &old, &prepared.plan.next)?;
         teller.progress(Step::Health, 100);
         Ok(Some(prepared.plan.next.clone()))
     }
 
-    /// Whether the new set is well, by what its patches know to ask. What is in effect
-    /// only after a restart is not asked.
-    pub fn health(&self, journal: &mut Journal, intent: &Intent, next: &Record) -> Result<(), InstallError> {
-        if intent.reboot_required {
-            return Ok(());
-        }
+    /// Whether the new set is well, by what its patches know to ask.
+    pub fn health(&self, journal: &mut Journal, next: &Record) -> Result<(), InstallError> {
         with(&next.patches, Script::Health)
             .try_for_each(|patch| self.script(journal, patch, Script::Health, Action::Install))
     }

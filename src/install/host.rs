@@ -10,7 +10,8 @@ use super::error::{Doing, InstallError, Plain};
 use super::journal::{Begin, Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
-use super::record::{INSTALLED, LAST, Record};
+use super::reboot::is_over;
+use super::record::{BEFORE, INSTALLED, LAST, Record};
 use super::recover::Moment;
 use super::scripts::Scripts;
 use super::sealed::remove_if_there;
@@ -95,7 +96,7 @@ impl<'c> Host<'c> {
         drop(prepared);
         match carried {
             Ok(Some(record)) => {
-                let last = self.finish(journal, &begin, &intent, &record)?;
+                let last = self.settle(journal, &begin, &intent, &record)?;
                 Ok(Some(Ended { last, kind: RefusalKind::Refused }))
             }
             Ok(None) => Ok(None),
@@ -144,7 +145,8 @@ impl<'c> Host<'c> {
             }
         }
         self.sweep(record, moves);
-        let last = self.remember(begin.request_id, Outcome::Installed, noted, *reboot_required)?;
+        let asks_for_restart = *reboot_required && !is_over(journal.story.boot.as_deref());
+        let last = self.remember(begin.request_id, Outcome::Installed, noted, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", begin.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)
@@ -166,7 +168,7 @@ impl<'c> Host<'c> {
     }
 
     fn sweep_home(&self, record: &Record) -> Result<(), InstallError> {
-        for draft in [INSTALLED.draft, LAST.draft, journal::DRAFT] {
+        for draft in [INSTALLED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT] {
             failpoint::hit("removing a draft");
             remove_if_there(self.home.as_fd(), draft).doing("remove", draft)?;
         }

@@ -54,6 +54,11 @@ pub(super) enum Entry {
     Start,
     /// The health scripts have passed in the new thimble.
     Healthy,
+    /// The new set is committed next, in the boot with this id. How healthy it is shows
+    /// after the host's restart; until then the way back is kept.
+    AwaitReboot(String),
+    /// The host has been restarted since.
+    Restarted,
 }
 
 /// What was asked for.
@@ -108,6 +113,10 @@ pub(super) struct Story {
     /// How often a guard let the new thimble be started once more.
     pub starts: u32,
     pub is_healthy: bool,
+    /// The boot whose end a committed set waits for.
+    pub boot: Option<String>,
+    /// It has ended.
+    pub is_restarted: bool,
 }
 
 impl Story {
@@ -122,6 +131,8 @@ impl Story {
             Entry::Undone { trouble } => self.undone = Some(trouble),
             Entry::Start => self.starts = self.starts.saturating_add(1),
             Entry::Healthy => self.is_healthy = true,
+            Entry::AwaitReboot(boot) => self.boot = Some(boot),
+            Entry::Restarted => self.is_restarted = true,
         }
     }
 }

@@ -53,6 +53,6 @@ impl Host<'_> {
 
 /// The kernel's name for this boot; empty where it does not say, and then a
 /// restart stays owed.
-fn boot_id() -> String {
+pub(super) fn boot_id() -> String {
     fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

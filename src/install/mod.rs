@@ -13,7 +13,8 @@
 //!    switching, post and restart scripts, health. What is displaced has its
 //!    second name before the first thing is switched, so switching is renames.
 //! 3. Renaming the new record over the old one commits. Before it, any failure
-//!    or crash is undone (`undo`); after it, what is left is sweeping.
+//!    or crash is undone (`undo`); after it, what is left is sweeping, or, for a set
+//!    that is in effect only after a restart, to see how it is then (`reboot`).
 //!
 //! Everything under `<root>/.thimble`:
 //!
@@ -21,6 +22,7 @@
 //! lock       held by whoever changes anything here
 //! installed  what is installed            last  the last request, how it ended
 //! journal    only while an install is under way
+//! before     the previous record, until a host that owes a restart has had it
 //! guard      the old thimble, until a new one has proven itself
 //! kept/N     objects that are not in place; one such directory per filesystem
 //! patches/ID/scripts/   of installed patches     fetch/HASH  patch files coming in
@@ -45,6 +47,7 @@ mod notice;
 mod own;
 mod plan;
 mod prepare;
+mod reboot;
 mod record;
 mod recover;
 mod scripts;
@@ -93,7 +96,7 @@ pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
 /// As [`recover`], before an [`install`] without a daemon: one that awaits the new
 /// thimble's proof is left to that, and `Failed` says so.
 pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
-    recover_at(Moment::Install, config, reporter);
+    recover_at(Moment::Local, config, reporter);
 }
 
 /// Ends the install that recovery found awaited: commits it where a controller was

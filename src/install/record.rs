@@ -16,6 +16,9 @@ use crate::types::{Digest, Hash, PatchId};
 /// The record, durable: the one file whose renaming is the commit.
 pub(super) const INSTALLED: Sealed = Sealed { name: "installed", draft: "installed.next", magic: *b"THMI" };
 
+/// What was installed before, while a set that wants a restart waits for it.
+pub(super) const BEFORE: Sealed = Sealed { name: "before", draft: "before.next", magic: *b"THMB" };
+
 /// The last request and how it ended (a `LastInstall`), durable.
 pub(super) const LAST: Sealed = Sealed { name: "last", draft: "last.next", magic: *b"THML" };
 

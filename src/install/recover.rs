@@ -35,6 +35,8 @@ pub(super) enum Moment {
     Unheard,
     /// An install that is about to begin.
     Install,
+    /// One without a daemon that may be about to begin.
+    Local,
     /// The old thimble's copy, before the new one is started.
     Start,
     /// A guard, and no start follows that counts.
@@ -59,16 +61,20 @@ pub(super) enum Recovered {
     Awaited,
 }
 
-/// An install that has neither been committed nor undone.
-struct Open {
-    journal: Journal,
-    begin: Begin,
-    intent: Intent,
-    /// What was installed before.
-    old: Record,
+/// An install that has not ended.
+pub(super) struct Open {
+    pub journal: Journal,
+    pub begin: Begin,
+    pub intent: Intent,
+    /// The record in force; what was installed before, unless it is committed.
+    pub old: Record,
 }
 
 impl Open {
+    fn is_committed(&self) -> bool {
+        self.old.serial >= self.intent.serial
+    }
+
     fn awaits_proof(&self) -> bool {
         self.journal.story.phase == Some(Phase::AwaitSelf) && self.journal.story.undoing.is_none()
     }
@@ -94,12 +100,16 @@ impl Host<'_> {
             self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
             return Ok(Recovered::Whole);
         };
-        if record.serial >= intent.serial {
+        let open = Open { journal, begin, intent, old: record };
+        if open.is_committed() {
+            if open.journal.story.boot.is_some() {
+                return self.go_on_after_restart(moment, open, teller);
+            }
+            let Open { journal, begin, intent, old: record } = open;
             teller.notice(&format!("an install was cut short when it was done: on set {:.12}", intent.new));
             self.finish(journal, &begin, &intent, &record)?;
             return Ok(Recovered::Whole);
         }
-        let open = Open { journal, begin, intent, old: record };
         if open.awaits_proof() {
             return self.go_on_with_proof(moment, open, teller);
         }
@@ -108,7 +118,7 @@ impl Host<'_> {
     }
 
     /// Puts the previous set back, as far as the moment allows.
-    fn go_back(
+    pub fn go_back(
         &self,
         moment: Moment,
         open: Open,
@@ -142,7 +152,7 @@ impl Host<'_> {
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
         match moment {
-            Moment::Install => return Err(Refusal::AwaitsProof.into()),
+            Moment::Install | Moment::Local => return Err(Refusal::AwaitsProof.into()),
             Moment::Boot => {
                 teller
                     .notice("thimble itself was replaced: the new one is to start and to hear a controller");
@@ -173,7 +183,7 @@ impl Host<'_> {
         match self.prove(moment, &mut open) {
             Ok(None) => Ok(Recovered::Awaited),
             Ok(Some(record)) => {
-                self.finish(open.journal, &open.begin, &open.intent, &record)?;
+                self.settle(open.journal, &open.begin, &open.intent, &record)?;
                 Ok(Recovered::Whole)
             }
             Err(error) => self.go_back(moment, open, &error.to_string(), teller),
@@ -182,16 +192,18 @@ impl Host<'_> {
 
     /// Sees that the new set is well, and commits it where a controller was heard.
     fn prove(&self, moment: Moment, open: &mut Open) -> Result<Option<Record>, InstallError> {
-        let Open { journal, intent, .. } = open;
+        let Open { journal, intent, old, .. } = open;
         let next: Record = INSTALLED.read_draft(self.home.as_fd())?;
         if !journal.story.is_healthy {
-            self.health(journal, intent, &next)?;
+            if !intent.reboot_required {
+                self.health(journal, &next)?;
+            }
             journal.append(Entry::Healthy)?;
         }
         if moment != Moment::Heard {
             return Ok(None);
         }
-        INSTALLED.publish(self.home.as_fd())?;
+        self.commit(journal, intent, old, &next)?;
         Ok(Some(next))
     }
 }

@@ -87,7 +87,8 @@ pub(super) fn facts(
     Ok(facts)
 }
 
-fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String, InstallError> {
+/// A name beside a path that nothing has yet.
+pub(super) fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String, InstallError> {
     let mut name = format!("{path}.{ending}");
     let mut tries = 1;
     while tree.is_there(&name)? {

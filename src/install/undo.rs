@@ -50,7 +50,8 @@ impl Host<'_> {
             None => (Outcome::RolledBack, reason),
             Some(trouble) => (Outcome::Broken, format!("{reason}; going back: {trouble}")),
         };
-        self.remember(begin.request_id, outcome, &reason, false)
+        // What ran since the restart is what has just gone.
+        self.remember(begin.request_id, outcome, &reason, journal.story.is_restarted)
     }
 
     fn put_back(

@@ -29,6 +29,8 @@ mod own;
 mod places;
 #[cfg(feature = "proof")]
 mod power;
+#[cfg(feature = "proof")]
+mod reboot;
 mod refusals;
 mod scripts;
 mod sequences;

@@ -235,6 +235,35 @@ fn thimble_cannot_be_patched_away() {
     assert!(only.exists());
 }
 
+/// What a supervisor and a daemon do until a controller is heard, all of it killed at
+/// these steps first.
+fn starts_until_heard(own: &Own, mut kills: impl Iterator<Item = u64>, when: &str) {
+    let mut is_heard = false;
+    while !is_heard {
+        if own.path(".thimble/guard").exists() && !own.guard(kills.next()).status.success() {
+            continue;
+        }
+        let recovered = own.both.rig.does(Act::Recover, kills.next());
+        if !recovered.status.success() {
+            continue;
+        }
+        assert_eq!(recovered.last(), "done", "{when}: {recovered:?}");
+        let proven = own.both.rig.does(Act::Prove, kills.next());
+        is_heard = proven.status.success();
+        assert!(!is_heard || proven.last() == "done", "{when}: {proven:?}");
+    }
+}
+
+/// The host is on one whole set, which is the one that it tells; says whether it is
+/// the new one.
+#[track_caller]
+fn is_whole(own: &Own, new: &Tree, when: &str) -> bool {
+    let is_new = !own.does(Act::Recover).installed().is_empty();
+    model::assert_same(&own.both.rig.tree(), if is_new { new } else { &own.old }, when);
+    own.leaves_nothing(when);
+    is_new
+}
+
 /// Killed between any two steps, by whichever thimble, the host ends on one whole
 /// set; and while it is not the old one that is in place, the old one is at hand.
 #[test]
@@ -243,47 +272,47 @@ fn killed_anywhere_the_host_ends_on_one_whole_set() {
     let own = Own::new("own-killed");
     own.both.applied(&replacing(NEW));
     let rig = &own.both.rig;
-    let pristine = rig.root.with_file_name("pristine");
+    let [pristine, replaced] = ["pristine", "replaced"].map(|name| rig.root.with_file_name(name));
     copy(&rig.root, &pristine);
     own.installs(0, &[]);
+    copy(&rig.root, &replaced);
     own.does(Act::Recover);
     assert_eq!(own.does(Act::Prove).says("outcome"), "Installed");
     let new = rig.tree();
-    let mut ends = BTreeSet::new();
     for step in 1.. {
+        let when = format!("installing, killed at step {step}");
         copy(&pristine, &rig.root);
-        let was_killed = !own.thimble("usr/bin/thimble", &["install-local"], Some(step)).status.success();
-        // What a supervisor and a daemon do, each killed in turn until they are not.
-        let kills = [17, 11, 60, 3, 31, 90, 40].map(|most| 1 + (step * 13) % most);
-        let mut kills = kills.into_iter().skip(usize::try_from(step % 5).unwrap());
-        let mut heard = false;
-        while !heard {
-            let when = format!("killed at step {step}, {} kills left", kills.len());
-            if rig.own("").contains(&"journal".to_owned()) && rig.tree() != own.old {
-                assert!(own.path(".thimble/guard").exists() || rig.tree() == new, "{when}: nobody guards");
-            }
-            if own.path(".thimble/guard").exists() && !own.guard(kills.next()).status.success() {
-                continue;
-            }
-            let recovered = rig.does(Act::Recover, kills.next());
-            if !recovered.status.success() {
-                continue;
-            }
-            assert_eq!(recovered.last(), "done", "{when}: {recovered:?}");
-            let proven = rig.does(Act::Prove, kills.next());
-            heard = proven.status.success();
-            assert!(!heard || proven.last() == "done", "{when}: {proven:?}");
-        }
-        let when = format!("killed at step {step}");
-        let run = own.does(Act::Recover);
-        let outcome = if run.installed().is_empty() { "back" } else { "new" };
-        model::assert_same(&rig.tree(), if outcome == "new" { &new } else { &own.old }, &when);
-        own.leaves_nothing(&when);
-        ends.insert((was_killed, outcome));
-        if !was_killed {
+        if own.thimble("usr/bin/thimble", &["install-local"], Some(step)).status.success() {
             assert!(step > 30, "{when}: the steps are not where they should be");
             break;
         }
+        if own.path(".thimble/journal").exists() && rig.tree() != own.old && rig.tree() != new {
+            assert!(own.path(".thimble/guard").exists(), "{when}: nobody guards");
+        }
+        let kills = [17, 11, 60, 3, 31].map(|most| 1 + (step * 13) % most);
+        starts_until_heard(&own, kills.into_iter().skip(usize::try_from(step % 4).unwrap()), &when);
+        is_whole(&own, &new, &when);
     }
-    assert!(ends.contains(&(true, "back")) && ends.iter().any(|(_, end)| *end == "new"), "{ends:?}");
+    let mut ends = BTreeSet::new();
+    for act in [Act::Guard, Act::Recover, Act::Prove, Act::GiveUp] {
+        for step in 1.. {
+            let when = format!("replaced, and {act:?} killed at step {step}");
+            copy(&replaced, &rig.root);
+            let was_killed = match act {
+                Act::Guard => {
+                    own.guard(None);
+                    !own.guard(Some(step)).status.success()
+                }
+                act => !rig.does(act, Some(step)).status.success(),
+            };
+            starts_until_heard(&own, std::iter::empty(), &when);
+            ends.insert((format!("{act:?}"), is_whole(&own, &new, &when)));
+            if !was_killed {
+                break;
+            }
+        }
+    }
+    let has = |act: &str, is_new| ends.contains(&(act.to_owned(), is_new));
+    assert!(has("Guard", false) && has("Recover", true) && has("Prove", true), "{ends:?}");
+    assert!(has("GiveUp", false), "{ends:?}");
 }

@@ -224,15 +224,23 @@ impl Rig {
 
     /// Recovers as after a restart: with another boot id in the kernel's place.
     pub fn recover_after_restart(&self) -> Run {
-        let orders = Orders { request_id: None, ..self.orders.clone() };
+        self.does_in("another boot", Act::Recover, None)
+    }
+
+    /// Does what is no install in another boot of the host.
+    pub fn does_in(&self, boot: &str, act: Act, kill_at: Option<u64>) -> Run {
+        let orders = Orders { request_id: None, act, ..self.orders.clone() };
         let boot_id = self.scratch.join("boot-id");
-        fs::write(&boot_id, "another boot\n").unwrap();
+        fs::write(&boot_id, format!("{boot}\n")).unwrap();
         let installer = self.command(&orders);
         let mut command = Command::new("unshare");
         command.args(["-m", "sh", "-c"]);
         command.arg("mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id && exec \"$@\"").arg("sh");
         command.arg(installer.get_program()).args(installer.get_args());
         command.envs(installer.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        if let Some(kill_at) = kill_at {
+            command.env("THIMBLE_KILL_AT", kill_at.to_string()).stderr(Stdio::null());
+        }
         command.env("BOOT_ID", boot_id).stdin(Stdio::null()).stdout(Stdio::null());
         let status = command.status().unwrap();
         Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
