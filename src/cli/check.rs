@@ -31,7 +31,7 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
             ("config", Value::text(path.display())),
             ("ok", true.into()),
             ("warnings", Value::list(warnings.iter().map(Value::text))),
-            ("effective", Value::object(effective.into_iter().map(|(key, value)| (key, Value::Text(value))))),
+            ("effective", Value::map(effective.into_iter().map(|(key, value)| (key, Value::Text(value))))),
         ])
     })?;
     Ok(())

@@ -74,12 +74,13 @@ impl Failure {
     /// The failure as `--json` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        let members = [
+        let mut members = vec![
             ("error", Value::text(&self.message)),
             ("exit_code", Value::from(self.exit as u64)),
             ("lines", Value::list(self.done.iter().map(Value::text))),
         ];
-        Value::object(members.into_iter().chain(self.more.iter().cloned()))
+        members.extend_from_slice(&self.more);
+        Value::object(members)
     }
 }
 

@@ -6,7 +6,7 @@ use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::{lines_json, say};
-use super::table::{Align, Table};
+use super::table::{Align, Column, fit};
 use super::term::Style;
 use crate::daemon::clock::Span;
 use crate::daemon::protocol::{
@@ -26,31 +26,17 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     ];
     let filters: Vec<HostFilter> =
         filters.into_iter().filter(|(option, _)| invocation.has(option)).map(|(_, filter)| filter).collect();
-    match invocation.has("wide") {
-        true => list(invocation, &filters, out, WIDE, wide_cells),
-        false => list(invocation, &filters, out, COLUMNS, cells),
-    }
-}
-
-/// Lists the hosts that one of the filters takes; without any, all. As JSON each is
-/// written as it comes; of a table, only the cells are kept.
-fn list<const N: usize>(
-    invocation: &Invocation,
-    filters: &[HostFilter],
-    out: &mut Out,
-    columns: [(&'static str, Align); N],
-    cells: fn(&HostRow, Style) -> [String; N],
-) -> Result<(), Failure> {
+    let columns = if invocation.has("wide") { WIDE } else { &WIDE[..NARROW] };
     // The daemon takes one filter; of several, each host is looked at here.
-    let filter = if let [only] = filters { *only } else { HostFilter::All };
-    let style = out.style();
-    let mut rows = Vec::new();
+    let filter = if let [only] = filters[..] { only } else { HostFilter::All };
+    let (style, mut rows) = (out.style(), Vec::new());
     Client::connect(&invocation.socket()?)?.ask(Request::QueryHosts { filter }, |reply| {
         let Reply::Host(row) = reply else { return Ok(()) };
         if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
             out.item("hosts", || host_json(&row))?;
+            // Of a table, only the cells that are shown are kept.
             if !out.is_json() {
-                rows.push((row.hostname.clone(), row.node, cells(&row, style)));
+                rows.push((row.hostname.clone(), row.node, cells(&row, columns.len(), style)));
             }
         }
         Ok(())
@@ -58,9 +44,8 @@ fn list<const N: usize>(
     rows.sort();
     // One may come twice where another was dropped meanwhile.
     rows.dedup_by_key(|(_, node, _)| *node);
-    let mut table = Table::new(columns);
-    rows.into_iter().for_each(|(.., cells)| table.row(cells));
-    out.text(table.fit(out.columns()))?;
+    let all: Vec<String> = rows.into_iter().flat_map(|(.., cells)| cells).collect();
+    out.text(fit(columns, &all, out.columns()))?;
     Ok(out.end_list("hosts")?)
 }
 
@@ -123,25 +108,26 @@ pub(super) fn named(invocation: &Invocation, what: &str, text: &str) -> Result<H
     Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no {what}: {bad}")))
 }
 
-/// The columns of `sw-patch query-hosts`.
-const COLUMNS: [(&str, Align); 6] = [
+/// The columns of `sw-patch query-hosts`, then what else is known of a host.
+const WIDE: &[Column] = &[
     ("Hostname", Align::Left),
     ("IP Address", Align::Left),
     ("Patch Current", Align::Centre),
     ("Reboot Required", Align::Centre),
     ("Release", Align::Centre),
     ("State", Align::Centre),
+    ("Node ID", Align::Left),
+    ("Node Type", Align::Left),
+    ("Heard", Align::Left),
+    ("Install", Align::Left),
+    ("Reason", Align::Left),
 ];
 
-/// The same, and what else is known of a host.
-const WIDE: [(&str, Align); 11] = {
-    let [a, b, c, d, e, f] = COLUMNS;
-    let more = [("Node ID", Align::Left), ("Node Type", Align::Left), ("Heard", Align::Left)];
-    let [g, h, i] = more;
-    [a, b, c, d, e, f, g, h, i, ("Install", Align::Left), ("Reason", Align::Left)]
-};
+/// How many of them are `sw-patch`'s.
+const NARROW: usize = 6;
 
-fn cells(row: &HostRow, style: Style) -> [String; 6] {
+/// A host's first cells.
+fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
     let current = match row.current {
         Currency::Failed => style.red(currency(row.current)),
         _ => currency(row.current).to_owned(),
@@ -151,23 +137,22 @@ fn cells(row: &HostRow, style: Style) -> [String; 6] {
         HostState::Lost => style.yellow(&state(row.state)),
         HostState::Idle | HostState::Installing { .. } => state(row.state),
     };
-    [
+    let mut cells = vec![
         row.hostname.to_string(),
         row.address.to_string(),
         current,
         if row.reboot_required { "Yes" } else { "No" }.to_owned(),
         row.sw_version.to_string(),
         state,
-    ]
-}
-
-fn wide_cells(row: &HostRow, style: Style) -> [String; 11] {
-    let [a, b, c, d, e, f] = cells(row, style);
-    let heard = format!("{} ago", Span::of_millis(row.age_ms));
-    let install = install_name(row.install).to_owned();
-    let more = [row.node.to_string(), row.nodetype.to_string(), heard, install, row.reason.to_string()];
-    let [g, h, i, j, k] = more;
-    [a, b, c, d, e, f, g, h, i, j, k]
+    ];
+    if count > NARROW {
+        cells.push(row.node.to_string());
+        cells.push(row.nodetype.to_string());
+        cells.push(format!("{} ago", Span::of_millis(row.age_ms)));
+        cells.push(install_name(row.install).to_owned());
+        cells.push(row.reason.to_string());
+    }
+    cells
 }
 
 const fn currency(current: Currency) -> &'static str {
@@ -302,9 +287,9 @@ Hostname   IP Address  Patch Current  Reboot Required  Release      State
 worker-0   10.0.0.2         No              No          24.09   installing 42%
 worker-10  10.0.0.2       Failed            No          24.09   install-failed
 ";
-        let mut table = Table::new(COLUMNS);
-        [busy, failed].iter().for_each(|row| table.row(cells(row, Style::default())));
-        assert_eq!(table.to_string(), expected);
+        let rows: Vec<String> =
+            [busy, failed].iter().flat_map(|row| cells(row, NARROW, Style::default())).collect();
+        assert_eq!(fit(&WIDE[..NARROW], &rows, None), expected);
     }
 
     #[test]

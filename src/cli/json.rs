@@ -20,7 +20,9 @@ pub enum Value {
     /// Values in order.
     List(Vec<Value>),
     /// Values by name, in the order of the documentation.
-    Object(Vec<(String, Value)>),
+    Object(Vec<(&'static str, Value)>),
+    /// Values by names that are data themselves.
+    Map(Vec<(String, Value)>),
 }
 
 impl Value {
@@ -35,8 +37,13 @@ impl Value {
     }
 
     /// An object.
-    pub fn object<K: Into<String>>(members: impl IntoIterator<Item = (K, Self)>) -> Self {
-        Self::Object(members.into_iter().map(|(key, value)| (key.into(), value)).collect())
+    pub fn object(members: impl Into<Vec<(&'static str, Self)>>) -> Self {
+        Self::Object(members.into())
+    }
+
+    /// An object whose names are data.
+    pub fn map<K: Into<String>>(members: impl IntoIterator<Item = (K, Self)>) -> Self {
+        Self::Map(members.into_iter().map(|(key, value)| (key.into(), value)).collect())
     }
 
     /// A value that may be absent.
@@ -78,17 +85,25 @@ impl fmt::Display for Value {
                 }
                 f.write_char(']')
             }
-            Self::Object(members) => {
-                f.write_char('{')?;
-                for (place, (key, value)) in members.iter().enumerate() {
-                    f.write_str(if place == 0 { "" } else { "," })?;
-                    write_text(f, key)?;
-                    write!(f, ":{value}")?;
-                }
-                f.write_char('}')
+            Self::Object(members) => write_members(f, &mut members.iter().map(|(key, value)| (*key, value))),
+            Self::Map(members) => {
+                write_members(f, &mut members.iter().map(|(key, value)| (key.as_str(), value)))
             }
         }
     }
+}
+
+fn write_members(
+    f: &mut fmt::Formatter<'_>,
+    members: &mut dyn Iterator<Item = (&str, &Value)>,
+) -> fmt::Result {
+    f.write_char('{')?;
+    for (place, (key, value)) in members.enumerate() {
+        f.write_str(if place == 0 { "" } else { "," })?;
+        write_text(f, key)?;
+        write!(f, ":{value}")?;
+    }
+    f.write_char('}')
 }
 
 fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {

@@ -267,7 +267,7 @@ fn json(families: &[Family]) -> Value {
         let labels = sample.labels.iter().map(|(label, value)| (*label, Value::text(value)));
         Value::object([
             ("name", Value::text(&family.name)),
-            ("labels", Value::object(labels)),
+            ("labels", Value::map(labels)),
             ("value", sample.value.into()),
         ])
     };

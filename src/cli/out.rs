@@ -59,9 +59,10 @@ impl Out {
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn text(&mut self, text: impl Display) -> io::Result<()> {
-        if self.is_json {
-            return Ok(());
-        }
+        if self.is_json { Ok(()) } else { self.shown(&text) }
+    }
+
+    fn shown(&mut self, text: &dyn Display) -> io::Result<()> {
         let text = text.to_string();
         match self.columns() {
             None => self.raw(text.as_bytes()),
@@ -74,7 +75,7 @@ impl Out {
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn line(&mut self, text: impl Display) -> io::Result<()> {
-        self.text(format_args!("{text}\n"))
+        if self.is_json { Ok(()) } else { self.shown(&format_args!("{text}\n")) }
     }
 
     /// Writes the document where JSON is wanted. Made only then. Where a list is open,
@@ -84,10 +85,12 @@ impl Out {
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn json(&mut self, document: impl FnOnce() -> Value) -> io::Result<()> {
-        if !self.is_json {
-            return Ok(());
-        }
-        let mut text = document().to_string();
+        if self.is_json { self.document(&document()) } else { Ok(()) }
+    }
+
+    // Compiled once, not for every command, as are `one` and `shown`.
+    fn document(&mut self, document: &Value) -> io::Result<()> {
+        let mut text = document.to_string();
         if self.list.take().is_some() {
             let has_more = text.len() > "{}".len();
             text.replace_range(..1, if has_more { "]," } else { "]" });
@@ -115,11 +118,15 @@ impl Out {
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn item(&mut self, name: &str, item: impl FnOnce() -> Value) -> io::Result<()> {
+        if self.is_json { self.one(name, &item()) } else { Ok(()) }
+    }
+
+    fn one(&mut self, name: &str, item: &Value) -> io::Result<()> {
         self.list(name)?;
         let Some(written) = &mut self.list else { return Ok(()) };
         let comma = if *written == 0 { "" } else { "," };
         *written += 1;
-        write!(self.stdout, "{comma}{}", item())
+        write!(self.stdout, "{comma}{item}")
     }
 
     /// Ends the document after the list of this name, be it empty.

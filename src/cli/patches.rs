@@ -49,15 +49,11 @@ pub(super) fn say(
     request: impl Borrow<Request>,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    say_by(&mut Client::connect(&invocation.socket()?)?, request, out)
+    say_by(&mut Client::connect(&invocation.socket()?)?, request.borrow(), out)
 }
 
 /// The same over a connection that is there already.
-pub(super) fn say_by(
-    client: &mut Client,
-    request: impl Borrow<Request>,
-    out: &mut Out,
-) -> Result<(), Failure> {
+pub(super) fn say_by(client: &mut Client, request: &Request, out: &mut Out) -> Result<(), Failure> {
     let mut lines = Vec::new();
     let asked = client.ask(request, |reply| line(reply, &mut lines, out));
     asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;

@@ -132,7 +132,7 @@ impl Standing {
             ("at_work", Value::list(self.workers.iter().map(worker_json))),
             ("troubles", Value::list(self.troubles().into_iter().map(Value::Text))),
             ("troubles_more", row.troubles_more.into()),
-            ("counters", Value::object(self.counters.iter().map(|(name, count)| (name, (*count).into())))),
+            ("counters", Value::map(self.counters.iter().map(|(name, count)| (name, (*count).into())))),
         ])
     }
 
@@ -185,7 +185,7 @@ pub(super) fn hosts_by_json(row: &StatusRow) -> Value {
 }
 
 fn counts(all: &[(&'static str, u32)]) -> Value {
-    Value::object(all.iter().map(|(name, count)| (*name, (*count).into())))
+    Value::map(all.iter().map(|(name, count)| (*name, (*count).into())))
 }
 
 fn agent_json(row: &StatusRow) -> Value {

@@ -43,10 +43,13 @@ impl<const N: usize> Table<N> {
     }
 }
 
-type Column = (&'static str, Align);
+/// A column: its header, and how its cells stand.
+pub type Column = (&'static str, Align);
 
-// On slices, so that it is compiled once, not for every number of columns.
-fn fit(columns: &[Column], cells: &[String], bound: Option<usize>) -> String {
+/// As [`Table::fit`], of cells row after row. On slices, so that it is compiled once,
+/// not for every number of columns.
+#[must_use]
+pub fn fit(columns: &[Column], cells: &[String], bound: Option<usize>) -> String {
     let mut widths: Vec<usize> = columns.iter().map(|(header, _)| header.len()).collect();
     for row in cells.chunks(columns.len()) {
         for (widest, cell) in widths.iter_mut().zip(row) {
