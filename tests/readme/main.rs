@@ -3,6 +3,7 @@
 //! beside that is compared with the code.
 
 mod documents;
+mod json;
 mod limits;
 mod node;
 mod readme;
@@ -45,6 +46,7 @@ fn the_readme_is_followed_to_the_letter_and_then_what_the_guide_does_to_that_clu
     assert!(commands > 30, "the commands are not where this test looks for them");
 
     ["controller-0", "worker-0"].iter().for_each(|name| site.is_explained(name));
+    site.documents_are_explained();
     site.follow("docs/controllers.md", Some("Deleted patches and purge"));
     site.follow("docs/keys.md", Some("Changing the secret of a running cluster"));
     say(&format!(

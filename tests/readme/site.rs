@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::node::{Ended, Network, Node};
 use super::readme::{self, Block, Typed};
-use super::{documents, package, scp, shown};
+use super::{documents, json, package, scp, shown};
 
 /// How long a person looks again before they call it broken.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,6 +101,15 @@ impl Site {
         let roots: BTreeMap<String, PathBuf> =
             self.nodes.iter().map(|(name, node)| (name.clone(), node.root.clone())).collect();
         self.node(name).ended(command, |from, words| scp::copy(&roots, from, words))
+    }
+
+    /// Every document has the keys that the guide names.
+    pub fn documents_are_explained(&mut self) {
+        for (row, name, command) in json::ASKED {
+            let lines = self.ended(name, &format!("thimble {command} --json 2>/dev/null")).lines;
+            let differs = json::differs(row, &lines.concat());
+            assert_eq!(differs, None, "{name}# thimble {command} --json");
+        }
     }
 
     /// What a daemon tells of itself is in the guide, line by line and name by name.
