@@ -427,8 +427,8 @@ impl Daemon<'_> {
                 }
                 Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
                 Action::StartInstall(install) => self.start_install(now, install),
-                Action::StartRecovery => self.start_agent(now, &Job::Recover, None),
-                Action::StartProof { is_heard } => self.start_agent(now, &Job::Prove { is_heard }, None),
+                Action::StartRecovery => self.start_agent(now, Job::Recover, None),
+                Action::StartProof { is_heard } => self.start_agent(now, Job::Prove { is_heard }, None),
                 Action::StartPull(node) => self.start_pull(now, node),
                 Action::StartBlobs(node) => self.start_blobs(now, node),
                 Action::SettleRollout(to) => self.settle_rollout(now, to),

@@ -33,8 +33,8 @@ impl Exchange {
     ///
     /// # Errors
     /// The other end is gone, or does not read.
-    pub fn send(&mut self, frame: &Frame) -> io::Result<()> {
-        let len = self.keys.seal(frame, &mut self.buffer[..]);
+    pub fn send(&mut self, frame: Frame) -> io::Result<()> {
+        let len = self.keys.seal(&frame, &mut self.buffer[..]);
         self.stream.write_all(&self.buffer[..len])
     }
 

@@ -14,7 +14,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// A controller at the other end of a session.
 pub struct SessionSource(pub Exchange);
 
-fn send(exchange: &mut Exchange, frame: &Frame) -> Result<(), FetchError> {
+fn send(exchange: &mut Exchange, frame: Frame) -> Result<(), FetchError> {
     exchange.send(frame).map_err(FetchError::Session)
 }
 
@@ -35,7 +35,7 @@ pub(super) fn out_of_place() -> FetchError {
 
 impl Source for SessionSource {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
-        send(&mut self.0, &Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
+        send(&mut self.0, Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
         let mut patches = Vec::new();
         loop {
             match receive(&mut self.0)? {
@@ -57,7 +57,7 @@ impl BlobSource for SessionSource {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
-        send(&mut self.0, &Frame::BlobReq { hash: *hash, offset })?;
+        send(&mut self.0, Frame::BlobReq { hash: *hash, offset })?;
         let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else { return Err(out_of_place()) };
         let mut piece = vec![0; PIECE_BYTES];
         let mut left = len_bytes;

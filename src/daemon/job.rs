@@ -201,7 +201,8 @@ pub enum RefusalKind {
     Verification,
 }
 
-/// What a worker tells the loop.
+/// What a worker tells the loop. Where one without content is told, it has a name first:
+/// `&Report::Done` alone would be a constant in the binary, as large as the largest.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one report at a time, in a buffer of its own")]
 pub enum Report {

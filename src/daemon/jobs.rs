@@ -293,7 +293,7 @@ impl Daemon<'_> {
         match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
             Some((stream, session)) => {
                 let job = Job::Install(InstallJob { request_id, controller, digest, force, session });
-                self.start_agent(now, &job, Some(stream.as_fd()));
+                self.start_agent(now, job, Some(stream.as_fd()));
             }
             None => {
                 let reason = Reason::new("the session to the controller was lost");
@@ -304,9 +304,9 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    pub fn start_agent(&mut self, now: Instant, job: &Job, session: Option<BorrowedFd<'_>>) {
+    pub fn start_agent(&mut self, now: Instant, job: Job, session: Option<BorrowedFd<'_>>) {
         let files = session.as_slice();
-        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Agent, job, files));
+        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Agent, &job, files));
         if let Err(error) = started {
             let kind = error.kind();
             let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));

@@ -193,7 +193,8 @@ pub fn carry_out(
         loop_.report(&Report::Item(Reason::new(line)))?;
     }
     loop_.report(&Report::Waits(waits))?;
-    loop_.report(&Report::Done)
+    let done = Report::Done;
+    loop_.report(&done)
 }
 
 /// What holds from now on, a line for each thing that has changed, and what waits.

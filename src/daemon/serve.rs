@@ -21,10 +21,9 @@ pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io:
                 match store::manifest(state_dir, &digest, &nodetype) {
                     Ok(patches) => {
                         for page in patches.chunks(crate::limits::PAGE_PATCHES) {
-                            exchange
-                                .send(&Frame::ManifestPage { patches: page.iter().cloned().collect() })?;
+                            exchange.send(Frame::ManifestPage { patches: page.iter().cloned().collect() })?;
                         }
-                        exchange.send(&Frame::End)?;
+                        exchange.send(Frame::End)?;
                     }
                     Err(reason) => refuse(exchange, &reason)?,
                 }
@@ -48,15 +47,15 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
         return refuse(exchange, "The patch's signature is too long to send.");
     };
     file.seek(SeekFrom::Start(offset))?;
-    exchange.send(&Frame::Blob { len_bytes, signature })?;
+    exchange.send(Frame::Blob { len_bytes, signature })?;
     let sent = io::copy(&mut io::Read::take(&mut file, len_bytes), exchange.raw())?;
     if sent != len_bytes {
         // The file shrank; the other end sees the session end in its middle.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
-    exchange.send(&Frame::End)
+    exchange.send(Frame::End)
 }
 
 fn refuse(exchange: &mut Exchange, reason: &str) -> io::Result<()> {
-    exchange.send(&Frame::Refused { reason: Reason::new(reason) })
+    exchange.send(Frame::Refused { reason: Reason::new(reason) })
 }

@@ -131,7 +131,8 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
                 }
             };
             out.send(&last)?;
-            return channel.report(&Report::Done);
+            let done = Report::Done;
+            return channel.report(&done);
         }
     }
     Ok(())

@@ -118,7 +118,7 @@ fn recover_at(moment: Moment, config: &Config, reporter: &mut dyn Reporter) {
                 teller.state_of(&host);
             }
             if let Ok(Recovered::Superseded) = recovered {
-                teller.tell(&Report::Superseded);
+                teller.tell(Report::Superseded);
             }
             teller.end(recovered.as_ref().err());
         }
@@ -194,19 +194,19 @@ struct Teller<'r> {
 }
 
 impl Teller<'_> {
-    fn tell(&mut self, report: &Report) {
-        if let Err(error) = self.reporter.report(report) {
+    fn tell(&mut self, report: Report) {
+        if let Err(error) = self.reporter.report(&report) {
             log::debug!("nobody listens: {error}");
         }
     }
 
     fn progress(&mut self, step: Step, percent: u8) {
-        self.tell(&Report::Progress { step, percent });
+        self.tell(Report::Progress { step, percent });
     }
 
     /// A line for the host's log, which the loop writes.
     fn notice(&mut self, text: &str) {
-        self.tell(&Report::Notice(Reason::new(text)));
+        self.tell(Report::Notice(Reason::new(text)));
     }
 
     /// What is installed, and the last request.
@@ -219,25 +219,25 @@ impl Teller<'_> {
 
     fn snapshot(&mut self, record: &Record, last: Option<LastInstall>) {
         for patch in record.by_id() {
-            self.tell(&Report::Installed(InstalledPatch { id: patch.id.clone(), hash: patch.hash }));
+            self.tell(Report::Installed(InstalledPatch { id: patch.id.clone(), hash: patch.hash }));
         }
-        self.tell(&Report::InstalledEnd { digest: record.digest(), last });
+        self.tell(Report::InstalledEnd { digest: record.digest(), last });
     }
 
     /// The end; without `ended` it is for the new thimble to say.
     fn ended(&mut self, ended: Option<&Ended>) {
         match ended {
             Some(Ended { last, kind }) if last.outcome != Outcome::Installed => {
-                return self.tell(&Report::Failed { kind: *kind, reason: last.reason.clone() });
+                return self.tell(Report::Failed { kind: *kind, reason: last.reason.clone() });
             }
             Some(_) => {}
-            None => self.tell(&Report::Superseded),
+            None => self.tell(Report::Superseded),
         }
-        self.tell(&Report::Done);
+        self.tell(Report::Done);
     }
 
     fn end(&mut self, error: Option<&InstallError>) {
-        self.tell(&match error {
+        self.tell(match error {
             None => Report::Done,
             Some(error) => {
                 Report::Failed { kind: error.kind(), reason: Reason::format(format_args!("{error}")) }

@@ -175,7 +175,7 @@ impl Host<'_> {
             Moment::Daemon => {
                 teller.state_of(self);
                 let Begin { request_id, controller, .. } = open.begin;
-                teller.tell(&Report::Awaited { request_id, controller });
+                teller.tell(Report::Awaited { request_id, controller });
             }
             Moment::Heard => {}
         }

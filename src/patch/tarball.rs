@@ -99,7 +99,7 @@ impl<'a> Tarball<'a> {
             self.skip()?;
             let mut block = [0; BLOCK];
             self.fill(&mut block)?;
-            if block == [0; BLOCK] {
+            if block.iter().all(|byte| *byte == 0) {
                 if long_name.is_some() || long_link.is_some() || pax.is_some() {
                     return Err(ArchiveError::Truncated.into());
                 }

@@ -175,11 +175,12 @@ pub(super) fn tell(reporter: &mut dyn Reporter, report: &Report) -> Result<(), S
 
 /// A job's last report.
 pub(super) fn finish(result: Result<(), Stop>, reporter: &mut dyn Reporter) -> io::Result<()> {
-    match result {
-        Ok(()) => reporter.report(&Report::Done),
+    let last = match result {
+        Ok(()) => Report::Done,
         Err(Stop::Failed(failure)) => {
-            reporter.report(&Report::Failed { kind: failure.kind, reason: Text::new(&failure.reason) })
+            Report::Failed { kind: failure.kind, reason: Text::new(&failure.reason) }
         }
-        Err(Stop::Unheard(error)) => Err(error),
-    }
+        Err(Stop::Unheard(error)) => return Err(error),
+    };
+    reporter.report(&last)
 }

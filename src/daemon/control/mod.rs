@@ -274,7 +274,8 @@ impl Control {
 
     /// Ends the answer at hand with success.
     pub fn end(&mut self, at: usize) {
-        self.reply(at, &Reply::End);
+        let end = Reply::End;
+        self.reply(at, &end);
         self.done(at);
     }
 

@@ -268,7 +268,7 @@ impl Sessions {
     pub fn turn_away(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let place = &mut self.places[at];
-        let told = place.send(&Frame::Busy { retry_after_ms });
+        let told = place.send(Frame::Busy { retry_after_ms });
         if let Some(session) = &mut place.session {
             session.is_closing = true;
         }

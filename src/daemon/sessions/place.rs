@@ -225,7 +225,7 @@ impl Place {
         is_initiator: bool,
     ) -> Result<Taken, Fault> {
         match (purpose, is_initiator) {
-            (Purpose::QueryDetailed, true) => self.send(&Frame::QueryDetailed).map(|()| Taken::Some),
+            (Purpose::QueryDetailed, true) => self.send(Frame::QueryDetailed).map(|()| Taken::Some),
             (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => {
                 Ok(Taken::Tell(Outcome::Ready(peer, purpose)))
             }
@@ -259,7 +259,7 @@ impl Place {
 
     fn send_open(&mut self, context: &Context) -> Result<(), Fault> {
         let open = self.open_frame(context).ok_or(Fault::Refused("no purpose"))?;
-        self.send(&open)
+        self.send(open)
     }
 
     /// Open: who we are and what the session is for.
@@ -274,8 +274,8 @@ impl Place {
     ///
     /// # Errors
     /// [`Fault`]: there are no keys yet, or no room.
-    pub fn send(&mut self, frame: &Frame) -> Result<(), Fault> {
-        if self.seal(frame)? { Ok(()) } else { Err(NO_ROOM) }
+    pub fn send(&mut self, frame: Frame) -> Result<(), Fault> {
+        if self.seal(&frame)? { Ok(()) } else { Err(NO_ROOM) }
     }
 
     /// As [`send`](Self::send); false where there is no room.

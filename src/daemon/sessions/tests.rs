@@ -105,7 +105,7 @@ fn a_map_is_answered_whole_and_in_order_by_the_loop() {
     };
     let frames = std::thread::scope(|scope| {
         let reader = scope.spawn(move || {
-            exchange.send(&Frame::MapReq).unwrap();
+            exchange.send(Frame::MapReq).unwrap();
             let mut frames = Vec::new();
             while let Some(frame) = exchange.receive().unwrap() {
                 frames.push(frame);
@@ -128,7 +128,7 @@ fn a_map_is_answered_whole_and_in_order_by_the_loop() {
 fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
     let (mut ours, mut theirs, _, _) = opened(Purpose::Pull);
     let mut exchange = taken(&mut ours, Purpose::Pull);
-    exchange.send(&Frame::MapReq).unwrap();
+    exchange.send(Frame::MapReq).unwrap();
     let endless = |_, from: usize| Some((Frame::MapEntry(entry(from % 1000)), from + 1));
     // Until the socket takes no more.
     while theirs.sessions.places[0].to_send_len == 0 {
@@ -186,9 +186,9 @@ fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
     }
     let (mut served, mut fetching) = (served.unwrap(), taken(&mut ours, Purpose::Blobs));
     let request = Frame::BlobReq { hash: entry(1).hash, offset: 5 };
-    fetching.send(&request).unwrap();
+    fetching.send(request.clone()).unwrap();
     assert_eq!(served.receive().unwrap(), Some(request));
-    served.send(&Frame::End).unwrap();
+    served.send(Frame::End).unwrap();
     assert_eq!(fetching.receive().unwrap(), Some(Frame::End));
 }
 
