@@ -33,7 +33,7 @@ pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 
 /// The configuration of one node, every value checked and every default filled in.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// `[node]`
     pub node: Node,
@@ -56,7 +56,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`]: the first thing that is wrong, and where.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
-        read::config(text, file)
+        read::config(text, file, true)
     }
 
     /// Reads and checks the configuration at `path`.
@@ -67,23 +67,29 @@ impl Config {
         Self::parse(&text(path)?, &path.display().to_string())
     }
 
-    /// As workers of the same binary read it, in at most [`limits::CONFIG_BYTES`].
+    /// As [`load`](Self::load), with the text.
     ///
     /// # Errors
-    /// It does not fit, or names a path that is not UTF-8.
-    pub fn to_bytes(&self) -> Result<Vec<u8>, String> {
-        let mut bytes = vec![0; limits::CONFIG_BYTES as usize];
-        let len = postcard::to_slice(self, &mut bytes).map_err(|error| error.to_string())?.len();
-        bytes.truncate(len);
-        Ok(bytes)
+    /// As [`load`](Self::load).
+    pub fn load_with_text(path: &Path) -> Result<(Self, String), ConfigError> {
+        let text = text(path)?;
+        Ok((Self::parse(&text, &path.display().to_string())?, text))
     }
 
-    /// What [`to_bytes`](Self::to_bytes) made.
+    /// What holds in a daemon that started with one text, and has read another since:
+    /// the two stand behind each other, with a zero byte between them.
     ///
     /// # Errors
-    /// It was another binary that made it.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Self, String> {
-        postcard::from_bytes(bytes).map_err(|error| error.to_string())
+    /// [`ConfigError`]: a file that the latest text names is gone since.
+    pub fn held(texts: &str) -> Result<Self, ConfigError> {
+        let file = "the daemon's configuration";
+        match texts.split_once('\0') {
+            None => Self::parse(texts, file),
+            // What is named there is no longer looked for.
+            Some((started, latest)) => {
+                Ok(read::config(started, file, false)?.renewed(Self::parse(latest, file)?))
+            }
+        }
     }
 }
 
@@ -131,7 +137,7 @@ pub fn interfaces() -> Vec<String> {
 }
 
 /// `[node]`: who this node is.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Node {
     /// `roles` contains "controller".
     pub is_controller: bool,
@@ -186,7 +192,7 @@ fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
 }
 
 /// `[network]`: how nodes are reached.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Network {
     /// `interface`: no default; the error lists the candidates.
     pub interface: String,
@@ -203,7 +209,7 @@ pub struct Network {
 }
 
 /// `[security]`: whom and what to believe.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Security {
     /// `key_file`: None only with `auth = "none"`.
     pub key_file: Option<PathBuf>,
@@ -218,14 +224,14 @@ pub struct Security {
 }
 
 /// `[controller]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Controller {
     /// `max_hosts`. Default 1,024, at most 16,384.
     pub max_hosts: usize,
 }
 
 /// `[agent]`
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug)]
 pub struct Agent {
     /// `root`: the tree that patches are laid over. Default `/`.
     pub root: PathBuf,

@@ -46,13 +46,13 @@ const TIMERS: &[&str] = &[
 /// The groups of StarlingX, whose daemons die of one datagram that is not JSON.
 const STARLINGX_GROUPS: [Ipv4Addr; 2] = [Ipv4Addr::new(239, 1, 1, 3), Ipv4Addr::new(239, 1, 1, 4)];
 
-/// Reads all sections.
-pub(super) fn config(text: &str, file: &str) -> Result<Config, ConfigError> {
+/// Reads all sections; the files of `trusted_keys` only where that `reads_keys`.
+pub(super) fn config(text: &str, file: &str, reads_keys: bool) -> Result<Config, ConfigError> {
     let document = Document::parse(text, file, SECTIONS)?;
     let node = node(&document.section("node", NODE)?)?;
     let config = Config {
         network: network(&document.section("network", NETWORK)?)?,
-        security: security(&document.section("security", SECURITY)?)?,
+        security: security(&document.section("security", SECURITY)?, reads_keys)?,
         controller: controller(&document.section("controller", CONTROLLER)?)?,
         agent: agent(&document.section("agent", AGENT)?)?,
         timers: timers(&document.section("timers", TIMERS)?)?,
@@ -184,7 +184,7 @@ fn interface_choice() -> String {
     }
 }
 
-fn security(section: &Section<'_>) -> Result<Security, ConfigError> {
+fn security(section: &Section<'_>, reads_keys: bool) -> Result<Security, ConfigError> {
     let auth = section.parsed("auth", "\"keys\", or \"none\" in a lab", |text| match text {
         "keys" => Some(false),
         "none" => Some(true),
@@ -207,7 +207,8 @@ fn security(section: &Section<'_>) -> Result<Security, ConfigError> {
     let accepts = "a minisign public key (the second line of its .pub file) or that file's absolute path";
     let trusted_keys =
         section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, |text| Some(text.to_owned()))?;
-    let trusted_keys = trusted_keys.iter().map(|text| trusted_key(text));
+    let trusted_keys =
+        trusted_keys.into_iter().map(|text: String| if reads_keys { trusted_key(&text) } else { Ok(text) });
     let trusted_keys: Vec<String> =
         trusted_keys.collect::<Result<_, _>>().map_err(|why| section.conflict("trusted_keys", why))?;
     if trusted_keys.is_empty() {

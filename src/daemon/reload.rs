@@ -171,17 +171,19 @@ impl Daemon<'_> {
     }
 }
 
-/// The worker's side: reads, checks and compares. `held` is what holds so far.
+/// The worker's side: reads, checks and compares. `held` is what holds so far, by
+/// `texts`.
 ///
 /// # Errors
 /// The loop is gone.
 pub fn carry_out(
     held: &Config,
+    texts: &str,
     job: &ReloadJob,
     memory: &mut File,
     loop_: &mut dyn Reporter,
 ) -> io::Result<()> {
-    let (settings, lines, waits) = match read(held, job, memory) {
+    let (settings, lines, waits) = match read(held, texts, job, memory) {
         Ok(read) => read,
         Err(reason) => {
             let reason = Reason::new(&reason);
@@ -200,10 +202,12 @@ pub fn carry_out(
 /// What holds from now on, a line for each thing that has changed, and what waits.
 fn read(
     held: &Config,
+    texts: &str,
     job: &ReloadJob,
     memory: &mut File,
 ) -> Result<(Settings, Vec<String>, Reason), String> {
-    let new = Config::load(Path::new(job.path.as_str())).map_err(|error| error.to_string())?;
+    let read = Config::load_with_text(Path::new(job.path.as_str()));
+    let (new, text) = read.map_err(|error| error.to_string())?;
     let keys = match &new.security.key_file {
         Some(path) => Some(KeyFile::load(path, new.node.is_controller).map_err(|error| error.to_string())?),
         None => None,
@@ -229,7 +233,9 @@ fn read(
     if lines.is_empty() && waits.is_empty() {
         lines.push("the configuration has not changed".to_owned());
     }
-    sys::write_sealed(memory, &next.to_bytes()?).map_err(|error| format!("for workers: {error}"))?;
+    let started = texts.split('\0').next().unwrap_or_default();
+    let texts = [started, "\0", &text].concat();
+    sys::write_sealed(memory, texts.as_bytes()).map_err(|error| format!("for workers: {error}"))?;
     let waits = match waits.is_empty() {
         true => Reason::default(),
         false => Reason::format(format_args!(

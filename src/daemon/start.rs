@@ -56,7 +56,7 @@ pub fn run(config_path: &Path) -> Result<(), String> {
 /// again.
 #[inline(never)]
 fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, String> {
-    let config = Config::load(config_path).map_err(|error| error.to_string())?;
+    let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
     let config_path = absolute(config_path)?;
     let lock = lock(&config.node.state_dir)?;
     let identity = identity(&config)?;
@@ -64,7 +64,7 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, Str
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
-    allocate(config, config_path, identity, notify, lock)
+    allocate(config, &text, config_path, identity, notify, lock)
 }
 
 /// Where the configuration is, for reading it anew.
@@ -134,6 +134,7 @@ fn identity(config: &Config) -> Result<Identity, String> {
 #[inline(never)]
 fn allocate(
     config: Config,
+    text: &str,
     config_path: Text<{ limits::CONFIG_PATH_BYTES }>,
     identity: Identity,
     notify: Notify,
@@ -151,7 +152,7 @@ fn allocate(
     let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };
     let control = Control::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
     let workers =
-        Workers::new(&config.to_bytes()?, WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
+        Workers::new(text.as_bytes(), WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
 
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };

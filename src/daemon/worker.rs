@@ -48,23 +48,24 @@ fn run() -> Result<(), String> {
     let not_a_worker = |_| "workers are started by the daemon: use `thimble run`".to_owned();
     let channel = sys::take_inherited(CHANNEL_FD).map_err(not_a_worker)?;
     let config = sys::take_inherited(CONFIG_FD).map_err(not_a_worker)?;
-    let config = read_config(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
+    let texts = read_texts(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
+    let config = Config::held(&texts).map_err(|error| error.to_string())?;
     let mut bytes = vec![0; limits::JOB_BYTES];
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
     let mut channel = Channel(channel);
-    carry_out(&config, job, &mut channel).map_err(|error| error.to_string())
+    carry_out(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
 }
 
-fn read_config(file: &File) -> Result<Config, String> {
-    let len = file.metadata().map_err(|error| error.to_string())?.len();
-    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+/// What the daemon has read as configuration: see [`Config::held`].
+fn read_texts(file: &File) -> io::Result<String> {
+    let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
     // By position: the descriptor's own is shared with other workers.
-    file.read_exact_at(&mut bytes, 0).map_err(|error| error.to_string())?;
-    Config::from_bytes(&bytes)
+    file.read_exact_at(&mut bytes, 0)?;
+    String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()> {
+fn carry_out(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io::Result<()> {
     // A worker may wait longer than the loop: its other end may be at a slow flash.
     let patience = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
@@ -116,7 +117,7 @@ fn carry_out(config: &Config, job: Job, channel: &mut Channel) -> io::Result<()>
         }
         Job::Reload(job) => {
             let mut memory = File::from(sys::take_inherited(FIRST_FILE_FD)?);
-            return reload::carry_out(config, &job, &mut memory, channel);
+            return reload::carry_out(config, texts, &job, &mut memory, channel);
         }
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);

@@ -58,8 +58,14 @@ fn what_can_be_taken_up_is_and_what_cannot_is_named_until_a_restart() {
 #[test]
 fn workers_started_later_have_what_was_taken_up_and_keep_what_waits() {
     need_root!();
-    let mut cluster = Cluster::new("reload-workers", 1).start();
+    let mut cluster = Cluster::new("reload-workers", 1);
+    // A key's file that the first configuration names, and that goes with it.
+    let key = cluster.dir.join("gone.pub");
+    fs::write(&key, &cluster.signer.public).unwrap();
+    cluster.nodes[1].trusted_keys.push(key.display().to_string());
+    let mut cluster = cluster.start();
     let agent = &mut cluster.nodes[1];
+    agent.trusted_keys.pop();
     let elsewhere = agent.dir.join("elsewhere");
     fs::create_dir(&elsewhere).unwrap();
     agent.settings = vec![
@@ -72,6 +78,7 @@ fn workers_started_later_have_what_was_taken_up_and_keep_what_waits() {
     let doubled = format!("root = \"{}\"\n", agent.root().display());
     fs::write(agent.config_file(), text.replace(&doubled, "")).unwrap();
     let said = agent.thimble(&["reload"]).ok();
+    fs::remove_file(key).unwrap();
     assert!(said.contains("agent.script_timeout_s is 1 now (was 300)"), "{said}");
     assert!(said.contains("wait for a restart: agent.root."), "{said}");
 
