@@ -52,17 +52,17 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
 /// `thimble host-install-async HOST.. [--force]`: asks, and leaves.
 pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::HostInstall { hosts: hosts(invocation)?, force: invocation.has("force") };
-    let (mut lines, mut asked, mut refused) = (Vec::new(), 0, Vec::new());
+    let (mut lines, mut asked, mut refused, mut not_asked) = (Vec::new(), 0, Vec::new(), Vec::new());
     Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
         match reply {
-            // Those that are not asked come first, each with the reason.
-            Reply::Line(line) => {
-                out.line(&line)?;
-                lines.push(line.to_string());
+            Reply::NotAsked { node, reason, .. } => {
+                out.line(&reason)?;
+                lines.push(reason.to_string());
+                not_asked.push(node);
             }
             Reply::Host(row) => {
                 out.item("hosts", || host_json(&row))?;
-                if lines.iter().any(|line| line.starts_with(&format!("{}: ", row.hostname))) {
+                if not_asked.contains(&row.node) {
                     refused.push(row.hostname.to_string());
                 } else {
                     asked += 1;
@@ -219,11 +219,7 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// Hosts as `--json` shows them.
-pub(super) fn hosts_json(rows: &[HostRow]) -> Value {
-    Value::object([("hosts", Value::list(rows.iter().map(host_json)))])
-}
-
+/// A host as `--json` shows it.
 pub(super) fn host_json(row: &HostRow) -> Value {
     let (step, percent) = match row.state {
         HostState::Installing { step, percent } => {
@@ -299,8 +295,8 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
         host.install = InstallStatus::Running;
         let digest = "01".repeat(32);
         let expected = format!(
-            r#"{{"hosts":[{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null}}]}}"#
+            r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null}}"#
         );
-        assert_eq!(hosts_json(&[host]).to_string(), expected);
+        assert_eq!(host_json(&host).to_string(), expected);
     }
 }

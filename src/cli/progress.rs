@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::hosts::{hosts_json, named};
+use super::hosts::{host_json, named};
+use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::term::{Line, Screen};
@@ -35,18 +36,33 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     sys::note_interrupts();
     let mut client = Client::connect(&invocation.socket()?)?;
     let request = Request::HostInstall { hosts, force: invocation.has("force") };
-    let mut rows = ask(&mut client, &request)?;
+    let (mut rows, mut lines, mut refused) = (Vec::new(), Vec::new(), Vec::new());
+    client.ask(&request, |reply| {
+        match reply {
+            Reply::NotAsked { node, is_busy, reason } => {
+                out.line(&reason)?;
+                lines.push(reason.to_string());
+                // One that is busy is watched all the same.
+                refused.extend(Some(node).filter(|_| !is_busy));
+            }
+            Reply::Host(row) => rows.push(row),
+            _ => {}
+        }
+        Ok(())
+    })?;
+    // What these did for an earlier request is of no interest now.
+    rows.retain(|row| !refused.contains(&row.node));
     // From here on by node id: a name may come to mean another host.
     let nodes = rows.iter().map(|row| row.node).filter_map(|node| Hostname::new(&node.to_string()).ok());
     let watch = Request::Hosts { hosts: nodes.collect() };
     let mut screen = Screen::new(out.is_live());
     loop {
-        let lines: Vec<Line> = rows.iter().map(|row| (row.node.0, line(row))).collect();
+        let block: Vec<Line> = rows.iter().map(|row| (row.node.0, line(row))).collect();
         if rows.iter().all(|row| is_over(row.install)) {
-            out.text(screen.finish(&lines))?;
+            out.text(screen.finish(&block))?;
             break;
         }
-        out.text(screen.show(&lines))?;
+        out.text(screen.show(&block))?;
         if sys::is_interrupted() {
             let sentence = "left: the installs go on without being watched; \
                             see `thimble query-hosts` for how they end";
@@ -62,9 +78,16 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
             }
         }
     }
-    out.line(summary(&rows))?;
-    out.json(|| hosts_json(&rows))?;
+    let mut said = summary(&rows);
+    if !refused.is_empty() {
+        said.push_str(&format!(", {} not asked", refused.len()));
+    }
+    out.line(said)?;
+    let hosts = Value::list(rows.iter().map(host_json));
+    let not_asked = Value::list(lines.into_iter().map(Value::Text));
+    out.json(|| Value::object([("hosts", hosts), ("lines", not_asked)]))?;
     match exit(&rows) {
+        Exit::Done | Exit::TimedOut if !refused.is_empty() => Err(Failure::said(Exit::Refused)),
         Exit::Done => Ok(()),
         other => Err(Failure::said(other)),
     }

@@ -222,6 +222,15 @@ pub enum Reply {
     Replaced(Reason),
     /// The last rollout.
     Rollout(RolloutRow),
+    /// A host that an install was not asked of. Comes before the [`Reply::Host`]s.
+    NotAsked {
+        /// Which host.
+        node: NodeId,
+        /// An install is under way there already.
+        is_busy: bool,
+        /// Its name, and why.
+        reason: Reason,
+    },
     /// A worker at work.
     Worker(WorkerRow),
     /// What a commit would come to.

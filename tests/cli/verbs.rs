@@ -9,7 +9,7 @@ use serde_json::Value;
 use thimble::daemon::protocol::{ErrorKind, HostState, InstallStatus, PatchState, Reply, Request};
 use thimble::limits;
 use thimble::repo::entry::EntryState;
-use thimble::types::{PatchId, Reason, SwVersion};
+use thimble::types::{NodeId, PatchId, Reason, SwVersion};
 use thimble::wire::install::Outcome;
 
 use crate::daemon::daemon;
@@ -227,11 +227,33 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
 }
 
 #[test]
+fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for_this_one() {
+    let answer = || {
+        let reason = Reason::new("gone: it is lost: it has not been heard for long, and was not asked.");
+        vec![
+            Reply::NotAsked { node: NodeId(2), is_busy: false, reason },
+            host("a", 1, HostState::Idle, InstallStatus::Ended(Outcome::Installed), ""),
+            host("gone", 2, HostState::Lost, InstallStatus::Ended(Outcome::Installed), ""),
+            Reply::End,
+        ]
+    };
+    let (output, _) = asks(&["host-install", "a", "gone"], answer());
+    let said = text(&output.stdout);
+    assert!(said.starts_with("gone: it is lost"), "{said}");
+    assert!(said.ends_with("a: installed\n1 of 1 installed, 1 not asked\n"), "{said}");
+    assert_eq!(output.status.code(), Some(1));
+    let (output, _) = asks(&["--json", "host-install", "a", "gone"], answer());
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["hosts"].as_array().unwrap().len(), 1);
+    assert!(document["lines"][0].as_str().unwrap().starts_with("gone: "));
+}
+
+#[test]
 fn host_install_async_asks_says_how_to_watch_and_leaves() {
     let answer = || {
-        let busy = "busy: an install is under way there already.";
+        let reason = Reason::new("busy: an install is under way there already.");
         vec![
-            Reply::Line(Reason::new(busy)),
+            Reply::NotAsked { node: NodeId(2), is_busy: true, reason },
             host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),
             host("busy", 2, HostState::Idle, InstallStatus::Waiting, ""),
             Reply::End,

@@ -45,19 +45,18 @@ impl Daemon<'_> {
         for node in nodes {
             let asked = self.node.ask_install(now, *node, force, &mut self.actions);
             self.carry_out(now);
-            let why = match asked {
-                Ok(()) => continue,
-                Err(AskRefusal::Busy) => "an install is under way there already",
-                Err(AskRefusal::Lost) => "it is lost: it has not been heard for long, and was not asked",
-                Err(AskRefusal::Unknown) => "no such host",
-                Err(AskRefusal::Incomplete) => {
-                    "patch files that it needs are missing here (see thimble status)"
-                }
-                Err(AskRefusal::TooManyKinds) => "there are more kinds of hosts than thimble tells apart",
+            let Err(refusal) = asked else { continue };
+            let why = match refusal {
+                AskRefusal::Busy => "an install is under way there already",
+                AskRefusal::Lost => "it is lost: it has not been heard for long, and was not asked",
+                AskRefusal::Unknown => "no such host",
+                AskRefusal::Incomplete => "patch files that it needs are missing here (see thimble status)",
+                AskRefusal::TooManyKinds => "there are more kinds of hosts than thimble tells apart",
             };
             let name = self.controller()?.hosts().get(*node).map(|host| host.ack.hostname.clone());
-            let line = Reason::format(format_args!("{}: {why}.", name.unwrap_or_default()));
-            self.control.reply(at, &Reply::Line(line));
+            let reason = Reason::format(format_args!("{}: {why}.", name.unwrap_or_default()));
+            let is_busy = refusal == AskRefusal::Busy;
+            self.control.reply(at, &Reply::NotAsked { node: *node, is_busy, reason });
         }
         Ok(())
     }
