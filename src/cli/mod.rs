@@ -31,6 +31,7 @@ mod make;
 #[cfg(feature = "tools")]
 mod man;
 mod metrics;
+mod numbers;
 mod patches;
 mod progress;
 mod relations;

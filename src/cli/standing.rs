@@ -8,9 +8,11 @@ use super::controllers::{blob_json, neighbour_json};
 use super::exit::{Exit, Failure};
 use super::hosts;
 use super::json::Value;
+use super::numbers::Of;
 use super::rollout;
 use crate::daemon::protocol::{
-    Asker, BlobRow, HostRow, NeighbourRow, Reply, Request, RolloutRow, StatusRow, WorkerRow,
+    Asker, BlobRow, HOSTS_BY, HostRow, NeighbourRow, PATCHES_BY, Reply, Request, RolloutRow, StatusRow,
+    WorkerRow,
 };
 use crate::types::Reason;
 
@@ -78,9 +80,12 @@ impl Standing {
 
     /// The node's roles, in words.
     #[must_use]
-    pub fn roles(&self) -> Vec<&'static str> {
-        let roles = [(self.row.is_controller, "controller"), (self.row.is_agent, "agent")];
-        roles.into_iter().filter_map(|(has, role)| has.then_some(role)).collect()
+    pub fn roles(&self) -> &'static [&'static str] {
+        match (self.row.is_controller, self.row.is_agent) {
+            (true, true) => &["controller", "agent"],
+            (true, false) => &["controller"],
+            (false, _) => &["agent"],
+        }
     }
 
     /// What the daemon calls a trouble, and one that its numbers tell.
@@ -107,102 +112,72 @@ impl Standing {
     /// As `--json` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        let row = &self.row;
-        let resident =
-            |bytes: fn(&Resident) -> u64| Value::or_null(self.resident.as_ref().map(bytes).map(Value::from));
-        Value::object([
-            ("node", Value::text(row.node)),
-            ("hostname", Value::text(&row.hostname)),
-            ("roles", Value::list(self.roles().into_iter().map(Value::text))),
-            ("authenticated", (!row.is_unauthenticated).into()),
-            ("transport", Value::text(&row.transport)),
-            ("version", Value::text(&row.version)),
-            ("uptime_ms", row.uptime_ms.into()),
-            ("incarnation", row.incarnation.into()),
-            ("workers", row.workers.into()),
-            ("memory_bytes", row.memory_bytes.into()),
-            ("loop_allocations", Value::or_null(row.loop_allocations.map(Value::from))),
-            ("controller", Value::or_null(row.is_controller.then(|| self.controller_json()))),
-            ("agent", Value::or_null(row.is_agent.then(|| agent_json(row)))),
-            ("clock_ms", row.unix_ms.into()),
-            ("clock_set_forward_ms", u64::try_from(row.clock_step_ms).unwrap_or(0).into()),
-            ("clock_set_back_ms", u64::try_from(row.clock_step_ms.saturating_neg()).unwrap_or(0).into()),
-            ("resident_bytes", resident(|resident| resident.all_bytes)),
-            ("resident_own_bytes", resident(|resident| resident.own_bytes)),
-            ("at_work", Value::list(self.workers.iter().map(worker_json))),
-            ("troubles", Value::list(self.troubles().into_iter().map(Value::Text))),
-            ("troubles_more", row.troubles_more.into()),
-            ("counters", Value::map(self.counters.iter().map(|(name, count)| (name, (*count).into())))),
-        ])
+        self.part(Of::Node)
     }
 
-    fn controller_json(&self) -> Value {
-        let row = &self.row;
-        let patches = &row.patches_by;
-        let patches_by = [
-            ("available", patches.available),
-            ("applied", patches.applied),
-            ("committed", patches.committed),
-        ];
-        Value::object([
-            ("patches", row.patches.into()),
-            ("repo_digest", Value::text(row.repo_digest)),
-            ("hosts", row.hosts.into()),
-            ("hosts_most", row.hosts_most.into()),
-            ("hosts_lost", row.hosts_lost.into()),
-            ("op_counter", row.op_counter.into()),
-            ("started", row.is_started.into()),
-            ("incomplete", row.is_incomplete.into()),
-            ("entries", row.entries.into()),
-            ("entries_most", row.entries_most.into()),
-            ("tombstones", row.tombstones.into()),
-            ("purge_floor", row.purge_floor.into()),
-            ("missing_count", row.blobs_missing.into()),
-            ("missing", Value::list(self.missing.iter().map(blob_json))),
-            ("neighbours", Value::list(self.neighbours.iter().map(neighbour_json))),
-            ("replaced", Value::list(self.replaced.iter().map(Value::text))),
-            ("hosts_by", hosts_by_json(row)),
-            ("patches_by", counts(&patches_by)),
-            ("hosts_to_see_to", Value::list(self.hosts.iter().map(host_json))),
-            ("rollout", Value::or_null(self.rollout.as_ref().map(rollout::rollout_json))),
-        ])
+    /// What a role has to tell: what is no number, then the numbers. Null where this
+    /// node has it not.
+    fn part(&self, of: Of) -> Value {
+        let mut members = Vec::new();
+        if !self.has(of) {
+            return Value::Null;
+        }
+        for (_, key, value) in PARTS.iter().filter(|part| part.0 == of) {
+            members.push((*key, value(self)));
+        }
+        for number in self.numbers(of).filter(|number| !number.key.is_empty()) {
+            let value = Value::or_null((number.value)(self).map(Value::from));
+            members.push((number.key, value));
+        }
+        Value::Object(members)
     }
 }
 
-/// The hosts by how they stand.
-pub(super) fn hosts_by_json(row: &StatusRow) -> Value {
-    let hosts = &row.hosts_by;
-    counts(&[
-        ("current", hosts.current),
-        ("out_of_date", hosts.out_of_date),
-        ("installing", hosts.installing),
-        ("failed", hosts.failed),
-        ("lost", hosts.lost),
-        ("unknown", hosts.unknown),
-        ("silent", hosts.silent),
-        ("reboot_required", hosts.reboot_required),
-    ])
-}
+/// What is told beside the numbers: whose, its key, and what it is.
+type Part = (Of, &'static str, fn(&Standing) -> Value);
 
-fn counts(all: &[(&'static str, u32)]) -> Value {
-    Value::map(all.iter().map(|(name, count)| (*name, (*count).into())))
-}
+const PARTS: &[Part] = &[
+    (Of::Node, "node", |all| Value::text(all.row.node)),
+    (Of::Node, "hostname", |all| Value::text(&all.row.hostname)),
+    (Of::Node, "roles", |all| Value::list(all.roles().iter().map(Value::text))),
+    (Of::Node, "authenticated", |all| (!all.row.is_unauthenticated).into()),
+    (Of::Node, "transport", |all| Value::text(all.row.transport.as_str())),
+    (Of::Node, "version", |all| Value::text(all.row.version.as_str())),
+    (Of::Node, "controller", |all| all.part(Of::Controller)),
+    (Of::Node, "agent", |all| all.part(Of::Agent)),
+    (Of::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
+    (Of::Node, "troubles", |all| Value::list(all.troubles().into_iter().map(Value::Text))),
+    (Of::Node, "counters", |all| {
+        Value::map(all.counters.iter().map(|(name, count)| (name, (*count).into())))
+    }),
+    (Of::Controller, "repo_digest", |all| Value::text(all.row.repo_digest)),
+    (Of::Controller, "started", |all| all.row.is_started.into()),
+    (Of::Controller, "incomplete", |all| all.row.is_incomplete.into()),
+    (Of::Controller, "missing", |all| Value::list(all.missing.iter().map(blob_json))),
+    (Of::Controller, "neighbours", |all| Value::list(all.neighbours.iter().map(neighbour_json))),
+    (Of::Controller, "replaced", |all| Value::list(all.replaced.iter().map(Value::text))),
+    (Of::Controller, "hosts_by", |all| counts(&HOSTS_BY, &all.row.hosts_by.0)),
+    (Of::Controller, "patches_by", |all| counts(&PATCHES_BY, &all.row.patches_by.0)),
+    (Of::Controller, "hosts_to_see_to", |all| Value::list(all.hosts.iter().map(host_json))),
+    (Of::Controller, "rollout", |all| Value::or_null(all.rollout.as_ref().map(rollout::rollout_json))),
+    (Of::Agent, "installed_digest", |all| Value::text(all.row.installed_digest)),
+    (Of::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
+    (Of::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
+    (Of::Agent, "asked_by", |all| Value::or_null(all.row.asked_by.as_ref().map(asker_json))),
+];
 
-fn agent_json(row: &StatusRow) -> Value {
-    let asker = |asker: &Asker| {
-        Value::object([
-            ("node", Value::text(asker.node)),
-            ("address", Value::text(&asker.address)),
-            ("age_ms", asker.age_ms.into()),
-        ])
-    };
+fn asker_json(asker: &Asker) -> Value {
     Value::object([
-        ("installed", row.installed.into()),
-        ("installed_digest", Value::text(row.installed_digest)),
-        ("state", Value::text(hosts::state(row.agent_state))),
-        ("reason", Value::text(&row.agent_reason)),
-        ("asked_by", Value::or_null(row.asked_by.as_ref().map(asker))),
+        ("node", Value::text(asker.node)),
+        ("address", Value::text(&asker.address)),
+        ("age_ms", asker.age_ms.into()),
     ])
+}
+
+/// Counts by their names.
+pub(super) fn counts(names: &[&'static str], counts: &[u32]) -> Value {
+    let counts: Vec<_> = names.iter().zip(counts).map(|(name, count)| (*name, (*count).into())).collect();
+    Value::object(counts)
 }
 
 fn worker_json(row: &WorkerRow) -> Value {
@@ -269,8 +244,9 @@ mod tests {
         let counters = vec![("tag".to_owned(), 0)];
         let json = Standing { row: agent(), counters, ..Standing::default() }.json().to_string();
         assert!(json.contains(r#""roles":["agent"],"authenticated":false"#), "{json}");
-        assert!(json.contains(r#""controller":null,"agent":{"installed":2"#), "{json}");
-        assert!(json.ends_with(r#""counters":{"tag":0}}"#), "{json}");
+        assert!(json.contains(r#""controller":null,"agent":{"installed_digest":"cd"#), "{json}");
+        assert!(json.contains(r#""installed":2},"at_work":[]"#), "{json}");
+        assert!(json.contains(r#""counters":{"tag":0},"uptime_ms":61000"#), "{json}");
     }
 
     #[test]
@@ -278,7 +254,7 @@ mod tests {
         let json = standing().json().to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
-            r#""controller":{{"patches":3,"repo_digest":"{zeros}","hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"started":true,"incomplete":true,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space"}}],"rollout":null}},"agent":null"#
+            r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space"}}],"rollout":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#
         );
         assert!(json.contains(&expected), "{json}");
     }

@@ -13,7 +13,7 @@ use super::rollout;
 use super::standing::Standing;
 use super::term::Style;
 use crate::daemon::clock::Span;
-use crate::daemon::protocol::{HostCounts, HostRow, Work, WorkerRow};
+use crate::daemon::protocol::{By, HOSTS_BY, HostCounts, HostRow, Work, WorkerRow};
 use crate::wire::refusal::Refusal;
 
 /// `thimble status`
@@ -26,7 +26,11 @@ pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 
 fn status_text(standing: &Standing, style: Style) -> String {
     let status = &standing.row;
-    let mut text = trouble_lines(standing, style).into_iter().map(|line| line + "\n").collect();
+    let mut text = String::new();
+    for line in trouble_lines(standing, style) {
+        text.push_str(&line);
+        text.push('\n');
+    }
     row(
         &mut text,
         "node",
@@ -65,10 +69,13 @@ fn row(text: &mut String, name: &str, value: impl Display) {
 
 /// What is wrong, the gravest first.
 pub(super) fn trouble_lines(standing: &Standing, style: Style) -> Vec<String> {
-    let (troubles, more) = (standing.troubles(), standing.row.troubles_more);
-    let more = (more > 0).then(|| format!("and {more} more: mend these, and they are told"));
     let word = style.red("TROUBLE:");
-    troubles.into_iter().chain(more).map(|trouble| format!("{word} {trouble}")).collect()
+    let mut lines = standing.troubles();
+    if standing.row.troubles_more > 0 {
+        lines.push(format!("and {} more: mend these, and they are told", standing.row.troubles_more));
+    }
+    lines.iter_mut().for_each(|line| *line = [&word, " ", line].concat());
+    lines
 }
 
 fn controller_text(text: &mut String, standing: &Standing) {
@@ -76,10 +83,11 @@ fn controller_text(text: &mut String, standing: &Standing) {
     for neighbour in &standing.neighbours {
         row(text, "controller", neighbour_text(neighbour));
     }
-    let (by, digest, counter) = (&status.patches_by, status.repo_digest, status.op_counter);
+    let (digest, counter) = (status.repo_digest, status.op_counter);
+    let [available, applied, committed] = status.patches_by.0;
     let patches = format_args!(
-        "{} ({} available, {} applied, {} committed), digest {digest:.12}, change {counter}",
-        status.patches, by.available, by.applied, by.committed
+        "{} ({available} available, {applied} applied, {committed} committed), digest {digest:.12}, change {counter}",
+        status.patches
     );
     row(text, "patches", patches);
     let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
@@ -105,7 +113,8 @@ fn controller_text(text: &mut String, standing: &Standing) {
         }
     }
     let by = &status.hosts_by;
-    match (by.failed + by.lost + by.silent).saturating_sub(standing.hosts.len() as u32) {
+    let to_see_to = [By::Failed, By::Lost, By::Silent].map(|how| by.get(how));
+    match to_see_to.iter().sum::<u32>().saturating_sub(standing.hosts.len() as u32) {
         0 => {}
         more => row(text, "host", format_args!("and {more} more to see to: thimble query-hosts lists them")),
     }
@@ -113,19 +122,12 @@ fn controller_text(text: &mut String, standing: &Standing) {
 
 /// How many hosts stand how, of those ways in which any does.
 pub(super) fn by_state(by: &HostCounts) -> String {
-    let all = [
-        (by.current, "current"),
-        (by.out_of_date, "out of date"),
-        (by.installing, "installing"),
-        (by.failed, "failed"),
-        (by.lost, "lost"),
-        (by.unknown, "unknown"),
-        (by.reboot_required, "must restart"),
-        (by.silent, "silent"),
-    ];
-    let some = all.iter().filter(|(count, _)| *count > 0).map(|(count, how)| format!("{count} {how}"));
-    let some: Vec<_> = some.collect();
-    if some.is_empty() { String::new() } else { format!(": {}", some.join(", ")) }
+    let mut text = String::new();
+    for (how, count) in HOSTS_BY.iter().zip(by.0).filter(|(_, count)| *count > 0) {
+        text.push_str(if text.is_empty() { ": " } else { ", " });
+        let _ = write!(text, "{count} {}", how.replace('_', " "));
+    }
+    text
 }
 
 /// A host to see to, and why.
@@ -266,11 +268,11 @@ pub(super) mod tests {
             entries: 5,
             entries_most: 1024,
             tombstones: 2,
-            patches_by: PatchCounts { available: 1, applied: 2, committed: 0 },
+            patches_by: PatchCounts([1, 2, 0]),
             hosts: 40,
             hosts_most: 64,
             hosts_lost: 1,
-            hosts_by: HostCounts { current: 29, failed: 10, lost: 1, silent: 2, ..HostCounts::default() },
+            hosts_by: HostCounts([29, 0, 0, 10, 1, 0, 2, 0]),
             ..agent()
         }
     }

@@ -9,7 +9,7 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use super::told::{Asker, HostCounts, PatchCounts, StatusRow, Work, WorkerRow};
+pub use super::told::{Asker, By, HOSTS_BY, HostCounts, PATCHES_BY, PatchCounts, StatusRow, Work, WorkerRow};
 use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
 use crate::fsm::rollout::{Census, Part};
 use crate::limits;

@@ -4,7 +4,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::protocol::{
-    Asker, BlobRow, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, NeighbourRow,
+    Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, NeighbourRow,
     PatchRow, StatusRow,
 };
 use super::troubles::troubles;
@@ -113,7 +113,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     let controller = daemon.node.controller.as_ref();
     let agent = daemon.node.agent.as_ref();
     let patches_by = controller.map(standing::patches).unwrap_or_default();
-    let patches = patches_by.available + patches_by.applied + patches_by.committed;
+    let patches = patches_by.0.iter().sum();
     let map = controller.map(Controller::map);
     let entries = count(map.map_or(0, Map::len));
     let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.shown());
@@ -147,7 +147,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         purge_floor: map.map_or(0, Map::floor),
         hosts: count(controller.map_or(0, |controller| controller.hosts().len())),
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
-        hosts_lost: hosts_by.lost,
+        hosts_lost: hosts_by.get(By::Lost),
         installed: count(agent.map_or(0, |agent| agent.installed().patches().len())),
         installed_digest: agent.map_or(Digest::default(), |agent| agent.installed().digest()),
         agent_state: host_state(state, step, percent),

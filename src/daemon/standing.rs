@@ -2,10 +2,8 @@
 //! pass over the hosts, which is bounded by the table and keeps the loop from
 //! nothing (50 us for a thousand).
 
-use std::cmp::Reverse;
-
-use super::protocol::{HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
-use super::workers::{Kind, Workers};
+use super::protocol::{By, HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
+use super::workers::Kind;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::repo::entry::EntryState;
@@ -50,18 +48,18 @@ impl Hosts {
         let counts = &mut self.counts;
         let is_lost = host.is_lost(now, controller.timers().host_lost);
         let is_silent = !is_lost && host.is_lost(now, controller.timers().sync.controller_lost);
-        counts.reboot_required += u32::from(host.ack.requires_reboot);
-        counts.silent += u32::from(is_silent);
+        counts.count(By::RebootRequired, host.ack.requires_reboot);
+        counts.count(By::Silent, is_silent);
         let currency = controller.currency(host);
-        let one = match currency {
-            _ if is_lost => &mut counts.lost,
-            Currency::Pending => &mut counts.installing,
-            Currency::Failed => &mut counts.failed,
-            Currency::OutOfDate => &mut counts.out_of_date,
-            Currency::Unknown => &mut counts.unknown,
-            Currency::Current => &mut counts.current,
+        let by = match currency {
+            _ if is_lost => By::Lost,
+            Currency::Pending => By::Installing,
+            Currency::Failed => By::Failed,
+            Currency::OutOfDate => By::OutOfDate,
+            Currency::Unknown => By::Unknown,
+            Currency::Current => By::Current,
         };
-        *one += 1;
+        counts.count(by, true);
         // Those that failed are heard all the while: that one is heard a moment before
         // another is no reason to change their places.
         let (ill, since) = match currency {
@@ -89,33 +87,31 @@ impl Hosts {
 pub fn patches(controller: &Controller<'_>) -> PatchCounts {
     let mut counts = PatchCounts::default();
     for (_, entry) in controller.map().iter() {
-        match entry.state {
-            EntryState::Available => counts.available += 1,
-            EntryState::Applied => counts.applied += 1,
-            EntryState::Committed => counts.committed += 1,
-            EntryState::Deleted => {}
-        }
+        let place = match entry.state {
+            EntryState::Available => 0,
+            EntryState::Applied => 1,
+            EntryState::Committed => 2,
+            EntryState::Deleted => continue,
+        };
+        counts.0[place] += 1;
     }
     counts
 }
 
-/// The workers at work, those that have said nothing for longest first.
+/// A worker at work, for how long, and for how long it has said nothing.
 #[must_use]
-pub fn workers(
-    now: Instant,
-    workers: &Workers,
+pub fn worker(
     controller: Option<&Controller<'_>>,
-) -> heapless::Vec<WorkerRow, { crate::limits::WORKERS }> {
-    let row = |(kind, age, silence): (Kind, Duration, Duration)| WorkerRow {
+    (kind, age, silence): (Kind, Duration, Duration),
+) -> WorkerRow {
+    let node = with(kind);
+    WorkerRow {
         work: work(kind),
-        node: with(kind),
-        hostname: with(kind).map(|node| name(controller, node)).unwrap_or_default(),
+        node,
+        hostname: node.map(|node| name(controller, node)).unwrap_or_default(),
         age_ms: age.as_millis(),
         silent_ms: silence.as_millis(),
-    };
-    let mut rows: heapless::Vec<_, _> = workers.at_work(now).map(row).collect();
-    rows.sort_unstable_by_key(|row| Reverse(row.silent_ms));
-    rows
+    }
 }
 
 /// What a node calls itself; empty where that is not known here.
@@ -168,8 +164,7 @@ mod tests {
         hears(&mut controller, at(lost_at), 3, "well", wanted);
         hears(&mut controller, at(lost_at), 4, "behind", other);
         let hosts = Hosts::of(at(lost_at), &controller);
-        let expected = HostCounts { lost: 1, current: 2, out_of_date: 1, silent: 1, ..HostCounts::default() };
-        assert_eq!(hosts.counts, expected);
+        assert_eq!(hosts.counts, HostCounts([2, 1, 0, 0, 1, 0, 1, 0]));
         let worst: Vec<_> = hosts.worst(&controller).map(|host| host.ack.hostname.as_str()).collect();
         assert_eq!(worst, ["lost", "silent"]);
     }

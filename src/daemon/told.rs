@@ -85,39 +85,49 @@ pub struct StatusRow {
     pub asked_by: Option<Asker>,
 }
 
-/// Hosts by how they stand. Each is counted once: as lost where it is, else as
-/// installing, and so on in this order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HostCounts {
-    /// Unheard of for long.
-    pub lost: u32,
-    /// Installing, or asked to.
-    pub installing: u32,
-    /// The last install failed, was rejected, or got no answer.
-    pub failed: u32,
-    /// With other patches than they should have.
-    pub out_of_date: u32,
-    /// With what they should have, as far as a controller can tell that is incomplete.
-    pub unknown: u32,
-    /// With what they should have.
-    pub current: u32,
-    /// Of all these, those that must restart.
-    pub reboot_required: u32,
-    /// Of all these, those silent for as long as makes a controller lost, and not
-    /// lost themselves yet.
-    pub silent: u32,
+/// How hosts stand: the first six count each host once, as lost where it is, else as
+/// installing, failed, and so on; then, of all these, those that are silent, though not
+/// lost yet, and those that must restart.
+pub const HOSTS_BY: [&str; 8] =
+    ["current", "out_of_date", "installing", "failed", "lost", "unknown", "silent", "reboot_required"];
+
+/// A place in [`HOSTS_BY`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "named as there")]
+pub enum By {
+    Current,
+    OutOfDate,
+    Installing,
+    Failed,
+    Lost,
+    Unknown,
+    Silent,
+    RebootRequired,
 }
 
-/// Patches by what the cluster wants of them.
+/// Hosts by how they stand, as [`HOSTS_BY`] names it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PatchCounts {
-    /// Wanted on no host.
-    pub available: u32,
-    /// Wanted on all hosts that they concern.
-    pub applied: u32,
-    /// The same, for good.
-    pub committed: u32,
+pub struct HostCounts(pub [u32; HOSTS_BY.len()]);
+
+impl HostCounts {
+    /// How many stand like this.
+    #[must_use]
+    pub const fn get(&self, by: By) -> u32 {
+        self.0[by as usize]
+    }
+
+    /// One more, where `is_so`.
+    pub const fn count(&mut self, by: By, is_so: bool) {
+        self.0[by as usize] += is_so as u32;
+    }
 }
+
+/// What the cluster wants of patches.
+pub const PATCHES_BY: [&str; 3] = ["available", "applied", "committed"];
+
+/// Patches by what the cluster wants of them, as [`PATCHES_BY`] names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PatchCounts(pub [u32; PATCHES_BY.len()]);
 
 /// A controller as an agent hears it.
 #[derive(Clone, Debug, Serialize, Deserialize)]

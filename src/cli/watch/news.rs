@@ -4,7 +4,6 @@
 //! Ages and counts move with every look and are no news by themselves: two texts
 //! that differ in these alone are one.
 
-use std::collections::BTreeMap;
 use std::io;
 
 use super::super::controllers::{neighbour_json, neighbour_text};
@@ -13,27 +12,28 @@ use super::super::json::Value;
 use super::super::out::Out;
 use super::super::progress;
 use super::super::rollout;
-use super::super::standing::hosts_by_json;
+use super::super::standing::counts;
 use super::super::status::{Utc, by_state};
 use super::super::term::Style;
 use super::view::View;
-use crate::daemon::protocol::{HostRow, HostState, InstallStatus};
+use crate::daemon::protocol::{HOSTS_BY, HostRow, HostState, InstallStatus};
 
 /// What a fact is about: a word, and what tells it from others of that word.
 type Key = (&'static str, String);
 
-/// How a fact is said.
-struct Said {
+/// Something that is so.
+struct Fact {
+    key: Key,
     text: String,
     /// Another one is news.
     gist: String,
     data: Value,
 }
 
-/// What was told last: the gist of each fact, and its text.
+/// What was told last.
 #[derive(Default)]
 pub struct News {
-    told: BTreeMap<Key, (String, String)>,
+    told: Vec<Fact>,
 }
 
 impl News {
@@ -63,27 +63,27 @@ impl News {
     fn events(&mut self, view: &View, gone: Option<&str>) -> Vec<Event> {
         let facts = facts(view, gone);
         let mut events = Vec::new();
-        self.told.retain(|key, (_, text)| {
-            let is_over = !facts.contains_key(key);
+        for Fact { key, text, .. } in &self.told {
             // How a host's work ended is told in its place.
-            if is_over && key.0 != "host" {
-                let text = std::mem::take(text);
-                events.push(Event { key: key.clone(), text, is_over, data: Value::Null });
-            }
-            !is_over
-        });
-        events.extend(view.ended.iter().map(|host| Event {
-            key: ("host", host.node.to_string()),
-            text: progress::line(host),
-            is_over: true,
-            data: host_json(host),
-        }));
-        for (key, Said { text, gist, data }) in facts {
-            if self.told.get(&key).is_none_or(|(told, _)| *told != gist) {
-                self.told.insert(key.clone(), (gist, text.clone()));
-                events.push(Event { key, text, is_over: false, data });
+            if key.0 != "host" && facts.iter().all(|now| now.key != *key) {
+                events.push(Event { key: key.clone(), text: text.clone(), is_over: true, data: Value::Null });
             }
         }
+        for host in &view.ended {
+            let (key, text) = (("host", host.node.to_string()), progress::line(host));
+            events.push(Event { key, text, is_over: true, data: host_json(host) });
+        }
+        for Fact { key, text, gist, data } in &facts {
+            if !self.told.iter().any(|told| told.key == *key && told.gist == *gist) {
+                events.push(Event {
+                    key: key.clone(),
+                    text: text.clone(),
+                    is_over: false,
+                    data: data.clone(),
+                });
+            }
+        }
+        self.told = facts;
         events
     }
 }
@@ -97,46 +97,39 @@ struct Event {
 }
 
 /// All that is so now.
-fn facts(view: &View, gone: Option<&str>) -> BTreeMap<Key, Said> {
+fn facts(view: &View, gone: Option<&str>) -> Vec<Fact> {
     let standing = &view.standing;
     let row = &standing.row;
-    let mut facts = BTreeMap::new();
-    let mut add = |what, key: String, said: Said| facts.insert((what, key), said);
+    let mut facts: Vec<Fact> = Vec::new();
+    let mut add = |what, key: String, text: String, gist: Option<String>, data| {
+        let gist = gist.unwrap_or_else(|| text.clone());
+        facts.push(Fact { key: (what, key), text, gist, data });
+    };
     // The number of its start: another one is a restart.
-    let (roles, incarnation) = (standing.roles().join(", "), row.incarnation);
-    add(
-        "daemon",
-        String::new(),
-        said(format!("{} ({roles}), incarnation {incarnation}", row.hostname), Value::Null),
-    );
-    let troubles = standing.troubles();
-    for trouble in troubles.iter().map(String::as_str).chain(gone) {
-        let (text, gist) = (format!("TROUBLE: {trouble}"), gist(trouble));
-        add("trouble", gist.clone(), Said { text, gist, data: Value::Null });
+    let text = format!("{} ({}), incarnation {}", row.hostname, standing.roles().join(", "), row.incarnation);
+    add("daemon", String::new(), text, None, Value::Null);
+    for trouble in standing.troubles().iter().map(String::as_str).chain(gone) {
+        let gist = gist(trouble);
+        add("trouble", gist.clone(), format!("TROUBLE: {trouble}"), Some(gist), Value::Null);
     }
     for one in &standing.neighbours {
         let text = format!("controller {}", neighbour_text(one));
         let gist = gist(&text);
-        add("controller", one.node.to_string(), Said { text, gist, data: neighbour_json(one) });
+        add("controller", one.node.to_string(), text, Some(gist), neighbour_json(one));
     }
     if row.is_controller {
         let text = format!("{} hosts{}", row.hosts, by_state(&row.hosts_by));
-        add("hosts", String::new(), said(text, hosts_by_json(row)));
+        add("hosts", String::new(), text, None, counts(&HOSTS_BY, &row.hosts_by.0));
     }
     if let Some(row) = &standing.rollout {
         for (_, line) in rollout::lines(row, &[], Style::default(), false) {
-            add("rollout", String::new(), said(line, rollout::rollout_json(row)));
+            add("rollout", String::new(), line, None, rollout::rollout_json(row));
         }
     }
     for host in &view.at_work {
-        add("host", host.node.to_string(), said(step(host), host_json(host)));
+        add("host", host.node.to_string(), step(host), None, host_json(host));
     }
     facts
-}
-
-/// What is news with every change.
-fn said(text: String, data: Value) -> Said {
-    Said { gist: text.clone(), text, data }
 }
 
 /// What a host is at: the step alone, for each percent is no news.
@@ -203,13 +196,16 @@ mod tests {
         assert!(first.iter().any(|line| line.starts_with("controller controller-1")), "{first:?}");
         trouble(&mut view, "silent for 1 min 4 s");
         assert_eq!(texts(news.events(&view, None)), [""; 0]);
-        view.standing.row.hosts_by.lost += 1;
+        view.standing.row.hosts_by.0[4] += 1;
         assert_eq!(texts(news.events(&view, None)).len(), 1);
         trouble(&mut view, "another");
-        assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: silent for 3 s", "TROUBLE: another"]);
+        assert_eq!(
+            texts(news.events(&view, None)),
+            ["over: TROUBLE: silent for 1 min 4 s", "TROUBLE: another"]
+        );
         assert_eq!(texts(news.events(&view, Some("no answer for 2 s"))), ["TROUBLE: no answer for 2 s"]);
         assert_eq!(texts(news.events(&view, Some("no answer for 3 s"))), [""; 0]);
-        assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: no answer for 2 s"]);
+        assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: no answer for 3 s"]);
         view.standing.row.incarnation += 1;
         assert_eq!(texts(news.events(&view, None)), ["w0 (controller), incarnation 10"]);
     }

@@ -10,7 +10,7 @@ use super::super::standing::Standing;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
 use super::super::term::{Line, Style, bar};
 use crate::daemon::clock::Span;
-use crate::daemon::protocol::{HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::daemon::protocol::{By, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
 use crate::limits;
 use crate::types::{Hostname, NodeId};
 
@@ -24,7 +24,7 @@ const ENDED: usize = 8;
 pub struct View {
     /// All that the daemon tells of itself.
     pub standing: Standing,
-    /// Hosts at work, by name.
+    /// Hosts at work.
     pub at_work: Vec<HostRow>,
     /// Hosts that were at work at the look before, and how that ended.
     pub ended: Vec<HostRow>,
@@ -39,7 +39,7 @@ impl View {
     /// The daemon does not answer.
     pub fn ask(client: &mut Client, before: &Self) -> Result<Self, Failure> {
         let standing = Standing::ask(client)?;
-        let is_busy = standing.row.hosts_by.installing > 0;
+        let is_busy = standing.row.hosts_by.get(By::Installing) > 0;
         let at_work = if is_busy { at_work(client)? } else { Vec::new() };
         let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
         let over: Vec<NodeId> = before.at_work.iter().filter(is_over).map(|row| row.node).collect();
@@ -73,18 +73,24 @@ impl View {
         if row.is_agent {
             lines.extend(own_install(row.agent_state));
         }
-        lines.extend(self.at_work.iter().map(|host| format!("  {}", host_at_work(host))));
-        lines.extend(self.latest.iter().map(|(_, line)| format!("  {line}")));
-        let is_untold = |host: &&HostRow| {
-            let nodes =
-                self.at_work.iter().map(|row| row.node).chain(self.latest.iter().map(|(node, _)| *node));
-            nodes.into_iter().all(|node| node != host.node)
-        };
-        let to_see_to = self.standing.hosts.iter().filter(is_untold);
-        lines.extend(to_see_to.map(|host| format!("  {}", style.yellow(&host_text(host)))));
-        lines
-            .extend(self.standing.neighbours.iter().map(|one| format!("controller {}", neighbour_text(one))));
-        lines.extend(self.standing.workers.iter().map(|one| format!("worker {}", worker_text(one))));
+        for host in &self.at_work {
+            lines.push(["  ", &host_at_work(host)].concat());
+        }
+        for (_, line) in &self.latest {
+            lines.push(["  ", line].concat());
+        }
+        for host in &self.standing.hosts {
+            let is_at_work = self.at_work.iter().any(|row| row.node == host.node);
+            if !is_at_work && self.latest.iter().all(|(node, _)| *node != host.node) {
+                lines.push(["  ", &style.yellow(&host_text(host))].concat());
+            }
+        }
+        for one in &self.standing.neighbours {
+            lines.push(["controller ", &neighbour_text(one)].concat());
+        }
+        for one in &self.standing.workers {
+            lines.push(["worker ", &worker_text(one)].concat());
+        }
         lines.into_iter().enumerate().map(|(place, line)| (place as u64, line)).collect()
     }
 }
@@ -110,7 +116,7 @@ fn host_at_work(host: &HostRow) -> String {
     }
 }
 
-/// The hosts at work, by name; no more than are shown.
+/// The hosts at work; no more than are shown.
 fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
     client.ask(Request::QueryHosts { filter: HostFilter::AtWork }, |reply| {
@@ -120,7 +126,6 @@ fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
         }
         Ok(())
     })?;
-    rows.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
     Ok(rows)
 }
 

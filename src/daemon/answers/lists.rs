@@ -57,8 +57,9 @@ impl Daemon<'_> {
         self.status_of_controllers(now, at, &hosts);
         // An agent knows of none.
         let _ = self.show_rollout(now, at);
-        for row in standing::workers(now, &self.workers, self.node.controller.as_ref()) {
-            self.control.reply(at, &Reply::Worker(row));
+        let Self { control, node, workers, .. } = self;
+        for at_work in workers.at_work(now) {
+            control.reply(at, &Reply::Worker(standing::worker(node.controller.as_ref(), at_work)));
         }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);

@@ -1,0 +1,112 @@
+//! The numbers of a [`Standing`], once: their keys in `status --json`, their names
+//! in `metrics`, and what they are.
+
+use super::standing::Standing;
+use crate::daemon::protocol::HostState;
+
+/// Whose a number is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// Every node's.
+    Node,
+    /// A controller's.
+    Controller,
+    /// An agent's.
+    Agent,
+}
+
+/// A number.
+pub struct Number {
+    /// Whose.
+    pub of: Of,
+    /// Its key in JSON; empty where it is not there, or not as a number.
+    pub key: &'static str,
+    /// Its name among metrics, behind `thimble_`; empty where it is none. One that
+    /// ends with `seconds` is given in milliseconds.
+    pub metric: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// What it comes to, where that is known.
+    pub value: fn(&Standing) -> Option<u64>,
+}
+
+macro_rules! numbers {
+    ($($of:ident $key:literal $metric:literal $help:literal = |$all:ident| $value:expr;)+) => {
+        /// All of them, in order.
+        pub const NUMBERS: &[Number] = &[$(Number {
+            of: Of::$of,
+            key: $key,
+            metric: $metric,
+            help: $help,
+            value: |$all| $value,
+        },)+];
+    };
+}
+
+numbers! {
+    Node "" "troubles" "what status shows as TROUBLE" =
+        |all| Some(all.row.troubles.len() as u64 + u64::from(all.row.troubles_more));
+    Node "" "authenticated" "0 where auth is none" = |all| Some((!all.row.is_unauthenticated).into());
+    Node "uptime_ms" "uptime_seconds" "time since the daemon's start" = |all| Some(all.row.uptime_ms);
+    Node "clock_ms" "clock_seconds" "what the node's clock says, since 1970" = |all| Some(all.row.unix_ms);
+    Node "clock_set_forward_ms" "" "" = |all| Some(u64::try_from(all.row.clock_step_ms).unwrap_or(0));
+    Node "clock_set_back_ms" "" "" =
+        |all| Some(u64::try_from(all.row.clock_step_ms.saturating_neg()).unwrap_or(0));
+    Node "incarnation" "incarnation" "the number of the daemon's start" = |all| Some(all.row.incarnation);
+    Node "workers" "" "" = |all| Some(all.row.workers.into());
+    Node "" "worker_silence_seconds" "for how long a worker has said nothing, the longest" =
+        |all| Some(all.workers.iter().map(|row| row.silent_ms).max().unwrap_or(0));
+    Node "memory_bytes" "memory_budget_bytes" "tables and buffers, set aside at start" =
+        |all| Some(all.row.memory_bytes);
+    Node "resident_own_bytes" "memory_own_bytes" "resident memory that is the daemon's alone" =
+        |all| Some(all.resident?.own_bytes);
+    Node "resident_bytes" "memory_resident_bytes" "resident memory with the program itself" =
+        |all| Some(all.resident?.all_bytes);
+    Node "loop_allocations" "" "" = |all| all.row.loop_allocations;
+    Node "troubles_more" "" "" = |all| Some(all.row.troubles_more.into());
+    Controller "patches" "" "" = |all| Some(all.row.patches.into());
+    Controller "hosts" "" "" = |all| Some(all.row.hosts.into());
+    Controller "hosts_most" "hosts_most" "hosts for which there is room" = |all| Some(all.row.hosts_most.into());
+    Controller "hosts_lost" "" "" = |all| Some(all.row.hosts_lost.into());
+    Controller "op_counter" "repository_changes" "the number of the repository's latest change" =
+        |all| Some(all.row.op_counter);
+    Controller "entries" "repository_entries" "entries of the repository, deleted patches included" =
+        |all| Some(all.row.entries.into());
+    Controller "entries_most" "repository_entries_most" "entries for which there is room" =
+        |all| Some(all.row.entries_most.into());
+    Controller "tombstones" "repository_tombstones" "entries of deleted patches" =
+        |all| Some(all.row.tombstones.into());
+    Controller "purge_floor" "" "" = |all| Some(all.row.purge_floor);
+    Controller "missing_count" "blobs_missing" "patches whose files are not here" =
+        |all| Some(all.row.blobs_missing.into());
+    Controller "" "incomplete" "1 where a file that hosts need is not here" =
+        |all| Some(all.row.is_incomplete.into());
+    Controller "" "started" "1 once the controller takes changes" = |all| Some(all.row.is_started.into());
+    Agent "installed" "installed_patches" "patches on this host" = |all| Some(all.row.installed.into());
+    Agent "" "install_percent" "how far an install on this host is" = |all| match all.row.agent_state {
+        HostState::Installing { percent, .. } => Some(percent.into()),
+        _ => None,
+    };
+    Agent "" "install_failed" "1 where this host's last install failed" =
+        |all| Some((all.row.agent_state == HostState::InstallFailed).into());
+    Agent "" "controller_age_seconds" "time since a controller was heard" =
+        |all| Some(all.row.asked_by.as_ref()?.age_ms);
+}
+
+impl Standing {
+    /// Whether this node has a role.
+    #[must_use]
+    pub fn has(&self, of: Of) -> bool {
+        match of {
+            Of::Node => true,
+            Of::Controller => self.row.is_controller,
+            Of::Agent => self.row.is_agent,
+        }
+    }
+
+    /// The numbers of a role, if this node has it.
+    pub fn numbers(&self, of: Of) -> impl Iterator<Item = &'static Number> {
+        let has = self.has(of);
+        NUMBERS.iter().filter(move |number| has && number.of == of)
+    }
+}
