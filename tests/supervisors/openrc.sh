@@ -89,6 +89,16 @@ kill -STOP "$before"
 restarted() { local now; now=$(daemon) && [[ $now != "$before" ]] && answers; }
 until_true "another daemon" restarted
 
+say "the old thimble guards every start, also one that the supervisor makes"
+mkdir -p /.thimble
+printf '#!/bin/sh\necho "$@" >>/var/guarded\n' >/.thimble/guard
+chmod +x /.thimble/guard
+before=$(daemon)
+kill -KILL "$before"
+until_true "another daemon" restarted
+[[ $(cat /var/guarded) == "--config /etc/thimble/thimble.toml guard" ]] || fail "$(cat /var/guarded)"
+rm /.thimble/guard
+
 say "stop in the middle of an install: within a second"
 touch /var/be-slow
 thimble remove SUPERVISED-1
