@@ -211,11 +211,13 @@ impl Rig {
     }
 
     /// Does what is no install.
+    #[cfg(feature = "proof")]
     pub fn does(&self, act: Act, kill_at: Option<u64>) -> Run {
         self.run(&Orders { request_id: None, act, ..self.orders.clone() }, kill_at)
     }
 
     /// Does what is no install, as another program.
+    #[cfg(feature = "proof")]
     pub fn does_as(&self, program: &Path, act: Act) -> Run {
         let orders = Orders { request_id: None, act, ..self.orders.clone() };
         let status = self.command_as(program, &orders).status().unwrap();
