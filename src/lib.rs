@@ -64,6 +64,8 @@ pub mod install;
 #[cfg(feature = "std")]
 pub mod patch;
 #[cfg(feature = "std")]
+pub mod sorted;
+#[cfg(feature = "std")]
 pub mod store;
 #[cfg(feature = "udp")]
 pub mod udp;

@@ -95,10 +95,8 @@ impl Host<'_> {
         for (id, file) in files {
             let wanted: Vec<_> = staged.iter().filter(|staged| staged.patch == *id).collect();
             let prints = stage::files(id, file, &wanted, kept, &mut progress)?;
-            for staged in wanted {
-                if let Some(print) = prints.get(&staged.number) {
-                    plan.set_print(staged, *print);
-                }
+            for (staged, print) in prints {
+                plan.set_print(staged, print);
             }
         }
         kept.barrier()?;

@@ -1,7 +1,6 @@
 //! The rules that say no before anything is touched. No I/O.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
 
 use super::error::{InstallError, Refusal};
 use super::record::Record;
@@ -9,6 +8,7 @@ use crate::config::Config;
 use crate::limits;
 use crate::patch::metadata::Metadata;
 use crate::repo::digest::set_digest;
+use crate::sorted::Map;
 use crate::types::{Digest, PatchId};
 use crate::wire::frame::ManifestPatch;
 
@@ -18,11 +18,11 @@ pub(super) fn manifest(
     record: &Record,
     patches: Vec<ManifestPatch>,
     asked: Digest,
-) -> Result<BTreeMap<PatchId, ManifestPatch>, Box<Refusal>> {
+) -> Result<Map<PatchId, ManifestPatch>, Box<Refusal>> {
     if patches.len() > limits::EFFECTIVE {
         return Err(Box::new(Refusal::TooManyPatches(patches.len())));
     }
-    let wanted: BTreeMap<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
+    let wanted: Map<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
     let received = set_digest(wanted.values().map(|patch| (&patch.id, &patch.hash)));
     if received != asked {
         return Err(Box::new(Refusal::OtherSet { received, asked }));

@@ -4,7 +4,6 @@
 //! session brought is not fetched twice. Nothing in it is looked at before its
 //! signature holds.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,6 +16,7 @@ use super::sys;
 use crate::failpoint;
 use crate::patch::archive::{self, Index};
 use crate::patch::signature::{TrustedKeys, verify};
+use crate::sorted::Map;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
@@ -40,7 +40,7 @@ impl Inbox {
     }
 
     /// Removes every file but those of these patches.
-    pub fn sweep(&self, wanted: &BTreeMap<PatchId, ManifestPatch>) -> Result<(), InstallError> {
+    pub fn sweep(&self, wanted: &Map<PatchId, ManifestPatch>) -> Result<(), InstallError> {
         let wanted: Vec<_> = wanted.values().map(|patch| patch.hash.to_string()).collect();
         for name in sys::names(self.dir.as_fd()).doing("list", ".thimble/fetch")? {
             if !wanted.contains(&name) {

@@ -1,6 +1,5 @@
 //! A host's installer: its lock, its record, and how an install ends.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -22,6 +21,7 @@ use super::{Ended, InstallRequest, Teller, journal, sys};
 use crate::config::Config;
 use crate::daemon::job::RefusalKind;
 use crate::failpoint;
+use crate::sorted::Set;
 use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
 
@@ -158,7 +158,7 @@ impl<'c> Host<'c> {
         let swept = self.sweep_home(record);
         let recorded = record.paths.values().map(|stack| stack.mount.as_str());
         let moved = moves.switches.iter().map(|switch| switch.mount.as_str());
-        let mounts: BTreeSet<_> = recorded.chain(moved).chain([""]).collect();
+        let mounts: Set<_> = recorded.chain(moved).chain([""]).collect();
         let swept_kept = mounts.into_iter().map(|mount| {
             Kept::open(&self.tree, [mount], |mount| mount.is_empty()).and_then(|kept| kept.sweep(record))
         });

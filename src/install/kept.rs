@@ -7,7 +7,6 @@
 //! reach, and neither must a half-written new one. That is why new files are
 //! staged here and not beside their targets.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -17,6 +16,7 @@ use super::sealed::remove_if_there;
 use super::sys::{self, Kind};
 use super::tree::Tree;
 use crate::failpoint;
+use crate::sorted::Map;
 
 /// What an object is called while undoing: a kept object on its way back.
 pub(super) fn returning(number: u64) -> String {
@@ -26,7 +26,7 @@ pub(super) fn returning(number: u64) -> String {
 /// The kept directories of the filesystems that an install touches.
 pub(super) struct Kept<'t> {
     tree: &'t Tree,
-    dirs: BTreeMap<String, OwnedFd>,
+    dirs: Map<String, OwnedFd>,
 }
 
 impl<'t> Kept<'t> {
@@ -38,7 +38,7 @@ impl<'t> Kept<'t> {
         mounts: impl IntoIterator<Item = &'m str>,
         make: impl Fn(&str) -> bool,
     ) -> Result<Self, InstallError> {
-        let mut dirs = BTreeMap::new();
+        let mut dirs = Map::default();
         for mount in mounts.into_iter().chain([""]) {
             if !dirs.contains_key(mount) {
                 let dir = open_kept(tree, mount, make(mount)).doing("open .thimble/kept in", mount)?;
@@ -113,7 +113,7 @@ impl<'t> Kept<'t> {
 
     /// Waits until all that was done so far would survive a power cut.
     pub fn barrier(&self) -> Result<(), InstallError> {
-        for (mount, dir) in &self.dirs {
+        for (mount, dir) in self.dirs.iter() {
             failpoint::hit("syncing a filesystem");
             sys::sync_filesystem(dir.as_fd()).doing("sync the filesystem of", mount)?;
         }
@@ -123,11 +123,10 @@ impl<'t> Kept<'t> {
     /// Removes everything that the record does not say is kept.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known = record.kept_numbers();
-        for (mount, dir) in &self.dirs {
-            let known = known.get(mount.as_str());
+        for (mount, dir) in self.dirs.iter() {
             for name in sys::names(dir.as_fd()).doing("list .thimble/kept in", mount)? {
                 let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
-                if !number.is_some_and(|number| known.is_some_and(|known| known.contains(&number))) {
+                if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
                     self.forget(mount, &name)?;
                 }
             }

@@ -5,14 +5,13 @@
 //! removing one from anywhere in a stack and doing both at once are the same
 //! computation.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use super::error::Conflict;
 use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
 use super::tree::{Print, Resolved, There};
+use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 
 /// One patch of the set to end with.
@@ -29,7 +28,7 @@ pub(super) struct Laid {
     pub files: Vec<LaidFile>,
     pub directories: Vec<NewDirectory>,
     /// Those of them, and those on the way to them, that are not there.
-    pub missing: BTreeSet<String>,
+    pub missing: Set<String>,
 }
 
 /// A file or link of a patch.
@@ -134,7 +133,7 @@ pub(super) struct Entering {
 /// The installed patches that a file is needed of again: after the removal
 /// their layer comes to light somewhere, and it was deleted or changed by hand
 /// before others covered it.
-pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bool) -> BTreeSet<PatchId> {
+pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bool) -> Set<PatchId> {
     let lost = |stack: &Stack| {
         let top = stack.layers.iter().rfind(|layer| is_wanted(&layer.patch))?;
         let is_top = stack.top().is_some_and(|old| old.patch == top.patch);
@@ -144,7 +143,7 @@ pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bo
 }
 
 /// The paths whose stack changes: the only ones that facts are needed of.
-pub(super) fn touched(record: &Record, targets: &[Target]) -> BTreeSet<String> {
+pub(super) fn touched(record: &Record, targets: &[Target]) -> Set<String> {
     let rank = ranks(targets);
     let is_changed = |stack: &Stack| {
         !stack.layers.iter().all(|layer| rank.contains_key(&layer.patch))
@@ -155,7 +154,7 @@ pub(super) fn touched(record: &Record, targets: &[Target]) -> BTreeSet<String> {
     changed.chain(laid.map(|file| &file.at.path)).cloned().collect()
 }
 
-fn ranks(targets: &[Target]) -> BTreeMap<&PatchId, usize> {
+fn ranks(targets: &[Target]) -> Map<&PatchId, usize> {
     targets.iter().enumerate().map(|(rank, target)| (&target.patch.id, rank)).collect()
 }
 
@@ -163,39 +162,47 @@ fn ranks(targets: &[Target]) -> BTreeMap<&PatchId, usize> {
 ///
 /// # Errors
 /// [`Conflict`]: a patch cannot be laid over the tree as it is.
-pub(super) fn plan(
-    record: &Record,
-    targets: &[Target],
-    facts: &BTreeMap<String, Fact>,
-) -> Result<Plan, Conflict> {
+pub(super) fn plan(record: &Record, targets: &[Target], facts: &Map<String, Fact>) -> Result<Plan, Conflict> {
     let rank = ranks(targets);
-    let mut next = record.clone();
-    next.serial += 1;
-    next.patches = targets.iter().map(|target| target.patch.clone()).collect();
+    let next = Record {
+        serial: record.serial + 1,
+        next_number: record.next_number,
+        patches: targets.iter().map(|target| target.patch.clone()).collect(),
+        paths: Map::default(),
+        directories: record.directories.clone(),
+    };
     let mut plan = Plan { next, stage: vec![], moves: Moves::default(), notices: vec![] };
     let is_new = |target: &&Target| record.patch(&target.patch.id).is_none();
     plan.moves.added = targets.iter().filter(is_new).map(|target| target.patch.clone()).collect();
     let is_gone = |patch: &&Patch| !rank.contains_key(&patch.id);
     plan.moves.removed = record.patches.iter().filter(is_gone).map(|patch| patch.id.clone()).collect();
 
-    let mut laid: BTreeMap<&str, Vec<(usize, &LaidFile)>> = BTreeMap::new();
+    let mut laid = Vec::new();
     for (rank, target) in targets.iter().enumerate() {
-        for file in target.laid.iter().flat_map(|laid| &laid.files) {
-            let at = laid.entry(&file.at.path).or_default();
-            if at.last().is_some_and(|(other, _)| *other == rank) {
-                return Err(Conflict::SameFile(target.patch.id.clone(), file.at.path.clone()));
-            }
-            at.push((rank, file));
+        laid.extend(target.laid.iter().flat_map(|laid| &laid.files).map(|file| (rank, file)));
+    }
+    laid.sort_unstable_by_key(|(rank, file)| (file.at.path.as_str(), *rank));
+    for pair in laid.windows(2) {
+        if let [(a, file), (b, other)] = pair
+            && (a, &file.at.path) == (b, &other.at.path)
+            && let Some(target) = targets.get(*a)
+        {
+            return Err(Conflict::SameFile(target.patch.id.clone(), file.at.path.clone()));
         }
     }
-    for path in touched(record, targets) {
-        let brought = laid.get(path.as_str()).map_or(&[][..], Vec::as_slice);
-        let Some(fact) = facts.get(&path) else { continue };
-        plan.path(&path, record.paths.get(&path), fact, targets, &rank, brought)?;
+    let unchanged = record.paths.iter().filter(|(path, _)| !facts.contains_key(path));
+    let mut paths: Vec<_> = unchanged.cloned().collect();
+    for (path, fact) in facts.iter() {
+        let from = laid.partition_point(|(_, file)| file.at.path < *path);
+        let brought = laid.get(from..).unwrap_or_default();
+        let brought = brought.split(|(_, file)| file.at.path != *path).next().unwrap_or_default();
+        let stack = plan.path(path, record.paths.get(path), fact, targets, &rank, brought)?;
+        paths.extend(stack.map(|stack| (path.clone(), stack)));
     }
+    plan.next.paths = paths.into();
     plan.directories(record, targets, facts)?;
     let next = &mut plan.next;
-    let committed: BTreeSet<_> = targets.iter().filter(|t| t.patch.committed).map(|t| &t.patch.id).collect();
+    let committed: Set<_> = targets.iter().filter(|t| t.patch.committed).map(|t| &t.patch.id).collect();
     for stack in next.paths.values_mut() {
         stack.forget_below_committed(|id| committed.contains(id));
     }
@@ -203,16 +210,16 @@ pub(super) fn plan(
 }
 
 impl Plan {
-    /// The place of one path.
+    /// The place of one path, and its stack after.
     fn path(
         &mut self,
         path: &str,
         old: Option<&Stack>,
         fact: &Fact,
         targets: &[Target],
-        rank: &BTreeMap<&PatchId, usize>,
+        rank: &Map<&PatchId, usize>,
         brought: &[(usize, &LaidFile)],
-    ) -> Result<(), Conflict> {
+    ) -> Result<Option<Stack>, Conflict> {
         let old_layers = old.map_or(&[][..], |stack| &stack.layers);
         let mut layers: Vec<(usize, Layer)> = old_layers
             .iter()
@@ -231,14 +238,14 @@ impl Plan {
         // Who is in place before and after.
         let old_top = old.and_then(Stack::top);
         let concerned = layers.last().map(|(_, layer)| &layer.patch).or(old_top.map(|layer| &layer.patch));
-        let Some(concerned) = concerned.cloned() else { return Ok(()) };
+        let Some(concerned) = concerned.cloned() else { return Ok(None) };
         if fact.there == There::Directory {
             return Err(Conflict::IsDirectory(concerned, path.to_owned()));
         }
         let mount = match (old, brought) {
             (Some(stack), _) => stack.mount.clone(),
             (None, [(_, file), ..]) => file.at.mount.clone(),
-            (None, []) => return Ok(()),
+            (None, []) => return Ok(None),
         };
         let base = match (old, fact.there) {
             (Some(stack), _) => stack.base,
@@ -277,12 +284,7 @@ impl Plan {
             }
         }
         let layers: Vec<_> = layers.into_iter().map(|(_, layer)| layer).collect();
-        if layers.is_empty() {
-            self.next.paths.remove(path);
-        } else {
-            self.next.paths.insert(path.to_owned(), Stack { mount, base, layers });
-        }
-        Ok(())
+        Ok((!layers.is_empty()).then_some(Stack { mount, base, layers }))
     }
 
     /// Lets a place's object go that an install had left there, minding what was
@@ -353,10 +355,10 @@ impl Plan {
         &mut self,
         record: &Record,
         targets: &[Target],
-        facts: &BTreeMap<String, Fact>,
+        facts: &Map<String, Fact>,
     ) -> Result<(), Conflict> {
         let next = &mut self.next;
-        let mut new: BTreeMap<&str, NewDirectory> = BTreeMap::new();
+        let mut new: Map<&str, NewDirectory> = Map::default();
         let plain = |path: &str| NewDirectory { path: path.to_owned(), mode: 0o755, uid: 0, gid: 0 };
         for target in targets {
             let Some(laid) = &target.laid else { continue };
@@ -377,27 +379,25 @@ impl Plan {
                     return Err(Conflict::ThroughPatchedLink(target.patch.id.clone(), through.clone()));
                 }
             }
-            for path in &laid.missing {
-                let said = laid.directories.iter().find(|directory| directory.path == *path);
-                let directory = said.cloned().unwrap_or_else(|| plain(path));
-                new.entry(path).or_insert(directory);
+            for path in laid.missing.iter() {
+                let said = || laid.directories.iter().find(|directory| directory.path == *path);
+                new.get_or_insert_with(path, || said().cloned().unwrap_or_else(|| plain(path)));
             }
         }
         let entered = self.moves.switches.iter().filter(|switch| switch.to.is_some());
         for path in entered.filter_map(|switch| facts.get(&switch.path)).flat_map(|fact| &fact.missing) {
-            new.entry(path).or_insert_with(|| plain(path));
+            new.get_or_insert_with(path, || plain(path));
         }
         // A file that leaves in the same install is still in the way.
-        let in_the_way = new.keys().find_map(|path| Some((*path, record.paths.get(*path)?.top()?)));
+        let in_the_way = new.iter().find_map(|(path, _)| Some((*path, record.paths.get(*path)?.top()?)));
         if let Some((path, layer)) = in_the_way {
             return Err(Conflict::FileAndDirectory(layer.patch.clone(), path.to_owned()));
         }
-        self.moves.directories = new.into_values().collect();
-        next.directories.extend(self.moves.directories.iter().map(|directory| directory.path.clone()));
-        let all = std::mem::take(&mut next.directories);
-        let (wanted, old): (BTreeSet<_>, BTreeSet<_>) =
-            all.into_iter().partition(|path| next.wants_directory(path));
-        next.directories = wanted;
+        self.moves.directories = new.into_iter().map(|(_, directory)| directory).collect();
+        let made = self.moves.directories.iter().map(|directory| directory.path.clone());
+        let all: Set<_> = std::mem::take(&mut next.directories).into_iter().chain(made).collect();
+        let (wanted, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| next.wants_directory(path));
+        next.directories = wanted.into();
         self.moves.old_directories = old.into_iter().rev().collect();
         Ok(())
     }

@@ -1,6 +1,5 @@
 //! The way of an install up to its plan. Nothing of the tree is touched here.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::fd::AsFd;
 
@@ -20,6 +19,7 @@ use crate::patch::PatchError;
 use crate::patch::archive::Index;
 use crate::patch::signature::TrustedKeys;
 use crate::repo::layers::layer_order;
+use crate::sorted::Map;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 use crate::wire::install::Step;
@@ -31,7 +31,7 @@ const BLOCK_BYTES: u64 = 4_096;
 pub(super) struct Prepared<'h> {
     pub plan: Plan,
     /// The verified files that are to be unpacked.
-    pub files: BTreeMap<PatchId, File>,
+    pub files: Vec<(PatchId, File)>,
     pub kept: Kept<'h>,
     pub inbox: Inbox,
 }
@@ -133,7 +133,7 @@ impl Host<'_> {
         needed: &[&ManifestPatch],
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
-    ) -> Result<BTreeMap<PatchId, (File, Index)>, InstallError> {
+    ) -> Result<Map<PatchId, (File, Index)>, InstallError> {
         let keys = TrustedKeys::parse(&self.config.security.trusted_keys);
         let total: u64 = needed.iter().map(|patch| patch.size_bytes).sum();
         let mut come = 0u64;
@@ -152,7 +152,7 @@ impl Host<'_> {
             arrived.push((patch, file));
         }
         teller.progress(Step::Verifying, 40);
-        let mut files = BTreeMap::new();
+        let mut files = Map::default();
         for (patch, file) in arrived {
             let keys = keys.as_ref().map_err(|error| {
                 InstallError::Patch(patch.id.clone(), Box::new(PatchError::Signature(error.clone())))
@@ -180,9 +180,9 @@ impl Host<'_> {
                 return Err(survey::lost(record, &switch.path));
             }
         }
-        let mut needed: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut needed = Map::default();
         for staged in &plan.stage {
-            *needed.entry(&staged.mount).or_default() +=
+            *needed.get_or_insert_with(staged.mount.as_str(), || 0) +=
                 staged.size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
         }
         needed.into_iter().try_for_each(|(mount, needed)| self.check_room(mount, needed))
@@ -194,15 +194,14 @@ impl Host<'_> {
     }
 }
 
-fn in_layer_order(targets: Vec<Target>) -> Vec<Target> {
+fn in_layer_order(mut targets: Vec<Target>) -> Vec<Target> {
     let order: Vec<PatchId> = {
         let mut order: Vec<&Patch> = targets.iter().map(|target| &target.patch).collect();
         layer_order(&mut order, |patch: &Patch| (&patch.id, &patch.requires));
         order.into_iter().map(|patch| patch.id.clone()).collect()
     };
-    let mut by_id: BTreeMap<_, _> =
-        targets.into_iter().map(|target| (target.patch.id.clone(), target)).collect();
-    order.iter().filter_map(|id| by_id.remove(id)).collect()
+    targets.sort_unstable_by_key(|target| order.iter().position(|id| *id == target.patch.id));
+    targets
 }
 
 /// How far the whole is, from `start` to `end` percent.

@@ -4,13 +4,12 @@
 //! bottom first. The top layer is in place; everything under it is kept, each
 //! under a number of its own. Nothing here does I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde::{Deserialize, Serialize};
 
 use super::sealed::Sealed;
 use super::tree::Print;
 use crate::repo::digest::set_digest;
+use crate::sorted::{Map, Set};
 use crate::types::{Digest, Hash, PatchId};
 
 /// The record, durable: the one file whose renaming is the commit.
@@ -32,9 +31,9 @@ pub(super) struct Record {
     /// The installed patches in layer order, bottom first.
     pub patches: Vec<Patch>,
     /// Every path that a patch has a file or link at.
-    pub paths: BTreeMap<String, Stack>,
+    pub paths: Map<String, Stack>,
     /// The directories that installs made and that are to go when empty.
-    pub directories: BTreeSet<String>,
+    pub directories: Set<String>,
 }
 
 /// One installed patch.
@@ -49,7 +48,7 @@ pub(super) struct Patch {
     /// The scripts kept for it.
     pub scripts: Vec<Script>,
     /// The directories that it brings by itself, also when nothing is in them.
-    pub directories: BTreeSet<String>,
+    pub directories: Set<String>,
 }
 
 /// What lies at one path.
@@ -151,25 +150,25 @@ impl Record {
     /// or a patch brings it by itself.
     pub fn wants_directory(&self, path: &str) -> bool {
         let below = format!("{path}/");
-        let holds =
-            self.paths.range(below.clone()..).next().is_some_and(|(path, _)| path.starts_with(&below));
+        let holds = self.paths.starting_at(&below).first().is_some_and(|(path, _)| path.starts_with(&below));
         holds
             || self.patches.iter().any(|patch| {
                 patch.directories.contains(path)
-                    || patch.directories.range(below.clone()..).next().is_some_and(|d| d.starts_with(&below))
+                    || patch.directories.starting_at(&below).first().is_some_and(|d| d.starts_with(&below))
             })
     }
 
-    /// The numbers of all objects that are kept, by the filesystem that they are
+    /// The numbers of all objects that are kept, each behind the filesystem that it is
     /// kept on. The top of a stack is in place and not kept.
-    pub fn kept_numbers(&self) -> BTreeMap<&str, BTreeSet<u64>> {
-        let mut numbers: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+    pub fn kept_numbers(&self) -> Set<(&str, u64)> {
+        let mut numbers = Vec::new();
         for stack in self.paths.values() {
             let covered = stack.layers.split_last().map_or(&[][..], |(_, covered)| covered);
             let of_layers = covered.iter().filter_map(|layer| layer.object).map(|object| object.number);
-            numbers.entry(&stack.mount).or_default().extend(stack.base.into_iter().chain(of_layers));
+            let of_stack = stack.base.into_iter().chain(of_layers);
+            numbers.extend(of_stack.map(|number| (stack.mount.as_str(), number)));
         }
-        numbers
+        numbers.into()
     }
 }
 

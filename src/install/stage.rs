@@ -1,7 +1,6 @@
 //! Unpacking a believed patch: its files to where they wait, its scripts to
 //! where they stay.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,19 +16,20 @@ use super::sys;
 use super::tree::Print;
 use crate::failpoint;
 use crate::patch::archive::{self, Kind, Member, Owner, Section, Sink};
+use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 
-/// Unpacks a patch's files into the kept directories; gives each one's number
-/// and what it is known again by.
-pub(super) fn files(
+/// Unpacks a patch's files into the kept directories; gives what each is known again
+/// by.
+pub(super) fn files<'a>(
     id: &PatchId,
     file: &mut File,
-    wanted: &[&Staged],
-    kept: &Kept<'_>,
-    unpacked: &mut dyn FnMut(u64),
-) -> Result<BTreeMap<u64, Print>, InstallError> {
+    wanted: &[&'a Staged],
+    kept: &'a Kept<'_>,
+    unpacked: &'a mut dyn FnMut(u64),
+) -> Result<Vec<(&'a Staged, Print)>, InstallError> {
     let wanted = wanted.iter().map(|staged| (staged.member.as_str(), *staged)).collect();
-    let mut sink = Files { wanted, kept, prints: BTreeMap::new(), unpacked, spare: BTreeMap::new() };
+    let mut sink = Files { wanted, kept, prints: Vec::new(), unpacked };
     read(id, file, &mut sink)?;
     Ok(sink.prints)
 }
@@ -40,32 +40,24 @@ fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), Instal
 }
 
 struct Files<'a> {
-    wanted: BTreeMap<&'a str, &'a Staged>,
+    wanted: Map<&'a str, &'a Staged>,
     kept: &'a Kept<'a>,
-    prints: BTreeMap<u64, Print>,
+    prints: Vec<(&'a Staged, Print)>,
     unpacked: &'a mut dyn FnMut(u64),
-    /// Files that are not wanted, though copies of them may be: by their path,
-    /// under names that the next sweep removes.
-    spare: BTreeMap<String, String>,
 }
 
 impl<'a> Files<'a> {
-    /// Where a file of the archive is unpacked to, if anywhere.
+    /// Where a file of the archive is unpacked to: also one that is not wanted, for copies
+    /// of it may be, under a name that the next sweep removes.
     fn place(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
         let path = path.to_str()?;
         match self.wanted.get(path) {
             Some(staged) => Some((self.kept.dir(&staged.mount).ok()?, staged.number.to_string())),
-            None => Some((self.kept.dir("").ok()?, self.spare.get(path)?.clone())),
+            None => Some((self.kept.dir("").ok()?, format!("spare-{}", blake3::hash(path.as_bytes())))),
         }
     }
 
     fn file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        let path = member.path.to_str().unwrap_or_default();
-        let staged = self.wanted.get(path).copied();
-        if staged.is_none() {
-            let name = format!("spare-{}", self.spare.len());
-            self.spare.insert(path.to_owned(), name);
-        }
         let (dir, name) = self.place(&member.path).ok_or(io::ErrorKind::NotFound)?;
         failpoint::hit("staging a file");
         let mut file = sys::create_new(dir, &name)?;
@@ -89,8 +81,8 @@ impl<'a> Files<'a> {
         sys::chown_at(dir, &name, uid, gid)?;
         sys::chmod(file.as_fd(), mode)?;
         sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
-        if let Some(staged) = staged {
-            self.prints.insert(staged.number, Print::new(false, mode, uid, gid, &hasher.finalize()));
+        if let Some(staged) = self.wanted.get(member.path.to_str().unwrap_or_default()) {
+            self.prints.push((staged, Print::new(false, mode, uid, gid, &hasher.finalize())));
         }
         Ok(())
     }
@@ -105,7 +97,7 @@ impl<'a> Files<'a> {
         sys::symlink_at(target, dir, &name)?;
         sys::chown_at(dir, &name, uid, gid)?;
         sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
-        self.prints.insert(staged.number, Print::new(true, mode, uid, gid, &blake3::hash(target)));
+        self.prints.push((staged, Print::new(true, mode, uid, gid, &blake3::hash(target))));
         Ok(())
     }
 }
@@ -176,7 +168,7 @@ impl Shelf {
 
     /// Removes what belongs to no patch of the record.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
-        let known: BTreeSet<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
+        let known: Set<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
         for name in sys::names(self.dir.as_fd()).doing("list", ".thimble/patches")? {
             if !known.contains(name.as_str()) {
                 self.remove(&name)?;

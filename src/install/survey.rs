@@ -1,13 +1,12 @@
 //! What the present tree means for a plan: where members go, what is there.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
 use super::plan::{Fact, Laid, LaidFile, NewDirectory};
 use super::record::{Patch, Record, Script};
 use super::tree::Tree;
 use crate::patch::archive::{Index, Kind, Section};
+use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
@@ -33,7 +32,7 @@ pub(super) fn lay(
             (Section::Files, Kind::Directory) => {
                 let at = tree.resolve(id, path, true, &is_patched)?;
                 let owner = &member.owner;
-                laid.missing.extend(at.missing);
+                at.missing.into_iter().for_each(|path| laid.missing.insert(path));
                 let (mode, uid, gid) = (owner.mode, owner.uid, owner.gid);
                 laid.directories.push(NewDirectory { path: at.path, mode, uid, gid });
             }
@@ -73,10 +72,10 @@ pub(super) fn only_lost(laid: Laid, record: &Record, id: &PatchId) -> Laid {
 pub(super) fn facts(
     tree: &Tree,
     record: &Record,
-    touched: &BTreeSet<String>,
-) -> Result<BTreeMap<String, Fact>, InstallError> {
-    let mut facts = BTreeMap::new();
-    for path in touched {
+    touched: &Set<String>,
+) -> Result<Map<String, Fact>, InstallError> {
+    let mut facts = Map::default();
+    for path in touched.iter() {
         let there = tree.look(path)?;
         let missing = tree.missing(path)?;
         let is_known = record.paths.contains_key(path);
@@ -103,11 +102,11 @@ pub(super) fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String,
 pub(super) fn deleted(
     tree: &Tree,
     record: &Record,
-    touched: &BTreeSet<String>,
+    touched: &Set<String>,
 ) -> Result<Vec<Notice>, InstallError> {
     let mut notices = Vec::new();
     let mut more = 0usize;
-    for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(*path)) {
+    for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(path)) {
         if tree.is_there(path)? {
             continue;
         }

@@ -3,7 +3,6 @@
 //! Everything works on a directory that is already open and one name in it, and
 //! no call here follows a symbolic link.
 
-use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
@@ -208,7 +207,7 @@ pub(super) fn mkdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 
 /// The names in a directory, sorted, less `.` and `..`. A name that is not
 /// UTF-8 is none of ours and left out.
-pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
+pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     let own = open_dir(dir, ".")?.into_raw_fd();
     // SAFETY: `own` is a directory that nobody else reads; from here on the stream owns it.
     let stream = unsafe { libc::fdopendir(own) };
@@ -218,7 +217,7 @@ pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
         drop(unsafe { OwnedFd::from_raw_fd(own) });
         return Err(error);
     }
-    let mut names = BTreeSet::new();
+    let mut names = Vec::new();
     loop {
         // SAFETY: `stream` is open.
         let entry = unsafe { libc::readdir(stream) };
@@ -231,6 +230,7 @@ pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<BTreeSet<String>> {
     }
     // SAFETY: `stream` is open and not used again.
     unsafe { libc::closedir(stream) };
+    names.sort_unstable();
     Ok(names)
 }
 

@@ -1,8 +1,8 @@
 //! The paths that an archive held so far, as a tree: no part of a path is stored
 //! twice, so that memory grows with the number of paths, however deep they go.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -26,7 +26,7 @@ pub(super) enum Known {
 #[derive(Default)]
 pub(super) struct Tree {
     known: Known,
-    below: BTreeMap<OsString, Tree>,
+    below: HashMap<OsString, Tree>,
 }
 
 impl Tree {
