@@ -59,10 +59,7 @@ fn every_kind_of_change_is_at_the_other_when_its_command_ends() {
     for id in ["KIND-1", "KIND-2"] {
         patch(&cluster, id).uploaded_at(&cluster, 0);
     }
-    wait::until_true("both know what hosts have", || {
-        let asks = |controller: &Node| controller.thimble(&["delete", "NOBODY-1"]).failed(1);
-        cluster.controllers().iter().all(|controller| !asks(controller).contains("not known yet"))
-    });
+    wait::until_true("both know what hosts have", || cluster.controllers().iter().all(Node::is_settled));
     wait::until_true("the other holds the files", || cluster.nodes[1].status().row.blobs_missing == 0);
     let steps: [(usize, &[&str], Option<EntryState>); 4] = [
         (1, &["apply", "KIND-1"], Some(EntryState::Applied)),

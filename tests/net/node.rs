@@ -166,6 +166,13 @@ impl Node {
         hosts.iter().find(|host| host["hostname"] == name).cloned().unwrap_or(Value::Null)
     }
 
+    /// Whether this controller knows by now what hosts have, so that it may delete and
+    /// commit.
+    pub fn is_settled(&self) -> bool {
+        let Ended { stdout, stderr, .. } = self.thimble(&["commit", "--all", "--dry-run"]);
+        ![stdout, stderr].concat().contains("not known yet")
+    }
+
     /// Copies the state directory aside, as a backup does.
     pub fn back_up(&self, name: &str) -> PathBuf {
         let backup = self.dir.join(name);

@@ -33,11 +33,8 @@ fn both_see(cluster: &Cluster, id: &str, state: Option<EntryState>) {
     }
 }
 
-/// A controller knows by now what hosts have, so that it may delete.
 fn is_settled(controller: &Node) {
-    wait::until_true("it is known what hosts have", || {
-        !controller.thimble(&["delete", "NOBODY-1"]).failed(1).contains("not known yet")
-    });
+    wait::until_true("it is known what hosts have", || controller.is_settled());
 }
 
 #[test]
