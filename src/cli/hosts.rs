@@ -41,7 +41,7 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
         }
         Ok(())
     })?;
-    rows.sort();
+    rows.sort_unstable();
     // One may come twice where another was dropped meanwhile.
     rows.dedup_by_key(|(_, node, _)| *node);
     let all: Vec<String> = rows.into_iter().flat_map(|(.., cells)| cells).collect();

@@ -129,7 +129,7 @@ pub fn query(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         }
         Ok(())
     })?;
-    cells.sort();
+    cells.sort_unstable();
     out.text(patches_text(cells, &blocked, out.columns()))?;
     Ok(out.end_list("patches")?)
 }

@@ -73,7 +73,7 @@ impl Standing {
         if !is_told {
             return Err(Failure::new(Exit::Refused, "the daemon said nothing of itself; see its log"));
         }
-        all.neighbours.sort_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
+        all.neighbours.sort_unstable_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
         all.resident = client.daemon_pid().and_then(resident);
         Ok(all)
     }

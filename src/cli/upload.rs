@@ -61,7 +61,7 @@ fn patches_in(dir: &Path) -> Result<Vec<OsString>, String> {
     if files.is_empty() {
         return Err(format!("{shown} holds no patch: no file in it is called *.patch"));
     }
-    files.sort();
+    files.sort_unstable();
     Ok(files)
 }
 

@@ -132,7 +132,7 @@ pub fn interfaces() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
     let names = table.lines().filter_map(|line| Some(line.split_once(':')?.0.trim().to_owned()));
     let mut names: Vec<String> = names.collect();
-    names.sort();
+    names.sort_unstable();
     names
 }
 

@@ -57,7 +57,7 @@ fn name(path: &str) -> &str {
 /// there are beside. Empty of none.
 pub(super) fn sum_up(notices: &[Notice]) -> String {
     let mut sorted: Vec<_> = notices.iter().collect();
-    sorted.sort();
+    sorted.sort_unstable();
     let weight = |notice: &&Notice| if let Notice::MoreMissing(count) = notice { *count } else { 1 };
     let mut left: usize = sorted.iter().map(weight).sum();
     let mut text = String::new();

@@ -233,7 +233,7 @@ impl Plan {
                 layers.push((*rank, Layer { patch, object, is_config: file.is_config }));
             }
         }
-        layers.sort_by_key(|(rank, _)| *rank);
+        layers.sort_unstable_by_key(|(rank, _)| *rank);
 
         // Who is in place before and after.
         let old_top = old.and_then(Stack::top);

@@ -153,7 +153,7 @@ fn required<const N: usize>(keys: &Section<'_>, key: &str) -> Result<Name<N>, Co
 /// Names, sorted, none twice.
 fn names<const N: usize>(keys: &Section<'_>, key: &str, most: usize) -> Result<Vec<Name<N>>, ConfigError> {
     let mut names = keys.list(key, most, &name_of(N), |text| Name::new(text).ok())?;
-    names.sort();
+    names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(keys.conflict(key, format!("\"{}\" is in it twice", pair[0]))),
         None => Ok(names),

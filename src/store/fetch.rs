@@ -64,7 +64,7 @@ fn run(
     let mut named = snapshot.entries;
     named.retain(|entry| entry.state != EntryState::Deleted);
     let mut missing: Vec<&Entry> = named.iter().filter(|entry| !blobs.has(entry)).collect();
-    missing.sort_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
+    missing.sort_unstable_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
     let mut fetch = Fetch { state_dir: &config.node.state_dir, blobs, keys: &keys, peer, source };
     let ended = fetch_all(&mut fetch, &missing, reporter);
     // Nobody waits for these: a change that needs one before reads the patch itself.
