@@ -52,7 +52,8 @@ pub(super) enum Entry {
     },
     /// A guard lets the new thimble be started once more.
     Start,
-    /// The health scripts have passed in the new thimble.
+    /// The health scripts have passed in the new thimble. Behind `AwaitReboot`: the way
+    /// back is given up from here on, healthy or not.
     Healthy,
     /// The new set is committed next, in the boot with this id. How healthy it is shows
     /// after the host's restart; until then the way back is kept.
@@ -131,7 +132,8 @@ impl Story {
             Entry::Undone { trouble } => self.undone = Some(trouble),
             Entry::Start => self.starts = self.starts.saturating_add(1),
             Entry::Healthy => self.is_healthy = true,
-            Entry::AwaitReboot(boot) => self.boot = Some(boot),
+            // That is to be shown after the restart.
+            Entry::AwaitReboot(boot) => (self.boot, self.is_healthy) = (Some(boot), false),
             Entry::Restarted => self.is_restarted = true,
         }
     }

@@ -67,8 +67,9 @@ impl Host<'_> {
         match moment {
             // Nothing was cut short, and scripts must wait.
             Moment::Boot | Moment::Start | Moment::Local => return Ok(Recovered::Whole),
-            // There is one way back, and it is to be the next install's.
-            Moment::Install => {}
+            // There is one way back, and it is to be the next install's; or it is being
+            // given up, and some of it is gone.
+            _ if moment == Moment::Install || open.journal.story.is_healthy => {}
             _ if !is_over(open.journal.story.boot.as_deref()) => {
                 let is_told = self.last()?.is_some_and(|last| last.request_id == open.begin.request_id);
                 if !is_told {
@@ -85,6 +86,9 @@ impl Host<'_> {
                 teller.notice("the set that wanted the restart is healthy after it");
             }
         }
+        if !open.journal.story.is_healthy {
+            open.journal.append(Entry::Healthy)?;
+        }
         self.finish(open.journal, &open.begin, &open.intent, &open.old)?;
         Ok(Recovered::Whole)
     }
@@ -100,7 +104,9 @@ impl Host<'_> {
         if open.journal.story.undoing.is_none() {
             self.save_changes(&open)?;
         }
-        let before: Record = BEFORE.read(self.home.as_fd())?.unwrap_or_default();
+        let what = "is gone, so which set was there before is not known";
+        let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
+        let before: Record = BEFORE.read(self.home.as_fd())?.ok_or_else(gone)?;
         self.go_back(moment, Open { old: before, ..open }, reason, teller)
     }
 

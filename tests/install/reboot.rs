@@ -167,3 +167,40 @@ fn killed_anywhere_the_host_ends_on_one_whole_set() {
     assert!(ends.contains(&owed(true, false, "true")), "{ends:?}");
     assert!(ends.contains(&owed(false, false, "false")), "cut short before it was committed: {ends:?}");
 }
+
+/// The way back is given up step by step. Killed in the middle, there is none any more,
+/// and a host that falls sick by then is not led along half of it.
+#[test]
+fn killed_while_the_way_back_is_given_up_nobody_takes_it() {
+    need_root!();
+    let mut rig = rig("reboot-given-up");
+    rig.add(patch("P3", [file("etc/p3", "of P3")]));
+    let old = rig.tree();
+    rig.installed(&["P2"]);
+    let new = rig.tree();
+    let waiting = rig.root.with_file_name("waiting");
+    copy(&rig.root, &waiting);
+    for gives_up in ["the restart", "another install"] {
+        for step in 1.. {
+            let when = format!("{gives_up}, killed at step {step}");
+            copy(&waiting, &rig.root);
+            let _ = std::fs::remove_file(rig.root.with_file_name("sick"));
+            let was_killed = match gives_up {
+                "the restart" => !rig.does_in("another boot", Act::Recover, Some(step)).status.success(),
+                _ => !rig.run(&rig.orders_for(&["P2", "P3"]), Some(step)).status.success(),
+            };
+            falls_sick(&rig);
+            let run = rig.recover_after_restart();
+            assert_eq!(run.last(), "done", "{when}: {run:?}");
+            match run.installed()[..] {
+                ["P1"] => model::assert_same(&rig.tree(), &old, &when),
+                ["P2"] => model::assert_same(&rig.tree(), &new, &when),
+                ["P2", "P3"] => {}
+                ref other => panic!("{when}: {other:?}"),
+            }
+            if !was_killed {
+                break;
+            }
+        }
+    }
+}
