@@ -46,7 +46,20 @@ pub struct Rollout {
     pub force: bool,
 }
 
+/// By how much the counter of a stop is ahead. Another controller may take the
+/// rollout over while it does not know of the stop, more than once, and change other
+/// things: whatever it stamps meanwhile stays below, and the stop holds once they
+/// meet.
+const STOP_AHEAD: u64 = 1 << 16;
+
 impl Rollout {
+    /// The same, changed with the next stamp of whoever changes it.
+    #[must_use]
+    pub fn stamped(self, next: Stamp) -> Self {
+        let ahead = if self.state == RolloutState::Stopped { STOP_AHEAD } else { 0 };
+        Self { stamp: Stamp { counter: next.counter.saturating_add(ahead), ..next }, ..self }
+    }
+
     /// The number of its request to a host: the same whoever asks, so that no host
     /// carries it out twice.
     #[must_use]
@@ -66,5 +79,27 @@ impl Rollout {
     pub fn merge_order(&self, other: &Self) -> Ordering {
         let rest = |one: &Self| (one.state, one.id, one.carrier.0, one.parallel, one.stop_after, one.force);
         self.stamp.cmp(&other.stamp).then_with(|| rest(self).cmp(&rest(other)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stop_holds_against_all_who_carried_the_rollout_on_and_did_not_know_of_it() {
+        let stamp = Stamp { counter: 5, replica: 1 };
+        let (carrier, state) = (NodeId(1), RolloutState::Running);
+        let began = Rollout { stamp, id: 7, carrier, state, parallel: 4, stop_after: 3, force: false };
+        let next = |counter, replica| Stamp { counter, replica };
+        let stopped = Rollout { state: RolloutState::Stopped, ..began }.stamped(next(6, 1));
+        // Apart from the one who stopped it: taken over twice, and patches were applied.
+        let elsewhere = Rollout { carrier: NodeId(2), ..began }.stamped(next(6, 2));
+        let again = Rollout { carrier: NodeId(3), ..elsewhere }.stamped(next(40, 3));
+        for carried_on in [elsewhere, again] {
+            assert_eq!(stopped.merge_order(&carried_on), Ordering::Greater);
+        }
+        let resumed = Rollout { id: 8, ..began }.stamped(next(stopped.stamp.counter + 1, 2));
+        assert_eq!(resumed.merge_order(&stopped), Ordering::Greater, "who knows of it goes on");
     }
 }

@@ -7,7 +7,6 @@ use super::error::{Failure, Stop, finish, tell};
 use crate::config::Config;
 use crate::daemon::job::{Report, RolloutChange};
 use crate::daemon::reporter::Reporter;
-use crate::repo::rollout::Rollout;
 
 /// Makes a rollout the map's, if that still has the one that it is to replace.
 /// Reports [`Report::Rollout`], then `Done`; or `Failed`.
@@ -34,7 +33,7 @@ fn run(config: &Config, change: &RolloutChange, reporter: &mut dyn Reporter) -> 
     if change.renew {
         store.renew()?;
     }
-    let rollout = Rollout { stamp: store.next_stamp(), ..change.to };
+    let rollout = change.to.stamped(store.next_stamp());
     store.set_rollout(rollout)?;
     tell(reporter, &Report::Rollout(rollout))
 }

@@ -154,9 +154,8 @@ impl World {
         if file.rollout.map(|held| held.stamp) != change.instead_of {
             return Err("another change of the rollout was faster".to_string());
         }
-        let stamp = file.origin().next_stamp();
-        let rollout = Rollout { stamp, ..change.to };
-        file.counter = file.counter.max(stamp.counter);
+        let rollout = change.to.stamped(file.origin().next_stamp());
+        file.counter = file.counter.max(rollout.stamp.counter);
         file.rollout = Some(rollout);
         let report = Do::Report(Box::new(Report::Rollout(rollout)));
         Ok(file.commit().into_iter().chain([Do::Unlock, report, Do::Acknowledge(Vec::new())]).collect())

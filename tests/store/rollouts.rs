@@ -26,7 +26,8 @@ fn who_did_not_know_the_rollout_as_it_is_changes_nothing() {
     assert_eq!(began.stamp.counter, 2, "above the upload");
     let stopped = Rollout { state: RolloutState::Stopped, ..began };
     let stopped = told(&bench.controller.change_rollout(stopped, Some(began.stamp)).done()).unwrap();
-    assert_eq!((stopped.stamp.counter, stopped.state), (3, RolloutState::Stopped));
+    assert_eq!(stopped.state, RolloutState::Stopped);
+    assert!(stopped.stamp.counter > 1_000, "ahead of who does not know of it: {stopped:?}");
 
     let ended = Rollout { state: RolloutState::Ended, ..began };
     for instead_of in [None, Some(began.stamp)] {
@@ -36,7 +37,7 @@ fn who_did_not_know_the_rollout_as_it_is_changes_nothing() {
     assert_eq!(told(&bench.controller.load().done()), Some(stopped), "and a start tells of it");
     assert_eq!(
         bench.controller.upload(&[&bench.patch("B", "files/b", "")]).done().entries()[0].stamp.counter,
-        4
+        stopped.stamp.counter + 1
     );
 }
 
