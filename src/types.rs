@@ -48,11 +48,11 @@ hex_u64!(NodeId, ClusterId, RequestId, Nonce);
 
 /// BLAKE3-256 of a whole patch file: what a patch is known by.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Hash(pub [u8; 32]);
+pub struct Hash(#[serde(with = "bytes")] pub [u8; 32]);
 
 /// BLAKE3-256 over a set: a repository map, or the patches of a host.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Digest(pub [u8; 32]);
+pub struct Digest(#[serde(with = "bytes")] pub [u8; 32]);
 
 macro_rules! hex_bytes {
     ($($name:ident),*) => {$(
@@ -74,6 +74,39 @@ macro_rules! hex_bytes {
     )*};
 }
 hex_bytes!(Hash, Digest);
+
+/// Thirty-two bytes as serde has them, read in a loop: its own reading of an array is
+/// one step after another, 1 KB long.
+pub(crate) mod bytes {
+    use core::fmt;
+
+    use serde::de::{Error, SeqAccess, Visitor};
+    use serde::{Deserializer, Serialize, Serializer};
+
+    pub fn serialize<S: Serializer>(bytes: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
+        bytes.serialize(to)
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
+        struct Bytes;
+        impl<'de> Visitor<'de> for Bytes {
+            type Value = [u8; 32];
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("32 bytes")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<[u8; 32], A::Error> {
+                let mut bytes = [0; 32];
+                for (at, byte) in bytes.iter_mut().enumerate() {
+                    *byte = from.next_element()?.ok_or_else(|| A::Error::invalid_length(at, &self))?;
+                }
+                Ok(bytes)
+            }
+        }
+        from.deserialize_tuple(32, Bytes)
+    }
+}
 
 /// Why a text is not a [`Name`] or a [`Text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

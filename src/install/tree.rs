@@ -22,7 +22,7 @@ const LINKS: usize = 40;
 
 /// What a file or link is known again by: kind, mode, owner and content, not time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Print([u8; 32]);
+pub(super) struct Print(#[serde(with = "crate::types::bytes")] [u8; 32]);
 
 impl Print {
     /// Of a file or link with this content (of a link: its target) by BLAKE3.

@@ -15,7 +15,7 @@ use crate::types::NodeId;
 
 /// A 32-byte key of one purpose. Never shown.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Key(pub [u8; 32]);
+pub struct Key(#[serde(with = "crate::types::bytes")] pub [u8; 32]);
 
 impl fmt::Debug for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -119,10 +119,12 @@ pub struct SessionKeys {
     /// Who is at the other end, proven by key.
     pub peer: NodeId,
     /// Tags the frames that we send.
+    #[serde(with = "crate::types::bytes")]
     pub send_key: [u8; 32],
     /// Frames sent so far.
     pub send_counter: u64,
     /// Checks the frames that we receive.
+    #[serde(with = "crate::types::bytes")]
     pub recv_key: [u8; 32],
     /// Frames received so far.
     pub recv_counter: u64,
