@@ -145,8 +145,9 @@ fn allocate(
     let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
     let timers = &config.timers;
     let (proof, idle) = session_timers(timers);
-    let context =
-        Context { cluster: identity.cluster, node: identity.node, ring: identity.ring.clone(), proof, idle };
+    let Identity { cluster, node, ring, revoked, .. } = &identity;
+    let (ring, revoked) = (ring.clone(), revoked.clone());
+    let context = Context { cluster: *cluster, node: *node, ring, revoked, proof, idle };
     let mut pool = Pool::new();
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };

@@ -54,6 +54,8 @@ pub struct Context {
     pub node: NodeId,
     /// Our keys.
     pub ring: KeyRing,
+    /// Nodes that are refused, whatever they prove.
+    pub revoked: heapless::Vec<NodeId, { limits::REVOKED }>,
     /// Until a session must have proven itself.
     pub proof: Duration,
     /// Until a proven session must have moved.
@@ -118,12 +120,19 @@ impl Sessions {
         Self { context, places, first_token, counts: SessionCounts::default() }
     }
 
-    /// Other keys and times for sessions that begin from now on. One that is proven
-    /// goes on with the keys that it has.
-    pub fn renew(&mut self, ring: Option<&KeyRing>, proof: Duration, idle: Duration) {
+    /// Other keys, nodes that are refused, and times, for sessions that begin from now
+    /// on. One that is proven goes on with the keys that it has.
+    pub fn renew(
+        &mut self,
+        ring: Option<&KeyRing>,
+        revoked: &heapless::Vec<NodeId, { limits::REVOKED }>,
+        proof: Duration,
+        idle: Duration,
+    ) {
         if let Some(ring) = ring {
             self.context.ring.clone_from(ring);
         }
+        self.context.revoked.clone_from(revoked);
         (self.context.proof, self.context.idle) = (proof, idle);
     }
 

@@ -150,6 +150,9 @@ impl Place {
                 if session.is_initiator && theirs.node != session.peer {
                     return Err(Fault::Refused("another node answers there"));
                 }
+                if context.revoked.contains(&theirs.node) {
+                    return Err(Fault::Refused("the node is revoked"));
+                }
                 let keys = SessionKeys::derive(&context.ring, &session.mine, &theirs, session.is_initiator)?;
                 session.peer = theirs.node;
                 session.their_role = Some(theirs.role);

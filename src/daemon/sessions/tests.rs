@@ -36,7 +36,8 @@ struct End {
 impl End {
     fn new(node: NodeId) -> Self {
         let (cluster, ring) = (ClusterId(1), KeyRing::controller(&SECRET));
-        let context = Context { cluster, node, ring, proof: Duration::from_secs(2), idle: IDLE };
+        let (revoked, proof) = (heapless::Vec::new(), Duration::from_secs(2));
+        let context = Context { cluster, node, ring, revoked, proof, idle: IDLE };
         Self { sessions: Sessions::new(context, 0, &mut Pool::new()), poll: Poll::new().unwrap() }
     }
 
@@ -195,7 +196,11 @@ fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
 /// A stranger's end of a session, which proves `role` by key and then claims to be
 /// a controller that wants `purpose`; whether it was believed.
 fn is_believed(ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
-    let mut theirs = End::new(THEIRS);
+    is_believed_by(End::new(THEIRS), ring, role, purpose)
+}
+
+/// The same, by this end.
+fn is_believed_by(mut theirs: End, ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
     let (mut stream, accepted) = pair();
     theirs.accept(accepted);
     let cluster = ClusterId(1);
@@ -223,4 +228,17 @@ fn an_agents_key_reads_no_map_and_no_blobs_whatever_it_says_it_is() {
         assert!(!is_believed(&KeyRing::agent(&SECRET, OURS), Role::Agent, purpose), "{purpose:?}");
         assert!(is_believed(&KeyRing::controller(&SECRET), Role::Controller, purpose), "{purpose:?}");
     }
+}
+
+#[test]
+fn a_revoked_node_opens_no_session_whatever_it_can_prove() {
+    let ring = KeyRing::controller(&SECRET);
+    let of = |revoked: &[NodeId]| {
+        let mut end = End::new(THEIRS);
+        let revoked = revoked.iter().copied().collect();
+        end.sessions.renew(None, &revoked, Duration::from_secs(2), IDLE);
+        is_believed_by(end, &ring, Role::Controller, Purpose::Pull)
+    };
+    assert!(!of(&[OURS]));
+    assert!(of(&[NodeId(9)]));
 }
