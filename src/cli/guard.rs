@@ -22,10 +22,12 @@ pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let mut lines = Lines { out, lines: Vec::new(), failed: None };
     if !config.node.is_agent {
         lines.line("nothing is installed here: this node is no agent")?;
-    } else if let Running::Daemon = daemon_of(&config.node.state_dir)? {
-        lines.line("the daemon runs, and sees to this itself")?;
     } else {
-        install::guard(&config, invocation.has("boot"), &mut lines);
+        match daemon_of(&config.node.state_dir)? {
+            Running::Daemon => lines.line("the daemon runs, and sees to this itself")?,
+            // Held until the guard is done.
+            Running::Nobody { .. } => install::guard(&config, invocation.has("boot"), &mut lines),
+        }
     }
     if lines.lines.is_empty() && lines.failed.is_none() {
         lines.line("nothing was cut short")?;
