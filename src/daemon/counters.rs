@@ -144,6 +144,7 @@ pub struct Counters {
     pub controllers_full: Late,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
     serving_lines: RateLimit,
+    settling_lines: RateLimit,
     send_lines: RateLimit,
     accept_lines: RateLimit,
 }
@@ -199,6 +200,14 @@ impl Counters {
     pub fn not_served(&mut self, now: Instant, reason: &dyn fmt::Display) {
         if let Some(more) = self.serving_lines.pass(now) {
             info!("serving: {reason}, and {more} more lately");
+        }
+    }
+
+    /// Logs now and then that what became of the rollout cannot be written down: that is
+    /// tried once a second.
+    pub fn not_settled(&mut self, now: Instant, reason: &dyn fmt::Display) {
+        if self.settling_lines.pass(now).is_some() {
+            warn!("the rollout stands still, since how it stands cannot be written down: {reason}");
         }
     }
 

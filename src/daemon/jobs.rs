@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use log::{info, warn};
 use mio::Token;
 
+use super::answers::rollouts::{FOR_NOBODY, log_settled};
 use super::event_loop::{Daemon, WORKERS};
 use super::job::{InstallJob, Job, Report};
 use super::proof;
@@ -130,6 +131,9 @@ impl Daemon<'_> {
             Report::Done | Report::Failed { .. } => {}
             of_repository => {
                 self.has_changed |= matches!(kind, Kind::Change { .. }) && is_news(of_repository);
+                if let (FOR_NOBODY, Report::Rollout(rollout)) = (kind, of_repository) {
+                    log_settled(rollout);
+                }
                 self.on_repository(now, of_repository);
             }
         }
@@ -206,6 +210,9 @@ impl Daemon<'_> {
                 self.on_load_failed(now, reason);
             }
             (Kind::Change { connection, generation }, ending) => {
+                if let (FOR_NOBODY, Ending::Failed(_, reason) | Ending::Crashed(reason)) = (kind, ending) {
+                    self.counters.not_settled(now, reason);
+                }
                 self.on_change_ended(now, connection, generation, ending);
             }
             (Kind::Pull(node), ending) => {

@@ -128,6 +128,26 @@ fn failures_stop_it_with_their_reasons_and_resumed_it_asks_those_again() {
 }
 
 #[test]
+fn what_cannot_be_written_down_is_said_now_and_then_and_nothing_is_said_to_have_happened() {
+    need_root!();
+    let cluster = cluster("unwritten", 1, 1);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    let terminal = on_terminal(&cluster, &["host-install", "--all"]);
+    wait::until_true("the host is at work", || those_that(&cluster, "began").len() == 1);
+    let in_the_way = cluster.state_dir().join("repo/map.unfinished");
+    fs::create_dir(&in_the_way).unwrap();
+    let_go(&cluster, "");
+    let stands_still = "the rollout stands still";
+    wait::until_true("it says so", || cluster.log().contains(stands_still));
+    assert!(!cluster.log().contains("the rollout has ended"), "{}", cluster.log());
+    fs::remove_dir(&in_the_way).unwrap();
+    ends(&cluster);
+    assert_eq!(terminal.wait_with_output().unwrap().status.code(), Some(0));
+    assert_eq!(cluster.log().matches(stands_still).count(), 1);
+    assert_eq!(cluster.log().matches("the rollout has ended").count(), 1);
+}
+
+#[test]
 fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controller() {
     need_root!();
     let cluster = cluster("left", 2, 4);

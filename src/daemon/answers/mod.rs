@@ -13,7 +13,7 @@ mod changes;
 mod commit;
 mod hosts;
 mod lists;
-mod rollouts;
+pub(super) mod rollouts;
 #[cfg(test)]
 mod tests;
 pub(super) mod words;

@@ -18,7 +18,7 @@ use crate::types::{Hostname, NodeId, Reason};
 
 /// The worker that changes the rollout and answers no command: no connection has
 /// generation 0.
-const FOR_NOBODY: Kind = Kind::Change { connection: 0, generation: 0 };
+pub(in crate::daemon) const FOR_NOBODY: Kind = Kind::Change { connection: 0, generation: 0 };
 
 impl<'a> Daemon<'a> {
     /// Shows the last rollout, if there was one.
@@ -118,16 +118,23 @@ impl<'a> Daemon<'a> {
             return;
         };
         let job = change(controller, to);
-        match to.state {
-            RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
-            RolloutState::Running => warn!("the rollout is carried on here: nobody else does"),
-            RolloutState::Ended | RolloutState::Stopped => info!("the rollout has ended"),
-        }
         let started = proof::exempt(|| self.workers.start(now, &self.registry, FOR_NOBODY, &job, &[]));
         match started {
             Ok(()) => self.has_changed = false,
-            Err(error) => warn!("the worker that settles the rollout cannot be started: {}", error.kind()),
+            Err(error) => {
+                self.counters
+                    .not_settled(now, &format_args!("its worker cannot be started: {}", error.kind()));
+            }
         }
+    }
+}
+
+/// Logs what the state machine has made of the rollout, now that it is durable.
+pub(in crate::daemon) fn log_settled(rollout: &Rollout) {
+    match rollout.state {
+        RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
+        RolloutState::Running => warn!("the rollout is carried on here: nobody else does"),
+        RolloutState::Ended | RolloutState::Stopped => info!("the rollout has ended"),
     }
 }
 
