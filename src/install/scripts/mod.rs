@@ -244,6 +244,8 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     let left: Vec<_> =
         if has_ended { orphans().into_iter().map(|orphan| orphan.name).collect() } else { vec![] };
     match processes().next() {
+        // Its number may be somebody else's by now.
+        Some(_) if has_ended => {}
         Some(_) => sys::kill(child.id() as i32),
         // Nothing can be seen, so its process group is all that is known.
         None => sys::kill(-(child.id() as i32)),
