@@ -5,15 +5,13 @@
 //! others' too, workers' and maybe a shell's, so it is not made non-blocking: only our
 //! own write is, by what each kind of file has for that.
 
-use std::fmt::Write as _;
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
@@ -62,88 +60,40 @@ impl Lines {
     }
 }
 
-/// What is logged: levels by the parts of thimble that they hold for.
-struct Filter(Vec<(String, LevelFilter)>);
-
-impl Filter {
-    /// Reads `RUST_LOG`: a level, a part, or a part and its level (`thimble::udp=debug`),
-    /// with commas between them. What is none of these changes nothing.
-    fn parse(text: &str) -> Self {
-        let mut levels = vec![(String::new(), LevelFilter::Info)];
-        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-            let said = match (word.split_once('='), word.parse()) {
-                (Some((part, level)), _) => level.parse().ok().map(|level| (part, level)),
-                (None, Ok(level)) => Some(("", level)),
-                (None, Err(_)) => Some((word, LevelFilter::Trace)),
-            };
-            levels.extend(said.map(|(part, level)| (part.to_owned(), level)));
-        }
-        Self(levels)
-    }
-
-    /// Of what is said of a part, the closest holds, and of equals the last.
-    fn level(&self, part: &str) -> LevelFilter {
-        let said = self.0.iter().filter(|(of, _)| part.starts_with(of));
-        said.max_by_key(|(of, _)| of.len()).map_or(LevelFilter::Off, |(_, level)| *level)
-    }
-
-    fn most(&self) -> LevelFilter {
-        self.0.iter().map(|(_, level)| *level).max().unwrap_or(LevelFilter::Off)
-    }
-}
-
-/// Writes what passes the filter.
-struct Logger {
-    /// Which process this is.
-    name: &'static str,
-    filter: Filter,
-    with_priority: bool,
-    /// Where to, and the memory that a line is made in.
-    to: Mutex<(Lines, String)>,
-}
-
-impl Log for Logger {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.level() <= self.filter.level(metadata.target())
-    }
-
-    fn log(&self, record: &Record<'_>) {
-        if !self.enabled(record.metadata()) {
-            return;
-        }
-        let (priority, word) = match record.level() {
-            Level::Error => ("<3>", "error: "),
-            Level::Warn => ("<4>", "warning: "),
-            Level::Info => ("<6>", ""),
-            Level::Debug | Level::Trace => ("<7>", "debug: "),
-        };
-        let priority = if self.with_priority { priority } else { "" };
-        let mut to = self.to.lock().unwrap_or_else(PoisonError::into_inner);
-        let (lines, line) = &mut *to;
-        line.clear();
-        // No error: memory takes all of it.
-        let _ = writeln!(line, "{priority}{}: {word}{}", self.name, record.args());
-        if !lines.is_written(line.as_bytes()) {
+impl Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if !self.is_written(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
+        Ok(line.len())
     }
 
-    fn flush(&self) {}
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
-
-/// Bytes of a line for which there is memory from the start.
-const LINE_BYTES: usize = 1024;
 
 /// Sets up logging for the daemon or a worker. `RUST_LOG` chooses what is
 /// logged; without it, everything from "info" on.
-pub fn set_up(name: &'static str) {
+pub fn set_up(part: &'static str) {
     let (lines, with_priority) = Lines::of_standard_error();
-    let filter = Filter::parse(&std::env::var("RUST_LOG").unwrap_or_default());
-    let (most, to) = (filter.most(), Mutex::new((lines, String::with_capacity(LINE_BYTES))));
+    let mut builder = env_logger::Builder::new();
+    builder.filter_level(LevelFilter::Info).parse_default_env();
+    builder.target(env_logger::Target::Pipe(Box::new(lines)));
+    builder.format(move |to, record| {
+        let (priority, word) = match record.level() {
+            Level::Error => (3, "error: "),
+            Level::Warn => (4, "warning: "),
+            Level::Info => (6, ""),
+            Level::Debug | Level::Trace => (7, "debug: "),
+        };
+        if with_priority {
+            write!(to, "<{priority}>")?;
+        }
+        writeln!(to, "{part}: {word}{}", record.args())
+    });
     // A second set-up in one process is of no consequence.
-    if log::set_logger(Box::leak(Box::new(Logger { name, filter, with_priority, to }))).is_ok() {
-        log::set_max_level(most);
-    }
+    let _ = builder.try_init();
 }
 
 /// Lets one line through in ten seconds, and counts the rest.
@@ -172,22 +122,6 @@ impl RateLimit {
 mod tests {
     use super::*;
     use crate::time::Instant;
-
-    #[test]
-    fn the_closest_of_what_is_said_of_a_part_holds() {
-        let level = |text, part| Filter::parse(text).level(part);
-        for (text, ours, udp) in [
-            ("", LevelFilter::Info, LevelFilter::Info),
-            ("DEBUG", LevelFilter::Debug, LevelFilter::Debug),
-            ("off, thimble::udp", LevelFilter::Off, LevelFilter::Trace),
-            ("thimble::udp=debug,warn", LevelFilter::Warn, LevelFilter::Debug),
-            ("thimble::udp=loud,", LevelFilter::Info, LevelFilter::Info),
-            ("warn,error", LevelFilter::Error, LevelFilter::Error),
-        ] {
-            assert_eq!((level(text, "thimble::fsm"), level(text, "thimble::udp")), (ours, udp), "{text}");
-        }
-        assert_eq!(Filter::parse("thimble::udp=debug,warn").most(), LevelFilter::Debug);
-    }
 
     #[test]
     fn one_line_in_ten_seconds_and_the_rest_is_counted() {

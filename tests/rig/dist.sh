@@ -15,7 +15,7 @@ fail() { echo "dist: $1" >&2; exit 1; }
 # the code is linked in front of it, so that the loop's pages hold the loop alone.
 cold='7thimble(3cli|6config|7install|5patch|5store|6daemon(5start|6worker|5fetch|4pull|5serve|8exchange))'
 cold+='|_(4toml|11toml_parser|6winnow|13serde_spanned|15minisign_verify|3tar|11miniz_oxide'
-cold+='|6lexopt)'
+cold+='|6lexopt|10env_filter)'
 
 # link TARGET ARGUMENT..: builds, and gives the linker further arguments.
 # rust-lld with the target's own start files and libc: no C compiler takes part.
