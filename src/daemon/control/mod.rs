@@ -91,9 +91,16 @@ impl Control {
         Ok(Self { listener, path, access, places, first_token, waits: 0 })
     }
 
-    /// Serves others from now on; whoever is connected keeps what it was given.
+    /// Serves others from now on; who is connected already may do what they may.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
+        for at in 0..self.places.len() {
+            let Some(connection) = &self.places[at].connection else { continue };
+            let rights = self.rights(&connection.stream);
+            if let Some(connection) = self.get(at) {
+                (connection.may_ask, connection.may_change) = rights;
+            }
+        }
     }
 
     /// Takes the socket's file away: who comes from now on is told at once that no

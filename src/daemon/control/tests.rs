@@ -105,6 +105,16 @@ fn a_newcomer_takes_the_place_of_who_may_do_less_and_of_nobody_else() {
 }
 
 #[test]
+fn other_groups_hold_for_who_is_connected_already() {
+    let mut rig = Rig::new("groups");
+    let _command = rig.connects(0);
+    // As if our own user could be one that no group lets in.
+    (rig.connection(0).may_ask, rig.connection(0).may_change) = (false, false);
+    rig.control.set_access(Access { query_group: Some(1), admin_group: None });
+    assert!(rig.connection(0).may_ask && rig.connection(0).may_change);
+}
+
+#[test]
 fn of_those_that_wait_for_the_store_the_longest_waiting_is_next() {
     let mut rig = Rig::new("turns");
     let _commands: Vec<_> = (0..3).map(|now| rig.connects(now)).collect();
