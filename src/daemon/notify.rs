@@ -113,7 +113,14 @@ impl Notify {
     /// Tells what is due; `status` makes the status line. Early: does nothing.
     fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> Line) {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
-            let is_sent = self.send(format_args!("WATCHDOG=1"));
+            let is_sent = match self.ready {
+                // No watchdog looks yet, but a start that shows no life is given up.
+                Ready::Not => {
+                    let usec = every.as_millis().saturating_mul(2_000);
+                    self.send(format_args!("WATCHDOG=1\nEXTEND_TIMEOUT_USEC={usec}"))
+                }
+                _ => self.send(format_args!("WATCHDOG=1")),
+            };
             self.watchdog_due = now + if is_sent { every } else { RETRY.min(every) };
         }
         if self.ready == Ready::Owed && now >= self.ready_due {
@@ -237,9 +244,10 @@ mod tests {
             notify.on_turn(at(now), || Line::new("fine"));
             heard(&theirs)
         };
-        assert_eq!(turn(1, false), ["WATCHDOG=1"], "not ready yet");
+        let extended = "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=40000";
+        assert_eq!(turn(1, false), [extended], "not ready yet, but alive");
         assert_eq!(turn(20, false), [""; 0]);
-        assert_eq!(turn(21, false), ["WATCHDOG=1"]);
+        assert_eq!(turn(21, false), [extended]);
         assert_eq!(turn(22, true), ["READY=1"]);
         assert_eq!(turn(40, true), [""; 0], "it is told once");
         assert_eq!(turn(41, true), ["WATCHDOG=1"]);
