@@ -239,6 +239,31 @@ fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice(
 }
 
 #[test]
+fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it() {
+    need_root!();
+    let cluster = cluster("apart", 2, 4);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    cluster.cut(&[0], &[1]);
+    wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
+    let mut stopper = on_terminal(&cluster, &["host-install", "--stop"]);
+    wait::until_true("it is stopped here", || state(&cluster) == RolloutState::Stopped);
+    assert_eq!(state(&cluster.nodes[1]), RolloutState::Running);
+    cluster.heal();
+    cluster.agree("one digest again");
+    for controller in [0, 1] {
+        assert_eq!(state(&cluster.nodes[controller]), RolloutState::Stopped);
+    }
+    let_go(&cluster, "");
+    for terminal in [&mut terminal, &mut stopper] {
+        assert_eq!(terminal.wait().unwrap().code(), Some(1));
+    }
+    assert_eq!(those_that(&cluster, "began").len(), 1, "no further host was asked");
+}
+
+#[test]
 fn a_host_that_falls_silent_counts_as_a_failure_and_one_that_is_lost_is_not_asked() {
     need_root!();
     let cluster = Cluster::of("silent", 1, 3).timer("hello_interval_ms", 200).timer("host_lost_ms", 1_000);
