@@ -88,7 +88,8 @@ until_true "a warning, by its priority" logged "timers.sync_wait is not known; d
 on sed -i 's/^sync_wait = .*/sync_wait_ms = 200/' /etc/thimble/thimble.toml
 on systemctl kill -s HUP --kill-who=main thimble
 until_true "a signal does the same" logged "timers.sync_wait_ms is 200 now (was 300)"
-until_true "it is no longer reloading" test "$(property ActiveState)" = active
+is_active() { [[ $(property ActiveState) == active ]]; }
+until_true "it is no longer reloading" is_active
 
 say "an install whose script restarts a service leaves that running"
 other=$(on systemctl show --value -p MainPID other)
