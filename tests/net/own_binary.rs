@@ -81,6 +81,11 @@ impl Supervisor {
         told.filter(|message| message.starts_with(b"READY=1")).count()
     }
 
+    /// How many descriptors the running daemon has.
+    fn descriptors(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
     /// What a file of the running daemon's /proc directory says.
     fn says(&self, file: &str) -> Vec<u8> {
         fs::read(format!("/proc/{}/{file}", self.pid())).unwrap()
@@ -155,6 +160,7 @@ fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
     let (pid, arguments, environment) =
         (host.supervisor.pid(), host.supervisor.says("cmdline"), host.supervisor.says("environ"));
     assert_eq!(host.supervisor.ready(), 1);
+    let descriptors = host.supervisor.descriptors();
     let new = [&host.old[..], b"and something new"].concat();
     let health = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
     let _patch = host.replacing(&new).script("health", health).applied(&host.cluster);
@@ -174,6 +180,7 @@ fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
     host.cluster.thimble(&["host-install", "agent-1"]).ok();
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
     assert!(host.supervisor.says("exe") == host.old, "and back");
+    wait::until_true("none of its descriptors came along", || host.supervisor.descriptors() == descriptors);
 }
 
 #[test]
