@@ -91,13 +91,15 @@ until_true "another daemon" restarted
 
 say "the old thimble guards every start, also one that the supervisor makes"
 mkdir -p /.thimble
+# Not that of the machine below, where thimble may run.
+mount -t tmpfs tmpfs /.thimble
 printf '#!/bin/sh\necho "$@" >>/var/guarded\n' >/.thimble/guard
 chmod +x /.thimble/guard
 before=$(daemon)
 kill -KILL "$before"
 until_true "another daemon" restarted
 [[ $(cat /var/guarded) == "--config /etc/thimble/thimble.toml guard" ]] || fail "$(cat /var/guarded)"
-rm /.thimble/guard
+umount /.thimble
 
 say "stop in the middle of an install: within a second"
 touch /var/be-slow
