@@ -202,6 +202,7 @@ const fn part_name(part: Part) -> &'static str {
         Part::Done => "installed",
         Part::Current => "current",
         Part::Failed => "failed",
+        Part::Behind => "behind",
         Part::NoAnswer => "no-answer",
         Part::AtWork => "at-work",
         Part::Next => "next",

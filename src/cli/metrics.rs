@@ -149,6 +149,7 @@ fn of_the_rollout(row: &RolloutRow, sheet: &mut Sheet) {
     let hosts = &row.hosts;
     let parts = [
         ("installed", hosts.done),
+        ("behind", hosts.behind),
         ("current", hosts.current),
         ("failed", hosts.failed),
         ("no_answer", hosts.no_answer),

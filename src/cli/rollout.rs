@@ -76,6 +76,7 @@ fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<
 /// It cannot be, or did not end well.
 pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
     sys::note_interrupts();
+    let is_stop = matches!(request, Request::StopRollout);
     let mut client = Client::connect(&invocation.socket()?)?;
     client.ask(request, |reply| {
         if let Reply::Line(line) = reply {
@@ -83,7 +84,11 @@ pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> R
         }
         Ok(())
     })?;
-    follow(&mut client, out)
+    match follow(&mut client, out) {
+        // Stopped is what was asked for, whatever became of the hosts.
+        Err(failure) if is_stop && failure.message.is_empty() => Ok(()),
+        followed => followed,
+    }
 }
 
 /// Shows the rollout until it is over.
@@ -163,7 +168,7 @@ pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -
 /// One line about all hosts.
 fn headline(row: &RolloutRow, style: Style, is_live: bool) -> String {
     let hosts = &row.hosts;
-    let over = hosts.done + hosts.current + hosts.failed + hosts.no_answer;
+    let over = hosts.done + hosts.behind + hosts.current + hosts.failed + hosts.no_answer;
     // Those that are lost are not asked, so they keep nobody waiting.
     let all = over + hosts.at_work + hosts.next;
     let state = match row.state {
@@ -179,6 +184,7 @@ fn headline(row: &RolloutRow, style: Style, is_live: bool) -> String {
     let mut text = format!("{state}: {drawn}{over} of {all} hosts");
     let said = [
         (hosts.done, "installed"),
+        (hosts.behind, "installed what was wanted before"),
         (hosts.current, "had nothing to do"),
         (hosts.at_work, "at work"),
         (hosts.failed, "failed"),
@@ -218,6 +224,9 @@ fn advice(row: &RolloutRow) -> Option<&'static str> {
         _ if hosts.failed + hosts.no_answer > 0 => Some(
             "`thimble host-install --all` asks those again that have failed or not answered, and no others.",
         ),
+        _ if hosts.behind > 0 => {
+            Some("More is wanted since some hosts were asked: `thimble host-install --all` asks those again.")
+        }
         _ if hosts.lost > 0 => {
             Some("Lost hosts are not asked: once they are heard again, `thimble host-install --all`.")
         }
@@ -230,7 +239,7 @@ fn advice(row: &RolloutRow) -> Option<&'static str> {
 #[must_use]
 pub fn exit(row: &RolloutRow) -> Exit {
     let hosts = &row.hosts;
-    if hosts.failed > 0 || row.state != RolloutState::Ended {
+    if hosts.failed + hosts.behind > 0 || row.state != RolloutState::Ended {
         Exit::Refused
     } else if hosts.no_answer + hosts.lost > 0 {
         Exit::TimedOut
@@ -268,6 +277,7 @@ pub fn rollout_json(row: &RolloutRow) -> Value {
         ("force", row.force.into()),
         ("hosts", hosts.hosts().into()),
         ("installed", hosts.done.into()),
+        ("behind", hosts.behind.into()),
         ("current", hosts.current.into()),
         ("failed", hosts.failed.into()),
         ("no_answer", hosts.no_answer.into()),
@@ -332,7 +342,8 @@ mod tests {
 
     #[test]
     fn the_line_for_all_counts_what_is_there_and_leaves_out_what_is_not() {
-        let census = Census { done: 3, current: 1, failed: 1, at_work: 2, next: 3, lost: 1, no_answer: 0 };
+        let census =
+            Census { done: 3, current: 1, failed: 1, at_work: 2, next: 3, lost: 1, ..Census::default() };
         assert_eq!(
             headline(&row(RolloutState::Running, census), Style::default(), true),
             "rollout: [##########..........] 5 of 10 hosts, 3 installed, 1 had nothing to do, 2 at work, 1 failed, 1 \
@@ -353,6 +364,7 @@ mod tests {
         assert_eq!(of(RolloutState::Ended, Census { lost: 1, ..done }), Exit::TimedOut);
         assert_eq!(of(RolloutState::Ended, Census { no_answer: 1, ..done }), Exit::TimedOut);
         assert_eq!(of(RolloutState::Ended, Census { failed: 1, no_answer: 1, ..done }), Exit::Refused);
+        assert_eq!(of(RolloutState::Ended, Census { behind: 1, ..done }), Exit::Refused);
         assert_eq!(of(RolloutState::Stopped, done), Exit::Refused);
         assert_eq!(of(RolloutState::Halted, done), Exit::Refused);
     }

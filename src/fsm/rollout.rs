@@ -35,6 +35,8 @@ pub const LOOK_SOON: Duration = Duration::from_millis(20);
 pub enum Part {
     /// It has installed what it was asked for.
     Done,
+    /// It has installed what was wanted when it was asked, and more is wanted since.
+    Behind,
     /// It had nothing to do.
     Current,
     /// It has failed, or said no.
@@ -54,6 +56,8 @@ pub enum Part {
 pub struct Census {
     /// [`Part::Done`].
     pub done: u32,
+    /// [`Part::Behind`].
+    pub behind: u32,
     /// [`Part::Current`].
     pub current: u32,
     /// [`Part::Failed`].
@@ -73,6 +77,7 @@ impl Census {
     pub fn count(&mut self, part: Part) {
         let place = match part {
             Part::Done => &mut self.done,
+            Part::Behind => &mut self.behind,
             Part::Current => &mut self.current,
             Part::Failed => &mut self.failed,
             Part::NoAnswer => &mut self.no_answer,
@@ -86,8 +91,16 @@ impl Census {
     /// All hosts.
     #[must_use]
     pub fn hosts(&self) -> u32 {
-        let parts =
-            [self.done, self.current, self.failed, self.no_answer, self.at_work, self.next, self.lost];
+        let parts = [
+            self.done,
+            self.behind,
+            self.current,
+            self.failed,
+            self.no_answer,
+            self.at_work,
+            self.next,
+            self.lost,
+        ];
         parts.into_iter().fold(0, u32::saturating_add)
     }
 
@@ -112,7 +125,11 @@ pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: boo
     if host.request.request_id() == Some(rollout.request_id(host.node)) {
         match host.request.standing() {
             Standing::Waiting | Standing::Running => return Part::AtWork,
-            Standing::Ended(Outcome::Installed) => return Part::Done,
+            // An answer may be faster than the ack that tells of what is installed.
+            Standing::Ended(Outcome::Installed) => {
+                let has = [host.request.digest(), Some(host.ack.installed_digest)];
+                return if has.contains(&wanted) { Part::Done } else { Part::Behind };
+            }
             Standing::Ended(_) => return Part::Failed,
             Standing::NoAnswer => return Part::NoAnswer,
             Standing::None => {}

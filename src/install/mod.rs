@@ -93,14 +93,14 @@ pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
     recover_at(Moment::Daemon, config, reporter);
 }
 
-/// As [`recover`], before an [`install`] without a daemon: one that awaits the new
+/// As [`recover()`], before an [`install`] without a daemon: one that awaits the new
 /// thimble's proof is left to that, and `Failed` says so.
 pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
     recover_at(Moment::Local, config, reporter);
 }
 
 /// Ends the install that recovery found awaited: commits it where a controller was
-/// heard, else undoes it. Reports as [`recover`] does.
+/// heard, else undoes it. Reports as [`recover()`] does.
 pub fn prove(config: &Config, is_heard: bool, reporter: &mut dyn Reporter) {
     recover_at(if is_heard { Moment::Heard } else { Moment::Unheard }, config, reporter);
 }
@@ -152,7 +152,7 @@ pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
 /// what is installed and how it went: `Done` or `Failed`. How it ended is
 /// durable before it is reported, and a request that has ended already is
 /// answered from that. Where it replaced thimble itself, `Superseded` and `Done`
-/// end this process's part; how it ends is for the new one's [`recover`] to say.
+/// end this process's part; how it ends is for the new one's [`recover()`] to say.
 ///
 /// The process must have no other children: what scripts leave behind becomes
 /// a child of it, and is ended.

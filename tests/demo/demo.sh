@@ -59,8 +59,8 @@ started() { quietly "$1" status --json | grep -q '"started":true'; }
 # same_digest: both controllers have the same repository, and all of its files.
 same_digest() {
     [[ $(digest_of controller-0) == "$(digest_of controller-1)" ]] &&
-        quietly controller-0 status --json | grep -q '"missing_count":0,"missing":' &&
-        quietly controller-1 status --json | grep -q '"missing_count":0,"missing":'
+        quietly controller-0 status --json | grep -qF '"missing":[]' &&
+        quietly controller-1 status --json | grep -qF '"missing":[]'
 }
 
 # timed WHAT COMMAND..: polls as until_true does, and says how long it took.

@@ -11,10 +11,20 @@ use crate::cluster::{Cluster, Node, thimble};
 use crate::patch::Patch;
 use crate::wait;
 
-/// Controllers and agents that say much, so that who is gone is noticed soon.
+/// Controllers and agents that say much.
 fn cluster(name: &str, controllers: usize, agents: usize) -> Cluster {
+    laid_out(name, controllers, agents).start()
+}
+
+/// The same, and who is gone is noticed soon: a busy machine may see to it that
+/// nobody is.
+fn watchful(name: &str, controllers: usize, agents: usize) -> Cluster {
+    laid_out(name, controllers, agents).timer("controller_lost_ms", 1_000).start()
+}
+
+fn laid_out(name: &str, controllers: usize, agents: usize) -> Cluster {
     let cluster = Cluster::of(name, controllers, agents).timer("hello_interval_ms", 200);
-    cluster.timer("controller_lost_ms", 1_000).timer("install_give_up_ms", 3_000).start()
+    cluster.timer("install_give_up_ms", 3_000)
 }
 
 /// Where the hosts' scripts meet: a directory that all of them can reach.
@@ -167,7 +177,7 @@ fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controlle
     let_go(&cluster, "");
     let output = stopper.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("rollout stopped: 2 of 4 hosts, 2 installed\n"), "{said}");
     assert_eq!(those_that(&cluster, "began").len(), 2);
     cluster.nodes[1].thimble(&["host-install", "--resume"]).ok();
@@ -177,7 +187,7 @@ fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controlle
 #[test]
 fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_twice() {
     need_root!();
-    let mut cluster = cluster("orphaned", 2, 4);
+    let mut cluster = watchful("orphaned", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
     wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
@@ -220,7 +230,7 @@ fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
 #[test]
 fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice() {
     need_root!();
-    let cluster = cluster("split", 2, 4);
+    let cluster = watchful("split", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
     wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
     let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
@@ -241,7 +251,7 @@ fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice(
 #[test]
 fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it() {
     need_root!();
-    let cluster = cluster("apart", 2, 4);
+    let cluster = watchful("apart", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
     wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
     let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
@@ -257,9 +267,8 @@ fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it(
         assert_eq!(state(&cluster.nodes[controller]), RolloutState::Stopped);
     }
     let_go(&cluster, "");
-    for terminal in [&mut terminal, &mut stopper] {
-        assert_eq!(terminal.wait().unwrap().code(), Some(1));
-    }
+    assert_eq!(terminal.wait().unwrap().code(), Some(1));
+    assert_eq!(stopper.wait().unwrap().code(), Some(0), "that was what it was for");
     assert_eq!(those_that(&cluster, "began").len(), 1, "no further host was asked");
 }
 

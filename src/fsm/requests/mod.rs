@@ -162,6 +162,13 @@ impl Request {
         self.asked().map(|ask| ask.request_id)
     }
 
+    /// The set that it asked for; `None` where there was none, or another controller
+    /// asked.
+    #[must_use]
+    pub fn digest(&self) -> Option<Digest> {
+        self.asked().map(|ask| ask.digest).filter(|digest| *digest != Digest::default())
+    }
+
     /// Whether it is under way: another must wait.
     #[must_use]
     pub fn is_open(&self) -> bool {

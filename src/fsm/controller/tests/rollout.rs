@@ -223,3 +223,27 @@ fn hosts_that_are_lost_are_not_asked_and_keep_nobody_waiting() {
     assert_eq!(trace.runs(late + 300), ["the rollout is Ended"]);
     assert_eq!(trace.controller.part(at(late + 300), &running(), trace.host(4)), Part::Lost);
 }
+
+#[test]
+fn a_host_that_was_asked_before_more_was_wanted_is_behind() {
+    let mut trace = Trace::settled(&[4]);
+    trace.is_told(SETTLED, &running());
+    trace.runs(SETTLED + 100);
+    // The answer is faster than the ack that tells of what is installed.
+    let response = crate::wire::messages::AgentInstallResp {
+        request_id: RequestId(ID ^ 4),
+        status: true,
+        outcome: Some(Outcome::Installed),
+        reject_reason: crate::types::Reason::default(),
+        reboot_required: false,
+    };
+    let message = Message::AgentInstallResp(response);
+    trace.controller.on_message(at(SETTLED + 150), NodeId(4), peer(4), &message, &mut trace.actions);
+    assert_eq!(trace.census(SETTLED + 150), Census { done: 1, ..Census::default() });
+    trace.hears(SETTLED + 200, 4, told(4, &["A"], RequestState::Ended(Outcome::Installed)));
+    assert_eq!(trace.census(SETTLED + 200), Census { done: 1, ..Census::default() });
+    trace.controller.merge(at(SETTLED + 300), &entry("B")).unwrap();
+    assert_eq!(trace.census(SETTLED + 300), Census { behind: 1, ..Census::default() });
+    trace.hears(SETTLED + 400, 4, told(4, &["A", "B"], RequestState::Ended(Outcome::Installed)));
+    assert_eq!(trace.census(SETTLED + 400), Census { done: 1, ..Census::default() });
+}
