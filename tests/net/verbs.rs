@@ -42,6 +42,7 @@ fn who_may_only_ask_is_told_so_with_exit_code_4() {
         let output = as_nobody(&cluster, asks);
         assert!(output.status.success(), "{asks:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
+    crate::wait::until_true("it is known what hosts have", || cluster.is_settled());
     let dry_run = as_nobody(&cluster, &["commit", "--all", "--dry-run"]);
     assert!(dry_run.status.success(), "{}", String::from_utf8_lossy(&dry_run.stderr));
     for changes in [
