@@ -97,13 +97,17 @@ pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> R
 /// It did not end well, or the watcher left.
 pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
     let mut screen = Screen::new(out.is_live());
-    let mut looks = 0;
+    let (mut looks, mut begun) = (0, None);
     loop {
         let Some(row) = look(client).map_err(going_on)? else {
             return Err(Failure::new(Exit::Refused, "there was no rollout yet"));
         };
         let hosts = ask(client, Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
-        let lines = lines(&row, &hosts, out.style(), screen.is_live());
+        let mut lines = lines(&row, &hosts, out.style(), screen.is_live());
+        if *begun.get_or_insert(row.id) != row.id {
+            // Two were begun at once, or it was stopped and resumed: one is left.
+            lines.push((u64::MAX, format!("this is another rollout, begun at {}", row.carrier_name)));
+        }
         looks = if is_over(&row) { looks + 1 } else { 0 };
         if looks >= if row.is_here { 1 } else { LOOKS } {
             out.text(screen.finish(&lines))?;
