@@ -29,6 +29,7 @@ mod exchange;
 mod fetch;
 #[cfg(test)]
 mod fixture;
+mod host_row;
 pub mod job;
 mod jobs;
 mod log;

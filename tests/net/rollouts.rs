@@ -227,17 +227,23 @@ fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
     each_began_once(&cluster, 3);
 }
 
+/// Two controllers that both hear all hosts and not each other, and both carry a
+/// rollout, whose first host is at work; and the terminal on which it was begun.
+fn carried_apart(name: &str) -> (Cluster, Child) {
+    let cluster = watchful(name, 2, 4);
+    gated(&cluster, "GATED-1").applied(&cluster);
+    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    cluster.cut(&[0], &[1]);
+    wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
+    (cluster, terminal)
+}
+
 #[test]
 fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice() {
     need_root!();
-    let cluster = watchful("split", 2, 4);
-    gated(&cluster, "GATED-1").applied(&cluster);
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
-    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
-    // Both hear all hosts, and not each other.
-    cluster.cut(&[0], &[1]);
-    wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
+    let (cluster, mut terminal) = carried_apart("split");
     let_go(&cluster, "");
     for controller in [0, 1] {
         ends(&cluster.nodes[controller]);
@@ -251,13 +257,7 @@ fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice(
 #[test]
 fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it() {
     need_root!();
-    let cluster = watchful("apart", 2, 4);
-    gated(&cluster, "GATED-1").applied(&cluster);
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
-    let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
-    cluster.cut(&[0], &[1]);
-    wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
+    let (cluster, mut terminal) = carried_apart("apart");
     let mut stopper = on_terminal(&cluster, &["host-install", "--stop"]);
     wait::until_true("it is stopped here", || state(&cluster) == RolloutState::Stopped);
     assert_eq!(state(&cluster.nodes[1]), RolloutState::Running);
