@@ -11,7 +11,7 @@
 //! | [`wire`] | bytes into messages and back | the core alone |
 //! | [`repo`] | entries into one map, and that into what hosts should have | the core alone |
 //! | [`fsm`] | messages and events into state and actions | the core alone |
-//! | `udp` | actions into datagrams and streams | system calls |
+//! | `udp`, `tipc` | actions into datagrams and streams | system calls |
 //! | `daemon` | sockets, processes and a clock into turns of a loop | all of these |
 //! | `store` | a controller's repository into files, durably | the disk, in a worker |
 //! | `install` | a set of patches into a host's tree, or nothing at all | the disk, in a worker |
@@ -67,5 +67,7 @@ pub mod patch;
 pub mod sorted;
 #[cfg(feature = "std")]
 pub mod store;
+#[cfg(feature = "tipc")]
+pub mod tipc;
 #[cfg(feature = "udp")]
 pub mod udp;

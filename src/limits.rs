@@ -58,6 +58,9 @@ pub const TIMER_MOST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Detailed queries under way at once (StarlingX: 5 threads of its pool).
 pub const DETAILED_QUERIES: usize = 5;
 
+/// Nodes that a topology service tells of and that were not heard, as kept to be shown.
+pub const STRANGERS: usize = 32;
+
 /// Reasons of failed installs that a controller keeps: the latest.
 pub const REASONS: usize = 64;
 

@@ -92,6 +92,7 @@ pub(super) mod tests {
             hostname: Hostname::new("controller-1").unwrap(),
             address: Text::new("10.84.0.11"),
             age_ms: Some(2_100),
+            lost: None,
             is_lost: false,
             is_synced: true,
             op_counter: 9,

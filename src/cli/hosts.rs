@@ -263,6 +263,7 @@ pub(super) mod tests {
             reboot_required: false,
             sw_version: SwVersion::new("24.09").unwrap(),
             state: HostState::Idle,
+            lost: None,
             age_ms: 12,
             installed_digest: Digest([1; 32]),
             install: InstallStatus::None,

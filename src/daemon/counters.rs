@@ -7,7 +7,7 @@ use std::io;
 use log::{info, warn};
 
 use super::log::RateLimit;
-use crate::fsm::actions::Peer;
+use crate::fsm::actions::{Peer, Undelivered};
 use crate::fsm::node::Node;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -105,6 +105,22 @@ impl Late {
     }
 }
 
+/// Datagrams that came back, or that had nobody to go to, by reason. Over UDP none does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UndeliveredCounts([u64; Undelivered::ALL.len()]);
+
+impl UndeliveredCounts {
+    /// Counts one.
+    pub fn count(&mut self, why: Undelivered) {
+        self.0[why as usize] += 1;
+    }
+
+    /// Each reason's counter and its count.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Undelivered::ALL.iter().map(|(why, name)| (*name, self.0[*why as usize]))
+    }
+}
+
 /// The loop's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
@@ -126,6 +142,8 @@ pub struct Counters {
     pub receive_failed: u64,
     /// Datagrams not sent: no route, no room.
     pub sends_failed: u64,
+    /// Datagrams that came back.
+    pub undelivered: UndeliveredCounts,
     /// Connections that could not be accepted: no descriptor, no memory.
     pub accepts_failed: u64,
     /// Datagrams refused, by reason.

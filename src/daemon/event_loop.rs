@@ -25,7 +25,7 @@ use super::transport::{Batch, Transport};
 use super::workers::{Kind, Workers};
 use super::{proof, sys};
 use crate::config::Config;
-use crate::fsm::actions::{Action, Actions};
+use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
 use crate::fsm::event::{Event, MergedMap};
 use crate::fsm::node::Node;
 use crate::limits;
@@ -38,8 +38,9 @@ use crate::wire::header::{self, Header};
 
 const SIGNALS: usize = 0;
 const CONTROL: usize = 1;
-const DATAGRAMS: usize = 2;
+pub(super) const DATAGRAMS: usize = 2;
 const LISTENERS: usize = 4;
+pub(super) const TOPOLOGY: usize = 6;
 /// The first token of the sessions.
 pub const SESSIONS: usize = 8;
 /// The first token of the workers.
@@ -226,7 +227,7 @@ impl Daemon<'_> {
             registry.register(&mut SourceFd(&datagrams), Token(DATAGRAMS + role), Interest::READABLE)?;
             registry.register(&mut endpoint.listener, Token(LISTENERS + role), Interest::READABLE)?;
         }
-        Ok(())
+        self.transport.topology.register(registry, Token(TOPOLOGY))
     }
 
     fn poll_timeout(&self, now: Instant) -> Option<std::time::Duration> {
@@ -240,6 +241,7 @@ impl Daemon<'_> {
             self.control.others_until(),
             self.ready.poll_at(),
             self.notify.poll_at(),
+            self.transport.topology.poll_at(),
             self.load_due.filter(|_| !self.is_loading()),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
@@ -250,7 +252,8 @@ impl Daemon<'_> {
             SIGNALS => self.take_signals(now),
             CONTROL => self.take_commands(now, token),
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
-            LISTENERS..SESSIONS => self.take_sessions(now, token),
+            LISTENERS..TOPOLOGY => self.take_sessions(now, token),
+            TOPOLOGY..SESSIONS => self.take_topology(now, token, batch),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
             WORKERS..CONNECTIONS => self.take_reports(now, token),
             _ => self.turn_connection(now, token.0 - CONNECTIONS),
@@ -258,7 +261,7 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn take_datagrams(&mut self, now: Instant, token: Token, batch: &mut Batch) {
+    pub(super) fn take_datagrams(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         let role = if token.0 == DATAGRAMS { Role::Controller } else { Role::Agent };
         let Some(endpoint) = self.transport.endpoint(role) else { return };
         match endpoint.recv_batch(batch) {
@@ -274,23 +277,29 @@ impl Daemon<'_> {
             self.ready.insert(token);
         }
         for at in 0..batch.len() {
-            let Some((datagram, from)) = batch.get(at) else { break };
-            let peer = crate::fsm::actions::Peer::Ip(from);
-            match self.codec.decode(now, datagram) {
-                Ok((sender, message)) => {
-                    self.counters.heard(now, sender, peer, &message);
-                    self.counters.heard_with(datagram.get(header::KEY_SLOT_AT).copied());
-                    self.node.on_message(now, sender, peer, &message, &mut self.actions);
-                    self.carry_out(now);
-                }
-                Err(refusal) => {
-                    let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
-                    let refusal = self.node.suspicion(refusal, sender, peer);
-                    self.counters.refuse(now, refusal, sender, peer);
-                }
+            match batch.get(at) {
+                Some(Arrival::Datagram(datagram, peer)) => self.take_datagram(now, datagram, peer),
+                Some(Arrival::Undelivered(why)) => self.counters.undelivered.count(why),
+                None => break,
             }
         }
         self.counters.note_full(now, &self.node);
+    }
+
+    fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer) {
+        match self.codec.decode(now, datagram) {
+            Ok((sender, message)) => {
+                self.counters.heard(now, sender, peer, &message);
+                self.counters.heard_with(datagram.get(header::KEY_SLOT_AT).copied());
+                self.node.on_message(now, sender, peer, &message, &mut self.actions);
+                self.carry_out(now);
+            }
+            Err(refusal) => {
+                let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
+                let refusal = self.node.suspicion(refusal, sender, peer);
+                self.counters.refuse(now, refusal, sender, peer);
+            }
+        }
     }
 
     fn take_sessions(&mut self, now: Instant, token: Token) {
@@ -377,6 +386,7 @@ impl Daemon<'_> {
         }
         self.control.on_timeout(now, &self.registry);
         self.ready.on_timeout(now);
+        self.transport.topology.on_timeout(now, &self.registry, Token(TOPOLOGY));
         if self.load_due.is_some_and(|due| now >= due) && !self.is_loading() {
             self.load(now);
         }
@@ -402,20 +412,21 @@ impl Daemon<'_> {
             match action {
                 Action::Send(to, message) => {
                     let (node, as_role) = match to {
-                        crate::fsm::actions::To::Node(node, _) => (node, message.msgtype().sender()),
+                        To::Node(node, _) => (node, message.msgtype().sender()),
                         _ => (NodeId(0), message.msgtype().sender()),
                     };
                     let len = self.codec.encode(&message, node, &mut self.transmit);
                     match self.transport.send(as_role, &to, &self.transmit[..len]) {
-                        Ok(()) => {
+                        Ok(None) => {
                             self.counters.sent += 1;
                             self.counters.said_to_controllers.count(&message);
                         }
+                        Ok(Some(why)) => self.counters.undelivered.count(why),
                         Err(error) => self.counters.send_failed(now, &error),
                     }
                 }
                 Action::Connect(node, peer, purpose) => {
-                    let stream = self.transport.connect(peer);
+                    let stream = self.transport.connect(peer, purpose.roles().1);
                     let begun = stream.and_then(|stream| {
                         self.sessions.initiate(now, &self.registry, stream, node, purpose)
                     });

@@ -43,6 +43,39 @@ pub enum HostState {
     Lost,
 }
 
+/// Why a host or a controller is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Lost {
+    /// It has said nothing for long.
+    Silent,
+    /// Its thimble has ended, as the topology service tells.
+    Ended,
+    /// Its node is out of reach, as the topology service tells.
+    OutOfReach,
+}
+
+impl Lost {
+    /// For people: `lost: ..`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Silent => "it has said nothing for long",
+            Self::Ended => "its thimble has ended",
+            Self::OutOfReach => "its node is out of reach",
+        }
+    }
+
+    /// In a word, for scripts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Silent => "silent",
+            Self::Ended => "ended",
+            Self::OutOfReach => "out-of-reach",
+        }
+    }
+}
+
 /// What became of the install that this controller asked a host for last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum InstallStatus {
@@ -79,6 +112,8 @@ pub struct HostRow {
     pub state: HostState,
     /// Milliseconds since it was heard last.
     pub age_ms: u64,
+    /// Why it is lost, if it is.
+    pub lost: Option<Lost>,
     /// The digest of what is installed.
     pub installed_digest: Digest,
     /// What became of the install asked for last.
@@ -143,6 +178,7 @@ mod tests {
             sw_version: SwVersion::default(),
             state,
             age_ms: 0,
+            lost: None,
             installed_digest: Digest::default(),
             install,
             reason: Reason::default(),

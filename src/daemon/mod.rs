@@ -9,6 +9,7 @@
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers`, `job` | worker processes, and what they are told and tell |
 //! | `worker` | the other side: a worker's own `main` |
+//! | `topology` | words of who is there, on their way to the state machines |
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control`, `protocol`, `told` | connections of commands, and what is said on them |
 //! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
@@ -49,6 +50,7 @@ mod start;
 mod succession;
 pub(crate) mod sys;
 mod told;
+mod topology;
 mod transport;
 mod troubles;
 pub mod worker;

@@ -9,8 +9,11 @@
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use super::host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus};
-pub use super::told::{Asker, By, HOSTS_BY, HostCounts, PATCHES_BY, PatchCounts, StatusRow, Work, WorkerRow};
+pub use super::host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus, Lost};
+pub use super::told::{
+    Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, Work,
+    WorkerRow,
+};
 use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
 use crate::fsm::rollout::Census;
 use crate::limits;
@@ -20,7 +23,7 @@ pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -312,6 +315,8 @@ pub struct NeighbourRow {
     pub age_ms: Option<u64>,
     /// Unheard of for long, or since the start.
     pub is_lost: bool,
+    /// Why it is lost, if it is.
+    pub lost: Option<Lost>,
     /// Its repository is ours: the digests are the same.
     pub is_synced: bool,
     /// Its counter of changes.

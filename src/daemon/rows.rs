@@ -4,14 +4,15 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::protocol::{
-    Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, NeighbourRow,
-    PatchRow, StatusRow,
+    Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, Lost,
+    NeighbourRow, PatchRow, StatusRow,
 };
 use super::troubles::troubles;
 use super::{log, proof, standing, transport};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
+use crate::fsm::presence::{Presence, Why};
 use crate::fsm::requests::Standing;
 use crate::fsm::sync::neighbours::Neighbour;
 use crate::limits;
@@ -84,6 +85,7 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
         sw_version: ack.sw_version.clone(),
         state,
         age_ms: now.since(host.last_heard).as_millis(),
+        lost: is_lost.then(|| lost(host.presence)),
         installed_digest: ack.installed_digest,
         install: match host.request.standing() {
             Standing::None => InstallStatus::None,
@@ -94,6 +96,15 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
         },
         reason: Reason::new(controller.reason(host)),
         part: controller.map().rollout().map(|rollout| controller.part(now, rollout, host)),
+    }
+}
+
+/// Why a node that is lost is.
+fn lost(presence: Presence) -> Lost {
+    match presence.gone() {
+        None => Lost::Silent,
+        Some(Why::Ended) => Lost::Ended,
+        Some(Why::OutOfReach) => Lost::OutOfReach,
     }
 }
 
@@ -132,6 +143,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         is_agent: identity.roles.is_agent,
         is_unauthenticated: daemon.config.security.is_unauthenticated,
         transport: Text::new(transport::NAME),
+        tipc: daemon.tipc_row(now),
         version: Text::new(env!("CARGO_PKG_VERSION")),
         uptime_ms: now.since(daemon.started).as_millis(),
         incarnation: identity.incarnation,
@@ -173,7 +185,10 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
     let trouble = match age_ms {
         _ if !neighbour.trouble.is_empty() => neighbour.trouble.clone(),
         None => Reason::new("not heard since this controller started"),
-        Some(age_ms) if is_lost => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
+        Some(age_ms) if is_lost => match lost(neighbour.presence) {
+            Lost::Silent => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
+            why => Reason::new(why.words()),
+        },
         Some(_) => Reason::default(),
     };
     NeighbourRow {
@@ -182,6 +197,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
         address: neighbour.peer().map(address).unwrap_or_default(),
         age_ms,
         is_lost,
+        lost: is_lost.then(|| lost(neighbour.presence)),
         is_synced: neighbour.announced == Some(controller.map().digest()),
         op_counter: neighbour.op_counter,
         blobs_missing: neighbour.blobs_missing.into(),
@@ -207,7 +223,7 @@ fn count(many: usize) -> u32 {
 }
 
 /// The named counts of `status`.
-pub type Counts = heapless::Vec<(&'static str, u64), { 40 + Refusal::ALL.len() }>;
+pub type Counts = heapless::Vec<(&'static str, u64), { 48 + Refusal::ALL.len() }>;
 
 /// Fills in what happened how often.
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
@@ -251,6 +267,10 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("stale_nonces", daemon.node.agent.as_ref().map_or(0, |agent| agent.stale_nonces())),
     ];
     for (name, count) in named {
+        let _ = counts.push((name, count));
+    }
+    // Over UDP nothing comes back.
+    for (name, count) in counters.undelivered.iter().filter(|_| cfg!(feature = "tipc")) {
         let _ = counts.push((name, count));
     }
     for (refusal, count) in counters.refusals.iter() {

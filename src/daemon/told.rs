@@ -22,6 +22,8 @@ pub struct StatusRow {
     pub is_unauthenticated: bool,
     /// The transport compiled in: `udp`.
     pub transport: Text<16>,
+    /// Over TIPC: its nodes and links.
+    pub tipc: Option<TipcRow>,
     /// thimble's version.
     pub version: Text<32>,
     /// Milliseconds since start.
@@ -83,6 +85,61 @@ pub struct StatusRow {
     pub clock_step_ms: i64,
     /// Agent: the controller that it heard last.
     pub asked_by: Option<Asker>,
+}
+
+/// TIPC as this node sees it.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct TipcRow {
+    /// This node's address in its TIPC cluster.
+    pub address: u32,
+    /// Its identity, as `tipc node get identity` shows it.
+    pub identity: Text<32>,
+    /// The topology service is connected, and has told all that is bound.
+    pub is_watching: bool,
+    /// How often it was lost.
+    pub gaps: u32,
+    /// Subscriptions that it would not take.
+    pub set_aside: u32,
+    /// Nodes that are up, this one among them.
+    pub nodes_up: u32,
+    /// Links to other nodes that are up.
+    pub links_up: u32,
+    /// The first of these.
+    pub links: heapless::Vec<LinkRow, LINK_ROWS, u8>,
+    /// Nodes that are bound and were not heard.
+    pub unheard: heapless::Vec<UnheardRow, UNHEARD_ROWS, u8>,
+    /// Such for which there was no place.
+    pub unheard_more: u32,
+}
+
+/// Links that a `status` names.
+pub const LINK_ROWS: usize = 16;
+
+/// Nodes bound and not heard that a `status` names.
+pub const UNHEARD_ROWS: usize = 8;
+
+/// A link that is up.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// The address of the node at its other end.
+    pub node: u32,
+    /// That node's identity.
+    pub identity: Text<32>,
+    /// Milliseconds since it came up, or since this daemon started.
+    pub age_ms: u64,
+}
+
+/// A thimble that is bound and was not heard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnheardRow {
+    /// It is bound as a controller; else as an agent.
+    pub is_controller: bool,
+    /// Its node's address.
+    pub node: u32,
+    /// Its socket's port there.
+    pub port: u32,
+    /// Milliseconds since it was told of.
+    pub age_ms: u64,
 }
 
 /// How hosts stand: the first six count each host once, as lost where it is, else as

@@ -1,8 +1,11 @@
-//! The transport that was compiled in. Each offers the same names: `Transport`,
-//! `Endpoint`, `Batch`, `Stream`, `Listener`, `OpenError`, `NAME`.
+//! The transport that was compiled in: TIPC where the feature `tipc` is on, else UDP.
+//! Each offers the same names: `Transport`, `Endpoint`, `Batch`, `Stream`,
+//! `Listener`, `Topology`, `OpenError`, `NAME`.
 
-#[cfg(feature = "udp")]
+#[cfg(feature = "tipc")]
+pub use crate::tipc::*;
+#[cfg(all(feature = "udp", not(feature = "tipc")))]
 pub use crate::udp::*;
 
-#[cfg(not(feature = "udp"))]
-compile_error!("a thimble with std needs a transport: build with the feature `udp`");
+#[cfg(not(any(feature = "udp", feature = "tipc")))]
+compile_error!("a thimble with std needs a transport: build with the feature `udp` or `tipc`");

@@ -16,12 +16,32 @@ use crate::wire::messages::Message;
 pub enum Peer {
     /// Over IP: its address and port.
     Ip(SocketAddr),
+    /// Over TIPC: the socket's address.
+    Tipc {
+        /// The node's address in its TIPC cluster.
+        node: u32,
+        /// The socket's port there. A daemon that starts again has another.
+        port: u32,
+    },
+}
+
+impl Peer {
+    /// Whether this is the same place on the network, whichever start of a daemon
+    /// is there: over UDP its port is the same each time, over TIPC never.
+    #[must_use]
+    pub fn is_at(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Tipc { node, .. }, Self::Tipc { node: other, .. }) => node == other,
+            _ => self == other,
+        }
+    }
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ip(address) => write!(f, "{}", address.ip()),
+            Self::Tipc { node, .. } => write!(f, "{node:08x}"),
         }
     }
 }
@@ -35,6 +55,43 @@ pub enum To {
     Agents,
     /// One node.
     Node(NodeId, Peer),
+    /// Whoever is bound there: who that is was not heard yet.
+    Place(Peer),
+}
+
+/// Why a datagram came back to its sender, as TIPC says it (linux/tipc.h, TIPC_ERR_*).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Undelivered {
+    /// No socket is bound to the service address.
+    NoName,
+    /// The socket is gone.
+    NoPort,
+    /// The node is out of reach.
+    NoNode,
+    /// The socket's receive queue is full.
+    Overload,
+    /// For another reason.
+    Other,
+}
+
+impl Undelivered {
+    /// All of them, and the name of each one's counter.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::NoName, "undelivered_no_name"),
+        (Self::NoPort, "undelivered_no_port"),
+        (Self::NoNode, "undelivered_no_node"),
+        (Self::Overload, "undelivered_overload"),
+        (Self::Other, "undelivered_other"),
+    ];
+}
+
+/// What a transport has for the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival<'b> {
+    /// A datagram, and where it is from.
+    Datagram(&'b [u8], Peer),
+    /// One that was sent from here came back.
+    Undelivered(Undelivered),
 }
 
 /// An install that the agent has taken up.

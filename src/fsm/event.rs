@@ -1,6 +1,7 @@
 //! What a driver tells the state machines besides messages: how sessions and
 //! workers go. Everything slow comes back by this door.
 
+use super::topology::Word;
 use crate::time::Duration;
 use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::{DetailPage, InstalledPatch, Purpose};
@@ -37,6 +38,8 @@ pub enum Event<'e> {
     /// The worker that fetches blobs from this controller ended: what it got has
     /// been told before; or why it could not go on.
     BlobsEnded(NodeId, Result<(), &'e Reason>),
+    /// The transport's topology service tells who is there.
+    Topology(Word),
 }
 
 /// Another controller's map, as it was merged.

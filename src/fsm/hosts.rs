@@ -6,10 +6,12 @@
 //!    `---------------- drop-host -------------------'
 //! ```
 //!
-//! Lost is not stored but seen: a host is lost while its last ack is too old.
+//! Lost is not stored but seen: a host is lost while its last ack is too old, or while
+//! the topology service says that it is gone.
 //! It keeps its place and is named by the commands that it concerns.
 
 use super::actions::Peer;
+use super::presence::Presence;
 use super::requests::{Request, Standing, Target};
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
@@ -45,6 +47,8 @@ pub struct Host {
     pub peer: Peer,
     /// When it was heard.
     pub last_heard: Instant,
+    /// Whether it is there, as the topology service tells.
+    pub presence: Presence,
     /// What it said.
     pub ack: HelloAgentAck,
     /// How far it is known what it has.
@@ -70,6 +74,7 @@ impl Host {
                 0,
             ))),
             last_heard: Instant::default(),
+            presence: Presence::default(),
             ack: HelloAgentAck::default(),
             knowledge: Knowledge::Wanted,
             known_digest: Digest::default(),
@@ -85,10 +90,10 @@ impl Host {
         Target { node: self.node, peer: self.peer, nonce: self.ack.nonce }
     }
 
-    /// Whether it has not been heard for so long.
+    /// Whether it has not been heard for so long, or is known to be gone.
     #[must_use]
     pub fn is_lost(&self, now: Instant, after: Duration) -> bool {
-        now.since(self.last_heard) >= after
+        self.presence.gone().is_some() || now.since(self.last_heard) >= after
     }
 
     /// Whether what it has is known, and still true as of its last ack.

@@ -8,13 +8,15 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
-//! | [`controller`] | a controller: wires the next nine |
+//! | [`controller`] | a controller: wires the next eleven |
 //! | [`pacing`] | when to say HelloAgent and how long answers may take |
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | whom to ask in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
 //! | [`reasons`] | why installs did not go well |
 //! | [`rollout`] | how each host stands in a rollout |
+//! | [`presence`] | whether a node is there, as a topology service tells it |
+//! | [`topology`] | who is bound and was not heard |
 //! | [`drops`] | when to say that a host is to be forgotten |
 //! | [`kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
@@ -46,9 +48,11 @@ pub mod installed;
 pub mod kinds;
 pub mod node;
 pub mod pacing;
+pub mod presence;
 pub mod queries;
 pub mod random;
 pub mod reasons;
 pub mod requests;
 pub mod rollout;
 pub mod sync;
+pub mod topology;

@@ -51,9 +51,9 @@ impl Node<'_> {
         let Some(controller) = &self.controller else { return refusal };
         let host = controller.hosts().get(sender).map(|host| host.peer);
         let neighbour = controller.sync().neighbours().get(sender).and_then(Neighbour::peer);
-        // A node with both roles speaks from a port for each.
+        // A node with both roles speaks from a socket for each.
         let mut known = [host, neighbour].into_iter().flatten().peekable();
-        let is_elsewhere = known.peek().is_some() && known.all(|known| known != peer);
+        let is_elsewhere = known.peek().is_some() && known.all(|known| !known.is_at(&peer));
         match refusal {
             Refusal::StaleIncarnation if is_elsewhere => Refusal::DuplicateNodeId,
             other => other,

@@ -72,6 +72,14 @@ impl Pacing {
         Duration::from_millis(wanted.min(self.interval.as_millis() / 2))
     }
 
+    /// What to say to a host that has come, between two rounds. Where many come at
+    /// once, they answer as spread as in a round.
+    #[must_use]
+    pub fn greeting(&self, hosts: usize, op_counter: u64) -> Message {
+        let ack_window_ms = u32::try_from(self.window(hosts).as_millis()).unwrap_or(u32::MAX);
+        Message::HelloAgent(HelloAgent { op_counter, ack_window_ms })
+    }
+
     /// A round that is due: says HelloAgent. Early: does nothing.
     pub fn on_timeout(
         &mut self,
@@ -85,8 +93,7 @@ impl Pacing {
             return;
         }
         let window = self.window(hosts);
-        let ack_window_ms = u32::try_from(window.as_millis()).unwrap_or(u32::MAX);
-        actions.send(To::Agents, Message::HelloAgent(HelloAgent { op_counter, ack_window_ms }));
+        actions.send(To::Agents, self.greeting(hosts, op_counter));
         self.rounds = self.rounds.saturating_add(1);
         self.window_ends = now + window;
         let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));

@@ -6,6 +6,7 @@
 //! dropped: state machines repeat what matters.
 
 mod sys;
+mod topology;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -14,10 +15,11 @@ use std::os::fd::AsFd;
 use mio::net::{TcpListener, TcpStream};
 
 use crate::config::Network;
-use crate::fsm::actions::{Peer, To};
+use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
 
 pub use sys::Batch;
+pub use topology::Topology;
 
 /// A stream session's socket.
 pub type Stream = TcpStream;
@@ -105,6 +107,8 @@ pub struct Transport {
     endpoints: [Option<Endpoint>; 2],
     controllers: SocketAddr,
     agents: SocketAddr,
+    /// Tells nothing.
+    pub topology: Topology,
 }
 
 impl Transport {
@@ -122,6 +126,7 @@ impl Transport {
             endpoints,
             controllers: group(network.controller_group, network.controller_port),
             agents: group(network.agent_group, network.agent_port),
+            topology: Topology,
         })
     }
 
@@ -136,27 +141,37 @@ impl Transport {
         self.endpoints.iter_mut().flatten()
     }
 
-    /// Sends a datagram as a role does, without waiting.
+    /// Sends a datagram as a role does, without waiting. Over UDP nobody says that it
+    /// cannot be delivered.
     ///
     /// # Errors
     /// As `sendto(2)`: the datagram is not sent.
-    pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<()> {
+    pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<Option<Undelivered>> {
         let address = match to {
             To::Controllers => self.controllers,
             To::Agents => self.agents,
-            To::Node(_, Peer::Ip(address)) => *address,
+            To::Node(_, peer) | To::Place(peer) => ip(*peer)?,
         };
         let endpoint = self.endpoint(as_role).ok_or(io::ErrorKind::Unsupported)?;
-        endpoint.datagrams.send_to(datagram, address).map(|_| ())
+        endpoint.datagrams.send_to(datagram, address).map(|_| None)
     }
 
-    /// Begins to open a stream session, without waiting.
+    /// Begins to open a stream session to a role of a node, without waiting. The role
+    /// goes with the port.
     ///
     /// # Errors
     /// As `connect(2)`.
-    pub fn connect(&self, Peer::Ip(address): Peer) -> io::Result<Stream> {
-        let stream = TcpStream::connect(address)?;
+    pub fn connect(&self, peer: Peer, _: Role) -> io::Result<Stream> {
+        let stream = TcpStream::connect(ip(peer)?)?;
         let _ = stream.set_nodelay(true);
         Ok(stream)
+    }
+}
+
+/// Where a node was heard by this transport.
+fn ip(peer: Peer) -> io::Result<SocketAddr> {
+    match peer {
+        Peer::Ip(address) => Ok(address),
+        Peer::Tipc { .. } => Err(io::ErrorKind::Unsupported.into()),
     }
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
+use crate::fsm::actions::{Arrival, Peer};
 use crate::limits;
 
 /// A datagram's place in a batch: one byte more than a datagram may have, so
@@ -47,14 +48,14 @@ impl Batch {
     /// One datagram and its sender. An oversize one is cut, and longer than
     /// [`limits::DATAGRAM_BYTES`] all the same.
     #[must_use]
-    pub fn get(&self, at: usize) -> Option<(&[u8], SocketAddr)> {
+    pub fn get(&self, at: usize) -> Option<Arrival<'_>> {
         if at >= self.count {
             return None;
         }
         let from = &self.from[at];
         let address = Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr));
         let peer = SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(from.sin_port)));
-        Some((&self.places[at][..self.lens[at]], peer))
+        Some(Arrival::Datagram(&self.places[at][..self.lens[at]], Peer::Ip(peer)))
     }
 }
 

@@ -26,6 +26,19 @@ pub enum Purpose {
     Blobs,
 }
 
+impl Purpose {
+    /// The roles of the two ends: of the one that opens the session, and of the one
+    /// that accepts it.
+    #[must_use]
+    pub const fn roles(self) -> (Role, Role) {
+        match self {
+            Self::QueryDetailed => (Role::Controller, Role::Agent),
+            Self::Fetch => (Role::Agent, Role::Controller),
+            Self::Pull | Self::Blobs => (Role::Controller, Role::Controller),
+        }
+    }
+}
+
 /// The role in which a node speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {

@@ -71,6 +71,7 @@ fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason:
         reboot_required: false,
         sw_version: SwVersion::new("24.09").unwrap(),
         state,
+        lost: None,
         age_ms: 1,
         installed_digest: Digest([0; 32]),
         install,

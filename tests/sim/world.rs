@@ -276,7 +276,7 @@ impl World {
                 self.machines.iter().filter(|m| is_in(m, Role::Controller)).map(|m| m.index).collect()
             }
             To::Agents => self.machines.iter().filter(|m| is_in(m, Role::Agent)).map(|m| m.index).collect(),
-            To::Node(_, peer) => vec![machine_at(peer)],
+            To::Node(_, peer) | To::Place(peer) => vec![machine_at(peer)],
         };
         for to in receivers {
             if matches!(message, Message::AgentInstallReq(_)) {

@@ -36,7 +36,7 @@ use crate::types::{ClusterId, NodeId, Reason};
 use crate::wire::frame::{DetailPage, Frame, Purpose, Role};
 use crate::wire::keys::KeyRing;
 use crate::wire::session::{Opening, SessionKeys};
-use place::{Fault, Place, Session, Stage, roles};
+use place::{Fault, Place, Session, Stage};
 
 /// Sessions that we open, at most: queries, and one each of the other purposes.
 const OWN_MOST: usize = limits::DETAILED_QUERIES + 3;
@@ -162,7 +162,7 @@ impl Sessions {
         peer: NodeId,
         purpose: Purpose,
     ) -> io::Result<()> {
-        let (role, _) = roles(purpose);
+        let (role, _) = purpose.roles();
         let free = self.places.iter().position(|place| place.session.is_none());
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
         let mine = self.opening(role)?;

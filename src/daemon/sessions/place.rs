@@ -180,7 +180,7 @@ impl Place {
         let is_proven = matches!(session.stage, Stage::Proven(_));
         match (frame, session.is_initiator, is_proven) {
             (Frame::Open { role, node, peer: meant, purpose }, is_initiator, false) => {
-                let (initiator, acceptor) = roles(purpose);
+                let (initiator, acceptor) = purpose.roles();
                 let (ours, theirs) = if is_initiator { (initiator, acceptor) } else { (acceptor, initiator) };
                 // What it says it is must be what its key says.
                 let is_theirs = role == theirs && session.their_role == Some(theirs);
@@ -397,14 +397,4 @@ enum Taken {
     Nothing,
     /// Something that the loop must know.
     Tell(Outcome),
-}
-
-/// The roles in which a session's ends speak: who opens it, who accepts it.
-#[must_use]
-pub fn roles(purpose: Purpose) -> (Role, Role) {
-    match purpose {
-        Purpose::QueryDetailed => (Role::Controller, Role::Agent),
-        Purpose::Fetch => (Role::Agent, Role::Controller),
-        Purpose::Pull | Purpose::Blobs => (Role::Controller, Role::Controller),
-    }
 }

@@ -8,12 +8,14 @@
 //! repository map through [`kinds`](super::kinds); the map is kept together with
 //! other controllers by [`sync`](super::sync). What workers tell of the repository
 //! is taken in `repository`; how hosts and patches stand is told by `view`; a
-//! [`rollout`](super::rollout) is carried on in `rollout`.
+//! [`rollout`](super::rollout) is carried on in `rollout`; who is there by the topology
+//! service's word is followed in `topology`.
 
 mod repository;
 mod rollout;
 #[cfg(test)]
 mod tests;
+mod topology;
 mod view;
 
 use super::actions::{Actions, Peer};
@@ -30,6 +32,7 @@ use super::rollout::Watch;
 use super::sync::blobs::Why as BlobWhy;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
+use super::topology::Strangers;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::table::Table;
@@ -113,6 +116,7 @@ pub struct Controller<'a> {
     sync: Sync<'a>,
     drops: Drops,
     rollout: Watch,
+    strangers: Strangers,
     /// Entries that were here when the repository began to be read again, and that
     /// no worker has told of since.
     untold: SlotSet,
@@ -135,6 +139,7 @@ impl<'a> Controller<'a> {
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
             rollout: Watch::default(),
+            strangers: Strangers::default(),
             untold: SlotSet::new(),
             kinds: Kinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
@@ -163,6 +168,7 @@ impl<'a> Controller<'a> {
         message: &Message,
         actions: &mut Actions,
     ) {
+        let is_bound = self.strangers.take(message.msgtype().sender(), peer);
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
             Message::AgentInstallResp(response) => self.on_response(now, from, response),
@@ -172,6 +178,9 @@ impl<'a> Controller<'a> {
                 }
                 self.sync.on_message(now, from, peer, other, &self.map, actions);
             }
+        }
+        if is_bound {
+            self.note_bound(from, peer);
         }
     }
 
@@ -184,6 +193,7 @@ impl<'a> Controller<'a> {
             }
         }
         let Some(host) = self.hosts.get_mut(from) else { return };
+        host.presence.on_heard(host.peer != peer);
         host.peer = peer;
         host.last_heard = now;
         let is_news = host.ack.installed_digest != ack.installed_digest;
@@ -237,6 +247,7 @@ impl<'a> Controller<'a> {
     /// How sessions and workers go.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
         match event {
+            Event::Topology(word) => return self.on_topology(now, *word, actions),
             Event::DetailPage(node, page) => self.queries.on_page(now, *node, page, &self.map),
             Event::DetailEnd(node) => self.queries.on_end(now, *node, &mut self.hosts),
             Event::SessionFailed(node, Purpose::QueryDetailed, _)

@@ -31,6 +31,9 @@ use crate::types::{Digest, NodeId, Nonce, RequestId};
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, HelloAgentAck, Message, RequestState};
 
+/// A host that is known to be gone is given up after so many retries.
+const GONE_RETRIES: u64 = 5;
+
 /// When to ask again and when to give up.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimers {
@@ -296,6 +299,15 @@ impl Request {
         let tells = !response.reject_reason.is_empty();
         self.why = if tells { Why::Told(ask.request_id) } else { Why::Nothing };
         tells
+    }
+
+    /// The host is gone, as the transport tells: it is given up soon, unless it comes
+    /// back and says that it is at work. A thimble that is restarted, or replaced by
+    /// what it installs, is back before that.
+    pub fn on_gone(&mut self, now: Instant, timers: &RequestTimers) {
+        if let State::Open(open) = &mut self.state {
+            open.gives_up = open.gives_up.min(now + timers.retry.times(GONE_RETRIES));
+        }
     }
 
     /// Sends again what is due, or gives up. Early: does nothing.

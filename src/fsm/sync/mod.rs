@@ -151,6 +151,18 @@ impl<'a> Sync<'a> {
         self.settle(now, map, actions);
     }
 
+    /// What to say to a controller that has come, where the map is read.
+    #[must_use]
+    pub fn greeting(&self, map: &Map<'_>) -> Option<Message> {
+        let hello = || Message::Hello(Hello { op_counter: map.highest_counter(), digest: map.digest() });
+        self.rounds.has_begun().then(hello)
+    }
+
+    /// Others have come or gone: acts on that in the next turn.
+    pub fn look_again(&mut self, now: Instant) {
+        self.wake = Some(now);
+    }
+
     /// How sessions and workers to other controllers go.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, map: &Map<'_>, actions: &mut Actions) {
         match event {

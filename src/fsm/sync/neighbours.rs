@@ -6,10 +6,12 @@
 //!    `------------------ drop-controller ---------------------'
 //! ```
 //!
-//! Lost is not stored but seen, as with hosts. A controller that was ever merged
+//! Lost is not stored but seen, as with hosts, and there too a topology service may
+//! say so at once. A controller that was ever merged
 //! with is *known*, also by the disk: a purge needs it.
 
 use crate::fsm::actions::Peer;
+use crate::fsm::presence::Presence;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hostname, NodeId, Reason};
 
@@ -24,6 +26,8 @@ pub struct Neighbour {
     pub is_known: bool,
     /// Where it was heard, and when; `None` where not since the start.
     pub heard: Option<(Peer, Instant)>,
+    /// Whether it is there, as the topology service tells.
+    pub presence: Presence,
     /// Its counter of changes as it said, for people.
     pub op_counter: u64,
     /// The digest of its map as it said last.
@@ -69,6 +73,7 @@ impl Neighbour {
             hostname: Hostname::default(),
             is_known: false,
             heard: None,
+            presence: Presence::default(),
             op_counter: 0,
             announced: None,
             read_for: None,
@@ -85,10 +90,11 @@ impl Neighbour {
         }
     }
 
-    /// Whether it was heard since the start, and not too long ago.
+    /// Whether it was heard since the start, not too long ago, and is not known to be
+    /// gone.
     #[must_use]
     pub fn is_present(&self, now: Instant, lost_after: Duration) -> bool {
-        self.heard.is_some_and(|(_, at)| now.since(at) < lost_after)
+        self.presence.gone().is_none() && self.heard.is_some_and(|(_, at)| now.since(at) < lost_after)
     }
 
     /// Where it was heard.
@@ -123,6 +129,7 @@ impl<'a> Neighbours<'a> {
             return None;
         };
         let neighbour = self.places.get_mut(at)?.get_or_insert_with(|| Neighbour::new(node));
+        neighbour.presence.on_heard(neighbour.peer() != Some(peer));
         neighbour.heard = Some((peer, now));
         Some(neighbour)
     }

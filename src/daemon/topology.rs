@@ -1,0 +1,51 @@
+//! The topology service's words on their way to the state machines.
+
+use mio::Token;
+
+use super::event_loop::{DATAGRAMS, Daemon};
+use super::protocol::TipcRow;
+use super::transport::Batch;
+use crate::fsm::event::Event;
+use crate::fsm::topology::Word;
+use crate::limits;
+use crate::time::Instant;
+use crate::wire::frame::Role;
+
+/// Words acted on in one turn.
+const WORDS: usize = 16;
+/// Batches of datagrams taken before one word, at most.
+const BATCHES: usize = 64;
+
+impl Daemon<'_> {
+    /// Takes what the topology service tells.
+    #[inline(never)]
+    pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
+        for _ in 0..WORDS {
+            let Some(word) = self.transport.topology.next(now) else { return };
+            if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_)) {
+                self.hear_last_words(now, batch);
+            }
+            self.tell(now, &Event::Topology(word));
+        }
+        self.ready.insert(token);
+    }
+
+    /// TIPC as this node sees it; `None` over UDP.
+    #[cfg(not(feature = "tipc"))]
+    pub(super) fn tipc_row(&self, _: Instant) -> Option<TipcRow> {
+        None
+    }
+
+    /// What somebody said before he went is heard before that he went: else he would
+    /// count as having come back.
+    fn hear_last_words(&mut self, now: Instant, batch: &mut Batch) {
+        for role in [Role::Controller, Role::Agent] {
+            for _ in 0..BATCHES {
+                self.take_datagrams(now, Token(DATAGRAMS + role as usize), batch);
+                if batch.len() < limits::RECV_BATCH {
+                    break;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a controller makes of the topology service's words: it greets who is new, and
+//! knows at once who is gone.
+
+use super::Controller;
+use crate::fsm::actions::{Actions, Peer, To};
+use crate::fsm::presence::Presence;
+use crate::fsm::topology::{Stranger, Word};
+use crate::time::Instant;
+use crate::types::NodeId;
+use crate::wire::frame::Role;
+
+impl Controller<'_> {
+    /// A word of the topology service.
+    pub(super) fn on_topology(&mut self, now: Instant, word: Word, actions: &mut Actions) {
+        match word {
+            Word::Published(role, peer) => self.on_published(now, role, peer, actions),
+            Word::Withdrawn(role, peer) => {
+                self.strangers.take(role, peer);
+                self.change(now, |at, of| (at, of) == (peer, role), Presence::on_withdrawn);
+            }
+            Word::NodeLost(node) => {
+                self.strangers.node_lost(node);
+                let is_there = |at| matches!(at, Peer::Tipc { node: at, .. } if at == node);
+                self.change(now, |at, _| is_there(at), Presence::on_node_lost);
+            }
+            Word::Gap => {
+                self.strangers.clear();
+                self.change(now, |_, _| true, Presence::on_gap);
+            }
+            Word::Settled => self.change(now, |_, _| true, Presence::on_settled),
+        }
+    }
+
+    /// One that was told of as bound there has spoken, and so has a name.
+    pub(super) fn note_bound(&mut self, node: NodeId, peer: Peer) {
+        if let Some(host) = self.hosts.get_mut(node).filter(|host| host.peer == peer) {
+            host.presence.on_published();
+        }
+        let neighbour = self.sync.neighbours_mut().get_mut(node);
+        if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.peer() == Some(peer)) {
+            neighbour.presence.on_published();
+        }
+    }
+
+    /// Those that are bound and were not heard.
+    pub fn strangers(&self) -> impl Iterator<Item = &Stranger> {
+        self.strangers.iter()
+    }
+
+    /// One that is new, or was gone, is greeted at once: the next round may be far.
+    fn on_published(&mut self, now: Instant, role: Role, peer: Peer, actions: &mut Actions) {
+        let known = match role {
+            Role::Agent => {
+                let mut hosts = self.hosts.iter_mut();
+                hosts.find(|host| host.peer == peer).map(|host| &mut host.presence)
+            }
+            Role::Controller => {
+                let mut neighbours = self.sync.neighbours_mut().iter_mut();
+                neighbours.find(|one| one.peer() == Some(peer)).map(|one| &mut one.presence)
+            }
+        };
+        match known {
+            Some(presence) => {
+                let was_gone = presence.gone().is_some();
+                presence.on_published();
+                if !was_gone {
+                    return;
+                }
+            }
+            None => self.strangers.add(now, role, peer),
+        }
+        let greeting = match role {
+            Role::Agent => Some(self.pacing.greeting(self.hosts.len(), self.map.highest_counter())),
+            Role::Controller => self.sync.greeting(&self.map),
+        };
+        if let Some(greeting) = greeting {
+            actions.send(To::Place(peer), greeting);
+        }
+    }
+
+    /// Changes what is known of those that are meant, and acts on who is gone by that.
+    fn change(&mut self, now: Instant, is_meant: impl Fn(Peer, Role) -> bool, step: fn(&mut Presence)) {
+        for host in self.hosts.iter_mut().filter(|host| is_meant(host.peer, Role::Agent)) {
+            let before = host.presence;
+            step(&mut host.presence);
+            if host.presence != before && host.presence.gone().is_some() {
+                host.request.on_gone(now, &self.timers.request);
+                self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+                self.rollout.soon(now);
+            }
+        }
+        for neighbour in self.sync.neighbours_mut().iter_mut() {
+            if neighbour.peer().is_some_and(|peer| is_meant(peer, Role::Controller)) {
+                step(&mut neighbour.presence);
+            }
+        }
+        // Who is present decides whom to wait for, and who carries a rollout.
+        self.sync.look_again(now);
+    }
+}
