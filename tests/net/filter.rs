@@ -59,9 +59,10 @@ impl Filter {
     ) -> Self {
         let (inner, outer) = (format!("{port}-in"), format!("{port}-out"));
         hub.wire(node, port, address);
-        hub.namespace.ip(&["link", "add", "name", &inner, "type", "veth", "peer", "name", &outer]);
-        hub.namespace.ip(&["link", "set", &inner, "up"]);
-        hub.namespace.ip(&["link", "set", &outer, "up", "master", "br0"]);
+        hub.namespace.ip(&format!(
+            "link add name {inner} type veth peer name {outer}\nlink set {inner} up\n\
+             link set {outer} up master br0\n"
+        ));
         let open = |name: &str| hub.namespace.enter(|| sys::packet_socket(name));
         let (node_side, bridge_side) = (open(port), open(&inner));
         let is_over = Arc::new(AtomicBool::new(false));

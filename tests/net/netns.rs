@@ -5,8 +5,9 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::io::Write;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::thread;
 
@@ -17,38 +18,41 @@ const PREFIX: &str = "thimble-";
 /// A namespace, deleted when dropped.
 pub struct Namespace {
     name: String,
+    netns: File,
 }
 
 impl Namespace {
-    /// A new namespace whose loopback is up.
+    /// A new namespace, in which nothing is up yet.
     pub fn new(name: &str) -> Self {
         static SWEEP: Once = Once::new();
         SWEEP.call_once(sweep);
         let name = format!("{PREFIX}{}-{name}", std::process::id());
-        ip(&["netns", "add", &name]);
-        let namespace = Self { name };
-        namespace.ip(&["link", "set", "lo", "up"]);
-        namespace
+        ip(&["netns", "add", &name], "");
+        let netns = File::open(Path::new("/run/netns").join(&name)).expect("the namespace has a name");
+        Self { name, netns }
     }
 
-    /// Runs `ip` on this namespace.
-    pub fn ip(&self, arguments: &[&str]) {
-        ip(&[&["-n", &self.name], arguments].concat());
+    /// Has `ip` carry out these lines on this namespace, in one process: on some
+    /// machines starting one is what takes time.
+    pub fn ip(&self, lines: &str) {
+        ip(&["-n", &self.name, "-batch", "-"], lines);
     }
 
-    /// A command that will run `program` in this namespace, as the same process.
+    /// A command that will run `program` in this namespace. Where it can be waited
+    /// for at once, running it in [`enter`](Self::enter) spares a fork of the tests'
+    /// whole memory.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.name, program]);
+        let mut command = Command::new(program);
+        let netns = self.netns.try_clone().expect("a descriptor is free");
+        sys::starts_in_netns(&mut command, netns);
         command
     }
 
     /// Runs `make` on a thread in this namespace. A socket that it makes stays in
-    /// the namespace, whoever uses it.
+    /// the namespace, whoever uses it; so does a process that it starts.
     pub fn enter<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> T {
-        let netns = File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace has a name");
         let entered = thread::scope(|scope| {
-            scope.spawn(|| sys::enter_netns(&netns).and_then(|()| make())).join().expect("no panic")
+            scope.spawn(|| sys::enter_netns(&self.netns).and_then(|()| make())).join().expect("no panic")
         });
         entered.unwrap_or_else(|error| panic!("in {}: {error}", self.name))
     }
@@ -68,35 +72,38 @@ pub struct Hub {
 impl Hub {
     pub fn new(name: &str) -> Self {
         let namespace = Namespace::new(&format!("{name}-hub"));
-        namespace.ip(&["link", "add", "br0", "type", "bridge", "mcast_snooping", "0"]);
-        namespace.ip(&["link", "set", "br0", "up"]);
+        namespace.ip("link add br0 type bridge mcast_snooping 0\nlink set br0 up\n");
         Self { namespace }
     }
 
     /// Joins `node` to the bridge: `net0` there, `port` here.
     pub fn join(&self, node: &Namespace, port: &str, address: &str) {
         self.wire(node, port, address);
-        self.namespace.ip(&["link", "set", port, "master", "br0"]);
+        self.namespace.ip(&format!("link set {port} master br0\n"));
     }
 
     /// Gives `node` its `net0`, whose other end `port` is not on the bridge yet.
     pub fn wire(&self, node: &Namespace, port: &str, address: &str) {
-        let (hub, node_name) = (&self.namespace.name, &node.name);
-        ip(&[
-            "link", "add", "name", port, "netns", hub, "type", "veth", "peer", "name", "net0", "netns",
-            node_name,
-        ]);
-        self.namespace.ip(&["link", "set", port, "up"]);
-        node.ip(&["address", "add", &format!("{address}/24"), "dev", "net0"]);
-        node.ip(&["link", "set", "net0", "up"]);
-        node.ip(&["route", "add", "239.0.0.0/8", "dev", "net0"]);
+        self.namespace.ip(&format!(
+            "link add name {port} type veth peer name net0 netns {}\nlink set {port} up\n",
+            node.name
+        ));
+        node.ip(&format!(
+            "link set lo up\naddress add {address}/24 dev net0\nlink set net0 up\n\
+             route add 239.0.0.0/8 dev net0\n"
+        ));
     }
 }
 
-fn ip(arguments: &[&str]) {
-    let output = Command::new("ip").args(arguments).output().expect("iproute2 is installed (make setup)");
+fn ip(arguments: &[&str], lines: &str) {
+    let mut command = Command::new("ip");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut ip = command.spawn().expect("iproute2 is installed (make setup)");
+    // It says why where it reads no more.
+    let _ = ip.stdin.take().expect("a pipe").write_all(lines.as_bytes());
+    let output = ip.wait_with_output().expect("ip ends");
     let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {stderr}", arguments.join(" "));
+    assert!(output.status.success(), "ip {}: {lines}{stderr}", arguments.join(" "));
 }
 
 /// Deletes the namespaces of runs whose process is gone.

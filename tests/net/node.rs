@@ -135,10 +135,9 @@ impl Node {
 
     /// Runs a command of the binary on this node.
     pub fn thimble(&self, arguments: &[&str]) -> Ended {
-        let mut command = self.namespace.command(&thimble());
-        let output =
-            command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null()).output();
-        let Output { status, stdout, stderr } = output.unwrap();
+        let mut command = Command::new(thimble());
+        command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
+        let Output { status, stdout, stderr } = self.namespace.enter(|| command.output());
         let text = |bytes| String::from_utf8(bytes).expect("thimble writes UTF-8");
         Ended { code: status.code().expect("not killed"), stdout: text(stdout), stderr: text(stderr) }
     }

@@ -22,6 +22,13 @@ pub fn enter_netns(netns: &File) -> io::Result<()> {
     checked(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
+/// Has the child start in a network namespace.
+pub fn starts_in_netns(command: &mut Command, netns: File) {
+    // SAFETY: between fork and exec, `enter_netns` calls setns alone, which allocates
+    // nothing.
+    unsafe { command.pre_exec(move || enter_netns(&netns)) };
+}
+
 /// Has the child die with the thread that starts it.
 pub fn dies_with_parent(command: &mut Command) -> &mut Command {
     let die = || {
