@@ -194,7 +194,8 @@ fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug)]
 pub struct Network {
-    /// `interface`: no default; the error lists the candidates.
+    /// `interface`: no default; the error lists the candidates. Over TIPC it may be
+    /// left out, and is empty then.
     pub interface: String,
     /// `controller_group`. Default 239.255.84.72.
     pub controller_group: Ipv4Addr,
@@ -206,6 +207,9 @@ pub struct Network {
     pub agent_port: u16,
     /// `ttl` of multicast datagrams. Default 1.
     pub ttl: u8,
+    /// `service_type`: of the four TIPC service types in a row that a cluster uses, the
+    /// first. Default 7488. Over TIPC this alone is used, over UDP the others are.
+    pub service_type: u32,
 }
 
 /// `[security]`: whom and what to believe.

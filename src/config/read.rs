@@ -24,7 +24,10 @@ const NODE: &[&str] = &[
     "sw_version",
 ];
 const NETWORK: &[&str] =
-    &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl"];
+    &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl", "service_type"];
+/// Below 64 are the kernel's own (linux/tipc.h: TIPC_RESERVED_TYPES), and thimble takes
+/// four in a row.
+const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 3;
 const SECURITY: &[&str] = &["key_file", "auth", "trusted_keys", "revoked", "min_sw_version"];
 const CONTROLLER: &[&str] = &["max_hosts"];
 const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes"];
@@ -137,8 +140,11 @@ fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
         let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
         is_name.then(|| text.to_owned())
     })?;
-    let Some(interface) = interface else {
-        return Err(section.missing("interface", interface_choice()));
+    let interface = match interface {
+        Some(interface) => interface,
+        // TIPC has bearers in its place, which are the kernel's.
+        None if cfg!(feature = "tipc") => String::new(),
+        None => return Err(section.missing("interface", interface_choice())),
     };
     let port = |key| -> Result<Option<u16>, ConfigError> {
         let port = section.integer(key, 1..=u64::from(u16::MAX))?;
@@ -162,6 +168,10 @@ fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
         agent_group: group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?,
         agent_port: port("agent_port")?.unwrap_or(7489),
         ttl: section.integer("ttl", 1..=255)?.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(1),
+        service_type: section
+            .integer("service_type", SERVICE_TYPES)?
+            .and_then(|service_type| u32::try_from(service_type).ok())
+            .unwrap_or(7488),
     };
     if network.agent_group == network.controller_group {
         let sentence = "the controllers' group is the same; the two must differ".to_owned();

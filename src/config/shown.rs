@@ -16,7 +16,7 @@ pub struct Difference {
 
 impl Config {
     /// All that holds, defaults included, by key. Keys of a role that the node has
-    /// not are left out.
+    /// not, or of the other transport, are left out.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         let Self { node, network, security, controller, agent, timers } = self;
@@ -35,12 +35,20 @@ impl Config {
             ("node.control_socket", node.control_socket.display().to_string()),
             ("node.query_group", or(node.query_group.clone(), "none: everybody may ask")),
             ("node.admin_group", or(node.admin_group.clone(), "none: root alone")),
-            ("network.interface", network.interface.clone()),
-            ("network.controller_group", network.controller_group.to_string()),
-            ("network.controller_port", network.controller_port.to_string()),
-            ("network.agent_group", network.agent_group.to_string()),
-            ("network.agent_port", network.agent_port.to_string()),
-            ("network.ttl", network.ttl.to_string()),
+        ];
+        if cfg!(feature = "tipc") {
+            rows.push(("network.service_type", network.service_type.to_string()));
+        } else {
+            rows.extend([
+                ("network.interface", network.interface.clone()),
+                ("network.controller_group", network.controller_group.to_string()),
+                ("network.controller_port", network.controller_port.to_string()),
+                ("network.agent_group", network.agent_group.to_string()),
+                ("network.agent_port", network.agent_port.to_string()),
+                ("network.ttl", network.ttl.to_string()),
+            ]);
+        }
+        rows.extend([
             ("security.auth", auth.to_owned()),
             ("security.key_file", or(path(&security.key_file), "none")),
             ("security.trusted_keys", security.trusted_keys.join(", ")),
@@ -49,7 +57,7 @@ impl Config {
                 "security.min_sw_version",
                 or(security.min_sw_version.as_ref().map(ToString::to_string), "none"),
             ),
-        ];
+        ]);
         let numbers = |numbers: &[(&'static str, u64)]| -> Vec<(&'static str, String)> {
             numbers.iter().map(|(key, number)| (*key, number.to_string())).collect()
         };
@@ -142,12 +150,19 @@ mod tests {
         assert_eq!(old.differences(&old), []);
         let new = config(
             "state_dir = \"/elsewhere\"\nnodetype = \"edge\"",
-            "[agent]\nroot = \"/r\"\nscript_timeout_s = 7\n[network]\ninterface = \"i\"\nttl = 9",
+            "[agent]\nroot = \"/r\"\nscript_timeout_s = 7\n[network]\ninterface = \"i\"\nttl = 9\nservice_type = 99",
         );
         let held = old.renewed(new.clone());
         let keys = |a: &Config, b: &Config| a.differences(b).iter().map(|one| one.key).collect::<Vec<_>>();
         assert_eq!(keys(&old, &held), ["agent.script_timeout_s", "node.nodetype"]);
-        assert_eq!(keys(&held, &new), ["agent.root", "network.ttl", "node.state_dir"]);
+        assert_eq!(
+            keys(&held, &new),
+            [
+                "agent.root",
+                if cfg!(feature = "tipc") { "network.service_type" } else { "network.ttl" },
+                "node.state_dir"
+            ]
+        );
         assert_eq!(keys(&held, &old), keys(&old, &held), "going back waits for nothing");
     }
 }

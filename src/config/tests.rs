@@ -32,7 +32,7 @@ fn the_least_that_an_agent_needs_gets_the_documented_defaults() {
     assert_eq!(config.node.query_group, None);
     assert_eq!(config.network.controller_group, Ipv4Addr::new(239, 255, 84, 72));
     assert_eq!((config.network.controller_port, config.network.agent_port), (7488, 7489));
-    assert_eq!(config.network.ttl, 1);
+    assert_eq!((config.network.ttl, config.network.service_type), (1, 7488));
     assert_eq!(config.security.key_file.as_deref(), Some(Path::new("/etc/thimble/node.key")));
     assert_eq!(config.security.trusted_keys, [KEY]);
     assert_eq!(config.controller.max_hosts, 1024);
@@ -105,7 +105,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let text = good().replace("[network]", "[netwrok]");
     assert_eq!(complaint(&text), "thimble.toml:5: netwrok is not known; did you mean network?");
     let text = good().replace("[network]", "[network]\ncolour = 1");
-    let there_are = "there are interface, controller_group, controller_port, agent_group, agent_port, ttl";
+    let there_are =
+        "there are interface, controller_group, controller_port, agent_group, agent_port, ttl, service_type";
     assert_eq!(complaint(&text), format!("thimble.toml:6: network.colour is not known; {there_are}"));
 }
 
@@ -134,7 +135,12 @@ fn what_is_not_toml_is_refused_with_its_line() {
 }
 
 #[test]
-fn a_missing_interface_lists_those_of_the_machine() {
+fn a_missing_interface_lists_those_of_the_machine_and_is_well_over_tipc() {
+    if cfg!(feature = "tipc") {
+        let config = Config::parse(&good().replace("interface = \"lo\"\n", ""), "t").unwrap();
+        assert_eq!((config.network.interface.as_str(), config.network.service_type), ("", 7488));
+        return;
+    }
     let text = good().replace("interface = \"lo\"\n", "");
     let message = complaint(&text);
     let names = interfaces().join(", ");
@@ -150,6 +156,7 @@ fn groups_are_multicast_and_neither_starlingx_s_nor_one() {
     assert!(network("agent_group = \"10.0.0.1\"").contains("it takes a multicast address"));
     assert!(network("agent_group = \"224.0.0.5\"").contains("it takes a multicast address"));
     assert!(network("agent_group = \"239.255.84.72\"").contains("the two must differ"));
+    assert!(network("service_type = 63").contains("it takes a whole number from 64 to 4294967292"));
     assert!(network("agent_port = 7488").contains("the two must differ"));
 }
 

@@ -1,6 +1,7 @@
 //! Traces: what the controller is told at which millisecond, and all that it does.
 
 mod rollout;
+mod topology;
 
 use std::format;
 use std::string::{String, ToString};
@@ -20,6 +21,7 @@ use crate::repo::rules::OnHosts;
 use crate::repo::state::{PatchState, patch_state};
 use crate::table::index_len;
 use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
+use crate::wire::frame::Role;
 use crate::wire::frame::{DetailPage, InstalledPatch};
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentState, RequestState};
@@ -179,6 +181,9 @@ fn text(action: &Action) -> String {
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
         }
+        Action::Send(To::Place(at), Message::HelloAgent(_)) => format!("greet the agent at {at}"),
+        Action::Send(To::Place(at), Message::Hello(_)) => format!("greet the controller at {at}"),
+        Action::Connect(node, Peer::Tipc { .. }, Purpose::QueryDetailed) => format!("query {}", node.0),
         Action::Connect(node, at, Purpose::QueryDetailed) if *at == peer(node.0) => {
             format!("query {}", node.0)
         }

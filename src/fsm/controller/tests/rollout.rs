@@ -25,7 +25,7 @@ fn rollout(counter: u64, state: RolloutState) -> Rollout {
     Rollout { stamp, id: ID, carrier: OWN, state, parallel: 2, stop_after: 2, force: false }
 }
 
-fn running() -> Rollout {
+pub(super) fn running() -> Rollout {
     rollout(9, RolloutState::Running)
 }
 

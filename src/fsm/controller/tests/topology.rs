@@ -1,0 +1,180 @@
+//! What the topology service tells, on top of what hosts and controllers say.
+
+use super::*;
+use crate::fsm::presence::{Presence, Why};
+use crate::fsm::topology::Word;
+use crate::repo::rollout::Rollout;
+use crate::wire::messages::Hello;
+
+fn tipc(node: u32) -> Peer {
+    Peer::Tipc { node, port: 1_000 + node }
+}
+
+impl Trace {
+    fn told(&mut self, now: u64, word: Word) -> Vec<String> {
+        self.event(now, &Event::Topology(word))
+    }
+
+    /// The host `node` speaks, from its TIPC node.
+    fn hears_at(&mut self, now: u64, node: u32, ack: HelloAgentAck) -> Vec<String> {
+        let (from, message) = (NodeId(node.into()), Message::HelloAgentAck(ack));
+        self.controller.on_message(at(now), from, tipc(node), &message, &mut self.actions);
+        self.did()
+    }
+
+    /// The controller `node` speaks.
+    fn hears_hello(&mut self, now: u64, node: u32) {
+        let message = Message::Hello(Hello { op_counter: 0, digest: Digest::default() });
+        let from = NodeId(node.into());
+        self.controller.on_message(at(now), from, tipc(node), &message, &mut self.actions);
+        while self.actions.pop_front().is_some() {}
+    }
+
+    fn strangers(&self) -> Vec<Peer> {
+        self.controller.strangers().map(|one| one.peer).collect()
+    }
+
+    fn is_lost(&self, now: u64, node: u64) -> bool {
+        self.host(node).is_lost(at(now), TIMERS.host_lost)
+    }
+
+    fn present(&self, now: u64) -> usize {
+        self.controller.sync().neighbours().present(at(now)).count()
+    }
+}
+
+#[test]
+fn a_host_that_comes_is_greeted_at_once_and_known_by_its_name_once_it_speaks() {
+    let mut trace = Trace::start(&[], 4);
+    assert_eq!(trace.told(10, Word::Published(Role::Agent, tipc(5))), ["greet the agent at 00000005"]);
+    assert_eq!((trace.strangers(), trace.controller.hosts().len()), (vec![tipc(5)], 0));
+    trace.hears_at(30, 5, ack(&[]));
+    assert_eq!((trace.strangers(), trace.controller.hosts().len()), (vec![], 1));
+    assert_eq!(trace.host(5).presence, Presence::Bound);
+    assert_eq!(trace.told(40, Word::Published(Role::Agent, tipc(5))), [""; 0], "it is known");
+}
+
+#[test]
+fn a_host_whose_service_is_withdrawn_is_lost_at_once_and_back_when_it_speaks_again() {
+    let mut trace = Trace::start(&[], 4);
+    trace.hears_at(10, 5, ack(&[]));
+    trace.hears_at(10, 6, ack(&[]));
+    trace.told(20, Word::Withdrawn(Role::Agent, tipc(5)));
+    assert!(trace.is_lost(20, 5) && !trace.is_lost(20, 6));
+    assert_eq!(trace.host(5).presence.gone(), Some(Why::Ended));
+    assert_eq!(trace.asks(25, 5).0, Err(AskRefusal::Lost));
+    // Another start of it, which has another socket; the old one's end may be told late.
+    let again = Peer::Tipc { node: 5, port: 7 };
+    assert_eq!(trace.told(30, Word::Published(Role::Agent, again)), ["greet the agent at 00000005"]);
+    assert!(trace.is_lost(35, 5), "it has not spoken");
+    let message = Message::HelloAgentAck(ack(&[]));
+    trace.controller.on_message(at(40), NodeId(5), again, &message, &mut trace.actions);
+    trace.told(50, Word::Withdrawn(Role::Agent, tipc(5)));
+    assert!(!trace.is_lost(60, 5));
+    assert_eq!(trace.host(5).presence, Presence::Bound);
+}
+
+#[test]
+fn a_node_that_is_lost_takes_its_host_and_its_controller_with_it_and_both_return() {
+    let mut trace = Trace::start(&[], 4);
+    trace.controller.sync_mut().on_loaded(at(0));
+    while trace.actions.pop_front().is_some() {}
+    trace.hears_at(10, 5, ack(&[]));
+    trace.hears_hello(10, 5);
+    assert_eq!(trace.present(20), 1);
+    trace.told(20, Word::NodeLost(5));
+    assert_eq!((trace.is_lost(20, 5), trace.present(20)), (true, 0));
+    assert_eq!(trace.host(5).presence.gone(), Some(Why::OutOfReach));
+    for role in [Role::Agent, Role::Controller] {
+        assert_eq!(trace.told(30, Word::Published(role, tipc(5))).len(), 1, "it is greeted");
+    }
+    assert_eq!((trace.is_lost(30, 5), trace.present(30)), (false, 1));
+}
+
+#[test]
+fn a_controller_is_greeted_once_the_map_may_be_told() {
+    let mut trace = Trace::start(&[], 4);
+    assert_eq!(trace.told(10, Word::Published(Role::Controller, tipc(9))), [""; 0]);
+    trace.controller.sync_mut().on_loaded(at(20));
+    assert_eq!(
+        trace.told(30, Word::Published(Role::Controller, tipc(8))),
+        ["greet the controller at 00000008"]
+    );
+}
+
+#[test]
+fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
+    let mut trace = Trace::start(&[], 4);
+    for node in [5, 6, 7] {
+        trace.told(10, Word::Published(Role::Agent, tipc(node)));
+        trace.hears_at(20, node, ack(&[]));
+    }
+    // The one that nobody ever told of is left to the timers.
+    trace.hears_at(20, 8, ack(&[]));
+    trace.told(30, Word::Gap);
+    assert!([5, 6, 7, 8].iter().all(|node| !trace.is_lost(30, *node)), "nothing is known to be so");
+    trace.told(40, Word::Published(Role::Agent, tipc(5)));
+    trace.hears_at(45, 6, ack(&[]));
+    trace.told(50, Word::Published(Role::Agent, tipc(6)));
+    trace.told(60, Word::Settled);
+    let lost: Vec<u64> = [5, 6, 7, 8].into_iter().filter(|node| trace.is_lost(60, *node)).collect();
+    assert_eq!(lost, [7]);
+}
+
+#[test]
+fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
+    for comes_back in [false, true] {
+        let mut trace = Trace::start(&[entry("A")], 4);
+        trace.hears_at(10, 5, ack(&[]));
+        trace.controller.queries.forget(at(10), NodeId(5), &mut trace.actions);
+        while trace.actions.pop_front().is_some() {}
+        let Trace { controller, random, actions } = &mut trace;
+        controller.ask_install(at(100), NodeId(5), false, random, actions).unwrap();
+        while trace.actions.pop_front().is_some() {}
+        let request_id = trace.host(5).request.request_id().unwrap();
+        let running = HelloAgentAck { request_id, request: RequestState::Running, ..ack(&[]) };
+        trace.hears_at(200, 5, running.clone());
+        trace.told(1_000, Word::NodeLost(5));
+        if comes_back {
+            trace.hears_at(5_000, 5, running);
+        }
+        // Five retries of 2 s.
+        let standing = |trace: &mut Trace, now| {
+            trace.controller.on_timeout(at(now), &mut trace.random, &mut trace.actions);
+            while trace.actions.pop_front().is_some() {}
+            trace.host(5).request.standing()
+        };
+        assert_eq!(standing(&mut trace, 10_999), Standing::Running);
+        let expected = if comes_back { Standing::Running } else { Standing::NoAnswer };
+        assert_eq!(standing(&mut trace, 11_000), expected);
+    }
+}
+
+#[test]
+fn a_rollout_counts_a_host_at_work_that_is_gone_and_one_still_to_be_asked_as_lost() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    for node in [5, 6] {
+        trace.hears_at(10, node, ack(&[]));
+    }
+    let rollout = Rollout { id: 77, parallel: 1, stop_after: 1, ..rollout::running() };
+    let request_id = rollout.request_id(NodeId(5));
+    let ask = Ask { request_id, digest: digest_of(&["A"]), force: false };
+    let Controller { hosts, timers, .. } = &mut trace.controller;
+    let host = hosts.get_mut(NodeId(5)).unwrap();
+    let target = host.target();
+    assert!(host.request.ask(at(100), &timers.request, target, ask, &mut trace.actions));
+    for node in [5, 6] {
+        trace.controller.on_event(
+            at(1_000),
+            &Event::Topology(Word::Withdrawn(Role::Agent, tipc(node))),
+            &mut trace.actions,
+        );
+    }
+    while trace.actions.pop_front().is_some() {}
+    let census = trace.controller.census(at(1_100), &rollout);
+    assert_eq!((census.at_work, census.lost, census.no_answer), (1, 1, 0), "it may only restart");
+    trace.controller.on_timeout(at(11_000), &mut trace.random, &mut trace.actions);
+    let census = trace.controller.census(at(11_000), &rollout);
+    assert_eq!((census.at_work, census.lost, census.no_answer), (0, 1, 1));
+    assert!(census.is_too_many(&rollout));
+}
