@@ -1,17 +1,17 @@
 //! A proven stream session in a worker: blocking, with deadlines.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use super::transport::{self, BlockingStream};
 use crate::limits;
 use crate::wire::frame::Frame;
 use crate::wire::session::{SessionKeys, frame_len};
 
 /// A session that a worker has taken over from the loop.
 pub struct Exchange {
-    stream: TcpStream,
+    stream: BlockingStream,
     keys: SessionKeys,
     buffer: Box<[u8; limits::FRAME_BYTES]>,
 }
@@ -22,10 +22,7 @@ impl Exchange {
     /// # Errors
     /// As `fcntl(2)` and `setsockopt(2)`.
     pub fn new(socket: OwnedFd, keys: SessionKeys, patience: Duration) -> io::Result<Self> {
-        let stream = TcpStream::from(socket);
-        stream.set_nonblocking(false)?;
-        stream.set_read_timeout(Some(patience))?;
-        stream.set_write_timeout(Some(patience))?;
+        let stream = transport::blocking(socket, patience)?;
         Ok(Self { stream, keys, buffer: Box::new([0; limits::FRAME_BYTES]) })
     }
 
@@ -65,7 +62,7 @@ impl Exchange {
     }
 
     /// The stream itself, for the raw bytes of a blob.
-    pub fn raw(&mut self) -> &mut TcpStream {
+    pub fn raw(&mut self) -> &mut BlockingStream {
         &mut self.stream
     }
 }

@@ -10,7 +10,8 @@ mod topology;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 
@@ -23,6 +24,8 @@ pub use topology::Topology;
 
 /// A stream session's socket.
 pub type Stream = TcpStream;
+/// The same in a worker, which waits for it.
+pub type BlockingStream = std::net::TcpStream;
 /// What accepts stream sessions.
 pub type Listener = TcpListener;
 /// The transport's name, for `status`.
@@ -166,6 +169,19 @@ impl Transport {
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
+}
+
+/// Takes a stream session's socket over in a worker: each read and write waits, for so
+/// long at most.
+///
+/// # Errors
+/// As `fcntl(2)` and `setsockopt(2)`.
+pub fn blocking(socket: OwnedFd, patience: Duration) -> io::Result<BlockingStream> {
+    let stream = BlockingStream::from(socket);
+    stream.set_nonblocking(false)?;
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    Ok(stream)
 }
 
 /// Where a node was heard by this transport.

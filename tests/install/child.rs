@@ -145,6 +145,7 @@ impl Orders {
                 controller_port: 7488,
                 agent_group: [239, 255, 84, 73].into(),
                 agent_port: 7489,
+                service_type: 7488,
                 ttl: 1,
             },
             security: Security {

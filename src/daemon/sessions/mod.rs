@@ -24,7 +24,7 @@ mod place;
 mod tests;
 
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use mio::{Interest, Registry, Token};
 
@@ -229,9 +229,10 @@ impl Sessions {
         registry: &Registry,
         node: NodeId,
         purpose: Purpose,
-    ) -> Option<(Stream, SessionKeys)> {
+    ) -> Option<(OwnedFd, SessionKeys)> {
         let at = self.find_own(node, purpose)?;
-        self.take_proven(at, registry)
+        let (stream, keys) = self.take_proven(at, registry)?;
+        Some((stream.into(), keys))
     }
 
     fn take_proven(&mut self, at: usize, registry: &Registry) -> Option<(Stream, SessionKeys)> {
@@ -269,6 +270,8 @@ impl Sessions {
             // So little fits a socket that nothing was written to but an opening;
             // where the other end is gone, the worker sees that.
             let _ = stream.write(&bytes[..len]);
+            // The worker has it: what is dropped here must not end it.
+            drop(OwnedFd::from(stream));
         }
         Ok(())
     }

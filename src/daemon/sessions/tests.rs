@@ -43,7 +43,12 @@ impl End {
 
     fn accept(&mut self, stream: std::net::TcpStream) {
         stream.set_nonblocking(true).unwrap();
-        self.sessions.accept(at(0), self.poll.registry(), Stream::from_std(stream), Role::Controller);
+        self.sessions.accept(
+            at(0),
+            self.poll.registry(),
+            Stream::from(OwnedFd::from(stream)),
+            Role::Controller,
+        );
     }
 
     fn turn(&mut self, now: Instant, answers: Answers<'_>) -> Outcome {
@@ -64,7 +69,7 @@ fn opened(purpose: Purpose) -> (End, End, Outcome, Outcome) {
     let (mut ours, mut theirs) = (End::new(OURS), End::new(THEIRS));
     let (stream, accepted) = pair();
     stream.set_nonblocking(true).unwrap();
-    let stream = Stream::from_std(stream);
+    let stream = Stream::from(OwnedFd::from(stream));
     ours.sessions.initiate(at(0), ours.poll.registry(), stream, THEIRS, purpose).unwrap();
     theirs.accept(accepted);
     let began = Clock::now();
@@ -83,7 +88,7 @@ fn opened(purpose: Purpose) -> (End, End, Outcome, Outcome) {
 /// Our end of a session that is ready, as a worker has it.
 fn taken(ours: &mut End, purpose: Purpose) -> Exchange {
     let (stream, keys) = ours.sessions.take(ours.poll.registry(), THEIRS, purpose).unwrap();
-    Exchange::new(OwnedFd::from(stream), keys, Patience::from_secs(10)).unwrap()
+    Exchange::new(stream, keys, Patience::from_secs(10)).unwrap()
 }
 
 fn entry(number: usize) -> Entry {
