@@ -1,2 +1,14 @@
 //! The TIPC transport: service ranges, multicast to them, SOCK_STREAM sessions, and the
 //! topology service that tells who is there.
+
+pub mod address;
+pub mod batch;
+pub mod event;
+pub mod link;
+pub mod socket;
+pub mod stream;
+pub mod subscription;
+mod sys;
+
+pub use batch::Batch;
+pub use stream::{Listener, Stream};

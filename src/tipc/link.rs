@@ -1,0 +1,77 @@
+//! What people call nodes and links.
+
+use std::io;
+use std::os::fd::AsFd;
+
+use super::socket::Socket;
+use super::sys::{self, NODE_ID_BYTES};
+use crate::types::Text;
+
+/// A node's identity as text: sixteen characters, or as many bytes in hexadecimal.
+pub const IDENTITY_BYTES: usize = 2 * NODE_ID_BYTES;
+
+/// The identity of a node that is or was in reach, as the `tipc` tool shows it; that
+/// of address 0 is our own. Any TIPC socket will do to ask by. Empty where none is
+/// set.
+///
+/// # Errors
+/// As `ioctl(2)`: `AddrNotAvailable` where the node was never known.
+pub fn identity(socket: &Socket, node: u32) -> io::Result<Text<IDENTITY_BYTES>> {
+    sys::node_id(socket.as_fd(), node).map(|id| identity_text(&id))
+}
+
+/// The name of the link to a node by one of our bearers, which are numbered from 0:
+/// the identities and interfaces of both ends.
+///
+/// # Errors
+/// As `ioctl(2)`: `AddrNotAvailable` where there is no such link.
+pub fn name(socket: &Socket, node: u32, bearer: u32) -> io::Result<Text<{ sys::LINK_NAME_BYTES }>> {
+    let name = sys::link_name(socket.as_fd(), node, bearer)?;
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
+    Ok(Text::new(&String::from_utf8_lossy(&name[..end])))
+}
+
+/// Text where the bytes are what the kernel takes for text, else in hexadecimal; the
+/// zeros behind it left out.
+fn identity_text(id: &[u8; NODE_ID_BYTES]) -> Text<IDENTITY_BYTES> {
+    let end = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    let id = &id[..end];
+    match std::str::from_utf8(id) {
+        Ok(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || ".:_-@".contains(c)) => Text::new(text),
+        _ => {
+            let mut digits = [0; IDENTITY_BYTES];
+            for (two, byte) in digits.chunks_exact_mut(2).zip(id) {
+                let digit = |half: u8| b"0123456789abcdef"[usize::from(half)];
+                two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
+            }
+            let digits = std::str::from_utf8(&digits[..2 * end]).unwrap_or_default();
+            Text::new(digits.trim_end_matches('0'))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn padded(bytes: &[u8]) -> [u8; NODE_ID_BYTES] {
+        let mut id = [0; NODE_ID_BYTES];
+        id[..bytes.len()].copy_from_slice(bytes);
+        id
+    }
+
+    #[test]
+    fn an_identity_is_text_where_it_can_be_and_hexadecimal_else() {
+        for (id, text) in [
+            (padded(b"node1"), "node1"),
+            (padded(b"rack-7:slot_2@a.b"[..16].as_ref()), "rack-7:slot_2@a."),
+            (padded(&[]), ""),
+            (padded(&[0xde, 0xad, 0, 0x10]), "dead001"),
+            (padded(b"no spaces"), "6e6f20737061636573"),
+            (padded(b"a\0b"), "610062"),
+            ([0xff; NODE_ID_BYTES], "ffffffffffffffffffffffffffffffff"),
+        ] {
+            assert_eq!(identity_text(&id).as_str(), text);
+        }
+    }
+}
