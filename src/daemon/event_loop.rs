@@ -227,7 +227,7 @@ impl Daemon<'_> {
             registry.register(&mut SourceFd(&datagrams), Token(DATAGRAMS + role), Interest::READABLE)?;
             registry.register(&mut endpoint.listener, Token(LISTENERS + role), Interest::READABLE)?;
         }
-        self.transport.topology.register(registry, Token(TOPOLOGY))
+        self.transport.view.register(registry, Token(TOPOLOGY))
     }
 
     fn poll_timeout(&self, now: Instant) -> Option<std::time::Duration> {
@@ -241,7 +241,7 @@ impl Daemon<'_> {
             self.control.others_until(),
             self.ready.poll_at(),
             self.notify.poll_at(),
-            self.transport.topology.poll_at(),
+            self.transport.view.poll_at(),
             self.load_due.filter(|_| !self.is_loading()),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
@@ -386,7 +386,7 @@ impl Daemon<'_> {
         }
         self.control.on_timeout(now, &self.registry);
         self.ready.on_timeout(now);
-        self.transport.topology.on_timeout(now, &self.registry, Token(TOPOLOGY));
+        self.transport.view.on_timeout(now, &self.registry, Token(TOPOLOGY));
         if self.load_due.is_some_and(|due| now >= due) && !self.is_loading() {
             self.load(now);
         }

@@ -21,7 +21,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         for _ in 0..WORDS {
-            let Some(word) = self.transport.topology.next(now) else { return };
+            let Some(word) = self.transport.view.next(now) else { return };
             if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_)) {
                 self.hear_last_words(now, batch);
             }

@@ -6,7 +6,7 @@
 //! dropped: state machines repeat what matters.
 
 mod sys;
-mod topology;
+mod view;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
@@ -20,7 +20,7 @@ use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
 
 pub use sys::Batch;
-pub use topology::Topology;
+pub use view::View;
 
 /// A stream session's socket.
 pub type Stream = TcpStream;
@@ -111,7 +111,7 @@ pub struct Transport {
     controllers: SocketAddr,
     agents: SocketAddr,
     /// Tells nothing.
-    pub topology: Topology,
+    pub view: View,
 }
 
 impl Transport {
@@ -129,7 +129,7 @@ impl Transport {
             endpoints,
             controllers: group(network.controller_group, network.controller_port),
             agents: group(network.agent_group, network.agent_port),
-            topology: Topology,
+            view: View,
         })
     }
 

@@ -8,9 +8,9 @@ use crate::fsm::topology::Word;
 use crate::time::Instant;
 
 /// Nothing to watch.
-pub struct Topology;
+pub struct View;
 
-impl Topology {
+impl View {
     /// Does nothing.
     ///
     /// # Errors
