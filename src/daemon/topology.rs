@@ -31,7 +31,6 @@ impl Daemon<'_> {
     }
 
     /// TIPC as this node sees it; `None` over UDP.
-    #[cfg(not(feature = "tipc"))]
     pub(super) fn tipc_row(&self, _: Instant) -> Option<TipcRow> {
         None
     }

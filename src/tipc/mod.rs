@@ -9,6 +9,10 @@ pub mod socket;
 pub mod stream;
 pub mod subscription;
 mod sys;
+pub mod transport;
+pub mod view;
 
 pub use batch::Batch;
 pub use stream::{Listener, Stream};
+pub use transport::{BlockingStream, Endpoint, NAME, OpenError, Transport, blocking};
+pub use view::View;

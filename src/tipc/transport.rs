@@ -1,0 +1,240 @@
+//! A node over TIPC: for each of its roles a socket for datagrams and one that accepts
+//! sessions, and what the topology service tells of the others.
+//!
+//! | service type | who is bound to it, at which instance |
+//! |---|---|
+//! | `service_type` | controllers, for datagrams: their node's address |
+//! | `service_type` + 1 | agents, for datagrams: the same |
+//! | `service_type` + 2, + 3 | controllers, agents, for sessions: the same |
+//!
+//! A group is all instances of a type. Who was heard is answered at the socket that
+//! spoke; a session is opened to the service on that socket's node, since a daemon
+//! that starts again has other sockets.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::thread;
+use std::time::Duration;
+
+use super::address::{Destination, Scope, ServiceRange, SocketAddress};
+use super::batch::{self, Batch};
+use super::socket::{self, Socket};
+use super::stream::{Listener, Stream};
+use super::view::View;
+use crate::config::Network;
+use crate::fsm::actions::{Peer, To, Undelivered};
+use crate::wire::frame::Role;
+
+/// The transport's name, for `status`.
+pub const NAME: &str = "tipc";
+/// A stream session's socket in a worker, which waits for it.
+pub type BlockingStream = Stream;
+
+/// TIPC tries a new address for one second before a node has it.
+const ADDRESS_TRIES: u32 = 30;
+const ADDRESS_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why the transport cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// There is no TIPC to be had.
+    Tipc(socket::OpenError),
+    /// A socket cannot be bound.
+    Bind(ServiceRange, io::Error),
+    /// Another thimble of the same role runs on this node.
+    Taken(Role, SocketAddress),
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tipc(error) => write!(f, "{error}"),
+            Self::Bind(range, error) => write!(f, "TIPC service {range} cannot be bound: {error}"),
+            Self::Taken(role, at) => write!(
+                f,
+                "on this TIPC node another thimble is {} already (socket {at}): stop it first, or give one of them \
+                 another network.service_type",
+                if *role == Role::Controller { "the controller" } else { "the agent" }
+            ),
+        }
+    }
+}
+
+impl std::error::Error for OpenError {}
+
+impl From<io::Error> for OpenError {
+    fn from(error: io::Error) -> Self {
+        Self::Tipc(error.into())
+    }
+}
+
+/// The service types of a cluster.
+#[derive(Clone, Copy, Debug)]
+pub struct Services(u32);
+
+impl Services {
+    /// Those from this one on.
+    #[must_use]
+    pub fn from(service_type: u32) -> Self {
+        Self(service_type)
+    }
+
+    /// A role's type for datagrams.
+    #[must_use]
+    pub fn datagrams(self, role: Role) -> u32 {
+        self.0 + role as u32
+    }
+
+    /// A role's type for sessions.
+    #[must_use]
+    pub fn sessions(self, role: Role) -> u32 {
+        self.0 + 2 + role as u32
+    }
+}
+
+/// The sockets of one role.
+pub struct Endpoint {
+    role: Role,
+    /// Datagrams of the role's group, and to this node.
+    pub datagrams: Socket,
+    /// Stream sessions to this node.
+    pub listener: Listener,
+}
+
+impl Endpoint {
+    /// The role whose sockets these are.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    fn open(role: Role, services: Services, node: u32) -> Result<Self, OpenError> {
+        let [datagrams, sessions] =
+            [services.datagrams(role), services.sessions(role)].map(|of| ServiceRange::one(of, node));
+        let listener =
+            Listener::bind(&sessions, Scope::Cluster).map_err(|error| OpenError::Bind(sessions, error))?;
+        let socket = Socket::rdm()?;
+        socket.bind(&datagrams, Scope::Cluster).map_err(|error| OpenError::Bind(datagrams, error))?;
+        Ok(Self { role, datagrams: socket, listener })
+    }
+
+    /// Takes what has arrived, without waiting. A full batch means that there may
+    /// be more.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is nothing; the batch is empty after any error.
+    pub fn recv_batch(&self, batch: &mut Batch) -> io::Result<()> {
+        batch::recv_batch(self.datagrams.as_fd(), batch)
+    }
+
+    /// Accepts a stream session, without waiting.
+    ///
+    /// # Errors
+    /// `WouldBlock` where there is none.
+    pub fn accept(&self) -> io::Result<Stream> {
+        self.listener.accept()
+    }
+}
+
+/// The transport of a node.
+pub struct Transport {
+    endpoints: [Option<Endpoint>; 2],
+    services: Services,
+    /// Who is there.
+    pub view: View,
+}
+
+impl Transport {
+    /// Opens the sockets of a node's roles. Waits for the node's address, which comes
+    /// a second after its first bearer.
+    ///
+    /// # Errors
+    /// [`OpenError`]: what is in the way, and what mends it.
+    pub fn open(network: &Network, roles: &[Role]) -> Result<Self, OpenError> {
+        let services = Services::from(network.service_type);
+        let node = own_node()?;
+        let view = View::open(services, node, roles)?;
+        let mut endpoints = [None, None];
+        for role in roles {
+            endpoints[*role as usize] = Some(Endpoint::open(*role, services, node)?);
+        }
+        Ok(Self { endpoints, services, view })
+    }
+
+    /// The sockets of a role, where the node has it.
+    #[must_use]
+    pub fn endpoint(&self, role: Role) -> Option<&Endpoint> {
+        self.endpoints[role as usize].as_ref()
+    }
+
+    /// The sockets of all roles that the node has.
+    pub fn endpoints_mut(&mut self) -> impl Iterator<Item = &mut Endpoint> {
+        self.endpoints.iter_mut().flatten()
+    }
+
+    /// Sends a datagram as a role does, without waiting. What comes back is that it
+    /// cannot be delivered, where that is known at once; a group may be empty.
+    ///
+    /// # Errors
+    /// As `sendto(2)`: the datagram is not sent.
+    pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<Option<Undelivered>> {
+        let group = |role| Destination::Range(ServiceRange::all(self.services.datagrams(role)));
+        let (to, nobody) = match to {
+            To::Controllers => (group(Role::Controller), None),
+            To::Agents => (group(Role::Agent), None),
+            To::Node(_, peer) | To::Place(peer) => {
+                let (node, port) = tipc(*peer)?;
+                (Destination::Socket(SocketAddress { port, node }), Some(Undelivered::NoNode))
+            }
+        };
+        let endpoint = self.endpoint(as_role).ok_or(io::ErrorKind::Unsupported)?;
+        match endpoint.datagrams.send_to(datagram, &to) {
+            Err(error) if error.kind() == io::ErrorKind::HostUnreachable => Ok(nobody),
+            sent => sent.map(|_| None),
+        }
+    }
+
+    /// Begins to open a stream session to a role of a node, without waiting.
+    ///
+    /// # Errors
+    /// As `connect(2)`.
+    pub fn connect(&self, peer: Peer, role: Role) -> io::Result<Stream> {
+        let (node, _) = tipc(peer)?;
+        // Looked up on that node alone: what others bind at its instance is not asked.
+        let service_type = self.services.sessions(role);
+        Stream::connect(&Destination::Service { service_type, instance: node, domain: node })
+    }
+}
+
+/// Takes a stream session's socket over in a worker: each read and write waits, for so
+/// long at most.
+///
+/// # Errors
+/// As `fcntl(2)` and `setsockopt(2)`.
+pub fn blocking(socket: OwnedFd, patience: Duration) -> io::Result<BlockingStream> {
+    let stream = Stream::from(socket);
+    stream.set_blocking(patience)?;
+    Ok(stream)
+}
+
+/// This node's address.
+fn own_node() -> Result<u32, OpenError> {
+    let socket = Socket::rdm()?;
+    for attempt in 0..ADDRESS_TRIES {
+        match socket.address()?.node {
+            0 if attempt + 1 < ADDRESS_TRIES => thread::sleep(ADDRESS_PAUSE),
+            0 => break,
+            node => return Ok(node),
+        }
+    }
+    Err(OpenError::Tipc(socket::OpenError::NoBearer))
+}
+
+/// Where a node was heard by this transport.
+fn tipc(peer: Peer) -> io::Result<(u32, u32)> {
+    match peer {
+        Peer::Tipc { node, port } => Ok((node, port)),
+        Peer::Ip(_) => Err(io::ErrorKind::Unsupported.into()),
+    }
+}
