@@ -1,13 +1,13 @@
 //! Commands about other controllers, and how each is shown.
 
 use super::exit::Failure;
-use super::hosts::named;
+use super::hosts::{lost_json, named};
 use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
 use crate::daemon::clock::Span;
-use crate::daemon::protocol::{BlobRow, NeighbourRow, Request};
+use crate::daemon::protocol::{BlobRow, Lost, NeighbourRow, Request};
 
 /// `thimble purge`
 pub fn purge(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -34,8 +34,9 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
         (false, false) => "not synced",
     };
     text.push_str(&format!(": {standing}"));
-    // Why one is lost says as well when it was heard.
-    if let Some(age_ms) = row.age_ms.filter(|_| !row.is_lost || row.trouble.is_empty()) {
+    // For how long one is silent says as well when it was heard.
+    let is_told = row.lost == Some(Lost::Silent) && !row.trouble.is_empty();
+    if let Some(age_ms) = row.age_ms.filter(|_| !is_told) {
         text.push_str(&format!(", heard {} ago", Span::of_millis(age_ms)));
     }
     match row.blobs_missing {
@@ -68,6 +69,7 @@ pub(super) fn neighbour_json(row: &NeighbourRow) -> Value {
         ("op_counter", row.op_counter.into()),
         ("missing_count", row.blobs_missing.into()),
         ("trouble", Value::text(&row.trouble)),
+        ("lost_because", lost_json(row.lost)),
     ])
 }
 
@@ -126,10 +128,14 @@ pub(super) mod tests {
         let silent = NeighbourRow {
             is_lost: true,
             age_ms: Some(130_000),
+            lost: Some(Lost::Silent),
             trouble: Reason::new("silent for 130 s"),
             ..row()
         };
-        assert_eq!(shown(silent), "lost; silent for 130 s");
+        assert_eq!(shown(silent.clone()), "lost; silent for 130 s");
+        let trouble = Reason::new(Lost::Ended.words());
+        let ended = NeighbourRow { lost: Some(Lost::Ended), age_ms: Some(3_000), trouble, ..silent };
+        assert_eq!(shown(ended), "lost, heard 3 s ago; its thimble has ended");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! `help` and `version`, from the table of commands.
 
+use std::ffi::OsStr;
 use std::fmt::Write;
 
 use super::commands::{Arguments, Command, GLOBAL, GROUPS, Opt};
@@ -12,7 +13,7 @@ use super::term::hang;
 /// thimble's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The transport that is compiled in.
-pub const TRANSPORT: &str = if cfg!(feature = "udp") { "udp" } else { "none" };
+pub const TRANSPORT: &str = if cfg!(feature = "tipc") { "tipc" } else { "udp" };
 
 /// As wide as help gets, in columns; a narrower terminal gets narrower help.
 const WIDTH: usize = 80;
@@ -20,9 +21,10 @@ const WIDTH: usize = 80;
 /// `thimble help [COMMAND]`
 pub fn help(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let width = out.columns().map_or(WIDTH, |columns| columns.clamp(20, WIDTH));
-    let text = match invocation.arguments.first() {
-        None => overview(width),
-        Some(name) => explain(command_named(name)?, width),
+    // A command's name may be of two words.
+    let text = match invocation.arguments.join(OsStr::new(" ")) {
+        name if name.is_empty() => overview(width),
+        name => explain(command_named(&name)?, width),
     };
     Ok(out.raw(text.as_bytes())?)
 }
@@ -124,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn the_overview_names_every_command_and_exit_code_in_60_lines() {
+    fn the_overview_names_every_command_and_exit_code_in_64_lines() {
         let text = overview(WIDTH);
         for command in super::super::commands::all() {
             assert!(text.contains(&format!("\n  {} ", command.name)), "{}", command.name);
         }
         assert!(text.contains(", 6 timed out"));
         assert!(text.contains("-h, --help"));
-        assert_eq!(overflow(&text, 60), [""; 0], "{text}");
+        assert_eq!(overflow(&text, 64), [""; 0], "{text}");
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::table::{Align, Column, fit};
 use super::term::Style;
 use crate::daemon::clock::Span;
 use crate::daemon::protocol::{
-    Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Reply, Request,
+    Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Lost, Reply, Request,
 };
 use crate::fsm::rollout::Part;
 use crate::types::Hostname;
@@ -150,9 +150,24 @@ fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
         cells.push(row.nodetype.to_string());
         cells.push(format!("{} ago", Span::of_millis(row.age_ms)));
         cells.push(install_name(row.install).to_owned());
-        cells.push(row.reason.to_string());
+        cells.push(because(row));
     }
     cells
+}
+
+/// Why a host is as it is: why it is lost, unless that is its silence, and what there
+/// is to tell of its last install.
+pub(super) fn because(row: &HostRow) -> String {
+    match row.lost {
+        None | Some(Lost::Silent) => row.reason.to_string(),
+        Some(lost) if row.reason.is_empty() => lost.words().to_owned(),
+        Some(lost) => [lost.words(), "; ", row.reason.as_str()].concat(),
+    }
+}
+
+/// Why a host or a controller is lost, for scripts; null where it is not.
+pub(super) fn lost_json(lost: Option<Lost>) -> Value {
+    Value::or_null(lost.map(|lost| Value::text(lost.as_str())))
 }
 
 const fn currency(current: Currency) -> &'static str {
@@ -244,6 +259,7 @@ pub(super) fn host_json(row: &HostRow) -> Value {
         ("install", Value::text(install_name(row.install))),
         ("reason", Value::text(&row.reason)),
         ("rollout", Value::or_null(row.part.map(|part| Value::text(part_name(part))))),
+        ("lost_because", lost_json(row.lost)),
     ])
 }
 
@@ -291,13 +307,23 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
     }
 
     #[test]
+    fn a_host_that_is_lost_says_why_before_what_became_of_its_install() {
+        let lost = |lost, reason| because(&HostRow { lost, reason: Reason::new(reason), ..row("w") });
+        assert_eq!(lost(None, "no space"), "no space");
+        assert_eq!(lost(Some(Lost::Silent), ""), "");
+        assert_eq!(lost(Some(Lost::OutOfReach), ""), "its node is out of reach");
+        assert_eq!(lost(Some(Lost::Ended), "no space"), "its thimble has ended; no space");
+        assert_eq!(lost_json(Some(Lost::OutOfReach)), Value::text("out-of-reach"));
+    }
+
+    #[test]
     fn the_json_of_a_host_has_the_documented_keys() {
         let mut host = row("w");
         host.state = HostState::Installing { step: Step::PreScripts, percent: 7 };
         host.install = InstallStatus::Running;
         let digest = "01".repeat(32);
         let expected = format!(
-            r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null}}"#
+            r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null,"lost_because":null}}"#
         );
         assert_eq!(host_json(&host).to_string(), expected);
     }

@@ -40,6 +40,7 @@ mod run;
 mod standing;
 mod status;
 pub(crate) mod sys;
+mod tipc;
 mod upload;
 mod verify;
 mod watch;

@@ -31,9 +31,9 @@ pub struct Number {
 }
 
 macro_rules! numbers {
-    ($($of:ident $key:literal $metric:literal $help:literal = |$all:ident| $value:expr;)+) => {
+    ($($(#[$if:meta])? $of:ident $key:literal $metric:literal $help:literal = |$all:ident| $value:expr;)+) => {
         /// All of them, in order.
-        pub const NUMBERS: &[Number] = &[$(Number {
+        pub const NUMBERS: &[Number] = &[$($(#[$if])? Number {
             of: Of::$of,
             key: $key,
             metric: $metric,
@@ -64,6 +64,23 @@ numbers! {
         |all| Some(all.resident?.all_bytes);
     Node "loop_allocations" "" "" = |all| all.row.loop_allocations;
     Node "troubles_more" "" "" = |all| Some(all.row.troubles_more.into());
+    #[cfg(feature = "tipc")]
+    Node "" "tipc_watching" "1 while the topology service is connected" =
+        |all| Some(all.row.tipc.as_ref()?.is_watching.into());
+    #[cfg(feature = "tipc")]
+    Node "" "tipc_gaps" "how often the topology service was lost" =
+        |all| Some(all.row.tipc.as_ref()?.gaps.into());
+    #[cfg(feature = "tipc")]
+    Node "" "tipc_nodes_up" "TIPC nodes within reach, this one among them" =
+        |all| Some(all.row.tipc.as_ref()?.nodes_up.into());
+    #[cfg(feature = "tipc")]
+    Node "" "tipc_links_up" "TIPC links to other nodes" =
+        |all| Some(all.row.tipc.as_ref()?.links_up.into());
+    #[cfg(feature = "tipc")]
+    Node "" "tipc_unheard" "controllers and agents that are bound and not heard" = |all| {
+        let row = all.row.tipc.as_ref()?;
+        Some(row.unheard.len() as u64 + u64::from(row.unheard_more))
+    };
     Controller "patches" "" "" = |all| Some(all.row.patches.into());
     Controller "hosts" "" "" = |all| Some(all.row.hosts.into());
     Controller "hosts_most" "hosts_most" "hosts for which there is room" = |all| Some(all.row.hosts_most.into());

@@ -102,6 +102,7 @@ fn not_text(word: &OsStr) -> Failure {
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Failure> {
     let mut words = lexopt::Parser::from_args(words);
     let mut command: Option<&'static Command> = None;
+    let mut begun = OsString::new();
     let mut arguments = Vec::new();
     let mut options: Vec<(&'static str, OsString)> = Vec::new();
 
@@ -110,8 +111,15 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
         let option: &'static Opt = match word {
             Arg::Value(value) => {
                 match command {
-                    None => command = Some(command_named(&value)?),
                     Some(_) => arguments.push(value),
+                    None => {
+                        begun.push(value);
+                        if commands::begins(&begun) {
+                            begun.push(" ");
+                        } else {
+                            command = Some(command_named(&begun)?);
+                        }
+                    }
                 }
                 continue;
             }
@@ -147,6 +155,9 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
             return Err(usage(command, &format!("--{} is given twice", option.name)));
         }
         options.push((option.name, value));
+    }
+    if command.is_none() && !begun.is_empty() && !options.iter().any(|(name, _)| *name == "help") {
+        command = Some(command_named(&begun)?);
     }
     finish(command, arguments, options)
 }
@@ -214,7 +225,7 @@ pub(super) fn chosen(choices: &'static str, word: &OsStr) -> Result<(), String> 
 /// # Errors
 /// There is none of that name; the nearest is named.
 pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
-    let name = word.to_str().ok_or_else(|| not_text(word))?;
+    let name = word.to_str().ok_or_else(|| not_text(word))?.trim_end();
     find(name).ok_or_else(|| {
         let names: Vec<&'static str> = commands::all().map(|command| command.name).collect();
         // "install" is far from host-install, letter by letter.
@@ -267,6 +278,9 @@ mod tests {
             ("-h", "help", None),
             ("help", "help", None),
             ("apply --help", "help", Some("apply")),
+            ("tipc --help", "help", None),
+            ("tipc matrix -h", "help", Some("tipc matrix")),
+            ("help tipc matrix", "help", Some("tipc")),
             ("host-install -h", "help", Some("host-install")),
             ("--version", "version", None),
             ("-V", "version", None),
@@ -275,6 +289,21 @@ mod tests {
             assert_eq!(parsed.command.name, command, "{line}");
             assert_eq!(parsed.arguments.first().and_then(|word| word.to_str()), argument, "{line}");
         }
+    }
+
+    #[test]
+    fn a_command_may_be_of_two_words_with_options_around_both() {
+        for line in ["tipc serve 1:2-3 4:5", "--json tipc serve 1:2-3 4:5", "tipc --json serve 1:2-3 4:5"] {
+            let line = parsed(line).unwrap();
+            assert_eq!(line.command.name, "tipc serve");
+            assert_eq!(line.texts().unwrap(), ["1:2-3", "4:5"]);
+        }
+        let meant = "(did you mean tipc watch or tipc serve or tipc matrix?)";
+        assert!(complaint("tipc").starts_with(&format!("there is no command tipc {meant}")));
+        assert!(
+            complaint("tipc wach").starts_with("there is no command tipc wach (did you mean tipc watch?)")
+        );
+        assert!(complaint("serve 1:2").starts_with("there is no command serve (did you mean tipc serve?)"));
     }
 
     #[test]

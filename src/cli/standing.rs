@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::hosts;
 use super::json::Value;
 use super::numbers::Of;
-use super::rollout;
+use super::{rollout, tipc};
 use crate::daemon::protocol::{
     Asker, BlobRow, HOSTS_BY, HostRow, NeighbourRow, PATCHES_BY, Reply, Request, RolloutRow, StatusRow,
     WorkerRow,
@@ -143,6 +143,9 @@ const PARTS: &[Part] = &[
     (Of::Node, "authenticated", |all| (!all.row.is_unauthenticated).into()),
     (Of::Node, "transport", |all| Value::text(all.row.transport.as_str())),
     (Of::Node, "version", |all| Value::text(all.row.version.as_str())),
+    (Of::Node, "tipc", |all| {
+        Value::or_null(all.row.tipc.as_ref().filter(|_| cfg!(feature = "tipc")).map(tipc::json))
+    }),
     (Of::Node, "controller", |all| all.part(Of::Controller)),
     (Of::Node, "agent", |all| all.part(Of::Agent)),
     (Of::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
@@ -198,6 +201,7 @@ fn host_json(row: &HostRow) -> Value {
         ("state", Value::text(hosts::state(row.state))),
         ("age_ms", row.age_ms.into()),
         ("reason", Value::text(&row.reason)),
+        ("lost_because", hosts::lost_json(row.lost)),
     ])
 }
 
@@ -254,7 +258,7 @@ mod tests {
         let json = standing().json().to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
-            r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":""}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space"}}],"rollout":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#
+            r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":"","lost_because":null}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space","lost_because":null}}],"rollout":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#
         );
         assert!(json.contains(&expected), "{json}");
     }

@@ -12,6 +12,7 @@ use super::parse::Invocation;
 use super::rollout;
 use super::standing::Standing;
 use super::term::Style;
+use super::tipc;
 use crate::daemon::clock::Span;
 use crate::daemon::protocol::{By, HOSTS_BY, HostCounts, HostRow, Work, WorkerRow};
 use crate::wire::refusal::Refusal;
@@ -43,6 +44,9 @@ fn status_text(standing: &Standing, style: Style) -> String {
         format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
     );
     row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), Step(status.clock_step_ms)));
+    if let Some(tipc) = status.tipc.as_ref().filter(|_| cfg!(feature = "tipc")) {
+        tipc::text(&mut text, tipc);
+    }
     if status.is_controller {
         controller_text(&mut text, standing);
     }
@@ -63,7 +67,7 @@ fn status_text(standing: &Standing, style: Style) -> String {
     text
 }
 
-fn row(text: &mut String, name: &str, value: impl Display) {
+pub(super) fn row(text: &mut String, name: &str, value: impl Display) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
@@ -133,7 +137,10 @@ pub(super) fn by_state(by: &HostCounts) -> String {
 /// A host to see to, and why.
 pub(super) fn host_text(host: &HostRow) -> String {
     let (state, age) = (hosts::state(host.state), Span::of_millis(host.age_ms));
-    let because = if host.reason.is_empty() { String::new() } else { format!(": {}", host.reason) };
+    let because = match hosts::because(host) {
+        none if none.is_empty() => none,
+        why => format!(": {why}"),
+    };
     format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
 }
 

@@ -38,8 +38,8 @@ fn words(line: &str) -> Vec<&str> {
 fn refused(line: &str) -> Option<String> {
     let line = line.replace(['[', ']'], " ");
     let words = words(&line).split_off(1);
-    if let [name] = words[..] {
-        return commands::find(name).is_none().then(|| format!("there is no command {name}"));
+    if commands::find(&words.join(" ")).is_some() {
+        return None;
     }
     parse::parse(words.into_iter().map(Into::into)).err().map(|error| error.message)
 }
@@ -68,7 +68,9 @@ fn every_option_in_the_documents_is_one_of_its_command() {
         for code in quoted(&text) {
             let code = code.replace(['[', ']'], " ");
             let mut words = words(&code).into_iter().skip_while(|word| *word == "thimble").peekable();
-            let command = words.peek().and_then(|word| commands::find(word));
+            let first = words.peek().copied().unwrap_or_default();
+            let two = words.clone().take(2).collect::<Vec<_>>().join(" ");
+            let command = commands::find(&two).or_else(|| commands::find(first));
             let is_of_thimble = command.is_some() || code.starts_with("--");
             for word in words.filter(|_| is_of_thimble) {
                 let Some(name) = word.strip_prefix("--") else { continue };
@@ -157,7 +159,7 @@ fn every_command_has_a_line_in_the_guide_that_names_its_options() {
     let all: String = documents().into_iter().map(|(_, text)| text).collect();
     for command in commands::all() {
         let row = |line: &&str| line.starts_with(&format!("| `{}", command.name));
-        let is_its = |line: &&str| line[3..].split([' ', '`']).next() == Some(command.name);
+        let is_its = |line: &&str| line[3 + command.name.len()..].starts_with([' ', '`']);
         let row =
             all.lines().filter(row).find(is_its).unwrap_or_else(|| panic!("no line for {}", command.name));
         for option in command.options {

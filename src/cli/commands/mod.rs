@@ -3,8 +3,11 @@
 
 mod cluster;
 mod patches;
+mod tipc;
 mod tools;
 mod values;
+
+use std::ffi::OsStr;
 
 use super::exit::Failure;
 use super::out::Out;
@@ -18,7 +21,7 @@ pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
 /// A command of the command line.
 #[derive(Debug)]
 pub struct Command {
-    /// What it is called.
+    /// What it is called: a word, or two where several belong together (`tipc watch`).
     pub name: &'static str,
     /// What it takes besides options.
     pub arguments: Arguments,
@@ -140,6 +143,7 @@ pub const GROUPS: &[Group] = &[
     Group { name: "patches", commands: patches::COMMANDS },
     Group { name: "hosts, controllers and the daemon", commands: cluster::COMMANDS },
     Group { name: "without a daemon", commands: tools::COMMANDS },
+    Group { name: "the TIPC network, with a thimble built for it", commands: tipc::COMMANDS },
 ];
 
 /// All commands.
@@ -151,6 +155,13 @@ pub fn all() -> impl Iterator<Item = &'static Command> {
 #[must_use]
 pub fn find(name: &str) -> Option<&'static Command> {
     all().find(|command| command.name == name)
+}
+
+/// Whether this is the beginning of a command's name, and a word of it is to come.
+#[must_use]
+pub fn begins(words: &OsStr) -> bool {
+    let rest = |name: &'static str| name.strip_prefix(words.to_str()?)?.strip_prefix(' ');
+    all().any(|command| rest(command.name).is_some())
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ pub const COMMANDS: &[Command] = &[
     },
     Command {
         name: "help",
-        arguments: at_most_one("COMMAND"),
+        arguments: Arguments { name: "COMMAND", least: 0, most: 2 },
         options: &[],
         help: "explain a command",
         details: "",

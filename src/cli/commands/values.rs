@@ -41,9 +41,14 @@ const NAMES: &[(&str, Kind)] = &[
     ("SHELL", Kind::Shell),
     ("HEX|-", Kind::Free),
     ("K", Kind::Free),
+    ("L", Kind::Free),
+    ("MS", Kind::Free),
     ("N", Kind::Free),
     ("NAME", Kind::Free),
     ("RELEASE", Kind::Free),
+    ("T", Kind::Free),
+    ("T:L-U", Kind::Free),
+    ("U", Kind::Free),
 ];
 
 impl Kind {

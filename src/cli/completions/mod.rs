@@ -85,6 +85,8 @@ struct Line {
     /// The options so far, and those of `completions` itself.
     typed: Invocation,
     command: Option<&'static Command>,
+    /// The first words of a command's name, each with a space behind it.
+    begun: String,
     /// The option whose value comes next.
     open: Option<&'static Opt>,
     /// `--` was typed: options are over.
@@ -96,7 +98,7 @@ struct Line {
 impl Line {
     fn new(invocation: &Invocation) -> Self {
         let typed = Invocation { arguments: Vec::new(), options: invocation.options.clone(), ..*invocation };
-        Self { typed, command: None, open: None, is_over: false, is_lost: false }
+        Self { typed, command: None, begun: String::new(), open: None, is_over: false, is_lost: false }
     }
 
     /// What may stand in the place of the last of `words`.
@@ -126,8 +128,10 @@ impl Line {
         } else if self.command.is_some() {
             self.typed.arguments.push(word.into());
         } else {
-            self.command = commands::find(word);
-            self.is_lost = self.command.is_none();
+            self.begun.push_str(word);
+            self.command = commands::find(&self.begun);
+            self.is_lost = self.command.is_none() && !commands::begins(OsStr::new(&self.begun));
+            self.begun.push(' ');
         }
     }
 
@@ -190,10 +194,29 @@ impl Line {
             Kind::Directory => offers.leave(DIRECTORIES),
             Kind::Shell => SHELLS.split('|').for_each(|word| offers.add(word, "")),
             Kind::Choice(words) => words.split('|').for_each(|word| offers.add(word, "")),
-            Kind::Command => commands::all().for_each(|command| offers.add(command.name, command.help)),
+            Kind::Command => self.commands(offers),
             Kind::Patch => self.asked(Request::Query, offers),
             Kind::Host => self.asked(Request::QueryHosts { filter: HostFilter::All }, offers),
             Kind::Controller => self.asked(Request::Status, offers),
+        }
+    }
+
+    /// The next word of commands' names.
+    fn commands(&self, offers: &mut Offers) {
+        let given = || self.typed.arguments.iter().flat_map(|word| [word.to_str().unwrap_or_default(), " "]);
+        let begun = if self.command.is_some() { given().collect() } else { self.begun.clone() };
+        let mut before = "";
+        for command in commands::all() {
+            match command.name.strip_prefix(&begun).map(|rest| rest.split_once(' ')) {
+                None => {}
+                Some(None) => offers.add(&command.name[begun.len()..], command.help),
+                // Several begin with the same word.
+                Some(Some((first, _))) if first == before => {}
+                Some(Some((first, _))) => {
+                    offers.add(first, "");
+                    before = first;
+                }
+            }
         }
     }
 
@@ -255,6 +278,13 @@ mod tests {
         assert_eq!(offered("--config /etc/x comm"), ["commit"]);
         assert_eq!(offered("help chec"), ["check-config"]);
         assert!(offered("").len() > 15);
+        assert_eq!(offered("ti"), ["tipc"]);
+        assert_eq!(offered("tipc "), ["watch", "serve", "matrix"]);
+        assert_eq!(offered("tipc --json m"), ["matrix"]);
+        assert_eq!(offered("help tipc m"), ["matrix"]);
+        assert_eq!(offered("help apply ").len() + offered("tipc frobnicate ").len(), 0);
+        assert_eq!(offered("tipc watch --ti"), ["--timeout"]);
+        assert_eq!(offered("tipc serve 1:2 --scope c"), ["--scope", "cluster"][1..]);
         assert_eq!(offered("frobnicate ").len(), 0);
     }
 

@@ -1,0 +1,22 @@
+//! TIPC's network for people: in `status`, and the commands that look into it.
+//!
+//! | file | what is there |
+//! |---|---|
+//! | `standing` | what a daemon tells of it |
+
+mod standing;
+
+pub use absent::{absent as matrix, absent as serve, absent as watch};
+pub(super) use standing::{json, text};
+
+mod absent {
+    use crate::cli::exit::{Exit, Failure};
+    use crate::cli::out::Out;
+    use crate::cli::parse::Invocation;
+
+    /// What a command that looks at TIPC does where thimble cannot.
+    pub fn absent(_: &Invocation, _: &mut Out) -> Result<(), Failure> {
+        let sentence = "this thimble is built for UDP, and knows no TIPC: take the one that is built for it";
+        Err(Failure::new(Exit::Refused, sentence))
+    }
+}

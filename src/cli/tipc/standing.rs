@@ -1,0 +1,138 @@
+//! TIPC as a daemon sees it, in `status`.
+
+use crate::cli::json::Value;
+use crate::cli::status::row;
+use crate::daemon::clock::Span;
+use crate::daemon::protocol::TipcRow;
+
+/// TIPC as this node sees it: a line on itself, the links, and whom nobody has heard.
+pub(in crate::cli) fn text(text: &mut String, tipc: &TipcRow) {
+    let TipcRow { address, identity, nodes_up, links_up, .. } = tipc;
+    row(text, "tipc", format_args!("{identity} {address:08x}; nodes up: {nodes_up}, links up: {links_up}"));
+    let watching = if tipc.is_watching {
+        "connected"
+    } else {
+        "not connected: until it is, who is gone shows by silence alone"
+    };
+    let lost = match tipc.gaps {
+        0 => String::new(),
+        1 => ", lost once since the start".to_owned(),
+        gaps => format!(", lost {gaps} times since the start"),
+    };
+    let refused = match tipc.set_aside {
+        0 => String::new(),
+        count => format!(", has refused {count} subscriptions"),
+    };
+    row(text, "topology", format_args!("{watching}{lost}{refused}"));
+    for link in &tipc.links {
+        let (node, identity, age) = (link.node, &link.identity, Span::of_millis(link.age_ms));
+        row(text, "link", format_args!("to {identity} {node:08x}, up for {age}"));
+    }
+    more(text, "link", links_up.saturating_sub(tipc.links.len() as u32), "thimble tipc matrix shows all");
+    for unheard in &tipc.unheard {
+        let role = if unheard.is_controller { "controller" } else { "agent" };
+        let (node, age) = (unheard.node, Span::of_millis(unheard.age_ms));
+        row(text, "unheard", format_args!("{role} at {node:08x}: bound for {age}, and no word of it"));
+    }
+    more(text, "unheard", tipc.unheard_more, "see to these first");
+}
+
+/// That there are more than are named, where there are.
+fn more(text: &mut String, name: &str, count: u32, what_to_do: &str) {
+    if count > 0 {
+        row(text, name, format_args!("and {count} more: {what_to_do}"));
+    }
+}
+
+/// The same for scripts.
+pub(in crate::cli) fn json(row: &TipcRow) -> Value {
+    let node = |node: u32| Value::Text(format!("{node:08x}"));
+    let links = row.links.iter().map(|link| {
+        Value::object([
+            ("node", node(link.node)),
+            ("identity", Value::text(&link.identity)),
+            ("age_ms", link.age_ms.into()),
+        ])
+    });
+    let unheard = row.unheard.iter().map(|one| {
+        Value::object([
+            ("role", Value::text(if one.is_controller { "controller" } else { "agent" })),
+            ("node", node(one.node)),
+            ("port", one.port.into()),
+            ("age_ms", one.age_ms.into()),
+        ])
+    });
+    Value::object([
+        ("address", node(row.address)),
+        ("identity", Value::text(&row.identity)),
+        ("watching", row.is_watching.into()),
+        ("gaps", row.gaps.into()),
+        ("set_aside", row.set_aside.into()),
+        ("nodes_up", row.nodes_up.into()),
+        ("links_up", row.links_up.into()),
+        ("links", Value::list(links)),
+        ("unheard", Value::list(unheard)),
+        ("unheard_more", row.unheard_more.into()),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::daemon::protocol::{LinkRow, UnheardRow};
+    use crate::types::Text;
+
+    #[test]
+    fn over_tipc_the_node_its_links_and_those_unheard_are_shown() {
+        let link = LinkRow { node: 0x5c6f_6465, identity: Text::new("node2"), age_ms: 61_000 };
+        let unheard = UnheardRow { is_controller: false, node: 0x5d6f_6465, port: 7, age_ms: 9_000 };
+        let quiet = TipcRow {
+            address: 0x5f6f_6465,
+            identity: Text::new("node1"),
+            is_watching: true,
+            nodes_up: 1,
+            ..TipcRow::default()
+        };
+        let full = TipcRow {
+            is_watching: false,
+            gaps: 2,
+            set_aside: 1,
+            nodes_up: 4,
+            links_up: 3,
+            links: [link].into_iter().collect(),
+            unheard: [unheard].into_iter().collect(),
+            unheard_more: 5,
+            ..quiet.clone()
+        };
+        let mut shown = String::new();
+        self::text(&mut shown, &quiet);
+        self::text(&mut shown, &full);
+        let expected = "\
+tipc          node1 5f6f6465; nodes up: 1, links up: 0
+topology      connected
+tipc          node1 5f6f6465; nodes up: 4, links up: 3
+topology      not connected: until it is, who is gone shows by silence alone, lost 2 times since the start, has refused 1 subscriptions
+link          to node2 5c6f6465, up for 1 min 1 s
+link          and 2 more: thimble tipc matrix shows all
+unheard       agent at 5d6f6465: bound for 9 s, and no word of it
+unheard       and 5 more: see to these first
+";
+        assert_eq!(shown, expected);
+    }
+
+    #[test]
+    fn the_json_has_the_documented_keys() {
+        let row = TipcRow {
+            address: 0x0a,
+            identity: Text::new("n1"),
+            is_watching: true,
+            links: [LinkRow { node: 0x5c6f_6465, identity: Text::new("n2"), age_ms: 5 }]
+                .into_iter()
+                .collect(),
+            unheard: [UnheardRow { is_controller: true, node: 1, port: 7, age_ms: 9 }].into_iter().collect(),
+            ..TipcRow::default()
+        };
+        let expected = r#"{"address":"0000000a","identity":"n1","watching":true,"gaps":0,"set_aside":0,"nodes_up":0,"links_up":0,"links":[{"node":"5c6f6465","identity":"n2","age_ms":5}],"unheard":[{"role":"controller","node":"00000001","port":7,"age_ms":9}],"unheard_more":0}"#;
+        assert_eq!(json(&row).to_string(), expected);
+    }
+}
