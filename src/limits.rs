@@ -60,6 +60,8 @@ pub const DETAILED_QUERIES: usize = 5;
 
 /// Nodes that a topology service tells of and that were not heard, as kept to be shown.
 pub const STRANGERS: usize = 32;
+/// Subscriptions that one connection to a topology service carries.
+pub const TIPC_SUBSCRIPTIONS: usize = 16;
 
 /// Reasons of failed installs that a controller keeps: the latest.
 pub const REASONS: usize = 64;

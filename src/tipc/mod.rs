@@ -9,8 +9,10 @@ pub mod socket;
 pub mod stream;
 pub mod subscription;
 mod sys;
+pub mod topology;
 pub mod transport;
 pub mod view;
+pub mod watcher;
 
 pub use batch::Batch;
 pub use stream::{Listener, Stream};

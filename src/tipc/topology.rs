@@ -1,0 +1,531 @@
+//! One connection to a topology service, and the subscriptions that it carries.
+//!
+//! ```text
+//!            again_at over: connect          connected
+//!   Down ----------------------> Connecting ----------> Up
+//!    ^                               |                  |
+//!    +---- closed, or too late ------+------------------+
+//! ```
+//!
+//! The service tells, for a new subscription, what is there already, and then says
+//! nothing that would end that list. So each is followed by a *marker*: a
+//! subscription to nothing that times out at once. Its timeout comes behind the
+//! list, and then the subscription is settled.
+//!
+//! The service does not answer what it dislikes: it closes the connection, and all
+//! subscriptions are gone. They are asked for again, one at a time, each with its
+//! marker, so that it is known which one the connection was closed upon. One on
+//! which it was closed twice is set aside.
+//!
+//! What bytes go where, and when a connection is there, is for the driver: it asks
+//! [`Subscriber::wants_connection`] and [`Subscriber::to_send`], and takes
+//! [`Subscriber::poll_word`] until there is none.
+
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::indexing_slicing,
+        clippy::arithmetic_side_effects
+    )
+)]
+
+use core::fmt;
+
+use heapless::Vec;
+
+use super::address::ServiceRange;
+use super::event::{Kind, TopologyEvent};
+use super::subscription::{self, Filter, Handle, Invalid, Subscription, Timeout};
+use crate::limits;
+use crate::time::{Duration, Instant};
+
+/// From the loss of a connection to the next try.
+pub const PAUSE: Duration = Duration::from_secs(1);
+/// How long the service may take to accept a connection, or to answer a marker.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+/// Closings on a subscription until it is set aside.
+const STRIKES: u8 = 2;
+/// How a marker's handle begins; a number follows.
+const MARKER: [u8; 4] = *b"\xffend";
+
+/// What there is to tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// A socket is bound that this subscription asks about.
+    Published(Handle, TopologyEvent),
+    /// It no longer is.
+    Withdrawn(Handle, TopologyEvent),
+    /// The subscription's time is over, and it with it.
+    TimedOut(Handle),
+    /// All that was there when the subscription was made has been told. Comes again
+    /// after each gap; what was not told again by then is gone.
+    Settled(Handle),
+    /// The connection was lost. What was told may no longer be so, until it is told
+    /// again and settled.
+    Gap,
+    /// The service closed the connection upon this subscription, each time. It stays
+    /// unasked until it is cancelled.
+    SetAside(Handle),
+}
+
+/// Why there is no such subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The service would not take it.
+    Invalid(Invalid),
+    /// There is one with this handle, or one whose end is still on its way.
+    HandleTaken,
+    /// Handles that begin like this are our own.
+    HandleReserved,
+    /// There are as many as there may be: [`limits::TIPC_SUBSCRIPTIONS`].
+    Full,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(why) => write!(f, "the topology service would refuse it: {why}"),
+            Self::HandleTaken => f.write_str("there is a subscription with this handle"),
+            Self::HandleReserved => f.write_str("a handle must not begin with the bytes ff 65 6e 64"),
+            Self::Full => {
+                write!(f, "there are {} subscriptions, and no more fit", limits::TIPC_SUBSCRIPTIONS)
+            }
+        }
+    }
+}
+
+impl core::error::Error for Refused {}
+
+/// How a connection was lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// The service has ended it: it dislikes what it was sent.
+    ByService,
+    /// It could not be had, or broke.
+    Lost,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    /// The service does not know of it, and will.
+    Waiting,
+    /// The service has been asked; its marker is not back.
+    Asked,
+    /// The service tells.
+    Settled,
+    /// Its user has cancelled it, and the service may still tell: nobody hears that.
+    Ending,
+    /// It is not asked again.
+    SetAside { is_told: bool },
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// As its user asked.
+    wanted: Subscription,
+    /// As the service was asked: after a gap less time is left.
+    sent: Subscription,
+    /// When its time is over.
+    ends_at: Option<Instant>,
+    standing: Standing,
+    /// The service was asked before, over a connection that is gone.
+    is_replayed: bool,
+    /// How often the connection was closed upon it.
+    strikes: u8,
+}
+
+impl Place {
+    fn is_known_to_service(&self) -> bool {
+        matches!(self.standing, Standing::Asked | Standing::Settled | Standing::Ending)
+    }
+
+    fn is_overdue(&self, now: Instant) -> bool {
+        self.standing == Standing::Waiting && self.ends_at.is_some_and(|end| now >= end)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Ask,
+    Cancel,
+}
+
+/// What the service is asked right now, and the marker behind it.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    what: What,
+    subscription: Subscription,
+    stage: Stage,
+    deadline: Instant,
+}
+
+/// What of a turn is to be sent next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Subscription,
+    Marker,
+    Nothing,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Down { again_at: Instant },
+    Connecting { deadline: Instant },
+    Up { turn: Option<Turn> },
+}
+
+/// The subscriptions, and how far the service knows of them.
+#[derive(Debug)]
+pub struct Subscriber {
+    places: Vec<Place, { limits::TIPC_SUBSCRIPTIONS }, u8>,
+    state: State,
+    /// The number of the turn's marker.
+    serial: u32,
+    is_gap_told: bool,
+    gaps: u32,
+}
+
+impl Default for Subscriber {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Subscriber {
+    /// Without subscriptions; wants to be connected at once.
+    #[must_use]
+    pub const fn new() -> Self {
+        let state = State::Down { again_at: Instant::from_millis(0) };
+        Self { places: Vec::new(), state, serial: 0, is_gap_told: true, gaps: 0 }
+    }
+
+    /// Wants these events from now on.
+    ///
+    /// # Errors
+    /// [`Refused`]: nothing has changed.
+    pub fn subscribe(&mut self, now: Instant, wanted: Subscription) -> Result<(), Refused> {
+        wanted.validate().map_err(Refused::Invalid)?;
+        if wanted.handle.starts_with(&MARKER) {
+            return Err(Refused::HandleReserved);
+        }
+        if self.find(wanted.handle).is_some() {
+            return Err(Refused::HandleTaken);
+        }
+        let ends_at = match wanted.timeout {
+            Timeout::Forever => None,
+            Timeout::Ms(ms) => Some(now + Duration::from_millis(u64::from(ms))),
+        };
+        let standing = Standing::Waiting;
+        let place = Place { wanted, sent: wanted, ends_at, standing, is_replayed: false, strikes: 0 };
+        self.places.push(place).map_err(|_| Refused::Full)?;
+        self.invariants();
+        Ok(())
+    }
+
+    /// Wants no more of a subscription: not a word of it comes from now on. False
+    /// where there is none with this handle, which can be used again once the service
+    /// has ended it.
+    pub fn cancel(&mut self, handle: Handle) -> bool {
+        let Some(at) = self.find(handle) else { return false };
+        let Some(place) = self.places.get_mut(at) else { return false };
+        if place.standing == Standing::Ending {
+            return false;
+        }
+        if place.is_known_to_service() {
+            place.standing = Standing::Ending;
+        } else {
+            self.places.remove(at);
+            // A turn that has not begun to be sent.
+            if let State::Up { turn } = &mut self.state {
+                turn.take_if(|turn| turn.stage == Stage::Subscription && turn.subscription.handle == handle);
+            }
+        }
+        self.invariants();
+        true
+    }
+
+    /// The driver is to connect, and to say so by [`on_connecting`](Self::on_connecting).
+    #[must_use]
+    pub fn wants_connection(&self, now: Instant) -> bool {
+        matches!(self.state, State::Down { again_at } if now >= again_at)
+    }
+
+    /// The driver is to have no connection, nor to be making one.
+    #[must_use]
+    pub fn is_down(&self) -> bool {
+        matches!(self.state, State::Down { .. })
+    }
+
+    /// The driver is connected.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up { .. })
+    }
+
+    /// A connection is being made.
+    pub fn on_connecting(&mut self, now: Instant) {
+        if self.is_down() {
+            self.state = State::Connecting { deadline: now + PATIENCE };
+        }
+    }
+
+    /// It is there.
+    pub fn on_connected(&mut self) {
+        if let State::Connecting { .. } = self.state {
+            self.state = State::Up { turn: None };
+        }
+    }
+
+    /// It is gone, or could not be had.
+    pub fn on_closed(&mut self, now: Instant, how: Closed) {
+        let State::Up { turn } = self.state else {
+            self.state = State::Down { again_at: now + PAUSE };
+            return;
+        };
+        if self.places.iter().any(Place::is_known_to_service) {
+            self.is_gap_told = false;
+            self.gaps = self.gaps.saturating_add(1);
+        }
+        self.places.retain(|place| place.standing != Standing::Ending);
+        let closed_upon = turn.filter(|turn| {
+            how == Closed::ByService && turn.what == What::Ask && turn.stage != Stage::Subscription
+        });
+        for place in &mut self.places {
+            if !place.is_known_to_service() {
+                continue;
+            }
+            place.standing = Standing::Waiting;
+            place.is_replayed = true;
+            if closed_upon.is_some_and(|turn| turn.subscription.handle == place.wanted.handle) {
+                place.strikes = place.strikes.saturating_add(1);
+                if place.strikes >= STRIKES {
+                    place.standing = Standing::SetAside { is_told: false };
+                }
+            }
+        }
+        self.state = State::Down { again_at: now + PAUSE };
+        self.invariants();
+    }
+
+    /// What is to be sent next, the same until it was: see [`on_sent`](Self::on_sent).
+    pub fn to_send(&mut self, now: Instant) -> Option<[u8; subscription::BYTES]> {
+        let State::Up { turn } = self.state else { return None };
+        let turn = turn.or_else(|| self.next_turn(now))?;
+        self.state = State::Up { turn: Some(turn) };
+        self.invariants();
+        match (turn.stage, turn.what) {
+            (Stage::Subscription, What::Ask) => Some(turn.subscription.encode()),
+            (Stage::Subscription, What::Cancel) => Some(turn.subscription.encode_cancel()),
+            (Stage::Marker, _) => Some(self.marker().encode()),
+            (Stage::Nothing, _) => None,
+        }
+    }
+
+    /// The next to be cancelled, else to be asked for: those first on which the
+    /// connection was not closed.
+    fn next_turn(&mut self, now: Instant) -> Option<Turn> {
+        let deadline = now + PATIENCE;
+        let stage = Stage::Subscription;
+        if let Some(place) = self.places.iter().find(|place| place.standing == Standing::Ending) {
+            return Some(Turn { what: What::Cancel, subscription: place.sent, stage, deadline });
+        }
+        let waiting = |place: &&mut Place| place.standing == Standing::Waiting && !place.is_overdue(now);
+        let place = self.places.iter_mut().filter(waiting).min_by_key(|place| place.strikes)?;
+        if let Some(end) = place.ends_at.filter(|_| place.is_replayed) {
+            let left = u32::try_from(end.since(now).as_millis()).unwrap_or(u32::MAX);
+            place.sent.timeout = Timeout::Ms(left);
+        }
+        Some(Turn { what: What::Ask, subscription: place.sent, stage, deadline })
+    }
+
+    fn marker(&self) -> Subscription {
+        let [a, b, c, d] = MARKER;
+        let [e, f, g, h] = self.serial.to_ne_bytes();
+        Subscription {
+            range: ServiceRange::one(u32::MAX, 0),
+            timeout: Timeout::Ms(1),
+            filter: Filter::Service,
+            handle: [a, b, c, d, e, f, g, h],
+        }
+    }
+
+    /// What [`to_send`](Self::to_send) gave has been sent.
+    pub fn on_sent(&mut self) {
+        let State::Up { turn: Some(turn) } = &mut self.state else { return };
+        match turn.stage {
+            Stage::Subscription => {
+                turn.stage = Stage::Marker;
+                let (what, handle) = (turn.what, turn.subscription.handle);
+                self.serial = self.serial.wrapping_add(1);
+                if let Some(at) = self.find(handle)
+                    && let Some(place) = self.places.get_mut(at)
+                    && what == What::Ask
+                {
+                    place.standing = Standing::Asked;
+                }
+            }
+            Stage::Marker => turn.stage = Stage::Nothing,
+            Stage::Nothing => {}
+        }
+        self.invariants();
+    }
+
+    /// The service has told something. `None` where that is for nobody.
+    pub fn on_event(&mut self, event: &TopologyEvent) -> Option<Word> {
+        let State::Up { turn } = self.state else { return None };
+        let word = match turn {
+            Some(turn) if event.subscription == self.marker() && turn.stage == Stage::Nothing => {
+                self.on_marker(event, turn)
+            }
+            _ => self.on_told(event),
+        };
+        self.invariants();
+        word
+    }
+
+    fn on_marker(&mut self, event: &TopologyEvent, turn: Turn) -> Option<Word> {
+        if event.kind != Kind::TimedOut {
+            return None;
+        }
+        self.state = State::Up { turn: None };
+        // Gone where its own time was over before its marker's.
+        let at = self.find(turn.subscription.handle)?;
+        let place = self.places.get_mut(at)?;
+        match (turn.what, place.standing) {
+            (What::Cancel, _) => {
+                self.places.remove(at);
+                None
+            }
+            (What::Ask, Standing::Asked) => {
+                place.standing = Standing::Settled;
+                place.strikes = 0;
+                Some(Word::Settled(turn.subscription.handle))
+            }
+            (What::Ask, _) => None,
+        }
+    }
+
+    fn on_told(&mut self, event: &TopologyEvent) -> Option<Word> {
+        let handle = event.subscription.handle;
+        let at = self.find(handle)?;
+        let place = self.places.get(at)?;
+        let is_heard = matches!(place.standing, Standing::Asked | Standing::Settled);
+        if !is_heard || place.sent != event.subscription {
+            return None;
+        }
+        Some(match event.kind {
+            Kind::Published => Word::Published(handle, *event),
+            Kind::Withdrawn => Word::Withdrawn(handle, *event),
+            Kind::TimedOut => {
+                self.places.remove(at);
+                Word::TimedOut(handle)
+            }
+        })
+    }
+
+    /// What there is to tell besides the service's own events.
+    pub fn poll_word(&mut self, now: Instant) -> Option<Word> {
+        if !self.is_gap_told {
+            self.is_gap_told = true;
+            return Some(Word::Gap);
+        }
+        let untold = Standing::SetAside { is_told: false };
+        if let Some(place) = self.places.iter_mut().find(|place| place.standing == untold) {
+            place.standing = Standing::SetAside { is_told: true };
+            return Some(Word::SetAside(place.wanted.handle));
+        }
+        // The service does not know of it, and so will not say that its time is over.
+        let at = self.places.iter().position(|place| place.is_overdue(now))?;
+        let handle = self.places.get(at)?.wanted.handle;
+        self.cancel(handle);
+        Some(Word::TimedOut(handle))
+    }
+
+    /// Time has passed: gives a connection up that does not move. See
+    /// [`is_down`](Self::is_down).
+    pub fn on_timeout(&mut self, now: Instant) {
+        let deadline = match self.state {
+            State::Connecting { deadline } => Some(deadline),
+            State::Up { turn } => turn.map(|turn| turn.deadline),
+            State::Down { .. } => None,
+        };
+        if deadline.is_some_and(|deadline| now >= deadline) {
+            self.on_closed(now, Closed::Lost);
+        }
+    }
+
+    /// When time matters next.
+    #[must_use]
+    pub fn poll_at(&self) -> Option<Instant> {
+        let state = match self.state {
+            State::Down { again_at } => Some(again_at),
+            State::Connecting { deadline } => Some(deadline),
+            State::Up { turn } => turn.map(|turn| turn.deadline),
+        };
+        let waiting = self.places.iter().filter(|place| place.standing == Standing::Waiting);
+        Instant::earliest([state, waiting.filter_map(|place| place.ends_at).min()])
+    }
+
+    /// The service has told all that is there, for all subscriptions but those set
+    /// aside.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let settled = |place: &Place| matches!(place.standing, Standing::Settled | Standing::SetAside { .. });
+        self.is_up() && self.places.iter().all(settled)
+    }
+
+    /// How often the connection was lost while something was asked for.
+    #[must_use]
+    pub fn gaps(&self) -> u32 {
+        self.gaps
+    }
+
+    /// Subscriptions that are set aside.
+    #[must_use]
+    pub fn set_aside(&self) -> usize {
+        let is_aside = |place: &&Place| matches!(place.standing, Standing::SetAside { .. });
+        self.places.iter().filter(is_aside).count()
+    }
+
+    /// Subscriptions, whatever has become of them.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// True of one without subscriptions.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    fn find(&self, handle: Handle) -> Option<usize> {
+        self.places.iter().position(|place| place.wanted.handle == handle)
+    }
+
+    /// Checks what must always hold; nothing in a release build.
+    pub fn invariants(&self) {
+        let places = || self.places.iter().enumerate();
+        for (at, place) in places() {
+            let handle = place.wanted.handle;
+            debug_assert!(self.find(handle) == Some(at), "no two have one handle");
+            debug_assert!(place.sent == Subscription { timeout: place.sent.timeout, ..place.wanted });
+            debug_assert!(place.strikes < STRIKES || matches!(place.standing, Standing::SetAside { .. }));
+            debug_assert!(self.is_up() || !place.is_known_to_service(), "nobody is there to know it");
+        }
+        let asked = places().filter(|(_, place)| place.standing == Standing::Asked);
+        match self.state {
+            State::Up { turn: Some(Turn { what: What::Ask, subscription, stage, .. }) } => {
+                let mut asked = asked.map(|(_, place)| place.sent);
+                debug_assert!(asked.next().is_none_or(|sent| sent == subscription), "asked in its turn");
+                debug_assert!(asked.next().is_none(), "one at a time");
+                let is_there = self.find(subscription.handle).is_some();
+                debug_assert!(stage != Stage::Subscription || is_there, "what is to be asked is wanted");
+            }
+            _ => debug_assert!(asked.count() == 0, "asked in a turn of its own"),
+        }
+    }
+}
