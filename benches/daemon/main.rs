@@ -17,6 +17,8 @@ mod forge;
 mod netns;
 #[path = "../../tests/net/node.rs"]
 mod node;
+#[path = "../../tests/net/over_udp.rs"]
+mod over;
 mod recvmmsg;
 #[path = "../../tests/support/mod.rs"]
 mod support;

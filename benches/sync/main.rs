@@ -16,6 +16,8 @@ mod filter;
 mod netns;
 #[path = "../../tests/net/node.rs"]
 mod node;
+#[path = "../../tests/net/over_udp.rs"]
+mod over;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[path = "../../tests/net/switch.rs"]
@@ -169,8 +171,8 @@ impl Rsync {
         command.args(["--daemon", "--no-detach", &format!("--port={RSYNC_PORT}")]);
         command.arg(format!("--config={}", config.display())).stdin(Stdio::null());
         let daemon = sys::dies_with_parent(&mut command).spawn().expect("rsync is installed (make setup)");
-        let to = (cluster.nodes[0].address.as_str(), RSYNC_PORT);
-        let answers = || cluster.nodes[1].namespace.enter(|| Ok(TcpStream::connect(to).is_ok()));
+        let to = format!("{}:{RSYNC_PORT}", cluster.nodes[0].address);
+        let answers = || cluster.nodes[1].namespace.enter(|| Ok(TcpStream::connect(&to).is_ok()));
         wait::until_true("rsync's daemon answers", answers);
         Self(daemon)
     }

@@ -1,5 +1,6 @@
 # Sourced by demo.sh: two controllers and three hosts on networks of their own.
-# Expects $work (a scratch directory) and $thimble (the binary).
+# Expects $work (a scratch directory), $thimble (the binary) and $transport (udp or
+# tipc); $netem, if any, is what every wire does to what passes, in each direction.
 
 hosts=(compute-0 compute-1 compute-2)
 nodes=(controller-0 controller-1 "${hosts[@]}")
@@ -17,19 +18,34 @@ make_network() {
         ip netns add "$(netns "$node")"
         ip link add name "port$port" netns "$net-hub" type veth peer name net0 netns "$(netns "$node")"
         ip -n "$net-hub" link set "port$port" up master br0
-        ip -n "$(netns "$node")" address add "10.84.0.$((10 + port))/24" dev net0
         ip -n "$(netns "$node")" link set net0 up
         ip -n "$(netns "$node")" link set lo up
-        ip -n "$(netns "$node")" route add 239.0.0.0/8 dev net0
+        [[ $transport == tipc ]] || address "$node" "10.84.0.$((10 + port))"
+        worsen "$net-hub" "port$port"
+        worsen "$(netns "$node")" net0
         port=$((port + 1))
         mkdir -p "$work/$node/root" "$work/$node/state"
     done
 }
 
+# address NODE ADDRESS: what UDP needs of an interface, and TIPC does not.
+address() {
+    ip -n "$(netns "$1")" address add "$2/24" dev net0
+    ip -n "$(netns "$1")" route add 239.0.0.0/8 dev net0
+}
+
+# worsen NETNS INTERFACE: it sends as $netem says.
+worsen() {
+    # shellcheck disable=SC2086 # several words
+    [[ -z ${netem:-} ]] || tc -n "$1" qdisc add dev "$2" root netem $netem
+}
+
 # configure NODE ROLE: the node's directory with its thimble.toml. The timers are
 # short so that nobody has to wait; everything else is as on a real node.
 configure() {
-    local node=$1 role=$2
+    local node=$1 role=$2 network='interface = "net0"'
+    # TIPC's interfaces are the kernel's to know.
+    [[ $transport != tipc ]] || network=
     cat >"$work/$node/thimble.toml" <<TOML
 [node]
 roles = ["$role"]
@@ -39,7 +55,7 @@ state_dir = "$work/$node/state"
 control_socket = "$work/$node/control.sock"
 
 [network]
-interface = "net0"
+$network
 
 [security]
 key_file = "$work/$node/thimble.key"

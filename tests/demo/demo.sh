@@ -4,13 +4,24 @@
 #
 # A prompt `HOST# thimble ..` stands for: in that host's network namespace, the
 # built binary with `--config HOST/thimble.toml`. `maker` is where patches are made.
+#
+# With TRANSPORT=tipc the same over TIPC, on a kernel that has it; NETEM="loss 1%
+# delay 20ms" has every wire do that, in each direction, where the kernel can.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
-[[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0" "$@"
+transport=${TRANSPORT:-udp}
+netem=${NETEM:-}
+features=(--target-dir target)
+[[ $transport != tipc ]] || features=(--no-default-features --features tipc,tools --target-dir target/tipc)
+thimble=$PWD/${features[-1]}/release/thimble
+if [[ ${1:-} != built ]]; then
+    cargo build --quiet --release "${features[@]}" || { echo "demo: FAILED at: build" >&2; exit 1; }
+    if [[ $transport == tipc ]]; then exec tests/rig/uml.sh "$0" built; fi
+    [[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0" built
+fi
 
-step="build"
-work=$(mktemp -d /tmp/thimble-demo.XXXXXX)
-thimble=$PWD/target/release/thimble
+step="start"
+work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-demo.XXXXXX")
 output=$work/output
 source tests/demo/cluster.sh
 trap clean_up EXIT
@@ -87,11 +98,22 @@ tree() {
         find . -path ./.thimble -prune -o -type f -print0 | sort -z | xargs -0 sha256sum)
 }
 
-cargo build --quiet --release || fail
 source tests/demo/patches.sh
+make_network || fail "the network cannot be made"
+
+if [[ $transport == tipc ]]; then
+    say "TIPC: each node gets a name and a bearer; its kernel finds the others${netem:+ (all wires: $netem)}"
+    for node in "${nodes[@]}"; do
+        on "$node" tipc node set identity "$node"
+        on "$node" tipc bearer enable media eth device net0
+    done
+    all_linked() { [[ $(ip netns exec "$(netns "$1")" tipc link list | grep -c ' up$') == 4 ]]; }
+    for node in "${nodes[@]}"; do until_true "$node is linked to the four others" all_linked "$node"; done
+    on controller-0 tipc node list
+    on controller-0 tipc link list
+fi
 
 say "Keys: the cluster's secret stays on the controllers, each host gets its own"
-make_network || fail
 on controller-0 thimble keygen --cluster -o controller-0/thimble.key
 on controller-0 thimble keygen --controller controller-1 --from controller-0/thimble.key -o controller-1/thimble.key
 for host in "${hosts[@]}"; do

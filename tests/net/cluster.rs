@@ -10,10 +10,14 @@ use serde_json::Value;
 use crate::filter::{Filter, Judge, pass_all};
 use crate::netns::{Hub, Namespace};
 pub use crate::node::{Node, thimble};
+use crate::over::Address;
 use crate::support::Scratch;
 use crate::support::sign::Signer;
 use crate::switch::{Switch, Traffic};
 use crate::wait;
+
+/// Where the stranger is.
+pub const STRANGER: Address = Address::of(250);
 
 /// Controllers, agents, and a stranger on the same network.
 pub struct Cluster {
@@ -76,16 +80,16 @@ impl Cluster {
                 Some(agent) => format!("agent-{}", 1 + agent),
             };
             let namespace = Namespace::new(&format!("{name}-{number}"));
-            let address = format!("10.84.0.{}", 1 + number);
+            let address = Address::of(1 + number as u8);
             match &mut network {
-                Network::Switch => hub.wire(&namespace, &port(number), &address),
+                Network::Switch => hub.wire(&namespace, &port(number), address),
                 Network::Filtered(from, to) if number == 1 => {
                     let [from, to] = [from, to].map(|judge| std::mem::replace(judge, pass_all()));
-                    filter = Some(Filter::join(&hub, &namespace, &port(number), &address, from, to));
+                    filter = Some(Filter::join(&hub, &namespace, &port(number), address, from, to));
                 }
-                _ => hub.join(&namespace, &port(number), &address),
+                _ => hub.join(&namespace, &port(number), address),
             }
-            let mut node = Node::new(&node_name, is_controller, &address, namespace, dir.join(&node_name));
+            let mut node = Node::new(&node_name, is_controller, address, namespace, dir.join(&node_name));
             node.trusted_keys.push(signer.public.clone());
             nodes.push(node);
         }
@@ -93,12 +97,12 @@ impl Cluster {
         let stranger_port = port(nodes.len());
         let switch = match network {
             Network::Switch => {
-                hub.wire(&stranger, &stranger_port, "10.84.0.250");
+                hub.wire(&stranger, &stranger_port, STRANGER);
                 let ports: Vec<_> = (0..=nodes.len()).map(port).collect();
                 Some(Switch::new(&hub, &ports))
             }
             _ => {
-                hub.join(&stranger, &stranger_port, "10.84.0.250");
+                hub.join(&stranger, &stranger_port, STRANGER);
                 None
             }
         };

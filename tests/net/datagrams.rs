@@ -1,7 +1,5 @@
 //! What arrives in datagrams and should not have been sent.
 
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-
 use thimble::config::keys::KeyFile;
 use thimble::limits;
 use thimble::types::{Digest, NodeId, Nonce, RequestId};
@@ -10,15 +8,16 @@ use thimble::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck,
 
 use crate::cluster::{Cluster, Node};
 use crate::forge::with_keys_of;
+use crate::over::{Datagrams, To};
 use crate::wait;
 
-const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
-const AGENTS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 73), 7489);
+const CONTROLLERS: To = To::All(Role::Controller);
+const AGENTS: To = To::All(Role::Agent);
 const GROUP: NodeId = NodeId(0);
 
 /// A socket on the cluster's network that belongs to no node.
-fn stranger(cluster: &Cluster) -> UdpSocket {
-    cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"))
+fn stranger(cluster: &Cluster) -> Datagrams {
+    Datagrams::new(&cluster.stranger)
 }
 
 fn id_of(node: &Node) -> NodeId {
@@ -30,9 +29,9 @@ fn hello_agent() -> Message {
 }
 
 /// Sends `datagram` and waits until the node has counted it under `reason`.
-fn is_counted(node: &Node, socket: &UdpSocket, to: SocketAddrV4, datagram: &[u8], reason: &str) {
+fn is_counted(node: &Node, socket: &Datagrams, to: To, datagram: &[u8], reason: &str) {
     let before = node.refused(reason);
-    socket.send_to(datagram, to).unwrap();
+    socket.say(datagram, to);
     wait::until_true(&format!("{} counts {reason}", node.name), || node.refused(reason) > before);
 }
 
@@ -91,10 +90,10 @@ fn a_replayed_datagram_is_refused_and_counted() {
     let mut neighbour = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
     let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
     let recorded = neighbour.encode(&hello, GROUP);
-    socket.send_to(&recorded, CONTROLLERS).unwrap();
+    socket.say(&recorded, CONTROLLERS);
     is_counted(&cluster, &socket, CONTROLLERS, &recorded, "replay");
     let recorded = neighbour.encode(&hello_agent(), GROUP);
-    socket.send_to(&recorded, AGENTS).unwrap();
+    socket.say(&recorded, AGENTS);
     is_counted(&cluster.nodes[1], &socket, AGENTS, &recorded, "replay");
     next_good_datagram_is_served(&cluster, 1);
 }
@@ -116,7 +115,7 @@ fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
         digest: Digest([0; 32]),
         force: true,
     });
-    let to_other = SocketAddrV4::new(other.address.parse().unwrap(), AGENTS.port());
+    let to_other = To::One(Role::Agent, other.address);
     is_counted(other, &socket, to_other, &as_controller.encode(&install, id_of(other)), "tag");
 
     let mut as_other = with_keys_of(stolen, Role::Agent, Some(id_of(other)));
@@ -137,7 +136,7 @@ fn two_nodes_with_one_id_are_named() {
     // It starts later than the agent whose key file it has.
     let mut clone = with_keys_of(&cluster.nodes[1], Role::Agent, None);
     let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    socket.send_to(&clone.encode(&ack, GROUP), CONTROLLERS).unwrap();
+    socket.say(&clone.encode(&ack, GROUP), CONTROLLERS);
     wait::until_true("the agent itself is heard after it", || cluster.refused("duplicate_node_id") > 0);
     let status = cluster.json(&["status"]);
     let troubles = status["troubles"].to_string();

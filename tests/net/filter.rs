@@ -12,14 +12,9 @@ use thimble::wire::header::Header;
 use thimble::wire::messages::MsgType;
 
 use crate::netns::{Hub, Namespace};
+use crate::over::{self, Address};
+use crate::switch::VNET_BYTES;
 use crate::sys;
-
-/// Before each frame: `virtio_net_hdr`.
-pub const VNET_BYTES: usize = 10;
-/// Ethernet, IPv4 without options, UDP.
-const UDP_AT: usize = VNET_BYTES + 14 + 20 + 8;
-pub const PROTOCOL_AT: usize = VNET_BYTES + 14 + 9;
-const UDP: u8 = 17;
 
 /// What becomes of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +48,7 @@ impl Filter {
         hub: &Hub,
         node: &Namespace,
         port: &str,
-        address: &str,
+        address: Address,
         from_node: Judge,
         to_node: Judge,
     ) -> Self {
@@ -93,7 +88,7 @@ fn relay(mut from: File, mut to: File, mut judge: Judge, is_over: &AtomicBool) {
         // Nothing came within the socket's timeout, or the interface is gone.
         let Ok(len) = from.read(&mut buffer) else { continue };
         let frame = &buffer[..len];
-        let verdict = datagram(frame).map_or(Verdict::Pass, |(msgtype, bytes)| judge(msgtype, bytes));
+        let verdict = datagrams(frame).next().map_or(Verdict::Pass, |(msgtype, bytes)| judge(msgtype, bytes));
         // A frame that cannot be sent on is lost, as on any wire.
         match verdict {
             Verdict::Lose => {}
@@ -111,12 +106,10 @@ fn relay(mut from: File, mut to: File, mut judge: Judge, is_over: &AtomicBool) {
     }
 }
 
-/// The thimble datagram in a frame, if there is one.
-pub fn datagram(frame: &[u8]) -> Option<(MsgType, &[u8])> {
-    let bytes = frame.get(UDP_AT..)?;
-    if frame[PROTOCOL_AT] != UDP {
-        return None;
-    }
-    let header = Header::parse(bytes).ok()?.header;
-    Some((MsgType::from_number(header.msgtype)?, bytes))
+/// The thimble datagrams in a frame.
+pub fn datagrams(frame: &[u8]) -> impl Iterator<Item = (MsgType, &[u8])> {
+    over::payloads(frame).filter_map(|bytes| {
+        let header = Header::parse(bytes).ok()?.header;
+        Some((MsgType::from_number(header.msgtype)?, bytes))
+    })
 }

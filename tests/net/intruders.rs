@@ -1,6 +1,5 @@
 //! Who speaks to controllers as one of them, and is none, or has lost its wits.
 
-use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use thimble::repo::entry::EntryState;
@@ -11,17 +10,16 @@ use thimble::wire::messages::{Hello, Message, SyncReq};
 
 use crate::cluster::Cluster;
 use crate::forge::with_keys_of;
+use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::sessions::Opened;
 use crate::wait;
-
-const CONTROLLERS: (Ipv4Addr, u16) = (Ipv4Addr::new(239, 255, 84, 72), 7488);
 
 #[test]
 fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
     need_root!();
     let cluster = Cluster::of("spoofed", 2, 1).start();
-    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let socket = Datagrams::new(&cluster.stranger);
     let digest = Digest([0xEE; 32]);
     let messages = [
         Message::Hello(Hello { op_counter: u64::MAX, digest }),
@@ -31,7 +29,7 @@ fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
     let refused = || cluster.controllers().iter().map(|one| one.refused("tag")).sum::<u64>();
     let (before, said) = (refused(), cluster.said_by_controllers());
     for message in &messages {
-        socket.send_to(&thief.encode(message, NodeId(0)), CONTROLLERS).unwrap();
+        socket.say(&thief.encode(message, NodeId(0)), To::All(Role::Controller));
     }
     wait::until_true("both controllers count both", || refused() == before + 4);
     assert_eq!((cluster.said_by_controllers() - said).sessions, 0);

@@ -9,13 +9,30 @@ macro_rules! need_root {
     };
 }
 
-/// Not with `eprintln`, which the test harness would swallow.
 fn skip(test: &str, reason: &str) {
-    use std::io::Write;
-    // In one write, so that tests beside it do not cut in.
-    let _ = std::io::stderr().write_all(format!("SKIPPED: {test}: {reason}\n").as_bytes());
+    say(&format!("SKIPPED: {test}: {reason}"));
 }
 
+/// Not with `eprintln`, which the test harness would swallow.
+fn say(line: &str) {
+    use std::io::Write;
+    // In one write, so that tests beside it do not cut in.
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
+/// Leaves a test of what UDP alone has, and says what that is.
+macro_rules! need_udp {
+    ($of:literal) => {
+        if cfg!(feature = "tipc") {
+            return crate::say(&format!("NOT APPLICABLE: {}: {}", module_path!(), $of));
+        }
+    };
+}
+
+/// What the tests need to know of the transport.
+#[cfg_attr(feature = "tipc", path = "over_tipc.rs")]
+#[cfg_attr(not(feature = "tipc"), path = "over_udp.rs")]
+mod over;
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -4,8 +4,10 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
+use thimble::wire::frame::Role;
 
 use crate::cluster::Cluster;
+use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
@@ -62,8 +64,8 @@ fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
     let cluster = Cluster::of("metrics", 2, 1).start();
     let _patch = Patch::new(&cluster, "METER-1").file("etc/meter", b"1").applied(&cluster);
     let controller = &cluster.nodes[0];
-    let socket = cluster.stranger.enter(|| std::net::UdpSocket::bind("0.0.0.0:0"));
-    socket.send_to(b"no datagram of ours", "10.84.0.1:7488").unwrap();
+    let socket = Datagrams::new(&cluster.stranger);
+    socket.say(b"no datagram of ours", To::One(Role::Controller, controller.address));
     wait::until_true("it is refused", || controller.refused("too_short") == 1);
     wait::until_true("the host is out of date", || cluster.host(2)["current"] == "no");
 

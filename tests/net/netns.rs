@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::sync::Once;
 use std::thread;
 
+use crate::over::{self, Address};
 use crate::sys;
 
 const PREFIX: &str = "thimble-";
@@ -77,21 +78,18 @@ impl Hub {
     }
 
     /// Joins `node` to the bridge: `net0` there, `port` here.
-    pub fn join(&self, node: &Namespace, port: &str, address: &str) {
+    pub fn join(&self, node: &Namespace, port: &str, address: Address) {
         self.wire(node, port, address);
         self.namespace.ip(&format!("link set {port} master br0\n"));
     }
 
     /// Gives `node` its `net0`, whose other end `port` is not on the bridge yet.
-    pub fn wire(&self, node: &Namespace, port: &str, address: &str) {
+    pub fn wire(&self, node: &Namespace, port: &str, address: Address) {
         self.namespace.ip(&format!(
             "link add name {port} type veth peer name net0 netns {}\nlink set {port} up\n",
             node.name
         ));
-        node.ip(&format!(
-            "link set lo up\naddress add {address}/24 dev net0\nlink set net0 up\n\
-             route add 239.0.0.0/8 dev net0\n"
-        ));
+        over::attach(node, address);
     }
 }
 

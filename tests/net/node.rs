@@ -9,6 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::netns::Namespace;
+use crate::over::{Address, NETWORK};
 use crate::{sys, wait};
 
 /// The binary under test: the one just built, unless `THIMBLE_BIN` names another.
@@ -44,7 +45,7 @@ impl Ended {
 /// One node: its namespace, its directory, its daemon while it runs.
 pub struct Node {
     pub name: String,
-    pub address: String,
+    pub address: Address,
     pub namespace: Namespace,
     pub dir: PathBuf,
     /// Its timers, by name, in milliseconds; read when the daemon starts.
@@ -63,12 +64,18 @@ pub struct Node {
 
 impl Node {
     /// A node that is yet to be joined to a network and to get its keys.
-    pub fn new(name: &str, is_controller: bool, address: &str, namespace: Namespace, dir: PathBuf) -> Self {
+    pub fn new(
+        name: &str,
+        is_controller: bool,
+        address: Address,
+        namespace: Namespace,
+        dir: PathBuf,
+    ) -> Self {
         fs::create_dir_all(dir.join("root")).unwrap();
         fs::create_dir_all(dir.join("state")).unwrap();
         Self {
             name: name.to_owned(),
-            address: address.to_owned(),
+            address,
             namespace,
             dir,
             timers: BTreeMap::from([
@@ -120,7 +127,7 @@ impl Node {
         let mut text = format!(
             "[node]\nroles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
              state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
-             [network]\ninterface = \"net0\"\n\
+             [network]\n{NETWORK}\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
              [agent]\nroot = \"{dir}/root\"\n\
              [controller]\n\

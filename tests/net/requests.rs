@@ -1,15 +1,16 @@
 //! Install requests and their answers on a bad network and across crashes.
 
 use std::fs;
-use std::net::{Ipv4Addr, UdpSocket};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use thimble::wire::frame::Role;
 use thimble::wire::messages::MsgType::{self, AgentInstallReq, AgentInstallResp};
 
 use crate::cluster::{Cluster, Node};
 use crate::filter::Verdict::{self, Double, Hold, Lose, Pass};
 use crate::filter::{Judge, pass_all};
+use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
@@ -109,10 +110,9 @@ fn a_recorded_request_sent_again_after_the_agents_restart_changes_nothing() {
     let refused =
         || agent.refused("replay") + agent.refused("stale_incarnation") + agent.counter("stale_nonces");
     let before = refused();
-    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
-    let address: Ipv4Addr = agent.address.parse().unwrap();
+    let socket = Datagrams::new(&cluster.stranger);
     for datagram in &of_install {
-        socket.send_to(datagram, (address, 7489)).unwrap();
+        socket.say(datagram, To::One(Role::Agent, agent.address));
     }
     let all = before + of_install.len() as u64;
     wait::until_true("every recorded request is refused and counted", || refused() >= all);

@@ -2,15 +2,16 @@
 //! is heard late, no install fails, and in the end the old keys open nothing.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use thimble::types::{ClusterId, NodeId};
+use thimble::wire::frame::Role;
 use thimble::wire::messages::{HelloAgent, Message};
 
 use crate::cluster::{Cluster, Node};
 use crate::forge::Forger;
+use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::{sys, wait};
 
@@ -125,11 +126,10 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
     }
 
     // The old keys alone open nothing any more.
-    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let socket = Datagrams::new(&cluster.stranger);
     let mut thief = Forger::controller(cluster_id(&old), NodeId(77), &secret(&old));
     let hello = Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 50 });
-    let to = format!("{}:7489", cluster.nodes[2].address);
-    socket.send_to(&thief.encode(&hello, NodeId(0)), to).unwrap();
+    socket.say(&thief.encode(&hello, NodeId(0)), To::One(Role::Agent, cluster.nodes[2].address));
     wait::until_true("it is refused", || cluster.nodes[2].refused("no_key") == 1);
 }
 

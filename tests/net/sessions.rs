@@ -1,7 +1,7 @@
-//! Peers on TCP that connect and then do not behave.
+//! Peers that connect and then do not behave.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,7 @@ use thimble::wire::session::{OPENING_BYTES, Opening, SessionKeys, frame_len};
 
 use crate::cluster::{Cluster, Node};
 use crate::forge::{opening_of, with_keys_of};
+use crate::over::{self, Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
@@ -21,10 +22,10 @@ const REFUSED_WITHIN: Duration = Duration::from_millis(100);
 /// DESIGN: the next hello is answered within this time.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
 
-/// A connection of a stranger to one of a node's ports.
-pub fn connect(cluster: &Cluster, node: &Node, port: u16) -> TcpStream {
-    let to = SocketAddrV4::new(node.address.parse().unwrap(), port);
-    cluster.stranger.enter(|| TcpStream::connect(to))
+/// A connection of a stranger to a node.
+pub fn connect(cluster: &Cluster, node: &Node) -> TcpStream {
+    let role = if node.is_controller { Role::Controller } else { Role::Agent };
+    over::connect(&cluster.stranger, role, node.address)
 }
 
 /// Whether the other end has closed the connection.
@@ -40,26 +41,18 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 /// How long an answer to a HelloAgent that asks for one at once takes, in the
 /// middle of several: one that the machine's other work delayed does not count.
 fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
-    const CONTROLLERS: Ipv4Addr = Ipv4Addr::new(239, 255, 84, 72);
     let mut forger = with_keys_of(cluster, Role::Controller, Some(NodeId(0x5EC0)));
-    let socket = cluster.stranger.enter(|| {
-        let socket = UdpSocket::bind((CONTROLLERS, 7488))?;
-        socket.join_multicast_v4(&CONTROLLERS, &Ipv4Addr::UNSPECIFIED)?;
-        socket.set_read_timeout(Some(Duration::from_secs(5)))?;
-        Ok(socket)
-    });
-    let speaks = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
-    let address: Ipv4Addr = agent.address.parse().unwrap();
+    let hears = Datagrams::hearing(&cluster.stranger, Role::Controller);
+    let speaks = Datagrams::new(&cluster.stranger);
     let mut answers = [0, 1, 2, 3, 4].map(|op_counter| {
         let hello = Message::HelloAgent(HelloAgent { op_counter, ack_window_ms: 1 });
         let bytes = forger.encode(&hello, NodeId(0));
         let asked = Instant::now();
-        speaks.send_to(&bytes, (Ipv4Addr::new(239, 255, 84, 73), 7489)).unwrap();
-        let mut buffer = [0; limits::DATAGRAM_BYTES];
+        speaks.say(&bytes, To::All(Role::Agent));
         loop {
-            let (len, from) = socket.recv_from(&mut buffer).expect("the agent answers");
-            let is_ack = matches!(forger.decode(&buffer[..len]), Ok((_, Message::HelloAgentAck(_))));
-            if is_ack && from.ip() == address {
+            let (datagram, from) = hears.hear();
+            let is_ack = matches!(forger.decode(&datagram), Ok((_, Message::HelloAgentAck(_))));
+            if is_ack && from == agent.address {
                 return asked.elapsed();
             }
         }
@@ -72,10 +65,10 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
 fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
     need_root!();
     let cluster = Cluster::new("hundred", 1).start();
-    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
+    for node in &cluster.nodes {
         let mut streams = Vec::new();
         for _ in 0..100 {
-            streams.push(connect(&cluster, node, port));
+            streams.push(connect(&cluster, node));
         }
         let connected = Instant::now();
         let mut left = streams.len();
@@ -105,8 +98,8 @@ fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
         node.timers.insert("session_proof_ms", 1_500);
     }
     let cluster = cluster.start();
-    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
-        let mut stream = connect(&cluster, node, port);
+    for node in &cluster.nodes {
+        let mut stream = connect(&cluster, node);
         let connected = Instant::now();
         let mut next = connected;
         let mut bytes = b"THMS\x01".iter().cycle();
@@ -126,8 +119,8 @@ fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
 fn a_peer_that_says_garbage_is_closed_at_once() {
     need_root!();
     let cluster = Cluster::new("garbage", 1).start();
-    for (node, port) in [(&cluster.nodes[0], 7488), (&cluster.nodes[1], 7489)] {
-        let mut stream = connect(&cluster, node, port);
+    for node in &cluster.nodes {
+        let mut stream = connect(&cluster, node);
         stream.write_all(&[b'G'; 64]).unwrap();
         let said = Instant::now();
         wait::until_true("the peer is closed", || is_closed(&mut stream));
@@ -158,7 +151,7 @@ impl Opened {
         purpose: Purpose,
         frames: &[Frame],
     ) -> Self {
-        let mut stream = connect(cluster, cluster, 7488);
+        let mut stream = connect(cluster, cluster);
         stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
         let (mine, ring) = opening_of(agent);
         let mine = Opening { role, ..mine };

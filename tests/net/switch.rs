@@ -12,22 +12,19 @@ use std::thread::{self, JoinHandle};
 
 use thimble::wire::messages::MsgType;
 
-use crate::filter::{PROTOCOL_AT, VNET_BYTES, datagram};
+use crate::filter::datagrams;
 use crate::netns::Hub;
-use crate::sys;
+use crate::{over, sys};
 
-const TCP: u8 = 6;
-/// Ethernet, IPv4 without options, and the flags in TCP.
-const TCP_FLAGS_AT: usize = VNET_BYTES + 14 + 20 + 13;
-const SYN: u8 = 0x02;
-const ACK: u8 = 0x10;
+/// Before each frame that a packet socket gives: `virtio_net_hdr`.
+pub const VNET_BYTES: usize = 10;
 
 /// What nodes have said, whoever heard it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams of each kind.
     pub datagrams: BTreeMap<&'static str, u64>,
-    /// TCP connections asked for.
+    /// Connections asked for.
     pub sessions: u64,
     /// Bytes of all frames.
     pub bytes: u64,
@@ -46,11 +43,10 @@ impl Traffic {
 
     fn add(&mut self, frame: &[u8]) {
         self.bytes += (frame.len() - VNET_BYTES) as u64;
-        if let Some((kind, _)) = datagram(frame) {
+        for (kind, _) in datagrams(frame) {
             *self.datagrams.entry(kind.as_str()).or_default() += 1;
         }
-        let flags = frame.get(TCP_FLAGS_AT).filter(|_| frame[PROTOCOL_AT] == TCP);
-        if flags.is_some_and(|flags| flags & (SYN | ACK) == SYN) {
+        if over::asks_for_a_connection(frame) {
             self.sessions += 1;
         }
     }

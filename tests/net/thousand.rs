@@ -2,7 +2,6 @@
 //! loop is not kept from its work by the telling.
 
 use std::fs;
-use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
 use thimble::repo::digest::set_digest;
@@ -13,6 +12,7 @@ use thimble::wire::messages::{AgentState, HelloAgentAck, Message};
 use crate::cluster::Cluster;
 use crate::forge::with_keys_of;
 use crate::node::SW_VERSION;
+use crate::over::{Datagrams, To};
 use crate::wait;
 
 const HOSTS: u64 = 1_000;
@@ -26,7 +26,7 @@ const MOST: Duration = Duration::from_millis(10);
 
 /// Hosts that exist in their datagrams alone.
 fn introduce(cluster: &Cluster, hosts: u64) {
-    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let socket = Datagrams::new(&cluster.stranger);
     for number in 0..hosts {
         let is_failed = number % FAILED_EACH == 0;
         let ack = HelloAgentAck {
@@ -40,7 +40,8 @@ fn introduce(cluster: &Cluster, hosts: u64) {
             ..HelloAgentAck::default()
         };
         let mut forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
-        socket.send_to(&forger.encode(&Message::HelloAgentAck(ack), NodeId(0)), "10.84.0.1:7488").unwrap();
+        let datagram = forger.encode(&Message::HelloAgentAck(ack), NodeId(0));
+        socket.say(&datagram, To::One(Role::Controller, cluster.address));
         if number % BURST == 0 {
             wait::until_true("the burst is heard", || {
                 cluster.json(&["status"])["controller"]["hosts"].as_u64() > Some(number)

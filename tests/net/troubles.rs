@@ -2,7 +2,6 @@
 //! says what to do.
 
 use std::fs;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
 use std::process::Stdio;
 
 use thimble::config::keys::KeyFile;
@@ -12,11 +11,11 @@ use thimble::wire::codec::Roles;
 use thimble::wire::frame::Role;
 use thimble::wire::messages::{Hello, HelloAgentAck, Message};
 
-use crate::cluster::{Cluster, Node};
+use crate::cluster::{Cluster, Node, STRANGER};
 use crate::forge::{Forger, with_keys_of};
+use crate::over::{Datagrams, To};
 use crate::{sys, wait};
 
-const CONTROLLERS: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7488);
 const CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
 
 /// What `status` begins with, once it has all of these words in one trouble.
@@ -56,11 +55,11 @@ fn who_is_refused_is_named_with_its_address() {
     let cluster = cluster.start();
     let controller = &cluster.nodes[0];
     let keys = KeyFile::read(&controller.key_file()).unwrap();
-    let socket = cluster.stranger.enter(|| UdpSocket::bind("0.0.0.0:0"));
+    let socket = Datagrams::new(&cluster.stranger);
     let say = |forger: &mut Forger, message: &Message| {
-        socket.send_to(&forger.encode(message, NodeId(0)), CONTROLLERS).unwrap();
+        socket.say(&forger.encode(message, NodeId(0)), To::All(Role::Controller));
     };
-    let from = "from 10.84.0.250";
+    let from = &*format!("from {STRANGER}");
 
     say(&mut Forger::new(ClusterId(7), NodeId(9), CONTROLLER, keys.ring()), &hello());
     says_first(controller, &["Nodes of another cluster are heard: 1 so far", "as 0000000000000009", from]);
@@ -74,7 +73,8 @@ fn who_is_refused_is_named_with_its_address() {
     say(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
     let said = says_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);
     assert!(said.contains(&agent.to_string()), "{said}");
-    assert!(said.contains("10.84.0.2") && said.contains("10.84.0.250"), "{said}");
+    let [own, clones] = [cluster.nodes[1].address, STRANGER].map(|address| address.to_string());
+    assert!(said.contains(&own) && said.contains(&clones), "{said}");
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_controller_and_an_agent_that_are_alone_say_so() {
     });
     cluster.nodes[0].stop();
     let said = says_first(&cluster.nodes[2], &["No controller has been heard for", "nothing is installed"]);
-    assert!(said.contains(&format!("the last was {first} at 10.84.0.1")), "{said}");
+    assert!(said.contains(&format!("the last was {first} at {}", cluster.nodes[0].address)), "{said}");
     cluster.nodes[2].stop();
     cluster.nodes[2].start();
     says_first(&cluster.nodes[2], &["No controller has been heard", "not since the start"]);

@@ -70,4 +70,6 @@ alive $boot_seconds booted || fail "the kernel did not boot"
 alive "$run_seconds" status || fail "$* did not end within $run_seconds s"
 wait "$kernel" 2>/dev/null
 status=$(<"$scratch/status")
-exit "${status:-1}"
+# Killed, perhaps for want of memory: the kernel's word on it.
+((status < 128)) || tail -n 30 "$scratch/console" >&2
+exit "$status"
