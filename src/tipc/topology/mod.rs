@@ -32,15 +32,21 @@
     )
 )]
 
-use core::fmt;
+mod place;
+#[cfg(test)]
+mod tests;
+mod word;
 
 use heapless::Vec;
 
 use super::address::ServiceRange;
 use super::event::{Kind, TopologyEvent};
-use super::subscription::{self, Filter, Handle, Invalid, Subscription, Timeout};
+use super::subscription::{self, Filter, Handle, Subscription, Timeout};
 use crate::limits;
 use crate::time::{Duration, Instant};
+use place::{Place, Stage, Standing, Turn, What};
+
+pub use word::{Closed, Refused, Word};
 
 /// From the loss of a connection to the next try.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -50,125 +56,6 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 const STRIKES: u8 = 2;
 /// How a marker's handle begins; a number follows.
 const MARKER: [u8; 4] = *b"\xffend";
-
-/// What there is to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// A socket is bound that this subscription asks about.
-    Published(Handle, TopologyEvent),
-    /// It no longer is.
-    Withdrawn(Handle, TopologyEvent),
-    /// The subscription's time is over, and it with it.
-    TimedOut(Handle),
-    /// All that was there when the subscription was made has been told. Comes again
-    /// after each gap; what was not told again by then is gone.
-    Settled(Handle),
-    /// The connection was lost. What was told may no longer be so, until it is told
-    /// again and settled.
-    Gap,
-    /// The service closed the connection upon this subscription, each time. It stays
-    /// unasked until it is cancelled.
-    SetAside(Handle),
-}
-
-/// Why there is no such subscription.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// The service would not take it.
-    Invalid(Invalid),
-    /// There is one with this handle, or one whose end is still on its way.
-    HandleTaken,
-    /// Handles that begin like this are our own.
-    HandleReserved,
-    /// There are as many as there may be: [`limits::TIPC_SUBSCRIPTIONS`].
-    Full,
-}
-
-impl fmt::Display for Refused {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Invalid(why) => write!(f, "the topology service would refuse it: {why}"),
-            Self::HandleTaken => f.write_str("there is a subscription with this handle"),
-            Self::HandleReserved => f.write_str("a handle must not begin with the bytes ff 65 6e 64"),
-            Self::Full => {
-                write!(f, "there are {} subscriptions, and no more fit", limits::TIPC_SUBSCRIPTIONS)
-            }
-        }
-    }
-}
-
-impl core::error::Error for Refused {}
-
-/// How a connection was lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Closed {
-    /// The service has ended it: it dislikes what it was sent.
-    ByService,
-    /// It could not be had, or broke.
-    Lost,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    /// The service does not know of it, and will.
-    Waiting,
-    /// The service has been asked; its marker is not back.
-    Asked,
-    /// The service tells.
-    Settled,
-    /// Its user has cancelled it, and the service may still tell: nobody hears that.
-    Ending,
-    /// It is not asked again.
-    SetAside { is_told: bool },
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// As its user asked.
-    wanted: Subscription,
-    /// As the service was asked: after a gap less time is left.
-    sent: Subscription,
-    /// When its time is over.
-    ends_at: Option<Instant>,
-    standing: Standing,
-    /// The service was asked before, over a connection that is gone.
-    is_replayed: bool,
-    /// How often the connection was closed upon it.
-    strikes: u8,
-}
-
-impl Place {
-    fn is_known_to_service(&self) -> bool {
-        matches!(self.standing, Standing::Asked | Standing::Settled | Standing::Ending)
-    }
-
-    fn is_overdue(&self, now: Instant) -> bool {
-        self.standing == Standing::Waiting && self.ends_at.is_some_and(|end| now >= end)
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Ask,
-    Cancel,
-}
-
-/// What the service is asked right now, and the marker behind it.
-#[derive(Clone, Copy, Debug)]
-struct Turn {
-    what: What,
-    subscription: Subscription,
-    stage: Stage,
-    deadline: Instant,
-}
-
-/// What of a turn is to be sent next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Stage {
-    Subscription,
-    Marker,
-    Nothing,
-}
 
 #[derive(Clone, Copy, Debug)]
 enum State {
