@@ -63,6 +63,9 @@ pub const STRANGERS: usize = 32;
 /// Subscriptions that one connection to a topology service carries.
 pub const TIPC_SUBSCRIPTIONS: usize = 16;
 
+/// Links to other TIPC nodes that are known one by one; more are counted.
+pub const TIPC_LINKS: usize = 16;
+
 /// Reasons of failed installs that a controller keeps: the latest.
 pub const REASONS: usize = 64;
 

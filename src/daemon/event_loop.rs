@@ -386,7 +386,10 @@ impl Daemon<'_> {
         }
         self.control.on_timeout(now, &self.registry);
         self.ready.on_timeout(now);
-        self.transport.view.on_timeout(now, &self.registry, Token(TOPOLOGY));
+        if self.transport.view.poll_at().is_some_and(|due| now >= due) {
+            self.transport.view.on_timeout(now);
+            self.ready.insert(Token(TOPOLOGY));
+        }
         if self.load_due.is_some_and(|due| now >= due) && !self.is_loading() {
             self.load(now);
         }

@@ -7,6 +7,8 @@ use super::protocol::TipcRow;
 use super::transport::Batch;
 use crate::fsm::event::Event;
 use crate::fsm::topology::Word;
+#[cfg(feature = "tipc")]
+use crate::fsm::{actions::Peer, controller::Controller};
 use crate::limits;
 use crate::time::Instant;
 use crate::wire::frame::Role;
@@ -31,8 +33,40 @@ impl Daemon<'_> {
     }
 
     /// TIPC as this node sees it; `None` over UDP.
+    #[cfg(not(feature = "tipc"))]
     pub(super) fn tipc_row(&self, _: Instant) -> Option<TipcRow> {
         None
+    }
+
+    /// TIPC as this node sees it; `None` over UDP.
+    #[cfg(feature = "tipc")]
+    pub(super) fn tipc_row(&self, now: Instant) -> Option<TipcRow> {
+        use super::protocol::{LinkRow, UnheardRow};
+        let view = &self.transport.view;
+        let (links_up, links) = view.links();
+        let age_ms = |since| now.since(since).as_millis();
+        let mut row = TipcRow {
+            address: view.own(),
+            identity: view.identity(0),
+            is_watching: view.is_watching(),
+            gaps: view.gaps(),
+            set_aside: view.set_aside() as u32,
+            nodes_up: view.nodes_up(),
+            links_up,
+            ..TipcRow::default()
+        };
+        for link in links {
+            let (node, age_ms) = (link.node, age_ms(link.since));
+            let _ = row.links.push(LinkRow { node, identity: view.identity(node), age_ms });
+        }
+        for one in self.node.controller.iter().flat_map(Controller::strangers) {
+            let Peer::Tipc { node, port } = one.peer else { continue };
+            let (is_controller, age_ms) = (one.role == Role::Controller, age_ms(one.since));
+            if row.unheard.push(UnheardRow { is_controller, node, port, age_ms }).is_err() {
+                row.unheard_more += 1;
+            }
+        }
+        Some(row)
     }
 
     /// What somebody said before he went is heard before that he went: else he would

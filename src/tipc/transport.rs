@@ -21,7 +21,7 @@ use super::address::{Destination, Scope, ServiceRange, SocketAddress};
 use super::batch::{self, Batch};
 use super::socket::{self, Socket};
 use super::stream::{Listener, Stream};
-use super::view::View;
+use super::view::{self, View};
 use crate::config::Network;
 use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
@@ -154,9 +154,12 @@ impl Transport {
     pub fn open(network: &Network, roles: &[Role]) -> Result<Self, OpenError> {
         let services = Services::from(network.service_type);
         let node = own_node()?;
-        let view = View::open(services, node, roles)?;
+        let view = View::open(services, node, roles).map_err(OpenError::Tipc)?;
         let mut endpoints = [None, None];
         for role in roles {
+            if let Some(taken) = view::bound_here(services.datagrams(*role), node)? {
+                return Err(OpenError::Taken(*role, taken));
+            }
             endpoints[*role as usize] = Some(Endpoint::open(*role, services, node)?);
         }
         Ok(Self { endpoints, services, view })

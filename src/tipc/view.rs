@@ -1,41 +1,218 @@
-//! What a node sees of the others through the topology service.
+//! What a node sees of the others: the topology service's words in the core's terms,
+//! and the nodes and links that are up.
 
 use std::io;
+use std::thread;
+use std::time::Duration as Wait;
 
-use mio::{Registry, Token};
+use heapless::Vec;
+use mio::event::Source;
+use mio::{Interest, Registry, Token};
 
+use super::address::{LINK_STATE, NODE_STATE, ServiceRange, SocketAddress};
+use super::event::TopologyEvent;
+use super::link::{self, IDENTITY_BYTES};
+use super::socket::{OpenError, Socket};
+use super::subscription::{Filter, Handle, Subscription, Timeout};
+use super::topology::Word as Told;
 use super::transport::Services;
+use super::watcher::Watcher;
+use crate::fsm::actions::Peer;
 use crate::fsm::topology::Word;
+use crate::limits;
 use crate::time::Instant;
+use crate::types::Text;
 use crate::wire::frame::Role;
 
-/// The topology service's words, in the core's terms.
-pub struct View;
+const NODES: Handle = *b"nodes   ";
+const LINKS: Handle = *b"links   ";
+const CONTROLLERS: Handle = *b"control ";
+const AGENTS: Handle = *b"agents  ";
+
+/// How often, and how far apart, it is looked whether a service is bound already.
+const PROBES: u32 = 1_000;
+const PROBE_PAUSE: Wait = Wait::from_millis(2);
+
+/// A link that is up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The address of the node at its other end.
+    pub node: u32,
+    /// The numbers of its two ends' bearers.
+    bearers: u32,
+    /// Since when; or since this daemon started.
+    pub since: Instant,
+}
+
+/// What a node sees.
+pub struct View {
+    watcher: Watcher,
+    /// What the kernel is asked for identities with.
+    socket: Socket,
+    own: u32,
+    nodes_up: u32,
+    links_up: u32,
+    links: Vec<Link, { limits::TIPC_LINKS }>,
+}
 
 impl View {
-    /// Opens it.
+    /// Wants to know of nodes and links, and of whom this node's roles have to do
+    /// with: an agent waits to be asked, a controller asks.
     ///
     /// # Errors
-    /// None yet.
-    pub fn open(_: Services, _: u32, _: &[Role]) -> io::Result<Self> {
-        Ok(Self)
+    /// [`OpenError`]: there is no TIPC here for us.
+    pub fn open(services: Services, own: u32, roles: &[Role]) -> Result<Self, OpenError> {
+        let mut watcher = Watcher::open(0)?;
+        let mut wanted: Vec<(Handle, u32), 4> = Vec::from_array([(NODES, NODE_STATE), (LINKS, LINK_STATE)]);
+        if roles.contains(&Role::Controller) {
+            for (handle, role) in [(CONTROLLERS, Role::Controller), (AGENTS, Role::Agent)] {
+                let _ = wanted.push((handle, services.datagrams(role)));
+            }
+        }
+        for (handle, service_type) in wanted {
+            subscribe(&mut watcher, handle, ServiceRange::all(service_type))?;
+        }
+        Ok(Self { watcher, socket: Socket::rdm()?, own, nodes_up: 0, links_up: 0, links: Vec::new() })
     }
-    /// Registers it.
+
+    /// Has a poll tell when there may be words.
     ///
     /// # Errors
-    /// None yet.
-    pub fn register(&mut self, _: &Registry, _: Token) -> io::Result<()> {
-        Ok(())
+    /// As `epoll_ctl(2)`.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        self.watcher.register(registry, token, Interest::READABLE)
     }
-    /// The next word.
-    pub fn next(&mut self, _: Instant) -> Option<Word> {
+
+    /// The next word, without waiting.
+    pub fn next(&mut self, now: Instant) -> Option<Word> {
+        loop {
+            let told = self.watcher.turn(now)?;
+            if let Some(word) = self.take(now, &told) {
+                return Some(word);
+            }
+        }
+    }
+
+    fn take(&mut self, now: Instant, told: &Told) -> Option<Word> {
+        match told {
+            Told::Published(NODES, _) => self.nodes_up = self.nodes_up.saturating_add(1),
+            Told::Withdrawn(NODES, event) => {
+                self.nodes_up = self.nodes_up.saturating_sub(1);
+                return Some(Word::NodeLost(event.found_lower));
+            }
+            Told::Published(LINKS, event) => {
+                let link = Link { node: event.found_lower, bearers: event.port.port, since: now };
+                self.links_up = self.links_up.saturating_add(1);
+                // Beyond the first of them they are counted.
+                let _ = self.links.push(link);
+            }
+            Told::Withdrawn(LINKS, event) => {
+                self.links_up = self.links_up.saturating_sub(1);
+                self.links.retain(|link| (link.node, link.bearers) != (event.found_lower, event.port.port));
+            }
+            Told::Published(handle, event) => {
+                return self.other(*handle, event).map(|(role, peer)| Word::Published(role, peer));
+            }
+            Told::Withdrawn(handle, event) => {
+                return self.other(*handle, event).map(|(role, peer)| Word::Withdrawn(role, peer));
+            }
+            Told::Settled(_) if self.watcher.subscriber().is_settled() => return Some(Word::Settled),
+            Told::Gap => {
+                (self.nodes_up, self.links_up) = (0, 0);
+                self.links.clear();
+                return Some(Word::Gap);
+            }
+            Told::Settled(_) | Told::TimedOut(_) | Told::SetAside(_) => {}
+        }
         None
     }
-    /// Does what is due.
-    pub fn on_timeout(&mut self, _: Instant, _: &Registry, _: Token) {}
+
+    /// Who is bound, if it is not this node itself: a controller does not greet itself,
+    /// and that its own agent ends is told by that.
+    fn other(&self, handle: Handle, event: &TopologyEvent) -> Option<(Role, Peer)> {
+        let role = if handle == CONTROLLERS { Role::Controller } else { Role::Agent };
+        let SocketAddress { node, port } = event.port;
+        // What is bound in another node's name is not what it says.
+        let is_itself = event.found_lower == node && event.found_upper == node;
+        let is_own = node == self.own && role == Role::Controller;
+        (is_itself && !is_own).then_some((role, Peer::Tipc { node, port }))
+    }
+
+    /// Does what is due; then there may be words. Early: does nothing.
+    pub fn on_timeout(&mut self, now: Instant) {
+        self.watcher.on_timeout(now);
+    }
+
     /// When something is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        None
+        self.watcher.poll_at()
     }
+
+    /// This node's address.
+    #[must_use]
+    pub fn own(&self) -> u32 {
+        self.own
+    }
+
+    /// A node's identity; empty where the kernel knows none.
+    #[must_use]
+    pub fn identity(&self, node: u32) -> Text<IDENTITY_BYTES> {
+        link::identity(&self.socket, node).unwrap_or_default()
+    }
+
+    /// Nodes that are up, this one among them.
+    #[must_use]
+    pub fn nodes_up(&self) -> u32 {
+        self.nodes_up
+    }
+
+    /// Links that are up, and the first of them.
+    #[must_use]
+    pub fn links(&self) -> (u32, &[Link]) {
+        (self.links_up, &self.links)
+    }
+
+    /// The topology service is connected, and has told all.
+    #[must_use]
+    pub fn is_watching(&self) -> bool {
+        self.watcher.subscriber().is_settled()
+    }
+
+    /// How often the topology service was lost.
+    #[must_use]
+    pub fn gaps(&self) -> u32 {
+        self.watcher.subscriber().gaps()
+    }
+
+    /// Subscriptions that it would not take.
+    #[must_use]
+    pub fn set_aside(&self) -> usize {
+        self.watcher.subscriber().set_aside()
+    }
+}
+
+fn subscribe(watcher: &mut Watcher, handle: Handle, range: ServiceRange) -> io::Result<()> {
+    let wanted = Subscription { range, timeout: Timeout::Forever, filter: Filter::Ports, handle };
+    watcher.subscribe(Instant::default(), wanted).map_err(|refused| io::Error::other(refused.to_string()))
+}
+
+/// A socket of this node that is bound to an instance already, at start: two thimbles
+/// of one role on a node would each get half of what is meant for both.
+///
+/// # Errors
+/// There is no TIPC here for us.
+pub fn bound_here(service_type: u32, own: u32) -> io::Result<Option<SocketAddress>> {
+    let mut watcher = Watcher::open(0).map_err(|error| io::Error::other(error.to_string()))?;
+    subscribe(&mut watcher, NODES, ServiceRange::one(service_type, own))?;
+    for _ in 0..PROBES {
+        match watcher.turn(Instant::default()) {
+            Some(Told::Published(_, event)) if event.port.node == own => return Ok(Some(event.port)),
+            Some(Told::Settled(_)) => return Ok(None),
+            Some(_) => {}
+            None => thread::sleep(PROBE_PAUSE),
+        }
+    }
+    // It does not answer: what it could tell is not worth not starting.
+    Ok(None)
 }

@@ -25,7 +25,7 @@ impl View {
     }
 
     /// Does nothing.
-    pub fn on_timeout(&mut self, _: Instant, _: &Registry, _: Token) {}
+    pub fn on_timeout(&mut self, _: Instant) {}
 
     /// Never.
     #[must_use]
