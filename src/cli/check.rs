@@ -6,6 +6,8 @@ use super::out::Out;
 use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
+#[cfg(feature = "tipc")]
+use crate::tipc::socket::{OpenError, Socket};
 
 /// `thimble check-config`
 pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -48,10 +50,22 @@ fn warnings(config: &Config) -> Vec<String> {
             interfaces.join(", ")
         ));
     }
+    #[cfg(feature = "tipc")]
+    warnings.extend(without_tipc().map(|why| why.to_string()));
     if config.security.is_unauthenticated {
         warnings.push("auth = \"none\": whoever is on the network can command this node".to_owned());
     }
     warnings
+}
+
+/// Why no other node could be reached now.
+#[cfg(feature = "tipc")]
+fn without_tipc() -> Option<OpenError> {
+    let socket = Socket::rdm().map_err(OpenError::from);
+    match socket.and_then(|socket| Ok(socket.address()?)) {
+        Err(error) => Some(error),
+        Ok(own) => (own.node == 0).then_some(OpenError::NoBearer),
+    }
 }
 
 /// All that holds, and who the key file makes of this node.
@@ -78,9 +92,11 @@ mod tests {
                     trusted_keys = [\"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"]\n";
         let config = Config::parse(text, "t").unwrap();
         let warnings = warnings(&config);
-        let is_tipc = cfg!(feature = "tipc");
-        assert_eq!(warnings.len(), if is_tipc { 1 } else { 2 });
-        assert!(is_tipc || warnings[0].starts_with("this machine has no interface nope0 now; it has "));
+        assert!(warnings.last().unwrap().starts_with("auth = "));
+        #[cfg(not(feature = "tipc"))]
+        assert!(warnings[0].starts_with("this machine has no interface nope0 now; it has "));
+        #[cfg(feature = "tipc")]
+        assert_eq!(warnings.len(), 1 + usize::from(without_tipc().is_some()));
         let rows = effective(&config, None);
         assert!(rows.contains(&("controller.max_hosts", "1024".to_owned())));
         assert!(rows.iter().all(|(key, _)| !key.starts_with("agent.")));

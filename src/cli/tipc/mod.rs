@@ -3,12 +3,26 @@
 //! | file | what is there |
 //! |---|---|
 //! | `standing` | what a daemon tells of it |
+//! | `net` | the topology service and names of nodes, for the commands |
+//! | `watch`, `serve`, `matrix` | one command each |
 
+#[cfg(feature = "tipc")]
+mod matrix;
+#[cfg(feature = "tipc")]
+mod net;
+#[cfg(feature = "tipc")]
+mod serve;
 mod standing;
+#[cfg(feature = "tipc")]
+mod watch;
 
+#[cfg(feature = "tipc")]
+pub use self::{matrix::matrix, serve::serve, watch::watch};
+#[cfg(not(feature = "tipc"))]
 pub use absent::{absent as matrix, absent as serve, absent as watch};
 pub(super) use standing::{json, text};
 
+#[cfg(not(feature = "tipc"))]
 mod absent {
     use crate::cli::exit::{Exit, Failure};
     use crate::cli::out::Out;

@@ -1,0 +1,196 @@
+//! `tipc matrix`: who is linked to whom, as each node's own topology service tells it.
+//!
+//! A link has two ends, and each node knows its own alone. So every node is asked, and
+//! where two say different things of one link, that is shown.
+
+use std::fmt::Write;
+
+use super::net::{Names, all_there, refused};
+use crate::cli::exit::Failure;
+use crate::cli::json::Value;
+use crate::cli::out::Out;
+use crate::cli::parse::Invocation;
+use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress};
+use crate::tipc::socket::OpenError;
+
+/// `thimble tipc matrix`
+pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
+    let names = Names::new()?;
+    let nodes = all_there(0, NODE_STATE)?;
+    if nodes.is_empty() {
+        // Our own would be among them.
+        return Err(refused(OpenError::NoBearer));
+    }
+    let nodes = nodes.into_iter().map(|node| node.found_lower).map(|address| {
+        // One that is cut off meanwhile does not answer, and that is worth showing.
+        let links = all_there(address, LINK_STATE).ok();
+        (address, links.map(|links| links.iter().map(|link| link.found_lower).collect()))
+    });
+    let mut matrix = Matrix::new(nodes);
+    matrix.name(|address| names.identity(address));
+    out.text(matrix.text())?;
+    out.json(|| matrix.json())?;
+    Ok(())
+}
+
+/// A node, and what it says.
+struct Node {
+    address: u32,
+    identity: String,
+    /// The nodes that it has links to, one of them as often as there are links to it;
+    /// `None` where it does not answer.
+    links: Option<Vec<u32>>,
+}
+
+/// All nodes, by identity.
+struct Matrix {
+    nodes: Vec<Node>,
+}
+
+impl Matrix {
+    /// Of what nodes say; one that is only spoken of is a node too.
+    fn new(said: impl Iterator<Item = (u32, Option<Vec<u32>>)>) -> Self {
+        let node = |(address, links)| Node { address, identity: String::new(), links };
+        let mut nodes: Vec<Node> = said.map(node).collect();
+        let named: Vec<u32> = nodes.iter().flat_map(|node| node.links.iter().flatten().copied()).collect();
+        for address in named {
+            if !nodes.iter().any(|node| node.address == address) {
+                nodes.push(node((address, None)));
+            }
+        }
+        nodes.sort_unstable_by_key(|node| node.address);
+        Self { nodes }
+    }
+
+    /// Names the nodes, and puts them in the order of their names.
+    fn name(&mut self, identity: impl Fn(u32) -> String) {
+        for node in &mut self.nodes {
+            node.identity = identity(node.address);
+        }
+        self.nodes.sort_by(|a, b| (&a.identity, a.address).cmp(&(&b.identity, b.address)));
+    }
+
+    /// What a node says of its links to another: how many there are.
+    fn says(&self, node: &Node, of: &Node) -> String {
+        match &node.links {
+            _ if node.address == of.address => ".".to_owned(),
+            None => "?".to_owned(),
+            Some(links) => match links.iter().filter(|link| **link == of.address).count() {
+                0 => "-".to_owned(),
+                1 => "x".to_owned(),
+                several => several.to_string(),
+            },
+        }
+    }
+
+    /// Links that one end speaks of, and the other, which was asked as well, does not.
+    fn one_sided(&self) -> impl Iterator<Item = (&Node, &Node)> {
+        let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (from, to)));
+        pairs.filter(|(from, to)| {
+            let names =
+                |one: &Node, other: &Node| one.links.as_ref().map(|links| links.contains(&other.address));
+            names(from, to) == Some(true) && names(to, from) == Some(false)
+        })
+    }
+
+    fn text(&self) -> String {
+        let wide = self.nodes.len().to_string().len();
+        let mut text = " ".repeat(wide + 1);
+        for number in 1..=self.nodes.len() {
+            let _ = write!(text, " {number:>wide$}");
+        }
+        text.push('\n');
+        for (place, node) in self.nodes.iter().enumerate() {
+            let _ = write!(text, "{:>wide$} ", place + 1);
+            for other in &self.nodes {
+                let _ = write!(text, " {:>wide$}", self.says(node, other));
+            }
+            let line = format!("  {} {}", NodeAddress(node.address), node.identity);
+            let _ = writeln!(text, "{}", line.trim_end());
+        }
+        text.push_str("\nx one link (2: two), - none, ? not known: that node does not answer\n");
+        for (from, to) in self.one_sided() {
+            let (from, to) = (called(from), called(to));
+            let _ = writeln!(text, "{to} has no link to {from}, which has one to it");
+        }
+        text
+    }
+
+    fn json(&self) -> Value {
+        let address = |node: u32| Value::text(NodeAddress(node));
+        let links = |links: &Vec<u32>| Value::list(links.iter().map(|node| address(*node)));
+        let nodes = self.nodes.iter().map(|node| {
+            Value::object([
+                ("node", address(node.address)),
+                ("identity", Value::text(&node.identity)),
+                ("links", Value::or_null(node.links.as_ref().map(links))),
+            ])
+        });
+        let one_sided = self
+            .one_sided()
+            .map(|(from, to)| Value::object([("from", address(from.address)), ("to", address(to.address))]));
+        Value::object([("nodes", Value::list(nodes)), ("one_sided", Value::list(one_sided))])
+    }
+}
+
+/// What a node is called.
+fn called(node: &Node) -> String {
+    match node.identity.as_str() {
+        "" => NodeAddress(node.address).to_string(),
+        identity => identity.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(said: &[(u32, Option<&[u32]>)]) -> Matrix {
+        let said = said.iter().map(|(node, links)| (*node, links.map(<[u32]>::to_vec)));
+        let mut matrix = Matrix::new(said);
+        matrix.name(|node| ["", "c", "b", "a"].get(node as usize).unwrap_or(&"").to_string());
+        matrix
+    }
+
+    #[test]
+    fn a_full_mesh_is_drawn_in_the_order_of_its_names() {
+        let full = matrix(&[(1, Some(&[2, 3])), (2, Some(&[1, 3])), (3, Some(&[1, 2]))]);
+        let expected = "   1 2 3
+1  . x x  00000003 a
+2  x . x  00000002 b
+3  x x .  00000001 c
+
+x one link (2: two), - none, ? not known: that node does not answer
+";
+        assert_eq!(full.text(), expected);
+    }
+
+    #[test]
+    fn what_two_ends_say_differently_stands_out_and_who_is_only_named_has_a_row() {
+        let torn = matrix(&[(1, Some(&[2, 2, 9])), (2, Some(&[])), (3, None)]);
+        let expected = "   1 2 3 4
+1  . ? ? ?  00000009
+2  ? . ? ?  00000003 a
+3  - - . -  00000002 b
+4  x - 2 .  00000001 c
+
+x one link (2: two), - none, ? not known: that node does not answer
+b has no link to c, which has one to it
+";
+        assert_eq!(torn.text(), expected);
+        assert_eq!(
+            torn.json().to_string(),
+            r#"{"nodes":[{"node":"00000009","identity":"","links":null},{"node":"00000003","identity":"a","links":null},{"node":"00000002","identity":"b","links":[]},{"node":"00000001","identity":"c","links":["00000002","00000002","00000009"]}],"one_sided":[{"from":"00000001","to":"00000002"}]}"#
+        );
+    }
+
+    #[test]
+    fn ten_nodes_keep_their_columns_apart() {
+        let links: Vec<u32> = (1..=10).collect();
+        let all: Vec<_> = links.iter().map(|node| (*node, Some(links.as_slice()))).collect();
+        let text = matrix(&all).text();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines[0], "     1  2  3  4  5  6  7  8  9 10");
+        assert!(lines[10].starts_with("10   x  x  x  x  x  x  x  x  x  .  "), "{}", lines[10]);
+    }
+}

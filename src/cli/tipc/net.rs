@@ -1,0 +1,220 @@
+//! What the commands share: a topology service that is waited for, names of nodes, and
+//! the moment at which something was told.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use mio::{Events, Interest, Poll, Token, event};
+
+use crate::cli::exit::{Exit, Failure};
+use crate::time::Instant;
+use crate::tipc::address::{NODE_STATE, NodeAddress, ServiceRange};
+use crate::tipc::event::TopologyEvent;
+use crate::tipc::link;
+use crate::tipc::socket::{OpenError, Socket};
+use crate::tipc::subscription::{Filter, Subscription, Timeout};
+use crate::tipc::topology::Word;
+use crate::tipc::watcher::Watcher;
+
+/// How long a node has to tell what is there.
+const PATIENCE_MS: u64 = 3_000;
+/// How often the interrupt key is looked for.
+const KEY: Duration = Duration::from_millis(100);
+
+/// Says for people why TIPC cannot be had.
+pub fn refused(error: impl Into<OpenError>) -> Failure {
+    Failure::new(Exit::Refused, error.into().to_string())
+}
+
+/// Waits for one source.
+pub struct Waiter {
+    poll: Poll,
+    events: Events,
+}
+
+impl Waiter {
+    pub fn new(source: &mut impl event::Source) -> Result<Self, Failure> {
+        let of_the_system = |error| refused(OpenError::Other(error));
+        let poll = Poll::new().map_err(of_the_system)?;
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        poll.registry().register(source, Token(0), interests).map_err(of_the_system)?;
+        Ok(Self { poll, events: Events::with_capacity(4) })
+    }
+
+    /// Until there is something, or the interrupt key is to be looked for, or for `most`.
+    pub fn wait(&mut self, most: Duration) -> Result<(), Failure> {
+        match self.poll.poll(&mut self.events, Some(most.min(KEY))) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(refused(OpenError::Other(error))),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A topology service and one question.
+pub struct Topology {
+    watcher: Watcher,
+    waiter: Waiter,
+    node: u32,
+    begun: std::time::Instant,
+}
+
+impl Topology {
+    /// Asks a node's topology service; 0 is our own.
+    ///
+    /// # Errors
+    /// There is no TIPC here.
+    pub fn ask(node: u32, what: Subscription) -> Result<Self, Failure> {
+        let mut watcher = Watcher::open(node).map_err(refused)?;
+        let waiter = Waiter::new(&mut watcher)?;
+        watcher
+            .subscribe(Instant::default(), what)
+            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
+        Ok(Self { watcher, waiter, node, begun: std::time::Instant::now() })
+    }
+
+    /// Since it was asked.
+    pub fn now(&self) -> Instant {
+        Instant::from_millis(self.begun.elapsed().as_millis() as u64)
+    }
+
+    /// The next word; `None` after a short while without one.
+    ///
+    /// # Errors
+    /// It cannot be reached at all. One that could be is asked again.
+    pub fn next(&mut self) -> Result<Option<Word>, Failure> {
+        for is_last in [false, true] {
+            let now = self.now();
+            self.watcher.on_timeout(now);
+            if let Some(word) = self.watcher.turn(now) {
+                return Ok(Some(word));
+            }
+            let subscriber = self.watcher.subscriber();
+            if let Some(error) = self.watcher.last_error().filter(|_| subscriber.gaps() == 0) {
+                let node = NodeAddress(self.node);
+                let sentence = format!(
+                    "the topology service of {node} cannot be reached ({error}): `tipc node list` shows the nodes \
+                     that can"
+                );
+                return Err(Failure::new(Exit::Refused, sentence));
+            }
+            if !is_last {
+                let most = self.watcher.poll_at().map(|at| at.since(now).as_millis());
+                self.waiter.wait(most.map_or(KEY, Duration::from_millis))?;
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// All that is bound to a type, as a node's topology service sees it; 0 is our own.
+///
+/// # Errors
+/// It cannot be reached, or does not answer.
+pub fn all_there(node: u32, service_type: u32) -> Result<Vec<TopologyEvent>, Failure> {
+    let what = Subscription {
+        range: ServiceRange::all(service_type),
+        timeout: Timeout::Forever,
+        filter: Filter::Ports,
+        handle: *b"allthere",
+    };
+    let (mut topology, mut there) = (Topology::ask(node, what)?, Vec::new());
+    while topology.now().as_millis() < PATIENCE_MS {
+        match topology.next()? {
+            Some(Word::Published(_, event)) => there.push(event),
+            Some(Word::Withdrawn(_, event)) => {
+                there.retain(|one| (one.found_lower, one.port) != (event.found_lower, event.port));
+            }
+            Some(Word::Settled(_)) => return Ok(there),
+            Some(Word::Gap) => there.clear(),
+            Some(Word::TimedOut(_) | Word::SetAside(_)) => break,
+            None => {}
+        }
+    }
+    let sentence = format!("the topology service of {} does not answer", NodeAddress(node));
+    Err(Failure::new(Exit::TimedOut, sentence))
+}
+
+/// What nodes are called, kept once it was asked: of one that is gone the kernel may
+/// know no more.
+pub struct Names {
+    socket: Option<Socket>,
+    known: RefCell<BTreeMap<u32, String>>,
+}
+
+impl Names {
+    /// # Errors
+    /// There is no TIPC here.
+    pub fn new() -> Result<Self, Failure> {
+        let socket = Socket::rdm().map_err(refused)?;
+        Ok(Self { socket: Some(socket), known: RefCell::default() })
+    }
+
+    /// A node's identity; empty where it is not known.
+    pub fn identity(&self, node: u32) -> String {
+        if let Some(known) = self.known.borrow().get(&node) {
+            return known.clone();
+        }
+        let asked = self.socket.as_ref().and_then(|socket| link::identity(socket, node).ok());
+        let Some(identity) = asked.filter(|identity| !identity.is_empty()) else { return String::new() };
+        self.known.borrow_mut().insert(node, identity.to_string());
+        identity.to_string()
+    }
+
+    /// `5c6f6465 (node2)`
+    pub fn show(&self, node: u32) -> String {
+        format!("{}{}", NodeAddress(node), self.behind(node))
+    }
+
+    /// ` (node2)`, to stand behind an address.
+    pub fn behind(&self, node: u32) -> String {
+        match self.identity(node) {
+            none if none.is_empty() => none,
+            identity => format!(" ({identity})"),
+        }
+    }
+
+    /// The address of a node that is called so, or has this address.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn node(&self, text: &str) -> Result<u32, Failure> {
+        let nodes = all_there(0, NODE_STATE)?;
+        let called = nodes.iter().map(|node| node.found_lower).find(|node| self.identity(*node) == text);
+        called.or_else(|| u32::from_str_radix(text, 16).ok()).ok_or_else(|| {
+            let sentence =
+                format!("no node is called {text}: `tipc node list` shows identities and addresses");
+            Failure::new(Exit::Refused, sentence)
+        })
+    }
+}
+
+/// When something was told: milliseconds since 1970.
+#[derive(Clone, Copy)]
+pub struct Moment(pub u64);
+
+impl Moment {
+    pub fn now() -> Self {
+        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+    }
+}
+
+impl fmt::Display for Moment {
+    /// The time of the day, UTC.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);
+        let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+        write!(f, "{hour:02}:{minute:02}:{second:02}.{millis:03}")
+    }
+}
+
+#[cfg(test)]
+impl Names {
+    /// Names that are known without a kernel that has TIPC.
+    pub fn of<const N: usize>(known: [(u32, &str); N]) -> Self {
+        let known = known.into_iter().map(|(node, name)| (node, name.to_owned())).collect();
+        Self { socket: None, known: RefCell::new(known) }
+    }
+}
