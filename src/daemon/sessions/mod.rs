@@ -15,6 +15,10 @@
 //! | `Pull` | controller: its merging worker | controller: answers, here |
 //! | `Blobs` | controller: its fetching worker | controller: a serving worker |
 //!
+//! Whoever asked ends the session once the answer is whole; a deadline does where it
+//! does not. So nothing of an answer is cut off, on transports that end a session ahead
+//! of what was sent on it.
+//!
 //! What is answered here is in memory. The pool is fixed. A newcomer evicts the
 //! oldest accepted session that has not proven itself; one that has is safe
 //! until its deadline.
@@ -286,8 +290,6 @@ impl Sessions {
         }
         if told.and_then(|()| place.flush()).is_err() {
             self.close(at, registry);
-        } else {
-            self.close_if_done(at, registry);
         }
     }
 
@@ -301,10 +303,6 @@ impl Sessions {
             self.counts.proven += 1;
         }
         match step {
-            Ok(Outcome::Quiet) => {
-                self.close_if_done(at, registry);
-                Outcome::Quiet
-            }
             Ok(outcome) => {
                 if matches!(outcome, Outcome::End(_) | Outcome::Busy(..)) {
                     self.close(at, registry);
@@ -322,13 +320,6 @@ impl Sessions {
                 self.close(at, registry);
                 failed
             }
-        }
-    }
-
-    fn close_if_done(&mut self, at: usize, registry: &Registry) {
-        let place = &self.places[at];
-        if place.to_send_len == 0 && place.session.as_ref().is_some_and(|session| session.is_closing) {
-            self.close(at, registry);
         }
     }
 

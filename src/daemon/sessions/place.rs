@@ -48,7 +48,7 @@ pub struct Session {
     pub pages_left: usize,
     /// Answering: the position of the next frame.
     pub answer_from: Option<usize>,
-    /// Ends once all is sent.
+    /// All is said: whoever asked ends it.
     pub is_closing: bool,
 }
 
@@ -312,14 +312,21 @@ impl Place {
     /// Reads once; false where there is nothing to read now.
     fn fill(&mut self) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else { return Ok(false) };
-        // A session that waits to be taken, or has said its last, reads no more.
+        // All is said: what comes now is its end.
+        if session.is_closing {
+            return match session.stream.read(&mut [0]) {
+                Err(error) if is_not_yet(&error) => Ok(false),
+                _ => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
+            };
+        }
+        // A session that waits to be taken reads no more.
         let is_workers = matches!(session.stage, Stage::Proven(_))
             && match session.purpose {
                 Some(Purpose::Fetch | Purpose::Blobs) => true,
                 Some(Purpose::Pull) => session.is_initiator,
                 Some(Purpose::QueryDetailed) | None => false,
             };
-        if is_workers || session.is_closing {
+        if is_workers {
             return Ok(false);
         }
         // No more than the opening or the frame at hand: what follows may be a
