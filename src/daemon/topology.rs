@@ -47,7 +47,7 @@ impl Daemon<'_> {
         let age_ms = |since| now.since(since).as_millis();
         let mut row = TipcRow {
             address: view.own(),
-            identity: view.identity(0),
+            identity: view.identity(view.own()),
             is_watching: view.is_watching(),
             gaps: view.gaps(),
             set_aside: view.set_aside() as u32,

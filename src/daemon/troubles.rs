@@ -17,6 +17,8 @@ use crate::fsm::sync::neighbours::Neighbours;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, Reason};
+#[cfg(feature = "tipc")]
+use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
 
 /// Troubles that a `status` tells; of more it says how many.
@@ -58,6 +60,8 @@ pub fn troubles(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Troubles, u
         unasked(now, daemon, &mut found);
     }
     of_the_network(now, daemon, &mut found);
+    #[cfg(feature = "tipc")]
+    of_tipc(now, daemon, &mut found);
     let ahead = Duration::from_millis(daemon.codec.identity().incarnation.saturating_sub(unix_ms));
     if ahead >= CLOCK_PATIENCE {
         found.say(format_args!(
@@ -187,6 +191,42 @@ fn of_the_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
         ));
     }
     REFUSED.iter().for_each(|refusal| refused(now, daemon, refusal, found));
+}
+
+/// A link comes up in so long.
+#[cfg(feature = "tipc")]
+const LINK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What keeps TIPC from telling who is there, or from reaching them.
+#[cfg(feature = "tipc")]
+fn of_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let view = &daemon.transport.view;
+    if now.since(daemon.started) < LINK_PATIENCE {
+        return;
+    }
+    if !view.is_watching() {
+        found.say(format_args!(
+            "TIPC's topology service does not answer: that a node is lost is known by its silence alone. Look at the \
+             kernel's log (dmesg), and restart thimble."
+        ));
+    } else if view.links().0 == 0 {
+        found.say(format_args!(
+            "No TIPC link is up, so no other node is reached: see `tipc bearer list` here and at the others, and \
+             whether their interfaces are up and on one network."
+        ));
+    }
+    // Two rounds of greetings had time to be answered.
+    let patience = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
+    let mut strangers = daemon.node.controller.iter().flat_map(Controller::strangers);
+    if let Some(one) = strangers.find(|one| now.since(one.since) >= patience) {
+        found.say(format_args!(
+            "A thimble is bound and not heard: {} at TIPC node {}, for {}. Its key file may be of another ring: its \
+             status, and refusals here, tell.",
+            if one.role == Role::Controller { "a controller" } else { "an agent" },
+            one.peer,
+            Span(now.since(one.since))
+        ));
+    }
 }
 
 /// A refusal that an operator should see to.
