@@ -50,8 +50,9 @@ impl Supervisor {
         let thread = thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
                 // As with `-` before it: there may be none.
-                let guarded = sys::dies_with_parent(&mut guard).output().unwrap();
-                said.lock().unwrap().push_str(&String::from_utf8_lossy(&guarded.stdout));
+                if let Ok(guarded) = sys::dies_with_parent(&mut guard).output() {
+                    said.lock().unwrap().push_str(&String::from_utf8_lossy(&guarded.stdout));
+                }
                 let mut child = sys::dies_with_parent(&mut run).spawn().unwrap();
                 started.fetch_add(1, Ordering::SeqCst);
                 now.store(child.id(), Ordering::SeqCst);
@@ -95,7 +96,10 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        let _ = sys::signal(self.pid(), libc::SIGTERM);
+        // 0 is everybody.
+        if self.pid() > 0 {
+            let _ = sys::signal(self.pid(), libc::SIGTERM);
+        }
         let _ = self.thread.take().unwrap().join();
     }
 }
