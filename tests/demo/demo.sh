@@ -6,19 +6,21 @@
 # built binary with `--config HOST/thimble.toml`. `maker` is where patches are made.
 #
 # With TRANSPORT=tipc the same over TIPC, on a kernel that has it; NETEM="loss 1%
-# delay 20ms" has every wire do that, in each direction, where the kernel can.
+# delay 20ms" has every wire do that, in each direction, where the kernel can. The
+# binary is the one just built, unless THIMBLE_BIN names another.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 transport=${TRANSPORT:-udp}
 netem=${NETEM:-}
 features=(--target-dir target)
 [[ $transport != tipc ]] || features=(--no-default-features --features tipc,tools --target-dir target/tipc)
-thimble=$PWD/${features[-1]}/release/thimble
-if [[ ${1:-} != built ]]; then
+if [[ -z ${THIMBLE_BIN:-} ]]; then
     cargo build --quiet --release "${features[@]}" || { echo "demo: FAILED at: build" >&2; exit 1; }
-    if [[ $transport == tipc ]]; then exec tests/rig/uml.sh "$0" built; fi
-    [[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0" built
+    export THIMBLE_BIN=$PWD/${features[-1]}/release/thimble
+    [[ $transport != tipc ]] || exec tests/rig/uml.sh "$0"
 fi
+thimble=$THIMBLE_BIN
+[[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0"
 
 step="start"
 work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-demo.XXXXXX")
@@ -107,7 +109,7 @@ if [[ $transport == tipc ]]; then
         on "$node" tipc node set identity "$node"
         on "$node" tipc bearer enable media eth device net0
     done
-    all_linked() { [[ $(ip netns exec "$(netns "$1")" tipc link list | grep -c ' up$') == 4 ]]; }
+    all_linked() { [[ $(ip netns exec "$(netns "$1")" tipc link list | grep -c ':net0-.* up$') == 4 ]]; }
     for node in "${nodes[@]}"; do until_true "$node is linked to the four others" all_linked "$node"; done
     on controller-0 tipc node list
     on controller-0 tipc link list
