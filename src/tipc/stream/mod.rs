@@ -6,10 +6,13 @@
 //! killed, or whose node is lost, is reset. What had been sent arrives before
 //! either.
 //!
-//! A connection has no half: to end it ends both ways.
+//! A connection has no half: to end it ends both ways. Neither that nor anything else
+//! here waits, but in a worker: see [`Stream::set_blocking`].
+
+mod sys;
 
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -18,7 +21,7 @@ use mio::{Interest, Registry, Token, event};
 
 use super::address::{Destination, Scope, ServiceRange, SocketAddress};
 use super::socket::Socket;
-use super::sys;
+use super::sys as tipc;
 
 /// A stream.
 #[derive(Debug)]
@@ -67,7 +70,7 @@ impl Stream {
     /// As `getpeername(2)`: `NotConnected`.
     pub fn peer(&self) -> io::Result<SocketAddress> {
         let unexpected = io::ErrorKind::InvalidData;
-        Ok(sys::name(self.as_fd(), true)?.socket().ok_or(unexpected)?)
+        Ok(tipc::name(self.as_fd(), true)?.socket().ok_or(unexpected)?)
     }
 
     fn socket(&self) -> &TcpStream {
@@ -78,8 +81,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(socket) = &self.socket {
-            // Of one that is not connected there is nothing to end.
-            let _ = socket.shutdown(Shutdown::Both);
+            sys::end(socket.as_fd());
         }
     }
 }
@@ -159,7 +161,7 @@ impl Listener {
     pub fn bind(range: &ServiceRange, scope: Scope) -> io::Result<Self> {
         let socket = Socket::stream()?;
         socket.bind(range, scope)?;
-        sys::listen(socket.as_fd())?;
+        tipc::listen(socket.as_fd())?;
         Ok(Self(socket))
     }
 
@@ -168,7 +170,7 @@ impl Listener {
     /// # Errors
     /// As `accept(2)`: `WouldBlock` where there is none.
     pub fn accept(&self) -> io::Result<Stream> {
-        sys::accept(self.as_fd()).map(Stream::from)
+        tipc::accept(self.as_fd()).map(Stream::from)
     }
 }
 

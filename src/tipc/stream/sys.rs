@@ -1,0 +1,77 @@
+//! Ending a connection without waiting for its other end.
+//!
+//! Where the other end does not take what was sent, `shutdown(2)` and `close(2)`
+//! of a TIPC connection wait for up to eight seconds, blocking or not (Linux 6.1,
+//! `__tipc_shutdown`), before they end it all the same. A signal ends that wait.
+
+use std::mem::zeroed;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::null_mut;
+
+use libc::{SIGALRM, c_int, itimerspec, pollfd, sigaction, sigevent, timer_t, timespec};
+
+/// How long an end may wait, and between the signals that cut it short.
+const WAIT: timespec = timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+
+/// Ends a connection both ways, so that its other end reads what was sent and then
+/// an end. Does nothing to a socket that has none.
+pub fn end(socket: BorrowedFd<'_>) {
+    let interruption = would_wait(socket).then(Interruption::new);
+    // SAFETY: no pointer is passed. It fails where there is no connection.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+    drop(interruption);
+}
+
+/// True of a socket that takes nothing more for now: what it sent is not taken.
+fn would_wait(socket: BorrowedFd<'_>) -> bool {
+    let mut asked = pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: `asked` is one pollfd and outlives the call.
+    unsafe { libc::poll(&raw mut asked, 1, 0) };
+    asked.revents & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) == 0
+}
+
+/// Interrupts this thread's system calls again and again, until it is dropped.
+struct Interruption {
+    timer: Option<timer_t>,
+    before: sigaction,
+}
+
+extern "C" fn wake(_: c_int) {}
+
+impl Interruption {
+    fn new() -> Self {
+        // SAFETY: these are plain data, for which zeros are a value; what is pointed
+        // to outlives each call. The handler does nothing, and may so at any time; it
+        // is there before the timer that needs it.
+        unsafe {
+            let mut before: sigaction = zeroed();
+            let mut action: sigaction = zeroed();
+            action.sa_sigaction = wake as extern "C" fn(c_int) as libc::sighandler_t;
+            libc::sigaction(SIGALRM, &raw const action, &raw mut before);
+            let mut event: sigevent = zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = SIGALRM;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer: timer_t = zeroed();
+            let is_made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0;
+            let times = itimerspec { it_interval: WAIT, it_value: WAIT };
+            if is_made {
+                libc::timer_settime(timer, 0, &raw const times, null_mut());
+            }
+            Self { timer: is_made.then_some(timer), before }
+        }
+    }
+}
+
+impl Drop for Interruption {
+    fn drop(&mut self) {
+        // SAFETY: the timer is ours, and is gone with its last signal before another
+        // handler can get that; `before` came from the kernel.
+        unsafe {
+            if let Some(timer) = self.timer {
+                libc::timer_delete(timer);
+            }
+            libc::sigaction(SIGALRM, &raw const self.before, null_mut());
+        }
+    }
+}
