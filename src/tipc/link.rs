@@ -11,12 +11,14 @@ use crate::types::Text;
 pub const IDENTITY_BYTES: usize = 2 * NODE_ID_BYTES;
 
 /// The identity of a node that is or was in reach, as the `tipc` tool shows it; that
-/// of address 0 is our own. Any TIPC socket will do to ask by. Empty where none is
-/// set.
+/// of address 0 is our own. Any TIPC socket will do to ask by.
 ///
 /// # Errors
-/// As `ioctl(2)`: `AddrNotAvailable` where the node was never known.
+/// As `ioctl(2)`: `AddrNotAvailable` where the node was never known, or is our own and
+/// has no address yet.
 pub fn identity(socket: &Socket, node: u32) -> io::Result<Text<IDENTITY_BYTES>> {
+    // The kernel does not know it by 0.
+    let node = if node == 0 { socket.address()?.node } else { node };
     sys::node_id(socket.as_fd(), node).map(|id| identity_text(&id))
 }
 

@@ -421,7 +421,7 @@ pub fn recv_many<const N: usize, const BYTES: usize>(
     Ok(count)
 }
 
-/// The identity of a node that this node knows; 0 is this node.
+/// The identity of a node that this node knows, or is.
 ///
 /// # Errors
 /// As `ioctl(2)`; `EADDRNOTAVAIL` where the node is not known.

@@ -1,0 +1,32 @@
+//! `thimble::tipc` on a kernel that has TIPC: run it by `tests/rig/uml.sh`. Each test
+//! has network namespaces of its own.
+
+mod names;
+mod net;
+mod returned;
+mod sockets;
+mod streams;
+mod subscriptions;
+mod sys;
+mod topology;
+mod watched;
+
+/// Two nodes with a link between them, or leaves the test, loudly, where there can be
+/// none.
+macro_rules! two_nodes {
+    () => {
+        match crate::net::Pair::new() {
+            Ok(pair) => pair,
+            Err(reason) => return crate::skip(module_path!(), &reason),
+        }
+    };
+}
+use two_nodes;
+
+fn skip(test: &str, reason: &str) {
+    use std::io::Write;
+    // In one write, so that tests beside it do not cut in; and not with `eprintln`,
+    // which the test harness would swallow.
+    let line = format!("SKIPPED: {test}: {reason}\n");
+    let _ = std::io::stderr().write_all(line.as_bytes());
+}

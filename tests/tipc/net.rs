@@ -1,0 +1,141 @@
+//! TIPC nodes in network namespaces.
+
+use std::fs::File;
+use std::panic::resume_unwind;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+
+use thimble::tipc::address::NODE_STATE;
+use thimble::tipc::socket::{OpenError, Socket};
+
+use crate::sys;
+use crate::watched::{Told, Watched, all, wait_until};
+
+/// A namespace, gone when dropped.
+pub struct Namespace {
+    name: String,
+}
+
+impl Namespace {
+    /// One without TIPC's bearers.
+    ///
+    /// # Errors
+    /// Why there can be none, or no TIPC in it.
+    pub fn new() -> Result<Self, String> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        if !sys::is_root() {
+            return Err("needs root: tests/rig/uml.sh COMMAND".into());
+        }
+        match Socket::rdm().map_err(OpenError::from) {
+            Ok(_) => {}
+            Err(OpenError::NoTipc) => return Err("this kernel has no TIPC: tests/rig/uml.sh COMMAND".into()),
+            Err(other) => panic!("{other}"),
+        }
+        let name = format!("thimble-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        run("ip", &["netns", "add", &name]);
+        Ok(Self { name })
+    }
+
+    fn run(&self, program: &str, words: &str) -> String {
+        let words: Vec<&str> = words.split(' ').collect();
+        run("ip", &[&["netns", "exec", &self.name, program], &words[..]].concat())
+    }
+
+    /// Runs `ip` here.
+    pub fn ip(&self, words: &str) {
+        self.run("ip", words);
+    }
+
+    /// Runs Debian's `tipc` here: what it says.
+    pub fn tipc(&self, words: &str) -> String {
+        self.run("tipc", words)
+    }
+
+    /// Does something on a thread in this namespace. A socket that it makes stays here,
+    /// whoever has it.
+    pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
+        let netns = File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace has a name");
+        let done = thread::scope(|scope| {
+            let inside = || {
+                sys::enter_netns(&netns).expect("root may enter it");
+                act()
+            };
+            scope.spawn(inside).join()
+        });
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
+    }
+}
+
+fn run(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output().expect("iproute2 is installed (make setup)");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {}: {stderr}", words.join(" "));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}
+
+/// A namespace that is a node.
+pub struct Node {
+    pub namespace: Namespace,
+    /// Its address.
+    pub address: u32,
+}
+
+/// Two nodes, called `one` and `two`, with a link between them.
+pub struct Pair {
+    pub one: Node,
+    pub two: Node,
+    hub: Namespace,
+}
+
+impl Pair {
+    /// Lays them out, and waits until each is a node to the other.
+    ///
+    /// # Errors
+    /// Why that cannot be here.
+    pub fn new() -> Result<Self, String> {
+        let hub = Namespace::new()?;
+        hub.ip("link add br0 type bridge mcast_snooping 0");
+        hub.ip("link set br0 up");
+        let namespaces = ["one", "two"].map(|name| {
+            let namespace = Namespace::new().expect("there was one already");
+            hub.ip(&format!("link add {name} type veth peer name net0 netns {}", namespace.name));
+            hub.ip(&format!("link set {name} master br0 up"));
+            namespace.ip("link set net0 up");
+            namespace.tipc(&format!("node set identity {name}"));
+            namespace.tipc("bearer enable media eth device net0");
+            namespace
+        });
+        let [one, two] = namespaces.map(|namespace| {
+            let address = wait_until("a node has its address a second after its bearer", || {
+                let socket = namespace.enter(Socket::rdm).expect("there is TIPC");
+                Some(socket.address().expect("a socket has one").node).filter(|node| *node != 0)
+            });
+            Node { namespace, address }
+        });
+        for (node, other) in [(&one, &two), (&two, &one)] {
+            node.namespace.enter(|| {
+                Watched::subscribed(0, &[all(NODE_STATE, *b"nodes...")])
+                    .until("the link comes up", |word| word.published() == Some(other.address));
+            });
+        }
+        Ok(Self { one, two, hub })
+    }
+
+    /// Breaks the wire to `two`.
+    pub fn cut(&self) {
+        self.hub.ip("link set two down");
+    }
+
+    /// Mends it.
+    pub fn mend(&self) {
+        self.hub.ip("link set two up");
+    }
+}
