@@ -1,7 +1,8 @@
 //! Whether a node is there, as the transport's topology service tells it.
 //!
 //! ```text
-//!               published                    service lost
+//!    ,--------------------- service lost ----------------------.
+//!    |           published                    service lost      v
 //! Unwatched ----------------> Bound ----------------------> Doubted
 //!   ^   ^                      |  ^-------- published ---------|
 //!   |   `-- heard --.          | withdrawn, node lost          | all was told again,
@@ -29,7 +30,7 @@ pub enum Presence {
     Unwatched,
     /// Its socket is bound.
     Bound,
-    /// It was bound before the topology service was lost.
+    /// It was there before the topology service was lost.
     Doubted,
     /// It is not there.
     Gone(Why),
@@ -54,9 +55,10 @@ impl Presence {
         *self = Self::Gone(Why::OutOfReach);
     }
 
-    /// The topology service is lost.
+    /// The topology service is lost. One that it has not told of is doubted as well:
+    /// whoever is there will be told of.
     pub fn on_gap(&mut self) {
-        if *self == Self::Bound {
+        if self.gone().is_none() {
             *self = Self::Doubted;
         }
     }
@@ -111,7 +113,8 @@ mod tests {
         assert_eq!(after(&[bound, gap]).gone(), None, "not known yet");
         assert_eq!(after(&[bound, gap, settled]).gone(), Some(Why::Ended));
         assert_eq!(after(&[bound, gap, bound, settled]), Presence::Bound);
-        assert_eq!(after(&[gap, settled]), Presence::Unwatched, "nobody had told of it");
+        assert_eq!(after(&[gap, settled]).gone(), Some(Why::Ended), "whoever is there was told of");
+        assert_eq!(after(&[settled]), Presence::Unwatched, "it spoke since");
     }
 
     #[test]

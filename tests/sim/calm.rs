@@ -39,6 +39,7 @@ impl World {
     pub fn calm_phase(&mut self) {
         self.note(format_args!("calm"));
         self.network.heal();
+        self.review();
         for machine in 0..self.machines.len() {
             self.restart(machine);
         }
@@ -196,7 +197,7 @@ impl World {
         assert!(self.map_file(here).get(&name("GOES")).is_none(), "it was deleted and purged");
 
         self.become_backup(here, Some(backup));
-        self.network.part(vec![here], false, self.now + ALONE_MS);
+        self.raise_wall(vec![here], false, self.now + ALONE_MS);
         // What is on its way passes: it is to find itself alone.
         self.run_for(10);
         self.restart(here);

@@ -34,6 +34,9 @@ impl World {
             return;
         }
         let machine = self.dice.index(self.machines.len());
+        if self.topology.is_some() && self.dice.chance(100) {
+            self.lose_topology(machine);
+        }
         match self.dice.between(0, 99) {
             0..35 => self.crash(machine, false),
             35..55 => self.crash(machine, true),
@@ -44,7 +47,7 @@ impl World {
             _ if !self.recorded.is_empty() => {
                 let (from, to, bytes) = self.recorded[self.dice.index(self.recorded.len())].clone();
                 self.note(format_args!("a recorded request of {from} to {to} is sent again"));
-                self.deliver(0, from, to, bytes);
+                self.deliver(0, from, self.stray_peer(from), to, None, bytes);
             }
             _ => {}
         }
@@ -52,24 +55,31 @@ impl World {
         self.schedule(pause, Event::Chaos);
     }
 
-    /// Ends a daemon and its workers; with the power, also what was not synced.
-    /// True if it ran.
     /// Kills a daemon; it starts again soon.
     pub fn kill(&mut self, machine: usize) {
         self.crash(machine, false);
     }
 
     fn crash(&mut self, machine: usize, with_power: bool) {
+        if self.end(machine, with_power) {
+            let pause = self.dice.between(20, 5_000);
+            self.schedule(pause, Event::Restart { machine });
+        }
+    }
+
+    /// Ends a daemon and its workers; with the power, also what was not synced. True
+    /// if it ran.
+    pub fn end(&mut self, machine: usize, with_power: bool) -> bool {
         if self.machines[machine].process.take().is_none() {
-            return;
+            return false;
         }
         self.note(format_args!("{machine} {}", if with_power { "loses power" } else { "is killed" }));
         if with_power {
             self.machines[machine].disk.cut_power(&mut self.dice);
             self.on_durable(machine);
         }
-        let pause = self.dice.between(20, 5_000);
-        self.schedule(pause, Event::Restart { machine });
+        self.on_unbound(machine, with_power);
+        true
     }
 
     /// Parts some machines from the others: one, or any that the dice say.
@@ -83,7 +93,16 @@ impl World {
         let until = self.now + self.dice.between(200, self.weather.parting_ms);
         let how = if is_one_way { "hear nothing" } else { "are parted" };
         self.note(format_args!("{inside:?} {how} until {until}"));
+        self.raise_wall(inside, is_one_way, until);
+    }
+
+    /// As [`part`](crate::network::Network::part); links come to know.
+    pub fn raise_wall(&mut self, inside: Vec<usize>, is_one_way: bool, until: u64) {
         self.network.part(inside, is_one_way, until);
+        self.review();
+        if self.topology.is_some() {
+            self.schedule(until - self.now, Event::Links);
+        }
     }
 
     pub fn back_up(&mut self, machine: usize) {

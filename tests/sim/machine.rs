@@ -96,7 +96,7 @@ pub struct Process {
     pub changes: Vec<(u32, Vec<Entry>)>,
 }
 
-/// A node's address: its machine's index.
+/// A node's address over IP: its machine's index.
 pub fn peer(machine: usize) -> Peer {
     let [.., high, low] = machine.to_be_bytes();
     Peer::Ip(SocketAddr::from((Ipv4Addr::new(10, 0, high, low), 7489)))
@@ -104,9 +104,14 @@ pub fn peer(machine: usize) -> Peer {
 
 /// The machine at an address.
 pub fn machine_at(peer: Peer) -> usize {
-    let Peer::Ip(SocketAddr::V4(address)) = peer else { panic!("no such address here: {peer}") };
-    let [_, _, high, low] = address.ip().octets();
-    usize::from(u16::from_be_bytes([high, low]))
+    match peer {
+        Peer::Ip(SocketAddr::V4(address)) => {
+            let [_, _, high, low] = address.ip().octets();
+            usize::from(u16::from_be_bytes([high, low]))
+        }
+        Peer::Ip(SocketAddr::V6(_)) => panic!("no such address here: {peer}"),
+        Peer::Tipc { node, .. } => node as usize,
+    }
 }
 
 pub fn name<const N: usize>(text: &str) -> Name<N> {

@@ -7,11 +7,13 @@
 //! not synced ([`disk`]) and that are put back to a backup or emptied ([`chaos`]);
 //! workers that take time and die at any step ([`worker`]); operators with whims at
 //! every controller ([`operator`]); and somebody who sends recorded install
-//! requests again.
+//! requests again. Seeds that are odd play over TIPC: there an address is another with
+//! each start, and a topology service, which is lost at times, tells who is there
+//! ([`topology`]).
 //!
 //! A run has two phases. In the wild one all of that happens, and what must never
 //! be is checked all the time: of hosts and installs by [`check`], of the
-//! repository by [`ledger`]. Then comes a calm one ([`calm`]), without losses and
+//! repository by [`ledger`], of who is known to be gone by [`topology`]. Then comes a calm one ([`calm`]), without losses and
 //! crashes, in which everything must come to an end: all controllers have one map,
 //! every host that is asked becomes current at each of them, every request has its
 //! real outcome, a purge drops the tombstones, and then nobody says more than must
@@ -38,6 +40,7 @@ mod operator;
 mod pull;
 mod repository;
 mod sessions;
+mod topology;
 mod traffic;
 mod worker;
 mod world;

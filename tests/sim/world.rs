@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use thimble::fsm::actions::{Action, To};
+use thimble::fsm::actions::{Action, Peer, To};
 use thimble::limits::DATAGRAM_BYTES;
 use thimble::time::Instant;
 use thimble::types::NodeId;
@@ -17,9 +17,10 @@ use crate::chaos::Weather;
 use crate::check::Truth;
 use crate::dice::Dice;
 use crate::ledger::Ledger;
-use crate::machine::{Machine, Process, machine_at, peer};
+use crate::machine::{Machine, Process, machine_at};
 use crate::network::Network;
 use crate::sessions::SessionStep;
+use crate::topology::Topology;
 use crate::traffic::Traffic;
 
 /// Wakes of one process in one millisecond that are not yet a loop.
@@ -27,13 +28,21 @@ const WAKES_MOST: u32 = 20;
 /// Lines of the log that a failure shows.
 const LOG_LINES: usize = 60;
 
+/// A datagram on its way.
+pub struct Datagram {
+    /// Whose machine it is from, from which place there, and when it was sent.
+    from: usize,
+    source: Peer,
+    sent: u64,
+    to: usize,
+    /// The place that it is for; `None` where it is for all of a role.
+    place: Option<Peer>,
+    bytes: Vec<u8>,
+    is_altered: bool,
+}
+
 pub enum Event {
-    Datagram {
-        from: usize,
-        to: usize,
-        bytes: Vec<u8>,
-        is_altered: bool,
-    },
+    Datagram(Datagram),
     /// A machine's deadline.
     Wake {
         machine: usize,
@@ -57,6 +66,18 @@ pub enum Event {
     },
     Operator,
     Chaos,
+    /// A link may be lost by now, or back.
+    Links,
+    /// A controller's topology service tells the next word.
+    Word {
+        machine: usize,
+        start: u32,
+    },
+    /// A controller's topology service is back.
+    TopologyBack {
+        machine: usize,
+        start: u32,
+    },
 }
 
 /// What happened: the last lines to show, and a hash of all.
@@ -96,6 +117,8 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub dice: Dice,
     pub network: Network,
+    /// Over TIPC: links, and who is told of whom.
+    pub topology: Option<Topology>,
     pub weather: Weather,
     pub truth: Truth,
     pub ledger: Ledger,
@@ -137,6 +160,7 @@ impl World {
             machines,
             dice,
             network: Network::default(),
+            topology: (!seed.is_multiple_of(2)).then(Topology::default),
             weather,
             truth: Truth::default(),
             ledger: Ledger::default(),
@@ -180,7 +204,7 @@ impl World {
 
     fn happen(&mut self, event: Event) {
         match event {
-            Event::Datagram { from, to, bytes, is_altered } => self.on_datagram(from, to, &bytes, is_altered),
+            Event::Datagram(datagram) => self.on_datagram(&datagram),
             Event::Wake { machine, start } if self.machines[machine].is_alive(start) => self.on_wake(machine),
             Event::Session { machine, start, token, step } if self.machines[machine].is_alive(start) => {
                 self.on_session(machine, token, step);
@@ -188,8 +212,14 @@ impl World {
             Event::Worker { machine, start, id } if self.machines[machine].is_alive(start) => {
                 self.on_worker(machine, id);
             }
+            Event::Word { machine, start } if self.machines[machine].is_alive(start) => self.on_word(machine),
+            Event::TopologyBack { machine, start } if self.machines[machine].is_alive(start) => {
+                self.on_topology_back(machine);
+            }
             // The process that waited for it is gone.
             Event::Wake { .. } | Event::Session { .. } | Event::Worker { .. } => {}
+            Event::Word { .. } | Event::TopologyBack { .. } => {}
+            Event::Links => self.review(),
             Event::Restart { machine } => self.restart(machine),
             Event::Operator => self.on_operator(),
             Event::Chaos => self.on_chaos(),
@@ -208,6 +238,7 @@ impl World {
         if self.machines[machine].roles.is_controller {
             self.start_load(machine);
         }
+        self.on_bound(machine);
         self.touch(machine, |_, _| {});
     }
 
@@ -232,6 +263,7 @@ impl World {
             self.carry_out(machine, action);
         }
         self.check_controller(machine);
+        self.check_presence(machine);
     }
 
     fn on_wake(&mut self, machine: usize) {
@@ -270,37 +302,54 @@ impl World {
         let len = process.codec.encode(message, node, &mut datagram);
         let bytes = &datagram[..len];
         self.note(format_args!("{machine} says {} ({len} bytes) to {to:?}", message.msgtype().as_str()));
-        let is_in = |machine: &&Machine, role| machine.roles.has(role);
-        let receivers: Vec<usize> = match to {
-            To::Controllers => {
-                self.machines.iter().filter(|m| is_in(m, Role::Controller)).map(|m| m.index).collect()
-            }
-            To::Agents => self.machines.iter().filter(|m| is_in(m, Role::Agent)).map(|m| m.index).collect(),
-            To::Node(_, peer) | To::Place(peer) => vec![machine_at(peer)],
+        if let To::Place(_) = to {
+            self.on_greeting(machine);
+        }
+        let all = |role| self.machines.iter().filter(move |m| m.roles.has(role)).map(|m| (m.index, None));
+        let receivers: Vec<(usize, Option<Peer>)> = match to {
+            To::Controllers => all(Role::Controller).collect(),
+            To::Agents => all(Role::Agent).collect(),
+            To::Node(_, peer) | To::Place(peer) => vec![(machine_at(peer), Some(peer))],
         };
-        for to in receivers {
+        let source = self.peer_of(machine, message.msgtype().sender());
+        for (to, place) in receivers {
             if matches!(message, Message::AgentInstallReq(_)) {
                 self.recorded.push((machine, to, bytes.to_vec()));
             }
+            if self.is_link_lost(machine, to) {
+                continue;
+            }
             for delay in self.network.deliveries(&mut self.dice, self.now, machine, to) {
-                self.deliver(delay, machine, to, bytes.to_vec());
+                self.deliver(delay, machine, source, to, place, bytes.to_vec());
             }
         }
     }
 
     /// Puts a datagram on its way, sometimes with a bit turned over.
-    pub fn deliver(&mut self, delay: u64, from: usize, to: usize, mut bytes: Vec<u8>) {
+    pub fn deliver(
+        &mut self,
+        delay: u64,
+        from: usize,
+        source: Peer,
+        to: usize,
+        place: Option<Peer>,
+        mut bytes: Vec<u8>,
+    ) {
         let is_altered = !self.network.is_calm && self.dice.chance(5);
         if is_altered {
             let at = self.dice.index(bytes.len());
             bytes[at] ^= 1 << self.dice.index(8);
         }
-        self.schedule(delay, Event::Datagram { from, to, bytes, is_altered });
+        let sent = self.now;
+        let datagram = Datagram { from, source, sent, to, place, bytes, is_altered };
+        self.schedule(delay, Event::Datagram(datagram));
     }
 
-    fn on_datagram(&mut self, from: usize, to: usize, bytes: &[u8], is_altered: bool) {
+    fn on_datagram(&mut self, datagram: &Datagram) {
+        let Datagram { from, source, sent, to, place, ref bytes, is_altered } = *datagram;
+        let is_delivered = place.is_none_or(|place| self.is_bound(to, place)) && self.hears(to, source, sent);
         let now = Instant::from_millis(self.now);
-        let Some(process) = &mut self.machines[to].process else { return };
+        let Some(process) = self.machines[to].process.as_mut().filter(|_| is_delivered) else { return };
         let start = process.start;
         match process.codec.decode(now, bytes) {
             Ok((node, message)) => {
@@ -309,7 +358,7 @@ impl World {
                 self.truth.on_believed(to, start, bytes);
                 self.note(format_args!("{to} hears {} of {from}", message.msgtype().as_str()));
                 self.touch(to, |process, now| {
-                    process.node.on_message(now, node, peer(from), &message, &mut process.actions);
+                    process.node.on_message(now, node, source, &message, &mut process.actions);
                 });
             }
             Err(refusal) => {

@@ -79,8 +79,11 @@ impl Controller<'_> {
     }
 
     /// Changes what is known of those that are meant, and acts on who is gone by that.
+    /// Of this node's own sockets nothing is told: its agent is left as it is.
     fn change(&mut self, now: Instant, is_meant: impl Fn(Peer, Role) -> bool, step: fn(&mut Presence)) {
-        for host in self.hosts.iter_mut().filter(|host| is_meant(host.peer, Role::Agent)) {
+        let own = self.node;
+        let hosts = self.hosts.iter_mut().filter(|host| host.node != own);
+        for host in hosts.filter(|host| is_meant(host.peer, Role::Agent)) {
             let before = host.presence;
             step(&mut host.presence);
             if host.presence != before && host.presence.gone().is_some() {

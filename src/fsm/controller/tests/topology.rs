@@ -104,21 +104,30 @@ fn a_controller_is_greeted_once_the_map_may_be_told() {
 
 #[test]
 fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
-    let mut trace = Trace::start(&[], 4);
+    let mut trace = Trace::start(&[], 8);
     for node in [5, 6, 7] {
         trace.told(10, Word::Published(Role::Agent, tipc(node)));
         trace.hears_at(20, node, ack(&[]));
     }
-    // The one that nobody ever told of is left to the timers.
+    // One that is forgotten has to be told of again like all others.
+    trace.controller.drop_host(at(25), NodeId(7), &mut Actions::default());
+    trace.hears_at(28, 7, ack(&[]));
+    // The one that nobody had told of is told of now, or it is gone.
     trace.hears_at(20, 8, ack(&[]));
+    // Of its own agent a controller is never told.
+    let own = u32::try_from(trace.controller.node().0).unwrap();
+    trace.hears_at(20, own, ack(&[]));
     trace.told(30, Word::Gap);
     assert!([5, 6, 7, 8].iter().all(|node| !trace.is_lost(30, *node)), "nothing is known to be so");
     trace.told(40, Word::Published(Role::Agent, tipc(5)));
     trace.hears_at(45, 6, ack(&[]));
     trace.told(50, Word::Published(Role::Agent, tipc(6)));
+    // One that comes while all is told is left to the timers until it is told of.
+    trace.hears_at(55, 9, ack(&[]));
     trace.told(60, Word::Settled);
-    let lost: Vec<u64> = [5, 6, 7, 8].into_iter().filter(|node| trace.is_lost(60, *node)).collect();
-    assert_eq!(lost, [7]);
+    let lost: Vec<u64> =
+        [own.into(), 5, 6, 7, 8, 9].into_iter().filter(|node| trace.is_lost(60, *node)).collect();
+    assert_eq!(lost, [7, 8]);
 }
 
 #[test]

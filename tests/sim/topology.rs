@@ -1,0 +1,362 @@
+//! TIPC's part, in half of the runs: an address that is another with each start, links
+//! that are lost with what is bound behind them, and the topology service, which tells
+//! each controller who is bound.
+//!
+//! What a controller is told of a node is brought in line with what is bound there,
+//! whenever something has changed and the link lets it through: a short cut holds the
+//! words back, and one that outlasts the tolerance takes back all that was told. The
+//! words of one node keep their order, and the loop's rule is kept as well: what
+//! somebody said before he went is heard before that he went, or never.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use thimble::fsm::actions::Peer;
+use thimble::fsm::event::Event as Told;
+use thimble::fsm::presence::Presence;
+use thimble::fsm::topology::Word;
+use thimble::time::Instant;
+use thimble::wire::frame::Role;
+
+use crate::machine::peer;
+use crate::world::{Event, World};
+
+/// How long a link bears a cut.
+pub const TOLERANCE_MS: u64 = 1_500;
+/// How long a word is on its way at most.
+pub const WORD_MOST_MS: u64 = 20;
+/// How long a topology service is lost at most.
+const AWAY_MOST_MS: u64 = 5_000;
+
+/// A bound socket: its machine, and its port there.
+type Socket = (usize, u32);
+
+const fn socket(machine: usize, start: u32, role: Role) -> Socket {
+    (machine, 2 * start + role as u32)
+}
+
+fn role_of(socket: Socket) -> Role {
+    if socket.1.is_multiple_of(2) { Role::Controller } else { Role::Agent }
+}
+
+fn peer_of((machine, port): Socket) -> Peer {
+    Peer::Tipc { node: u32::try_from(machine).expect("a few machines"), port }
+}
+
+fn socket_of(peer: Peer) -> Option<Socket> {
+    match peer {
+        Peer::Tipc { node, port } => Some((node as usize, port)),
+        Peer::Ip(_) => None,
+    }
+}
+
+/// Links and topology services.
+#[derive(Default)]
+pub struct Topology {
+    /// By both ends, the lower first.
+    links: BTreeMap<(usize, usize), Link>,
+    /// Machines without power.
+    dark: BTreeSet<usize>,
+    /// By the machine whose controller is told.
+    watches: BTreeMap<usize, Watch>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Link {
+    cut_since: Option<u64>,
+    is_lost: bool,
+}
+
+/// What one start of a controller is told.
+#[derive(Default)]
+struct Watch {
+    /// The service is lost.
+    is_away: bool,
+    /// Nodes and sockets that it knows of, once all words have arrived.
+    nodes: BTreeSet<usize>,
+    told: BTreeSet<Socket>,
+    /// Words on their way, each with the moment that it tells of.
+    words: VecDeque<(u64, Word)>,
+    /// All was told, and no gap since.
+    is_settled: bool,
+    /// When the last gap was known, and when all had been told again.
+    gap_at: u64,
+    settled_at: u64,
+    /// What came before these moments is heard by now, or never: by socket, by
+    /// machine, and of all that were not bound then.
+    ended: BTreeMap<Socket, u64>,
+    lost: BTreeMap<usize, u64>,
+    settled: Option<(u64, BTreeSet<Socket>)>,
+    /// Publications that it was told of, and greetings that it sent.
+    published: u64,
+    greeted: u64,
+}
+
+impl Topology {
+    fn link(&self, one: usize, other: usize) -> Link {
+        self.links.get(&(one.min(other), one.max(other))).copied().unwrap_or_default()
+    }
+}
+
+impl Watch {
+    fn push(&mut self, now: u64, word: Word) {
+        self.words.push_back((now, word));
+    }
+
+    /// Notes what a word tells that has arrived.
+    fn take_in(&mut self, now: u64, at: u64, word: Word) {
+        match word {
+            Word::Published(..) => self.published += 1,
+            Word::Withdrawn(_, peer) => {
+                self.ended.extend(socket_of(peer).map(|socket| (socket, at)));
+            }
+            Word::NodeLost(node) => {
+                self.lost.insert(node as usize, at);
+            }
+            Word::Gap => (self.is_settled, self.gap_at) = (false, now),
+            Word::Settled => {
+                (self.is_settled, self.settled_at) = (true, now);
+                // The next gap begins with no words on their way.
+                self.settled = Some((at, self.told.clone()));
+            }
+        }
+    }
+
+    /// Whether what a socket sent then can still be heard.
+    fn hears(&self, from: Socket, sent: u64) -> bool {
+        let is_after = |at: Option<&u64>| at.is_none_or(|at| sent > *at);
+        let was_bound = |(at, bound): &(u64, BTreeSet<Socket>)| sent > *at || bound.contains(&from);
+        is_after(self.ended.get(&from))
+            && is_after(self.lost.get(&from.0))
+            && self.settled.as_ref().is_none_or(was_bound)
+    }
+}
+
+impl World {
+    /// Where a machine's daemon speaks from in a role.
+    pub fn peer_of(&self, machine: usize, role: Role) -> Peer {
+        match self.topology {
+            Some(_) => peer_of(socket(machine, self.machines[machine].starts, role)),
+            None => peer(machine),
+        }
+    }
+
+    /// A place of a machine's that nobody is bound to.
+    pub fn stray_peer(&self, machine: usize) -> Peer {
+        if self.topology.is_some() { peer_of((machine, 0)) } else { peer(machine) }
+    }
+
+    /// Whether a machine has what a datagram was sent to there.
+    pub fn is_bound(&self, machine: usize, to: Peer) -> bool {
+        let Some(at) = socket_of(to) else { return true };
+        self.bound(machine).contains(&at)
+    }
+
+    /// Whether a link is lost: nothing passes it.
+    pub fn is_link_lost(&self, one: usize, other: usize) -> bool {
+        self.topology.as_ref().is_some_and(|topology| topology.link(one, other).is_lost)
+    }
+
+    /// Whether a machine still hears what was sent then: the loop's rule.
+    pub fn hears(&self, machine: usize, from: Peer, sent: u64) -> bool {
+        let watch = self.topology.as_ref().and_then(|topology| topology.watches.get(&machine));
+        watch.zip(socket_of(from)).is_none_or(|(watch, from)| watch.hears(from, sent))
+    }
+
+    /// The sockets that are bound on a machine.
+    fn bound(&self, machine: usize) -> BTreeSet<Socket> {
+        let here = &self.machines[machine];
+        let roles = [Role::Controller, Role::Agent].into_iter().filter(|role| here.roles.has(*role));
+        let roles = roles.filter(|_| here.process.is_some());
+        roles.map(|role| socket(machine, here.starts, role)).collect()
+    }
+
+    /// A daemon is bound; if its machine was without power, its links begin anew.
+    pub fn on_bound(&mut self, machine: usize) {
+        let is_controller = self.machines[machine].roles.is_controller;
+        let Some(topology) = &mut self.topology else { return };
+        if topology.dark.contains(&machine) {
+            for (ends, link) in &mut topology.links {
+                link.is_lost |= (ends.0 == machine || ends.1 == machine) && link.cut_since.is_some();
+            }
+            self.review();
+        }
+        let Some(topology) = &mut self.topology else { return };
+        topology.dark.remove(&machine);
+        if is_controller {
+            let watch = Watch { gap_at: self.now, ..Watch::default() };
+            topology.watches.insert(machine, watch);
+        }
+        self.review();
+        self.settle_topology(machine);
+    }
+
+    /// A daemon is bound no more, and its machine may be without power.
+    pub fn on_unbound(&mut self, machine: usize, with_power: bool) {
+        let Some(topology) = &mut self.topology else { return };
+        topology.watches.remove(&machine);
+        if with_power {
+            topology.dark.insert(machine);
+        }
+        self.review();
+    }
+
+    /// A controller loses its topology service for a while.
+    pub fn lose_topology(&mut self, machine: usize) {
+        let back = self.dice.between(50, AWAY_MOST_MS);
+        let (now, start) = (self.now, self.machines[machine].starts);
+        let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
+        let Some(watch) = watch.filter(|watch| !watch.is_away) else { return };
+        watch.is_away = true;
+        watch.words.clear();
+        watch.told.clear();
+        watch.nodes.clear();
+        watch.push(now, Word::Gap);
+        self.note(format_args!("{machine} loses its topology service for {back}"));
+        self.schedule_words(machine, 1);
+        self.schedule(back, Event::TopologyBack { machine, start });
+    }
+
+    pub fn on_topology_back(&mut self, machine: usize) {
+        let Some(topology) = &mut self.topology else { return };
+        if let Some(watch) = topology.watches.get_mut(&machine) {
+            watch.is_away = false;
+        }
+        self.review();
+        self.settle_topology(machine);
+    }
+
+    /// All that is bound has been told.
+    fn settle_topology(&mut self, machine: usize) {
+        let Some(topology) = &mut self.topology else { return };
+        if let Some(watch) = topology.watches.get_mut(&machine) {
+            watch.push(self.now, Word::Settled);
+            self.schedule_words(machine, 1);
+        }
+    }
+
+    /// Something has changed: links, then what is told, are brought in line with it.
+    pub fn review(&mut self) {
+        let Some(mut topology) = self.topology.take() else { return };
+        for other in 0..self.machines.len() {
+            for one in 0..other {
+                self.review_link(&mut topology, one, other);
+            }
+        }
+        let mut watches = std::mem::take(&mut topology.watches);
+        for (machine, watch) in watches.iter_mut().filter(|(_, watch)| !watch.is_away) {
+            for other in (0..self.machines.len()).filter(|other| other != machine) {
+                self.review_node(&topology, *machine, watch, other);
+            }
+        }
+        topology.watches = watches;
+        self.topology = Some(topology);
+    }
+
+    fn review_link(&mut self, topology: &mut Topology, one: usize, other: usize) {
+        let is_dark = topology.dark.contains(&one) || topology.dark.contains(&other);
+        let is_cut = is_dark || self.network.is_apart(self.now, one, other);
+        let link = topology.links.entry((one, other)).or_default();
+        match link.cut_since {
+            _ if !is_cut => *link = Link::default(),
+            None => {
+                link.cut_since = Some(self.now);
+                self.schedule(TOLERANCE_MS, Event::Links);
+            }
+            Some(since) => link.is_lost |= self.now >= since + TOLERANCE_MS,
+        }
+    }
+
+    /// Tells one controller what has changed on one node, as far as it can know.
+    fn review_node(&mut self, topology: &Topology, machine: usize, watch: &mut Watch, other: usize) {
+        let is_lost = topology.link(machine, other).is_lost;
+        let is_silent = topology.dark.contains(&other) || self.network.is_cut(self.now, other, machine);
+        if is_silent && !is_lost {
+            return;
+        }
+        let bound = if is_lost { BTreeSet::new() } else { self.bound(other) };
+        let held = watch.told.range((other, 0)..=(other, u32::MAX));
+        let gone: Vec<Socket> = held.filter(|socket| !bound.contains(socket)).copied().collect();
+        let new: Vec<Socket> = bound.difference(&watch.told).copied().collect();
+        let withdrawn = gone.iter().map(|socket| Word::Withdrawn(role_of(*socket), peer_of(*socket)));
+        let published = new.iter().map(|socket| Word::Published(role_of(*socket), peer_of(*socket)));
+        let mut words: Vec<Word> = withdrawn.chain(published).collect();
+        if !is_lost {
+            watch.nodes.insert(other);
+        } else if watch.nodes.remove(&other) {
+            let at = self.dice.index(words.len() + 1);
+            words.insert(at, Word::NodeLost(u32::try_from(other).expect("a few machines")));
+        }
+        watch.told.retain(|socket| !gone.contains(socket));
+        watch.told.extend(new);
+        self.schedule_words(machine, words.len());
+        words.into_iter().for_each(|word| watch.push(self.now, word));
+    }
+
+    fn schedule_words(&mut self, machine: usize, count: usize) {
+        let start = self.machines[machine].starts;
+        for _ in 0..count {
+            let delay = self.dice.between(0, WORD_MOST_MS);
+            self.schedule(delay, Event::Word { machine, start });
+        }
+    }
+
+    /// A word arrives.
+    pub fn on_word(&mut self, machine: usize) {
+        let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
+        // One that is overtaken by a gap is lost.
+        let Some((watch, (at, word))) =
+            watch.and_then(|watch| watch.words.pop_front().map(|word| (watch, word)))
+        else {
+            return;
+        };
+        watch.take_in(self.now, at, word);
+        self.note(format_args!("{machine} is told {word:?}"));
+        self.touch(machine, |process, now| {
+            process.node.on_event(now, &Told::Topology(word), &mut process.actions);
+        });
+    }
+
+    /// Somebody is greeted for each publication at most.
+    pub fn on_greeting(&mut self, machine: usize) {
+        let topology = self.topology.as_mut().expect("places are greeted over TIPC alone");
+        let watch = topology.watches.get_mut(&machine).expect("it was told of somebody");
+        watch.greeted += 1;
+        assert!(watch.greeted <= watch.published, "{machine} greets whom nobody told it of");
+    }
+
+    /// A controller that was told all knows exactly those to be gone who are.
+    pub fn check_presence(&self, machine: usize) {
+        let watch = self.topology.as_ref().and_then(|topology| topology.watches.get(&machine));
+        let Some((watch, controller)) = watch.zip(self.machines[machine].controller()) else { return };
+        if watch.is_away || !watch.is_settled || !watch.words.is_empty() {
+            return;
+        }
+        let hosts = controller.hosts().iter();
+        let hosts = hosts.map(|host| (Role::Agent, host.node, host.peer, host.last_heard, host.presence));
+        let neighbours = controller.sync().neighbours().iter();
+        let neighbours = neighbours.filter_map(|one| {
+            one.heard.map(|(peer, at)| (Role::Controller, one.node, peer, at, one.presence))
+        });
+        for (role, node, peer, heard, presence) in hosts.chain(neighbours) {
+            let other = self.index(node);
+            let at = socket_of(peer).expect("over TIPC");
+            if other == machine {
+                assert_eq!(presence, Presence::Unwatched, "{machine} was told nothing of itself");
+            } else if watch.told.contains(&at) {
+                assert_eq!(presence.gone(), None, "{machine} takes {role:?} {other} for gone: it is there");
+            } else {
+                // Of one that came and went while nobody told anything, timers tell.
+                let gap = Instant::from_millis(watch.gap_at)..=Instant::from_millis(watch.settled_at);
+                let is_missed = presence == Presence::Unwatched && gap.contains(&heard);
+                assert!(
+                    is_missed || presence.gone().is_some(),
+                    "{machine}: {role:?} {other} is {presence:?}"
+                );
+            }
+        }
+        for stranger in controller.strangers() {
+            let at = socket_of(stranger.peer).expect("over TIPC");
+            assert!(watch.told.contains(&at) && role_of(at) == stranger.role, "{machine}: {stranger:?}");
+        }
+    }
+}
