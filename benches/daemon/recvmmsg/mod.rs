@@ -1,13 +1,13 @@
 //! The barest receiver: epoll, then recvmmsg until there is nothing more.
 
 use std::io;
-use std::net::UdpSocket;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 mod sys;
 
 /// Receives `expected` datagrams; gives the CPU time that this thread spent.
-pub fn drain(socket: &UdpSocket, expected: usize) -> io::Result<Duration> {
+pub fn drain(socket: BorrowedFd<'_>, expected: usize) -> io::Result<Duration> {
     let mut batch = sys::Batch::new();
     let epoll = sys::Epoll::new(socket)?;
     let before = sys::thread_cpu()?;
