@@ -72,7 +72,7 @@ fn page() -> String {
         .iter()
         .for_each(|(path, meaning)| tagged(&mut text, &format!("\\fI{}\\fR", escaped(path)), meaning));
     section(&mut text, "SEE ALSO");
-    text.push_str(".BR minisign (1),\n.BR systemd.service (5)\n");
+    text.push_str(".BR minisign (1),\n.BR systemd.service (5),\n.BR tipc (8)\n");
     text
 }
 

@@ -58,7 +58,6 @@ impl Matrix {
                 nodes.push(node((address, None)));
             }
         }
-        nodes.sort_unstable_by_key(|node| node.address);
         Self { nodes }
     }
 
@@ -67,7 +66,7 @@ impl Matrix {
         for node in &mut self.nodes {
             node.identity = identity(node.address);
         }
-        self.nodes.sort_by(|a, b| (&a.identity, a.address).cmp(&(&b.identity, b.address)));
+        self.nodes.sort_unstable_by(|a, b| (&a.identity, a.address).cmp(&(&b.identity, b.address)));
     }
 
     /// What a node says of its links to another: how many there are.

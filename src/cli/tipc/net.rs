@@ -2,7 +2,6 @@
 //! the moment at which something was told.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -141,7 +140,7 @@ pub fn all_there(node: u32, service_type: u32) -> Result<Vec<TopologyEvent>, Fai
 /// know no more.
 pub struct Names {
     socket: Option<Socket>,
-    known: RefCell<BTreeMap<u32, String>>,
+    known: RefCell<Vec<(u32, String)>>,
 }
 
 impl Names {
@@ -154,12 +153,12 @@ impl Names {
 
     /// A node's identity; empty where it is not known.
     pub fn identity(&self, node: u32) -> String {
-        if let Some(known) = self.known.borrow().get(&node) {
+        if let Some((_, known)) = self.known.borrow().iter().find(|(known, _)| *known == node) {
             return known.clone();
         }
         let asked = self.socket.as_ref().and_then(|socket| link::identity(socket, node).ok());
         let Some(identity) = asked.filter(|identity| !identity.is_empty()) else { return String::new() };
-        self.known.borrow_mut().insert(node, identity.to_string());
+        self.known.borrow_mut().push((node, identity.to_string()));
         identity.to_string()
     }
 
