@@ -32,7 +32,7 @@ const RESTED_MS: u64 = 30_000;
 const QUIET_HELLOS: u64 = 5;
 
 impl World {
-    fn run_for(&mut self, span: u64) {
+    pub fn run_for(&mut self, span: u64) {
         self.run_until(self.now + span);
     }
 
@@ -60,6 +60,7 @@ impl World {
         for controller in self.controllers() {
             self.check_converged(controller);
         }
+        self.absences();
         self.purge_all();
         self.set_back();
         self.check_quiet();
@@ -98,7 +99,7 @@ impl World {
     }
 
     /// The controllers that have all files that hosts should have.
-    fn complete(&self) -> Vec<usize> {
+    pub fn complete(&self) -> Vec<usize> {
         let is_complete = |index: &usize| {
             let controller = self.machines[*index].controller().expect("calm");
             controller.sync().blobs().first_wanted(controller.map()).is_none()

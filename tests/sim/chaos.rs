@@ -5,6 +5,8 @@ use crate::disk::Disk;
 use crate::repository::MapFile;
 use crate::world::{Event, World};
 
+/// How long a topology service is lost at most.
+const TOPOLOGY_LOST_MOST_MS: u64 = 5_000;
 /// Backups of a disk that are kept.
 const BACKUPS: usize = 3;
 
@@ -35,7 +37,8 @@ impl World {
         }
         let machine = self.dice.index(self.machines.len());
         if self.topology.is_some() && self.dice.chance(100) {
-            self.lose_topology(machine);
+            let back = self.dice.between(50, TOPOLOGY_LOST_MOST_MS);
+            self.lose_topology(machine, back);
         }
         match self.dice.between(0, 99) {
             0..35 => self.crash(machine, false),

@@ -16,8 +16,8 @@
 //! repository by [`ledger`], of who is known to be gone by [`topology`]. Then comes a calm one ([`calm`]), without losses and
 //! crashes, in which everything must come to an end: all controllers have one map,
 //! every host that is asked becomes current at each of them, every request has its
-//! real outcome, a purge drops the tombstones, and then nobody says more than must
-//! be.
+//! real outcome, whoever goes is known to be gone ([`absence`]), a purge drops the
+//! tombstones, and then nobody says more than must be.
 //!
 //! The seed fixes the run, bit for bit. A failure prints it, with the last
 //! lines of the run's log; `make sim SEED=n` plays it again. In the
@@ -25,6 +25,7 @@
 //! machines instead of the seed's choice, the first of them controllers; `LOG=1`,
 //! the whole log.
 
+mod absence;
 mod blobs;
 mod calm;
 mod chaos;

@@ -11,10 +11,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thimble::fsm::actions::Peer;
+use thimble::fsm::controller::Controller;
 use thimble::fsm::event::Event as Told;
 use thimble::fsm::presence::Presence;
 use thimble::fsm::topology::Word;
 use thimble::time::Instant;
+use thimble::types::NodeId;
 use thimble::wire::frame::Role;
 
 use crate::machine::peer;
@@ -24,8 +26,6 @@ use crate::world::{Event, World};
 pub const TOLERANCE_MS: u64 = 1_500;
 /// How long a word is on its way at most.
 pub const WORD_MOST_MS: u64 = 20;
-/// How long a topology service is lost at most.
-const AWAY_MOST_MS: u64 = 5_000;
 
 /// A bound socket: its machine, and its port there.
 type Socket = (usize, u32);
@@ -69,6 +69,8 @@ struct Link {
 /// What one start of a controller is told.
 #[derive(Default)]
 struct Watch {
+    /// Since when.
+    since: u64,
     /// The service is lost.
     is_away: bool,
     /// Nodes and sockets that it knows of, once all words have arrived.
@@ -86,9 +88,32 @@ struct Watch {
     ended: BTreeMap<Socket, u64>,
     lost: BTreeMap<usize, u64>,
     settled: Option<(u64, BTreeSet<Socket>)>,
-    /// Publications that it was told of, and greetings that it sent.
-    published: u64,
-    greeted: u64,
+    /// Greetings that the last word is worth.
+    greetings_most: u32,
+}
+
+/// One that a controller knows, as a host or as a neighbour.
+struct Known {
+    role: Role,
+    node: NodeId,
+    peer: Peer,
+    heard: Instant,
+    presence: Presence,
+}
+
+fn presences(controller: &Controller<'static>) -> impl Iterator<Item = Known> {
+    let hosts = controller.hosts().iter().map(|host| Known {
+        role: Role::Agent,
+        node: host.node,
+        peer: host.peer,
+        heard: host.last_heard,
+        presence: host.presence,
+    });
+    let neighbours = controller.sync().neighbours().iter().filter_map(|one| {
+        let (peer, heard) = one.heard?;
+        Some(Known { role: Role::Controller, node: one.node, peer, heard, presence: one.presence })
+    });
+    hosts.chain(neighbours)
 }
 
 impl Topology {
@@ -105,7 +130,7 @@ impl Watch {
     /// Notes what a word tells that has arrived.
     fn take_in(&mut self, now: u64, at: u64, word: Word) {
         match word {
-            Word::Published(..) => self.published += 1,
+            Word::Published(..) => {}
             Word::Withdrawn(_, peer) => {
                 self.ended.extend(socket_of(peer).map(|socket| (socket, at)));
             }
@@ -183,7 +208,7 @@ impl World {
         let Some(topology) = &mut self.topology else { return };
         topology.dark.remove(&machine);
         if is_controller {
-            let watch = Watch { gap_at: self.now, ..Watch::default() };
+            let watch = Watch { since: self.now, gap_at: self.now, ..Watch::default() };
             topology.watches.insert(machine, watch);
         }
         self.review();
@@ -201,8 +226,7 @@ impl World {
     }
 
     /// A controller loses its topology service for a while.
-    pub fn lose_topology(&mut self, machine: usize) {
-        let back = self.dice.between(50, AWAY_MOST_MS);
+    pub fn lose_topology(&mut self, machine: usize, back: u64) {
         let (now, start) = (self.now, self.machines[machine].starts);
         let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
         let Some(watch) = watch.filter(|watch| !watch.is_away) else { return };
@@ -223,6 +247,12 @@ impl World {
         }
         self.review();
         self.settle_topology(machine);
+    }
+
+    /// Whether a controller's topology service was lost since its start.
+    pub fn has_had_gap(&self, machine: usize) -> bool {
+        let watch = self.topology.as_ref().and_then(|topology| topology.watches.get(&machine));
+        watch.is_some_and(|watch| watch.gap_at != watch.since)
     }
 
     /// All that is bound has been told.
@@ -300,28 +330,39 @@ impl World {
         }
     }
 
-    /// A word arrives.
+    /// A word arrives. Whoever is known to be there is not greeted again.
     pub fn on_word(&mut self, machine: usize) {
         let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
+        let Some(watch) = watch else { return };
         // One that is overtaken by a gap is lost.
-        let Some((watch, (at, word))) =
-            watch.and_then(|watch| watch.words.pop_front().map(|word| (watch, word)))
-        else {
-            return;
-        };
+        let Some((at, word)) = watch.words.pop_front() else { return };
         watch.take_in(self.now, at, word);
+        watch.greetings_most = 0;
+        if let Word::Published(role, peer) = word {
+            let controller = self.machines[machine].controller().expect("it is told");
+            let is_known = presences(controller)
+                .any(|one| (one.role, one.peer) == (role, peer) && one.presence.gone().is_none());
+            watch.greetings_most = u32::from(!is_known);
+        }
         self.note(format_args!("{machine} is told {word:?}"));
         self.touch(machine, |process, now| {
             process.node.on_event(now, &Told::Topology(word), &mut process.actions);
         });
     }
 
-    /// Somebody is greeted for each publication at most.
     pub fn on_greeting(&mut self, machine: usize) {
         let topology = self.topology.as_mut().expect("places are greeted over TIPC alone");
         let watch = topology.watches.get_mut(&machine).expect("it was told of somebody");
-        watch.greeted += 1;
-        assert!(watch.greeted <= watch.published, "{machine} greets whom nobody told it of");
+        let left = watch.greetings_most.checked_sub(1);
+        watch.greetings_most = left.expect("a greeting is for one that is new, or was gone");
+    }
+
+    /// Whoever was just heard is there.
+    pub fn check_heard(&self, machine: usize, node: NodeId, from: Peer) {
+        let Some(controller) = self.machines[machine].controller() else { return };
+        let mut heard = presences(controller).filter(|one| (one.node, one.peer) == (node, from));
+        let gone = heard.find(|one| one.presence.gone().is_some());
+        assert!(gone.is_none(), "{machine} hears one that is gone");
     }
 
     /// A controller that was told all knows exactly those to be gone who are.
@@ -331,13 +372,7 @@ impl World {
         if watch.is_away || !watch.is_settled || !watch.words.is_empty() {
             return;
         }
-        let hosts = controller.hosts().iter();
-        let hosts = hosts.map(|host| (Role::Agent, host.node, host.peer, host.last_heard, host.presence));
-        let neighbours = controller.sync().neighbours().iter();
-        let neighbours = neighbours.filter_map(|one| {
-            one.heard.map(|(peer, at)| (Role::Controller, one.node, peer, at, one.presence))
-        });
-        for (role, node, peer, heard, presence) in hosts.chain(neighbours) {
+        for Known { role, node, peer, heard, presence } in presences(controller) {
             let other = self.index(node);
             let at = socket_of(peer).expect("over TIPC");
             if other == machine {

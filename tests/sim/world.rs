@@ -360,6 +360,9 @@ impl World {
                 self.touch(to, |process, now| {
                     process.node.on_message(now, node, source, &message, &mut process.actions);
                 });
+                if message.msgtype().receiver() == Role::Controller {
+                    self.check_heard(to, node, source);
+                }
             }
             Err(refusal) => {
                 let is_own = from == to && matches!(refusal, Refusal::DuplicateNodeId | Refusal::OwnEcho);

@@ -117,7 +117,9 @@ fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
     // Of its own agent a controller is never told.
     let own = u32::try_from(trace.controller.node().0).unwrap();
     trace.hears_at(20, own, ack(&[]));
+    trace.told(25, Word::Published(Role::Agent, tipc(10)));
     trace.told(30, Word::Gap);
+    assert_eq!(trace.strangers(), [], "whoever is there is told of again");
     assert!([5, 6, 7, 8].iter().all(|node| !trace.is_lost(30, *node)), "nothing is known to be so");
     trace.told(40, Word::Published(Role::Agent, tipc(5)));
     trace.hears_at(45, 6, ack(&[]));
