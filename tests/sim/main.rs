@@ -13,11 +13,12 @@
 //!
 //! A run has two phases. In the wild one all of that happens, and what must never
 //! be is checked all the time: of hosts and installs by [`check`], of the
-//! repository by [`ledger`], of who is known to be gone by [`topology`]. Then comes a calm one ([`calm`]), without losses and
-//! crashes, in which everything must come to an end: all controllers have one map,
-//! every host that is asked becomes current at each of them, every request has its
-//! real outcome, whoever goes is known to be gone ([`absence`]), a purge drops the
-//! tombstones, and then nobody says more than must be.
+//! repository by [`ledger`], of who is known to be gone by [`topology`]. Then comes
+//! a calm one ([`calm`]), without losses and crashes, in which everything must come
+//! to an end: all controllers have one map, every host that is asked becomes current
+//! at each of them, every request has its real outcome, whoever goes is known to be
+//! gone ([`absence`]), a purge drops the tombstones, and then nobody says more than
+//! must be.
 //!
 //! The seed fixes the run, bit for bit. A failure prints it, with the last
 //! lines of the run's log; `make sim SEED=n` plays it again. In the

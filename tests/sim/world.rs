@@ -360,7 +360,9 @@ impl World {
                 self.touch(to, |process, now| {
                     process.node.on_message(now, node, source, &message, &mut process.actions);
                 });
-                if message.msgtype().receiver() == Role::Controller {
+                // An answer tells nothing but itself: an ack follows it.
+                let is_answer = matches!(message, Message::AgentInstallResp(_));
+                if message.msgtype().receiver() == Role::Controller && !is_answer {
                     self.check_heard(to, node, source);
                 }
             }
