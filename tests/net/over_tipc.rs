@@ -6,6 +6,7 @@ use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::process::Command;
+use std::time::Duration;
 
 use thimble::tipc::address::{Destination, NodeAddress, Scope, ServiceRange};
 use thimble::tipc::socket::Socket;
@@ -25,6 +26,13 @@ const ETHERTYPE: [u8; 2] = [0x88, 0xCA];
 const IMPORTANCES: std::ops::RangeInclusive<u32> = 0..=3;
 const BUNDLER: u32 = 6;
 
+/// By when a link is up again after its wire was mended: each end tries once in a
+/// tolerance, and both start anew.
+pub const MENDED_WITHIN: Duration = Duration::from_secs(8);
+
+/// The kernel drops what has no bytes.
+pub const CARRIES_NOTHING: bool = false;
+
 /// Where a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(u32);
@@ -43,16 +51,34 @@ impl fmt::Display for Address {
     }
 }
 
+/// A kernel that finds a TIPC node in another of its own namespaces hands messages over
+/// there and then, past every wire. It knows such a node by a hash that nodes announce
+/// (user 13, word 13); without it, all goes through the interfaces, as it does between
+/// machines.
+const USE_THE_WIRE: [&str; 2] = [
+    "tc qdisc add dev net0 clsact",
+    "tc filter add dev net0 egress protocol 0x88ca u32 match u32 0x1a000000 0x1e000000 at 0 \
+     action pedit munge offset 52 u32 set 0",
+];
+
+/// Runs a command in a namespace.
+fn carry_out(node: &Namespace, line: &str) {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().expect("a command"));
+    let output = node.enter(|| command.args(words).output());
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{line}: {stderr}");
+}
+
 /// Has a namespace's `net0` be a bearer, and its kernel have this address. One that
 /// is made from an identity takes its node a second to be sure of.
 pub fn attach(node: &Namespace, address: Address) {
     node.ip("link set lo up\nlink set net0 up\n");
-    let address = format!("1.1.{}", address.0 & 0xFFF);
-    for line in [format!("node set address {address}"), "bearer enable media eth device net0".to_owned()] {
-        let output = node.enter(|| Command::new("tipc").args(line.split(' ')).output());
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "tipc {line}: {stderr}");
+    for line in USE_THE_WIRE {
+        carry_out(node, line);
     }
+    carry_out(node, &format!("tipc node set address 1.1.{}", address.0 & 0xFFF));
+    carry_out(node, "tipc bearer enable media eth device net0");
 }
 
 /// Whom a datagram is for.
@@ -164,7 +190,7 @@ impl<'a> Message<'a> {
     }
 
     fn is_syn(&self) -> bool {
-        self.word(1).is_some_and(|word| word >> 17 & 1 == 1)
+        self.word(0).is_some_and(|word| word >> 17 & 1 == 1)
     }
 
     fn payload(&self) -> &'a [u8] {

@@ -24,6 +24,12 @@ const TCP_FLAGS_AT: usize = TRANSPORT_AT + 13;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
+/// By when datagrams pass again after a wire was mended.
+pub const MENDED_WITHIN: Duration = Duration::ZERO;
+
+/// A datagram may have no bytes.
+pub const CARRIES_NOTHING: bool = true;
+
 /// Where a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(Ipv4Addr);

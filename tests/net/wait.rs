@@ -10,11 +10,14 @@ pub const LONG: Duration = Duration::from_secs(30);
 pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
+        let looked = Instant::now();
         if let Some(value) = condition() {
             return value;
         }
         assert!(started.elapsed() < LONG, "waited {LONG:?} in vain: {what}");
-        thread::sleep(Duration::from_millis(10));
+        // A look may be a process or several, and is not to keep from its work what is
+        // waited for.
+        thread::sleep(looked.elapsed().max(Duration::from_millis(10)));
     }
 }
 
