@@ -17,7 +17,7 @@ cold='7thimble(3cli|6config|7install|5patch|5store|6daemon(5start|6worker|5fetch
 cold+='|_(4toml|11toml_parser|6winnow|13serde_spanned|15minisign_verify|3tar|11miniz_oxide'
 cold+='|6lexopt|10env_filter)'
 
-# link TARGET ARGUMENT..: builds, and gives the linker further arguments.
+# link TRANSPORT TARGET ARGUMENT..: builds, and gives the linker further arguments.
 # rust-lld with the target's own start files and libc: no C compiler takes part.
 # A panic is a bug, and here it ends the process without a word: the words, the
 # places and the unwinder are 140 KB. The same commit built with symbols tells the
@@ -30,27 +30,27 @@ cold+='|6lexopt|10env_filter)'
 # No thread here has a name; musl's way to give one brings all of printf (11 KB). In
 # its place is a function that does nothing and returns 0, which is success.
 link() {
-    local target=$1
-    shift
+    local transport=$1 target=$2
+    shift 2
     RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Clinker=rust-lld -Clink-self-contained=yes \
         -Zunstable-options -Cpanic=immediate-abort -Cforce-unwind-tables=no \
         -Cllvm-args=-inline-max-stacksize=512 -Cllvm-args=-enable-machine-outliner=always \
         -Cllvm-args=-max-store-memcpy=1 \
         -Clink-arg=-zpack-relative-relocs -Clink-arg=--icf=all \
         -Clink-arg=--defsym=pthread_setname_np=pthread_equal" \
-        cargo rustc --quiet --release --no-default-features --features udp --bin thimble --target "$target" \
+        cargo rustc --quiet --release --no-default-features --features "$transport" --bin thimble --target "$target" \
         -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "$@"
 }
 
-# build ARCH RUNNER..: leaves dist/thimble-ARCH and runs it.
+# build TRANSPORT BINARY ARCH RUNNER..: leaves the binary and runs it.
 build() {
-    local arch=$1 target=$1-unknown-linux-musl binary=dist/thimble-$1 bytes version
-    local map=$PWD/target/$1.map order=$PWD/target/$1.order
-    shift
+    local transport=$1 binary=$2 target=$3-unknown-linux-musl bytes version
+    local map=$PWD/target/$3.map order=$PWD/target/$3.order
+    shift 3
     [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
-    link "$target" "-Clink-arg=-Map=$map"
+    link "$transport" "$target" "-Clink-arg=-Map=$map"
     grep -oE '\.text\.[A-Za-z0-9_.$]+' "$map" | sed 's/^\.text\.//' | sort -u | grep -vE "$cold" >"$order"
-    link "$target" "-Clink-arg=--symbol-ordering-file=$order" -Clink-arg=--no-warn-symbol-ordering
+    link "$transport" "$target" "-Clink-arg=--symbol-ordering-file=$order" -Clink-arg=--no-warn-symbol-ordering
     cp "target/$target/release/thimble" "$binary"
 
     bytes=$(stat -c %s "$binary")
@@ -69,5 +69,8 @@ build() {
 
 # ARCH, then what runs it here where that is not this machine.
 for arch in x86_64 aarch64; do
-    if [[ $(uname -m) == "$arch" ]]; then build $arch env; else build $arch "qemu-$arch-static"; fi
+    runner=env
+    [[ $(uname -m) == "$arch" ]] || runner=qemu-$arch-static
+    build udp dist/thimble-$arch $arch $runner
+    build tipc dist/thimble-tipc-$arch $arch $runner
 done
