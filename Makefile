@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim man demo dist bench fuzz
+.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all dist bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -12,11 +12,11 @@ help: ## this list
 setup: ## install what the checks need and this machine lacks
 	@tests/rig/setup.sh
 
-test: setup ## all that CI runs: under 15 minutes on two cores
+test: setup ## all that CI runs: about 20 minutes on two cores
 	@tests/rig/test.sh
 
-test-all: setup ## the same with long fuzzing: about an hour
-	@FUZZ_SECONDS=1500 tests/rig/test.sh
+test-all: setup ## the same with long fuzzing, and all of a cluster's tests over TIPC: over an hour
+	@FUZZ_SECONDS=1500 TIPC=all tests/rig/test.sh
 
 sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
 	@SEED=$(or $(SEED),1) SEEDS=$(SEEDS) NODES=$(NODES) LOG=$(LOG) cargo test --quiet --test sim every_seed -- --nocapture
@@ -26,6 +26,15 @@ man: ## write docs/thimble.8 anew, from the table of commands
 
 demo: ## a cluster in network namespaces, from its keys to a lost controller
 	@tests/demo/demo.sh
+
+demo-tipc: ## the same over TIPC, on a kernel that has it
+	@TRANSPORT=tipc tests/demo/demo.sh
+
+tipc: setup ## thimble and TIPC's topology service on a real TIPC kernel, case by case
+	@tests/rig/tipc.sh
+
+tipc-all: setup ## the same, with all tests of a cluster over TIPC
+	@tests/rig/tipc.sh all
 
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/dist.sh

@@ -9,7 +9,9 @@ lacking() { echo "SETUP: $1 is missing and not installed: $2" >&2; }
 packages=()
 for need in minisign:minisign ip:iproute2 qemu-aarch64-static:qemu-user-static \
     readelf:binutils g++:g++ unshare:util-linux rsync:rsync zsh:zsh fish:fish groff:groff mandoc:mandoc \
-    systemctl:systemd openrc-run:openrc; do
+    systemctl:systemd openrc-run:openrc linux.uml:user-mode-linux modprobe:kmod python3:python3; do
+    # A kernel in user space is made for this machine alone.
+    [[ $need != linux.uml:* || $(uname -m) == x86_64 ]] || continue
     command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
 done
 # Debian's Python has Debian's packages; another may be first on the path.

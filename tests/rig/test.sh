@@ -4,6 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
+# Of a check that passed: the verdicts of its parts.
+verdicts='^(    |case |a cluster over TIPC: )'
 passed=0 failed=0 skipped=0
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
@@ -15,7 +17,7 @@ check() {
     "$@" >"$log" 2>&1 </dev/null || status=$?
     notes=$(grep -c 'SKIPPED: ' "$log")
     case $status in
-        0) ((++passed)); echo "passed  $((SECONDS - started)) s" ;;
+        0) ((++passed)); echo "passed  $((SECONDS - started)) s"; grep -E "$verdicts" "$log" ;;
         77) echo "SKIPPED" ;;
         *) ((++failed)); echo "FAILED  (exit $status)"; tail -n 80 "$log" ;;
     esac
@@ -32,6 +34,9 @@ check "format, fuzz targets" cargo fmt --manifest-path tests/fuzz/Cargo.toml --c
 check "lints" cargo clippy --all-targets -- -D warnings
 check "lints, test build" cargo clippy --all-targets --features proof -- -D warnings
 check "lints, appliance build" cargo clippy --no-default-features --features udp -- -D warnings
+check "lints, appliance build, TIPC" cargo clippy --no-default-features --features tipc -- -D warnings
+check "lints, test build, TIPC" cargo clippy --all-targets --no-default-features --features tipc,tools,proof \
+    --target-dir target/tipc -- -D warnings
 check "core without std or heap" tests/rig/core.sh
 check "unit and trace tests" cargo test --lib --bins
 check "docs build" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
@@ -41,6 +46,8 @@ for main in tests/*/main.rs tests/*.rs; do
     name=${main#tests/}
     name=${name%/main.rs}
     name=${name%.rs}
+    # Below, on a kernel that has TIPC.
+    [[ $name != tipc ]] || continue
     check "tests/$name" tests/rig/as_root.sh cargo test --features proof --test "$name"
 done
 
@@ -52,6 +59,9 @@ for supervisor in systemd openrc; do
 done
 check "static binaries" tests/rig/dist.sh
 check "demo" tests/demo/demo.sh
+check "unit and trace tests, TIPC" \
+    cargo test --no-default-features --features tipc,tools,proof --target-dir target/tipc --lib --bins
+check "TIPC, on a kernel of its own" tests/rig/tipc.sh ${TIPC:-}
 
 echo "$passed passed, $failed failed, $skipped skipped"
 ((failed == 0))

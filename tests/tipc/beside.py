@@ -138,7 +138,7 @@ def main():
             )
             counted = sorted(name for name in after if after[name] != before.get(name) and "refused" in name)
             # Behind its own opening the daemon says nothing to one that is none of its kind.
-            print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer} bytes")
+            print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer["answer"]} bytes")
         age = lambda: hosts()[0]["age_ms"]
         until("the next good datagram is served", lambda: age() < 400)
 
