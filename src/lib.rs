@@ -20,9 +20,9 @@
 //! | `cli` | words into requests, and replies into tables and JSON | the control socket |
 //!
 //! The core ([`wire`], [`repo`], [`fsm`], with [`types`], [`limits`], [`time`],
-//! [`table`] and [`list`]) has no std, no heap, no clock, no I/O and does not panic; it
-//! compiles for a target that has none of these, and a simulator drives it with
-//! invented time.
+//! [`table`] and [`list`], and what of [`tipc`] is said to its topology service) has no
+//! std, no heap, no clock, no I/O and does not panic; it compiles for a target that has
+//! none of these, and a simulator drives it with invented time.
 //!
 //! # The way of a datagram
 //!
@@ -48,6 +48,7 @@ pub mod list;
 pub mod repo;
 pub mod table;
 pub mod time;
+pub mod tipc;
 pub mod types;
 pub mod wire;
 
@@ -67,7 +68,5 @@ pub mod patch;
 pub mod sorted;
 #[cfg(feature = "std")]
 pub mod store;
-#[cfg(feature = "tipc")]
-pub mod tipc;
 #[cfg(feature = "udp")]
 pub mod udp;

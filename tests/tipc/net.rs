@@ -134,6 +134,13 @@ impl Pair {
         self.hub.ip("link set two down");
     }
 
+    /// Has each wire lose and delay frames.
+    pub fn spoil(&self) {
+        for port in ["one", "two"] {
+            self.hub.run("tc", &format!("qdisc add dev {port} root netem delay 20ms loss 1%"));
+        }
+    }
+
     /// Mends it.
     pub fn mend(&self) {
         self.hub.ip("link set two up");
