@@ -185,8 +185,8 @@ impl Socket {
         })
     }
 
-    /// Begins to connect, without waiting: it is writable once it is done, and
-    /// [`take_error`](Self::take_error) then says how.
+    /// Begins to connect, without waiting: it is writable once it is done. What becomes
+    /// of it is known by the [`Stream`](super::stream::Stream) that it is turned into.
     ///
     /// # Errors
     /// As `connect(2)`: `HostUnreachable` where nobody is bound there.
