@@ -16,8 +16,8 @@
 //! | `Blobs` | controller: its fetching worker | controller: a serving worker |
 //!
 //! Whoever asked ends the session once the answer is whole; a deadline does where it
-//! does not. So nothing of an answer is cut off, on transports that end a session ahead
-//! of what was sent on it.
+//! does not. So an end that was sent to the last byte never waits for one that is still
+//! being read, as TIPC does for 8 s.
 //!
 //! What is answered here is in memory. The pool is fixed. A newcomer evicts the
 //! oldest accepted session that has not proven itself; one that has is safe
