@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::netns::Namespace;
-use crate::over::{Address, NETWORK};
+use crate::over::{Address, INSTALL_RETRY_MS, NETWORK};
 use crate::{sys, wait};
 
 /// The binary under test: the one just built, unless `THIMBLE_BIN` names another.
@@ -82,7 +82,7 @@ impl Node {
                 ("hello_interval_ms", 200),
                 ("hello_start_ms", 50),
                 ("sync_retry_ms", 100),
-                ("install_retry_ms", 100),
+                ("install_retry_ms", INSTALL_RETRY_MS),
                 ("install_give_up_ms", 8_000),
             ]),
             trusted_keys: Vec::new(),

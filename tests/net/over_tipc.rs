@@ -30,6 +30,13 @@ const BUNDLER: u32 = 6;
 /// tolerance, and both start anew.
 pub const MENDED_WITHIN: Duration = Duration::from_secs(8);
 
+/// How often an install is asked for again. A host that is known to be gone is given up
+/// after a few times, and one that starts anew takes a while on a kernel in user space.
+pub const INSTALL_RETRY_MS: u64 = 500;
+
+/// How `status` says that nothing gets out.
+pub const UNPLUGGED: &[&str] = &["No TIPC link is up", "tipc bearer list"];
+
 /// The kernel drops what has no bytes.
 pub const CARRIES_NOTHING: bool = false;
 

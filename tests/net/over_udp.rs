@@ -27,6 +27,12 @@ const ACK: u8 = 0x10;
 /// By when datagrams pass again after a wire was mended.
 pub const MENDED_WITHIN: Duration = Duration::ZERO;
 
+/// How often an install is asked for again.
+pub const INSTALL_RETRY_MS: u64 = 100;
+
+/// How `status` says that nothing gets out.
+pub const UNPLUGGED: &[&str] = &["Datagrams cannot be sent (", "is the interface up"];
+
 /// A datagram may have no bytes.
 pub const CARRIES_NOTHING: bool = true;
 

@@ -43,6 +43,7 @@ fn is_patched(agent: &Node) -> bool {
 #[test]
 fn lost_doubled_and_reordered_requests_and_answers_install_once() {
     need_root!();
+    need_udp!("a TIPC link repairs what a wire does to it, or fails as a whole");
     let cases: [(&str, &[Verdict], &[Verdict]); 4] = [
         ("lost-request", &[Lose, Lose], &[]),
         ("doubled", &[Double, Double], &[Double]),
@@ -63,6 +64,7 @@ fn lost_doubled_and_reordered_requests_and_answers_install_once() {
 #[test]
 fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
     need_root!();
+    need_udp!("a TIPC link repairs what a wire does to it, or fails as a whole");
     let cluster = Cluster::filtered("no-answer", 1, lose_all(AgentInstallResp), pass_all()).start();
     let _patch = counting(&cluster).applied(&cluster);
     let shown = cluster.thimble(&["host-install", "agent-1"]).ok();
@@ -73,6 +75,7 @@ fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
 #[test]
 fn a_request_that_never_arrives_is_given_up_and_named() {
     need_root!();
+    need_udp!("a TIPC link repairs what a wire does to it, or fails as a whole");
     let mut cluster = Cluster::filtered("no-request", 1, pass_all(), lose_all(AgentInstallReq));
     cluster.timers.insert("install_give_up_ms", 1_000);
     let cluster = cluster.start();

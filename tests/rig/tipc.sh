@@ -7,7 +7,8 @@ cd "$(dirname "$0")/../.."
 
 # Where the transport matters and UDP's run says nothing of TIPC's: what arrives, what is
 # refused, sessions and what they carry, who is there, who is lost.
-some=(allocations controllers:: daemon:: datagrams files intruders partitions requests rig:: sessions troubles)
+some=(allocations:: controllers::what controllers::an_install datagrams:: files::a_transfer_that
+    intruders:: partitions::changes partitions::a_wire partitions::of requests:: rig:: sessions:: troubles::)
 [[ ${1:-} != all ]] || { some=(); export ALL_TIMES=1; }
 
 fail() { echo "tipc: $1" >&2; exit 1; }
