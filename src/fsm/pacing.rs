@@ -11,6 +11,7 @@
 
 use super::actions::{Actions, To};
 use super::random::Random;
+use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::wire::messages::{HelloAgent, Message};
 
@@ -30,13 +31,15 @@ pub struct Pacing {
     rounds: u32,
     next_round: Instant,
     window_ends: Instant,
+    /// Those greeted since the last round.
+    greeted: usize,
 }
 
 impl Pacing {
     /// The first round is due at once.
     #[must_use]
     pub fn new(now: Instant, interval: Duration, hosts_most: usize) -> Self {
-        Self { interval, hosts_most, rounds: 0, next_round: now, window_ends: now }
+        Self { interval, hosts_most, rounds: 0, next_round: now, window_ends: now, greeted: 0 }
     }
 
     /// A new interval: from the next round on, which a shorter one brings nearer.
@@ -80,6 +83,14 @@ impl Pacing {
         Message::HelloAgent(HelloAgent { op_counter, ack_window_ms })
     }
 
+    /// Whether one that has come may be greeted before the next round. So many may as
+    /// hosts can be there, and some: others hear the round, and whoever comes and goes
+    /// without end costs no more.
+    pub fn may_greet(&mut self) -> bool {
+        self.greeted = self.greeted.saturating_add(1);
+        self.greeted <= self.hosts_most.saturating_add(limits::STRANGERS)
+    }
+
     /// A round that is due: says HelloAgent. Early: does nothing.
     pub fn on_timeout(
         &mut self,
@@ -95,6 +106,7 @@ impl Pacing {
         let window = self.window(hosts);
         actions.send(To::Agents, self.greeting(hosts, op_counter));
         self.rounds = self.rounds.saturating_add(1);
+        self.greeted = 0;
         self.window_ends = now + window;
         let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));
         self.next_round = now + self.interval + jitter;

@@ -69,6 +69,9 @@ impl Controller<'_> {
             }
             None => self.strangers.add(now, role, peer),
         }
+        if !self.pacing.may_greet() {
+            return;
+        }
         let greeting = match role {
             Role::Agent => Some(self.pacing.greeting(self.hosts.len(), self.map.highest_counter())),
             Role::Controller => self.sync.greeting(&self.map),

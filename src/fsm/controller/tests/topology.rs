@@ -189,3 +189,21 @@ fn a_rollout_counts_a_host_at_work_that_is_gone_and_one_still_to_be_asked_as_los
     assert_eq!((census.at_work, census.lost, census.no_answer), (0, 1, 1));
     assert!(census.is_too_many(&rollout));
 }
+
+#[test]
+fn one_that_comes_and_goes_without_end_is_greeted_no_more_than_a_cluster_that_starts() {
+    let mut trace = Trace::start(&[], 4);
+    let greeted = |trace: &mut Trace, now: u64| {
+        let mut greeted = 0;
+        for _ in 0..1_000 {
+            greeted += trace.told(now, Word::Published(Role::Agent, tipc(5))).len();
+            trace.told(now, Word::Withdrawn(Role::Agent, tipc(5)));
+        }
+        greeted
+    };
+    let most = 4 + limits::STRANGERS;
+    assert_eq!(greeted(&mut trace, 10), most);
+    assert_eq!(greeted(&mut trace, 29_000), 0);
+    assert_eq!(trace.waits(33_000), ["hello agents"]);
+    assert_eq!(greeted(&mut trace, 33_000), most, "a round later");
+}
