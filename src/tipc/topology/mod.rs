@@ -215,9 +215,9 @@ impl Subscriber {
     /// connection was not closed.
     fn next_turn(&mut self, now: Instant) -> Option<Turn> {
         let deadline = now + PATIENCE;
-        let stage = Stage::Subscription;
+        let (stage, is_answered) = (Stage::Subscription, false);
         if let Some(place) = self.places.iter().find(|place| place.standing == Standing::Ending) {
-            return Some(Turn { what: What::Cancel, subscription: place.sent, stage, deadline });
+            return Some(Turn { what: What::Cancel, subscription: place.sent, stage, deadline, is_answered });
         }
         let waiting = |place: &&mut Place| place.standing == Standing::Waiting && !place.is_overdue(now);
         let place = self.places.iter_mut().filter(waiting).min_by_key(|place| place.strikes)?;
@@ -225,7 +225,7 @@ impl Subscriber {
             let left = u32::try_from(end.since(now).as_millis()).unwrap_or(u32::MAX);
             place.sent.timeout = Timeout::Ms(left);
         }
-        Some(Turn { what: What::Ask, subscription: place.sent, stage, deadline })
+        Some(Turn { what: What::Ask, subscription: place.sent, stage, deadline, is_answered })
     }
 
     fn marker(&self) -> Subscription {
@@ -262,7 +262,11 @@ impl Subscriber {
 
     /// The service has told something. `None` where that is for nobody.
     pub fn on_event(&mut self, event: &TopologyEvent) -> Option<Word> {
-        let State::Up { turn } = self.state else { return None };
+        let State::Up { turn } = &mut self.state else { return None };
+        if let Some(turn) = turn {
+            turn.is_answered = true;
+        }
+        let turn = *turn;
         let word = match turn {
             Some(turn) if event.subscription == self.marker() && turn.stage == Stage::Nothing => {
                 self.on_marker(event, turn)
@@ -331,7 +335,8 @@ impl Subscriber {
         Some(Word::TimedOut(handle))
     }
 
-    /// Time has passed: gives a connection up that does not move. See
+    /// Time has passed: gives a connection up that does not move; one that tells, and has
+    /// only not told all, moves. See
     /// [`is_down`](Self::is_down).
     pub fn on_timeout(&mut self, now: Instant) {
         let deadline = match self.state {
@@ -339,8 +344,14 @@ impl Subscriber {
             State::Up { turn } => turn.map(|turn| turn.deadline),
             State::Down { .. } => None,
         };
-        if deadline.is_some_and(|deadline| now >= deadline) {
-            self.on_closed(now, Closed::Lost);
+        if deadline.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        match &mut self.state {
+            State::Up { turn: Some(turn) } if turn.is_answered => {
+                (turn.deadline, turn.is_answered) = (now + PATIENCE, false);
+            }
+            _ => self.on_closed(now, Closed::Lost),
         }
     }
 

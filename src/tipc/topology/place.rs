@@ -55,6 +55,8 @@ pub struct Turn {
     pub subscription: Subscription,
     pub stage: Stage,
     pub deadline: Instant,
+    /// The service has told something since the deadline was set.
+    pub is_answered: bool,
 }
 
 /// What of a turn is to be sent next.

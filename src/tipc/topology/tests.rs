@@ -355,6 +355,21 @@ fn a_service_that_does_not_answer_is_given_up() {
 }
 
 #[test]
+fn a_service_that_has_much_to_tell_is_not_given_up() {
+    let mut service = Service::up();
+    service.subscribe(asked(A));
+    assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
+    let marker = service.hear_marker();
+    for _ in 0..10 {
+        assert!(service.tell(Kind::Published, asked(A)).is_some());
+        service.pass(PATIENCE);
+        assert!(service.subscriber.is_up());
+    }
+    assert_eq!(service.tell(Kind::TimedOut, marker), Some(Word::Settled(A)));
+    assert!(service.subscriber.is_settled());
+}
+
+#[test]
 fn a_marker_of_an_earlier_connection_settles_nothing() {
     let mut service = Service::up();
     service.subscribe(asked(A));
