@@ -13,7 +13,7 @@ use crate::limits;
 use crate::time::Instant;
 use crate::wire::frame::Role;
 
-/// Words acted on in one turn.
+/// What is told that is acted on in one turn.
 const WORDS: usize = 16;
 /// Batches of datagrams taken before one word, at most.
 const BATCHES: usize = 64;
@@ -23,7 +23,8 @@ impl Daemon<'_> {
     #[inline(never)]
     pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         for _ in 0..WORDS {
-            let Some(word) = self.transport.view.next(now) else { return };
+            let Some(told) = self.transport.view.next(now) else { return };
+            let Some(word) = told else { continue };
             if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_)) {
                 self.hear_last_words(now, batch);
             }

@@ -83,14 +83,11 @@ impl View {
         self.watcher.register(registry, token, Interest::READABLE)
     }
 
-    /// The next word, without waiting.
-    pub fn next(&mut self, now: Instant) -> Option<Word> {
-        loop {
-            let told = self.watcher.turn(now)?;
-            if let Some(word) = self.take(now, &told) {
-                return Some(word);
-            }
-        }
+    /// The next that is told, without waiting, and the word that it is; some are none.
+    /// Never more than one: whoever binds and unbinds without end holds nobody up.
+    pub fn next(&mut self, now: Instant) -> Option<Option<Word>> {
+        let told = self.watcher.turn(now)?;
+        Some(self.take(now, &told))
     }
 
     fn take(&mut self, now: Instant, told: &Told) -> Option<Word> {
@@ -116,7 +113,7 @@ impl View {
             Told::Withdrawn(handle, event) => {
                 return self.other(*handle, event).map(|(role, peer)| Word::Withdrawn(role, peer));
             }
-            Told::Settled(_) if self.watcher.subscriber().is_settled() => return Some(Word::Settled),
+            Told::Settled(_) if self.is_watching() => return Some(Word::Settled),
             Told::Gap => {
                 (self.nodes_up, self.links_up) = (0, 0);
                 self.links.clear();
@@ -173,10 +170,11 @@ impl View {
         (self.links_up, &self.links)
     }
 
-    /// The topology service is connected, and has told all.
+    /// The topology service is connected, and has told all: where it would not take a
+    /// subscription, who was not told of may be there all the same.
     #[must_use]
     pub fn is_watching(&self) -> bool {
-        self.watcher.subscriber().is_settled()
+        self.watcher.subscriber().is_settled() && self.set_aside() == 0
     }
 
     /// How often the topology service was lost.

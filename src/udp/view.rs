@@ -20,7 +20,7 @@ impl View {
     }
 
     /// Never a word.
-    pub fn next(&mut self, _: Instant) -> Option<Word> {
+    pub fn next(&mut self, _: Instant) -> Option<Option<Word>> {
         None
     }
 

@@ -9,6 +9,7 @@ mod streams;
 mod subscriptions;
 mod sys;
 mod topology;
+mod view;
 mod watched;
 
 /// Two nodes with a link between them, or leaves the test, loudly, where there can be

@@ -20,7 +20,7 @@ const A: Handle = *b"handle A";
 const B: Handle = *b"handle B";
 
 /// `TIPC_MAX_SUBSCR` of net/tipc/subscr.h: what all connections of a namespace may have.
-const SUBSCRIPTIONS: u32 = 65_535;
+pub const SUBSCRIPTIONS: u32 = 65_535;
 
 fn is_of(word: &Word, handle: Handle) -> bool {
     word.handle() == Some(handle)
@@ -81,7 +81,7 @@ fn another_nodes_service_tells_what_that_node_sees_and_is_asked_again_after_a_ga
 }
 
 /// Takes that many subscriptions, and keeps them until it is dropped.
-fn hog(subscriptions: u32) -> Stream {
+pub fn hog(subscriptions: u32) -> Stream {
     let socket = Socket::seqpacket().unwrap();
     socket.connect(&Destination::Service { service_type: 1, instance: 1, domain: 0 }).unwrap();
     let mut connection = Stream::from(OwnedFd::from(socket));
