@@ -56,6 +56,32 @@ impl World {
         self.check_all_there();
         self.lose_one_at_work();
         self.check_all_there();
+        self.cut_amid();
+    }
+
+    /// Somebody is cut off for a short while, and no host is forgotten by that.
+    fn cut_amid(&mut self) {
+        let offered = self.offer("CUT", b"CUT".to_vec(), EntryMeta::default());
+        self.command(0, Command::Upload(Box::new(offered)));
+        self.run_for(2 * ROUND_MS);
+        self.command(0, Command::Apply(vec![name("CUT")]));
+        self.run_for(3 * ROUND_MS);
+        let complete = self.complete();
+        let carrier = complete[self.dice.index(complete.len())];
+        self.change_the_rollout(carrier, RolloutState::Running, 1, 0);
+        if self.await_one_at_work(carrier).is_none() {
+            return;
+        }
+        let who = self.dice.index(self.machines.len());
+        self.note(format_args!("{who} is cut off"));
+        self.raise_wall(vec![who], false, self.now + 3_500);
+        self.run_for(3_500 + ROLLOUT_MOST_MS);
+        // That one was asked in vain the carrier alone knows.
+        let controller = self.machines[carrier].controller().expect("calm");
+        let rollout = *controller.map().rollout().expect("it was begun");
+        let census = controller.census(Instant::from_millis(self.now), &rollout);
+        assert_eq!(rollout.state, RolloutState::Ended, "{census:?}");
+        assert_eq!((census.next, census.lost), (0, 0), "{census:?}");
     }
 
     /// One goes, and is back after a while.

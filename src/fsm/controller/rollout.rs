@@ -55,11 +55,24 @@ impl Controller<'_> {
             }
         } else if census.is_too_many(&rollout) {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Halted, ..rollout }));
-        } else if rollout::is_over(&census) {
+        } else if rollout::is_over(&census) && !self.is_one_awaited(now, &rollout) {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Ended, ..rollout }));
         } else {
             self.ask_next(now, &rollout, census.room(&rollout), actions);
         }
+    }
+
+    /// Whether a host that is still to be asked may be back: it is known to be gone, as
+    /// all are to a controller that is cut off itself, and is waited for as long as for
+    /// an answer.
+    fn is_one_awaited(&self, now: Instant, rollout: &Rollout) -> bool {
+        let (round, patience) = (self.timers.hello_interval, self.timers.request.give_up);
+        let is_awaited = |host: &Host| {
+            host.presence.gone().is_some()
+                && now < host.last_heard + round + patience
+                && self.part(now, rollout, host) == Part::Lost
+        };
+        self.hosts.iter().any(is_awaited)
     }
 
     /// Whether this controller takes a rollout over: the one that carries it is lost,
