@@ -25,7 +25,7 @@ impl Daemon<'_> {
         for _ in 0..WORDS {
             let Some(told) = self.transport.view.next(now) else { return };
             let Some(word) = told else { continue };
-            if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_)) {
+            if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_) | Word::Settled) {
                 self.hear_last_words(now, batch);
             }
             self.tell(now, &Event::Topology(word));
@@ -70,8 +70,8 @@ impl Daemon<'_> {
         Some(row)
     }
 
-    /// What somebody said before he went is heard before that he went: else he would
-    /// count as having come back.
+    /// What somebody said before he went is heard before that he went, or that he is
+    /// told of no more: else he would count as having come back.
     fn hear_last_words(&mut self, now: Instant, batch: &mut Batch) {
         for role in [Role::Controller, Role::Agent] {
             for _ in 0..BATCHES {

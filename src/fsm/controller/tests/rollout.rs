@@ -37,7 +37,7 @@ fn told(node: u64, ids: &[&str], request: RequestState) -> HelloAgentAck {
 
 impl Trace {
     /// All that is due until then, hellos left out.
-    fn runs(&mut self, until: u64) -> Vec<String> {
+    pub(super) fn runs(&mut self, until: u64) -> Vec<String> {
         let mut did = Vec::new();
         while let Some(due) = self.controller.poll_at().filter(|due| *due <= at(until)) {
             let all = self.waits(due.as_millis());

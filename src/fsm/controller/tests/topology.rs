@@ -207,3 +207,17 @@ fn one_that_comes_and_goes_without_end_is_greeted_no_more_than_a_cluster_that_st
     assert_eq!(trace.waits(33_000), ["hello agents"]);
     assert_eq!(greeted(&mut trace, 33_000), most, "a round later");
 }
+
+#[test]
+fn a_rollout_waits_for_a_host_that_is_gone_as_long_as_for_an_answer() {
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.controller.on_loaded(at(0));
+    trace.runs(69_000);
+    trace.hears_at(69_000, 5, ack(&[]));
+    trace.answers(69_000, 5, &[]);
+    trace.told(69_500, Word::NodeLost(5));
+    trace.controller.merge_rollout(at(70_000), &rollout::running());
+    // From its last word: a round of 30 s, and the 60 s of a request.
+    assert_eq!(trace.runs(158_000), [""; 0]);
+    assert_eq!(trace.runs(160_000).first().unwrap(), "the rollout is Ended");
+}
