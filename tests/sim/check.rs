@@ -56,8 +56,9 @@ impl Truth {
         self.before.insert(machine, old);
     }
 
-    /// A host knows the last request that it took up: that one is never taken up
-    /// again. An earlier one may be, by a controller that was never answered.
+    /// A host knows the last request that its installer took up: that one is never
+    /// taken up again, whatever was given up since on the way to a controller. An
+    /// earlier one may be, by a controller that was never answered.
     pub fn on_taken(&mut self, machine: usize, request: RequestId) {
         let last = self.last_taken.insert(machine, request);
         if self.begun.contains(&(machine, request)) {

@@ -126,6 +126,9 @@ pub struct Agent<'a> {
     is_known: bool,
     /// How the last install ended.
     last: Option<LastInstall>,
+    /// How the last one ended that the journal knows: an install that was given up
+    /// before a worker had it does not take its place.
+    journaled: Option<LastInstall>,
     /// Whether it left the host unlike what was asked.
     has_failed: bool,
     /// Why recovery failed, until it succeeds; empty unless it did.
@@ -147,6 +150,7 @@ impl<'a> Agent<'a> {
             installed,
             is_known: false,
             last: None,
+            journaled: None,
             has_failed: false,
             trouble: Reason::default(),
             requires_reboot: false,
@@ -192,8 +196,8 @@ impl<'a> Agent<'a> {
         random: &mut Random,
         actions: &mut Actions,
     ) {
-        let known = self.last.as_ref().filter(|last| last.request_id == request.request_id);
-        if let Some(last) = known {
+        let mut known = [&self.last, &self.journaled].into_iter().flatten();
+        if let Some(last) = known.find(|last| last.request_id == request.request_id) {
             return respond(from, peer, last, actions);
         }
         if self.at_work().is_some_and(|(request_id, _)| request_id == request.request_id) {
@@ -267,6 +271,7 @@ impl<'a> Agent<'a> {
                     recovering.is_told = true;
                 }
                 if let Some(last) = last {
+                    self.journaled = Some((*last).clone());
                     self.remember((*last).clone());
                 }
             }

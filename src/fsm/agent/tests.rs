@@ -314,6 +314,26 @@ fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_reject
 }
 
 #[test]
+fn what_the_journal_knows_is_answered_though_a_later_request_was_given_up() {
+    let mut trace = Trace::installing();
+    trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    trace.ends(2_000, WorkerEnd::Failed(&Reason::new("said twice")));
+    trace.asked(3_000, OTHER, 8, trace.agent.nonce);
+    let reason = Reason::new("no route");
+    for attempt in 0..ATTEMPTS {
+        let now = 3_000 + 10_000 * u64::from(attempt);
+        trace.waits(now);
+        trace.event(now, &Event::SessionFailed(OTHER, Purpose::Fetch, &reason));
+    }
+    trace.waits(200_000);
+    let given_up = "tell 2: 8 rejected The host cannot fetch from the controller: no route";
+    assert_eq!(trace.asked(200_000, OTHER, 8, trace.agent.nonce), [given_up]);
+    let again = trace.asked(200_000, CONTROLLER, 7, trace.agent.nonce);
+    assert_eq!(again, ["tell 1: 7 rolled back a script failed"], "it is not carried out again");
+    assert_eq!(trace.agent.ack().request_id, RequestId(8), "the last of all is the one that is told");
+}
+
+#[test]
 fn a_busy_controller_is_asked_again_as_long_as_it_takes() {
     let mut trace = Trace::rested();
     trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
