@@ -1,17 +1,21 @@
 //! The calm after the wild phase: no more trouble, so everything must come to
 //! its end, and in time.
 
+use std::collections::BTreeSet;
+
 use thimble::fsm::controller::Currency;
+use thimble::fsm::rollout::Part;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState};
 use thimble::repo::rollout::RolloutState;
 use thimble::time::Instant;
 use thimble::types::NodeId;
 
 use crate::commands::Command;
-use crate::machine::{TIMERS, name};
+use crate::machine::{Machine, TIMERS, name};
 use crate::operator::WILD_MS;
 use crate::repository::blob;
 use crate::sessions::SILENCE_MOST_MS;
+use crate::worker::{Do, Job};
 use crate::world::World;
 
 /// Two hello intervals, each with its jitter.
@@ -110,7 +114,8 @@ impl World {
     }
 
     /// A rollout, whose controller may be killed while it goes on; then no more are at
-    /// work at once than was said, no host is asked twice, and it ends.
+    /// work at once than was said, no host is asked twice, and it ends. Hosts that failed
+    /// with that controller are for the next one.
     fn roll_out(&mut self) {
         let complete = self.complete();
         let carrier = complete[self.dice.index(complete.len())];
@@ -119,18 +124,51 @@ impl World {
         self.change_the_rollout(carrier, RolloutState::Running, parallel as u16, 0);
         let first = self.dice.between(100, 2_000);
         self.run_for(first);
+        let mut interrupted = BTreeSet::new();
         if self.dice.chance(500) {
+            interrupted = self.needing(carrier);
             self.kill(carrier);
         }
         self.run_for(ROLLOUT_MS);
+        if self.check_rolled_out(&interrupted) {
+            self.change_the_rollout(carrier, RolloutState::Running, parallel as u16, 0);
+            self.run_for(ROLLOUT_MS);
+            assert!(!self.check_rolled_out(&BTreeSet::new()), "nobody may fail");
+        }
         self.rollout_most = None;
+    }
+
+    /// Hosts whose installs end with a controller's process: those that fetch from it
+    /// and do not have all yet, and the one on its own machine.
+    fn needing(&self, carrier: usize) -> BTreeSet<usize> {
+        let needs = |machine: &&Machine| {
+            let workers = machine.process.iter().flat_map(|process| &process.workers);
+            let mut installs = workers.filter(|worker| worker.job == Job::Install);
+            let is_fetch = |step: &Do| matches!(step, Do::Fetch(_, link) if link.peer == carrier);
+            installs.any(|worker| machine.index == carrier || worker.steps.iter().any(is_fetch))
+        };
+        self.machines.iter().filter(needs).map(|machine| machine.index).collect()
+    }
+
+    /// The rollout has ended, and all hosts have what is wanted, but for these, which
+    /// may have failed; gives whether any has.
+    fn check_rolled_out(&self, may_fail: &BTreeSet<usize>) -> bool {
+        let now = Instant::from_millis(self.now);
+        let mut has_failed = false;
         for index in self.controllers() {
             let controller = self.machines[index].controller().expect("calm");
             let rollout = *controller.map().rollout().expect("it was begun");
-            let census = controller.census(Instant::from_millis(self.now), &rollout);
+            let census = controller.census(now, &rollout);
             assert_eq!(rollout.state, RolloutState::Ended, "{index}: {census:?}");
-            assert_eq!(census.hosts(), census.done + census.current, "{index}: {census:?}");
+            assert_eq!(census.hosts(), census.done + census.current + census.failed, "{index}: {census:?}");
+            for host in controller.hosts().iter() {
+                let is_failed = controller.part(now, &rollout, host) == Part::Failed;
+                let machine = self.index(host.node);
+                assert!(!is_failed || may_fail.contains(&machine), "{index}: {machine} has failed");
+                has_failed |= is_failed;
+            }
         }
+        has_failed
     }
 
     fn install_all(&mut self) {
