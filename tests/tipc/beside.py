@@ -131,14 +131,14 @@ def main():
             (two, AGENTS, AGENTS_SESSIONS),
         ):
             before = node.counters()
-            answer = first(on(three, "garbage", node.address(), str(datagrams), str(sessions)))
+            answer = first(on(three, "garbage", node.address(), str(datagrams), str(sessions)))["answer"]
             after = until(
                 "both datagrams are counted",
                 lambda: (now := node.counters())["refused_magic"] == before.get("refused_magic", 0) + 2 and now,
             )
             counted = sorted(name for name in after if after[name] != before.get(name) and "refused" in name)
-            # Behind its own opening the daemon says nothing to one that is none of its kind.
-            print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer["answer"]} bytes")
+            # A session is opened with as much as that, whoever it is with.
+            print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer} bytes")
         age = lambda: hosts()[0]["age_ms"]
         until("the next good datagram is served", lambda: age() < 400)
 
