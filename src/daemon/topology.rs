@@ -15,18 +15,19 @@ use crate::wire::frame::Role;
 
 /// What is told that is acted on in one turn.
 const WORDS: usize = 16;
-/// Batches of datagrams taken before one word, at most.
+/// Batches of datagrams taken before the words of one turn, at most.
 const BATCHES: usize = 64;
 
 impl Daemon<'_> {
     /// Takes what the topology service tells.
     #[inline(never)]
     pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
+        let mut batches = BATCHES;
         for _ in 0..WORDS {
             let Some(told) = self.transport.view.next(now) else { return };
             let Some(word) = told else { continue };
             if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_) | Word::Settled) {
-                self.hear_last_words(now, batch);
+                self.hear_last_words(now, batch, &mut batches);
             }
             self.tell(now, &Event::Topology(word));
         }
@@ -72,9 +73,10 @@ impl Daemon<'_> {
 
     /// What somebody said before he went is heard before that he went, or that he is
     /// told of no more: else he would count as having come back.
-    fn hear_last_words(&mut self, now: Instant, batch: &mut Batch) {
+    fn hear_last_words(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
         for role in [Role::Controller, Role::Agent] {
-            for _ in 0..BATCHES {
+            while let Some(left) = batches.checked_sub(1) {
+                *batches = left;
                 self.take_datagrams(now, Token(DATAGRAMS + role as usize), batch);
                 if batch.len() < limits::RECV_BATCH {
                     break;

@@ -62,7 +62,7 @@ impl View {
     /// # Errors
     /// [`OpenError`]: there is no TIPC here for us.
     pub fn open(services: Services, own: u32, roles: &[Role]) -> Result<Self, OpenError> {
-        let mut watcher = Watcher::open(0)?;
+        let mut watcher = Watcher::open(own)?;
         let mut wanted: Vec<(Handle, u32), 4> = Vec::from_array([(NODES, NODE_STATE), (LINKS, LINK_STATE)]);
         if roles.contains(&Role::Controller) {
             for (handle, role) in [(CONTROLLERS, Role::Controller), (AGENTS, Role::Agent)] {
