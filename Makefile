@@ -43,5 +43,5 @@ bench: dist ## memory, CPU, size and sync of the static binary, beside the bares
 	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync
 	@tests/rig/lines.sh
 
-fuzz: ## TARGET=datagram|frame SECONDS=n: look for input that breaks the wire
+fuzz: ## TARGET=datagram|frame|topology SECONDS=n: look for input that breaks the wire
 	@tests/rig/fuzz.sh $(TARGET) $(SECONDS)

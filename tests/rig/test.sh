@@ -51,7 +51,7 @@ for main in tests/*/main.rs tests/*.rs; do
     check "tests/$name" tests/rig/as_root.sh cargo test --features proof --test "$name"
 done
 
-for target in datagram frame; do
+for target in datagram frame topology; do
     check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
 done
 for supervisor in systemd openrc; do
