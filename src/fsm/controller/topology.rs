@@ -82,7 +82,7 @@ impl Controller<'_> {
     }
 
     /// Changes what is known of those that are meant, and acts on who is gone by that.
-    /// Of this node's own sockets nothing is told: its agent is left as it is.
+    /// This node's own agent is there as long as we are, whatever is told.
     fn change(&mut self, now: Instant, is_meant: impl Fn(Peer, Role) -> bool, step: fn(&mut Presence)) {
         let own = self.node;
         let hosts = self.hosts.iter_mut().filter(|host| host.node != own);
