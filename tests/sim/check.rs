@@ -202,14 +202,20 @@ impl World {
     }
 
     /// Where a change counts as confirmed by another controller, it is on that
-    /// one's disk.
+    /// one's disk; or that one has heard of a purge of which this one had not when it
+    /// made the change, and it is on this one's.
     fn check_confirmed(&self, machine: usize, controller: &Controller<'_>) {
         let process = self.machines[machine].process.as_ref().expect("it has a controller");
         for neighbour in controller.sync().neighbours().iter().filter(|neighbour| neighbour.confirmed > 0) {
             let file = &self.machines[self.index(neighbour.node)].map;
             let changes = process.changes.iter().filter(|(number, _)| *number <= neighbour.confirmed);
             for entry in changes.flat_map(|(_, entries)| entries) {
-                let is_there = self.ledger.is_included(file, entry);
+                let is_to_come = || {
+                    self.ledger.is_below_a_purge(entry)
+                        && entry.stamp.counter <= file.floor
+                        && self.ledger.is_included(&self.machines[machine].map, entry)
+                };
+                let is_there = self.ledger.is_included(file, entry) || is_to_come();
                 assert!(is_there, "{machine} takes it for durable elsewhere: {entry:?}; {file:?}");
             }
         }

@@ -46,6 +46,8 @@ pub struct Ledger {
     purged: Vec<Entry>,
     /// Those that one dropped who had met nobody.
     let_go: Vec<Entry>,
+    /// Purge floors that were durable anywhere, and how many changes were before that.
+    floors: BTreeMap<u64, u64>,
     /// What digests stand for, and who has announced each on the disk that it has.
     announced: BTreeMap<Digest, (Vec<Entry>, BTreeSet<usize>)>,
 }
@@ -95,6 +97,7 @@ impl Ledger {
 
     /// A map is on a machine's disk for good: no stamp in it stands for two changes.
     pub fn on_durable(&mut self, file: &MapFile) {
+        self.floors.entry(file.floor).or_insert(self.changes);
         for held in &file.entries {
             let of_it: Vec<_> = self.intended.iter().filter(|intended| intended.entry == *held).collect();
             assert!(!of_it.is_empty(), "nobody changed it to this: {held:?}");
@@ -194,6 +197,17 @@ impl Ledger {
         for entry in told.iter().filter(|_| by.contains(&to)) {
             assert!(self.is_included(file, entry), "said to be durable, and is not: {entry:?}; {file:?}");
         }
+    }
+
+    /// Whether an entry was made under a number that a purge had covered by then: who
+    /// made it was empty, set back to before that purge, or never met, and had not heard
+    /// of it. Whoever has heard cannot tell such an entry from one that is purged; it
+    /// drops it until who made it has heard as well, and stamps it anew.
+    pub fn is_below_a_purge(&self, entry: &Entry) -> bool {
+        let made = self.intended.iter().find(|intended| intended.entry == *entry);
+        let mut floors = self.floors.range(entry.stamp.counter..);
+        entry.state != EntryState::Committed
+            && made.is_some_and(|made| floors.any(|(_, changes)| *changes < made.change))
     }
 
     pub fn is_included(&self, file: &MapFile, entry: &Entry) -> bool {
