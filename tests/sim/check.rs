@@ -29,7 +29,7 @@ pub struct Truth {
     /// Requests whose installs have durably begun, and durably succeeded.
     begun: BTreeSet<(usize, RequestId)>,
     installed: BTreeSet<(usize, RequestId)>,
-    last_taken: BTreeMap<usize, RequestId>,
+    last_begun: BTreeMap<usize, RequestId>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
     /// Datagrams that a start of a machine's daemon has believed: whose, and
@@ -56,19 +56,21 @@ impl Truth {
         self.before.insert(machine, old);
     }
 
-    /// A host knows the last request that its installer took up: that one is never
-    /// taken up again, whatever was given up since on the way to a controller. An
-    /// earlier one may be, by a controller that was never answered.
+    /// A host takes a request up, or connects for it once more. Its journal knows the
+    /// last one that has begun: that one is never taken up again, whatever was given up
+    /// since. An earlier one may be: by a controller that was never answered, or for a
+    /// rollout that finds the host failed, or behind, after another install.
     pub fn on_taken(&mut self, machine: usize, request: RequestId) {
-        let last = self.last_taken.insert(machine, request);
+        let is_known = self.last_begun.get(&machine) == Some(&request);
+        assert!(!is_known, "{request} was taken up twice by {machine}");
         if self.begun.contains(&(machine, request)) {
-            let is_new = self.forgotten.insert((machine, request));
-            assert!(last != Some(request) || !is_new, "{request} was taken up twice by {machine}");
+            self.forgotten.insert((machine, request));
         }
     }
 
     pub fn on_begun(&mut self, machine: usize, request: RequestId) {
         let is_first = self.begun.insert((machine, request));
+        self.last_begun.insert(machine, request);
         let is_known = is_first || self.forgotten.contains(&(machine, request));
         assert!(is_known, "{request} was begun twice on {machine}");
     }
@@ -80,7 +82,7 @@ impl Truth {
             self.begun.remove(&request);
             self.forgotten.insert(request);
         }
-        self.last_taken.remove(&machine);
+        self.last_begun.remove(&machine);
     }
 }
 

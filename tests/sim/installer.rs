@@ -62,7 +62,6 @@ impl World {
 
     pub fn start_install(&mut self, machine: usize, install: Install) {
         let link = self.take_link(machine, install.controller, Purpose::Fetch);
-        self.truth.on_taken(machine, install.request_id);
         self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
         let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, link)];
         self.start_worker(machine, Job::Install, steps);
