@@ -29,7 +29,6 @@ pub struct Truth {
     /// Requests whose installs have durably begun, and durably succeeded.
     begun: BTreeSet<(usize, RequestId)>,
     installed: BTreeSet<(usize, RequestId)>,
-    last_begun: BTreeMap<usize, RequestId>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
     /// Datagrams that a start of a machine's daemon has believed: whose, and
@@ -56,13 +55,9 @@ impl Truth {
         self.before.insert(machine, old);
     }
 
-    /// A host takes a request up, or connects for it once more. Its journal knows the
-    /// last one that has begun: that one is never taken up again, whatever was given up
-    /// since. An earlier one may be: by a controller that was never answered, or for a
-    /// rollout that finds the host failed, or behind, after another install.
-    pub fn on_taken(&mut self, machine: usize, request: RequestId) {
-        let is_known = self.last_begun.get(&machine) == Some(&request);
-        assert!(!is_known, "{request} was taken up twice by {machine}");
+    /// A host takes a request up that its journal does not know. It may have been begun
+    /// there all the same, before another: then anything may be said of it.
+    fn on_taken(&mut self, machine: usize, request: RequestId) {
         if self.begun.contains(&(machine, request)) {
             self.forgotten.insert((machine, request));
         }
@@ -70,7 +65,6 @@ impl Truth {
 
     pub fn on_begun(&mut self, machine: usize, request: RequestId) {
         let is_first = self.begun.insert((machine, request));
-        self.last_begun.insert(machine, request);
         let is_known = is_first || self.forgotten.contains(&(machine, request));
         assert!(is_known, "{request} was begun twice on {machine}");
     }
@@ -82,13 +76,24 @@ impl Truth {
             self.begun.remove(&request);
             self.forgotten.insert(request);
         }
-        self.last_begun.remove(&machine);
     }
 }
 
 impl World {
     fn durable_journal(&self, machine: usize) -> Journal {
         self.machines[machine].disk.decode_durable("journal").unwrap_or_default()
+    }
+
+    /// A host takes a request up, or connects for it once more. What its journal knows
+    /// is never taken up again, whatever was given up since. An earlier one may be: by a
+    /// controller that was never answered, or for a rollout that finds the host failed,
+    /// or behind, after another install.
+    pub fn check_taken(&mut self, machine: usize) {
+        let process = self.machines[machine].process.as_ref().expect("it connects");
+        let request = process.node.agent.as_ref().expect("it installs").ack().request_id;
+        let last = self.journal(machine).last.map(|last| last.request_id);
+        assert_ne!(last, Some(request), "taken up twice by {machine}");
+        self.truth.on_taken(machine, request);
     }
 
     /// A machine's disk was synced: what its journal says is now true for good.

@@ -56,7 +56,7 @@ fn refused(reason: &str) -> [Do; 1] {
 }
 
 impl World {
-    fn journal(&self, machine: usize) -> Journal {
+    pub fn journal(&self, machine: usize) -> Journal {
         self.machines[machine].disk.decode("journal").unwrap_or_default()
     }
 

@@ -37,8 +37,8 @@ impl World {
         self.traffic.on_session(machine, purpose);
         let Some(process) = &mut self.machines[machine].process else { return };
         process.sessions.push((node, purpose, token));
-        if let Some(agent) = process.node.agent.as_ref().filter(|_| purpose == Purpose::Fetch) {
-            self.truth.on_taken(machine, agent.ack().request_id);
+        if purpose == Purpose::Fetch {
+            self.check_taken(machine);
         }
         self.note(format_args!("{machine} connects to {peer}: {purpose:?}"));
         self.go_on(machine, token, SessionStep::Open { peer });
