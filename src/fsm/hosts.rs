@@ -12,7 +12,7 @@
 
 use super::actions::Peer;
 use super::presence::Presence;
-use super::requests::{Request, Standing, Target};
+use super::requests::{Request, RequestTimers, Standing, Target};
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
 use crate::time::{Duration, Instant};
@@ -88,6 +88,14 @@ impl Host {
     #[must_use]
     pub fn target(&self) -> Target {
         Target { node: self.node, peer: self.peer, nonce: self.ack.nonce }
+    }
+
+    /// It is there. Where it was known to be gone, its install has the time again that
+    /// it had.
+    pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
+        if self.presence.gone().is_some() {
+            self.request.on_back(now, timers);
+        }
     }
 
     /// Whether it has not been heard for so long, or is known to be gone.

@@ -193,6 +193,7 @@ impl<'a> Controller<'a> {
             }
         }
         let Some(host) = self.hosts.get_mut(from) else { return };
+        host.on_back(now, &self.timers.request);
         host.presence.on_heard(host.peer != peer);
         host.peer = peer;
         host.last_heard = now;

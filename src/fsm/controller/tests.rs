@@ -178,6 +178,9 @@ fn text(action: &Action) -> String {
         Action::Send(To::Controllers, Message::DropHostReq(drop)) => {
             format!("all controllers: drop {}", drop.host.0)
         }
+        Action::Send(To::Node(node, Peer::Tipc { .. }), Message::AgentInstallReq(_)) => {
+            format!("ask {} over TIPC", node.0)
+        }
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
         }

@@ -51,8 +51,11 @@ impl Controller<'_> {
     fn on_published(&mut self, now: Instant, role: Role, peer: Peer, actions: &mut Actions) {
         let known = match role {
             Role::Agent => {
-                let mut hosts = self.hosts.iter_mut();
-                hosts.find(|host| host.peer == peer).map(|host| &mut host.presence)
+                let host = self.hosts.iter_mut().find(|host| host.peer == peer);
+                host.map(|host| {
+                    host.on_back(now, &self.timers.request);
+                    &mut host.presence
+                })
             }
             Role::Controller => {
                 let mut neighbours = self.sync.neighbours_mut().iter_mut();

@@ -310,6 +310,13 @@ impl Request {
         }
     }
 
+    /// The host is back: the time to give up is what it was.
+    pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
+        if let State::Open(open) = &mut self.state {
+            open.gives_up = now + timers.give_up;
+        }
+    }
+
     /// Sends again what is due, or gives up. Early: does nothing.
     pub fn on_timeout(
         &mut self,

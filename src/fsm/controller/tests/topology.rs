@@ -134,7 +134,9 @@ fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
 
 #[test]
 fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
-    for comes_back in [false, true] {
+    let failed = RequestState::Ended(Outcome::RolledBack);
+    let ways = [RequestState::Running, failed].map(|state| [(state, false), (state, true)]);
+    for (state, comes_back) in ways.into_iter().flatten() {
         let mut trace = Trace::start(&[entry("A")], 4);
         trace.hears_at(10, 5, ack(&[]));
         trace.controller.queries.forget(at(10), NodeId(5), &mut trace.actions);
@@ -143,7 +145,7 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
         controller.ask_install(at(100), NodeId(5), false, random, actions).unwrap();
         while trace.actions.pop_front().is_some() {}
         let request_id = trace.host(5).request.request_id().unwrap();
-        let running = HelloAgentAck { request_id, request: RequestState::Running, ..ack(&[]) };
+        let running = HelloAgentAck { request_id, request: state, ..ack(&[]) };
         trace.hears_at(200, 5, running.clone());
         trace.told(1_000, Word::NodeLost(5));
         if comes_back {
@@ -156,7 +158,12 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
             trace.host(5).request.standing()
         };
         assert_eq!(standing(&mut trace, 10_999), Standing::Running);
-        let expected = if comes_back { Standing::Running } else { Standing::NoAnswer };
+        let expected = match state {
+            _ if comes_back => Standing::Running,
+            RequestState::Running => Standing::NoAnswer,
+            // Why, it has not said.
+            _ => Standing::Ended(Outcome::RolledBack),
+        };
         assert_eq!(standing(&mut trace, 11_000), expected);
     }
 }
