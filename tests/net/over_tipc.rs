@@ -19,6 +19,9 @@ use crate::wait;
 /// What `[network]` says of nodes like these: the bearers are the kernel's.
 pub const NETWORK: &str = "";
 
+/// What `[network]` may say, and the key that then waits for a restart.
+pub const WAITS: (&str, &str) = ("service_type = 7600", "network.service_type");
+
 /// After Ethernet's header; words in network byte order (net/tipc/msg.h).
 const TIPC_AT: usize = VNET_BYTES + 14;
 const ETHERTYPE: [u8; 2] = [0x88, 0xCA];

@@ -13,6 +13,9 @@ use crate::switch::VNET_BYTES;
 /// What `[network]` says of nodes like these.
 pub const NETWORK: &str = "interface = \"net0\"";
 
+/// What `[network]` may say, and the key that then waits for a restart.
+pub const WAITS: (&str, &str) = ("ttl = 3", "network.ttl");
+
 /// Ethernet, IPv4 without options.
 const IP_AT: usize = VNET_BYTES + 14;
 const PROTOCOL_AT: usize = IP_AT + 9;

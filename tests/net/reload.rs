@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::cluster::{Cluster, Node, thimble};
 use crate::node::Ended;
 use crate::patch::Patch;
-use crate::{sys, wait};
+use crate::{over, sys, wait};
 
 /// Writes the node's configuration and has it read.
 fn reload(node: &Node) -> Ended {
@@ -29,18 +29,19 @@ fn what_can_be_taken_up_is_and_what_cannot_is_named_until_a_restart() {
     let said = reload(agent).ok();
     assert_eq!(said, "the configuration has not changed\n");
 
-    agent.settings = vec![("node", "nodetype = \"edge\"".into()), ("network", "ttl = 3".into())];
+    agent.settings = vec![("node", "nodetype = \"edge\"".into()), ("network", over::WAITS.0.into())];
     agent.timers.insert("rejection_shown_ms", 77_000);
     let said = reload(agent).ok();
     for line in [
         "node.nodetype is edge now (was worker)",
         "timers.rejection_shown_ms is 77000 now (was 60000)",
-        "These keys of the configuration have changed and wait for a restart: network.ttl.",
+        &format!("These keys of the configuration have changed and wait for a restart: {}.", over::WAITS.1),
     ] {
         assert!(said.contains(line), "{line:?} is not in: {said}");
         assert!(agent.log().contains(line), "{line:?} is not logged");
     }
-    assert!(troubles(agent).contains("wait for a restart: network.ttl"), "{}", troubles(agent));
+    let waits = format!("wait for a restart: {}", over::WAITS.1);
+    assert!(troubles(agent).contains(&waits), "{}", troubles(agent));
     wait::until_true("its controller knows", || cluster.host(1)["nodetype"] == "edge");
 
     let agent = &mut cluster.nodes[1];
@@ -48,7 +49,7 @@ fn what_can_be_taken_up_is_and_what_cannot_is_named_until_a_restart() {
     reload(agent).ok();
     assert!(!troubles(agent).contains("restart"), "{}", troubles(agent));
 
-    agent.settings.push(("network", "ttl = 3".into()));
+    agent.settings.push(("network", over::WAITS.0.into()));
     reload(agent).ok();
     agent.stop();
     agent.start();
