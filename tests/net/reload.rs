@@ -101,13 +101,15 @@ fn a_file_that_is_wrong_changes_nothing_and_is_told_by_file_line_and_reason() {
     let good = fs::read_to_string(node.config_file()).unwrap();
     let key = fs::read_to_string(node.key_file()).unwrap();
     let line = |text: &str, of: &str| 1 + text.lines().position(|line| line.starts_with(of)).unwrap();
-    let config_line = line(&good, "hostname");
-    let bad = good.replacen("hostname = ", "hostnme = ", 1);
+    let config_line = line(&good, "sync_wait_ms");
+    let bad = good.replacen("sync_wait_ms", "sync_wate_ms", 1);
     let cases: [(&str, &str, String); 3] = [
         (
             &bad,
             &key,
-            format!("thimble.toml:{config_line}: node.hostnme is not known; did you mean hostname?"),
+            format!(
+                "thimble.toml:{config_line}: timers.sync_wate_ms is not known; did you mean sync_wait_ms?"
+            ),
         ),
         (&good, "rubbish", "thimble.key:1: this is not TOML".to_owned()),
         (
