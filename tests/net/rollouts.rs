@@ -204,7 +204,9 @@ fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_
     each_began_once(&cluster, 4);
 
     cluster.nodes[0].start();
-    wait::until_true("who comes back learns of it", || state(&cluster) == RolloutState::Ended);
+    // Until its repository is read it knows of no rollout.
+    cluster.agree("who comes back has what the other has");
+    wait::until_true("and so learns of it", || state(&cluster) == RolloutState::Ended);
     each_began_once(&cluster, 4);
 }
 
