@@ -51,7 +51,9 @@ fn changes_to_different_ids_all_survive_and_the_digests_agree_within_two_hello_i
 
     cluster.cut(&[0], &[1]);
     let said = upload(&cluster, 0, "LEFT-1", b"x");
-    assert!(said.contains("controller-1 has not confirmed it yet"), "{said}");
+    // Over TIPC, and where all is slow, the loss may be known by then.
+    let is_told = ["controller-1 has not confirmed it yet", "controller-1 is lost"];
+    assert!(is_told.iter().any(|told| said.contains(told)), "{said}");
     upload(&cluster, 1, "RIGHT-1", b"x");
     cluster.nodes[0].thimble(&["apply", "LEFT-1", "BOTH-1"]).ok();
     cluster.nodes[1].thimble(&["apply", "RIGHT-1"]).ok();
