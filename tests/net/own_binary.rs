@@ -262,6 +262,7 @@ fn goes_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
 #[test]
 fn what_hears_no_controller_gives_way_to_the_old_one() {
     need_root!();
+    need_udp!("a TIPC link that loses every copy of a datagram fails as a whole");
     let (host, is_deaf, _) = that_can_be_deaf("own-deaf", 1_500);
     let said = goes_deaf(&host, &is_deaf, || {}).failed(1);
     assert!(said.contains("heard no controller"), "{said}");
