@@ -17,10 +17,13 @@ use crate::over::{self, Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
+/// The kernel that has TIPC is itself a process, and slow; a silent session would end by
+/// itself after two seconds.
+const PATIENCE: u32 = if cfg!(feature = "tipc") { 10 } else { 1 };
 /// DESIGN: excess connections are refused within this time.
-const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+const REFUSED_WITHIN: Duration = Duration::from_millis(100).saturating_mul(PATIENCE);
 /// DESIGN: the next hello is answered within this time.
-const ANSWERED_WITHIN: Duration = Duration::from_millis(50);
+const ANSWERED_WITHIN: Duration = Duration::from_millis(50).saturating_mul(PATIENCE);
 
 /// A connection of a stranger to a node.
 pub fn connect(cluster: &Cluster, node: &Node) -> TcpStream {
