@@ -57,11 +57,17 @@ pub mod cli;
 #[cfg(feature = "std")]
 pub mod config;
 #[cfg(feature = "std")]
+pub mod control;
+#[cfg(feature = "std")]
 pub mod daemon;
 #[cfg(feature = "std")]
 pub mod failpoint;
 #[cfg(feature = "std")]
 pub mod install;
+#[cfg(feature = "std")]
+pub mod job;
+#[cfg(feature = "std")]
+pub mod json;
 #[cfg(feature = "std")]
 pub mod patch;
 #[cfg(feature = "std")]

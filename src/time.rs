@@ -89,6 +89,30 @@ impl Sub<Duration> for Instant {
     }
 }
 
+/// Shows a span of time in the two largest units that it has: `1 h 5 min`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl Span {
+    /// So many milliseconds.
+    #[must_use]
+    pub const fn of_millis(ms: u64) -> Self {
+        Self(Duration::from_millis(ms))
+    }
+}
+
+impl core::fmt::Display for Span {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let seconds = self.0.as_millis() / 1000;
+        match (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60) {
+            (0, 0, 0) => write!(f, "{seconds} s"),
+            (0, 0, minutes) => write!(f, "{minutes} min {} s", seconds % 60),
+            (0, hours, minutes) => write!(f, "{hours} h {minutes} min"),
+            (days, hours, _) => write!(f, "{days} d {hours} h"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +131,18 @@ mod tests {
         assert_eq!(Instant::earliest([Some(b), Some(a)]), Some(a));
         assert_eq!(Instant::earliest([None, Some(b)]), Some(b));
         assert_eq!(Instant::earliest([None, None]), None);
+    }
+
+    #[test]
+    fn spans_show_their_two_largest_units() {
+        for (ms, shown) in [
+            (900, "0 s"),
+            (59_999, "59 s"),
+            (61_000, "1 min 1 s"),
+            (3_660_000, "1 h 1 min"),
+            (90_000_000, "1 d 1 h"),
+        ] {
+            assert_eq!(Span::of_millis(ms).to_string(), shown);
+        }
     }
 }

@@ -1,11 +1,11 @@
 //! `check-config`: what a start would take from configuration and key file.
 
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
+use crate::json::Value;
 #[cfg(feature = "tipc")]
 use crate::tipc::socket::{OpenError, Socket};
 

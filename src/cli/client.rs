@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::exit::{Exit, Failure};
-use super::sys;
-use crate::daemon::protocol::{ErrorKind, Reply, Request, VERSION};
-use crate::daemon::sys::peer_credentials;
+use crate::control::frame::{self, FRAME_BYTES, HEAD_BYTES};
+use crate::control::sys::{self, peer_credentials};
+use crate::control::{ErrorKind, Reply, Request, VERSION};
 use crate::limits;
 
 /// How long the daemon may take to answer from memory.
@@ -101,25 +101,20 @@ impl Client {
     }
 
     fn send(&mut self, request: &Request, descriptors: &[RawFd]) -> io::Result<()> {
-        let mut frame = vec![0; limits::CONTROL_FRAME_BYTES];
-        let (head, body) = frame.split_at_mut(4);
-        let body_len = postcard::to_slice(request, body).map_err(io::Error::other)?.len();
-        head.copy_from_slice(&(body_len as u32).to_le_bytes());
-        let frame = &frame[..4 + body_len];
+        let mut buffer = vec![0; FRAME_BYTES];
+        let len = frame::encode(request, &mut buffer).ok_or(io::ErrorKind::InvalidInput)?;
+        let frame = &buffer[..len];
         let sent = sys::send_with_descriptors(&self.stream, frame, descriptors)?;
         self.stream.write_all(&frame[sent..])
     }
 
     fn receive(&mut self) -> io::Result<Reply> {
-        let mut head = [0; 4];
+        let malformed = |_| io::Error::from(io::ErrorKind::InvalidData);
+        let mut head = [0; HEAD_BYTES];
         self.stream.read_exact(&mut head)?;
-        let body_len = usize::try_from(u32::from_le_bytes(head)).unwrap_or(usize::MAX);
-        if body_len > limits::CONTROL_FRAME_BYTES {
-            return Err(io::ErrorKind::InvalidData.into());
-        }
-        let mut body = vec![0; body_len];
+        let mut body = vec![0; frame::body_len(head).map_err(malformed)?];
         self.stream.read_exact(&mut body)?;
-        postcard::from_bytes(&body).map_err(|_| io::ErrorKind::InvalidData.into())
+        frame::decode(&body).map_err(malformed)
     }
 
     /// What it means that the connection failed in the middle of a request.

@@ -3,12 +3,12 @@
 use super::client::Client;
 use super::confirm::{ask, must_ask};
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::{ids, named_or_all, patch_json, say_by};
-use crate::daemon::job::PatchIds;
-use crate::daemon::protocol::{Reply, Request};
+use crate::control::{Reply, Request};
+use crate::job::PatchIds;
+use crate::json::Value;
 use crate::limits;
 use crate::repo::entry::EntryState;
 use crate::types::Reason;

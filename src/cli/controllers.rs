@@ -2,12 +2,12 @@
 
 use super::exit::Failure;
 use super::hosts::{lost_json, named};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
-use crate::daemon::clock::Span;
-use crate::daemon::protocol::{BlobRow, Lost, NeighbourRow, Request};
+use crate::control::{BlobRow, Lost, NeighbourRow, Request};
+use crate::json::Value;
+use crate::time::Span;
 
 /// `thimble purge`
 pub fn purge(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {

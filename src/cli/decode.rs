@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::exit::{Exit, Failure};
 use super::hosts::outcome_name;
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use crate::config::keys::KeyFile;
+use crate::json::Value;
 use crate::limits;
 use crate::types::NodeId;
 use crate::wire::codec::{is_equal_in_constant_time, tag_of};

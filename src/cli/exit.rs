@@ -3,8 +3,8 @@
 use std::io;
 use std::process::ExitCode;
 
-use super::json::Value;
 use crate::config::ConfigError;
+use crate::json::Value;
 
 /// The exit codes, which scripts rely on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

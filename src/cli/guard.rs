@@ -6,13 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use crate::config::Config;
-use crate::daemon::job::Report;
-use crate::daemon::reporter::Reporter;
 use crate::install;
+use crate::job::Report;
+use crate::job::reporter::Reporter;
+use crate::json::Value;
 use crate::types::Reason;
 
 /// `thimble guard`

@@ -5,10 +5,10 @@ use std::fmt::Write;
 
 use super::commands::{Arguments, Command, GLOBAL, GROUPS, Opt};
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::{Invocation, command_named};
 use super::term::hang;
+use crate::json::Value;
 
 /// thimble's version.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -2,17 +2,17 @@
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::{lines_json, say};
 use super::table::{Align, Column, fit};
 use super::term::Style;
-use crate::daemon::clock::Span;
-use crate::daemon::protocol::{
+use crate::control::{
     Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Lost, Reply, Request,
 };
 use crate::fsm::rollout::Part;
+use crate::json::Value;
+use crate::time::Span;
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
 

@@ -8,11 +8,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::write_new;
+use crate::json::Value;
 use crate::types::Hostname;
 use crate::wire::frame::Role;
 

@@ -9,12 +9,12 @@ use std::fmt::Write;
 use super::client::Client;
 use super::counts;
 use super::exit::Failure;
-use super::json::Value;
 use super::numbers::Of;
 use super::out::Out;
 use super::parse::Invocation;
 use super::standing::Standing;
-use crate::daemon::protocol::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, Work};
+use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, Work};
+use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
 /// `thimble metrics`

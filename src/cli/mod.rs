@@ -8,7 +8,6 @@
 pub mod client;
 pub mod commands;
 pub mod exit;
-pub mod json;
 pub mod out;
 pub mod parse;
 pub mod table;

@@ -2,7 +2,7 @@
 //! in `metrics`, and what they are.
 
 use super::standing::Standing;
-use crate::daemon::protocol::HostState;
+use crate::control::HostState;
 
 /// Whose a number is.
 #[derive(Clone, Copy, PartialEq, Eq)]

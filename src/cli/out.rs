@@ -4,8 +4,8 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
 use std::os::fd::AsRawFd;
 
-use super::json::Value;
 use super::term::{self, Style};
+use crate::json::Value;
 
 /// Where a command's result goes.
 #[derive(Debug)]

@@ -4,12 +4,12 @@ use std::borrow::Borrow;
 
 use super::client::Client;
 use super::exit::Failure;
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::table::{Align, Table};
-use crate::daemon::job::PatchIds;
-use crate::daemon::protocol::{PatchRow, PatchState, Reply, Request};
+use crate::control::{PatchRow, PatchState, Reply, Request};
+use crate::job::PatchIds;
+use crate::json::Value;
 use crate::repo::entry::EntryState;
 use crate::types::PatchId;
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::hosts::{host_json, named};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::term::{Line, Screen};
 use super::{rollout, sys};
-use crate::daemon::protocol::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::control::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::json::Value;
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
 

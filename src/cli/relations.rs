@@ -5,11 +5,11 @@ use std::io::{self, Write};
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::{ids, repo_state};
-use crate::daemon::protocol::{PatchState, Reply, Request};
+use crate::control::{PatchState, Reply, Request};
+use crate::json::Value;
 use crate::types::PatchId;
 
 /// `thimble what-requires ID..`, in `sw-patch`'s words.

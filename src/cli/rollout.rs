@@ -7,14 +7,14 @@ use std::time::Duration;
 use super::client::Client;
 use super::exit::{Exit, Failure};
 use super::hosts::host_json;
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::progress::{ask, line as host_line};
 use super::sys;
 use super::term::{Line, Screen, Style, bar};
-use crate::daemon::protocol::{HostFilter, HostRow, Reply, Request, RolloutRow};
+use crate::control::{HostFilter, HostRow, Reply, Request, RolloutRow};
 use crate::fsm::rollout::Part;
+use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
 /// How often the daemon is asked how the rollout goes.
@@ -296,7 +296,7 @@ mod tests {
     use super::*;
     use crate::cli::hosts::tests::row as host;
     use crate::cli::parse;
-    use crate::daemon::protocol::InstallStatus;
+    use crate::control::InstallStatus;
     use crate::fsm::rollout::Census;
     use crate::types::{Hostname, NodeId, Reason};
     use crate::wire::install::Outcome;

@@ -5,7 +5,7 @@ use super::exit::{Exit, Failure};
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
-use crate::daemon::protocol::Request;
+use crate::control::Request;
 
 /// `thimble run`
 pub fn run(invocation: &Invocation, _out: &mut Out) -> Result<(), Failure> {

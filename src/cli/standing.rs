@@ -7,13 +7,13 @@ use super::client::Client;
 use super::controllers::{blob_json, neighbour_json};
 use super::exit::{Exit, Failure};
 use super::hosts;
-use super::json::Value;
 use super::numbers::Of;
 use super::{rollout, tipc};
-use crate::daemon::protocol::{
+use crate::control::{
     Asker, BlobRow, HOSTS_BY, HostRow, NeighbourRow, PATCHES_BY, Reply, Request, RolloutRow, StatusRow,
     WorkerRow,
 };
+use crate::json::Value;
 use crate::types::Reason;
 
 /// All that a daemon tells of itself.

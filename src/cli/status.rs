@@ -13,8 +13,8 @@ use super::rollout;
 use super::standing::Standing;
 use super::term::Style;
 use super::tipc;
-use crate::daemon::clock::Span;
-use crate::daemon::protocol::{By, HOSTS_BY, HostCounts, HostRow, Work, WorkerRow};
+use crate::control::{By, HOSTS_BY, HostCounts, HostRow, Work, WorkerRow};
+use crate::time::Span;
 use crate::wire::refusal::Refusal;
 
 /// `thimble status`
@@ -239,7 +239,7 @@ pub(super) mod tests {
     use crate::cli::controllers::tests as controllers;
     use crate::cli::hosts::tests as host;
     use crate::cli::standing::Resident;
-    use crate::daemon::protocol::{Asker, HostState, PatchCounts, StatusRow};
+    use crate::control::{Asker, HostState, PatchCounts, StatusRow};
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
     pub fn agent() -> StatusRow {

@@ -12,10 +12,10 @@ use std::path::Path;
 
 use super::client::Client;
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
-use crate::daemon::protocol::{Reply, Request};
+use crate::control::{Reply, Request};
+use crate::json::Value;
 use crate::limits;
 use crate::types::Text;
 

@@ -3,11 +3,11 @@
 use std::io::Read;
 
 use super::exit::{Exit, Failure};
-use super::json::Value;
 use super::out::Out;
 use super::parse::Invocation;
 use super::upload::Signed;
 use crate::config::{Config, trusted_key};
+use crate::json::Value;
 use crate::limits;
 use crate::patch::archive::{self, Index};
 use crate::patch::signature::{self, TrustedKeys, VerifiedFile};

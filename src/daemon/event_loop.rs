@@ -13,9 +13,8 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::clock::Clock;
-use super::control::Control;
+use super::control_socket::Control;
 use super::counters::Counters;
-use super::job::Job;
 use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
@@ -28,6 +27,7 @@ use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
 use crate::fsm::event::{Event, MergedMap};
 use crate::fsm::node::Node;
+use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use super::exchange::Exchange;
-use crate::install::{BlobSource, FetchError, Fetched, Source};
+use crate::job::{BlobSource, FetchError, Fetched, Source};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::{Frame, ManifestPatch};
 

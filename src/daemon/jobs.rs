@@ -8,11 +8,11 @@ use mio::Token;
 
 use super::answers::rollouts::{FOR_NOBODY, log_settled};
 use super::event_loop::{Daemon, WORKERS};
-use super::job::{InstallJob, Job, Report};
 use super::proof;
 use super::workers::{Ending, Kind};
 use crate::fsm::actions::Install;
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
+use crate::job::{InstallJob, Job, Report};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};

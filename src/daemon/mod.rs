@@ -21,8 +21,8 @@
 
 mod answers;
 mod buffers;
-pub(crate) mod clock;
-mod control;
+mod clock;
+mod control_socket;
 mod counters;
 mod ending;
 mod event_loop;
@@ -30,26 +30,21 @@ mod exchange;
 mod fetch;
 #[cfg(test)]
 mod fixture;
-mod host_row;
-pub mod job;
 mod jobs;
 mod log;
 mod notify;
 mod proof;
-pub mod protocol;
 mod pull;
 mod ready;
 mod reload;
 mod replaced;
-pub mod reporter;
 mod rows;
 mod serve;
 mod sessions;
 mod standing;
 mod start;
 mod succession;
-pub(crate) mod sys;
-mod told;
+mod sys;
 mod topology;
 mod transport;
 mod troubles;

@@ -2,7 +2,7 @@
 
 use super::exchange::Exchange;
 use super::fetch::{out_of_place, receive};
-use crate::install::FetchError;
+use crate::job::FetchError;
 use crate::store::{MapHead, MapPart, MapSource};
 use crate::wire::frame::Frame;
 

@@ -3,12 +3,12 @@
 use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
-use super::protocol::{
+use super::troubles::troubles;
+use super::{log, proof, standing, transport};
+use crate::control::{
     Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, Lost,
     NeighbourRow, PatchRow, StatusRow,
 };
-use super::troubles::troubles;
-use super::{log, proof, standing, transport};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;

@@ -2,8 +2,8 @@
 //! pass over the hosts, which is bounded by the table and keeps the loop from
 //! nothing (50 us for a thousand).
 
-use super::protocol::{By, HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
 use super::workers::Kind;
+use crate::control::{By, HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::repo::entry::EntryState;

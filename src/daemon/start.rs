@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::{info, warn};
 
 use super::buffers::{POOL_BYTES, Pool};
-use super::control::{Access, Control};
+use super::control_socket::{Access, Control};
 use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
 use super::notify::Notify;
 use super::sessions::{Context, Sessions};

@@ -5,12 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-use heapless::Vec;
-
-use crate::limits;
-
-/// The most descriptors that one message on the control socket carries.
-pub const FDS: usize = 2 * limits::UPLOAD_FILES;
+use crate::control::sys::FDS;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -153,100 +148,6 @@ pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<us
     // SAFETY: the pointer and the length are those of `message`.
     let got = unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0) };
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
-}
-
-/// Reads from a Unix socket, with the descriptors that come along; without
-/// `fds` the kernel drops them.
-///
-/// # Errors
-/// As `recvmsg(2)`.
-pub fn recv_with_fds(
-    socket: BorrowedFd<'_>,
-    bytes: &mut [u8],
-    fds: Option<&mut Vec<OwnedFd, FDS>>,
-) -> io::Result<usize> {
-    let Some(fds) = fds else { return recv_message(socket, bytes) };
-    #[repr(align(8))]
-    struct Room([u8; 256]);
-    let mut room = Room([0; 256]);
-    let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
-    // SAFETY: the header points to `bytes` and `room`, which outlive the call, with
-    // their lengths; control messages are walked as cmsg(3) says, inside `room`;
-    // descriptors of SCM_RIGHTS are ours alone from the moment they arrive.
-    unsafe {
-        let mut header: libc::msghdr = std::mem::zeroed();
-        header.msg_iov = &raw mut vector;
-        header.msg_iovlen = 1;
-        header.msg_control = room.0.as_mut_ptr().cast();
-        header.msg_controllen = room.0.len() as _;
-        let got = libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
-        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-        let mut message = libc::CMSG_FIRSTHDR(&raw const header);
-        while !message.is_null() {
-            if (*message).cmsg_level == libc::SOL_SOCKET && (*message).cmsg_type == libc::SCM_RIGHTS {
-                let data_len = (*message).cmsg_len as usize - libc::CMSG_LEN(0) as usize;
-                let data = libc::CMSG_DATA(message).cast::<RawFd>();
-                for at in 0..data_len / size_of::<RawFd>() {
-                    // One too many is dropped, which closes it.
-                    let _ = fds.push(OwnedFd::from_raw_fd(data.add(at).read_unaligned()));
-                }
-            }
-            message = libc::CMSG_NXTHDR(&raw const header, message);
-        }
-        Ok(got)
-    }
-}
-
-const _: () = assert!(FDS * size_of::<RawFd>() + 16 <= 256);
-
-/// Who is at the other end of a Unix socket.
-#[derive(Clone, Copy, Debug)]
-pub struct Credentials {
-    /// Its user.
-    pub uid: u32,
-    /// Its group.
-    pub gid: u32,
-    /// Its process, as this process's namespace numbers it; 0 where it does not.
-    pub pid: i32,
-}
-
-/// Who connected a Unix socket, or listened where we connected.
-///
-/// # Errors
-/// As `getsockopt(2)`.
-pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
-    let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: `cred` and `len` outlive the call, and `len` is that of `cred`.
-    check(unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERCRED,
-            (&raw mut cred).cast(),
-            &raw mut len,
-        )
-    })?;
-    Ok(Credentials { uid: cred.uid, gid: cred.gid, pid: cred.pid })
-}
-
-/// Whether who connected a Unix socket has `group` among its further groups.
-#[must_use]
-pub fn peer_is_in_group(socket: BorrowedFd<'_>, group: u32) -> bool {
-    let mut groups = [0 as libc::gid_t; 256];
-    let mut len = size_of_val(&groups) as libc::socklen_t;
-    // SAFETY: `groups` and `len` outlive the call, and `len` is that of `groups`. A
-    // longer list is an error, and then the answer is no.
-    let got = unsafe {
-        libc::getsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_PEERGROUPS,
-            groups.as_mut_ptr().cast(),
-            &raw mut len,
-        )
-    };
-    got == 0 && groups[..len as usize / size_of::<libc::gid_t>()].contains(&group)
 }
 
 /// This process's user.

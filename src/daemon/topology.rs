@@ -3,8 +3,8 @@
 use mio::Token;
 
 use super::event_loop::{DATAGRAMS, Daemon};
-use super::protocol::TipcRow;
 use super::transport::Batch;
+use crate::control::TipcRow;
 use crate::fsm::event::Event;
 use crate::fsm::topology::Word;
 #[cfg(feature = "tipc")]
@@ -43,7 +43,7 @@ impl Daemon<'_> {
     /// TIPC as this node sees it; `None` over UDP.
     #[cfg(feature = "tipc")]
     pub(super) fn tipc_row(&self, now: Instant) -> Option<TipcRow> {
-        use super::protocol::{LinkRow, UnheardRow};
+        use crate::control::{LinkRow, UnheardRow};
         let view = &self.transport.view;
         let (links_up, links) = view.links();
         let age_ms = |since| now.since(since).as_millis();

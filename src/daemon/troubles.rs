@@ -6,15 +6,15 @@
 use std::fmt;
 
 use super::answers::words::{self, Called};
-use super::clock::Span;
 use super::counters::is_late;
 use super::event_loop::Daemon;
-use super::protocol::Work;
 use super::{rows, standing};
+use crate::control::{TROUBLE_ROWS, Work};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
 use crate::fsm::sync::neighbours::Neighbours;
 use crate::limits;
+use crate::time::Span;
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, Reason};
 #[cfg(feature = "tipc")]
@@ -22,7 +22,7 @@ use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
 
 /// Troubles that a `status` tells; of more it says how many.
-pub type Troubles = heapless::Vec<Reason, 8, u8>;
+pub type Troubles = heapless::Vec<Reason, TROUBLE_ROWS, u8>;
 
 /// A worker that says nothing for so long is shown; one that may run a script,
 /// for twice a script's time.

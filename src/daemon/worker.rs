@@ -10,12 +10,13 @@ use std::time::Duration;
 
 use super::exchange::Exchange;
 use super::fetch::SessionSource;
-use super::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, InstallJob, Job, RefusalKind, Report};
-use super::protocol::Reply;
-use super::reporter::Reporter;
 use super::{log as lines, reload, serve, sys};
 use crate::config::Config;
+use crate::control::Reply;
+use crate::control::frame::{self, FRAME_BYTES};
 use crate::install::{self, InstallRequest};
+use crate::job::reporter::Reporter;
+use crate::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, InstallJob, Job, RefusalKind, Report};
 use crate::limits;
 use crate::store::{self, Offered};
 use crate::types::Reason;
@@ -146,11 +147,9 @@ struct Replies {
 
 impl Replies {
     fn send(&mut self, reply: &Reply) -> io::Result<()> {
-        let mut frame = vec![0; limits::CONTROL_FRAME_BYTES];
-        let (head, body) = frame.split_at_mut(4);
-        let len = postcard::to_slice(reply, body).map_err(io::Error::other)?.len();
-        head.copy_from_slice(&(len as u32).to_le_bytes());
-        self.stream.write_all(&frame[..4 + len])
+        let mut buffer = vec![0; FRAME_BYTES];
+        let len = frame::encode(reply, &mut buffer).ok_or(io::ErrorKind::InvalidInput)?;
+        self.stream.write_all(&buffer[..len])
     }
 }
 

@@ -14,9 +14,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
-use super::job::{Job, RefusalKind, Report};
 use super::reload::Waiting;
 use super::sys;
+use crate::control::sys::FDS;
+use crate::job::{Job, RefusalKind, Report};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
@@ -112,7 +113,7 @@ impl Workers {
     }
 
     /// Starts a worker with a job. `files` are what it finds from
-    /// [`FIRST_FILE_FD`](super::job::FIRST_FILE_FD) on; the caller keeps its own.
+    /// [`FIRST_FILE_FD`](crate::job::FIRST_FILE_FD) on; the caller keeps its own.
     ///
     /// # Errors
     /// No place is free, or the system cannot start one.
@@ -129,7 +130,7 @@ impl Workers {
         let job = postcard::to_slice(job, &mut self.job[..]).map_err(|_| io::ErrorKind::InvalidInput)?;
         let (channel, theirs) = sys::message_pair()?;
         sys::send_message(channel.as_fd(), job)?;
-        let mut fds: heapless::Vec<RawFd, { sys::FDS + 2 }> = heapless::Vec::new();
+        let mut fds: heapless::Vec<RawFd, { FDS + 2 }> = heapless::Vec::new();
         for fd in [theirs.as_fd(), self.config.as_fd()].iter().chain(files) {
             fds.push(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
         }

@@ -3,8 +3,8 @@
 use std::{fmt, io};
 
 use super::scripts::{ScriptFailure, Trial};
-use super::source::FetchError;
-use crate::daemon::job::RefusalKind;
+use crate::job::RefusalKind;
+use crate::job::{FetchError, SystemError};
 use crate::patch::PatchError;
 use crate::types::{Digest, Hash, NodeType, PatchId, SwVersion};
 
@@ -137,13 +137,13 @@ impl InstallError {
 impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { verb, path, error } => write!(f, "cannot {verb} /{path}: {}", Plain(error)),
+            Self::Io { verb, path, error } => write!(f, "cannot {verb} /{path}: {}", SystemError(error)),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Conflict(conflict) => conflict.fmt(f),
             Self::Damaged { path, what } => write!(f, "/{path} {what}"),
             Self::Fetch(error) => error.fmt(f),
             Self::Patch(id, error) => match &**error {
-                PatchError::Io(error) => write!(f, "{id}: cannot unpack: {}", Plain(error)),
+                PatchError::Io(error) => write!(f, "{id}: cannot unpack: {}", SystemError(error)),
                 error => write!(f, "{id}: {error}"),
             },
             Self::Script(failure) => failure.fmt(f),
@@ -290,23 +290,6 @@ pub(super) trait Doing<T> {
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, verb: &'static str, path: &str) -> Result<T, InstallError> {
         self.map_err(|error| InstallError::Io { verb, path: path.to_owned(), error })
-    }
-}
-
-/// A system error in words, with what to do about the common ones.
-pub(super) struct Plain<'a>(pub &'a io::Error);
-
-impl fmt::Display for Plain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.kind() {
-            io::ErrorKind::StorageFull => f.write_str("the disk is full: make room and install again"),
-            io::ErrorKind::QuotaExceeded => f.write_str("the quota is used up: make room and install again"),
-            io::ErrorKind::ReadOnlyFilesystem => f.write_str("the filesystem is read-only"),
-            _ => {
-                let text = self.0.to_string();
-                f.write_str(text.split(" (os error").next().unwrap_or(&text))
-            }
-        }
     }
 }
 

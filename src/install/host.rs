@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::error::{Doing, InstallError, Plain};
+use super::error::{Doing, InstallError};
 use super::journal::{Begin, Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
@@ -14,13 +14,14 @@ use super::record::{BEFORE, INSTALLED, LAST, Record};
 use super::recover::Moment;
 use super::scripts::Scripts;
 use super::sealed::remove_if_there;
-use super::source::Source;
 use super::stage::Shelf;
 use super::tree::Tree;
 use super::{Ended, InstallRequest, Teller, journal, sys};
 use crate::config::Config;
-use crate::daemon::job::RefusalKind;
 use crate::failpoint;
+use crate::job::RefusalKind;
+use crate::job::Source;
+use crate::job::SystemError;
 use crate::sorted::Set;
 use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
@@ -141,7 +142,7 @@ impl<'c> Host<'c> {
             match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
                 Ok(()) => {}
                 // Something else is in it, or it is gone: it is not ours any more.
-                Err(error) => log::info!("/{path} stays: {}", Plain(&error)),
+                Err(error) => log::info!("/{path} stays: {}", SystemError(&error)),
             }
         }
         self.sweep(record, moves);

@@ -29,8 +29,8 @@
 //! ```
 
 use crate::config::Config;
-use crate::daemon::job::{RefusalKind, Report};
-use crate::daemon::reporter::Reporter;
+use crate::job::reporter::Reporter;
+use crate::job::{RefusalKind, Report, Source};
 use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::InstalledPatch;
 use crate::wire::install::{LastInstall, Outcome, Step};
@@ -52,7 +52,6 @@ mod record;
 mod recover;
 mod scripts;
 mod sealed;
-mod source;
 mod stage;
 mod survey;
 mod sys;
@@ -62,7 +61,6 @@ mod undo;
 pub use error::{Conflict, InstallError, Refusal};
 pub use own::own_file;
 pub use scripts::{How, ScriptFailure, Trial};
-pub use source::{BlobSource, FetchError, Fetched, Source};
 
 use host::Host;
 use record::Record;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
-use crate::daemon::job::{RefusalKind, Report};
-use crate::daemon::reporter::Reporter;
+use crate::job::reporter::Reporter;
+use crate::job::{RefusalKind, Report};
 use crate::patch::{PatchError, SignatureError};
 use crate::repo::map::Full;
 use crate::repo::refusal::Refusal;

@@ -7,8 +7,8 @@ use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{Stop, finish, tell};
 use crate::config::Config;
-use crate::daemon::job::Report;
-use crate::daemon::reporter::Reporter;
+use crate::job::Report;
+use crate::job::reporter::Reporter;
 use crate::repo::entry::EntryState;
 use crate::types::Reason;
 

@@ -5,8 +5,8 @@ use std::io;
 use super::disk::Store;
 use super::error::{Failure, Stop, finish, tell};
 use crate::config::Config;
-use crate::daemon::job::{Report, RolloutChange};
-use crate::daemon::reporter::Reporter;
+use crate::job::reporter::Reporter;
+use crate::job::{Report, RolloutChange};
 
 /// Makes a rollout the map's, if that still has the one that it is to replace.
 /// Reports [`Report::Rollout`], then `Done`; or `Failed`.

@@ -2,7 +2,7 @@
 //! drop-controller, and `status`.
 
 use serde_json::Value;
-use thimble::daemon::protocol::{
+use thimble::control::{
     BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow, Work,
     WorkerRow,
 };

@@ -5,7 +5,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::thread::{self, JoinHandle};
 
-use thimble::daemon::protocol::{Reply, Request};
+use thimble::control::{Reply, Request};
 
 /// A daemon that gives each request after the greeting the next of its answers,
 /// and hangs up where that is nothing at all.

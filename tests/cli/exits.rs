@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use thimble::daemon::protocol::{PatchState, Reply};
+use thimble::control::{PatchState, Reply};
 use thimble::limits;
 use thimble::repo::entry::EntryState;
 

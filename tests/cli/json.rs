@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use thimble::daemon::protocol::{HostState, InstallStatus, PatchState, Reply};
+use thimble::control::{HostState, InstallStatus, PatchState, Reply};
 use thimble::repo::entry::EntryState;
 
 use crate::controllers::status_of_two;

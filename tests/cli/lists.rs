@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use serde_json::Value;
-use thimble::daemon::protocol::{Currency, ErrorKind, HostFilter, HostState, InstallStatus, Reply, Request};
+use thimble::control::{Currency, ErrorKind, HostFilter, HostState, InstallStatus, Reply, Request};
 use thimble::limits;
 use thimble::types::Reason;
 use thimble::wire::install::Outcome;

@@ -19,7 +19,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
 
-use thimble::daemon::protocol::{
+use thimble::control::{
     Currency, ErrorKind, HostRow, HostState, InstallStatus, PatchRow, PatchState, Reply, Request,
 };
 use thimble::repo::entry::EntryState;

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use thimble::daemon::protocol::{ErrorKind, Reply, Request};
+use thimble::control::{ErrorKind, Reply, Request};
 use thimble::limits;
 use thimble::types::{Reason, Text};
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use thimble::daemon::protocol::{ErrorKind, HostState, InstallStatus, PatchState, Reply, Request};
+use thimble::control::{ErrorKind, HostState, InstallStatus, PatchState, Reply, Request};
 use thimble::limits;
 use thimble::repo::entry::EntryState;
 use thimble::types::{NodeId, PatchId, Reason, SwVersion};

@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 
 use thimble::config::Config;
-use thimble::daemon::job::Report;
-use thimble::daemon::reporter::Reporter;
+use thimble::job::Report;
+use thimble::job::reporter::Reporter;
 use thimble::store::{self, Store};
 use thimble::types::{Hostname, NodeId};
 

@@ -5,11 +5,10 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use thimble::config::{Agent, Config, Controller, Network, Node, Security, Timers};
-use thimble::daemon::job::Report;
-use thimble::daemon::reporter::Reporter;
-use thimble::install::{
-    BlobSource, FetchError, Fetched, InstallRequest, Source, guard, install, prove, recover,
-};
+use thimble::install::{InstallRequest, guard, install, prove, recover};
+use thimble::job::Report;
+use thimble::job::reporter::Reporter;
+use thimble::job::{BlobSource, FetchError, Fetched, Source};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;

@@ -1,7 +1,7 @@
 //! What a daemon says of itself on its control socket, as it says it.
 
 use thimble::cli::client::Client;
-use thimble::daemon::protocol::{BlobRow, NeighbourRow, PatchRow, Reply, Request, RolloutRow, StatusRow};
+use thimble::control::{BlobRow, NeighbourRow, PatchRow, Reply, Request, RolloutRow, StatusRow};
 use thimble::repo::entry::EntryState;
 
 use crate::node::Node;

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use thimble::daemon::protocol::{Reply, Request, VERSION};
+use thimble::control::{Reply, Request, VERSION};
 use thimble::limits::{self, CONTROL_CONNECTIONS};
 use thimble::repo::entry::EntryState;
 use thimble::types::PatchId;

@@ -4,7 +4,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
-use thimble::daemon::protocol::RolloutRow;
+use thimble::control::RolloutRow;
 use thimble::repo::rollout::RolloutState;
 
 use crate::cluster::{Cluster, Node, thimble};

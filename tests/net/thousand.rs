@@ -74,7 +74,7 @@ fn a_thousand_hosts_are_told_in_a_screenful_and_in_no_time() {
     let mut client = thimble::cli::client::Client::connect(&cluster.control_socket()).unwrap();
     let (before, started) = (cpu(cluster.pid()), Instant::now());
     for _ in 0..TIMES {
-        client.ask(&thimble::daemon::protocol::Request::Status, |_| Ok(())).unwrap();
+        client.ask(&thimble::control::Request::Status, |_| Ok(())).unwrap();
     }
     let (each, elapsed) = ((cpu(cluster.pid()) - before) / TIMES, started.elapsed() / TIMES);
     println!("status with {HOSTS} hosts: {each:?} of the loop's CPU, answered in {elapsed:?}");

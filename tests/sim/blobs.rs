@@ -1,7 +1,7 @@
 //! A controller fetches the patch files that it lacks from another.
 
-use thimble::daemon::job::Report;
 use thimble::fsm::event::Event as Told;
+use thimble::job::Report;
 use thimble::types::{Hash, NodeId, Reason};
 use thimble::wire::frame::Purpose;
 

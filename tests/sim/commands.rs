@@ -1,8 +1,8 @@
 //! What an operator asks of a controller, and the worker that changes the
 //! repository: durably, before it is acknowledged.
 
-use thimble::daemon::job::{Report, RolloutChange};
 use thimble::fsm::controller::Controller;
+use thimble::job::{Report, RolloutChange};
 use thimble::repo::entry::{Entry, EntryState, Stamp};
 use thimble::repo::rollout::{Rollout, RolloutState};
 use thimble::repo::rules::{self, OnAllHosts, OnHosts};

@@ -1,7 +1,7 @@
 //! A controller reads another's map over a session, then merges it durably.
 
-use thimble::daemon::job::Report;
 use thimble::fsm::event::{Event as Told, MergedMap};
+use thimble::job::Report;
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join;
 use thimble::repo::rollout::Rollout;

@@ -2,7 +2,7 @@
 //! loop does with what workers report of it.
 
 use serde::{Deserialize, Serialize};
-use thimble::daemon::job::Report;
+use thimble::job::Report;
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join::Origin;
 use thimble::repo::map::Map;

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use thimble::daemon::job::Report;
 use thimble::fsm::actions::Install;
 use thimble::fsm::event::{Event as Told, WorkerEnd};
+use thimble::job::Report;
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::Entry;
 use thimble::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::thread;
 
-use thimble::daemon::job::Report;
+use thimble::job::Report;
 use thimble::repo::entry::Entry;
 use thimble::repo::entry::EntryState::{Applied, Deleted};
 use thimble::store::{self, Offered};

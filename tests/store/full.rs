@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use thimble::daemon::job::{RefusalKind, Report};
+use thimble::job::{RefusalKind, Report};
 use thimble::repo::entry::EntryState::{Applied, Available};
 use thimble::types::Hash;
 

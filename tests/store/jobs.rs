@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Read;
 use std::path::PathBuf;
 
-use thimble::daemon::job::{RefusalKind, Report};
+use thimble::job::{RefusalKind, Report};
 use thimble::repo::effective::effective_digest;
 use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
 use thimble::store::{self, Store, StoreError};

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, ExitStatus};
 use std::{env, fs};
 
-use thimble::daemon::job::Report;
+use thimble::job::Report;
 use thimble::repo::entry::EntryState;
 use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
 use thimble::store::incarnation;

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use thimble::daemon::job::{Change, PatchIds, Report};
+use thimble::job::{Change, PatchIds, Report};
 use thimble::limits;
 use thimble::repo::entry::EntryState::{Applied, Available, Committed, Deleted};
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};

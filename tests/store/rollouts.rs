@@ -1,6 +1,6 @@
 //! The map's rollout: changed by whoever knew it, and travelling with the entries.
 
-use thimble::daemon::job::Report;
+use thimble::job::Report;
 use thimble::repo::entry::Stamp;
 use thimble::repo::rollout::{Rollout, RolloutState};
 use thimble::types::NodeId;

@@ -6,9 +6,9 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use thimble::config::Config;
-use thimble::daemon::job::{Change, PatchIds, RefusalKind, Report, RolloutChange};
-use thimble::daemon::reporter::Reporter;
-use thimble::install::{BlobSource, FetchError, Fetched};
+use thimble::job::reporter::Reporter;
+use thimble::job::{BlobSource, FetchError, Fetched};
+use thimble::job::{Change, PatchIds, RefusalKind, Report, RolloutChange};
 use thimble::repo::entry::{Entry, EntryState, Stamp};
 use thimble::repo::rollout::Rollout;
 use thimble::store::{self, MapHead, MapPart, MapSource, Offered, Store};

@@ -17,7 +17,7 @@ use super::exit::Failure;
 use super::out::Out;
 use super::parse::{Invocation, chosen};
 use super::{hosts, sys};
-use crate::daemon::protocol::{HostFilter, Reply, Request};
+use crate::control::{HostFilter, Reply, Request};
 use crate::repo::entry::EntryState;
 
 /// Asks the shell to list files.

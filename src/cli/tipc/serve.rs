@@ -6,10 +6,10 @@ use std::{fmt, io};
 
 use super::net::{Moment, Names, Waiter, refused};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::json::Value;
 use crate::cli::out::Out;
 use crate::cli::parse::Invocation;
 use crate::cli::sys;
+use crate::json::Value;
 use crate::tipc::address::{BadRange, FIRST_SERVICE_TYPE, NodeAddress, Scope, ServiceRange, SocketAddress};
 use crate::tipc::socket::{MESSAGE_BYTES, OpenError, Received, Socket};
 

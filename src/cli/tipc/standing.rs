@@ -1,9 +1,9 @@
 //! TIPC as a daemon sees it, in `status`.
 
-use crate::cli::json::Value;
 use crate::cli::status::row;
-use crate::daemon::clock::Span;
-use crate::daemon::protocol::TipcRow;
+use crate::control::TipcRow;
+use crate::json::Value;
+use crate::time::Span;
 
 /// TIPC as this node sees it: a line on itself, the links, and whom nobody has heard.
 pub(in crate::cli) fn text(text: &mut String, tipc: &TipcRow) {
@@ -79,7 +79,7 @@ pub(in crate::cli) fn json(row: &TipcRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::protocol::{LinkRow, UnheardRow};
+    use crate::control::{LinkRow, UnheardRow};
     use crate::types::Text;
 
     #[test]

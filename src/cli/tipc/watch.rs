@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use super::net::{Moment, Names, Topology};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::json::Value;
 use crate::cli::out::Out;
 use crate::cli::parse::Invocation;
 use crate::cli::sys;
+use crate::json::Value;
 use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress, ServiceRange};
 use crate::tipc::event::TopologyEvent;
 use crate::tipc::subscription::{Filter, Subscription, Timeout};

@@ -17,7 +17,7 @@ use super::out::Out;
 use super::parse::Invocation;
 use super::term::Screen;
 use super::{rollout, sys};
-use crate::daemon::clock::Span;
+use crate::time::Span;
 use news::News;
 use view::View;
 

@@ -8,7 +8,6 @@ use std::io;
 
 use super::super::controllers::{neighbour_json, neighbour_text};
 use super::super::hosts::host_json;
-use super::super::json::Value;
 use super::super::out::Out;
 use super::super::progress;
 use super::super::rollout;
@@ -16,7 +15,8 @@ use super::super::standing::counts;
 use super::super::status::{Utc, by_state};
 use super::super::term::Style;
 use super::view::View;
-use crate::daemon::protocol::{HOSTS_BY, HostRow, HostState, InstallStatus};
+use crate::control::{HOSTS_BY, HostRow, HostState, InstallStatus};
+use crate::json::Value;
 
 /// What a fact is about: a word, and what tells it from others of that word.
 type Key = (&'static str, String);

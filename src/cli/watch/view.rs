@@ -9,9 +9,9 @@ use super::super::rollout;
 use super::super::standing::Standing;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
 use super::super::term::{Line, Style, bar};
-use crate::daemon::clock::Span;
-use crate::daemon::protocol::{By, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::control::{By, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
 use crate::limits;
+use crate::time::Span;
 use crate::types::{Hostname, NodeId};
 
 /// Hosts at work that are shown: so many are kept, however many there are.

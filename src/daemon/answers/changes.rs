@@ -5,17 +5,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Token;
 
-use super::super::control::Doing;
+use super::super::control_socket::Doing;
 use super::super::event_loop::{CONNECTIONS, Daemon};
-use super::super::job::{Change, FileNames, Job, PatchIds};
 use super::super::proof;
-use super::super::protocol::{ErrorKind, Reply};
 use super::super::reload::Waiting;
-use super::super::sys::FDS;
 use super::super::workers::{Ending, Kind};
 use super::hosts::{is_lost, on_all_hosts};
 use super::{Answered, Refused, refused, words};
+use crate::control::sys::FDS;
+use crate::control::{ErrorKind, Reply};
 use crate::fsm::controller::Controller;
+use crate::job::{Change, FileNames, Job, PatchIds};
 use crate::limits;
 use crate::repo::entry::EntryState;
 use crate::repo::rules::{Refusal, check_commit, check_delete};

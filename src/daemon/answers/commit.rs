@@ -1,12 +1,12 @@
 //! What a commit would come to: said before it is asked for, since it is final.
 
-use super::super::control::Doing;
+use super::super::control_socket::Doing;
 use super::super::event_loop::Daemon;
-use super::super::job::PatchIds;
-use super::super::protocol::{ErrorKind, Reply};
 use super::changes::check_commitment;
 use super::{Answered, Refused, known};
+use crate::control::{ErrorKind, Reply};
 use crate::fsm::hosts::Host;
+use crate::job::PatchIds;
 use crate::repo::rules::commit_closure;
 use crate::time::Instant;
 use crate::types::Reason;

@@ -1,9 +1,9 @@
 //! What is asked of hosts.
 
 use super::super::event_loop::Daemon;
-use super::super::protocol::{ErrorKind, HostNames, Reply};
 use super::super::rows;
 use super::{Answered, Refused, refused, words};
+use crate::control::{ErrorKind, HostNames, Reply};
 use crate::fsm::controller::{AskRefusal, Controller};
 use crate::fsm::hosts::Host;
 use crate::limits;

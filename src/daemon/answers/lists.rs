@@ -1,11 +1,11 @@
 //! Lists: replies that are continued as a connection takes them, and `status`.
 
-use super::super::control::Doing;
+use super::super::control_socket::Doing;
 use super::super::event_loop::Daemon;
-use super::super::protocol::{BLOB_ROWS, HostFilter, Reply};
 use super::super::rows;
 use super::super::standing::{self, Hosts};
 use super::words;
+use crate::control::{BLOB_ROWS, HostFilter, Reply};
 use crate::fsm::controller::Controller;
 use crate::repo::relations::{next_required, next_requiring};
 use crate::time::Instant;

@@ -20,13 +20,14 @@ pub(super) mod words;
 
 use std::os::fd::AsFd;
 
-use super::control::{Doing, Filled};
+use super::control_socket::{Doing, Filled};
 use super::event_loop::{CONNECTIONS, Daemon};
-use super::job::{Job, PatchIds};
 use super::proof;
-use super::protocol::{ErrorKind, Request, VERSION};
 use super::workers::Kind;
+use crate::control::frame::Malformed;
+use crate::control::{ErrorKind, Request, VERSION};
 use crate::fsm::controller::Controller;
+use crate::job::{Job, PatchIds};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::refusal::Refusal;
 use crate::repo::relations::with_requirements;
@@ -80,7 +81,9 @@ impl<'a> Daemon<'a> {
             match self.control.request(at) {
                 Ok(Some(request)) => self.on_request(now, at, &request),
                 Ok(None) => return false,
-                Err(()) => self.hang_up(at, "The request makes no sense: is the command of this version?"),
+                Err(Malformed) => {
+                    self.hang_up(at, "The request makes no sense: is the command of this version?")
+                }
             }
         }
         true

@@ -4,13 +4,13 @@
 use log::{info, warn};
 
 use super::super::event_loop::Daemon;
-use super::super::job::{Job, RolloutChange};
 use super::super::proof;
-use super::super::protocol::{ErrorKind, Reply, RolloutRow};
 use super::super::workers::Kind;
 use super::words::Called;
 use super::{Answered, Refused, refused, words};
+use crate::control::{ErrorKind, Reply, RolloutRow};
 use crate::fsm::controller::Controller;
+use crate::job::{Job, RolloutChange};
 use crate::repo::entry::Stamp;
 use crate::repo::rollout::{Rollout, RolloutState};
 use crate::time::Instant;

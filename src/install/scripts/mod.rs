@@ -17,9 +17,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::error::Plain;
 use super::record::Script;
 use crate::failpoint;
+use crate::job::SystemError;
 use crate::limits;
 use crate::types::PatchId;
 
@@ -95,7 +95,7 @@ impl std::error::Error for ScriptFailure {}
 impl fmt::Display for How {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::System(error) => write!(f, "could not run: {}", Plain(error)),
+            Self::System(error) => write!(f, "could not run: {}", SystemError(error)),
             Self::Status(status) => write!(f, "ended with status {status}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Self::TimedOut(limit) => write!(f, "took longer than {} ms", limit.as_millis()),

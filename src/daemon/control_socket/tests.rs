@@ -157,7 +157,7 @@ fn descriptors_are_taken_from_those_who_may_change_alone() {
         rig.connection(0).may_change = may_change;
         let file = std::fs::File::open("/dev/null").unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
-        crate::cli::sys::send_with_descriptors(&command, b"any", &[fd]).unwrap();
+        crate::control::sys::send_with_descriptors(&command, b"any", &[fd]).unwrap();
         assert_eq!(rig.control.fill(0), Filled::All);
         assert_eq!(rig.connection(0).files.len(), usize::from(may_change));
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, io};
 
-use super::error::Plain;
+use super::SystemError;
 use crate::types::{Digest, Hash, NodeType, Reason};
 use crate::wire::frame::ManifestPatch;
 
@@ -58,10 +58,10 @@ impl fmt::Display for FetchError {
                 write!(
                     f,
                     "the controller fell silent: {}: install again, and it goes on from there",
-                    Plain(error)
+                    SystemError(error)
                 )
             }
-            Self::Sink(error) => write!(f, "cannot keep what is fetched: {}", Plain(error)),
+            Self::Sink(error) => write!(f, "cannot keep what is fetched: {}", SystemError(error)),
         }
     }
 }

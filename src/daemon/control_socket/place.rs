@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use heapless::Vec as FixedVec;
 use mio::net::UnixStream;
 
+use crate::control::frame::{self, FRAME_BYTES};
+use crate::control::sys::FDS;
+use crate::control::{HostFilter, Reply, Request};
 use crate::daemon::buffers::{Buffer, Pool};
-use crate::daemon::protocol::{HostFilter, Reply, Request};
-use crate::daemon::sys::FDS;
 use crate::limits;
 use crate::repo::slots::SlotSet;
 use crate::time::{Duration, Instant};
@@ -186,7 +187,7 @@ impl Place {
         Self {
             connection: None,
             generation: 0,
-            received: pool.take(4 + limits::CONTROL_FRAME_BYTES),
+            received: pool.take(FRAME_BYTES),
             received_len: 0,
             to_send: pool.take(limits::CONTROL_FRAME_BYTES),
             to_send_len: 0,
@@ -216,12 +217,8 @@ impl Place {
 
     /// Adds a reply to what is sent; false where there is no room for it.
     pub fn add(&mut self, reply: &Reply) -> bool {
-        let Some((head, body)) = self.to_send[self.to_send_len..].split_first_chunk_mut::<4>() else {
-            return false;
-        };
-        let Ok(body_len) = postcard::to_slice(reply, body).map(|body| body.len()) else { return false };
-        *head = (body_len as u32).to_le_bytes();
-        self.to_send_len += 4 + body_len;
+        let Some(len) = frame::encode(reply, &mut self.to_send[self.to_send_len..]) else { return false };
+        self.to_send_len += len;
         true
     }
 

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::job::Report;
+use super::Report;
 
 /// Takes a job's reports to whoever started it.
 pub trait Reporter {

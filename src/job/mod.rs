@@ -5,6 +5,10 @@
 //! ended is told by `waitpid` alone; a worker that ends without a final report
 //! has failed.
 
+pub mod reporter;
+mod source;
+mod system_error;
+
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +23,9 @@ use crate::wire::frame::{InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
 use crate::wire::keys::KeyRing;
 use crate::wire::session::SessionKeys;
+
+pub use source::{BlobSource, FetchError, Fetched, Source};
+pub use system_error::SystemError;
 
 /// Names of patches in one command.
 pub type PatchIds = Vec<PatchId, { limits::COMMAND_NAMES }, u8>;

@@ -1,10 +1,10 @@
 //! What a daemon tells of itself on the control socket: itself, how its hosts and
 //! patches stand, its workers.
 
+use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use super::protocol::HostState;
-use super::troubles::Troubles;
+use super::host_row::HostState;
 use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
 /// What the daemon knows of itself, for `status`.
@@ -68,7 +68,7 @@ pub struct StatusRow {
     /// Workers at work.
     pub workers: u32,
     /// Trouble to say first, each a sentence with what to do about it.
-    pub troubles: Troubles,
+    pub troubles: Vec<Reason, TROUBLE_ROWS, u8>,
     /// Bytes of tables and buffers, allocated at start.
     pub memory_bytes: u64,
     /// Test builds: allocations of the loop since start, less worker starts.
@@ -111,6 +111,9 @@ pub struct TipcRow {
     /// Such for which there was no place.
     pub unheard_more: u32,
 }
+
+/// Troubles that a `status` tells; of more it says how many.
+pub const TROUBLE_ROWS: usize = 8;
 
 /// Links that a `status` names.
 pub const LINK_ROWS: usize = 16;

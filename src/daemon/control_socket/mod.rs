@@ -22,8 +22,10 @@ use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 
 use super::buffers::Pool;
-use super::protocol::{ErrorKind, Reply, Request};
 use super::sys;
+use crate::control::frame::{self, HEAD_BYTES, Malformed};
+use crate::control::sys::{peer_credentials, peer_is_in_group, recv_with_fds};
+use crate::control::{ErrorKind, Reply, Request};
 use crate::limits;
 use crate::time::Instant;
 use crate::types::Reason;
@@ -153,9 +155,9 @@ impl Control {
     }
 
     fn rights(&self, stream: &UnixStream) -> (bool, bool) {
-        let Ok(peer) = sys::peer_credentials(stream.as_fd()) else { return (false, false) };
+        let Ok(peer) = peer_credentials(stream.as_fd()) else { return (false, false) };
         let is_owner = peer.uid == 0 || peer.uid == sys::own_uid();
-        let is_member = |group: u32| peer.gid == group || sys::peer_is_in_group(stream.as_fd(), group);
+        let is_member = |group: u32| peer.gid == group || peer_is_in_group(stream.as_fd(), group);
         let may_change = is_owner || self.access.admin_group.is_some_and(is_member);
         (may_change || self.access.query_group.is_none_or(is_member), may_change)
     }
@@ -211,7 +213,7 @@ impl Control {
             // Who may not change anything has no use for descriptors here, and
             // closing one of a stranger's choice can take long.
             let files = connection.may_change.then_some(&mut connection.files);
-            match sys::recv_with_fds(connection.stream.as_fd(), room, files) {
+            match recv_with_fds(connection.stream.as_fd(), room, files) {
                 Ok(0) => return Filled::Over,
                 Ok(got) => place.received_len += got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Filled::All,
@@ -231,22 +233,17 @@ impl Control {
     ///
     /// # Errors
     /// It cannot: the connection makes no sense any more.
-    pub fn request(&self, at: usize) -> Result<Option<Request>, ()> {
+    pub fn request(&self, at: usize) -> Result<Option<Request>, Malformed> {
         let received = &self.places[at].received[..self.places[at].received_len];
-        let Some((head, rest)) = received.split_first_chunk::<4>() else { return Ok(None) };
-        let body_len = u32::from_le_bytes(*head) as usize;
-        if body_len > limits::CONTROL_FRAME_BYTES {
-            return Err(());
-        }
-        let Some(body) = rest.get(..body_len) else { return Ok(None) };
-        postcard::from_bytes(body).map(Some).map_err(|_| ())
+        Ok(frame::first(received)?.map(|(request, _)| request))
     }
 
     /// Drops the request that was carried out, and its descriptors.
     pub fn consume(&mut self, now: Instant, at: usize) {
         let place = &mut self.places[at];
-        let Some(head) = place.received[..place.received_len].first_chunk::<4>() else { return };
-        let used = (4 + u32::from_le_bytes(*head) as usize).min(place.received_len);
+        let Some(head) = place.received[..place.received_len].first_chunk() else { return };
+        let body_len = frame::body_len(*head).unwrap_or(limits::CONTROL_FRAME_BYTES);
+        let used = (HEAD_BYTES + body_len).min(place.received_len);
         place.received.copy_within(used..place.received_len, 0);
         place.received_len -= used;
         if let Some(connection) = &mut place.connection {
@@ -354,11 +351,8 @@ fn rank(may_ask: bool, may_change: bool) -> u8 {
 /// Tells a command that there is no place for it. A fresh socket takes a line.
 fn turn_away(stream: &mut UnixStream) {
     let reason = Reason::new("Too many commands are being answered: try again in a moment.");
-    let mut frame = [0; 4 + 512];
-    let (head, body) = frame.split_at_mut(4);
-    let refusal = Reply::Error { kind: ErrorKind::Refused, reason };
-    if let Ok(len) = postcard::to_slice(&refusal, body).map(|body| body.len()) {
-        head.copy_from_slice(&(len as u32).to_le_bytes());
-        let _ = stream.write(&frame[..4 + len]);
+    let mut buffer = [0; HEAD_BYTES + 512];
+    if let Some(len) = frame::encode(&Reply::Error { kind: ErrorKind::Refused, reason }, &mut buffer) {
+        let _ = stream.write(&buffer[..len]);
     }
 }

@@ -1,26 +1,30 @@
 //! The control socket's protocol: what a command asks and what the daemon says.
 //!
-//! A frame is `length u32 LE | postcard`, at most
-//! [`limits::CONTROL_FRAME_BYTES`]. One request at a time; each reply is a run
-//! of [`Reply`]s that ends with [`Reply::End`] or [`Reply::Error`]. Both ends
-//! are the same binary, so nothing here is frozen; a version that differs is
-//! refused with a word to restart the daemon.
+//! A message travels as a [`frame`]. One request at a time; each reply is a run of
+//! [`Reply`]s that ends with [`Reply::End`] or [`Reply::Error`]. Both ends are the same
+//! binary, so nothing here is frozen; a version that differs is refused with a word to
+//! restart the daemon.
+
+pub mod frame;
+mod host_row;
+mod status_row;
+pub mod sys;
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-pub use super::host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus, Lost};
-pub use super::told::{
-    Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, Work,
-    WorkerRow,
-};
-use crate::daemon::job::{FileNames, PatchIds, RefusalKind};
 use crate::fsm::rollout::Census;
+use crate::job::{FileNames, PatchIds, RefusalKind};
 use crate::limits;
 use crate::repo::entry::EntryState;
 use crate::repo::rollout::RolloutState;
 pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
+pub use host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus, Lost};
+pub use status_row::{
+    Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TROUBLE_ROWS, TipcRow,
+    UnheardRow, Work, WorkerRow,
+};
 
 /// This protocol's version: raised with every change.
 pub const VERSION: u16 = 4;

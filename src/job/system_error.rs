@@ -1,0 +1,20 @@
+//! Errors of the system, as an operator reads them.
+
+use std::{fmt, io};
+
+/// A system error in words, with what to do about the common ones.
+pub struct SystemError<'a>(pub &'a io::Error);
+
+impl fmt::Display for SystemError<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.kind() {
+            io::ErrorKind::StorageFull => f.write_str("the disk is full: make room and install again"),
+            io::ErrorKind::QuotaExceeded => f.write_str("the quota is used up: make room and install again"),
+            io::ErrorKind::ReadOnlyFilesystem => f.write_str("the filesystem is read-only"),
+            _ => {
+                let text = self.0.to_string();
+                f.write_str(text.split(" (os error").next().unwrap_or(&text))
+            }
+        }
+    }
+}
