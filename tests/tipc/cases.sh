@@ -30,6 +30,7 @@ verdict "2 (subscriptions)" "test result|SKIPPED" "$TIPC_TESTS" --color never
 verdict "3 (a cut)" . tests/tipc/cut.py
 verdict "5 (beside Python)" . tests/tipc/beside.py
 verdict "6 (returned messages)" . tests/tipc/returned.py
+verdict "7 (dropped connections)" . tests/tipc/dropped.py
 export TRANSPORT=tipc
 verdict "4 (demo)" "after [0-9]+ ms" tests/demo/demo.sh
 NETEM="loss 1% delay 20ms" verdict "4 (demo; loss 1%, delay 20 ms)" "after [0-9]+ ms" tests/demo/demo.sh

@@ -38,6 +38,15 @@ struct Interruption {
 
 extern "C" fn wake(_: c_int) {}
 
+/// The kernel's number of this thread, by system call: std declares musl's `gettid`
+/// weak, and in a static binary linked with LTO its address is then 0.
+fn thread_id() -> c_int {
+    // SAFETY: it takes nothing and always succeeds.
+    let id = unsafe { libc::syscall(libc::SYS_gettid) };
+    // The kernel's pid_t, sign-extended.
+    id as c_int
+}
+
 impl Interruption {
     fn new() -> Self {
         // SAFETY: these are plain data, for which zeros are a value; what is pointed
@@ -51,7 +60,7 @@ impl Interruption {
             let mut event: sigevent = zeroed();
             event.sigev_notify = libc::SIGEV_THREAD_ID;
             event.sigev_signo = SIGALRM;
-            event.sigev_notify_thread_id = libc::gettid();
+            event.sigev_notify_thread_id = thread_id();
             let mut timer: timer_t = zeroed();
             let is_made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0;
             let times = itimerspec { it_interval: WAIT, it_value: WAIT };
