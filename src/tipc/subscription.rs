@@ -47,6 +47,23 @@ pub enum Timeout {
     Ms(u32),
 }
 
+/// How late an answer may be on a machine that is busy, or far away.
+const GRACE_MS: u64 = 2_000;
+
+impl Timeout {
+    /// After how many milliseconds a service that has not said that the subscription is
+    /// over does not answer any more; `None` where it never is. A kernel's timer wheel
+    /// rounds up to the granularity of its level, which makes it up to an eighth late
+    /// (12.5 %, `kernel/time/timer.c`).
+    #[must_use]
+    pub fn latest_ms(self) -> Option<u64> {
+        match self {
+            Self::Forever => None,
+            Self::Ms(ms) => Some(u64::from(ms).saturating_add(u64::from(ms) / 8).saturating_add(GRACE_MS)),
+        }
+    }
+}
+
 /// A subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
@@ -222,6 +239,15 @@ pub(crate) mod tests {
         for number in bytes.chunks_exact_mut(4) {
             number.reverse();
         }
+    }
+
+    #[test]
+    fn a_timeout_may_be_an_eighth_and_two_seconds_late() {
+        assert_eq!(Timeout::Ms(0).latest_ms(), Some(2_000));
+        assert_eq!(Timeout::Ms(1).latest_ms(), Some(2_001));
+        assert_eq!(Timeout::Ms(60_000).latest_ms(), Some(69_500));
+        assert_eq!(Timeout::Ms(u32::MAX - 1).latest_ms(), Some(4_831_840_205));
+        assert_eq!(Timeout::Forever.latest_ms(), None);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! `tipc watch`: what the topology service tells, a line or a document each.
 
 use std::ffi::OsStr;
-use std::time::{Duration, Instant};
 
 use super::net::{Moment, Names, Topology};
 use crate::cli::exit::{Exit, Failure};
@@ -14,9 +13,6 @@ use crate::tipc::event::TopologyEvent;
 use crate::tipc::subscription::{Filter, Subscription, Timeout};
 use crate::tipc::topology::Word;
 
-/// By how much a subscription may outlast the time that it was given.
-const GRACE: Duration = Duration::from_secs(2);
-
 /// `thimble tipc watch --type T [--lower L] [--upper U] [--ports|--service] [--timeout MS] [--node N]`
 pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let subscription = subscription(invocation)?;
@@ -26,13 +22,10 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         None => 0,
         Some(name) => names.node(&name.to_string_lossy())?,
     };
-    let end = match subscription.timeout {
-        Timeout::Forever => None,
-        Timeout::Ms(ms) => Some(Instant::now() + Duration::from_millis(ms.into()) + GRACE),
-    };
+    let latest_ms = subscription.timeout.latest_ms();
     let mut topology = Topology::ask(node, subscription)?;
     while !sys::is_interrupted() {
-        if end.is_some_and(|end| Instant::now() > end) {
+        if latest_ms.is_some_and(|latest_ms| topology.now().as_millis() > latest_ms) {
             let sentence = "the topology service has not answered in time: what is bound is not known";
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
