@@ -9,39 +9,49 @@ SECONDS ?= 60
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
+# Every target installs first what it needs and this machine lacks.
 setup: ## install what the checks need and this machine lacks
-	@tests/rig/setup.sh
+	@tests/rig/setup.sh test
 
-test: setup ## all that CI runs: about 20 minutes on two cores
+test: setup ## all that CI runs: about 12 minutes on two cores
 	@tests/rig/test.sh
 
 test-all: setup ## the same with long fuzzing, and all of a cluster's tests over TIPC: over an hour
 	@FUZZ_SECONDS=1500 TIPC=all tests/rig/test.sh
 
 sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
+	@tests/rig/setup.sh build
 	@SEED=$(or $(SEED),1) SEEDS=$(SEEDS) NODES=$(NODES) LOG=$(LOG) cargo test --quiet --test sim every_seed -- --nocapture
 
 man: ## write docs/thimble.8 anew, from the table of commands
+	@tests/rig/setup.sh build
 	@cargo build --quiet && target/debug/thimble man >docs/thimble.8
 
 demo: ## a cluster in network namespaces, from its keys to a lost controller
+	@tests/rig/setup.sh demo
 	@tests/demo/demo.sh
 
 demo-tipc: ## the same over TIPC, on a kernel that has it
+	@tests/rig/setup.sh demo tipc
 	@TRANSPORT=tipc tests/demo/demo.sh
 
-tipc: setup ## thimble and TIPC's topology service on a real TIPC kernel, case by case
+tipc: ## thimble and TIPC's topology service on a real TIPC kernel, case by case
+	@tests/rig/setup.sh tipc
 	@tests/rig/tipc.sh
 
-tipc-all: setup ## the same, with all tests of a cluster over TIPC
+tipc-all: ## the same, with all tests of a cluster over TIPC
+	@tests/rig/setup.sh tipc
 	@tests/rig/tipc.sh all
 
 dist: ## static appliance binaries in dist/, each shown to run
+	@tests/rig/setup.sh dist
 	@tests/rig/dist.sh
 
 bench: dist ## memory, CPU, size and sync of the static binary, beside the barest that could do it
+	@tests/rig/setup.sh bench
 	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync
 	@tests/rig/lines.sh
 
 fuzz: ## TARGET=datagram|frame|topology SECONDS=n: look for input that breaks the wire
+	@tests/rig/setup.sh fuzz
 	@tests/rig/fuzz.sh $(TARGET) $(SECONDS)

@@ -6,20 +6,28 @@
 # built binary with `--config HOST/thimble.toml`. `maker` is where patches are made.
 #
 # With TRANSPORT=tipc the same over TIPC, on a kernel that has it; NETEM="loss 1%
-# delay 20ms" has every wire do that, in each direction, where the kernel can. The
-# binary is the one just built, unless THIMBLE_BIN names another.
+# delay 20ms" has every wire do that, in each direction, where the kernel can. With
+# DEMO_STEPS=n it ends after so many steps.
+#
+# All hosts run what is shipped: the static binary of `make dist`, unless THIMBLE_BIN
+# names another. It cannot make patches; THIMBLE_MAKER can, or what is built here.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 transport=${TRANSPORT:-udp}
 netem=${NETEM:-}
-features=(--target-dir target)
-[[ $transport != tipc ]] || features=(--no-default-features --features tipc,tools --target-dir target/tipc)
 if [[ -z ${THIMBLE_BIN:-} ]]; then
-    cargo build --quiet --release "${features[@]}" || { echo "demo: FAILED at: build" >&2; exit 1; }
-    export THIMBLE_BIN=$PWD/${features[-1]}/release/thimble
+    binary=dist/thimble-$(uname -m)
+    [[ $transport != tipc ]] || binary=dist/thimble-tipc-$(uname -m)
+    tests/rig/dist.sh "$binary" || { echo "demo: FAILED at: build" >&2; exit 1; }
+    export THIMBLE_BIN=$PWD/$binary
+    if [[ -z ${THIMBLE_MAKER:-} ]]; then
+        cargo build --quiet || { echo "demo: FAILED at: build" >&2; exit 1; }
+        export THIMBLE_MAKER=$PWD/target/debug/thimble
+    fi
     [[ $transport != tipc ]] || exec tests/rig/uml.sh "$0"
 fi
 thimble=$THIMBLE_BIN
+maker=${THIMBLE_MAKER:-$thimble}
 [[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0"
 
 step="start"
@@ -38,7 +46,24 @@ fail() {
     exit 1
 }
 
-say() { step=$1; printf '\n== %s\n' "$1"; }
+steps=0
+say() {
+    ((steps++ < ${DEMO_STEPS:-100})) || stop " its first $DEMO_STEPS steps"
+    step=$1
+    printf '\n== %s\n' "$1"
+}
+
+# Ends the daemons, which must end well, and the demo.
+stop() {
+    local pid
+    for pid in "${daemons[@]}"; do kill -TERM "$pid" || fail "a daemon had ended by itself"; done
+    for pid in "${daemons[@]}"; do wait "$pid" || fail "a daemon ended with $?"; done
+    daemons=()
+    clean_up
+    if ip netns list | grep -q "^$net-"; then fail "a namespace stays behind"; fi
+    printf '\ndemo: passed%s\n' "${1:-}"
+    exit
+}
 
 # on HOST [EXIT] COMMAND..: shows it, runs it in $work with its number in the file pid,
 # checks its exit code.
@@ -49,7 +74,7 @@ on() {
     echo "$host# $*"
     [[ $host == maker ]] || run=(ip netns exec "$(netns "$host")")
     if [[ $1 == thimble ]]; then
-        run+=("$thimble")
+        if [[ $host == maker ]]; then run+=("$maker"); else run+=("$thimble"); fi
         [[ ! -e $work/$host/thimble.toml ]] || run+=(--config "$host/thimble.toml")
         shift
     fi
@@ -83,9 +108,9 @@ timed() {
     printf '%s, after %d ms.\n' "$1" $(((${EPOCHREALTIME/./} - began) / 1000))
 }
 
-# until_true WHAT COMMAND..: polls for at most 20 s, as long as all daemons run.
+# until_true WHAT COMMAND..: polls for at most two minutes, as long as all daemons run.
 until_true() {
-    local what=$1 deadline=$((SECONDS + 20)) pid
+    local what=$1 deadline=$((SECONDS + 120)) pid
     shift
     until "$@"; do
         for pid in "${daemons[@]}"; do kill -0 "$pid" 2>/dev/null || fail "a daemon has ended"; done
@@ -272,11 +297,4 @@ on controller-0 thimble status
 shown "controller-1 .* synced"
 
 say "Stop"
-for pid in "${daemons[@]}"; do kill -TERM "$pid" || fail "a daemon had ended by itself"; done
-for pid in "${daemons[@]}"; do wait "$pid" || fail "a daemon ended with $?"; done
-daemons=()
-clean_up
-if ip netns list | grep -q "^$net-"; then fail "a namespace stays behind"; fi
-
-echo
-echo "demo: passed"
+stop

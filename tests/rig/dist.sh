@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Static appliance binaries: built small, proven static, held to their budget, run.
+# dist.sh [BINARY..]: static appliance binaries, those or all: built small, proven
+# static, held to their budget, run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -67,10 +68,11 @@ build() {
     echo "$binary  $bytes bytes, static, says: $version"
 }
 
-# ARCH, then what runs it here where that is not this machine.
-for arch in x86_64 aarch64; do
-    runner=env
+(($#)) || set -- dist/thimble{,-tipc}-{x86_64,aarch64}
+for binary in "$@"; do
+    arch=${binary##*-} transport=udp runner=env
+    [[ $binary != *-tipc-* ]] || transport=tipc
+    # What runs it here where that is not this machine.
     [[ $(uname -m) == "$arch" ]] || runner=qemu-$arch-static
-    build udp dist/thimble-$arch $arch $runner
-    build tipc dist/thimble-tipc-$arch $arch $runner
+    build "$transport" "$binary" "$arch" $runner
 done

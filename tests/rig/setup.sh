@@ -1,45 +1,98 @@
 #!/usr/bin/env bash
-# Installs what the checks need and this machine lacks; says what it could not.
+# setup.sh NEED..: installs what each of these needs and this machine lacks. Says in one
+# line what it could not install, and how to get it; exit 1 then, but for `test`, whose
+# checks say themselves what they skip. Done at once where nothing is lacking.
+# setup.sh --packages NEED..: prints Debian's packages among it, and installs nothing.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-lacking() { echo "SETUP: $1 is missing and not installed: $2" >&2; }
+status=0
+lacking() { echo "SETUP: $1 is missing and was not installed. To get it: $2" >&2; status=1; }
 
-# command -> Debian package
-packages=()
-for need in minisign:minisign ip:iproute2 qemu-aarch64-static:qemu-user-static \
-    readelf:binutils g++:g++ unshare:util-linux rsync:rsync zsh:zsh fish:fish groff:groff mandoc:mandoc \
-    systemctl:systemd openrc-run:openrc linux.uml:user-mode-linux modprobe:kmod python3:python3; do
-    # A kernel in user space is made for this machine alone.
-    [[ $need != linux.uml:* || $(uname -m) == x86_64 ]] || continue
-    command -v "${need%%:*}" >/dev/null || packages+=("${need##*:}")
+# What each target of the Makefile needs: `COMMAND:DEBIAN-PACKAGE`, `rust:TARGET` or
+# COMPONENT, `cargo:PROGRAM`, and `@NEED`, which is all that this other one needs.
+declare -A needs=(
+    # rustc links with it.
+    [build]="cc:gcc"
+    [dist]="@build readelf:binutils qemu-aarch64-static:qemu-user-static
+        rust:x86_64-unknown-linux-musl rust:aarch64-unknown-linux-musl rust:rust-src"
+    # The binary for this machine alone, which runs without an emulator.
+    [binary]="@build readelf:binutils rust:$(uname -m)-unknown-linux-musl rust:rust-src"
+    [net]="ip:iproute2 unshare:util-linux minisign:minisign"
+    [demo]="@binary @net"
+    [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
+    [bench]="@dist @net"
+    [fuzz]="@build g++:g++ cargo:cargo-fuzz"
+    [test]="@dist @net @tipc @fuzz rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
+        fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
+)
+collect() {
+    local need
+    for need in ${needs[$1]?no such need: $1}; do
+        if [[ $need == @* ]]; then collect "${need#@}"; else wanted[$need]=1; fi
+    done
+}
+declare -A wanted=()
+print=
+if [[ ${1-} == --packages ]]; then print=1; shift; fi
+for need in "${@:-test}"; do collect "$need"; done
+
+has() {
+    case $1 in
+        # A kernel in user space is made for this machine alone.
+        linux.uml | modprobe) [[ $(uname -m) != x86_64 ]] && return ;;
+        qemu-aarch64-static) [[ $(uname -m) == aarch64 ]] && return ;;
+        # Debian's Python has Debian's packages; another may be first on the path.
+        openmetrics)
+            for python in /usr/bin/python3 python3; do
+                "$python" -c 'import prometheus_client.openmetrics.parser' 2>/dev/null && return
+            done
+            return 1
+            ;;
+    esac
+    PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null
+}
+
+if [[ $print ]]; then
+    printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\):/!s/.*://p' | sort -u
+    exit
+fi
+packages=() rust=() programs=()
+for need in "${!wanted[@]}"; do
+    case $need in
+        rust:*) rust+=("${need#rust:}") ;;
+        cargo:*) has "${need#cargo:}" || programs+=("${need#cargo:}") ;;
+        *) has "${need%%:*}" || packages+=("${need##*:}") ;;
+    esac
 done
-# Debian's Python has Debian's packages; another may be first on the path.
-for python in /usr/bin/python3 python3 none; do
-    [[ $python != none ]] || packages+=(python3-prometheus-client)
-    "$python" -c 'import prometheus_client.openmetrics.parser' 2>/dev/null && break
-done
+
 if ((${#packages[@]})); then
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         echo "SETUP: apt-get install ${packages[*]}"
         apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy "${packages[@]}" >/dev/null ||
-            lacking "${packages[*]}" "apt-get failed; the checks that need it are skipped"
+            lacking "${packages[*]}" "apt-get install ${packages[*]}"
     else
-        lacking "${packages[*]}" "that takes root and apt-get; the checks that need it are skipped"
+        lacking "${packages[*]}" "apt-get install ${packages[*]}, as root on Debian"
     fi
 fi
 
-targets=(x86_64-unknown-linux-musl aarch64-unknown-linux-musl thumbv7m-none-eabi)
-if command -v rustup >/dev/null; then
-    for target in "${targets[@]}"; do
-        rustup target list --installed | grep -qx "$target" || rustup -q target add "$target" ||
-            lacking "Rust's $target" "the checks that need it are skipped"
-    done
-    rustup component list --installed | grep -qx rust-src || rustup -q component add rust-src ||
-        lacking "rust-src" "make dist cannot run"
-else
-    lacking "rustup" "without it nothing adds ${targets[*]} and rust-src"
-fi
+command -v cargo >/dev/null || { lacking cargo "https://rustup.rs"; exit 1; }
+sysroot=$(rustc --print sysroot)
+for name in "${rust[@]}"; do
+    case $name in
+        rust-src) kind=component is_there=$sysroot/lib/rustlib/src/rust/library ;;
+        clippy) kind=component is_there=$sysroot/bin/cargo-clippy ;;
+        rustfmt) kind=component is_there=$sysroot/bin/cargo-fmt ;;
+        *) kind=target is_there=$sysroot/lib/rustlib/$name/lib ;;
+    esac
+    [[ ! -e $is_there ]] || continue
+    echo "SETUP: rustup $kind add $name"
+    { command -v rustup >/dev/null && rustup -q "$kind" add "$name"; } ||
+        lacking "Rust's $name" "rustup $kind add $name"
+done
 
-command -v cargo-fuzz >/dev/null || cargo install --quiet --locked cargo-fuzz ||
-    lacking "cargo-fuzz" "fuzzing is skipped"
+for program in "${programs[@]}"; do
+    echo "SETUP: cargo install $program"
+    cargo install --quiet --locked "$program" || lacking "$program" "cargo install $program"
+done
+[[ " $* " == *" test "* || $# == 0 ]] || exit $status

@@ -62,6 +62,7 @@ for supervisor in systemd openrc; do
 done
 check "static binaries" tests/rig/dist.sh
 check "demo" tests/demo/demo.sh
+check "demo, begun in a bare root" env DEMO_STEPS=3 tests/rig/bare.sh make demo
 check "unit and trace tests, TIPC" \
     cargo test --no-default-features --features tipc,tools,proof --target-dir target/tipc --lib --bins
 check "TIPC, on a kernel of its own" tests/rig/tipc.sh ${TIPC:-}
