@@ -12,6 +12,7 @@ use thimble::repo::entry::EntryState;
 use crate::pieces::{Patch, file, patch};
 use crate::rig::Rig;
 use crate::support::controller::Controller;
+use crate::support::thimble;
 
 /// A node that is controller and agent, with patches in its repository.
 pub struct Both {
@@ -72,7 +73,7 @@ impl Both {
 
     /// Runs a command; gives its exit code and all that it said.
     pub fn thimble(&self, words: &[&str]) -> (i32, String) {
-        let output = self.command(env!("CARGO_BIN_EXE_thimble").as_ref(), words).output().unwrap();
+        let output = self.command(thimble().as_ref(), words).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
         (output.status.code().unwrap(), said)
     }
@@ -172,7 +173,7 @@ fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
     both.says(&["guard"], 0, &["nothing was cut short"]);
     // An installer that is killed in the middle of a script.
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("post-install", "kill -9 $PPID"));
-    let killed = both.command(env!("CARGO_BIN_EXE_thimble").as_ref(), &["install-local"]).output().unwrap();
+    let killed = both.command(thimble().as_ref(), &["install-local"]).output().unwrap();
     assert_eq!(killed.status.code(), None, "killed");
     assert!(both.rig.root.join("etc/p1").exists());
     both.says(&["guard"], 0, &["the files of set ", "are back", "when the daemon starts"]);

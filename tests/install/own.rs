@@ -15,6 +15,7 @@ use crate::local::Both;
 use crate::model::{self, Tree};
 use crate::pieces::{Patch, file, patch, program};
 use crate::rig::Run;
+use crate::support::thimble;
 
 /// A new thimble, as far as a trial can tell.
 const NEW: &str = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 || exit 9\n";
@@ -34,9 +35,14 @@ struct Own {
 
 impl Own {
     fn new(name: &str) -> Self {
+        Self::of(name, &thimble())
+    }
+
+    /// A node with this thimble in its tree.
+    fn of(name: &str, thimble: &str) -> Self {
         let both = Both::new(name);
         let own = both.rig.root.join("usr/bin/thimble");
-        crate::rig::run(Command::new("strip").arg("-o").arg(&own).arg(env!("CARGO_BIN_EXE_thimble")));
+        crate::rig::run(Command::new("strip").arg("-o").arg(&own).arg(thimble));
         let old = both.rig.tree();
         Self { both, old }
     }
@@ -119,7 +125,7 @@ fn a_new_thimble_is_committed_once_it_is_healthy_and_has_heard_a_controller() {
     own.leaves_nothing("committed");
     // And the way back from a patched thimble to the one before is the same way.
     own.both.change(EntryState::Available, "SELF-2");
-    let output = own.both.command(env!("CARGO_BIN_EXE_thimble").as_ref(), &["install-local"]).output();
+    let output = own.both.command(thimble().as_ref(), &["install-local"]).output();
     assert!(output.unwrap().status.success());
     model::assert_same(&own.both.rig.tree(), &own.old, "removed");
 }
@@ -269,7 +275,8 @@ fn is_whole(own: &Own, new: &Tree, when: &str) -> bool {
 #[test]
 fn killed_anywhere_the_host_ends_on_one_whole_set() {
     need_root!();
-    let own = Own::new("own-killed");
+    // Only a test build can be made to die at a step.
+    let own = Own::of("own-killed", env!("CARGO_BIN_EXE_thimble"));
     own.both.applied(&replacing(NEW));
     let rig = &own.both.rig;
     let [pristine, replaced] = ["pristine", "replaced"].map(|name| rig.root.with_file_name(name));

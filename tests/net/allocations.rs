@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
+use crate::rotation::replace;
 use crate::wait;
 
 fn in_the_loop(node: &Node) -> u64 {
@@ -19,7 +20,7 @@ fn the_loop_allocates_nothing_after_start() {
     if !cfg!(feature = "proof") {
         return crate::skip("allocations", "needs a binary that counts: cargo test --features proof");
     }
-    let cluster = Cluster::new("allocations", 2).start();
+    let cluster = Cluster::new("allocations", 2).counting().start();
     let all = |what: &str| {
         for node in &cluster.nodes {
             assert_eq!(in_the_loop(node), 0, "{what}: {}", node.name);
@@ -41,6 +42,17 @@ fn the_loop_allocates_nothing_after_start() {
         cluster.json(&["query"])["patches"][0]["patch_state"] == "Partial-Remove"
     });
     all("installs and detailed queries");
+
+    let (first, others) = cluster.nodes.split_first().unwrap();
+    let own = |node: &Node| node.key_file().to_str().unwrap().to_owned();
+    replace(first, &["--add-slot", "--from", &own(first)], false);
+    for node in others {
+        replace(node, &["--like", &own(node), "--from", &own(first)], true);
+    }
+    for node in &cluster.nodes {
+        replace(node, &["--send-slot", "1", "--from", &own(node)], false);
+    }
+    all("new key files");
 
     crate::datagrams::next_good_datagram_is_served(&cluster, 1);
     for node in &cluster.nodes[..2] {
@@ -65,7 +77,7 @@ fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
     if !cfg!(feature = "proof") {
         return crate::skip("allocations", "needs a binary that counts: cargo test --features proof");
     }
-    let cluster = Cluster::of("allocations-2", 2, 1).timer("controller_lost_ms", 1_500);
+    let cluster = Cluster::of("allocations-2", 2, 1).counting().timer("controller_lost_ms", 1_500);
     let mut cluster = cluster.timer("sync_wait_ms", 500).start();
     let all = |cluster: &Cluster, what: &str| {
         for node in cluster.nodes.iter().filter(|node| node.runs()) {

@@ -138,6 +138,15 @@ impl Cluster {
         self
     }
 
+    /// Has all nodes run the binary just built, which counts what its loop allocates; to
+    /// be called before they start.
+    pub fn counting(mut self) -> Self {
+        for node in &mut self.nodes {
+            node.binary = env!("CARGO_BIN_EXE_thimble").to_owned();
+        }
+        self
+    }
+
     /// Starts all daemons and waits until the controllers have heard each other and
     /// every agent, and take changes.
     pub fn start(mut self) -> Self {

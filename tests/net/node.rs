@@ -10,12 +10,8 @@ use serde_json::Value;
 
 use crate::netns::Namespace;
 use crate::over::{Address, INSTALL_RETRY_MS, NETWORK};
+pub use crate::support::thimble;
 use crate::{sys, wait};
-
-/// The binary under test: the one just built, unless `THIMBLE_BIN` names another.
-pub fn thimble() -> String {
-    std::env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned())
-}
 
 /// The release of every node.
 pub const SW_VERSION: &str = "1.0";
@@ -53,6 +49,8 @@ pub struct Node {
     /// The minisign keys that it trusts; read when the daemon starts.
     pub trusted_keys: Vec<String>,
     pub is_controller: bool,
+    /// Its thimble.
+    pub binary: String,
     /// What the daemon finds in its environment besides.
     pub environment: Vec<(&'static str, String)>,
     /// What the next start has as standard error, where not the log file.
@@ -87,6 +85,7 @@ impl Node {
             ]),
             trusted_keys: Vec::new(),
             is_controller,
+            binary: thimble(),
             environment: Vec::new(),
             stderr: None,
             settings: Vec::new(),
@@ -142,7 +141,7 @@ impl Node {
 
     /// Runs a command of the binary on this node.
     pub fn thimble(&self, arguments: &[&str]) -> Ended {
-        let mut command = Command::new(thimble());
+        let mut command = Command::new(&self.binary);
         command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
         let Output { status, stdout, stderr } = self.namespace.enter(|| command.output());
         let text = |bytes| String::from_utf8(bytes).expect("thimble writes UTF-8");
@@ -203,7 +202,7 @@ impl Node {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         self.write_config();
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut command = self.namespace.command(&thimble());
+        let mut command = self.namespace.command(&self.binary);
         command.arg("--config").arg(self.config_file()).arg("run");
         command.envs(self.environment.iter().cloned());
         let stderr = self.stderr.take().map_or_else(|| Stdio::from(log.try_clone().unwrap()), Stdio::from);

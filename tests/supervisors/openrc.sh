@@ -12,7 +12,7 @@ if [[ ${1-} != inside ]]; then
     for need in openrc-run supervise-daemon rc-service minisign ip unshare; do
         command -v "$need" >/dev/null || skip "$need is not installed"
     done
-    maker=$tree/target/debug/thimble
+    maker=${THIMBLE_MAKER:-$tree/target/debug/thimble}
     binary=${THIMBLE_BIN:-$maker}
     [[ -x $maker && -x $binary ]] || fail "build it first: cargo build"
     make_group

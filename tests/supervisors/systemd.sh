@@ -33,7 +33,7 @@ fi
 for need in /lib/systemd/systemd systemctl journalctl minisign ip unshare nsenter; do
     command -v "$need" >/dev/null || skip "$need is not installed"
 done
-maker=$tree/target/debug/thimble
+maker=${THIMBLE_MAKER:-$tree/target/debug/thimble}
 binary=${THIMBLE_BIN:-$maker}
 [[ -x $maker && -x $binary ]] || fail "build it first: cargo build"
 

@@ -10,6 +10,15 @@ pub mod sign;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+/// The binary under test: what is shipped where `THIMBLE_BIN` names it, as `make test`
+/// does; else the one just built. What a shipped binary cannot do takes the one just
+/// built in either case, which has the features `tools` and, with `--features proof`,
+/// `proof`: making patches, dying at a step, counting allocations. So does what calls
+/// the library itself.
+pub fn thimble() -> String {
+    std::env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned())
+}
+
 /// A directory of one test, gone when the test is.
 pub struct Scratch(PathBuf);
 

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import time
 
-THIMBLE = os.environ.get("THIMBLE_BIN", "target/tipc/debug/thimble")
+THIMBLE = os.environ.get("THIMBLE_BIN", "dist/thimble-tipc-x86_64")
 # The service types that a thimble binds unless its configuration names others.
 CONTROLLERS, AGENTS, CONTROLLERS_SESSIONS, AGENTS_SESSIONS = range(7488, 7492)
 TOLERANCE_MS = 1500
