@@ -177,7 +177,7 @@ pub struct Text<const N: usize>(String<N, u16>);
 impl<const N: usize> Text<N> {
     /// Takes `text`, cut at `N` bytes, each control character made a space.
     #[must_use]
-    pub fn new(text: &str) -> Self {
+    pub fn truncated(text: &str) -> Self {
         let mut line = String::new();
         for c in text.chars() {
             if line.push(if c.is_control() { ' ' } else { c }).is_err() {
@@ -283,7 +283,7 @@ mod tests {
 
     #[test]
     fn text_is_cut_and_cleaned() {
-        assert_eq!(Text::<4>::new("a\nbéf").as_str(), "a b");
+        assert_eq!(Text::<4>::truncated("a\nbéf").as_str(), "a b");
         assert_eq!(Text::<8>::format(format_args!("{}-{}", 12345, 67890)).as_str(), "12345-67");
     }
 

@@ -7,7 +7,7 @@ use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
 use crate::json::Value;
 #[cfg(feature = "tipc")]
-use crate::tipc::socket::{OpenError, Socket};
+use crate::tipc::socket::{Socket, SocketError};
 
 /// `thimble check-config`
 pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -60,11 +60,11 @@ fn warnings(config: &Config) -> Vec<String> {
 
 /// Why no other node could be reached now.
 #[cfg(feature = "tipc")]
-fn without_tipc() -> Option<OpenError> {
-    let socket = Socket::rdm().map_err(OpenError::from);
+fn without_tipc() -> Option<SocketError> {
+    let socket = Socket::rdm().map_err(SocketError::from);
     match socket.and_then(|socket| Ok(socket.address()?)) {
         Err(error) => Some(error),
-        Ok(own) => (own.node == 0).then_some(OpenError::NoBearer),
+        Ok(own) => (own.node == 0).then_some(SocketError::NoBearer),
     }
 }
 

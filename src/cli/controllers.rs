@@ -92,7 +92,7 @@ pub(super) mod tests {
         NeighbourRow {
             node: NodeId(0x1f),
             hostname: Hostname::new("controller-1").unwrap(),
-            address: Text::new("10.84.0.11"),
+            address: Text::truncated("10.84.0.11"),
             age_ms: Some(2_100),
             lost: None,
             is_lost: false,
@@ -108,7 +108,7 @@ pub(super) mod tests {
             id: PatchId::new("P1").unwrap(),
             hash: Hash([0xAB; 32]),
             is_wanted: true,
-            reason: Reason::new("no controller has it"),
+            reason: Reason::truncated("no controller has it"),
         }
     }
 
@@ -119,7 +119,7 @@ pub(super) mod tests {
         assert_eq!(shown(row()), "synced, heard 2 s ago");
         let apart = NeighbourRow { is_synced: false, ..row() };
         assert_eq!(shown(apart.clone()), "not synced, heard 2 s ago");
-        let refused = NeighbourRow { trouble: Reason::new("it refused"), ..apart };
+        let refused = NeighbourRow { trouble: Reason::truncated("it refused"), ..apart };
         assert_eq!(shown(refused), "not synced, heard 2 s ago; it refused");
         assert_eq!(
             shown(NeighbourRow { blobs_missing: 2, ..row() }),
@@ -129,11 +129,11 @@ pub(super) mod tests {
             is_lost: true,
             age_ms: Some(130_000),
             lost: Some(Lost::Silent),
-            trouble: Reason::new("silent for 130 s"),
+            trouble: Reason::truncated("silent for 130 s"),
             ..row()
         };
         assert_eq!(shown(silent.clone()), "lost; silent for 130 s");
-        let trouble = Reason::new(Lost::Ended.words());
+        let trouble = Reason::truncated(Lost::Ended.words());
         let ended = NeighbourRow { lost: Some(Lost::Ended), age_ms: Some(3_000), trouble, ..silent };
         assert_eq!(shown(ended), "lost, heard 3 s ago; its thimble has ended");
     }
@@ -142,7 +142,7 @@ pub(super) mod tests {
     fn one_that_was_never_met_is_shown_by_its_id() {
         let never = NeighbourRow {
             hostname: Hostname::default(),
-            address: Text::new(""),
+            address: Text::truncated(""),
             age_ms: None,
             is_lost: true,
             is_synced: false,

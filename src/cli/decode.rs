@@ -13,7 +13,7 @@ use crate::limits;
 use crate::types::NodeId;
 use crate::wire::codec::{is_equal_in_constant_time, tag_of};
 use crate::wire::frame::Role;
-use crate::wire::header::{self, Header, Parts};
+use crate::wire::header::{self, Header, RawDatagram};
 use crate::wire::keys::KeyClass;
 use crate::wire::messages::{Message, MsgType, RequestState};
 use crate::wire::refusal::Refusal;
@@ -116,7 +116,7 @@ fn explain(datagram: &[u8], keys: Option<&KeyFile>) -> Explained {
 }
 
 /// What a key file says of a datagram's tag.
-fn check_tag(parts: &Parts<'_>, keys: &KeyFile) -> (&'static str, Option<Refusal>) {
+fn check_tag(parts: &RawDatagram<'_>, keys: &KeyFile) -> (&'static str, Option<Refusal>) {
     let header = parts.header;
     if header.cluster != keys.cluster {
         return ("not checked: the key file is another cluster's", Some(Refusal::Cluster));

@@ -19,7 +19,7 @@ use crate::types::Reason;
 pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     root_only()?;
     let config = Config::load(invocation.config())?;
-    let mut lines = Lines { out, lines: Vec::new(), failed: None };
+    let mut lines = GuardReporter { out, lines: Vec::new(), failed: None };
     if !config.node.is_agent {
         lines.line("nothing is installed here: this node is no agent")?;
     } else {
@@ -32,7 +32,7 @@ pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     if lines.lines.is_empty() && lines.failed.is_none() {
         lines.line("nothing was cut short")?;
     }
-    let Lines { out, lines, failed } = lines;
+    let GuardReporter { out, lines, failed } = lines;
     if let Some(reason) = failed {
         let message = format!("the host's files are not whole: {reason}");
         return Err(Failure { done: lines, ..Failure::new(Exit::Refused, message) });
@@ -82,20 +82,20 @@ pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
 }
 
 /// Shows what the installer reports.
-struct Lines<'o> {
+struct GuardReporter<'o> {
     out: &'o mut Out,
     lines: Vec<String>,
     failed: Option<Reason>,
 }
 
-impl Lines<'_> {
+impl GuardReporter<'_> {
     fn line(&mut self, text: &str) -> io::Result<()> {
         self.lines.push(text.to_owned());
         self.out.line(text)
     }
 }
 
-impl Reporter for Lines<'_> {
+impl Reporter for GuardReporter<'_> {
     fn report(&mut self, report: &Report) -> io::Result<()> {
         match report {
             Report::Notice(text) => self.line(text.as_str()),

@@ -10,7 +10,7 @@ use super::term::Style;
 use crate::control::{
     Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Lost, Reply, Request,
 };
-use crate::fsm::rollout::Part;
+use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
 use crate::time::Span;
 use crate::types::Hostname;
@@ -212,16 +212,16 @@ const fn install_name(install: InstallStatus) -> &'static str {
 }
 
 /// A host's part in the last rollout, in a word.
-const fn part_name(part: Part) -> &'static str {
+const fn part_name(part: RolloutPart) -> &'static str {
     match part {
-        Part::Done => "installed",
-        Part::Current => "current",
-        Part::Failed => "failed",
-        Part::Behind => "behind",
-        Part::NoAnswer => "no-answer",
-        Part::AtWork => "at-work",
-        Part::Next => "next",
-        Part::Lost => "lost",
+        RolloutPart::Done => "installed",
+        RolloutPart::Current => "current",
+        RolloutPart::Failed => "failed",
+        RolloutPart::Behind => "behind",
+        RolloutPart::NoAnswer => "no-answer",
+        RolloutPart::AtWork => "at-work",
+        RolloutPart::Next => "next",
+        RolloutPart::Lost => "lost",
     }
 }
 
@@ -273,7 +273,7 @@ pub(super) mod tests {
         HostRow {
             node: NodeId(0x1f),
             hostname: Hostname::new(hostname).unwrap(),
-            address: Text::new("10.0.0.2"),
+            address: Text::truncated("10.0.0.2"),
             nodetype: NodeType::new("worker").unwrap(),
             current: Currency::OutOfDate,
             reboot_required: false,
@@ -308,7 +308,7 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
 
     #[test]
     fn a_host_that_is_lost_says_why_before_what_became_of_its_install() {
-        let lost = |lost, reason| because(&HostRow { lost, reason: Reason::new(reason), ..row("w") });
+        let lost = |lost, reason| because(&HostRow { lost, reason: Reason::truncated(reason), ..row("w") });
         assert_eq!(lost(None, "no space"), "no space");
         assert_eq!(lost(Some(Lost::Silent), ""), "");
         assert_eq!(lost(Some(Lost::OutOfReach), ""), "its node is out of reach");

@@ -55,7 +55,7 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         effective_digest(&store.map(&mut Vec::new()), &config.node.nodetype)
     };
 
-    let mut told = Told::new(out);
+    let mut told = LocalInstall::new(out);
     install::ready(&config, &mut told);
     told.check()?;
     if told.digest == Some(digest) {
@@ -135,11 +135,11 @@ impl BlobSource for LocalSource<'_> {
 }
 
 fn refusal(reason: &str) -> FetchError {
-    FetchError::Refused(Box::new(Reason::new(reason)))
+    FetchError::Refused(Box::new(Reason::truncated(reason)))
 }
 
 /// What the installer reports, shown as it comes and kept for the end.
-struct Told<'o> {
+struct LocalInstall<'o> {
     out: &'o mut Out,
     step: Option<Step>,
     installed: Vec<PatchId>,
@@ -150,7 +150,7 @@ struct Told<'o> {
     is_superseded: bool,
 }
 
-impl<'o> Told<'o> {
+impl<'o> LocalInstall<'o> {
     fn new(out: &'o mut Out) -> Self {
         Self {
             out,
@@ -208,7 +208,7 @@ impl<'o> Told<'o> {
     }
 }
 
-impl Reporter for Told<'_> {
+impl Reporter for LocalInstall<'_> {
     fn report(&mut self, report: &Report) -> io::Result<()> {
         match report {
             Report::Progress { step, .. } if self.step != Some(*step) => {

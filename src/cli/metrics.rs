@@ -12,14 +12,14 @@ use super::exit::Failure;
 use super::numbers::Of;
 use super::out::Out;
 use super::parse::Invocation;
-use super::standing::Standing;
-use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, Work};
+use super::status_report::StatusReport;
+use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
 /// `thimble metrics`
 pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let standing = Standing::ask(&mut Client::connect(&invocation.socket()?)?)?;
+    let standing = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
     let mut sheet = Sheet { is_json: out.is_json(), ..Sheet::default() };
     of_all(&standing, &mut sheet);
     out.text(sheet.text + "# EOF\n")?;
@@ -92,7 +92,7 @@ const OF_NEIGHBOURS: [OfNeighbour; 4] = [
     ("neighbour_blobs_missing", "patch files that it lacks", |row| Some(row.blobs_missing.into())),
 ];
 
-fn of_all(standing: &Standing, sheet: &mut Sheet) {
+fn of_all(standing: &StatusReport, sheet: &mut Sheet) {
     let row = &standing.row;
     sheet.family("build_info", false, "thimble's version and transport");
     sheet.sample(&[("version", row.version.as_str()), ("transport", row.transport.as_str())], 1);
@@ -107,7 +107,7 @@ fn of_all(standing: &Standing, sheet: &mut Sheet) {
         }
     }
     let at_work = |work| standing.workers.iter().filter(|row| row.work == work).count() as u32;
-    let mut workers = Work::ALL.iter().map(|work| (work.as_str(), at_work(*work)));
+    let mut workers = WorkerTask::ALL.iter().map(|work| (work.as_str(), at_work(*work)));
     sheet.by("workers", "worker processes by what they do", "work", &mut workers);
     if row.is_controller {
         let mut hosts = HOSTS_BY.into_iter().zip(row.hosts_by.0);
@@ -126,7 +126,7 @@ fn of_all(standing: &Standing, sheet: &mut Sheet) {
     of_counts(&standing.counters, sheet);
 }
 
-fn of_neighbours(standing: &Standing, sheet: &mut Sheet) {
+fn of_neighbours(standing: &StatusReport, sheet: &mut Sheet) {
     for (name, help, value) in OF_NEIGHBOURS {
         sheet.family(name, false, help);
         for row in &standing.neighbours {

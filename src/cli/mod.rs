@@ -3,7 +3,7 @@
 //! A command line is understood by the table ([`commands`], [`parse`]), carried
 //! out by a function of the table, and ends as an [`exit::Exit`]. What asks the
 //! daemon goes through [`client`]; what is shown goes through [`out`], as text
-//! in `sw-patch`'s tables or as one JSON document ([`json`]).
+//! in `sw-patch`'s tables or as one JSON document ([`crate::json`]).
 
 pub mod client;
 pub mod commands;
@@ -36,8 +36,8 @@ mod progress;
 mod relations;
 mod rollout;
 mod run;
-mod standing;
 mod status;
+mod status_report;
 pub(crate) mod sys;
 mod tipc;
 mod upload;

@@ -1,7 +1,7 @@
-//! The numbers of a [`Standing`], once: their keys in `status --json`, their names
+//! The numbers of a [`StatusReport`], once: their keys in `status --json`, their names
 //! in `metrics`, and what they are.
 
-use super::standing::Standing;
+use super::status_report::StatusReport;
 use crate::control::HostState;
 
 /// Whose a number is.
@@ -27,7 +27,7 @@ pub struct Number {
     /// What it is.
     pub help: &'static str,
     /// What it comes to, where that is known.
-    pub value: fn(&Standing) -> Option<u64>,
+    pub value: fn(&StatusReport) -> Option<u64>,
 }
 
 macro_rules! numbers {
@@ -45,7 +45,7 @@ macro_rules! numbers {
 
 numbers! {
     Node "" "troubles" "what status shows as TROUBLE" =
-        |all| Some(all.row.troubles.len() as u64 + u64::from(all.row.troubles_more));
+        |all| Some(all.row.alerts.len() as u64 + u64::from(all.row.alerts_more));
     Node "" "authenticated" "0 where auth is none" = |all| Some((!all.row.is_unauthenticated).into());
     Node "uptime_ms" "uptime_seconds" "time since the daemon's start" = |all| Some(all.row.uptime_ms);
     Node "clock_ms" "clock_seconds" "what the node's clock says, since 1970" = |all| Some(all.row.unix_ms);
@@ -63,7 +63,7 @@ numbers! {
     Node "resident_bytes" "memory_resident_bytes" "resident memory with the program itself" =
         |all| Some(all.resident?.all_bytes);
     Node "loop_allocations" "" "" = |all| all.row.loop_allocations;
-    Node "troubles_more" "" "" = |all| Some(all.row.troubles_more.into());
+    Node "troubles_more" "" "" = |all| Some(all.row.alerts_more.into());
     #[cfg(feature = "tipc")]
     Node "" "tipc_watching" "1 while the topology service is connected" =
         |all| Some(all.row.tipc.as_ref()?.is_watching.into());
@@ -110,7 +110,7 @@ numbers! {
         |all| Some(all.row.asked_by.as_ref()?.age_ms);
 }
 
-impl Standing {
+impl StatusReport {
     /// Whether this node has a role.
     #[must_use]
     pub fn has(&self, of: Of) -> bool {

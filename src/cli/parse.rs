@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
-use super::commands::{self, Command, GLOBAL, Kind, Opt, find};
+use super::commands::{self, Command, GLOBAL, Opt, ValueKind, find};
 use super::exit::{Exit, Failure};
 use crate::config::{self, nearest};
 
@@ -203,8 +203,8 @@ fn finish(
 /// Whether a word may stand in a name's place, as far as the name lists what may:
 /// `auto|always|never`.
 fn fitting(name: &'static str, word: &OsStr) -> Result<(), String> {
-    match Kind::of(name) {
-        Some(Kind::Choice(choices)) => chosen(choices, word),
+    match ValueKind::of(name) {
+        Some(ValueKind::Choice(choices)) => chosen(choices, word),
         _ => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use super::client::Client;
 use super::exit::Failure;
 use super::out::Out;
 use super::parse::Invocation;
-use super::table::{Align, Table};
+use super::table::{Align, TextTable};
 use crate::control::{PatchRow, PatchState, Reply, Request};
 use crate::job::PatchIds;
 use crate::json::Value;
@@ -161,11 +161,11 @@ fn patches_text(rows: Vec<[String; 5]>, blocked: &str, columns: Option<usize>) -
     let [rr, release, repo, patch] =
         ["RR", "Release", "Repo State", "Patch State"].map(|header| (header, Align::Centre));
     let table = if rows.iter().any(|[.., patch]| patch == PatchState::NotApplicable.as_str()) {
-        let mut table = Table::new([id, rr, release, repo, patch]);
+        let mut table = TextTable::new([id, rr, release, repo, patch]);
         rows.into_iter().for_each(|row| table.row(row));
         table.fit(columns)
     } else {
-        let mut table = Table::new([id, rr, release, patch]);
+        let mut table = TextTable::new([id, rr, release, patch]);
         for [id, rr, release, _, patch] in rows {
             table.row([id, rr, release, patch]);
         }
@@ -204,7 +204,7 @@ mod tests {
             patch_state,
             hash: Hash([0xAB; 32]),
             size_bytes: 17,
-            summary: Text::new("tz \"data\""),
+            summary: Text::truncated("tz \"data\""),
             blocked_by: None,
             hosts_with: 1,
             hosts_concerned: 3,

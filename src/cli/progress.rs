@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::hosts::{host_json, named};
 use super::out::Out;
 use super::parse::Invocation;
-use super::term::{Line, Screen};
+use super::term::{KeyedLine, Screen};
 use super::{rollout, sys};
 use crate::control::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
 use crate::json::Value;
@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_millis(300);
 /// `thimble host-install HOST.. | --all | --stop | --resume`
 pub fn host_install(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     match rollout::wanted(invocation)? {
-        Some(request) => rollout::carry_out(invocation, &request, out),
+        Some(request) => rollout::start_and_follow(invocation, &request, out),
         None => install_named(invocation, out),
     }
 }
@@ -57,7 +57,7 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     let watch = Request::Hosts { hosts: nodes.collect() };
     let mut screen = Screen::new(out.is_live());
     loop {
-        let block: Vec<Line> = rows.iter().map(|row| (row.node.0, line(row))).collect();
+        let block: Vec<KeyedLine> = rows.iter().map(|row| (row.node.0, line(row))).collect();
         if rows.iter().all(|row| is_over(row.install)) {
             out.text(screen.finish(&block))?;
             break;
@@ -195,14 +195,14 @@ mod tests {
     #[test]
     fn each_outcome_is_told_with_its_reason() {
         let mut failed = host("w", 1, InstallStatus::Ended(Outcome::RolledBack));
-        failed.reason = Reason::new("health: exit status 1");
+        failed.reason = Reason::truncated("health: exit status 1");
         assert_eq!(line(&failed), "w: failed, the previous patches are back in place: health: exit status 1");
         let mut running = host("w", 1, InstallStatus::Running);
         running.state = HostState::Installing { step: Step::Switching, percent: 61 };
         assert_eq!(line(&running), "w:  61%  switching");
         let done = host("w", 1, InstallStatus::Ended(Outcome::Installed));
         assert_eq!(line(&done), "w: installed");
-        let noted = HostRow { reason: Reason::new("/etc/a was changed by hand and stays"), ..done };
+        let noted = HostRow { reason: Reason::truncated("/etc/a was changed by hand and stays"), ..done };
         assert_eq!(line(&noted), "w: installed: /etc/a was changed by hand and stays");
         let noted = HostRow { reboot_required: true, ..noted };
         assert!(line(&noted).ends_with("in effect: /etc/a was changed by hand and stays"));

@@ -11,9 +11,9 @@ use super::out::Out;
 use super::parse::Invocation;
 use super::progress::{ask, line as host_line};
 use super::sys;
-use super::term::{Line, Screen, Style, bar};
+use super::term::{KeyedLine, Screen, Style, bar};
 use crate::control::{HostFilter, HostRow, Reply, Request, RolloutRow};
-use crate::fsm::rollout::Part;
+use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
@@ -74,7 +74,7 @@ fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<
 ///
 /// # Errors
 /// It cannot be, or did not end well.
-pub fn carry_out(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
+pub fn start_and_follow(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
     sys::note_interrupts();
     let is_stop = matches!(request, Request::StopRollout);
     let mut client = Client::connect(&invocation.socket()?)?;
@@ -158,12 +158,12 @@ pub fn is_over(row: &RolloutRow) -> bool {
 /// How it is shown: a line for all, one for each host at work where someone
 /// watches, and one for each that has failed.
 #[must_use]
-pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -> Vec<Line> {
+pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -> Vec<KeyedLine> {
     let mut lines = vec![(0, headline(row, style, is_live))];
-    let is_shown = |host: &&HostRow| is_live || host.part != Some(Part::AtWork);
+    let is_shown = |host: &&HostRow| is_live || host.part != Some(RolloutPart::AtWork);
     lines.extend(hosts.iter().filter(is_shown).map(|host| {
         let line = host_line(host);
-        let line = if host.part == Some(Part::AtWork) { line } else { style.red(&line) };
+        let line = if host.part == Some(RolloutPart::AtWork) { line } else { style.red(&line) };
         (host.node.0, format!("  {line}"))
     }));
     lines
@@ -376,12 +376,12 @@ mod tests {
     #[test]
     fn into_a_pipe_go_failures_and_counts_but_not_every_step() {
         let mut at_work = host("w-1");
-        at_work.part = Some(Part::AtWork);
+        at_work.part = Some(RolloutPart::AtWork);
         at_work.install = InstallStatus::Waiting;
         let mut failed = host("w-2");
-        failed.part = Some(Part::Failed);
+        failed.part = Some(RolloutPart::Failed);
         failed.install = InstallStatus::Ended(Outcome::Rejected);
-        failed.reason = Reason::new("Node must be locked.");
+        failed.reason = Reason::truncated("Node must be locked.");
         let row = row(RolloutState::Running, Census { at_work: 1, failed: 1, ..Census::default() });
         let hosts = [at_work, failed];
         let texts = |is_live| -> Vec<String> {

@@ -10,22 +10,22 @@ use super::hosts;
 use super::out::Out;
 use super::parse::Invocation;
 use super::rollout;
-use super::standing::Standing;
+use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
-use crate::control::{By, HOSTS_BY, HostCounts, HostRow, Work, WorkerRow};
+use crate::control::{By, HOSTS_BY, HostCounts, HostRow, WorkerRow, WorkerTask};
 use crate::time::Span;
 use crate::wire::refusal::Refusal;
 
 /// `thimble status`
 pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let standing = Standing::ask(&mut Client::connect(&invocation.socket()?)?)?;
+    let standing = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
     out.text(status_text(&standing, out.style()))?;
     out.json(|| standing.json())?;
     Ok(())
 }
 
-fn status_text(standing: &Standing, style: Style) -> String {
+fn status_text(standing: &StatusReport, style: Style) -> String {
     let status = &standing.row;
     let mut text = String::new();
     for line in trouble_lines(standing, style) {
@@ -43,7 +43,7 @@ fn status_text(standing: &Standing, style: Style) -> String {
         "up",
         format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
     );
-    row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), Step(status.clock_step_ms)));
+    row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), ClockStep(status.clock_step_ms)));
     if let Some(tipc) = status.tipc.as_ref().filter(|_| cfg!(feature = "tipc")) {
         tipc::text(&mut text, tipc);
     }
@@ -72,17 +72,17 @@ pub(super) fn row(text: &mut String, name: &str, value: impl Display) {
 }
 
 /// What is wrong, the gravest first.
-pub(super) fn trouble_lines(standing: &Standing, style: Style) -> Vec<String> {
+pub(super) fn trouble_lines(standing: &StatusReport, style: Style) -> Vec<String> {
     let word = style.red("TROUBLE:");
-    let mut lines = standing.troubles();
-    if standing.row.troubles_more > 0 {
-        lines.push(format!("and {} more: mend these, and they are told", standing.row.troubles_more));
+    let mut lines = standing.alerts();
+    if standing.row.alerts_more > 0 {
+        lines.push(format!("and {} more: mend these, and they are told", standing.row.alerts_more));
     }
     lines.iter_mut().for_each(|line| *line = [&word, " ", line].concat());
     lines
 }
 
-fn controller_text(text: &mut String, standing: &Standing) {
+fn controller_text(text: &mut String, standing: &StatusReport) {
     let status = &standing.row;
     for neighbour in &standing.neighbours {
         row(text, "controller", neighbour_text(neighbour));
@@ -144,7 +144,7 @@ pub(super) fn host_text(host: &HostRow) -> String {
     format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
 }
 
-fn agent_text(text: &mut String, standing: &Standing) {
+fn agent_text(text: &mut String, standing: &StatusReport) {
     let status = &standing.row;
     if let Some(asker) = &status.asked_by {
         let age = Span::of_millis(asker.age_ms);
@@ -168,13 +168,15 @@ pub(super) fn worker_text(row: &WorkerRow) -> String {
     let (age, silence) = (Span::of_millis(row.age_ms), Span::of_millis(row.silent_ms));
     let silence = match row.work {
         // The others speak only when they are done.
-        Work::Install | Work::Change if row.silent_ms >= 10_000 => format!(", silent for {silence}"),
+        WorkerTask::Install | WorkerTask::Change if row.silent_ms >= 10_000 => {
+            format!(", silent for {silence}")
+        }
         _ => String::new(),
     };
     format!("{}{who}, for {age}{silence}", row.work.words())
 }
 
-fn memory(standing: &Standing) -> String {
+fn memory(standing: &StatusReport) -> String {
     let kib = |bytes: u64| bytes.div_ceil(1024);
     let mut text = format!("{} KiB set aside for tables and buffers", kib(standing.row.memory_bytes));
     if let Some(resident) = standing.resident {
@@ -185,7 +187,7 @@ fn memory(standing: &Standing) -> String {
 }
 
 /// What was refused, with what each reason means, then what else was counted.
-fn counts_text(text: &mut String, standing: &Standing) {
+fn counts_text(text: &mut String, standing: &StatusReport) {
     // That our own multicast comes back is no refusal to speak of.
     let refusal = |name: &str| counts::reason(name).filter(|refusal| *refusal != Refusal::OwnEcho);
     let counted = || standing.counters.iter().filter(|(_, count)| *count > 0);
@@ -219,9 +221,9 @@ impl Display for Utc {
 }
 
 /// That the clock was set since the start, where it was.
-struct Step(i64);
+struct ClockStep(i64);
 
-impl Display for Step {
+impl Display for ClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = Span::of_millis(self.0.unsigned_abs());
         match self.0 {
@@ -238,7 +240,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cli::controllers::tests as controllers;
     use crate::cli::hosts::tests as host;
-    use crate::cli::standing::Resident;
+    use crate::cli::status_report::Resident;
     use crate::control::{Asker, HostState, PatchCounts, StatusRow};
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
@@ -248,16 +250,16 @@ pub(super) mod tests {
             hostname: Hostname::new("w0").unwrap(),
             is_agent: true,
             is_unauthenticated: true,
-            transport: Text::new("udp"),
-            version: Text::new("0.1.0"),
+            transport: Text::truncated("udp"),
+            version: Text::truncated("0.1.0"),
             uptime_ms: 61_000,
             incarnation: 9,
             installed: 2,
             installed_digest: Digest([0xCD; 32]),
-            troubles: [Reason::new("disk stalled: look at it")].into_iter().collect(),
+            alerts: [Reason::truncated("disk stalled: look at it")].into_iter().collect(),
             memory_bytes: 4097,
             unix_ms: 1_795_330_815_000,
-            asked_by: Some(Asker { node: NodeId(7), address: Text::new("10.84.0.7"), age_ms: 2_000 }),
+            asked_by: Some(Asker { node: NodeId(7), address: Text::truncated("10.84.0.7"), age_ms: 2_000 }),
             ..StatusRow::default()
         }
     }
@@ -284,23 +286,30 @@ pub(super) mod tests {
         }
     }
 
-    pub fn standing() -> Standing {
-        Standing {
+    pub fn standing() -> StatusReport {
+        StatusReport {
             row: controller(),
             neighbours: vec![controllers::row()],
             missing: vec![controllers::blob()],
-            replaced: vec![Reason::new("P2: your change (Applied, no. 7) was replaced")],
+            replaced: vec![Reason::truncated("P2: your change (Applied, no. 7) was replaced")],
             hosts: vec![ill()],
-            workers: vec![worker(Work::ServeAgent), WorkerRow { node: None, ..worker(Work::Install) }],
-            ..Standing::default()
+            workers: vec![
+                worker(WorkerTask::ServeAgent),
+                WorkerRow { node: None, ..worker(WorkerTask::Install) },
+            ],
+            ..StatusReport::default()
         }
     }
 
     fn ill() -> HostRow {
-        HostRow { state: HostState::InstallFailed, reason: Reason::new("no space"), ..host::row("worker-3") }
+        HostRow {
+            state: HostState::InstallFailed,
+            reason: Reason::truncated("no space"),
+            ..host::row("worker-3")
+        }
     }
 
-    fn worker(work: Work) -> WorkerRow {
+    fn worker(work: WorkerTask) -> WorkerRow {
         let hostname = Hostname::new("worker-3").unwrap();
         WorkerRow { work, node: Some(NodeId(3)), hostname, age_ms: 12_000, silent_ms: 11_000 }
     }
@@ -310,9 +319,9 @@ pub(super) mod tests {
         let counters =
             [("datagrams_sent", 5), ("refused_own_echo", 2), ("refused_tag", 3), ("refused_body", 0)];
         let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
-        let mut standing = Standing { row: agent(), counters, ..Standing::default() };
+        let mut standing = StatusReport { row: agent(), counters, ..StatusReport::default() };
         standing.resident = Some(Resident { own_bytes: 100 * 1024, all_bytes: 300 * 1024 });
-        standing.row.troubles_more = 2;
+        standing.row.alerts_more = 2;
         let expected = "\
 TROUBLE: disk stalled: look at it
 TROUBLE: and 2 more: mend these, and they are told
@@ -372,8 +381,8 @@ memory        5 KiB set aside for tables and buffers
 
     #[test]
     fn a_clock_that_was_set_says_so_and_a_correction_does_not() {
-        assert_eq!(Step(1_999).to_string() + &Step(-1_999).to_string(), "");
-        assert_eq!(Step(-3_600_000).to_string(), ", set back by 1 h 0 min since the start");
-        assert_eq!(Step(5_000).to_string(), ", set forward by 5 s since the start");
+        assert_eq!(ClockStep(1_999).to_string() + &ClockStep(-1_999).to_string(), "");
+        assert_eq!(ClockStep(-3_600_000).to_string(), ", set back by 1 h 0 min since the start");
+        assert_eq!(ClockStep(5_000).to_string(), ", set forward by 5 s since the start");
     }
 }

@@ -17,12 +17,12 @@ pub enum Align {
 
 /// A table of text.
 #[derive(Clone, Debug)]
-pub struct Table<const N: usize> {
+pub struct TextTable<const N: usize> {
     columns: [(&'static str, Align); N],
     rows: Vec<[String; N]>,
 }
 
-impl<const N: usize> Table<N> {
+impl<const N: usize> TextTable<N> {
     /// A table without rows.
     #[must_use]
     pub fn new(columns: [(&'static str, Align); N]) -> Self {
@@ -46,7 +46,7 @@ impl<const N: usize> Table<N> {
 /// A column: its header, and how its cells stand.
 pub type Column = (&'static str, Align);
 
-/// As [`Table::fit`], of cells row after row. On slices, so that it is compiled once,
+/// As [`TextTable::fit`], of cells row after row. On slices, so that it is compiled once,
 /// not for every number of columns.
 #[must_use]
 pub fn fit(columns: &[Column], cells: &[String], bound: Option<usize>) -> String {
@@ -106,7 +106,7 @@ fn by_row(columns: &[Column], cells: &[String], bound: usize) -> String {
 }
 
 /// As wide as it likes to be.
-impl<const N: usize> fmt::Display for Table<N> {
+impl<const N: usize> fmt::Display for TextTable<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fit(None))
     }
@@ -119,7 +119,7 @@ mod tests {
     #[test]
     fn a_table_looks_as_sw_patch_s_does() {
         let columns = [("Patch ID", Align::Left), ("RR", Align::Centre), ("Patch State", Align::Centre)];
-        let mut table = Table::new(columns);
+        let mut table = TextTable::new(columns);
         assert_eq!(table.to_string(), "Patch ID  RR  Patch State\n========  ==  ===========\n");
         table.row(["P1", "N", "Available"].map(str::to_owned));
         table.row(["LONGER-ID-1", "Y", "Partial-Remove"].map(str::to_owned));
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn colour_takes_no_room() {
-        let mut table = Table::new([("A", Align::Centre), ("B", Align::Left)]);
+        let mut table = TextTable::new([("A", Align::Centre), ("B", Align::Left)]);
         table.row(["\x1b[31mFailed\x1b[0m".to_owned(), "x".to_owned()]);
         table.row(["No".to_owned(), String::new()]);
         assert_eq!(table.to_string(), "  A     B\n======  =\n\x1b[31mFailed\x1b[0m  x\n  No\n");
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn what_is_wider_than_the_terminal_is_shown_row_by_row() {
-        let mut table = Table::new([
+        let mut table = TextTable::new([
             ("Hostname", Align::Left),
             ("Reboot Required", Align::Centre),
             ("State", Align::Centre),

@@ -188,7 +188,7 @@ pub fn fold(text: &str, columns: usize) -> String {
 
 /// A line of a block, and what it is about (a node id, a place): the key by which a
 /// change of it is noticed where nothing can be redrawn.
-pub type Line = (u64, String);
+pub type KeyedLine = (u64, String);
 
 /// What has been shown so far: a block that is redrawn on a terminal, else a line
 /// whenever one changes.
@@ -198,7 +198,7 @@ pub struct Screen {
     /// The widths of the lines that stand on the terminal.
     drawn: Vec<usize>,
     /// Where nothing is redrawn: what was last written of each key.
-    shown: Vec<Line>,
+    shown: Vec<KeyedLine>,
 }
 
 impl Screen {
@@ -218,7 +218,7 @@ impl Screen {
     /// What to write so that `lines` are shown, cut to the terminal as it is now: a
     /// wrapped line, or one more than the terminal has, could not be redrawn.
     #[must_use]
-    pub fn show(&mut self, lines: &[Line]) -> String {
+    pub fn show(&mut self, lines: &[KeyedLine]) -> String {
         match self.size() {
             None => self.changes(lines),
             Some(size) => self.redraw(size, lines),
@@ -227,7 +227,7 @@ impl Screen {
 
     /// As [`show`](Self::show), for the last time: everything in full.
     #[must_use]
-    pub fn finish(&mut self, lines: &[Line]) -> String {
+    pub fn finish(&mut self, lines: &[KeyedLine]) -> String {
         match self.size() {
             None => self.changes(lines),
             Some((columns, _)) => self.end(columns, lines),
@@ -240,7 +240,7 @@ impl Screen {
         self.is_live.then(|| sys::terminal_size(io::stdout().as_raw_fd()).unwrap_or((80, 24)))
     }
 
-    fn redraw(&mut self, (columns, height): (usize, usize), lines: &[Line]) -> String {
+    fn redraw(&mut self, (columns, height): (usize, usize), lines: &[KeyedLine]) -> String {
         // The cursor stands on the line below the block.
         let room = height.saturating_sub(1).max(1);
         let fitting = if lines.len() <= room { lines.len() } else { room - 1 };
@@ -261,7 +261,7 @@ impl Screen {
         text
     }
 
-    fn end(&mut self, columns: usize, lines: &[Line]) -> String {
+    fn end(&mut self, columns: usize, lines: &[KeyedLine]) -> String {
         // All is cleared first: what wraps is written over what stood below.
         let mut text = self.up(columns) + "\x1b[J";
         for (_, line) in lines {
@@ -281,7 +281,7 @@ impl Screen {
         }
     }
 
-    fn changes(&mut self, lines: &[Line]) -> String {
+    fn changes(&mut self, lines: &[KeyedLine]) -> String {
         let mut text = String::new();
         for (key, line) in lines {
             match self.shown.iter_mut().find(|(shown, _)| shown == key) {
@@ -306,7 +306,7 @@ mod tests {
         Screen { is_live, drawn: Vec::new(), shown: Vec::new() }
     }
 
-    fn lines(texts: &[&str]) -> Vec<Line> {
+    fn lines(texts: &[&str]) -> Vec<KeyedLine> {
         texts.iter().enumerate().map(|(place, text)| (place as u64, (*text).to_owned())).collect()
     }
 

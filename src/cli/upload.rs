@@ -112,7 +112,8 @@ impl<'a> Desk<'a> {
             Some(client) => client,
             none => none.insert(Client::connect(&self.invocation.socket()?)?),
         };
-        let request = Request::Upload { names: files.iter().map(|file| Text::new(&file.name)).collect() };
+        let request =
+            Request::Upload { names: files.iter().map(|file| Text::truncated(&file.name)).collect() };
         let descriptors: Vec<RawFd> = files.iter().flat_map(Signed::descriptors).collect();
         let (mut taken, out) = (0, &mut *self.out);
         let asked = client.ask_with(&request, &descriptors, &mut |reply| {

@@ -125,8 +125,8 @@ impl<'t> Document<'t> {
     }
 
     /// The keys before the first section.
-    pub(crate) fn top(&self, known: &'static [&'static str]) -> Section<'_> {
-        Section { document: self, name: Cow::Borrowed(""), table: Some(&self.table), known }
+    pub(crate) fn top(&self, known: &'static [&'static str]) -> ConfigSection<'_> {
+        ConfigSection { document: self, name: Cow::Borrowed(""), table: Some(&self.table), known }
     }
 
     /// A section, which is empty where the file has none of that name. Its keys
@@ -135,12 +135,12 @@ impl<'t> Document<'t> {
         &self,
         name: &'static str,
         known: &'static [&'static str],
-    ) -> Result<Section<'_>, ConfigError> {
+    ) -> Result<ConfigSection<'_>, ConfigError> {
         let table = match self.table.get(name) {
             None => None,
             Some(value) => Some(self.table_of(name, value)?),
         };
-        let section = Section { document: self, name: Cow::Borrowed(name), table, known };
+        let section = ConfigSection { document: self, name: Cow::Borrowed(name), table, known };
         section.refuse_unknown()?;
         Ok(section)
     }
@@ -150,14 +150,14 @@ impl<'t> Document<'t> {
         &self,
         name: &'static str,
         known: &'static [&'static str],
-    ) -> Result<Vec<(&str, Section<'_>)>, ConfigError> {
+    ) -> Result<Vec<(&str, ConfigSection<'_>)>, ConfigError> {
         let Some(value) = self.table.get(name) else { return Ok(Vec::new()) };
         let mut sections = Vec::new();
         for (key, value) in self.table_of(name, value)? {
             let key: &str = key.get_ref();
             let full = format!("{name}.{key}");
             let table = Some(self.table_of(&full, value)?);
-            let section = Section { document: self, name: Cow::Owned(full), table, known };
+            let section = ConfigSection { document: self, name: Cow::Owned(full), table, known };
             section.refuse_unknown()?;
             sections.push((key, section));
         }
@@ -194,14 +194,14 @@ impl<'t> Document<'t> {
 }
 
 /// One table of a file.
-pub(crate) struct Section<'d> {
+pub(crate) struct ConfigSection<'d> {
     document: &'d Document<'d>,
     name: Cow<'static, str>,
     table: Option<&'d DeTable<'d>>,
     known: &'static [&'static str],
 }
 
-impl<'d> Section<'d> {
+impl<'d> ConfigSection<'d> {
     fn refuse_unknown(&self) -> Result<(), ConfigError> {
         for key in self.table.iter().flat_map(|table| table.keys()) {
             let name: &str = key.get_ref();

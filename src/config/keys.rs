@@ -17,7 +17,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use super::document::{ConfigError, Document, Section};
+use super::document::{ConfigError, ConfigSection, Document};
 use super::private::{self, random, random_node};
 use crate::limits;
 use crate::types::{ClusterId, Hostname, NodeId};
@@ -31,7 +31,7 @@ const SLOTS: [&str; limits::KEY_SLOTS] = ["0", "1", "2", "3"];
 
 /// What a slot of a key file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Slot {
+enum KeySlot {
     Controller { secret: SlotSecret },
     Agent { group: Key, node: Key },
 }
@@ -49,7 +49,7 @@ pub struct KeyFile {
     pub role: Role,
     /// The slot of the ring that is sent with.
     pub send_slot: u8,
-    slots: [Option<Slot>; limits::KEY_SLOTS],
+    slots: [Option<KeySlot>; limits::KEY_SLOTS],
 }
 
 impl KeyFile {
@@ -119,8 +119,10 @@ impl KeyFile {
                 return Err(top.conflict("slots", sentence));
             };
             *place = Some(match role {
-                Role::Controller => Slot::Controller { secret: key(&section, "secret")? },
-                Role::Agent => Slot::Agent { group: key(&section, "group")?, node: key(&section, "node")? },
+                Role::Controller => KeySlot::Controller { secret: key(&section, "secret")? },
+                Role::Agent => {
+                    KeySlot::Agent { group: key(&section, "group")?, node: key(&section, "node")? }
+                }
             });
         }
         let send_slot =
@@ -147,7 +149,7 @@ impl KeyFile {
     pub fn new_cluster(name: Hostname) -> io::Result<Self> {
         let secret = Key(random()?);
         let cluster = ClusterId(u64::from_le_bytes(random()?));
-        let slots = [Some(Slot::Controller { secret }), None, None, None];
+        let slots = [Some(KeySlot::Controller { secret }), None, None, None];
         Ok(Self { name, cluster, node: random_node()?, role: Role::Controller, send_slot: 0, slots })
     }
 
@@ -164,9 +166,9 @@ impl KeyFile {
     fn of(&self, name: Hostname, node: NodeId, role: Role) -> Option<Self> {
         let mut slots = self.slots;
         for slot in slots.iter_mut().flatten() {
-            let Slot::Controller { secret } = *slot else { return None };
+            let KeySlot::Controller { secret } = *slot else { return None };
             if role == Role::Agent {
-                *slot = Slot::Agent { group: derive::group(&secret), node: derive::node(&secret, node) };
+                *slot = KeySlot::Agent { group: derive::group(&secret), node: derive::node(&secret, node) };
             }
         }
         Some(Self { name, node, role, slots, ..self.clone() })
@@ -188,7 +190,7 @@ impl KeyFile {
         let mut keys = self.clone();
         let free = keys.slots.iter_mut().find(|slot| slot.is_none());
         let Some(free) = free.filter(|_| self.role == Role::Controller) else { return Ok(None) };
-        *free = Some(Slot::Controller { secret: Key(random()?) });
+        *free = Some(KeySlot::Controller { secret: Key(random()?) });
         Ok(Some(keys))
     }
 
@@ -219,8 +221,8 @@ impl KeyFile {
     pub fn ring(&self) -> KeyRing {
         let slots = self.slots.map(|slot| {
             Some(match slot? {
-                Slot::Controller { secret } => SlotKeys::controller(&secret),
-                Slot::Agent { group, node } => SlotKeys::Agent { node: self.node, node_key: node, group },
+                KeySlot::Controller { secret } => SlotKeys::controller(&secret),
+                KeySlot::Agent { group, node } => SlotKeys::Agent { node: self.node, node_key: node, group },
             })
         });
         // Holds by construction: `parse` and the makers fill the slot that is sent with.
@@ -245,10 +247,10 @@ impl fmt::Display for KeyFile {
         for (number, slot) in self.slots.iter().enumerate() {
             match slot {
                 None => {}
-                Some(Slot::Controller { secret }) => {
+                Some(KeySlot::Controller { secret }) => {
                     writeln!(f, "\n[slots.{number}]\nsecret = \"{}\"", Hex(&secret.0))?;
                 }
-                Some(Slot::Agent { group, node }) => {
+                Some(KeySlot::Agent { group, node }) => {
                     let (group, node) = (Hex(&group.0), Hex(&node.0));
                     writeln!(f, "\n[slots.{number}]\ngroup = \"{group}\"\nnode = \"{node}\"")?;
                 }
@@ -266,7 +268,7 @@ impl fmt::Display for Hex<'_> {
     }
 }
 
-fn key(section: &Section<'_>, name: &str) -> Result<Key, ConfigError> {
+fn key(section: &ConfigSection<'_>, name: &str) -> Result<Key, ConfigError> {
     let accepts = "64 hex digits";
     let key = section.parsed(name, accepts, |text| {
         let mut bytes = [0; 32];

@@ -24,7 +24,7 @@ pub use private::{node_id_without_keys, write_new};
 pub use read::trusted_key;
 pub use shown::Difference;
 
-pub(crate) use document::{Document, Section, name_of, nearest};
+pub(crate) use document::{ConfigSection, Document, name_of, nearest};
 
 /// Where the configuration is, unless the command line says otherwise.
 pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
@@ -36,15 +36,15 @@ pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 #[derive(Clone, Debug)]
 pub struct Config {
     /// `[node]`
-    pub node: Node,
+    pub node: NodeConfig,
     /// `[network]`
-    pub network: Network,
+    pub network: NetworkConfig,
     /// `[security]`
-    pub security: Security,
+    pub security: SecurityConfig,
     /// `[controller]`
-    pub controller: Controller,
+    pub controller: ControllerConfig,
     /// `[agent]`
-    pub agent: Agent,
+    pub agent: AgentConfig,
     /// `[timers]`
     pub timers: Timers,
 }
@@ -138,7 +138,7 @@ pub fn interfaces() -> Vec<String> {
 
 /// `[node]`: who this node is.
 #[derive(Clone, Debug)]
-pub struct Node {
+pub struct NodeConfig {
     /// `roles` contains "controller".
     pub is_controller: bool,
     /// `roles` contains "agent".
@@ -159,7 +159,7 @@ pub struct Node {
     pub sw_version: SwVersion,
 }
 
-impl Node {
+impl NodeConfig {
     /// The number of `query_group`; none where everybody may ask.
     ///
     /// # Errors
@@ -193,7 +193,7 @@ fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
 
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug)]
-pub struct Network {
+pub struct NetworkConfig {
     /// `interface`: no default; the error lists the candidates. Over TIPC it may be
     /// left out, and is empty then.
     pub interface: String,
@@ -214,7 +214,7 @@ pub struct Network {
 
 /// `[security]`: whom and what to believe.
 #[derive(Clone, Debug)]
-pub struct Security {
+pub struct SecurityConfig {
     /// `key_file`: None only with `auth = "none"`.
     pub key_file: Option<PathBuf>,
     /// `auth = "none"`: a lab without keys.
@@ -229,14 +229,14 @@ pub struct Security {
 
 /// `[controller]`
 #[derive(Clone, Debug)]
-pub struct Controller {
+pub struct ControllerConfig {
     /// `max_hosts`. Default 1,024, at most 16,384.
     pub max_hosts: usize,
 }
 
 /// `[agent]`
 #[derive(Clone, Debug)]
-pub struct Agent {
+pub struct AgentConfig {
     /// `root`: the tree that patches are laid over. Default `/`.
     pub root: PathBuf,
     /// `lock_file`: while it exists the node is locked, and patches that are not

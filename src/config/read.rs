@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 
 use minisign_verify::PublicKey;
 
-use super::document::{ConfigError, Document, Section};
-use super::{Agent, CONTROL_SOCKET, Config, Controller, Network, Node, Security, Timers};
+use super::document::{ConfigError, ConfigSection, Document};
+use super::{
+    AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
+};
 use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
 
@@ -77,7 +79,7 @@ enum RoleName {
     Agent,
 }
 
-fn node(section: &Section<'_>) -> Result<Node, ConfigError> {
+fn node(section: &ConfigSection<'_>) -> Result<NodeConfig, ConfigError> {
     let accepts = "\"controller\" or \"agent\"";
     let roles = section.list("roles", 2, accepts, |text| match text {
         "controller" => Some(RoleName::Controller),
@@ -100,7 +102,7 @@ fn node(section: &Section<'_>) -> Result<Node, ConfigError> {
         Some(nodetype) => nodetype,
         None => default_name(if is_controller { "controller" } else { "worker" }),
     };
-    Ok(Node {
+    Ok(NodeConfig {
         is_controller,
         is_agent,
         state_dir: section.path("state_dir")?.unwrap_or_else(|| PathBuf::from("/var/lib/thimble")),
@@ -117,14 +119,14 @@ fn default_name(name: &'static str) -> NodeType {
     NodeType::new(name).unwrap_or_default()
 }
 
-fn group_name(section: &Section<'_>, key: &str) -> Result<Option<String>, ConfigError> {
+fn group_name(section: &ConfigSection<'_>, key: &str) -> Result<Option<String>, ConfigError> {
     section.parsed(key, "the name of a group of this system", |text| {
         let is_name = !text.is_empty() && !text.contains([':', ',', '\0', '\n']);
         is_name.then(|| text.to_owned())
     })
 }
 
-fn hostname(section: &Section<'_>) -> Result<Hostname, ConfigError> {
+fn hostname(section: &ConfigSection<'_>) -> Result<Hostname, ConfigError> {
     if let Some(hostname) = section.name("hostname")? {
         return Ok(hostname);
     }
@@ -135,7 +137,7 @@ fn hostname(section: &Section<'_>) -> Result<Hostname, ConfigError> {
     })
 }
 
-fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
+fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
     let interface = section.parsed("interface", "the name of a network interface", |text| {
         let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
         is_name.then(|| text.to_owned())
@@ -161,7 +163,7 @@ fn network(section: &Section<'_>) -> Result<Network, ConfigError> {
         }
         Ok(group)
     };
-    let network = Network {
+    let network = NetworkConfig {
         interface,
         controller_group: group("controller_group", Ipv4Addr::new(239, 255, 84, 72))?,
         controller_port: port("controller_port")?.unwrap_or(7488),
@@ -194,7 +196,7 @@ fn interface_choice() -> String {
     }
 }
 
-fn security(section: &Section<'_>, reads_keys: bool) -> Result<Security, ConfigError> {
+fn security(section: &ConfigSection<'_>, reads_keys: bool) -> Result<SecurityConfig, ConfigError> {
     let auth = section.parsed("auth", "\"keys\", or \"none\" in a lab", |text| match text {
         "keys" => Some(false),
         "none" => Some(true),
@@ -225,7 +227,7 @@ fn security(section: &Section<'_>, reads_keys: bool) -> Result<Security, ConfigE
         let accepts = format!("a list with at least one item, each {accepts}");
         return Err(section.missing("trusted_keys", accepts));
     }
-    Ok(Security {
+    Ok(SecurityConfig {
         key_file,
         is_unauthenticated,
         trusted_keys,
@@ -259,14 +261,14 @@ pub fn trusted_key(text: &str) -> Result<String, String> {
     }
 }
 
-fn controller(section: &Section<'_>) -> Result<Controller, ConfigError> {
+fn controller(section: &ConfigSection<'_>) -> Result<ControllerConfig, ConfigError> {
     let max_hosts = section.integer("max_hosts", 1..=limits::HOSTS_MOST as u64)?;
     let max_hosts = max_hosts.and_then(|hosts| usize::try_from(hosts).ok());
-    Ok(Controller { max_hosts: max_hosts.unwrap_or(limits::HOSTS_DEFAULT) })
+    Ok(ControllerConfig { max_hosts: max_hosts.unwrap_or(limits::HOSTS_DEFAULT) })
 }
 
-fn agent(section: &Section<'_>) -> Result<Agent, ConfigError> {
-    Ok(Agent {
+fn agent(section: &ConfigSection<'_>) -> Result<AgentConfig, ConfigError> {
+    Ok(AgentConfig {
         root: section.path("root")?.unwrap_or_else(|| PathBuf::from("/")),
         lock_file: section.path("lock_file")?,
         script_timeout_ms: section.integer("script_timeout_s", 1..=86_400)?.unwrap_or(300) * 1_000,
@@ -274,7 +276,7 @@ fn agent(section: &Section<'_>) -> Result<Agent, ConfigError> {
     })
 }
 
-fn timers(section: &Section<'_>) -> Result<Timers, ConfigError> {
+fn timers(section: &ConfigSection<'_>) -> Result<Timers, ConfigError> {
     let default = Timers::default();
     let timer = |key, default| -> Result<u64, ConfigError> {
         Ok(section.integer(key, limits::TIMER_LEAST_MS..=limits::TIMER_MOST_MS)?.unwrap_or(default))

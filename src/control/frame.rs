@@ -14,7 +14,7 @@ pub const FRAME_BYTES: usize = HEAD_BYTES + limits::CONTROL_FRAME_BYTES;
 /// [`limits::CONTROL_FRAME_BYTES`], or its body is no message. The connection cannot
 /// go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct MalformedFrame;
 
 /// Encodes a message at the beginning of `buffer`; the frame's length, or `None` where
 /// it has no room.
@@ -28,18 +28,18 @@ pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Option<usize> {
 /// The length of the body behind this head.
 ///
 /// # Errors
-/// [`Malformed`]: it is over the limit.
-pub fn body_len(head: [u8; HEAD_BYTES]) -> Result<usize, Malformed> {
+/// [`MalformedFrame`]: it is over the limit.
+pub fn body_len(head: [u8; HEAD_BYTES]) -> Result<usize, MalformedFrame> {
     let len = u32::from_le_bytes(head) as usize;
-    if len > limits::CONTROL_FRAME_BYTES { Err(Malformed) } else { Ok(len) }
+    if len > limits::CONTROL_FRAME_BYTES { Err(MalformedFrame) } else { Ok(len) }
 }
 
 /// The first message in `received`, and the length of its frame; `None` until it has
 /// come whole.
 ///
 /// # Errors
-/// [`Malformed`]; see [`body_len`] and [`decode`].
-pub fn first<'b, M: Deserialize<'b>>(received: &'b [u8]) -> Result<Option<(M, usize)>, Malformed> {
+/// [`MalformedFrame`]; see [`body_len`] and [`decode`].
+pub fn first<'b, M: Deserialize<'b>>(received: &'b [u8]) -> Result<Option<(M, usize)>, MalformedFrame> {
     let Some((head, rest)) = received.split_first_chunk::<HEAD_BYTES>() else { return Ok(None) };
     let body_len = body_len(*head)?;
     let Some(body) = rest.get(..body_len) else { return Ok(None) };
@@ -49,9 +49,9 @@ pub fn first<'b, M: Deserialize<'b>>(received: &'b [u8]) -> Result<Option<(M, us
 /// The message in a frame's body.
 ///
 /// # Errors
-/// [`Malformed`]: it is none.
-pub fn decode<'b, M: Deserialize<'b>>(body: &'b [u8]) -> Result<M, Malformed> {
-    postcard::from_bytes(body).map_err(|_| Malformed)
+/// [`MalformedFrame`]: it is none.
+pub fn decode<'b, M: Deserialize<'b>>(body: &'b [u8]) -> Result<M, MalformedFrame> {
+    postcard::from_bytes(body).map_err(|_| MalformedFrame)
 }
 
 #[cfg(test)]
@@ -79,8 +79,8 @@ mod tests {
     fn a_length_over_the_limit_is_malformed_before_its_body_comes() {
         let most = limits::CONTROL_FRAME_BYTES as u32;
         assert_eq!(body_len(most.to_le_bytes()), Ok(limits::CONTROL_FRAME_BYTES));
-        assert_eq!(body_len((most + 1).to_le_bytes()), Err(Malformed));
-        assert_eq!(first::<u32>(&(most + 1).to_le_bytes()), Err(Malformed));
-        assert_eq!(first::<bool>(&[1, 0, 0, 0, 7]), Err(Malformed));
+        assert_eq!(body_len((most + 1).to_le_bytes()), Err(MalformedFrame));
+        assert_eq!(first::<u32>(&(most + 1).to_le_bytes()), Err(MalformedFrame));
+        assert_eq!(first::<bool>(&[1, 0, 0, 0, 7]), Err(MalformedFrame));
     }
 }

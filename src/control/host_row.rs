@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::fsm::rollout::Part;
+use crate::fsm::rollout::RolloutPart;
 use crate::types::{Digest, Hostname, NodeId, NodeType, Reason, SwVersion, Text};
 use crate::wire::install::{Outcome, Step};
 
@@ -121,7 +121,7 @@ pub struct HostRow {
     /// Why the last install failed or was rejected.
     pub reason: Reason,
     /// Its part in the last rollout; `None` where there was none.
-    pub part: Option<Part>,
+    pub part: Option<RolloutPart>,
 }
 
 /// Which hosts a list is of.
@@ -158,7 +158,9 @@ impl HostFilter {
                 matches!(row.state, HostState::Installing { .. })
                     || matches!(row.install, InstallStatus::Waiting | InstallStatus::Running)
             }
-            Self::Rollout => matches!(row.part, Some(Part::AtWork | Part::Failed | Part::NoAnswer)),
+            Self::Rollout => {
+                matches!(row.part, Some(RolloutPart::AtWork | RolloutPart::Failed | RolloutPart::NoAnswer))
+            }
         }
     }
 }
@@ -171,7 +173,7 @@ mod tests {
         HostRow {
             node: NodeId(1),
             hostname: Hostname::default(),
-            address: Text::new(""),
+            address: Text::truncated(""),
             nodetype: NodeType::default(),
             current,
             reboot_required: false,
@@ -213,13 +215,19 @@ mod tests {
 
     #[test]
     fn a_rollout_s_list_is_of_those_at_work_and_of_those_that_failed_in_it() {
-        let parts = [Part::Done, Part::Behind, Part::Current, Part::Next, Part::Lost];
+        let parts = [
+            RolloutPart::Done,
+            RolloutPart::Behind,
+            RolloutPart::Current,
+            RolloutPart::Next,
+            RolloutPart::Lost,
+        ];
         let mut row = host(Currency::Current, HostState::Idle, InstallStatus::None);
         for part in parts {
             row.part = Some(part);
             assert!(!HostFilter::Rollout.takes(&row), "{part:?}");
         }
-        for part in [Part::AtWork, Part::Failed, Part::NoAnswer] {
+        for part in [RolloutPart::AtWork, RolloutPart::Failed, RolloutPart::NoAnswer] {
             row.part = Some(part);
             assert!(HostFilter::Rollout.takes(&row), "{part:?}");
         }

@@ -22,8 +22,8 @@ pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus, Lost};
 pub use status_row::{
-    Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TROUBLE_ROWS, TipcRow,
-    UnheardRow, Work, WorkerRow,
+    ALERT_ROWS, Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow,
+    UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.

@@ -68,13 +68,13 @@ pub struct StatusRow {
     /// Workers at work.
     pub workers: u32,
     /// Trouble to say first, each a sentence with what to do about it.
-    pub troubles: Vec<Reason, TROUBLE_ROWS, u8>,
+    pub alerts: Vec<Reason, ALERT_ROWS, u8>,
     /// Bytes of tables and buffers, allocated at start.
     pub memory_bytes: u64,
     /// Test builds: allocations of the loop since start, less worker starts.
     pub loop_allocations: Option<u64>,
     /// Troubles for which there was no place among them.
-    pub troubles_more: u32,
+    pub alerts_more: u32,
     /// Controller: its hosts by how they stand.
     pub hosts_by: HostCounts,
     /// Controller: its patches by what the cluster wants of them.
@@ -113,7 +113,7 @@ pub struct TipcRow {
 }
 
 /// Troubles that a `status` tells; of more it says how many.
-pub const TROUBLE_ROWS: usize = 8;
+pub const ALERT_ROWS: usize = 8;
 
 /// Links that a `status` names.
 pub const LINK_ROWS: usize = 16;
@@ -204,7 +204,7 @@ pub struct Asker {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerRow {
     /// What it does.
-    pub work: Work,
+    pub work: WorkerTask,
     /// For whom or with whom, where that is another node.
     pub node: Option<NodeId>,
     /// That node's name, where it is known.
@@ -217,7 +217,7 @@ pub struct WorkerRow {
 
 /// What a worker does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Work {
+pub enum WorkerTask {
     /// Installs on this host, or recovers what an install left.
     Install,
     /// Reads the repository.
@@ -238,7 +238,7 @@ pub enum Work {
     Reload,
 }
 
-impl Work {
+impl WorkerTask {
     /// All of them.
     pub const ALL: [Self; 9] = [
         Self::Install,

@@ -17,7 +17,7 @@ use crate::wire::refusal::{Refusal, RefusalCounts};
 
 /// Work that begins and then ends, well or not.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
+pub struct JobCounts {
     /// Begun.
     pub started: u64,
     /// Ended well.
@@ -26,7 +26,7 @@ pub struct Work {
     pub failed: u64,
 }
 
-impl Work {
+impl JobCounts {
     /// Some has begun.
     pub fn begin(&mut self) {
         self.started += 1;
@@ -40,7 +40,7 @@ impl Work {
 
 /// Datagrams between controllers of one direction, by their type.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Words {
+pub struct MessageCounts {
     /// 1, Hello.
     pub hello: u64,
     /// 2, HelloAck.
@@ -51,7 +51,7 @@ pub struct Words {
     pub sync_complete: u64,
 }
 
-impl Words {
+impl MessageCounts {
     /// Counts a message.
     pub fn count(&mut self, message: &Message) {
         match message {
@@ -69,7 +69,7 @@ const LATELY: Duration = Duration::from_secs(600);
 
 /// Whether what happened then is worth an operator's attention now.
 #[must_use]
-pub fn is_late(now: Instant, at: Instant) -> bool {
+pub fn is_recent(now: Instant, at: Instant) -> bool {
     now.since(at) < LATELY
 }
 
@@ -86,12 +86,12 @@ pub struct Met {
 
 /// Something that is counted elsewhere, and when it happened last.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Late {
+pub struct LastSeen {
     count: u64,
     at: Option<Instant>,
 }
 
-impl Late {
+impl LastSeen {
     fn note(&mut self, now: Instant, count: u64) {
         if count != self.count {
             *self = Self { count, at: Some(now) };
@@ -100,8 +100,8 @@ impl Late {
 
     /// Whether it happened lately.
     #[must_use]
-    pub fn is_late(&self, now: Instant) -> bool {
-        self.at.is_some_and(|at| is_late(now, at))
+    pub fn is_recent(&self, now: Instant) -> bool {
+        self.at.is_some_and(|at| is_recent(now, at))
     }
 }
 
@@ -131,13 +131,13 @@ pub struct Counters {
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams believed, of those between controllers.
-    pub heard_of_controllers: Words,
+    pub heard_of_controllers: MessageCounts,
     /// Datagrams sent, of those between controllers.
-    pub said_to_controllers: Words,
+    pub said_to_controllers: MessageCounts,
     /// Merges of another controller's map.
-    pub pulls: Work,
+    pub pulls: JobCounts,
     /// Sessions over which missing blobs were fetched.
-    pub blobs: Work,
+    pub blobs: JobCounts,
     /// Calls to receive that failed.
     pub receive_failed: u64,
     /// Datagrams not sent: no route, no room.
@@ -157,9 +157,9 @@ pub struct Counters {
     /// When a connection could not be accepted last.
     pub accept_failure: Option<Instant>,
     /// Words of hosts for which there was no room.
-    pub hosts_full: Late,
+    pub hosts_full: LastSeen,
     /// Words of controllers for which there was no room.
-    pub controllers_full: Late,
+    pub controllers_full: LastSeen,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
     serving_lines: RateLimit,
     settling_lines: RateLimit,
@@ -195,7 +195,7 @@ impl Counters {
     /// Who was refused last for this reason, if that was lately.
     #[must_use]
     pub fn refused_lately(&self, now: Instant, refusal: Refusal) -> Option<&Met> {
-        self.refused.get(refusal as usize)?.as_ref().filter(|met| is_late(now, met.at))
+        self.refused.get(refusal as usize)?.as_ref().filter(|met| is_recent(now, met.at))
     }
 
     /// Counts a refused datagram, and logs its reason now and then.
@@ -276,11 +276,11 @@ mod tests {
     #[test]
     fn what_is_counted_elsewhere_is_late_while_it_grows() {
         let at = |seconds: u64| Instant::from_millis(seconds * 1000);
-        let mut full = Late::default();
+        let mut full = LastSeen::default();
         full.note(at(1), 0);
-        assert!(!full.is_late(at(1)));
+        assert!(!full.is_recent(at(1)));
         full.note(at(2), 3);
         full.note(at(500), 3);
-        assert!(full.is_late(at(601)) && !full.is_late(at(602)));
+        assert!(full.is_recent(at(601)) && !full.is_recent(at(602)));
     }
 }

@@ -13,15 +13,15 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token};
 
 use super::clock::Clock;
-use super::control_socket::Control;
+use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
 use super::replaced::Replaced;
-use super::sessions::{Outcome, Sessions};
+use super::sessions::{SessionEvent, Sessions};
 use super::transport::{Batch, Transport};
-use super::workers::{Kind, Workers};
+use super::workers::{WorkerKind, Workers};
 use super::{proof, sys};
 use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
@@ -73,7 +73,7 @@ pub struct Daemon<'a> {
     /// Worker processes.
     pub workers: Workers,
     /// The control socket.
-    pub control: Control,
+    pub control: ControlSocket,
     /// What happened how often.
     pub counters: Counters,
     /// The repository has been read (a controller), or there is none.
@@ -126,7 +126,7 @@ pub struct Parts<'a> {
     /// As [`Daemon::workers`].
     pub workers: Workers,
     /// As [`Daemon::control`].
-    pub control: Control,
+    pub control: ControlSocket,
     /// As [`Daemon::memory_bytes`].
     pub memory_bytes: u64,
     /// Where the configuration is.
@@ -204,8 +204,8 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         if let Some(over) = daemon.over.take() {
             return daemon.end(over);
         }
-        if daemon.is_superseded && daemon.workers.count(|kind| kind == Kind::Agent) == 0 {
-            return Err(daemon.give_way());
+        if daemon.is_superseded && daemon.workers.count(|kind| kind == WorkerKind::Agent) == 0 {
+            return Err(daemon.reexec());
         }
         daemon.tell_supervisor(now);
     }
@@ -292,7 +292,7 @@ impl Daemon<'_> {
                 self.counters.heard(now, sender, peer, &message);
                 self.counters.heard_with(datagram.get(header::KEY_SLOT_AT).copied());
                 self.node.on_message(now, sender, peer, &message, &mut self.actions);
-                self.carry_out(now);
+                self.dispatch(now);
             }
             Err(refusal) => {
                 let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
@@ -348,8 +348,8 @@ impl Daemon<'_> {
             };
             let outcome = sessions.turn(now, at, registry, &answers);
             match outcome {
-                Outcome::Quiet => return,
-                Outcome::WantsWorker(node, purpose) => return self.serve(now, at, node, purpose),
+                SessionEvent::Quiet => return,
+                SessionEvent::WantsWorker(node, purpose) => return self.serve(now, at, node, purpose),
                 other => self.on_session(now, &other),
             }
         }
@@ -357,14 +357,14 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn on_session(&mut self, now: Instant, outcome: &Outcome) {
+    fn on_session(&mut self, now: Instant, outcome: &SessionEvent) {
         let event = match outcome {
-            Outcome::Ready(node, purpose) => Event::SessionReady(*node, *purpose),
-            Outcome::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
-            Outcome::Page(node, page) => Event::DetailPage(*node, page),
-            Outcome::End(node) => Event::DetailEnd(*node),
-            Outcome::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
-            Outcome::Quiet | Outcome::WantsWorker(..) => return,
+            SessionEvent::Ready(node, purpose) => Event::SessionReady(*node, *purpose),
+            SessionEvent::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
+            SessionEvent::Page(node, page) => Event::DetailPage(*node, page),
+            SessionEvent::End(node) => Event::DetailEnd(*node),
+            SessionEvent::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
+            SessionEvent::Quiet | SessionEvent::WantsWorker(..) => return,
         };
         self.tell(now, &event);
     }
@@ -373,7 +373,7 @@ impl Daemon<'_> {
     fn take_signals(&mut self, now: Instant) {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
             match signal {
-                libc::SIGCHLD => self.bury_workers(now),
+                libc::SIGCHLD => self.reap_workers(now),
                 libc::SIGHUP => self.reload(now),
                 _ => self.over = Some(Ok(())),
             }
@@ -394,7 +394,7 @@ impl Daemon<'_> {
             self.load(now);
         }
         self.node.on_timeout(now, &mut self.actions);
-        self.carry_out(now);
+        self.dispatch(now);
         if self.is_starting && self.node.controller.as_ref().is_none_or(|c| c.sync().is_started()) {
             self.is_starting = false;
             self.give_turns(now);
@@ -405,12 +405,12 @@ impl Daemon<'_> {
     /// Tells the state machines what happened, and does what they ask.
     pub fn tell(&mut self, now: Instant, event: &Event<'_>) {
         self.node.on_event(now, event, &mut self.actions);
-        self.carry_out(now);
+        self.dispatch(now);
     }
 
     /// Does what the state machines ask. What fails at once is told at once, and
     /// may make them ask for more.
-    pub fn carry_out(&mut self, now: Instant) {
+    pub fn dispatch(&mut self, now: Instant) {
         while let Some(action) = self.actions.pop_front() {
             match action {
                 Action::Send(to, message) => {
@@ -483,7 +483,7 @@ fn map_frame(
     let Some(index) = from.checked_sub(1) else {
         return Some(match floor {
             Some(floor) => (Frame::MapHead { hostname: hostname.clone(), floor }, 1),
-            None => (Frame::Refused { reason: Reason::new(STILL_READ) }, limits::ENTRIES + 2),
+            None => (Frame::Refused { reason: Reason::truncated(STILL_READ) }, limits::ENTRIES + 2),
         });
     };
     let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);

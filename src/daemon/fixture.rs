@@ -3,10 +3,10 @@
 use crate::fsm::actions::{Actions, Peer};
 use crate::fsm::controller::{Controller, ControllerTimers, Tables};
 use crate::fsm::hosts::Host;
-use crate::fsm::reasons::{Reasons, Told};
+use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
-use crate::fsm::sync::blobs::Why;
+use crate::fsm::sync::blobs::BlobError;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::fixture;
@@ -51,9 +51,9 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
         map: fixture::map(slots, entries),
         hosts: Table::new(hosts, vec![0; index_len(4)].leak()),
         queries: vec![None; limits::DETAILED_QUERIES].leak(),
-        reasons: Reasons::new(vec![Told::default(); 4].leak()),
+        reasons: Reasons::new(vec![InstallReason::default(); 4].leak()),
         neighbours: vec![None; limits::CONTROLLERS - 1].leak(),
-        blob_whys: vec![Why::default(); 4].leak(),
+        blob_whys: vec![BlobError::default(); 4].leak(),
     };
     Controller::new(at(0), NodeId(1), timers, tables)
 }

@@ -9,7 +9,7 @@ use mio::Token;
 use super::answers::rollouts::{FOR_NOBODY, log_settled};
 use super::event_loop::{Daemon, WORKERS};
 use super::proof;
-use super::workers::{Ending, Kind};
+use super::workers::{Ending, WorkerKind};
 use crate::fsm::actions::Install;
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
 use crate::job::{InstallJob, Job, Report};
@@ -32,7 +32,7 @@ impl Daemon<'_> {
     /// what is known changes nothing.
     #[must_use]
     pub fn is_loading(&self) -> bool {
-        self.workers.count(|kind| kind == Kind::Load) > 0
+        self.workers.count(|kind| kind == WorkerKind::Load) > 0
     }
 
     /// Starts the worker that reads the repository.
@@ -44,7 +44,13 @@ impl Daemon<'_> {
             controller.on_loading();
         }
         let started = proof::exempt(|| {
-            self.workers.start(now, &self.registry, Kind::Load, &Job::Load { is_start: !self.is_loaded }, &[])
+            self.workers.start(
+                now,
+                &self.registry,
+                WorkerKind::Load,
+                &Job::Load { is_start: !self.is_loaded },
+                &[],
+            )
         });
         if let Err(error) = started {
             let kind = error.kind();
@@ -66,8 +72,8 @@ impl Daemon<'_> {
     /// none for this: a stolen one keeps no others out.
     #[inline(never)]
     pub fn serve(&mut self, now: Instant, at: usize, node: NodeId, purpose: Purpose) {
-        let serving = self.workers.count(|kind| matches!(kind, Kind::Serve(..)));
-        let is_served = self.workers.count(|kind| kind == Kind::Serve(node, purpose)) > 0;
+        let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
+        let is_served = self.workers.count(|kind| kind == WorkerKind::Serve(node, purpose)) > 0;
         if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
             return self.sessions.turn_away(at, COME_BACK, &self.registry);
         }
@@ -77,7 +83,7 @@ impl Daemon<'_> {
                 workers.start(
                     now,
                     registry,
-                    Kind::Serve(node, purpose),
+                    WorkerKind::Serve(node, purpose),
                     &Job::Serve { purpose, session: keys },
                     &[stream],
                 )
@@ -99,7 +105,7 @@ impl Daemon<'_> {
         self.ready.insert(token);
     }
 
-    fn on_report(&mut self, now: Instant, kind: Kind, report: &Report) {
+    fn on_report(&mut self, now: Instant, kind: WorkerKind, report: &Report) {
         match report {
             Report::Progress { step, percent } => self.tell(now, &Event::Progress(*step, *percent)),
             Report::Installed(patch) => self.tell(now, &Event::Installed(patch)),
@@ -108,12 +114,12 @@ impl Daemon<'_> {
             }
             Report::Notice(line) => warn!("{line}"),
             Report::Item(line) => match kind {
-                Kind::Reload(waiting) => self.on_reload_line(waiting, line),
+                WorkerKind::Reload(waiting) => self.on_reload_line(waiting, line),
                 _ => self.pass_on(kind, line),
             },
             Report::Settings(settings) => self.take_up(now, settings),
             Report::Waits(line) => {
-                if let Kind::Reload(waiting) = kind {
+                if let WorkerKind::Reload(waiting) = kind {
                     self.on_reload_waits(waiting, line);
                 }
             }
@@ -130,7 +136,7 @@ impl Daemon<'_> {
             }
             Report::Done | Report::Failed { .. } => {}
             of_repository => {
-                self.has_changed |= matches!(kind, Kind::Change { .. }) && is_news(of_repository);
+                self.has_changed |= matches!(kind, WorkerKind::Change { .. }) && is_news(of_repository);
                 if let (FOR_NOBODY, Report::Rollout(rollout)) = (kind, of_repository) {
                     log_settled(rollout);
                 }
@@ -163,20 +169,21 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    pub fn bury_workers(&mut self, now: Instant) {
+    pub fn reap_workers(&mut self, now: Instant) {
         while let Some((at, status)) = self.workers.ended() {
             // What it said last may still be unread.
             while let Some((kind, report)) = self.workers.next_report(now, at) {
                 self.on_report(now, kind, &report);
             }
-            if let Some((kind, ending)) = self.workers.bury(&self.registry, at, status) {
+            if let Some((kind, ending)) = self.workers.reap(&self.registry, at, status) {
                 self.on_worker_ended(now, kind, &ending);
             }
         }
     }
 
-    fn on_worker_ended(&mut self, now: Instant, kind: Kind, ending: &Ending) {
-        let is_repositorys = matches!(kind, Kind::Change { .. } | Kind::Pull(_) | Kind::Blobs(_));
+    fn on_worker_ended(&mut self, now: Instant, kind: WorkerKind, ending: &Ending) {
+        let is_repositorys =
+            matches!(kind, WorkerKind::Change { .. } | WorkerKind::Pull(_) | WorkerKind::Blobs(_));
         if is_repositorys && matches!(ending, Ending::Crashed(_)) {
             // It may have done durably what it did not live to tell.
             self.load_due = Some(now);
@@ -184,8 +191,8 @@ impl Daemon<'_> {
         self.settle_floor();
         match (kind, ending) {
             // How it goes on is for the one who takes our place to say.
-            (Kind::Agent, _) if self.is_superseded => {}
-            (Kind::Agent, ending) => {
+            (WorkerKind::Agent, _) if self.is_superseded => {}
+            (WorkerKind::Agent, ending) => {
                 let end = match ending {
                     Ending::Done => WorkerEnd::Done,
                     Ending::Failed(_, reason) => WorkerEnd::Failed(reason),
@@ -196,7 +203,7 @@ impl Daemon<'_> {
                 }
                 self.tell(now, &Event::WorkerEnded(end));
             }
-            (Kind::Load, Ending::Done) => {
+            (WorkerKind::Load, Ending::Done) => {
                 if let Some(controller) = &mut self.node.controller {
                     controller.on_loaded(now);
                 }
@@ -206,17 +213,17 @@ impl Daemon<'_> {
                     self.give_turns(now);
                 }
             }
-            (Kind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+            (WorkerKind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
                 self.on_load_failed(now, reason);
             }
-            (Kind::Change { connection, generation }, ending) => {
+            (WorkerKind::Change { connection, generation }, ending) => {
                 if let (FOR_NOBODY, Ending::Failed(_, reason) | Ending::Crashed(reason)) = (kind, ending) {
                     self.counters.not_settled(now, reason);
                 }
                 self.on_change_ended(now, connection, generation, ending);
             }
-            (Kind::Pull(node), ending) => {
-                let silent = Reason::new("its worker did not say what it merged");
+            (WorkerKind::Pull(node), ending) => {
+                let silent = Reason::truncated("its worker did not say what it merged");
                 let ended = match ending {
                     Ending::Done => self.pulled.take().ok_or(&silent),
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
@@ -224,7 +231,7 @@ impl Daemon<'_> {
                 self.counters.pulls.end(ended.is_ok());
                 self.tell(now, &Event::PullEnded(node, ended));
             }
-            (Kind::Blobs(node), ending) => {
+            (WorkerKind::Blobs(node), ending) => {
                 let ended = match ending {
                     Ending::Done => Ok(()),
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
@@ -232,11 +239,14 @@ impl Daemon<'_> {
                 self.counters.blobs.end(ended.is_ok());
                 self.tell(now, &Event::BlobsEnded(node, ended));
             }
-            (Kind::Serve(..) | Kind::Show, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
+            (
+                WorkerKind::Serve(..) | WorkerKind::Show,
+                Ending::Failed(_, reason) | Ending::Crashed(reason),
+            ) => {
                 self.counters.not_served(now, reason);
             }
-            (Kind::Serve(..) | Kind::Show, Ending::Done) => {}
-            (Kind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),
+            (WorkerKind::Serve(..) | WorkerKind::Show, Ending::Done) => {}
+            (WorkerKind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),
         }
     }
 
@@ -244,7 +254,8 @@ impl Daemon<'_> {
     /// the floor and not yet of all entries: with it, what the map lacks counts as
     /// purged.
     fn settle_floor(&mut self) {
-        let is_partial = self.workers.count(|kind| matches!(kind, Kind::Load | Kind::Pull(_))) > 0;
+        let is_partial =
+            self.workers.count(|kind| matches!(kind, WorkerKind::Load | WorkerKind::Pull(_))) > 0;
         if let Some(controller) =
             self.node.controller.as_ref().filter(|_| !is_partial && self.load_due.is_none())
         {
@@ -258,7 +269,7 @@ impl Daemon<'_> {
         self.pulled = None;
         let agreed = self.node.controller.as_ref().map_or(0, |controller| controller.sync().agreed());
         let job = |session| Job::Pull { agreed, session };
-        let started = self.start_over(now, node, Purpose::Pull, Kind::Pull(node), job);
+        let started = self.start_over(now, node, Purpose::Pull, WorkerKind::Pull(node), job);
         self.counters.pulls.begin();
         if let Err(reason) = started {
             self.counters.pulls.end(false);
@@ -269,7 +280,7 @@ impl Daemon<'_> {
     /// Starts the worker that fetches missing blobs from a controller, over the
     /// session that is ready.
     pub fn start_blobs(&mut self, now: Instant, node: NodeId) {
-        let started = self.start_over(now, node, Purpose::Blobs, Kind::Blobs(node), Job::Blobs);
+        let started = self.start_over(now, node, Purpose::Blobs, WorkerKind::Blobs(node), Job::Blobs);
         self.counters.blobs.begin();
         if let Err(reason) = started {
             self.counters.blobs.end(false);
@@ -283,12 +294,13 @@ impl Daemon<'_> {
         now: Instant,
         node: NodeId,
         purpose: Purpose,
-        kind: Kind,
+        kind: WorkerKind,
         job: impl FnOnce(SessionKeys) -> Job,
     ) -> Result<(), Reason> {
         let Self { sessions, workers, registry, .. } = self;
-        let (stream, session) =
-            sessions.take(registry, node, purpose).ok_or_else(|| Reason::new("the session was lost"))?;
+        let (stream, session) = sessions
+            .take(registry, node, purpose)
+            .ok_or_else(|| Reason::truncated("the session was lost"))?;
         proof::exempt(|| workers.start(now, registry, kind, &job(session), &[stream.as_fd()]))
             .map_err(|error| Reason::format(format_args!("its worker cannot be started: {}", error.kind())))
     }
@@ -303,7 +315,7 @@ impl Daemon<'_> {
                 self.start_agent(now, job, Some(stream.as_fd()));
             }
             None => {
-                let reason = Reason::new("the session to the controller was lost");
+                let reason = Reason::truncated("the session to the controller was lost");
                 let event = Event::WorkerEnded(WorkerEnd::Failed(&reason));
                 self.node.on_event(now, &event, &mut self.actions);
             }
@@ -313,7 +325,8 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn start_agent(&mut self, now: Instant, job: Job, session: Option<BorrowedFd<'_>>) {
         let files = session.as_slice();
-        let started = proof::exempt(|| self.workers.start(now, &self.registry, Kind::Agent, &job, files));
+        let started =
+            proof::exempt(|| self.workers.start(now, &self.registry, WorkerKind::Agent, &job, files));
         if let Err(error) = started {
             let kind = error.kind();
             let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));

@@ -22,7 +22,7 @@ pub fn dropped() -> u64 {
 }
 
 /// Where lines go, by how one is written without blocking.
-enum Lines {
+enum LogOutput {
     /// A pipe or a terminal, opened once more: that it does not block is ours alone.
     Own(File),
     /// A socket: each send says that it may not block.
@@ -31,7 +31,7 @@ enum Lines {
     Asked,
 }
 
-impl Lines {
+impl LogOutput {
     /// Standard error, and whether it is the journal's.
     fn of_standard_error() -> (Self, bool) {
         let duplicate = io::stderr().as_fd().try_clone_to_owned().map(File::from);
@@ -60,7 +60,7 @@ impl Lines {
     }
 }
 
-impl Write for Lines {
+impl Write for LogOutput {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if !self.is_written(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl Write for Lines {
 /// Sets up logging for the daemon or a worker. `RUST_LOG` chooses what is
 /// logged; without it, everything from "info" on.
 pub fn set_up(part: &'static str) {
-    let (lines, with_priority) = Lines::of_standard_error();
+    let (lines, with_priority) = LogOutput::of_standard_error();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info).parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(lines)));

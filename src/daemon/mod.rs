@@ -7,24 +7,24 @@
 //! | `jobs` | what the loop starts workers for, and makes of their reports |
 //! | `ready` | which sources may have more |
 //! | `sessions` | stream sessions, from the first byte to a worker |
-//! | `workers`, `job` | worker processes, and what they are told and tell |
+//! | `workers` | worker processes |
 //! | `worker` | the other side: a worker's own `main` |
-//! | `topology` | words of who is there, on their way to the state machines |
+//! | `topology` | the topology service's events, on their way to the state machines |
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
-//! | `control`, `protocol`, `told` | connections of commands, and what is said on them |
-//! | `answers`, `rows`, `standing`, `troubles` | what commands are answered |
+//! | `control_socket` | connections of commands |
+//! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
 //! | `reload` | reading the configuration anew |
-//! | `notify`, `ending` | word to the supervisor; the daemon's last acts |
-//! | `succession` | how it gives way where thimble itself was replaced |
+//! | `notify`, `shutdown` | word to the supervisor; the daemon's last acts |
+//! | `reexec` | starting thimble anew in its own place, where its file was replaced |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 
+mod alerts;
 mod answers;
 mod buffers;
 mod clock;
 mod control_socket;
 mod counters;
-mod ending;
 mod event_loop;
 mod exchange;
 mod fetch;
@@ -36,18 +36,18 @@ mod notify;
 mod proof;
 mod pull;
 mod ready;
+mod reexec;
 mod reload;
 mod replaced;
 mod rows;
 mod serve;
 mod sessions;
-mod standing;
+mod shutdown;
 mod start;
-mod succession;
+mod summary;
 mod sys;
 mod topology;
 mod transport;
-mod troubles;
 pub mod worker;
 mod workers;
 

@@ -23,7 +23,7 @@ const STATUS_APART: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// One line on how the node is.
-type Line = Text<128>;
+type StatusLine = Text<128>;
 
 /// The supervisor, as far as it listens.
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub struct Notify {
     ready: Ready,
     ready_due: Instant,
     /// The status line as it was told last.
-    status: Line,
+    status: StatusLine,
     /// When it may be told next, and whether something happened since.
     status_next: Instant,
     has_turned: bool,
@@ -111,7 +111,7 @@ impl Notify {
     }
 
     /// Tells what is due; `status` makes the status line. Early: does nothing.
-    fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> Line) {
+    fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> StatusLine) {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
             let is_sent = match self.ready {
                 // No watchdog looks yet, but a start that shows no life is given up.
@@ -178,7 +178,7 @@ impl Daemon<'_> {
 
     /// How the node is, in one line.
     #[inline(never)]
-    fn status_line(&self, now: Instant) -> Line {
+    fn status_line(&self, now: Instant) -> StatusLine {
         let agent = self.node.agent.as_ref().map(|agent| {
             let (state, step, percent) = agent.shown();
             let patches = agent.installed().patches().len();
@@ -186,22 +186,22 @@ impl Daemon<'_> {
                 AgentState::Installing => {
                     Text::<64>::format(format_args!("agent: installing {percent}%, {}", step.as_str()))
                 }
-                AgentState::InstallFailed => Text::new("agent: the last install failed"),
+                AgentState::InstallFailed => Text::truncated("agent: the last install failed"),
                 _ => Text::format(format_args!("agent: {patches} patches installed")),
             }
         });
         let between = if agent.is_some() { "; " } else { "" };
         let agent = agent.unwrap_or_default();
-        let Some(controller) = &self.node.controller else { return Line::new(agent.as_str()) };
+        let Some(controller) = &self.node.controller else { return StatusLine::truncated(agent.as_str()) };
         if !self.is_loaded {
-            return Line::format(format_args!("controller: reading the repository{between}{agent}"));
+            return StatusLine::format(format_args!("controller: reading the repository{between}{agent}"));
         }
         let entries = controller.map().iter();
         let patches = entries.filter(|(_, entry)| entry.state != EntryState::Deleted).count();
         let (hosts, lost_after) = (controller.hosts().iter(), controller.timers().host_lost);
         let lost = hosts.filter(|host| host.is_lost(now, lost_after)).count();
         let hosts = controller.hosts().len();
-        Line::format(format_args!(
+        StatusLine::format(format_args!(
             "controller: {patches} patches, {hosts} hosts, {lost} lost{between}{agent}"
         ))
     }
@@ -236,12 +236,12 @@ mod tests {
     #[test]
     fn a_supervisor_hears_ready_once_and_a_sign_of_life_in_time() {
         let (theirs, mut notify) = pair();
-        notify.status = Line::new("fine");
+        notify.status = StatusLine::truncated("fine");
         let mut turn = |now, is_ready: bool| {
             if is_ready {
                 notify.ready();
             }
-            notify.on_turn(at(now), || Line::new("fine"));
+            notify.on_turn(at(now), || StatusLine::truncated("fine"));
             heard(&theirs)
         };
         let extended = "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=40000";
@@ -258,7 +258,7 @@ mod tests {
         let (theirs, mut notify) = pair();
         notify.watchdog = None;
         let mut turn = |now, line| {
-            notify.on_turn(at(now), || Line::new(line));
+            notify.on_turn(at(now), || StatusLine::truncated(line));
             (heard(&theirs), notify.poll_at())
         };
         assert_eq!(turn(5_000, "a"), (vec!["STATUS=a".to_owned()], None));
@@ -273,10 +273,10 @@ mod tests {
         notify.watchdog = None;
         while notify.send(format_args!("FILL=1")) {}
         notify.ready();
-        notify.on_turn(at(1), || Line::new("a"));
+        notify.on_turn(at(1), || StatusLine::truncated("a"));
         assert_eq!(notify.poll_at(), Some(at(101)));
         assert!(heard(&theirs).iter().all(|line| line == "FILL=1"));
-        notify.on_turn(at(101), || Line::new("a"));
+        notify.on_turn(at(101), || StatusLine::truncated("a"));
         assert_eq!(heard(&theirs), ["READY=1"]);
     }
 
@@ -287,10 +287,10 @@ mod tests {
         notify.reloading();
         assert_eq!(heard(&theirs), [""; 0], "not before we are ready");
         notify.ready();
-        notify.on_turn(at(1_000), || Line::new("a"));
+        notify.on_turn(at(1_000), || StatusLine::truncated("a"));
         notify.reloading();
         notify.reloaded();
-        notify.on_turn(at(1_100), || Line::new("a"));
+        notify.on_turn(at(1_100), || StatusLine::truncated("a"));
         let heard = heard(&theirs);
         assert_eq!(heard[..2], ["READY=1", "STATUS=a"]);
         assert!(heard[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");

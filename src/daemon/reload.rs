@@ -22,7 +22,7 @@ use mio::Token;
 
 use super::control_socket::Access;
 use super::event_loop::{CONNECTIONS, Daemon};
-use super::workers::{Ending, Kind};
+use super::workers::{Ending, WorkerKind};
 use super::{proof, start, sys};
 use crate::config::keys::KeyFile;
 use crate::config::{Config, Difference};
@@ -74,7 +74,7 @@ impl Daemon<'_> {
     /// Whether the configuration is being read anew.
     #[must_use]
     pub fn is_reloading(&self) -> bool {
-        self.workers.count(|kind| matches!(kind, Kind::Reload(_))) > 0
+        self.workers.count(|kind| matches!(kind, WorkerKind::Reload(_))) > 0
     }
 
     /// Starts the worker that reads the configuration anew.
@@ -92,7 +92,7 @@ impl Daemon<'_> {
         let Self { workers, registry, .. } = self;
         let started = proof::exempt(|| {
             let memory = sys::memory()?;
-            workers.start(now, registry, Kind::Reload(waiting), &job, &[memory.as_fd()])?;
+            workers.start(now, registry, WorkerKind::Reload(waiting), &job, &[memory.as_fd()])?;
             Ok(memory)
         });
         let failed = |error: io::Error| {
@@ -176,7 +176,7 @@ impl Daemon<'_> {
 ///
 /// # Errors
 /// The loop is gone.
-pub fn carry_out(
+pub fn execute(
     held: &Config,
     texts: &str,
     job: &ReloadJob,
@@ -186,13 +186,13 @@ pub fn carry_out(
     let (settings, lines, waits) = match read(held, texts, job, memory) {
         Ok(read) => read,
         Err(reason) => {
-            let reason = Reason::new(&reason);
+            let reason = Reason::truncated(&reason);
             return loop_.report(&Report::Failed { kind: RefusalKind::Refused, reason });
         }
     };
     loop_.report(&Report::Settings(settings))?;
     for line in &lines {
-        loop_.report(&Report::Item(Reason::new(line)))?;
+        loop_.report(&Report::Item(Reason::truncated(line)))?;
     }
     loop_.report(&Report::Waits(waits))?;
     let done = Report::Done;

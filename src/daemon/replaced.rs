@@ -56,7 +56,7 @@ mod tests {
     #[test]
     fn an_agent_keeps_none() {
         let mut replaced = Replaced::new(false);
-        replaced.keep(&Reason::new("x"));
+        replaced.keep(&Reason::truncated("x"));
         assert!(replaced.lines().is_empty());
     }
 }

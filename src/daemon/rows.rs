@@ -1,10 +1,10 @@
 //! What the daemon knows, as rows for commands.
 
+use super::alerts::alerts;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
-use super::troubles::troubles;
-use super::{log, proof, standing, transport};
+use super::{log, proof, summary, transport};
 use crate::control::{
     Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, Lost,
     NeighbourRow, PatchRow, StatusRow,
@@ -12,8 +12,8 @@ use crate::control::{
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
-use crate::fsm::presence::{Presence, Why};
-use crate::fsm::requests::Standing;
+use crate::fsm::presence::{LossCause, Presence};
+use crate::fsm::requests::RequestStatus;
 use crate::fsm::sync::neighbours::Neighbour;
 use crate::limits;
 use crate::repo::effective::blocked_by;
@@ -88,13 +88,13 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
         lost: is_lost.then(|| lost(host.presence)),
         installed_digest: ack.installed_digest,
         install: match host.request.standing() {
-            Standing::None => InstallStatus::None,
-            Standing::Waiting => InstallStatus::Waiting,
-            Standing::Running => InstallStatus::Running,
-            Standing::Ended(outcome) => InstallStatus::Ended(outcome),
-            Standing::NoAnswer => InstallStatus::NoAnswer,
+            RequestStatus::None => InstallStatus::None,
+            RequestStatus::Waiting => InstallStatus::Waiting,
+            RequestStatus::Running => InstallStatus::Running,
+            RequestStatus::Ended(outcome) => InstallStatus::Ended(outcome),
+            RequestStatus::NoAnswer => InstallStatus::NoAnswer,
         },
-        reason: Reason::new(controller.reason(host)),
+        reason: Reason::truncated(controller.reason(host)),
         part: controller.map().rollout().map(|rollout| controller.part(now, rollout, host)),
     }
 }
@@ -103,8 +103,8 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
 fn lost(presence: Presence) -> Lost {
     match presence.gone() {
         None => Lost::Silent,
-        Some(Why::Ended) => Lost::Ended,
-        Some(Why::OutOfReach) => Lost::OutOfReach,
+        Some(LossCause::Ended) => Lost::Ended,
+        Some(LossCause::OutOfReach) => Lost::OutOfReach,
     }
 }
 
@@ -123,7 +123,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     let identity = daemon.codec.identity();
     let controller = daemon.node.controller.as_ref();
     let agent = daemon.node.agent.as_ref();
-    let patches_by = controller.map(standing::patches).unwrap_or_default();
+    let patches_by = controller.map(summary::patches).unwrap_or_default();
     let patches = patches_by.0.iter().sum();
     let map = controller.map(Controller::map);
     let entries = count(map.map_or(0, Map::len));
@@ -135,16 +135,16 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         address: address(met.from),
         age_ms: now.since(met.at).as_millis(),
     });
-    let (troubles, troubles_more) = troubles(now, unix_ms, daemon);
+    let (alerts, alerts_more) = alerts(now, unix_ms, daemon);
     StatusRow {
         node: identity.node,
         hostname: daemon.config.node.hostname.clone(),
         is_controller: identity.roles.is_controller,
         is_agent: identity.roles.is_agent,
         is_unauthenticated: daemon.config.security.is_unauthenticated,
-        transport: Text::new(transport::NAME),
+        transport: Text::truncated(transport::NAME),
         tipc: daemon.tipc_row(now),
-        version: Text::new(env!("CARGO_PKG_VERSION")),
+        version: Text::truncated(env!("CARGO_PKG_VERSION")),
         uptime_ms: now.since(daemon.started).as_millis(),
         incarnation: identity.incarnation,
         patches,
@@ -165,10 +165,10 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         agent_state: host_state(state, step, percent),
         agent_reason: last_reason.unwrap_or_default(),
         workers: count(daemon.workers.count(|_| true)),
-        troubles,
+        alerts,
         memory_bytes: daemon.memory_bytes,
         loop_allocations: proof::loop_allocations(),
-        troubles_more,
+        alerts_more,
         hosts_by,
         patches_by,
         unix_ms,
@@ -184,10 +184,10 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
     let is_lost = !neighbour.is_present(now, controller.sync().neighbours().lost_after());
     let trouble = match age_ms {
         _ if !neighbour.trouble.is_empty() => neighbour.trouble.clone(),
-        None => Reason::new("not heard since this controller started"),
+        None => Reason::truncated("not heard since this controller started"),
         Some(age_ms) if is_lost => match lost(neighbour.presence) {
             Lost::Silent => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
-            why => Reason::new(why.words()),
+            why => Reason::truncated(why.words()),
         },
         Some(_) => Reason::default(),
     };
@@ -214,7 +214,7 @@ pub fn missing_blobs(controller: &Controller<'_>) -> impl Iterator<Item = BlobRo
         id: entry.id.clone(),
         hash: entry.hash,
         is_wanted: entry.is_wanted(),
-        reason: Reason::new(blobs.why(&entry.hash)),
+        reason: Reason::truncated(blobs.why(&entry.hash)),
     })
 }
 
@@ -294,7 +294,7 @@ mod tests {
     fn missing_files_that_hosts_need_come_first() {
         let spare = |name: &str| entry(name).state(EntryState::Available);
         let mut controller = controller(&[spare("A"), entry("B"), spare("C"), entry("D")]);
-        controller.blob_missing(&entry("C").hash, &Reason::new("why"));
+        controller.blob_missing(&entry("C").hash, &Reason::truncated("why"));
         controller.blob_missing(&entry("D").hash, &Reason::default());
         let rows: Vec<_> = missing_blobs(&controller).collect();
         let shown: Vec<_> =
@@ -325,7 +325,7 @@ mod tests {
         assert_eq!(row(&controller, at(130)).trouble.as_str(), "silent for 120 s");
 
         let heard = controller.sync_mut().neighbours_mut().get_mut(node).unwrap();
-        heard.trouble = Reason::new("it has no place free");
+        heard.trouble = Reason::truncated("it has no place free");
         assert_eq!(row(&controller, at(12)).trouble.as_str(), "it has no place free");
     }
 }

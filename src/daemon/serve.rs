@@ -57,5 +57,5 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
 }
 
 fn refuse(exchange: &mut Exchange, reason: &str) -> io::Result<()> {
-    exchange.send(Frame::Refused { reason: Reason::new(reason) })
+    exchange.send(Frame::Refused { reason: Reason::truncated(reason) })
 }

@@ -8,7 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use log::{info, warn};
 
 use super::buffers::{POOL_BYTES, Pool};
-use super::control_socket::{Access, Control};
+use super::control_socket::{Access, ControlSocket};
 use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
 use super::notify::Notify;
 use super::sessions::{Context, Sessions};
@@ -23,10 +23,10 @@ use crate::fsm::hosts::Host;
 use crate::fsm::installed::Installed;
 use crate::fsm::node::Node;
 use crate::fsm::random::Random;
-use crate::fsm::reasons::{Reasons, Told};
+use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
-use crate::fsm::sync::blobs::Why;
+use crate::fsm::sync::blobs::BlobError;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
@@ -71,7 +71,7 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, Str
 fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> {
     let absolute = std::path::absolute(path).ok();
     let text = absolute.as_ref().and_then(|path| path.to_str()).unwrap_or_default();
-    let kept = Text::new(text);
+    let kept = Text::truncated(text);
     match kept.as_str() == text && !text.is_empty() {
         true => Ok(kept),
         false => Err(format!(
@@ -151,7 +151,7 @@ fn allocate(
     let mut pool = Pool::new();
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };
-    let control = Control::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
+    let control = ControlSocket::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
     let workers =
         Workers::new(text.as_bytes(), WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
 
@@ -163,9 +163,9 @@ fn allocate(
     let hosts = vec![Host::vacant(); hosts_most].leak();
     let hosts_index = vec![0; index_len(hosts_most)].leak();
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
-    let reasons = vec![Told::default(); if is_controller { limits::REASONS } else { 0 }].leak();
+    let reasons = vec![InstallReason::default(); if is_controller { limits::REASONS } else { 0 }].leak();
     let neighbours = vec![None; if is_controller { limits::CONTROLLERS - 1 } else { 0 }].leak();
-    let blob_whys = vec![Why::default(); if is_controller { limits::BLOB_WHYS } else { 0 }].leak();
+    let blob_whys = vec![BlobError::default(); if is_controller { limits::BLOB_WHYS } else { 0 }].leak();
     let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
     let [standing, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
@@ -247,7 +247,7 @@ pub fn controller_timers(timers: &Timers) -> ControllerTimers {
 }
 
 /// What an agent says of its host.
-pub fn agent_facts(node: &config::Node, timers: &Timers) -> AgentFacts {
+pub fn agent_facts(node: &config::NodeConfig, timers: &Timers) -> AgentFacts {
     AgentFacts {
         hostname: node.hostname.clone(),
         nodetype: node.nodetype.clone(),

@@ -6,7 +6,7 @@ use super::event_loop::{DATAGRAMS, Daemon};
 use super::transport::Batch;
 use crate::control::TipcRow;
 use crate::fsm::event::Event;
-use crate::fsm::topology::Word;
+use crate::fsm::topology::PeerEvent;
 #[cfg(feature = "tipc")]
 use crate::fsm::{actions::Peer, controller::Controller};
 use crate::limits;
@@ -26,7 +26,7 @@ impl Daemon<'_> {
         for _ in 0..WORDS {
             let Some(told) = self.transport.view.next(now) else { return };
             let Some(word) = told else { continue };
-            if matches!(word, Word::Withdrawn(..) | Word::NodeLost(_) | Word::Settled) {
+            if matches!(word, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
                 self.hear_last_words(now, batch, &mut batches);
             }
             self.tell(now, &Event::Topology(word));

@@ -55,7 +55,7 @@ fn run() -> Result<(), String> {
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
     let mut channel = Channel(channel);
-    carry_out(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
+    execute(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
 }
 
 /// What the daemon has read as configuration: see [`Config::held`].
@@ -66,7 +66,7 @@ fn read_texts(file: &File) -> io::Result<String> {
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
-fn carry_out(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io::Result<()> {
+fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io::Result<()> {
     // A worker may wait longer than the loop: its other end may be at a slow flash.
     let patience = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
@@ -118,7 +118,7 @@ fn carry_out(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> i
         }
         Job::Reload(job) => {
             let mut memory = File::from(sys::take_inherited(FIRST_FILE_FD)?);
-            return reload::carry_out(config, texts, &job, &mut memory, channel);
+            return reload::execute(config, texts, &job, &mut memory, channel);
         }
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);
@@ -129,7 +129,7 @@ fn carry_out(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> i
             let last = match shown {
                 Ok(()) => Reply::End,
                 Err(failure) => {
-                    Reply::Error { kind: failure.kind.into(), reason: Reason::new(&failure.reason) }
+                    Reply::Error { kind: failure.kind.into(), reason: Reason::truncated(&failure.reason) }
                 }
             };
             out.send(&last)?;

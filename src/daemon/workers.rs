@@ -29,7 +29,7 @@ const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum WorkerKind {
     /// The agent's: recovery or an install.
     Agent,
     /// The controller's: reads the store, at start or again.
@@ -65,7 +65,7 @@ pub enum Ending {
 }
 
 struct Worker {
-    kind: Kind,
+    kind: WorkerKind,
     pid: libc::pid_t,
     channel: OwnedFd,
     /// When it was started.
@@ -121,7 +121,7 @@ impl Workers {
         &mut self,
         now: Instant,
         registry: &Registry,
-        kind: Kind,
+        kind: WorkerKind,
         job: &Job,
         files: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
@@ -146,19 +146,19 @@ impl Workers {
     }
 
     /// How many are at work for which `is_such` holds.
-    pub fn count(&self, is_such: impl Fn(Kind) -> bool) -> usize {
+    pub fn count(&self, is_such: impl Fn(WorkerKind) -> bool) -> usize {
         self.places.iter().flatten().filter(|worker| is_such(worker.kind)).count()
     }
 
     /// The workers at work, for how long each, and for how long it has said nothing.
-    pub fn at_work(&self, now: Instant) -> impl Iterator<Item = (Kind, Duration, Duration)> {
+    pub fn at_work(&self, now: Instant) -> impl Iterator<Item = (WorkerKind, Duration, Duration)> {
         let since = move |worker: &Worker| (worker.kind, now.since(worker.began), now.since(worker.heard));
         self.places.iter().flatten().map(since)
     }
 
     /// The next report of a worker, but for its last, which is kept until it has
     /// ended. `None` where there is none now.
-    pub fn next_report(&mut self, now: Instant, at: usize) -> Option<(Kind, Report)> {
+    pub fn next_report(&mut self, now: Instant, at: usize) -> Option<(WorkerKind, Report)> {
         let worker = self.places.get_mut(at)?.as_mut()?;
         loop {
             let got = sys::recv_message(worker.channel.as_fd(), &mut self.report[..]).ok()?;
@@ -174,21 +174,21 @@ impl Workers {
                 }
                 Ok(report) => return Some((worker.kind, report)),
                 Err(_) => {
-                    let reason = Reason::new("the worker reported what makes no sense");
+                    let reason = Reason::truncated("the worker reported what makes no sense");
                     worker.ending = Some(Ending::Crashed(reason));
                 }
             }
         }
     }
 
-    /// A worker that has ended, by its place. Read its reports before [`bury`](Self::bury).
+    /// A worker that has ended, by its place. Read its reports before [`bury`](Self::reap).
     #[must_use]
     pub fn ended(&mut self) -> Option<(usize, i32)> {
         self.places.iter().enumerate().find_map(|(at, worker)| Some((at, sys::ended(worker.as_ref()?.pid)?)))
     }
 
     /// Frees the place of a worker that has ended; says what it was and how it ended.
-    pub fn bury(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(Kind, Ending)> {
+    pub fn reap(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(WorkerKind, Ending)> {
         let worker = self.places.get_mut(at)?.take()?;
         let _ = registry.deregister(&mut SourceFd(&worker.channel.as_raw_fd()));
         let crashed = || {
@@ -206,7 +206,7 @@ impl Workers {
         self.end_all();
         for _ in 0..PATIENCE {
             while let Some((at, status)) = self.ended() {
-                self.bury(registry, at, status);
+                self.reap(registry, at, status);
             }
             if self.count(|_| true) == 0 {
                 return;

@@ -1,7 +1,7 @@
 //! What a driver tells the state machines besides messages: how sessions and
 //! workers go. Everything slow comes back by this door.
 
-use super::topology::Word;
+use super::topology::PeerEvent;
 use crate::time::Duration;
 use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::{DetailPage, InstalledPatch, Purpose};
@@ -39,7 +39,7 @@ pub enum Event<'e> {
     /// been told before; or why it could not go on.
     BlobsEnded(NodeId, Result<(), &'e Reason>),
     /// The transport's topology service tells who is there.
-    Topology(Word),
+    Topology(PeerEvent),
 }
 
 /// Another controller's map, as it was merged.

@@ -12,7 +12,7 @@
 
 use super::actions::Peer;
 use super::presence::Presence;
-use super::requests::{Request, RequestTimers, Standing, Target};
+use super::requests::{HostRequest, RequestStatus, RequestTarget, RequestTimers};
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
 use crate::time::{Duration, Instant};
@@ -60,7 +60,7 @@ pub struct Host {
     /// Patches that it has and the map does not know.
     pub foreign: u16,
     /// The last install request to it.
-    pub request: Request,
+    pub request: HostRequest,
 }
 
 impl Host {
@@ -80,14 +80,14 @@ impl Host {
             known_digest: Digest::default(),
             installed: SlotSet::new(),
             foreign: 0,
-            request: Request::default(),
+            request: HostRequest::default(),
         }
     }
 
     /// Where its next install request goes.
     #[must_use]
-    pub fn target(&self) -> Target {
-        Target { node: self.node, peer: self.peer, nonce: self.ack.nonce }
+    pub fn target(&self) -> RequestTarget {
+        RequestTarget { node: self.node, peer: self.peer, nonce: self.ack.nonce }
     }
 
     /// It is there. Where it was known to be gone, its install has the time again that
@@ -114,7 +114,7 @@ impl Host {
     #[must_use]
     pub fn is_installing(&self) -> bool {
         self.ack.state == AgentState::Installing
-            || matches!(self.request.standing(), Standing::Waiting | Standing::Running)
+            || matches!(self.request.standing(), RequestStatus::Waiting | RequestStatus::Running)
     }
 }
 

@@ -18,7 +18,7 @@
 //! | [`presence`] | whether a node is there, as a topology service tells it |
 //! | [`topology`] | who is bound and was not heard |
 //! | [`drops`] | when to say that a host is to be forgotten |
-//! | [`kinds`] | what each kind of host should have |
+//! | [`host_kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
 //! | [`agent`] | an agent: wires the next two |
 //! | [`acks`] | when to say HelloAgentAck |
@@ -43,9 +43,9 @@ pub mod agent;
 pub mod controller;
 pub mod drops;
 pub mod event;
+pub mod host_kinds;
 pub mod hosts;
 pub mod installed;
-pub mod kinds;
 pub mod node;
 pub mod pacing;
 pub mod presence;

@@ -15,7 +15,7 @@
 
 /// Why a node is known to be gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum LossCause {
     /// Its thimble is no longer bound: it was stopped, or has died.
     Ended,
     /// The transport has lost the whole node.
@@ -33,7 +33,7 @@ pub enum Presence {
     /// It was there before the topology service was lost.
     Doubted,
     /// It is not there.
-    Gone(Why),
+    Gone(LossCause),
 }
 
 impl Presence {
@@ -44,15 +44,15 @@ impl Presence {
 
     /// Its socket is bound no more.
     pub fn on_withdrawn(&mut self) {
-        if *self != Self::Gone(Why::OutOfReach) {
-            *self = Self::Gone(Why::Ended);
+        if *self != Self::Gone(LossCause::OutOfReach) {
+            *self = Self::Gone(LossCause::Ended);
         }
     }
 
     /// Its node is lost, and with it whatever is bound there. Of the two this is the
     /// reason, in whichever order they are told.
     pub fn on_node_lost(&mut self) {
-        *self = Self::Gone(Why::OutOfReach);
+        *self = Self::Gone(LossCause::OutOfReach);
     }
 
     /// The topology service is lost. One that it has not told of is doubted as well:
@@ -66,7 +66,7 @@ impl Presence {
     /// It is back, and has told all that is bound.
     pub fn on_settled(&mut self) {
         if *self == Self::Doubted {
-            *self = Self::Gone(Why::Ended);
+            *self = Self::Gone(LossCause::Ended);
         }
     }
 
@@ -79,7 +79,7 @@ impl Presence {
 
     /// Why it is known not to be there, if it is.
     #[must_use]
-    pub fn gone(self) -> Option<Why> {
+    pub fn gone(self) -> Option<LossCause> {
         match self {
             Self::Gone(why) => Some(why),
             Self::Unwatched | Self::Bound | Self::Doubted => None,
@@ -101,9 +101,9 @@ mod tests {
     #[test]
     fn a_lost_node_is_the_reason_in_whichever_order_it_is_told() {
         let (withdrawn, lost) = (Presence::on_withdrawn, Presence::on_node_lost);
-        assert_eq!(after(&[Presence::on_published, withdrawn]).gone(), Some(Why::Ended));
+        assert_eq!(after(&[Presence::on_published, withdrawn]).gone(), Some(LossCause::Ended));
         for steps in [[withdrawn, lost], [lost, withdrawn]] {
-            assert_eq!(after(&steps).gone(), Some(Why::OutOfReach));
+            assert_eq!(after(&steps).gone(), Some(LossCause::OutOfReach));
         }
     }
 
@@ -111,9 +111,9 @@ mod tests {
     fn one_that_is_not_told_of_again_after_a_gap_is_gone_and_others_are_not() {
         let (bound, gap, settled) = (Presence::on_published, Presence::on_gap, Presence::on_settled);
         assert_eq!(after(&[bound, gap]).gone(), None, "not known yet");
-        assert_eq!(after(&[bound, gap, settled]).gone(), Some(Why::Ended));
+        assert_eq!(after(&[bound, gap, settled]).gone(), Some(LossCause::Ended));
         assert_eq!(after(&[bound, gap, bound, settled]), Presence::Bound);
-        assert_eq!(after(&[gap, settled]).gone(), Some(Why::Ended), "whoever is there was told of");
+        assert_eq!(after(&[gap, settled]).gone(), Some(LossCause::Ended), "whoever is there was told of");
         assert_eq!(after(&[settled]), Presence::Unwatched, "it spoke since");
     }
 

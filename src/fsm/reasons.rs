@@ -7,19 +7,19 @@
 use crate::types::{Reason, RequestId};
 
 /// One reason, and the request that it answers.
-pub type Told = (RequestId, Reason);
+pub type InstallReason = (RequestId, Reason);
 
 /// The latest reasons, in borrowed memory.
 #[derive(Debug)]
 pub struct Reasons<'a> {
-    ring: &'a mut [Told],
+    ring: &'a mut [InstallReason],
     next: usize,
 }
 
 impl<'a> Reasons<'a> {
     /// None yet; as many as `ring` is long are kept.
     #[must_use]
-    pub fn new(ring: &'a mut [Told]) -> Self {
+    pub fn new(ring: &'a mut [InstallReason]) -> Self {
         Self { ring, next: 0 }
     }
 
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn the_latest_are_kept() {
-        let mut ring = [Told::default(), Told::default()];
+        let mut ring = [InstallReason::default(), InstallReason::default()];
         let mut reasons = Reasons::new(&mut ring);
         for request in 1..=3u64 {
             reasons.keep(RequestId(request), &Reason::format(format_args!("because of {request}")));

@@ -18,7 +18,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::hosts::Host;
-use super::requests::Standing;
+use super::requests::RequestStatus;
 use crate::repo::rollout::Rollout;
 use crate::time::{Duration, Instant};
 use crate::types::Digest;
@@ -32,7 +32,7 @@ pub const LOOK_SOON: Duration = Duration::from_millis(20);
 
 /// What part a host has in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Part {
+pub enum RolloutPart {
     /// It has installed what it was asked for.
     Done,
     /// It has installed what was wanted when it was asked, and more is wanted since.
@@ -51,39 +51,39 @@ pub enum Part {
     Lost,
 }
 
-/// How many hosts have each [`Part`].
+/// How many hosts have each [`RolloutPart`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Census {
-    /// [`Part::Done`].
+    /// [`RolloutPart::Done`].
     pub done: u32,
-    /// [`Part::Behind`].
+    /// [`RolloutPart::Behind`].
     pub behind: u32,
-    /// [`Part::Current`].
+    /// [`RolloutPart::Current`].
     pub current: u32,
-    /// [`Part::Failed`].
+    /// [`RolloutPart::Failed`].
     pub failed: u32,
-    /// [`Part::NoAnswer`].
+    /// [`RolloutPart::NoAnswer`].
     pub no_answer: u32,
-    /// [`Part::AtWork`].
+    /// [`RolloutPart::AtWork`].
     pub at_work: u32,
-    /// [`Part::Next`].
+    /// [`RolloutPart::Next`].
     pub next: u32,
-    /// [`Part::Lost`].
+    /// [`RolloutPart::Lost`].
     pub lost: u32,
 }
 
 impl Census {
     /// Counts a host.
-    pub fn count(&mut self, part: Part) {
+    pub fn count(&mut self, part: RolloutPart) {
         let place = match part {
-            Part::Done => &mut self.done,
-            Part::Behind => &mut self.behind,
-            Part::Current => &mut self.current,
-            Part::Failed => &mut self.failed,
-            Part::NoAnswer => &mut self.no_answer,
-            Part::AtWork => &mut self.at_work,
-            Part::Next => &mut self.next,
-            Part::Lost => &mut self.lost,
+            RolloutPart::Done => &mut self.done,
+            RolloutPart::Behind => &mut self.behind,
+            RolloutPart::Current => &mut self.current,
+            RolloutPart::Failed => &mut self.failed,
+            RolloutPart::NoAnswer => &mut self.no_answer,
+            RolloutPart::AtWork => &mut self.at_work,
+            RolloutPart::Next => &mut self.next,
+            RolloutPart::Lost => &mut self.lost,
         };
         *place = place.saturating_add(1);
     }
@@ -121,31 +121,33 @@ impl Census {
 /// What part a host has. `wanted` is the digest of what it should have; there is
 /// none where hosts are of more kinds than are told apart.
 #[must_use]
-pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> Part {
+pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> RolloutPart {
     if host.request.request_id() == Some(rollout.request_id(host.node)) {
         match host.request.standing() {
-            Standing::Waiting | Standing::Running => return Part::AtWork,
+            RequestStatus::Waiting | RequestStatus::Running => return RolloutPart::AtWork,
             // An answer may be faster than the ack that tells of what is installed.
-            Standing::Ended(Outcome::Installed) => {
+            RequestStatus::Ended(Outcome::Installed) => {
                 let has = [host.request.digest(), Some(host.ack.installed_digest)];
-                return if has.contains(&wanted) { Part::Done } else { Part::Behind };
+                return if has.contains(&wanted) { RolloutPart::Done } else { RolloutPart::Behind };
             }
-            Standing::Ended(_) => return Part::Failed,
-            Standing::NoAnswer => return Part::NoAnswer,
-            Standing::None => {}
+            RequestStatus::Ended(_) => return RolloutPart::Failed,
+            RequestStatus::NoAnswer => return RolloutPart::NoAnswer,
+            RequestStatus::None => {}
         }
     }
     if is_lost {
-        Part::Lost
+        RolloutPart::Lost
     } else if host.is_installing() {
-        Part::AtWork
+        RolloutPart::AtWork
     } else {
         match wanted {
-            None => Part::Failed,
+            None => RolloutPart::Failed,
             // One whose last install failed is asked, though it went back to what it
             // should have: nothing else tells it that this is well.
-            Some(wanted) if wanted == host.ack.installed_digest && !host.ack.patch_failed => Part::Current,
-            Some(_) => Part::Next,
+            Some(wanted) if wanted == host.ack.installed_digest && !host.ack.patch_failed => {
+                RolloutPart::Current
+            }
+            Some(_) => RolloutPart::Next,
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::wire::frame::Role;
 
 /// One word of the topology service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum PeerEvent {
     /// A socket of this role is bound there.
     Published(Role, Peer),
     /// It no longer is.
@@ -28,7 +28,7 @@ pub enum Word {
 
 /// One that is bound and was not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stranger {
+pub struct UnheardPeer {
     /// Its role.
     pub role: Role,
     /// Where it is bound.
@@ -39,15 +39,15 @@ pub struct Stranger {
 
 /// Those that are bound and were not heard.
 #[derive(Debug, Default)]
-pub struct Strangers {
-    list: Vec<Stranger, { limits::STRANGERS }, u8>,
+pub struct UnheardPeers {
+    list: Vec<UnheardPeer, { limits::STRANGERS }, u8>,
 }
 
-impl Strangers {
+impl UnheardPeers {
     /// One is bound. Where there is no place for it, it is greeted all the same.
     pub fn add(&mut self, now: Instant, role: Role, peer: Peer) {
         if !self.list.iter().any(|one| (one.role, one.peer) == (role, peer)) {
-            let _ = self.list.push(Stranger { role, peer, since: now });
+            let _ = self.list.push(UnheardPeer { role, peer, since: now });
         }
     }
 
@@ -68,7 +68,7 @@ impl Strangers {
     }
 
     /// All of them, in no order.
-    pub fn iter(&self) -> impl Iterator<Item = &Stranger> {
+    pub fn iter(&self) -> impl Iterator<Item = &UnheardPeer> {
         self.list.iter()
     }
 }
@@ -81,7 +81,7 @@ mod tests {
     fn each_is_kept_once_until_it_is_heard_or_lost() {
         let peer = |node| Peer::Tipc { node, port: 7 };
         let at = Instant::from_millis;
-        let mut strangers = Strangers::default();
+        let mut strangers = UnheardPeers::default();
         strangers.add(at(1), Role::Agent, peer(1));
         strangers.add(at(2), Role::Agent, peer(1));
         strangers.add(at(3), Role::Controller, peer(1));
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn one_too_many_is_not_kept_and_does_no_harm() {
-        let mut strangers = Strangers::default();
+        let mut strangers = UnheardPeers::default();
         for node in 0..=limits::STRANGERS as u32 {
             strangers.add(Instant::default(), Role::Agent, Peer::Tipc { node, port: 1 });
         }

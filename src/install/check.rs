@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::error::{InstallError, Refusal};
+use super::error::{InstallError, InstallRefusal};
 use super::record::Record;
 use crate::config::Config;
 use crate::limits;
@@ -18,24 +18,28 @@ pub(super) fn manifest(
     record: &Record,
     patches: Vec<ManifestPatch>,
     asked: Digest,
-) -> Result<Map<PatchId, ManifestPatch>, Box<Refusal>> {
+) -> Result<Map<PatchId, ManifestPatch>, Box<InstallRefusal>> {
     if patches.len() > limits::EFFECTIVE {
-        return Err(Box::new(Refusal::TooManyPatches(patches.len())));
+        return Err(Box::new(InstallRefusal::TooManyPatches(patches.len())));
     }
     let wanted: Map<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
     let received = set_digest(wanted.values().map(|patch| (&patch.id, &patch.hash)));
     if received != asked {
-        return Err(Box::new(Refusal::OtherSet { received, asked }));
+        return Err(Box::new(InstallRefusal::OtherSet { received, asked }));
     }
     for patch in &record.patches {
         let id = patch.id.clone();
         match wanted.get(&id) {
             Some(asked) if asked.hash != patch.hash => {
-                return Err(Box::new(Refusal::SameId { id, installed: patch.hash, asked: asked.hash }));
+                return Err(Box::new(InstallRefusal::SameId {
+                    id,
+                    installed: patch.hash,
+                    asked: asked.hash,
+                }));
             }
             Some(_) => {}
-            None if patch.committed => return Err(Box::new(Refusal::Committed(id))),
-            None if patch.unremovable => return Err(Box::new(Refusal::Unremovable(id))),
+            None if patch.committed => return Err(Box::new(InstallRefusal::Committed(id))),
+            None if patch.unremovable => return Err(Box::new(InstallRefusal::Unremovable(id))),
             None => {}
         }
     }
@@ -43,33 +47,33 @@ pub(super) fn manifest(
 }
 
 /// Whether a patch that is to be added may be on this host.
-pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Result<(), Box<Refusal>> {
+pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Result<(), Box<InstallRefusal>> {
     let node = &config.node;
     if metadata.id != *id {
-        return Err(Box::new(Refusal::OtherId(id.clone(), metadata.id.clone())));
+        return Err(Box::new(InstallRefusal::OtherId(id.clone(), metadata.id.clone())));
     }
     if let Some(least) = &config.security.min_sw_version
         && releases(metadata.sw_version.as_str(), least.as_str()) == Ordering::Less
     {
-        return Err(Box::new(Refusal::TooOld(id.clone(), metadata.sw_version.clone(), least.clone())));
+        return Err(Box::new(InstallRefusal::TooOld(id.clone(), metadata.sw_version.clone(), least.clone())));
     }
     if metadata.apply_active_release_only && metadata.sw_version != node.sw_version {
-        return Err(Box::new(Refusal::OtherRelease(
+        return Err(Box::new(InstallRefusal::OtherRelease(
             id.clone(),
             metadata.sw_version.clone(),
             node.sw_version.clone(),
         )));
     }
     if !metadata.nodetypes.is_empty() && !metadata.nodetypes.contains(&node.nodetype) {
-        return Err(Box::new(Refusal::OtherNodetype(id.clone(), node.nodetype.clone())));
+        return Err(Box::new(InstallRefusal::OtherNodetype(id.clone(), node.nodetype.clone())));
     }
     Ok(())
 }
 
 /// Whether the lock file lets the install go on.
-pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Result<(), Box<Refusal>> {
+pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Result<(), Box<InstallRefusal>> {
     match &config.agent.lock_file {
-        Some(file) if reboot_required && !force && !file.exists() => Err(Box::new(Refusal::NotLocked)),
+        Some(file) if reboot_required && !force && !file.exists() => Err(Box::new(InstallRefusal::NotLocked)),
         _ => Ok(()),
     }
 }
@@ -78,7 +82,7 @@ pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Resul
 pub(super) fn room(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(), InstallError> {
     let needed = needed.saturating_add(reserve);
     if needed > free {
-        return Err(Refusal::NoSpace { at: at.to_owned(), needed, free }.into());
+        return Err(InstallRefusal::NoSpace { at: at.to_owned(), needed, free }.into());
     }
     Ok(())
 }

@@ -23,7 +23,7 @@ pub enum InstallError {
         error: io::Error,
     },
     /// A rule says no.
-    Refused(Box<Refusal>),
+    Refused(Box<InstallRefusal>),
     /// A patch cannot be laid over the tree as it is.
     Conflict(Conflict),
     /// A file of thimble's own is not as it was written.
@@ -47,7 +47,7 @@ pub enum InstallError {
 
 /// A rule that says no before anything is touched.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum InstallRefusal {
     /// The lock file is not there, and a patch wants a restart.
     NotLocked,
     /// The manifest is not the one that the request named.
@@ -125,7 +125,7 @@ impl InstallError {
         match self {
             Self::Patch(_, error) if error.is_verification() => RefusalKind::Verification,
             Self::Refused(refusal)
-                if matches!(**refusal, Refusal::OtherId(..) | Refusal::OtherContent(_)) =>
+                if matches!(**refusal, InstallRefusal::OtherId(..) | InstallRefusal::OtherContent(_)) =>
             {
                 RefusalKind::Verification
             }
@@ -160,7 +160,7 @@ impl fmt::Display for InstallError {
 
 impl std::error::Error for InstallError {}
 
-impl fmt::Display for Refusal {
+impl fmt::Display for InstallRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NotLocked => f.write_str("Node must be locked."),
@@ -197,8 +197,8 @@ impl fmt::Display for Refusal {
             Self::NoSpace { at, needed, free } => write!(
                 f,
                 "the install needs {} on /{at} and {} is free: make room and install again",
-                Bytes(*needed),
-                Bytes(*free)
+                Size(*needed),
+                Size(*free)
             ),
             Self::NoThimbleLeft(path) => write!(
                 f,
@@ -251,14 +251,14 @@ impl fmt::Display for Conflict {
     }
 }
 
-impl From<Refusal> for InstallError {
-    fn from(refusal: Refusal) -> Self {
+impl From<InstallRefusal> for InstallError {
+    fn from(refusal: InstallRefusal) -> Self {
         Self::Refused(Box::new(refusal))
     }
 }
 
-impl From<Box<Refusal>> for InstallError {
-    fn from(refusal: Box<Refusal>) -> Self {
+impl From<Box<InstallRefusal>> for InstallError {
+    fn from(refusal: Box<InstallRefusal>) -> Self {
         Self::Refused(refusal)
     }
 }
@@ -282,21 +282,21 @@ impl From<FetchError> for InstallError {
 }
 
 /// Says what was tried when a system call fails.
-pub(super) trait Doing<T> {
+pub(super) trait ErrorContext<T> {
     /// Turns a system error into one that names verb and path.
-    fn doing(self, verb: &'static str, path: &str) -> Result<T, InstallError>;
+    fn context(self, verb: &'static str, path: &str) -> Result<T, InstallError>;
 }
 
-impl<T> Doing<T> for io::Result<T> {
-    fn doing(self, verb: &'static str, path: &str) -> Result<T, InstallError> {
+impl<T> ErrorContext<T> for io::Result<T> {
+    fn context(self, verb: &'static str, path: &str) -> Result<T, InstallError> {
         self.map_err(|error| InstallError::Io { verb, path: path.to_owned(), error })
     }
 }
 
 /// A size that people can read.
-struct Bytes(u64);
+struct Size(u64);
 
-impl fmt::Display for Bytes {
+impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0..10_240 => write!(f, "{} bytes", self.0),

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::error::{Doing, InstallError, Refusal};
+use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::kept::own_dir;
 use super::sealed::remove_if_there;
 use super::sys;
@@ -36,13 +36,13 @@ pub(super) struct Arrived {
 impl Inbox {
     /// Opens it, making it where it is not there.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
-        own_dir(home.as_fd(), "fetch", true).doing("open", ".thimble/fetch").map(|dir| Self { dir })
+        own_dir(home.as_fd(), "fetch", true).context("open", ".thimble/fetch").map(|dir| Self { dir })
     }
 
     /// Removes every file but those of these patches.
     pub fn sweep(&self, wanted: &Map<PatchId, ManifestPatch>) -> Result<(), InstallError> {
         let wanted: Vec<_> = wanted.values().map(|patch| patch.hash.to_string()).collect();
-        for name in sys::names(self.dir.as_fd()).doing("list", ".thimble/fetch")? {
+        for name in sys::names(self.dir.as_fd()).context("list", ".thimble/fetch")? {
             if !wanted.contains(&name) {
                 self.remove(&name)?;
             }
@@ -52,7 +52,7 @@ impl Inbox {
 
     fn remove(&self, name: &str) -> Result<(), InstallError> {
         failpoint::hit("removing a fetched file");
-        remove_if_there(self.dir.as_fd(), name).doing("remove", ".thimble/fetch")
+        remove_if_there(self.dir.as_fd(), name).context("remove", ".thimble/fetch")
     }
 
     /// Bytes of a patch's file that are here.
@@ -74,10 +74,10 @@ impl Inbox {
             Err(error) if error.kind() == io::ErrorKind::NotFound => sys::create_new(self.dir.as_fd(), &name),
             other => other,
         }
-        .doing("open", ".thimble/fetch")?;
-        let mut offset = file.seek(SeekFrom::End(0)).doing("read", ".thimble/fetch")?;
+        .context("open", ".thimble/fetch")?;
+        let mut offset = file.seek(SeekFrom::End(0)).context("read", ".thimble/fetch")?;
         if offset > patch.size_bytes {
-            file.set_len(0).and_then(|()| file.rewind()).doing("write", ".thimble/fetch")?;
+            file.set_len(0).and_then(|()| file.rewind()).context("write", ".thimble/fetch")?;
             offset = 0;
         }
         let mut room = patch.size_bytes - offset;
@@ -134,9 +134,9 @@ fn check(patch: &ManifestPatch, arrived: &mut Arrived, keys: &TrustedKeys) -> Re
     let refuse = |error| InstallError::Patch(patch.id.clone(), Box::new(error));
     let verified = verify(&mut arrived.file, &arrived.signature, keys).map_err(refuse)?;
     if verified.hash != patch.hash {
-        return Err(Refusal::OtherContent(patch.id.clone()).into());
+        return Err(InstallRefusal::OtherContent(patch.id.clone()).into());
     }
     let index = archive::index(&mut arrived.file).map_err(refuse)?;
-    arrived.file.rewind().doing("read", ".thimble/fetch")?;
+    arrived.file.rewind().context("read", ".thimble/fetch")?;
     Ok(index)
 }

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
 use super::plan::Moves;
 use super::record::Script;
 use super::sealed::{encode, remove_if_there};
@@ -32,13 +32,13 @@ const SCRIPT_ROOM_BYTES: u64 = 128;
 
 /// One thing that a journal announces.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Entry {
+pub(super) enum JournalEntry {
     /// An install was asked for; nothing of the tree is touched yet.
     Begin(Begin),
     /// It is planned; from here on it is undone unless it is committed.
     Intent(Intent),
     /// A phase begins.
-    Phase(Phase),
+    Phase(JournalPhase),
     /// A script of a patch is started.
     Script(PatchId, Script),
     /// The previous set comes back, for this reason.
@@ -89,7 +89,7 @@ pub(super) struct Intent {
 
 /// The phases of an install that touch the tree, in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(super) enum Phase {
+pub(super) enum JournalPhase {
     PreScripts,
     Switching,
     PostScripts,
@@ -105,7 +105,7 @@ pub(super) enum Phase {
 pub(super) struct Story {
     pub begin: Option<Begin>,
     pub intent: Option<Intent>,
-    pub phase: Option<Phase>,
+    pub phase: Option<JournalPhase>,
     pub scripts: Vec<(PatchId, Script)>,
     pub undoing: Option<String>,
     pub is_restored: bool,
@@ -121,20 +121,20 @@ pub(super) struct Story {
 }
 
 impl Story {
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: JournalEntry) {
         match entry {
-            Entry::Begin(begin) => self.begin = Some(begin),
-            Entry::Intent(intent) => self.intent = Some(intent),
-            Entry::Phase(phase) => self.phase = Some(phase),
-            Entry::Script(patch, script) => self.scripts.push((patch, script)),
-            Entry::Undoing(reason) => self.undoing = Some(reason),
-            Entry::Restored => self.is_restored = true,
-            Entry::Undone { trouble } => self.undone = Some(trouble),
-            Entry::Start => self.starts = self.starts.saturating_add(1),
-            Entry::Healthy => self.is_healthy = true,
+            JournalEntry::Begin(begin) => self.begin = Some(begin),
+            JournalEntry::Intent(intent) => self.intent = Some(intent),
+            JournalEntry::Phase(phase) => self.phase = Some(phase),
+            JournalEntry::Script(patch, script) => self.scripts.push((patch, script)),
+            JournalEntry::Undoing(reason) => self.undoing = Some(reason),
+            JournalEntry::Restored => self.is_restored = true,
+            JournalEntry::Undone { trouble } => self.undone = Some(trouble),
+            JournalEntry::Start => self.starts = self.starts.saturating_add(1),
+            JournalEntry::Healthy => self.is_healthy = true,
             // That is to be shown after the restart.
-            Entry::AwaitReboot(boot) => (self.boot, self.is_healthy) = (Some(boot), false),
-            Entry::Restarted => self.is_restarted = true,
+            JournalEntry::AwaitReboot(boot) => (self.boot, self.is_healthy) = (Some(boot), false),
+            JournalEntry::Restarted => self.is_restarted = true,
         }
     }
 }
@@ -151,13 +151,13 @@ impl Journal {
     /// Begins a journal, in place of any other.
     pub fn begin(home: BorrowedFd<'_>, begin: Begin) -> Result<Self, InstallError> {
         failpoint::hit("making the journal");
-        remove_if_there(home, DRAFT).doing("remove", DRAFT)?;
-        let file = sys::create_new(home, DRAFT).doing("make", DRAFT)?;
+        remove_if_there(home, DRAFT).context("remove", DRAFT)?;
+        let file = sys::create_new(home, DRAFT).context("make", DRAFT)?;
         let mut journal = Self { file, end: 0, story: Story::default() };
-        journal.append(Entry::Begin(begin))?;
+        journal.append(JournalEntry::Begin(begin))?;
         failpoint::hit("publishing the journal");
-        sys::rename_at(home, DRAFT, home, NAME).doing("rename", DRAFT)?;
-        sys::sync_filesystem(home).doing("sync", NAME)?;
+        sys::rename_at(home, DRAFT, home, NAME).context("rename", DRAFT)?;
+        sys::sync_filesystem(home).context("sync", NAME)?;
         Ok(journal)
     }
 
@@ -166,9 +166,9 @@ impl Journal {
         let mut bytes = Vec::new();
         let file = match sys::open_append(home, NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.doing("open", NAME)?,
+            other => other.context("open", NAME)?,
         };
-        (&file).read_to_end(&mut bytes).doing("read", NAME)?;
+        (&file).read_to_end(&mut bytes).context("read", NAME)?;
         let mut journal = Self { file, end: 0, story: Story::default() };
         let mut rest = &bytes[..];
         while let Some((body, behind)) = frame(rest) {
@@ -184,16 +184,16 @@ impl Journal {
     }
 
     /// Announces something, durably.
-    pub fn append(&mut self, entry: Entry) -> Result<(), InstallError> {
-        let body = encode(&entry, Vec::new()).doing("encode", NAME)?;
-        let len = u32::try_from(body.len()).map_err(io::Error::other).doing("encode", NAME)?.to_le_bytes();
+    pub fn append(&mut self, entry: JournalEntry) -> Result<(), InstallError> {
+        let body = encode(&entry, Vec::new()).context("encode", NAME)?;
+        let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
         let frame = [&len[..], &check(&len, &body), &body].concat();
         failpoint::hit("writing to the journal");
         self.file
             .seek(SeekFrom::Start(self.end))
             .and_then(|_| self.file.write_all(&frame))
             .and_then(|()| self.file.sync_data())
-            .doing("write", NAME)?;
+            .context("write", NAME)?;
         self.end += frame.len() as u64;
         self.story.take(entry);
         Ok(())
@@ -205,14 +205,14 @@ impl Journal {
         failpoint::hit("setting room aside");
         sys::set_aside(&self.file, self.end, len)
             .and_then(|()| self.file.sync_all())
-            .doing("set room aside in", NAME)
+            .context("set room aside in", NAME)
     }
 
     /// Ends the journal: what it told is done with.
     pub fn end(self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("removing the journal");
-        remove_if_there(home, NAME).doing("remove", NAME)?;
-        sys::sync_filesystem(home).doing("sync", NAME)
+        remove_if_there(home, NAME).context("remove", NAME)?;
+        sys::sync_filesystem(home).context("sync", NAME)
     }
 }
 

@@ -10,11 +10,11 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
 use super::record::Record;
 use super::sealed::remove_if_there;
-use super::sys::{self, Kind};
-use super::tree::Tree;
+use super::sys::{self, InodeKind};
+use super::tree::RootTree;
 use crate::failpoint;
 use crate::sorted::Map;
 
@@ -25,7 +25,7 @@ pub(super) fn returning(number: u64) -> String {
 
 /// The kept directories of the filesystems that an install touches.
 pub(super) struct Kept<'t> {
-    tree: &'t Tree,
+    tree: &'t RootTree,
     dirs: Map<String, OwnedFd>,
 }
 
@@ -34,14 +34,14 @@ impl<'t> Kept<'t> {
     /// mounted. One that is missing is made where `make` says that it may be
     /// new; else its filesystem is not mounted, and that is an error.
     pub fn open<'m>(
-        tree: &'t Tree,
+        tree: &'t RootTree,
         mounts: impl IntoIterator<Item = &'m str>,
         make: impl Fn(&str) -> bool,
     ) -> Result<Self, InstallError> {
         let mut dirs = Map::default();
         for mount in mounts.into_iter().chain([""]) {
             if !dirs.contains_key(mount) {
-                let dir = open_kept(tree, mount, make(mount)).doing("open .thimble/kept in", mount)?;
+                let dir = open_kept(tree, mount, make(mount)).context("open .thimble/kept in", mount)?;
                 dirs.insert(mount.to_owned(), dir);
             }
         }
@@ -51,7 +51,7 @@ impl<'t> Kept<'t> {
     /// The kept directory of a filesystem.
     pub fn dir(&self, mount: &str) -> Result<BorrowedFd<'_>, InstallError> {
         let dir = self.dirs.get(mount).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
-        dir.map(AsFd::as_fd).doing("find .thimble/kept in", mount)
+        dir.map(AsFd::as_fd).context("find .thimble/kept in", mount)
     }
 
     /// Whether an object is kept under this name.
@@ -59,63 +59,63 @@ impl<'t> Kept<'t> {
         match sys::stat_at(self.dir(mount)?, name) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).doing("look at", &format!("{mount}/.thimble/kept/{name}")),
+            Err(error) => Err(error).context("look at", &format!("{mount}/.thimble/kept/{name}")),
         }
     }
 
     /// Gives what is at `path` a second name here, so that owner, mode, times,
     /// attributes and all are kept; copies it where links are impossible.
     pub fn keep(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
-        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
-        duplicate(parent.as_fd(), from, self.dir(mount)?, name).doing("keep", path)
+        let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
+        duplicate(parent.as_fd(), from, self.dir(mount)?, name).context("keep", path)
     }
 
     /// Takes what is at `path` away, to be kept here.
     pub fn take(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
-        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
+        let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("taking a file away");
-        sys::rename_at(parent.as_fd(), from, self.dir(mount)?, name).doing("take away", path)
+        sys::rename_at(parent.as_fd(), from, self.dir(mount)?, name).context("take away", path)
     }
 
     /// Puts a kept object in place, over whatever is there.
     pub fn put(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
-        let (parent, to) = self.tree.parent(path).doing("open the directory of", path)?;
+        let (parent, to) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("putting a file in place");
-        sys::rename_at(self.dir(mount)?, name, parent.as_fd(), to).doing("put in place", path)
+        sys::rename_at(self.dir(mount)?, name, parent.as_fd(), to).context("put in place", path)
     }
 
     /// Puts a kept object in a place that is free.
     pub fn put_new(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
-        let (parent, to) = self.tree.parent(path).doing("open the directory of", path)?;
+        let (parent, to) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("putting a new file in place");
-        sys::rename_new_at(self.dir(mount)?, name, parent.as_fd(), to).doing("put in place", path)
+        sys::rename_new_at(self.dir(mount)?, name, parent.as_fd(), to).context("put in place", path)
     }
 
     /// Gives what is at `path` a second name beside it.
     pub fn save(&self, path: &str, beside: &str) -> Result<(), InstallError> {
-        let (parent, from) = self.tree.parent(path).doing("open the directory of", path)?;
+        let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
         let to = beside.rsplit('/').next().unwrap_or(beside);
-        duplicate(parent.as_fd(), from, parent.as_fd(), to).doing("save", path)
+        duplicate(parent.as_fd(), from, parent.as_fd(), to).context("save", path)
     }
 
     /// Renames an object where it is kept.
     pub fn rename(&self, mount: &str, from: &str, to: &str) -> Result<(), InstallError> {
         let dir = self.dir(mount)?;
         failpoint::hit("renaming a kept file");
-        sys::rename_at(dir, from, dir, to).doing("rename in .thimble/kept", from)
+        sys::rename_at(dir, from, dir, to).context("rename in .thimble/kept", from)
     }
 
     /// Forgets an object.
     pub fn forget(&self, mount: &str, name: &str) -> Result<(), InstallError> {
         failpoint::hit("forgetting a kept file");
-        remove_if_there(self.dir(mount)?, name).doing("remove from .thimble/kept", name)
+        remove_if_there(self.dir(mount)?, name).context("remove from .thimble/kept", name)
     }
 
     /// Waits until all that was done so far would survive a power cut.
     pub fn barrier(&self) -> Result<(), InstallError> {
         for (mount, dir) in self.dirs.iter() {
             failpoint::hit("syncing a filesystem");
-            sys::sync_filesystem(dir.as_fd()).doing("sync the filesystem of", mount)?;
+            sys::sync_filesystem(dir.as_fd()).context("sync the filesystem of", mount)?;
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl<'t> Kept<'t> {
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known = record.kept_numbers();
         for (mount, dir) in self.dirs.iter() {
-            for name in sys::names(dir.as_fd()).doing("list .thimble/kept in", mount)? {
+            for name in sys::names(dir.as_fd()).context("list .thimble/kept in", mount)? {
                 let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
                 if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
                     self.forget(mount, &name)?;
@@ -156,7 +156,7 @@ pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Res
     Ok(dir)
 }
 
-fn open_kept(tree: &Tree, mount: &str, make: bool) -> io::Result<OwnedFd> {
+fn open_kept(tree: &RootTree, mount: &str, make: bool) -> io::Result<OwnedFd> {
     let top = tree.dir(mount)?;
     let home = own_dir(top.as_fd(), ".thimble", make)?;
     own_dir(home.as_fd(), "kept", make)
@@ -192,11 +192,11 @@ fn is_linkless(error: &io::Error) -> bool {
 fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
     let stat = sys::stat_at(from, name)?;
     match stat.kind {
-        Kind::Link => {
+        InodeKind::Link => {
             sys::symlink_at(&sys::read_link_at(from, name)?, to, to_name)?;
             sys::chown_at(to, to_name, stat.uid, stat.gid)?;
         }
-        Kind::File => {
+        InodeKind::File => {
             let mut source = sys::open_read(from, name)?;
             let mut file = sys::create_new(to, to_name)?;
             io::copy(&mut source, &mut file)?;
@@ -205,7 +205,7 @@ fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> 
             sys::copy_xattrs(&source, &file)?;
             file.sync_all()?;
         }
-        Kind::Directory | Kind::Other => {
+        InodeKind::Directory | InodeKind::Other => {
             return Err(io::Error::other("it is no plain file, and this filesystem has no links"));
         }
     }

@@ -10,7 +10,7 @@ use std::os::fd::AsFd;
 use serde::{Deserialize, Serialize};
 
 use super::error::InstallError;
-use super::host::Host;
+use super::installer::Installer;
 use super::record::LAST;
 use crate::types::{Reason, RequestId};
 use crate::wire::install::{LastInstall, Outcome};
@@ -23,7 +23,7 @@ struct Remembered {
     restart_owed_in: Option<String>,
 }
 
-impl Host<'_> {
+impl Installer<'_> {
     /// The last request, and how it ended.
     pub fn last(&self) -> Result<Option<LastInstall>, InstallError> {
         let remembered: Option<Remembered> = LAST.read(self.home.as_fd())?;
@@ -44,7 +44,7 @@ impl Host<'_> {
     ) -> Result<LastInstall, InstallError> {
         let owed = self.last()?.is_some_and(|last| last.reboot_required);
         let reboot_required = asks_for_restart || owed;
-        let last = LastInstall { request_id, outcome, reason: Reason::new(reason), reboot_required };
+        let last = LastInstall { request_id, outcome, reason: Reason::truncated(reason), reboot_required };
         let restart_owed_in = reboot_required.then(boot_id);
         LAST.write(self.home.as_fd(), &Remembered { last: last.clone(), restart_owed_in })?;
         Ok(last)

@@ -35,11 +35,11 @@ use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::InstalledPatch;
 use crate::wire::install::{LastInstall, Outcome, Step};
 
-mod carry;
 mod check;
 mod error;
+mod execute;
 mod fetch;
-mod host;
+mod installer;
 mod journal;
 mod kept;
 mod last;
@@ -58,13 +58,13 @@ mod sys;
 mod tree;
 mod undo;
 
-pub use error::{Conflict, InstallError, Refusal};
+pub use error::{Conflict, InstallError, InstallRefusal};
 pub use own::own_file;
 pub use scripts::{How, ScriptFailure, Trial};
 
-use host::Host;
+use installer::Installer;
 use record::Record;
-use recover::{Moment, Recovered};
+use recover::{Recovered, RecoveryTrigger};
 
 /// An install, as a controller asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,24 +88,24 @@ pub struct InstallRequest {
 /// `Awaited` follows the snapshot, and health scripts run before `Done`; where this
 /// is the old one, `Superseded` comes before `Done`.
 pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
-    recover_at(Moment::Daemon, config, reporter);
+    recover_at(RecoveryTrigger::Daemon, config, reporter);
 }
 
 /// As [`recover()`], before an [`install`] without a daemon: one that awaits the new
 /// thimble's proof is left to that, and `Failed` says so.
 pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
-    recover_at(Moment::Local, config, reporter);
+    recover_at(RecoveryTrigger::Local, config, reporter);
 }
 
 /// Ends the install that recovery found awaited: commits it where a controller was
 /// heard, else undoes it. Reports as [`recover()`] does.
 pub fn prove(config: &Config, is_heard: bool, reporter: &mut dyn Reporter) {
-    recover_at(if is_heard { Moment::Heard } else { Moment::Unheard }, config, reporter);
+    recover_at(if is_heard { RecoveryTrigger::Heard } else { RecoveryTrigger::Unheard }, config, reporter);
 }
 
-fn recover_at(moment: Moment, config: &Config, reporter: &mut dyn Reporter) {
+fn recover_at(moment: RecoveryTrigger, config: &Config, reporter: &mut dyn Reporter) {
     let mut teller = Teller { reporter };
-    match Host::open(config) {
+    match Installer::open(config) {
         Ok(None) => {
             teller.snapshot(&Record::default(), None);
             teller.end(None);
@@ -134,10 +134,11 @@ fn recover_at(moment: Moment, config: &Config, reporter: &mut dyn Reporter) {
 /// Nothing is counted where `is_boot` says that no start follows at once.
 pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
     let mut teller = Teller { reporter };
-    let failed = match Host::open(config) {
+    let failed = match Installer::open(config) {
         Ok(Some(host)) => {
             let counts = !is_boot && host.is_guard();
-            host.recover(if counts { Moment::Start } else { Moment::Boot }, &mut teller).err()
+            host.recover(if counts { RecoveryTrigger::Start } else { RecoveryTrigger::Boot }, &mut teller)
+                .err()
         }
         // A root that cannot be written to holds nothing half done.
         Ok(None) => None,
@@ -162,9 +163,9 @@ pub fn install(
 ) {
     let mut teller = Teller { reporter };
     teller.progress(Step::Checking, 0);
-    let host = match Host::open(config) {
+    let host = match Installer::open(config) {
         Ok(Some(host)) => host,
-        Ok(None) => return teller.end(Some(&Refusal::ReadOnlyRoot.into())),
+        Ok(None) => return teller.end(Some(&InstallRefusal::ReadOnlyRoot.into())),
         Err(error) => return teller.end(Some(&error)),
     };
     match host.install(request, source, &mut teller) {
@@ -180,7 +181,7 @@ pub fn install(
 }
 
 /// How an install ended, for the final report.
-struct Ended {
+struct InstallEnd {
     last: LastInstall,
     kind: RefusalKind,
 }
@@ -204,11 +205,11 @@ impl Teller<'_> {
 
     /// A line for the host's log, which the loop writes.
     fn notice(&mut self, text: &str) {
-        self.tell(Report::Notice(Reason::new(text)));
+        self.tell(Report::Notice(Reason::truncated(text)));
     }
 
     /// What is installed, and the last request.
-    fn state_of(&mut self, host: &Host<'_>) {
+    fn state_of(&mut self, host: &Installer<'_>) {
         match host.record().and_then(|record| Ok((record, host.last()?))) {
             Ok((record, last)) => self.snapshot(&record, last),
             Err(error) => self.notice(&error.to_string()),
@@ -223,9 +224,9 @@ impl Teller<'_> {
     }
 
     /// The end; without `ended` it is for the new thimble to say.
-    fn ended(&mut self, ended: Option<&Ended>) {
+    fn ended(&mut self, ended: Option<&InstallEnd>) {
         match ended {
-            Some(Ended { last, kind }) if last.outcome != Outcome::Installed => {
+            Some(InstallEnd { last, kind }) if last.outcome != Outcome::Installed => {
                 return self.tell(Report::Failed { kind: *kind, reason: last.reason.clone() });
             }
             Some(_) => {}

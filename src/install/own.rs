@@ -12,8 +12,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::error::{Doing, InstallError, Refusal};
-use super::host::Host;
+use super::error::{ErrorContext, InstallError, InstallRefusal};
+use super::installer::Installer;
 use super::kept::duplicate;
 use super::plan::{Moves, Switch};
 use super::scripts::Trial;
@@ -48,7 +48,7 @@ pub(super) fn own_switch<'m>(root: &Path, moves: &'m Moves) -> Option<(&'m Switc
     Some((switch, is_superseded))
 }
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Whether thimble's own file is among what changes places; `Some(true)` where it
     /// has, and this process is not what is in place.
     pub fn own(&self, moves: &Moves) -> Option<bool> {
@@ -58,7 +58,9 @@ impl Host<'_> {
     /// Refuses a plan that would leave no thimble.
     pub fn check_own(&self, moves: &Moves) -> Result<(), InstallError> {
         match own_switch(self.scripts.root(), moves) {
-            Some((Switch { path, to: None, .. }, _)) => Err(Refusal::NoThimbleLeft(path.clone()).into()),
+            Some((Switch { path, to: None, .. }, _)) => {
+                Err(InstallRefusal::NoThimbleLeft(path.clone()).into())
+            }
             _ => Ok(()),
         }
     }
@@ -82,9 +84,9 @@ impl Host<'_> {
     /// Keeps the old thimble as the guard of the new one.
     pub fn keep_guard(&self, moves: &Moves) -> Result<(), InstallError> {
         let Some((Switch { path, .. }, _)) = own_switch(self.scripts.root(), moves) else { return Ok(()) };
-        let (parent, name) = self.tree.parent(path).doing("open the directory of", path)?;
+        let (parent, name) = self.tree.parent(path).context("open the directory of", path)?;
         self.forget_guard()?;
-        duplicate(parent.as_fd(), name, self.home.as_fd(), GUARD).doing("keep", path)
+        duplicate(parent.as_fd(), name, self.home.as_fd(), GUARD).context("keep", path)
     }
 
     /// Whether this process is the old thimble's copy.
@@ -96,7 +98,7 @@ impl Host<'_> {
     pub fn forget_guard(&self) -> Result<(), InstallError> {
         for name in [GUARD, GUARD_DRAFT] {
             failpoint::hit("removing the guard");
-            remove_if_there(self.home.as_fd(), name).doing("remove", ".thimble/guard")?;
+            remove_if_there(self.home.as_fd(), name).context("remove", ".thimble/guard")?;
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 
 /// One patch of the set to end with.
-pub(super) struct Target {
+pub(super) struct PlannedPatch {
     /// As it is to be recorded.
     pub patch: Patch,
     /// What its file holds; `None` where it is installed and its file not needed.
@@ -44,7 +44,7 @@ pub(super) struct LaidFile {
 }
 
 /// What is at a path now.
-pub(super) struct Fact {
+pub(super) struct PathFact {
     pub there: There,
     /// Directories on the way that are not there, the outermost first.
     pub missing: Vec<String>,
@@ -143,7 +143,7 @@ pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bo
 }
 
 /// The paths whose stack changes: the only ones that facts are needed of.
-pub(super) fn touched(record: &Record, targets: &[Target]) -> Set<String> {
+pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> Set<String> {
     let rank = ranks(targets);
     let is_changed = |stack: &Stack| {
         !stack.layers.iter().all(|layer| rank.contains_key(&layer.patch))
@@ -154,7 +154,7 @@ pub(super) fn touched(record: &Record, targets: &[Target]) -> Set<String> {
     changed.chain(laid.map(|file| &file.at.path)).cloned().collect()
 }
 
-fn ranks(targets: &[Target]) -> Map<&PatchId, usize> {
+fn ranks(targets: &[PlannedPatch]) -> Map<&PatchId, usize> {
     targets.iter().enumerate().map(|(rank, target)| (&target.patch.id, rank)).collect()
 }
 
@@ -162,7 +162,11 @@ fn ranks(targets: &[Target]) -> Map<&PatchId, usize> {
 ///
 /// # Errors
 /// [`Conflict`]: a patch cannot be laid over the tree as it is.
-pub(super) fn plan(record: &Record, targets: &[Target], facts: &Map<String, Fact>) -> Result<Plan, Conflict> {
+pub(super) fn plan(
+    record: &Record,
+    targets: &[PlannedPatch],
+    facts: &Map<String, PathFact>,
+) -> Result<Plan, Conflict> {
     let rank = ranks(targets);
     let next = Record {
         serial: record.serial + 1,
@@ -172,7 +176,7 @@ pub(super) fn plan(record: &Record, targets: &[Target], facts: &Map<String, Fact
         directories: record.directories.clone(),
     };
     let mut plan = Plan { next, stage: vec![], moves: Moves::default(), notices: vec![] };
-    let is_new = |target: &&Target| record.patch(&target.patch.id).is_none();
+    let is_new = |target: &&PlannedPatch| record.patch(&target.patch.id).is_none();
     plan.moves.added = targets.iter().filter(is_new).map(|target| target.patch.clone()).collect();
     let is_gone = |patch: &&Patch| !rank.contains_key(&patch.id);
     plan.moves.removed = record.patches.iter().filter(is_gone).map(|patch| patch.id.clone()).collect();
@@ -215,8 +219,8 @@ impl Plan {
         &mut self,
         path: &str,
         old: Option<&Stack>,
-        fact: &Fact,
-        targets: &[Target],
+        fact: &PathFact,
+        targets: &[PlannedPatch],
         rank: &Map<&PatchId, usize>,
         brought: &[(usize, &LaidFile)],
     ) -> Result<Option<Stack>, Conflict> {
@@ -293,7 +297,7 @@ impl Plan {
         &mut self,
         path: &str,
         mount: &str,
-        fact: &Fact,
+        fact: &PathFact,
         top: &Layer,
         is_config: bool,
         to: Option<Entering>,
@@ -354,8 +358,8 @@ impl Plan {
     fn directories(
         &mut self,
         record: &Record,
-        targets: &[Target],
-        facts: &Map<String, Fact>,
+        targets: &[PlannedPatch],
+        facts: &Map<String, PathFact>,
     ) -> Result<(), Conflict> {
         let next = &mut self.next;
         let mut new: Map<&str, NewDirectory> = Map::default();

@@ -3,15 +3,15 @@
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use super::carry::with;
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
+use super::execute::with_script;
 use super::fetch::{Arrived, Inbox};
-use super::host::Host;
+use super::installer::Installer;
 use super::journal::Intent;
 use super::kept::Kept;
-use super::plan::{self, Plan, Target};
+use super::plan::{self, Plan, PlannedPatch};
 use super::record::{Patch, Record, Script};
-use super::scripts::Action;
+use super::scripts::ScriptAction;
 use super::stage::Shelf;
 use super::{InstallRequest, Teller, check, notice, survey, sys};
 use crate::job::Source;
@@ -53,7 +53,7 @@ impl Prepared<'_> {
     }
 }
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Fetches, verifies, checks and plans.
     pub fn prepare(
         &self,
@@ -94,7 +94,7 @@ impl Host<'_> {
                 // Everything that is not installed was fetched.
                 (None, None) => continue,
             };
-            targets.push(Target { patch, laid });
+            targets.push(PlannedPatch { patch, laid });
         }
         let targets = in_layer_order(targets);
         let touched = plan::touched(record, &targets);
@@ -116,11 +116,11 @@ impl Host<'_> {
                 shelf.unpack(&patch.id, file)?;
             }
         }
-        for patch in with(added, Script::PreApply) {
-            self.scripts.run(&patch.id, Script::PreApply, Action::Install)?;
+        for patch in with_script(added, Script::PreApply) {
+            self.scripts.run(&patch.id, Script::PreApply, ScriptAction::Install)?;
         }
-        for patch in with(removed, Script::PreRemoveCheck) {
-            self.scripts.run(&patch.id, Script::PreRemoveCheck, Action::Remove)?;
+        for patch in with_script(removed, Script::PreRemoveCheck) {
+            self.scripts.run(&patch.id, Script::PreRemoveCheck, ScriptAction::Remove)?;
         }
         let files = files.into_iter().map(|(id, (file, _))| (id, file)).collect();
         Ok(Prepared { plan, files, kept, inbox })
@@ -143,7 +143,7 @@ impl Host<'_> {
             let mut shown = None;
             let file = inbox.fetch(source, patch, &mut |len| {
                 come += len;
-                let percent = share(5, 40, come, total);
+                let percent = percent_within(5, 40, come, total);
                 if shown != Some(percent) {
                     shown = Some(percent);
                     teller.progress(Step::Fetching, percent);
@@ -190,11 +190,11 @@ impl Host<'_> {
 
     fn check_room(&self, mount: &str, needed: u64) -> Result<(), InstallError> {
         let free = self.tree.dir(mount).and_then(|dir| sys::free_bytes(dir.as_fd()));
-        check::room(mount, needed, self.config.agent.reserve_bytes, free.doing("measure", mount)?)
+        check::room(mount, needed, self.config.agent.reserve_bytes, free.context("measure", mount)?)
     }
 }
 
-fn in_layer_order(mut targets: Vec<Target>) -> Vec<Target> {
+fn in_layer_order(mut targets: Vec<PlannedPatch>) -> Vec<PlannedPatch> {
     let order: Vec<PatchId> = {
         let mut order: Vec<&Patch> = targets.iter().map(|target| &target.patch).collect();
         layer_order(&mut order, |patch: &Patch| (&patch.id, &patch.requires));
@@ -205,7 +205,7 @@ fn in_layer_order(mut targets: Vec<Target>) -> Vec<Target> {
 }
 
 /// How far the whole is, from `start` to `end` percent.
-pub(super) fn share(start: u8, end: u8, done: u64, total: u64) -> u8 {
+pub(super) fn percent_within(start: u8, end: u8, done: u64, total: u64) -> u8 {
     let span = u64::from(end.saturating_sub(start));
     let part = done.min(total).saturating_mul(span).checked_div(total).unwrap_or(span);
     start.saturating_add(u8::try_from(part).unwrap_or(0))

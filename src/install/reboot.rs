@@ -7,14 +7,14 @@
 use std::os::fd::AsFd;
 
 use super::Teller;
-use super::carry::with;
 use super::error::InstallError;
-use super::host::Host;
-use super::journal::{Begin, Entry, Intent, Journal};
+use super::execute::with_script;
+use super::installer::Installer;
+use super::journal::{Begin, Intent, Journal, JournalEntry};
 use super::kept::Kept;
 use super::last::boot_id;
 use super::record::{BEFORE, INSTALLED, Record, Script};
-use super::recover::{Moment, Open, Recovered};
+use super::recover::{Recovered, RecoveryTrigger, UnfinishedInstall};
 use super::survey::free_name;
 use super::tree::There;
 use crate::wire::install::{LastInstall, Outcome};
@@ -24,7 +24,7 @@ pub(super) fn is_over(boot: Option<&str>) -> bool {
     boot.is_some_and(|boot| boot != boot_id())
 }
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Commits the new set. One that says after a restart how it is keeps the way back.
     pub fn commit(
         &self,
@@ -33,9 +33,9 @@ impl Host<'_> {
         old: &Record,
         next: &Record,
     ) -> Result<(), InstallError> {
-        if intent.reboot_required && with(&next.patches, Script::Health).next().is_some() {
+        if intent.reboot_required && with_script(&next.patches, Script::Health).next().is_some() {
             BEFORE.write(self.home.as_fd(), old)?;
-            journal.append(Entry::AwaitReboot(boot_id()))?;
+            journal.append(JournalEntry::AwaitReboot(boot_id()))?;
         }
         INSTALLED.publish(self.home.as_fd())
     }
@@ -57,8 +57,8 @@ impl Host<'_> {
     /// Goes on with a committed set that waits for the host's restart, or has had it.
     pub(super) fn go_on_after_restart(
         &self,
-        moment: Moment,
-        mut open: Open,
+        moment: RecoveryTrigger,
+        mut open: UnfinishedInstall,
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
         if let Some(reason) = open.journal.story.undoing.clone() {
@@ -66,10 +66,12 @@ impl Host<'_> {
         }
         match moment {
             // Nothing was cut short, and scripts must wait.
-            Moment::Boot | Moment::Start | Moment::Local => return Ok(Recovered::Whole),
+            RecoveryTrigger::Boot | RecoveryTrigger::Start | RecoveryTrigger::Local => {
+                return Ok(Recovered::Whole);
+            }
             // There is one way back, and it is to be the next install's; or it is being
             // given up, and some of it is gone.
-            _ if moment == Moment::Install || open.journal.story.is_healthy => {}
+            _ if moment == RecoveryTrigger::Install || open.journal.story.is_healthy => {}
             _ if !is_over(open.journal.story.boot.as_deref()) => {
                 let is_told = self.last()?.is_some_and(|last| last.request_id == open.begin.request_id);
                 if !is_told {
@@ -79,7 +81,7 @@ impl Host<'_> {
             }
             _ => {
                 self.scripts.end_strays();
-                open.journal.append(Entry::Restarted)?;
+                open.journal.append(JournalEntry::Restarted)?;
                 if let Err(error) = self.health(&mut open.journal, &open.old) {
                     return self.return_from(moment, open, &format!("after the restart: {error}"), teller);
                 }
@@ -87,7 +89,7 @@ impl Host<'_> {
             }
         }
         if !open.journal.story.is_healthy {
-            open.journal.append(Entry::Healthy)?;
+            open.journal.append(JournalEntry::Healthy)?;
         }
         self.finish(open.journal, &open.begin, &open.intent, &open.old)?;
         Ok(Recovered::Whole)
@@ -96,8 +98,8 @@ impl Host<'_> {
     /// Puts the set before a committed one back.
     fn return_from(
         &self,
-        moment: Moment,
-        open: Open,
+        moment: RecoveryTrigger,
+        open: UnfinishedInstall,
         reason: &str,
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
@@ -107,12 +109,12 @@ impl Host<'_> {
         let what = "is gone, so which set was there before is not known";
         let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
         let before: Record = BEFORE.read(self.home.as_fd())?.ok_or_else(gone)?;
-        self.go_back(moment, Open { old: before, ..open }, reason, teller)
+        self.go_back(moment, UnfinishedInstall { old: before, ..open }, reason, teller)
     }
 
     /// Files that the set brought and that were changed by hand since then are kept
     /// beside their places: going back knows only what the install did.
-    fn save_changes(&self, open: &Open) -> Result<(), InstallError> {
+    fn save_changes(&self, open: &UnfinishedInstall) -> Result<(), InstallError> {
         let switches = &open.intent.moves.switches;
         let kept = Kept::open(&self.tree, switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
         for switch in switches {

@@ -11,9 +11,9 @@
 
 use std::os::fd::AsFd;
 
-use super::error::{InstallError, Refusal};
-use super::host::Host;
-use super::journal::{self, Begin, Entry, Intent, Journal, Phase};
+use super::error::{InstallError, InstallRefusal};
+use super::installer::Installer;
+use super::journal::{self, Begin, Intent, Journal, JournalEntry, JournalPhase};
 use super::plan::Moves;
 use super::record::{INSTALLED, Record};
 use super::{Report, Teller};
@@ -26,7 +26,7 @@ const STARTS: u32 = 2;
 
 /// Who recovers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(super) enum RecoveryTrigger {
     /// The daemon, at its start or when a worker died.
     Daemon,
     /// The daemon, which has heard a controller since its start.
@@ -43,7 +43,7 @@ pub(super) enum Moment {
     Boot,
 }
 
-impl Moment {
+impl RecoveryTrigger {
     /// Services are not up yet, and scripts must wait for them.
     const fn is_early(self) -> bool {
         matches!(self, Self::Start | Self::Boot)
@@ -62,7 +62,7 @@ pub(super) enum Recovered {
 }
 
 /// An install that has not ended.
-pub(super) struct Open {
+pub(super) struct UnfinishedInstall {
     pub journal: Journal,
     pub begin: Begin,
     pub intent: Intent,
@@ -70,19 +70,23 @@ pub(super) struct Open {
     pub old: Record,
 }
 
-impl Open {
+impl UnfinishedInstall {
     fn is_committed(&self) -> bool {
         self.old.serial >= self.intent.serial
     }
 
     fn awaits_proof(&self) -> bool {
-        self.journal.story.phase == Some(Phase::AwaitSelf) && self.journal.story.undoing.is_none()
+        self.journal.story.phase == Some(JournalPhase::AwaitSelf) && self.journal.story.undoing.is_none()
     }
 }
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Undoes or finishes what a crash cut short.
-    pub fn recover(&self, moment: Moment, teller: &mut Teller<'_>) -> Result<Recovered, InstallError> {
+    pub fn recover(
+        &self,
+        moment: RecoveryTrigger,
+        teller: &mut Teller<'_>,
+    ) -> Result<Recovered, InstallError> {
         let record = self.record()?;
         let Some(journal) = Journal::open(self.home.as_fd())? else {
             if !moment.is_early() {
@@ -100,12 +104,12 @@ impl Host<'_> {
             self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
             return Ok(Recovered::Whole);
         };
-        let open = Open { journal, begin, intent, old: record };
+        let open = UnfinishedInstall { journal, begin, intent, old: record };
         if open.is_committed() {
             if open.journal.story.boot.is_some() {
                 return self.go_on_after_restart(moment, open, teller);
             }
-            let Open { journal, begin, intent, old: record } = open;
+            let UnfinishedInstall { journal, begin, intent, old: record } = open;
             teller.notice(&format!("an install was cut short when it was done: on set {:.12}", intent.new));
             self.finish(journal, &begin, &intent, &record)?;
             return Ok(Recovered::Whole);
@@ -120,12 +124,12 @@ impl Host<'_> {
     /// Puts the previous set back, as far as the moment allows.
     pub fn go_back(
         &self,
-        moment: Moment,
-        open: Open,
+        moment: RecoveryTrigger,
+        open: UnfinishedInstall,
         reason: &str,
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
-        let Open { mut journal, begin, intent, old } = open;
+        let UnfinishedInstall { mut journal, begin, intent, old } = open;
         if moment.is_early() {
             self.files_back(&mut journal, &intent, &old, reason)?;
             teller.notice(&format!(
@@ -147,37 +151,39 @@ impl Host<'_> {
     /// Goes on with an install that waits for the new thimble to prove itself.
     fn go_on_with_proof(
         &self,
-        moment: Moment,
-        mut open: Open,
+        moment: RecoveryTrigger,
+        mut open: UnfinishedInstall,
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
         match moment {
-            Moment::Install | Moment::Local => return Err(Refusal::AwaitsProof.into()),
-            Moment::Boot => {
+            RecoveryTrigger::Install | RecoveryTrigger::Local => {
+                return Err(InstallRefusal::AwaitsProof.into());
+            }
+            RecoveryTrigger::Boot => {
                 teller
                     .notice("thimble itself was replaced: the new one is to start and to hear a controller");
                 return Ok(Recovered::Awaited);
             }
-            Moment::Start if open.journal.story.starts + 1 < STARTS => {
-                open.journal.append(Entry::Start)?;
+            RecoveryTrigger::Start if open.journal.story.starts + 1 < STARTS => {
+                open.journal.append(JournalEntry::Start)?;
                 teller.notice("the new thimble has heard no controller yet: it is started once more");
                 return Ok(Recovered::Awaited);
             }
-            Moment::Start => {
+            RecoveryTrigger::Start => {
                 let reason = "the new thimble was started twice and heard no controller";
                 return self.go_back(moment, open, reason, teller);
             }
             // Switched, and yet it is the old one that runs: it has to give way.
             _ if self.own(&open.intent.moves) == Some(true) => return Ok(Recovered::Superseded),
-            Moment::Unheard => {
+            RecoveryTrigger::Unheard => {
                 return self.go_back(moment, open, "the new thimble heard no controller", teller);
             }
-            Moment::Daemon => {
+            RecoveryTrigger::Daemon => {
                 teller.state_of(self);
                 let Begin { request_id, controller, .. } = open.begin;
                 teller.tell(Report::Awaited { request_id, controller });
             }
-            Moment::Heard => {}
+            RecoveryTrigger::Heard => {}
         }
         self.scripts.end_strays();
         match self.prove(moment, &mut open) {
@@ -191,16 +197,20 @@ impl Host<'_> {
     }
 
     /// Sees that the new set is well, and commits it where a controller was heard.
-    fn prove(&self, moment: Moment, open: &mut Open) -> Result<Option<Record>, InstallError> {
-        let Open { journal, intent, old, .. } = open;
+    fn prove(
+        &self,
+        moment: RecoveryTrigger,
+        open: &mut UnfinishedInstall,
+    ) -> Result<Option<Record>, InstallError> {
+        let UnfinishedInstall { journal, intent, old, .. } = open;
         let next: Record = INSTALLED.read_draft(self.home.as_fd())?;
         if !journal.story.is_healthy {
             if !intent.reboot_required {
                 self.health(journal, &next)?;
             }
-            journal.append(Entry::Healthy)?;
+            journal.append(JournalEntry::Healthy)?;
         }
-        if moment != Moment::Heard {
+        if moment != RecoveryTrigger::Heard {
             return Ok(None);
         }
         self.commit(journal, intent, old, &next)?;

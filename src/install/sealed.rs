@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
 use super::sys;
 use crate::failpoint;
 
@@ -32,24 +32,24 @@ impl Sealed {
     pub fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         let mut bytes = Vec::from(self.magic);
         bytes.extend(VERSION.to_le_bytes());
-        let mut bytes = encode(value, bytes).doing("encode", self.draft)?;
+        let mut bytes = encode(value, bytes).context("encode", self.draft)?;
         bytes.extend(blake3::hash(&bytes).as_bytes());
         failpoint::hit("writing a draft");
-        remove_if_there(home, self.draft).doing("remove", self.draft)?;
+        remove_if_there(home, self.draft).context("remove", self.draft)?;
         sys::create_new(home, self.draft)
             .and_then(|mut file| {
                 file.write_all(&bytes)?;
                 file.sync_all()
             })
-            .doing("write", self.draft)
+            .context("write", self.draft)
     }
 
     /// Puts the draft in place and waits until that is durable.
     pub fn publish(&self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("publishing a draft");
-        sys::rename_at(home, self.draft, home, self.name).doing("rename", self.draft)?;
+        sys::rename_at(home, self.draft, home, self.name).context("rename", self.draft)?;
         failpoint::hit("syncing .thimble");
-        sys::sync_filesystem(home).doing("sync", self.name)
+        sys::sync_filesystem(home).context("sync", self.name)
     }
 
     /// Draft and publish in one.
@@ -63,7 +63,7 @@ impl Sealed {
         let mut bytes = Vec::new();
         match sys::open_read(home, self.name).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.doing("read", self.name)?,
+            other => other.context("read", self.name)?,
         };
         let damaged = |what| InstallError::Damaged { path: format!(".thimble/{}", self.name), what };
         let (body, seal) = bytes

@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
 use super::kept::{Kept, own_dir};
 use super::plan::Staged;
 use super::record::Record;
@@ -15,7 +15,7 @@ use super::sealed::remove_if_there;
 use super::sys;
 use super::tree::Print;
 use crate::failpoint;
-use crate::patch::archive::{self, Kind, Member, Owner, Section, Sink};
+use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Owner, Sink};
 use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 
@@ -35,7 +35,7 @@ pub(super) fn files<'a>(
 }
 
 fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), InstallError> {
-    file.rewind().doing("read", ".thimble/fetch")?;
+    file.rewind().context("read", ".thimble/fetch")?;
     archive::read(file, sink).map(drop).map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))
 }
 
@@ -105,14 +105,14 @@ impl<'a> Files<'a> {
 impl Sink for Files<'_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         match (member.section, &member.kind) {
-            (Section::Files, Kind::File { .. }) => self.file(member, content),
-            (Section::Files, Kind::Symlink { target }) => self.link(member, target),
+            (ArchiveSection::Files, MemberKind::File { .. }) => self.file(member, content),
+            (ArchiveSection::Files, MemberKind::Symlink { target }) => self.link(member, target),
             _ => Ok(()),
         }
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
-        if member.section != Section::Files {
+        if member.section != ArchiveSection::Files {
             return Ok(());
         }
         let (dir, name) = self.place(of).ok_or(io::ErrorKind::NotFound)?;
@@ -129,7 +129,7 @@ pub(super) struct Shelf {
 impl Shelf {
     /// Opens it, making it where it is not there.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
-        own_dir(home.as_fd(), "patches", true).doing("open", ".thimble/patches").map(|dir| Self { dir })
+        own_dir(home.as_fd(), "patches", true).context("open", ".thimble/patches").map(|dir| Self { dir })
     }
 
     /// Unpacks a patch's scripts, in place of any that are there.
@@ -137,7 +137,7 @@ impl Shelf {
         self.remove(id.as_str())?;
         let dir = own_dir(self.dir.as_fd(), id.as_str(), true)
             .and_then(|dir| own_dir(dir.as_fd(), "scripts", true))
-            .doing("make", &format!(".thimble/patches/{id}"))?;
+            .context("make", &format!(".thimble/patches/{id}"))?;
         read(id, file, &mut ScriptFiles(dir))
     }
 
@@ -162,14 +162,14 @@ impl Shelf {
         };
         match empty() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.doing("remove", &format!(".thimble/patches/{id}")),
+            other => other.context("remove", &format!(".thimble/patches/{id}")),
         }
     }
 
     /// Removes what belongs to no patch of the record.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known: Set<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
-        for name in sys::names(self.dir.as_fd()).doing("list", ".thimble/patches")? {
+        for name in sys::names(self.dir.as_fd()).context("list", ".thimble/patches")? {
             if !known.contains(name.as_str()) {
                 self.remove(&name)?;
             }
@@ -193,11 +193,11 @@ impl ScriptFiles {
 
 impl Sink for ScriptFiles {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        if member.section == Section::Scripts { self.make(member, content) } else { Ok(()) }
+        if member.section == ArchiveSection::Scripts { self.make(member, content) } else { Ok(()) }
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
-        if member.section != Section::Scripts {
+        if member.section != ArchiveSection::Scripts {
             return Ok(());
         }
         let of = of.to_str().ok_or(io::ErrorKind::InvalidInput)?;

@@ -2,10 +2,10 @@
 
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
-use super::plan::{Fact, Laid, LaidFile, NewDirectory};
+use super::plan::{Laid, LaidFile, NewDirectory, PathFact};
 use super::record::{Patch, Record, Script};
-use super::tree::Tree;
-use crate::patch::archive::{Index, Kind, Section};
+use super::tree::RootTree;
+use crate::patch::archive::{ArchiveSection, Index, MemberKind};
 use crate::sorted::{Map, Set};
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
@@ -15,7 +15,7 @@ const TOLD: usize = 8;
 
 /// What a patch's file holds and where that goes on this host.
 pub(super) fn lay(
-    tree: &Tree,
+    tree: &RootTree,
     record: &Record,
     manifest: &ManifestPatch,
     index: &Index,
@@ -27,19 +27,19 @@ pub(super) fn lay(
     for member in &index.members {
         let Some(path) = member.path.to_str() else { continue };
         match (member.section, &member.kind) {
-            (Section::Scripts, _) => scripts.extend(Script::from_name(path)),
-            (Section::Metadata, _) => {}
-            (Section::Files, Kind::Directory) => {
+            (ArchiveSection::Scripts, _) => scripts.extend(Script::from_name(path)),
+            (ArchiveSection::Metadata, _) => {}
+            (ArchiveSection::Files, MemberKind::Directory) => {
                 let at = tree.resolve(id, path, true, &is_patched)?;
                 let owner = &member.owner;
                 at.missing.into_iter().for_each(|path| laid.missing.insert(path));
                 let (mode, uid, gid) = (owner.mode, owner.uid, owner.gid);
                 laid.directories.push(NewDirectory { path: at.path, mode, uid, gid });
             }
-            (Section::Files, Kind::File { .. } | Kind::Symlink { .. }) => {
+            (ArchiveSection::Files, MemberKind::File { .. } | MemberKind::Symlink { .. }) => {
                 let at = tree.resolve(id, path, false, &is_patched)?;
                 let is_config = index.metadata.config.contains(&member.path);
-                let size_bytes = if let Kind::File { size } = member.kind { size } else { 0 };
+                let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
                 laid.files.push(LaidFile { member: path.to_owned(), at, is_config, size_bytes });
             }
         }
@@ -70,10 +70,10 @@ pub(super) fn only_lost(laid: Laid, record: &Record, id: &PatchId) -> Laid {
 
 /// What is at the paths whose stack changes.
 pub(super) fn facts(
-    tree: &Tree,
+    tree: &RootTree,
     record: &Record,
     touched: &Set<String>,
-) -> Result<Map<String, Fact>, InstallError> {
+) -> Result<Map<String, PathFact>, InstallError> {
     let mut facts = Map::default();
     for path in touched.iter() {
         let there = tree.look(path)?;
@@ -81,13 +81,13 @@ pub(super) fn facts(
         let is_known = record.paths.contains_key(path);
         let free = |ending: &str| if is_known { free_name(tree, path, ending) } else { Ok(String::new()) };
         let (saved, new) = (free("thimble-saved")?, free("thimble-new")?);
-        facts.insert(path.clone(), Fact { there, missing, saved, new });
+        facts.insert(path.clone(), PathFact { there, missing, saved, new });
     }
     Ok(facts)
 }
 
 /// A name beside a path that nothing has yet.
-pub(super) fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String, InstallError> {
+pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<String, InstallError> {
     let mut name = format!("{path}.{ending}");
     let mut tries = 1;
     while tree.is_there(&name)? {
@@ -100,7 +100,7 @@ pub(super) fn free_name(tree: &Tree, path: &str, ending: &str) -> Result<String,
 /// Files of installed patches that were deleted by hand and that this install
 /// has nothing to do with: they stay away, and the operator is told.
 pub(super) fn deleted(
-    tree: &Tree,
+    tree: &RootTree,
     record: &Record,
     touched: &Set<String>,
 ) -> Result<Vec<Notice>, InstallError> {

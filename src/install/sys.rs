@@ -11,7 +11,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum InodeKind {
     File,
     Directory,
     Link,
@@ -22,7 +22,7 @@ pub(super) enum Kind {
 /// What `statx` tells of an inode.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stat {
-    pub kind: Kind,
+    pub kind: InodeKind,
     /// 0 to 0o7777.
     pub mode: u32,
     pub uid: u32,
@@ -85,10 +85,10 @@ pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     // SAFETY: the call succeeded, and all zeros is a `statx` as well.
     let stat = unsafe { stat.assume_init() };
     let kind = match u32::from(stat.stx_mode) & libc::S_IFMT {
-        libc::S_IFREG => Kind::File,
-        libc::S_IFDIR => Kind::Directory,
-        libc::S_IFLNK => Kind::Link,
-        _ => Kind::Other,
+        libc::S_IFREG => InodeKind::File,
+        libc::S_IFDIR => InodeKind::Directory,
+        libc::S_IFLNK => InodeKind::Link,
+        _ => InodeKind::Other,
     };
     Ok(Stat {
         kind,

@@ -1,7 +1,7 @@
 //! The tree that patches are laid over: finding a path in it, and what is there.
 //!
 //! A path here is relative to the root, with `/` between names, no `.`, no `..`
-//! and no link on the way: [`Tree::resolve`] makes such a path from a patch's
+//! and no link on the way: [`RootTree::resolve`] makes such a path from a patch's
 //! member while planning, following links of the base system inside the root.
 //! What was planned is then opened step by step, following nothing.
 
@@ -13,8 +13,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Conflict, Doing, InstallError};
-use super::sys::{self, Kind, Stat};
+use super::error::{Conflict, ErrorContext, InstallError};
+use super::sys::{self, InodeKind, Stat};
 use crate::types::PatchId;
 
 /// Links followed on the way to one path, as the kernel bounds it.
@@ -61,11 +61,11 @@ pub(super) struct Resolved {
 }
 
 /// The tree below the install root.
-pub(super) struct Tree {
+pub(super) struct RootTree {
     root: OwnedFd,
 }
 
-impl Tree {
+impl RootTree {
     /// Opens the root.
     pub fn open(root: &Path) -> io::Result<Self> {
         Ok(Self { root: File::open(root)?.into() })
@@ -96,7 +96,7 @@ impl Tree {
         let there = self.parent(path).and_then(|(dir, name)| look_at(dir.as_fd(), name));
         match there {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(There::Nothing),
-            other => other.doing("read", path),
+            other => other.context("read", path),
         }
     }
 
@@ -108,7 +108,7 @@ impl Tree {
             match self.dir(above) {
                 Ok(_) => break,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => missing.insert(0, above.to_owned()),
-                Err(error) => return Err(error).doing("open", above),
+                Err(error) => return Err(error).context("open", above),
             }
         }
         Ok(missing)
@@ -119,7 +119,7 @@ impl Tree {
         match self.parent(path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error).doing("look at", path),
+            Err(error) => Err(error).context("look at", path),
         }
     }
 
@@ -132,7 +132,7 @@ impl Tree {
         is_directory: bool,
         is_patched: &dyn Fn(&str) -> bool,
     ) -> Result<Resolved, InstallError> {
-        let mut way = Way { steps: vec![], root: sys::stat_dir(self.root()).doing("look at", "")? };
+        let mut way = Way { steps: vec![], root: sys::stat_dir(self.root()).context("look at", "")? };
         let mut through = Vec::new();
         let mut ahead: VecDeque<String> = member.split('/').map(str::to_owned).collect();
         while let Some(name) = ahead.pop_front() {
@@ -156,21 +156,21 @@ impl Tree {
             let stat = match sys::stat_at(dir, &name) {
                 Ok(stat) => Some(stat),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-                Err(error) => return Err(error).doing("look at", &path),
+                Err(error) => return Err(error).context("look at", &path),
             };
             match stat.map(|stat| stat.kind) {
                 _ if is_last => way.steps.push(Walked { name, dir: None }),
                 None => way.steps.push(Walked { name, dir: None }),
-                Some(Kind::Directory) => {
-                    let dir = sys::open_dir(dir, &name).doing("open", &path)?;
-                    let stat = sys::stat_dir(dir.as_fd()).doing("look at", &path)?;
+                Some(InodeKind::Directory) => {
+                    let dir = sys::open_dir(dir, &name).context("open", &path)?;
+                    let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
                     way.steps.push(Walked { name, dir: Some((dir, stat)) });
                 }
-                Some(Kind::Link) if is_patched(&path) => {
+                Some(InodeKind::Link) if is_patched(&path) => {
                     return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
                 }
-                Some(Kind::Link) => {
-                    let target = sys::read_link_at(dir, &name).doing("read", &path)?;
+                Some(InodeKind::Link) => {
+                    let target = sys::read_link_at(dir, &name).context("read", &path)?;
                     let target = String::from_utf8(target)
                         .map_err(|_| Conflict::BadWay(patch.clone(), member.to_owned()))?;
                     through.push(path);
@@ -184,7 +184,7 @@ impl Tree {
                         ahead.push_front(name.to_owned());
                     }
                 }
-                Some(Kind::File | Kind::Other) => {
+                Some(InodeKind::File | InodeKind::Other) => {
                     return Err(Conflict::NotDirectory(patch.clone(), path).into());
                 }
             }
@@ -216,7 +216,7 @@ impl Way {
     }
 
     /// The directory that the way has come to, unless it is not there yet.
-    fn here<'a>(&'a self, tree: &'a Tree) -> Option<BorrowedFd<'a>> {
+    fn here<'a>(&'a self, tree: &'a RootTree) -> Option<BorrowedFd<'a>> {
         match self.steps.last() {
             None => Some(tree.root()),
             Some(step) => step.dir.as_ref().map(|(dir, _)| dir.as_fd()),
@@ -252,12 +252,12 @@ impl Way {
 pub(super) fn look_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<There> {
     let stat = sys::stat_at(dir, name)?;
     let content = match stat.kind {
-        Kind::Directory => return Ok(There::Directory),
-        Kind::Other => return Ok(There::Inode(None)),
-        Kind::Link => blake3::hash(&sys::read_link_at(dir, name)?),
-        Kind::File => hash_file(&mut sys::open_read(dir, name)?)?,
+        InodeKind::Directory => return Ok(There::Directory),
+        InodeKind::Other => return Ok(There::Inode(None)),
+        InodeKind::Link => blake3::hash(&sys::read_link_at(dir, name)?),
+        InodeKind::File => hash_file(&mut sys::open_read(dir, name)?)?,
     };
-    let is_link = stat.kind == Kind::Link;
+    let is_link = stat.kind == InodeKind::Link;
     Ok(There::Inode(Some(Print::new(is_link, stat.mode, stat.uid, stat.gid, &content))))
 }
 

@@ -14,19 +14,19 @@
 use std::io;
 use std::os::fd::AsFd;
 
-use super::carry::with;
-use super::error::{Doing, InstallError};
-use super::host::Host;
-use super::journal::{Begin, Entry, Intent, Journal, Phase, Story};
+use super::error::{ErrorContext, InstallError};
+use super::execute::with_script;
+use super::installer::Installer;
+use super::journal::{Begin, Intent, Journal, JournalEntry, JournalPhase, Story};
 use super::kept::{Kept, returning};
 use super::plan::{Moves, Switch};
 use super::record::{INSTALLED, Patch, Record, Script};
-use super::scripts::Action;
+use super::scripts::ScriptAction;
 use super::sys;
 use crate::failpoint;
 use crate::wire::install::{LastInstall, Outcome};
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Puts the previous set back and remembers how the install ended. An error
     /// leaves the journal, so that the next start tries again.
     pub fn undo(
@@ -64,7 +64,7 @@ impl Host<'_> {
         self.files_back(journal, intent, old, reason)?;
         if journal.story.undone.is_none() {
             let trouble = self.scripts_back(&journal.story, intent, old);
-            journal.append(Entry::Undone { trouble })?;
+            journal.append(JournalEntry::Undone { trouble })?;
         }
         self.sweep(old, &intent.moves);
         Ok(())
@@ -79,7 +79,7 @@ impl Host<'_> {
         reason: &str,
     ) -> Result<(), InstallError> {
         if journal.story.undoing.is_none() {
-            journal.append(Entry::Undoing(reason.to_owned()))?;
+            journal.append(JournalEntry::Undoing(reason.to_owned()))?;
         }
         if self.record()?.serial != old.serial {
             // The commit was made and could not be made durable.
@@ -87,19 +87,19 @@ impl Host<'_> {
         }
         if !journal.story.is_restored {
             self.restore(journal.story.phase, &intent.moves)?;
-            journal.append(Entry::Restored)?;
+            journal.append(JournalEntry::Restored)?;
         }
         Ok(())
     }
 
     /// Puts every file back in its place.
-    fn restore(&self, phase: Option<Phase>, moves: &Moves) -> Result<(), InstallError> {
+    fn restore(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
         for save in &moves.saves {
             self.remove(&save.beside)?;
             let (above, name) = save.beside.rsplit_once('/').unwrap_or(("", &save.beside));
             self.remove(&format!("{above}/.thimble~{name}"))?;
         }
-        if phase < Some(Phase::Switching) {
+        if phase < Some(JournalPhase::Switching) {
             return Ok(());
         }
         let kept =
@@ -108,7 +108,7 @@ impl Host<'_> {
         // lasting name once the way back is durable.
         let leaving = |switch: &Switch| switch.to.filter(|to| !to.is_fresh).is_some();
         for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
-            if let State::Switched = state(&kept, switch)?
+            if let SwitchState::Switched = state(&kept, switch)?
                 && let (Some(_), Some(to)) = (switch.from, switch.to)
                 && !kept.has(&switch.mount, &returning(to.number))?
             {
@@ -139,11 +139,11 @@ impl Host<'_> {
     fn put_one_back(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
         let Switch { path, mount, from, to } = switch;
         match (state(kept, switch)?, from, to) {
-            (State::Before, ..) => Ok(()),
-            (State::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
-            (State::Switched, None, Some(to)) if to.is_fresh => self.remove(path),
-            (State::Switched, None, Some(to)) => kept.take(path, mount, &to.number.to_string()),
-            (State::Switched, None, None) => Ok(()),
+            (SwitchState::Before, ..) => Ok(()),
+            (SwitchState::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
+            (SwitchState::Switched, None, Some(to)) if to.is_fresh => self.remove(path),
+            (SwitchState::Switched, None, Some(to)) => kept.take(path, mount, &to.number.to_string()),
+            (SwitchState::Switched, None, None) => Ok(()),
         }
     }
 
@@ -153,7 +153,7 @@ impl Host<'_> {
         failpoint::hit("removing a new file");
         match self.tree.parent(path).and_then(|(dir, name)| sys::unlink_at(dir.as_fd(), name)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            other => other.doing("remove", path),
+            other => other.context("remove", path),
         }
     }
 
@@ -165,18 +165,18 @@ impl Host<'_> {
             story.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
         };
         let run = |patch: &Patch, script| {
-            let failure = self.scripts.run(&patch.id, script, Action::Rollback).err()?.to_string();
+            let failure = self.scripts.run(&patch.id, script, ScriptAction::Rollback).err()?.to_string();
             log::warn!("going back: {failure}");
             Some(failure)
         };
         let mut trouble = None;
-        for patch in with(moves.added.iter().rev(), Script::PostRemove) {
+        for patch in with_script(moves.added.iter().rev(), Script::PostRemove) {
             if ran(&patch.id, [Script::PreInstall, Script::PostInstall]) {
                 run(patch, Script::PostRemove);
             }
         }
         let removed: Vec<_> = moves.removed.iter().filter_map(|id| old.patch(id)).collect();
-        for patch in with(removed.iter().copied(), Script::PostInstall) {
+        for patch in with_script(removed.iter().copied(), Script::PostInstall) {
             if ran(&patch.id, [Script::PreRemove, Script::PostRemove]) {
                 trouble = trouble.or(run(patch, Script::PostInstall));
             }
@@ -184,12 +184,12 @@ impl Host<'_> {
         if intent.reboot_required {
             return trouble;
         }
-        let is_switched = story.phase >= Some(Phase::Switching);
+        let is_switched = story.phase >= Some(JournalPhase::Switching);
         let began = |id| is_switched || story.scripts.iter().any(|(of, _)| of == id);
-        for patch in with(removed, Script::Restart).filter(|patch| began(&patch.id)) {
+        for patch in with_script(removed, Script::Restart).filter(|patch| began(&patch.id)) {
             trouble = trouble.or(run(patch, Script::Restart));
         }
-        for patch in with(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
+        for patch in with_script(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
             run(patch, Script::Restart);
         }
         trouble
@@ -197,14 +197,14 @@ impl Host<'_> {
 }
 
 /// What a place holds, and what is to be done about it.
-enum State {
+enum SwitchState {
     /// What it held before.
     Before,
     /// What it was to hold.
     Switched,
 }
 
-fn state(kept: &Kept<'_>, switch: &Switch) -> Result<State, InstallError> {
+fn state(kept: &Kept<'_>, switch: &Switch) -> Result<SwitchState, InstallError> {
     let has = |number: u64| kept.has(&switch.mount, &number.to_string());
     let is_switched = match (switch.from, switch.to) {
         (Some(from), Some(to)) => has(from)? && !has(to.number)?,
@@ -212,5 +212,5 @@ fn state(kept: &Kept<'_>, switch: &Switch) -> Result<State, InstallError> {
         (None, Some(to)) => !has(to.number)?,
         (None, None) => false,
     };
-    Ok(if is_switched { State::Switched } else { State::Before })
+    Ok(if is_switched { SwitchState::Switched } else { SwitchState::Before })
 }

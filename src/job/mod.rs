@@ -12,7 +12,7 @@ mod system_error;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Node, Timers};
+use crate::config::{NodeConfig, Timers};
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::rollout::Rollout;
@@ -166,9 +166,9 @@ pub struct NodeFacts {
     pub sw_version: SwVersion,
 }
 
-impl From<&Node> for NodeFacts {
-    fn from(node: &Node) -> Self {
-        let Node { hostname, nodetype, sw_version, .. } = node.clone();
+impl From<&NodeConfig> for NodeFacts {
+    fn from(node: &NodeConfig) -> Self {
+        let NodeConfig { hostname, nodetype, sw_version, .. } = node.clone();
         Self { hostname, nodetype, sw_version }
     }
 }

@@ -13,7 +13,7 @@ use super::PatchError;
 use super::fault::{ArchiveError, MemberFault};
 use super::metadata::Metadata;
 use super::tarball::{RawKind, RawMember, Tarball};
-use super::tree::{Known, Tree};
+use super::tree::{ArchiveTree, Known};
 use crate::limits;
 
 /// The scripts that an install runs, each where DESIGN section 5 says.
@@ -30,7 +30,7 @@ pub const SCRIPTS: [&str; 8] = [
 
 /// Where in a patch a member is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Section {
+pub enum ArchiveSection {
     /// `files/`: laid over the install root.
     Files,
     /// `scripts/`: one of [`SCRIPTS`].
@@ -41,7 +41,7 @@ pub enum Section {
 
 /// What a member is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MemberKind {
     /// A plain file of this size, in bytes.
     File {
         /// Its size, in bytes.
@@ -76,12 +76,12 @@ pub struct Owner {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
     /// Where in the patch it is.
-    pub section: Section,
+    pub section: ArchiveSection,
     /// Its path below `files/` or `scripts/`, or `metadata.toml`: relative,
     /// UTF-8, without `.` and `..`, at most [`limits::PATH_BYTES`] long.
     pub path: PathBuf,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MemberKind,
     /// Its owner, mode and time.
     pub owner: Owner,
 }
@@ -156,7 +156,7 @@ pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
         seen.count(&raw)?;
         let Some((member, copy_of)) = seen.check(&raw)? else { continue };
         seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
-        if member.section == Section::Metadata {
+        if member.section == ArchiveSection::Metadata {
             let mut text = Vec::new();
             tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
             return Ok(Metadata::parse_bytes(&text)?);
@@ -176,7 +176,7 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
         seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
         let told = if let Some(of) = &copy_of {
             sink.copy(&member, of)
-        } else if member.section == Section::Metadata {
+        } else if member.section == ArchiveSection::Metadata {
             let mut text = Vec::new();
             tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
             metadata = Some(Metadata::parse_bytes(&text)?);
@@ -218,7 +218,7 @@ impl Read for Content<'_, '_> {
 /// What an archive held so far.
 #[derive(Default)]
 struct Seen {
-    paths: Tree,
+    paths: ArchiveTree,
     headers: usize,
     directories_and_members: usize,
     names_bytes: usize,
@@ -243,18 +243,18 @@ impl Seen {
     fn check(&mut self, raw: &RawMember) -> Result<Option<(Member, Option<PathBuf>)>, ArchiveError> {
         let refuse = |fault: MemberFault| fault.of(&raw.name);
         let whole = clean(&raw.name).map_err(refuse)?;
-        let (section, path) = match Place::of(&whole) {
-            Place::Member(section, path) => (section, path),
-            Place::Frame if raw.kind == RawKind::Directory => return Ok(None),
-            Place::Frame | Place::Outside => return Err(refuse(MemberFault::OutsideSections)),
+        let (section, path) = match PathRole::of(&whole) {
+            PathRole::Member(section, path) => (section, path),
+            PathRole::Frame if raw.kind == RawKind::Directory => return Ok(None),
+            PathRole::Frame | PathRole::Outside => return Err(refuse(MemberFault::OutsideSections)),
         };
         let mut copy_of = None;
         let (kind, known) = match raw.kind {
-            RawKind::File => (Kind::File { size: raw.size_bytes }, Known::File(raw.size_bytes)),
-            RawKind::Directory => (Kind::Directory, Known::Directory),
+            RawKind::File => (MemberKind::File { size: raw.size_bytes }, Known::File(raw.size_bytes)),
+            RawKind::Directory => (MemberKind::Directory, Known::Directory),
             RawKind::Symlink => {
                 let target = link_target(&raw.link).map_err(refuse)?;
-                (Kind::Symlink { target }, Known::Symlink)
+                (MemberKind::Symlink { target }, Known::Symlink)
             }
             RawKind::HardLink => {
                 let (of, size) = self.linked(section, &raw.link).ok_or_else(|| {
@@ -262,23 +262,23 @@ impl Seen {
                     refuse(MemberFault::HardLink { target })
                 })?;
                 copy_of = Some(of);
-                (Kind::File { size }, Known::File(size))
+                (MemberKind::File { size }, Known::File(size))
             }
         };
         match section {
-            Section::Files => {}
-            Section::Scripts => {
+            ArchiveSection::Files => {}
+            ArchiveSection::Scripts => {
                 if !path.to_str().is_some_and(|name| SCRIPTS.contains(&name)) {
                     return Err(refuse(MemberFault::UnknownScript));
                 }
-                if !matches!(kind, Kind::File { .. }) {
+                if !matches!(kind, MemberKind::File { .. }) {
                     return Err(refuse(MemberFault::MustBeFile));
                 }
                 if raw.owner.mode & 0o100 == 0 {
                     return Err(refuse(MemberFault::NotExecutable));
                 }
             }
-            Section::Metadata => {
+            ArchiveSection::Metadata => {
                 if raw.kind != RawKind::File {
                     return Err(refuse(MemberFault::MustBeFile));
                 }
@@ -296,10 +296,10 @@ impl Seen {
     }
 
     /// The earlier file that a hard link names, below the section, and its size.
-    fn linked(&self, section: Section, link: &[u8]) -> Option<(PathBuf, u64)> {
+    fn linked(&self, section: ArchiveSection, link: &[u8]) -> Option<(PathBuf, u64)> {
         let whole = clean(link).ok()?;
-        match (Place::of(&whole), self.paths.get(&whole)?) {
-            (Place::Member(there, path), Known::File(size)) if there == section => {
+        match (PathRole::of(&whole), self.paths.get(&whole)?) {
+            (PathRole::Member(there, path), Known::File(size)) if there == section => {
                 Some((path.to_path_buf(), size))
             }
             _ => None,
@@ -309,7 +309,7 @@ impl Seen {
     /// Counts what a member unpacks to. gzip alone cannot reach the ratio that
     /// makes a bomb; copies of copies of one member can.
     fn spend(&mut self, member: &Member, is_copy: bool, read_bytes: u64) -> Result<(), ArchiveError> {
-        let Kind::File { size } = member.kind else { return Ok(()) };
+        let MemberKind::File { size } = member.kind else { return Ok(()) };
         self.unpacked_bytes = self.unpacked_bytes.saturating_add(size);
         if self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES {
             return Err(ArchiveError::TooLarge);
@@ -356,21 +356,21 @@ fn is_reserved(part: &OsStr) -> bool {
 }
 
 /// What a clean path stands for in a patch.
-enum Place<'a> {
+enum PathRole<'a> {
     /// A member of it, at this path below its section.
-    Member(Section, &'a Path),
+    Member(ArchiveSection, &'a Path),
     /// A directory that holds sections or is one, and is laid over nothing.
     Frame,
     /// Nothing that has a place in a patch.
     Outside,
 }
 
-impl<'a> Place<'a> {
+impl<'a> PathRole<'a> {
     fn of(whole: &'a Path) -> Self {
         if whole == Path::new("metadata.toml") {
-            return Self::Member(Section::Metadata, whole);
+            return Self::Member(ArchiveSection::Metadata, whole);
         }
-        for (name, section) in [("files", Section::Files), ("scripts", Section::Scripts)] {
+        for (name, section) in [("files", ArchiveSection::Files), ("scripts", ArchiveSection::Scripts)] {
             match whole.strip_prefix(name) {
                 Ok(path) if path.as_os_str().is_empty() => return Self::Frame,
                 Ok(path) => return Self::Member(section, path),

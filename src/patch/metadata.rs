@@ -2,7 +2,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::config::{ConfigError, Document, Problem, Section, name_of};
+use crate::config::{ConfigError, ConfigSection, Document, Problem, name_of};
 use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
 use crate::types::{Name, NodeType, PatchId, SwVersion, Text};
@@ -83,7 +83,7 @@ impl Metadata {
             return Err(keys.conflict("requires", "a patch cannot require itself".into()));
         }
         let summary = keys.parsed("summary", &one_line(limits::SUMMARY_BYTES), |text| {
-            is_line(text, limits::SUMMARY_BYTES).then(|| Text::new(text))
+            is_line(text, limits::SUMMARY_BYTES).then(|| Text::truncated(text))
         })?;
         let status = keys.parsed("status", "\"REL\", \"DEV\" or \"OBS\"", |text| {
             [Status::Released, Status::Development, Status::Obsolete]
@@ -146,12 +146,16 @@ impl Metadata {
 }
 
 /// A name that must be there.
-fn required<const N: usize>(keys: &Section<'_>, key: &str) -> Result<Name<N>, ConfigError> {
+fn required<const N: usize>(keys: &ConfigSection<'_>, key: &str) -> Result<Name<N>, ConfigError> {
     keys.name(key)?.ok_or_else(|| keys.missing(key, name_of(N)))
 }
 
 /// Names, sorted, none twice.
-fn names<const N: usize>(keys: &Section<'_>, key: &str, most: usize) -> Result<Vec<Name<N>>, ConfigError> {
+fn names<const N: usize>(
+    keys: &ConfigSection<'_>,
+    key: &str,
+    most: usize,
+) -> Result<Vec<Name<N>>, ConfigError> {
     let mut names = keys.list(key, most, &name_of(N), |text| Name::new(text).ok())?;
     names.sort_unstable();
     match names.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -170,7 +174,7 @@ fn is_line(text: &str, most: usize) -> bool {
 }
 
 /// A text of several lines.
-fn prose(keys: &Section<'_>, key: &str) -> Result<String, ConfigError> {
+fn prose(keys: &ConfigSection<'_>, key: &str) -> Result<String, ConfigError> {
     let most = limits::DESCRIPTION_BYTES;
     let accepts =
         format!("a text of at most {most} bytes, without control characters other than newline and tab");

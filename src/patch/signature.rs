@@ -190,7 +190,7 @@ impl Pass<'_> {
         Ok(VerifiedFile {
             hash: Hash(*self.hasher.finalize().as_bytes()),
             size_bytes: self.size_bytes,
-            trusted_comment: Text::new(self.claim.signature.trusted_comment()),
+            trusted_comment: Text::truncated(self.claim.signature.trusted_comment()),
         })
     }
 }

@@ -35,13 +35,13 @@ pub(super) struct RawMember {
 }
 
 /// Counts what is read, and remembers whether reading itself failed.
-struct Source<'a> {
+struct CountedReader<'a> {
     inner: &'a mut dyn Read,
     read_bytes: u64,
     failed: bool,
 }
 
-impl Read for Source<'_> {
+impl Read for CountedReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(into) {
             Ok(len) => {
@@ -58,7 +58,7 @@ impl Read for Source<'_> {
 
 /// A gzip tar being read.
 pub(super) struct Tarball<'a> {
-    gzip: Gunzip<BufReader<Source<'a>>>,
+    gzip: Gunzip<BufReader<CountedReader<'a>>>,
     /// Of the present member's content, not yet read.
     left_bytes: u64,
     /// Zeros that follow the present member's content.
@@ -68,7 +68,7 @@ pub(super) struct Tarball<'a> {
 impl<'a> Tarball<'a> {
     pub(super) fn open(file: &'a mut dyn Read) -> Result<Self, PatchError> {
         let mut source =
-            BufReader::with_capacity(64 * 1024, Source { inner: file, read_bytes: 0, failed: false });
+            BufReader::with_capacity(64 * 1024, CountedReader { inner: file, read_bytes: 0, failed: false });
         if !source.fill_buf().map_err(PatchError::Io)?.starts_with(&MAGIC) {
             return Err(ArchiveError::NotGzip.into());
         }

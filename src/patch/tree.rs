@@ -24,12 +24,12 @@ pub(super) enum Known {
 
 /// A path's part, and what lies below it.
 #[derive(Default)]
-pub(super) struct Tree {
+pub(super) struct ArchiveTree {
     known: Known,
-    below: HashMap<OsString, Tree>,
+    below: HashMap<OsString, ArchiveTree>,
 }
 
-impl Tree {
+impl ArchiveTree {
     /// What is known of a path, if anything.
     pub(super) fn get(&self, path: &Path) -> Option<Known> {
         let mut node = self;

@@ -165,7 +165,7 @@ mod tests {
 
     use super::*;
     use crate::repo::entry::EntryState;
-    use crate::repo::fixture::{self, Random, entry, id, nodetype, slot};
+    use crate::repo::fixture::{self, SplitMix, entry, id, nodetype, slot};
 
     /// The effective set of these entries for a worker, in layer order.
     fn for_worker(entries: &[Entry]) -> Vec<PatchId> {
@@ -292,7 +292,7 @@ mod tests {
     #[test]
     fn what_stands_is_what_nothing_blocks() {
         for seed in 0..100 {
-            let mut random = Random::new(seed);
+            let mut random = SplitMix::new(seed);
             let names = ["A", "B", "C", "D", "E", "F", "G", "H", "X"];
             let mut entries: Vec<_> = names[..8].iter().map(|name| entry(name)).collect();
             for made in &mut entries {

@@ -85,9 +85,9 @@ pub fn slot(map: &Map<'_>, text: &str) -> Slot {
 }
 
 /// A sequence of numbers that a seed fixes (xorshift64*).
-pub struct Random(u64);
+pub struct SplitMix(u64);
 
-impl Random {
+impl SplitMix {
     /// The sequence of this seed.
     pub fn new(seed: u64) -> Self {
         Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)

@@ -49,7 +49,7 @@ impl Origin {
 /// One thing that a merge did or did not do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "told one at a time, and most are entries")]
-pub enum Told {
+pub enum MergeEvent {
     /// This patch was deleted elsewhere and the deletion purged: it is gone.
     Purged(PatchId),
     /// The map holds this entry now.
@@ -89,7 +89,7 @@ pub fn join(
     theirs: &Map<'_>,
     floor: u64,
     fresh: u64,
-    tell: &mut dyn FnMut(Told),
+    tell: &mut dyn FnMut(MergeEvent),
 ) -> bool {
     let before = *origin;
     let seen_here = ours.floor();
@@ -104,7 +104,7 @@ pub fn join(
     let is_set_back = stamps().any(is_ahead);
     if is_set_back {
         origin.replica = fresh;
-        tell(Told::Renamed);
+        tell(MergeEvent::Renamed);
     }
 
     let mut purged = SlotSet::new();
@@ -124,7 +124,7 @@ pub fn join(
             let anew = Entry { stamp: origin.next_stamp(), ..entry.clone() };
             // It takes the place of its own lesser one, for which there is room.
             if ours.merge(&anew).is_ok() {
-                tell(Told::Changed(anew));
+                tell(MergeEvent::Changed(anew));
             }
         }
     }
@@ -132,14 +132,14 @@ pub fn join(
     for slot in &purged {
         let id = ours.entry(slot).map(|entry| entry.id.clone());
         if let Some(id) = id.filter(|id| ours.remove(id).is_some()) {
-            tell(Told::Purged(id));
+            tell(MergeEvent::Purged(id));
         }
     }
 
     let mut is_whole = true;
     for (_, entry) in theirs.iter_by_id() {
         if before.is_leap(entry.stamp.counter) {
-            tell(Told::Leap(entry.clone()));
+            tell(MergeEvent::Leap(entry.clone()));
             is_whole = false;
             continue;
         }
@@ -154,9 +154,9 @@ pub fn join(
         let taken = Entry { stamp, ..entry.clone() };
         match ours.merge(&taken) {
             Ok(Merged::Unchanged | Merged::Purged(_)) => continue,
-            Ok(Merged::Inserted(_) | Merged::Replaced(_)) => tell(Told::Changed(taken)),
+            Ok(Merged::Inserted(_) | Merged::Replaced(_)) => tell(MergeEvent::Changed(taken)),
             Err(full) => {
-                tell(Told::NoRoom(taken.id, full));
+                tell(MergeEvent::NoRoom(taken.id, full));
                 is_whole = false;
                 continue;
             }
@@ -164,15 +164,15 @@ pub fn join(
         if let Some(held) = held.filter(|held| held.stamp.replica == before.replica)
             && !is_same_but_for_its_stamp(&held, entry)
         {
-            tell(Told::Replaced { ours: held, theirs: entry.clone() });
+            tell(MergeEvent::Replaced { ours: held, theirs: entry.clone() });
         }
     }
     match theirs.rollout() {
         Some(rollout) if before.is_leap(rollout.stamp.counter) => {
-            tell(Told::RolloutLeap(*rollout));
+            tell(MergeEvent::RolloutLeap(*rollout));
             is_whole = false;
         }
-        Some(rollout) if ours.merge_rollout(rollout) => tell(Told::Rollout(*rollout)),
+        Some(rollout) if ours.merge_rollout(rollout) => tell(MergeEvent::Rollout(*rollout)),
         _ => {}
     }
     is_whole

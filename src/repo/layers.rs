@@ -54,11 +54,11 @@ mod tests {
 
     use super::*;
     use crate::repo::entry::Entry;
-    use crate::repo::fixture::{Random, entry};
+    use crate::repo::fixture::{SplitMix, entry};
 
     /// The ids in layer order, whatever order the patches came in.
     fn ordered(patches: &[Entry]) -> Vec<&str> {
-        let mut random = Random::new(7);
+        let mut random = SplitMix::new(7);
         let mut order: Vec<&Entry> = patches.iter().collect();
         let mut each_time = (0..8).map(|_| {
             random.shuffle(&mut order);
@@ -115,11 +115,11 @@ mod tests {
     #[test]
     fn in_any_set_without_circles_every_patch_lies_above_all_that_it_requires() {
         for seed in 0..50 {
-            let mut random = Random::new(seed);
+            let mut random = SplitMix::new(seed);
             let mut names: Vec<_> = (0..64).map(|number| std::format!("P-{number}")).collect();
             random.shuffle(&mut names);
             // Each requires some of those before it, whose ids are lower or higher.
-            let requires = |random: &mut Random, at: usize| -> Vec<&str> {
+            let requires = |random: &mut SplitMix, at: usize| -> Vec<&str> {
                 (0..random.below(4)).filter(|_| at > 0).map(|_| names[random.below(at)].as_str()).collect()
             };
             let patches: Vec<Entry> =

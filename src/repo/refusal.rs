@@ -10,7 +10,7 @@ use crate::types::{Hash, Hostname, PatchId};
 
 /// Why a change is refused, in words for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal<'m> {
+pub enum ChangeRefusal<'m> {
     /// The command names no patch, and does not mean all.
     NothingNamed,
     /// No such patch, or it has been deleted.
@@ -119,7 +119,7 @@ pub enum Refusal<'m> {
     },
 }
 
-impl fmt::Display for Refusal<'_> {
+impl fmt::Display for ChangeRefusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NothingNamed => f.write_str("No patch is named: name those that are meant."),
@@ -187,7 +187,7 @@ impl fmt::Display for Refusal<'_> {
     }
 }
 
-impl core::error::Error for Refusal<'_> {}
+impl core::error::Error for ChangeRefusal<'_> {}
 
 #[cfg(test)]
 mod tests {
@@ -204,24 +204,24 @@ mod tests {
         let host: Hostname = Name::new(&"h".repeat(limits::HOSTNAME_BYTES)).unwrap();
         let (held, offered) = (Hash([1; 32]), Hash([2; 32]));
         let refusals = [
-            Refusal::NothingNamed,
-            Refusal::Unknown { id: longest },
-            Refusal::Requires { id: longest, requires: longest, in_repository: true },
-            Refusal::Requires { id: longest, requires: longest, in_repository: false },
-            Refusal::TooMany { patches: limits::ENTRIES },
-            Refusal::RequiredBy { id: longest, by: longest },
-            Refusal::Committed { id: longest },
-            Refusal::Unremovable { id: longest },
-            Refusal::Applied { id: longest },
-            Refusal::OnHost { id: longest, host: host.clone() },
-            Refusal::MayBeOnHost { id: longest, host: host.clone() },
-            Refusal::NotApplied { id: longest },
-            Refusal::NotReleased { id: longest, status: Status::Development },
-            Refusal::Blocked { id: longest, requires: longest },
-            Refusal::NotOnHost { id: longest, host: host.clone() },
-            Refusal::MayNotBeOnHost { id: longest, host },
-            Refusal::OtherContent { id: longest, held, offered },
-            Refusal::Full { id: longest, full: Full { entries: limits::ENTRIES } },
+            ChangeRefusal::NothingNamed,
+            ChangeRefusal::Unknown { id: longest },
+            ChangeRefusal::Requires { id: longest, requires: longest, in_repository: true },
+            ChangeRefusal::Requires { id: longest, requires: longest, in_repository: false },
+            ChangeRefusal::TooMany { patches: limits::ENTRIES },
+            ChangeRefusal::RequiredBy { id: longest, by: longest },
+            ChangeRefusal::Committed { id: longest },
+            ChangeRefusal::Unremovable { id: longest },
+            ChangeRefusal::Applied { id: longest },
+            ChangeRefusal::OnHost { id: longest, host: host.clone() },
+            ChangeRefusal::MayBeOnHost { id: longest, host: host.clone() },
+            ChangeRefusal::NotApplied { id: longest },
+            ChangeRefusal::NotReleased { id: longest, status: Status::Development },
+            ChangeRefusal::Blocked { id: longest, requires: longest },
+            ChangeRefusal::NotOnHost { id: longest, host: host.clone() },
+            ChangeRefusal::MayNotBeOnHost { id: longest, host },
+            ChangeRefusal::OtherContent { id: longest, held, offered },
+            ChangeRefusal::Full { id: longest, full: Full { entries: limits::ENTRIES } },
         ];
         for refusal in refusals {
             let said = format!("{refusal}");

@@ -10,7 +10,7 @@ use crate::limits::EFFECTIVE;
 use crate::repo::effective::{entries, missing, wanted};
 use crate::repo::entry::{Entry, EntryState, Stamp, Status};
 use crate::repo::map::{Full, Map};
-pub use crate::repo::refusal::Refusal;
+pub use crate::repo::refusal::ChangeRefusal;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::types::{Hostname, PatchId};
 
@@ -53,8 +53,8 @@ pub enum Upload {
 /// kind of host, since a host of a new kind may come any day.
 ///
 /// # Errors
-/// [`Refusal::Unknown`], [`Refusal::Requires`], [`Refusal::TooMany`].
-pub fn check_apply<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, Refusal<'m>> {
+/// [`ChangeRefusal::Unknown`], [`ChangeRefusal::Requires`], [`ChangeRefusal::TooMany`].
+pub fn check_apply<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>> {
     let mut applied = wanted(map);
     let mut to_apply = SlotSet::new();
     for found in named(map, ids, EntryState::Available) {
@@ -66,11 +66,11 @@ pub fn check_apply<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, 
     for slot in &to_apply {
         if let Some((entry, requires)) = missing(map, slot, |slot, _| applied.contains(slot)) {
             let in_repository = present(map, requires).is_some();
-            return Err(Refusal::Requires { id: &entry.id, requires, in_repository });
+            return Err(ChangeRefusal::Requires { id: &entry.id, requires, in_repository });
         }
     }
     if applied.len() > EFFECTIVE && !to_apply.is_empty() {
-        return Err(Refusal::TooMany { patches: applied.len() });
+        return Err(ChangeRefusal::TooMany { patches: applied.len() });
     }
     Ok(to_apply)
 }
@@ -79,20 +79,20 @@ pub fn check_apply<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, 
 /// unremovable, and no patch that stays applied requires one of them.
 ///
 /// # Errors
-/// [`Refusal::NothingNamed`], [`Refusal::Unknown`], [`Refusal::Committed`],
-/// [`Refusal::Unremovable`], [`Refusal::RequiredBy`].
-pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, Refusal<'m>> {
+/// [`ChangeRefusal::NothingNamed`], [`ChangeRefusal::Unknown`], [`ChangeRefusal::Committed`],
+/// [`ChangeRefusal::Unremovable`], [`ChangeRefusal::RequiredBy`].
+pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>> {
     if ids.is_empty() {
-        return Err(Refusal::NothingNamed);
+        return Err(ChangeRefusal::NothingNamed);
     }
     let mut staying = wanted(map);
     let mut to_remove = SlotSet::new();
     for found in named(map, ids, EntryState::Available) {
         let (slot, entry) = found?;
         match entry.state {
-            EntryState::Committed => return Err(Refusal::Committed { id: &entry.id }),
+            EntryState::Committed => return Err(ChangeRefusal::Committed { id: &entry.id }),
             EntryState::Applied if entry.meta.unremovable => {
-                return Err(Refusal::Unremovable { id: &entry.id });
+                return Err(ChangeRefusal::Unremovable { id: &entry.id });
             }
             EntryState::Applied => {
                 staying.remove(slot);
@@ -104,7 +104,7 @@ pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet,
     for (_, by) in entries(map, &staying) {
         let removed = |id: &&PatchId| map.get(id).is_some_and(|(slot, _)| to_remove.contains(slot));
         if let Some(id) = by.meta.requires.iter().find(removed) {
-            return Err(Refusal::RequiredBy { id, by: &by.id });
+            return Err(ChangeRefusal::RequiredBy { id, by: &by.id });
         }
     }
     Ok(to_remove)
@@ -115,25 +115,25 @@ pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet,
 /// lost host has not told leaves that host out.
 ///
 /// # Errors
-/// [`Refusal::NothingNamed`], [`Refusal::Unknown`], [`Refusal::Applied`],
-/// [`Refusal::Committed`], [`Refusal::OnHost`], [`Refusal::MayBeOnHost`].
+/// [`ChangeRefusal::NothingNamed`], [`ChangeRefusal::Unknown`], [`ChangeRefusal::Applied`],
+/// [`ChangeRefusal::Committed`], [`ChangeRefusal::OnHost`], [`ChangeRefusal::MayBeOnHost`].
 pub fn check_delete<'m>(
     map: &'m Map<'_>,
     ids: &'m [PatchId],
     on_hosts: impl Fn(Slot) -> OnHosts,
-) -> Result<SlotSet, Refusal<'m>> {
+) -> Result<SlotSet, ChangeRefusal<'m>> {
     if ids.is_empty() {
-        return Err(Refusal::NothingNamed);
+        return Err(ChangeRefusal::NothingNamed);
     }
     let mut to_delete = SlotSet::new();
     for found in named(map, ids, EntryState::Available) {
         let (slot, entry) = found?;
         let id = &entry.id;
         match (entry.state, on_hosts(slot)) {
-            (EntryState::Applied, _) => return Err(Refusal::Applied { id }),
-            (EntryState::Committed, _) => return Err(Refusal::Committed { id }),
-            (_, OnHosts::On(host)) => return Err(Refusal::OnHost { id, host }),
-            (_, OnHosts::MayBeOn(host)) => return Err(Refusal::MayBeOnHost { id, host }),
+            (EntryState::Applied, _) => return Err(ChangeRefusal::Applied { id }),
+            (EntryState::Committed, _) => return Err(ChangeRefusal::Committed { id }),
+            (_, OnHosts::On(host)) => return Err(ChangeRefusal::OnHost { id, host }),
+            (_, OnHosts::MayBeOn(host)) => return Err(ChangeRefusal::MayBeOnHost { id, host }),
             (_, OnHosts::Nowhere) => to_delete.insert(slot),
         };
     }
@@ -147,14 +147,14 @@ pub fn check_delete<'m>(
 /// Each must be Applied and released, and what it requires as well.
 ///
 /// # Errors
-/// [`Refusal::Unknown`], [`Refusal::NotApplied`], [`Refusal::Blocked`],
-/// [`Refusal::NotReleased`].
-pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, Refusal<'m>> {
+/// [`ChangeRefusal::Unknown`], [`ChangeRefusal::NotApplied`], [`ChangeRefusal::Blocked`],
+/// [`ChangeRefusal::NotReleased`].
+pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>> {
     let mut next = SlotSet::new();
     for found in named(map, ids, EntryState::Applied) {
         let (slot, entry) = found?;
         if entry.state == EntryState::Available {
-            return Err(Refusal::NotApplied { id: &entry.id });
+            return Err(ChangeRefusal::NotApplied { id: &entry.id });
         }
         next.insert(slot);
     }
@@ -164,7 +164,7 @@ pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSe
         let Some(entry) = map.entry(slot) else { continue };
         for requires in &entry.meta.requires {
             match map.get(requires).filter(|(_, required)| required.is_wanted()) {
-                None => return Err(Refusal::Blocked { id: &entry.id, requires }),
+                None => return Err(ChangeRefusal::Blocked { id: &entry.id, requires }),
                 Some((required, _)) if !seen.contains(required) => {
                     next.insert(required);
                 }
@@ -177,7 +177,7 @@ pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSe
     let mut closure = SlotSet::new();
     for (slot, entry) in to_commit {
         if entry.meta.status != Status::Released {
-            return Err(Refusal::NotReleased { id: &entry.id, status: entry.meta.status });
+            return Err(ChangeRefusal::NotReleased { id: &entry.id, status: entry.meta.status });
         }
         closure.insert(slot);
     }
@@ -189,18 +189,18 @@ pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSe
 /// caller that is to go on although a lost host has not told leaves that host out.
 ///
 /// # Errors
-/// Those of [`commit_closure`], [`Refusal::NotOnHost`], [`Refusal::MayNotBeOnHost`].
+/// Those of [`commit_closure`], [`ChangeRefusal::NotOnHost`], [`ChangeRefusal::MayNotBeOnHost`].
 pub fn check_commit<'m>(
     map: &'m Map<'_>,
     ids: &'m [PatchId],
     on_all_hosts: impl Fn(Slot) -> OnAllHosts,
-) -> Result<SlotSet, Refusal<'m>> {
+) -> Result<SlotSet, ChangeRefusal<'m>> {
     let closure = commit_closure(map, ids)?;
     for (slot, Entry { id, .. }) in map.iter_by_id().filter(|(slot, _)| closure.contains(*slot)) {
         match on_all_hosts(slot) {
             OnAllHosts::Everywhere => {}
-            OnAllHosts::NotOn(host) => return Err(Refusal::NotOnHost { id, host }),
-            OnAllHosts::MayNotBeOn(host) => return Err(Refusal::MayNotBeOnHost { id, host }),
+            OnAllHosts::NotOn(host) => return Err(ChangeRefusal::NotOnHost { id, host }),
+            OnAllHosts::MayNotBeOn(host) => return Err(ChangeRefusal::MayNotBeOnHost { id, host }),
         }
     }
     Ok(closure)
@@ -210,15 +210,15 @@ pub fn check_commit<'m>(
 /// again, with any content.
 ///
 /// # Errors
-/// [`Refusal::OtherContent`], [`Refusal::Full`].
-pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, Refusal<'m>> {
+/// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`].
+pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, ChangeRefusal<'m>> {
     let id = &offered.id;
     match map.get(id) {
-        None if map.is_full() => Err(Refusal::Full { id, full: Full { entries: map.len() } }),
+        None if map.is_full() => Err(ChangeRefusal::Full { id, full: Full { entries: map.len() } }),
         None => Ok(Upload::New),
         Some((_, held)) if held.state == EntryState::Deleted => Ok(Upload::New),
         Some((_, held)) if held.hash == offered.hash => Ok(Upload::Already),
-        Some((_, held)) => Err(Refusal::OtherContent { id, held: held.hash, offered: offered.hash }),
+        Some((_, held)) => Err(ChangeRefusal::OtherContent { id, held: held.hash, offered: offered.hash }),
     }
 }
 
@@ -235,10 +235,10 @@ fn named<'m>(
     map: &'m Map<'_>,
     ids: &'m [PatchId],
     all: EntryState,
-) -> impl Iterator<Item = Result<(Slot, &'m Entry), Refusal<'m>>> {
+) -> impl Iterator<Item = Result<(Slot, &'m Entry), ChangeRefusal<'m>>> {
     let all = map.iter_by_id().filter(move |(_, entry)| entry.state == all);
     let all = all.take_while(|_| ids.is_empty());
-    let each = ids.iter().map(|id| present(map, id).ok_or(Refusal::Unknown { id }));
+    let each = ids.iter().map(|id| present(map, id).ok_or(ChangeRefusal::Unknown { id }));
     each.chain(all.map(Ok))
 }
 

@@ -24,11 +24,11 @@ pub struct Blob {
 
 /// The directory of blobs.
 #[derive(Clone, Debug)]
-pub(super) struct Blobs {
+pub(super) struct BlobStore {
     dir: PathBuf,
 }
 
-impl Blobs {
+impl BlobStore {
     pub(super) fn of(repo_dir: &Path) -> Self {
         Self { dir: repo_dir.join("blobs") }
     }

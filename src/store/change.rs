@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::Store;
-use super::error::{Failure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, tell};
 use super::{collision, index};
 use crate::config::Config;
 use crate::job::reporter::Reporter;
@@ -60,7 +60,7 @@ fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<
 }
 
 /// The entries as the change leaves them.
-fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, Failure> {
+fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
     let mut slots = Vec::new();
     let map = store.map(&mut slots);
     let to_change = match change.to {

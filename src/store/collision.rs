@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use super::error::Failure;
+use super::error::JobFailure;
 use super::index::LaidPath;
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
@@ -16,12 +16,12 @@ use crate::types::PatchId;
 /// all that are applied; `paths_of` gives a patch's paths.
 ///
 /// # Errors
-/// [`Failure`]: two of them collide, named with the path; or `paths_of` failed.
+/// [`JobFailure`]: two of them collide, named with the path; or `paths_of` failed.
 pub(super) fn check(
     map: &Map<'_>,
     to_apply: &SlotSet,
-    mut paths_of: impl FnMut(&Entry) -> Result<Vec<LaidPath>, Failure>,
-) -> Result<(), Failure> {
+    mut paths_of: impl FnMut(&Entry) -> Result<Vec<LaidPath>, JobFailure>,
+) -> Result<(), JobFailure> {
     let staying = wanted(map).iter().filter(|slot| !to_apply.contains(*slot)).collect::<Vec<_>>();
     let mut rule = Rule { map, owners: HashMap::new(), below: HashMap::new() };
     // Only the new patches' paths are held; the others pass by, one at a time.
@@ -60,7 +60,7 @@ impl Rule<'_, '_> {
         }
     }
 
-    fn meet(&mut self, slot: Slot, path: &Path, is_directory: bool) -> Result<(), Failure> {
+    fn meet(&mut self, slot: Slot, path: &Path, is_directory: bool) -> Result<(), JobFailure> {
         let Some(owners) = self.owners.get(path) else { return Ok(()) };
         let others: Vec<Slot> = owners
             .iter()
@@ -104,9 +104,9 @@ fn below(map: &Map<'_>, slot: Slot) -> SlotSet {
     found
 }
 
-fn refusal(one: &PatchId, two: &PatchId, path: &Path) -> Failure {
+fn refusal(one: &PatchId, two: &PatchId, path: &Path) -> JobFailure {
     let (first, second) = if one < two { (one, two) } else { (two, one) };
-    Failure::refused(format_args!(
+    JobFailure::refused(format_args!(
         "{first} and {second} share a path and neither requires the other, so none can lie on top: \
          apply only one of them. The path is /{}",
         path.display()

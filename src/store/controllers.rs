@@ -13,7 +13,7 @@ use crate::types::{Hostname, NodeId};
 /// As many as there may be besides this one.
 const MOST: usize = limits::CONTROLLERS - 1;
 
-const FILE: sealed::Kind = sealed::Kind {
+const FILE: sealed::SealedFormat = sealed::SealedFormat {
     magic: *b"THMBCTRL",
     version: 1,
     most_bytes: 64 + (MOST * (9 + limits::HOSTNAME_BYTES)) as u64,

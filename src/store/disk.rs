@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::blobs::Blobs;
+use super::blobs::BlobStore;
 use super::controllers::Controllers;
 use super::durable;
 use super::error::StoreError;
@@ -15,7 +15,7 @@ use super::map_file::{self, Snapshot};
 use super::pull::leaping_floor;
 use crate::failpoint;
 use crate::repo::entry::{Entry, EntryState, Stamp};
-use crate::repo::join::{Origin, Told, join};
+use crate::repo::join::{MergeEvent, Origin, join};
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::types::{PatchId, Reason};
@@ -46,7 +46,7 @@ impl Store {
         let dir = dir(state_dir);
         durable::make_dir(&dir).map_err(StoreError::at(&dir))?;
         let lock = lock(&dir.join("lock"))?;
-        let blobs = Blobs::of(&dir);
+        let blobs = BlobStore::of(&dir);
         let snapshot = match Snapshot::read(&dir)? {
             Some(snapshot) => snapshot,
             // The map is made before the first blob.
@@ -160,7 +160,7 @@ impl Store {
         theirs: &Map<'_>,
         floor: u64,
         notices: &mut Vec<Reason>,
-    ) -> Result<Vec<Told>, StoreError> {
+    ) -> Result<Vec<MergeEvent>, StoreError> {
         let fresh = random()?;
         let before = Origin { replica: self.replica, counter: self.counter() };
         let mut floor = floor;
@@ -227,8 +227,8 @@ impl Store {
     }
 
     /// The patch files.
-    pub(super) fn blobs(&self) -> Blobs {
-        Blobs::of(&self.dir)
+    pub(super) fn blobs(&self) -> BlobStore {
+        BlobStore::of(&self.dir)
     }
 
     /// Removes what a crash may have left: unfinished files, and blobs that no

@@ -7,7 +7,7 @@ use crate::job::reporter::Reporter;
 use crate::job::{RefusalKind, Report};
 use crate::patch::{PatchError, SignatureError};
 use crate::repo::map::Full;
-use crate::repo::refusal::Refusal;
+use crate::repo::refusal::ChangeRefusal;
 use crate::types::Text;
 
 /// Why the store cannot be used, or a change of it did not happen.
@@ -110,14 +110,14 @@ impl std::error::Error for StoreError {}
 
 /// Why a job failed: for the operator, and for the command's exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
+pub struct JobFailure {
     /// What it means for the exit code.
     pub kind: RefusalKind,
     /// What happened, what it means, what to do.
     pub reason: String,
 }
 
-impl Failure {
+impl JobFailure {
     /// Refused or failed: nothing is wrong with a patch.
     pub(super) fn refused(reason: impl fmt::Display) -> Self {
         Self { kind: RefusalKind::Refused, reason: reason.to_string() }
@@ -130,25 +130,25 @@ impl Failure {
     }
 }
 
-impl From<StoreError> for Failure {
+impl From<StoreError> for JobFailure {
     fn from(error: StoreError) -> Self {
         Self::refused(error)
     }
 }
 
-impl From<Refusal<'_>> for Failure {
-    fn from(refusal: Refusal<'_>) -> Self {
+impl From<ChangeRefusal<'_>> for JobFailure {
+    fn from(refusal: ChangeRefusal<'_>) -> Self {
         Self::refused(refusal)
     }
 }
 
-impl From<Full> for Failure {
+impl From<Full> for JobFailure {
     fn from(full: Full) -> Self {
         Self::refused(full)
     }
 }
 
-impl From<SignatureError> for Failure {
+impl From<SignatureError> for JobFailure {
     fn from(error: SignatureError) -> Self {
         Self::refused(error)
     }
@@ -157,12 +157,12 @@ impl From<SignatureError> for Failure {
 /// Why a job ends before its time.
 pub(super) enum Stop {
     /// It failed, and that is to be reported.
-    Failed(Failure),
+    Failed(JobFailure),
     /// Nobody listens any more.
     Unheard(io::Error),
 }
 
-impl<E: Into<Failure>> From<E> for Stop {
+impl<E: Into<JobFailure>> From<E> for Stop {
     fn from(error: E) -> Self {
         Self::Failed(error.into())
     }
@@ -178,7 +178,7 @@ pub(super) fn finish(result: Result<(), Stop>, reporter: &mut dyn Reporter) -> i
     let last = match result {
         Ok(()) => Report::Done,
         Err(Stop::Failed(failure)) => {
-            Report::Failed { kind: failure.kind, reason: Text::new(&failure.reason) }
+            Report::Failed { kind: failure.kind, reason: Text::truncated(&failure.reason) }
         }
         Err(Stop::Unheard(error)) => return Err(error),
     };

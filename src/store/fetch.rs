@@ -9,10 +9,10 @@ use std::cmp::Reverse;
 use std::path::Path;
 use std::{fmt, io, panic, thread};
 
-use super::blobs::Blobs;
+use super::blobs::BlobStore;
 use super::controllers::Controllers;
 use super::disk::{self, Store};
-use super::error::{Failure, Stop, StoreError, finish, tell};
+use super::error::{JobFailure, Stop, StoreError, finish, tell};
 use super::map_file::Snapshot;
 use super::partial::Partial;
 use super::{durable, hashing, index, sys};
@@ -60,7 +60,7 @@ fn run(
         Some(name) if !name.is_empty() => name.to_string(),
         _ => format!("controller {peer}"),
     };
-    let blobs = Blobs::of(&repo);
+    let blobs = BlobStore::of(&repo);
     let mut named = snapshot.entries;
     named.retain(|entry| entry.state != EntryState::Deleted);
     let mut missing: Vec<&Entry> = named.iter().filter(|entry| !blobs.has(entry)).collect();
@@ -80,10 +80,10 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
             // Deleted while its file was on the way.
             Ok(false) => {}
             Err(trouble) => {
-                let reason = Reason::new(&trouble.to_string());
+                let reason = Reason::truncated(&trouble.to_string());
                 tell(reporter, &Report::BlobMissing { hash, reason })?;
                 if let Trouble::Session(why) = trouble {
-                    return Err(Failure::refused(why).into());
+                    return Err(JobFailure::refused(why).into());
                 }
             }
         }
@@ -110,7 +110,7 @@ impl fmt::Display for Trouble {
 
 struct Fetch<'a> {
     state_dir: &'a Path,
-    blobs: Blobs,
+    blobs: BlobStore,
     keys: &'a TrustedKeys,
     /// What the controller at the other end is called.
     peer: String,

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::error::StoreError;
 use super::{durable, sealed};
 
-const FILE: sealed::Kind = sealed::Kind { magic: *b"THMBINCA", version: 1, most_bytes: 256 };
+const FILE: sealed::SealedFormat = sealed::SealedFormat { magic: *b"THMBINCA", version: 1, most_bytes: 256 };
 
 /// The number of this start: one above the last start's, or the time in
 /// milliseconds since 1970 where that is higher. Durable when it returns. Makes

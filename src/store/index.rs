@@ -8,14 +8,14 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::blobs::Blobs;
-use super::error::Failure;
+use super::blobs::BlobStore;
+use super::error::JobFailure;
 use super::{durable, sealed};
 use crate::limits;
-use crate::patch::archive::{self, Kind, Section};
+use crate::patch::archive::{self, ArchiveSection, MemberKind};
 use crate::repo::entry::Entry;
 
-const FILE: sealed::Kind = sealed::Kind {
+const FILE: sealed::SealedFormat = sealed::SealedFormat {
     magic: *b"THMBINDX",
     version: 1,
     most_bytes: 64 + (limits::PATCH_NAMES_BYTES + 3 * limits::PATCH_MEMBERS) as u64,
@@ -30,9 +30,9 @@ pub(super) struct LaidPath {
 
 /// The paths of a patch that was just read.
 pub(super) fn of(index: &archive::Index) -> Vec<LaidPath> {
-    let files = index.members.iter().filter(|member| member.section == Section::Files);
+    let files = index.members.iter().filter(|member| member.section == ArchiveSection::Files);
     files
-        .map(|file| LaidPath { path: file.path.clone(), is_directory: file.kind == Kind::Directory })
+        .map(|file| LaidPath { path: file.path.clone(), is_directory: file.kind == MemberKind::Directory })
         .collect()
 }
 
@@ -52,28 +52,28 @@ pub(super) fn seal(paths: &[LaidPath]) -> Vec<u8> {
 /// The paths of a patch in the store.
 ///
 /// # Errors
-/// [`Failure`]: the patch file is not there, or not to be read.
-pub(super) fn read(blobs: &Blobs, entry: &Entry) -> Result<Vec<LaidPath>, Failure> {
+/// [`JobFailure`]: the patch file is not there, or not to be read.
+pub(super) fn read(blobs: &BlobStore, entry: &Entry) -> Result<Vec<LaidPath>, JobFailure> {
     if let Ok(Some(body)) = FILE.read(&blobs.index(&entry.hash))
         && let Some(paths) = decode(&body)
     {
         return Ok(paths);
     }
     let Some(blob) = blobs.open(&entry.hash)? else {
-        return Err(Failure::refused(format_args!(
+        return Err(JobFailure::refused(format_args!(
             "{} cannot be compared with other patches, its file is not in this controller's store: \
              wait for it where another controller has it (thimble status tells), or upload it again",
             entry.id
         )));
     };
-    let index = archive::index(blob.file).map_err(|error| Failure::of_patch(entry.id.as_str(), &error))?;
+    let index = archive::index(blob.file).map_err(|error| JobFailure::of_patch(entry.id.as_str(), &error))?;
     Ok(of(&index))
 }
 
 /// Makes the index of a patch that is in the store without one. Where that fails,
 /// the patch is read again when its paths are asked for, and what is wrong with it
 /// is said then.
-pub(super) fn make(blobs: &Blobs, entry: &Entry) {
+pub(super) fn make(blobs: &BlobStore, entry: &Entry) {
     let path = blobs.index(&entry.hash);
     if !path.exists()
         && let Ok(Some(blob)) = blobs.open(&entry.hash)

@@ -27,7 +27,7 @@ const WITHOUT_FLOOR: u16 = 1;
 const WITH_FLOOR: u16 = 2;
 const WITH_ROLLOUT: u16 = 3;
 
-const FILE: sealed::Kind = sealed::Kind {
+const FILE: sealed::SealedFormat = sealed::SealedFormat {
     magic: *b"THMB-MAP",
     version: WITH_ROLLOUT,
     most_bytes: 128 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
@@ -175,7 +175,7 @@ mod tests {
             stamp: Stamp { counter: u64::MAX, replica: u64::MAX },
             meta: EntryMeta {
                 sw_version: Name::new(&long(b'v', 32)).unwrap(),
-                summary: Text::new(&long(b's', 128)),
+                summary: Text::truncated(&long(b's', 128)),
                 status: Status::Obsolete,
                 reboot_required: true,
                 unremovable: true,
@@ -231,7 +231,7 @@ mod tests {
             stamp: Stamp { counter: 5, replica: 9 },
             meta: EntryMeta {
                 sw_version: Name::new("1.0").unwrap(),
-                summary: Text::new("one"),
+                summary: Text::truncated("one"),
                 status: Status::Development,
                 reboot_required: true,
                 unremovable: false,

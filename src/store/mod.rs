@@ -48,7 +48,7 @@ mod upload;
 pub use blobs::Blob;
 pub use change::change;
 pub use disk::Store;
-pub use error::{Failure, StoreError};
+pub use error::{JobFailure, StoreError};
 pub use fetch::fetch_blobs;
 pub use load::load;
 pub use pull::{MapHead, MapPart, MapSource, pull};

@@ -5,14 +5,14 @@ use std::io;
 
 use super::controllers::Controllers;
 use super::disk::Store;
-use super::error::{Failure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, tell};
 use crate::config::Config;
 use crate::job::FetchError;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
-use crate::repo::join::Told;
+use crate::repo::join::MergeEvent;
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason};
@@ -105,12 +105,12 @@ fn run(
         tell(reporter, &Report::Floor(store.floor()))?;
     }
     for told in &told {
-        if let Told::Purged(id) = told {
+        if let MergeEvent::Purged(id) = told {
             tell(reporter, &Report::EntryPurged(id.clone()))?;
         }
     }
     for told in &told {
-        if let Told::Changed(entry) = told {
+        if let MergeEvent::Changed(entry) = told {
             tell(reporter, &Report::Entry(entry.clone()))?;
             if entry.state != EntryState::Deleted && !store.blobs().has(entry) {
                 tell(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
@@ -118,13 +118,13 @@ fn run(
         }
     }
     for told in &told {
-        if let Told::Rollout(rollout) = told {
+        if let MergeEvent::Rollout(rollout) = told {
             tell(reporter, &Report::Rollout(*rollout))?;
         }
     }
     for told in &told {
         // Whoever changes what is agreed knew it.
-        if let Told::Replaced { ours, theirs } = told
+        if let MergeEvent::Replaced { ours, theirs } = told
             && ours.stamp.counter > agreed
         {
             tell(reporter, &Report::Replaced(replaced(ours, theirs)))?;
@@ -134,8 +134,9 @@ fn run(
         tell(reporter, &Report::Notice(notice))?;
     }
     remove_unnamed(&store, &before, reporter)?;
-    let is_whole =
-        !told.iter().any(|told| matches!(told, Told::Leap(_) | Told::RolloutLeap(_) | Told::NoRoom(..)));
+    let is_whole = !told.iter().any(|told| {
+        matches!(told, MergeEvent::Leap(_) | MergeEvent::RolloutLeap(_) | MergeEvent::NoRoom(..))
+    });
     tell(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
 }
 
@@ -163,19 +164,19 @@ impl From<FetchError> for NoAnswer {
 }
 
 impl NoAnswer {
-    fn of(&self, peer: NodeId) -> Failure {
+    fn of(&self, peer: NodeId) -> JobFailure {
         match self {
             Self::Fetch(FetchError::Refused(reason)) => {
-                Failure::refused(format_args!("controller {peer} does not give its map: {reason}"))
+                JobFailure::refused(format_args!("controller {peer} does not give its map: {reason}"))
             }
             Self::Fetch(FetchError::Session(error) | FetchError::Sink(error)) => {
-                Failure::refused(format_args!(
+                JobFailure::refused(format_args!(
                     "controller {peer} fell silent before its map was whole ({}); nothing of it \
                               is taken, and it is asked again soon",
                     error.kind()
                 ))
             }
-            Self::Endless => Failure::refused(format_args!(
+            Self::Endless => JobFailure::refused(format_args!(
                 "controller {peer} sends more than the {} entries that a map may have; nothing of it is \
                  taken: look at that controller",
                 limits::ENTRIES
@@ -272,23 +273,26 @@ fn replaced(ours: &Entry, theirs: &Entry) -> Reason {
 }
 
 /// What is to be said of what a merge did beyond its entries.
-fn notice(hostname: &Hostname, told: &Told) -> Option<Reason> {
+fn notice(hostname: &Hostname, told: &MergeEvent) -> Option<Reason> {
     match told {
-        Told::Purged(_) | Told::Changed(_) | Told::Rollout(_) | Told::Replaced { .. } => None,
-        Told::RolloutLeap(rollout) => Some(Reason::format(format_args!(
+        MergeEvent::Purged(_)
+        | MergeEvent::Changed(_)
+        | MergeEvent::Rollout(_)
+        | MergeEvent::Replaced { .. } => None,
+        MergeEvent::RolloutLeap(rollout) => Some(Reason::format(format_args!(
             "the rollout of controller {hostname} is not taken: its counter {} is absurdly far above ours; \
              look at that controller",
             rollout.stamp.counter
         ))),
-        Told::Leap(entry) => Some(Reason::format(format_args!(
+        MergeEvent::Leap(entry) => Some(Reason::format(format_args!(
             "{} of controller {hostname} is not taken: its counter {} is absurdly far above ours; look at \
              that controller",
             entry.id, entry.stamp.counter
         ))),
-        Told::NoRoom(id, full) => {
+        MergeEvent::NoRoom(id, full) => {
             Some(Reason::format(format_args!("{id} of controller {hostname} is not taken. {full}")))
         }
-        Told::Renamed => Some(Reason::format(format_args!(
+        MergeEvent::Renamed => Some(Reason::format(format_args!(
             "controller {hostname} knows later changes of ours than we do: this repository has been set \
              back, from a backup perhaps, and goes on under a new replica name"
         ))),
@@ -324,9 +328,9 @@ mod tests {
         let said = [
             replaced(&longest(EntryState::Available), &longest(EntryState::Deleted)),
             leaping_floor(u64::MAX),
-            of(Told::Leap(longest(EntryState::Committed))),
-            of(Told::NoRoom(id, Full { entries: limits::ENTRIES })),
-            of(Told::Renamed),
+            of(MergeEvent::Leap(longest(EntryState::Committed))),
+            of(MergeEvent::NoRoom(id, Full { entries: limits::ENTRIES })),
+            of(MergeEvent::Renamed),
         ];
         for reason in said {
             assert!(reason.as_str().len() < limits::REASON_BYTES, "cut: {reason}");

@@ -5,7 +5,7 @@ use std::io;
 
 use super::controllers::Controllers;
 use super::disk::Store;
-use super::error::{Failure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, tell};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -29,7 +29,7 @@ pub fn purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> io
 fn run_purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let mut store = Store::open(&config.node.state_dir)?;
     if store.map(&mut Vec::new()).digest() != agreed {
-        return Err(Failure::refused(
+        return Err(JobFailure::refused(
             "the repository has just changed, and other controllers may not have the change: wait until \
              thimble status calls them synced, and try again",
         )
@@ -43,8 +43,8 @@ fn run_purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> Re
         tell(reporter, &Report::Floor(store.floor()))?;
     }
     let line = match gone.len() {
-        0 => Text::new("no deleted patch is kept in mind: there is nothing to purge"),
-        1 => Text::new("1 deleted patch is purged"),
+        0 => Text::truncated("no deleted patch is kept in mind: there is nothing to purge"),
+        1 => Text::truncated("1 deleted patch is purged"),
         many => Text::format(format_args!("{many} deleted patches are purged")),
     };
     tell(reporter, &Report::Item(line))
@@ -64,7 +64,7 @@ fn run_drop(config: &Config, node: NodeId, reporter: &mut dyn Reporter) -> Resul
     let store = Store::open(&config.node.state_dir)?;
     let mut known = Controllers::read(store.dir())?;
     let Some(name) = known.name(node).cloned() else {
-        return Err(Failure::refused(format_args!(
+        return Err(JobFailure::refused(format_args!(
             "no controller {node} has ever been met here: look for its node id with status"
         ))
         .into());

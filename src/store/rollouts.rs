@@ -3,7 +3,7 @@
 use std::io;
 
 use super::disk::Store;
-use super::error::{Failure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, tell};
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{Report, RolloutChange};
@@ -24,7 +24,7 @@ pub fn change_rollout(
 fn run(config: &Config, change: &RolloutChange, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let mut store = Store::open(&config.node.state_dir)?;
     if store.rollout().map(|held| held.stamp) != change.instead_of {
-        return Err(Failure::refused(
+        return Err(JobFailure::refused(
             "another controller, or another command, has just changed the rollout: see how it stands with \
              thimble watch, and try again",
         )

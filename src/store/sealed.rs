@@ -12,7 +12,7 @@ use std::path::Path;
 use super::error::StoreError;
 
 /// A kind of file.
-pub(super) struct Kind {
+pub(super) struct SealedFormat {
     /// Its first eight bytes.
     pub(super) magic: [u8; 8],
     /// The latest version, which is written where nothing else is said.
@@ -24,7 +24,7 @@ pub(super) struct Kind {
 const HEAD_BYTES: usize = 10;
 const SEAL_BYTES: usize = 32;
 
-impl Kind {
+impl SealedFormat {
     /// The file with this body.
     pub(super) fn seal(&self, body: &[u8]) -> Vec<u8> {
         self.seal_as(self.version, body)
@@ -90,7 +90,7 @@ impl Kind {
 mod tests {
     use super::*;
 
-    const KIND: Kind = Kind { magic: *b"THMBTEST", version: 3, most_bytes: 100 };
+    const KIND: SealedFormat = SealedFormat { magic: *b"THMBTEST", version: 3, most_bytes: 100 };
 
     fn open(bytes: &[u8]) -> Result<(u16, Vec<u8>), StoreError> {
         KIND.open(Path::new("file"), bytes.to_vec())

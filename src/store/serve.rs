@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::blobs::{Blob, Blobs};
+use super::blobs::{Blob, BlobStore};
 use super::disk;
 use super::map_file::Snapshot;
 use crate::repo::effective::{Layers, effective, effective_digest};
@@ -44,7 +44,7 @@ pub fn manifest(
 /// # Errors
 /// Why it cannot be had, for the operator.
 pub fn blob(state_dir: &Path, hash: &Hash) -> Result<Blob, String> {
-    match Blobs::of(&disk::dir(state_dir)).open(hash) {
+    match BlobStore::of(&disk::dir(state_dir)).open(hash) {
         Ok(Some(blob)) => Ok(blob),
         Ok(None) => Err(format!(
             "the controller does not have the patch file {hash:.16} (thimble status there tells why)"

@@ -5,30 +5,30 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::path::Path;
 
-use super::blobs::Blobs;
+use super::blobs::BlobStore;
 use super::disk;
-use super::error::Failure;
+use super::error::JobFailure;
 use super::map_file::Snapshot;
 use crate::config::Config;
 use crate::json::Value;
-use crate::patch::archive::{self, Index, Kind, Section};
+use crate::patch::archive::{self, ArchiveSection, Index, MemberKind};
 use crate::repo::entry::{Entry, EntryState};
-use crate::repo::refusal::Refusal;
+use crate::repo::refusal::ChangeRefusal;
 use crate::types::PatchId;
 
 /// Writes what is known of these patches, in their order, as text or as one JSON
 /// document `{"patches": [...]}`. Nothing is written unless all of them can be.
 ///
 /// # Errors
-/// [`Failure`]: one of them is unknown or its file cannot be read, or `out`
+/// [`JobFailure`]: one of them is unknown or its file cannot be read, or `out`
 /// takes no more.
-pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -> Result<(), Failure> {
+pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -> Result<(), JobFailure> {
     let repo = disk::dir(&config.node.state_dir);
     let entries = Snapshot::read(&repo)?.map(|snapshot| snapshot.entries).unwrap_or_default();
     let mut patches = Vec::new();
     for id in ids {
         let is_live = |entry: &&Entry| entry.id == *id && entry.state != EntryState::Deleted;
-        let entry = entries.iter().find(is_live).ok_or(Refusal::Unknown { id })?;
+        let entry = entries.iter().find(is_live).ok_or(ChangeRefusal::Unknown { id })?;
         patches.push((entry, read(&repo, entry)?));
     }
     let written = if json {
@@ -37,18 +37,18 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
     } else {
         patches.iter().try_for_each(|(entry, index)| page(entry, index, out))
     };
-    written.map_err(|error| Failure::refused(format_args!("the answer was not taken: {error}")))
+    written.map_err(|error| JobFailure::refused(format_args!("the answer was not taken: {error}")))
 }
 
-fn read(repo: &Path, entry: &Entry) -> Result<Index, Failure> {
-    let Some(blob) = Blobs::of(repo).open(&entry.hash)? else {
-        return Err(Failure::refused(format_args!(
+fn read(repo: &Path, entry: &Entry) -> Result<Index, JobFailure> {
+    let Some(blob) = BlobStore::of(repo).open(&entry.hash)? else {
+        return Err(JobFailure::refused(format_args!(
             "the file of {} is not in this controller's store: wait for it where another controller has it (thimble \
              status tells), or upload it again",
             entry.id
         )));
     };
-    archive::index(blob.file).map_err(|error| Failure::of_patch(entry.id.as_str(), &error))
+    archive::index(blob.file).map_err(|error| JobFailure::of_patch(entry.id.as_str(), &error))
 }
 
 /// One patch as sw-patch's `show` lays it out.
@@ -119,12 +119,12 @@ fn document(entry: &Entry, index: &Index) -> Value {
 /// What a patch brings: files by where they go, scripts by their name.
 fn contents(index: &Index) -> impl Iterator<Item = String> {
     index.members.iter().filter_map(|member| match (member.section, &member.kind) {
-        (Section::Files, Kind::Directory) | (Section::Metadata, _) => None,
-        (Section::Files, Kind::File { .. }) => Some(format!("/{}", member.path.display())),
-        (Section::Files, Kind::Symlink { target }) => {
+        (ArchiveSection::Files, MemberKind::Directory) | (ArchiveSection::Metadata, _) => None,
+        (ArchiveSection::Files, MemberKind::File { .. }) => Some(format!("/{}", member.path.display())),
+        (ArchiveSection::Files, MemberKind::Symlink { target }) => {
             Some(format!("/{} -> {}", member.path.display(), target.display()))
         }
-        (Section::Scripts, _) => Some(format!("script {}", member.path.display())),
+        (ArchiveSection::Scripts, _) => Some(format!("script {}", member.path.display())),
     })
 }
 

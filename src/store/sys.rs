@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 
 /// A file system's room, in bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Room {
+pub(super) struct DiskSpace {
     /// What may still be written.
     pub(super) free_bytes: u64,
     /// All that there is.
@@ -15,7 +15,7 @@ pub(super) struct Room {
 }
 
 /// The room of the file system that a file is on.
-pub(super) fn room(file: &File) -> io::Result<Room> {
+pub(super) fn room(file: &File) -> io::Result<DiskSpace> {
     let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `stat` is a whole `statvfs` to write to and the file is open.
     if unsafe { libc::fstatvfs(file.as_raw_fd(), stat.as_mut_ptr()) } < 0 {
@@ -25,7 +25,7 @@ pub(super) fn room(file: &File) -> io::Result<Room> {
     let stat = unsafe { stat.assume_init() };
     #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
     let of = |blocks| (blocks as u64).saturating_mul(stat.f_frsize as u64);
-    Ok(Room { free_bytes: of(stat.f_bavail), whole_bytes: of(stat.f_blocks) })
+    Ok(DiskSpace { free_bytes: of(stat.f_bavail), whole_bytes: of(stat.f_blocks) })
 }
 
 /// Has the kernel begin to write a range of a file to the disk, and waits for

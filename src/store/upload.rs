@@ -4,9 +4,9 @@ use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
-use super::blobs::Blobs;
+use super::blobs::BlobStore;
 use super::disk::Store;
-use super::error::{Failure, Stop, StoreError, finish, tell};
+use super::error::{JobFailure, Stop, StoreError, finish, tell};
 use super::{durable, index};
 use crate::config::Config;
 use crate::failpoint;
@@ -90,16 +90,16 @@ enum Taken {
 /// Where files are taken in.
 struct Desk<'a> {
     state_dir: &'a Path,
-    blobs: Blobs,
+    blobs: BlobStore,
     keys: TrustedKeys,
     /// The next commit must be under a new replica.
     renew: bool,
 }
 
 impl Desk<'_> {
-    fn take(&mut self, file: &mut Offered) -> Result<Taken, Failure> {
-        let of_patch = |error: PatchError| Failure::of_patch(&file.name, &error);
-        let of_store = |error: StoreError| Failure::refused(format_args!("{}: {error}", file.name));
+    fn take(&mut self, file: &mut Offered) -> Result<Taken, JobFailure> {
+        let of_patch = |error: PatchError| JobFailure::of_patch(&file.name, &error);
+        let of_store = |error: StoreError| JobFailure::refused(format_args!("{}: {error}", file.name));
         let mut signature = Vec::new();
         let most = limits::SIGNATURE_BYTES as u64 + 1;
         let read = (&mut file.signature).take(most).read_to_end(&mut signature);
@@ -163,11 +163,11 @@ fn copy(
     patch: &mut File,
     signature: &[u8],
     name: &str,
-) -> Result<(File, VerifiedFile), Failure> {
-    let of_patch = |error: PatchError| Failure::of_patch(name, &error);
+) -> Result<(File, VerifiedFile), JobFailure> {
+    let of_patch = |error: PatchError| JobFailure::of_patch(name, &error);
     let claim = Claim::parse(signature, keys).map_err(|error| of_patch(error.into()))?;
     let mut pass = claim.begin().map_err(|error| of_patch(error.into()))?;
-    let of_store = |error| Failure::refused(format_args!("{name}: {}", StoreError::at(path)(error)));
+    let of_store = |error| JobFailure::refused(format_args!("{name}: {}", StoreError::at(path)(error)));
     let mut copy = durable::create(path).map_err(of_store)?;
     let mut buffer = vec![0; 128 * 1024];
     failpoint::hit("writing an upload");

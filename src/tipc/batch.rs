@@ -10,11 +10,11 @@ use crate::limits;
 
 /// A message's place in a batch: one byte more than a datagram may have, so that
 /// an oversize one shows even where the kernel would not say.
-type Place = [u8; limits::DATAGRAM_BYTES + 1];
+type DatagramSlot = [u8; limits::DATAGRAM_BYTES + 1];
 
 /// Messages taken by one call, and where each came from.
 pub struct Batch {
-    places: Box<[Place; limits::RECV_BATCH]>,
+    places: Box<[DatagramSlot; limits::RECV_BATCH]>,
     envelopes: Box<[Envelope<CONTROL_BYTES>; limits::RECV_BATCH]>,
     count: usize,
 }

@@ -27,7 +27,7 @@ const TIMEOUT: u32 = 3;
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum EventKind {
     /// A socket is bound.
     Published,
     /// It no longer is.
@@ -40,7 +40,7 @@ pub enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TopologyEvent {
     /// What happened.
-    pub kind: Kind,
+    pub kind: EventKind,
     /// The first instance of the range that was bound; of a node or a link, the
     /// address of the node it is or leads to.
     pub found_lower: u32,
@@ -94,9 +94,9 @@ impl TopologyEvent {
             return Err(length);
         };
         let kind = match order.read(kind) {
-            PUBLISHED => Kind::Published,
-            WITHDRAWN => Kind::Withdrawn,
-            TIMEOUT => Kind::TimedOut,
+            PUBLISHED => EventKind::Published,
+            WITHDRAWN => EventKind::Withdrawn,
+            TIMEOUT => EventKind::TimedOut,
             other => return Err(BadEvent::Kind(other)),
         };
         let (found_lower, found_upper) = (order.read(found_lower), order.read(found_upper));
@@ -111,9 +111,9 @@ impl TopologyEvent {
     #[must_use]
     pub fn encode(&self) -> [u8; BYTES] {
         let kind = match self.kind {
-            Kind::Published => PUBLISHED,
-            Kind::Withdrawn => WITHDRAWN,
-            Kind::TimedOut => TIMEOUT,
+            EventKind::Published => PUBLISHED,
+            EventKind::Withdrawn => WITHDRAWN,
+            EventKind::TimedOut => TIMEOUT,
         };
         let SocketAddress { port, node } = self.port;
         let words = [kind, self.found_lower, self.found_upper, port, node].map(u32::to_ne_bytes);
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     const TOLD: TopologyEvent = TopologyEvent {
-        kind: Kind::Withdrawn,
+        kind: EventKind::Withdrawn,
         found_lower: 6,
         found_upper: 53,
         port: SocketAddress { port: 0x0102_0304, node: 0xa0b0_c0d0 },
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn each_kind_reads_as_it_is_written_and_no_other_does() {
-        for kind in [Kind::Published, Kind::Withdrawn, Kind::TimedOut] {
+        for kind in [EventKind::Published, EventKind::Withdrawn, EventKind::TimedOut] {
             let told = TopologyEvent { kind, ..TOLD };
             assert_eq!(TopologyEvent::decode(&told.encode()), Ok(told));
         }

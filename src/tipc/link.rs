@@ -30,7 +30,7 @@ pub fn identity(socket: &Socket, node: u32) -> io::Result<Text<IDENTITY_BYTES>> 
 pub fn name(socket: &Socket, node: u32, bearer: u32) -> io::Result<Text<{ sys::LINK_NAME_BYTES }>> {
     let name = sys::link_name(socket.as_fd(), node, bearer)?;
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    Ok(Text::new(&String::from_utf8_lossy(&name[..end])))
+    Ok(Text::truncated(&String::from_utf8_lossy(&name[..end])))
 }
 
 /// Text where the bytes are what the kernel takes for text, else in hexadecimal; the
@@ -39,7 +39,9 @@ fn identity_text(id: &[u8; NODE_ID_BYTES]) -> Text<IDENTITY_BYTES> {
     let end = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let id = &id[..end];
     match std::str::from_utf8(id) {
-        Ok(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || ".:_-@".contains(c)) => Text::new(text),
+        Ok(text) if text.chars().all(|c| c.is_ascii_alphanumeric() || ".:_-@".contains(c)) => {
+            Text::truncated(text)
+        }
         _ => {
             let mut digits = [0; IDENTITY_BYTES];
             for (two, byte) in digits.chunks_exact_mut(2).zip(id) {
@@ -47,7 +49,7 @@ fn identity_text(id: &[u8; NODE_ID_BYTES]) -> Text<IDENTITY_BYTES> {
                 two.copy_from_slice(&[digit(byte >> 4), digit(byte & 15)]);
             }
             let digits = std::str::from_utf8(&digits[..2 * end]).unwrap_or_default();
-            Text::new(digits.trim_end_matches('0'))
+            Text::truncated(digits.trim_end_matches('0'))
         }
     }
 }

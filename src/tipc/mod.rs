@@ -32,4 +32,4 @@ pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
 pub use transport::{BlockingStream, Endpoint, NAME, OpenError, Transport, blocking};
 #[cfg(feature = "tipc")]
-pub use view::View;
+pub use view::TopologyView;

@@ -22,7 +22,7 @@ const CONTROL_BYTES: usize = 2 * sys::CONTROL_BYTES + RETURNED_BYTES + 16;
 
 /// Why TIPC cannot be had here.
 #[derive(Debug)]
-pub enum OpenError {
+pub enum SocketError {
     /// The kernel has no TIPC, or it is not loaded.
     NoTipc,
     /// The kernel has it, and lets us not.
@@ -33,7 +33,7 @@ pub enum OpenError {
     Other(io::Error),
 }
 
-impl From<io::Error> for OpenError {
+impl From<io::Error> for SocketError {
     fn from(cause: io::Error) -> Self {
         match cause.raw_os_error() {
             Some(libc::EAFNOSUPPORT) => Self::NoTipc,
@@ -43,7 +43,7 @@ impl From<io::Error> for OpenError {
     }
 }
 
-impl fmt::Display for OpenError {
+impl fmt::Display for SocketError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::NoTipc => f.write_str(
@@ -64,7 +64,7 @@ impl fmt::Display for OpenError {
     }
 }
 
-impl std::error::Error for OpenError {}
+impl std::error::Error for SocketError {}
 
 /// A message, or one of ours that came back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Socket {
     /// comes back: see [`Received::undelivered`].
     ///
     /// # Errors
-    /// As `socket(2)`; [`OpenError`] says it for people.
+    /// As `socket(2)`; [`SocketError`] says it for people.
     pub fn rdm() -> io::Result<Self> {
         let socket = Self(sys::socket(libc::SOCK_RDM)?);
         sys::have_returned(socket.as_fd())?;

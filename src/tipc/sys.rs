@@ -40,7 +40,7 @@ struct Subscr {
 
 /// The kernel's `struct tipc_event`: [`event`] reads its bytes.
 #[repr(C)]
-struct Event {
+struct RawEvent {
     event: u32,
     found_lower: u32,
     found_upper: u32,
@@ -78,12 +78,12 @@ const _: () = {
     assert!(offset_of!(Subscr, timeout) == 12);
     assert!(offset_of!(Subscr, filter) == subscription::FILTER_AT);
     assert!(offset_of!(Subscr, usr_handle) == 20);
-    assert!(size_of::<Event>() == event::BYTES);
-    assert!(offset_of!(Event, event) == 0);
-    assert!(offset_of!(Event, found_lower) == 4);
-    assert!(offset_of!(Event, found_upper) == 8);
-    assert!(offset_of!(Event, port) == 12);
-    assert!(offset_of!(Event, s) == event::SUBSCRIPTION_AT);
+    assert!(size_of::<RawEvent>() == event::BYTES);
+    assert!(offset_of!(RawEvent, event) == 0);
+    assert!(offset_of!(RawEvent, found_lower) == 4);
+    assert!(offset_of!(RawEvent, found_upper) == 8);
+    assert!(offset_of!(RawEvent, port) == 12);
+    assert!(offset_of!(RawEvent, s) == event::SUBSCRIPTION_AT);
     assert!(size_of::<LinkNameRequest>() == 76);
     assert!(offset_of!(LinkNameRequest, linkname) == 8);
     assert!(size_of::<NodeIdRequest>() == 20);
@@ -263,7 +263,7 @@ pub fn send_to(socket: BorrowedFd<'_>, message: &[u8], to: &Sockaddr) -> io::Res
 #[repr(C)]
 pub struct Envelope<const BYTES: usize> {
     // First, and as aligned as the header of a control message has to be.
-    control: Control<BYTES>,
+    control: ControlBuffer<BYTES>,
     from: Sockaddr,
     from_len: socklen_t,
     control_len: usize,
@@ -274,7 +274,7 @@ pub struct Envelope<const BYTES: usize> {
 
 #[repr(C)]
 #[derive(Clone, Copy)]
-struct Control<const BYTES: usize> {
+struct ControlBuffer<const BYTES: usize> {
     align: [libc::cmsghdr; 0],
     bytes: [u8; BYTES],
 }
@@ -301,7 +301,7 @@ impl<const BYTES: usize> Envelope<BYTES> {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            control: Control { align: [], bytes: [0; BYTES] },
+            control: ControlBuffer { align: [], bytes: [0; BYTES] },
             from: Sockaddr::new(0, 0, [0; 3]),
             from_len: 0,
             control_len: 0,

@@ -21,8 +21,8 @@ use super::address::{Destination, Scope, ServiceRange, SocketAddress};
 use super::batch::{self, Batch};
 use super::socket::{self, Socket};
 use super::stream::{Listener, Stream};
-use super::view::{self, View};
-use crate::config::Network;
+use super::view::{self, TopologyView};
+use crate::config::NetworkConfig;
 use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
 
@@ -39,7 +39,7 @@ const ADDRESS_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub enum OpenError {
     /// There is no TIPC to be had.
-    Tipc(socket::OpenError),
+    Tipc(socket::SocketError),
     /// A socket cannot be bound.
     Bind(ServiceRange, io::Error),
     /// Another thimble of the same role runs on this node.
@@ -142,7 +142,7 @@ pub struct Transport {
     endpoints: [Option<Endpoint>; 2],
     services: Services,
     /// Who is there.
-    pub view: View,
+    pub view: TopologyView,
 }
 
 impl Transport {
@@ -151,10 +151,10 @@ impl Transport {
     ///
     /// # Errors
     /// [`OpenError`]: what is in the way, and what mends it.
-    pub fn open(network: &Network, roles: &[Role]) -> Result<Self, OpenError> {
+    pub fn open(network: &NetworkConfig, roles: &[Role]) -> Result<Self, OpenError> {
         let services = Services::from(network.service_type);
         let node = own_node()?;
-        let view = View::open(services, node, roles).map_err(OpenError::Tipc)?;
+        let view = TopologyView::open(services, node, roles).map_err(OpenError::Tipc)?;
         let mut endpoints = [None, None];
         for role in roles {
             if let Some(taken) = view::bound_here(services.datagrams(*role), node)? {
@@ -231,7 +231,7 @@ fn own_node() -> Result<u32, OpenError> {
             node => return Ok(node),
         }
     }
-    Err(OpenError::Tipc(socket::OpenError::NoBearer))
+    Err(OpenError::Tipc(socket::SocketError::NoBearer))
 }
 
 /// Where a node was heard by this transport.

@@ -12,13 +12,13 @@ use mio::{Interest, Registry, Token};
 use super::address::{LINK_STATE, NODE_STATE, ServiceRange, SocketAddress};
 use super::event::TopologyEvent;
 use super::link::{self, IDENTITY_BYTES};
-use super::socket::{OpenError, Socket};
+use super::socket::{Socket, SocketError};
 use super::subscription::{Filter, Handle, Subscription, Timeout};
-use super::topology::Word as Told;
+use super::topology::SubscriberEvent as Told;
 use super::transport::Services;
 use super::watcher::Watcher;
 use crate::fsm::actions::Peer;
-use crate::fsm::topology::Word;
+use crate::fsm::topology::PeerEvent;
 use crate::limits;
 use crate::time::Instant;
 use crate::types::Text;
@@ -45,7 +45,7 @@ pub struct Link {
 }
 
 /// What a node sees.
-pub struct View {
+pub struct TopologyView {
     watcher: Watcher,
     /// What the kernel is asked for identities with.
     socket: Socket,
@@ -55,13 +55,13 @@ pub struct View {
     links: Vec<Link, { limits::TIPC_LINKS }>,
 }
 
-impl View {
+impl TopologyView {
     /// Wants to know of nodes and links, and of whom this node's roles have to do
     /// with: an agent waits to be asked, a controller asks.
     ///
     /// # Errors
-    /// [`OpenError`]: there is no TIPC here for us.
-    pub fn open(services: Services, own: u32, roles: &[Role]) -> Result<Self, OpenError> {
+    /// [`SocketError`]: there is no TIPC here for us.
+    pub fn open(services: Services, own: u32, roles: &[Role]) -> Result<Self, SocketError> {
         let mut watcher = Watcher::open(own)?;
         let mut wanted: Vec<(Handle, u32), 4> = Vec::from_array([(NODES, NODE_STATE), (LINKS, LINK_STATE)]);
         if roles.contains(&Role::Controller) {
@@ -85,17 +85,17 @@ impl View {
 
     /// The next that is told, without waiting, and the word that it is; some are none.
     /// Never more than one: whoever binds and unbinds without end holds nobody up.
-    pub fn next(&mut self, now: Instant) -> Option<Option<Word>> {
+    pub fn next(&mut self, now: Instant) -> Option<Option<PeerEvent>> {
         let told = self.watcher.turn(now)?;
         Some(self.take(now, &told))
     }
 
-    fn take(&mut self, now: Instant, told: &Told) -> Option<Word> {
+    fn take(&mut self, now: Instant, told: &Told) -> Option<PeerEvent> {
         match told {
             Told::Published(NODES, _) => self.nodes_up = self.nodes_up.saturating_add(1),
             Told::Withdrawn(NODES, event) => {
                 self.nodes_up = self.nodes_up.saturating_sub(1);
-                return Some(Word::NodeLost(event.found_lower));
+                return Some(PeerEvent::NodeLost(event.found_lower));
             }
             Told::Published(LINKS, event) => {
                 let link = Link { node: event.found_lower, bearers: event.port.port, since: now };
@@ -108,16 +108,16 @@ impl View {
                 self.links.retain(|link| (link.node, link.bearers) != (event.found_lower, event.port.port));
             }
             Told::Published(handle, event) => {
-                return self.other(*handle, event).map(|(role, peer)| Word::Published(role, peer));
+                return self.other(*handle, event).map(|(role, peer)| PeerEvent::Published(role, peer));
             }
             Told::Withdrawn(handle, event) => {
-                return self.other(*handle, event).map(|(role, peer)| Word::Withdrawn(role, peer));
+                return self.other(*handle, event).map(|(role, peer)| PeerEvent::Withdrawn(role, peer));
             }
-            Told::Settled(_) if self.is_watching() => return Some(Word::Settled),
+            Told::Settled(_) if self.is_watching() => return Some(PeerEvent::Settled),
             Told::Gap => {
                 (self.nodes_up, self.links_up) = (0, 0);
                 self.links.clear();
-                return Some(Word::Gap);
+                return Some(PeerEvent::Gap);
             }
             Told::Settled(_) | Told::TimedOut(_) | Told::SetAside(_) => {}
         }

@@ -11,10 +11,10 @@ use mio::{Interest, Registry, Token, event};
 
 use super::address::{Destination, TOPOLOGY_SERVICE};
 use super::event::{self as topology_event, TopologyEvent};
-use super::socket::{OpenError, Socket};
+use super::socket::{Socket, SocketError};
 use super::stream::Stream;
 use super::subscription::{Handle, Subscription};
-use super::topology::{Closed, Refused, Subscriber, Word};
+use super::topology::{Closed, SubscribeError, Subscriber, SubscriberEvent};
 use crate::time::Instant;
 
 /// A watched topology service.
@@ -33,8 +33,8 @@ impl Watcher {
     /// its first turn, and again whenever it has to.
     ///
     /// # Errors
-    /// [`OpenError`]: there is no TIPC here for us.
-    pub fn open(domain: u32) -> Result<Self, OpenError> {
+    /// [`SocketError`]: there is no TIPC here for us.
+    pub fn open(domain: u32) -> Result<Self, SocketError> {
         // Only to learn whether it can be had.
         Socket::seqpacket()?;
         let service =
@@ -52,8 +52,8 @@ impl Watcher {
     /// Wants these events from now on; then [`turn`](Self::turn) it.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
-    pub fn subscribe(&mut self, now: Instant, wanted: Subscription) -> Result<(), Refused> {
+    /// [`SubscribeError`]: nothing has changed.
+    pub fn subscribe(&mut self, now: Instant, wanted: Subscription) -> Result<(), SubscribeError> {
         self.subscriber.subscribe(now, wanted)
     }
 
@@ -83,7 +83,7 @@ impl Watcher {
 
     /// Moves on as far as it goes, without waiting: the next word. After `None`, all
     /// that there was has been told.
-    pub fn turn(&mut self, now: Instant) -> Option<Word> {
+    pub fn turn(&mut self, now: Instant) -> Option<SubscriberEvent> {
         loop {
             if let Some(word) = self.subscriber.poll_word(now) {
                 return Some(word);

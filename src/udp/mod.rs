@@ -15,12 +15,12 @@ use std::time::Duration;
 
 use mio::net::{TcpListener, TcpStream};
 
-use crate::config::Network;
+use crate::config::NetworkConfig;
 use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
 
 pub use sys::Batch;
-pub use view::View;
+pub use view::TopologyView;
 
 /// A stream session's socket.
 pub type Stream = TcpStream;
@@ -62,7 +62,7 @@ impl Endpoint {
         self.role
     }
 
-    fn open(role: Role, network: &Network) -> Result<Self, OpenError> {
+    fn open(role: Role, network: &NetworkConfig) -> Result<Self, OpenError> {
         let (group, port) = match role {
             Role::Controller => (network.controller_group, network.controller_port),
             Role::Agent => (network.agent_group, network.agent_port),
@@ -111,7 +111,7 @@ pub struct Transport {
     controllers: SocketAddr,
     agents: SocketAddr,
     /// Tells nothing.
-    pub view: View,
+    pub view: TopologyView,
 }
 
 impl Transport {
@@ -119,7 +119,7 @@ impl Transport {
     ///
     /// # Errors
     /// [`OpenError`]: which socket, and why not.
-    pub fn open(network: &Network, roles: &[Role]) -> Result<Self, OpenError> {
+    pub fn open(network: &NetworkConfig, roles: &[Role]) -> Result<Self, OpenError> {
         let mut endpoints = [None, None];
         for role in roles {
             endpoints[*role as usize] = Some(Endpoint::open(*role, network)?);
@@ -129,7 +129,7 @@ impl Transport {
             endpoints,
             controllers: group(network.controller_group, network.controller_port),
             agents: group(network.agent_group, network.agent_port),
-            view: View,
+            view: TopologyView,
         })
     }
 

@@ -9,11 +9,11 @@ use crate::limits;
 
 /// A datagram's place in a batch: one byte more than a datagram may have, so
 /// that an oversize one shows even where the kernel would not say.
-type Place = [u8; limits::DATAGRAM_BYTES + 1];
+type DatagramSlot = [u8; limits::DATAGRAM_BYTES + 1];
 
 /// Datagrams taken by one call, and where each came from.
 pub struct Batch {
-    places: Box<[Place; limits::RECV_BATCH]>,
+    places: Box<[DatagramSlot; limits::RECV_BATCH]>,
     lens: [usize; limits::RECV_BATCH],
     from: [libc::sockaddr_in; limits::RECV_BATCH],
     count: usize,

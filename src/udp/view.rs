@@ -4,13 +4,13 @@ use std::io;
 
 use mio::{Registry, Token};
 
-use crate::fsm::topology::Word;
+use crate::fsm::topology::PeerEvent;
 use crate::time::Instant;
 
 /// Nothing to watch.
-pub struct View;
+pub struct TopologyView;
 
-impl View {
+impl TopologyView {
     /// Does nothing.
     ///
     /// # Errors
@@ -20,7 +20,7 @@ impl View {
     }
 
     /// Never a word.
-    pub fn next(&mut self, _: Instant) -> Option<Option<Word>> {
+    pub fn next(&mut self, _: Instant) -> Option<Option<PeerEvent>> {
         None
     }
 

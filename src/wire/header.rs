@@ -44,7 +44,7 @@ pub struct Header {
 
 /// A datagram taken apart, nothing of it authenticated yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Parts<'a> {
+pub struct RawDatagram<'a> {
     /// Its header.
     pub header: Header,
     /// Its body.
@@ -63,7 +63,7 @@ impl Header {
     ///
     /// # Errors
     /// `TooShort`, `TooLong`, `Magic`, `Version`.
-    pub fn parse(datagram: &[u8]) -> Result<Parts<'_>, Refusal> {
+    pub fn parse(datagram: &[u8]) -> Result<RawDatagram<'_>, Refusal> {
         if datagram.len() > limits::DATAGRAM_BYTES {
             return Err(Refusal::TooLong);
         }
@@ -90,7 +90,7 @@ impl Header {
         match usize::from(header.body_len_bytes).cmp(&body.len()) {
             core::cmp::Ordering::Greater => Err(Refusal::TooShort),
             core::cmp::Ordering::Less => Err(Refusal::TooLong),
-            core::cmp::Ordering::Equal => Ok(Parts { header, body, tagged, tag }),
+            core::cmp::Ordering::Equal => Ok(RawDatagram { header, body, tagged, tag }),
         }
     }
 

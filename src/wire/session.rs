@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn an_altered_frame_is_refused_at_every_byte() {
         let (mut agent, controller) = both_ends();
-        let frame = Frame::Refused { reason: Reason::new("no") };
+        let frame = Frame::Refused { reason: Reason::truncated("no") };
         let mut out = [0; limits::FRAME_BYTES];
         let len = agent.seal(&frame, &mut out);
         for at in 0..len {

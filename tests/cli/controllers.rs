@@ -3,8 +3,8 @@
 
 use serde_json::Value;
 use thimble::control::{
-    BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow, Work,
-    WorkerRow,
+    BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow,
+    WorkerRow, WorkerTask,
 };
 use thimble::repo::entry::EntryState;
 use thimble::types::{Digest, Hash, Hostname, NodeId, PatchId, Reason, Text};
@@ -14,7 +14,7 @@ use crate::support::Scratch;
 use crate::{host, refused, text, thimble};
 
 fn line(words: &str) -> Reply {
-    Reply::Line(Reason::new(words))
+    Reply::Line(Reason::truncated(words))
 }
 
 fn status() -> Reply {
@@ -22,8 +22,8 @@ fn status() -> Reply {
         node: NodeId(5),
         hostname: Hostname::new("controller-0").unwrap(),
         is_controller: true,
-        transport: Text::new("udp"),
-        version: Text::new("0.1.0"),
+        transport: Text::truncated("udp"),
+        version: Text::truncated("0.1.0"),
         uptime_ms: 1,
         incarnation: 9,
         patches: 1,
@@ -36,7 +36,7 @@ fn status() -> Reply {
         entries_most: 1024,
         tombstones: 1023,
         hosts_most: 64,
-        troubles: [Reason::new("Incomplete: the file of P1 is not here.")].into_iter().collect(),
+        alerts: [Reason::truncated("Incomplete: the file of P1 is not here.")].into_iter().collect(),
         memory_bytes: 1,
         ..StatusRow::default()
     })
@@ -46,14 +46,14 @@ fn neighbour(node: u64, name: &str) -> Reply {
     Reply::Neighbour(NeighbourRow {
         node: NodeId(node),
         hostname: Hostname::new(name).unwrap(),
-        address: Text::new("10.0.0.9"),
+        address: Text::truncated("10.0.0.9"),
         age_ms: Some(3_000),
         lost: None,
         is_lost: false,
         is_synced: false,
         op_counter: 4,
         blobs_missing: 0,
-        trouble: Reason::new("it refused the session"),
+        trouble: Reason::truncated("it refused the session"),
     })
 }
 
@@ -63,13 +63,13 @@ pub fn status_of_two() -> Vec<Reply> {
         id: PatchId::new("P1").unwrap(),
         hash: Hash([7; 32]),
         is_wanted: true,
-        reason: Reason::new("its signature is of a key that is not trusted here"),
+        reason: Reason::truncated("its signature is of a key that is not trusted here"),
     };
-    let replaced = Reply::Replaced(Reason::new("P2: your change (Applied, no. 3) was replaced"));
+    let replaced = Reply::Replaced(Reason::truncated("P2: your change (Applied, no. 3) was replaced"));
     let others = [neighbour(2, "controller-2"), neighbour(1, "controller-1")];
     let lost = host("worker-9", 9, HostState::Lost, InstallStatus::None, "");
     let worker = Reply::Worker(WorkerRow {
-        work: Work::Merge,
+        work: WorkerTask::Merge,
         node: Some(NodeId(2)),
         hostname: Hostname::new("controller-2").unwrap(),
         age_ms: 1,

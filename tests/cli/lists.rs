@@ -210,7 +210,7 @@ fn a_host_that_is_told_twice_while_another_is_dropped_is_shown_once() {
 fn a_show_that_is_cut_off_is_no_half_document() {
     let scratch = Scratch::new("cli");
     let half = Reply::Output(heapless::Vec::from_slice(br#"{"patches":[{"id":"P1","#).unwrap());
-    let reason = Reason::new("the disk is gone");
+    let reason = Reason::truncated("the disk is gone");
     let answer = vec![half, Reply::Error { kind: ErrorKind::Refused, reason }];
     let asked = daemon(&scratch, vec![answer]);
     let output = thimble(&scratch, &["--json", "show", "P1"]);

@@ -42,7 +42,7 @@ fn text(bytes: &[u8]) -> &str {
 }
 
 fn refused(kind: ErrorKind, reason: &str) -> Vec<Reply> {
-    vec![Reply::Error { kind, reason: Reason::new(reason) }]
+    vec![Reply::Error { kind, reason: Reason::truncated(reason) }]
 }
 
 fn patch(id: &str, repo_state: EntryState, patch_state: PatchState) -> Reply {
@@ -54,7 +54,7 @@ fn patch(id: &str, repo_state: EntryState, patch_state: PatchState) -> Reply {
         patch_state,
         hash: Hash([1; 32]),
         size_bytes: 1,
-        summary: Text::new(""),
+        summary: Text::truncated(""),
         blocked_by: None,
         hosts_with: 0,
         hosts_concerned: 0,
@@ -65,7 +65,7 @@ fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason:
     Reply::Host(HostRow {
         node: NodeId(node),
         hostname: Hostname::new(name).unwrap(),
-        address: Text::new("10.0.0.1"),
+        address: Text::truncated("10.0.0.1"),
         nodetype: NodeType::new("worker").unwrap(),
         current: Currency::OutOfDate,
         reboot_required: false,
@@ -75,7 +75,7 @@ fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason:
         age_ms: 1,
         installed_digest: Digest([0; 32]),
         install,
-        reason: Reason::new(reason),
+        reason: Reason::truncated(reason),
         part: None,
     })
 }
@@ -103,7 +103,7 @@ fn query_lists_by_id_what_is_asked_for() {
 #[test]
 fn a_change_passes_the_daemon_s_lines_on() {
     let scratch = Scratch::new("cli");
-    let line = Reply::Line(Reason::new("P1 is now in the repository"));
+    let line = Reply::Line(Reason::truncated("P1 is now in the repository"));
     let daemon = daemon(&scratch, vec![vec![line, Reply::End]]);
     let output = thimble(&scratch, &["--json", "apply", "P1", "--force"]);
     let requests = daemon.join().unwrap();
@@ -116,7 +116,7 @@ fn a_change_passes_the_daemon_s_lines_on() {
 
 #[test]
 fn what_was_done_before_a_failure_is_said_with_it() {
-    let line = || Reply::Line(Reason::new("P1 is uploaded"));
+    let line = || Reply::Line(Reason::truncated("P1 is uploaded"));
     let mut answer = vec![line()];
     answer.extend(refused(ErrorKind::Verification, "P2: nobody trusted has signed it"));
     let scratch = Scratch::new("cli");

@@ -15,7 +15,7 @@ use crate::support::Scratch;
 use crate::{refused, text, thimble};
 
 fn line(words: &str) -> Reply {
-    Reply::Line(Reason::new(words))
+    Reply::Line(Reason::truncated(words))
 }
 
 /// A patch by its name alone, which is all that a daemon in a test looks at.

@@ -99,7 +99,7 @@ fn is_applied_and_is_available_are_true_of_all_or_false_and_name_the_others() {
 
 fn would_commit(ids: &[&str], hosts: u32, refusal: &str) -> Vec<Reply> {
     let rows = ids.iter().map(|id| patch(id, EntryState::Applied, PatchState::Applied));
-    let first = Reply::Commitment { hosts, refusal: Reason::new(refusal) };
+    let first = Reply::Commitment { hosts, refusal: Reason::truncated(refusal) };
     [first].into_iter().chain(rows).chain([Reply::End]).collect()
 }
 
@@ -158,7 +158,7 @@ fn types(dir: &Path, words: &str, answer: &str) -> (String, Option<i32>) {
 #[test]
 fn a_commit_shows_what_it_takes_asks_and_commits_what_was_shown() {
     let scratch = Scratch::new("cli");
-    let done = vec![Reply::Line(Reason::new("P1 is now committed")), Reply::End];
+    let done = vec![Reply::Line(Reason::truncated("P1 is now committed")), Reply::End];
     let asked = daemon(&scratch, vec![would_commit(&["P1", "P2"], 2, ""), done]);
     let (said, code) = types(&scratch, "commit --all", "y\n");
     let requests = asked.join().unwrap();
@@ -200,7 +200,7 @@ fn releases(count: usize) -> Vec<Reply> {
 #[test]
 fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
     let scratch = Scratch::new("cli");
-    let done = vec![Reply::Line(Reason::new("done")), Reply::End];
+    let done = vec![Reply::Line(Reason::truncated("done")), Reply::End];
     let asked = daemon(&scratch, vec![releases(4), done]);
     let output = thimble(&scratch, &["commit", "--all", "--release", "25.03", "--yes"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
@@ -229,7 +229,8 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
 #[test]
 fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for_this_one() {
     let answer = || {
-        let reason = Reason::new("gone: it is lost: it has not been heard for long, and was not asked.");
+        let reason =
+            Reason::truncated("gone: it is lost: it has not been heard for long, and was not asked.");
         vec![
             Reply::NotAsked { node: NodeId(2), is_busy: false, reason },
             host("a", 1, HostState::Idle, InstallStatus::Ended(Outcome::Installed), ""),
@@ -251,7 +252,7 @@ fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for
 #[test]
 fn host_install_async_asks_says_how_to_watch_and_leaves() {
     let answer = || {
-        let reason = Reason::new("busy: an install is under way there already.");
+        let reason = Reason::truncated("busy: an install is under way there already.");
         vec![
             Reply::NotAsked { node: NodeId(2), is_busy: true, reason },
             host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),

@@ -100,7 +100,7 @@ fn what_an_agent_says() {
         request_id: RequestId(0x8877_6655_4433_2211),
         status: false,
         outcome: Some(Outcome::Rejected),
-        reject_reason: Reason::new("Node must be locked."),
+        reject_reason: Reason::truncated("Node must be locked."),
         reboot_required: false,
     });
     is_frozen("agent_install_resp", AGENT, CONTROLLER, answer);

@@ -17,7 +17,7 @@ pub fn entry() -> Entry {
         stamp: Stamp { counter: 41, replica: 0x8877_6655_4433_2211 },
         meta: EntryMeta {
             sw_version: name("24.09"),
-            summary: Text::new("Time zones of 2026"),
+            summary: Text::truncated("Time zones of 2026"),
             status: Status::Development,
             reboot_required: false,
             unremovable: true,

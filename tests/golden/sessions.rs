@@ -104,7 +104,7 @@ fn frames() -> [(&'static str, Frame); 16] {
             Frame::Blob { len_bytes: 334_464, signature: Vec::from_slice(b"untrusted comment: x").unwrap() },
         ),
         ("end", Frame::End),
-        ("refused", Frame::Refused { reason: Reason::new("no such patch") }),
+        ("refused", Frame::Refused { reason: Reason::truncated("no such patch") }),
         ("map_req", Frame::MapReq),
         ("map_head", Frame::MapHead { hostname: name("controller-1"), floor: 0x0123_4567 }),
         ("map_entry", Frame::MapEntry(entry())),

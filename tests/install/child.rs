@@ -4,7 +4,9 @@ use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use thimble::config::{Agent, Config, Controller, Network, Node, Security, Timers};
+use thimble::config::{
+    AgentConfig, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
+};
 use thimble::install::{InstallRequest, guard, install, prove, recover};
 use thimble::job::Report;
 use thimble::job::reporter::Reporter;
@@ -127,7 +129,7 @@ impl Orders {
 
     fn config(&self) -> Config {
         Config {
-            node: Node {
+            node: NodeConfig {
                 is_controller: false,
                 is_agent: true,
                 state_dir: self.depot.clone(),
@@ -138,7 +140,7 @@ impl Orders {
                 nodetype: NodeType::new("worker").unwrap(),
                 sw_version: SwVersion::new("1.0").unwrap(),
             },
-            network: Network {
+            network: NetworkConfig {
                 interface: String::new(),
                 controller_group: [239, 255, 84, 72].into(),
                 controller_port: 7488,
@@ -147,15 +149,15 @@ impl Orders {
                 service_type: 7488,
                 ttl: 1,
             },
-            security: Security {
+            security: SecurityConfig {
                 key_file: None,
                 is_unauthenticated: true,
                 trusted_keys: vec![self.trusted_key.clone()],
                 revoked: vec![],
                 min_sw_version: self.min_sw_version.as_ref().map(|least| SwVersion::new(least).unwrap()),
             },
-            controller: Controller { max_hosts: 1 },
-            agent: Agent {
+            controller: ControllerConfig { max_hosts: 1 },
+            agent: AgentConfig {
                 root: self.root.clone(),
                 lock_file: self.lock_file.clone(),
                 script_timeout_ms: self.script_timeout_ms,
@@ -250,7 +252,7 @@ impl BlobSource for Depot<'_> {
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
         let path = self.0.depot.join(hash.to_string());
-        let refused = |error: io::Error| FetchError::Refused(Box::new(Reason::new(&error.to_string())));
+        let refused = |error: io::Error| FetchError::Refused(Box::new(Reason::truncated(&error.to_string())));
         let mut file = fs::File::open(&path).map_err(refused)?;
         file.seek(SeekFrom::Start(offset)).unwrap();
         let mut bytes = Vec::new();

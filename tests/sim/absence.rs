@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use thimble::fsm::presence::Why;
-use thimble::fsm::requests::Standing;
+use thimble::fsm::presence::LossCause;
+use thimble::fsm::requests::RequestStatus;
 use thimble::repo::entry::EntryMeta;
 use thimble::repo::rollout::RolloutState;
 use thimble::time::Instant;
@@ -99,7 +99,7 @@ impl World {
     }
 
     /// At a controller: which others are lost, as hosts and as controllers, and why.
-    fn lost(&self, machine: usize) -> (BTreeSet<usize>, Vec<Option<Why>>) {
+    fn lost(&self, machine: usize) -> (BTreeSet<usize>, Vec<Option<LossCause>>) {
         let now = Instant::from_millis(self.now);
         let controller = self.machines[machine].controller().expect("it is asked");
         let lost_after = controller.sync().neighbours().lost_after();
@@ -125,7 +125,7 @@ impl World {
 
     /// Every controller knows who is gone and why, and takes nobody else for gone.
     fn check_gone(&self, gone: usize, way: Way) {
-        let expected = if matches!(way, Way::Killed) { Why::Ended } else { Why::OutOfReach };
+        let expected = if matches!(way, Way::Killed) { LossCause::Ended } else { LossCause::OutOfReach };
         for index in self.controllers().into_iter().filter(|index| self.machines[*index].process.is_some()) {
             let (lost, why) = self.lost(index);
             let others = (0..self.machines.len()).filter(|other| *other != gone);
@@ -158,9 +158,9 @@ impl World {
         let rollout = *controller.map().rollout().expect("it was begun");
         let census = controller.census(Instant::from_millis(self.now), &rollout);
         match host.request.standing() {
-            Standing::NoAnswer => assert_eq!(rollout.state, RolloutState::Halted, "{census:?}"),
+            RequestStatus::NoAnswer => assert_eq!(rollout.state, RolloutState::Halted, "{census:?}"),
             // Its word that it had ended was the last.
-            Standing::Ended(_) => assert_ne!(rollout.state, RolloutState::Running, "{census:?}"),
+            RequestStatus::Ended(_) => assert_ne!(rollout.state, RolloutState::Running, "{census:?}"),
             open => panic!("{gone} is gone, and its request is {open:?}"),
         }
         assert_eq!(census.at_work, 0, "{census:?}");

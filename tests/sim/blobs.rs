@@ -20,7 +20,7 @@ impl World {
     }
 
     fn fail_blobs(&mut self, machine: usize, id: u64, node: NodeId) {
-        self.instead(machine, id, [Do::EndBlobs(node, Err(Reason::new("the session was cut")))]);
+        self.instead(machine, id, [Do::EndBlobs(node, Err(Reason::truncated("the session was cut")))]);
     }
 
     /// What is missing, as the disk says.
@@ -85,5 +85,5 @@ impl World {
 }
 
 fn missing(hash: Hash, why: &str) -> Do {
-    Do::Report(Box::new(Report::BlobMissing { hash, reason: Reason::new(why) }))
+    Do::Report(Box::new(Report::BlobMissing { hash, reason: Reason::truncated(why) }))
 }

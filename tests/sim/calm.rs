@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use thimble::fsm::controller::Currency;
-use thimble::fsm::rollout::Part;
+use thimble::fsm::rollout::RolloutPart;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState};
 use thimble::repo::rollout::RolloutState;
 use thimble::time::Instant;
@@ -162,7 +162,7 @@ impl World {
             assert_eq!(rollout.state, RolloutState::Ended, "{index}: {census:?}");
             assert_eq!(census.hosts(), census.done + census.current + census.failed, "{index}: {census:?}");
             for host in controller.hosts().iter() {
-                let is_failed = controller.part(now, &rollout, host) == Part::Failed;
+                let is_failed = controller.part(now, &rollout, host) == RolloutPart::Failed;
                 let machine = self.index(host.node);
                 assert!(!is_failed || may_fail.contains(&machine), "{index}: {machine} has failed");
                 has_failed |= is_failed;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thimble::fsm::actions::To;
 use thimble::fsm::controller::{Controller, Currency};
-use thimble::fsm::requests::{Request, Standing};
+use thimble::fsm::requests::{HostRequest, RequestStatus};
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::map::Map;
 use thimble::repo::state::{PatchState, patch_state};
@@ -200,7 +200,7 @@ impl World {
             }
         }
         for host in controller.hosts().iter() {
-            if host.request.standing() == Standing::Ended(Outcome::Installed) {
+            if host.request.standing() == RequestStatus::Ended(Outcome::Installed) {
                 let index = self.index(host.node);
                 let request = host.request.request_id().expect("it has ended");
                 self.check_outcome(index, request, Outcome::Installed);
@@ -279,7 +279,7 @@ impl World {
     }
 
     /// In the end, what the operator is shown of a request is what became of it.
-    fn check_standing(&self, machine: usize, request: &Request) {
+    fn check_standing(&self, machine: usize, request: &HostRequest) {
         // Without one the host was never asked, or has lost what it knew.
         let (Some(request), standing) = (request.request_id(), request.standing()) else { return };
         if self.truth.forgotten.contains(&(machine, request)) {
@@ -287,14 +287,14 @@ impl World {
         }
         let last = self.durable_journal(machine).last.filter(|last| last.request_id == request);
         match standing {
-            Standing::Ended(outcome) => {
+            RequestStatus::Ended(outcome) => {
                 self.check_outcome(machine, request, outcome);
                 if let Some(last) = last {
                     assert_eq!(outcome, last.outcome, "{machine}, {request}");
                 }
             }
-            Standing::NoAnswer => assert!(last.is_none(), "{machine} knows what became of {request}"),
-            Standing::None | Standing::Waiting | Standing::Running => {
+            RequestStatus::NoAnswer => assert!(last.is_none(), "{machine} knows what became of {request}"),
+            RequestStatus::None | RequestStatus::Waiting | RequestStatus::Running => {
                 panic!("{machine}: {request} is still open")
             }
         }

@@ -34,7 +34,7 @@ impl Journal {
 
     /// The journal after an install's end.
     fn ended(set: &Set, request_id: RequestId, outcome: Outcome, reason: &str) -> Self {
-        let reason = Reason::new(reason);
+        let reason = Reason::truncated(reason);
         let last = LastInstall { request_id, outcome, reason, reboot_required: false };
         Self { installed: set.clone().into_iter().collect(), open: None, last: Some(last) }
     }
@@ -52,7 +52,7 @@ fn switch(from: &Set, to: &Set) -> Vec<Do> {
 }
 
 fn refused(reason: &str) -> [Do; 1] {
-    [Do::End(Err(Reason::new(reason)))]
+    [Do::End(Err(Reason::truncated(reason)))]
 }
 
 impl World {
@@ -134,7 +134,7 @@ impl World {
         let (Ok(journal) | Err(journal)) = &end;
         steps.extend(journal.replace());
         steps.extend([Do::TellInstalled, Do::TellEnd]);
-        steps.push(Do::End(end.map(drop).map_err(|_| Reason::new("the health script failed"))));
+        steps.push(Do::End(end.map(drop).map_err(|_| Reason::truncated("the health script failed"))));
         self.first(machine, id, steps);
     }
 

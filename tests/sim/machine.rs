@@ -9,10 +9,10 @@ use thimble::fsm::hosts::Host;
 use thimble::fsm::installed::Installed;
 use thimble::fsm::node::Node;
 use thimble::fsm::random::Random;
-use thimble::fsm::reasons::{Reasons, Told};
+use thimble::fsm::reasons::{InstallReason, Reasons};
 use thimble::fsm::requests::RequestTimers;
 use thimble::fsm::sync::SyncTimers;
-use thimble::fsm::sync::blobs::Why;
+use thimble::fsm::sync::blobs::BlobError;
 use thimble::limits::{CONTROLLERS, DETAILED_QUERIES, ENTRIES};
 use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
@@ -163,9 +163,9 @@ impl Machine {
                 Box::leak(Box::new(Vec::with_capacity(PATCHES.min(ENTRIES))));
             let index = lend(&0, index_len(machines));
             let hosts = Table::new(lend(&Host::vacant(), machines), index);
-            let reasons = Reasons::new(lend(&Told::default(), machines));
+            let reasons = Reasons::new(lend(&InstallReason::default(), machines));
             let queries = lend(&None, DETAILED_QUERIES);
-            let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&Why::default(), 8));
+            let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&BlobError::default(), 8));
             let map = Map::new(slots);
             let tables = Tables { map, hosts, queries, reasons, neighbours, blob_whys };
             Controller::new(now, self.id, TIMERS, tables)

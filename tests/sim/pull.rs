@@ -32,7 +32,7 @@ impl World {
     }
 
     fn fail_pull(&mut self, machine: usize, id: u64, node: NodeId, why: &str) {
-        self.instead(machine, id, [Do::EndPull(node, Err(Reason::new(why)))]);
+        self.instead(machine, id, [Do::EndPull(node, Err(Reason::truncated(why)))]);
     }
 
     /// The other end's loop answers from the map in its memory.
@@ -116,12 +116,12 @@ impl World {
             reports.push(Report::Floor(after.floor));
         }
         for fact in &told {
-            if let join::Told::Purged(id) = fact {
+            if let join::MergeEvent::Purged(id) = fact {
                 reports.push(Report::EntryPurged(id.clone()));
             }
         }
         for fact in &told {
-            let join::Told::Changed(entry) = fact else { continue };
+            let join::MergeEvent::Changed(entry) = fact else { continue };
             reports.push(Report::Entry(entry.clone()));
             if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
                 reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });

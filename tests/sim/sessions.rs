@@ -78,7 +78,7 @@ impl World {
         match step {
             SessionStep::Open { peer } => self.on_open(machine, token, node, purpose, peer),
             SessionStep::Fail => {
-                let reason = Reason::new("the session was cut");
+                let reason = Reason::truncated("the session was cut");
                 self.tell(machine, token, true, &Told::SessionFailed(node, purpose, &reason));
             }
             SessionStep::Page { link, from } => {

@@ -14,7 +14,7 @@ use thimble::fsm::actions::Peer;
 use thimble::fsm::controller::Controller;
 use thimble::fsm::event::Event as Told;
 use thimble::fsm::presence::Presence;
-use thimble::fsm::topology::Word;
+use thimble::fsm::topology::PeerEvent;
 use thimble::time::Instant;
 use thimble::types::NodeId;
 use thimble::wire::frame::Role;
@@ -77,7 +77,7 @@ struct Watch {
     nodes: BTreeSet<usize>,
     told: BTreeSet<Socket>,
     /// Words on their way, each with the moment that it tells of.
-    words: VecDeque<(u64, Word)>,
+    words: VecDeque<(u64, PeerEvent)>,
     /// All was told, and no gap since.
     is_settled: bool,
     /// When the last gap was known, and when all had been told again.
@@ -123,22 +123,22 @@ impl Topology {
 }
 
 impl Watch {
-    fn push(&mut self, now: u64, word: Word) {
+    fn push(&mut self, now: u64, word: PeerEvent) {
         self.words.push_back((now, word));
     }
 
     /// Notes what a word tells that has arrived.
-    fn take_in(&mut self, now: u64, at: u64, word: Word) {
+    fn take_in(&mut self, now: u64, at: u64, word: PeerEvent) {
         match word {
-            Word::Published(..) => {}
-            Word::Withdrawn(_, peer) => {
+            PeerEvent::Published(..) => {}
+            PeerEvent::Withdrawn(_, peer) => {
                 self.ended.extend(socket_of(peer).map(|socket| (socket, at)));
             }
-            Word::NodeLost(node) => {
+            PeerEvent::NodeLost(node) => {
                 self.lost.insert(node as usize, at);
             }
-            Word::Gap => (self.is_settled, self.gap_at) = (false, now),
-            Word::Settled => {
+            PeerEvent::Gap => (self.is_settled, self.gap_at) = (false, now),
+            PeerEvent::Settled => {
                 (self.is_settled, self.settled_at) = (true, now);
                 // The next gap begins with no words on their way.
                 self.settled = Some((at, self.told.clone()));
@@ -234,7 +234,7 @@ impl World {
         watch.words.clear();
         watch.told.clear();
         watch.nodes.clear();
-        watch.push(now, Word::Gap);
+        watch.push(now, PeerEvent::Gap);
         self.note(format_args!("{machine} loses its topology service for {back}"));
         self.schedule_words(machine, 1);
         self.schedule(back, Event::TopologyBack { machine, start });
@@ -259,7 +259,7 @@ impl World {
     fn settle_topology(&mut self, machine: usize) {
         let Some(topology) = &mut self.topology else { return };
         if let Some(watch) = topology.watches.get_mut(&machine) {
-            watch.push(self.now, Word::Settled);
+            watch.push(self.now, PeerEvent::Settled);
             self.schedule_words(machine, 1);
         }
     }
@@ -307,14 +307,14 @@ impl World {
         let held = watch.told.range((other, 0)..=(other, u32::MAX));
         let gone: Vec<Socket> = held.filter(|socket| !bound.contains(socket)).copied().collect();
         let new: Vec<Socket> = bound.difference(&watch.told).copied().collect();
-        let withdrawn = gone.iter().map(|socket| Word::Withdrawn(role_of(*socket), peer_of(*socket)));
-        let published = new.iter().map(|socket| Word::Published(role_of(*socket), peer_of(*socket)));
-        let mut words: Vec<Word> = withdrawn.chain(published).collect();
+        let withdrawn = gone.iter().map(|socket| PeerEvent::Withdrawn(role_of(*socket), peer_of(*socket)));
+        let published = new.iter().map(|socket| PeerEvent::Published(role_of(*socket), peer_of(*socket)));
+        let mut words: Vec<PeerEvent> = withdrawn.chain(published).collect();
         if !is_lost {
             watch.nodes.insert(other);
         } else if watch.nodes.remove(&other) {
             let at = self.dice.index(words.len() + 1);
-            words.insert(at, Word::NodeLost(u32::try_from(other).expect("a few machines")));
+            words.insert(at, PeerEvent::NodeLost(u32::try_from(other).expect("a few machines")));
         }
         watch.told.retain(|socket| !gone.contains(socket));
         watch.told.extend(new);
@@ -338,7 +338,7 @@ impl World {
         let Some((at, word)) = watch.words.pop_front() else { return };
         watch.take_in(self.now, at, word);
         watch.greetings_most = 0;
-        if let Word::Published(role, peer) = word {
+        if let PeerEvent::Published(role, peer) = word {
             let controller = self.machines[machine].controller().expect("it is told");
             let is_known = presences(controller)
                 .any(|one| (one.role, one.peer) == (role, peer) && one.presence.gone().is_none());

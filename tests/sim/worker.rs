@@ -188,7 +188,7 @@ impl World {
         if !job.is_agents() {
             self.start_load(machine);
         }
-        let reason = Reason::new("killed");
+        let reason = Reason::truncated("killed");
         match job {
             Job::Install | Job::Recover => {
                 self.tell_node(machine, &Told::WorkerEnded(WorkerEnd::Crashed(&reason)));

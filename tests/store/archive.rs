@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use tar::EntryType;
 use thimble::limits;
 use thimble::patch::PatchError;
-use thimble::patch::archive::{self, Kind, Member, Section, Sink};
+use thimble::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 
 use crate::support::archive::{Tar, gzip, metadata};
 
@@ -62,11 +62,11 @@ fn members_come_with_their_content_and_all_of_their_inode() {
     let index = archive::index(&patch[..]).unwrap();
     let paths: Vec<_> = index.members.iter().map(|member| member.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["etc", "etc/motd", "etc/issue", "etc/link", "restart", "metadata.toml"]);
-    assert_eq!(index.members[0].kind, Kind::Directory);
-    assert_eq!(index.members[2].kind, Kind::File { size: 5 });
-    assert_eq!(index.members[3].kind, Kind::Symlink { target: "/../anywhere".into() });
+    assert_eq!(index.members[0].kind, MemberKind::Directory);
+    assert_eq!(index.members[2].kind, MemberKind::File { size: 5 });
+    assert_eq!(index.members[3].kind, MemberKind::Symlink { target: "/../anywhere".into() });
     let script = &index.members[4];
-    assert_eq!(script.section, Section::Scripts);
+    assert_eq!(script.section, ArchiveSection::Scripts);
     let owner = script.owner;
     assert_eq!((owner.mode, owner.uid, owner.gid, owner.mtime_s, owner.mtime_ns), (0o4755, 7, 8, 9, 0));
     assert_eq!(index.unpacked_bytes, 5 + 5 + 3 + metadata("A").len() as u64);

@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 
-use thimble::patch::archive::{self, Kind, Section};
+use thimble::patch::archive::{self, ArchiveSection, MemberKind};
 use thimble::patch::make::make;
 
 use crate::plain_tar::tree;
@@ -31,14 +31,16 @@ fn a_made_patch_is_the_tree_with_owner_mode_time_and_links() {
     let owner = find("usr/tool").owner;
     assert_eq!((owner.mode, owner.uid, owner.gid), (0o4711, inode.uid(), inode.gid()));
     assert_eq!(owner.mtime_s, inode.mtime());
-    assert_eq!(find("usr/link").kind, Kind::Symlink { target: "t".repeat(150).into() });
+    assert_eq!(find("usr/link").kind, MemberKind::Symlink { target: "t".repeat(150).into() });
     for (at, target) in targets.iter().enumerate() {
-        let Kind::Symlink { target: kept } = &find(&format!("usr/to-{at}")).kind else { panic!("a link") };
+        let MemberKind::Symlink { target: kept } = &find(&format!("usr/to-{at}")).kind else {
+            panic!("a link")
+        };
         assert_eq!(kept.to_str().unwrap(), *target, "a link's target is data");
     }
-    assert_eq!(find(&"f".repeat(200)).kind, Kind::File { size: 4 });
-    assert_eq!(find("health").section, Section::Scripts);
-    assert_eq!(find("usr/share").kind, Kind::Directory);
+    assert_eq!(find(&"f".repeat(200)).kind, MemberKind::File { size: 4 });
+    assert_eq!(find("health").section, ArchiveSection::Scripts);
+    assert_eq!(find("usr/share").kind, MemberKind::Directory);
 
     // The same tree in another place, made at another time, is the same file.
     let copy = scratch.join("copy");

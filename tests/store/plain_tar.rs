@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use thimble::patch::archive::{self, Kind, Section};
+use thimble::patch::archive::{self, ArchiveSection, MemberKind};
 
 use crate::support::Scratch;
 use crate::support::archive::metadata;
@@ -43,13 +43,13 @@ fn gnu_and_pax_tars_of_one_tree_are_one_patch() {
         let find = |end: &str| {
             index.members.iter().find(|member| member.path.to_str().unwrap().ends_with(end)).unwrap()
         };
-        assert_eq!(find(&"f".repeat(200)).kind, Kind::File { size: 4 });
-        assert_eq!(find("link").kind, Kind::Symlink { target: "t".repeat(150).into() });
+        assert_eq!(find(&"f".repeat(200)).kind, MemberKind::File { size: 4 });
+        assert_eq!(find("link").kind, MemberKind::Symlink { target: "t".repeat(150).into() });
         for tool in ["tool", "tool2"] {
-            assert_eq!(find(tool).kind, Kind::File { size: 4 });
+            assert_eq!(find(tool).kind, MemberKind::File { size: 4 });
             assert_eq!(find(tool).owner.mode, 0o4711);
         }
-        assert_eq!(find("health").section, Section::Scripts);
+        assert_eq!(find("health").section, ArchiveSection::Scripts);
         let of_pax = matches!(format, "pax" | "posix");
         assert_eq!(find("tool").owner.mtime_ns != 0, of_pax, "{format} keeps whole seconds only");
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use thimble::tipc::address::NODE_STATE;
-use thimble::tipc::socket::{OpenError, Socket};
+use thimble::tipc::socket::{Socket, SocketError};
 
 use crate::sys;
 use crate::watched::{Told, Watched, all, wait_until};
@@ -28,9 +28,11 @@ impl Namespace {
         if !sys::is_root() {
             return Err("needs root: tests/rig/uml.sh COMMAND".into());
         }
-        match Socket::rdm().map_err(OpenError::from) {
+        match Socket::rdm().map_err(SocketError::from) {
             Ok(_) => {}
-            Err(OpenError::NoTipc) => return Err("this kernel has no TIPC: tests/rig/uml.sh COMMAND".into()),
+            Err(SocketError::NoTipc) => {
+                return Err("this kernel has no TIPC: tests/rig/uml.sh COMMAND".into());
+            }
             Err(other) => panic!("{other}"),
         }
         let name = format!("thimble-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));

@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 
 use thimble::tipc::address::{Destination, Scope, ServiceRange, SocketAddress};
 use thimble::tipc::socket::{MESSAGE_BYTES, Received, Socket};
-use thimble::tipc::topology::Word;
+use thimble::tipc::topology::SubscriberEvent;
 
 use crate::net::Namespace;
 use crate::two_nodes;
@@ -32,7 +32,7 @@ fn receive(socket: &Socket, buffer: &mut [u8]) -> Received {
     })
 }
 
-fn found(words: &[Word]) -> Vec<(u32, u32)> {
+fn found(words: &[SubscriberEvent]) -> Vec<(u32, u32)> {
     let found = words.iter().filter_map(Told::event).map(|event| (event.found_lower, event.found_upper));
     let mut found: Vec<_> = found.collect();
     found.sort_unstable();

@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration as Span, Instant as Clock};
 
 use thimble::tipc::address::{Destination, Scope, ServiceRange};
-use thimble::tipc::event::{Kind, TopologyEvent};
+use thimble::tipc::event::{EventKind, TopologyEvent};
 use thimble::tipc::socket::Socket;
 use thimble::tipc::stream::Stream;
 use thimble::tipc::subscription::{Filter, Subscription, Timeout};
-use thimble::tipc::topology::Word;
+use thimble::tipc::topology::SubscriberEvent;
 
 use crate::net::Node;
 use crate::two_nodes;
@@ -36,7 +36,7 @@ fn server(node: &Node) -> [Socket; 2] {
     [bound(node, &[(6, 53), (6, 53), (54, 55)]), bound(node, &[(54, 55)])]
 }
 
-fn of<'w>(words: &'w [Word], wanted: &Subscription) -> Vec<&'w Word> {
+fn of<'w>(words: &'w [SubscriberEvent], wanted: &Subscription) -> Vec<&'w SubscriberEvent> {
     words.iter().filter(|word| word.handle() == Some(wanted.handle)).collect()
 }
 
@@ -94,7 +94,7 @@ fn a_subscription_of_300_ms_ends_with_its_timeout_and_is_silent_after() {
         let started = Clock::now();
         watched.subscribe(short);
         let _socket = bound(&pair.one, &[(1, 1)]);
-        let words = watched.until("it times out", |word| *word == Word::TimedOut(short.handle));
+        let words = watched.until("it times out", |word| *word == SubscriberEvent::TimedOut(short.handle));
         let took = started.elapsed();
         assert!(took >= Span::from_millis(299), "after {took:?}");
         assert_eq!(words.iter().filter(|word| word.published() == Some(1)).count(), 1);
@@ -116,7 +116,7 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
         let words = watched.rest();
         for wanted in [&TEXTBOOK, &other] {
             let told = of(&words, wanted);
-            assert!(matches!(told[..], [Word::Published(..)]), "each is told once: {told:?}");
+            assert!(matches!(told[..], [SubscriberEvent::Published(..)]), "each is told once: {told:?}");
             assert_eq!(told[0].event().unwrap().subscription, *wanted, "with the copy of what was asked");
         }
 
@@ -135,7 +135,7 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
             withdrawn += more.iter().filter(|word| word.withdrawn().is_some()).count();
             words.extend(more);
         }
-        assert_eq!(of(&words, &TEXTBOOK), Vec::<&Word>::new(), "it is silent");
+        assert_eq!(of(&words, &TEXTBOOK), Vec::<&SubscriberEvent>::new(), "it is silent");
         for wanted in [&other, &third] {
             let told = of(&words, wanted);
             for instance in [2, 3] {
@@ -171,7 +171,7 @@ fn a_service_asked_in_the_other_byte_order_answers_in_it() {
         });
         assert_eq!(bytes[..4], 1_u32.swap_bytes().to_ne_bytes());
         let event = TopologyEvent::decode(&bytes[..len]).unwrap();
-        assert_eq!((event.kind, event.found_lower, event.found_upper), (Kind::Published, 6, 53));
+        assert_eq!((event.kind, event.found_lower, event.found_upper), (EventKind::Published, 6, 53));
         assert_eq!((event.port.node, event.subscription), (pair.one.address, TEXTBOOK));
     });
 }

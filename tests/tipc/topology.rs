@@ -8,7 +8,7 @@ use thimble::tipc::event::{self, TopologyEvent};
 use thimble::tipc::socket::Socket;
 use thimble::tipc::stream::Stream;
 use thimble::tipc::subscription::{Filter, Handle, Subscription, Timeout};
-use thimble::tipc::topology::Word;
+use thimble::tipc::topology::SubscriberEvent;
 
 use crate::net::Namespace;
 use crate::two_nodes;
@@ -22,7 +22,7 @@ const B: Handle = *b"handle B";
 /// `TIPC_MAX_SUBSCR` of net/tipc/subscr.h: what all connections of a namespace may have.
 pub const SUBSCRIPTIONS: u32 = 65_535;
 
-fn is_of(word: &Word, handle: Handle) -> bool {
+fn is_of(word: &SubscriberEvent, handle: Handle) -> bool {
     word.handle() == Some(handle)
 }
 
@@ -63,7 +63,7 @@ fn another_nodes_service_tells_what_that_node_sees_and_is_asked_again_after_a_ga
         assert_eq!(linked, [pair.one.address], "seen from the other end");
 
         pair.cut();
-        assert_eq!(watched.next("the connection is lost"), Word::Gap);
+        assert_eq!(watched.next("the connection is lost"), SubscriberEvent::Gap);
         assert!(!watched.watcher.subscriber().is_settled());
         // It cannot be had meanwhile: that is tried, and the reason known.
         let mut error = None;
@@ -117,10 +117,15 @@ fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside_and_
         // There is room for one more, but not for a marker behind it.
         let hog = hog(SUBSCRIPTIONS - 2);
         watched.subscribe(all(LINK_STATE, B));
-        assert_eq!(watched.next("it is closed upon B"), Word::Gap);
-        let words = watched.until("it is closed upon B again", |word| matches!(word, Word::SetAside(_)));
-        assert_eq!(words.iter().filter(|word| **word == Word::Settled(A)).count(), 1, "A first: {words:?}");
-        assert_eq!(words[words.len() - 2..], [Word::Gap, Word::SetAside(B)]);
+        assert_eq!(watched.next("it is closed upon B"), SubscriberEvent::Gap);
+        let words =
+            watched.until("it is closed upon B again", |word| matches!(word, SubscriberEvent::SetAside(_)));
+        assert_eq!(
+            words.iter().filter(|word| **word == SubscriberEvent::Settled(A)).count(),
+            1,
+            "A first: {words:?}"
+        );
+        assert_eq!(words[words.len() - 2..], [SubscriberEvent::Gap, SubscriberEvent::SetAside(B)]);
         // A goes on without it.
         watched.settled(A);
         let subscriber = watched.watcher.subscriber();

@@ -1,7 +1,7 @@
 //! What a daemon makes of what it is told.
 
-use thimble::fsm::topology::Word;
-use thimble::tipc::View;
+use thimble::fsm::topology::PeerEvent;
+use thimble::tipc::TopologyView;
 use thimble::tipc::address::{Scope, ServiceRange};
 use thimble::tipc::socket::Socket;
 use thimble::tipc::transport::Services;
@@ -14,10 +14,10 @@ use crate::watched::{now, wait_until};
 
 /// What it is told until a condition holds, `None` for what is no word.
 fn told_until(
-    view: &mut View,
+    view: &mut TopologyView,
     what: &str,
-    until: impl Fn(&View, &[Option<Word>]) -> bool,
-) -> Vec<Option<Word>> {
+    until: impl Fn(&TopologyView, &[Option<PeerEvent>]) -> bool,
+) -> Vec<Option<PeerEvent>> {
     let mut told = Vec::new();
     wait_until(what, || {
         view.on_timeout(now());
@@ -37,18 +37,18 @@ fn what_is_bound_in_anothers_name_is_no_word_and_is_taken_one_at_a_time() {
         intruder.bind(&agents, Scope::Cluster).unwrap();
     }
     pair.one.namespace.enter(|| {
-        let mut view = View::open(services, pair.one.address, &[Role::Controller]).unwrap();
+        let mut view = TopologyView::open(services, pair.one.address, &[Role::Controller]).unwrap();
         // The last to be bound was told of last.
         let agents = ServiceRange::one(services.datagrams(Role::Agent), pair.two.address);
         intruder.bind(&agents, Scope::Cluster).unwrap();
-        let is_published = |told: &&Option<Word>| matches!(told, Some(Word::Published(..)));
+        let is_published = |told: &&Option<PeerEvent>| matches!(told, Some(PeerEvent::Published(..)));
         let told = told_until(&mut view, "all is told", |view, told| {
             view.is_watching() && told.iter().any(|told| is_published(&told))
         });
         let unsaid = told.iter().filter(|told| told.is_none()).count();
         assert!(unsaid >= 100, "the loop has its turn after each: {unsaid}");
         assert_eq!(told.iter().filter(is_published).count(), 1);
-        assert_eq!(told.iter().filter(|told| **told == Some(Word::Settled)).count(), 1);
+        assert_eq!(told.iter().filter(|told| **told == Some(PeerEvent::Settled)).count(), 1);
     });
 }
 
@@ -61,12 +61,12 @@ fn one_that_is_not_told_of_for_want_of_a_subscription_is_not_said_to_be_gone() {
     lonely.enter(|| {
         // There is room for all four of a controller's, but not for the last one's marker.
         let _hog = hog(SUBSCRIPTIONS - 4);
-        let mut view = View::open(Services::from(7_488), 0, &[Role::Controller]).unwrap();
+        let mut view = TopologyView::open(Services::from(7_488), 0, &[Role::Controller]).unwrap();
         // Nothing is due any more once the others are settled.
         let told = told_until(&mut view, "one is set aside, and the others are settled", |view, _| {
             view.set_aside() == 1 && view.poll_at().is_none()
         });
-        assert!(!told.contains(&Some(Word::Settled)), "{told:?}");
+        assert!(!told.contains(&Some(PeerEvent::Settled)), "{told:?}");
         assert!(!view.is_watching());
     });
 }

@@ -9,7 +9,7 @@ use thimble::time::Instant;
 use thimble::tipc::address::ServiceRange;
 use thimble::tipc::event::TopologyEvent;
 use thimble::tipc::subscription::{Filter, Handle, Subscription, Timeout};
-use thimble::tipc::topology::Word;
+use thimble::tipc::topology::SubscriberEvent;
 use thimble::tipc::watcher::Watcher;
 
 /// Long enough for anything that works on a busy machine.
@@ -50,7 +50,7 @@ pub trait Told {
     fn withdrawn(&self) -> Option<u32>;
 }
 
-impl Told for Word {
+impl Told for SubscriberEvent {
     fn handle(&self) -> Option<Handle> {
         match *self {
             Self::Published(handle, _)
@@ -104,7 +104,7 @@ impl Watched {
     }
 
     /// The next word. Waits by the poll alone: what that does not tell of is not seen.
-    pub fn next(&mut self, what: &str) -> Word {
+    pub fn next(&mut self, what: &str) -> SubscriberEvent {
         let started = Clock::now();
         loop {
             if let Some(word) = self.watcher.turn(now()) {
@@ -119,7 +119,11 @@ impl Watched {
     }
 
     /// All words up to one that is waited for, which is the last of them.
-    pub fn until(&mut self, what: &str, mut is_last: impl FnMut(&Word) -> bool) -> Vec<Word> {
+    pub fn until(
+        &mut self,
+        what: &str,
+        mut is_last: impl FnMut(&SubscriberEvent) -> bool,
+    ) -> Vec<SubscriberEvent> {
         let mut words = Vec::new();
         loop {
             let word = self.next(what);
@@ -131,12 +135,12 @@ impl Watched {
     }
 
     /// All words up to the one that says that a subscription is settled.
-    pub fn settled(&mut self, handle: Handle) -> Vec<Word> {
-        self.until("it is settled", |word| *word == Word::Settled(handle))
+    pub fn settled(&mut self, handle: Handle) -> Vec<SubscriberEvent> {
+        self.until("it is settled", |word| *word == SubscriberEvent::Settled(handle))
     }
 
     /// All words that are on their way: by a subscription that comes behind them.
-    pub fn rest(&mut self) -> Vec<Word> {
+    pub fn rest(&mut self) -> Vec<SubscriberEvent> {
         self.rests += 1;
         let last = [*b"rest", self.rests.to_ne_bytes()].concat().try_into().expect("eight bytes");
         self.subscribe(Subscription { range: ServiceRange::one(64, 0), ..all(64, last) });

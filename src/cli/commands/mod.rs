@@ -13,7 +13,7 @@ use super::exit::Failure;
 use super::out::Out;
 use super::parse::Invocation;
 use super::term;
-pub use values::{Kind, SHELLS};
+pub use values::{SHELLS, ValueKind};
 
 /// What carries a command out.
 pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;

@@ -4,7 +4,7 @@
 
 /// What is wanted in a name's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ValueKind {
     /// A patch of the repository.
     Patch,
     /// A host that the controller knows.
@@ -28,30 +28,30 @@ pub enum Kind {
 /// The shells whose completion is written.
 pub const SHELLS: &str = "bash|zsh|fish";
 
-const NAMES: &[(&str, Kind)] = &[
-    ("ID", Kind::Patch),
-    ("HOST", Kind::Host),
-    ("CONTROLLER", Kind::Controller),
-    ("COMMAND", Kind::Command),
-    ("FILE", Kind::File),
-    ("KEY", Kind::File),
-    ("OLD", Kind::File),
-    ("PATH", Kind::File),
-    ("DIR", Kind::Directory),
-    ("SHELL", Kind::Shell),
-    ("HEX|-", Kind::Free),
-    ("K", Kind::Free),
-    ("L", Kind::Free),
-    ("MS", Kind::Free),
-    ("N", Kind::Free),
-    ("NAME", Kind::Free),
-    ("RELEASE", Kind::Free),
-    ("T", Kind::Free),
-    ("T:L-U", Kind::Free),
-    ("U", Kind::Free),
+const NAMES: &[(&str, ValueKind)] = &[
+    ("ID", ValueKind::Patch),
+    ("HOST", ValueKind::Host),
+    ("CONTROLLER", ValueKind::Controller),
+    ("COMMAND", ValueKind::Command),
+    ("FILE", ValueKind::File),
+    ("KEY", ValueKind::File),
+    ("OLD", ValueKind::File),
+    ("PATH", ValueKind::File),
+    ("DIR", ValueKind::Directory),
+    ("SHELL", ValueKind::Shell),
+    ("HEX|-", ValueKind::Free),
+    ("K", ValueKind::Free),
+    ("L", ValueKind::Free),
+    ("MS", ValueKind::Free),
+    ("N", ValueKind::Free),
+    ("NAME", ValueKind::Free),
+    ("RELEASE", ValueKind::Free),
+    ("T", ValueKind::Free),
+    ("T:L-U", ValueKind::Free),
+    ("U", ValueKind::Free),
 ];
 
-impl Kind {
+impl ValueKind {
     /// What a name stands for; one in small letters is the list of what it may be.
     /// `None` for a name that has no meaning yet.
     #[must_use]
@@ -74,15 +74,15 @@ mod tests {
         let options = all().flat_map(|command| command.options).chain(GLOBAL);
         let arguments = all().map(|command| command.arguments.name).filter(|name| !name.is_empty());
         for name in options.filter_map(|option| option.value).chain(arguments) {
-            assert!(Kind::of(name).is_some(), "{name}: add it to commands/values.rs");
+            assert!(ValueKind::of(name).is_some(), "{name}: add it to commands/values.rs");
         }
     }
 
     #[test]
     fn a_list_of_words_is_a_choice_among_them() {
-        assert_eq!(Kind::of("on|off-now"), Some(Kind::Choice("on|off-now")));
-        assert_eq!(Kind::of("DIR"), Some(Kind::Directory));
-        assert_eq!(Kind::of("HEX|-"), Some(Kind::Free));
-        assert_eq!((Kind::of("NONSENSE"), Kind::of("")), (None, None));
+        assert_eq!(ValueKind::of("on|off-now"), Some(ValueKind::Choice("on|off-now")));
+        assert_eq!(ValueKind::of("DIR"), Some(ValueKind::Directory));
+        assert_eq!(ValueKind::of("HEX|-"), Some(ValueKind::Free));
+        assert_eq!((ValueKind::of("NONSENSE"), ValueKind::of("")), (None, None));
     }
 }

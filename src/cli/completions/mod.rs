@@ -12,7 +12,7 @@
 use std::ffi::OsStr;
 
 use super::client::Client;
-use super::commands::{self, Command, GLOBAL, Kind, Opt, SHELLS};
+use super::commands::{self, Command, GLOBAL, Opt, SHELLS, ValueKind};
 use super::exit::Failure;
 use super::out::Out;
 use super::parse::{Invocation, chosen};
@@ -33,16 +33,16 @@ pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     let Some((what, words)) = words.split_first() else { return Ok(()) };
     // Here, where the process is a command's: in a test's it would end the other tests.
     sys::end_in(PATIENCE_S);
-    let line = Line::new(invocation);
+    let line = TypedLine::new(invocation);
     let mut offers = Offers::default();
     match *what {
         "bash" => offers.text.push_str(include_str!("thimble.bash")),
         "zsh" => offers.text.push_str(include_str!("thimble.zsh")),
         "fish" => offers.text.push_str(include_str!("thimble.fish")),
         "words" => offers = line.offers(words),
-        "patches" => line.named(Kind::Patch, &mut offers),
-        "hosts" => line.named(Kind::Host, &mut offers),
-        "controllers" => line.named(Kind::Controller, &mut offers),
+        "patches" => line.named(ValueKind::Patch, &mut offers),
+        "hosts" => line.named(ValueKind::Host, &mut offers),
+        "controllers" => line.named(ValueKind::Controller, &mut offers),
         _ => return chosen(SHELLS, OsStr::new(what)).map_err(|sentence| invocation.usage(&sentence)),
     }
     Ok(out.raw(offers.text.as_bytes())?)
@@ -81,7 +81,7 @@ impl Offers {
 }
 
 /// The words before the one that is being typed, as far as they make sense.
-struct Line {
+struct TypedLine {
     /// The options so far, and those of `completions` itself.
     typed: Invocation,
     command: Option<&'static Command>,
@@ -95,7 +95,7 @@ struct Line {
     is_lost: bool,
 }
 
-impl Line {
+impl TypedLine {
     fn new(invocation: &Invocation) -> Self {
         let typed = Invocation { arguments: Vec::new(), options: invocation.options.clone(), ..*invocation };
         Self { typed, command: None, begun: String::new(), open: None, is_over: false, is_lost: false }
@@ -169,7 +169,7 @@ impl Line {
             return;
         }
         match self.command {
-            None => self.named(Kind::Command, offers),
+            None => self.named(ValueKind::Command, offers),
             Some(command) if self.typed.arguments.len() < command.arguments.most => {
                 self.kind(command.arguments.name, offers);
             }
@@ -184,20 +184,20 @@ impl Line {
     }
 
     fn kind(&self, name: &'static str, offers: &mut Offers) {
-        self.named(Kind::of(name).unwrap_or(Kind::Free), offers);
+        self.named(ValueKind::of(name).unwrap_or(ValueKind::Free), offers);
     }
 
-    fn named(&self, kind: Kind, offers: &mut Offers) {
+    fn named(&self, kind: ValueKind, offers: &mut Offers) {
         match kind {
-            Kind::Free => {}
-            Kind::File => offers.leave(FILES),
-            Kind::Directory => offers.leave(DIRECTORIES),
-            Kind::Shell => SHELLS.split('|').for_each(|word| offers.add(word, "")),
-            Kind::Choice(words) => words.split('|').for_each(|word| offers.add(word, "")),
-            Kind::Command => self.commands(offers),
-            Kind::Patch => self.asked(Request::Query, offers),
-            Kind::Host => self.asked(Request::QueryHosts { filter: HostFilter::All }, offers),
-            Kind::Controller => self.asked(Request::Status, offers),
+            ValueKind::Free => {}
+            ValueKind::File => offers.leave(FILES),
+            ValueKind::Directory => offers.leave(DIRECTORIES),
+            ValueKind::Shell => SHELLS.split('|').for_each(|word| offers.add(word, "")),
+            ValueKind::Choice(words) => words.split('|').for_each(|word| offers.add(word, "")),
+            ValueKind::Command => self.commands(offers),
+            ValueKind::Patch => self.asked(Request::Query, offers),
+            ValueKind::Host => self.asked(Request::QueryHosts { filter: HostFilter::All }, offers),
+            ValueKind::Controller => self.asked(Request::Status, offers),
         }
     }
 
@@ -267,7 +267,7 @@ mod tests {
     fn offered(line: &str) -> Vec<String> {
         let command = parse(["completions", "words"].map(Into::into)).unwrap();
         let words: Vec<&str> = line.split(' ').collect();
-        let offers = Line::new(&command).offers(&words).text;
+        let offers = TypedLine::new(&command).offers(&words).text;
         offers.lines().map(|offer| offer.split('\t').next().unwrap().to_owned()).collect()
     }
 

@@ -11,7 +11,7 @@ use crate::cli::out::Out;
 use crate::cli::parse::Invocation;
 use crate::json::Value;
 use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress};
-use crate::tipc::socket::OpenError;
+use crate::tipc::socket::SocketError;
 
 /// `thimble tipc matrix`
 pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -19,7 +19,7 @@ pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let nodes = all_there(0, NODE_STATE)?;
     if nodes.is_empty() {
         // Our own would be among them.
-        return Err(refused(OpenError::NoBearer));
+        return Err(refused(SocketError::NoBearer));
     }
     let nodes = nodes.into_iter().map(|node| node.found_lower).map(|address| {
         // One that is cut off meanwhile does not answer, and that is worth showing.
@@ -34,7 +34,7 @@ pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// A node, and what it says.
-struct Node {
+struct MatrixRow {
     address: u32,
     identity: String,
     /// The nodes that it has links to, one of them as often as there are links to it;
@@ -44,14 +44,14 @@ struct Node {
 
 /// All nodes, by identity.
 struct Matrix {
-    nodes: Vec<Node>,
+    nodes: Vec<MatrixRow>,
 }
 
 impl Matrix {
     /// Of what nodes say; one that is only spoken of is a node too.
     fn new(said: impl Iterator<Item = (u32, Option<Vec<u32>>)>) -> Self {
-        let node = |(address, links)| Node { address, identity: String::new(), links };
-        let mut nodes: Vec<Node> = said.map(node).collect();
+        let node = |(address, links)| MatrixRow { address, identity: String::new(), links };
+        let mut nodes: Vec<MatrixRow> = said.map(node).collect();
         let named: Vec<u32> = nodes.iter().flat_map(|node| node.links.iter().flatten().copied()).collect();
         for address in named {
             if !nodes.iter().any(|node| node.address == address) {
@@ -70,7 +70,7 @@ impl Matrix {
     }
 
     /// What a node says of its links to another: how many there are.
-    fn says(&self, node: &Node, of: &Node) -> String {
+    fn says(&self, node: &MatrixRow, of: &MatrixRow) -> String {
         match &node.links {
             _ if node.address == of.address => ".".to_owned(),
             None => "?".to_owned(),
@@ -83,11 +83,12 @@ impl Matrix {
     }
 
     /// Links that one end speaks of, and the other, which was asked as well, does not.
-    fn one_sided(&self) -> impl Iterator<Item = (&Node, &Node)> {
+    fn one_sided(&self) -> impl Iterator<Item = (&MatrixRow, &MatrixRow)> {
         let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (from, to)));
         pairs.filter(|(from, to)| {
-            let names =
-                |one: &Node, other: &Node| one.links.as_ref().map(|links| links.contains(&other.address));
+            let names = |one: &MatrixRow, other: &MatrixRow| {
+                one.links.as_ref().map(|links| links.contains(&other.address))
+            };
             names(from, to) == Some(true) && names(to, from) == Some(false)
         })
     }
@@ -133,7 +134,7 @@ impl Matrix {
 }
 
 /// What a node is called.
-fn called(node: &Node) -> String {
+fn called(node: &MatrixRow) -> String {
     match node.identity.as_str() {
         "" => NodeAddress(node.address).to_string(),
         identity => identity.to_owned(),

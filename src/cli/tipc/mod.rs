@@ -12,7 +12,7 @@ mod matrix;
 mod net;
 #[cfg(feature = "tipc")]
 mod serve;
-mod standing;
+mod tipc_row;
 #[cfg(feature = "tipc")]
 mod watch;
 
@@ -20,7 +20,7 @@ mod watch;
 pub use self::{matrix::matrix, serve::serve, watch::watch};
 #[cfg(not(feature = "tipc"))]
 pub use absent::{absent as matrix, absent as serve, absent as watch};
-pub(super) use standing::{json, text};
+pub(super) use tipc_row::{json, text};
 
 #[cfg(not(feature = "tipc"))]
 mod absent {

@@ -13,9 +13,9 @@ use crate::time::Instant;
 use crate::tipc::address::{NODE_STATE, NodeAddress, ServiceRange};
 use crate::tipc::event::TopologyEvent;
 use crate::tipc::link;
-use crate::tipc::socket::{OpenError, Socket};
+use crate::tipc::socket::{Socket, SocketError};
 use crate::tipc::subscription::{Filter, Subscription, Timeout};
-use crate::tipc::topology::Word;
+use crate::tipc::topology::SubscriberEvent;
 use crate::tipc::watcher::Watcher;
 
 /// How long a node has to tell what is there.
@@ -24,7 +24,7 @@ const PATIENCE_MS: u64 = 3_000;
 const KEY: Duration = Duration::from_millis(100);
 
 /// Says for people why TIPC cannot be had.
-pub fn refused(error: impl Into<OpenError>) -> Failure {
+pub fn refused(error: impl Into<SocketError>) -> Failure {
     Failure::new(Exit::Refused, error.into().to_string())
 }
 
@@ -36,7 +36,7 @@ pub struct Waiter {
 
 impl Waiter {
     pub fn new(source: &mut impl event::Source) -> Result<Self, Failure> {
-        let of_the_system = |error| refused(OpenError::Other(error));
+        let of_the_system = |error| refused(SocketError::Other(error));
         let poll = Poll::new().map_err(of_the_system)?;
         let interests = Interest::READABLE | Interest::WRITABLE;
         poll.registry().register(source, Token(0), interests).map_err(of_the_system)?;
@@ -46,7 +46,9 @@ impl Waiter {
     /// Until there is something, or the interrupt key is to be looked for, or for `most`.
     pub fn wait(&mut self, most: Duration) -> Result<(), Failure> {
         match self.poll.poll(&mut self.events, Some(most.min(KEY))) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(refused(OpenError::Other(error))),
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => {
+                Err(refused(SocketError::Other(error)))
+            }
             _ => Ok(()),
         }
     }
@@ -83,7 +85,7 @@ impl Topology {
     ///
     /// # Errors
     /// It cannot be reached at all. One that could be is asked again.
-    pub fn next(&mut self) -> Result<Option<Word>, Failure> {
+    pub fn next(&mut self) -> Result<Option<SubscriberEvent>, Failure> {
         for is_last in [false, true] {
             let now = self.now();
             self.watcher.on_timeout(now);
@@ -122,13 +124,13 @@ pub fn all_there(node: u32, service_type: u32) -> Result<Vec<TopologyEvent>, Fai
     let (mut topology, mut there) = (Topology::ask(node, what)?, Vec::new());
     while topology.now().as_millis() < PATIENCE_MS {
         match topology.next()? {
-            Some(Word::Published(_, event)) => there.push(event),
-            Some(Word::Withdrawn(_, event)) => {
+            Some(SubscriberEvent::Published(_, event)) => there.push(event),
+            Some(SubscriberEvent::Withdrawn(_, event)) => {
                 there.retain(|one| (one.found_lower, one.port) != (event.found_lower, event.port));
             }
-            Some(Word::Settled(_)) => return Ok(there),
-            Some(Word::Gap) => there.clear(),
-            Some(Word::TimedOut(_) | Word::SetAside(_)) => break,
+            Some(SubscriberEvent::Settled(_)) => return Ok(there),
+            Some(SubscriberEvent::Gap) => there.clear(),
+            Some(SubscriberEvent::TimedOut(_) | SubscriberEvent::SetAside(_)) => break,
             None => {}
         }
     }
@@ -192,15 +194,15 @@ impl Names {
 
 /// When something was told: milliseconds since 1970.
 #[derive(Clone, Copy)]
-pub struct Moment(pub u64);
+pub struct EventTime(pub u64);
 
-impl Moment {
+impl EventTime {
     pub fn now() -> Self {
         Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
     }
 }
 
-impl fmt::Display for Moment {
+impl fmt::Display for EventTime {
     /// The time of the day, UTC.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (seconds, millis) = (self.0 / 1_000, self.0 % 1_000);

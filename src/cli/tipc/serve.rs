@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::time::Duration;
 use std::{fmt, io};
 
-use super::net::{Moment, Names, Waiter, refused};
+use super::net::{EventTime, Names, Waiter, refused};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::out::Out;
 use crate::cli::parse::Invocation;
 use crate::cli::sys;
 use crate::json::Value;
 use crate::tipc::address::{BadRange, FIRST_SERVICE_TYPE, NodeAddress, Scope, ServiceRange, SocketAddress};
-use crate::tipc::socket::{MESSAGE_BYTES, OpenError, Received, Socket};
+use crate::tipc::socket::{MESSAGE_BYTES, Received, Socket, SocketError};
 
 /// How many bytes of a message are shown.
 const SHOWN_BYTES: usize = 64;
@@ -34,11 +34,11 @@ pub fn serve(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let bound: Vec<String> = ranges.iter().map(ToString::to_string).collect();
     out.line(format_args!("bound to {} at {own}{}", bound.join(", "), names.behind(own.node)))?;
     if own.node == 0 {
-        out.line(OpenError::NoBearer)?;
+        out.line(SocketError::NoBearer)?;
     }
     out.json(|| {
         Value::object([
-            ("time_ms", Moment::now().0.into()),
+            ("time_ms", EventTime::now().0.into()),
             ("what", Value::text("bound")),
             ("ranges", Value::list(bound.iter().map(Value::text))),
             ("node", Value::text(NodeAddress(own.node))),
@@ -50,12 +50,12 @@ pub fn serve(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     while !sys::is_interrupted() {
         match socket.recv_from(&mut buffer) {
             Ok(received) => {
-                let got = Got { moment: Moment::now(), received, bytes: &buffer[..received.len] };
+                let got = Got { moment: EventTime::now(), received, bytes: &buffer[..received.len] };
                 out.line(got.line(&names))?;
                 out.json(|| got.json(&names))?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => waiter.wait(Duration::MAX)?,
-            Err(error) => return Err(refused(OpenError::Other(error))),
+            Err(error) => return Err(refused(SocketError::Other(error))),
         }
     }
     Ok(())
@@ -77,7 +77,7 @@ fn ranges(invocation: &Invocation) -> Result<Vec<ServiceRange>, Failure> {
 
 /// A message that came.
 struct Got<'b> {
-    moment: Moment,
+    moment: EventTime,
     received: Received,
     bytes: &'b [u8],
 }
@@ -140,7 +140,7 @@ mod tests {
             destination: Some(ServiceRange::one(18888, 7)),
         };
         let names = Names::of([(0x5c6f_6465, "node2")]);
-        let mut got = Got { moment: Moment(1), received, bytes: b"a\x1b\n" };
+        let mut got = Got { moment: EventTime(1), received, bytes: b"a\x1b\n" };
         assert_eq!(got.line(&names), "00:00:00.001 3 bytes from 5c6f6465:9 (node2) to 18888:7: a\\x1b\\n");
         assert_eq!(
             got.json(&names).to_string(),

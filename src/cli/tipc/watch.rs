@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 
-use super::net::{Moment, Names, Topology};
+use super::net::{EventTime, Names, Topology};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::out::Out;
 use crate::cli::parse::Invocation;
@@ -11,7 +11,7 @@ use crate::json::Value;
 use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress, ServiceRange};
 use crate::tipc::event::TopologyEvent;
 use crate::tipc::subscription::{Filter, Subscription, Timeout};
-use crate::tipc::topology::Word;
+use crate::tipc::topology::SubscriberEvent;
 
 /// `thimble tipc watch --type T [--lower L] [--upper U] [--ports|--service] [--timeout MS] [--node N]`
 pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -30,12 +30,12 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
         let Some(word) = topology.next()? else { continue };
-        let told = Told { moment: Moment::now(), word, names: &names };
+        let told = TimedEvent { moment: EventTime::now(), word, names: &names };
         out.line(told.line())?;
         out.json(|| told.json())?;
         match word {
-            Word::TimedOut(_) => return Ok(()),
-            Word::SetAside(_) => return Err(Failure::said(Exit::Refused)),
+            SubscriberEvent::TimedOut(_) => return Ok(()),
+            SubscriberEvent::SetAside(_) => return Err(Failure::said(Exit::Refused)),
             _ => {}
         }
     }
@@ -81,42 +81,45 @@ fn number(text: &OsStr) -> Option<u32> {
 }
 
 /// A word, and when it was told.
-struct Told<'n> {
-    moment: Moment,
-    word: Word,
+struct TimedEvent<'n> {
+    moment: EventTime,
+    word: SubscriberEvent,
     names: &'n Names,
 }
 
-impl Told<'_> {
+impl TimedEvent<'_> {
     fn what(&self) -> &'static str {
         match self.word {
-            Word::Published(..) => "published",
-            Word::Withdrawn(..) => "withdrawn",
-            Word::TimedOut(_) => "timeout",
-            Word::Settled(_) => "settled",
-            Word::Gap => "lost",
-            Word::SetAside(_) => "refused",
+            SubscriberEvent::Published(..) => "published",
+            SubscriberEvent::Withdrawn(..) => "withdrawn",
+            SubscriberEvent::TimedOut(_) => "timeout",
+            SubscriberEvent::Settled(_) => "settled",
+            SubscriberEvent::Gap => "lost",
+            SubscriberEvent::SetAside(_) => "refused",
         }
     }
 
     fn event(&self) -> Option<&TopologyEvent> {
         match &self.word {
-            Word::Published(_, event) | Word::Withdrawn(_, event) => Some(event),
-            Word::TimedOut(_) | Word::Settled(_) | Word::Gap | Word::SetAside(_) => None,
+            SubscriberEvent::Published(_, event) | SubscriberEvent::Withdrawn(_, event) => Some(event),
+            SubscriberEvent::TimedOut(_)
+            | SubscriberEvent::Settled(_)
+            | SubscriberEvent::Gap
+            | SubscriberEvent::SetAside(_) => None,
         }
     }
 
     fn line(&self) -> String {
         let what = match self.word {
-            Word::Published(_, ref event) | Word::Withdrawn(_, ref event) => {
+            SubscriberEvent::Published(_, ref event) | SubscriberEvent::Withdrawn(_, ref event) => {
                 [self.what(), " ", &self.found(event)].concat()
             }
-            Word::TimedOut(_) => "timeout: the time is over".to_owned(),
-            Word::Settled(_) => "that is all there is now; what changes follows".to_owned(),
-            Word::Gap => {
+            SubscriberEvent::TimedOut(_) => "timeout: the time is over".to_owned(),
+            SubscriberEvent::Settled(_) => "that is all there is now; what changes follows".to_owned(),
+            SubscriberEvent::Gap => {
                 "lost: the topology service is asked again each second, and tells all anew".to_owned()
             }
-            Word::SetAside(_) => {
+            SubscriberEvent::SetAside(_) => {
                 "refused: the topology service ends the connection at this question".to_owned()
             }
         };
@@ -190,23 +193,23 @@ mod tests {
         assert!(complaint("--type 1 --timeout 4294967295").contains("stands for none"));
     }
 
-    fn told(word: Word) -> (String, String) {
+    fn told(word: SubscriberEvent) -> (String, String) {
         let names = Names::of([(0x5c6f_6465, "node2")]);
-        let told = Told { moment: Moment(1_795_330_815_042), word, names: &names };
+        let told = TimedEvent { moment: EventTime(1_795_330_815_042), word, names: &names };
         (told.line(), told.json().to_string())
     }
 
     #[test]
     fn an_event_is_a_line_and_a_document() {
         let mut event = TopologyEvent {
-            kind: crate::tipc::event::Kind::Published,
+            kind: crate::tipc::event::EventKind::Published,
             found_lower: 6,
             found_upper: 53,
             port: SocketAddress { node: 0x5c6f_6465, port: 826_418_512 },
             subscription: asked("--type 18888").unwrap(),
         };
         let handle = event.subscription.handle;
-        let (line, json) = told(Word::Published(handle, event));
+        let (line, json) = told(SubscriberEvent::Published(handle, event));
         assert_eq!(line, "07:00:15.042 published 18888:6-53 at 5c6f6465:826418512 (node2)");
         assert_eq!(
             json,
@@ -215,17 +218,17 @@ mod tests {
 
         event.subscription.range = ServiceRange::all(LINK_STATE);
         (event.found_lower, event.port) = (0x5c6f_6465, SocketAddress { node: 1, port: 0x0002_0001 });
-        let (line, json) = told(Word::Withdrawn(handle, event));
+        let (line, json) = told(SubscriberEvent::Withdrawn(handle, event));
         assert_eq!(line, "07:00:15.042 withdrawn link to 5c6f6465 (node2), by bearer 1");
         assert!(json.contains(r#""node":"5c6f6465","identity":"node2","port":131073}"#), "{json}");
         event.subscription.range = ServiceRange::all(NODE_STATE);
         event.found_lower = 0xab;
-        assert_eq!(told(Word::Withdrawn(handle, event)).0, "07:00:15.042 withdrawn node 000000ab");
+        assert_eq!(told(SubscriberEvent::Withdrawn(handle, event)).0, "07:00:15.042 withdrawn node 000000ab");
     }
 
     #[test]
     fn what_is_no_event_has_no_range() {
-        let (line, json) = told(Word::Gap);
+        let (line, json) = told(SubscriberEvent::Gap);
         assert!(line.starts_with("07:00:15.042 lost: "), "{line}");
         assert_eq!(
             json,

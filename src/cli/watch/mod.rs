@@ -19,7 +19,7 @@ use super::term::Screen;
 use super::{rollout, sys};
 use crate::time::Span;
 use news::News;
-use view::View;
+use view::WatchState;
 
 /// From one look at the daemon to the next.
 const APART: Duration = Duration::from_secs(1);
@@ -34,12 +34,12 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     // A daemon that never answered is an error; one that did is waited for.
     let mut client = Some(Client::connect(&socket)?);
     let mut screen = Screen::new(out.is_live());
-    let (mut view, mut news) = (View::default(), News::default());
+    let (mut view, mut news) = (WatchState::default(), News::default());
     let mut silent_since: Option<(Instant, Failure)> = None;
     let mut is_first = true;
     loop {
         let looked = client.take().map_or_else(|| Client::connect(&socket), Ok).and_then(|mut asked| {
-            view = View::ask(&mut asked, &view)?;
+            view = WatchState::ask(&mut asked, &view)?;
             Ok(asked)
         });
         match looked {

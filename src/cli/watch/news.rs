@@ -11,19 +11,19 @@ use super::super::hosts::host_json;
 use super::super::out::Out;
 use super::super::progress;
 use super::super::rollout;
-use super::super::standing::counts;
 use super::super::status::{Utc, by_state};
+use super::super::status_report::counts;
 use super::super::term::Style;
-use super::view::View;
+use super::view::WatchState;
 use crate::control::{HOSTS_BY, HostRow, HostState, InstallStatus};
 use crate::json::Value;
 
 /// What a fact is about: a word, and what tells it from others of that word.
-type Key = (&'static str, String);
+type FactKey = (&'static str, String);
 
 /// Something that is so.
 struct Fact {
-    key: Key,
+    key: FactKey,
     text: String,
     /// Another one is news.
     gist: String,
@@ -41,9 +41,15 @@ impl News {
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
-    pub fn tell(&mut self, view: &View, gone: Option<&str>, unix_ms: u64, out: &mut Out) -> io::Result<()> {
+    pub fn tell(
+        &mut self,
+        view: &WatchState,
+        gone: Option<&str>,
+        unix_ms: u64,
+        out: &mut Out,
+    ) -> io::Result<()> {
         for event in self.events(view, gone) {
-            let Event { key: (what, key), text, is_over, data } = event;
+            let WatchEvent { key: (what, key), text, is_over, data } = event;
             let over = if is_over { "over: " } else { "" };
             out.line(format_args!("{} {over}{text}", Utc(unix_ms)))?;
             out.json(|| {
@@ -60,22 +66,27 @@ impl News {
         Ok(())
     }
 
-    fn events(&mut self, view: &View, gone: Option<&str>) -> Vec<Event> {
+    fn events(&mut self, view: &WatchState, gone: Option<&str>) -> Vec<WatchEvent> {
         let facts = facts(view, gone);
         let mut events = Vec::new();
         for Fact { key, text, .. } in &self.told {
             // How a host's work ended is told in its place.
             if key.0 != "host" && facts.iter().all(|now| now.key != *key) {
-                events.push(Event { key: key.clone(), text: text.clone(), is_over: true, data: Value::Null });
+                events.push(WatchEvent {
+                    key: key.clone(),
+                    text: text.clone(),
+                    is_over: true,
+                    data: Value::Null,
+                });
             }
         }
         for host in &view.ended {
             let (key, text) = (("host", host.node.to_string()), progress::line(host));
-            events.push(Event { key, text, is_over: true, data: host_json(host) });
+            events.push(WatchEvent { key, text, is_over: true, data: host_json(host) });
         }
         for Fact { key, text, gist, data } in &facts {
             if !self.told.iter().any(|told| told.key == *key && told.gist == *gist) {
-                events.push(Event {
+                events.push(WatchEvent {
                     key: key.clone(),
                     text: text.clone(),
                     is_over: false,
@@ -89,15 +100,15 @@ impl News {
 }
 
 /// A change.
-struct Event {
-    key: Key,
+struct WatchEvent {
+    key: FactKey,
     text: String,
     is_over: bool,
     data: Value,
 }
 
 /// All that is so now.
-fn facts(view: &View, gone: Option<&str>) -> Vec<Fact> {
+fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
     let standing = &view.standing;
     let row = &standing.row;
     let mut facts: Vec<Fact> = Vec::new();
@@ -108,7 +119,7 @@ fn facts(view: &View, gone: Option<&str>) -> Vec<Fact> {
     // The number of its start: another one is a restart.
     let text = format!("{} ({}), incarnation {}", row.hostname, standing.roles().join(", "), row.incarnation);
     add("daemon", String::new(), text, None, Value::Null);
-    for trouble in standing.troubles().iter().map(String::as_str).chain(gone) {
+    for trouble in standing.alerts().iter().map(String::as_str).chain(gone) {
         let gist = gist(trouble);
         add("trouble", gist.clone(), format!("TROUBLE: {trouble}"), Some(gist), Value::Null);
     }
@@ -167,13 +178,13 @@ mod tests {
     use crate::types::{NodeId, Reason};
     use crate::wire::install::{Outcome, Step};
 
-    fn texts(events: Vec<Event>) -> Vec<String> {
-        let over = |event: &Event| if event.is_over { "over: " } else { "" };
+    fn texts(events: Vec<WatchEvent>) -> Vec<String> {
+        let over = |event: &WatchEvent| if event.is_over { "over: " } else { "" };
         events.iter().map(|event| format!("{}{}", over(event), event.text)).collect()
     }
 
-    fn trouble(view: &mut View, text: &str) {
-        view.standing.row.troubles = [Reason::new(text)].into_iter().collect();
+    fn trouble(view: &mut WatchState, text: &str) {
+        view.standing.row.alerts = [Reason::truncated(text)].into_iter().collect();
     }
 
     #[test]
@@ -189,7 +200,8 @@ mod tests {
 
     #[test]
     fn only_what_changes_is_told_and_what_is_over_is_told_once() {
-        let (mut news, mut view) = (News::default(), View { standing: standing(), ..View::default() });
+        let (mut news, mut view) =
+            (News::default(), WatchState { standing: standing(), ..WatchState::default() });
         trouble(&mut view, "silent for 3 s");
         let first = texts(news.events(&view, None));
         assert!(first.contains(&"TROUBLE: silent for 3 s".to_owned()), "{first:?}");
@@ -212,13 +224,14 @@ mod tests {
 
     #[test]
     fn a_host_is_told_by_its_steps_and_by_its_end() {
-        let (mut news, mut view) = (News::default(), View { standing: standing(), ..View::default() });
+        let (mut news, mut view) =
+            (News::default(), WatchState { standing: standing(), ..WatchState::default() });
         news.events(&view, None);
         let mut at = |state, install, is_at_work| {
             let row = HostRow { node: NodeId(3), state, install, ..host("w-3") };
             let view = match is_at_work {
-                true => View { at_work: vec![row], standing: standing(), ..View::default() },
-                false => View { ended: vec![row], standing: standing(), ..View::default() },
+                true => WatchState { at_work: vec![row], standing: standing(), ..WatchState::default() },
+                false => WatchState { ended: vec![row], standing: standing(), ..WatchState::default() },
             };
             texts(news.events(&view, None))
         };

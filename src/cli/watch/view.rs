@@ -6,9 +6,9 @@ use super::super::controllers::neighbour_text;
 use super::super::exit::{Exit, Failure};
 use super::super::progress;
 use super::super::rollout;
-use super::super::standing::Standing;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
-use super::super::term::{Line, Style, bar};
+use super::super::status_report::StatusReport;
+use super::super::term::{KeyedLine, Style, bar};
 use crate::control::{By, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
 use crate::limits;
 use crate::time::Span;
@@ -21,9 +21,9 @@ const ENDED: usize = 8;
 
 /// One look at the daemon.
 #[derive(Debug, Default)]
-pub struct View {
+pub struct WatchState {
     /// All that the daemon tells of itself.
-    pub standing: Standing,
+    pub standing: StatusReport,
     /// Hosts at work.
     pub at_work: Vec<HostRow>,
     /// Hosts that were at work at the look before, and how that ended.
@@ -32,13 +32,13 @@ pub struct View {
     pub latest: Vec<(NodeId, String)>,
 }
 
-impl View {
+impl WatchState {
     /// Looks; `before` is what the look before this one saw.
     ///
     /// # Errors
     /// The daemon does not answer.
     pub fn ask(client: &mut Client, before: &Self) -> Result<Self, Failure> {
-        let standing = Standing::ask(client)?;
+        let standing = StatusReport::ask(client)?;
         let is_busy = standing.row.hosts_by.get(By::Installing) > 0;
         let at_work = if is_busy { at_work(client)? } else { Vec::new() };
         let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
@@ -53,7 +53,7 @@ impl View {
 
     /// The block. `gone` says since when the daemon has not answered, if it has not.
     #[must_use]
-    pub fn lines(&self, style: Style, gone: Option<&str>) -> Vec<Line> {
+    pub fn lines(&self, style: Style, gone: Option<&str>) -> Vec<KeyedLine> {
         let row = &self.standing.row;
         let mut lines = vec![format!(
             "{} ({}), up {}, {} UTC",
@@ -155,7 +155,7 @@ mod tests {
         let state = HostState::Installing { step: Step::Fetching, percent: 50 };
         let busy = HostRow { node: NodeId(3), state, install: InstallStatus::Running, ..host("w-3") };
         let ended = HostRow { node: NodeId(4), ..host("w-4") };
-        let mut view = View { standing: standing(), at_work: vec![busy], ..View::default() };
+        let mut view = WatchState { standing: standing(), at_work: vec![busy], ..WatchState::default() };
         view.standing.hosts.push(HostRow { node: NodeId(3), ..host("w-3") });
         view.standing.hosts.push(HostRow { node: NodeId(4), ..host("w-4") });
         view.latest = vec![(ended.node, "w-4: installed".to_owned())];

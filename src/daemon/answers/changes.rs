@@ -5,20 +5,20 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Token;
 
-use super::super::control_socket::Doing;
+use super::super::control_socket::Pending;
 use super::super::event_loop::{CONNECTIONS, Daemon};
 use super::super::proof;
 use super::super::reload::Waiting;
-use super::super::workers::{Ending, Kind};
+use super::super::workers::{Ending, WorkerKind};
 use super::hosts::{is_lost, on_all_hosts};
-use super::{Answered, Refused, refused, words};
+use super::{Answered, RequestRefused, refused, words};
 use crate::control::sys::FDS;
 use crate::control::{ErrorKind, Reply};
 use crate::fsm::controller::Controller;
 use crate::job::{Change, FileNames, Job, PatchIds};
 use crate::limits;
 use crate::repo::entry::EntryState;
-use crate::repo::rules::{Refusal, check_commit, check_delete};
+use crate::repo::rules::{ChangeRefusal, check_commit, check_delete};
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, Reason};
 
@@ -32,7 +32,7 @@ impl Daemon<'_> {
         to: EntryState,
         ids: &PatchIds,
         force: bool,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         let checked = match to {
             EntryState::Applied | EntryState::Available => Ok(()),
@@ -46,7 +46,12 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    pub(super) fn upload(&mut self, now: Instant, at: usize, names: &FileNames) -> Result<Answered, Refused> {
+    pub(super) fn upload(
+        &mut self,
+        now: Instant,
+        at: usize,
+        names: &FileNames,
+    ) -> Result<Answered, RequestRefused> {
         let renew = self.controller()?.sync().must_renew();
         let files = self.control.get(at).map_or(0, |connection| connection.files.len());
         if names.is_empty() || files != 2 * names.len() {
@@ -55,7 +60,7 @@ impl Daemon<'_> {
         self.start_change(now, at, &Job::Upload { names: names.clone(), renew }, true)
     }
 
-    pub(super) fn purge(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+    pub(super) fn purge(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         let digest = controller.map().digest();
         let checked = controller.sync().check_purge(now, digest);
@@ -68,7 +73,7 @@ impl Daemon<'_> {
         now: Instant,
         at: usize,
         name: &Hostname,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         let neighbours = self.controller()?.sync().neighbours();
         let node = words::to_drop(now, neighbours, name).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.start_change(now, at, &Job::DropController(node), false)
@@ -81,11 +86,11 @@ impl Daemon<'_> {
         at: usize,
         job: &Job,
         with_files: bool,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         if self.is_store_changing() {
             return Ok(Answered::NotYet);
         }
-        let kind = Kind::Change { connection: at, generation: self.control.generation(at) };
+        let kind = WorkerKind::Change { connection: at, generation: self.control.generation(at) };
         let registry = &self.registry;
         let Some(connection) = self.control.get(at) else { return Ok(Answered::Elsewhere) };
         let mut files: heapless::Vec<BorrowedFd<'_>, FDS> = heapless::Vec::new();
@@ -103,12 +108,12 @@ impl Daemon<'_> {
             Job::DropController(_) => Some(words::DROPPED_HERE_ALONE),
             _ => None,
         };
-        Ok(Answered::Begun(Doing::WaitingForWorker { and_then }))
+        Ok(Answered::Begun(Pending::WaitingForWorker { and_then }))
     }
 
     /// Passes a line of a worker on to the command that waits for it.
-    pub fn pass_on(&mut self, kind: Kind, line: &Reason) {
-        if let Kind::Change { connection, generation } = kind {
+    pub fn pass_on(&mut self, kind: WorkerKind, line: &Reason) {
+        if let WorkerKind::Change { connection, generation } = kind {
             self.tell_waiting(Some((connection, generation)), line);
         }
     }
@@ -129,8 +134,8 @@ impl Daemon<'_> {
         if self.control.generation(at) != generation {
             return None;
         }
-        match self.control.get(at)?.doing {
-            Doing::WaitingForWorker { and_then } => Some(and_then),
+        match self.control.get(at)?.pending {
+            Pending::WaitingForWorker { and_then } => Some(and_then),
             _ => None,
         }
     }
@@ -148,12 +153,12 @@ impl Daemon<'_> {
             match (ending, number) {
                 (Ending::Done, number) => {
                     if let Some(line) = and_then.filter(|_| number.is_some()) {
-                        self.control.reply(at, &Reply::Line(Reason::new(line)));
+                        self.control.reply(at, &Reply::Line(Reason::truncated(line)));
                     }
                     match number {
                         Some(number) => {
                             let until = now + Duration::from_millis(self.config.timers.sync_wait_ms);
-                            self.set_doing(at, Doing::WaitingForOthers { number, until });
+                            self.set_doing(at, Pending::WaitingForOthers { number, until });
                         }
                         None => self.control.end(at),
                     }
@@ -175,7 +180,7 @@ impl Daemon<'_> {
     pub fn on_confirmed(&mut self, now: Instant) {
         for at in 0..limits::CONTROL_CONNECTIONS {
             let Some(connection) = self.control.get(at) else { continue };
-            if let Doing::WaitingForOthers { number, until } = connection.doing {
+            if let Pending::WaitingForOthers { number, until } = connection.pending {
                 let sync = self.node.controller.as_ref().map(Controller::sync);
                 if now >= until || sync.is_none_or(|sync| sync.is_confirmed(now, number)) {
                     self.confirm(now, at, number);
@@ -202,14 +207,14 @@ impl Daemon<'_> {
         while let Some((number, next)) = self.control.waiting_for_store()
             && number < newcomers
         {
-            self.set_doing(next, Doing::Nothing);
+            self.set_doing(next, Pending::Nothing);
             self.control.resume(now, next);
             self.turn_connection(now, next);
         }
     }
 
     pub(super) fn is_store_changing(&self) -> bool {
-        self.workers.count(|kind| matches!(kind, Kind::Change { .. })) > 0
+        self.workers.count(|kind| matches!(kind, WorkerKind::Change { .. })) > 0
     }
 }
 
@@ -236,7 +241,7 @@ pub(super) fn check_commitment(
     check_settled(now, controller)?;
     match check_commit(controller.map(), ids, |slot| on_all_hosts(now, controller, slot, force)) {
         Ok(_) => Ok(()),
-        Err(Refusal::MayNotBeOnHost { id, host }) if is_lost(now, controller, &host) => {
+        Err(ChangeRefusal::MayNotBeOnHost { id, host }) if is_lost(now, controller, &host) => {
             Err(words::may_not_be_on_lost(id, &host))
         }
         Err(refusal) => Err(Reason::format(format_args!("{refusal}"))),

@@ -1,9 +1,9 @@
 //! What a commit would come to: said before it is asked for, since it is final.
 
-use super::super::control_socket::Doing;
+use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
 use super::changes::check_commitment;
-use super::{Answered, Refused, known};
+use super::{Answered, RequestRefused, known};
 use crate::control::{ErrorKind, Reply};
 use crate::fsm::hosts::Host;
 use crate::job::PatchIds;
@@ -23,7 +23,7 @@ impl Daemon<'_> {
         at: usize,
         ids: &PatchIds,
         force: bool,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         known(controller, ids)?;
         let closure = commit_closure(controller.map(), ids)
@@ -33,6 +33,6 @@ impl Daemon<'_> {
         let hosts = controller.hosts().iter().filter(has_one).count();
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         self.control.reply(at, &Reply::Commitment { hosts, refusal });
-        Ok(Answered::Begun(Doing::Patches { only: Some(closure), after: None }))
+        Ok(Answered::Begun(Pending::Patches { only: Some(closure), after: None }))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::super::event_loop::Daemon;
 use super::super::rows;
-use super::{Answered, Refused, refused, words};
+use super::{Answered, RequestRefused, refused, words};
 use crate::control::{ErrorKind, HostNames, Reply};
 use crate::fsm::controller::{AskRefusal, Controller};
 use crate::fsm::hosts::Host;
@@ -17,7 +17,7 @@ impl Daemon<'_> {
     pub(super) fn find_all(
         &self,
         names: &HostNames,
-    ) -> Result<heapless::Vec<NodeId, { limits::COMMAND_NAMES }>, Refused> {
+    ) -> Result<heapless::Vec<NodeId, { limits::COMMAND_NAMES }>, RequestRefused> {
         let controller = self.controller()?;
         let mut nodes = heapless::Vec::new();
         for name in names {
@@ -35,7 +35,7 @@ impl Daemon<'_> {
         at: usize,
         nodes: &[NodeId],
         force: bool,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), RequestRefused> {
         if self.is_loading() {
             return Err(refused("The repository is being read again: try again in a moment."));
         }
@@ -44,7 +44,7 @@ impl Daemon<'_> {
         }
         for node in nodes {
             let asked = self.node.ask_install(now, *node, force, &mut self.actions);
-            self.carry_out(now);
+            self.dispatch(now);
             let Err(refusal) = asked else { continue };
             let why = match refusal {
                 AskRefusal::Busy => "an install is under way there already",
@@ -66,12 +66,12 @@ impl Daemon<'_> {
         now: Instant,
         at: usize,
         name: &Hostname,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         let node = find(self.controller()?, name)?;
         if let Some(controller) = &mut self.node.controller {
             controller.drop_host(now, node, &mut self.actions);
         }
-        self.carry_out(now);
+        self.dispatch(now);
         let line = format_args!(
             "{name} is forgotten, here and at all controllers that hear of it; it returns when it is heard again."
         );
@@ -114,7 +114,7 @@ pub(super) fn is_lost(now: Instant, controller: &Controller<'_>, name: &Hostname
 }
 
 /// The host of this name, address or node id.
-fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, Refused> {
+fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, RequestRefused> {
     let by_id = NodeId::from_hex(name.as_str()).filter(|node| controller.hosts().get(*node).is_some());
     if let Some(node) = by_id {
         return Ok(node);

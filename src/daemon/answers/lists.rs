@@ -1,9 +1,9 @@
 //! Lists: replies that are continued as a connection takes them, and `status`.
 
-use super::super::control_socket::Doing;
+use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
 use super::super::rows;
-use super::super::standing::{self, Hosts};
+use super::super::summary::{self, Hosts};
 use super::words;
 use crate::control::{BLOB_ROWS, HostFilter, Reply};
 use crate::fsm::controller::Controller;
@@ -35,7 +35,7 @@ impl Daemon<'_> {
     /// Adds the next reply of a list, or its end.
     pub(super) fn continue_list(&mut self, now: Instant, at: usize) {
         let Some(connection) = self.control.get(at) else { return };
-        let mut doing = std::mem::take(&mut connection.doing);
+        let mut doing = std::mem::take(&mut connection.pending);
         let controller = self.node.controller.as_ref();
         match controller.map_or(Next::Over, |controller| next(now, controller, &mut doing)) {
             Next::Reply(reply) => {
@@ -59,12 +59,12 @@ impl Daemon<'_> {
         let _ = self.show_rollout(now, at);
         let Self { control, node, workers, .. } = self;
         for at_work in workers.at_work(now) {
-            control.reply(at, &Reply::Worker(standing::worker(node.controller.as_ref(), at_work)));
+            control.reply(at, &Reply::Worker(summary::worker(node.controller.as_ref(), at_work)));
         }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);
         for (name, count) in counts {
-            let name = Text::new(name);
+            let name = Text::truncated(name);
             self.control.reply(at, &Reply::Counter { name, count });
         }
     }
@@ -89,28 +89,28 @@ impl Daemon<'_> {
 }
 
 /// Moves a list on by a step.
-fn next(now: Instant, controller: &Controller<'_>, doing: &mut Doing) -> Next {
+fn next(now: Instant, controller: &Controller<'_>, doing: &mut Pending) -> Next {
     match doing {
-        Doing::Patches { only, after } => rows::next_patch(controller, only.as_ref(), after.as_ref())
+        Pending::Patches { only, after } => rows::next_patch(controller, only.as_ref(), after.as_ref())
             .map(|row| {
                 *after = Some(row.id.clone());
                 Reply::Patch(row)
             })
             .into(),
-        Doing::Required(of, after) => next_required(controller.map(), of, after.as_ref())
+        Pending::Required(of, after) => next_required(controller.map(), of, after.as_ref())
             .map(|(id, entry)| {
                 *after = Some(id.clone());
                 Reply::Required { id: id.clone(), state: entry.map(|entry| entry.state) }
             })
             .into(),
-        Doing::Requiring(of, after) => {
+        Pending::Requiring(of, after) => {
             let last = after.as_ref().map(|(id, by)| (id, by));
             let pair = next_requiring(controller.map(), of, last).map(|(id, by)| (id.clone(), by.clone()));
             after.clone_from(&pair);
             pair.map(|(id, by)| Reply::RequiredBy { id, by }).into()
         }
-        Doing::Hosts { filter, left } => next_host(now, controller, *filter, left),
-        Doing::NamedHosts(nodes, from) => {
+        Pending::Hosts { filter, left } => next_host(now, controller, *filter, left),
+        Pending::NamedHosts(nodes, from) => {
             // One that was dropped meanwhile is left out.
             let host = nodes.iter().skip(*from).find_map(|node| {
                 *from += 1;
@@ -118,10 +118,10 @@ fn next(now: Instant, controller: &Controller<'_>, doing: &mut Doing) -> Next {
             });
             host.map(|host| Reply::Host(rows::host(now, controller, host))).into()
         }
-        Doing::Nothing
-        | Doing::WaitingForStore(_)
-        | Doing::WaitingForWorker { .. }
-        | Doing::WaitingForOthers { .. } => Next::Over,
+        Pending::Nothing
+        | Pending::WaitingForStore(_)
+        | Pending::WaitingForWorker { .. }
+        | Pending::WaitingForOthers { .. } => Next::Over,
     }
 }
 

@@ -20,16 +20,16 @@ pub(super) mod words;
 
 use std::os::fd::AsFd;
 
-use super::control_socket::{Doing, Filled};
+use super::control_socket::{Filled, Pending};
 use super::event_loop::{CONNECTIONS, Daemon};
 use super::proof;
-use super::workers::Kind;
-use crate::control::frame::Malformed;
+use super::workers::WorkerKind;
+use crate::control::frame::MalformedFrame;
 use crate::control::{ErrorKind, Request, VERSION};
 use crate::fsm::controller::Controller;
 use crate::job::{Job, PatchIds};
 use crate::repo::entry::{Entry, EntryState};
-use crate::repo::refusal::Refusal;
+use crate::repo::refusal::ChangeRefusal;
 use crate::repo::relations::with_requirements;
 use crate::repo::slots::SlotSet;
 use crate::time::Instant;
@@ -40,10 +40,10 @@ use mio::Token;
 const STEPS: usize = 32;
 
 /// Why a request is not carried out.
-type Refused = (ErrorKind, Reason);
+type RequestRefused = (ErrorKind, Reason);
 
-fn refused(reason: &str) -> Refused {
-    (ErrorKind::Refused, Reason::new(reason))
+fn refused(reason: &str) -> RequestRefused {
+    (ErrorKind::Refused, Reason::truncated(reason))
 }
 
 impl<'a> Daemon<'a> {
@@ -53,7 +53,7 @@ impl<'a> Daemon<'a> {
         // What was asked before the other end closed is still carried out.
         let has_more = self.carry_on(now, at);
         let is_open = self.control.flush(now, at);
-        let is_idle = self.control.get(at).is_some_and(|c| matches!(c.doing, Doing::Nothing));
+        let is_idle = self.control.get(at).is_some_and(|c| matches!(c.pending, Pending::Nothing));
         if !is_open || (filled == Filled::Over && is_idle && !has_more) {
             self.control.close(at, &self.registry);
         } else if has_more || (filled == Filled::Full && self.control.can_fill(at)) {
@@ -66,11 +66,11 @@ impl<'a> Daemon<'a> {
     fn carry_on(&mut self, now: Instant, at: usize) -> bool {
         for _ in 0..STEPS {
             let Some(connection) = self.control.get(at) else { return false };
-            let (is_closing, doing) = (connection.is_closing, &connection.doing);
+            let (is_closing, doing) = (connection.is_closing, &connection.pending);
             if is_closing || doing.waits_for_us() {
                 return false;
             }
-            let is_free = matches!(doing, Doing::Nothing);
+            let is_free = matches!(doing, Pending::Nothing);
             if !self.control.has_room(at) && !self.drain(now, at) {
                 return false;
             }
@@ -81,7 +81,7 @@ impl<'a> Daemon<'a> {
             match self.control.request(at) {
                 Ok(Some(request)) => self.on_request(now, at, &request),
                 Ok(None) => return false,
-                Err(Malformed) => {
+                Err(MalformedFrame) => {
                     self.hang_up(at, "The request makes no sense: is the command of this version?")
                 }
             }
@@ -95,7 +95,7 @@ impl<'a> Daemon<'a> {
     }
 
     fn hang_up(&mut self, at: usize, reason: &str) {
-        self.control.fail(at, ErrorKind::Refused, Reason::new(reason));
+        self.control.fail(at, ErrorKind::Refused, Reason::truncated(reason));
         if let Some(connection) = self.control.get(at) {
             connection.is_closing = true;
         }
@@ -122,7 +122,7 @@ impl<'a> Daemon<'a> {
             }
             Ok(Answered::NotYet) => {
                 let number = self.control.next_wait();
-                self.set_doing(at, Doing::WaitingForStore(number));
+                self.set_doing(at, Pending::WaitingForStore(number));
             }
             Ok(Answered::Elsewhere) => {}
             Err((kind, reason)) => {
@@ -132,13 +132,13 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn set_doing(&mut self, at: usize, doing: Doing) {
+    fn set_doing(&mut self, at: usize, doing: Pending) {
         if let Some(connection) = self.control.get(at) {
-            connection.doing = doing;
+            connection.pending = doing;
         }
     }
 
-    fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, Refused> {
+    fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, RequestRefused> {
         let is_early =
             (!self.is_loaded && needs_repository(request)) || (self.is_starting && needs_start(request));
         if is_early {
@@ -156,35 +156,35 @@ impl<'a> Daemon<'a> {
                 Ok(Answered::Now)
             }
             Request::Query => {
-                self.controller().map(|_| Answered::Begun(Doing::Patches { only: None, after: None }))
+                self.controller().map(|_| Answered::Begun(Pending::Patches { only: None, after: None }))
             }
             Request::Patches { ids } => {
                 let map = self.controller()?.map();
                 let only = ids.iter().filter_map(|id| map.get(id)).map(|(slot, _)| slot).collect();
-                Ok(Answered::Begun(Doing::Patches { only: Some(only), after: None }))
+                Ok(Answered::Begun(Pending::Patches { only: Some(only), after: None }))
             }
             Request::Requires { ids, is_recursive } => {
                 let controller = self.controller()?;
                 let named = known(controller, ids)?;
                 let of = if *is_recursive { with_requirements(controller.map(), &named) } else { named };
-                Ok(Answered::Begun(Doing::Required(of, None)))
+                Ok(Answered::Begun(Pending::Required(of, None)))
             }
             Request::WhatRequires { ids } => {
-                Ok(Answered::Begun(Doing::Requiring(known(self.controller()?, ids)?, None)))
+                Ok(Answered::Begun(Pending::Requiring(known(self.controller()?, ids)?, None)))
             }
             Request::WouldCommit { ids, force } => self.would_commit(now, at, ids, *force),
             Request::QueryHosts { filter } => {
                 let left = self.controller()?.hosts().len();
-                Ok(Answered::Begun(Doing::Hosts { filter: *filter, left }))
+                Ok(Answered::Begun(Pending::Hosts { filter: *filter, left }))
             }
             Request::Hosts { hosts } => {
                 let nodes = self.find_all(hosts)?;
-                Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
+                Ok(Answered::Begun(Pending::NamedHosts(nodes, 0)))
             }
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
                 self.install(now, at, &nodes, *force)?;
-                Ok(Answered::Begun(Doing::NamedHosts(nodes, 0)))
+                Ok(Answered::Begun(Pending::NamedHosts(nodes, 0)))
             }
             Request::DropHost { host } => self.drop_host(now, at, host),
             Request::Show { ids, json } => self.show(now, at, ids, *json),
@@ -208,28 +208,34 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn controller(&self) -> Result<&Controller<'a>, Refused> {
+    fn controller(&self) -> Result<&Controller<'a>, RequestRefused> {
         self.node
             .controller
             .as_ref()
             .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
     }
 
-    fn reload_for(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+    fn reload_for(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         if self.is_reloading() {
             return Err(refused("The configuration is being read already: try again in a moment."));
         }
         let waiting = (at, self.control.generation(at));
         self.start_reload(now, Some(waiting)).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.notify.reloading();
-        Ok(Answered::Begun(Doing::WaitingForWorker { and_then: None }))
+        Ok(Answered::Begun(Pending::WaitingForWorker { and_then: None }))
     }
 
     /// Hands the connection to a worker that reads the patch files.
-    fn show(&mut self, now: Instant, at: usize, ids: &PatchIds, json: bool) -> Result<Answered, Refused> {
+    fn show(
+        &mut self,
+        now: Instant,
+        at: usize,
+        ids: &PatchIds,
+        json: bool,
+    ) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         known(controller, ids)?;
-        if self.workers.count(|kind| kind == Kind::Show) > 0 {
+        if self.workers.count(|kind| kind == WorkerKind::Show) > 0 {
             return Err(refused("Another show is being answered: try again in a moment."));
         }
         if !self.control.flush(now, at) || self.control.has_unsent(at) {
@@ -237,8 +243,9 @@ impl<'a> Daemon<'a> {
         }
         let job = Job::Show { ids: ids.clone(), json };
         let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::Elsewhere) };
-        let started =
-            proof::exempt(|| self.workers.start(now, &self.registry, Kind::Show, &job, &[stream.as_fd()]));
+        let started = proof::exempt(|| {
+            self.workers.start(now, &self.registry, WorkerKind::Show, &job, &[stream.as_fd()])
+        });
         if let Err(error) = started {
             let kind = error.kind();
             self.counters.not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
@@ -251,14 +258,14 @@ impl<'a> Daemon<'a> {
 ///
 /// # Errors
 /// One of them is not in the repository; one that can have been meant is named.
-fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, Refused> {
+fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, RequestRefused> {
     let map = controller.map();
     let is_there = |entry: &Entry| entry.state != EntryState::Deleted;
     let find = |id| map.get(id).filter(|(_, entry)| is_there(entry)).map(|(slot, _)| slot).ok_or(id);
     ids.iter().map(find).collect::<Result<_, _>>().map_err(|id| {
         let all = map.iter_by_id().map(|(_, entry)| entry).filter(|entry| is_there(entry));
         let meant = words::Meant::of(id.as_str(), all.map(|entry| entry.id.as_str()));
-        (ErrorKind::Refused, Reason::format(format_args!("{}{meant}", Refusal::Unknown { id })))
+        (ErrorKind::Refused, Reason::format(format_args!("{}{meant}", ChangeRefusal::Unknown { id })))
     })
 }
 
@@ -308,7 +315,7 @@ enum Answered {
     /// All is said.
     Now,
     /// It goes on like this.
-    Begun(Doing),
+    Begun(Pending),
     /// The request waits in its buffer.
     NotYet,
     /// A worker has the connection.

@@ -5,9 +5,9 @@ use log::{info, warn};
 
 use super::super::event_loop::Daemon;
 use super::super::proof;
-use super::super::workers::Kind;
+use super::super::workers::WorkerKind;
 use super::words::Called;
-use super::{Answered, Refused, refused, words};
+use super::{Answered, RequestRefused, refused, words};
 use crate::control::{ErrorKind, Reply, RolloutRow};
 use crate::fsm::controller::Controller;
 use crate::job::{Job, RolloutChange};
@@ -18,11 +18,11 @@ use crate::types::{Hostname, NodeId, Reason};
 
 /// The worker that changes the rollout and answers no command: no connection has
 /// generation 0.
-pub(in crate::daemon) const FOR_NOBODY: Kind = Kind::Change { connection: 0, generation: 0 };
+pub(in crate::daemon) const FOR_NOBODY: WorkerKind = WorkerKind::Change { connection: 0, generation: 0 };
 
 impl<'a> Daemon<'a> {
     /// Shows the last rollout, if there was one.
-    pub(super) fn show_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+    pub(super) fn show_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         if let Some(rollout) = controller.map().rollout() {
             let row = row(now, controller, &self.config.node.hostname, rollout);
@@ -39,7 +39,7 @@ impl<'a> Daemon<'a> {
         parallel: u16,
         stop_after: u16,
         force: bool,
-    ) -> Result<Answered, Refused> {
+    ) -> Result<Answered, RequestRefused> {
         let controller = self.ready_controller()?;
         if let Some(running) = controller.map().rollout().filter(|rollout| rollout.is_running()) {
             let (node, name) = carrier(controller, &self.config.node.hostname, running);
@@ -66,7 +66,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Stops the rollout that is under way.
-    pub(super) fn stop_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+    pub(super) fn stop_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         match controller.map().rollout() {
             Some(rollout) if rollout.is_running() => {
@@ -79,7 +79,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Goes on with the rollout that was stopped, under another number.
-    pub(super) fn resume_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, Refused> {
+    pub(super) fn resume_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.ready_controller()?;
         let why = match controller.map().rollout() {
             Some(stopped) if matches!(stopped.state, RolloutState::Stopped | RolloutState::Halted) => {
@@ -96,7 +96,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// A controller that may ask hosts to install.
-    fn ready_controller(&self) -> Result<&Controller<'a>, Refused> {
+    fn ready_controller(&self) -> Result<&Controller<'a>, RequestRefused> {
         let controller = self.controller()?;
         match words::incomplete(controller) {
             Some(why) => Err((ErrorKind::Refused, why)),
@@ -105,7 +105,7 @@ impl<'a> Daemon<'a> {
     }
 
     /// Makes `to` the rollout, under a new number.
-    fn begin(&mut self, now: Instant, at: usize, to: Rollout) -> Result<Answered, Refused> {
+    fn begin(&mut self, now: Instant, at: usize, to: Rollout) -> Result<Answered, RequestRefused> {
         let id = self.node.random.next_u64();
         let job = change(self.controller()?, Rollout { id, ..to });
         self.start_change(now, at, &job, false)

@@ -85,13 +85,13 @@ fn an_incomplete_controller_names_the_file_that_hosts_need_and_why_it_is_not_her
     let spare = entry("SPARE").state(EntryState::Available);
     let mut controller = controller(&[spare.clone(), entry("NEEDED")]);
     assert_eq!(incomplete(&controller), None);
-    controller.blob_missing(&spare.hash, &Reason::new("nobody has it"));
+    controller.blob_missing(&spare.hash, &Reason::truncated("nobody has it"));
     assert_eq!(incomplete(&controller), None, "no host needs it");
     controller.blob_missing(&entry("NEEDED").hash, &Reason::default());
     let said = incomplete(&controller).unwrap();
     assert!(said.as_str().starts_with("Incomplete: the file of NEEDED is not here."), "{said}");
     assert!(said.as_str().ends_with("It is still to be fetched."), "{said}");
-    controller.blob_missing(&entry("NEEDED").hash, &Reason::new("its signer is not trusted here"));
+    controller.blob_missing(&entry("NEEDED").hash, &Reason::truncated("its signer is not trusted here"));
     let said = incomplete(&controller).unwrap();
     assert!(said.as_str().ends_with("its signer is not trusted here"), "{said}");
     controller.blob_here(&entry("NEEDED").hash);

@@ -8,7 +8,7 @@
 //! kept by silence: a connection that neither asks nor takes its answer is ended
 //! in its time, and at once for a newcomer who may do more than it.
 
-mod place;
+mod slot;
 
 #[cfg(test)]
 mod tests;
@@ -23,14 +23,14 @@ use mio::{Interest, Registry, Token};
 
 use super::buffers::Pool;
 use super::sys;
-use crate::control::frame::{self, HEAD_BYTES, Malformed};
+use crate::control::frame::{self, HEAD_BYTES, MalformedFrame};
 use crate::control::sys::{peer_credentials, peer_is_in_group, recv_with_fds};
 use crate::control::{ErrorKind, Reply, Request};
 use crate::limits;
 use crate::time::Instant;
 use crate::types::Reason;
-use place::{Connection, Place};
-pub use place::{Doing, Filled};
+use slot::{Connection, ConnectionSlot};
+pub use slot::{Filled, Pending};
 
 /// The largest reply that a list is continued with, in bytes.
 const REPLY_ROOM: usize = 6 * 1024;
@@ -45,17 +45,17 @@ pub struct Access {
 }
 
 /// The control socket.
-pub struct Control {
+pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     access: Access,
-    places: Vec<Place>,
+    places: Vec<ConnectionSlot>,
     first_token: usize,
     /// Numbers those that wait for the store.
     waits: u64,
 }
 
-impl Control {
+impl ControlSocket {
     /// Opens the socket. A file that a daemon left which is no more is replaced.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Control {
         let listener = UnixListener::bind(path).map_err(failed)?;
         // Who connects is asked for its credentials; the file lets everybody knock.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-        let places = (0..limits::CONTROL_CONNECTIONS).map(|_| Place::new(pool)).collect();
+        let places = (0..limits::CONTROL_CONNECTIONS).map(|_| ConnectionSlot::new(pool)).collect();
         let path = path.to_owned();
         Ok(Self { listener, path, access, places, first_token, waits: 0 })
     }
@@ -183,8 +183,8 @@ impl Control {
     #[must_use]
     pub fn waiting_for_store(&self) -> Option<(u64, usize)> {
         let places = self.places.iter().enumerate();
-        let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.doing {
-            Doing::WaitingForStore(number) => Some((number, at)),
+        let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.pending {
+            Pending::WaitingForStore(number) => Some((number, at)),
             _ => None,
         });
         waiting.min()
@@ -193,9 +193,9 @@ impl Control {
     /// When the first has waited long enough for other controllers.
     #[must_use]
     pub fn others_until(&self) -> Option<Instant> {
-        let doings = self.places.iter().filter_map(|place| Some(&place.connection.as_ref()?.doing));
+        let doings = self.places.iter().filter_map(|place| Some(&place.connection.as_ref()?.pending));
         let untils = doings.filter_map(|doing| match doing {
-            Doing::WaitingForOthers { until, .. } => Some(*until),
+            Pending::WaitingForOthers { until, .. } => Some(*until),
             _ => None,
         });
         untils.min()
@@ -233,7 +233,7 @@ impl Control {
     ///
     /// # Errors
     /// It cannot: the connection makes no sense any more.
-    pub fn request(&self, at: usize) -> Result<Option<Request>, Malformed> {
+    pub fn request(&self, at: usize) -> Result<Option<Request>, MalformedFrame> {
         let received = &self.places[at].received[..self.places[at].received_len];
         Ok(frame::first(received)?.map(|(request, _)| request))
     }
@@ -291,7 +291,7 @@ impl Control {
 
     fn done(&mut self, at: usize) {
         if let Some(connection) = self.get(at) {
-            connection.doing = Doing::Nothing;
+            connection.pending = Pending::Nothing;
         }
     }
 
@@ -318,7 +318,7 @@ impl Control {
     /// When the first connection's time is over.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        self.places.iter().filter_map(Place::deadline).min()
+        self.places.iter().filter_map(ConnectionSlot::deadline).min()
     }
 
     /// A connection has moved, or no longer waits for us: its time begins anew.
@@ -350,7 +350,7 @@ fn rank(may_ask: bool, may_change: bool) -> u8 {
 
 /// Tells a command that there is no place for it. A fresh socket takes a line.
 fn turn_away(stream: &mut UnixStream) {
-    let reason = Reason::new("Too many commands are being answered: try again in a moment.");
+    let reason = Reason::truncated("Too many commands are being answered: try again in a moment.");
     let mut buffer = [0; HEAD_BYTES + 512];
     if let Some(len) = frame::encode(&Reply::Error { kind: ErrorKind::Refused, reason }, &mut buffer) {
         let _ = stream.write(&buffer[..len]);

@@ -13,7 +13,7 @@ fn at(millis: u64) -> Instant {
 
 /// A control socket in a directory of its own.
 struct Rig {
-    control: Control,
+    control: ControlSocket,
     poll: Poll,
     path: PathBuf,
 }
@@ -22,7 +22,7 @@ impl Rig {
     fn new(name: &str) -> Self {
         let path = std::env::temp_dir().join(format!("thimble-control-{}-{name}", std::process::id()));
         let access = Access { query_group: None, admin_group: None };
-        let control = Control::open(&path, access, 0, &mut Pool::new()).unwrap();
+        let control = ControlSocket::open(&path, access, 0, &mut Pool::new()).unwrap();
         Self { control, poll: Poll::new().unwrap(), path }
     }
 
@@ -76,7 +76,7 @@ fn who_says_nothing_loses_its_place_in_time() {
 fn who_waits_for_us_or_moves_keeps_its_place() {
     let mut rig = Rig::new("waiting");
     let waiting = rig.connects(0);
-    rig.connection(0).doing = Doing::WaitingForWorker { and_then: None };
+    rig.connection(0).pending = Pending::WaitingForWorker { and_then: None };
     let mut reading = rig.connects(0);
     rig.control.end(1);
     assert!(rig.control.flush(at(20_000), 1));
@@ -120,11 +120,11 @@ fn of_those_that_wait_for_the_store_the_longest_waiting_is_next() {
     let _commands: Vec<_> = (0..3).map(|now| rig.connects(now)).collect();
     for place in [2, 0, 1] {
         let number = rig.control.next_wait();
-        rig.connection(place).doing = Doing::WaitingForStore(number);
+        rig.connection(place).pending = Pending::WaitingForStore(number);
     }
     for place in [2, 0, 1] {
         assert_eq!(rig.control.waiting_for_store().map(|(_, next)| next), Some(place));
-        rig.connection(place).doing = Doing::Nothing;
+        rig.connection(place).pending = Pending::Nothing;
     }
     assert_eq!(rig.control.waiting_for_store(), None);
 }

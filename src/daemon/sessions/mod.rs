@@ -23,7 +23,7 @@
 //! oldest accepted session that has not proven itself; one that has is safe
 //! until its deadline.
 
-mod place;
+mod slot;
 #[cfg(test)]
 mod tests;
 
@@ -40,7 +40,7 @@ use crate::types::{ClusterId, NodeId, Reason};
 use crate::wire::frame::{DetailPage, Frame, Purpose, Role};
 use crate::wire::keys::KeyRing;
 use crate::wire::session::{Opening, SessionKeys};
-use place::{Fault, Place, Session, Stage};
+use slot::{Fault, Session, SessionSlot, SessionStage};
 
 /// Sessions that we open, at most: queries, and one each of the other purposes.
 const OWN_MOST: usize = limits::DETAILED_QUERIES + 3;
@@ -69,7 +69,7 @@ pub struct Context {
 /// What became of a session, for the loop to act on.
 #[derive(Debug)]
 #[allow(clippy::large_enum_variant, reason = "one at a time, on its way to a state machine")]
-pub enum Outcome {
+pub enum SessionEvent {
     /// Nothing more for now.
     Quiet,
     /// Our session for a worker is proven: [`Sessions::take`] it.
@@ -105,7 +105,7 @@ pub struct SessionCounts {
 /// The pool.
 pub struct Sessions {
     context: Context,
-    places: Vec<Place>,
+    places: Vec<SessionSlot>,
     first_token: usize,
     /// How sessions came and went.
     pub counts: SessionCounts,
@@ -119,7 +119,7 @@ impl Sessions {
     /// An empty pool, whose places have the tokens from `first_token` on.
     #[must_use]
     pub fn new(context: Context, first_token: usize, pool: &mut Pool) -> Self {
-        let place = |_| Place::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
+        let place = |_| SessionSlot::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
         let places = (0..limits::SESSIONS).map(place).collect();
         Self { context, places, first_token, counts: SessionCounts::default() }
     }
@@ -178,7 +178,8 @@ impl Sessions {
     /// for it if need be.
     pub fn accept(&mut self, now: Instant, registry: &Registry, stream: Stream, role: Role) {
         self.counts.accepted += 1;
-        let accepted = |place: &Place| place.session.as_ref().is_some_and(|session| !session.is_initiator);
+        let accepted =
+            |place: &SessionSlot| place.session.as_ref().is_some_and(|session| !session.is_initiator);
         if self.places.iter().filter(|place| accepted(place)).count() >= ACCEPTED_MOST {
             self.counts.evicted += 1;
             if !self.evict_oldest_unproven(registry) {
@@ -193,9 +194,9 @@ impl Sessions {
     }
 
     fn evict_oldest_unproven(&mut self, registry: &Registry) -> bool {
-        let unproven = |place: &Place| {
+        let unproven = |place: &SessionSlot| {
             let session = place.session.as_ref()?;
-            let is_unproven = !matches!(session.stage, Stage::Proven(_));
+            let is_unproven = !matches!(session.stage, SessionStage::Proven(_));
             (is_unproven && !session.is_initiator).then_some(session.since)
         };
         let places = self.places.iter().enumerate();
@@ -243,8 +244,8 @@ impl Sessions {
         let mut session = self.places[at].session.take()?;
         let _ = registry.deregister(&mut session.stream);
         match session.stage {
-            Stage::Proven(keys) => Some((session.stream, keys)),
-            Stage::Opening | Stage::Proving(_) => None,
+            SessionStage::Proven(keys) => Some((session.stream, keys)),
+            SessionStage::Opening | SessionStage::Proving(_) => None,
         }
     }
 
@@ -264,7 +265,7 @@ impl Sessions {
         let place = &self.places[at];
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let open = place.open_frame(&self.context).ok_or_else(gone)?;
-        let Some(Session { stream, stage: Stage::Proven(keys), .. }) = &place.session else {
+        let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &place.session else {
             return Err(gone());
         };
         let (mut keys, mut bytes) = (keys.clone(), [0; OPEN_BYTES]);
@@ -295,24 +296,30 @@ impl Sessions {
 
     /// Moves one session on after its socket became ready, as far as one step
     /// goes: call again until it is `Quiet`.
-    pub fn turn(&mut self, now: Instant, at: usize, registry: &Registry, answers: Answers<'_>) -> Outcome {
+    pub fn turn(
+        &mut self,
+        now: Instant,
+        at: usize,
+        registry: &Registry,
+        answers: Answers<'_>,
+    ) -> SessionEvent {
         let was_proven = self.places[at].is_proven();
         let step = self.places[at].step(now, &self.context, answers);
-        let Some(session) = &self.places[at].session else { return Outcome::Quiet };
+        let Some(session) = &self.places[at].session else { return SessionEvent::Quiet };
         if !was_proven && !session.is_initiator && self.places[at].is_proven() {
             self.counts.proven += 1;
         }
         match step {
             Ok(outcome) => {
-                if matches!(outcome, Outcome::End(_) | Outcome::Busy(..)) {
+                if matches!(outcome, SessionEvent::End(_) | SessionEvent::Busy(..)) {
                     self.close(at, registry);
                 }
                 outcome
             }
             Err(fault) => {
                 let failed = match (session.is_initiator, session.purpose) {
-                    (true, Some(purpose)) => Outcome::Failed(session.peer, purpose, fault.reason()),
-                    _ => Outcome::Quiet,
+                    (true, Some(purpose)) => SessionEvent::Failed(session.peer, purpose, fault.reason()),
+                    _ => SessionEvent::Quiet,
                 };
                 if !matches!(fault, Fault::Io(_)) {
                     self.counts.refused += 1;
@@ -325,15 +332,16 @@ impl Sessions {
 
     /// Ends a session whose deadline is over; what that means is the outcome.
     /// `None` when no more are due.
-    pub fn on_timeout(&mut self, now: Instant, registry: &Registry) -> Option<Outcome> {
-        let is_due = |place: &Place| place.session.as_ref().is_some_and(|session| now >= session.deadline);
+    pub fn on_timeout(&mut self, now: Instant, registry: &Registry) -> Option<SessionEvent> {
+        let is_due =
+            |place: &SessionSlot| place.session.as_ref().is_some_and(|session| now >= session.deadline);
         let at = self.places.iter().position(is_due)?;
         self.counts.timed_out += 1;
         let session = self.places[at].session.as_ref()?;
-        let reason = Reason::new("no answer in time");
+        let reason = Reason::truncated("no answer in time");
         let outcome = match (session.is_initiator, session.purpose) {
-            (true, Some(purpose)) => Outcome::Failed(session.peer, purpose, reason),
-            _ => Outcome::Quiet,
+            (true, Some(purpose)) => SessionEvent::Failed(session.peer, purpose, reason),
+            _ => SessionEvent::Quiet,
         };
         self.close(at, registry);
         Some(outcome)

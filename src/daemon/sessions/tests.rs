@@ -51,7 +51,7 @@ impl End {
         );
     }
 
-    fn turn(&mut self, now: Instant, answers: Answers<'_>) -> Outcome {
+    fn turn(&mut self, now: Instant, answers: Answers<'_>) -> SessionEvent {
         self.sessions.turn(now, 0, self.poll.registry(), answers)
     }
 }
@@ -65,7 +65,7 @@ fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
 
 /// We open a session for this to them; both are turned until somebody has
 /// something to tell.
-fn opened(purpose: Purpose) -> (End, End, Outcome, Outcome) {
+fn opened(purpose: Purpose) -> (End, End, SessionEvent, SessionEvent) {
     let (mut ours, mut theirs) = (End::new(OURS), End::new(THEIRS));
     let (stream, accepted) = pair();
     stream.set_nonblocking(true).unwrap();
@@ -73,11 +73,13 @@ fn opened(purpose: Purpose) -> (End, End, Outcome, Outcome) {
     ours.sessions.initiate(at(0), ours.poll.registry(), stream, THEIRS, purpose).unwrap();
     theirs.accept(accepted);
     let began = Clock::now();
-    let (mut here, mut there) = (Outcome::Quiet, Outcome::Quiet);
+    let (mut here, mut there) = (SessionEvent::Quiet, SessionEvent::Quiet);
     // The other end may owe its Open to a worker: then we have nothing to tell yet.
-    while matches!(here, Outcome::Quiet) && !matches!(there, Outcome::WantsWorker(..)) {
+    while matches!(here, SessionEvent::Quiet) && !matches!(there, SessionEvent::WantsWorker(..)) {
         here = ours.turn(at(0), &none);
-        if let outcome @ (Outcome::WantsWorker(..) | Outcome::Failed(..)) = theirs.turn(at(0), &none) {
+        if let outcome @ (SessionEvent::WantsWorker(..) | SessionEvent::Failed(..)) =
+            theirs.turn(at(0), &none)
+        {
             there = outcome;
         }
         assert!(began.elapsed() < Patience::from_secs(10), "{here:?}, {there:?}");
@@ -98,7 +100,7 @@ fn entry(number: usize) -> Entry {
 #[test]
 fn a_map_is_answered_whole_and_in_order_by_the_loop() {
     let (mut ours, mut theirs, ready, _) = opened(Purpose::Pull);
-    assert!(matches!(ready, Outcome::Ready(THEIRS, Purpose::Pull)), "{ready:?}");
+    assert!(matches!(ready, SessionEvent::Ready(THEIRS, Purpose::Pull)), "{ready:?}");
     let mut exchange = taken(&mut ours, Purpose::Pull);
     let head = Frame::MapHead { hostname: Hostname::new("controller-1").unwrap(), floor: 9 };
     let answers = |purpose, from: usize| {
@@ -119,7 +121,7 @@ fn a_map_is_answered_whole_and_in_order_by_the_loop() {
             frames
         });
         while theirs.sessions.len() > 0 {
-            assert!(matches!(theirs.turn(at(0), &answers), Outcome::Quiet));
+            assert!(matches!(theirs.turn(at(0), &answers), SessionEvent::Quiet));
             std::thread::yield_now();
         }
         reader.join().unwrap()
@@ -138,7 +140,7 @@ fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
     let endless = |_, from: usize| Some((Frame::MapEntry(entry(from % 1000)), from + 1));
     // Until the socket takes no more.
     while theirs.sessions.places[0].to_send_len == 0 {
-        assert!(matches!(theirs.turn(at(0), &endless), Outcome::Quiet));
+        assert!(matches!(theirs.turn(at(0), &endless), SessionEvent::Quiet));
     }
     assert!(theirs.sessions.places[0].to_send_len > limits::FRAME_BYTES / 2, "several frames at once");
     assert_eq!(theirs.sessions.poll_at(), Some(at(0) + IDLE));
@@ -148,32 +150,32 @@ fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
     while theirs.sessions.poll_at() == Some(at(0) + IDLE) {
         assert!(began.elapsed() < Patience::from_secs(10));
         assert!(exchange.raw().read(&mut taken).unwrap() > 0);
-        assert!(matches!(theirs.turn(at(9_000), &endless), Outcome::Quiet));
+        assert!(matches!(theirs.turn(at(9_000), &endless), SessionEvent::Quiet));
     }
     assert_eq!(theirs.sessions.poll_at(), Some(at(9_000) + IDLE), "its time began anew");
     assert!(theirs.sessions.on_timeout(at(18_999), theirs.poll.registry()).is_none());
     let outcome = theirs.sessions.on_timeout(at(19_000), theirs.poll.registry());
-    assert!(matches!(outcome, Some(Outcome::Quiet)), "what they opened is nobody's failure here");
+    assert!(matches!(outcome, Some(SessionEvent::Quiet)), "what they opened is nobody's failure here");
     assert_eq!(theirs.sessions.len(), 0);
 }
 
 #[test]
 fn who_wants_blobs_gets_a_worker_or_is_told_when_to_come_back() {
     let (mut ours, mut theirs, _, there) = opened(Purpose::Blobs);
-    assert!(matches!(there, Outcome::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
+    assert!(matches!(there, SessionEvent::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
     theirs.sessions.turn_away(0, Duration::from_millis(500), theirs.poll.registry());
     let began = Clock::now();
     let busy = loop {
         match ours.turn(at(0), &none) {
-            Outcome::Quiet => assert!(began.elapsed() < Patience::from_secs(10)),
+            SessionEvent::Quiet => assert!(began.elapsed() < Patience::from_secs(10)),
             other => break other,
         }
     };
-    let Outcome::Busy(THEIRS, Purpose::Blobs, pause) = busy else { panic!("{busy:?}") };
+    let SessionEvent::Busy(THEIRS, Purpose::Blobs, pause) = busy else { panic!("{busy:?}") };
     assert_eq!(pause, Duration::from_millis(500));
     assert_eq!((ours.sessions.len(), theirs.sessions.len()), (0, 1));
     while theirs.sessions.len() > 0 {
-        assert!(matches!(theirs.turn(at(0), &none), Outcome::Quiet));
+        assert!(matches!(theirs.turn(at(0), &none), SessionEvent::Quiet));
         assert!(began.elapsed() < Patience::from_secs(10), "it ends once we have ended it");
     }
 }
@@ -191,7 +193,7 @@ fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
         })
         .unwrap();
     let began = Clock::now();
-    while !matches!(ours.turn(at(0), &none), Outcome::Ready(THEIRS, Purpose::Blobs)) {
+    while !matches!(ours.turn(at(0), &none), SessionEvent::Ready(THEIRS, Purpose::Blobs)) {
         assert!(began.elapsed() < Patience::from_secs(10));
     }
     let (mut served, mut fetching) = (served.unwrap(), taken(&mut ours, Purpose::Blobs));
@@ -215,7 +217,7 @@ fn is_believed_by(mut theirs: End, ring: &KeyRing, role: Role, purpose: Purpose)
     let cluster = ClusterId(1);
     let mine = Opening { key_slot: ring.send_slot(), role, cluster, node: OURS, nonce: [3; 32] };
     stream.write_all(&mine.emit()).unwrap();
-    assert!(matches!(theirs.turn(at(0), &none), Outcome::Quiet));
+    assert!(matches!(theirs.turn(at(0), &none), SessionEvent::Quiet));
     let mut opening = [0; OPENING_BYTES];
     stream.read_exact(&mut opening).unwrap();
     let mut keys = SessionKeys::derive(ring, &mine, &Opening::parse(&opening).unwrap(), true).unwrap();

@@ -329,7 +329,7 @@ impl<'a> Agent<'a> {
                 }
             }
             (State::Recovering(_), WorkerEnd::Done) => {
-                let reason = Reason::new("recovery ended without saying what is installed");
+                let reason = Reason::truncated("recovery ended without saying what is installed");
                 self.on_recovery_failed(now, &reason, actions);
             }
             (State::Recovering(_), WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
@@ -371,7 +371,7 @@ impl<'a> Agent<'a> {
         let crashed = recovering.crashed;
         self.is_known = false;
         self.trouble = match reason.is_empty() {
-            true => Reason::new("recovery failed and did not say why"),
+            true => Reason::truncated("recovery failed and did not say why"),
             false => reason.clone(),
         };
         self.acks.on_change(now);
@@ -387,7 +387,7 @@ impl<'a> Agent<'a> {
         if is_told {
             return self.rest(now, task, actions);
         }
-        let reason = Reason::new("The install's worker died before it changed anything: ask again.");
+        let reason = Reason::truncated("The install's worker died before it changed anything: ask again.");
         self.end(now, task, Outcome::Rejected, reason, actions);
     }
 

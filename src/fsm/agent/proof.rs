@@ -92,7 +92,7 @@ impl Agent<'_> {
                 }
             }
             (_, WorkerEnd::Done) => {
-                let silent = Reason::new("its worker did not say how the install ended");
+                let silent = Reason::truncated("its worker did not say how the install ended");
                 self.proof_failed(now, &silent, actions);
             }
             (_, WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {

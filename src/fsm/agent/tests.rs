@@ -41,7 +41,7 @@ fn journal(request: u64, outcome: Outcome) -> LastInstall {
     LastInstall {
         request_id: RequestId(request),
         outcome,
-        reason: Reason::new(reason),
+        reason: Reason::truncated(reason),
         reboot_required: false,
     }
 }
@@ -130,7 +130,7 @@ impl Trace {
     }
 
     fn crashes(&mut self, now: u64) -> Vec<String> {
-        self.ends(now, WorkerEnd::Crashed(&Reason::new("killed")))
+        self.ends(now, WorkerEnd::Crashed(&Reason::truncated("killed")))
     }
 
     fn waits(&mut self, until: u64) -> Vec<String> {
@@ -207,7 +207,7 @@ fn it_recovers_before_it_speaks_and_before_it_takes_a_request_up() {
 fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
     let mut trace = Trace::start(3);
     trace.waits(0);
-    let reason = Reason::new("the disk is full");
+    let reason = Reason::truncated("the disk is full");
     assert_eq!(trace.ends(100, WorkerEnd::Failed(&reason)), ["ack install-failed"]);
     assert_eq!(trace.agent.trouble(), &reason);
     assert_eq!((trace.agent.ack().installed_digest, trace.agent.detail_page(0)), (Digest::default(), None));
@@ -297,7 +297,7 @@ fn a_second_request_is_refused_for_good_and_names_the_first() {
 fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_rejected() {
     let mut trace = Trace::rested();
     trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
-    let reason = Reason::new("no route");
+    let reason = Reason::truncated("no route");
     let failed = Event::SessionFailed(CONTROLLER, Purpose::Fetch, &reason);
     let mut now = 1_000;
     for pause in [250, 500, 1_000, 2_000, 4_000] {
@@ -317,9 +317,9 @@ fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_reject
 fn what_the_journal_knows_is_answered_though_a_later_request_was_given_up() {
     let mut trace = Trace::installing();
     trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
-    trace.ends(2_000, WorkerEnd::Failed(&Reason::new("said twice")));
+    trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("said twice")));
     trace.asked(3_000, OTHER, 8, trace.agent.nonce);
-    let reason = Reason::new("no route");
+    let reason = Reason::truncated("no route");
     for attempt in 0..ATTEMPTS {
         let now = 3_000 + 10_000 * u64::from(attempt);
         trace.waits(now);
@@ -361,13 +361,13 @@ fn an_install_that_fails_is_told_with_its_reason_and_shows_until_the_next() {
     let mut trace = Trace::installing();
     trace.waits(1_200);
     trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
-    let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::new("said twice")));
+    let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("said twice")));
     assert_eq!(failed, ["tell 1: 7 rolled back a script failed", "ack install-failed, 7 rolled back"]);
     assert!(trace.agent.ack().patch_failed);
     assert_eq!(trace.agent.poll_at(), None, "no time heals it");
     trace.asked(3_000, CONTROLLER, 8, trace.agent.nonce);
     trace.event(3_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch));
-    let failed = trace.ends(3_500, WorkerEnd::Failed(&Reason::new("Node must be locked.")));
+    let failed = trace.ends(3_500, WorkerEnd::Failed(&Reason::truncated("Node must be locked.")));
     let rejected = "ack install-rejected, 8 rejected";
     assert_eq!(failed, ["tell 1: 8 rejected Node must be locked.", rejected], "the journal does not know it");
     assert!(trace.agent.ack().patch_failed, "what was true before is true still");
@@ -405,7 +405,7 @@ fn done_is_not_believed_where_the_journal_does_not_bear_it_out() {
 fn a_crash_that_recovery_cannot_clear_up_is_told_as_broken_until_it_can() {
     let mut trace = Trace::installing();
     trace.crashes(2_000);
-    let reason = Reason::new("read-only disk");
+    let reason = Reason::truncated("read-only disk");
     let broken = trace.ends(2_500, WorkerEnd::Failed(&reason));
     assert_eq!(broken, ["tell 1: 7 broken read-only disk", "ack install-failed, 7 broken"]);
     assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "nobody knows what is there");

@@ -5,7 +5,7 @@
 //! HelloAgent ([`pacing`](super::pacing)), the hosts ([`hosts`](super::hosts)),
 //! the detailed queries ([`queries`](super::queries)) and the install requests
 //! ([`requests`](super::requests)). What hosts should have comes from the
-//! repository map through [`kinds`](super::kinds); the map is kept together with
+//! repository map through [`kinds`](super::host_kinds); the map is kept together with
 //! other controllers by [`sync`](super::sync). What workers tell of the repository
 //! is taken in `repository`; how hosts and patches stand is told by `view`; a
 //! [`rollout`](super::rollout) is carried on in `rollout`; who is there by the topology
@@ -21,18 +21,18 @@ mod view;
 use super::actions::{Actions, Peer};
 use super::drops::Drops;
 use super::event::Event;
+use super::host_kinds::HostKinds;
 use super::hosts::{Host, Knowledge};
-use super::kinds::Kinds;
 use super::pacing::Pacing;
 use super::queries::{Queries, Query};
 use super::random::Random;
 use super::reasons::Reasons;
 use super::requests::{Ask, RequestTimers};
 use super::rollout::Watch;
-use super::sync::blobs::Why as BlobWhy;
+use super::sync::blobs::BlobError as BlobWhy;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
-use super::topology::Strangers;
+use super::topology::UnheardPeers;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::table::Table;
@@ -109,14 +109,14 @@ pub struct Controller<'a> {
     timers: ControllerTimers,
     map: Map<'a>,
     hosts: Table<'a, Host>,
-    kinds: Kinds,
+    kinds: HostKinds,
     pacing: Pacing,
     queries: Queries<'a>,
     reasons: Reasons<'a>,
     sync: Sync<'a>,
     drops: Drops,
     rollout: Watch,
-    strangers: Strangers,
+    strangers: UnheardPeers,
     /// Entries that were here when the repository began to be read again, and that
     /// no worker has told of since.
     untold: SlotSet,
@@ -139,9 +139,9 @@ impl<'a> Controller<'a> {
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
             rollout: Watch::default(),
-            strangers: Strangers::default(),
+            strangers: UnheardPeers::default(),
             untold: SlotSet::new(),
-            kinds: Kinds::default(),
+            kinds: HostKinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout, queries),
             requests_due: None,
@@ -363,7 +363,7 @@ impl<'a> Controller<'a> {
 
     /// The kinds of hosts that were met.
     #[must_use]
-    pub fn kinds(&self) -> &Kinds {
+    pub fn kinds(&self) -> &HostKinds {
         &self.kinds
     }
 

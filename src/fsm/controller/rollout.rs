@@ -4,7 +4,7 @@ use super::Controller;
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::hosts::Host;
 use crate::fsm::requests::Ask;
-use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, Part, Watch};
+use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, RolloutPart, Watch};
 use crate::repo::rollout::{Rollout, RolloutState};
 use crate::time::{Duration, Instant};
 
@@ -19,7 +19,7 @@ impl Controller<'_> {
 
     /// What part a host has in a rollout.
     #[must_use]
-    pub fn part(&self, now: Instant, rollout: &Rollout, host: &Host) -> Part {
+    pub fn part(&self, now: Instant, rollout: &Rollout, host: &Host) -> RolloutPart {
         let is_lost = host.is_lost(now, self.timers.host_lost);
         rollout::part(rollout, host, self.wanted_digest(host), is_lost)
     }
@@ -70,7 +70,7 @@ impl Controller<'_> {
         let is_awaited = |host: &Host| {
             host.presence.gone().is_some()
                 && now < host.last_heard + round + patience
-                && self.part(now, rollout, host) == Part::Lost
+                && self.part(now, rollout, host) == RolloutPart::Lost
         };
         self.hosts.iter().any(is_awaited)
     }
@@ -98,7 +98,8 @@ impl Controller<'_> {
             let kind = self.kinds.known(&host.ack.nodetype);
             let wanted = kind.map(|kind| kind.digest);
             let is_lost = host.is_lost(now, self.timers.host_lost);
-            let (Part::Next, Some(digest)) = (rollout::part(rollout, host, wanted, is_lost), wanted) else {
+            let (RolloutPart::Next, Some(digest)) = (rollout::part(rollout, host, wanted, is_lost), wanted)
+            else {
                 continue;
             };
             if actions.room() == 0 {

@@ -10,8 +10,8 @@ use std::vec::Vec;
 
 use super::*;
 use crate::fsm::actions::{Action, To};
-use crate::fsm::reasons::Told;
-use crate::fsm::requests::Standing;
+use crate::fsm::reasons::InstallReason;
+use crate::fsm::requests::RequestStatus;
 use crate::limits;
 use crate::repo::digest::set_digest;
 use crate::repo::entry::Entry;
@@ -85,7 +85,7 @@ impl Trace {
         let slots = Vec::leak(vec![Host::vacant(); hosts]);
         let index = Vec::leak(vec![0; index_len(hosts)]);
         let queries = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
-        let ring = Vec::leak(vec![Told::default(); 4]);
+        let ring = Vec::leak(vec![InstallReason::default(); 4]);
         let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8))), entries);
         let controller = Controller::new(
             at(0),
@@ -254,7 +254,8 @@ fn a_query_is_ended_when_the_ack_answers_it() {
 fn an_unreachable_host_that_has_something_new_is_queried_at_once() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&[]));
-    trace.event(200, &Event::SessionFailed(NodeId(5), Purpose::QueryDetailed, &Reason::new("no route")));
+    trace
+        .event(200, &Event::SessionFailed(NodeId(5), Purpose::QueryDetailed, &Reason::truncated("no route")));
     assert_eq!(trace.hears(300, 5, ack(&[])), [""; 0], "it waits");
     assert_eq!(trace.hears(400, 5, ack(&["A'"])), ["query 5"]);
 }
@@ -397,17 +398,17 @@ fn an_answer_closes_the_request_of_that_host_alone() {
     });
     let Trace { controller, actions, .. } = &mut trace;
     controller.on_message(at(300), NodeId(6), peer(6), &answer, actions);
-    assert_eq!(trace.host(6).request.standing(), Standing::Waiting, "it is not 6's request");
+    assert_eq!(trace.host(6).request.standing(), RequestStatus::Waiting, "it is not 6's request");
     let Trace { controller, actions, .. } = &mut trace;
     controller.on_message(at(300), NodeId(5), peer(5), &answer, actions);
-    assert_eq!(trace.host(5).request.standing(), Standing::Ended(Outcome::Installed));
+    assert_eq!(trace.host(5).request.standing(), RequestStatus::Ended(Outcome::Installed));
     let told = HelloAgentAck {
         request_id: RequestId(jitter_then_two[2]),
         request: RequestState::Ended(Outcome::Installed),
         ..ack(&["A"])
     };
     trace.hears(400, 6, told);
-    assert_eq!(trace.host(6).request.standing(), Standing::Ended(Outcome::Installed), "by its ack");
+    assert_eq!(trace.host(6).request.standing(), RequestStatus::Ended(Outcome::Installed), "by its ack");
 }
 
 #[test]

@@ -4,30 +4,30 @@
 use super::Controller;
 use crate::fsm::actions::{Actions, Peer, To};
 use crate::fsm::presence::Presence;
-use crate::fsm::topology::{Stranger, Word};
+use crate::fsm::topology::{PeerEvent, UnheardPeer};
 use crate::time::Instant;
 use crate::types::NodeId;
 use crate::wire::frame::Role;
 
 impl Controller<'_> {
     /// A word of the topology service.
-    pub(super) fn on_topology(&mut self, now: Instant, word: Word, actions: &mut Actions) {
+    pub(super) fn on_topology(&mut self, now: Instant, word: PeerEvent, actions: &mut Actions) {
         match word {
-            Word::Published(role, peer) => self.on_published(now, role, peer, actions),
-            Word::Withdrawn(role, peer) => {
+            PeerEvent::Published(role, peer) => self.on_published(now, role, peer, actions),
+            PeerEvent::Withdrawn(role, peer) => {
                 self.strangers.take(role, peer);
                 self.change(now, |at, of| (at, of) == (peer, role), Presence::on_withdrawn);
             }
-            Word::NodeLost(node) => {
+            PeerEvent::NodeLost(node) => {
                 self.strangers.node_lost(node);
                 let is_there = |at| matches!(at, Peer::Tipc { node: at, .. } if at == node);
                 self.change(now, |at, _| is_there(at), Presence::on_node_lost);
             }
-            Word::Gap => {
+            PeerEvent::Gap => {
                 self.strangers.clear();
                 self.change(now, |_, _| true, Presence::on_gap);
             }
-            Word::Settled => self.change(now, |_, _| true, Presence::on_settled),
+            PeerEvent::Settled => self.change(now, |_, _| true, Presence::on_settled),
         }
     }
 
@@ -43,7 +43,7 @@ impl Controller<'_> {
     }
 
     /// Those that are bound and were not heard.
-    pub fn strangers(&self) -> impl Iterator<Item = &Stranger> {
+    pub fn strangers(&self) -> impl Iterator<Item = &UnheardPeer> {
         self.strangers.iter()
     }
 

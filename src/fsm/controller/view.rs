@@ -2,7 +2,7 @@
 
 use super::{Controller, Currency};
 use crate::fsm::hosts::Host;
-use crate::fsm::requests::{Standing, Why};
+use crate::fsm::requests::{ReasonSource, RequestStatus};
 use crate::repo::rules::OnHosts;
 use crate::repo::slots::Slot;
 use crate::repo::state::Spread;
@@ -16,9 +16,9 @@ impl Controller<'_> {
     pub fn currency(&self, host: &Host) -> Currency {
         let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
         let last_failed = match host.request.standing() {
-            Standing::Ended(outcome) => outcome != Outcome::Installed,
-            Standing::NoAnswer => true,
-            Standing::None | Standing::Waiting | Standing::Running => false,
+            RequestStatus::Ended(outcome) => outcome != Outcome::Installed,
+            RequestStatus::NoAnswer => true,
+            RequestStatus::None | RequestStatus::Waiting | RequestStatus::Running => false,
         };
         if host.is_installing() {
             Currency::Pending
@@ -80,9 +80,9 @@ impl Controller<'_> {
     #[must_use]
     pub fn reason(&self, host: &Host) -> &str {
         match host.request.why() {
-            Why::Nothing => "",
-            Why::Untold(reason) => reason,
-            Why::Told(request) => self.reasons.get(request).map_or(
+            ReasonSource::Nothing => "",
+            ReasonSource::Untold(reason) => reason,
+            ReasonSource::Told(request) => self.reasons.get(request).map_or(
                 "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
                 Reason::as_str,
             ),

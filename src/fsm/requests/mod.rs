@@ -56,7 +56,7 @@ pub struct Ask {
 
 /// What the agent is known to have done with a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum RequestPhase {
     /// Nothing yet.
     Waiting,
     /// Taken it up.
@@ -69,17 +69,23 @@ enum Phase {
 
 /// A request that is not ended.
 #[derive(Clone, Copy, Debug)]
-struct Open {
+struct OpenRequest {
     ask: Ask,
-    phase: Phase,
+    phase: RequestPhase,
     /// The nonce that it was last sent with.
     nonce: Nonce,
     next_send: Instant,
     gives_up: Instant,
 }
 
-impl Open {
-    fn new(now: Instant, timers: &RequestTimers, target: Target, ask: Ask, phase: Phase) -> Self {
+impl OpenRequest {
+    fn new(
+        now: Instant,
+        timers: &RequestTimers,
+        target: RequestTarget,
+        ask: Ask,
+        phase: RequestPhase,
+    ) -> Self {
         Self { ask, phase, nonce: target.nonce, next_send: now, gives_up: now + timers.give_up }
     }
 }
@@ -88,14 +94,14 @@ impl Open {
 enum State {
     #[default]
     None,
-    Open(Open),
+    Open(OpenRequest),
     Ended(Ask, Outcome),
     NoAnswer(Ask),
 }
 
 /// How a request stands, for the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum RequestStatus {
     /// None was made.
     None,
     /// Sent, and not known to be taken up.
@@ -110,14 +116,14 @@ pub enum Standing {
 
 /// The last install request to one host.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct HostRequest {
     state: State,
-    why: Why,
+    why: ReasonSource,
 }
 
 /// Where to read why a request did not end well, or what else is to be told of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Why {
+pub enum ReasonSource {
     /// It did, or has not ended.
     #[default]
     Nothing,
@@ -129,7 +135,7 @@ pub enum Why {
 
 /// The host that a request is to, as its last ack had it.
 #[derive(Clone, Copy, Debug)]
-pub struct Target {
+pub struct RequestTarget {
     /// The host.
     pub node: NodeId,
     /// Where it is.
@@ -138,24 +144,25 @@ pub struct Target {
     pub nonce: Nonce,
 }
 
-impl Request {
+impl HostRequest {
     /// How it stands.
     #[must_use]
-    pub fn standing(&self) -> Standing {
+    pub fn standing(&self) -> RequestStatus {
         match &self.state {
-            State::None => Standing::None,
-            State::Open(Open { phase: Phase::Waiting, .. }) => Standing::Waiting,
-            State::Open(Open { phase: Phase::Running | Phase::Adopted | Phase::Failed(_), .. }) => {
-                Standing::Running
-            }
-            State::Ended(_, outcome) => Standing::Ended(*outcome),
-            State::NoAnswer(_) => Standing::NoAnswer,
+            State::None => RequestStatus::None,
+            State::Open(OpenRequest { phase: RequestPhase::Waiting, .. }) => RequestStatus::Waiting,
+            State::Open(OpenRequest {
+                phase: RequestPhase::Running | RequestPhase::Adopted | RequestPhase::Failed(_),
+                ..
+            }) => RequestStatus::Running,
+            State::Ended(_, outcome) => RequestStatus::Ended(*outcome),
+            State::NoAnswer(_) => RequestStatus::NoAnswer,
         }
     }
 
     /// Where to read why it did not end well.
     #[must_use]
-    pub fn why(&self) -> Why {
+    pub fn why(&self) -> ReasonSource {
         self.why
     }
 
@@ -183,16 +190,16 @@ impl Request {
         &mut self,
         now: Instant,
         timers: &RequestTimers,
-        target: Target,
+        target: RequestTarget,
         ask: Ask,
         actions: &mut Actions,
     ) -> bool {
         if self.is_open() {
             return false;
         }
-        let mut open = Open::new(now, timers, target, ask, Phase::Waiting);
+        let mut open = OpenRequest::new(now, timers, target, ask, RequestPhase::Waiting);
         send(&mut open, now, timers, target, actions);
-        self.why = Why::Nothing;
+        self.why = ReasonSource::Nothing;
         self.state = State::Open(open);
         true
     }
@@ -203,7 +210,7 @@ impl Request {
         &mut self,
         now: Instant,
         timers: &RequestTimers,
-        target: Target,
+        target: RequestTarget,
         before: (RequestId, RequestState),
         ack: &HelloAgentAck,
         actions: &mut Actions,
@@ -216,30 +223,30 @@ impl Request {
             (RequestState::Ended(Outcome::Installed), State::Ended(_, Outcome::Installed)) if is_ours => {}
             (RequestState::Ended(Outcome::Installed), _) if is_ours => {
                 self.state = State::Ended(ask, Outcome::Installed);
-                self.why = Why::Nothing;
+                self.why = ReasonSource::Nothing;
             }
             (RequestState::Ended(outcome), state) if is_ours => {
                 let is_news = match state {
-                    State::Open(open) => open.phase != Phase::Failed(outcome),
+                    State::Open(open) => open.phase != RequestPhase::Failed(outcome),
                     State::Ended(_, known) => *known != outcome,
                     State::NoAnswer(_) | State::None => true,
                 };
                 if is_news {
-                    let mut open = Open::new(now, timers, target, ask, Phase::Failed(outcome));
+                    let mut open = OpenRequest::new(now, timers, target, ask, RequestPhase::Failed(outcome));
                     send(&mut open, now, timers, target, actions);
                     self.state = State::Open(open);
                 }
             }
-            (_, State::Open(Open { phase: Phase::Failed(_), .. })) => {}
+            (_, State::Open(OpenRequest { phase: RequestPhase::Failed(_), .. })) => {}
             (RequestState::Running, State::Open(open)) if is_ours => {
                 open.gives_up = now + timers.give_up;
                 match open.phase {
-                    Phase::Adopted => open.next_send = open.gives_up,
-                    _ => open.phase = Phase::Running,
+                    RequestPhase::Adopted => open.next_send = open.gives_up,
+                    _ => open.phase = RequestPhase::Running,
                 }
             }
             // Not taken up, and what it was sent with is used up: once more.
-            (_, State::Open(Open { phase: Phase::Adopted, .. })) => {}
+            (_, State::Open(OpenRequest { phase: RequestPhase::Adopted, .. })) => {}
             (_, State::Open(open)) if !is_ours && open.nonce != target.nonce => {
                 send(open, now, timers, target, actions);
             }
@@ -253,28 +260,28 @@ impl Request {
         &mut self,
         now: Instant,
         timers: &RequestTimers,
-        target: Target,
+        target: RequestTarget,
         before: (RequestId, RequestState),
         ack: &HelloAgentAck,
     ) {
         let is_news = (ack.request_id, ack.request) != before;
         let is_ours = self.asked().is_some_and(|ask| ask.request_id == ack.request_id);
-        let is_followed = matches!(self.state, State::Open(Open { phase: Phase::Adopted, .. }));
+        let is_followed = matches!(self.state, State::Open(OpenRequest { phase: RequestPhase::Adopted, .. }));
         if (self.is_open() && !is_followed) || is_ours || !is_news || ack.request == RequestState::None {
             return;
         }
         let ask = Ask { request_id: ack.request_id, digest: Digest::default(), force: false };
-        let adopted = Open::new(now, timers, target, ask, Phase::Adopted);
+        let adopted = OpenRequest::new(now, timers, target, ask, RequestPhase::Adopted);
         // Nothing is sent for it: its acks tell.
-        self.state = State::Open(Open { next_send: adopted.gives_up, ..adopted });
-        self.why = Why::Nothing;
+        self.state = State::Open(OpenRequest { next_send: adopted.gives_up, ..adopted });
+        self.why = ReasonSource::Nothing;
     }
 
     /// What was asked for last.
     fn asked(&self) -> Option<Ask> {
         match &self.state {
             State::None => None,
-            State::Open(Open { ask, .. }) | State::Ended(ask, _) | State::NoAnswer(ask) => Some(*ask),
+            State::Open(OpenRequest { ask, .. }) | State::Ended(ask, _) | State::NoAnswer(ask) => Some(*ask),
         }
     }
 
@@ -283,8 +290,8 @@ impl Request {
     /// faster has not told what there is to tell of an install that went well.
     pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
         let ask = match (self.state, self.why) {
-            (State::Open(Open { ask, .. }) | State::NoAnswer(ask), _)
-            | (State::Ended(ask, Outcome::Installed), Why::Nothing) => ask,
+            (State::Open(OpenRequest { ask, .. }) | State::NoAnswer(ask), _)
+            | (State::Ended(ask, Outcome::Installed), ReasonSource::Nothing) => ask,
             _ => return false,
         };
         if response.request_id != ask.request_id {
@@ -297,7 +304,7 @@ impl Request {
         };
         self.state = State::Ended(ask, outcome);
         let tells = !response.reject_reason.is_empty();
-        self.why = if tells { Why::Told(ask.request_id) } else { Why::Nothing };
+        self.why = if tells { ReasonSource::Told(ask.request_id) } else { ReasonSource::Nothing };
         tells
     }
 
@@ -322,26 +329,26 @@ impl Request {
         &mut self,
         now: Instant,
         timers: &RequestTimers,
-        target: Target,
+        target: RequestTarget,
         actions: &mut Actions,
     ) {
         let State::Open(open) = &mut self.state else { return };
         if now >= open.gives_up {
             let (state, untold) = match open.phase {
-                Phase::Waiting => (
+                RequestPhase::Waiting => (
                     State::NoAnswer(open.ask),
                     "the host did not answer the install request: is it up and reachable?",
                 ),
-                Phase::Running | Phase::Adopted => (
+                RequestPhase::Running | RequestPhase::Adopted => (
                     State::NoAnswer(open.ask),
                     "the host took the install up and fell silent: its outcome shows once it is heard again",
                 ),
-                Phase::Failed(outcome) => (
+                RequestPhase::Failed(outcome) => (
                     State::Ended(open.ask, outcome),
                     "the host fell silent before it said why: its own status and log do",
                 ),
             };
-            (self.state, self.why) = (state, Why::Untold(untold));
+            (self.state, self.why) = (state, ReasonSource::Untold(untold));
         } else if now >= open.next_send && actions.room() > 0 {
             send(open, now, timers, target, actions);
         }
@@ -357,10 +364,16 @@ impl Request {
     }
 }
 
-fn send(open: &mut Open, now: Instant, timers: &RequestTimers, target: Target, actions: &mut Actions) {
+fn send(
+    open: &mut OpenRequest,
+    now: Instant,
+    timers: &RequestTimers,
+    target: RequestTarget,
+    actions: &mut Actions,
+) {
     let Ask { request_id, digest, force } = open.ask;
     // An ended request is asked about, never asked for: no agent's nonce is zero.
-    open.nonce = if let Phase::Failed(_) = open.phase { Nonce(0) } else { target.nonce };
+    open.nonce = if let RequestPhase::Failed(_) = open.phase { Nonce(0) } else { target.nonce };
     open.next_send = now + timers.retry;
     let request = AgentInstallReq { request_id, nonce: open.nonce, digest, force };
     actions.send(To::Node(target.node, target.peer), Message::AgentInstallReq(request));

@@ -29,16 +29,16 @@ use crate::wire::frame::Purpose;
 const REST_MOST: Duration = Duration::from_secs(300);
 
 /// Why a blob is missing, as its last fetch said.
-pub type Why = (Hash, Reason);
+pub type BlobError = (Hash, Reason);
 
 /// The blobs that one controller lacks.
 #[derive(Debug)]
-pub struct Blobs<'a> {
+pub struct BlobFetch<'a> {
     retry: Duration,
     /// The entries whose file is not here.
     missing: SlotSet,
     /// Why, for some of them, in borrowed memory.
-    whys: &'a mut [Why],
+    whys: &'a mut [BlobError],
     next_why: usize,
     errand: Errand,
     /// What was missing when the worker at work began, and it has not named yet.
@@ -58,7 +58,7 @@ pub struct Blobs<'a> {
     wake: Option<Instant>,
 }
 
-impl<'a> Blobs<'a> {
+impl<'a> BlobFetch<'a> {
     /// Another first rest, as for [`new`](Self::new).
     pub fn set_retry(&mut self, retry: Duration) {
         self.retry = retry;
@@ -67,7 +67,7 @@ impl<'a> Blobs<'a> {
     /// Nothing is missing. `retry`: the first rest after all were asked in vain;
     /// as many reasons as `whys` is long are kept.
     #[must_use]
-    pub fn new(retry: Duration, whys: &'a mut [Why]) -> Self {
+    pub fn new(retry: Duration, whys: &'a mut [BlobError]) -> Self {
         Self {
             retry,
             missing: SlotSet::new(),
@@ -276,7 +276,7 @@ mod tests {
     }
 
     struct Trace {
-        blobs: Blobs<'static>,
+        blobs: BlobFetch<'static>,
         neighbours: Neighbours<'static>,
         actions: Actions,
     }
@@ -284,10 +284,10 @@ mod tests {
     impl Trace {
         /// Neighbours 1 to `count` are present and merged, and one blob is missing.
         fn start(count: u64) -> Self {
-            let whys = std::vec::Vec::leak(std::vec![Why::default(); 2]);
+            let whys = std::vec::Vec::leak(std::vec![BlobError::default(); 2]);
             let places = std::vec::Vec::leak(std::vec![None; 8]);
             let mut trace = Self {
-                blobs: Blobs::new(Duration::from_millis(100), whys),
+                blobs: BlobFetch::new(Duration::from_millis(100), whys),
                 neighbours: Neighbours::new(places, Duration::from_secs(3_600)),
                 actions: Actions::default(),
             };
@@ -341,7 +341,7 @@ mod tests {
         assert_eq!(trace.starts(0), "ask 1");
         trace.blobs.on_failed(NodeId(1));
         assert_eq!(trace.starts(0), "");
-        trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::new("refused"));
+        trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::truncated("refused"));
         assert_eq!(trace.starts(1), "", "that is known");
         assert_eq!(trace.blobs.why(&Hash([3; 32])), "refused");
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
@@ -360,7 +360,7 @@ mod tests {
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
         assert_eq!(trace.starts(0), "ask 1");
         trace.fetches(1);
-        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::new("refused"));
+        trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::truncated("refused"));
         trace.blobs.on_missing(slot(5), &Hash([5; 32]), &Reason::default());
         trace.blobs.on_done(NodeId(1));
         assert_eq!(trace.blobs.missing(), &[slot(4), slot(5)].into_iter().collect());

@@ -23,7 +23,7 @@ pub mod rounds;
 mod tests;
 
 use announce::Announce;
-use blobs::{Blobs, Why};
+use blobs::{BlobError, BlobFetch};
 use neighbours::{Neighbour, Neighbours, Owed};
 use pulls::{FAILURES_TO_GO_ON, Pulls};
 use rounds::Rounds;
@@ -66,7 +66,7 @@ pub struct Sync<'a> {
     neighbours: Neighbours<'a>,
     announce: Announce,
     pulls: Pulls,
-    blobs: Blobs<'a>,
+    blobs: BlobFetch<'a>,
     /// Changes may be taken.
     is_started: bool,
     /// The map's digest as it was told last.
@@ -85,13 +85,13 @@ impl<'a> Sync<'a> {
     /// A controller that has heard no other, and whose map is not read yet.
     /// `places` and `whys` are memory for neighbours, and for why blobs are missing.
     #[must_use]
-    pub fn new(timers: SyncTimers, places: &'a mut [Option<Neighbour>], whys: &'a mut [Why]) -> Self {
+    pub fn new(timers: SyncTimers, places: &'a mut [Option<Neighbour>], whys: &'a mut [BlobError]) -> Self {
         Self {
             rounds: Rounds::new(timers.hello_interval, timers.hello_start),
             neighbours: Neighbours::new(places, timers.controller_lost),
             announce: Announce::new(timers.retry),
             pulls: Pulls::new(timers.retry, timers.hello_interval),
-            blobs: Blobs::new(timers.retry, whys),
+            blobs: BlobFetch::new(timers.retry, whys),
             is_started: false,
             told: None,
             to_tell: None,
@@ -372,12 +372,12 @@ impl<'a> Sync<'a> {
 
     /// The patch files that are missing.
     #[must_use]
-    pub fn blobs(&self) -> &Blobs<'a> {
+    pub fn blobs(&self) -> &BlobFetch<'a> {
         &self.blobs
     }
 
     /// The patch files that are missing, to note that more or fewer are.
-    pub fn blobs_mut(&mut self) -> &mut Blobs<'a> {
+    pub fn blobs_mut(&mut self) -> &mut BlobFetch<'a> {
         &mut self.blobs
     }
 

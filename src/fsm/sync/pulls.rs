@@ -144,7 +144,8 @@ impl Pulls {
         neighbour.trouble = Reason::default();
         if !is_whole {
             neighbour.owed = None;
-            neighbour.trouble = Reason::new("not all that it has could be taken: the log here says what");
+            neighbour.trouble =
+                Reason::truncated("not all that it has could be taken: the log here says what");
         }
     }
 
@@ -262,7 +263,7 @@ mod tests {
         let mut now = 0;
         assert_eq!(trace.starts(now), ["ask 1"]);
         for (failures, pause) in (1..).zip([100, 200, 400, 800, 1_000, 1_000]) {
-            trace.pulls.on_failed(at(now), NodeId(1), &Reason::new("refused"), &mut trace.neighbours);
+            trace.pulls.on_failed(at(now), NodeId(1), &Reason::truncated("refused"), &mut trace.neighbours);
             assert_eq!(trace.neighbours.get(NodeId(1)).unwrap().failures, failures);
             if failures == 1 {
                 assert_eq!(trace.starts(now), ["ask 2"]);

@@ -46,7 +46,11 @@ impl Trace {
     fn new(entries: &[Entry]) -> Self {
         let slots = std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(8)));
         Self {
-            sync: Sync::new(TIMERS, Vec::leak(std::vec![None; 7]), Vec::leak(std::vec![Why::default(); 8])),
+            sync: Sync::new(
+                TIMERS,
+                Vec::leak(std::vec![None; 7]),
+                Vec::leak(std::vec![BlobError::default(); 8]),
+            ),
             map: fixture::map(slots, entries),
             random: Random::new([7; 32]),
             actions: Actions::default(),
@@ -143,7 +147,7 @@ fn one_who_answers_and_cannot_be_merged_with_keeps_changes_out_for_three_tries()
     trace.sync.on_loaded(at(0));
     trace.waits(0);
     assert_eq!(trace.hears(1, 2, &hello(digest(9))), ["2: HelloAck", "Pull 2"]);
-    let why = Reason::new("refused");
+    let why = Reason::truncated("refused");
     let mut now = 1;
     for tries in 1..=3 {
         trace.happens(now, &Event::SessionFailed(NodeId(2), Purpose::Pull, &why));

@@ -38,13 +38,13 @@ const LAST_WORDS_BYTES: usize = 1_024;
 
 /// What a script is run for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
+pub(super) enum ScriptAction {
     Install,
     Remove,
     Rollback,
 }
 
-impl Action {
+impl ScriptAction {
     const fn as_str(self) -> &'static str {
         match self {
             Self::Install => "install",
@@ -135,7 +135,12 @@ impl Scripts {
     }
 
     /// Runs one script to its end.
-    pub fn run(&self, patch: &PatchId, script: Script, action: Action) -> Result<(), Box<ScriptFailure>> {
+    pub fn run(
+        &self,
+        patch: &PatchId,
+        script: Script,
+        action: ScriptAction,
+    ) -> Result<(), Box<ScriptFailure>> {
         failpoint::hit("starting a script");
         log::info!("{patch}: {} ({})", script.as_str(), action.as_str());
         let path = self.root.join(".thimble/patches").join(patch.as_str()).join("scripts");
@@ -174,9 +179,9 @@ impl Scripts {
     fn to_its_end(&self, command: Command, limit: Duration) -> Trial {
         let mut tail = Tail::default();
         let how = match self.watch(command, limit, &mut tail) {
-            Ok(Ended { left: Some(names), .. }) => Some(How::LeftRunning(names)),
-            Ok(Ended { status: None, .. }) => Some(How::TimedOut(limit)),
-            Ok(Ended { status: Some(status), .. }) => match (status.code(), status.signal()) {
+            Ok(ScriptEnd { left: Some(names), .. }) => Some(How::LeftRunning(names)),
+            Ok(ScriptEnd { status: None, .. }) => Some(How::TimedOut(limit)),
+            Ok(ScriptEnd { status: Some(status), .. }) => match (status.code(), status.signal()) {
                 (Some(0), _) => None,
                 (Some(code), _) => Some(How::Status(code)),
                 (None, signal) => Some(How::Signal(signal.unwrap_or_default())),
@@ -200,7 +205,7 @@ impl Scripts {
         }
     }
 
-    fn watch(&self, mut command: Command, limit: Duration, tail: &mut Tail) -> io::Result<Ended> {
+    fn watch(&self, mut command: Command, limit: Duration, tail: &mut Tail) -> io::Result<ScriptEnd> {
         let (mut output, theirs) = io::pipe()?;
         sys::set_nonblocking(output.as_fd())?;
         command.current_dir(&self.root).stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
@@ -222,12 +227,12 @@ impl Scripts {
         };
         let left = end_all(&mut child, status.is_some())?;
         tail.take(&mut output)?;
-        Ok(Ended { status, left })
+        Ok(ScriptEnd { status, left })
     }
 }
 
 /// How a script's process ended.
-struct Ended {
+struct ScriptEnd {
     /// None: its time was up.
     status: Option<ExitStatus>,
     /// What it left running.

@@ -7,7 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
-use crate::repo::fixture::{self, Random, entry, id};
+use crate::repo::fixture::{self, SplitMix, entry, id};
 use crate::repo::rollout::RolloutState;
 use crate::types::{Digest, NodeId};
 use EntryState::{Applied, Available, Committed, Deleted};
@@ -61,11 +61,11 @@ impl Repo {
     }
 
     /// Merges another's map as a store does.
-    fn pull(&mut self, theirs: &Self) -> Vec<Told> {
+    fn pull(&mut self, theirs: &Self) -> Vec<MergeEvent> {
         self.pull_into(theirs, ROOM)
     }
 
-    fn pull_into(&mut self, theirs: &Self, room: usize) -> Vec<Told> {
+    fn pull_into(&mut self, theirs: &Self, room: usize) -> Vec<MergeEvent> {
         let mut their_slots = fixture::slots(ROOM);
         let their_map = theirs.map(&mut their_slots);
         for floor in [theirs.floor, 0] {
@@ -122,7 +122,7 @@ fn a_purge_travels_and_what_it_dropped_does_not_come_back() {
     assert_eq!((two.shown(), two.floor), (one.shown(), 3));
     // One that was away since before the deletion.
     let mut late = old.clone();
-    assert_eq!(late.pull(&one), [Told::Purged(id("B"))]);
+    assert_eq!(late.pull(&one), [MergeEvent::Purged(id("B"))]);
     assert_eq!(late.digest(), one.digest());
     let before = one.digest();
     assert_eq!(one.pull(&old), []);
@@ -148,10 +148,10 @@ fn what_another_made_was_purged_and_what_we_made_where_the_peer_is_ahead_of_us()
     let with_later = Repo::with(1, 9, 9, &[entry("Z").stamp(8, 2)]);
     let mut set_back = Repo::with(2, 5, 0, &[entry("A").stamp(3, 2), entry("B").stamp(4, 3)]);
     let told = set_back.pull(&with_later);
-    assert!(told.contains(&Told::Renamed) && told.contains(&Told::Purged(id("A"))), "{told:?}");
+    assert!(told.contains(&MergeEvent::Renamed) && told.contains(&MergeEvent::Purged(id("A"))), "{told:?}");
     assert_eq!(set_back.shown(), "Z Applied 8");
     let mut away = Repo::with(2, 5, 0, &[entry("B").stamp(4, 3)]);
-    assert_eq!(away.pull(&Repo::with(1, 9, 9, &[])), [Told::Purged(id("B"))]);
+    assert_eq!(away.pull(&Repo::with(1, 9, 9, &[])), [MergeEvent::Purged(id("B"))]);
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_counter_is_followed_as_far_as_the_leap_and_no_further() {
     for counter in [8 + leap, u64::MAX] {
         let (ours, told) = take(counter);
         assert_eq!((ours.shown().as_str(), ours.origin.counter), ("B Applied 9", 9), "the rest merges");
-        assert!(told.contains(&Told::Leap(entry("A").stamp(counter, 2))), "{told:?}");
+        assert!(told.contains(&MergeEvent::Leap(entry("A").stamp(counter, 2))), "{told:?}");
     }
 }
 
@@ -212,7 +212,7 @@ fn a_map_that_was_not_taken_whole_says_nothing_of_what_was_purged() {
         Repo::with(2, 9, 8, &[entry("A").stamp(3, 3), entry("D").stamp(9, 2), entry("E").stamp(9, 2)]);
     let mut after = ours.clone();
     let told = after.pull_into(&theirs, 2);
-    assert!(matches!(&told[..], [Told::NoRoom(..), Told::NoRoom(..)]), "{told:?}");
+    assert!(matches!(&told[..], [MergeEvent::NoRoom(..), MergeEvent::NoRoom(..)]), "{told:?}");
     assert_eq!((after.shown(), after.floor), (ours.shown(), 2));
     let mut after = ours.clone();
     after.pull_into(&theirs, 3);
@@ -226,8 +226,12 @@ fn a_change_of_ours_that_gives_way_is_told_with_what_took_its_place() {
     let mut repo = Repo::with(1, 5, 0, &[ours.clone(), entry("B").stamp(4, 3), entry("C").stamp(5, 1)]);
     let other = [theirs.clone(), entry("B").stamp(5, 2), entry("C").stamp(6, 2)];
     let told = repo.pull(&Repo::with(2, 6, 0, &other));
-    let replaced: Vec<_> = told.iter().filter(|told| matches!(told, Told::Replaced { .. })).collect();
-    assert_eq!(replaced, [&Told::Replaced { ours, theirs }], "B was not ours, C has only another stamp");
+    let replaced: Vec<_> = told.iter().filter(|told| matches!(told, MergeEvent::Replaced { .. })).collect();
+    assert_eq!(
+        replaced,
+        [&MergeEvent::Replaced { ours, theirs }],
+        "B was not ours, C has only another stamp"
+    );
 }
 
 #[test]
@@ -236,7 +240,7 @@ fn who_sees_its_own_replica_ahead_of_itself_takes_another() {
     for (counter, is_set_back) in [(7, true), (8, false)] {
         let mut ours = Repo::with(1, counter, 0, &[]);
         let told = ours.pull(&Repo::with(2, 9, 0, &ahead));
-        assert_eq!(told.contains(&Told::Renamed), is_set_back, "{told:?}");
+        assert_eq!(told.contains(&MergeEvent::Renamed), is_set_back, "{told:?}");
         assert_eq!((ours.origin.replica != 1, ours.origin.counter), (is_set_back, 8));
     }
 }
@@ -256,7 +260,7 @@ struct Weather {
 
 /// Three controllers, and what an onlooker who sees all knows of them.
 struct History {
-    random: Random,
+    random: SplitMix,
     repos: Vec<Repo>,
     /// Which others a controller has met.
     known: Vec<BTreeSet<usize>>,
@@ -277,7 +281,7 @@ struct History {
 impl History {
     fn new(seed: u64) -> Self {
         Self {
-            random: Random::new(seed),
+            random: SplitMix::new(seed),
             repos: (1..=3).map(Repo::new).collect(),
             known: Vec::from_iter((0..3).map(|_| BTreeSet::new())),
             has_met: Vec::from_iter([false; 3]),
@@ -317,7 +321,7 @@ impl History {
     fn pull(&mut self, at: usize, from: usize) {
         let theirs = self.repos[from].clone();
         for told in self.repos[at].pull(&theirs) {
-            if let Told::Changed(entry) = told {
+            if let MergeEvent::Changed(entry) = told {
                 self.is_the_only_one(&entry);
             }
         }
@@ -487,7 +491,7 @@ fn of_two_rollouts_the_later_stays_everywhere_and_the_digest_tells_them_apart() 
     let mut origin = Origin { replica: 1, counter: 3 };
     let mut told = Vec::new();
     assert!(join(&mut one, &mut origin, &two, 0, 77, &mut |fact| told.push(fact)));
-    assert_eq!((told.as_slice(), one.digest()), (&[Told::Rollout(late)][..], two.digest()));
+    assert_eq!((told.as_slice(), one.digest()), (&[MergeEvent::Rollout(late)][..], two.digest()));
     assert_eq!(origin.next_stamp(), Stamp { counter: 7, replica: 1 }, "the next change is above it");
     assert!(!one.merge_rollout(&early), "what was replaced does not come back");
 
@@ -503,5 +507,5 @@ fn of_two_rollouts_the_later_stays_everywhere_and_the_digest_tells_them_apart() 
     let mut leaping = fixture::map(&mut leaping, &[]);
     leaping.merge_rollout(&rollout(u64::MAX, 3, 3));
     assert!(!join(&mut one, &mut origin, &leaping, 0, 77, &mut |fact| told.push(fact)));
-    assert!(matches!(told[..], [Told::RolloutLeap(_)]) && one.rollout() == Some(&late));
+    assert!(matches!(told[..], [MergeEvent::RolloutLeap(_)]) && one.rollout() == Some(&late));
 }

@@ -4,11 +4,11 @@ use std::vec::Vec;
 
 use super::*;
 use crate::repo::entry::{EntryState, Stamp};
-use crate::repo::fixture::{self, Random, entry, id};
+use crate::repo::fixture::{self, SplitMix, entry, id};
 
 /// Entries of few ids, states and stamps, so that many stand against each
 /// other, some with equal stamps.
-fn random_entries(random: &mut Random, count: usize) -> Vec<Entry> {
+fn random_entries(random: &mut SplitMix, count: usize) -> Vec<Entry> {
     use EntryState::{Applied, Available, Committed, Deleted};
     let mut one = || {
         let mut made = entry(["A", "B", "C", "D", "E"][random.below(5)]);
@@ -34,7 +34,7 @@ fn merged(entries: &[&Entry]) -> (Vec<Entry>, Digest) {
 #[test]
 fn merging_is_commutative_associative_and_idempotent() {
     for seed in 0..200 {
-        let mut random = Random::new(seed);
+        let mut random = SplitMix::new(seed);
         let entries = random_entries(&mut random, 24);
         let mut order: Vec<&Entry> = entries.iter().collect();
         let whole = merged(&order);
@@ -91,7 +91,7 @@ fn a_full_map_takes_changes_but_no_new_id() {
 fn a_map_has_room_for_the_bound_and_finds_every_entry() {
     let mut slots = fixture::slots(ENTRIES + 1);
     let mut names: Vec<_> = (0..=ENTRIES).map(|number| std::format!("P-{number}")).collect();
-    Random::new(1).shuffle(&mut names);
+    SplitMix::new(1).shuffle(&mut names);
     let mut map = Map::new(&mut slots);
     for name in &names[..ENTRIES] {
         assert!(map.merge(&entry(name)).is_ok());

@@ -19,9 +19,9 @@ fn deleted(text: &str) -> Entry {
     entry(text).state(EntryState::Deleted)
 }
 
-type Check = for<'m> fn(&'m Map<'_>, &'m [PatchId]) -> Result<SlotSet, Refusal<'m>>;
+type Check = for<'m> fn(&'m Map<'_>, &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>>;
 
-fn check_delete_nowhere<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, Refusal<'m>> {
+fn check_delete_nowhere<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>> {
     check_delete(map, ids, |_| OnHosts::Nowhere)
 }
 

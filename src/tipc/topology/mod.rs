@@ -32,21 +32,21 @@
     )
 )]
 
-mod place;
+mod event;
+mod slot;
 #[cfg(test)]
 mod tests;
-mod word;
 
 use heapless::Vec;
 
 use super::address::ServiceRange;
-use super::event::{Kind, TopologyEvent};
+use super::event::{EventKind, TopologyEvent};
 use super::subscription::{self, Filter, Handle, Subscription, Timeout};
 use crate::limits;
 use crate::time::{Duration, Instant};
-use place::{Place, Stage, Standing, Turn, What};
+use slot::{SubscriptionSlot, SubscriptionState, Turn, TurnRequest, TurnStage};
 
-pub use word::{Closed, Refused, Word};
+pub use event::{Closed, SubscribeError, SubscriberEvent};
 
 /// From the loss of a connection to the next try.
 pub const PAUSE: Duration = Duration::from_secs(1);
@@ -58,7 +58,7 @@ const STRIKES: u8 = 2;
 const MARKER: [u8; 4] = *b"\xffend";
 
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum ConnectionState {
     Down { again_at: Instant },
     Connecting { deadline: Instant },
     Up { turn: Option<Turn> },
@@ -67,8 +67,8 @@ enum State {
 /// The subscriptions, and how far the service knows of them.
 #[derive(Debug)]
 pub struct Subscriber {
-    places: Vec<Place, { limits::TIPC_SUBSCRIPTIONS }, u8>,
-    state: State,
+    places: Vec<SubscriptionSlot, { limits::TIPC_SUBSCRIPTIONS }, u8>,
+    state: ConnectionState,
     /// The number of the turn's marker.
     serial: u32,
     is_gap_told: bool,
@@ -85,29 +85,30 @@ impl Subscriber {
     /// Without subscriptions; wants to be connected at once.
     #[must_use]
     pub const fn new() -> Self {
-        let state = State::Down { again_at: Instant::from_millis(0) };
+        let state = ConnectionState::Down { again_at: Instant::from_millis(0) };
         Self { places: Vec::new(), state, serial: 0, is_gap_told: true, gaps: 0 }
     }
 
     /// Wants these events from now on.
     ///
     /// # Errors
-    /// [`Refused`]: nothing has changed.
-    pub fn subscribe(&mut self, now: Instant, wanted: Subscription) -> Result<(), Refused> {
-        wanted.validate().map_err(Refused::Invalid)?;
+    /// [`SubscribeError`]: nothing has changed.
+    pub fn subscribe(&mut self, now: Instant, wanted: Subscription) -> Result<(), SubscribeError> {
+        wanted.validate().map_err(SubscribeError::Invalid)?;
         if wanted.handle.starts_with(&MARKER) {
-            return Err(Refused::HandleReserved);
+            return Err(SubscribeError::HandleReserved);
         }
         if self.find(wanted.handle).is_some() {
-            return Err(Refused::HandleTaken);
+            return Err(SubscribeError::HandleTaken);
         }
         let ends_at = match wanted.timeout {
             Timeout::Forever => None,
             Timeout::Ms(ms) => Some(now + Duration::from_millis(u64::from(ms))),
         };
-        let standing = Standing::Waiting;
-        let place = Place { wanted, sent: wanted, ends_at, standing, is_replayed: false, strikes: 0 };
-        self.places.push(place).map_err(|_| Refused::Full)?;
+        let standing = SubscriptionState::Waiting;
+        let place =
+            SubscriptionSlot { wanted, sent: wanted, ends_at, standing, is_replayed: false, strikes: 0 };
+        self.places.push(place).map_err(|_| SubscribeError::Full)?;
         self.invariants();
         Ok(())
     }
@@ -118,16 +119,18 @@ impl Subscriber {
     pub fn cancel(&mut self, handle: Handle) -> bool {
         let Some(at) = self.find(handle) else { return false };
         let Some(place) = self.places.get_mut(at) else { return false };
-        if place.standing == Standing::Ending {
+        if place.standing == SubscriptionState::Ending {
             return false;
         }
         if place.is_known_to_service() {
-            place.standing = Standing::Ending;
+            place.standing = SubscriptionState::Ending;
         } else {
             self.places.remove(at);
             // A turn that has not begun to be sent.
-            if let State::Up { turn } = &mut self.state {
-                turn.take_if(|turn| turn.stage == Stage::Subscription && turn.subscription.handle == handle);
+            if let ConnectionState::Up { turn } = &mut self.state {
+                turn.take_if(|turn| {
+                    turn.stage == TurnStage::Subscription && turn.subscription.handle == handle
+                });
             }
         }
         self.invariants();
@@ -137,77 +140,77 @@ impl Subscriber {
     /// The driver is to connect, and to say so by [`on_connecting`](Self::on_connecting).
     #[must_use]
     pub fn wants_connection(&self, now: Instant) -> bool {
-        matches!(self.state, State::Down { again_at } if now >= again_at)
+        matches!(self.state, ConnectionState::Down { again_at } if now >= again_at)
     }
 
     /// The driver is to have no connection, nor to be making one.
     #[must_use]
     pub fn is_down(&self) -> bool {
-        matches!(self.state, State::Down { .. })
+        matches!(self.state, ConnectionState::Down { .. })
     }
 
     /// The driver is connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        matches!(self.state, State::Up { .. })
+        matches!(self.state, ConnectionState::Up { .. })
     }
 
     /// A connection is being made.
     pub fn on_connecting(&mut self, now: Instant) {
         if self.is_down() {
-            self.state = State::Connecting { deadline: now + PATIENCE };
+            self.state = ConnectionState::Connecting { deadline: now + PATIENCE };
         }
     }
 
     /// It is there.
     pub fn on_connected(&mut self) {
-        if let State::Connecting { .. } = self.state {
-            self.state = State::Up { turn: None };
+        if let ConnectionState::Connecting { .. } = self.state {
+            self.state = ConnectionState::Up { turn: None };
         }
     }
 
     /// It is gone, or could not be had.
     pub fn on_closed(&mut self, now: Instant, how: Closed) {
-        let State::Up { turn } = self.state else {
-            self.state = State::Down { again_at: now + PAUSE };
+        let ConnectionState::Up { turn } = self.state else {
+            self.state = ConnectionState::Down { again_at: now + PAUSE };
             return;
         };
-        if self.places.iter().any(Place::is_known_to_service) {
+        if self.places.iter().any(SubscriptionSlot::is_known_to_service) {
             self.is_gap_told = false;
             self.gaps = self.gaps.saturating_add(1);
         }
-        self.places.retain(|place| place.standing != Standing::Ending);
+        self.places.retain(|place| place.standing != SubscriptionState::Ending);
         let closed_upon = turn.filter(|turn| {
-            how == Closed::ByService && turn.what == What::Ask && turn.stage != Stage::Subscription
+            how == Closed::ByService && turn.what == TurnRequest::Ask && turn.stage != TurnStage::Subscription
         });
         for place in &mut self.places {
             if !place.is_known_to_service() {
                 continue;
             }
-            place.standing = Standing::Waiting;
+            place.standing = SubscriptionState::Waiting;
             place.is_replayed = true;
             if closed_upon.is_some_and(|turn| turn.subscription.handle == place.wanted.handle) {
                 place.strikes = place.strikes.saturating_add(1);
                 if place.strikes >= STRIKES {
-                    place.standing = Standing::SetAside { is_told: false };
+                    place.standing = SubscriptionState::SetAside { is_told: false };
                 }
             }
         }
-        self.state = State::Down { again_at: now + PAUSE };
+        self.state = ConnectionState::Down { again_at: now + PAUSE };
         self.invariants();
     }
 
     /// What is to be sent next, the same until it was: see [`on_sent`](Self::on_sent).
     pub fn to_send(&mut self, now: Instant) -> Option<[u8; subscription::BYTES]> {
-        let State::Up { turn } = self.state else { return None };
+        let ConnectionState::Up { turn } = self.state else { return None };
         let turn = turn.or_else(|| self.next_turn(now))?;
-        self.state = State::Up { turn: Some(turn) };
+        self.state = ConnectionState::Up { turn: Some(turn) };
         self.invariants();
         match (turn.stage, turn.what) {
-            (Stage::Subscription, What::Ask) => Some(turn.subscription.encode()),
-            (Stage::Subscription, What::Cancel) => Some(turn.subscription.encode_cancel()),
-            (Stage::Marker, _) => Some(self.marker().encode()),
-            (Stage::Nothing, _) => None,
+            (TurnStage::Subscription, TurnRequest::Ask) => Some(turn.subscription.encode()),
+            (TurnStage::Subscription, TurnRequest::Cancel) => Some(turn.subscription.encode_cancel()),
+            (TurnStage::Marker, _) => Some(self.marker().encode()),
+            (TurnStage::Nothing, _) => None,
         }
     }
 
@@ -215,17 +218,25 @@ impl Subscriber {
     /// connection was not closed.
     fn next_turn(&mut self, now: Instant) -> Option<Turn> {
         let deadline = now + PATIENCE;
-        let (stage, is_answered) = (Stage::Subscription, false);
-        if let Some(place) = self.places.iter().find(|place| place.standing == Standing::Ending) {
-            return Some(Turn { what: What::Cancel, subscription: place.sent, stage, deadline, is_answered });
+        let (stage, is_answered) = (TurnStage::Subscription, false);
+        if let Some(place) = self.places.iter().find(|place| place.standing == SubscriptionState::Ending) {
+            return Some(Turn {
+                what: TurnRequest::Cancel,
+                subscription: place.sent,
+                stage,
+                deadline,
+                is_answered,
+            });
         }
-        let waiting = |place: &&mut Place| place.standing == Standing::Waiting && !place.is_overdue(now);
+        let waiting = |place: &&mut SubscriptionSlot| {
+            place.standing == SubscriptionState::Waiting && !place.is_overdue(now)
+        };
         let place = self.places.iter_mut().filter(waiting).min_by_key(|place| place.strikes)?;
         if let Some(end) = place.ends_at.filter(|_| place.is_replayed) {
             let left = u32::try_from(end.since(now).as_millis()).unwrap_or(u32::MAX);
             place.sent.timeout = Timeout::Ms(left);
         }
-        Some(Turn { what: What::Ask, subscription: place.sent, stage, deadline, is_answered })
+        Some(Turn { what: TurnRequest::Ask, subscription: place.sent, stage, deadline, is_answered })
     }
 
     fn marker(&self) -> Subscription {
@@ -241,34 +252,34 @@ impl Subscriber {
 
     /// What [`to_send`](Self::to_send) gave has been sent.
     pub fn on_sent(&mut self) {
-        let State::Up { turn: Some(turn) } = &mut self.state else { return };
+        let ConnectionState::Up { turn: Some(turn) } = &mut self.state else { return };
         match turn.stage {
-            Stage::Subscription => {
-                turn.stage = Stage::Marker;
+            TurnStage::Subscription => {
+                turn.stage = TurnStage::Marker;
                 let (what, handle) = (turn.what, turn.subscription.handle);
                 self.serial = self.serial.wrapping_add(1);
                 if let Some(at) = self.find(handle)
                     && let Some(place) = self.places.get_mut(at)
-                    && what == What::Ask
+                    && what == TurnRequest::Ask
                 {
-                    place.standing = Standing::Asked;
+                    place.standing = SubscriptionState::Asked;
                 }
             }
-            Stage::Marker => turn.stage = Stage::Nothing,
-            Stage::Nothing => {}
+            TurnStage::Marker => turn.stage = TurnStage::Nothing,
+            TurnStage::Nothing => {}
         }
         self.invariants();
     }
 
     /// The service has told something. `None` where that is for nobody.
-    pub fn on_event(&mut self, event: &TopologyEvent) -> Option<Word> {
-        let State::Up { turn } = &mut self.state else { return None };
+    pub fn on_event(&mut self, event: &TopologyEvent) -> Option<SubscriberEvent> {
+        let ConnectionState::Up { turn } = &mut self.state else { return None };
         if let Some(turn) = turn {
             turn.is_answered = true;
         }
         let turn = *turn;
         let word = match turn {
-            Some(turn) if event.subscription == self.marker() && turn.stage == Stage::Nothing => {
+            Some(turn) if event.subscription == self.marker() && turn.stage == TurnStage::Nothing => {
                 self.on_marker(event, turn)
             }
             _ => self.on_told(event),
@@ -277,62 +288,62 @@ impl Subscriber {
         word
     }
 
-    fn on_marker(&mut self, event: &TopologyEvent, turn: Turn) -> Option<Word> {
-        if event.kind != Kind::TimedOut {
+    fn on_marker(&mut self, event: &TopologyEvent, turn: Turn) -> Option<SubscriberEvent> {
+        if event.kind != EventKind::TimedOut {
             return None;
         }
-        self.state = State::Up { turn: None };
+        self.state = ConnectionState::Up { turn: None };
         // Gone where its own time was over before its marker's.
         let at = self.find(turn.subscription.handle)?;
         let place = self.places.get_mut(at)?;
         match (turn.what, place.standing) {
-            (What::Cancel, _) => {
+            (TurnRequest::Cancel, _) => {
                 self.places.remove(at);
                 None
             }
-            (What::Ask, Standing::Asked) => {
-                place.standing = Standing::Settled;
+            (TurnRequest::Ask, SubscriptionState::Asked) => {
+                place.standing = SubscriptionState::Settled;
                 place.strikes = 0;
-                Some(Word::Settled(turn.subscription.handle))
+                Some(SubscriberEvent::Settled(turn.subscription.handle))
             }
-            (What::Ask, _) => None,
+            (TurnRequest::Ask, _) => None,
         }
     }
 
-    fn on_told(&mut self, event: &TopologyEvent) -> Option<Word> {
+    fn on_told(&mut self, event: &TopologyEvent) -> Option<SubscriberEvent> {
         let handle = event.subscription.handle;
         let at = self.find(handle)?;
         let place = self.places.get(at)?;
-        let is_heard = matches!(place.standing, Standing::Asked | Standing::Settled);
+        let is_heard = matches!(place.standing, SubscriptionState::Asked | SubscriptionState::Settled);
         if !is_heard || place.sent != event.subscription {
             return None;
         }
         Some(match event.kind {
-            Kind::Published => Word::Published(handle, *event),
-            Kind::Withdrawn => Word::Withdrawn(handle, *event),
-            Kind::TimedOut => {
+            EventKind::Published => SubscriberEvent::Published(handle, *event),
+            EventKind::Withdrawn => SubscriberEvent::Withdrawn(handle, *event),
+            EventKind::TimedOut => {
                 self.places.remove(at);
-                Word::TimedOut(handle)
+                SubscriberEvent::TimedOut(handle)
             }
         })
     }
 
     /// What there is to tell besides the service's own events.
-    pub fn poll_word(&mut self, now: Instant) -> Option<Word> {
+    pub fn poll_word(&mut self, now: Instant) -> Option<SubscriberEvent> {
         if !self.is_gap_told {
             self.is_gap_told = true;
-            return Some(Word::Gap);
+            return Some(SubscriberEvent::Gap);
         }
-        let untold = Standing::SetAside { is_told: false };
+        let untold = SubscriptionState::SetAside { is_told: false };
         if let Some(place) = self.places.iter_mut().find(|place| place.standing == untold) {
-            place.standing = Standing::SetAside { is_told: true };
-            return Some(Word::SetAside(place.wanted.handle));
+            place.standing = SubscriptionState::SetAside { is_told: true };
+            return Some(SubscriberEvent::SetAside(place.wanted.handle));
         }
         // The service does not know of it, and so will not say that its time is over.
         let at = self.places.iter().position(|place| place.is_overdue(now))?;
         let handle = self.places.get(at)?.wanted.handle;
         self.cancel(handle);
-        Some(Word::TimedOut(handle))
+        Some(SubscriberEvent::TimedOut(handle))
     }
 
     /// Time has passed: gives a connection up that does not move; one that tells, and has
@@ -340,15 +351,15 @@ impl Subscriber {
     /// [`is_down`](Self::is_down).
     pub fn on_timeout(&mut self, now: Instant) {
         let deadline = match self.state {
-            State::Connecting { deadline } => Some(deadline),
-            State::Up { turn } => turn.map(|turn| turn.deadline),
-            State::Down { .. } => None,
+            ConnectionState::Connecting { deadline } => Some(deadline),
+            ConnectionState::Up { turn } => turn.map(|turn| turn.deadline),
+            ConnectionState::Down { .. } => None,
         };
         if deadline.is_none_or(|deadline| now < deadline) {
             return;
         }
         match &mut self.state {
-            State::Up { turn: Some(turn) } if turn.is_answered => {
+            ConnectionState::Up { turn: Some(turn) } if turn.is_answered => {
                 (turn.deadline, turn.is_answered) = (now + PATIENCE, false);
             }
             _ => self.on_closed(now, Closed::Lost),
@@ -359,11 +370,11 @@ impl Subscriber {
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let state = match self.state {
-            State::Down { again_at } => Some(again_at),
-            State::Connecting { deadline } => Some(deadline),
-            State::Up { turn } => turn.map(|turn| turn.deadline),
+            ConnectionState::Down { again_at } => Some(again_at),
+            ConnectionState::Connecting { deadline } => Some(deadline),
+            ConnectionState::Up { turn } => turn.map(|turn| turn.deadline),
         };
-        let waiting = self.places.iter().filter(|place| place.standing == Standing::Waiting);
+        let waiting = self.places.iter().filter(|place| place.standing == SubscriptionState::Waiting);
         Instant::earliest([state, waiting.filter_map(|place| place.ends_at).min()])
     }
 
@@ -371,7 +382,9 @@ impl Subscriber {
     /// aside.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let settled = |place: &Place| matches!(place.standing, Standing::Settled | Standing::SetAside { .. });
+        let settled = |place: &SubscriptionSlot| {
+            matches!(place.standing, SubscriptionState::Settled | SubscriptionState::SetAside { .. })
+        };
         self.is_up() && self.places.iter().all(settled)
     }
 
@@ -384,7 +397,8 @@ impl Subscriber {
     /// Subscriptions that are set aside.
     #[must_use]
     pub fn set_aside(&self) -> usize {
-        let is_aside = |place: &&Place| matches!(place.standing, Standing::SetAside { .. });
+        let is_aside =
+            |place: &&SubscriptionSlot| matches!(place.standing, SubscriptionState::SetAside { .. });
         self.places.iter().filter(is_aside).count()
     }
 
@@ -411,17 +425,19 @@ impl Subscriber {
             let handle = place.wanted.handle;
             debug_assert!(self.find(handle) == Some(at), "no two have one handle");
             debug_assert!(place.sent == Subscription { timeout: place.sent.timeout, ..place.wanted });
-            debug_assert!(place.strikes < STRIKES || matches!(place.standing, Standing::SetAside { .. }));
+            debug_assert!(
+                place.strikes < STRIKES || matches!(place.standing, SubscriptionState::SetAside { .. })
+            );
             debug_assert!(self.is_up() || !place.is_known_to_service(), "nobody is there to know it");
         }
-        let asked = places().filter(|(_, place)| place.standing == Standing::Asked);
+        let asked = places().filter(|(_, place)| place.standing == SubscriptionState::Asked);
         match self.state {
-            State::Up { turn: Some(Turn { what: What::Ask, subscription, stage, .. }) } => {
+            ConnectionState::Up { turn: Some(Turn { what: TurnRequest::Ask, subscription, stage, .. }) } => {
                 let mut asked = asked.map(|(_, place)| place.sent);
                 debug_assert!(asked.next().is_none_or(|sent| sent == subscription), "asked in its turn");
                 debug_assert!(asked.next().is_none(), "one at a time");
                 let is_there = self.find(subscription.handle).is_some();
-                debug_assert!(stage != Stage::Subscription || is_there, "what is to be asked is wanted");
+                debug_assert!(stage != TurnStage::Subscription || is_there, "what is to be asked is wanted");
             }
             _ => debug_assert!(asked.count() == 0, "asked in a turn of its own"),
         }

@@ -16,7 +16,7 @@ fn asked(handle: Handle) -> Subscription {
     Subscription { range, timeout: Timeout::Forever, filter: Filter::Ports, handle }
 }
 
-fn told(kind: Kind, subscription: Subscription) -> TopologyEvent {
+fn told(kind: EventKind, subscription: Subscription) -> TopologyEvent {
     let port = SocketAddress { port: 7, node: 9 };
     TopologyEvent { kind, found_lower: 6, found_upper: 53, port, subscription }
 }
@@ -77,7 +77,7 @@ impl Service {
         }
     }
 
-    fn tell(&mut self, kind: Kind, subscription: Subscription) -> Option<Word> {
+    fn tell(&mut self, kind: EventKind, subscription: Subscription) -> Option<SubscriberEvent> {
         self.subscriber.on_event(&told(kind, subscription))
     }
 
@@ -85,7 +85,10 @@ impl Service {
     fn settle(&mut self, subscription: Subscription) {
         assert_eq!(self.hear(), Some(Heard::Asked(subscription)));
         let marker = self.hear_marker();
-        assert_eq!(self.tell(Kind::TimedOut, marker), Some(Word::Settled(subscription.handle)));
+        assert_eq!(
+            self.tell(EventKind::TimedOut, marker),
+            Some(SubscriberEvent::Settled(subscription.handle))
+        );
     }
 
     fn close(&mut self, how: Closed) {
@@ -93,7 +96,7 @@ impl Service {
         assert!(self.subscriber.is_down());
     }
 
-    fn words(&mut self) -> Vec<Word, 16, u8> {
+    fn words(&mut self) -> Vec<SubscriberEvent, 16, u8> {
         let mut words = Vec::new();
         while let Some(word) = self.subscriber.poll_word(self.now) {
             words.push(word).unwrap();
@@ -113,14 +116,14 @@ fn what_is_there_is_told_before_the_subscription_is_settled() {
     service.subscribe(asked(A));
     assert!(!service.subscriber.is_settled());
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
-    let published = service.tell(Kind::Published, asked(A));
-    assert_eq!(published, Some(Word::Published(A, told(Kind::Published, asked(A)))));
+    let published = service.tell(EventKind::Published, asked(A));
+    assert_eq!(published, Some(SubscriberEvent::Published(A, told(EventKind::Published, asked(A)))));
     let marker = service.hear_marker();
     assert_eq!(service.hear(), None, "one at a time");
-    assert_eq!(service.tell(Kind::TimedOut, marker), Some(Word::Settled(A)));
+    assert_eq!(service.tell(EventKind::TimedOut, marker), Some(SubscriberEvent::Settled(A)));
     assert!(service.subscriber.is_settled());
-    let withdrawn = service.tell(Kind::Withdrawn, asked(A));
-    assert_eq!(withdrawn, Some(Word::Withdrawn(A, told(Kind::Withdrawn, asked(A)))));
+    let withdrawn = service.tell(EventKind::Withdrawn, asked(A));
+    assert_eq!(withdrawn, Some(SubscriberEvent::Withdrawn(A, told(EventKind::Withdrawn, asked(A)))));
     assert!(service.words().is_empty());
 }
 
@@ -133,16 +136,16 @@ fn subscriptions_are_asked_for_one_after_the_other_and_kept_apart() {
     service.settle(asked(A));
     service.settle(asked(B));
     for handle in [A, B] {
-        let word = service.tell(Kind::Published, asked(handle));
-        assert!(matches!(word, Some(Word::Published(of, _)) if of == handle));
+        let word = service.tell(EventKind::Published, asked(handle));
+        assert!(matches!(word, Some(SubscriberEvent::Published(of, _)) if of == handle));
     }
     // A third while the others tell.
     service.subscribe(asked(C));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(C))));
-    assert!(matches!(service.tell(Kind::Withdrawn, asked(A)), Some(Word::Withdrawn(A, _))));
+    assert!(matches!(service.tell(EventKind::Withdrawn, asked(A)), Some(SubscriberEvent::Withdrawn(A, _))));
     let marker = service.hear_marker();
-    assert!(matches!(service.tell(Kind::Published, asked(C)), Some(Word::Published(C, _))));
-    assert_eq!(service.tell(Kind::TimedOut, marker), Some(Word::Settled(C)));
+    assert!(matches!(service.tell(EventKind::Published, asked(C)), Some(SubscriberEvent::Published(C, _))));
+    assert_eq!(service.tell(EventKind::TimedOut, marker), Some(SubscriberEvent::Settled(C)));
 }
 
 #[test]
@@ -151,13 +154,13 @@ fn a_cancelled_subscription_is_silent_at_once_and_its_handle_is_free_once_it_has
     service.subscribe(asked(A));
     service.settle(asked(A));
     assert!(service.subscriber.cancel(A));
-    assert_eq!(service.tell(Kind::Published, asked(A)), None, "told before it heard");
+    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "told before it heard");
     assert!(!service.subscriber.cancel(A), "there is none");
-    assert_eq!(service.subscriber.subscribe(service.now, asked(A)), Err(Refused::HandleTaken));
+    assert_eq!(service.subscriber.subscribe(service.now, asked(A)), Err(SubscribeError::HandleTaken));
     assert_eq!(service.hear(), Some(Heard::Cancelled(asked(A))));
     let marker = service.hear_marker();
-    assert_eq!(service.tell(Kind::Published, asked(A)), None, "told before it ended");
-    assert_eq!(service.tell(Kind::TimedOut, marker), None);
+    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "told before it ended");
+    assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     assert!(service.subscriber.is_empty());
     service.subscribe(asked(A));
     service.settle(asked(A));
@@ -170,10 +173,10 @@ fn one_cancelled_while_it_is_asked_for_is_not_settled_but_ended() {
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
     assert!(service.subscriber.cancel(A));
     let marker = service.hear_marker();
-    assert_eq!(service.tell(Kind::TimedOut, marker), None);
+    assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     assert_eq!(service.hear(), Some(Heard::Cancelled(asked(A))));
     let marker = service.hear_marker();
-    assert_eq!(service.tell(Kind::TimedOut, marker), None);
+    assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     assert_eq!(service.hear(), None);
 }
 
@@ -194,7 +197,7 @@ fn the_service_says_when_a_time_is_over() {
     service.settle(short);
     service.pass(Duration::from_millis(300));
     assert!(service.words().is_empty(), "it is the service's word that counts");
-    assert_eq!(service.tell(Kind::TimedOut, short), Some(Word::TimedOut(A)));
+    assert_eq!(service.tell(EventKind::TimedOut, short), Some(SubscriberEvent::TimedOut(A)));
     assert!(service.subscriber.is_empty());
 }
 
@@ -205,10 +208,10 @@ fn one_whose_time_is_over_before_its_marker_is_back_is_not_settled() {
     service.subscribe(short);
     assert_eq!(service.hear(), Some(Heard::Asked(short)));
     let marker = service.hear_marker();
-    assert_eq!(service.tell(Kind::TimedOut, short), Some(Word::TimedOut(A)));
+    assert_eq!(service.tell(EventKind::TimedOut, short), Some(SubscriberEvent::TimedOut(A)));
     // The handle is free, and a newcomer under it is not what the marker is for.
     service.subscribe(asked(A));
-    assert_eq!(service.tell(Kind::TimedOut, marker), None);
+    assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     service.settle(asked(A));
 }
 
@@ -220,8 +223,8 @@ fn after_a_loss_the_gap_is_told_and_all_is_asked_for_again() {
         service.settle(asked(handle));
     }
     service.close(Closed::Lost);
-    assert_eq!(service.words(), [Word::Gap]);
-    assert_eq!(service.tell(Kind::Published, asked(A)), None, "there is no connection");
+    assert_eq!(service.words(), [SubscriberEvent::Gap]);
+    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "there is no connection");
     assert_eq!(service.subscriber.poll_at(), Some(service.now + PAUSE));
     assert!(!service.subscriber.wants_connection(service.now), "not at once");
     service.pass(PAUSE);
@@ -254,7 +257,7 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     service.subscribe(asked(C));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(B))));
     service.close(Closed::ByService);
-    assert_eq!(service.words(), [Word::Gap]);
+    assert_eq!(service.words(), [SubscriberEvent::Gap]);
     service.pass(PAUSE);
     service.connect();
     service.settle(asked(A));
@@ -263,7 +266,7 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     assert_eq!(service.hear(), Some(Heard::Asked(asked(B))));
     let _ = service.hear_marker();
     service.close(Closed::ByService);
-    assert_eq!(service.words(), [Word::Gap, Word::SetAside(B)]);
+    assert_eq!(service.words(), [SubscriberEvent::Gap, SubscriberEvent::SetAside(B)]);
     assert_eq!(service.subscriber.set_aside(), 1);
     service.pass(PAUSE);
     service.connect();
@@ -285,7 +288,7 @@ fn a_loss_is_not_held_against_what_was_asked_for_then() {
         service.pass(PAUSE);
         service.connect();
     }
-    assert_eq!(service.words(), [Word::Gap], "told once, however often");
+    assert_eq!(service.words(), [SubscriberEvent::Gap], "told once, however often");
     service.settle(asked(A));
 }
 
@@ -319,8 +322,8 @@ fn what_is_left_of_a_timeout_is_asked_for_again_and_no_more() {
     service.connect();
     let rest = Subscription { timeout: Timeout::Ms(3_000), ..long };
     service.settle(rest);
-    assert_eq!(service.tell(Kind::TimedOut, long), None, "that is not what was asked for now");
-    assert_eq!(service.tell(Kind::TimedOut, rest), Some(Word::TimedOut(A)));
+    assert_eq!(service.tell(EventKind::TimedOut, long), None, "that is not what was asked for now");
+    assert_eq!(service.tell(EventKind::TimedOut, rest), Some(SubscriberEvent::TimedOut(A)));
 }
 
 #[test]
@@ -332,7 +335,7 @@ fn a_time_that_is_over_while_there_is_no_service_is_told_all_the_same() {
     service.pass(Duration::from_millis(299));
     assert!(service.words().is_empty());
     service.pass(Duration::from_millis(1));
-    assert_eq!(service.words(), [Word::TimedOut(A)]);
+    assert_eq!(service.words(), [SubscriberEvent::TimedOut(A)]);
     assert!(service.subscriber.is_empty());
 }
 
@@ -351,7 +354,7 @@ fn a_service_that_does_not_answer_is_given_up() {
     assert!(service.subscriber.is_up());
     service.pass(Duration::from_millis(1));
     assert!(service.subscriber.is_down(), "it does not answer a marker");
-    assert_eq!(service.words(), [Word::Gap]);
+    assert_eq!(service.words(), [SubscriberEvent::Gap]);
 }
 
 #[test]
@@ -361,11 +364,11 @@ fn a_service_that_has_much_to_tell_is_not_given_up() {
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
     let marker = service.hear_marker();
     for _ in 0..10 {
-        assert!(service.tell(Kind::Published, asked(A)).is_some());
+        assert!(service.tell(EventKind::Published, asked(A)).is_some());
         service.pass(PATIENCE);
         assert!(service.subscriber.is_up());
     }
-    assert_eq!(service.tell(Kind::TimedOut, marker), Some(Word::Settled(A)));
+    assert_eq!(service.tell(EventKind::TimedOut, marker), Some(SubscriberEvent::Settled(A)));
     assert!(service.subscriber.is_settled());
 }
 
@@ -380,7 +383,7 @@ fn a_marker_of_an_earlier_connection_settles_nothing() {
     service.connect();
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
     assert_ne!(service.hear_marker(), old);
-    assert_eq!(service.tell(Kind::TimedOut, old), None);
+    assert_eq!(service.tell(EventKind::TimedOut, old), None);
     assert!(!service.subscriber.is_settled());
 }
 
@@ -389,11 +392,11 @@ fn what_the_service_would_refuse_and_what_does_not_fit_is_refused_here() {
     let mut service = Service::up();
     let mut refused = |wanted| service.subscriber.subscribe(service.now, wanted);
     let backwards = Subscription { range: ServiceRange { lower: 101, ..asked(A).range }, ..asked(A) };
-    assert_eq!(refused(backwards), Err(Refused::Invalid(subscription::Invalid::Backwards)));
-    assert_eq!(refused(asked(*b"\xffendless")), Err(Refused::HandleReserved));
+    assert_eq!(refused(backwards), Err(SubscribeError::Invalid(subscription::Invalid::Backwards)));
+    assert_eq!(refused(asked(*b"\xffendless")), Err(SubscribeError::HandleReserved));
     for number in 0..limits::TIPC_SUBSCRIPTIONS as u64 {
         assert_eq!(refused(asked(number.to_ne_bytes())), Ok(()));
     }
-    assert_eq!(refused(asked(A)), Err(Refused::Full));
-    assert_eq!(refused(asked([0; 8])), Err(Refused::HandleTaken));
+    assert_eq!(refused(asked(A)), Err(SubscribeError::Full));
+    assert_eq!(refused(asked([0; 8])), Err(SubscribeError::HandleTaken));
 }

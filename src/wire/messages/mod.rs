@@ -276,7 +276,9 @@ mod tests {
                 request_id: RequestId(u64::MAX),
                 status: true,
                 outcome: Some(Outcome::Broken),
-                reject_reason: Reason::new(core::str::from_utf8(&[b'x'; limits::REASON_BYTES]).unwrap()),
+                reject_reason: Reason::truncated(
+                    core::str::from_utf8(&[b'x'; limits::REASON_BYTES]).unwrap(),
+                ),
                 reboot_required: true,
             }),
             Message::DropHostReq(DropHostReq { host: NodeId(u64::MAX) }),

@@ -4,7 +4,7 @@ use std::string::String;
 use std::vec::Vec;
 
 use super::{Trace, ack, at, peer};
-use crate::fsm::rollout::{Census, Part};
+use crate::fsm::rollout::{Census, RolloutPart};
 use crate::repo::entry::Stamp;
 use crate::repo::fixture::entry;
 use crate::repo::rollout::{Rollout, RolloutState};
@@ -116,7 +116,7 @@ fn enough_failures_halt_it_and_resumed_it_asks_those_again() {
             request_id: RequestId(ID ^ host),
             status: false,
             outcome: Some(Outcome::RolledBack),
-            reject_reason: crate::types::Reason::new(why),
+            reject_reason: crate::types::Reason::truncated(why),
             reboot_required: false,
         };
         let message = Message::AgentInstallResp(response);
@@ -221,7 +221,7 @@ fn hosts_that_are_lost_are_not_asked_and_keep_nobody_waiting() {
     trace.hears(late + 200, 5, told(5, &["A"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.census(late + 200), Census { done: 1, lost: 1, ..Census::default() });
     assert_eq!(trace.runs(late + 300), ["the rollout is Ended"]);
-    assert_eq!(trace.controller.part(at(late + 300), &running(), trace.host(4)), Part::Lost);
+    assert_eq!(trace.controller.part(at(late + 300), &running(), trace.host(4)), RolloutPart::Lost);
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the topology service tells, on top of what hosts and controllers say.
 
 use super::*;
-use crate::fsm::presence::{Presence, Why};
-use crate::fsm::topology::Word;
+use crate::fsm::presence::{LossCause, Presence};
+use crate::fsm::topology::PeerEvent;
 use crate::repo::rollout::Rollout;
 use crate::wire::messages::Hello;
 
@@ -11,7 +11,7 @@ fn tipc(node: u32) -> Peer {
 }
 
 impl Trace {
-    fn told(&mut self, now: u64, word: Word) -> Vec<String> {
+    fn told(&mut self, now: u64, word: PeerEvent) -> Vec<String> {
         self.event(now, &Event::Topology(word))
     }
 
@@ -46,12 +46,12 @@ impl Trace {
 #[test]
 fn a_host_that_comes_is_greeted_at_once_and_known_by_its_name_once_it_speaks() {
     let mut trace = Trace::start(&[], 4);
-    assert_eq!(trace.told(10, Word::Published(Role::Agent, tipc(5))), ["greet the agent at 00000005"]);
+    assert_eq!(trace.told(10, PeerEvent::Published(Role::Agent, tipc(5))), ["greet the agent at 00000005"]);
     assert_eq!((trace.strangers(), trace.controller.hosts().len()), (vec![tipc(5)], 0));
     trace.hears_at(30, 5, ack(&[]));
     assert_eq!((trace.strangers(), trace.controller.hosts().len()), (vec![], 1));
     assert_eq!(trace.host(5).presence, Presence::Bound);
-    assert_eq!(trace.told(40, Word::Published(Role::Agent, tipc(5))), [""; 0], "it is known");
+    assert_eq!(trace.told(40, PeerEvent::Published(Role::Agent, tipc(5))), [""; 0], "it is known");
 }
 
 #[test]
@@ -59,17 +59,17 @@ fn a_host_whose_service_is_withdrawn_is_lost_at_once_and_back_when_it_speaks_aga
     let mut trace = Trace::start(&[], 4);
     trace.hears_at(10, 5, ack(&[]));
     trace.hears_at(10, 6, ack(&[]));
-    trace.told(20, Word::Withdrawn(Role::Agent, tipc(5)));
+    trace.told(20, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
     assert!(trace.is_lost(20, 5) && !trace.is_lost(20, 6));
-    assert_eq!(trace.host(5).presence.gone(), Some(Why::Ended));
+    assert_eq!(trace.host(5).presence.gone(), Some(LossCause::Ended));
     assert_eq!(trace.asks(25, 5).0, Err(AskRefusal::Lost));
     // Another start of it, which has another socket; the old one's end may be told late.
     let again = Peer::Tipc { node: 5, port: 7 };
-    assert_eq!(trace.told(30, Word::Published(Role::Agent, again)), ["greet the agent at 00000005"]);
+    assert_eq!(trace.told(30, PeerEvent::Published(Role::Agent, again)), ["greet the agent at 00000005"]);
     assert!(trace.is_lost(35, 5), "it has not spoken");
     let message = Message::HelloAgentAck(ack(&[]));
     trace.controller.on_message(at(40), NodeId(5), again, &message, &mut trace.actions);
-    trace.told(50, Word::Withdrawn(Role::Agent, tipc(5)));
+    trace.told(50, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
     assert!(!trace.is_lost(60, 5));
     assert_eq!(trace.host(5).presence, Presence::Bound);
 }
@@ -82,11 +82,11 @@ fn a_node_that_is_lost_takes_its_host_and_its_controller_with_it_and_both_return
     trace.hears_at(10, 5, ack(&[]));
     trace.hears_hello(10, 5);
     assert_eq!(trace.present(20), 1);
-    trace.told(20, Word::NodeLost(5));
+    trace.told(20, PeerEvent::NodeLost(5));
     assert_eq!((trace.is_lost(20, 5), trace.present(20)), (true, 0));
-    assert_eq!(trace.host(5).presence.gone(), Some(Why::OutOfReach));
+    assert_eq!(trace.host(5).presence.gone(), Some(LossCause::OutOfReach));
     for role in [Role::Agent, Role::Controller] {
-        assert_eq!(trace.told(30, Word::Published(role, tipc(5))).len(), 1, "it is greeted");
+        assert_eq!(trace.told(30, PeerEvent::Published(role, tipc(5))).len(), 1, "it is greeted");
     }
     assert_eq!((trace.is_lost(30, 5), trace.present(30)), (false, 1));
 }
@@ -94,10 +94,10 @@ fn a_node_that_is_lost_takes_its_host_and_its_controller_with_it_and_both_return
 #[test]
 fn a_controller_is_greeted_once_the_map_may_be_told() {
     let mut trace = Trace::start(&[], 4);
-    assert_eq!(trace.told(10, Word::Published(Role::Controller, tipc(9))), [""; 0]);
+    assert_eq!(trace.told(10, PeerEvent::Published(Role::Controller, tipc(9))), [""; 0]);
     trace.controller.sync_mut().on_loaded(at(20));
     assert_eq!(
-        trace.told(30, Word::Published(Role::Controller, tipc(8))),
+        trace.told(30, PeerEvent::Published(Role::Controller, tipc(8))),
         ["greet the controller at 00000008"]
     );
 }
@@ -106,7 +106,7 @@ fn a_controller_is_greeted_once_the_map_may_be_told() {
 fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
     let mut trace = Trace::start(&[], 8);
     for node in [5, 6, 7] {
-        trace.told(10, Word::Published(Role::Agent, tipc(node)));
+        trace.told(10, PeerEvent::Published(Role::Agent, tipc(node)));
         trace.hears_at(20, node, ack(&[]));
     }
     // One that is forgotten has to be told of again like all others.
@@ -117,16 +117,16 @@ fn what_ended_while_the_service_was_lost_is_known_once_it_has_told_all() {
     // Of its own agent a controller is never told.
     let own = u32::try_from(trace.controller.node().0).unwrap();
     trace.hears_at(20, own, ack(&[]));
-    trace.told(25, Word::Published(Role::Agent, tipc(10)));
-    trace.told(30, Word::Gap);
+    trace.told(25, PeerEvent::Published(Role::Agent, tipc(10)));
+    trace.told(30, PeerEvent::Gap);
     assert_eq!(trace.strangers(), [], "whoever is there is told of again");
     assert!([5, 6, 7, 8].iter().all(|node| !trace.is_lost(30, *node)), "nothing is known to be so");
-    trace.told(40, Word::Published(Role::Agent, tipc(5)));
+    trace.told(40, PeerEvent::Published(Role::Agent, tipc(5)));
     trace.hears_at(45, 6, ack(&[]));
-    trace.told(50, Word::Published(Role::Agent, tipc(6)));
+    trace.told(50, PeerEvent::Published(Role::Agent, tipc(6)));
     // One that comes while all is told is left to the timers until it is told of.
     trace.hears_at(55, 9, ack(&[]));
-    trace.told(60, Word::Settled);
+    trace.told(60, PeerEvent::Settled);
     let lost: Vec<u64> =
         [own.into(), 5, 6, 7, 8, 9].into_iter().filter(|node| trace.is_lost(60, *node)).collect();
     assert_eq!(lost, [7, 8]);
@@ -147,7 +147,7 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
         let request_id = trace.host(5).request.request_id().unwrap();
         let running = HelloAgentAck { request_id, request: state, ..ack(&[]) };
         trace.hears_at(200, 5, running.clone());
-        trace.told(1_000, Word::NodeLost(5));
+        trace.told(1_000, PeerEvent::NodeLost(5));
         if comes_back {
             trace.hears_at(5_000, 5, running);
         }
@@ -157,12 +157,12 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
             while trace.actions.pop_front().is_some() {}
             trace.host(5).request.standing()
         };
-        assert_eq!(standing(&mut trace, 10_999), Standing::Running);
+        assert_eq!(standing(&mut trace, 10_999), RequestStatus::Running);
         let expected = match state {
-            _ if comes_back => Standing::Running,
-            RequestState::Running => Standing::NoAnswer,
+            _ if comes_back => RequestStatus::Running,
+            RequestState::Running => RequestStatus::NoAnswer,
             // Why, it has not said.
-            _ => Standing::Ended(Outcome::RolledBack),
+            _ => RequestStatus::Ended(Outcome::RolledBack),
         };
         assert_eq!(standing(&mut trace, 11_000), expected);
     }
@@ -184,7 +184,7 @@ fn a_rollout_counts_a_host_at_work_that_is_gone_and_one_still_to_be_asked_as_los
     for node in [5, 6] {
         trace.controller.on_event(
             at(1_000),
-            &Event::Topology(Word::Withdrawn(Role::Agent, tipc(node))),
+            &Event::Topology(PeerEvent::Withdrawn(Role::Agent, tipc(node))),
             &mut trace.actions,
         );
     }
@@ -203,8 +203,8 @@ fn one_that_comes_and_goes_without_end_is_greeted_no_more_than_a_cluster_that_st
     let greeted = |trace: &mut Trace, now: u64| {
         let mut greeted = 0;
         for _ in 0..1_000 {
-            greeted += trace.told(now, Word::Published(Role::Agent, tipc(5))).len();
-            trace.told(now, Word::Withdrawn(Role::Agent, tipc(5)));
+            greeted += trace.told(now, PeerEvent::Published(Role::Agent, tipc(5))).len();
+            trace.told(now, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
         }
         greeted
     };
@@ -222,7 +222,7 @@ fn a_rollout_waits_for_a_host_that_is_gone_as_long_as_for_an_answer() {
     trace.runs(69_000);
     trace.hears_at(69_000, 5, ack(&[]));
     trace.answers(69_000, 5, &[]);
-    trace.told(69_500, Word::NodeLost(5));
+    trace.told(69_500, PeerEvent::NodeLost(5));
     trace.controller.merge_rollout(at(70_000), &rollout::running());
     // From its last word: a round of 30 s, and the 60 s of a request.
     assert_eq!(trace.runs(158_000), [""; 0]);

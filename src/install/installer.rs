@@ -5,18 +5,18 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use super::error::{Doing, InstallError};
+use super::error::{ErrorContext, InstallError};
 use super::journal::{Begin, Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
 use super::reboot::is_over;
 use super::record::{BEFORE, INSTALLED, LAST, Record};
-use super::recover::Moment;
+use super::recover::RecoveryTrigger;
 use super::scripts::Scripts;
 use super::sealed::remove_if_there;
 use super::stage::Shelf;
-use super::tree::Tree;
-use super::{Ended, InstallRequest, Teller, journal, sys};
+use super::tree::RootTree;
+use super::{InstallEnd, InstallRequest, Teller, journal, sys};
 use crate::config::Config;
 use crate::failpoint;
 use crate::job::RefusalKind;
@@ -27,25 +27,25 @@ use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
 
 /// A host's installer, holding the lock.
-pub(super) struct Host<'c> {
+pub(super) struct Installer<'c> {
     pub config: &'c Config,
-    pub tree: Tree,
+    pub tree: RootTree,
     /// `<root>/.thimble`.
     pub home: OwnedFd,
     pub scripts: Scripts,
     _lock: File,
 }
 
-impl<'c> Host<'c> {
+impl<'c> Installer<'c> {
     /// Waits for the lock. `None`: the root is read-only and nothing was ever
     /// installed there.
     pub fn open(config: &'c Config) -> Result<Option<Self>, InstallError> {
         let shown = || config.agent.root.display().to_string().trim_start_matches('/').to_owned();
-        let root: PathBuf = std::fs::canonicalize(&config.agent.root).doing("find", &shown())?;
-        let tree = Tree::open(&root).doing("open", &shown())?;
+        let root: PathBuf = std::fs::canonicalize(&config.agent.root).context("find", &shown())?;
+        let tree = RootTree::open(&root).context("open", &shown())?;
         let home = match own_dir(tree.root(), ".thimble", true) {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => return Ok(None),
-            other => other.doing("make", ".thimble")?,
+            other => other.context("make", ".thimble")?,
         };
         let lock = match sys::create_new(home.as_fd(), "lock") {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
@@ -55,12 +55,12 @@ impl<'c> Host<'c> {
         };
         let lock = match lock {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
-                sys::open_read(home.as_fd(), "lock").doing("open", ".thimble/lock")?
+                sys::open_read(home.as_fd(), "lock").context("open", ".thimble/lock")?
             }
-            other => other.doing("open", ".thimble/lock")?,
+            other => other.context("open", ".thimble/lock")?,
         };
-        lock.lock().doing("lock", ".thimble/lock")?;
-        let scripts = Scripts::new(&root, config.agent.script_timeout_ms).doing("watch scripts in", "")?;
+        lock.lock().context("lock", ".thimble/lock")?;
+        let scripts = Scripts::new(&root, config.agent.script_timeout_ms).context("watch scripts in", "")?;
         Ok(Some(Self { config, tree, home, scripts, _lock: lock }))
     }
 
@@ -76,10 +76,10 @@ impl<'c> Host<'c> {
         request: &InstallRequest,
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
-    ) -> Result<Option<Ended>, InstallError> {
-        self.recover(Moment::Install, teller)?;
+    ) -> Result<Option<InstallEnd>, InstallError> {
+        self.recover(RecoveryTrigger::Install, teller)?;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request.request_id) {
-            return Ok(Some(Ended { last, kind: RefusalKind::Refused }));
+            return Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }));
         }
         let record = self.record()?;
         let &InstallRequest { request_id, controller, digest, force } = request;
@@ -89,28 +89,28 @@ impl<'c> Host<'c> {
             Ok(prepared) => prepared,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                return Ok(Some(Ended { last, kind: error.kind() }));
+                return Ok(Some(InstallEnd { last, kind: error.kind() }));
             }
         };
         let intent = prepared.intent(&record);
-        let carried = self.carry(&mut journal, &intent, &mut prepared, teller);
+        let carried = self.execute(&mut journal, &intent, &mut prepared, teller);
         drop(prepared);
         match carried {
             Ok(Some(record)) => {
                 let last = self.settle(journal, &begin, &intent, &record)?;
-                Ok(Some(Ended { last, kind: RefusalKind::Refused }))
+                Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
             }
             Ok(None) => Ok(None),
             Err(error) if journal.story.intent.is_none() => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                Ok(Some(Ended { last, kind: error.kind() }))
+                Ok(Some(InstallEnd { last, kind: error.kind() }))
             }
             Err(error) => {
                 teller.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
                 log::info!("back on set {:.12}", record.digest());
-                Ok(Some(Ended { last, kind: error.kind() }))
+                Ok(Some(InstallEnd { last, kind: error.kind() }))
             }
         }
     }
@@ -171,7 +171,7 @@ impl<'c> Host<'c> {
     fn sweep_home(&self, record: &Record) -> Result<(), InstallError> {
         for draft in [INSTALLED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT] {
             failpoint::hit("removing a draft");
-            remove_if_there(self.home.as_fd(), draft).doing("remove", draft)?;
+            remove_if_there(self.home.as_fd(), draft).context("remove", draft)?;
         }
         self.forget_guard()?;
         Shelf::open(&self.home)?.sweep(record)

@@ -2,22 +2,22 @@
 
 use std::os::fd::AsFd;
 
-use super::error::{Doing, InstallError};
-use super::host::Host;
-use super::journal::{Entry, Intent, Journal, Phase};
+use super::error::{ErrorContext, InstallError};
+use super::installer::Installer;
+use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
 use super::plan::{Moves, NewDirectory};
-use super::prepare::{Prepared, share};
+use super::prepare::{Prepared, percent_within};
 use super::record::{INSTALLED, Patch, Record, Script};
-use super::scripts::Action;
+use super::scripts::ScriptAction;
 use super::{Teller, stage, sys};
 use crate::failpoint;
 use crate::wire::install::Step;
 
-impl Host<'_> {
+impl Installer<'_> {
     /// Carries a plan out; gives the record that is now in force, or none where that
     /// is for the new thimble to commit. An error
     /// leaves the journal telling how far it came.
-    pub fn carry(
+    pub fn execute(
         &self,
         journal: &mut Journal,
         intent: &Intent,
@@ -36,31 +36,31 @@ impl Host<'_> {
             }
             return self.record().map(Some);
         }
-        journal.append(Entry::Intent(intent.clone()))?;
+        journal.append(JournalEntry::Intent(intent.clone()))?;
         journal.set_aside(scripts_at_most(&old, prepared))?;
         self.stage(prepared, teller)?;
         self.try_out(moves)?;
         INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
 
         teller.progress(Step::PreScripts, 70);
-        journal.append(Entry::Phase(Phase::PreScripts))?;
+        journal.append(JournalEntry::Phase(JournalPhase::PreScripts))?;
         self.pre_scripts(journal, &old, moves)?;
 
         teller.progress(Step::Switching, 75);
         self.keep_guard(moves)?;
         self.keep(moves, prepared)?;
-        journal.append(Entry::Phase(Phase::Switching))?;
+        journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
         self.switch(moves, prepared)?;
 
         teller.progress(Step::PostScripts, 80);
-        journal.append(Entry::Phase(Phase::PostScripts))?;
+        journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
         self.post_scripts(journal, &old, intent)?;
 
         if self.own(moves).is_some() {
-            journal.append(Entry::Phase(Phase::AwaitSelf))?;
+            journal.append(JournalEntry::Phase(JournalPhase::AwaitSelf))?;
             return Ok(None);
         }
-        journal.append(Entry::Phase(Phase::Health))?;
+        journal.append(JournalEntry::Phase(JournalPhase::Health))?;
         teller.progress(Step::Health, 95);
         if !intent.reboot_required {
             self.health(journal, &prepared.plan.next)?;
@@ -72,8 +72,8 @@ impl Host<'_> {
 
     /// Whether the new set is well, by what its patches know to ask.
     pub fn health(&self, journal: &mut Journal, next: &Record) -> Result<(), InstallError> {
-        with(&next.patches, Script::Health)
-            .try_for_each(|patch| self.script(journal, patch, Script::Health, Action::Install))
+        with_script(&next.patches, Script::Health)
+            .try_for_each(|patch| self.script(journal, patch, Script::Health, ScriptAction::Install))
     }
 
     /// Unpacks new files to where they wait.
@@ -84,7 +84,7 @@ impl Host<'_> {
         let mut shown = None;
         let mut progress = |len| {
             done += len;
-            let percent = share(45, 70, done, total);
+            let percent = percent_within(45, 70, done, total);
             if shown != Some(percent) {
                 shown = Some(percent);
                 teller.progress(Step::Staging, percent);
@@ -105,11 +105,11 @@ impl Host<'_> {
 
     fn pre_scripts(&self, journal: &mut Journal, old: &Record, moves: &Moves) -> Result<(), InstallError> {
         let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
-        for patch in with(removed, Script::PreRemove) {
-            self.script(journal, patch, Script::PreRemove, Action::Remove)?;
+        for patch in with_script(removed, Script::PreRemove) {
+            self.script(journal, patch, Script::PreRemove, ScriptAction::Remove)?;
         }
-        for patch in with(&moves.added, Script::PreInstall) {
-            self.script(journal, patch, Script::PreInstall, Action::Install)?;
+        for patch in with_script(&moves.added, Script::PreInstall) {
+            self.script(journal, patch, Script::PreInstall, ScriptAction::Install)?;
         }
         Ok(())
     }
@@ -156,26 +156,26 @@ impl Host<'_> {
                 sys::chown_at(made.as_fd(), "", *uid, *gid)?;
                 sys::chmod(made.as_fd(), *mode)
             })
-            .doing("make the directory", path)
+            .context("make the directory", path)
     }
 
     fn post_scripts(&self, journal: &mut Journal, old: &Record, intent: &Intent) -> Result<(), InstallError> {
         let moves = &intent.moves;
         let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
-        for patch in with(removed.iter().copied(), Script::PostRemove) {
-            self.script(journal, patch, Script::PostRemove, Action::Remove)?;
+        for patch in with_script(removed.iter().copied(), Script::PostRemove) {
+            self.script(journal, patch, Script::PostRemove, ScriptAction::Remove)?;
         }
-        for patch in with(&moves.added, Script::PostInstall) {
-            self.script(journal, patch, Script::PostInstall, Action::Install)?;
+        for patch in with_script(&moves.added, Script::PostInstall) {
+            self.script(journal, patch, Script::PostInstall, ScriptAction::Install)?;
         }
         if intent.reboot_required {
             return Ok(());
         }
-        for patch in with(removed, Script::Restart) {
-            self.script(journal, patch, Script::Restart, Action::Remove)?;
+        for patch in with_script(removed, Script::Restart) {
+            self.script(journal, patch, Script::Restart, ScriptAction::Remove)?;
         }
-        for patch in with(&moves.added, Script::Restart) {
-            self.script(journal, patch, Script::Restart, Action::Install)?;
+        for patch in with_script(&moves.added, Script::Restart) {
+            self.script(journal, patch, Script::Restart, ScriptAction::Install)?;
         }
         Ok(())
     }
@@ -186,15 +186,15 @@ impl Host<'_> {
         journal: &mut Journal,
         patch: &Patch,
         script: Script,
-        action: Action,
+        action: ScriptAction,
     ) -> Result<(), InstallError> {
-        journal.append(Entry::Script(patch.id.clone(), script))?;
+        journal.append(JournalEntry::Script(patch.id.clone(), script))?;
         Ok(self.scripts.run(&patch.id, script, action)?)
     }
 }
 
 /// Those of the patches that have this script.
-pub(super) fn with<'p>(
+pub(super) fn with_script<'p>(
     patches: impl IntoIterator<Item = &'p Patch>,
     script: Script,
 ) -> impl Iterator<Item = &'p Patch> {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 
-use super::{Answers, Context, Outcome};
+use super::{Answers, Context, SessionEvent};
 use crate::daemon::buffers::Buffer;
 use crate::daemon::transport::Stream;
 use crate::limits;
@@ -15,7 +15,7 @@ use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, fr
 const PAGES_MOST: usize = limits::EFFECTIVE + 1;
 
 /// How far a session has proven itself.
-pub enum Stage {
+pub enum SessionStage {
     /// The openings are on their way.
     Opening,
     /// Keys are known, the other end's proof is not.
@@ -39,7 +39,7 @@ pub struct Session {
     /// The role in which the other end opened, which its key stands for.
     pub their_role: Option<Role>,
     /// How far it has proven itself.
-    pub stage: Stage,
+    pub stage: SessionStage,
     /// When it began.
     pub since: Instant,
     /// When it is over unless it moves.
@@ -70,7 +70,7 @@ impl Session {
             purpose: called.map(|(_, purpose)| purpose),
             mine,
             their_role: None,
-            stage: Stage::Opening,
+            stage: SessionStage::Opening,
             since: now,
             deadline: now + proof,
             pages_left: PAGES_MOST,
@@ -81,7 +81,7 @@ impl Session {
 }
 
 /// A place in the pool: a session and its buffers.
-pub struct Place {
+pub struct SessionSlot {
     /// The session, if the place is taken.
     pub session: Option<Session>,
     received: Buffer,
@@ -92,7 +92,7 @@ pub struct Place {
     sent_len: usize,
 }
 
-impl Place {
+impl SessionSlot {
     /// A free place, with these buffers, each of `FRAME_BYTES`.
     #[must_use]
     pub fn new(received: Buffer, to_send: Buffer) -> Self {
@@ -109,18 +109,23 @@ impl Place {
     /// Whether the other end has proven its key.
     #[must_use]
     pub fn is_proven(&self) -> bool {
-        self.session.as_ref().is_some_and(|session| matches!(session.stage, Stage::Proven(_)))
+        self.session.as_ref().is_some_and(|session| matches!(session.stage, SessionStage::Proven(_)))
     }
 
     /// Moves on as far as bytes allow, or until the loop must know something.
     ///
     /// # Errors
     /// [`Fault`]: the session is to be ended.
-    pub fn step(&mut self, now: Instant, context: &Context, answers: Answers<'_>) -> Result<Outcome, Fault> {
+    pub fn step(
+        &mut self,
+        now: Instant,
+        context: &Context,
+        answers: Answers<'_>,
+    ) -> Result<SessionEvent, Fault> {
         loop {
             self.flush()?;
             if self.to_send_len > 0 {
-                return Ok(Outcome::Quiet);
+                return Ok(SessionEvent::Quiet);
             }
             if self.session.as_ref().is_some_and(|session| session.answer_from.is_some()) {
                 self.answer(now, context, answers)?;
@@ -130,7 +135,7 @@ impl Place {
                 Taken::Some => {}
                 Taken::Tell(outcome) => return Ok(outcome),
                 Taken::Nothing if self.fill()? => {}
-                Taken::Nothing => return Ok(Outcome::Quiet),
+                Taken::Nothing => return Ok(SessionEvent::Quiet),
             }
         }
     }
@@ -144,7 +149,7 @@ impl Place {
         }
         let received = &self.received[..self.received_len];
         match &mut session.stage {
-            Stage::Opening => {
+            SessionStage::Opening => {
                 let Some(bytes) = received.first_chunk::<OPENING_BYTES>() else { return Ok(Taken::Nothing) };
                 let theirs = Opening::parse(bytes)?;
                 if session.is_initiator && theirs.node != session.peer {
@@ -156,7 +161,7 @@ impl Place {
                 let keys = SessionKeys::derive(&context.ring, &session.mine, &theirs, session.is_initiator)?;
                 session.peer = theirs.node;
                 session.their_role = Some(theirs.role);
-                session.stage = Stage::Proving(keys);
+                session.stage = SessionStage::Proving(keys);
                 let is_initiator = session.is_initiator;
                 self.consume(OPENING_BYTES);
                 if is_initiator {
@@ -164,7 +169,7 @@ impl Place {
                 }
                 Ok(Taken::Some)
             }
-            Stage::Proving(keys) | Stage::Proven(keys) => {
+            SessionStage::Proving(keys) | SessionStage::Proven(keys) => {
                 let Some((frame, used)) = keys.open(received)? else { return Ok(Taken::Nothing) };
                 session.deadline = now + idle;
                 self.consume(used);
@@ -177,7 +182,7 @@ impl Place {
         let own = context.node;
         let Some(session) = &mut self.session else { return Ok(Taken::Nothing) };
         let peer = session.peer;
-        let is_proven = matches!(session.stage, Stage::Proven(_));
+        let is_proven = matches!(session.stage, SessionStage::Proven(_));
         match (frame, session.is_initiator, is_proven) {
             (Frame::Open { role, node, peer: meant, purpose }, is_initiator, false) => {
                 let (initiator, acceptor) = purpose.roles();
@@ -189,8 +194,8 @@ impl Place {
                     return Err(Fault::Refused("the session is not for this node, or not for this"));
                 }
                 session.purpose = Some(purpose);
-                session.stage = match std::mem::replace(&mut session.stage, Stage::Opening) {
-                    Stage::Proving(keys) => Stage::Proven(keys),
+                session.stage = match std::mem::replace(&mut session.stage, SessionStage::Opening) {
+                    SessionStage::Proving(keys) => SessionStage::Proven(keys),
                     other => other,
                 };
                 self.on_proven(context, peer, purpose, is_initiator)
@@ -198,7 +203,7 @@ impl Place {
             (Frame::Busy { retry_after_ms }, true, false) => {
                 let pause = Duration::from_millis(u64::from(retry_after_ms));
                 let purpose = session.purpose.unwrap_or(Purpose::Fetch);
-                Ok(Taken::Tell(Outcome::Busy(peer, purpose, pause)))
+                Ok(Taken::Tell(SessionEvent::Busy(peer, purpose, pause)))
             }
             (Frame::QueryDetailed, false, true) if session.purpose == Some(Purpose::QueryDetailed) => {
                 session.answer_from = Some(0);
@@ -213,9 +218,9 @@ impl Place {
                     .pages_left
                     .checked_sub(1)
                     .ok_or(Fault::Refused("more pages than a host has patches"))?;
-                Ok(Taken::Tell(Outcome::Page(peer, page)))
+                Ok(Taken::Tell(SessionEvent::Page(peer, page)))
             }
-            (Frame::End, true, true) => Ok(Taken::Tell(Outcome::End(peer))),
+            (Frame::End, true, true) => Ok(Taken::Tell(SessionEvent::End(peer))),
             _ => Err(Fault::Refused("a frame that has no place there")),
         }
     }
@@ -230,10 +235,12 @@ impl Place {
         match (purpose, is_initiator) {
             (Purpose::QueryDetailed, true) => self.send(Frame::QueryDetailed).map(|()| Taken::Some),
             (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => {
-                Ok(Taken::Tell(Outcome::Ready(peer, purpose)))
+                Ok(Taken::Tell(SessionEvent::Ready(peer, purpose)))
             }
             (Purpose::QueryDetailed | Purpose::Pull, false) => self.send_open(context).map(|()| Taken::Some),
-            (Purpose::Fetch | Purpose::Blobs, false) => Ok(Taken::Tell(Outcome::WantsWorker(peer, purpose))),
+            (Purpose::Fetch | Purpose::Blobs, false) => {
+                Ok(Taken::Tell(SessionEvent::WantsWorker(peer, purpose)))
+            }
         }
     }
 
@@ -284,7 +291,7 @@ impl Place {
     /// As [`send`](Self::send); false where there is no room.
     fn seal(&mut self, frame: &Frame) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else { return Ok(true) };
-        let (Stage::Proving(keys) | Stage::Proven(keys)) = &mut session.stage else {
+        let (SessionStage::Proving(keys) | SessionStage::Proven(keys)) = &mut session.stage else {
             return Err(Fault::Refused("no keys yet"));
         };
         let sealed = keys.seal(frame, &mut self.to_send[self.to_send_len..]);
@@ -320,7 +327,7 @@ impl Place {
             };
         }
         // A session that waits to be taken reads no more.
-        let is_workers = matches!(session.stage, Stage::Proven(_))
+        let is_workers = matches!(session.stage, SessionStage::Proven(_))
             && match session.purpose {
                 Some(Purpose::Fetch | Purpose::Blobs) => true,
                 Some(Purpose::Pull) => session.is_initiator,
@@ -333,8 +340,8 @@ impl Place {
         // worker's.
         let received = &self.received[..self.received_len];
         let wanted = match session.stage {
-            Stage::Opening => OPENING_BYTES,
-            Stage::Proving(_) | Stage::Proven(_) => frame_len(received),
+            SessionStage::Opening => OPENING_BYTES,
+            SessionStage::Proving(_) | SessionStage::Proven(_) => frame_len(received),
         };
         let room = self.received.get_mut(self.received_len..wanted);
         let room = room.ok_or(Fault::Session(SessionError::Frame))?;
@@ -380,7 +387,7 @@ impl Fault {
     pub fn reason(&self) -> Reason {
         match self {
             Self::Io(kind) => Reason::format(format_args!("{kind}")),
-            Self::Refused(what) => Reason::new(what),
+            Self::Refused(what) => Reason::truncated(what),
             Self::Session(error) => Reason::format(format_args!("{error}")),
         }
     }
@@ -403,5 +410,5 @@ enum Taken {
     /// Nothing: more bytes are needed.
     Nothing,
     /// Something that the loop must know.
-    Tell(Outcome),
+    Tell(SessionEvent),
 }

@@ -15,7 +15,7 @@ impl Daemon<'_> {
     /// was started. Every descriptor closes on exec: sockets, and with them the locks.
     /// Returns only where that fails, with why; then the supervisor starts it.
     #[inline(never)]
-    pub fn give_way(&mut self) -> String {
+    pub fn reexec(&mut self) -> String {
         self.control.remove();
         // A child would not die with this process, which goes on, and nobody would
         // know it there.

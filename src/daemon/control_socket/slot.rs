@@ -21,7 +21,7 @@ const IDLE: Duration = Duration::from_secs(30);
 /// What a connection is in the middle of.
 #[derive(Clone, Debug, Default)]
 #[allow(clippy::large_enum_variant, reason = "one for each of a few connections")]
-pub enum Doing {
+pub enum Pending {
     /// Nothing: the next request may come.
     #[default]
     Nothing,
@@ -63,7 +63,7 @@ pub enum Doing {
     },
 }
 
-impl Doing {
+impl Pending {
     /// Whether nothing is to be read or written until something else has happened.
     #[must_use]
     pub const fn waits_for_us(&self) -> bool {
@@ -85,7 +85,7 @@ pub struct Connection {
     /// It has agreed on the protocol's version.
     pub is_greeted: bool,
     /// What it is in the middle of.
-    pub doing: Doing,
+    pub pending: Pending,
     /// Ends once all is sent.
     pub is_closing: bool,
     /// A reply was lost for lack of room: what is sent makes no sense any more.
@@ -108,7 +108,7 @@ pub enum Filled {
 }
 
 /// A place for a connection, with its buffers.
-pub struct Place {
+pub struct ConnectionSlot {
     /// The connection, if the place is taken.
     pub connection: Option<Connection>,
     /// Counts the connections that had this place.
@@ -132,7 +132,7 @@ impl Connection {
             may_ask,
             may_change,
             is_greeted: false,
-            doing: Doing::Nothing,
+            pending: Pending::Nothing,
             is_closing: false,
             is_broken: false,
             deadline: now + IDLE,
@@ -180,7 +180,7 @@ impl Connection {
     }
 }
 
-impl Place {
+impl ConnectionSlot {
     /// A free place, with buffers from the pool.
     #[must_use]
     pub fn new(pool: &mut Pool) -> Self {
@@ -206,7 +206,7 @@ impl Place {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let connection = self.connection.as_ref()?;
-        (!connection.doing.waits_for_us()).then_some(connection.deadline)
+        (!connection.pending.waits_for_us()).then_some(connection.deadline)
     }
 
     /// Bytes that are still to be written.

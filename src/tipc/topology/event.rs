@@ -8,7 +8,7 @@ use crate::limits;
 
 /// What there is to tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
+pub enum SubscriberEvent {
     /// A socket is bound that this subscription asks about.
     Published(Handle, TopologyEvent),
     /// It no longer is.
@@ -28,7 +28,7 @@ pub enum Word {
 
 /// Why there is no such subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub enum SubscribeError {
     /// The service would not take it.
     Invalid(Invalid),
     /// There is one with this handle, or one whose end is still on its way.
@@ -39,7 +39,7 @@ pub enum Refused {
     Full,
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(why) => write!(f, "the topology service would refuse it: {why}"),
@@ -52,7 +52,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl core::error::Error for Refused {}
+impl core::error::Error for SubscribeError {}
 
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -84,11 +84,11 @@ mod tests {
 
     #[test]
     fn over_tipc_the_node_its_links_and_those_unheard_are_shown() {
-        let link = LinkRow { node: 0x5c6f_6465, identity: Text::new("node2"), age_ms: 61_000 };
+        let link = LinkRow { node: 0x5c6f_6465, identity: Text::truncated("node2"), age_ms: 61_000 };
         let unheard = UnheardRow { is_controller: false, node: 0x5d6f_6465, port: 7, age_ms: 9_000 };
         let quiet = TipcRow {
             address: 0x5f6f_6465,
-            identity: Text::new("node1"),
+            identity: Text::truncated("node1"),
             is_watching: true,
             nodes_up: 1,
             ..TipcRow::default()
@@ -124,9 +124,9 @@ unheard       and 5 more: see to these first
     fn the_json_has_the_documented_keys() {
         let row = TipcRow {
             address: 0x0a,
-            identity: Text::new("n1"),
+            identity: Text::truncated("n1"),
             is_watching: true,
-            links: [LinkRow { node: 0x5c6f_6465, identity: Text::new("n2"), age_ms: 5 }]
+            links: [LinkRow { node: 0x5c6f_6465, identity: Text::truncated("n2"), age_ms: 5 }]
                 .into_iter()
                 .collect(),
             unheard: [UnheardRow { is_controller: true, node: 1, port: 7, age_ms: 9 }].into_iter().collect(),

@@ -2,8 +2,8 @@
 //! pass over the hosts, which is bounded by the table and keeps the loop from
 //! nothing (50 us for a thousand).
 
-use super::workers::Kind;
-use crate::control::{By, HOST_ROWS, HostCounts, PatchCounts, Work, WorkerRow};
+use super::workers::WorkerKind;
+use crate::control::{By, HOST_ROWS, HostCounts, PatchCounts, WorkerRow, WorkerTask};
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::repo::entry::EntryState;
@@ -102,7 +102,7 @@ pub fn patches(controller: &Controller<'_>) -> PatchCounts {
 #[must_use]
 pub fn worker(
     controller: Option<&Controller<'_>>,
-    (kind, age, silence): (Kind, Duration, Duration),
+    (kind, age, silence): (WorkerKind, Duration, Duration),
 ) -> WorkerRow {
     let node = with(kind);
     WorkerRow {
@@ -124,25 +124,29 @@ pub fn name(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
 
 /// What a worker of this kind does.
 #[must_use]
-pub const fn work(kind: Kind) -> Work {
+pub const fn work(kind: WorkerKind) -> WorkerTask {
     match kind {
-        Kind::Agent => Work::Install,
-        Kind::Load => Work::Load,
-        Kind::Change { .. } => Work::Change,
-        Kind::Serve(_, Purpose::Blobs) => Work::ServeController,
-        Kind::Serve(..) => Work::ServeAgent,
-        Kind::Pull(_) => Work::Merge,
-        Kind::Blobs(_) => Work::Fetch,
-        Kind::Show => Work::Show,
-        Kind::Reload(_) => Work::Reload,
+        WorkerKind::Agent => WorkerTask::Install,
+        WorkerKind::Load => WorkerTask::Load,
+        WorkerKind::Change { .. } => WorkerTask::Change,
+        WorkerKind::Serve(_, Purpose::Blobs) => WorkerTask::ServeController,
+        WorkerKind::Serve(..) => WorkerTask::ServeAgent,
+        WorkerKind::Pull(_) => WorkerTask::Merge,
+        WorkerKind::Blobs(_) => WorkerTask::Fetch,
+        WorkerKind::Show => WorkerTask::Show,
+        WorkerKind::Reload(_) => WorkerTask::Reload,
     }
 }
 
 /// With whom a worker of this kind speaks.
-const fn with(kind: Kind) -> Option<NodeId> {
+const fn with(kind: WorkerKind) -> Option<NodeId> {
     match kind {
-        Kind::Serve(node, _) | Kind::Pull(node) | Kind::Blobs(node) => Some(node),
-        Kind::Agent | Kind::Load | Kind::Change { .. } | Kind::Show | Kind::Reload(_) => None,
+        WorkerKind::Serve(node, _) | WorkerKind::Pull(node) | WorkerKind::Blobs(node) => Some(node),
+        WorkerKind::Agent
+        | WorkerKind::Load
+        | WorkerKind::Change { .. }
+        | WorkerKind::Show
+        | WorkerKind::Reload(_) => None,
     }
 }
 

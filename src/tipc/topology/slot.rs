@@ -4,7 +4,7 @@ use super::super::subscription::Subscription;
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
+pub enum SubscriptionState {
     /// The service does not know of it, and will.
     Waiting,
     /// The service has been asked; its marker is not back.
@@ -18,32 +18,35 @@ pub enum Standing {
 }
 
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct SubscriptionSlot {
     /// As its user asked.
     pub wanted: Subscription,
     /// As the service was asked: after a gap less time is left.
     pub sent: Subscription,
     /// When its time is over.
     pub ends_at: Option<Instant>,
-    pub standing: Standing,
+    pub standing: SubscriptionState,
     /// The service was asked before, over a connection that is gone.
     pub is_replayed: bool,
     /// How often the connection was closed upon it.
     pub strikes: u8,
 }
 
-impl Place {
+impl SubscriptionSlot {
     pub fn is_known_to_service(&self) -> bool {
-        matches!(self.standing, Standing::Asked | Standing::Settled | Standing::Ending)
+        matches!(
+            self.standing,
+            SubscriptionState::Asked | SubscriptionState::Settled | SubscriptionState::Ending
+        )
     }
 
     pub fn is_overdue(&self, now: Instant) -> bool {
-        self.standing == Standing::Waiting && self.ends_at.is_some_and(|end| now >= end)
+        self.standing == SubscriptionState::Waiting && self.ends_at.is_some_and(|end| now >= end)
     }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum TurnRequest {
     Ask,
     Cancel,
 }
@@ -51,9 +54,9 @@ pub enum What {
 /// What the service is asked right now, and the marker behind it.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
-    pub what: What,
+    pub what: TurnRequest,
     pub subscription: Subscription,
-    pub stage: Stage,
+    pub stage: TurnStage,
     pub deadline: Instant,
     /// The service has told something since the deadline was set.
     pub is_answered: bool,
@@ -61,7 +64,7 @@ pub struct Turn {
 
 /// What of a turn is to be sent next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum TurnStage {
     Subscription,
     Marker,
     Nothing,

@@ -18,7 +18,7 @@ use crate::types::Reason;
 
 /// All that a daemon tells of itself.
 #[derive(Debug, Default)]
-pub struct Standing {
+pub struct StatusReport {
     /// The node itself.
     pub row: StatusRow,
     /// Other controllers, by name.
@@ -48,7 +48,7 @@ pub struct Resident {
     pub all_bytes: u64,
 }
 
-impl Standing {
+impl StatusReport {
     /// Asks a daemon.
     ///
     /// # Errors
@@ -90,9 +90,9 @@ impl Standing {
 
     /// What the daemon calls a trouble, and one that its numbers tell.
     #[must_use]
-    pub fn troubles(&self) -> Vec<String> {
+    pub fn alerts(&self) -> Vec<String> {
         let row = &self.row;
-        let mut troubles: Vec<String> = row.troubles.iter().map(ToString::to_string).collect();
+        let mut alerts: Vec<String> = row.alerts.iter().map(ToString::to_string).collect();
         let (entries, most, tombstones) = (row.entries, row.entries_most, row.tombstones);
         // An eighth is left.
         if row.is_controller && most - most / 8 <= entries {
@@ -101,12 +101,12 @@ impl Standing {
             } else {
                 "make room with `thimble purge`, which drops those while every controller is present"
             };
-            troubles.push(format!(
+            alerts.push(format!(
                 "The repository is nearly full: {entries} of at most {most} entries, {tombstones} of them of \
                  deleted patches. Before uploads are refused, {make_room}."
             ));
         }
-        troubles
+        alerts
     }
 
     /// As `--json` shows it.
@@ -134,9 +134,9 @@ impl Standing {
 }
 
 /// What is told beside the numbers: whose, its key, and what it is.
-type Part = (Of, &'static str, fn(&Standing) -> Value);
+type JsonPart = (Of, &'static str, fn(&StatusReport) -> Value);
 
-const PARTS: &[Part] = &[
+const PARTS: &[JsonPart] = &[
     (Of::Node, "node", |all| Value::text(all.row.node)),
     (Of::Node, "hostname", |all| Value::text(&all.row.hostname)),
     (Of::Node, "roles", |all| Value::list(all.roles().iter().map(Value::text))),
@@ -149,7 +149,7 @@ const PARTS: &[Part] = &[
     (Of::Node, "controller", |all| all.part(Of::Controller)),
     (Of::Node, "agent", |all| all.part(Of::Agent)),
     (Of::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
-    (Of::Node, "troubles", |all| Value::list(all.troubles().into_iter().map(Value::Text))),
+    (Of::Node, "troubles", |all| Value::list(all.alerts().into_iter().map(Value::Text))),
     (Of::Node, "counters", |all| {
         Value::map(all.counters.iter().map(|(name, count)| (name, (*count).into())))
     }),
@@ -231,22 +231,22 @@ mod tests {
     #[test]
     fn a_repository_that_is_nearly_full_is_a_trouble_with_a_way_out() {
         let told = |entries, tombstones| {
-            let row = StatusRow { entries, tombstones, troubles: heapless::Vec::new(), ..controller() };
-            Standing { row, ..Standing::default() }.troubles().concat()
+            let row = StatusRow { entries, tombstones, alerts: heapless::Vec::new(), ..controller() };
+            StatusReport { row, ..StatusReport::default() }.alerts().concat()
         };
         assert_eq!(told(895, 0), "");
         assert!(told(896, 0).contains("896 of at most 1024 entries"), "{}", told(896, 0));
         assert!(told(896, 0).ends_with("delete patches that no host needs, then `thimble purge`."));
         assert!(told(1024, 9).contains("9 of them of deleted patches"));
         assert!(told(1024, 9).ends_with("drops those while every controller is present."));
-        let row = StatusRow { troubles: heapless::Vec::new(), ..agent() };
-        assert!(Standing { row, ..Standing::default() }.troubles().is_empty());
+        let row = StatusRow { alerts: heapless::Vec::new(), ..agent() };
+        assert!(StatusReport { row, ..StatusReport::default() }.alerts().is_empty());
     }
 
     #[test]
     fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
         let counters = vec![("tag".to_owned(), 0)];
-        let json = Standing { row: agent(), counters, ..Standing::default() }.json().to_string();
+        let json = StatusReport { row: agent(), counters, ..StatusReport::default() }.json().to_string();
         assert!(json.contains(r#""roles":["agent"],"authenticated":false"#), "{json}");
         assert!(json.contains(r#""controller":null,"agent":{"installed_digest":"cd"#), "{json}");
         assert!(json.contains(r#""installed":2},"at_work":[]"#), "{json}");

@@ -6,10 +6,10 @@
 use std::fmt;
 
 use super::answers::words::{self, Called};
-use super::counters::is_late;
+use super::counters::is_recent;
 use super::event_loop::Daemon;
-use super::{rows, standing};
-use crate::control::{TROUBLE_ROWS, Work};
+use super::{rows, summary};
+use crate::control::{ALERT_ROWS, WorkerTask};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
 use crate::fsm::sync::neighbours::Neighbours;
@@ -22,7 +22,7 @@ use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
 
 /// Troubles that a `status` tells; of more it says how many.
-pub type Troubles = heapless::Vec<Reason, TROUBLE_ROWS, u8>;
+pub type Alerts = heapless::Vec<Reason, ALERT_ROWS, u8>;
 
 /// A worker that says nothing for so long is shown; one that may run a script,
 /// for twice a script's time.
@@ -35,13 +35,13 @@ const CLOCK_PATIENCE: Duration = Duration::from_secs(60);
 /// Troubles as they are found, the gravest first.
 #[derive(Default)]
 struct Found {
-    troubles: Troubles,
+    alerts: Alerts,
     more: u32,
 }
 
 impl Found {
-    fn say(&mut self, trouble: fmt::Arguments<'_>) {
-        if self.troubles.push(Reason::format(trouble)).is_err() {
+    fn say(&mut self, alert: fmt::Arguments<'_>) {
+        if self.alerts.push(Reason::format(alert)).is_err() {
             self.more += 1;
         }
     }
@@ -50,7 +50,7 @@ impl Found {
 /// What an operator should know first, each with what to do, and for how many more
 /// there is no room. `unix_ms` is what the clock says.
 #[must_use]
-pub fn troubles(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Troubles, u32) {
+pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) {
     let mut found = Found::default();
     of_this_node(now, daemon, &mut found);
     if let Some(controller) = &daemon.node.controller {
@@ -70,14 +70,14 @@ pub fn troubles(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Troubles, u
             Span(ahead)
         ));
     }
-    (found.troubles, found.more)
+    (found.alerts, found.more)
 }
 
 /// What keeps this node from doing its work, or from being itself alone.
 fn of_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
     for (kind, _, silence) in daemon.workers.at_work(now) {
-        let work = standing::work(kind);
+        let work = summary::work(kind);
         if silence >= patience(work, script_timeout) {
             found.say(format_args!("{}", Stalled(work, silence)));
         }
@@ -127,14 +127,14 @@ fn of_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>
             one.trouble
         ));
     }
-    if daemon.counters.controllers_full.is_late(now) {
+    if daemon.counters.controllers_full.is_recent(now) {
         found.say(format_args!(
             "There is no room for another controller, and one is heard: a cluster has {} at most. Drop one that \
              is gone with thimble drop-controller.",
             limits::CONTROLLERS
         ));
     }
-    if daemon.counters.hosts_full.is_late(now) {
+    if daemon.counters.hosts_full.is_recent(now) {
         found.say(format_args!(
             "There is no room for all hosts: raise controller.max_hosts (now {}) and restart, or drop lost hosts \
              with thimble drop-host.",
@@ -177,13 +177,13 @@ fn unasked(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
 /// What goes wrong between this node and others.
 fn of_the_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
-    if let Some((at, why)) = counters.send_failure.filter(|(at, _)| is_late(now, *at)) {
+    if let Some((at, why)) = counters.send_failure.filter(|(at, _)| is_recent(now, *at)) {
         let ago = Span(now.since(at));
         found.say(format_args!(
             "Datagrams cannot be sent ({why}), the last {ago} ago: is the interface up, and has it its address?"
         ));
     }
-    if let Some(at) = counters.accept_failure.filter(|at| is_late(now, *at)) {
+    if let Some(at) = counters.accept_failure.filter(|at| is_recent(now, *at)) {
         let ago = Span(now.since(at));
         found.say(format_args!(
             "A connection could not be accepted, the last {ago} ago: no descriptor was free, or no memory. Raise \
@@ -230,54 +230,54 @@ fn of_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
 }
 
 /// A refusal that an operator should see to.
-struct Refused {
+struct RefusalAlert {
     why: Refusal,
     what: &'static str,
     to_do: &'static str,
 }
 
 /// The gravest first.
-const REFUSED: [Refused; 7] = [
-    Refused {
+const REFUSED: [RefusalAlert; 7] = [
+    RefusalAlert {
         why: Refusal::Tag,
         what: "Datagrams are refused for their key",
         to_do: "A node has an old key file, or somebody forges.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::NoKey,
         what: "Datagrams of an unknown key are refused",
         to_do: "This node or that one has an old key file.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::Revoked,
         what: "A revoked node speaks",
         to_do: "Switch it off; or take its id out of security.revoked.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::StaleIncarnation,
         what: "An earlier start of a node is refused",
         to_do: "Its state directory is an old copy: set its clock, restart it.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::Version,
         what: "Datagrams of another message version are refused",
         to_do: "Bring thimble there and here to one release.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::SendersFull,
         what: "There is no room to remember another sender",
         to_do: "Raise controller.max_hosts and restart.",
     },
-    Refused {
+    RefusalAlert {
         why: Refusal::Cluster,
         what: "Nodes of another cluster are heard",
         to_do: "If that one belongs here, its key file is of another ring.",
     },
 ];
 
-fn refused(now: Instant, daemon: &Daemon<'_>, refused: &Refused, found: &mut Found) {
+fn refused(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
     let Some(met) = daemon.counters.refused_lately(now, refused.why) else { return };
-    let name = standing::name(daemon.node.controller.as_ref(), met.node);
+    let name = summary::name(daemon.node.controller.as_ref(), met.node);
     found.say(format_args!(
         "{}: {} so far, last {} ago, {}. {}",
         refused.what,
@@ -298,7 +298,7 @@ fn cloned(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     // The two may have changed places since.
     let other = host.or_else(neighbour).filter(|other| *other != met.from);
     let other = if is_own { Other::ThisNode } else { other.map_or(Other::Somewhere, Other::At) };
-    let name = standing::name(controller, met.node);
+    let name = summary::name(controller, met.node);
     found.say(format_args!("{}", Cloned(met.node, &name, met.from, other)));
 }
 
@@ -343,18 +343,20 @@ impl fmt::Display for Sender<'_> {
 }
 
 /// For how long one that does this may say nothing.
-fn patience(work: Work, script_timeout: Duration) -> Duration {
+fn patience(work: WorkerTask, script_timeout: Duration) -> Duration {
     match work {
         // It is silent while a script runs.
-        Work::Install => script_timeout.max(WORKER_PATIENCE).times(2),
-        Work::Load | Work::Change | Work::Show | Work::Reload => WORKER_PATIENCE,
+        WorkerTask::Install => script_timeout.max(WORKER_PATIENCE).times(2),
+        WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_PATIENCE,
         // These speak only when they are done.
-        Work::ServeAgent | Work::ServeController | Work::Merge | Work::Fetch => SERVER_PATIENCE,
+        WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
+            SERVER_PATIENCE
+        }
     }
 }
 
 /// A worker that has said nothing for so long.
-struct Stalled(Work, Duration);
+struct Stalled(WorkerTask, Duration);
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -388,10 +390,10 @@ mod tests {
     #[test]
     fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
         let seconds = Duration::from_secs;
-        assert_eq!(patience(Work::Load, seconds(300)), seconds(60));
-        assert_eq!(patience(Work::Install, seconds(300)), seconds(600), "a script may be at work");
-        assert_eq!(patience(Work::Install, seconds(3)), seconds(120));
-        let said = Stalled(Work::ServeController, seconds(601)).to_string();
+        assert_eq!(patience(WorkerTask::Load, seconds(300)), seconds(60));
+        assert_eq!(patience(WorkerTask::Install, seconds(300)), seconds(600), "a script may be at work");
+        assert_eq!(patience(WorkerTask::Install, seconds(3)), seconds(120));
+        let said = Stalled(WorkerTask::ServeController, seconds(601)).to_string();
         assert!(said.contains("that serves another controller has said nothing for 10 min 1 s"), "{said}");
     }
 
@@ -410,10 +412,10 @@ mod tests {
     }
 
     #[test]
-    fn troubles_without_a_place_are_counted() {
+    fn alerts_without_a_place_are_counted() {
         let mut found = Found::default();
         (0..10).for_each(|number| found.say(format_args!("{number}")));
-        assert_eq!((found.troubles.len(), found.more), (8, 2));
-        assert_eq!(found.troubles[0].as_str(), "0");
+        assert_eq!((found.alerts.len(), found.more), (8, 2));
+        assert_eq!(found.alerts[0].as_str(), "0");
     }
 }

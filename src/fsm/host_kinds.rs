@@ -11,7 +11,7 @@ use crate::types::{Digest, NodeType};
 
 /// What one kind of host should have.
 #[derive(Clone, Debug)]
-pub struct Kind {
+pub struct HostKind {
     /// The kind.
     pub nodetype: NodeType,
     /// The digest of its effective set.
@@ -22,14 +22,14 @@ pub struct Kind {
 
 /// What all kinds of hosts that were met should have.
 #[derive(Debug, Default)]
-pub struct Kinds {
-    kinds: Vec<Kind, { limits::NODETYPES }, u8>,
+pub struct HostKinds {
+    kinds: Vec<HostKind, { limits::NODETYPES }, u8>,
 }
 
-impl Kinds {
+impl HostKinds {
     /// What this kind of host should have; takes the kind in at first sight.
     /// `None` where there are more kinds than [`limits::NODETYPES`].
-    pub fn of(&mut self, nodetype: &NodeType, map: &Map<'_>) -> Option<&Kind> {
+    pub fn of(&mut self, nodetype: &NodeType, map: &Map<'_>) -> Option<&HostKind> {
         let at = match self.kinds.iter().position(|kind| kind.nodetype == *nodetype) {
             Some(at) => at,
             None => {
@@ -42,7 +42,7 @@ impl Kinds {
 
     /// What this kind of host should have, where it was met before.
     #[must_use]
-    pub fn known(&self, nodetype: &NodeType) -> Option<&Kind> {
+    pub fn known(&self, nodetype: &NodeType) -> Option<&HostKind> {
         self.kinds.iter().find(|kind| kind.nodetype == *nodetype)
     }
 
@@ -54,12 +54,12 @@ impl Kinds {
     }
 
     /// The kinds met.
-    pub fn iter(&self) -> impl Iterator<Item = &Kind> {
+    pub fn iter(&self) -> impl Iterator<Item = &HostKind> {
         self.kinds.iter()
     }
 
-    fn compute(nodetype: &NodeType, map: &Map<'_>) -> Kind {
-        Kind {
+    fn compute(nodetype: &NodeType, map: &Map<'_>) -> HostKind {
+        HostKind {
             nodetype: nodetype.clone(),
             digest: effective_digest(map, nodetype),
             patches: effective_set(map, nodetype),

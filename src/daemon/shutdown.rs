@@ -6,7 +6,7 @@
 use log::info;
 
 use super::event_loop::Daemon;
-use super::workers::Kind;
+use super::workers::WorkerKind;
 use crate::types::Reason;
 use crate::wire::messages::AgentState;
 
@@ -37,7 +37,7 @@ impl Daemon<'_> {
                 step.as_str()
             );
         }
-        if self.workers.count(|kind| matches!(kind, Kind::Change { .. } | Kind::Pull(_))) > 0 {
+        if self.workers.count(|kind| matches!(kind, WorkerKind::Change { .. } | WorkerKind::Pull(_))) > 0 {
             info!(
                 "a change of the repository is cut short: what was reported of it is kept, the rest is not done"
             );
