@@ -3,26 +3,33 @@
 //!
 //! # The layers
 //!
-//! The folders are the layers. Data flows down this list and events back up by
-//! one door; nothing calls upward.
+//! The folders are the layers, the lowest first. A folder imports what its row names
+//! and what the first row names, nothing else; each of these stands in a row above its
+//! own, so nothing calls upward. `tests/tree` reads this table and holds the imports
+//! to it.
 //!
-//! | folder | what it turns into what | may use |
+//! | folder | what it does | may import |
 //! |---|---|---|
-//! | [`wire`] | bytes into messages and back | the core alone |
-//! | [`repo`] | entries into one map, and that into what hosts should have | the core alone |
-//! | [`fsm`] | messages and events into state and actions | the core alone |
-//! | `udp`, `tipc` | actions into datagrams and streams | system calls |
-//! | `daemon` | sockets, processes and a clock into turns of a loop | all of these |
-//! | `store` | a controller's repository into files, durably | the disk, in a worker |
-//! | `install` | a set of patches into a host's tree, or nothing at all | the disk, in a worker |
-//! | `patch` | patch files into metadata and members, signature first | files |
-//! | `config` | configuration and key files into checked values | files |
-//! | `cli` | words into requests, and replies into tables and JSON | the control socket |
+//! | [`limits`], [`list`], [`types`], [`table`], [`time`] | bounds, ids, texts, tables, time | each other |
+//! | [`repo`] | merges entries into one map, and computes from it what hosts should have | |
+//! | [`wire`] | turns bytes into messages and back | `repo` |
+//! | [`fsm`] | turns messages and events into state and actions | `repo`, `wire` |
+//! | `json`, `sorted`, `failpoint` | writes JSON; sorted vectors as maps; kills a test build at a named place | |
+//! | `config` | reads configuration and key files into checked values | `wire` |
+//! | `udp`, [`tipc`] | carry datagrams and streams; tell who is there | `wire`, `fsm`, `config` |
+//! | `patch` | reads and makes patch files: signature, metadata, members | `repo`, `config` |
+//! | `job` | what a worker process is told to do and what it reports | `repo`, `wire`, `config` |
+//! | `control` | what a command asks of the daemon and what it answers | `repo`, `wire`, `fsm`, `job` |
+//! | `store` | keeps a controller's repository in files, in a worker | `repo`, `wire`, `json`, `failpoint`, `config`, `patch`, `job` |
+//! | `install` | brings a host's tree to a set of patches, in a worker | `repo`, `wire`, `sorted`, `failpoint`, `config`, `patch`, `job` |
+//! | `daemon` | the event loop: sockets, worker processes and a clock | `repo`, `wire`, `fsm`, `udp`, `tipc`, `config`, `job`, `control`, `store`, `install` |
+//! | `cli` | turns arguments into requests, and replies into tables and JSON | `repo`, `wire`, `fsm`, `json`, `config`, `tipc`, `patch`, `job`, `control`, `store`, `install` |
+//! | `cli/run` | starts the daemon | `daemon` |
 //!
-//! The core ([`wire`], [`repo`], [`fsm`], with [`types`], [`limits`], [`time`],
-//! [`table`] and [`list`], and what of [`tipc`] is said to its topology service) has no
-//! std, no heap, no clock, no I/O and does not panic; it compiles for a target that has
-//! none of these, and a simulator drives it with invented time.
+//! The core ([`wire`], [`repo`], [`fsm`], the first row, and the part of [`tipc`] that
+//! speaks with its topology service) has no std, no heap, no clock, no I/O and does not
+//! panic. It compiles for a target that has none of these, and a simulator drives it
+//! with invented time.
 //!
 //! # The way of a datagram
 //!

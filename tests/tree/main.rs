@@ -1,0 +1,51 @@
+//! Rules of the source tree that no compiler lint can state: which folder may import
+//! which, where `unsafe` may stand, and how long a file may get.
+
+mod circles;
+mod layers;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// No file grows past about 500 lines; one that wants to has two ideas in it.
+const MOST_LINES: usize = 550;
+
+/// All Rust files of the package, below `benches`, `src` and `tests`.
+fn sources() -> Vec<PathBuf> {
+    let mut folders =
+        ["benches", "src", "tests"].map(|name| Path::new(env!("CARGO_MANIFEST_DIR")).join(name)).to_vec();
+    let mut sources = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("tests/fuzz/target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                sources.push(path);
+            }
+        }
+    }
+    assert!(sources.len() > 10, "the sources are not where this test looks for them");
+    sources
+}
+
+#[test]
+fn unsafe_stands_in_sys_rs_alone() {
+    let outside: Vec<_> = sources()
+        .into_iter()
+        .filter(|path| !path.ends_with("sys.rs"))
+        .filter(|path| source::code(&fs::read_to_string(path).unwrap()).words().any(|word| word == "unsafe"))
+        .collect();
+    assert!(outside.is_empty(), "`unsafe` outside of a sys.rs: {outside:?}");
+}
+
+#[test]
+fn no_file_has_two_ideas_in_it() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .map(|path| (fs::read_to_string(&path).unwrap().lines().count(), path))
+        .filter(|(lines, _)| *lines > MOST_LINES)
+        .collect();
+    assert!(long.is_empty(), "more than {MOST_LINES} lines: {long:?}");
+}
