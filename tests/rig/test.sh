@@ -1,71 +1,132 @@
 #!/usr/bin/env bash
 # Every check, one line each, and a summary. A failure does not stop the rest.
 # Exit 77 of a check means skipped; so does a line SKIPPED among its output.
+#
+# Three lanes run side by side, so that what waits does so while others compile: a line
+# comes when its check ends. It tells the seconds that the check took, and in brackets
+# the seconds of CPU, which do not depend on what else runs.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-test.XXXXXX")
+lanes=()
+clean_up() {
+    # A group each.
+    for lane in "${lanes[@]}"; do kill -TERM -- "-$lane" 2>/dev/null; done
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 130' INT TERM
 
 # Of a check that passed: the verdicts of its parts, where it has any; not what cargo says.
 verdicts() {
     grep -q '^case ' "$1" && grep -E '^(    |case |a cluster over TIPC: )' "$1" |
         grep -vE '^ +(Compiling|Finished|Executable) '
 }
-passed=0 failed=0 skipped=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
 
+# check NAME COMMAND..: runs it, tells how it went, and counts it.
 check() {
-    local name=$1 started=$SECONDS status=0 notes
+    local name=$1 began=$SECONDS status=0 notes log=$work/log.$BASHPID time=$work/time.$BASHPID
+    local TIMEFORMAT='%U %S'
     shift
-    printf '%-44s ' "$name"
-    "$@" >"$log" 2>&1 </dev/null || status=$?
+    { time "$@" >"$log" 2>&1 </dev/null; } 2>"$time" || status=$?
     notes=$(grep -c 'SKIPPED: ' "$log")
-    case $status in
-        0) ((++passed)); echo "passed  $((SECONDS - started)) s"; verdicts "$log" ;;
-        77) echo "SKIPPED" ;;
-        *) ((++failed)); echo "FAILED  (exit $status)"; tail -n 80 "$log" ;;
-    esac
-    if ((notes)); then
-        ((skipped += notes))
-        grep -o 'SKIPPED: .*' "$log" | sort | uniq -c | sed 's/^ */    /'
-    elif ((status == 77)); then
-        ((++skipped))
-    fi
+    {
+        printf '%-44s ' "$name"
+        case $status in
+            0) echo passed >>"$work/counts"; echo "passed  $(took)"; verdicts "$log" ;;
+            77) echo "SKIPPED" ;;
+            *) echo failed >>"$work/counts"; echo "FAILED  (exit $status) $(took)"; tail -n 80 "$log" ;;
+        esac
+        if ((notes)); then
+            grep 'SKIPPED: ' "$log" | sed 's/.*/skipped/' >>"$work/counts"
+            grep -o 'SKIPPED: .*' "$log" | sort | uniq -c | sed 's/^ */    /'
+        elif ((status == 77)); then
+            echo skipped >>"$work/counts"
+        fi
+    } >"$work/line.$BASHPID"
+    flock "$work" cat "$work/line.$BASHPID"
+    : >"$work/done ${name//\//-}"
+}
+took() { awk -v wall=$((SECONDS - began)) '{ printf "%d s (%.0f s)", wall, $1 + $2 }' "$time"; }
+
+# after NAME..: waits for these checks of other lanes.
+after() {
+    local name
+    for name in "$@"; do
+        until [[ -e "$work/done ${name//\//-}" ]]; do sleep 0.2; done
+    done
 }
 
-check "format" cargo fmt --check
-check "format, fuzz targets" cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
-check "lints" cargo clippy --all-targets -- -D warnings
-check "lints, test build" cargo clippy --all-targets --features proof -- -D warnings
-check "lints, appliance build" cargo clippy --no-default-features --features udp -- -D warnings
-check "lints, appliance build, TIPC" cargo clippy --no-default-features --features tipc -- -D warnings
-check "lints, test build, TIPC" cargo clippy --all-targets --no-default-features --features tipc,tools,proof \
-    --target-dir target/tipc -- -D warnings
-check "core without std or heap" tests/rig/core.sh
-check "unit and trace tests" cargo test --lib --bins
-check "docs build" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+# built TRANSPORT TEST: where a test is.
+built() { sed -n "s/^$2 //p" "target/tests.$1"; }
+# all PROGRAM..: runs one after the other.
+all() {
+    (($#)) || return
+    local program
+    for program in "$@"; do "$program" || return; done
+}
+run_test() { check "tests/$1" tests/rig/as_root.sh "$(built udp "$1")"; }
 
-for main in tests/*/main.rs tests/*.rs; do
-    [[ -e $main ]] || continue
-    name=${main#tests/}
-    name=${name%/main.rs}
-    name=${name%.rs}
-    # Below, on a kernel that has TIPC.
-    [[ $name != tipc ]] || continue
-    check "tests/$name" tests/rig/as_root.sh cargo test --features proof --test "$name"
-done
+# What is tested is what is shipped, where the library is not called (tests/support).
+machine=$(uname -m)
+other=aarch64
+[[ $machine != aarch64 ]] || other=x86_64
+export THIMBLE_BIN=$PWD/dist/thimble-$machine THIMBLE_MAKER=$PWD/target/debug/thimble
 
-for target in datagram frame topology; do
-    check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
-done
-for supervisor in systemd openrc; do
-    check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
-done
-check "static binaries" tests/rig/dist.sh
-check "demo" tests/demo/demo.sh
-check "demo, begun in a bare root" env DEMO_STEPS=3 tests/rig/bare.sh make demo
-check "unit and trace tests, TIPC" \
-    cargo test --no-default-features --features tipc,tools,proof --target-dir target/tipc --lib --bins
-check "TIPC, on a kernel of its own" tests/rig/tipc.sh ${TIPC:-}
+compile() {
+    check "format" cargo fmt --check
+    check "format, fuzz targets" cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
+    check "test build" tests/rig/build.sh udp
+    check "test build, TIPC" tests/rig/build.sh tipc
+    check "unit and trace tests" all $(built udp thimble)
+    check "unit and trace tests, TIPC" all $(built tipc thimble)
+    check "lints" cargo clippy --all-targets -- -D warnings
+    check "lints, test build" cargo clippy --all-targets --features proof -- -D warnings
+    check "lints, appliance build" cargo clippy --no-default-features --features udp -- -D warnings
+    check "lints, appliance build, TIPC" cargo clippy --no-default-features --features tipc -- -D warnings
+    check "lints, test build, TIPC" \
+        cargo clippy --all-targets --no-default-features --features tipc,tools,proof -- -D warnings
+    check "core without std or heap" tests/rig/core.sh
+    check "docs build" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+    for target in datagram frame topology; do
+        check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
+    done
+}
 
-echo "$passed passed, $failed failed, $skipped skipped"
-((failed == 0))
+run() {
+    check "static binaries, $machine" tests/rig/dist.sh dist/thimble{,-tipc}-$machine
+    after "test build"
+    for main in tests/*/main.rs tests/*.rs; do
+        [[ -e $main ]] || continue
+        name=${main#tests/}
+        name=${name%/main.rs}
+        name=${name%.rs}
+        # In the third lane, on a kernel that has TIPC.
+        [[ $name != tipc ]] || continue
+        run_test "$name"
+    done
+    for supervisor in systemd openrc; do
+        check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
+    done
+    check "demo" tests/demo/demo.sh
+    check "demo, begun in a bare root" env -u THIMBLE_BIN DEMO_STEPS=3 tests/rig/bare.sh make demo
+    check "static binaries, $other" tests/rig/dist.sh dist/thimble{,-tipc}-$other
+}
+
+tipc() {
+    after "test build" "test build, TIPC" "static binaries, $machine"
+    check "TIPC, on a kernel of its own" tests/rig/tipc.sh ${TIPC:-}
+}
+
+set -m
+for lane in compile run tipc; do
+    "$lane" &
+    lanes+=($!)
+done
+wait
+lanes=()
+
+count() { grep -cx "$1" "$work/counts"; }
+echo "$(count passed) passed, $(count failed) failed, $(count skipped) skipped"
+(($(count failed) == 0))

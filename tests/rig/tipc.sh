@@ -13,19 +13,15 @@ some=(allocations:: controllers::what controllers::an_install datagrams:: files:
 
 fail() { echo "tipc: $1" >&2; exit 1; }
 
-# built FEATURES TARGET-DIR TEST..: builds thimble and tests; prints the tests' paths.
-built() {
-    local features=$1 dir=$2 test tests=()
-    shift 2
-    for test in "$@"; do tests+=(--test "$test"); done
-    nice cargo test --no-default-features --features "$features" --target-dir "$dir" --no-run "${tests[@]}" 2>&1 |
-        tee /dev/stderr | sed -n 's/^ *Executable .*(\(.*\))$/\1/p'
-    return "${PIPESTATUS[0]}"
-}
-cargo build --quiet --features proof || fail "thimble over UDP does not build"
-paths=$(built tipc,tools,proof target/tipc net tipc) || fail "thimble over TIPC does not build"
-net=$PWD/$(grep /net- <<<"$paths") tipc=$PWD/$(grep /tipc- <<<"$paths")
-export THIMBLE_BIN=$PWD/target/tipc/debug/thimble THIMBLE_UDP_BIN=$PWD/target/debug/thimble TIPC_TESTS=$tipc
+# `make test` names a binary: it has built them all.
+machine=$(uname -m)
+if [[ -z ${THIMBLE_BIN:-} ]]; then
+    tests/rig/dist.sh dist/thimble{,-tipc}-"$machine" || fail "what is shipped does not build"
+    tests/rig/build.sh tipc || fail "the tests do not build"
+fi
+net=$PWD/$(sed -n 's/^net //p' target/tests.tipc) TIPC_TESTS=$PWD/$(sed -n 's/^tipc //p' target/tests.tipc)
+export TIPC_TESTS THIMBLE_MAKER=$PWD/target/tipc/debug/thimble
+export THIMBLE_BIN=$PWD/dist/thimble-tipc-$machine THIMBLE_UDP_BIN=$PWD/dist/thimble-$machine
 
 log=$(mktemp)
 trap 'kill "$cluster" 2>/dev/null; rm -f "$log"' EXIT
