@@ -60,7 +60,7 @@ impl Drop for Mount {
     fn drop(&mut self) {
         // A process that another test is just starting may hold a descriptor of
         // ours for a moment.
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + Duration::from_secs(60);
         let umount = |options: &[&str]| {
             let output = Command::new("umount").args(options).arg(&self.0).output();
             output.is_ok_and(|output| output.status.success())

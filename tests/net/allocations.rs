@@ -91,7 +91,7 @@ fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
     patch(&cluster, 0, "FIRST-1");
     wait::until_true("the file is fetched", || {
         let row = cluster.nodes[1].status().row;
-        row.patches == 1 && row.blobs_missing == 0
+        row.patches == 1 && row.blobs_missing == 0 && row.workers == 0
     });
     cluster.nodes[1].thimble(&["apply", "FIRST-1"]).ok();
     all(&cluster, "changes, merges and a file fetched");

@@ -28,6 +28,14 @@ impl Node {
         replies
     }
 
+    /// Whether this controller has the files of all patches that it knows. The worker that
+    /// reads another's map tells of a patch first, then that its file is not here: before
+    /// it has ended, nothing missing means nothing.
+    pub fn holds_all_files(&self) -> bool {
+        let row = self.status().row;
+        row.blobs_missing == 0 && row.workers == 0
+    }
+
     /// What the daemon knows of itself.
     pub fn status(&self) -> Status {
         let (mut row, mut neighbours, mut blobs, mut replaced) = (None, Vec::new(), Vec::new(), Vec::new());

@@ -196,6 +196,11 @@ impl Cluster {
         (0..self.controllers).map(|number| self.switch().said(number)).sum()
     }
 
+    /// The bytes that have passed from one node to another so far.
+    pub fn passed(&self, from: usize, to: usize) -> u64 {
+        self.switch().passed(from, to)
+    }
+
     /// What one node has said so far.
     pub fn said_by(&self, number: usize) -> Traffic {
         self.switch().said(number)

@@ -36,14 +36,14 @@ fn what_is_uploaded_at_one_is_durable_and_held_at_the_other_which_installs_it_al
     let said = patch(&cluster, "PAIR-1").uploaded_at(&cluster, 0);
     assert!(said.contains("Durable here, and on controller-1."), "{said}");
     assert_eq!(cluster.nodes[1].state_of("PAIR-1"), Some(EntryState::Available));
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let said = cluster.nodes[1].thimble(&["apply", "PAIR-1"]).ok();
     assert!(said.contains("Durable here, and on controller-0."), "{said}");
     assert_eq!(cluster.nodes[0].state_of("PAIR-1"), Some(EntryState::Applied));
     let said = cluster.said_by_controllers() - before;
     assert!(said.of(SyncReq) >= 2 && said.of(SyncComplete) >= 2, "{said:?}");
 
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     cluster.nodes[0].kill();
     let shown = cluster.nodes[1].thimble(&["host-install", "agent-1"]).ok();
     assert!(shown.contains("1 of 1 installed"), "{shown}");
@@ -60,7 +60,7 @@ fn every_kind_of_change_is_at_the_other_when_its_command_ends() {
         patch(&cluster, id).uploaded_at(&cluster, 0);
     }
     wait::until_true("both know what hosts have", || cluster.controllers().iter().all(Node::is_settled));
-    wait::until_true("the other holds the files", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the files", || cluster.nodes[1].holds_all_files());
     let steps: [(usize, &[&str], Option<EntryState>); 4] = [
         (1, &["apply", "KIND-1"], Some(EntryState::Applied)),
         (0, &["remove", "KIND-1"], Some(EntryState::Available)),
@@ -128,7 +128,7 @@ fn a_controller_that_dies_in_the_middle_of_an_install_leaves_nothing_stuck() {
     let mut cluster = Cluster::of("dies", 2, 2).start();
     let waits = "while ! test -e \"$THIMBLE_ROOT/go\"; do sleep 0.02; done";
     let _patch = patch(&cluster, "DIES-1").script("pre-install", waits).applied(&cluster);
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let mut asked = asks_to_install(&cluster.nodes[0], "agent-1");
     wait::until_true("the install is under way", || {
         cluster.nodes[1].host("agent-1")["step"] == "pre scripts"

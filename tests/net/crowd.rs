@@ -16,7 +16,7 @@ fn all_hold(cluster: &Cluster, patches: u32) {
     wait::until_true("all have all patches and their files", || {
         cluster.controllers().iter().all(|controller| {
             let row = controller.status().row;
-            row.patches == patches && row.blobs_missing == 0
+            row.patches == patches && row.blobs_missing == 0 && row.workers == 0
         })
     });
 }

@@ -66,7 +66,7 @@ fn a_counter_that_leaps_is_refused_by_name_and_the_rest_of_the_map_is_merged() {
         Patch::new(&cluster, id).file(&format!("etc/{id}"), b"x").uploaded_at(&cluster, 0);
     }
     cluster.agree("both have both");
-    wait::until_true("and their files", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("and their files", || cluster.nodes[1].holds_all_files());
     cluster.nodes[1].stop();
     {
         let mut store = Store::open(&cluster.nodes[1].state_dir()).unwrap();

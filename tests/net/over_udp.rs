@@ -9,6 +9,7 @@ use thimble::wire::frame::Role;
 
 use crate::netns::Namespace;
 use crate::switch::VNET_BYTES;
+use crate::wait;
 
 /// What `[network]` says of nodes like these.
 pub const NETWORK: &str = "interface = \"net0\"";
@@ -105,7 +106,7 @@ impl Datagrams {
         Self(at.enter(|| {
             let socket = UdpSocket::bind(group)?;
             socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED)?;
-            socket.set_read_timeout(Some(Duration::from_secs(10)))?;
+            socket.set_read_timeout(Some(wait::LONG))?;
             Ok(socket)
         }))
     }

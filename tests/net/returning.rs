@@ -37,7 +37,7 @@ fn both_have(cluster: &Cluster, ids: &[&str]) {
     wait::until_true("both controllers have all patches and their files", || {
         cluster.controllers().iter().all(|controller| {
             let has = |id: &&str| controller.patch(id).is_some();
-            ids.iter().all(has) && controller.status().row.blobs_missing == 0
+            ids.iter().all(has) && controller.holds_all_files()
         })
     });
 }

@@ -190,7 +190,7 @@ fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_
     need_root!();
     let mut cluster = watchful("orphaned", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
     wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
     cluster.nodes[0].kill();
@@ -235,7 +235,7 @@ fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
 fn carried_apart(name: &str) -> (Cluster, Child) {
     let cluster = watchful(name, 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
-    wait::until_true("the other holds the file", || cluster.nodes[1].status().row.blobs_missing == 0);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
     wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
     cluster.cut(&[0], &[1]);

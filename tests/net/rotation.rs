@@ -16,7 +16,7 @@ use crate::patch::Patch;
 use crate::{sys, wait};
 
 /// From one ack of a host to the next.
-const INTERVAL_MS: u64 = 500;
+const INTERVAL_MS: u64 = 2_000;
 /// Where an ack is lost, a host is at least twice the interval old, less the window
 /// (20 ms), before the next comes; where none is, an interval, its jitter (a tenth) and
 /// the window. Between the two:

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::iter::Sum;
 use std::ops::Sub;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -78,6 +78,8 @@ impl Sub for Traffic {
 struct Wires {
     /// From each node to each: the bytes that may still pass.
     left: Vec<Vec<AtomicI64>>,
+    /// From each node to each: the bytes that have passed.
+    passed: Vec<Vec<AtomicU64>>,
     said: Vec<Mutex<Traffic>>,
     is_over: AtomicBool,
 }
@@ -94,6 +96,7 @@ impl Switch {
         let row = || ports.iter().map(|_| AtomicI64::new(i64::MAX)).collect();
         let wires = Arc::new(Wires {
             left: ports.iter().map(|_| row()).collect(),
+            passed: ports.iter().map(|_| ports.iter().map(|_| AtomicU64::new(0)).collect()).collect(),
             said: ports.iter().map(|_| Mutex::default()).collect(),
             is_over: AtomicBool::new(false),
         });
@@ -110,6 +113,12 @@ impl Switch {
     /// Lets so many more bytes through from one port to another.
     pub fn limit(&self, from: usize, to: usize, bytes: i64) {
         self.wires.left[from][to].store(bytes, Ordering::Relaxed);
+    }
+
+    /// The bytes that have passed from one port to another so far: not what was said into
+    /// a wire that was cut.
+    pub fn passed(&self, from: usize, to: usize) -> u64 {
+        self.wires.passed[from][to].load(Ordering::Relaxed)
     }
 
     /// What the node at a port has said so far.
@@ -142,7 +151,9 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
                 continue;
             }
             // A frame that cannot be sent on is lost, as on any wire.
-            let _ = socket.write(frame);
+            if socket.write(frame).is_ok() {
+                wires.passed[from][to].fetch_add(len as u64, Ordering::Relaxed);
+            }
         }
     }
 }

@@ -10,9 +10,9 @@ use super::readme::{self, Block, Typed};
 use super::{documents, json, package, scp, shown};
 
 /// How long a person looks again before they call it broken.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 /// And how long they wait where they are told to.
-const WAIT: Duration = Duration::from_secs(100);
+const WAIT: Duration = Duration::from_secs(300);
 
 /// All nodes, made when they are first spoken of.
 pub struct Site {

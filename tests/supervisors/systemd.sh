@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # systemd.sh: the shipped unit under a real systemd, which is PID 1 of namespaces of
 # its own: READY, STATUS, reload, an install whose script restarts a service, the
-# watchdog, and a stop within a second.
+# watchdog, and a stop at once.
 set -euo pipefail
 supervisor=systemd
 tree=$(cd "$(dirname "$0")/../.." && pwd)
@@ -22,7 +22,7 @@ if [[ ${1-} == boot ]]; then
     cp "$tree"/config/thimble{,-guard}.service /run/units/
     mkdir /run/units/thimble.service.d
     # A test waits for no half minute.
-    printf '[Service]\nWatchdogSec=2\nRestartSec=0\n' >/run/units/thimble.service.d/impatient.conf
+    printf '[Service]\nWatchdogSec=8\nRestartSec=0\n' >/run/units/thimble.service.d/impatient.conf
     printf '[Service]\nExecStart=/bin/sleep infinity\n' >/run/units/other.service
     install_thimble "$binary" "systemctl restart other"
     exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units \
@@ -108,13 +108,13 @@ until_true "another daemon" restarted
 [[ $(property NRestarts) == 1 ]] || fail "it was restarted $(property NRestarts) times"
 until_true "it is what it was" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
 
-say "stop in the middle of an install: within a second, and nothing is left"
+say "stop in the middle of an install: at once, and nothing is left"
 on touch /var/be-slow
 on thimble remove SUPERVISED-1
 on thimble host-install "$(on cat /proc/sys/kernel/hostname)" >/dev/null 2>&1 &
 command=$!
 until_true "the script sleeps" on test -e /var/is-slow
-within 1000 on systemctl stop thimble
+timed on systemctl stop thimble
 wait "$command" && fail "the command was told that all is well" || true
 [[ $(property Result) == success ]] || fail "it ended with $(property Result)"
 left=$(on sh -c 'cat /sys/fs/cgroup/system.slice/thimble.service/cgroup.procs 2>/dev/null' || true)

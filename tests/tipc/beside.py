@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 from nodes import AGENTS, AGENTS_SESSIONS, CONTROLLERS, CONTROLLERS_SESSIONS, Network, until
 
@@ -63,7 +64,7 @@ def garbage(node, datagrams, sessions):
     sock.sendto(GARBAGE, (socket.TIPC_ADDR_NAMESEQ, int(datagrams), 0, ALL))
     sock.sendto(GARBAGE, (socket.TIPC_ADDR_NAME, int(datagrams), int(node, 16), 0))
     stream = socket.socket(socket.AF_TIPC, socket.SOCK_STREAM)
-    stream.settimeout(10)
+    stream.settimeout(120)
     stream.connect((socket.TIPC_ADDR_NAME, int(sessions), int(node, 16), 0))
     stream.send(GARBAGE)
     try:
@@ -139,8 +140,9 @@ def main():
             counted = sorted(name for name in after if after[name] != before.get(name) and "refused" in name)
             # A session is opened with as much as that, whoever it is with.
             print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer} bytes")
+        asked = time.monotonic()
         age = lambda: hosts()[0]["age_ms"]
-        until("the next good datagram is served", lambda: age() < 400)
+        until("the next good datagram is served", lambda: age() < (time.monotonic() - asked) * 1000)
 
 
 if __name__ == "__main__":

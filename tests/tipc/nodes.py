@@ -20,7 +20,7 @@ def run(*words):
     return done.stdout
 
 
-def until(what, condition, seconds=20):
+def until(what, condition, seconds=120):
     """Polls until the condition gives something, and gives that."""
     end = time.monotonic() + seconds
     while True:
@@ -58,7 +58,7 @@ class Started:
     def end(self, signal=2):
         if self.process.poll() is None:
             self.process.send_signal(signal)
-        self.process.wait(10)
+        self.process.wait(120)
 
 
 def use_the_wire(netns):

@@ -214,7 +214,7 @@ fn to_end_one_whose_other_end_does_not_read_takes_no_time_and_loses_nothing() {
         drop(calling);
         let took = started.elapsed();
         // The kernel would wait for eight seconds.
-        assert!(took < Span::from_secs(2), "it took {took:?}");
+        assert!(took < Span::from_secs(6), "it took {took:?}");
         let (read, how) = read_all(&mut called);
         assert_eq!((read.len(), how), (sent, None));
     }

@@ -13,7 +13,7 @@ use thimble::tipc::topology::SubscriberEvent;
 use thimble::tipc::watcher::Watcher;
 
 /// Long enough for anything that works on a busy machine.
-pub const LONG: Span = Span::from_secs(30);
+pub const LONG: Span = Span::from_secs(120);
 
 pub fn now() -> Instant {
     static ORIGIN: LazyLock<Clock> = LazyLock::new(Clock::now);
