@@ -74,6 +74,9 @@ other=aarch64
 [[ $machine != aarch64 ]] || other=x86_64
 export THIMBLE_BIN=$PWD/dist/thimble-$machine THIMBLE_MAKER=$PWD/target/debug/thimble
 
+# Built once, from clean: what is kept for the next build costs more than it saves.
+export CARGO_INCREMENTAL=0
+
 compile() {
     check "format" cargo fmt --check
     check "format, fuzz targets" cargo fmt --manifest-path tests/fuzz/Cargo.toml --check
