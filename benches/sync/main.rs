@@ -92,7 +92,7 @@ fn held(cluster: &Cluster, id: &str) -> PathBuf {
 fn until(condition: impl Fn() -> bool) -> Instant {
     let started = Instant::now();
     while !condition() {
-        assert!(started.elapsed() < 2 * wait::LONG, "waited in vain");
+        assert!(started.elapsed() < 5 * wait::LONG, "waited in vain");
         thread::sleep(Duration::from_micros(200));
     }
     Instant::now()

@@ -28,7 +28,7 @@ trap 'kill "$cluster" 2>/dev/null; rm -f "$log"' EXIT
 began=$SECONDS
 UML_SECONDS=2400 UML_MEMORY=3G tests/rig/uml.sh "$net" --color never --test-threads 3 "${some[@]}" >"$log" 2>&1 &
 cluster=$!
-UML_SECONDS=1200 tests/rig/uml.sh tests/tipc/cases.sh
+UML_SECONDS=1200 UML_MEMORY=2G tests/rig/uml.sh tests/tipc/cases.sh
 cases=$?
 ((cases != 77)) || exit 77
 status=0

@@ -2,36 +2,40 @@
 # cases.sh: on a kernel that has TIPC, each case of what is promised of it, and its
 # verdict in a line; below it what was measured, or what went wrong. Run by
 # tests/rig/tipc.sh, which names the binaries: THIMBLE_BIN, THIMBLE_UDP_BIN, TIPC_TESTS.
+# All cases run side by side, each in namespaces of its own: most of their time they wait
+# for TIPC's timers.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
-failed=0
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 # verdict NAME PATTERN COMMAND..: of what a case that passed says, the lines like PATTERN.
 verdict() {
-    local name=$1 pattern=$2 began=${EPOCHREALTIME/./} status=0 tenths
+    local name=$1 pattern=$2 began=${EPOCHREALTIME/./} status=0 tenths log
     shift 2
+    log=$(mktemp "$work/log.XXXXXX")
     "$@" >"$log" 2>&1 </dev/null || status=$?
     tenths=$(((${EPOCHREALTIME/./} - began) / 100000))
     if ((status)); then
-        failed=1
-        echo "case $name: FAILED (exit $status), $((tenths / 10)).$((tenths % 10)) s"
-        tail -n 60 "$log"
+        : >"$work/failed"
+        said "case $name: FAILED (exit $status), $((tenths / 10)).$((tenths % 10)) s" "$(tail -n 60 "$log")"
     else
-        echo "case $name: passed, $((tenths / 10)).$((tenths % 10)) s"
-        grep -E "$pattern" "$log" | sed 's/^/    /'
+        said "case $name: passed, $((tenths / 10)).$((tenths % 10)) s" \
+            "$(grep -E "$pattern" "$log" | sed 's/^/    /')"
     fi
 }
+# One case's lines are not among another's.
+said() { flock "$work" printf '%s\n' "$@"; }
 
-verdict "1 (textbook)" . tests/tipc/textbook.py
-verdict "2 (subscriptions)" "test result|SKIPPED" "$TIPC_TESTS" --color never
-verdict "3 (a cut)" . tests/tipc/cut.py
-verdict "5 (beside Python)" . tests/tipc/beside.py
-verdict "6 (returned messages)" . tests/tipc/returned.py
-verdict "7 (dropped connections)" . tests/tipc/dropped.py
+verdict "1 (textbook)" . tests/tipc/textbook.py &
+verdict "2 (subscriptions)" "test result|SKIPPED" "$TIPC_TESTS" --color never &
+verdict "3 (a cut)" . tests/tipc/cut.py &
+verdict "5 (beside Python)" . tests/tipc/beside.py &
+verdict "6 (returned messages)" . tests/tipc/returned.py &
+verdict "7 (dropped connections)" . tests/tipc/dropped.py &
 export TRANSPORT=tipc
-verdict "4 (demo)" "after [0-9]+ ms" tests/demo/demo.sh
-NETEM="loss 1% delay 20ms" verdict "4 (demo; loss 1%, delay 20 ms)" "after [0-9]+ ms" tests/demo/demo.sh
-exit $failed
+verdict "4 (demo)" "after [0-9]+ ms" tests/demo/demo.sh &
+NETEM="loss 1% delay 20ms" verdict "4 (demo; loss 1%, delay 20 ms)" "after [0-9]+ ms" tests/demo/demo.sh &
+wait
+[[ ! -e $work/failed ]]

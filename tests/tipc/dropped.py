@@ -31,7 +31,7 @@ def deaf(service_type, instance):
 
 def ends_well(first, *words):
     """What a command says; a signal is told from an exit."""
-    words = ["ip", "netns", "exec", first.name, THIMBLE, "--json", *words]
+    words = ["ip", "netns", "exec", first.netns, THIMBLE, "--json", *words]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
     return [json.loads(line) for line in done.stdout.splitlines()]

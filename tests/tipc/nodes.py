@@ -73,28 +73,29 @@ def use_the_wire(netns):
 
 
 class Node:
-    """One node: `node1`, `node2`, ..."""
+    """One node: `node1`, `node2`, ... Its namespace's name is no other network's."""
 
     def __init__(self, network, number):
         self.network, self.number, self.name = network, number, f"node{number}"
+        self.netns, hub = network.netns(self.name), network.hub
         self.dir = os.path.join(network.dir, self.name)
         os.makedirs(os.path.join(self.dir, "root"))
-        run("ip", "netns", "add", self.name)
-        run("ip", "-n", "hub", "link", "add", "name", f"port{number}", "type", "veth",
-            "peer", "name", "net0", "netns", self.name)
-        run("ip", "-n", "hub", "link", "set", f"port{number}", "up", "master", "br0")
+        run("ip", "netns", "add", self.netns)
+        run("ip", "-n", hub, "link", "add", "name", f"port{number}", "type", "veth",
+            "peer", "name", "net0", "netns", self.netns)
+        run("ip", "-n", hub, "link", "set", f"port{number}", "up", "master", "br0")
         for what in (["lo", "up"], ["net0", "up"]):
-            run("ip", "-n", self.name, "link", "set", *what)
-        use_the_wire(self.name)
+            run("ip", "-n", self.netns, "link", "set", *what)
+        use_the_wire(self.netns)
         self.run("tipc", "node", "set", "identity", self.name)
         self.run("tipc", "bearer", "enable", "media", "eth", "device", "net0")
 
     def run(self, *words):
-        return run("ip", "netns", "exec", self.name, *words)
+        return run("ip", "netns", "exec", self.netns, *words)
 
     def start(self, *words):
         """Starts a command that ends with the network at the latest."""
-        started = Started(["ip", "netns", "exec", self.name, *words], self.network.dir)
+        started = Started(["ip", "netns", "exec", self.netns, *words], self.network.dir)
         self.network.started.append(started)
         return started
 
@@ -163,9 +164,10 @@ class Network:
 
     def __enter__(self):
         self.dir = tempfile.mkdtemp(prefix="thimble-tipc.")
-        run("ip", "netns", "add", "hub")
-        run("ip", "-n", "hub", "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
-        run("ip", "-n", "hub", "link", "set", "br0", "up")
+        self.hub = self.netns("hub")
+        run("ip", "netns", "add", self.hub)
+        run("ip", "-n", self.hub, "link", "add", "br0", "type", "bridge", "mcast_snooping", "0")
+        run("ip", "-n", self.hub, "link", "set", "br0", "up")
         self.nodes = [Node(self, number) for number in range(1, self.count + 1)]
         for node in self.nodes:
             until(f"{node.name} is linked to the others", lambda: node.links() == self.count - 1)
@@ -174,9 +176,14 @@ class Network:
     def __exit__(self, *_):
         for started in self.started:
             started.end(9)
-        for name in ["hub"] + [node.name for node in self.nodes]:
+        for name in [self.hub] + [node.netns for node in self.nodes]:
             run("ip", "netns", "del", name)
         run("rm", "-rf", self.dir)
+
+    @staticmethod
+    def netns(name):
+        """What a namespace is called: other networks may be on this kernel."""
+        return f"{name}-{os.getpid()}"
 
     def make_keys(self, roles):
         """Gives the nodes key files of one cluster: "controller" or "agent" each."""
@@ -187,7 +194,7 @@ class Network:
             run(THIMBLE, "keygen", kind, node.name, "--from", first, "-o", node.path("thimble.key"))
 
     def cut(self, node):
-        run("ip", "-n", "hub", "link", "set", f"port{node.number}", "down")
+        run("ip", "-n", self.hub, "link", "set", f"port{node.number}", "down")
 
     def mend(self, node):
-        run("ip", "-n", "hub", "link", "set", f"port{node.number}", "up")
+        run("ip", "-n", self.hub, "link", "set", f"port{node.number}", "up")

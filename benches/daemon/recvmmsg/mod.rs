@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 mod sys;
 
-/// Receives `expected` datagrams; gives the CPU time that this thread spent.
-pub fn drain(socket: BorrowedFd<'_>, expected: usize) -> io::Result<Duration> {
+/// Receives `expected` datagrams, and tells how many it has so far; gives the CPU time
+/// that this thread spent.
+pub fn drain(socket: BorrowedFd<'_>, expected: usize, so_far: &AtomicUsize) -> io::Result<Duration> {
     let mut batch = sys::Batch::new();
     let epoll = sys::Epoll::new(socket)?;
     let before = sys::thread_cpu()?;
@@ -17,7 +19,10 @@ pub fn drain(socket: BorrowedFd<'_>, expected: usize) -> io::Result<Duration> {
         loop {
             match batch.receive(socket)? {
                 0 => break,
-                count => received += count,
+                count => {
+                    received += count;
+                    so_far.store(received, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -74,11 +74,11 @@ impl Epoll {
         if added < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(epoll)) }
     }
 
-    /// Returns when something came; fails where nothing does for ten seconds.
+    /// Returns when something came; fails where nothing does for two minutes.
     pub fn wait(&self) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: there is room for the one event that is asked for.
-        match unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 10_000) } {
+        match unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 120_000) } {
             0 => Err(io::ErrorKind::TimedOut.into()),
             count if count < 0 => Err(io::Error::last_os_error()),
             _ => Ok(()),
