@@ -130,6 +130,7 @@ done
 wait
 lanes=()
 
+echo "$SECONDS s in all"
 count() { grep -cx "$1" "$work/counts"; }
 echo "$(count passed) passed, $(count failed) failed, $(count skipped) skipped"
 (($(count failed) == 0))
