@@ -26,11 +26,11 @@ pub type Alerts = heapless::Vec<Reason, ALERT_ROWS, u8>;
 
 /// A worker that says nothing for so long is shown; one that may run a script,
 /// for twice a script's time.
-const WORKER_PATIENCE: Duration = Duration::from_secs(60);
+const WORKER_SILENCE: Duration = Duration::from_secs(60);
 /// The same of one that says nothing before it is done.
-const SERVER_PATIENCE: Duration = Duration::from_secs(600);
+const SERVER_SILENCE: Duration = Duration::from_secs(600);
 /// A start's number is above the clock by more than this where the clock was set back.
-const CLOCK_PATIENCE: Duration = Duration::from_secs(60);
+const CLOCK_SETBACK: Duration = Duration::from_secs(60);
 
 /// Troubles as they are found, the gravest first.
 #[derive(Default)]
@@ -40,7 +40,7 @@ struct Found {
 }
 
 impl Found {
-    fn say(&mut self, alert: fmt::Arguments<'_>) {
+    fn push(&mut self, alert: fmt::Arguments<'_>) {
         if self.alerts.push(Reason::format(alert)).is_err() {
             self.more += 1;
         }
@@ -52,19 +52,19 @@ impl Found {
 #[must_use]
 pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) {
     let mut found = Found::default();
-    of_this_node(now, daemon, &mut found);
+    check_this_node(now, daemon, &mut found);
     if let Some(controller) = &daemon.node.controller {
-        of_controllers(now, daemon, controller, &mut found);
+        check_controllers(now, daemon, controller, &mut found);
     }
     if daemon.node.agent.is_some() {
-        unasked(now, daemon, &mut found);
+        check_controller_contact(now, daemon, &mut found);
     }
-    of_the_network(now, daemon, &mut found);
+    check_network(now, daemon, &mut found);
     #[cfg(feature = "tipc")]
-    of_tipc(now, daemon, &mut found);
+    check_tipc(now, daemon, &mut found);
     let ahead = Duration::from_millis(daemon.codec.identity().incarnation.saturating_sub(unix_ms));
-    if ahead >= CLOCK_PATIENCE {
-        found.say(format_args!(
+    if ahead >= CLOCK_SETBACK {
+        found.push(format_args!(
             "The clock was set back: it is {} behind the number of this start. Set it if it is wrong, and keep the \
              state directory: without it, others refuse this node until the clock has caught up.",
             Span(ahead)
@@ -74,68 +74,68 @@ pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) 
 }
 
 /// What keeps this node from doing its work, or from being itself alone.
-fn of_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
-    for (kind, _, silence) in daemon.workers.at_work(now) {
-        let work = summary::work(kind);
-        if silence >= patience(work, script_timeout) {
-            found.say(format_args!("{}", Stalled(work, silence)));
+    for (kind, _, silence) in daemon.workers.running(now) {
+        let work = summary::task(kind);
+        if silence >= silence_limit(work, script_timeout) {
+            found.push(format_args!("{}", Stalled(work, silence)));
         }
     }
     if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.trouble().is_empty()) {
-        found.say(format_args!("This host could not be recovered: {}", agent.trouble()));
+        found.push(format_args!("This host could not be recovered: {}", agent.trouble()));
     }
     if daemon.config.security.is_unauthenticated {
-        found.say(format_args!(
+        found.push(format_args!(
             "No keys (auth = \"none\"): anybody on the network can command this node. Outside a lab, make key files \
              with thimble keygen and set security.auth = \"keys\"."
         ));
     }
     for line in [&daemon.reload.failed, &daemon.reload.waits].into_iter().filter(|line| !line.is_empty()) {
-        found.say(format_args!("{line}"));
+        found.push(format_args!("{line}"));
     }
-    cloned(now, daemon, found);
+    check_duplicate_id(now, daemon, found);
 }
 
 /// What is the matter with the repository, or with keeping it together with other
 /// controllers.
-fn of_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>, found: &mut Found) {
+fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>, found: &mut Found) {
     let sync = controller.sync();
     if let Some(incomplete) = words::incomplete(controller) {
-        found.say(format_args!("{incomplete}"));
+        found.push(format_args!("{incomplete}"));
     } else if let Some(row) = rows::missing_blobs(controller).find(|row| !row.reason.is_empty()) {
         // One that nobody has failed to get is only on its way.
-        found.say(format_args!(
+        found.push(format_args!(
             "The file of {} cannot be had, though no host needs it yet: {}",
             row.id, row.reason
         ));
     }
     if !daemon.is_loaded {
-        found.say(format_args!("The repository is still being read."));
+        found.push(format_args!("The repository is still being read."));
     } else if !sync.is_started() {
-        found.say(format_args!(
+        found.push(format_args!(
             "This controller has only started: changes and installs wait until it has merged what others have."
         ));
     }
     if let Some(alone) = alone(now, sync.neighbours()) {
-        found.say(format_args!("{alone}"));
+        found.push(format_args!("{alone}"));
     }
     for one in sync.neighbours().present(now).filter(|one| one.failures > 0) {
-        found.say(format_args!(
+        found.push(format_args!(
             "The repository of controller {} cannot be merged: {}",
             Called::of(one),
             one.trouble
         ));
     }
     if daemon.counters.controllers_full.is_recent(now) {
-        found.say(format_args!(
+        found.push(format_args!(
             "There is no room for another controller, and one is heard: a cluster has {} at most. Drop one that \
              is gone with thimble drop-controller.",
             limits::CONTROLLERS
         ));
     }
     if daemon.counters.hosts_full.is_recent(now) {
-        found.say(format_args!(
+        found.push(format_args!(
             "There is no room for all hosts: raise controller.max_hosts (now {}) and restart, or drop lost hosts \
              with thimble drop-host.",
             controller.hosts().capacity()
@@ -156,7 +156,7 @@ fn alone(now: Instant, neighbours: &Neighbours<'_>) -> Option<Reason> {
 }
 
 /// No controller asks this agent how it is.
-fn unasked(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+fn check_controller_contact(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let asked_by = daemon.counters.asked_by.as_ref();
     let silence = now.since(asked_by.map_or(daemon.started, |met| met.at));
     if silence < Duration::from_millis(daemon.config.timers.controller_lost_ms) {
@@ -166,7 +166,7 @@ fn unasked(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
         Some(met) => write!(f, "the last was {} at {}", met.node, met.from),
         None => f.write_str("not since the start"),
     };
-    found.say(format_args!(
+    found.push(format_args!(
         "No controller has been heard for {} ({}): nothing is installed until one is. Does one run, on this \
          network, interface and multicast group?",
         Span(silence),
@@ -175,42 +175,42 @@ fn unasked(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
 }
 
 /// What goes wrong between this node and others.
-fn of_the_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
     if let Some((at, why)) = counters.send_failure.filter(|(at, _)| is_recent(now, *at)) {
         let ago = Span(now.since(at));
-        found.say(format_args!(
+        found.push(format_args!(
             "Datagrams cannot be sent ({why}), the last {ago} ago: is the interface up, and has it its address?"
         ));
     }
     if let Some(at) = counters.accept_failure.filter(|at| is_recent(now, *at)) {
         let ago = Span(now.since(at));
-        found.say(format_args!(
+        found.push(format_args!(
             "A connection could not be accepted, the last {ago} ago: no descriptor was free, or no memory. Raise \
              the limit on open files."
         ));
     }
-    REFUSED.iter().for_each(|refusal| refused(now, daemon, refusal, found));
+    REFUSED.iter().for_each(|refusal| check_refusal(now, daemon, refusal, found));
 }
 
 /// A link comes up in so long.
 #[cfg(feature = "tipc")]
-const LINK_PATIENCE: Duration = Duration::from_secs(10);
+const LINK_SETUP: Duration = Duration::from_secs(10);
 
 /// What keeps TIPC from telling who is there, or from reaching them.
 #[cfg(feature = "tipc")]
-fn of_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+fn check_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let view = &daemon.transport.view;
-    if now.since(daemon.started) < LINK_PATIENCE {
+    if now.since(daemon.started) < LINK_SETUP {
         return;
     }
     if !view.is_watching() {
-        found.say(format_args!(
+        found.push(format_args!(
             "TIPC's topology service does not answer: that a node is lost is known by its silence alone. Look at the \
              kernel's log (dmesg), and restart thimble."
         ));
     } else if view.links().0 == 0 {
-        found.say(format_args!(
+        found.push(format_args!(
             "No TIPC link is up, so no other node is reached: see `tipc bearer list` here and at the others, and \
              whether their interfaces are up and on one network."
         ));
@@ -219,7 +219,7 @@ fn of_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let patience = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
     let mut strangers = daemon.node.controller.iter().flat_map(Controller::strangers);
     if let Some(one) = strangers.find(|one| now.since(one.since) >= patience) {
-        found.say(format_args!(
+        found.push(format_args!(
             "A thimble is bound and not heard: {} at TIPC node {}, for {}. Its key file may be of another ring: its \
              status, and refusals here, tell.",
             if one.role == Role::Controller { "a controller" } else { "an agent" },
@@ -231,97 +231,97 @@ fn of_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
 
 /// A refusal that an operator should see to.
 struct RefusalAlert {
-    why: Refusal,
-    what: &'static str,
-    to_do: &'static str,
+    refusal: Refusal,
+    symptom: &'static str,
+    remedy: &'static str,
 }
 
 /// The gravest first.
 const REFUSED: [RefusalAlert; 7] = [
     RefusalAlert {
-        why: Refusal::Tag,
-        what: "Datagrams are refused for their key",
-        to_do: "A node has an old key file, or somebody forges.",
+        refusal: Refusal::Tag,
+        symptom: "Datagrams are refused for their key",
+        remedy: "A node has an old key file, or somebody forges.",
     },
     RefusalAlert {
-        why: Refusal::NoKey,
-        what: "Datagrams of an unknown key are refused",
-        to_do: "This node or that one has an old key file.",
+        refusal: Refusal::NoKey,
+        symptom: "Datagrams of an unknown key are refused",
+        remedy: "This node or that one has an old key file.",
     },
     RefusalAlert {
-        why: Refusal::Revoked,
-        what: "A revoked node speaks",
-        to_do: "Switch it off; or take its id out of security.revoked.",
+        refusal: Refusal::Revoked,
+        symptom: "A revoked node speaks",
+        remedy: "Switch it off; or take its id out of security.revoked.",
     },
     RefusalAlert {
-        why: Refusal::StaleIncarnation,
-        what: "An earlier start of a node is refused",
-        to_do: "Its state directory is an old copy: set its clock, restart it.",
+        refusal: Refusal::StaleIncarnation,
+        symptom: "An earlier start of a node is refused",
+        remedy: "Its state directory is an old copy: set its clock, restart it.",
     },
     RefusalAlert {
-        why: Refusal::Version,
-        what: "Datagrams of another message version are refused",
-        to_do: "Bring thimble there and here to one release.",
+        refusal: Refusal::Version,
+        symptom: "Datagrams of another message version are refused",
+        remedy: "Bring thimble there and here to one release.",
     },
     RefusalAlert {
-        why: Refusal::SendersFull,
-        what: "There is no room to remember another sender",
-        to_do: "Raise controller.max_hosts and restart.",
+        refusal: Refusal::SendersFull,
+        symptom: "There is no room to remember another sender",
+        remedy: "Raise controller.max_hosts and restart.",
     },
     RefusalAlert {
-        why: Refusal::Cluster,
-        what: "Nodes of another cluster are heard",
-        to_do: "If that one belongs here, its key file is of another ring.",
+        refusal: Refusal::Cluster,
+        symptom: "Nodes of another cluster are heard",
+        remedy: "If that one belongs here, its key file is of another ring.",
     },
 ];
 
-fn refused(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
-    let Some(met) = daemon.counters.refused_lately(now, refused.why) else { return };
-    let name = summary::name(daemon.node.controller.as_ref(), met.node);
-    found.say(format_args!(
+fn check_refusal(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
+    let Some(met) = daemon.counters.recent_refusal(now, refused.refusal) else { return };
+    let name = summary::hostname(daemon.node.controller.as_ref(), met.node);
+    found.push(format_args!(
         "{}: {} so far, last {} ago, {}. {}",
-        refused.what,
-        daemon.counters.refusals.get(refused.why),
+        refused.symptom,
+        daemon.counters.refusals.get(refused.refusal),
         Span(now.since(met.at)),
         Sender(met.node, &name, met.from),
-        refused.to_do
+        refused.remedy
     ));
 }
 
 /// A second node has the id of this one, or of another.
-fn cloned(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
-    let Some(met) = daemon.counters.refused_lately(now, Refusal::DuplicateNodeId) else { return };
+fn check_duplicate_id(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let Some(met) = daemon.counters.recent_refusal(now, Refusal::DuplicateNodeId) else { return };
     let controller = daemon.node.controller.as_ref();
     let host = controller.and_then(|controller| Some(controller.hosts().get(met.node)?.peer));
     let neighbour = || controller.and_then(|controller| controller.sync().neighbours().get(met.node)?.peer());
     let is_own = met.node == daemon.codec.identity().node;
     // The two may have changed places since.
     let other = host.or_else(neighbour).filter(|other| *other != met.from);
-    let other = if is_own { Other::ThisNode } else { other.map_or(Other::Somewhere, Other::At) };
-    let name = summary::name(controller, met.node);
-    found.say(format_args!("{}", Cloned(met.node, &name, met.from, other)));
+    let other = if is_own { OtherNode::ThisNode } else { other.map_or(OtherNode::Somewhere, OtherNode::At) };
+    let name = summary::hostname(controller, met.node);
+    found.push(format_args!("{}", DuplicateId(met.node, &name, met.from, other)));
 }
 
 /// The second of two nodes with one id.
-enum Other {
+enum OtherNode {
     ThisNode,
     At(Peer),
     Somewhere,
 }
 
 /// The id and its name, and where those are that use it.
-struct Cloned<'n>(NodeId, &'n Hostname, Peer, Other);
+struct DuplicateId<'n>(NodeId, &'n Hostname, Peer, OtherNode);
 
-impl fmt::Display for Cloned<'_> {
+impl fmt::Display for DuplicateId<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Two nodes use the id {}", self.0)?;
         if !self.1.is_empty() {
             write!(f, " ({})", self.1)?;
         }
         match self.3 {
-            Other::ThisNode => write!(f, ", this one and one at {}", self.2)?,
-            Other::At(other) => write!(f, ", at {} and at {other}", self.2)?,
-            Other::Somewhere => write!(f, ", one of them at {}", self.2)?,
+            OtherNode::ThisNode => write!(f, ", this one and one at {}", self.2)?,
+            OtherNode::At(other) => write!(f, ", at {} and at {other}", self.2)?,
+            OtherNode::Somewhere => write!(f, ", one of them at {}", self.2)?,
         }
         f.write_str(
             ": a cloned image? Give one of them a key file of its own (thimble keygen), and restart it.",
@@ -343,14 +343,14 @@ impl fmt::Display for Sender<'_> {
 }
 
 /// For how long one that does this may say nothing.
-fn patience(work: WorkerTask, script_timeout: Duration) -> Duration {
+fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
     match work {
         // It is silent while a script runs.
-        WorkerTask::Install => script_timeout.max(WORKER_PATIENCE).times(2),
-        WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_PATIENCE,
+        WorkerTask::Install => script_timeout.max(WORKER_SILENCE).times(2),
+        WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_SILENCE,
         // These speak only when they are done.
         WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
-            SERVER_PATIENCE
+            SERVER_SILENCE
         }
     }
 }
@@ -390,9 +390,9 @@ mod tests {
     #[test]
     fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
         let seconds = Duration::from_secs;
-        assert_eq!(patience(WorkerTask::Load, seconds(300)), seconds(60));
-        assert_eq!(patience(WorkerTask::Install, seconds(300)), seconds(600), "a script may be at work");
-        assert_eq!(patience(WorkerTask::Install, seconds(3)), seconds(120));
+        assert_eq!(silence_limit(WorkerTask::Load, seconds(300)), seconds(60));
+        assert_eq!(silence_limit(WorkerTask::Install, seconds(300)), seconds(600), "a script may be at work");
+        assert_eq!(silence_limit(WorkerTask::Install, seconds(3)), seconds(120));
         let said = Stalled(WorkerTask::ServeController, seconds(601)).to_string();
         assert!(said.contains("that serves another controller has said nothing for 10 min 1 s"), "{said}");
     }
@@ -402,11 +402,11 @@ mod tests {
         let name = Hostname::new(&"n".repeat(limits::HOSTNAME_BYTES)).unwrap();
         let sender = Sender(NodeId(u64::MAX), &name, Peer::Ip(([255, 255, 255, 255], 65_535).into()));
         let anywhere = Peer::Ip(([255, 255, 255, 255], 65_535).into());
-        let said = Cloned(NodeId(u64::MAX), &name, anywhere, Other::At(anywhere)).to_string();
+        let said = DuplicateId(NodeId(u64::MAX), &name, anywhere, OtherNode::At(anywhere)).to_string();
         assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
         for one in &REFUSED {
             let (ago, count) = (Span(Duration::from_secs(599)), u32::MAX);
-            let said = format!("{}: {count} so far, last {ago} ago, {sender}. {}", one.what, one.to_do);
+            let said = format!("{}: {count} so far, last {ago} ago, {sender}. {}", one.symptom, one.remedy);
             assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
         }
     }
@@ -414,7 +414,7 @@ mod tests {
     #[test]
     fn alerts_without_a_place_are_counted() {
         let mut found = Found::default();
-        (0..10).for_each(|number| found.say(format_args!("{number}")));
+        (0..10).for_each(|number| found.push(format_args!("{number}")));
         assert_eq!((found.alerts.len(), found.more), (8, 2));
         assert_eq!(found.alerts[0].as_str(), "0");
     }

@@ -65,17 +65,17 @@ impl MessageCounts {
 }
 
 /// What happened longer ago than this is history: counted, and no trouble any more.
-const LATELY: Duration = Duration::from_secs(600);
+const RECENT: Duration = Duration::from_secs(600);
 
 /// Whether what happened then is worth an operator's attention now.
 #[must_use]
 pub fn is_recent(now: Instant, at: Instant) -> bool {
-    now.since(at) < LATELY
+    now.since(at) < RECENT
 }
 
 /// A node that was met, as far as what it says of itself is true.
 #[derive(Clone, Copy, Debug)]
-pub struct Met {
+pub struct Contact {
     /// When.
     pub at: Instant,
     /// Its node id; of what was refused, the one that it claims.
@@ -131,9 +131,9 @@ pub struct Counters {
     /// Datagrams sent.
     pub sent: u64,
     /// Datagrams believed, of those between controllers.
-    pub heard_of_controllers: MessageCounts,
+    pub received_from_controllers: MessageCounts,
     /// Datagrams sent, of those between controllers.
-    pub said_to_controllers: MessageCounts,
+    pub sent_to_controllers: MessageCounts,
     /// Merges of another controller's map.
     pub pulls: JobCounts,
     /// Sessions over which missing blobs were fetched.
@@ -149,9 +149,9 @@ pub struct Counters {
     /// Datagrams refused, by reason.
     pub refusals: RefusalCounts,
     /// Who was refused last, by reason.
-    refused: [Option<Met>; Refusal::ALL.len()],
+    last_refused: [Option<Contact>; Refusal::ALL.len()],
     /// An agent's: the controller that asked it last.
-    pub asked_by: Option<Met>,
+    pub asked_by: Option<Contact>,
     /// When a datagram could not be sent last, and why.
     pub send_failure: Option<(Instant, io::ErrorKind)>,
     /// When a connection could not be accepted last.
@@ -169,18 +169,18 @@ pub struct Counters {
 
 impl Counters {
     /// Counts the slot of the key ring that a datagram which is believed was sent with.
-    pub fn heard_with(&mut self, slot: Option<u8>) {
+    pub fn count_key_slot(&mut self, slot: Option<u8>) {
         if let Some(count) = slot.and_then(|slot| self.received_with.get_mut(usize::from(slot))) {
             *count += 1;
         }
     }
 
     /// Counts a datagram that is believed.
-    pub fn heard(&mut self, now: Instant, node: NodeId, from: Peer, message: &Message) {
+    pub fn count_received(&mut self, now: Instant, node: NodeId, from: Peer, message: &Message) {
         self.received += 1;
-        self.heard_of_controllers.count(message);
+        self.received_from_controllers.count(message);
         if let Message::HelloAgent(_) = message {
-            self.asked_by = Some(Met { at: now, node, from });
+            self.asked_by = Some(Contact { at: now, node, from });
         }
     }
 
@@ -194,15 +194,15 @@ impl Counters {
 
     /// Who was refused last for this reason, if that was lately.
     #[must_use]
-    pub fn refused_lately(&self, now: Instant, refusal: Refusal) -> Option<&Met> {
-        self.refused.get(refusal as usize)?.as_ref().filter(|met| is_recent(now, met.at))
+    pub fn recent_refusal(&self, now: Instant, refusal: Refusal) -> Option<&Contact> {
+        self.last_refused.get(refusal as usize)?.as_ref().filter(|met| is_recent(now, met.at))
     }
 
     /// Counts a refused datagram, and logs its reason now and then.
     pub fn refuse(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         self.refusals.count(refusal);
-        if let Some(last) = self.refused.get_mut(refusal as usize) {
-            *last = Some(Met { at: now, node: claimed, from });
+        if let Some(last) = self.last_refused.get_mut(refusal as usize) {
+            *last = Some(Contact { at: now, node: claimed, from });
         }
         if refusal == Refusal::OwnEcho {
             return;
@@ -215,7 +215,7 @@ impl Counters {
 
     /// Logs now and then that somebody was not served: who has a key can bring that
     /// about as often as it likes.
-    pub fn not_served(&mut self, now: Instant, reason: &dyn fmt::Display) {
+    pub fn log_not_served(&mut self, now: Instant, reason: &dyn fmt::Display) {
         if let Some(more) = self.serving_lines.pass(now) {
             info!("serving: {reason}, and {more} more lately");
         }
@@ -223,7 +223,7 @@ impl Counters {
 
     /// Logs now and then that what became of the rollout cannot be written down: that is
     /// tried once a second.
-    pub fn not_settled(&mut self, now: Instant, reason: &dyn fmt::Display) {
+    pub fn log_not_settled(&mut self, now: Instant, reason: &dyn fmt::Display) {
         if self.settling_lines.pass(now).is_some() {
             warn!("the rollout stands still, since how it stands cannot be written down: {reason}");
         }
@@ -265,12 +265,12 @@ mod tests {
         let from = Peer::Ip(([127, 0, 0, 1], 1).into());
         let mut counters = Counters::default();
         counters.refuse(at(5), Refusal::Tag, NodeId(7), from);
-        assert_eq!(counters.refused_lately(at(604), Refusal::Tag).map(|met| met.node), Some(NodeId(7)));
-        assert!(counters.refused_lately(at(604), Refusal::Replay).is_none());
-        assert!(counters.refused_lately(at(605), Refusal::Tag).is_none());
+        assert_eq!(counters.recent_refusal(at(604), Refusal::Tag).map(|met| met.node), Some(NodeId(7)));
+        assert!(counters.recent_refusal(at(604), Refusal::Replay).is_none());
+        assert!(counters.recent_refusal(at(605), Refusal::Tag).is_none());
         assert_eq!(counters.refusals.get(Refusal::Tag), 1);
         counters.refuse(at(700), Refusal::Tag, NodeId(8), from);
-        assert_eq!(counters.refused_lately(at(700), Refusal::Tag).map(|met| met.node), Some(NodeId(8)));
+        assert_eq!(counters.recent_refusal(at(700), Refusal::Tag).map(|met| met.node), Some(NodeId(8)));
     }
 
     #[test]

@@ -183,7 +183,7 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
 
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
-    sys::let_go_of_startup_code();
+    sys::release_startup_code();
     proof::watch_allocations();
     daemon.tell_supervisor(started);
     loop {
@@ -238,7 +238,7 @@ impl Daemon<'_> {
             self.node.poll_at(),
             self.sessions.poll_at(),
             self.control.poll_at(),
-            self.control.others_until(),
+            self.control.others_deadline(),
             self.ready.poll_at(),
             self.notify.poll_at(),
             self.transport.view.poll_at(),
@@ -269,7 +269,7 @@ impl Daemon<'_> {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
             Err(_) => {
                 self.counters.receive_failed += 1;
-                return self.ready.put_off(now, token);
+                return self.ready.defer(now, token);
             }
         }
         // A full batch may have more behind it.
@@ -289,8 +289,8 @@ impl Daemon<'_> {
     fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer) {
         match self.codec.decode(now, datagram) {
             Ok((sender, message)) => {
-                self.counters.heard(now, sender, peer, &message);
-                self.counters.heard_with(datagram.get(header::KEY_SLOT_AT).copied());
+                self.counters.count_received(now, sender, peer, &message);
+                self.counters.count_key_slot(datagram.get(header::KEY_SLOT_AT).copied());
                 self.node.on_message(now, sender, peer, &message, &mut self.actions);
                 self.dispatch(now);
             }
@@ -331,7 +331,7 @@ impl Daemon<'_> {
             // No descriptor or no memory is free: those who wait are not told of again.
             _ => {
                 self.counters.accept_failed(now, error);
-                self.ready.put_off(now, token);
+                self.ready.defer(now, token);
             }
         }
     }
@@ -422,7 +422,7 @@ impl Daemon<'_> {
                     match self.transport.send(as_role, &to, &self.transmit[..len]) {
                         Ok(None) => {
                             self.counters.sent += 1;
-                            self.counters.said_to_controllers.count(&message);
+                            self.counters.sent_to_controllers.count(&message);
                         }
                         Ok(Some(why)) => self.counters.undelivered.count(why),
                         Err(error) => self.counters.send_failed(now, &error),

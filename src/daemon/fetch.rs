@@ -29,7 +29,7 @@ pub(super) fn receive(exchange: &mut Exchange) -> Result<Frame, FetchError> {
 }
 
 /// The other end says what has no place in its answer.
-pub(super) fn out_of_place() -> FetchError {
+pub(super) fn unexpected_frame() -> FetchError {
     FetchError::Session(io::ErrorKind::InvalidData.into())
 }
 
@@ -41,10 +41,10 @@ impl Source for SessionSource {
             match receive(&mut self.0)? {
                 Frame::ManifestPage { patches: page } => patches.extend(page),
                 Frame::End => return Ok(patches),
-                _ => return Err(out_of_place()),
+                _ => return Err(unexpected_frame()),
             }
             if patches.len() > crate::limits::EFFECTIVE {
-                return Err(out_of_place());
+                return Err(unexpected_frame());
             }
         }
     }
@@ -58,7 +58,9 @@ impl BlobSource for SessionSource {
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
         send(&mut self.0, Frame::BlobReq { hash: *hash, offset })?;
-        let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else { return Err(out_of_place()) };
+        let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else {
+            return Err(unexpected_frame());
+        };
         let mut piece = vec![0; PIECE_BYTES];
         let mut left = len_bytes;
         while left > 0 {
@@ -75,7 +77,7 @@ impl BlobSource for SessionSource {
         }
         match receive(&mut self.0)? {
             Frame::End => Ok(Fetched { len_bytes, signature: signature.to_vec() }),
-            _ => Err(out_of_place()),
+            _ => Err(unexpected_frame()),
         }
     }
 }

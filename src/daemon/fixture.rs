@@ -59,7 +59,7 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
 }
 
 /// A worker host says that it has the set with this digest.
-pub fn hears(controller: &mut Controller<'_>, now: Instant, node: u64, name: &str, installed: Digest) {
+pub fn receive_ack(controller: &mut Controller<'_>, now: Instant, node: u64, name: &str, installed: Digest) {
     let ack = HelloAgentAck {
         installed_digest: installed,
         hostname: Hostname::new(name).unwrap(),

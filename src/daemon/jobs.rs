@@ -75,7 +75,7 @@ impl Daemon<'_> {
         let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
         let is_served = self.workers.count(|kind| kind == WorkerKind::Serve(node, purpose)) > 0;
         if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
-            return self.sessions.turn_away(at, COME_BACK, &self.registry);
+            return self.sessions.send_busy(at, COME_BACK, &self.registry);
         }
         let Self { sessions, workers, registry, .. } = self;
         let started = sessions.hand_over(at, registry, |stream, keys| {
@@ -91,8 +91,8 @@ impl Daemon<'_> {
         });
         if let Err(error) = started {
             let kind = error.kind();
-            self.counters.not_served(now, &format_args!("its worker cannot be started: {kind}"));
-            self.sessions.turn_away(at, COME_BACK, &self.registry);
+            self.counters.log_not_served(now, &format_args!("its worker cannot be started: {kind}"));
+            self.sessions.send_busy(at, COME_BACK, &self.registry);
         }
     }
 
@@ -218,7 +218,7 @@ impl Daemon<'_> {
             }
             (WorkerKind::Change { connection, generation }, ending) => {
                 if let (FOR_NOBODY, Ending::Failed(_, reason) | Ending::Crashed(reason)) = (kind, ending) {
-                    self.counters.not_settled(now, reason);
+                    self.counters.log_not_settled(now, reason);
                 }
                 self.on_change_ended(now, connection, generation, ending);
             }
@@ -243,7 +243,7 @@ impl Daemon<'_> {
                 WorkerKind::Serve(..) | WorkerKind::Show,
                 Ending::Failed(_, reason) | Ending::Crashed(reason),
             ) => {
-                self.counters.not_served(now, reason);
+                self.counters.log_not_served(now, reason);
             }
             (WorkerKind::Serve(..) | WorkerKind::Show, Ending::Done) => {}
             (WorkerKind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),

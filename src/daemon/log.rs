@@ -24,18 +24,18 @@ pub fn dropped() -> u64 {
 /// Where lines go, by how one is written without blocking.
 enum LogOutput {
     /// A pipe or a terminal, opened once more: that it does not block is ours alone.
-    Own(File),
+    Reopened(File),
     /// A socket: each send says that it may not block.
     Socket,
     /// A file, or what could not be opened again: asked before each write.
-    Asked,
+    Polled,
 }
 
 impl LogOutput {
     /// Standard error, and whether it is the journal's.
     fn of_standard_error() -> (Self, bool) {
         let duplicate = io::stderr().as_fd().try_clone_to_owned().map(File::from);
-        let Ok(metadata) = duplicate.and_then(|file| file.metadata()) else { return (Self::Asked, false) };
+        let Ok(metadata) = duplicate.and_then(|file| file.metadata()) else { return (Self::Polled, false) };
         let journal = std::env::var("JOURNAL_STREAM").unwrap_or_default();
         let is_journal = journal == format!("{}:{}", metadata.dev(), metadata.ino());
         let kind = metadata.file_type();
@@ -44,25 +44,25 @@ impl LogOutput {
         } else if kind.is_fifo() || kind.is_char_device() {
             let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
             let again = File::options().write(true).custom_flags(flags).open("/proc/self/fd/2");
-            again.map_or(Self::Asked, Self::Own)
+            again.map_or(Self::Polled, Self::Reopened)
         } else {
-            Self::Asked
+            Self::Polled
         };
         (lines, is_journal)
     }
 
-    fn is_written(&mut self, line: &[u8]) -> bool {
+    fn try_write(&mut self, line: &[u8]) -> bool {
         match self {
-            Self::Own(file) => file.write(line).is_ok(),
+            Self::Reopened(file) => file.write(line).is_ok(),
             Self::Socket => super::sys::send_unless_blocked(io::stderr().as_fd(), line),
-            Self::Asked => super::sys::write_unless_blocked(libc::STDERR_FILENO, line),
+            Self::Polled => super::sys::write_unless_blocked(libc::STDERR_FILENO, line),
         }
     }
 }
 
 impl Write for LogOutput {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.is_written(line) {
+        if !self.try_write(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -100,21 +100,21 @@ pub fn set_up(part: &'static str) {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateLimit {
     last: Option<crate::time::Instant>,
-    held_back: u64,
+    suppressed: u64,
 }
 
 /// One line of a kind in this time.
-const APART: crate::time::Duration = crate::time::Duration::from_secs(10);
+const LINE_INTERVAL: crate::time::Duration = crate::time::Duration::from_secs(10);
 
 impl RateLimit {
     /// Whether to log now; if so, how many were held back since the last.
     pub fn pass(&mut self, now: crate::time::Instant) -> Option<u64> {
-        if self.last.is_some_and(|last| now.since(last) < APART) {
-            self.held_back += 1;
+        if self.last.is_some_and(|last| now.since(last) < LINE_INTERVAL) {
+            self.suppressed += 1;
             return None;
         }
         self.last = Some(now);
-        Some(std::mem::take(&mut self.held_back))
+        Some(std::mem::take(&mut self.suppressed))
     }
 }
 

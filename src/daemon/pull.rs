@@ -1,7 +1,7 @@
 //! A controller's end of a pull: another's map over a session.
 
 use super::exchange::Exchange;
-use super::fetch::{out_of_place, receive};
+use super::fetch::{receive, unexpected_frame};
 use crate::job::FetchError;
 use crate::store::{MapHead, MapPart, MapSource};
 use crate::wire::frame::Frame;
@@ -11,7 +11,7 @@ impl MapSource for Exchange {
         self.send(Frame::MapReq).map_err(FetchError::Session)?;
         match receive(self)? {
             Frame::MapHead { hostname, floor } => Ok(MapHead { hostname, floor }),
-            _ => Err(out_of_place()),
+            _ => Err(unexpected_frame()),
         }
     }
 
@@ -20,7 +20,7 @@ impl MapSource for Exchange {
             Frame::MapEntry(entry) => Ok(Some(MapPart::Entry(entry))),
             Frame::MapRollout(rollout) => Ok(Some(MapPart::Rollout(rollout))),
             Frame::End => Ok(None),
-            _ => Err(out_of_place()),
+            _ => Err(unexpected_frame()),
         }
     }
 }

@@ -20,9 +20,9 @@ const PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct ReadySet {
     now: u128,
-    later: u128,
+    deferred: u128,
     /// When those put off come back.
-    later_at: Option<Instant>,
+    deferred_until: Option<Instant>,
 }
 
 impl ReadySet {
@@ -32,23 +32,23 @@ impl ReadySet {
     }
 
     /// Adds a source a while from now.
-    pub fn put_off(&mut self, now: Instant, token: Token) {
-        self.later |= bit(token);
-        self.later_at.get_or_insert(now + PAUSE);
+    pub fn defer(&mut self, now: Instant, token: Token) {
+        self.deferred |= bit(token);
+        self.deferred_until.get_or_insert(now + PAUSE);
     }
 
     /// Brings those back that were put off. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant) {
-        if self.later_at.is_some_and(|later_at| now >= later_at) {
-            self.now |= std::mem::take(&mut self.later);
-            self.later_at = None;
+        if self.deferred_until.is_some_and(|later_at| now >= later_at) {
+            self.now |= std::mem::take(&mut self.deferred);
+            self.deferred_until = None;
         }
     }
 
     /// When those put off come back.
     #[must_use]
     pub fn poll_at(self) -> Option<Instant> {
-        self.later_at
+        self.deferred_until
     }
 
     /// Whether no source may have more at this moment.
@@ -80,8 +80,8 @@ mod tests {
     fn a_source_that_is_put_off_comes_back_once() {
         let at = Instant::from_millis;
         let mut ready = ReadySet::default();
-        ready.put_off(at(0), Token(3));
-        ready.put_off(at(90), Token(4));
+        ready.defer(at(0), Token(3));
+        ready.defer(at(90), Token(4));
         assert!(ready.is_empty(), "nobody polls without waiting for them");
         assert_eq!(ready.poll_at(), Some(at(100)));
         ready.on_timeout(at(99));

@@ -19,7 +19,7 @@ impl Daemon<'_> {
         self.control.remove();
         // A child would not die with this process, which goes on, and nobody would
         // know it there.
-        self.workers.bury_all(&self.registry);
+        self.workers.kill_and_reap_all(&self.registry);
         let path = own_file().and_then(|(path, _)| CString::new(path.as_os_str().as_bytes()).ok());
         let Some(path) = path else { return "where thimble's own file is is not known".into() };
         let shown = path.to_string_lossy();

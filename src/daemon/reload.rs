@@ -91,7 +91,7 @@ impl Daemon<'_> {
         });
         let Self { workers, registry, .. } = self;
         let started = proof::exempt(|| {
-            let memory = sys::memory()?;
+            let memory = sys::memfd()?;
             workers.start(now, registry, WorkerKind::Reload(waiting), &job, &[memory.as_fd()])?;
             Ok(memory)
         });
@@ -116,7 +116,7 @@ impl Daemon<'_> {
         self.config.agent.script_timeout_ms = *script_timeout_ms;
         self.control.set_access(Access { query_group: *query_group, admin_group: *admin_group });
         let (proof, idle) = start::session_timers(timers);
-        self.sessions.renew(ring.as_ref(), revoked, proof, idle);
+        self.sessions.reconfigure(ring.as_ref(), revoked, proof, idle);
         let timers = start::controller_timers(timers);
         self.codec.renew(ring.clone(), revoked.clone(), timers.host_lost);
         if let Some(controller) = &mut self.node.controller {

@@ -229,7 +229,7 @@ pub type Counts = heapless::Vec<(&'static str, u64), { 48 + Refusal::ALL.len() }
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     let counters = &daemon.counters;
     let sessions = &daemon.sessions.counts;
-    let Counters { heard_of_controllers: heard, said_to_controllers: said, pulls, blobs, .. } = counters;
+    let Counters { received_from_controllers: heard, sent_to_controllers: said, pulls, blobs, .. } = counters;
     let named = [
         ("datagrams_received", counters.received),
         ("received_with_slot_0", counters.received_with[0]),

@@ -24,7 +24,7 @@ impl Daemon<'_> {
         }
         self.say_what_is_cut_short();
         self.control.remove();
-        self.workers.end_all();
+        self.workers.kill_all();
         over.map_err(|reason| reason.as_str().to_owned())
     }
 

@@ -13,7 +13,7 @@ use crate::wire::frame::Purpose;
 
 /// Why a host is named: the first comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Ill {
+enum Problem {
     Failed,
     Lost,
     Silent,
@@ -25,7 +25,7 @@ pub struct Hosts {
     /// How many stand how.
     pub counts: HostCounts,
     /// Those to see to, since when, and their places in the table: the first comes first.
-    worst: heapless::Vec<(Ill, Instant, usize), HOST_ROWS>,
+    worst: heapless::Vec<(Problem, Instant, usize), HOST_ROWS>,
 }
 
 impl Hosts {
@@ -63,16 +63,16 @@ impl Hosts {
         // Those that failed are heard all the while: that one is heard a moment before
         // another is no reason to change their places.
         let (ill, since) = match currency {
-            _ if is_lost => (Ill::Lost, host.last_heard),
-            Currency::Failed => (Ill::Failed, Instant::default()),
-            _ if is_silent => (Ill::Silent, host.last_heard),
+            _ if is_lost => (Problem::Lost, host.last_heard),
+            Currency::Failed => (Problem::Failed, Instant::default()),
+            _ if is_silent => (Problem::Silent, host.last_heard),
             _ => return,
         };
-        self.keep((ill, since, at));
+        self.insert_worst((ill, since, at));
     }
 
     /// Keeps one among the worst, unless there is no room and all are worse.
-    fn keep(&mut self, one: (Ill, Instant, usize)) {
+    fn insert_worst(&mut self, one: (Problem, Instant, usize)) {
         let place = self.worst.iter().position(|other| one < *other).unwrap_or(self.worst.len());
         if self.worst.is_full() && place < HOST_ROWS {
             self.worst.pop();
@@ -104,11 +104,11 @@ pub fn worker(
     controller: Option<&Controller<'_>>,
     (kind, age, silence): (WorkerKind, Duration, Duration),
 ) -> WorkerRow {
-    let node = with(kind);
+    let node = peer_of(kind);
     WorkerRow {
-        work: work(kind),
+        work: task(kind),
         node,
-        hostname: node.map(|node| name(controller, node)).unwrap_or_default(),
+        hostname: node.map(|node| hostname(controller, node)).unwrap_or_default(),
         age_ms: age.as_millis(),
         silent_ms: silence.as_millis(),
     }
@@ -116,7 +116,7 @@ pub fn worker(
 
 /// What a node calls itself; empty where that is not known here.
 #[must_use]
-pub fn name(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
+pub fn hostname(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
     let host = controller.and_then(|c| Some(&c.hosts().get(node)?.ack.hostname));
     let neighbour = || controller.and_then(|c| Some(&c.sync().neighbours().get(node)?.hostname));
     host.or_else(neighbour).cloned().unwrap_or_default()
@@ -124,7 +124,7 @@ pub fn name(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
 
 /// What a worker of this kind does.
 #[must_use]
-pub const fn work(kind: WorkerKind) -> WorkerTask {
+pub const fn task(kind: WorkerKind) -> WorkerTask {
     match kind {
         WorkerKind::Agent => WorkerTask::Install,
         WorkerKind::Load => WorkerTask::Load,
@@ -139,7 +139,7 @@ pub const fn work(kind: WorkerKind) -> WorkerTask {
 }
 
 /// With whom a worker of this kind speaks.
-const fn with(kind: WorkerKind) -> Option<NodeId> {
+const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
     match kind {
         WorkerKind::Serve(node, _) | WorkerKind::Pull(node) | WorkerKind::Blobs(node) => Some(node),
         WorkerKind::Agent
@@ -153,7 +153,7 @@ const fn with(kind: WorkerKind) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, hears};
+    use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, receive_ack};
     use crate::repo::digest::set_digest;
     use crate::types::Digest;
 
@@ -163,10 +163,10 @@ mod tests {
         let (wanted, other) = (set_digest([]), Digest([7; 32]));
         let lost_at = HOST_LOST.as_millis() / 1000;
         let silent_since = lost_at - CONTROLLER_LOST.as_millis() / 1000;
-        hears(&mut controller, at(0), 1, "lost", wanted);
-        hears(&mut controller, at(silent_since), 2, "silent", wanted);
-        hears(&mut controller, at(lost_at), 3, "well", wanted);
-        hears(&mut controller, at(lost_at), 4, "behind", other);
+        receive_ack(&mut controller, at(0), 1, "lost", wanted);
+        receive_ack(&mut controller, at(silent_since), 2, "silent", wanted);
+        receive_ack(&mut controller, at(lost_at), 3, "well", wanted);
+        receive_ack(&mut controller, at(lost_at), 4, "behind", other);
         let hosts = Hosts::of(at(lost_at), &controller);
         assert_eq!(hosts.counts, HostCounts([2, 1, 0, 0, 1, 0, 1, 0]));
         let worst: Vec<_> = hosts.worst(&controller).map(|host| host.ack.hostname.as_str()).collect();
@@ -177,10 +177,10 @@ mod tests {
     fn of_many_only_the_gravest_and_longest_unheard_are_kept() {
         let mut hosts = Hosts::default();
         for number in (0..20).rev() {
-            hosts.keep((Ill::Silent, at(number), 100));
-            hosts.keep((Ill::Lost, at(number), number as usize));
+            hosts.insert_worst((Problem::Silent, at(number), 100));
+            hosts.insert_worst((Problem::Lost, at(number), number as usize));
         }
-        hosts.keep((Ill::Failed, at(0), 50));
+        hosts.insert_worst((Problem::Failed, at(0), 50));
         let kept: Vec<_> = hosts.worst.iter().map(|(_, _, place)| *place).collect();
         assert_eq!(kept, [50, 0, 1, 2, 3, 4, 5, 6]);
     }

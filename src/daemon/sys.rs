@@ -99,7 +99,7 @@ pub fn next_signal(signals: BorrowedFd<'_>) -> Option<libc::c_int> {
 
 /// Whether a child has ended, and how: its wait status.
 #[must_use]
-pub fn ended(pid: libc::pid_t) -> Option<i32> {
+pub fn try_wait(pid: libc::pid_t) -> Option<i32> {
     let mut status = 0;
     // SAFETY: `status` outlives the call. `pid` is a child that was not waited for.
     let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
@@ -161,7 +161,7 @@ pub fn own_uid() -> u32 {
 ///
 /// # Errors
 /// As `memfd_create(2)`.
-pub fn memory() -> io::Result<File> {
+pub fn memfd() -> io::Result<File> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
     // SAFETY: the name is a C string; the new descriptor is owned by nobody else.
     unsafe {
@@ -294,7 +294,7 @@ pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
 /// file's: what the loop runs comes back from the page cache as it is run (the
 /// static binary has it in one place), and the rest is not resident any more.
 /// Best effort.
-pub fn let_go_of_startup_code() {
+pub fn release_startup_code() {
     unsafe extern "C" {
         static __executable_start: u8;
         static etext: u8;

@@ -14,7 +14,7 @@ use crate::time::Instant;
 use crate::wire::frame::Role;
 
 /// What is told that is acted on in one turn.
-const WORDS: usize = 16;
+const EVENTS: usize = 16;
 /// Batches of datagrams taken before the words of one turn, at most.
 const BATCHES: usize = 64;
 
@@ -23,11 +23,11 @@ impl Daemon<'_> {
     #[inline(never)]
     pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         let mut batches = BATCHES;
-        for _ in 0..WORDS {
+        for _ in 0..EVENTS {
             let Some(told) = self.transport.view.next(now) else { return };
             let Some(word) = told else { continue };
             if matches!(word, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
-                self.hear_last_words(now, batch, &mut batches);
+                self.drain_datagrams(now, batch, &mut batches);
             }
             self.tell(now, &Event::Topology(word));
         }
@@ -73,7 +73,7 @@ impl Daemon<'_> {
 
     /// What somebody said before he went is heard before that he went, or that he is
     /// told of no more: else he would count as having come back.
-    fn hear_last_words(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
+    fn drain_datagrams(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
         for role in [Role::Controller, Role::Agent] {
             while let Some(left) = batches.checked_sub(1) {
                 *batches = left;

@@ -24,8 +24,8 @@ use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
 
 /// How often it is looked whether workers that were killed are gone, and how far apart.
-const PATIENCE: u32 = 100;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
+const REAP_TRIES: u32 = 100;
+const REAP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,9 @@ struct Worker {
     pid: libc::pid_t,
     channel: OwnedFd,
     /// When it was started.
-    began: Instant,
+    started: Instant,
     /// When it was started, or said something.
-    heard: Instant,
+    last_report: Instant,
     ending: Option<Ending>,
 }
 
@@ -79,7 +79,7 @@ struct Worker {
 pub struct Workers {
     executable: File,
     config: File,
-    places: [Option<Worker>; limits::WORKERS],
+    slots: [Option<Worker>; limits::WORKERS],
     first_token: usize,
     job: Buffer,
     report: Buffer,
@@ -94,12 +94,12 @@ impl Workers {
     /// # Errors
     /// Our executable cannot be opened, or there is no memory for the configuration.
     pub fn new(config: &[u8], first_token: usize, pool: &mut Pool) -> io::Result<Self> {
-        let mut memory = sys::memory()?;
+        let mut memory = sys::memfd()?;
         sys::write_sealed(&mut memory, config)?;
         Ok(Self {
             executable: File::open("/proc/self/exe")?,
             config: memory,
-            places: [const { None }; limits::WORKERS],
+            slots: [const { None }; limits::WORKERS],
             first_token,
             job: pool.take(limits::JOB_BYTES),
             report: pool.take(limits::REPORT_BYTES),
@@ -125,7 +125,7 @@ impl Workers {
         job: &Job,
         files: &[BorrowedFd<'_>],
     ) -> io::Result<()> {
-        let free = self.places.iter().position(Option::is_none);
+        let free = self.slots.iter().position(Option::is_none);
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
         let job = postcard::to_slice(job, &mut self.job[..]).map_err(|_| io::ErrorKind::InvalidInput)?;
         let (channel, theirs) = sys::message_pair()?;
@@ -141,29 +141,30 @@ impl Workers {
         )?;
         let pid = sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)?;
         self.started += 1;
-        self.places[at] = Some(Worker { kind, pid, channel, began: now, heard: now, ending: None });
+        self.slots[at] = Some(Worker { kind, pid, channel, started: now, last_report: now, ending: None });
         Ok(())
     }
 
     /// How many are at work for which `is_such` holds.
     pub fn count(&self, is_such: impl Fn(WorkerKind) -> bool) -> usize {
-        self.places.iter().flatten().filter(|worker| is_such(worker.kind)).count()
+        self.slots.iter().flatten().filter(|worker| is_such(worker.kind)).count()
     }
 
     /// The workers at work, for how long each, and for how long it has said nothing.
-    pub fn at_work(&self, now: Instant) -> impl Iterator<Item = (WorkerKind, Duration, Duration)> {
-        let since = move |worker: &Worker| (worker.kind, now.since(worker.began), now.since(worker.heard));
-        self.places.iter().flatten().map(since)
+    pub fn running(&self, now: Instant) -> impl Iterator<Item = (WorkerKind, Duration, Duration)> {
+        let since =
+            move |worker: &Worker| (worker.kind, now.since(worker.started), now.since(worker.last_report));
+        self.slots.iter().flatten().map(since)
     }
 
     /// The next report of a worker, but for its last, which is kept until it has
     /// ended. `None` where there is none now.
     pub fn next_report(&mut self, now: Instant, at: usize) -> Option<(WorkerKind, Report)> {
-        let worker = self.places.get_mut(at)?.as_mut()?;
+        let worker = self.slots.get_mut(at)?.as_mut()?;
         loop {
             let got = sys::recv_message(worker.channel.as_fd(), &mut self.report[..]).ok()?;
             let bytes = self.report.get(..got).filter(|bytes| !bytes.is_empty())?;
-            worker.heard = now;
+            worker.last_report = now;
             match postcard::from_bytes(bytes) {
                 // Where a report was lost, "done" is not all that there was to say.
                 Ok(Report::Done) => {
@@ -181,15 +182,18 @@ impl Workers {
         }
     }
 
-    /// A worker that has ended, by its place. Read its reports before [`bury`](Self::reap).
+    /// A worker that has ended, by its place. Read its reports before [`reap`](Self::reap).
     #[must_use]
     pub fn ended(&mut self) -> Option<(usize, i32)> {
-        self.places.iter().enumerate().find_map(|(at, worker)| Some((at, sys::ended(worker.as_ref()?.pid)?)))
+        self.slots
+            .iter()
+            .enumerate()
+            .find_map(|(at, worker)| Some((at, sys::try_wait(worker.as_ref()?.pid)?)))
     }
 
     /// Frees the place of a worker that has ended; says what it was and how it ended.
     pub fn reap(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(WorkerKind, Ending)> {
-        let worker = self.places.get_mut(at)?.take()?;
+        let worker = self.slots.get_mut(at)?.take()?;
         let _ = registry.deregister(&mut SourceFd(&worker.channel.as_raw_fd()));
         let crashed = || {
             let how = if libc::WIFSIGNALED(status) { "was killed by signal" } else { "ended with status" };
@@ -202,23 +206,23 @@ impl Workers {
 
     /// Kills all workers, as [`end_all`](Self::end_all), and waits, but not for long,
     /// until they are gone.
-    pub fn bury_all(&mut self, registry: &Registry) {
-        self.end_all();
-        for _ in 0..PATIENCE {
+    pub fn kill_and_reap_all(&mut self, registry: &Registry) {
+        self.kill_all();
+        for _ in 0..REAP_TRIES {
             while let Some((at, status)) = self.ended() {
                 self.reap(registry, at, status);
             }
             if self.count(|_| true) == 0 {
                 return;
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(REAP_PAUSE);
         }
     }
 
     /// Kills all workers, as the kernel would once the daemon is gone. Recovery
     /// knows every point at which one can die, and waits for its lock.
-    pub fn end_all(&mut self) {
-        for worker in self.places.iter().flatten() {
+    pub fn kill_all(&mut self) {
+        for worker in self.slots.iter().flatten() {
             sys::kill(worker.pid, libc::SIGKILL);
         }
     }

@@ -203,7 +203,7 @@ impl Daemon<'_> {
     /// Gives those that wait for the repository their turns, in order: what one
     /// asks may be refused by now, and one that must wait on does, in that order.
     pub fn give_turns(&mut self, now: Instant) {
-        let newcomers = self.control.next_wait();
+        let newcomers = self.control.next_ticket();
         while let Some((number, next)) = self.control.waiting_for_store()
             && number < newcomers
         {

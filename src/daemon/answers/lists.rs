@@ -58,7 +58,7 @@ impl Daemon<'_> {
         // An agent knows of none.
         let _ = self.show_rollout(now, at);
         let Self { control, node, workers, .. } = self;
-        for at_work in workers.at_work(now) {
+        for at_work in workers.running(now) {
             control.reply(at, &Reply::Worker(summary::worker(node.controller.as_ref(), at_work)));
         }
         let mut counts = rows::Counts::default();
@@ -141,7 +141,7 @@ fn next_host(now: Instant, controller: &Controller<'_>, filter: HostFilter, left
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::fixture::{HOST_LOST, at, controller, hears};
+    use crate::daemon::fixture::{HOST_LOST, at, controller, receive_ack};
     use crate::fsm::actions::Actions;
     use crate::types::{Digest, NodeId};
 
@@ -161,7 +161,7 @@ mod tests {
     fn a_list_has_every_host_that_stays_though_another_is_dropped_in_the_middle() {
         for dropped in 1..=4 {
             let mut controller = controller(&[]);
-            (1..=4).for_each(|node| hears(&mut controller, at(1), node, "w", Digest::default()));
+            (1..=4).for_each(|node| receive_ack(&mut controller, at(1), node, "w", Digest::default()));
             let mut left = 4;
             let first = next_host(at(1), &controller, HostFilter::All, &mut left);
             assert!(matches!(first, Next::Reply(Reply::Host(row)) if row.node.0 == 4));
@@ -178,8 +178,8 @@ mod tests {
     fn a_list_looks_at_some_hosts_at_a_time_and_gives_those_that_are_asked_for() {
         let mut controller = controller(&[]);
         let late = at(1 + HOST_LOST.as_millis() / 1000);
-        hears(&mut controller, at(1), 1, "w1", Digest::default());
-        hears(&mut controller, late, 2, "w2", Digest::default());
+        receive_ack(&mut controller, at(1), 1, "w1", Digest::default());
+        receive_ack(&mut controller, late, 2, "w2", Digest::default());
         assert_eq!(listed(late, &controller, HostFilter::Lost, &mut 2), [1]);
         // More slots than one step looks at: it gives way to others.
         let mut left = 2 + LOOKS;

@@ -54,7 +54,7 @@ impl<'a> Daemon<'a> {
         let has_more = self.carry_on(now, at);
         let is_open = self.control.flush(now, at);
         let is_idle = self.control.get(at).is_some_and(|c| matches!(c.pending, Pending::Nothing));
-        if !is_open || (filled == Filled::Over && is_idle && !has_more) {
+        if !is_open || (filled == Filled::Closed && is_idle && !has_more) {
             self.control.close(at, &self.registry);
         } else if has_more || (filled == Filled::Full && self.control.can_fill(at)) {
             self.ready.insert(Token(CONNECTIONS + at));
@@ -67,7 +67,7 @@ impl<'a> Daemon<'a> {
         for _ in 0..STEPS {
             let Some(connection) = self.control.get(at) else { return false };
             let (is_closing, doing) = (connection.is_closing, &connection.pending);
-            if is_closing || doing.waits_for_us() {
+            if is_closing || doing.is_waiting_for_daemon() {
                 return false;
             }
             let is_free = matches!(doing, Pending::Nothing);
@@ -121,7 +121,7 @@ impl<'a> Daemon<'a> {
                 self.set_doing(at, doing);
             }
             Ok(Answered::NotYet) => {
-                let number = self.control.next_wait();
+                let number = self.control.next_ticket();
                 self.set_doing(at, Pending::WaitingForStore(number));
             }
             Ok(Answered::Elsewhere) => {}
@@ -248,7 +248,7 @@ impl<'a> Daemon<'a> {
         });
         if let Err(error) = started {
             let kind = error.kind();
-            self.counters.not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
+            self.counters.log_not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
         }
         Ok(Answered::Elsewhere)
     }

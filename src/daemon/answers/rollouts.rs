@@ -123,7 +123,7 @@ impl<'a> Daemon<'a> {
             Ok(()) => self.has_changed = false,
             Err(error) => {
                 self.counters
-                    .not_settled(now, &format_args!("its worker cannot be started: {}", error.kind()));
+                    .log_not_settled(now, &format_args!("its worker cannot be started: {}", error.kind()));
             }
         }
     }

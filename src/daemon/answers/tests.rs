@@ -3,7 +3,7 @@
 use super::hosts::{is_lost, on_all_hosts};
 use super::words;
 use super::words::*;
-use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, hears, peer};
+use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, peer, receive_ack};
 use crate::fsm::controller::Controller;
 use crate::fsm::sync::PurgeRefusal;
 use crate::fsm::sync::neighbours::{Neighbour, Neighbours};
@@ -110,14 +110,14 @@ fn a_patch_is_on_all_hosts_when_each_that_it_concerns_has_told_so() {
     assert_eq!(on_all(&controller, 0, "HERE", false), OnAllHosts::Everywhere, "there is none");
     // A host that has what it should have need not be asked what that is.
     let wanted = set_digest([(&here.id, &here.hash)]);
-    hears(&mut controller, at(1), 1, "has-it", wanted);
+    receive_ack(&mut controller, at(1), 1, "has-it", wanted);
     assert_eq!(on_all(&controller, 1, "HERE", false), OnAllHosts::Everywhere);
     assert_eq!(on_all(&controller, 1, "SPARE", false), OnAllHosts::NotOn(named("has-it")));
-    hears(&mut controller, at(2), 2, "silent", set_digest([]));
+    receive_ack(&mut controller, at(2), 2, "silent", set_digest([]));
     assert_eq!(on_all(&controller, 2, "HERE", false), OnAllHosts::MayNotBeOn(named("silent")));
     assert_eq!(on_all(&controller, 2, "ELSEWHERE", false), OnAllHosts::Everywhere, "no host concerned");
     let lost = HOST_LOST.as_millis() / 1000 + 2;
-    hears(&mut controller, at(lost), 1, "has-it", wanted);
+    receive_ack(&mut controller, at(lost), 1, "has-it", wanted);
     assert!(is_lost(at(lost), &controller, &named("silent")));
     assert!(!is_lost(at(lost), &controller, &named("has-it")));
     assert_eq!(on_all(&controller, lost, "HERE", false), OnAllHosts::MayNotBeOn(named("silent")));

@@ -49,10 +49,10 @@ pub struct ControlSocket {
     listener: UnixListener,
     path: PathBuf,
     access: Access,
-    places: Vec<ConnectionSlot>,
+    slots: Vec<ConnectionSlot>,
     first_token: usize,
     /// Numbers those that wait for the store.
-    waits: u64,
+    last_ticket: u64,
 }
 
 impl ControlSocket {
@@ -90,17 +90,17 @@ impl ControlSocket {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
         let places = (0..limits::CONTROL_CONNECTIONS).map(|_| ConnectionSlot::new(pool)).collect();
         let path = path.to_owned();
-        Ok(Self { listener, path, access, places, first_token, waits: 0 })
+        Ok(Self { listener, path, access, slots: places, first_token, last_ticket: 0 })
     }
 
     /// Serves others from now on; who is connected already may do what they may.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
-        for at in 0..self.places.len() {
-            let Some(connection) = &self.places[at].connection else { continue };
+        for at in 0..self.slots.len() {
+            let Some(connection) = &self.slots[at].connection else { continue };
             let rights = self.rights(&connection.stream);
             if let Some(connection) = self.get(at) {
-                (connection.may_ask, connection.may_change) = rights;
+                (connection.may_query, connection.may_change) = rights;
             }
         }
     }
@@ -126,26 +126,26 @@ impl ControlSocket {
     pub fn accept(&mut self, now: Instant, registry: &Registry) -> io::Result<()> {
         let (mut stream, _) = self.listener.accept()?;
         let (may_ask, may_change) = self.rights(&stream);
-        let Some(at) = self.free_place(rank(may_ask, may_change), registry) else {
-            turn_away(&mut stream);
+        let Some(at) = self.free_slot(rank(may_ask, may_change), registry) else {
+            reject(&mut stream);
             return Ok(());
         };
         let token = Token(self.first_token + at);
         // One that cannot be registered is closed, and its command sees that.
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.places[at].begin(Connection::new(now, stream, may_ask, may_change));
+        self.slots[at].begin(Connection::new(now, stream, may_ask, may_change));
         Ok(())
     }
 
     /// A free place, if need be that of somebody who may do less and has the
     /// least time left.
-    fn free_place(&mut self, newcomer: u8, registry: &Registry) -> Option<usize> {
-        let free = self.places.iter().position(|place| place.connection.is_none());
+    fn free_slot(&mut self, newcomer: u8, registry: &Registry) -> Option<usize> {
+        let free = self.slots.iter().position(|place| place.connection.is_none());
         free.or_else(|| {
-            let places = self.places.iter().enumerate();
+            let places = self.slots.iter().enumerate();
             let lesser = places.filter_map(|(at, place)| {
                 let connection = place.connection.as_ref()?;
-                let rank = rank(connection.may_ask, connection.may_change);
+                let rank = rank(connection.may_query, connection.may_change);
                 (rank < newcomer).then_some((rank, connection.deadline, at))
             });
             let (_, _, at) = lesser.min()?;
@@ -164,25 +164,25 @@ impl ControlSocket {
 
     /// The connection in a place.
     pub fn get(&mut self, at: usize) -> Option<&mut Connection> {
-        self.places.get_mut(at)?.connection.as_mut()
+        self.slots.get_mut(at)?.connection.as_mut()
     }
 
     /// Which of the connections that had this place is there now.
     #[must_use]
     pub fn generation(&self, at: usize) -> u64 {
-        self.places[at].generation
+        self.slots[at].generation
     }
 
     /// The next number of one that waits for the store.
-    pub fn next_wait(&mut self) -> u64 {
-        self.waits += 1;
-        self.waits
+    pub fn next_ticket(&mut self) -> u64 {
+        self.last_ticket += 1;
+        self.last_ticket
     }
 
     /// The connection that waits longest for the store, if any: its number and place.
     #[must_use]
     pub fn waiting_for_store(&self) -> Option<(u64, usize)> {
-        let places = self.places.iter().enumerate();
+        let places = self.slots.iter().enumerate();
         let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.pending {
             Pending::WaitingForStore(number) => Some((number, at)),
             _ => None,
@@ -192,8 +192,8 @@ impl ControlSocket {
 
     /// When the first has waited long enough for other controllers.
     #[must_use]
-    pub fn others_until(&self) -> Option<Instant> {
-        let doings = self.places.iter().filter_map(|place| Some(&place.connection.as_ref()?.pending));
+    pub fn others_deadline(&self) -> Option<Instant> {
+        let doings = self.slots.iter().filter_map(|place| Some(&place.connection.as_ref()?.pending));
         let untils = doings.filter_map(|doing| match doing {
             Pending::WaitingForOthers { until, .. } => Some(*until),
             _ => None,
@@ -203,8 +203,8 @@ impl ControlSocket {
 
     /// Reads what has come.
     pub fn fill(&mut self, at: usize) -> Filled {
-        let place = &mut self.places[at];
-        let Some(connection) = &mut place.connection else { return Filled::Over };
+        let place = &mut self.slots[at];
+        let Some(connection) = &mut place.connection else { return Filled::Closed };
         loop {
             let room = &mut place.received[place.received_len..];
             if room.is_empty() {
@@ -214,11 +214,11 @@ impl ControlSocket {
             // closing one of a stranger's choice can take long.
             let files = connection.may_change.then_some(&mut connection.files);
             match recv_with_fds(connection.stream.as_fd(), room, files) {
-                Ok(0) => return Filled::Over,
+                Ok(0) => return Filled::Closed,
                 Ok(got) => place.received_len += got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Filled::All,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return Filled::Over,
+                Err(_) => return Filled::Closed,
             }
         }
     }
@@ -226,7 +226,7 @@ impl ControlSocket {
     /// Whether there is room to read more.
     #[must_use]
     pub fn can_fill(&self, at: usize) -> bool {
-        self.places[at].received_len < self.places[at].received.len()
+        self.slots[at].received_len < self.slots[at].received.len()
     }
 
     /// The request that has come whole, if it can be understood.
@@ -234,13 +234,13 @@ impl ControlSocket {
     /// # Errors
     /// It cannot: the connection makes no sense any more.
     pub fn request(&self, at: usize) -> Result<Option<Request>, MalformedFrame> {
-        let received = &self.places[at].received[..self.places[at].received_len];
+        let received = &self.slots[at].received[..self.slots[at].received_len];
         Ok(frame::first(received)?.map(|(request, _)| request))
     }
 
     /// Drops the request that was carried out, and its descriptors.
     pub fn consume(&mut self, now: Instant, at: usize) {
-        let place = &mut self.places[at];
+        let place = &mut self.slots[at];
         let Some(head) = place.received[..place.received_len].first_chunk() else { return };
         let body_len = frame::body_len(*head).unwrap_or(limits::CONTROL_FRAME_BYTES);
         let used = (HEAD_BYTES + body_len).min(place.received_len);
@@ -255,21 +255,21 @@ impl ControlSocket {
     /// Whether a list may be continued with one more reply.
     #[must_use]
     pub fn has_room(&self, at: usize) -> bool {
-        limits::CONTROL_FRAME_BYTES - self.places[at].to_send_len >= REPLY_ROOM
+        limits::CONTROL_FRAME_BYTES - self.slots[at].to_send_len >= REPLY_ROOM
     }
 
     /// Whether something is still to be written.
     #[must_use]
     pub fn has_unsent(&self, at: usize) -> bool {
-        self.places[at].left() > 0
+        self.slots[at].unsent_len() > 0
     }
 
     /// Adds a reply. One for which there is no room although what can be written
     /// is written ends the connection: its command does not read.
     pub fn reply(&mut self, at: usize, reply: &Reply) {
-        let is_added = self.places[at].add(reply) || {
-            self.places[at].write();
-            self.places[at].add(reply)
+        let is_added = self.slots[at].add(reply) || {
+            self.slots[at].write();
+            self.slots[at].add(reply)
         };
         if let (false, Some(connection)) = (is_added, self.get(at)) {
             connection.is_broken = true;
@@ -297,10 +297,10 @@ impl ControlSocket {
 
     /// Writes what can be written; false where the connection is over.
     pub fn flush(&mut self, now: Instant, at: usize) -> bool {
-        let place = &mut self.places[at];
-        let left = place.left();
+        let place = &mut self.slots[at];
+        let left = place.unsent_len();
         let is_open = place.write();
-        if place.left() < left {
+        if place.unsent_len() < left {
             self.resume(now, at);
         }
         is_open
@@ -308,8 +308,8 @@ impl ControlSocket {
 
     /// Ends a connection whose time is over.
     pub fn on_timeout(&mut self, now: Instant, registry: &Registry) {
-        for at in 0..self.places.len() {
-            if self.places[at].deadline().is_some_and(|deadline| now >= deadline) {
+        for at in 0..self.slots.len() {
+            if self.slots[at].deadline().is_some_and(|deadline| now >= deadline) {
                 self.close(at, registry);
             }
         }
@@ -318,26 +318,26 @@ impl ControlSocket {
     /// When the first connection's time is over.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        self.places.iter().filter_map(ConnectionSlot::deadline).min()
+        self.slots.iter().filter_map(ConnectionSlot::deadline).min()
     }
 
     /// A connection has moved, or no longer waits for us: its time begins anew.
     pub fn resume(&mut self, now: Instant, at: usize) {
         if let Some(connection) = self.get(at) {
-            connection.has_moved(now);
+            connection.restart_deadline(now);
         }
     }
 
     /// Ends a connection.
     pub fn close(&mut self, at: usize, registry: &Registry) {
-        if let Some(mut connection) = self.places[at].connection.take() {
+        if let Some(mut connection) = self.slots[at].connection.take() {
             let _ = registry.deregister(&mut connection.stream);
         }
     }
 
     /// Takes a connection out, for a worker that answers it.
     pub fn take(&mut self, at: usize, registry: &Registry) -> Option<UnixStream> {
-        let mut connection = self.places[at].connection.take()?;
+        let mut connection = self.slots[at].connection.take()?;
         let _ = registry.deregister(&mut connection.stream);
         Some(connection.stream)
     }
@@ -349,7 +349,7 @@ fn rank(may_ask: bool, may_change: bool) -> u8 {
 }
 
 /// Tells a command that there is no place for it. A fresh socket takes a line.
-fn turn_away(stream: &mut UnixStream) {
+fn reject(stream: &mut UnixStream) {
     let reason = Reason::truncated("Too many commands are being answered: try again in a moment.");
     let mut buffer = [0; HEAD_BYTES + 512];
     if let Some(len) = frame::encode(&Reply::Error { kind: ErrorKind::Refused, reason }, &mut buffer) {

@@ -66,7 +66,7 @@ pub enum Pending {
 impl Pending {
     /// Whether nothing is to be read or written until something else has happened.
     #[must_use]
-    pub const fn waits_for_us(&self) -> bool {
+    pub const fn is_waiting_for_daemon(&self) -> bool {
         matches!(
             self,
             Self::WaitingForStore(_) | Self::WaitingForWorker { .. } | Self::WaitingForOthers { .. }
@@ -79,7 +79,7 @@ pub struct Connection {
     /// Its socket.
     pub stream: UnixStream,
     /// It may see what is there.
-    pub may_ask: bool,
+    pub may_query: bool,
     /// It may change what is there.
     pub may_change: bool,
     /// It has agreed on the protocol's version.
@@ -104,7 +104,7 @@ pub enum Filled {
     /// A whole buffer: there may be more.
     Full,
     /// The other end says no more.
-    Over,
+    Closed,
 }
 
 /// A place for a connection, with its buffers.
@@ -129,7 +129,7 @@ impl Connection {
     pub fn new(now: Instant, stream: UnixStream, may_ask: bool, may_change: bool) -> Self {
         Self {
             stream,
-            may_ask,
+            may_query: may_ask,
             may_change,
             is_greeted: false,
             pending: Pending::Nothing,
@@ -141,7 +141,7 @@ impl Connection {
     }
 
     /// It has moved, or no longer waits for us: its time begins anew.
-    pub fn has_moved(&mut self, now: Instant) {
+    pub fn restart_deadline(&mut self, now: Instant) {
         self.deadline = now + IDLE;
     }
 
@@ -173,7 +173,7 @@ impl Connection {
         };
         let denied = match changes {
             true if !self.may_change => "change anything: that is for root and members of node.admin_group",
-            false if !self.may_ask => "ask: that is for root and members of node.query_group",
+            false if !self.may_query => "ask: that is for root and members of node.query_group",
             _ => return None,
         };
         Some(Reason::format(format_args!("You may not {denied}.")))
@@ -206,12 +206,12 @@ impl ConnectionSlot {
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let connection = self.connection.as_ref()?;
-        (!connection.pending.waits_for_us()).then_some(connection.deadline)
+        (!connection.pending.is_waiting_for_daemon()).then_some(connection.deadline)
     }
 
     /// Bytes that are still to be written.
     #[must_use]
-    pub fn left(&self) -> usize {
+    pub fn unsent_len(&self) -> usize {
         self.to_send_len - self.sent_len
     }
 

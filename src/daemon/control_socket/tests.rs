@@ -109,9 +109,9 @@ fn other_groups_hold_for_who_is_connected_already() {
     let mut rig = Rig::new("groups");
     let _command = rig.connects(0);
     // As if our own user could be one that no group lets in.
-    (rig.connection(0).may_ask, rig.connection(0).may_change) = (false, false);
+    (rig.connection(0).may_query, rig.connection(0).may_change) = (false, false);
     rig.control.set_access(Access { query_group: Some(1), admin_group: None });
-    assert!(rig.connection(0).may_ask && rig.connection(0).may_change);
+    assert!(rig.connection(0).may_query && rig.connection(0).may_change);
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn of_those_that_wait_for_the_store_the_longest_waiting_is_next() {
     let mut rig = Rig::new("turns");
     let _commands: Vec<_> = (0..3).map(|now| rig.connects(now)).collect();
     for place in [2, 0, 1] {
-        let number = rig.control.next_wait();
+        let number = rig.control.next_ticket();
         rig.connection(place).pending = Pending::WaitingForStore(number);
     }
     for place in [2, 0, 1] {
@@ -180,5 +180,5 @@ fn a_full_buffer_may_have_more_behind_it() {
     while rig.control.fill(0) == Filled::Full {
         rig.control.consume(at(1), 0);
     }
-    assert_eq!(rig.control.fill(0), Filled::Over);
+    assert_eq!(rig.control.fill(0), Filled::Closed);
 }

@@ -43,9 +43,9 @@ use crate::wire::session::{Opening, SessionKeys};
 use slot::{Fault, Session, SessionSlot, SessionStage};
 
 /// Sessions that we open, at most: queries, and one each of the other purposes.
-const OWN_MOST: usize = limits::DETAILED_QUERIES + 3;
+const INITIATED_MAX: usize = limits::DETAILED_QUERIES + 3;
 /// Sessions that others may hold open here.
-const ACCEPTED_MOST: usize = limits::SESSIONS - OWN_MOST;
+const ACCEPTED_MAX: usize = limits::SESSIONS - INITIATED_MAX;
 
 /// An Open as it is sent, at most, in bytes.
 const OPEN_BYTES: usize = 64;
@@ -83,7 +83,7 @@ pub enum SessionEvent {
     /// A session that we opened came to nothing.
     Failed(NodeId, Purpose, Reason),
     /// This node wants a worker's answers: [`Sessions::hand_over`] it to one, or
-    /// [`Sessions::turn_away`].
+    /// [`Sessions::send_busy`].
     WantsWorker(NodeId, Purpose),
 }
 
@@ -105,7 +105,7 @@ pub struct SessionCounts {
 /// The pool.
 pub struct Sessions {
     context: Context,
-    places: Vec<SessionSlot>,
+    slots: Vec<SessionSlot>,
     first_token: usize,
     /// How sessions came and went.
     pub counts: SessionCounts,
@@ -121,12 +121,12 @@ impl Sessions {
     pub fn new(context: Context, first_token: usize, pool: &mut Pool) -> Self {
         let place = |_| SessionSlot::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
         let places = (0..limits::SESSIONS).map(place).collect();
-        Self { context, places, first_token, counts: SessionCounts::default() }
+        Self { context, slots: places, first_token, counts: SessionCounts::default() }
     }
 
     /// Other keys, nodes that are refused, and times, for sessions that begin from now
     /// on. One that is proven goes on with the keys that it has.
-    pub fn renew(
+    pub fn reconfigure(
         &mut self,
         ring: Option<&KeyRing>,
         revoked: &heapless::Vec<NodeId, { limits::REVOKED }>,
@@ -150,7 +150,7 @@ impl Sessions {
     fn begin(&mut self, at: usize, registry: &Registry, mut session: Session) -> io::Result<()> {
         let token = Token(self.first_token + at);
         registry.register(&mut session.stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.places[at].begin(session);
+        self.slots[at].begin(session);
         Ok(())
     }
 
@@ -167,7 +167,7 @@ impl Sessions {
         purpose: Purpose,
     ) -> io::Result<()> {
         let (role, _) = purpose.roles();
-        let free = self.places.iter().position(|place| place.session.is_none());
+        let free = self.slots.iter().position(|place| place.session.is_none());
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
         let mine = self.opening(role)?;
         let session = Session::new(stream, mine, Some((peer, purpose)), now, self.context.proof);
@@ -180,13 +180,13 @@ impl Sessions {
         self.counts.accepted += 1;
         let accepted =
             |place: &SessionSlot| place.session.as_ref().is_some_and(|session| !session.is_initiator);
-        if self.places.iter().filter(|place| accepted(place)).count() >= ACCEPTED_MOST {
+        if self.slots.iter().filter(|place| accepted(place)).count() >= ACCEPTED_MAX {
             self.counts.evicted += 1;
             if !self.evict_oldest_unproven(registry) {
                 return;
             }
         }
-        let Some(at) = self.places.iter().position(|place| place.session.is_none()) else { return };
+        let Some(at) = self.slots.iter().position(|place| place.session.is_none()) else { return };
         let Ok(mine) = self.opening(role) else { return };
         let session = Session::new(stream, mine, None, now, self.context.proof);
         // A stream that cannot be registered is closed, and its other end sees that.
@@ -199,7 +199,7 @@ impl Sessions {
             let is_unproven = !matches!(session.stage, SessionStage::Proven(_));
             (is_unproven && !session.is_initiator).then_some(session.since)
         };
-        let places = self.places.iter().enumerate();
+        let places = self.slots.iter().enumerate();
         let oldest = places.filter_map(|(at, place)| Some((unproven(place)?, at))).min();
         if let Some((_, at)) = oldest {
             self.close(at, registry);
@@ -208,7 +208,7 @@ impl Sessions {
     }
 
     fn close(&mut self, at: usize, registry: &Registry) {
-        if let Some(mut session) = self.places[at].session.take() {
+        if let Some(mut session) = self.slots[at].session.take() {
             let _ = registry.deregister(&mut session.stream);
         }
     }
@@ -221,7 +221,7 @@ impl Sessions {
     }
 
     fn find_own(&self, node: NodeId, purpose: Purpose) -> Option<usize> {
-        self.places.iter().position(|place| {
+        self.slots.iter().position(|place| {
             place.session.as_ref().is_some_and(|session| {
                 session.is_initiator && session.peer == node && session.purpose == Some(purpose)
             })
@@ -241,7 +241,7 @@ impl Sessions {
     }
 
     fn take_proven(&mut self, at: usize, registry: &Registry) -> Option<(Stream, SessionKeys)> {
-        let mut session = self.places[at].session.take()?;
+        let mut session = self.slots[at].session.take()?;
         let _ = registry.deregister(&mut session.stream);
         match session.stage {
             SessionStage::Proven(keys) => Some((session.stream, keys)),
@@ -262,7 +262,7 @@ impl Sessions {
         registry: &Registry,
         start: impl FnOnce(BorrowedFd<'_>, SessionKeys) -> io::Result<()>,
     ) -> io::Result<()> {
-        let place = &self.places[at];
+        let place = &self.slots[at];
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let open = place.open_frame(&self.context).ok_or_else(gone)?;
         let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &place.session else {
@@ -282,9 +282,9 @@ impl Sessions {
     }
 
     /// Tells a node for which there is no worker to come back.
-    pub fn turn_away(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
+    pub fn send_busy(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
-        let place = &mut self.places[at];
+        let place = &mut self.slots[at];
         let told = place.send(Frame::Busy { retry_after_ms });
         if let Some(session) = &mut place.session {
             session.is_closing = true;
@@ -303,10 +303,10 @@ impl Sessions {
         registry: &Registry,
         answers: Answers<'_>,
     ) -> SessionEvent {
-        let was_proven = self.places[at].is_proven();
-        let step = self.places[at].step(now, &self.context, answers);
-        let Some(session) = &self.places[at].session else { return SessionEvent::Quiet };
-        if !was_proven && !session.is_initiator && self.places[at].is_proven() {
+        let was_proven = self.slots[at].is_proven();
+        let step = self.slots[at].step(now, &self.context, answers);
+        let Some(session) = &self.slots[at].session else { return SessionEvent::Quiet };
+        if !was_proven && !session.is_initiator && self.slots[at].is_proven() {
             self.counts.proven += 1;
         }
         match step {
@@ -335,9 +335,9 @@ impl Sessions {
     pub fn on_timeout(&mut self, now: Instant, registry: &Registry) -> Option<SessionEvent> {
         let is_due =
             |place: &SessionSlot| place.session.as_ref().is_some_and(|session| now >= session.deadline);
-        let at = self.places.iter().position(is_due)?;
+        let at = self.slots.iter().position(is_due)?;
         self.counts.timed_out += 1;
-        let session = self.places[at].session.as_ref()?;
+        let session = self.slots[at].session.as_ref()?;
         let reason = Reason::truncated("no answer in time");
         let outcome = match (session.is_initiator, session.purpose) {
             (true, Some(purpose)) => SessionEvent::Failed(session.peer, purpose, reason),
@@ -350,12 +350,12 @@ impl Sessions {
     /// When the first deadline is over.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        self.places.iter().filter_map(|place| place.session.as_ref()).map(|session| session.deadline).min()
+        self.slots.iter().filter_map(|place| place.session.as_ref()).map(|session| session.deadline).min()
     }
 
     /// Sessions open.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.iter().filter(|place| place.session.is_some()).count()
+        self.slots.iter().filter(|place| place.session.is_some()).count()
     }
 }

@@ -12,7 +12,7 @@ use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, frame_len};
 
 /// Pages of one answer: each but an empty one tells of a patch.
-const PAGES_MOST: usize = limits::EFFECTIVE + 1;
+const PAGES_MAX: usize = limits::EFFECTIVE + 1;
 
 /// How far a session has proven itself.
 pub enum SessionStage {
@@ -35,7 +35,7 @@ pub struct Session {
     /// What it is for, once that is known.
     pub purpose: Option<Purpose>,
     /// How we opened.
-    pub mine: Opening,
+    pub own_opening: Opening,
     /// The role in which the other end opened, which its key stands for.
     pub their_role: Option<Role>,
     /// How far it has proven itself.
@@ -68,12 +68,12 @@ impl Session {
             is_initiator: called.is_some(),
             peer: called.map_or(NodeId(0), |(node, _)| node),
             purpose: called.map(|(_, purpose)| purpose),
-            mine,
+            own_opening: mine,
             their_role: None,
             stage: SessionStage::Opening,
             since: now,
             deadline: now + proof,
-            pages_left: PAGES_MOST,
+            pages_left: PAGES_MAX,
             answer_from: None,
             is_closing: false,
         }
@@ -102,7 +102,7 @@ impl SessionSlot {
     /// Takes the place: the session's opening is the first that it sends.
     pub fn begin(&mut self, session: Session) {
         (self.received_len, self.sent_len, self.to_send_len) = (0, 0, OPENING_BYTES);
-        self.to_send[..OPENING_BYTES].copy_from_slice(&session.mine.emit());
+        self.to_send[..OPENING_BYTES].copy_from_slice(&session.own_opening.emit());
         self.session = Some(session);
     }
 
@@ -131,26 +131,28 @@ impl SessionSlot {
                 self.answer(now, context, answers)?;
                 continue;
             }
-            match self.take_in(now, context)? {
-                Taken::Some => {}
-                Taken::Tell(outcome) => return Ok(outcome),
-                Taken::Nothing if self.fill()? => {}
-                Taken::Nothing => return Ok(SessionEvent::Quiet),
+            match self.process_received(now, context)? {
+                Processed::Progress => {}
+                Processed::Event(outcome) => return Ok(outcome),
+                Processed::Incomplete if self.fill()? => {}
+                Processed::Incomplete => return Ok(SessionEvent::Quiet),
             }
         }
     }
 
     /// Acts on what has been received, if it is whole.
-    fn take_in(&mut self, now: Instant, context: &Context) -> Result<Taken, Fault> {
+    fn process_received(&mut self, now: Instant, context: &Context) -> Result<Processed, Fault> {
         let idle = context.idle;
-        let Some(session) = &mut self.session else { return Ok(Taken::Nothing) };
+        let Some(session) = &mut self.session else { return Ok(Processed::Incomplete) };
         if session.is_closing {
-            return Ok(Taken::Nothing);
+            return Ok(Processed::Incomplete);
         }
         let received = &self.received[..self.received_len];
         match &mut session.stage {
             SessionStage::Opening => {
-                let Some(bytes) = received.first_chunk::<OPENING_BYTES>() else { return Ok(Taken::Nothing) };
+                let Some(bytes) = received.first_chunk::<OPENING_BYTES>() else {
+                    return Ok(Processed::Incomplete);
+                };
                 let theirs = Opening::parse(bytes)?;
                 if session.is_initiator && theirs.node != session.peer {
                     return Err(Fault::Refused("another node answers there"));
@@ -158,7 +160,8 @@ impl SessionSlot {
                 if context.revoked.contains(&theirs.node) {
                     return Err(Fault::Refused("the node is revoked"));
                 }
-                let keys = SessionKeys::derive(&context.ring, &session.mine, &theirs, session.is_initiator)?;
+                let keys =
+                    SessionKeys::derive(&context.ring, &session.own_opening, &theirs, session.is_initiator)?;
                 session.peer = theirs.node;
                 session.their_role = Some(theirs.role);
                 session.stage = SessionStage::Proving(keys);
@@ -167,10 +170,10 @@ impl SessionSlot {
                 if is_initiator {
                     self.send_open(context)?;
                 }
-                Ok(Taken::Some)
+                Ok(Processed::Progress)
             }
             SessionStage::Proving(keys) | SessionStage::Proven(keys) => {
-                let Some((frame, used)) = keys.open(received)? else { return Ok(Taken::Nothing) };
+                let Some((frame, used)) = keys.open(received)? else { return Ok(Processed::Incomplete) };
                 session.deadline = now + idle;
                 self.consume(used);
                 self.on_frame(context, frame)
@@ -178,9 +181,9 @@ impl SessionSlot {
         }
     }
 
-    fn on_frame(&mut self, context: &Context, frame: Frame) -> Result<Taken, Fault> {
+    fn on_frame(&mut self, context: &Context, frame: Frame) -> Result<Processed, Fault> {
         let own = context.node;
-        let Some(session) = &mut self.session else { return Ok(Taken::Nothing) };
+        let Some(session) = &mut self.session else { return Ok(Processed::Incomplete) };
         let peer = session.peer;
         let is_proven = matches!(session.stage, SessionStage::Proven(_));
         match (frame, session.is_initiator, is_proven) {
@@ -189,7 +192,7 @@ impl SessionSlot {
                 let (ours, theirs) = if is_initiator { (initiator, acceptor) } else { (acceptor, initiator) };
                 // What it says it is must be what its key says.
                 let is_theirs = role == theirs && session.their_role == Some(theirs);
-                let is_for_us = meant == own && node == peer && is_theirs && session.mine.role == ours;
+                let is_for_us = meant == own && node == peer && is_theirs && session.own_opening.role == ours;
                 if !is_for_us || session.purpose.is_some_and(|expected| expected != purpose) {
                     return Err(Fault::Refused("the session is not for this node, or not for this"));
                 }
@@ -203,24 +206,24 @@ impl SessionSlot {
             (Frame::Busy { retry_after_ms }, true, false) => {
                 let pause = Duration::from_millis(u64::from(retry_after_ms));
                 let purpose = session.purpose.unwrap_or(Purpose::Fetch);
-                Ok(Taken::Tell(SessionEvent::Busy(peer, purpose, pause)))
+                Ok(Processed::Event(SessionEvent::Busy(peer, purpose, pause)))
             }
             (Frame::QueryDetailed, false, true) if session.purpose == Some(Purpose::QueryDetailed) => {
                 session.answer_from = Some(0);
-                Ok(Taken::Some)
+                Ok(Processed::Progress)
             }
             (Frame::MapReq, false, true) if session.purpose == Some(Purpose::Pull) => {
                 session.answer_from = Some(0);
-                Ok(Taken::Some)
+                Ok(Processed::Progress)
             }
             (Frame::QueryDetailedResp(page), true, true) => {
                 session.pages_left = session
                     .pages_left
                     .checked_sub(1)
                     .ok_or(Fault::Refused("more pages than a host has patches"))?;
-                Ok(Taken::Tell(SessionEvent::Page(peer, page)))
+                Ok(Processed::Event(SessionEvent::Page(peer, page)))
             }
-            (Frame::End, true, true) => Ok(Taken::Tell(SessionEvent::End(peer))),
+            (Frame::End, true, true) => Ok(Processed::Event(SessionEvent::End(peer))),
             _ => Err(Fault::Refused("a frame that has no place there")),
         }
     }
@@ -231,15 +234,17 @@ impl SessionSlot {
         peer: NodeId,
         purpose: Purpose,
         is_initiator: bool,
-    ) -> Result<Taken, Fault> {
+    ) -> Result<Processed, Fault> {
         match (purpose, is_initiator) {
-            (Purpose::QueryDetailed, true) => self.send(Frame::QueryDetailed).map(|()| Taken::Some),
+            (Purpose::QueryDetailed, true) => self.send(Frame::QueryDetailed).map(|()| Processed::Progress),
             (Purpose::Fetch | Purpose::Pull | Purpose::Blobs, true) => {
-                Ok(Taken::Tell(SessionEvent::Ready(peer, purpose)))
+                Ok(Processed::Event(SessionEvent::Ready(peer, purpose)))
             }
-            (Purpose::QueryDetailed | Purpose::Pull, false) => self.send_open(context).map(|()| Taken::Some),
+            (Purpose::QueryDetailed | Purpose::Pull, false) => {
+                self.send_open(context).map(|()| Processed::Progress)
+            }
             (Purpose::Fetch | Purpose::Blobs, false) => {
-                Ok(Taken::Tell(SessionEvent::WantsWorker(peer, purpose)))
+                Ok(Processed::Event(SessionEvent::WantsWorker(peer, purpose)))
             }
         }
     }
@@ -276,7 +281,7 @@ impl SessionSlot {
     #[must_use]
     pub fn open_frame(&self, context: &Context) -> Option<Frame> {
         let session = self.session.as_ref()?;
-        let (role, node, peer) = (session.mine.role, context.node, session.peer);
+        let (role, node, peer) = (session.own_opening.role, context.node, session.peer);
         Some(Frame::Open { role, node, peer, purpose: session.purpose? })
     }
 
@@ -308,7 +313,7 @@ impl SessionSlot {
         while self.sent_len < self.to_send_len {
             match session.stream.write(&self.to_send[self.sent_len..self.to_send_len]) {
                 Ok(sent) => self.sent_len += sent,
-                Err(error) if is_not_yet(&error) => return Ok(()),
+                Err(error) if would_block(&error) => return Ok(()),
                 Err(error) => return Err(Fault::Io(error.kind())),
             }
         }
@@ -322,7 +327,7 @@ impl SessionSlot {
         // All is said: what comes now is its end.
         if session.is_closing {
             return match session.stream.read(&mut [0]) {
-                Err(error) if is_not_yet(&error) => Ok(false),
+                Err(error) if would_block(&error) => Ok(false),
                 _ => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
             };
         }
@@ -351,7 +356,7 @@ impl SessionSlot {
                 self.received_len += got;
                 Ok(true)
             }
-            Err(error) if is_not_yet(&error) => Ok(false),
+            Err(error) if would_block(&error) => Ok(false),
             Err(error) => Err(Fault::Io(error.kind())),
         }
     }
@@ -395,7 +400,7 @@ impl Fault {
 
 /// Nothing can be read or written at this moment; a connect that is not done
 /// shows as `NotConnected`.
-fn is_not_yet(error: &io::Error) -> bool {
+fn would_block(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted | io::ErrorKind::NotConnected
@@ -404,11 +409,11 @@ fn is_not_yet(error: &io::Error) -> bool {
 
 /// What became of bytes that were received.
 #[allow(clippy::large_enum_variant, reason = "one at a time, on its way to the loop")]
-enum Taken {
+enum Processed {
     /// Something; there may be more.
-    Some,
+    Progress,
     /// Nothing: more bytes are needed.
-    Nothing,
+    Incomplete,
     /// Something that the loop must know.
-    Tell(SessionEvent),
+    Event(SessionEvent),
 }

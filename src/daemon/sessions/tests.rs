@@ -139,10 +139,10 @@ fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
     exchange.send(Frame::MapReq).unwrap();
     let endless = |_, from: usize| Some((Frame::MapEntry(entry(from % 1000)), from + 1));
     // Until the socket takes no more.
-    while theirs.sessions.places[0].to_send_len == 0 {
+    while theirs.sessions.slots[0].to_send_len == 0 {
         assert!(matches!(theirs.turn(at(0), &endless), SessionEvent::Quiet));
     }
-    assert!(theirs.sessions.places[0].to_send_len > limits::FRAME_BYTES / 2, "several frames at once");
+    assert!(theirs.sessions.slots[0].to_send_len > limits::FRAME_BYTES / 2, "several frames at once");
     assert_eq!(theirs.sessions.poll_at(), Some(at(0) + IDLE));
     // The other end takes some, until we can say more.
     let began = Clock::now();
@@ -163,7 +163,7 @@ fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
 fn who_wants_blobs_gets_a_worker_or_is_told_when_to_come_back() {
     let (mut ours, mut theirs, _, there) = opened(Purpose::Blobs);
     assert!(matches!(there, SessionEvent::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
-    theirs.sessions.turn_away(0, Duration::from_millis(500), theirs.poll.registry());
+    theirs.sessions.send_busy(0, Duration::from_millis(500), theirs.poll.registry());
     let began = Clock::now();
     let busy = loop {
         match ours.turn(at(0), &none) {
@@ -247,7 +247,7 @@ fn a_revoked_node_opens_no_session_whatever_it_can_prove() {
     let of = |revoked: &[NodeId]| {
         let mut end = End::new(THEIRS);
         let revoked = revoked.iter().copied().collect();
-        end.sessions.renew(None, &revoked, Duration::from_secs(2), IDLE);
+        end.sessions.reconfigure(None, &revoked, Duration::from_secs(2), IDLE);
         is_believed_by(end, &ring, Role::Controller, Purpose::Pull)
     };
     assert!(!of(&[OURS]));
