@@ -3,7 +3,7 @@
 //! A number here is a promise to the parts that size buffers by it. The
 //! assertions at the end are checked by the compiler.
 
-// --- datagrams (DESIGN: at most 1,200 bytes, below every path's MTU) ---
+// --- datagrams: below the MTU of every path (docs/architecture.md, "Budgets") ---
 
 /// The longest datagram, header and tag included, in bytes.
 pub const DATAGRAM_BYTES: usize = 1_200;

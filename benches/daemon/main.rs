@@ -56,7 +56,7 @@ const ROUNDS: u64 = 60;
 const TURNS: usize = 5;
 /// Datagrams sent at once; a default socket buffer holds about 277.
 const BURST: usize = 128;
-/// DESIGN, section 9. Over TIPC it is told and held to nothing: a kernel in a process
+/// docs/architecture.md, "Budgets". Over TIPC it is told and held to nothing: a kernel in a process
 /// makes system calls dear, and of these a daemon has more than the bare receiver.
 const MOST_RATIO: f64 = if cfg!(feature = "tipc") { f64::INFINITY } else { 1.7 };
 

@@ -47,7 +47,7 @@ const SMALL_BYTES: usize = 4 << 10;
 /// Rounds of the large one, of each of whose ways the fastest is told.
 const LARGE_ROUNDS: usize = 5;
 const LARGE_BYTES: usize = 256 << 20;
-/// DESIGN, section 9: of the speed of a plain copy.
+/// Of the speed of a plain copy (docs/architecture.md, "Budgets").
 const LEAST_RATIO: f64 = 0.8;
 const RSYNC_PORT: u16 = 8730;
 

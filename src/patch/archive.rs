@@ -16,7 +16,7 @@ use super::tarball::{RawKind, RawMember, Tarball};
 use super::tree::{ArchiveTree, Known};
 use crate::limits;
 
-/// The scripts that an install runs, each where DESIGN section 5 says.
+/// The scripts that an install runs (docs/architecture.md, "An install").
 pub const SCRIPTS: [&str; 8] = [
     "pre-install",
     "post-install",

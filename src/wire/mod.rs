@@ -1,7 +1,7 @@
 //! Bytes to messages and back. No I/O, no clock, no heap.
 //!
 //! The contract of a datagram: [`codec::Codec::decode`] gives a message only if
-//! every check of DESIGN's order held, else a [`refusal::Refusal`] that has a
+//! every check of its order held, else a [`refusal::Refusal`] that has a
 //! counter. What comes out is typed and bounded; nothing after it looks at bytes
 //! again. Streams have frames of their own ([`frame::Frame`], sealed and opened
 //! by [`session`]), because what travels there is larger and in order.

@@ -2,7 +2,8 @@
 //!
 //! If a test here fails, the code is wrong, not the bytes: nodes that are
 //! already out there speak them. The files in `v1` are never edited. They were
-//! made from DESIGN's tables by a program that shares no code with thimble.
+//! made by a program that shares no code with thimble, from the tables in
+//! docs/architecture.md, "A datagram".
 //!
 //! A file holds hexadecimal bytes; what follows a `#` on a line says what they
 //! are. Each test builds a value, and encoding it gives exactly the file's

@@ -21,7 +21,7 @@ const FAILED_EACH: u64 = 50;
 /// Datagrams sent at once; a default socket buffer holds about 277.
 const BURST: u64 = 128;
 /// A `status` of a daemon that was built without optimizing may take this much of
-/// the loop's time; an optimized one takes a tenth (DESIGN: 1 ms).
+/// the loop's time; an optimized one takes a tenth, 1 ms.
 const MOST: Duration = Duration::from_millis(10);
 
 /// Hosts that exist in their datagrams alone.

@@ -1,6 +1,6 @@
 //! The eleven messages, one file each: what it carries and what its bytes are.
 //!
-//! Names, numbers, directions and meaning are StarlingX's (DESIGN: section 2).
+//! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram").
 //! Bodies are postcard. Fields are only ever appended, each with the minor
 //! version that brought it; a body from an older sender lacks them and decodes
 //! as if zeros followed, so the documented default of an appended field is its
