@@ -98,7 +98,7 @@ pub fn explained(heading: &str) -> Vec<String> {
 
 #[test]
 fn every_trouble_in_the_guide_is_one_that_a_daemon_tells_and_the_other_way_round() {
-    let source: String = ["troubles.rs", "reload.rs", "answers/words.rs"]
+    let source: String = ["alerts.rs", "reload.rs", "answers/words.rs"]
         .map(|file| fs::read_to_string(package().join("src/daemon").join(file)).unwrap())
         .concat();
     // A literal goes on behind a line's end.
@@ -111,7 +111,8 @@ fn every_trouble_in_the_guide_is_one_that_a_daemon_tells_and_the_other_way_round
     for row in &rows {
         assert!(words.contains(&format!("\"{row}")), "no daemon says: {row}");
     }
-    let told = words.split("found.say(format_args!(").chain(words.split("what: ")).skip(1);
+    let told = words.split("found.push(format_args!(").skip(1).chain(words.split("what: ").skip(1));
+    assert!(told.clone().count() > 20, "the alerts are not where this test looks for them");
     for told in told.filter_map(|rest| rest.trim_start().strip_prefix('"')) {
         let is_known = told.starts_with('{') || rows.iter().any(|row| told.starts_with(row));
         assert!(
