@@ -10,7 +10,6 @@ use std::{fmt, io};
 
 pub mod archive;
 mod fault;
-mod gzip;
 #[cfg(feature = "tools")]
 pub mod make;
 pub mod metadata;

@@ -3,15 +3,23 @@
 //! Reads what GNU, pax and ustar write, in one pass, with bounded memory: a
 //! header that announces a name of a gigabyte is refused before it is read.
 //! What a member may be called and may be is decided in [`super::archive`].
+//!
+//! Why our own: of the crate `tar` only the header's fields are used. Its archive
+//! reader reads names of any length into memory, passes over what it does not know,
+//! and ends at the first zero block; a signed file must not mean one thing here and
+//! another to a second reader, so here all of that is refused.
 
 use std::io::{self, BufRead, BufReader, Read};
 
+use flate2::bufread::GzDecoder;
 use tar::{EntryType, Header};
 
 use super::fault::{ArchiveError, MemberFault};
-use super::gzip::{Gunzip, MAGIC};
 use super::{PatchError, archive};
 use crate::limits;
+
+/// What every gzip file starts with.
+const MAGIC: [u8; 2] = [0x1f, 0x8b];
 
 /// A tar's unit, in bytes.
 const BLOCK: usize = 512;
@@ -58,7 +66,7 @@ impl Read for CountedReader<'_> {
 
 /// A gzip tar being read.
 pub(super) struct Tarball<'a> {
-    gzip: Gunzip<BufReader<CountedReader<'a>>>,
+    gzip: GzDecoder<BufReader<CountedReader<'a>>>,
     /// Of the present member's content, not yet read.
     left_bytes: u64,
     /// Zeros that follow the present member's content.
@@ -72,17 +80,17 @@ impl<'a> Tarball<'a> {
         if !source.fill_buf().map_err(PatchError::Io)?.starts_with(&MAGIC) {
             return Err(ArchiveError::NotGzip.into());
         }
-        Ok(Self { gzip: Gunzip::new(source), left_bytes: 0, padding_bytes: 0 })
+        Ok(Self { gzip: GzDecoder::new(source), left_bytes: 0, padding_bytes: 0 })
     }
 
     /// Compressed bytes read so far, read-ahead included.
     pub(super) fn read_bytes(&self) -> u64 {
-        self.gzip.packed().get_ref().read_bytes
+        self.gzip.get_ref().get_ref().read_bytes
     }
 
     /// What an error of [`Read`] means: the machine's fault or the archive's.
     pub(super) fn explain(&self, error: io::Error) -> PatchError {
-        if self.gzip.packed().get_ref().failed {
+        if self.gzip.get_ref().get_ref().failed {
             PatchError::Io(error)
         } else if error.kind() == io::ErrorKind::UnexpectedEof {
             ArchiveError::Truncated.into()
@@ -181,7 +189,7 @@ impl<'a> Tarball<'a> {
                 Err(error) => return Err(self.explain(error)),
             }
         }
-        let is_at_end = self.gzip.packed_mut().fill_buf().map(<[u8]>::is_empty);
+        let is_at_end = self.gzip.get_mut().fill_buf().map(<[u8]>::is_empty);
         match is_at_end {
             Ok(true) => Ok(()),
             Ok(false) => Err(ArchiveError::TrailingData.into()),

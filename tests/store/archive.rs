@@ -253,6 +253,38 @@ fn damage_is_told_from_the_machines_own_trouble() {
 }
 
 #[test]
+fn a_gzip_header_may_hold_what_the_format_has_and_its_own_checksum_holds() {
+    // A checksum of the header, extra fields, a name, a comment; RFC 1952.
+    const FLAGS: u8 = 0b1_1110;
+    let plain = Tar::patch("A").gzip();
+    let mut header = plain[..10].to_vec();
+    assert_eq!(header[3], 0, "nothing optional is in it yet");
+    header[3] = FLAGS;
+    header.extend(b"\x04\0abcdname\0comment\0");
+    let mut sum = flate2::Crc::new();
+    sum.update(&header);
+    header.extend(&sum.sum().to_le_bytes()[..2]);
+    let packed = [&header, &plain[10..]].concat();
+    assert!(archive::index(&packed[..]).is_ok());
+    for at in 2..header.len() {
+        let mut altered = packed.clone();
+        altered[at] ^= 1;
+        assert!(archive::index(&altered[..]).is_err(), "altered at {at}");
+    }
+    for reserved in [1 << 5, 1 << 6, 1 << 7] {
+        let mut altered = plain.clone();
+        altered[3] = reserved;
+        assert!(refusal(&altered).contains("damaged"), "flags {reserved:#x}");
+    }
+    // A name without an end is given up after 64 KiB.
+    let mut start = plain[..10].to_vec();
+    start[3] = 1 << 3;
+    let endless = start.as_slice().chain(io::repeat(b'x')).take(1 << 20);
+    let error = archive::index(endless).unwrap_err();
+    assert!(error.to_string().contains("damaged"), "{error}");
+}
+
+#[test]
 fn nothing_may_follow_the_end() {
     let said = "something follows the archive's end";
     let whole = Tar::patch("A").gzip();
