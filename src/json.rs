@@ -2,6 +2,10 @@
 //!
 //! The shapes are stable: keys are added, never renamed or dropped. The operator's
 //! guide (docs/guide.md) lists them by command; a test holds it to that.
+//!
+//! Why our own: all that is needed is to write one tree of values, with its keys in the
+//! order in which they are documented. `serde_json` is a parser as well, and its values
+//! sort their keys unless a further crate is brought.
 
 use std::fmt::{self, Write};
 

@@ -3,6 +3,9 @@
 //! The names are stable. Each value is a whole number, in the base unit that its
 //! name ends with. The text is also what Prometheus' older format allows, so that
 //! node_exporter's textfile collector takes it: no type but counter and gauge.
+//!
+//! Why our own: the crates for it are registries, which count and collect inside the
+//! program. Here the numbers are those of `status`, and what is left is to print lines.
 
 use std::fmt::Write;
 

@@ -1,6 +1,10 @@
 //! The terminal: colour where it is wanted, bars, and a block of lines that is
 //! redrawn in place. Elsewhere (a pipe, a file, `TERM=dumb`) the same text goes
 //! plain, and of a block only what has changed.
+//!
+//! Why our own: a few escape sequences and one `ioctl` are all that is used of a
+//! terminal. A crate such as `crossterm` or `indicatif` brings input, threads and
+//! terminals that no node has.
 
 use std::env;
 use std::io::{self, IsTerminal};

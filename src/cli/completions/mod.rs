@@ -8,6 +8,9 @@
 //!
 //! Names of patches and hosts come from the daemon. Where it does not answer,
 //! nothing is offered and nothing is said: nobody has asked for anything yet.
+//!
+//! Why our own: `clap_complete` takes its words from commands that are described with
+//! `clap`. Here one table of commands serves the parser, the help, the manual and this.
 
 use std::ffi::OsStr;
 
