@@ -8,7 +8,7 @@ use crate::config::Config;
 use crate::limits;
 use crate::patch::metadata::Metadata;
 use crate::repo::digest::set_digest;
-use crate::sorted::Map;
+use crate::sorted::FlatMap;
 use crate::types::{Digest, PatchId};
 use crate::wire::frame::ManifestPatch;
 
@@ -18,11 +18,11 @@ pub(super) fn manifest(
     record: &Record,
     patches: Vec<ManifestPatch>,
     asked: Digest,
-) -> Result<Map<PatchId, ManifestPatch>, Box<InstallRefusal>> {
+) -> Result<FlatMap<PatchId, ManifestPatch>, Box<InstallRefusal>> {
     if patches.len() > limits::EFFECTIVE {
         return Err(Box::new(InstallRefusal::TooManyPatches(patches.len())));
     }
-    let wanted: Map<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
+    let wanted: FlatMap<_, _> = patches.into_iter().map(|patch| (patch.id.clone(), patch)).collect();
     let received = set_digest(wanted.values().map(|patch| (&patch.id, &patch.hash)));
     if received != asked {
         return Err(Box::new(InstallRefusal::OtherSet { received, asked }));

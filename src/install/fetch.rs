@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::job::{FetchError, Fetched, Source};
 use crate::patch::archive::{self, Index};
 use crate::patch::signature::{TrustedKeys, verify};
-use crate::sorted::Map;
+use crate::sorted::FlatMap;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
@@ -40,7 +40,7 @@ impl Inbox {
     }
 
     /// Removes every file but those of these patches.
-    pub fn sweep(&self, wanted: &Map<PatchId, ManifestPatch>) -> Result<(), InstallError> {
+    pub fn sweep(&self, wanted: &FlatMap<PatchId, ManifestPatch>) -> Result<(), InstallError> {
         let wanted: Vec<_> = wanted.values().map(|patch| patch.hash.to_string()).collect();
         for name in sys::names(self.dir.as_fd()).context("list", ".thimble/fetch")? {
             if !wanted.contains(&name) {

@@ -22,7 +22,7 @@ use crate::failpoint;
 use crate::job::RefusalKind;
 use crate::job::Source;
 use crate::job::SystemError;
-use crate::sorted::Set;
+use crate::sorted::FlatSet;
 use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome, Step};
 
@@ -159,7 +159,7 @@ impl<'c> Installer<'c> {
         let swept = self.sweep_home(record);
         let recorded = record.paths.values().map(|stack| stack.mount.as_str());
         let moved = moves.switches.iter().map(|switch| switch.mount.as_str());
-        let mounts: Set<_> = recorded.chain(moved).chain([""]).collect();
+        let mounts: FlatSet<_> = recorded.chain(moved).chain([""]).collect();
         let swept_kept = mounts.into_iter().map(|mount| {
             Kept::open(&self.tree, [mount], |mount| mount.is_empty()).and_then(|kept| kept.sweep(record))
         });

@@ -16,7 +16,7 @@ use super::sealed::remove_if_there;
 use super::sys::{self, InodeKind};
 use super::tree::RootTree;
 use crate::failpoint;
-use crate::sorted::Map;
+use crate::sorted::FlatMap;
 
 /// What an object is called while undoing: a kept object on its way back.
 pub(super) fn returning(number: u64) -> String {
@@ -26,7 +26,7 @@ pub(super) fn returning(number: u64) -> String {
 /// The kept directories of the filesystems that an install touches.
 pub(super) struct Kept<'t> {
     tree: &'t RootTree,
-    dirs: Map<String, OwnedFd>,
+    dirs: FlatMap<String, OwnedFd>,
 }
 
 impl<'t> Kept<'t> {
@@ -38,7 +38,7 @@ impl<'t> Kept<'t> {
         mounts: impl IntoIterator<Item = &'m str>,
         make: impl Fn(&str) -> bool,
     ) -> Result<Self, InstallError> {
-        let mut dirs = Map::default();
+        let mut dirs = FlatMap::default();
         for mount in mounts.into_iter().chain([""]) {
             if !dirs.contains_key(mount) {
                 let dir = open_kept(tree, mount, make(mount)).context("open .thimble/kept in", mount)?;

@@ -11,7 +11,7 @@ use super::error::Conflict;
 use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
 use super::tree::{Print, Resolved, There};
-use crate::sorted::{Map, Set};
+use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
 /// One patch of the set to end with.
@@ -28,7 +28,7 @@ pub(super) struct Laid {
     pub files: Vec<LaidFile>,
     pub directories: Vec<NewDirectory>,
     /// Those of them, and those on the way to them, that are not there.
-    pub missing: Set<String>,
+    pub missing: FlatSet<String>,
 }
 
 /// A file or link of a patch.
@@ -133,7 +133,7 @@ pub(super) struct Entering {
 /// The installed patches that a file is needed of again: after the removal
 /// their layer comes to light somewhere, and it was deleted or changed by hand
 /// before others covered it.
-pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bool) -> Set<PatchId> {
+pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bool) -> FlatSet<PatchId> {
     let lost = |stack: &Stack| {
         let top = stack.layers.iter().rfind(|layer| is_wanted(&layer.patch))?;
         let is_top = stack.top().is_some_and(|old| old.patch == top.patch);
@@ -143,7 +143,7 @@ pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bo
 }
 
 /// The paths whose stack changes: the only ones that facts are needed of.
-pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> Set<String> {
+pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> FlatSet<String> {
     let rank = ranks(targets);
     let is_changed = |stack: &Stack| {
         !stack.layers.iter().all(|layer| rank.contains_key(&layer.patch))
@@ -154,7 +154,7 @@ pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> Set<String> 
     changed.chain(laid.map(|file| &file.at.path)).cloned().collect()
 }
 
-fn ranks(targets: &[PlannedPatch]) -> Map<&PatchId, usize> {
+fn ranks(targets: &[PlannedPatch]) -> FlatMap<&PatchId, usize> {
     targets.iter().enumerate().map(|(rank, target)| (&target.patch.id, rank)).collect()
 }
 
@@ -165,14 +165,14 @@ fn ranks(targets: &[PlannedPatch]) -> Map<&PatchId, usize> {
 pub(super) fn plan(
     record: &Record,
     targets: &[PlannedPatch],
-    facts: &Map<String, PathFact>,
+    facts: &FlatMap<String, PathFact>,
 ) -> Result<Plan, Conflict> {
     let rank = ranks(targets);
     let next = Record {
         serial: record.serial + 1,
         next_number: record.next_number,
         patches: targets.iter().map(|target| target.patch.clone()).collect(),
-        paths: Map::default(),
+        paths: FlatMap::default(),
         directories: record.directories.clone(),
     };
     let mut plan = Plan { next, stage: vec![], moves: Moves::default(), notices: vec![] };
@@ -206,7 +206,7 @@ pub(super) fn plan(
     plan.next.paths = paths.into();
     plan.directories(record, targets, facts)?;
     let next = &mut plan.next;
-    let committed: Set<_> = targets.iter().filter(|t| t.patch.committed).map(|t| &t.patch.id).collect();
+    let committed: FlatSet<_> = targets.iter().filter(|t| t.patch.committed).map(|t| &t.patch.id).collect();
     for stack in next.paths.values_mut() {
         stack.forget_below_committed(|id| committed.contains(id));
     }
@@ -221,7 +221,7 @@ impl Plan {
         old: Option<&Stack>,
         fact: &PathFact,
         targets: &[PlannedPatch],
-        rank: &Map<&PatchId, usize>,
+        rank: &FlatMap<&PatchId, usize>,
         brought: &[(usize, &LaidFile)],
     ) -> Result<Option<Stack>, Conflict> {
         let old_layers = old.map_or(&[][..], |stack| &stack.layers);
@@ -359,10 +359,10 @@ impl Plan {
         &mut self,
         record: &Record,
         targets: &[PlannedPatch],
-        facts: &Map<String, PathFact>,
+        facts: &FlatMap<String, PathFact>,
     ) -> Result<(), Conflict> {
         let next = &mut self.next;
-        let mut new: Map<&str, NewDirectory> = Map::default();
+        let mut new: FlatMap<&str, NewDirectory> = FlatMap::default();
         let plain = |path: &str| NewDirectory { path: path.to_owned(), mode: 0o755, uid: 0, gid: 0 };
         for target in targets {
             let Some(laid) = &target.laid else { continue };
@@ -399,7 +399,7 @@ impl Plan {
         }
         self.moves.directories = new.into_iter().map(|(_, directory)| directory).collect();
         let made = self.moves.directories.iter().map(|directory| directory.path.clone());
-        let all: Set<_> = std::mem::take(&mut next.directories).into_iter().chain(made).collect();
+        let all: FlatSet<_> = std::mem::take(&mut next.directories).into_iter().chain(made).collect();
         let (wanted, old): (Vec<_>, Vec<_>) = all.into_iter().partition(|path| next.wants_directory(path));
         next.directories = wanted.into();
         self.moves.old_directories = old.into_iter().rev().collect();

@@ -19,7 +19,7 @@ use crate::patch::PatchError;
 use crate::patch::archive::Index;
 use crate::patch::signature::TrustedKeys;
 use crate::repo::layers::layer_order;
-use crate::sorted::Map;
+use crate::sorted::FlatMap;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 use crate::wire::install::Step;
@@ -133,7 +133,7 @@ impl Installer<'_> {
         needed: &[&ManifestPatch],
         source: &mut dyn Source,
         teller: &mut Teller<'_>,
-    ) -> Result<Map<PatchId, (File, Index)>, InstallError> {
+    ) -> Result<FlatMap<PatchId, (File, Index)>, InstallError> {
         let keys = TrustedKeys::parse(&self.config.security.trusted_keys);
         let total: u64 = needed.iter().map(|patch| patch.size_bytes).sum();
         let mut come = 0u64;
@@ -152,7 +152,7 @@ impl Installer<'_> {
             arrived.push((patch, file));
         }
         teller.progress(Step::Verifying, 40);
-        let mut files = Map::default();
+        let mut files = FlatMap::default();
         for (patch, file) in arrived {
             let keys = keys.as_ref().map_err(|error| {
                 InstallError::Patch(patch.id.clone(), Box::new(PatchError::Signature(error.clone())))
@@ -180,7 +180,7 @@ impl Installer<'_> {
                 return Err(survey::lost(record, &switch.path));
             }
         }
-        let mut needed = Map::default();
+        let mut needed = FlatMap::default();
         for staged in &plan.stage {
             *needed.get_or_insert_with(staged.mount.as_str(), || 0) +=
                 staged.size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;

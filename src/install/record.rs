@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::sealed::Sealed;
 use super::tree::Print;
 use crate::repo::digest::set_digest;
-use crate::sorted::{Map, Set};
+use crate::sorted::{FlatMap, FlatSet};
 use crate::types::{Digest, Hash, PatchId};
 
 /// The record, durable: the one file whose renaming is the commit.
@@ -31,9 +31,9 @@ pub(super) struct Record {
     /// The installed patches in layer order, bottom first.
     pub patches: Vec<Patch>,
     /// Every path that a patch has a file or link at.
-    pub paths: Map<String, Stack>,
+    pub paths: FlatMap<String, Stack>,
     /// The directories that installs made and that are to go when empty.
-    pub directories: Set<String>,
+    pub directories: FlatSet<String>,
 }
 
 /// One installed patch.
@@ -48,7 +48,7 @@ pub(super) struct Patch {
     /// The scripts kept for it.
     pub scripts: Vec<Script>,
     /// The directories that it brings by itself, also when nothing is in them.
-    pub directories: Set<String>,
+    pub directories: FlatSet<String>,
 }
 
 /// What lies at one path.
@@ -160,7 +160,7 @@ impl Record {
 
     /// The numbers of all objects that are kept, each behind the filesystem that it is
     /// kept on. The top of a stack is in place and not kept.
-    pub fn kept_numbers(&self) -> Set<(&str, u64)> {
+    pub fn kept_numbers(&self) -> FlatSet<(&str, u64)> {
         let mut numbers = Vec::new();
         for stack in self.paths.values() {
             let covered = stack.layers.split_last().map_or(&[][..], |(_, covered)| covered);

@@ -16,7 +16,7 @@ use super::sys;
 use super::tree::Print;
 use crate::failpoint;
 use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Owner, Sink};
-use crate::sorted::{Map, Set};
+use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
 /// Unpacks a patch's files into the kept directories; gives what each is known again
@@ -40,7 +40,7 @@ fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), Instal
 }
 
 struct Files<'a> {
-    wanted: Map<&'a str, &'a Staged>,
+    wanted: FlatMap<&'a str, &'a Staged>,
     kept: &'a Kept<'a>,
     prints: Vec<(&'a Staged, Print)>,
     unpacked: &'a mut dyn FnMut(u64),
@@ -168,7 +168,7 @@ impl Shelf {
 
     /// Removes what belongs to no patch of the record.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
-        let known: Set<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
+        let known: FlatSet<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
         for name in sys::names(self.dir.as_fd()).context("list", ".thimble/patches")? {
             if !known.contains(name.as_str()) {
                 self.remove(&name)?;

@@ -6,7 +6,7 @@ use super::plan::{Laid, LaidFile, NewDirectory, PathFact};
 use super::record::{Patch, Record, Script};
 use super::tree::RootTree;
 use crate::patch::archive::{ArchiveSection, Index, MemberKind};
-use crate::sorted::{Map, Set};
+use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
@@ -72,9 +72,9 @@ pub(super) fn only_lost(laid: Laid, record: &Record, id: &PatchId) -> Laid {
 pub(super) fn facts(
     tree: &RootTree,
     record: &Record,
-    touched: &Set<String>,
-) -> Result<Map<String, PathFact>, InstallError> {
-    let mut facts = Map::default();
+    touched: &FlatSet<String>,
+) -> Result<FlatMap<String, PathFact>, InstallError> {
+    let mut facts = FlatMap::default();
     for path in touched.iter() {
         let there = tree.look(path)?;
         let missing = tree.missing(path)?;
@@ -102,7 +102,7 @@ pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<Str
 pub(super) fn deleted(
     tree: &RootTree,
     record: &Record,
-    touched: &Set<String>,
+    touched: &FlatSet<String>,
 ) -> Result<Vec<Notice>, InstallError> {
     let mut notices = Vec::new();
     let mut more = 0usize;
