@@ -68,8 +68,8 @@ fn main() {
     let cluster = Cluster::new("bench", 1).start();
     let (controller, agent) = (cluster.nodes[0].pid(), cluster.nodes[1].pid());
     println!("binary                         {:>8} bytes", fs::metadata(cluster::thimble()).unwrap().len());
-    print_memory("agent, idle", agent, 256, 896);
-    print_memory("controller, 1 host", controller, 1024, 1792);
+    print_memory("agent, idle", agent, 256, 1024);
+    print_memory("controller, 1 host", controller, 1024, 2048);
 
     let mut hosts: Vec<_> = (0..HOSTS).map(|number| host(&cluster, number)).collect();
     let socket = Datagrams::new(&cluster.stranger);
@@ -86,7 +86,7 @@ fn main() {
     wait::until_true("all hosts are known", || {
         cluster.json(&["status"])["controller"]["hosts"].as_u64() == Some(HOSTS + 1)
     });
-    print_memory("controller, 1,001 hosts", controller, 1024, 1792);
+    print_memory("controller, 1,001 hosts", controller, 1024, 2048);
 
     let acks = say(ROUNDS);
     let received = || cluster.json(&["status"])["counters"]["datagrams_received"].as_u64().unwrap();

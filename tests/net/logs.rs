@@ -80,3 +80,34 @@ fn a_socket_that_nobody_reads_holds_nobody_up() {
     let (reader, writer) = UnixStream::pair().unwrap();
     unread("log-socket", reader.into(), writer.into());
 }
+
+#[test]
+fn a_panic_says_what_and_where_in_the_daemons_log_and_ends_the_worker_alone() {
+    need_root!();
+    let mut cluster = Cluster::of("panic", 2, 0);
+    // std panics where a thread cannot be had: this is more memory than addresses reach.
+    // A worker that fetches a patch file hashes it in a thread.
+    let stack = u64::to_string(&(1 << 50));
+    cluster.nodes[1].environment = vec![("RUST_MIN_STACK", stack)];
+    let mut cluster = cluster.start();
+    Patch::new(&cluster, "PANIC-1").file("etc/panic", b"x").uploaded_at(&cluster, 0);
+    let other = &mut cluster.nodes[1];
+    wait::until_true("the worker's panic is in the log", || {
+        let log = other.log();
+        let told = log.split_once(" panicked at ").and_then(|(_, told)| told.split_once('\n'));
+        told.is_some_and(|(place, what)| {
+            let number = |text: &str| text.parse::<u32>().is_ok();
+            let mut place = place.trim_end_matches(':').rsplitn(3, ':');
+            let is_place = place.next().is_some_and(number)
+                && place.next().is_some_and(number)
+                && place.next().is_some_and(|file| file.ends_with(".rs"));
+            is_place && what.starts_with("failed to spawn thread: Os { code: ")
+        })
+    });
+    assert_eq!(other.status().row.blobs_missing, 1, "the daemon goes on, without the file");
+
+    other.stop();
+    other.environment.clear();
+    other.start();
+    wait::until_true("it has the file", || other.status().row.blobs_missing == 0);
+}
