@@ -7,7 +7,13 @@
 use crate::types::{Reason, RequestId};
 
 /// One reason, and the request that it answers.
-pub type InstallReason = (RequestId, Reason);
+#[derive(Clone, Debug, Default)]
+pub struct InstallReason {
+    /// The request.
+    pub request_id: RequestId,
+    /// Why it failed or was rejected.
+    pub reason: Reason,
+}
 
 /// The latest reasons, in borrowed memory.
 #[derive(Debug)]
@@ -24,17 +30,17 @@ impl<'a> Reasons<'a> {
     }
 
     /// Keeps a reason; the oldest goes.
-    pub fn keep(&mut self, request: RequestId, reason: &Reason) {
-        if let Some(place) = self.ring.get_mut(self.next) {
-            *place = (request, reason.clone());
+    pub fn keep(&mut self, request_id: RequestId, reason: &Reason) {
+        if let Some(oldest) = self.ring.get_mut(self.next) {
+            *oldest = InstallReason { request_id, reason: reason.clone() };
         }
         self.next = self.next.wrapping_add(1).checked_rem(self.ring.len()).unwrap_or(0);
     }
 
     /// The reason that answers a request, while it is kept.
     #[must_use]
-    pub fn get(&self, request: RequestId) -> Option<&Reason> {
-        self.ring.iter().find(|(of, _)| *of == request).map(|(_, reason)| reason)
+    pub fn get(&self, request_id: RequestId) -> Option<&Reason> {
+        self.ring.iter().find(|kept| kept.request_id == request_id).map(|kept| &kept.reason)
     }
 }
 

@@ -28,8 +28,14 @@ use crate::wire::frame::Purpose;
 /// The longest rest.
 const REST_MOST: Duration = Duration::from_secs(300);
 
-/// Why a blob is missing, as its last fetch said.
-pub type BlobError = (Hash, Reason);
+/// Why a blob is missing, as its last fetch reported.
+#[derive(Clone, Debug, Default)]
+pub struct BlobError {
+    /// The blob.
+    pub hash: Hash,
+    /// Why it could not be fetched.
+    pub reason: Reason,
+}
 
 /// The blobs that one controller lacks.
 #[derive(Debug)]
@@ -97,13 +103,13 @@ impl<'a> BlobFetch<'a> {
         if why.is_empty() {
             return;
         }
-        let held = self.whys.iter().position(|(of, _)| of == hash);
+        let held = self.whys.iter().position(|error| error.hash == *hash);
         let at = held.unwrap_or(self.next_why);
         if held.is_none() {
             self.next_why = at.wrapping_add(1).checked_rem(self.whys.len()).unwrap_or(0);
         }
         if let Some(place) = self.whys.get_mut(at) {
-            *place = (*hash, why.clone());
+            *place = BlobError { hash: *hash, reason: why.clone() };
         }
     }
 
@@ -254,7 +260,7 @@ impl<'a> BlobFetch<'a> {
     /// Why a blob could not be had, where that was tried.
     #[must_use]
     pub fn why(&self, hash: &Hash) -> &str {
-        self.whys.iter().find(|(of, _)| of == hash).map_or("", |(_, why)| why.as_str())
+        self.whys.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.as_str())
     }
 }
 
