@@ -5,7 +5,7 @@ use super::hosts::{lost_json, named};
 use super::out::Out;
 use super::parse::Invocation;
 use super::patches::say;
-use crate::control::{BlobRow, Lost, NeighbourRow, Request};
+use crate::control::{BlobRow, LossCause, NeighbourRow, Request};
 use crate::json::Value;
 use crate::time::Span;
 
@@ -35,7 +35,7 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     };
     text.push_str(&format!(": {standing}"));
     // For how long one is silent says as well when it was heard.
-    let is_told = row.lost == Some(Lost::Silent) && !row.trouble.is_empty();
+    let is_told = row.lost == Some(LossCause::Silent) && !row.trouble.is_empty();
     if let Some(age_ms) = row.age_ms.filter(|_| !is_told) {
         text.push_str(&format!(", heard {} ago", Span::of_millis(age_ms)));
     }
@@ -128,13 +128,13 @@ pub(super) mod tests {
         let silent = NeighbourRow {
             is_lost: true,
             age_ms: Some(130_000),
-            lost: Some(Lost::Silent),
+            lost: Some(LossCause::Silent),
             trouble: Reason::truncated("silent for 130 s"),
             ..row()
         };
         assert_eq!(shown(silent.clone()), "lost; silent for 130 s");
-        let trouble = Reason::truncated(Lost::Ended.words());
-        let ended = NeighbourRow { lost: Some(Lost::Ended), age_ms: Some(3_000), trouble, ..silent };
+        let trouble = Reason::truncated(LossCause::Ended.words());
+        let ended = NeighbourRow { lost: Some(LossCause::Ended), age_ms: Some(3_000), trouble, ..silent };
         assert_eq!(shown(ended), "lost, heard 3 s ago; its thimble has ended");
     }
 

@@ -8,7 +8,7 @@ use super::patches::{lines_json, say};
 use super::table::{Align, Column, fit};
 use super::term::Style;
 use crate::control::{
-    Currency, HostFilter, HostNames, HostRow, HostState, InstallStatus, Lost, Reply, Request,
+    Currency, HostFilter, HostNames, HostRow, HostState, LossCause, Reply, Request, RequestStatus,
 };
 use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
@@ -159,14 +159,14 @@ fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
 /// is to tell of its last install.
 pub(super) fn because(row: &HostRow) -> String {
     match row.lost {
-        None | Some(Lost::Silent) => row.reason.to_string(),
+        None | Some(LossCause::Silent) => row.reason.to_string(),
         Some(lost) if row.reason.is_empty() => lost.words().to_owned(),
         Some(lost) => [lost.words(), "; ", row.reason.as_str()].concat(),
     }
 }
 
 /// Why a host or a controller is lost, for scripts; null where it is not.
-pub(super) fn lost_json(lost: Option<Lost>) -> Value {
+pub(super) fn lost_json(lost: Option<LossCause>) -> Value {
     Value::or_null(lost.map(|lost| Value::text(lost.as_str())))
 }
 
@@ -201,13 +201,13 @@ const fn state_name(state: HostState) -> &'static str {
 }
 
 /// What became of an install, in a word for scripts.
-const fn install_name(install: InstallStatus) -> &'static str {
+const fn install_name(install: RequestStatus) -> &'static str {
     match install {
-        InstallStatus::None => "none",
-        InstallStatus::Waiting => "waiting",
-        InstallStatus::Running => "running",
-        InstallStatus::Ended(outcome) => outcome_name(outcome),
-        InstallStatus::NoAnswer => "no-answer",
+        RequestStatus::None => "none",
+        RequestStatus::Waiting => "waiting",
+        RequestStatus::Running => "running",
+        RequestStatus::Ended(outcome) => outcome_name(outcome),
+        RequestStatus::NoAnswer => "no-answer",
     }
 }
 
@@ -282,7 +282,7 @@ pub(super) mod tests {
             lost: None,
             age_ms: 12,
             installed_digest: Digest([1; 32]),
-            install: InstallStatus::None,
+            install: RequestStatus::None,
             reason: Reason::default(),
             part: None,
         }
@@ -310,17 +310,17 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
     fn a_host_that_is_lost_says_why_before_what_became_of_its_install() {
         let lost = |lost, reason| because(&HostRow { lost, reason: Reason::truncated(reason), ..row("w") });
         assert_eq!(lost(None, "no space"), "no space");
-        assert_eq!(lost(Some(Lost::Silent), ""), "");
-        assert_eq!(lost(Some(Lost::OutOfReach), ""), "its node is out of reach");
-        assert_eq!(lost(Some(Lost::Ended), "no space"), "its thimble has ended; no space");
-        assert_eq!(lost_json(Some(Lost::OutOfReach)), Value::text("out-of-reach"));
+        assert_eq!(lost(Some(LossCause::Silent), ""), "");
+        assert_eq!(lost(Some(LossCause::OutOfReach), ""), "its node is out of reach");
+        assert_eq!(lost(Some(LossCause::Ended), "no space"), "its thimble has ended; no space");
+        assert_eq!(lost_json(Some(LossCause::OutOfReach)), Value::text("out-of-reach"));
     }
 
     #[test]
     fn the_json_of_a_host_has_the_documented_keys() {
         let mut host = row("w");
         host.state = HostState::Installing { step: Step::PreScripts, percent: 7 };
-        host.install = InstallStatus::Running;
+        host.install = RequestStatus::Running;
         let digest = "01".repeat(32);
         let expected = format!(
             r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null,"lost_because":null}}"#

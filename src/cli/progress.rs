@@ -11,7 +11,7 @@ use super::out::Out;
 use super::parse::Invocation;
 use super::term::{KeyedLine, Screen};
 use super::{rollout, sys};
-use crate::control::{HostNames, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::control::{HostNames, HostRow, HostState, Reply, Request, RequestStatus};
 use crate::json::Value;
 use crate::types::Hostname;
 use crate::wire::install::Outcome;
@@ -74,7 +74,7 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
             match now.iter().find(|now| now.node == row.node) {
                 Some(now) => row.clone_from(now),
                 // Dropped while we watched: nothing more will be heard of it here.
-                None => row.install = InstallStatus::NoAnswer,
+                None => row.install = RequestStatus::NoAnswer,
             }
         }
     }
@@ -116,36 +116,36 @@ fn going_on(failure: Failure) -> Failure {
 
 /// Whether nothing more will come of an install. `None` after a request means
 /// that the daemon was started anew and has forgotten it.
-const fn is_over(install: InstallStatus) -> bool {
-    matches!(install, InstallStatus::Ended(_) | InstallStatus::NoAnswer | InstallStatus::None)
+const fn is_over(install: RequestStatus) -> bool {
+    matches!(install, RequestStatus::Ended(_) | RequestStatus::NoAnswer | RequestStatus::None)
 }
 
-const fn is_unanswered(install: InstallStatus) -> bool {
-    matches!(install, InstallStatus::NoAnswer | InstallStatus::None)
+const fn is_unanswered(install: RequestStatus) -> bool {
+    matches!(install, RequestStatus::NoAnswer | RequestStatus::None)
 }
 
 /// What is said of one host now.
 pub(super) fn line(row: &HostRow) -> String {
     let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
     let said = match row.install {
-        InstallStatus::Waiting => "asked, no answer yet".to_owned(),
-        InstallStatus::Running => match row.state {
+        RequestStatus::Waiting => "asked, no answer yet".to_owned(),
+        RequestStatus::Running => match row.state {
             HostState::Installing { step, percent } => format!("{percent:>3}%  {}", step.as_str()),
             _ => "begun".to_owned(),
         },
-        InstallStatus::Ended(Outcome::Installed) if row.reboot_required => {
+        RequestStatus::Ended(Outcome::Installed) if row.reboot_required => {
             format!("installed; it must restart before all is in effect{because}")
         }
-        InstallStatus::Ended(Outcome::Installed) => format!("installed{because}"),
-        InstallStatus::Ended(Outcome::Rejected) => format!("rejected{because}"),
-        InstallStatus::Ended(Outcome::RolledBack) => {
+        RequestStatus::Ended(Outcome::Installed) => format!("installed{because}"),
+        RequestStatus::Ended(Outcome::Rejected) => format!("rejected{because}"),
+        RequestStatus::Ended(Outcome::RolledBack) => {
             format!("failed, the previous patches are back in place{because}")
         }
-        InstallStatus::Ended(Outcome::Broken) => {
+        RequestStatus::Ended(Outcome::Broken) => {
             format!("failed, and the previous patches could not be restored{because}")
         }
-        InstallStatus::NoAnswer => format!("no answer: whether it installs is not known{because}"),
-        InstallStatus::None => {
+        RequestStatus::NoAnswer => format!("no answer: whether it installs is not known{because}"),
+        RequestStatus::None => {
             "the daemon has no record of the request (was it restarted?); the outcome is not known".to_owned()
         }
     };
@@ -155,7 +155,7 @@ pub(super) fn line(row: &HostRow) -> String {
 /// One line about all hosts.
 fn summary(rows: &[HostRow]) -> String {
     let count = |wanted: fn(&HostRow) -> bool| rows.iter().filter(|row| wanted(row)).count();
-    let installed = count(|row| row.install == InstallStatus::Ended(Outcome::Installed));
+    let installed = count(|row| row.install == RequestStatus::Ended(Outcome::Installed));
     let unanswered = count(|row| is_unanswered(row.install));
     let failed = rows.len() - installed - unanswered;
     let mut text = format!("{installed} of {} installed", rows.len());
@@ -171,7 +171,7 @@ fn summary(rows: &[HostRow]) -> String {
 /// A failure weighs more than a missing answer.
 fn exit(rows: &[HostRow]) -> Exit {
     let is_failed =
-        |row: &HostRow| matches!(row.install, InstallStatus::Ended(outcome) if outcome != Outcome::Installed);
+        |row: &HostRow| matches!(row.install, RequestStatus::Ended(outcome) if outcome != Outcome::Installed);
     if rows.iter().any(is_failed) {
         Exit::Refused
     } else if rows.iter().any(|row| is_unanswered(row.install)) {
@@ -188,19 +188,19 @@ mod tests {
     use crate::types::{NodeId, Reason};
     use crate::wire::install::Step;
 
-    fn host(name: &str, node: u64, install: InstallStatus) -> HostRow {
+    fn host(name: &str, node: u64, install: RequestStatus) -> HostRow {
         HostRow { node: NodeId(node), install, ..row(name) }
     }
 
     #[test]
     fn each_outcome_is_told_with_its_reason() {
-        let mut failed = host("w", 1, InstallStatus::Ended(Outcome::RolledBack));
+        let mut failed = host("w", 1, RequestStatus::Ended(Outcome::RolledBack));
         failed.reason = Reason::truncated("health: exit status 1");
         assert_eq!(line(&failed), "w: failed, the previous patches are back in place: health: exit status 1");
-        let mut running = host("w", 1, InstallStatus::Running);
+        let mut running = host("w", 1, RequestStatus::Running);
         running.state = HostState::Installing { step: Step::Switching, percent: 61 };
         assert_eq!(line(&running), "w:  61%  switching");
-        let done = host("w", 1, InstallStatus::Ended(Outcome::Installed));
+        let done = host("w", 1, RequestStatus::Ended(Outcome::Installed));
         assert_eq!(line(&done), "w: installed");
         let noted = HostRow { reason: Reason::truncated("/etc/a was changed by hand and stays"), ..done };
         assert_eq!(line(&noted), "w: installed: /etc/a was changed by hand and stays");
@@ -210,9 +210,9 @@ mod tests {
 
     #[test]
     fn the_exit_code_is_the_worst_of_all_hosts() {
-        let installed = host("a", 1, InstallStatus::Ended(Outcome::Installed));
-        let rejected = host("b", 2, InstallStatus::Ended(Outcome::Rejected));
-        let silent = host("c", 3, InstallStatus::NoAnswer);
+        let installed = host("a", 1, RequestStatus::Ended(Outcome::Installed));
+        let rejected = host("b", 2, RequestStatus::Ended(Outcome::Rejected));
+        let silent = host("c", 3, RequestStatus::NoAnswer);
         assert_eq!(exit(std::slice::from_ref(&installed)), Exit::Done);
         assert_eq!(exit(&[installed.clone(), silent.clone()]), Exit::TimedOut);
         assert_eq!(exit(&[installed.clone(), silent.clone(), rejected.clone()]), Exit::Refused);

@@ -296,7 +296,7 @@ mod tests {
     use super::*;
     use crate::cli::hosts::tests::row as host;
     use crate::cli::parse;
-    use crate::control::InstallStatus;
+    use crate::control::RequestStatus;
     use crate::fsm::rollout::Census;
     use crate::types::{Hostname, NodeId, Reason};
     use crate::wire::install::Outcome;
@@ -377,10 +377,10 @@ mod tests {
     fn into_a_pipe_go_failures_and_counts_but_not_every_step() {
         let mut at_work = host("w-1");
         at_work.part = Some(RolloutPart::AtWork);
-        at_work.install = InstallStatus::Waiting;
+        at_work.install = RequestStatus::Waiting;
         let mut failed = host("w-2");
         failed.part = Some(RolloutPart::Failed);
-        failed.install = InstallStatus::Ended(Outcome::Rejected);
+        failed.install = RequestStatus::Ended(Outcome::Rejected);
         failed.reason = Reason::truncated("Node must be locked.");
         let row = row(RolloutState::Running, Census { at_work: 1, failed: 1, ..Census::default() });
         let hosts = [at_work, failed];

@@ -3,24 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::fsm::controller::Currency;
+use crate::fsm::presence::LossCause;
+use crate::fsm::requests::RequestStatus;
 use crate::fsm::rollout::RolloutPart;
 use crate::types::{Digest, Hostname, NodeId, NodeType, Reason, SwVersion, Text};
-use crate::wire::install::{Outcome, Step};
-
-/// How a host stands to what the cluster wants of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Currency {
-    /// It has what it should have.
-    Current,
-    /// It has not.
-    OutOfDate,
-    /// Not known yet.
-    Pending,
-    /// Its last install failed.
-    Failed,
-    /// This controller is incomplete, so it calls no host current.
-    Unknown,
-}
+use crate::wire::install::Step;
 
 /// What a host does, as shown in the `State` column.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,54 +29,6 @@ pub enum HostState {
     InstallRejected,
     /// Unheard of for long.
     Lost,
-}
-
-/// Why a host or a controller is lost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Lost {
-    /// It has said nothing for long.
-    Silent,
-    /// Its thimble has ended, as the topology service tells.
-    Ended,
-    /// Its node is out of reach, as the topology service tells.
-    OutOfReach,
-}
-
-impl Lost {
-    /// For people: `lost: ..`.
-    #[must_use]
-    pub const fn words(self) -> &'static str {
-        match self {
-            Self::Silent => "it has said nothing for long",
-            Self::Ended => "its thimble has ended",
-            Self::OutOfReach => "its node is out of reach",
-        }
-    }
-
-    /// In a word, for scripts.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Silent => "silent",
-            Self::Ended => "ended",
-            Self::OutOfReach => "out-of-reach",
-        }
-    }
-}
-
-/// What became of the install that this controller asked a host for last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum InstallStatus {
-    /// None was asked for.
-    None,
-    /// The request is sent and not yet taken up.
-    Waiting,
-    /// The agent is at it.
-    Running,
-    /// It ended, like this.
-    Ended(Outcome),
-    /// Given up: no answer to the request, or none to its end.
-    NoAnswer,
 }
 
 /// One host, for `query-hosts` and `host-install`.
@@ -113,11 +53,11 @@ pub struct HostRow {
     /// Milliseconds since it was heard last.
     pub age_ms: u64,
     /// Why it is lost, if it is.
-    pub lost: Option<Lost>,
+    pub lost: Option<LossCause>,
     /// The digest of what is installed.
     pub installed_digest: Digest,
     /// What became of the install asked for last.
-    pub install: InstallStatus,
+    pub install: RequestStatus,
     /// Why the last install failed or was rejected.
     pub reason: Reason,
     /// Its part in the last rollout; `None` where there was none.
@@ -156,7 +96,7 @@ impl HostFilter {
             Self::NotCurrent => row.current != Currency::Current,
             Self::AtWork => {
                 matches!(row.state, HostState::Installing { .. })
-                    || matches!(row.install, InstallStatus::Waiting | InstallStatus::Running)
+                    || matches!(row.install, RequestStatus::Waiting | RequestStatus::Running)
             }
             Self::Rollout => {
                 matches!(row.part, Some(RolloutPart::AtWork | RolloutPart::Failed | RolloutPart::NoAnswer))
@@ -168,8 +108,9 @@ impl HostFilter {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::wire::install::Outcome;
 
-    fn host(current: Currency, state: HostState, install: InstallStatus) -> HostRow {
+    fn host(current: Currency, state: HostState, install: RequestStatus) -> HostRow {
         HostRow {
             node: NodeId(1),
             hostname: Hostname::default(),
@@ -192,18 +133,18 @@ mod tests {
     fn each_filter_takes_the_hosts_that_it_names_and_no_other() {
         use HostFilter::{AtWork, Failed, Lost, NotCurrent};
         let installing = HostState::Installing { step: Step::Fetching, percent: 1 };
-        let ended = InstallStatus::Ended(Outcome::Installed);
+        let ended = RequestStatus::Ended(Outcome::Installed);
         for (current, state, install, filters) in [
             (Currency::Current, HostState::Idle, ended, &[][..]),
             (Currency::Current, HostState::Lost, ended, &[Lost]),
-            (Currency::OutOfDate, HostState::Idle, InstallStatus::None, &[NotCurrent]),
-            (Currency::OutOfDate, HostState::Lost, InstallStatus::None, &[Lost, NotCurrent]),
-            (Currency::Unknown, HostState::Idle, InstallStatus::None, &[NotCurrent]),
-            (Currency::Pending, HostState::Idle, InstallStatus::Waiting, &[NotCurrent, AtWork]),
-            (Currency::Pending, installing, InstallStatus::None, &[NotCurrent, AtWork]),
-            (Currency::Failed, HostState::Idle, InstallStatus::NoAnswer, &[Failed, NotCurrent]),
-            (Currency::Failed, HostState::InstallFailed, InstallStatus::None, &[Failed, NotCurrent]),
-            (Currency::OutOfDate, HostState::InstallRejected, InstallStatus::None, &[Failed, NotCurrent]),
+            (Currency::OutOfDate, HostState::Idle, RequestStatus::None, &[NotCurrent]),
+            (Currency::OutOfDate, HostState::Lost, RequestStatus::None, &[Lost, NotCurrent]),
+            (Currency::Unknown, HostState::Idle, RequestStatus::None, &[NotCurrent]),
+            (Currency::Pending, HostState::Idle, RequestStatus::Waiting, &[NotCurrent, AtWork]),
+            (Currency::Pending, installing, RequestStatus::None, &[NotCurrent, AtWork]),
+            (Currency::Failed, HostState::Idle, RequestStatus::NoAnswer, &[Failed, NotCurrent]),
+            (Currency::Failed, HostState::InstallFailed, RequestStatus::None, &[Failed, NotCurrent]),
+            (Currency::OutOfDate, HostState::InstallRejected, RequestStatus::None, &[Failed, NotCurrent]),
         ] {
             let row = host(current, state, install);
             assert!(HostFilter::All.takes(&row));
@@ -222,7 +163,7 @@ mod tests {
             RolloutPart::Next,
             RolloutPart::Lost,
         ];
-        let mut row = host(Currency::Current, HostState::Idle, InstallStatus::None);
+        let mut row = host(Currency::Current, HostState::Idle, RequestStatus::None);
         for part in parts {
             row.part = Some(part);
             assert!(!HostFilter::Rollout.takes(&row), "{part:?}");

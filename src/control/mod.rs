@@ -13,6 +13,9 @@ pub mod sys;
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
+pub use crate::fsm::controller::Currency;
+pub use crate::fsm::presence::LossCause;
+pub use crate::fsm::requests::RequestStatus;
 use crate::fsm::rollout::Census;
 use crate::job::{FileNames, PatchIds, RefusalKind};
 use crate::limits;
@@ -20,7 +23,7 @@ use crate::repo::entry::EntryState;
 use crate::repo::rollout::RolloutState;
 pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
-pub use host_row::{Currency, HostFilter, HostRow, HostState, InstallStatus, Lost};
+pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
     ALERT_ROWS, Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow,
     UnheardRow, WorkerRow, WorkerTask,
@@ -320,7 +323,7 @@ pub struct NeighbourRow {
     /// Unheard of for long, or since the start.
     pub is_lost: bool,
     /// Why it is lost, if it is.
-    pub lost: Option<Lost>,
+    pub lost: Option<LossCause>,
     /// Its repository is ours: the digests are the same.
     pub is_synced: bool,
     /// Its counter of changes.

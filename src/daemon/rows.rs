@@ -6,14 +6,11 @@ use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::{log, proof, summary, transport};
 use crate::control::{
-    Asker, BlobRow, By, Currency as RowCurrency, HostCounts, HostRow, HostState, InstallStatus, Lost,
-    NeighbourRow, PatchRow, StatusRow,
+    Asker, BlobRow, By, HostCounts, HostRow, HostState, LossCause, NeighbourRow, PatchRow, StatusRow,
 };
 use crate::fsm::actions::Peer;
-use crate::fsm::controller::{Controller, Currency};
+use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
-use crate::fsm::presence::{LossCause, Presence};
-use crate::fsm::requests::RequestStatus;
 use crate::fsm::sync::neighbours::Neighbour;
 use crate::limits;
 use crate::repo::effective::blocked_by;
@@ -74,37 +71,16 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
         hostname: ack.hostname.clone(),
         address: address(host.peer),
         nodetype: ack.nodetype.clone(),
-        current: match controller.currency(host) {
-            Currency::Current => RowCurrency::Current,
-            Currency::OutOfDate => RowCurrency::OutOfDate,
-            Currency::Pending => RowCurrency::Pending,
-            Currency::Failed => RowCurrency::Failed,
-            Currency::Unknown => RowCurrency::Unknown,
-        },
+        current: controller.currency(host),
         reboot_required: ack.requires_reboot,
         sw_version: ack.sw_version.clone(),
         state,
         age_ms: now.since(host.last_heard).as_millis(),
-        lost: is_lost.then(|| lost(host.presence)),
+        lost: is_lost.then(|| host.presence.loss_cause()),
         installed_digest: ack.installed_digest,
-        install: match host.request.standing() {
-            RequestStatus::None => InstallStatus::None,
-            RequestStatus::Waiting => InstallStatus::Waiting,
-            RequestStatus::Running => InstallStatus::Running,
-            RequestStatus::Ended(outcome) => InstallStatus::Ended(outcome),
-            RequestStatus::NoAnswer => InstallStatus::NoAnswer,
-        },
+        install: host.request.status(),
         reason: Reason::truncated(controller.reason(host)),
         part: controller.map().rollout().map(|rollout| controller.part(now, rollout, host)),
-    }
-}
-
-/// Why a node that is lost is.
-fn lost(presence: Presence) -> Lost {
-    match presence.gone() {
-        None => Lost::Silent,
-        Some(LossCause::Ended) => Lost::Ended,
-        Some(LossCause::OutOfReach) => Lost::OutOfReach,
     }
 }
 
@@ -185,9 +161,9 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
     let trouble = match age_ms {
         _ if !neighbour.trouble.is_empty() => neighbour.trouble.clone(),
         None => Reason::truncated("not heard since this controller started"),
-        Some(age_ms) if is_lost => match lost(neighbour.presence) {
-            Lost::Silent => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
-            why => Reason::truncated(why.words()),
+        Some(age_ms) if is_lost => match neighbour.presence.loss_cause() {
+            LossCause::Silent => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
+            cause => Reason::truncated(cause.words()),
         },
         Some(_) => Reason::default(),
     };
@@ -197,7 +173,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
         address: neighbour.peer().map(address).unwrap_or_default(),
         age_ms,
         is_lost,
-        lost: is_lost.then(|| lost(neighbour.presence)),
+        lost: is_lost.then(|| neighbour.presence.loss_cause()),
         is_synced: neighbour.announced == Some(controller.map().digest()),
         op_counter: neighbour.op_counter,
         blobs_missing: neighbour.blobs_missing.into(),

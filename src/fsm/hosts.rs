@@ -93,7 +93,7 @@ impl Host {
     /// It is there. Where it was known to be gone, its install has the time again that
     /// it had.
     pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
-        if self.presence.gone().is_some() {
+        if self.presence.is_gone() {
             self.request.on_back(now, timers);
         }
     }
@@ -101,7 +101,7 @@ impl Host {
     /// Whether it has not been heard for so long, or is known to be gone.
     #[must_use]
     pub fn is_lost(&self, now: Instant, after: Duration) -> bool {
-        self.presence.gone().is_some() || now.since(self.last_heard) >= after
+        self.presence.is_gone() || now.since(self.last_heard) >= after
     }
 
     /// Whether what it has is known, and still true as of its last ack.
@@ -114,7 +114,7 @@ impl Host {
     #[must_use]
     pub fn is_installing(&self) -> bool {
         self.ack.state == AgentState::Installing
-            || matches!(self.request.standing(), RequestStatus::Waiting | RequestStatus::Running)
+            || matches!(self.request.status(), RequestStatus::Waiting | RequestStatus::Running)
     }
 }
 

@@ -123,7 +123,7 @@ impl Census {
 #[must_use]
 pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> RolloutPart {
     if host.request.request_id() == Some(rollout.request_id(host.node)) {
-        match host.request.standing() {
+        match host.request.status() {
             RequestStatus::Waiting | RequestStatus::Running => return RolloutPart::AtWork,
             // An answer may be faster than the ack that tells of what is installed.
             RequestStatus::Ended(Outcome::Installed) => {

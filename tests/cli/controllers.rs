@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use thimble::control::{
-    BlobRow, Currency, ErrorKind, HostState, InstallStatus, NeighbourRow, Reply, Request, StatusRow,
+    BlobRow, Currency, ErrorKind, HostState, NeighbourRow, Reply, Request, RequestStatus, StatusRow,
     WorkerRow, WorkerTask,
 };
 use thimble::repo::entry::EntryState;
@@ -67,7 +67,7 @@ pub fn status_of_two() -> Vec<Reply> {
     };
     let replaced = Reply::Replaced(Reason::truncated("P2: your change (Applied, no. 3) was replaced"));
     let others = [neighbour(2, "controller-2"), neighbour(1, "controller-1")];
-    let lost = host("worker-9", 9, HostState::Lost, InstallStatus::None, "");
+    let lost = host("worker-9", 9, HostState::Lost, RequestStatus::None, "");
     let worker = Reply::Worker(WorkerRow {
         work: WorkerTask::Merge,
         node: Some(NodeId(2)),
@@ -185,7 +185,7 @@ fn status_tells_first_what_is_wrong_then_the_other_controllers_by_name() {
 #[test]
 fn an_incomplete_controller_calls_no_host_current_and_none_out_of_date() {
     let scratch = Scratch::new("cli");
-    let Reply::Host(mut row) = host("a", 1, HostState::Idle, InstallStatus::None, "") else { unreachable!() };
+    let Reply::Host(mut row) = host("a", 1, HostState::Idle, RequestStatus::None, "") else { unreachable!() };
     row.current = Currency::Unknown;
     let asked = daemon(&scratch, vec![vec![Reply::Host(row), Reply::End]]);
     let output = thimble(&scratch, &["query-hosts"]);

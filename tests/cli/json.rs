@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
-use thimble::control::{HostState, InstallStatus, PatchState, Reply};
+use thimble::control::{HostState, PatchState, Reply, RequestStatus};
 use thimble::repo::entry::EntryState;
 
 use crate::controllers::status_of_two;
@@ -47,7 +47,7 @@ fn asked(command: &str, answer: Vec<Reply>) -> Value {
 fn the_guide_lists_every_key_and_no_other() {
     let patches = asked("query", vec![patch("P", EntryState::Applied, PatchState::Applied), Reply::End]);
     let hosts =
-        asked("query-hosts", vec![host("a", 1, HostState::Idle, InstallStatus::None, ""), Reply::End]);
+        asked("query-hosts", vec![host("a", 1, HostState::Idle, RequestStatus::None, ""), Reply::End]);
     let mut status = asked("status", status_of_two());
     let controller = status["controller"].take();
     status["counters"].take();

@@ -9,7 +9,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 
 use serde_json::Value;
-use thimble::control::{Currency, ErrorKind, HostFilter, HostState, InstallStatus, Reply, Request};
+use thimble::control::{Currency, ErrorKind, HostFilter, HostState, Reply, Request, RequestStatus};
 use thimble::limits;
 use thimble::types::Reason;
 use thimble::wire::install::Outcome;
@@ -19,7 +19,7 @@ use crate::support::Scratch;
 use crate::{host, refused, text, thimble};
 
 fn idle(node: u64) -> Reply {
-    host(&format!("host-{node}"), node, HostState::Idle, InstallStatus::None, "")
+    host(&format!("host-{node}"), node, HostState::Idle, RequestStatus::None, "")
 }
 
 fn spawn(dir: &Path, words: &[&str]) -> Child {
@@ -139,12 +139,12 @@ fn an_empty_list_is_a_document_and_a_table_without_rows() {
 #[test]
 fn one_filter_is_the_daemon_s_and_of_several_any_will_do() {
     let rows = || {
-        let failed = InstallStatus::Ended(Outcome::RolledBack);
+        let failed = RequestStatus::Ended(Outcome::RolledBack);
         let mut rows = vec![
             host("broken", 1, HostState::InstallFailed, failed, "health: exit status 1"),
-            host("gone", 2, HostState::Lost, InstallStatus::None, ""),
-            host("busy", 3, HostState::Idle, InstallStatus::Waiting, ""),
-            host("fine", 4, HostState::Idle, InstallStatus::None, ""),
+            host("gone", 2, HostState::Lost, RequestStatus::None, ""),
+            host("busy", 3, HostState::Idle, RequestStatus::Waiting, ""),
+            host("fine", 4, HostState::Idle, RequestStatus::None, ""),
         ];
         for row in &mut rows {
             let Reply::Host(row) = row else { unreachable!() };
@@ -177,7 +177,7 @@ fn one_filter_is_the_daemon_s_and_of_several_any_will_do() {
 #[test]
 fn a_wide_table_says_what_else_is_known_of_each_host() {
     let scratch = Scratch::new("cli");
-    let failed = InstallStatus::Ended(Outcome::RolledBack);
+    let failed = RequestStatus::Ended(Outcome::RolledBack);
     let Reply::Host(mut row) = host("w", 0x1f, HostState::InstallFailed, failed, "health: exit status 1")
     else {
         unreachable!()

@@ -20,7 +20,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 
 use thimble::control::{
-    Currency, ErrorKind, HostRow, HostState, InstallStatus, PatchRow, PatchState, Reply, Request,
+    Currency, ErrorKind, HostRow, HostState, PatchRow, PatchState, Reply, Request, RequestStatus,
 };
 use thimble::repo::entry::EntryState;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion, Text};
@@ -61,7 +61,7 @@ fn patch(id: &str, repo_state: EntryState, patch_state: PatchState) -> Reply {
     })
 }
 
-fn host(name: &str, node: u64, state: HostState, install: InstallStatus, reason: &str) -> Reply {
+fn host(name: &str, node: u64, state: HostState, install: RequestStatus, reason: &str) -> Reply {
     Reply::Host(HostRow {
         node: NodeId(node),
         hostname: Hostname::new(name).unwrap(),
@@ -222,16 +222,16 @@ fn an_unsigned_patch_is_exit_code_5_and_nobody_is_asked() {
 fn host_install_watches_to_the_end_and_tells_each_outcome() {
     let scratch = Scratch::new("cli");
     let running = HostState::Installing { step: Step::Switching, percent: 60 };
-    let failed = InstallStatus::Ended(Outcome::RolledBack);
-    let installed = InstallStatus::Ended(Outcome::Installed);
+    let failed = RequestStatus::Ended(Outcome::RolledBack);
+    let installed = RequestStatus::Ended(Outcome::Installed);
     let answers = vec![
         vec![
-            host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),
-            host("b", 2, HostState::Idle, InstallStatus::Waiting, ""),
+            host("a", 1, HostState::Idle, RequestStatus::Waiting, ""),
+            host("b", 2, HostState::Idle, RequestStatus::Waiting, ""),
             Reply::End,
         ],
         vec![
-            host("a", 1, running, InstallStatus::Running, ""),
+            host("a", 1, running, RequestStatus::Running, ""),
             host("b", 2, HostState::InstallFailed, failed, "health: exit status 1"),
             Reply::End,
         ],
@@ -259,7 +259,7 @@ fn host_install_watches_to_the_end_and_tells_each_outcome() {
 #[test]
 fn a_host_that_gives_no_answer_is_exit_code_6() {
     let scratch = Scratch::new("cli");
-    let answer = vec![host("a", 1, HostState::Idle, InstallStatus::NoAnswer, ""), Reply::End];
+    let answer = vec![host("a", 1, HostState::Idle, RequestStatus::NoAnswer, ""), Reply::End];
     let daemon = daemon(&scratch, vec![answer]);
     let output = thimble(&scratch, &["--json", "host-install", "a"]);
     daemon.join().unwrap();
@@ -270,7 +270,7 @@ fn a_host_that_gives_no_answer_is_exit_code_6() {
 #[test]
 fn a_daemon_that_ends_while_installs_are_watched_does_not_end_them() {
     let scratch = Scratch::new("cli");
-    let answer = vec![host("a", 1, HostState::Idle, InstallStatus::Waiting, ""), Reply::End];
+    let answer = vec![host("a", 1, HostState::Idle, RequestStatus::Waiting, ""), Reply::End];
     // It hangs up instead of answering the next question.
     let daemon = daemon(&scratch, vec![answer, vec![]]);
     let output = thimble(&scratch, &["host-install", "a"]);
@@ -293,7 +293,7 @@ fn an_interrupt_leaves_the_install_alone_and_says_so() {
     // It has asked, so it notes interrupts by now.
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
-    send(&mut stream, &host("a", 1, HostState::Idle, InstallStatus::Waiting, ""));
+    send(&mut stream, &host("a", 1, HostState::Idle, RequestStatus::Waiting, ""));
     send(&mut stream, &Reply::End);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6));

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
-use thimble::control::{ErrorKind, HostState, InstallStatus, PatchState, Reply, Request};
+use thimble::control::{ErrorKind, HostState, PatchState, Reply, Request, RequestStatus};
 use thimble::limits;
 use thimble::repo::entry::EntryState;
 use thimble::types::{NodeId, PatchId, Reason, SwVersion};
@@ -233,8 +233,8 @@ fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for
             Reason::truncated("gone: it is lost: it has not been heard for long, and was not asked.");
         vec![
             Reply::NotAsked { node: NodeId(2), is_busy: false, reason },
-            host("a", 1, HostState::Idle, InstallStatus::Ended(Outcome::Installed), ""),
-            host("gone", 2, HostState::Lost, InstallStatus::Ended(Outcome::Installed), ""),
+            host("a", 1, HostState::Idle, RequestStatus::Ended(Outcome::Installed), ""),
+            host("gone", 2, HostState::Lost, RequestStatus::Ended(Outcome::Installed), ""),
             Reply::End,
         ]
     };
@@ -255,8 +255,8 @@ fn host_install_async_asks_says_how_to_watch_and_leaves() {
         let reason = Reason::truncated("busy: an install is under way there already.");
         vec![
             Reply::NotAsked { node: NodeId(2), is_busy: true, reason },
-            host("a", 1, HostState::Idle, InstallStatus::Waiting, ""),
-            host("busy", 2, HostState::Idle, InstallStatus::Waiting, ""),
+            host("a", 1, HostState::Idle, RequestStatus::Waiting, ""),
+            host("busy", 2, HostState::Idle, RequestStatus::Waiting, ""),
             Reply::End,
         ]
     };
@@ -279,7 +279,7 @@ fn host_install_async_asks_says_how_to_watch_and_leaves() {
     assert_eq!(document["lines"][0], "busy: an install is under way there already.");
 
     // A long list may be told when the first have ended already.
-    let ended = InstallStatus::Ended(Outcome::Installed);
+    let ended = RequestStatus::Ended(Outcome::Installed);
     let all = vec![host("a", 1, HostState::Idle, ended, ""), Reply::End];
     let (output, _) = asks(&["--json", "host-install-async", "a"], all);
     assert_eq!(output.status.code(), Some(0));

@@ -99,15 +99,15 @@ impl World {
     }
 
     /// At a controller: which others are lost, as hosts and as controllers, and why.
-    fn lost(&self, machine: usize) -> (BTreeSet<usize>, Vec<Option<LossCause>>) {
+    fn lost(&self, machine: usize) -> (BTreeSet<usize>, Vec<LossCause>) {
         let now = Instant::from_millis(self.now);
         let controller = self.machines[machine].controller().expect("it is asked");
         let lost_after = controller.sync().neighbours().lost_after();
         let hosts = controller.hosts().iter().filter(|host| host.is_lost(now, TIMERS.host_lost));
-        let hosts = hosts.map(|host| (host.node, host.presence.gone()));
+        let hosts = hosts.map(|host| (host.node, host.presence.loss_cause()));
         let neighbours = controller.sync().neighbours().iter();
         let neighbours = neighbours.filter(|one| !one.is_present(now, lost_after));
-        let neighbours = neighbours.map(|one| (one.node, one.presence.gone()));
+        let neighbours = neighbours.map(|one| (one.node, one.presence.loss_cause()));
         hosts.chain(neighbours).map(|(node, why)| (self.index(node), why)).unzip()
     }
 
@@ -131,10 +131,13 @@ impl World {
             let others = (0..self.machines.len()).filter(|other| *other != gone);
             let meant: BTreeSet<usize> = if index == gone { others.collect() } else { [gone].into() };
             assert_eq!(lost, meant, "{index} has lost others than went: {why:?}");
-            assert!(why.iter().all(|why| why.is_some()), "{index} has lost them by their silence");
+            assert!(
+                why.iter().all(|why| *why != LossCause::Silent),
+                "{index} has lost them by their silence"
+            );
             // Whoever is told of nobody after a gap cannot tell why.
             let is_whole = !self.has_had_gap(index);
-            assert!(!is_whole || why.iter().all(|why| *why == Some(expected)), "{index}: {way:?}, {why:?}");
+            assert!(!is_whole || why.iter().all(|why| *why == expected), "{index}: {way:?}, {why:?}");
         }
     }
 
@@ -157,7 +160,7 @@ impl World {
         let host = controller.hosts().get(self.machines[gone].id).expect("it was asked");
         let rollout = *controller.map().rollout().expect("it was begun");
         let census = controller.census(Instant::from_millis(self.now), &rollout);
-        match host.request.standing() {
+        match host.request.status() {
             RequestStatus::NoAnswer => assert_eq!(rollout.state, RolloutState::Halted, "{census:?}"),
             // Its word that it had ended was the last.
             RequestStatus::Ended(_) => assert_ne!(rollout.state, RolloutState::Running, "{census:?}"),

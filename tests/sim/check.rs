@@ -200,7 +200,7 @@ impl World {
             }
         }
         for host in controller.hosts().iter() {
-            if host.request.standing() == RequestStatus::Ended(Outcome::Installed) {
+            if host.request.status() == RequestStatus::Ended(Outcome::Installed) {
                 let index = self.index(host.node);
                 let request = host.request.request_id().expect("it has ended");
                 self.check_outcome(index, request, Outcome::Installed);
@@ -265,7 +265,7 @@ impl World {
             let host = controller.hosts().get(machine.id).expect("every agent is heard");
             assert!(host.is_known(), "{}: {:?}", machine.index, host.knowledge);
             assert!(!host.request.is_open(), "{}: {:?}", machine.index, host.request);
-            self.check_standing(machine.index, &host.request);
+            self.check_request(machine.index, &host.request);
             let found = files(&machine.disk);
             assert_eq!(host.ack.installed_digest, digest_of(&found));
             let held = host.installed.iter().filter_map(|slot| controller.map().entry(slot));
@@ -279,14 +279,14 @@ impl World {
     }
 
     /// In the end, what the operator is shown of a request is what became of it.
-    fn check_standing(&self, machine: usize, request: &HostRequest) {
+    fn check_request(&self, machine: usize, request: &HostRequest) {
         // Without one the host was never asked, or has lost what it knew.
-        let (Some(request), standing) = (request.request_id(), request.standing()) else { return };
+        let (Some(request), status) = (request.request_id(), request.status()) else { return };
         if self.truth.forgotten.contains(&(machine, request)) {
             return;
         }
         let last = self.durable_journal(machine).last.filter(|last| last.request_id == request);
-        match standing {
+        match status {
             RequestStatus::Ended(outcome) => {
                 self.check_outcome(machine, request, outcome);
                 if let Some(last) = last {

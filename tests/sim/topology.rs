@@ -341,7 +341,7 @@ impl World {
         if let PeerEvent::Published(role, peer) = word {
             let controller = self.machines[machine].controller().expect("it is told");
             let is_known = presences(controller)
-                .any(|one| (one.role, one.peer) == (role, peer) && one.presence.gone().is_none());
+                .any(|one| (one.role, one.peer) == (role, peer) && !one.presence.is_gone());
             watch.greetings_most = u32::from(!is_known);
         }
         self.note(format_args!("{machine} is told {word:?}"));
@@ -361,7 +361,7 @@ impl World {
     pub fn check_heard(&self, machine: usize, node: NodeId, from: Peer) {
         let Some(controller) = self.machines[machine].controller() else { return };
         let mut heard = presences(controller).filter(|one| (one.node, one.peer) == (node, from));
-        let gone = heard.find(|one| one.presence.gone().is_some());
+        let gone = heard.find(|one| one.presence.is_gone());
         assert!(gone.is_none(), "{machine} hears one that is gone");
     }
 
@@ -378,15 +378,12 @@ impl World {
             if other == machine {
                 assert_eq!(presence, Presence::Unwatched, "{machine} was told nothing of itself");
             } else if watch.told.contains(&at) {
-                assert_eq!(presence.gone(), None, "{machine} takes {role:?} {other} for gone: it is there");
+                assert!(!presence.is_gone(), "{machine} takes {role:?} {other} for gone: it is there");
             } else {
                 // Of one that came and went while nobody told anything, timers tell.
                 let gap = Instant::from_millis(watch.gap_at)..=Instant::from_millis(watch.settled_at);
                 let is_missed = presence == Presence::Unwatched && gap.contains(&heard);
-                assert!(
-                    is_missed || presence.gone().is_some(),
-                    "{machine}: {role:?} {other} is {presence:?}"
-                );
+                assert!(is_missed || presence.is_gone(), "{machine}: {role:?} {other} is {presence:?}");
             }
         }
         for stranger in controller.strangers() {

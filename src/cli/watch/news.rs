@@ -15,7 +15,7 @@ use super::super::status::{Utc, by_state};
 use super::super::status_report::counts;
 use super::super::term::Style;
 use super::view::WatchState;
-use crate::control::{HOSTS_BY, HostRow, HostState, InstallStatus};
+use crate::control::{HOSTS_BY, HostRow, HostState, RequestStatus};
 use crate::json::Value;
 
 /// What a fact is about: a word, and what tells it from others of that word.
@@ -146,7 +146,7 @@ fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
 /// What a host is at: the step alone, for each percent is no news.
 fn step(host: &HostRow) -> String {
     match (host.install, host.state) {
-        (InstallStatus::Waiting, _) => progress::line(host),
+        (RequestStatus::Waiting, _) => progress::line(host),
         (_, HostState::Installing { step, .. }) => format!("{}: {}", host.hostname, step.as_str()),
         _ => progress::line(host),
     }
@@ -236,10 +236,10 @@ mod tests {
             texts(news.events(&view, None))
         };
         let installing = |percent| HostState::Installing { step: Step::Fetching, percent };
-        assert_eq!(at(HostState::Idle, InstallStatus::Waiting, true), ["w-3: asked, no answer yet"]);
-        assert_eq!(at(installing(1), InstallStatus::Running, true), ["w-3: fetching"]);
-        assert_eq!(at(installing(50), InstallStatus::Running, true), [""; 0]);
-        let ended = InstallStatus::Ended(Outcome::Installed);
+        assert_eq!(at(HostState::Idle, RequestStatus::Waiting, true), ["w-3: asked, no answer yet"]);
+        assert_eq!(at(installing(1), RequestStatus::Running, true), ["w-3: fetching"]);
+        assert_eq!(at(installing(50), RequestStatus::Running, true), [""; 0]);
+        let ended = RequestStatus::Ended(Outcome::Installed);
         assert_eq!(at(HostState::Idle, ended, false), ["over: w-3: installed"]);
         view.ended.clear();
         assert_eq!(texts(news.events(&view, None)), [""; 0]);

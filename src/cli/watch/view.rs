@@ -9,7 +9,7 @@ use super::super::rollout;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
 use super::super::status_report::StatusReport;
 use super::super::term::{KeyedLine, Style, bar};
-use crate::control::{By, HostFilter, HostRow, HostState, InstallStatus, Reply, Request};
+use crate::control::{By, HostFilter, HostRow, HostState, Reply, Request, RequestStatus};
 use crate::limits;
 use crate::time::Span;
 use crate::types::{Hostname, NodeId};
@@ -108,7 +108,7 @@ fn own_install(state: HostState) -> Option<String> {
 /// How far a host is.
 fn host_at_work(host: &HostRow) -> String {
     match (host.install, host.state) {
-        (InstallStatus::Waiting, _) | (_, HostState::Idle) => progress::line(host),
+        (RequestStatus::Waiting, _) | (_, HostState::Idle) => progress::line(host),
         (_, HostState::Installing { step, percent }) => {
             format!("{:<16} {} {percent:>3}%  {}", host.hostname, bar(percent, 22), step.as_str())
         }
@@ -153,7 +153,7 @@ mod tests {
     #[test]
     fn what_matters_most_comes_first_and_no_host_twice() {
         let state = HostState::Installing { step: Step::Fetching, percent: 50 };
-        let busy = HostRow { node: NodeId(3), state, install: InstallStatus::Running, ..host("w-3") };
+        let busy = HostRow { node: NodeId(3), state, install: RequestStatus::Running, ..host("w-3") };
         let ended = HostRow { node: NodeId(4), ..host("w-4") };
         let mut view = WatchState { standing: standing(), at_work: vec![busy], ..WatchState::default() };
         view.standing.hosts.push(HostRow { node: NodeId(3), ..host("w-3") });

@@ -18,6 +18,8 @@ mod tests;
 mod topology;
 mod view;
 
+use serde::{Deserialize, Serialize};
+
 use super::actions::{Actions, Peer};
 use super::drops::Drops;
 use super::event::Event;
@@ -29,7 +31,7 @@ use super::random::Random;
 use super::reasons::Reasons;
 use super::requests::{Ask, RequestTimers};
 use super::rollout::Watch;
-use super::sync::blobs::BlobError as BlobWhy;
+use super::sync::blobs::BlobError;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
 use super::topology::UnheardPeers;
@@ -56,19 +58,20 @@ pub struct ControllerTimers {
     pub sync: SyncTimers,
 }
 
-/// How a host stands to what it should have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Whether a host has the patches that it should have. The control protocol carries
+/// it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Currency {
-    /// It has what it should have.
+    /// It has them.
     Current,
-    /// It has not.
+    /// It does not have them, and nothing is under way.
     OutOfDate,
-    /// It is installing.
+    /// It installs, or this controller has asked it to and waits for the outcome.
     Pending,
-    /// Its last install failed.
+    /// Its last install failed, or was not answered.
     Failed,
-    /// It has what it should have, as far as this controller can tell, which
-    /// lacks a patch file and so vouches for nothing.
+    /// It has what this controller knows of. But this controller lacks a patch file,
+    /// so it calls no host current.
     Unknown,
 }
 
@@ -100,7 +103,7 @@ pub struct Tables<'a> {
     /// Places for other controllers.
     pub neighbours: &'a mut [Option<Neighbour>],
     /// Why patch files are missing.
-    pub blob_whys: &'a mut [BlobWhy],
+    pub blob_whys: &'a mut [BlobError],
 }
 
 /// A controller.

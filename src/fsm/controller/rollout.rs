@@ -68,7 +68,7 @@ impl Controller<'_> {
     fn is_one_awaited(&self, now: Instant, rollout: &Rollout) -> bool {
         let (round, patience) = (self.timers.hello_interval, self.timers.request.give_up);
         let is_awaited = |host: &Host| {
-            host.presence.gone().is_some()
+            host.presence.is_gone()
                 && now < host.last_heard + round + patience
                 && self.part(now, rollout, host) == RolloutPart::Lost
         };

@@ -97,7 +97,7 @@ impl Trace {
                 queries,
                 reasons: Reasons::new(ring),
                 neighbours: Vec::leak(vec![None; 2]),
-                blob_whys: Vec::leak(vec![BlobWhy::default(); 2]),
+                blob_whys: Vec::leak(vec![BlobError::default(); 2]),
             },
         );
         let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
@@ -398,17 +398,17 @@ fn an_answer_closes_the_request_of_that_host_alone() {
     });
     let Trace { controller, actions, .. } = &mut trace;
     controller.on_message(at(300), NodeId(6), peer(6), &answer, actions);
-    assert_eq!(trace.host(6).request.standing(), RequestStatus::Waiting, "it is not 6's request");
+    assert_eq!(trace.host(6).request.status(), RequestStatus::Waiting, "it is not 6's request");
     let Trace { controller, actions, .. } = &mut trace;
     controller.on_message(at(300), NodeId(5), peer(5), &answer, actions);
-    assert_eq!(trace.host(5).request.standing(), RequestStatus::Ended(Outcome::Installed));
+    assert_eq!(trace.host(5).request.status(), RequestStatus::Ended(Outcome::Installed));
     let told = HelloAgentAck {
         request_id: RequestId(jitter_then_two[2]),
         request: RequestState::Ended(Outcome::Installed),
         ..ack(&["A"])
     };
     trace.hears(400, 6, told);
-    assert_eq!(trace.host(6).request.standing(), RequestStatus::Ended(Outcome::Installed), "by its ack");
+    assert_eq!(trace.host(6).request.status(), RequestStatus::Ended(Outcome::Installed), "by its ack");
 }
 
 #[test]

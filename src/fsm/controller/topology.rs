@@ -64,7 +64,7 @@ impl Controller<'_> {
         };
         match known {
             Some(presence) => {
-                let was_gone = presence.gone().is_some();
+                let was_gone = presence.is_gone();
                 presence.on_published();
                 if !was_gone {
                     return;
@@ -92,7 +92,7 @@ impl Controller<'_> {
         for host in hosts.filter(|host| is_meant(host.peer, Role::Agent)) {
             let before = host.presence;
             step(&mut host.presence);
-            if host.presence != before && host.presence.gone().is_some() {
+            if host.presence != before && host.presence.is_gone() {
                 host.request.on_gone(now, &self.timers.request);
                 self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
                 self.rollout.soon(now);

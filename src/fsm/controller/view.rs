@@ -15,7 +15,7 @@ impl Controller<'_> {
     #[must_use]
     pub fn currency(&self, host: &Host) -> Currency {
         let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
-        let last_failed = match host.request.standing() {
+        let last_failed = match host.request.status() {
             RequestStatus::Ended(outcome) => outcome != Outcome::Installed,
             RequestStatus::NoAnswer => true,
             RequestStatus::None | RequestStatus::Waiting | RequestStatus::Running => false,

@@ -25,6 +25,8 @@
 #[cfg(test)]
 mod tests;
 
+use serde::{Deserialize, Serialize};
+
 use super::actions::{Actions, Peer, To};
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId, Nonce, RequestId};
@@ -99,18 +101,19 @@ enum State {
     NoAnswer(Ask),
 }
 
-/// How a request stands, for the operator.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What became of the last install request to a host. The control protocol carries
+/// it as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RequestStatus {
-    /// None was made.
+    /// There was no request.
     None,
-    /// Sent, and not known to be taken up.
+    /// The request was sent; the agent has not confirmed that it works on it.
     Waiting,
-    /// The agent is at it, or is asked why it failed.
+    /// The agent works on it, or has failed and is asked for the reason.
     Running,
-    /// Ended, like this.
+    /// The install ended with this outcome.
     Ended(Outcome),
-    /// Given up without an answer.
+    /// The host was silent for too long: the outcome is not known.
     NoAnswer,
 }
 
@@ -147,7 +150,7 @@ pub struct RequestTarget {
 impl HostRequest {
     /// How it stands.
     #[must_use]
-    pub fn standing(&self) -> RequestStatus {
+    pub fn status(&self) -> RequestStatus {
         match &self.state {
             State::None => RequestStatus::None,
             State::Open(OpenRequest { phase: RequestPhase::Waiting, .. }) => RequestStatus::Waiting,

@@ -79,9 +79,9 @@ fn a_lost_request_is_sent_again_and_a_lost_answer_is_seen_in_the_ack() {
     assert_eq!(wait(&mut request, 99), [0; 0]);
     assert_eq!(wait(&mut request, 100), [1]);
     assert_eq!(hear(&mut request, 110, &ack(2, ID, RequestState::Running)), [0; 0]);
-    assert_eq!(request.standing(), RequestStatus::Running);
+    assert_eq!(request.status(), RequestStatus::Running);
     hear(&mut request, 500, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
     assert_eq!(request.poll_at(), None);
 }
 
@@ -100,14 +100,14 @@ fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
     assert_eq!(hear(&mut request, 20, &ack(3, RequestId(1), RequestState::None)), [0; 0]);
     assert_eq!(hear(&mut request, 30, &ack(2, ID, RequestState::Running)), [0; 0], "a late ack");
     assert_eq!(wait(&mut request, 110), [0], "still without");
-    assert_eq!(request.standing(), RequestStatus::Running);
+    assert_eq!(request.status(), RequestStatus::Running);
     request.on_response(&AgentInstallResp { request_id: RequestId(1), ..response(Outcome::Broken) });
-    assert_eq!(request.standing(), RequestStatus::Running, "another request's answer");
+    assert_eq!(request.status(), RequestStatus::Running, "another request's answer");
     request.on_response(&response(Outcome::RolledBack));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::RolledBack));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack));
     assert_eq!(request.why(), ReasonSource::Told(ID));
     request.on_response(&response(Outcome::Installed));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::RolledBack), "a doubled answer");
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack), "a doubled answer");
     assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
 }
 
@@ -122,7 +122,7 @@ fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first
         }
         assert!(request.on_response(&response));
         assert_eq!(hear(&mut request, 20, &installed), []);
-        assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed));
+        assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
         assert_eq!(request.why(), ReasonSource::Told(ID));
         assert!(!request.on_response(&response), "told once");
     }
@@ -133,7 +133,7 @@ fn a_failure_without_its_reason_is_told_when_that_is_given_up() {
     let mut request = asked();
     hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
     wait(&mut request, 1010);
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::RolledBack));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack));
     assert!(untold(&request).contains("before it said why"));
 }
 
@@ -142,9 +142,9 @@ fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
     // One copy of the request was refused, a later one was taken up.
     let mut request = asked();
     request.on_response(&AgentInstallResp { outcome: None, ..response(Outcome::Rejected) });
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Rejected));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Rejected));
     hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
     assert_eq!(request.why(), ReasonSource::Nothing);
 }
 
@@ -152,25 +152,25 @@ fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
 fn silence_is_given_up_with_the_missing_answer_named() {
     let mut request = asked();
     wait(&mut request, 1000);
-    assert_eq!(request.standing(), RequestStatus::NoAnswer);
+    assert_eq!(request.status(), RequestStatus::NoAnswer);
     assert!(untold(&request).contains("did not answer"));
 
     let mut request = asked();
     hear(&mut request, 900, &ack(2, ID, RequestState::Running));
     wait(&mut request, 1000);
-    assert_eq!(request.standing(), RequestStatus::Running, "an ack extends the time");
+    assert_eq!(request.status(), RequestStatus::Running, "an ack extends the time");
     wait(&mut request, 1900);
-    assert_eq!(request.standing(), RequestStatus::NoAnswer);
+    assert_eq!(request.status(), RequestStatus::NoAnswer);
     assert!(untold(&request).contains("fell silent"));
     hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed), "heard after all");
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed), "heard after all");
 
     let mut request = asked();
     wait(&mut request, 1000);
     assert_eq!(hear(&mut request, 2000, &ack(3, RequestId(9), RequestState::None)), [0; 0], "given up");
     assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
     request.on_response(&response(Outcome::Broken));
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Broken), "and why");
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Broken), "and why");
     assert_eq!(request.why(), ReasonSource::Told(ID));
 }
 
@@ -179,7 +179,7 @@ fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
     let theirs = ID;
     let mut request = HostRequest::default();
     assert_eq!(hear(&mut request, 0, &ack(1, theirs, RequestState::Running)), [0; 0]);
-    assert_eq!(request.standing(), RequestStatus::Running);
+    assert_eq!(request.status(), RequestStatus::Running);
     let mut actions = Actions::default();
     let ask = Ask { request_id: RequestId(5), digest: Digest::default(), force: false };
     assert!(!request.ask(at(10), &TIMERS, target(1), ask, &mut actions), "one at a time");
@@ -196,7 +196,7 @@ fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
     };
     assert!(request.on_response(&answer));
     assert_eq!(
-        (request.standing(), request.why()),
+        (request.status(), request.why()),
         (RequestStatus::Ended(Outcome::RolledBack), ReasonSource::Told(theirs))
     );
 }
@@ -206,17 +206,17 @@ fn how_an_install_ended_is_known_to_who_did_not_see_it() {
     let mut request = HostRequest::default();
     let installed = RequestState::Ended(Outcome::Installed);
     assert_eq!(hear(&mut request, 0, &ack(1, RequestId(5), installed)), [0; 0]);
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
     // One that followed a request whose end was lost follows the next.
     assert_eq!(hear(&mut request, 10, &ack(2, RequestId(6), RequestState::Running)), [0; 0]);
     assert_eq!(hear(&mut request, 20, &ack(3, RequestId(7), RequestState::Running)), [0; 0]);
     assert_eq!(hear(&mut request, 30, &ack(3, RequestId(7), installed)), [0; 0]);
-    assert_eq!(request.standing(), RequestStatus::Ended(Outcome::Installed));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
 }
 
 #[test]
 fn what_is_asked_for_here_is_not_given_up_for_what_another_asked() {
     let mut request = asked();
     assert_eq!(hear(&mut request, 10, &ack(1, RequestId(5), RequestState::Running)), [0; 0]);
-    assert_eq!(request.standing(), RequestStatus::Waiting);
+    assert_eq!(request.status(), RequestStatus::Waiting);
 }

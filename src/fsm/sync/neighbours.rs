@@ -94,7 +94,7 @@ impl Neighbour {
     /// gone.
     #[must_use]
     pub fn is_present(&self, now: Instant, lost_after: Duration) -> bool {
-        self.presence.gone().is_none() && self.heard.is_some_and(|(_, at)| now.since(at) < lost_after)
+        !self.presence.is_gone() && self.heard.is_some_and(|(_, at)| now.since(at) < lost_after)
     }
 
     /// Where it was heard.

@@ -1,7 +1,7 @@
 //! What the topology service tells, on top of what hosts and controllers say.
 
 use super::*;
-use crate::fsm::presence::{LossCause, Presence};
+use crate::fsm::presence::Presence;
 use crate::fsm::topology::PeerEvent;
 use crate::repo::rollout::Rollout;
 use crate::wire::messages::Hello;
@@ -61,7 +61,7 @@ fn a_host_whose_service_is_withdrawn_is_lost_at_once_and_back_when_it_speaks_aga
     trace.hears_at(10, 6, ack(&[]));
     trace.told(20, PeerEvent::Withdrawn(Role::Agent, tipc(5)));
     assert!(trace.is_lost(20, 5) && !trace.is_lost(20, 6));
-    assert_eq!(trace.host(5).presence.gone(), Some(LossCause::Ended));
+    assert_eq!(trace.host(5).presence, Presence::Ended);
     assert_eq!(trace.asks(25, 5).0, Err(AskRefusal::Lost));
     // Another start of it, which has another socket; the old one's end may be told late.
     let again = Peer::Tipc { node: 5, port: 7 };
@@ -84,7 +84,7 @@ fn a_node_that_is_lost_takes_its_host_and_its_controller_with_it_and_both_return
     assert_eq!(trace.present(20), 1);
     trace.told(20, PeerEvent::NodeLost(5));
     assert_eq!((trace.is_lost(20, 5), trace.present(20)), (true, 0));
-    assert_eq!(trace.host(5).presence.gone(), Some(LossCause::OutOfReach));
+    assert_eq!(trace.host(5).presence, Presence::OutOfReach);
     for role in [Role::Agent, Role::Controller] {
         assert_eq!(trace.told(30, PeerEvent::Published(role, tipc(5))).len(), 1, "it is greeted");
     }
@@ -152,19 +152,19 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
             trace.hears_at(5_000, 5, running);
         }
         // Five retries of 2 s.
-        let standing = |trace: &mut Trace, now| {
+        let status = |trace: &mut Trace, now| {
             trace.controller.on_timeout(at(now), &mut trace.random, &mut trace.actions);
             while trace.actions.pop_front().is_some() {}
-            trace.host(5).request.standing()
+            trace.host(5).request.status()
         };
-        assert_eq!(standing(&mut trace, 10_999), RequestStatus::Running);
+        assert_eq!(status(&mut trace, 10_999), RequestStatus::Running);
         let expected = match state {
             _ if comes_back => RequestStatus::Running,
             RequestState::Running => RequestStatus::NoAnswer,
             // Why, it has not said.
             _ => RequestStatus::Ended(Outcome::RolledBack),
         };
-        assert_eq!(standing(&mut trace, 11_000), expected);
+        assert_eq!(status(&mut trace, 11_000), expected);
     }
 }
 
