@@ -92,7 +92,6 @@ impl Daemon<'_> {
         if let Err(error) = started {
             let kind = error.kind();
             self.counters.log_not_served(now, &format_args!("its worker cannot be started: {kind}"));
-            self.sessions.send_busy(at, COME_BACK, &self.registry);
         }
     }
 

@@ -249,32 +249,35 @@ impl Sessions {
         }
     }
 
-    /// Has a worker started for a node that wants its answers, with the keys to go
-    /// on with behind our Open; then says that Open, and the session is the
-    /// worker's alone.
+    /// Says our Open to a node that wants its answers, then has a worker started with
+    /// the keys to go on with behind that; the session is the worker's alone. Not the
+    /// other way round: the worker may find a request there, and answer it before a busy
+    /// loop has said anything.
     ///
     /// # Errors
-    /// The worker cannot be started: the node has heard nothing yet, and can be
-    /// turned away.
+    /// The worker cannot be started: the session is closed, and the node asks again.
     pub fn hand_over(
         &mut self,
         at: usize,
         registry: &Registry,
         start: impl FnOnce(BorrowedFd<'_>, SessionKeys) -> io::Result<()>,
     ) -> io::Result<()> {
-        let place = &self.slots[at];
+        let place = &mut self.slots[at];
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
         let open = place.open_frame(&self.context).ok_or_else(gone)?;
-        let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &place.session else {
+        let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &mut place.session else {
             return Err(gone());
         };
         let (mut keys, mut bytes) = (keys.clone(), [0; OPEN_BYTES]);
         let len = keys.seal(&open, &mut bytes);
-        start(stream.as_fd(), keys)?;
-        if let Some((mut stream, _)) = self.take_proven(at, registry) {
-            // So little fits a socket that nothing was written to but an opening;
-            // where the other end is gone, the worker sees that.
-            let _ = stream.write(&bytes[..len]);
+        // So little fits a socket that nothing was written to but an opening; where the
+        // other end is gone, the worker sees that.
+        let _ = stream.write(&bytes[..len]);
+        if let Err(error) = start(stream.as_fd(), keys) {
+            self.close(at, registry);
+            return Err(error);
+        }
+        if let Some((stream, _)) = self.take_proven(at, registry) {
             // The worker has it: what is dropped here must not end it.
             drop(OwnedFd::from(stream));
         }
