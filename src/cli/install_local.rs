@@ -16,7 +16,7 @@ use super::out::Out;
 use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
-use crate::install::{self, InstallRequest};
+use crate::install;
 use crate::job::reporter::Reporter;
 use crate::job::{BlobSource, FetchError, Fetched, Source};
 use crate::job::{RefusalKind, Report};
@@ -25,7 +25,7 @@ use crate::repo::effective::effective_digest;
 use crate::store::{self, Blob, Store};
 use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId};
 use crate::wire::frame::ManifestPatch;
-use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
 /// `thimble install-local`
 pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {

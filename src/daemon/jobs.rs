@@ -10,13 +10,13 @@ use super::answers::rollouts::{FOR_NOBODY, log_settled};
 use super::event_loop::{Daemon, WORKERS};
 use super::proof;
 use super::workers::{Ending, WorkerKind};
-use crate::fsm::actions::Install;
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
-use crate::job::{InstallJob, Job, Report};
+use crate::job::{Job, Report};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
+use crate::wire::install::InstallRequest;
 use crate::wire::session::SessionKeys;
 
 /// Reports taken from one worker in one turn.
@@ -305,13 +305,12 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    pub fn start_install(&mut self, now: Instant, install: Install) {
-        let Install { request_id, controller, digest, force } = install;
+    pub fn start_install(&mut self, now: Instant, request: InstallRequest) {
+        let InstallRequest { request_id, controller, .. } = request;
         info!("install {request_id} asked by controller {controller} begins");
         match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
             Some((stream, session)) => {
-                let job = Job::Install(InstallJob { request_id, controller, digest, force, session });
-                self.start_agent(now, job, Some(stream.as_fd()));
+                self.start_agent(now, Job::Install { request, session }, Some(stream.as_fd()));
             }
             None => {
                 let reason = Reason::truncated("the session to the controller was lost");

@@ -14,9 +14,9 @@ use super::{log as lines, reload, serve, sys};
 use crate::config::Config;
 use crate::control::Reply;
 use crate::control::frame::{self, FRAME_BYTES};
-use crate::install::{self, InstallRequest};
+use crate::install;
 use crate::job::reporter::Reporter;
-use crate::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, InstallJob, Job, RefusalKind, Report};
+use crate::job::{CHANNEL_FD, CONFIG_FD, FIRST_FILE_FD, Job, RefusalKind, Report};
 use crate::limits;
 use crate::store::{self, Offered};
 use crate::types::Reason;
@@ -72,10 +72,9 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
     match job {
         Job::Recover => install::recover(config, channel),
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
-        Job::Install(InstallJob { request_id, controller, digest, force, session }) => {
+        Job::Install { request, session } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
             let mut source = SessionSource(Exchange::new(socket, session, patience)?);
-            let request = InstallRequest { request_id, controller, digest, force };
             install::install(config, &request, &mut source, channel);
         }
         Job::Load { is_start } => return store::load(config, is_start, channel),

@@ -7,8 +7,9 @@ use heapless::Vec;
 
 use crate::limits;
 use crate::repo::rollout::Rollout;
-use crate::types::{Digest, NodeId, RequestId};
+use crate::types::NodeId;
 use crate::wire::frame::Purpose;
+use crate::wire::install::InstallRequest;
 use crate::wire::messages::Message;
 
 /// Where a node was heard: datagrams and stream sessions go back there.
@@ -94,19 +95,6 @@ pub enum Arrival<'b> {
     Undelivered(Undelivered),
 }
 
-/// An install that the agent has taken up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Install {
-    /// The controller's number for it.
-    pub request_id: RequestId,
-    /// The controller that asked.
-    pub controller: NodeId,
-    /// The effective set to end with.
-    pub digest: Digest,
-    /// Install although the lock file says no.
-    pub force: bool,
-}
-
 /// One thing for the driver to do.
 ///
 /// A driver carries actions out in order. `Send` may fail or be lost: deadlines
@@ -123,7 +111,7 @@ pub enum Action {
     /// End a session, if it is still there; no event follows.
     Disconnect(NodeId, Purpose),
     /// Start the worker that installs, over the session that is ready.
-    StartInstall(Install),
+    StartInstall(InstallRequest),
     /// Start the worker that recovers what a crash cut short.
     StartRecovery,
     /// Start the worker that ends an install which replaced thimble itself: commits

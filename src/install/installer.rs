@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use super::error::{ErrorContext, InstallError};
-use super::journal::{Begin, Intent, Journal};
+use super::journal::{Intent, Journal};
 use super::kept::{Kept, own_dir};
 use super::plan::Moves;
 use super::reboot::is_over;
@@ -16,7 +16,7 @@ use super::scripts::Scripts;
 use super::sealed::remove_if_there;
 use super::stage::Shelf;
 use super::tree::RootTree;
-use super::{InstallEnd, InstallRequest, Teller, journal, sys};
+use super::{InstallEnd, Teller, journal, sys};
 use crate::config::Config;
 use crate::failpoint;
 use crate::job::RefusalKind;
@@ -24,7 +24,7 @@ use crate::job::Source;
 use crate::job::SystemError;
 use crate::sorted::FlatSet;
 use crate::types::RequestId;
-use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
 /// A host's installer, holding the lock.
 pub(super) struct Installer<'c> {
@@ -82,9 +82,8 @@ impl<'c> Installer<'c> {
             return Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }));
         }
         let record = self.record()?;
-        let &InstallRequest { request_id, controller, digest, force } = request;
-        let begin = Begin { request_id, controller, digest, force };
-        let mut journal = Journal::begin(self.home.as_fd(), begin)?;
+        let request_id = request.request_id;
+        let mut journal = Journal::begin(self.home.as_fd(), *request)?;
         let mut prepared = match self.prepare(&record, request, source, teller) {
             Ok(prepared) => prepared,
             Err(error) => {
@@ -97,7 +96,7 @@ impl<'c> Installer<'c> {
         drop(prepared);
         match carried {
             Ok(Some(record)) => {
-                let last = self.settle(journal, &begin, &intent, &record)?;
+                let last = self.settle(journal, request, &intent, &record)?;
                 Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
             }
             Ok(None) => Ok(None),
@@ -107,7 +106,7 @@ impl<'c> Installer<'c> {
             }
             Err(error) => {
                 teller.progress(Step::RollingBack, 0);
-                let last = self.undo(&mut journal, &begin, &intent, &record, &error.to_string())?;
+                let last = self.undo(&mut journal, request, &intent, &record, &error.to_string())?;
                 journal.end(self.home.as_fd())?;
                 log::info!("back on set {:.12}", record.digest());
                 Ok(Some(InstallEnd { last, kind: error.kind() }))
@@ -132,7 +131,7 @@ impl<'c> Installer<'c> {
     pub fn finish(
         &self,
         journal: Journal,
-        begin: &Begin,
+        request: &InstallRequest,
         intent: &Intent,
         record: &Record,
     ) -> Result<LastInstall, InstallError> {
@@ -147,8 +146,8 @@ impl<'c> Installer<'c> {
         }
         self.sweep(record, moves);
         let asks_for_restart = *reboot_required && !is_over(journal.story.boot.as_deref());
-        let last = self.remember(begin.request_id, Outcome::Installed, noted, asks_for_restart)?;
-        log::info!("install {} is done: on set {:.12}", begin.request_id, record.digest());
+        let last = self.remember(request.request_id, Outcome::Installed, noted, asks_for_restart)?;
+        log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)
     }

@@ -18,7 +18,8 @@ use super::record::Script;
 use super::sealed::{encode, remove_if_there};
 use super::sys;
 use crate::failpoint;
-use crate::types::{Digest, NodeId, PatchId, RequestId};
+use crate::types::{Digest, PatchId};
+use crate::wire::install::InstallRequest;
 
 /// The journal.
 pub(super) const NAME: &str = "journal";
@@ -34,7 +35,7 @@ const SCRIPT_ROOM_BYTES: u64 = 128;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum JournalEntry {
     /// An install was asked for; nothing of the tree is touched yet.
-    Begin(Begin),
+    Begin(InstallRequest),
     /// It is planned; from here on it is undone unless it is committed.
     Intent(Intent),
     /// A phase begins.
@@ -60,15 +61,6 @@ pub(super) enum JournalEntry {
     AwaitReboot(String),
     /// The host has been restarted since.
     Restarted,
-}
-
-/// What was asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Begin {
-    pub request_id: RequestId,
-    pub controller: NodeId,
-    pub digest: Digest,
-    pub force: bool,
 }
 
 /// What is planned.
@@ -103,7 +95,7 @@ pub(super) enum JournalPhase {
 /// What a journal tells about an install.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Story {
-    pub begin: Option<Begin>,
+    pub request: Option<InstallRequest>,
     pub intent: Option<Intent>,
     pub phase: Option<JournalPhase>,
     pub scripts: Vec<(PatchId, Script)>,
@@ -123,7 +115,7 @@ pub(super) struct Story {
 impl Story {
     fn take(&mut self, entry: JournalEntry) {
         match entry {
-            JournalEntry::Begin(begin) => self.begin = Some(begin),
+            JournalEntry::Begin(request) => self.request = Some(request),
             JournalEntry::Intent(intent) => self.intent = Some(intent),
             JournalEntry::Phase(phase) => self.phase = Some(phase),
             JournalEntry::Script(patch, script) => self.scripts.push((patch, script)),
@@ -149,12 +141,12 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Begins a journal, in place of any other.
-    pub fn begin(home: BorrowedFd<'_>, begin: Begin) -> Result<Self, InstallError> {
+    pub fn begin(home: BorrowedFd<'_>, request: InstallRequest) -> Result<Self, InstallError> {
         failpoint::hit("making the journal");
         remove_if_there(home, DRAFT).context("remove", DRAFT)?;
         let file = sys::create_new(home, DRAFT).context("make", DRAFT)?;
         let mut journal = Self { file, end: 0, story: Story::default() };
-        journal.append(JournalEntry::Begin(begin))?;
+        journal.append(JournalEntry::Begin(request))?;
         failpoint::hit("publishing the journal");
         sys::rename_at(home, DRAFT, home, NAME).context("rename", DRAFT)?;
         sys::sync_filesystem(home).context("sync", NAME)?;

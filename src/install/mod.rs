@@ -31,9 +31,9 @@
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{RefusalKind, Report, Source};
-use crate::types::{Digest, NodeId, Reason, RequestId};
+use crate::types::Reason;
 use crate::wire::frame::InstalledPatch;
-use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
 mod check;
 mod error;
@@ -65,19 +65,6 @@ pub use scripts::{How, ScriptFailure, Trial};
 use installer::Installer;
 use record::Record;
 use recover::{Recovered, RecoveryTrigger};
-
-/// An install, as a controller asks for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InstallRequest {
-    /// The controller's number for it; one that was answered is not installed again.
-    pub request_id: RequestId,
-    /// The controller that asks.
-    pub controller: NodeId,
-    /// The effective set to end with.
-    pub digest: Digest,
-    /// Install even where the lock file says no.
-    pub force: bool,
-}
 
 /// Undoes or finishes what a crash cut short, then reports what is installed:
 /// `Installed` for each patch, `InstalledEnd`, `Done`. `Failed` instead of

@@ -13,7 +13,7 @@ use super::plan::{self, Plan, PlannedPatch};
 use super::record::{Patch, Record, Script};
 use super::scripts::ScriptAction;
 use super::stage::Shelf;
-use super::{InstallRequest, Teller, check, notice, survey, sys};
+use super::{Teller, check, notice, survey, sys};
 use crate::job::Source;
 use crate::patch::PatchError;
 use crate::patch::archive::Index;
@@ -22,7 +22,7 @@ use crate::repo::layers::layer_order;
 use crate::sorted::FlatMap;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
-use crate::wire::install::Step;
+use crate::wire::install::{InstallRequest, Step};
 
 /// A block, which a file's last bytes and its inode may take each, in bytes.
 const BLOCK_BYTES: u64 = 4_096;

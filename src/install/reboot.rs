@@ -10,14 +10,14 @@ use super::Teller;
 use super::error::InstallError;
 use super::execute::with_script;
 use super::installer::Installer;
-use super::journal::{Begin, Intent, Journal, JournalEntry};
+use super::journal::{Intent, Journal, JournalEntry};
 use super::kept::Kept;
 use super::last::boot_id;
 use super::record::{BEFORE, INSTALLED, Record, Script};
 use super::recover::{Recovered, RecoveryTrigger, UnfinishedInstall};
 use super::survey::free_name;
 use super::tree::There;
-use crate::wire::install::{LastInstall, Outcome};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
 /// Whether the boot that a set waits for the end of is over.
 pub(super) fn is_over(boot: Option<&str>) -> bool {
@@ -44,13 +44,13 @@ impl Installer<'_> {
     pub fn settle(
         &self,
         journal: Journal,
-        begin: &Begin,
+        request: &InstallRequest,
         intent: &Intent,
         record: &Record,
     ) -> Result<LastInstall, InstallError> {
         match journal.story.boot {
-            None => self.finish(journal, begin, intent, record),
-            Some(_) => self.remember(begin.request_id, Outcome::Installed, &intent.noted, true),
+            None => self.finish(journal, request, intent, record),
+            Some(_) => self.remember(request.request_id, Outcome::Installed, &intent.noted, true),
         }
     }
 
@@ -73,9 +73,9 @@ impl Installer<'_> {
             // given up, and some of it is gone.
             _ if moment == RecoveryTrigger::Install || open.journal.story.is_healthy => {}
             _ if !is_over(open.journal.story.boot.as_deref()) => {
-                let is_told = self.last()?.is_some_and(|last| last.request_id == open.begin.request_id);
+                let is_told = self.last()?.is_some_and(|last| last.request_id == open.request.request_id);
                 if !is_told {
-                    self.settle(open.journal, &open.begin, &open.intent, &open.old)?;
+                    self.settle(open.journal, &open.request, &open.intent, &open.old)?;
                 }
                 return Ok(Recovered::Whole);
             }
@@ -91,7 +91,7 @@ impl Installer<'_> {
         if !open.journal.story.is_healthy {
             open.journal.append(JournalEntry::Healthy)?;
         }
-        self.finish(open.journal, &open.begin, &open.intent, &open.old)?;
+        self.finish(open.journal, &open.request, &open.intent, &open.old)?;
         Ok(Recovered::Whole)
     }
 

@@ -13,10 +13,11 @@ use std::os::fd::AsFd;
 
 use super::error::{InstallError, InstallRefusal};
 use super::installer::Installer;
-use super::journal::{self, Begin, Intent, Journal, JournalEntry, JournalPhase};
+use super::journal::{self, Intent, Journal, JournalEntry, JournalPhase};
 use super::plan::Moves;
 use super::record::{INSTALLED, Record};
 use super::{Report, Teller};
+use crate::wire::install::InstallRequest;
 
 /// What is said of an install that a crash ended.
 const CUT_SHORT: &str = "the agent or its node was stopped in the middle of the install";
@@ -64,7 +65,7 @@ pub(super) enum Recovered {
 /// An install that has not ended.
 pub(super) struct UnfinishedInstall {
     pub journal: Journal,
-    pub begin: Begin,
+    pub request: InstallRequest,
     pub intent: Intent,
     /// The record in force; what was installed before, unless it is committed.
     pub old: Record,
@@ -94,24 +95,24 @@ impl Installer<'_> {
             }
             return Ok(Recovered::Whole);
         };
-        let begin = journal.story.begin.ok_or_else(|| InstallError::Damaged {
+        let request = journal.story.request.ok_or_else(|| InstallError::Damaged {
             path: format!(".thimble/{}", journal::NAME),
             what: "is damaged, so what it announced cannot be undone: \
                    see that the host's files are whole, then remove it",
         })?;
         let Some(intent) = journal.story.intent.clone() else {
             teller.notice("an install was cut short before it changed anything");
-            self.reject(journal, begin.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
+            self.reject(journal, request.request_id, &format!("{CUT_SHORT}; nothing was changed"))?;
             return Ok(Recovered::Whole);
         };
-        let open = UnfinishedInstall { journal, begin, intent, old: record };
+        let open = UnfinishedInstall { journal, request, intent, old: record };
         if open.is_committed() {
             if open.journal.story.boot.is_some() {
                 return self.go_on_after_restart(moment, open, teller);
             }
-            let UnfinishedInstall { journal, begin, intent, old: record } = open;
+            let UnfinishedInstall { journal, request, intent, old: record } = open;
             teller.notice(&format!("an install was cut short when it was done: on set {:.12}", intent.new));
-            self.finish(journal, &begin, &intent, &record)?;
+            self.finish(journal, &request, &intent, &record)?;
             return Ok(Recovered::Whole);
         }
         if open.awaits_proof() {
@@ -129,7 +130,7 @@ impl Installer<'_> {
         reason: &str,
         teller: &mut Teller<'_>,
     ) -> Result<Recovered, InstallError> {
-        let UnfinishedInstall { mut journal, begin, intent, old } = open;
+        let UnfinishedInstall { mut journal, request, intent, old } = open;
         if moment.is_early() {
             self.files_back(&mut journal, &intent, &old, reason)?;
             teller.notice(&format!(
@@ -139,7 +140,7 @@ impl Installer<'_> {
             return Ok(Recovered::Whole);
         }
         teller.notice(&format!("{reason}: going back to set {:.12}", intent.old));
-        let ended = self.undo(&mut journal, &begin, &intent, &old, reason)?;
+        let ended = self.undo(&mut journal, &request, &intent, &old, reason)?;
         journal.end(self.home.as_fd())?;
         log::info!("back on set {:.12}: {}", old.digest(), ended.reason);
         Ok(match self.own(&intent.moves) {
@@ -180,7 +181,7 @@ impl Installer<'_> {
             }
             RecoveryTrigger::Daemon => {
                 teller.state_of(self);
-                let Begin { request_id, controller, .. } = open.begin;
+                let InstallRequest { request_id, controller, .. } = open.request;
                 teller.tell(Report::Awaited { request_id, controller });
             }
             RecoveryTrigger::Heard => {}
@@ -189,7 +190,7 @@ impl Installer<'_> {
         match self.prove(moment, &mut open) {
             Ok(None) => Ok(Recovered::Awaited),
             Ok(Some(record)) => {
-                self.settle(open.journal, &open.begin, &open.intent, &record)?;
+                self.settle(open.journal, &open.request, &open.intent, &record)?;
                 Ok(Recovered::Whole)
             }
             Err(error) => self.go_back(moment, open, &error.to_string(), teller),

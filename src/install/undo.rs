@@ -17,14 +17,14 @@ use std::os::fd::AsFd;
 use super::error::{ErrorContext, InstallError};
 use super::execute::with_script;
 use super::installer::Installer;
-use super::journal::{Begin, Intent, Journal, JournalEntry, JournalPhase, Story};
+use super::journal::{Intent, Journal, JournalEntry, JournalPhase, Story};
 use super::kept::{Kept, returning};
 use super::plan::{Moves, Switch};
 use super::record::{INSTALLED, Patch, Record, Script};
 use super::scripts::ScriptAction;
 use super::sys;
 use crate::failpoint;
-use crate::wire::install::{LastInstall, Outcome};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
 impl Installer<'_> {
     /// Puts the previous set back and remembers how the install ended. An error
@@ -32,7 +32,7 @@ impl Installer<'_> {
     pub fn undo(
         &self,
         journal: &mut Journal,
-        begin: &Begin,
+        request: &InstallRequest,
         intent: &Intent,
         old: &Record,
         reason: &str,
@@ -43,7 +43,7 @@ impl Installer<'_> {
         };
         self.put_back(journal, intent, old, &reason).or_else(|error| {
             let error = InstallError::Undo(Box::new(error));
-            self.remember(begin.request_id, Outcome::Broken, &format!("{reason}; {error}"), false)?;
+            self.remember(request.request_id, Outcome::Broken, &format!("{reason}; {error}"), false)?;
             Err(error)
         })?;
         let (outcome, reason) = match journal.story.undone.clone().flatten() {
@@ -51,7 +51,7 @@ impl Installer<'_> {
             Some(trouble) => (Outcome::Broken, format!("{reason}; going back: {trouble}")),
         };
         // What ran since the restart is what has just gone.
-        self.remember(begin.request_id, outcome, &reason, journal.story.is_restarted)
+        self.remember(request.request_id, outcome, &reason, journal.story.is_restarted)
     }
 
     fn put_back(

@@ -20,7 +20,7 @@ use crate::types::{
     ClusterId, Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion, Text,
 };
 use crate::wire::frame::{InstalledPatch, Purpose};
-use crate::wire::install::{LastInstall, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Step};
 use crate::wire::keys::KeyRing;
 use crate::wire::session::SessionKeys;
 
@@ -41,7 +41,12 @@ pub enum Job {
     /// is installed.
     Recover,
     /// Agent: fetch over the session and install the set with this digest.
-    Install(InstallJob),
+    Install {
+        /// What to install, and for whom.
+        request: InstallRequest,
+        /// The proven session (socket at [`FIRST_FILE_FD`]).
+        session: SessionKeys,
+    },
     /// Controller: check the store and report all entries.
     Load {
         /// The daemon has just started, so what is unfinished is nobody's.
@@ -107,21 +112,6 @@ pub const CHANNEL_FD: i32 = 3;
 pub const CONFIG_FD: i32 = 4;
 /// Where a worker finds the session or control socket, or the first file.
 pub const FIRST_FILE_FD: i32 = 5;
-
-/// An install, as the agent's state machine accepted it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct InstallJob {
-    /// The controller's number for it.
-    pub request_id: RequestId,
-    /// The controller that asks.
-    pub controller: NodeId,
-    /// The effective set to end with.
-    pub digest: Digest,
-    /// Install even where the lock file says no.
-    pub force: bool,
-    /// The proven session to fetch over (socket at [`FIRST_FILE_FD`]).
-    pub session: SessionKeys,
-}
 
 /// Where the configuration is, and who this node is.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -1,11 +1,26 @@
-//! Where an install stands and how it ended: the words that the agent's worker,
-//! the agent's messages, its journal and the controller's tables share.
+//! An install: the request, its step and its outcome, as the agent's state machine,
+//! its worker and journal, the messages and the controller's tables share them.
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Reason, RequestId};
+use crate::types::{Digest, NodeId, Reason, RequestId};
 
-/// Where an install stands.
+/// A request to install a set of patches on a host. The journal on disk holds its
+/// postcard form: the fields and their order stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallRequest {
+    /// The controller's number for the request. A request that has ended is not
+    /// executed again.
+    pub request_id: RequestId,
+    /// The controller that asks.
+    pub controller: NodeId,
+    /// The digest of the effective set to end with.
+    pub digest: Digest,
+    /// Install even if the lock file is absent.
+    pub force: bool,
+}
+
+/// The step that an install is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Step {
     /// Lock, space, release, kind of host.

@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use thimble::config::{
     AgentConfig, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
 };
-use thimble::install::{InstallRequest, guard, install, prove, recover};
+use thimble::install::{guard, install, prove, recover};
 use thimble::job::Report;
 use thimble::job::reporter::Reporter;
 use thimble::job::{BlobSource, FetchError, Fetched, Source};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
+use thimble::wire::install::InstallRequest;
 
 /// Names the file that says what to do.
 pub const ORDERS: &str = "THIMBLE_TEST_ORDERS";

@@ -2,12 +2,11 @@
 //! before anything is touched and after all is in place.
 
 use serde::{Deserialize, Serialize};
-use thimble::fsm::actions::Install;
 use thimble::fsm::event::Event as Told;
 use thimble::repo::effective::effective_set;
 use thimble::types::{Hash, PatchId, Reason, RequestId};
 use thimble::wire::frame::Purpose;
-use thimble::wire::install::{LastInstall, Outcome, Step};
+use thimble::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
 use crate::disk::encode;
 use crate::machine::{Machine, short};
@@ -60,7 +59,7 @@ impl World {
         self.machines[machine].disk.decode("journal").unwrap_or_default()
     }
 
-    pub fn start_install(&mut self, machine: usize, install: Install) {
+    pub fn start_install(&mut self, machine: usize, install: InstallRequest) {
         let link = self.take_link(machine, install.controller, Purpose::Fetch);
         self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
         let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, link)];
@@ -81,7 +80,7 @@ impl World {
 
     /// Asks the controller for the manifest, which must hash to what was asked for,
     /// then for the files: what is served is what is on the controller's disk.
-    pub fn fetch(&mut self, machine: usize, id: u64, install: Install, link: Link) {
+    pub fn fetch(&mut self, machine: usize, id: u64, install: InstallRequest, link: Link) {
         if self.is_broken(machine, link) {
             return self.instead(machine, id, refused("the session ended"));
         }
@@ -106,7 +105,7 @@ impl World {
     }
 
     /// The journal first; then the files, the health check and the end.
-    pub fn begin(&mut self, machine: usize, id: u64, install: Install, new: Set) {
+    pub fn begin(&mut self, machine: usize, id: u64, install: InstallRequest, new: Set) {
         let journal = self.journal(machine);
         let old = journal.set();
         assert_eq!(files(&self.machines[machine].disk), old, "an install begins on a whole set");
@@ -120,7 +119,7 @@ impl World {
         self.first(machine, id, steps);
     }
 
-    pub fn health(&mut self, machine: usize, id: u64, install: Install, old: &Set, new: &Set) {
+    pub fn health(&mut self, machine: usize, id: u64, install: InstallRequest, old: &Set, new: &Set) {
         let is_well = self.network.is_calm || !self.dice.chance(200);
         let mut steps = Vec::new();
         let end = if is_well {

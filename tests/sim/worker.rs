@@ -3,13 +3,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use thimble::fsm::actions::Install;
 use thimble::fsm::event::{Event as Told, WorkerEnd};
 use thimble::job::Report;
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::Entry;
 use thimble::types::{Digest, Hash, NodeId, PatchId, Reason, RequestId};
 use thimble::wire::frame::InstalledPatch;
+use thimble::wire::install::InstallRequest;
 use thimble::wire::install::Step;
 
 use crate::commands::Command;
@@ -90,12 +90,12 @@ pub enum Do {
     Progress(Step, u8),
     Check,
     /// Over the session to this machine.
-    Fetch(Install, Link),
-    Begin(Install, Set),
+    Fetch(InstallRequest, Link),
+    Begin(InstallRequest, Set),
     /// The journal says so: it must not have begun before.
     Begun(RequestId),
     /// With the set to go back to, and the one that is in place.
-    Health(Install, Set, Set),
+    Health(InstallRequest, Set, Set),
     Recover,
     TellInstalled,
     TellEnd,

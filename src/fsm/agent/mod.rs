@@ -31,14 +31,14 @@ mod view;
 mod tests;
 
 use super::acks::Acks;
-use super::actions::{Action, Actions, Install, Peer, To};
+use super::actions::{Action, Actions, Peer, To};
 use super::event::{Event, WorkerEnd};
 use super::installed::Installed;
 use super::random::Random;
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, NodeType, Nonce, Reason, RequestId, SwVersion};
 use crate::wire::frame::Purpose;
-use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
 use proof::Proving;
 
@@ -67,7 +67,7 @@ pub struct AgentFacts {
 /// A request that is being carried out, and whom to answer.
 #[derive(Clone, Copy, Debug)]
 struct Task {
-    install: Install,
+    install: InstallRequest,
     peer: Peer,
 }
 
@@ -221,7 +221,7 @@ impl<'a> Agent<'a> {
         }
         self.nonce = Nonce(random.next_u64());
         let AgentInstallReq { request_id, digest, force, .. } = *request;
-        let install = Install { request_id, controller: from, digest, force };
+        let install = InstallRequest { request_id, controller: from, digest, force };
         self.state = State::Connecting(Connecting { task: Task { install, peer }, attempt: 0, again: None });
         self.acks.on_change(now);
         actions.push(Action::Connect(from, peer, Purpose::Fetch));
