@@ -1,7 +1,7 @@
-//! What an operator should know first, and what to do about it.
+//! The alerts of `status`: what an operator should know first, and what to do about it.
 //!
-//! A trouble speaks of the present. One that comes from a count is told while it
-//! happened lately; the count stays.
+//! An alert describes the present state. An alert that comes from a counter is shown
+//! while the counter rose recently ([`is_recent`]); the counter itself is never reset.
 
 use std::fmt;
 
@@ -21,18 +21,18 @@ use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
 
-/// Troubles that a `status` tells; of more it says how many.
+/// The alerts that one `status` shows. Further alerts are only counted.
 pub type Alerts = heapless::Vec<Reason, ALERT_ROWS, u8>;
 
-/// A worker that says nothing for so long is shown; one that may run a script,
-/// for twice a script's time.
+/// A worker that reports nothing for this long is shown as stalled. For a worker that
+/// may run a script, the limit is twice the script timeout if that is longer.
 const WORKER_SILENCE: Duration = Duration::from_secs(60);
-/// The same of one that says nothing before it is done.
+/// The same limit for a worker that reports only when it is done.
 const SERVER_SILENCE: Duration = Duration::from_secs(600);
-/// A start's number is above the clock by more than this where the clock was set back.
+/// The clock counts as set back if this start's incarnation is ahead of it by this much.
 const CLOCK_SETBACK: Duration = Duration::from_secs(60);
 
-/// Troubles as they are found, the gravest first.
+/// Collects alerts, the gravest first.
 #[derive(Default)]
 struct Found {
     alerts: Alerts,
@@ -47,8 +47,8 @@ impl Found {
     }
 }
 
-/// What an operator should know first, each with what to do, and for how many more
-/// there is no room. `unix_ms` is what the clock says.
+/// The alerts that apply now, the gravest first, and how many more there is no room
+/// for. `unix_ms` is the wall clock.
 #[must_use]
 pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) {
     let mut found = Found::default();
@@ -65,15 +65,16 @@ pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) 
     let ahead = Duration::from_millis(daemon.codec.identity().incarnation.saturating_sub(unix_ms));
     if ahead >= CLOCK_SETBACK {
         found.push(format_args!(
-            "The clock was set back: it is {} behind the number of this start. Set it if it is wrong, and keep the \
-             state directory: without it, others refuse this node until the clock has caught up.",
+            "The clock was set back: it is {} behind the incarnation of this start. Correct it if it is wrong, and \
+             keep the state directory: without it, other nodes refuse this node until the clock has caught up.",
             Span(ahead)
         ));
     }
     (found.alerts, found.more)
 }
 
-/// What keeps this node from doing its work, or from being itself alone.
+/// This node: stalled workers, failed recovery, missing keys, a failed reload, a
+/// duplicate node id.
 fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
     for (kind, _, silence) in daemon.workers.running(now) {
@@ -97,16 +98,15 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     check_duplicate_id(now, daemon, found);
 }
 
-/// What is the matter with the repository, or with keeping it together with other
-/// controllers.
+/// The repository, and its synchronisation with other controllers.
 fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>, found: &mut Found) {
     let sync = controller.sync();
     if let Some(incomplete) = words::incomplete(controller) {
         found.push(format_args!("{incomplete}"));
     } else if let Some(row) = rows::missing_blobs(controller).find(|row| !row.reason.is_empty()) {
-        // One that nobody has failed to get is only on its way.
+        // Without a reason no fetch has failed yet: the file is still on its way.
         found.push(format_args!(
-            "The file of {} cannot be had, though no host needs it yet: {}",
+            "The file of {} cannot be fetched; no host needs it yet: {}",
             row.id, row.reason
         ));
     }
@@ -114,7 +114,8 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
         found.push(format_args!("The repository is still being read."));
     } else if !sync.is_started() {
         found.push(format_args!(
-            "This controller has only started: changes and installs wait until it has merged what others have."
+            "This controller has just started: changes and installs wait until it has merged the other \
+             controllers' repositories."
         ));
     }
     if let Some(alone) = alone(now, sync.neighbours()) {
@@ -129,8 +130,8 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
     }
     if daemon.counters.controllers_full.is_recent(now) {
         found.push(format_args!(
-            "There is no room for another controller, and one is heard: a cluster has {} at most. Drop one that \
-             is gone with thimble drop-controller.",
+            "There is no room for another controller that is heard: a cluster has at most {}. Drop a controller \
+             that is gone with thimble drop-controller.",
             limits::CONTROLLERS
         ));
     }
@@ -143,61 +144,61 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
     }
 }
 
-/// Others are known, and none is present.
+/// The alert for a controller that knows others and hears none of them.
 fn alone(now: Instant, neighbours: &Neighbours<'_>) -> Option<Reason> {
     let first = neighbours.iter().find(|one| one.is_known)?;
     neighbours.present(now).next().is_none().then(|| {
         let called = Called::of(first);
         Reason::format(format_args!(
-            "This controller is alone: {called} is known, and no other controller is heard. Changes stay here \
-             until one returns; drop one that is gone for good with thimble drop-controller NAME."
+            "This controller is alone: {called} is known, but no other controller is heard. Changes stay here \
+             until one returns; if one is gone for good, drop it with thimble drop-controller NAME."
         ))
     })
 }
 
-/// No controller asks this agent how it is.
+/// An agent that no controller has sent a HelloAgent for `controller_lost_ms`.
 fn check_controller_contact(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let asked_by = daemon.counters.asked_by.as_ref();
-    let silence = now.since(asked_by.map_or(daemon.started, |met| met.at));
+    let silence = now.since(asked_by.map_or(daemon.started, |contact| contact.at));
     if silence < Duration::from_millis(daemon.config.timers.controller_lost_ms) {
         return;
     }
     let last = |f: &mut fmt::Formatter<'_>| match asked_by {
-        Some(met) => write!(f, "the last was {} at {}", met.node, met.from),
+        Some(contact) => write!(f, "the last was {} at {}", contact.node, contact.from),
         None => f.write_str("not since the start"),
     };
     found.push(format_args!(
-        "No controller has been heard for {} ({}): nothing is installed until one is. Does one run, on this \
-         network, interface and multicast group?",
+        "No controller has been heard for {} ({}): nothing is installed until one is. Is one running on \
+         this network, interface and multicast group?",
         Span(silence),
         fmt::from_fn(last)
     ));
 }
 
-/// What goes wrong between this node and others.
+/// Failed sends and accepts, and refused datagrams.
 fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
-    if let Some((at, why)) = counters.send_failure.filter(|(at, _)| is_recent(now, *at)) {
+    if let Some((at, error)) = counters.send_failure.filter(|(at, _)| is_recent(now, *at)) {
         let ago = Span(now.since(at));
         found.push(format_args!(
-            "Datagrams cannot be sent ({why}), the last {ago} ago: is the interface up, and has it its address?"
+            "Datagrams cannot be sent ({error}), last {ago} ago: is the interface up, and does it have its address?"
         ));
     }
     if let Some(at) = counters.accept_failure.filter(|at| is_recent(now, *at)) {
         let ago = Span(now.since(at));
         found.push(format_args!(
-            "A connection could not be accepted, the last {ago} ago: no descriptor was free, or no memory. Raise \
+            "A connection could not be accepted, last {ago} ago: no file descriptor or no memory was free. Raise \
              the limit on open files."
         ));
     }
     REFUSED.iter().for_each(|refusal| check_refusal(now, daemon, refusal, found));
 }
 
-/// A link comes up in so long.
+/// A TIPC link is up within this time after the start.
 #[cfg(feature = "tipc")]
 const LINK_SETUP: Duration = Duration::from_secs(10);
 
-/// What keeps TIPC from telling who is there, or from reaching them.
+/// TIPC: its topology service, its links, and nodes that are bound but not heard.
 #[cfg(feature = "tipc")]
 fn check_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let view = &daemon.transport.view;
@@ -206,22 +207,22 @@ fn check_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     }
     if !view.is_watching() {
         found.push(format_args!(
-            "TIPC's topology service does not answer: that a node is lost is known by its silence alone. Look at the \
+            "TIPC's topology service does not answer: a lost node is detected by its silence alone. Check the \
              kernel's log (dmesg), and restart thimble."
         ));
     } else if view.links().0 == 0 {
         found.push(format_args!(
-            "No TIPC link is up, so no other node is reached: see `tipc bearer list` here and at the others, and \
-             whether their interfaces are up and on one network."
+            "No TIPC link is up, so no other node can be reached: check `tipc bearer list` here and on the other \
+             nodes, and whether their interfaces are up and on one network."
         ));
     }
-    // Two rounds of greetings had time to be answered.
-    let patience = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
+    // Two Hellos had time to be answered.
+    let silence_limit = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
     let mut strangers = daemon.node.controller.iter().flat_map(Controller::strangers);
-    if let Some(one) = strangers.find(|one| now.since(one.since) >= patience) {
+    if let Some(one) = strangers.find(|one| now.since(one.since) >= silence_limit) {
         found.push(format_args!(
-            "A thimble is bound and not heard: {} at TIPC node {}, for {}. Its key file may be of another ring: its \
-             status, and refusals here, tell.",
+            "A thimble is bound but not heard: {} at TIPC node {}, for {}. Its key file may be of another ring: check \
+             its status and the refusals here.",
             if one.role == Role::Controller { "a controller" } else { "an agent" },
             one.peer,
             Span(now.since(one.since))
@@ -229,7 +230,7 @@ fn check_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     }
 }
 
-/// A refusal that an operator should see to.
+/// A refusal that needs the operator's attention.
 struct RefusalAlert {
     refusal: Refusal,
     symptom: &'static str,
@@ -241,75 +242,76 @@ const REFUSED: [RefusalAlert; 7] = [
     RefusalAlert {
         refusal: Refusal::Tag,
         symptom: "Datagrams are refused for their key",
-        remedy: "A node has an old key file, or somebody forges.",
+        remedy: "A node has an old key file, or datagrams are forged.",
     },
     RefusalAlert {
         refusal: Refusal::NoKey,
         symptom: "Datagrams of an unknown key are refused",
-        remedy: "This node or that one has an old key file.",
+        remedy: "This node or the sender has an old key file.",
     },
     RefusalAlert {
         refusal: Refusal::Revoked,
-        symptom: "A revoked node speaks",
-        remedy: "Switch it off; or take its id out of security.revoked.",
+        symptom: "A revoked node sends datagrams",
+        remedy: "Switch it off, or remove its id from security.revoked.",
     },
     RefusalAlert {
         refusal: Refusal::StaleIncarnation,
         symptom: "An earlier start of a node is refused",
-        remedy: "Its state directory is an old copy: set its clock, restart it.",
+        remedy: "Its state directory is an old copy: set its clock and restart it.",
     },
     RefusalAlert {
         refusal: Refusal::Version,
         symptom: "Datagrams of another message version are refused",
-        remedy: "Bring thimble there and here to one release.",
+        remedy: "Install one release of thimble there and here.",
     },
     RefusalAlert {
         refusal: Refusal::SendersFull,
-        symptom: "There is no room to remember another sender",
+        symptom: "There is no room for another sender",
         remedy: "Raise controller.max_hosts and restart.",
     },
     RefusalAlert {
         refusal: Refusal::Cluster,
         symptom: "Nodes of another cluster are heard",
-        remedy: "If that one belongs here, its key file is of another ring.",
+        remedy: "If the sender belongs here, its key file is of another ring.",
     },
 ];
 
 fn check_refusal(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
-    let Some(met) = daemon.counters.recent_refusal(now, refused.refusal) else { return };
-    let name = summary::hostname(daemon.node.controller.as_ref(), met.node);
+    let Some(contact) = daemon.counters.recent_refusal(now, refused.refusal) else { return };
+    let name = summary::hostname(daemon.node.controller.as_ref(), contact.node);
     found.push(format_args!(
         "{}: {} so far, last {} ago, {}. {}",
         refused.symptom,
         daemon.counters.refusals.get(refused.refusal),
-        Span(now.since(met.at)),
-        Sender(met.node, &name, met.from),
+        Span(now.since(contact.at)),
+        Sender(contact.node, &name, contact.from),
         refused.remedy
     ));
 }
 
-/// A second node has the id of this one, or of another.
+/// Another node uses the id of this node, or of a node known here.
 fn check_duplicate_id(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
-    let Some(met) = daemon.counters.recent_refusal(now, Refusal::DuplicateNodeId) else { return };
+    let Some(contact) = daemon.counters.recent_refusal(now, Refusal::DuplicateNodeId) else { return };
     let controller = daemon.node.controller.as_ref();
-    let host = controller.and_then(|controller| Some(controller.hosts().get(met.node)?.peer));
-    let neighbour = || controller.and_then(|controller| controller.sync().neighbours().get(met.node)?.peer());
-    let is_own = met.node == daemon.codec.identity().node;
-    // The two may have changed places since.
-    let other = host.or_else(neighbour).filter(|other| *other != met.from);
+    let host = controller.and_then(|controller| Some(controller.hosts().get(contact.node)?.peer));
+    let neighbour =
+        || controller.and_then(|controller| controller.sync().neighbours().get(contact.node)?.peer());
+    let is_own = contact.node == daemon.codec.identity().node;
+    // The known node may have the refused sender's address by now.
+    let other = host.or_else(neighbour).filter(|other| *other != contact.from);
     let other = if is_own { OtherNode::ThisNode } else { other.map_or(OtherNode::Somewhere, OtherNode::At) };
-    let name = summary::hostname(controller, met.node);
-    found.push(format_args!("{}", DuplicateId(met.node, &name, met.from, other)));
+    let name = summary::hostname(controller, contact.node);
+    found.push(format_args!("{}", DuplicateId(contact.node, &name, contact.from, other)));
 }
 
-/// The second of two nodes with one id.
+/// Where the other of two nodes with one id is.
 enum OtherNode {
     ThisNode,
     At(Peer),
     Somewhere,
 }
 
-/// The id and its name, and where those are that use it.
+/// The alert for two nodes with one id: the id, its hostname, and both addresses.
 struct DuplicateId<'n>(NodeId, &'n Hostname, Peer, OtherNode);
 
 impl fmt::Display for DuplicateId<'_> {
@@ -329,7 +331,8 @@ impl fmt::Display for DuplicateId<'_> {
     }
 }
 
-/// Who a datagram says that it is from, and where it came from.
+/// The sender of a refused datagram: the node id that it claims, the hostname known
+/// for that id, and the source address.
 struct Sender<'n>(NodeId, &'n Hostname, Peer);
 
 impl fmt::Display for Sender<'_> {
@@ -342,28 +345,28 @@ impl fmt::Display for Sender<'_> {
     }
 }
 
-/// For how long one that does this may say nothing.
+/// How long a worker with this task may report nothing before it counts as stalled.
 fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
     match work {
-        // It is silent while a script runs.
+        // It reports nothing while a script runs.
         WorkerTask::Install => script_timeout.max(WORKER_SILENCE).times(2),
         WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_SILENCE,
-        // These speak only when they are done.
+        // These report only when they are done.
         WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
             SERVER_SILENCE
         }
     }
 }
 
-/// A worker that has said nothing for so long.
+/// The alert for a worker that has reported nothing for this long.
 struct Stalled(WorkerTask, Duration);
 
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "Disk stalled? The worker that {} has said nothing for {}: a large file is in its hands, or the disk \
-             does not answer; look at the kernel's log (dmesg).",
+            "Disk stalled? The worker that {} has reported nothing for {}: it handles a large file, or the disk \
+             does not answer. Check the kernel's log (dmesg).",
             self.0.words(),
             Span(self.1)
         )
@@ -379,26 +382,29 @@ mod tests {
         let mut places = [None, None];
         let mut neighbours = Neighbours::new(&mut places, Duration::from_secs(120));
         let now = Instant::from_millis(1_000_000);
-        assert_eq!(alone(now, &neighbours), None, "no other was ever met");
+        assert_eq!(alone(now, &neighbours), None, "no other controller is known");
         neighbours.know(now, NodeId(1), &Hostname::new("controller-1").unwrap());
-        let said = alone(now, &neighbours).unwrap();
-        assert!(said.as_str().starts_with("This controller is alone: controller-1 is known"), "{said}");
+        let alert = alone(now, &neighbours).unwrap();
+        assert!(alert.as_str().starts_with("This controller is alone: controller-1 is known"), "{alert}");
         neighbours.heard(now, NodeId(2), Peer::Ip(([127, 0, 0, 1], 1).into()));
-        assert_eq!(alone(now, &neighbours), None, "one is there");
+        assert_eq!(alone(now, &neighbours), None, "another controller is present");
     }
 
     #[test]
-    fn a_worker_is_named_as_stalled_once_its_patience_is_over() {
+    fn a_worker_counts_as_stalled_after_its_silence_limit() {
         let seconds = Duration::from_secs;
         assert_eq!(silence_limit(WorkerTask::Load, seconds(300)), seconds(60));
-        assert_eq!(silence_limit(WorkerTask::Install, seconds(300)), seconds(600), "a script may be at work");
+        assert_eq!(silence_limit(WorkerTask::Install, seconds(300)), seconds(600), "a script may be running");
         assert_eq!(silence_limit(WorkerTask::Install, seconds(3)), seconds(120));
-        let said = Stalled(WorkerTask::ServeController, seconds(601)).to_string();
-        assert!(said.contains("that serves another controller has said nothing for 10 min 1 s"), "{said}");
+        let alert = Stalled(WorkerTask::ServeController, seconds(601)).to_string();
+        assert!(
+            alert.contains("that serves another controller has reported nothing for 10 min 1 s"),
+            "{alert}"
+        );
     }
 
     #[test]
-    fn a_refusal_s_trouble_is_told_whole_whoever_speaks() {
+    fn the_longest_alert_for_a_refusal_fits() {
         let name = Hostname::new(&"n".repeat(limits::HOSTNAME_BYTES)).unwrap();
         let sender = Sender(NodeId(u64::MAX), &name, Peer::Ip(([255, 255, 255, 255], 65_535).into()));
         let anywhere = Peer::Ip(([255, 255, 255, 255], 65_535).into());
@@ -412,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn alerts_without_a_place_are_counted() {
+    fn alerts_beyond_the_limit_are_counted() {
         let mut found = Found::default();
         (0..10).for_each(|number| found.push(format_args!("{number}")));
         assert_eq!((found.alerts.len(), found.more), (8, 2));

@@ -1,21 +1,21 @@
-//! Buffers that live as long as the daemon, and cost memory only as they fill.
+//! Buffers that live as long as the daemon. A buffer costs memory only as it fills.
 //!
-//! All buffers are one allocation, large enough to come from the kernel as pages
-//! of zeros: a page becomes resident when it is first written. Many small
-//! allocations would be zeroed one by one, and so be resident from the start.
+//! All buffers are part of one allocation. It is large enough that the allocator maps
+//! zero pages for it, and a page becomes resident when it is first written. Many small
+//! allocations would each be zeroed, and so be resident from the start.
 
 use crate::limits;
 
 /// A buffer of the pool.
 pub type Buffer = &'static mut [u8];
 
-/// What sessions, commands and workers need.
+/// The size of all buffers of sessions, commands and workers.
 pub const POOL_BYTES: usize = limits::SESSIONS * 2 * limits::FRAME_BYTES
     + limits::CONTROL_CONNECTIONS * (4 + 2 * limits::CONTROL_FRAME_BYTES)
     + limits::JOB_BYTES
     + limits::REPORT_BYTES;
 
-/// The memory that buffers are taken from.
+/// The memory that buffers are split off from.
 pub struct Pool {
     free: Buffer,
 }
@@ -27,10 +27,10 @@ impl Pool {
         Self { free: vec![0; POOL_BYTES].leak() }
     }
 
-    /// Takes a buffer of this size out, at start-up.
+    /// Splits off a buffer of this size. Called at start-up.
     ///
     /// # Panics
-    /// The pool is used up: [`POOL_BYTES`] forgets somebody.
+    /// The pool is exhausted: [`POOL_BYTES`] is too small for all callers.
     pub fn take(&mut self, bytes: usize) -> Buffer {
         let (buffer, free) = std::mem::take(&mut self.free).split_at_mut(bytes);
         self.free = free;
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_gives_out_all_that_it_has_and_no_byte_twice() {
+    fn a_pool_hands_out_each_of_its_bytes_once() {
         let mut pool = Pool::new();
         let first = pool.take(5);
         first.fill(1);

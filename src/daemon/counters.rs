@@ -1,5 +1,5 @@
-//! What happened how often, for `status`: everything that is refused or dropped
-//! has a name here.
+//! The loop's counters, shown by `status`. Everything that is refused or dropped has a
+//! counter here. Log lines that a peer can cause are rate-limited here too.
 
 use std::fmt;
 use std::io;
@@ -15,30 +15,30 @@ use crate::types::NodeId;
 use crate::wire::messages::Message;
 use crate::wire::refusal::{Refusal, RefusalCounts};
 
-/// Work that begins and then ends, well or not.
+/// Counts jobs that start and then succeed or fail.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct JobCounts {
-    /// Begun.
+    /// Jobs started.
     pub started: u64,
-    /// Ended well.
+    /// Jobs that succeeded.
     pub done: u64,
-    /// Ended otherwise.
+    /// Jobs that failed.
     pub failed: u64,
 }
 
 impl JobCounts {
-    /// Some has begun.
+    /// Counts a job that has started.
     pub fn begin(&mut self) {
         self.started += 1;
     }
 
-    /// Some has ended.
+    /// Counts a job that has ended.
     pub fn end(&mut self, is_done: bool) {
         *(if is_done { &mut self.done } else { &mut self.failed }) += 1;
     }
 }
 
-/// Datagrams between controllers of one direction, by their type.
+/// Datagrams between controllers, in one direction, by message type.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MessageCounts {
     /// 1, Hello.
@@ -64,27 +64,27 @@ impl MessageCounts {
     }
 }
 
-/// What happened longer ago than this is history: counted, and no trouble any more.
+/// An event older than this no longer causes an alert; it stays counted.
 const RECENT: Duration = Duration::from_secs(600);
 
-/// Whether what happened then is worth an operator's attention now.
+/// Whether an event at `at` is recent enough for an alert.
 #[must_use]
 pub fn is_recent(now: Instant, at: Instant) -> bool {
     now.since(at) < RECENT
 }
 
-/// A node that was met, as far as what it says of itself is true.
+/// The last datagram of some kind: when it came, and from whom.
 #[derive(Clone, Copy, Debug)]
 pub struct Contact {
-    /// When.
+    /// When it was received.
     pub at: Instant,
-    /// Its node id; of what was refused, the one that it claims.
+    /// The sender's node id. For a refused datagram this is only the claimed id.
     pub node: NodeId,
-    /// From where.
+    /// The source address.
     pub from: Peer,
 }
 
-/// Something that is counted elsewhere, and when it happened last.
+/// Remembers when a counter that is kept elsewhere last rose.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LastSeen {
     count: u64,
@@ -98,41 +98,41 @@ impl LastSeen {
         }
     }
 
-    /// Whether it happened lately.
+    /// Whether the counter rose recently; see [`is_recent`].
     #[must_use]
     pub fn is_recent(&self, now: Instant) -> bool {
         self.at.is_some_and(|at| is_recent(now, at))
     }
 }
 
-/// Datagrams that came back, or that had nobody to go to, by reason. Over UDP none does.
+/// Datagrams that TIPC returned or could not deliver, by reason. All zero over UDP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct UndeliveredCounts([u64; Undelivered::ALL.len()]);
 
 impl UndeliveredCounts {
-    /// Counts one.
-    pub fn count(&mut self, why: Undelivered) {
-        self.0[why as usize] += 1;
+    /// Counts one datagram.
+    pub fn count(&mut self, reason: Undelivered) {
+        self.0[reason as usize] += 1;
     }
 
-    /// Each reason's counter and its count.
+    /// The name of each counter and its value.
     pub fn iter(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        Undelivered::ALL.iter().map(|(why, name)| (*name, self.0[*why as usize]))
+        Undelivered::ALL.iter().map(|(reason, name)| (*name, self.0[*reason as usize]))
     }
 }
 
 /// The loop's counters.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Datagrams believed.
+    /// Datagrams accepted.
     pub received: u64,
-    /// The same, by the slot of the key ring that they were sent with.
+    /// Datagrams accepted, by the key ring slot of their key.
     pub received_with: [u64; limits::KEY_SLOTS],
     /// Datagrams sent.
     pub sent: u64,
-    /// Datagrams believed, of those between controllers.
+    /// Datagrams accepted from other controllers.
     pub received_from_controllers: MessageCounts,
-    /// Datagrams sent, of those between controllers.
+    /// Datagrams sent to other controllers.
     pub sent_to_controllers: MessageCounts,
     /// Merges of another controller's map.
     pub pulls: JobCounts,
@@ -140,25 +140,25 @@ pub struct Counters {
     pub blobs: JobCounts,
     /// Calls to receive that failed.
     pub receive_failed: u64,
-    /// Datagrams not sent: no route, no room.
+    /// Datagrams that could not be sent: no route, or the socket's buffer was full.
     pub sends_failed: u64,
-    /// Datagrams that came back.
+    /// Datagrams that were not delivered.
     pub undelivered: UndeliveredCounts,
-    /// Connections that could not be accepted: no descriptor, no memory.
+    /// Connections that could not be accepted: no file descriptor or no memory.
     pub accepts_failed: u64,
     /// Datagrams refused, by reason.
     pub refusals: RefusalCounts,
-    /// Who was refused last, by reason.
+    /// The last refused datagram, by reason.
     last_refused: [Option<Contact>; Refusal::ALL.len()],
-    /// An agent's: the controller that asked it last.
+    /// On an agent: the last HelloAgent.
     pub asked_by: Option<Contact>,
-    /// When a datagram could not be sent last, and why.
+    /// The last failure to send a datagram.
     pub send_failure: Option<(Instant, io::ErrorKind)>,
-    /// When a connection could not be accepted last.
+    /// When accepting a connection last failed.
     pub accept_failure: Option<Instant>,
-    /// Words of hosts for which there was no room.
+    /// When a host was last refused because the table of hosts is full.
     pub hosts_full: LastSeen,
-    /// Words of controllers for which there was no room.
+    /// When a controller was last refused because the table of controllers is full.
     pub controllers_full: LastSeen,
     refusal_lines: [RateLimit; Refusal::ALL.len()],
     serving_lines: RateLimit,
@@ -168,14 +168,14 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Counts the slot of the key ring that a datagram which is believed was sent with.
+    /// Counts the key ring slot of an accepted datagram.
     pub fn count_key_slot(&mut self, slot: Option<u8>) {
         if let Some(count) = slot.and_then(|slot| self.received_with.get_mut(usize::from(slot))) {
             *count += 1;
         }
     }
 
-    /// Counts a datagram that is believed.
+    /// Counts an accepted datagram.
     pub fn count_received(&mut self, now: Instant, node: NodeId, from: Peer, message: &Message) {
         self.received += 1;
         self.received_from_controllers.count(message);
@@ -184,7 +184,7 @@ impl Counters {
         }
     }
 
-    /// Notes whether a role had no room for somebody whom it heard.
+    /// Notes whether a table was too full for a node that was heard.
     pub fn note_full(&mut self, now: Instant, node: &Node<'_>) {
         if let Some(controller) = &node.controller {
             self.hosts_full.note(now, controller.hosts_refused());
@@ -192,13 +192,13 @@ impl Counters {
         }
     }
 
-    /// Who was refused last for this reason, if that was lately.
+    /// The last datagram that was refused for this reason, if that was recent.
     #[must_use]
     pub fn recent_refusal(&self, now: Instant, refusal: Refusal) -> Option<&Contact> {
-        self.last_refused.get(refusal as usize)?.as_ref().filter(|met| is_recent(now, met.at))
+        self.last_refused.get(refusal as usize)?.as_ref().filter(|contact| is_recent(now, contact.at))
     }
 
-    /// Counts a refused datagram, and logs its reason now and then.
+    /// Counts a refused datagram and logs its reason, rate-limited.
     pub fn refuse(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         self.refusals.count(refusal);
         if let Some(last) = self.last_refused.get_mut(refusal as usize) {
@@ -207,29 +207,28 @@ impl Counters {
         if refusal == Refusal::OwnEcho {
             return;
         }
-        let Some(more) = self.refusal_lines.get_mut(refusal as usize).and_then(|line| line.pass(now)) else {
-            return;
-        };
-        info!("refused a datagram from {from} (node {claimed}): {refusal}, and {more} more lately");
+        let line = self.refusal_lines.get_mut(refusal as usize);
+        let Some(suppressed) = line.and_then(|line| line.pass(now)) else { return };
+        info!("refused a datagram from {from} (node {claimed}): {refusal} ({suppressed} more not logged)");
     }
 
-    /// Logs now and then that somebody was not served: who has a key can bring that
-    /// about as often as it likes.
+    /// Logs that a node or a command was not served. Rate-limited: any node with a key
+    /// can cause this as often as it likes.
     pub fn log_not_served(&mut self, now: Instant, reason: &dyn fmt::Display) {
-        if let Some(more) = self.serving_lines.pass(now) {
-            info!("serving: {reason}, and {more} more lately");
+        if let Some(suppressed) = self.serving_lines.pass(now) {
+            info!("serving: {reason} ({suppressed} more not logged)");
         }
     }
 
-    /// Logs now and then that what became of the rollout cannot be written down: that is
-    /// tried once a second.
+    /// Logs that the rollout's state cannot be written to disk. Rate-limited: the write
+    /// is retried once a second.
     pub fn log_not_settled(&mut self, now: Instant, reason: &dyn fmt::Display) {
         if self.settling_lines.pass(now).is_some() {
-            warn!("the rollout stands still, since how it stands cannot be written down: {reason}");
+            warn!("the rollout is stalled: its state cannot be written to disk: {reason}");
         }
     }
 
-    /// Counts a connection that could not be accepted, and logs it now and then.
+    /// Counts a connection that could not be accepted and logs it, rate-limited.
     pub fn accept_failed(&mut self, now: Instant, error: &io::Error) {
         self.accepts_failed += 1;
         self.accept_failure = Some(now);
@@ -237,20 +236,20 @@ impl Counters {
             match error.raw_os_error() {
                 Some(libc::EMFILE | libc::ENFILE) => {
                     warn!(
-                        "a connection cannot be accepted yet: no descriptor is free; raise the limit on open files"
+                        "cannot accept a connection: no file descriptor is free; raise the limit on open files"
                     );
                 }
-                _ => warn!("a connection cannot be accepted yet: {}", error.kind()),
+                _ => warn!("cannot accept a connection: {}", error.kind()),
             }
         }
     }
 
-    /// Counts a datagram that could not be sent, and logs it now and then.
+    /// Counts a datagram that could not be sent and logs it, rate-limited.
     pub fn send_failed(&mut self, now: Instant, error: &io::Error) {
         self.sends_failed += 1;
         self.send_failure = Some((now, error.kind()));
         if self.send_lines.pass(now).is_some() {
-            warn!("a datagram cannot be sent: {}", error.kind());
+            warn!("cannot send a datagram: {}", error.kind());
         }
     }
 }
@@ -260,7 +259,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_of_the_present_for_ten_minutes_and_counted_for_ever() {
+    fn a_refusal_is_recent_for_ten_minutes_and_stays_counted() {
         let at = |seconds: u64| Instant::from_millis(seconds * 1000);
         let from = Peer::Ip(([127, 0, 0, 1], 1).into());
         let mut counters = Counters::default();
@@ -274,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_elsewhere_is_late_while_it_grows() {
+    fn a_counter_is_recent_for_ten_minutes_after_it_rose() {
         let at = |seconds: u64| Instant::from_millis(seconds * 1000);
         let mut full = LastSeen::default();
         full.note(at(1), 0);

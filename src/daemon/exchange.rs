@@ -1,4 +1,4 @@
-//! A proven stream session in a worker: blocking, with deadlines.
+//! An authenticated stream session in a worker: blocking, with a timeout on each call.
 
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
@@ -17,28 +17,29 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Takes a session over. Each read and write must move within `patience`.
+    /// Takes a session over. A read or write that makes no progress within `timeout`
+    /// fails.
     ///
     /// # Errors
     /// As `fcntl(2)` and `setsockopt(2)`.
-    pub fn new(socket: OwnedFd, keys: SessionKeys, patience: Duration) -> io::Result<Self> {
-        let stream = transport::blocking(socket, patience)?;
+    pub fn new(socket: OwnedFd, keys: SessionKeys, timeout: Duration) -> io::Result<Self> {
+        let stream = transport::blocking(socket, timeout)?;
         Ok(Self { stream, keys, buffer: Box::new([0; limits::FRAME_BYTES]) })
     }
 
     /// Sends a frame.
     ///
     /// # Errors
-    /// The other end is gone, or does not read.
+    /// The peer has closed the session, or does not read.
     pub fn send(&mut self, frame: Frame) -> io::Result<()> {
         let len = self.keys.seal(&frame, &mut self.buffer[..]);
         self.stream.write_all(&self.buffer[..len])
     }
 
-    /// Receives a frame; `None` where the other end has ended the session.
+    /// Receives a frame; `None` if the peer has ended the session.
     ///
     /// # Errors
-    /// The other end is gone or silent, or what it sent is not a frame of this session.
+    /// The connection was lost or timed out, or the bytes are not a frame of this session.
     pub fn receive(&mut self) -> io::Result<Option<Frame>> {
         let mut filled = 0;
         loop {
@@ -48,7 +49,7 @@ impl Exchange {
                 Ok(None) => {}
                 Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
             }
-            // Never more than the frame at hand: raw bytes may follow it.
+            // Do not read beyond this frame: raw bytes may follow it.
             let wanted = frame_len(&self.buffer[..filled]);
             let room = self.buffer.get_mut(filled..wanted).ok_or(io::ErrorKind::InvalidData)?;
             match self.stream.read(room) {

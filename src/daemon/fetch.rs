@@ -1,5 +1,5 @@
-//! The end of a session that fetches: an install's source, and that of a
-//! controller that lacks patch files.
+//! The fetching end of a session: reads manifests and patch files from a controller.
+//! Used by an agent that installs, and by a controller that lacks patch files.
 
 use std::io::{self, Read};
 
@@ -8,10 +8,10 @@ use crate::job::{BlobSource, FetchError, Fetched, Source};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::{Frame, ManifestPatch};
 
-/// Bytes of a patch file that are taken at once.
+/// Bytes of a patch file that are read at once.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// A controller at the other end of a session.
+/// A controller as the source of manifests and patch files, over a session.
 pub struct SessionSource(pub Exchange);
 
 fn send(exchange: &mut Exchange, frame: Frame) -> Result<(), FetchError> {
@@ -28,7 +28,7 @@ pub(super) fn receive(exchange: &mut Exchange) -> Result<Frame, FetchError> {
     }
 }
 
-/// The other end says what has no place in its answer.
+/// The error for a frame that does not belong into the answer.
 pub(super) fn unexpected_frame() -> FetchError {
     FetchError::Session(io::ErrorKind::InvalidData.into())
 }

@@ -1,4 +1,4 @@
-//! A controller for the tests of this folder.
+//! A controller for this folder's tests.
 
 use crate::fsm::actions::{Actions, Peer};
 use crate::fsm::controller::{Controller, ControllerTimers, Tables};
@@ -15,22 +15,22 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hostname, NodeId, NodeType};
 use crate::wire::messages::{HelloAgentAck, Message};
 
-/// A host unheard for so long is lost.
+/// A host that is not heard for this long is lost.
 pub const HOST_LOST: Duration = Duration::from_secs(3_600);
-/// A controller unheard for so long is lost.
+/// A controller that is not heard for this long is lost.
 pub const CONTROLLER_LOST: Duration = Duration::from_secs(120);
 
-/// A moment.
+/// The time this many seconds after 0.
 pub const fn at(seconds: u64) -> Instant {
     Instant::from_millis(seconds * 1000)
 }
 
-/// Where a node was heard.
+/// The address of all nodes.
 pub fn peer() -> Peer {
     Peer::Ip(([127, 0, 0, 1], 1).into())
 }
 
-/// A controller with these entries, which started at 0.
+/// A controller that started at 0 with these entries.
 pub fn controller(entries: &[Entry]) -> Controller<'static> {
     let second = Duration::from_secs(1);
     let timers = ControllerTimers {
@@ -58,7 +58,8 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
     Controller::new(at(0), NodeId(1), timers, tables)
 }
 
-/// A worker host says that it has the set with this digest.
+/// The controller receives a HelloAgentAck of a host of nodetype worker, with the set of
+/// this digest installed.
 pub fn receive_ack(controller: &mut Controller<'_>, now: Instant, node: u64, name: &str, installed: Digest) {
     let ack = HelloAgentAck {
         installed_digest: installed,

@@ -1,9 +1,9 @@
 //! Log lines that never block the loop.
 //!
-//! Lines go to standard error, each with its syslog priority in front where that is
-//! the journal's. A line that would block is dropped and counted. Standard error is
-//! others' too, workers' and maybe a shell's, so it is not made non-blocking: only our
-//! own write is, by what each kind of file has for that.
+//! Lines are written to standard error, with a syslog priority in front if it is
+//! connected to the journal. A line that would block is dropped and counted. Workers
+//! and possibly a shell share standard error, so it is not made non-blocking itself;
+//! see [`LogOutput`] for how each kind of file is written without blocking.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,18 +21,19 @@ pub fn dropped() -> u64 {
     DROPPED.load(Ordering::Relaxed)
 }
 
-/// Where lines go, by how one is written without blocking.
+/// Standard error, by the way to write to it without blocking.
 enum LogOutput {
-    /// A pipe or a terminal, opened once more: that it does not block is ours alone.
+    /// A pipe or a terminal, opened a second time with `O_NONBLOCK`, which applies to
+    /// this open file description only.
     Reopened(File),
-    /// A socket: each send says that it may not block.
+    /// A socket, written with `MSG_DONTWAIT`.
     Socket,
-    /// A file, or what could not be opened again: asked before each write.
+    /// A file, or a pipe or terminal that could not be reopened: polled before each write.
     Polled,
 }
 
 impl LogOutput {
-    /// Standard error, and whether it is the journal's.
+    /// Standard error, and whether it is connected to the journal.
     fn of_standard_error() -> (Self, bool) {
         let duplicate = io::stderr().as_fd().try_clone_to_owned().map(File::from);
         let Ok(metadata) = duplicate.and_then(|file| file.metadata()) else { return (Self::Polled, false) };
@@ -73,15 +74,15 @@ impl Write for LogOutput {
     }
 }
 
-/// Sets up logging for the daemon or a worker. `RUST_LOG` chooses what is
-/// logged; without it, everything from "info" on.
-pub fn set_up(part: &'static str) {
+/// Sets up logging for the daemon or a worker. `program` starts each line. `RUST_LOG`
+/// sets the level; the default is "info".
+pub fn set_up(program: &'static str) {
     let (lines, with_priority) = LogOutput::of_standard_error();
     let mut builder = env_logger::Builder::new();
     builder.filter_level(LevelFilter::Info).parse_default_env();
     builder.target(env_logger::Target::Pipe(Box::new(lines)));
     builder.format(move |to, record| {
-        let (priority, word) = match record.level() {
+        let (priority, prefix) = match record.level() {
             Level::Error => (3, "error: "),
             Level::Warn => (4, "warning: "),
             Level::Info => (6, ""),
@@ -90,24 +91,25 @@ pub fn set_up(part: &'static str) {
         if with_priority {
             write!(to, "<{priority}>")?;
         }
-        writeln!(to, "{part}: {word}{}", record.args())
+        writeln!(to, "{program}: {prefix}{}", record.args())
     });
-    // A second set-up in one process is of no consequence.
+    // Fails if logging is set up already, which is harmless.
     let _ = builder.try_init();
 }
 
-/// Lets one line through in ten seconds, and counts the rest.
+/// Lets one line through in ten seconds, and counts the suppressed ones.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct RateLimit {
     last: Option<crate::time::Instant>,
     suppressed: u64,
 }
 
-/// One line of a kind in this time.
+/// The shortest time between two lines of a kind.
 const LINE_INTERVAL: crate::time::Duration = crate::time::Duration::from_secs(10);
 
 impl RateLimit {
-    /// Whether to log now; if so, how many were held back since the last.
+    /// `None` if this line is to be suppressed; else the number of lines suppressed
+    /// since the last one that was logged.
     pub fn pass(&mut self, now: crate::time::Instant) -> Option<u64> {
         if self.last.is_some_and(|last| now.since(last) < LINE_INTERVAL) {
             self.suppressed += 1;
@@ -124,7 +126,7 @@ mod tests {
     use crate::time::Instant;
 
     #[test]
-    fn one_line_in_ten_seconds_and_the_rest_is_counted() {
+    fn one_line_passes_in_ten_seconds_and_the_others_are_counted() {
         let mut limit = RateLimit::default();
         let at = Instant::from_millis;
         assert_eq!(limit.pass(at(0)), Some(0));

@@ -1,4 +1,4 @@
-//! A controller's end of a pull: another's map over a session.
+//! The pulling end of a session: reads another controller's map.
 
 use super::exchange::Exchange;
 use super::fetch::{receive, unexpected_frame};

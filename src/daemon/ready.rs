@@ -1,19 +1,19 @@
-//! The sources that may have more for us.
+//! The event sources that may have more to read.
 //!
-//! mio tells of an edge once. A source that is not drained to `WouldBlock` in
-//! its turn stays in this set, and while the set is not empty the loop polls
-//! without waiting; so turns can be short, and no source starves another. A
-//! source that failed for want of what only time brings (a descriptor, memory) is
-//! put off: it comes back after a pause, since no edge will tell.
+//! mio is edge-triggered: it reports an edge once. A source that is not drained to
+//! `WouldBlock` in its turn stays in this set, and the loop polls without waiting
+//! while the set is not empty. So turns can be short, and no source starves another.
+//! A source that failed because a descriptor or memory was not free is deferred: it
+//! is ready again after a pause, since no further edge is reported for it.
 
 use mio::Token;
 
 use crate::time::{Duration, Instant};
 
-/// Tokens below this can be in the set.
+/// The set holds tokens below this.
 pub const TOKENS: usize = 128;
 
-/// How long a source that failed is left alone.
+/// How long a deferred source waits.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// A set of tokens.
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct ReadySet {
     now: u128,
     deferred: u128,
-    /// When those put off come back.
+    /// When the deferred sources are ready again.
     deferred_until: Option<Instant>,
 }
 
@@ -31,13 +31,13 @@ impl ReadySet {
         self.now |= bit(token);
     }
 
-    /// Adds a source a while from now.
+    /// Adds a source after a pause.
     pub fn defer(&mut self, now: Instant, token: Token) {
         self.deferred |= bit(token);
         self.deferred_until.get_or_insert(now + PAUSE);
     }
 
-    /// Brings those back that were put off. Early: does nothing.
+    /// Makes the deferred sources ready if their time has come.
     pub fn on_timeout(&mut self, now: Instant) {
         if self.deferred_until.is_some_and(|later_at| now >= later_at) {
             self.now |= std::mem::take(&mut self.deferred);
@@ -45,19 +45,20 @@ impl ReadySet {
         }
     }
 
-    /// When those put off come back.
+    /// When the deferred sources are ready again.
     #[must_use]
     pub fn poll_at(self) -> Option<Instant> {
         self.deferred_until
     }
 
-    /// Whether no source may have more at this moment.
+    /// Whether no source is ready now.
     #[must_use]
     pub fn is_empty(self) -> bool {
         self.now == 0
     }
 
-    /// Takes all sources out: each gets its turn, and is put in again if there is more.
+    /// Takes all ready sources out. The caller gives each a turn and inserts it again
+    /// if it has more.
     pub fn take(&mut self) -> impl Iterator<Item = Token> + use<> {
         let mut left = std::mem::take(&mut self.now);
         std::iter::from_fn(move || {
@@ -77,12 +78,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_source_that_is_put_off_comes_back_once() {
+    fn a_deferred_source_is_ready_once_after_the_pause() {
         let at = Instant::from_millis;
         let mut ready = ReadySet::default();
         ready.defer(at(0), Token(3));
         ready.defer(at(90), Token(4));
-        assert!(ready.is_empty(), "nobody polls without waiting for them");
+        assert!(ready.is_empty(), "the loop does not busy-poll for deferred sources");
         assert_eq!(ready.poll_at(), Some(at(100)));
         ready.on_timeout(at(99));
         assert!(ready.is_empty());

@@ -1,4 +1,4 @@
-//! What the daemon knows, as rows for commands.
+//! Builds the rows of the control protocol from the daemon's state.
 
 use super::alerts::alerts;
 use super::clock::Clock;
@@ -24,13 +24,13 @@ use crate::wire::install::Step;
 use crate::wire::messages::AgentState;
 use crate::wire::refusal::Refusal;
 
-/// A peer's address, as shown.
+/// A peer's address, as text.
 #[must_use]
 pub fn address(peer: Peer) -> Text<48> {
     Text::format(format_args!("{peer}"))
 }
 
-/// The first patch after this id that is not deleted; of a set, if one is given.
+/// The first patch after this id that is not deleted and, if `only` is given, is in it.
 #[must_use]
 pub fn next_patch(
     controller: &Controller<'_>,
@@ -60,7 +60,7 @@ pub fn next_patch(
     })
 }
 
-/// One host.
+/// The row of a host.
 #[must_use]
 pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
     let ack = &host.ack;
@@ -93,7 +93,7 @@ fn host_state(state: AgentState, step: Step, percent: u8) -> HostState {
     }
 }
 
-/// The node itself, whose hosts stand like this.
+/// The row of this node. `hosts_by` counts its hosts by state.
 #[must_use]
 pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> StatusRow {
     let identity = daemon.codec.identity();
@@ -106,10 +106,10 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.shown());
     let last_reason = agent.and_then(|agent| agent.last()).map(|last| last.reason.clone());
     let unix_ms = Clock::unix_ms();
-    let asked_by = daemon.counters.asked_by.as_ref().map(|met| Asker {
-        node: met.node,
-        address: address(met.from),
-        age_ms: now.since(met.at).as_millis(),
+    let asked_by = daemon.counters.asked_by.as_ref().map(|contact| Asker {
+        node: contact.node,
+        address: address(contact.from),
+        age_ms: now.since(contact.at).as_millis(),
     });
     let (alerts, alerts_more) = alerts(now, unix_ms, daemon);
     StatusRow {
@@ -153,7 +153,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     }
 }
 
-/// Another controller.
+/// The row of another controller.
 #[must_use]
 pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbour) -> NeighbourRow {
     let age_ms = neighbour.heard.map(|(_, at)| now.since(at).as_millis());
@@ -181,7 +181,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
     }
 }
 
-/// The patches whose files are not here: those that hosts need come first.
+/// The patches whose files are missing here. Those that hosts need come first.
 pub fn missing_blobs(controller: &Controller<'_>) -> impl Iterator<Item = BlobRow> {
     let (map, blobs) = (controller.map(), controller.sync().blobs());
     let entries = move || blobs.missing().iter().filter_map(move |slot| map.entry(slot));
@@ -201,11 +201,12 @@ fn count(many: usize) -> u32 {
 /// The named counts of `status`.
 pub type Counts = heapless::Vec<(&'static str, u64), { 48 + Refusal::ALL.len() }>;
 
-/// Fills in what happened how often.
+/// Appends all counters.
 pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     let counters = &daemon.counters;
     let sessions = &daemon.sessions.counts;
-    let Counters { received_from_controllers: heard, sent_to_controllers: said, pulls, blobs, .. } = counters;
+    let Counters { received_from_controllers: received, sent_to_controllers: sent, pulls, blobs, .. } =
+        counters;
     let named = [
         ("datagrams_received", counters.received),
         ("received_with_slot_0", counters.received_with[0]),
@@ -222,14 +223,14 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("sessions_evicted", sessions.evicted),
         ("sessions_timed_out", sessions.timed_out),
         ("sessions_refused", sessions.refused),
-        ("hello_received", heard.hello),
-        ("hello_ack_received", heard.hello_ack),
-        ("sync_req_received", heard.sync_req),
-        ("sync_complete_received", heard.sync_complete),
-        ("hello_sent", said.hello),
-        ("hello_ack_sent", said.hello_ack),
-        ("sync_req_sent", said.sync_req),
-        ("sync_complete_sent", said.sync_complete),
+        ("hello_received", received.hello),
+        ("hello_ack_received", received.hello_ack),
+        ("sync_req_received", received.sync_req),
+        ("sync_complete_received", received.sync_complete),
+        ("hello_sent", sent.hello),
+        ("hello_ack_sent", sent.hello_ack),
+        ("sync_req_sent", sent.sync_req),
+        ("sync_complete_sent", sent.sync_complete),
         ("pulls_started", pulls.started),
         ("pulls_done", pulls.done),
         ("pulls_failed", pulls.failed),
@@ -245,7 +246,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     for (name, count) in named {
         let _ = counts.push((name, count));
     }
-    // Over UDP nothing comes back.
+    // UDP does not report undelivered datagrams.
     for (name, count) in counters.undelivered.iter().filter(|_| cfg!(feature = "tipc")) {
         let _ = counts.push((name, count));
     }
@@ -254,7 +255,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
     }
 }
 
-/// Words of controllers for which there was no room.
+/// Datagrams of controllers for which the table had no room.
 fn controllers_refused(daemon: &Daemon<'_>) -> u64 {
     daemon.node.controller.as_ref().map_or(0, |controller| controller.sync().neighbours().refused())
 }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn another_controller_is_shown_with_its_age_and_what_is_the_matter() {
+    fn another_controller_is_shown_with_its_age_and_its_trouble() {
         let mut controller = controller(&[]);
         let (node, name) = (NodeId(2), Hostname::new("controller-1").unwrap());
         controller.sync_mut().neighbours_mut().know(at(0), node, &name);

@@ -1,5 +1,5 @@
-//! A controller's end of a session that a worker answers: manifests and patch files
-//! out of the store.
+//! The serving end of a session, in a controller's worker: sends manifests and patch
+//! files from the store.
 
 use std::io::{self, Seek, SeekFrom};
 use std::path::Path;
@@ -9,11 +9,11 @@ use crate::store::{self, Blob};
 use crate::types::{Hash, Reason};
 use crate::wire::frame::{Frame, Purpose};
 
-/// Serves one session until its other end has what it wants: an agent manifests
-/// and patch files, another controller patch files alone.
+/// Answers requests until the peer ends the session. An agent may request manifests and
+/// patch files, another controller only patch files.
 ///
 /// # Errors
-/// The other end is gone or silent, or sent what has no place here.
+/// The connection was lost or timed out, or the peer sent an unexpected frame.
 pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io::Result<()> {
     while let Some(frame) = exchange.receive()? {
         match frame {
@@ -41,7 +41,7 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
         Err(reason) => return refuse(exchange, &reason),
     };
     let Some(len_bytes) = size_bytes.checked_sub(offset) else {
-        return refuse(exchange, "The file is shorter than that.");
+        return refuse(exchange, "The file is shorter than the requested offset.");
     };
     let Ok(signature) = heapless::Vec::from_slice(&signature) else {
         return refuse(exchange, "The patch's signature is too long to send.");
@@ -50,7 +50,7 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
     exchange.send(Frame::Blob { len_bytes, signature })?;
     let sent = io::copy(&mut io::Read::take(&mut file, len_bytes), exchange.raw())?;
     if sent != len_bytes {
-        // The file shrank; the other end sees the session end in its middle.
+        // The file shrank. The peer sees the session end before the blob is complete.
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     exchange.send(Frame::End)

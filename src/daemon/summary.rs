@@ -1,6 +1,5 @@
-//! How the hosts, the patches and the workers stand, summed up for `status`: one
-//! pass over the hosts, which is bounded by the table and keeps the loop from
-//! nothing (50 us for a thousand).
+//! Summaries of the hosts, the patches and the workers for `status`. The hosts take one
+//! pass over their table (50 us for a thousand hosts), short enough for the loop.
 
 use super::workers::WorkerKind;
 use crate::control::{By, HOST_ROWS, HostCounts, PatchCounts, WorkerRow, WorkerTask};
@@ -11,7 +10,7 @@ use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId};
 use crate::wire::frame::Purpose;
 
-/// Why a host is named: the first comes first.
+/// Why a host is listed, the gravest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Problem {
     Failed,
@@ -19,17 +18,18 @@ enum Problem {
     Silent,
 }
 
-/// How the hosts stand.
+/// The hosts of a controller, summed up.
 #[derive(Debug, Default)]
 pub struct Hosts {
-    /// How many stand how.
+    /// Hosts by state.
     pub counts: HostCounts,
-    /// Those to see to, since when, and their places in the table: the first comes first.
+    /// The hosts that need attention: the problem, since when, and the index in the
+    /// table of hosts. Sorted, the gravest and oldest first.
     worst: heapless::Vec<(Problem, Instant, usize), HOST_ROWS>,
 }
 
 impl Hosts {
-    /// Looks at all hosts of a controller.
+    /// Sums up all hosts of a controller.
     #[must_use]
     pub fn of(now: Instant, controller: &Controller<'_>) -> Self {
         let mut all = Self::default();
@@ -39,7 +39,7 @@ impl Hosts {
         all
     }
 
-    /// The hosts to see to, the first first.
+    /// The hosts that need attention, the gravest and oldest first.
     pub fn worst<'c>(&self, controller: &'c Controller<'_>) -> impl Iterator<Item = &'c Host> {
         self.worst.iter().filter_map(|(_, _, at)| controller.hosts().at(*at))
     }
@@ -60,45 +60,45 @@ impl Hosts {
             Currency::Current => By::Current,
         };
         counts.count(by, true);
-        // Those that failed are heard all the while: that one is heard a moment before
-        // another is no reason to change their places.
-        let (ill, since) = match currency {
+        // A failed host is still heard. Its last contact must not decide its position,
+        // or the order would change with every HelloAgentAck.
+        let (problem, since) = match currency {
             _ if is_lost => (Problem::Lost, host.last_heard),
             Currency::Failed => (Problem::Failed, Instant::default()),
             _ if is_silent => (Problem::Silent, host.last_heard),
             _ => return,
         };
-        self.insert_worst((ill, since, at));
+        self.insert_worst((problem, since, at));
     }
 
-    /// Keeps one among the worst, unless there is no room and all are worse.
+    /// Inserts a host into the list of the worst, unless the list is full of worse ones.
     fn insert_worst(&mut self, one: (Problem, Instant, usize)) {
-        let place = self.worst.iter().position(|other| one < *other).unwrap_or(self.worst.len());
-        if self.worst.is_full() && place < HOST_ROWS {
+        let index = self.worst.iter().position(|other| one < *other).unwrap_or(self.worst.len());
+        if self.worst.is_full() && index < HOST_ROWS {
             self.worst.pop();
         }
-        // Where there is no room, it is better than all that are there.
-        let _ = self.worst.insert(place, one);
+        // Fails if the list is full and all its hosts are worse.
+        let _ = self.worst.insert(index, one);
     }
 }
 
-/// How many patches are wanted how.
+/// Patches by state.
 #[must_use]
 pub fn patches(controller: &Controller<'_>) -> PatchCounts {
     let mut counts = PatchCounts::default();
     for (_, entry) in controller.map().iter() {
-        let place = match entry.state {
+        let index = match entry.state {
             EntryState::Available => 0,
             EntryState::Applied => 1,
             EntryState::Committed => 2,
             EntryState::Deleted => continue,
         };
-        counts.0[place] += 1;
+        counts.0[index] += 1;
     }
     counts
 }
 
-/// A worker at work, for how long, and for how long it has said nothing.
+/// The row of a running worker, from [`Workers::running`](super::workers::Workers::running).
 #[must_use]
 pub fn worker(
     controller: Option<&Controller<'_>>,
@@ -114,7 +114,7 @@ pub fn worker(
     }
 }
 
-/// What a node calls itself; empty where that is not known here.
+/// A node's hostname; empty if it is not known here.
 #[must_use]
 pub fn hostname(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
     let host = controller.and_then(|c| Some(&c.hosts().get(node)?.ack.hostname));
@@ -122,7 +122,7 @@ pub fn hostname(controller: Option<&Controller<'_>>, node: NodeId) -> Hostname {
     host.or_else(neighbour).cloned().unwrap_or_default()
 }
 
-/// What a worker of this kind does.
+/// The task of a worker of this kind, as commands show it.
 #[must_use]
 pub const fn task(kind: WorkerKind) -> WorkerTask {
     match kind {
@@ -138,7 +138,7 @@ pub const fn task(kind: WorkerKind) -> WorkerTask {
     }
 }
 
-/// With whom a worker of this kind speaks.
+/// The node that a worker of this kind has a session with.
 const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
     match kind {
         WorkerKind::Serve(node, _) | WorkerKind::Pull(node) | WorkerKind::Blobs(node) => Some(node),
@@ -158,7 +158,7 @@ mod tests {
     use crate::types::Digest;
 
     #[test]
-    fn each_host_is_counted_once_and_those_to_see_to_are_named() {
+    fn each_host_is_counted_once_and_hosts_with_problems_are_listed() {
         let mut controller = controller(&[]);
         let (wanted, other) = (set_digest([]), Digest([7; 32]));
         let lost_at = HOST_LOST.as_millis() / 1000;
@@ -174,14 +174,14 @@ mod tests {
     }
 
     #[test]
-    fn of_many_only_the_gravest_and_longest_unheard_are_kept() {
+    fn the_gravest_and_longest_unheard_hosts_are_kept() {
         let mut hosts = Hosts::default();
         for number in (0..20).rev() {
             hosts.insert_worst((Problem::Silent, at(number), 100));
             hosts.insert_worst((Problem::Lost, at(number), number as usize));
         }
         hosts.insert_worst((Problem::Failed, at(0), 50));
-        let kept: Vec<_> = hosts.worst.iter().map(|(_, _, place)| *place).collect();
+        let kept: Vec<_> = hosts.worst.iter().map(|(_, _, index)| *index).collect();
         assert_eq!(kept, [50, 0, 1, 2, 3, 4, 5, 6]);
     }
 }

@@ -1,4 +1,4 @@
-//! The system calls of the event loop and its workers that std does not have.
+//! System calls of the event loop and its workers that std does not provide.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -20,16 +20,17 @@ pub fn boottime_ms() -> u64 {
     (time.tv_sec as u64).saturating_mul(1000).saturating_add(time.tv_nsec as u64 / 1_000_000)
 }
 
-/// Microseconds since boot, time asleep left out: what a supervisor compares with.
+/// Microseconds since boot without time asleep, which is the clock that systemd expects
+/// in `MONOTONIC_USEC`.
 #[must_use]
 pub fn monotonic_us() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call; the clock is everywhere.
+    // SAFETY: `time` outlives the call; every Linux has this clock.
     unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
     (time.tv_sec as u64).saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1_000)
 }
 
-/// Takes a variable out of the environment, so that no child inherits it.
+/// Removes a variable from the environment, so that no child inherits it.
 #[must_use]
 pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     let value = std::env::var_os(name)?;
@@ -39,20 +40,20 @@ pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {
     Some(value)
 }
 
-/// Fills `bytes` from the kernel's random numbers.
+/// Fills `bytes` with random bytes from the kernel.
 ///
 /// # Errors
 /// As `getrandom(2)`.
 pub fn random(bytes: &mut [u8]) -> io::Result<()> {
     // By number: std knows the function as one that may be missing, and a static
     // link then leaves it out.
-    // SAFETY: the pointer and the length are those of `bytes`. Up to 256 bytes
-    // come whole once the kernel's source is ready, which the call waits for.
+    // SAFETY: the pointer and the length are those of `bytes`. The call waits until the
+    // kernel's source is seeded, and up to 256 bytes are then never cut short.
     let got = unsafe { libc::syscall(libc::SYS_getrandom, bytes.as_mut_ptr(), bytes.len(), 0) };
     if usize::try_from(got) == Ok(bytes.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The signals that the loop reads from a descriptor instead of being interrupted.
+/// The signals that the loop blocks and reads from a signalfd.
 const SIGNALS: [libc::c_int; 4] = [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT, libc::SIGHUP];
 
 fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
@@ -68,8 +69,9 @@ fn signal_set(signals: &[libc::c_int]) -> libc::sigset_t {
     }
 }
 
-/// Blocks the loop's signals and gives a descriptor to read them from. A parent
-/// that ignored SIGCHLD has passed that on: our workers' ends must be told.
+/// Blocks the loop's signals and opens a descriptor to read them from. Resets SIGCHLD to
+/// its default: if the parent ignored it, that is inherited, and the loop would not
+/// learn that a worker ended.
 ///
 /// # Errors
 /// As `signalfd(2)`.
@@ -85,7 +87,7 @@ pub fn signalfd() -> io::Result<OwnedFd> {
     }
 }
 
-/// The next signal that has come, if any.
+/// The next pending signal, if any.
 #[must_use]
 pub fn next_signal(signals: BorrowedFd<'_>) -> Option<libc::c_int> {
     // SAFETY: signalfd_siginfo is plain data; the length is its own.
@@ -97,7 +99,7 @@ pub fn next_signal(signals: BorrowedFd<'_>) -> Option<libc::c_int> {
     }
 }
 
-/// Whether a child has ended, and how: its wait status.
+/// The wait status of a child that has ended; `None` while it runs.
 #[must_use]
 pub fn try_wait(pid: libc::pid_t) -> Option<i32> {
     let mut status = 0;
@@ -106,14 +108,15 @@ pub fn try_wait(pid: libc::pid_t) -> Option<i32> {
     (got == pid).then_some(status)
 }
 
-/// Sends a signal to a child that was not waited for, so that its pid is its own.
+/// Sends a signal to a child that was not waited for, so that its pid cannot have been
+/// reused.
 pub fn kill(pid: libc::pid_t, signal: libc::c_int) {
     // SAFETY: no memory is involved.
     unsafe { libc::kill(pid, signal) };
 }
 
-/// A connected pair of sockets that keep messages apart. The first does not
-/// block; both are closed by exec.
+/// A connected pair of `SOCK_SEQPACKET` sockets, which preserve message boundaries. The
+/// first is non-blocking; both are close-on-exec.
 ///
 /// # Errors
 /// As `socketpair(2)`.
@@ -140,7 +143,7 @@ pub fn send_message(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     if usize::try_from(sent) == Ok(message.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Takes one message; its length is 0 where the other end is gone.
+/// Receives one message and returns its length; 0 if the other end is closed.
 ///
 /// # Errors
 /// As `recv(2)`.
@@ -150,7 +153,7 @@ pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<us
     usize::try_from(got).map_err(|_| io::Error::last_os_error())
 }
 
-/// This process's user.
+/// The effective user id of this process.
 #[must_use]
 pub fn own_uid() -> u32 {
     // SAFETY: no memory is involved.
@@ -170,7 +173,7 @@ pub fn memfd() -> io::Result<File> {
     }
 }
 
-/// Writes what workers read as configuration, and seals it: nobody changes it any more.
+/// Writes the workers' configuration to a memfd and seals it against any change.
 ///
 /// # Errors
 /// As `write(2)` and `fcntl(2)`.
@@ -181,18 +184,18 @@ pub fn write_sealed(file: &mut File, bytes: &[u8]) -> io::Result<()> {
     check(unsafe { libc::fcntl(file.as_raw_fd(), libc::F_ADD_SEALS, seals) }).map(drop)
 }
 
-/// Descriptors below this are where children look for theirs.
+/// A child finds its files at descriptors below this.
 const CHILD_FDS: RawFd = 64;
 
-/// Starts the program behind `executable` again, with `fds` as its descriptors
-/// from 3 on. The child dies with this process, and has its signals back.
+/// Starts the program open at `executable`, with duplicates of `fds` as its descriptors
+/// from 3 on. The child is killed when this process ends. Its signals are unblocked.
 ///
 /// # Errors
-/// As `fork(2)`. A failed exec shows as a child that ends with status 127.
+/// As `fork(2)`. If the exec fails, the child ends with status 127.
 pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> io::Result<libc::pid_t> {
     let mut argv = [std::ptr::null(); 8];
-    for (place, argument) in argv[..7].iter_mut().zip(arguments) {
-        *place = argument.as_ptr();
+    for (slot, argument) in argv[..7].iter_mut().zip(arguments) {
+        *slot = argument.as_ptr();
     }
     let own_pid = std::process::id() as libc::pid_t;
     let all_signals = signal_set(&SIGNALS);
@@ -213,10 +216,11 @@ pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> 
             libc::_exit(127);
         }
         libc::sigprocmask(libc::SIG_UNBLOCK, &raw const all_signals, std::ptr::null_mut());
-        // Twice: a descriptor may stand where another one is to go.
+        // Duplicate twice, above CHILD_FDS first: the number that a descriptor must get
+        // may be in use by another one of them.
         let mut moved = [-1; FDS + 8];
-        for (place, fd) in moved.iter_mut().zip(fds) {
-            *place = libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, CHILD_FDS);
+        for (slot, fd) in moved.iter_mut().zip(fds) {
+            *slot = libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, CHILD_FDS);
         }
         let executable = libc::fcntl(executable.as_raw_fd(), libc::F_DUPFD_CLOEXEC, CHILD_FDS);
         for (to, from) in (3..).zip(&moved[..fds.len().min(FDS + 8)]) {
@@ -228,10 +232,9 @@ pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> 
     }
 }
 
-/// Puts another program in this process's place, with the arguments and the
-/// environment that this one was started with: what it took out of its own since is
-/// meant for that one, too. Signals that are still to be read stay so. Gives why that
-/// failed.
+/// Executes the program at `path` in this process, with the arguments and environment
+/// that this process was started with, including variables that it has removed since
+/// ([`take_variable`]). Pending signals stay pending. Returns only on failure.
 pub fn exec(path: &CStr) -> io::Error {
     let read = |file| std::fs::read(file).unwrap_or_default();
     let (arguments, environment) = (read("/proc/self/cmdline"), read("/proc/self/environ"));
@@ -246,8 +249,8 @@ pub fn exec(path: &CStr) -> io::Error {
     io::Error::last_os_error()
 }
 
-/// Takes over a descriptor that this process was started with, once, and makes
-/// it close on exec, so that no script keeps it.
+/// Takes ownership of an inherited descriptor and sets close-on-exec, so that no script
+/// inherits it.
 ///
 /// # Errors
 /// It is not open, or was taken before.
@@ -258,17 +261,16 @@ pub fn take_inherited(fd: RawFd) -> io::Result<OwnedFd> {
     if fd < 3 || TAKEN.fetch_or(bit, Ordering::Relaxed) & bit != 0 {
         return Err(io::ErrorKind::AlreadyExists.into());
     }
-    // SAFETY: no memory is involved; that the descriptor is open is checked by
-    // this very call. A worker takes its descriptors before it opens any other, so
-    // what is at this number was inherited, and it is taken only once.
+    // SAFETY: no memory is involved; `fcntl` fails if the descriptor is not open. A
+    // worker takes its descriptors before it opens any other, so an open one was
+    // inherited; `TAKEN` ensures that it is owned once.
     unsafe {
         check(libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC))?;
         Ok(OwnedFd::from_raw_fd(fd))
     }
 }
 
-/// Sends on a socket if that does not block now; false where it would. Never raises
-/// SIGPIPE.
+/// Sends on a socket without blocking; false if that failed. Never raises SIGPIPE.
 #[must_use]
 pub fn send_unless_blocked(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
@@ -276,7 +278,7 @@ pub fn send_unless_blocked(socket: BorrowedFd<'_>, bytes: &[u8]) -> bool {
     unsafe { libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) >= 0 }
 }
 
-/// Writes to a descriptor if that does not block now; false where it would.
+/// Writes to a descriptor unless that would block; false if nothing was written.
 #[must_use]
 pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
     let mut poll = libc::pollfd { fd, events: libc::POLLOUT, revents: 0 };
@@ -290,10 +292,9 @@ pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
     }
 }
 
-/// Lets go of the pages of our own code that start-up ran once. They are the
-/// file's: what the loop runs comes back from the page cache as it is run (the
-/// static binary has it in one place), and the rest is not resident any more.
-/// Best effort.
+/// Drops the resident pages of our own code, most of which only start-up needs. They
+/// are backed by the executable file: the loop's code is faulted in again from the page
+/// cache as it runs, and the rest is no longer resident. Best effort.
 pub fn release_startup_code() {
     unsafe extern "C" {
         static __executable_start: u8;

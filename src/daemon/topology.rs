@@ -1,4 +1,4 @@
-//! The topology service's words on their way to the state machines.
+//! Passes the events of TIPC's topology service on to the state machines.
 
 use mio::Token;
 
@@ -13,23 +13,23 @@ use crate::limits;
 use crate::time::Instant;
 use crate::wire::frame::Role;
 
-/// What is told that is acted on in one turn.
+/// Events handled in one turn.
 const EVENTS: usize = 16;
-/// Batches of datagrams taken before the words of one turn, at most.
+/// Batches of datagrams drained in one turn, at most.
 const BATCHES: usize = 64;
 
 impl Daemon<'_> {
-    /// Takes what the topology service tells.
+    /// Handles what the topology service reports.
     #[inline(never)]
     pub(super) fn take_topology(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         let mut batches = BATCHES;
         for _ in 0..EVENTS {
-            let Some(told) = self.transport.view.next(now) else { return };
-            let Some(word) = told else { continue };
-            if matches!(word, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
+            let Some(next) = self.transport.view.next(now) else { return };
+            let Some(event) = next else { continue };
+            if matches!(event, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
                 self.drain_datagrams(now, batch, &mut batches);
             }
-            self.tell(now, &Event::Topology(word));
+            self.tell(now, &Event::Topology(event));
         }
         self.ready.insert(token);
     }
@@ -71,8 +71,8 @@ impl Daemon<'_> {
         Some(row)
     }
 
-    /// What somebody said before he went is heard before that he went, or that he is
-    /// told of no more: else he would count as having come back.
+    /// Drains queued datagrams before a withdrawal is handled, or a message sent before
+    /// the peer left would mark it as back.
     fn drain_datagrams(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
         for role in [Role::Controller, Role::Agent] {
             while let Some(left) = batches.checked_sub(1) {

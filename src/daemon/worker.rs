@@ -1,4 +1,4 @@
-//! A worker: this binary started again by the loop, for one job.
+//! The worker's `main`: this binary, started again by the loop for one job.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::limits;
 use crate::store::{self, Offered};
 use crate::types::Reason;
 
-/// Carries out the job that the loop has left on the channel.
+/// Executes the job that the loop has sent on the channel.
 #[must_use]
 pub fn main() -> ExitCode {
     lines::set_up("thimble worker");
@@ -34,7 +34,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The way back to the loop.
+/// Sends reports to the loop.
 struct Channel(OwnedFd);
 
 impl Reporter for Channel {
@@ -58,23 +58,23 @@ fn run() -> Result<(), String> {
     execute(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
 }
 
-/// What the daemon has read as configuration: see [`Config::held`].
+/// The configuration as the daemon has read it: see [`Config::held`].
 fn read_texts(file: &File) -> io::Result<String> {
     let mut bytes = vec![0; usize::try_from(file.metadata()?.len()).unwrap_or(0)];
-    // By position: the descriptor's own is shared with other workers.
+    // Read at a given offset: the descriptor's own offset is shared with other workers.
     file.read_exact_at(&mut bytes, 0)?;
     String::from_utf8(bytes).map_err(io::Error::other)
 }
 
 fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io::Result<()> {
-    // A worker may wait longer than the loop: its other end may be at a slow flash.
-    let patience = Duration::from_millis(config.timers.session_idle_ms) * 6;
+    // A worker waits longer than the loop does: the peer may write to a slow flash.
+    let timeout = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
         Job::Recover => install::recover(config, channel),
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
         Job::Install { request, session } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
-            let mut source = SessionSource(Exchange::new(socket, session, patience)?);
+            let mut source = SessionSource(Exchange::new(socket, session, timeout)?);
             install::install(config, &request, &mut source, channel);
         }
         Job::Load { is_start } => return store::load(config, is_start, channel),
@@ -92,12 +92,12 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         }
         Job::Pull { agreed, session } => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
-            let mut source = Exchange::new(socket, session, patience)?;
+            let mut source = Exchange::new(socket, session, timeout)?;
             return store::pull(config, peer, agreed, &mut source, channel);
         }
         Job::Blobs(session) => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
-            let mut source = SessionSource(Exchange::new(socket, session, patience)?);
+            let mut source = SessionSource(Exchange::new(socket, session, timeout)?);
             return store::fetch_blobs(config, peer, &mut source, channel);
         }
         Job::Rollout(change) => return store::change_rollout(config, &change, channel),
@@ -105,7 +105,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         Job::DropController(node) => return store::drop_controller(config, node, channel),
         Job::Serve { purpose, session: keys } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
-            let served = Exchange::new(socket, keys, patience)
+            let served = Exchange::new(socket, keys, timeout)
                 .and_then(|mut exchange| serve::serve(&config.node.state_dir, &mut exchange, purpose));
             return channel.report(&match served {
                 Ok(()) => Report::Done,
@@ -122,7 +122,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);
             stream.set_nonblocking(false)?;
-            stream.set_write_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(timeout))?;
             let mut out = Replies { stream };
             let shown = store::show(config, &ids, json, &mut out);
             let last = match shown {

@@ -1,10 +1,10 @@
 //! Worker processes: this binary started again, with one job each.
 //!
-//! A worker is fork and exec of our own executable's descriptor, so that what
-//! runs is what started us, whatever has become of the file. It finds its job,
-//! its reports' way back, the configuration and its sockets or files at fixed
-//! descriptors. That it ended is told by `waitpid` alone; how its job ended, by
-//! its last report.
+//! A worker is started by fork and exec of the descriptor of our own executable. So it
+//! runs the same code as the daemon, even if the file has been replaced. The channel
+//! for its job and its reports, the configuration, and its sockets or files are at
+//! fixed descriptors. Its end is known from `waitpid` alone; the outcome of its job
+//! from its last report.
 
 use std::fs::File;
 use std::io;
@@ -23,33 +23,33 @@ use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::Purpose;
 
-/// How often it is looked whether workers that were killed are gone, and how far apart.
+/// How often and at which interval killed workers are waited for.
 const REAP_TRIES: u32 = 100;
 const REAP_PAUSE: std::time::Duration = std::time::Duration::from_millis(5);
 
 /// What a worker is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerKind {
-    /// The agent's: recovery or an install.
+    /// Agent: recovery or an install.
     Agent,
-    /// The controller's: reads the store, at start or again.
+    /// Controller: reads the store, at start or again.
     Load,
-    /// The controller's: changes the store, for this control connection.
+    /// Controller: changes the store for a control connection.
     Change {
-        /// The place of the connection that waits for it.
+        /// The slot of the connection that waits for it.
         connection: usize,
-        /// Which of the connections that had that place.
+        /// The generation of that slot, which tells whether it is still the same connection.
         generation: u64,
     },
-    /// The controller's: serves this node, an agent or another controller.
+    /// Controller: serves a session of this node, an agent or another controller.
     Serve(NodeId, Purpose),
-    /// The controller's: merges this controller's map.
+    /// Controller: merges the map of this controller.
     Pull(NodeId),
-    /// The controller's: fetches missing blobs from this controller.
+    /// Controller: fetches missing blobs from this controller.
     Blobs(NodeId),
-    /// Answers a `show` on a control connection that was handed over.
+    /// Answers `show` on a control connection that was handed over to it.
     Show,
-    /// Reads the configuration anew, for this connection's command if for one.
+    /// Reads the configuration again, for the command on this connection if there is one.
     Reload(Option<Waiting>),
 }
 
@@ -68,14 +68,14 @@ struct Worker {
     kind: WorkerKind,
     pid: libc::pid_t,
     channel: OwnedFd,
-    /// When it was started.
+    /// When it started.
     started: Instant,
-    /// When it was started, or said something.
+    /// When it last reported; at first, when it started.
     last_report: Instant,
     ending: Option<Ending>,
 }
 
-/// The workers at work.
+/// The running workers.
 pub struct Workers {
     executable: File,
     config: File,
@@ -83,16 +83,16 @@ pub struct Workers {
     first_token: usize,
     job: Buffer,
     report: Buffer,
-    /// Workers started, ever.
+    /// Workers started since the daemon's start.
     pub started: u64,
 }
 
 impl Workers {
-    /// No workers; their channels will have the tokens from `first_token` on.
-    /// `config` is what they are to read as configuration.
+    /// A set without workers. Their channels get the tokens from `first_token` on, and
+    /// they read `config` as their configuration.
     ///
     /// # Errors
-    /// Our executable cannot be opened, or there is no memory for the configuration.
+    /// Our executable cannot be opened, or no memory is free for the configuration.
     pub fn new(config: &[u8], first_token: usize, pool: &mut Pool) -> io::Result<Self> {
         let mut memory = sys::memfd()?;
         sys::write_sealed(&mut memory, config)?;
@@ -107,16 +107,16 @@ impl Workers {
         })
     }
 
-    /// Later workers read this as configuration.
+    /// Sets the configuration that later workers read.
     pub fn set_config(&mut self, config: File) {
         self.config = config;
     }
 
-    /// Starts a worker with a job. `files` are what it finds from
-    /// [`FIRST_FILE_FD`](crate::job::FIRST_FILE_FD) on; the caller keeps its own.
+    /// Starts a worker with a job. Its descriptors from
+    /// [`FIRST_FILE_FD`](crate::job::FIRST_FILE_FD) on are duplicates of `files`.
     ///
     /// # Errors
-    /// No place is free, or the system cannot start one.
+    /// No slot is free, or the system cannot start a process.
     pub fn start(
         &mut self,
         now: Instant,
@@ -145,20 +145,20 @@ impl Workers {
         Ok(())
     }
 
-    /// How many are at work for which `is_such` holds.
-    pub fn count(&self, is_such: impl Fn(WorkerKind) -> bool) -> usize {
-        self.slots.iter().flatten().filter(|worker| is_such(worker.kind)).count()
+    /// The number of running workers of the kinds that `matches` selects.
+    pub fn count(&self, matches: impl Fn(WorkerKind) -> bool) -> usize {
+        self.slots.iter().flatten().filter(|worker| matches(worker.kind)).count()
     }
 
-    /// The workers at work, for how long each, and for how long it has said nothing.
+    /// The running workers: kind, time since the start, time since the last report.
     pub fn running(&self, now: Instant) -> impl Iterator<Item = (WorkerKind, Duration, Duration)> {
         let since =
             move |worker: &Worker| (worker.kind, now.since(worker.started), now.since(worker.last_report));
         self.slots.iter().flatten().map(since)
     }
 
-    /// The next report of a worker, but for its last, which is kept until it has
-    /// ended. `None` where there is none now.
+    /// The next report of a worker. Its last report (done or failed) is kept for
+    /// [`reap`](Self::reap). `None` if there is no report now.
     pub fn next_report(&mut self, now: Instant, at: usize) -> Option<(WorkerKind, Report)> {
         let worker = self.slots.get_mut(at)?.as_mut()?;
         loop {
@@ -166,7 +166,7 @@ impl Workers {
             let bytes = self.report.get(..got).filter(|bytes| !bytes.is_empty())?;
             worker.last_report = now;
             match postcard::from_bytes(bytes) {
-                // Where a report was lost, "done" is not all that there was to say.
+                // After an invalid report, "done" must not make the job a success.
                 Ok(Report::Done) => {
                     worker.ending.get_or_insert(Ending::Done);
                 }
@@ -175,14 +175,15 @@ impl Workers {
                 }
                 Ok(report) => return Some((worker.kind, report)),
                 Err(_) => {
-                    let reason = Reason::truncated("the worker reported what makes no sense");
+                    let reason = Reason::truncated("the worker sent an invalid report");
                     worker.ending = Some(Ending::Crashed(reason));
                 }
             }
         }
     }
 
-    /// A worker that has ended, by its place. Read its reports before [`reap`](Self::reap).
+    /// A worker that has ended: its slot and its wait status. Read its reports before
+    /// [`reap`](Self::reap).
     #[must_use]
     pub fn ended(&mut self) -> Option<(usize, i32)> {
         self.slots
@@ -191,7 +192,7 @@ impl Workers {
             .find_map(|(at, worker)| Some((at, sys::try_wait(worker.as_ref()?.pid)?)))
     }
 
-    /// Frees the place of a worker that has ended; says what it was and how it ended.
+    /// Frees the slot of a worker that has ended, and returns its kind and how it ended.
     pub fn reap(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(WorkerKind, Ending)> {
         let worker = self.slots.get_mut(at)?.take()?;
         let _ = registry.deregister(&mut SourceFd(&worker.channel.as_raw_fd()));
@@ -204,8 +205,7 @@ impl Workers {
         Some((worker.kind, worker.ending.unwrap_or_else(crashed)))
     }
 
-    /// Kills all workers, as [`end_all`](Self::end_all), and waits, but not for long,
-    /// until they are gone.
+    /// Kills all workers and waits, for half a second at most, until they are gone.
     pub fn kill_and_reap_all(&mut self, registry: &Registry) {
         self.kill_all();
         for _ in 0..REAP_TRIES {
@@ -219,8 +219,8 @@ impl Workers {
         }
     }
 
-    /// Kills all workers, as the kernel would once the daemon is gone. Recovery
-    /// knows every point at which one can die, and waits for its lock.
+    /// Kills all workers, as the kernel would at the daemon's end. A worker may be
+    /// killed at any point: recovery handles each, and waits for the worker's lock.
     pub fn kill_all(&mut self) {
         for worker in self.slots.iter().flatten() {
             sys::kill(worker.pid, libc::SIGKILL);

@@ -129,7 +129,9 @@ fn who_knocks_while_descriptors_are_short_is_served_once_there_are_some() {
     let cluster = Cluster::new("short", 0).start();
     let before = sys::limit_descriptors(cluster.pid(), 3).unwrap();
     let mut command = Command::knocks(&cluster);
-    wait::until_true("the daemon says what it lacks", || cluster.log().contains("no descriptor is free"));
+    wait::until_true("the daemon says what it lacks", || {
+        cluster.log().contains("no file descriptor is free")
+    });
     sys::limit_descriptors(cluster.pid(), before).unwrap();
     // Nothing new happens on the socket: the daemon comes back by itself.
     assert!(matches!(command.last(), Reply::End));

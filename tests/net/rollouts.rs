@@ -148,13 +148,13 @@ fn what_cannot_be_written_down_is_said_now_and_then_and_nothing_is_said_to_have_
     let in_the_way = cluster.state_dir().join("repo/map.unfinished");
     fs::create_dir(&in_the_way).unwrap();
     let_go(&cluster, "");
-    let stands_still = "the rollout stands still";
-    wait::until_true("it says so", || cluster.log().contains(stands_still));
+    let stalled = "the rollout is stalled";
+    wait::until_true("it says so", || cluster.log().contains(stalled));
     assert!(!cluster.log().contains("the rollout has ended"), "{}", cluster.log());
     fs::remove_dir(&in_the_way).unwrap();
     ends(&cluster);
     assert_eq!(terminal.wait_with_output().unwrap().status.code(), Some(0));
-    assert_eq!(cluster.log().matches(stands_still).count(), 1);
+    assert_eq!(cluster.log().matches(stalled).count(), 1);
     assert_eq!(cluster.log().matches("the rollout has ended").count(), 1);
 }
 

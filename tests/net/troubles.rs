@@ -66,7 +66,7 @@ fn who_is_refused_is_named_with_its_address() {
     say(&mut with_keys_of(&cluster.nodes[1], Role::Controller, Some(NodeId(0xBAD))), &hello());
     says_first(controller, &["refused for their key: 1 so far", "as 0000000000000bad", from]);
     say(&mut Forger::new(keys.cluster, NodeId(0xDEAD), CONTROLLER, keys.ring()), &hello());
-    says_first(controller, &["A revoked node speaks", "000000000000dead", from, "security.revoked"]);
+    says_first(controller, &["A revoked node sends datagrams", "000000000000dead", from, "security.revoked"]);
 
     // Two that have the agent's key file, one of them started later.
     let ack = Message::HelloAgentAck(HelloAgentAck::default());

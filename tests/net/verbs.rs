@@ -128,7 +128,7 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
     assert!(cluster.thimble(&["host-install-async", "agnt-1"]).failed(1).contains("Did you mean agent-1?"));
     let refused = wait::until("what hosts have is known", || {
         let ended = cluster.thimble(&["commit", "TOP-1", "--dry-run"]);
-        (!ended.stderr.contains("has only started")).then_some(ended)
+        (!ended.stderr.contains("has just started")).then_some(ended)
     });
     let said = refused.failed(1);
     assert!(said.contains("    BASE-1\n    LEFT-1\n    TOP-1\n"), "{said}");

@@ -228,7 +228,10 @@ fn a_peer_whose_file_is_not_the_one_named_is_told_of_and_nothing_of_it_stays() {
     assert!(said.starts_with("A of c-1: the signature of key ") && said.contains("does not hold"), "{said}");
     assert_eq!((is_done, left.len()), (true, 0));
     let (said, is_done, left) = why(&good[..1_000]);
-    assert_eq!((said.as_str(), is_done, left.len()), ("A of c-1: The file is shorter than that.", true, 0));
+    assert_eq!(
+        (said.as_str(), is_done, left.len()),
+        ("A of c-1: The file is shorter than the requested offset.", true, 0)
+    );
     let (said, is_done, left) = why(&longer);
     assert_eq!((said.as_str(), is_done), ("A of c-1: its file is longer than the map says", false));
     assert!(left.is_empty());

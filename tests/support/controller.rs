@@ -269,7 +269,9 @@ impl BlobSource for TheirBlobs {
         let blob = store::blob(&self.state_dir, hash);
         let mut blob = blob.map_err(|why| FetchError::Refused(Box::new(Reason::truncated(&why))))?;
         if offset > blob.size_bytes {
-            return Err(FetchError::Refused(Box::new(Reason::truncated("The file is shorter than that."))));
+            return Err(FetchError::Refused(Box::new(Reason::truncated(
+                "The file is shorter than the requested offset.",
+            ))));
         }
         let mut bytes = Vec::new();
         blob.file.seek(SeekFrom::Start(offset)).unwrap();

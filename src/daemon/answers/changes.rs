@@ -256,6 +256,6 @@ fn check_settled(now: Instant, controller: &Controller<'_>) -> Result<(), Reason
     }
     let seconds = pacing.settles_in(now).as_millis().div_ceil(1000);
     Err(Reason::format(format_args!(
-        "What the hosts have is not known yet, since this controller has only started: try again in {seconds} s."
+        "What the hosts have is not known yet, since this controller has just started: try again in {seconds} s."
     )))
 }

@@ -1,12 +1,13 @@
-//! The control socket: connections of commands on this host, and who may what.
+//! The control socket: connections of commands on this host, and their rights.
 //!
-//! A request stays in its connection's buffer until it is carried out, so one
-//! that must wait for the store waits there. Replies are written to a buffer of
-//! fixed size; long lists are continued as it drains.
+//! A request stays in its connection's buffer until it is executed; a request that
+//! waits for the store waits there. Replies are written to a buffer of fixed size, and
+//! long lists are continued as the buffer drains.
 //!
-//! The socket is open to everybody on the host and places are few, so none is
-//! kept by silence: a connection that neither asks nor takes its answer is ended
-//! in its time, and at once for a newcomer who may do more than it.
+//! Every user on the host may connect and the number of slots is small, so no idle
+//! connection holds a slot for long: a connection that neither sends a request nor
+//! reads its answer is closed after a timeout. It is closed at once if all slots are
+//! taken and a new connection has more rights.
 
 mod slot;
 
@@ -32,15 +33,17 @@ use crate::types::Reason;
 use slot::{Connection, ConnectionSlot};
 pub use slot::{Filled, Pending};
 
-/// The largest reply that a list is continued with, in bytes.
+/// The free space in the buffer that is needed to continue a list, in bytes: the size
+/// of the largest reply in a list.
 const REPLY_ROOM: usize = 6 * 1024;
 
-/// Whom the control socket serves.
+/// The groups that the control socket serves. Root and the daemon's own user may do
+/// everything.
 #[derive(Clone, Copy, Debug)]
 pub struct Access {
-    /// Members may ask; `None`: everybody may.
+    /// Members may query; `None`: every user may.
     pub query_group: Option<u32>,
-    /// Members may change.
+    /// Members may query and change.
     pub admin_group: Option<u32>,
 }
 
@@ -51,20 +54,20 @@ pub struct ControlSocket {
     access: Access,
     slots: Vec<ConnectionSlot>,
     first_token: usize,
-    /// Numbers those that wait for the store.
+    /// The last number given to a connection that waits for the store.
     last_ticket: u64,
 }
 
 impl ControlSocket {
-    /// Opens the socket. A file that a daemon left which is no more is replaced.
+    /// Opens the socket. Replaces the socket file of a daemon that no longer runs.
     ///
     /// # Errors
-    /// Another daemon serves it, or it cannot be made.
+    /// Another daemon serves it, or it cannot be created.
     pub fn open(path: &Path, access: Access, first_token: usize, pool: &mut Pool) -> Result<Self, String> {
         let failed = |error: io::Error| format!("control socket {}: {error}", path.display());
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(format!(
-                "control socket {}: another thimble daemon serves it; stop that one first, or give this \
+                "control socket {}: another thimble daemon serves it; stop that daemon first, or give this \
                  one a control_socket of its own",
                 path.display()
             ));
@@ -73,12 +76,12 @@ impl ControlSocket {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
         match std::fs::symlink_metadata(path) {
-            // Nobody listens on it: it is what an earlier daemon left.
+            // Nothing listens on it: an earlier daemon left it behind.
             Ok(found) if found.file_type().is_socket() => std::fs::remove_file(path).map_err(failed)?,
             Ok(_) => {
                 return Err(format!(
-                    "control socket {}: another file is in its place and is left alone; move it away, or \
-                     name another control_socket",
+                    "control socket {}: a file that is not a socket has this path and is left alone; move it \
+                     away, or configure another control_socket",
                     path.display()
                 ));
             }
@@ -86,14 +89,14 @@ impl ControlSocket {
             Err(error) => return Err(failed(error)),
         }
         let listener = UnixListener::bind(path).map_err(failed)?;
-        // Who connects is asked for its credentials; the file lets everybody knock.
+        // Everybody may connect: rights are checked by the peer's credentials.
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
-        let places = (0..limits::CONTROL_CONNECTIONS).map(|_| ConnectionSlot::new(pool)).collect();
+        let slots = (0..limits::CONTROL_CONNECTIONS).map(|_| ConnectionSlot::new(pool)).collect();
         let path = path.to_owned();
-        Ok(Self { listener, path, access, slots: places, first_token, last_ticket: 0 })
+        Ok(Self { listener, path, access, slots, first_token, last_ticket: 0 })
     }
 
-    /// Serves others from now on; who is connected already may do what they may.
+    /// Changes the groups that are served. Applies to open connections as well.
     pub fn set_access(&mut self, access: Access) {
         self.access = access;
         for at in 0..self.slots.len() {
@@ -105,8 +108,7 @@ impl ControlSocket {
         }
     }
 
-    /// Takes the socket's file away: who comes from now on is told at once that no
-    /// daemon runs.
+    /// Removes the socket's file, so that new commands fail to connect at once.
     pub fn remove(&self) {
         let _ = std::fs::remove_file(&self.path);
     }
@@ -122,7 +124,7 @@ impl ControlSocket {
     /// Accepts one connection.
     ///
     /// # Errors
-    /// As `accept(2)`: `WouldBlock` where there is none.
+    /// As `accept(2)`: `WouldBlock` if no connection is pending.
     pub fn accept(&mut self, now: Instant, registry: &Registry) -> io::Result<()> {
         let (mut stream, _) = self.listener.accept()?;
         let (may_ask, may_change) = self.rights(&stream);
@@ -131,24 +133,24 @@ impl ControlSocket {
             return Ok(());
         };
         let token = Token(self.first_token + at);
-        // One that cannot be registered is closed, and its command sees that.
+        // A connection that cannot be registered is closed, which its command sees.
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
         self.slots[at].begin(Connection::new(now, stream, may_ask, may_change));
         Ok(())
     }
 
-    /// A free place, if need be that of somebody who may do less and has the
-    /// least time left.
+    /// A free slot. If none is free, closes the connection with the lowest rank below
+    /// `newcomer`, among equals the one with the earliest deadline.
     fn free_slot(&mut self, newcomer: u8, registry: &Registry) -> Option<usize> {
-        let free = self.slots.iter().position(|place| place.connection.is_none());
+        let free = self.slots.iter().position(|slot| slot.connection.is_none());
         free.or_else(|| {
-            let places = self.slots.iter().enumerate();
-            let lesser = places.filter_map(|(at, place)| {
-                let connection = place.connection.as_ref()?;
+            let slots = self.slots.iter().enumerate();
+            let evictable = slots.filter_map(|(at, slot)| {
+                let connection = slot.connection.as_ref()?;
                 let rank = rank(connection.may_query, connection.may_change);
                 (rank < newcomer).then_some((rank, connection.deadline, at))
             });
-            let (_, _, at) = lesser.min()?;
+            let (_, _, at) = evictable.min()?;
             self.close(at, registry);
             Some(at)
         })
@@ -162,60 +164,60 @@ impl ControlSocket {
         (may_change || self.access.query_group.is_none_or(is_member), may_change)
     }
 
-    /// The connection in a place.
+    /// The connection in a slot.
     pub fn get(&mut self, at: usize) -> Option<&mut Connection> {
         self.slots.get_mut(at)?.connection.as_mut()
     }
 
-    /// Which of the connections that had this place is there now.
+    /// The generation of a slot: it tells the current connection from earlier ones.
     #[must_use]
     pub fn generation(&self, at: usize) -> u64 {
         self.slots[at].generation
     }
 
-    /// The next number of one that waits for the store.
+    /// A number for a connection that starts to wait for the store.
     pub fn next_ticket(&mut self) -> u64 {
         self.last_ticket += 1;
         self.last_ticket
     }
 
-    /// The connection that waits longest for the store, if any: its number and place.
+    /// The connection that has waited longest for the store, if any: its number and slot.
     #[must_use]
     pub fn waiting_for_store(&self) -> Option<(u64, usize)> {
-        let places = self.slots.iter().enumerate();
-        let waiting = places.filter_map(|(at, place)| match place.connection.as_ref()?.pending {
+        let slots = self.slots.iter().enumerate();
+        let waiting = slots.filter_map(|(at, slot)| match slot.connection.as_ref()?.pending {
             Pending::WaitingForStore(number) => Some((number, at)),
             _ => None,
         });
         waiting.min()
     }
 
-    /// When the first has waited long enough for other controllers.
+    /// The earliest time at which a connection stops waiting for other controllers.
     #[must_use]
     pub fn others_deadline(&self) -> Option<Instant> {
-        let doings = self.slots.iter().filter_map(|place| Some(&place.connection.as_ref()?.pending));
-        let untils = doings.filter_map(|doing| match doing {
+        let pending = self.slots.iter().filter_map(|slot| Some(&slot.connection.as_ref()?.pending));
+        let deadlines = pending.filter_map(|pending| match pending {
             Pending::WaitingForOthers { until, .. } => Some(*until),
             _ => None,
         });
-        untils.min()
+        deadlines.min()
     }
 
-    /// Reads what has come.
+    /// Reads until the socket or the buffer is exhausted.
     pub fn fill(&mut self, at: usize) -> Filled {
-        let place = &mut self.slots[at];
-        let Some(connection) = &mut place.connection else { return Filled::Closed };
+        let slot = &mut self.slots[at];
+        let Some(connection) = &mut slot.connection else { return Filled::Closed };
         loop {
-            let room = &mut place.received[place.received_len..];
+            let room = &mut slot.received[slot.received_len..];
             if room.is_empty() {
                 return Filled::Full;
             }
-            // Who may not change anything has no use for descriptors here, and
-            // closing one of a stranger's choice can take long.
+            // Only requests that change something take descriptors. Those of any other
+            // connection are not received: closing a descriptor of its choice can block.
             let files = connection.may_change.then_some(&mut connection.files);
             match recv_with_fds(connection.stream.as_fd(), room, files) {
                 Ok(0) => return Filled::Closed,
-                Ok(got) => place.received_len += got,
+                Ok(got) => slot.received_len += got,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Filled::All,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Filled::Closed,
@@ -229,43 +231,43 @@ impl ControlSocket {
         self.slots[at].received_len < self.slots[at].received.len()
     }
 
-    /// The request that has come whole, if it can be understood.
+    /// The first request, if it has been received completely.
     ///
     /// # Errors
-    /// It cannot: the connection makes no sense any more.
+    /// The frame is malformed: nothing after it can be decoded either.
     pub fn request(&self, at: usize) -> Result<Option<Request>, MalformedFrame> {
         let received = &self.slots[at].received[..self.slots[at].received_len];
         Ok(frame::first(received)?.map(|(request, _)| request))
     }
 
-    /// Drops the request that was carried out, and its descriptors.
+    /// Drops the request that was executed, and its descriptors.
     pub fn consume(&mut self, now: Instant, at: usize) {
-        let place = &mut self.slots[at];
-        let Some(head) = place.received[..place.received_len].first_chunk() else { return };
+        let slot = &mut self.slots[at];
+        let Some(head) = slot.received[..slot.received_len].first_chunk() else { return };
         let body_len = frame::body_len(*head).unwrap_or(limits::CONTROL_FRAME_BYTES);
-        let used = (HEAD_BYTES + body_len).min(place.received_len);
-        place.received.copy_within(used..place.received_len, 0);
-        place.received_len -= used;
-        if let Some(connection) = &mut place.connection {
+        let used = (HEAD_BYTES + body_len).min(slot.received_len);
+        slot.received.copy_within(used..slot.received_len, 0);
+        slot.received_len -= used;
+        if let Some(connection) = &mut slot.connection {
             connection.files.clear();
         }
         self.resume(now, at);
     }
 
-    /// Whether a list may be continued with one more reply.
+    /// Whether the buffer has room for one more reply of a list.
     #[must_use]
     pub fn has_room(&self, at: usize) -> bool {
         limits::CONTROL_FRAME_BYTES - self.slots[at].to_send_len >= REPLY_ROOM
     }
 
-    /// Whether something is still to be written.
+    /// Whether bytes are still to be written.
     #[must_use]
     pub fn has_unsent(&self, at: usize) -> bool {
         self.slots[at].unsent_len() > 0
     }
 
-    /// Adds a reply. One for which there is no room although what can be written
-    /// is written ends the connection: its command does not read.
+    /// Adds a reply. If the buffer is full, writes what the socket takes first. If there
+    /// is still no room, the command does not read, and the connection ends.
     pub fn reply(&mut self, at: usize, reply: &Reply) {
         let is_added = self.slots[at].add(reply) || {
             self.slots[at].write();
@@ -276,14 +278,14 @@ impl ControlSocket {
         }
     }
 
-    /// Ends the answer at hand with success.
+    /// Ends the current answer with success.
     pub fn end(&mut self, at: usize) {
         let end = Reply::End;
         self.reply(at, &end);
         self.done(at);
     }
 
-    /// Ends the answer at hand with an error.
+    /// Ends the current answer with an error.
     pub fn fail(&mut self, at: usize, kind: ErrorKind, reason: Reason) {
         self.reply(at, &Reply::Error { kind, reason });
         self.done(at);
@@ -295,18 +297,18 @@ impl ControlSocket {
         }
     }
 
-    /// Writes what can be written; false where the connection is over.
+    /// Writes what the socket takes; false if the connection is to be closed.
     pub fn flush(&mut self, now: Instant, at: usize) -> bool {
-        let place = &mut self.slots[at];
-        let left = place.unsent_len();
-        let is_open = place.write();
-        if place.unsent_len() < left {
+        let slot = &mut self.slots[at];
+        let left = slot.unsent_len();
+        let is_open = slot.write();
+        if slot.unsent_len() < left {
             self.resume(now, at);
         }
         is_open
     }
 
-    /// Ends a connection whose time is over.
+    /// Closes the connections whose deadline has passed.
     pub fn on_timeout(&mut self, now: Instant, registry: &Registry) {
         for at in 0..self.slots.len() {
             if self.slots[at].deadline().is_some_and(|deadline| now >= deadline) {
@@ -315,27 +317,28 @@ impl ControlSocket {
         }
     }
 
-    /// When the first connection's time is over.
+    /// The earliest deadline.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.slots.iter().filter_map(ConnectionSlot::deadline).min()
     }
 
-    /// A connection has moved, or no longer waits for us: its time begins anew.
+    /// Restarts the deadline of a connection that made progress or no longer waits for
+    /// the daemon.
     pub fn resume(&mut self, now: Instant, at: usize) {
         if let Some(connection) = self.get(at) {
             connection.restart_deadline(now);
         }
     }
 
-    /// Ends a connection.
+    /// Closes a connection.
     pub fn close(&mut self, at: usize, registry: &Registry) {
         if let Some(mut connection) = self.slots[at].connection.take() {
             let _ = registry.deregister(&mut connection.stream);
         }
     }
 
-    /// Takes a connection out, for a worker that answers it.
+    /// Removes a connection from its slot, to hand it to a worker.
     pub fn take(&mut self, at: usize, registry: &Registry) -> Option<UnixStream> {
         let mut connection = self.slots[at].connection.take()?;
         let _ = registry.deregister(&mut connection.stream);
@@ -343,12 +346,12 @@ impl ControlSocket {
     }
 }
 
-/// How much somebody may do: asking and changing each count.
+/// The rank of a connection: the number of its rights.
 fn rank(may_ask: bool, may_change: bool) -> u8 {
     u8::from(may_ask) + u8::from(may_change)
 }
 
-/// Tells a command that there is no place for it. A fresh socket takes a line.
+/// Tells a command that no slot is free. The buffer of a new socket has room for this.
 fn reject(stream: &mut UnixStream) {
     let reason = Reason::truncated("Too many commands are being answered: try again in a moment.");
     let mut buffer = [0; HEAD_BYTES + 512];

@@ -1,4 +1,4 @@
-//! One connection of the control socket: its buffers, its rights, its time.
+//! One connection of the control socket: its buffers, its rights, its deadline.
 
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
@@ -15,56 +15,57 @@ use crate::repo::slots::SlotSet;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, PatchId, Reason};
 
-/// A connection that neither asks nor takes its answer for so long is ended.
+/// A connection that neither sends a request nor reads its answer is closed after this
+/// time.
 const IDLE: Duration = Duration::from_secs(30);
 
-/// What a connection is in the middle of.
+/// The request that a connection is executing.
 #[derive(Clone, Debug, Default)]
-#[allow(clippy::large_enum_variant, reason = "one for each of a few connections")]
+#[allow(clippy::large_enum_variant, reason = "there is one for each of a few connections")]
 pub enum Pending {
-    /// Nothing: the next request may come.
+    /// None: ready for the next request.
     #[default]
     Nothing,
     /// Listing patches, by id.
     Patches {
-        /// These alone.
+        /// Only these, if given.
         only: Option<SlotSet>,
-        /// Those after this one.
+        /// The last one listed.
         after: Option<PatchId>,
     },
-    /// Listing what a patch of the set requires, by id, after this one.
+    /// Listing the patches that a patch of the set requires, by id. The last one listed.
     Required(SlotSet, Option<PatchId>),
-    /// Listing what requires a patch of the set, after this pair.
+    /// Listing the patches that require a patch of the set. The last pair listed.
     Requiring(SlotSet, Option<(PatchId, PatchId)>),
-    /// Listing hosts, from the last slot down: one that is dropped meanwhile makes
-    /// a host that was listed already move, and none that was not.
+    /// Listing hosts, from the last slot down. Dropping a host moves the last host into
+    /// its slot, so in this order no host is skipped.
     Hosts {
         /// Which hosts.
         filter: HostFilter,
-        /// Slots that are still to be looked at.
+        /// Slots that are still to be listed: those below this.
         left: usize,
     },
-    /// Listing these hosts, from this place in the list on.
+    /// Listing these hosts, from this index on.
     NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
-    /// Waiting until the store is read and no other command changes it, with this
-    /// number: the lowest is next.
+    /// Waiting until the store is read and no other command changes it. The connection
+    /// with the lowest number is next.
     WaitingForStore(u64),
     /// Waiting for its worker.
     WaitingForWorker {
-        /// What to say besides, once that is done.
+        /// A line to add when the worker is done.
         and_then: Option<&'static str>,
     },
-    /// Waiting for other controllers to have a change too.
+    /// Waiting until other controllers have a change too.
     WaitingForOthers {
-        /// The change.
+        /// The number of the change.
         number: u32,
-        /// No longer than this.
+        /// When to stop waiting.
         until: Instant,
     },
 }
 
 impl Pending {
-    /// Whether nothing is to be read or written until something else has happened.
+    /// Whether the command waits for the daemon. The connection then has no deadline.
     #[must_use]
     pub const fn is_waiting_for_daemon(&self) -> bool {
         matches!(
@@ -78,53 +79,54 @@ impl Pending {
 pub struct Connection {
     /// Its socket.
     pub stream: UnixStream,
-    /// It may see what is there.
+    /// Whether it may query.
     pub may_query: bool,
-    /// It may change what is there.
+    /// Whether it may change the repository, hosts and configuration.
     pub may_change: bool,
-    /// It has agreed on the protocol's version.
+    /// The protocol version has been agreed on.
     pub is_greeted: bool,
-    /// What it is in the middle of.
+    /// The request that is being executed.
     pub pending: Pending,
-    /// Ends once all is sent.
+    /// To be closed once everything is sent.
     pub is_closing: bool,
-    /// A reply was lost for lack of room: what is sent makes no sense any more.
+    /// A reply did not fit into the buffer, so the answer is incomplete.
     pub is_broken: bool,
-    /// When it is over unless it moves or waits for us.
+    /// When it is closed, unless it makes progress or waits for the daemon.
     pub deadline: Instant,
-    /// Descriptors that came with its request.
+    /// Descriptors received with the request.
     pub files: FixedVec<OwnedFd, FDS>,
 }
 
-/// What came of reading.
+/// The result of reading from a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
-    /// Everything that has come.
+    /// Everything that was received so far has been read.
     All,
-    /// A whole buffer: there may be more.
+    /// The buffer is full: there may be more to read.
     Full,
-    /// The other end says no more.
+    /// The command has closed its end.
     Closed,
 }
 
-/// A place for a connection, with its buffers.
+/// A slot for a connection, with its buffers.
 pub struct ConnectionSlot {
-    /// The connection, if the place is taken.
+    /// The connection, if the slot is taken.
     pub connection: Option<Connection>,
-    /// Counts the connections that had this place.
+    /// Counts the connections that have had this slot.
     pub generation: u64,
-    /// Requests, the first of them from the start.
+    /// Received requests. The first one starts at the buffer's start.
     pub received: Buffer,
-    /// Bytes received.
+    /// The length of the data in `received`.
     pub received_len: usize,
     to_send: Buffer,
-    /// Bytes to send, from the first that was not sent when nothing was left.
+    /// The length of the data in `to_send`. Reset to 0 once all of it is sent.
     pub to_send_len: usize,
+    /// The part of `to_send_len` that is sent already.
     sent_len: usize,
 }
 
 impl Connection {
-    /// A connection of somebody with these rights.
+    /// A connection with these rights.
     #[must_use]
     pub fn new(now: Instant, stream: UnixStream, may_ask: bool, may_change: bool) -> Self {
         Self {
@@ -140,12 +142,12 @@ impl Connection {
         }
     }
 
-    /// It has moved, or no longer waits for us: its time begins anew.
+    /// Restarts the deadline.
     pub fn restart_deadline(&mut self, now: Instant) {
         self.deadline = now + IDLE;
     }
 
-    /// Why this request is not allowed, if it is not.
+    /// Why this request is denied, if it is.
     #[must_use]
     pub fn denial(&self, request: &Request) -> Option<Reason> {
         let changes = match request {
@@ -172,8 +174,8 @@ impl Connection {
             | Request::Status => false,
         };
         let denied = match changes {
-            true if !self.may_change => "change anything: that is for root and members of node.admin_group",
-            false if !self.may_query => "ask: that is for root and members of node.query_group",
+            true if !self.may_change => "change anything: only root and members of node.admin_group may",
+            false if !self.may_query => "query: only root and members of node.query_group may",
             _ => return None,
         };
         Some(Reason::format(format_args!("You may not {denied}.")))
@@ -181,7 +183,7 @@ impl Connection {
 }
 
 impl ConnectionSlot {
-    /// A free place, with buffers from the pool.
+    /// A free slot, with buffers from the pool.
     #[must_use]
     pub fn new(pool: &mut Pool) -> Self {
         Self {
@@ -195,14 +197,14 @@ impl ConnectionSlot {
         }
     }
 
-    /// Takes the place for a connection.
+    /// Puts a connection into the slot.
     pub fn begin(&mut self, connection: Connection) {
         self.generation += 1;
         (self.received_len, self.to_send_len, self.sent_len) = (0, 0, 0);
         self.connection = Some(connection);
     }
 
-    /// When it is over; not while it waits for us.
+    /// When the connection is closed. `None` while it waits for the daemon.
     #[must_use]
     pub fn deadline(&self) -> Option<Instant> {
         let connection = self.connection.as_ref()?;
@@ -215,14 +217,14 @@ impl ConnectionSlot {
         self.to_send_len - self.sent_len
     }
 
-    /// Adds a reply to what is sent; false where there is no room for it.
+    /// Appends a reply; false if there is no room for it.
     pub fn add(&mut self, reply: &Reply) -> bool {
         let Some(len) = frame::encode(reply, &mut self.to_send[self.to_send_len..]) else { return false };
         self.to_send_len += len;
         true
     }
 
-    /// Writes what can be written; false where the connection is over.
+    /// Writes what the socket takes; false if the connection is to be closed.
     pub fn write(&mut self) -> bool {
         let Some(connection) = self.connection.as_mut().filter(|connection| !connection.is_broken) else {
             return false;

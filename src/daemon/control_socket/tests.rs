@@ -26,7 +26,7 @@ impl Rig {
         Self { control, poll: Poll::new().unwrap(), path }
     }
 
-    /// A command that connects and is accepted, or turned away.
+    /// A command that connects and is accepted or rejected.
     fn connects(&mut self, now: u64) -> Command {
         let command = Command::connect(&self.path).unwrap();
         self.control.accept(at(now), self.poll.registry()).unwrap();
@@ -34,12 +34,12 @@ impl Rig {
         command
     }
 
-    fn waits(&mut self, until: u64) {
+    fn expire(&mut self, until: u64) {
         self.control.on_timeout(at(until), self.poll.registry());
     }
 
-    fn connection(&mut self, place: usize) -> &mut Connection {
-        self.control.get(place).expect("a connection")
+    fn connection(&mut self, slot: usize) -> &mut Connection {
+        self.control.get(slot).expect("a connection")
     }
 }
 
@@ -58,32 +58,32 @@ fn chunk() -> Reply {
 }
 
 #[test]
-fn who_says_nothing_loses_its_place_in_time() {
+fn an_idle_connection_is_closed_after_the_timeout() {
     let mut rig = Rig::new("silent");
     let silent: Vec<_> = (0..CONTROL_CONNECTIONS as u64).map(|now| rig.connects(now)).collect();
-    let mut late = rig.connects(100);
+    let mut rejected = rig.connects(100);
     let mut refusal = [0; 512];
-    assert!(late.read(&mut refusal).unwrap() > 0, "it is told that there is no place");
+    assert!(rejected.read(&mut refusal).unwrap() > 0, "the command is told that no slot is free");
     assert_eq!(rig.control.poll_at(), Some(at(30_000)));
-    rig.waits(29_999);
+    rig.expire(29_999);
     assert!(silent.iter().all(is_open));
-    rig.waits(30_000);
+    rig.expire(30_000);
     assert_eq!(silent.iter().filter(|command| is_open(command)).count(), CONTROL_CONNECTIONS - 1);
-    assert!(is_open(&rig.connects(30_001)), "there is a place again");
+    assert!(is_open(&rig.connects(30_001)), "a slot is free again");
 }
 
 #[test]
-fn who_waits_for_us_or_moves_keeps_its_place() {
+fn a_connection_that_waits_or_makes_progress_stays_open() {
     let mut rig = Rig::new("waiting");
     let waiting = rig.connects(0);
     rig.connection(0).pending = Pending::WaitingForWorker { and_then: None };
     let mut reading = rig.connects(0);
     rig.control.end(1);
     assert!(rig.control.flush(at(20_000), 1));
-    rig.waits(49_999);
+    rig.expire(49_999);
     assert!(is_open(&waiting), "an upload may take longer");
     assert!(reading.read(&mut [0; 64]).is_ok_and(|got| got > 0) && is_open(&reading));
-    rig.waits(50_000);
+    rig.expire(50_000);
     assert!(!is_open(&reading));
     rig.control.end(0);
     rig.control.resume(at(60_000), 0);
@@ -91,49 +91,49 @@ fn who_waits_for_us_or_moves_keeps_its_place() {
 }
 
 #[test]
-fn a_newcomer_takes_the_place_of_who_may_do_less_and_of_nobody_else() {
+fn a_new_connection_evicts_only_connections_with_fewer_rights() {
     let mut rig = Rig::new("rank");
     let commands: Vec<_> = (0..CONTROL_CONNECTIONS as u64).map(|now| rig.connects(now)).collect();
     rig.connection(2).may_change = false;
     rig.connection(5).may_change = false;
     for (expected, now) in [(2, 100), (5, 101)] {
         assert!(is_open(&rig.connects(now)));
-        assert!(!is_open(&commands[expected]), "the one with the least time left");
+        assert!(!is_open(&commands[expected]), "the one with the earliest deadline");
     }
-    assert!(!is_open(&rig.connects(102)), "all may do as much");
+    assert!(!is_open(&rig.connects(102)), "all others have the same rights");
     assert_eq!(commands.iter().filter(|command| is_open(command)).count(), CONTROL_CONNECTIONS - 2);
 }
 
 #[test]
-fn other_groups_hold_for_who_is_connected_already() {
+fn changed_groups_apply_to_open_connections() {
     let mut rig = Rig::new("groups");
     let _command = rig.connects(0);
-    // As if our own user could be one that no group lets in.
+    // As if our own user had no rights.
     (rig.connection(0).may_query, rig.connection(0).may_change) = (false, false);
     rig.control.set_access(Access { query_group: Some(1), admin_group: None });
     assert!(rig.connection(0).may_query && rig.connection(0).may_change);
 }
 
 #[test]
-fn of_those_that_wait_for_the_store_the_longest_waiting_is_next() {
+fn connections_get_the_store_in_the_order_in_which_they_asked() {
     let mut rig = Rig::new("turns");
     let _commands: Vec<_> = (0..3).map(|now| rig.connects(now)).collect();
-    for place in [2, 0, 1] {
+    for slot in [2, 0, 1] {
         let number = rig.control.next_ticket();
-        rig.connection(place).pending = Pending::WaitingForStore(number);
+        rig.connection(slot).pending = Pending::WaitingForStore(number);
     }
-    for place in [2, 0, 1] {
-        assert_eq!(rig.control.waiting_for_store().map(|(_, next)| next), Some(place));
-        rig.connection(place).pending = Pending::Nothing;
+    for slot in [2, 0, 1] {
+        assert_eq!(rig.control.waiting_for_store().map(|(_, next)| next), Some(slot));
+        rig.connection(slot).pending = Pending::Nothing;
     }
     assert_eq!(rig.control.waiting_for_store(), None);
 }
 
 #[test]
-fn replies_are_whole_or_the_connection_ends() {
+fn a_connection_whose_reply_does_not_fit_ends() {
     let mut rig = Rig::new("overflow");
     let mut command = rig.connects(0);
-    // More than the buffer: what was written made room.
+    // More than the buffer holds: writing to the socket makes room.
     for _ in 0..2 * CONTROL_FRAME_BYTES / 2_000 {
         rig.control.reply(0, &chunk());
     }
@@ -141,7 +141,7 @@ fn replies_are_whole_or_the_connection_ends() {
     let mut received = vec![0; 40_000];
     let got = command.read(&mut received).unwrap();
     assert!(got > CONTROL_FRAME_BYTES && got.is_multiple_of(2_007), "{got}");
-    // More than its socket takes as well: nothing more is said, not even the end.
+    // More than the socket's buffer holds as well: nothing more is sent, not even End.
     for _ in 0..1_000 {
         rig.control.reply(0, &chunk());
     }
@@ -150,7 +150,7 @@ fn replies_are_whole_or_the_connection_ends() {
 }
 
 #[test]
-fn descriptors_are_taken_from_those_who_may_change_alone() {
+fn only_connections_that_may_change_can_send_descriptors() {
     for may_change in [true, false] {
         let mut rig = Rig::new("descriptors");
         let command = rig.connects(0);
@@ -172,7 +172,7 @@ fn a_full_buffer_may_have_more_behind_it() {
     command.write_all(&vec![0; CONTROL_FRAME_BYTES]).unwrap();
     assert_eq!(rig.control.fill(0), Filled::Full);
     assert!(!rig.control.can_fill(0));
-    // Requests of no bytes: each is one of four.
+    // Empty requests of four zero bytes each.
     rig.control.consume(at(1), 0);
     assert!(rig.control.can_fill(0));
     drop(command);

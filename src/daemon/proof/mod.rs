@@ -1,8 +1,8 @@
-//! Counts what the loop allocates, in test builds.
+//! Counts the loop's allocations, in test builds.
 //!
-//! After start-up the loop allocates nothing but to start a worker. In a build
-//! with the feature `proof` the allocator counts, `status` says how many, and a
-//! test holds it to zero. In any other build nothing of this is there.
+//! After start-up the loop allocates only to start a worker. In a build with the
+//! feature `proof` the allocator counts all other allocations, `status` shows the
+//! count, and a test requires it to be zero. Other builds contain none of this.
 
 #[cfg(feature = "proof")]
 mod sys;
@@ -10,17 +10,17 @@ mod sys;
 #[cfg(feature = "proof")]
 pub use sys::{exempt, loop_allocations, watch_allocations};
 
-/// Begins to count.
+/// Starts counting.
 #[cfg(not(feature = "proof"))]
 pub fn watch_allocations() {}
 
-/// Runs what may allocate: starting a worker.
+/// Runs `start` without counting its allocations.
 #[cfg(not(feature = "proof"))]
 pub fn exempt<T>(start: impl FnOnce() -> T) -> T {
     start()
 }
 
-/// Allocations since counting began; `None` in a build that does not count.
+/// Allocations since [`watch_allocations`]; `None` in a build that does not count.
 #[cfg(not(feature = "proof"))]
 #[must_use]
 pub fn loop_allocations() -> Option<u64> {

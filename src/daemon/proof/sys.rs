@@ -1,4 +1,4 @@
-//! The allocator of test builds: the system's, with a count.
+//! The allocator of test builds: the system's allocator with a counter.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +14,7 @@ fn count() {
     }
 }
 
-// SAFETY: every call goes to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         count();
@@ -37,12 +37,12 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Begins to count.
+/// Starts counting.
 pub fn watch_allocations() {
     WATCHED.store(true, Ordering::Relaxed);
 }
 
-/// Runs what may allocate: starting a worker.
+/// Runs `start` without counting its allocations.
 pub fn exempt<T>(start: impl FnOnce() -> T) -> T {
     let was_watched = WATCHED.swap(false, Ordering::Relaxed);
     let result = start();
@@ -50,7 +50,7 @@ pub fn exempt<T>(start: impl FnOnce() -> T) -> T {
     result
 }
 
-/// Allocations since counting began.
+/// Allocations since [`watch_allocations`].
 #[must_use]
 pub fn loop_allocations() -> Option<u64> {
     Some(COUNT.load(Ordering::Relaxed))

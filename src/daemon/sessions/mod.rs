@@ -1,27 +1,27 @@
-//! Stream sessions: opened, proven, and then asked, answered or handed over.
+//! Stream sessions: opened, authenticated, and then used by the loop or handed to a worker.
 //!
 //! ```text
 //! initiator                                   acceptor
 //! connect, send opening     Opening  -------> Opening    send opening
-//! keys known, send Open     Proving  <-------
-//!                                    -------> Open holds: Proven
-//! Open holds: Proven                 <------- send Open (or Busy)
+//! derive keys, send Open    Proving  <-------
+//!                                    -------> Open is valid: Proven
+//! Open is valid: Proven              <------- send Open (or Busy)
 //! ```
 //!
-//! | purpose | who opens it: its end | who accepts it: its end |
+//! | purpose | initiator, run by | acceptor, run by |
 //! |---|---|---|
-//! | `QueryDetailed` | controller: asks, here | agent: answers, here |
-//! | `Fetch` | agent: its installing worker | controller: a serving worker |
-//! | `Pull` | controller: its merging worker | controller: answers, here |
-//! | `Blobs` | controller: its fetching worker | controller: a serving worker |
+//! | `QueryDetailed` | controller: the loop | agent: the loop |
+//! | `Fetch` | agent: the installing worker | controller: a serving worker |
+//! | `Pull` | controller: the merging worker | controller: the loop |
+//! | `Blobs` | controller: the fetching worker | controller: a serving worker |
 //!
-//! Whoever asked ends the session once the answer is whole; a deadline does where it
-//! does not. So an end that was sent to the last byte never waits for one that is still
-//! being read, as TIPC does for 8 s.
+//! The side that requested closes the session once the answer is complete; if it does
+//! not, the other side closes it at a deadline. So no side closes a connection while
+//! the peer still reads from it, for which a close over TIPC would wait up to 8 s.
 //!
-//! What is answered here is in memory. The pool is fixed. A newcomer evicts the
-//! oldest accepted session that has not proven itself; one that has is safe
-//! until its deadline.
+//! The loop only answers from memory. The pool has a fixed size. When it is full, a new
+//! connection evicts the oldest accepted session that is not authenticated yet. An
+//! authenticated session stays until its deadline.
 
 mod slot;
 #[cfg(test)]
@@ -42,15 +42,15 @@ use crate::wire::keys::KeyRing;
 use crate::wire::session::{Opening, SessionKeys};
 use slot::{Fault, Session, SessionSlot, SessionStage};
 
-/// Sessions that we open, at most: queries, and one each of the other purposes.
+/// The most sessions that we initiate: queries, and one each of the other purposes.
 const INITIATED_MAX: usize = limits::DETAILED_QUERIES + 3;
-/// Sessions that others may hold open here.
+/// The most sessions that are accepted.
 const ACCEPTED_MAX: usize = limits::SESSIONS - INITIATED_MAX;
 
-/// An Open as it is sent, at most, in bytes.
+/// The largest sealed Open frame, in bytes.
 const OPEN_BYTES: usize = 64;
 
-/// Who we are, and how patient.
+/// Our identity and keys, and the timeouts.
 pub struct Context {
     /// Our cluster.
     pub cluster: ClusterId,
@@ -58,74 +58,74 @@ pub struct Context {
     pub node: NodeId,
     /// Our keys.
     pub ring: KeyRing,
-    /// Nodes that are refused, whatever they prove.
+    /// Nodes that are refused even with a valid key.
     pub revoked: heapless::Vec<NodeId, { limits::REVOKED }>,
-    /// Until a session must have proven itself.
+    /// How long a session may take to authenticate.
     pub proof: Duration,
-    /// Until a proven session must have moved.
+    /// How long an authenticated session may make no progress.
     pub idle: Duration,
 }
 
-/// What became of a session, for the loop to act on.
+/// An event of a session, for the loop to act on.
 #[derive(Debug)]
-#[allow(clippy::large_enum_variant, reason = "one at a time, on its way to a state machine")]
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, passed to a state machine")]
 pub enum SessionEvent {
-    /// Nothing more for now.
+    /// Nothing happened; wait for the socket.
     Quiet,
-    /// Our session for a worker is proven: [`Sessions::take`] it.
+    /// Our session for a worker is authenticated: [`Sessions::take`] it.
     Ready(NodeId, Purpose),
-    /// The other end has no worker free.
+    /// The peer has no free worker; retry after this time.
     Busy(NodeId, Purpose, Duration),
     /// A page of an answer to our query.
     Page(NodeId, DetailPage),
     /// The answer to our query is complete.
     End(NodeId),
-    /// A session that we opened came to nothing.
+    /// A session that we initiated failed.
     Failed(NodeId, Purpose, Reason),
-    /// This node wants a worker's answers: [`Sessions::hand_over`] it to one, or
+    /// This node's requests need a worker: [`Sessions::hand_over`] the session to one, or
     /// [`Sessions::send_busy`].
     WantsWorker(NodeId, Purpose),
 }
 
-/// How sessions came and went, for `status`.
+/// Counters of sessions, for `status`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SessionCounts {
     /// Accepted.
     pub accepted: u64,
-    /// Proven, of those accepted.
+    /// Accepted and authenticated.
     pub proven: u64,
-    /// Ended for a newcomer, or because there was no place.
+    /// Closed in favour of a new connection, or not accepted because the pool was full.
     pub evicted: u64,
-    /// Ended since they did not prove themselves, or did not go on.
+    /// Closed because authentication or progress took too long.
     pub timed_out: u64,
-    /// Ended for what the other end sent.
+    /// Closed because of what the peer sent.
     pub refused: u64,
 }
 
-/// The pool.
+/// The pool of sessions.
 pub struct Sessions {
     context: Context,
     slots: Vec<SessionSlot>,
     first_token: usize,
-    /// How sessions came and went.
+    /// Counters of sessions.
     pub counts: SessionCounts,
 }
 
-/// What this node answers, from memory, on a session of a purpose: the frame at a
-/// position, and the position of the next. The first is at 0; `None` is the end.
+/// This node's answer on a session of a purpose: the frame at a position, and the
+/// position of the next frame. The first frame is at 0; `None` ends the answer.
 pub type Answers<'p> = &'p dyn Fn(Purpose, usize) -> Option<(Frame, usize)>;
 
 impl Sessions {
-    /// An empty pool, whose places have the tokens from `first_token` on.
+    /// An empty pool. Its slots have the tokens from `first_token` on.
     #[must_use]
     pub fn new(context: Context, first_token: usize, pool: &mut Pool) -> Self {
-        let place = |_| SessionSlot::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
-        let places = (0..limits::SESSIONS).map(place).collect();
-        Self { context, slots: places, first_token, counts: SessionCounts::default() }
+        let slot = |_| SessionSlot::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
+        let slots = (0..limits::SESSIONS).map(slot).collect();
+        Self { context, slots: slots, first_token, counts: SessionCounts::default() }
     }
 
-    /// Other keys, nodes that are refused, and times, for sessions that begin from now
-    /// on. One that is proven goes on with the keys that it has.
+    /// Sets new keys, revoked nodes and timeouts for later sessions. An authenticated
+    /// session keeps the keys that it has.
     pub fn reconfigure(
         &mut self,
         ring: Option<&KeyRing>,
@@ -154,10 +154,10 @@ impl Sessions {
         Ok(())
     }
 
-    /// Takes a stream that was connected to `peer` as our session.
+    /// Starts our session with `peer` on a stream that is connected or connecting to it.
     ///
     /// # Errors
-    /// No place is free, or the stream cannot be registered.
+    /// No slot is free, or the stream cannot be registered.
     pub fn initiate(
         &mut self,
         now: Instant,
@@ -167,40 +167,40 @@ impl Sessions {
         purpose: Purpose,
     ) -> io::Result<()> {
         let (role, _) = purpose.roles();
-        let free = self.slots.iter().position(|place| place.session.is_none());
+        let free = self.slots.iter().position(|slot| slot.session.is_none());
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
-        let mine = self.opening(role)?;
-        let session = Session::new(stream, mine, Some((peer, purpose)), now, self.context.proof);
+        let own_opening = self.opening(role)?;
+        let session = Session::new(stream, own_opening, Some((peer, purpose)), now, self.context.proof);
         self.begin(at, registry, session)
     }
 
-    /// Takes a stream that somebody connected to our `role`; evicts an older one
-    /// for it if need be.
+    /// Starts a session on a stream that was accepted by our `role`. If too many are
+    /// open, evicts the oldest unauthenticated one.
     pub fn accept(&mut self, now: Instant, registry: &Registry, stream: Stream, role: Role) {
         self.counts.accepted += 1;
         let accepted =
-            |place: &SessionSlot| place.session.as_ref().is_some_and(|session| !session.is_initiator);
-        if self.slots.iter().filter(|place| accepted(place)).count() >= ACCEPTED_MAX {
+            |slot: &SessionSlot| slot.session.as_ref().is_some_and(|session| !session.is_initiator);
+        if self.slots.iter().filter(|slot| accepted(slot)).count() >= ACCEPTED_MAX {
             self.counts.evicted += 1;
             if !self.evict_oldest_unproven(registry) {
                 return;
             }
         }
-        let Some(at) = self.slots.iter().position(|place| place.session.is_none()) else { return };
-        let Ok(mine) = self.opening(role) else { return };
-        let session = Session::new(stream, mine, None, now, self.context.proof);
-        // A stream that cannot be registered is closed, and its other end sees that.
+        let Some(at) = self.slots.iter().position(|slot| slot.session.is_none()) else { return };
+        let Ok(own_opening) = self.opening(role) else { return };
+        let session = Session::new(stream, own_opening, None, now, self.context.proof);
+        // A stream that cannot be registered is closed, which the peer sees.
         let _ = self.begin(at, registry, session);
     }
 
     fn evict_oldest_unproven(&mut self, registry: &Registry) -> bool {
-        let unproven = |place: &SessionSlot| {
-            let session = place.session.as_ref()?;
+        let unproven = |slot: &SessionSlot| {
+            let session = slot.session.as_ref()?;
             let is_unproven = !matches!(session.stage, SessionStage::Proven(_));
             (is_unproven && !session.is_initiator).then_some(session.since)
         };
-        let places = self.slots.iter().enumerate();
-        let oldest = places.filter_map(|(at, place)| Some((unproven(place)?, at))).min();
+        let slots = self.slots.iter().enumerate();
+        let oldest = slots.filter_map(|(at, slot)| Some((unproven(slot)?, at))).min();
         if let Some((_, at)) = oldest {
             self.close(at, registry);
         }
@@ -213,7 +213,7 @@ impl Sessions {
         }
     }
 
-    /// Ends our session to a node, if it is there.
+    /// Closes our session with a node, if there is one.
     pub fn disconnect(&mut self, registry: &Registry, node: NodeId, purpose: Purpose) {
         if let Some(at) = self.find_own(node, purpose) {
             self.close(at, registry);
@@ -221,14 +221,14 @@ impl Sessions {
     }
 
     fn find_own(&self, node: NodeId, purpose: Purpose) -> Option<usize> {
-        self.slots.iter().position(|place| {
-            place.session.as_ref().is_some_and(|session| {
+        self.slots.iter().position(|slot| {
+            slot.session.as_ref().is_some_and(|session| {
                 session.is_initiator && session.peer == node && session.purpose == Some(purpose)
             })
         })
     }
 
-    /// Takes our proven session out of the pool, for a worker.
+    /// Removes our authenticated session from the pool, to hand it to a worker.
     pub fn take(
         &mut self,
         registry: &Registry,
@@ -249,56 +249,57 @@ impl Sessions {
         }
     }
 
-    /// Says our Open to a node that wants its answers, then has a worker started with
-    /// the keys to go on with behind that; the session is the worker's alone. Not the
-    /// other way round: the worker may find a request there, and answer it before a busy
-    /// loop has said anything.
+    /// Hands an accepted session to a worker. Sends our Open, then calls `start` to start
+    /// the worker with the stream and the keys as they are after that Open, and drops the
+    /// session here. The Open must be sent first: the worker may find a request on the
+    /// stream and answer it before the loop gets to run again.
     ///
     /// # Errors
-    /// The worker cannot be started: the session is closed, and the node asks again.
+    /// The worker cannot be started. The session is closed, and the node retries.
     pub fn hand_over(
         &mut self,
         at: usize,
         registry: &Registry,
         start: impl FnOnce(BorrowedFd<'_>, SessionKeys) -> io::Result<()>,
     ) -> io::Result<()> {
-        let place = &mut self.slots[at];
+        let slot = &mut self.slots[at];
         let gone = || io::Error::from(io::ErrorKind::NotConnected);
-        let open = place.open_frame(&self.context).ok_or_else(gone)?;
-        let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &mut place.session else {
+        let open = slot.open_frame(&self.context).ok_or_else(gone)?;
+        let Some(Session { stream, stage: SessionStage::Proven(keys), .. }) = &mut slot.session else {
             return Err(gone());
         };
         let (mut keys, mut bytes) = (keys.clone(), [0; OPEN_BYTES]);
         let len = keys.seal(&open, &mut bytes);
-        // So little fits a socket that nothing was written to but an opening; where the
-        // other end is gone, the worker sees that.
+        // The socket has room for this: only an opening was written to it. If the peer is
+        // gone, the worker sees that.
         let _ = stream.write(&bytes[..len]);
         if let Err(error) = start(stream.as_fd(), keys) {
             self.close(at, registry);
             return Err(error);
         }
         if let Some((stream, _)) = self.take_proven(at, registry) {
-            // The worker has it: what is dropped here must not end it.
+            // The worker has a duplicate. Drop the bare descriptor: dropping a `Stream`
+            // would shut the connection down.
             drop(OwnedFd::from(stream));
         }
         Ok(())
     }
 
-    /// Tells a node for which there is no worker to come back.
+    /// Tells a node for which no worker is free to retry later.
     pub fn send_busy(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
-        let place = &mut self.slots[at];
-        let told = place.send(Frame::Busy { retry_after_ms });
-        if let Some(session) = &mut place.session {
+        let slot = &mut self.slots[at];
+        let sent = slot.send(Frame::Busy { retry_after_ms });
+        if let Some(session) = &mut slot.session {
             session.is_closing = true;
         }
-        if told.and_then(|()| place.flush()).is_err() {
+        if sent.and_then(|()| slot.flush()).is_err() {
             self.close(at, registry);
         }
     }
 
-    /// Moves one session on after its socket became ready, as far as one step
-    /// goes: call again until it is `Quiet`.
+    /// Advances one session after its socket became ready, up to its next event. Call it
+    /// again until it returns `Quiet`.
     pub fn turn(
         &mut self,
         now: Instant,
@@ -333,11 +334,11 @@ impl Sessions {
         }
     }
 
-    /// Ends a session whose deadline is over; what that means is the outcome.
-    /// `None` when no more are due.
+    /// Closes one session whose deadline has passed, and returns its event. `None` if
+    /// no session is due.
     pub fn on_timeout(&mut self, now: Instant, registry: &Registry) -> Option<SessionEvent> {
         let is_due =
-            |place: &SessionSlot| place.session.as_ref().is_some_and(|session| now >= session.deadline);
+            |slot: &SessionSlot| slot.session.as_ref().is_some_and(|session| now >= session.deadline);
         let at = self.slots.iter().position(is_due)?;
         self.counts.timed_out += 1;
         let session = self.slots[at].session.as_ref()?;
@@ -350,15 +351,15 @@ impl Sessions {
         Some(outcome)
     }
 
-    /// When the first deadline is over.
+    /// The earliest deadline.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        self.slots.iter().filter_map(|place| place.session.as_ref()).map(|session| session.deadline).min()
+        self.slots.iter().filter_map(|slot| slot.session.as_ref()).map(|session| session.deadline).min()
     }
 
-    /// Sessions open.
+    /// The number of open sessions.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.slots.iter().filter(|place| place.session.is_some()).count()
+        self.slots.iter().filter(|slot| slot.session.is_some()).count()
     }
 }

@@ -1,4 +1,4 @@
-//! One session: its buffers, its stages, and what each frame means in each.
+//! One session: its buffers, its stages, and how each stage handles each frame.
 
 use std::io::{self, Read, Write};
 
@@ -11,16 +11,16 @@ use crate::types::{NodeId, Reason};
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, frame_len};
 
-/// Pages of one answer: each but an empty one tells of a patch.
+/// The most pages of one answer: every page but the last has at least one patch.
 const PAGES_MAX: usize = limits::EFFECTIVE + 1;
 
-/// How far a session has proven itself.
+/// How far a session is authenticated.
 pub enum SessionStage {
-    /// The openings are on their way.
+    /// The peer's opening is not received yet.
     Opening,
-    /// Keys are known, the other end's proof is not.
+    /// The session keys are derived; the peer has not proven that it has its key.
     Proving(SessionKeys),
-    /// The other end has the key.
+    /// The peer has proven that it has its key.
     Proven(SessionKeys),
 }
 
@@ -28,47 +28,47 @@ pub enum SessionStage {
 pub struct Session {
     /// Its socket.
     pub stream: Stream,
-    /// We opened it.
+    /// Whether we initiated it.
     pub is_initiator: bool,
-    /// Whom we called, or who proved itself.
+    /// The node at the other end, as known when we initiated or from its opening.
     pub peer: NodeId,
-    /// What it is for, once that is known.
+    /// The purpose, once it is known.
     pub purpose: Option<Purpose>,
-    /// How we opened.
+    /// Our opening.
     pub own_opening: Opening,
-    /// The role in which the other end opened, which its key stands for.
+    /// The role in the peer's opening. The session keys depend on it.
     pub their_role: Option<Role>,
-    /// How far it has proven itself.
+    /// How far it is authenticated.
     pub stage: SessionStage,
     /// When it began.
     pub since: Instant,
-    /// When it is over unless it moves.
+    /// When it is closed unless it makes progress.
     pub deadline: Instant,
-    /// Pages of an answer that may still come.
+    /// The number of pages that the peer's answer may still have.
     pub pages_left: usize,
-    /// Answering: the position of the next frame.
+    /// While we answer: the position of the next frame.
     pub answer_from: Option<usize>,
-    /// All is said: whoever asked ends it.
+    /// Everything is sent: the peer closes the session.
     pub is_closing: bool,
 }
 
 impl Session {
-    /// A session that begins now and has until `proof` is over. `called`: whom we
-    /// opened it to, and what for; `None` where somebody else opened it.
+    /// A session that begins now and must be authenticated within `proof`. `target` is
+    /// the peer and the purpose if we initiate it; `None` if we accepted it.
     #[must_use]
     pub fn new(
         stream: Stream,
-        mine: Opening,
-        called: Option<(NodeId, Purpose)>,
+        own_opening: Opening,
+        target: Option<(NodeId, Purpose)>,
         now: Instant,
         proof: Duration,
     ) -> Self {
         Self {
             stream,
-            is_initiator: called.is_some(),
-            peer: called.map_or(NodeId(0), |(node, _)| node),
-            purpose: called.map(|(_, purpose)| purpose),
-            own_opening: mine,
+            is_initiator: target.is_some(),
+            peer: target.map_or(NodeId(0), |(node, _)| node),
+            purpose: target.map(|(_, purpose)| purpose),
+            own_opening,
             their_role: None,
             stage: SessionStage::Opening,
             since: now,
@@ -80,42 +80,44 @@ impl Session {
     }
 }
 
-/// A place in the pool: a session and its buffers.
+/// A slot of the pool: a session and its buffers.
 pub struct SessionSlot {
-    /// The session, if the place is taken.
+    /// The session, if the slot is taken.
     pub session: Option<Session>,
     received: Buffer,
     received_len: usize,
     to_send: Buffer,
-    /// Bytes to send, from the first that was not sent when nothing was left.
+    /// The length of the data in `to_send`. Reset to 0 once all of it is sent.
     pub to_send_len: usize,
+    /// The part of `to_send_len` that is sent already.
     sent_len: usize,
 }
 
 impl SessionSlot {
-    /// A free place, with these buffers, each of `FRAME_BYTES`.
+    /// A free slot with these buffers, each of `FRAME_BYTES`.
     #[must_use]
     pub fn new(received: Buffer, to_send: Buffer) -> Self {
         Self { session: None, received, received_len: 0, to_send, to_send_len: 0, sent_len: 0 }
     }
 
-    /// Takes the place: the session's opening is the first that it sends.
+    /// Puts a session into the slot. Our opening is the first data that it sends.
     pub fn begin(&mut self, session: Session) {
         (self.received_len, self.sent_len, self.to_send_len) = (0, 0, OPENING_BYTES);
         self.to_send[..OPENING_BYTES].copy_from_slice(&session.own_opening.emit());
         self.session = Some(session);
     }
 
-    /// Whether the other end has proven its key.
+    /// Whether the peer is authenticated.
     #[must_use]
     pub fn is_proven(&self) -> bool {
         self.session.as_ref().is_some_and(|session| matches!(session.stage, SessionStage::Proven(_)))
     }
 
-    /// Moves on as far as bytes allow, or until the loop must know something.
+    /// Reads, handles frames and writes until the socket would block or there is an
+    /// event for the loop.
     ///
     /// # Errors
-    /// [`Fault`]: the session is to be ended.
+    /// [`Fault`]: the session is to be closed.
     pub fn step(
         &mut self,
         now: Instant,
@@ -140,7 +142,7 @@ impl SessionSlot {
         }
     }
 
-    /// Acts on what has been received, if it is whole.
+    /// Handles the received opening or frame, if it is complete.
     fn process_received(&mut self, now: Instant, context: &Context) -> Result<Processed, Fault> {
         let idle = context.idle;
         let Some(session) = &mut self.session else { return Ok(Processed::Incomplete) };
@@ -155,7 +157,7 @@ impl SessionSlot {
                 };
                 let theirs = Opening::parse(bytes)?;
                 if session.is_initiator && theirs.node != session.peer {
-                    return Err(Fault::Refused("another node answers there"));
+                    return Err(Fault::Refused("another node answers at this address"));
                 }
                 if context.revoked.contains(&theirs.node) {
                     return Err(Fault::Refused("the node is revoked"));
@@ -190,11 +192,11 @@ impl SessionSlot {
             (Frame::Open { role, node, peer: meant, purpose }, is_initiator, false) => {
                 let (initiator, acceptor) = purpose.roles();
                 let (ours, theirs) = if is_initiator { (initiator, acceptor) } else { (acceptor, initiator) };
-                // What it says it is must be what its key says.
+                // The role that it claims must be the role that its key is for.
                 let is_theirs = role == theirs && session.their_role == Some(theirs);
                 let is_for_us = meant == own && node == peer && is_theirs && session.own_opening.role == ours;
                 if !is_for_us || session.purpose.is_some_and(|expected| expected != purpose) {
-                    return Err(Fault::Refused("the session is not for this node, or not for this"));
+                    return Err(Fault::Refused("the session is for another node, role or purpose"));
                 }
                 session.purpose = Some(purpose);
                 session.stage = match std::mem::replace(&mut session.stage, SessionStage::Opening) {
@@ -220,11 +222,11 @@ impl SessionSlot {
                 session.pages_left = session
                     .pages_left
                     .checked_sub(1)
-                    .ok_or(Fault::Refused("more pages than a host has patches"))?;
+                    .ok_or(Fault::Refused("more pages than a host can have patches"))?;
                 Ok(Processed::Event(SessionEvent::Page(peer, page)))
             }
             (Frame::End, true, true) => Ok(Processed::Event(SessionEvent::End(peer))),
-            _ => Err(Fault::Refused("a frame that has no place there")),
+            _ => Err(Fault::Refused("an unexpected frame")),
         }
     }
 
@@ -249,8 +251,8 @@ impl SessionSlot {
         }
     }
 
-    /// As much of our answer as there is room for, or the end of it. Nothing is left
-    /// of what was said before: the other end has taken it, so its time begins anew.
+    /// Puts as much of our answer into the empty buffer as there is room for. That the
+    /// buffer was drained means that the peer reads, so the deadline starts again.
     fn answer(&mut self, now: Instant, context: &Context, answers: Answers<'_>) -> Result<(), Fault> {
         while let Some(session) = &mut self.session
             && let (Some(from), Some(purpose)) = (session.answer_from, session.purpose)
@@ -277,7 +279,7 @@ impl SessionSlot {
         self.send(open)
     }
 
-    /// Open: who we are and what the session is for.
+    /// Our Open: both nodes, our role, and the purpose.
     #[must_use]
     pub fn open_frame(&self, context: &Context) -> Option<Frame> {
         let session = self.session.as_ref()?;
@@ -285,7 +287,7 @@ impl SessionSlot {
         Some(Frame::Open { role, node, peer, purpose: session.purpose? })
     }
 
-    /// Seals a frame behind what is still to be sent.
+    /// Seals a frame and appends it to the data to send.
     ///
     /// # Errors
     /// [`Fault`]: there are no keys yet, or no room.
@@ -293,7 +295,7 @@ impl SessionSlot {
         if self.seal(&frame)? { Ok(()) } else { Err(NO_ROOM) }
     }
 
-    /// As [`send`](Self::send); false where there is no room.
+    /// As [`send`](Self::send); false if there is no room.
     fn seal(&mut self, frame: &Frame) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else { return Ok(true) };
         let (SessionStage::Proving(keys) | SessionStage::Proven(keys)) = &mut session.stage else {
@@ -304,10 +306,10 @@ impl SessionSlot {
         Ok(sealed > 0)
     }
 
-    /// Writes what can be written now.
+    /// Writes what the socket takes.
     ///
     /// # Errors
-    /// [`Fault`]: the other end is gone.
+    /// [`Fault`]: the connection is lost.
     pub fn flush(&mut self) -> Result<(), Fault> {
         let Some(session) = &mut self.session else { return Ok(()) };
         while self.sent_len < self.to_send_len {
@@ -321,17 +323,17 @@ impl SessionSlot {
         Ok(())
     }
 
-    /// Reads once; false where there is nothing to read now.
+    /// Reads once; false if there is nothing to read now.
     fn fill(&mut self) -> Result<bool, Fault> {
         let Some(session) = &mut self.session else { return Ok(false) };
-        // All is said: what comes now is its end.
+        // Everything is sent: only the peer's close is expected now.
         if session.is_closing {
             return match session.stream.read(&mut [0]) {
                 Err(error) if would_block(&error) => Ok(false),
                 _ => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
             };
         }
-        // A session that waits to be taken reads no more.
+        // A session that is to be handed to a worker reads no more.
         let is_workers = matches!(session.stage, SessionStage::Proven(_))
             && match session.purpose {
                 Some(Purpose::Fetch | Purpose::Blobs) => true,
@@ -341,8 +343,7 @@ impl SessionSlot {
         if is_workers {
             return Ok(false);
         }
-        // No more than the opening or the frame at hand: what follows may be a
-        // worker's.
+        // Do not read beyond this opening or frame: what follows may be for a worker.
         let received = &self.received[..self.received_len];
         let wanted = match session.stage {
             SessionStage::Opening => OPENING_BYTES,
@@ -367,16 +368,16 @@ impl SessionSlot {
     }
 }
 
-/// A frame does not fit, be the buffer empty.
+/// A frame does not fit into the buffer.
 const NO_ROOM: Fault = Fault::Refused("no room to answer");
 
-/// Why a session is ended.
+/// Why a session is closed.
 pub enum Fault {
-    /// The socket: the other end is gone.
+    /// The socket failed, or the peer closed the connection.
     Io(io::ErrorKind),
-    /// What the other end said has no place there.
+    /// The peer sent something that is not allowed.
     Refused(&'static str),
-    /// What the other end sent is no session, or not with our key.
+    /// The bytes are not a session, or not sealed with our keys.
     Session(SessionError),
 }
 
@@ -387,7 +388,7 @@ impl From<SessionError> for Fault {
 }
 
 impl Fault {
-    /// For the operator.
+    /// The reason, for the operator.
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
@@ -398,7 +399,7 @@ impl Fault {
     }
 }
 
-/// Nothing can be read or written at this moment; a connect that is not done
+/// Whether the operation is to be retried when the socket is ready. A pending connect
 /// shows as `NotConnected`.
 fn would_block(error: &io::Error) -> bool {
     matches!(
@@ -407,13 +408,13 @@ fn would_block(error: &io::Error) -> bool {
     )
 }
 
-/// What became of bytes that were received.
-#[allow(clippy::large_enum_variant, reason = "one at a time, on its way to the loop")]
+/// The result of handling received bytes.
+#[allow(clippy::large_enum_variant, reason = "there is one at a time, passed to the loop")]
 enum Processed {
-    /// Something; there may be more.
+    /// A frame was handled; there may be more.
     Progress,
-    /// Nothing: more bytes are needed.
+    /// More bytes are needed.
     Incomplete,
-    /// Something that the loop must know.
+    /// An event for the loop.
     Event(SessionEvent),
 }

@@ -15,7 +15,7 @@ use crate::wire::session::OPENING_BYTES;
 
 const SECRET: Key = Key([7; 32]);
 const IDLE: Duration = Duration::from_secs(10);
-/// Both ends' nodes.
+/// The nodes of the two ends.
 const OURS: NodeId = NodeId(1);
 const THEIRS: NodeId = NodeId(2);
 
@@ -63,8 +63,8 @@ fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (ours, listener.accept().unwrap().0)
 }
 
-/// We open a session for this to them; both are turned until somebody has
-/// something to tell.
+/// Opens a session for a purpose from our end to theirs, and turns both until our end
+/// has an event, or theirs wants a worker.
 fn opened(purpose: Purpose) -> (End, End, SessionEvent, SessionEvent) {
     let (mut ours, mut theirs) = (End::new(OURS), End::new(THEIRS));
     let (stream, accepted) = pair();
@@ -74,7 +74,7 @@ fn opened(purpose: Purpose) -> (End, End, SessionEvent, SessionEvent) {
     theirs.accept(accepted);
     let began = Clock::now();
     let (mut here, mut there) = (SessionEvent::Quiet, SessionEvent::Quiet);
-    // The other end may owe its Open to a worker: then we have nothing to tell yet.
+    // If a worker is to send their Open, our end has no event yet.
     while matches!(here, SessionEvent::Quiet) && !matches!(there, SessionEvent::WantsWorker(..)) {
         here = ours.turn(at(0), &none);
         if let outcome @ (SessionEvent::WantsWorker(..) | SessionEvent::Failed(..)) =
@@ -98,7 +98,7 @@ fn entry(number: usize) -> Entry {
 }
 
 #[test]
-fn a_map_is_answered_whole_and_in_order_by_the_loop() {
+fn the_loop_sends_the_whole_map_in_order() {
     let (mut ours, mut theirs, ready, _) = opened(Purpose::Pull);
     assert!(matches!(ready, SessionEvent::Ready(THEIRS, Purpose::Pull)), "{ready:?}");
     let mut exchange = taken(&mut ours, Purpose::Pull);
@@ -116,7 +116,8 @@ fn a_map_is_answered_whole_and_in_order_by_the_loop() {
             exchange.send(Frame::MapReq).unwrap();
             let mut frames = Vec::new();
             while frames.last() != Some(&Frame::End) {
-                frames.push(exchange.receive().unwrap().expect("who answers waits for us to end it"));
+                frames
+                    .push(exchange.receive().unwrap().expect("the answering end does not close the session"));
             }
             frames
         });
@@ -133,18 +134,18 @@ fn a_map_is_answered_whole_and_in_order_by_the_loop() {
 }
 
 #[test]
-fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
+fn an_answer_times_out_only_if_the_peer_stops_reading() {
     let (mut ours, mut theirs, _, _) = opened(Purpose::Pull);
     let mut exchange = taken(&mut ours, Purpose::Pull);
     exchange.send(Frame::MapReq).unwrap();
     let endless = |_, from: usize| Some((Frame::MapEntry(entry(from % 1000)), from + 1));
-    // Until the socket takes no more.
+    // Until the socket's buffers are full.
     while theirs.sessions.slots[0].to_send_len == 0 {
         assert!(matches!(theirs.turn(at(0), &endless), SessionEvent::Quiet));
     }
     assert!(theirs.sessions.slots[0].to_send_len > limits::FRAME_BYTES / 2, "several frames at once");
     assert_eq!(theirs.sessions.poll_at(), Some(at(0) + IDLE));
-    // The other end takes some, until we can say more.
+    // The peer reads until there is room for more.
     let began = Clock::now();
     let mut taken = vec![0; 64 * 1024];
     while theirs.sessions.poll_at() == Some(at(0) + IDLE) {
@@ -152,15 +153,18 @@ fn an_answer_that_is_being_taken_has_time_and_one_that_is_not_ends() {
         assert!(exchange.raw().read(&mut taken).unwrap() > 0);
         assert!(matches!(theirs.turn(at(9_000), &endless), SessionEvent::Quiet));
     }
-    assert_eq!(theirs.sessions.poll_at(), Some(at(9_000) + IDLE), "its time began anew");
+    assert_eq!(theirs.sessions.poll_at(), Some(at(9_000) + IDLE), "the deadline started again");
     assert!(theirs.sessions.on_timeout(at(18_999), theirs.poll.registry()).is_none());
     let outcome = theirs.sessions.on_timeout(at(19_000), theirs.poll.registry());
-    assert!(matches!(outcome, Some(SessionEvent::Quiet)), "what they opened is nobody's failure here");
+    assert!(
+        matches!(outcome, Some(SessionEvent::Quiet)),
+        "a session that they initiated is no failure of ours"
+    );
     assert_eq!(theirs.sessions.len(), 0);
 }
 
 #[test]
-fn who_wants_blobs_gets_a_worker_or_is_told_when_to_come_back() {
+fn a_session_for_blobs_wants_a_worker_or_is_busy() {
     let (mut ours, mut theirs, _, there) = opened(Purpose::Blobs);
     assert!(matches!(there, SessionEvent::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
     theirs.sessions.send_busy(0, Duration::from_millis(500), theirs.poll.registry());
@@ -176,12 +180,12 @@ fn who_wants_blobs_gets_a_worker_or_is_told_when_to_come_back() {
     assert_eq!((ours.sessions.len(), theirs.sessions.len()), (0, 1));
     while theirs.sessions.len() > 0 {
         assert!(matches!(theirs.turn(at(0), &none), SessionEvent::Quiet));
-        assert!(began.elapsed() < Patience::from_secs(10), "it ends once we have ended it");
+        assert!(began.elapsed() < Patience::from_secs(10), "it closes once we have closed it");
     }
 }
 
 #[test]
-fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
+fn a_worker_continues_the_session_that_the_loop_hands_over() {
     let (mut ours, mut theirs, _, _) = opened(Purpose::Blobs);
     let mut served = None;
     let registry = theirs.poll.registry();
@@ -204,14 +208,14 @@ fn the_worker_that_serves_blobs_goes_on_where_the_loop_left_off() {
     assert_eq!(fetching.receive().unwrap(), Some(Frame::End));
 }
 
-/// A stranger's end of a session, which proves `role` by key and then claims to be
-/// a controller that wants `purpose`; whether it was believed.
-fn is_believed(ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
-    is_believed_by(End::new(THEIRS), ring, role, purpose)
+/// Whether a peer is accepted that has the key for `role` and then claims in its Open to
+/// be a controller with this purpose.
+fn is_accepted(ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
+    is_accepted_by(End::new(THEIRS), ring, role, purpose)
 }
 
-/// The same, by this end.
-fn is_believed_by(mut theirs: End, ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
+/// As [`is_accepted`], by this end.
+fn is_accepted_by(mut theirs: End, ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
     let (mut stream, accepted) = pair();
     theirs.accept(accepted);
     let cluster = ClusterId(1);
@@ -234,21 +238,21 @@ fn is_believed_by(mut theirs: End, ring: &KeyRing, role: Role, purpose: Purpose)
 }
 
 #[test]
-fn an_agents_key_reads_no_map_and_no_blobs_whatever_it_says_it_is() {
+fn an_agents_key_opens_no_session_for_maps_or_blobs() {
     for purpose in [Purpose::Pull, Purpose::Blobs] {
-        assert!(!is_believed(&KeyRing::agent(&SECRET, OURS), Role::Agent, purpose), "{purpose:?}");
-        assert!(is_believed(&KeyRing::controller(&SECRET), Role::Controller, purpose), "{purpose:?}");
+        assert!(!is_accepted(&KeyRing::agent(&SECRET, OURS), Role::Agent, purpose), "{purpose:?}");
+        assert!(is_accepted(&KeyRing::controller(&SECRET), Role::Controller, purpose), "{purpose:?}");
     }
 }
 
 #[test]
-fn a_revoked_node_opens_no_session_whatever_it_can_prove() {
+fn a_revoked_node_opens_no_session_even_with_a_valid_key() {
     let ring = KeyRing::controller(&SECRET);
     let of = |revoked: &[NodeId]| {
         let mut end = End::new(THEIRS);
         let revoked = revoked.iter().copied().collect();
         end.sessions.reconfigure(None, &revoked, Duration::from_secs(2), IDLE);
-        is_believed_by(end, &ring, Role::Controller, Purpose::Pull)
+        is_accepted_by(end, &ring, Role::Controller, Purpose::Pull)
     };
     assert!(!of(&[OURS]));
     assert!(of(&[NodeId(9)]));
