@@ -46,6 +46,9 @@
 //!
 //! After start the loop allocates nothing but to start a worker; the feature
 //! `proof` builds a binary that counts.
+//!
+//! docs/architecture.md has the same of an upload, an install and a topology event, what a
+//! power cut leaves of each, and why the bounds are what they are.
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
