@@ -1,5 +1,5 @@
-//! After start-up the loop allocates nothing, but to start a worker: a binary
-//! that counts (feature `proof`) is put through all that a cluster does.
+//! After start-up the loop allocates only to start a worker. The tests run everything
+//! that a cluster does with a binary that counts allocations (feature `proof`).
 
 use std::io::Write;
 use std::os::unix::net::UnixStream;
@@ -35,7 +35,7 @@ fn the_loop_allocates_nothing_after_start() {
     cluster.thimble(&["host-install", "agent-1", "agent-2"]).failed(1);
     all("an install that is rolled back");
     cluster.thimble(&["remove", "ILL-1"]).ok();
-    // Not what the controller expects: it asks in detail.
+    // The digest differs from the expected one: the controller queries the details.
     cluster.thimble(&["host-install", "agent-1"]).ok();
     cluster.thimble(&["remove", "GOOD-1"]).ok();
     wait::until_true("both hosts are known in detail", || {
@@ -59,11 +59,11 @@ fn the_loop_allocates_nothing_after_start() {
         let mut peers: Vec<_> = (0..40).map(|_| crate::sessions::connect(&cluster, node)).collect();
         let _ = peers[39].write_all(&[b'G'; 64]);
         let commands = [0; 12].map(|_| UnixStream::connect(node.control_socket()).unwrap());
-        assert_ne!(node.thimble(&["status"]).code, 0, "all places are taken");
+        assert_ne!(node.thimble(&["status"]).code, 0, "all slots are taken");
         drop((peers, commands));
-        wait::until_true("there is room again", || node.thimble(&["status"]).code == 0);
+        wait::until_true("a slot is free again", || node.thimble(&["status"]).code == 0);
     }
-    all("sessions and commands that are shed");
+    all("sessions and commands that are refused or evicted");
     cluster.thimble(&["show", "GOOD-1"]).ok();
     cluster.thimble(&["delete", "GOOD-1"]).failed(1);
     cluster.thimble(&["drop-host", "agent-2"]).ok();
@@ -105,7 +105,7 @@ fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
     cluster.nodes[1].thimble(&["remove", "FIRST-1"]).ok();
     patch(&cluster, 0, "LEFT-1");
     patch(&cluster, 1, "RIGHT-1");
-    wait::until_true("each takes the other for lost", || {
+    wait::until_true("each counts the other as lost", || {
         cluster.controllers().iter().all(|controller| controller.status().neighbours[0].is_lost)
     });
     cluster.nodes[0].thimble(&["purge"]).failed(1);

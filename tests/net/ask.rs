@@ -1,4 +1,4 @@
-//! What a daemon says of itself on its control socket, as it says it.
+//! Queries a daemon over its control socket, without the command line.
 
 use thimble::cli::client::Client;
 use thimble::control::{BlobRow, NeighbourRow, PatchRow, Reply, Request, RolloutRow, StatusRow};
@@ -28,15 +28,15 @@ impl Node {
         replies
     }
 
-    /// Whether this controller has the files of all patches that it knows. The worker that
-    /// reads another's map tells of a patch first, then that its file is not here: before
-    /// it has ended, nothing missing means nothing.
+    /// Whether this controller has the files of all patches that it knows. A worker that
+    /// merges a map reports an entry first and then that its file is missing, so the count
+    /// of missing files is valid only when no worker runs.
     pub fn holds_all_files(&self) -> bool {
         let row = self.status().row;
         row.blobs_missing == 0 && row.workers == 0
     }
 
-    /// What the daemon knows of itself.
+    /// The daemon's status.
     pub fn status(&self) -> Status {
         let (mut row, mut neighbours, mut blobs, mut replaced) = (None, Vec::new(), Vec::new(), Vec::new());
         for reply in self.replies(&Request::Status) {
@@ -51,7 +51,7 @@ impl Node {
         Status { row: row.expect("a row of the node"), neighbours, blobs, replaced }
     }
 
-    /// The last rollout, as this controller knows it.
+    /// The last rollout that this controller knows.
     pub fn rollout(&self) -> Option<RolloutRow> {
         let rollout = |reply| if let Reply::Rollout(row) = reply { Some(row) } else { None };
         self.replies(&Request::Rollout).into_iter().find_map(rollout)

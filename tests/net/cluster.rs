@@ -1,4 +1,4 @@
-//! A cluster of real daemons: first its controllers, then its agents.
+//! A cluster of real daemons. Its nodes are first the controllers, then the agents.
 
 use std::fs;
 use std::ops::{Deref, DerefMut};
@@ -16,13 +16,13 @@ use crate::support::sign::Signer;
 use crate::switch::{Switch, Traffic};
 use crate::wait;
 
-/// Where the stranger is.
+/// The stranger's address.
 pub const STRANGER: Address = Address::of(250);
 
-/// Controllers, agents, and a stranger on the same network.
+/// Controllers and agents, and a stranger: a namespace on their network without a node.
 pub struct Cluster {
     pub nodes: Vec<Node>,
-    /// Who signs patches; trusted by every node.
+    /// Signs patches; trusted by every node.
     pub signer: Signer,
     /// A namespace on the cluster's network without a node in it.
     pub stranger: Namespace,
@@ -34,34 +34,34 @@ pub struct Cluster {
     _hub: Hub,
 }
 
-/// What the nodes of a cluster are joined by.
+/// The network between the nodes of a cluster.
 enum Network {
     /// A bridge of the kernel.
     Bridge,
-    /// The same, and a filter on the wire of node 1: for what it sends, and is sent.
+    /// A bridge, and a filter on the wire of node 1: judges for what it sends and receives.
     Filtered(Judge, Judge),
     /// A switch whose wires can be cut.
     Switch,
 }
 
 impl Cluster {
-    /// Lays out a cluster of one controller and `agents` agents; starts nothing.
+    /// Sets up a cluster of one controller and `agents` agents without starting daemons.
     pub fn new(name: &str, agents: usize) -> Self {
         Self::bridged(name, 1, agents)
     }
 
-    /// As [`new`](Self::new), with a filter on the wire of the first agent: it
-    /// judges what the agent sends, then what it is sent.
+    /// As [`new`](Self::new), with a filter on the wire of the first agent: one judge for
+    /// what the agent sends, one for what it receives.
     pub fn filtered(name: &str, agents: usize, from_agent: Judge, to_agent: Judge) -> Self {
         Self::build(name, 1, agents, Network::Filtered(from_agent, to_agent))
     }
 
-    /// Lays out a cluster of several controllers, on a switch whose wires can be cut.
+    /// Sets up a cluster of several controllers on a switch whose wires can be cut.
     pub fn of(name: &str, controllers: usize, agents: usize) -> Self {
         Self::build(name, controllers, agents, Network::Switch)
     }
 
-    /// As [`of`](Self::of), on a bridge: as fast as the kernel is.
+    /// As [`of`](Self::of), but on a kernel bridge, which is faster.
     pub fn bridged(name: &str, controllers: usize, agents: usize) -> Self {
         Self::build(name, controllers, agents, Network::Bridge)
     }
@@ -111,7 +111,7 @@ impl Cluster {
         cluster
     }
 
-    /// Gives every node its key file, with the commands that an operator uses.
+    /// Makes every node's key file with the commands that an operator uses.
     fn make_keys(&self) {
         let keygen = |node: &Node, arguments: &[&str]| {
             let out = node.key_file();
@@ -130,7 +130,7 @@ impl Cluster {
         }
     }
 
-    /// Gives all nodes a timer, in milliseconds; to be called before they start.
+    /// Sets a timer of all nodes, in milliseconds. Call it before they start.
     pub fn timer(mut self, name: &'static str, ms: u64) -> Self {
         for node in &mut self.nodes {
             node.timers.insert(name, ms);
@@ -138,8 +138,8 @@ impl Cluster {
         self
     }
 
-    /// Has all nodes run the binary just built, which counts what its loop allocates; to
-    /// be called before they start.
+    /// Makes all nodes run the binary just built, which counts its loop's allocations.
+    /// Call it before they start.
     pub fn counting(mut self) -> Self {
         for node in &mut self.nodes {
             node.binary = env!("CARGO_BIN_EXE_thimble").to_owned();
@@ -168,7 +168,8 @@ impl Cluster {
         &self.nodes[..self.controllers]
     }
 
-    /// Waits until all controllers that run have one repository and say so of each other.
+    /// Waits until all running controllers have the same repository and show each other
+    /// as synced.
     pub fn agree(&self, why: &str) {
         let running: Vec<_> = self.controllers().iter().filter(|node| node.runs()).collect();
         wait::until_true(why, || {
@@ -191,9 +192,9 @@ impl Cluster {
         self.switch.as_ref().expect("a cluster on a switch")
     }
 
-    /// What the controllers have said so far, together.
-    pub fn said_by_controllers(&self) -> Traffic {
-        (0..self.controllers).map(|number| self.switch().said(number)).sum()
+    /// What all controllers together have sent so far.
+    pub fn sent_by_controllers(&self) -> Traffic {
+        (0..self.controllers).map(|number| self.switch().sent(number)).sum()
     }
 
     /// The bytes that have passed from one node to another so far.
@@ -201,30 +202,30 @@ impl Cluster {
         self.switch().passed(from, to)
     }
 
-    /// What one node has said so far.
-    pub fn said_by(&self, number: usize) -> Traffic {
-        self.switch().said(number)
+    /// What one node has sent so far.
+    pub fn sent_by(&self, number: usize) -> Traffic {
+        self.switch().sent(number)
     }
 
-    /// Cuts every wire between the nodes of one side and those of the other.
+    /// Cuts every wire between the nodes of two sides.
     pub fn cut(&self, side: &[usize], other: &[usize]) {
         self.cut_one_way(side, other);
         self.cut_one_way(other, side);
     }
 
-    /// What the nodes of one side say is not heard on the other.
+    /// Cuts every wire from the nodes of one side to those of the other, in one direction.
     pub fn cut_one_way(&self, from: &[usize], to: &[usize]) {
         for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
             self.switch().limit(from, to, 0);
         }
     }
 
-    /// Cuts the wire from one node to another once so many more bytes have passed.
+    /// Cuts the wire from one node to another after this many more bytes.
     pub fn cut_after(&self, from: usize, to: usize, bytes: i64) {
         self.switch().limit(from, to, bytes);
     }
 
-    /// Mends all wires.
+    /// Restores all wires.
     pub fn heal(&self) {
         for from in 0..self.nodes.len() {
             (0..self.nodes.len()).for_each(|to| self.switch().limit(from, to, i64::MAX));
@@ -232,7 +233,7 @@ impl Cluster {
     }
 }
 
-/// Most of what is asked of a cluster is asked of its controller.
+/// A cluster stands for its first controller, which most tests use.
 impl Deref for Cluster {
     type Target = Node;
     fn deref(&self) -> &Node {

@@ -1,4 +1,4 @@
-//! Programs on the control socket that do not behave as commands do.
+//! Clients of the control socket that do not behave as commands do.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -13,11 +13,11 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// Nobody's user id, by convention.
+/// The user id of `nobody`, by convention.
 const NOBODY: u32 = 65_534;
 
 #[test]
-fn strangers_that_hold_all_places_do_not_keep_root_out() {
+fn idle_connections_of_other_users_do_not_keep_root_out() {
     need_root!();
     let cluster = Cluster::new("hogged", 0).start();
     let socket = cluster.control_socket();
@@ -30,39 +30,39 @@ fn strangers_that_hold_all_places_do_not_keep_root_out() {
             held.push(stream);
         }
     });
-    // The strangers keep their places for as long as it takes.
+    // The idle connections stay open meanwhile.
     for _ in 0..3 {
         cluster.thimble(&["status"]).ok();
     }
 }
 
-/// A command in a test's hands.
+/// A command's end of a connection, driven by the test.
 struct Command(UnixStream);
 
 impl Command {
     fn connect(cluster: &Cluster) -> Self {
-        let mut command = Self::knocks(cluster);
+        let mut command = Self::connect_only(cluster);
         assert!(matches!(command.last(), Reply::End));
         command
     }
 
-    /// Connects, says hello, and waits for nothing.
-    fn knocks(cluster: &Cluster) -> Self {
+    /// Connects and sends Hello without waiting for the answer.
+    fn connect_only(cluster: &Cluster) -> Self {
         let stream = UnixStream::connect(cluster.control_socket()).unwrap();
         stream.set_read_timeout(Some(wait::LONG)).unwrap();
         let mut command = Self(stream);
-        command.asks(&Request::Hello { version: VERSION });
+        command.send(&Request::Hello { version: VERSION });
         command
     }
 
-    fn asks(&mut self, request: &Request) {
+    fn send(&mut self, request: &Request) {
         let mut frame = vec![0; 4 + limits::CONTROL_FRAME_BYTES];
         let body_len = postcard::to_slice(request, &mut frame[4..]).unwrap().len();
         frame[..4].copy_from_slice(&(body_len as u32).to_le_bytes());
         self.0.write_all(&frame[..4 + body_len]).unwrap();
     }
 
-    /// The last reply to what was asked.
+    /// Reads replies up to the last one of an answer.
     fn last(&mut self) -> Reply {
         loop {
             let mut head = [0; 4];
@@ -83,7 +83,7 @@ fn change(id: &str, to: EntryState) -> Request {
 }
 
 #[test]
-fn who_waits_for_the_store_gets_its_turn_though_the_one_before_is_refused_at_once() {
+fn a_waiting_change_is_executed_after_an_earlier_one_is_refused() {
     need_root!();
     let cluster = Cluster::new("turns", 0).start();
     wait::until_true("a delete is a question of the repository alone", || {
@@ -95,12 +95,12 @@ fn who_waits_for_the_store_gets_its_turn_though_the_one_before_is_refused_at_onc
     let store = File::open(cluster.state_dir().join("repo/lock")).unwrap();
     store.lock().unwrap();
     let mut commands = [0; 3].map(|_| Command::connect(&cluster));
-    commands[0].asks(&change("TURNS-1", EntryState::Applied));
+    commands[0].send(&change("TURNS-1", EntryState::Applied));
     cluster.thimble(&["status"]).ok();
-    // Allowed as long as the first has not ended.
-    commands[1].asks(&change("TURNS-1", EntryState::Deleted));
+    // Allowed until the first is executed.
+    commands[1].send(&change("TURNS-1", EntryState::Deleted));
     cluster.thimble(&["status"]).ok();
-    commands[2].asks(&change("TURNS-1", EntryState::Available));
+    commands[2].send(&change("TURNS-1", EntryState::Available));
     cluster.thimble(&["status"]).ok();
     store.unlock().unwrap();
 
@@ -111,12 +111,12 @@ fn who_waits_for_the_store_gets_its_turn_though_the_one_before_is_refused_at_onc
 }
 
 #[test]
-fn requests_in_one_piece_are_all_answered() {
+fn requests_sent_back_to_back_are_all_answered() {
     need_root!();
     let cluster = Cluster::new("piece", 0).start();
     let mut command = Command::connect(&cluster);
     for _ in 0..200 {
-        command.asks(&Request::Status);
+        command.send(&Request::Status);
     }
     for _ in 0..200 {
         assert!(matches!(command.last(), Reply::End));
@@ -124,15 +124,13 @@ fn requests_in_one_piece_are_all_answered() {
 }
 
 #[test]
-fn who_knocks_while_descriptors_are_short_is_served_once_there_are_some() {
+fn a_command_that_connects_without_free_descriptors_is_served_once_some_are_free() {
     need_root!();
     let cluster = Cluster::new("short", 0).start();
     let before = sys::limit_descriptors(cluster.pid(), 3).unwrap();
-    let mut command = Command::knocks(&cluster);
-    wait::until_true("the daemon says what it lacks", || {
-        cluster.log().contains("no file descriptor is free")
-    });
+    let mut command = Command::connect_only(&cluster);
+    wait::until_true("the daemon logs the failure", || cluster.log().contains("no file descriptor is free"));
     sys::limit_descriptors(cluster.pid(), before).unwrap();
-    // Nothing new happens on the socket: the daemon comes back by itself.
+    // No further event occurs on the socket: the daemon retries by itself.
     assert!(matches!(command.last(), Reply::End));
 }

@@ -1,5 +1,5 @@
-//! Several controllers, all of them there: each has what was changed at any, and
-//! each sees what the others have hosts do.
+//! Several controllers that hear each other: each gets the changes of the others and
+//! sees the installs that they request.
 
 use std::fs;
 use std::process::{Child, Stdio};
@@ -12,7 +12,7 @@ use crate::cluster::{Cluster, Node, thimble};
 use crate::patch::Patch;
 use crate::wait;
 
-/// The file that a patch of these tests brings.
+/// Whether the file of these tests' patches is installed.
 fn is_patched(agent: &Node) -> bool {
     agent.root().join("etc/patched").exists()
 }
@@ -21,7 +21,7 @@ fn patch(cluster: &Cluster, id: &str) -> Patch {
     Patch::new(cluster, id).file("etc/patched", b"yes\n")
 }
 
-/// Asks a controller to install on a host, as an operator who does not stay to see.
+/// Asks a controller to install on a host, without waiting for the command.
 fn asks_to_install(controller: &Node, host: &str) -> Child {
     let mut command = controller.namespace.command(&thimble());
     command.arg("--config").arg(controller.config_file()).args(["host-install", host]);
@@ -29,10 +29,10 @@ fn asks_to_install(controller: &Node, host: &str) -> Child {
 }
 
 #[test]
-fn what_is_uploaded_at_one_is_durable_and_held_at_the_other_which_installs_it_alone() {
+fn an_upload_is_copied_to_the_other_controller_which_can_install_it_alone() {
     need_root!();
     let mut cluster = Cluster::of("pair", 2, 1).start();
-    let before = cluster.said_by_controllers();
+    let before = cluster.sent_by_controllers();
     let said = patch(&cluster, "PAIR-1").uploaded_at(&cluster, 0);
     assert!(said.contains("Durable here, and on controller-1."), "{said}");
     assert_eq!(cluster.nodes[1].state_of("PAIR-1"), Some(EntryState::Available));
@@ -40,7 +40,7 @@ fn what_is_uploaded_at_one_is_durable_and_held_at_the_other_which_installs_it_al
     let said = cluster.nodes[1].thimble(&["apply", "PAIR-1"]).ok();
     assert!(said.contains("Durable here, and on controller-0."), "{said}");
     assert_eq!(cluster.nodes[0].state_of("PAIR-1"), Some(EntryState::Applied));
-    let said = cluster.said_by_controllers() - before;
+    let said = cluster.sent_by_controllers() - before;
     assert!(said.of(SyncReq) >= 2 && said.of(SyncComplete) >= 2, "{said:?}");
 
     wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
@@ -52,7 +52,7 @@ fn what_is_uploaded_at_one_is_durable_and_held_at_the_other_which_installs_it_al
 }
 
 #[test]
-fn every_kind_of_change_is_at_the_other_when_its_command_ends() {
+fn every_kind_of_change_is_on_the_other_controller_when_its_command_ends() {
     need_root!();
     let cluster = Cluster::of("kinds", 2, 1).start();
     let states = |id: &str| [0, 1].map(|number| cluster.nodes[number].state_of(id));
@@ -80,7 +80,7 @@ fn every_kind_of_change_is_at_the_other_when_its_command_ends() {
 }
 
 #[test]
-fn a_change_given_right_after_the_start_waits_for_what_the_others_have_and_is_stamped_above() {
+fn a_change_right_after_the_start_waits_for_the_first_merge_and_gets_a_higher_stamp() {
     need_root!();
     let cluster = Cluster::of("early", 2, 0).timer("hello_start_ms", 200);
     let mut cluster = cluster.timer("sync_wait_ms", 50).start();
@@ -102,7 +102,7 @@ fn a_change_given_right_after_the_start_waits_for_what_the_others_have_and_is_st
 }
 
 #[test]
-fn an_install_asked_at_one_is_seen_at_the_other_with_its_step_and_why_it_failed() {
+fn the_other_controller_sees_an_installs_step_and_why_it_failed() {
     need_root!();
     let cluster = Cluster::of("seen", 2, 1).start();
     let waits = "while ! test -e \"$THIMBLE_ROOT/go\"; do sleep 0.02; done";
@@ -123,7 +123,7 @@ fn an_install_asked_at_one_is_seen_at_the_other_with_its_step_and_why_it_failed(
 }
 
 #[test]
-fn a_controller_that_dies_in_the_middle_of_an_install_leaves_nothing_stuck() {
+fn the_other_controller_installs_on_after_one_dies_during_an_install() {
     need_root!();
     let mut cluster = Cluster::of("dies", 2, 2).start();
     let waits = "while ! test -e \"$THIMBLE_ROOT/go\"; do sleep 0.02; done";
@@ -150,7 +150,7 @@ fn a_controller_that_dies_in_the_middle_of_an_install_leaves_nothing_stuck() {
 }
 
 #[test]
-fn a_host_dropped_at_one_is_forgotten_at_the_other() {
+fn a_host_dropped_on_one_controller_is_dropped_on_the_other() {
     need_root!();
     let mut cluster = Cluster::of("drop", 2, 2).start();
     cluster.nodes[2].kill();

@@ -1,5 +1,5 @@
-//! Many controllers at once, and one that keeps coming and going: all agree in the
-//! end, and what they say to get there is bounded.
+//! Many controllers that start together, and one that keeps restarting: all agree in
+//! the end, with bounded traffic.
 
 use std::time::{Duration, Instant};
 
@@ -21,7 +21,7 @@ fn all_hold(cluster: &Cluster, patches: u32) {
     });
 }
 
-/// Each has a patch of its own when all start together.
+/// Starts controllers together that have one patch each of their own.
 fn starts_together(name: &str, controllers: usize) -> (Duration, Traffic) {
     let all: Vec<_> = (0..controllers).collect();
     let mut cluster = Cluster::of(name, controllers, 0).timer("sync_wait_ms", 50);
@@ -32,38 +32,38 @@ fn starts_together(name: &str, controllers: usize) -> (Duration, Traffic) {
         cluster.nodes[number].stop();
     }
     cluster.heal();
-    let before = cluster.said_by_controllers();
+    let before = cluster.sent_by_controllers();
     let started = Instant::now();
     cluster.nodes.iter_mut().for_each(Node::spawn);
     cluster.nodes.iter_mut().for_each(Node::answers);
     all_hold(&cluster, controllers as u32);
     cluster.agree("one digest");
-    let (elapsed, said) = (started.elapsed(), cluster.said_by_controllers() - before);
-    println!("{controllers} controllers start together: one repository in {elapsed:?}, {said:?}");
-    (elapsed, said)
+    let (elapsed, sent) = (started.elapsed(), cluster.sent_by_controllers() - before);
+    println!("{controllers} controllers start together: one repository in {elapsed:?}, {sent:?}");
+    (elapsed, sent)
 }
 
 #[test]
 fn three_and_eight_controllers_that_start_together_agree_with_bounded_traffic() {
     need_root!();
     for controllers in [3, 8] {
-        let (elapsed, said) = starts_together(&format!("crowd-{controllers}"), controllers);
+        let (elapsed, sent) = starts_together(&format!("crowd-{controllers}"), controllers);
         let pairs = (controllers * (controllers - 1)) as u64;
-        // Each reads each other's map when they meet, and may again for each of the
-        // patches that the others bring it; each fetches files from some of them.
-        assert!(said.sessions <= pairs * 6, "{said:?}");
-        // In each interval and direction: Hello, its ack, and news.
+        // Each pulls each other's map at the first contact and possibly again for each
+        // merged patch, and fetches files from some of the others.
+        assert!(sent.sessions <= pairs * 6, "{sent:?}");
+        // In each interval and direction: Hello, HelloAck, and requests to sync.
         let intervals = 2 + elapsed.as_millis() as u64 / 200;
-        assert!(said.all() <= pairs * 4 * intervals, "{said:?}");
+        assert!(sent.all() <= pairs * 4 * intervals, "{sent:?}");
     }
 }
 
 #[test]
-fn one_that_restarts_every_second_keeps_nobody_from_agreeing() {
+fn a_controller_that_restarts_every_second_does_not_keep_the_others_from_agreeing() {
     need_root!();
     const TIMES: u64 = 5;
     let mut cluster = Cluster::of("restless", 3, 0).timer("sync_wait_ms", 100).start();
-    let before = cluster.said_by_controllers();
+    let before = cluster.sent_by_controllers();
     let started = Instant::now();
     for time in 0..TIMES {
         let next = Instant::now() + Duration::from_secs(1);
@@ -74,10 +74,10 @@ fn one_that_restarts_every_second_keeps_nobody_from_agreeing() {
     }
     all_hold(&cluster, TIMES as u32);
     cluster.agree("one digest");
-    let said = cluster.said_by_controllers() - before;
+    let sent = cluster.sent_by_controllers() - before;
     let seconds = 1 + started.elapsed().as_secs();
-    println!("one of three restarts {TIMES} times in {:?}: {said:?}", started.elapsed());
-    // A start is three Hellos, and two maps read each way.
-    assert!(said.sessions <= TIMES * 16, "{said:?}");
-    assert!(said.all() <= 3 * 5 * 8 * seconds, "{said:?}");
+    println!("one of three restarts {TIMES} times in {:?}: {sent:?}", started.elapsed());
+    // A start takes three Hellos and up to two pulls each way.
+    assert!(sent.sessions <= TIMES * 16, "{sent:?}");
+    assert!(sent.all() <= 3 * 5 * 8 * seconds, "{sent:?}");
 }

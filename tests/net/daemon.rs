@@ -1,5 +1,4 @@
-//! A daemon that cannot start, or should not: it says why and what to do, and
-//! damages nothing.
+//! A daemon that cannot start: it reports why and what to do, and damages nothing.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +8,7 @@ use std::process::Command;
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
 
-/// Starts the daemon, which must refuse; gives what it says.
+/// Starts the daemon, which must exit with an error; returns its log.
 fn refuses_to_start(node: &mut Node) -> String {
     node.spawn();
     let (code, log) = node.ended();
@@ -18,7 +17,7 @@ fn refuses_to_start(node: &mut Node) -> String {
 }
 
 #[test]
-fn a_second_daemon_on_the_same_state_directory_is_refused_and_the_first_goes_on() {
+fn a_second_daemon_on_the_same_state_directory_is_refused_and_the_first_keeps_running() {
     need_root!();
     for number in [0, 1] {
         let cluster = Cluster::new("second", 1).start();
@@ -34,7 +33,7 @@ fn a_stale_socket_file_is_replaced() {
     need_root!();
     let mut cluster = Cluster::new("stale", 0);
     let socket = cluster.control_socket();
-    // A socket file that nobody listens on any more.
+    // A socket file that nothing listens on.
     drop(UnixListener::bind(&socket).unwrap());
     assert!(socket.exists());
     cluster.nodes[0].start();
@@ -42,7 +41,7 @@ fn a_stale_socket_file_is_replaced() {
 }
 
 #[test]
-fn a_file_in_the_place_of_the_control_socket_is_left_alone() {
+fn a_file_at_the_path_of_the_control_socket_is_left_alone() {
     need_root!();
     let mut cluster = Cluster::new("in-place", 0);
     let socket = cluster.control_socket();
@@ -75,7 +74,7 @@ fn a_key_file_that_others_can_read_is_refused_with_the_chmod_to_run() {
 }
 
 #[test]
-fn an_agents_key_file_does_not_make_a_controller_nor_the_other_way_round() {
+fn a_key_file_of_the_other_role_is_refused() {
     need_root!();
     let mut cluster = Cluster::new("keyrole", 1);
     let (of_controller, of_agent) = (cluster.nodes[0].key_file(), cluster.nodes[1].key_file());
@@ -113,7 +112,7 @@ fn mount(arguments: &[&str]) {
 }
 
 #[test]
-fn read_only_state_is_named_and_nothing_is_damaged() {
+fn a_read_only_state_directory_is_reported_and_nothing_is_damaged() {
     need_root!();
     let mut cluster = Cluster::new("read-only", 1);
     for node in &mut cluster.nodes {
@@ -126,7 +125,7 @@ fn read_only_state_is_named_and_nothing_is_damaged() {
 }
 
 #[test]
-fn what_was_uploaded_survives_a_kill_and_a_stop() {
+fn an_upload_survives_a_kill_and_a_stop() {
     need_root!();
     let mut cluster = Cluster::new("durable", 0);
     cluster.nodes[0].start();
@@ -142,7 +141,7 @@ fn what_was_uploaded_survives_a_kill_and_a_stop() {
 }
 
 #[test]
-fn a_command_without_a_daemon_says_so() {
+fn a_command_without_a_daemon_fails_with_how_to_start_one() {
     need_root!();
     let cluster = Cluster::new("nobody", 0);
     cluster.write_config();

@@ -1,4 +1,4 @@
-//! What arrives in datagrams and should not have been sent.
+//! Invalid, replayed and forged datagrams.
 
 use thimble::config::keys::KeyFile;
 use thimble::limits;
@@ -31,11 +31,11 @@ fn hello_agent() -> Message {
 /// Sends `datagram` and waits until the node has counted it under `reason`.
 fn is_counted(node: &Node, socket: &Datagrams, to: To, datagram: &[u8], reason: &str) {
     let before = node.refused(reason);
-    socket.say(datagram, to);
+    socket.send(datagram, to);
     wait::until_true(&format!("{} counts {reason}", node.name), || node.refused(reason) > before);
 }
 
-/// The controller still hears an agent: what it knows of it becomes younger.
+/// Waits until the controller has received another ack of an agent.
 pub fn next_good_datagram_is_served(cluster: &Cluster, agent: usize) {
     let asked = std::time::Instant::now();
     wait::until_true("the next hello is answered and heard", || {
@@ -45,7 +45,7 @@ pub fn next_good_datagram_is_served(cluster: &Cluster, agent: usize) {
 }
 
 #[test]
-fn every_kind_of_bad_datagram_is_counted_by_its_reason_and_the_next_good_one_served() {
+fn bad_datagrams_are_counted_by_reason_and_the_next_good_one_is_served() {
     need_root!();
     let cluster = Cluster::new("bad", 1).start();
     let socket = stranger(&cluster);
@@ -93,16 +93,16 @@ fn a_replayed_datagram_is_refused_and_counted() {
     let mut neighbour = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
     let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
     let recorded = neighbour.encode(&hello, GROUP);
-    socket.say(&recorded, CONTROLLERS);
+    socket.send(&recorded, CONTROLLERS);
     is_counted(&cluster, &socket, CONTROLLERS, &recorded, "replay");
     let recorded = neighbour.encode(&hello_agent(), GROUP);
-    socket.say(&recorded, AGENTS);
+    socket.send(&recorded, AGENTS);
     is_counted(&cluster.nodes[1], &socket, AGENTS, &recorded, "replay");
     next_good_datagram_is_served(&cluster, 1);
 }
 
 #[test]
-fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
+fn an_agents_key_is_refused_for_a_controller_and_for_another_agent() {
     need_root!();
     let cluster = Cluster::new("thief", 2).start();
     let socket = stranger(&cluster);
@@ -132,14 +132,14 @@ fn an_agents_key_speaks_neither_as_controller_nor_as_another_agent() {
 }
 
 #[test]
-fn two_nodes_with_one_id_are_named() {
+fn two_nodes_with_one_id_are_reported() {
     need_root!();
     let cluster = Cluster::new("clone", 1).start();
     let socket = stranger(&cluster);
-    // It starts later than the agent whose key file it has.
+    // Its incarnation is later than that of the agent whose key file it has.
     let mut clone = with_keys_of(&cluster.nodes[1], Role::Agent, None);
     let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    socket.say(&clone.encode(&ack, GROUP), CONTROLLERS);
+    socket.send(&clone.encode(&ack, GROUP), CONTROLLERS);
     wait::until_true("the agent itself is heard after it", || cluster.refused("duplicate_node_id") > 0);
     let status = cluster.json(&["status"]);
     let troubles = status["troubles"].to_string();

@@ -1,5 +1,5 @@
-//! A daemon that is told to end does so at once, whatever it is at, and
-//! keeps its supervisor informed from its start on.
+//! A daemon ends at once on a signal, whatever it does. It notifies its supervisor from
+//! the start on.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,16 +11,16 @@ use crate::cluster::{Cluster, Node, thimble};
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// Longer than any test waits.
+/// A script that runs longer than any test waits.
 const SLEEPING: &str = "sleep 600";
 
-/// Tells a daemon to end; gives what it logged about that.
+/// Stops a daemon with SIGTERM; returns what it logged since.
 fn ends(node: &mut Node) -> String {
     let before = node.log().len();
     let pid = node.pid();
     let asked = Instant::now();
     sys::signal(pid, libc::SIGTERM).unwrap();
-    // Long before what it has at work would.
+    // It does not wait for its workers.
     let (code, log) = node.ended();
     println!("{} ended in {:?}", node.name, asked.elapsed());
     assert_eq!(code, Some(0), "{log}");
@@ -46,7 +46,7 @@ fn sleeping(name: &str) -> (Cluster, std::process::Child) {
 }
 
 #[test]
-fn an_agent_ends_in_the_middle_of_an_install_and_undoes_it_at_its_next_start() {
+fn an_agent_stopped_during_an_install_undoes_it_at_its_next_start() {
     need_root!();
     let (mut cluster, mut command) = sleeping("end-agent");
     let said = ends(&mut cluster.nodes[1]);
@@ -57,7 +57,7 @@ fn an_agent_ends_in_the_middle_of_an_install_and_undoes_it_at_its_next_start() {
 }
 
 #[test]
-fn a_controller_ends_while_a_command_follows_an_install() {
+fn a_controller_stops_while_a_command_follows_an_install() {
     need_root!();
     let (mut cluster, command) = sleeping("end-controller");
     ends(&mut cluster.nodes[0]);
@@ -77,7 +77,7 @@ fn a_second_signal_changes_nothing() {
     ends(&mut cluster.nodes[0]);
 }
 
-/// What a supervisor hears, until `last` comes.
+/// The notifications that a supervisor receives, up to the one that contains `last`.
 fn heard_until(supervisor: &UnixDatagram, last: &str) -> Vec<String> {
     let mut heard = Vec::new();
     let mut bytes = [0; 512];
@@ -96,7 +96,7 @@ fn heard_until(supervisor: &UnixDatagram, last: &str) -> Vec<String> {
     }
 }
 
-/// Starts a node under a supervisor that is this test.
+/// Starts a node with this test as its supervisor.
 fn supervised(node: &mut Node, abstract_name: bool, watchdog_us: u64) -> UnixDatagram {
     use std::os::linux::net::SocketAddrExt;
     use std::os::unix::net::SocketAddr;
@@ -117,7 +117,7 @@ fn supervised(node: &mut Node, abstract_name: bool, watchdog_us: u64) -> UnixDat
 }
 
 #[test]
-fn a_supervisor_hears_that_a_controller_is_ready_how_it_is_and_that_it_ends() {
+fn a_supervisor_is_notified_of_ready_status_and_stopping() {
     need_root!();
     let mut cluster = Cluster::new("notify", 1);
     let supervisor = supervised(&mut cluster.nodes[0], false, 0);
@@ -127,14 +127,14 @@ fn a_supervisor_hears_that_a_controller_is_ready_how_it_is_and_that_it_ends() {
     heard_until(&supervisor, "STATUS=controller: 0 patches, 1 hosts, 0 lost");
     Patch::new(&cluster, "SEEN-1").file("etc/seen", b"x").uploaded_at(&cluster, 0);
     let heard = heard_until(&supervisor, "STATUS=controller: 1 patches, 1 hosts, 0 lost");
-    assert!(heard.len() <= 3, "more than was news: {heard:?}");
+    assert!(heard.len() <= 3, "more notifications than changes: {heard:?}");
     sys::signal(cluster.pid(), libc::SIGTERM).unwrap();
     heard_until(&supervisor, "STOPPING=1");
     assert_eq!(cluster.nodes[0].ended().0, Some(0));
 }
 
 #[test]
-fn the_watchdog_is_fed_by_the_loop_and_no_child_can_speak_for_it() {
+fn the_loop_feeds_the_watchdog_and_workers_do_not_inherit_its_socket() {
     need_root!();
     let mut cluster = Cluster::new("watchdog", 1);
     cluster.nodes[0].start();
@@ -165,7 +165,7 @@ fn the_watchdog_is_fed_by_the_loop_and_no_child_can_speak_for_it() {
         let environment = fs::read(format!("/proc/{child}/environ")).unwrap();
         let environment = String::from_utf8_lossy(&environment);
         assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
-        assert!(environment.contains("PATH="), "the rest is passed on: {environment}");
+        assert!(environment.contains("PATH="), "other variables are inherited: {environment}");
     }
     sys::signal(cluster.nodes[1].pid(), libc::SIGTERM).unwrap();
     heard_until(&supervisor, "STOPPING=1");

@@ -1,5 +1,5 @@
-//! Patch files on their way from one controller to another: cut off, poisoned,
-//! refused, and too large for the disk.
+//! Transfers of patch files between controllers: interrupted, corrupt, untrusted, and
+//! too large for the disk.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::wait;
 
 const SIZE: usize = 3 << 20;
 
-/// Bytes that gzip makes nothing of.
+/// Bytes that gzip cannot compress.
 pub fn noise(len: usize) -> Vec<u8> {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut next = || {
@@ -27,8 +27,8 @@ pub fn noise(len: usize) -> Vec<u8> {
     (0..len.div_ceil(8)).flat_map(|_| next()).take(len).collect()
 }
 
-/// Uploads a large patch at the first controller and applies it; gives what its
-/// file is called in a store.
+/// Uploads a large patch to the first controller and applies it; returns its hash, which
+/// names its file in a store.
 fn large(cluster: &Cluster) -> String {
     let patch = Patch::new(cluster, "LARGE-1").file("usr/large", &noise(SIZE));
     patch.applied(cluster);
@@ -43,22 +43,22 @@ fn len(path: &PathBuf) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
 }
 
-/// The second controller has the whole file, and says that nothing is missing.
+/// Waits until the second controller has the whole file and lacks nothing.
 fn is_whole(cluster: &Cluster, hash: &str) {
     let [from, to] = [0, 1].map(|number| blob(&cluster.nodes[number], hash, "patch"));
     wait::until_true("the other holds the file", || {
         to.exists() && !cluster.nodes[1].status().row.is_incomplete
     });
-    assert!(fs::read(from).unwrap() == fs::read(to).unwrap(), "other bytes");
-    assert_eq!(len(&blob(&cluster.nodes[1], hash, "fetch")), 0, "nothing is left over");
+    assert!(fs::read(from).unwrap() == fs::read(to).unwrap(), "the files differ");
+    assert_eq!(len(&blob(&cluster.nodes[1], hash, "fetch")), 0, "the partial file is removed");
 }
 
-/// Whether the second controller knows that it lacks the file, shows no part of it,
-/// and gives none to hosts.
+/// The second controller reports that the file is missing, has no part of it under its
+/// final name, and refuses installs that need it.
 fn is_nothing_visible(cluster: &Cluster, hash: &str) {
     let other = &cluster.nodes[1];
     assert!(!blob(other, hash, "patch").exists() && !blob(other, hash, "minisig").exists());
-    // It may have started a moment ago, and not have read its repository.
+    // It may just have started and not have read its repository yet.
     wait::until_true("it says that the file is missing", || {
         let row = other.status().row;
         row.is_incomplete && row.blobs_missing == 1
@@ -68,8 +68,8 @@ fn is_nothing_visible(cluster: &Cluster, hash: &str) {
     assert_ne!(other.host("agent-1")["current"], "yes");
 }
 
-/// Two controllers and an agent; of a large patch, so many bytes come through to
-/// the second controller, which knows the patch.
+/// Two controllers and an agent. The second controller knows a large patch, and the wire
+/// is cut after about this many bytes of its file.
 fn stands(name: &str, bytes: u64) -> (Cluster, String) {
     let cluster = Cluster::of(name, 2, 1).timer("session_idle_ms", 700).timer("sync_wait_ms", 50).start();
     cluster.cut(&[0], &[1]);
@@ -78,12 +78,12 @@ fn stands(name: &str, bytes: u64) -> (Cluster, String) {
     // Room for the map, then for a part of the file.
     cluster.cut_after(0, 1, bytes as i64 + 30_000);
     let partial = blob(&cluster.nodes[1], &hash, "fetch");
-    wait::until_true("a part of the file has come", || len(&partial) >= bytes / 2);
+    wait::until_true("a part of the file is fetched", || len(&partial) >= bytes / 2);
     (cluster, hash)
 }
 
 #[test]
-fn a_transfer_that_was_cut_goes_on_where_it_stopped_and_shows_nothing_before_its_end() {
+fn an_interrupted_transfer_resumes_and_its_file_is_hidden_until_complete() {
     need_root!();
     let (cluster, hash) = stands("cut", 1 << 20);
     is_nothing_visible(&cluster, &hash);
@@ -93,8 +93,8 @@ fn a_transfer_that_was_cut_goes_on_where_it_stopped_and_shows_nothing_before_its
     let had = len(&partial);
     // What a sender says into a cut wire, and says again, is no byte that was fetched.
     let before = cluster.passed(0, 1);
-    let said_before = cluster.said_by(0).bytes;
-    // And a second time, nearer to the end.
+    let said_before = cluster.sent_by(0).bytes;
+    // Cut again, nearer to the end.
     cluster.cut_after(0, 1, 3 << 19);
     cluster.cut_after(1, 0, i64::MAX);
     wait::until_true("more has come", || len(&partial) > had + (1 << 19));
@@ -102,7 +102,7 @@ fn a_transfer_that_was_cut_goes_on_where_it_stopped_and_shows_nothing_before_its
     cluster.heal();
     is_whole(&cluster, &hash);
     let passed = cluster.passed(0, 1) - before;
-    let said = cluster.said_by(0).bytes - said_before;
+    let said = cluster.sent_by(0).bytes - said_before;
     let missing = SIZE as u64 - had;
     println!("{passed} bytes have passed for the {missing} that were missing, and {said} were said");
     assert!(passed < missing + missing / 2, "{passed} bytes for the {missing} that were missing");
@@ -111,7 +111,7 @@ fn a_transfer_that_was_cut_goes_on_where_it_stopped_and_shows_nothing_before_its
 }
 
 #[test]
-fn a_transfer_survives_the_death_of_who_sends_and_of_who_receives() {
+fn a_transfer_survives_the_death_of_the_sender_and_of_the_receiver() {
     need_root!();
     let (mut cluster, hash) = stands("dead", 1 << 20);
     let partial = blob(&cluster.nodes[1], &hash, "fetch");
@@ -125,13 +125,13 @@ fn a_transfer_survives_the_death_of_who_sends_and_of_who_receives() {
     let had = len(&partial);
     cluster.nodes[1].start();
     is_nothing_visible(&cluster, &hash);
-    assert!(len(&partial) >= had, "what came is kept");
+    assert!(len(&partial) >= had, "the fetched part is kept");
     cluster.heal();
     is_whole(&cluster, &hash);
 }
 
 #[test]
-fn a_poisoned_part_of_a_file_is_thrown_away_and_the_file_fetched_from_its_first_byte() {
+fn a_corrupt_partial_file_is_discarded_and_fetched_from_the_start() {
     need_root!();
     let (mut cluster, hash) = stands("poisoned", 1 << 20);
     cluster.nodes[1].kill();
@@ -142,7 +142,7 @@ fn a_poisoned_part_of_a_file_is_thrown_away_and_the_file_fetched_from_its_first_
 }
 
 #[test]
-fn a_blob_whose_key_is_not_trusted_here_is_named_and_asked_for_less_and_less_often() {
+fn a_blob_with_an_untrusted_key_is_reported_and_retried_with_backoff() {
     need_root!();
     let mut cluster = Cluster::of("untrusted", 2, 1);
     let stranger = Signer::new(&cluster.dir, "stranger");
@@ -164,12 +164,13 @@ fn a_blob_whose_key_is_not_trusted_here_is_named_and_asked_for_less_and_less_oft
     wait::until_true("the first calls the host current", || cluster.host(2)["current"] == "yes");
     assert_eq!(other.host("agent-1")["current"], "n/a");
 
-    let before = cluster.said_by_controllers();
+    let before = cluster.sent_by_controllers();
     const INTERVALS: u64 = 15;
     std::thread::sleep(Duration::from_millis(INTERVALS * 200));
-    let said = cluster.said_by_controllers() - before;
-    println!("a blob that cannot be had, in {INTERVALS} hello intervals: {said:?}");
-    // Two controllers, each with Hello, HelloAck and HelloAgent; then rests that double.
+    let said = cluster.sent_by_controllers() - before;
+    println!("a blob that cannot be fetched, in {INTERVALS} hello intervals: {said:?}");
+    // Two controllers, each with Hello, HelloAck and HelloAgent; the pauses between
+    // fetches double.
     assert!(said.all() <= 2 * 3 * (INTERVALS + 2), "{said:?}");
     assert!(said.sessions <= 6, "{said:?}");
 
@@ -180,7 +181,7 @@ fn a_blob_whose_key_is_not_trusted_here_is_named_and_asked_for_less_and_less_oft
     wait::until_true("and calls the host current", || cluster.nodes[1].host("agent-1")["current"] == "yes");
 }
 
-/// A small disk, gone when dropped.
+/// A small disk, unmounted when dropped.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -199,7 +200,7 @@ impl Drop for SmallDisk {
 }
 
 #[test]
-fn a_full_disk_is_named_and_the_file_comes_once_there_is_room() {
+fn a_full_disk_is_reported_and_the_file_is_fetched_once_there_is_room() {
     need_root!();
     let cluster = Cluster::of("full-disk", 2, 1);
     let _disk = SmallDisk::new(cluster.nodes[1].state_dir(), "5m");

@@ -1,6 +1,5 @@
-//! A wire with a mind of its own between a node and the bridge: a user-space
-//! relay that may lose, double or hold back frames. (The kernels that the tests
-//! meet have no netem.)
+//! A faulty wire between a node and the bridge: a user-space relay that can lose,
+//! duplicate or delay frames. (Not all kernels that run the tests have netem.)
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -16,7 +15,7 @@ use crate::over::{self, Address};
 use crate::switch::VNET_BYTES;
 use crate::sys;
 
-/// What becomes of a frame.
+/// What happens to a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Pass,
@@ -85,7 +84,7 @@ fn relay(mut from: File, mut to: File, mut judge: Judge, is_over: &AtomicBool) {
     let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
     let mut held: Option<Vec<u8>> = None;
     while !is_over.load(Ordering::Relaxed) {
-        // Nothing came within the socket's timeout, or the interface is gone.
+        // Nothing was received within the socket's timeout, or the interface is gone.
         let Ok(len) = from.read(&mut buffer) else { continue };
         let frame = &buffer[..len];
         let verdict = datagrams(frame).next().map_or(Verdict::Pass, |(msgtype, bytes)| judge(msgtype, bytes));

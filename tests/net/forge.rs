@@ -1,4 +1,4 @@
-//! Datagrams made outside of the daemon, with whatever key the test has.
+//! Datagrams made by the tests, with any key.
 
 use thimble::config::keys::KeyFile;
 use thimble::limits;
@@ -15,16 +15,16 @@ use thimble::wire::session::Opening;
 
 use crate::cluster::Node;
 
-/// Speaks and listens as one node, with the codec that the daemon uses.
+/// Encodes and decodes datagrams as one node, with the daemon's codec.
 pub struct Forger {
     codec: Codec<'static>,
 }
 
 impl Forger {
-    /// A node of the given identity and keys; its incarnation is the present.
+    /// A node of the given identity and keys; its incarnation is the current time.
     pub fn new(cluster: ClusterId, node: NodeId, roles: Roles, ring: KeyRing) -> Self {
         const SENDERS: usize = 8;
-        // For the rest of the test process: a few hundred bytes each.
+        // Leaked: a few hundred bytes each.
         let windows = Box::leak(vec![Window::default(); SENDERS].into_boxed_slice());
         let index = Box::leak(vec![0; index_len(SENDERS)].into_boxed_slice());
         let replay = ReplayGuard::new(Table::new(windows, index), Duration::from_secs(3_600));
@@ -47,13 +47,13 @@ impl Forger {
         out[..len].to_vec()
     }
 
-    /// What this node makes of a datagram.
+    /// Decodes a datagram as this node.
     pub fn decode(&mut self, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
         self.codec.decode(Instant::from_millis(0), datagram)
     }
 }
 
-/// Speaks with the key file of `node`, in a role of its choice.
+/// A forger with the key file of `node`, in any role.
 pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger {
     let keys = KeyFile::read(&node.key_file()).unwrap();
     let is_controller = speaks_as == Role::Controller;
@@ -61,8 +61,7 @@ pub fn with_keys_of(node: &Node, speaks_as: Role, id: Option<NodeId>) -> Forger 
     Forger::new(keys.cluster, id.unwrap_or(keys.node), roles, keys.ring())
 }
 
-/// The opening of a session by the node whose key file this is, as an agent, and
-/// the key ring that goes with it.
+/// An agent's opening of a session with the key file of `node`, and its key ring.
 pub fn opening_of(node: &Node) -> (Opening, KeyRing) {
     let keys = KeyFile::read(&node.key_file()).unwrap();
     let (ring, nonce) = (keys.ring(), [9; 32]);

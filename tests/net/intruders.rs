@@ -1,4 +1,5 @@
-//! Who speaks to controllers as one of them, and is none, or has lost its wits.
+//! Peers that claim to be controllers without the key, and a controller with an absurd
+//! map.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ use crate::sessions::Opened;
 use crate::wait;
 
 #[test]
-fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
+fn a_hello_without_a_controllers_key_is_refused_and_starts_no_pull() {
     need_root!();
     let cluster = Cluster::of("spoofed", 2, 1).start();
     let socket = Datagrams::new(&cluster.stranger);
@@ -27,12 +28,12 @@ fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
     ];
     let mut thief = with_keys_of(&cluster.nodes[2], Role::Controller, Some(NodeId(0xBAD)));
     let refused = || cluster.controllers().iter().map(|one| one.refused("tag")).sum::<u64>();
-    let (before, said) = (refused(), cluster.said_by_controllers());
+    let (before, said) = (refused(), cluster.sent_by_controllers());
     for message in &messages {
-        socket.say(&thief.encode(message, NodeId(0)), To::All(Role::Controller));
+        socket.send(&thief.encode(message, NodeId(0)), To::All(Role::Controller));
     }
     wait::until_true("both controllers count both", || refused() == before + 4);
-    assert_eq!((cluster.said_by_controllers() - said).sessions, 0);
+    assert_eq!((cluster.sent_by_controllers() - said).sessions, 0);
     for controller in cluster.controllers() {
         let status = controller.status();
         assert_eq!((status.neighbours.len(), status.row.op_counter), (1, 0), "{status:?}");
@@ -40,7 +41,7 @@ fn a_hello_without_the_controllers_key_is_refused_and_nobody_pulls() {
 }
 
 #[test]
-fn a_stolen_agents_key_opens_no_session_as_a_controller() {
+fn a_stolen_agents_key_opens_no_controller_session() {
     need_root!();
     let cluster = Cluster::of("stolen", 2, 1).start();
     for (role, purpose) in [
@@ -54,12 +55,12 @@ fn a_stolen_agents_key_opens_no_session_as_a_controller() {
     }
     let agent = &cluster.nodes[2];
     let mut good = Opened::with_keys_of(&cluster, agent, Role::Agent, Purpose::Fetch, &[]);
-    assert!(!good.is_refused(), "what an agent's key is good for");
+    assert!(!good.is_refused(), "an agent's key opens a session to fetch");
     cluster.agree("the controllers go on");
 }
 
 #[test]
-fn a_counter_that_leaps_is_refused_by_name_and_the_rest_of_the_map_is_merged() {
+fn an_entry_with_an_absurd_counter_is_refused_and_the_rest_of_the_map_merged() {
     need_root!();
     let mut cluster = Cluster::of("leap", 2, 0).timer("sync_wait_ms", 500).start();
     for id in ["SOUND-1", "MAD-1"] {
@@ -80,14 +81,14 @@ fn a_counter_that_leaps_is_refused_by_name_and_the_rest_of_the_map_is_merged() {
     }
     cluster.nodes[1].start();
     let first = &cluster.nodes[0];
-    wait::until_true("what is sound is merged", || first.state_of("SOUND-1") == Some(EntryState::Applied));
+    wait::until_true("the valid entry is merged", || first.state_of("SOUND-1") == Some(EntryState::Applied));
     assert_eq!(first.state_of("MAD-1"), Some(EntryState::Available));
     assert!(first.status().row.op_counter < 1_000);
     wait::until_true("the other is refused by name", || first.log().contains("MAD-1"));
 
-    let before = cluster.said_by_controllers();
+    let before = cluster.sent_by_controllers();
     std::thread::sleep(Duration::from_millis(2_000));
-    let said = cluster.said_by_controllers() - before;
+    let said = cluster.sent_by_controllers() - before;
     println!("maps that cannot be the same, in 10 hello intervals: {said:?}");
     assert!(said.sessions <= 4 && said.all() <= 2 * 3 * 12, "{said:?}");
     Patch::new(&cluster, "AFTER-1").file("etc/after", b"x").uploaded_at(&cluster, 0);

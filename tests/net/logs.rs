@@ -1,5 +1,5 @@
-//! A log that nobody reads holds nobody up: lines are dropped and counted, and come
-//! again once somebody reads.
+//! A log that is not read does not block the daemon: lines are dropped and counted, and
+//! are written again once there is room.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -11,7 +11,7 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// Writes until no more goes in; then the descriptor blocks, as a log does.
+/// Fills a pipe or socket; the descriptor is blocking again afterwards, as a log is.
 fn fill(writer: &OwnedFd) {
     let mut file = File::from(writer.try_clone().unwrap());
     sys::set_nonblocking(writer.as_fd(), true).unwrap();
@@ -25,7 +25,7 @@ fn fill(writer: &OwnedFd) {
     sys::set_nonblocking(writer.as_fd(), false).unwrap();
 }
 
-/// Takes what there is to read; `reader` does not block.
+/// Reads what there is; `reader` is non-blocking.
 fn drain(reader: &mut File) -> String {
     let mut bytes = Vec::new();
     match reader.read_to_end(&mut bytes) {
@@ -34,7 +34,7 @@ fn drain(reader: &mut File) -> String {
     }
 }
 
-/// A daemon whose log goes to `writer`, which is full.
+/// Runs a daemon whose log is written to `writer`, which is full.
 fn unread(name: &str, reader: OwnedFd, writer: OwnedFd) {
     fill(&writer);
     sys::set_nonblocking(reader.as_fd(), true).unwrap();
@@ -49,7 +49,7 @@ fn unread(name: &str, reader: OwnedFd, writer: OwnedFd) {
     let dropped = || cluster.counter("log_lines_dropped");
     assert!(dropped() >= 2, "{} lines of a start were dropped", dropped());
 
-    // Lines of the loop and of workers, while commands are answered, and nobody reads.
+    // The loop and workers log while commands are answered and the log is not read.
     let before = dropped();
     for _ in 0..20 {
         sys::signal(cluster.pid(), libc::SIGHUP).unwrap();
@@ -61,21 +61,21 @@ fn unread(name: &str, reader: OwnedFd, writer: OwnedFd) {
     drain(&mut reader);
     cluster.thimble(&["reload"]).ok();
     let mut lines = String::new();
-    wait::until_true("lines come again, each with its priority", || {
+    wait::until_true("lines are written again, each with its priority", || {
         lines += &drain(&mut reader);
         lines.lines().any(|line| line == "<6>thimble: the configuration has not changed")
     });
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_holds_nobody_up() {
+fn a_log_pipe_that_is_not_read_does_not_block_the_daemon() {
     need_root!();
     let (reader, writer) = std::io::pipe().unwrap();
     unread("log-pipe", reader.into(), writer.into());
 }
 
 #[test]
-fn a_socket_that_nobody_reads_holds_nobody_up() {
+fn a_log_socket_that_is_not_read_does_not_block_the_daemon() {
     need_root!();
     let (reader, writer) = UnixStream::pair().unwrap();
     unread("log-socket", reader.into(), writer.into());

@@ -1,6 +1,6 @@
-//! Nodes on networks of their own: the whole binary, real sockets, real trouble.
+//! End-to-end tests: whole daemons in network namespaces, with real sockets and faults.
 
-/// Leaves the test, loudly, where the user may not make namespaces.
+/// Skips the test with a message if the user may not create namespaces.
 macro_rules! need_root {
     () => {
         if !crate::sys::is_root() {
@@ -13,14 +13,14 @@ fn skip(test: &str, reason: &str) {
     say(&format!("SKIPPED: {test}: {reason}"));
 }
 
-/// Not with `eprintln`, which the test harness would swallow.
+/// Writes a line to standard error. Unlike `eprintln`, the test harness does not capture it.
 fn say(line: &str) {
     use std::io::Write;
-    // In one write, so that tests beside it do not cut in.
+    // In one write, so that lines of parallel tests do not mix.
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Leaves a test of what UDP alone has, and says what that is.
+/// Skips a test that applies to UDP only, with the reason.
 macro_rules! need_udp {
     ($of:literal) => {
         if cfg!(feature = "tipc") {
@@ -29,7 +29,7 @@ macro_rules! need_udp {
     };
 }
 
-/// What the tests need to know of the transport.
+/// The part of the tests that depends on the transport.
 #[cfg_attr(feature = "tipc", path = "over_tipc.rs")]
 #[cfg_attr(not(feature = "tipc"), path = "over_udp.rs")]
 mod over;

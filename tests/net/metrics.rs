@@ -1,4 +1,4 @@
-//! `thimble metrics` is read by a parser that is not ours: prometheus_client's.
+//! `thimble metrics`, read with the parser of prometheus_client.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -25,7 +25,7 @@ print(json.dumps([{'family': family.name, 'type': family.type, 'unit': family.un
     'labels': sample.labels, 'value': sample.value} for family in families for sample in family.samples]))
 ";
 
-/// A Python that has prometheus_client: Debian's own comes with Debian's package.
+/// A Python that has prometheus_client. Debian's package is for Debian's own Python.
 fn python() -> Option<&'static str> {
     ["/usr/bin/python3", "python3"].into_iter().find(|python| {
         let mut command = Command::new(python);
@@ -56,7 +56,7 @@ fn value(samples: &[Value], name: &str, labels: &[(&str, &str)]) -> f64 {
 }
 
 #[test]
-fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
+fn a_real_parser_reads_the_metrics_and_they_match_status() {
     need_root!();
     let Some(python) = python() else {
         return crate::skip("metrics", "needs prometheus_client: apt-get install python3-prometheus-client");
@@ -65,7 +65,7 @@ fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
     let _patch = Patch::new(&cluster, "METER-1").file("etc/meter", b"1").applied(&cluster);
     let controller = &cluster.nodes[0];
     let socket = Datagrams::new(&cluster.stranger);
-    socket.say(b"no datagram of ours", To::One(Role::Controller, controller.address));
+    socket.send(b"no datagram of ours", To::One(Role::Controller, controller.address));
     wait::until_true("it is refused", || controller.refused("too_short") == 1);
     wait::until_true("the host is out of date", || cluster.host(2)["current"] == "no");
 
@@ -91,7 +91,7 @@ fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
         };
         assert!(metrics.iter().any(named), "{name}");
     }
-    // And the same as JSON, value by value of those that stand still.
+    // The same as JSON; a value that does not change is equal.
     let json = controller.json(&["metrics"]);
     let json = json["metrics"].as_array().unwrap();
     assert_eq!(json.len(), metrics.len());
@@ -105,7 +105,7 @@ fn a_real_parser_reads_the_metrics_and_they_say_what_status_says() {
 }
 
 #[test]
-fn the_daemon_that_is_not_there_leaves_no_half_of_a_file() {
+fn metrics_without_a_daemon_write_nothing_to_standard_output() {
     need_root!();
     let cluster = Cluster::new("no-metrics", 0);
     cluster.nodes[0].write_config();

@@ -1,7 +1,7 @@
 //! Network namespaces joined by a bridge that floods multicast.
 //!
-//! Names carry the process id, so that runs do not meet, and what a killed run
-//! left behind is swept by the next.
+//! Names contain the process id, so that parallel runs do not collide. A run deletes the
+//! namespaces of killed runs first.
 
 use std::fs::{self, File};
 use std::io;
@@ -33,15 +33,14 @@ impl Namespace {
         Self { name, netns }
     }
 
-    /// Has `ip` carry out these lines on this namespace, in one process: on some
-    /// machines starting one is what takes time.
+    /// Runs these `ip` commands in this namespace, in one process: starting a process is
+    /// slow on some machines.
     pub fn ip(&self, lines: &str) {
         ip(&["-n", &self.name, "-batch", "-"], lines);
     }
 
-    /// A command that will run `program` in this namespace. Where it can be waited
-    /// for at once, running it in [`enter`](Self::enter) spares a fork of the tests'
-    /// whole memory.
+    /// A command that will run `program` in this namespace. If the caller waits for it at
+    /// once, running it in [`enter`](Self::enter) avoids a fork of the tests' whole memory.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(program);
         let netns = self.netns.try_clone().expect("a descriptor is free");
@@ -49,8 +48,8 @@ impl Namespace {
         command
     }
 
-    /// Runs `make` on a thread in this namespace. A socket that it makes stays in
-    /// the namespace, whoever uses it; so does a process that it starts.
+    /// Runs `make` on a thread in this namespace. Sockets and processes that it creates
+    /// stay in the namespace.
     pub fn enter<T: Send>(&self, make: impl FnOnce() -> io::Result<T> + Send) -> T {
         let entered = thread::scope(|scope| {
             scope.spawn(|| sys::enter_netns(&self.netns).and_then(|()| make())).join().expect("no panic")
@@ -97,7 +96,7 @@ fn ip(arguments: &[&str], lines: &str) {
     let mut command = Command::new("ip");
     command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut ip = command.spawn().expect("iproute2 is installed (make setup)");
-    // It says why where it reads no more.
+    // If it stops reading, its standard error tells why.
     let _ = ip.stdin.take().expect("a pipe").write_all(lines.as_bytes());
     let output = ip.wait_with_output().expect("ip ends");
     let stderr = String::from_utf8_lossy(&output.stderr);

@@ -13,7 +13,7 @@ use crate::over::{Address, INSTALL_RETRY_MS, NETWORK};
 pub use crate::support::thimble;
 use crate::{sys, wait};
 
-/// The release of every node.
+/// The software version of every node.
 pub const SW_VERSION: &str = "1.0";
 
 /// How a command ended.
@@ -31,7 +31,7 @@ impl Ended {
         self.stdout
     }
 
-    /// What a command said that must have ended with `code`.
+    /// The output of a command that must have ended with `code`.
     pub fn failed(self, code: i32) -> String {
         assert_eq!(self.code, code, "{self:?}");
         self.stderr + &self.stdout
@@ -44,24 +44,24 @@ pub struct Node {
     pub address: Address,
     pub namespace: Namespace,
     pub dir: PathBuf,
-    /// Its timers, by name, in milliseconds; read when the daemon starts.
+    /// Timers by name, in milliseconds; read when the daemon starts.
     pub timers: BTreeMap<&'static str, u64>,
-    /// The minisign keys that it trusts; read when the daemon starts.
+    /// Trusted minisign keys; read when the daemon starts.
     pub trusted_keys: Vec<String>,
     pub is_controller: bool,
-    /// Its thimble.
+    /// The thimble binary that it runs.
     pub binary: String,
-    /// What the daemon finds in its environment besides.
+    /// Additional environment variables of the daemon.
     pub environment: Vec<(&'static str, String)>,
-    /// What the next start has as standard error, where not the log file.
+    /// Standard error of the next start, instead of the log file.
     pub stderr: Option<OwnedFd>,
-    /// Sections and keys that the configuration has besides: `key = value` by section.
+    /// Additional lines of the configuration: section and `key = value`.
     pub settings: Vec<(&'static str, String)>,
     daemon: Option<Child>,
 }
 
 impl Node {
-    /// A node that is yet to be joined to a network and to get its keys.
+    /// A node without keys. The caller joins it to a network and makes its key file.
     pub fn new(
         name: &str,
         is_controller: bool,
@@ -113,12 +113,12 @@ impl Node {
         self.dir.join("thimble.toml")
     }
 
-    /// What the daemon and its workers have logged.
+    /// The log of the daemon and its workers.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.dir.join("log")).unwrap_or_default()).into_owned()
     }
 
-    /// Writes the configuration: short timers, all else as on a real node.
+    /// Writes the configuration: short timers, everything else as on a real node.
     pub fn write_config(&self) {
         let role = if self.is_controller { "controller" } else { "agent" };
         let dir = self.dir.display();
@@ -148,7 +148,7 @@ impl Node {
         Ended { code: status.code().expect("not killed"), stdout: text(stdout), stderr: text(stderr) }
     }
 
-    /// What `thimble ARGUMENTS --json` says.
+    /// The output of `thimble ARGUMENTS --json`.
     pub fn json(&self, arguments: &[&str]) -> Value {
         let text = self.thimble(&[&["--json"], arguments].concat()).ok();
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
@@ -171,27 +171,27 @@ impl Node {
         hosts.iter().find(|host| host["hostname"] == name).cloned().unwrap_or(Value::Null)
     }
 
-    /// Whether this controller knows by now what hosts have, so that it may delete and
-    /// commit.
+    /// Whether this controller knows what the hosts have installed, so that it may delete
+    /// and commit.
     pub fn is_settled(&self) -> bool {
         let Ended { stdout, stderr, .. } = self.thimble(&["commit", "--all", "--dry-run"]);
         ![stdout, stderr].concat().contains("not known yet")
     }
 
-    /// Copies the state directory aside, as a backup does.
+    /// Makes a backup copy of the state directory.
     pub fn back_up(&self, name: &str) -> PathBuf {
         let backup = self.dir.join(name);
         copy_tree(&self.state_dir(), &backup);
         backup
     }
 
-    /// Puts a backup in the place of the state directory.
+    /// Replaces the state directory by a backup.
     pub fn restore(&self, backup: &Path) {
         fs::remove_dir_all(self.state_dir()).unwrap();
         copy_tree(backup, &self.state_dir());
     }
 
-    /// Leaves the state directory empty, as on a new disk.
+    /// Empties the state directory, as if the disk were new.
     pub fn wipe(&self) {
         fs::remove_dir_all(self.state_dir()).unwrap();
         fs::create_dir(self.state_dir()).unwrap();
@@ -216,7 +216,7 @@ impl Node {
         self.answers();
     }
 
-    /// Waits until the daemon that was started answers.
+    /// Waits until the started daemon answers.
     pub fn answers(&mut self) {
         wait::until_true(&format!("{} answers", self.name), || {
             if let Some(status) = self.daemon.as_mut().and_then(|child| child.try_wait().unwrap()) {
@@ -226,7 +226,7 @@ impl Node {
         });
     }
 
-    /// Whether the daemon was started and not ended.
+    /// Whether the daemon was started and has not been stopped.
     pub fn runs(&self) -> bool {
         self.daemon.is_some()
     }
@@ -235,21 +235,21 @@ impl Node {
         self.daemon.as_ref().expect("the daemon runs").id()
     }
 
-    /// Waits for the daemon to end by itself; gives its exit code and its log.
+    /// Waits until the daemon ends; returns its exit code and its log.
     pub fn ended(&mut self) -> (Option<i32>, String) {
         let mut child = self.daemon.take().expect("the daemon runs");
         let status = wait::until(&format!("{} ends", self.name), || child.try_wait().unwrap());
         (status.code(), self.log())
     }
 
-    /// Ends the daemon as an init system does; it must end well.
+    /// Stops the daemon as an init system does; it must exit with 0.
     pub fn stop(&mut self) {
         sys::signal(self.pid(), libc::SIGTERM).unwrap();
         let (code, log) = self.ended();
         assert_eq!(code, Some(0), "{log}");
     }
 
-    /// Ends the daemon without a warning.
+    /// Kills the daemon with SIGKILL.
     pub fn kill(&mut self) {
         let mut child = self.daemon.take().expect("the daemon runs");
         child.kill().unwrap();

@@ -1,4 +1,4 @@
-//! What an operator may get wrong, or an attacker hope for, at the command line.
+//! Mistakes of operators and hostile files at the command line.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ fn upload(cluster: &Cluster, file: &Path) -> crate::node::Ended {
     cluster.thimble(&["upload", file.to_str().unwrap()])
 }
 
-/// Uploads what must be refused as unverified; the repository stays as it was.
+/// Uploads a file that must be refused as unverified; the repository must not change.
 fn is_refused(cluster: &Cluster, file: &Path, words: &[&str]) {
     let before = cluster.json(&["query"]);
     for command in ["verify", "upload"] {

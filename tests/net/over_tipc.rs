@@ -122,7 +122,7 @@ impl Datagrams {
     }
 
     /// A socket that hears what all nodes of a role are told.
-    pub fn hearing(at: &Namespace, role: Role) -> Self {
+    pub fn receiving(at: &Namespace, role: Role) -> Self {
         Self(at.enter(|| {
             let socket = Socket::rdm()?;
             let own = socket.address()?.node;
@@ -132,7 +132,7 @@ impl Datagrams {
     }
 
     /// Sends a datagram, once a link to whom it is for is up.
-    pub fn say(&self, datagram: &[u8], to: To) {
+    pub fn send(&self, datagram: &[u8], to: To) {
         let to = match to {
             To::All(role) => Destination::Range(ServiceRange::all(service_type(role))),
             To::One(role, address) => service(service_type(role), address),
@@ -146,7 +146,7 @@ impl Datagrams {
     }
 
     /// The next datagram and where it is from; panics if none comes.
-    pub fn hear(&self) -> (Vec<u8>, Address) {
+    pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 66_000];
         let received = wait::until("a datagram arrives", || match self.0.recv_from(&mut buffer) {
             Ok(received) => Some(received),

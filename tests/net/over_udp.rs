@@ -101,7 +101,7 @@ impl Datagrams {
     }
 
     /// A socket that hears what all nodes of a role are told.
-    pub fn hearing(at: &Namespace, role: Role) -> Self {
+    pub fn receiving(at: &Namespace, role: Role) -> Self {
         let group = To::All(role).socket();
         Self(at.enter(|| {
             let socket = UdpSocket::bind(group)?;
@@ -112,12 +112,12 @@ impl Datagrams {
     }
 
     /// Sends a datagram.
-    pub fn say(&self, datagram: &[u8], to: To) {
+    pub fn send(&self, datagram: &[u8], to: To) {
         self.0.send_to(datagram, to.socket()).unwrap();
     }
 
     /// The next datagram and where it is from; panics if none comes.
-    pub fn hear(&self) -> (Vec<u8>, Address) {
+    pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 65_536];
         let (len, from) = self.0.recv_from(&mut buffer).expect("a datagram arrives");
         let SocketAddr::V4(from) = from else { unreachable!("a socket of IPv4") };

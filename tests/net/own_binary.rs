@@ -88,7 +88,7 @@ impl Supervisor {
     }
 
     /// What a file of the running daemon's /proc directory says.
-    fn says(&self, file: &str) -> Vec<u8> {
+    fn proc_file(&self, file: &str) -> Vec<u8> {
         fs::read(format!("/proc/{}/{file}", self.pid())).unwrap()
     }
 }
@@ -150,7 +150,7 @@ impl Host {
     fn is_back(&self) {
         wait::until_true("the host tells that it is back", || self.cluster.host(1)["current"] == "failed");
         assert_eq!(fs::read(self.own()).unwrap(), self.old);
-        assert!(self.supervisor.says("exe") == self.old, "the old one runs");
+        assert!(self.supervisor.proc_file("exe") == self.old, "the old one runs");
         assert!(!self.agent().root().join("etc/beside").exists());
         assert!(!self.agent().root().join(".thimble/guard").exists());
         assert!(!self.agent().root().join(".thimble/journal").exists());
@@ -158,11 +158,11 @@ impl Host {
 }
 
 #[test]
-fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
+fn a_running_thimble_is_replaced_within_its_process() {
     need_root!();
     let host = Host::new("own-good");
     let (pid, arguments, environment) =
-        (host.supervisor.pid(), host.supervisor.says("cmdline"), host.supervisor.says("environ"));
+        (host.supervisor.pid(), host.supervisor.proc_file("cmdline"), host.supervisor.proc_file("environ"));
     assert_eq!(host.supervisor.ready(), 1);
     let descriptors = host.supervisor.descriptors();
     let new = [&host.old[..], b"and something new"].concat();
@@ -172,10 +172,10 @@ fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
     assert!(shown.contains("1 of 1 installed"), "{shown}");
     assert_eq!(host.cluster.host(1)["current"], "yes");
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
-    assert!(host.supervisor.says("exe") == new, "the new one runs");
+    assert!(host.supervisor.proc_file("exe") == new, "the new one runs");
     wait::until_true("the new one tells the supervisor that it is ready", || host.supervisor.ready() == 1);
-    assert_eq!(host.supervisor.says("cmdline"), arguments);
-    assert_eq!(host.supervisor.says("environ"), environment);
+    assert_eq!(host.supervisor.proc_file("cmdline"), arguments);
+    assert_eq!(host.supervisor.proc_file("environ"), environment);
     let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
     assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one asks whether all is well");
     assert!(!host.agent().root().join(".thimble/guard").exists());
@@ -183,12 +183,12 @@ fn a_running_thimble_is_replaced_without_its_supervisor_seeing_it_end() {
     host.cluster.thimble(&["remove", "SELF-2"]).ok();
     host.cluster.thimble(&["host-install", "agent-1"]).ok();
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
-    assert!(host.supervisor.says("exe") == host.old, "and back");
+    assert!(host.supervisor.proc_file("exe") == host.old, "and back");
     wait::until_true("none of its descriptors came along", || host.supervisor.descriptors() == descriptors);
 }
 
 #[test]
-fn what_fails_its_trial_never_runs() {
+fn a_thimble_that_fails_its_trial_run_is_never_started() {
     need_root!();
     let host = Host::new("own-trial");
     let pid = host.supervisor.pid();
@@ -200,7 +200,7 @@ fn what_fails_its_trial_never_runs() {
 }
 
 #[test]
-fn what_dies_at_once_is_started_once_more_and_then_replaced_by_its_guard() {
+fn a_thimble_that_dies_twice_is_rolled_back_by_the_guard() {
     need_root!();
     let host = Host::new("own-dies");
     let dies = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 && exit\nexit 9\n";
@@ -215,7 +215,7 @@ fn what_dies_at_once_is_started_once_more_and_then_replaced_by_its_guard() {
 }
 
 #[test]
-fn what_is_not_healthy_gives_way_to_the_old_one_in_the_same_process() {
+fn a_thimble_that_fails_a_health_script_is_rolled_back_in_the_same_process() {
     need_root!();
     let host = Host::new("own-sick");
     let pid = host.supervisor.pid();
@@ -260,7 +260,7 @@ fn goes_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
 }
 
 #[test]
-fn what_hears_no_controller_gives_way_to_the_old_one() {
+fn a_thimble_that_hears_no_controller_is_rolled_back() {
     need_root!();
     need_udp!("a TIPC link that loses every copy of a datagram fails as a whole");
     let (host, is_deaf, _) = that_can_be_deaf("own-deaf", 1_500);
@@ -272,18 +272,18 @@ fn what_hears_no_controller_gives_way_to_the_old_one() {
 }
 
 #[test]
-fn what_is_killed_before_it_was_heard_gets_a_second_start() {
+fn a_thimble_killed_before_it_is_confirmed_is_started_again() {
     need_root!();
     let (host, is_deaf, new) = that_can_be_deaf("own-killed", 60_000);
     let shown = goes_deaf(&host, &is_deaf, || {
         wait::until_true("the new one waits", || host.cluster.host(1)["step"] == "health");
-        assert!(host.supervisor.says("exe") == new);
+        assert!(host.supervisor.proc_file("exe") == new);
         assert_ne!(host.cluster.host(1)["current"], "yes", "nothing is claimed before it is so");
         sys::signal(host.supervisor.pid(), libc::SIGKILL).unwrap();
         wait::until_true("it is started once more", || host.supervisor.guards().contains("once more"));
         is_deaf.store(false, Ordering::SeqCst);
     });
     assert!(shown.ok().contains("1 of 1 installed"));
-    assert!(host.supervisor.says("exe") == new);
+    assert!(host.supervisor.proc_file("exe") == new);
     assert_eq!((host.supervisor.starts(), &host.cluster.host(1)["current"]), (2, &"yes".into()));
 }

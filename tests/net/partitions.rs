@@ -39,7 +39,7 @@ fn is_settled(controller: &Node) {
 }
 
 #[test]
-fn changes_to_different_ids_all_survive_and_the_digests_agree_within_two_hello_intervals() {
+fn changes_to_different_patches_survive_and_merge_within_two_hello_intervals() {
     need_root!();
     const INTERVAL: Duration = Duration::from_millis(4_000);
     let cluster = Cluster::of("apart", 2, 1).timer("hello_interval_ms", INTERVAL.as_millis() as u64);
@@ -74,7 +74,7 @@ fn changes_to_different_ids_all_survive_and_the_digests_agree_within_two_hello_i
 }
 
 #[test]
-fn a_patch_applied_on_one_side_and_deleted_on_the_other_is_the_same_everywhere_and_shown_where_replaced() {
+fn apply_and_delete_of_one_patch_on_two_sides_merge_and_the_loser_is_reported() {
     need_root!();
     let cluster = two("disputed");
     upload(&cluster, 0, "DISPUTED-1", b"x");
@@ -97,7 +97,7 @@ fn a_patch_applied_on_one_side_and_deleted_on_the_other_is_the_same_everywhere_a
 }
 
 #[test]
-fn an_id_uploaded_with_other_content_on_each_side_is_one_patch_afterwards() {
+fn one_id_uploaded_with_different_content_on_two_sides_merges_to_one_patch() {
     need_root!();
     let cluster = two("twice");
     cluster.cut(&[0], &[1]);
@@ -120,7 +120,7 @@ fn an_id_uploaded_with_other_content_on_each_side_is_one_patch_afterwards() {
 }
 
 #[test]
-fn a_commit_on_one_side_wins_over_a_remove_on_the_other_and_frees_what_agents_kept() {
+fn a_commit_on_one_side_wins_over_a_remove_on_the_other_and_frees_kept_files() {
     need_root!();
     let cluster = two("final");
     upload(&cluster, 0, "BASE-1", b"x");
@@ -158,7 +158,7 @@ fn a_commit_on_one_side_wins_over_a_remove_on_the_other_and_frees_what_agents_ke
 }
 
 #[test]
-fn a_patch_whose_requirement_was_removed_on_the_other_side_is_blocked_on_both_and_hosts_are_unharmed() {
+fn a_patch_whose_requirement_was_removed_on_the_other_side_is_blocked_on_both() {
     need_root!();
     let cluster = two("broken");
     upload(&cluster, 0, "P-1", b"x");
@@ -192,7 +192,7 @@ fn a_patch_whose_requirement_was_removed_on_the_other_side_is_blocked_on_both_an
 }
 
 #[test]
-fn a_wire_cut_in_one_direction_delays_and_loses_nothing() {
+fn a_wire_cut_in_one_direction_loses_no_change() {
     need_root!();
     let cluster = two("one-way");
     for (from, to) in [(0, 1), (1, 0)] {
@@ -209,7 +209,7 @@ fn a_wire_cut_in_one_direction_delays_and_loses_nothing() {
 }
 
 #[test]
-fn of_three_controllers_one_in_the_middle_carries_what_the_others_cannot_tell_each_other() {
+fn a_controller_relays_changes_between_two_that_cannot_reach_each_other() {
     need_root!();
     let cluster = Cluster::of("middle", 3, 0).timer("sync_wait_ms", 100).start();
     cluster.cut(&[0], &[2]);

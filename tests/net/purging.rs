@@ -21,7 +21,7 @@ fn deleted(number: u64, replica: u64) -> Entry {
 }
 
 #[test]
-fn a_repository_full_of_deleted_patches_refuses_uploads_and_is_purged_once_all_controllers_are_there() {
+fn a_full_repository_refuses_uploads_until_it_is_purged_with_all_controllers_present() {
     need_root!();
     let cluster = Cluster::of("purge", 2, 0).timer("controller_lost_ms", 2_000);
     let cluster = cluster.timer("sync_wait_ms", 5_000);

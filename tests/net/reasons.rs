@@ -7,7 +7,7 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 
 #[test]
-fn a_file_changed_by_hand_is_reported_behind_installed() {
+fn a_file_changed_by_hand_is_reported_with_the_install() {
     need_root!();
     let cluster = Cluster::new("by-hand", 1).start();
     let agent = &cluster.nodes[1];

@@ -22,7 +22,7 @@ fn troubles(node: &Node) -> String {
 }
 
 #[test]
-fn what_can_be_taken_up_is_and_what_cannot_is_named_until_a_restart() {
+fn a_reload_applies_what_it_can_and_reports_what_waits_for_a_restart() {
     need_root!();
     let mut cluster = Cluster::new("reload", 1).start();
     let agent = &mut cluster.nodes[1];
@@ -57,7 +57,7 @@ fn what_can_be_taken_up_is_and_what_cannot_is_named_until_a_restart() {
 }
 
 #[test]
-fn workers_started_later_have_what_was_taken_up_and_keep_what_waits() {
+fn later_workers_have_the_applied_settings_and_not_those_that_wait() {
     need_root!();
     let mut cluster = Cluster::new("reload-workers", 1);
     // A key's file that the first configuration names, and that goes with it.
@@ -92,7 +92,7 @@ fn workers_started_later_have_what_was_taken_up_and_keep_what_waits() {
 }
 
 #[test]
-fn a_file_that_is_wrong_changes_nothing_and_is_told_by_file_line_and_reason() {
+fn a_wrong_file_changes_nothing_and_is_reported_with_file_line_and_reason() {
     need_root!();
     let mut cluster = Cluster::new("reload-wrong", 0).start();
     let node = &mut cluster.nodes[0];
@@ -134,7 +134,7 @@ fn a_file_that_is_wrong_changes_nothing_and_is_told_by_file_line_and_reason() {
 }
 
 #[test]
-fn a_signal_does_the_same_and_many_at_once_end_with_what_the_file_says_last() {
+fn many_reload_signals_end_with_the_last_file() {
     need_root!();
     let mut cluster = Cluster::new("reload-signal", 1).start();
     for most in 0..20 {
@@ -148,7 +148,7 @@ fn a_signal_does_the_same_and_many_at_once_end_with_what_the_file_says_last() {
 }
 
 #[test]
-fn another_node_s_key_file_and_other_groups_are_told_apart() {
+fn another_nodes_key_file_and_other_groups_are_reported() {
     need_root!();
     let mut cluster = Cluster::new("reload-keys", 1).start();
     let of_stranger = cluster.dir.join("stranger.key");

@@ -61,7 +61,7 @@ fn lost_doubled_and_reordered_requests_and_answers_install_once() {
 }
 
 #[test]
-fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
+fn an_install_without_an_answer_is_known_from_the_next_ack() {
     need_root!();
     need_udp!("a TIPC link repairs what a wire does to it, or fails as a whole");
     let cluster = Cluster::filtered("no-answer", 1, lose_all(AgentInstallResp), pass_all()).start();
@@ -72,7 +72,7 @@ fn an_answer_that_never_comes_is_made_up_for_by_the_next_ack() {
 }
 
 #[test]
-fn a_request_that_never_arrives_is_given_up_and_named() {
+fn a_request_that_never_arrives_is_given_up_and_reported() {
     need_root!();
     need_udp!("a TIPC link repairs what a wire does to it, or fails as a whole");
     let mut cluster = Cluster::filtered("no-request", 1, pass_all(), lose_all(AgentInstallReq));
@@ -114,7 +114,7 @@ fn a_recorded_request_sent_again_after_the_agents_restart_changes_nothing() {
     let before = refused();
     let socket = Datagrams::new(&cluster.stranger);
     for datagram in &of_install {
-        socket.say(datagram, To::One(Role::Agent, agent.address));
+        socket.send(datagram, To::One(Role::Agent, agent.address));
     }
     let all = before + of_install.len() as u64;
     wait::until_true("every recorded request is refused and counted", || refused() >= all);
@@ -147,7 +147,7 @@ fn in_the_middle_of_an_install(name: &str) -> Cluster {
 }
 
 #[test]
-fn a_killed_agent_comes_back_with_the_previous_set_and_says_so() {
+fn a_killed_agent_rolls_back_and_reports_the_failure() {
     need_root!();
     let mut cluster = in_the_middle_of_an_install("kill-agent");
     cluster.nodes[1].kill();
@@ -162,7 +162,7 @@ fn a_killed_agent_comes_back_with_the_previous_set_and_says_so() {
 }
 
 #[test]
-fn an_agent_ends_at_once_in_the_middle_of_an_install_and_comes_back_whole() {
+fn an_agent_stopped_during_an_install_rolls_back_and_can_install_again() {
     need_root!();
     let mut cluster = in_the_middle_of_an_install("stop-agent");
     // The script would go on for as long as nobody lets it end.
@@ -176,7 +176,7 @@ fn an_agent_ends_at_once_in_the_middle_of_an_install_and_comes_back_whole() {
 }
 
 #[test]
-fn a_killed_controller_finds_the_install_done_when_it_is_back() {
+fn a_killed_controller_finds_the_install_done_after_its_restart() {
     need_root!();
     let mut cluster = in_the_middle_of_an_install("kill-controller");
     cluster.nodes[0].kill();

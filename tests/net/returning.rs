@@ -43,7 +43,7 @@ fn both_have(cluster: &Cluster, ids: &[&str]) {
 }
 
 #[test]
-fn a_controller_out_of_an_old_backup_loses_nobodys_entry_and_reuses_no_stamp() {
+fn a_controller_restored_from_an_old_backup_loses_no_entry_and_reuses_no_stamp() {
     need_root!();
     let mut cluster = Cluster::of("backup", 2, 0).timer("sync_wait_ms", 1_000).start();
     let mut stamps = Stamps::default();
@@ -83,7 +83,7 @@ fn a_controller_out_of_an_old_backup_loses_nobodys_entry_and_reuses_no_stamp() {
 }
 
 #[test]
-fn a_wiped_controller_gets_everything_back_and_keeps_what_it_took_alone() {
+fn a_wiped_controller_gets_all_entries_back_and_keeps_those_uploaded_while_alone() {
     need_root!();
     let mut cluster = Cluster::of("wiped", 2, 0).timer("sync_wait_ms", 1_000).start();
     let mut stamps = Stamps::default();
@@ -107,7 +107,7 @@ fn a_wiped_controller_gets_everything_back_and_keeps_what_it_took_alone() {
 }
 
 #[test]
-fn a_controller_that_was_off_for_long_brings_no_deleted_patch_back() {
+fn a_controller_that_was_off_for_long_brings_back_no_deleted_patch() {
     need_root!();
     let cluster = Cluster::of("long-off", 2, 0).timer("sync_wait_ms", 100);
     let mut cluster = cluster.timer("controller_lost_ms", 1_500).start();

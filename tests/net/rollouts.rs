@@ -53,7 +53,7 @@ fn those_that(cluster: &Cluster, have: &str) -> Vec<String> {
     names.filter_map(|name| Some(name.strip_prefix(&prefix)?.to_owned())).collect()
 }
 
-fn let_go(cluster: &Cluster, who: &str) {
+fn release(cluster: &Cluster, who: &str) {
     fs::write(format!("{}/go{who}", meeting(cluster)), "").unwrap();
 }
 
@@ -87,7 +87,7 @@ fn ends(node: &Node) {
 }
 
 #[test]
-fn all_hosts_are_brought_to_what_is_applied_and_never_more_at_once_than_was_said() {
+fn a_rollout_installs_on_all_hosts_with_no_more_than_parallel_at_once() {
     need_root!();
     let cluster = cluster("rolled", 1, 5);
     gated(&cluster, "GATED-1").applied(&cluster);
@@ -97,10 +97,10 @@ fn all_hosts_are_brought_to_what_is_applied_and_never_more_at_once_than_was_said
         let (began, ended) = (those_that(&cluster, "began"), those_that(&cluster, "ended"));
         assert_eq!(began.len() - ended.len(), 2, "{began:?} {ended:?}");
         for host in began.iter().filter(|host| !ended.contains(host)) {
-            let_go(&cluster, &format!("-{host}"));
+            release(&cluster, &format!("-{host}"));
         }
     }
-    let_go(&cluster, "");
+    release(&cluster, "");
     let output = terminal.wait_with_output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{text}");
@@ -116,7 +116,7 @@ fn all_hosts_are_brought_to_what_is_applied_and_never_more_at_once_than_was_said
 }
 
 #[test]
-fn failures_stop_it_with_their_reasons_and_resumed_it_asks_those_again() {
+fn failures_halt_a_rollout_and_resuming_asks_the_failed_hosts_again() {
     need_root!();
     let cluster = cluster("halted", 2, 4);
     let broken = cluster.dir.join("broken");
@@ -139,7 +139,7 @@ fn failures_stop_it_with_their_reasons_and_resumed_it_asks_those_again() {
 }
 
 #[test]
-fn what_cannot_be_written_down_is_said_now_and_then_and_nothing_is_said_to_have_happened() {
+fn a_rollout_that_cannot_be_written_to_disk_stalls_and_is_logged_once() {
     need_root!();
     let cluster = cluster("unwritten", 1, 1);
     gated(&cluster, "GATED-1").applied(&cluster);
@@ -147,7 +147,7 @@ fn what_cannot_be_written_down_is_said_now_and_then_and_nothing_is_said_to_have_
     wait::until_true("the host is at work", || those_that(&cluster, "began").len() == 1);
     let in_the_way = cluster.state_dir().join("repo/map.unfinished");
     fs::create_dir(&in_the_way).unwrap();
-    let_go(&cluster, "");
+    release(&cluster, "");
     let stalled = "the rollout is stalled";
     wait::until_true("it says so", || cluster.log().contains(stalled));
     assert!(!cluster.log().contains("the rollout has ended"), "{}", cluster.log());
@@ -159,7 +159,7 @@ fn what_cannot_be_written_down_is_said_now_and_then_and_nothing_is_said_to_have_
 }
 
 #[test]
-fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controller() {
+fn a_rollout_outlives_its_terminal_and_can_be_stopped_from_any_controller() {
     need_root!();
     let cluster = cluster("left", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
@@ -170,12 +170,12 @@ fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controlle
     let said = cluster.nodes[1].thimble(&["host-install", "--all"]).failed(1);
     assert!(said.contains("A rollout is under way, carried by controller-0"), "{said}");
     let first = those_that(&cluster, "began").remove(0);
-    let_go(&cluster, &format!("-{first}"));
+    release(&cluster, &format!("-{first}"));
     wait::until_true("it went on", || those_that(&cluster, "began").len() == 2);
 
     let stopper = on_terminal(&cluster.nodes[1], &["host-install", "--stop"]);
     wait::until_true("no further one is asked", || state(&cluster) == RolloutState::Stopped);
-    let_go(&cluster, "");
+    release(&cluster, "");
     let output = stopper.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
@@ -186,7 +186,7 @@ fn a_terminal_that_is_gone_stops_nothing_and_an_operator_does_from_any_controlle
 }
 
 #[test]
-fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_twice() {
+fn another_controller_takes_over_a_rollout_and_no_host_installs_twice() {
     need_root!();
     let mut cluster = watchful("orphaned", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
@@ -198,7 +198,7 @@ fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{said}");
     assert!(said.contains("the rollout goes on, carried by another controller"), "{said}");
-    let_go(&cluster, "");
+    release(&cluster, "");
     ends(&cluster.nodes[1]);
     assert_eq!(rollout(&cluster.nodes[1]).hosts.done, 4);
     each_began_once(&cluster, 4);
@@ -211,7 +211,7 @@ fn when_the_controller_that_carries_it_dies_another_goes_on_and_no_host_does_it_
 }
 
 #[test]
-fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
+fn a_rollout_continues_after_a_power_cut_of_all_controllers() {
     need_root!();
     let mut cluster = cluster("dark", 2, 3);
     gated(&cluster, "GATED-1").applied(&cluster);
@@ -220,7 +220,7 @@ fn a_power_cut_at_all_controllers_delays_it_and_no_more() {
     cluster.nodes[0].kill();
     cluster.nodes[1].kill();
     terminal.wait().unwrap();
-    let_go(&cluster, "");
+    release(&cluster, "");
     cluster.nodes[1].start();
     cluster.nodes[0].start();
     for controller in [0, 1] {
@@ -244,10 +244,10 @@ fn carried_apart(name: &str) -> (Cluster, Child) {
 }
 
 #[test]
-fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice() {
+fn two_partitioned_controllers_run_one_rollout_and_no_host_installs_twice() {
     need_root!();
     let (cluster, mut terminal) = carried_apart("split");
-    let_go(&cluster, "");
+    release(&cluster, "");
     for controller in [0, 1] {
         ends(&cluster.nodes[controller]);
     }
@@ -258,7 +258,7 @@ fn two_controllers_that_lost_each_other_both_carry_it_and_no_host_does_it_twice(
 }
 
 #[test]
-fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it() {
+fn a_stop_during_a_partition_holds_once_the_controllers_merge() {
     need_root!();
     let (cluster, mut terminal) = carried_apart("apart");
     let mut stopper = on_terminal(&cluster, &["host-install", "--stop"]);
@@ -269,14 +269,14 @@ fn a_stop_holds_once_the_controller_that_carried_on_without_knowing_hears_of_it(
     for controller in [0, 1] {
         assert_eq!(state(&cluster.nodes[controller]), RolloutState::Stopped);
     }
-    let_go(&cluster, "");
+    release(&cluster, "");
     assert_eq!(terminal.wait().unwrap().code(), Some(1));
     assert_eq!(stopper.wait().unwrap().code(), Some(0), "that was what it was for");
     assert_eq!(those_that(&cluster, "began").len(), 1, "no further host was asked");
 }
 
 #[test]
-fn a_host_that_falls_silent_counts_as_a_failure_and_one_that_is_lost_is_not_asked() {
+fn a_host_that_falls_silent_counts_as_failed_and_a_lost_host_is_not_asked() {
     need_root!();
     let cluster = Cluster::of("silent", 1, 3).timer("hello_interval_ms", 200).timer("host_lost_ms", 1_000);
     let mut cluster = cluster.timer("install_give_up_ms", 1_200).start();
@@ -287,7 +287,7 @@ fn a_host_that_falls_silent_counts_as_a_failure_and_one_that_is_lost_is_not_aske
         on_terminal(&cluster, &["host-install", "--all", "--parallel", "2", "--stop-after-failures", "0"]);
     wait::until_true("two are at work", || those_that(&cluster, "began").len() == 2);
     cluster.nodes[1].kill();
-    let_go(&cluster, "");
+    release(&cluster, "");
     let output = terminal.wait_with_output().unwrap();
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(6), "{said}");

@@ -124,7 +124,7 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
     let socket = Datagrams::new(&cluster.stranger);
     let mut thief = Forger::controller(cluster_id(&old), NodeId(77), &secret(&old));
     let hello = Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 50 });
-    socket.say(&thief.encode(&hello, NodeId(0)), To::One(Role::Agent, cluster.nodes[2].address));
+    socket.send(&thief.encode(&hello, NodeId(0)), To::One(Role::Agent, cluster.nodes[2].address));
     wait::until_true("it is refused", || cluster.nodes[2].refused("no_key") == 1);
 }
 

@@ -42,15 +42,15 @@ fn is_closed(stream: &mut TcpStream) -> bool {
 /// middle of several: one that the machine's other work delayed does not count.
 fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
     let mut forger = with_keys_of(cluster, Role::Controller, Some(NodeId(0x5EC0)));
-    let hears = Datagrams::hearing(&cluster.stranger, Role::Controller);
+    let hears = Datagrams::receiving(&cluster.stranger, Role::Controller);
     let speaks = Datagrams::new(&cluster.stranger);
     let mut answers = [0, 1, 2, 3, 4].map(|op_counter| {
         let hello = Message::HelloAgent(HelloAgent { op_counter, ack_window_ms: 1 });
         let bytes = forger.encode(&hello, NodeId(0));
         let asked = Instant::now();
-        speaks.say(&bytes, To::All(Role::Agent));
+        speaks.send(&bytes, To::All(Role::Agent));
         loop {
-            let (datagram, from) = hears.hear();
+            let (datagram, from) = hears.recv();
             let is_ack = matches!(forger.decode(&datagram), Ok((_, Message::HelloAgentAck(_))));
             if is_ack && from == agent.address {
                 return asked.elapsed();
@@ -62,7 +62,7 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
 }
 
 #[test]
-fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
+fn a_hundred_silent_peers_are_closed_and_the_nodes_keep_working() {
     need_root!();
     let cluster = Cluster::new("hundred", 1).timer("session_proof_ms", PROOF_MS).start();
     for node in &cluster.nodes {
@@ -92,7 +92,7 @@ fn a_hundred_silent_peers_are_shed_and_the_nodes_go_on() {
 }
 
 #[test]
-fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
+fn a_peer_that_sends_one_byte_a_second_is_closed_at_its_deadline() {
     need_root!();
     let mut cluster = Cluster::new("slow", 1);
     for node in &mut cluster.nodes {
@@ -117,7 +117,7 @@ fn a_peer_of_one_byte_a_second_is_closed_in_its_time() {
 }
 
 #[test]
-fn a_peer_that_says_garbage_is_closed_at_once() {
+fn a_peer_that_sends_garbage_is_closed_at_once() {
     need_root!();
     // Longer than anything is waited for.
     let cluster = Cluster::new("garbage", 1).timer("session_proof_ms", 600_000).start();
@@ -172,7 +172,7 @@ impl Opened {
         session
     }
 
-    fn hears(&mut self) -> Frame {
+    fn recv_frame(&mut self) -> Frame {
         let mut bytes = Vec::new();
         while bytes.len() < frame_len(&bytes) {
             let missing = frame_len(&bytes) - bytes.len();
@@ -193,30 +193,30 @@ impl Opened {
 }
 
 #[test]
-fn what_an_agent_says_behind_its_open_is_the_workers() {
+fn frames_behind_an_agents_open_reach_the_worker() {
     need_root!();
     let cluster = Cluster::new("behind", 1).start();
     let request = Frame::ManifestReq { digest: Digest([7; 32]), nodetype: NodeType::default() };
     let mut fetching = Opened::fetching(&cluster, &cluster.nodes[1], &[request]);
-    assert!(matches!(fetching.hears(), Frame::Open { role: Role::Controller, .. }));
-    assert!(matches!(fetching.hears(), Frame::Refused { .. }), "there is no such set");
+    assert!(matches!(fetching.recv_frame(), Frame::Open { role: Role::Controller, .. }));
+    assert!(matches!(fetching.recv_frame(), Frame::Refused { .. }), "there is no such set");
 }
 
 #[test]
-fn an_agent_has_one_worker_and_keeps_no_other_out() {
+fn an_agent_gets_one_worker_and_cannot_starve_others() {
     need_root!();
     let cluster = Cluster::new("greedy", 2).start();
     let [_, greedy, other] = &cluster.nodes[..] else { unreachable!("three nodes") };
     let mut first = Opened::fetching(&cluster, greedy, &[]);
-    assert!(matches!(first.hears(), Frame::Open { .. }));
+    assert!(matches!(first.recv_frame(), Frame::Open { .. }));
     for _ in 0..limits::BLOB_WORKERS {
         let mut again = Opened::fetching(&cluster, greedy, &[]);
-        assert!(matches!(again.hears(), Frame::Busy { .. }));
+        assert!(matches!(again.recv_frame(), Frame::Busy { .. }));
     }
     let mut served = Opened::fetching(&cluster, other, &[]);
-    assert!(matches!(served.hears(), Frame::Open { .. }));
+    assert!(matches!(served.recv_frame(), Frame::Open { .. }));
     drop(first);
     wait::until_true("its worker has ended, and it may have another", || {
-        matches!(Opened::fetching(&cluster, greedy, &[]).hears(), Frame::Open { .. })
+        matches!(Opened::fetching(&cluster, greedy, &[]).recv_frame(), Frame::Open { .. })
     });
 }

@@ -19,7 +19,7 @@ use crate::{over, sys};
 /// Before each frame that a packet socket gives: `virtio_net_hdr`.
 pub const VNET_BYTES: usize = 10;
 
-/// What nodes have said, whoever heard it.
+/// What nodes have sent, whoever heard it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
     /// Datagrams of each kind.
@@ -63,7 +63,7 @@ impl Sum for Traffic {
     }
 }
 
-/// What was said since an earlier count.
+/// What was sent since an earlier count.
 impl Sub for Traffic {
     type Output = Self;
     fn sub(mut self, earlier: Self) -> Self {
@@ -80,7 +80,7 @@ struct Wires {
     left: Vec<Vec<AtomicI64>>,
     /// From each node to each: the bytes that have passed.
     passed: Vec<Vec<AtomicU64>>,
-    said: Vec<Mutex<Traffic>>,
+    sent: Vec<Mutex<Traffic>>,
     is_over: AtomicBool,
 }
 
@@ -97,7 +97,7 @@ impl Switch {
         let wires = Arc::new(Wires {
             left: ports.iter().map(|_| row()).collect(),
             passed: ports.iter().map(|_| ports.iter().map(|_| AtomicU64::new(0)).collect()).collect(),
-            said: ports.iter().map(|_| Mutex::default()).collect(),
+            sent: ports.iter().map(|_| Mutex::default()).collect(),
             is_over: AtomicBool::new(false),
         });
         let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port));
@@ -115,15 +115,15 @@ impl Switch {
         self.wires.left[from][to].store(bytes, Ordering::Relaxed);
     }
 
-    /// The bytes that have passed from one port to another so far: not what was said into
+    /// The bytes that have passed from one port to another so far: not what was sent into
     /// a wire that was cut.
     pub fn passed(&self, from: usize, to: usize) -> u64 {
         self.wires.passed[from][to].load(Ordering::Relaxed)
     }
 
-    /// What the node at a port has said so far.
-    pub fn said(&self, port: usize) -> Traffic {
-        self.wires.said[port].lock().unwrap().clone()
+    /// What the node at a port has sent so far.
+    pub fn sent(&self, port: usize) -> Traffic {
+        self.wires.sent[port].lock().unwrap().clone()
     }
 }
 
@@ -142,7 +142,7 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
         // Nothing came within the socket's timeout, or the interface is gone.
         let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
         let frame = &buffer[..len];
-        wires.said[from].lock().unwrap().add(frame);
+        wires.sent[from].lock().unwrap().add(frame);
         for (to, mut socket) in sockets.iter().enumerate().filter(|(to, _)| *to != from) {
             let left = &wires.left[from][to];
             if left.load(Ordering::Relaxed) != i64::MAX

@@ -19,7 +19,7 @@ use crate::{sys, wait};
 const CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
 
 /// What `status` begins with, once it has all of these words in one trouble.
-fn says_first(node: &Node, words: &[&str]) -> String {
+fn reports_first(node: &Node, words: &[&str]) -> String {
     wait::until(&format!("{} says {words:?}", node.name), || {
         let status = node.thimble(&["status"]).ok();
         let mut troubles = status.lines().take_while(|line| line.starts_with("TROUBLE: "));
@@ -38,7 +38,7 @@ fn hello() -> Message {
 }
 
 #[test]
-fn a_cluster_that_is_well_has_no_trouble() {
+fn a_healthy_cluster_has_no_alert() {
     need_root!();
     let cluster = Cluster::of("well", 2, 1).start();
     for node in &cluster.nodes {
@@ -47,7 +47,7 @@ fn a_cluster_that_is_well_has_no_trouble() {
 }
 
 #[test]
-fn who_is_refused_is_named_with_its_address() {
+fn refused_senders_are_reported_with_their_addresses() {
     need_root!();
     let mut cluster = Cluster::new("refused", 1);
     let agent = KeyFile::read(&cluster.nodes[1].key_file()).unwrap().node;
@@ -56,48 +56,52 @@ fn who_is_refused_is_named_with_its_address() {
     let controller = &cluster.nodes[0];
     let keys = KeyFile::read(&controller.key_file()).unwrap();
     let socket = Datagrams::new(&cluster.stranger);
-    let say = |forger: &mut Forger, message: &Message| {
-        socket.say(&forger.encode(message, NodeId(0)), To::All(Role::Controller));
+    let send = |forger: &mut Forger, message: &Message| {
+        socket.send(&forger.encode(message, NodeId(0)), To::All(Role::Controller));
     };
     let from = &*format!("from {STRANGER}");
 
-    say(&mut Forger::new(ClusterId(7), NodeId(9), CONTROLLER, keys.ring()), &hello());
-    says_first(controller, &["Nodes of another cluster are heard: 1 so far", "as 0000000000000009", from]);
-    say(&mut with_keys_of(&cluster.nodes[1], Role::Controller, Some(NodeId(0xBAD))), &hello());
-    says_first(controller, &["refused for their key: 1 so far", "as 0000000000000bad", from]);
-    say(&mut Forger::new(keys.cluster, NodeId(0xDEAD), CONTROLLER, keys.ring()), &hello());
-    says_first(controller, &["A revoked node sends datagrams", "000000000000dead", from, "security.revoked"]);
+    send(&mut Forger::new(ClusterId(7), NodeId(9), CONTROLLER, keys.ring()), &hello());
+    reports_first(controller, &["Nodes of another cluster are heard: 1 so far", "as 0000000000000009", from]);
+    send(&mut with_keys_of(&cluster.nodes[1], Role::Controller, Some(NodeId(0xBAD))), &hello());
+    reports_first(controller, &["refused for their key: 1 so far", "as 0000000000000bad", from]);
+    send(&mut Forger::new(keys.cluster, NodeId(0xDEAD), CONTROLLER, keys.ring()), &hello());
+    reports_first(
+        controller,
+        &["A revoked node sends datagrams", "000000000000dead", from, "security.revoked"],
+    );
 
     // Two that have the agent's key file, one of them started later.
     let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    say(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
-    let said = says_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);
+    send(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
+    let said = reports_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);
     assert!(said.contains(&agent.to_string()), "{said}");
     let [own, clones] = [cluster.nodes[1].address, STRANGER].map(|address| address.to_string());
     assert!(said.contains(&own) && said.contains(&clones), "{said}");
 }
 
 #[test]
-fn a_controller_and_an_agent_that_are_alone_say_so() {
+fn a_controller_and_an_agent_that_hear_no_controller_report_it() {
     need_root!();
     let cluster = Cluster::of("lonely", 2, 1).timer("controller_lost_ms", 700);
     let mut cluster = cluster.timer("sync_wait_ms", 100).start();
     cluster.nodes[1].stop();
-    says_first(&cluster.nodes[0], &["This controller is alone: controller-1 is known", "drop-controller"]);
+    reports_first(&cluster.nodes[0], &["This controller is alone: controller-1 is known", "drop-controller"]);
     let first = KeyFile::read(&cluster.nodes[0].key_file()).unwrap().node.to_string();
     wait::until_true("the agent knows who asks it", || {
         cluster.nodes[2].json(&["status"])["agent"]["asked_by"]["node"] == *first
     });
     cluster.nodes[0].stop();
-    let said = says_first(&cluster.nodes[2], &["No controller has been heard for", "nothing is installed"]);
+    let said =
+        reports_first(&cluster.nodes[2], &["No controller has been heard for", "nothing is installed"]);
     assert!(said.contains(&format!("the last was {first} at {}", cluster.nodes[0].address)), "{said}");
     cluster.nodes[2].stop();
     cluster.nodes[2].start();
-    says_first(&cluster.nodes[2], &["No controller has been heard", "not since the start"]);
+    reports_first(&cluster.nodes[2], &["No controller has been heard", "not since the start"]);
 }
 
 #[test]
-fn an_interface_that_is_down_is_told() {
+fn an_interface_that_is_down_is_reported() {
     need_root!();
     let cluster = Cluster::new("unplugged", 1).start();
     let node = &cluster.nodes[1];
@@ -106,31 +110,31 @@ fn an_interface_that_is_down_is_told() {
     let controller = &cluster.nodes[0];
     let mut down = controller.namespace.command("ip");
     assert!(down.args(["link", "set", "net0", "down"]).status().unwrap().success());
-    says_first(controller, over::UNPLUGGED);
+    reports_first(controller, over::UNPLUGGED);
 }
 
 #[test]
-fn a_clock_that_was_set_back_is_told_before_it_costs_a_node_its_voice() {
+fn a_clock_that_was_set_back_is_reported() {
     need_root!();
     let mut cluster = Cluster::new("clock", 0);
     let since_1970 = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
     incarnation::next(&cluster.state_dir(), since_1970 + 2 * 3_600_000).unwrap();
     cluster.nodes[0].start();
-    let said = says_first(&cluster.nodes[0], &["The clock was set back", "keep the state directory"]);
+    let said = reports_first(&cluster.nodes[0], &["The clock was set back", "keep the state directory"]);
     assert!(said.contains("1 h 59 min") || said.contains("2 h 0 min"), "{said}");
 }
 
 #[test]
-fn a_table_that_is_full_is_told_with_the_key_to_raise() {
+fn a_full_table_is_reported_with_the_setting_to_raise() {
     need_root!();
     let mut cluster = Cluster::new("full", 2);
     cluster.nodes[0].settings.push(("controller", "max_hosts = 1".to_owned()));
     cluster.nodes.iter_mut().for_each(Node::start);
-    says_first(&cluster.nodes[0], &["There is no room for all hosts", "controller.max_hosts (now 1)"]);
+    reports_first(&cluster.nodes[0], &["There is no room for all hosts", "controller.max_hosts (now 1)"]);
 }
 
 #[test]
-fn a_node_without_keys_says_so_once() {
+fn a_node_without_keys_reports_it_once() {
     need_root!();
     let cluster = Cluster::new("keyless", 0);
     let node = &cluster.nodes[0];
@@ -142,7 +146,7 @@ fn a_node_without_keys_says_so_once() {
     daemon.arg("--config").arg(node.config_file()).arg("run").stderr(Stdio::null());
     let mut daemon = sys::dies_with_parent(&mut daemon).spawn().unwrap();
     wait::until_true("it answers", || node.thimble(&["status"]).code == 0);
-    says_first(&cluster.nodes[0], &["No keys (auth = \"none\")", "thimble keygen"]);
+    reports_first(&cluster.nodes[0], &["No keys (auth = \"none\")", "thimble keygen"]);
     let status = cluster.thimble(&["status"]).ok();
     assert_eq!(status.matches("auth = ").count(), 2, "the trouble, and what to set: {status}");
     assert!(!status.contains("WARNING"), "{status}");
@@ -151,7 +155,7 @@ fn a_node_without_keys_says_so_once() {
 }
 
 #[test]
-fn a_worker_that_stands_still_is_shown_with_what_it_does() {
+fn a_running_worker_is_shown_with_its_task() {
     need_root!();
     let cluster = Cluster::new("still", 1).start();
     let patch = crate::patch::Patch::new(&cluster, "STILL-1").script("health", "sleep 5").file("etc/s", b"1");

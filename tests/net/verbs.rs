@@ -15,7 +15,7 @@ fn requiring(cluster: &Cluster, id: &str, requires: &[&str]) -> Patch {
     patch.metadata(&format!("requires = {requires:?}"))
 }
 
-/// What a command says to nobody, who may do what anybody may.
+/// What a command run to nobody, who may do what anybody may.
 fn as_nobody(node: &Node, arguments: &[&str]) -> Output {
     let binary = node.dir.join("thimble");
     // By another process: a file that this one writes is busy in each that is started
@@ -33,7 +33,7 @@ fn as_nobody(node: &Node, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn who_may_only_ask_is_told_so_with_exit_code_4() {
+fn changes_without_the_right_to_change_end_with_exit_code_4() {
     need_root!();
     let cluster = Cluster::new("rights", 0).start();
     let patch = Patch::new(&cluster, "RIGHTS-1").file("etc/rights", b"x").signed(&cluster);
@@ -61,7 +61,7 @@ fn who_may_only_ask_is_told_so_with_exit_code_4() {
 }
 
 #[test]
-fn an_agent_tells_an_operator_to_go_to_a_controller() {
+fn a_controller_command_on_an_agent_names_controllers() {
     need_root!();
     let cluster = Cluster::new("wrong-node", 1).start();
     let agent = &cluster.nodes[1];
@@ -87,7 +87,7 @@ fn an_agent_tells_an_operator_to_go_to_a_controller() {
 }
 
 #[test]
-fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
+fn requirements_are_shown_and_enforced_from_upload_to_commit() {
     need_root!();
     let cluster = Cluster::new("relations", 1).start();
     let media = cluster.dir.join("media");
@@ -108,11 +108,11 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
     assert!(said.contains("BROKEN.patch is not signed") && said.contains("the others are in"), "{said}");
     assert_eq!(cluster.patches().len(), 4);
 
-    let says = |words: &[&str]| cluster.thimble(words).ok();
-    assert_eq!(says(&["query-dependencies", "TOP-1"]), "LEFT-1\n");
-    assert_eq!(says(&["query-dependencies", "TOP-1", "EARLY-1", "--recursive"]), "BASE-1\nLATER-1\nLEFT-1\n");
+    let run = |words: &[&str]| cluster.thimble(words).ok();
+    assert_eq!(run(&["query-dependencies", "TOP-1"]), "LEFT-1\n");
+    assert_eq!(run(&["query-dependencies", "TOP-1", "EARLY-1", "--recursive"]), "BASE-1\nLATER-1\nLEFT-1\n");
     assert_eq!(
-        says(&["what-requires", "BASE-1", "TOP-1"]),
+        run(&["what-requires", "BASE-1", "TOP-1"]),
         "BASE-1 is required by: LEFT-1\nTOP-1 is not required by any patches.\n"
     );
     for command in ["what-requires", "query-dependencies", "apply", "show"] {
@@ -124,7 +124,7 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
     }
 
     assert!(cluster.thimble(&["is-applied", "TOP-1"]).failed(1).contains("not applied: TOP-1 ("));
-    says(&["apply", "BASE-1", "LEFT-1", "TOP-1"]);
+    run(&["apply", "BASE-1", "LEFT-1", "TOP-1"]);
     assert!(cluster.thimble(&["host-install-async", "agnt-1"]).failed(1).contains("Did you mean agent-1?"));
     let refused = wait::until("what hosts have is known", || {
         let ended = cluster.thimble(&["commit", "TOP-1", "--dry-run"]);
@@ -134,7 +134,7 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
     assert!(said.contains("    BASE-1\n    LEFT-1\n    TOP-1\n"), "{said}");
     assert!(said.contains("would be refused: BASE-1") && said.contains("agent-1"), "{said}");
 
-    let asked = says(&["host-install-async", "agent-1"]);
+    let asked = run(&["host-install-async", "agent-1"]);
     assert!(asked.starts_with("agent-1: asked to install\n"), "{asked}");
     wait::until_true("all are where they should be", || {
         cluster.thimble(&["is-applied", "BASE-1", "LEFT-1", "TOP-1"]).code == 0
@@ -150,8 +150,8 @@ fn an_operator_follows_what_requires_what_from_the_upload_to_the_commit() {
     assert_eq!(ids, ["BASE-1", "LEFT-1"]);
     assert_eq!((dry_run["hosts"].as_u64(), dry_run["would_be_done"].as_bool()), (Some(1), Some(true)));
     assert_eq!(cluster.status().row.repo_digest, before, "a dry run changes nothing");
-    says(&["commit", "--all", "--release", "1.0", "--yes"]);
-    let done = says(&["commit", "--all", "--dry-run"]);
+    run(&["commit", "--all", "--release", "1.0", "--yes"]);
+    let done = run(&["commit", "--all", "--dry-run"]);
     assert_eq!(done, "Nothing is to be committed.\n");
-    assert_eq!(says(&["is-applied", "TOP-1"]), "True\n", "for good");
+    assert_eq!(run(&["is-applied", "TOP-1"]), "True\n", "for good");
 }

@@ -1,9 +1,9 @@
-//! Waiting for a condition, never for time to pass.
+//! Waits for a condition, never for a fixed time.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Long enough for anything that works on a machine many times as busy as usual.
+/// Long enough for anything that works, on a machine many times as busy as usual.
 pub const LONG: Duration = Duration::from_secs(120);
 
 /// Polls until `condition` gives a value; panics with `what` after [`LONG`].
@@ -14,9 +14,9 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
         if let Some(value) = condition() {
             return value;
         }
-        assert!(started.elapsed() < LONG, "waited {LONG:?} in vain: {what}");
-        // A look may be a process or several, and is not to keep from its work what is
-        // waited for.
+        assert!(started.elapsed() < LONG, "did not happen within {LONG:?}: {what}");
+        // A check may start processes. Sleep as long as it took, so that the checks do not
+        // slow down what is waited for.
         thread::sleep(looked.elapsed().max(Duration::from_millis(10)));
     }
 }

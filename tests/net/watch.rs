@@ -48,37 +48,37 @@ impl Watch {
         Self { child: sys::dies_with_parent(&mut command).spawn().unwrap(), file }
     }
 
-    fn said(&self) -> String {
+    fn output(&self) -> String {
         String::from_utf8(fs::read(&self.file).unwrap()).unwrap()
     }
 
-    fn says(&self, what: &str) {
-        wait::until_true(&format!("watch says {what:?}"), || self.said().contains(what));
+    fn wait_for(&self, what: &str) {
+        wait::until_true(&format!("watch writes {what:?}"), || self.output().contains(what));
     }
 
     fn interrupted(mut self) -> (Option<i32>, String) {
         sys::signal(self.child.id(), libc::SIGINT).unwrap();
         let code = self.child.wait().unwrap().code();
-        (code, self.said())
+        (code, self.output())
     }
 }
 
 #[test]
-fn into_a_pipe_goes_a_line_for_each_change_through_a_restart_to_ctrl_c() {
+fn watch_into_a_pipe_writes_a_line_for_each_change_across_a_restart() {
     need_root!();
     let mut cluster = Cluster::new("watch-pipe", 1).start();
     let _patch =
         Patch::new(&cluster, "SEEN-1").file("etc/seen", b"1").script("health", "sleep 2").applied(&cluster);
     let watch = Watch::on(&cluster.nodes[0], &[]);
-    watch.says("1 hosts: 1 out of date");
+    watch.wait_for("1 hosts: 1 out of date");
     cluster.thimble(&["host-install", "agent-1"]).ok();
-    watch.says("agent-1: health");
-    watch.says("over: agent-1: installed");
-    watch.says("1 hosts: 1 current");
+    watch.wait_for("agent-1: health");
+    watch.wait_for("over: agent-1: installed");
+    watch.wait_for("1 hosts: 1 current");
     cluster.nodes[0].stop();
-    watch.says("TROUBLE: The daemon has not answered for");
+    watch.wait_for("TROUBLE: The daemon has not answered for");
     cluster.nodes[0].start();
-    watch.says("over: TROUBLE: The daemon has not answered for");
+    watch.wait_for("over: TROUBLE: The daemon has not answered for");
     let (code, said) = watch.interrupted();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.matches("incarnation").count(), 2, "a restart is told: {said}");
@@ -89,11 +89,11 @@ fn into_a_pipe_goes_a_line_for_each_change_through_a_restart_to_ctrl_c() {
 }
 
 #[test]
-fn as_json_each_change_is_a_document_with_the_documented_keys() {
+fn watch_as_json_writes_documents_with_the_documented_keys() {
     need_root!();
     let cluster = Cluster::new("watch-json", 1).start();
     let watch = Watch::on(&cluster.nodes[0], &["--json"]);
-    watch.says(r#""what":"hosts""#);
+    watch.wait_for(r#""what":"hosts""#);
     let (code, said) = watch.interrupted();
     assert_eq!(code, Some(0));
     for line in said.lines() {
@@ -104,7 +104,7 @@ fn as_json_each_change_is_a_document_with_the_documented_keys() {
 }
 
 #[test]
-fn until_done_ends_with_the_rollout_and_its_exit_code() {
+fn watch_until_done_ends_with_the_rollouts_exit_code() {
     need_root!();
     let cluster = Cluster::new("watch-done", 1).start();
     assert_eq!(cluster.thimble(&["watch", "--until-done"]).code, 0, "there is none");
@@ -123,7 +123,7 @@ fn until_done_ends_with_the_rollout_and_its_exit_code() {
 }
 
 #[test]
-fn on_a_small_terminal_what_matters_most_is_shown_and_nothing_wraps() {
+fn watch_on_a_small_terminal_shows_the_first_lines_without_wrapping() {
     need_root!();
     if Command::new("script").arg("--version").stdout(Stdio::null()).status().is_err() {
         return crate::skip("watch", "needs script: apt-get install bsdutils");
@@ -131,12 +131,12 @@ fn on_a_small_terminal_what_matters_most_is_shown_and_nothing_wraps() {
     let cluster = Cluster::of("watch-small", 2, 1).start();
     let _patch = Patch::new(&cluster, "TINY-1").file("etc/tiny", b"1").applied(&cluster);
     let mut watch = Watch::on_a_terminal(&cluster.nodes[0], 30, 3);
-    watch.says("(2 more lines)");
+    watch.wait_for("(2 more lines)");
     // It is drawn again over itself.
-    watch.says("\x1b[2A");
+    watch.wait_for("\x1b[2A");
     watch.child.stdin.take().unwrap().write_all(b"\x03").unwrap();
     assert_eq!(watch.child.wait().unwrap().code(), Some(0));
-    let said = watch.said();
+    let said = watch.output();
     assert!(said.ends_with("\x1b[J^C\r\x1b[K") || said.ends_with("\x1b[J\r\x1b[K"), "{said:?}");
     for line in said.lines() {
         let shown = line.rsplit("\x1b[K").next().unwrap().trim_end_matches('\r');
@@ -145,7 +145,7 @@ fn on_a_small_terminal_what_matters_most_is_shown_and_nothing_wraps() {
 }
 
 #[test]
-fn a_daemon_that_is_not_there_at_first_is_an_error() {
+fn watch_without_a_daemon_fails() {
     need_root!();
     let cluster = Cluster::new("watch-none", 0);
     cluster.nodes[0].write_config();
