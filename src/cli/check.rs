@@ -1,8 +1,8 @@
 //! `check-config`: what a start would take from configuration and key file.
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
 use crate::json::Value;

@@ -1,10 +1,10 @@
 //! `commit`: shows what it would make final, asks, does it.
 
 use super::client::Client;
+use super::command::Invocation;
 use super::confirm::{ask, must_ask};
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::{ids, named_or_all, patch_json, say_by};
 use crate::control::{Reply, Request};
 use crate::job::PatchIds;

@@ -2,9 +2,9 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 
 /// Whether somebody must be asked before `what`, a sentence about what is final:
 /// not where the command line says `--yes`.

@@ -1,9 +1,9 @@
 //! Commands about other controllers, and how each is shown.
 
+use super::command::Invocation;
 use super::exit::Failure;
 use super::hosts::{lost_json, named};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::say;
 use crate::control::{BlobRow, LossCause, NeighbourRow, Request};
 use crate::json::Value;

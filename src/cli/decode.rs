@@ -3,10 +3,10 @@
 use std::io::{self, Read};
 use std::path::Path;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::hosts::outcome_name;
 use super::out::Out;
-use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::json::Value;
 use crate::limits;

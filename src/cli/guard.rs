@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use crate::config::Config;
 use crate::install;
 use crate::job::Report;

@@ -3,10 +3,11 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 
-use super::commands::{Arguments, Command, GLOBAL, GROUPS, Opt};
+use super::command::{Arguments, Command, Invocation, Opt};
+use super::commands::{GLOBAL, GROUPS};
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::{Invocation, command_named};
+use super::parse::command_named;
 use super::term::hang;
 use crate::json::Value;
 

@@ -1,9 +1,9 @@
 //! Commands about hosts, and how a host is shown.
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::{lines_json, say};
 use super::table::{Align, Column, fit};
 use super::term::Style;

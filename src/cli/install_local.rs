@@ -10,10 +10,10 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::guard::{Running, daemon_of, root_only};
 use super::out::Out;
-use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
 use crate::install;

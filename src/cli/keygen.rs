@@ -7,9 +7,9 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use crate::config::keys::KeyFile;
 use crate::config::write_new;
 use crate::json::Value;

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::lines_json;
 use crate::patch;
 

@@ -3,11 +3,12 @@
 
 use std::fmt::Write;
 
-use super::commands::{Command, GLOBAL, GROUPS, Opt};
+use super::command::Invocation;
+use super::command::{Command, Opt};
+use super::commands::{GLOBAL, GROUPS};
 use super::exit::{Exit, Failure};
 use super::help::{VERSION, flag, synopsis};
 use super::out::Out;
-use super::parse::Invocation;
 use super::term::hang;
 use crate::config::{CONFIG_PATH, CONTROL_SOCKET};
 

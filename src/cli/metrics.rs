@@ -10,11 +10,11 @@
 use std::fmt::Write;
 
 use super::client::Client;
+use super::command::Invocation;
 use super::counts;
 use super::exit::Failure;
 use super::numbers::Of;
 use super::out::Out;
-use super::parse::Invocation;
 use super::status_report::StatusReport;
 use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
 use crate::json::Value;

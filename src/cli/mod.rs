@@ -6,6 +6,7 @@
 //! in `sw-patch`'s tables or as one JSON document ([`crate::json`]).
 
 pub mod client;
+pub mod command;
 pub mod commands;
 pub mod exit;
 pub mod out;
@@ -22,6 +23,7 @@ mod counts;
 mod decode;
 mod guard;
 mod help;
+mod host_install;
 mod hosts;
 mod install_local;
 mod keygen;
@@ -37,6 +39,7 @@ mod relations;
 mod rollout;
 mod run;
 mod status;
+mod status_json;
 mod status_report;
 pub(crate) mod sys;
 mod tipc;

@@ -1,104 +1,18 @@
 //! Words to an [`Invocation`], by the table of commands.
 
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
 
 use lexopt::Arg;
 
-use super::commands::{self, Command, GLOBAL, Opt, ValueKind, find};
-use super::exit::{Exit, Failure};
-use crate::config::{self, nearest};
-
-/// A command line, understood.
-#[derive(Debug)]
-pub struct Invocation {
-    /// Which command.
-    pub command: &'static Command,
-    /// What it is given besides options.
-    pub arguments: Vec<OsString>,
-    /// The options that are given, with their values.
-    pub(super) options: Vec<(&'static str, OsString)>,
-}
-
-impl Invocation {
-    /// Whether an option is given.
-    #[must_use]
-    pub fn has(&self, option: &str) -> bool {
-        self.values(option).next().is_some()
-    }
-
-    /// The value of an option, where it is given.
-    #[must_use]
-    pub fn value(&self, option: &str) -> Option<&OsStr> {
-        self.values(option).next()
-    }
-
-    /// All values of an option.
-    pub fn values(&self, option: &str) -> impl Iterator<Item = &OsStr> {
-        self.options.iter().filter(move |(name, _)| *name == option).map(|(_, value)| value.as_os_str())
-    }
-
-    /// The configuration's path.
-    #[must_use]
-    pub fn config(&self) -> &Path {
-        Path::new(self.value("config").unwrap_or(OsStr::new(config::CONFIG_PATH)))
-    }
-
-    /// The control socket's path.
-    ///
-    /// # Errors
-    /// The configuration does not say it in a way that can be read.
-    pub fn socket(&self) -> Result<PathBuf, Failure> {
-        if let Some(socket) = self.value("socket") {
-            return Ok(PathBuf::from(socket));
-        }
-        if !self.has("config") && !self.config().exists() {
-            return Ok(PathBuf::from(config::CONTROL_SOCKET));
-        }
-        config::control_socket(self.config()).map_err(|error| {
-            let hint = "or name the daemon's socket with --socket PATH";
-            Failure::new(Exit::Refused, format!("{error}; {hint}"))
-        })
-    }
-
-    /// The arguments as text, each once however often it is given.
-    ///
-    /// # Errors
-    /// One of them is not UTF-8, which nothing but a file's name may be.
-    pub fn texts(&self) -> Result<Vec<&str>, Failure> {
-        let mut texts = Vec::new();
-        for word in &self.arguments {
-            let text = word.to_str().ok_or_else(|| not_text(word))?;
-            if !texts.contains(&text) {
-                texts.push(text);
-            }
-        }
-        Ok(texts)
-    }
-
-    /// A usage error that names this command's help.
-    #[must_use]
-    pub fn usage(&self, sentence: &str) -> Failure {
-        usage(Some(self.command), sentence)
-    }
-}
-
-fn usage(command: Option<&Command>, sentence: &str) -> Failure {
-    let see = match command {
-        Some(command) => format!("see `thimble help {}`", command.name),
-        None => "see `thimble help`".to_owned(),
-    };
-    Failure::new(Exit::Usage, format!("{sentence}; {see}"))
-}
-
-fn not_text(word: &OsStr) -> Failure {
-    Failure::new(Exit::Usage, format!("{} is not UTF-8 text", word.display()))
-}
+use super::command::{Command, Invocation, Opt, not_text, usage};
+use super::commands::{self, GLOBAL, ValueKind, find};
+use super::exit::Failure;
+use crate::config::nearest;
 
 /// Understands the words after the program's name. No word at all is `help`.
 ///
 /// # Errors
-/// [`Exit::Usage`]: no such command or option, a value too many or too few.
+/// [`Exit::Usage`](super::exit::Exit::Usage): no such command or option, a value too many or too few.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Failure> {
     let mut words = lexopt::Parser::from_args(words);
     let mut command: Option<&'static Command> = None;
@@ -241,7 +155,10 @@ pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::cli::exit::Exit;
 
     fn parsed(line: &str) -> Result<Invocation, Failure> {
         parse(line.split_whitespace().map(Into::into))

@@ -3,9 +3,9 @@
 use std::borrow::Borrow;
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::Failure;
 use super::out::Out;
-use super::parse::Invocation;
 use super::table::{Align, TextTable};
 use crate::control::{PatchRow, PatchState, Reply, Request};
 use crate::job::PatchIds;

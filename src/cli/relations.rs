@@ -4,9 +4,9 @@
 use std::io::{self, Write};
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::{ids, repo_state};
 use crate::control::{PatchState, Reply, Request};
 use crate::json::Value;

@@ -2,14 +2,13 @@
 //! carry, and how it is watched.
 
 use std::thread;
-use std::time::Duration;
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::hosts::host_json;
 use super::out::Out;
-use super::parse::Invocation;
-use super::progress::{ask, line as host_line};
+use super::progress::{POLL, ask, line as host_line};
 use super::sys;
 use super::term::{KeyedLine, Screen, Style, bar};
 use crate::control::{HostFilter, HostRow, Reply, Request, RolloutRow};
@@ -17,8 +16,6 @@ use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
-/// How often the daemon is asked how the rollout goes.
-const POLL: Duration = Duration::from_millis(300);
 /// Looks at a rollout that another controller carries until it is believed to be
 /// over: what hosts do is heard here a moment later than it is asked for there.
 const LOOKS: u32 = 4;

@@ -1,9 +1,9 @@
 //! `run`: the daemon, in the foreground, with the roles of its configuration; and
 //! `reload`, which has it read that anew.
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::patches::say;
 use crate::control::Request;
 

@@ -3,12 +3,12 @@
 use std::fmt::{self, Display, Write};
 
 use super::client::Client;
+use super::command::Invocation;
 use super::controllers::{blob_text, neighbour_text};
 use super::counts;
 use super::exit::Failure;
 use super::hosts;
 use super::out::Out;
-use super::parse::Invocation;
 use super::rollout;
 use super::status_report::StatusReport;
 use super::term::Style;

@@ -11,9 +11,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use crate::control::{Reply, Request};
 use crate::json::Value;
 use crate::limits;

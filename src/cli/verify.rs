@@ -2,9 +2,9 @@
 
 use std::io::Read;
 
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::upload::Signed;
 use crate::config::{Config, trusted_key};
 use crate::json::Value;

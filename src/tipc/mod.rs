@@ -11,6 +11,8 @@ pub mod event;
 #[cfg(feature = "tipc")]
 pub mod link;
 #[cfg(feature = "tipc")]
+pub mod services;
+#[cfg(feature = "tipc")]
 pub mod socket;
 #[cfg(feature = "tipc")]
 pub mod stream;

@@ -1,15 +1,9 @@
 //! A node over TIPC: for each of its roles a socket for datagrams and one that accepts
 //! sessions, and what the topology service tells of the others.
 //!
-//! | service type | who is bound to it, at which instance |
-//! |---|---|
-//! | `service_type` | controllers, for datagrams: their node's address |
-//! | `service_type` + 1 | agents, for datagrams: the same |
-//! | `service_type` + 2, + 3 | controllers, agents, for sessions: the same |
-//!
-//! A group is all instances of a type. Who was heard is answered at the socket that
-//! spoke; a session is opened to the service on that socket's node, since a daemon
-//! that starts again has other sockets.
+//! [`Services`] lists the service types. A group is all instances of a type. A reply
+//! goes to the socket that sent the datagram. A session is opened to the service on that
+//! socket's node, because a restarted daemon has other sockets.
 
 use std::fmt;
 use std::io;
@@ -19,6 +13,7 @@ use std::time::Duration;
 
 use super::address::{Destination, Scope, ServiceRange, SocketAddress};
 use super::batch::{self, Batch};
+use super::services::Services;
 use super::socket::{self, Socket};
 use super::stream::{Listener, Stream};
 use super::view::{self, TopologyView};
@@ -66,30 +61,6 @@ impl std::error::Error for OpenError {}
 impl From<io::Error> for OpenError {
     fn from(error: io::Error) -> Self {
         Self::Tipc(error.into())
-    }
-}
-
-/// The service types of a cluster.
-#[derive(Clone, Copy, Debug)]
-pub struct Services(u32);
-
-impl Services {
-    /// Those from this one on.
-    #[must_use]
-    pub fn from(service_type: u32) -> Self {
-        Self(service_type)
-    }
-
-    /// A role's type for datagrams.
-    #[must_use]
-    pub fn datagrams(self, role: Role) -> u32 {
-        self.0 + role as u32
-    }
-
-    /// A role's type for sessions.
-    #[must_use]
-    pub fn sessions(self, role: Role) -> u32 {
-        self.0 + 2 + role as u32
     }
 }
 

@@ -4,7 +4,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use thimble::cli::commands::{self, Command, GLOBAL};
+use thimble::cli::command::Command;
+use thimble::cli::commands::{self, GLOBAL};
 use thimble::cli::parse;
 
 use super::{package, readme};

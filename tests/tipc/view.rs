@@ -3,8 +3,8 @@
 use thimble::fsm::topology::PeerEvent;
 use thimble::tipc::TopologyView;
 use thimble::tipc::address::{Scope, ServiceRange};
+use thimble::tipc::services::Services;
 use thimble::tipc::socket::Socket;
-use thimble::tipc::transport::Services;
 use thimble::wire::frame::Role;
 
 use crate::net::Namespace;

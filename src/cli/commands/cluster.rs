@@ -1,7 +1,7 @@
 //! Hosts, controllers and the daemon.
 
 use super::{Arguments, Command, NONE, Who, at_least_one, one, switch, valued};
-use crate::cli::{controllers, hosts, metrics, progress, run, status, watch};
+use crate::cli::{controllers, host_install, hosts, metrics, run, status, watch};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -41,7 +41,7 @@ pub const COMMANDS: &[Command] = &[
                   when a controller dies: come back with `thimble watch`.",
         example: "thimble host-install worker-0 worker-1",
         who: Who::Admin,
-        run: progress::host_install,
+        run: host_install::host_install,
     },
     Command {
         name: "host-install-async",

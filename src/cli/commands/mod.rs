@@ -9,87 +9,9 @@ mod values;
 
 use std::ffi::OsStr;
 
-use super::exit::Failure;
-use super::out::Out;
-use super::parse::Invocation;
+use super::command::{Arguments, Command, Opt, Who};
 use super::term;
 pub use values::{SHELLS, ValueKind};
-
-/// What carries a command out.
-pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
-
-/// A command of the command line.
-#[derive(Debug)]
-pub struct Command {
-    /// What it is called: a word, or two where several belong together (`tipc watch`).
-    pub name: &'static str,
-    /// What it takes besides options.
-    pub arguments: Arguments,
-    /// Its options, besides the global ones.
-    pub options: &'static [Opt],
-    /// What it does, in one line.
-    pub help: &'static str,
-    /// What else to know of it; may be empty.
-    pub details: &'static str,
-    /// A line to type.
-    pub example: &'static str,
-    /// Who may.
-    pub who: Who,
-    /// What carries it out.
-    pub run: Run,
-}
-
-/// What a command takes besides options.
-#[derive(Clone, Copy, Debug)]
-pub struct Arguments {
-    /// What each stands for, in capitals; empty where there are none.
-    pub name: &'static str,
-    /// How many there must be.
-    pub least: usize,
-    /// How many there can be.
-    pub most: usize,
-}
-
-/// An option.
-#[derive(Debug)]
-pub struct Opt {
-    /// Its long name, without dashes.
-    pub name: &'static str,
-    /// Its one-letter name.
-    pub short: Option<char>,
-    /// What its value stands for, in capitals; `None` for a switch.
-    pub value: Option<&'static str>,
-    /// It may be given several times.
-    pub is_repeatable: bool,
-    /// What it does, in one line.
-    pub help: &'static str,
-}
-
-/// Who may run a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Who {
-    /// Anybody: it does not ask the daemon.
-    Anybody,
-    /// Root, members of `admin_group`, members of `query_group`.
-    Query,
-    /// Root and members of `admin_group`.
-    Admin,
-    /// Root.
-    Root,
-}
-
-impl Who {
-    /// For help.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Anybody => "anybody",
-            Self::Query => "root, members of query_group and of admin_group",
-            Self::Admin => "root and members of admin_group",
-            Self::Root => "root",
-        }
-    }
-}
 
 const NONE: Arguments = Arguments { name: "", least: 0, most: 0 };
 

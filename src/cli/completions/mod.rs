@@ -15,10 +15,11 @@
 use std::ffi::OsStr;
 
 use super::client::Client;
-use super::commands::{self, Command, GLOBAL, Opt, SHELLS, ValueKind};
+use super::command::{Command, Invocation, Opt};
+use super::commands::{self, GLOBAL, SHELLS, ValueKind};
 use super::exit::Failure;
 use super::out::Out;
-use super::parse::{Invocation, chosen};
+use super::parse::chosen;
 use super::{hosts, sys};
 use crate::control::{HostFilter, Reply, Request};
 use crate::repo::entry::EntryState;

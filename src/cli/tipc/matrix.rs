@@ -6,9 +6,9 @@
 use std::fmt::Write;
 
 use super::net::{Names, all_there, refused};
+use crate::cli::command::Invocation;
 use crate::cli::exit::Failure;
 use crate::cli::out::Out;
-use crate::cli::parse::Invocation;
 use crate::json::Value;
 use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress};
 use crate::tipc::socket::SocketError;

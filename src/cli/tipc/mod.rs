@@ -24,9 +24,9 @@ pub(super) use tipc_row::{json, text};
 
 #[cfg(not(feature = "tipc"))]
 mod absent {
+    use crate::cli::command::Invocation;
     use crate::cli::exit::{Exit, Failure};
     use crate::cli::out::Out;
-    use crate::cli::parse::Invocation;
 
     /// What a command that looks at TIPC does where thimble cannot.
     pub fn absent(_: &Invocation, _: &mut Out) -> Result<(), Failure> {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use std::{fmt, io};
 
 use super::net::{EventTime, Names, Waiter, refused};
+use crate::cli::command::Invocation;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::out::Out;
-use crate::cli::parse::Invocation;
 use crate::cli::sys;
 use crate::json::Value;
 use crate::tipc::address::{BadRange, FIRST_SERVICE_TYPE, NodeAddress, Scope, ServiceRange, SocketAddress};

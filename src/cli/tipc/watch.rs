@@ -3,9 +3,9 @@
 use std::ffi::OsStr;
 
 use super::net::{EventTime, Names, Topology};
+use crate::cli::command::Invocation;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::out::Out;
-use crate::cli::parse::Invocation;
 use crate::cli::sys;
 use crate::json::Value;
 use crate::tipc::address::{LINK_STATE, NODE_STATE, NodeAddress, ServiceRange};

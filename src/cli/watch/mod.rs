@@ -12,9 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use super::client::Client;
+use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::parse::Invocation;
 use super::term::Screen;
 use super::{rollout, sys};
 use crate::time::Span;

@@ -12,7 +12,7 @@ use super::super::out::Out;
 use super::super::progress;
 use super::super::rollout;
 use super::super::status::{Utc, by_state};
-use super::super::status_report::counts;
+use super::super::status_json::counts;
 use super::super::term::Style;
 use super::view::WatchState;
 use crate::control::{HOSTS_BY, HostRow, HostState, RequestStatus};
