@@ -9,38 +9,38 @@ use super::exit::{Exit, Failure};
 use super::out::Out;
 use crate::config;
 
-/// What carries a command out.
+/// The function of a command.
 pub type Run = fn(&Invocation, &mut Out) -> Result<(), Failure>;
 
 /// A command of the command line.
 #[derive(Debug)]
 pub struct Command {
-    /// What it is called: a word, or two where several belong together (`tipc watch`).
+    /// Its name: one word, or two for a command of a group (`tipc watch`).
     pub name: &'static str,
-    /// What it takes besides options.
+    /// Its arguments, options aside.
     pub arguments: Arguments,
-    /// Its options, besides the global ones.
+    /// Its options, without the global ones.
     pub options: &'static [Opt],
-    /// What it does, in one line.
+    /// A summary in one line.
     pub help: &'static str,
-    /// What else to know of it; may be empty.
+    /// More sentences for its help; may be empty.
     pub details: &'static str,
-    /// A line to type.
+    /// An example command line.
     pub example: &'static str,
-    /// Who may.
+    /// Who may run it.
     pub who: Who,
-    /// What carries it out.
+    /// Its function.
     pub run: Run,
 }
 
-/// What a command takes besides options.
+/// The arguments of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Arguments {
-    /// What each stands for, in capitals; empty where there are none.
+    /// The name of an argument in capitals, which tells its kind; empty for none.
     pub name: &'static str,
-    /// How many there must be.
+    /// The least number of arguments.
     pub least: usize,
-    /// How many there can be.
+    /// The greatest number of arguments.
     pub most: usize,
 }
 
@@ -51,18 +51,18 @@ pub struct Opt {
     pub name: &'static str,
     /// Its one-letter name.
     pub short: Option<char>,
-    /// What its value stands for, in capitals; `None` for a switch.
+    /// The name of its value in capitals; `None` for a switch.
     pub value: Option<&'static str>,
-    /// It may be given several times.
+    /// Whether it may be given several times.
     pub is_repeatable: bool,
-    /// What it does, in one line.
+    /// A summary in one line.
     pub help: &'static str,
 }
 
 /// Who may run a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Who {
-    /// Anybody: it does not ask the daemon.
+    /// Any user: the command does not ask the daemon.
     Anybody,
     /// Root, members of `admin_group`, members of `query_group`.
     Query,
@@ -73,7 +73,7 @@ pub enum Who {
 }
 
 impl Who {
-    /// For help.
+    /// The text for help.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -85,14 +85,14 @@ impl Who {
     }
 }
 
-/// A command line, understood.
+/// A parsed command line.
 #[derive(Debug)]
 pub struct Invocation {
-    /// Which command.
+    /// The command.
     pub command: &'static Command,
-    /// What it is given besides options.
+    /// Its arguments, options aside.
     pub arguments: Vec<OsString>,
-    /// The options that are given, with their values.
+    /// The given options and their values.
     pub(super) options: Vec<(&'static str, OsString)>,
 }
 
@@ -103,7 +103,7 @@ impl Invocation {
         self.values(option).next().is_some()
     }
 
-    /// The value of an option, where it is given.
+    /// The first value of an option.
     #[must_use]
     pub fn value(&self, option: &str) -> Option<&OsStr> {
         self.values(option).next()
@@ -123,7 +123,7 @@ impl Invocation {
     /// The control socket's path.
     ///
     /// # Errors
-    /// The configuration does not say it in a way that can be read.
+    /// The configuration cannot be read.
     pub fn socket(&self) -> Result<PathBuf, Failure> {
         if let Some(socket) = self.value("socket") {
             return Ok(PathBuf::from(socket));
@@ -137,10 +137,10 @@ impl Invocation {
         })
     }
 
-    /// The arguments as text, each once however often it is given.
+    /// The arguments as text, without repetitions.
     ///
     /// # Errors
-    /// One of them is not UTF-8, which nothing but a file's name may be.
+    /// An argument is not UTF-8. Only file names need not be.
     pub fn texts(&self) -> Result<Vec<&str>, Failure> {
         let mut texts = Vec::new();
         for word in &self.arguments {
@@ -159,7 +159,7 @@ impl Invocation {
     }
 }
 
-/// A usage error that names a command's help, or the help of all.
+/// A usage error that names the command's help, or the general help without a command.
 pub(super) fn usage(command: Option<&Command>, sentence: &str) -> Failure {
     let see = match command {
         Some(command) => format!("see `thimble help {}`", command.name),

@@ -5,7 +5,7 @@ use super::command::Invocation;
 use super::confirm::{ask, must_ask};
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::patches::{ids, named_or_all, patch_json, say_by};
+use super::patches::{ids, named_or_all, patch_json, print_lines_from};
 use crate::control::{Reply, Request};
 use crate::job::PatchIds;
 use crate::json::Value;
@@ -25,9 +25,9 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     } else {
         invocation.texts()?.join(", ") + " and what is required"
     };
-    let final_words = format!("a commit is final ({what} can never be removed again)");
+    let warning = format!("a commit is final ({what} can never be removed again)");
     let is_dry = invocation.has("dry-run");
-    let asks = !is_dry && must_ask(invocation, out, &final_words)?;
+    let asks = !is_dry && must_ask(invocation, out, &warning)?;
 
     let mut client = Client::connect(&invocation.socket()?)?;
     let mut ids = ids(invocation)?;
@@ -37,22 +37,22 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     // No id would mean all of any release.
     let is_nothing = is_release && ids.is_empty();
     if is_dry || asks {
-        let shown = if is_nothing { nothing(out)? } else { show(&mut client, invocation, &ids, out)? };
+        let preview = if is_nothing { nothing(out)? } else { show(&mut client, invocation, &ids, out)? };
         if is_dry {
-            return shown.dry(out);
+            return preview.dry(out);
         }
-        shown.would_be_done()?;
-        if shown.patches == 0 {
+        preview.check_allowed()?;
+        if preview.patches == 0 {
             return Ok(());
         }
-        ask(&format!("{final_words}. Commit?"))?;
-        // What was shown, and nothing that came since.
-        ids = shown.ids.unwrap_or(ids);
+        ask(&format!("{warning}. Commit?"))?;
+        // What was preview, and nothing that came since.
+        ids = preview.ids.unwrap_or(ids);
     } else if is_nothing {
         return Ok(out.line("Nothing is to be done.").and_then(|()| out.end_list("lines"))?);
     }
     let request = Request::Change { to: EntryState::Committed, ids, force: invocation.has("force") };
-    say_by(&mut client, &request, out)
+    print_lines_from(&mut client, &request, out)
 }
 
 /// The applied patches for the release that is asked for.
@@ -80,8 +80,8 @@ fn applied_for_release(invocation: &Invocation, client: &mut Client) -> Result<P
     Ok(ids)
 }
 
-/// What a commit was shown to come to.
-struct Shown {
+/// What a commit was preview to come to.
+struct Preview {
     patches: usize,
     /// Those, where one command can name them all.
     ids: Option<PatchIds>,
@@ -89,8 +89,8 @@ struct Shown {
     refusal: Reason,
 }
 
-impl Shown {
-    fn would_be_done(&self) -> Result<(), Failure> {
+impl Preview {
+    fn check_allowed(&self) -> Result<(), Failure> {
         if self.refusal.is_empty() {
             return Ok(());
         }
@@ -100,7 +100,7 @@ impl Shown {
 
     /// The end of a dry run.
     fn dry(&self, out: &mut Out) -> Result<(), Failure> {
-        self.would_be_done()?;
+        self.check_allowed()?;
         Ok(out.json(|| Value::object(self.members()))?)
     }
 
@@ -110,10 +110,10 @@ impl Shown {
 }
 
 /// What there is to show of no patch at all.
-fn nothing(out: &mut Out) -> Result<Shown, Failure> {
+fn nothing(out: &mut Out) -> Result<Preview, Failure> {
     out.line("Nothing is to be committed.")?;
     out.list("patches")?;
-    Ok(Shown { patches: 0, ids: None, hosts: 0, refusal: Reason::default() })
+    Ok(Preview { patches: 0, ids: None, hosts: 0, refusal: Reason::default() })
 }
 
 /// Shows what the commit of these patches would come to.
@@ -122,25 +122,26 @@ fn show(
     invocation: &Invocation,
     ids: &PatchIds,
     out: &mut Out,
-) -> Result<Shown, Failure> {
-    let mut shown = Shown { patches: 0, ids: Some(PatchIds::new()), hosts: 0, refusal: Reason::default() };
+) -> Result<Preview, Failure> {
+    let mut preview =
+        Preview { patches: 0, ids: Some(PatchIds::new()), hosts: 0, refusal: Reason::default() };
     let request = Request::WouldCommit { ids: ids.clone(), force: invocation.has("force") };
     client.ask(&request, |reply| {
         match reply {
             Reply::Commitment { hosts, refusal } => {
-                (shown.hosts, shown.refusal) = (hosts, refusal);
+                (preview.hosts, preview.refusal) = (hosts, refusal);
                 out.list("patches")?;
             }
             Reply::Patch(row) => {
-                if shown.patches == 0 {
+                if preview.patches == 0 {
                     out.line("The following patches would be committed:")?;
                 }
-                shown.patches += 1;
+                preview.patches += 1;
                 out.line(format_args!("    {}", row.id))?;
                 out.item("patches", || patch_json(&row))?;
                 // One too many, and there are none: the command then means all again.
-                shown.ids = shown.ids.take().filter(|ids| !ids.is_full());
-                if let Some(ids) = &mut shown.ids {
+                preview.ids = preview.ids.take().filter(|ids| !ids.is_full());
+                if let Some(ids) = &mut preview.ids {
                     let _ = ids.push(row.id);
                 }
             }
@@ -148,11 +149,11 @@ fn show(
         }
         Ok(())
     })?;
-    match shown.patches {
+    match preview.patches {
         0 => out.line("Nothing is to be committed.")?,
-        _ => out.text(frees(shown.hosts))?,
+        _ => out.text(frees(preview.hosts))?,
     }
-    Ok(shown)
+    Ok(preview)
 }
 
 /// What the commit frees, as far as a controller can know.

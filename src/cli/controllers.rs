@@ -4,21 +4,21 @@ use super::command::Invocation;
 use super::exit::Failure;
 use super::hosts::{lost_json, named};
 use super::out::Out;
-use super::patches::say;
+use super::patches::print_lines;
 use crate::control::{BlobRow, LossCause, NeighbourRow, Request};
 use crate::json::Value;
 use crate::time::Span;
 
 /// `thimble purge`
 pub fn purge(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    say(invocation, Request::Purge, out)
+    print_lines(invocation, Request::Purge, out)
 }
 
 /// `thimble drop-controller CONTROLLER`
 pub fn drop_controller(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let texts = invocation.texts()?;
     let controller = named(invocation, "controller", texts.first().copied().unwrap_or_default())?;
-    say(invocation, Request::DropController { controller }, out)
+    print_lines(invocation, Request::DropController { controller }, out)
 }
 
 /// Another controller, in a line of `status`.

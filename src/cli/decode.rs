@@ -41,8 +41,8 @@ pub fn decode(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     out.json(|| explained.json())?;
     match explained.refusal {
         None => Ok(()),
-        Some(Refusal::Tag) => Err(Failure::said(Exit::Verification)),
-        Some(_) => Err(Failure::said(Exit::Refused)),
+        Some(Refusal::Tag) => Err(Failure::silent(Exit::Verification)),
+        Some(_) => Err(Failure::silent(Exit::Refused)),
     }
 }
 

@@ -67,7 +67,7 @@ impl Failure {
 
     /// A failure of which everything is said already.
     #[must_use]
-    pub const fn said(exit: Exit) -> Self {
+    pub const fn silent(exit: Exit) -> Self {
         Self { exit, message: String::new(), done: Vec::new(), more: Vec::new() }
     }
 
@@ -95,7 +95,7 @@ impl From<ConfigError> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
-            io::ErrorKind::BrokenPipe => Self::said(Exit::Refused),
+            io::ErrorKind::BrokenPipe => Self::silent(Exit::Refused),
             _ => Self::new(Exit::Refused, format!("standard output cannot be written: {error}")),
         }
     }

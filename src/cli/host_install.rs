@@ -65,7 +65,7 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
         thread::sleep(POLL);
-        let now = ask(&mut client, &watch).map_err(going_on)?;
+        let now = ask(&mut client, &watch).map_err(explain_disconnect)?;
         for row in &mut rows {
             match now.iter().find(|now| now.node == row.node) {
                 Some(now) => row.clone_from(now),
@@ -83,14 +83,14 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     let not_asked = Value::list(lines.into_iter().map(Value::Text));
     out.json(|| Value::object([("hosts", hosts), ("lines", not_asked)]))?;
     match exit(&rows) {
-        Exit::Done | Exit::TimedOut if !refused.is_empty() => Err(Failure::said(Exit::Refused)),
+        Exit::Done | Exit::TimedOut if !refused.is_empty() => Err(Failure::silent(Exit::Refused)),
         Exit::Done => Ok(()),
-        other => Err(Failure::said(other)),
+        other => Err(Failure::silent(other)),
     }
 }
 
 /// What it means that the daemon ended while installs were watched.
-fn going_on(failure: Failure) -> Failure {
+fn explain_disconnect(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }

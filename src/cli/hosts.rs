@@ -4,7 +4,7 @@ use super::client::Client;
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::patches::{lines_json, say};
+use super::patches::{lines_json, print_lines};
 use super::table::{Align, Column, fit};
 use super::term::Style;
 use crate::control::{
@@ -97,7 +97,7 @@ pub fn drop_host(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     let texts = invocation.texts()?;
     let host = texts.first().copied().unwrap_or_default();
     let request = Request::DropHost { host: named(invocation, "host", host)? };
-    say(invocation, &request, out)
+    print_lines(invocation, &request, out)
 }
 
 /// A host or a controller (`what`) as it was typed.

@@ -55,11 +55,11 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         effective_digest(&store.map(&mut Vec::new()), &config.node.nodetype)
     };
 
-    let mut told = LocalInstall::new(out);
-    install::ready(&config, &mut told);
-    told.check()?;
-    if told.digest == Some(digest) {
-        return told.show("current");
+    let mut reporter = LocalInstall::new(out);
+    install::ready(&config, &mut reporter);
+    reporter.check()?;
+    if reporter.digest == Some(digest) {
+        return reporter.show("current");
     }
     let request = InstallRequest {
         request_id: request_id().map_err(|error| refused(format!("/dev/urandom: {error}")))?,
@@ -67,11 +67,11 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         digest,
         force: invocation.has("force"),
     };
-    told.installed.clear();
-    install::install(&config, &request, &mut LocalSource(state_dir), &mut told);
-    told.check()?;
-    let outcome = if told.is_superseded { "awaited" } else { "installed" };
-    told.show(outcome)
+    reporter.installed.clear();
+    install::install(&config, &request, &mut LocalSource(state_dir), &mut reporter);
+    reporter.check()?;
+    let outcome = if reporter.is_superseded { "awaited" } else { "installed" };
+    reporter.show(outcome)
 }
 
 /// What is missing for an install out of the node's own repository.

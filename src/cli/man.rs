@@ -193,7 +193,7 @@ mod tests {
             readers += 1;
             assert_eq!(complaint, "", "{program}");
             match program {
-                "groff" => assert!(said.contains("Take signed patches into the repository."), "{said}"),
+                "groff" => assert!(said.contains("Add signed patches to the repository."), "{said}"),
                 _ => assert_eq!(said, "", "{program}"),
             }
         }

@@ -13,7 +13,7 @@ use super::client::Client;
 use super::command::Invocation;
 use super::counts;
 use super::exit::Failure;
-use super::numbers::Of;
+use super::numbers::Scope;
 use super::out::Out;
 use super::status_report::StatusReport;
 use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
@@ -22,17 +22,17 @@ use crate::repo::rollout::RolloutState;
 
 /// `thimble metrics`
 pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let standing = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
-    let mut sheet = Sheet { is_json: out.is_json(), ..Sheet::default() };
-    of_all(&standing, &mut sheet);
-    out.text(sheet.text + "# EOF\n")?;
-    out.json(|| Value::object([("metrics", Value::List(sheet.samples))]))?;
+    let report = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
+    let mut writer = MetricsWriter { is_json: out.is_json(), ..MetricsWriter::default() };
+    of_all(&report, &mut writer);
+    out.text(writer.text + "# EOF\n")?;
+    out.json(|| Value::object([("metrics", Value::List(writer.samples))]))?;
     Ok(())
 }
 
 /// What is written, as text or as JSON.
 #[derive(Default)]
-struct Sheet {
+struct MetricsWriter {
     is_json: bool,
     text: String,
     samples: Vec<Value>,
@@ -41,7 +41,7 @@ struct Sheet {
     behind: &'static str,
 }
 
-impl Sheet {
+impl MetricsWriter {
     /// Begins with a name: samples of it follow.
     fn family(&mut self, name: &str, is_counter: bool, help: &str) {
         self.name = ["thimble_", name].concat();
@@ -95,52 +95,54 @@ const OF_NEIGHBOURS: [OfNeighbour; 4] = [
     ("neighbour_blobs_missing", "patch files that it lacks", |row| Some(row.blobs_missing.into())),
 ];
 
-fn of_all(standing: &StatusReport, sheet: &mut Sheet) {
-    let row = &standing.row;
-    sheet.family("build_info", false, "thimble's version and transport");
-    sheet.sample(&[("version", row.version.as_str()), ("transport", row.transport.as_str())], 1);
-    sheet.family("node_info", false, "this node's id and name");
-    sheet.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], 1);
+fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
+    let row = &report.row;
+    writer.family("build_info", false, "thimble's version and transport");
+    writer.sample(&[("version", row.version.as_str()), ("transport", row.transport.as_str())], 1);
+    writer.family("node_info", false, "this node's id and name");
+    writer.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], 1);
     let roles = [("controller", row.is_controller.into()), ("agent", row.is_agent.into())];
-    sheet.by("role", "1 where this node has the role", "role", &mut roles.into_iter());
-    for number in [Of::Node, Of::Controller, Of::Agent].into_iter().flat_map(|of| standing.numbers(of)) {
-        if let Some(value) = (number.value)(standing).filter(|_| !number.metric.is_empty()) {
-            sheet.family(number.metric, false, number.help);
-            sheet.sample(&[], if number.metric.ends_with("seconds") { value / 1000 } else { value });
+    writer.by("role", "1 where this node has the role", "role", &mut roles.into_iter());
+    for number in
+        [Scope::Node, Scope::Controller, Scope::Agent].into_iter().flat_map(|scope| report.numbers(scope))
+    {
+        if let Some(value) = (number.value)(report).filter(|_| !number.metric.is_empty()) {
+            writer.family(number.metric, false, number.help);
+            writer.sample(&[], if number.metric.ends_with("seconds") { value / 1000 } else { value });
         }
     }
-    let at_work = |work| standing.workers.iter().filter(|row| row.work == work).count() as u32;
+    let at_work = |work| report.workers.iter().filter(|row| row.work == work).count() as u32;
     let mut workers = WorkerTask::ALL.iter().map(|work| (work.as_str(), at_work(*work)));
-    sheet.by("workers", "worker processes by what they do", "work", &mut workers);
+    writer.by("workers", "worker processes by what they do", "work", &mut workers);
     if row.is_controller {
         let mut hosts = HOSTS_BY.into_iter().zip(row.hosts_by.0);
-        sheet.by("hosts", "hosts by how they stand, each once", "state", &mut hosts.by_ref().take(6));
+        writer.by("hosts", "hosts by how they stand, each once", "state", &mut hosts.by_ref().take(6));
         for (of, count) in hosts {
-            sheet.family(&["hosts_", of].concat(), false, "of these hosts, those that");
-            sheet.sample(&[], count.into());
+            writer.family(&["hosts_", of].concat(), false, "of these hosts, those that");
+            writer.sample(&[], count.into());
         }
         let mut patches = PATCHES_BY.into_iter().zip(row.patches_by.0);
-        sheet.by("patches", "patches by what the cluster wants of them", "state", &mut patches);
-        of_neighbours(standing, sheet);
+        writer.by("patches", "patches by what the cluster wants of them", "state", &mut patches);
+        of_neighbours(report, writer);
     }
-    if let Some(row) = &standing.rollout {
-        of_the_rollout(row, sheet);
+    if let Some(row) = &report.rollout {
+        of_the_rollout(row, writer);
     }
-    of_counts(&standing.counters, sheet);
+    of_counts(&report.counters, writer);
 }
 
-fn of_neighbours(standing: &StatusReport, sheet: &mut Sheet) {
+fn of_neighbours(report: &StatusReport, writer: &mut MetricsWriter) {
     for (name, help, value) in OF_NEIGHBOURS {
-        sheet.family(name, false, help);
-        for row in &standing.neighbours {
+        writer.family(name, false, help);
+        for row in &report.neighbours {
             if let Some(value) = value(row) {
-                sheet.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], value);
+                writer.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], value);
             }
         }
     }
 }
 
-fn of_the_rollout(row: &RolloutRow, sheet: &mut Sheet) {
+fn of_the_rollout(row: &RolloutRow, writer: &mut MetricsWriter) {
     let states = [
         ("running", RolloutState::Running),
         ("stopped", RolloutState::Stopped),
@@ -148,7 +150,7 @@ fn of_the_rollout(row: &RolloutRow, sheet: &mut Sheet) {
         ("ended", RolloutState::Ended),
     ];
     let mut states = states.into_iter().map(|(name, state)| (name, (row.state == state).into()));
-    sheet.by("rollout", "1 where the last rollout stands like this", "state", &mut states);
+    writer.by("rollout", "1 where the last rollout stands like this", "state", &mut states);
     let hosts = &row.hosts;
     let parts = [
         ("installed", hosts.done),
@@ -160,19 +162,19 @@ fn of_the_rollout(row: &RolloutRow, sheet: &mut Sheet) {
         ("next", hosts.next),
         ("lost", hosts.lost),
     ];
-    sheet.by("rollout_hosts", "hosts by their part in the last rollout", "part", &mut parts.into_iter());
+    writer.by("rollout_hosts", "hosts by their part in the last rollout", "part", &mut parts.into_iter());
 }
 
 /// All counts but the refusals have a name of their own; those share one.
-fn of_counts(counters: &[(String, u64)], sheet: &mut Sheet) {
+fn of_counts(counters: &[(String, u64)], writer: &mut MetricsWriter) {
     for (name, value) in counters.iter().filter(|(name, _)| counts::reason(name).is_none()) {
-        sheet.family(name, name != "sessions_open", &counts::words(name));
-        sheet.sample(&[], *value);
+        writer.family(name, name != "sessions_open", &counts::words(name));
+        writer.sample(&[], *value);
     }
-    sheet.family("datagrams_refused", true, "datagrams refused, by reason");
+    writer.family("datagrams_refused", true, "datagrams refused, by reason");
     for (name, value) in counters {
         if let Some(reason) = counts::reason(name) {
-            sheet.sample(&[("reason", reason.as_str())], *value);
+            writer.sample(&[("reason", reason.as_str())], *value);
         }
     }
 }

@@ -1,9 +1,10 @@
-//! The command line: one table of commands, and what carries each out.
+//! The command line: one table of commands and a function for each.
 //!
-//! A command line is understood by the table ([`commands`], [`parse`]), carried
-//! out by a function of the table, and ends as an [`exit::Exit`]. What asks the
-//! daemon goes through [`client`]; what is shown goes through [`out`], as text
-//! in `sw-patch`'s tables or as one JSON document ([`crate::json`]).
+//! [`parse`] turns arguments into an [`command::Invocation`] according to the table
+//! ([`commands`]). The command's function runs and returns, and the process ends with an
+//! [`exit::Exit`]. Requests to the daemon go through [`client`]. Results go through
+//! [`out`], as text in the layout of `sw-patch`'s tables or as one JSON document
+//! ([`crate::json`]).
 
 pub mod client;
 pub mod command;
@@ -57,11 +58,11 @@ use exit::{Exit, Failure};
 use out::Out;
 use term::Style;
 
-/// Understands this process's arguments and does what they ask.
+/// Parses this process's arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
     let words: Vec<_> = env::args_os().skip(1).collect();
-    // Also where the line cannot be understood: a script reads what is wrong as it asked to.
+    // Looked for before parsing, so that a usage error is reported as JSON too.
     let is_json = words.iter().any(|word| word == "--json");
     let mut out = Out::new(is_json);
     let result = parse::parse(words).and_then(|invocation| {
@@ -71,18 +72,18 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => Exit::Done.into(),
         Err(failure) => {
-            complain(&failure, &mut out);
+            report_failure(&failure, &mut out);
             failure.exit.into()
         }
     }
 }
 
-/// Says what went wrong: to people on standard error, to scripts as a document.
-fn complain(failure: &Failure, out: &mut Out) {
+/// Reports a failure: as text on standard error and, with `--json`, as a document.
+fn report_failure(failure: &Failure, out: &mut Out) {
     if failure.message.is_empty() {
         return;
     }
-    // Nobody is left to tell where these fail; the exit code still says it.
+    // Write errors are ignored: the exit code still reports the failure.
     let mut message = format!("thimble: {}\n", failure.message);
     if let Some(columns) = term::columns(io::stderr().as_raw_fd()) {
         message = term::fold(&message, columns);

@@ -6,7 +6,7 @@ use crate::control::HostState;
 
 /// Whose a number is.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Of {
+pub enum Scope {
     /// Every node's.
     Node,
     /// A controller's.
@@ -18,7 +18,7 @@ pub enum Of {
 /// A number.
 pub struct Number {
     /// Whose.
-    pub of: Of,
+    pub scope: Scope,
     /// Its key in JSON; empty where it is not there, or not as a number.
     pub key: &'static str,
     /// Its name among metrics, behind `thimble_`; empty where it is none. One that
@@ -31,10 +31,10 @@ pub struct Number {
 }
 
 macro_rules! numbers {
-    ($($(#[$if:meta])? $of:ident $key:literal $metric:literal $help:literal = |$all:ident| $value:expr;)+) => {
+    ($($(#[$if:meta])? $scope:ident $key:literal $metric:literal $help:literal = |$all:ident| $value:expr;)+) => {
         /// All of them, in order.
         pub const NUMBERS: &[Number] = &[$($(#[$if])? Number {
-            of: Of::$of,
+            scope: Scope::$scope,
             key: $key,
             metric: $metric,
             help: $help,
@@ -113,17 +113,17 @@ numbers! {
 impl StatusReport {
     /// Whether this node has a role.
     #[must_use]
-    pub fn has(&self, of: Of) -> bool {
-        match of {
-            Of::Node => true,
-            Of::Controller => self.row.is_controller,
-            Of::Agent => self.row.is_agent,
+    pub fn has(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Node => true,
+            Scope::Controller => self.row.is_controller,
+            Scope::Agent => self.row.is_agent,
         }
     }
 
     /// The numbers of a role, if this node has it.
-    pub fn numbers(&self, of: Of) -> impl Iterator<Item = &'static Number> {
-        let has = self.has(of);
-        NUMBERS.iter().filter(move |number| has && number.of == of)
+    pub fn numbers(&self, scope: Scope) -> impl Iterator<Item = &'static Number> {
+        let has = self.has(scope);
+        NUMBERS.iter().filter(move |number| has && number.scope == scope)
     }
 }

@@ -16,7 +16,7 @@ use crate::config::nearest;
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Failure> {
     let mut words = lexopt::Parser::from_args(words);
     let mut command: Option<&'static Command> = None;
-    let mut begun = OsString::new();
+    let mut prefix = OsString::new();
     let mut arguments = Vec::new();
     let mut options: Vec<(&'static str, OsString)> = Vec::new();
 
@@ -27,11 +27,11 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                 match command {
                     Some(_) => arguments.push(value),
                     None => {
-                        begun.push(value);
-                        if commands::begins(&begun) {
-                            begun.push(" ");
+                        prefix.push(value);
+                        if commands::begins(&prefix) {
+                            prefix.push(" ");
                         } else {
-                            command = Some(command_named(&begun)?);
+                            command = Some(command_named(&prefix)?);
                         }
                     }
                 }
@@ -46,12 +46,12 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                     let is_later = command.is_none()
                         && commands::all().any(|command| command.options.iter().any(|o| o.name == name));
                     let names: Vec<&'static str> = known().map(|option| option.name).collect();
-                    let meant = match nearest(name, &names) {
+                    let suggestion = match nearest(name, &names) {
                         _ if is_later => ": it stands behind its command".to_owned(),
                         Some(name) => format!(" (did you mean --{name}?)"),
                         None => String::new(),
                     };
-                    return Err(usage(command, &format!("there is no option --{name} here{meant}")));
+                    return Err(usage(command, &format!("there is no option --{name} here{suggestion}")));
                 }
             },
         };
@@ -61,7 +61,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                 let value = words.value();
                 let value =
                     value.map_err(|_| usage(command, &format!("--{} wants a value: {what}", option.name)))?;
-                fitting(what, &value).map_err(|sentence| usage(command, &sentence))?;
+                check_value(what, &value).map_err(|sentence| usage(command, &sentence))?;
                 value
             }
         };
@@ -70,8 +70,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
         }
         options.push((option.name, value));
     }
-    if command.is_none() && !begun.is_empty() && !options.iter().any(|(name, _)| *name == "help") {
-        command = Some(command_named(&begun)?);
+    if command.is_none() && !prefix.is_empty() && !options.iter().any(|(name, _)| *name == "help") {
+        command = Some(command_named(&prefix)?);
     }
     finish(command, arguments, options)
 }
@@ -109,29 +109,29 @@ fn finish(
         return Err(usage(Some(command), &sentence));
     }
     for word in &arguments {
-        fitting(takes.name, word).map_err(|sentence| usage(Some(command), &sentence))?;
+        check_value(takes.name, word).map_err(|sentence| usage(Some(command), &sentence))?;
     }
     Ok(Invocation { command, arguments, options })
 }
 
 /// Whether a word may stand in a name's place, as far as the name lists what may:
 /// `auto|always|never`.
-fn fitting(name: &'static str, word: &OsStr) -> Result<(), String> {
+fn check_value(name: &'static str, word: &OsStr) -> Result<(), String> {
     match ValueKind::of(name) {
-        Some(ValueKind::Choice(choices)) => chosen(choices, word),
+        Some(ValueKind::Choice(choices)) => check_choice(choices, word),
         _ => Ok(()),
     }
 }
 
 /// Whether a word is one of `choices`, which `|` parts; else what is wrong.
-pub(super) fn chosen(choices: &'static str, word: &OsStr) -> Result<(), String> {
+pub(super) fn check_choice(choices: &'static str, word: &OsStr) -> Result<(), String> {
     let choices: Vec<&'static str> = choices.split('|').collect();
     let shown = word.to_string_lossy();
     if choices.contains(&&*shown) {
         return Ok(());
     }
-    let meant = nearest(&shown, &choices).map(|choice| format!(" (did you mean {choice}?)"));
-    Err(format!("{shown:?} is none of {}{}", choices.join(", "), meant.unwrap_or_default()))
+    let suggestion = nearest(&shown, &choices).map(|choice| format!(" (did you mean {choice}?)"));
+    Err(format!("{shown:?} is none of {}{}", choices.join(", "), suggestion.unwrap_or_default()))
 }
 
 /// The command that a word names.
@@ -147,9 +147,9 @@ pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
             let holding: Vec<&str> = names.iter().copied().filter(|known| known.contains(name)).collect();
             (name.len() > 2 && !holding.is_empty()).then(|| holding.join(" or "))
         };
-        let meant = nearest(name, &names).map(str::to_owned).or_else(holding);
-        let meant = meant.map(|names| format!(" (did you mean {names}?)")).unwrap_or_default();
-        usage(None, &format!("there is no command {name}{meant}"))
+        let suggestion = nearest(name, &names).map(str::to_owned).or_else(holding);
+        let suggestion = suggestion.map(|names| format!(" (did you mean {names}?)")).unwrap_or_default();
+        usage(None, &format!("there is no command {name}{suggestion}"))
     })
 }
 
@@ -215,8 +215,8 @@ mod tests {
             assert_eq!(line.command.name, "tipc serve");
             assert_eq!(line.texts().unwrap(), ["1:2-3", "4:5"]);
         }
-        let meant = "(did you mean tipc watch or tipc serve or tipc matrix?)";
-        assert!(complaint("tipc").starts_with(&format!("there is no command tipc {meant}")));
+        let suggestion = "(did you mean tipc watch or tipc serve or tipc matrix?)";
+        assert!(complaint("tipc").starts_with(&format!("there is no command tipc {suggestion}")));
         assert!(
             complaint("tipc wach").starts_with("there is no command tipc wach (did you mean tipc watch?)")
         );

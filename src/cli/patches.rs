@@ -40,20 +40,20 @@ pub fn delete(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 
 fn change(invocation: &Invocation, to: EntryState, out: &mut Out) -> Result<(), Failure> {
     let request = Request::Change { to, ids: ids(invocation)?, force: invocation.has("force") };
-    say(invocation, &request, out)
+    print_lines(invocation, &request, out)
 }
 
 /// Asks for something whose replies are lines, and passes them on.
-pub(super) fn say(
+pub(super) fn print_lines(
     invocation: &Invocation,
     request: impl Borrow<Request>,
     out: &mut Out,
 ) -> Result<(), Failure> {
-    say_by(&mut Client::connect(&invocation.socket()?)?, request.borrow(), out)
+    print_lines_from(&mut Client::connect(&invocation.socket()?)?, request.borrow(), out)
 }
 
 /// The same over a connection that is there already.
-pub(super) fn say_by(client: &mut Client, request: &Request, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn print_lines_from(client: &mut Client, request: &Request, out: &mut Out) -> Result<(), Failure> {
     let mut lines = Vec::new();
     let asked = client.ask(request, |reply| line(reply, &mut lines, out));
     asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;

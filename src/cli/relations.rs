@@ -109,5 +109,5 @@ fn are(
     }
     // Not a failure that a document would tell of, but an answer.
     let _ = writeln!(io::stderr(), "not {what}: {}", others.join(", "));
-    Err(Failure::said(Exit::Refused))
+    Err(Failure::silent(Exit::Refused))
 }

@@ -96,10 +96,11 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
     let mut screen = Screen::new(out.is_live());
     let (mut looks, mut begun) = (0, None);
     loop {
-        let Some(row) = look(client).map_err(going_on)? else {
+        let Some(row) = look(client).map_err(explain_disconnect)? else {
             return Err(Failure::new(Exit::Refused, "there was no rollout yet"));
         };
-        let hosts = ask(client, Request::QueryHosts { filter: HostFilter::Rollout }).map_err(going_on)?;
+        let hosts =
+            ask(client, Request::QueryHosts { filter: HostFilter::Rollout }).map_err(explain_disconnect)?;
         let mut lines = lines(&row, &hosts, out.style(), screen.is_live());
         if *begun.get_or_insert(row.id) != row.id {
             // Two were begun at once, or it was stopped and resumed: one is left.
@@ -136,7 +137,7 @@ pub fn look(client: &mut Client) -> Result<Option<RolloutRow>, Failure> {
 }
 
 /// What it means that the daemon ended while the rollout was watched.
-fn going_on(failure: Failure) -> Failure {
+fn explain_disconnect(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }
@@ -212,7 +213,7 @@ fn end(row: &RolloutRow, hosts: &[HostRow], out: &mut Out) -> Result<(), Failure
     out.json(|| json(row, hosts))?;
     match exit(row) {
         Exit::Done => Ok(()),
-        other => Err(Failure::said(other)),
+        other => Err(Failure::silent(other)),
     }
 }
 

@@ -4,7 +4,7 @@
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::patches::say;
+use super::patches::print_lines;
 use crate::control::Request;
 
 /// `thimble run`
@@ -14,5 +14,5 @@ pub fn run(invocation: &Invocation, _out: &mut Out) -> Result<(), Failure> {
 
 /// `thimble reload`
 pub fn reload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    say(invocation, Request::Reload, out)
+    print_lines(invocation, Request::Reload, out)
 }

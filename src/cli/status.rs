@@ -19,23 +19,23 @@ use crate::wire::refusal::Refusal;
 
 /// `thimble status`
 pub fn status(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let standing = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
-    out.text(status_text(&standing, out.style()))?;
-    out.json(|| standing.json())?;
+    let report = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
+    out.text(status_text(&report, out.style()))?;
+    out.json(|| report.json())?;
     Ok(())
 }
 
-fn status_text(standing: &StatusReport, style: Style) -> String {
-    let status = &standing.row;
+fn status_text(report: &StatusReport, style: Style) -> String {
+    let status = &report.row;
     let mut text = String::new();
-    for line in trouble_lines(standing, style) {
+    for line in trouble_lines(report, style) {
         text.push_str(&line);
         text.push('\n');
     }
     row(
         &mut text,
         "node",
-        format_args!("{} {} ({})", status.hostname, status.node, standing.roles().join(", ")),
+        format_args!("{} {} ({})", status.hostname, status.node, report.roles().join(", ")),
     );
     row(&mut text, "thimble", format_args!("{} over {}", status.version, status.transport));
     row(
@@ -48,22 +48,22 @@ fn status_text(standing: &StatusReport, style: Style) -> String {
         tipc::text(&mut text, tipc);
     }
     if status.is_controller {
-        controller_text(&mut text, standing);
+        controller_text(&mut text, report);
     }
     if status.is_agent {
-        agent_text(&mut text, standing);
+        agent_text(&mut text, report);
     }
-    for worker in &standing.workers {
+    for worker in &report.workers {
         row(&mut text, "worker", worker_text(worker));
     }
-    if standing.workers.is_empty() {
+    if report.workers.is_empty() {
         row(&mut text, "workers", "0");
     }
-    row(&mut text, "memory", memory(standing));
+    row(&mut text, "memory", memory(report));
     if let Some(allocations) = status.loop_allocations {
         row(&mut text, "allocations", format_args!("{allocations} in the loop since start"));
     }
-    counts_text(&mut text, standing);
+    counts_text(&mut text, report);
     text
 }
 
@@ -72,19 +72,19 @@ pub(super) fn row(text: &mut String, name: &str, value: impl Display) {
 }
 
 /// What is wrong, the gravest first.
-pub(super) fn trouble_lines(standing: &StatusReport, style: Style) -> Vec<String> {
+pub(super) fn trouble_lines(report: &StatusReport, style: Style) -> Vec<String> {
     let word = style.red("TROUBLE:");
-    let mut lines = standing.alerts();
-    if standing.row.alerts_more > 0 {
-        lines.push(format!("and {} more: mend these, and they are told", standing.row.alerts_more));
+    let mut lines = report.alerts();
+    if report.row.alerts_more > 0 {
+        lines.push(format!("and {} more: mend these, and they are told", report.row.alerts_more));
     }
     lines.iter_mut().for_each(|line| *line = [&word, " ", line].concat());
     lines
 }
 
-fn controller_text(text: &mut String, standing: &StatusReport) {
-    let status = &standing.row;
-    for neighbour in &standing.neighbours {
+fn controller_text(text: &mut String, report: &StatusReport) {
+    let status = &report.row;
+    for neighbour in &report.neighbours {
         row(text, "controller", neighbour_text(neighbour));
     }
     let (digest, counter) = (status.repo_digest, status.op_counter);
@@ -96,29 +96,29 @@ fn controller_text(text: &mut String, standing: &StatusReport) {
     row(text, "patches", patches);
     let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
     row(text, "entries", format_args!("{entries} of at most {most}, {tombstones} of deleted patches"));
-    for blob in &standing.missing {
+    for blob in &report.missing {
         row(text, "missing", blob_text(blob));
     }
-    match (status.blobs_missing as usize).saturating_sub(standing.missing.len()) {
+    match (status.blobs_missing as usize).saturating_sub(report.missing.len()) {
         0 => {}
         more => row(text, "missing", format_args!("the files of {more} more patches")),
     }
-    for line in &standing.replaced {
+    for line in &report.replaced {
         row(text, "replaced", line);
     }
     let (hosts, most) = (status.hosts, status.hosts_most);
     row(text, "hosts", format_args!("{hosts} of at most {most}{}", by_state(&status.hosts_by)));
-    for host in &standing.hosts {
+    for host in &report.hosts {
         row(text, "host", host_text(host));
     }
-    if let Some(rollout) = &standing.rollout {
+    if let Some(rollout) = &report.rollout {
         for (_, line) in rollout::lines(rollout, &[], Style::default(), false) {
             row(text, "rollout", line.trim_start_matches("rollout").trim_start_matches(':').trim_start());
         }
     }
     let by = &status.hosts_by;
     let to_see_to = [By::Failed, By::Lost, By::Silent].map(|how| by.get(how));
-    match to_see_to.iter().sum::<u32>().saturating_sub(standing.hosts.len() as u32) {
+    match to_see_to.iter().sum::<u32>().saturating_sub(report.hosts.len() as u32) {
         0 => {}
         more => row(text, "host", format_args!("and {more} more to see to: thimble query-hosts lists them")),
     }
@@ -144,8 +144,8 @@ pub(super) fn host_text(host: &HostRow) -> String {
     format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
 }
 
-fn agent_text(text: &mut String, standing: &StatusReport) {
-    let status = &standing.row;
+fn agent_text(text: &mut String, report: &StatusReport) {
+    let status = &report.row;
     if let Some(asker) = &status.asked_by {
         let age = Span::of_millis(asker.age_ms);
         row(text, "asked by", format_args!("{} at {}, {age} ago", asker.node, asker.address));
@@ -176,10 +176,10 @@ pub(super) fn worker_text(row: &WorkerRow) -> String {
     format!("{}{who}, for {age}{silence}", row.work.words())
 }
 
-fn memory(standing: &StatusReport) -> String {
+fn memory(report: &StatusReport) -> String {
     let kib = |bytes: u64| bytes.div_ceil(1024);
-    let mut text = format!("{} KiB set aside for tables and buffers", kib(standing.row.memory_bytes));
-    if let Some(resident) = standing.resident {
+    let mut text = format!("{} KiB set aside for tables and buffers", kib(report.row.memory_bytes));
+    if let Some(resident) = report.resident {
         let (all, own) = (kib(resident.all_bytes), kib(resident.own_bytes));
         text.push_str(&format!("; {all} KiB resident, {own} KiB of it its own alone"));
     }
@@ -187,10 +187,10 @@ fn memory(standing: &StatusReport) -> String {
 }
 
 /// What was refused, with what each reason means, then what else was counted.
-fn counts_text(text: &mut String, standing: &StatusReport) {
+fn counts_text(text: &mut String, report: &StatusReport) {
     // That our own multicast comes back is no refusal to speak of.
     let refusal = |name: &str| counts::reason(name).filter(|refusal| *refusal != Refusal::OwnEcho);
-    let counted = || standing.counters.iter().filter(|(_, count)| *count > 0);
+    let counted = || report.counters.iter().filter(|(_, count)| *count > 0);
     for (name, count) in counted().filter(|(name, _)| refusal(name).is_some()) {
         row(text, "refused", format_args!("{count} {name}: {}", counts::words(name)));
     }
@@ -286,7 +286,7 @@ pub(super) mod tests {
         }
     }
 
-    pub fn standing() -> StatusReport {
+    pub fn report() -> StatusReport {
         StatusReport {
             row: controller(),
             neighbours: vec![controllers::row()],
@@ -319,9 +319,9 @@ pub(super) mod tests {
         let counters =
             [("datagrams_sent", 5), ("refused_own_echo", 2), ("refused_tag", 3), ("refused_body", 0)];
         let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
-        let mut standing = StatusReport { row: agent(), counters, ..StatusReport::default() };
-        standing.resident = Some(Resident { own_bytes: 100 * 1024, all_bytes: 300 * 1024 });
-        standing.row.alerts_more = 2;
+        let mut report = StatusReport { row: agent(), counters, ..StatusReport::default() };
+        report.resident = Some(Resident { own_bytes: 100 * 1024, all_bytes: 300 * 1024 });
+        report.row.alerts_more = 2;
         let expected = "\
 TROUBLE: disk stalled: look at it
 TROUBLE: and 2 more: mend these, and they are told
@@ -338,12 +338,12 @@ refused       3 refused_tag: The tag does not hold: altered, or made without the
 count         datagrams_sent 5
 count         refused_own_echo 2
 ";
-        assert_eq!(status_text(&standing, Style::default()), expected);
+        assert_eq!(status_text(&report, Style::default()), expected);
     }
 
     #[test]
     fn a_controller_shows_the_others_its_hosts_what_it_lacks_and_what_was_replaced() {
-        let text = status_text(&standing(), Style::default());
+        let text = status_text(&report(), Style::default());
         let expected = "\
 TROUBLE: disk stalled: look at it
 node          w0 0000000000000005 (controller)

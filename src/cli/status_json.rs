@@ -1,7 +1,7 @@
 //! A [`StatusReport`] as `status --json` writes it.
 
 use super::controllers::{blob_json, neighbour_json};
-use super::numbers::Of;
+use super::numbers::Scope;
 use super::status_report::StatusReport;
 use super::{hosts, rollout, tipc};
 use crate::control::{Asker, HOSTS_BY, HostRow, PATCHES_BY, WorkerRow};
@@ -11,20 +11,20 @@ impl StatusReport {
     /// As `--json` shows it.
     #[must_use]
     pub fn json(&self) -> Value {
-        self.part(Of::Node)
+        self.part(Scope::Node)
     }
 
     /// What a role has to tell: what is no number, then the numbers. Null where this
     /// node has it not.
-    fn part(&self, of: Of) -> Value {
+    fn part(&self, scope: Scope) -> Value {
         let mut members = Vec::new();
-        if !self.has(of) {
+        if !self.has(scope) {
             return Value::Null;
         }
-        for (_, key, value) in PARTS.iter().filter(|part| part.0 == of) {
+        for (_, key, value) in PARTS.iter().filter(|part| part.0 == scope) {
             members.push((*key, value(self)));
         }
-        for number in self.numbers(of).filter(|number| !number.key.is_empty()) {
+        for number in self.numbers(scope).filter(|number| !number.key.is_empty()) {
             let value = Value::or_null((number.value)(self).map(Value::from));
             members.push((number.key, value));
         }
@@ -33,39 +33,39 @@ impl StatusReport {
 }
 
 /// What is told beside the numbers: whose, its key, and what it is.
-type JsonPart = (Of, &'static str, fn(&StatusReport) -> Value);
+type JsonPart = (Scope, &'static str, fn(&StatusReport) -> Value);
 
 const PARTS: &[JsonPart] = &[
-    (Of::Node, "node", |all| Value::text(all.row.node)),
-    (Of::Node, "hostname", |all| Value::text(&all.row.hostname)),
-    (Of::Node, "roles", |all| Value::list(all.roles().iter().map(Value::text))),
-    (Of::Node, "authenticated", |all| (!all.row.is_unauthenticated).into()),
-    (Of::Node, "transport", |all| Value::text(all.row.transport.as_str())),
-    (Of::Node, "version", |all| Value::text(all.row.version.as_str())),
-    (Of::Node, "tipc", |all| {
+    (Scope::Node, "node", |all| Value::text(all.row.node)),
+    (Scope::Node, "hostname", |all| Value::text(&all.row.hostname)),
+    (Scope::Node, "roles", |all| Value::list(all.roles().iter().map(Value::text))),
+    (Scope::Node, "authenticated", |all| (!all.row.is_unauthenticated).into()),
+    (Scope::Node, "transport", |all| Value::text(all.row.transport.as_str())),
+    (Scope::Node, "version", |all| Value::text(all.row.version.as_str())),
+    (Scope::Node, "tipc", |all| {
         Value::or_null(all.row.tipc.as_ref().filter(|_| cfg!(feature = "tipc")).map(tipc::json))
     }),
-    (Of::Node, "controller", |all| all.part(Of::Controller)),
-    (Of::Node, "agent", |all| all.part(Of::Agent)),
-    (Of::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
-    (Of::Node, "troubles", |all| Value::list(all.alerts().into_iter().map(Value::Text))),
-    (Of::Node, "counters", |all| {
+    (Scope::Node, "controller", |all| all.part(Scope::Controller)),
+    (Scope::Node, "agent", |all| all.part(Scope::Agent)),
+    (Scope::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
+    (Scope::Node, "troubles", |all| Value::list(all.alerts().into_iter().map(Value::Text))),
+    (Scope::Node, "counters", |all| {
         Value::map(all.counters.iter().map(|(name, count)| (name, (*count).into())))
     }),
-    (Of::Controller, "repo_digest", |all| Value::text(all.row.repo_digest)),
-    (Of::Controller, "started", |all| all.row.is_started.into()),
-    (Of::Controller, "incomplete", |all| all.row.is_incomplete.into()),
-    (Of::Controller, "missing", |all| Value::list(all.missing.iter().map(blob_json))),
-    (Of::Controller, "neighbours", |all| Value::list(all.neighbours.iter().map(neighbour_json))),
-    (Of::Controller, "replaced", |all| Value::list(all.replaced.iter().map(Value::text))),
-    (Of::Controller, "hosts_by", |all| counts(&HOSTS_BY, &all.row.hosts_by.0)),
-    (Of::Controller, "patches_by", |all| counts(&PATCHES_BY, &all.row.patches_by.0)),
-    (Of::Controller, "hosts_to_see_to", |all| Value::list(all.hosts.iter().map(host_json))),
-    (Of::Controller, "rollout", |all| Value::or_null(all.rollout.as_ref().map(rollout::rollout_json))),
-    (Of::Agent, "installed_digest", |all| Value::text(all.row.installed_digest)),
-    (Of::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
-    (Of::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
-    (Of::Agent, "asked_by", |all| Value::or_null(all.row.asked_by.as_ref().map(asker_json))),
+    (Scope::Controller, "repo_digest", |all| Value::text(all.row.repo_digest)),
+    (Scope::Controller, "started", |all| all.row.is_started.into()),
+    (Scope::Controller, "incomplete", |all| all.row.is_incomplete.into()),
+    (Scope::Controller, "missing", |all| Value::list(all.missing.iter().map(blob_json))),
+    (Scope::Controller, "neighbours", |all| Value::list(all.neighbours.iter().map(neighbour_json))),
+    (Scope::Controller, "replaced", |all| Value::list(all.replaced.iter().map(Value::text))),
+    (Scope::Controller, "hosts_by", |all| counts(&HOSTS_BY, &all.row.hosts_by.0)),
+    (Scope::Controller, "patches_by", |all| counts(&PATCHES_BY, &all.row.patches_by.0)),
+    (Scope::Controller, "hosts_to_see_to", |all| Value::list(all.hosts.iter().map(host_json))),
+    (Scope::Controller, "rollout", |all| Value::or_null(all.rollout.as_ref().map(rollout::rollout_json))),
+    (Scope::Agent, "installed_digest", |all| Value::text(all.row.installed_digest)),
+    (Scope::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
+    (Scope::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
+    (Scope::Agent, "asked_by", |all| Value::or_null(all.row.asked_by.as_ref().map(asker_json))),
 ];
 
 fn asker_json(asker: &Asker) -> Value {
@@ -107,7 +107,7 @@ fn host_json(row: &HostRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{agent, standing};
+    use crate::cli::status::tests::{agent, report};
 
     #[test]
     fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn the_json_of_a_controller_has_the_documented_keys() {
-        let json = standing().json().to_string();
+        let json = report().json().to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
             r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":"","lost_because":null}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space","lost_because":null}}],"rollout":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#

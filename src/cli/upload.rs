@@ -21,7 +21,7 @@ use crate::types::Text;
 
 /// `thimble upload FILE..`
 pub fn upload(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    Desk::new(invocation, out, invocation.arguments.len()).take(&invocation.arguments)
+    Uploader::new(invocation, out, invocation.arguments.len()).take(&invocation.arguments)
 }
 
 /// `thimble upload-dir DIR..`: every `*.patch` file of each, by name.
@@ -33,11 +33,11 @@ pub fn upload_dir(invocation: &Invocation, out: &mut Out) -> Result<(), Failure>
             Err(sentence) => refused.push((dir, Failure::new(Exit::Refused, sentence))),
         }
     }
-    let mut desk = Desk::new(invocation, out, files.len() + refused.len());
+    let mut uploader = Uploader::new(invocation, out, files.len() + refused.len());
     for (dir, failure) in refused {
-        desk.refused(shown(dir), failure)?;
+        uploader.refused(shown(dir), failure)?;
     }
-    desk.take(&files)
+    uploader.take(&files)
 }
 
 /// The patch files of a directory, sorted; those that a shell's `*.patch` means.
@@ -66,7 +66,7 @@ fn patches_in(dir: &Path) -> Result<Vec<OsString>, String> {
 }
 
 /// Where files are handed in: what became of each so far.
-struct Desk<'a> {
+struct Uploader<'a> {
     invocation: &'a Invocation,
     out: &'a mut Out,
     /// Files and directories, handed in or not.
@@ -79,7 +79,7 @@ struct Desk<'a> {
     failed: Option<(Failure, usize)>,
 }
 
-impl<'a> Desk<'a> {
+impl<'a> Uploader<'a> {
     fn new(invocation: &'a Invocation, out: &'a mut Out, all: usize) -> Self {
         Self { invocation, out, all, client: None, lines: Vec::new(), files: Vec::new(), failed: None }
     }
@@ -120,7 +120,7 @@ impl<'a> Desk<'a> {
             let Reply::Line(line) = reply else { return Ok(()) };
             out.line(&line)?;
             if let Some(file) = files.get(taken) {
-                self.files.push(told(&file.name, true, line.as_str()));
+                self.files.push(file_json(&file.name, true, line.as_str()));
                 taken += 1;
             }
             self.lines.push(line.to_string());
@@ -133,7 +133,7 @@ impl<'a> Desk<'a> {
                 if taken == 0 && self.failed.as_ref().is_some_and(is_said) {
                     // Not for the file's sake: it would be the same with all that follow.
                     let message = failure.message + "; the files behind it were not tried";
-                    return Err(Failure { message, ..Failure::said(failure.exit) });
+                    return Err(Failure { message, ..Failure::silent(failure.exit) });
                 }
                 self.refused(file.name.clone(), failure)?;
                 Ok(taken + 1)
@@ -144,7 +144,7 @@ impl<'a> Desk<'a> {
 
     /// Says that a file is not taken.
     fn refused(&mut self, name: String, failure: Failure) -> Result<(), Failure> {
-        self.files.push(told(&name, false, &failure.message));
+        self.files.push(file_json(&name, false, &failure.message));
         if self.all > 1 {
             let what = failure.message.strip_prefix(&format!("{name}: ")).unwrap_or(&failure.message);
             self.out.line(format_args!("{name}: FAILED: {what}"))?;
@@ -188,7 +188,7 @@ impl<'a> Desk<'a> {
     }
 }
 
-fn told(name: &str, is_taken: bool, message: &str) -> Value {
+fn file_json(name: &str, is_taken: bool, message: &str) -> Value {
     Value::object([
         ("file", Value::text(name)),
         ("taken", is_taken.into()),

@@ -41,7 +41,7 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     out.json(|| Value::object([("files", Value::list(documents))]))?;
     match worst {
         Exit::Done => Ok(()),
-        other => Err(Failure::said(other)),
+        other => Err(Failure::silent(other)),
     }
 }
 

@@ -193,7 +193,7 @@ fn fish_offers_what_fits() {
     }
     let described =
         node.run(&["fish", "--no-config"], "thimble completions fish | source\ncomplete -C 'thimble appl'\n");
-    assert_eq!(described, "apply\twant patches on all hosts that they concern\n");
+    assert_eq!(described, "apply\tmark patches to be installed on the hosts they concern\n");
 }
 
 #[test]

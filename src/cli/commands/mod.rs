@@ -1,5 +1,5 @@
-//! The one table of commands. Parser, `--help`, and whatever else describes the
-//! command line read it; nothing else knows a command's name or options.
+//! The table of commands. The parser, `--help`, the manual page and the completions read
+//! it. No other file lists the names of commands or options.
 
 mod cluster;
 mod patches;
@@ -41,7 +41,7 @@ const fn output(help: &'static str) -> Opt {
 
 const LOST: Opt = switch("force", "go on although hosts are lost");
 
-/// Options that every command takes.
+/// The options of every command.
 pub const GLOBAL: &[Opt] = &[
     valued("config", "PATH", "the configuration (default /etc/thimble/thimble.toml)"),
     valued("socket", "PATH", "the control socket (default: the configuration's)"),
@@ -51,10 +51,10 @@ pub const GLOBAL: &[Opt] = &[
     Opt { name: "version", short: Some('V'), value: None, is_repeatable: false, help: "show the version" },
 ];
 
-/// Commands that belong together.
+/// A group of commands.
 #[derive(Debug)]
 pub struct Group {
-    /// What they are about, as a heading.
+    /// The heading of the group.
     pub name: &'static str,
     /// The commands, in the order of `--help`.
     pub commands: &'static [Command],
@@ -79,7 +79,7 @@ pub fn find(name: &str) -> Option<&'static Command> {
     all().find(|command| command.name == name)
 }
 
-/// Whether this is the beginning of a command's name, and a word of it is to come.
+/// Whether `words` is the first part of a command's name of two words.
 #[must_use]
 pub fn begins(words: &OsStr) -> bool {
     let rest = |name: &'static str| name.strip_prefix(words.to_str()?)?.strip_prefix(' ');
@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn every_command_is_named_once_and_explained() {
-        for (place, command) in all().enumerate() {
-            assert_eq!(all().position(|other| other.name == command.name), Some(place));
+        for (index, command) in all().enumerate() {
+            assert_eq!(all().position(|other| other.name == command.name), Some(index));
             assert!(!command.help.is_empty() && !command.help.ends_with('.'), "{}", command.name);
             assert!(command.help.len() <= 80, "{}", command.name);
         }
@@ -114,8 +114,8 @@ mod tests {
     fn no_option_hides_a_global_one_or_another_of_its_command() {
         for command in all() {
             let all: Vec<&Opt> = command.options.iter().chain(GLOBAL).collect();
-            for (place, option) in all.iter().enumerate() {
-                for other in &all[..place] {
+            for (index, option) in all.iter().enumerate() {
+                for other in &all[..index] {
                     assert_ne!(option.name, other.name, "{}", command.name);
                     assert!(option.short.is_none() || option.short != other.short, "{}", command.name);
                 }

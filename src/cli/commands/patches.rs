@@ -1,4 +1,4 @@
-//! The repository's patches.
+//! Commands about the repository's patches.
 
 use super::{Arguments, Command, LOST, Who, at_least_one, at_most_one, switch, valued};
 use crate::cli::{commit, patches, relations, upload};
@@ -10,9 +10,9 @@ pub const COMMANDS: &[Command] = &[
         name: "upload",
         arguments: at_least_one("FILE", usize::MAX),
         options: &[],
-        help: "take signed patches into the repository",
-        details: "Of several, one that is not taken keeps none of the others out. Beside each FILE must lie FILE.minisig, made with `minisign -S -H -m FILE`. \
-                  Nothing is applied or installed by it.",
+        help: "add signed patches to the repository",
+        details: "Each FILE needs FILE.minisig beside it, made with `minisign -S -H -m FILE`. A patch that is \
+                  refused does not keep out the others. Nothing is applied or installed.",
         example: "thimble upload TZDATA-1.patch",
         who: Who::Admin,
         run: upload::upload,
@@ -21,9 +21,9 @@ pub const COMMANDS: &[Command] = &[
         name: "upload-dir",
         arguments: at_least_one("DIR", usize::MAX),
         options: &[],
-        help: "take all signed patches of directories into the repository",
-        details: "Every *.patch file of DIR, by name, each with its .minisig beside it. One that is not \
-                  taken keeps none of the others out.",
+        help: "add all signed patches of directories to the repository",
+        details: "Every *.patch file of DIR, by name, each with its .minisig beside it. A patch that is \
+                  refused does not keep out the others.",
         example: "thimble upload-dir /media/usb/patches",
         who: Who::Admin,
         run: upload::upload_dir,
@@ -31,10 +31,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "apply",
         arguments: Arguments { name: "ID", least: 0, most: limits::COMMAND_NAMES },
-        options: &[switch("all", "all patches that are available"), LOST],
-        help: "want patches on all hosts that they concern",
-        details: "Nothing is installed yet: host-install does that, host by host. What a patch \
-                  requires is not applied with it: apply that first, or in the same command.",
+        options: &[switch("all", "all available patches"), LOST],
+        help: "mark patches to be installed on the hosts they concern",
+        details: "Nothing is installed yet: host-install does that, host by host. Required patches \
+                  are not applied with a patch: apply them first, or in the same command.",
         example: "thimble apply TZDATA-1",
         who: Who::Admin,
         run: patches::apply,
@@ -43,9 +43,9 @@ pub const COMMANDS: &[Command] = &[
         name: "remove",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[LOST],
-        help: "want applied patches off all hosts again",
+        help: "mark applied patches to be removed from all hosts",
         details: "Nothing changes on the hosts yet: host-install does that, host by host. The \
-                  patch stays in the repository.",
+                  patches stay in the repository.",
         example: "thimble remove TZDATA-1",
         who: Who::Admin,
         run: patches::remove,
@@ -54,9 +54,9 @@ pub const COMMANDS: &[Command] = &[
         name: "delete",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[LOST],
-        help: "take patches that are on no host out of the repository",
-        details: "It changes no host: a patch that one still holds is not deleted. The entry's place \
-                  is free again only after `thimble purge`.",
+        help: "delete patches that are on no host from the repository",
+        details: "A patch that a host still has is not deleted. The entry takes room in the \
+                  repository until `thimble purge`.",
         example: "thimble delete TZDATA-1",
         who: Who::Admin,
         run: patches::delete,
@@ -65,15 +65,15 @@ pub const COMMANDS: &[Command] = &[
         name: "commit",
         arguments: Arguments { name: "ID", least: 0, most: limits::COMMAND_NAMES },
         options: &[
-            switch("all", "all patches that are applied"),
+            switch("all", "all applied patches"),
             valued("release", "RELEASE", "with --all: only patches for this release"),
             switch("dry-run", "show what would be committed, and change nothing"),
-            switch("yes", "do not ask; where nobody can be asked, this is wanted"),
+            switch("yes", "do not ask; required without a terminal"),
             LOST,
         ],
-        help: "keep applied patches for good: no remove is possible again",
-        details: "What they require is committed with them. Hosts then free the files that they kept \
-                  to go back. It installs nothing. --dry-run only asks: who may query may use it.",
+        help: "make applied patches permanent: they cannot be removed",
+        details: "Required patches are committed with them. Hosts then free the files that they kept \
+                  for a removal. Nothing is installed. --dry-run is also allowed to members of query_group.",
         example: "thimble commit TZDATA-1 --yes",
         who: Who::Admin,
         run: commit::commit,
@@ -83,8 +83,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: at_most_one("available|applied|committed"),
         options: &[valued("release", "RELEASE", "only patches for this release")],
         help: "list the repository's patches and their states",
-        details: "The state is told from what the hosts hold: Partial-Apply and Partial-Remove wait \
-                  for host-install; with n/a the hosts have not told yet.",
+        details: "The Patch State follows from what the hosts have: Partial-Apply and Partial-Remove \
+                  wait for host-install; n/a means that no host has reported yet.",
         example: "thimble query applied --release 24.09",
         who: Who::Query,
         run: patches::query,
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[],
         help: "describe patches",
-        details: "The description, what it requires, the files that it brings.",
+        details: "Shows the description, the required patches and the files.",
         example: "thimble show TZDATA-1",
         who: Who::Query,
         run: patches::show,
@@ -103,8 +103,8 @@ pub const COMMANDS: &[Command] = &[
         name: "what-requires",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[],
-        help: "list the patches that require these themselves",
-        details: "A patch cannot be removed while one that requires it is applied.",
+        help: "list the patches that directly require these",
+        details: "A patch cannot be removed while a patch that requires it is applied.",
         example: "thimble what-requires TZDATA-1",
         who: Who::Query,
         run: relations::what_requires,
@@ -112,10 +112,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "query-dependencies",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
-        options: &[switch("recursive", "also what those require, to the end")],
+        options: &[switch("recursive", "also the patches that those require, and so on")],
         help: "list the patches that these require",
-        details: "An id a line. What is not in the repository is listed too, and named on standard \
-                  error.",
+        details: "Prints one id per line. Patches that are not in the repository are listed too, and \
+                  named on standard error.",
         example: "thimble query-dependencies TZDATA-2 --recursive",
         who: Who::Query,
         run: relations::query_dependencies,
@@ -124,9 +124,9 @@ pub const COMMANDS: &[Command] = &[
         name: "is-applied",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[],
-        help: "ask whether patches are on all hosts that they concern",
-        details: "True and exit code 0 if all are Applied or Committed by their Patch State; else False \
-                  and 1, and standard error names those that are not.",
+        help: "ask whether patches are on all hosts they concern",
+        details: "Prints True and exits with 0 if the Patch State of all is Applied or Committed; else \
+                  False and 1, and standard error names the others.",
         example: "thimble is-applied TZDATA-1",
         who: Who::Query,
         run: relations::is_applied,
@@ -136,8 +136,8 @@ pub const COMMANDS: &[Command] = &[
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
         options: &[],
         help: "ask whether patches are in the repository and on no host",
-        details: "True and exit code 0 if all are Available by their Patch State; else False and 1, and \
-                  standard error names those that are not.",
+        details: "Prints True and exits with 0 if the Patch State of all is Available; else False and 1, and \
+                  standard error names the others.",
         example: "thimble is-available TZDATA-1",
         who: Who::Query,
         run: relations::is_available,

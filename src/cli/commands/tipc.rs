@@ -1,6 +1,5 @@
-//! TIPC's network, as its topology service tells it. Of every thimble's table, so
-//! that help, manual and completions are the same; one that was built for UDP says
-//! that it was.
+//! Commands about the TIPC network. They are in the table of every build, so that help,
+//! manual and completions are the same. A build for UDP reports that it has no TIPC.
 
 use super::{Arguments, Command, NONE, Who, switch, valued};
 use crate::cli::tipc::{matrix, serve, watch};
@@ -11,17 +10,17 @@ pub const COMMANDS: &[Command] = &[
         name: "tipc watch",
         arguments: NONE,
         options: &[
-            valued("type", "T", "service type; 0 is for nodes, 2 for links"),
-            valued("lower", "L", "from this instance on (default 0)"),
-            valued("upper", "U", "up to this instance (default: the highest)"),
-            switch("ports", "each socket that binds a range, or stops to (default)"),
-            switch("service", "the first and the last socket of each range only"),
-            valued("timeout", "MS", "end after so many milliseconds (default: go on)"),
-            valued("node", "N", "ask this node's topology service (default: our own)"),
+            valued("type", "T", "service type; 0 is nodes, 2 is links"),
+            valued("lower", "L", "lowest instance (default 0)"),
+            valued("upper", "U", "highest instance (default: the highest of all)"),
+            switch("ports", "each socket that binds or unbinds a range (default)"),
+            switch("service", "only the first and the last socket of each range"),
+            valued("timeout", "MS", "end after this time in milliseconds (default: never)"),
+            valued("node", "N", "ask this node's topology service (default: the local one)"),
         ],
-        help: "show what is bound to TIPC services, as it comes and goes",
-        details: "What is there already comes first. Times are UTC. N is a node's address or identity, as `tipc \
-                  node list` shows it. With --json a document a line.",
+        help: "show bindings to TIPC services, and each change",
+        details: "Existing bindings come first. Times are UTC. N is a node's address or identity, as `tipc \
+                  node list` shows it. With --json each line is a document.",
         example: "thimble tipc watch --type 7488",
         who: Who::Anybody,
         run: watch,
@@ -29,10 +28,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "tipc serve",
         arguments: Arguments { name: "T:L-U", least: 1, most: usize::MAX },
-        options: &[valued("scope", "cluster|node", "who may find it (default: the cluster)")],
-        help: "bind a socket to TIPC service ranges, for a try, until Ctrl-C",
-        details: "T is a service type of 64 or more, L and U instances: 18888:6-53, or 18888:7 for one. The \
-                  same range may be given again. What is sent there is shown by sender and length.",
+        options: &[valued("scope", "cluster|node", "who can find the socket (default: cluster)")],
+        help: "bind a test socket to TIPC services, until Ctrl-C",
+        details: "T is a service type of 64 or more, L and U instances: 18888:6-53, or 18888:7 for one. A \
+                  range may be repeated. Each message that arrives is shown with sender and length.",
         example: "thimble tipc serve 18888:6-53 18888:54-55",
         who: Who::Anybody,
         run: serve,
@@ -41,8 +40,8 @@ pub const COMMANDS: &[Command] = &[
         name: "tipc matrix",
         arguments: NONE,
         options: &[],
-        help: "ask every TIPC node for its links, and draw who is linked to whom",
-        details: "A link that one of its ends does not know of is marked, as is a node that does not answer.",
+        help: "ask every TIPC node for its links, and draw a matrix",
+        details: "Links that only one end reports are marked, and so are nodes that do not answer.",
         example: "thimble tipc matrix",
         who: Who::Anybody,
         run: matrix,

@@ -1,4 +1,4 @@
-//! What needs no daemon.
+//! Commands that need no daemon.
 
 #[cfg(feature = "tools")]
 use super::one;
@@ -14,8 +14,8 @@ pub const COMMANDS: &[Command] = &[
         name: "make",
         arguments: one("DIR"),
         options: &[output("write this file (default: ID.patch in the current directory)")],
-        help: "make a patch of a directory: metadata.toml, files/, scripts/",
-        details: "Sign it afterwards: `minisign -S -H -m FILE`. It neither signs nor uploads.",
+        help: "make a patch from a directory",
+        details: "DIR holds metadata.toml, files/ and scripts/. Sign the patch afterwards: `minisign -S -H -m FILE`. Nothing is uploaded.",
         example: "thimble make tzdata-1/ -o TZDATA-1.patch",
         who: Who::Anybody,
         run: make::make,
@@ -28,10 +28,10 @@ pub const COMMANDS: &[Command] = &[
             short: None,
             value: Some("KEY"),
             is_repeatable: true,
-            help: "believe this .pub file or base64 line (default: the configuration's trusted_keys)",
+            help: "trust this .pub file or base64 line (default: the configuration's trusted_keys)",
         }],
-        help: "check patches as an upload would",
-        details: "Nothing is uploaded. Exit code 5 where one of them is not as it should be.",
+        help: "check patches like an upload",
+        details: "Nothing is uploaded. The exit code is 5 if a patch does not verify.",
         example: "thimble verify --trust minisign.pub TZDATA-1.patch",
         who: Who::Anybody,
         run: verify::verify,
@@ -43,17 +43,17 @@ pub const COMMANDS: &[Command] = &[
             switch("cluster", "a new cluster: its first controller's key file"),
             valued("node", "NAME", "an agent's key file"),
             valued("controller", "NAME", "a further controller's key file"),
-            valued("like", "OLD", "the node of this key file again, with the slots of FILE"),
-            switch("add-slot", "FILE with a new secret in a free slot"),
+            valued("like", "OLD", "this key file's node, with the slots of FILE"),
+            switch("add-slot", "FILE, with a new secret in a free slot"),
             valued("send-slot", "N", "FILE, but sending with slot N"),
             valued("drop-slot", "N", "FILE without slot N"),
-            valued("from", "FILE", "the key file of a controller of the cluster, or the one to change"),
+            valued("from", "FILE", "a controller's key file of the cluster, or the file to change"),
             output("write this file, which must not exist yet"),
         ],
-        help: "make key files, and change a cluster's secret",
-        details: "Never writes over a file. To change the secret while all goes on, each step on every node, with \
-                  `thimble reload`, before the next: 1. --add-slot on one controller's file, and --like each other \
-                  node's from that; 2. --send-slot N; 3. once `thimble status` counts no more \
+        help: "make key files, and rotate a cluster's secret",
+        details: "Files are never overwritten. To rotate the secret of a running cluster, do each step on every node, \
+                  with `thimble reload`, before the next: 1. --add-slot on one controller's file, and --like for \
+                  each other node from that; 2. --send-slot N; 3. once `thimble status` stops counting \
                   received_with_slot_OLD, --drop-slot OLD.",
         example: "thimble keygen --node worker-0 --from controller.key -o worker-0.key",
         who: Who::Anybody,
@@ -63,8 +63,8 @@ pub const COMMANDS: &[Command] = &[
         name: "check-config",
         arguments: NONE,
         options: &[],
-        help: "check configuration and keys, and show what holds",
-        details: "It changes nothing and asks no daemon: what holds is what `run` would begin with.",
+        help: "check configuration and keys, show the effective values",
+        details: "Changes nothing and asks no daemon: the values are those that `run` would start with.",
         example: "thimble check-config --config ./thimble.toml",
         who: Who::Anybody,
         run: check::check_config,
@@ -72,9 +72,9 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "install-local",
         arguments: NONE,
-        options: &[switch("force", "also where this host is not locked")],
-        help: "bring this host to what its own repository has applied",
-        details: "For the boot, before the daemon and the network: the node must be controller and agent.",
+        options: &[switch("force", "also if this host is not locked")],
+        help: "install what this node's own repository has applied",
+        details: "For use at boot, before the daemon and the network. The node must be controller and agent.",
         example: "thimble install-local",
         who: Who::Root,
         run: install_local::install_local,
@@ -82,9 +82,9 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "guard",
         arguments: NONE,
-        options: &[switch("boot", "the daemon is not started next: count no start of a new thimble")],
-        help: "finish or undo what a crash cut short in this host's files",
-        details: "For the boot, before services start. Scripts that belong to it run when the daemon starts.",
+        options: &[switch("boot", "the daemon does not start next: do not count a start of a new thimble")],
+        help: "finish or undo an install that a crash interrupted",
+        details: "For use at boot, before services start. The patches' scripts run when the daemon starts.",
         example: "thimble guard",
         who: Who::Root,
         run: guard::guard,
@@ -94,7 +94,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: at_most_one("HEX|-"),
         options: &[valued("key-file", "FILE", "check the tag with this key file")],
         help: "explain a captured datagram, in hex or on standard input",
-        details: "Spaces, colons and line ends between digits are passed over. Nothing is sent.",
+        details: "Spaces, colons and line ends between digits are ignored. Nothing is sent.",
         example: "thimble decode --key-file controller.key 54484d42...",
         who: Who::Anybody,
         run: decode::decode,
@@ -103,9 +103,9 @@ pub const COMMANDS: &[Command] = &[
         name: "completions",
         arguments: Arguments { name: "SHELL", least: 1, most: usize::MAX },
         options: &[],
-        help: "write what makes a shell complete thimble's words",
-        details: "SHELL is bash, zsh or fish. Source what is written, or save it where the shell looks for \
-                  completions: its first line says how. Names of patches and hosts are asked of the daemon.",
+        help: "write a completion script for a shell",
+        details: "SHELL is bash, zsh or fish. Source the script, or save it where the shell looks for \
+                  completions: its first line says how. Names of patches and hosts come from the daemon.",
         example: "thimble completions bash",
         who: Who::Anybody,
         run: completions::completions,
@@ -116,7 +116,7 @@ pub const COMMANDS: &[Command] = &[
         arguments: NONE,
         options: &[],
         help: "write the manual page, thimble(8)",
-        details: "As roff: read it with `thimble man | man -l -`.",
+        details: "The page is roff: read it with `thimble man | man -l -`.",
         example: "thimble man",
         who: Who::Anybody,
         run: man::man,

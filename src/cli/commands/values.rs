@@ -1,31 +1,31 @@
-//! What the names of arguments and values stand for: `ID`, `FILE`,
-//! `available|applied|committed`. Every name in the table of commands is one of
-//! these; parsing and completion go by what it means here.
+//! The kinds of arguments and values, by name: `ID`, `FILE`,
+//! `available|applied|committed`. Every name in the table of commands is listed here.
+//! Parsing and completion use the kind.
 
-/// What is wanted in a name's place.
+/// The kind of an argument or value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
-    /// A patch of the repository.
+    /// The id of a patch in the repository.
     Patch,
-    /// A host that the controller knows.
+    /// A host known to the controller.
     Host,
-    /// A controller that the daemon knows.
+    /// A controller known to the daemon.
     Controller,
-    /// A command.
+    /// The name of a command.
     Command,
     /// A file.
     File,
     /// A directory.
     Directory,
-    /// A shell whose completion is written: one of [`SHELLS`].
+    /// One of [`SHELLS`].
     Shell,
-    /// One of these words, which `|` parts.
+    /// One of these words, separated by `|`.
     Choice(&'static str),
-    /// What nobody can list.
+    /// Free text, which completion cannot offer.
     Free,
 }
 
-/// The shells whose completion is written.
+/// The shells with completion.
 pub const SHELLS: &str = "bash|zsh|fish";
 
 const NAMES: &[(&str, ValueKind)] = &[
@@ -52,8 +52,8 @@ const NAMES: &[(&str, ValueKind)] = &[
 ];
 
 impl ValueKind {
-    /// What a name stands for; one in small letters is the list of what it may be.
-    /// `None` for a name that has no meaning yet.
+    /// The kind that a name stands for. A name in small letters is a list of choices.
+    /// `None` for an unknown name.
     #[must_use]
     pub fn of(name: &'static str) -> Option<Self> {
         let is_list = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b"|-".contains(&b));

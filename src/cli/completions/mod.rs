@@ -19,7 +19,7 @@ use super::command::{Command, Invocation, Opt};
 use super::commands::{self, GLOBAL, SHELLS, ValueKind};
 use super::exit::Failure;
 use super::out::Out;
-use super::parse::chosen;
+use super::parse::check_choice;
 use super::{hosts, sys};
 use crate::control::{HostFilter, Reply, Request};
 use crate::repo::entry::EntryState;
@@ -47,7 +47,7 @@ pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
         "patches" => line.named(ValueKind::Patch, &mut offers),
         "hosts" => line.named(ValueKind::Host, &mut offers),
         "controllers" => line.named(ValueKind::Controller, &mut offers),
-        _ => return chosen(SHELLS, OsStr::new(what)).map_err(|sentence| invocation.usage(&sentence)),
+        _ => return check_choice(SHELLS, OsStr::new(what)).map_err(|sentence| invocation.usage(&sentence)),
     }
     Ok(out.raw(offers.text.as_bytes())?)
 }

@@ -50,9 +50,9 @@ pub fn serve(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     while !sys::is_interrupted() {
         match socket.recv_from(&mut buffer) {
             Ok(received) => {
-                let got = Got { moment: EventTime::now(), received, bytes: &buffer[..received.len] };
-                out.line(got.line(&names))?;
-                out.json(|| got.json(&names))?;
+                let message = Message { time: EventTime::now(), received, bytes: &buffer[..received.len] };
+                out.line(message.line(&names))?;
+                out.json(|| message.json(&names))?;
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => waiter.wait(Duration::MAX)?,
             Err(error) => return Err(refused(SocketError::Other(error))),
@@ -76,13 +76,13 @@ fn ranges(invocation: &Invocation) -> Result<Vec<ServiceRange>, Failure> {
 }
 
 /// A message that came.
-struct Got<'b> {
-    moment: EventTime,
+struct Message<'b> {
+    time: EventTime,
     received: Received,
     bytes: &'b [u8],
 }
 
-impl Got<'_> {
+impl Message<'_> {
     fn from(&self) -> SocketAddress {
         self.received.from.unwrap_or_default()
     }
@@ -92,13 +92,13 @@ impl Got<'_> {
         let to = self.received.destination.map(|to| format!(" to {to}")).unwrap_or_default();
         let shown = self.bytes[..len.min(SHOWN_BYTES)].escape_ascii();
         let dots = if len > SHOWN_BYTES { ".." } else { "" };
-        format!("{} {len} bytes from {from}{}{to}: {shown}{dots}", self.moment, names.behind(from.node))
+        format!("{} {len} bytes from {from}{}{to}: {shown}{dots}", self.time, names.behind(from.node))
     }
 
     fn json(&self, names: &Names) -> Value {
         let from = self.from();
         Value::object([
-            ("time_ms", self.moment.0.into()),
+            ("time_ms", self.time.0.into()),
             ("what", Value::text("message")),
             ("node", Value::text(NodeAddress(from.node))),
             ("identity", Value::text(names.identity(from.node))),
@@ -140,13 +140,16 @@ mod tests {
             destination: Some(ServiceRange::one(18888, 7)),
         };
         let names = Names::of([(0x5c6f_6465, "node2")]);
-        let mut got = Got { moment: EventTime(1), received, bytes: b"a\x1b\n" };
-        assert_eq!(got.line(&names), "00:00:00.001 3 bytes from 5c6f6465:9 (node2) to 18888:7: a\\x1b\\n");
+        let mut message = Message { time: EventTime(1), received, bytes: b"a\x1b\n" };
         assert_eq!(
-            got.json(&names).to_string(),
+            message.line(&names),
+            "00:00:00.001 3 bytes from 5c6f6465:9 (node2) to 18888:7: a\\x1b\\n"
+        );
+        assert_eq!(
+            message.json(&names).to_string(),
             r#"{"time_ms":1,"what":"message","node":"5c6f6465","identity":"node2","port":9,"to":"18888:7","bytes":3}"#
         );
-        got.bytes = &[b'x'; SHOWN_BYTES + 1];
-        assert!(got.line(&names).ends_with("xx.."));
+        message.bytes = &[b'x'; SHOWN_BYTES + 1];
+        assert!(message.line(&names).ends_with("xx.."));
     }
 }

@@ -35,7 +35,7 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         out.json(|| told.json())?;
         match word {
             SubscriberEvent::TimedOut(_) => return Ok(()),
-            SubscriberEvent::SetAside(_) => return Err(Failure::said(Exit::Refused)),
+            SubscriberEvent::SetAside(_) => return Err(Failure::silent(Exit::Refused)),
             _ => {}
         }
     }

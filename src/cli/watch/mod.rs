@@ -64,8 +64,8 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             news.tell(&view, gone.as_deref(), unix_ms(), out)?;
         }
         if is_until_done && gone.is_none() {
-            match &view.standing.rollout {
-                None if !view.standing.row.is_controller => {
+            match &view.report.rollout {
+                None if !view.report.row.is_controller => {
                     let sentence =
                         "this node is no controller, so it knows of no rollout: watch on one that is";
                     return Err(Failure::new(Exit::Refused, sentence));
@@ -74,7 +74,7 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
                 Some(row) if rollout::is_over(row) => {
                     return match rollout::exit(row) {
                         Exit::Done => Ok(()),
-                        other => Err(Failure::said(other)),
+                        other => Err(Failure::silent(other)),
                     };
                 }
                 Some(_) => {}

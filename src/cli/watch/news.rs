@@ -109,21 +109,21 @@ struct WatchEvent {
 
 /// All that is so now.
 fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
-    let standing = &view.standing;
-    let row = &standing.row;
+    let report = &view.report;
+    let row = &report.row;
     let mut facts: Vec<Fact> = Vec::new();
     let mut add = |what, key: String, text: String, gist: Option<String>, data| {
         let gist = gist.unwrap_or_else(|| text.clone());
         facts.push(Fact { key: (what, key), text, gist, data });
     };
     // The number of its start: another one is a restart.
-    let text = format!("{} ({}), incarnation {}", row.hostname, standing.roles().join(", "), row.incarnation);
+    let text = format!("{} ({}), incarnation {}", row.hostname, report.roles().join(", "), row.incarnation);
     add("daemon", String::new(), text, None, Value::Null);
-    for trouble in standing.alerts().iter().map(String::as_str).chain(gone) {
+    for trouble in report.alerts().iter().map(String::as_str).chain(gone) {
         let gist = gist(trouble);
         add("trouble", gist.clone(), format!("TROUBLE: {trouble}"), Some(gist), Value::Null);
     }
-    for one in &standing.neighbours {
+    for one in &report.neighbours {
         let text = format!("controller {}", neighbour_text(one));
         let gist = gist(&text);
         add("controller", one.node.to_string(), text, Some(gist), neighbour_json(one));
@@ -132,7 +132,7 @@ fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
         let text = format!("{} hosts{}", row.hosts, by_state(&row.hosts_by));
         add("hosts", String::new(), text, None, counts(&HOSTS_BY, &row.hosts_by.0));
     }
-    if let Some(row) = &standing.rollout {
+    if let Some(row) = &report.rollout {
         for (_, line) in rollout::lines(row, &[], Style::default(), false) {
             add("rollout", String::new(), line, None, rollout::rollout_json(row));
         }
@@ -174,7 +174,7 @@ fn gist(text: &str) -> String {
 mod tests {
     use super::*;
     use crate::cli::hosts::tests::row as host;
-    use crate::cli::status::tests::standing;
+    use crate::cli::status::tests::report;
     use crate::types::{NodeId, Reason};
     use crate::wire::install::{Outcome, Step};
 
@@ -184,7 +184,7 @@ mod tests {
     }
 
     fn trouble(view: &mut WatchState, text: &str) {
-        view.standing.row.alerts = [Reason::truncated(text)].into_iter().collect();
+        view.report.row.alerts = [Reason::truncated(text)].into_iter().collect();
     }
 
     #[test]
@@ -201,14 +201,14 @@ mod tests {
     #[test]
     fn only_what_changes_is_told_and_what_is_over_is_told_once() {
         let (mut news, mut view) =
-            (News::default(), WatchState { standing: standing(), ..WatchState::default() });
+            (News::default(), WatchState { report: report(), ..WatchState::default() });
         trouble(&mut view, "silent for 3 s");
         let first = texts(news.events(&view, None));
         assert!(first.contains(&"TROUBLE: silent for 3 s".to_owned()), "{first:?}");
         assert!(first.iter().any(|line| line.starts_with("controller controller-1")), "{first:?}");
         trouble(&mut view, "silent for 1 min 4 s");
         assert_eq!(texts(news.events(&view, None)), [""; 0]);
-        view.standing.row.hosts_by.0[4] += 1;
+        view.report.row.hosts_by.0[4] += 1;
         assert_eq!(texts(news.events(&view, None)).len(), 1);
         trouble(&mut view, "another");
         assert_eq!(
@@ -218,20 +218,20 @@ mod tests {
         assert_eq!(texts(news.events(&view, Some("no answer for 2 s"))), ["TROUBLE: no answer for 2 s"]);
         assert_eq!(texts(news.events(&view, Some("no answer for 3 s"))), [""; 0]);
         assert_eq!(texts(news.events(&view, None)), ["over: TROUBLE: no answer for 3 s"]);
-        view.standing.row.incarnation += 1;
+        view.report.row.incarnation += 1;
         assert_eq!(texts(news.events(&view, None)), ["w0 (controller), incarnation 10"]);
     }
 
     #[test]
     fn a_host_is_told_by_its_steps_and_by_its_end() {
         let (mut news, mut view) =
-            (News::default(), WatchState { standing: standing(), ..WatchState::default() });
+            (News::default(), WatchState { report: report(), ..WatchState::default() });
         news.events(&view, None);
         let mut at = |state, install, is_at_work| {
             let row = HostRow { node: NodeId(3), state, install, ..host("w-3") };
             let view = match is_at_work {
-                true => WatchState { at_work: vec![row], standing: standing(), ..WatchState::default() },
-                false => WatchState { ended: vec![row], standing: standing(), ..WatchState::default() },
+                true => WatchState { at_work: vec![row], report: report(), ..WatchState::default() },
+                false => WatchState { ended: vec![row], report: report(), ..WatchState::default() },
             };
             texts(news.events(&view, None))
         };

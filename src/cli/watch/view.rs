@@ -23,7 +23,7 @@ const ENDED: usize = 8;
 #[derive(Debug, Default)]
 pub struct WatchState {
     /// All that the daemon tells of itself.
-    pub standing: StatusReport,
+    pub report: StatusReport,
     /// Hosts at work.
     pub at_work: Vec<HostRow>,
     /// Hosts that were at work at the look before, and how that ended.
@@ -38,8 +38,8 @@ impl WatchState {
     /// # Errors
     /// The daemon does not answer.
     pub fn ask(client: &mut Client, before: &Self) -> Result<Self, Failure> {
-        let standing = StatusReport::ask(client)?;
-        let is_busy = standing.row.hosts_by.get(By::Installing) > 0;
+        let report = StatusReport::ask(client)?;
+        let is_busy = report.row.hosts_by.get(By::Installing) > 0;
         let at_work = if is_busy { at_work(client)? } else { Vec::new() };
         let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
         let over: Vec<NodeId> = before.at_work.iter().filter(is_over).map(|row| row.node).collect();
@@ -48,23 +48,23 @@ impl WatchState {
         let is_older = |(node, _): &&(NodeId, String)| ended.iter().all(|row| row.node != *node);
         latest.extend(before.latest.iter().filter(is_older).cloned());
         latest.truncate(ENDED);
-        Ok(Self { standing, at_work, ended, latest })
+        Ok(Self { report, at_work, ended, latest })
     }
 
     /// The block. `gone` says since when the daemon has not answered, if it has not.
     #[must_use]
     pub fn lines(&self, style: Style, gone: Option<&str>) -> Vec<KeyedLine> {
-        let row = &self.standing.row;
+        let row = &self.report.row;
         let mut lines = vec![format!(
             "{} ({}), up {}, {} UTC",
             style.bold(&row.hostname.to_string()),
-            self.standing.roles().join(", "),
+            self.report.roles().join(", "),
             Span::of_millis(row.uptime_ms),
             Utc(row.unix_ms)
         )];
         lines.extend(gone.map(|gone| format!("{} {gone}", style.red("TROUBLE:"))));
-        lines.extend(trouble_lines(&self.standing, style));
-        if let Some(row) = &self.standing.rollout {
+        lines.extend(trouble_lines(&self.report, style));
+        if let Some(row) = &self.report.rollout {
             lines.extend(rollout::lines(row, &[], style, true).into_iter().map(|(_, line)| line));
         }
         if row.is_controller {
@@ -79,16 +79,16 @@ impl WatchState {
         for (_, line) in &self.latest {
             lines.push(["  ", line].concat());
         }
-        for host in &self.standing.hosts {
+        for host in &self.report.hosts {
             let is_at_work = self.at_work.iter().any(|row| row.node == host.node);
             if !is_at_work && self.latest.iter().all(|(node, _)| *node != host.node) {
                 lines.push(["  ", &style.yellow(&host_text(host))].concat());
             }
         }
-        for one in &self.standing.neighbours {
+        for one in &self.report.neighbours {
             lines.push(["controller ", &neighbour_text(one)].concat());
         }
-        for one in &self.standing.workers {
+        for one in &self.report.workers {
             lines.push(["worker ", &worker_text(one)].concat());
         }
         lines.into_iter().enumerate().map(|(place, line)| (place as u64, line)).collect()
@@ -147,7 +147,7 @@ fn named(client: &mut Client, nodes: &[NodeId]) -> Result<Vec<HostRow>, Failure>
 mod tests {
     use super::*;
     use crate::cli::hosts::tests::row as host;
-    use crate::cli::status::tests::standing;
+    use crate::cli::status::tests::report;
     use crate::wire::install::Step;
 
     #[test]
@@ -155,9 +155,9 @@ mod tests {
         let state = HostState::Installing { step: Step::Fetching, percent: 50 };
         let busy = HostRow { node: NodeId(3), state, install: RequestStatus::Running, ..host("w-3") };
         let ended = HostRow { node: NodeId(4), ..host("w-4") };
-        let mut view = WatchState { standing: standing(), at_work: vec![busy], ..WatchState::default() };
-        view.standing.hosts.push(HostRow { node: NodeId(3), ..host("w-3") });
-        view.standing.hosts.push(HostRow { node: NodeId(4), ..host("w-4") });
+        let mut view = WatchState { report: report(), at_work: vec![busy], ..WatchState::default() };
+        view.report.hosts.push(HostRow { node: NodeId(3), ..host("w-3") });
+        view.report.hosts.push(HostRow { node: NodeId(4), ..host("w-4") });
         view.latest = vec![(ended.node, "w-4: installed".to_owned())];
         let lines: Vec<String> =
             view.lines(Style::default(), Some("gone")).into_iter().map(|(_, line)| line).collect();
