@@ -91,20 +91,22 @@ fn an_interrupted_transfer_resumes_and_its_file_is_hidden_until_complete() {
     let partial = blob(&cluster.nodes[1], &hash, "fetch");
     wait::until_true("the session has ended", || cluster.nodes[1].status().row.workers == 0);
     let had = len(&partial);
-    // What a sender says into a cut wire, and says again, is no byte that was fetched.
-    let before = cluster.passed(0, 1);
-    let said_before = cluster.sent_by(0).bytes;
     // Cut again, nearer to the end.
     cluster.cut_after(0, 1, 3 << 19);
     cluster.cut_after(1, 0, i64::MAX);
     wait::until_true("more has come", || len(&partial) > had + (1 << 19));
     is_nothing_visible(&cluster, &hash);
+    cluster.cut(&[0], &[1]);
+    wait::until_true("the session has ended", || cluster.nodes[1].status().row.workers == 0);
+    assert!(len(&partial) > had + (1 << 19), "it goes on where it stopped");
+    // Of the last part alone, on whole wires: what is said into a cut one, or lost with a
+    // session that it ended, is said again.
+    let missing = SIZE as u64 - len(&partial);
+    let before = cluster.passed(0, 1);
     cluster.heal();
     is_whole(&cluster, &hash);
     let passed = cluster.passed(0, 1) - before;
-    let said = cluster.sent_by(0).bytes - said_before;
-    let missing = SIZE as u64 - had;
-    println!("{passed} bytes have passed for the {missing} that were missing, and {said} were said");
+    println!("{passed} bytes have passed for the {missing} that were missing");
     assert!(passed < missing + missing / 2, "{passed} bytes for the {missing} that were missing");
     cluster.nodes[1].thimble(&["host-install", "agent-1"]).ok();
     assert!(fs::read(cluster.nodes[2].root().join("usr/large")).unwrap() == noise(SIZE));
