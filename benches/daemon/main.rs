@@ -73,7 +73,7 @@ fn main() {
 
     let mut hosts: Vec<_> = (0..HOSTS).map(|number| host(&cluster, number)).collect();
     let socket = Datagrams::new(&cluster.stranger);
-    let to_controllers = |datagram: &[u8]| socket.say(datagram, To::All(Role::Controller));
+    let to_controllers = |datagram: &[u8]| socket.send(datagram, To::All(Role::Controller));
     let mut say = |rounds: u64| -> Vec<Vec<u8>> {
         let round = |hosts: &mut Vec<(Forger, Message)>| -> Vec<Vec<u8>> {
             hosts.iter_mut().map(|(forger, ack)| forger.encode(ack, NodeId(0))).collect()

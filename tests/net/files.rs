@@ -55,7 +55,7 @@ fn is_whole(cluster: &Cluster, hash: &str) {
 
 /// The second controller reports that the file is missing, has no part of it under its
 /// final name, and refuses installs that need it.
-fn is_nothing_visible(cluster: &Cluster, hash: &str) {
+fn check_hidden(cluster: &Cluster, hash: &str) {
     let other = &cluster.nodes[1];
     assert!(!blob(other, hash, "patch").exists() && !blob(other, hash, "minisig").exists());
     // It may just have started and not have read its repository yet.
@@ -70,7 +70,7 @@ fn is_nothing_visible(cluster: &Cluster, hash: &str) {
 
 /// Two controllers and an agent. The second controller knows a large patch, and the wire
 /// is cut after about this many bytes of its file.
-fn stands(name: &str, bytes: u64) -> (Cluster, String) {
+fn partly_fetched(name: &str, bytes: u64) -> (Cluster, String) {
     let cluster = Cluster::of(name, 2, 1).timer("session_idle_ms", 700).timer("sync_wait_ms", 50).start();
     cluster.cut(&[0], &[1]);
     let hash = large(&cluster);
@@ -85,8 +85,8 @@ fn stands(name: &str, bytes: u64) -> (Cluster, String) {
 #[test]
 fn an_interrupted_transfer_resumes_and_its_file_is_hidden_until_complete() {
     need_root!();
-    let (cluster, hash) = stands("cut", 1 << 20);
-    is_nothing_visible(&cluster, &hash);
+    let (cluster, hash) = partly_fetched("cut", 1 << 20);
+    check_hidden(&cluster, &hash);
     cluster.cut(&[0], &[1]);
     let partial = blob(&cluster.nodes[1], &hash, "fetch");
     wait::until_true("the session has ended", || cluster.nodes[1].status().row.workers == 0);
@@ -95,12 +95,12 @@ fn an_interrupted_transfer_resumes_and_its_file_is_hidden_until_complete() {
     cluster.cut_after(0, 1, 3 << 19);
     cluster.cut_after(1, 0, i64::MAX);
     wait::until_true("more has come", || len(&partial) > had + (1 << 19));
-    is_nothing_visible(&cluster, &hash);
+    check_hidden(&cluster, &hash);
     cluster.cut(&[0], &[1]);
     wait::until_true("the session has ended", || cluster.nodes[1].status().row.workers == 0);
-    assert!(len(&partial) > had + (1 << 19), "it goes on where it stopped");
-    // Of the last part alone, on whole wires: what is said into a cut one, or lost with a
-    // session that it ended, is said again.
+    assert!(len(&partial) > had + (1 << 19), "it resumes where it stopped");
+    // Only the last part is measured, on uncut wires: bytes sent into a cut wire, or lost
+    // with a session that a cut ended, are sent again.
     let missing = SIZE as u64 - len(&partial);
     let before = cluster.passed(0, 1);
     cluster.heal();
@@ -115,7 +115,7 @@ fn an_interrupted_transfer_resumes_and_its_file_is_hidden_until_complete() {
 #[test]
 fn a_transfer_survives_the_death_of_the_sender_and_of_the_receiver() {
     need_root!();
-    let (mut cluster, hash) = stands("dead", 1 << 20);
+    let (mut cluster, hash) = partly_fetched("dead", 1 << 20);
     let partial = blob(&cluster.nodes[1], &hash, "fetch");
     let had = len(&partial);
     cluster.nodes[0].kill();
@@ -126,7 +126,7 @@ fn a_transfer_survives_the_death_of_the_sender_and_of_the_receiver() {
     cluster.nodes[1].kill();
     let had = len(&partial);
     cluster.nodes[1].start();
-    is_nothing_visible(&cluster, &hash);
+    check_hidden(&cluster, &hash);
     assert!(len(&partial) >= had, "the fetched part is kept");
     cluster.heal();
     is_whole(&cluster, &hash);
@@ -135,7 +135,7 @@ fn a_transfer_survives_the_death_of_the_sender_and_of_the_receiver() {
 #[test]
 fn a_corrupt_partial_file_is_discarded_and_fetched_from_the_start() {
     need_root!();
-    let (mut cluster, hash) = stands("poisoned", 1 << 20);
+    let (mut cluster, hash) = partly_fetched("poisoned", 1 << 20);
     cluster.nodes[1].kill();
     fs::write(blob(&cluster.nodes[1], &hash, "fetch"), vec![0xEE; 2 << 20]).unwrap();
     cluster.heal();
@@ -215,7 +215,7 @@ fn a_full_disk_is_reported_and_the_file_is_fetched_once_there_is_room() {
     wait::until_true("it says why it cannot have the file", || {
         other.status().blobs.iter().any(|blob| blob.reason.as_str().contains("no space left"))
     });
-    is_nothing_visible(&cluster, &hash);
+    check_hidden(&cluster, &hash);
     fs::remove_file(ballast).unwrap();
     is_whole(&cluster, &hash);
 }

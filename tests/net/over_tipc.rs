@@ -1,5 +1,5 @@
-//! A cluster over TIPC: where its nodes are, how a stranger speaks to them, and what
-//! their frames look like. `over_udp.rs` has the same of UDP.
+//! The TIPC side of the tests: addresses, sockets outside of a daemon, and the format of
+//! frames. `over_udp.rs` has the same for UDP.
 
 use std::fmt;
 use std::io;
@@ -16,34 +16,35 @@ use crate::netns::Namespace;
 use crate::switch::VNET_BYTES;
 use crate::wait;
 
-/// What `[network]` says of nodes like these: the bearers are the kernel's.
+/// The `[network]` section of all nodes: empty, since bearers belong to the kernel.
 pub const NETWORK: &str = "";
 
-/// What `[network]` may say, and the key that then waits for a restart.
+/// A line for `[network]`, and the key that then waits for a restart.
 pub const WAITS: (&str, &str) = ("service_type = 7600", "network.service_type");
 
-/// After Ethernet's header; words in network byte order (net/tipc/msg.h).
+/// The TIPC header follows Ethernet's; its words are in network byte order
+/// (net/tipc/msg.h).
 const TIPC_AT: usize = VNET_BYTES + 14;
 const ETHERTYPE: [u8; 2] = [0x88, 0xCA];
-/// What carries messages of users: the lowest and the highest importance.
+/// The message users that carry user data: the lowest to the highest importance.
 const IMPORTANCES: std::ops::RangeInclusive<u32> = 0..=3;
 const BUNDLER: u32 = 6;
 
-/// By when a link is up again after its wire was mended: each end tries once in a
-/// tolerance, and both start anew.
+/// The time until a link is up again after its wire was restored: each end tries once in
+/// a tolerance, and both reset the link.
 pub const MENDED_WITHIN: Duration = Duration::from_secs(8);
 
-/// How often an install is asked for again. A host that is known to be gone is given up
-/// after a few times, and one that starts anew takes a while on a kernel in user space.
+/// The interval of repeated install requests. A host known to be gone is given up after a
+/// few of them, and a restart takes a while on a kernel in user space.
 pub const INSTALL_RETRY_MS: u64 = 500;
 
-/// How `status` says that nothing gets out.
+/// Words of the alert that `status` shows when the interface is down.
 pub const UNPLUGGED: &[&str] = &["No TIPC link is up", "tipc bearer list"];
 
-/// The kernel drops what has no bytes.
+/// Whether the transport carries empty datagrams: the kernel drops them.
 pub const CARRIES_NOTHING: bool = false;
 
-/// Where a node is.
+/// A node's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(u32);
 
@@ -61,10 +62,10 @@ impl fmt::Display for Address {
     }
 }
 
-/// A kernel that finds a TIPC node in another of its own namespaces hands messages over
-/// there and then, past every wire. It knows such a node by a hash that nodes announce
-/// (user 13, word 13); without it, all goes through the interfaces, as it does between
-/// machines.
+/// A kernel delivers messages to a TIPC node in another of its own namespaces directly,
+/// without using the interfaces. It recognizes such a node by a hash in the discovery
+/// messages (user 13, word 13). Clearing the hash makes all messages use the interfaces,
+/// as between machines.
 const USE_THE_WIRE: [&str; 2] = [
     "tc qdisc add dev net0 clsact",
     "tc filter add dev net0 egress protocol 0x88ca u32 match u32 0x1a000000 0x1e000000 at 0 \
@@ -80,8 +81,8 @@ fn carry_out(node: &Namespace, line: &str) {
     assert!(output.status.success(), "{line}: {stderr}");
 }
 
-/// Has a namespace's `net0` be a bearer, and its kernel have this address. One that
-/// is made from an identity takes its node a second to be sure of.
+/// Makes `net0` of a namespace a bearer and sets its node address. An address that is
+/// derived from an identity would take a second of duplicate detection.
 pub fn attach(node: &Namespace, address: Address) {
     node.ip("link set lo up\nlink set net0 up\n");
     for line in USE_THE_WIRE {
@@ -91,7 +92,7 @@ pub fn attach(node: &Namespace, address: Address) {
     carry_out(node, "tipc bearer enable media eth device net0");
 }
 
-/// Whom a datagram is for.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub enum To {
     /// All nodes of a role.
@@ -100,7 +101,7 @@ pub enum To {
     One(Role, Address),
 }
 
-/// The service type of a role's datagrams; its sessions' is two above.
+/// The service type of a role's datagrams. Its sessions use that number plus two.
 const fn service_type(role: Role) -> u32 {
     match role {
         Role::Controller => 7488,
@@ -116,12 +117,12 @@ fn service(service_type: u32, instance: Address) -> Destination {
 pub struct Datagrams(Socket);
 
 impl Datagrams {
-    /// A socket in a namespace, to speak with.
+    /// A socket in a namespace, for sending.
     pub fn new(at: &Namespace) -> Self {
         Self(at.enter(Socket::rdm))
     }
 
-    /// A socket that hears what all nodes of a role are told.
+    /// A socket that receives datagrams to all nodes of a role.
     pub fn receiving(at: &Namespace, role: Role) -> Self {
         Self(at.enter(|| {
             let socket = Socket::rdm()?;
@@ -131,7 +132,7 @@ impl Datagrams {
         }))
     }
 
-    /// Sends a datagram, once a link to whom it is for is up.
+    /// Sends a datagram, once a link to the destination is up.
     pub fn send(&self, datagram: &[u8], to: To) {
         let to = match to {
             To::All(role) => Destination::Range(ServiceRange::all(service_type(role))),
@@ -145,7 +146,7 @@ impl Datagrams {
         });
     }
 
-    /// The next datagram and where it is from; panics if none comes.
+    /// The next datagram and its source; panics if none is received.
     pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 66_000];
         let received = wait::until("a datagram arrives", || match self.0.recv_from(&mut buffer) {
@@ -154,12 +155,12 @@ impl Datagrams {
             Err(error) => panic!("{error}"),
         });
         buffer.truncate(received.len);
-        (buffer, Address(received.from.expect("the sender is told").node))
+        (buffer, Address(received.from.expect("recvmsg gives the source").node))
     }
 }
 
-/// A connection from a namespace to a node, in one of its roles. As std has it: what a
-/// test does with a stream is asked of any socket in the same way.
+/// A connection from a namespace to a role of a node. Its type is std's: what a test does
+/// with a stream works on any socket.
 pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
     from.enter(|| {
         let waiting = TcpStream::from(OwnedFd::from(Socket::stream()?));
@@ -170,7 +171,7 @@ pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
     })
 }
 
-/// One message of TIPC, from its header on.
+/// One TIPC message, header included.
 #[derive(Clone, Copy)]
 struct Message<'a>(&'a [u8]);
 
@@ -209,7 +210,7 @@ impl<'a> Message<'a> {
     }
 }
 
-/// The messages of users in a frame: one, or those that a link sends in a bundle.
+/// The user messages in a frame: one, or those in a bundle.
 fn messages(frame: &[u8]) -> Vec<Message<'_>> {
     let is_tipc = frame.get(TIPC_AT - 2..TIPC_AT) == Some(&ETHERTYPE);
     let outer = frame.get(TIPC_AT..).filter(|_| is_tipc).and_then(Message::first);
@@ -230,7 +231,7 @@ pub fn payloads(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
     messages(frame).into_iter().map(|message| message.payload())
 }
 
-/// Whether a frame asks for a connection.
+/// Whether a frame contains a connection request.
 pub fn asks_for_a_connection(frame: &[u8]) -> bool {
     messages(frame).iter().any(Message::is_syn)
 }

@@ -1,5 +1,5 @@
-//! A cluster over UDP: where its nodes are, how a stranger speaks to them, and what
-//! their frames look like. `over_tipc.rs` has the same of TIPC.
+//! The UDP side of the tests: addresses, sockets outside of a daemon, and the format of
+//! frames. `over_tipc.rs` has the same for TIPC.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
@@ -11,10 +11,10 @@ use crate::netns::Namespace;
 use crate::switch::VNET_BYTES;
 use crate::wait;
 
-/// What `[network]` says of nodes like these.
+/// The `[network]` section of all nodes.
 pub const NETWORK: &str = "interface = \"net0\"";
 
-/// What `[network]` may say, and the key that then waits for a restart.
+/// A line for `[network]`, and the key that then waits for a restart.
 pub const WAITS: (&str, &str) = ("ttl = 3", "network.ttl");
 
 /// Ethernet, IPv4 without options.
@@ -28,19 +28,19 @@ const TCP_FLAGS_AT: usize = TRANSPORT_AT + 13;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
-/// By when datagrams pass again after a wire was mended.
+/// The time until datagrams pass again after a wire was restored.
 pub const MENDED_WITHIN: Duration = Duration::ZERO;
 
-/// How often an install is asked for again.
+/// The interval of repeated install requests.
 pub const INSTALL_RETRY_MS: u64 = 100;
 
-/// How `status` says that nothing gets out.
+/// Words of the alert that `status` shows when the interface is down.
 pub const UNPLUGGED: &[&str] = &["Datagrams cannot be sent (", "is the interface up"];
 
-/// A datagram may have no bytes.
+/// Whether the transport carries empty datagrams.
 pub const CARRIES_NOTHING: bool = true;
 
-/// Where a node is.
+/// A node's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address(Ipv4Addr);
 
@@ -58,14 +58,14 @@ impl fmt::Display for Address {
     }
 }
 
-/// Has a namespace's `net0` speak from this address.
+/// Gives `net0` of a namespace this address.
 pub fn attach(node: &Namespace, address: Address) {
     node.ip(&format!(
         "link set lo up\naddress add {address}/24 dev net0\nlink set net0 up\nroute add 239.0.0.0/8 dev net0\n"
     ));
 }
 
-/// Whom a datagram is for.
+/// The destination of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub enum To {
     /// All nodes of a role.
@@ -95,12 +95,12 @@ impl To {
 pub struct Datagrams(UdpSocket);
 
 impl Datagrams {
-    /// A socket in a namespace, to speak with.
+    /// A socket in a namespace, for sending.
     pub fn new(at: &Namespace) -> Self {
         Self(at.enter(|| UdpSocket::bind("0.0.0.0:0")))
     }
 
-    /// A socket that hears what all nodes of a role are told.
+    /// A socket that receives datagrams to all nodes of a role.
     pub fn receiving(at: &Namespace, role: Role) -> Self {
         let group = To::All(role).socket();
         Self(at.enter(|| {
@@ -116,7 +116,7 @@ impl Datagrams {
         self.0.send_to(datagram, to.socket()).unwrap();
     }
 
-    /// The next datagram and where it is from; panics if none comes.
+    /// The next datagram and its source; panics if none is received.
     pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 65_536];
         let (len, from) = self.0.recv_from(&mut buffer).expect("a datagram arrives");
@@ -126,7 +126,7 @@ impl Datagrams {
     }
 }
 
-/// A connection from a namespace to a node, in one of its roles.
+/// A connection from a namespace to a role of a node.
 pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
     from.enter(|| TcpStream::connect(To::One(role, to).socket()))
 }
@@ -137,7 +137,7 @@ pub fn payloads(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
     frame.get(TRANSPORT_AT + 8..).filter(|_| is_udp).into_iter()
 }
 
-/// Whether a frame asks for a connection.
+/// Whether a frame contains a connection request.
 pub fn asks_for_a_connection(frame: &[u8]) -> bool {
     let flags = frame.get(TCP_FLAGS_AT).filter(|_| frame[PROTOCOL_AT] == TCP);
     flags.is_some_and(|flags| flags & (SYN | ACK) == SYN)

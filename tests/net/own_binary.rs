@@ -1,6 +1,5 @@
-//! A patch that replaces thimble on a host whose thimble is running, under a
-//! supervisor that does what the shipped unit says: `ExecStartPre`, `ExecStart`, and
-//! again.
+//! A patch that replaces the running thimble of a host, under a supervisor that does what
+//! the shipped unit says: `ExecStartPre`, `ExecStart`, and restart.
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;
@@ -22,7 +21,7 @@ use crate::{sys, wait};
 /// Runs a host's own thimble until dropped.
 struct Supervisor {
     is_over: Arc<AtomicBool>,
-    /// Processes of `ExecStart`, ever, and the one that runs.
+    /// How often `ExecStart` was run, and the pid of the current process.
     starts: Arc<AtomicU32>,
     pid: Arc<AtomicU32>,
     guards: Arc<Mutex<String>>,
@@ -49,7 +48,7 @@ impl Supervisor {
         let (over, started, now, said) = (is_over.clone(), starts.clone(), pid.clone(), guards.clone());
         let thread = thread::spawn(move || {
             while !over.load(Ordering::SeqCst) {
-                // As with `-` before it: there may be none.
+                // As with `-` in the unit: the guard may not exist.
                 if let Ok(guarded) = sys::dies_with_parent(&mut guard).output() {
                     said.lock().unwrap().push_str(&String::from_utf8_lossy(&guarded.stdout));
                 }
@@ -74,7 +73,7 @@ impl Supervisor {
         self.guards.lock().unwrap().clone()
     }
 
-    /// How often since the last time it was told that the daemon is ready.
+    /// The number of READY notifications since the last call.
     fn ready(&self) -> usize {
         let mut message = [0; 1024];
         let told =
@@ -87,7 +86,7 @@ impl Supervisor {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
-    /// What a file of the running daemon's /proc directory says.
+    /// The contents of a file in the running daemon's /proc directory.
     fn proc_file(&self, file: &str) -> Vec<u8> {
         fs::read(format!("/proc/{}/{file}", self.pid())).unwrap()
     }
@@ -96,7 +95,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
-        // 0 is everybody.
+        // To pid 0, the signal would go to the whole process group.
         if self.pid() > 0 {
             let _ = sys::signal(self.pid(), libc::SIGTERM);
         }
@@ -104,11 +103,11 @@ impl Drop for Supervisor {
     }
 }
 
-/// A controller, and a host that runs the thimble in its own tree.
+/// A controller, and a host that runs the thimble in its own root.
 struct Host {
     supervisor: Supervisor,
     cluster: Cluster,
-    /// That thimble.
+    /// The contents of that thimble.
     old: Vec<u8>,
 }
 
@@ -122,7 +121,7 @@ impl Host {
         agent.write_config();
         let own = agent.root().join("usr/bin/thimble");
         fs::create_dir_all(own.parent().unwrap()).unwrap();
-        // Without what is there for debuggers alone it is a tenth of the size.
+        // Stripped, it is a tenth of the size.
         let status = Command::new("strip").arg("-o").arg(&own).arg(thimble()).status().unwrap();
         assert!(status.success());
         let supervisor = Supervisor::of(agent);
@@ -146,9 +145,10 @@ impl Host {
         patch.program("usr/bin/thimble", content)
     }
 
-    /// The old thimble runs, nothing of the patch is in place, and that is told.
+    /// Waits until the host reports the failure; the old thimble runs, and nothing of the
+    /// patch is left.
     fn is_back(&self) {
-        wait::until_true("the host tells that it is back", || self.cluster.host(1)["current"] == "failed");
+        wait::until_true("the host reports the failure", || self.cluster.host(1)["current"] == "failed");
         assert_eq!(fs::read(self.own()).unwrap(), self.old);
         assert!(self.supervisor.proc_file("exe") == self.old, "the old one runs");
         assert!(!self.agent().root().join("etc/beside").exists());
@@ -173,18 +173,18 @@ fn a_running_thimble_is_replaced_within_its_process() {
     assert_eq!(host.cluster.host(1)["current"], "yes");
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
     assert!(host.supervisor.proc_file("exe") == new, "the new one runs");
-    wait::until_true("the new one tells the supervisor that it is ready", || host.supervisor.ready() == 1);
+    wait::until_true("the new one notifies the supervisor that it is ready", || host.supervisor.ready() == 1);
     assert_eq!(host.supervisor.proc_file("cmdline"), arguments);
     assert_eq!(host.supervisor.proc_file("environ"), environment);
     let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
-    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one asks whether all is well");
+    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one runs the health script");
     assert!(!host.agent().root().join(".thimble/guard").exists());
 
     host.cluster.thimble(&["remove", "SELF-2"]).ok();
     host.cluster.thimble(&["host-install", "agent-1"]).ok();
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
     assert!(host.supervisor.proc_file("exe") == host.old, "and back");
-    wait::until_true("none of its descriptors came along", || host.supervisor.descriptors() == descriptors);
+    wait::until_true("no descriptor is leaked", || host.supervisor.descriptors() == descriptors);
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn a_thimble_that_dies_twice_is_rolled_back_by_the_guard() {
     let said = host.cluster.thimble(&["host-install", "agent-1"]).failed(1);
     assert!(said.contains("started twice and heard no controller"), "{said}");
     host.is_back();
-    // The first, which became the new one; the new one again; the old one.
+    // The old one, which executes the new one; the new one again; the old one.
     assert_eq!(host.supervisor.starts(), 3);
     let guards = host.supervisor.guards();
     assert!(guards.contains("started once more") && guards.contains("files of set"), "{guards}");
@@ -227,31 +227,31 @@ fn a_thimble_that_fails_a_health_script_is_rolled_back_in_the_same_process() {
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
 }
 
-/// A host whose agent hears no controller while the first of these is true; the
-/// second is what its new thimble is.
-fn that_can_be_deaf(name: &str, host_lost_ms: u64) -> (Host, Arc<AtomicBool>, Vec<u8>) {
+/// A host whose agent receives no HelloAgent while the flag is true, and the contents of
+/// its new thimble.
+fn host_that_can_go_deaf(name: &str, host_lost_ms: u64) -> (Host, Arc<AtomicBool>, Vec<u8>) {
     let is_deaf = Arc::new(AtomicBool::new(false));
     let deaf = is_deaf.clone();
     let to_agent: Judge =
         Box::new(move |of, _| if of == HelloAgent && deaf.load(Ordering::SeqCst) { Lose } else { Pass });
     let mut cluster = Cluster::filtered(name, 1, pass_all(), to_agent);
     cluster.nodes[1].timers.insert("host_lost_ms", host_lost_ms);
-    // Over TIPC a host that two thimbles in a row leave is given up after five of these.
+    // Over TIPC, a host that is withdrawn is given up after five of these.
     cluster.nodes[0].timers.insert("install_retry_ms", 2_000);
     let host = Host::on(cluster);
     let new = [&host.old[..], b"and something new"].concat();
-    // It goes deaf in the middle of the install.
+    // The script waits, so that the test can set the flag during the install.
     let waits = "touch \"$THIMBLE_ROOT/waits\"; while test -e \"$THIMBLE_ROOT/waits\"; do sleep 0.02; done";
     host.replacing(&new).script("post-install", waits).applied(&host.cluster);
     (host, is_deaf, new)
 }
 
-/// Installs, and does this once the host is deaf and its script goes on.
-fn goes_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
+/// Installs; sets the flag while the script waits, releases the script, and runs `then`.
+fn install_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
     thread::scope(|scope| {
         let asked = scope.spawn(|| host.cluster.thimble(&["host-install", "agent-1"]));
         let waiting = host.agent().root().join("waits");
-        wait::until_true("the install stands in its script", || waiting.exists());
+        wait::until_true("the install waits in its script", || waiting.exists());
         is_deaf.store(true, Ordering::SeqCst);
         fs::remove_file(&waiting).unwrap();
         then();
@@ -263,8 +263,8 @@ fn goes_deaf(host: &Host, is_deaf: &AtomicBool, then: impl FnOnce()) -> Ended {
 fn a_thimble_that_hears_no_controller_is_rolled_back() {
     need_root!();
     need_udp!("a TIPC link that loses every copy of a datagram fails as a whole");
-    let (host, is_deaf, _) = that_can_be_deaf("own-deaf", 1_500);
-    let said = goes_deaf(&host, &is_deaf, || {}).failed(1);
+    let (host, is_deaf, _) = host_that_can_go_deaf("own-deaf", 1_500);
+    let said = install_deaf(&host, &is_deaf, || {}).failed(1);
     assert!(said.contains("heard no controller"), "{said}");
     is_deaf.store(false, Ordering::SeqCst);
     host.is_back();
@@ -274,11 +274,11 @@ fn a_thimble_that_hears_no_controller_is_rolled_back() {
 #[test]
 fn a_thimble_killed_before_it_is_confirmed_is_started_again() {
     need_root!();
-    let (host, is_deaf, new) = that_can_be_deaf("own-killed", 60_000);
-    let shown = goes_deaf(&host, &is_deaf, || {
+    let (host, is_deaf, new) = host_that_can_go_deaf("own-killed", 60_000);
+    let shown = install_deaf(&host, &is_deaf, || {
         wait::until_true("the new one waits", || host.cluster.host(1)["step"] == "health");
         assert!(host.supervisor.proc_file("exe") == new);
-        assert_ne!(host.cluster.host(1)["current"], "yes", "nothing is claimed before it is so");
+        assert_ne!(host.cluster.host(1)["current"], "yes", "success is not reported before it is confirmed");
         sys::signal(host.supervisor.pid(), libc::SIGKILL).unwrap();
         wait::until_true("it is started once more", || host.supervisor.guards().contains("once more"));
         is_deaf.store(false, Ordering::SeqCst);

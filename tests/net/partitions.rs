@@ -1,5 +1,4 @@
-//! Controllers that do not hear each other, what is changed on each side
-//! meanwhile, and what they make of it once they do.
+//! Network partitions between controllers: changes on each side, and their merge.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -11,12 +10,12 @@ use crate::over;
 use crate::patch::Patch;
 use crate::wait;
 
-/// Two controllers and an agent that both hear; changes wait for nobody for long.
+/// Two controllers and an agent; changes do not wait long for a lost controller.
 fn two(name: &str) -> Cluster {
     Cluster::of(name, 2, 1).timer("sync_wait_ms", 100).start()
 }
 
-/// Both have the files of all that they know.
+/// Waits until both controllers have the files of all patches that they know.
 fn both_hold(cluster: &Cluster) {
     wait::until_true("both hold the files", || {
         cluster.controllers().iter().all(|controller| controller.holds_all_files())
@@ -27,7 +26,7 @@ fn upload(cluster: &Cluster, at: usize, id: &str, content: &[u8]) -> String {
     Patch::new(cluster, id).file(&format!("etc/{id}"), content).uploaded_at(cluster, at)
 }
 
-/// Both see a patch in this state.
+/// Both controllers have a patch in this state.
 fn both_see(cluster: &Cluster, id: &str, state: Option<EntryState>) {
     for controller in cluster.controllers() {
         assert_eq!(controller.state_of(id), state, "{id} on {}", controller.name);
@@ -51,7 +50,7 @@ fn changes_to_different_patches_survive_and_merge_within_two_hello_intervals() {
 
     cluster.cut(&[0], &[1]);
     let said = upload(&cluster, 0, "LEFT-1", b"x");
-    // Over TIPC, and where all is slow, the loss may be known by then.
+    // Over TIPC or on a slow machine, the loss may be detected by then.
     let is_told = ["controller-1 has not confirmed it yet", "controller-1 is lost"];
     assert!(is_told.iter().any(|told| said.contains(told)), "{said}");
     upload(&cluster, 1, "RIGHT-1", b"x");
@@ -82,7 +81,7 @@ fn apply_and_delete_of_one_patch_on_two_sides_merge_and_the_loser_is_reported() 
     is_settled(&cluster.nodes[1]);
     cluster.cut(&[0], &[1]);
     cluster.nodes[0].thimble(&["apply", "DISPUTED-1"]).ok();
-    // One change more: the greater counter.
+    // One more change, for the higher counter.
     upload(&cluster, 1, "OTHER-1", b"x");
     cluster.nodes[1].thimble(&["delete", "DISPUTED-1"]).ok();
     cluster.heal();
@@ -90,7 +89,7 @@ fn apply_and_delete_of_one_patch_on_two_sides_merge_and_the_loser_is_reported() 
     both_see(&cluster, "DISPUTED-1", None);
     let [replaced, winner] = [0, 1].map(|number| cluster.nodes[number].status().replaced);
     let line = replaced.iter().find(|line| line.contains("Applied") && line.contains("Deleted"));
-    let line = line.unwrap_or_else(|| panic!("nothing tells of both: {replaced:?}"));
+    let line = line.unwrap_or_else(|| panic!("no line names both changes: {replaced:?}"));
     assert!(line.contains("DISPUTED-1"), "{line}");
     assert!(cluster.nodes[0].log().contains(line.as_str()), "it is logged too");
     assert_eq!(winner, [""; 0]);

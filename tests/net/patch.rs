@@ -1,4 +1,4 @@
-//! Patches, made and signed as their maker does it.
+//! Patches, made and signed with the tools that a patch's maker uses.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -8,14 +8,14 @@ use std::process::Command;
 use crate::cluster::Cluster;
 use crate::node::SW_VERSION;
 
-/// A patch in the making: a directory as `thimble make` takes it.
+/// The source directory of a patch, for `thimble make`.
 pub struct Patch {
     pub id: String,
     dir: PathBuf,
 }
 
 impl Patch {
-    /// A patch that has the least metadata and nothing in it; in-service.
+    /// An empty in-service patch with minimal metadata.
     pub fn new(cluster: &Cluster, id: &str) -> Self {
         let dir = cluster.dir.join(format!("patch-{id}"));
         // A test may make another patch under the same id.
@@ -35,7 +35,7 @@ impl Patch {
         self
     }
 
-    /// Adds a file, to be laid over the root at `path`.
+    /// Adds a file, to be installed at `path` below the root.
     pub fn file(self, path: &str, content: &[u8]) -> Self {
         write(&self.dir.join("files").join(path), content, 0o644);
         self
@@ -57,7 +57,7 @@ impl Patch {
     pub fn make(&self, cluster: &Cluster) -> PathBuf {
         let file = cluster.dir.join(format!("{}.patch", self.id));
         let _ = fs::remove_file(&file);
-        // As on the maker's machine: an appliance's binary does not make patches.
+        // The binary just built: the shipped one does not have `make`.
         let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
         let output = command.arg("make").arg(&self.dir).arg("-o").arg(&file).output().unwrap();
         assert!(output.status.success(), "make: {}", String::from_utf8_lossy(&output.stderr));
@@ -71,7 +71,7 @@ impl Patch {
         file
     }
 
-    /// Makes it, signs it and uploads it at one controller; gives what that said.
+    /// Makes it, signs it and uploads it to one controller; returns the command's output.
     pub fn uploaded_at(&self, cluster: &Cluster, controller: usize) -> String {
         let file = self.signed(cluster);
         cluster.nodes[controller].thimble(&["upload", file.to_str().unwrap()]).ok()

@@ -1,4 +1,4 @@
-//! A repository full of deleted patches, and how it gets room again.
+//! A repository full of deleted patches, and its purge.
 
 use thimble::limits;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};

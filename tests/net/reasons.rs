@@ -1,5 +1,4 @@
-//! What an install found or ran into on a host reaches its operator, and the
-//! host's log says it once.
+//! Notices and errors of an install reach the operator, and are in the host's log once.
 
 use std::fs;
 
@@ -28,7 +27,7 @@ fn a_file_changed_by_hand_is_reported_with_the_install() {
 
     let shown = cluster.json(&["host-install", "agent-1"]);
     assert_eq!(shown["hosts"][0]["install"], "installed");
-    assert_eq!(shown["hosts"][0]["reason"], "", "what is told is not told again");
+    assert_eq!(shown["hosts"][0]["reason"], "", "the notice is not reported twice");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! A daemon that reads its configuration anew takes up what it can, says what
-//! waits for a restart, and changes nothing for a file that is wrong.
+//! A reload applies the settings that it can, reports those that wait for a restart, and
+//! changes nothing if a file is wrong.
 
 use std::fs;
 use std::process::Command;
@@ -11,7 +11,7 @@ use crate::node::Ended;
 use crate::patch::Patch;
 use crate::{over, sys, wait};
 
-/// Writes the node's configuration and has it read.
+/// Writes the node's configuration and reloads it.
 fn reload(node: &Node) -> Ended {
     node.write_config();
     node.thimble(&["reload"])
@@ -60,7 +60,7 @@ fn a_reload_applies_what_it_can_and_reports_what_waits_for_a_restart() {
 fn later_workers_have_the_applied_settings_and_not_those_that_wait() {
     need_root!();
     let mut cluster = Cluster::new("reload-workers", 1);
-    // A key's file that the first configuration names, and that goes with it.
+    // The file of a key that only the first configuration names; it is deleted later.
     let key = cluster.dir.join("gone.pub");
     fs::write(&key, &cluster.signer.public).unwrap();
     cluster.nodes[1].trusted_keys.push(key.display().to_string());
@@ -74,7 +74,7 @@ fn later_workers_have_the_applied_settings_and_not_those_that_wait() {
         ("agent", format!("root = \"{}\" #", elsewhere.display())),
     ];
     agent.write_config();
-    // The line that was there before would be there twice.
+    // Remove the original line, or the key would be given twice.
     let text = fs::read_to_string(agent.config_file()).unwrap();
     let doubled = format!("root = \"{}\"\n", agent.root().display());
     fs::write(agent.config_file(), text.replace(&doubled, "")).unwrap();
@@ -129,7 +129,7 @@ fn a_wrong_file_changes_nothing_and_is_reported_with_file_line_and_reason() {
     fs::write(node.config_file(), &good).unwrap();
     fs::write(node.key_file(), &key).unwrap();
     let said = node.thimble(&["reload"]).ok();
-    assert_eq!(said, "timers.sync_wait_ms is 123 now (was 5000)\n", "nothing of it was taken up before");
+    assert_eq!(said, "timers.sync_wait_ms is 123 now (was 5000)\n", "nothing of it was applied before");
     assert!(!troubles(node).contains("taken up"), "{}", troubles(node));
 }
 

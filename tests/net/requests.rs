@@ -1,4 +1,4 @@
-//! Install requests and their answers on a bad network and across crashes.
+//! Install requests and their answers on a faulty network and across crashes.
 
 use std::fs;
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
-/// Judges the first datagrams of one type as told, then passes all.
+/// Gives the first datagrams of one type these verdicts, then passes all.
 fn first(of: MsgType, verdicts: &[Verdict]) -> Judge {
     let mut verdicts = Vec::from(verdicts).into_iter();
     Box::new(move |msgtype, _| if msgtype == of { verdicts.next().unwrap_or(Pass) } else { Pass })
@@ -24,7 +24,7 @@ fn lose_all(of: MsgType) -> Judge {
     Box::new(move |msgtype, _| if msgtype == of { Lose } else { Pass })
 }
 
-/// A patch that notes each of its installs in the host's `installs` file.
+/// A patch that counts its installs in the host's file `installs`.
 fn counting(cluster: &Cluster) -> Patch {
     Patch::new(cluster, "COUNT-1")
         .file("etc/patched", b"yes\n")
@@ -123,8 +123,8 @@ fn a_recorded_request_sent_again_after_the_agents_restart_changes_nothing() {
     assert_eq!(cluster.host(1)["state"], "idle");
 }
 
-/// A cluster whose agent stands in the middle of an install, in a script that
-/// waits for the host's file `go`.
+/// A cluster whose agent is in the middle of an install, in a script that waits for the
+/// host's file `go`.
 fn in_the_middle_of_an_install(name: &str) -> Cluster {
     let cluster = Cluster::new(name, 1).start();
     let waits = "while ! test -e \"$THIMBLE_ROOT/go\"; do sleep 0.02; done";
@@ -138,8 +138,8 @@ fn in_the_middle_of_an_install(name: &str) -> Cluster {
         .stdout(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    wait::until_true("the install stands in its script", || cluster.host(1)["step"] == "pre scripts");
-    // Leaving does not stop the install.
+    wait::until_true("the install waits in its script", || cluster.host(1)["step"] == "pre scripts");
+    // Interrupting the command does not stop the install.
     crate::sys::signal(asked.id(), libc::SIGINT).unwrap();
     let left = asked.wait_with_output().unwrap();
     assert_eq!(left.status.code(), Some(6));
@@ -165,7 +165,7 @@ fn a_killed_agent_rolls_back_and_reports_the_failure() {
 fn an_agent_stopped_during_an_install_rolls_back_and_can_install_again() {
     need_root!();
     let mut cluster = in_the_middle_of_an_install("stop-agent");
-    // The script would go on for as long as nobody lets it end.
+    // The script would wait forever.
     cluster.nodes[1].stop();
     cluster.nodes[1].start();
     wait::until_true("the operator sees that it failed", || cluster.host(1)["current"] == "failed");

@@ -1,5 +1,5 @@
-//! Controllers that come back: out of an old backup, with an empty disk, or after
-//! a long time.
+//! Controllers that return: restored from an old backup, with an empty disk, or after a
+//! long time.
 
 use std::collections::BTreeMap;
 
@@ -11,12 +11,12 @@ use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
 use crate::wait;
 
-/// Every change that was ever on a disk of the cluster, by its stamp.
+/// Every change that any controller has had on its disk, by its stamp.
 #[derive(Default)]
 struct Stamps(BTreeMap<Stamp, Entry>);
 
 impl Stamps {
-    /// Notes what a controller has; no stamp stands for two changes.
+    /// Records a controller's entries, and checks that no stamp is used for two changes.
     fn note(&mut self, controller: &Node) {
         for entry in Store::open(&controller.state_dir()).unwrap().entries() {
             let noted = self.0.entry(entry.stamp).or_insert_with(|| entry.clone());
@@ -59,14 +59,14 @@ fn a_controller_restored_from_an_old_backup_loses_no_entry_and_reuses_no_stamp()
     cluster.nodes[1].stop();
     cluster.nodes[1].restore(&backup);
     cluster.nodes[1].start();
-    // As soon as it takes changes.
+    // This waits until it takes changes.
     upload(&cluster, 1, "AFTER-1");
     both_have(&cluster, &["OLD-1", "NEW-1", "AFTER-1"]);
     cluster.agree("one digest");
     assert_eq!(cluster.nodes[1].state_of("OLD-1"), Some(Applied));
     stamps.note_all(&cluster);
 
-    // Once more, and the other is not there to tell.
+    // Once more, while the other controller is down.
     cluster.nodes[0].kill();
     cluster.nodes[1].stop();
     cluster.nodes[1].restore(&backup);
@@ -123,7 +123,7 @@ fn a_controller_that_was_off_for_long_brings_back_no_deleted_patch() {
     assert!(cluster.nodes[1].patch("DELETED-1").is_none());
     assert_eq!(cluster.nodes[1].state_of("STAYS-1"), Some(Available));
 
-    // Off again, taken for gone, and what it might bring back is purged meanwhile.
+    // Off again: it is dropped, and what it could bring back is purged meanwhile.
     cluster.nodes[1].kill();
     let first = &cluster.nodes[0];
     first.thimble(&["delete", "PURGED-1"]).ok();

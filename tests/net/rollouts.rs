@@ -1,5 +1,5 @@
-//! Rollouts: how many hosts are at work at once, what stops one, and who goes on
-//! with it when a terminal or a controller is gone.
+//! Rollouts: parallelism, halting and stopping, and takeover when a terminal or a
+//! controller is gone.
 
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -11,13 +11,13 @@ use crate::cluster::{Cluster, Node, thimble};
 use crate::patch::Patch;
 use crate::wait;
 
-/// Controllers and agents that say much.
+/// A started cluster with short hello intervals.
 fn cluster(name: &str, controllers: usize, agents: usize) -> Cluster {
     laid_out(name, controllers, agents).start()
 }
 
-/// The same, and who is gone is noticed soon: a busy machine may see to it that
-/// nobody is.
+/// As [`cluster`], with early detection of lost controllers. Only for tests that need it:
+/// on a busy machine it may detect a loss that is none.
 fn watchful(name: &str, controllers: usize, agents: usize) -> Cluster {
     laid_out(name, controllers, agents).timer("controller_lost_ms", 1_000).start()
 }
@@ -27,15 +27,15 @@ fn laid_out(name: &str, controllers: usize, agents: usize) -> Cluster {
     cluster.timer("install_give_up_ms", 3_000)
 }
 
-/// Where the hosts' scripts meet: a directory that all of them can reach.
+/// A directory that the scripts of all hosts share.
 fn meeting(cluster: &Cluster) -> String {
     let dir = cluster.dir.join("meeting");
     let _ = fs::create_dir_all(&dir);
     dir.to_str().unwrap().to_owned()
 }
 
-/// A patch whose hosts say in the meeting place when they begin and have ended, and
-/// wait in between until they may go on.
+/// A patch whose script marks its begin and end in the shared directory, and waits in
+/// between until it is released.
 fn gated(cluster: &Cluster, id: &str) -> Patch {
     let dir = meeting(cluster);
     let script = format!(
@@ -46,7 +46,7 @@ fn gated(cluster: &Cluster, id: &str) -> Patch {
 }
 
 /// Hosts that have begun, or ended.
-fn those_that(cluster: &Cluster, have: &str) -> Vec<String> {
+fn hosts_that_have(cluster: &Cluster, have: &str) -> Vec<String> {
     let prefix = format!("{have}-");
     let names = fs::read_dir(meeting(cluster)).unwrap().map(|file| file.unwrap().file_name());
     let names = names.map(|name| name.into_string().unwrap());
@@ -59,7 +59,7 @@ fn release(cluster: &Cluster, who: &str) {
 
 /// No host has begun twice.
 fn each_began_once(cluster: &Cluster, hosts: usize) {
-    let began = those_that(cluster, "began");
+    let began = hosts_that_have(cluster, "began");
     assert_eq!(began.len(), hosts, "{began:?}");
     for host in began {
         let lines = fs::read_to_string(format!("{}/began-{host}", meeting(cluster))).unwrap();
@@ -67,7 +67,7 @@ fn each_began_once(cluster: &Cluster, hosts: usize) {
     }
 }
 
-/// A terminal on which a rollout is begun.
+/// Runs a command that stays in the foreground, as on a terminal.
 fn on_terminal(node: &Node, arguments: &[&str]) -> Child {
     let mut command: Command = node.namespace.command(&thimble());
     command.args(["--config", node.config_file().to_str().unwrap()]).args(arguments);
@@ -93,8 +93,10 @@ fn a_rollout_installs_on_all_hosts_with_no_more_than_parallel_at_once() {
     gated(&cluster, "GATED-1").applied(&cluster);
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "2"]);
     for asked in [2, 4] {
-        wait::until_true("as many as may be are at work", || those_that(&cluster, "began").len() == asked);
-        let (began, ended) = (those_that(&cluster, "began"), those_that(&cluster, "ended"));
+        wait::until_true("as many as may be are at work", || {
+            hosts_that_have(&cluster, "began").len() == asked
+        });
+        let (began, ended) = (hosts_that_have(&cluster, "began"), hosts_that_have(&cluster, "ended"));
         assert_eq!(began.len() - ended.len(), 2, "{began:?} {ended:?}");
         for host in began.iter().filter(|host| !ended.contains(host)) {
             release(&cluster, &format!("-{host}"));
@@ -109,7 +111,7 @@ fn a_rollout_installs_on_all_hosts_with_no_more_than_parallel_at_once() {
     for number in 1..=5 {
         assert_eq!(cluster.host(number)["current"], "yes");
     }
-    // Once more: there is nothing to do, and nobody is bothered.
+    // Once more: there is nothing to do, and no script runs.
     let again = cluster.thimble(&["host-install", "--all"]).ok();
     assert!(again.ends_with("rollout ended: 5 of 5 hosts, 5 had nothing to do\n"), "{again}");
     each_began_once(&cluster, 5);
@@ -144,7 +146,7 @@ fn a_rollout_that_cannot_be_written_to_disk_stalls_and_is_logged_once() {
     let cluster = cluster("unwritten", 1, 1);
     gated(&cluster, "GATED-1").applied(&cluster);
     let terminal = on_terminal(&cluster, &["host-install", "--all"]);
-    wait::until_true("the host is at work", || those_that(&cluster, "began").len() == 1);
+    wait::until_true("the host is at work", || hosts_that_have(&cluster, "began").len() == 1);
     let in_the_way = cluster.state_dir().join("repo/map.unfinished");
     fs::create_dir(&in_the_way).unwrap();
     release(&cluster, "");
@@ -164,14 +166,14 @@ fn a_rollout_outlives_its_terminal_and_can_be_stopped_from_any_controller() {
     let cluster = cluster("left", 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
     let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    wait::until_true("the first is at work", || hosts_that_have(&cluster, "began").len() == 1);
     terminal.kill().unwrap();
     terminal.wait().unwrap();
     let said = cluster.nodes[1].thimble(&["host-install", "--all"]).failed(1);
     assert!(said.contains("A rollout is under way, carried by controller-0"), "{said}");
-    let first = those_that(&cluster, "began").remove(0);
+    let first = hosts_that_have(&cluster, "began").remove(0);
     release(&cluster, &format!("-{first}"));
-    wait::until_true("it went on", || those_that(&cluster, "began").len() == 2);
+    wait::until_true("it went on", || hosts_that_have(&cluster, "began").len() == 2);
 
     let stopper = on_terminal(&cluster.nodes[1], &["host-install", "--stop"]);
     wait::until_true("no further one is asked", || state(&cluster) == RolloutState::Stopped);
@@ -180,7 +182,7 @@ fn a_rollout_outlives_its_terminal_and_can_be_stopped_from_any_controller() {
     let said = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("rollout stopped: 2 of 4 hosts, 2 installed\n"), "{said}");
-    assert_eq!(those_that(&cluster, "began").len(), 2);
+    assert_eq!(hosts_that_have(&cluster, "began").len(), 2);
     cluster.nodes[1].thimble(&["host-install", "--resume"]).ok();
     each_began_once(&cluster, 4);
 }
@@ -192,7 +194,7 @@ fn another_controller_takes_over_a_rollout_and_no_host_installs_twice() {
     gated(&cluster, "GATED-1").applied(&cluster);
     wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    wait::until_true("the first is at work", || hosts_that_have(&cluster, "began").len() == 1);
     cluster.nodes[0].kill();
     let output = terminal.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
@@ -204,7 +206,7 @@ fn another_controller_takes_over_a_rollout_and_no_host_installs_twice() {
     each_began_once(&cluster, 4);
 
     cluster.nodes[0].start();
-    // Until its repository is read it knows of no rollout.
+    // It knows of no rollout until its repository is read.
     cluster.agree("who comes back has what the other has");
     wait::until_true("and so learns of it", || state(&cluster) == RolloutState::Ended);
     each_began_once(&cluster, 4);
@@ -216,7 +218,7 @@ fn a_rollout_continues_after_a_power_cut_of_all_controllers() {
     let mut cluster = cluster("dark", 2, 3);
     gated(&cluster, "GATED-1").applied(&cluster);
     let mut terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    wait::until_true("the first is at work", || hosts_that_have(&cluster, "began").len() == 1);
     cluster.nodes[0].kill();
     cluster.nodes[1].kill();
     terminal.wait().unwrap();
@@ -230,14 +232,14 @@ fn a_rollout_continues_after_a_power_cut_of_all_controllers() {
     each_began_once(&cluster, 3);
 }
 
-/// Two controllers that both hear all hosts and not each other, and both carry a
-/// rollout, whose first host is at work; and the terminal on which it was begun.
+/// Two controllers that hear all hosts but not each other, and both carry one rollout,
+/// whose first host is installing; and the command that started it.
 fn carried_apart(name: &str) -> (Cluster, Child) {
     let cluster = watchful(name, 2, 4);
     gated(&cluster, "GATED-1").applied(&cluster);
     wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
     let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
-    wait::until_true("the first is at work", || those_that(&cluster, "began").len() == 1);
+    wait::until_true("the first is at work", || hosts_that_have(&cluster, "began").len() == 1);
     cluster.cut(&[0], &[1]);
     wait::until_true("the other takes it over", || rollout(&cluster.nodes[1]).is_here);
     (cluster, terminal)
@@ -271,8 +273,8 @@ fn a_stop_during_a_partition_holds_once_the_controllers_merge() {
     }
     release(&cluster, "");
     assert_eq!(terminal.wait().unwrap().code(), Some(1));
-    assert_eq!(stopper.wait().unwrap().code(), Some(0), "that was what it was for");
-    assert_eq!(those_that(&cluster, "began").len(), 1, "no further host was asked");
+    assert_eq!(stopper.wait().unwrap().code(), Some(0), "stopping was its purpose");
+    assert_eq!(hosts_that_have(&cluster, "began").len(), 1, "no further host was asked");
 }
 
 #[test]
@@ -285,7 +287,7 @@ fn a_host_that_falls_silent_counts_as_failed_and_a_lost_host_is_not_asked() {
     wait::until_true("it is lost", || cluster.host(3)["state"] == "lost");
     let terminal =
         on_terminal(&cluster, &["host-install", "--all", "--parallel", "2", "--stop-after-failures", "0"]);
-    wait::until_true("two are at work", || those_that(&cluster, "began").len() == 2);
+    wait::until_true("two are at work", || hosts_that_have(&cluster, "began").len() == 2);
     cluster.nodes[1].kill();
     release(&cluster, "");
     let output = terminal.wait_with_output().unwrap();

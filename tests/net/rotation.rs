@@ -1,5 +1,5 @@
-//! A cluster changes its secret while all goes on: not one word is refused, no host
-//! is heard late, no install fails, and in the end the old keys open nothing.
+//! A running cluster changes its secret: no datagram is refused, no ack is lost, no
+//! install fails, and in the end the old keys are refused.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,15 +15,15 @@ use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// From one ack of a host to the next.
+/// The time from one ack of a host to the next.
 const INTERVAL_MS: u64 = 2_000;
-/// Where an ack is lost, a host is at least twice the interval old, less the window
-/// (20 ms), before the next comes; where none is, an interval, its jitter (a tenth) and
-/// the window. Between the two:
+/// The limit on a host's age, between two cases. If an ack is lost, the age reaches twice
+/// the interval less the window (20 ms). If none is, it reaches at most the interval, its
+/// jitter (a tenth) and the window.
 const LATE_MS: u64 = INTERVAL_MS * 18 / 10;
 
-/// Makes a node's new key file with an operator's command and puts it in the old one's
-/// place; `by_signal` is how the daemon learns of it.
+/// Makes a node's new key file with an operator's command, replaces the old one, and
+/// reloads the daemon by signal or by command.
 pub fn replace(node: &Node, keygen: &[&str], by_signal: bool) {
     let new = node.dir.join("new.key");
     let out = ["-o", new.to_str().unwrap()];
@@ -41,7 +41,7 @@ pub fn replace(node: &Node, keygen: &[&str], by_signal: bool) {
     }
 }
 
-/// No node has refused a word for its key.
+/// No node has refused a datagram or session because of its key.
 fn nothing_is_refused(cluster: &Cluster, when: &str) {
     for node in &cluster.nodes {
         for reason in ["no_key", "tag", "stale_incarnation", "replay", "duplicate_node_id"] {
@@ -51,12 +51,12 @@ fn nothing_is_refused(cluster: &Cluster, when: &str) {
     }
 }
 
-/// How often each node has believed what was sent with a slot.
+/// The number of datagrams with a key slot that each node has accepted.
 fn heard_with(cluster: &Cluster, slot: u8) -> Vec<u64> {
     cluster.nodes.iter().map(|node| node.counter(&format!("received_with_slot_{slot}"))).collect()
 }
 
-/// The first slot's secret, as a thief of the old key file has it.
+/// The secret of the first slot of a key file.
 fn secret(key_file: &str) -> [u8; 32] {
     let line = key_file.lines().find_map(|line| line.strip_prefix("secret = \"")).unwrap();
     std::array::from_fn(|at| u8::from_str_radix(&line[2 * at..2 * at + 2], 16).unwrap())
@@ -85,7 +85,7 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
 
     let (is_over, installs, oldest) = (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
     thread::scope(|scope| {
-        // Installs all the while, each way, over the controllers in turn.
+        // Installs and uninstalls all the while, over both controllers in turn.
         scope.spawn(|| {
             for round in 0.. {
                 let controller = &cluster.nodes[round / 2 % 2];
@@ -108,7 +108,7 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
                 }
             }
         });
-        // Whatever goes wrong below, the threads must end.
+        // The threads must end even if the rotation panics.
         let rotated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| rotate(&cluster, &installs)));
         is_over.store(true, Ordering::Relaxed);
         if let Err(panic) = rotated {
@@ -117,10 +117,10 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
     });
     let oldest = oldest.into_inner();
     assert!(oldest < LATE_MS, "a host was {oldest} ms old: an ack was lost");
-    assert_eq!(ids(&cluster), before, "every node is who it was");
+    assert_eq!(ids(&cluster), before, "node ids have not changed");
     nothing_is_refused(&cluster, "to the end");
 
-    // The old keys alone open nothing any more.
+    // The old keys alone are refused.
     let socket = Datagrams::new(&cluster.stranger);
     let mut thief = Forger::controller(cluster_id(&old), NodeId(77), &secret(&old));
     let hello = Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 50 });
@@ -128,7 +128,7 @@ fn a_running_cluster_changes_its_secret_without_losing_an_ack() {
     wait::until_true("it is refused", || cluster.nodes[2].refused("no_key") == 1);
 }
 
-/// The three steps, each on every node before the next.
+/// Rotates in three steps, each on all nodes before the next.
 fn rotate(cluster: &Cluster, installs: &AtomicU64) {
     let (first, others) = cluster.nodes.split_first().unwrap();
     let own = |node: &Node| node.key_file().to_str().unwrap().to_owned();
@@ -137,7 +137,7 @@ fn rotate(cluster: &Cluster, installs: &AtomicU64) {
         wait::until_true(&format!("an install {when}"), || installs.load(Ordering::Relaxed) >= before + 2);
     };
 
-    // 1. A new slot, made by one controller and had by all.
+    // 1. Add a new slot: made on one controller, copied to all nodes.
     replace(first, &["--add-slot", "--from", &own(first)], false);
     for (at, node) in others.iter().enumerate() {
         replace(node, &["--like", &own(node), "--from", &own(first)], at % 2 == 0);
@@ -145,7 +145,7 @@ fn rotate(cluster: &Cluster, installs: &AtomicU64) {
     installs_go_on("with both slots accepted");
     nothing_is_refused(cluster, "with both slots accepted");
 
-    // 2. All send with it, agents and controllers in any order.
+    // 2. Send with it: agents and controllers in any order.
     for (at, node) in cluster.nodes.iter().rev().enumerate() {
         replace(node, &["--send-slot", "1", "--from", &own(node)], at % 2 == 0);
         if at == 2 {
@@ -153,7 +153,7 @@ fn rotate(cluster: &Cluster, installs: &AtomicU64) {
         }
     }
     nothing_is_refused(cluster, "once all send with the new slot");
-    // What an operator looks at before the last step.
+    // The check that an operator makes before the last step.
     wait::until_true("nobody sends with the old slot", || {
         let before = heard_with(cluster, 0);
         installs_go_on("between two looks");
@@ -161,7 +161,7 @@ fn rotate(cluster: &Cluster, installs: &AtomicU64) {
     });
     assert!(heard_with(cluster, 1).iter().all(|count| *count > 0));
 
-    // 3. The old slot goes.
+    // 3. Drop the old slot.
     for (at, node) in cluster.nodes.iter().enumerate() {
         replace(node, &["--drop-slot", "0", "--from", &own(node)], at % 2 == 0);
     }

@@ -1,4 +1,4 @@
-//! Peers that connect and then do not behave.
+//! Misbehaving peers of sessions.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -17,8 +17,8 @@ use crate::over::{self, Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
 
-/// After so long a silent session is closed; what is done at once is done well before, on
-/// a busy machine too.
+/// A silent session is closed after this time. Whatever happens at once happens well
+/// before, on a busy machine too.
 const PROOF_MS: u64 = 10_000;
 const AT_ONCE: Duration = Duration::from_millis(PROOF_MS / 2);
 
@@ -38,8 +38,8 @@ fn is_closed(stream: &mut TcpStream) -> bool {
     }
 }
 
-/// How long an answer to a HelloAgent that asks for one at once takes, in the
-/// middle of several: one that the machine's other work delayed does not count.
+/// The median time until an agent answers a HelloAgent that asks for an immediate ack.
+/// The median, since other work on the machine may delay some answers.
 fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
     let mut forger = with_keys_of(cluster, Role::Controller, Some(NodeId(0x5EC0)));
     let hears = Datagrams::receiving(&cluster.stranger, Role::Controller);
@@ -79,7 +79,7 @@ fn a_hundred_silent_peers_are_closed_and_the_nodes_keep_working() {
             thread::yield_now();
         }
         let answered = hello_is_answered_within(&cluster, &cluster.nodes[1]);
-        println!("{}: the excess of 100 is shed, and a hello answered in {answered:?}", node.name);
+        println!("{}: the excess of 100 is closed, and a hello answered in {answered:?}", node.name);
         assert!(answered < AT_ONCE, "{answered:?}");
         wait::until_true("the silent rest is closed too", || {
             streams.retain_mut(|stream| !is_closed(stream));
@@ -119,7 +119,7 @@ fn a_peer_that_sends_one_byte_a_second_is_closed_at_its_deadline() {
 #[test]
 fn a_peer_that_sends_garbage_is_closed_at_once() {
     need_root!();
-    // Longer than anything is waited for.
+    // Longer than any test waits.
     let cluster = Cluster::new("garbage", 1).timer("session_proof_ms", 600_000).start();
     for node in &cluster.nodes {
         let mut stream = connect(&cluster, node);
@@ -128,7 +128,7 @@ fn a_peer_that_sends_garbage_is_closed_at_once() {
     }
 }
 
-/// The opening end of a session to the first controller, in a test's hands.
+/// The initiating end of a session with the first controller, driven by the test.
 pub struct Opened {
     stream: TcpStream,
     keys: SessionKeys,
@@ -140,9 +140,8 @@ impl Opened {
         Self::with_keys_of(cluster, agent, Role::Agent, Purpose::Fetch, frames)
     }
 
-    /// Opens a session with an agent's key file, in a role and to a purpose of its
-    /// choice, and says `frames` in one piece behind its Open, before the
-    /// controller's is there.
+    /// Opens a session with an agent's key file, in any role and for any purpose, and
+    /// sends `frames` in one piece with its Open, before the controller's Open is received.
     pub fn with_keys_of(
         cluster: &Cluster,
         agent: &Node,
@@ -158,7 +157,7 @@ impl Opened {
         let mut theirs = [0; OPENING_BYTES];
         stream.read_exact(&mut theirs).unwrap();
         let theirs = Opening::parse(&theirs).unwrap();
-        // Its own key is all that an agent has, in whatever role it speaks.
+        // An agent has only its own key, whatever role it claims.
         let keys = SessionKeys::derive(&ring, &Opening { role: Role::Agent, ..mine }, &theirs, true).unwrap();
         let mut session = Self { stream, keys };
         let open = Frame::Open { role, node: mine.node, peer: theirs.node, purpose };
@@ -183,7 +182,7 @@ impl Opened {
         self.keys.open(&bytes).unwrap().expect("a whole frame").0
     }
 
-    /// Whether the other end closes the session without a word.
+    /// Whether the controller closes the session without sending anything.
     pub fn is_refused(&mut self) -> bool {
         match self.stream.read(&mut [0; 256]) {
             Ok(len) => len == 0,

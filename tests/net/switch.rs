@@ -1,5 +1,5 @@
-//! A switch in user space: the wire between any two of its nodes can be cut, in one
-//! direction too, or after so many bytes, and what each node says is counted.
+//! A switch in user space: the wire between any two nodes can be cut, also in one
+//! direction or after a number of bytes, and each node's traffic is counted.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -16,15 +16,15 @@ use crate::filter::datagrams;
 use crate::netns::Hub;
 use crate::{over, sys};
 
-/// Before each frame that a packet socket gives: `virtio_net_hdr`.
+/// The size of the `virtio_net_hdr` before each frame of a packet socket.
 pub const VNET_BYTES: usize = 10;
 
-/// What nodes have sent, whoever heard it.
+/// What nodes have sent, whether it was delivered or not.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Traffic {
-    /// Datagrams of each kind.
+    /// Datagrams by message type.
     pub datagrams: BTreeMap<&'static str, u64>,
-    /// Connections asked for.
+    /// Connection requests.
     pub sessions: u64,
     /// Bytes of all frames.
     pub bytes: u64,
@@ -63,7 +63,7 @@ impl Sum for Traffic {
     }
 }
 
-/// What was sent since an earlier count.
+/// The traffic since an earlier count.
 impl Sub for Traffic {
     type Output = Self;
     fn sub(mut self, earlier: Self) -> Self {
@@ -74,7 +74,7 @@ impl Sub for Traffic {
     }
 }
 
-/// What the ports have in common.
+/// The state that all ports share.
 struct Wires {
     /// From each node to each: the bytes that may still pass.
     left: Vec<Vec<AtomicI64>>,
@@ -91,7 +91,7 @@ pub struct Switch {
 }
 
 impl Switch {
-    /// Joins the far ends of what [`Hub::wire`] made.
+    /// Connects the outer ends of the wires that [`Hub::wire`] made.
     pub fn new(hub: &Hub, ports: &[String]) -> Self {
         let row = || ports.iter().map(|_| AtomicI64::new(i64::MAX)).collect();
         let wires = Arc::new(Wires {
@@ -110,7 +110,7 @@ impl Switch {
         Self { wires, relays }
     }
 
-    /// Lets so many more bytes through from one port to another.
+    /// Lets this many more bytes pass from one port to another.
     pub fn limit(&self, from: usize, to: usize, bytes: i64) {
         self.wires.left[from][to].store(bytes, Ordering::Relaxed);
     }
@@ -139,7 +139,7 @@ impl Drop for Switch {
 fn relay(from: usize, sockets: &[File], wires: &Wires) {
     let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
     while !wires.is_over.load(Ordering::Relaxed) {
-        // Nothing came within the socket's timeout, or the interface is gone.
+        // Nothing was received within the socket's timeout, or the interface is gone.
         let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
         let frame = &buffer[..len];
         wires.sent[from].lock().unwrap().add(frame);

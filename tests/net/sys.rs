@@ -1,4 +1,4 @@
-//! The system calls that the rig needs and std does not have.
+//! System calls of the test rig that std does not provide.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// True of root, in whichever user namespace.
+/// Whether this process is root in its user namespace.
 pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() == 0 }
@@ -22,14 +22,14 @@ pub fn enter_netns(netns: &File) -> io::Result<()> {
     checked(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
 }
 
-/// Has the child start in a network namespace.
+/// Makes the child start in a network namespace.
 pub fn starts_in_netns(command: &mut Command, netns: File) {
     // SAFETY: between fork and exec, `enter_netns` calls setns alone, which allocates
     // nothing.
     unsafe { command.pre_exec(move || enter_netns(&netns)) };
 }
 
-/// Has the child die with the thread that starts it.
+/// Makes the child die with the thread that starts it.
 pub fn dies_with_parent(command: &mut Command) -> &mut Command {
     let die = || {
         // SAFETY: passes numbers only.
@@ -46,7 +46,7 @@ pub fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     checked(unsafe { libc::kill(pid, signal) }).map(drop)
 }
 
-/// Has reads and writes of a file return rather than wait, or not.
+/// Sets or clears `O_NONBLOCK`.
 pub fn set_nonblocking(fd: BorrowedFd<'_>, is_nonblocking: bool) -> io::Result<()> {
     let flags = if is_nonblocking { libc::O_NONBLOCK } else { 0 };
     // SAFETY: passes numbers only; of the flags that can be set, a pipe or socket of a
@@ -68,9 +68,8 @@ fn set(socket: &OwnedFd, level: libc::c_int, option: libc::c_int, value: libc::c
     .map(drop)
 }
 
-/// A socket that takes and gives whole frames of an interface, each behind the
-/// header by which the kernel says what is left to be checksummed and cut.
-/// Reading gives up after 50 ms.
+/// A socket for whole frames of an interface, each preceded by a `virtio_net_hdr`, which
+/// tells what is left to be checksummed and segmented. Reading times out after 50 ms.
 pub fn packet_socket(interface: &str) -> io::Result<File> {
     const ETH_P_ALL: u16 = libc::ETH_P_ALL as u16;
     let name = std::ffi::CString::new(interface)?;
@@ -108,7 +107,7 @@ pub fn packet_socket(interface: &str) -> io::Result<File> {
     Ok(File::from(socket))
 }
 
-/// Sets how many descriptors a process may have; gives how many it might before.
+/// Sets a process's limit on descriptors; returns the previous limit.
 pub fn limit_descriptors(pid: u32, most: u64) -> io::Result<u64> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -121,7 +120,7 @@ pub fn limit_descriptors(pid: u32, most: u64) -> io::Result<u64> {
     Ok(before)
 }
 
-/// Runs `act` in a thread that is of another user and in no group.
+/// Runs `act` in a thread of another user without supplementary groups.
 pub fn as_user<T: Send>(user: libc::uid_t, act: impl FnOnce() -> T + Send) -> T {
     let become_user = move || {
         // By number: the library's own calls change every thread of the process.

@@ -1,5 +1,5 @@
-//! A controller with a thousand hosts: what it tells of itself stays short, and the
-//! loop is not kept from its work by the telling.
+//! A controller with a thousand hosts: its status stays short, and costs the loop little
+//! time.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use crate::over::{Datagrams, To};
 use crate::wait;
 
 const HOSTS: u64 = 1_000;
-/// Every so manieth host says that its last install failed.
+/// One host in this many reports that its last install failed.
 const FAILED_EACH: u64 = 50;
 /// Datagrams sent at once; a default socket buffer holds about 277.
 const BURST: u64 = 128;
@@ -24,7 +24,7 @@ const BURST: u64 = 128;
 /// the loop's time; an optimized one takes a tenth, 1 ms.
 const MOST: Duration = Duration::from_millis(10);
 
-/// Hosts that exist in their datagrams alone.
+/// Sends the acks of hosts that do not exist otherwise.
 fn introduce(cluster: &Cluster, hosts: u64) {
     let socket = Datagrams::new(&cluster.stranger);
     for number in 0..hosts {

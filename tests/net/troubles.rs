@@ -1,5 +1,5 @@
-//! Each trouble provoked for real: `status` says it first, names who and where, and
-//! says what to do.
+//! Each alert, provoked for real: `status` shows it at its top, with the node, the
+//! address and what to do.
 
 use std::fs;
 use std::process::Stdio;
@@ -18,7 +18,7 @@ use crate::{sys, wait};
 
 const CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
 
-/// What `status` begins with, once it has all of these words in one trouble.
+/// Waits until one alert at the top of `status` contains all of these words; returns it.
 fn reports_first(node: &Node, words: &[&str]) -> String {
     wait::until(&format!("{} says {words:?}", node.name), || {
         let status = node.thimble(&["status"]).ok();
@@ -71,7 +71,7 @@ fn refused_senders_are_reported_with_their_addresses() {
         &["A revoked node sends datagrams", "000000000000dead", from, "security.revoked"],
     );
 
-    // Two that have the agent's key file, one of them started later.
+    // Two nodes with the agent's key file, one of them started later.
     let ack = Message::HelloAgentAck(HelloAgentAck::default());
     send(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
     let said = reports_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);

@@ -1,4 +1,4 @@
-//! sw-patch's verbs, by an operator at a real controller.
+//! The commands known from sw-patch, run on a real controller.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -15,14 +15,14 @@ fn requiring(cluster: &Cluster, id: &str, requires: &[&str]) -> Patch {
     patch.metadata(&format!("requires = {requires:?}"))
 }
 
-/// What a command run to nobody, who may do what anybody may.
+/// Runs a command as the user `nobody`, who has no rights of its own.
 fn as_nobody(node: &Node, arguments: &[&str]) -> Output {
     let binary = node.dir.join("thimble");
-    // By another process: a file that this one writes is busy in each that is started
-    // beside it meanwhile.
+    // Copied by another process. A file that this process writes is also open in children
+    // forked meanwhile, and cannot be executed (ETXTBSY).
     assert!(Command::new("cp").arg(thimble()).arg(&binary).status().unwrap().success());
     let mut dir = node.dir.as_path();
-    // The way to the binary and to the socket is open to everybody, as on a node.
+    // Everybody may reach the binary and the socket, as on a node.
     while dir != std::env::temp_dir() {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
         dir = dir.parent().unwrap();

@@ -1,5 +1,5 @@
-//! `thimble watch` as a person or a script leaves it running: it tells what changes,
-//! lives through a restart of the daemon, and leaves the terminal clean.
+//! `thimble watch`: it reports changes, survives a restart of the daemon, and leaves the
+//! terminal clean.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -13,7 +13,7 @@ use crate::node::thimble;
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// A watch that goes on, and what it has written.
+/// A running `watch` and its output.
 struct Watch {
     child: Child,
     file: PathBuf,
@@ -82,7 +82,7 @@ fn watch_into_a_pipe_writes_a_line_for_each_change_across_a_restart() {
     let (code, said) = watch.interrupted();
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(said.matches("incarnation").count(), 2, "a restart is told: {said}");
-    // A daemon that ends in the middle of an answer gives another reason at first.
+    // If the daemon stops in the middle of an answer, the reason differs at first.
     let told = said.matches("The daemon has not answered").count();
     assert!([2, 4].contains(&told), "ages are no news: {said}");
     assert!(said.lines().all(|line| line.starts_with("20") && line.as_bytes()[10] == b' '), "{said}");
@@ -132,7 +132,7 @@ fn watch_on_a_small_terminal_shows_the_first_lines_without_wrapping() {
     let _patch = Patch::new(&cluster, "TINY-1").file("etc/tiny", b"1").applied(&cluster);
     let mut watch = Watch::on_a_terminal(&cluster.nodes[0], 30, 3);
     watch.wait_for("(2 more lines)");
-    // It is drawn again over itself.
+    // It is redrawn in place.
     watch.wait_for("\x1b[2A");
     watch.child.stdin.take().unwrap().write_all(b"\x03").unwrap();
     assert_eq!(watch.child.wait().unwrap().code(), Some(0));

@@ -1,4 +1,4 @@
-//! Archives made by hand, good and hostile: every byte of a header can be set.
+//! Builds tar archives, valid and hostile: every byte of a header can be set.
 
 use std::io::Write;
 
@@ -6,17 +6,17 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{EntryType, Header};
 
-/// The least that a patch must say of itself.
+/// The minimal metadata of a patch.
 pub fn metadata(id: &str) -> String {
     format!("id = \"{id}\"\nsw_version = \"1.0\"\nsummary = \"Patch {id}\"\nreboot_required = false\n")
 }
 
-/// A tar in the making. Names are taken as they are, checked by nobody.
+/// A tar archive under construction. Names are not checked.
 #[derive(Default)]
 pub struct Tar(Vec<u8>);
 
 impl Tar {
-    /// An archive that has metadata so far.
+    /// An archive with only a patch's metadata.
     pub fn patch(id: &str) -> Self {
         Self::default().file("metadata.toml", metadata(id).as_bytes())
     }
@@ -51,8 +51,8 @@ impl Tar {
         })
     }
 
-    /// A member whose header says what `change` makes it say; its checksum is
-    /// right, and its size is the content's until changed.
+    /// A member whose header is edited by `change`. The checksum is computed afterwards;
+    /// the size is the content's unless changed.
     pub fn with_header(mut self, content: &[u8], change: impl FnOnce(&mut Header)) -> Self {
         let mut header = Header::new_ustar();
         header.set_size(content.len() as u64);
@@ -82,13 +82,13 @@ impl Tar {
         self.member(b"pax", EntryType::XHeader, 0o644, b"", text.as_bytes())
     }
 
-    /// The tar, ended as it should be.
+    /// The tar with its end marker.
     pub fn tar(mut self) -> Vec<u8> {
         self.0.resize(self.0.len() + 1024, 0);
         self.0
     }
 
-    /// The tar without its end.
+    /// The tar without its end marker.
     pub fn unended(self) -> Vec<u8> {
         self.0
     }

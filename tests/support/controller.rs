@@ -1,5 +1,5 @@
-//! A controller's store in a scratch directory, worked by its jobs as the
-//! daemon's workers run them.
+//! A controller's store in a scratch directory. Its jobs are called as the daemon's
+//! workers call them.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
@@ -33,7 +33,7 @@ impl Reports {
         matches!(self.0.last(), Some(Report::Done | Report::Failed { .. }))
     }
 
-    /// The entries told.
+    /// The reported entries.
     pub fn entries(&self) -> Vec<Entry> {
         let entry = |report: &Report| match report {
             Report::Entry(entry) => Some(entry.clone()),
@@ -42,7 +42,7 @@ impl Reports {
         self.0.iter().filter_map(entry).collect()
     }
 
-    /// The lines told.
+    /// The reported lines.
     pub fn items(&self) -> Vec<String> {
         let item = |report: &Report| match report {
             Report::Item(line) => Some(line.to_string()),
@@ -51,7 +51,7 @@ impl Reports {
         self.0.iter().filter_map(item).collect()
     }
 
-    /// How it ended: well, or how it failed.
+    /// The outcome of the job.
     pub fn end(&self) -> Result<(), (RefusalKind, String)> {
         match self.0.last() {
             Some(Report::Done) => Ok(()),
@@ -65,7 +65,7 @@ impl Reports {
         self.end().expect_err("it should be refused").1
     }
 
-    /// The same, if all went well.
+    /// The reports of a job that must have succeeded.
     pub fn done(self) -> Self {
         assert_eq!(self.end(), Ok(()));
         self
@@ -78,7 +78,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// One that trusts a minisign public key, given as its base64 line.
+    /// A controller that trusts a minisign public key, given as its base64 line.
     pub fn new(state_dir: &Path, trusted: &str) -> Self {
         let text = format!(
             "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\
@@ -101,7 +101,7 @@ impl Controller {
         self.upload_as(patches, false)
     }
 
-    /// The same, under a new replica where `renew` says so.
+    /// As [`upload`](Self::upload), with a new replica id if `renew`.
     pub fn upload_as(&self, patches: &[&Path], renew: bool) -> Reports {
         let offered = |path: &&Path| Offered {
             name: path.file_name().unwrap().to_str().unwrap().to_string(),
@@ -129,7 +129,7 @@ impl Controller {
         reports
     }
 
-    /// The map as another controller reads it, from one called `name`.
+    /// The map as another controller reads it. `name` is this controller's hostname.
     pub fn map(&self, name: &str) -> TheirMap {
         let store = Store::open(&self.config.node.state_dir).unwrap();
         TheirMap { rollout: store.rollout().copied(), ..TheirMap::new(name, store.floor(), store.entries()) }
@@ -211,31 +211,31 @@ pub struct TheirMap {
     pub head: MapHead,
     pub entries: Vec<Entry>,
     pub rollout: Option<Rollout>,
-    /// The session breaks after so many entries.
+    /// The session breaks after this many entries.
     pub breaks_after: Option<usize>,
-    told: usize,
+    sent: usize,
 }
 
 impl TheirMap {
     pub fn new(name: &str, floor: u64, entries: &[Entry]) -> Self {
         let head = MapHead { hostname: Hostname::new(name).unwrap(), floor };
-        Self { head, entries: entries.to_vec(), rollout: None, breaks_after: None, told: 0 }
+        Self { head, entries: entries.to_vec(), rollout: None, breaks_after: None, sent: 0 }
     }
 }
 
 impl MapSource for TheirMap {
     fn head(&mut self) -> Result<MapHead, FetchError> {
-        self.told = 0;
+        self.sent = 0;
         Ok(self.head.clone())
     }
 
     fn next(&mut self) -> Result<Option<MapPart>, FetchError> {
-        if self.breaks_after == Some(self.told) {
+        if self.breaks_after == Some(self.sent) {
             return Err(FetchError::Session(io::ErrorKind::ConnectionReset.into()));
         }
-        self.told += 1;
-        let rollout = (self.told == self.entries.len() + 1).then_some(self.rollout).flatten();
-        let entry = self.entries.get(self.told - 1).cloned();
+        self.sent += 1;
+        let rollout = (self.sent == self.entries.len() + 1).then_some(self.rollout).flatten();
+        let entry = self.entries.get(self.sent - 1).cloned();
         Ok(entry.map(MapPart::Entry).or(rollout.map(MapPart::Rollout)))
     }
 }
@@ -243,16 +243,16 @@ impl MapSource for TheirMap {
 /// A controller's blobs as another one fetches them, and what was asked for.
 pub struct TheirBlobs {
     state_dir: PathBuf,
-    /// The session breaks after so many bytes of patch files.
+    /// The session breaks after this many bytes of patch files.
     pub breaks_after: Option<u64>,
-    /// Where each request began, and how many bytes came for it.
+    /// Each request: hash, offset, and the number of bytes sent.
     pub asked: Vec<(Hash, u64, u64)>,
-    /// Done once, before the first byte comes.
+    /// Called once, before the first byte is sent.
     pub meanwhile: Option<Box<dyn FnOnce()>>,
 }
 
 impl TheirBlobs {
-    /// How many bytes of patch files came, in how many requests for any.
+    /// The bytes of patch files sent, and the number of requests that got any.
     pub fn came(&self) -> (u64, usize) {
         let with_bytes = self.asked.iter().filter(|(_, _, len)| *len > 0);
         (self.asked.iter().map(|(_, _, len)| len).sum(), with_bytes.count())

@@ -1,5 +1,5 @@
-//! What tests of more than one part need: archives made by hand, keys, scratch
-//! directories.
+//! Helpers for several test targets: archives, signing keys, scratch directories, a
+//! controller's store.
 
 #![allow(dead_code, reason = "each test target uses its own part of this")]
 
@@ -10,16 +10,15 @@ pub mod sign;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// The binary under test: what is shipped where `THIMBLE_BIN` names it, as `make test`
-/// does; else the one just built. What a shipped binary cannot do takes the one just
-/// built in either case, which has the features `tools` and, with `--features proof`,
-/// `proof`: making patches, dying at a step, counting allocations. So does what calls
-/// the library itself.
+/// The binary under test: the shipped one that `THIMBLE_BIN` names, as in `make test`;
+/// otherwise the one just built. Tests that need the features `tools` or `proof` (making
+/// patches, dying at a step, counting allocations) or the library always use the one just
+/// built.
 pub fn thimble() -> String {
     std::env::var("THIMBLE_BIN").unwrap_or_else(|_| env!("CARGO_BIN_EXE_thimble").to_owned())
 }
 
-/// A directory of one test, gone when the test is.
+/// A directory of one test, deleted when dropped.
 pub struct Scratch(PathBuf);
 
 impl Scratch {

@@ -1,4 +1,4 @@
-//! Stock minisign, as a patch's maker runs it.
+//! Keys and signatures made with the minisign program, as a patch's maker does.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ impl Signer {
         Self { secret, public: public.lines().nth(1).unwrap().to_string() }
     }
 
-    /// Signs `file`; returns what `file.minisig` then holds.
+    /// Signs `file`; returns the contents of `file.minisig`.
     pub fn sign(&self, file: &Path) -> Vec<u8> {
         minisign(&["-S", "-H"], &[("-s", &self.secret), ("-m", file)]);
         std::fs::read(signature_path(file)).unwrap()
@@ -32,7 +32,7 @@ impl Signer {
     }
 }
 
-/// Where minisign puts the signature of a file.
+/// The path of a file's minisign signature.
 pub fn signature_path(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".minisig");
