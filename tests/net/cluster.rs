@@ -202,11 +202,6 @@ impl Cluster {
         self.switch().passed(from, to)
     }
 
-    /// What one node has sent so far.
-    pub fn sent_by(&self, number: usize) -> Traffic {
-        self.switch().sent(number)
-    }
-
     /// Cuts every wire between the nodes of two sides.
     pub fn cut(&self, side: &[usize], other: &[usize]) {
         self.cut_one_way(side, other);
