@@ -59,7 +59,7 @@ pub const TIMER_MOST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 pub const DETAILED_QUERIES: usize = 5;
 
 /// Nodes that a topology service tells of and that were not heard, as kept to be shown.
-pub const STRANGERS: usize = 32;
+pub const UNHEARD_PEERS: usize = 32;
 /// Subscriptions that one connection to a topology service carries.
 pub const TIPC_SUBSCRIPTIONS: usize = 16;
 
@@ -70,7 +70,7 @@ pub const TIPC_LINKS: usize = 16;
 pub const REASONS: usize = 64;
 
 /// Reasons why patch files are missing that a controller keeps: the latest.
-pub const BLOB_WHYS: usize = 8;
+pub const BLOB_ERRORS: usize = 8;
 
 // --- repository ---
 

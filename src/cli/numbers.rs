@@ -107,7 +107,7 @@ numbers! {
     Agent "" "install_failed" "1 where this host's last install failed" =
         |all| Some((all.row.agent_state == HostState::InstallFailed).into());
     Agent "" "controller_age_seconds" "time since a controller was heard" =
-        |all| Some(all.row.asked_by.as_ref()?.age_ms);
+        |all| Some(all.row.last_controller.as_ref()?.age_ms);
 }
 
 impl StatusReport {

@@ -13,7 +13,7 @@ use super::rollout;
 use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
-use crate::control::{By, HOSTS_BY, HostCounts, HostRow, WorkerRow, WorkerTask};
+use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, WorkerRow, WorkerTask};
 use crate::time::Span;
 use crate::wire::refusal::Refusal;
 
@@ -117,7 +117,7 @@ fn controller_text(text: &mut String, report: &StatusReport) {
         }
     }
     let by = &status.hosts_by;
-    let to_see_to = [By::Failed, By::Lost, By::Silent].map(|how| by.get(how));
+    let to_see_to = [HostClass::Failed, HostClass::Lost, HostClass::Silent].map(|how| by.get(how));
     match to_see_to.iter().sum::<u32>().saturating_sub(report.hosts.len() as u32) {
         0 => {}
         more => row(text, "host", format_args!("and {more} more to see to: thimble query-hosts lists them")),
@@ -146,7 +146,7 @@ pub(super) fn host_text(host: &HostRow) -> String {
 
 fn agent_text(text: &mut String, report: &StatusReport) {
     let status = &report.row;
-    if let Some(asker) = &status.asked_by {
+    if let Some(asker) = &status.last_controller {
         let age = Span::of_millis(asker.age_ms);
         row(text, "asked by", format_args!("{} at {}, {age} ago", asker.node, asker.address));
     }
@@ -241,7 +241,7 @@ pub(super) mod tests {
     use crate::cli::controllers::tests as controllers;
     use crate::cli::hosts::tests as host;
     use crate::cli::status_report::Resident;
-    use crate::control::{Asker, HostState, PatchCounts, StatusRow};
+    use crate::control::{HostState, LastController, PatchCounts, StatusRow};
     use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
     pub fn agent() -> StatusRow {
@@ -259,7 +259,11 @@ pub(super) mod tests {
             alerts: [Reason::truncated("disk stalled: look at it")].into_iter().collect(),
             memory_bytes: 4097,
             unix_ms: 1_795_330_815_000,
-            asked_by: Some(Asker { node: NodeId(7), address: Text::truncated("10.84.0.7"), age_ms: 2_000 }),
+            last_controller: Some(LastController {
+                node: NodeId(7),
+                address: Text::truncated("10.84.0.7"),
+                age_ms: 2_000,
+            }),
             ..StatusRow::default()
         }
     }

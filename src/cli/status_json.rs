@@ -4,7 +4,7 @@ use super::controllers::{blob_json, neighbour_json};
 use super::numbers::Scope;
 use super::status_report::StatusReport;
 use super::{hosts, rollout, tipc};
-use crate::control::{Asker, HOSTS_BY, HostRow, PATCHES_BY, WorkerRow};
+use crate::control::{HOSTS_BY, HostRow, LastController, PATCHES_BY, WorkerRow};
 use crate::json::Value;
 
 impl StatusReport {
@@ -65,10 +65,10 @@ const PARTS: &[JsonPart] = &[
     (Scope::Agent, "installed_digest", |all| Value::text(all.row.installed_digest)),
     (Scope::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
     (Scope::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
-    (Scope::Agent, "asked_by", |all| Value::or_null(all.row.asked_by.as_ref().map(asker_json))),
+    (Scope::Agent, "asked_by", |all| Value::or_null(all.row.last_controller.as_ref().map(asker_json))),
 ];
 
-fn asker_json(asker: &Asker) -> Value {
+fn asker_json(asker: &LastController) -> Value {
     Value::object([
         ("node", Value::text(asker.node)),
         ("address", Value::text(&asker.address)),

@@ -25,8 +25,8 @@ pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
-    ALERT_ROWS, Asker, By, HOSTS_BY, HostCounts, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow,
-    UnheardRow, WorkerRow, WorkerTask,
+    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, LastController, LinkRow, PATCHES_BY, PatchCounts, StatusRow,
+    TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.

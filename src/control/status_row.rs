@@ -84,7 +84,7 @@ pub struct StatusRow {
     /// By how much the clock was set since start, in milliseconds; below 0: back.
     pub clock_step_ms: i64,
     /// Agent: the controller that it heard last.
-    pub asked_by: Option<Asker>,
+    pub last_controller: Option<LastController>,
 }
 
 /// TIPC as this node sees it.
@@ -154,7 +154,7 @@ pub const HOSTS_BY: [&str; 8] =
 /// A place in [`HOSTS_BY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as there")]
-pub enum By {
+pub enum HostClass {
     Current,
     OutOfDate,
     Installing,
@@ -172,12 +172,12 @@ pub struct HostCounts(pub [u32; HOSTS_BY.len()]);
 impl HostCounts {
     /// How many stand like this.
     #[must_use]
-    pub const fn get(&self, by: By) -> u32 {
+    pub const fn get(&self, by: HostClass) -> u32 {
         self.0[by as usize]
     }
 
     /// One more, where `is_so`.
-    pub const fn count(&mut self, by: By, is_so: bool) {
+    pub const fn count(&mut self, by: HostClass, is_so: bool) {
         self.0[by as usize] += is_so as u32;
     }
 }
@@ -191,7 +191,7 @@ pub struct PatchCounts(pub [u32; PATCHES_BY.len()]);
 
 /// A controller as an agent hears it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Asker {
+pub struct LastController {
     /// Its node id.
     pub node: NodeId,
     /// Where it was heard.

@@ -83,8 +83,8 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
             found.push(format_args!("{}", Stalled(work, silence)));
         }
     }
-    if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.trouble().is_empty()) {
-        found.push(format_args!("This host could not be recovered: {}", agent.trouble()));
+    if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.recovery_error().is_empty()) {
+        found.push(format_args!("This host could not be recovered: {}", agent.recovery_error()));
     }
     if daemon.config.security.is_unauthenticated {
         found.push(format_args!(
@@ -125,7 +125,7 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
         found.push(format_args!(
             "The repository of controller {} cannot be merged: {}",
             Called::of(one),
-            one.trouble
+            one.pull_error
         ));
     }
     if daemon.counters.controllers_full.is_recent(now) {
@@ -218,7 +218,7 @@ fn check_tipc(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     }
     // Two Hellos had time to be answered.
     let silence_limit = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
-    let mut strangers = daemon.node.controller.iter().flat_map(Controller::strangers);
+    let mut strangers = daemon.node.controller.iter().flat_map(Controller::unheard_peers);
     if let Some(one) = strangers.find(|one| now.since(one.since) >= silence_limit) {
         found.push(format_args!(
             "A thimble is bound but not heard: {} at TIPC node {}, for {}. Its key file may be of another ring: check \

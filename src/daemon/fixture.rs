@@ -53,7 +53,7 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
         queries: vec![None; limits::DETAILED_QUERIES].leak(),
         reasons: Reasons::new(vec![InstallReason::default(); 4].leak()),
         neighbours: vec![None; limits::CONTROLLERS - 1].leak(),
-        blob_whys: vec![BlobError::default(); 4].leak(),
+        blob_errors: vec![BlobError::default(); 4].leak(),
     };
     Controller::new(at(0), NodeId(1), timers, tables)
 }

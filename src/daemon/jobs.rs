@@ -123,7 +123,7 @@ impl Daemon<'_> {
                 }
             }
             Report::Awaited { request_id, controller } => {
-                self.tell(now, &Event::Awaited(*request_id, *controller));
+                self.tell(now, &Event::ProofPending(*request_id, *controller));
             }
             Report::Superseded => self.is_superseded = true,
             Report::Replaced(line) => {

@@ -180,7 +180,7 @@ impl Daemon<'_> {
     #[inline(never)]
     fn status_line(&self, now: Instant) -> StatusLine {
         let agent = self.node.agent.as_ref().map(|agent| {
-            let (state, step, percent) = agent.shown();
+            let (state, step, percent) = agent.progress();
             let patches = agent.installed().patches().len();
             match state {
                 AgentState::Installing => {

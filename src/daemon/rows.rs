@@ -6,7 +6,8 @@ use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::{log, proof, summary, transport};
 use crate::control::{
-    Asker, BlobRow, By, HostCounts, HostRow, HostState, LossCause, NeighbourRow, PatchRow, StatusRow,
+    BlobRow, HostClass, HostCounts, HostRow, HostState, LastController, LossCause, NeighbourRow, PatchRow,
+    StatusRow,
 };
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
@@ -103,10 +104,10 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     let patches = patches_by.0.iter().sum();
     let map = controller.map(Controller::map);
     let entries = count(map.map_or(0, Map::len));
-    let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.shown());
+    let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.progress());
     let last_reason = agent.and_then(|agent| agent.last()).map(|last| last.reason.clone());
     let unix_ms = Clock::unix_ms();
-    let asked_by = daemon.counters.asked_by.as_ref().map(|contact| Asker {
+    let asked_by = daemon.counters.asked_by.as_ref().map(|contact| LastController {
         node: contact.node,
         address: address(contact.from),
         age_ms: now.since(contact.at).as_millis(),
@@ -135,7 +136,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         purge_floor: map.map_or(0, Map::floor),
         hosts: count(controller.map_or(0, |controller| controller.hosts().len())),
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
-        hosts_lost: hosts_by.get(By::Lost),
+        hosts_lost: hosts_by.get(HostClass::Lost),
         installed: count(agent.map_or(0, |agent| agent.installed().patches().len())),
         installed_digest: agent.map_or(Digest::default(), |agent| agent.installed().digest()),
         agent_state: host_state(state, step, percent),
@@ -149,7 +150,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         patches_by,
         unix_ms,
         clock_step_ms: daemon.clock.step_ms(now, unix_ms),
-        asked_by,
+        last_controller: asked_by,
     }
 }
 
@@ -159,7 +160,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
     let age_ms = neighbour.heard.map(|(_, at)| now.since(at).as_millis());
     let is_lost = !neighbour.is_present(now, controller.sync().neighbours().lost_after());
     let trouble = match age_ms {
-        _ if !neighbour.trouble.is_empty() => neighbour.trouble.clone(),
+        _ if !neighbour.pull_error.is_empty() => neighbour.pull_error.clone(),
         None => Reason::truncated("not heard since this controller started"),
         Some(age_ms) if is_lost => match neighbour.presence.loss_cause() {
             LossCause::Silent => Reason::format(format_args!("silent for {} s", age_ms / 1000)),
@@ -190,7 +191,7 @@ pub fn missing_blobs(controller: &Controller<'_>) -> impl Iterator<Item = BlobRo
         id: entry.id.clone(),
         hash: entry.hash,
         is_wanted: entry.is_wanted(),
-        reason: Reason::truncated(blobs.why(&entry.hash)),
+        reason: Reason::truncated(blobs.reason(&entry.hash)),
     })
 }
 
@@ -302,7 +303,7 @@ mod tests {
         assert_eq!(row(&controller, at(130)).trouble.as_str(), "silent for 120 s");
 
         let heard = controller.sync_mut().neighbours_mut().get_mut(node).unwrap();
-        heard.trouble = Reason::truncated("it has no place free");
+        heard.pull_error = Reason::truncated("it has no place free");
         assert_eq!(row(&controller, at(12)).trouble.as_str(), "it has no place free");
     }
 }

@@ -29,7 +29,7 @@ impl Daemon<'_> {
     }
 
     fn say_what_is_cut_short(&self) {
-        let shown = self.node.agent.as_ref().map(|agent| agent.shown());
+        let shown = self.node.agent.as_ref().map(|agent| agent.progress());
         if let Some((AgentState::Installing, step, _)) = shown {
             info!(
                 "the install at work is cut short ({}): the next start undoes it, or tidies up behind it if it had \

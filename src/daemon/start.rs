@@ -165,7 +165,7 @@ fn allocate(
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
     let reasons = vec![InstallReason::default(); if is_controller { limits::REASONS } else { 0 }].leak();
     let neighbours = vec![None; if is_controller { limits::CONTROLLERS - 1 } else { 0 }].leak();
-    let blob_whys = vec![BlobError::default(); if is_controller { limits::BLOB_WHYS } else { 0 }].leak();
+    let blob_whys = vec![BlobError::default(); if is_controller { limits::BLOB_ERRORS } else { 0 }].leak();
     let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
     let [standing, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
@@ -194,7 +194,7 @@ fn allocate(
             queries,
             reasons: Reasons::new(reasons),
             neighbours,
-            blob_whys,
+            blob_errors: blob_whys,
         };
         Controller::new(now, identity.node, timers, tables)
     });

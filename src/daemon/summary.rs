@@ -2,7 +2,7 @@
 //! pass over their table (50 us for a thousand hosts), short enough for the loop.
 
 use super::workers::WorkerKind;
-use crate::control::{By, HOST_ROWS, HostCounts, PatchCounts, WorkerRow, WorkerTask};
+use crate::control::{HOST_ROWS, HostClass, HostCounts, PatchCounts, WorkerRow, WorkerTask};
 use crate::fsm::controller::{Controller, Currency};
 use crate::fsm::hosts::Host;
 use crate::repo::entry::EntryState;
@@ -48,16 +48,16 @@ impl Hosts {
         let counts = &mut self.counts;
         let is_lost = host.is_lost(now, controller.timers().host_lost);
         let is_silent = !is_lost && host.is_lost(now, controller.timers().sync.controller_lost);
-        counts.count(By::RebootRequired, host.ack.requires_reboot);
-        counts.count(By::Silent, is_silent);
+        counts.count(HostClass::RebootRequired, host.ack.requires_reboot);
+        counts.count(HostClass::Silent, is_silent);
         let currency = controller.currency(host);
         let by = match currency {
-            _ if is_lost => By::Lost,
-            Currency::Pending => By::Installing,
-            Currency::Failed => By::Failed,
-            Currency::OutOfDate => By::OutOfDate,
-            Currency::Unknown => By::Unknown,
-            Currency::Current => By::Current,
+            _ if is_lost => HostClass::Lost,
+            Currency::Pending => HostClass::Installing,
+            Currency::Failed => HostClass::Failed,
+            Currency::OutOfDate => HostClass::OutOfDate,
+            Currency::Unknown => HostClass::Unknown,
+            Currency::Current => HostClass::Current,
         };
         counts.count(by, true);
         // A failed host is still heard. Its last contact must not decide its position,

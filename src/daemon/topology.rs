@@ -61,7 +61,7 @@ impl Daemon<'_> {
             let (node, age_ms) = (link.node, age_ms(link.since));
             let _ = row.links.push(LinkRow { node, identity: view.identity(node), age_ms });
         }
-        for one in self.node.controller.iter().flat_map(Controller::strangers) {
+        for one in self.node.controller.iter().flat_map(Controller::unheard_peers) {
             let Peer::Tipc { node, port } = one.peer else { continue };
             let (is_controller, age_ms) = (one.role == Role::Controller, age_ms(one.since));
             if row.unheard.push(UnheardRow { is_controller, node, port, age_ms }).is_err() {

@@ -18,7 +18,7 @@ const WINDOW_MOST: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Acks {
     due: Option<Instant>,
-    last_said: Option<Instant>,
+    last_sent: Option<Instant>,
 }
 
 impl Acks {
@@ -31,7 +31,7 @@ impl Acks {
 
     /// Something that controllers should know has changed.
     pub fn on_change(&mut self, now: Instant) {
-        let at = self.last_said.map_or(now, |said| now.max(said + CHANGES_APART));
+        let at = self.last_sent.map_or(now, |said| now.max(said + CHANGES_APART));
         self.due = Instant::earliest([self.due, Some(at)]);
     }
 
@@ -45,7 +45,7 @@ impl Acks {
         let is_due = self.due.is_some_and(|due| now >= due);
         if is_due {
             self.due = None;
-            self.last_said = Some(now);
+            self.last_sent = Some(now);
         }
         is_due
     }

@@ -57,7 +57,7 @@ pub enum To {
     /// One node.
     Node(NodeId, Peer),
     /// Whoever is bound there: who that is was not heard yet.
-    Place(Peer),
+    Peer(Peer),
 }
 
 /// Why a datagram came back to its sender, as TIPC says it (linux/tipc.h, TIPC_ERR_*).

@@ -10,7 +10,7 @@ use crate::types::NodeId;
 use crate::wire::messages::{DropHostReq, Message};
 
 /// Times that a drop is said.
-const SAYINGS: u8 = 3;
+const SEND_LIMIT: u8 = 3;
 /// Drops that are said at once; one more ends the oldest.
 const DROPS: usize = 8;
 
@@ -47,7 +47,7 @@ impl Drops {
             self.drops.remove(0);
         }
         // There is room now.
-        let _ = self.drops.push(Drop { host, left: SAYINGS, next: now });
+        let _ = self.drops.push(Drop { host, left: SEND_LIMIT, next: now });
     }
 
     /// Says what is due. Early: does nothing.

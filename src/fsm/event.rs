@@ -29,7 +29,7 @@ pub enum Event<'e> {
     /// This install of this controller replaced thimble itself, and the new one that
     /// runs has to hear a controller before it is committed. Told by recovery, after
     /// the snapshot, and before health scripts run.
-    Awaited(RequestId, NodeId),
+    ProofPending(RequestId, NodeId),
     /// The agent's worker ended: as its last report said, or with none.
     WorkerEnded(WorkerEnd<'e>),
     /// The worker that merges this controller's map ended: what is durably merged,

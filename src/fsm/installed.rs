@@ -11,7 +11,7 @@ use crate::wire::frame::InstalledPatch;
 /// Two borrowed lists: the snapshot that stands and the one that comes in.
 #[derive(Debug)]
 pub struct Installed<'a> {
-    standing: &'a mut dyn List<InstalledPatch>,
+    current: &'a mut dyn List<InstalledPatch>,
     incoming: &'a mut dyn List<InstalledPatch>,
     digest: Digest,
     /// The snapshot's number: another one is another installed set.
@@ -25,7 +25,7 @@ impl<'a> Installed<'a> {
         standing: &'a mut dyn List<InstalledPatch>,
         incoming: &'a mut dyn List<InstalledPatch>,
     ) -> Self {
-        Self { standing, incoming, digest: Digest::default(), query_id: 0 }
+        Self { current: standing, incoming, digest: Digest::default(), query_id: 0 }
     }
 
     /// A patch of the snapshot that comes in.
@@ -35,7 +35,7 @@ impl<'a> Installed<'a> {
 
     /// The snapshot that came in is whole: it stands from now on.
     pub fn complete(&mut self, digest: Digest, query_id: u64) {
-        core::mem::swap(&mut self.standing, &mut self.incoming);
+        core::mem::swap(&mut self.current, &mut self.incoming);
         self.incoming.clear();
         self.digest = digest;
         self.query_id = query_id;
@@ -49,7 +49,7 @@ impl<'a> Installed<'a> {
     /// The patches, sorted by id.
     #[must_use]
     pub fn patches(&self) -> &[InstalledPatch] {
-        self.standing.items()
+        self.current.items()
     }
 
     /// The digest of the set.

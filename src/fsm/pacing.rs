@@ -86,9 +86,9 @@ impl Pacing {
     /// Whether one that has come may be greeted before the next round. So many may as
     /// hosts can be there, and some: others hear the round, and whoever comes and goes
     /// without end costs no more.
-    pub fn may_greet(&mut self) -> bool {
+    pub fn take_greeting(&mut self) -> bool {
         self.greeted = self.greeted.saturating_add(1);
-        self.greeted <= self.hosts_most.saturating_add(limits::STRANGERS)
+        self.greeted <= self.hosts_most.saturating_add(limits::UNHEARD_PEERS)
     }
 
     /// A round that is due: says HelloAgent. Early: does nothing.

@@ -8,7 +8,7 @@
 //!   `---- backoff over ---- Backoff
 //! ```
 //!
-//! (The states are the hosts' [`Knowledge`]; here are the places.) A page that
+//! (The states are the hosts' [`Knowledge`]; here are the slots.) A page that
 //! belongs to another snapshot than the first page makes the answer void, since
 //! pages of two snapshots would make up a third that never was; and so do pages
 //! that together have not the digest that they name, since one is missing.
@@ -43,17 +43,17 @@ pub struct Query {
 #[derive(Debug)]
 pub struct Queries<'a> {
     timeout: Duration,
-    places: &'a mut [Option<Query>],
+    slots: &'a mut [Option<Query>],
     /// When a host may be waiting for its turn, at the earliest.
     wake: Option<Instant>,
 }
 
 impl<'a> Queries<'a> {
-    /// No query, and as many at once as there are `places`. `timeout` is the
+    /// No query, and as many at once as there are `slots`. `timeout` is the
     /// deadline of connecting, and of each pause after.
     #[must_use]
-    pub fn new(timeout: Duration, places: &'a mut [Option<Query>]) -> Self {
-        Self { timeout, places, wake: None }
+    pub fn new(timeout: Duration, slots: &'a mut [Option<Query>]) -> Self {
+        Self { timeout, slots: slots, wake: None }
     }
 
     /// Another deadline, for what begins or moves from now on.
@@ -66,7 +66,7 @@ impl<'a> Queries<'a> {
         self.wake = Some(now);
     }
 
-    /// Gives free places to hosts that want one. Early: does nothing.
+    /// Gives free slots to hosts that want one. Early: does nothing.
     pub fn start(&mut self, now: Instant, hosts: &mut Table<'_, Host>, actions: &mut Actions) {
         if self.wake.is_none_or(|wake| now < wake) {
             return;
@@ -83,7 +83,7 @@ impl<'a> Queries<'a> {
                 }
                 Knowledge::Asking | Knowledge::Known => continue,
             };
-            let place = self.places.iter_mut().find(|place| place.is_none());
+            let place = self.slots.iter_mut().find(|place| place.is_none());
             let (Some(place), true) = (place, actions.room() > 0) else {
                 // A place that becomes free wakes us; so do more actions, soon.
                 if actions.room() == 0 {
@@ -127,7 +127,7 @@ impl<'a> Queries<'a> {
     /// The content of a slot is new or another: an answer that was read with
     /// the old map and may speak of it is void.
     pub fn on_content(&mut self, slot: Slot) {
-        for query in self.places.iter_mut().flatten() {
+        for query in self.slots.iter_mut().flatten() {
             query.is_void |= query.foreign > 0 || query.installed.contains(slot);
         }
     }
@@ -159,8 +159,8 @@ impl<'a> Queries<'a> {
 
     /// Ends what took too long. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant, hosts: &mut Table<'_, Host>, actions: &mut Actions) {
-        for at in 0..self.places.len() {
-            let query = self.places.get(at).and_then(Option::as_ref);
+        for at in 0..self.slots.len() {
+            let query = self.slots.get(at).and_then(Option::as_ref);
             if let Some(node) = query.filter(|query| now >= query.deadline).map(|query| query.node) {
                 actions.push(Action::Disconnect(node, Purpose::QueryDetailed));
                 self.on_failure(now, node, hosts);
@@ -171,18 +171,18 @@ impl<'a> Queries<'a> {
     /// When something is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        let deadline = self.places.iter().flatten().map(|query| query.deadline).min();
-        let is_place_free = self.places.iter().any(Option::is_none);
+        let deadline = self.slots.iter().flatten().map(|query| query.deadline).min();
+        let is_place_free = self.slots.iter().any(Option::is_none);
         Instant::earliest([deadline, self.wake.filter(|_| is_place_free)])
     }
 
     fn query(&mut self, node: NodeId) -> Option<&mut Query> {
-        self.places.iter_mut().flatten().find(|query| query.node == node)
+        self.slots.iter_mut().flatten().find(|query| query.node == node)
     }
 
     /// Frees the place of a node; somebody may be waiting for it.
     fn free(&mut self, now: Instant, node: NodeId) {
-        for place in self.places.iter_mut() {
+        for place in self.slots.iter_mut() {
             if place.as_ref().is_some_and(|query| query.node == node) {
                 *place = None;
                 self.wake = Some(now);
@@ -192,7 +192,7 @@ impl<'a> Queries<'a> {
 
     /// The nodes that are being asked.
     pub fn asking(&self) -> impl Iterator<Item = NodeId> {
-        self.places.iter().flatten().map(|query| query.node)
+        self.slots.iter().flatten().map(|query| query.node)
     }
 
     /// Forgets a query whose host was dropped.
@@ -246,8 +246,8 @@ mod tests {
             }
             let entries = ["A", "B", "C"].map(entry);
             let map = fixture::map(std::boxed::Box::leak(std::boxed::Box::new(fixture::slots(4))), &entries);
-            let places = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
-            let mut queries = Queries::new(TIMEOUT, places);
+            let slots = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
+            let mut queries = Queries::new(TIMEOUT, slots);
             queries.want(at(0));
             Self { queries, hosts, map, actions: Actions::default() }
         }

@@ -106,7 +106,7 @@ impl Census {
 
     /// Whether as many have failed as the rollout bears.
     #[must_use]
-    pub fn is_too_many(&self, rollout: &Rollout) -> bool {
+    pub fn has_too_many_failures(&self, rollout: &Rollout) -> bool {
         let failed = self.failed.saturating_add(self.no_answer);
         rollout.stop_after > 0 && failed >= u32::from(rollout.stop_after)
     }
@@ -184,7 +184,7 @@ impl Watch {
 
     /// Since when the controller that carries it was seen to do nothing, as it is now;
     /// `None` where it does something.
-    pub fn idle_since(&mut self, now: Instant, is_idle: bool) -> Option<Instant> {
+    pub fn note_idle(&mut self, now: Instant, is_idle: bool) -> Option<Instant> {
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
         self.idle_since
     }

@@ -40,7 +40,7 @@ pub struct UnheardPeer {
 /// Those that are bound and were not heard.
 #[derive(Debug, Default)]
 pub struct UnheardPeers {
-    list: Vec<UnheardPeer, { limits::STRANGERS }, u8>,
+    list: Vec<UnheardPeer, { limits::UNHEARD_PEERS }, u8>,
 }
 
 impl UnheardPeers {
@@ -96,9 +96,9 @@ mod tests {
     #[test]
     fn one_too_many_is_not_kept_and_does_no_harm() {
         let mut strangers = UnheardPeers::default();
-        for node in 0..=limits::STRANGERS as u32 {
+        for node in 0..=limits::UNHEARD_PEERS as u32 {
             strangers.add(Instant::default(), Role::Agent, Peer::Tipc { node, port: 1 });
         }
-        assert_eq!(strangers.iter().count(), limits::STRANGERS);
+        assert_eq!(strangers.iter().count(), limits::UNHEARD_PEERS);
     }
 }

@@ -157,7 +157,7 @@ impl Transport {
         let (to, nobody) = match to {
             To::Controllers => (group(Role::Controller), None),
             To::Agents => (group(Role::Agent), None),
-            To::Node(_, peer) | To::Place(peer) => {
+            To::Node(_, peer) | To::Peer(peer) => {
                 let (node, port) = tipc(*peer)?;
                 (Destination::Socket(SocketAddress { port, node }), Some(Undelivered::NoNode))
             }

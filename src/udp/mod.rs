@@ -153,7 +153,7 @@ impl Transport {
         let address = match to {
             To::Controllers => self.controllers,
             To::Agents => self.agents,
-            To::Node(_, peer) | To::Place(peer) => ip(*peer)?,
+            To::Node(_, peer) | To::Peer(peer) => ip(*peer)?,
         };
         let endpoint = self.endpoint(as_role).ok_or(io::ErrorKind::Unsupported)?;
         endpoint.datagrams.send_to(datagram, address).map(|_| None)

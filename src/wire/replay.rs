@@ -34,7 +34,7 @@ impl Keyed for Window {
 
 impl Window {
     /// Takes in what `fresh` was made of, or says why not.
-    fn judge(&mut self, fresh: Self, lifetime: Duration) -> Result<(), Refusal> {
+    fn check(&mut self, fresh: Self, lifetime: Duration) -> Result<(), Refusal> {
         if fresh.incarnation < self.incarnation && !self.is_dead(&fresh, lifetime) {
             return Err(Refusal::StaleIncarnation);
         }
@@ -121,7 +121,7 @@ impl<'a> ReplayGuard<'a> {
             KeyClass::Controller | KeyClass::Node(_) => self.windows.get_mut(node),
         };
         match (known, class) {
-            (Some(window), _) => window.judge(fresh, self.lifetime),
+            (Some(window), _) => window.check(fresh, self.lifetime),
             (None, KeyClass::Group) => self.admit_hello(fresh),
             (None, KeyClass::Controller | KeyClass::Node(_)) => self.admit(fresh),
         }

@@ -119,7 +119,7 @@ impl World {
             let controller = self.machines[index].controller().expect("calm");
             let hosts = self.machines.iter().filter(|machine| machine.roles.is_agent).count();
             assert_eq!(controller.hosts().iter().count(), hosts, "{index}");
-            assert_eq!(controller.strangers().count(), 0, "{index} has not heard one that speaks");
+            assert_eq!(controller.unheard_peers().count(), 0, "{index} has not heard one that speaks");
         }
     }
 

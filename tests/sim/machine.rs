@@ -167,7 +167,7 @@ impl Machine {
             let queries = lend(&None, DETAILED_QUERIES);
             let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&BlobError::default(), 8));
             let map = Map::new(slots);
-            let tables = Tables { map, hosts, queries, reasons, neighbours, blob_whys };
+            let tables = Tables { map, hosts, queries, reasons, neighbours, blob_errors: blob_whys };
             Controller::new(now, self.id, TIMERS, tables)
         });
         self.process = Some(Process {

@@ -386,7 +386,7 @@ impl World {
                 assert!(is_missed || presence.is_gone(), "{machine}: {role:?} {other} is {presence:?}");
             }
         }
-        for stranger in controller.strangers() {
+        for stranger in controller.unheard_peers() {
             let at = socket_of(stranger.peer).expect("over TIPC");
             assert!(watch.told.contains(&at) && role_of(at) == stranger.role, "{machine}: {stranger:?}");
         }

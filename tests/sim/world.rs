@@ -302,14 +302,14 @@ impl World {
         let len = process.codec.encode(message, node, &mut datagram);
         let bytes = &datagram[..len];
         self.note(format_args!("{machine} says {} ({len} bytes) to {to:?}", message.msgtype().as_str()));
-        if let To::Place(_) = to {
+        if let To::Peer(_) = to {
             self.on_greeting(machine);
         }
         let all = |role| self.machines.iter().filter(move |m| m.roles.has(role)).map(|m| (m.index, None));
         let receivers: Vec<(usize, Option<Peer>)> = match to {
             To::Controllers => all(Role::Controller).collect(),
             To::Agents => all(Role::Agent).collect(),
-            To::Node(_, peer) | To::Place(peer) => vec![(machine_at(peer), Some(peer))],
+            To::Node(_, peer) | To::Peer(peer) => vec![(machine_at(peer), Some(peer))],
         };
         let source = self.peer_of(machine, message.msgtype().sender());
         for (to, place) in receivers {

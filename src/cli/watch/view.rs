@@ -9,7 +9,7 @@ use super::super::rollout;
 use super::super::status::{Utc, by_state, host_text, trouble_lines, worker_text};
 use super::super::status_report::StatusReport;
 use super::super::term::{KeyedLine, Style, bar};
-use crate::control::{By, HostFilter, HostRow, HostState, Reply, Request, RequestStatus};
+use crate::control::{HostClass, HostFilter, HostRow, HostState, Reply, Request, RequestStatus};
 use crate::limits;
 use crate::time::Span;
 use crate::types::{Hostname, NodeId};
@@ -39,7 +39,7 @@ impl WatchState {
     /// The daemon does not answer.
     pub fn ask(client: &mut Client, before: &Self) -> Result<Self, Failure> {
         let report = StatusReport::ask(client)?;
-        let is_busy = report.row.hosts_by.get(By::Installing) > 0;
+        let is_busy = report.row.hosts_by.get(HostClass::Installing) > 0;
         let at_work = if is_busy { at_work(client)? } else { Vec::new() };
         let is_over = |row: &&HostRow| at_work.iter().all(|now| now.node != row.node);
         let over: Vec<NodeId> = before.at_work.iter().filter(is_over).map(|row| row.node).collect();

@@ -194,7 +194,7 @@ fn is_near(a: &[u8], b: &[u8], edits: u8) -> bool {
 pub fn incomplete(controller: &Controller<'_>) -> Option<Reason> {
     let blobs = controller.sync().blobs();
     let entry = controller.map().entry(blobs.first_wanted(controller.map())?)?;
-    let why = match blobs.why(&entry.hash) {
+    let why = match blobs.reason(&entry.hash) {
         "" => "It is still to be fetched.",
         why => why,
     };

@@ -79,7 +79,7 @@ struct Recovering {
     /// The install whose worker crashed.
     crashed: Option<Task>,
     /// The worker has told what is on the disk.
-    is_told: bool,
+    has_snapshot: bool,
 }
 
 /// On the way to the controller that has the patches.
@@ -101,7 +101,7 @@ struct Installing {
 
 /// Nothing under way.
 #[derive(Debug)]
-struct Resting {
+struct Idle {
     /// A rejected install shows until then.
     rejected_until: Option<Instant>,
 }
@@ -112,7 +112,7 @@ enum State {
     Proving(Proving),
     Connecting(Connecting),
     Installing(Installing),
-    Resting(Resting),
+    Idle(Idle),
 }
 
 /// An agent.
@@ -132,7 +132,7 @@ pub struct Agent<'a> {
     /// Whether it left the host unlike what was asked.
     has_failed: bool,
     /// Why recovery failed, until it succeeds; empty unless it did.
-    trouble: Reason,
+    recovery_error: Reason,
     requires_reboot: bool,
     nonce: Nonce,
     acks: Acks,
@@ -146,13 +146,13 @@ impl<'a> Agent<'a> {
     pub fn new(now: Instant, facts: AgentFacts, installed: Installed<'a>, random: &mut Random) -> Self {
         Self {
             facts,
-            state: State::Recovering(Recovering { again: Some(now), crashed: None, is_told: false }),
+            state: State::Recovering(Recovering { again: Some(now), crashed: None, has_snapshot: false }),
             installed,
             is_known: false,
             last: None,
             journaled: None,
             has_failed: false,
-            trouble: Reason::default(),
+            recovery_error: Reason::default(),
             requires_reboot: false,
             nonce: Nonce(random.next_u64()),
             acks: Acks::default(),
@@ -184,7 +184,7 @@ impl<'a> Agent<'a> {
             Message::AgentInstallReq(request) => self.on_request(now, from, peer, request, random, actions),
             _ => {}
         }
-        self.say_what_is_due(now, actions);
+        self.send_due_ack(now, actions);
     }
 
     fn on_request(
@@ -200,13 +200,13 @@ impl<'a> Agent<'a> {
         if let Some(last) = known.find(|last| last.request_id == request.request_id) {
             return respond(from, peer, last, actions);
         }
-        if self.at_work().is_some_and(|(request_id, _)| request_id == request.request_id) {
-            if self.is_in_trouble() {
+        if self.current_request().is_some_and(|(request_id, _)| request_id == request.request_id) {
+            if self.has_recovery_failed() {
                 return respond(from, peer, &self.broken(request.request_id), actions);
             }
             return self.acks.on_change(now);
         }
-        if !self.may_speak() {
+        if !self.may_send() {
             // Recovery runs: the journal is not read yet, and may know the request.
             return;
         }
@@ -214,7 +214,7 @@ impl<'a> Agent<'a> {
             self.stale_nonces = self.stale_nonces.saturating_add(1);
             return self.acks.on_change(now);
         }
-        if let Some(reason) = self.why_not_now() {
+        if let Some(reason) = self.busy_reason() {
             self.nonce = Nonce(random.next_u64());
             self.acks.on_change(now);
             return actions.send(To::Node(from, peer), busy(request, reason));
@@ -228,12 +228,12 @@ impl<'a> Agent<'a> {
     }
 
     /// Why no request can be taken up, if so.
-    fn why_not_now(&self) -> Option<Reason> {
-        if self.is_in_trouble() {
-            let trouble = &self.trouble;
+    fn busy_reason(&self) -> Option<Reason> {
+        if self.has_recovery_failed() {
+            let trouble = &self.recovery_error;
             return Some(Reason::format(format_args!("The host cannot recover from a crash: {trouble}")));
         }
-        let (request_id, controller) = self.at_work()?;
+        let (request_id, controller) = self.current_request()?;
         Some(Reason::format(format_args!(
             "The host is at work on request {request_id} of controller {controller}: wait for its end."
         )))
@@ -245,7 +245,7 @@ impl<'a> Agent<'a> {
         LastInstall {
             request_id,
             outcome: Outcome::Broken,
-            reason: self.trouble.clone(),
+            reason: self.recovery_error.clone(),
             reboot_required: self.requires_reboot,
         }
     }
@@ -268,18 +268,20 @@ impl<'a> Agent<'a> {
             Event::InstalledEnd(digest, last) => {
                 self.installed.complete(*digest, random.next_u64());
                 if let State::Recovering(recovering) = &mut self.state {
-                    recovering.is_told = true;
+                    recovering.has_snapshot = true;
                 }
                 if let Some(last) = last {
                     self.journaled = Some((*last).clone());
                     self.remember((*last).clone());
                 }
             }
-            Event::Awaited(request_id, controller) => self.on_awaited(now, *request_id, *controller),
+            Event::ProofPending(request_id, controller) => {
+                self.on_proof_pending(now, *request_id, *controller)
+            }
             Event::WorkerEnded(end) => self.on_worker_ended(now, end, actions),
             _ => {}
         }
-        self.say_what_is_due(now, actions);
+        self.send_due_ack(now, actions);
     }
 
     fn on_session(&mut self, now: Instant, actions: &mut Actions) {
@@ -318,11 +320,11 @@ impl<'a> Agent<'a> {
     fn on_worker_ended(&mut self, now: Instant, end: &WorkerEnd<'_>, actions: &mut Actions) {
         self.installed.abandon();
         match (&mut self.state, end) {
-            (State::Recovering(recovering), WorkerEnd::Done) if recovering.is_told => {
+            (State::Recovering(recovering), WorkerEnd::Done) if recovering.has_snapshot => {
                 let crashed = recovering.crashed.take();
                 self.is_known = true;
-                self.trouble = Reason::default();
-                self.state = State::Resting(Resting { rejected_until: None });
+                self.recovery_error = Reason::default();
+                self.state = State::Idle(Idle { rejected_until: None });
                 self.acks.on_change(now);
                 if let Some(task) = crashed {
                     self.after_crash(now, task, actions);
@@ -340,7 +342,7 @@ impl<'a> Agent<'a> {
                 let is_told =
                     self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
                 match end {
-                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_told => self.rest(now, task, actions),
+                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_told => self.finish(now, task, actions),
                     WorkerEnd::Failed(reason) => {
                         self.end(now, task, Outcome::Rejected, (*reason).clone(), actions);
                     }
@@ -350,7 +352,7 @@ impl<'a> Agent<'a> {
                         self.state = State::Recovering(Recovering {
                             again: None,
                             crashed: Some(task),
-                            is_told: false,
+                            has_snapshot: false,
                         });
                         self.acks.on_change(now);
                         actions.push(Action::StartRecovery);
@@ -358,7 +360,7 @@ impl<'a> Agent<'a> {
                 }
             }
             (State::Proving(_), end) => self.on_proof_worker_ended(now, end, actions),
-            (State::Connecting(_) | State::Resting(_), _) => {}
+            (State::Connecting(_) | State::Idle(_), _) => {}
         }
     }
 
@@ -367,10 +369,10 @@ impl<'a> Agent<'a> {
     fn on_recovery_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
         let State::Recovering(recovering) = &mut self.state else { return };
         recovering.again = Some(now + RECOVERY_PAUSE);
-        recovering.is_told = false;
+        recovering.has_snapshot = false;
         let crashed = recovering.crashed;
         self.is_known = false;
-        self.trouble = match reason.is_empty() {
+        self.recovery_error = match reason.is_empty() {
             true => Reason::truncated("recovery failed and did not say why"),
             false => reason.clone(),
         };
@@ -385,7 +387,7 @@ impl<'a> Agent<'a> {
     fn after_crash(&mut self, now: Instant, task: Task, actions: &mut Actions) {
         let is_told = self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
         if is_told {
-            return self.rest(now, task, actions);
+            return self.finish(now, task, actions);
         }
         let reason = Reason::truncated("The install's worker died before it changed anything: ask again.");
         self.end(now, task, Outcome::Rejected, reason, actions);
@@ -395,14 +397,14 @@ impl<'a> Agent<'a> {
     fn end(&mut self, now: Instant, task: Task, outcome: Outcome, reason: Reason, actions: &mut Actions) {
         let request_id = task.install.request_id;
         self.remember(LastInstall { request_id, outcome, reason, reboot_required: self.requires_reboot });
-        self.rest(now, task, actions);
+        self.finish(now, task, actions);
     }
 
     /// An install ended, and `last` says how: answer, then rest.
-    fn rest(&mut self, now: Instant, task: Task, actions: &mut Actions) {
+    fn finish(&mut self, now: Instant, task: Task, actions: &mut Actions) {
         let is_rejected = self.last.as_ref().is_some_and(|last| last.outcome == Outcome::Rejected);
         let rejected_until = is_rejected.then(|| now + self.facts.rejection_shown);
-        self.state = State::Resting(Resting { rejected_until });
+        self.state = State::Idle(Idle { rejected_until });
         if let Some(last) = &self.last {
             respond(task.install.controller, task.peer, last, actions);
         }
@@ -433,13 +435,13 @@ impl<'a> Agent<'a> {
                 let task = connecting.task;
                 actions.push(Action::Connect(task.install.controller, task.peer, Purpose::Fetch));
             }
-            State::Resting(resting) if resting.rejected_until.is_some_and(|until| now >= until) => {
-                resting.rejected_until = None;
+            State::Idle(idle) if idle.rejected_until.is_some_and(|until| now >= until) => {
+                idle.rejected_until = None;
                 self.acks.on_change(now);
             }
             _ => {}
         }
-        self.say_what_is_due(now, actions);
+        self.send_due_ack(now, actions);
     }
 
     /// When something is due.
@@ -450,35 +452,35 @@ impl<'a> Agent<'a> {
             State::Proving(proving) => proving.poll_at(),
             State::Connecting(connecting) => connecting.again,
             State::Installing(_) => None,
-            State::Resting(resting) => resting.rejected_until,
+            State::Idle(idle) => idle.rejected_until,
         };
         // Before recovery the agent has nothing to say.
-        let ack = self.acks.poll_at().filter(|_| self.may_speak());
+        let ack = self.acks.poll_at().filter(|_| self.may_send());
         Instant::earliest([own, ack])
     }
 
-    fn may_speak(&self) -> bool {
-        self.is_known || self.is_in_trouble()
+    fn may_send(&self) -> bool {
+        self.is_known || self.has_recovery_failed()
     }
 
-    fn is_in_trouble(&self) -> bool {
-        !self.trouble.is_empty()
+    fn has_recovery_failed(&self) -> bool {
+        !self.recovery_error.is_empty()
     }
 
-    fn say_what_is_due(&mut self, now: Instant, actions: &mut Actions) {
-        if self.may_speak() && self.acks.take_due(now) {
+    fn send_due_ack(&mut self, now: Instant, actions: &mut Actions) {
+        if self.may_send() && self.acks.take_due(now) {
             actions.send(To::Controllers, Message::HelloAgentAck(self.ack()));
         }
     }
 
     /// The request that is being carried out, and whose it is.
-    fn at_work(&self) -> Option<(RequestId, NodeId)> {
+    fn current_request(&self) -> Option<(RequestId, NodeId)> {
         let task = match &self.state {
             State::Proving(proving) => return Some((proving.request_id, proving.controller)),
             State::Recovering(recovering) => recovering.crashed.as_ref()?,
             State::Connecting(connecting) => &connecting.task,
             State::Installing(installing) => &installing.task,
-            State::Resting(_) => return None,
+            State::Idle(_) => return None,
         };
         Some((task.install.request_id, task.install.controller))
     }

@@ -4,12 +4,12 @@
 //!
 //! ```text
 //!             awaited               scripts pass             controller heard
-//! Recovering ---------> Checking -----------------> Listening ---------------> Ending --> Resting
+//! Recovering ---------> Checking -----------------> Listening ---------------> Ending --> Idle
 //!     ^                    | failed                     | none for too long ------^ |
 //!     `--------------------+--------------------------------------------------------'
 //! ```
 
-use super::{Agent, Recovering, Resting, State};
+use super::{Agent, Idle, Recovering, State};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::WorkerEnd;
 use crate::time::Instant;
@@ -55,10 +55,10 @@ impl Proving {
 
 impl Agent<'_> {
     /// Recovery found an install that waits for this very process to prove itself.
-    pub(super) fn on_awaited(&mut self, now: Instant, request_id: RequestId, controller: NodeId) {
-        if matches!(&self.state, State::Recovering(recovering) if recovering.is_told) {
+    pub(super) fn on_proof_pending(&mut self, now: Instant, request_id: RequestId, controller: NodeId) {
+        if matches!(&self.state, State::Recovering(recovering) if recovering.has_snapshot) {
             self.is_known = true;
-            self.trouble = Reason::default();
+            self.recovery_error = Reason::default();
             let proof = Proof::Checking;
             self.state = State::Proving(Proving { request_id, controller, is_heard: false, proof });
             self.acks.on_change(now);
@@ -82,7 +82,7 @@ impl Agent<'_> {
         let is_told = self.last.as_ref().is_some_and(|last| last.request_id == request_id);
         match (proving.proof, end) {
             (_, WorkerEnd::Done) if is_told => {
-                self.state = State::Resting(Resting { rejected_until: None });
+                self.state = State::Idle(Idle { rejected_until: None });
                 self.acks.on_end(now);
             }
             (Proof::Checking, WorkerEnd::Done) => {
@@ -103,7 +103,7 @@ impl Agent<'_> {
 
     /// Only the disk knows: recovery is asked again.
     fn proof_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
-        self.state = State::Recovering(Recovering { again: None, crashed: None, is_told: false });
+        self.state = State::Recovering(Recovering { again: None, crashed: None, has_snapshot: false });
         self.on_recovery_failed(now, reason, actions);
     }
 }

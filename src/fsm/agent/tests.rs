@@ -209,7 +209,7 @@ fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
     trace.waits(0);
     let reason = Reason::truncated("the disk is full");
     assert_eq!(trace.ends(100, WorkerEnd::Failed(&reason)), ["ack install-failed"]);
-    assert_eq!(trace.agent.trouble(), &reason);
+    assert_eq!(trace.agent.recovery_error(), &reason);
     assert_eq!((trace.agent.ack().installed_digest, trace.agent.detail_page(0)), (Digest::default(), None));
     let refused = trace.asked(300, CONTROLLER, 7, trace.agent.nonce);
     let why = "tell 1: 7 refused The host cannot recover from a crash: the disk is full";
@@ -220,7 +220,7 @@ fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
     assert_eq!(trace.waits(60_200), ["recover"]);
     trace.told(60_300, &["A"], None);
     assert_eq!(trace.ends(60_300, WorkerEnd::Done), ["ack idle"]);
-    assert!(trace.agent.trouble().is_empty() && !trace.agent.ack().patch_failed);
+    assert!(trace.agent.recovery_error().is_empty() && !trace.agent.ack().patch_failed);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
 }
 

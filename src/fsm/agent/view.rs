@@ -1,7 +1,7 @@
 //! What an agent says of itself: its ack, its answer to a detailed query, and
 //! what `status` shows.
 
-use super::{Agent, Recovering, Resting, State};
+use super::{Agent, Idle, Recovering, State};
 use crate::fsm::installed::Installed;
 use crate::types::Reason;
 use crate::wire::frame::DetailPage;
@@ -15,8 +15,8 @@ impl<'a> Agent<'a> {
     /// How the host is.
     #[must_use]
     pub fn ack(&self) -> HelloAgentAck {
-        let (state, step, progress) = self.shown();
-        let (request_id, request) = match (self.at_work(), self.is_in_trouble(), &self.last) {
+        let (state, step, progress) = self.progress();
+        let (request_id, request) = match (self.current_request(), self.has_recovery_failed(), &self.last) {
             (Some((id, _)), false, _) => (id, RequestState::Running),
             (Some((id, _)), true, _) => (id, RequestState::Ended(Outcome::Broken)),
             (None, _, Some(last)) => (last.request_id, RequestState::Ended(last.outcome)),
@@ -32,7 +32,7 @@ impl<'a> Agent<'a> {
             hostname: self.facts.hostname.clone(),
             nodetype: self.facts.nodetype.clone(),
             requires_reboot: self.requires_reboot,
-            patch_failed: self.has_failed || self.is_in_trouble(),
+            patch_failed: self.has_failed || self.has_recovery_failed(),
             sw_version: self.facts.sw_version.clone(),
             state,
             step,
@@ -45,16 +45,16 @@ impl<'a> Agent<'a> {
 
     /// What the agent does, for its ack and for `status`: state, step, percent.
     #[must_use]
-    pub fn shown(&self) -> (AgentState, Step, u8) {
+    pub fn progress(&self) -> (AgentState, Step, u8) {
         match &self.state {
             State::Installing(installing) => (AgentState::Installing, installing.step, installing.percent),
             State::Connecting(_) => (AgentState::Installing, Step::Checking, 0),
             State::Proving(_) => (AgentState::Installing, Step::Health, PROVING_PERCENT),
-            _ if self.is_in_trouble() => (AgentState::InstallFailed, Step::default(), 0),
+            _ if self.has_recovery_failed() => (AgentState::InstallFailed, Step::default(), 0),
             State::Recovering(Recovering { crashed: Some(_), .. }) => {
                 (AgentState::Installing, Step::RollingBack, 0)
             }
-            State::Resting(Resting { rejected_until: Some(_) }) => {
+            State::Idle(Idle { rejected_until: Some(_) }) => {
                 (AgentState::InstallRejected, Step::default(), 0)
             }
             _ if self.has_failed => (AgentState::InstallFailed, Step::default(), 0),
@@ -98,8 +98,8 @@ impl<'a> Agent<'a> {
 
     /// Why recovery failed, until it succeeds; empty unless it did.
     #[must_use]
-    pub fn trouble(&self) -> &Reason {
-        &self.trouble
+    pub fn recovery_error(&self) -> &Reason {
+        &self.recovery_error
     }
 
     /// Requests with a nonce that was not, or no longer, the current one.

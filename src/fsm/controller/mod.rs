@@ -103,7 +103,7 @@ pub struct Tables<'a> {
     /// Places for other controllers.
     pub neighbours: &'a mut [Option<Neighbour>],
     /// Why patch files are missing.
-    pub blob_whys: &'a mut [BlobError],
+    pub blob_errors: &'a mut [BlobError],
 }
 
 /// A controller.
@@ -119,10 +119,10 @@ pub struct Controller<'a> {
     sync: Sync<'a>,
     drops: Drops,
     rollout: Watch,
-    strangers: UnheardPeers,
+    unheard_peers: UnheardPeers,
     /// Entries that were here when the repository began to be read again, and that
     /// no worker has told of since.
-    untold: SlotSet,
+    unconfirmed: SlotSet,
     /// No request has anything due before this.
     requests_due: Option<Instant>,
     /// Hosts that found no room in the table.
@@ -133,7 +133,7 @@ impl<'a> Controller<'a> {
     /// The controller `node` with this map, that has heard no host yet.
     #[must_use]
     pub fn new(now: Instant, node: NodeId, timers: ControllerTimers, tables: Tables<'a>) -> Self {
-        let Tables { map, hosts, queries, reasons, neighbours, blob_whys } = tables;
+        let Tables { map, hosts, queries, reasons, neighbours, blob_errors: blob_whys } = tables;
         Self {
             node,
             timers,
@@ -142,8 +142,8 @@ impl<'a> Controller<'a> {
             sync: Sync::new(timers.sync, neighbours, blob_whys),
             drops: Drops::new(timers.sync.retry),
             rollout: Watch::default(),
-            strangers: UnheardPeers::default(),
-            untold: SlotSet::new(),
+            unheard_peers: UnheardPeers::default(),
+            unconfirmed: SlotSet::new(),
             kinds: HostKinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
             queries: Queries::new(timers.query_timeout, queries),
@@ -171,7 +171,7 @@ impl<'a> Controller<'a> {
         message: &Message,
         actions: &mut Actions,
     ) {
-        let is_bound = self.strangers.take(message.msgtype().sender(), peer);
+        let is_bound = self.unheard_peers.take(message.msgtype().sender(), peer);
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
             Message::AgentInstallResp(response) => self.on_response(now, from, response),
@@ -183,7 +183,7 @@ impl<'a> Controller<'a> {
             }
         }
         if is_bound {
-            self.note_bound(from, peer);
+            self.mark_bound(from, peer);
         }
     }
 

@@ -18,7 +18,7 @@ impl Controller<'_> {
         let old_hash = self.map.get(&entry.id).map(|(_, held)| held.hash);
         let merged = self.map.merge(entry)?;
         if let Some((slot, _)) = self.map.get(&entry.id) {
-            self.untold.remove(slot);
+            self.unconfirmed.remove(slot);
         }
         let slot = match merged {
             Merged::Inserted(slot) | Merged::Replaced(slot) | Merged::Purged(slot) => slot,
@@ -69,14 +69,14 @@ impl Controller<'_> {
 
     /// A worker is about to read the repository: it will tell of all that is there.
     pub fn on_loading(&mut self) {
-        self.untold = self.map.iter().map(|(slot, _)| slot).collect();
+        self.unconfirmed = self.map.iter().map(|(slot, _)| slot).collect();
         self.sync.blobs_mut().on_loading();
     }
 
     /// The repository is read, and other controllers may hear of it. What was here
     /// before and is not there was purged by a worker that died before it said so.
     pub fn on_loaded(&mut self, now: Instant) {
-        for slot in &core::mem::take(&mut self.untold) {
+        for slot in &core::mem::take(&mut self.unconfirmed) {
             if let Some(id) = self.map.entry(slot).map(|entry| entry.id.clone()) {
                 self.purge_entry(now, &id);
             }

@@ -53,9 +53,9 @@ impl Controller<'_> {
             if self.is_abandoned(now, &rollout, &census) {
                 actions.push(Action::SettleRollout(Rollout { carrier: self.node, ..rollout }));
             }
-        } else if census.is_too_many(&rollout) {
+        } else if census.has_too_many_failures(&rollout) {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Halted, ..rollout }));
-        } else if rollout::is_over(&census) && !self.is_one_awaited(now, &rollout) {
+        } else if rollout::is_over(&census) && !self.is_waiting_for_lost_host(now, &rollout) {
             actions.push(Action::SettleRollout(Rollout { state: RolloutState::Ended, ..rollout }));
         } else {
             self.ask_next(now, &rollout, census.room(&rollout), actions);
@@ -65,7 +65,7 @@ impl Controller<'_> {
     /// Whether a host that is still to be asked may be back: it is known to be gone, as
     /// all are to a controller that is cut off itself, and is waited for as long as for
     /// an answer.
-    fn is_one_awaited(&self, now: Instant, rollout: &Rollout) -> bool {
+    fn is_waiting_for_lost_host(&self, now: Instant, rollout: &Rollout) -> bool {
         let (round, patience) = (self.timers.hello_interval, self.timers.request.give_up);
         let is_awaited = |host: &Host| {
             host.presence.is_gone()
@@ -84,7 +84,7 @@ impl Controller<'_> {
         let rank = present().filter(|node| *node != rollout.carrier && *node < self.node).count();
         let patience = if is_there { self.timers.sync.controller_lost } else { Duration::ZERO };
         let turn = LOOK_AGAIN.times(2).times(u64::try_from(rank).unwrap_or(u64::MAX));
-        let since = self.rollout.idle_since(now, !is_there || census.at_work == 0);
+        let since = self.rollout.note_idle(now, !is_there || census.at_work == 0);
         since.is_some_and(|since| now >= since + patience + turn)
     }
 

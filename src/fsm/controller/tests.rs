@@ -97,7 +97,7 @@ impl Trace {
                 queries,
                 reasons: Reasons::new(ring),
                 neighbours: Vec::leak(vec![None; 2]),
-                blob_whys: Vec::leak(vec![BlobError::default(); 2]),
+                blob_errors: Vec::leak(vec![BlobError::default(); 2]),
             },
         );
         let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
@@ -184,8 +184,8 @@ fn text(action: &Action) -> String {
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
         }
-        Action::Send(To::Place(at), Message::HelloAgent(_)) => format!("greet the agent at {at}"),
-        Action::Send(To::Place(at), Message::Hello(_)) => format!("greet the controller at {at}"),
+        Action::Send(To::Peer(at), Message::HelloAgent(_)) => format!("greet the agent at {at}"),
+        Action::Send(To::Peer(at), Message::Hello(_)) => format!("greet the controller at {at}"),
         Action::Connect(node, Peer::Tipc { .. }, Purpose::QueryDetailed) => format!("query {}", node.0),
         Action::Connect(node, at, Purpose::QueryDetailed) if *at == peer(node.0) => {
             format!("query {}", node.0)

@@ -15,24 +15,24 @@ impl Controller<'_> {
         match word {
             PeerEvent::Published(role, peer) => self.on_published(now, role, peer, actions),
             PeerEvent::Withdrawn(role, peer) => {
-                self.strangers.take(role, peer);
-                self.change(now, |at, of| (at, of) == (peer, role), Presence::on_withdrawn);
+                self.unheard_peers.take(role, peer);
+                self.update_presence(now, |at, of| (at, of) == (peer, role), Presence::on_withdrawn);
             }
             PeerEvent::NodeLost(node) => {
-                self.strangers.node_lost(node);
+                self.unheard_peers.node_lost(node);
                 let is_there = |at| matches!(at, Peer::Tipc { node: at, .. } if at == node);
-                self.change(now, |at, _| is_there(at), Presence::on_node_lost);
+                self.update_presence(now, |at, _| is_there(at), Presence::on_node_lost);
             }
             PeerEvent::Gap => {
-                self.strangers.clear();
-                self.change(now, |_, _| true, Presence::on_gap);
+                self.unheard_peers.clear();
+                self.update_presence(now, |_, _| true, Presence::on_gap);
             }
-            PeerEvent::Settled => self.change(now, |_, _| true, Presence::on_settled),
+            PeerEvent::Settled => self.update_presence(now, |_, _| true, Presence::on_settled),
         }
     }
 
     /// One that was told of as bound there has spoken, and so has a name.
-    pub(super) fn note_bound(&mut self, node: NodeId, peer: Peer) {
+    pub(super) fn mark_bound(&mut self, node: NodeId, peer: Peer) {
         if let Some(host) = self.hosts.get_mut(node).filter(|host| host.peer == peer) {
             host.presence.on_published();
         }
@@ -43,8 +43,8 @@ impl Controller<'_> {
     }
 
     /// Those that are bound and were not heard.
-    pub fn strangers(&self) -> impl Iterator<Item = &UnheardPeer> {
-        self.strangers.iter()
+    pub fn unheard_peers(&self) -> impl Iterator<Item = &UnheardPeer> {
+        self.unheard_peers.iter()
     }
 
     /// One that is new, or was gone, is greeted at once: the next round may be far.
@@ -70,9 +70,9 @@ impl Controller<'_> {
                     return;
                 }
             }
-            None => self.strangers.add(now, role, peer),
+            None => self.unheard_peers.add(now, role, peer),
         }
-        if !self.pacing.may_greet() {
+        if !self.pacing.take_greeting() {
             return;
         }
         let greeting = match role {
@@ -80,13 +80,18 @@ impl Controller<'_> {
             Role::Controller => self.sync.greeting(&self.map),
         };
         if let Some(greeting) = greeting {
-            actions.send(To::Place(peer), greeting);
+            actions.send(To::Peer(peer), greeting);
         }
     }
 
     /// Changes what is known of those that are meant, and acts on who is gone by that.
     /// This node's own agent is there as long as we are, whatever is told.
-    fn change(&mut self, now: Instant, is_meant: impl Fn(Peer, Role) -> bool, step: fn(&mut Presence)) {
+    fn update_presence(
+        &mut self,
+        now: Instant,
+        is_meant: impl Fn(Peer, Role) -> bool,
+        step: fn(&mut Presence),
+    ) {
         let own = self.node;
         let hosts = self.hosts.iter_mut().filter(|host| host.node != own);
         for host in hosts.filter(|host| is_meant(host.peer, Role::Agent)) {
@@ -104,6 +109,6 @@ impl Controller<'_> {
             }
         }
         // Who is present decides whom to wait for, and who carries a rollout.
-        self.sync.look_again(now);
+        self.sync.on_neighbours_changed(now);
     }
 }

@@ -79,10 +79,10 @@ impl Controller<'_> {
     /// empty where there is nothing to tell.
     #[must_use]
     pub fn reason(&self, host: &Host) -> &str {
-        match host.request.why() {
+        match host.request.reason_source() {
             ReasonSource::Nothing => "",
-            ReasonSource::Untold(reason) => reason,
-            ReasonSource::Told(request) => self.reasons.get(request).map_or(
+            ReasonSource::Fixed(reason) => reason,
+            ReasonSource::FromHost(request) => self.reasons.get(request).map_or(
                 "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
                 Reason::as_str,
             ),

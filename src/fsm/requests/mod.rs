@@ -121,7 +121,7 @@ pub enum RequestStatus {
 #[derive(Clone, Debug, Default)]
 pub struct HostRequest {
     state: State,
-    why: ReasonSource,
+    reason_source: ReasonSource,
 }
 
 /// Where to read why a request did not end well, or what else is to be told of it.
@@ -131,9 +131,9 @@ pub enum ReasonSource {
     #[default]
     Nothing,
     /// The host's answer tells; see [`super::reasons`].
-    Told(RequestId),
+    FromHost(RequestId),
     /// No answer came, and this is what that means.
-    Untold(&'static str),
+    Fixed(&'static str),
 }
 
 /// The host that a request is to, as its last ack had it.
@@ -165,21 +165,21 @@ impl HostRequest {
 
     /// Where to read why it did not end well.
     #[must_use]
-    pub fn why(&self) -> ReasonSource {
-        self.why
+    pub fn reason_source(&self) -> ReasonSource {
+        self.reason_source
     }
 
     /// Its number; `None` where there was none.
     #[must_use]
     pub fn request_id(&self) -> Option<RequestId> {
-        self.asked().map(|ask| ask.request_id)
+        self.last_ask().map(|ask| ask.request_id)
     }
 
     /// The set that it asked for; `None` where there was none, or another controller
     /// asked.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
-        self.asked().map(|ask| ask.digest).filter(|digest| *digest != Digest::default())
+        self.last_ask().map(|ask| ask.digest).filter(|digest| *digest != Digest::default())
     }
 
     /// Whether it is under way: another must wait.
@@ -202,7 +202,7 @@ impl HostRequest {
         }
         let mut open = OpenRequest::new(now, timers, target, ask, RequestPhase::Waiting);
         send(&mut open, now, timers, target, actions);
-        self.why = ReasonSource::Nothing;
+        self.reason_source = ReasonSource::Nothing;
         self.state = State::Open(open);
         true
     }
@@ -219,14 +219,14 @@ impl HostRequest {
         actions: &mut Actions,
     ) {
         self.adopt(now, timers, target, before, ack);
-        let Some(ask) = self.asked() else { return };
+        let Some(ask) = self.last_ask() else { return };
         let is_ours = ack.request_id == ask.request_id;
         match (ack.request, &mut self.state) {
             // What its answer told of it stays told.
             (RequestState::Ended(Outcome::Installed), State::Ended(_, Outcome::Installed)) if is_ours => {}
             (RequestState::Ended(Outcome::Installed), _) if is_ours => {
                 self.state = State::Ended(ask, Outcome::Installed);
-                self.why = ReasonSource::Nothing;
+                self.reason_source = ReasonSource::Nothing;
             }
             (RequestState::Ended(outcome), state) if is_ours => {
                 let is_news = match state {
@@ -268,7 +268,7 @@ impl HostRequest {
         ack: &HelloAgentAck,
     ) {
         let is_news = (ack.request_id, ack.request) != before;
-        let is_ours = self.asked().is_some_and(|ask| ask.request_id == ack.request_id);
+        let is_ours = self.last_ask().is_some_and(|ask| ask.request_id == ack.request_id);
         let is_followed = matches!(self.state, State::Open(OpenRequest { phase: RequestPhase::Adopted, .. }));
         if (self.is_open() && !is_followed) || is_ours || !is_news || ack.request == RequestState::None {
             return;
@@ -277,11 +277,11 @@ impl HostRequest {
         let adopted = OpenRequest::new(now, timers, target, ask, RequestPhase::Adopted);
         // Nothing is sent for it: its acks tell.
         self.state = State::Open(OpenRequest { next_send: adopted.gives_up, ..adopted });
-        self.why = ReasonSource::Nothing;
+        self.reason_source = ReasonSource::Nothing;
     }
 
     /// What was asked for last.
-    fn asked(&self) -> Option<Ask> {
+    fn last_ask(&self) -> Option<Ask> {
         match &self.state {
             State::None => None,
             State::Open(OpenRequest { ask, .. }) | State::Ended(ask, _) | State::NoAnswer(ask) => Some(*ask),
@@ -292,7 +292,7 @@ impl HostRequest {
     /// request, or to one that has its answer, is of no interest; an ack that was
     /// faster has not told what there is to tell of an install that went well.
     pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
-        let ask = match (self.state, self.why) {
+        let ask = match (self.state, self.reason_source) {
             (State::Open(OpenRequest { ask, .. }) | State::NoAnswer(ask), _)
             | (State::Ended(ask, Outcome::Installed), ReasonSource::Nothing) => ask,
             _ => return false,
@@ -307,7 +307,8 @@ impl HostRequest {
         };
         self.state = State::Ended(ask, outcome);
         let tells = !response.reject_reason.is_empty();
-        self.why = if tells { ReasonSource::Told(ask.request_id) } else { ReasonSource::Nothing };
+        self.reason_source =
+            if tells { ReasonSource::FromHost(ask.request_id) } else { ReasonSource::Nothing };
         tells
     }
 
@@ -351,7 +352,7 @@ impl HostRequest {
                     "the host fell silent before it said why: its own status and log do",
                 ),
             };
-            (self.state, self.why) = (state, ReasonSource::Untold(untold));
+            (self.state, self.reason_source) = (state, ReasonSource::Fixed(untold));
         } else if now >= open.next_send && actions.room() > 0 {
             send(open, now, timers, target, actions);
         }

@@ -44,8 +44,8 @@ fn sent(actions: &mut Actions) -> std::vec::Vec<u64> {
 }
 
 fn untold(request: &HostRequest) -> &'static str {
-    match request.why() {
-        ReasonSource::Untold(reason) => reason,
+    match request.reason_source() {
+        ReasonSource::Fixed(reason) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -105,7 +105,7 @@ fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
     assert_eq!(request.status(), RequestStatus::Running, "another request's answer");
     request.on_response(&response(Outcome::RolledBack));
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack));
-    assert_eq!(request.why(), ReasonSource::Told(ID));
+    assert_eq!(request.reason_source(), ReasonSource::FromHost(ID));
     request.on_response(&response(Outcome::Installed));
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack), "a doubled answer");
     assert_eq!(hear(&mut request, 200, &failed), [0; 0], "nothing new");
@@ -123,7 +123,7 @@ fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first
         assert!(request.on_response(&response));
         assert_eq!(hear(&mut request, 20, &installed), []);
         assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
-        assert_eq!(request.why(), ReasonSource::Told(ID));
+        assert_eq!(request.reason_source(), ReasonSource::FromHost(ID));
         assert!(!request.on_response(&response), "told once");
     }
 }
@@ -145,7 +145,7 @@ fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Rejected));
     hear(&mut request, 10, &ack(3, ID, RequestState::Ended(Outcome::Installed)));
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
-    assert_eq!(request.why(), ReasonSource::Nothing);
+    assert_eq!(request.reason_source(), ReasonSource::Nothing);
 }
 
 #[test]
@@ -171,7 +171,7 @@ fn silence_is_given_up_with_the_missing_answer_named() {
     assert_eq!(hear(&mut request, 3000, &ack(3, ID, RequestState::Ended(Outcome::Broken))), [0]);
     request.on_response(&response(Outcome::Broken));
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Broken), "and why");
-    assert_eq!(request.why(), ReasonSource::Told(ID));
+    assert_eq!(request.reason_source(), ReasonSource::FromHost(ID));
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
     };
     assert!(request.on_response(&answer));
     assert_eq!(
-        (request.status(), request.why()),
-        (RequestStatus::Ended(Outcome::RolledBack), ReasonSource::Told(theirs))
+        (request.status(), request.reason_source()),
+        (RequestStatus::Ended(Outcome::RolledBack), ReasonSource::FromHost(theirs))
     );
 }
 

@@ -16,7 +16,7 @@ use crate::time::{Duration, Instant};
 use crate::types::Digest;
 
 /// Times that one SyncReq is sent.
-const SENDINGS: u8 = 4;
+const SEND_LIMIT: u8 = 4;
 /// Digests of ours that are remembered, as one that was announced may be
 /// confirmed after the next was.
 const REMEMBERED: usize = 8;
@@ -29,7 +29,7 @@ pub struct Announce {
     latest: u32,
     /// What was announced, the oldest first: the digest, and the latest change in it.
     announced: Vec<(Digest, u32), REMEMBERED, u8>,
-    sendings_left: u8,
+    sends_left: u8,
     next: Option<Instant>,
 }
 
@@ -37,7 +37,7 @@ impl Announce {
     /// Nothing to tell. `retry`: from one sending to the next.
     #[must_use]
     pub fn new(retry: Duration) -> Self {
-        Self { retry, latest: 0, announced: Vec::new(), sendings_left: 0, next: None }
+        Self { retry, latest: 0, announced: Vec::new(), sends_left: 0, next: None }
     }
 
     /// From one sending to the next after it, from now on.
@@ -48,7 +48,7 @@ impl Announce {
     /// A change made here is durable; gives its number. It is announced at once.
     pub fn on_changed(&mut self, now: Instant) -> u32 {
         self.latest = self.latest.saturating_add(1);
-        self.sendings_left = SENDINGS;
+        self.sends_left = SEND_LIMIT;
         self.next = Some(now);
         self.latest
     }
@@ -65,9 +65,9 @@ impl Announce {
         if self.next.is_none_or(|next| now < next) {
             return false;
         }
-        let is_first = self.sendings_left == SENDINGS;
-        self.sendings_left = self.sendings_left.saturating_sub(1);
-        self.next = Some(now + self.retry).filter(|_| self.sendings_left > 0);
+        let is_first = self.sends_left == SEND_LIMIT;
+        self.sends_left = self.sends_left.saturating_sub(1);
+        self.next = Some(now + self.retry).filter(|_| self.sends_left > 0);
         // The first is for those too who were not heard yet.
         if !is_first && self.is_confirmed(now, self.latest, neighbours) {
             self.next = None;
@@ -125,8 +125,8 @@ mod tests {
 
     #[test]
     fn a_change_is_announced_until_all_present_have_it_or_four_times() {
-        let mut places = [None, None];
-        let mut neighbours = Neighbours::new(&mut places, Duration::from_millis(10_000));
+        let mut slots = [None, None];
+        let mut neighbours = Neighbours::new(&mut slots, Duration::from_millis(10_000));
         let mut announce = Announce::new(RETRY);
         assert!(!announce.take_due(at(0), digest(0), &neighbours));
         assert_eq!(announce.on_changed(at(0)), 1);
@@ -147,8 +147,8 @@ mod tests {
 
     #[test]
     fn a_digest_stands_for_the_latest_change_that_was_in_it() {
-        let mut places = [None];
-        let neighbours = Neighbours::new(&mut places, RETRY);
+        let mut slots = [None];
+        let neighbours = Neighbours::new(&mut slots, RETRY);
         let mut announce = Announce::new(RETRY);
         for number in 1..=10u8 {
             assert_eq!(announce.on_changed(at(0)), u32::from(number));

@@ -14,8 +14,8 @@ use core::cmp::Reverse;
 
 use heapless::Vec;
 
-use super::errand::Errand;
 use super::neighbours::Neighbours;
+use super::transfer::Transfer;
 use crate::fsm::actions::{Action, Actions};
 use crate::limits;
 use crate::repo::effective::wanted;
@@ -44,14 +44,14 @@ pub struct BlobFetch<'a> {
     /// The entries whose file is not here.
     missing: SlotSet,
     /// Why, for some of them, in borrowed memory.
-    whys: &'a mut [BlobError],
-    next_why: usize,
-    errand: Errand,
+    errors: &'a mut [BlobError],
+    next_error: usize,
+    transfer: Transfer,
     /// What was missing when the worker at work began, and it has not named yet.
-    unnamed: SlotSet,
+    unreported: SlotSet,
     /// What was missing when the repository began to be read again, and was not told
     /// of since.
-    untold: SlotSet,
+    unconfirmed: SlotSet,
     /// Those asked since the last rest.
     asked: Vec<NodeId, { limits::CONTROLLERS }, u8>,
     /// Of those, the ones that had no worker free, and when the first may have one.
@@ -71,17 +71,17 @@ impl<'a> BlobFetch<'a> {
     }
 
     /// Nothing is missing. `retry`: the first rest after all were asked in vain;
-    /// as many reasons as `whys` is long are kept.
+    /// as many reasons as `errors` is long are kept.
     #[must_use]
-    pub fn new(retry: Duration, whys: &'a mut [BlobError]) -> Self {
+    pub fn new(retry: Duration, errors: &'a mut [BlobError]) -> Self {
         Self {
             retry,
             missing: SlotSet::new(),
-            whys,
-            next_why: 0,
-            errand: Errand::Idle,
-            unnamed: SlotSet::new(),
-            untold: SlotSet::new(),
+            errors: errors,
+            next_error: 0,
+            transfer: Transfer::Idle,
+            unreported: SlotSet::new(),
+            unconfirmed: SlotSet::new(),
             asked: Vec::new(),
             busy: Vec::new(),
             busy_until: None,
@@ -95,20 +95,20 @@ impl<'a> BlobFetch<'a> {
     /// The file of the entry in `slot` is not here; `why` is empty where nobody
     /// tried to fetch it.
     pub fn on_missing(&mut self, slot: Slot, hash: &Hash, why: &Reason) {
-        self.unnamed.remove(slot);
-        self.untold.remove(slot);
+        self.unreported.remove(slot);
+        self.unconfirmed.remove(slot);
         if self.missing.insert(slot) {
-            self.look_again();
+            self.reset_rest();
         }
         if why.is_empty() {
             return;
         }
-        let held = self.whys.iter().position(|error| error.hash == *hash);
-        let at = held.unwrap_or(self.next_why);
+        let held = self.errors.iter().position(|error| error.hash == *hash);
+        let at = held.unwrap_or(self.next_error);
         if held.is_none() {
-            self.next_why = at.wrapping_add(1).checked_rem(self.whys.len()).unwrap_or(0);
+            self.next_error = at.wrapping_add(1).checked_rem(self.errors.len()).unwrap_or(0);
         }
-        if let Some(place) = self.whys.get_mut(at) {
+        if let Some(place) = self.errors.get_mut(at) {
             *place = BlobError { hash: *hash, reason: why.clone() };
         }
     }
@@ -116,24 +116,24 @@ impl<'a> BlobFetch<'a> {
     /// The file of the entry in `slot` is here, or nobody needs it any more.
     pub fn on_here(&mut self, slot: Slot) {
         self.missing.remove(slot);
-        self.unnamed.remove(slot);
-        self.untold.remove(slot);
+        self.unreported.remove(slot);
+        self.unconfirmed.remove(slot);
     }
 
     /// The repository is about to be read: all that is missing will be told.
     pub fn on_loading(&mut self) {
-        self.untold = self.missing;
+        self.unconfirmed = self.missing;
     }
 
     /// All is told: what was missing before and was not told of again is here.
     pub fn on_loaded(&mut self) {
-        for slot in &core::mem::take(&mut self.untold) {
+        for slot in &core::mem::take(&mut self.unconfirmed) {
             self.on_here(slot);
         }
     }
 
     /// Somebody may have what was missing: nobody needs to rest.
-    pub fn look_again(&mut self) {
+    pub fn reset_rest(&mut self) {
         self.asked.clear();
         self.busy.clear();
         self.busy_until = None;
@@ -145,7 +145,7 @@ impl<'a> BlobFetch<'a> {
     /// be called whenever something has changed.
     pub fn start(&mut self, now: Instant, neighbours: &Neighbours<'_>, actions: &mut Actions) {
         self.wake = None;
-        if !self.errand.is_idle() || self.missing.is_empty() {
+        if !self.transfer.is_idle() || self.missing.is_empty() {
             return;
         }
         if let Some(until) = self.rest_until.filter(|until| now < *until) {
@@ -163,7 +163,7 @@ impl<'a> BlobFetch<'a> {
                 // There is room: there are fewer neighbours than controllers.
                 let _ = self.asked.push(node);
                 self.missing_before = self.missing.len();
-                self.errand = Errand::Opening(node);
+                self.transfer = Transfer::Opening(node);
                 actions.push(Action::Connect(node, peer, Purpose::Blobs));
             }
             // Nobody is there: whoever comes is asked at once.
@@ -187,8 +187,8 @@ impl<'a> BlobFetch<'a> {
 
     /// The session is open: a worker fetches over it.
     pub fn on_session(&mut self, node: NodeId, actions: &mut Actions) {
-        if self.errand.on_session(node) {
-            self.unnamed = self.missing;
+        if self.transfer.on_session(node) {
+            self.unreported = self.missing;
             actions.push(Action::StartBlobs(node));
         }
     }
@@ -196,7 +196,7 @@ impl<'a> BlobFetch<'a> {
     /// The other end has no worker free: it is asked again after `pause`, and others
     /// meanwhile.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration) {
-        if self.errand.end(node) {
+        if self.transfer.end(node) {
             // There is room: it was asked before.
             let _ = self.busy.push(node);
             self.busy_until = Instant::earliest([self.busy_until, Some(now + pause.min(REST_MOST))]);
@@ -205,7 +205,7 @@ impl<'a> BlobFetch<'a> {
 
     /// There was no session, or the worker could not go on.
     pub fn on_failed(&mut self, node: NodeId) {
-        if self.errand.end(node) {
+        if self.transfer.end(node) {
             self.reset_if_fewer();
         }
     }
@@ -213,11 +213,11 @@ impl<'a> BlobFetch<'a> {
     /// The worker has gone through all that it found missing. What it did not name
     /// is here: another worker had it, and died before it could say so.
     pub fn on_done(&mut self, node: NodeId) {
-        if self.errand == Errand::AtWork(node) {
-            for slot in &self.unnamed {
+        if self.transfer == Transfer::AtWork(node) {
+            for slot in &self.unreported {
                 self.missing.remove(slot);
             }
-            self.errand = Errand::Idle;
+            self.transfer = Transfer::Idle;
             self.reset_if_fewer();
         }
     }
@@ -231,7 +231,7 @@ impl<'a> BlobFetch<'a> {
     /// Who is being asked.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
-        self.errand.whose()
+        self.transfer.node()
     }
 
     /// When somebody is to be asked, as far as [`start`](Self::start) knew.
@@ -259,8 +259,8 @@ impl<'a> BlobFetch<'a> {
 
     /// Why a blob could not be had, where that was tried.
     #[must_use]
-    pub fn why(&self, hash: &Hash) -> &str {
-        self.whys.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.as_str())
+    pub fn reason(&self, hash: &Hash) -> &str {
+        self.errors.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.as_str())
     }
 }
 
@@ -290,11 +290,11 @@ mod tests {
     impl Trace {
         /// Neighbours 1 to `count` are present and merged, and one blob is missing.
         fn start(count: u64) -> Self {
-            let whys = std::vec::Vec::leak(std::vec![BlobError::default(); 2]);
-            let places = std::vec::Vec::leak(std::vec![None; 8]);
+            let errors = std::vec::Vec::leak(std::vec![BlobError::default(); 2]);
+            let slots = std::vec::Vec::leak(std::vec![None; 8]);
             let mut trace = Self {
-                blobs: BlobFetch::new(Duration::from_millis(100), whys),
-                neighbours: Neighbours::new(places, Duration::from_secs(3_600)),
+                blobs: BlobFetch::new(Duration::from_millis(100), errors),
+                neighbours: Neighbours::new(slots, Duration::from_secs(3_600)),
                 actions: Actions::default(),
             };
             for node in 1..=count {
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(trace.starts(0), "");
         trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::truncated("refused"));
         assert_eq!(trace.starts(1), "", "that is known");
-        assert_eq!(trace.blobs.why(&Hash([3; 32])), "refused");
+        assert_eq!(trace.blobs.reason(&Hash([3; 32])), "refused");
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
         assert_eq!(trace.starts(2), "ask 1");
         trace.fetches(1);
@@ -445,7 +445,7 @@ mod tests {
             let why = Reason::format(format_args!("because of {byte}"));
             trace.blobs.on_missing(slot(usize::from(byte)), &Hash([byte; 32]), &why);
         }
-        let whys = [1, 2, 3].map(|byte| String::from(trace.blobs.why(&Hash([byte; 32]))));
-        assert_eq!(whys, ["", "because of 2", "because of 3"]);
+        let errors = [1, 2, 3].map(|byte| String::from(trace.blobs.reason(&Hash([byte; 32]))));
+        assert_eq!(errors, ["", "because of 2", "because of 3"]);
     }
 }

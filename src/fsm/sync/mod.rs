@@ -8,23 +8,23 @@
 //! | [`announce`] | when to say SyncReq, and who has a change |
 //! | [`pulls`] | whose map to merge |
 //! | [`blobs`] | which patch files are missing, and whom to ask |
-//! | [`errand`] | one session and worker at a time, of the last two |
+//! | [`transfer`] | one session and worker at a time, of the last two |
 //!
 //! Nothing here touches the map: it is merged by a worker, durably, and the
 //! controller learns what changed. So what is announced is always on the disk.
 
 pub mod announce;
 pub mod blobs;
-pub mod errand;
 pub mod neighbours;
 pub mod pulls;
 pub mod rounds;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 
 use announce::Announce;
 use blobs::{BlobError, BlobFetch};
-use neighbours::{Neighbour, Neighbours, Owed};
+use neighbours::{Neighbour, Neighbours, UnansweredSync};
 use pulls::{FAILURES_TO_GO_ON, Pulls};
 use rounds::Rounds;
 
@@ -70,11 +70,11 @@ pub struct Sync<'a> {
     /// Changes may be taken.
     is_started: bool,
     /// The map's digest as it was told last.
-    told: Option<Digest>,
+    sent_digest: Option<Digest>,
     /// A change of the map that a Hello will tell of.
-    to_tell: Option<Digest>,
+    planned_digest: Option<Digest>,
     /// Others were told that files are missing here.
-    told_missing: bool,
+    has_reported_missing: bool,
     /// A change since the start has stamped an entry, and so renewed the replica
     /// where that was due.
     has_stamped: bool,
@@ -83,19 +83,19 @@ pub struct Sync<'a> {
 
 impl<'a> Sync<'a> {
     /// A controller that has heard no other, and whose map is not read yet.
-    /// `places` and `whys` are memory for neighbours, and for why blobs are missing.
+    /// `slots` and `errors` are memory for neighbours, and for why blobs are missing.
     #[must_use]
-    pub fn new(timers: SyncTimers, places: &'a mut [Option<Neighbour>], whys: &'a mut [BlobError]) -> Self {
+    pub fn new(timers: SyncTimers, slots: &'a mut [Option<Neighbour>], errors: &'a mut [BlobError]) -> Self {
         Self {
             rounds: Rounds::new(timers.hello_interval, timers.hello_start),
-            neighbours: Neighbours::new(places, timers.controller_lost),
+            neighbours: Neighbours::new(slots, timers.controller_lost),
             announce: Announce::new(timers.retry),
             pulls: Pulls::new(timers.retry, timers.hello_interval),
-            blobs: BlobFetch::new(timers.retry, whys),
+            blobs: BlobFetch::new(timers.retry, errors),
             is_started: false,
-            told: None,
-            to_tell: None,
-            told_missing: false,
+            sent_digest: None,
+            planned_digest: None,
+            has_reported_missing: false,
             has_stamped: false,
             wake: None,
         }
@@ -136,9 +136,9 @@ impl<'a> Sync<'a> {
             Message::SyncReq(request) => {
                 neighbour.op_counter = request.op_counter;
                 neighbour.announced = Some(request.digest);
-                neighbour.owed = Some(Owed { digest: request.digest, is_covered: false });
+                neighbour.unanswered = Some(UnansweredSync { digest: request.digest, is_covered: false });
                 // It may have a file now that it lacked.
-                self.blobs.look_again();
+                self.blobs.reset_rest();
             }
             Message::SyncComplete(done) => {
                 neighbour.blobs_missing = done.blobs_missing;
@@ -159,7 +159,7 @@ impl<'a> Sync<'a> {
     }
 
     /// Others have come or gone: acts on that in the next turn.
-    pub fn look_again(&mut self, now: Instant) {
+    pub fn on_neighbours_changed(&mut self, now: Instant) {
         self.wake = Some(now);
     }
 
@@ -189,7 +189,7 @@ impl<'a> Sync<'a> {
         // Whoever is to be asked next is asked in the next turn, not here: where
         // every session fails at once, each turn ends all the same.
         self.wake = Some(now);
-        self.answer(map.digest(), actions);
+        self.answer_sync_reqs(map.digest(), actions);
     }
 
     /// Does what is due. Early: does nothing.
@@ -200,25 +200,25 @@ impl<'a> Sync<'a> {
         let has_room = actions.room() >= 2;
         if has_room && self.announce.take_due(now, own, &self.neighbours) {
             // One that brought no entry, but a file, has stamped nothing.
-            self.has_stamped |= self.told != Some(own);
-            self.told = Some(own);
+            self.has_stamped |= self.sent_digest != Some(own);
+            self.sent_digest = Some(own);
             actions.send(To::Controllers, Message::SyncReq(SyncReq { op_counter, digest: own }));
         }
         if has_room && self.rounds.take_due(now, random) {
-            self.told = Some(own);
+            self.sent_digest = Some(own);
             actions.send(To::Controllers, Message::Hello(Hello { op_counter, digest: own }));
         }
         // A merge has changed the map, since what was changed here has just been told.
-        if self.is_untold(own) {
-            self.to_tell = Some(own);
+        if self.is_unannounced(own) {
+            self.planned_digest = Some(own);
             self.rounds.soon(now, random);
         }
         self.settle(now, map, actions);
     }
 
     /// Whether the map has changed, and no Hello is planned that tells of it.
-    fn is_untold(&self, own: Digest) -> bool {
-        self.told.is_some_and(|told| told != own) && self.to_tell != Some(own)
+    fn is_unannounced(&self, own: Digest) -> bool {
+        self.sent_digest.is_some_and(|told| told != own) && self.planned_digest != Some(own)
     }
 
     /// Acts on whatever has changed.
@@ -239,26 +239,28 @@ impl<'a> Sync<'a> {
                 neighbour.is_partial = false;
             }
         }
-        let is_all_said = self.answer(own, actions) && self.say_complete(own, actions);
+        let is_all_said = self.answer_sync_reqs(own, actions) && self.send_complete(own, actions);
         self.pulls.start(now, own, &mut self.neighbours, actions);
         self.blobs.start(now, &self.neighbours, actions);
         // One whose map cannot be had must not keep changes out for ever.
         let is_done =
             |neighbour: &Neighbour| neighbour.merged.is_some() || neighbour.failures >= FAILURES_TO_GO_ON;
-        self.is_started |= self.rounds.is_heard_out(now) && self.neighbours.present(now).all(is_done);
-        if self.is_untold(own) || !is_all_said {
+        self.is_started |= self.rounds.has_heard_all(now) && self.neighbours.present(now).all(is_done);
+        if self.is_unannounced(own) || !is_all_said {
             self.wake = Some(now);
         }
     }
 
     /// Answers the SyncReqs whose content is durable here; false where there was no
     /// room to say all.
-    fn answer(&mut self, own: Digest, actions: &mut Actions) -> bool {
+    fn answer_sync_reqs(&mut self, own: Digest, actions: &mut Actions) -> bool {
         let mut is_all_said = true;
         let blobs_missing = u16::try_from(self.blobs.missing().len()).unwrap_or(u16::MAX);
         let is_merging = self.pulls.at_work();
         for neighbour in self.neighbours.iter_mut() {
-            let (Some(Owed { digest, is_covered }), Some(peer)) = (neighbour.owed, neighbour.peer()) else {
+            let (Some(UnansweredSync { digest, is_covered }), Some(peer)) =
+                (neighbour.unanswered, neighbour.peer())
+            else {
                 continue;
             };
             let is_merged = is_covered && is_merging != Some(neighbour.node);
@@ -270,8 +272,8 @@ impl<'a> Sync<'a> {
                 is_all_said = false;
                 continue;
             }
-            neighbour.owed = None;
-            self.told_missing = blobs_missing > 0;
+            neighbour.unanswered = None;
+            self.has_reported_missing = blobs_missing > 0;
             let done = SyncComplete { digest, blobs_missing };
             actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
         }
@@ -280,14 +282,14 @@ impl<'a> Sync<'a> {
 
     /// Tells all that no file is missing any more, where they were told that some
     /// are; false where there was no room to.
-    fn say_complete(&mut self, own: Digest, actions: &mut Actions) -> bool {
-        if !self.told_missing || !self.blobs.missing().is_empty() {
+    fn send_complete(&mut self, own: Digest, actions: &mut Actions) -> bool {
+        if !self.has_reported_missing || !self.blobs.missing().is_empty() {
             return true;
         }
         if actions.room() == 0 {
             return false;
         }
-        self.told_missing = false;
+        self.has_reported_missing = false;
         let done = SyncComplete { digest: own, blobs_missing: 0 };
         actions.send(To::Controllers, Message::SyncComplete(done));
         true

@@ -45,7 +45,7 @@ pub struct Neighbour {
     /// Blobs that it lacks, as it said.
     pub blobs_missing: u16,
     /// A `SyncReq` of it that is to be answered.
-    pub owed: Option<Owed>,
+    pub unanswered: Option<UnansweredSync>,
     /// When its map may be asked for again, after a failure.
     pub retry_at: Option<Instant>,
     /// Failures to merge its map, in a row.
@@ -53,12 +53,12 @@ pub struct Neighbour {
     /// When its map was asked for last.
     pub asked_at: Option<Instant>,
     /// Why its map could not be merged, since it last could.
-    pub trouble: Reason,
+    pub pull_error: Reason,
 }
 
 /// A `SyncReq` that is to be answered once what it told of is durable here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Owed {
+pub struct UnansweredSync {
     /// The digest that it carried.
     pub digest: Digest,
     /// A merge that began after it came is under way: whatever that brings is at
@@ -82,11 +82,11 @@ impl Neighbour {
             confirmed: 0,
             agreed: 0,
             blobs_missing: 0,
-            owed: None,
+            unanswered: None,
             retry_at: None,
             failures: 0,
             asked_at: None,
-            trouble: Reason::default(),
+            pull_error: Reason::default(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Neighbour {
 /// The other controllers, in borrowed memory.
 #[derive(Debug)]
 pub struct Neighbours<'a> {
-    places: &'a mut [Option<Neighbour>],
+    slots: &'a mut [Option<Neighbour>],
     /// From the last word of one to its being lost.
     lost_after: Duration,
     /// Words of controllers that found no place.
@@ -115,20 +115,20 @@ pub struct Neighbours<'a> {
 }
 
 impl<'a> Neighbours<'a> {
-    /// None yet, and as many as there are `places`.
+    /// None yet, and as many as there are `slots`.
     #[must_use]
-    pub fn new(places: &'a mut [Option<Neighbour>], lost_after: Duration) -> Self {
-        Self { places, lost_after, refused: 0 }
+    pub fn new(slots: &'a mut [Option<Neighbour>], lost_after: Duration) -> Self {
+        Self { slots: slots, lost_after, refused: 0 }
     }
 
     /// A controller spoke. `None` where there is no place for it: one that is lost
     /// and was never merged with makes room, a known one does not.
     pub fn heard(&mut self, now: Instant, node: NodeId, peer: Peer) -> Option<&mut Neighbour> {
-        let Some(at) = self.place(now, node) else {
+        let Some(at) = self.slot_for(now, node) else {
             self.refused = self.refused.saturating_add(1);
             return None;
         };
-        let neighbour = self.places.get_mut(at)?.get_or_insert_with(|| Neighbour::new(node));
+        let neighbour = self.slots.get_mut(at)?.get_or_insert_with(|| Neighbour::new(node));
         neighbour.presence.on_heard(neighbour.peer() != Some(peer));
         neighbour.heard = Some((peer, now));
         Some(neighbour)
@@ -136,7 +136,7 @@ impl<'a> Neighbours<'a> {
 
     /// The disk knows this controller.
     pub fn know(&mut self, now: Instant, node: NodeId, hostname: &Hostname) {
-        let place = self.place(now, node).and_then(|at| self.places.get_mut(at));
+        let place = self.slot_for(now, node).and_then(|at| self.slots.get_mut(at));
         if let Some(neighbour) = place.map(|place| place.get_or_insert_with(|| Neighbour::new(node))) {
             neighbour.is_known = true;
             neighbour.hostname.clone_from(hostname);
@@ -144,23 +144,23 @@ impl<'a> Neighbours<'a> {
     }
 
     /// The place of a node: its own, or one that is empty for it.
-    fn place(&mut self, now: Instant, node: NodeId) -> Option<usize> {
+    fn slot_for(&mut self, now: Instant, node: NodeId) -> Option<usize> {
         let lost_after = self.lost_after;
         let has = |place: &Option<Neighbour>| place.as_ref().is_some_and(|held| held.node == node);
         let is_idle = |held: &Neighbour| !held.is_known && !held.is_present(now, lost_after);
-        let places = || self.places.iter();
-        let free = places().position(has).or_else(|| places().position(Option::is_none));
+        let slots = || self.slots.iter();
+        let free = slots().position(has).or_else(|| slots().position(Option::is_none));
         if free.is_some() {
             return free;
         }
-        let at = places().position(|place| place.as_ref().is_some_and(is_idle))?;
-        *self.places.get_mut(at)? = None;
+        let at = slots().position(|place| place.as_ref().is_some_and(is_idle))?;
+        *self.slots.get_mut(at)? = None;
         Some(at)
     }
 
     /// Forgets a controller.
     pub fn forget(&mut self, node: NodeId) {
-        for place in self.places.iter_mut() {
+        for place in self.slots.iter_mut() {
             if place.as_ref().is_some_and(|held| held.node == node) {
                 *place = None;
             }
@@ -180,12 +180,12 @@ impl<'a> Neighbours<'a> {
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Neighbour> {
-        self.places.iter().flatten()
+        self.slots.iter().flatten()
     }
 
     /// All of them, to change.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Neighbour> {
-        self.places.iter_mut().flatten()
+        self.slots.iter_mut().flatten()
     }
 
     /// Those that are present.
@@ -228,8 +228,8 @@ mod tests {
 
     #[test]
     fn a_controller_is_present_until_it_was_silent_for_too_long() {
-        let mut places = [None, None];
-        let mut neighbours = Neighbours::new(&mut places, LOST);
+        let mut slots = [None, None];
+        let mut neighbours = Neighbours::new(&mut slots, LOST);
         assert!(neighbours.heard(at(0), NodeId(1), peer()).is_some());
         assert_eq!(neighbours.present(at(99)).count(), 1);
         assert_eq!(neighbours.present(at(100)).count(), 0);
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn only_one_that_is_lost_and_was_never_merged_with_makes_room() {
-        let mut places = [None, None];
-        let mut neighbours = Neighbours::new(&mut places, LOST);
+        let mut slots = [None, None];
+        let mut neighbours = Neighbours::new(&mut slots, LOST);
         neighbours.know(at(0), NodeId(1), &Hostname::new("c1").unwrap());
         assert!(neighbours.heard(at(0), NodeId(2), peer()).is_some());
         assert!(neighbours.heard(at(50), NodeId(3), peer()).is_none());

@@ -11,8 +11,8 @@
 //! it has long been other than ours. The one asked longest ago comes first, so none
 //! is starved by a busy one.
 
-use super::errand::Errand;
 use super::neighbours::{Neighbour, Neighbours};
+use super::transfer::Transfer;
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::MergedMap;
 use crate::time::{Duration, Instant};
@@ -29,7 +29,7 @@ pub const FAILURES_TO_GO_ON: u8 = 3;
 pub struct Pulls {
     retry: Duration,
     retry_most: Duration,
-    errand: Errand,
+    transfer: Transfer,
     /// When somebody is to be asked again.
     wake: Option<Instant>,
     /// After so long one whose map stays other than ours is asked once more.
@@ -42,7 +42,7 @@ impl Pulls {
     #[must_use]
     pub fn new(retry: Duration, retry_most: Duration) -> Self {
         let zero = Duration::ZERO;
-        let mut pulls = Self { retry, retry_most: zero, errand: Errand::Idle, wake: None, again: zero };
+        let mut pulls = Self { retry, retry_most: zero, transfer: Transfer::Idle, wake: None, again: zero };
         pulls.set_retry(retry, retry_most);
         pulls
     }
@@ -63,7 +63,7 @@ impl Pulls {
         actions: &mut Actions,
     ) {
         self.wake = None;
-        if !self.errand.is_idle() {
+        if !self.transfer.is_idle() {
             return;
         }
         let lost_after = neighbours.lost_after();
@@ -82,21 +82,21 @@ impl Pulls {
         } else {
             neighbour.asked_at = Some(now);
             neighbour.retry_at = None;
-            self.errand = Errand::Opening(neighbour.node);
+            self.transfer = Transfer::Opening(neighbour.node);
             actions.push(Action::Connect(neighbour.node, peer, Purpose::Pull));
         }
     }
 
     /// The session is open: a worker reads and merges over it.
     pub fn on_session(&mut self, node: NodeId, neighbours: &mut Neighbours<'_>, actions: &mut Actions) {
-        if !self.errand.on_session(node) {
+        if !self.transfer.on_session(node) {
             return;
         }
         if let Some(neighbour) = neighbours.get_mut(node) {
             neighbour.read_for = neighbour.announced;
         }
         // What is read from here on is at least what was told of until now.
-        if let Some(owed) = neighbours.get_mut(node).and_then(|neighbour| neighbour.owed.as_mut()) {
+        if let Some(owed) = neighbours.get_mut(node).and_then(|neighbour| neighbour.unanswered.as_mut()) {
             owed.is_covered = true;
         }
         actions.push(Action::StartPull(node));
@@ -104,7 +104,7 @@ impl Pulls {
 
     /// The other end has no place free: it is asked again after `pause`.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration, neighbours: &mut Neighbours<'_>) {
-        if self.errand.end(node)
+        if self.transfer.end(node)
             && let Some(neighbour) = neighbours.get_mut(node)
         {
             neighbour.retry_at = Some(now + pause);
@@ -113,15 +113,15 @@ impl Pulls {
 
     /// The session or the merge failed.
     pub fn on_failed(&mut self, now: Instant, node: NodeId, why: &Reason, neighbours: &mut Neighbours<'_>) {
-        if !self.errand.end(node) {
+        if !self.transfer.end(node) {
             return;
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
         let pause = self.retry.times(1 << neighbour.failures.min(6)).min(self.retry_most);
         neighbour.retry_at = Some(now + pause);
         neighbour.failures = neighbour.failures.saturating_add(1);
-        neighbour.trouble.clone_from(why);
-        if let Some(owed) = &mut neighbour.owed {
+        neighbour.pull_error.clone_from(why);
+        if let Some(owed) = &mut neighbour.unanswered {
             owed.is_covered = false;
         }
     }
@@ -129,7 +129,7 @@ impl Pulls {
     /// A map is merged, durably. What of it was not taken keeps the `SyncReq` that
     /// told of it unanswered.
     pub fn on_merged(&mut self, node: NodeId, merged: MergedMap, neighbours: &mut Neighbours<'_>) {
-        if !self.errand.end(node) {
+        if !self.transfer.end(node) {
             return;
         }
         let Some(neighbour) = neighbours.get_mut(node) else { return };
@@ -141,10 +141,10 @@ impl Pulls {
             neighbour.announced = Some(digest);
         }
         neighbour.failures = 0;
-        neighbour.trouble = Reason::default();
+        neighbour.pull_error = Reason::default();
         if !is_whole {
-            neighbour.owed = None;
-            neighbour.trouble =
+            neighbour.unanswered = None;
+            neighbour.pull_error =
                 Reason::truncated("not all that it has could be taken: the log here says what");
         }
     }
@@ -152,7 +152,7 @@ impl Pulls {
     /// Whose map is being read.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
-        self.errand.whose()
+        self.transfer.node()
     }
 
     /// When somebody is to be asked, as far as [`start`](Self::start) knew.
@@ -168,7 +168,7 @@ impl Pulls {
 fn has_news(neighbour: &Neighbour, own: Digest, now: Instant, again: Duration) -> bool {
     let is_long_ago = neighbour.asked_at.is_some_and(|at| now.since(at) >= again);
     let is_news = |digest: Digest| digest != own && (Some(digest) != neighbour.merged || is_long_ago);
-    neighbour.merged.is_none() || neighbour.announced.is_some_and(is_news) || neighbour.owed.is_some()
+    neighbour.merged.is_none() || neighbour.announced.is_some_and(is_news) || neighbour.unanswered.is_some()
 }
 
 #[cfg(test)]
@@ -200,8 +200,8 @@ mod tests {
     impl Trace {
         /// Neighbours 1 to `count` are present.
         fn start(count: u64) -> Self {
-            let places = Vec::leak(std::vec![None; 8]);
-            let mut neighbours = Neighbours::new(places, Duration::from_millis(1_000_000));
+            let slots = Vec::leak(std::vec![None; 8]);
+            let mut neighbours = Neighbours::new(slots, Duration::from_millis(1_000_000));
             for node in 1..=count {
                 neighbours.heard(at(0), NodeId(node), Peer::Ip(([127, 0, 0, 1], 1).into()));
             }
@@ -275,7 +275,7 @@ mod tests {
             assert_eq!(trace.starts(now), ["ask 1"]);
         }
         trace.merges(1, 3);
-        assert!(trace.neighbours.get(NodeId(1)).unwrap().trouble.is_empty());
+        assert!(trace.neighbours.get(NodeId(1)).unwrap().pull_error.is_empty());
     }
 
     #[test]

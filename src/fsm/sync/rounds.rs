@@ -19,20 +19,20 @@ const SOON: Duration = Duration::from_millis(1_000);
 pub struct Rounds {
     interval: Duration,
     start_interval: Duration,
-    said: u32,
+    sent: u32,
     /// `None` until the map is read: what is not known is not told.
     next: Option<Instant>,
     /// When those who are there have had time to answer.
-    answered: Option<Instant>,
+    settle_at: Option<Instant>,
     /// That moment has been seen.
-    is_heard_out: bool,
+    has_heard_all: bool,
 }
 
 impl Rounds {
     /// None yet; the first is said at [`begin`](Self::begin).
     #[must_use]
     pub fn new(interval: Duration, start_interval: Duration) -> Self {
-        Self { interval, start_interval, said: 0, next: None, answered: None, is_heard_out: false }
+        Self { interval, start_interval, sent: 0, next: None, settle_at: None, has_heard_all: false }
     }
 
     /// New times: from the next Hello on, which an interval that is shorter now brings
@@ -56,18 +56,18 @@ impl Rounds {
     /// Whether the Hellos of the start have been said and could be answered. Once
     /// that is seen nobody needs to be woken for it any more, whatever else a start
     /// still waits for.
-    pub fn is_heard_out(&mut self, now: Instant) -> bool {
-        if self.answered.is_some_and(|at| now >= at) {
-            self.answered = None;
-            self.is_heard_out = true;
+    pub fn has_heard_all(&mut self, now: Instant) -> bool {
+        if self.settle_at.is_some_and(|at| now >= at) {
+            self.settle_at = None;
+            self.has_heard_all = true;
         }
-        self.is_heard_out
+        self.has_heard_all
     }
 
     /// The map has changed: others should know soon, but not all at the same moment.
     /// At the start the next Hello is near, and none of the three comes early.
     pub fn soon(&mut self, now: Instant, random: &mut Random) {
-        if self.said < START_HELLOS {
+        if self.sent < START_HELLOS {
             return;
         }
         let within = SOON.min(Duration::from_millis(self.interval.as_millis() / 2));
@@ -80,14 +80,14 @@ impl Rounds {
         if self.next.is_none_or(|next| now < next) {
             return false;
         }
-        self.said = self.said.saturating_add(1);
+        self.sent = self.sent.saturating_add(1);
         let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));
-        self.next = Some(match self.said {
+        self.next = Some(match self.sent {
             ..START_HELLOS => now + self.start_interval,
             _ => now + self.interval + jitter,
         });
-        if self.said == START_HELLOS {
-            self.answered = Some(now + self.start_interval);
+        if self.sent == START_HELLOS {
+            self.settle_at = Some(now + self.start_interval);
         }
         true
     }
@@ -95,7 +95,7 @@ impl Rounds {
     /// When something is due: the next Hello, or the end of the start.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        Instant::earliest([self.next, self.answered])
+        Instant::earliest([self.next, self.settle_at])
     }
 }
 
@@ -120,10 +120,10 @@ mod tests {
         for said in [1_000, 1_100, 1_200] {
             assert_eq!(rounds.poll_at(), Some(at(said)));
             assert!(rounds.take_due(at(said), &mut random) && !rounds.take_due(at(said), &mut random));
-            assert!(!rounds.is_heard_out(at(said)));
+            assert!(!rounds.has_heard_all(at(said)));
         }
         assert_eq!(rounds.poll_at(), Some(at(1_300)), "the end of the start");
-        assert!(rounds.is_heard_out(at(1_300)));
+        assert!(rounds.has_heard_all(at(1_300)));
         assert!(rounds.poll_at() > Some(at(1_300)), "that is over");
         let next = rounds.poll_at().unwrap();
         assert!((at(4_200)..at(4_500)).contains(&next), "{next:?}");

@@ -159,7 +159,7 @@ fn one_who_answers_and_cannot_be_merged_with_keeps_changes_out_for_three_tries()
     }
     trace.waits(now);
     assert!(trace.sync.is_started());
-    assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().trouble, why);
+    assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().pull_error, why);
 }
 
 #[test]

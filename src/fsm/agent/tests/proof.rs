@@ -9,7 +9,7 @@ fn proving() -> Trace {
     let mut trace = Trace::start(3);
     assert_eq!(trace.waits(0), ["recover"]);
     assert_eq!(trace.told(500, &[], Some(&journal(6, Outcome::Installed))), [""; 0]);
-    let told = trace.event(500, &Event::Awaited(RequestId(7), CONTROLLER));
+    let told = trace.event(500, &Event::ProofPending(RequestId(7), CONTROLLER));
     assert_eq!(told, ["ack installing health 95 %, 7 running"]);
     trace
 }

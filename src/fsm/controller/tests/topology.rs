@@ -31,7 +31,7 @@ impl Trace {
     }
 
     fn strangers(&self) -> Vec<Peer> {
-        self.controller.strangers().map(|one| one.peer).collect()
+        self.controller.unheard_peers().map(|one| one.peer).collect()
     }
 
     fn is_lost(&self, now: u64, node: u64) -> bool {
@@ -194,7 +194,7 @@ fn a_rollout_counts_a_host_at_work_that_is_gone_and_one_still_to_be_asked_as_los
     trace.controller.on_timeout(at(11_000), &mut trace.random, &mut trace.actions);
     let census = trace.controller.census(at(11_000), &rollout);
     assert_eq!((census.at_work, census.lost, census.no_answer), (0, 1, 1));
-    assert!(census.is_too_many(&rollout));
+    assert!(census.has_too_many_failures(&rollout));
 }
 
 #[test]
@@ -208,7 +208,7 @@ fn one_that_comes_and_goes_without_end_is_greeted_no_more_than_a_cluster_that_st
         }
         greeted
     };
-    let most = 4 + limits::STRANGERS;
+    let most = 4 + limits::UNHEARD_PEERS;
     assert_eq!(greeted(&mut trace, 10), most);
     assert_eq!(greeted(&mut trace, 29_000), 0);
     assert_eq!(trace.waits(33_000), ["hello agents"]);

@@ -1,18 +1,18 @@
-//! One errand at a time to another controller: a session, then a worker over it.
+//! One transfer at a time to another controller: a session, then a worker over it.
 //!
 //! ```text
 //! Idle --begin--> Opening --session--> AtWork --> Idle
 //!                    `--- no session, busy ---------^
 //! ```
 //!
-//! A driver ends each errand with an event. One that comes for another errand than
+//! A driver ends each transfer with an event. One that comes for another transfer than
 //! the one at hand is late, and of no interest.
 
 use crate::types::NodeId;
 
-/// Where an errand stands.
+/// Where an transfer stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Errand {
+pub enum Transfer {
     /// There is none.
     #[default]
     Idle,
@@ -22,7 +22,7 @@ pub enum Errand {
     AtWork(NodeId),
 }
 
-impl Errand {
+impl Transfer {
     /// Whether another can begin.
     #[must_use]
     pub fn is_idle(self) -> bool {
@@ -40,7 +40,7 @@ impl Errand {
 
     /// It is over; true where it was this one.
     pub fn end(&mut self, node: NodeId) -> bool {
-        let is_this = self.whose() == Some(node);
+        let is_this = self.node() == Some(node);
         if is_this {
             *self = Self::Idle;
         }
@@ -49,7 +49,7 @@ impl Errand {
 
     /// Whom it is to.
     #[must_use]
-    pub fn whose(self) -> Option<NodeId> {
+    pub fn node(self) -> Option<NodeId> {
         match self {
             Self::Idle => None,
             Self::Opening(node) | Self::AtWork(node) => Some(node),
@@ -64,11 +64,11 @@ mod tests {
     #[test]
     fn what_comes_late_or_for_another_is_of_no_interest() {
         let (one, other) = (NodeId(1), NodeId(2));
-        let mut errand = Errand::Opening(one);
-        assert!(!errand.on_session(other) && !errand.end(other));
-        assert!(errand.on_session(one) && !errand.on_session(one));
-        assert_eq!(errand.whose(), Some(one));
-        assert!(errand.end(one) && !errand.end(one));
-        assert!(errand.is_idle());
+        let mut transfer = Transfer::Opening(one);
+        assert!(!transfer.on_session(other) && !transfer.end(other));
+        assert!(transfer.on_session(one) && !transfer.on_session(one));
+        assert_eq!(transfer.node(), Some(one));
+        assert!(transfer.end(one) && !transfer.end(one));
+        assert!(transfer.is_idle());
     }
 }
