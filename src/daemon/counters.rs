@@ -169,8 +169,8 @@ pub struct Counters {
 
 impl Counters {
     /// Counts the key ring slot of an accepted datagram.
-    pub fn count_key_slot(&mut self, slot: Option<u8>) {
-        if let Some(count) = slot.and_then(|slot| self.received_with.get_mut(usize::from(slot))) {
+    pub fn count_key_slot(&mut self, slot: u8) {
+        if let Some(count) = self.received_with.get_mut(usize::from(slot)) {
             *count += 1;
         }
     }

@@ -32,9 +32,8 @@ use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason, Text};
-use crate::wire::codec::Codec;
+use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::{Frame, Purpose, Role};
-use crate::wire::header::{self, Header};
 
 const SIGNALS: usize = 0;
 const CONTROL: usize = 1;
@@ -288,16 +287,15 @@ impl Daemon<'_> {
 
     fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer) {
         match self.codec.decode(now, datagram) {
-            Ok((sender, message)) => {
+            Ok(ReceivedDatagram { sender, key_slot, message }) => {
                 self.counters.count_received(now, sender, peer, &message);
-                self.counters.count_key_slot(datagram.get(header::KEY_SLOT_AT).copied());
+                self.counters.count_key_slot(key_slot);
                 self.node.on_message(now, sender, peer, &message, &mut self.actions);
                 self.dispatch(now);
             }
-            Err(refusal) => {
-                let sender = Header::parse(datagram).map_or(NodeId(0), |parts| parts.header.sender);
-                let refusal = self.node.suspicion(refusal, sender, peer);
-                self.counters.refuse(now, refusal, sender, peer);
+            Err(RefusedDatagram { refusal, claimed_sender }) => {
+                let refusal = self.node.suspicion(refusal, claimed_sender, peer);
+                self.counters.refuse(now, refusal, claimed_sender, peer);
             }
         }
     }

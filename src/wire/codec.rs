@@ -9,7 +9,7 @@
 use heapless::Vec;
 
 use super::frame::Role;
-use super::header::{self, Header};
+use super::header::{self, Header, RawDatagram};
 use super::keys::{Key, KeyRing};
 use super::messages::{Message, MsgType};
 use super::refusal::Refusal;
@@ -53,6 +53,27 @@ pub struct Identity {
     pub ring: KeyRing,
     /// Nodes whose keys are known to be stolen.
     pub revoked: Vec<NodeId, { limits::REVOKED }>,
+}
+
+/// A datagram that every check of [`Codec::decode`] accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReceivedDatagram {
+    /// The authenticated sender.
+    pub sender: NodeId,
+    /// The slot of the key ring that holds the key of its tag.
+    pub key_slot: u8,
+    /// The decoded body.
+    pub message: Message,
+}
+
+/// A datagram that a check of [`Codec::decode`] refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefusedDatagram {
+    /// The first check that failed.
+    pub refusal: Refusal,
+    /// The sender that the header names, not authenticated; the zero id where there
+    /// is no readable header.
+    pub claimed_sender: NodeId,
 }
 
 /// Encodes and decodes for one node.
@@ -123,14 +144,22 @@ impl<'a> Codec<'a> {
         tagged_len.saturating_add(limits::TAG_BYTES)
     }
 
-    /// Reads a datagram that arrived at `now`.
+    /// Decodes a datagram that arrived at `now`.
     ///
     /// # Errors
-    /// Why it is refused: see the module.
-    pub fn decode(&mut self, now: Instant, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
+    /// The first check that fails; the module lists their order.
+    pub fn decode(&mut self, now: Instant, datagram: &[u8]) -> Result<ReceivedDatagram, RefusedDatagram> {
+        let refused = |claimed_sender| move |refusal| RefusedDatagram { refusal, claimed_sender };
+        let raw = Header::parse(datagram).map_err(refused(NodeId(0)))?;
+        let Header { sender, key_slot, .. } = raw.header;
+        let message = self.authenticate(now, &raw).map_err(refused(sender))?;
+        Ok(ReceivedDatagram { sender, key_slot, message })
+    }
+
+    /// Runs the checks that follow the header's own, and decodes the body.
+    fn authenticate(&mut self, now: Instant, raw: &RawDatagram<'_>) -> Result<Message, Refusal> {
         let me = &self.identity;
-        let parts = Header::parse(datagram)?;
-        let header = parts.header;
+        let header = raw.header;
         if header.cluster != me.cluster {
             return Err(Refusal::Cluster);
         }
@@ -149,7 +178,7 @@ impl<'a> Codec<'a> {
         let agent = if msgtype.receiver() == Role::Agent { me.node } else { header.sender };
         let class = msgtype.key_class(agent);
         let key = me.ring.key(header.key_slot, class).ok_or(Refusal::NoKey)?;
-        if !is_equal_in_constant_time(&tag_of(&key, parts.tagged), parts.tag) {
+        if !is_equal_in_constant_time(&tag_of(&key, raw.tagged), raw.tag) {
             return Err(Refusal::Tag);
         }
         if is_own && !is_own_start {
@@ -159,8 +188,7 @@ impl<'a> Codec<'a> {
         if !self.identity.roles.has(msgtype.receiver()) {
             return Err(Refusal::WrongDirection);
         }
-        let message = Message::decode_body(msgtype, parts.body, header.minor, header::MINOR)?;
-        Ok((header.sender, message))
+        Message::decode_body(msgtype, raw.body, header.minor, header::MINOR)
     }
 }
 
@@ -222,8 +250,18 @@ mod tests {
         out[..len].to_vec()
     }
 
+    /// The sender and the message, or the refusal.
+    fn decode(codec: &mut Codec<'_>, bytes: &[u8]) -> Result<(NodeId, Message), Refusal> {
+        let decoded = codec.decode(NOW, bytes).map(|datagram| (datagram.sender, datagram.message));
+        decoded.map_err(|refused| refused.refusal)
+    }
+
     fn hello_agent() -> Message {
         Message::HelloAgent(HelloAgent { op_counter: 7, ack_window_ms: 100 })
+    }
+
+    fn hello() -> Message {
+        Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) })
     }
 
     fn install() -> Message {
@@ -241,11 +279,11 @@ mod tests {
         let (mut controller, mut agent) = (controller(), agent());
         for (message, to) in [(hello_agent(), GROUP), (install(), AGENT)] {
             let bytes = encode(&mut controller, &message, to);
-            assert_eq!(agent.decode(NOW, &bytes), Ok((CONTROLLER, message)));
+            assert_eq!(decode(&mut agent, &bytes), Ok((CONTROLLER, message)));
         }
         let ack = Message::HelloAgentAck(HelloAgentAck::default());
         let bytes = encode(&mut agent, &ack, GROUP);
-        assert_eq!(controller.decode(NOW, &bytes), Ok((AGENT, ack)));
+        assert_eq!(decode(&mut controller, &bytes), Ok((AGENT, ack)));
     }
 
     #[test]
@@ -254,10 +292,10 @@ mod tests {
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
             bytes[at] = byte;
-            agent().decode(NOW, &bytes)
+            decode(&mut agent(), &bytes)
         };
-        assert_eq!(agent().decode(NOW, &good[..57]), Err(Refusal::TooShort));
-        assert_eq!(agent().decode(NOW, &[b'x'; 1201]), Err(Refusal::TooLong));
+        assert_eq!(decode(&mut agent(), &good[..57]), Err(Refusal::TooShort));
+        assert_eq!(decode(&mut agent(), &[b'x'; 1201]), Err(Refusal::TooLong));
         assert_eq!(with(0, b't'), Err(Refusal::Magic));
         assert_eq!(with(4, 2), Err(Refusal::Version));
         assert_eq!(with(8, 0), Err(Refusal::Cluster));
@@ -270,13 +308,34 @@ mod tests {
     }
 
     #[test]
+    fn a_received_datagram_names_its_sender_and_key_slot() {
+        let ring = || {
+            let keys = super::super::keys::SlotKeys::controller(&SECRET);
+            KeyRing::new([None, None, Some(keys), None], 2).unwrap()
+        };
+        let bytes = encode(&mut codec(NodeId(2), AS_CONTROLLER, ring()), &hello(), GROUP);
+        let received = codec(CONTROLLER, AS_CONTROLLER, ring()).decode(NOW, &bytes);
+        assert_eq!(received, Ok(ReceivedDatagram { sender: NodeId(2), key_slot: 2, message: hello() }));
+    }
+
+    #[test]
+    fn a_refused_datagram_names_the_sender_that_its_header_claims() {
+        let mut bytes = encode(&mut controller(), &hello_agent(), GROUP);
+        let last = bytes.len() - 1;
+        bytes[last] ^= 1;
+        let refused = |refusal, claimed_sender| Err(RefusedDatagram { refusal, claimed_sender });
+        assert_eq!(agent().decode(NOW, &bytes), refused(Refusal::Tag, CONTROLLER));
+        assert_eq!(agent().decode(NOW, &bytes[..57]), refused(Refusal::TooShort, NodeId(0)));
+    }
+
+    #[test]
     fn the_same_datagram_is_taken_once() {
         let (mut controller, mut agent) = (controller(), agent());
         let bytes = encode(&mut controller, &hello_agent(), GROUP);
-        assert!(agent.decode(NOW, &bytes).is_ok());
-        assert_eq!(agent.decode(NOW, &bytes), Err(Refusal::Replay));
+        assert!(decode(&mut agent, &bytes).is_ok());
+        assert_eq!(decode(&mut agent, &bytes), Err(Refusal::Replay));
         let next = encode(&mut controller, &hello_agent(), GROUP);
-        assert!(agent.decode(NOW, &next).is_ok());
+        assert!(decode(&mut agent, &next).is_ok());
     }
 
     #[test]
@@ -285,54 +344,51 @@ mod tests {
         let good = encode(&mut controller, &hello_agent(), GROUP);
         let mut forged = good.clone();
         forged[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
-        assert_eq!(agent.decode(NOW, &forged), Err(Refusal::Tag));
-        assert!(agent.decode(NOW, &good).is_ok());
+        assert_eq!(decode(&mut agent, &forged), Err(Refusal::Tag));
+        assert!(decode(&mut agent, &good).is_ok());
     }
 
     #[test]
     fn a_role_refuses_what_it_only_sends() {
         let mut other = codec(NodeId(2), AS_CONTROLLER, KeyRing::controller(&SECRET));
         let bytes = encode(&mut other, &hello_agent(), GROUP);
-        assert_eq!(controller().decode(NOW, &bytes), Err(Refusal::WrongDirection));
+        assert_eq!(decode(&mut controller(), &bytes), Err(Refusal::WrongDirection));
     }
 
     #[test]
     fn an_agents_key_speaks_for_that_agent_alone() {
         // As a controller to controllers, and to agents; as another agent.
-        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
-        assert_eq!(controller().decode(NOW, &encode(&mut agent(), &hello, GROUP)), Err(Refusal::Tag));
+        assert_eq!(decode(&mut controller(), &encode(&mut agent(), &hello(), GROUP)), Err(Refusal::Tag));
         let mut thief = codec(CONTROLLER, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
-        assert_eq!(agent().decode(NOW, &encode(&mut thief, &install(), AGENT)), Err(Refusal::Tag));
+        assert_eq!(decode(&mut agent(), &encode(&mut thief, &install(), AGENT)), Err(Refusal::Tag));
         let mut thief = codec(AGENT, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
         let ack = Message::HelloAgentAck(HelloAgentAck::default());
-        assert_eq!(controller().decode(NOW, &encode(&mut thief, &ack, GROUP)), Err(Refusal::Tag));
+        assert_eq!(decode(&mut controller(), &encode(&mut thief, &ack, GROUP)), Err(Refusal::Tag));
     }
 
     #[test]
     fn own_datagrams_come_back_only_between_two_roles() {
         let mut both = codec(CONTROLLER, AS_BOTH, KeyRing::controller(&SECRET));
-        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
-        let bytes = encode(&mut both, &hello, GROUP);
-        assert_eq!(both.decode(NOW, &bytes), Err(Refusal::OwnEcho));
+        let bytes = encode(&mut both, &hello(), GROUP);
+        assert_eq!(decode(&mut both, &bytes), Err(Refusal::OwnEcho));
         let bytes = encode(&mut both, &hello_agent(), GROUP);
-        assert_eq!(both.decode(NOW, &bytes), Ok((CONTROLLER, hello_agent())));
+        assert_eq!(decode(&mut both, &bytes), Ok((CONTROLLER, hello_agent())));
         let mut alone = controller();
         let bytes = encode(&mut alone, &hello_agent(), GROUP);
-        assert_eq!(alone.decode(NOW, &bytes), Err(Refusal::OwnEcho));
+        assert_eq!(decode(&mut alone, &bytes), Err(Refusal::OwnEcho));
     }
 
     #[test]
     fn a_clone_is_named_and_a_revoked_node_is_refused() {
         let mut clone = controller();
         clone.identity.incarnation = 2;
-        let hello = Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) });
-        let bytes = encode(&mut clone, &hello, GROUP);
-        assert_eq!(controller().decode(NOW, &bytes), Err(Refusal::DuplicateNodeId));
+        let bytes = encode(&mut clone, &hello(), GROUP);
+        assert_eq!(decode(&mut controller(), &bytes), Err(Refusal::DuplicateNodeId));
 
         let mut strict = controller();
         strict.identity.revoked.push(AGENT).unwrap();
         let ack = Message::HelloAgentAck(HelloAgentAck::default());
-        assert_eq!(strict.decode(NOW, &encode(&mut agent(), &ack, GROUP)), Err(Refusal::Revoked));
+        assert_eq!(decode(&mut strict, &encode(&mut agent(), &ack, GROUP)), Err(Refusal::Revoked));
     }
 
     #[test]
@@ -347,7 +403,7 @@ mod tests {
         let mut rotating = codec(CONTROLLER, AS_CONTROLLER, KeyRing::new(slots, 1).unwrap());
         let ack = Message::HelloAgentAck(HelloAgentAck::default());
         let mut on_old = codec(AGENT, AS_AGENT, KeyRing::agent(&old, AGENT));
-        assert!(rotating.decode(NOW, &encode(&mut on_old, &ack, GROUP)).is_ok());
+        assert!(decode(&mut rotating, &encode(&mut on_old, &ack, GROUP)).is_ok());
         let keys = super::super::keys::SlotKeys::Agent {
             node: NodeId(6),
             node_key: super::super::keys::derive::node(&new, NodeId(6)),
@@ -355,6 +411,6 @@ mod tests {
         };
         let ring = KeyRing::new([None, Some(keys), None, None], 1).unwrap();
         let mut on_new = codec(NodeId(6), AS_AGENT, ring);
-        assert!(rotating.decode(NOW, &encode(&mut on_new, &ack, GROUP)).is_ok());
+        assert!(decode(&mut rotating, &encode(&mut on_new, &ack, GROUP)).is_ok());
     }
 }

@@ -55,9 +55,6 @@ pub struct RawDatagram<'a> {
     pub tag: &'a [u8; limits::TAG_BYTES],
 }
 
-/// Where the key slot of a datagram is.
-pub const KEY_SLOT_AT: usize = 6;
-
 impl Header {
     /// Takes a datagram apart: checks length, magic and version, in that order.
     ///

@@ -4,7 +4,7 @@ use thimble::limits::DATAGRAM_BYTES;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{Digest, NodeId, Nonce, Reason, RequestId};
-use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, Roles};
 use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::KeyRing;
 use thimble::wire::messages::{
@@ -49,7 +49,8 @@ fn is_frozen(file: &str, from: NodeId, to: NodeId, message: Message) {
         (0..message.msgtype() as u8).map(|_| codec.encode(&message, to, &mut out)).last().unwrap()
     });
     assert_eq!(hex(&out[..len]), hex(&bytes), "{file}: encoded");
-    assert_eq!(with_codec(to, |codec| codec.decode(NOW, &bytes)), Ok((from, message)), "{file}: decoded");
+    let received = ReceivedDatagram { sender: from, key_slot: 0, message };
+    assert_eq!(with_codec(to, |codec| codec.decode(NOW, &bytes)), Ok(received), "{file}: decoded");
 }
 
 #[test]

@@ -5,11 +5,10 @@ use thimble::limits;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{ClusterId, NodeId};
-use thimble::wire::codec::{Codec, Identity, Roles};
+use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, RefusedDatagram, Roles};
 use thimble::wire::frame::Role;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::Message;
-use thimble::wire::refusal::Refusal;
 use thimble::wire::replay::{ReplayGuard, Window};
 use thimble::wire::session::Opening;
 
@@ -48,7 +47,7 @@ impl Forger {
     }
 
     /// Decodes a datagram as this node.
-    pub fn decode(&mut self, datagram: &[u8]) -> Result<(NodeId, Message), Refusal> {
+    pub fn decode(&mut self, datagram: &[u8]) -> Result<ReceivedDatagram, RefusedDatagram> {
         self.codec.decode(Instant::from_millis(0), datagram)
     }
 }

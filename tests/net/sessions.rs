@@ -51,7 +51,8 @@ fn hello_is_answered_within(cluster: &Cluster, agent: &Node) -> Duration {
         speaks.send(&bytes, To::All(Role::Agent));
         loop {
             let (datagram, from) = hears.recv();
-            let is_ack = matches!(forger.decode(&datagram), Ok((_, Message::HelloAgentAck(_))));
+            let message = forger.decode(&datagram).map(|received| received.message);
+            let is_ack = matches!(message, Ok(Message::HelloAgentAck(_)));
             if is_ack && from == agent.address {
                 return asked.elapsed();
             }

@@ -8,7 +8,7 @@ use thimble::fsm::actions::{Action, Peer, To};
 use thimble::limits::DATAGRAM_BYTES;
 use thimble::time::Instant;
 use thimble::types::NodeId;
-use thimble::wire::codec::Roles;
+use thimble::wire::codec::{ReceivedDatagram, RefusedDatagram, Roles};
 use thimble::wire::frame::Role;
 use thimble::wire::messages::Message;
 use thimble::wire::refusal::Refusal;
@@ -352,7 +352,7 @@ impl World {
         let Some(process) = self.machines[to].process.as_mut().filter(|_| is_delivered) else { return };
         let start = process.start;
         match process.codec.decode(now, bytes) {
-            Ok((node, message)) => {
+            Ok(ReceivedDatagram { sender: node, message, .. }) => {
                 assert!(!is_altered, "an altered datagram was believed");
                 assert_eq!(node, self.machines[from].id);
                 self.truth.on_believed(to, start, bytes);
@@ -366,7 +366,7 @@ impl World {
                     self.check_heard(to, node, source);
                 }
             }
-            Err(refusal) => {
+            Err(RefusedDatagram { refusal, .. }) => {
                 let is_own = from == to && matches!(refusal, Refusal::DuplicateNodeId | Refusal::OwnEcho);
                 let is_old = matches!(refusal, Refusal::Replay | Refusal::StaleIncarnation);
                 assert!(is_altered || is_old || is_own, "a good datagram was refused: {refusal}");

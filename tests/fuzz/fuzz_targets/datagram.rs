@@ -11,7 +11,7 @@ use thimble::limits;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{ClusterId, NodeId, Nonce, RequestId};
-use thimble::wire::codec::{Codec, Identity, Roles, tag_of};
+use thimble::wire::codec::{Codec, Identity, RefusedDatagram, Roles, tag_of};
 use thimble::wire::frame::Role;
 use thimble::wire::header::{Header, MINOR};
 use thimble::wire::install::{Outcome, Step};
@@ -60,8 +60,8 @@ fn sent_and_received(message: &Message) -> Message {
     })
 }
 
-fn receive(msgtype: MsgType, bytes: &[u8]) -> core::result::Result<Message, thimble::wire::refusal::Refusal> {
-    with_receiver(msgtype.receiver(), |codec| codec.decode(NOW, bytes).map(|(_, message)| message))
+fn receive(msgtype: MsgType, bytes: &[u8]) -> core::result::Result<Message, RefusedDatagram> {
+    with_receiver(msgtype.receiver(), |codec| codec.decode(NOW, bytes).map(|datagram| datagram.message))
 }
 
 fn sender(msgtype: MsgType) -> Role {
