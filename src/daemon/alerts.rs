@@ -8,7 +8,7 @@ use std::fmt;
 use super::answers::words::{self, Called};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
-use super::{rows, summary};
+use super::summary;
 use crate::control::{ALERT_ROWS, WorkerTask};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
@@ -16,7 +16,7 @@ use crate::fsm::sync::neighbours::Neighbours;
 use crate::limits;
 use crate::time::Span;
 use crate::time::{Duration, Instant};
-use crate::types::{Hostname, NodeId, Reason};
+use crate::types::{Hostname, NodeId, PatchId, Reason};
 #[cfg(feature = "tipc")]
 use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
@@ -103,14 +103,11 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
     let sync = controller.sync();
     if let Some(incomplete) = words::incomplete(controller) {
         found.push(format_args!("{incomplete}"));
-    } else if let Some(row) = rows::missing_blobs(controller).find(|row| !row.reason.is_empty()) {
+    } else if let Some((id, reason)) = failed_blob(controller) {
         // Without a reason no fetch has failed yet: the file is still on its way.
-        found.push(format_args!(
-            "The file of {} cannot be fetched; no host needs it yet: {}",
-            row.id, row.reason
-        ));
+        found.push(format_args!("The file of {id} cannot be fetched; no host needs it yet: {reason}"));
     }
-    if !daemon.is_loaded {
+    if !daemon.repository.is_loaded() {
         found.push(format_args!("The repository is still being read."));
     } else if !sync.is_started() {
         found.push(format_args!(
@@ -142,6 +139,13 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
             controller.hosts().capacity()
         ));
     }
+}
+
+/// The first missing patch file that could not be fetched, and why.
+fn failed_blob<'c>(controller: &'c Controller<'_>) -> Option<(&'c PatchId, &'c str)> {
+    let (map, blobs) = (controller.map(), controller.sync().blobs());
+    let missing = blobs.missing().iter().filter_map(|slot| map.entry(slot));
+    missing.map(|entry| (&entry.id, blobs.reason(&entry.hash))).find(|(_, reason)| !reason.is_empty())
 }
 
 /// The alert for a controller that knows others and hears none of them.

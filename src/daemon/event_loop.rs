@@ -19,47 +19,38 @@ use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
 use super::replaced::Replaced;
+use super::repository::Repository;
 use super::sessions::{SessionEvent, Sessions};
+use super::tokens::{CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, SESSIONS, SIGNALS, TOPOLOGY, WORKERS};
 use super::transport::{Batch, Transport};
 use super::workers::{WorkerKind, Workers};
 use super::{proof, sys};
 use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
-use crate::fsm::event::{Event, MergedMap};
+use crate::fsm::event::Event;
 use crate::fsm::node::Node;
 use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, NodeId, Reason, Text};
+use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::{Frame, Purpose, Role};
-
-const SIGNALS: usize = 0;
-const CONTROL: usize = 1;
-pub(super) const DATAGRAMS: usize = 2;
-const LISTENERS: usize = 4;
-pub(super) const TOPOLOGY: usize = 6;
-/// The first token of the sessions.
-pub const SESSIONS: usize = 8;
-/// The first token of the workers.
-pub const WORKERS: usize = SESSIONS + limits::SESSIONS;
-/// The first token of the control connections.
-pub const CONNECTIONS: usize = WORKERS + limits::WORKERS;
-const _: () = assert!(CONNECTIONS + limits::CONTROL_CONNECTIONS <= super::ready::TOKENS);
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 32;
 /// Outcomes of one session acted on in one turn.
 const OUTCOMES: usize = 8;
 
-/// Everything that the loop drives.
+/// Everything that the loop drives. `start` builds it, in memory that is its own: so
+/// large a value must not be copied over the stack, of which each page that was touched
+/// once stays resident.
 pub struct Daemon<'a> {
-    /// What it was configured with.
+    /// The configuration that holds now.
     pub config: Config,
-    /// When it started.
+    /// When the daemon started.
     pub started: Instant,
-    /// What the clock said then.
+    /// The time of day at that moment.
     pub clock: Clock,
     /// Encodes and decodes datagrams.
     pub codec: Codec<'a>,
@@ -75,119 +66,52 @@ pub struct Daemon<'a> {
     pub control: ControlSocket,
     /// What happened how often.
     pub counters: Counters,
-    /// The repository has been read (a controller), or there is none.
-    pub is_loaded: bool,
-    /// When to read the repository, at start or again.
-    pub load_due: Option<Instant>,
-    /// The map's purge floor, as other controllers may hear of it.
-    pub floor_told: u64,
-    /// What the worker at work has merged.
-    pub pulled: Option<MergedMap>,
-    /// The worker that changes the store has changed something.
-    pub has_changed: bool,
-    /// The controller has taken no change yet since it started.
-    pub is_starting: bool,
+    /// How far the repository may be used, and what is being changed.
+    pub repository: Repository,
     /// Changes made here that were replaced by others.
     pub replaced: Replaced,
     /// Bytes of tables and buffers.
     pub memory_bytes: u64,
-    /// What the state machines ask for, until it is carried out.
+    /// Actions of the state machines that are still to be carried out.
     pub actions: Actions,
     /// The sources that may have more.
     pub ready: ReadySet,
-    /// The poll's registry.
+    /// Waits for the sources.
+    pub poll: Poll,
+    /// The registry of `poll`.
     pub registry: Registry,
-    transmit: [u8; limits::DATAGRAM_BYTES],
-    signals: OwnedFd,
-    _lock: File,
+    /// The datagram that is being sent.
+    pub transmit: [u8; limits::DATAGRAM_BYTES],
+    /// Where signals are read from.
+    pub signals: OwnedFd,
+    /// Keeps other daemons off the state directory.
+    #[expect(dead_code, reason = "locked for as long as it is open")]
+    pub lock: File,
     /// Reading the configuration anew.
     pub reload: Reload,
     /// The supervisor, if one listens.
     pub notify: Notify,
-    /// The file that we were started from is another now, and takes our place.
+    /// The file that this process was started from was replaced: the new one is started
+    /// in its place.
     pub is_superseded: bool,
-    /// Why the loop ends, once it does.
+    /// Set once the loop is to end: by request, or for this reason.
     pub over: Option<Result<(), Reason>>,
 }
 
-/// What a daemon is made of; see the fields of [`Daemon`].
-pub struct Parts<'a> {
-    /// As [`Daemon::config`].
-    pub config: Config,
-    /// As [`Daemon::codec`].
-    pub codec: Codec<'a>,
-    /// As [`Daemon::node`].
-    pub node: Node<'a>,
-    /// As [`Daemon::transport`].
-    pub transport: Transport,
-    /// As [`Daemon::sessions`].
-    pub sessions: Sessions,
-    /// As [`Daemon::workers`].
-    pub workers: Workers,
-    /// As [`Daemon::control`].
-    pub control: ControlSocket,
-    /// As [`Daemon::memory_bytes`].
-    pub memory_bytes: u64,
-    /// Where the configuration is.
-    pub config_path: Text<{ limits::CONFIG_PATH_BYTES }>,
-    /// As [`Daemon::notify`].
-    pub notify: Notify,
-    /// Keeps others off the state directory.
-    pub lock: File,
-}
-
-/// Runs a node until it is told to end.
+/// Runs the loop until a signal ends it.
 ///
 /// # Errors
 /// Why it cannot run, or cannot go on.
-pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
-    let parts = *parts;
-    let failed = |error: io::Error| format!("the event loop cannot be set up: {error}");
-    let mut poll = Poll::new().map_err(failed)?;
-    let registry = poll.registry().try_clone().map_err(failed)?;
-    let signals = sys::signalfd().map_err(failed)?;
-    let started = clock();
-    let is_controller = parts.node.controller.is_some();
-    let mut daemon = Daemon {
-        is_loaded: !is_controller,
-        load_due: is_controller.then_some(started),
-        config: parts.config,
-        started,
-        clock: Clock::at(started),
-        codec: parts.codec,
-        node: parts.node,
-        transport: parts.transport,
-        sessions: parts.sessions,
-        workers: parts.workers,
-        control: parts.control,
-        counters: Counters::default(),
-        floor_told: 0,
-        pulled: None,
-        has_changed: false,
-        is_starting: is_controller,
-        replaced: Replaced::new(is_controller),
-        memory_bytes: parts.memory_bytes,
-        actions: Actions::default(),
-        transmit: [0; limits::DATAGRAM_BYTES],
-        ready: ReadySet::default(),
-        registry,
-        signals,
-        reload: Reload::new(parts.config_path),
-        notify: parts.notify,
-        _lock: parts.lock,
-        is_superseded: false,
-        over: None,
-    };
-    daemon.register().map_err(failed)?;
-
+pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
+    daemon.register().map_err(|error| format!("the event loop cannot be set up: {error}"))?;
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
     sys::release_startup_code();
     proof::watch_allocations();
-    daemon.tell_supervisor(started);
+    daemon.notify_supervisor(daemon.started);
     loop {
         let timeout = daemon.poll_timeout(clock());
-        match poll.poll(&mut events, timeout) {
+        match daemon.poll.poll(&mut events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => return Err(format!("the event loop cannot go on: {error}")),
             Ok(()) => {}
@@ -206,11 +130,12 @@ pub fn run(parts: Box<Parts<'_>>) -> Result<(), String> {
         if daemon.is_superseded && daemon.workers.count(|kind| kind == WorkerKind::Agent) == 0 {
             return Err(daemon.reexec());
         }
-        daemon.tell_supervisor(now);
+        daemon.notify_supervisor(now);
     }
 }
 
-fn clock() -> Instant {
+/// The time now: each turn of the loop reads it once.
+pub fn clock() -> Instant {
     Instant::from_millis(sys::boottime_ms())
 }
 
@@ -241,7 +166,7 @@ impl Daemon<'_> {
             self.ready.poll_at(),
             self.notify.poll_at(),
             self.transport.view.poll_at(),
-            self.load_due.filter(|_| !self.is_loading()),
+            self.repository.poll_at(),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
@@ -337,9 +262,9 @@ impl Daemon<'_> {
     #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
         for _ in 0..OUTCOMES {
-            let Self { node, config, is_loaded, floor_told, sessions, registry, .. } = self;
-            let floor = node.controller.as_ref().filter(|_| *is_loaded);
-            let floor = floor.and_then(|controller| floor_to_tell(controller.map().floor(), *floor_told));
+            let Self { node, config, repository, sessions, registry, .. } = self;
+            let controller = node.controller.as_ref();
+            let floor = controller.and_then(|controller| repository.floor_to_send(controller.map().floor()));
             let answers = |purpose, from| match purpose {
                 Purpose::Pull => map_frame(node, floor, &config.node.hostname, from),
                 _ => page_frame(node, from),
@@ -388,13 +313,13 @@ impl Daemon<'_> {
             self.transport.view.on_timeout(now);
             self.ready.insert(Token(TOPOLOGY));
         }
-        if self.load_due.is_some_and(|due| now >= due) && !self.is_loading() {
+        if self.repository.poll_at().is_some_and(|due| now >= due) {
             self.load(now);
         }
         self.node.on_timeout(now, &mut self.actions);
         self.dispatch(now);
-        if self.is_starting && self.node.controller.as_ref().is_none_or(|c| c.sync().is_started()) {
-            self.is_starting = false;
+        let has_merged = self.node.controller.as_ref().is_some_and(|c| c.sync().is_started());
+        if has_merged && self.repository.on_started() {
             self.give_turns(now);
         }
         self.on_confirmed(now);
@@ -457,13 +382,6 @@ fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
     let page = node.agent.as_ref()?.detail_page(from)?;
     let next = from + page.installed.len().max(1);
     Some((Frame::QueryDetailedResp(page), next))
-}
-
-/// The purge floor that goes with a map: none while one that has risen is not settled.
-/// With the old one the digest of what is left would count as merged, with the new
-/// one what a worker is still to tell would count as purged.
-fn floor_to_tell(floor: u64, floor_told: u64) -> Option<u64> {
-    Some(floor_told).filter(|told| *told == floor)
 }
 
 /// A controller's map: its head at 0, the entry in slot N at N + 1, and behind the

@@ -6,9 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use log::{info, warn};
 use mio::Token;
 
-use super::answers::rollouts::{FOR_NOBODY, log_settled};
-use super::event_loop::{Daemon, WORKERS};
+use super::answers::rollouts::log_settled;
+use super::event_loop::Daemon;
 use super::proof;
+use super::repository::{LoadFailure, Requester};
+use super::tokens::WORKERS;
 use super::workers::{Ending, WorkerKind};
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
 use crate::job::{Job, Report};
@@ -23,34 +25,20 @@ use crate::wire::session::SessionKeys;
 const REPORTS: usize = 32;
 /// When a node that finds no worker free should come back.
 const COME_BACK: Duration = Duration::from_millis(500);
-/// When to read the repository again where that failed.
-const LOAD_AGAIN: Duration = Duration::from_secs(5);
 
 impl Daemon<'_> {
-    /// Whether the repository is being read: for the first time, or again since
-    /// what is on the disk may differ from what is known here. Merging once more
-    /// what is known changes nothing.
-    #[must_use]
-    pub fn is_loading(&self) -> bool {
-        self.workers.count(|kind| kind == WorkerKind::Load) > 0
-    }
-
-    /// Starts the worker that reads the repository.
+    /// Starts the worker that loads the store: for the first time, or again since the
+    /// map in memory may differ from it. Merging an entry again that is in the map
+    /// changes nothing.
     #[inline(never)]
     pub fn load(&mut self, now: Instant) {
-        self.load_due = None;
-        // What a worker that died did not tell is told now.
+        let is_start = !self.repository.is_loaded();
+        self.repository.on_load_started();
         if let Some(controller) = &mut self.node.controller {
             controller.on_loading();
         }
         let started = proof::exempt(|| {
-            self.workers.start(
-                now,
-                &self.registry,
-                WorkerKind::Load,
-                &Job::Load { is_start: !self.is_loaded },
-                &[],
-            )
+            self.workers.start(now, &self.registry, WorkerKind::Load, &Job::Load { is_start }, &[])
         });
         if let Err(error) = started {
             let kind = error.kind();
@@ -60,11 +48,11 @@ impl Daemon<'_> {
 
     fn on_load_failed(&mut self, now: Instant, reason: &Reason) {
         let line = Reason::format(format_args!("the repository cannot be read: {reason}"));
-        if self.is_loaded {
-            warn!("{line}");
-            self.load_due = Some(now + LOAD_AGAIN);
-        } else {
-            self.over.get_or_insert(Err(line));
+        match self.repository.on_load_failed(now) {
+            LoadFailure::Retry => warn!("{line}"),
+            LoadFailure::Fatal => {
+                self.over.get_or_insert(Err(line));
+            }
         }
     }
 
@@ -74,7 +62,7 @@ impl Daemon<'_> {
     pub fn serve(&mut self, now: Instant, at: usize, node: NodeId, purpose: Purpose) {
         let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
         let is_served = self.workers.count(|kind| kind == WorkerKind::Serve(node, purpose)) > 0;
-        if serving >= limits::BLOB_WORKERS || is_served || !self.is_loaded {
+        if serving >= limits::BLOB_WORKERS || is_served || !self.repository.is_loaded() {
             return self.sessions.send_busy(at, COME_BACK, &self.registry);
         }
         let Self { sessions, workers, registry, .. } = self;
@@ -114,9 +102,10 @@ impl Daemon<'_> {
             Report::Notice(line) => warn!("{line}"),
             Report::Item(line) => match kind {
                 WorkerKind::Reload(waiting) => self.on_reload_line(waiting, line),
-                _ => self.pass_on(kind, line),
+                WorkerKind::Change => self.on_change_line(line),
+                _ => {}
             },
-            Report::Settings(settings) => self.take_up(now, settings),
+            Report::Settings(settings) => self.apply_settings(now, settings),
             Report::Waits(line) => {
                 if let WorkerKind::Reload(waiting) = kind {
                     self.on_reload_waits(waiting, line);
@@ -131,20 +120,30 @@ impl Daemon<'_> {
                 self.replaced.keep(line);
             }
             Report::Pulled { digest, is_whole } => {
-                self.pulled = Some(MergedMap { digest: *digest, is_whole: *is_whole });
+                self.repository.on_pull_reported(MergedMap { digest: *digest, is_whole: *is_whole });
             }
             Report::Done | Report::Failed { .. } => {}
             of_repository => {
-                self.has_changed |= matches!(kind, WorkerKind::Change { .. }) && is_news(of_repository);
-                if let (FOR_NOBODY, Report::Rollout(rollout)) = (kind, of_repository) {
-                    log_settled(rollout);
+                if kind == WorkerKind::Change {
+                    self.on_change_report(of_repository);
                 }
                 self.on_repository(now, of_repository);
             }
         }
     }
 
-    /// What a worker says of the repository, which is on the disk already.
+    /// A report of the worker that changes the store.
+    fn on_change_report(&mut self, report: &Report) {
+        if is_news(report) {
+            self.repository.on_change_reported();
+        }
+        let requester = self.repository.change().map(|change| change.requester);
+        if let (Some(Requester::Controller), Report::Rollout(rollout)) = (requester, report) {
+            log_settled(rollout);
+        }
+    }
+
+    /// Applies a report about the repository; what it tells is on the disk already.
     #[inline(never)]
     fn on_repository(&mut self, now: Instant, report: &Report) {
         let Some(controller) = &mut self.node.controller else { return };
@@ -181,13 +180,11 @@ impl Daemon<'_> {
     }
 
     fn on_worker_ended(&mut self, now: Instant, kind: WorkerKind, ending: &Ending) {
-        let is_repositorys =
-            matches!(kind, WorkerKind::Change { .. } | WorkerKind::Pull(_) | WorkerKind::Blobs(_));
-        if is_repositorys && matches!(ending, Ending::Crashed(_)) {
-            // It may have done durably what it did not live to tell.
-            self.load_due = Some(now);
+        let changes_store = matches!(kind, WorkerKind::Change | WorkerKind::Pull(_) | WorkerKind::Blobs(_));
+        if changes_store && matches!(ending, Ending::Crashed(_)) {
+            self.repository.on_worker_crashed(now);
         }
-        self.settle_floor();
+        let floor = self.node.controller.as_ref().map_or(0, |controller| controller.map().floor());
         match (kind, ending) {
             // How it goes on is for the one who takes our place to say.
             (WorkerKind::Agent, _) if self.is_superseded => {}
@@ -206,25 +203,24 @@ impl Daemon<'_> {
                 if let Some(controller) = &mut self.node.controller {
                     controller.on_loaded(now);
                 }
-                if !self.is_loaded {
+                if self.repository.on_loaded(now, floor) {
                     info!("the repository is read");
-                    self.is_loaded = true;
                     self.give_turns(now);
                 }
             }
             (WorkerKind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
                 self.on_load_failed(now, reason);
             }
-            (WorkerKind::Change { connection, generation }, ending) => {
-                if let (FOR_NOBODY, Ending::Failed(_, reason) | Ending::Crashed(reason)) = (kind, ending) {
-                    self.counters.log_not_settled(now, reason);
+            (WorkerKind::Change, ending) => {
+                if let Some(change) = self.repository.on_change_ended(floor) {
+                    self.on_change_ended(now, &change, ending);
                 }
-                self.on_change_ended(now, connection, generation, ending);
             }
             (WorkerKind::Pull(node), ending) => {
                 let silent = Reason::truncated("its worker did not say what it merged");
+                let merged = self.repository.on_pull_ended(floor);
                 let ended = match ending {
-                    Ending::Done => self.pulled.take().ok_or(&silent),
+                    Ending::Done => merged.ok_or(&silent),
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
                 };
                 self.counters.pulls.end(ended.is_ok());
@@ -249,30 +245,19 @@ impl Daemon<'_> {
         }
     }
 
-    /// Lets others hear of the map's purge floor, unless a worker may have told of
-    /// the floor and not yet of all entries: with it, what the map lacks counts as
-    /// purged.
-    fn settle_floor(&mut self) {
-        let is_partial =
-            self.workers.count(|kind| matches!(kind, WorkerKind::Load | WorkerKind::Pull(_))) > 0;
-        if let Some(controller) =
-            self.node.controller.as_ref().filter(|_| !is_partial && self.load_due.is_none())
-        {
-            self.floor_told = controller.map().floor();
-        }
-    }
-
     /// Starts the worker that merges a controller's map, over the session that is
     /// ready.
     pub fn start_pull(&mut self, now: Instant, node: NodeId) {
-        self.pulled = None;
         let agreed = self.node.controller.as_ref().map_or(0, |controller| controller.sync().agreed());
         let job = |session| Job::Pull { agreed, session };
         let started = self.start_over(now, node, Purpose::Pull, WorkerKind::Pull(node), job);
         self.counters.pulls.begin();
-        if let Err(reason) = started {
-            self.counters.pulls.end(false);
-            self.node.on_event(now, &Event::PullEnded(node, Err(&reason)), &mut self.actions);
+        match started {
+            Ok(()) => self.repository.on_pull_started(),
+            Err(reason) => {
+                self.counters.pulls.end(false);
+                self.node.on_event(now, &Event::PullEnded(node, Err(&reason)), &mut self.actions);
+            }
         }
     }
 

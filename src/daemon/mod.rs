@@ -4,8 +4,9 @@
 //! |---|---|
 //! | `start` | from a configuration to a running loop |
 //! | `event_loop` | sockets, processes and the clock meet the state machines |
-//! | `jobs` | what the loop starts workers for, and makes of their reports |
-//! | `ready` | which sources may have more |
+//! | `tokens`, `ready` | numbers of the sources that `poll` watches; which of them may have more |
+//! | `repository` | a state machine: the repository is loading, starting, serving; the change at work |
+//! | `jobs` | starts workers, and applies their reports |
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers` | worker processes |
 //! | `worker` | the other side: a worker's own `main` |
@@ -13,8 +14,9 @@
 //! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
 //! | `control_socket` | connections of commands |
 //! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
-//! | `reload` | reading the configuration anew |
-//! | `notify`, `shutdown` | word to the supervisor; the daemon's last acts |
+//! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
+//! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
+//! | `shutdown` | the daemon's last acts |
 //! | `reexec` | starting thimble anew in its own place, where its file was replaced |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
@@ -36,16 +38,21 @@ mod notify;
 mod proof;
 mod pull;
 mod ready;
+mod reconfigure;
 mod reexec;
 mod reload;
 mod replaced;
+mod repository;
 mod rows;
 mod serve;
 mod sessions;
+mod settings;
 mod shutdown;
 mod start;
 mod summary;
+mod supervisor;
 mod sys;
+mod tokens;
 mod topology;
 mod transport;
 pub mod worker;

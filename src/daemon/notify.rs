@@ -10,12 +10,9 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-use super::event_loop::Daemon;
 use super::sys;
-use crate::repo::entry::EntryState;
 use crate::time::{Duration, Instant};
 use crate::types::{Reason, Text};
-use crate::wire::messages::AgentState;
 
 /// The status line changes no more often than this.
 const STATUS_APART: Duration = Duration::from_secs(1);
@@ -23,7 +20,7 @@ const STATUS_APART: Duration = Duration::from_secs(1);
 const RETRY: Duration = Duration::from_millis(100);
 
 /// One line on how the node is.
-type StatusLine = Text<128>;
+pub type StatusLine = Text<128>;
 
 /// The supervisor, as far as it listens.
 #[derive(Default)]
@@ -73,6 +70,12 @@ impl Notify {
         }
     }
 
+    /// Whether there is a supervisor to notify.
+    #[must_use]
+    pub const fn is_connected(&self) -> bool {
+        self.socket.is_some()
+    }
+
     /// Sends; whether that went well, or nobody listens.
     fn send(&self, message: fmt::Arguments<'_>) -> bool {
         let Some(socket) = &self.socket else { return true };
@@ -111,7 +114,7 @@ impl Notify {
     }
 
     /// Tells what is due; `status` makes the status line. Early: does nothing.
-    fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> StatusLine) {
+    pub fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> StatusLine) {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
             let is_sent = match self.ready {
                 // No watchdog looks yet, but a start that shows no life is given up.
@@ -160,51 +163,6 @@ fn connect(name: &[u8]) -> Option<UnixDatagram> {
     socket.set_nonblocking(true).ok()?;
     socket.connect_addr(&address.ok()?).ok()?;
     Some(socket)
-}
-
-impl Daemon<'_> {
-    /// Keeps the supervisor informed, at the end of each turn.
-    pub fn tell_supervisor(&mut self, now: Instant) {
-        if self.notify.socket.is_none() {
-            return;
-        }
-        if self.is_loaded {
-            self.notify.ready();
-        }
-        let mut notify = std::mem::take(&mut self.notify);
-        notify.on_turn(now, || self.status_line(now));
-        self.notify = notify;
-    }
-
-    /// How the node is, in one line.
-    #[inline(never)]
-    fn status_line(&self, now: Instant) -> StatusLine {
-        let agent = self.node.agent.as_ref().map(|agent| {
-            let (state, step, percent) = agent.progress();
-            let patches = agent.installed().patches().len();
-            match state {
-                AgentState::Installing => {
-                    Text::<64>::format(format_args!("agent: installing {percent}%, {}", step.as_str()))
-                }
-                AgentState::InstallFailed => Text::truncated("agent: the last install failed"),
-                _ => Text::format(format_args!("agent: {patches} patches installed")),
-            }
-        });
-        let between = if agent.is_some() { "; " } else { "" };
-        let agent = agent.unwrap_or_default();
-        let Some(controller) = &self.node.controller else { return StatusLine::truncated(agent.as_str()) };
-        if !self.is_loaded {
-            return StatusLine::format(format_args!("controller: reading the repository{between}{agent}"));
-        }
-        let entries = controller.map().iter();
-        let patches = entries.filter(|(_, entry)| entry.state != EntryState::Deleted).count();
-        let (hosts, lost_after) = (controller.hosts().iter(), controller.timers().host_lost);
-        let lost = hosts.filter(|host| host.is_lost(now, lost_after)).count();
-        let hosts = controller.hosts().len();
-        StatusLine::format(format_args!(
-            "controller: {patches} patches, {hosts} hosts, {lost} lost{between}{agent}"
-        ))
-    }
 }
 
 #[cfg(test)]

@@ -3,48 +3,37 @@
 //! ```text
 //! loop                                   worker
 //! SIGHUP, command --Job::Reload------->  reads and checks configuration and key file
-//! takes up        <--Report::Settings--  what holds now; its text is in the memory
+//! applies         <--Report::Settings--  what holds now; its text is in the memory
 //! logs            <--Report::Item------  that later workers get
 //! keeps           <--Report::Waits-----  what waits for a restart
 //!                 <--Done, Failed------  a file that is wrong changes nothing
 //! ```
 //!
-//! What holds is decided by [`Config::renewed`] alone; the loop takes it up as one,
-//! in one turn.
+//! [`Config::renewed`] alone decides which settings hold; the loop applies them
+//! together, in one turn (`reconfigure`).
 
 use std::fs::File;
 use std::io;
-use std::os::fd::AsFd;
 use std::path::Path;
 
-use log::{info, warn};
-use mio::Token;
-
-use super::control_socket::Access;
-use super::event_loop::{CONNECTIONS, Daemon};
-use super::workers::{Ending, WorkerKind};
-use super::{proof, start, sys};
+use super::sys;
 use crate::config::keys::KeyFile;
 use crate::config::{Config, Difference};
-use crate::control::ErrorKind;
 use crate::job::reporter::Reporter;
-use crate::job::{Job, RefusalKind, ReloadJob, Report, Settings};
+use crate::job::{RefusalKind, ReloadJob, Report, Settings};
 use crate::limits;
-use crate::time::Instant;
 use crate::types::{Reason, Text};
 use crate::wire::frame::Role;
 
-/// A connection of the control socket, and which of those that had its place.
-pub type Waiting = (usize, u64);
-
-/// What the loop remembers of reading its configuration anew.
+/// State of the loop for reading its configuration anew.
 #[derive(Default)]
 pub struct Reload {
-    path: Text<{ limits::CONFIG_PATH_BYTES }>,
-    /// What later workers will get, while a worker writes it.
-    next: Option<File>,
-    /// A signal came while the files were read: they may have changed behind it.
-    is_wanted_again: bool,
+    /// Where the configuration is.
+    pub path: Text<{ limits::CONFIG_PATH_BYTES }>,
+    /// The memory for later workers' configuration, while a worker writes it.
+    pub next: Option<File>,
+    /// A signal came while a worker read the files: they may have changed since.
+    pub is_wanted_again: bool,
     /// Keys that differ from the file until a restart; empty where there are none.
     pub waits: Reason,
     /// Why the file was not taken up; empty where it was.
@@ -52,127 +41,15 @@ pub struct Reload {
 }
 
 impl Reload {
-    /// Nothing was read since the start. `path`: where the configuration is.
+    /// Nothing was read since the start. `path` is that of the configuration.
     #[must_use]
     pub fn new(path: Text<{ limits::CONFIG_PATH_BYTES }>) -> Self {
         Self { path, ..Self::default() }
     }
 }
 
-impl Daemon<'_> {
-    /// Reads the configuration anew, since a signal asks for it.
-    #[inline(never)]
-    pub fn reload(&mut self, now: Instant) {
-        self.notify.reloading();
-        if self.is_reloading() {
-            self.reload.is_wanted_again = true;
-        } else if let Err(reason) = self.start_reload(now, None) {
-            self.on_reloaded(now, None, &Ending::Failed(RefusalKind::Refused, reason));
-        }
-    }
-
-    /// Whether the configuration is being read anew.
-    #[must_use]
-    pub fn is_reloading(&self) -> bool {
-        self.workers.count(|kind| matches!(kind, WorkerKind::Reload(_))) > 0
-    }
-
-    /// Starts the worker that reads the configuration anew.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub fn start_reload(&mut self, now: Instant, waiting: Option<Waiting>) -> Result<(), Reason> {
-        let identity = self.codec.identity();
-        let job = Job::Reload(ReloadJob {
-            path: self.reload.path.clone(),
-            cluster: identity.cluster,
-            node: identity.node,
-            ring: identity.ring.clone(),
-        });
-        let Self { workers, registry, .. } = self;
-        let started = proof::exempt(|| {
-            let memory = sys::memfd()?;
-            workers.start(now, registry, WorkerKind::Reload(waiting), &job, &[memory.as_fd()])?;
-            Ok(memory)
-        });
-        let failed = |error: io::Error| {
-            Reason::format(format_args!("the worker that reads it cannot be started: {}", error.kind()))
-        };
-        self.reload.next = Some(started.map_err(failed)?);
-        Ok(())
-    }
-
-    /// Takes up what holds from now on.
-    #[inline(never)]
-    pub fn take_up(&mut self, now: Instant, settings: &Settings) {
-        let Settings { ring, revoked, query_group, admin_group, node, timers, script_timeout_ms } = settings;
-        if let Some(next) = self.reload.next.take() {
-            self.workers.set_config(next);
-        }
-        (self.config.node.hostname, self.config.node.nodetype) =
-            (node.hostname.clone(), node.nodetype.clone());
-        self.config.node.sw_version = node.sw_version.clone();
-        self.config.timers = *timers;
-        self.config.agent.script_timeout_ms = *script_timeout_ms;
-        self.control.set_access(Access { query_group: *query_group, admin_group: *admin_group });
-        let (proof, idle) = start::session_timers(timers);
-        self.sessions.reconfigure(ring.as_ref(), revoked, proof, idle);
-        let timers = start::controller_timers(timers);
-        self.codec.renew(ring.clone(), revoked.clone(), timers.host_lost);
-        if let Some(controller) = &mut self.node.controller {
-            controller.set_timers(now, timers);
-        }
-        if let Some(agent) = &mut self.node.agent {
-            agent.set_facts(now, start::agent_facts(&self.config.node, &self.config.timers));
-        }
-    }
-
-    /// A line of the worker that reads the configuration.
-    pub fn on_reload_line(&mut self, waiting: Option<Waiting>, line: &Reason) {
-        info!("{line}");
-        self.tell_waiting(waiting, line);
-    }
-
-    /// What differs from the file until a restart.
-    pub fn on_reload_waits(&mut self, waiting: Option<Waiting>, line: &Reason) {
-        self.reload.waits = line.clone();
-        if !line.is_empty() {
-            warn!("{line}");
-            self.tell_waiting(waiting, line);
-        }
-    }
-
-    /// The worker that read the configuration has ended.
-    #[inline(never)]
-    pub fn on_reloaded(&mut self, now: Instant, waiting: Option<Waiting>, ending: &Ending) {
-        self.reload.next = None;
-        self.reload.failed = match ending {
-            Ending::Done => Reason::default(),
-            Ending::Failed(_, reason) | Ending::Crashed(reason) => {
-                let line = Reason::format(format_args!("The configuration is not taken up: {reason}"));
-                warn!("{line}");
-                line
-            }
-        };
-        if let Some((at, generation)) = waiting
-            && self.waits_for_worker(at, generation).is_some()
-        {
-            match self.reload.failed.is_empty() {
-                true => self.control.end(at),
-                false => self.control.fail(at, ErrorKind::Refused, self.reload.failed.clone()),
-            }
-            self.control.resume(now, at);
-            self.ready.insert(Token(CONNECTIONS + at));
-        }
-        if std::mem::take(&mut self.reload.is_wanted_again) {
-            return self.reload(now);
-        }
-        self.notify.reloaded();
-    }
-}
-
-/// The worker's side: reads, checks and compares. `held` is what holds so far, by
-/// `texts`.
+/// The worker's side: reads the files, checks them and compares them with `held`, the
+/// settings that hold so far, which are those of `texts`.
 ///
 /// # Errors
 /// The loop is gone.
@@ -199,7 +76,8 @@ pub fn execute(
     loop_.report(&done)
 }
 
-/// What holds from now on, a line for each thing that has changed, and what waits.
+/// The settings that hold from now on, a line for each that has changed, and a line that
+/// names those that wait for a restart.
 fn read(
     held: &Config,
     texts: &str,
@@ -255,7 +133,7 @@ fn read(
     Ok((settings, lines, waits))
 }
 
-/// A key that has changed, in a line that is not too long.
+/// A line for a key that has changed, which fits a report.
 fn changed(Difference { key, old, new }: &Difference) -> String {
     if key.len() + old.len() + new.len() > limits::REASON_BYTES - 24 {
         return format!("{key} has changed");

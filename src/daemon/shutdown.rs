@@ -37,7 +37,7 @@ impl Daemon<'_> {
                 step.as_str()
             );
         }
-        if self.workers.count(|kind| matches!(kind, WorkerKind::Change { .. } | WorkerKind::Pull(_))) > 0 {
+        if self.workers.count(|kind| matches!(kind, WorkerKind::Change | WorkerKind::Pull(_))) > 0 {
             info!(
                 "a change of the repository is cut short: what was reported of it is kept, the rest is not done"
             );

@@ -6,33 +6,41 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
+use mio::Poll;
 
 use super::buffers::{POOL_BYTES, Pool};
+use super::clock::Clock;
 use super::control_socket::{Access, ControlSocket};
-use super::event_loop::{self, CONNECTIONS, Parts, SESSIONS, WORKERS};
+use super::counters::Counters;
+use super::event_loop::{self, Daemon};
 use super::notify::Notify;
+use super::ready::ReadySet;
+use super::reload::Reload;
+use super::replaced::Replaced;
+use super::repository::Repository;
 use super::sessions::{Context, Sessions};
+use super::settings::{agent_facts, controller_timers, session_timers};
+use super::tokens::{CONNECTIONS, SESSIONS, WORKERS};
 use super::transport::Transport;
 use super::workers::Workers;
 use super::{log as lines, sys};
+use crate::config::Config;
 use crate::config::keys::KeyFile;
-use crate::config::{self, Config, Timers};
-use crate::fsm::agent::{Agent, AgentFacts};
-use crate::fsm::controller::{Controller, ControllerTimers, Tables};
+use crate::fsm::actions::Actions;
+use crate::fsm::agent::Agent;
+use crate::fsm::controller::{Controller, Tables};
 use crate::fsm::hosts::Host;
 use crate::fsm::installed::Installed;
 use crate::fsm::node::Node;
 use crate::fsm::random::Random;
 use crate::fsm::reasons::{InstallReason, Reasons};
-use crate::fsm::requests::RequestTimers;
-use crate::fsm::sync::SyncTimers;
 use crate::fsm::sync::blobs::BlobError;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::store::incarnation;
 use crate::table::{Table, index_len};
-use crate::time::{Duration, Instant};
+use crate::time::Duration;
 use crate::types::{ClusterId, Text};
 use crate::wire::codec::{Codec, Identity, Roles};
 use crate::wire::frame::{InstalledPatch, Role};
@@ -49,13 +57,13 @@ const NO_SECRET: Key = Key([0; 32]);
 pub fn run(config_path: &Path) -> Result<(), String> {
     let notify = Notify::from_environment();
     lines::set_up("thimble");
-    event_loop::run(set_up(config_path, notify)?)
+    event_loop::run(&mut *set_up(config_path, notify)?)
 }
 
 /// Everything before the loop; on a stack of its own making, which the loop uses
 /// again.
 #[inline(never)]
-fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Parts<'static>>, String> {
+fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, String> {
     let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
     let config_path = absolute(config_path)?;
     let lock = lock(&config.node.state_dir)?;
@@ -139,7 +147,7 @@ fn allocate(
     identity: Identity,
     notify: Notify,
     lock: File,
-) -> Result<Box<Parts<'static>>, String> {
+) -> Result<Box<Daemon<'static>>, String> {
     let roles: heapless::Vec<Role, 2> =
         [Role::Controller, Role::Agent].into_iter().filter(|role| identity.roles.has(*role)).collect();
     let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
@@ -181,7 +189,7 @@ fn allocate(
         + POOL_BYTES;
     info!("tables and buffers: {} KiB, of which only what is used is resident", memory_bytes / 1024);
 
-    let now = Instant::from_millis(sys::boottime_ms());
+    let now = event_loop::clock();
     let mut seed = [0; 32];
     sys::random(&mut seed).map_err(|error| format!("random numbers: {error}"))?;
     let mut random = Random::new(seed);
@@ -205,56 +213,37 @@ fn allocate(
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
     let codec = Codec::new(identity, replay);
     let node = Node { controller, agent, random };
-    let memory_bytes = memory_bytes as u64;
-    Ok(Box::new(Parts {
+    let failed = |error: std::io::Error| format!("the event loop cannot be set up: {error}");
+    let poll = Poll::new().map_err(failed)?;
+    let registry = poll.registry().try_clone().map_err(failed)?;
+    let signals = sys::signalfd().map_err(failed)?;
+    let started = event_loop::clock();
+    Ok(Box::new(Daemon {
         config,
-        config_path,
+        started,
+        clock: Clock::at(started),
         codec,
         node,
         transport,
         sessions,
         workers,
         control,
-        memory_bytes,
-        notify,
+        counters: Counters::default(),
+        repository: if is_controller { Repository::new(started) } else { Repository::absent() },
+        replaced: Replaced::new(is_controller),
+        memory_bytes: memory_bytes as u64,
+        actions: Actions::default(),
+        ready: ReadySet::default(),
+        poll,
+        registry,
+        transmit: [0; limits::DATAGRAM_BYTES],
+        signals,
         lock,
+        reload: Reload::new(config_path),
+        notify,
+        is_superseded: false,
+        over: None,
     }))
-}
-
-/// How long a session may take to prove itself, and then to go on.
-pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
-    (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
-}
-
-/// The times of a controller.
-pub fn controller_timers(timers: &Timers) -> ControllerTimers {
-    let millis = Duration::from_millis;
-    ControllerTimers {
-        hello_interval: millis(timers.hello_interval_ms),
-        host_lost: millis(timers.host_lost_ms),
-        query_timeout: millis(timers.query_timeout_ms),
-        request: RequestTimers {
-            retry: millis(timers.install_retry_ms),
-            give_up: millis(timers.install_give_up_ms),
-        },
-        sync: SyncTimers {
-            hello_interval: millis(timers.hello_interval_ms),
-            hello_start: millis(timers.hello_start_ms),
-            controller_lost: millis(timers.controller_lost_ms),
-            retry: millis(timers.sync_retry_ms),
-        },
-    }
-}
-
-/// What an agent says of its host.
-pub fn agent_facts(node: &config::NodeConfig, timers: &Timers) -> AgentFacts {
-    AgentFacts {
-        hostname: node.hostname.clone(),
-        nodetype: node.nodetype.clone(),
-        sw_version: node.sw_version.clone(),
-        rejection_shown: Duration::from_millis(timers.rejection_shown_ms),
-        unheard: Duration::from_millis(timers.host_lost_ms),
-    }
 }
 
 /// A list that has room for so many, for as long as the process lives.

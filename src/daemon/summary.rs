@@ -128,7 +128,7 @@ pub const fn task(kind: WorkerKind) -> WorkerTask {
     match kind {
         WorkerKind::Agent => WorkerTask::Install,
         WorkerKind::Load => WorkerTask::Load,
-        WorkerKind::Change { .. } => WorkerTask::Change,
+        WorkerKind::Change => WorkerTask::Change,
         WorkerKind::Serve(_, Purpose::Blobs) => WorkerTask::ServeController,
         WorkerKind::Serve(..) => WorkerTask::ServeAgent,
         WorkerKind::Pull(_) => WorkerTask::Merge,
@@ -144,7 +144,7 @@ const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
         WorkerKind::Serve(node, _) | WorkerKind::Pull(node) | WorkerKind::Blobs(node) => Some(node),
         WorkerKind::Agent
         | WorkerKind::Load
-        | WorkerKind::Change { .. }
+        | WorkerKind::Change
         | WorkerKind::Show
         | WorkerKind::Reload(_) => None,
     }

@@ -2,7 +2,8 @@
 
 use mio::Token;
 
-use super::event_loop::{DATAGRAMS, Daemon};
+use super::event_loop::Daemon;
+use super::tokens::DATAGRAMS;
 use super::transport::Batch;
 use crate::control::TipcRow;
 use crate::fsm::event::Event;

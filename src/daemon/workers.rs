@@ -14,7 +14,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
-use super::reload::Waiting;
+use super::control_socket::ConnectionId;
 use super::sys;
 use crate::control::sys::FDS;
 use crate::job::{Job, RefusalKind, Report};
@@ -34,13 +34,9 @@ pub enum WorkerKind {
     Agent,
     /// Controller: reads the store, at start or again.
     Load,
-    /// Controller: changes the store for a control connection.
-    Change {
-        /// The slot of the connection that waits for it.
-        connection: usize,
-        /// The generation of that slot, which tells whether it is still the same connection.
-        generation: u64,
-    },
+    /// Controller: changes the store. The repository's state machine knows what is
+    /// changed, and for whom.
+    Change,
     /// Controller: serves a session of this node, an agent or another controller.
     Serve(NodeId, Purpose),
     /// Controller: merges the map of this controller.
@@ -50,7 +46,7 @@ pub enum WorkerKind {
     /// Answers `show` on a control connection that was handed over to it.
     Show,
     /// Reads the configuration again, for the command on this connection if there is one.
-    Reload(Option<Waiting>),
+    Reload(Option<ConnectionId>),
 }
 
 /// How a worker ended.

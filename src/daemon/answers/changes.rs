@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use mio::Token;
 
-use super::super::control_socket::Pending;
-use super::super::event_loop::{CONNECTIONS, Daemon};
+use super::super::control_socket::{ConnectionId, Pending};
+use super::super::event_loop::Daemon;
 use super::super::proof;
-use super::super::reload::Waiting;
+use super::super::repository::{Change as StoreChange, ChangeKind, Requester};
+use super::super::tokens::CONNECTIONS;
 use super::super::workers::{Ending, WorkerKind};
 use super::hosts::{is_lost, on_all_hosts};
 use super::{Answered, RequestRefused, refused, words};
@@ -42,7 +43,7 @@ impl Daemon<'_> {
         checked.map_err(|reason| (ErrorKind::Refused, reason))?;
         let renew = controller.sync().must_renew();
         let job = Job::Change(Change { to, ids: ids.clone(), renew });
-        self.start_change(now, at, &job, false)
+        self.start_change(now, at, ChangeKind::Patches(to), &job)
     }
 
     #[inline(never)]
@@ -57,7 +58,7 @@ impl Daemon<'_> {
         if names.is_empty() || files != 2 * names.len() {
             return Err(refused("An upload is one file and one signature for each patch."));
         }
-        self.start_change(now, at, &Job::Upload { names: names.clone(), renew }, true)
+        self.start_change(now, at, ChangeKind::Upload, &Job::Upload { names: names.clone(), renew })
     }
 
     pub(super) fn purge(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
@@ -65,7 +66,7 @@ impl Daemon<'_> {
         let digest = controller.map().digest();
         let checked = controller.sync().check_purge(now, digest);
         checked.map_err(|refusal| (ErrorKind::Refused, words::no_purge(&refusal)))?;
-        self.start_change(now, at, &Job::Purge(digest), false)
+        self.start_change(now, at, ChangeKind::Purge, &Job::Purge(digest))
     }
 
     pub(super) fn drop_controller(
@@ -76,7 +77,7 @@ impl Daemon<'_> {
     ) -> Result<Answered, RequestRefused> {
         let neighbours = self.controller()?.sync().neighbours();
         let node = words::to_drop(now, neighbours, name).map_err(|reason| (ErrorKind::Refused, reason))?;
-        self.start_change(now, at, &Job::DropController(node), false)
+        self.start_change(now, at, ChangeKind::DropController, &Job::DropController(node))
     }
 
     /// Starts the one worker that changes the store, or waits for its turn.
@@ -84,75 +85,86 @@ impl Daemon<'_> {
         &mut self,
         now: Instant,
         at: usize,
+        kind: ChangeKind,
         job: &Job,
-        with_files: bool,
     ) -> Result<Answered, RequestRefused> {
-        if self.is_store_changing() {
+        if self.repository.change().is_some() {
             return Ok(Answered::NotYet);
         }
-        let kind = WorkerKind::Change { connection: at, generation: self.control.generation(at) };
+        let requester = Requester::Command(self.control.id(at));
         let registry = &self.registry;
         let Some(connection) = self.control.get(at) else { return Ok(Answered::Elsewhere) };
         let mut files: heapless::Vec<BorrowedFd<'_>, FDS> = heapless::Vec::new();
-        for file in connection.files.iter().filter(|_| with_files) {
+        for file in connection.files.iter().filter(|_| kind == ChangeKind::Upload) {
             let _ = files.push(file.as_fd());
         }
-        proof::exempt(|| self.workers.start(now, registry, kind, job, &files)).map_err(|error| {
-            let kind = error.kind();
-            let reason = Reason::format(format_args!("The worker for it cannot be started: {kind}."));
-            (ErrorKind::Refused, reason)
-        })?;
-        self.has_changed = false;
-        let and_then = match job {
-            Job::Change(Change { to: EntryState::Committed, .. }) => Some(words::FREES_KEPT_FILES),
-            Job::DropController(_) => Some(words::DROPPED_HERE_ALONE),
-            _ => None,
-        };
-        Ok(Answered::Begun(Pending::WaitingForWorker { and_then }))
+        proof::exempt(|| self.workers.start(now, registry, WorkerKind::Change, job, &files)).map_err(
+            |error| {
+                let kind = error.kind();
+                let reason = Reason::format(format_args!("The worker for it cannot be started: {kind}."));
+                (ErrorKind::Refused, reason)
+            },
+        )?;
+        self.repository.on_change_started(kind, requester);
+        Ok(Answered::Begun(Pending::WaitingForWorker))
     }
 
-    /// Passes a line of a worker on to the command that waits for it.
-    pub fn pass_on(&mut self, kind: WorkerKind, line: &Reason) {
-        if let WorkerKind::Change { connection, generation } = kind {
-            self.tell_waiting(Some((connection, generation)), line);
+    /// Sends a line of the worker that changes the store to the command that waits for
+    /// it.
+    pub fn on_change_line(&mut self, line: &Reason) {
+        if let Some(StoreChange { requester: Requester::Command(command), .. }) = self.repository.change() {
+            self.send_line(*command, line);
         }
     }
 
-    /// Tells the command on this connection a line, if it is still the one that waits.
-    pub fn tell_waiting(&mut self, waiting: Option<Waiting>, line: &Reason) {
-        if let Some((connection, generation)) = waiting
-            && self.waits_for_worker(connection, generation).is_some()
-        {
-            self.control.reply(connection, &Reply::Line(line.clone()));
-            self.ready.insert(Token(CONNECTIONS + connection));
+    /// Sends a command a line, if it still waits for its worker.
+    pub fn send_line(&mut self, command: ConnectionId, line: &Reason) {
+        if self.waits_for_worker(command) {
+            self.control.reply(command.slot, &Reply::Line(line.clone()));
+            self.ready.insert(Token(CONNECTIONS + command.slot));
         }
     }
 
-    /// Whether this connection waits for its worker, and what to say besides when
-    /// that has done something.
-    pub fn waits_for_worker(&mut self, at: usize, generation: u64) -> Option<Option<&'static str>> {
-        if self.control.generation(at) != generation {
-            return None;
-        }
-        match self.control.get(at)?.pending {
-            Pending::WaitingForWorker { and_then } => Some(and_then),
-            _ => None,
-        }
+    /// Whether this connection is still there and waits for its worker.
+    pub fn waits_for_worker(&mut self, command: ConnectionId) -> bool {
+        self.control.id(command.slot) == command
+            && self.control.get(command.slot).is_some_and(|c| matches!(c.pending, Pending::WaitingForWorker))
     }
 
-    /// A worker that changed the store has ended: tells the other controllers, and
-    /// the command; and gives the next its turn.
+    /// A worker that changed the store has ended: announces the change to the other
+    /// controllers, answers the command, and gives the next its turn.
     #[inline(never)]
-    pub fn on_change_ended(&mut self, now: Instant, at: usize, generation: u64, ending: &Ending) {
-        let has_changed = std::mem::take(&mut self.has_changed);
+    pub fn on_change_ended(&mut self, now: Instant, change: &StoreChange, ending: &Ending) {
         let number = match &mut self.node.controller {
-            Some(controller) if has_changed => Some(controller.sync_mut().on_changed(now)),
+            Some(controller) if change.has_changed => Some(controller.sync_mut().on_changed(now)),
             _ => None,
         };
-        if let Some(and_then) = self.waits_for_worker(at, generation) {
+        match change.requester {
+            Requester::Command(command) => self.answer_change(now, command, change.kind, number, ending),
+            Requester::Controller => {
+                if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
+                    self.counters.log_not_settled(now, reason);
+                }
+            }
+        }
+        self.give_turns(now);
+    }
+
+    /// Answers the command whose change has ended. `number` is that of the change among
+    /// those that other controllers confirm, if anything has changed.
+    fn answer_change(
+        &mut self,
+        now: Instant,
+        command: ConnectionId,
+        kind: ChangeKind,
+        number: Option<u32>,
+        ending: &Ending,
+    ) {
+        let at = command.slot;
+        if self.waits_for_worker(command) {
             match (ending, number) {
                 (Ending::Done, number) => {
-                    if let Some(line) = and_then.filter(|_| number.is_some()) {
+                    if let Some(line) = note_after(kind).filter(|_| number.is_some()) {
                         self.control.reply(at, &Reply::Line(Reason::truncated(line)));
                     }
                     match number {
@@ -172,7 +184,6 @@ impl Daemon<'_> {
             self.control.resume(now, at);
             self.ready.insert(Token(CONNECTIONS + at));
         }
-        self.give_turns(now);
     }
 
     /// Ends the answers to changes that all others that are present have, or that
@@ -212,9 +223,14 @@ impl Daemon<'_> {
             self.turn_connection(now, next);
         }
     }
+}
 
-    pub(super) fn is_store_changing(&self) -> bool {
-        self.workers.count(|kind| matches!(kind, WorkerKind::Change { .. })) > 0
+/// The line that follows a change of this kind, if any.
+const fn note_after(kind: ChangeKind) -> Option<&'static str> {
+    match kind {
+        ChangeKind::Patches(EntryState::Committed) => Some(words::FREES_KEPT_FILES),
+        ChangeKind::DropController => Some(words::DROPPED_HERE_ALONE),
+        ChangeKind::Patches(_) | ChangeKind::Upload | ChangeKind::Purge | ChangeKind::Rollout => None,
     }
 }
 

@@ -36,7 +36,7 @@ impl Daemon<'_> {
         nodes: &[NodeId],
         force: bool,
     ) -> Result<(), RequestRefused> {
-        if self.is_loading() {
+        if self.repository.is_loading() {
             return Err(refused("The repository is being read again: try again in a moment."));
         }
         if let Some(why) = words::incomplete(self.controller()?) {

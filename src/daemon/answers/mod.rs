@@ -21,8 +21,9 @@ pub(super) mod words;
 use std::os::fd::AsFd;
 
 use super::control_socket::{Filled, Pending};
-use super::event_loop::{CONNECTIONS, Daemon};
+use super::event_loop::Daemon;
 use super::proof;
+use super::tokens::CONNECTIONS;
 use super::workers::WorkerKind;
 use crate::control::frame::MalformedFrame;
 use crate::control::{ErrorKind, Request, VERSION};
@@ -139,8 +140,8 @@ impl<'a> Daemon<'a> {
     }
 
     fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, RequestRefused> {
-        let is_early =
-            (!self.is_loaded && needs_repository(request)) || (self.is_starting && needs_start(request));
+        let is_early = (!self.repository.is_loaded() && needs_repository(request))
+            || (!self.repository.is_serving() && needs_start(request));
         if is_early {
             return Ok(Answered::NotYet);
         }
@@ -190,7 +191,7 @@ impl<'a> Daemon<'a> {
             Request::Show { ids, json } => self.show(now, at, ids, *json),
             Request::Change { to, ids, force } => {
                 // A change that is under way may be about to bring what is named.
-                if !self.is_store_changing() {
+                if self.repository.change().is_none() {
                     known(self.controller()?, ids)?;
                 }
                 self.change(now, at, *to, ids, *force)
@@ -219,10 +220,10 @@ impl<'a> Daemon<'a> {
         if self.is_reloading() {
             return Err(refused("The configuration is being read already: try again in a moment."));
         }
-        let waiting = (at, self.control.generation(at));
-        self.start_reload(now, Some(waiting)).map_err(|reason| (ErrorKind::Refused, reason))?;
+        let command = self.control.id(at);
+        self.start_reload(now, Some(command)).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.notify.reloading();
-        Ok(Answered::Begun(Pending::WaitingForWorker { and_then: None }))
+        Ok(Answered::Begun(Pending::WaitingForWorker))
     }
 
     /// Hands the connection to a worker that reads the patch files.

@@ -5,6 +5,7 @@ use log::{info, warn};
 
 use super::super::event_loop::Daemon;
 use super::super::proof;
+use super::super::repository::{ChangeKind, Requester};
 use super::super::workers::WorkerKind;
 use super::words::Called;
 use super::{Answered, RequestRefused, refused, words};
@@ -15,10 +16,6 @@ use crate::repo::entry::Stamp;
 use crate::repo::rollout::{Rollout, RolloutState};
 use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
-
-/// The worker that changes the rollout and answers no command: no connection has
-/// generation 0.
-pub(in crate::daemon) const FOR_NOBODY: WorkerKind = WorkerKind::Change { connection: 0, generation: 0 };
 
 impl<'a> Daemon<'a> {
     /// Shows the last rollout, if there was one.
@@ -72,7 +69,7 @@ impl<'a> Daemon<'a> {
             Some(rollout) if rollout.is_running() => {
                 let to = Rollout { state: RolloutState::Stopped, ..*rollout };
                 let job = change(controller, to);
-                self.start_change(now, at, &job, false)
+                self.start_change(now, at, ChangeKind::Rollout, &job)
             }
             _ => Err(refused("No rollout is under way: there is nothing to stop.")),
         }
@@ -108,19 +105,21 @@ impl<'a> Daemon<'a> {
     fn begin(&mut self, now: Instant, at: usize, to: Rollout) -> Result<Answered, RequestRefused> {
         let id = self.node.random.next_u64();
         let job = change(self.controller()?, Rollout { id, ..to });
-        self.start_change(now, at, &job, false)
+        self.start_change(now, at, ChangeKind::Rollout, &job)
     }
 
     /// What the state machine makes of the rollout: it has ended, must stop, or is
     /// taken over. Where the repository is being changed it is asked for again.
     pub fn settle_rollout(&mut self, now: Instant, to: Rollout) {
-        let Some(controller) = self.node.controller.as_ref().filter(|_| !self.is_store_changing()) else {
+        let Some(controller) = self.node.controller.as_ref().filter(|_| self.repository.change().is_none())
+        else {
             return;
         };
         let job = change(controller, to);
-        let started = proof::exempt(|| self.workers.start(now, &self.registry, FOR_NOBODY, &job, &[]));
+        let started =
+            proof::exempt(|| self.workers.start(now, &self.registry, WorkerKind::Change, &job, &[]));
         match started {
-            Ok(()) => self.has_changed = false,
+            Ok(()) => self.repository.on_change_started(ChangeKind::Rollout, Requester::Controller),
             Err(error) => {
                 self.counters
                     .log_not_settled(now, &format_args!("its worker cannot be started: {}", error.kind()));

@@ -9,6 +9,7 @@
 //! reads its answer is closed after a timeout. It is closed at once if all slots are
 //! taken and a new connection has more rights.
 
+mod id;
 mod slot;
 
 #[cfg(test)]
@@ -30,6 +31,7 @@ use crate::control::{ErrorKind, Reply, Request};
 use crate::limits;
 use crate::time::Instant;
 use crate::types::Reason;
+pub use id::ConnectionId;
 use slot::{Connection, ConnectionSlot};
 pub use slot::{Filled, Pending};
 
@@ -167,12 +169,6 @@ impl ControlSocket {
     /// The connection in a slot.
     pub fn get(&mut self, at: usize) -> Option<&mut Connection> {
         self.slots.get_mut(at)?.connection.as_mut()
-    }
-
-    /// The generation of a slot: it tells the current connection from earlier ones.
-    #[must_use]
-    pub fn generation(&self, at: usize) -> u64 {
-        self.slots[at].generation
     }
 
     /// A number for a connection that starts to wait for the store.

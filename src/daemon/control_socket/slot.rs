@@ -51,10 +51,7 @@ pub enum Pending {
     /// with the lowest number is next.
     WaitingForStore(u64),
     /// Waiting for its worker.
-    WaitingForWorker {
-        /// A line to add when the worker is done.
-        and_then: Option<&'static str>,
-    },
+    WaitingForWorker,
     /// Waiting until other controllers have a change too.
     WaitingForOthers {
         /// The number of the change.
@@ -68,10 +65,7 @@ impl Pending {
     /// Whether the command waits for the daemon. The connection then has no deadline.
     #[must_use]
     pub const fn is_waiting_for_daemon(&self) -> bool {
-        matches!(
-            self,
-            Self::WaitingForStore(_) | Self::WaitingForWorker { .. } | Self::WaitingForOthers { .. }
-        )
+        matches!(self, Self::WaitingForStore(_) | Self::WaitingForWorker | Self::WaitingForOthers { .. })
     }
 }
 

@@ -76,7 +76,7 @@ fn an_idle_connection_is_closed_after_the_timeout() {
 fn a_connection_that_waits_or_makes_progress_stays_open() {
     let mut rig = Rig::new("waiting");
     let waiting = rig.connects(0);
-    rig.connection(0).pending = Pending::WaitingForWorker { and_then: None };
+    rig.connection(0).pending = Pending::WaitingForWorker;
     let mut reading = rig.connects(0);
     rig.control.end(1);
     assert!(rig.control.flush(at(20_000), 1));

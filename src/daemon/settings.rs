@@ -1,0 +1,45 @@
+//! What sessions and state machines take from the configuration, at start and when it
+//! is read anew.
+
+use crate::config::{NodeConfig, Timers};
+use crate::fsm::agent::AgentFacts;
+use crate::fsm::controller::ControllerTimers;
+use crate::fsm::requests::RequestTimers;
+use crate::fsm::sync::SyncTimers;
+use crate::time::Duration;
+
+/// How long a session may take to prove itself, and then to go on.
+pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
+    (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
+}
+
+/// The times of a controller.
+pub fn controller_timers(timers: &Timers) -> ControllerTimers {
+    let millis = Duration::from_millis;
+    ControllerTimers {
+        hello_interval: millis(timers.hello_interval_ms),
+        host_lost: millis(timers.host_lost_ms),
+        query_timeout: millis(timers.query_timeout_ms),
+        request: RequestTimers {
+            retry: millis(timers.install_retry_ms),
+            give_up: millis(timers.install_give_up_ms),
+        },
+        sync: SyncTimers {
+            hello_interval: millis(timers.hello_interval_ms),
+            hello_start: millis(timers.hello_start_ms),
+            controller_lost: millis(timers.controller_lost_ms),
+            retry: millis(timers.sync_retry_ms),
+        },
+    }
+}
+
+/// What an agent says of its host.
+pub fn agent_facts(node: &NodeConfig, timers: &Timers) -> AgentFacts {
+    AgentFacts {
+        hostname: node.hostname.clone(),
+        nodetype: node.nodetype.clone(),
+        sw_version: node.sw_version.clone(),
+        rejection_shown: Duration::from_millis(timers.rejection_shown_ms),
+        unheard: Duration::from_millis(timers.host_lost_ms),
+    }
+}
