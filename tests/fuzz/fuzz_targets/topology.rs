@@ -10,9 +10,9 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use thimble::time::{Duration, Instant};
 use thimble::tipc::address::{ServiceRange, SocketAddress};
-use thimble::tipc::event::{self, Kind, TopologyEvent};
+use thimble::tipc::event::{self, EventKind, TopologyEvent};
 use thimble::tipc::subscription::{Filter, Handle, Order, Subscription, Timeout};
-use thimble::tipc::topology::{Closed, PAUSE, Refused, Subscriber, Word};
+use thimble::tipc::topology::{Closed, PAUSE, SubscribeError, Subscriber, SubscriberEvent};
 
 /// The bit that makes a subscription its end.
 const CANCEL: u32 = 4;
@@ -96,10 +96,10 @@ impl Run {
             Err(why) => {
                 assert_eq!(self.subscriber.len(), before, "{why}");
                 match why {
-                    Refused::Invalid(invalid) => assert_eq!(wanted.validate(), Err(invalid)),
+                    SubscribeError::Invalid(invalid) => assert_eq!(wanted.validate(), Err(invalid)),
                     // It is wanted, or its end is on its way.
-                    Refused::HandleTaken | Refused::Full => assert!(before > 0),
-                    Refused::HandleReserved => assert!(wanted.handle.starts_with(b"\xffend")),
+                    SubscribeError::HandleTaken | SubscribeError::Full => assert!(before > 0),
+                    SubscribeError::HandleReserved => assert!(wanted.handle.starts_with(b"\xffend")),
                 }
             }
         }
@@ -150,7 +150,7 @@ impl Run {
 
     fn tell(&mut self, event: TopologyEvent) {
         let word = self.subscriber.on_event(&event);
-        if event.kind == Kind::TimedOut {
+        if event.kind == EventKind::TimedOut {
             self.asked.retain(|asked| *asked != event.subscription);
         }
         if let Some(word) = word {
@@ -165,14 +165,16 @@ impl Run {
         }
     }
 
-    fn hear(&mut self, word: Word) {
+    fn hear(&mut self, word: SubscriberEvent) {
         match word {
-            Word::Gap => {}
-            Word::Published(handle, event) | Word::Withdrawn(handle, event) => {
+            SubscriberEvent::Gap => {}
+            SubscriberEvent::Published(handle, event) | SubscriberEvent::Withdrawn(handle, event) => {
                 assert!(self.wanted.contains(&handle) && event.subscription.handle == handle);
             }
-            Word::Settled(handle) | Word::SetAside(handle) => assert!(self.wanted.contains(&handle)),
-            Word::TimedOut(handle) => assert!(self.wanted.remove(&handle)),
+            SubscriberEvent::Settled(handle) | SubscriberEvent::SetAside(handle) => {
+                assert!(self.wanted.contains(&handle))
+            }
+            SubscriberEvent::TimedOut(handle) => assert!(self.wanted.remove(&handle)),
         }
     }
 
@@ -189,7 +191,7 @@ impl Run {
             self.send();
             let marker = *self.asked.last().expect("a subscription, and its marker");
             let [found_lower, found_upper] = [marker.range.lower, marker.range.upper];
-            let (kind, port) = (Kind::TimedOut, SocketAddress::default());
+            let (kind, port) = (EventKind::TimedOut, SocketAddress::default());
             self.tell(TopologyEvent { kind, found_lower, found_upper, port, subscription: marker });
             sent += 1;
         }
@@ -225,7 +227,7 @@ fn any_subscription(input: &mut Unstructured<'_>) -> Result<Subscription> {
 fn any_event(input: &mut Unstructured<'_>) -> Result<TopologyEvent> {
     let range = ServiceRange::all(0);
     Ok(TopologyEvent {
-        kind: *input.choose(&[Kind::Published, Kind::Withdrawn, Kind::TimedOut])?,
+        kind: *input.choose(&[EventKind::Published, EventKind::Withdrawn, EventKind::TimedOut])?,
         found_lower: input.int_in_range(0..=1)?,
         found_upper: input.int_in_range(1..=2)?,
         port: SocketAddress { port: input.arbitrary()?, node: input.arbitrary()? },

@@ -40,7 +40,7 @@ pub fn text<const N: usize>(input: &mut Unstructured<'_>) -> Result<Text<N>> {
     while line.len() < len {
         line.push(*input.choose(&[' ', 'x', '"', 'é', '→', '😀'])?);
     }
-    Ok(Text::new(&line))
+    Ok(Text::truncated(&line))
 }
 
 /// A list of 0 to `N` things.
