@@ -6,16 +6,16 @@
 use std::path::{Path, PathBuf};
 
 use super::error::StoreError;
-use super::{durable, sealed};
+use super::sealed_file::SealedFile;
 use crate::limits;
+use crate::sealed::SealedFormat;
 use crate::types::{Hostname, NodeId};
 
 /// As many as there may be besides this one.
 const MOST: usize = limits::CONTROLLERS - 1;
 
-const FILE: sealed::SealedFormat = sealed::SealedFormat {
-    magic: *b"THMBCTRL",
-    version: 1,
+const FILE: SealedFile = SealedFile {
+    format: SealedFormat { magic: b"THMBCTRL", version: 1 },
     most_bytes: 64 + (MOST * (9 + limits::HOSTNAME_BYTES)) as u64,
 };
 
@@ -44,7 +44,7 @@ impl Controllers {
     /// Makes these the repository's, durably.
     pub(super) fn write(&self, repo_dir: &Path) -> Result<(), StoreError> {
         let path = path(repo_dir);
-        durable::replace(&path, &FILE.seal(&encode(&self.0))).map_err(StoreError::at(&path))
+        FILE.write(&path, &encode(&self.0))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &(NodeId, Hostname)> {
@@ -126,7 +126,7 @@ mod tests {
             assert!(known.note(NodeId(node), &name(&"x".repeat(limits::HOSTNAME_BYTES))));
         }
         let body = encode(&known.0);
-        assert!(FILE.seal(&body).len() as u64 <= FILE.most_bytes);
+        assert!(FILE.format.seal(&body).len() as u64 <= FILE.most_bytes);
         assert_eq!(decode(&body).unwrap(), known.0);
         assert!(!known.note(NodeId(99), &name("late")));
         assert!(known.note(NodeId(0), &name("renamed")), "who is known may change its name");

@@ -12,7 +12,6 @@ use super::controllers::Controllers;
 use super::durable;
 use super::error::StoreError;
 use super::map_file::{self, Snapshot};
-use super::pull::leaping_floor;
 use crate::failpoint;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::join::{MergeEvent, Origin, join};
@@ -252,6 +251,14 @@ impl Drop for Store {
 /// Where the repository below a state directory is.
 pub(super) fn dir(state_dir: &Path) -> PathBuf {
     state_dir.join("repo")
+}
+
+/// The notice about a purge floor that is not taken over.
+pub(super) fn leaping_floor(floor: u64) -> Reason {
+    Reason::format(format_args!(
+        "a purge floor of {floor} is not taken: it is absurdly far above our counter; look at the \
+         controller that sends it"
+    ))
 }
 
 /// Takes the lock. Whoever holds it is about to end: the worker of a daemon that

@@ -6,10 +6,13 @@
 use std::io;
 use std::path::Path;
 
+use super::durable;
 use super::error::StoreError;
-use super::{durable, sealed};
+use super::sealed_file::SealedFile;
+use crate::sealed::SealedFormat;
 
-const FILE: sealed::SealedFormat = sealed::SealedFormat { magic: *b"THMBINCA", version: 1, most_bytes: 256 };
+const FILE: SealedFile =
+    SealedFile { format: SealedFormat { magic: b"THMBINCA", version: 1 }, most_bytes: 256 };
 
 /// The number of this start: one above the last start's, or the time in
 /// milliseconds since 1970 where that is higher. Durable when it returns. Makes
@@ -32,6 +35,6 @@ pub fn next(state_dir: &Path, unix_ms: u64) -> Result<u64, StoreError> {
     };
     let next = above_last.max(unix_ms);
     durable::make_dir(state_dir).map_err(StoreError::at(state_dir))?;
-    durable::replace(&path, &FILE.seal(&next.to_le_bytes())).map_err(StoreError::at(&path))?;
+    FILE.write(&path, &next.to_le_bytes())?;
     Ok(next)
 }

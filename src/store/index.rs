@@ -9,15 +9,16 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::blobs::BlobStore;
+use super::durable;
 use super::error::JobFailure;
-use super::{durable, sealed};
+use super::sealed_file::SealedFile;
 use crate::limits;
 use crate::patch::archive::{self, ArchiveSection, MemberKind};
 use crate::repo::entry::Entry;
+use crate::sealed::SealedFormat;
 
-const FILE: sealed::SealedFormat = sealed::SealedFormat {
-    magic: *b"THMBINDX",
-    version: 1,
+const FILE: SealedFile = SealedFile {
+    format: SealedFormat { magic: b"THMBINDX", version: 1 },
     most_bytes: 64 + (limits::PATCH_NAMES_BYTES + 3 * limits::PATCH_MEMBERS) as u64,
 };
 
@@ -46,7 +47,7 @@ pub(super) fn seal(paths: &[LaidPath]) -> Vec<u8> {
         body.extend_from_slice(&len.to_le_bytes());
         body.extend_from_slice(bytes);
     }
-    FILE.seal(&body)
+    FILE.format.seal(&body)
 }
 
 /// The paths of a patch in the store.

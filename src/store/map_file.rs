@@ -12,12 +12,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::error::StoreError;
-use super::{durable, sealed};
+use super::sealed_file::SealedFile;
 use crate::failpoint;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
+use crate::sealed::SealedFormat;
 
 /// An entry is shorter than this, as a report must carry one.
 const ENTRY_BYTES: usize = limits::REPORT_BYTES;
@@ -27,9 +28,8 @@ const WITHOUT_FLOOR: u16 = 1;
 const WITH_FLOOR: u16 = 2;
 const WITH_ROLLOUT: u16 = 3;
 
-const FILE: sealed::SealedFormat = sealed::SealedFormat {
-    magic: *b"THMB-MAP",
-    version: WITH_ROLLOUT,
+const FILE: SealedFile = SealedFile {
+    format: SealedFormat { magic: b"THMB-MAP", version: WITH_ROLLOUT },
     most_bytes: 128 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
 };
 
@@ -71,7 +71,7 @@ impl Snapshot {
     pub(super) fn write(&self, repo_dir: &Path) -> Result<(), StoreError> {
         let path = path(repo_dir);
         failpoint::hit("committing the map");
-        durable::replace(&path, &FILE.seal_as(self.version(), &self.encode())).map_err(StoreError::at(&path))
+        FILE.write_as(self.version(), &path, &self.encode())
     }
 
     /// The entries as a map, in memory that the caller lends.
@@ -193,7 +193,7 @@ mod tests {
             let entries = vec![greatest(); limits::ENTRIES];
             let snapshot = Snapshot { replica: most, counter: most, floor, entries, rollout };
             let body = snapshot.encode();
-            assert!(FILE.seal(&body).len() as u64 <= FILE.most_bytes);
+            assert!(FILE.format.seal(&body).len() as u64 <= FILE.most_bytes);
             assert_eq!(Snapshot::decode(snapshot.version(), &body).unwrap(), snapshot);
         }
     }

@@ -39,7 +39,7 @@ mod partial;
 mod pull;
 mod purge;
 mod rollouts;
-mod sealed;
+mod sealed_file;
 mod serve;
 mod show;
 mod sys;

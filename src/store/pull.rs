@@ -299,14 +299,6 @@ fn notice(hostname: &Hostname, told: &MergeEvent) -> Option<Reason> {
     }
 }
 
-/// What is said of a purge floor that is not followed.
-pub(super) fn leaping_floor(floor: u64) -> Reason {
-    Reason::format(format_args!(
-        "a purge floor of {floor} is not taken: it is absurdly far above our counter; look at the \
-         controller that sends it"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -327,7 +319,7 @@ mod tests {
         let of = |told| notice(&host, &told).unwrap();
         let said = [
             replaced(&longest(EntryState::Available), &longest(EntryState::Deleted)),
-            leaping_floor(u64::MAX),
+            crate::store::disk::leaping_floor(u64::MAX),
             of(MergeEvent::Leap(longest(EntryState::Committed))),
             of(MergeEvent::NoRoom(id, Full { entries: limits::ENTRIES })),
             of(MergeEvent::Renamed),
