@@ -6,10 +6,12 @@ use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
 use super::plan::{Moves, NewDirectory};
-use super::prepare::{Prepared, percent_within};
-use super::record::{INSTALLED, Patch, Record, Script};
-use super::scripts::ScriptAction;
-use super::{Teller, stage, sys};
+use super::prepare::Prepared;
+use super::record::{Patch, Record, with_script};
+use super::report::{InstallReporter, percent_within};
+use super::scripts::{Script, ScriptAction};
+use super::state_files::INSTALLED;
+use super::{stage, sys};
 use crate::failpoint;
 use crate::wire::install::Step;
 
@@ -22,10 +24,10 @@ impl Installer<'_> {
         journal: &mut Journal,
         intent: &Intent,
         prepared: &mut Prepared<'_>,
-        teller: &mut Teller<'_>,
+        reporter: &mut InstallReporter<'_>,
     ) -> Result<Option<Record>, InstallError> {
         for notice in &prepared.plan.notices {
-            teller.notice(&notice.to_string());
+            reporter.notice(&notice.to_string());
         }
         let moves = &intent.moves;
         let old = self.record()?;
@@ -38,21 +40,21 @@ impl Installer<'_> {
         }
         journal.append(JournalEntry::Intent(intent.clone()))?;
         journal.set_aside(scripts_at_most(&old, prepared))?;
-        self.stage(prepared, teller)?;
+        self.stage(prepared, reporter)?;
         self.try_out(moves)?;
         INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
 
-        teller.progress(Step::PreScripts, 70);
+        reporter.progress(Step::PreScripts, 70);
         journal.append(JournalEntry::Phase(JournalPhase::PreScripts))?;
         self.pre_scripts(journal, &old, moves)?;
 
-        teller.progress(Step::Switching, 75);
+        reporter.progress(Step::Switching, 75);
         self.keep_guard(moves)?;
         self.keep(moves, prepared)?;
         journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
         self.switch(moves, prepared)?;
 
-        teller.progress(Step::PostScripts, 80);
+        reporter.progress(Step::PostScripts, 80);
         journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
         self.post_scripts(journal, &old, intent)?;
 
@@ -61,12 +63,12 @@ impl Installer<'_> {
             return Ok(None);
         }
         journal.append(JournalEntry::Phase(JournalPhase::Health))?;
-        teller.progress(Step::Health, 95);
+        reporter.progress(Step::Health, 95);
         if !intent.reboot_required {
             self.health(journal, &prepared.plan.next)?;
         }
         self.commit(journal, intent, &old, &prepared.plan.next)?;
-        teller.progress(Step::Health, 100);
+        reporter.progress(Step::Health, 100);
         Ok(Some(prepared.plan.next.clone()))
     }
 
@@ -77,7 +79,11 @@ impl Installer<'_> {
     }
 
     /// Unpacks new files to where they wait.
-    fn stage(&self, prepared: &mut Prepared<'_>, teller: &mut Teller<'_>) -> Result<(), InstallError> {
+    fn stage(
+        &self,
+        prepared: &mut Prepared<'_>,
+        reporter: &mut InstallReporter<'_>,
+    ) -> Result<(), InstallError> {
         let Prepared { plan, files, kept, inbox } = prepared;
         let total = plan.stage.iter().map(|staged| staged.size_bytes).sum();
         let mut done = 0;
@@ -87,7 +93,7 @@ impl Installer<'_> {
             let percent = percent_within(45, 70, done, total);
             if shown != Some(percent) {
                 shown = Some(percent);
-                teller.progress(Step::Staging, percent);
+                reporter.progress(Step::Staging, percent);
             }
         };
         progress(0);
@@ -191,14 +197,6 @@ impl Installer<'_> {
         journal.append(JournalEntry::Script(patch.id.clone(), script))?;
         Ok(self.scripts.run(&patch.id, script, action)?)
     }
-}
-
-/// Those of the patches that have this script.
-pub(super) fn with_script<'p>(
-    patches: impl IntoIterator<Item = &'p Patch>,
-    script: Script,
-) -> impl Iterator<Item = &'p Patch> {
-    patches.into_iter().filter(move |patch| patch.scripts.contains(&script))
 }
 
 fn scripts_at_most(old: &Record, prepared: &Prepared<'_>) -> usize {

@@ -10,7 +10,6 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::kept::own_dir;
-use super::sealed::remove_if_there;
 use super::sys;
 use crate::failpoint;
 use crate::job::{FetchError, Fetched, Source};
@@ -52,7 +51,7 @@ impl Inbox {
 
     fn remove(&self, name: &str) -> Result<(), InstallError> {
         failpoint::hit("removing a fetched file");
-        remove_if_there(self.dir.as_fd(), name).context("remove", ".thimble/fetch")
+        sys::remove_if_there(self.dir.as_fd(), name).context("remove", ".thimble/fetch")
     }
 
     /// Bytes of a patch's file that are here.

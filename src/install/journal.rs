@@ -14,8 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorContext, InstallError};
 use super::plan::Moves;
-use super::record::Script;
-use super::sealed::{encode, remove_if_there};
+use super::scripts::Script;
 use super::sys;
 use crate::failpoint;
 use crate::types::{Digest, PatchId};
@@ -94,7 +93,7 @@ pub(super) enum JournalPhase {
 
 /// What a journal tells about an install.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Story {
+pub(super) struct JournalState {
     pub request: Option<InstallRequest>,
     pub intent: Option<Intent>,
     pub phase: Option<JournalPhase>,
@@ -112,7 +111,7 @@ pub(super) struct Story {
     pub is_restarted: bool,
 }
 
-impl Story {
+impl JournalState {
     fn take(&mut self, entry: JournalEntry) {
         match entry {
             JournalEntry::Begin(request) => self.request = Some(request),
@@ -136,16 +135,16 @@ pub(super) struct Journal {
     file: File,
     end: u64,
     /// What it tells so far.
-    pub story: Story,
+    pub state: JournalState,
 }
 
 impl Journal {
     /// Begins a journal, in place of any other.
     pub fn begin(home: BorrowedFd<'_>, request: InstallRequest) -> Result<Self, InstallError> {
         failpoint::hit("making the journal");
-        remove_if_there(home, DRAFT).context("remove", DRAFT)?;
+        sys::remove_if_there(home, DRAFT).context("remove", DRAFT)?;
         let file = sys::create_new(home, DRAFT).context("make", DRAFT)?;
-        let mut journal = Self { file, end: 0, story: Story::default() };
+        let mut journal = Self { file, end: 0, state: JournalState::default() };
         journal.append(JournalEntry::Begin(request))?;
         failpoint::hit("publishing the journal");
         sys::rename_at(home, DRAFT, home, NAME).context("rename", DRAFT)?;
@@ -161,14 +160,14 @@ impl Journal {
             other => other.context("open", NAME)?,
         };
         (&file).read_to_end(&mut bytes).context("read", NAME)?;
-        let mut journal = Self { file, end: 0, story: Story::default() };
+        let mut journal = Self { file, end: 0, state: JournalState::default() };
         let mut rest = &bytes[..];
         while let Some((body, behind)) = frame(rest) {
             let entry = postcard::from_bytes(body).map_err(|_| InstallError::Damaged {
                 path: format!(".thimble/{NAME}"),
                 what: "was written by another version of thimble: start that one to finish its install",
             })?;
-            journal.story.take(entry);
+            journal.state.take(entry);
             journal.end += (rest.len() - behind.len()) as u64;
             rest = behind;
         }
@@ -177,7 +176,9 @@ impl Journal {
 
     /// Announces something, durably.
     pub fn append(&mut self, entry: JournalEntry) -> Result<(), InstallError> {
-        let body = encode(&entry, Vec::new()).context("encode", NAME)?;
+        let body = postcard::to_extend(&entry, Vec::new())
+            .map_err(|error| io::Error::other(error.to_string()))
+            .context("encode", NAME)?;
         let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
         let frame = [&len[..], &check(&len, &body), &body].concat();
         failpoint::hit("writing to the journal");
@@ -187,7 +188,7 @@ impl Journal {
             .and_then(|()| self.file.sync_data())
             .context("write", NAME)?;
         self.end += frame.len() as u64;
-        self.story.take(entry);
+        self.state.take(entry);
         Ok(())
     }
 
@@ -203,7 +204,7 @@ impl Journal {
     /// Ends the journal: what it told is done with.
     pub fn end(self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("removing the journal");
-        remove_if_there(home, NAME).context("remove", NAME)?;
+        sys::remove_if_there(home, NAME).context("remove", NAME)?;
         sys::sync_filesystem(home).context("sync", NAME)
     }
 }

@@ -12,7 +12,6 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::{ErrorContext, InstallError};
 use super::record::Record;
-use super::sealed::remove_if_there;
 use super::sys::{self, InodeKind};
 use super::tree::RootTree;
 use crate::failpoint;
@@ -108,7 +107,7 @@ impl<'t> Kept<'t> {
     /// Forgets an object.
     pub fn forget(&self, mount: &str, name: &str) -> Result<(), InstallError> {
         failpoint::hit("forgetting a kept file");
-        remove_if_there(self.dir(mount)?, name).context("remove from .thimble/kept", name)
+        sys::remove_if_there(self.dir(mount)?, name).context("remove from .thimble/kept", name)
     }
 
     /// Waits until all that was done so far would survive a power cut.
@@ -177,7 +176,7 @@ pub(super) fn duplicate(
     }
     let part = format!(".thimble~{to_name}");
     failpoint::hit("copying a file");
-    remove_if_there(to, &part)?;
+    sys::remove_if_there(to, &part)?;
     copy(from, name, to, &part)?;
     failpoint::hit("renaming a copy");
     sys::rename_new_at(to, &part, to, to_name)

@@ -4,14 +4,14 @@
 //! id is another: a later install that is rejected or rolled back does not pay
 //! it.
 
-use std::fs;
 use std::os::fd::AsFd;
 
 use serde::{Deserialize, Serialize};
 
+use super::boot::{boot_id, has_restarted_since};
 use super::error::InstallError;
 use super::installer::Installer;
-use super::record::LAST;
+use super::state_files::LAST;
 use crate::types::{Reason, RequestId};
 use crate::wire::install::{LastInstall, Outcome};
 
@@ -28,7 +28,7 @@ impl Installer<'_> {
     pub fn last(&self) -> Result<Option<LastInstall>, InstallError> {
         let remembered: Option<Remembered> = LAST.read(self.home.as_fd())?;
         Ok(remembered.map(|Remembered { last, restart_owed_in }| LastInstall {
-            reboot_required: restart_owed_in.is_some_and(|boot| boot == boot_id()),
+            reboot_required: restart_owed_in.is_some_and(|boot| !has_restarted_since(&boot)),
             ..last
         }))
     }
@@ -49,10 +49,4 @@ impl Installer<'_> {
         LAST.write(self.home.as_fd(), &Remembered { last: last.clone(), restart_owed_in })?;
         Ok(last)
     }
-}
-
-/// The kernel's name for this boot; empty where it does not say, and then a
-/// restart stays owed.
-pub(super) fn boot_id() -> String {
-    fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default().trim().to_owned()
 }

@@ -17,7 +17,7 @@ use super::installer::Installer;
 use super::kept::duplicate;
 use super::plan::{Moves, Switch};
 use super::scripts::Trial;
-use super::sealed::remove_if_there;
+use super::sys;
 use crate::failpoint;
 
 /// The old thimble's second name.
@@ -98,7 +98,7 @@ impl Installer<'_> {
     pub fn forget_guard(&self) -> Result<(), InstallError> {
         for name in [GUARD, GUARD_DRAFT] {
             failpoint::hit("removing the guard");
-            remove_if_there(self.home.as_fd(), name).context("remove", ".thimble/guard")?;
+            sys::remove_if_there(self.home.as_fd(), name).context("remove", ".thimble/guard")?;
         }
         Ok(())
     }

@@ -4,16 +4,16 @@ use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::error::{ErrorContext, InstallError};
-use super::execute::with_script;
 use super::fetch::{Arrived, Inbox};
 use super::installer::Installer;
 use super::journal::Intent;
 use super::kept::Kept;
 use super::plan::{self, Plan, PlannedPatch};
-use super::record::{Patch, Record, Script};
-use super::scripts::ScriptAction;
-use super::stage::Shelf;
-use super::{Teller, check, notice, survey, sys};
+use super::record::{Patch, Record, with_script};
+use super::report::{InstallReporter, percent_within};
+use super::scripts::{Script, ScriptAction};
+use super::stage::ScriptStore;
+use super::{check, notice, survey, sys};
 use crate::job::Source;
 use crate::patch::PatchError;
 use crate::patch::archive::Index;
@@ -60,7 +60,7 @@ impl Installer<'_> {
         record: &Record,
         request: &InstallRequest,
         source: &mut dyn Source,
-        teller: &mut Teller<'_>,
+        reporter: &mut InstallReporter<'_>,
     ) -> Result<Prepared<'_>, InstallError> {
         let config = self.config;
         let patches = source.manifest(request.digest, &config.node.nodetype)?;
@@ -72,7 +72,7 @@ impl Installer<'_> {
         inbox.sweep(&wanted)?;
         let to_come = needed.iter().map(|p| p.size_bytes.saturating_sub(inbox.present_bytes(p))).sum();
         self.check_room("", to_come)?;
-        let mut files = self.fetch(&inbox, &needed, source, teller)?;
+        let mut files = self.fetch(&inbox, &needed, source, reporter)?;
 
         let mut targets = Vec::new();
         for manifest in wanted.values() {
@@ -110,10 +110,10 @@ impl Installer<'_> {
         let kept = self.kept_for(record, &plan)?;
         self.check_plan(record, &plan, &kept)?;
 
-        let shelf = Shelf::open(&self.home)?;
+        let scripts = ScriptStore::open(&self.home)?;
         for patch in added.iter().filter(|patch| !patch.scripts.is_empty()) {
             if let Some((file, _)) = files.get_mut(&patch.id) {
-                shelf.unpack(&patch.id, file)?;
+                scripts.unpack(&patch.id, file)?;
             }
         }
         for patch in with_script(added, Script::PreApply) {
@@ -132,7 +132,7 @@ impl Installer<'_> {
         inbox: &Inbox,
         needed: &[&ManifestPatch],
         source: &mut dyn Source,
-        teller: &mut Teller<'_>,
+        reporter: &mut InstallReporter<'_>,
     ) -> Result<FlatMap<PatchId, (File, Index)>, InstallError> {
         let keys = TrustedKeys::parse(&self.config.security.trusted_keys);
         let total: u64 = needed.iter().map(|patch| patch.size_bytes).sum();
@@ -146,12 +146,12 @@ impl Installer<'_> {
                 let percent = percent_within(5, 40, come, total);
                 if shown != Some(percent) {
                     shown = Some(percent);
-                    teller.progress(Step::Fetching, percent);
+                    reporter.progress(Step::Fetching, percent);
                 }
             })?;
             arrived.push((patch, file));
         }
-        teller.progress(Step::Verifying, 40);
+        reporter.progress(Step::Verifying, 40);
         let mut files = FlatMap::default();
         for (patch, file) in arrived {
             let keys = keys.as_ref().map_err(|error| {
@@ -202,11 +202,4 @@ fn in_layer_order(mut targets: Vec<PlannedPatch>) -> Vec<PlannedPatch> {
     };
     targets.sort_unstable_by_key(|target| order.iter().position(|id| *id == target.patch.id));
     targets
-}
-
-/// How far the whole is, from `start` to `end` percent.
-pub(super) fn percent_within(start: u8, end: u8, done: u64, total: u64) -> u8 {
-    let span = u64::from(end.saturating_sub(start));
-    let part = done.min(total).saturating_mul(span).checked_div(total).unwrap_or(span);
-    start.saturating_add(u8::try_from(part).unwrap_or(0))
 }

@@ -6,20 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::sealed::Sealed;
+use super::scripts::Script;
 use super::tree::Print;
 use crate::repo::digest::set_digest;
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::{Digest, Hash, PatchId};
-
-/// The record, durable: the one file whose renaming is the commit.
-pub(super) const INSTALLED: Sealed = Sealed { name: "installed", draft: "installed.next", magic: *b"THMI" };
-
-/// What was installed before, while a set that wants a restart waits for it.
-pub(super) const BEFORE: Sealed = Sealed { name: "before", draft: "before.next", magic: *b"THMB" };
-
-/// The last request and how it ended (a `LastInstall`), durable.
-pub(super) const LAST: Sealed = Sealed { name: "last", draft: "last.next", magic: *b"THML" };
 
 /// What is installed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,51 +74,6 @@ pub(super) struct Object {
     pub print: Print,
 }
 
-/// A patch's scripts, by what they are for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) enum Script {
-    PreInstall,
-    PostInstall,
-    PreRemove,
-    PostRemove,
-    Restart,
-    Health,
-    PreApply,
-    PreRemoveCheck,
-}
-
-impl Script {
-    const ALL: [Self; 8] = [
-        Self::PreInstall,
-        Self::PostInstall,
-        Self::PreRemove,
-        Self::PostRemove,
-        Self::Restart,
-        Self::Health,
-        Self::PreApply,
-        Self::PreRemoveCheck,
-    ];
-
-    /// Its name in a patch.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::PreInstall => "pre-install",
-            Self::PostInstall => "post-install",
-            Self::PreRemove => "pre-remove",
-            Self::PostRemove => "post-remove",
-            Self::Restart => "restart",
-            Self::Health => "health",
-            Self::PreApply => "pre-apply",
-            Self::PreRemoveCheck => "pre-remove-check",
-        }
-    }
-
-    /// The script with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|script| script.as_str() == name)
-    }
-}
-
 impl Record {
     /// The digest of what is installed.
     pub fn digest(&self) -> Digest {
@@ -186,4 +132,12 @@ impl Stack {
             layer.object = None;
         }
     }
+}
+
+/// The patches that have this script.
+pub(super) fn with_script<'p>(
+    patches: impl IntoIterator<Item = &'p Patch>,
+    script: Script,
+) -> impl Iterator<Item = &'p Patch> {
+    patches.into_iter().filter(move |patch| patch.scripts.contains(&script))
 }

@@ -11,7 +11,6 @@ use super::error::{ErrorContext, InstallError};
 use super::kept::{Kept, own_dir};
 use super::plan::Staged;
 use super::record::Record;
-use super::sealed::remove_if_there;
 use super::sys;
 use super::tree::Print;
 use crate::failpoint;
@@ -122,11 +121,11 @@ impl Sink for Files<'_> {
 }
 
 /// Where patches' scripts stay: `.thimble/patches/ID/scripts`.
-pub(super) struct Shelf {
+pub(super) struct ScriptStore {
     dir: OwnedFd,
 }
 
-impl Shelf {
+impl ScriptStore {
     /// Opens it, making it where it is not there.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
         own_dir(home.as_fd(), "patches", true).context("open", ".thimble/patches").map(|dir| Self { dir })
@@ -142,23 +141,23 @@ impl Shelf {
     }
 
     fn remove(&self, id: &str) -> Result<(), InstallError> {
-        let shelf = self.dir.as_fd();
+        let store = self.dir.as_fd();
         let empty = || -> io::Result<()> {
-            let patch = sys::open_dir(shelf, id)?;
+            let patch = sys::open_dir(store, id)?;
             match sys::open_dir(patch.as_fd(), "scripts") {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 other => {
                     let scripts = other?;
                     for name in sys::names(scripts.as_fd())? {
                         failpoint::hit("removing a script");
-                        remove_if_there(scripts.as_fd(), &name)?;
+                        sys::remove_if_there(scripts.as_fd(), &name)?;
                     }
                     failpoint::hit("removing a directory of scripts");
                     sys::rmdir_at(patch.as_fd(), "scripts")?;
                 }
             }
             failpoint::hit("removing a patch's directory");
-            sys::rmdir_at(shelf, id)
+            sys::rmdir_at(store, id)
         };
         match empty() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),

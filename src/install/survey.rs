@@ -3,7 +3,8 @@
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
 use super::plan::{Laid, LaidFile, NewDirectory, PathFact};
-use super::record::{Patch, Record, Script};
+use super::record::{Patch, Record};
+use super::scripts::Script;
 use super::tree::RootTree;
 use crate::patch::archive::{ArchiveSection, Index, MemberKind};
 use crate::sorted::{FlatMap, FlatSet};

@@ -191,6 +191,14 @@ pub(super) fn unlink_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), 0) }).map(drop)
 }
 
+/// Removes a name that may be there and is not a directory's.
+pub(super) fn remove_if_there(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match unlink_at(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
 /// Removes an empty directory.
 pub(super) fn rmdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = c_name(name)?;

@@ -15,13 +15,13 @@ use std::io;
 use std::os::fd::AsFd;
 
 use super::error::{ErrorContext, InstallError};
-use super::execute::with_script;
 use super::installer::Installer;
-use super::journal::{Intent, Journal, JournalEntry, JournalPhase, Story};
+use super::journal::{Intent, Journal, JournalEntry, JournalPhase, JournalState};
 use super::kept::{Kept, returning};
 use super::plan::{Moves, Switch};
-use super::record::{INSTALLED, Patch, Record, Script};
-use super::scripts::ScriptAction;
+use super::record::{Patch, Record, with_script};
+use super::scripts::{Script, ScriptAction};
+use super::state_files::INSTALLED;
 use super::sys;
 use crate::failpoint;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
@@ -37,33 +37,33 @@ impl Installer<'_> {
         old: &Record,
         reason: &str,
     ) -> Result<LastInstall, InstallError> {
-        let reason = match &journal.story.undoing {
+        let reason = match &journal.state.undoing {
             Some(reason) => reason.clone(),
             None => reason.to_owned(),
         };
-        self.put_back(journal, intent, old, &reason).or_else(|error| {
+        self.restore_previous(journal, intent, old, &reason).or_else(|error| {
             let error = InstallError::Undo(Box::new(error));
             self.remember(request.request_id, Outcome::Broken, &format!("{reason}; {error}"), false)?;
             Err(error)
         })?;
-        let (outcome, reason) = match journal.story.undone.clone().flatten() {
+        let (outcome, reason) = match journal.state.undone.clone().flatten() {
             None => (Outcome::RolledBack, reason),
             Some(trouble) => (Outcome::Broken, format!("{reason}; going back: {trouble}")),
         };
         // What ran since the restart is what has just gone.
-        self.remember(request.request_id, outcome, &reason, journal.story.is_restarted)
+        self.remember(request.request_id, outcome, &reason, journal.state.is_restarted)
     }
 
-    fn put_back(
+    fn restore_previous(
         &self,
         journal: &mut Journal,
         intent: &Intent,
         old: &Record,
         reason: &str,
     ) -> Result<(), InstallError> {
-        self.files_back(journal, intent, old, reason)?;
-        if journal.story.undone.is_none() {
-            let trouble = self.scripts_back(&journal.story, intent, old);
+        self.restore_files(journal, intent, old, reason)?;
+        if journal.state.undone.is_none() {
+            let trouble = self.run_rollback_scripts(&journal.state, intent, old);
             journal.append(JournalEntry::Undone { trouble })?;
         }
         self.sweep(old, &intent.moves);
@@ -71,29 +71,29 @@ impl Installer<'_> {
     }
 
     /// Puts the previous set's record and files back; its scripts are yet to run.
-    pub fn files_back(
+    pub fn restore_files(
         &self,
         journal: &mut Journal,
         intent: &Intent,
         old: &Record,
         reason: &str,
     ) -> Result<(), InstallError> {
-        if journal.story.undoing.is_none() {
+        if journal.state.undoing.is_none() {
             journal.append(JournalEntry::Undoing(reason.to_owned()))?;
         }
         if self.record()?.serial != old.serial {
             // The commit was made and could not be made durable.
             INSTALLED.write(self.home.as_fd(), old)?;
         }
-        if !journal.story.is_restored {
-            self.restore(journal.story.phase, &intent.moves)?;
+        if !journal.state.is_restored {
+            self.restore_tree(journal.state.phase, &intent.moves)?;
             journal.append(JournalEntry::Restored)?;
         }
         Ok(())
     }
 
     /// Puts every file back in its place.
-    fn restore(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
+    fn restore_tree(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
         for save in &moves.saves {
             self.remove(&save.beside)?;
             let (above, name) = save.beside.rsplit_once('/').unwrap_or(("", &save.beside));
@@ -159,10 +159,10 @@ impl Installer<'_> {
 
     /// Runs the scripts that go with going back. Gives what first went wrong with
     /// one of the previous set's; all that goes wrong is logged.
-    fn scripts_back(&self, story: &Story, intent: &Intent, old: &Record) -> Option<String> {
+    fn run_rollback_scripts(&self, state: &JournalState, intent: &Intent, old: &Record) -> Option<String> {
         let moves = &intent.moves;
         let ran = |id, scripts: [Script; 2]| {
-            story.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
+            state.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
         };
         let run = |patch: &Patch, script| {
             let failure = self.scripts.run(&patch.id, script, ScriptAction::Rollback).err()?.to_string();
@@ -184,8 +184,8 @@ impl Installer<'_> {
         if intent.reboot_required {
             return trouble;
         }
-        let is_switched = story.phase >= Some(JournalPhase::Switching);
-        let began = |id| is_switched || story.scripts.iter().any(|(of, _)| of == id);
+        let is_switched = state.phase >= Some(JournalPhase::Switching);
+        let began = |id| is_switched || state.scripts.iter().any(|(of, _)| of == id);
         for patch in with_script(removed, Script::Restart).filter(|patch| began(&patch.id)) {
             trouble = trouble.or(run(patch, Script::Restart));
         }

@@ -17,13 +17,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-use super::record::Script;
 use crate::failpoint;
 use crate::job::SystemError;
 use crate::limits;
 use crate::types::PatchId;
 
+mod script;
 mod sys;
+
+pub(super) use script::{Script, ScriptAction};
 
 /// How often the clock is looked at while a script runs.
 const LOOK_MS: i32 = 20;
@@ -35,24 +37,6 @@ const TURNS: usize = 64;
 const TRIAL: Duration = Duration::from_secs(10);
 /// A script's last words that are kept, in bytes.
 const LAST_WORDS_BYTES: usize = 1_024;
-
-/// What a script is run for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ScriptAction {
-    Install,
-    Remove,
-    Rollback,
-}
-
-impl ScriptAction {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Install => "install",
-            Self::Remove => "remove",
-            Self::Rollback => "rollback",
-        }
-    }
-}
 
 /// A script that did not do its work.
 #[derive(Debug)]

@@ -1,0 +1,117 @@
+//! The commit of an install, and what follows the outcome: the outcome is
+//! remembered, and what the record does not need is removed.
+
+use std::os::fd::AsFd;
+
+use super::boot::{boot_id, has_restarted_since};
+use super::error::{ErrorContext, InstallError};
+use super::installer::Installer;
+use super::journal::{self, Intent, Journal, JournalEntry};
+use super::kept::Kept;
+use super::plan::Moves;
+use super::record::{Record, with_script};
+use super::scripts::Script;
+use super::stage::ScriptStore;
+use super::state_files::{BEFORE, INSTALLED, LAST};
+use super::sys;
+use crate::failpoint;
+use crate::job::SystemError;
+use crate::sorted::FlatSet;
+use crate::types::RequestId;
+use crate::wire::install::{InstallRequest, LastInstall, Outcome};
+
+impl Installer<'_> {
+    /// Commits the new set: its record replaces the old one. If health scripts are to
+    /// run after a restart of the host, the old record is kept until then.
+    pub fn commit(
+        &self,
+        journal: &mut Journal,
+        intent: &Intent,
+        old: &Record,
+        next: &Record,
+    ) -> Result<(), InstallError> {
+        if intent.reboot_required && with_script(&next.patches, Script::Health).next().is_some() {
+            BEFORE.write(self.home.as_fd(), old)?;
+            journal.append(JournalEntry::AwaitReboot(boot_id()))?;
+        }
+        INSTALLED.publish(self.home.as_fd())
+    }
+
+    /// Ends a committed install, or, if it waits for a restart of the host, remembers
+    /// that it is installed so far.
+    pub fn settle(
+        &self,
+        journal: Journal,
+        request: &InstallRequest,
+        intent: &Intent,
+        record: &Record,
+    ) -> Result<LastInstall, InstallError> {
+        match journal.state.boot {
+            None => self.finish(journal, request, intent, record),
+            Some(_) => self.remember(request.request_id, Outcome::Installed, &intent.noted, true),
+        }
+    }
+
+    /// Ends a committed install: removes what only the previous set needed.
+    pub fn finish(
+        &self,
+        journal: Journal,
+        request: &InstallRequest,
+        intent: &Intent,
+        record: &Record,
+    ) -> Result<LastInstall, InstallError> {
+        let Intent { moves, noted, reboot_required, .. } = intent;
+        for path in &moves.old_directories {
+            failpoint::hit("removing an empty directory");
+            match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
+                Ok(()) => {}
+                // It holds something else or is gone: it is not the install's any more.
+                Err(error) => log::info!("/{path} stays: {}", SystemError(&error)),
+            }
+        }
+        self.sweep(record, moves);
+        let asks_for_restart =
+            *reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
+        let last = self.remember(request.request_id, Outcome::Installed, noted, asks_for_restart)?;
+        log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
+        journal.end(self.home.as_fd())?;
+        Ok(last)
+    }
+
+    /// Ends an install that has changed nothing.
+    pub fn reject(
+        &self,
+        journal: Journal,
+        request_id: RequestId,
+        reason: &str,
+    ) -> Result<LastInstall, InstallError> {
+        self.sweep(&self.record()?, &Moves::default());
+        let last = self.remember(request_id, Outcome::Rejected, reason, false)?;
+        journal.end(self.home.as_fd())?;
+        Ok(last)
+    }
+
+    /// Removes objects, scripts and drafts that the record does not name. What cannot
+    /// be removed does no harm, and the next sweep tries again.
+    pub fn sweep(&self, record: &Record, moves: &Moves) {
+        let swept = self.sweep_home(record);
+        let recorded = record.paths.values().map(|stack| stack.mount.as_str());
+        let moved = moves.switches.iter().map(|switch| switch.mount.as_str());
+        let mounts: FlatSet<_> = recorded.chain(moved).chain([""]).collect();
+        let swept_kept = mounts.into_iter().map(|mount| {
+            Kept::open(&self.tree, [mount], |mount| mount.is_empty()).and_then(|kept| kept.sweep(record))
+        });
+        for error in swept_kept.chain([swept]).filter_map(Result::err) {
+            log::warn!("{error}");
+        }
+    }
+
+    fn sweep_home(&self, record: &Record) -> Result<(), InstallError> {
+        for draft in [INSTALLED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT] {
+            failpoint::hit("removing a draft");
+            sys::remove_if_there(self.home.as_fd(), draft).context("remove", draft)?;
+        }
+        self.forget_guard()?;
+        ScriptStore::open(&self.home)?.sweep(record)
+    }
+}

@@ -1,0 +1,88 @@
+//! An install that replaced thimble itself and waits for the new one to prove itself:
+//! the new thimble must pass its health scripts and receive a message of a controller.
+
+use std::os::fd::AsFd;
+
+use super::error::{InstallError, InstallRefusal};
+use super::installer::Installer;
+use super::journal::JournalEntry;
+use super::record::Record;
+use super::report::InstallReporter;
+use super::state_files::INSTALLED;
+use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
+use crate::job::Report;
+use crate::wire::install::InstallRequest;
+
+/// Starts of a new thimble that may fail: the one by the old daemon, and all but one of
+/// these by the supervisor.
+const STARTS: u32 = 2;
+
+impl Installer<'_> {
+    /// Continues an install that waits for the new thimble to prove itself.
+    pub fn continue_proof(
+        &self,
+        trigger: RecoveryTrigger,
+        mut unfinished: UnfinishedInstall,
+        reporter: &mut InstallReporter<'_>,
+    ) -> Result<Recovered, InstallError> {
+        match trigger {
+            RecoveryTrigger::Install | RecoveryTrigger::Local => {
+                return Err(InstallRefusal::AwaitsProof.into());
+            }
+            RecoveryTrigger::Boot => {
+                reporter.notice("thimble itself was replaced: the new one must start and hear a controller");
+                return Ok(Recovered::Awaited);
+            }
+            RecoveryTrigger::Start if unfinished.journal.state.starts + 1 < STARTS => {
+                unfinished.journal.append(JournalEntry::Start)?;
+                reporter.notice("the new thimble has not heard a controller yet: it is started once more");
+                return Ok(Recovered::Awaited);
+            }
+            RecoveryTrigger::Start => {
+                let reason = "the new thimble was started twice and heard no controller";
+                return self.go_back(trigger, unfinished, reason, reporter);
+            }
+            // The files are switched, but the old thimble runs: it must start the new one.
+            _ if self.own(&unfinished.intent.moves) == Some(true) => return Ok(Recovered::Superseded),
+            RecoveryTrigger::Unheard => {
+                return self.go_back(trigger, unfinished, "the new thimble heard no controller", reporter);
+            }
+            RecoveryTrigger::Daemon => {
+                reporter.installed_on(self);
+                let InstallRequest { request_id, controller, .. } = unfinished.request;
+                reporter.report(Report::Awaited { request_id, controller });
+            }
+            RecoveryTrigger::Heard => {}
+        }
+        self.scripts.end_strays();
+        match self.prove(trigger, &mut unfinished) {
+            Ok(None) => Ok(Recovered::Awaited),
+            Ok(Some(record)) => {
+                self.settle(unfinished.journal, &unfinished.request, &unfinished.intent, &record)?;
+                Ok(Recovered::Whole)
+            }
+            Err(error) => self.go_back(trigger, unfinished, &error.to_string(), reporter),
+        }
+    }
+
+    /// Runs the health scripts of the new set, and commits it if a controller was heard.
+    fn prove(
+        &self,
+        trigger: RecoveryTrigger,
+        unfinished: &mut UnfinishedInstall,
+    ) -> Result<Option<Record>, InstallError> {
+        let UnfinishedInstall { journal, intent, record, .. } = unfinished;
+        let next: Record = INSTALLED.read_draft(self.home.as_fd())?;
+        if !journal.state.is_healthy {
+            if !intent.reboot_required {
+                self.health(journal, &next)?;
+            }
+            journal.append(JournalEntry::Healthy)?;
+        }
+        if trigger != RecoveryTrigger::Heard {
+            return Ok(None);
+        }
+        self.commit(journal, intent, record, &next)?;
+        Ok(Some(next))
+    }
+}

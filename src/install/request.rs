@@ -1,0 +1,58 @@
+//! One install request, from the request to its outcome.
+
+use std::os::fd::AsFd;
+
+use super::error::InstallError;
+use super::installer::Installer;
+use super::journal::Journal;
+use super::report::{InstallEnd, InstallReporter};
+use super::unfinished::RecoveryTrigger;
+use crate::job::{RefusalKind, Source};
+use crate::wire::install::{InstallRequest, Step};
+
+impl Installer<'_> {
+    /// Executes a request, unless it has ended already. Returns `None` if the install
+    /// replaced thimble itself: the new thimble ends it then.
+    pub fn install(
+        &self,
+        request: &InstallRequest,
+        source: &mut dyn Source,
+        reporter: &mut InstallReporter<'_>,
+    ) -> Result<Option<InstallEnd>, InstallError> {
+        self.recover(RecoveryTrigger::Install, reporter)?;
+        let request_id = request.request_id;
+        if let Some(last) = self.last()?.filter(|last| last.request_id == request_id) {
+            return Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }));
+        }
+        let record = self.record()?;
+        let mut journal = Journal::begin(self.home.as_fd(), *request)?;
+        let mut prepared = match self.prepare(&record, request, source, reporter) {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                let last = self.reject(journal, request_id, &error.to_string())?;
+                return Ok(Some(InstallEnd { last, kind: error.kind() }));
+            }
+        };
+        let intent = prepared.intent(&record);
+        let executed = self.execute(&mut journal, &intent, &mut prepared, reporter);
+        drop(prepared);
+        match executed {
+            Ok(Some(record)) => {
+                let last = self.settle(journal, request, &intent, &record)?;
+                Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
+            }
+            Ok(None) => Ok(None),
+            Err(error) if journal.state.intent.is_none() => {
+                let last = self.reject(journal, request_id, &error.to_string())?;
+                Ok(Some(InstallEnd { last, kind: error.kind() }))
+            }
+            Err(error) => {
+                reporter.progress(Step::RollingBack, 0);
+                let last = self.undo(&mut journal, request, &intent, &record, &error.to_string())?;
+                journal.end(self.home.as_fd())?;
+                log::info!("back on set {:.12}", record.digest());
+                Ok(Some(InstallEnd { last, kind: error.kind() }))
+            }
+        }
+    }
+}

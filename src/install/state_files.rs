@@ -1,0 +1,104 @@
+//! The small files in `.thimble` that are replaced as a whole.
+//!
+//! The format is [`crate::sealed`], the body postcard. A file is written as a draft
+//! beside its name, synced, renamed, and the filesystem synced: a power cut leaves
+//! either the old file or the new one. The files are reached through the descriptor
+//! of `.thimble`, so that no symbolic link is followed.
+
+use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::error::{ErrorContext, InstallError};
+use super::sys;
+use crate::failpoint;
+use crate::sealed::{SealedError, SealedFormat};
+
+/// The record of what is installed. Renaming its draft commits an install.
+pub(super) const INSTALLED: StateFile = StateFile::new("installed", "installed.next", b"THMI");
+
+/// The record before a committed set that waits for a restart of the host.
+pub(super) const BEFORE: StateFile = StateFile::new("before", "before.next", b"THMB");
+
+/// The last request and its outcome.
+pub(super) const LAST: StateFile = StateFile::new("last", "last.next", b"THML");
+
+/// One such file.
+pub(super) struct StateFile {
+    /// Its name in `.thimble`.
+    pub name: &'static str,
+    /// The name of its draft.
+    pub draft: &'static str,
+    format: SealedFormat,
+}
+
+impl StateFile {
+    const fn new(name: &'static str, draft: &'static str, magic: &'static [u8; 4]) -> Self {
+        Self { name, draft, format: SealedFormat { magic, version: 1 } }
+    }
+
+    /// Writes the draft, durably.
+    pub fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+        let body =
+            postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
+        let bytes = self.format.seal(&body.context("encode", self.draft)?);
+        failpoint::hit("writing a draft");
+        sys::remove_if_there(home, self.draft).context("remove", self.draft)?;
+        sys::create_new(home, self.draft)
+            .and_then(|mut file| {
+                file.write_all(&bytes)?;
+                file.sync_all()
+            })
+            .context("write", self.draft)
+    }
+
+    /// Replaces the file by its draft, durably.
+    pub fn publish(&self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
+        failpoint::hit("publishing a draft");
+        sys::rename_at(home, self.draft, home, self.name).context("rename", self.draft)?;
+        failpoint::hit("syncing .thimble");
+        sys::sync_filesystem(home).context("sync", self.name)
+    }
+
+    /// Replaces the file by one with this value, durably.
+    pub fn write<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+        self.draft(home, value)?;
+        self.publish(home)
+    }
+
+    /// Reads the file; `None` if there is none.
+    pub fn read<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
+        self.read_named(home, self.name)
+    }
+
+    /// Reads the draft, which must be there.
+    pub fn read_draft<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<T, InstallError> {
+        let missing = || InstallError::Damaged { path: format!(".thimble/{}", self.draft), what: "is gone" };
+        self.read_named(home, self.draft)?.ok_or_else(missing)
+    }
+
+    fn read_named<T: DeserializeOwned>(
+        &self,
+        home: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<Option<T>, InstallError> {
+        let mut bytes = Vec::new();
+        match sys::open_read(home, name).and_then(|mut file| file.read_to_end(&mut bytes)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            other => other.context("read", name)?,
+        };
+        let damaged = |what| InstallError::Damaged { path: format!(".thimble/{name}"), what };
+        let (_, body) = self.format.open(bytes).map_err(|error| {
+            damaged(match error {
+                SealedError::OtherKind => "is another kind of file",
+                SealedError::OtherVersion(_) => {
+                    "was written by another version of thimble: it is left as it is"
+                }
+                SealedError::Damaged => "is damaged: its checksum is wrong",
+            })
+        })?;
+        postcard::from_bytes(&body).map(Some).map_err(|_| damaged("is damaged: it cannot be decoded"))
+    }
+}
