@@ -156,7 +156,7 @@ impl fmt::Display for MemberFault {
             }
             Self::UnknownScript => {
                 f.write_str("no such script is ever run; known are ")?;
-                f.write_str(&super::archive::SCRIPTS.join(", "))
+                f.write_str(&super::member::SCRIPTS.join(", "))
             }
             Self::MustBeFile => f.write_str("it must be a plain file"),
             Self::NotExecutable => f.write_str("it is not executable: chmod +x it"),

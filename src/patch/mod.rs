@@ -12,6 +12,7 @@ pub mod archive;
 mod fault;
 #[cfg(feature = "tools")]
 pub mod make;
+mod member;
 pub mod metadata;
 pub mod signature;
 mod tarball;

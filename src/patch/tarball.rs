@@ -14,8 +14,9 @@ use std::io::{self, BufRead, BufReader, Read};
 use flate2::bufread::GzDecoder;
 use tar::{EntryType, Header};
 
+use super::PatchError;
 use super::fault::{ArchiveError, MemberFault};
-use super::{PatchError, archive};
+use super::member::Owner;
 use crate::limits;
 
 /// What every gzip file starts with.
@@ -39,7 +40,7 @@ pub(super) struct RawMember {
     pub(super) link: Vec<u8>,
     pub(super) kind: RawKind,
     pub(super) size_bytes: u64,
-    pub(super) owner: archive::Owner,
+    pub(super) owner: Owner,
 }
 
 /// Counts what is read, and remembers whether reading itself failed.
@@ -252,7 +253,7 @@ fn raw(header: &Header, size_bytes: u64) -> Result<RawMember, PatchError> {
         return Err(bad("size").into());
     }
     let id = |id: io::Result<u64>, what| id.ok().and_then(|id| u32::try_from(id).ok()).ok_or(bad(what));
-    let owner = archive::Owner {
+    let owner = Owner {
         mode: header.mode().map_err(|_| bad("mode"))? & 0o7777,
         uid: id(header.uid(), "uid")?,
         gid: id(header.gid(), "gid")?,
