@@ -1,4 +1,5 @@
-//! `check-config`: what a start would take from configuration and key file.
+//! `check-config`: checks the configuration and the key file, and shows the values that a
+//! start would use.
 
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
@@ -18,7 +19,7 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
         None => None,
     };
     for group in [config.node.query_group(), config.node.admin_group()] {
-        group.map_err(|why| Failure::new(Exit::Refused, format!("{}: {why}", path.display())))?;
+        group.map_err(|sentence| Failure::new(Exit::Refused, format!("{}: {sentence}", path.display())))?;
     }
     let (effective, warnings) = (effective(&config, keys.as_ref()), warnings(&config));
     out.line(format_args!("OK: {}", path.display()))?;
@@ -39,7 +40,7 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
     Ok(())
 }
 
-/// What is allowed and yet likely not meant.
+/// Settings that are valid but probably a mistake.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
     let interfaces = config::interfaces();
@@ -51,14 +52,14 @@ fn warnings(config: &Config) -> Vec<String> {
         ));
     }
     #[cfg(feature = "tipc")]
-    warnings.extend(without_tipc().map(|why| why.to_string()));
+    warnings.extend(without_tipc().map(|error| error.to_string()));
     if config.security.is_unauthenticated {
-        warnings.push("auth = \"none\": whoever is on the network can command this node".to_owned());
+        warnings.push("auth = \"none\": every machine on the network can command this node".to_owned());
     }
     warnings
 }
 
-/// Why no other node could be reached now.
+/// The error that keeps TIPC from reaching other nodes now, if any.
 #[cfg(feature = "tipc")]
 fn without_tipc() -> Option<SocketError> {
     let socket = Socket::rdm().map_err(SocketError::from);
@@ -68,7 +69,7 @@ fn without_tipc() -> Option<SocketError> {
     }
 }
 
-/// All that holds, and who the key file makes of this node.
+/// The values in effect, and the node's identity and slots from the key file.
 fn effective(config: &Config, keys: Option<&KeyFile>) -> Vec<(&'static str, String)> {
     let mut rows = config.shown();
     if let Some(keys) = keys {

@@ -1,4 +1,4 @@
-//! The command line's end of the control socket: one request, its replies.
+//! The client of the control socket: sends one request at a time and reads its replies.
 
 use std::borrow::Borrow;
 use std::io::{self, Read, Write};
@@ -13,9 +13,9 @@ use crate::control::sys::{self, peer_credentials};
 use crate::control::{ErrorKind, Reply, Request, VERSION};
 use crate::limits;
 
-/// How long the daemon may take to answer from memory.
+/// The time limit for an answer from the daemon's memory.
 const ANSWER: Duration = Duration::from_secs(30);
-/// How long a worker may hash, verify and store what it was given.
+/// The time limit for a worker that hashes, verifies and stores.
 const WORK: Duration = Duration::from_secs(30 * 60);
 
 /// A connection to the daemon.
@@ -27,10 +27,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects and agrees on the protocol's version.
+    /// Connects and checks the protocol's version.
     ///
     /// # Errors
-    /// Not reachable, not permitted, or of another version.
+    /// The daemon is not reachable, refuses this user, or has another version.
     pub fn connect(socket: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(socket).map_err(|error| unreachable(socket, &error))?;
         let mut client = Self { stream, socket: socket.to_owned(), is_greeted: false };
@@ -39,18 +39,18 @@ impl Client {
         Ok(client)
     }
 
-    /// The daemon's process, as this namespace numbers it.
+    /// The daemon's process id in this PID namespace.
     #[must_use]
     pub fn daemon_pid(&self) -> Option<u32> {
         let listener = peer_credentials(self.stream.as_fd()).ok()?;
         u32::try_from(listener.pid).ok().filter(|pid| *pid > 0)
     }
 
-    /// Sends a request and passes each reply on until the last. One that is written
-    /// down is given by value: a reference to it would make all its 8 KB a constant.
+    /// Sends a request and passes every reply to `each`. Pass a literal request by
+    /// value: a reference to it would put all its 8 KB into the binary as a constant.
     ///
     /// # Errors
-    /// What the daemon answered, that it did not, or what `each` said.
+    /// The daemon's error reply, a lost connection, or an error of `each`.
     pub fn ask(
         &mut self,
         request: impl Borrow<Request>,
@@ -59,8 +59,8 @@ impl Client {
         self.ask_with(request.borrow(), &[], &mut each)
     }
 
-    /// As [`ask`](Self::ask), with descriptors for the daemon. By reference, so that it
-    /// is compiled once, not for every command.
+    /// As [`ask`](Self::ask), and passes file descriptors to the daemon. `each` is a
+    /// trait object, so that the function is compiled only once.
     ///
     /// # Errors
     /// As [`ask`](Self::ask).
@@ -85,7 +85,7 @@ impl Client {
         let prepared = self.stream.set_read_timeout(Some(patience));
         prepared.and_then(|()| self.stream.set_write_timeout(Some(ANSWER))).map_err(|e| self.lost(&e))?;
         if let Err(error) = self.send(request, descriptors) {
-            // A daemon that refuses who asks says so and closes at once.
+            // A daemon that refuses this user replies and closes before it reads.
             return match self.receive() {
                 Ok(Reply::Error { kind, reason }) => Err(refusal(kind, reason.as_str())),
                 _ => Err(self.lost(&error)),
@@ -117,18 +117,18 @@ impl Client {
         frame::decode(&body).map_err(malformed)
     }
 
-    /// What it means that the connection failed in the middle of a request.
+    /// The failure for a connection that broke during a request.
     fn lost(&self, error: &io::Error) -> Failure {
         let socket = self.socket.display();
         match error.kind() {
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Failure::new(
                 Exit::TimedOut,
-                "the daemon did not answer in time; what was asked may still happen: \
+                "the daemon did not answer in time; the request may still be carried out: \
                  see `thimble status` and `thimble query`",
             ),
             io::ErrorKind::InvalidData => Failure::new(
                 Exit::Refused,
-                "the daemon's answer makes no sense to this thimble: they are of different versions; \
+                "this thimble cannot decode the daemon's answer: their versions differ; \
                  restart the daemon",
             ),
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
@@ -138,8 +138,8 @@ impl Client {
                 Failure::new(
                     Exit::Unreachable,
                     format!(
-                        "the daemon at {socket} hung up at once: it serves {most} commands at a time, or is \
-                         ending; try again"
+                        "the daemon at {socket} closed the connection at once: it serves at most {most} commands at a \
+                         time, or is shutting down; try again"
                     ),
                 )
             }
@@ -167,7 +167,7 @@ fn refusal(kind: ErrorKind, reason: &str) -> Failure {
     Failure::new(exit, reason)
 }
 
-/// What it means that no connection came about.
+/// The failure for a connection that could not be made.
 fn unreachable(socket: &Path, error: &io::Error) -> Failure {
     let socket = socket.display();
     match error.kind() {
@@ -180,7 +180,7 @@ fn unreachable(socket: &Path, error: &io::Error) -> Failure {
         ),
         io::ErrorKind::ConnectionRefused => Failure::new(
             Exit::Unreachable,
-            format!("the daemon is not running: nobody listens at {socket}; start it with `thimble run`"),
+            format!("the daemon is not running: no process listens at {socket}; start it with `thimble run`"),
         ),
         io::ErrorKind::PermissionDenied => Failure::new(
             Exit::NotPermitted,

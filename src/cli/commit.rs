@@ -1,4 +1,4 @@
-//! `commit`: shows what it would make final, asks, does it.
+//! `commit`: shows the patches that it would commit, asks for confirmation, and commits.
 
 use super::client::Client;
 use super::command::Invocation;
@@ -18,12 +18,14 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     named_or_all(invocation)?;
     let is_release = invocation.has("release");
     if is_release && !invocation.has("all") {
-        return Err(invocation.usage("--release is for --all: what is named has its release already"));
+        return Err(
+            invocation.usage("--release is allowed only with --all: a named patch has its release already")
+        );
     }
     let what = if invocation.has("all") {
-        "all that is applied".to_owned()
+        "all applied patches".to_owned()
     } else {
-        invocation.texts()?.join(", ") + " and what is required"
+        invocation.texts()?.join(", ") + " and the patches they require"
     };
     let warning = format!("a commit is final ({what} can never be removed again)");
     let is_dry = invocation.has("dry-run");
@@ -34,7 +36,7 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     if is_release {
         ids = applied_for_release(invocation, &mut client)?;
     }
-    // No id would mean all of any release.
+    // Without ids the request would mean the patches of all releases.
     let is_nothing = is_release && ids.is_empty();
     if is_dry || asks {
         let preview = if is_nothing { nothing(out)? } else { show(&mut client, invocation, &ids, out)? };
@@ -46,16 +48,16 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             return Ok(());
         }
         ask(&format!("{warning}. Commit?"))?;
-        // What was preview, and nothing that came since.
+        // Only the patches that were shown, not those applied since.
         ids = preview.ids.unwrap_or(ids);
     } else if is_nothing {
-        return Ok(out.line("Nothing is to be done.").and_then(|()| out.end_list("lines"))?);
+        return Ok(out.line("Nothing to do.").and_then(|()| out.end_list("lines"))?);
     }
     let request = Request::Change { to: EntryState::Committed, ids, force: invocation.has("force") };
     print_lines_from(&mut client, &request, out)
 }
 
-/// The applied patches for the release that is asked for.
+/// The applied patches for the given release.
 fn applied_for_release(invocation: &Invocation, client: &mut Client) -> Result<PatchIds, Failure> {
     let release = invocation.value("release").unwrap_or_default().to_string_lossy();
     let (mut ids, mut count) = (PatchIds::new(), 0);
@@ -73,17 +75,17 @@ fn applied_for_release(invocation: &Invocation, client: &mut Client) -> Result<P
         let most = limits::COMMAND_NAMES;
         let sentence = format!(
             "{count} patches for {release} are applied, and one command takes {most}: commit some of them by name \
-             first, or all that is applied with --all alone"
+             first, or all applied patches with --all alone"
         );
         return Err(Failure::new(Exit::Refused, sentence));
     }
     Ok(ids)
 }
 
-/// What a commit was preview to come to.
+/// The preview of a commit.
 struct Preview {
     patches: usize,
-    /// Those, where one command can name them all.
+    /// Their ids; `None` if one command cannot name them all.
     ids: Option<PatchIds>,
     hosts: u32,
     refusal: Reason,
@@ -109,14 +111,14 @@ impl Preview {
     }
 }
 
-/// What there is to show of no patch at all.
+/// The preview of a commit of no patch.
 fn nothing(out: &mut Out) -> Result<Preview, Failure> {
-    out.line("Nothing is to be committed.")?;
+    out.line("Nothing to commit.")?;
     out.list("patches")?;
     Ok(Preview { patches: 0, ids: None, hosts: 0, refusal: Reason::default() })
 }
 
-/// Shows what the commit of these patches would come to.
+/// Shows the preview of a commit of these patches.
 fn show(
     client: &mut Client,
     invocation: &Invocation,
@@ -139,7 +141,7 @@ fn show(
                 preview.patches += 1;
                 out.line(format_args!("    {}", row.id))?;
                 out.item("patches", || patch_json(&row))?;
-                // One too many, and there are none: the command then means all again.
+                // With one id too many there are none: the command then names none.
                 preview.ids = preview.ids.take().filter(|ids| !ids.is_full());
                 if let Some(ids) = &mut preview.ids {
                     let _ = ids.push(row.id);
@@ -150,23 +152,23 @@ fn show(
         Ok(())
     })?;
     match preview.patches {
-        0 => out.line("Nothing is to be committed.")?,
+        0 => out.line("Nothing to commit.")?,
         _ => out.text(frees(preview.hosts))?,
     }
     Ok(preview)
 }
 
-/// What the commit frees, as far as a controller can know.
+/// What the commit frees, as far as a controller knows.
 fn frees(hosts: u32) -> String {
     let hosts = match hosts {
-        0 => "No host is known to have one of them, so none frees anything.".to_owned(),
-        1 => "1 host has some of them and frees, at its next install, what it keeps to go back: how much \
-              that is, it alone knows."
+        0 => "No host is known to have any of them, so no host frees space.".to_owned(),
+        1 => "1 host has some of them. At its next install it frees the files kept for their removal. \
+              Only the host knows their size."
             .to_owned(),
         more => format!(
-            "{more} hosts have some of them and free, at their next install, what they keep to go back: how \
-             much that is, each of them alone knows."
+            "{more} hosts have some of them. At their next install they free the files kept for their \
+             removal. Only each host knows their size."
         ),
     };
-    format!("\n{hosts}\nThe repository frees nothing: a host that is new needs the patch files.\n")
+    format!("\n{hosts}\nThe repository frees nothing: a new host needs the patch files.\n")
 }

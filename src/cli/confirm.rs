@@ -1,4 +1,4 @@
-//! Asks before something that cannot be undone.
+//! Asks for confirmation before a change that cannot be undone.
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
@@ -6,41 +6,41 @@ use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
 
-/// Whether somebody must be asked before `what`, a sentence about what is final:
-/// not where the command line says `--yes`.
+/// Whether to ask for confirmation: unless the command line has `--yes`. `what` is a
+/// sentence about the change.
 ///
 /// # Errors
-/// [`Exit::Usage`] where nobody can be asked.
+/// [`Exit::Usage`]: there is no terminal to ask at.
 pub(super) fn must_ask(invocation: &Invocation, out: &Out, what: &str) -> Result<bool, Failure> {
     if invocation.has("yes") {
         return Ok(false);
     }
     if out.is_json() || !io::stdin().is_terminal() || !io::stderr().is_terminal() {
-        return Err(invocation.usage(&format!("{what}, and nobody can be asked here: say so with --yes")));
+        return Err(invocation.usage(&format!("{what}; without a terminal, confirm with --yes")));
     }
     Ok(true)
 }
 
-/// Asks somebody at the terminal.
+/// Asks at the terminal.
 ///
 /// # Errors
-/// [`Exit::Refused`] where the answer is no.
+/// [`Exit::Refused`]: the answer is no.
 pub(super) fn ask(question: &str) -> Result<(), Failure> {
-    // The question goes where errors go: standard output is the result's alone.
+    // The question goes to standard error: standard output is for the result.
     if is_yes(&mut io::stdin().lock(), &mut io::stderr(), &format!("{question} [y/N] "))? {
         Ok(())
     } else {
-        Err(Failure::new(Exit::Refused, "left as it is: nothing was changed"))
+        Err(Failure::new(Exit::Refused, "not confirmed: nothing was changed"))
     }
 }
 
-/// Whether the answer is yes. Anything else is no, and so is none at all.
+/// Whether the answer is yes. Any other answer is no, and so is the end of input.
 fn is_yes(answers: &mut impl BufRead, questions: &mut impl Write, question: &str) -> io::Result<bool> {
     questions.write_all(question.as_bytes())?;
     questions.flush()?;
     let mut answer = String::new();
     if answers.read_line(&mut answer)? == 0 {
-        // Ctrl-D leaves the cursor behind the question.
+        // Ctrl-D leaves the cursor on the line of the question.
         questions.write_all(b"\n")?;
     }
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_yes_is_one() {
+    fn only_y_and_yes_mean_yes() {
         for (answer, meant) in
             [("y\n", true), ("Yes\n", true), ("\n", false), ("", false), ("n\n", false), ("yep\n", false)]
         {

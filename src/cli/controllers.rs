@@ -1,4 +1,4 @@
-//! Commands about other controllers, and how each is shown.
+//! Commands about other controllers, and controllers as text and JSON.
 
 use super::command::Invocation;
 use super::exit::Failure;
@@ -21,22 +21,22 @@ pub fn drop_controller(invocation: &Invocation, out: &mut Out) -> Result<(), Fai
     print_lines(invocation, Request::DropController { controller }, out)
 }
 
-/// Another controller, in a line of `status`.
+/// Another controller, as a line of `status`.
 pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     let mut text =
         if row.hostname.is_empty() { row.node.to_string() } else { format!("{} {}", row.hostname, row.node) };
     if !row.address.is_empty() {
         text.push_str(&format!(" at {}", row.address));
     }
-    let standing = match (row.is_lost, row.is_synced) {
+    let state = match (row.is_lost, row.is_synced) {
         (true, _) => "lost",
         (false, true) => "synced",
         (false, false) => "not synced",
     };
-    text.push_str(&format!(": {standing}"));
-    // For how long one is silent says as well when it was heard.
-    let is_told = row.lost == Some(LossCause::Silent) && !row.trouble.is_empty();
-    if let Some(age_ms) = row.age_ms.filter(|_| !is_told) {
+    text.push_str(&format!(": {state}"));
+    // The trouble of a silent controller says already when it was heard.
+    let is_in_trouble = row.lost == Some(LossCause::Silent) && !row.trouble.is_empty();
+    if let Some(age_ms) = row.age_ms.filter(|_| !is_in_trouble) {
         text.push_str(&format!(", heard {} ago", Span::of_millis(age_ms)));
     }
     match row.blobs_missing {
@@ -50,14 +50,14 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     text
 }
 
-/// A patch whose file is not here, in a line of `status`.
+/// A patch whose file is missing here, as a line of `status`.
 pub(super) fn blob_text(row: &BlobRow) -> String {
     let needed = if row.is_wanted { ", which hosts need" } else { "" };
     let reason = if row.reason.is_empty() { "not asked for yet" } else { row.reason.as_str() };
     format!("the file of {}{needed}: {reason}", row.id)
 }
 
-/// Another controller as `--json` shows it.
+/// Another controller as JSON.
 pub(super) fn neighbour_json(row: &NeighbourRow) -> Value {
     Value::object([
         ("node", Value::text(row.node)),
@@ -73,7 +73,7 @@ pub(super) fn neighbour_json(row: &NeighbourRow) -> Value {
     ])
 }
 
-/// A patch whose file is not here, as `--json` shows it.
+/// A patch whose file is missing here, as JSON.
 pub(super) fn blob_json(row: &BlobRow) -> Value {
     Value::object([
         ("id", Value::text(&row.id)),
@@ -113,7 +113,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_controller_is_shown_with_what_keeps_it_apart() {
+    fn a_controller_is_shown_with_its_state_and_trouble() {
         let here = "controller-1 000000000000001f at 10.84.0.11: ";
         let shown = |row: NeighbourRow| neighbour_text(&row).strip_prefix(here).unwrap().to_owned();
         assert_eq!(shown(row()), "synced, heard 2 s ago");
@@ -139,7 +139,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn one_that_was_never_met_is_shown_by_its_id() {
+    fn a_controller_that_was_never_heard_is_shown_by_its_id() {
         let never = NeighbourRow {
             hostname: Hostname::default(),
             address: Text::truncated(""),

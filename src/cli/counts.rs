@@ -1,12 +1,12 @@
-//! What each count of `status` means, in plain words.
+//! The meaning of each counter of `status`.
 
 use crate::wire::refusal::Refusal;
 
-/// What comes in front of a reason in the name of its count.
+/// The prefix of a refusal's name in the name of its counter.
 const REFUSED: &str = "refused_";
 
-/// What is counted under this name: of a refusal what it means, of the others their
-/// names, which say it. The guide says more.
+/// The meaning of a counter: that of its refusal, otherwise its name with spaces. The
+/// guide explains more.
 #[must_use]
 pub fn words(name: &str) -> String {
     match reason(name) {
@@ -15,7 +15,7 @@ pub fn words(name: &str) -> String {
     }
 }
 
-/// The reason whose refusals are counted under this name, if it is one of these.
+/// The refusal that this counter counts; `None` for other counters.
 #[must_use]
 pub fn reason(name: &str) -> Option<Refusal> {
     let reason = name.strip_prefix(REFUSED)?;
@@ -27,12 +27,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_refusal_is_found_by_the_name_of_its_count_and_means_something() {
+    fn every_refusal_is_found_by_its_counter_and_has_a_meaning() {
         for refusal in Refusal::ALL {
             assert_eq!(reason(refusal.counter()), Some(*refusal));
             assert!(words(refusal.counter()).contains(' '), "{refusal}");
         }
-        assert_eq!(reason("tag"), None, "not under its bare name");
+        assert_eq!(reason("tag"), None, "the prefix is part of the name");
         assert_eq!(words("stale_nonces"), "stale nonces");
     }
 }

@@ -1,4 +1,4 @@
-//! How a command ends: its exit code, and what it says where it did not go well.
+//! How a command ends: its exit code, and the message of a failure.
 
 use std::io;
 use std::process::ExitCode;
@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::config::ConfigError;
 use crate::json::Value;
 
-/// The exit codes, which scripts rely on.
+/// The exit codes. Scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
@@ -45,27 +45,29 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a command did not do what it was asked: what happened, what it means,
-/// what to do.
+/// The failure of a command. The message says what happened, what it means and what to
+/// do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The exit code.
     pub exit: Exit,
-    /// For people; empty where everything is said already, or nobody listens.
+    /// The message; empty if the output has reported the failure already, or if the
+    /// reader of standard output is gone.
     pub message: String,
-    /// What was done before it failed, a line each; text has shown it already.
+    /// The steps done before the failure, one line each. Text output has shown them
+    /// already.
     pub done: Vec<String>,
-    /// What else the document of `--json` has to say.
+    /// More members of the `--json` document.
     pub more: Vec<(&'static str, Value)>,
 }
 
 impl Failure {
-    /// A failure with something to say.
+    /// A failure with a message.
     pub fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into(), done: Vec::new(), more: Vec::new() }
     }
 
-    /// A failure of which everything is said already.
+    /// A failure that the output has reported already.
     #[must_use]
     pub const fn silent(exit: Exit) -> Self {
         Self { exit, message: String::new(), done: Vec::new(), more: Vec::new() }
@@ -90,8 +92,8 @@ impl From<ConfigError> for Failure {
     }
 }
 
-/// A failure to write standard output. A reader that has read enough and gone
-/// (`thimble query | head -1`) is no reason to complain.
+/// A failure to write standard output. A closed pipe is silent: in
+/// `thimble query | head -1` the reader simply ends first.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {

@@ -1,4 +1,4 @@
-//! `guard`: makes the host's tree whole before anything relies on it.
+//! `guard`: completes or undoes an interrupted install before services rely on the files.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -21,54 +21,55 @@ pub fn guard(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let config = Config::load(invocation.config())?;
     let mut lines = GuardReporter { out, lines: Vec::new(), failed: None };
     if !config.node.is_agent {
-        lines.line("nothing is installed here: this node is no agent")?;
+        lines.line("nothing is installed here: this node is not an agent")?;
     } else {
         match daemon_of(&config.node.state_dir)? {
-            Running::Daemon => lines.line("the daemon runs, and sees to this itself")?,
-            // Held until the guard is done.
+            Running::Daemon => lines.line("the daemon is running and does this itself")?,
+            // The lock is held until the guard is done.
             Running::Nobody { .. } => install::guard(&config, invocation.has("boot"), &mut lines),
         }
     }
     if lines.lines.is_empty() && lines.failed.is_none() {
-        lines.line("nothing was cut short")?;
+        lines.line("no install was interrupted")?;
     }
     let GuardReporter { out, lines, failed } = lines;
     if let Some(reason) = failed {
-        let message = format!("the host's files are not whole: {reason}");
+        let message = format!("the host's files are inconsistent: {reason}");
         return Err(Failure { done: lines, ..Failure::new(Exit::Refused, message) });
     }
     Ok(out.json(|| Value::object([("lines", Value::list(lines.iter().map(Value::text)))]))?)
 }
 
-/// Refuses to go on for anybody but root.
+/// Refuses any user but root.
 pub(super) fn root_only() -> Result<(), Failure> {
     match std::fs::metadata("/proc/self") {
         Ok(own) if own.uid() != 0 => {
-            Err(Failure::new(Exit::NotPermitted, "this changes the host's files: root alone may"))
+            Err(Failure::new(Exit::NotPermitted, "this changes the host's files: only root may"))
         }
         _ => Ok(()),
     }
 }
 
-/// Who uses a state directory.
+/// The user of a state directory.
 pub(super) enum Running {
     /// A daemon.
     Daemon,
-    /// Nobody, and nobody can while this lives. Nothing is locked where there is
-    /// no such directory yet.
+    /// Nobody, and no daemon can start while the lock is held. There is no lock if the
+    /// directory does not exist.
     Nobody { _lock: Option<File> },
 }
 
-/// Who uses this state directory.
+/// Finds out who uses this state directory, and locks it if nobody does.
 pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
     let path = state_dir.join("daemon.lock");
     let failed = |error: io::Error| {
-        let reason = format!("{}: {error}: without it, whether the daemon runs is not known", path.display());
+        let reason =
+            format!("{}: {error}: it is needed to know whether the daemon is running", path.display());
         Failure::new(Exit::Refused, reason)
     };
     let file = match File::options().create(true).truncate(false).write(true).open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Running::Nobody { _lock: None }),
-        // No daemon runs where it could not write its lock either.
+        // On a read-only file system no daemon can hold the lock either.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             return Ok(Running::Nobody { _lock: None });
         }
@@ -81,7 +82,7 @@ pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
     }
 }
 
-/// Shows what the installer reports.
+/// Shows the installer's reports.
 struct GuardReporter<'o> {
     out: &'o mut Out,
     lines: Vec<String>,

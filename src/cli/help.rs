@@ -16,13 +16,13 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The transport that is compiled in.
 pub const TRANSPORT: &str = if cfg!(feature = "tipc") { "tipc" } else { "udp" };
 
-/// As wide as help gets, in columns; a narrower terminal gets narrower help.
+/// The greatest width of help, in columns; a narrower terminal gets narrower help.
 const WIDTH: usize = 80;
 
 /// `thimble help [COMMAND]`
 pub fn help(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let width = out.columns().map_or(WIDTH, |columns| columns.clamp(20, WIDTH));
-    // A command's name may be of two words.
+    // A command's name may have two words.
     let text = match invocation.arguments.join(OsStr::new(" ")) {
         name if name.is_empty() => overview(width),
         name => explain(command_named(&name)?, width),
@@ -37,7 +37,7 @@ pub fn version(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// All commands, a line each.
+/// All commands, one line each.
 fn overview(width: usize) -> String {
     let mut text = String::new();
     hang(&mut text, "", "thimble keeps a cluster of small Linux nodes patched.", 0, width);
@@ -62,7 +62,7 @@ fn overview(width: usize) -> String {
     text
 }
 
-/// One command, in full, on one screen.
+/// The full help of one command; fits a screen of 24 lines.
 fn explain(command: &Command, width: usize) -> String {
     let mut text = String::new();
     hang(&mut text, "", &format!("thimble {}: {}.", command.name, command.help), 0, width);
@@ -82,8 +82,8 @@ fn explain(command: &Command, width: usize) -> String {
     text
 }
 
-/// A command with all that it takes: `verify [--trust KEY].. FILE..`. The words in
-/// brackets are held together by no-break spaces.
+/// A command with its options and arguments: `verify [--trust KEY].. FILE..`. No-break
+/// spaces keep the words in brackets together.
 pub fn synopsis(command: &Command) -> String {
     let mut text = command.name.to_owned();
     for option in command.options {
@@ -107,7 +107,7 @@ pub fn flag(option: &Opt) -> String {
     format!("{short}--{}{value}", option.name)
 }
 
-/// Names, and beside each what it is.
+/// Writes two columns: names and their descriptions.
 fn columns<'a>(text: &mut String, width: usize, rows: impl Iterator<Item = (String, &'a str)>) {
     let rows: Vec<(String, &str)> = rows.map(|(left, right)| (format!("  {left}"), right)).collect();
     let widest = rows.iter().map(|(left, _)| left.len() + 2).max().unwrap_or(0);
@@ -120,7 +120,7 @@ fn columns<'a>(text: &mut String, width: usize, rows: impl Iterator<Item = (Stri
 mod tests {
     use super::*;
 
-    /// What does not fit a screen of `lines` lines of 80 columns.
+    /// The lines that do not fit a screen of `lines` lines and 80 columns.
     fn overflow(text: &str, lines: usize) -> Vec<&str> {
         let wide = text.lines().filter(|line| line.chars().count() > WIDTH);
         text.lines().skip(lines).chain(wide).collect()

@@ -1,4 +1,5 @@
-//! `host-install`: asks for installs, watches them to their ends, sums up.
+//! `host-install`: asks hosts to install, follows the installs to their ends and prints
+//! a summary.
 
 use std::thread;
 
@@ -38,7 +39,7 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
             Reply::NotAsked { node, is_busy, reason } => {
                 out.line(&reason)?;
                 lines.push(reason.to_string());
-                // One that is busy is watched all the same.
+                // A busy host is followed all the same.
                 refused.extend(Some(node).filter(|_| !is_busy));
             }
             Reply::Host(row) => rows.push(row),
@@ -46,9 +47,9 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
         }
         Ok(())
     })?;
-    // What these did for an earlier request is of no interest now.
+    // The rows of refused hosts are about earlier requests.
     rows.retain(|row| !refused.contains(&row.node));
-    // From here on by node id: a name may come to mean another host.
+    // From here on by node id: a name may move to another host.
     let nodes = rows.iter().map(|row| row.node).filter_map(|node| Hostname::new(&node.to_string()).ok());
     let watch = Request::Hosts { hosts: nodes.collect() };
     let mut screen = Screen::new(out.is_live());
@@ -60,8 +61,8 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
         }
         out.text(screen.show(&block))?;
         if sys::is_interrupted() {
-            let sentence = "left: the installs go on without being watched; \
-                            see `thimble query-hosts` for how they end";
+            let sentence = "interrupted: the installs continue; \
+                            `thimble query-hosts` shows how they end";
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
         thread::sleep(POLL);
@@ -69,16 +70,16 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
         for row in &mut rows {
             match now.iter().find(|now| now.node == row.node) {
                 Some(now) => row.clone_from(now),
-                // Dropped while we watched: nothing more will be heard of it here.
+                // The host was dropped meanwhile: its outcome stays unknown here.
                 None => row.install = RequestStatus::NoAnswer,
             }
         }
     }
-    let mut said = summary(&rows);
+    let mut line = summary(&rows);
     if !refused.is_empty() {
-        said.push_str(&format!(", {} not asked", refused.len()));
+        line.push_str(&format!(", {} not asked", refused.len()));
     }
-    out.line(said)?;
+    out.line(line)?;
     let hosts = Value::list(rows.iter().map(host_json));
     let not_asked = Value::list(lines.into_iter().map(Value::Text));
     out.json(|| Value::object([("hosts", hosts), ("lines", not_asked)]))?;
@@ -89,18 +90,18 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     }
 }
 
-/// What it means that the daemon ended while installs were watched.
+/// Explains a daemon that ended while installs were followed.
 fn explain_disconnect(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }
-    let sentence = "the daemon has ended; installs that have begun go on without it: see `thimble query-hosts` on \
+    let sentence = "the daemon has ended; installs that have begun continue without it: see `thimble query-hosts` on \
                     another controller, or here once the daemon runs again";
     Failure::new(Exit::Unreachable, sentence)
 }
 
-/// Whether nothing more will come of an install. `None` after a request means
-/// that the daemon was started anew and has forgotten it.
+/// Whether an install has reached its final status. `None` after a request means that
+/// the daemon was restarted and has no record of it.
 const fn is_over(install: RequestStatus) -> bool {
     matches!(install, RequestStatus::Ended(_) | RequestStatus::NoAnswer | RequestStatus::None)
 }
@@ -109,7 +110,7 @@ const fn is_unanswered(install: RequestStatus) -> bool {
     matches!(install, RequestStatus::NoAnswer | RequestStatus::None)
 }
 
-/// One line about all hosts.
+/// The summary of all hosts, in one line.
 fn summary(rows: &[HostRow]) -> String {
     let count = |wanted: fn(&HostRow) -> bool| rows.iter().filter(|row| wanted(row)).count();
     let installed = count(|row| row.install == RequestStatus::Ended(Outcome::Installed));
@@ -125,7 +126,7 @@ fn summary(rows: &[HostRow]) -> String {
     text
 }
 
-/// A failure weighs more than a missing answer.
+/// The exit code: a failure takes precedence over a missing answer.
 fn exit(rows: &[HostRow]) -> Exit {
     let is_failed =
         |row: &HostRow| matches!(row.install, RequestStatus::Ended(outcome) if outcome != Outcome::Installed);

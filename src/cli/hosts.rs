@@ -1,4 +1,4 @@
-//! Commands about hosts, and how a host is shown.
+//! Commands about hosts, and hosts as text and JSON.
 
 use super::client::Client;
 use super::command::Invocation;
@@ -27,14 +27,14 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     let filters: Vec<HostFilter> =
         filters.into_iter().filter(|(option, _)| invocation.has(option)).map(|(_, filter)| filter).collect();
     let columns = if invocation.has("wide") { WIDE } else { &WIDE[..NARROW] };
-    // The daemon takes one filter; of several, each host is looked at here.
+    // The daemon takes one filter. Several are evaluated here, host by host.
     let filter = if let [only] = filters[..] { only } else { HostFilter::All };
     let (style, mut rows) = (out.style(), Vec::new());
     Client::connect(&invocation.socket()?)?.ask(Request::QueryHosts { filter }, |reply| {
         let Reply::Host(row) = reply else { return Ok(()) };
         if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
             out.item("hosts", || host_json(&row))?;
-            // Of a table, only the cells that are shown are kept.
+            // Only the shown cells are kept, not the whole rows.
             if !out.is_json() {
                 rows.push((row.hostname.clone(), row.node, cells(&row, columns.len(), style)));
             }
@@ -42,14 +42,14 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
         Ok(())
     })?;
     rows.sort_unstable();
-    // One may come twice where another was dropped meanwhile.
+    // A host may arrive twice if another was dropped meanwhile.
     rows.dedup_by_key(|(_, node, _)| *node);
     let all: Vec<String> = rows.into_iter().flat_map(|(.., cells)| cells).collect();
     out.text(fit(columns, &all, out.columns()))?;
     Ok(out.end_list("hosts")?)
 }
 
-/// `thimble host-install-async HOST.. [--force]`: asks, and leaves.
+/// `thimble host-install-async HOST.. [--force]`
 pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::HostInstall { hosts: hosts(invocation)?, force: invocation.has("force") };
     let (mut lines, mut asked, mut refused, mut not_asked) = (Vec::new(), 0, Vec::new(), Vec::new());
@@ -74,7 +74,9 @@ pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), 
         Ok(())
     })?;
     if asked > 0 {
-        out.line("It goes on without this command: see `thimble query-hosts` or `thimble watch`.")?;
+        out.line(
+            "The installs continue without this command: see `thimble query-hosts` or `thimble watch`.",
+        )?;
     }
     if refused.is_empty() {
         out.list("hosts")?;
@@ -84,10 +86,10 @@ pub fn host_install_async(invocation: &Invocation, out: &mut Out) -> Result<(), 
     Err(Failure { done: lines, ..Failure::new(Exit::Refused, sentence) })
 }
 
-/// The hosts of a command, as they were typed.
+/// The hosts in a command's arguments, as typed.
 ///
 /// # Errors
-/// None can be called that.
+/// [`Exit::Usage`]: an argument cannot be a host's name.
 pub(super) fn hosts(invocation: &Invocation) -> Result<HostNames, Failure> {
     invocation.texts()?.into_iter().map(|text| named(invocation, "host", text)).collect()
 }
@@ -100,15 +102,15 @@ pub fn drop_host(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     print_lines(invocation, &request, out)
 }
 
-/// A host or a controller (`what`) as it was typed.
+/// A host or a controller (`what`), as typed.
 ///
 /// # Errors
-/// None can be called that.
+/// [`Exit::Usage`]: the text cannot be a name.
 pub(super) fn named(invocation: &Invocation, what: &str, text: &str) -> Result<Hostname, Failure> {
     Hostname::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no {what}: {bad}")))
 }
 
-/// The columns of `sw-patch query-hosts`, then what else is known of a host.
+/// The columns of `sw-patch query-hosts`, then those of `--wide`.
 const WIDE: &[Column] = &[
     ("Hostname", Align::Left),
     ("IP Address", Align::Left),
@@ -123,10 +125,10 @@ const WIDE: &[Column] = &[
     ("Reason", Align::Left),
 ];
 
-/// How many of them are `sw-patch`'s.
+/// The number of columns that `sw-patch` has.
 const NARROW: usize = 6;
 
-/// A host's first cells.
+/// The first `count` cells of a host's row.
 fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
     let current = match row.current {
         Currency::Failed => style.red(currency(row.current)),
@@ -155,8 +157,8 @@ fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
     cells
 }
 
-/// Why a host is as it is: why it is lost, unless that is its silence, and what there
-/// is to tell of its last install.
+/// The reason for a host's state: why it is lost, unless that is silence, and the reason
+/// given for its last install.
 pub(super) fn because(row: &HostRow) -> String {
     match row.lost {
         None | Some(LossCause::Silent) => row.reason.to_string(),
@@ -165,7 +167,7 @@ pub(super) fn because(row: &HostRow) -> String {
     }
 }
 
-/// Why a host or a controller is lost, for scripts; null where it is not.
+/// Why a host or a controller is lost, as JSON; null if it is not lost.
 pub(super) fn lost_json(lost: Option<LossCause>) -> Value {
     Value::or_null(lost.map(|lost| Value::text(lost.as_str())))
 }
@@ -180,7 +182,7 @@ const fn currency(current: Currency) -> &'static str {
     }
 }
 
-/// What a host does, as the `State` column shows it.
+/// A host's state, as the `State` column shows it.
 pub(super) fn state(state: HostState) -> String {
     match state {
         HostState::Installing { percent, .. } => format!("installing {percent}%"),
@@ -200,7 +202,7 @@ const fn state_name(state: HostState) -> &'static str {
     }
 }
 
-/// What became of an install, in a word for scripts.
+/// The name of an install's status in JSON.
 const fn install_name(install: RequestStatus) -> &'static str {
     match install {
         RequestStatus::None => "none",
@@ -211,7 +213,7 @@ const fn install_name(install: RequestStatus) -> &'static str {
     }
 }
 
-/// A host's part in the last rollout, in a word.
+/// The name of a host's part in the last rollout in JSON.
 const fn part_name(part: RolloutPart) -> &'static str {
     match part {
         RolloutPart::Done => "installed",
@@ -225,7 +227,7 @@ const fn part_name(part: RolloutPart) -> &'static str {
     }
 }
 
-/// How an install ended, in a word.
+/// The name of an install's outcome in JSON.
 pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Installed => "installed",
@@ -235,7 +237,7 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
-/// A host as `--json` shows it.
+/// A host as JSON.
 pub(super) fn host_json(row: &HostRow) -> Value {
     let (step, percent) = match row.state {
         HostState::Installing { step, percent } => {
@@ -307,7 +309,7 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
     }
 
     #[test]
-    fn a_host_that_is_lost_says_why_before_what_became_of_its_install() {
+    fn the_cause_of_a_loss_is_shown_before_the_install_s_reason() {
         let lost = |lost, reason| because(&HostRow { lost, reason: Reason::truncated(reason), ..row("w") });
         assert_eq!(lost(None, "no space"), "no space");
         assert_eq!(lost(Some(LossCause::Silent), ""), "");

@@ -1,10 +1,9 @@
-//! `install-local`: this host's own install, out of this node's own repository,
-//! before there is a daemon or a network.
+//! `install-local`: installs from this node's own repository, before there is a daemon
+//! or a network.
 //!
-//! It is the ordinary installer with the store in a controller's place: what comes
-//! out of the store is verified as if it had come from anywhere. How it ended is in
-//! the host's journal under a number of its own, so that the daemon that starts
-//! later tells controllers of it as of any other request.
+//! It runs the ordinary installer with the store as its source. Files from the store are
+//! verified like files from the network. The outcome is written to the host's journal
+//! under a request id of its own, so that the daemon reports it to controllers later.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -39,11 +38,9 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
     let running = daemon_of(state_dir)?;
     if let Running::Daemon = running {
         let host = &config.node.hostname;
-        return Err(refused(format!(
-            "the daemon runs and installs by itself: `thimble host-install {host}`"
-        )));
+        return Err(refused(format!("the daemon is running; use `thimble host-install {host}`")));
     }
-    // An empty repository made here would mean that all patches are to go.
+    // Opening would create an empty repository, which means that all patches are removed.
     if !state_dir.join("repo/map").exists() {
         let shown = state_dir.display();
         return Err(refused(format!(
@@ -74,7 +71,7 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
     reporter.show(outcome)
 }
 
-/// What is missing for an install out of the node's own repository.
+/// The role that is missing for an install from the node's own repository.
 fn missing_role(config: &Config) -> Option<&'static str> {
     match (config.node.is_controller, config.node.is_agent) {
         (true, true) => None,
@@ -86,7 +83,7 @@ fn missing_role(config: &Config) -> Option<&'static str> {
     }
 }
 
-/// This node, as the one that asks.
+/// This node's id, for the request.
 fn own_id(config: &Config) -> Result<NodeId, Failure> {
     Ok(match &config.security.key_file {
         Some(path) if !config.security.is_unauthenticated => KeyFile::load(path, true)?.node,
@@ -94,14 +91,14 @@ fn own_id(config: &Config) -> Result<NodeId, Failure> {
     })
 }
 
-/// A number that no other request has.
+/// A random request id.
 fn request_id() -> io::Result<RequestId> {
     let mut bytes = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(RequestId(u64::from_le_bytes(bytes)))
 }
 
-/// The node's own repository.
+/// The node's own repository as a source of patches.
 struct LocalSource<'d>(&'d Path);
 
 impl Source for LocalSource<'_> {
@@ -138,7 +135,7 @@ fn refusal(reason: &str) -> FetchError {
     FetchError::Refused(Box::new(Reason::truncated(reason)))
 }
 
-/// What the installer reports, shown as it comes and kept for the end.
+/// Shows the installer's reports as they arrive, and keeps them for the result.
 struct LocalInstall<'o> {
     out: &'o mut Out,
     step: Option<Step>,
@@ -163,7 +160,7 @@ impl<'o> LocalInstall<'o> {
         }
     }
 
-    /// Fails where the installer's last word was that it did.
+    /// Returns the failure that the installer reported.
     fn check(&mut self) -> Result<(), Failure> {
         let Some((kind, reason)) = self.failed.take() else { return Ok(()) };
         let exit = match kind {
@@ -172,9 +169,9 @@ impl<'o> LocalInstall<'o> {
         };
         let means = match self.last.as_ref().map(|last| last.outcome) {
             Some(Outcome::RolledBack) if self.step == Some(Step::RollingBack) => {
-                "the previous set is back in place"
+                "the previous set was restored"
             }
-            Some(Outcome::Broken) => "the previous set could not be put back whole",
+            Some(Outcome::Broken) => "the previous set could not be restored",
             _ => "nothing was changed",
         };
         Err(Failure::new(exit, format!("{reason}; {means}")))
@@ -194,7 +191,7 @@ impl<'o> LocalInstall<'o> {
             out.line(&noted)?;
         }
         if owes_restart {
-            out.line("restart this host: not all of it is in effect before")?;
+            out.line("reboot this host: until then not all of it is in effect")?;
         }
         Ok(out.json(|| {
             Value::object([

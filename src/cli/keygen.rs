@@ -1,4 +1,4 @@
-//! `keygen`: makes key files, readable by their owner alone.
+//! `keygen`: makes and changes key files, which only their owner can read.
 
 use std::ffi::OsStr;
 use std::fs::{File, Permissions};
@@ -21,9 +21,7 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let keys = make(invocation)?;
     let Some(path) = invocation.value("output").filter(|path| *path != "-") else {
         if out.is_json() {
-            return Err(
-                invocation.usage("--json wants -o FILE: the keys would stand in the document's place")
-            );
+            return Err(invocation.usage("--json needs -o FILE: standard output is for the document"));
         }
         return to_stdout(invocation, &keys);
     };
@@ -31,7 +29,7 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         let path = path.display();
         let sentence = match error.kind() {
             io::ErrorKind::AlreadyExists => {
-                format!("{path} is there already, and keys are never written over; name another file")
+                format!("{path} exists, and keys are never overwritten; name another file")
             }
             _ => format!("{path} cannot be written: {error}"),
         };
@@ -59,11 +57,11 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What can be made, each by an option.
+/// The modes, one option each.
 const MODES: [&str; 7] = ["cluster", "node", "controller", "like", "add-slot", "send-slot", "drop-slot"];
 
 fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
-    let no_random = |error| Failure::new(Exit::Refused, format!("the system gives no random bytes: {error}"));
+    let no_random = |error| Failure::new(Exit::Refused, format!("no random bytes from the system: {error}"));
     let mut modes = MODES.into_iter().filter(|mode| invocation.has(mode));
     let (Some(mode), None) = (modes.next(), modes.next()) else {
         return Err(invocation.usage(&format!("keygen wants one of --{}", MODES.join(", --"))));
@@ -71,7 +69,7 @@ fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
     let from = match (mode, invocation.value("from")) {
         ("cluster", None) => return KeyFile::new_cluster(Hostname::default()).map_err(no_random),
         ("cluster", Some(_)) => {
-            return Err(invocation.usage("--cluster makes a new cluster, from nothing: it takes no --from"));
+            return Err(invocation.usage("--cluster makes a new cluster and takes no --from"));
         }
         ("send-slot" | "drop-slot", None) => {
             return Err(invocation.usage(&format!("--{mode} wants --from FILE, the key file to change")));
@@ -92,12 +90,12 @@ fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
             let role = if mode == "node" { Role::Agent } else { Role::Controller };
             let name = Hostname::new(&value);
             let name =
-                name.map_err(|bad| invocation.usage(&format!("{value:?} is no node's name: {bad}")))?;
+                name.map_err(|bad| invocation.usage(&format!("{value:?} is not a node's name: {bad}")))?;
             keys.for_node(name, role).map_err(no_random)?.ok_or_else(|| refused(String::new()))
         }
         "like" => {
             let old = KeyFile::read(Path::new(&*value))?;
-            keys.like(&old).ok_or_else(|| refused(format!("{value} is of another cluster")))
+            keys.like(&old).ok_or_else(|| refused(format!("{value} belongs to another cluster")))
         }
         "add-slot" => keys.with_new_slot().map_err(no_random)?.ok_or_else(|| {
             refused(format!(
@@ -112,7 +110,7 @@ fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
                     refused(format!("slot {slot} is empty; it has {accepted}: --add-slot fills the next"))
                 }),
                 _ if slot == sending => Err(refused(format!(
-                    "slot {slot} is the one that it sends with; change that first, on every node, with --send-slot N"
+                    "slot {slot} is in use for sending; change that first, on every node, with --send-slot N"
                 ))),
                 _ => keys
                     .without_slot(slot)
@@ -122,21 +120,21 @@ fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
     }
 }
 
-/// The slots that a key file accepts, for people.
+/// The slots that a key file accepts, as text.
 fn slots(keys: &KeyFile) -> String {
     keys.accepted().map(|slot| slot.to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Writes to a file that the shell has opened, or to a pipe; never to a screen.
+/// Writes to a file or pipe that the shell has opened, and to a terminal only with `-o -`.
 fn to_stdout(invocation: &Invocation, keys: &KeyFile) -> Result<(), Failure> {
     let stdout = io::stdout();
     if stdout.is_terminal() && invocation.value("output") != Some(OsStr::new("-")) {
-        return Err(invocation.usage("keys are not for the screen: name a file with -o FILE"));
+        return Err(invocation.usage("keys are not shown on a terminal: name a file with -o FILE"));
     }
     let mut file = File::from(stdout.as_fd().try_clone_to_owned()?);
     let is_file = file.metadata()?.is_file();
     if is_file {
-        // The shell made it by its umask; no byte goes in before that is mended.
+        // The shell's umask gave the mode, so it is restricted before any byte is written.
         file.set_permissions(Permissions::from_mode(0o600))?;
     }
     file.write_all(keys.to_string().as_bytes())?;

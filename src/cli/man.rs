@@ -1,5 +1,5 @@
-//! `man`: the manual page, from the table of commands. `docs/thimble.8` is what it
-//! writes (`make man`), so that packages need not run it; a test holds them together.
+//! `man`: the manual page, from the table of commands. `make man` writes it to
+//! `docs/thimble.8`, so that packages need not run the binary. A test compares the two.
 
 use std::fmt::Write;
 
@@ -12,22 +12,25 @@ use super::out::Out;
 use super::term::hang;
 use crate::config::{CONFIG_PATH, CONTROL_SOCKET};
 
-/// When the page last said something new.
-const DATE: &str = "2026-11-22";
+/// The date of the page's last change.
+const DATE: &str = "2026-11-29";
 
 const FILES: &[(&str, &str)] = &[
-    (CONFIG_PATH, "The configuration; the one that is shipped explains every key."),
+    (CONFIG_PATH, "The configuration. The shipped one explains every key."),
     ("/etc/thimble/thimble.key", "The node's key file, readable by root alone."),
     ("/var/lib/thimble", "Identity and, on a controller, the repository. It must survive a restart."),
-    (CONTROL_SOCKET, "Where commands reach the daemon."),
-    ("ROOT/.thimble", "What an agent keeps to go back to, beside the files that it patches."),
+    (CONTROL_SOCKET, "The control socket, by which commands reach the daemon."),
+    (
+        "ROOT/.thimble",
+        "The previous files that an agent keeps for a rollback, beside the files that it patches.",
+    ),
 ];
 
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("NO_COLOR", "Where it is set and not empty, nothing is coloured. --color goes before it."),
-    ("TERM", "On a dumb terminal nothing is coloured and nothing redrawn."),
-    ("NOTIFY_SOCKET, WATCHDOG_USEC", "How a supervisor wants to hear how the daemon is: see sd_notify(3)."),
-    ("JOURNAL_STREAM", "Where it is set, lines of the log carry their priority."),
+    ("NO_COLOR", "If it is set and not empty, nothing is coloured. --color overrides it."),
+    ("TERM", "On a dumb terminal nothing is coloured or redrawn."),
+    ("NOTIFY_SOCKET, WATCHDOG_USEC", "How a supervisor receives the daemon's state: see sd_notify(3)."),
+    ("JOURNAL_STREAM", "If it is set, lines of the log carry their priority."),
 ];
 
 /// `thimble man`
@@ -47,15 +50,15 @@ fn page() -> String {
     section(&mut text, "DESCRIPTION");
     paragraph(
         &mut text,
-        "One program is the controller, which keeps signed patches and says which hosts are to have them; the \
-         agent, which installs them and puts back what was before where that fails; and the commands. The daemon \
-         is started with thimble run. Commands reach it by its control socket.",
+        "One program is the controller, which keeps signed patches and decides which hosts are to have them; \
+         the agent, which installs them and restores the previous files if that fails; and the commands. \
+         thimble run starts the daemon. Commands reach it by its control socket.",
     );
     text.push_str(".PP\n");
     paragraph(
         &mut text,
-        "On a terminal, tables that are wider are shown row by row, and progress is redrawn in place; into a pipe \
-         or a file nothing is cut, and of progress each change is a line.",
+        "On a terminal, a table that is too wide is shown row by row, and progress is redrawn in place. In a pipe \
+         or a file nothing is cut, and each change of progress is a line.",
     );
     section(&mut text, "COMMANDS");
     for group in GROUPS {
@@ -93,13 +96,13 @@ fn section(text: &mut String, name: &str) {
     let _ = writeln!(text, ".SH {name}");
 }
 
-/// Text in lines, each sentence on its own, as roff wants them to space them well.
+/// Writes each sentence on a line of its own, which roff needs for its spacing.
 fn paragraph(text: &mut String, sentences: &str) {
     for sentence in escaped(sentences).replace(". ", ".\n").lines() {
         let mut lines = String::new();
         hang(&mut lines, "", sentence, 0, 80);
         for line in lines.lines() {
-            // Behind a dot at its beginning roff looks for a request.
+            // A dot at the start of a line would begin a roff request.
             text.push_str(if line.starts_with('.') { "\\&" } else { "" });
             text.push_str(line);
             text.push('\n');
@@ -112,7 +115,7 @@ fn tagged(text: &mut String, tag: &str, meaning: &str) {
     paragraph(text, meaning);
 }
 
-/// An option with its value, the value as something to be filled in.
+/// An option in bold with its value in italics.
 fn bold(option: &Opt) -> String {
     let flag = escaped(&flag(option));
     match option.value.and_then(|value| flag.strip_suffix(&escaped(value))) {
@@ -121,14 +124,14 @@ fn bold(option: &Opt) -> String {
     }
 }
 
-/// The text with its first letter as a capital.
+/// The text with a capital first letter.
 fn capital(text: &str) -> String {
     let mut capital = text.to_owned();
     capital.get_mut(..1).map(str::make_ascii_uppercase);
     capital
 }
 
-/// Text that roff shows as it stands; a dash is one that can be typed.
+/// Escapes text for roff. Dashes become minus signs, which can be copied and typed.
 fn escaped(text: &str) -> String {
     let pairs =
         [('\\', "\\e"), ('-', "\\-"), ('`', "\\(ga"), ('\'', "\\(aq"), ('"', "\\(dq"), ('\u{a0}', "\\ ")];
@@ -145,9 +148,9 @@ mod tests {
     use crate::cli::commands::all;
 
     #[test]
-    fn the_page_that_is_kept_is_what_the_table_gives() {
+    fn docs_thimble_8_is_up_to_date() {
         let kept = include_str!("../../docs/thimble.8");
-        assert!(page() == kept, "docs/thimble.8 is not what the table gives: run `make man`");
+        assert!(page() == kept, "docs/thimble.8 differs from the table of commands: run `make man`");
     }
 
     #[test]
@@ -162,7 +165,8 @@ mod tests {
         assert!(page.contains("\n.TP\n6\ntimed out"));
     }
 
-    /// What a reader of the page says and complains of; `None` where there is none.
+    /// The output and warnings of a program that reads the page; `None` if it is not
+    /// installed.
     fn read_by(program: &str, arguments: &[&str]) -> Option<(String, String)> {
         let mut reader = Process::new(program)
             .args(arguments)

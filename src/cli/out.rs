@@ -1,4 +1,4 @@
-//! Standard output, of which a command writes either text or one JSON document.
+//! Standard output: a command writes either text or one JSON document.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
@@ -7,13 +7,13 @@ use std::os::fd::AsRawFd;
 use super::term::{self, Style};
 use crate::json::Value;
 
-/// Where a command's result goes.
+/// The writer of a command's result.
 #[derive(Debug)]
 pub struct Out {
     stdout: Stdout,
     is_json: bool,
     style: Style,
-    /// How many are written of the list that is open.
+    /// The number of items written to the open list.
     list: Option<usize>,
 }
 
@@ -24,37 +24,36 @@ impl Out {
         Self { stdout: io::stdout(), is_json, style: Style::default(), list: None }
     }
 
-    /// Whether the result is wanted as JSON.
+    /// Whether the result is written as JSON.
     #[must_use]
     pub fn is_json(&self) -> bool {
         self.is_json
     }
 
-    /// Text from here on is coloured by this.
+    /// Sets the style of the text that follows.
     pub fn set_style(&mut self, style: Style) {
         self.style = style;
     }
 
-    /// How text is coloured.
+    /// The style of text.
     #[must_use]
     pub fn style(&self) -> Style {
         self.style
     }
 
-    /// The columns that text has; `None` where it has as many as it likes, in a pipe
-    /// or a file.
+    /// The terminal's columns; `None` in a pipe or a file, where text is not folded.
     #[must_use]
     pub fn columns(&self) -> Option<usize> {
         term::columns(self.stdout.as_raw_fd()).filter(|_| !self.is_json)
     }
 
-    /// Whether someone watches: text, on a terminal.
+    /// Whether the output is text on a terminal.
     #[must_use]
     pub fn is_live(&self) -> bool {
         !self.is_json && self.stdout.is_terminal()
     }
 
-    /// Writes text where text is wanted; on a terminal, lines break between words.
+    /// Writes text, unless JSON is wanted. On a terminal, lines break between words.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -70,7 +69,7 @@ impl Out {
         }
     }
 
-    /// Writes a line of text where text is wanted.
+    /// Writes a line of text, unless JSON is wanted.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -78,9 +77,9 @@ impl Out {
         if self.is_json { Ok(()) } else { self.shown(&format_args!("{text}\n")) }
     }
 
-    /// Writes the document where JSON is wanted. Made only then. Where a list is open,
-    /// the document's members go behind the list: so one that ends in the middle is
-    /// still a document, and says why.
+    /// Writes the document if JSON is wanted; otherwise `document` is not called. If a
+    /// list is open, the members follow the list, so that output which an error cuts
+    /// short is still a document with the error in it.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -88,7 +87,7 @@ impl Out {
         if self.is_json { self.document(&document()) } else { Ok(()) }
     }
 
-    // Compiled once, not for every command, as are `one` and `shown`.
+    // Not generic, like `one` and `shown`, so that it is compiled only once.
     fn document(&mut self, document: &Value) -> io::Result<()> {
         let mut text = document.to_string();
         if self.list.take().is_some() {
@@ -99,8 +98,8 @@ impl Out {
         self.raw(text.as_bytes())
     }
 
-    /// Begins the document with a list of this name where JSON is wanted, and goes on
-    /// with it where it has begun.
+    /// Opens a list of this name at the start of the document if JSON is wanted. Does
+    /// nothing if it is open already.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -112,8 +111,8 @@ impl Out {
         Ok(())
     }
 
-    /// Writes one of the list of this name where JSON is wanted. It is not kept, so a
-    /// list may be as long as it likes; [`json`](Self::json) ends it.
+    /// Writes one item of the list of this name if JSON is wanted. Items are not kept in
+    /// memory, so the list has no bound. [`json`](Self::json) ends it.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -129,7 +128,7 @@ impl Out {
         write!(self.stdout, "{comma}{item}")
     }
 
-    /// Ends the document after the list of this name, be it empty.
+    /// Ends the document after the list of this name, which may be empty.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
@@ -138,7 +137,7 @@ impl Out {
         self.json(|| Value::Object(Vec::new()))
     }
 
-    /// Writes bytes that are already what is wanted.
+    /// Writes bytes unchanged, as text or JSON.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.

@@ -1,4 +1,4 @@
-//! Words to an [`Invocation`], by the table of commands.
+//! Parses arguments into an [`Invocation`], according to the table of commands.
 
 use std::ffi::{OsStr, OsString};
 
@@ -9,10 +9,10 @@ use super::commands::{self, GLOBAL, ValueKind, find};
 use super::exit::Failure;
 use crate::config::nearest;
 
-/// Understands the words after the program's name. No word at all is `help`.
+/// Parses the arguments that follow the program's name.
 ///
 /// # Errors
-/// [`Exit::Usage`](super::exit::Exit::Usage): no such command or option, a value too many or too few.
+/// [`Exit::Usage`](super::exit::Exit::Usage): an unknown command or option, or a wrong number of values.
 pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Failure> {
     let mut words = lexopt::Parser::from_args(words);
     let mut command: Option<&'static Command> = None;
@@ -47,7 +47,7 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
                         && commands::all().any(|command| command.options.iter().any(|o| o.name == name));
                     let names: Vec<&'static str> = known().map(|option| option.name).collect();
                     let suggestion = match nearest(name, &names) {
-                        _ if is_later => ": it stands behind its command".to_owned(),
+                        _ if is_later => ": it belongs after its command".to_owned(),
                         Some(name) => format!(" (did you mean --{name}?)"),
                         None => String::new(),
                     };
@@ -76,8 +76,8 @@ pub fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocation, Fa
     finish(command, arguments, options)
 }
 
-/// Puts `--help`, `--version` and nothing at all in their commands' terms, and
-/// counts the arguments.
+/// Turns `--help` and `--version` into their commands, and checks the number of
+/// arguments.
 fn finish(
     command: Option<&'static Command>,
     mut arguments: Vec<OsString>,
@@ -102,9 +102,9 @@ fn finish(
     if let Some(word) = arguments.get(takes.most) {
         let (name, word) = (command.name, word.display());
         let sentence = match takes.most {
-            0 => format!("{name} takes no arguments, and {word} is one"),
-            1 => format!("{name} takes one {} at most, and {word} is one more", takes.name),
-            most => format!("{name} takes at most {most} {}, and {word} is one more", takes.name),
+            0 => format!("{name} takes no arguments, but got {word}"),
+            1 => format!("{name} takes one {} at most, but got {word} too", takes.name),
+            most => format!("{name} takes at most {most} {}, but got {word} too", takes.name),
         };
         return Err(usage(Some(command), &sentence));
     }
@@ -114,8 +114,7 @@ fn finish(
     Ok(Invocation { command, arguments, options })
 }
 
-/// Whether a word may stand in a name's place, as far as the name lists what may:
-/// `auto|always|never`.
+/// Checks a value against the choices that its name lists, as in `auto|always|never`.
 fn check_value(name: &'static str, word: &OsStr) -> Result<(), String> {
     match ValueKind::of(name) {
         Some(ValueKind::Choice(choices)) => check_choice(choices, word),
@@ -123,7 +122,7 @@ fn check_value(name: &'static str, word: &OsStr) -> Result<(), String> {
     }
 }
 
-/// Whether a word is one of `choices`, which `|` parts; else what is wrong.
+/// Checks that a word is one of `choices`, separated by `|`. The error is a sentence.
 pub(super) fn check_choice(choices: &'static str, word: &OsStr) -> Result<(), String> {
     let choices: Vec<&'static str> = choices.split('|').collect();
     let shown = word.to_string_lossy();
@@ -131,18 +130,18 @@ pub(super) fn check_choice(choices: &'static str, word: &OsStr) -> Result<(), St
         return Ok(());
     }
     let suggestion = nearest(&shown, &choices).map(|choice| format!(" (did you mean {choice}?)"));
-    Err(format!("{shown:?} is none of {}{}", choices.join(", "), suggestion.unwrap_or_default()))
+    Err(format!("{shown:?} is not one of {}{}", choices.join(", "), suggestion.unwrap_or_default()))
 }
 
-/// The command that a word names.
+/// The command with this name.
 ///
 /// # Errors
-/// There is none of that name; the nearest is named.
+/// There is no such command. The message names the nearest one.
 pub fn command_named(word: &OsStr) -> Result<&'static Command, Failure> {
     let name = word.to_str().ok_or_else(|| not_text(word))?.trim_end();
     find(name).ok_or_else(|| {
         let names: Vec<&'static str> = commands::all().map(|command| command.name).collect();
-        // "install" is far from host-install, letter by letter.
+        // The edit distance from "install" to host-install is too large for `nearest`.
         let holding = || {
             let holding: Vec<&str> = names.iter().copied().filter(|known| known.contains(name)).collect();
             (name.len() > 2 && !holding.is_empty()).then(|| holding.join(" or "))
@@ -171,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn options_stand_before_or_after_the_command_and_its_arguments() {
+    fn options_come_before_or_after_the_command_and_its_arguments() {
         for line in ["--socket /s apply --force A B", "apply A --socket=/s B --force"] {
             let line = parsed(line).unwrap();
             assert_eq!(line.command.name, "apply");
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn help_and_version_are_asked_for_in_every_way() {
+    fn every_form_of_help_and_version_is_understood() {
         for (line, command, argument) in [
             ("--help", "help", None),
             ("-h", "help", None),
@@ -209,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_may_be_of_two_words_with_options_around_both() {
+    fn options_may_surround_both_words_of_a_command() {
         for line in ["tipc serve 1:2-3 4:5", "--json tipc serve 1:2-3 4:5", "tipc --json serve 1:2-3 4:5"] {
             let line = parsed(line).unwrap();
             assert_eq!(line.command.name, "tipc serve");
@@ -224,24 +223,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_with_what_was_meant() {
+    fn usage_errors_name_the_mistake_and_a_suggestion() {
         assert_eq!(complaint(""), "a command is missing; see `thimble help`");
         assert!(complaint("aply X").starts_with("there is no command aply (did you mean apply?)"));
         assert!(complaint("frobnicate").starts_with("there is no command frobnicate; see"));
         assert!(complaint("apply --al").starts_with("there is no option --al here (did you mean --all?)"));
         assert!(complaint("query -x").starts_with("there is no option -x here"));
         assert!(complaint("upload").starts_with("upload wants FILE; see `thimble help upload`"));
-        assert!(complaint("status now").starts_with("status takes no arguments, and now is one; see"));
-        assert!(
-            complaint("drop-host a b").starts_with("drop-host takes one HOST at most, and b is one more;")
-        );
+        assert!(complaint("status now").starts_with("status takes no arguments, but got now; see"));
+        assert!(complaint("drop-host a b").starts_with("drop-host takes one HOST at most, but got b too;"));
         assert!(
             complaint("drop")
                 .starts_with("there is no command drop (did you mean drop-host or drop-controller?)")
         );
         assert!(
             complaint("--force apply X")
-                .starts_with("there is no option --force here: it stands behind its command")
+                .starts_with("there is no option --force here: it belongs after its command")
         );
         assert!(
             complaint("--jsno query").starts_with("there is no option --jsno here (did you mean --json?)")
@@ -249,25 +246,25 @@ mod tests {
         assert!(complaint("query --release").starts_with("--release wants a value: RELEASE"));
         assert!(complaint("apply --all=yes").contains("--all"));
         assert!(complaint("query appplied").starts_with(
-            "\"appplied\" is none of available, applied, committed (did you mean applied?); see `thimble help query`"
+            "\"appplied\" is not one of available, applied, committed (did you mean applied?); see `thimble help query`"
         ));
-        assert!(complaint("--color=x query").starts_with("\"x\" is none of auto, always, never; see"));
+        assert!(complaint("--color=x query").starts_with("\"x\" is not one of auto, always, never; see"));
     }
 
     #[test]
-    fn an_argument_counts_once() {
+    fn repeated_arguments_count_once() {
         assert_eq!(parsed("apply B A B").unwrap().texts().unwrap(), ["B", "A"]);
     }
 
     #[test]
-    fn a_configuration_that_is_named_must_be_there() {
+    fn a_named_configuration_must_exist() {
         let failure = parsed("query --config /nonexistent.toml").unwrap().socket().unwrap_err();
         assert_eq!(failure.exit, Exit::Refused);
         assert!(failure.message.starts_with("/nonexistent.toml: there is no such configuration"));
     }
 
     #[test]
-    fn a_dash_and_what_follows_two_dashes_are_arguments() {
+    fn a_dash_and_words_after_two_dashes_are_arguments() {
         assert_eq!(parsed("decode -").unwrap().texts().unwrap(), ["-"]);
         assert_eq!(parsed("upload -- --strange").unwrap().texts().unwrap(), ["--strange"]);
     }

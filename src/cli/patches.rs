@@ -1,4 +1,4 @@
-//! Commands about patches: what is in the repository, and what is to become of it.
+//! Commands that show and change the repository's patches.
 
 use std::borrow::Borrow;
 
@@ -43,7 +43,7 @@ fn change(invocation: &Invocation, to: EntryState, out: &mut Out) -> Result<(), 
     print_lines(invocation, &request, out)
 }
 
-/// Asks for something whose replies are lines, and passes them on.
+/// Sends a request whose replies are lines, and prints them.
 pub(super) fn print_lines(
     invocation: &Invocation,
     request: impl Borrow<Request>,
@@ -52,13 +52,13 @@ pub(super) fn print_lines(
     print_lines_from(&mut Client::connect(&invocation.socket()?)?, request.borrow(), out)
 }
 
-/// The same over a connection that is there already.
+/// As [`print_lines`], over an open connection.
 pub(super) fn print_lines_from(client: &mut Client, request: &Request, out: &mut Out) -> Result<(), Failure> {
     let mut lines = Vec::new();
     let asked = client.ask(request, |reply| line(reply, &mut lines, out));
     asked.map_err(|failure| Failure { done: lines.clone(), ..failure })?;
     if lines.is_empty() {
-        out.line("Nothing is to be done.")?;
+        out.line("Nothing to do.")?;
     }
     out.json(|| lines_json(lines))?;
     Ok(())
@@ -72,25 +72,26 @@ fn line(reply: Reply, lines: &mut Vec<String>, out: &mut Out) -> Result<(), Fail
     Ok(())
 }
 
-/// The document of a command whose result is lines.
+/// The document for a result of lines.
 pub(super) fn lines_json(lines: Vec<String>) -> Value {
     Value::object([("lines", Value::list(lines.into_iter().map(Value::Text)))])
 }
 
 pub(super) fn ids(invocation: &Invocation) -> Result<PatchIds, Failure> {
     let id = |text: &str| {
-        PatchId::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is no patch id: {bad}")))
+        PatchId::new(text).map_err(|bad| invocation.usage(&format!("{text:?} is not a patch id: {bad}")))
     };
     invocation.texts()?.into_iter().map(id).collect()
 }
 
-/// `thimble show ID..`: the daemon's words; as text as they come, but to a terminal.
+/// `thimble show ID..`. The daemon writes the text. It is passed on piece by piece, but
+/// to a terminal as a whole.
 pub fn show(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::Show { ids: ids(invocation)?, json: out.is_json() };
     let mut document = Vec::new();
     Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
         match reply {
-            // Half a document would be none, and half a line cannot be fitted.
+            // A document must be complete, and half a line cannot be folded.
             Reply::Output(bytes) if out.is_json() || out.columns().is_some() => {
                 document.extend_from_slice(&bytes)
             }
@@ -149,13 +150,13 @@ fn patch_cells(row: &PatchRow) -> [String; 5] {
         .map(str::to_owned)
 }
 
-/// What keeps a wanted patch off the hosts, in a line, if anything does.
+/// A line that says which missing requirement blocks an applied patch; empty if none.
 fn blocked_text(row: &PatchRow) -> String {
     let line = |required| format!("{} is blocked: requires {required}\n", row.id);
     row.blocked_by.as_ref().map(line).unwrap_or_default()
 }
 
-/// The table of `sw-patch query`, then what keeps wanted patches off the hosts.
+/// The table of `sw-patch query`, then the lines about blocked patches.
 fn patches_text(rows: Vec<[String; 5]>, blocked: &str, columns: Option<usize>) -> String {
     let id = ("Patch ID", Align::Left);
     let [rr, release, repo, patch] =
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn query_is_sw_patch_s_table_with_a_blank_line_behind() {
+    fn query_prints_sw_patch_s_table_and_a_blank_line() {
         let rows = [row("TZDATA-1", PatchState::PartialApply), row("Z", PatchState::Applied)];
         let expected = "Patch ID  RR  Release   Patch State\n\
                         ========  ==  =======  =============\n\
@@ -222,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn query_shows_the_repo_state_where_no_host_can_say_more() {
+    fn query_shows_the_repo_state_if_no_host_has_reported() {
         let rows = [row("P", PatchState::NotApplicable)];
         let expected = "Patch ID  RR  Release  Repo State  Patch State\n\
                         ========  ==  =======  ==========  ===========\n\
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn query_says_what_a_blocked_patch_requires() {
+    fn query_shows_the_requirement_of_a_blocked_patch() {
         let mut blocked = row("P2", PatchState::Available);
         blocked.blocked_by = Some(PatchId::new("P1").unwrap());
         let text = patches_text(vec![patch_cells(&blocked)], &blocked_text(&blocked), None);

@@ -27,17 +27,17 @@ pub(super) fn ask(client: &mut Client, request: impl Borrow<Request>) -> Result<
     Ok(rows)
 }
 
-/// What is said of one host now.
+/// The line of one host.
 pub(super) fn line(row: &HostRow) -> String {
     let because = if row.reason.is_empty() { String::new() } else { format!(": {}", row.reason) };
-    let said = match row.install {
+    let status = match row.install {
         RequestStatus::Waiting => "asked, no answer yet".to_owned(),
         RequestStatus::Running => match row.state {
             HostState::Installing { step, percent } => format!("{percent:>3}%  {}", step.as_str()),
             _ => "begun".to_owned(),
         },
         RequestStatus::Ended(Outcome::Installed) if row.reboot_required => {
-            format!("installed; it must restart before all is in effect{because}")
+            format!("installed; a reboot is needed before all of it is in effect{because}")
         }
         RequestStatus::Ended(Outcome::Installed) => format!("installed{because}"),
         RequestStatus::Ended(Outcome::Rejected) => format!("rejected{because}"),
@@ -47,12 +47,12 @@ pub(super) fn line(row: &HostRow) -> String {
         RequestStatus::Ended(Outcome::Broken) => {
             format!("failed, and the previous patches could not be restored{because}")
         }
-        RequestStatus::NoAnswer => format!("no answer: whether it installs is not known{because}"),
+        RequestStatus::NoAnswer => format!("no answer: whether it is installing is unknown{because}"),
         RequestStatus::None => {
-            "the daemon has no record of the request (was it restarted?); the outcome is not known".to_owned()
+            "the daemon has no record of the request (was it restarted?); the outcome is unknown".to_owned()
         }
     };
-    format!("{}: {said}", row.hostname)
+    format!("{}: {status}", row.hostname)
 }
 
 #[cfg(test)]
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn each_outcome_is_told_with_its_reason() {
+    fn each_outcome_is_shown_with_its_reason() {
         let mut failed = host("w", 1, RequestStatus::Ended(Outcome::RolledBack));
         failed.reason = Reason::truncated("health: exit status 1");
         assert_eq!(line(&failed), "w: failed, the previous patches are back in place: health: exit status 1");

@@ -1,5 +1,5 @@
-//! `what-requires`, `query-dependencies`, `is-applied`, `is-available`: questions
-//! about patches that are named, answered for scripts.
+//! `what-requires`, `query-dependencies`, `is-applied`, `is-available`: questions about
+//! named patches, with answers for scripts.
 
 use std::io::{self, Write};
 
@@ -12,7 +12,7 @@ use crate::control::{PatchState, Reply, Request};
 use crate::json::Value;
 use crate::types::PatchId;
 
-/// `thimble what-requires ID..`, in `sw-patch`'s words.
+/// `thimble what-requires ID..`, in the words of `sw-patch`.
 pub fn what_requires(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let ids = ids(invocation)?;
     let mut pairs: Vec<(PatchId, PatchId)> = Vec::new();
@@ -36,7 +36,7 @@ pub fn what_requires(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
     Ok(out.end_list("patches")?)
 }
 
-/// `thimble query-dependencies ID.. [--recursive]`: an id a line, as `sw-patch`.
+/// `thimble query-dependencies ID.. [--recursive]`: one id per line, like `sw-patch`.
 pub fn query_dependencies(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::Requires { ids: ids(invocation)?, is_recursive: invocation.has("recursive") };
     let mut absent = Vec::new();
@@ -53,14 +53,14 @@ pub fn query_dependencies(invocation: &Invocation, out: &mut Out) -> Result<(), 
         Ok(())
     })?;
     if !absent.is_empty() {
-        // Beside the list, which scripts read.
+        // On standard error, because scripts read the list.
         let _ = writeln!(io::stderr(), "not in the repository: {}", absent.join(", "));
     }
     Ok(out.end_list("dependencies")?)
 }
 
-/// `thimble is-applied ID..`: whether all are where they should be. A committed one
-/// is, and for good.
+/// `thimble is-applied ID..`: whether all are on every host that they concern. Committed
+/// patches count.
 pub fn is_applied(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     are(invocation, "applied", &[PatchState::Applied, PatchState::Committed], out)
 }
@@ -70,8 +70,8 @@ pub fn is_available(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
     are(invocation, "available", &[PatchState::Available], out)
 }
 
-/// Says `True` or `False`, as `sw-patch` does, and on standard error of which
-/// patches it is not so.
+/// Prints `True` or `False`, like `sw-patch`, and on standard error the patches for which
+/// it is false.
 fn are(
     invocation: &Invocation,
     what: &'static str,
@@ -89,15 +89,15 @@ fn are(
     let mut others = Vec::new();
     for id in &ids {
         let state = found.iter().find(|(found, _)| found == id).map(|(_, state)| *state);
-        let is_so = state.is_some_and(|state| states.contains(&state));
-        if !is_so {
+        let is_true = state.is_some_and(|state| states.contains(&state));
+        if !is_true {
             others.push(format!("{id} ({})", state.map_or("not in the repository", PatchState::as_str)));
         }
         out.item("patches", || {
             let state = state.map(|state| Value::text(state.as_str()));
             Value::object([
                 ("id", Value::text(id)),
-                (what, is_so.into()),
+                (what, is_true.into()),
                 ("patch_state", Value::or_null(state)),
             ])
         })?;
@@ -107,7 +107,7 @@ fn are(
     if others.is_empty() {
         return Ok(());
     }
-    // Not a failure that a document would tell of, but an answer.
+    // `False` is an answer, not an error, so the document has no error member.
     let _ = writeln!(io::stderr(), "not {what}: {}", others.join(", "));
     Err(Failure::silent(Exit::Refused))
 }

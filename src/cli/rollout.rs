@@ -1,5 +1,5 @@
-//! `host-install --all`, `--stop`, `--resume`: the rollout that the controllers
-//! carry, and how it is watched.
+//! `host-install --all`, `--stop`, `--resume`: starts and follows the rollout that the
+//! controllers run.
 
 use std::thread;
 
@@ -16,20 +16,20 @@ use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 
-/// Looks at a rollout that another controller carries until it is believed to be
-/// over: what hosts do is heard here a moment later than it is asked for there.
+/// Polls that must agree that a rollout of another controller is over: this controller
+/// hears of the hosts' states a moment later than the one that asks them.
 const LOOKS: u32 = 4;
-/// Hosts at work at once, unless said otherwise: as many as a controller serves.
+/// Default of `--parallel`: as many hosts as a controller serves at once.
 const PARALLEL: u16 = 4;
-/// Failures that stop a rollout, unless said otherwise.
+/// Default of `--stop-after-failures`.
 const STOP_AFTER: u16 = 3;
-/// The options that are for `--all` alone.
+/// Options allowed only with `--all`.
 const OF_ALL: [&str; 2] = ["parallel", "stop-after-failures"];
 
-/// What is asked of the rollout; `None` where hosts are named.
+/// The request for a rollout; `None` if the command line names hosts.
 ///
 /// # Errors
-/// [`Exit::Usage`]: what is given does not go together.
+/// [`Exit::Usage`]: the options exclude each other.
 pub fn wanted(invocation: &Invocation) -> Result<Option<Request>, Failure> {
     let given = ["all", "stop", "resume"].map(|option| invocation.has(option));
     let is_named = !invocation.arguments.is_empty();
@@ -38,12 +38,12 @@ pub fn wanted(invocation: &Invocation) -> Result<Option<Request>, Failure> {
     }
     let [is_all, is_stop, is_resume] = given;
     if let Some(option) = OF_ALL.iter().find(|option| !is_all && invocation.has(option)) {
-        return Err(invocation.usage(&format!("--{option} goes with --all alone")));
+        return Err(invocation.usage(&format!("--{option} is allowed only with --all")));
     }
     if (is_stop || is_resume) && invocation.has("force") {
-        return Err(
-            invocation.usage("--force goes with HOST.. and --all: a rollout keeps what it began with")
-        );
+        return Err(invocation.usage(
+            "--force is allowed only with HOST.. and --all: a rollout keeps the value it began with",
+        ));
     }
     Ok(match given {
         [true, ..] => Some(Request::StartRollout {
@@ -57,7 +57,7 @@ pub fn wanted(invocation: &Invocation) -> Result<Option<Request>, Failure> {
     })
 }
 
-/// The number that an option gives, from `least` on.
+/// The number given by an option; at least `least`, `or` without the option.
 fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<u16, Failure> {
     let Some(text) = invocation.value(option) else { return Ok(or) };
     let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number >= least);
@@ -67,10 +67,10 @@ fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<
     })
 }
 
-/// Begins, stops or resumes the rollout, and follows it to its end.
+/// Starts, stops or resumes the rollout, and follows it to its end.
 ///
 /// # Errors
-/// It cannot be, or did not end well.
+/// The request was refused, or the rollout did not end well.
 pub fn start_and_follow(invocation: &Invocation, request: &Request, out: &mut Out) -> Result<(), Failure> {
     sys::note_interrupts();
     let is_stop = matches!(request, Request::StopRollout);
@@ -82,7 +82,7 @@ pub fn start_and_follow(invocation: &Invocation, request: &Request, out: &mut Ou
         Ok(())
     })?;
     match follow(&mut client, out) {
-        // Stopped is what was asked for, whatever became of the hosts.
+        // The rollout has stopped as requested, whatever the hosts' outcomes.
         Err(failure) if is_stop && failure.message.is_empty() => Ok(()),
         followed => followed,
     }
@@ -91,7 +91,7 @@ pub fn start_and_follow(invocation: &Invocation, request: &Request, out: &mut Ou
 /// Shows the rollout until it is over.
 ///
 /// # Errors
-/// It did not end well, or the watcher left.
+/// The rollout did not end well, or the user interrupted.
 pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
     let mut screen = Screen::new(out.is_live());
     let (mut looks, mut begun) = (0, None);
@@ -103,8 +103,9 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
             ask(client, Request::QueryHosts { filter: HostFilter::Rollout }).map_err(explain_disconnect)?;
         let mut lines = lines(&row, &hosts, out.style(), screen.is_live());
         if *begun.get_or_insert(row.id) != row.id {
-            // Two were begun at once, or it was stopped and resumed: one is left.
-            lines.push((u64::MAX, format!("this is another rollout, begun at {}", row.carrier_name)));
+            // Two rollouts started at once, or this one was stopped and resumed. One
+            // remains.
+            lines.push((u64::MAX, format!("this is another rollout, started on {}", row.carrier_name)));
         }
         looks = if is_over(&row) { looks + 1 } else { 0 };
         if looks >= if row.is_here { 1 } else { LOOKS } {
@@ -113,7 +114,7 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
         }
         out.text(screen.show(&lines))?;
         if sys::is_interrupted() {
-            let sentence = "left: the rollout goes on without being watched; `thimble watch` follows it, and \
+            let sentence = "interrupted: the rollout continues; `thimble watch` follows it, and \
                             `thimble host-install --stop` stops it";
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
@@ -121,10 +122,10 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// The last rollout, as the daemon knows it.
+/// Asks the daemon for the last rollout.
 ///
 /// # Errors
-/// The daemon does not say.
+/// As [`Client::ask`].
 pub fn look(client: &mut Client) -> Result<Option<RolloutRow>, Failure> {
     let mut found = None;
     client.ask(Request::Rollout, |reply| {
@@ -136,25 +137,24 @@ pub fn look(client: &mut Client) -> Result<Option<RolloutRow>, Failure> {
     Ok(found)
 }
 
-/// What it means that the daemon ended while the rollout was watched.
+/// Explains a daemon that ended while the rollout was followed.
 fn explain_disconnect(failure: Failure) -> Failure {
     if failure.exit != Exit::Unreachable {
         return failure;
     }
-    let sentence = "the daemon has ended; the rollout goes on, carried by another controller, or by this one once \
+    let sentence = "the daemon has ended; another controller continues the rollout, or this one once \
                     its daemon runs again: follow it with `thimble watch` there";
     Failure::new(Exit::Unreachable, sentence)
 }
 
-/// Whether nothing more will come of it: those that were at work when it stopped
-/// have ended too.
+/// Whether the rollout is over and every host that was at work has ended.
 #[must_use]
 pub fn is_over(row: &RolloutRow) -> bool {
     row.state != RolloutState::Running && row.hosts.at_work == 0 && !row.is_early
 }
 
-/// How it is shown: a line for all, one for each host at work where someone
-/// watches, and one for each that has failed.
+/// The lines that show a rollout: one for all hosts, one for each failed host and, on a
+/// terminal, one for each host at work.
 #[must_use]
 pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -> Vec<KeyedLine> {
     let mut lines = vec![(0, headline(row, style, is_live))];
@@ -167,15 +167,15 @@ pub fn lines(row: &RolloutRow, hosts: &[HostRow], style: Style, is_live: bool) -
     lines
 }
 
-/// One line about all hosts.
+/// The line for all hosts.
 fn headline(row: &RolloutRow, style: Style, is_live: bool) -> String {
     let hosts = &row.hosts;
     let over = hosts.done + hosts.behind + hosts.current + hosts.failed + hosts.no_answer;
-    // Those that are lost are not asked, so they keep nobody waiting.
+    // Lost hosts are not asked, so the rollout does not wait for them.
     let all = over + hosts.at_work + hosts.next;
     let state = match row.state {
         RolloutState::Running if row.is_early => {
-            style.yellow("rollout waits until all hosts were asked who they are")
+            style.yellow("rollout waits until all hosts have been queried")
         }
         RolloutState::Running => style.bold("rollout"),
         RolloutState::Stopped => style.yellow("rollout stopped"),
@@ -184,28 +184,28 @@ fn headline(row: &RolloutRow, style: Style, is_live: bool) -> String {
     };
     let drawn = if is_live { bar(percent(over, all), 22) + " " } else { String::new() };
     let mut text = format!("{state}: {drawn}{over} of {all} hosts");
-    let said = [
+    let parts = [
         (hosts.done, "installed"),
-        (hosts.behind, "installed what was wanted before"),
+        (hosts.behind, "installed an earlier set"),
         (hosts.current, "had nothing to do"),
         (hosts.at_work, "at work"),
         (hosts.failed, "failed"),
         (hosts.no_answer, "without an answer"),
         (hosts.lost, "lost and not asked"),
     ];
-    for (count, what) in said.into_iter().filter(|(count, _)| *count > 0) {
+    for (count, what) in parts.into_iter().filter(|(count, _)| *count > 0) {
         text.push_str(&format!(", {count} {what}"));
     }
     text
 }
 
-/// 100 only where nothing is left.
+/// The percentage of hosts that are done; 100 only if all are.
 fn percent(over: u32, all: u32) -> u8 {
     let percent = u64::from(over) * 100 / u64::from(all.max(1));
     if all == 0 { 100 } else { percent as u8 }
 }
 
-/// The last words: what it means, and what to do.
+/// Prints advice and the document, and returns the exit code.
 fn end(row: &RolloutRow, hosts: &[HostRow], out: &mut Out) -> Result<(), Failure> {
     if let Some(line) = advice(row) {
         out.line(line)?;
@@ -221,23 +221,23 @@ fn advice(row: &RolloutRow) -> Option<&'static str> {
     let hosts = &row.hosts;
     match row.state {
         RolloutState::Stopped | RolloutState::Halted => Some(
-            "No further host is asked. Go on with `thimble host-install --resume`: hosts that failed are asked again.",
+            "No further host is asked. Continue with `thimble host-install --resume`: failed hosts are asked again.",
         ),
-        _ if hosts.failed + hosts.no_answer > 0 => Some(
-            "`thimble host-install --all` asks those again that have failed or not answered, and no others.",
-        ),
-        _ if hosts.behind > 0 => {
-            Some("More is wanted since some hosts were asked: `thimble host-install --all` asks those again.")
+        _ if hosts.failed + hosts.no_answer > 0 => {
+            Some("`thimble host-install --all` asks only the hosts again that have failed or not answered.")
         }
+        _ if hosts.behind > 0 => Some(
+            "The applied patches have changed since some hosts were asked: `thimble host-install --all` asks them again.",
+        ),
         _ if hosts.lost > 0 => {
-            Some("Lost hosts are not asked: once they are heard again, `thimble host-install --all`.")
+            Some("Lost hosts are not asked. Run `thimble host-install --all` once they are heard again.")
         }
         _ => None,
     }
 }
 
-/// A failure weighs more than a missing answer, and a host that was not asked as
-/// much as one.
+/// The exit code: a failure takes precedence over a missing answer. A host that was not
+/// asked counts as a missing answer.
 #[must_use]
 pub fn exit(row: &RolloutRow) -> Exit {
     let hosts = &row.hosts;
@@ -250,14 +250,13 @@ pub fn exit(row: &RolloutRow) -> Exit {
     }
 }
 
-/// The rollout as `--json` shows it, with the hosts that are at work or have
-/// failed.
+/// The rollout as JSON, with the hosts that are at work or have failed.
 #[must_use]
 pub fn json(row: &RolloutRow, hosts: &[HostRow]) -> Value {
     Value::object([("rollout", rollout_json(row)), ("hosts", Value::list(hosts.iter().map(host_json)))])
 }
 
-/// The rollout alone.
+/// The rollout alone, as JSON.
 #[must_use]
 pub fn rollout_json(row: &RolloutRow) -> Value {
     let hosts = &row.hosts;
@@ -319,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_are_named_or_all_meant_and_what_does_not_go_together_is_refused() {
+    fn hosts_are_named_or_all_and_conflicting_options_are_refused() {
         assert!(asked("host-install w").unwrap().is_none());
         let request = asked("host-install --all --parallel 9").unwrap();
         assert!(matches!(request, Some(Request::StartRollout { parallel: 9, stop_after: 3, force: false })));
@@ -343,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn the_line_for_all_counts_what_is_there_and_leaves_out_what_is_not() {
+    fn the_headline_shows_counts_above_zero_only() {
         let census =
             Census { done: 3, current: 1, failed: 1, at_work: 2, next: 3, lost: 1, ..Census::default() };
         assert_eq!(
@@ -359,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn the_exit_code_tells_whether_every_host_has_what_is_applied() {
+    fn the_exit_code_is_zero_only_if_every_host_has_the_applied_set() {
         let of = |state, hosts| exit(&row(state, hosts));
         let done = Census { done: 3, current: 1, ..Census::default() };
         assert_eq!(of(RolloutState::Ended, done), Exit::Done);
@@ -372,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn into_a_pipe_go_failures_and_counts_but_not_every_step() {
+    fn a_pipe_gets_failures_and_counts_but_not_every_step() {
         let mut at_work = host("w-1");
         at_work.part = Some(RolloutPart::AtWork);
         at_work.install = RequestStatus::Waiting;

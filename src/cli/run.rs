@@ -1,5 +1,5 @@
-//! `run`: the daemon, in the foreground, with the roles of its configuration; and
-//! `reload`, which has it read that anew.
+//! `run`: the daemon in the foreground, with the roles of its configuration; and
+//! `reload`, which makes it read the configuration again.
 
 use super::command::Invocation;
 use super::exit::{Exit, Failure};

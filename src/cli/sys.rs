@@ -1,10 +1,10 @@
-//! What the command line needs of the system and the standard library does not
-//! give: a terminal's width, the interrupt key.
+//! System calls of the command line that std does not have: the terminal's size, the
+//! interrupt key, an alarm.
 
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// The columns and lines of the terminal behind a descriptor; `None` where it is none.
+/// The columns and lines of a terminal; `None` if the descriptor is not a terminal.
 #[must_use]
 pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
@@ -15,14 +15,14 @@ pub fn terminal_size(fd: RawFd) -> Option<(usize, usize)> {
 }
 
 extern "C" fn end(_signal: libc::c_int) {
-    // SAFETY: ends the process, which a signal handler may.
+    // SAFETY: _exit is async-signal-safe.
     unsafe { libc::_exit(0) }
 }
 
-/// Ends this process, quietly, once so many seconds have passed.
+/// Ends this process with exit code 0 after this many seconds.
 pub fn end_in(seconds: u32) {
-    // SAFETY: the handler does only what one may; the two calls fail for a wrong
-    // signal number only.
+    // SAFETY: the handler is async-signal-safe. The two calls fail only for a wrong
+    // signal number.
     unsafe {
         libc::signal(libc::SIGALRM, end as extern "C" fn(libc::c_int) as libc::sighandler_t);
         libc::alarm(seconds);
@@ -35,14 +35,14 @@ extern "C" fn note_interrupt(_signal: libc::c_int) {
     IS_INTERRUPTED.store(true, Ordering::Relaxed);
 }
 
-/// From now on the interrupt key is noted; pressed again, it ends the process.
+/// Records the interrupt key from now on; pressed a second time, it ends the process.
 pub fn note_interrupts() {
     // SAFETY: all zeros is a valid sigaction: no mask, no flags, the default action.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = note_interrupt as extern "C" fn(libc::c_int) as libc::sighandler_t;
     action.sa_flags = libc::SA_RESTART | libc::SA_RESETHAND;
-    // SAFETY: the handler only stores to an atomic, which a signal may; `action`
-    // is read during the call alone. It fails for a wrong signal number only.
+    // SAFETY: the handler only stores to an atomic, which is async-signal-safe; `action`
+    // is read only during the call. It fails only for a wrong signal number.
     unsafe { libc::sigaction(libc::SIGINT, &raw const action, std::ptr::null_mut()) };
 }
 

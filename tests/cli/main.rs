@@ -276,7 +276,7 @@ fn a_daemon_that_ends_while_installs_are_watched_does_not_end_them() {
     let output = thimble(&scratch, &["host-install", "a"]);
     assert_eq!(daemon.join().unwrap().len(), 2);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("go on without it"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("continue without it"), "{}", text(&output.stderr));
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_dry_run_shows_what_would_be_committed_and_asks_for_nothing_more() {
     assert_eq!(document["would_be_done"], true);
 
     let (output, _) = asks(&["commit", "--all", "--dry-run"], would_commit(&[], 0, ""));
-    assert_eq!((text(&output.stdout), output.status.code()), ("Nothing is to be committed.\n", Some(0)));
+    assert_eq!((text(&output.stdout), output.status.code()), ("Nothing to commit.\n", Some(0)));
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_commit_shows_what_it_takes_asks_and_commits_what_was_shown() {
 #[test]
 fn a_commit_that_nobody_wants_or_that_would_be_refused_is_not_made() {
     for (refusal, words) in
-        [("", "left as it is"), ("P1 is not on host w1 yet.", "would be refused: P1 is not on")]
+        [("", "not confirmed"), ("P1 is not on host w1 yet.", "would be refused: P1 is not on")]
     {
         let scratch = Scratch::new("cli");
         let asked = daemon(&scratch, vec![would_commit(&["P1"], 0, refusal)]);
@@ -212,7 +212,7 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
     for option in ["--yes", "--dry-run"] {
         let (output, request) = asks(&["commit", "--all", "--release", "1.0", option], releases(4));
         assert!(matches!(request, Request::Query));
-        assert!(text(&output.stdout).starts_with("Nothing is to be "), "{}", text(&output.stdout));
+        assert!(text(&output.stdout).starts_with("Nothing to "), "{}", text(&output.stdout));
         assert_eq!(output.status.code(), Some(0));
         let (output, _) = asks(&["--json", "commit", "--all", "--release", "1.0", option], releases(4));
         assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok(), "{}", text(&output.stdout));

@@ -143,7 +143,7 @@ fn a_host_that_is_not_locked_takes_a_patch_that_wants_a_restart_only_by_force() 
     let both = Both::new("local-locked");
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).says("reboot_required = true"));
     both.says(&["install-local"], 1, &["Node must be locked.", "nothing was changed"]);
-    both.says(&["install-local", "--force"], 0, &["installed: 1 patches", "restart this host"]);
+    both.says(&["install-local", "--force"], 0, &["installed: 1 patches", "reboot this host"]);
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn where_an_install_out_of_the_own_repository_makes_no_sense_it_says_what_to_do(
 fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
     need_root!();
     let both = Both::new("guard-says");
-    both.says(&["guard"], 0, &["nothing was cut short"]);
+    both.says(&["guard"], 0, &["no install was interrupted"]);
     // An installer that is killed in the middle of a script.
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("post-install", "kill -9 $PPID"));
     let killed = both.command(thimble().as_ref(), &["install-local"]).output().unwrap();
@@ -180,7 +180,7 @@ fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
     both.rig.assert_laid(&[]);
     both.says(&["guard"], 0, &["are back"]);
     assert_eq!(both.rig.recover().says("outcome"), "RolledBack");
-    both.says(&["guard"], 0, &["nothing was cut short"]);
+    both.says(&["guard"], 0, &["no install was interrupted"]);
 
     fs::write(both.rig.root.join(".thimble/journal"), "no journal").unwrap();
     both.says(&["guard"], 1, &["/.thimble/journal is damaged", "not whole"]);

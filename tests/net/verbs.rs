@@ -152,6 +152,6 @@ fn requirements_are_shown_and_enforced_from_upload_to_commit() {
     assert_eq!(cluster.status().row.repo_digest, before, "a dry run changes nothing");
     run(&["commit", "--all", "--release", "1.0", "--yes"]);
     let done = run(&["commit", "--all", "--dry-run"]);
-    assert_eq!(done, "Nothing is to be committed.\n");
+    assert_eq!(done, "Nothing to commit.\n");
     assert_eq!(run(&["is-applied", "TOP-1"]), "True\n", "for good");
 }
