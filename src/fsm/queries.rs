@@ -53,7 +53,7 @@ impl<'a> Queries<'a> {
     /// deadline of connecting, and of each pause after.
     #[must_use]
     pub fn new(timeout: Duration, slots: &'a mut [Option<Query>]) -> Self {
-        Self { timeout, slots: slots, wake: None }
+        Self { timeout, slots, wake: None }
     }
 
     /// Another deadline, for what begins or moves from now on.

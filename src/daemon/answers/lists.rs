@@ -120,7 +120,7 @@ fn next(now: Instant, controller: &Controller<'_>, doing: &mut Pending) -> Next 
         }
         Pending::Nothing
         | Pending::WaitingForStore(_)
-        | Pending::WaitingForWorker { .. }
+        | Pending::WaitingForWorker
         | Pending::WaitingForOthers { .. } => Next::Over,
     }
 }

@@ -121,7 +121,7 @@ impl Sessions {
     pub fn new(context: Context, first_token: usize, pool: &mut Pool) -> Self {
         let slot = |_| SessionSlot::new(pool.take(limits::FRAME_BYTES), pool.take(limits::FRAME_BYTES));
         let slots = (0..limits::SESSIONS).map(slot).collect();
-        Self { context, slots: slots, first_token, counts: SessionCounts::default() }
+        Self { context, slots, first_token, counts: SessionCounts::default() }
     }
 
     /// Sets new keys, revoked nodes and timeouts for later sessions. An authenticated

@@ -77,7 +77,7 @@ impl<'a> BlobFetch<'a> {
         Self {
             retry,
             missing: SlotSet::new(),
-            errors: errors,
+            errors,
             next_error: 0,
             transfer: Transfer::Idle,
             unreported: SlotSet::new(),

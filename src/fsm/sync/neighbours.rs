@@ -118,7 +118,7 @@ impl<'a> Neighbours<'a> {
     /// None yet, and as many as there are `slots`.
     #[must_use]
     pub fn new(slots: &'a mut [Option<Neighbour>], lost_after: Duration) -> Self {
-        Self { slots: slots, lost_after, refused: 0 }
+        Self { slots, lost_after, refused: 0 }
     }
 
     /// A controller spoke. `None` where there is no place for it: one that is lost
