@@ -1,20 +1,21 @@
-//! When an agent answers HelloAgent, and when it speaks unasked.
+//! When an agent sends HelloAgentAck: in answer to HelloAgent, and after a change.
 //!
 //! ```text
-//! Silent --HelloAgent--> Due (a random moment in its window)
-//!   |                      | more HelloAgents: one answer serves them all
-//!   `--something changed---'--> said --> Silent
+//! Silent --HelloAgent--> Due (at a random moment in its window)
+//!   |                      | more HelloAgents: one answer serves all
+//!   `---- a change --------'---- sent ----> Silent
 //! ```
 
 use super::random::Random;
 use crate::time::{Duration, Instant};
 
-/// Changes are told at most this often: an install's progress runs fast.
+/// The shortest time between two acks that report a change: an install's progress
+/// changes often.
 const CHANGES_APART: Duration = Duration::from_millis(200);
-/// The widest window that is believed.
+/// The widest window that an agent accepts.
 const WINDOW_MOST: Duration = Duration::from_secs(60);
 
-/// When to say HelloAgentAck.
+/// When to send HelloAgentAck.
 #[derive(Debug, Default)]
 pub struct Acks {
     due: Option<Instant>,
@@ -22,25 +23,26 @@ pub struct Acks {
 }
 
 impl Acks {
-    /// A controller asks, and gives a window.
+    /// A controller has sent HelloAgent with this window.
     pub fn on_hello(&mut self, now: Instant, window_ms: u32, random: &mut Random) {
         let window = Duration::from_millis(u64::from(window_ms)).min(WINDOW_MOST);
         let at = now + random.below(window);
         self.due = Instant::earliest([self.due, Some(at)]);
     }
 
-    /// Something that controllers should know has changed.
+    /// A value that the ack carries has changed.
     pub fn on_change(&mut self, now: Instant) {
         let at = self.last_sent.map_or(now, |said| now.max(said + CHANGES_APART));
         self.due = Instant::earliest([self.due, Some(at)]);
     }
 
-    /// An install has ended: controllers should not read old progress for long.
+    /// An install has ended: the ack is due at once, so that controllers do not show
+    /// old progress.
     pub fn on_end(&mut self, now: Instant) {
         self.due = Some(now);
     }
 
-    /// Whether to say it now; if so it is taken as said.
+    /// Whether an ack is due; if so, it counts as sent.
     pub fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| now >= due);
         if is_due {
@@ -50,7 +52,7 @@ impl Acks {
         is_due
     }
 
-    /// When it is to be said.
+    /// When the next ack is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.due
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_at_once_but_not_in_a_flood() {
+    fn changes_are_sent_at_once_but_not_in_a_flood() {
         let mut acks = Acks::default();
         acks.on_change(at(10));
         assert!(acks.take_due(at(10)));

@@ -1,4 +1,4 @@
-//! What a state machine asks its driver to do, and where.
+//! What a state machine asks its driver to do, and the addresses of peers.
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -21,14 +21,14 @@ pub enum Peer {
     Tipc {
         /// The node's address in its TIPC cluster.
         node: u32,
-        /// The socket's port there. A daemon that starts again has another.
+        /// The socket's port there. A restarted daemon has another one.
         port: u32,
     },
 }
 
 impl Peer {
-    /// Whether this is the same place on the network, whichever start of a daemon
-    /// is there: over UDP its port is the same each time, over TIPC never.
+    /// Whether both are the same node on the network, before and after a restart of
+    /// its daemon: a restart keeps the port over UDP and changes it over TIPC.
     #[must_use]
     pub fn is_at(&self, other: &Self) -> bool {
         match (self, other) {
@@ -47,7 +47,7 @@ impl fmt::Display for Peer {
     }
 }
 
-/// Whom a message is for.
+/// The receiver of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
     /// All controllers.
@@ -56,11 +56,11 @@ pub enum To {
     Agents,
     /// One node.
     Node(NodeId, Peer),
-    /// Whoever is bound there: who that is was not heard yet.
+    /// The socket bound at this address, whose node id is not known yet.
     Peer(Peer),
 }
 
-/// Why a datagram came back to its sender, as TIPC says it (linux/tipc.h, TIPC_ERR_*).
+/// Why TIPC returned a datagram to its sender (linux/tipc.h, TIPC_ERR_*).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Undelivered {
     /// No socket is bound to the service address.
@@ -71,7 +71,7 @@ pub enum Undelivered {
     NoNode,
     /// The socket's receive queue is full.
     Overload,
-    /// For another reason.
+    /// Another reason.
     Other,
 }
 
@@ -86,38 +86,39 @@ impl Undelivered {
     ];
 }
 
-/// What a transport has for the loop.
+/// What a transport received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Arrival<'b> {
-    /// A datagram, and where it is from.
+    /// A datagram and its sender's address.
     Datagram(&'b [u8], Peer),
-    /// One that was sent from here came back.
+    /// A datagram that this node sent was returned.
     Undelivered(Undelivered),
 }
 
 /// One thing for the driver to do.
 ///
-/// A driver carries actions out in order. `Send` may fail or be lost: deadlines
-/// repeat what matters. The others end in an event, always: a session in
-/// `SessionReady`, `SessionBusy` or `SessionFailed`; a worker in `WorkerEnded`.
+/// A driver executes actions in order. `Send` may fail or be lost; deadlines
+/// repeat what matters. `Connect` and the starts of workers always end in an event:
+/// a session in `SessionReady`, `SessionBusy` or `SessionFailed`, a worker in
+/// `WorkerEnded` unless its variant names another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(clippy::large_enum_variant, reason = "bounded by ACTION_BYTES, and most are sends")]
 #[must_use]
 pub enum Action {
     /// Send a datagram.
     Send(To, Message),
-    /// Open a stream session and prove it.
+    /// Open a stream session in which both ends prove their key.
     Connect(NodeId, Peer, Purpose),
-    /// End a session, if it is still there; no event follows.
+    /// Close a session if it still exists; no event follows.
     Disconnect(NodeId, Purpose),
     /// Start the worker that installs, over the session that is ready.
     StartInstall(InstallRequest),
-    /// Start the worker that recovers what a crash cut short.
+    /// Start the worker that recovers from an interrupted install.
     StartRecovery,
-    /// Start the worker that ends an install which replaced thimble itself: commits
-    /// it where a controller was heard, else undoes it.
+    /// Start the worker that ends an install which replaced thimble itself. It
+    /// commits the install if a controller was heard, and undoes it otherwise.
     StartProof {
-        /// One was.
+        /// A controller was heard.
         is_heard: bool,
     },
     /// Start the worker that merges this controller's map, over the session that
@@ -126,15 +127,16 @@ pub enum Action {
     /// Start the worker that fetches missing blobs from this controller, over the
     /// session that is ready. Ends in `BlobsEnded`.
     StartBlobs(NodeId),
-    /// Make this the rollout in place of the one with its stamp, durably, unless the
-    /// repository is being changed: it is asked for again until the map says so.
+    /// Replace the rollout that has the same stamp by this one, durably. The driver
+    /// may ignore it while the repository is being changed: the controller repeats
+    /// it until the map shows the change.
     SettleRollout(Rollout),
 }
 
 /// The actions of one call.
 ///
-/// A call pushes at most [`limits::ACTIONS`]; a push beyond that is dropped and
-/// counted, and the machine's deadline asks again.
+/// A call pushes at most [`limits::ACTIONS`]. A push beyond that is dropped and
+/// counted; the machine repeats it at its next deadline.
 #[derive(Debug, Default)]
 pub struct Actions {
     list: Vec<Action, { limits::ACTIONS }, u8>,
@@ -142,14 +144,14 @@ pub struct Actions {
 }
 
 impl Actions {
-    /// Asks for one more action.
+    /// Adds an action.
     pub fn push(&mut self, action: Action) {
         if self.list.push(action).is_err() {
             self.dropped = self.dropped.saturating_add(1);
         }
     }
 
-    /// Asks for a datagram to be sent.
+    /// Adds the sending of a datagram.
     pub fn send(&mut self, to: To, message: Message) {
         self.push(Action::Send(to, message));
     }
@@ -159,13 +161,13 @@ impl Actions {
         if self.list.is_empty() { None } else { Some(self.list.remove(0)) }
     }
 
-    /// How many more there is room for.
+    /// How many more actions fit.
     #[must_use]
     pub fn room(&self) -> usize {
         self.list.capacity().saturating_sub(self.list.len())
     }
 
-    /// How many were dropped for lack of room, ever.
+    /// How many actions were dropped for lack of room since the start.
     #[must_use]
     pub fn dropped(&self) -> u32 {
         self.dropped

@@ -1,6 +1,5 @@
-//! Hosts that all controllers are to forget: said more than once, as nobody
-//! answers `DropHostReq`. A host that is there returns with its next ack, however
-//! often it was dropped.
+//! Hosts that all controllers are to forget. `DropHostReq` is sent more than once,
+//! because it is not answered. A host that is still up returns with its next ack.
 
 use heapless::Vec;
 
@@ -9,9 +8,9 @@ use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::{DropHostReq, Message};
 
-/// Times that a drop is said.
+/// How many times each DropHostReq is sent.
 const SEND_LIMIT: u8 = 3;
-/// Drops that are said at once; one more ends the oldest.
+/// Drops that are repeated at the same time; one more ends the oldest.
 const DROPS: usize = 8;
 
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +28,18 @@ pub struct Drops {
 }
 
 impl Drops {
-    /// None. `retry`: from one saying to the next.
+    /// No drop. `retry` is the time between two sends of one drop.
     #[must_use]
     pub fn new(retry: Duration) -> Self {
         Self { retry, drops: Vec::new() }
     }
 
-    /// From one saying to the next, from now on.
+    /// Changes the time between two sends.
     pub fn set_retry(&mut self, retry: Duration) {
         self.retry = retry;
     }
 
-    /// A host is to be forgotten everywhere.
+    /// Adds a host that all controllers are to forget.
     pub fn add(&mut self, now: Instant, host: NodeId) {
         self.drops.retain(|drop| drop.host != host);
         if self.drops.is_full() {
@@ -50,7 +49,7 @@ impl Drops {
         let _ = self.drops.push(Drop { host, left: SEND_LIMIT, next: now });
     }
 
-    /// Says what is due. Early: does nothing.
+    /// Sends what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
         let retry = self.retry;
         self.drops.retain_mut(|drop| {
@@ -64,7 +63,7 @@ impl Drops {
         });
     }
 
-    /// When something is due.
+    /// When the next send is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.drops.iter().map(|drop| drop.next).min()
@@ -79,7 +78,7 @@ mod tests {
         Instant::from_millis(millis)
     }
 
-    fn said(drops: &mut Drops, now: u64) -> std::vec::Vec<u64> {
+    fn sent(drops: &mut Drops, now: u64) -> std::vec::Vec<u64> {
         let mut actions = Actions::default();
         drops.on_timeout(at(now), &mut actions);
         let host = |action| match action {
@@ -90,17 +89,17 @@ mod tests {
     }
 
     #[test]
-    fn a_drop_is_said_three_times_and_the_oldest_of_too_many_ends() {
+    fn a_drop_is_sent_three_times_and_the_oldest_of_too_many_ends() {
         let mut drops = Drops::new(Duration::from_millis(100));
         drops.add(at(0), NodeId(5));
         for now in [0, 100, 200] {
             assert_eq!(drops.poll_at(), Some(at(now)));
-            assert_eq!((said(&mut drops, now), said(&mut drops, now)), (std::vec![5], std::vec![]));
+            assert_eq!((sent(&mut drops, now), sent(&mut drops, now)), (std::vec![5], std::vec![]));
         }
         assert_eq!(drops.poll_at(), None);
         for host in 1..=9 {
             drops.add(at(300), NodeId(host));
         }
-        assert_eq!(said(&mut drops, 300), [2, 3, 4, 5, 6, 7, 8, 9]);
+        assert_eq!(sent(&mut drops, 300), [2, 3, 4, 5, 6, 7, 8, 9]);
     }
 }

@@ -1,5 +1,5 @@
-//! What a driver tells the state machines besides messages: how sessions and
-//! workers go. Everything slow comes back by this door.
+//! The input of the state machines besides messages: results of sessions and
+//! workers, and reports of the topology service.
 
 use super::topology::PeerEvent;
 use crate::time::Duration;
@@ -7,14 +7,14 @@ use crate::types::{Digest, NodeId, Reason, RequestId};
 use crate::wire::frame::{DetailPage, InstalledPatch, Purpose};
 use crate::wire::install::{LastInstall, Step};
 
-/// Something that happened.
+/// An event that the driver passes to the state machines.
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'e> {
-    /// A session that was asked for is open, and both ends have proven their key.
+    /// A requested session is open, and both ends have proven their key.
     SessionReady(NodeId, Purpose),
     /// The other end has no worker free.
     SessionBusy(NodeId, Purpose, Duration),
-    /// A session that was asked for failed, or ended before its answer did.
+    /// A requested session failed, or ended before its answer was complete.
     SessionFailed(NodeId, Purpose, &'e Reason),
     /// A page of a host's answer to a detailed query.
     DetailPage(NodeId, &'e DetailPage),
@@ -24,21 +24,21 @@ pub enum Event<'e> {
     Progress(Step, u8),
     /// One patch of the snapshot of what is installed.
     Installed(&'e InstalledPatch),
-    /// The snapshot is complete; what the journal says of the last install.
+    /// The snapshot is complete. The second field is the journal's last install.
     InstalledEnd(Digest, Option<&'e LastInstall>),
-    /// This install of this controller replaced thimble itself, and the new one that
-    /// runs has to hear a controller before it is committed. Told by recovery, after
-    /// the snapshot, and before health scripts run.
+    /// The install that this controller requested replaced thimble itself. The new
+    /// thimble, which now runs, must hear a controller before the install is
+    /// committed. Recovery reports it after the snapshot, before health scripts run.
     ProofPending(RequestId, NodeId),
-    /// The agent's worker ended: as its last report said, or with none.
+    /// The agent's worker ended.
     WorkerEnded(WorkerEnd<'e>),
     /// The worker that merges this controller's map ended: what is durably merged,
-    /// or why nothing is.
+    /// or why nothing was merged.
     PullEnded(NodeId, Result<MergedMap, &'e Reason>),
-    /// The worker that fetches blobs from this controller ended: what it got has
-    /// been told before; or why it could not go on.
+    /// The worker that fetches blobs from this controller ended, or failed for this
+    /// reason. Each blob that it got was reported before.
     BlobsEnded(NodeId, Result<(), &'e Reason>),
-    /// The transport's topology service tells who is there.
+    /// The transport's topology service reports a change.
     Topology(PeerEvent),
 }
 
@@ -47,7 +47,7 @@ pub enum Event<'e> {
 pub struct MergedMap {
     /// The digest of the entries that came.
     pub digest: Digest,
-    /// All that came is here now, or something greater.
+    /// Every entry that came is in this controller's map now, or a greater one is.
     pub is_whole: bool,
 }
 

@@ -1,5 +1,4 @@
-//! What each kind of host should have: the effective sets, computed once after
-//! a change of the map.
+//! The effective set of each kind of host, computed once after a change of the map.
 
 use heapless::Vec;
 
@@ -9,7 +8,7 @@ use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::types::{Digest, NodeType};
 
-/// What one kind of host should have.
+/// One kind of host, and the patches that it should have.
 #[derive(Clone, Debug)]
 pub struct HostKind {
     /// The kind.
@@ -20,15 +19,15 @@ pub struct HostKind {
     pub patches: SlotSet,
 }
 
-/// What all kinds of hosts that were met should have.
+/// All kinds of hosts that were heard, with the patches that they should have.
 #[derive(Debug, Default)]
 pub struct HostKinds {
     kinds: Vec<HostKind, { limits::NODETYPES }, u8>,
 }
 
 impl HostKinds {
-    /// What this kind of host should have; takes the kind in at first sight.
-    /// `None` where there are more kinds than [`limits::NODETYPES`].
+    /// The entry of this kind, which is computed and added if it is new. `None` if
+    /// there are more kinds than [`limits::NODETYPES`].
     pub fn of(&mut self, nodetype: &NodeType, map: &Map<'_>) -> Option<&HostKind> {
         let at = match self.kinds.iter().position(|kind| kind.nodetype == *nodetype) {
             Some(at) => at,
@@ -40,20 +39,20 @@ impl HostKinds {
         self.kinds.get(at)
     }
 
-    /// What this kind of host should have, where it was met before.
+    /// The entry of this kind, if a host of it was heard before.
     #[must_use]
     pub fn known(&self, nodetype: &NodeType) -> Option<&HostKind> {
         self.kinds.iter().find(|kind| kind.nodetype == *nodetype)
     }
 
-    /// Computes all anew: the map has changed.
+    /// Computes all kinds again after a change of the map.
     pub fn refresh(&mut self, map: &Map<'_>) {
         for kind in &mut self.kinds {
             *kind = Self::compute(&kind.nodetype, map);
         }
     }
 
-    /// The kinds met.
+    /// The kinds of hosts that were heard.
     pub fn iter(&self) -> impl Iterator<Item = &HostKind> {
         self.kinds.iter()
     }

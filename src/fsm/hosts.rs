@@ -1,4 +1,4 @@
-//! The hosts that a controller knows: what each said last.
+//! The hosts that a controller knows, with the last ack of each.
 //!
 //! ```text
 //! unknown --ack--> known --silent for host_lost--> lost --ack--> known
@@ -6,9 +6,9 @@
 //!    `---------------- drop-host -------------------'
 //! ```
 //!
-//! Lost is not stored but seen: a host is lost while its last ack is too old, or while
-//! the topology service says that it is gone.
-//! It keeps its place and is named by the commands that it concerns.
+//! Lost is computed, not stored: a host is lost while its last ack is too old, or while
+//! the topology service reports that it is gone. It keeps its slot, and commands that
+//! it concerns name it.
 
 use super::actions::Peer;
 use super::presence::Presence;
@@ -19,22 +19,22 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId};
 use crate::wire::messages::{AgentState, HelloAgentAck};
 
-/// How far it is known what a host has installed.
+/// Whether the controller knows what a host has installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Knowledge {
-    /// A detailed query must be made.
+    /// A detailed query is needed.
     #[default]
     Wanted,
     /// A detailed query is under way.
     Asking,
-    /// One failed; the next not before this.
+    /// A detailed query failed; the next one waits.
     Backoff {
         /// When to ask again.
         until: Instant,
-        /// How many failed in a row.
+        /// How many queries failed in a row.
         failures: u8,
     },
-    /// It is known.
+    /// The installed set is known.
     Known,
 }
 
@@ -43,28 +43,28 @@ pub enum Knowledge {
 pub struct Host {
     /// Its node id.
     pub node: NodeId,
-    /// Where it was heard.
+    /// The address that it last sent from.
     pub peer: Peer,
-    /// When it was heard.
+    /// When its last ack came.
     pub last_heard: Instant,
-    /// Whether it is there, as the topology service tells.
+    /// Whether it is up, as the topology service reports.
     pub presence: Presence,
-    /// What it said.
+    /// Its last ack.
     pub ack: HelloAgentAck,
-    /// How far it is known what it has.
+    /// Whether its installed set is known.
     pub knowledge: Knowledge,
     /// The installed set that `installed` is for.
     pub known_digest: Digest,
-    /// Which patches of the map it has.
+    /// The patches of the map that it has.
     pub installed: SlotSet,
-    /// Patches that it has and the map does not know.
+    /// How many patches it has that the map does not know.
     pub foreign: u16,
     /// The last install request to it.
     pub request: HostRequest,
 }
 
 impl Host {
-    /// A host that nothing is known of yet: what a table is filled with.
+    /// An empty host, to fill a table's slots with.
     #[must_use]
     pub fn vacant() -> Self {
         Self {
@@ -84,33 +84,33 @@ impl Host {
         }
     }
 
-    /// Where its next install request goes.
+    /// The address and nonce for its next install request.
     #[must_use]
     pub fn target(&self) -> RequestTarget {
         RequestTarget { node: self.node, peer: self.peer, nonce: self.ack.nonce }
     }
 
-    /// It is there. Where it was known to be gone, its install has the time again that
-    /// it had.
+    /// The host is up. If it was known to be gone, the full time to give up its install
+    /// request starts again.
     pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
         if self.presence.is_gone() {
             self.request.on_back(now, timers);
         }
     }
 
-    /// Whether it has not been heard for so long, or is known to be gone.
+    /// Whether its last ack is older than `after`, or it is known to be gone.
     #[must_use]
     pub fn is_lost(&self, now: Instant, after: Duration) -> bool {
         self.presence.is_gone() || now.since(self.last_heard) >= after
     }
 
-    /// Whether what it has is known, and still true as of its last ack.
+    /// Whether its installed set is known and agrees with its last ack.
     #[must_use]
     pub fn is_known(&self) -> bool {
         self.knowledge == Knowledge::Known && self.known_digest == self.ack.installed_digest
     }
 
-    /// Whether it says, or was asked and is not known to deny, that it installs.
+    /// Whether it reports an install, or has a request of ours that is still open.
     #[must_use]
     pub fn is_installing(&self) -> bool {
         self.ack.state == AgentState::Installing

@@ -1,25 +1,26 @@
-//! What is installed on the agent's host: the last whole snapshot.
+//! What is installed on the agent's host: the last complete snapshot.
 //!
-//! A worker reads it off the disk and reports it patch by patch. Until the
-//! report is complete the previous snapshot stands, since a detailed query may
-//! be reading it.
+//! A worker reads it from the disk and reports it patch by patch. The previous
+//! snapshot stays until the report is complete, because a detailed query may be
+//! reading it.
 
 use crate::list::List;
 use crate::types::Digest;
 use crate::wire::frame::InstalledPatch;
 
-/// Two borrowed lists: the snapshot that stands and the one that comes in.
+/// Two borrowed lists: the current snapshot and the incoming one.
 #[derive(Debug)]
 pub struct Installed<'a> {
     current: &'a mut dyn List<InstalledPatch>,
     incoming: &'a mut dyn List<InstalledPatch>,
     digest: Digest,
-    /// The snapshot's number: another one is another installed set.
+    /// The snapshot's number; each snapshot has another.
     query_id: u64,
 }
 
 impl<'a> Installed<'a> {
-    /// Nothing installed. Both lists must have room for all that a host may have.
+    /// Nothing installed. Both lists must have room for every patch that a host can
+    /// have.
     #[must_use]
     pub fn new(
         standing: &'a mut dyn List<InstalledPatch>,
@@ -28,12 +29,12 @@ impl<'a> Installed<'a> {
         Self { current: standing, incoming, digest: Digest::default(), query_id: 0 }
     }
 
-    /// A patch of the snapshot that comes in.
+    /// Adds a patch to the incoming snapshot.
     pub fn push(&mut self, patch: &InstalledPatch) {
         self.incoming.push(patch.clone());
     }
 
-    /// The snapshot that came in is whole: it stands from now on.
+    /// The incoming snapshot is complete and becomes the current one.
     pub fn complete(&mut self, digest: Digest, query_id: u64) {
         core::mem::swap(&mut self.current, &mut self.incoming);
         self.incoming.clear();
@@ -41,7 +42,7 @@ impl<'a> Installed<'a> {
         self.query_id = query_id;
     }
 
-    /// A snapshot that came in only in part is dropped.
+    /// Drops an incomplete incoming snapshot.
     pub fn abandon(&mut self) {
         self.incoming.clear();
     }

@@ -1,27 +1,27 @@
 //! Messages and events to state and actions. No I/O, no clock, no heap.
 //!
-//! All state machines have one shape: `on_message` and `on_event` say what
-//! happened, `on_timeout` that time passed (early: it does nothing), `poll_at`
-//! when it will want to know; what they want done they push as [`Action`]s.
-//! `invariants` checks what must always hold.
+//! All state machines have one shape. `on_message` and `on_event` take input,
+//! `on_timeout` does what has become due (a call before that does nothing), and
+//! `poll_at` gives the time of the next call. What the driver must do is pushed as
+//! [`Action`]s. `invariants` checks what must always hold.
 //!
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
 //! | [`controller`] | a controller: wires the next eleven |
-//! | [`pacing`] | when to say HelloAgent and how long answers may take |
+//! | [`pacing`] | when to send HelloAgent, and how long answers may take |
 //! | [`hosts`] | what is known of a host |
-//! | [`queries`] | whom to ask in detail |
+//! | [`queries`] | which hosts to query in detail |
 //! | [`requests`] | an install request to one host, until it is answered |
-//! | [`reasons`] | why installs did not go well |
-//! | [`rollout`] | how each host stands in a rollout |
-//! | [`presence`] | whether a node is there, as a topology service tells it |
-//! | [`topology`] | who is bound and was not heard |
-//! | [`drops`] | when to say that a host is to be forgotten |
+//! | [`reasons`] | why installs failed |
+//! | [`rollout`] | each host's part in a rollout |
+//! | [`presence`] | whether a node is up, as a topology service reports |
+//! | [`topology`] | which peers are bound and have sent nothing yet |
+//! | [`drops`] | when to send DropHostReq |
 //! | [`host_kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
 //! | [`agent`] | an agent: wires the next two |
-//! | [`acks`] | when to say HelloAgentAck |
+//! | [`acks`] | when to send HelloAgentAck |
 //! | [`installed`] | the snapshot of what is installed |
 //!
 //! [`Action`]: actions::Action

@@ -1,4 +1,4 @@
-//! A node: the roles that it has, and the one door to them.
+//! A node: passes messages and events to the roles that it has.
 
 use super::actions::{Actions, Peer};
 use super::agent::Agent;
@@ -23,7 +23,7 @@ pub struct Node<'a> {
 }
 
 impl Node<'_> {
-    /// A message that decoding has let through.
+    /// Handles a message that the codec has accepted.
     pub fn on_message(
         &mut self,
         now: Instant,
@@ -44,14 +44,14 @@ impl Node<'_> {
         self.invariants();
     }
 
-    /// What a refusal means, seeing who is known: an earlier start that is alive
-    /// at another address than the later one is a second node with the same id.
+    /// What a refusal means, given the known peers. If an earlier start sends from
+    /// another address than the later one, a second node has the same id.
     #[must_use]
     pub fn suspicion(&self, refusal: Refusal, sender: NodeId, peer: Peer) -> Refusal {
         let Some(controller) = &self.controller else { return refusal };
         let host = controller.hosts().get(sender).map(|host| host.peer);
         let neighbour = controller.sync().neighbours().get(sender).and_then(Neighbour::peer);
-        // A node with both roles speaks from a socket for each.
+        // A node with both roles sends from one socket for each.
         let mut known = [host, neighbour].into_iter().flatten().peekable();
         let is_elsewhere = known.peek().is_some() && known.all(|known| !known.is_at(&peer));
         match refusal {
@@ -60,7 +60,7 @@ impl Node<'_> {
         }
     }
 
-    /// Something happened to a session or a worker.
+    /// Handles an event of a session, a worker or the topology service.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
         if let Some(controller) = &mut self.controller {
             controller.on_event(now, event, actions);
@@ -71,10 +71,10 @@ impl Node<'_> {
         self.invariants();
     }
 
-    /// Does what is due. Early: does nothing.
+    /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
-        // The agent first: what it asks for must find room, while a controller
-        // that fills the rest asks for what was dropped again.
+        // The agent goes first: its actions must find room. A controller that fills
+        // the rest pushes a dropped action again later.
         if let Some(agent) = &mut self.agent {
             agent.on_timeout(now, actions);
         }
@@ -84,7 +84,7 @@ impl Node<'_> {
         self.invariants();
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let controller = self.controller.as_ref().and_then(Controller::poll_at);

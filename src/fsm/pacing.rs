@@ -1,13 +1,13 @@
-//! When a controller says HelloAgent, and how long agents may take to answer.
+//! When a controller sends HelloAgent, and how long agents may take to answer.
 //!
 //! ```text
 //! Starting --start--> round: HelloAgent with a window --interval + jitter--> next round
 //! ```
 //!
-//! Agents answer at a random moment within the window, so its width decides how
-//! many answers can meet in a socket's buffer (about 277 in the default one).
-//! It begins as wide as a full host table wants and narrows once two rounds
-//! have counted the hosts.
+//! Agents answer at a random moment within the window. Its width therefore limits how
+//! many answers wait in a socket's buffer at once (the default buffer holds about 277).
+//! The window is first as wide as a full host table needs, and narrows once two
+//! rounds have counted the hosts.
 
 use super::actions::{Actions, To};
 use super::random::Random;
@@ -15,12 +15,12 @@ use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::wire::messages::{HelloAgent, Message};
 
-/// Width of the window for each host, in milliseconds: at one answer in a
-/// millisecond a controller is hardly busy, and a burst is far from 277.
+/// Width of the window for each host, in milliseconds. One answer per millisecond
+/// keeps a controller almost idle, and bursts stay far below 277.
 const WINDOW_PER_HOST_MS: u64 = 1;
 /// The narrowest window, in milliseconds.
 const WINDOW_LEAST_MS: u64 = 20;
-/// Rounds after which the hosts that are there have been counted.
+/// Rounds after which all hosts that are up have been counted.
 const ROUNDS_TO_COUNT: u32 = 2;
 
 /// The rounds of one controller.
@@ -31,7 +31,7 @@ pub struct Pacing {
     rounds: u32,
     next_round: Instant,
     window_ends: Instant,
-    /// Those greeted since the last round.
+    /// Peers greeted since the last round.
     greeted: usize,
 }
 
@@ -42,20 +42,19 @@ impl Pacing {
         Self { interval, hosts_most, rounds: 0, next_round: now, window_ends: now, greeted: 0 }
     }
 
-    /// A new interval: from the next round on, which a shorter one brings nearer.
+    /// Changes the interval. The next round is at most one new interval away.
     pub fn set_interval(&mut self, now: Instant, interval: Duration) {
         self.interval = interval;
         self.next_round = self.next_round.min(now + interval);
     }
 
-    /// Whether two rounds have ended: what hosts hold is known as well as it
-    /// will be.
+    /// Whether two rounds have ended: every host that is up has been heard.
     #[must_use]
     pub fn is_settled(&self, now: Instant) -> bool {
         self.rounds > ROUNDS_TO_COUNT || (self.rounds == ROUNDS_TO_COUNT && now >= self.window_ends)
     }
 
-    /// When [`is_settled`](Self::is_settled) will be true, at the earliest.
+    /// The shortest time until [`is_settled`](Self::is_settled) can be true.
     #[must_use]
     pub fn settles_in(&self, now: Instant) -> Duration {
         if self.is_settled(now) {
@@ -68,30 +67,30 @@ impl Pacing {
     }
 
     fn window(&self, hosts: usize) -> Duration {
-        // A quarter more than were counted, so that newcomers find room.
+        // A quarter more than were counted, for hosts that are new.
         let counted = hosts.saturating_add(hosts / 4);
         let expected = if self.rounds < ROUNDS_TO_COUNT { self.hosts_most } else { counted };
         let wanted = (expected as u64).saturating_mul(WINDOW_PER_HOST_MS).max(WINDOW_LEAST_MS);
         Duration::from_millis(wanted.min(self.interval.as_millis() / 2))
     }
 
-    /// What to say to a host that has come, between two rounds. Where many come at
-    /// once, they answer as spread as in a round.
+    /// The message for a host that appears between two rounds. If many appear at
+    /// once, their answers are spread as in a round.
     #[must_use]
     pub fn greeting(&self, hosts: usize, op_counter: u64) -> Message {
         let ack_window_ms = u32::try_from(self.window(hosts).as_millis()).unwrap_or(u32::MAX);
         Message::HelloAgent(HelloAgent { op_counter, ack_window_ms })
     }
 
-    /// Whether one that has come may be greeted before the next round. So many may as
-    /// hosts can be there, and some: others hear the round, and whoever comes and goes
-    /// without end costs no more.
+    /// Whether one more new peer may be greeted before the next round; counts it.
+    /// The limit is a full host table and some more. It bounds the cost of a peer that
+    /// binds and unbinds without end; a peer beyond the limit hears the next round.
     pub fn take_greeting(&mut self) -> bool {
         self.greeted = self.greeted.saturating_add(1);
         self.greeted <= self.hosts_most.saturating_add(limits::UNHEARD_PEERS)
     }
 
-    /// A round that is due: says HelloAgent. Early: does nothing.
+    /// Sends HelloAgent if a round is due.
     pub fn on_timeout(
         &mut self,
         now: Instant,

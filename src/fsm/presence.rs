@@ -1,17 +1,17 @@
-//! Whether a node is there, as the transport's topology service tells it.
+//! Whether a node is up, as the transport's topology service reports.
 //!
 //! ```text
 //!    ,--------------------- service lost ----------------------.
 //!    |           published                    service lost      v
 //! Unwatched ----------------> Bound ----------------------> Doubted
 //!   ^   ^                      |  ^-------- published ---------|
-//!   |   `-- heard --.          | withdrawn, node lost          | all was told again,
-//!   |               |          v                               v this one not
+//!   |   `-- heard --.          | withdrawn, node lost          | service back, and
+//!   |               |          v                               v did not report it
 //!   `--------------- Gone: ended, or out of reach <------------'
 //! ```
 //!
-//! Over UDP nobody tells: there every node stays unwatched, and timers alone say
-//! that one is lost. Over TIPC they are the fallback.
+//! UDP has no such service: every node stays unwatched, and timers alone decide that
+//! a node is lost. Over TIPC the timers are the fallback.
 
 use serde::{Deserialize, Serialize};
 
@@ -49,15 +49,15 @@ impl LossCause {
     }
 }
 
-/// What is known of one node by the topology service.
+/// What the topology service has reported of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
-    /// Nothing: timers tell.
+    /// Nothing: timers decide.
     #[default]
     Unwatched,
     /// Its socket is bound.
     Bound,
-    /// It was there before the topology service was lost.
+    /// It was up before the topology service was lost.
     Doubted,
     /// Gone: its socket was withdrawn.
     Ended,
@@ -71,49 +71,50 @@ impl Presence {
         *self = Self::Bound;
     }
 
-    /// Its socket is bound no more.
+    /// Its socket is no longer bound.
     pub fn on_withdrawn(&mut self) {
         if *self != Self::OutOfReach {
             *self = Self::Ended;
         }
     }
 
-    /// Its node is lost, and with it whatever is bound there. Of the two this is the
-    /// reason, in whichever order they are told.
+    /// Its node is lost, and with it every socket bound there. A withdrawal is
+    /// reported as well, before or after; the lost node is the cause.
     pub fn on_node_lost(&mut self) {
         *self = Self::OutOfReach;
     }
 
-    /// The topology service is lost. One that it has not told of is doubted as well:
-    /// whoever is there will be told of.
+    /// The topology service is lost. A node that it has not reported yet is doubted as
+    /// well: the service will report every node that is up.
     pub fn on_gap(&mut self) {
         if !self.is_gone() {
             *self = Self::Doubted;
         }
     }
 
-    /// It is back, and has told all that is bound.
+    /// The service is back and has reported every bound socket.
     pub fn on_settled(&mut self) {
         if *self == Self::Doubted {
             *self = Self::Ended;
         }
     }
 
-    /// It spoke: it is there. Of a socket that it has only now, nothing was told.
+    /// A message came from the node: it is up. Nothing was reported of its socket if
+    /// that is another one than before.
     pub fn on_heard(&mut self, is_another: bool) {
         if is_another || self.is_gone() {
             *self = Self::Unwatched;
         }
     }
 
-    /// Whether the topology service reports that it is not there.
+    /// Whether the topology service reports that it is down.
     #[must_use]
     pub const fn is_gone(self) -> bool {
         matches!(self, Self::Ended | Self::OutOfReach)
     }
 
-    /// Why a node is lost that counts as lost: silence, unless the topology service
-    /// reports that it is gone.
+    /// Why a lost node is lost: silence, unless the topology service reports that it
+    /// is gone.
     #[must_use]
     pub const fn loss_cause(self) -> LossCause {
         match self {
@@ -128,7 +129,7 @@ impl Presence {
 mod tests {
     use super::*;
 
-    /// What comes of a node to which these happened in turn.
+    /// The presence of a node after these reports in turn.
     fn after(steps: &[fn(&mut Presence)]) -> Presence {
         let mut presence = Presence::default();
         steps.iter().for_each(|step| step(&mut presence));
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_node_is_the_reason_in_whichever_order_it_is_told() {
+    fn a_lost_node_is_the_cause_in_either_order_of_reports() {
         let (withdrawn, lost) = (Presence::on_withdrawn, Presence::on_node_lost);
         assert_eq!(after(&[Presence::on_published, withdrawn]), Presence::Ended);
         for steps in [[withdrawn, lost], [lost, withdrawn]] {
@@ -145,17 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_not_told_of_again_after_a_gap_is_gone_and_others_are_not() {
+    fn a_node_that_is_not_reported_again_after_a_gap_is_gone() {
         let (bound, gap, settled) = (Presence::on_published, Presence::on_gap, Presence::on_settled);
         assert!(!after(&[bound, gap]).is_gone(), "not known yet");
         assert_eq!(after(&[bound, gap, settled]), Presence::Ended);
         assert_eq!(after(&[bound, gap, bound, settled]), Presence::Bound);
-        assert_eq!(after(&[gap, settled]), Presence::Ended, "whoever is there was told of");
-        assert_eq!(after(&[settled]), Presence::Unwatched, "it spoke since");
+        assert_eq!(after(&[gap, settled]), Presence::Ended, "every node that is up was reported");
+        assert_eq!(after(&[settled]), Presence::Unwatched, "it was heard since");
     }
 
     #[test]
-    fn one_that_speaks_is_there() {
+    fn a_node_that_is_heard_is_up() {
         let heard = |presence: &mut Presence| presence.on_heard(false);
         assert_eq!(after(&[Presence::on_node_lost, heard]), Presence::Unwatched);
         assert_eq!(after(&[Presence::on_published, heard]), Presence::Bound);

@@ -1,17 +1,17 @@
-//! Detailed queries: asking hosts what exactly they have, few at a time.
+//! Detailed queries: a few hosts at a time are asked which patches they have.
 //!
 //! ```text
-//!          a place is free              pages, end
+//!          a slot is free               pages, end
 //! Wanted ------------------> Asking ------------------> Known
 //!   ^                          |  deadline, session failed, no page,
 //!   |                          v  snapshot or map changed in between
 //!   `---- backoff over ---- Backoff
 //! ```
 //!
-//! (The states are the hosts' [`Knowledge`]; here are the slots.) A page that
-//! belongs to another snapshot than the first page makes the answer void, since
-//! pages of two snapshots would make up a third that never was; and so do pages
-//! that together have not the digest that they name, since one is missing.
+//! The states are the hosts' [`Knowledge`]; this module holds the slots. Two things
+//! make an answer void: a page of another snapshot than the first page, because pages
+//! of two snapshots add up to a set that never existed; and pages that together do not
+//! have the digest that they name, because a page is missing.
 
 use super::actions::{Action, Actions};
 use super::hosts::{Host, Knowledge};
@@ -23,10 +23,10 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId};
 use crate::wire::frame::{DetailPage, Purpose};
 
-/// The longest pause between two queries of one host that fail.
+/// The longest pause between two failed queries of one host.
 const BACKOFF_MOST: Duration = Duration::from_secs(60);
 
-/// An answer that is coming in: the content of a place.
+/// An answer that is being received: the content of a slot.
 #[derive(Clone, Debug)]
 pub struct Query {
     node: NodeId,
@@ -44,35 +44,35 @@ pub struct Query {
 pub struct Queries<'a> {
     timeout: Duration,
     slots: &'a mut [Option<Query>],
-    /// When a host may be waiting for its turn, at the earliest.
+    /// The earliest time at which a host may be waiting for a slot.
     wake: Option<Instant>,
 }
 
 impl<'a> Queries<'a> {
-    /// No query, and as many at once as there are `slots`. `timeout` is the
-    /// deadline of connecting, and of each pause after.
+    /// No query; as many at once as there are `slots`. `timeout` limits the
+    /// connecting and each pause between two pages.
     #[must_use]
     pub fn new(timeout: Duration, slots: &'a mut [Option<Query>]) -> Self {
         Self { timeout, slots, wake: None }
     }
 
-    /// Another deadline, for what begins or moves from now on.
+    /// Changes the timeout, for queries that start or progress from now on.
     pub fn set_timeout(&mut self, timeout: Duration) {
         self.timeout = timeout;
     }
 
-    /// A host's state changed to `Wanted`: it gets its turn.
+    /// A host's state changed to `Wanted`: it gets a slot at the next `start`.
     pub fn want(&mut self, now: Instant) {
         self.wake = Some(now);
     }
 
-    /// Gives free slots to hosts that want one. Early: does nothing.
+    /// Gives free slots to hosts that need a query; does nothing before that is due.
     pub fn start(&mut self, now: Instant, hosts: &mut Table<'_, Host>, actions: &mut Actions) {
         if self.wake.is_none_or(|wake| now < wake) {
             return;
         }
         self.wake = None;
-        // A host that cannot tell what it has gives no digest: its ack will.
+        // A host that does not know what it has sends no digest; a later ack will.
         for host in hosts.iter_mut().filter(|host| host.ack.installed_digest != Digest::default()) {
             let failures = match host.knowledge {
                 Knowledge::Wanted => 0,
@@ -83,16 +83,16 @@ impl<'a> Queries<'a> {
                 }
                 Knowledge::Asking | Knowledge::Known => continue,
             };
-            let place = self.slots.iter_mut().find(|place| place.is_none());
-            let (Some(place), true) = (place, actions.room() > 0) else {
-                // A place that becomes free wakes us; so do more actions, soon.
+            let slot = self.slots.iter_mut().find(|slot| slot.is_none());
+            let (Some(slot), true) = (slot, actions.room() > 0) else {
+                // A slot that becomes free sets `wake`. For lack of actions it is set here.
                 if actions.room() == 0 {
                     self.wake = Some(now);
                 }
                 return;
             };
             host.knowledge = Knowledge::Asking;
-            *place = Some(Query {
+            *slot = Some(Query {
                 node: host.node,
                 deadline: now + self.timeout,
                 failures,
@@ -124,8 +124,8 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// The content of a slot is new or another: an answer that was read with
-    /// the old map and may speak of it is void.
+    /// The content of a map slot has changed: an answer that was compared with the old
+    /// map, and may contain that patch, is void.
     pub fn on_content(&mut self, slot: Slot) {
         for query in self.slots.iter_mut().flatten() {
             query.is_void |= query.foreign > 0 || query.installed.contains(slot);
@@ -146,7 +146,7 @@ impl<'a> Queries<'a> {
         self.free(now, node);
     }
 
-    /// A query came to nothing: its host waits, longer each time.
+    /// A query failed: its host waits, longer after each failure.
     pub fn on_failure(&mut self, now: Instant, node: NodeId, hosts: &mut Table<'_, Host>) {
         let Some(failures) = self.query(node).map(|query| query.failures) else { return };
         self.free(now, node);
@@ -157,7 +157,7 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// Ends what took too long. Early: does nothing.
+    /// Ends queries that took too long.
     pub fn on_timeout(&mut self, now: Instant, hosts: &mut Table<'_, Host>, actions: &mut Actions) {
         for at in 0..self.slots.len() {
             let query = self.slots.get(at).and_then(Option::as_ref);
@@ -168,29 +168,30 @@ impl<'a> Queries<'a> {
         }
     }
 
-    /// When something is due.
+    /// When the next call of [`start`](Self::start) or [`on_timeout`](Self::on_timeout)
+    /// is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let deadline = self.slots.iter().flatten().map(|query| query.deadline).min();
-        let is_place_free = self.slots.iter().any(Option::is_none);
-        Instant::earliest([deadline, self.wake.filter(|_| is_place_free)])
+        let is_slot_free = self.slots.iter().any(Option::is_none);
+        Instant::earliest([deadline, self.wake.filter(|_| is_slot_free)])
     }
 
     fn query(&mut self, node: NodeId) -> Option<&mut Query> {
         self.slots.iter_mut().flatten().find(|query| query.node == node)
     }
 
-    /// Frees the place of a node; somebody may be waiting for it.
+    /// Frees the slot of a node; another host may be waiting for it.
     fn free(&mut self, now: Instant, node: NodeId) {
-        for place in self.slots.iter_mut() {
-            if place.as_ref().is_some_and(|query| query.node == node) {
-                *place = None;
+        for slot in self.slots.iter_mut() {
+            if slot.as_ref().is_some_and(|query| query.node == node) {
+                *slot = None;
                 self.wake = Some(now);
             }
         }
     }
 
-    /// The nodes that are being asked.
+    /// The nodes that are being queried.
     pub fn asking(&self) -> impl Iterator<Item = NodeId> {
         self.slots.iter().flatten().map(|query| query.node)
     }
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn five_are_asked_at_once_and_the_next_when_one_has_answered() {
+    fn five_hosts_are_queried_at_once_and_the_next_when_one_has_answered() {
         let mut trace = Trace::start(7);
         assert_eq!(trace.starts(0), ["query 1", "query 2", "query 3", "query 4", "query 5"]);
         assert_eq!(trace.starts(10), [""; 0]);
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_among_the_actions_is_asked_for_at_once_after() {
+    fn a_query_that_finds_no_room_among_the_actions_is_started_in_the_next_call() {
         let mut trace = Trace::start(3);
         for _ in 0..7 {
             trace.actions.push(Action::Disconnect(NodeId(9), Purpose::QueryDetailed));
@@ -348,11 +349,11 @@ mod tests {
         }
         assert_eq!(trace.waits(now), ["query 1"]);
         trace.page(now, 1, 1, &[], &[]);
-        assert_eq!(trace.ends(now, 1), Knowledge::Known, "the empty set is an answer as well");
+        assert_eq!(trace.ends(now, 1), Knowledge::Known, "the empty set is an answer too");
     }
 
     #[test]
-    fn pages_of_two_snapshots_are_no_answer() {
+    fn pages_of_two_snapshots_make_the_answer_void() {
         let mut trace = Trace::start(1);
         trace.starts(0);
         trace.page(10, 1, 1, &["A", "B"], &["A"]);
@@ -361,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn pages_that_lack_one_are_no_answer_and_none_is_none() {
+    fn an_answer_with_a_missing_page_or_no_page_is_void() {
         for pages in [&[][..], &["A"], &["B"]] {
             let mut trace = Trace::start(1);
             trace.starts(0);
@@ -373,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_was_read_with_an_older_map_is_none() {
+    fn an_answer_that_was_compared_with_an_older_map_is_void() {
         // A host has C and something that the map does not know.
         for (merged, is_void) in [("X", true), ("C", true), ("A", false)] {
             let mut trace = Trace::start(1);
@@ -393,7 +394,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_cannot_tell_what_it_has_is_not_asked() {
+    fn a_host_that_sends_no_digest_is_not_queried() {
         let mut trace = Trace::start(2);
         trace.hosts.get_mut(NodeId(1)).unwrap().ack.installed_digest = Digest::default();
         assert_eq!(trace.starts(0), ["query 2"]);
@@ -407,6 +408,6 @@ mod tests {
         trace.hosts.remove(1);
         assert_eq!(trace.starts(10), ["hang up on 2", "query 6"]);
         trace.queries.forget(at(10), NodeId(2), &mut trace.actions);
-        assert_eq!(trace.did(), [""; 0], "there is none");
+        assert_eq!(trace.did(), [""; 0], "no query is left");
     }
 }

@@ -1,7 +1,7 @@
-//! Random numbers for jitter, request ids and nonces, from a seed of the driver.
+//! Random numbers for jitter, request ids and nonces, from a seed that the driver gives.
 //!
-//! Keyed BLAKE3 of a counter: nobody without the seed can tell the next number,
-//! which is what a nonce must have. The simulator's seeds make its runs repeat.
+//! Keyed BLAKE3 of a counter. Without the seed the next number cannot be predicted, as
+//! a nonce requires. A simulator run repeats with the same seed.
 
 use crate::time::Duration;
 
@@ -13,7 +13,7 @@ pub struct Random {
 }
 
 impl Random {
-    /// A source; a daemon's seed comes from the kernel.
+    /// A generator; a daemon's seed comes from the kernel.
     #[must_use]
     pub const fn new(seed: [u8; 32]) -> Self {
         Self { seed, counter: 0 }
@@ -26,7 +26,7 @@ impl Random {
         hash.as_bytes().first_chunk().map_or(1, |bytes| u64::from_le_bytes(*bytes)).max(1)
     }
 
-    /// A span below `most`, or none where `most` is none.
+    /// A duration below `most`; zero if `most` is zero.
     pub fn below(&mut self, most: Duration) -> Duration {
         Duration::from_millis(self.next_u64().checked_rem(most.as_millis()).unwrap_or(0))
     }

@@ -1,8 +1,8 @@
-//! Why installs did not go well, as their hosts told it: the latest.
+//! Why installs failed, as their hosts reported: the latest reasons.
 //!
-//! A reason is long and most hosts never need one, so they do not each carry
-//! one. A rollout in which more hosts fail than are kept here shows the latest
-//! reasons; the others are in those hosts' own status and log.
+//! A reason is long and most hosts never have one, so hosts do not store their own.
+//! If more hosts fail in a rollout than are kept here, the latest reasons are shown;
+//! the others are in the status and log of those hosts.
 
 use crate::types::{Reason, RequestId};
 
@@ -23,13 +23,13 @@ pub struct Reasons<'a> {
 }
 
 impl<'a> Reasons<'a> {
-    /// None yet; as many as `ring` is long are kept.
+    /// No reason; as many are kept as `ring` is long.
     #[must_use]
     pub fn new(ring: &'a mut [InstallReason]) -> Self {
         Self { ring, next: 0 }
     }
 
-    /// Keeps a reason; the oldest goes.
+    /// Keeps a reason in place of the oldest.
     pub fn keep(&mut self, request_id: RequestId, reason: &Reason) {
         if let Some(oldest) = self.ring.get_mut(self.next) {
             *oldest = InstallReason { request_id, reason: reason.clone() };

@@ -1,19 +1,19 @@
-//! A rollout, as every controller sees it: what part each host has in it, and
-//! what the one that carries it does next.
+//! A rollout, as every controller sees it: the part of each host in it, and the next
+//! step of the controller that drives it (its *carrier*).
 //!
 //! ```text
 //!         hosts left, room for one        too many failed
 //! Running ----> ask the next      Running ----------------> Halted --resume--> Running
-//!    |  nothing left to do                    an operator        (another number:
-//!    `--------------------> Ended     Running -----------> Stopped   hosts that failed
-//!                                                                    are asked again)
+//!    |  nothing left to do                    an operator        (with a new number:
+//!    `--------------------> Ended     Running -----------> Stopped   failed hosts are
+//!                                                                    asked again)
 //! ```
 //!
-//! Nothing of it is remembered here but when to look again. A host's part follows
-//! from its last request, which its acks tell to all controllers; so when the one
-//! that carries a rollout is lost, or lacks patch files and asks nobody, another
-//! takes it over, by its name in the record, and goes on where it was. Should two
-//! carry it for a while, they ask with the same numbers: no host does it twice.
+//! The only state kept here is when to look again. A host's part follows from its last
+//! request, which its acks report to all controllers. If the carrier is lost, or lacks
+//! patch files and asks no host, another controller writes its own id into the record
+//! and continues. If two controllers drive it for a while, they use the same request
+//! numbers, so no host installs twice.
 
 use serde::{Deserialize, Serialize};
 
@@ -24,30 +24,30 @@ use crate::time::{Duration, Instant};
 use crate::types::Digest;
 use crate::wire::install::Outcome;
 
-/// How often a rollout is looked at while nothing happens: hosts grow lost, and
-/// other controllers come and go.
+/// How often a rollout is looked at without an event: hosts become lost, and other
+/// controllers come and go.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// After something has happened, and while there is more to do than one call may.
+/// The delay after an event, and while there is more to do than fits one call.
 pub const LOOK_SOON: Duration = Duration::from_millis(20);
 
-/// What part a host has in a rollout.
+/// The part of a host in a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RolloutPart {
-    /// It has installed what it was asked for.
+    /// It has installed what was requested.
     Done,
-    /// It has installed what was wanted when it was asked, and more is wanted since.
+    /// It has installed what was requested, and more has been applied since.
     Behind,
     /// It had nothing to do.
     Current,
-    /// It has failed, or said no.
+    /// Its install failed or was rejected.
     Failed,
-    /// It was asked, and fell silent.
+    /// It was asked and did not answer.
     NoAnswer,
-    /// It is at work, for this rollout or for somebody else.
+    /// It installs, for this rollout or for another request.
     AtWork,
     /// It is still to be asked.
     Next,
-    /// It has not been heard for long, and so is not asked.
+    /// It is lost, so it is not asked.
     Lost,
 }
 
@@ -75,7 +75,7 @@ pub struct Census {
 impl Census {
     /// Counts a host.
     pub fn count(&mut self, part: RolloutPart) {
-        let place = match part {
+        let count = match part {
             RolloutPart::Done => &mut self.done,
             RolloutPart::Behind => &mut self.behind,
             RolloutPart::Current => &mut self.current,
@@ -85,7 +85,7 @@ impl Census {
             RolloutPart::Next => &mut self.next,
             RolloutPart::Lost => &mut self.lost,
         };
-        *place = place.saturating_add(1);
+        *count = count.saturating_add(1);
     }
 
     /// All hosts.
@@ -104,28 +104,28 @@ impl Census {
         parts.into_iter().fold(0, u32::saturating_add)
     }
 
-    /// Whether as many have failed as the rollout bears.
+    /// Whether as many hosts have failed as stop the rollout.
     #[must_use]
     pub fn has_too_many_failures(&self, rollout: &Rollout) -> bool {
         let failed = self.failed.saturating_add(self.no_answer);
         rollout.stop_after > 0 && failed >= u32::from(rollout.stop_after)
     }
 
-    /// How many more may be asked now.
+    /// How many more hosts may be asked now.
     #[must_use]
     pub fn room(&self, rollout: &Rollout) -> u32 {
         u32::from(rollout.parallel.max(1)).saturating_sub(self.at_work)
     }
 }
 
-/// What part a host has. `wanted` is the digest of what it should have; there is
-/// none where hosts are of more kinds than are told apart.
+/// The part of a host. `wanted` is the digest of what it should have; `None` if there
+/// are more kinds of hosts than [`NODETYPES`](crate::limits::NODETYPES).
 #[must_use]
 pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> RolloutPart {
     if host.request.request_id() == Some(rollout.request_id(host.node)) {
         match host.request.status() {
             RequestStatus::Waiting | RequestStatus::Running => return RolloutPart::AtWork,
-            // An answer may be faster than the ack that tells of what is installed.
+            // The answer may come before the ack that carries the installed digest.
             RequestStatus::Ended(Outcome::Installed) => {
                 let has = [host.request.digest(), Some(host.ack.installed_digest)];
                 return if has.contains(&wanted) { RolloutPart::Done } else { RolloutPart::Behind };
@@ -142,8 +142,8 @@ pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: boo
     } else {
         match wanted {
             None => RolloutPart::Failed,
-            // One whose last install failed is asked, though it went back to what it
-            // should have: nothing else tells it that this is well.
+            // A host whose last install failed is asked, even if it has what it
+            // should have after going back: only an install clears its failure.
             Some(wanted) if wanted == host.ack.installed_digest && !host.ack.patch_failed => {
                 RolloutPart::Current
             }
@@ -152,7 +152,7 @@ pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: boo
     }
 }
 
-/// Whether a rollout ends: nobody is at work, and nobody is left.
+/// Whether a rollout ends: no host is at work, and none is left to ask.
 #[must_use]
 pub fn is_over(census: &Census) -> bool {
     census.at_work == 0 && census.next == 0
@@ -162,28 +162,29 @@ pub fn is_over(census: &Census) -> bool {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     due: Option<Instant>,
-    /// Since when the controller that carries it was seen to do nothing.
+    /// Since when the carrier has been idle.
     idle_since: Option<Instant>,
 }
 
 impl Watch {
-    /// Something has happened that concerns it.
+    /// Something has changed: looks again soon.
     pub fn soon(&mut self, now: Instant) {
         self.due = Instant::earliest([self.due, Some(now + LOOK_SOON)]);
     }
 
-    /// Whether it is time; the next time is given with [`again`](Self::again).
+    /// Whether it is time to look. The caller then sets the next time with
+    /// [`again`](Self::again).
     pub fn take_due(&mut self, now: Instant) -> bool {
         self.due.take_if(|due| now >= *due).is_some()
     }
 
-    /// Not before this.
+    /// Sets the next time.
     pub fn again(&mut self, at: Instant) {
         self.due = Some(at);
     }
 
-    /// Since when the controller that carries it was seen to do nothing, as it is now;
-    /// `None` where it does something.
+    /// Records whether the carrier is idle now, and gives since when it has been;
+    /// `None` if it is not idle.
     pub fn note_idle(&mut self, now: Instant, is_idle: bool) -> Option<Instant> {
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
         self.idle_since

@@ -1,8 +1,10 @@
-//! Who is bound, as a transport's topology service tells it, before a word was heard.
+//! Peers that a transport's topology service reports as bound, before their first
+//! message.
 //!
-//! Whoever is bound and has not spoken is kept here, so that a controller can greet it
-//! at once and an operator sees one that never answers. Who has spoken is told of where
-//! it is kept: a host or a neighbour has its [`Presence`](super::presence::Presence).
+//! A bound peer that has sent nothing is kept here, so that a controller can greet it
+//! at once and an operator sees a peer that never answers. For a peer that was heard,
+//! the report goes to its host or neighbour entry, which holds its
+//! [`Presence`](super::presence::Presence).
 
 use heapless::Vec;
 
@@ -11,22 +13,22 @@ use crate::limits;
 use crate::time::Instant;
 use crate::wire::frame::Role;
 
-/// One word of the topology service.
+/// A report of the topology service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerEvent {
     /// A socket of this role is bound there.
     Published(Role, Peer),
-    /// It no longer is.
+    /// That socket is no longer bound.
     Withdrawn(Role, Peer),
     /// A whole node is lost: its address in its TIPC cluster.
     NodeLost(u32),
-    /// The service is lost: what it told may no longer be so.
+    /// The service is lost: its reports may be out of date.
     Gap,
-    /// It is back, and has told all that is bound.
+    /// The service is back and has reported every bound socket.
     Settled,
 }
 
-/// One that is bound and was not heard.
+/// A peer that is bound and was not heard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnheardPeer {
     /// Its role.
@@ -37,32 +39,33 @@ pub struct UnheardPeer {
     pub since: Instant,
 }
 
-/// Those that are bound and were not heard.
+/// The peers that are bound and were not heard.
 #[derive(Debug, Default)]
 pub struct UnheardPeers {
     list: Vec<UnheardPeer, { limits::UNHEARD_PEERS }, u8>,
 }
 
 impl UnheardPeers {
-    /// One is bound. Where there is no place for it, it is greeted all the same.
+    /// Adds a bound peer. It is not kept if the list is full; the caller greets it
+    /// anyway.
     pub fn add(&mut self, now: Instant, role: Role, peer: Peer) {
         if !self.list.iter().any(|one| (one.role, one.peer) == (role, peer)) {
             let _ = self.list.push(UnheardPeer { role, peer, since: now });
         }
     }
 
-    /// One is heard, or bound no more. Whether it was kept here.
+    /// Removes a peer that was heard or is no longer bound; true if it was in the list.
     pub fn take(&mut self, role: Role, peer: Peer) -> bool {
         let at = self.list.iter().position(|one| (one.role, one.peer) == (role, peer));
         at.map(|at| self.list.swap_remove(at)).is_some()
     }
 
-    /// A whole node is lost.
+    /// Removes the peers on a lost node.
     pub fn node_lost(&mut self, node: u32) {
         self.list.retain(|one| !matches!(one.peer, Peer::Tipc { node: at, .. } if at == node));
     }
 
-    /// Forgets all: those that are bound are told of again.
+    /// Removes all peers: the service will report those that are bound again.
     pub fn clear(&mut self) {
         self.list.clear();
     }
@@ -81,24 +84,24 @@ mod tests {
     fn each_is_kept_once_until_it_is_heard_or_lost() {
         let peer = |node| Peer::Tipc { node, port: 7 };
         let at = Instant::from_millis;
-        let mut strangers = UnheardPeers::default();
-        strangers.add(at(1), Role::Agent, peer(1));
-        strangers.add(at(2), Role::Agent, peer(1));
-        strangers.add(at(3), Role::Controller, peer(1));
-        strangers.add(at(4), Role::Agent, peer(2));
-        assert_eq!(strangers.iter().count(), 3);
-        assert_eq!(strangers.iter().next().unwrap().since, at(1), "the first word counts");
-        assert!(strangers.take(Role::Agent, peer(1)) && !strangers.take(Role::Agent, peer(1)));
-        strangers.node_lost(1);
-        assert_eq!(strangers.iter().map(|one| one.peer).collect::<std::vec::Vec<_>>(), [peer(2)]);
+        let mut unheard = UnheardPeers::default();
+        unheard.add(at(1), Role::Agent, peer(1));
+        unheard.add(at(2), Role::Agent, peer(1));
+        unheard.add(at(3), Role::Controller, peer(1));
+        unheard.add(at(4), Role::Agent, peer(2));
+        assert_eq!(unheard.iter().count(), 3);
+        assert_eq!(unheard.iter().next().unwrap().since, at(1), "the first report counts");
+        assert!(unheard.take(Role::Agent, peer(1)) && !unheard.take(Role::Agent, peer(1)));
+        unheard.node_lost(1);
+        assert_eq!(unheard.iter().map(|one| one.peer).collect::<std::vec::Vec<_>>(), [peer(2)]);
     }
 
     #[test]
-    fn one_too_many_is_not_kept_and_does_no_harm() {
-        let mut strangers = UnheardPeers::default();
+    fn a_peer_beyond_the_limit_is_not_kept() {
+        let mut unheard = UnheardPeers::default();
         for node in 0..=limits::UNHEARD_PEERS as u32 {
-            strangers.add(Instant::default(), Role::Agent, Peer::Tipc { node, port: 1 });
+            unheard.add(Instant::default(), Role::Agent, Peer::Tipc { node, port: 1 });
         }
-        assert_eq!(strangers.iter().count(), limits::UNHEARD_PEERS);
+        assert_eq!(unheard.iter().count(), limits::UNHEARD_PEERS);
     }
 }

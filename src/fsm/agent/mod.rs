@@ -1,28 +1,28 @@
-//! The agent's side: it says how its host is, and installs when asked.
+//! The agent's side: it reports the state of its host and installs on request.
 //!
 //! ```text
 //!           recovered                request, nonce right
-//! Recovering ---------> Idle/Rested ----------------------> Connecting
-//!     ^  |  failed       ^  ^  |                              |  | failed, busy
-//!     |  `-> (again      |  |  `<--- given up ----------------'  `--> again
+//! Recovering ------------> Idle --------------------------> Connecting
+//!     ^  |  failed       ^  ^  ^                              |  | failed, busy
+//!     |  `-> (again      |  |  `---- given up ----------------'  `--> again
 //!     |      later)      |  |                                 |
 //!     |                  |  `----- worker: done, failed ----  | session ready
 //!     |                  `-- rejection no longer shown      \ v
 //!     `------------------------ worker crashed ----------- Installing
 //! ```
 //!
-//! An install that replaced thimble itself ends in another process: the daemon
-//! starts the new one in its place, whose recovery finds the install *awaited*.
-//! That one is Proving: the request still runs, until health scripts have passed
-//! and a controller was heard. Only then is it committed; where none is heard in
-//! time it is undone.
+//! An install that replaced thimble itself ends in another process: the daemon execs
+//! the new binary, whose recovery reports that the install's proof is pending. The
+//! agent is then Proving (see [`proof`]): the request still runs until health scripts
+//! have passed and a controller was heard. Then the install is committed. If no
+//! controller is heard in time, it is undone.
 //!
-//! A request is taken up once: its nonce is used up, its number is in the
-//! journal from before anything is touched, and a number that is known is
-//! answered, not installed again. A refusal uses the nonce up as well, so that
-//! no late copy of a request is taken up after its controller heard "no". The
-//! machine speaks only after recovery has told what is really on the disk, or
-//! that it cannot; then the installed set is not known and not told.
+//! A request is accepted once. Its nonce is used up; its number is written to the
+//! journal before anything is changed; and a request whose number is known is answered
+//! instead of installed again. A refusal uses up the nonce too, so a late copy of the
+//! request is not accepted after its controller received the refusal. The agent sends
+//! nothing before recovery has reported what is on the disk. If recovery fails, the
+//! agent sends acks without an installed set.
 
 mod proof;
 mod view;
@@ -42,14 +42,14 @@ use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
 use proof::Proving;
 
-/// Sessions that are tried for one install before it is given up.
+/// How many sessions are tried for one install before it is given up.
 const ATTEMPTS: u8 = 6;
 /// The pause before the second attempt; each further one is twice as long.
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 /// The pause before recovery is tried again after it failed.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(30);
 
-/// What an agent is configured with.
+/// An agent's configuration.
 #[derive(Clone, Debug)]
 pub struct AgentFacts {
     /// What the host calls itself.
@@ -58,13 +58,13 @@ pub struct AgentFacts {
     pub nodetype: NodeType,
     /// The release that runs.
     pub sw_version: SwVersion,
-    /// A rejected install shows for so long.
+    /// How long a rejected install is shown.
     pub rejection_shown: Duration,
-    /// A new thimble that hears no controller for so long is undone.
+    /// How long a new thimble waits for a controller before it is undone.
     pub unheard: Duration,
 }
 
-/// A request that is being carried out, and whom to answer.
+/// The request that is being executed, and the address for its answer.
 #[derive(Clone, Copy, Debug)]
 struct Task {
     install: InstallRequest,
@@ -74,15 +74,15 @@ struct Task {
 /// Recovery, at start or after a worker crashed.
 #[derive(Debug)]
 struct Recovering {
-    /// When to start the worker again; `None` while it runs.
+    /// When to start the worker (again); `None` while it runs.
     again: Option<Instant>,
     /// The install whose worker crashed.
     crashed: Option<Task>,
-    /// The worker has told what is on the disk.
+    /// The worker has reported what is on the disk.
     has_snapshot: bool,
 }
 
-/// On the way to the controller that has the patches.
+/// Opening a session to the controller that has the patches.
 #[derive(Debug)]
 struct Connecting {
     task: Task,
@@ -91,7 +91,7 @@ struct Connecting {
     again: Option<Instant>,
 }
 
-/// The worker installs.
+/// A worker installs.
 #[derive(Debug)]
 struct Installing {
     task: Task,
@@ -99,10 +99,10 @@ struct Installing {
     percent: u8,
 }
 
-/// Nothing under way.
+/// No install and no recovery.
 #[derive(Debug)]
 struct Idle {
-    /// A rejected install shows until then.
+    /// A rejected install is shown until then.
     rejected_until: Option<Instant>,
 }
 
@@ -121,27 +121,27 @@ pub struct Agent<'a> {
     facts: AgentFacts,
     state: State,
     installed: Installed<'a>,
-    /// The snapshot is what is on the disk: recovery told it, and has not
-    /// failed since.
+    /// The snapshot is what is on the disk: recovery reported it, and has not failed
+    /// since.
     is_known: bool,
     /// How the last install ended.
     last: Option<LastInstall>,
-    /// How the last one ended that the journal knows: an install that was given up
-    /// before a worker had it does not take its place.
+    /// How the last install in the journal ended. An install that was given up before
+    /// a worker started does not replace it.
     journaled: Option<LastInstall>,
-    /// Whether it left the host unlike what was asked.
+    /// Whether the last install failed to bring the host to the requested set.
     has_failed: bool,
-    /// Why recovery failed, until it succeeds; empty unless it did.
+    /// Why the last recovery failed; empty if it succeeded.
     recovery_error: Reason,
     requires_reboot: bool,
     nonce: Nonce,
     acks: Acks,
-    /// Requests with a nonce that was not, or no longer, the current one.
+    /// Requests that carried another nonce than the current one.
     stale_nonces: u64,
 }
 
 impl<'a> Agent<'a> {
-    /// An agent that first recovers.
+    /// An agent that starts with recovery.
     #[must_use]
     pub fn new(now: Instant, facts: AgentFacts, installed: Installed<'a>, random: &mut Random) -> Self {
         Self {
@@ -160,13 +160,13 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What the host is called, its kind, its release: told from now on.
+    /// Changes the configuration; the next ack carries it.
     pub fn set_facts(&mut self, now: Instant, facts: AgentFacts) {
         self.facts = facts;
         self.acks.on_change(now);
     }
 
-    /// A message of a controller.
+    /// Handles a message of a controller.
     pub fn on_message(
         &mut self,
         now: Instant,
@@ -207,7 +207,7 @@ impl<'a> Agent<'a> {
             return self.acks.on_change(now);
         }
         if !self.may_send() {
-            // Recovery runs: the journal is not read yet, and may know the request.
+            // Recovery runs. The journal, not read yet, may contain the request.
             return;
         }
         if request.nonce != self.nonce {
@@ -227,11 +227,11 @@ impl<'a> Agent<'a> {
         actions.push(Action::Connect(from, peer, Purpose::Fetch));
     }
 
-    /// Why no request can be taken up, if so.
+    /// Why a request cannot be accepted now; `None` if it can.
     fn busy_reason(&self) -> Option<Reason> {
         if self.has_recovery_failed() {
-            let trouble = &self.recovery_error;
-            return Some(Reason::format(format_args!("The host cannot recover from a crash: {trouble}")));
+            let error = &self.recovery_error;
+            return Some(Reason::format(format_args!("The host cannot recover from a crash: {error}")));
         }
         let (request_id, controller) = self.current_request()?;
         Some(Reason::format(format_args!(
@@ -239,8 +239,7 @@ impl<'a> Agent<'a> {
         )))
     }
 
-    /// What is to be said of an install that crashed and that recovery could
-    /// not clear up.
+    /// The result of an install that crashed and that recovery could not clean up.
     fn broken(&self, request_id: RequestId) -> LastInstall {
         LastInstall {
             request_id,
@@ -250,7 +249,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// How the session and the worker go.
+    /// Handles an event of the session or the worker.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, random: &mut Random, actions: &mut Actions) {
         match event {
             Event::SessionReady(_, Purpose::Fetch) => self.on_session(now, actions),
@@ -302,7 +301,7 @@ impl<'a> Agent<'a> {
     ) {
         let State::Connecting(connecting) = &mut self.state else { return };
         let Some(reason) = reason else {
-            // Busy is an answer: it does not count as an attempt.
+            // A busy controller does not count as a failed attempt.
             connecting.again = Some(now + pause);
             return;
         };
@@ -331,7 +330,7 @@ impl<'a> Agent<'a> {
                 }
             }
             (State::Recovering(_), WorkerEnd::Done) => {
-                let reason = Reason::truncated("recovery ended without saying what is installed");
+                let reason = Reason::truncated("recovery ended without a report of what is installed");
                 self.on_recovery_failed(now, &reason, actions);
             }
             (State::Recovering(_), WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
@@ -339,15 +338,15 @@ impl<'a> Agent<'a> {
             }
             (State::Installing(installing), end) => {
                 let task = installing.task;
-                let is_told =
+                let is_journaled =
                     self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
                 match end {
-                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_told => self.finish(now, task, actions),
+                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_journaled => self.finish(now, task, actions),
                     WorkerEnd::Failed(reason) => {
                         self.end(now, task, Outcome::Rejected, (*reason).clone(), actions);
                     }
-                    // "Done" that the journal does not bear out is no better
-                    // than a crash: only the disk knows.
+                    // "Done" without a journal entry is treated as a
+                    // crash: recovery reads the disk.
                     WorkerEnd::Done | WorkerEnd::Crashed(_) => {
                         self.state = State::Recovering(Recovering {
                             again: None,
@@ -364,8 +363,8 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What is installed is not known until recovery succeeds, nor what became
-    /// of the install that crashed.
+    /// Until recovery succeeds, neither the installed set nor the outcome of the crashed
+    /// install is known.
     fn on_recovery_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
         let State::Recovering(recovering) = &mut self.state else { return };
         recovering.again = Some(now + RECOVERY_PAUSE);
@@ -373,7 +372,7 @@ impl<'a> Agent<'a> {
         let crashed = recovering.crashed;
         self.is_known = false;
         self.recovery_error = match reason.is_empty() {
-            true => Reason::truncated("recovery failed and did not say why"),
+            true => Reason::truncated("recovery failed without a reason"),
             false => reason.clone(),
         };
         self.acks.on_change(now);
@@ -383,24 +382,24 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// Recovery after a crash is done: the journal may know the request.
+    /// Recovery after a crash has succeeded: the journal may contain the request.
     fn after_crash(&mut self, now: Instant, task: Task, actions: &mut Actions) {
-        let is_told = self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
-        if is_told {
+        let is_journaled = self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
+        if is_journaled {
             return self.finish(now, task, actions);
         }
         let reason = Reason::truncated("The install's worker died before it changed anything: ask again.");
         self.end(now, task, Outcome::Rejected, reason, actions);
     }
 
-    /// An install ended that the journal does not know.
+    /// Ends an install that is not in the journal.
     fn end(&mut self, now: Instant, task: Task, outcome: Outcome, reason: Reason, actions: &mut Actions) {
         let request_id = task.install.request_id;
         self.remember(LastInstall { request_id, outcome, reason, reboot_required: self.requires_reboot });
         self.finish(now, task, actions);
     }
 
-    /// An install ended, and `last` says how: answer, then rest.
+    /// Answers with `last`, the install's result, and becomes idle.
     fn finish(&mut self, now: Instant, task: Task, actions: &mut Actions) {
         let is_rejected = self.last.as_ref().is_some_and(|last| last.outcome == Outcome::Rejected);
         let rejected_until = is_rejected.then(|| now + self.facts.rejection_shown);
@@ -414,7 +413,7 @@ impl<'a> Agent<'a> {
     fn remember(&mut self, last: LastInstall) {
         self.has_failed = match last.outcome {
             Outcome::Installed => false,
-            // Nothing was begun: what was true before is true still.
+            // The host was not changed, so an earlier failure remains.
             Outcome::Rejected => self.has_failed,
             Outcome::RolledBack | Outcome::Broken => true,
         };
@@ -422,7 +421,7 @@ impl<'a> Agent<'a> {
         self.last = Some(last);
     }
 
-    /// Does what is due. Early: does nothing.
+    /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
         match &mut self.state {
             State::Recovering(recovering) if recovering.again.is_some_and(|again| now >= again) => {
@@ -444,7 +443,7 @@ impl<'a> Agent<'a> {
         self.send_due_ack(now, actions);
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let own = match &self.state {
@@ -454,7 +453,7 @@ impl<'a> Agent<'a> {
             State::Installing(_) => None,
             State::Idle(idle) => idle.rejected_until,
         };
-        // Before recovery the agent has nothing to say.
+        // Before recovery the agent sends nothing.
         let ack = self.acks.poll_at().filter(|_| self.may_send());
         Instant::earliest([own, ack])
     }
@@ -473,7 +472,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// The request that is being carried out, and whose it is.
+    /// The request that is being executed, and its controller.
     fn current_request(&self) -> Option<(RequestId, NodeId)> {
         let task = match &self.state {
             State::Proving(proving) => return Some((proving.request_id, proving.controller)),
@@ -485,9 +484,9 @@ impl<'a> Agent<'a> {
         Some((task.install.request_id, task.install.controller))
     }
 
-    /// Checks what must always hold; a driver calls it in debug builds.
+    /// Checks what must always hold.
     pub fn invariants(&self) {
-        debug_assert!(self.nonce != Nonce(0), "a nonce that is never sent by chance");
+        debug_assert!(self.nonce != Nonce(0), "nonce 0 is never the current one");
         debug_assert!(
             self.is_known || !matches!(self.state, State::Connecting(_) | State::Installing(_)),
             "no install before recovery"

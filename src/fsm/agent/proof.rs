@@ -1,9 +1,9 @@
-//! The new thimble that an install has put in the old one's place, and that runs
-//! already, proves itself: its health scripts pass, and it hears a controller. Only
-//! then is the install committed, and only then told to have ended.
+//! An install that replaced thimble itself is committed only after the new thimble,
+//! which already runs, has proven itself: its health scripts pass, and it hears a
+//! controller. Until then the install counts as running.
 //!
 //! ```text
-//!             awaited               scripts pass             controller heard
+//!             proof pending         scripts pass             controller heard
 //! Recovering ---------> Checking -----------------> Listening ---------------> Ending --> Idle
 //!     ^                    | failed                     | none for too long ------^ |
 //!     `--------------------+--------------------------------------------------------'
@@ -15,7 +15,7 @@ use crate::fsm::event::WorkerEnd;
 use crate::time::Instant;
 use crate::types::{NodeId, Reason, RequestId};
 
-/// The install that waits for the proof.
+/// The install whose proof is pending.
 #[derive(Debug)]
 pub(super) struct Proving {
     pub request_id: RequestId,
@@ -29,14 +29,14 @@ pub(super) struct Proving {
 enum Proof {
     /// Recovery runs the health scripts.
     Checking,
-    /// A controller is waited for until then.
+    /// Waiting for a controller until then.
     Listening(Instant),
-    /// A worker commits, or undoes.
+    /// A worker commits or undoes the install.
     Ending,
 }
 
 impl Proving {
-    /// Undoes what took too long to prove itself. Early: does nothing.
+    /// Starts to undo the install if no controller was heard in time.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
         if self.poll_at().is_some_and(|until| now >= until) {
             self.proof = Proof::Ending;
@@ -44,7 +44,7 @@ impl Proving {
         }
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     pub fn poll_at(&self) -> Option<Instant> {
         match self.proof {
             Proof::Listening(until) => Some(until),
@@ -54,7 +54,7 @@ impl Proving {
 }
 
 impl Agent<'_> {
-    /// Recovery found an install that waits for this very process to prove itself.
+    /// Recovery found an install that waits for this process to prove itself.
     pub(super) fn on_proof_pending(&mut self, now: Instant, request_id: RequestId, controller: NodeId) {
         if matches!(&self.state, State::Recovering(recovering) if recovering.has_snapshot) {
             self.is_known = true;
@@ -75,13 +75,13 @@ impl Agent<'_> {
         }
     }
 
-    /// Recovery or the worker that was to commit ended.
+    /// Recovery, or the worker that commits or undoes, ended.
     pub(super) fn on_proof_worker_ended(&mut self, now: Instant, end: &WorkerEnd<'_>, actions: &mut Actions) {
         let State::Proving(proving) = &mut self.state else { return };
         let request_id = proving.request_id;
-        let is_told = self.last.as_ref().is_some_and(|last| last.request_id == request_id);
+        let is_journaled = self.last.as_ref().is_some_and(|last| last.request_id == request_id);
         match (proving.proof, end) {
-            (_, WorkerEnd::Done) if is_told => {
+            (_, WorkerEnd::Done) if is_journaled => {
                 self.state = State::Idle(Idle { rejected_until: None });
                 self.acks.on_end(now);
             }
@@ -92,7 +92,7 @@ impl Agent<'_> {
                 }
             }
             (_, WorkerEnd::Done) => {
-                let silent = Reason::truncated("its worker did not say how the install ended");
+                let silent = Reason::truncated("its worker did not report how the install ended");
                 self.proof_failed(now, &silent, actions);
             }
             (_, WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
@@ -101,7 +101,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Only the disk knows: recovery is asked again.
+    /// Runs recovery again, which reads the outcome from the disk.
     fn proof_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
         self.state = State::Recovering(Recovering { again: None, crashed: None, has_snapshot: false });
         self.on_recovery_failed(now, reason, actions);

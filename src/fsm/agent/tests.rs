@@ -1,4 +1,4 @@
-//! Traces: what the agent is told at which millisecond, and all that it does.
+//! Traces: the agent's input at each millisecond, and every action that follows.
 
 mod proof;
 
@@ -69,24 +69,24 @@ impl Trace {
         Self { agent, random, actions: Actions::default() }
     }
 
-    /// An agent at 1,000 ms that has recovered, has nothing installed, has told
-    /// so, and was never asked to install.
-    fn rested() -> Self {
-        Self::rested_after(3)
+    /// An agent at 1,000 ms that has recovered, has nothing installed, has sent its
+    /// ack, and was never asked to install.
+    fn idle() -> Self {
+        Self::idle_with(3)
     }
 
-    fn rested_after(seed: u8) -> Self {
+    fn idle_with(seed: u8) -> Self {
         let mut trace = Self::start(seed);
         assert_eq!(trace.waits(0), ["recover"]);
-        assert_eq!(trace.told(500, &[], None), [""; 0]);
+        assert_eq!(trace.snapshot(500, &[], None), [""; 0]);
         assert_eq!(trace.ends(500, WorkerEnd::Done), ["ack idle"]);
         assert_eq!(trace.waits(1_000), [""; 0]);
         trace
     }
 
-    /// As [`rested`](Self::rested), and since 1,000 ms request 7 is installing.
+    /// As [`idle`](Self::idle), and since 1,000 ms request 7 is installing.
     fn installing() -> Self {
-        let mut trace = Self::rested();
+        let mut trace = Self::idle();
         let took = trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
         assert_eq!(took, ["connect to 1", "ack installing checking 0 %, 7 running"]);
         assert_eq!(trace.event(1_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch)), ["install 7"]);
@@ -115,8 +115,8 @@ impl Trace {
         self.did()
     }
 
-    /// The worker tells a whole snapshot.
-    fn told(&mut self, now: u64, ids: &[&str], last: Option<&LastInstall>) -> Vec<String> {
+    /// The worker reports a whole snapshot.
+    fn snapshot(&mut self, now: u64, ids: &[&str], last: Option<&LastInstall>) -> Vec<String> {
         let mut did = Vec::new();
         for patch in &patches(ids) {
             did.extend(self.event(now, &Event::Installed(patch)));
@@ -138,7 +138,7 @@ impl Trace {
         self.did()
     }
 
-    /// What it did, as text; checks that it keeps what it promises always.
+    /// What it did, as text; checks the invariants.
     fn did(&mut self) -> Vec<String> {
         self.agent.invariants();
         core::iter::from_fn(|| self.actions.pop_front()).map(|action| text(&action)).collect()
@@ -187,16 +187,16 @@ fn word(outcome: Outcome) -> &'static str {
 }
 
 #[test]
-fn it_recovers_before_it_speaks_and_before_it_takes_a_request_up() {
+fn it_recovers_before_it_sends_anything_or_accepts_a_request() {
     let mut trace = Trace::start(3);
     assert_eq!(trace.agent.poll_at(), Some(at(0)));
     assert_eq!(trace.waits(0), ["recover"]);
     assert_eq!(trace.hello(10, CONTROLLER, 20), [""; 0]);
-    assert_eq!(trace.asked(20, CONTROLLER, 7, trace.agent.nonce), [""; 0], "the journal may know it");
+    assert_eq!(trace.asked(20, CONTROLLER, 7, trace.agent.nonce), [""; 0], "the journal may contain it");
     assert_eq!(trace.waits(400), [""; 0]);
     assert_eq!(trace.agent.poll_at(), None);
     let last = journal(7, Outcome::RolledBack);
-    assert_eq!(trace.told(500, &["A"], Some(&last)), [""; 0]);
+    assert_eq!(trace.snapshot(500, &["A"], Some(&last)), [""; 0]);
     assert_eq!(trace.ends(500, WorkerEnd::Done), ["ack install-failed, 7 rolled back"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
     let again = trace.asked(600, CONTROLLER, 7, Nonce(99));
@@ -204,7 +204,7 @@ fn it_recovers_before_it_speaks_and_before_it_takes_a_request_up() {
 }
 
 #[test]
-fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
+fn failed_recovery_is_reported_and_repeated_and_no_installed_set_is_sent() {
     let mut trace = Trace::start(3);
     trace.waits(0);
     let reason = Reason::truncated("the disk is full");
@@ -216,9 +216,9 @@ fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
     assert_eq!(refused, [why, "ack install-failed"]);
     assert_eq!(trace.waits(30_099), [""; 0]);
     assert_eq!(trace.waits(30_100), ["recover"]);
-    assert_eq!(trace.ends(30_200, WorkerEnd::Done), ["ack install-failed"], "it said nothing");
+    assert_eq!(trace.ends(30_200, WorkerEnd::Done), ["ack install-failed"], "it reported nothing");
     assert_eq!(trace.waits(60_200), ["recover"]);
-    trace.told(60_300, &["A"], None);
+    trace.snapshot(60_300, &["A"], None);
     assert_eq!(trace.ends(60_300, WorkerEnd::Done), ["ack idle"]);
     assert!(trace.agent.recovery_error().is_empty() && !trace.agent.ack().patch_failed);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
@@ -226,7 +226,7 @@ fn recovery_that_fails_is_told_tried_again_and_nothing_is_claimed_installed() {
 
 #[test]
 fn one_ack_within_the_window_serves_all_who_ask() {
-    let mut trace = Trace::rested();
+    let mut trace = Trace::idle();
     assert_eq!(trace.hello(1_000, CONTROLLER, 500), [""; 0]);
     let due = trace.agent.poll_at().unwrap();
     assert!((at(1_000)..at(1_500)).contains(&due));
@@ -240,8 +240,8 @@ fn one_ack_within_the_window_serves_all_who_ask() {
 }
 
 #[test]
-fn a_request_is_taken_up_once_however_often_it_comes() {
-    let mut trace = Trace::rested();
+fn a_request_is_accepted_once_however_often_it_comes() {
+    let mut trace = Trace::idle();
     let nonce = trace.agent.nonce;
     let took = trace.asked(1_000, CONTROLLER, 7, nonce);
     assert_eq!(took, ["connect to 1", "ack installing checking 0 %, 7 running"]);
@@ -251,7 +251,7 @@ fn a_request_is_taken_up_once_however_often_it_comes() {
     assert_eq!(trace.event(1_400, &ready), ["install 7"]);
     assert_eq!(trace.asked(1_600, CONTROLLER, 7, nonce), ["ack installing checking 0 %, 7 running"]);
     assert_eq!(trace.event(1_700, &ready), [""; 0], "a second session starts no second worker");
-    trace.told(2_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    trace.snapshot(2_000, &["A"], Some(&journal(7, Outcome::Installed)));
     let done = trace.ends(2_000, WorkerEnd::Done);
     assert_eq!(done, ["tell 1: 7 installed", "ack idle, 7 installed"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
@@ -262,7 +262,7 @@ fn a_request_is_taken_up_once_however_often_it_comes() {
 
 #[test]
 fn a_wrong_nonce_is_answered_with_the_current_one() {
-    let mut trace = Trace::rested();
+    let mut trace = Trace::idle();
     let nonce = trace.agent.nonce;
     assert_eq!(trace.asked(1_000, CONTROLLER, 7, Nonce(99)), ["ack idle"]);
     assert_eq!(trace.agent.ack().nonce, nonce, "and does not use it up");
@@ -272,30 +272,30 @@ fn a_wrong_nonce_is_answered_with_the_current_one() {
 
 #[test]
 fn a_recorded_request_does_nothing_after_a_restart() {
-    let recorded = Trace::rested_after(3).agent.nonce;
-    let mut after = Trace::rested_after(4);
+    let recorded = Trace::idle_with(3).agent.nonce;
+    let mut after = Trace::idle_with(4);
     assert_eq!(after.asked(1_000, CONTROLLER, 7, recorded), ["ack idle"]);
 }
 
 #[test]
-fn a_second_request_is_refused_for_good_and_names_the_first() {
+fn a_second_request_is_refused_for_good_and_the_refusal_names_the_first() {
     let mut trace = Trace::installing();
     let busy = "ack installing checking 0 %, 7 running";
-    assert_eq!(trace.asked(1_500, OTHER, 8, Nonce(99)), [busy], "an old nonce learns the new one first");
+    assert_eq!(trace.asked(1_500, OTHER, 8, Nonce(99)), [busy], "an old nonce is answered with the new one");
     let nonce = trace.agent.nonce;
     let refused = trace.asked(2_000, OTHER, 8, nonce);
     let why = "tell 2: 8 refused The host is at work on request 0000000000000007 of controller \
                0000000000000001: wait for its end.";
     assert_eq!(refused, [why, busy]);
-    trace.told(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    trace.snapshot(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
     trace.ends(3_000, WorkerEnd::Done);
     let late = trace.asked(4_000, OTHER, 8, nonce);
-    assert_eq!(late, ["ack idle, 7 installed"], "a late copy is not taken up after the refusal");
+    assert_eq!(late, ["ack idle, 7 installed"], "a late copy is not accepted after the refusal");
 }
 
 #[test]
 fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_rejected() {
-    let mut trace = Trace::rested();
+    let mut trace = Trace::idle();
     trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
     let reason = Reason::truncated("no route");
     let failed = Event::SessionFailed(CONTROLLER, Purpose::Fetch, &reason);
@@ -314,10 +314,10 @@ fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_reject
 }
 
 #[test]
-fn what_the_journal_knows_is_answered_though_a_later_request_was_given_up() {
+fn a_request_in_the_journal_is_answered_after_a_later_one_was_given_up() {
     let mut trace = Trace::installing();
-    trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
-    trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("said twice")));
+    trace.snapshot(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("a second reason")));
     trace.asked(3_000, OTHER, 8, trace.agent.nonce);
     let reason = Reason::truncated("no route");
     for attempt in 0..ATTEMPTS {
@@ -329,13 +329,13 @@ fn what_the_journal_knows_is_answered_though_a_later_request_was_given_up() {
     let given_up = "tell 2: 8 rejected The host cannot fetch from the controller: no route";
     assert_eq!(trace.asked(200_000, OTHER, 8, trace.agent.nonce), [given_up]);
     let again = trace.asked(200_000, CONTROLLER, 7, trace.agent.nonce);
-    assert_eq!(again, ["tell 1: 7 rolled back a script failed"], "it is not carried out again");
-    assert_eq!(trace.agent.ack().request_id, RequestId(8), "the last of all is the one that is told");
+    assert_eq!(again, ["tell 1: 7 rolled back a script failed"], "it is not executed again");
+    assert_eq!(trace.agent.ack().request_id, RequestId(8), "the ack carries the last request");
 }
 
 #[test]
-fn a_busy_controller_is_asked_again_as_long_as_it_takes() {
-    let mut trace = Trace::rested();
+fn a_busy_controller_is_tried_again_without_limit() {
+    let mut trace = Trace::idle();
     trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
     for round in 1..20 {
         let busy = Event::SessionBusy(CONTROLLER, Purpose::Fetch, Duration::from_millis(300));
@@ -345,7 +345,7 @@ fn a_busy_controller_is_asked_again_as_long_as_it_takes() {
 }
 
 #[test]
-fn progress_is_told_but_not_in_a_flood() {
+fn progress_is_sent_at_most_every_200_ms() {
     let mut trace = Trace::installing();
     for percent in 1..=40 {
         let now = 1_000 + u64::from(percent);
@@ -357,24 +357,24 @@ fn progress_is_told_but_not_in_a_flood() {
 }
 
 #[test]
-fn an_install_that_fails_is_told_with_its_reason_and_shows_until_the_next() {
+fn a_failed_install_is_answered_with_its_reason_and_shows_until_the_next() {
     let mut trace = Trace::installing();
     trace.waits(1_200);
-    trace.told(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
-    let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("said twice")));
+    trace.snapshot(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("a second reason")));
     assert_eq!(failed, ["tell 1: 7 rolled back a script failed", "ack install-failed, 7 rolled back"]);
     assert!(trace.agent.ack().patch_failed);
-    assert_eq!(trace.agent.poll_at(), None, "no time heals it");
+    assert_eq!(trace.agent.poll_at(), None, "it shows until the next install");
     trace.asked(3_000, CONTROLLER, 8, trace.agent.nonce);
     trace.event(3_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch));
     let failed = trace.ends(3_500, WorkerEnd::Failed(&Reason::truncated("Node must be locked.")));
     let rejected = "ack install-rejected, 8 rejected";
-    assert_eq!(failed, ["tell 1: 8 rejected Node must be locked.", rejected], "the journal does not know it");
-    assert!(trace.agent.ack().patch_failed, "what was true before is true still");
+    assert_eq!(failed, ["tell 1: 8 rejected Node must be locked.", rejected], "it is not in the journal");
+    assert!(trace.agent.ack().patch_failed, "the earlier failure remains");
 }
 
 #[test]
-fn a_worker_that_crashes_is_cleared_up_and_answered_from_the_journal() {
+fn a_crashed_install_is_recovered_and_answered_from_the_journal() {
     for (last, answer) in [
         (Some(journal(7, Outcome::RolledBack)), "tell 1: 7 rolled back a script failed"),
         (Some(journal(7, Outcome::Installed)), "tell 1: 7 installed"),
@@ -388,30 +388,30 @@ fn a_worker_that_crashes_is_cleared_up_and_answered_from_the_journal() {
         let crashed = trace.crashes(2_000);
         assert_eq!(crashed, ["recover", "ack installing rolling back 0 %, 7 running"]);
         let again = trace.asked(2_100, CONTROLLER, 7, trace.agent.nonce);
-        assert_eq!(again, [""; 0], "it is still at it");
-        trace.told(2_500, &[], last.as_ref());
+        assert_eq!(again, [""; 0], "it is still recovering");
+        trace.snapshot(2_500, &[], last.as_ref());
         assert_eq!(trace.ends(2_500, WorkerEnd::Done)[0], answer);
     }
 }
 
 #[test]
-fn done_is_not_believed_where_the_journal_does_not_bear_it_out() {
+fn done_without_a_journal_entry_counts_as_a_crash() {
     let mut trace = Trace::installing();
     let done = trace.ends(2_000, WorkerEnd::Done);
     assert_eq!(done, ["recover", "ack installing rolling back 0 %, 7 running"]);
 }
 
 #[test]
-fn a_crash_that_recovery_cannot_clear_up_is_told_as_broken_until_it_can() {
+fn a_crash_that_recovery_cannot_clean_up_is_broken_until_it_can() {
     let mut trace = Trace::installing();
     trace.crashes(2_000);
     let reason = Reason::truncated("read-only disk");
     let broken = trace.ends(2_500, WorkerEnd::Failed(&reason));
     assert_eq!(broken, ["tell 1: 7 broken read-only disk", "ack install-failed, 7 broken"]);
-    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "nobody knows what is there");
+    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "the installed set is not known");
     assert_eq!(trace.asked(3_000, CONTROLLER, 7, Nonce(0)), ["tell 1: 7 broken read-only disk"]);
     assert_eq!(trace.waits(32_500), ["recover"]);
-    trace.told(33_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    trace.snapshot(33_000, &[], Some(&journal(7, Outcome::RolledBack)));
     assert_eq!(trace.ends(33_000, WorkerEnd::Done)[0], "tell 1: 7 rolled back a script failed");
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]));
 }
@@ -421,22 +421,22 @@ fn a_snapshot_that_is_cut_off_is_dropped() {
     let mut trace = Trace::installing();
     trace.event(2_000, &Event::Installed(&patches(&["HALF"])[0]));
     trace.crashes(2_000);
-    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]), "the one before stands");
-    trace.told(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]), "the previous snapshot stays");
+    trace.snapshot(3_000, &["A"], Some(&journal(7, Outcome::Installed)));
     trace.ends(3_000, WorkerEnd::Done);
     assert_eq!(trace.agent.installed().patches(), patches(&["A"]));
 }
 
 #[test]
-fn pages_of_a_detailed_query_make_up_one_snapshot() {
-    let mut trace = Trace::rested();
+fn the_pages_of_a_detailed_query_are_of_one_snapshot() {
+    let mut trace = Trace::idle();
     let empty = trace.agent.detail_page(0).unwrap();
     assert_eq!((empty.installed.len(), empty.installed_digest), (0, digest_of(&[])));
     assert_eq!(trace.agent.detail_page(1), None);
     const PAGE: usize = limits::PAGE_PATCHES;
     let names: Vec<String> = (0..PAGE + 8).map(|number| format!("P-{number:02}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    trace.told(2_000, &names, None);
+    trace.snapshot(2_000, &names, None);
     let (first, second) = (trace.agent.detail_page(0).unwrap(), trace.agent.detail_page(PAGE).unwrap());
     assert_eq!((first.installed.len(), second.installed.len()), (PAGE, 8));
     assert_eq!(trace.agent.detail_page(PAGE + 8), None);

@@ -1,5 +1,5 @@
-//! What an agent says of itself: its ack, its answer to a detailed query, and
-//! what `status` shows.
+//! What an agent reports: its ack, its answer to a detailed query, and the values
+//! that `status` shows.
 
 use super::{Agent, Idle, Recovering, State};
 use crate::fsm::installed::Installed;
@@ -8,11 +8,11 @@ use crate::wire::frame::DetailPage;
 use crate::wire::install::{LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentState, HelloAgentAck, RequestState};
 
-/// Where an install stands that waits for the new thimble to hear a controller.
+/// The progress shown while the proof is pending.
 const PROVING_PERCENT: u8 = 95;
 
 impl<'a> Agent<'a> {
-    /// How the host is.
+    /// The ack with the current state of the host.
     #[must_use]
     pub fn ack(&self) -> HelloAgentAck {
         let (state, step, progress) = self.progress();
@@ -43,7 +43,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What the agent does, for its ack and for `status`: state, step, percent.
+    /// What the agent is doing: state, step, percent.
     #[must_use]
     pub fn progress(&self) -> (AgentState, Step, u8) {
         match &self.state {
@@ -62,9 +62,9 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// A page of the answer to a detailed query, from the patch with this index
-    /// on; `None` past the end. The first page is there even of an empty set,
-    /// but not while what is installed is not known.
+    /// The page of the answer to a detailed query that begins with the patch at this
+    /// index; `None` past the end. An empty set has a first page. While the installed
+    /// set is not known, there is none.
     #[must_use]
     pub fn detail_page(&self, from: usize) -> Option<DetailPage> {
         let patches = self.is_known.then(|| self.installed.patches())?;
@@ -96,13 +96,13 @@ impl<'a> Agent<'a> {
         self.last.as_ref()
     }
 
-    /// Why recovery failed, until it succeeds; empty unless it did.
+    /// Why the last recovery failed; empty if it succeeded.
     #[must_use]
     pub fn recovery_error(&self) -> &Reason {
         &self.recovery_error
     }
 
-    /// Requests with a nonce that was not, or no longer, the current one.
+    /// Requests that carried another nonce than the current one.
     #[must_use]
     pub fn stale_nonces(&self) -> u64 {
         self.stale_nonces

@@ -1,15 +1,18 @@
-//! The controller's side: it asks all agents how they are, learns what they
-//! have, and asks them to install.
+//! The controller's side: it polls all agents, learns what they have, and asks them
+//! to install.
 //!
-//! This machine wires four that each have their own file: the rounds of
-//! HelloAgent ([`pacing`](super::pacing)), the hosts ([`hosts`](super::hosts)),
-//! the detailed queries ([`queries`](super::queries)) and the install requests
-//! ([`requests`](super::requests)). What hosts should have comes from the
-//! repository map through [`kinds`](super::host_kinds); the map is kept together with
-//! other controllers by [`sync`](super::sync). What workers tell of the repository
-//! is taken in `repository`; how hosts and patches stand is told by `view`; a
-//! [`rollout`](super::rollout) is carried on in `rollout`; who is there by the topology
-//! service's word is followed in `topology`.
+//! This machine connects others that have their own files:
+//!
+//! - the rounds of HelloAgent ([`pacing`](super::pacing)),
+//! - the hosts ([`hosts`](super::hosts)) and what each kind of host should have
+//!   ([`host_kinds`](super::host_kinds)),
+//! - the detailed queries ([`queries`](super::queries)),
+//! - the install requests ([`requests`](super::requests)),
+//! - the repository map that controllers share ([`sync`](super::sync)).
+//!
+//! Of its own files, `repository` applies the workers' reports of the repository,
+//! `rollout` drives a [`rollout`](super::rollout), `topology` applies the topology
+//! service's reports, and `view` computes the status of hosts and patches.
 
 mod repository;
 mod rollout;
@@ -43,18 +46,18 @@ use crate::types::{Digest, NodeId, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
-/// The times of a controller.
+/// The timers of a controller.
 #[derive(Clone, Copy, Debug)]
 pub struct ControllerTimers {
     /// From one HelloAgent to the next.
     pub hello_interval: Duration,
-    /// A host unheard for so long is lost.
+    /// A host that was silent for this long is lost.
     pub host_lost: Duration,
-    /// The deadline of a detailed query's connecting and of each of its pauses.
+    /// The limit for a detailed query's connecting and for each pause between pages.
     pub query_timeout: Duration,
-    /// Install requests.
+    /// The timers of install requests.
     pub request: RequestTimers,
-    /// Other controllers.
+    /// The timers for other controllers.
     pub sync: SyncTimers,
 }
 
@@ -75,32 +78,32 @@ pub enum Currency {
     Unknown,
 }
 
-/// Why an install cannot be asked for.
+/// Why an install cannot be requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AskRefusal {
     /// No such host.
     Unknown,
-    /// One is under way.
+    /// A request to this host is open.
     Busy,
-    /// The host has not been heard for long.
+    /// The host is lost.
     Lost,
-    /// There are more kinds of hosts than are told apart.
+    /// There are more kinds of hosts than [`NODETYPES`](crate::limits::NODETYPES).
     TooManyKinds,
-    /// A patch file that hosts should have is missing here.
+    /// This controller lacks a patch file that hosts should have.
     Incomplete,
 }
 
-/// What a controller remembers, in memory that its driver lends.
+/// A controller's tables, in memory that its driver lends.
 pub struct Tables<'a> {
     /// The repository.
     pub map: Map<'a>,
     /// The hosts.
     pub hosts: Table<'a, Host>,
-    /// Places for detailed queries: so many hosts are asked at once.
+    /// Slots for detailed queries: this many hosts are queried at once.
     pub queries: &'a mut [Option<Query>],
-    /// Why installs did not go well.
+    /// Why installs failed.
     pub reasons: Reasons<'a>,
-    /// Places for other controllers.
+    /// Slots for other controllers.
     pub neighbours: &'a mut [Option<Neighbour>],
     /// Why patch files are missing.
     pub blob_errors: &'a mut [BlobError],
@@ -120,17 +123,17 @@ pub struct Controller<'a> {
     drops: Drops,
     rollout: Watch,
     unheard_peers: UnheardPeers,
-    /// Entries that were here when the repository began to be read again, and that
-    /// no worker has told of since.
+    /// Entries that were in the map when a worker began to read the repository again,
+    /// and that it has not reported yet.
     unconfirmed: SlotSet,
-    /// No request has anything due before this.
+    /// The earliest deadline of all requests, or an earlier time.
     requests_due: Option<Instant>,
-    /// Hosts that found no room in the table.
+    /// Acks of hosts for which the table had no room.
     hosts_refused: u64,
 }
 
 impl<'a> Controller<'a> {
-    /// The controller `node` with this map, that has heard no host yet.
+    /// The controller `node` with this map. It has heard no host yet.
     #[must_use]
     pub fn new(now: Instant, node: NodeId, timers: ControllerTimers, tables: Tables<'a>) -> Self {
         let Tables { map, hosts, queries, reasons, neighbours, blob_errors: blob_whys } = tables;
@@ -153,7 +156,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// Other times, from now on.
+    /// Changes the timers.
     pub fn set_timers(&mut self, now: Instant, timers: ControllerTimers) {
         self.timers = timers;
         self.pacing.set_interval(now, timers.hello_interval);
@@ -162,7 +165,7 @@ impl<'a> Controller<'a> {
         self.sync.set_timers(now, timers.sync);
     }
 
-    /// A message of an agent or of another controller.
+    /// Handles a message of an agent or of another controller.
     pub fn on_message(
         &mut self,
         now: Instant,
@@ -214,7 +217,7 @@ impl<'a> Controller<'a> {
             return;
         }
         match self.kinds.of(&ack.nodetype, &self.map) {
-            // It has what it should have, so what that is, is known.
+            // It has what it should have, so the installed set is known.
             Some(kind) if kind.digest == ack.installed_digest => {
                 host.installed = kind.patches;
                 host.foreign = 0;
@@ -228,7 +231,8 @@ impl<'a> Controller<'a> {
             _ => {
                 match host.knowledge {
                     Knowledge::Asking => {}
-                    // Another set: that the last query failed is of no account.
+                    // After a change of the installed set, a failed query does not
+                    // delay the next one.
                     Knowledge::Backoff { .. } if !is_news => {}
                     Knowledge::Wanted | Knowledge::Known | Knowledge::Backoff { .. } => {
                         host.knowledge = Knowledge::Wanted;
@@ -248,16 +252,16 @@ impl<'a> Controller<'a> {
         self.rollout.soon(now);
     }
 
-    /// How sessions and workers go.
+    /// Handles an event of a session, a worker or the topology service.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, actions: &mut Actions) {
         match event {
-            Event::Topology(word) => return self.on_topology(now, *word, actions),
+            Event::Topology(event) => return self.on_topology(now, *event, actions),
             Event::DetailPage(node, page) => self.queries.on_page(now, *node, page, &self.map),
             Event::DetailEnd(node) => self.queries.on_end(now, *node, &mut self.hosts),
             Event::SessionFailed(node, Purpose::QueryDetailed, _)
             | Event::SessionBusy(node, Purpose::QueryDetailed, _) => {
-                // The next is asked when its time has come, not here: where every
-                // session fails at once, each turn ends all the same.
+                // The next query starts in `on_timeout`, not here: if every session
+                // failed at once, this would recurse through all hosts in one turn.
                 self.queries.on_failure(now, *node, &mut self.hosts);
                 return;
             }
@@ -266,7 +270,7 @@ impl<'a> Controller<'a> {
         self.queries.start(now, &mut self.hosts, actions);
     }
 
-    /// Does what is due. Early: does nothing.
+    /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, random: &mut Random, actions: &mut Actions) {
         self.pacing.on_timeout(now, self.hosts.len(), self.map.highest_counter(), random, actions);
         self.drops.on_timeout(now, actions);
@@ -284,7 +288,7 @@ impl<'a> Controller<'a> {
         }
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
@@ -321,7 +325,7 @@ impl<'a> Controller<'a> {
         Ok(())
     }
 
-    /// Forgets a host here and at all controllers; its next ack brings it back.
+    /// Makes all controllers forget a host; its next ack adds it again.
     pub fn drop_host(&mut self, now: Instant, node: NodeId, actions: &mut Actions) {
         self.forget_host(now, node, actions);
         self.drops.add(now, node);
@@ -347,13 +351,13 @@ impl<'a> Controller<'a> {
         &self.map
     }
 
-    /// What this controller keeps together with others.
+    /// The synchronization with other controllers.
     #[must_use]
     pub fn sync(&self) -> &Sync<'a> {
         &self.sync
     }
 
-    /// The same, to note what was done.
+    /// The synchronization with other controllers, to change.
     pub fn sync_mut(&mut self) -> &mut Sync<'a> {
         &mut self.sync
     }
@@ -364,7 +368,7 @@ impl<'a> Controller<'a> {
         &self.hosts
     }
 
-    /// The kinds of hosts that were met.
+    /// The kinds of hosts that were heard.
     #[must_use]
     pub fn kinds(&self) -> &HostKinds {
         &self.kinds
@@ -376,7 +380,7 @@ impl<'a> Controller<'a> {
         &self.pacing
     }
 
-    /// The times.
+    /// The timers.
     #[must_use]
     pub fn timers(&self) -> &ControllerTimers {
         &self.timers
@@ -388,13 +392,13 @@ impl<'a> Controller<'a> {
         self.hosts_refused
     }
 
-    /// The digest of what a host should have, where its kind was met.
+    /// The digest of what a host should have, if its kind is known.
     #[must_use]
     pub fn wanted_digest(&self, host: &Host) -> Option<Digest> {
         self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest)
     }
 
-    /// Checks what must always hold; a driver calls it in debug builds.
+    /// Checks what must always hold.
     pub fn invariants(&self) {
         debug_assert!(
             self.queries

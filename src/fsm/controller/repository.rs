@@ -1,5 +1,5 @@
-//! What a controller learns of its repository from workers: all of it is on the
-//! disk already.
+//! How a controller applies its workers' reports of the repository. All that they
+//! report is already on the disk.
 
 use super::Controller;
 use crate::fsm::hosts::Knowledge;
@@ -34,9 +34,8 @@ impl Controller<'_> {
         Ok(merged)
     }
 
-    /// The content of a slot is new, another, or gone: what hosts said of this id
-    /// was about other content, or about content that the map did not know. They
-    /// must say it again.
+    /// The content of a slot has changed. Hosts reported this id for the old content, or
+    /// as one that the map did not know, so they are queried again.
     fn on_content(&mut self, now: Instant, slot: Slot) {
         self.sync.blobs_mut().on_here(slot);
         self.queries.on_content(slot);
@@ -52,7 +51,7 @@ impl Controller<'_> {
         }
     }
 
-    /// Takes an entry out that was purged, durably.
+    /// Removes an entry that was durably purged.
     pub fn purge_entry(&mut self, now: Instant, id: &PatchId) {
         if let Some(slot) = self.map.remove(id) {
             self.kinds.refresh(&self.map);
@@ -60,21 +59,21 @@ impl Controller<'_> {
         }
     }
 
-    /// The map's purge floor has risen, durably.
+    /// Raises the map's purge floor, which is durable.
     pub fn raise_floor(&mut self, now: Instant, floor: u64) {
         for slot in &self.map.raise_floor(floor) {
             self.on_content(now, slot);
         }
     }
 
-    /// A worker is about to read the repository: it will tell of all that is there.
+    /// A worker begins to read the repository, and will report every entry.
     pub fn on_loading(&mut self) {
         self.unconfirmed = self.map.iter().map(|(slot, _)| slot).collect();
         self.sync.blobs_mut().on_loading();
     }
 
-    /// The repository is read, and other controllers may hear of it. What was here
-    /// before and is not there was purged by a worker that died before it said so.
+    /// The repository is read, and other controllers may learn of it. An entry that was
+    /// not reported was purged by a worker that died before its report.
     pub fn on_loaded(&mut self, now: Instant) {
         for slot in &core::mem::take(&mut self.unconfirmed) {
             if let Some(id) = self.map.entry(slot).map(|entry| entry.id.clone()) {
@@ -85,15 +84,15 @@ impl Controller<'_> {
         self.sync.on_loaded(now);
     }
 
-    /// The file of a patch is not here; `why` is empty where nobody tried to fetch it.
-    pub fn blob_missing(&mut self, hash: &Hash, why: &Reason) {
+    /// This controller lacks the file of a patch. `reason` is empty if no fetch was tried.
+    pub fn blob_missing(&mut self, hash: &Hash, reason: &Reason) {
         let named = |entry: &Entry| entry.hash == *hash && entry.state != EntryState::Deleted;
         for (slot, _) in self.map.iter().filter(|(_, entry)| named(entry)) {
-            self.sync.blobs_mut().on_missing(slot, hash, why);
+            self.sync.blobs_mut().on_missing(slot, hash, reason);
         }
     }
 
-    /// The file of a patch that was missing is here.
+    /// The file of a patch that was missing has arrived.
     pub fn blob_here(&mut self, hash: &Hash) {
         for (slot, _) in self.map.iter().filter(|(_, entry)| entry.hash == *hash) {
             self.sync.blobs_mut().on_here(slot);

@@ -1,4 +1,4 @@
-//! What a controller does for the rollout, if it is the one to carry it.
+//! How a controller drives a rollout, and takes one over.
 
 use super::Controller;
 use crate::fsm::actions::{Action, Actions};
@@ -17,14 +17,14 @@ impl Controller<'_> {
         }
     }
 
-    /// What part a host has in a rollout.
+    /// The part of a host in a rollout.
     #[must_use]
     pub fn part(&self, now: Instant, rollout: &Rollout, host: &Host) -> RolloutPart {
         let is_lost = host.is_lost(now, self.timers.host_lost);
         rollout::part(rollout, host, self.wanted_digest(host), is_lost)
     }
 
-    /// How the hosts stand in a rollout.
+    /// How many hosts have each part in a rollout.
     #[must_use]
     pub fn census(&self, now: Instant, rollout: &Rollout) -> Census {
         let mut census = Census::default();
@@ -34,15 +34,15 @@ impl Controller<'_> {
         census
     }
 
-    /// Looks at the rollout, where it is time. Early: does nothing.
+    /// Looks at the rollout if that is due.
     pub(super) fn drive_rollout(&mut self, now: Instant, actions: &mut Actions) {
         if !self.rollout.take_due(now) {
             return;
         }
         let Some(rollout) = self.map.rollout().copied().filter(Rollout::is_running) else { return };
         self.rollout.again(now + LOOK_AGAIN);
-        // Until two rounds have asked them, who is there and what they did for this
-        // rollout is not known.
+        // Which hosts are up, and what they did for this rollout, is known only after
+        // two rounds of HelloAgent.
         let is_ready = self.sync.is_started() && self.pacing.is_settled(now);
         let is_complete = self.sync.blobs().first_wanted(&self.map).is_none();
         if !is_ready || !is_complete {
@@ -62,33 +62,33 @@ impl Controller<'_> {
         }
     }
 
-    /// Whether a host that is still to be asked may be back: it is known to be gone, as
-    /// all are to a controller that is cut off itself, and is waited for as long as for
-    /// an answer.
+    /// Whether a lost host may still return, so that the rollout does not end yet. A host
+    /// that is known to be gone is waited for as long as for an answer, because to a
+    /// controller that is itself cut off all hosts seem gone.
     fn is_waiting_for_lost_host(&self, now: Instant, rollout: &Rollout) -> bool {
-        let (round, patience) = (self.timers.hello_interval, self.timers.request.give_up);
+        let (round, give_up) = (self.timers.hello_interval, self.timers.request.give_up);
         let is_awaited = |host: &Host| {
             host.presence.is_gone()
-                && now < host.last_heard + round + patience
+                && now < host.last_heard + round + give_up
                 && self.part(now, rollout, host) == RolloutPart::Lost
         };
         self.hosts.iter().any(is_awaited)
     }
 
-    /// Whether this controller takes a rollout over: the one that carries it is lost,
-    /// or has asked nobody for as long as that takes. Of several that could, the one
+    /// Whether this controller takes a rollout over: its carrier is lost, or has asked no
+    /// host for as long as it takes to be lost. Of several controllers that could, the one
     /// with the lowest id is first.
     fn is_abandoned(&mut self, now: Instant, rollout: &Rollout, census: &Census) -> bool {
         let present = || self.sync.neighbours().present(now).map(|one| one.node);
-        let is_there = present().any(|node| node == rollout.carrier);
+        let is_present = present().any(|node| node == rollout.carrier);
         let rank = present().filter(|node| *node != rollout.carrier && *node < self.node).count();
-        let patience = if is_there { self.timers.sync.controller_lost } else { Duration::ZERO };
+        let idle_limit = if is_present { self.timers.sync.controller_lost } else { Duration::ZERO };
         let turn = LOOK_AGAIN.times(2).times(u64::try_from(rank).unwrap_or(u64::MAX));
-        let since = self.rollout.note_idle(now, !is_there || census.at_work == 0);
-        since.is_some_and(|since| now >= since + patience + turn)
+        let since = self.rollout.note_idle(now, !is_present || census.at_work == 0);
+        since.is_some_and(|since| now >= since + idle_limit + turn)
     }
 
-    /// Asks so many hosts more, as far as there is room to.
+    /// Asks up to `room` more hosts.
     fn ask_next(&mut self, now: Instant, rollout: &Rollout, room: u32, actions: &mut Actions) {
         let mut left = room;
         for host in self.hosts.iter_mut() {

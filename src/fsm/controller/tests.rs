@@ -1,4 +1,4 @@
-//! Traces: what the controller is told at which millisecond, and all that it does.
+//! Traces: the controller's input at each millisecond, and every action that follows.
 
 mod rollout;
 mod topology;
@@ -60,7 +60,7 @@ fn digest_of(ids: &[&str]) -> Digest {
     set_digest(patches(ids).iter().map(|patch| (&patch.id, &patch.hash)))
 }
 
-/// What a worker with these patches says when it is idle.
+/// The ack of an idle worker with these patches.
 fn ack(ids: &[&str]) -> HelloAgentAck {
     HelloAgentAck {
         installed_digest: digest_of(ids),
@@ -79,8 +79,8 @@ struct Trace {
 }
 
 impl Trace {
-    /// A controller at 0 ms with these entries and room for so many hosts; it
-    /// has said its first HelloAgent.
+    /// A controller at 0 ms with these entries and room for this many hosts, which has
+    /// sent its first HelloAgent.
     fn start(entries: &[Entry], hosts: usize) -> Self {
         let slots = Vec::leak(vec![Host::vacant(); hosts]);
         let index = Vec::leak(vec![0; index_len(hosts)]);
@@ -196,7 +196,7 @@ fn text(action: &Action) -> String {
 }
 
 #[test]
-fn a_host_is_there_with_its_first_ack_and_changes_with_each() {
+fn a_host_is_added_by_its_first_ack_and_updated_by_each() {
     let mut trace = Trace::start(&[], 4);
     assert_eq!(trace.hears(100, 5, ack(&[])), [""; 0]);
     assert_eq!((trace.controller.hosts().len(), trace.host(5).last_heard), (1, at(100)));
@@ -207,7 +207,7 @@ fn a_host_is_there_with_its_first_ack_and_changes_with_each() {
 }
 
 #[test]
-fn a_full_table_counts_newcomers_and_keeps_who_is_there() {
+fn a_full_table_counts_new_hosts_and_keeps_the_known_ones() {
     let mut trace = Trace::start(&[], 1);
     trace.hears(100, 5, ack(&[]));
     trace.hears(110, 6, ack(&[]));
@@ -237,7 +237,7 @@ fn a_host_that_has_something_else_is_queried_once() {
     assert_eq!(trace.hears(300, 5, ack(&["A"])), [""; 0], "it is known now");
     assert_eq!((trace.state("A"), trace.state("B")), (PatchState::Applied, PatchState::PartialApply));
     assert_eq!(trace.currency(5), Currency::OutOfDate);
-    assert_eq!(trace.hears(400, 5, ack(&["B"])), ["query 5"], "until it has something else again");
+    assert_eq!(trace.hears(400, 5, ack(&["B"])), ["query 5"], "its installed set has changed");
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_query_is_ended_when_the_ack_answers_it() {
     assert_eq!(trace.hears(100, 5, ack(&[])), ["query 5"]);
     assert_eq!(trace.hears(200, 5, ack(&["A"])), ["hang up on 5"]);
     assert!(trace.host(5).is_known());
-    assert_eq!(trace.answers(300, 5, &[]), [""; 0], "what still comes is of no interest");
+    assert_eq!(trace.answers(300, 5, &[]), [""; 0], "a late answer is ignored");
     assert_eq!(trace.state("A"), PatchState::Applied);
 }
 
@@ -282,21 +282,21 @@ fn a_patch_that_the_map_does_not_know_is_asked_for_again_when_it_does() {
     trace.answers(200, 5, &["A", "X"]);
     assert_eq!((trace.host(5).foreign, trace.state("A")), (1, PatchState::Applied));
     trace.merges(300, &entry("X").state(EntryState::Available));
-    assert_eq!(trace.state("X"), PatchState::NotApplicable, "it may have it");
+    assert_eq!(trace.state("X"), PatchState::NotApplicable, "the host may have it");
     assert_eq!(trace.waits(300), ["query 5"]);
     trace.answers(400, 5, &["A", "X"]);
     assert_eq!((trace.host(5).foreign, trace.state("X")), (0, PatchState::PartialRemove));
 }
 
 #[test]
-fn what_is_gone_from_the_disk_when_it_is_read_again_is_gone_here() {
+fn an_entry_that_is_not_reported_when_the_repository_is_read_again_is_purged() {
     let (kept, purged) = (entry("A").stamp(3, 1), entry("B").stamp(4, 1));
     let mut trace = Trace::start(&[kept.clone(), purged, entry("C").stamp(5, 1)], 4);
-    // A worker merged a purge, and died before it said so.
+    // A worker merged a purge, and died before its report.
     trace.controller.on_loading();
     trace.controller.raise_floor(at(100), 7);
     trace.merges(100, &kept);
-    // Another one has a change that the one that reads did not see.
+    // Another worker reports a change that the reading worker did not see.
     trace.merges(100, &entry("C").stamp(8, 2));
     trace.merges(100, &entry("D").stamp(9, 2).state(EntryState::Deleted));
     trace.controller.on_loaded(at(100));
@@ -305,7 +305,7 @@ fn what_is_gone_from_the_disk_when_it_is_read_again_is_gone_here() {
 }
 
 #[test]
-fn other_content_under_a_known_id_is_another_patch() {
+fn other_content_with_a_known_id_is_another_patch() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&["A'"]));
     trace.answers(200, 5, &["A'"]);
@@ -337,7 +337,7 @@ fn spread_counts_the_hosts_that_a_patch_concerns() {
 }
 
 #[test]
-fn a_lost_host_may_have_anything_unless_it_is_left_out() {
+fn a_lost_host_may_have_any_patch_unless_lost_hosts_do_not_count() {
     let mut trace = Trace::start(&[entry("A").state(EntryState::Available)], 4);
     trace.hears(100, 5, ack(&[]));
     trace.hears(50_000, 6, ack(&[]));
@@ -347,13 +347,17 @@ fn a_lost_host_may_have_anything_unless_it_is_left_out() {
     assert_eq!(trace.on_hosts(100_100, "A", true), OnHosts::Nowhere);
     assert_eq!(trace.asks(100_100, 5).0, Err(AskRefusal::Lost));
     trace.hears(100_200, 5, ack(&["A"]));
-    assert_eq!(trace.on_hosts(100_200, "A", true), OnHosts::MayBeOn(host()), "it has not told yet");
+    assert_eq!(
+        trace.on_hosts(100_200, "A", true),
+        OnHosts::MayBeOn(host()),
+        "its installed set is not known yet"
+    );
     trace.answers(100_300, 5, &["A"]);
     assert_eq!(trace.on_hosts(100_300, "A", true), OnHosts::On(host()));
 }
 
 #[test]
-fn a_host_at_work_may_have_anything_soon() {
+fn a_host_that_installs_may_have_any_patch() {
     let mut trace = Trace::start(&[entry("A").state(EntryState::Available)], 4);
     trace.hears(100, 5, ack(&[]));
     let working = HelloAgentAck { state: AgentState::Installing, ..ack(&[]) };
@@ -374,7 +378,7 @@ fn currency_follows_the_request_and_the_ack() {
     assert_eq!(trace.waits(60_200), ["hello agents"], "given up");
     assert_eq!(trace.currency(5), Currency::Failed, "no answer");
     trace.hears(60_300, 5, ack(&["A"]));
-    assert_eq!(trace.currency(5), Currency::Current, "whatever became of the request");
+    assert_eq!(trace.currency(5), Currency::Current, "whatever the outcome of the request");
     trace.hears(60_400, 5, HelloAgentAck { patch_failed: true, ..ack(&["A"]) });
     assert_eq!(trace.currency(5), Currency::Failed);
     assert_eq!(trace.asks(60_500, 6).0, Err(AskRefusal::Unknown));
@@ -402,12 +406,12 @@ fn an_answer_closes_the_request_of_that_host_alone() {
     let Trace { controller, actions, .. } = &mut trace;
     controller.on_message(at(300), NodeId(5), peer(5), &answer, actions);
     assert_eq!(trace.host(5).request.status(), RequestStatus::Ended(Outcome::Installed));
-    let told = HelloAgentAck {
+    let ended = HelloAgentAck {
         request_id: RequestId(jitter_then_two[2]),
         request: RequestState::Ended(Outcome::Installed),
         ..ack(&["A"])
     };
-    trace.hears(400, 6, told);
+    trace.hears(400, 6, ended);
     assert_eq!(trace.host(6).request.status(), RequestStatus::Ended(Outcome::Installed), "by its ack");
 }
 

@@ -1,5 +1,5 @@
-//! What a controller makes of the topology service's words: it greets who is new, and
-//! knows at once who is gone.
+//! How a controller applies the topology service's reports: it greets new peers, and
+//! learns at once which peers are gone.
 
 use super::Controller;
 use crate::fsm::actions::{Actions, Peer, To};
@@ -10,9 +10,9 @@ use crate::types::NodeId;
 use crate::wire::frame::Role;
 
 impl Controller<'_> {
-    /// A word of the topology service.
-    pub(super) fn on_topology(&mut self, now: Instant, word: PeerEvent, actions: &mut Actions) {
-        match word {
+    /// Handles a report of the topology service.
+    pub(super) fn on_topology(&mut self, now: Instant, event: PeerEvent, actions: &mut Actions) {
+        match event {
             PeerEvent::Published(role, peer) => self.on_published(now, role, peer, actions),
             PeerEvent::Withdrawn(role, peer) => {
                 self.unheard_peers.take(role, peer);
@@ -20,8 +20,8 @@ impl Controller<'_> {
             }
             PeerEvent::NodeLost(node) => {
                 self.unheard_peers.node_lost(node);
-                let is_there = |at| matches!(at, Peer::Tipc { node: at, .. } if at == node);
-                self.update_presence(now, |at, _| is_there(at), Presence::on_node_lost);
+                let is_on_node = |at| matches!(at, Peer::Tipc { node: at, .. } if at == node);
+                self.update_presence(now, |at, _| is_on_node(at), Presence::on_node_lost);
             }
             PeerEvent::Gap => {
                 self.unheard_peers.clear();
@@ -31,7 +31,8 @@ impl Controller<'_> {
         }
     }
 
-    /// One that was told of as bound there has spoken, and so has a name.
+    /// A peer that was reported as bound at this address was heard, so its node id is
+    /// known.
     pub(super) fn mark_bound(&mut self, node: NodeId, peer: Peer) {
         if let Some(host) = self.hosts.get_mut(node).filter(|host| host.peer == peer) {
             host.presence.on_published();
@@ -42,12 +43,12 @@ impl Controller<'_> {
         }
     }
 
-    /// Those that are bound and were not heard.
+    /// The peers that are bound and were not heard.
     pub fn unheard_peers(&self) -> impl Iterator<Item = &UnheardPeer> {
         self.unheard_peers.iter()
     }
 
-    /// One that is new, or was gone, is greeted at once: the next round may be far.
+    /// Greets a peer that is new or was gone at once, as the next round may be far away.
     fn on_published(&mut self, now: Instant, role: Role, peer: Peer, actions: &mut Actions) {
         let known = match role {
             Role::Agent => {
@@ -84,8 +85,9 @@ impl Controller<'_> {
         }
     }
 
-    /// Changes what is known of those that are meant, and acts on who is gone by that.
-    /// This node's own agent is there as long as we are, whatever is told.
+    /// Applies `step` to each host and neighbour that `is_meant` selects, and handles
+    /// hosts that are gone by it. The service does not report this node's own agent, which
+    /// is up as long as this process.
     fn update_presence(
         &mut self,
         now: Instant,
@@ -108,7 +110,7 @@ impl Controller<'_> {
                 step(&mut neighbour.presence);
             }
         }
-        // Who is present decides whom to wait for, and who carries a rollout.
+        // Presence decides which answers to wait for, and which controller is the carrier.
         self.sync.on_neighbours_changed(now);
     }
 }

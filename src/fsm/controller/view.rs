@@ -1,4 +1,4 @@
-//! How hosts and patches stand, as a controller sees them: computed when asked.
+//! The status of hosts and patches as a controller sees them, computed on demand.
 
 use super::{Controller, Currency};
 use crate::fsm::hosts::Host;
@@ -11,7 +11,7 @@ use crate::types::Reason;
 use crate::wire::install::Outcome;
 
 impl Controller<'_> {
-    /// How a host stands to what it should have.
+    /// Whether a host has the patches that it should have.
     #[must_use]
     pub fn currency(&self, host: &Host) -> Currency {
         let wanted = self.kinds.known(&host.ack.nodetype).map(|kind| kind.digest);
@@ -32,7 +32,7 @@ impl Controller<'_> {
         }
     }
 
-    /// How the patch in a slot is spread over the hosts.
+    /// How many hosts have the patch in a slot, and how many it concerns.
     #[must_use]
     pub fn spread(&self, slot: Slot) -> Spread {
         let mut spread = Spread::default();
@@ -50,8 +50,8 @@ impl Controller<'_> {
         spread
     }
 
-    /// Whether the patch in a slot is on a host, for [`check_delete`]. With
-    /// `despite_lost`, what lost hosts have does not count.
+    /// Whether a host has the patch in a slot, for [`check_delete`]. With
+    /// `despite_lost`, lost hosts do not count.
     ///
     /// [`check_delete`]: crate::repo::rules::check_delete
     #[must_use]
@@ -63,7 +63,7 @@ impl Controller<'_> {
             if is_lost && despite_lost {
                 continue;
             }
-            // What a host at work will have, its last word does not say.
+            // The last report of a host that installs does not say what it will have.
             if host.is_known() && !is_lost && !host.is_installing() {
                 if host.installed.contains(slot) {
                     return OnHosts::On(host.ack.hostname.clone());
@@ -75,15 +75,15 @@ impl Controller<'_> {
         found
     }
 
-    /// Why a host's last install did not go well, or what else it told of it;
-    /// empty where there is nothing to tell.
+    /// The reason that belongs to the outcome of a host's last install; empty if there
+    /// is none.
     #[must_use]
     pub fn reason(&self, host: &Host) -> &str {
         match host.request.reason_source() {
             ReasonSource::Nothing => "",
             ReasonSource::Fixed(reason) => reason,
             ReasonSource::FromHost(request) => self.reasons.get(request).map_or(
-                "other hosts have told theirs since, and only the latest are kept: this host's own status tells its own",
+                "only the latest reasons are kept, and other hosts have sent theirs since: see this host's own status",
                 Reason::as_str,
             ),
         }

@@ -11,16 +11,16 @@
 //!                   `- ack: failed -> Failed --- answer, give up --'
 //! ```
 //!
-//! The request is sent until it is answered: by an `AgentInstallResp`, or by an
-//! ack that says "installed", which has no reason to wait for. After an ack that
-//! tells of a failure the request goes out without a nonce: the agent answers it
-//! from its journal, with the reason, and can never take it up. What the journal
-//! says is believed even after the request was given up or refused.
+//! The request is sent again until it is answered: by an `AgentInstallResp`, or by an
+//! ack that reports "installed", which needs no reason. After an ack that reports a
+//! failure, the request is sent with nonce 0: the agent answers it from its journal,
+//! with the reason, and can never accept it. A result from the journal counts even
+//! after the request was given up or refused.
 //!
-//! A request of another controller, or of our own before a restart, is *adopted*
-//! once an ack tells of it: it is followed, and its reason asked for, but it is
-//! never asked for. So a controller that dies leaves nothing that another does not
-//! know.
+//! A request of another controller, or of this controller before a restart, is
+//! *adopted* when an ack reports it: its progress is followed and its reason is asked
+//! for, but the request itself is never sent. So the other controllers know every
+//! install that a dead controller started.
 
 #[cfg(test)]
 mod tests;
@@ -33,43 +33,44 @@ use crate::types::{Digest, NodeId, Nonce, RequestId};
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, HelloAgentAck, Message, RequestState};
 
-/// A host that is known to be gone is given up after so many retries.
+/// The request to a host that is known to be gone is given up after this many retries.
 const GONE_RETRIES: u64 = 5;
 
 /// When to ask again and when to give up.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTimers {
-    /// From one sending to the next.
+    /// From one send to the next.
     pub retry: Duration,
-    /// From the asking, or from the last ack of a host at work, to the giving up.
+    /// From the first send, or from the last ack of a host that installs, until the
+    /// request is given up.
     pub give_up: Duration,
 }
 
-/// What is asked for.
+/// The content of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ask {
     /// Its number.
     pub request_id: RequestId,
-    /// The effective set to end with.
+    /// The effective set to install.
     pub digest: Digest,
-    /// Install although the lock file says no.
+    /// Install even if the lock file forbids it.
     pub force: bool,
 }
 
-/// What the agent is known to have done with a request.
+/// What the agent is known to have done with an open request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum RequestPhase {
     /// Nothing yet.
     Waiting,
-    /// Taken it up.
+    /// It has accepted the request.
     Running,
-    /// The same, and another controller asked for it.
+    /// It has accepted a request that another controller sent.
     Adopted,
-    /// Ended it like this; it has not said why.
+    /// It has ended it with this outcome, and has not sent the reason yet.
     Failed(Outcome),
 }
 
-/// A request that is not ended.
+/// A request that has not ended.
 #[derive(Clone, Copy, Debug)]
 struct OpenRequest {
     ask: Ask,
@@ -124,31 +125,31 @@ pub struct HostRequest {
     reason_source: ReasonSource,
 }
 
-/// Where to read why a request did not end well, or what else is to be told of it.
+/// Where the reason of a request's outcome is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ReasonSource {
-    /// It did, or has not ended.
+    /// There is none: the request succeeded or has not ended.
     #[default]
     Nothing,
-    /// The host's answer tells; see [`super::reasons`].
+    /// The host sent it; [`super::reasons`] keeps it.
     FromHost(RequestId),
-    /// No answer came, and this is what that means.
+    /// No answer came; this text says what that means.
     Fixed(&'static str),
 }
 
-/// The host that a request is to, as its last ack had it.
+/// The host that a request is sent to, as of its last ack.
 #[derive(Clone, Copy, Debug)]
 pub struct RequestTarget {
     /// The host.
     pub node: NodeId,
-    /// Where it is.
+    /// Its address.
     pub peer: Peer,
     /// Its current nonce.
     pub nonce: Nonce,
 }
 
 impl HostRequest {
-    /// How it stands.
+    /// Its status.
     #[must_use]
     pub fn status(&self) -> RequestStatus {
         match &self.state {
@@ -163,32 +164,31 @@ impl HostRequest {
         }
     }
 
-    /// Where to read why it did not end well.
+    /// Where its reason is found.
     #[must_use]
     pub fn reason_source(&self) -> ReasonSource {
         self.reason_source
     }
 
-    /// Its number; `None` where there was none.
+    /// Its number; `None` if there was no request.
     #[must_use]
     pub fn request_id(&self) -> Option<RequestId> {
         self.last_ask().map(|ask| ask.request_id)
     }
 
-    /// The set that it asked for; `None` where there was none, or another controller
-    /// asked.
+    /// The set that it asked for; `None` if there was no request, or it was adopted.
     #[must_use]
     pub fn digest(&self) -> Option<Digest> {
         self.last_ask().map(|ask| ask.digest).filter(|digest| *digest != Digest::default())
     }
 
-    /// Whether it is under way: another must wait.
+    /// Whether it is open: another request must wait.
     #[must_use]
     pub fn is_open(&self) -> bool {
         matches!(self.state, State::Open(_))
     }
 
-    /// Asks. A request under way stays, and `false` comes back.
+    /// Sends a request; false, and nothing changes, if one is open.
     pub fn ask(
         &mut self,
         now: Instant,
@@ -207,8 +207,7 @@ impl HostRequest {
         true
     }
 
-    /// The host's ack: how far it is, and with what nonce to ask again. `before` is
-    /// what the ack before it told.
+    /// Handles the host's ack. `before` is the request and state of the previous ack.
     pub fn on_ack(
         &mut self,
         now: Instant,
@@ -222,7 +221,7 @@ impl HostRequest {
         let Some(ask) = self.last_ask() else { return };
         let is_ours = ack.request_id == ask.request_id;
         match (ack.request, &mut self.state) {
-            // What its answer told of it stays told.
+            // The reason that its answer carried stays.
             (RequestState::Ended(Outcome::Installed), State::Ended(_, Outcome::Installed)) if is_ours => {}
             (RequestState::Ended(Outcome::Installed), _) if is_ours => {
                 self.state = State::Ended(ask, Outcome::Installed);
@@ -248,8 +247,9 @@ impl HostRequest {
                     _ => open.phase = RequestPhase::Running,
                 }
             }
-            // Not taken up, and what it was sent with is used up: once more.
+            // Adopted requests are never sent.
             (_, State::Open(OpenRequest { phase: RequestPhase::Adopted, .. })) => {}
+            // The host did not accept it, and the nonce that it was sent with is used up.
             (_, State::Open(open)) if !is_ours && open.nonce != target.nonce => {
                 send(open, now, timers, target, actions);
             }
@@ -257,8 +257,8 @@ impl HostRequest {
         }
     }
 
-    /// Takes over a request that is not ours and that the host has news of, unless
-    /// ours is under way.
+    /// Adopts the request that the ack reports, if it is not ours and its state is
+    /// new, unless a request of ours is open.
     fn adopt(
         &mut self,
         now: Instant,
@@ -275,12 +275,12 @@ impl HostRequest {
         }
         let ask = Ask { request_id: ack.request_id, digest: Digest::default(), force: false };
         let adopted = OpenRequest::new(now, timers, target, ask, RequestPhase::Adopted);
-        // Nothing is sent for it: its acks tell.
+        // It is not sent; the host's acks report its progress.
         self.state = State::Open(OpenRequest { next_send: adopted.gives_up, ..adopted });
         self.reason_source = ReasonSource::Nothing;
     }
 
-    /// What was asked for last.
+    /// The last request.
     fn last_ask(&self) -> Option<Ask> {
         match &self.state {
             State::None => None,
@@ -288,9 +288,9 @@ impl HostRequest {
         }
     }
 
-    /// The host's answer; true where its reason is to be kept. One to another
-    /// request, or to one that has its answer, is of no interest; an ack that was
-    /// faster has not told what there is to tell of an install that went well.
+    /// Handles the host's answer; true if its reason is to be kept. An answer to
+    /// another request, or a second answer, is ignored. After an ack that reported
+    /// "installed", the answer still counts: it may carry a message for the operator.
     pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
         let ask = match (self.state, self.reason_source) {
             (State::Open(OpenRequest { ask, .. }) | State::NoAnswer(ask), _)
@@ -306,29 +306,29 @@ impl HostRequest {
             None => Outcome::Rejected,
         };
         self.state = State::Ended(ask, outcome);
-        let tells = !response.reject_reason.is_empty();
+        let has_reason = !response.reject_reason.is_empty();
         self.reason_source =
-            if tells { ReasonSource::FromHost(ask.request_id) } else { ReasonSource::Nothing };
-        tells
+            if has_reason { ReasonSource::FromHost(ask.request_id) } else { ReasonSource::Nothing };
+        has_reason
     }
 
-    /// The host is gone, as the transport tells: it is given up soon, unless it comes
-    /// back and says that it is at work. A thimble that is restarted, or replaced by
-    /// what it installs, is back before that.
+    /// The topology service reports that the host is gone: the request is given up soon,
+    /// unless the host returns and reports that it installs. A thimble that restarts, or
+    /// is replaced by an install, is back before that.
     pub fn on_gone(&mut self, now: Instant, timers: &RequestTimers) {
         if let State::Open(open) = &mut self.state {
             open.gives_up = open.gives_up.min(now + timers.retry.times(GONE_RETRIES));
         }
     }
 
-    /// The host is back: the time to give up is what it was.
+    /// The host is back: the full time to give up starts again.
     pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
         if let State::Open(open) = &mut self.state {
             open.gives_up = now + timers.give_up;
         }
     }
 
-    /// Sends again what is due, or gives up. Early: does nothing.
+    /// Sends again or gives up, if that is due.
     pub fn on_timeout(
         &mut self,
         now: Instant,
@@ -338,27 +338,27 @@ impl HostRequest {
     ) {
         let State::Open(open) = &mut self.state else { return };
         if now >= open.gives_up {
-            let (state, untold) = match open.phase {
+            let (state, reason) = match open.phase {
                 RequestPhase::Waiting => (
                     State::NoAnswer(open.ask),
                     "the host did not answer the install request: is it up and reachable?",
                 ),
                 RequestPhase::Running | RequestPhase::Adopted => (
                     State::NoAnswer(open.ask),
-                    "the host took the install up and fell silent: its outcome shows once it is heard again",
+                    "the host began the install and fell silent: its outcome shows once it is heard again",
                 ),
                 RequestPhase::Failed(outcome) => (
                     State::Ended(open.ask, outcome),
-                    "the host fell silent before it said why: its own status and log do",
+                    "the host fell silent before it sent the reason: see its own status and log",
                 ),
             };
-            (self.state, self.reason_source) = (state, ReasonSource::Fixed(untold));
+            (self.state, self.reason_source) = (state, ReasonSource::Fixed(reason));
         } else if now >= open.next_send && actions.room() > 0 {
             send(open, now, timers, target, actions);
         }
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         match &self.state {
@@ -376,7 +376,7 @@ fn send(
     actions: &mut Actions,
 ) {
     let Ask { request_id, digest, force } = open.ask;
-    // An ended request is asked about, never asked for: no agent's nonce is zero.
+    // Nonce 0 only asks for the reason: no agent has that nonce.
     open.nonce = if let RequestPhase::Failed(_) = open.phase { Nonce(0) } else { target.nonce };
     open.next_send = now + timers.retry;
     let request = AgentInstallReq { request_id, nonce: open.nonce, digest, force };

@@ -1,4 +1,4 @@
-//! A request as traces: acks, answers and time in; sendings and its end out.
+//! Traces of one request: acks, answers and time in; sent requests and its status out.
 
 use super::*;
 use crate::fsm::actions::Action;
@@ -43,7 +43,7 @@ fn sent(actions: &mut Actions) -> std::vec::Vec<u64> {
         .collect()
 }
 
-fn untold(request: &HostRequest) -> &'static str {
+fn fixed_reason(request: &HostRequest) -> &'static str {
     match request.reason_source() {
         ReasonSource::Fixed(reason) => reason,
         other => panic!("{other:?}"),
@@ -112,7 +112,7 @@ fn a_failure_seen_in_an_ack_is_asked_for_its_reason_and_not_for_the_install() {
 }
 
 #[test]
-fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first() {
+fn the_reason_of_a_successful_install_stays_whether_ack_or_answer_comes_first() {
     let installed = ack(1, ID, RequestState::Ended(Outcome::Installed));
     let response = response(Outcome::Installed);
     for is_ack_first in [false, true] {
@@ -124,22 +124,22 @@ fn what_is_told_of_an_install_that_went_well_outlives_acks_whichever_comes_first
         assert_eq!(hear(&mut request, 20, &installed), []);
         assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
         assert_eq!(request.reason_source(), ReasonSource::FromHost(ID));
-        assert!(!request.on_response(&response), "told once");
+        assert!(!request.on_response(&response), "a second answer");
     }
 }
 
 #[test]
-fn a_failure_without_its_reason_is_told_when_that_is_given_up() {
+fn a_failure_whose_reason_never_comes_ends_when_it_is_given_up() {
     let mut request = asked();
     hear(&mut request, 10, &ack(2, ID, RequestState::Ended(Outcome::RolledBack)));
     wait(&mut request, 1010);
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::RolledBack));
-    assert!(untold(&request).contains("before it said why"));
+    assert!(fixed_reason(&request).contains("before it sent the reason"));
 }
 
 #[test]
-fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
-    // One copy of the request was refused, a later one was taken up.
+fn a_result_from_the_journal_overrides_an_earlier_refusal() {
+    // One copy of the request was refused, a later one was accepted.
     let mut request = asked();
     request.on_response(&AgentInstallResp { outcome: None, ..response(Outcome::Rejected) });
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Rejected));
@@ -149,11 +149,11 @@ fn what_the_journal_says_is_believed_over_an_earlier_refusal() {
 }
 
 #[test]
-fn silence_is_given_up_with_the_missing_answer_named() {
+fn a_silent_host_is_given_up_with_the_missing_answer_named() {
     let mut request = asked();
     wait(&mut request, 1000);
     assert_eq!(request.status(), RequestStatus::NoAnswer);
-    assert!(untold(&request).contains("did not answer"));
+    assert!(fixed_reason(&request).contains("did not answer"));
 
     let mut request = asked();
     hear(&mut request, 900, &ack(2, ID, RequestState::Running));
@@ -161,7 +161,7 @@ fn silence_is_given_up_with_the_missing_answer_named() {
     assert_eq!(request.status(), RequestStatus::Running, "an ack extends the time");
     wait(&mut request, 1900);
     assert_eq!(request.status(), RequestStatus::NoAnswer);
-    assert!(untold(&request).contains("fell silent"));
+    assert!(fixed_reason(&request).contains("fell silent"));
     hear(&mut request, 5000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed), "heard after all");
 
@@ -175,7 +175,7 @@ fn silence_is_given_up_with_the_missing_answer_named() {
 }
 
 #[test]
-fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
+fn a_request_of_another_controller_is_adopted_and_its_reason_asked_for() {
     let theirs = ID;
     let mut request = HostRequest::default();
     assert_eq!(hear(&mut request, 0, &ack(1, theirs, RequestState::Running)), [0; 0]);
@@ -202,12 +202,12 @@ fn a_request_of_another_controller_is_followed_and_its_reason_asked_for() {
 }
 
 #[test]
-fn how_an_install_ended_is_known_to_who_did_not_see_it() {
+fn the_outcome_of_an_adopted_request_is_known_without_its_progress() {
     let mut request = HostRequest::default();
     let installed = RequestState::Ended(Outcome::Installed);
     assert_eq!(hear(&mut request, 0, &ack(1, RequestId(5), installed)), [0; 0]);
     assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
-    // One that followed a request whose end was lost follows the next.
+    // A controller that missed the end of one request adopts the next.
     assert_eq!(hear(&mut request, 10, &ack(2, RequestId(6), RequestState::Running)), [0; 0]);
     assert_eq!(hear(&mut request, 20, &ack(3, RequestId(7), RequestState::Running)), [0; 0]);
     assert_eq!(hear(&mut request, 30, &ack(3, RequestId(7), installed)), [0; 0]);
@@ -215,7 +215,7 @@ fn how_an_install_ended_is_known_to_who_did_not_see_it() {
 }
 
 #[test]
-fn what_is_asked_for_here_is_not_given_up_for_what_another_asked() {
+fn an_open_request_is_not_replaced_by_one_of_another_controller() {
     let mut request = asked();
     assert_eq!(hear(&mut request, 10, &ack(1, RequestId(5), RequestState::Running)), [0; 0]);
     assert_eq!(request.status(), RequestStatus::Waiting);

@@ -1,13 +1,14 @@
-//! Telling other controllers of a change made here, and hearing that they have it.
+//! Announces a change made here to other controllers until they confirm it.
 //!
 //! ```text
-//! Quiet --change--> Announcing: SyncReq --> all present have it --> Quiet
-//!                    ^  `--retry, some times--'
+//! Quiet --change--> Announcing: SyncReq --> all present confirmed --> Quiet
+//!                    ^  `-- retry --'  `--> SEND_LIMIT reached ----------^
 //! ```
 //!
-//! Each change gets a number. A neighbour confirms a digest, by `SyncComplete` or
-//! since its own map has it; the digest stands for the highest number that was in
-//! the map then. What is not confirmed in time is found by the next Hello.
+//! Each change gets a number. A neighbour confirms a digest, by `SyncComplete` or by
+//! announcing it as its own; the digest stands for the highest change number that the
+//! map contained then. A change that is not confirmed in time is found with the next
+//! Hello.
 
 use heapless::Vec;
 
@@ -15,37 +16,37 @@ use super::neighbours::Neighbours;
 use crate::time::{Duration, Instant};
 use crate::types::Digest;
 
-/// Times that one SyncReq is sent.
+/// How many times one SyncReq is sent.
 const SEND_LIMIT: u8 = 4;
-/// Digests of ours that are remembered, as one that was announced may be
-/// confirmed after the next was.
+/// Announced digests that are remembered: one may be confirmed after the next one was
+/// announced.
 const REMEMBERED: usize = 8;
 
-/// The changes of one controller.
+/// The announcements of one controller.
 #[derive(Debug)]
 pub struct Announce {
     retry: Duration,
-    /// The number of the latest change; 0 where there was none since the start.
+    /// The number of the latest change; 0 if there was none since the start.
     latest: u32,
-    /// What was announced, the oldest first: the digest, and the latest change in it.
+    /// Announced digests, the oldest first, each with its latest change.
     announced: Vec<(Digest, u32), REMEMBERED, u8>,
     sends_left: u8,
     next: Option<Instant>,
 }
 
 impl Announce {
-    /// Nothing to tell. `retry`: from one sending to the next.
+    /// Nothing to announce. `retry` is the time between two sends.
     #[must_use]
     pub fn new(retry: Duration) -> Self {
         Self { retry, latest: 0, announced: Vec::new(), sends_left: 0, next: None }
     }
 
-    /// From one sending to the next after it, from now on.
+    /// Changes the time between two sends.
     pub fn set_retry(&mut self, retry: Duration) {
         self.retry = retry;
     }
 
-    /// A change made here is durable; gives its number. It is announced at once.
+    /// A change made here is durable: announces it at once, and returns its number.
     pub fn on_changed(&mut self, now: Instant) -> u32 {
         self.latest = self.latest.saturating_add(1);
         self.sends_left = SEND_LIMIT;
@@ -59,8 +60,8 @@ impl Announce {
         self.latest
     }
 
-    /// Whether a SyncReq with the map's digest is due, which is then taken as sent.
-    /// Early, or where all present have it: false.
+    /// Whether a SyncReq with the map's digest is due; if so, it counts as sent. False
+    /// if all present controllers have confirmed the change.
     pub fn take_due(&mut self, now: Instant, own: Digest, neighbours: &Neighbours<'_>) -> bool {
         if self.next.is_none_or(|next| now < next) {
             return false;
@@ -68,7 +69,7 @@ impl Announce {
         let is_first = self.sends_left == SEND_LIMIT;
         self.sends_left = self.sends_left.saturating_sub(1);
         self.next = Some(now + self.retry).filter(|_| self.sends_left > 0);
-        // The first is for those too who were not heard yet.
+        // The first one also reaches controllers that were not heard yet.
         if !is_first && self.is_confirmed(now, self.latest, neighbours) {
             self.next = None;
             return false;
@@ -84,8 +85,8 @@ impl Announce {
         true
     }
 
-    /// The latest change that is in a map of ours with this digest; `own` is the
-    /// digest of the map as it is.
+    /// The latest change that our map contained when it had this digest. `own` is the
+    /// map's current digest.
     #[must_use]
     pub fn number_of(&self, digest: Digest, own: Digest) -> Option<u32> {
         if digest == own {
@@ -94,13 +95,13 @@ impl Announce {
         self.announced.iter().rev().find(|(announced, _)| *announced == digest).map(|(_, number)| *number)
     }
 
-    /// Whether all controllers that are present have this change.
+    /// Whether all present controllers have this change.
     #[must_use]
     pub fn is_confirmed(&self, now: Instant, number: u32, neighbours: &Neighbours<'_>) -> bool {
         neighbours.present(now).all(|neighbour| neighbour.confirmed >= number)
     }
 
-    /// When something is due.
+    /// When the next SyncReq is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.next
@@ -124,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_announced_until_all_present_have_it_or_four_times() {
+    fn a_change_is_announced_until_all_present_confirm_it_at_most_four_times() {
         let mut slots = [None, None];
         let mut neighbours = Neighbours::new(&mut slots, Duration::from_millis(10_000));
         let mut announce = Announce::new(RETRY);
         assert!(!announce.take_due(at(0), digest(0), &neighbours));
         assert_eq!(announce.on_changed(at(0)), 1);
-        assert!(announce.take_due(at(0), digest(1), &neighbours), "somebody unheard may be there");
-        assert!(!announce.take_due(at(100), digest(1), &neighbours), "nobody is present");
+        assert!(announce.take_due(at(0), digest(1), &neighbours), "a controller may be up and unheard");
+        assert!(!announce.take_due(at(100), digest(1), &neighbours), "no controller is present");
 
         neighbours.heard(at(200), NodeId(1), Peer::Ip(([127, 0, 0, 1], 1).into()));
         assert_eq!(announce.on_changed(at(200)), 2);
@@ -156,7 +157,7 @@ mod tests {
         }
         assert_eq!(announce.number_of(digest(10), digest(99)), Some(10));
         assert_eq!(announce.number_of(digest(3), digest(99)), Some(3));
-        assert_eq!(announce.number_of(digest(2), digest(99)), None, "long ago");
+        assert_eq!(announce.number_of(digest(2), digest(99)), None, "no longer remembered");
         assert_eq!(announce.number_of(digest(99), digest(99)), Some(10));
     }
 }

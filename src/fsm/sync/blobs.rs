@@ -1,14 +1,15 @@
-//! The patch files that this controller lacks, and from whom to fetch them.
+//! The patch files (blobs) that this controller lacks, and from which controller to
+//! fetch them.
 //!
 //! ```text
-//! Idle --something is missing--> Opening(a neighbour) --session--> Fetching
+//! Idle --- a blob is missing --> Opening(a neighbour) --session--> Fetching
 //!   ^                               |                                 |
 //!   |    all present were asked     `----- the next neighbour <-------'
-//!   `--- in vain: a rest, longer each time
+//!   `--- without success: a rest, longer each time
 //! ```
 //!
-//! Entries merge at once, files take their time: one neighbour at a time is asked
-//! for all that is missing, by one worker. What one lacks the next may have.
+//! Entries merge fast and files take long. One worker at a time asks one neighbour for
+//! all missing files; the next neighbour may have those that it lacks.
 
 use core::cmp::Reverse;
 
@@ -41,23 +42,24 @@ pub struct BlobError {
 #[derive(Debug)]
 pub struct BlobFetch<'a> {
     retry: Duration,
-    /// The entries whose file is not here.
+    /// The entries whose file is missing.
     missing: SlotSet,
-    /// Why, for some of them, in borrowed memory.
+    /// The latest errors of fetches, in borrowed memory.
     errors: &'a mut [BlobError],
     next_error: usize,
     transfer: Transfer,
-    /// What was missing when the worker at work began, and it has not named yet.
+    /// The blobs that were missing when the current worker began, and that it has not
+    /// reported yet.
     unreported: SlotSet,
-    /// What was missing when the repository began to be read again, and was not told
-    /// of since.
+    /// The blobs that were missing when a worker began to read the repository again,
+    /// and that it has not reported yet.
     unconfirmed: SlotSet,
-    /// Those asked since the last rest.
+    /// The neighbours asked since the last rest.
     asked: Vec<NodeId, { limits::CONTROLLERS }, u8>,
-    /// Of those, the ones that had no worker free, and when the first may have one.
+    /// Those of them that were busy, and when the first of these may be free.
     busy: Vec<NodeId, { limits::CONTROLLERS }, u8>,
     busy_until: Option<Instant>,
-    /// How many were missing when the one at work began.
+    /// How many blobs were missing when the current transfer began.
     missing_before: usize,
     failures: u8,
     rest_until: Option<Instant>,
@@ -65,13 +67,13 @@ pub struct BlobFetch<'a> {
 }
 
 impl<'a> BlobFetch<'a> {
-    /// Another first rest, as for [`new`](Self::new).
+    /// Changes the first rest; see [`new`](Self::new).
     pub fn set_retry(&mut self, retry: Duration) {
         self.retry = retry;
     }
 
-    /// Nothing is missing. `retry`: the first rest after all were asked in vain;
-    /// as many reasons as `errors` is long are kept.
+    /// Nothing is missing. `retry` is the first rest after all neighbours were asked
+    /// without success. As many errors are kept as `errors` is long.
     #[must_use]
     pub fn new(retry: Duration, errors: &'a mut [BlobError]) -> Self {
         Self {
@@ -92,15 +94,15 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// The file of the entry in `slot` is not here; `why` is empty where nobody
-    /// tried to fetch it.
-    pub fn on_missing(&mut self, slot: Slot, hash: &Hash, why: &Reason) {
+    /// The file of the entry in `slot` is missing. `reason` is empty if no fetch was
+    /// tried.
+    pub fn on_missing(&mut self, slot: Slot, hash: &Hash, reason: &Reason) {
         self.unreported.remove(slot);
         self.unconfirmed.remove(slot);
         if self.missing.insert(slot) {
             self.reset_rest();
         }
-        if why.is_empty() {
+        if reason.is_empty() {
             return;
         }
         let held = self.errors.iter().position(|error| error.hash == *hash);
@@ -108,31 +110,32 @@ impl<'a> BlobFetch<'a> {
         if held.is_none() {
             self.next_error = at.wrapping_add(1).checked_rem(self.errors.len()).unwrap_or(0);
         }
-        if let Some(place) = self.errors.get_mut(at) {
-            *place = BlobError { hash: *hash, reason: why.clone() };
+        if let Some(kept) = self.errors.get_mut(at) {
+            *kept = BlobError { hash: *hash, reason: reason.clone() };
         }
     }
 
-    /// The file of the entry in `slot` is here, or nobody needs it any more.
+    /// The file of the entry in `slot` is here, or no longer needed.
     pub fn on_here(&mut self, slot: Slot) {
         self.missing.remove(slot);
         self.unreported.remove(slot);
         self.unconfirmed.remove(slot);
     }
 
-    /// The repository is about to be read: all that is missing will be told.
+    /// A worker begins to read the repository, and will report every missing blob.
     pub fn on_loading(&mut self) {
         self.unconfirmed = self.missing;
     }
 
-    /// All is told: what was missing before and was not told of again is here.
+    /// The repository is read: a blob that was missing and was not reported again is
+    /// here.
     pub fn on_loaded(&mut self) {
         for slot in &core::mem::take(&mut self.unconfirmed) {
             self.on_here(slot);
         }
     }
 
-    /// Somebody may have what was missing: nobody needs to rest.
+    /// A neighbour may have a missing blob now: ends the rest.
     pub fn reset_rest(&mut self) {
         self.asked.clear();
         self.busy.clear();
@@ -141,8 +144,8 @@ impl<'a> BlobFetch<'a> {
         self.rest_until = None;
     }
 
-    /// Asks the next neighbour, if something is missing and none is being asked. To
-    /// be called whenever something has changed.
+    /// Starts a transfer with the next neighbour, if a blob is missing and no transfer is
+    /// running. Call it after every change.
     pub fn start(&mut self, now: Instant, neighbours: &Neighbours<'_>, actions: &mut Actions) {
         self.wake = None;
         if !self.transfer.is_idle() || self.missing.is_empty() {
@@ -152,7 +155,8 @@ impl<'a> BlobFetch<'a> {
             self.wake = Some(until);
             return;
         }
-        // Those that lack files themselves come last, and first who told of news last.
+        // Neighbours that lack files themselves come last; among the others, the one
+        // whose map was asked for most recently comes first.
         let next = neighbours
             .present(now)
             .filter(|neighbour| neighbour.merged.is_some() && !self.asked.contains(&neighbour.node))
@@ -166,9 +170,9 @@ impl<'a> BlobFetch<'a> {
                 self.transfer = Transfer::Opening(node);
                 actions.push(Action::Connect(node, peer, Purpose::Blobs));
             }
-            // Nobody is there: whoever comes is asked at once.
+            // No neighbour is present: the next one that appears is asked at once.
             None if self.asked.is_empty() => {}
-            // All but these were asked in vain.
+            // All others were asked without success.
             None if !self.busy.is_empty() => {
                 self.asked.retain(|asked| !self.busy.contains(asked));
                 self.busy.clear();
@@ -185,7 +189,7 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// The session is open: a worker fetches over it.
+    /// The session is open: starts the worker.
     pub fn on_session(&mut self, node: NodeId, actions: &mut Actions) {
         if self.transfer.on_session(node) {
             self.unreported = self.missing;
@@ -193,8 +197,8 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// The other end has no worker free: it is asked again after `pause`, and others
-    /// meanwhile.
+    /// The other end has no worker free. It is asked again after `pause`; others are
+    /// asked before.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration) {
         if self.transfer.end(node) {
             // There is room: it was asked before.
@@ -203,15 +207,15 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// There was no session, or the worker could not go on.
+    /// The session or the worker failed.
     pub fn on_failed(&mut self, node: NodeId) {
         if self.transfer.end(node) {
             self.reset_if_fewer();
         }
     }
 
-    /// The worker has gone through all that it found missing. What it did not name
-    /// is here: another worker had it, and died before it could say so.
+    /// The worker has handled every blob that it found missing. A blob that it did not
+    /// report is here: an earlier worker fetched it and died before its report.
     pub fn on_done(&mut self, node: NodeId) {
         if self.transfer == Transfer::AtWork(node) {
             for slot in &self.unreported {
@@ -228,26 +232,26 @@ impl<'a> BlobFetch<'a> {
         }
     }
 
-    /// Who is being asked.
+    /// The controller of the current transfer.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
         self.transfer.node()
     }
 
-    /// When somebody is to be asked, as far as [`start`](Self::start) knew.
+    /// When [`start`](Self::start) is to be called, as of its last call.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.wake
     }
 
-    /// The entries whose file is not here.
+    /// The entries whose file is missing.
     #[must_use]
     pub fn missing(&self) -> &SlotSet {
         &self.missing
     }
 
-    /// An applied or committed patch whose file is not here: where there is one,
-    /// this controller is incomplete.
+    /// The first applied or committed patch whose file is missing. If there is one, this
+    /// controller is incomplete.
     #[must_use]
     pub fn first_wanted(&self, map: &Map<'_>) -> Option<Slot> {
         if self.missing.is_empty() {
@@ -257,7 +261,7 @@ impl<'a> BlobFetch<'a> {
         self.missing.iter().find(|slot| wanted.contains(*slot))
     }
 
-    /// Why a blob could not be had, where that was tried.
+    /// Why the last fetch of a blob failed; empty if none did.
     #[must_use]
     pub fn reason(&self, hash: &Hash) -> &str {
         self.errors.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.as_str())
@@ -298,13 +302,13 @@ mod tests {
                 actions: Actions::default(),
             };
             for node in 1..=count {
-                trace.comes(node);
+                trace.appears(node);
             }
             trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::default());
             trace
         }
 
-        fn comes(&mut self, node: u64) {
+        fn appears(&mut self, node: u64) {
             let peer = Peer::Ip(([127, 0, 0, 1], 1).into());
             self.neighbours.heard(at(0), NodeId(node), peer).unwrap().merged = Some(Digest::default());
         }
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn all_are_asked_in_turn_then_there_is_a_rest_that_doubles() {
+    fn all_neighbours_are_asked_in_turn_then_follows_a_rest_that_doubles() {
         let mut trace = Trace::start(2);
         let mut now = 0;
         for rest in [100, 200, 400, 800] {
@@ -342,13 +346,13 @@ mod tests {
     }
 
     #[test]
-    fn news_end_the_rest_and_what_is_here_is_not_asked_for() {
+    fn a_new_missing_blob_ends_the_rest_and_a_fetched_one_is_not_asked_for() {
         let mut trace = Trace::start(1);
         assert_eq!(trace.starts(0), "ask 1");
         trace.blobs.on_failed(NodeId(1));
         assert_eq!(trace.starts(0), "");
         trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::truncated("refused"));
-        assert_eq!(trace.starts(1), "", "that is known");
+        assert_eq!(trace.starts(1), "", "that blob was known to be missing");
         assert_eq!(trace.blobs.reason(&Hash([3; 32])), "refused");
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
         assert_eq!(trace.starts(2), "ask 1");
@@ -361,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_worker_that_went_through_all_did_not_name_is_here() {
+    fn a_blob_that_a_complete_worker_did_not_report_is_here() {
         let mut trace = Trace::start(1);
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
         assert_eq!(trace.starts(0), "ask 1");
@@ -374,11 +378,11 @@ mod tests {
         assert_eq!(trace.starts(1), "ask 1");
         trace.fetches(1);
         trace.blobs.on_failed(NodeId(1));
-        assert_eq!(trace.blobs.missing().len(), 2, "one that broke off proves nothing");
+        assert_eq!(trace.blobs.missing().len(), 2, "a failed worker proves nothing");
     }
 
     #[test]
-    fn what_is_told_to_be_missing_once_more_is_no_news() {
+    fn a_blob_that_is_reported_missing_again_does_not_end_the_rest() {
         let mut trace = Trace::start(1);
         trace.blobs.on_missing(slot(4), &Hash([4; 32]), &Reason::default());
         assert_eq!(trace.starts(0), "ask 1");
@@ -387,19 +391,19 @@ mod tests {
         // The worker died, so the repository is read again.
         trace.blobs.on_loading();
         trace.blobs.on_missing(slot(3), &Hash([3; 32]), &Reason::default());
-        assert_eq!(trace.blobs.missing().len(), 2, "not all is told");
+        assert_eq!(trace.blobs.missing().len(), 2, "not all blobs are reported");
         trace.blobs.on_loaded();
         assert_eq!(trace.blobs.missing(), &[slot(3)].into_iter().collect());
-        assert_eq!(trace.starts(1), "", "whom a worker died of is left alone for a while");
+        assert_eq!(trace.starts(1), "", "the rest still holds");
         assert_eq!(trace.blobs.poll_at(), Some(at(100)));
     }
 
     #[test]
-    fn nobody_there_is_no_failure_and_a_busy_one_is_asked_again() {
+    fn no_neighbour_is_no_failure_and_a_busy_one_is_asked_again() {
         let mut trace = Trace::start(0);
         assert_eq!(trace.starts(0), "");
         assert_eq!(trace.blobs.poll_at(), None);
-        trace.comes(1);
+        trace.appears(1);
         assert_eq!(trace.starts(1), "ask 1");
         trace.blobs.on_busy(at(1), NodeId(1), Duration::from_millis(50));
         assert_eq!(trace.starts(50), "");
@@ -407,7 +411,7 @@ mod tests {
     }
 
     #[test]
-    fn a_busy_one_holds_up_nobody_and_those_asked_in_vain_are_not_asked_with_it() {
+    fn a_busy_neighbour_delays_no_other_and_failed_ones_are_not_asked_with_it() {
         let mut trace = Trace::start(2);
         assert_eq!(trace.starts(0), "ask 1");
         trace.blobs.on_busy(at(0), NodeId(1), Duration::from_millis(50));
@@ -417,19 +421,19 @@ mod tests {
         assert_eq!(trace.starts(50), "ask 1");
         trace.blobs.on_busy(at(50), NodeId(1), Duration::from_millis(50));
         assert_eq!(trace.starts(50), "");
-        assert_eq!(trace.starts(100), "ask 1", "2 had its turn");
+        assert_eq!(trace.starts(100), "ask 1", "2 was asked");
         trace.blobs.on_failed(NodeId(1));
         assert_eq!(trace.starts(100), "");
-        assert_eq!(trace.starts(200), "ask 1", "after the rest all have theirs again");
+        assert_eq!(trace.starts(200), "ask 1", "after the rest all are asked again");
         trace.blobs.on_busy(at(200), NodeId(1), Duration::from_millis(u64::from(u32::MAX)));
         assert_eq!(trace.starts(200), "ask 2");
         trace.blobs.on_failed(NodeId(2));
         assert_eq!(trace.starts(200), "");
-        assert_eq!(trace.blobs.poll_at(), Some(at(200) + REST_MOST), "nobody keeps us off for days");
+        assert_eq!(trace.blobs.poll_at(), Some(at(200) + REST_MOST), "a busy answer is limited");
     }
 
     #[test]
-    fn who_told_of_news_last_is_asked_first_and_one_that_lacks_files_itself_last() {
+    fn the_neighbour_pulled_last_is_asked_first_and_one_that_lacks_files_last() {
         let mut trace = Trace::start(3);
         trace.neighbours.get_mut(NodeId(2)).unwrap().asked_at = Some(at(5));
         assert_eq!(trace.starts(0), "ask 2");
@@ -442,8 +446,8 @@ mod tests {
     fn the_latest_reasons_are_kept() {
         let mut trace = Trace::start(0);
         for byte in 1..=3 {
-            let why = Reason::format(format_args!("because of {byte}"));
-            trace.blobs.on_missing(slot(usize::from(byte)), &Hash([byte; 32]), &why);
+            let reason = Reason::format(format_args!("because of {byte}"));
+            trace.blobs.on_missing(slot(usize::from(byte)), &Hash([byte; 32]), &reason);
         }
         let errors = [1, 2, 3].map(|byte| String::from(trace.blobs.reason(&Hash([byte; 32]))));
         assert_eq!(errors, ["", "because of 2", "because of 3"]);

@@ -1,17 +1,18 @@
-//! Controllers keep one repository together: who is there, whose map to merge,
-//! who has what was changed here, and which patch files are still to come.
+//! Synchronization of the repository among controllers: which controllers are present,
+//! whose map to merge, which of them have a change made here, and which patch files are
+//! still missing.
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | [`neighbours`] | who is there |
-//! | [`rounds`] | when to say Hello, and when changes may be taken |
-//! | [`announce`] | when to say SyncReq, and who has a change |
+//! | [`neighbours`] | which controllers are present |
+//! | [`rounds`] | when to send Hello, and when the start is over |
+//! | [`announce`] | when to send SyncReq, and which controllers have a change |
 //! | [`pulls`] | whose map to merge |
-//! | [`blobs`] | which patch files are missing, and whom to ask |
-//! | [`transfer`] | one session and worker at a time, of the last two |
+//! | [`blobs`] | which patch files are missing, and which controller to ask |
+//! | [`transfer`] | the session and worker of a pull or a blob fetch, one at a time |
 //!
-//! Nothing here touches the map: it is merged by a worker, durably, and the
-//! controller learns what changed. So what is announced is always on the disk.
+//! Nothing here changes the map. A worker merges it durably and reports what changed,
+//! so everything that is announced is on the disk.
 
 pub mod announce;
 pub mod blobs;
@@ -37,29 +38,29 @@ use crate::types::{Digest, Hostname, NodeId};
 use crate::wire::frame::Purpose;
 use crate::wire::messages::{Hello, HelloAck, Message, SyncComplete, SyncReq};
 
-/// The times of a controller among controllers.
+/// The timers for other controllers.
 #[derive(Clone, Copy, Debug)]
 pub struct SyncTimers {
     /// From one Hello to the next.
     pub hello_interval: Duration,
-    /// From one to the next of those at the start.
+    /// From one Hello to the next at the start.
     pub hello_start: Duration,
-    /// A controller unheard for so long is lost.
+    /// A controller that was silent for this long is lost.
     pub controller_lost: Duration,
-    /// From one SyncReq to the next, and from a merge that failed to the next try.
+    /// From one SyncReq to the next, and from a failed merge to the next attempt.
     pub retry: Duration,
 }
 
-/// Why a purge cannot be made: the controller that is in its way.
+/// Why a purge is refused, with the controller that prevents it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PurgeRefusal {
-    /// It is not there.
+    /// It is absent.
     Absent(NodeId, Hostname),
-    /// Its map is not known to be the same.
+    /// It has not announced the same map.
     Differs(NodeId, Hostname),
 }
 
-/// A controller among controllers.
+/// The state that one controller keeps for synchronization.
 #[derive(Debug)]
 pub struct Sync<'a> {
     rounds: Rounds,
@@ -67,23 +68,23 @@ pub struct Sync<'a> {
     announce: Announce,
     pulls: Pulls,
     blobs: BlobFetch<'a>,
-    /// Changes may be taken.
+    /// The start is over: operators' changes are accepted.
     is_started: bool,
-    /// The map's digest as it was told last.
+    /// The map's digest that was sent last.
     sent_digest: Option<Digest>,
-    /// A change of the map that a Hello will tell of.
+    /// The digest of a changed map for which a Hello is planned.
     planned_digest: Option<Digest>,
-    /// Others were told that files are missing here.
+    /// The last SyncComplete reported missing files.
     has_reported_missing: bool,
-    /// A change since the start has stamped an entry, and so renewed the replica
-    /// where that was due.
+    /// A change since the start has stamped an entry, which renewed the replica id if
+    /// that was due.
     has_stamped: bool,
     wake: Option<Instant>,
 }
 
 impl<'a> Sync<'a> {
-    /// A controller that has heard no other, and whose map is not read yet.
-    /// `slots` and `errors` are memory for neighbours, and for why blobs are missing.
+    /// A controller that has heard no other and whose map is not read yet. `slots` is
+    /// memory for neighbours, `errors` for the reasons of missing blobs.
     #[must_use]
     pub fn new(timers: SyncTimers, slots: &'a mut [Option<Neighbour>], errors: &'a mut [BlobError]) -> Self {
         Self {
@@ -101,7 +102,7 @@ impl<'a> Sync<'a> {
         }
     }
 
-    /// Other times, from now on.
+    /// Changes the timers.
     pub fn set_timers(&mut self, now: Instant, timers: SyncTimers) {
         self.rounds.set_intervals(now, timers.hello_interval, timers.hello_start);
         self.neighbours.set_lost_after(timers.controller_lost);
@@ -110,12 +111,12 @@ impl<'a> Sync<'a> {
         self.blobs.set_retry(timers.retry);
     }
 
-    /// The map is read: others may hear of it, and it may be merged into.
+    /// The map is read: from now on it is announced and merged into.
     pub fn on_loaded(&mut self, now: Instant) {
         self.rounds.begin(now);
     }
 
-    /// A message of another controller.
+    /// Handles a message of another controller.
     pub fn on_message(
         &mut self,
         now: Instant,
@@ -137,7 +138,7 @@ impl<'a> Sync<'a> {
                 neighbour.op_counter = request.op_counter;
                 neighbour.announced = Some(request.digest);
                 neighbour.unanswered = Some(UnansweredSync { digest: request.digest, is_covered: false });
-                // It may have a file now that it lacked.
+                // It may have received a file that it lacked.
                 self.blobs.reset_rest();
             }
             Message::SyncComplete(done) => {
@@ -151,19 +152,19 @@ impl<'a> Sync<'a> {
         self.settle(now, map, actions);
     }
 
-    /// What to say to a controller that has come, where the map is read.
+    /// The message for a controller that appears; `None` before the map is read.
     #[must_use]
     pub fn greeting(&self, map: &Map<'_>) -> Option<Message> {
         let hello = || Message::Hello(Hello { op_counter: map.highest_counter(), digest: map.digest() });
         self.rounds.has_begun().then(hello)
     }
 
-    /// Others have come or gone: acts on that in the next turn.
+    /// Controllers have appeared or gone: the next turn acts on it.
     pub fn on_neighbours_changed(&mut self, now: Instant) {
         self.wake = Some(now);
     }
 
-    /// How sessions and workers to other controllers go.
+    /// Handles an event of a session or worker to another controller.
     pub fn on_event(&mut self, now: Instant, event: &Event<'_>, map: &Map<'_>, actions: &mut Actions) {
         match event {
             Event::SessionReady(node, Purpose::Pull) => {
@@ -172,8 +173,8 @@ impl<'a> Sync<'a> {
             Event::SessionBusy(node, Purpose::Pull, pause) => {
                 self.pulls.on_busy(now, *node, *pause, &mut self.neighbours);
             }
-            Event::SessionFailed(node, Purpose::Pull, why) | Event::PullEnded(node, Err(why)) => {
-                self.pulls.on_failed(now, *node, why, &mut self.neighbours);
+            Event::SessionFailed(node, Purpose::Pull, reason) | Event::PullEnded(node, Err(reason)) => {
+                self.pulls.on_failed(now, *node, reason, &mut self.neighbours);
             }
             Event::PullEnded(node, Ok(merged)) => {
                 self.pulls.on_merged(*node, *merged, &mut self.neighbours);
@@ -186,20 +187,20 @@ impl<'a> Sync<'a> {
             Event::BlobsEnded(node, Ok(())) => self.blobs.on_done(*node),
             _ => return,
         }
-        // Whoever is to be asked next is asked in the next turn, not here: where
-        // every session fails at once, each turn ends all the same.
+        // The next transfer starts in the next turn, not here: if every session failed at
+        // once, this would recurse without end.
         self.wake = Some(now);
         self.answer_sync_reqs(map.digest(), actions);
     }
 
-    /// Does what is due. Early: does nothing.
+    /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, map: &Map<'_>, random: &mut Random, actions: &mut Actions) {
         let own = map.digest();
         let op_counter = map.highest_counter();
-        // What finds no room now stays due.
+        // A message that finds no room stays due.
         let has_room = actions.room() >= 2;
         if has_room && self.announce.take_due(now, own, &self.neighbours) {
-            // One that brought no entry, but a file, has stamped nothing.
+            // An upload that brought a file but no new entry has stamped nothing.
             self.has_stamped |= self.sent_digest != Some(own);
             self.sent_digest = Some(own);
             actions.send(To::Controllers, Message::SyncReq(SyncReq { op_counter, digest: own }));
@@ -208,7 +209,7 @@ impl<'a> Sync<'a> {
             self.sent_digest = Some(own);
             actions.send(To::Controllers, Message::Hello(Hello { op_counter, digest: own }));
         }
-        // A merge has changed the map, since what was changed here has just been told.
+        // The map was changed by a merge, as changes made here have just been announced.
         if self.is_unannounced(own) {
             self.planned_digest = Some(own);
             self.rounds.soon(now, random);
@@ -216,12 +217,12 @@ impl<'a> Sync<'a> {
         self.settle(now, map, actions);
     }
 
-    /// Whether the map has changed, and no Hello is planned that tells of it.
+    /// Whether the map has changed since the last message and no Hello is planned for it.
     fn is_unannounced(&self, own: Digest) -> bool {
         self.sent_digest.is_some_and(|told| told != own) && self.planned_digest != Some(own)
     }
 
-    /// Acts on whatever has changed.
+    /// Acts on all changes since the last call.
     fn settle(&mut self, now: Instant, map: &Map<'_>, actions: &mut Actions) {
         let own = map.digest();
         self.wake = None;
@@ -232,29 +233,29 @@ impl<'a> Sync<'a> {
         for neighbour in self.neighbours.iter_mut().filter(|neighbour| neighbour.announced == Some(own)) {
             neighbour.confirmed = latest;
             neighbour.agreed = map.highest_counter();
-            // All that it has is here, as if it had just been merged: what is changed
-            // here next makes that no news.
+            // Equal digests count as a merge, so a later change of our map does not make
+            // its digest news.
             if neighbour.merged.is_some() {
                 neighbour.merged = Some(own);
                 neighbour.is_partial = false;
             }
         }
-        let is_all_said = self.answer_sync_reqs(own, actions) && self.send_complete(own, actions);
+        let is_all_sent = self.answer_sync_reqs(own, actions) && self.send_complete(own, actions);
         self.pulls.start(now, own, &mut self.neighbours, actions);
         self.blobs.start(now, &self.neighbours, actions);
-        // One whose map cannot be had must not keep changes out for ever.
+        // A neighbour whose map cannot be merged must not delay the start for ever.
         let is_done =
             |neighbour: &Neighbour| neighbour.merged.is_some() || neighbour.failures >= FAILURES_TO_GO_ON;
         self.is_started |= self.rounds.has_heard_all(now) && self.neighbours.present(now).all(is_done);
-        if self.is_unannounced(own) || !is_all_said {
+        if self.is_unannounced(own) || !is_all_sent {
             self.wake = Some(now);
         }
     }
 
-    /// Answers the SyncReqs whose content is durable here; false where there was no
-    /// room to say all.
+    /// Answers the SyncReqs whose content is durable here; false if an answer found no
+    /// room.
     fn answer_sync_reqs(&mut self, own: Digest, actions: &mut Actions) -> bool {
-        let mut is_all_said = true;
+        let mut is_all_sent = true;
         let blobs_missing = u16::try_from(self.blobs.missing().len()).unwrap_or(u16::MAX);
         let is_merging = self.pulls.at_work();
         for neighbour in self.neighbours.iter_mut() {
@@ -269,7 +270,7 @@ impl<'a> Sync<'a> {
                 continue;
             }
             if actions.room() == 0 {
-                is_all_said = false;
+                is_all_sent = false;
                 continue;
             }
             neighbour.unanswered = None;
@@ -277,11 +278,11 @@ impl<'a> Sync<'a> {
             let done = SyncComplete { digest, blobs_missing };
             actions.send(To::Node(neighbour.node, peer), Message::SyncComplete(done));
         }
-        is_all_said
+        is_all_sent
     }
 
-    /// Tells all that no file is missing any more, where they were told that some
-    /// are; false where there was no room to.
+    /// Reports to all controllers that no file is missing any more, if the last report
+    /// was another; false if the message found no room.
     fn send_complete(&mut self, own: Digest, actions: &mut Actions) -> bool {
         if !self.has_reported_missing || !self.blobs.missing().is_empty() {
             return true;
@@ -295,66 +296,66 @@ impl<'a> Sync<'a> {
         true
     }
 
-    /// When something is due.
+    /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
-        let words = [self.rounds.poll_at(), self.announce.poll_at()];
-        let work = [self.pulls.poll_at(), self.blobs.poll_at(), self.wake];
-        Instant::earliest([Instant::earliest(words), Instant::earliest(work)])
+        let messages = [self.rounds.poll_at(), self.announce.poll_at()];
+        let transfers = [self.pulls.poll_at(), self.blobs.poll_at(), self.wake];
+        Instant::earliest([Instant::earliest(messages), Instant::earliest(transfers)])
     }
 
-    /// An operator's change made here is durable and merged; gives its number, for
+    /// An operator's change made here is durable and merged. Returns its number, for
     /// [`is_confirmed`](Self::is_confirmed).
     pub fn on_changed(&mut self, now: Instant) -> u32 {
         self.announce.on_changed(now)
     }
 
-    /// Whether all controllers that are present have this change.
+    /// Whether all present controllers have this change.
     #[must_use]
     pub fn is_confirmed(&self, now: Instant, number: u32) -> bool {
         self.announce.is_confirmed(now, number, &self.neighbours)
     }
 
-    /// Whether changes may be taken: three Hellos were said, and all who answered
-    /// are merged with, or cannot be. Once true it stays.
+    /// Whether operators' changes are accepted: three Hellos were sent, and the map of
+    /// each controller that answered is merged or cannot be. Stays true.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.is_started
     }
 
-    /// Whether the next change must be stamped with a new replica: one that is known
-    /// was not merged with since the start, and it alone could have told that this
-    /// map is an old one, out of a backup. Once is enough.
+    /// Whether the next change must be stamped with a new replica id. That is so if a
+    /// known controller was not merged with since the start: its map could have shown
+    /// that ours is an old one from a backup. One renewal per start is enough.
     #[must_use]
     pub fn must_renew(&self) -> bool {
         let mut known = self.neighbours.iter().filter(|neighbour| neighbour.is_known);
         !self.has_stamped && known.any(|neighbour| neighbour.merged.is_none())
     }
 
-    /// The counter up to which all known controllers have had our changes: whoever
-    /// replaces one of those knew it.
+    /// The counter up to which all known controllers have our changes. A change that
+    /// replaces one of these was made with knowledge of it.
     #[must_use]
     pub fn agreed(&self) -> u64 {
         let known = self.neighbours.iter().filter(|neighbour| neighbour.is_known);
         known.map(|neighbour| neighbour.agreed).min().unwrap_or(0)
     }
 
-    /// Whether a purge can be made: every controller that is known is present and
-    /// has the same map.
+    /// Whether a purge is allowed: every known controller is present and has the same
+    /// map.
     ///
     /// # Errors
-    /// [`PurgeRefusal`]: one that is in its way.
+    /// [`PurgeRefusal`] for the first controller that prevents it.
     pub fn check_purge(&self, now: Instant, own: Digest) -> Result<(), PurgeRefusal> {
         for neighbour in self.neighbours.iter() {
-            let who = || (neighbour.node, neighbour.hostname.clone());
+            let identity = || (neighbour.node, neighbour.hostname.clone());
             if !neighbour.is_present(now, self.neighbours.lost_after()) {
-                // One that was heard once and never merged with has nothing of ours.
+                // A controller that was never merged with has no entry of ours.
                 if neighbour.is_known {
-                    let (node, hostname) = who();
+                    let (node, hostname) = identity();
                     return Err(PurgeRefusal::Absent(node, hostname));
                 }
             } else if neighbour.announced != Some(own) {
-                let (node, hostname) = who();
+                let (node, hostname) = identity();
                 return Err(PurgeRefusal::Differs(node, hostname));
             }
         }
@@ -367,7 +368,7 @@ impl<'a> Sync<'a> {
         &self.neighbours
     }
 
-    /// The other controllers, to note what the disk says of them.
+    /// The other controllers, to record those that are known from the disk.
     pub fn neighbours_mut(&mut self) -> &mut Neighbours<'a> {
         &mut self.neighbours
     }
@@ -378,7 +379,7 @@ impl<'a> Sync<'a> {
         &self.blobs
     }
 
-    /// The patch files that are missing, to note that more or fewer are.
+    /// The patch files that are missing, to change.
     pub fn blobs_mut(&mut self) -> &mut BlobFetch<'a> {
         &mut self.blobs
     }

@@ -1,4 +1,4 @@
-//! The other controllers: who is there, and what each said last.
+//! The other controllers: which are present, and the last messages of each.
 //!
 //! ```text
 //! unknown --heard--> present --silent for controller_lost--> lost --heard--> present
@@ -6,9 +6,9 @@
 //!    `------------------ drop-controller ---------------------'
 //! ```
 //!
-//! Lost is not stored but seen, as with hosts, and there too a topology service may
-//! say so at once. A controller that was ever merged
-//! with is *known*, also by the disk: a purge needs it.
+//! As with hosts, lost is computed, not stored, and a topology service may report it
+//! at once. A controller that was ever merged with is *known*. The disk records it,
+//! because a purge needs all known controllers.
 
 use crate::fsm::actions::Peer;
 use crate::fsm::presence::Presence;
@@ -20,49 +20,50 @@ use crate::types::{Digest, Hostname, NodeId, Reason};
 pub struct Neighbour {
     /// Its node id.
     pub node: NodeId,
-    /// What it calls itself; empty until its map was read.
+    /// Its hostname; empty until its map was read.
     pub hostname: Hostname,
-    /// It is on the disk as one that was merged with.
+    /// The disk records that it was merged with.
     pub is_known: bool,
-    /// Where it was heard, and when; `None` where not since the start.
+    /// Its address and the time of its last message; `None` if there was none since the
+    /// start.
     pub heard: Option<(Peer, Instant)>,
-    /// Whether it is there, as the topology service tells.
+    /// Whether it is up, as the topology service reports.
     pub presence: Presence,
-    /// Its counter of changes as it said, for people.
+    /// Its counter of changes, as last sent; for people.
     pub op_counter: u64,
-    /// The digest of its map as it said last.
+    /// The digest of its map, as last sent.
     pub announced: Option<Digest>,
-    /// What it had announced when the reading of its map began.
+    /// The digest that it had announced when the last pull of its map began.
     pub read_for: Option<Digest>,
     /// The digest of the map that was last merged from it, since the start.
     pub merged: Option<Digest>,
-    /// Of that map something was not taken: no word may say that it is here.
+    /// A part of that map could not be merged, so its digest must not be confirmed.
     pub is_partial: bool,
-    /// The number of the latest of our changes that it has; see [`super::announce`].
+    /// The number of our latest change that it has; see [`super::announce`].
     pub confirmed: u32,
-    /// The counter that our map had when it and this neighbour's were last the same.
+    /// Our map's counter when both maps were last the same.
     pub agreed: u64,
-    /// Blobs that it lacks, as it said.
+    /// How many blobs it lacks, as last sent.
     pub blobs_missing: u16,
-    /// A `SyncReq` of it that is to be answered.
+    /// Its `SyncReq` that is not answered yet.
     pub unanswered: Option<UnansweredSync>,
-    /// When its map may be asked for again, after a failure.
+    /// When its map may be pulled again after a failure.
     pub retry_at: Option<Instant>,
-    /// Failures to merge its map, in a row.
+    /// Failed pulls in a row.
     pub failures: u8,
-    /// When its map was asked for last.
+    /// When the last pull began.
     pub asked_at: Option<Instant>,
-    /// Why its map could not be merged, since it last could.
+    /// Why the last pull failed; empty if it succeeded.
     pub pull_error: Reason,
 }
 
-/// A `SyncReq` that is to be answered once what it told of is durable here.
+/// A `SyncReq` that is answered once the change that it announced is durable here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UnansweredSync {
     /// The digest that it carried.
     pub digest: Digest,
-    /// A merge that began after it came is under way: whatever that brings is at
-    /// least what it told of.
+    /// A pull that began after it came is running: its result contains at least the
+    /// announced change.
     pub is_covered: bool,
 }
 
@@ -90,14 +91,14 @@ impl Neighbour {
         }
     }
 
-    /// Whether it was heard since the start, not too long ago, and is not known to be
+    /// Whether its last message is younger than `lost_after`, and it is not known to be
     /// gone.
     #[must_use]
     pub fn is_present(&self, now: Instant, lost_after: Duration) -> bool {
         !self.presence.is_gone() && self.heard.is_some_and(|(_, at)| now.since(at) < lost_after)
     }
 
-    /// Where it was heard.
+    /// The address of its last message.
     #[must_use]
     pub fn peer(&self) -> Option<Peer> {
         self.heard.map(|(peer, _)| peer)
@@ -108,21 +109,21 @@ impl Neighbour {
 #[derive(Debug)]
 pub struct Neighbours<'a> {
     slots: &'a mut [Option<Neighbour>],
-    /// From the last word of one to its being lost.
+    /// How long a neighbour may be silent before it is lost.
     lost_after: Duration,
-    /// Words of controllers that found no place.
+    /// Messages of controllers that found no free slot.
     refused: u64,
 }
 
 impl<'a> Neighbours<'a> {
-    /// None yet, and as many as there are `slots`.
+    /// No neighbour; as many fit as there are `slots`.
     #[must_use]
     pub fn new(slots: &'a mut [Option<Neighbour>], lost_after: Duration) -> Self {
         Self { slots, lost_after, refused: 0 }
     }
 
-    /// A controller spoke. `None` where there is no place for it: one that is lost
-    /// and was never merged with makes room, a known one does not.
+    /// Records a message of a controller. `None` if there is no slot for it: a lost one
+    /// that was never merged with gives up its slot, a known one does not.
     pub fn heard(&mut self, now: Instant, node: NodeId, peer: Peer) -> Option<&mut Neighbour> {
         let Some(at) = self.slot_for(now, node) else {
             self.refused = self.refused.saturating_add(1);
@@ -134,35 +135,35 @@ impl<'a> Neighbours<'a> {
         Some(neighbour)
     }
 
-    /// The disk knows this controller.
+    /// Records a controller that the disk knows.
     pub fn know(&mut self, now: Instant, node: NodeId, hostname: &Hostname) {
-        let place = self.slot_for(now, node).and_then(|at| self.slots.get_mut(at));
-        if let Some(neighbour) = place.map(|place| place.get_or_insert_with(|| Neighbour::new(node))) {
+        let slot = self.slot_for(now, node).and_then(|at| self.slots.get_mut(at));
+        if let Some(neighbour) = slot.map(|slot| slot.get_or_insert_with(|| Neighbour::new(node))) {
             neighbour.is_known = true;
             neighbour.hostname.clone_from(hostname);
         }
     }
 
-    /// The place of a node: its own, or one that is empty for it.
+    /// The slot of a node: the one that it has, or an empty one.
     fn slot_for(&mut self, now: Instant, node: NodeId) -> Option<usize> {
         let lost_after = self.lost_after;
-        let has = |place: &Option<Neighbour>| place.as_ref().is_some_and(|held| held.node == node);
+        let has = |slot: &Option<Neighbour>| slot.as_ref().is_some_and(|held| held.node == node);
         let is_idle = |held: &Neighbour| !held.is_known && !held.is_present(now, lost_after);
         let slots = || self.slots.iter();
         let free = slots().position(has).or_else(|| slots().position(Option::is_none));
         if free.is_some() {
             return free;
         }
-        let at = slots().position(|place| place.as_ref().is_some_and(is_idle))?;
+        let at = slots().position(|slot| slot.as_ref().is_some_and(is_idle))?;
         *self.slots.get_mut(at)? = None;
         Some(at)
     }
 
     /// Forgets a controller.
     pub fn forget(&mut self, node: NodeId) {
-        for place in self.slots.iter_mut() {
-            if place.as_ref().is_some_and(|held| held.node == node) {
-                *place = None;
+        for slot in self.slots.iter_mut() {
+            if slot.as_ref().is_some_and(|held| held.node == node) {
+                *slot = None;
             }
         }
     }
@@ -188,24 +189,24 @@ impl<'a> Neighbours<'a> {
         self.slots.iter_mut().flatten()
     }
 
-    /// Those that are present.
+    /// The neighbours that are present.
     pub fn present(&self, now: Instant) -> impl Iterator<Item = &Neighbour> {
         let lost_after = self.lost_after;
         self.iter().filter(move |neighbour| neighbour.is_present(now, lost_after))
     }
 
-    /// From the last word of one to its being lost.
+    /// How long a neighbour may be silent before it is lost.
     #[must_use]
     pub fn lost_after(&self) -> Duration {
         self.lost_after
     }
 
-    /// One unheard for so long is lost from now on.
+    /// Changes how long a neighbour may be silent before it is lost.
     pub fn set_lost_after(&mut self, lost_after: Duration) {
         self.lost_after = lost_after;
     }
 
-    /// Words of controllers that found no place.
+    /// Messages of controllers that found no free slot.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
@@ -227,17 +228,17 @@ mod tests {
     }
 
     #[test]
-    fn a_controller_is_present_until_it_was_silent_for_too_long() {
+    fn a_controller_is_present_until_it_is_silent_for_too_long() {
         let mut slots = [None, None];
         let mut neighbours = Neighbours::new(&mut slots, LOST);
         assert!(neighbours.heard(at(0), NodeId(1), peer()).is_some());
         assert_eq!(neighbours.present(at(99)).count(), 1);
         assert_eq!(neighbours.present(at(100)).count(), 0);
-        assert_eq!(neighbours.iter().count(), 1, "it is still shown");
+        assert_eq!(neighbours.iter().count(), 1, "it keeps its slot");
     }
 
     #[test]
-    fn only_one_that_is_lost_and_was_never_merged_with_makes_room() {
+    fn only_a_lost_controller_that_was_never_merged_with_gives_up_its_slot() {
         let mut slots = [None, None];
         let mut neighbours = Neighbours::new(&mut slots, LOST);
         neighbours.know(at(0), NodeId(1), &Hostname::new("c1").unwrap());

@@ -1,15 +1,15 @@
-//! Whose map to read and merge, one at a time.
+//! Which neighbour's map to pull (read and merge), one at a time.
 //!
 //! ```text
-//! Idle --somebody has news--> Opening --session--> Merging --> Idle
-//!   ^                            | failed, busy       | failed
-//!   `---- that one waits --------'--------------------'
+//! Idle --a neighbour has news--> Opening --session--> Merging --> Idle
+//!   ^                              | failed, busy        | failed
+//!   `---- that neighbour waits ----'---------------------'
 //! ```
 //!
-//! A neighbour has news when it was never merged with since the start, when the
-//! digest that it announces is neither ours nor the one last merged from it, or when
-//! it has long been other than ours. The one asked longest ago comes first, so none
-//! is starved by a busy one.
+//! A neighbour has news if it was not merged with since the start, if the digest that
+//! it announces is neither ours nor the one last merged from it, or if its digest has
+//! long differed from ours. The neighbour asked longest ago comes first, so a busy one
+//! does not starve the others.
 
 use super::neighbours::{Neighbour, Neighbours};
 use super::transfer::Transfer;
@@ -19,26 +19,26 @@ use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId, Reason};
 use crate::wire::frame::Purpose;
 
-/// Hello intervals after which one whose map stays other than ours is asked again.
+/// Hello intervals after which a map that still differs from ours is pulled again.
 const INTERVALS_TO_ASK_AGAIN: u64 = 10;
-/// After this many failures in a row a neighbour is not waited for at the start.
+/// After this many failures in a row the start no longer waits for a neighbour.
 pub const FAILURES_TO_GO_ON: u8 = 3;
 
-/// The merges of one controller.
+/// The pulls of one controller.
 #[derive(Debug)]
 pub struct Pulls {
     retry: Duration,
     retry_most: Duration,
     transfer: Transfer,
-    /// When somebody is to be asked again.
+    /// When a waiting neighbour is to be asked again.
     wake: Option<Instant>,
-    /// After so long one whose map stays other than ours is asked once more.
+    /// The time after which a map that still differs from ours is pulled again.
     again: Duration,
 }
 
 impl Pulls {
-    /// None. After a failure a neighbour is left alone for `retry`, doubled with
-    /// each more up to `retry_most`.
+    /// No pull. After a failure a neighbour waits for `retry`, doubled with each
+    /// further failure up to `retry_most`.
     #[must_use]
     pub fn new(retry: Duration, retry_most: Duration) -> Self {
         let zero = Duration::ZERO;
@@ -47,14 +47,14 @@ impl Pulls {
         pulls
     }
 
-    /// Other times, as for [`new`](Self::new).
+    /// Changes the pauses; see [`new`](Self::new).
     pub fn set_retry(&mut self, retry: Duration, retry_most: Duration) {
         self.again = retry_most.times(INTERVALS_TO_ASK_AGAIN);
         (self.retry, self.retry_most) = (retry, retry_most.max(retry));
     }
 
-    /// Asks the next neighbour that has news, if none is being asked. To be called
-    /// whenever something has changed.
+    /// Starts a transfer with the next neighbour that has news, if none is running. Call
+    /// it after every change.
     pub fn start(
         &mut self,
         now: Instant,
@@ -87,7 +87,7 @@ impl Pulls {
         }
     }
 
-    /// The session is open: a worker reads and merges over it.
+    /// The session is open: starts the worker.
     pub fn on_session(&mut self, node: NodeId, neighbours: &mut Neighbours<'_>, actions: &mut Actions) {
         if !self.transfer.on_session(node) {
             return;
@@ -95,14 +95,14 @@ impl Pulls {
         if let Some(neighbour) = neighbours.get_mut(node) {
             neighbour.read_for = neighbour.announced;
         }
-        // What is read from here on is at least what was told of until now.
+        // A map that is read from now on contains everything announced before.
         if let Some(owed) = neighbours.get_mut(node).and_then(|neighbour| neighbour.unanswered.as_mut()) {
             owed.is_covered = true;
         }
         actions.push(Action::StartPull(node));
     }
 
-    /// The other end has no place free: it is asked again after `pause`.
+    /// The other end has no worker free: it is asked again after `pause`.
     pub fn on_busy(&mut self, now: Instant, node: NodeId, pause: Duration, neighbours: &mut Neighbours<'_>) {
         if self.transfer.end(node)
             && let Some(neighbour) = neighbours.get_mut(node)
@@ -112,7 +112,13 @@ impl Pulls {
     }
 
     /// The session or the merge failed.
-    pub fn on_failed(&mut self, now: Instant, node: NodeId, why: &Reason, neighbours: &mut Neighbours<'_>) {
+    pub fn on_failed(
+        &mut self,
+        now: Instant,
+        node: NodeId,
+        reason: &Reason,
+        neighbours: &mut Neighbours<'_>,
+    ) {
         if !self.transfer.end(node) {
             return;
         }
@@ -120,14 +126,14 @@ impl Pulls {
         let pause = self.retry.times(1 << neighbour.failures.min(6)).min(self.retry_most);
         neighbour.retry_at = Some(now + pause);
         neighbour.failures = neighbour.failures.saturating_add(1);
-        neighbour.pull_error.clone_from(why);
+        neighbour.pull_error.clone_from(reason);
         if let Some(owed) = &mut neighbour.unanswered {
             owed.is_covered = false;
         }
     }
 
-    /// A map is merged, durably. What of it was not taken keeps the `SyncReq` that
-    /// told of it unanswered.
+    /// A map is durably merged. If a part of it could not be merged, the neighbour's
+    /// `SyncReq` gets no answer.
     pub fn on_merged(&mut self, node: NodeId, merged: MergedMap, neighbours: &mut Neighbours<'_>) {
         if !self.transfer.end(node) {
             return;
@@ -136,7 +142,7 @@ impl Pulls {
         let MergedMap { digest, is_whole } = merged;
         neighbour.merged = Some(digest);
         neighbour.is_partial = !is_whole;
-        // It has moved on from what it announced, and need not say so to be believed.
+        // The map that was read counts as announced, unless a newer announcement came.
         if neighbour.announced == neighbour.read_for {
             neighbour.announced = Some(digest);
         }
@@ -145,26 +151,26 @@ impl Pulls {
         if !is_whole {
             neighbour.unanswered = None;
             neighbour.pull_error =
-                Reason::truncated("not all that it has could be taken: the log here says what");
+                Reason::truncated("a part of its repository could not be merged: see this controller's log");
         }
     }
 
-    /// Whose map is being read.
+    /// The controller of the current transfer.
     #[must_use]
     pub fn at_work(&self) -> Option<NodeId> {
         self.transfer.node()
     }
 
-    /// When somebody is to be asked, as far as [`start`](Self::start) knew.
+    /// When [`start`](Self::start) is to be called, as of its last call.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.wake
     }
 }
 
-/// Whether a neighbour's map may hold what ours does not. One that stays other than
-/// ours, though it was merged, is read once more now and then: whatever it is that
-/// the digest does not tell comes so as well.
+/// Whether a neighbour's map may contain an entry that ours lacks. A map that was
+/// merged and still differs from ours is pulled again from time to time, which
+/// corrects any difference that its digest does not explain.
 fn has_news(neighbour: &Neighbour, own: Digest, now: Instant, again: Duration) -> bool {
     let is_long_ago = neighbour.asked_at.is_some_and(|at| now.since(at) >= again);
     let is_news = |digest: Digest| digest != own && (Some(digest) != neighbour.merged || is_long_ago);
@@ -209,8 +215,8 @@ mod tests {
             Self { pulls, neighbours, actions: Actions::default() }
         }
 
-        fn says(&mut self, node: u64, said: u8) {
-            self.neighbours.get_mut(NodeId(node)).unwrap().announced = Some(digest(said));
+        fn announces(&mut self, node: u64, byte: u8) {
+            self.neighbours.get_mut(NodeId(node)).unwrap().announced = Some(digest(byte));
         }
 
         fn starts(&mut self, now: u64) -> Vec<String> {
@@ -235,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn each_neighbour_is_merged_once_when_met_then_once_for_each_digest_that_is_news() {
+    fn each_neighbour_is_pulled_once_at_first_and_then_once_for_each_new_digest() {
         let mut trace = Trace::start(2);
         assert_eq!(trace.starts(0), ["ask 1"]);
         assert_eq!(trace.starts(0), [""; 0], "one at a time");
@@ -243,12 +249,12 @@ mod tests {
         assert_eq!(trace.starts(1), ["ask 2"]);
         trace.merges(2, 0);
         assert_eq!(trace.starts(2), [""; 0]);
-        trace.says(1, 5);
-        assert_eq!(trace.starts(3), [""; 0], "that was merged, and we have more");
-        trace.says(1, 0);
-        assert_eq!(trace.starts(4), [""; 0], "that is ours");
-        trace.says(1, 6);
-        trace.says(2, 7);
+        trace.announces(1, 5);
+        assert_eq!(trace.starts(3), [""; 0], "that digest was merged");
+        trace.announces(1, 0);
+        assert_eq!(trace.starts(4), [""; 0], "that digest is ours");
+        trace.announces(1, 6);
+        trace.announces(2, 7);
         assert_eq!(trace.starts(5), ["ask 1"]);
         trace.merges(1, 6);
         assert_eq!(trace.starts(6), ["ask 2"]);
@@ -258,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_fails_waits_longer_each_time_and_holds_up_nobody() {
+    fn a_failing_neighbour_waits_longer_each_time_and_delays_no_other() {
         let mut trace = Trace::start(2);
         let mut now = 0;
         assert_eq!(trace.starts(now), ["ask 1"]);
@@ -279,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_lost_is_not_asked_and_a_busy_one_is_asked_when_it_said() {
+    fn a_lost_neighbour_is_not_asked_and_a_busy_one_is_asked_after_its_pause() {
         let mut trace = Trace::start(1);
         assert_eq!(trace.starts(1_000_000), [""; 0], "lost");
         assert_eq!(trace.starts(0), ["ask 1"]);

@@ -1,5 +1,4 @@
-//! When a controller says Hello, and when it has been there long enough to take
-//! changes.
+//! When a controller sends Hello, and when the Hellos of its start have been answered.
 //!
 //! ```text
 //! Waiting --map read--> Starting: three Hellos --> Settled: a Hello each interval
@@ -11,7 +10,7 @@ use crate::time::{Duration, Instant};
 
 /// Hellos at the start: enough that one gets through a network that loses some.
 const START_HELLOS: u32 = 3;
-/// A changed map is told of within this.
+/// A changed map is announced within this time.
 const SOON: Duration = Duration::from_millis(1_000);
 
 /// The Hellos of one controller.
@@ -20,23 +19,22 @@ pub struct Rounds {
     interval: Duration,
     start_interval: Duration,
     sent: u32,
-    /// `None` until the map is read: what is not known is not told.
+    /// When the next Hello is due; `None` until the map is read.
     next: Option<Instant>,
-    /// When those who are there have had time to answer.
+    /// When every controller that is up has had time to answer.
     settle_at: Option<Instant>,
-    /// That moment has been seen.
+    /// That time has passed.
     has_heard_all: bool,
 }
 
 impl Rounds {
-    /// None yet; the first is said at [`begin`](Self::begin).
+    /// No Hello; the first is due after [`begin`](Self::begin).
     #[must_use]
     pub fn new(interval: Duration, start_interval: Duration) -> Self {
         Self { interval, start_interval, sent: 0, next: None, settle_at: None, has_heard_all: false }
     }
 
-    /// New times: from the next Hello on, which an interval that is shorter now brings
-    /// nearer.
+    /// Changes the intervals. The next Hello is at most one new interval away.
     pub fn set_intervals(&mut self, now: Instant, interval: Duration, start_interval: Duration) {
         (self.interval, self.start_interval) = (interval, start_interval);
         self.next = self.next.map(|next| next.min(now + interval));
@@ -53,9 +51,9 @@ impl Rounds {
         self.next.is_some()
     }
 
-    /// Whether the Hellos of the start have been said and could be answered. Once
-    /// that is seen nobody needs to be woken for it any more, whatever else a start
-    /// still waits for.
+    /// Whether the Hellos of the start have been sent and had time to be answered. Once
+    /// true, [`poll_at`](Self::poll_at) no longer reports that time, whatever else the
+    /// start waits for.
     pub fn has_heard_all(&mut self, now: Instant) -> bool {
         if self.settle_at.is_some_and(|at| now >= at) {
             self.settle_at = None;
@@ -64,8 +62,8 @@ impl Rounds {
         self.has_heard_all
     }
 
-    /// The map has changed: others should know soon, but not all at the same moment.
-    /// At the start the next Hello is near, and none of the three comes early.
+    /// The map has changed: a Hello is due soon, at a random time, so that not all
+    /// controllers send at once. Hellos of the start are near and keep their times.
     pub fn soon(&mut self, now: Instant, random: &mut Random) {
         if self.sent < START_HELLOS {
             return;
@@ -75,7 +73,7 @@ impl Rounds {
         self.next = self.next.map(|next| next.min(at));
     }
 
-    /// Whether a Hello is due, which is then taken as said. Early: false.
+    /// Whether a Hello is due; if so, it counts as sent.
     pub fn take_due(&mut self, now: Instant, random: &mut Random) -> bool {
         if self.next.is_none_or(|next| now < next) {
             return false;
@@ -92,7 +90,7 @@ impl Rounds {
         true
     }
 
-    /// When something is due: the next Hello, or the end of the start.
+    /// When the next Hello or the end of the start is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         Instant::earliest([self.next, self.settle_at])
@@ -112,15 +110,15 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_said_before_the_map_is_read_then_three_in_a_row_then_one_each_interval() {
+    fn nothing_is_sent_before_the_map_is_read_then_three_hellos_then_one_each_interval() {
         let (mut rounds, mut random) = rounds();
         assert!(!rounds.take_due(at(1_000), &mut random));
         assert_eq!(rounds.poll_at(), None);
         rounds.begin(at(1_000));
-        for said in [1_000, 1_100, 1_200] {
-            assert_eq!(rounds.poll_at(), Some(at(said)));
-            assert!(rounds.take_due(at(said), &mut random) && !rounds.take_due(at(said), &mut random));
-            assert!(!rounds.has_heard_all(at(said)));
+        for due in [1_000, 1_100, 1_200] {
+            assert_eq!(rounds.poll_at(), Some(at(due)));
+            assert!(rounds.take_due(at(due), &mut random) && !rounds.take_due(at(due), &mut random));
+            assert!(!rounds.has_heard_all(at(due)));
         }
         assert_eq!(rounds.poll_at(), Some(at(1_300)), "the end of the start");
         assert!(rounds.has_heard_all(at(1_300)));
@@ -130,11 +128,11 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_told_within_a_second_and_never_delays_a_hello() {
+    fn a_change_is_announced_within_a_second_and_never_delays_a_hello() {
         let (mut rounds, mut random) = rounds();
         rounds.begin(at(0));
-        for said in [0, 100, 200] {
-            assert!(rounds.take_due(at(said), &mut random));
+        for due in [0, 100, 200] {
+            assert!(rounds.take_due(at(due), &mut random));
         }
         for _ in 0..20 {
             let before = rounds.poll_at().unwrap();
@@ -143,15 +141,16 @@ mod tests {
             assert!(after <= before && after <= at(2_000));
         }
     }
+
     #[test]
-    fn a_change_makes_the_start_no_shorter() {
+    fn a_change_does_not_shorten_the_start() {
         let (mut rounds, mut random) = rounds();
         rounds.begin(at(0));
-        for said in [0, 100, 200] {
-            assert!(rounds.take_due(at(said), &mut random));
-            if said < 200 {
-                rounds.soon(at(said), &mut random);
-                assert_eq!(rounds.poll_at(), Some(at(said + 100)));
+        for due in [0, 100, 200] {
+            assert!(rounds.take_due(at(due), &mut random));
+            if due < 200 {
+                rounds.soon(at(due), &mut random);
+                assert_eq!(rounds.poll_at(), Some(at(due + 100)));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! A controller among controllers, as traces: what is heard, what is said.
+//! Traces of one controller among others: input, and the messages that follow.
 
 use std::format;
 use std::string::String;
@@ -57,12 +57,12 @@ impl Trace {
         }
     }
 
-    /// One that has said its three Hellos, alone.
+    /// A controller that has sent its three Hellos and heard no other.
     fn settled() -> Self {
         let mut trace = Self::new(&[entry("A")]);
         trace.sync.on_loaded(at(0));
-        for (now, said) in [(0, "all: Hello"), (1_000, "all: Hello"), (2_000, "all: Hello")] {
-            assert_eq!(trace.waits(now), [said]);
+        for (now, sent) in [(0, "all: Hello"), (1_000, "all: Hello"), (2_000, "all: Hello")] {
+            assert_eq!(trace.waits(now), [sent]);
         }
         assert_eq!(trace.waits(3_000), [""; 0]);
         trace
@@ -82,7 +82,7 @@ impl Trace {
             Action::Connect(node, _, purpose) => format!("{purpose:?} {}", node.0),
             Action::StartPull(node) => format!("merge {}", node.0),
             Action::StartBlobs(node) => format!("fetch {}", node.0),
-            other => panic!("a controller among controllers does not do this: {other:?}"),
+            other => panic!("no synchronization does this: {other:?}"),
         };
         core::iter::from_fn(|| self.actions.pop_front()).map(text).collect()
     }
@@ -103,7 +103,7 @@ impl Trace {
         self.did()
     }
 
-    /// A merge from this neighbour, that brings these entries.
+    /// A merge of this neighbour's map, which brings these entries.
     fn merges(&mut self, now: u64, node: u64, came: Digest, entries: &[Entry]) -> Vec<String> {
         let ready = Event::SessionReady(NodeId(node), Purpose::Pull);
         assert_eq!(self.happens(now, &ready), [format!("merge {node}")]);
@@ -123,7 +123,7 @@ fn sync_req(digest: Digest) -> Message {
 }
 
 #[test]
-fn changes_are_taken_after_three_hellos_and_a_merge_with_all_who_answered() {
+fn the_start_ends_after_three_hellos_and_a_merge_with_all_that_answered() {
     let mut trace = Trace::new(&[]);
     assert_eq!(trace.hears(0, 2, &hello(digest(9))), ["2: HelloAck"], "no merge before the map is read");
     trace.sync.on_loaded(at(10));
@@ -134,7 +134,7 @@ fn changes_are_taken_after_three_hellos_and_a_merge_with_all_who_answered() {
     assert_eq!(trace.waits(1_010), ["all: Hello"]);
     assert_eq!(trace.waits(2_010), ["all: Hello"]);
     assert_eq!(trace.waits(3_010), [""; 0]);
-    assert!(!trace.sync.is_started(), "3 has answered, and what it has is not merged");
+    assert!(!trace.sync.is_started(), "3 has answered, and its map is not merged");
     let own = trace.map.digest();
     trace.merges(3_020, 3, own, &[]);
     trace.waits(3_021);
@@ -142,15 +142,15 @@ fn changes_are_taken_after_three_hellos_and_a_merge_with_all_who_answered() {
 }
 
 #[test]
-fn one_who_answers_and_cannot_be_merged_with_keeps_changes_out_for_three_tries() {
+fn a_neighbour_that_cannot_be_merged_delays_the_start_for_three_attempts() {
     let mut trace = Trace::new(&[]);
     trace.sync.on_loaded(at(0));
     trace.waits(0);
     assert_eq!(trace.hears(1, 2, &hello(digest(9))), ["2: HelloAck", "Pull 2"]);
-    let why = Reason::truncated("refused");
+    let reason = Reason::truncated("refused");
     let mut now = 1;
     for tries in 1..=3 {
-        trace.happens(now, &Event::SessionFailed(NodeId(2), Purpose::Pull, &why));
+        trace.happens(now, &Event::SessionFailed(NodeId(2), Purpose::Pull, &reason));
         trace.waits(now);
         now += 1_000 << (tries - 1);
         if tries < 3 {
@@ -159,11 +159,11 @@ fn one_who_answers_and_cannot_be_merged_with_keeps_changes_out_for_three_tries()
     }
     trace.waits(now);
     assert!(trace.sync.is_started());
-    assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().pull_error, why);
+    assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().pull_error, reason);
 }
 
 #[test]
-fn a_lone_controller_takes_changes_after_its_three_hellos() {
+fn a_lone_controller_has_started_after_its_three_hellos() {
     let trace = Trace::settled();
     assert!(trace.sync.is_started() && !trace.sync.must_renew());
 }
@@ -180,12 +180,12 @@ fn a_sync_req_is_answered_when_and_only_when_it_is_merged() {
 }
 
 #[test]
-fn what_a_merge_brings_that_began_after_a_sync_req_covers_it() {
+fn a_merge_that_began_after_a_sync_req_covers_it() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
-    // Until the map is read it moves on once more.
+    // The neighbour's map changes once more before it is read.
     assert_eq!(trace.merges(4_020, 2, digest(6), &[entry("B")]), ["2: SyncComplete 5"]);
-    // One that comes while the map is being read is not covered.
+    // A SyncReq that comes while the map is being read is not covered.
     assert_eq!(trace.hears(5_000, 2, &sync_req(digest(7))), ["Pull 2"]);
     let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
     assert_eq!(trace.happens(5_010, &ready), ["merge 2"]);
@@ -195,7 +195,7 @@ fn what_a_merge_brings_that_began_after_a_sync_req_covers_it() {
 }
 
 #[test]
-fn a_change_is_announced_and_confirmed_by_all_who_are_present() {
+fn a_change_is_announced_and_confirmed_by_all_present_controllers() {
     let mut trace = Trace::settled();
     let own = trace.map.digest();
     for node in [2, 3] {
@@ -220,31 +220,31 @@ fn a_change_is_announced_and_confirmed_by_all_who_are_present() {
     assert_eq!(trace.waits(6_100), ["all: SyncReq"]);
     trace.hears(6_110, 3, &done(announced));
     assert!(trace.sync.is_confirmed(at(6_110), number) && !trace.sync.is_confirmed(at(6_110), next));
-    // A Hello with our digest says as much as an answer.
+    // A Hello with our digest confirms as an answer does.
     let own = trace.map.digest();
     trace.hears(6_120, 2, &hello(own));
     trace.hears(6_120, 3, &hello(own));
     assert!(trace.sync.is_confirmed(at(6_120), next));
     assert_eq!(trace.waits(7_100), [""; 0], "all have it");
-    assert!(trace.sync.is_confirmed(at(500_000), next + 1), "nobody is present");
+    assert!(trace.sync.is_confirmed(at(500_000), next + 1), "no controller is present");
 }
 
 #[test]
-fn a_merge_that_changes_the_map_is_told_within_a_second() {
+fn a_merge_that_changes_the_map_is_announced_within_a_second() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
     trace.merges(4_010, 2, digest(5), &[entry("B")]);
-    let mut said = None;
-    while said.is_none() {
+    let mut sent = None;
+    while sent.is_none() {
         let now = trace.sync.poll_at().unwrap();
         assert!(now <= at(5_020), "{now:?}");
-        said = trace.waits(now.as_millis()).into_iter().find(|did| did == "all: Hello");
+        sent = trace.waits(now.as_millis()).into_iter().find(|did| did == "all: Hello");
     }
     assert!(trace.sync.poll_at().unwrap() > at(30_000), "once");
 }
 
 #[test]
-fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
+fn a_replica_is_renewed_unless_all_known_controllers_were_merged_with() {
     let known = |trace: &mut Trace| {
         trace.sync.neighbours_mut().know(at(0), NodeId(2), &Hostname::new("c2").unwrap());
     };
@@ -253,7 +253,7 @@ fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
     assert!(alone.sync.must_renew());
     alone.sync.on_changed(at(4_000));
     assert_eq!(alone.waits(4_000), ["all: SyncReq"]);
-    assert!(alone.sync.must_renew(), "what came was a file: nothing was stamped");
+    assert!(alone.sync.must_renew(), "an upload of a file alone stamps nothing");
     alone.map.merge(&entry("B")).unwrap();
     alone.sync.on_changed(at(5_000));
     alone.waits(5_000);
@@ -264,7 +264,7 @@ fn a_map_out_of_a_backup_is_renewed_unless_somebody_could_tell() {
     trace.merges(4_010, 2, digest(5), &[entry("B")]);
     assert!(!trace.sync.must_renew());
     trace.sync.neighbours_mut().know(at(0), NodeId(3), &Hostname::new("c3").unwrap());
-    assert!(trace.sync.must_renew(), "what 3 has of ours nobody knows");
+    assert!(trace.sync.must_renew(), "3 was not merged with");
 }
 
 #[test]
@@ -285,7 +285,7 @@ fn a_purge_needs_every_known_controller_with_the_same_map() {
 }
 
 #[test]
-fn missing_files_are_fetched_from_those_who_were_merged_with() {
+fn missing_files_are_fetched_from_neighbours_that_were_merged_with() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
     let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
@@ -294,7 +294,7 @@ fn missing_files_are_fetched_from_those_who_were_merged_with() {
     trace.map.merge(&new).unwrap();
     let slot = fixture::slot(&trace.map, "B");
     trace.sync.blobs_mut().on_missing(slot, &new.hash, &Reason::default());
-    assert_eq!(trace.waits(4_020), [""; 0], "the merge is not told of as done yet");
+    assert_eq!(trace.waits(4_020), [""; 0], "the end of the merge is not reported yet");
     trace.happens(4_030, &Event::PullEnded(NodeId(2), Ok(whole(digest(5)))));
     assert_eq!(trace.sync.blobs().first_wanted(&trace.map), Some(slot));
     assert_eq!(trace.waits(4_030), ["Blobs 2"]);
@@ -308,16 +308,16 @@ fn missing_files_are_fetched_from_those_who_were_merged_with() {
 }
 
 #[test]
-fn one_that_has_moved_on_since_it_spoke_is_read_once() {
+fn a_map_that_changed_since_it_was_announced_is_read_once() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
     trace.merges(4_010, 2, digest(6), &[entry("B")]);
-    assert_eq!(trace.waits(4_011), [""; 0], "what it said is old, and what it has is here");
+    assert_eq!(trace.waits(4_011), [""; 0], "the announced digest is old, and the map is merged");
     assert_eq!(trace.hears(4_500, 2, &hello(digest(7))), ["2: HelloAck", "Pull 2"]);
 }
 
 #[test]
-fn a_change_made_here_makes_no_news_of_what_another_said_before() {
+fn a_change_made_here_does_not_turn_an_old_digest_into_news() {
     let mut trace = Trace::settled();
     let own = trace.map.digest();
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
@@ -327,14 +327,14 @@ fn a_change_made_here_makes_no_news_of_what_another_said_before() {
     trace.sync.on_changed(at(5_000));
     assert_eq!(trace.waits(5_000), ["all: SyncReq"]);
     trace.sync.neighbours_mut().know(at(0), NodeId(2), &Hostname::new("c2").unwrap());
-    assert_eq!(trace.sync.agreed(), 1, "what was changed since is not agreed");
+    assert_eq!(trace.sync.agreed(), 1, "later changes are not agreed");
     let own = trace.map.digest();
     trace.hears(5_010, 2, &hello(own));
     assert_eq!(trace.sync.agreed(), 9);
 }
 
 #[test]
-fn others_are_told_when_no_file_is_missing_any_more() {
+fn the_end_of_missing_files_is_reported_to_all() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
     let new = entry("B");
@@ -353,7 +353,7 @@ fn others_are_told_when_no_file_is_missing_any_more() {
 }
 
 #[test]
-fn nobody_is_told_that_a_change_is_here_which_was_not_taken() {
+fn a_partial_merge_confirms_nothing() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &sync_req(digest(5))), ["Pull 2"]);
     let ready = Event::SessionReady(NodeId(2), Purpose::Pull);
@@ -361,12 +361,12 @@ fn nobody_is_told_that_a_change_is_here_which_was_not_taken() {
     assert_eq!(trace.happens(4_010, &ready), ["merge 2"]);
     assert_eq!(trace.happens(4_020, &Event::PullEnded(NodeId(2), Ok(part))), [""; 0]);
     assert_eq!(trace.waits(4_021), [""; 0], "and it is not read again at once");
-    assert_eq!(trace.hears(5_000, 2, &sync_req(digest(5))), ["Pull 2"], "there may be room by now");
+    assert_eq!(trace.hears(5_000, 2, &sync_req(digest(5))), ["Pull 2"], "another attempt may succeed");
     assert_eq!(trace.merges(5_010, 2, digest(5), &[]), ["2: SyncComplete 5"]);
 }
 
 #[test]
-fn one_whose_map_stays_other_than_ours_is_read_once_more_after_a_while() {
+fn a_map_that_stays_different_is_pulled_again_after_ten_intervals() {
     let mut trace = Trace::settled();
     assert_eq!(trace.hears(4_000, 2, &hello(digest(5))), ["2: HelloAck", "Pull 2"]);
     trace.merges(4_010, 2, digest(5), &[]);

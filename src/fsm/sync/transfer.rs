@@ -1,35 +1,37 @@
-//! One transfer at a time to another controller: a session, then a worker over it.
+//! A transfer from another controller: a session, then a worker that uses it. There
+//! is one at a time.
 //!
 //! ```text
 //! Idle --begin--> Opening --session--> AtWork --> Idle
 //!                    `--- no session, busy ---------^
 //! ```
 //!
-//! A driver ends each transfer with an event. One that comes for another transfer than
-//! the one at hand is late, and of no interest.
+//! A driver ends each transfer with an event. An event of another transfer than the
+//! current one is late, and is ignored.
 
 use crate::types::NodeId;
 
-/// Where an transfer stands.
+/// The state of the transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transfer {
     /// There is none.
     #[default]
     Idle,
-    /// A session to this controller was asked for.
+    /// A session to this controller is being opened.
     Opening(NodeId),
-    /// A worker is at it.
+    /// A worker uses the session.
     AtWork(NodeId),
 }
 
 impl Transfer {
-    /// Whether another can begin.
+    /// Whether a transfer can begin.
     #[must_use]
     pub fn is_idle(self) -> bool {
         self == Self::Idle
     }
 
-    /// The session is open: true where it was waited for, and the worker is to start.
+    /// The session is open. True if this transfer waited for it: the caller starts the
+    /// worker.
     pub fn on_session(&mut self, node: NodeId) -> bool {
         let is_awaited = *self == Self::Opening(node);
         if is_awaited {
@@ -38,7 +40,7 @@ impl Transfer {
         is_awaited
     }
 
-    /// It is over; true where it was this one.
+    /// The transfer with this node has ended; true if it is the current one.
     pub fn end(&mut self, node: NodeId) -> bool {
         let is_this = self.node() == Some(node);
         if is_this {
@@ -47,7 +49,7 @@ impl Transfer {
         is_this
     }
 
-    /// Whom it is to.
+    /// The other controller.
     #[must_use]
     pub fn node(self) -> Option<NodeId> {
         match self {
@@ -62,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_late_or_for_another_is_of_no_interest() {
+    fn an_event_that_is_late_or_of_another_transfer_is_ignored() {
         let (one, other) = (NodeId(1), NodeId(2));
         let mut transfer = Transfer::Opening(one);
         assert!(!transfer.on_session(other) && !transfer.end(other));

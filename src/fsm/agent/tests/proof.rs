@@ -1,16 +1,17 @@
-//! Traces of a new thimble that has just taken the old one's place.
+//! Traces of a new thimble that has just replaced the old one.
 
 use super::*;
 
 const UNHEARD: u64 = 3_600_000;
 
-/// At 500 ms recovery has found request 7 awaited, on a host with nothing installed.
+/// At 500 ms recovery has found that the proof of request 7 is pending, on a host with
+/// nothing installed.
 fn proving() -> Trace {
     let mut trace = Trace::start(3);
     assert_eq!(trace.waits(0), ["recover"]);
-    assert_eq!(trace.told(500, &[], Some(&journal(6, Outcome::Installed))), [""; 0]);
-    let told = trace.event(500, &Event::ProofPending(RequestId(7), CONTROLLER));
-    assert_eq!(told, ["ack installing health 95 %, 7 running"]);
+    assert_eq!(trace.snapshot(500, &[], Some(&journal(6, Outcome::Installed))), [""; 0]);
+    let did = trace.event(500, &Event::ProofPending(RequestId(7), CONTROLLER));
+    assert_eq!(did, ["ack installing health 95 %, 7 running"]);
     trace
 }
 
@@ -20,18 +21,22 @@ fn the_request_runs_until_a_controller_was_heard_and_the_install_is_committed() 
     assert_eq!(trace.ends(900, WorkerEnd::Done), [""; 0]);
     assert_eq!(trace.agent.poll_at(), Some(at(900 + UNHEARD)));
     let asked = trace.asked(950, CONTROLLER, 7, Nonce(99));
-    assert_eq!(asked, ["ack installing health 95 %, 7 running"], "it is not taken up twice");
+    assert_eq!(asked, ["ack installing health 95 %, 7 running"], "it is not accepted twice");
     assert_eq!(trace.hello(1_000, OTHER, 20), ["prove true"], "any controller will do");
     assert_eq!(trace.hello(1_001, CONTROLLER, 20), [""; 0], "once");
-    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]), "nothing is claimed before it is so");
-    trace.told(1_010, &["A"], Some(&journal(7, Outcome::Installed)));
+    assert_eq!(
+        trace.agent.ack().installed_digest,
+        digest_of(&[]),
+        "the installed set changes with the commit"
+    );
+    trace.snapshot(1_010, &["A"], Some(&journal(7, Outcome::Installed)));
     assert_eq!(trace.ends(1_010, WorkerEnd::Done), ["ack idle, 7 installed"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
     assert_eq!(trace.asked(3_000, CONTROLLER, 7, Nonce(99)), ["tell 1: 7 installed"]);
 }
 
 #[test]
-fn a_controller_that_is_heard_before_the_scripts_have_passed_counts_once_they_have() {
+fn a_controller_that_is_heard_before_the_scripts_have_passed_counts() {
     let mut trace = proving();
     assert_eq!(trace.hello(600, CONTROLLER, 20), [""; 0]);
     assert_eq!(trace.waits(700), ["ack installing health 95 %, 7 running"]);
@@ -39,14 +44,14 @@ fn a_controller_that_is_heard_before_the_scripts_have_passed_counts_once_they_ha
 }
 
 #[test]
-fn another_install_waits_meanwhile() {
+fn another_install_is_refused_while_the_proof_is_pending() {
     let mut trace = proving();
     let refused = trace.asked(900, OTHER, 8, trace.agent.nonce);
     assert!(refused[0].starts_with("tell 2: 8 refused The host is at work on request"), "{refused:?}");
 }
 
 #[test]
-fn a_new_thimble_that_hears_nobody_is_undone() {
+fn a_new_thimble_that_hears_no_controller_is_undone() {
     let mut trace = proving();
     trace.ends(900, WorkerEnd::Done);
     assert_eq!(trace.waits(900 + UNHEARD - 1), [""; 0]);
@@ -55,22 +60,22 @@ fn a_new_thimble_that_hears_nobody_is_undone() {
 }
 
 #[test]
-fn where_recovery_itself_went_back_the_request_has_ended() {
+fn if_recovery_rolled_back_the_request_has_ended() {
     let mut trace = proving();
-    trace.told(900, &[], Some(&journal(7, Outcome::RolledBack)));
+    trace.snapshot(900, &[], Some(&journal(7, Outcome::RolledBack)));
     assert_eq!(trace.ends(900, WorkerEnd::Done), ["ack install-failed, 7 rolled back"]);
 }
 
 #[test]
-fn a_commit_that_fails_is_found_again_by_recovery() {
+fn recovery_completes_a_commit_whose_worker_crashed() {
     let mut trace = proving();
     trace.ends(900, WorkerEnd::Done);
     trace.hello(1_000, CONTROLLER, 20);
     trace.crashes(1_200);
     assert_eq!(trace.agent.ack().state, AgentState::InstallFailed);
-    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "what is there is not known");
+    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "the installed set is not known");
     trace.waits(2_000);
     assert_eq!(trace.waits(31_200), ["recover"]);
-    trace.told(31_300, &["A"], Some(&journal(7, Outcome::Installed)));
+    trace.snapshot(31_300, &["A"], Some(&journal(7, Outcome::Installed)));
     assert_eq!(trace.ends(31_300, WorkerEnd::Done), ["ack idle, 7 installed"]);
 }

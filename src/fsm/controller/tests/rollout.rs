@@ -1,4 +1,4 @@
-//! What controllers do for a rollout, and what they leave alone.
+//! Traces of a controller that drives a rollout, or leaves it to another.
 
 use std::string::String;
 use std::vec::Vec;
@@ -15,7 +15,7 @@ use crate::wire::messages::{AgentState, Hello, HelloAgentAck, Message, RequestSt
 /// The controller of a [`Trace`], and another.
 const OWN: NodeId = NodeId(100);
 const OTHER: NodeId = NodeId(7);
-/// Two rounds have asked all hosts by then, and the start is over.
+/// By then two rounds have polled all hosts, and the start is over.
 const SETTLED: u64 = 70_000;
 
 const ID: u64 = 0x7700;
@@ -29,14 +29,14 @@ pub(super) fn running() -> Rollout {
     rollout(9, RolloutState::Running)
 }
 
-/// A host's ack that tells of the rollout's request to it.
-fn told(node: u64, ids: &[&str], request: RequestState) -> HelloAgentAck {
+/// A host's ack that reports the rollout's request.
+fn rollout_ack(node: u64, ids: &[&str], request: RequestState) -> HelloAgentAck {
     let state = if request == RequestState::Running { AgentState::Installing } else { AgentState::Idle };
     HelloAgentAck { request_id: RequestId(ID ^ node), request, state, ..ack(ids) }
 }
 
 impl Trace {
-    /// All that is due until then, hellos left out.
+    /// All that is done until then, without hellos.
     pub(super) fn runs(&mut self, until: u64) -> Vec<String> {
         let mut did = Vec::new();
         while let Some(due) = self.controller.poll_at().filter(|due| *due <= at(until)) {
@@ -46,7 +46,7 @@ impl Trace {
         did
     }
 
-    /// A controller that has the patch A, and hosts that have not.
+    /// A controller that has the patch A, and hosts that do not have it.
     fn settled(hosts: &[u64]) -> Self {
         let mut trace = Self::start(&[entry("A")], 4);
         trace.controller.on_loaded(at(0));
@@ -59,7 +59,7 @@ impl Trace {
         trace
     }
 
-    fn is_told(&mut self, now: u64, rollout: &Rollout) {
+    fn merges_rollout(&mut self, now: u64, rollout: &Rollout) {
         self.controller.merge_rollout(at(now), rollout);
     }
 
@@ -76,39 +76,43 @@ impl Trace {
 }
 
 #[test]
-fn so_many_are_asked_at_once_and_the_next_when_one_has_ended() {
+fn the_parallel_limit_holds_and_the_next_host_is_asked_when_one_has_ended() {
     let mut trace = Trace::settled(&[4, 5, 6]);
-    trace.is_told(SETTLED, &running());
+    trace.merges_rollout(SETTLED, &running());
     assert_eq!(trace.runs(SETTLED + 100), ["ask 4 with nonce 7", "ask 5 with nonce 7"]);
     assert_eq!(trace.host(4).request.request_id(), Some(RequestId(ID ^ 4)));
     for host in [4, 5] {
-        trace.hears(SETTLED + 200, host, told(host, &[], RequestState::Running));
+        trace.hears(SETTLED + 200, host, rollout_ack(host, &[], RequestState::Running));
     }
     assert_eq!(trace.runs(SETTLED + 1_700), [""; 0]);
-    trace.hears(SETTLED + 1_700, 5, told(5, &["A"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(SETTLED + 1_700, 5, rollout_ack(5, &["A"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.runs(SETTLED + 1_800), ["ask 6 with nonce 7"]);
     let counts = Census { at_work: 2, done: 1, ..Census::default() };
     assert_eq!(trace.census(SETTLED + 1_800), counts);
     for host in [4, 6] {
-        trace.hears(SETTLED + 1_900, host, told(host, &["A"], RequestState::Ended(Outcome::Installed)));
+        trace.hears(
+            SETTLED + 1_900,
+            host,
+            rollout_ack(host, &["A"], RequestState::Ended(Outcome::Installed)),
+        );
     }
-    // Until the map says so, it is asked for again.
+    // The action is repeated until the map shows the change.
     let ended = "the rollout is Ended";
     assert_eq!(trace.runs(SETTLED + 3_500), [ended, ended]);
-    trace.is_told(SETTLED + 3_500, &rollout(10, RolloutState::Ended));
+    trace.merges_rollout(SETTLED + 3_500, &rollout(10, RolloutState::Ended));
     assert_eq!(trace.runs(SETTLED + 9_000), [""; 0]);
 }
 
 #[test]
-fn enough_failures_halt_it_and_resumed_it_asks_those_again() {
+fn enough_failures_halt_it_and_a_resumed_rollout_asks_the_failed_hosts_again() {
     let mut trace = Trace::settled(&[4, 5, 6]);
-    trace.is_told(SETTLED, &running());
+    trace.merges_rollout(SETTLED, &running());
     trace.runs(SETTLED + 100);
     for host in [4, 5] {
-        trace.hears(SETTLED + 200, host, told(host, &[], RequestState::Ended(Outcome::RolledBack)));
+        trace.hears(SETTLED + 200, host, rollout_ack(host, &[], RequestState::Ended(Outcome::RolledBack)));
     }
     let why = "why did it fail";
-    // Each is asked for its reason, and while that is open it is at work.
+    // Each failed host is asked for its reason, and counts as at work until it answers.
     let census = trace.census(SETTLED + 210);
     assert_eq!((census.at_work, census.next), (2, 1), "{why}");
     for host in [4, 5] {
@@ -131,75 +135,82 @@ fn enough_failures_halt_it_and_resumed_it_asks_those_again() {
     let did = trace.runs(SETTLED + 400);
     assert!(did.ends_with(&["the rollout is Halted".into()]), "{did:?}");
     assert!(!did.iter().any(|did| did.starts_with("ask 6")), "{did:?}");
-    trace.is_told(SETTLED + 400, &rollout(10, RolloutState::Halted));
+    trace.merges_rollout(SETTLED + 400, &rollout(10, RolloutState::Halted));
     assert_eq!(trace.runs(SETTLED + 9_000), [""; 0]);
 
     let resumed = Rollout { id: 0x8800, ..rollout(11, RolloutState::Running) };
-    trace.is_told(SETTLED + 9_000, &resumed);
+    trace.merges_rollout(SETTLED + 9_000, &resumed);
     assert_eq!(trace.runs(SETTLED + 9_100), ["ask 4 with nonce 7", "ask 5 with nonce 7"]);
 }
 
 #[test]
-fn it_is_carried_where_it_was_asked_for_and_taken_over_when_that_is_lost() {
+fn the_carrier_drives_it_and_another_controller_takes_over_when_it_is_lost() {
     let mut trace = Trace::settled(&[4]);
     trace.hears_other(SETTLED);
     let elsewhere = Rollout { carrier: OTHER, ..running() };
-    trace.is_told(SETTLED, &elsewhere);
-    // The other controller asks, so nothing is to be done here.
-    trace.hears(SETTLED + 100, 4, told(4, &[], RequestState::Running));
+    trace.merges_rollout(SETTLED, &elsewhere);
+    // The other controller is the carrier, so this one does nothing.
+    trace.hears(SETTLED + 100, 4, rollout_ack(4, &[], RequestState::Running));
     for now in [30_000, 60_000, 90_000, 115_000] {
         assert_eq!(trace.runs(SETTLED + now), [""; 0]);
-        trace.hears(SETTLED + now, 4, told(4, &[], RequestState::Running));
+        trace.hears(SETTLED + now, 4, rollout_ack(4, &[], RequestState::Running));
     }
-    // After 120 s without a word it is lost.
+    // After 120 s of silence it is lost.
     let did = trace.runs(SETTLED + 121_000);
     assert!(did.ends_with(&["the rollout is carried on here".into()]), "{did:?}");
-    trace.is_told(SETTLED + 121_000, &Rollout { stamp: Stamp { counter: 10, replica: 1 }, ..running() });
+    trace.merges_rollout(
+        SETTLED + 121_000,
+        &Rollout { stamp: Stamp { counter: 10, replica: 1 }, ..running() },
+    );
     trace.hears(SETTLED + 121_000, 5, ack(&[]));
     trace.answers(SETTLED + 121_000, 5, &[]);
     assert_eq!(trace.runs(SETTLED + 122_000), ["ask 5 with nonce 7"], "4 is at work and is not asked again");
-    assert_eq!(trace.host(5).request.request_id(), Some(RequestId(ID ^ 5)), "the same, whoever asks");
+    assert_eq!(
+        trace.host(5).request.request_id(),
+        Some(RequestId(ID ^ 5)),
+        "the same number from any carrier"
+    );
 }
 
 #[test]
-fn it_is_taken_over_when_the_one_that_carries_it_is_there_and_asks_nobody_for_long() {
+fn it_is_taken_over_when_the_carrier_is_present_and_idle_for_long() {
     let mut trace = Trace::settled(&[4]);
-    trace.is_told(SETTLED, &Rollout { carrier: OTHER, ..running() });
+    trace.merges_rollout(SETTLED, &Rollout { carrier: OTHER, ..running() });
     trace.hears_other(SETTLED);
     for now in (0..=120_000).step_by(20_000) {
         assert_eq!(trace.runs(SETTLED + now), [""; 0]);
         trace.hears_other(SETTLED + now);
         trace.hears(SETTLED + now, 4, ack(&[]));
     }
-    // One with a lower id would be first, were it not the one that does nothing.
+    // The idle carrier has the lower id, which does not count.
     let did = trace.runs(SETTLED + 122_000);
     assert!(did.contains(&"the rollout is carried on here".into()), "{did:?}");
 
-    // Another one begins with all the time there is.
+    // The idle time of a new rollout starts from zero.
     let next = Rollout { id: 0x8800, carrier: OTHER, ..rollout(20, RolloutState::Running) };
-    trace.is_told(SETTLED + 122_000, &next);
+    trace.merges_rollout(SETTLED + 122_000, &next);
     trace.hears_other(SETTLED + 122_000);
     assert_eq!(trace.runs(SETTLED + 130_000), [""; 0]);
 }
 
 #[test]
-fn what_hosts_did_before_a_controller_started_is_told_by_their_acks() {
+fn hosts_parts_follow_from_their_acks_after_a_controller_starts() {
     let mut trace = Trace::settled(&[]);
-    trace.hears(SETTLED, 4, told(4, &["A"], RequestState::Ended(Outcome::Installed)));
-    trace.hears(SETTLED, 5, told(5, &[], RequestState::Running));
+    trace.hears(SETTLED, 4, rollout_ack(4, &["A"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(SETTLED, 5, rollout_ack(5, &[], RequestState::Running));
     trace.hears(SETTLED, 6, HelloAgentAck { request_id: RequestId(3), ..ack(&["A"]) });
     let counts = Census { done: 1, at_work: 1, current: 1, ..Census::default() };
     assert_eq!(trace.census(SETTLED), counts);
-    trace.is_told(SETTLED, &running());
+    trace.merges_rollout(SETTLED, &running());
     let did = trace.runs(SETTLED + 1_500);
     assert!(!did.iter().any(|did| did.starts_with("ask")), "{did:?}");
 }
 
 #[test]
-fn no_host_is_asked_before_all_were_asked_who_they_are() {
+fn no_host_is_asked_before_two_rounds_have_polled_all() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.controller.on_loaded(at(0));
-    trace.is_told(100, &running());
+    trace.merges_rollout(100, &running());
     trace.hears(200, 4, ack(&[]));
     trace.answers(200, 4, &[]);
     let did = trace.runs(29_000);
@@ -209,27 +220,27 @@ fn no_host_is_asked_before_all_were_asked_who_they_are() {
 }
 
 #[test]
-fn hosts_that_are_lost_are_not_asked_and_keep_nobody_waiting() {
+fn lost_hosts_are_not_asked_and_delay_no_other() {
     let mut trace = Trace::settled(&[4, 5]);
     // 4 is silent from here on, for more than 100 s.
     let late = SETTLED + 110_000;
     trace.runs(late - 10);
     trace.hears(late - 10, 5, ack(&[]));
-    trace.is_told(late, &running());
+    trace.merges_rollout(late, &running());
     let did = trace.runs(late + 100);
     assert_eq!(did.iter().filter(|did| did.starts_with("ask")).collect::<Vec<_>>(), ["ask 5 with nonce 7"]);
-    trace.hears(late + 200, 5, told(5, &["A"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(late + 200, 5, rollout_ack(5, &["A"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.census(late + 200), Census { done: 1, lost: 1, ..Census::default() });
     assert_eq!(trace.runs(late + 300), ["the rollout is Ended"]);
     assert_eq!(trace.controller.part(at(late + 300), &running(), trace.host(4)), RolloutPart::Lost);
 }
 
 #[test]
-fn a_host_that_was_asked_before_more_was_wanted_is_behind() {
+fn a_host_that_installed_before_another_patch_was_applied_is_behind() {
     let mut trace = Trace::settled(&[4]);
-    trace.is_told(SETTLED, &running());
+    trace.merges_rollout(SETTLED, &running());
     trace.runs(SETTLED + 100);
-    // The answer is faster than the ack that tells of what is installed.
+    // The answer comes before the ack that carries the installed digest.
     let response = crate::wire::messages::AgentInstallResp {
         request_id: RequestId(ID ^ 4),
         status: true,
@@ -240,10 +251,10 @@ fn a_host_that_was_asked_before_more_was_wanted_is_behind() {
     let message = Message::AgentInstallResp(response);
     trace.controller.on_message(at(SETTLED + 150), NodeId(4), peer(4), &message, &mut trace.actions);
     assert_eq!(trace.census(SETTLED + 150), Census { done: 1, ..Census::default() });
-    trace.hears(SETTLED + 200, 4, told(4, &["A"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(SETTLED + 200, 4, rollout_ack(4, &["A"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.census(SETTLED + 200), Census { done: 1, ..Census::default() });
     trace.controller.merge(at(SETTLED + 300), &entry("B")).unwrap();
     assert_eq!(trace.census(SETTLED + 300), Census { behind: 1, ..Census::default() });
-    trace.hears(SETTLED + 400, 4, told(4, &["A", "B"], RequestState::Ended(Outcome::Installed)));
+    trace.hears(SETTLED + 400, 4, rollout_ack(4, &["A", "B"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.census(SETTLED + 400), Census { done: 1, ..Census::default() });
 }
