@@ -8,25 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::source::{Module, modules_of_src, resolve};
 
 /// Circles that stay, by one file of each. docs/architecture.md says why.
-const ARGUED: &[&str] = &[
-    "   5: <fn()",
-    "cli/commands",
-    "cli/numbers",
-    "cli/parse",
-    "cli/progress",
-    "cli/rollout",
-    "cli/status_report",
-    "core::result::Result<(), alloc::string::String> as core::ops::function::FnOnce<()>>::call_once",
-    "daemon/alerts",
-    "daemon/event_loop",
-    "daemon/notify",
-    "daemon/reload",
-    "daemon/rows",
-    "daemon/start",
-    "daemon/workers",
-    "tipc/transport",
-    "tipc/view",
-];
+const ARGUED: &[&str] = &[];
 
 #[test]
 fn no_two_files_import_each_other() {
