@@ -1,7 +1,7 @@
-//! Every bound in one place, and how the bounds hang together.
+//! All bounds, and the relations between them.
 //!
-//! A number here is a promise to the parts that size buffers by it. The
-//! assertions at the end are checked by the compiler.
+//! Other modules size their buffers by these constants. The compiler checks the
+//! assertions at the end.
 
 // --- datagrams: below the MTU of every path (docs/architecture.md, "Budgets") ---
 
@@ -9,7 +9,7 @@
 pub const DATAGRAM_BYTES: usize = 1_200;
 /// The header in front of a datagram's body, in bytes.
 pub const HEADER_BYTES: usize = 42;
-/// The tag behind a datagram's body or a frame's, in bytes.
+/// The tag after the body of a datagram or a frame, in bytes.
 pub const TAG_BYTES: usize = 16;
 /// The longest body of a datagram, in bytes.
 pub const DATAGRAM_BODY_BYTES: usize = DATAGRAM_BYTES - HEADER_BYTES - TAG_BYTES;
@@ -35,11 +35,11 @@ pub const SUMMARY_BYTES: usize = 128;
 
 /// Controllers of a cluster.
 pub const CONTROLLERS: usize = 8;
-/// Hosts that a controller knows, unless its configuration says otherwise.
+/// The size of a controller's host table, unless its configuration sets another.
 pub const HOSTS_DEFAULT: usize = 1_024;
-/// Hosts that a controller's configuration may ask for.
+/// The largest host table that a configuration may set.
 pub const HOSTS_MOST: usize = 16_384;
-/// Kinds of hosts that a controller tells apart.
+/// Kinds of hosts that a controller can distinguish.
 pub const NODETYPES: usize = 16;
 /// Slots of a key ring: what a rotation needs, and one to spare.
 pub const KEY_SLOTS: usize = 4;
@@ -58,18 +58,18 @@ pub const TIMER_MOST_MS: u64 = 30 * 24 * 3_600 * 1_000;
 /// Detailed queries under way at once (StarlingX: 5 threads of its pool).
 pub const DETAILED_QUERIES: usize = 5;
 
-/// Nodes that a topology service tells of and that were not heard, as kept to be shown.
+/// Peers that are bound and were not heard, kept to be shown.
 pub const UNHEARD_PEERS: usize = 32;
 /// Subscriptions that one connection to a topology service carries.
 pub const TIPC_SUBSCRIPTIONS: usize = 16;
 
-/// Links to other TIPC nodes that are known one by one; more are counted.
+/// Links to other TIPC nodes that are listed; further links are counted.
 pub const TIPC_LINKS: usize = 16;
 
-/// Reasons of failed installs that a controller keeps: the latest.
+/// How many reasons of failed installs a controller keeps.
 pub const REASONS: usize = 64;
 
-/// Reasons why patch files are missing that a controller keeps: the latest.
+/// How many errors of failed blob fetches a controller keeps.
 pub const BLOB_ERRORS: usize = 8;
 
 // --- repository ---
@@ -104,13 +104,14 @@ pub const PATCH_UNPACKED_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 pub const PATCH_MEMBERS: usize = 65_536;
 /// The names of one patch's members together, in bytes.
 pub const PATCH_NAMES_BYTES: usize = 8 * 1024 * 1024;
-/// What a member's long name or pax header may take, in bytes.
+/// A member's long name or pax header, in bytes.
 pub const PATCH_EXTENSION_BYTES: u64 = 16 * 1024;
 /// A path's part between two slashes, in bytes (Linux: `NAME_MAX`).
 pub const NAME_BYTES: usize = 255;
 /// A path inside a patch, in bytes (Linux: `PATH_MAX`, less room for a root).
 pub const PATH_BYTES: usize = 3_072;
-/// Times that an archive may be larger than its compressed file: beyond is a bomb.
+/// How many times larger than its compressed file an archive may be; a larger one is
+/// refused as a decompression bomb.
 pub const BOMB_RATIO: u64 = 1_100;
 
 // --- stream sessions ---
@@ -123,20 +124,20 @@ pub const FRAME_BODY_BYTES: usize = 4_096;
 pub const FRAME_BYTES: usize = 2 + FRAME_BODY_BYTES + TAG_BYTES;
 /// Patches listed by one page of a frame.
 pub const PAGE_PATCHES: usize = 16;
-/// Blob sessions served at once; others are told when to come back.
+/// Blob sessions served at once; further requests are answered with `Busy`.
 pub const BLOB_WORKERS: usize = 4;
-/// How far a counter in an entry that is merged may be above our own.
+/// How far the counter of a merged entry may be above this controller's own.
 pub const COUNTER_LEAP: u64 = 1 << 32;
 
 // --- workers and control ---
 
-/// Worker processes at once: blobs out, and one each to read the repository, to
-/// change it, to show patches, to install, to merge another controller's map, to
-/// fetch blobs from one and to read the configuration anew.
+/// Worker processes at once: those that send blobs, and one each to read the repository,
+/// to change it, to show patches, to install, to merge another controller's map, to fetch
+/// blobs and to read the configuration again.
 pub const WORKERS: usize = BLOB_WORKERS + 7;
-/// A job as it is handed to a worker, in bytes.
+/// A worker's encoded job, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
-/// A report of a worker, in bytes.
+/// A worker's encoded report, in bytes.
 pub const REPORT_BYTES: usize = 2_048;
 /// Connections on the control socket at once.
 pub const CONTROL_CONNECTIONS: usize = 8;
@@ -149,7 +150,7 @@ pub const UPLOAD_FILES: usize = 16;
 
 // --- state machines ---
 
-/// Actions that one call of a state machine may ask for.
+/// Actions that one call of a state machine may push.
 pub const ACTIONS: usize = 8;
 /// An action, in bytes.
 pub const ACTION_BYTES: usize = 320;
@@ -161,9 +162,9 @@ const _: () = {
     assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
     assert!(FRAME_BODY_BYTES <= u16::MAX as usize);
     assert!(DETAILED_QUERIES + BLOB_WORKERS < SESSIONS);
-    // A page of ids and hashes fits a frame: id with its length, hash, size, flag.
+    // A page of patches fits a frame: id with its length, hash, size, flag.
     assert!(PAGE_PATCHES * (1 + PATCH_ID_BYTES + 32 + 10 + 1) + 128 <= FRAME_BODY_BYTES);
-    // Names of a command fit a control frame and a job.
+    // The names of a command fit a control frame and a job.
     assert!(COMMAND_NAMES * (1 + PATCH_ID_BYTES) + 1024 <= CONTROL_FRAME_BYTES);
     assert!(COMMAND_NAMES * (1 + PATCH_ID_BYTES) + 1024 <= JOB_BYTES);
 };

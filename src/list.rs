@@ -1,9 +1,9 @@
 //! Borrowed memory that grows in place, up to a bound.
 //!
-//! A list rather than a slice where entries are large and often few: memory is
-//! touched, and so resident, only as it is needed.
+//! A list is used rather than a slice for large entries of which there are often few:
+//! its memory is touched, and so resident, only when it is used.
 
-/// A list of `T` whose memory somebody else has reserved.
+/// A list of `T` in memory that the owner has reserved.
 pub trait List<T>: Send {
     /// The entries so far.
     fn items(&self) -> &[T];
@@ -11,10 +11,10 @@ pub trait List<T>: Send {
     /// The entries so far, to change.
     fn items_mut(&mut self) -> &mut [T];
 
-    /// How many entries there is room for, those so far included.
+    /// The capacity, in entries.
     fn room(&self) -> usize;
 
-    /// Adds an entry; where there is no room, it is dropped.
+    /// Adds an entry; drops it if there is no room.
     fn push(&mut self, entry: T);
 
     /// Drops all entries.
@@ -27,7 +27,7 @@ impl<T> core::fmt::Debug for dyn List<T> + '_ {
     }
 }
 
-/// A vector with its capacity reserved; it never grows beyond, so never allocates.
+/// A vector with reserved capacity, which it never exceeds, so it never allocates.
 #[cfg(feature = "std")]
 impl<T: Send> List<T> for std::vec::Vec<T> {
     fn items(&self) -> &[T] {

@@ -1,20 +1,19 @@
-//! A table of nodes in borrowed memory: dense slots, found by node id.
+//! A table of nodes in borrowed memory, with dense slots and lookup by node id.
 //!
-//! The slots in use are the first `len`, so that memory is touched only as it
-//! is needed; a hashed index of slot numbers finds one in constant time. Node
-//! ids are random, but a stolen agent may claim any, so the index is probed
-//! linearly over a table at most half full and never trusts its spread for more
-//! than speed.
+//! The slots in use are the first `len`, so memory is touched only when it is used. A
+//! hash index of slot numbers finds a slot in constant time on average. It uses linear
+//! probing and is at most half full. Node ids are random, but a stolen agent can claim
+//! any; bad ids can slow a lookup down and nothing else.
 
 use crate::types::NodeId;
 
-/// What a table can hold: something of one node.
+/// An entry that belongs to one node.
 pub trait Keyed {
-    /// Whose it is.
+    /// That node.
     fn node(&self) -> NodeId;
 }
 
-/// Marks an index bucket that no slot uses.
+/// Marks an unused index bucket.
 pub const EMPTY: u16 = u16::MAX;
 
 /// A table of nodes over borrowed slots and a borrowed index.
@@ -52,7 +51,7 @@ impl<'a, T: Keyed> Table<'a, T> {
         self.len == 0
     }
 
-    /// Nodes for which there is room.
+    /// The largest number of nodes.
     #[must_use]
     pub fn capacity(&self) -> usize {
         self.slots.len().min(self.index.len() / 2)
@@ -92,10 +91,10 @@ impl<'a, T: Keyed> Table<'a, T> {
         self.find(node).and_then(|slot| self.slots.get_mut(slot))
     }
 
-    /// Adds a node that is not in the table yet; gives it back where there is no room.
+    /// Adds a node that is not in the table yet.
     ///
     /// # Errors
-    /// The table is full; nothing has changed.
+    /// Returns the entry if the table is full; nothing has changed.
     pub fn insert(&mut self, entry: T) -> Result<&mut T, T> {
         if self.len >= self.capacity() {
             return Err(entry);
@@ -104,9 +103,9 @@ impl<'a, T: Keyed> Table<'a, T> {
         self.link(entry.node(), slot);
         self.len = self.len.saturating_add(1);
         match self.slots.get_mut(slot) {
-            Some(place) => {
-                *place = entry;
-                Ok(place)
+            Some(free) => {
+                *free = entry;
+                Ok(free)
             }
             None => Err(entry),
         }
@@ -114,16 +113,17 @@ impl<'a, T: Keyed> Table<'a, T> {
 
     fn link(&mut self, node: NodeId, slot: usize) {
         for bucket in self.buckets(node) {
-            if let Some(place) = self.index.get_mut(bucket)
-                && *place == EMPTY
+            if let Some(found) = self.index.get_mut(bucket)
+                && *found == EMPTY
             {
-                *place = u16::try_from(slot).unwrap_or(EMPTY);
+                *found = u16::try_from(slot).unwrap_or(EMPTY);
                 return;
             }
         }
     }
 
-    /// Takes a slot out; the last slot moves into its place. Rare, and so linear.
+    /// Removes a slot; the last slot moves into it. It rebuilds the index, which is fine for
+    /// a rare operation.
     pub fn remove(&mut self, slot: usize) {
         if slot >= self.len {
             return;

@@ -1,7 +1,7 @@
-//! Time as the core sees it: milliseconds on a clock that the caller reads.
+//! Time in the core: milliseconds of a clock that the caller reads.
 //!
-//! The core has no clock. Whoever drives a state machine reads a monotonic
-//! clock once per turn and passes the [`Instant`] in; the simulator invents it.
+//! The core has no clock. The driver of a state machine reads a monotonic clock once per
+//! turn and passes the [`Instant`] in; a simulator makes it up.
 
 use core::ops::{Add, Sub};
 
@@ -27,13 +27,13 @@ impl Instant {
         self.0
     }
 
-    /// Time from `earlier` to `self`; zero where `earlier` is the later one.
+    /// Time from `earlier` to `self`; zero if `earlier` is later.
     #[must_use]
     pub const fn since(self, earlier: Self) -> Duration {
         Duration(self.0.saturating_sub(earlier.0))
     }
 
-    /// The earliest of these deadlines, where there is any.
+    /// The earliest of these deadlines, if there is one.
     #[must_use]
     pub fn earliest<const N: usize>(deadlines: [Option<Self>; N]) -> Option<Self> {
         deadlines.into_iter().flatten().min()
@@ -94,7 +94,7 @@ impl Sub<Duration> for Instant {
 pub struct Span(pub Duration);
 
 impl Span {
-    /// So many milliseconds.
+    /// A span of `ms` milliseconds.
     #[must_use]
     pub const fn of_millis(ms: u64) -> Self {
         Self(Duration::from_millis(ms))

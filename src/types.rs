@@ -1,8 +1,8 @@
-//! The words of the field, as types: identities, hashes, bounded text.
+//! Basic types: identities, hashes, bounded text.
 //!
-//! Everything that comes from outside passes through one of these before it is
-//! stored, compared or shown, so that no name can be overlong, break a table,
-//! escape a directory or carry a terminal's control characters.
+//! All outside input is converted to one of these before it is stored, compared or shown.
+//! So no name can be too long, break a table, escape a directory or contain control
+//! characters of a terminal.
 
 use core::fmt;
 
@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits;
 
-/// A node: a controller, an agent or both. Comes with the node's key file.
+/// A node: a controller, an agent or both. Set by the node's key file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
 
@@ -46,7 +46,7 @@ macro_rules! hex_u64 {
 }
 hex_u64!(NodeId, ClusterId, RequestId, Nonce);
 
-/// BLAKE3-256 of a whole patch file: what a patch is known by.
+/// BLAKE3-256 of a whole patch file, which identifies its content.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Hash(#[serde(with = "bytes")] pub [u8; 32]);
 
@@ -75,8 +75,8 @@ macro_rules! hex_bytes {
 }
 hex_bytes!(Hash, Digest);
 
-/// Thirty-two bytes as serde has them, read in a loop: its own reading of an array is
-/// one step after another, 1 KB long.
+/// Serializes 32 bytes as serde does, but reads them in a loop: serde's own code for an
+/// array is unrolled, 1 KB long.
 pub(crate) mod bytes {
     use core::fmt;
 
@@ -108,17 +108,17 @@ pub(crate) mod bytes {
     }
 }
 
-/// Why a text is not a [`Name`] or a [`Text`].
+/// Why a string is not a [`Name`] or a [`Text`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadText {
-    /// It has no character.
+    /// It is empty.
     Empty,
     /// It is longer than its bound, in bytes.
     TooLong {
         /// The most bytes it may have.
         most: usize,
     },
-    /// It has a character that is not allowed there.
+    /// It contains a character that is not allowed.
     Character(char),
 }
 
@@ -141,10 +141,10 @@ impl core::error::Error for BadText {}
 pub struct Name<const N: usize>(String<N, u8>);
 
 impl<const N: usize> Name<N> {
-    /// Checks `text` and takes it as a name.
+    /// Checks `text` and makes it a name.
     ///
     /// # Errors
-    /// [`BadText`]: empty, longer than `N` bytes, or with another character.
+    /// [`BadText`]: it is empty, longer than `N` bytes, or contains another character.
     pub fn new(text: &str) -> Result<Self, BadText> {
         let first = text.chars().next().ok_or(BadText::Empty)?;
         if matches!(first, '.' | '-') {
@@ -163,7 +163,7 @@ impl<const N: usize> Name<N> {
         &self.0
     }
 
-    /// True of the name that stands for "not known".
+    /// True for the empty name, which stands for "not known".
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -175,7 +175,7 @@ impl<const N: usize> Name<N> {
 pub struct Text<const N: usize>(String<N, u16>);
 
 impl<const N: usize> Text<N> {
-    /// Takes `text`, cut at `N` bytes, each control character made a space.
+    /// `text` truncated to `N` bytes, with each control character replaced by a space.
     #[must_use]
     pub fn truncated(text: &str) -> Self {
         let mut line = String::new();
@@ -187,7 +187,7 @@ impl<const N: usize> Text<N> {
         Self(line)
     }
 
-    /// Formats into a line, cut at `N` bytes: `Text::format(format_args!(..))`.
+    /// Formats a line, truncated to `N` bytes: `Text::format(format_args!(..))`.
     #[must_use]
     pub fn format(arguments: fmt::Arguments<'_>) -> Self {
         struct Cut<const N: usize>(String<N, u16>);
@@ -200,7 +200,7 @@ impl<const N: usize> Text<N> {
             }
         }
         let mut line = Cut(String::new());
-        // The only error is the cut at `N`, which is what is asked for.
+        // The only error is that the text is longer than `N`: it is truncated.
         let _ = fmt::write(&mut line, arguments);
         Self(line.0)
     }
@@ -211,7 +211,7 @@ impl<const N: usize> Text<N> {
         &self.0
     }
 
-    /// True of a line that says nothing.
+    /// True for an empty line.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -252,15 +252,15 @@ text_traits!(Text, |text| {
     String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
 });
 
-/// What a patch is called, for example `THIMBLE-0001`.
+/// A patch's id, for example `THIMBLE-0001`.
 pub type PatchId = Name<{ limits::PATCH_ID_BYTES }>;
-/// What a host calls itself.
+/// A host's name.
 pub type Hostname = Name<{ limits::HOSTNAME_BYTES }>;
-/// The kind of a host (`controller`, `worker`, ...), as its configuration says.
+/// The kind of a host (`controller`, `worker`, ...), set in its configuration.
 pub type NodeType = Name<{ limits::NODETYPE_BYTES }>;
 /// The release of the base system that runs on a host or that a patch is for.
 pub type SwVersion = Name<{ limits::SW_VERSION_BYTES }>;
-/// Why something was refused or failed, for the operator.
+/// The reason of a refusal or a failure, for the operator.
 pub type Reason = Text<{ limits::REASON_BYTES }>;
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_refuse_what_could_leave_a_directory_or_a_column() {
+    fn names_refuse_characters_that_could_escape_a_directory_or_a_column() {
         for bad in ["", ".", "..", "-rf", "a/b", "a b", "a\n", "é", "a\u{1b}[2J"] {
             assert!(PatchId::new(bad).is_err(), "{bad:?}");
         }
@@ -282,7 +282,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_cut_and_cleaned() {
+    fn text_is_truncated_and_control_characters_are_replaced() {
         assert_eq!(Text::<4>::truncated("a\nbéf").as_str(), "a b");
         assert_eq!(Text::<8>::format(format_args!("{}-{}", 12345, 67890)).as_str(), "12345-67");
     }

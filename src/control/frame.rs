@@ -10,14 +10,14 @@ pub const HEAD_BYTES: usize = 4;
 /// Bytes of the largest frame.
 pub const FRAME_BYTES: usize = HEAD_BYTES + limits::CONTROL_FRAME_BYTES;
 
-/// A frame that no end of this protocol sends: its length is over
-/// [`limits::CONTROL_FRAME_BYTES`], or its body is no message. The connection cannot
-/// go on.
+/// A frame that violates the protocol: its length is over
+/// [`limits::CONTROL_FRAME_BYTES`], or its body is not a message. The connection must
+/// be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedFrame;
 
-/// Encodes a message at the beginning of `buffer`; the frame's length, or `None` where
-/// it has no room.
+/// Encodes a message at the beginning of `buffer`. Returns the frame's length, or `None`
+/// if the buffer is too short.
 pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Option<usize> {
     let (head, body) = buffer.split_first_chunk_mut::<HEAD_BYTES>()?;
     let body_len = postcard::to_slice(message, body).ok()?.len();
@@ -25,7 +25,7 @@ pub fn encode<M: Serialize>(message: &M, buffer: &mut [u8]) -> Option<usize> {
     Some(HEAD_BYTES + body_len)
 }
 
-/// The length of the body behind this head.
+/// The length of the body after this head.
 ///
 /// # Errors
 /// [`MalformedFrame`]: it is over the limit.
@@ -34,8 +34,8 @@ pub fn body_len(head: [u8; HEAD_BYTES]) -> Result<usize, MalformedFrame> {
     if len > limits::CONTROL_FRAME_BYTES { Err(MalformedFrame) } else { Ok(len) }
 }
 
-/// The first message in `received`, and the length of its frame; `None` until it has
-/// come whole.
+/// The first message in `received`, and the length of its frame; `None` until it is
+/// complete.
 ///
 /// # Errors
 /// [`MalformedFrame`]; see [`body_len`] and [`decode`].
@@ -49,7 +49,7 @@ pub fn first<'b, M: Deserialize<'b>>(received: &'b [u8]) -> Result<Option<(M, us
 /// The message in a frame's body.
 ///
 /// # Errors
-/// [`MalformedFrame`]: it is none.
+/// [`MalformedFrame`]: the body is not such a message.
 pub fn decode<'b, M: Deserialize<'b>>(body: &'b [u8]) -> Result<M, MalformedFrame> {
     postcard::from_bytes(body).map_err(|_| MalformedFrame)
 }
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_frame_comes_back_once_it_is_whole() {
+    fn a_frame_is_decoded_once_it_is_complete() {
         let mut buffer = [0; 16];
         let len = encode(&0x1234_u32, &mut buffer).unwrap();
         assert_eq!(buffer[..HEAD_BYTES], [2, 0, 0, 0][..], "the length is that of the body, little-endian");
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_has_no_room_is_not_cut() {
+    fn a_message_that_does_not_fit_is_not_truncated() {
         assert_eq!(encode(&0x1234_u32, &mut [0; 5]), None);
         assert_eq!(encode(&0x1234_u32, &mut [0; 3]), None);
     }

@@ -1,5 +1,4 @@
-//! A host as commands see it: how it stands, what it does, what became of the
-//! last install, and which lists it belongs to.
+//! A host as commands show it, and the filters of host lists.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,13 +9,13 @@ use crate::fsm::rollout::RolloutPart;
 use crate::types::{Digest, Hostname, NodeId, NodeType, Reason, SwVersion, Text};
 use crate::wire::install::Step;
 
-/// What a host does, as shown in the `State` column.
+/// What a host is doing, as the `State` column shows it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostState {
     /// Nothing.
     #[default]
     Idle,
-    /// An install, at this step, this far.
+    /// An install, at this step and percentage.
     Installing {
         /// The step.
         step: Step,
@@ -25,9 +24,9 @@ pub enum HostState {
     },
     /// The last install failed.
     InstallFailed,
-    /// The last install was rejected, not long ago.
+    /// The last install was rejected a short time ago.
     InstallRejected,
-    /// Unheard of for long.
+    /// The host is lost.
     Lost,
 }
 
@@ -36,54 +35,54 @@ pub enum HostState {
 pub struct HostRow {
     /// Its node id.
     pub node: NodeId,
-    /// What it calls itself.
+    /// Its hostname.
     pub hostname: Hostname,
-    /// Where it was heard last.
+    /// The address of its last ack.
     pub address: Text<48>,
     /// Its kind.
     pub nodetype: NodeType,
-    /// How it stands to what is wanted.
+    /// Whether it has the patches that it should have.
     pub current: Currency,
-    /// It must restart for all to be in effect.
+    /// It must restart before all its patches are in effect.
     pub reboot_required: bool,
     /// The release that runs.
     pub sw_version: SwVersion,
-    /// What it does.
+    /// What it is doing.
     pub state: HostState,
-    /// Milliseconds since it was heard last.
+    /// Milliseconds since its last ack.
     pub age_ms: u64,
     /// Why it is lost, if it is.
     pub lost: Option<LossCause>,
     /// The digest of what is installed.
     pub installed_digest: Digest,
-    /// What became of the install asked for last.
+    /// The status of the last install request to it.
     pub install: RequestStatus,
-    /// Why the last install failed or was rejected.
+    /// The reason of the last install's outcome.
     pub reason: Reason,
-    /// Its part in the last rollout; `None` where there was none.
+    /// Its part in the last rollout; `None` if there was no rollout.
     pub part: Option<RolloutPart>,
 }
 
-/// Which hosts a list is of.
+/// Which hosts a list contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum HostFilter {
     /// All.
     All,
-    /// Those whose last install failed or was rejected, or got no answer.
+    /// Hosts whose last install failed, was rejected or was not answered.
     Failed,
-    /// Those unheard of for long.
+    /// Hosts that are lost.
     Lost,
-    /// Those that are not known to have what they should have: all that `Patch
-    /// Current` does not call `Yes`.
+    /// Hosts that are not known to have what they should have: those whose `Patch Current`
+    /// is not `Yes`.
     NotCurrent,
-    /// Those that install, or were asked to and have not answered yet.
+    /// Hosts that install, or were asked to and have not answered yet.
     AtWork,
-    /// Those of the last rollout that are at work, or have failed or not answered.
+    /// Hosts of the last rollout that install, have failed or have not answered.
     Rollout,
 }
 
 impl HostFilter {
-    /// Whether a host is one of these.
+    /// Whether the list contains this host.
     #[must_use]
     pub fn takes(self, row: &HostRow) -> bool {
         match self {
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_takes_the_hosts_that_it_names_and_no_other() {
+    fn each_filter_takes_exactly_its_hosts() {
         use HostFilter::{AtWork, Failed, Lost, NotCurrent};
         let installing = HostState::Installing { step: Step::Fetching, percent: 1 };
         let ended = RequestStatus::Ended(Outcome::Installed);
@@ -155,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_s_list_is_of_those_at_work_and_of_those_that_failed_in_it() {
+    fn the_rollout_filter_takes_hosts_that_install_or_failed_in_it() {
         let parts = [
             RolloutPart::Done,
             RolloutPart::Behind,

@@ -1,8 +1,8 @@
-//! The control socket's protocol: what a command asks and what the daemon says.
+//! The control socket's protocol: the requests of commands and the daemon's replies.
 //!
 //! A message travels as a [`frame`]. One request at a time; each reply is a run of
 //! [`Reply`]s that ends with [`Reply::End`] or [`Reply::Error`]. Both ends are the same
-//! binary, so nothing here is frozen; a version that differs is refused with a word to
+//! binary, so nothing here is frozen. Another version is refused with a message to
 //! restart the daemon.
 
 pub mod frame;
@@ -35,7 +35,7 @@ pub const VERSION: u16 = 4;
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
 
-/// What a command asks of the daemon.
+/// A command's request to the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one request at a time, in a buffer of its own")]
 pub enum Request {
@@ -47,19 +47,19 @@ pub enum Request {
     /// Take patch files: two descriptors each (patch, signature) come with the
     /// request as `SCM_RIGHTS`, patch first.
     Upload {
-        /// What the files were called, for messages. As many as there are pairs.
+        /// The names of the files, for messages; one for each pair.
         names: FileNames,
     },
-    /// apply, remove, delete, commit. One that changed something is answered once
-    /// it is durable here, and either on all other controllers that are present or
-    /// for so long not; a [`Reply::Line`] says which.
+    /// apply, remove, delete or commit. A command that changed something is answered when
+    /// the change is durable here, and durable on all present controllers or after a time
+    /// limit; a [`Reply::Line`] says which.
     Change {
         /// `Applied`, `Available` (remove), `Deleted` or `Committed`.
         to: EntryState,
-        /// The patches; none means all that it can concern (`apply --all`, `commit
+        /// The patches; empty means all that the change can apply to (`apply --all`, `commit
         /// --all`).
         ids: PatchIds,
-        /// Go on although hosts are lost.
+        /// Ignore lost hosts.
         force: bool,
     },
     /// All patches in the map, as [`Reply::Patch`], sorted by id.
@@ -71,13 +71,13 @@ pub enum Request {
         /// As JSON rather than text.
         json: bool,
     },
-    /// Hosts as [`Reply::Host`], in no order; each that is known all the while is
-    /// among them.
+    /// Hosts as [`Reply::Host`], in no order. A host that is known from the first reply to
+    /// the last is in the list.
     QueryHosts {
-        /// Which.
+        /// Which hosts.
         filter: HostFilter,
     },
-    /// Only the named hosts as [`Reply::Host`]: polled while installs go on.
+    /// The named hosts as [`Reply::Host`]; polled while installs run.
     Hosts {
         /// Which hosts.
         hosts: HostNames,
@@ -86,7 +86,7 @@ pub enum Request {
     HostInstall {
         /// Which hosts.
         hosts: HostNames,
-        /// Although the lock file says no.
+        /// Install even if the lock file forbids it.
         force: bool,
     },
     /// Forget a host; it returns with its next ack.
@@ -94,44 +94,43 @@ pub enum Request {
         /// Which host.
         host: Hostname,
     },
-    /// What the daemon knows of itself: [`Reply::Status`], then a controller's
-    /// [`Reply::Neighbour`]s, [`Reply::Blob`]s, [`Reply::Replaced`] and the
-    /// [`Reply::Host`]s to see to and its [`Reply::Rollout`], then [`Reply::Worker`]s and [`Reply::Counter`]s.
+    /// The daemon's status: [`Reply::Status`]; on a controller then [`Reply::Neighbour`]s,
+    /// [`Reply::Blob`]s, [`Reply::Replaced`], the [`Reply::Host`]s that need attention and
+    /// [`Reply::Rollout`]; then [`Reply::Worker`]s and [`Reply::Counter`]s.
     Status,
-    /// Drop the tombstones, everywhere: allowed while every controller known is
-    /// present and has the same repository.
+    /// Drop the tombstones on all controllers. Allowed if every known controller is present
+    /// and has the same repository.
     Purge,
-    /// The last rollout: [`Reply::Rollout`], or nothing where there was none.
+    /// The last rollout: [`Reply::Rollout`], or nothing if there was none.
     Rollout,
-    /// Bring all hosts to what is applied, a few at a time; carried by the
-    /// controllers from then on. Answered as a change is.
+    /// Bring all hosts to what is applied, a few at a time; the controllers drive it from
+    /// then on. Answered as a change is.
     StartRollout {
-        /// Hosts at work at once, at least 1.
+        /// How many hosts install at once, at least 1.
         parallel: u16,
-        /// Stop once so many have failed; 0 for never.
+        /// Halt when this many hosts have failed; 0 for never.
         stop_after: u16,
-        /// Although a host's lock file says no.
+        /// Install even if a host's lock file forbids it.
         force: bool,
     },
     /// Ask no further host. Answered as a change is.
     StopRollout,
-    /// Go on with a rollout that was stopped, with hosts that failed as well.
-    /// Answered as a change is.
+    /// Resume a stopped rollout; hosts that failed are asked again. Answered as a change is.
     ResumeRollout,
     /// Forget a controller that is gone for good.
     DropController {
         /// Which: its name or its node id.
         controller: Hostname,
     },
-    /// Read configuration and key file anew; a [`Reply::Line`] for each thing that has
-    /// changed, and one for what waits for a restart.
+    /// Read configuration and key file again. A [`Reply::Line`] reports each change, and one
+    /// the settings that take effect after a restart.
     Reload,
     /// The named patches that are in the repository, as [`Reply::Patch`], sorted by id.
     Patches {
         /// Which patches.
         ids: PatchIds,
     },
-    /// What a [`Change`](Self::Change) to `Committed` would come to:
+    /// A dry run of a [`Change`](Self::Change) to `Committed`:
     /// [`Reply::Commitment`], then a [`Reply::Patch`] for each patch that it would
     /// commit, sorted by id. Changes nothing.
     WouldCommit {
@@ -144,17 +143,17 @@ pub enum Request {
     Requires {
         /// Which patches.
         ids: PatchIds,
-        /// At however many removes, rather than themselves.
+        /// Include indirect requirements.
         is_recursive: bool,
     },
-    /// What requires these patches itself: [`Reply::RequiredBy`], sorted by both ids.
+    /// The patches that require these directly: [`Reply::RequiredBy`], sorted by both ids.
     WhatRequires {
         /// Which patches.
         ids: PatchIds,
     },
 }
 
-/// What the daemon says.
+/// A reply of the daemon.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one reply at a time, in a buffer of its own")]
 pub enum Reply {
@@ -168,16 +167,16 @@ pub enum Reply {
     Counter {
         /// Its name, as documented.
         name: Text<48>,
-        /// How many since start.
+        /// Its value since the start.
         count: u64,
     },
     /// One line of a command's result: `X is now in the repository`.
     Line(Reason),
     /// Raw output to pass on.
     Output(Vec<u8, 2048, u16>),
-    /// All is said, and it went well.
+    /// The request succeeded; nothing follows.
     End,
-    /// It did not go well; nothing follows.
+    /// The request failed; nothing follows.
     Error {
         /// What it means for the exit code.
         kind: ErrorKind,
@@ -186,78 +185,78 @@ pub enum Reply {
     },
     /// Another controller.
     Neighbour(NeighbourRow),
-    /// A patch whose file is not here; at most [`BLOB_ROWS`] of them.
+    /// A patch whose file is missing; at most [`BLOB_ROWS`] of them.
     Blob(BlobRow),
-    /// A change made here that was replaced by one made elsewhere: a line with
-    /// both. The latest ones, the latest last.
+    /// A change made here that was replaced by one made elsewhere: a line with both. The
+    /// most recent ones, in order.
     Replaced(Reason),
     /// The last rollout.
     Rollout(RolloutRow),
-    /// A host that an install was not asked of. Comes before the [`Reply::Host`]s.
+    /// A host that was not asked to install. Comes before the [`Reply::Host`]s.
     NotAsked {
         /// Which host.
         node: NodeId,
-        /// An install is under way there already.
+        /// An install is already running there.
         is_busy: bool,
-        /// Its name, and why.
+        /// Its name and the reason.
         reason: Reason,
     },
-    /// A worker at work.
+    /// A running worker.
     Worker(WorkerRow),
-    /// What a commit would come to.
+    /// The result of a commit's dry run.
     Commitment {
-        /// Hosts that have one of its patches at least: these free at their next
-        /// install what they keep to go back.
+        /// Hosts that have at least one of its patches: at their next install they delete the
+        /// files that they keep to undo it.
         hosts: u32,
-        /// Why the commit would be refused; empty where it would be done.
+        /// Why the commit would be refused; empty if it would be done.
         refusal: Reason,
     },
     /// A patch that is required.
     Required {
         /// Its id.
         id: PatchId,
-        /// What the repository means to do with it; `None`: it is not there.
+        /// Its state in the repository; `None` if it is not there.
         state: Option<EntryState>,
     },
     /// A patch that is required, and one that requires it.
     RequiredBy {
-        /// What was asked of.
+        /// The required patch.
         id: PatchId,
-        /// What requires it.
+        /// The patch that requires it.
         by: PatchId,
     },
 }
 
-/// The last rollout: how it stands, and the hosts known by their part in it.
+/// The last rollout: its state, and the known hosts by their part in it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RolloutRow {
-    /// Its number; another each time that it is resumed.
+    /// Its number; a resumed rollout gets a new one.
     pub id: u64,
-    /// How it stands.
+    /// Its state.
     pub state: RolloutState,
-    /// The controller that carries it.
+    /// The controller that drives it.
     pub carrier: NodeId,
-    /// What that is called; empty where it was never told.
+    /// That controller's hostname; empty if it is not known.
     pub carrier_name: Hostname,
-    /// That is this controller.
+    /// This controller drives it.
     pub is_here: bool,
-    /// This controller does not know all hosts yet, since it has only started.
+    /// This controller has just started and does not know all hosts yet.
     pub is_early: bool,
-    /// Hosts at work at once.
+    /// How many hosts install at once.
     pub parallel: u16,
-    /// It stops once so many have failed; 0 for never.
+    /// It halts when this many hosts have failed; 0 for never.
     pub stop_after: u16,
-    /// Although a host's lock file says no.
+    /// Install even if a host's lock file forbids it.
     pub force: bool,
     /// The hosts.
     pub hosts: Census,
 }
 
-/// Missing patch files that a `status` names: those that hosts need come first.
+/// How many missing patch files a `status` lists; those that hosts need come first.
 pub const BLOB_ROWS: usize = 16;
 
-/// Hosts that a `status` names: failed ones first, then lost ones, then silent ones,
-/// of these the longest unheard first.
+/// How many hosts a `status` lists: failed ones first, then lost ones, then silent ones,
+/// each group with the longest silent host first.
 pub const HOST_ROWS: usize = 8;
 
 /// What an error means for a command's exit code.
@@ -265,7 +264,7 @@ pub const HOST_ROWS: usize = 8;
 pub enum ErrorKind {
     /// Refused or failed: 1.
     Refused,
-    /// Not allowed to ask: 4.
+    /// Not permitted: 4.
     NotPermitted,
     /// A signature or an archive did not verify: 5.
     Verification,
@@ -287,13 +286,13 @@ impl From<RefusalKind> for ErrorKind {
 pub struct PatchRow {
     /// Its id.
     pub id: PatchId,
-    /// A host that gains or loses it must restart.
+    /// A host must restart after its install or removal.
     pub reboot_required: bool,
     /// The release it is for.
     pub sw_version: SwVersion,
-    /// What the cluster means to do with it.
+    /// Its state in the repository.
     pub repo_state: EntryState,
-    /// What hosts have of it.
+    /// Its state on the hosts.
     pub patch_state: PatchState,
     /// BLAKE3 of its file.
     pub hash: Hash,
@@ -301,7 +300,7 @@ pub struct PatchRow {
     pub size_bytes: u64,
     /// One line about it.
     pub summary: Text<{ limits::SUMMARY_BYTES }>,
-    /// It is wanted but not in the effective set, for lack of this patch.
+    /// The patch that blocks it, if it is wanted and blocked.
     pub blocked_by: Option<PatchId>,
     /// Hosts that have it.
     pub hosts_with: u32,
@@ -314,27 +313,27 @@ pub struct PatchRow {
 pub struct NeighbourRow {
     /// Its node id.
     pub node: NodeId,
-    /// What it calls itself; empty where it was never met.
+    /// Its hostname; empty if it is not known.
     pub hostname: Hostname,
-    /// Where it was heard last; empty where it was not heard since the start.
+    /// The address of its last message; empty if there was none since the start.
     pub address: Text<48>,
-    /// Milliseconds since it was heard last; `None` where it was not since the start.
+    /// Milliseconds since its last message; `None` if there was none since the start.
     pub age_ms: Option<u64>,
-    /// Unheard of for long, or since the start.
+    /// It is lost, or was not heard since the start.
     pub is_lost: bool,
     /// Why it is lost, if it is.
     pub lost: Option<LossCause>,
-    /// Its repository is ours: the digests are the same.
+    /// Its repository is the same: the digests are equal.
     pub is_synced: bool,
     /// Its counter of changes.
     pub op_counter: u64,
-    /// Patches whose files are not there, as it told last.
+    /// How many patch files it lacks, as it last reported.
     pub blobs_missing: u32,
-    /// Why its repository cannot be merged; empty where nothing is the matter.
+    /// What is wrong with it; empty if nothing is.
     pub trouble: Reason,
 }
 
-/// A patch whose file is not here, for `status`.
+/// A patch whose file is missing, for `status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct BlobRow {
     /// The patch.
@@ -343,6 +342,6 @@ pub struct BlobRow {
     pub hash: Hash,
     /// Hosts should have it: without the file, this controller is incomplete.
     pub is_wanted: bool,
-    /// Why the file could not be had; empty where that was not tried yet.
+    /// Why the last fetch failed; empty if none was tried.
     pub reason: Reason,
 }

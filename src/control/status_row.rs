@@ -1,5 +1,5 @@
-//! What a daemon tells of itself on the control socket: itself, how its hosts and
-//! patches stand, its workers.
+//! The rows of a `status` reply: the node, its hosts and patches in numbers, and its
+//! workers.
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -7,12 +7,12 @@ use serde::{Deserialize, Serialize};
 use super::host_row::HostState;
 use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
-/// What the daemon knows of itself, for `status`.
+/// The node itself, for `status`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StatusRow {
     /// This node's id.
     pub node: NodeId,
-    /// What it calls itself.
+    /// Its hostname.
     pub hostname: Hostname,
     /// It is a controller.
     pub is_controller: bool,
@@ -22,7 +22,7 @@ pub struct StatusRow {
     pub is_unauthenticated: bool,
     /// The transport compiled in: `udp`.
     pub transport: Text<16>,
-    /// Over TIPC: its nodes and links.
+    /// TIPC's nodes and links, if that is the transport.
     pub tipc: Option<TipcRow>,
     /// thimble's version.
     pub version: Text<32>,
@@ -36,24 +36,24 @@ pub struct StatusRow {
     pub repo_digest: Digest,
     /// Controller: its map's counter of changes.
     pub op_counter: u64,
-    /// Controller: it has merged with all that answered its start, and takes changes.
+    /// Controller: the start is over, and changes are accepted.
     pub is_started: bool,
-    /// Controller: it lacks the file of a patch that hosts should have, so it calls
-    /// no host current and asks none to install.
+    /// Controller: it lacks the file of a patch that hosts should have, so it calls no host
+    /// current and asks none to install.
     pub is_incomplete: bool,
-    /// Controller: patches whose files are not here.
+    /// Controller: patches whose files are missing.
     pub blobs_missing: u32,
     /// Controller: entries of the map, tombstones counted.
     pub entries: u32,
-    /// Controller: for how many entries there is room.
+    /// Controller: the largest number of entries.
     pub entries_most: u32,
     /// Controller: entries of the map that are tombstones.
     pub tombstones: u32,
     /// Controller: tombstones up to this counter were purged.
     pub purge_floor: u64,
-    /// Controller: hosts known, and for how many there is room.
+    /// Controller: known hosts.
     pub hosts: u32,
-    /// Controller: for how many hosts there is room.
+    /// Controller: the largest number of hosts.
     pub hosts_most: u32,
     /// Controller: hosts lost.
     pub hosts_lost: u32,
@@ -61,27 +61,27 @@ pub struct StatusRow {
     pub installed: u32,
     /// Agent: the digest of what is installed.
     pub installed_digest: Digest,
-    /// Agent: what it does.
+    /// Agent: what it is doing.
     pub agent_state: HostState,
-    /// Agent: the last install's reason where it did not go well.
+    /// Agent: the reason of the last install's outcome.
     pub agent_reason: Reason,
-    /// Workers at work.
+    /// Running workers.
     pub workers: u32,
-    /// Trouble to say first, each a sentence with what to do about it.
+    /// Alerts: each a sentence that also says what to do.
     pub alerts: Vec<Reason, ALERT_ROWS, u8>,
     /// Bytes of tables and buffers, allocated at start.
     pub memory_bytes: u64,
     /// Test builds: allocations of the loop since start, less worker starts.
     pub loop_allocations: Option<u64>,
-    /// Troubles for which there was no place among them.
+    /// How many more alerts there are.
     pub alerts_more: u32,
-    /// Controller: its hosts by how they stand.
+    /// Controller: its hosts by class.
     pub hosts_by: HostCounts,
-    /// Controller: its patches by what the cluster wants of them.
+    /// Controller: its patches by state.
     pub patches_by: PatchCounts,
-    /// What the clock says: milliseconds since 1970.
+    /// The wall clock: milliseconds since 1970.
     pub unix_ms: u64,
-    /// By how much the clock was set since start, in milliseconds; below 0: back.
+    /// How far the wall clock was set since the start, in milliseconds; negative: back.
     pub clock_step_ms: i64,
     /// Agent: the controller that it heard last.
     pub last_controller: Option<LastController>,
@@ -94,11 +94,11 @@ pub struct TipcRow {
     pub address: u32,
     /// Its identity, as `tipc node get identity` shows it.
     pub identity: Text<32>,
-    /// The topology service is connected, and has told all that is bound.
+    /// The topology service is connected and has reported all bound sockets.
     pub is_watching: bool,
-    /// How often it was lost.
+    /// How often that connection was lost.
     pub gaps: u32,
-    /// Subscriptions that it would not take.
+    /// Subscriptions that it refused.
     pub set_aside: u32,
     /// Nodes that are up, this one among them.
     pub nodes_up: u32,
@@ -108,17 +108,17 @@ pub struct TipcRow {
     pub links: heapless::Vec<LinkRow, LINK_ROWS, u8>,
     /// Nodes that are bound and were not heard.
     pub unheard: heapless::Vec<UnheardRow, UNHEARD_ROWS, u8>,
-    /// Such for which there was no place.
+    /// How many more of them there are.
     pub unheard_more: u32,
 }
 
-/// Troubles that a `status` tells; of more it says how many.
+/// How many alerts a `status` lists; it counts the rest.
 pub const ALERT_ROWS: usize = 8;
 
-/// Links that a `status` names.
+/// How many links a `status` lists.
 pub const LINK_ROWS: usize = 16;
 
-/// Nodes bound and not heard that a `status` names.
+/// How many peers that are bound and not heard a `status` lists.
 pub const UNHEARD_ROWS: usize = 8;
 
 /// A link that is up.
@@ -128,30 +128,30 @@ pub struct LinkRow {
     pub node: u32,
     /// That node's identity.
     pub identity: Text<32>,
-    /// Milliseconds since it came up, or since this daemon started.
+    /// Milliseconds since the link came up, or since this daemon started.
     pub age_ms: u64,
 }
 
 /// A thimble that is bound and was not heard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct UnheardRow {
-    /// It is bound as a controller; else as an agent.
+    /// It is bound as a controller, else as an agent.
     pub is_controller: bool,
     /// Its node's address.
     pub node: u32,
     /// Its socket's port there.
     pub port: u32,
-    /// Milliseconds since it was told of.
+    /// Milliseconds since it was reported.
     pub age_ms: u64,
 }
 
-/// How hosts stand: the first six count each host once, as lost where it is, else as
-/// installing, failed, and so on; then, of all these, those that are silent, though not
-/// lost yet, and those that must restart.
+/// The classes of hosts. The first six count each host once: as lost if it is, else as
+/// installing, failed, and so on. The last two count hosts of these again: those that are
+/// silent but not lost yet, and those that must restart.
 pub const HOSTS_BY: [&str; 8] =
     ["current", "out_of_date", "installing", "failed", "lost", "unknown", "silent", "reboot_required"];
 
-/// A place in [`HOSTS_BY`].
+/// A class of hosts: an index into [`HOSTS_BY`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as there")]
 pub enum HostClass {
@@ -165,53 +165,53 @@ pub enum HostClass {
     RebootRequired,
 }
 
-/// Hosts by how they stand, as [`HOSTS_BY`] names it.
+/// How many hosts are in each class of [`HOSTS_BY`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HostCounts(pub [u32; HOSTS_BY.len()]);
 
 impl HostCounts {
-    /// How many stand like this.
+    /// How many hosts are in this class.
     #[must_use]
     pub const fn get(&self, by: HostClass) -> u32 {
         self.0[by as usize]
     }
 
-    /// One more, where `is_so`.
+    /// Counts one host if `is_so`.
     pub const fn count(&mut self, by: HostClass, is_so: bool) {
         self.0[by as usize] += is_so as u32;
     }
 }
 
-/// What the cluster wants of patches.
+/// The states by which patches are counted.
 pub const PATCHES_BY: [&str; 3] = ["available", "applied", "committed"];
 
-/// Patches by what the cluster wants of them, as [`PATCHES_BY`] names it.
+/// How many patches are in each state of [`PATCHES_BY`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchCounts(pub [u32; PATCHES_BY.len()]);
 
-/// A controller as an agent hears it.
+/// The controller that an agent heard last.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LastController {
     /// Its node id.
     pub node: NodeId,
-    /// Where it was heard.
+    /// Its address.
     pub address: Text<48>,
-    /// Milliseconds since.
+    /// Milliseconds since its last message.
     pub age_ms: u64,
 }
 
-/// A worker at work, for `status`.
+/// A running worker, for `status`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct WorkerRow {
     /// What it does.
     pub work: WorkerTask,
-    /// For whom or with whom, where that is another node.
+    /// The other node that it works for or with, if there is one.
     pub node: Option<NodeId>,
-    /// That node's name, where it is known.
+    /// That node's hostname, if it is known.
     pub hostname: Hostname,
-    /// Milliseconds since it began.
+    /// Milliseconds since it started.
     pub age_ms: u64,
-    /// Milliseconds since it said something.
+    /// Milliseconds since its last report.
     pub silent_ms: u64,
 }
 
@@ -234,7 +234,7 @@ pub enum WorkerTask {
     Fetch,
     /// Answers `show`.
     Show,
-    /// Reads the configuration anew.
+    /// Reads the configuration again.
     Reload,
 }
 
@@ -252,7 +252,7 @@ impl WorkerTask {
         Self::Reload,
     ];
 
-    /// In a word, for scripts.
+    /// Its name, for scripts.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -268,7 +268,7 @@ impl WorkerTask {
         }
     }
 
-    /// What one that does it does, for people: `The worker that ..`.
+    /// For people, to complete `The worker that ..`.
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {

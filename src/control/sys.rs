@@ -1,5 +1,5 @@
-//! What the control socket needs of the system and std does not give: descriptors
-//! that travel with a message, and who is at the other end.
+//! System calls of the control socket that std does not offer: descriptors sent with a
+//! message, and the credentials of the peer.
 
 use std::io;
 use std::mem::{size_of, size_of_val};
@@ -17,9 +17,8 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Sends the beginning of `bytes`, at least one, and with it all `descriptors`
-/// (`SCM_RIGHTS`); gives how many bytes went. At most two descriptors per
-/// [`limits::UPLOAD_FILES`].
+/// Sends the beginning of `bytes`, at least one byte, and with it all `descriptors`
+/// (`SCM_RIGHTS`), at most [`FDS`]. Returns how many bytes were sent.
 ///
 /// # Errors
 /// The system's, or `InvalidInput` for too many descriptors. Nothing was sent.
@@ -68,8 +67,8 @@ pub fn send_with_descriptors(stream: &UnixStream, bytes: &[u8], descriptors: &[R
     }
 }
 
-/// Reads from a Unix socket, with the descriptors that come along; without
-/// `fds` the kernel drops them.
+/// Reads from a Unix socket, with the descriptors sent along. Without `fds` the kernel
+/// drops them.
 ///
 /// # Errors
 /// As `recvmsg(2)`.
@@ -116,18 +115,19 @@ pub fn recv_with_fds(
 
 const _: () = assert!(FDS * size_of::<RawFd>() + 16 <= 256);
 
-/// Who is at the other end of a Unix socket.
+/// The credentials of a Unix socket's peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Credentials {
     /// Its user.
     pub uid: u32,
     /// Its group.
     pub gid: u32,
-    /// Its process, as this process's namespace numbers it; 0 where it does not.
+    /// Its process id in this process's PID namespace; 0 if it is not visible there.
     pub pid: i32,
 }
 
-/// Who connected a Unix socket, or listened where we connected.
+/// The credentials of the process that connected a Unix socket, or of the listener that
+/// it was connected to.
 ///
 /// # Errors
 /// As `getsockopt(2)`.
@@ -147,7 +147,7 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     Ok(Credentials { uid: cred.uid, gid: cred.gid, pid: cred.pid })
 }
 
-/// Whether who connected a Unix socket has `group` among its further groups.
+/// Whether the peer of a Unix socket has `group` among its supplementary groups.
 #[must_use]
 pub fn peer_is_in_group(socket: BorrowedFd<'_>, group: u32) -> bool {
     let mut groups = [0 as libc::gid_t; 256];
@@ -174,7 +174,7 @@ mod tests {
 
     use super::*;
 
-    /// What was sent, with the descriptors that came along.
+    /// The bytes of a message and its descriptors.
     fn receive(stream: &UnixStream) -> (std::vec::Vec<u8>, Vec<OwnedFd, FDS>) {
         let (mut bytes, mut fds) = ([0; 64], Vec::new());
         let got = recv_with_fds(stream.as_fd(), &mut bytes, Some(&mut fds)).unwrap();
@@ -190,12 +190,12 @@ mod tests {
         let (bytes, received) = receive(&theirs);
         assert_eq!(bytes, b"hello");
         assert_eq!(received.len(), FDS);
-        for ((place, fd), (_, mut writer)) in received.into_iter().enumerate().zip(pipes) {
-            writer.write_all(&[place as u8]).unwrap();
+        for ((at, fd), (_, mut writer)) in received.into_iter().enumerate().zip(pipes) {
+            writer.write_all(&[at as u8]).unwrap();
             drop(writer);
-            let mut said = std::vec::Vec::new();
-            File::from(fd).read_to_end(&mut said).unwrap();
-            assert_eq!(said, [place as u8]);
+            let mut content = std::vec::Vec::new();
+            File::from(fd).read_to_end(&mut content).unwrap();
+            assert_eq!(content, [at as u8]);
         }
     }
 

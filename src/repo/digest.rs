@@ -1,9 +1,9 @@
-//! Digests of sets: the whole map, which controllers compare, and the patches
-//! of a host, which an agent reports and an install request names.
+//! Digests of sets: of the whole map, which controllers compare, and of the patches of
+//! a host, which an agent reports and an install request names.
 //!
-//! Each kind is BLAKE3 with a key derived from a text of its own, so that a
-//! digest of one kind can never stand for one of the other. Both walk their set
-//! sorted by id: equal sets have equal digests, however they came about.
+//! Each kind is BLAKE3 with a key derived from its own context string, so digests of
+//! the two kinds never match. Both hash their set sorted by id, so equal sets have equal
+//! digests.
 
 use blake3::Hasher;
 use postcard::ser_flavors::Flavor;
@@ -15,10 +15,10 @@ use crate::types::{Digest, Hash, PatchId};
 const MAP_CONTEXT: &str = "thimble v1 digest of a repository map";
 const SET_CONTEXT: &str = "thimble v1 digest of a host's patches";
 
-/// The digest of a set of patches, given **sorted by id**: the effective set at
-/// a controller, the installed set at an agent. It covers for each patch the
-/// length of its id (one byte), its id and its hash. Of the empty set it is the
-/// hash of no bytes under the same key.
+/// The digest of a set of patches, **sorted by id**: the effective set at a controller,
+/// the installed set at an agent. For each patch it covers the length of the id (one
+/// byte), the id and the hash. The digest of the empty set is the hash of no bytes with
+/// the same key.
 #[must_use]
 pub fn set_digest<'a>(sorted: impl IntoIterator<Item = (&'a PatchId, &'a Hash)>) -> Digest {
     let mut hasher = SetHasher::default();
@@ -28,7 +28,7 @@ pub fn set_digest<'a>(sorted: impl IntoIterator<Item = (&'a PatchId, &'a Hash)>)
     hasher.digest()
 }
 
-/// A [`set_digest`] of patches that come one by one, sorted by id.
+/// Computes a [`set_digest`] of patches added one by one, sorted by id.
 #[derive(Clone, Debug)]
 pub struct SetHasher(Hasher);
 
@@ -55,19 +55,19 @@ impl SetHasher {
     }
 }
 
-/// What stands before a rollout in a map's digest.
+/// The byte in front of a rollout in a map's digest.
 const ROLLOUT: u8 = 0x7f;
-// An id's length is one byte of postcard below 128, and none is this long.
+// Below 128, postcard encodes an id's length in one byte, and no id is this long.
 const _: () = assert!(crate::limits::PATCH_ID_BYTES < ROLLOUT as usize);
 
-/// The digest of a map's entries, given sorted by id: of the postcard bytes of
-/// each, which say themselves where they end. Those of a rollout follow, behind a
-/// byte that no entry begins with: the length of its id.
+/// The digest of a map's entries, sorted by id. It covers the postcard bytes of each
+/// entry, which are self-delimiting. The bytes of a rollout follow after [`ROLLOUT`], a
+/// byte that no entry begins with, because an entry begins with the length of its id.
 pub(super) fn map_digest<'a>(sorted: impl Iterator<Item = &'a Entry>, rollout: Option<&Rollout>) -> Digest {
     let mut hasher = Hasher::new_derive_key(MAP_CONTEXT);
     for entry in sorted {
-        // Into a hasher nothing can run out of space, and an entry holds
-        // nothing that postcard cannot write.
+        // This cannot fail: a hasher has no size limit, and postcard can encode
+        // every field of an entry.
         let _ = postcard::serialize_with_flavor(entry, Hashing(&mut hasher));
     }
     if let Some(rollout) = rollout {
@@ -77,7 +77,7 @@ pub(super) fn map_digest<'a>(sorted: impl Iterator<Item = &'a Entry>, rollout: O
     Digest(*hasher.finalize().as_bytes())
 }
 
-/// Hashes what postcard writes as it is written: no buffer, no bound.
+/// Hashes postcard's output without a buffer.
 struct Hashing<'a>(&'a mut Hasher);
 
 impl Flavor for Hashing<'_> {
@@ -117,9 +117,9 @@ mod tests {
         assert_eq!(std::format!("{digest}"), TWO_PATCHES);
     }
 
-    /// Of no bytes under the key of [`SET_CONTEXT`].
+    /// The hash of no bytes with the key of [`SET_CONTEXT`].
     const EMPTY_SET: &str = "54a78d0675bd2d2d2e30b16e8cbefc046441a8bcfbafa68ad9b5af237ca52e28";
-    /// Of `01 "A" 01*32 02 "BC" 02*32` under it.
+    /// The hash of `01 "A" 01*32 02 "BC" 02*32` with the same key.
     const TWO_PATCHES: &str = "11b4d363bf50b17b0958a0959e42704ff076ede999c320a8b4f386535ee656ed";
 
     #[test]

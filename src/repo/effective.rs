@@ -1,15 +1,14 @@
-//! Which patches a host should have.
+//! The patches that a host should have.
 //!
-//! Wanted is what is Applied or Committed. A wanted patch *stands* when all
-//! that it requires stands too; the others are blocked until what they miss is
-//! wanted again. The effective set for a kind of host is what stands and
-//! concerns it.
+//! A patch is *wanted* if it is Applied or Committed. A wanted patch is *unblocked* if
+//! every patch that it requires is unblocked too; otherwise it is *blocked* until the
+//! missing patch is wanted again. The effective set of a kind of host is the unblocked
+//! patches that concern it.
 //!
-//! Whether a patch stands is the same for all kinds of hosts: a required patch
-//! that stands but does not concern a host counts as there, because whoever
-//! made the patches said that the host does not need it. So "blocked" has one
-//! meaning in the whole cluster. Patches that require each other stand or fall
-//! together.
+//! Whether a patch is blocked does not depend on the kind of host. A required patch
+//! that is unblocked but does not concern a host counts as present there, because the
+//! patches' metadata says that the host does not need it. So "blocked" has one meaning
+//! in the whole cluster. Patches that require each other are blocked together.
 
 use core::fmt;
 
@@ -26,11 +25,11 @@ use crate::types::{Digest, NodeType, PatchId};
 /// An effective set in layer order, bottom layer first.
 pub type Layers<'m> = Vec<&'m Entry, EFFECTIVE, u16>;
 
-/// More patches stand for a kind of host than a host may have. The rules do not
-/// let an operator get here; two controllers' changes, merged, may.
+/// The effective set of a kind of host is larger than a host may have. The rules do not
+/// allow an operator to cause this; the merged changes of two controllers can.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TooMany {
-    /// How many.
+    /// The size of the set.
     pub patches: usize,
 }
 
@@ -52,22 +51,22 @@ pub fn wanted(map: &Map<'_>) -> SlotSet {
     map.iter().filter(|(_, entry)| entry.is_wanted()).map(|(slot, _)| slot).collect()
 }
 
-/// The wanted patches that stand: what remains after dropping, again and again,
-/// those that require what is not among them.
+/// The unblocked patches: what remains of the wanted patches after repeatedly dropping
+/// those that require a patch that is not among them.
 #[must_use]
-pub fn standing(map: &Map<'_>) -> SlotSet {
-    let mut standing = wanted(map);
-    let is_there = |id: &PatchId| map.get(id).is_some_and(|(slot, _)| standing.contains(slot));
-    let mut falling: SlotSet = entries(map, &standing)
+pub fn unblocked(map: &Map<'_>) -> SlotSet {
+    let mut unblocked = wanted(map);
+    let is_there = |id: &PatchId| map.get(id).is_some_and(|(slot, _)| unblocked.contains(slot));
+    let mut blocked: SlotSet = entries(map, &unblocked)
         .filter(|(_, entry)| !entry.meta.requires.iter().all(is_there))
         .map(|(slot, _)| slot)
         .collect();
-    while let Some(slot) = falling.pop() {
-        standing.remove(slot);
-        let Some(fallen) = map.entry(slot) else { continue };
-        for (slot, entry) in entries(map, &standing) {
-            if entry.meta.requires.contains(&fallen.id) {
-                falling.insert(slot);
+    while let Some(slot) = blocked.pop() {
+        unblocked.remove(slot);
+        let Some(dropped) = map.entry(slot) else { continue };
+        for (slot, entry) in entries(map, &unblocked) {
+            if entry.meta.requires.contains(&dropped.id) {
+                blocked.insert(slot);
             }
         }
     }
@@ -77,15 +76,17 @@ pub fn standing(map: &Map<'_>) -> SlotSet {
 /// The slots of the effective set for a kind of host.
 #[must_use]
 pub fn effective_set(map: &Map<'_>, nodetype: &NodeType) -> SlotSet {
-    let standing = standing(map);
-    entries(map, &standing).filter(|(_, entry)| entry.meta.concerns(nodetype)).map(|(slot, _)| slot).collect()
+    let unblocked = unblocked(map);
+    entries(map, &unblocked)
+        .filter(|(_, entry)| entry.meta.concerns(nodetype))
+        .map(|(slot, _)| slot)
+        .collect()
 }
 
-/// The effective set for a kind of host in layer order, into `layers`, whose
-/// contents it replaces.
+/// Fills `layers` with the effective set for a kind of host, in layer order.
 ///
 /// # Errors
-/// [`TooMany`]: there is no room for all; `layers` is then empty.
+/// [`TooMany`]: `layers` has no room for all patches; it is then empty.
 pub fn effective<'m>(map: &'m Map<'_>, nodetype: &NodeType, layers: &mut Layers<'m>) -> Result<(), TooMany> {
     layers.clear();
     let set = effective_set(map, nodetype);
@@ -97,8 +98,8 @@ pub fn effective<'m>(map: &'m Map<'_>, nodetype: &NodeType, layers: &mut Layers<
     Ok(())
 }
 
-/// The digest of the effective set for a kind of host: what a current host
-/// reports as installed, and what an install request names.
+/// The digest of the effective set for a kind of host: a current host reports it as
+/// installed, and an install request names it.
 #[must_use]
 pub fn effective_digest(map: &Map<'_>, nodetype: &NodeType) -> Digest {
     let set = effective_set(map, nodetype);
@@ -106,9 +107,9 @@ pub fn effective_digest(map: &Map<'_>, nodetype: &NodeType) -> Digest {
     set_digest(sorted.map(|(_, entry)| (&entry.id, &entry.hash)))
 }
 
-/// Why a wanted patch does not stand: the nearest id that it requires, at
-/// however many removes, and that is not wanted; the lowest where several are
-/// as near. `None` where the patch stands, or is not wanted.
+/// What blocks a wanted patch: the id that it requires, directly or indirectly, and that
+/// is not wanted. Of several the nearest, then the lowest. `None` if the patch is
+/// unblocked or not wanted.
 #[must_use]
 pub fn blocked_by<'m>(map: &'m Map<'_>, slot: Slot) -> Option<&'m PatchId> {
     if !map.entry(slot)?.is_wanted() {
@@ -117,9 +118,9 @@ pub fn blocked_by<'m>(map: &'m Map<'_>, slot: Slot) -> Option<&'m PatchId> {
     missing(map, slot, |_, entry| entry.is_wanted()).map(|(_, id)| id)
 }
 
-/// What the patch in `slot` lacks to stand where those are wanted that
-/// `is_wanted` says, and the patch that requires it: `slot`'s own or one that
-/// it requires.
+/// The nearest patch that blocks the one in `slot`, if the patches for which `is_wanted`
+/// is true are wanted; with the patch that requires it, which is the one in `slot` or one
+/// that that requires.
 pub(super) fn missing<'m>(
     map: &'m Map<'_>,
     slot: Slot,
@@ -137,8 +138,8 @@ pub(super) fn missing<'m>(
                     Some((required, entry)) if is_wanted(required, entry) => {
                         next.insert(required);
                     }
-                    // Of several by id, and never by slot, which differs from
-                    // controller to controller.
+                    // Of several, by id and never by slot: slots differ among
+                    // controllers.
                     _ => {
                         nearest =
                             nearest.into_iter().chain([(entry, id)]).min_by_key(|(by, id)| (*id, &by.id))
@@ -188,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_applied_or_committed_is_wanted() {
+    fn applied_and_committed_patches_are_wanted() {
         let states = [
             available("A"),
             entry("B").state(EntryState::Deleted),
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_requirement_drops_all_that_rests_on_it_and_is_named() {
+    fn a_missing_requirement_drops_all_that_depend_on_it_and_is_named() {
         let chain = [
             entry("A").requires(&["B"]),
             entry("B").requires(&["C"]),
@@ -209,14 +210,14 @@ mod tests {
             available("E"),
         ];
         assert_eq!(for_worker(&chain), [id("D")]);
-        assert_eq!(blocks_a(&chain), Some(id("C")), "not B, which is wanted; not E, which C's return needs");
+        assert_eq!(blocks_a(&chain), Some(id("C")), "not B, which is wanted; not E, which only C requires");
         let chain = [entry("A").requires(&["B"]), entry("B").requires(&["C"]), entry("C")];
         assert_eq!(for_worker(&chain), fixture::ids(&["C", "B", "A"]));
         assert_eq!(blocks_a(&chain), None);
     }
 
     #[test]
-    fn a_requirement_that_nobody_has_heard_of_blocks_as_well() {
+    fn an_unknown_requirement_blocks_as_well() {
         assert!(for_worker(&[entry("A").requires(&["X"])]).is_empty());
         assert_eq!(blocks_a(&[entry("A").requires(&["X"])]), Some(id("X")));
         let gone = entry("X").state(EntryState::Deleted);
@@ -234,12 +235,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_wanted_is_not_blocked() {
+    fn a_patch_that_is_not_wanted_is_not_blocked() {
         assert_eq!(blocks_a(&[available("A").requires(&["X"])]), None);
     }
 
     #[test]
-    fn a_circle_stands_or_falls_together() {
+    fn patches_that_require_each_other_are_blocked_together() {
         let circle = [entry("A").requires(&["B"]), entry("B").requires(&["A"])];
         assert_eq!(for_worker(&circle).len(), 2);
         assert_eq!(blocks_a(&circle), None);
@@ -260,15 +261,15 @@ mod tests {
     }
 
     #[test]
-    fn a_requirement_that_does_not_concern_the_host_counts_as_there_while_it_stands() {
+    fn a_requirement_that_does_not_concern_the_host_counts_as_present_while_unblocked() {
         let elsewhere = entry("B").concerning(&["controller"]);
         assert_eq!(for_worker(&[entry("A").requires(&["B"]), elsewhere.clone()]), [id("A")]);
-        let fallen = elsewhere.requires(&["X"]);
-        assert!(for_worker(&[entry("A").requires(&["B"]), fallen]).is_empty());
+        let blocked = elsewhere.requires(&["X"]);
+        assert!(for_worker(&[entry("A").requires(&["B"]), blocked]).is_empty());
     }
 
     #[test]
-    fn more_than_a_host_may_have_is_said_and_not_cut() {
+    fn a_set_larger_than_a_host_may_have_is_an_error() {
         let names: Vec<_> = (0..=EFFECTIVE).map(|number| std::format!("P-{number}")).collect();
         let entries: Vec<_> = names.iter().map(|name| entry(name)).collect();
         assert_eq!(for_worker(&entries[1..]).len(), EFFECTIVE);
@@ -290,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_is_what_nothing_blocks() {
+    fn a_patch_is_unblocked_if_nothing_blocks_it() {
         for seed in 0..100 {
             let mut random = SplitMix::new(seed);
             let names = ["A", "B", "C", "D", "E", "F", "G", "H", "X"];
@@ -303,8 +304,8 @@ mod tests {
             random.shuffle(&mut entries);
             let mut slots = fixture::slots(8);
             let map = fixture::map(&mut slots, &entries);
-            let unblocked = wanted(&map).iter().filter(|slot| blocked_by(&map, *slot).is_none()).collect();
-            assert_eq!(standing(&map), unblocked, "seed {seed}");
+            let expected = wanted(&map).iter().filter(|slot| blocked_by(&map, *slot).is_none()).collect();
+            assert_eq!(unblocked(&map), expected, "seed {seed}");
         }
     }
 }

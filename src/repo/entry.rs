@@ -11,11 +11,11 @@ use crate::types::{Hash, NodeType, PatchId, SwVersion, Text};
 /// What the cluster means to do with a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum EntryState {
-    /// Gone; the entry stays as a tombstone so that the patch stays gone.
+    /// Deleted; the entry stays as a tombstone so that a merge does not bring it back.
     Deleted,
     /// In the repository, on no host.
     Available,
-    /// To be on every host that it concerns.
+    /// Every host that it concerns should have it.
     Applied,
     /// As applied, and never to be removed.
     Committed,
@@ -26,11 +26,11 @@ pub enum EntryState {
 pub struct Stamp {
     /// The changing controller's counter; never falls.
     pub counter: u64,
-    /// The changing controller's random name, made with its map.
+    /// The changing controller's replica id: random, made with its map.
     pub replica: u64,
 }
 
-/// How far its makers stand by a patch.
+/// The release status of a patch.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Status {
     /// Released.
@@ -54,24 +54,24 @@ impl Status {
     }
 }
 
-/// What of a patch's metadata others need to decide about it.
+/// The part of a patch's metadata that controllers need for decisions.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct EntryMeta {
     /// The release that the patch is for.
     pub sw_version: SwVersion,
     /// One line for tables.
     pub summary: Text<{ limits::SUMMARY_BYTES }>,
-    /// How far its makers stand by it.
+    /// Its release status.
     pub status: Status,
     /// A host that gained or lost it must restart.
     pub reboot_required: bool,
     /// It can be applied but never removed.
     pub unremovable: bool,
-    /// It can be applied only where its release is the one that runs.
+    /// It can be applied only if its release is the running one.
     pub apply_active_release_only: bool,
     /// The patches that must be applied before it, sorted by id.
     pub requires: Vec<PatchId, { limits::REQUIRES }, u8>,
-    /// The kinds of hosts that it concerns; none means all.
+    /// The kinds of hosts that it concerns; empty means all.
     pub nodetypes: Vec<NodeType, { limits::PATCH_NODETYPES }, u8>,
 }
 
@@ -94,15 +94,15 @@ pub struct Entry {
     pub size_bytes: u64,
     /// What the cluster means to do with it.
     pub state: EntryState,
-    /// Who changed the entry last.
+    /// The last change of the entry.
     pub stamp: Stamp,
-    /// What of its metadata others need.
+    /// Its metadata.
     pub meta: EntryMeta,
 }
 
 impl Entry {
-    /// The total order by which a merge takes the greater of two entries of one
-    /// id: is Committed, counter, replica, then everything else.
+    /// The total order by which a merge keeps the greater of two entries of one id: first
+    /// whether it is Committed, then counter, replica, and all other fields.
     #[must_use]
     pub fn merge_order(&self, other: &Self) -> Ordering {
         let committed = |entry: &Self| entry.state == EntryState::Committed;

@@ -7,12 +7,12 @@ use crate::repo::map::{Map, Merged};
 use crate::repo::slots::Slot;
 use crate::types::{Hash, NodeType, PatchId};
 
-/// A patch id that is well formed.
+/// A patch id.
 pub fn id(text: &str) -> PatchId {
     PatchId::new(text).unwrap()
 }
 
-/// Several of them.
+/// Several patch ids.
 pub fn ids(texts: &[&str]) -> Vec<PatchId> {
     texts.iter().map(|text| id(text)).collect()
 }
@@ -36,36 +36,36 @@ pub fn entry(text: &str) -> Entry {
 }
 
 impl Entry {
-    /// The same in another state.
+    /// This entry in another state.
     pub fn state(self, state: EntryState) -> Self {
         Self { state, ..self }
     }
 
-    /// The same, changed last by this replica at this counter.
+    /// This entry, with this stamp.
     pub fn stamp(self, counter: u64, replica: u64) -> Self {
         Self { stamp: Stamp { counter, replica }, ..self }
     }
 
-    /// The same, requiring these.
+    /// This entry, requiring these patches.
     pub fn requires(mut self, texts: &[&str]) -> Self {
         self.meta.requires = texts.iter().map(|text| id(text)).collect();
         self
     }
 
-    /// The same, for these kinds of hosts.
+    /// This entry, for these kinds of hosts.
     pub fn concerning(mut self, texts: &[&str]) -> Self {
         self.meta.nodetypes = texts.iter().map(|text| nodetype(text)).collect();
         self
     }
 
-    /// The same, never to be removed.
+    /// This entry, unremovable.
     pub fn unremovable(mut self) -> Self {
         self.meta.unremovable = true;
         self
     }
 }
 
-/// Memory for a map of so many entries.
+/// Memory for a map of this many entries.
 pub fn slots(entries: usize) -> Vec<Entry> {
     Vec::with_capacity(entries)
 }
@@ -84,7 +84,7 @@ pub fn slot(map: &Map<'_>, text: &str) -> Slot {
     map.get(&id(text)).unwrap().0
 }
 
-/// A sequence of numbers that a seed fixes (xorshift64*).
+/// A sequence of numbers determined by a seed (xorshift64*).
 pub struct SplitMix(u64);
 
 impl SplitMix {

@@ -1,19 +1,20 @@
-//! What becomes of a map when another controller's is merged into it.
+//! Merges another controller's map into this controller's.
 //!
-//! Per id the greater entry stays; that alone would be [`Map::merge`]. What more
-//! there is to decide comes of purges and of what a peer must not be believed:
+//! For each id the greater entry stays, as in [`Map::merge`]. Purges and untrusted
+//! counters need further rules:
 //!
-//! - An entry that one side lacks and whose change the floor of that side says
-//!   it has seen was deleted there and purged. It goes here as well. One that was
-//!   made here stays: the purge would have waited for us, had it known us, so it
-//!   cannot have meant it. It is stamped anew, above the floor. Not so where we
-//!   have been set back: then others know better than we do.
-//! - A deletion up to the floor that the other side has not seen is stamped anew
-//!   as well; else the purge that it missed would let the patch rise again.
-//! - A counter far above our own is not followed: whoever made it up would use
-//!   up all there are.
+//! - An entry that one side lacks, and whose counter is not above the purge floor of
+//!   that side, was deleted there and purged. It is removed here as well. An entry that
+//!   was made here stays: the purge would have waited for this controller if it had
+//!   known it, so the purge did not cover the entry. It gets a new stamp above the
+//!   floor. This exception does not hold if this map is older than what the peer has
+//!   seen of it (restored from a backup): then the peer's knowledge counts.
+//! - A deletion with a counter not above the floor, which the other side has not seen,
+//!   gets a new stamp as well. Without it, the purge that the other side missed would
+//!   bring the patch back.
+//! - A counter far above our own is refused: an invented one would use up the range.
 //!
-//! Whatever order controllers merge in, they come to the same entries.
+//! In whatever order controllers merge, they end with the same entries.
 
 use crate::limits::COUNTER_LEAP;
 use crate::repo::entry::{Entry, EntryState, Stamp};
@@ -22,12 +23,12 @@ use crate::repo::rollout::Rollout;
 use crate::repo::slots::SlotSet;
 use crate::types::PatchId;
 
-/// Whose stamps a map gives out, and how far it has come.
+/// The replica id and counter for new stamps of a map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
-    /// The map's random name.
+    /// The map's replica id, a random number.
     pub replica: u64,
-    /// The highest counter that it has given out or merged.
+    /// The highest counter that the map has used or merged.
     pub counter: u64,
 }
 
@@ -38,50 +39,49 @@ impl Origin {
         Stamp { counter: self.counter, replica: self.replica }
     }
 
-    /// Whether a counter that another controller shows is so far above ours that
-    /// it is not followed.
+    /// Whether a counter of another controller is too far above ours to be accepted.
     #[must_use]
     pub fn is_leap(&self, counter: u64) -> bool {
         counter > self.counter.saturating_add(COUNTER_LEAP)
     }
 }
 
-/// One thing that a merge did or did not do.
+/// One result of a merge.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(clippy::large_enum_variant, reason = "told one at a time, and most are entries")]
+#[allow(clippy::large_enum_variant, reason = "reported one at a time, and most are entries")]
 pub enum MergeEvent {
-    /// This patch was deleted elsewhere and the deletion purged: it is gone.
+    /// The patch was deleted and purged elsewhere, and is removed here.
     Purged(PatchId),
-    /// The map holds this entry now.
+    /// The map now contains this entry.
     Changed(Entry),
-    /// The map's rollout is this one now.
+    /// The map now contains this rollout.
     Rollout(Rollout),
-    /// The rollout was not taken, for its counter.
+    /// The rollout was refused: its counter is too far above ours.
     RolloutLeap(Rollout),
-    /// A change that was made here gave way to one made elsewhere.
+    /// A change made here was replaced by one made elsewhere.
     Replaced {
-        /// What was made here.
+        /// The entry made here.
         ours: Entry,
-        /// What took its place.
+        /// The entry that replaces it.
         theirs: Entry,
     },
-    /// An entry was not taken, for its counter.
+    /// An entry was refused: its counter is too far above ours.
     Leap(Entry),
-    /// An entry was not taken, for want of room.
+    /// An entry was refused for lack of room.
     NoRoom(PatchId, Full),
-    /// The peer knows changes under our replica that we do not: we have been set
-    /// back, and give out stamps under a new one from now on.
+    /// The peer has changes of our replica that we do not have: our map was restored from
+    /// a backup, and new stamps use a new replica id.
     Renamed,
 }
 
-/// Merges `theirs`, a map of the purge floor `floor`, into `ours`, telling what
-/// it does; `fresh` is the replica to go on with where ours was used beyond what
-/// we know. True where all was taken.
+/// Merges `theirs`, a map with the purge floor `floor`, into `ours`, and reports each
+/// result to `report`. `fresh` is the new replica id for [`MergeEvent::Renamed`]. True if
+/// everything was merged.
 ///
-/// A map that did not take all has not seen what a floor says that it has. Where
-/// this gives false for a floor above 0, the caller must drop `ours` and merge
-/// into it as it was with a floor of 0. So it must with the floor that
-/// [`Origin::is_leap`] warns of.
+/// A map that refused an entry must not take over a floor, which claims that everything
+/// up to it was seen. If this returns false for a floor above 0, the caller must discard
+/// `ours` and merge into its previous content with a floor of 0. It must do the same for
+/// a floor for which [`Origin::is_leap`] is true.
 #[must_use]
 pub fn join(
     ours: &mut Map<'_>,
@@ -89,7 +89,7 @@ pub fn join(
     theirs: &Map<'_>,
     floor: u64,
     fresh: u64,
-    tell: &mut dyn FnMut(MergeEvent),
+    report: &mut dyn FnMut(MergeEvent),
 ) -> bool {
     let before = *origin;
     let seen_here = ours.floor();
@@ -104,7 +104,7 @@ pub fn join(
     let is_set_back = stamps().any(is_ahead);
     if is_set_back {
         origin.replica = fresh;
-        tell(MergeEvent::Renamed);
+        report(MergeEvent::Renamed);
     }
 
     let mut purged = SlotSet::new();
@@ -122,9 +122,9 @@ pub fn join(
         };
         if is_news {
             let anew = Entry { stamp: origin.next_stamp(), ..entry.clone() };
-            // It takes the place of its own lesser one, for which there is room.
+            // It replaces the same entry with a lower stamp, so there is room.
             if ours.merge(&anew).is_ok() {
-                tell(MergeEvent::Changed(anew));
+                report(MergeEvent::Changed(anew));
             }
         }
     }
@@ -132,14 +132,14 @@ pub fn join(
     for slot in &purged {
         let id = ours.entry(slot).map(|entry| entry.id.clone());
         if let Some(id) = id.filter(|id| ours.remove(id).is_some()) {
-            tell(MergeEvent::Purged(id));
+            report(MergeEvent::Purged(id));
         }
     }
 
     let mut is_whole = true;
     for (_, entry) in theirs.iter_by_id() {
         if before.is_leap(entry.stamp.counter) {
-            tell(MergeEvent::Leap(entry.clone()));
+            report(MergeEvent::Leap(entry.clone()));
             is_whole = false;
             continue;
         }
@@ -154,9 +154,9 @@ pub fn join(
         let taken = Entry { stamp, ..entry.clone() };
         match ours.merge(&taken) {
             Ok(Merged::Unchanged | Merged::Purged(_)) => continue,
-            Ok(Merged::Inserted(_) | Merged::Replaced(_)) => tell(MergeEvent::Changed(taken)),
+            Ok(Merged::Inserted(_) | Merged::Replaced(_)) => report(MergeEvent::Changed(taken)),
             Err(full) => {
-                tell(MergeEvent::NoRoom(taken.id, full));
+                report(MergeEvent::NoRoom(taken.id, full));
                 is_whole = false;
                 continue;
             }
@@ -164,27 +164,27 @@ pub fn join(
         if let Some(held) = held.filter(|held| held.stamp.replica == before.replica)
             && !is_same_but_for_its_stamp(&held, entry)
         {
-            tell(MergeEvent::Replaced { ours: held, theirs: entry.clone() });
+            report(MergeEvent::Replaced { ours: held, theirs: entry.clone() });
         }
     }
     match theirs.rollout() {
         Some(rollout) if before.is_leap(rollout.stamp.counter) => {
-            tell(MergeEvent::RolloutLeap(*rollout));
+            report(MergeEvent::RolloutLeap(*rollout));
             is_whole = false;
         }
-        Some(rollout) if ours.merge_rollout(rollout) => tell(MergeEvent::Rollout(*rollout)),
+        Some(rollout) if ours.merge_rollout(rollout) => report(MergeEvent::Rollout(*rollout)),
         _ => {}
     }
     is_whole
 }
 
-/// Whether a map with this floor has seen the entry's change, and may have lost
-/// it to a purge: a commit is never lost.
+/// Whether a map with this floor has seen the entry's change and may have purged it. A
+/// committed patch is never purged.
 fn is_up_to(entry: &Entry, floor: u64) -> bool {
     entry.state != EntryState::Committed && entry.stamp.counter <= floor
 }
 
-/// Whether the one deletes what the other has live.
+/// Whether `one` deletes a patch that is live in `other`.
 fn is_unseen_deletion(one: &Entry, other: &Entry) -> bool {
     one.state == EntryState::Deleted && other.state != EntryState::Deleted && one.merge_order(other).is_gt()
 }

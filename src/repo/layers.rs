@@ -1,27 +1,26 @@
-//! In which order patches lie on each other: what a patch requires lies below
-//! it, and where `requires` leaves it open, the lower id does.
+//! The layer order of patches: a required patch lies below the one that requires it,
+//! and otherwise the lower id lies below.
 //!
-//! The controller orders a manifest by it and the agent what is installed, each
-//! from what it has at hand, so both go by nothing but ids and `requires`
-//! within the set. What is required and not in the set orders nothing.
+//! The controller sorts a manifest this way and the agent its installed patches. Each
+//! uses its own data, so the order depends only on the ids and on `requires` within the
+//! set. A required patch outside the set has no effect.
 
 use crate::types::PatchId;
 
-/// Sorts patches into layer order, bottom first. `facts` gives a patch's id,
-/// which must be its alone in the set, and the ids that it requires. At each
-/// place comes the lowest id of those with nothing left to wait for. A circle
-/// of requirements is opened at the same patch everywhere; all that is not in
-/// the circle still lies above what it requires.
+/// Sorts patches into layer order, bottom first. `facts` gives a patch's id, which must
+/// be unique in the set, and the ids that it requires. Each position gets the lowest id
+/// whose requirements are already placed. A cycle of requirements is broken at the same
+/// patch on every node; patches outside the cycle still lie above what they require.
 ///
-/// Costs `n log n` where ids rise with `requires`, as release numbers do, and
-/// `n^2` at most, times the requirements of one patch.
+/// Takes `n log n` steps if ids rise with `requires`, as release numbers do, and at most
+/// `n^2`, each times the requirements of one patch.
 pub fn layer_order<'m, T: Copy>(patches: &mut [T], facts: impl Fn(T) -> (&'m PatchId, &'m [PatchId])) {
     patches.sort_unstable_by(|a, b| facts(*a).0.cmp(facts(*b).0));
     let mut rest = patches;
     while !rest.is_empty() {
         let ready = (0..rest.len()).find(|at| waits_for(rest, *at, &facts).next().is_none());
-        let next = ready.unwrap_or_else(|| in_a_circle(rest, &facts));
-        // Its turn: to the front, and the others stay sorted by id.
+        let next = ready.unwrap_or_else(|| in_cycle(rest, &facts));
+        // Moves it to the front; the others stay sorted by id.
         if let Some(front) = rest.get_mut(..=next) {
             front.rotate_right(1);
         }
@@ -29,8 +28,8 @@ pub fn layer_order<'m, T: Copy>(patches: &mut [T], facts: impl Fn(T) -> (&'m Pat
     }
 }
 
-/// Those patches in `rest`, which is sorted by id, that the one at `at`
-/// requires. A patch that requires itself does not wait for itself.
+/// The patches in `rest`, which is sorted by id, that the one at `at` requires. A patch
+/// that requires itself does not wait for itself.
 fn waits_for<'m, T: Copy>(
     rest: &[T],
     at: usize,
@@ -41,10 +40,10 @@ fn waits_for<'m, T: Copy>(
     requires.iter().filter_map(find).filter(move |other| *other != at)
 }
 
-/// A patch of a circle, where every patch in `rest` waits for another: whoever
-/// goes from each to the lowest that it waits for is in a circle after as many
-/// steps as there are patches.
-fn in_a_circle<'m, T: Copy>(rest: &[T], facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId])) -> usize {
+/// A patch in a cycle, if every patch in `rest` waits for another. A walk from each patch
+/// to the lowest that it waits for is inside a cycle after as many steps as there are
+/// patches.
+fn in_cycle<'m, T: Copy>(rest: &[T], facts: &impl Fn(T) -> (&'m PatchId, &'m [PatchId])) -> usize {
     (0..rest.len()).fold(0, |at, _| waits_for(rest, at, facts).min().unwrap_or(at))
 }
 

@@ -1,11 +1,11 @@
 //! The repository map: one entry per patch id, in memory that the caller lends.
 //!
-//! An entry keeps its slot for as long as it is in the map, since hosts keep
-//! bitmaps over slots; a sorted list of slots stands beside for all that goes
-//! by id. A deleted patch leaves its tombstone. Entries go by a purge alone: all
-//! tombstones up to the map's [floor](Map::floor), and what another controller's
-//! purge has taken from us as well. Whoever purges must forget the freed slots
-//! wherever it kept them, before the next entry gets one.
+//! An entry keeps its slot as long as it is in the map, because the bitmaps of hosts are
+//! over slots. A list of slots sorted by id serves lookups. A deleted patch leaves a
+//! tombstone. Only a purge removes entries: all tombstones up to the map's
+//! [floor](Map::floor), and entries that another controller's purge removed. A caller
+//! that purges must drop its references to the freed slots before the next entry is
+//! inserted.
 
 use core::cell::Cell;
 use core::cmp::Ordering;
@@ -21,25 +21,25 @@ use crate::repo::rollout::Rollout;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::types::{Digest, PatchId};
 
-/// What [`Map::merge`] did.
+/// The result of [`Map::merge`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merged {
-    /// What the map holds of this id is the greater, or the same; or it holds
-    /// nothing, and the entry is a tombstone that has been purged.
+    /// The map's entry of this id is greater or equal. Or the map has none, and the entry
+    /// is a tombstone that was purged.
     Unchanged,
-    /// The id is new here.
+    /// The id is new in this map.
     Inserted(Slot),
-    /// The entry took the place of a lesser one.
+    /// The entry replaced a lesser one.
     Replaced(Slot),
-    /// The entry is a tombstone that has been purged: the lesser one is gone, and
-    /// its slot will be used again.
+    /// The entry is a tombstone that was purged: the lesser entry is removed, and its slot
+    /// is free.
     Purged(Slot),
 }
 
-/// The map has no slot left for another id. It is unchanged.
+/// The map has no slot for another id. It is unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full {
-    /// Entries that it holds, tombstones included.
+    /// Entries in the map, tombstones included.
     pub entries: usize,
 }
 
@@ -55,24 +55,24 @@ impl fmt::Display for Full {
 
 impl core::error::Error for Full {}
 
-/// One entry per patch id. Merging takes, per id, the greater entry under
+/// One entry per patch id. A merge keeps for each id the greater entry under
 /// [`Entry::merge_order`], so it is commutative, associative and idempotent.
 pub struct Map<'a> {
     slots: &'a mut dyn List<Entry>,
     /// The slots in use, sorted by their entries' ids.
     by_id: Vec<Slot, ENTRIES, u16>,
-    /// The slots whose entries are gone, to be used again.
+    /// Slots below `slots.len()` that are not in use.
     free: SlotSet,
     rollout: Option<Rollout>,
     highest_counter: u64,
     floor: u64,
-    /// The digest, until the next change.
+    /// The digest, cached until the next change.
     digest: Cell<Option<Digest>>,
 }
 
 impl<'a> Map<'a> {
-    /// An empty map that may hold as many entries as `slots` has room for, at
-    /// most [`ENTRIES`]. What the slots hold is dropped.
+    /// An empty map with room for as many entries as `slots`, at most [`ENTRIES`]. The
+    /// content of `slots` is dropped.
     #[must_use]
     pub fn new(slots: &'a mut dyn List<Entry>) -> Self {
         slots.clear();
@@ -80,13 +80,12 @@ impl<'a> Map<'a> {
         Self { slots, by_id, free, rollout: None, highest_counter: 0, floor: 0, digest }
     }
 
-    /// Takes `entry` where it is greater than what the map holds of its id. A
-    /// tombstone up to the [floor](Self::floor) leaves nothing there. Whether a
-    /// live entry was purged is a question to ask before, where it comes from
-    /// another controller: see [`is_purged`](Self::is_purged).
+    /// Merges `entry`: it replaces the map's entry of its id if it is greater. A tombstone
+    /// up to the [floor](Self::floor) removes the entry. A caller that merges a live entry
+    /// of another controller checks [`is_purged`](Self::is_purged) first.
     ///
     /// # Errors
-    /// [`Full`]: the id is new and there is no slot left; nothing has changed.
+    /// [`Full`]: the id is new and no slot is free; nothing has changed.
     pub fn merge(&mut self, entry: &Entry) -> Result<Merged, Full> {
         let merged = match self.find(&entry.id) {
             Ok(slot) => self.replace(slot, entry),
@@ -100,8 +99,7 @@ impl<'a> Map<'a> {
         Ok(merged)
     }
 
-    /// Takes `rollout` where it is greater than the one that the map has; true
-    /// where it was taken.
+    /// Merges `rollout`: it replaces the map's rollout if it is greater; true if it did.
     pub fn merge_rollout(&mut self, rollout: &Rollout) -> bool {
         let is_news = self.rollout.is_none_or(|held| rollout.merge_order(&held) == Ordering::Greater);
         if is_news {
@@ -112,7 +110,7 @@ impl<'a> Map<'a> {
         is_news
     }
 
-    /// The last rollout, if there ever was one.
+    /// The last rollout, if there was one.
     #[must_use]
     pub fn rollout(&self) -> Option<&Rollout> {
         self.rollout.as_ref()
@@ -145,7 +143,7 @@ impl<'a> Map<'a> {
         if self.is_full() {
             return Err(full);
         }
-        // The lowest that is free; all below the count of slots are in use or free.
+        // The lowest free slot, else a new one.
         let free = self.free.iter().next();
         let slot = free.or_else(|| Slot::new(self.slots.items().len())).ok_or(full)?;
         self.by_id.insert(at, slot).map_err(|_| full)?;
@@ -157,19 +155,17 @@ impl<'a> Map<'a> {
         Ok(Merged::Inserted(slot))
     }
 
-    /// The purge floor: a counter, 0 in a new map, that only rises. A map with a
-    /// floor has seen every change with a counter up to it that was made by a
-    /// controller known when it was purged, and holds no tombstone up to it. So a
-    /// patch that such a change concerned and that the map lacks has been deleted
-    /// and purged, unless it is committed.
+    /// The purge floor: a counter, 0 in a new map, that only rises. A map with a floor has
+    /// seen every change with a counter up to it by any controller known at the purge, and
+    /// contains no tombstone up to it. So a patch with such a change that is not in the map
+    /// was deleted and purged, unless it is committed.
     #[must_use]
     pub fn floor(&self) -> u64 {
         self.floor
     }
 
-    /// Raises the floor and drops the tombstones up to it; a floor that is lower
-    /// than the map's changes nothing. Gives the slots that are free now: they
-    /// will be used again.
+    /// Raises the floor and drops the tombstones up to it; a lower floor changes nothing.
+    /// Returns the freed slots.
     pub fn raise_floor(&mut self, floor: u64) -> SlotSet {
         self.floor = self.floor.max(floor);
         self.highest_counter = self.highest_counter.max(floor);
@@ -182,8 +178,8 @@ impl<'a> Map<'a> {
         dropped
     }
 
-    /// Whether the floor says that this entry has been deleted and purged: the
-    /// map lacks its id, and has seen its change.
+    /// Whether this entry was deleted and purged: the map does not contain its id, and the
+    /// entry's counter is not above the floor.
     #[must_use]
     pub fn is_purged(&self, entry: &Entry) -> bool {
         self.is_below_floor(entry) && self.find(&entry.id).is_err()
@@ -193,10 +189,8 @@ impl<'a> Map<'a> {
         entry.state != EntryState::Committed && entry.stamp.counter <= self.floor
     }
 
-    /// Takes out an entry that was purged, a tombstone or what a purge elsewhere
-    /// has taken from us, and gives its slot, which will be used again. A live one
-    /// that is committed or stands above the floor stays: it is no longer what was
-    /// purged.
+    /// Removes an entry that was purged here or elsewhere, and returns its freed slot. A live
+    /// entry that is committed or above the floor stays: it was changed since the purge.
     pub fn remove(&mut self, id: &PatchId) -> Option<Slot> {
         let (slot, entry) = self.get(id)?;
         if entry.state != EntryState::Deleted && !self.is_below_floor(entry) {
@@ -206,21 +200,21 @@ impl<'a> Map<'a> {
         Some(slot)
     }
 
-    /// The slot of an id, or where it would go among the sorted ones.
+    /// The slot of an id, or the position in `by_id` to insert it at.
     fn find(&self, id: &PatchId) -> Result<Slot, usize> {
         let order = |slot: &Slot| self.entry(*slot).map_or(Ordering::Less, |entry| entry.id.cmp(id));
         let at = self.by_id.binary_search_by(order)?;
         self.by_id.get(at).copied().ok_or(at)
     }
 
-    /// The entry of an id, and its slot.
+    /// The slot and entry of an id.
     #[must_use]
     pub fn get(&self, id: &PatchId) -> Option<(Slot, &Entry)> {
         let slot = self.find(id).ok()?;
         Some((slot, self.entry(slot)?))
     }
 
-    /// The entry in a slot; `None` where the slot is not in use.
+    /// The entry in a slot; `None` if the slot is not in use.
     #[must_use]
     pub fn entry(&self, slot: Slot) -> Option<&Entry> {
         self.slots.items().get(slot.index()).filter(|_| !self.free.contains(slot))
@@ -238,8 +232,8 @@ impl<'a> Map<'a> {
         self.by_id.iter().filter_map(|slot| Some((*slot, self.entry(*slot)?)))
     }
 
-    /// The digest over all entries, tombstones included, and the rollout: equal
-    /// exactly where those are. Computed once after a change, then remembered.
+    /// The digest over all entries, tombstones included, and the rollout. It is computed
+    /// once after a change.
     #[must_use]
     pub fn digest(&self) -> Digest {
         self.digest.get().unwrap_or_else(|| {
@@ -249,27 +243,27 @@ impl<'a> Map<'a> {
         })
     }
 
-    /// The highest counter of the floor, and of all entries and rollouts merged, of those too
-    /// that were not taken or have been replaced since: a commit outranks higher
+    /// The highest counter of the floor and of all entries and rollouts passed to a merge,
+    /// including those that did not win or were replaced since: a commit outranks higher
     /// counters.
     #[must_use]
     pub fn highest_counter(&self) -> u64 {
         self.highest_counter
     }
 
-    /// How many entries it holds, tombstones included.
+    /// How many entries the map contains, tombstones included.
     #[must_use]
     pub fn len(&self) -> usize {
         self.by_id.len()
     }
 
-    /// Whether it holds none.
+    /// Whether the map is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
     }
 
-    /// Whether an id that it does not hold would be refused.
+    /// Whether a new id would be refused.
     #[must_use]
     pub fn is_full(&self) -> bool {
         self.by_id.len() >= self.slots.room().min(ENTRIES)

@@ -1,13 +1,12 @@
-//! The repository as a map that merges, and what follows from it. No I/O.
+//! The repository as a mergeable map, and everything computed from it. No I/O.
 //!
 //! [`map::Map`] holds one [`entry::Entry`] per patch, in memory that the caller
-//! lends, and at most one [`rollout`]; [`join`] merges another controller's into
-//! it. All else is computed from it: its digest, the sets that hosts should have
-//! ([`effective`]), in which order they lie on each other ([`layers`]), who
-//! requires whom ([`relations`]), what a change may do ([`rules`]) and what an
-//! operator sees ([`state`]). Nothing here depends on the order in which a
-//! controller learned of entries, so all controllers with the same entries come
-//! to the same answers.
+//! lends, and at most one [`rollout`]; [`join`] merges another controller's map into
+//! it. The rest is computed from the map: its digest, the sets that hosts should have
+//! ([`effective`]) and their layer order ([`layers`]), which patches require which
+//! ([`relations`]), whether a change is allowed ([`rules`]), and the state that an
+//! operator sees ([`state`]). No result depends on the order in which a controller
+//! received the entries, so controllers with the same entries get the same results.
 
 #![cfg_attr(
     not(test),

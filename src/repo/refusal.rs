@@ -1,5 +1,5 @@
-//! Why a change is refused, in words for the operator: both facts that stand
-//! against each other, and what to do.
+//! Why a change is refused. Each message names the two facts that conflict, and what to
+//! do about it.
 
 use core::fmt;
 
@@ -8,109 +8,109 @@ use crate::repo::entry::Status;
 use crate::repo::map::Full;
 use crate::types::{Hash, Hostname, PatchId};
 
-/// Why a change is refused, in words for the operator.
+/// Why a change is refused; displayed for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ChangeRefusal<'m> {
-    /// The command names no patch, and does not mean all.
+    /// The command names no patch and does not apply to all.
     NothingNamed,
-    /// No such patch, or it has been deleted.
+    /// There is no such patch, or it was deleted.
     Unknown {
-        /// What was named.
+        /// The id that was named.
         id: &'m PatchId,
     },
-    /// To be applied, and lacks what it requires.
+    /// Apply: a required patch is not applied.
     Requires {
-        /// The patch named, or one that it requires.
+        /// The named patch, or one that it requires.
         id: &'m PatchId,
-        /// What that one requires.
+        /// The patch that `id` requires.
         requires: &'m PatchId,
-        /// Whether what is required could be applied: it is in the repository.
+        /// Whether the required patch is in the repository, so that it could be applied.
         in_repository: bool,
     },
-    /// Together with what is applied it is more than a host may have.
+    /// Apply: more patches would be applied than a host may have.
     TooMany {
         /// Patches that would be applied.
         patches: usize,
     },
-    /// To be removed, and a patch that stays requires it.
+    /// Remove: a patch that stays requires it.
     RequiredBy {
         /// The patch to be removed.
         id: &'m PatchId,
         /// The patch that stays.
         by: &'m PatchId,
     },
-    /// To be removed or deleted, and committed.
+    /// Remove or delete: it is committed.
     Committed {
         /// The patch.
         id: &'m PatchId,
     },
-    /// To be removed, and made never to be.
+    /// Remove: it is unremovable.
     Unremovable {
         /// The patch.
         id: &'m PatchId,
     },
-    /// To be deleted, and applied.
+    /// Delete: it is applied.
     Applied {
         /// The patch.
         id: &'m PatchId,
     },
-    /// To be deleted, and still on a host.
+    /// Delete: a host still has it.
     OnHost {
         /// The patch.
         id: &'m PatchId,
         /// One of the hosts that have it.
         host: Hostname,
     },
-    /// To be deleted, and a host may have it.
+    /// Delete: a host may still have it.
     MayBeOnHost {
         /// The patch.
         id: &'m PatchId,
-        /// One of the hosts that have not told.
+        /// One of the hosts that have not reported.
         host: Hostname,
     },
-    /// To be committed, and not applied.
+    /// Commit: it is not applied.
     NotApplied {
         /// The patch.
         id: &'m PatchId,
     },
-    /// To be committed, and its makers have not released it.
+    /// Commit: it is not released.
     NotReleased {
         /// The patch.
         id: &'m PatchId,
-        /// How far they stand by it.
+        /// Its release status.
         status: Status,
     },
-    /// To be committed, and what it requires is not applied.
+    /// Commit: a required patch is not applied.
     Blocked {
-        /// The patch named, or one that it requires.
+        /// The named patch, or one that it requires.
         id: &'m PatchId,
-        /// What that one requires.
+        /// The patch that `id` requires.
         requires: &'m PatchId,
     },
-    /// To be committed, and not yet on a host that it concerns.
+    /// Commit: a host that it concerns does not have it yet.
     NotOnHost {
         /// The patch.
         id: &'m PatchId,
         /// One of the hosts that lack it.
         host: Hostname,
     },
-    /// To be committed, and a host that it concerns may lack it.
+    /// Commit: a host that it concerns may lack it.
     MayNotBeOnHost {
         /// The patch.
         id: &'m PatchId,
-        /// One of the hosts that have not told.
+        /// One of the hosts that have not reported.
         host: Hostname,
     },
-    /// To be uploaded, and its id stands for other content.
+    /// Upload: the repository has other content with this id.
     OtherContent {
         /// The id.
         id: &'m PatchId,
-        /// What the repository holds.
+        /// The hash in the repository.
         held: Hash,
-        /// What was offered.
+        /// The hash of the uploaded file.
         offered: Hash,
     },
-    /// To be uploaded, and there is no room for another id.
+    /// Upload: there is no room for another id.
     Full {
         /// The id.
         id: &'m PatchId,
@@ -122,7 +122,7 @@ pub enum ChangeRefusal<'m> {
 impl fmt::Display for ChangeRefusal<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NothingNamed => f.write_str("No patch is named: name those that are meant."),
+            Self::NothingNamed => f.write_str("No patch is named: give one or more patch ids."),
             Self::Unknown { id } => {
                 write!(f, "{id} is not in the repository: look for its name with query, or upload it.")
             }
@@ -142,9 +142,9 @@ impl fmt::Display for ChangeRefusal<'_> {
                 f,
                 "{id} is required by {by}, which is applied: remove that first, or both in one command."
             ),
-            Self::Committed { id } => write!(f, "{id} is committed: it stays for good."),
+            Self::Committed { id } => write!(f, "{id} is committed and cannot be removed."),
             Self::Unremovable { id } => {
-                write!(f, "{id} is unremovable: its makers say that it stays once it is applied.")
+                write!(f, "{id} is unremovable: once applied it cannot be removed.")
             }
             Self::Applied { id } => {
                 write!(f, "{id} is applied: remove it, install the hosts that have it, then delete it.")
@@ -154,7 +154,7 @@ impl fmt::Display for ChangeRefusal<'_> {
             }
             Self::MayBeOnHost { id, host } => write!(
                 f,
-                "{id} may be on host {host}, which has not told yet: try again soon, or drop-host it if it is gone."
+                "{id} may be on host {host}, which has not reported yet: try again soon, or drop-host it if it is gone."
             ),
             Self::NotApplied { id } => {
                 write!(
@@ -164,7 +164,7 @@ impl fmt::Display for ChangeRefusal<'_> {
             }
             Self::NotReleased { id, status } => write!(
                 f,
-                "{id} has status {}: only what its makers have released (REL) can be committed.",
+                "{id} has status {}: only a released patch (REL) can be committed.",
                 status.as_str()
             ),
             Self::Blocked { id, requires } => {
@@ -175,7 +175,7 @@ impl fmt::Display for ChangeRefusal<'_> {
             }
             Self::MayNotBeOnHost { id, host } => write!(
                 f,
-                "{id} may not be on host {host}, which has not told: try again soon, or drop-host it if it is gone."
+                "{id} may not be on host {host}, which has not reported: try again soon, or drop-host it if it is gone."
             ),
             Self::OtherContent { id, held, offered } => write!(
                 f,

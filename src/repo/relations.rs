@@ -1,16 +1,16 @@
-//! Who requires whom, answered a step at a time: each step gives what comes next
-//! by id, so that an answer needs no room for all of it.
+//! Which patches require which. Each function returns the next result by id, so that a
+//! long answer needs no buffer.
 //!
-//! What is asked of is in the map and not deleted. What it requires need not be:
-//! a patch may be uploaded before what it requires.
+//! The patches that are asked about are in the map and not deleted. Those that they
+//! require may be missing: a patch can be uploaded before the ones that it requires.
 
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::map::Map;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::types::PatchId;
 
-/// These patches and all in the repository that they require, at however many
-/// removes.
+/// These patches and all patches in the repository that they require, directly or
+/// indirectly.
 #[must_use]
 pub fn with_requirements(map: &Map<'_>, of: &SlotSet) -> SlotSet {
     let (mut found, mut next) = (*of, *of);
@@ -26,8 +26,7 @@ pub fn with_requirements(map: &Map<'_>, of: &SlotSet) -> SlotSet {
     found
 }
 
-/// The first id after this one that a patch of the set requires itself, and what
-/// the map has of it.
+/// The first id after this one that a patch of the set requires directly, and its entry.
 #[must_use]
 pub fn next_required<'m>(
     map: &'m Map<'_>,
@@ -40,8 +39,8 @@ pub fn next_required<'m>(
     Some((next, present(map, next).map(|(_, entry)| entry)))
 }
 
-/// The first pair after this one of a patch of the set and a patch that requires
-/// it itself, by the one's id, then by the other's.
+/// The first pair after this one of a patch of the set and a patch that requires it
+/// directly, ordered by the first id, then by the second.
 #[must_use]
 pub fn next_requiring<'m>(
     map: &'m Map<'_>,
@@ -72,7 +71,7 @@ mod tests {
     use super::*;
     use crate::repo::fixture::{entry, map, slot, slots};
 
-    /// A diamond over what is not there, with a bystander and a tombstone.
+    /// A diamond over a missing patch, with an unrelated patch and a tombstone.
     fn entries() -> Vec<Entry> {
         [
             entry("TOP").requires(&["LEFT", "RIGHT"]),
@@ -109,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_required_comes_once_and_by_id_whether_it_is_there_or_not() {
+    fn required_patches_come_once_sorted_by_id_present_or_not() {
         let mut slots = slots(8);
         let map = map(&mut slots, &entries());
         assert_eq!(required(&map, &set(&map, &["TOP"])), "LEFT RIGHT ");
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deleted_patch_is_required_as_one_that_is_not_there() {
+    fn a_deleted_required_patch_counts_as_missing() {
         let mut slots = slots(2);
         let gone = entry("GONE").requires(&["DEEPER"]).state(EntryState::Deleted);
         let map = map(&mut slots, &[entry("P").requires(&["GONE"]), gone]);
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn patches_that_require_each_other_are_told_and_do_not_go_round() {
+    fn patches_that_require_each_other_end_the_search() {
         let mut slots = slots(2);
         let map = map(&mut slots, &[entry("A").requires(&["B"]), entry("B").requires(&["A"])]);
         assert_eq!(required(&map, &with_requirements(&map, &set(&map, &["A"]))), "A B ");
@@ -136,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn who_requires_a_patch_is_told_for_each_that_is_asked_of_and_no_deleted_one() {
+    fn requiring_patches_come_for_each_patch_asked_about_without_deleted_ones() {
         let mut slots = slots(8);
         let map = map(&mut slots, &entries());
         assert_eq!(requiring(&map, &set(&map, &["BASE"])), "BASE<LEFT BASE<RIGHT ");

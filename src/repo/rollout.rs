@@ -1,10 +1,10 @@
-//! A rollout: one order to bring all hosts to what is applied, a few at a time.
+//! A rollout: an order to bring all hosts to what is applied, a few at a time.
 //!
-//! It is a register of the repository map: at most one is there, it is durable,
-//! merged and served with the entries, and of two the one with the greater stamp
-//! stays. So every controller knows it, and whoever is left goes on with it.
-//! What became of each host is not in it: that is told by the hosts' own acks,
-//! since the request to a host has a number that follows from the rollout's.
+//! It is a register of the repository map: there is at most one, it is stored, merged
+//! and served with the entries, and of two the one with the greater stamp stays. So
+//! every controller knows it, and any controller that is left continues it. The results
+//! of the hosts are not part of it. The hosts' own acks report them, because the number
+//! of the request to a host follows from the rollout's number.
 
 use core::cmp::Ordering;
 
@@ -13,55 +13,54 @@ use serde::{Deserialize, Serialize};
 use super::entry::Stamp;
 use crate::types::{NodeId, RequestId};
 
-/// How a rollout stands.
+/// The state of a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum RolloutState {
     /// Hosts are asked, one after another.
     Running,
     /// Stopped by an operator: no further host is asked.
     Stopped,
-    /// Stopped since too many hosts failed.
+    /// Stopped because too many hosts failed.
     Halted,
-    /// Every host that is there has been asked, and has ended it.
+    /// Every host that is up was asked, and its install has ended.
     Ended,
 }
 
 /// A rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Rollout {
-    /// Who changed it last, and when in that controller's own order.
+    /// Its last change.
     pub stamp: Stamp,
-    /// Its random number; a new one each time that it is resumed, so that hosts
-    /// that failed are asked again.
+    /// Its random number. A resumed rollout gets a new one, so that hosts that failed are
+    /// asked again.
     pub id: u64,
-    /// The controller that carries it, until another takes it over.
+    /// The controller that drives it, until another takes it over.
     pub carrier: NodeId,
-    /// How it stands.
+    /// Its state.
     pub state: RolloutState,
-    /// Hosts that may be at work at once, at least 1.
+    /// How many hosts may install at once, at least 1.
     pub parallel: u16,
-    /// It stops once so many hosts have failed or not answered; 0 for never.
+    /// It halts when this many hosts have failed or not answered; 0 for never.
     pub stop_after: u16,
-    /// Install although a host's lock file says no.
+    /// Install even if a host's lock file forbids it.
     pub force: bool,
 }
 
-/// By how much the counter of a stop is ahead. Another controller may take the
-/// rollout over while it does not know of the stop, more than once, and change other
-/// things: whatever it stamps meanwhile stays below, and the stop holds once they
-/// meet.
+/// How far the counter of a stop is raised. Another controller that does not know of the
+/// stop may take the rollout over, even several times, and make other changes. Its stamps
+/// stay below the stop's, so the stop wins when they merge.
 const STOP_AHEAD: u64 = 1 << 16;
 
 impl Rollout {
-    /// The same, changed with the next stamp of whoever changes it.
+    /// This rollout with the stamp of a change, given the changing controller's next stamp.
     #[must_use]
     pub fn stamped(self, next: Stamp) -> Self {
         let ahead = if self.state == RolloutState::Stopped { STOP_AHEAD } else { 0 };
         Self { stamp: Stamp { counter: next.counter.saturating_add(ahead), ..next }, ..self }
     }
 
-    /// The number of its request to a host: the same whoever asks, so that no host
-    /// carries it out twice.
+    /// The number of its request to a host. It is the same from every controller, so no host
+    /// installs twice.
     #[must_use]
     pub const fn request_id(&self, host: NodeId) -> RequestId {
         RequestId(self.id ^ host.0)
@@ -73,8 +72,8 @@ impl Rollout {
         self.state == RolloutState::Running
     }
 
-    /// The total order by which a merge takes the greater: the stamp, then
-    /// everything else.
+    /// The total order by which a merge keeps the greater rollout: the stamp, then all other
+    /// fields.
     #[must_use]
     pub fn merge_order(&self, other: &Self) -> Ordering {
         let rest = |one: &Self| (one.state, one.id, one.carrier.0, one.parallel, one.stop_after, one.force);

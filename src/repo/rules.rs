@@ -1,10 +1,9 @@
-//! What an operator's change may do.
+//! Whether an operator's change is allowed.
 //!
-//! Each check looks at a whole command at once and at what the map would be
-//! after it, so the order of names in a command does not matter, and a command
-//! is done as a whole or refused as a whole. A check changes nothing; it gives
-//! the slots whose entries the command changes, less those that are already as
-//! asked.
+//! Each check considers the whole command and the map as it would be after it. So the
+//! order of names does not matter, and a command is executed or refused as a whole. A
+//! check changes nothing. It returns the slots whose entries the command changes, without
+//! those that already have the requested state.
 
 use crate::limits::EFFECTIVE;
 use crate::repo::effective::{entries, missing, wanted};
@@ -17,11 +16,11 @@ use crate::types::{Hostname, PatchId};
 /// Whether a patch is on a host, as far as the controller knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnHosts {
-    /// On none.
+    /// On no host.
     Nowhere,
     /// On this host, and perhaps on others.
     On(Hostname),
-    /// On none that has told; this host has not.
+    /// On no host that has reported; this host has not reported.
     MayBeOn(Hostname),
 }
 
@@ -29,28 +28,28 @@ pub enum OnHosts {
 /// knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OnAllHosts {
-    /// On every one.
+    /// On every host.
     Everywhere,
     /// This host lacks it, and perhaps others do.
     NotOn(Hostname),
-    /// None that has told lacks it; this host has not told.
+    /// No host that has reported lacks it; this host has not reported.
     MayNotBeOn(Hostname),
 }
 
-/// What an upload of a patch comes to.
+/// The result of checking an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Upload {
-    /// The id is new, or has been deleted: the entry is to be stored and merged.
+    /// The id is new or was deleted: the entry is to be stored and merged.
     New,
-    /// The repository has this very file: nothing is to be done.
+    /// The repository already has this file: nothing is to be done.
     Already,
 }
 
 /// Whether these patches may be applied; no `ids` means all that are Available.
 ///
-/// What each requires must be applied after the command, and what that requires
-/// as well. The bound on a host's patches counts all that are applied for any
-/// kind of host, since a host of a new kind may come any day.
+/// All patches that they require, directly or indirectly, must be applied after the
+/// command. The bound on a host's patches counts all applied patches, whatever kinds of
+/// hosts they concern, because a host of a new kind may appear.
 ///
 /// # Errors
 /// [`ChangeRefusal::Unknown`], [`ChangeRefusal::Requires`], [`ChangeRefusal::TooMany`].
@@ -110,9 +109,8 @@ pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet,
     Ok(to_remove)
 }
 
-/// Whether these patches may be deleted: each is Available in the repository
-/// and, as `on_hosts` says, on no host. A caller that is to go on although a
-/// lost host has not told leaves that host out.
+/// Whether these patches may be deleted: each is Available and, according to `on_hosts`,
+/// on no host. To ignore lost hosts, the caller leaves them out of `on_hosts`.
 ///
 /// # Errors
 /// [`ChangeRefusal::NothingNamed`], [`ChangeRefusal::Unknown`], [`ChangeRefusal::Applied`],
@@ -140,11 +138,11 @@ pub fn check_delete<'m>(
     Ok(to_delete)
 }
 
-/// What a commit of these patches makes final: they and all that they require, at
-/// however many removes, less what is committed already. No `ids` means all that
-/// are Applied.
+/// The patches that a commit of these would commit: they and all that they require,
+/// directly or indirectly, without those already committed. No `ids` means all that are
+/// Applied.
 ///
-/// Each must be Applied and released, and what it requires as well.
+/// Each of them must be Applied and released.
 ///
 /// # Errors
 /// [`ChangeRefusal::Unknown`], [`ChangeRefusal::NotApplied`], [`ChangeRefusal::Blocked`],
@@ -184,9 +182,9 @@ pub fn commit_closure<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSe
     Ok(closure)
 }
 
-/// Whether these patches may be committed: what [`commit_closure`] says, if each
-/// patch of it is, as `on_all_hosts` says, on every host that it concerns. A
-/// caller that is to go on although a lost host has not told leaves that host out.
+/// Whether these patches may be committed: returns their [`commit_closure`] if each patch
+/// of it is, according to `on_all_hosts`, on every host that it concerns. To ignore lost
+/// hosts, the caller leaves them out of `on_all_hosts`.
 ///
 /// # Errors
 /// Those of [`commit_closure`], [`ChangeRefusal::NotOnHost`], [`ChangeRefusal::MayNotBeOnHost`].
@@ -206,8 +204,7 @@ pub fn check_commit<'m>(
     Ok(closure)
 }
 
-/// Whether a patch may be uploaded as `offered`. A deleted id may be used
-/// again, with any content.
+/// Whether `offered` may be uploaded. A deleted id may be used again, with any content.
 ///
 /// # Errors
 /// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`].
@@ -222,15 +219,15 @@ pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, Cha
     }
 }
 
-/// The entry as a change leaves it. To win the merge, `stamp` must be higher
-/// than the entry's own.
+/// The entry after a change. To win the merge, `stamp` must be higher than the entry's
+/// own.
 #[must_use]
 pub fn changed(entry: &Entry, to: EntryState, stamp: Stamp) -> Entry {
     Entry { state: to, stamp, ..entry.clone() }
 }
 
-/// The entries of a command's ids, in its order; of none, all in this state, by
-/// id.
+/// The entries of a command's ids, in its order. For no ids, all entries in the state
+/// `all`, by id.
 fn named<'m>(
     map: &'m Map<'_>,
     ids: &'m [PatchId],
@@ -242,7 +239,7 @@ fn named<'m>(
     each.chain(all.map(Ok))
 }
 
-/// The entry of an id that is in the repository: a tombstone is not.
+/// The entry of an id, unless it is a tombstone.
 fn present<'m>(map: &'m Map<'_>, id: &PatchId) -> Option<(Slot, &'m Entry)> {
     map.get(id).filter(|(_, entry)| entry.state != EntryState::Deleted)
 }

@@ -1,18 +1,18 @@
-//! Places in the repository map, and sets of them: what a host has is kept as a
-//! bitmap of 128 bytes rather than as a list of names.
+//! Slots of the repository map, and sets of slots. The patches of a host are kept as a
+//! bitmap of 128 bytes rather than as a list of ids.
 
 use core::fmt;
 
 use crate::limits::{ENTRIES, ENTRY_BITMAP_WORDS};
 
-/// The place of an entry in the map of this process. It never changes while the
-/// entry is there, and means nothing outside of this process: controllers number
-/// alike only by chance.
+/// The position of an entry in this process's map. It does not change while the entry is
+/// in the map. It has no meaning outside of this process: other controllers number their
+/// slots differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slot(u16);
 
 impl Slot {
-    /// The slot with this index; `None` from [`ENTRIES`] on.
+    /// The slot with this index; `None` if it is [`ENTRIES`] or more.
     #[must_use]
     pub fn new(index: usize) -> Option<Self> {
         if index < ENTRIES { u16::try_from(index).ok().map(Self) } else { None }
@@ -43,7 +43,7 @@ impl SlotSet {
         Self { words: [0; ENTRY_BITMAP_WORDS] }
     }
 
-    /// Puts `slot` in; true when it was not in before.
+    /// Inserts `slot`; true if it was not in the set.
     pub fn insert(&mut self, slot: Slot) -> bool {
         let (word, bit) = slot.word_and_bit();
         match self.words.get_mut(word) {
@@ -55,7 +55,7 @@ impl SlotSet {
         }
     }
 
-    /// Takes `slot` out; true when it was in.
+    /// Removes `slot`; true if it was in the set.
     pub fn remove(&mut self, slot: Slot) -> bool {
         let (word, bit) = slot.word_and_bit();
         match self.words.get_mut(word) {
@@ -67,39 +67,39 @@ impl SlotSet {
         }
     }
 
-    /// Takes the lowest slot out.
+    /// Removes and returns the lowest slot.
     pub fn pop(&mut self) -> Option<Slot> {
         let lowest = self.iter().next()?;
         self.remove(lowest);
         Some(lowest)
     }
 
-    /// Whether `slot` is in.
+    /// Whether `slot` is in the set.
     #[must_use]
     pub fn contains(&self, slot: Slot) -> bool {
         let (word, bit) = slot.word_and_bit();
         self.words.get(word).is_some_and(|word| word & bit != 0)
     }
 
-    /// Takes all slots out.
+    /// Removes all slots.
     pub fn clear(&mut self) {
         self.words = [0; ENTRY_BITMAP_WORDS];
     }
 
-    /// How many slots are in.
+    /// How many slots are in the set.
     #[must_use]
     pub fn len(&self) -> usize {
         let ones = self.words.iter().map(|word| word.count_ones()).sum::<u32>();
         usize::try_from(ones).unwrap_or(ENTRIES)
     }
 
-    /// Whether none is in.
+    /// Whether the set is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.words.iter().all(|word| *word == 0)
     }
 
-    /// The slots that are in, lowest first.
+    /// The slots in the set, lowest first.
     #[must_use]
     pub fn iter(&self) -> Iter {
         Iter { words: self.words, word: 0 }
@@ -130,7 +130,7 @@ impl FromIterator<Slot> for SlotSet {
     }
 }
 
-/// The slots of a set as it was when asked, lowest first.
+/// Iterates over a copy of a set, lowest slot first.
 pub struct Iter {
     words: [u32; ENTRY_BITMAP_WORDS],
     word: usize,
@@ -162,14 +162,14 @@ mod tests {
     }
 
     #[test]
-    fn there_is_a_slot_for_each_entry_and_no_more() {
+    fn each_entry_has_a_slot_and_no_more_exist() {
         assert_eq!(slot(ENTRIES - 1).index(), ENTRIES - 1);
         assert_eq!(Slot::new(ENTRIES), None);
         assert_eq!(Slot::new(usize::MAX), None);
     }
 
     #[test]
-    fn a_set_is_what_was_put_in_less_what_was_taken_out() {
+    fn a_set_contains_what_was_inserted_and_not_removed() {
         let mut set = SlotSet::new();
         let indices = [0, 31, 32, 33, 511, ENTRIES - 1];
         for index in indices {

@@ -1,17 +1,17 @@
-//! A patch's state as an operator of sw-patch knows it.
+//! A patch's state as `sw-patch` (StarlingX) shows it.
 //!
-//! It is computed from what is known each time it is asked for. Nothing is kept
-//! that a dropped or lost host could leave behind, so no patch is stuck in a
-//! Partial state, and with no host known every patch says so.
+//! It is computed on demand from the entry and the known hosts. No state is stored that
+//! a dropped or lost host could leave behind, so no patch is stuck in a Partial state.
+//! If no host is known, every patch is `n/a`.
 
 use serde::{Deserialize, Serialize};
 
 use crate::repo::entry::EntryState;
 
-/// A patch's state as an operator of sw-patch knows it.
+/// A patch's state as `sw-patch` shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PatchState {
-    /// In the repository and on no host.
+    /// In the repository, and on no host.
     Available,
     /// Wanted, and on every host that it concerns.
     Applied,
@@ -19,9 +19,9 @@ pub enum PatchState {
     PartialApply,
     /// Not wanted, and still on a host.
     PartialRemove,
-    /// On every host that it concerns, for good.
+    /// Committed, and on every host that it concerns.
     Committed,
-    /// No host known, or not yet what the hosts have: nothing can be said.
+    /// Not known: no host is known, or the hosts have not reported what they have.
     NotApplicable,
 }
 
@@ -40,7 +40,7 @@ impl PatchState {
     }
 }
 
-/// How a patch is spread over the hosts, as far as they have told.
+/// How many hosts have a patch, as far as they have reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     /// Hosts known, of any kind.
@@ -51,20 +51,19 @@ pub struct Spread {
     pub concerned_with: u32,
     /// Hosts that have it, of any kind.
     pub hosts_with: u32,
-    /// What a host that it concerns has is not known, or no longer.
+    /// The installed set of a host that it concerns is not known, or out of date.
     pub is_unknown: bool,
-    /// It is wanted, but does not stand: see [`super::effective::blocked_by`].
+    /// It is wanted but blocked; see [`super::effective::blocked_by`].
     pub is_blocked: bool,
 }
 
-/// A patch's state, from its entry's and from its spread over the hosts.
+/// A patch's state, from its entry's state and its spread over the hosts.
 ///
-/// A wanted patch that concerns no host known is Applied: nothing is left to
-/// do. A committed one that a host still lacks is Partial-Apply, since it is
-/// that host which the operator must see to. A blocked one is Partial-Apply
-/// even where every host has it: the next install takes it away. One that is
-/// not wanted is not called Available, which would say that it is on no host,
-/// while a host's answer is outstanding.
+/// A wanted patch that concerns no known host is Applied: nothing is left to do. A
+/// committed patch that a host still lacks is Partial-Apply, because the operator must act
+/// on that host. A blocked patch is Partial-Apply even if every host has it: the next
+/// install removes it. A patch that is not wanted is not Available, which means "on no
+/// host", until every host has reported.
 #[must_use]
 pub fn patch_state(entry: EntryState, spread: &Spread) -> PatchState {
     let everywhere =
@@ -85,7 +84,7 @@ mod tests {
     use super::*;
     use EntryState::{Applied, Available, Committed, Deleted};
 
-    /// Three hosts are known, two of them concerned, of which so many have it.
+    /// Three hosts are known and two of them concerned, of which this many have it.
     fn on(concerned_with: u32) -> Spread {
         Spread {
             hosts_known: 3,
@@ -97,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn with_no_host_known_every_patch_says_so() {
+    fn with_no_host_known_every_patch_is_not_applicable() {
         for entry in [Deleted, Available, Applied, Committed] {
             assert_eq!(patch_state(entry, &Spread::default()), PatchState::NotApplicable);
         }
@@ -124,12 +123,12 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_claimed_of_a_host_that_has_not_told() {
-        let untold = |concerned_with| Spread { is_unknown: true, ..on(concerned_with) };
-        assert_eq!(patch_state(Applied, &untold(2)), PatchState::PartialApply);
-        assert_eq!(patch_state(Committed, &untold(2)), PatchState::PartialApply);
-        assert_eq!(patch_state(Available, &untold(0)), PatchState::NotApplicable);
-        assert_eq!(patch_state(Available, &untold(1)), PatchState::PartialRemove);
+    fn a_host_that_has_not_reported_may_have_any_patch() {
+        let unknown = |concerned_with| Spread { is_unknown: true, ..on(concerned_with) };
+        assert_eq!(patch_state(Applied, &unknown(2)), PatchState::PartialApply);
+        assert_eq!(patch_state(Committed, &unknown(2)), PatchState::PartialApply);
+        assert_eq!(patch_state(Available, &unknown(0)), PatchState::NotApplicable);
+        assert_eq!(patch_state(Available, &unknown(1)), PatchState::PartialRemove);
     }
 
     #[test]
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_for_hosts_that_are_not_there_leaves_nothing_to_do() {
+    fn a_patch_that_concerns_no_known_host_leaves_nothing_to_do() {
         let elsewhere = Spread { hosts_concerned: 0, ..on(0) };
         assert_eq!(patch_state(Applied, &elsewhere), PatchState::Applied);
         assert_eq!(patch_state(Available, &elsewhere), PatchState::Available);

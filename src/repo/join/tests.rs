@@ -69,14 +69,15 @@ impl Repo {
         let mut their_slots = fixture::slots(ROOM);
         let their_map = theirs.map(&mut their_slots);
         for floor in [theirs.floor, 0] {
-            let (mut slots, mut origin, mut told) = (fixture::slots(room), self.origin, Vec::new());
+            let (mut slots, mut origin, mut events) = (fixture::slots(room), self.origin, Vec::new());
             let mut map = self.map(&mut slots);
             let fresh = 1_000 + self.origin.replica;
-            let is_whole = join(&mut map, &mut origin, &their_map, floor, fresh, &mut |fact| told.push(fact));
+            let is_whole =
+                join(&mut map, &mut origin, &their_map, floor, fresh, &mut |event| events.push(event));
             if is_whole || floor == 0 {
                 let entries = map.iter_by_id().map(|(_, entry)| entry.clone()).collect();
                 *self = Self { entries, floor: map.floor(), origin };
-                return told;
+                return events;
             }
         }
         unreachable!("a merge without a floor is the last")
@@ -118,9 +119,9 @@ fn a_purge_travels_and_what_it_dropped_does_not_come_back() {
     two.pull(&one);
     one.purge(true);
     assert_eq!((one.shown().as_str(), one.floor), ("A Available 1", 3));
-    assert_eq!(two.pull(&one), [], "a tombstone goes without a word");
+    assert_eq!(two.pull(&one), [], "a dropped tombstone is not reported");
     assert_eq!((two.shown(), two.floor), (one.shown(), 3));
-    // One that was away since before the deletion.
+    // A controller that was away since before the deletion.
     let mut late = old.clone();
     assert_eq!(late.pull(&one), [MergeEvent::Purged(id("B"))]);
     assert_eq!(late.digest(), one.digest());
@@ -131,36 +132,39 @@ fn a_purge_travels_and_what_it_dropped_does_not_come_back() {
 }
 
 #[test]
-fn what_was_made_where_no_purge_could_see_it_is_stamped_anew() {
+fn an_entry_made_where_no_purge_could_see_it_gets_a_new_stamp() {
     let mut purged = Repo::with(1, 9, 9, &[entry("A").stamp(4, 1)]);
     let mut alone = Repo::new(2);
     alone.set("B", Applied);
     alone.set("C", Committed);
     alone.set("D", Deleted);
-    let told = alone.pull(&purged);
-    assert_eq!(alone.shown(), "A Applied 4, B Applied 10, C Committed 2", "{told:?}");
+    let events = alone.pull(&purged);
+    assert_eq!(alone.shown(), "A Applied 4, B Applied 10, C Committed 2", "{events:?}");
     purged.pull(&alone);
     assert_eq!(purged.digest(), alone.digest());
 }
 
 #[test]
-fn what_another_made_was_purged_and_what_we_made_where_the_peer_is_ahead_of_us() {
+fn a_purge_removes_the_entries_of_others_and_ours_if_the_peer_is_ahead_of_us() {
     let with_later = Repo::with(1, 9, 9, &[entry("Z").stamp(8, 2)]);
     let mut set_back = Repo::with(2, 5, 0, &[entry("A").stamp(3, 2), entry("B").stamp(4, 3)]);
-    let told = set_back.pull(&with_later);
-    assert!(told.contains(&MergeEvent::Renamed) && told.contains(&MergeEvent::Purged(id("A"))), "{told:?}");
+    let events = set_back.pull(&with_later);
+    assert!(
+        events.contains(&MergeEvent::Renamed) && events.contains(&MergeEvent::Purged(id("A"))),
+        "{events:?}"
+    );
     assert_eq!(set_back.shown(), "Z Applied 8");
     let mut away = Repo::with(2, 5, 0, &[entry("B").stamp(4, 3)]);
     assert_eq!(away.pull(&Repo::with(1, 9, 9, &[])), [MergeEvent::Purged(id("B"))]);
 }
 
 #[test]
-fn two_of_one_floor_agree_on_what_one_of_them_lacks() {
+fn two_maps_with_one_floor_agree_on_an_entry_that_one_of_them_lacks() {
     let lacks = Repo::with(1, 9, 9, &[]);
     let mut holds = Repo::with(2, 9, 9, &[entry("A").stamp(4, 3), entry("B").stamp(4, 2)]);
     let before = holds.clone();
     let mut other = lacks.clone();
-    assert_eq!(other.pull(&holds), [], "what the floor has seen is not taken");
+    assert_eq!(other.pull(&holds), [], "an entry up to the floor is not merged");
     assert_eq!(holds.pull(&lacks).len(), 2);
     assert_eq!(holds.shown(), "B Applied 10", "of {}", before.shown());
     other.pull(&holds);
@@ -168,7 +172,7 @@ fn two_of_one_floor_agree_on_what_one_of_them_lacks() {
 }
 
 #[test]
-fn a_deletion_that_a_purge_missed_is_stamped_anew_on_whichever_side_learns_of_it() {
+fn a_deletion_that_a_purge_missed_gets_a_new_stamp_on_either_side() {
     let deletion = [entry("A").state(Deleted).stamp(5, 3)];
     let live = [entry("A").stamp(3, 1)];
     let (missed, purged) = (Repo::with(2, 5, 0, &deletion), Repo::with(1, 9, 9, &live));
@@ -183,36 +187,36 @@ fn a_deletion_that_a_purge_missed_is_stamped_anew_on_whichever_side_learns_of_it
 }
 
 #[test]
-fn a_counter_is_followed_as_far_as_the_leap_and_no_further() {
+fn a_counter_is_accepted_up_to_the_leap_and_no_further() {
     let leap = crate::limits::COUNTER_LEAP;
     let take = |counter| {
         let mut ours = Repo::with(1, 7, 0, &[]);
         let theirs = Repo::with(2, counter, 0, &[entry("A").stamp(counter, 2), entry("B").stamp(9, 2)]);
-        let told = ours.pull(&theirs);
-        (ours, told)
+        let events = ours.pull(&theirs);
+        (ours, events)
     };
-    let (ours, told) = take(7 + leap);
-    assert_eq!((ours.entries.len(), told.len(), ours.origin.counter), (2, 2, 7 + leap));
+    let (ours, events) = take(7 + leap);
+    assert_eq!((ours.entries.len(), events.len(), ours.origin.counter), (2, 2, 7 + leap));
     for counter in [8 + leap, u64::MAX] {
-        let (ours, told) = take(counter);
+        let (ours, events) = take(counter);
         assert_eq!((ours.shown().as_str(), ours.origin.counter), ("B Applied 9", 9), "the rest merges");
-        assert!(told.contains(&MergeEvent::Leap(entry("A").stamp(counter, 2))), "{told:?}");
+        assert!(events.contains(&MergeEvent::Leap(entry("A").stamp(counter, 2))), "{events:?}");
     }
 }
 
 #[test]
-fn a_map_that_was_not_taken_whole_says_nothing_of_what_was_purged() {
+fn a_map_that_was_not_merged_whole_purges_nothing() {
     let ours = Repo::with(1, 9, 2, &[entry("A").stamp(3, 3), entry("B").state(Deleted).stamp(4, 3)]);
     let theirs = Repo::with(2, 9, 8, &[entry("C").stamp(u64::MAX, 2), entry("D").stamp(9, 2)]);
     let mut after = ours.clone();
     after.pull(&theirs);
     assert_eq!((after.shown().as_str(), after.floor), ("A Applied 3, B Deleted 4, D Applied 9", 2));
-    // Nor one that there is no room for; the tombstones' room counts.
+    // The same for an entry without room; tombstones take room too.
     let theirs =
         Repo::with(2, 9, 8, &[entry("A").stamp(3, 3), entry("D").stamp(9, 2), entry("E").stamp(9, 2)]);
     let mut after = ours.clone();
-    let told = after.pull_into(&theirs, 2);
-    assert!(matches!(&told[..], [MergeEvent::NoRoom(..), MergeEvent::NoRoom(..)]), "{told:?}");
+    let events = after.pull_into(&theirs, 2);
+    assert!(matches!(&events[..], [MergeEvent::NoRoom(..), MergeEvent::NoRoom(..)]), "{events:?}");
     assert_eq!((after.shown(), after.floor), (ours.shown(), 2));
     let mut after = ours.clone();
     after.pull_into(&theirs, 3);
@@ -220,13 +224,14 @@ fn a_map_that_was_not_taken_whole_says_nothing_of_what_was_purged() {
 }
 
 #[test]
-fn a_change_of_ours_that_gives_way_is_told_with_what_took_its_place() {
+fn a_replaced_change_of_ours_is_reported_with_its_replacement() {
     let ours = entry("A").stamp(3, 1);
     let theirs = entry("A").state(Deleted).stamp(5, 2);
     let mut repo = Repo::with(1, 5, 0, &[ours.clone(), entry("B").stamp(4, 3), entry("C").stamp(5, 1)]);
     let other = [theirs.clone(), entry("B").stamp(5, 2), entry("C").stamp(6, 2)];
-    let told = repo.pull(&Repo::with(2, 6, 0, &other));
-    let replaced: Vec<_> = told.iter().filter(|told| matches!(told, MergeEvent::Replaced { .. })).collect();
+    let events = repo.pull(&Repo::with(2, 6, 0, &other));
+    let replaced: Vec<_> =
+        events.iter().filter(|event| matches!(event, MergeEvent::Replaced { .. })).collect();
     assert_eq!(
         replaced,
         [&MergeEvent::Replaced { ours, theirs }],
@@ -235,46 +240,46 @@ fn a_change_of_ours_that_gives_way_is_told_with_what_took_its_place() {
 }
 
 #[test]
-fn who_sees_its_own_replica_ahead_of_itself_takes_another() {
+fn a_controller_that_sees_its_own_replica_ahead_takes_a_new_replica_id() {
     let ahead = [entry("A").stamp(8, 1), entry("B").stamp(4, 1)];
     for (counter, is_set_back) in [(7, true), (8, false)] {
         let mut ours = Repo::with(1, counter, 0, &[]);
-        let told = ours.pull(&Repo::with(2, 9, 0, &ahead));
-        assert_eq!(told.contains(&MergeEvent::Renamed), is_set_back, "{told:?}");
+        let events = ours.pull(&Repo::with(2, 9, 0, &ahead));
+        assert_eq!(events.contains(&MergeEvent::Renamed), is_set_back, "{events:?}");
         assert_eq!((ours.origin.replica != 1, ours.origin.counter), (is_set_back, 8));
     }
 }
 
-/// What may happen in a history.
+/// The events that may happen in a history.
 #[derive(Clone, Copy)]
 struct Weather {
-    /// Controllers are dropped from each other's lists.
+    /// Controllers drop each other.
     drops: bool,
     /// A controller's disk is lost.
     wipes: bool,
-    /// A controller comes back out of a backup.
+    /// A controller is restored from a backup.
     restores: bool,
     /// Tombstones are purged.
     purges: bool,
 }
 
-/// Three controllers, and what an onlooker who sees all knows of them.
+/// Three controllers, and the whole truth about them.
 struct History {
     random: SplitMix,
     repos: Vec<Repo>,
-    /// Which others a controller has met.
+    /// Which others a controller has merged with.
     known: Vec<BTreeSet<usize>>,
-    /// Whether it ever met any.
+    /// Whether it ever merged with another.
     has_met: Vec<bool>,
     backups: Vec<Option<Repo>>,
-    /// Who has not shown yet, since a controller came out of a backup, what it has
-    /// of it. While there is one, a first change is made under a new replica.
+    /// The controllers that have not been merged with since a controller was restored
+    /// from a backup. While there is one, the next change gets a new replica id.
     unshown: Vec<BTreeSet<usize>>,
     replicas: u64,
     uploads: usize,
-    /// Ids that nobody ever deleted and that no lost disk can have taken along.
+    /// Ids that were never deleted and that no lost disk can have removed.
     safe: BTreeSet<String>,
-    /// Ids that were gone when all agreed.
+    /// Ids that were deleted when all controllers agreed.
     gone: BTreeSet<String>,
 }
 
@@ -304,24 +309,24 @@ impl History {
             self.repos[at].origin.replica = self.new_replica();
             self.unshown[at].clear();
         }
-        // Whoever has it from a backup may change it: that is a later word.
+        // A controller restored from a backup may change it again.
         self.gone.remove(text);
         let made = self.repos[at].set(text, state).clone();
         self.is_the_only_one(&made);
     }
 
-    /// Nothing else that anybody has, or has a backup of, bears the same stamp.
+    /// No other entry, on a disk or in a backup, has the same stamp.
     fn is_the_only_one(&self, made: &Entry) {
         let repos = self.repos.iter().chain(self.backups.iter().flatten());
         for entry in repos.flat_map(|repo| &repo.entries).filter(|entry| entry.stamp == made.stamp) {
-            assert_eq!(entry, made, "a stamp is given out twice");
+            assert_eq!(entry, made, "a stamp is used twice");
         }
     }
 
     fn pull(&mut self, at: usize, from: usize) {
         let theirs = self.repos[from].clone();
-        for told in self.repos[at].pull(&theirs) {
-            if let MergeEvent::Changed(entry) = told {
+        for event in self.repos[at].pull(&theirs) {
+            if let MergeEvent::Changed(entry) = event {
                 self.is_the_only_one(&entry);
             }
         }
@@ -354,7 +359,7 @@ impl History {
         }
     }
 
-    /// What only this controller's disk has is no longer safe.
+    /// Entries that only this controller's disk has are no longer safe.
     fn lose(&mut self, at: usize) {
         let others: Vec<usize> = (0..3).filter(|other| *other != at).collect();
         self.safe.retain(|text| others.iter().all(|other| self.repos[*other].is_live(text)));
@@ -425,14 +430,14 @@ fn history(seed: u64, weather: Weather, stays_deleted: bool) {
             assert!(all.is_live(text), "seed {seed}: {text} is lost of {}", all.shown());
         }
         for text in history.gone.iter().filter(|_| stays_deleted) {
-            assert!(!all.is_live(text), "seed {seed}: {text} rose again in {}", all.shown());
+            assert!(!all.is_live(text), "seed {seed}: {text} came back in {}", all.shown());
         }
         let every = (1..=history.uploads).map(|number| format!("P-{number:03}"));
         history.gone = every.filter(|text| !all.is_live(text)).collect();
     }
 }
 
-/// How many histories of each kind: more by hand, with `THIMBLE_SEEDS`.
+/// How many histories of each kind; `THIMBLE_SEEDS` sets another number.
 fn seeds() -> u64 {
     std::env::var("THIMBLE_SEEDS").ok().and_then(|seeds| seeds.parse().ok()).unwrap_or(16)
 }
@@ -440,21 +445,21 @@ fn seeds() -> u64 {
 const FAIR: Weather = Weather { drops: false, wipes: false, restores: false, purges: true };
 
 #[test]
-fn whatever_the_order_all_come_to_the_same_nothing_is_lost_and_nothing_rises_again() {
+fn in_any_order_all_maps_become_equal_nothing_is_lost_and_nothing_comes_back() {
     for seed in 0..seeds() {
         history(seed, FAIR, true);
     }
 }
 
 #[test]
-fn lost_disks_take_along_only_what_no_other_has() {
+fn a_lost_disk_loses_only_entries_that_no_other_controller_has() {
     for seed in 0..seeds() {
         history(seed, Weather { wipes: true, ..FAIR }, true);
     }
 }
 
 #[test]
-fn a_restored_backup_brings_back_nothing_loses_nothing_and_gives_out_no_stamp_twice() {
+fn a_restored_backup_brings_back_nothing_loses_nothing_and_uses_no_stamp_twice() {
     for seed in 0..seeds() {
         history(seed, Weather { restores: true, purges: false, ..FAIR }, true);
     }
@@ -471,7 +476,7 @@ fn controllers_that_a_purge_did_not_wait_for_lose_nothing_of_their_own() {
 }
 
 #[test]
-fn of_two_rollouts_the_later_stays_everywhere_and_the_digest_tells_them_apart() {
+fn of_two_rollouts_the_later_stays_everywhere_and_their_digests_differ() {
     let rollout = |counter, replica, id| Rollout {
         stamp: Stamp { counter, replica },
         id,
@@ -489,23 +494,23 @@ fn of_two_rollouts_the_later_stays_everywhere_and_the_digest_tells_them_apart() 
     assert!(one.digest() != empty && one.digest() != two.digest());
 
     let mut origin = Origin { replica: 1, counter: 3 };
-    let mut told = Vec::new();
-    assert!(join(&mut one, &mut origin, &two, 0, 77, &mut |fact| told.push(fact)));
-    assert_eq!((told.as_slice(), one.digest()), (&[MergeEvent::Rollout(late)][..], two.digest()));
+    let mut events = Vec::new();
+    assert!(join(&mut one, &mut origin, &two, 0, 77, &mut |event| events.push(event)));
+    assert_eq!((events.as_slice(), one.digest()), (&[MergeEvent::Rollout(late)][..], two.digest()));
     assert_eq!(origin.next_stamp(), Stamp { counter: 7, replica: 1 }, "the next change is above it");
-    assert!(!one.merge_rollout(&early), "what was replaced does not come back");
+    assert!(!one.merge_rollout(&early), "a replaced rollout does not come back");
 
-    // What was stamped under our own replica, and is not known here, sets us back.
+    // An unknown rollout with our own replica id shows that this map is restored.
     let mut back = Origin { replica: 2, counter: 5 };
     let mut slots = fixture::slots(ROOM);
     let mut ours = fixture::map(&mut slots, &[]);
     assert!(join(&mut ours, &mut back, &two, 0, 77, &mut |_| {}));
     assert_eq!(back.replica, 77);
 
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     let mut leaping = fixture::slots(ROOM);
     let mut leaping = fixture::map(&mut leaping, &[]);
     leaping.merge_rollout(&rollout(u64::MAX, 3, 3));
-    assert!(!join(&mut one, &mut origin, &leaping, 0, 77, &mut |fact| told.push(fact)));
-    assert!(matches!(told[..], [MergeEvent::RolloutLeap(_)]) && one.rollout() == Some(&late));
+    assert!(!join(&mut one, &mut origin, &leaping, 0, 77, &mut |event| events.push(event)));
+    assert!(matches!(events[..], [MergeEvent::RolloutLeap(_)]) && one.rollout() == Some(&late));
 }

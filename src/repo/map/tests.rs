@@ -1,4 +1,4 @@
-//! What a map takes, keeps and lets go of.
+//! Merges, slots, floors and purges of a map.
 
 use std::vec::Vec;
 
@@ -6,8 +6,7 @@ use super::*;
 use crate::repo::entry::{EntryState, Stamp};
 use crate::repo::fixture::{self, SplitMix, entry, id};
 
-/// Entries of few ids, states and stamps, so that many stand against each
-/// other, some with equal stamps.
+/// Entries of few ids, states and stamps, so that many conflict, some with equal stamps.
 fn random_entries(random: &mut SplitMix, count: usize) -> Vec<Entry> {
     use EntryState::{Applied, Available, Committed, Deleted};
     let mut one = || {
@@ -21,7 +20,7 @@ fn random_entries(random: &mut SplitMix, count: usize) -> Vec<Entry> {
     (0..count).map(|_| one()).collect()
 }
 
-/// What a map holds, by id, and its digest.
+/// The content of a map by id, and its digest.
 fn merged(entries: &[&Entry]) -> (Vec<Entry>, Digest) {
     let mut slots = fixture::slots(8);
     let mut map = Map::new(&mut slots);
@@ -38,7 +37,7 @@ fn merging_is_commutative_associative_and_idempotent() {
         let entries = random_entries(&mut random, 24);
         let mut order: Vec<&Entry> = entries.iter().collect();
         let whole = merged(&order);
-        // Commutative: in any order. Idempotent: any of them again.
+        // Commutative: in any order. Idempotent: repeated entries.
         random.shuffle(&mut order);
         order.extend_from_within(..random.below(24));
         assert_eq!(merged(&order), whole, "seed {seed}");
@@ -61,7 +60,7 @@ fn a_commit_wins_over_any_stamp_and_a_later_stamp_over_any_state() {
 }
 
 #[test]
-fn merge_says_what_it_did() {
+fn merge_returns_what_it_did() {
     let mut slots = fixture::slots(2);
     let mut map = Map::new(&mut slots);
     let slot = |index| Slot::new(index).unwrap();
@@ -98,7 +97,7 @@ fn a_map_has_room_for_the_bound_and_finds_every_entry() {
     }
     assert_eq!(map.merge(&entry(&names[ENTRIES])), Err(Full { entries: ENTRIES }));
     for (slot, held) in map.iter() {
-        assert_eq!(held.id.as_str(), names[slot.index()], "slots are given in order and keep");
+        assert_eq!(held.id.as_str(), names[slot.index()], "slots are used in order and do not change");
         assert_eq!(map.get(&held.id).unwrap().0, slot);
     }
     assert_eq!(map.iter().count(), ENTRIES);
@@ -152,11 +151,11 @@ fn the_floor_only_rises_and_drops_the_tombstones_up_to_it() {
     assert!(map.raise_floor(2).is_empty());
     assert_eq!(map.floor(), 5);
     map.raise_floor(20);
-    assert_eq!(map.highest_counter(), 20, "a stamp given out after a purge is above its floor");
+    assert_eq!(map.highest_counter(), 20, "a new stamp after a purge is above its floor");
 }
 
 #[test]
-fn a_digest_is_that_of_the_entries_whatever_floor_and_holes_there_are() {
+fn the_digest_depends_on_the_entries_alone_not_on_floor_or_free_slots() {
     let mut slots = fixture::slots(4);
     let mut map = three(&mut slots);
     map.raise_floor(5);
@@ -186,10 +185,10 @@ fn a_purged_tombstone_stays_away_and_a_live_entry_or_a_later_one_does_not() {
     let b = |state, counter| entry("B").state(state).stamp(counter, 1);
     assert!(map.is_purged(&b(EntryState::Deleted, 5)) && map.is_purged(&b(EntryState::Applied, 4)));
     assert!(!map.is_purged(&b(EntryState::Applied, 6)) && !map.is_purged(&b(EntryState::Committed, 1)));
-    assert!(!map.is_purged(&entry("A").stamp(2, 1)), "what the map holds is merged as ever");
+    assert!(!map.is_purged(&entry("A").stamp(2, 1)), "an entry in the map is merged");
     assert_eq!(map.merge(&b(EntryState::Deleted, 5)), Ok(Merged::Unchanged));
     assert!(matches!(map.merge(&b(EntryState::Deleted, 6)), Ok(Merged::Inserted(_))));
-    // As a store's own entries come back at a start, after its floor.
+    // A store's own entries are merged at a start, after its floor.
     assert!(matches!(map.merge(&entry("D").stamp(1, 1)), Ok(Merged::Inserted(_))));
     let late = entry("A").state(EntryState::Deleted).stamp(4, 1);
     assert_eq!(map.merge(&late), Ok(Merged::Purged(Slot::new(0).unwrap())));
@@ -197,7 +196,7 @@ fn a_purged_tombstone_stays_away_and_a_live_entry_or_a_later_one_does_not() {
 }
 
 #[test]
-fn only_what_a_purge_can_have_meant_is_removed() {
+fn only_an_entry_that_a_purge_can_have_covered_is_removed() {
     let mut slots = fixture::slots(4);
     let mut map = three(&mut slots);
     map.merge(&entry("D").state(EntryState::Committed).stamp(1, 1)).unwrap();

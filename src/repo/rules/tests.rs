@@ -1,4 +1,4 @@
-//! What each command may do and may not, in the operator's words.
+//! Which commands are allowed, and the messages of those that are refused.
 
 use std::format;
 use std::vec::Vec;
@@ -35,23 +35,23 @@ fn outcome(check: Check, entries: &[Entry], named: &[&str]) -> Result<Vec<PatchI
 }
 
 #[track_caller]
-fn refused(check: Check, entries: &[Entry], named: &[&str], why: &str) {
-    assert_eq!(outcome(check, entries, named).unwrap_err(), why);
+fn refused(check: Check, entries: &[Entry], named: &[&str], message: &str) {
+    assert_eq!(outcome(check, entries, named).unwrap_err(), message);
 }
 
 #[test]
 fn a_patch_that_is_not_in_the_repository_is_refused_and_nothing_is_done() {
     for check in [check_apply as Check, check_remove, check_delete_nowhere, commit_closure] {
         for unknown in ["X", "GONE"] {
-            let why =
+            let message =
                 format!("{unknown} is not in the repository: look for its name with query, or upload it.");
-            refused(check, &[available("A"), deleted("GONE")], &[unknown, "A"], &why);
+            refused(check, &[available("A"), deleted("GONE")], &[unknown, "A"], &message);
         }
     }
 }
 
 #[test]
-fn apply_takes_what_is_available_and_leaves_what_is_applied() {
+fn apply_changes_available_patches_and_skips_applied_ones() {
     let entries = [available("A"), entry("B"), committed("C"), available("D")];
     assert_eq!(outcome(check_apply, &entries, &["A", "B", "C", "A"]), Ok(ids(&["A"])));
     assert_eq!(outcome(check_apply, &entries, &[]), Ok(ids(&["A", "D"])), "all");
@@ -59,13 +59,13 @@ fn apply_takes_what_is_available_and_leaves_what_is_applied() {
 }
 
 #[test]
-fn apply_wants_what_is_required_first_or_in_the_same_command() {
+fn apply_needs_required_patches_first_or_in_the_same_command() {
     let entries = [available("A").requires(&["B"]), available("B").requires(&["C"]), available("C")];
-    let why = "A requires B, which is not applied: apply that first, or both in one command.";
-    refused(check_apply, &entries, &["A"], why);
-    refused(check_apply, &entries, &["C", "A"], why);
-    let why = "B requires C, which is not applied: apply that first, or both in one command.";
-    refused(check_apply, &entries, &["A", "B"], why);
+    let message = "A requires B, which is not applied: apply that first, or both in one command.";
+    refused(check_apply, &entries, &["A"], message);
+    refused(check_apply, &entries, &["C", "A"], message);
+    let message = "B requires C, which is not applied: apply that first, or both in one command.";
+    refused(check_apply, &entries, &["A", "B"], message);
     for named in [["A", "B", "C"], ["C", "B", "A"]] {
         assert_eq!(outcome(check_apply, &entries, &named), Ok(ids(&["A", "B", "C"])));
     }
@@ -76,50 +76,54 @@ fn apply_wants_what_is_required_first_or_in_the_same_command() {
 
 #[test]
 fn apply_names_a_requirement_that_is_not_in_the_repository() {
-    let why = "A requires B, which is not in the repository: upload and apply that first.";
-    refused(check_apply, &[available("A").requires(&["B"])], &["A"], why);
-    refused(check_apply, &[available("A").requires(&["B"]), deleted("B")], &[], why);
+    let message = "A requires B, which is not in the repository: upload and apply that first.";
+    refused(check_apply, &[available("A").requires(&["B"])], &["A"], message);
+    refused(check_apply, &[available("A").requires(&["B"]), deleted("B")], &[], message);
 }
 
 #[test]
-fn apply_does_not_rest_on_a_blocked_patch() {
+fn apply_does_not_accept_a_blocked_requirement() {
     let entries = [available("A").requires(&["B"]), entry("B").requires(&["C"]), available("C")];
-    let why = "B requires C, which is not applied: apply that first, or both in one command.";
-    refused(check_apply, &entries, &["A"], why);
+    let message = "B requires C, which is not applied: apply that first, or both in one command.";
+    refused(check_apply, &entries, &["A"], message);
     assert_eq!(outcome(check_apply, &entries, &["A", "C"]), Ok(ids(&["A", "C"])));
 }
 
 #[test]
-fn apply_keeps_to_what_a_host_may_have() {
+fn apply_keeps_to_the_bound_of_a_host() {
     let mut entries: Vec<_> = (1..EFFECTIVE).map(|number| entry(&format!("P-{number}"))).collect();
     entries.push(available("A"));
     assert_eq!(outcome(check_apply, &entries, &["A"]), Ok(ids(&["A"])), "the last that has room");
     entries.push(available("B"));
-    let why = format!(
+    let message = format!(
         "{} patches would be applied, and a host may have {EFFECTIVE}: remove some first.",
         EFFECTIVE + 1
     );
-    refused(check_apply, &entries, &[], &why);
+    refused(check_apply, &entries, &[], &message);
     entries.extend([entry("C"), entry("D")]);
     let none = outcome(check_apply, &entries, &["P-1"]);
-    assert_eq!(none, Ok(ids(&[])), "what a merge brought is not held against a command that adds nothing");
+    assert_eq!(
+        none,
+        Ok(ids(&[])),
+        "a command that adds nothing is allowed although a merge exceeded the bound"
+    );
 }
 
 #[test]
-fn remove_takes_what_is_applied_and_leaves_what_is_available() {
+fn remove_changes_applied_patches_and_skips_available_ones() {
     assert_eq!(outcome(check_remove, &[available("A"), entry("B")], &["A", "B"]), Ok(ids(&["B"])));
 }
 
 #[test]
-fn remove_keeps_what_a_staying_patch_requires() {
+fn remove_refuses_a_patch_that_a_staying_one_requires() {
     let entries = [entry("A"), entry("B").requires(&["A"]), committed("C").requires(&["A"])];
-    let why = "A is required by B, which is applied: remove that first, or both in one command.";
-    refused(check_remove, &entries[..2], &["A"], why);
+    let message = "A is required by B, which is applied: remove that first, or both in one command.";
+    refused(check_remove, &entries[..2], &["A"], message);
     for named in [["A", "B"], ["B", "A"]] {
         assert_eq!(outcome(check_remove, &entries[..2], &named), Ok(ids(&["A", "B"])));
     }
-    let why = "A is required by C, which is applied: remove that first, or both in one command.";
-    refused(check_remove, &entries, &["A", "B"], why);
+    let message = "A is required by C, which is applied: remove that first, or both in one command.";
+    refused(check_remove, &entries, &["A", "B"], message);
     let entries = [entry("A"), available("B").requires(&["A"])];
     assert_eq!(outcome(check_remove, &entries, &["A"]), Ok(ids(&["A"])), "B is not applied");
 }
@@ -127,25 +131,25 @@ fn remove_keeps_what_a_staying_patch_requires() {
 #[test]
 fn a_committed_and_an_unremovable_patch_stay() {
     let entries = [committed("A"), entry("B").unremovable(), entry("C")];
-    refused(check_remove, &entries, &["C", "A"], "A is committed: it stays for good.");
-    let why = "B is unremovable: its makers say that it stays once it is applied.";
-    refused(check_remove, &entries, &["C", "B"], why);
-    refused(check_delete_nowhere, &entries, &["A"], "A is committed: it stays for good.");
+    refused(check_remove, &entries, &["C", "A"], "A is committed and cannot be removed.");
+    let message = "B is unremovable: once applied it cannot be removed.";
+    refused(check_remove, &entries, &["C", "B"], message);
+    refused(check_delete_nowhere, &entries, &["A"], "A is committed and cannot be removed.");
     assert_eq!(outcome(check_remove, &[available("B").unremovable()], &["B"]), Ok(ids(&[])));
 }
 
 #[test]
-fn remove_and_delete_want_names() {
+fn remove_and_delete_need_names() {
     for check in [check_remove as Check, check_delete_nowhere] {
-        refused(check, &[entry("A")], &[], "No patch is named: name those that are meant.");
+        refused(check, &[entry("A")], &[], "No patch is named: give one or more patch ids.");
     }
 }
 
 #[test]
-fn delete_wants_a_patch_available_and_on_no_host() {
+fn delete_needs_an_available_patch_on_no_host() {
     let entries = [entry("A"), available("B"), available("C").unremovable()];
-    let why = "A is applied: remove it, install the hosts that have it, then delete it.";
-    refused(check_delete_nowhere, &entries, &["B", "A"], why);
+    let message = "A is applied: remove it, install the hosts that have it, then delete it.";
+    refused(check_delete_nowhere, &entries, &["B", "A"], message);
     assert_eq!(outcome(check_delete_nowhere, &entries, &["B", "C"]), Ok(ids(&["B", "C"])));
 
     let mut slots = fixture::slots(entries.len());
@@ -162,13 +166,13 @@ fn delete_wants_a_patch_available_and_on_no_host() {
     );
     assert_eq!(
         only_b(&OnHosts::MayBeOn(host)),
-        "B may be on host worker-1, which has not told yet: \
+        "B may be on host worker-1, which has not reported yet: \
          try again soon, or drop-host it if it is gone."
     );
 }
 
 #[test]
-fn upload_takes_new_and_deleted_ids_and_knows_what_it_has() {
+fn upload_accepts_new_and_deleted_ids_and_recognizes_a_file_that_it_has() {
     let entries = [available("A"), entry("B"), deleted("C")];
     let mut slots = fixture::slots(4);
     let map = fixture::map(&mut slots, &entries);
@@ -213,7 +217,7 @@ fn a_change_sets_state_and_stamp_and_wins_the_merge() {
     assert!(after.merge_order(&before).is_gt());
 }
 
-/// Not released by its makers.
+/// A patch that is not released.
 fn unreleased(text: &str, status: Status) -> Entry {
     let mut entry = entry(text);
     entry.meta.status = status;
@@ -221,7 +225,7 @@ fn unreleased(text: &str, status: Status) -> Entry {
 }
 
 #[test]
-fn commit_takes_with_it_all_that_is_required_and_leaves_what_is_committed() {
+fn commit_includes_all_required_patches_and_skips_committed_ones() {
     let entries = [
         entry("A").requires(&["B", "D"]),
         entry("B").requires(&["C"]),
@@ -241,20 +245,20 @@ fn commit_takes_with_it_all_that_is_required_and_leaves_what_is_committed() {
 }
 
 #[test]
-fn commit_wants_what_is_applied_released_and_not_blocked() {
+fn commit_needs_applied_released_and_unblocked_patches() {
     let entries = [available("A"), entry("B")];
-    let why = "A is not applied: apply it, install the hosts that it concerns, then commit it.";
-    refused(commit_closure, &entries, &["B", "A"], why);
+    let message = "A is not applied: apply it, install the hosts that it concerns, then commit it.";
+    refused(commit_closure, &entries, &["B", "A"], message);
     for (status, word) in [(Status::Development, "DEV"), (Status::Obsolete, "OBS")] {
         let entries = [entry("A").requires(&["B"]), unreleased("B", status)];
-        let why = format!("B has status {word}: only what its makers have released (REL) can be committed.");
-        refused(commit_closure, &entries, &["A"], &why);
-        refused(commit_closure, &entries, &[], &why);
+        let message = format!("B has status {word}: only a released patch (REL) can be committed.");
+        refused(commit_closure, &entries, &["A"], &message);
+        refused(commit_closure, &entries, &[], &message);
     }
     for missing in [available("C"), deleted("C"), entry("OTHER")] {
         let entries = [entry("A").requires(&["B"]), entry("B").requires(&["C"]), missing];
-        let why = "B requires C, which is not applied: apply that first, then commit.";
-        refused(commit_closure, &entries, &["A"], why);
+        let message = "B requires C, which is not applied: apply that first, then commit.";
+        refused(commit_closure, &entries, &["A"], message);
     }
 }
 
@@ -269,12 +273,12 @@ fn commit_waits_for_every_host_that_any_of_the_closure_concerns() {
         check_commit(&map, &named, of).map_err(|refusal| format!("{refusal}"))
     };
     assert_eq!(only_b(OnAllHosts::Everywhere), Ok([slot(&map, "A"), b].into_iter().collect()));
-    let why = "B is not on host worker-1 yet: run host-install worker-1 first.";
-    assert_eq!(only_b(OnAllHosts::NotOn(host.clone())).unwrap_err(), why);
-    let why = "B may not be on host worker-1, which has not told: \
+    let message = "B is not on host worker-1 yet: run host-install worker-1 first.";
+    assert_eq!(only_b(OnAllHosts::NotOn(host.clone())).unwrap_err(), message);
+    let message = "B may not be on host worker-1, which has not reported: \
                try again soon, or drop-host it if it is gone.";
-    assert_eq!(only_b(OnAllHosts::MayNotBeOn(host)).unwrap_err(), why);
+    assert_eq!(only_b(OnAllHosts::MayNotBeOn(host)).unwrap_err(), message);
     let asked_of_c =
         |slot| if slot == b || slot == self::slot(&map, "A") { OnAllHosts::Everywhere } else { panic!() };
-    assert!(check_commit(&map, &named, asked_of_c).is_ok(), "what is committed already is not asked for");
+    assert!(check_commit(&map, &named, asked_of_c).is_ok(), "committed patches are not checked");
 }
