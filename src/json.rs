@@ -12,9 +12,9 @@ use std::fmt::{self, Write};
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing known, or nothing there.
+    /// Unknown or absent.
     Null,
-    /// Yes or no.
+    /// A boolean.
     Bool(bool),
     /// A whole number. Readers that keep numbers as doubles are exact up to
     /// 2^53, so 64-bit identities are written as text.
@@ -25,12 +25,12 @@ pub enum Value {
     List(Vec<Value>),
     /// Values by name, in the order of the documentation.
     Object(Vec<(&'static str, Value)>),
-    /// Values by names that are data themselves.
+    /// Values by names that are data.
     Map(Vec<(String, Value)>),
 }
 
 impl Value {
-    /// The text that `value` shows as.
+    /// A text: what `value` displays as.
     pub fn text(value: impl fmt::Display) -> Self {
         Self::Text(value.to_string())
     }
@@ -119,7 +119,8 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
             '\n' => f.write_str("\\n")?,
             '\r' => f.write_str("\\r")?,
             '\t' => f.write_str("\\t")?,
-            // Controls must be escaped; DEL and U+2028/9 are, for terminals and JavaScript.
+            // JSON requires escapes for C0 controls. DEL and C1 are escaped for terminals,
+            // U+2028 and U+2029 for JavaScript.
             '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
                 write!(f, "\\u{:04x}", u32::from(c))?;
             }
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn text_cannot_break_out_of_its_quotes_or_reach_a_terminal() {
+    fn quotes_and_control_characters_are_escaped() {
         let text = "a\"b\\c\n\r\t\u{0}\u{1b}[2J\u{7f}\u{9b}\u{2028}é🦀";
         let json = r#""a\"b\\c\n\r\t\u0000\u001b[2J\u007f\u009b\u2028é🦀""#;
         assert_eq!(Value::text(text).to_string(), json);

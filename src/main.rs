@@ -1,9 +1,9 @@
-//! Arguments to one of: daemon, worker, client.
+//! The entry point: a worker process of the daemon, or the command line.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // How the daemon starts a worker; nobody types it.
+    // The daemon starts its workers this way. It is not a command for users.
     if std::env::args_os().nth(1).is_some_and(|word| word == "worker") {
         return thimble::daemon::worker::main();
     }

@@ -1,6 +1,9 @@
-//! TOML as people write it: each value is read with its line at hand, so that
-//! an error can name the file, the line, the key and what it takes. All that
-//! thimble reads as TOML is read here: configuration, keys and patches' metadata.
+//! Reads TOML that people write: the configuration, key files and patches' metadata. Each
+//! value keeps its position, so that an error names the file, the line, the key and the
+//! accepted values.
+//!
+//! Why our own: this is a layer over the `toml` crate's parser. Derived serde structs would
+//! report the parser's message, without the nearest known key and the accepted range.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -18,9 +21,9 @@ use crate::types::Name;
 pub struct ConfigError {
     /// The file, as it was named.
     pub file: String,
-    /// The line, counted from 1; none where the whole file is meant.
+    /// The line, counted from 1; `None` for an error about the whole file.
     pub line: Option<usize>,
-    /// The key with its section, for example `network.ttl`; empty where none is meant.
+    /// The key with its section, for example `network.ttl`; empty if no key is concerned.
     pub key: String,
     /// What is wrong with it.
     pub problem: Problem,
@@ -45,14 +48,14 @@ pub enum Problem {
         /// What it takes.
         accepts: String,
     },
-    /// The value is none that the key takes.
+    /// The key does not accept the value.
     Unacceptable {
         /// The value as written, cut short where it is long.
         found: String,
         /// What the key takes.
         accepts: String,
     },
-    /// The value does not go with another. A sentence, with what to do.
+    /// The value conflicts with another. A sentence, with what to do.
     Conflict(String),
 }
 
@@ -62,7 +65,7 @@ impl ConfigError {
         Self { file: file.to_owned(), line: None, key: String::new(), problem: Problem::File(sentence) }
     }
 
-    /// The same without the value as written, which is a secret.
+    /// Removes the value as written, which is a secret.
     pub(crate) fn without_value(mut self) -> Self {
         if let Problem::Unacceptable { found, .. } = &mut self.problem {
             "what it is".clone_into(found);
@@ -129,8 +132,7 @@ impl<'t> Document<'t> {
         ConfigSection { document: self, name: Cow::Borrowed(""), table: Some(&self.table), known }
     }
 
-    /// A section, which is empty where the file has none of that name. Its keys
-    /// must be among `known`.
+    /// A section; empty if the file does not have it. Its keys must be among `known`.
     pub(crate) fn section(
         &self,
         name: &'static str,
@@ -176,7 +178,7 @@ impl<'t> Document<'t> {
         })
     }
 
-    /// A value as written: its first line, and of that what fits a message.
+    /// A value as written, cut to its first line and 80 characters.
     fn found(&self, value: &Spanned<DeValue<'_>>) -> String {
         let written = &self.text[value.span()];
         let line = written.lines().next().unwrap_or_default();
@@ -222,7 +224,7 @@ impl<'d> ConfigSection<'d> {
         self.table?.get(key)
     }
 
-    /// The key is not there, and must be; or it is there, and says nothing.
+    /// The error for a required key that is absent, or has an empty value.
     pub(crate) fn missing(&self, key: &str, accepts: String) -> ConfigError {
         match self.value(key) {
             Some(value) => self.unacceptable(key, value, accepts),
@@ -230,13 +232,13 @@ impl<'d> ConfigSection<'d> {
         }
     }
 
-    /// The key's value does not go with another.
+    /// The error for a value that conflicts with another.
     pub(crate) fn conflict(&self, key: &str, sentence: String) -> ConfigError {
         self.conflict_between(key, key, sentence)
     }
 
-    /// The key's value does not go with that of `other`; where the key has its default,
-    /// `other` is the one that is there.
+    /// The error for a value that conflicts with that of `other`. The line is that of
+    /// `key`, or of `other` if `key` has its default.
     pub(crate) fn conflict_between(&self, key: &str, other: &str, sentence: String) -> ConfigError {
         let offset = self.value(key).or_else(|| self.value(other)).map(|value| value.span().start);
         self.document.error(offset, self.full(key), Problem::Conflict(sentence))
@@ -248,7 +250,7 @@ impl<'d> ConfigSection<'d> {
         self.document.error(Some(value.span().start), self.full(key), problem)
     }
 
-    /// A string made into what it stands for by `read`, which may say why it is not that.
+    /// A string converted by `read`, which returns `None` for an unacceptable value.
     pub(crate) fn parsed<T>(
         &self,
         key: &str,
@@ -260,7 +262,7 @@ impl<'d> ConfigSection<'d> {
         parsed.map(Some).ok_or_else(|| self.unacceptable(key, value, accepts.to_owned()))
     }
 
-    /// A list of strings of at most `most` items, each made into what it stands for.
+    /// A list of at most `most` strings, each converted by `read`.
     pub(crate) fn list<T>(
         &self,
         key: &str,
@@ -312,7 +314,7 @@ impl<'d> ConfigSection<'d> {
         self.parsed(key, &name_of(N), |text| Name::new(text).ok())
     }
 
-    /// An IPv4 address that groups may have.
+    /// An IPv4 multicast address.
     pub(crate) fn group(&self, key: &str) -> Result<Option<Ipv4Addr>, ConfigError> {
         let accepts = "a multicast address beyond 224.0.0.255, for example 239.255.84.72";
         self.parsed(key, accepts, |text| {
@@ -323,7 +325,7 @@ impl<'d> ConfigSection<'d> {
     }
 }
 
-/// What a [`Name`] of at most `most` bytes may be.
+/// The description of a [`Name`] of at most `most` bytes.
 pub(crate) fn name_of(most: usize) -> String {
     format!("a name of at most {most} letters, digits and . _ - + ~ : that starts with neither . nor -")
 }
@@ -332,13 +334,13 @@ fn line_at(text: &str, offset: usize) -> usize {
     1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
 }
 
-/// The known word that differs from `word` the least, if it can have been meant.
+/// The known word with the smallest edit distance from `word`, if it is close enough.
 pub(crate) fn nearest(word: &str, known: &[&'static str]) -> Option<&'static str> {
     let closest = known.iter().map(|candidate| (edits(word, candidate), *candidate)).min()?;
     (closest.0 <= 1 + word.len() / 4).then_some(closest.1)
 }
 
-/// How many bytes must be put in, taken out or exchanged to make `b` of `a`.
+/// The Levenshtein distance of two words, in bytes.
 fn edits(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, from) in a.bytes().enumerate() {
@@ -357,7 +359,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nearest_word_is_one_that_can_have_been_meant() {
+    fn the_nearest_word_is_close_or_none() {
         let known = &["interface", "controller_port", "agent_port", "ttl"];
         assert_eq!(nearest("interfce", known), Some("interface"));
         assert_eq!(nearest("agent-port", known), Some("agent_port"));

@@ -1,4 +1,4 @@
-//! Key files: who a node is and what it can prove.
+//! Key files: a node's identity and keys.
 //!
 //! ```toml
 //! version = 1
@@ -6,12 +6,13 @@
 //! name = "controller-0"          # for people alone
 //! cluster = "0123456789abcdef"
 //! node = "0123456789abcdef"
-//! send_slot = 0                  # the slot of the ring that is sent with
+//! send_slot = 0                  # the slot used for sending
 //! [slots.0]
 //! secret = "64 hex digits"       # controller: everything derives from it
 //! # agent: group = "...", node = "..." in place of secret
 //! ```
-//! A key file belongs to root or to who uses it, and nobody else may read it.
+//! A key file belongs to root or to the user that runs thimble, and no other user may
+//! read it.
 
 use std::fmt;
 use std::io;
@@ -39,15 +40,15 @@ enum KeySlot {
 /// A node's key file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
-    /// What the node is called, for people; empty where the file does not say.
+    /// The node's name, for people; may be empty.
     pub name: Hostname,
     /// Its cluster.
     pub cluster: ClusterId,
     /// Its id.
     pub node: NodeId,
-    /// Whose file it is.
+    /// The node's role.
     pub role: Role,
-    /// The slot of the ring that is sent with.
+    /// The slot used for sending.
     pub send_slot: u8,
     slots: [Option<KeySlot>; limits::KEY_SLOTS],
 }
@@ -85,10 +86,10 @@ impl KeyFile {
         Self::parse(&text, &shown)
     }
 
-    /// Reads a key file's text; `file` is what errors call it.
+    /// Parses a key file's text; `file` is its name in errors.
     ///
     /// # Errors
-    /// [`ConfigError`]: the first thing that is wrong, and where.
+    /// [`ConfigError`]: the first mistake, and where it is.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
         let document = Document::parse(text, file, TOP)?;
         let top = document.top(TOP);
@@ -99,7 +100,7 @@ impl KeyFile {
         })?;
         let version = top.integer("version", 0..=u64::MAX)?;
         if version.ok_or_else(|| top.missing("version", "1".to_owned()))? != 1 {
-            let sentence = "this thimble reads version 1; the file comes from a newer one, use that";
+            let sentence = "this thimble reads version 1; the file comes from a newer thimble, use that";
             return Err(top.conflict("version", sentence.to_owned()));
         }
         let role = role.ok_or_else(|| top.missing("kind", "\"controller\" or \"agent\"".to_owned()))?;
@@ -113,12 +114,12 @@ impl KeyFile {
         let known = if role == Role::Controller { CONTROLLER_SLOT } else { AGENT_SLOT };
         let mut slots = [None; limits::KEY_SLOTS];
         for (name, section) in document.subsections("slots", known)? {
-            let place = SLOTS.iter().position(|slot| *slot == name).and_then(|slot| slots.get_mut(slot));
-            let Some(place) = place else {
+            let slot = SLOTS.iter().position(|slot| *slot == name).and_then(|slot| slots.get_mut(slot));
+            let Some(slot) = slot else {
                 let sentence = format!("there is no slot {name}; there are {}", SLOTS.join(", "));
                 return Err(top.conflict("slots", sentence));
             };
-            *place = Some(match role {
+            *slot = Some(match role {
                 Role::Controller => KeySlot::Controller { secret: key(&section, "secret")? },
                 Role::Agent => {
                     KeySlot::Agent { group: key(&section, "group")?, node: key(&section, "node")? }
@@ -128,8 +129,7 @@ impl KeyFile {
         let send_slot =
             send_slot.ok_or_else(|| top.missing("send_slot", "the slot to send with".to_owned()))?;
         if slots.get(usize::from(send_slot)).is_none_or(Option::is_none) {
-            let sentence =
-                format!("slot {send_slot} is to be sent with, and there is no [slots.{send_slot}]");
+            let sentence = format!("slot {send_slot} is not filled: there is no [slots.{send_slot}]");
             return Err(top.conflict("send_slot", sentence));
         }
         Ok(Self {
@@ -153,8 +153,8 @@ impl KeyFile {
         Ok(Self { name, cluster, node: random_node()?, role: Role::Controller, send_slot: 0, slots })
     }
 
-    /// The key file of one more node of the cluster, with a new id. `None`
-    /// where this is an agent's file, which cannot make others.
+    /// The key file of a further node of the cluster, with a new id. `None` if this is an
+    /// agent's file, which cannot make others.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -162,7 +162,7 @@ impl KeyFile {
         Ok(self.of(name, random_node()?, role))
     }
 
-    /// The key file of this node of the cluster; `None` where this is an agent's.
+    /// The key file of this node of the cluster; `None` if this is an agent's.
     fn of(&self, name: Hostname, node: NodeId, role: Role) -> Option<Self> {
         let mut slots = self.slots;
         for slot in slots.iter_mut().flatten() {
@@ -174,15 +174,15 @@ impl KeyFile {
         Some(Self { name, node, role, slots, ..self.clone() })
     }
 
-    /// The file of the same node as `old`, name and id and kind, with this file's
-    /// slots. `None` where this is an agent's file, or `old` of another cluster.
+    /// The file of `old`'s node, with its name, id and role and this file's slots. `None`
+    /// if this is an agent's file, or `old` belongs to another cluster.
     #[must_use]
     pub fn like(&self, old: &Self) -> Option<Self> {
         self.of(old.name.clone(), old.node, old.role).filter(|_| self.cluster == old.cluster)
     }
 
     /// The same with a new secret in a free slot, still sending with the old one.
-    /// `None` where no slot is free, or this is an agent's file.
+    /// `None` if no slot is free, or this is an agent's file.
     ///
     /// # Errors
     /// The system gives no random bytes.
@@ -194,20 +194,18 @@ impl KeyFile {
         Ok(Some(keys))
     }
 
-    /// The same, sending with another of its slots. `None` where that is empty.
+    /// The same, sending with another slot. `None` if that slot is empty.
     #[must_use]
     pub fn sending_with(&self, slot: u8) -> Option<Self> {
         let is_filled = self.accepted().any(|filled| filled == slot);
         is_filled.then(|| Self { send_slot: slot, ..self.clone() })
     }
 
-    /// The same without a slot. `None` where that is empty, or the one that is sent
-    /// with.
+    /// The same without a slot. `None` if the slot is empty or used for sending.
     #[must_use]
     pub fn without_slot(&self, slot: u8) -> Option<Self> {
         let mut keys = self.clone();
-        let place = keys.slots.get_mut(usize::from(slot)).filter(|_| slot != self.send_slot)?;
-        place.take()?;
+        keys.slots.get_mut(usize::from(slot)).filter(|_| slot != self.send_slot)?.take()?;
         Some(keys)
     }
 
@@ -225,8 +223,8 @@ impl KeyFile {
                 KeySlot::Agent { group, node } => SlotKeys::Agent { node: self.node, node_key: node, group },
             })
         });
-        // Holds by construction: `parse` and the makers fill the slot that is sent with.
-        KeyRing::new(slots, self.send_slot).expect("the slot that is sent with is filled")
+        // `parse` and the constructors fill the slot used for sending.
+        KeyRing::new(slots, self.send_slot).expect("the slot used for sending is filled")
     }
 }
 
@@ -281,7 +279,7 @@ fn key(section: &ConfigSection<'_>, name: &str) -> Result<Key, ConfigError> {
         }
         Some(Key(bytes))
     });
-    // The value is a secret: it must not come back in a message.
+    // The value is a secret and must not appear in a message.
     let key = key.map_err(|error| error.without_value())?;
     key.ok_or_else(|| section.missing(name, accepts.to_owned()))
 }
@@ -327,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotation_goes_slot_by_slot_and_every_node_stays_who_it_is() {
+    fn a_rotation_goes_slot_by_slot_and_keeps_every_node_s_identity() {
         let first = KeyFile::new_cluster(name("c0")).unwrap();
         let agent = first.for_node(name("w0"), Role::Agent).unwrap().unwrap();
         let both = first.with_new_slot().unwrap().unwrap();
@@ -388,14 +386,14 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_key_file_is_explained_without_its_secrets() {
+    fn errors_in_a_key_file_do_not_show_its_secrets() {
         let good = KeyFile::new_cluster(name("c0")).unwrap().to_string();
         let complaint = |from: &str, to: &str| {
             let text = good.replacen(from, to, 1);
             assert_ne!(text, good, "{from}");
             KeyFile::parse(&text, "k").unwrap_err().to_string()
         };
-        assert!(complaint("version = 1", "version = 2").contains("comes from a newer one"));
+        assert!(complaint("version = 1", "version = 2").contains("comes from a newer thimble"));
         assert!(complaint("send_slot = 0", "send_slot = 1").contains("there is no [slots.1]"));
         assert!(complaint("[slots.0]", "[slots.9]").contains("there is no slot 9"));
         assert!(complaint("\"controller\"", "\"agent\"").contains("slots.0.secret is not known"));

@@ -1,4 +1,4 @@
-//! The configuration: what `thimble.toml` and the key file say, checked.
+//! The configuration: reads and checks `thimble.toml` and the key file.
 
 mod document;
 pub mod keys;
@@ -26,10 +26,10 @@ pub use shown::Difference;
 
 pub(crate) use document::{ConfigSection, Document, name_of, nearest};
 
-/// Where the configuration is, unless the command line says otherwise.
+/// The default path of the configuration.
 pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 
-/// Where the control socket is, unless the configuration says otherwise.
+/// The default path of the control socket.
 pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 
 /// The configuration of one node, every value checked and every default filled in.
@@ -50,11 +50,11 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads and checks a configuration; `file` is what errors call it. Key
-    /// files that `trusted_keys` names are read, the node's own is not.
+    /// Parses and checks a configuration; `file` is its name in errors. Reads the key
+    /// files named in `trusted_keys`, but not the node's own.
     ///
     /// # Errors
-    /// [`ConfigError`]: the first thing that is wrong, and where.
+    /// [`ConfigError`]: the first mistake, and where it is.
     pub fn parse(text: &str, file: &str) -> Result<Self, ConfigError> {
         read::config(text, file, true)
     }
@@ -62,12 +62,12 @@ impl Config {
     /// Reads and checks the configuration at `path`.
     ///
     /// # Errors
-    /// [`ConfigError`]: the file cannot be read, or the first thing that is wrong in it.
+    /// [`ConfigError`]: the file cannot be read, or the first mistake in it.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         Self::parse(&text(path)?, &path.display().to_string())
     }
 
-    /// As [`load`](Self::load), with the text.
+    /// As [`load`](Self::load), and returns the text too.
     ///
     /// # Errors
     /// As [`load`](Self::load).
@@ -76,16 +76,16 @@ impl Config {
         Ok((Self::parse(&text, &path.display().to_string())?, text))
     }
 
-    /// What holds in a daemon that started with one text, and has read another since:
-    /// the two stand behind each other, with a zero byte between them.
+    /// The configuration in effect in a daemon that started with one text and has
+    /// reloaded another. `texts` is both, separated by a zero byte.
     ///
     /// # Errors
-    /// [`ConfigError`]: a file that the latest text names is gone since.
+    /// [`ConfigError`]: a file that the latest text names no longer exists.
     pub fn held(texts: &str) -> Result<Self, ConfigError> {
         let file = "the daemon's configuration";
         match texts.split_once('\0') {
             None => Self::parse(texts, file),
-            // What is named there is no longer looked for.
+            // The files that the first text names are not read again.
             Some((started, latest)) => {
                 Ok(read::config(started, file, false)?.renewed(Self::parse(latest, file)?))
             }
@@ -93,11 +93,11 @@ impl Config {
     }
 }
 
-/// Where the control socket is by the configuration at `path`. Other sections
-/// are not judged.
+/// The control socket's path in the configuration at `path`. Other sections are not
+/// checked.
 ///
 /// # Errors
-/// [`ConfigError`]: the file cannot be read, or is wrong in this.
+/// [`ConfigError`]: the file cannot be read, or this key is wrong.
 pub fn control_socket(path: &Path) -> Result<PathBuf, ConfigError> {
     read::control_socket(&text(path)?, &path.display().to_string())
 }
@@ -125,8 +125,8 @@ fn text(path: &Path) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// The network interfaces of this thread's network stack by name, sorted. Asked of
-/// /proc: a /sys may be another stack's, or not there in a container.
+/// The names of the interfaces in this thread's network namespace, sorted. Read from
+/// /proc, because in a container /sys may be absent or show another namespace.
 #[must_use]
 pub fn interfaces() -> Vec<String> {
     let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
@@ -147,9 +147,9 @@ pub struct NodeConfig {
     pub state_dir: PathBuf,
     /// `control_socket`. Default `/run/thimble/control.sock`.
     pub control_socket: PathBuf,
-    /// `query_group`: members may ask; root may always. None: everybody may.
+    /// `query_group`: members may query; root always may. None: every user may.
     pub query_group: Option<String>,
-    /// `admin_group`: members may change; root may always.
+    /// `admin_group`: members may make changes; root always may.
     pub admin_group: Option<String>,
     /// `hostname`: default the kernel's.
     pub hostname: Hostname,
@@ -160,7 +160,7 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// The number of `query_group`; none where everybody may ask.
+    /// The id of `query_group`; `None` if every user may query.
     ///
     /// # Errors
     /// There is no such group.
@@ -168,7 +168,7 @@ impl NodeConfig {
         group(self.query_group.as_deref(), "node.query_group")
     }
 
-    /// The number of `admin_group`; none where root alone may change.
+    /// The id of `admin_group`; `None` if only root may make changes.
     ///
     /// # Errors
     /// There is no such group.
@@ -177,7 +177,7 @@ impl NodeConfig {
     }
 }
 
-/// The number of a group that the configuration names.
+/// The id of a group in the configuration.
 fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
     let Some(name) = name else { return Ok(None) };
     let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
@@ -194,8 +194,8 @@ fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
-    /// `interface`: no default; the error lists the candidates. Over TIPC it may be
-    /// left out, and is empty then.
+    /// `interface`: no default; the error lists the candidates. Optional over TIPC, and
+    /// empty then.
     pub interface: String,
     /// `controller_group`. Default 239.255.84.72.
     pub controller_group: Ipv4Addr,
@@ -207,12 +207,12 @@ pub struct NetworkConfig {
     pub agent_port: u16,
     /// `ttl` of multicast datagrams. Default 1.
     pub ttl: u8,
-    /// `service_type`: of the four TIPC service types in a row that a cluster uses, the
-    /// first. Default 7488. Over TIPC this alone is used, over UDP the others are.
+    /// `service_type`: the first of the four consecutive TIPC service types of a cluster.
+    /// Default 7488. Used over TIPC only; the other keys are used over UDP only.
     pub service_type: u32,
 }
 
-/// `[security]`: whom and what to believe.
+/// `[security]`: keys and trust.
 #[derive(Clone, Debug)]
 pub struct SecurityConfig {
     /// `key_file`: None only with `auth = "none"`.
@@ -253,18 +253,18 @@ pub struct AgentConfig {
 pub struct Timers {
     /// `hello_interval_ms`: Hello and HelloAgent. Default 30,000.
     pub hello_interval_ms: u64,
-    /// `hello_start_ms`: from one to the next of the three Hellos that a controller
-    /// says at its start. Default 1,000.
+    /// `hello_start_ms`: the interval of the three Hellos that a controller sends at its
+    /// start. Default 1,000.
     pub hello_start_ms: u64,
-    /// `controller_lost_ms`: a controller unheard for so long is lost. Default 120,000.
+    /// `controller_lost_ms`: a controller silent for this long is lost. Default 120,000.
     pub controller_lost_ms: u64,
     /// `sync_retry_ms`: SyncReq is sent again, and a merge that failed is tried
     /// again. Default 1,000.
     pub sync_retry_ms: u64,
-    /// `sync_wait_ms`: the reply to a change waits so long for other controllers
-    /// to have it too. Default 5,000.
+    /// `sync_wait_ms`: the longest time that the reply to a change waits for the other
+    /// controllers to have it. Default 5,000.
     pub sync_wait_ms: u64,
-    /// `host_lost_ms`: a host unheard for so long is lost. Default 3,600,000.
+    /// `host_lost_ms`: a host silent for this long is lost. Default 3,600,000.
     pub host_lost_ms: u64,
     /// `query_timeout_ms`: connect and idle deadline of a detailed query. Default 5,000.
     pub query_timeout_ms: u64,
@@ -273,11 +273,11 @@ pub struct Timers {
     /// `install_give_up_ms`: an unanswered request, or an agent that fell silent
     /// in the middle of an install, is given up. Default 120,000.
     pub install_give_up_ms: u64,
-    /// `rejection_shown_ms`: a rejected install shows for so long. Default 60,000.
+    /// `rejection_shown_ms`: how long a rejected install is shown. Default 60,000.
     pub rejection_shown_ms: u64,
-    /// `session_proof_ms`: a stream session must prove itself. Default 2,000.
+    /// `session_proof_ms`: the time limit for the proof of a stream session. Default 2,000.
     pub session_proof_ms: u64,
-    /// `session_idle_ms`: a proven session must go on. Default 10,000.
+    /// `session_idle_ms`: the idle time limit of a proven session. Default 10,000.
     pub session_idle_ms: u64,
 }
 

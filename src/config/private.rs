@@ -1,4 +1,4 @@
-//! Files that are one user's alone: key files, and the id of a node without one.
+//! Files that only their owner may read: key files, and the id of a node without one.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use crate::types::NodeId;
 /// A key file of four slots takes less than a quarter of this.
 const FILE_BYTES: u64 = 8 * 1024;
 
-/// Reads a key file only if it is nobody else's to read or to change.
+/// Reads a key file, and refuses it if another user can read or change it.
 pub(super) fn read(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let unreadable = |error: io::Error| match error.kind() {
@@ -57,7 +57,8 @@ pub fn node_id_without_keys(state_dir: &Path) -> Result<NodeId, ConfigError> {
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let made = random_node().and_then(|node| {
-                // Written beside and linked, so that a crash leaves all of it or nothing.
+                // Written to a temporary file and renamed, so that a crash leaves the whole
+                // file or none.
                 let beside = state_dir.join("node-id.new");
                 let _ = fs::remove_file(&beside);
                 write_new(&beside, format!("{node}\n").as_bytes())?;
@@ -71,10 +72,10 @@ pub fn node_id_without_keys(state_dir: &Path) -> Result<NodeId, ConfigError> {
     }
 }
 
-/// Writes a new file that only its owner can read, durably; never over another.
+/// Writes a new file that only its owner can read, and syncs it. Never overwrites.
 ///
 /// # Errors
-/// There is a file already, or the system's reason; no part of a file is left.
+/// `AlreadyExists`, or the error of the write, after which no file is left.
 pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
     let written = file.write_all(bytes).and_then(|()| file.sync_all());
@@ -84,14 +85,14 @@ pub fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Random bytes of the system.
+/// Random bytes from the system.
 pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes)
 }
 
-/// A random node id; never the zero that stands for a group.
+/// A random node id; never zero, which stands for a group.
 pub(super) fn random_node() -> io::Result<NodeId> {
     loop {
         let node = NodeId(u64::from_le_bytes(random()?));
@@ -107,7 +108,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    /// A file of its own for each test, gone afterwards.
+    /// A temporary file of one test, removed afterwards.
     pub struct Scratch(pub PathBuf);
     impl Scratch {
         pub fn new(test: &str) -> Self {

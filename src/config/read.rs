@@ -1,5 +1,4 @@
-//! What each section of `thimble.toml` takes, its defaults, and what must go
-//! together.
+//! The sections of `thimble.toml`: accepted values, defaults and consistency checks.
 
 use std::fs;
 use std::net::Ipv4Addr;
@@ -27,8 +26,8 @@ const NODE: &[&str] = &[
 ];
 const NETWORK: &[&str] =
     &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl", "service_type"];
-/// Below 64 are the kernel's own (linux/tipc.h: TIPC_RESERVED_TYPES), and thimble takes
-/// four in a row.
+/// Types below 64 are reserved (linux/tipc.h: TIPC_RESERVED_TYPES). A cluster uses four
+/// consecutive types.
 const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 3;
 const SECURITY: &[&str] = &["key_file", "auth", "trusted_keys", "revoked", "min_sw_version"];
 const CONTROLLER: &[&str] = &["max_hosts"];
@@ -48,10 +47,10 @@ const TIMERS: &[&str] = &[
     "session_idle_ms",
 ];
 
-/// The groups of StarlingX, whose daemons die of one datagram that is not JSON.
+/// The groups of StarlingX. Its daemons crash on a datagram that is not JSON.
 const STARLINGX_GROUPS: [Ipv4Addr; 2] = [Ipv4Addr::new(239, 1, 1, 3), Ipv4Addr::new(239, 1, 1, 4)];
 
-/// Reads all sections; the files of `trusted_keys` only where that `reads_keys`.
+/// Reads all sections, and the files of `trusted_keys` if `reads_keys`.
 pub(super) fn config(text: &str, file: &str, reads_keys: bool) -> Result<Config, ConfigError> {
     let document = Document::parse(text, file, SECTIONS)?;
     let node = node(&document.section("node", NODE)?)?;
@@ -66,7 +65,7 @@ pub(super) fn config(text: &str, file: &str, reads_keys: bool) -> Result<Config,
     Ok(config)
 }
 
-/// Reads the control socket's place alone, for a command that needs no more.
+/// Reads only the control socket's path, for commands that need no more.
 pub(super) fn control_socket(text: &str, file: &str) -> Result<PathBuf, ConfigError> {
     let document = Document::parse(text, file, SECTIONS)?;
     let socket = document.section("node", NODE)?.path("control_socket")?;
@@ -144,7 +143,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
     })?;
     let interface = match interface {
         Some(interface) => interface,
-        // TIPC has bearers in its place, which are the kernel's.
+        // TIPC uses the kernel's bearers instead.
         None if cfg!(feature = "tipc") => String::new(),
         None => return Err(section.missing("interface", interface_choice())),
     };
@@ -156,7 +155,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         let group = section.group(key)?.unwrap_or(default);
         if STARLINGX_GROUPS.contains(&group) {
             let sentence = format!(
-                "{group} belongs to StarlingX, whose daemons end at a datagram that is not theirs; \
+                "{group} belongs to StarlingX, whose daemons crash on foreign datagrams; \
                  choose another group"
             );
             return Err(section.conflict(key, sentence));
@@ -186,7 +185,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
     Ok(network)
 }
 
-/// What `interface` takes on this machine, as a sentence's end.
+/// The accepted values of `interface` on this machine, for an error message.
 fn interface_choice() -> String {
     match super::interfaces() {
         names if names.is_empty() => {
@@ -206,7 +205,7 @@ fn security(section: &ConfigSection<'_>, reads_keys: bool) -> Result<SecurityCon
     let key_file = section.path("key_file")?;
     match (&key_file, is_unauthenticated) {
         (Some(_), true) => {
-            let sentence = "auth = \"none\" uses no key file; take one of the two out".to_owned();
+            let sentence = "auth = \"none\" uses no key file; remove one of the two".to_owned();
             return Err(section.conflict("auth", sentence));
         }
         (None, false) => {
@@ -221,8 +220,9 @@ fn security(section: &ConfigSection<'_>, reads_keys: bool) -> Result<SecurityCon
         section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, |text| Some(text.to_owned()))?;
     let trusted_keys =
         trusted_keys.into_iter().map(|text: String| if reads_keys { trusted_key(&text) } else { Ok(text) });
-    let trusted_keys: Vec<String> =
-        trusted_keys.collect::<Result<_, _>>().map_err(|why| section.conflict("trusted_keys", why))?;
+    let trusted_keys: Vec<String> = trusted_keys
+        .collect::<Result<_, _>>()
+        .map_err(|sentence| section.conflict("trusted_keys", sentence))?;
     if trusted_keys.is_empty() {
         let accepts = format!("a list with at least one item, each {accepts}");
         return Err(section.missing("trusted_keys", accepts));
@@ -236,11 +236,11 @@ fn security(section: &ConfigSection<'_>, reads_keys: bool) -> Result<SecurityCon
     })
 }
 
-/// The base64 line of a minisign public key, given as that line or as the path
-/// of a `.pub` file.
+/// The base64 line of a minisign public key, given as that line or as the path of a
+/// `.pub` file.
 ///
 /// # Errors
-/// A sentence: the file cannot be read, or what is given is no such key.
+/// A sentence: the file cannot be read, or the text is not a key.
 pub fn trusted_key(text: &str) -> Result<String, String> {
     let line = if Path::new(text).is_absolute() {
         let file = fs::read_to_string(text).map_err(|error| format!("{text} cannot be read: {error}"))?;
@@ -302,8 +302,9 @@ fn timers(section: &ConfigSection<'_>) -> Result<Timers, ConfigError> {
     ];
     for (key, value, than_key, than) in longer {
         if value / 2 < than {
-            let sentence =
-                format!("{value} is less than twice {than_key}, {than}: one lost datagram would decide");
+            let sentence = format!(
+                "{value} is less than twice {than_key}, {than}: a single lost datagram would be enough"
+            );
             return Err(section.conflict_between(key, than_key, sentence));
         }
     }

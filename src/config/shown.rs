@@ -1,5 +1,5 @@
-//! A configuration key by key, as people read it: what `check-config` shows, and
-//! what a reload compares.
+//! A configuration as a list of keys and values, for `check-config` and to compare two
+//! configurations at a reload.
 
 use super::Config;
 
@@ -8,15 +8,15 @@ use super::Config;
 pub struct Difference {
     /// The key.
     pub key: &'static str,
-    /// What it was.
+    /// The old value.
     pub old: String,
-    /// What it is.
+    /// The new value.
     pub new: String,
 }
 
 impl Config {
-    /// All that holds, defaults included, by key. Keys of a role that the node has
-    /// not, or of the other transport, are left out.
+    /// All values in effect, defaults included, by key. Keys of roles that the node does
+    /// not have, and of the other transport, are left out.
     #[must_use]
     pub fn shown(&self) -> Vec<(&'static str, String)> {
         let Self { node, network, security, controller, agent, timers } = self;
@@ -33,8 +33,8 @@ impl Config {
             ("node.sw_version", node.sw_version.to_string()),
             ("node.state_dir", node.state_dir.display().to_string()),
             ("node.control_socket", node.control_socket.display().to_string()),
-            ("node.query_group", or(node.query_group.clone(), "none: everybody may ask")),
-            ("node.admin_group", or(node.admin_group.clone(), "none: root alone")),
+            ("node.query_group", or(node.query_group.clone(), "none: every user may query")),
+            ("node.admin_group", or(node.admin_group.clone(), "none: only root")),
         ];
         if cfg!(feature = "tipc") {
             rows.push(("network.service_type", network.service_type.to_string()));
@@ -91,7 +91,7 @@ impl Config {
         rows
     }
 
-    /// The keys in which `new` differs from this one.
+    /// The keys whose values differ in `new`.
     #[must_use]
     pub fn differences(&self, new: &Self) -> Vec<Difference> {
         let (old, new) = (self.shown(), new.shown());
@@ -105,14 +105,14 @@ impl Config {
         both.filter(|(_, old, new)| old != new).map(|(key, old, new)| Difference { key, old, new }).collect()
     }
 
-    /// What holds once a daemon that runs with this configuration has read `new`:
-    /// `new`, but for what can be taken up at start alone, since tables are allocated,
-    /// sockets are open, and files are where they are.
+    /// The configuration in effect after a daemon with this configuration has reloaded
+    /// `new`: `new`, except for the values that only a start can change, because tables
+    /// are allocated, sockets are open and files are in place.
     #[must_use]
     pub fn renewed(&self, mut new: Self) -> Self {
         let Self { node, network, security, controller, agent, .. } = self.clone();
         if (new.node.is_controller, new.node.is_agent) != (node.is_controller, node.is_agent) {
-            // What the file says now is meant for other roles.
+            // The new values are meant for other roles.
             (new.node.nodetype, new.node.sw_version) = (node.nodetype, node.sw_version);
         }
         (new.node.is_controller, new.node.is_agent) = (node.is_controller, node.is_agent);
@@ -163,6 +163,6 @@ mod tests {
                 "node.state_dir"
             ]
         );
-        assert_eq!(keys(&held, &old), keys(&old, &held), "going back waits for nothing");
+        assert_eq!(keys(&held, &old), keys(&old, &held), "going back needs no restart");
     }
 }

@@ -1,6 +1,6 @@
-//! The one question about this process that the standard library does not answer.
+//! System calls of the configuration that std does not have.
 
-/// The user id that this process acts as.
+/// The effective user id of this process.
 pub(super) fn effective_uid() -> u32 {
     // SAFETY: geteuid takes nothing, touches no memory and cannot fail.
     unsafe { libc::geteuid() }

@@ -1,8 +1,7 @@
-//! TIPC's ways to say where: a node, a socket, a service, a range of them.
+//! TIPC's addresses: a node, a socket, a service, a range of services.
 //!
-//! A service is a type and an instance, both numbers that applications choose;
-//! a socket bound to a range of instances answers for each of them. What a type
-//! below 64 is, TIPC says.
+//! A service is a type and an instance, both numbers that applications choose. A socket
+//! bound to a range of instances serves each of them. Types below 64 belong to TIPC.
 
 #![cfg_attr(
     not(test),
@@ -28,8 +27,8 @@ pub const LINK_STATE: u32 = 2;
 /// Service types from here on are for applications; to bind a lower one is refused.
 pub const FIRST_SERVICE_TYPE: u32 = 64;
 
-/// A node's address: TIPC derives it from the node's identity. 0 is no node in
-/// particular, and what a node has that never had a bearer.
+/// A node's address, which TIPC derives from the node's identity. 0 stands for no node
+/// in particular, and is the address of a node that never had a bearer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NodeAddress(pub u32);
 
@@ -40,10 +39,10 @@ impl fmt::Display for NodeAddress {
     }
 }
 
-/// A socket: `port` is random, chosen by its node when the socket is made.
+/// A socket's address. The node chooses a random `port` when it makes the socket.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketAddress {
-    /// Which of its node's sockets.
+    /// The socket's number on its node.
     pub port: u32,
     /// Its node's address.
     pub node: u32,
@@ -94,7 +93,7 @@ impl fmt::Display for ServiceRange {
 pub enum BadRange {
     /// It is not `TYPE:LOWER-UPPER` or `TYPE:INSTANCE`.
     Form,
-    /// One of its numbers is not one, or above 4294967295.
+    /// One of its numbers is malformed or above 4294967295.
     Number,
     /// Its lower end is above its upper end.
     Backwards,
@@ -133,7 +132,7 @@ impl FromStr for ServiceRange {
     }
 }
 
-/// Who learns of a binding.
+/// The nodes that see a binding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// All nodes of the cluster.
@@ -142,7 +141,7 @@ pub enum Scope {
     Node,
 }
 
-/// Where a message, or a connection, goes.
+/// The destination of a message or a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Destination {
     /// One of the sockets bound to a service, in turn.
@@ -178,8 +177,8 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_range_is_told_why() {
-        for (text, why) in [
+    fn the_error_names_the_fault_of_a_range() {
+        for (text, error) in [
             ("", BadRange::Form),
             ("18888", BadRange::Form),
             ("18888:", BadRange::Form),
@@ -193,7 +192,7 @@ mod tests {
             ("1: 2", BadRange::Number),
             ("1:3-2", BadRange::Backwards),
         ] {
-            assert_eq!(text.parse::<ServiceRange>(), Err(why), "{text:?}");
+            assert_eq!(text.parse::<ServiceRange>(), Err(error), "{text:?}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! Many messages by one system call, into buffers that are made once.
+//! Receives many messages with one system call, into buffers allocated once.
 
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -8,13 +8,13 @@ use super::sys::{self, CONTROL_BYTES, Envelope};
 use crate::fsm::actions::{Arrival, Peer};
 use crate::limits;
 
-/// A message's place in a batch: one byte more than a datagram may have, so that
-/// an oversize one shows even where the kernel would not say.
+/// The buffer of one message: one byte longer than a datagram may be, so that an oversize
+/// message is detected even without the kernel's flag.
 type DatagramSlot = [u8; limits::DATAGRAM_BYTES + 1];
 
-/// Messages taken by one call, and where each came from.
+/// The messages of one call, with their senders.
 pub struct Batch {
-    places: Box<[DatagramSlot; limits::RECV_BATCH]>,
+    slots: Box<[DatagramSlot; limits::RECV_BATCH]>,
     envelopes: Box<[Envelope<CONTROL_BYTES>; limits::RECV_BATCH]>,
     count: usize,
 }
@@ -22,7 +22,7 @@ pub struct Batch {
 impl Default for Batch {
     fn default() -> Self {
         Self {
-            places: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
+            slots: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
             envelopes: Box::new([const { Envelope::new() }; limits::RECV_BATCH]),
             count: 0,
         }
@@ -42,8 +42,8 @@ impl Batch {
         self.count == 0
     }
 
-    /// One message and its sender, or that one of ours came back. An oversize one
-    /// is cut, and longer than [`limits::DATAGRAM_BYTES`] all the same.
+    /// A message and its sender, or the return of one of ours. An oversize message is
+    /// cut to a length that is still greater than [`limits::DATAGRAM_BYTES`].
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Arrival<'_>> {
         if at >= self.count {
@@ -57,18 +57,18 @@ impl Batch {
         // The kernel names the sender of every message.
         let from = envelope.from().unwrap_or_default();
         let peer = Peer::Tipc { node: from.node, port: from.port };
-        Some(Arrival::Datagram(&self.places[at][..len], peer))
+        Some(Arrival::Datagram(&self.slots[at][..len], peer))
     }
 }
 
-/// Takes what has arrived, without waiting. A full batch means that there may be
-/// more.
+/// Receives the messages that have arrived, without waiting. After a full batch there may
+/// be more.
 ///
 /// # Errors
 /// As `recvmmsg(2)`; `WouldBlock` where there is nothing. The batch is empty then.
 pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
     batch.count = 0;
-    let places = batch.places.each_mut().map(|place| place.as_mut_slice());
-    batch.count = sys::recv_many(socket, places, &mut batch.envelopes)?;
+    let slots = batch.slots.each_mut().map(|slot| slot.as_mut_slice());
+    batch.count = sys::recv_many(socket, slots, &mut batch.envelopes)?;
     Ok(())
 }

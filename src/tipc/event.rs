@@ -1,4 +1,4 @@
-//! What the topology service tells: the kernel's `struct tipc_event`.
+//! Events of the topology service: the kernel's `struct tipc_event`.
 
 #![cfg_attr(
     not(test),
@@ -16,9 +16,9 @@ use core::fmt;
 use super::address::SocketAddress;
 use super::subscription::{self, Malformed, Subscription};
 
-/// An event, in bytes.
+/// The length of an event, in bytes.
 pub const BYTES: usize = 48;
-/// Where in it the copy of the subscription is.
+/// The offset of the copy of the subscription.
 pub const SUBSCRIPTION_AT: usize = 20;
 
 const PUBLISHED: u32 = 1;
@@ -30,7 +30,7 @@ const TIMEOUT: u32 = 3;
 pub enum EventKind {
     /// A socket is bound.
     Published,
-    /// It no longer is.
+    /// It is no longer bound.
     Withdrawn,
     /// The subscription is over (`TIPC_SUBSCR_TIMEOUT`).
     TimedOut,
@@ -48,20 +48,20 @@ pub struct TopologyEvent {
     pub found_upper: u32,
     /// The socket that was bound. Not to be relied on for a node or a link.
     pub port: SocketAddress,
-    /// The subscription that this is told for.
+    /// The subscription that this event belongs to.
     pub subscription: Subscription,
 }
 
 /// Why bytes are not an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BadEvent {
-    /// There are not as many as one has.
+    /// The number of bytes is wrong.
     Length(usize),
-    /// Of what it says that it tells there is no such kind.
+    /// The kind of event is unknown.
     Kind(u32),
     /// The range that was found is backwards.
     Backwards,
-    /// The copy of the subscription is not one.
+    /// The copy of the subscription is malformed.
     Subscription(Malformed),
 }
 
@@ -70,8 +70,10 @@ impl fmt::Display for BadEvent {
         match self {
             Self::Length(len) => write!(f, "{len} bytes are not one whole event of {BYTES}"),
             Self::Kind(kind) => write!(f, "there is no kind of event {kind}"),
-            Self::Backwards => f.write_str("the range it tells of is backwards"),
-            Self::Subscription(why) => write!(f, "what it says was asked cannot have been: {why}"),
+            Self::Backwards => f.write_str("its range is backwards"),
+            Self::Subscription(malformed) => {
+                write!(f, "its copy of the subscription is malformed: {malformed}")
+            }
         }
     }
 }
@@ -79,10 +81,10 @@ impl fmt::Display for BadEvent {
 impl core::error::Error for BadEvent {}
 
 impl TopologyEvent {
-    /// Reads one, in the byte order of its subscription.
+    /// Decodes an event, in the byte order of its subscription.
     ///
     /// # Errors
-    /// [`BadEvent`]: it is not exactly one whole event.
+    /// [`BadEvent`]: the bytes are not exactly one valid event.
     pub fn decode(bytes: &[u8]) -> Result<Self, BadEvent> {
         let length = BadEvent::Length(bytes.len());
         let (words, copy) = bytes.split_at_checked(SUBSCRIPTION_AT).ok_or(length)?;
@@ -107,7 +109,8 @@ impl TopologyEvent {
         Ok(Self { kind, found_lower, found_upper, port, subscription })
     }
 
-    /// As the service would send it to a subscription in this machine's byte order.
+    /// Encodes the event as the service does for a subscription in this machine's byte
+    /// order.
     #[must_use]
     pub fn encode(&self) -> [u8; BYTES] {
         let kind = match self.kind {
@@ -131,7 +134,7 @@ mod tests {
     use super::super::subscription::tests::{TEXTBOOK, swap_numbers};
     use super::*;
 
-    const TOLD: TopologyEvent = TopologyEvent {
+    const EVENT: TopologyEvent = TopologyEvent {
         kind: EventKind::Withdrawn,
         found_lower: 6,
         found_upper: 53,
@@ -144,39 +147,39 @@ mod tests {
         let mut expected: Vec<u8> =
             [2, 6, 53, 0x0102_0304, 0xa0b0_c0d0_u32].iter().flat_map(|number| number.to_ne_bytes()).collect();
         expected.extend(TEXTBOOK.encode());
-        assert_eq!(TOLD.encode()[..], expected);
-        assert_eq!(TopologyEvent::decode(&expected), Ok(TOLD));
+        assert_eq!(EVENT.encode()[..], expected);
+        assert_eq!(TopologyEvent::decode(&expected), Ok(EVENT));
     }
 
     #[test]
-    fn one_asked_for_in_the_other_byte_order_reads_as_the_same() {
-        let mut bytes = TOLD.encode();
+    fn the_other_byte_order_decodes_to_the_same_event() {
+        let mut bytes = EVENT.encode();
         swap_numbers(&mut bytes[..40]);
-        assert_eq!(TopologyEvent::decode(&bytes), Ok(TOLD));
+        assert_eq!(TopologyEvent::decode(&bytes), Ok(EVENT));
     }
 
     #[test]
     fn each_kind_reads_as_it_is_written_and_no_other_does() {
         for kind in [EventKind::Published, EventKind::Withdrawn, EventKind::TimedOut] {
-            let told = TopologyEvent { kind, ..TOLD };
-            assert_eq!(TopologyEvent::decode(&told.encode()), Ok(told));
+            let event = TopologyEvent { kind, ..EVENT };
+            assert_eq!(TopologyEvent::decode(&event.encode()), Ok(event));
         }
         for other in [0, 4, 0x0100_0000, u32::MAX] {
-            let mut bytes = TOLD.encode();
+            let mut bytes = EVENT.encode();
             bytes[..4].copy_from_slice(&other.to_ne_bytes());
             assert_eq!(TopologyEvent::decode(&bytes), Err(BadEvent::Kind(other)));
         }
     }
 
     #[test]
-    fn what_is_not_exactly_one_whole_event_is_refused() {
-        let bytes = TOLD.encode();
+    fn anything_but_one_whole_event_is_refused() {
+        let bytes = EVENT.encode();
         for len in 0..BYTES {
             assert_eq!(TopologyEvent::decode(&bytes[..len]), Err(BadEvent::Length(len)));
         }
         let two = [bytes, bytes].concat();
         assert_eq!(TopologyEvent::decode(&two), Err(BadEvent::Length(96)));
-        let backwards = TopologyEvent { found_lower: 54, ..TOLD };
+        let backwards = TopologyEvent { found_lower: 54, ..EVENT };
         assert_eq!(TopologyEvent::decode(&backwards.encode()), Err(BadEvent::Backwards));
         let mut bytes = bytes;
         bytes[SUBSCRIPTION_AT + subscription::FILTER_AT..][..4].fill(0);

@@ -1,6 +1,6 @@
-//! A TIPC socket: bound to ranges of services, as many as one likes.
+//! TIPC sockets. A socket can be bound to any number of service ranges.
 //!
-//! None blocks and no child inherits one. To wait for one, register it with mio.
+//! Sockets are non-blocking and close-on-exec. Register them with mio to wait.
 
 use std::fmt;
 use std::io;
@@ -15,19 +15,19 @@ use crate::fsm::actions::Undelivered;
 
 /// The longest message that TIPC carries, in bytes.
 pub const MESSAGE_BYTES: usize = 66_000;
-/// What comes back of a message that could not be delivered, at most, in bytes.
+/// The most bytes that come back of an undelivered message.
 pub const RETURNED_BYTES: usize = 1_024;
-/// Room for the reason, the data and the address that a returned message comes with.
+/// Room for the control messages of a returned message: reason, data and address.
 const CONTROL_BYTES: usize = 2 * sys::CONTROL_BYTES + RETURNED_BYTES + 16;
 
-/// Why TIPC cannot be had here.
+/// Why TIPC is not available.
 #[derive(Debug)]
 pub enum SocketError {
     /// The kernel has no TIPC, or it is not loaded.
     NoTipc,
-    /// The kernel has it, and lets us not.
+    /// The kernel denies this program TIPC sockets.
     NotAllowed(io::Error),
-    /// There is no bearer, and so no other node.
+    /// There is no bearer, and so no other node can be reached.
     NoBearer,
     /// Anything else.
     Other(io::Error),
@@ -52,34 +52,34 @@ impl fmt::Display for SocketError {
             ),
             Self::NotAllowed(cause) => write!(
                 f,
-                "TIPC sockets are denied to this program ({cause}): a security policy of this host does that; \
+                "TIPC sockets are denied to this program ({cause}): a security policy of this host denies them; \
                  `journalctl -k -g 'denied|audit'` shows which, and it must allow the address family AF_TIPC (30)",
             ),
             Self::NoBearer => f.write_str(
                 "TIPC has no bearer here, and reaches no other node: run `tipc bearer enable media eth device \
                  IFACE` with the interface that leads to the other nodes",
             ),
-            Self::Other(cause) => write!(f, "no TIPC socket can be had: {cause}"),
+            Self::Other(cause) => write!(f, "no TIPC socket can be made: {cause}"),
         }
     }
 }
 
 impl std::error::Error for SocketError {}
 
-/// A message, or one of ours that came back.
+/// A received message, or one of ours that was returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes in the buffer: of the message, or of what came back of ours. What did
-    /// not fit is lost.
+    /// Bytes in the buffer, of the message or of the returned data. Bytes that did not
+    /// fit are lost.
     pub len: usize,
     /// The message was longer than the buffer.
     pub is_cut: bool,
-    /// The socket that sent it; the one that refused it, where it came back.
+    /// The socket that sent the message, or that refused ours.
     pub from: Option<SocketAddress>,
-    /// Why our message came back, and how many bytes of it did, at most
+    /// Why our message was returned, and how many bytes of it, at most
     /// [`RETURNED_BYTES`].
     pub undelivered: Option<(Undelivered, usize)>,
-    /// The service or the range that it was sent to, if it was.
+    /// The service or range that the message was sent to, if any.
     pub destination: Option<ServiceRange>,
 }
 
@@ -88,18 +88,18 @@ pub struct Received {
 pub struct Socket(OwnedFd);
 
 impl Socket {
-    /// For messages, each by itself, reliably and in order. One that nobody takes
-    /// comes back: see [`Received::undelivered`].
+    /// A socket for connectionless messages, reliable and in order (`SOCK_RDM`). An
+    /// undelivered message is returned: see [`Received::undelivered`].
     ///
     /// # Errors
-    /// As `socket(2)`; [`SocketError`] says it for people.
+    /// As `socket(2)`; [`SocketError`] explains it.
     pub fn rdm() -> io::Result<Self> {
         let socket = Self(sys::socket(libc::SOCK_RDM)?);
         sys::have_returned(socket.as_fd())?;
         Ok(socket)
     }
 
-    /// For messages over a connection.
+    /// A socket for messages over a connection (`SOCK_SEQPACKET`).
     ///
     /// # Errors
     /// As `socket(2)`.
@@ -107,8 +107,8 @@ impl Socket {
         sys::socket(libc::SOCK_SEQPACKET).map(Self)
     }
 
-    /// For bytes over a connection: what [`Stream`](super::stream::Stream) and
-    /// [`Listener`](super::stream::Listener) are made of.
+    /// A socket for bytes over a connection (`SOCK_STREAM`), for
+    /// [`Stream`](super::stream::Stream) and [`Listener`](super::stream::Listener).
     ///
     /// # Errors
     /// As `socket(2)`.
@@ -116,8 +116,7 @@ impl Socket {
         sys::socket(libc::SOCK_STREAM).map(Self)
     }
 
-    /// Binds to a range, besides what it is bound to; to the same one again if it
-    /// is asked twice.
+    /// Adds a binding to a range. Binding twice to the same range makes two bindings.
     ///
     /// # Errors
     /// As `bind(2)`: `EACCES` for a type below 64, `EINVAL` for a range that is
@@ -126,15 +125,15 @@ impl Socket {
         sys::bind(self.as_fd(), &Sockaddr::binding(range, scope))
     }
 
-    /// Takes one binding back, which must be as it was bound.
+    /// Removes one binding, with the range and scope that it was made with.
     ///
     /// # Errors
-    /// As `bind(2)`: `EINVAL` where it is not bound so.
+    /// As `bind(2)`: `EINVAL` if there is no such binding.
     pub fn unbind(&self, range: &ServiceRange, scope: Scope) -> io::Result<()> {
         sys::bind(self.as_fd(), &Sockaddr::unbinding(range, scope))
     }
 
-    /// Takes all bindings back.
+    /// Removes all bindings.
     ///
     /// # Errors
     /// As `bind(2)`.
@@ -142,7 +141,7 @@ impl Socket {
         sys::unbind_all(self.as_fd())
     }
 
-    /// Its own address. The node is 0 until TIPC has had a bearer for a second.
+    /// The socket's own address. The node is 0 until a second after the first bearer.
     ///
     /// # Errors
     /// As `getsockname(2)`.
@@ -154,13 +153,13 @@ impl Socket {
     /// Sends a message, without waiting.
     ///
     /// # Errors
-    /// As `sendto(2)`: `WouldBlock` where the link has no room, `HostUnreachable`
-    /// where nobody is bound there or the node is not known.
+    /// As `sendto(2)`: `WouldBlock` if the link is congested, `HostUnreachable` if no
+    /// socket is bound there or the node is unknown.
     pub fn send_to(&self, message: &[u8], to: &Destination) -> io::Result<usize> {
         sys::send_to(self.as_fd(), message, &Sockaddr::from(to))
     }
 
-    /// Takes a message, without waiting.
+    /// Receives a message, without waiting.
     ///
     /// # Errors
     /// As `recvmsg(2)`: `WouldBlock` where there is none.
@@ -171,7 +170,7 @@ impl Socket {
         let undelivered = envelope.err_info().map(|info| (reason(info.code), info.returned_len as usize));
         let mut len = envelope.len;
         if undelivered.is_some() {
-            // It comes beside the message, which is then empty.
+            // The returned data is in a control message, and the message is empty.
             let returned = envelope.returned().unwrap_or_default();
             len = returned.len().min(buffer.len());
             buffer[..len].copy_from_slice(&returned[..len]);
@@ -185,8 +184,8 @@ impl Socket {
         })
     }
 
-    /// Begins to connect, without waiting: it is writable once it is done. What becomes
-    /// of it is known by the [`Stream`](super::stream::Stream) that it is turned into.
+    /// Begins to connect, without waiting. The socket is writable once it is done;
+    /// [`Stream::take_error`](super::stream::Stream::take_error) then gives the result.
     ///
     /// # Errors
     /// As `connect(2)`: `HostUnreachable` where nobody is bound there.
@@ -198,7 +197,7 @@ impl Socket {
     }
 }
 
-/// What a reason of the kernel's for returning a message is.
+/// The kernel's reason for returning a message.
 #[must_use]
 pub fn reason(code: u32) -> Undelivered {
     match code {

@@ -1,4 +1,4 @@
-//! What the topology service is asked: the kernel's `struct tipc_subscr`.
+//! Subscriptions to the topology service: the kernel's `struct tipc_subscr`.
 
 #![cfg_attr(
     not(test),
@@ -15,12 +15,12 @@ use core::fmt;
 
 use super::address::ServiceRange;
 
-/// A subscription, in bytes.
+/// The length of a subscription, in bytes.
 pub const BYTES: usize = 28;
-/// Where in it the filter is.
+/// The offset of the filter.
 pub const FILTER_AT: usize = 16;
 
-/// What its user knows a subscription by: the service repeats it in each event.
+/// The user's name for a subscription. The service repeats it in each event.
 pub type Handle = [u8; 8];
 
 const PORTS: u32 = 1;
@@ -33,8 +33,8 @@ const FOREVER: u32 = u32::MAX;
 pub enum Filter {
     /// Each binding that overlaps the range, and its end (`TIPC_SUB_PORTS`).
     Ports,
-    /// Each range that is bound and overlaps ours when it is bound first and when
-    /// nobody is bound to it any more (`TIPC_SUB_SERVICE`).
+    /// Each overlapping range, when its first socket is bound and when its last one is
+    /// unbound (`TIPC_SUB_SERVICE`).
     Service,
 }
 
@@ -43,18 +43,17 @@ pub enum Filter {
 pub enum Timeout {
     /// Until it is cancelled.
     Forever,
-    /// So many milliseconds; below `u32::MAX`, which the kernel takes for forever.
+    /// Milliseconds, below `u32::MAX`, which the kernel takes as forever.
     Ms(u32),
 }
 
-/// How late an answer may be on a machine that is busy, or far away.
+/// How late an answer may be from a busy or distant machine.
 const GRACE_MS: u64 = 2_000;
 
 impl Timeout {
-    /// After how many milliseconds a service that has not said that the subscription is
-    /// over does not answer any more; `None` where it never is. A kernel's timer wheel
-    /// rounds up to the granularity of its level, which makes it up to an eighth late
-    /// (12.5 %, `kernel/time/timer.c`).
+    /// The latest time for the service's timeout event, in milliseconds; `None` if there
+    /// is none. The kernel's timer wheel rounds up to the granularity of its level, which
+    /// makes a timer up to an eighth late (12.5 %, `kernel/time/timer.c`).
     #[must_use]
     pub fn latest_ms(self) -> Option<u64> {
         match self {
@@ -67,18 +66,18 @@ impl Timeout {
 /// A subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Subscription {
-    /// The services asked about.
+    /// The services to report.
     pub range: ServiceRange,
-    /// How long.
+    /// How long it lasts.
     pub timeout: Timeout,
-    /// What is to be reported.
+    /// The events to report.
     pub filter: Filter,
-    /// What we know it by.
+    /// The user's name for it.
     pub handle: Handle,
 }
 
-/// Why a subscription must not be sent: the service would close the connection, or
-/// understand something else.
+/// Why a subscription must not be sent: the service would close the connection or
+/// misread it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Invalid {
     /// The range's first instance is above its last.
@@ -101,9 +100,9 @@ impl core::error::Error for Invalid {}
 /// Why bytes are not a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Malformed {
-    /// There are not as many as one has.
+    /// The number of bytes is wrong.
     Length(usize),
-    /// The filter, read in this machine's byte order, is neither of the two in either.
+    /// The filter is unknown in either byte order; the value is in this machine's order.
     Filter(u32),
     /// Its range is backwards.
     Backwards,
@@ -121,8 +120,8 @@ impl fmt::Display for Malformed {
 
 impl core::error::Error for Malformed {}
 
-/// In which order the bytes of a number come. The service answers in the order in
-/// which it was asked, and knows it by the filter, whose low bits are never all 0.
+/// The byte order of numbers. The service answers in the order of the subscription,
+/// which it recognizes by the filter, whose low bits are never all 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
     /// This machine's.
@@ -143,7 +142,7 @@ impl Order {
     }
 }
 
-/// The bytes of five numbers and a handle, and nothing else.
+/// Splits bytes into five numbers and a handle; `None` if the length differs.
 fn fields(bytes: &[u8]) -> Option<([[u8; 4]; 5], Handle)> {
     let (words, handle) = bytes.split_at_checked(BYTES.saturating_sub(size_of::<Handle>()))?;
     let (words, []) = words.as_chunks::<4>() else { return None };
@@ -151,10 +150,10 @@ fn fields(bytes: &[u8]) -> Option<([[u8; 4]; 5], Handle)> {
 }
 
 impl Subscription {
-    /// Whether the service takes it.
+    /// Checks that the service accepts the subscription.
     ///
     /// # Errors
-    /// [`Invalid`]: it would close the connection, with all other subscriptions.
+    /// [`Invalid`]: the service would close the connection, with all subscriptions.
     pub fn validate(&self) -> Result<(), Invalid> {
         if self.range.lower > self.range.upper {
             return Err(Invalid::Backwards);
@@ -162,13 +161,14 @@ impl Subscription {
         if self.timeout == Timeout::Ms(FOREVER) { Err(Invalid::Timeout) } else { Ok(()) }
     }
 
-    /// As it is sent to the service, in this machine's byte order.
+    /// Encodes the subscription in this machine's byte order.
     #[must_use]
     pub fn encode(&self) -> [u8; BYTES] {
         self.write(0)
     }
 
-    /// What ends it: the same bytes again but for one bit. The service compares them.
+    /// Encodes the request that ends it: the same bytes but for one bit. The service
+    /// compares the bytes.
     #[must_use]
     pub fn encode_cancel(&self) -> [u8; BYTES] {
         self.write(CANCEL)
@@ -192,10 +192,10 @@ impl Subscription {
         bytes
     }
 
-    /// Reads one, in either byte order, and says which it was.
+    /// Decodes a subscription in either byte order, and returns the order.
     ///
     /// # Errors
-    /// [`Malformed`]: it is not exactly one that the service takes.
+    /// [`Malformed`]: the bytes are not exactly one subscription that the service accepts.
     pub fn decode(bytes: &[u8]) -> Result<(Self, Order), Malformed> {
         let (words, handle) = fields(bytes).ok_or(Malformed::Length(bytes.len()))?;
         let [service_type, lower, upper, timeout, filter] = words;
@@ -234,7 +234,7 @@ pub(crate) mod tests {
         handle: *b"textbook",
     };
 
-    /// What a machine of the other byte order would have written.
+    /// Swaps the byte order of all numbers.
     pub(crate) fn swap_numbers(bytes: &mut [u8]) {
         for number in bytes.chunks_exact_mut(4) {
             number.reverse();
@@ -280,7 +280,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_is_not_exactly_one_is_refused() {
+    fn anything_but_one_subscription_is_refused() {
         let bytes = TEXTBOOK.encode();
         for len in 0..BYTES {
             assert_eq!(Subscription::decode(&bytes[..len]), Err(Malformed::Length(len)));
@@ -296,7 +296,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn one_that_would_close_the_connection_is_not_valid() {
+    fn a_subscription_that_the_service_would_reject_is_invalid() {
         assert_eq!(TEXTBOOK.validate(), Ok(()));
         let one = Subscription { range: ServiceRange::one(7, 5), timeout: Timeout::Forever, ..TEXTBOOK };
         assert_eq!(one.validate(), Ok(()));

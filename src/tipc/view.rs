@@ -1,5 +1,5 @@
-//! What a node sees of the others: the topology service's words in the core's terms,
-//! and the nodes and links that are up.
+//! A node's view of the others: turns events of the topology service into the core's
+//! [`PeerEvent`]s, and counts the nodes and links that are up.
 
 use std::io;
 use std::thread;
@@ -15,7 +15,7 @@ use super::link::{self, IDENTITY_BYTES};
 use super::services::Services;
 use super::socket::{Socket, SocketError};
 use super::subscription::{Filter, Handle, Subscription, Timeout};
-use super::topology::SubscriberEvent as Told;
+use super::topology::SubscriberEvent;
 use super::watcher::Watcher;
 use crate::fsm::actions::Peer;
 use crate::fsm::topology::PeerEvent;
@@ -29,7 +29,7 @@ const LINKS: Handle = *b"links   ";
 const CONTROLLERS: Handle = *b"control ";
 const AGENTS: Handle = *b"agents  ";
 
-/// How often, and how far apart, it is looked whether a service is bound already.
+/// Polls, and the time between two, for the answer whether a service is bound already.
 const PROBES: u32 = 1_000;
 const PROBE_PAUSE: Wait = Wait::from_millis(2);
 
@@ -40,14 +40,14 @@ pub struct Link {
     pub node: u32,
     /// The numbers of its two ends' bearers.
     bearers: u32,
-    /// Since when; or since this daemon started.
+    /// Up since this time, or since this daemon started.
     pub since: Instant,
 }
 
-/// What a node sees.
+/// A node's view of the cluster.
 pub struct TopologyView {
     watcher: Watcher,
-    /// What the kernel is asked for identities with.
+    /// The socket for the kernel's identity queries.
     socket: Socket,
     own: u32,
     nodes_up: u32,
@@ -56,11 +56,11 @@ pub struct TopologyView {
 }
 
 impl TopologyView {
-    /// Wants to know of nodes and links, and of whom this node's roles have to do
-    /// with: an agent waits to be asked, a controller asks.
+    /// Subscribes to nodes and links and, for a controller, to controllers and agents.
+    /// An agent waits for requests and needs no more.
     ///
     /// # Errors
-    /// [`SocketError`]: there is no TIPC here for us.
+    /// [`SocketError`]: TIPC is not available.
     pub fn open(services: Services, own: u32, roles: &[Role]) -> Result<Self, SocketError> {
         let mut watcher = Watcher::open(own)?;
         let mut wanted: Vec<(Handle, u32), 4> = Vec::from_array([(NODES, NODE_STATE), (LINKS, LINK_STATE)]);
@@ -75,7 +75,7 @@ impl TopologyView {
         Ok(Self { watcher, socket: Socket::rdm()?, own, nodes_up: 0, links_up: 0, links: Vec::new() })
     }
 
-    /// Has a poll tell when there may be words.
+    /// Registers with a poll, which is ready when there may be events.
     ///
     /// # Errors
     /// As `epoll_ctl(2)`.
@@ -83,64 +83,65 @@ impl TopologyView {
         self.watcher.register(registry, token, Interest::READABLE)
     }
 
-    /// The next that is told, without waiting, and the word that it is; some are none.
-    /// Never more than one: whoever binds and unbinds without end holds nobody up.
+    /// The next event of the topology service, without waiting; `Some(None)` for an event
+    /// that the core does not need. One event a call, so that a program that binds and
+    /// unbinds without end cannot block the loop.
     pub fn next(&mut self, now: Instant) -> Option<Option<PeerEvent>> {
-        let told = self.watcher.turn(now)?;
-        Some(self.take(now, &told))
+        let event = self.watcher.turn(now)?;
+        Some(self.take(now, &event))
     }
 
-    fn take(&mut self, now: Instant, told: &Told) -> Option<PeerEvent> {
-        match told {
-            Told::Published(NODES, _) => self.nodes_up = self.nodes_up.saturating_add(1),
-            Told::Withdrawn(NODES, event) => {
+    fn take(&mut self, now: Instant, event: &SubscriberEvent) -> Option<PeerEvent> {
+        match event {
+            SubscriberEvent::Published(NODES, _) => self.nodes_up = self.nodes_up.saturating_add(1),
+            SubscriberEvent::Withdrawn(NODES, event) => {
                 self.nodes_up = self.nodes_up.saturating_sub(1);
                 return Some(PeerEvent::NodeLost(event.found_lower));
             }
-            Told::Published(LINKS, event) => {
+            SubscriberEvent::Published(LINKS, event) => {
                 let link = Link { node: event.found_lower, bearers: event.port.port, since: now };
                 self.links_up = self.links_up.saturating_add(1);
-                // Beyond the first of them they are counted.
+                // Links beyond the capacity are only counted.
                 let _ = self.links.push(link);
             }
-            Told::Withdrawn(LINKS, event) => {
+            SubscriberEvent::Withdrawn(LINKS, event) => {
                 self.links_up = self.links_up.saturating_sub(1);
                 self.links.retain(|link| (link.node, link.bearers) != (event.found_lower, event.port.port));
             }
-            Told::Published(handle, event) => {
+            SubscriberEvent::Published(handle, event) => {
                 return self.other(*handle, event).map(|(role, peer)| PeerEvent::Published(role, peer));
             }
-            Told::Withdrawn(handle, event) => {
+            SubscriberEvent::Withdrawn(handle, event) => {
                 return self.other(*handle, event).map(|(role, peer)| PeerEvent::Withdrawn(role, peer));
             }
-            Told::Settled(_) if self.is_watching() => return Some(PeerEvent::Settled),
-            Told::Gap => {
+            SubscriberEvent::Settled(_) if self.is_watching() => return Some(PeerEvent::Settled),
+            SubscriberEvent::Gap => {
                 (self.nodes_up, self.links_up) = (0, 0);
                 self.links.clear();
                 return Some(PeerEvent::Gap);
             }
-            Told::Settled(_) | Told::TimedOut(_) | Told::SetAside(_) => {}
+            SubscriberEvent::Settled(_) | SubscriberEvent::TimedOut(_) | SubscriberEvent::SetAside(_) => {}
         }
         None
     }
 
-    /// Who is bound, if it is not this node itself: a controller does not greet itself,
-    /// and that its own agent ends is told by that.
+    /// The peer of a binding; `None` for this node's own controller, which does not
+    /// greet itself. This node's own agent is a peer like others.
     fn other(&self, handle: Handle, event: &TopologyEvent) -> Option<(Role, Peer)> {
         let role = if handle == CONTROLLERS { Role::Controller } else { Role::Agent };
         let SocketAddress { node, port } = event.port;
-        // What is bound in another node's name is not what it says.
+        // A node may bind only its own address as instance.
         let is_itself = event.found_lower == node && event.found_upper == node;
         let is_own = node == self.own && role == Role::Controller;
         (is_itself && !is_own).then_some((role, Peer::Tipc { node, port }))
     }
 
-    /// Does what is due; then there may be words. Early: does nothing.
+    /// Does what is due, after which there may be events. Early: does nothing.
     pub fn on_timeout(&mut self, now: Instant) {
         self.watcher.on_timeout(now);
     }
 
-    /// When something is due.
+    /// The time of the next call of [`on_timeout`](Self::on_timeout).
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.watcher.poll_at()
@@ -170,8 +171,8 @@ impl TopologyView {
         (self.links_up, &self.links)
     }
 
-    /// The topology service is connected, and has told all: where it would not take a
-    /// subscription, who was not told of may be there all the same.
+    /// The topology service is connected and has reported all bindings. False if it has
+    /// refused a subscription, since bindings may be unreported then.
     #[must_use]
     pub fn is_watching(&self) -> bool {
         self.watcher.subscriber().is_settled() && self.set_aside() == 0
@@ -183,7 +184,7 @@ impl TopologyView {
         self.watcher.subscriber().gaps()
     }
 
-    /// Subscriptions that it would not take.
+    /// Subscriptions that the topology service refuses.
     #[must_use]
     pub fn set_aside(&self) -> usize {
         self.watcher.subscriber().set_aside()
@@ -195,22 +196,24 @@ fn subscribe(watcher: &mut Watcher, handle: Handle, range: ServiceRange) -> io::
     watcher.subscribe(Instant::default(), wanted).map_err(|refused| io::Error::other(refused.to_string()))
 }
 
-/// A socket of this node that is bound to an instance already, at start: two thimbles
-/// of one role on a node would each get half of what is meant for both.
+/// The socket of this node that is bound to an instance already, if any. Checked at
+/// start: two daemons of one role on a node would each receive half of the datagrams.
 ///
 /// # Errors
-/// There is no TIPC here for us.
+/// TIPC is not available.
 pub fn bound_here(service_type: u32, own: u32) -> io::Result<Option<SocketAddress>> {
     let mut watcher = Watcher::open(0).map_err(|error| io::Error::other(error.to_string()))?;
     subscribe(&mut watcher, NODES, ServiceRange::one(service_type, own))?;
     for _ in 0..PROBES {
         match watcher.turn(Instant::default()) {
-            Some(Told::Published(_, event)) if event.port.node == own => return Ok(Some(event.port)),
-            Some(Told::Settled(_)) => return Ok(None),
+            Some(SubscriberEvent::Published(_, event)) if event.port.node == own => {
+                return Ok(Some(event.port));
+            }
+            Some(SubscriberEvent::Settled(_)) => return Ok(None),
             Some(_) => {}
             None => thread::sleep(PROBE_PAUSE),
         }
     }
-    // It does not answer: what it could tell is not worth not starting.
+    // Without an answer the daemon starts all the same.
     Ok(None)
 }

@@ -1,8 +1,8 @@
 //! Watches a topology service: a [`Subscriber`] and its connection.
 //!
-//! Register it with mio once: it keeps itself registered over connections that come
-//! and go. Whenever it is ready, and after [`Watcher::on_timeout`], call
-//! [`Watcher::turn`] until it has no more words.
+//! Register it with mio once: it registers each new connection itself. Whenever it is
+//! ready, and after [`Watcher::on_timeout`], call [`Watcher::turn`] until it returns
+//! `None`.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -21,7 +21,7 @@ use crate::time::Instant;
 pub struct Watcher {
     service: Destination,
     subscriber: Subscriber,
-    // Messages, not bytes; but received, sent and ended by the same calls.
+    // A SOCK_SEQPACKET connection, for which the calls are the same.
     connection: Option<Stream>,
     registration: Option<(Registry, Token)>,
     refused: u64,
@@ -29,13 +29,13 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    /// Watches what a node sees; `domain` is its address, 0 for our own. It connects in
-    /// its first turn, and again whenever it has to.
+    /// Watches a node's topology service. `domain` is the node's address, 0 for this
+    /// node. [`turn`](Self::turn) connects, and connects again after a loss.
     ///
     /// # Errors
-    /// [`SocketError`]: there is no TIPC here for us.
+    /// [`SocketError`]: TIPC is not available.
     pub fn open(domain: u32) -> Result<Self, SocketError> {
-        // Only to learn whether it can be had.
+        // Only to check that TIPC is available.
         Socket::seqpacket()?;
         let service =
             Destination::Service { service_type: TOPOLOGY_SERVICE, instance: TOPOLOGY_SERVICE, domain };
@@ -49,7 +49,7 @@ impl Watcher {
         })
     }
 
-    /// Wants these events from now on; then [`turn`](Self::turn) it.
+    /// Adds a subscription. Call [`turn`](Self::turn) afterwards.
     ///
     /// # Errors
     /// [`SubscribeError`]: nothing has changed.
@@ -57,54 +57,55 @@ impl Watcher {
         self.subscriber.subscribe(now, wanted)
     }
 
-    /// Wants no more of a subscription; then [`turn`](Self::turn) it. False where there
-    /// is none with this handle.
+    /// Cancels a subscription. Call [`turn`](Self::turn) afterwards. False if there is no
+    /// subscription with this handle.
     pub fn cancel(&mut self, handle: Handle) -> bool {
         self.subscriber.cancel(handle)
     }
 
-    /// The subscriptions, and how far the service knows of them.
+    /// The subscriptions and their states.
     #[must_use]
     pub fn subscriber(&self) -> &Subscriber {
         &self.subscriber
     }
 
-    /// What the service sent that was not an event.
+    /// The number of messages from the service that were not valid events.
     #[must_use]
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// Why the connection could not be had or broke, the last time.
+    /// The last error of connecting or of the connection.
     #[must_use]
     pub fn last_error(&self) -> Option<io::Error> {
         self.last_error.map(io::Error::from_raw_os_error)
     }
 
-    /// Moves on as far as it goes, without waiting: the next word. After `None`, all
-    /// that there was has been told.
+    /// Connects, sends and receives without waiting, and returns the next event. After
+    /// `None` there is no more until the source is ready again.
     pub fn turn(&mut self, now: Instant) -> Option<SubscriberEvent> {
         loop {
-            if let Some(word) = self.subscriber.poll_word(now) {
-                return Some(word);
+            if let Some(event) = self.subscriber.poll_event(now) {
+                return Some(event);
             }
             self.connect(now);
             let sent = self.send(now);
             let connection = self.connection.as_mut().filter(|_| self.subscriber.is_up())?;
-            // One byte more than an event has: what is too long is not one.
+            // One byte longer than an event, so that a longer message is detected.
             let mut message = [0; topology_event::BYTES + 1];
             match connection.read(&mut message) {
                 Ok(0) => self.lose(now, Closed::ByService, None),
                 Ok(len) => match TopologyEvent::decode(&message[..len]) {
                     Ok(event) => {
-                        if let Some(word) = self.subscriber.on_event(&event) {
-                            return Some(word);
+                        if let Some(event) = self.subscriber.on_event(&event) {
+                            return Some(event);
                         }
                     }
                     Err(_) => self.refused += 1,
                 },
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // What it was closed for is read first, and says more.
+                // A failed send is reported only after all messages are read: the
+                // service's close is the better reason.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => match sent {
                     Ok(()) => return None,
                     Err(error) => self.lose(now, Closed::Lost, Some(&error)),
@@ -120,7 +121,7 @@ impl Watcher {
         self.subscriber.on_closed(now, how);
     }
 
-    /// Connects, or looks how connecting goes.
+    /// Begins to connect, or checks a connection in progress.
     fn connect(&mut self, now: Instant) {
         if self.subscriber.is_down() {
             self.connection = None;
@@ -160,7 +161,7 @@ impl Watcher {
         while let Some(message) = self.subscriber.to_send(now) {
             match connection.write(&message) {
                 Ok(_) => self.subscriber.on_sent(),
-                // It is writable later, and then turned again.
+                // The source becomes ready once it is writable again.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                 Err(error) => return Err(error),
             }
@@ -168,12 +169,12 @@ impl Watcher {
         Ok(())
     }
 
-    /// Time has passed; then [`turn`](Self::turn) it.
+    /// Handles deadlines. Call [`turn`](Self::turn) afterwards.
     pub fn on_timeout(&mut self, now: Instant) {
         self.subscriber.on_timeout(now);
     }
 
-    /// When time matters next.
+    /// The time of the next deadline.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         self.subscriber.poll_at()
@@ -181,8 +182,7 @@ impl Watcher {
 }
 
 impl event::Source for Watcher {
-    /// For this token, which is ready whenever there may be words: `interests` are its
-    /// own affair.
+    /// Registers for this token. `interests` are ignored: the watcher needs both.
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
         if let Some(connection) = &mut self.connection {
             registry.register(connection, token, Interest::READABLE | Interest::WRITABLE)?;

@@ -1,9 +1,9 @@
 //! The UDP transport: IPv4 multicast groups, unicast peers, TCP stream sessions.
 //!
-//! A role has one UDP socket, bound to its port and joined to its group, from
-//! which it also sends, so that the source of a datagram is where its sender is
-//! reached; and one TCP listener on the same port. A send that would block is
-//! dropped: state machines repeat what matters.
+//! A role has one UDP socket, bound to its port and joined to its group, and one TCP
+//! listener on the same port. It sends from that socket, so that the source address of a
+//! datagram is the address for replies. A send that would block is dropped: the state
+//! machines repeat what matters.
 
 mod sys;
 mod view;
@@ -24,7 +24,7 @@ pub use view::TopologyView;
 
 /// A stream session's socket.
 pub type Stream = TcpStream;
-/// The same in a worker, which waits for it.
+/// The same in a worker, where it blocks.
 pub type BlockingStream = std::net::TcpStream;
 /// What accepts stream sessions.
 pub type Listener = TcpListener;
@@ -73,19 +73,19 @@ impl Endpoint {
         let any = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, port));
         let in_use = "is another thimble, or another program, running on it?";
         let datagrams =
-            UdpSocket::bind(any).map_err(failed(format!("UDP port {port} cannot be had: {in_use}")))?;
+            UdpSocket::bind(any).map_err(failed(format!("UDP port {port} cannot be bound: {in_use}")))?;
         datagrams.set_nonblocking(true).map_err(failed("UDP socket".into()))?;
         sys::join(datagrams.as_fd(), group, interface)
             .map_err(failed(format!("multicast group {group} cannot be joined on {}", network.interface)))?;
         sys::send_multicast_by(datagrams.as_fd(), interface, network.ttl)
-            .map_err(failed(format!("multicast cannot be sent by {}", network.interface)))?;
+            .map_err(failed(format!("multicast cannot be sent on {}", network.interface)))?;
         let listener =
-            TcpListener::bind(any).map_err(failed(format!("TCP port {port} cannot be had: {in_use}")))?;
+            TcpListener::bind(any).map_err(failed(format!("TCP port {port} cannot be bound: {in_use}")))?;
         Ok(Self { role, datagrams, listener })
     }
 
-    /// Takes what has arrived, without waiting. A full batch means that there may
-    /// be more.
+    /// Receives the datagrams that have arrived, without waiting. After a full batch
+    /// there may be more.
     ///
     /// # Errors
     /// `WouldBlock` where there is nothing; the batch is empty after any error.
@@ -99,7 +99,7 @@ impl Endpoint {
     /// `WouldBlock` where there is none.
     pub fn accept(&self) -> io::Result<Stream> {
         let (stream, _) = self.listener.accept()?;
-        // Frames are answers that somebody waits for.
+        // The peer waits for each frame.
         let _ = stream.set_nodelay(true);
         Ok(stream)
     }
@@ -110,7 +110,7 @@ pub struct Transport {
     endpoints: [Option<Endpoint>; 2],
     controllers: SocketAddr,
     agents: SocketAddr,
-    /// Tells nothing.
+    /// Reports nothing over UDP.
     pub view: TopologyView,
 }
 
@@ -144,8 +144,8 @@ impl Transport {
         self.endpoints.iter_mut().flatten()
     }
 
-    /// Sends a datagram as a role does, without waiting. Over UDP nobody says that it
-    /// cannot be delivered.
+    /// Sends a datagram from a role's socket, without waiting. UDP does not report that
+    /// it cannot be delivered.
     ///
     /// # Errors
     /// As `sendto(2)`: the datagram is not sent.
@@ -159,8 +159,8 @@ impl Transport {
         endpoint.datagrams.send_to(datagram, address).map(|_| None)
     }
 
-    /// Begins to open a stream session to a role of a node, without waiting. The role
-    /// goes with the port.
+    /// Begins to open a stream session to a node, without waiting. The port selects the
+    /// role.
     ///
     /// # Errors
     /// As `connect(2)`.
@@ -171,8 +171,8 @@ impl Transport {
     }
 }
 
-/// Takes a stream session's socket over in a worker: each read and write waits, for so
-/// long at most.
+/// Takes over a stream session's socket in a worker. Each read and write waits for at
+/// most `patience`.
 ///
 /// # Errors
 /// As `fcntl(2)` and `setsockopt(2)`.
@@ -184,7 +184,10 @@ pub fn blocking(socket: OwnedFd, patience: Duration) -> io::Result<BlockingStrea
     Ok(stream)
 }
 
-/// Where a node was heard by this transport.
+/// The IP address of a peer.
+///
+/// # Errors
+/// `Unsupported` for a TIPC address.
 fn ip(peer: Peer) -> io::Result<SocketAddr> {
     match peer {
         Peer::Ip(address) => Ok(address),

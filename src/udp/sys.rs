@@ -7,13 +7,13 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use crate::fsm::actions::{Arrival, Peer};
 use crate::limits;
 
-/// A datagram's place in a batch: one byte more than a datagram may have, so
-/// that an oversize one shows even where the kernel would not say.
+/// The buffer of one datagram: one byte longer than a datagram may be, so that an oversize
+/// datagram is detected even without the kernel's flag.
 type DatagramSlot = [u8; limits::DATAGRAM_BYTES + 1];
 
-/// Datagrams taken by one call, and where each came from.
+/// The datagrams of one call, with their senders.
 pub struct Batch {
-    places: Box<[DatagramSlot; limits::RECV_BATCH]>,
+    slots: Box<[DatagramSlot; limits::RECV_BATCH]>,
     lens: [usize; limits::RECV_BATCH],
     from: [libc::sockaddr_in; limits::RECV_BATCH],
     count: usize,
@@ -24,7 +24,7 @@ impl Default for Batch {
         // SAFETY: sockaddr_in is plain data, for which zeros are a value.
         let nowhere = unsafe { std::mem::zeroed() };
         Self {
-            places: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
+            slots: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
             lens: [0; limits::RECV_BATCH],
             from: [nowhere; limits::RECV_BATCH],
             count: 0,
@@ -45,8 +45,8 @@ impl Batch {
         self.count == 0
     }
 
-    /// One datagram and its sender. An oversize one is cut, and longer than
-    /// [`limits::DATAGRAM_BYTES`] all the same.
+    /// A datagram and its sender. An oversize datagram is cut to a length that is still
+    /// greater than [`limits::DATAGRAM_BYTES`].
     #[must_use]
     pub fn get(&self, at: usize) -> Option<Arrival<'_>> {
         if at >= self.count {
@@ -55,11 +55,12 @@ impl Batch {
         let from = &self.from[at];
         let address = Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr));
         let peer = SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(from.sin_port)));
-        Some(Arrival::Datagram(&self.places[at][..self.lens[at]], Peer::Ip(peer)))
+        Some(Arrival::Datagram(&self.slots[at][..self.lens[at]], Peer::Ip(peer)))
     }
 }
 
-/// Takes what has arrived, without waiting. A full batch means that there may be more.
+/// Receives the datagrams that have arrived, without waiting. After a full batch there
+/// may be more.
 ///
 /// # Errors
 /// As `recvmmsg(2)`; `WouldBlock` where there is nothing. The batch is empty then.
@@ -70,14 +71,14 @@ pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
     // SAFETY: as above.
     let mut vectors: [libc::iovec; limits::RECV_BATCH] = unsafe { std::mem::zeroed() };
     for (at, header) in headers.iter_mut().enumerate() {
-        let place = &mut batch.places[at];
-        vectors[at] = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+        let slot = &mut batch.slots[at];
+        vectors[at] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
         header.msg_hdr.msg_iov = &raw mut vectors[at];
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut batch.from[at]).cast();
         header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     }
-    // SAFETY: every header points to a place and an address of this batch, which
+    // SAFETY: every header points to a slot and an address of this batch, which
     // outlive the call, with their true lengths.
     let got = unsafe {
         libc::recvmmsg(
@@ -97,10 +98,10 @@ pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
     Ok(())
 }
 
-/// The number of a network interface.
+/// The index of a network interface.
 ///
 /// # Errors
-/// There is none of that name.
+/// There is no interface of that name.
 pub fn interface_index(name: &str) -> io::Result<u32> {
     let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
     // SAFETY: `name` is a C string that outlives the call.
@@ -122,7 +123,7 @@ fn set<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a socket hear `group` on an interface, and nothing of other groups.
+/// Joins `group` on an interface, and receives no other groups.
 ///
 /// # Errors
 /// As `setsockopt(2)`.
@@ -131,8 +132,8 @@ pub fn join(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Resu
     set(socket, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
 }
 
-/// Makes a socket's multicast go out by an interface, so many hops far; it comes
-/// back to this host too, where a node may have both roles.
+/// Sends a socket's multicast on an interface with this TTL. Multicast is looped back,
+/// because a node may have both roles.
 ///
 /// # Errors
 /// As `setsockopt(2)`.

@@ -1,4 +1,4 @@
-//! What tells who is there: nothing, over UDP. Timers do.
+//! The topology view of UDP: it reports nothing. Timers detect lost peers.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use mio::{Registry, Token};
 use crate::fsm::topology::PeerEvent;
 use crate::time::Instant;
 
-/// Nothing to watch.
+/// A view without events.
 pub struct TopologyView;
 
 impl TopologyView {
@@ -19,7 +19,7 @@ impl TopologyView {
         Ok(())
     }
 
-    /// Never a word.
+    /// No event, ever.
     pub fn next(&mut self, _: Instant) -> Option<Option<PeerEvent>> {
         None
     }

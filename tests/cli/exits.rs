@@ -83,7 +83,7 @@ fn code_2_is_each_kind_of_wrong_line() {
         (vec!["query-hosts", "--losst"], "did you mean --lost?"),
         (vec!["query-hosts", "-x"], "there is no option -x"),
         (vec!["query", "--release"], "--release wants a value"),
-        (vec!["query", "sideways"], "none of available, applied, committed"),
+        (vec!["query", "sideways"], "not one of available, applied, committed"),
         (vec!["commit", "P", "--yes", "--yes"], "--yes is given twice"),
         (vec!["commit", "P", "--all"], "ID or --all, not both"),
         (vec!["commit"], "commit wants ID, or --all"),

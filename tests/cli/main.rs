@@ -297,7 +297,7 @@ fn an_interrupt_leaves_the_install_alone_and_says_so() {
     send(&mut stream, &Reply::End);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(6));
-    assert!(text(&output.stderr).contains("the installs go on"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("the installs continue"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn keys_are_made_for_their_owner_alone_and_not_written_over() {
     assert!(text(&made.stdout).starts_with("c.key: keys of controller, node id "));
     let again = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(again.status.code(), Some(1));
-    assert!(text(&again.stderr).contains("never written over"), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("never overwritten"), "{}", text(&again.stderr));
 
     // As the shell redirects: a file that it made readable by all.
     let file = fs::File::create(scratch.join("w.key")).unwrap();

@@ -1,4 +1,4 @@
-//! What a subscriber tells its user.
+//! The events of a subscriber for its user.
 
 use core::fmt;
 
@@ -6,43 +6,42 @@ use super::super::event::TopologyEvent;
 use super::super::subscription::{Handle, Invalid};
 use crate::limits;
 
-/// What there is to tell.
+/// An event of a subscriber.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriberEvent {
-    /// A socket is bound that this subscription asks about.
+    /// A socket is bound in the subscription's range.
     Published(Handle, TopologyEvent),
-    /// It no longer is.
+    /// It is no longer bound.
     Withdrawn(Handle, TopologyEvent),
-    /// The subscription's time is over, and it with it.
+    /// The subscription has timed out and is removed.
     TimedOut(Handle),
-    /// All that was there when the subscription was made has been told. Comes again
-    /// after each gap; what was not told again by then is gone.
+    /// All bindings that existed when the subscription was made have been reported.
+    /// Repeated after each gap: bindings not reported again by then are gone.
     Settled(Handle),
-    /// The connection was lost. What was told may no longer be so, until it is told
-    /// again and settled.
+    /// The connection was lost. Reported bindings may be outdated until
+    /// [`Settled`](Self::Settled) follows.
     Gap,
-    /// The service closed the connection upon this subscription, each time. It stays
-    /// unasked until it is cancelled.
+    /// The service rejected this subscription repeatedly. It is not sent again.
     SetAside(Handle),
 }
 
-/// Why there is no such subscription.
+/// Why a subscription was not added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscribeError {
-    /// The service would not take it.
+    /// The service would reject it.
     Invalid(Invalid),
-    /// There is one with this handle, or one whose end is still on its way.
+    /// The handle is in use, or its last subscription has not ended yet.
     HandleTaken,
-    /// Handles that begin like this are our own.
+    /// The handle begins like those of markers.
     HandleReserved,
-    /// There are as many as there may be: [`limits::TIPC_SUBSCRIPTIONS`].
+    /// There are [`limits::TIPC_SUBSCRIPTIONS`] already.
     Full,
 }
 
 impl fmt::Display for SubscribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Invalid(why) => write!(f, "the topology service would refuse it: {why}"),
+            Self::Invalid(invalid) => write!(f, "the topology service would refuse it: {invalid}"),
             Self::HandleTaken => f.write_str("there is a subscription with this handle"),
             Self::HandleReserved => f.write_str("a handle must not begin with the bytes ff 65 6e 64"),
             Self::Full => {
@@ -57,8 +56,8 @@ impl core::error::Error for SubscribeError {}
 /// How a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Closed {
-    /// The service has ended it: it dislikes what it was sent.
+    /// The service closed it, because it rejected a message.
     ByService,
-    /// It could not be had, or broke.
+    /// It could not be made, or broke.
     Lost,
 }

@@ -7,19 +7,17 @@
 //!    +---- closed, or too late ------+------------------+
 //! ```
 //!
-//! The service tells, for a new subscription, what is there already, and then says
-//! nothing that would end that list. So each is followed by a *marker*: a
-//! subscription to nothing that times out at once. Its timeout comes behind the
-//! list, and then the subscription is settled.
+//! For a new subscription the service reports the existing bindings, but does not mark
+//! the end of that list. So each subscription is followed by a *marker*: a subscription
+//! to nothing that times out at once. Its timeout event comes after the list, and then
+//! the subscription is settled.
 //!
-//! The service does not answer what it dislikes: it closes the connection, and all
-//! subscriptions are gone. They are asked for again, one at a time, each with its
-//! marker, so that it is known which one the connection was closed upon. One on
-//! which it was closed twice is set aside.
+//! The service does not answer a request that it rejects: it closes the connection, which
+//! ends all subscriptions. They are sent again, one at a time, each with its marker, so
+//! that the rejected one is known. A subscription rejected twice is set aside.
 //!
-//! What bytes go where, and when a connection is there, is for the driver: it asks
-//! [`Subscriber::wants_connection`] and [`Subscriber::to_send`], and takes
-//! [`Subscriber::poll_word`] until there is none.
+//! The driver does the I/O: it checks [`Subscriber::wants_connection`], sends the bytes
+//! of [`Subscriber::to_send`], and takes [`Subscriber::poll_event`] until `None`.
 
 #![cfg_attr(
     not(test),
@@ -48,13 +46,13 @@ use slot::{SubscriptionSlot, SubscriptionState, Turn, TurnRequest, TurnStage};
 
 pub use event::{Closed, SubscribeError, SubscriberEvent};
 
-/// From the loss of a connection to the next try.
+/// The time from the loss of a connection to the next attempt.
 pub const PAUSE: Duration = Duration::from_secs(1);
-/// How long the service may take to accept a connection, or to answer a marker.
+/// The time limit for the service to accept a connection or to answer a marker.
 pub const PATIENCE: Duration = Duration::from_secs(10);
-/// Closings on a subscription until it is set aside.
+/// Rejections of a subscription until it is set aside.
 const STRIKES: u8 = 2;
-/// How a marker's handle begins; a number follows.
+/// The first bytes of a marker's handle; a serial number follows.
 const MARKER: [u8; 4] = *b"\xffend";
 
 #[derive(Clone, Copy, Debug)]
@@ -64,14 +62,14 @@ enum ConnectionState {
     Up { turn: Option<Turn> },
 }
 
-/// The subscriptions, and how far the service knows of them.
+/// The subscriptions and their states.
 #[derive(Debug)]
 pub struct Subscriber {
-    places: Vec<SubscriptionSlot, { limits::TIPC_SUBSCRIPTIONS }, u8>,
+    slots: Vec<SubscriptionSlot, { limits::TIPC_SUBSCRIPTIONS }, u8>,
     state: ConnectionState,
     /// The number of the turn's marker.
     serial: u32,
-    is_gap_told: bool,
+    is_gap_reported: bool,
     gaps: u32,
 }
 
@@ -82,14 +80,14 @@ impl Default for Subscriber {
 }
 
 impl Subscriber {
-    /// Without subscriptions; wants to be connected at once.
+    /// A subscriber without subscriptions, to be connected at once.
     #[must_use]
     pub const fn new() -> Self {
         let state = ConnectionState::Down { again_at: Instant::from_millis(0) };
-        Self { places: Vec::new(), state, serial: 0, is_gap_told: true, gaps: 0 }
+        Self { slots: Vec::new(), state, serial: 0, is_gap_reported: true, gaps: 0 }
     }
 
-    /// Wants these events from now on.
+    /// Adds a subscription.
     ///
     /// # Errors
     /// [`SubscribeError`]: nothing has changed.
@@ -105,27 +103,25 @@ impl Subscriber {
             Timeout::Forever => None,
             Timeout::Ms(ms) => Some(now + Duration::from_millis(u64::from(ms))),
         };
-        let standing = SubscriptionState::Waiting;
-        let place =
-            SubscriptionSlot { wanted, sent: wanted, ends_at, standing, is_replayed: false, strikes: 0 };
-        self.places.push(place).map_err(|_| SubscribeError::Full)?;
+        let state = SubscriptionState::Waiting;
+        let slot = SubscriptionSlot { wanted, sent: wanted, ends_at, state, is_replayed: false, strikes: 0 };
+        self.slots.push(slot).map_err(|_| SubscribeError::Full)?;
         self.invariants();
         Ok(())
     }
 
-    /// Wants no more of a subscription: not a word of it comes from now on. False
-    /// where there is none with this handle, which can be used again once the service
-    /// has ended it.
+    /// Cancels a subscription: no event of it follows. False if there is none with this
+    /// handle. The handle can be used again once the service has ended the subscription.
     pub fn cancel(&mut self, handle: Handle) -> bool {
         let Some(at) = self.find(handle) else { return false };
-        let Some(place) = self.places.get_mut(at) else { return false };
-        if place.standing == SubscriptionState::Ending {
+        let Some(slot) = self.slots.get_mut(at) else { return false };
+        if slot.state == SubscriptionState::Ending {
             return false;
         }
-        if place.is_known_to_service() {
-            place.standing = SubscriptionState::Ending;
+        if slot.is_known_to_service() {
+            slot.state = SubscriptionState::Ending;
         } else {
-            self.places.remove(at);
+            self.slots.remove(at);
             // A turn that has not begun to be sent.
             if let ConnectionState::Up { turn } = &mut self.state {
                 turn.take_if(|turn| {
@@ -137,62 +133,62 @@ impl Subscriber {
         true
     }
 
-    /// The driver is to connect, and to say so by [`on_connecting`](Self::on_connecting).
+    /// Whether the driver is to connect, and call [`on_connecting`](Self::on_connecting).
     #[must_use]
     pub fn wants_connection(&self, now: Instant) -> bool {
         matches!(self.state, ConnectionState::Down { again_at } if now >= again_at)
     }
 
-    /// The driver is to have no connection, nor to be making one.
+    /// Whether the driver is to close its connection, complete or not.
     #[must_use]
     pub fn is_down(&self) -> bool {
         matches!(self.state, ConnectionState::Down { .. })
     }
 
-    /// The driver is connected.
+    /// Whether the driver is connected.
     #[must_use]
     pub fn is_up(&self) -> bool {
         matches!(self.state, ConnectionState::Up { .. })
     }
 
-    /// A connection is being made.
+    /// The driver has begun to connect.
     pub fn on_connecting(&mut self, now: Instant) {
         if self.is_down() {
             self.state = ConnectionState::Connecting { deadline: now + PATIENCE };
         }
     }
 
-    /// It is there.
+    /// The connection is complete.
     pub fn on_connected(&mut self) {
         if let ConnectionState::Connecting { .. } = self.state {
             self.state = ConnectionState::Up { turn: None };
         }
     }
 
-    /// It is gone, or could not be had.
+    /// The connection was lost or could not be made.
     pub fn on_closed(&mut self, now: Instant, how: Closed) {
         let ConnectionState::Up { turn } = self.state else {
             self.state = ConnectionState::Down { again_at: now + PAUSE };
             return;
         };
-        if self.places.iter().any(SubscriptionSlot::is_known_to_service) {
-            self.is_gap_told = false;
+        if self.slots.iter().any(SubscriptionSlot::is_known_to_service) {
+            self.is_gap_reported = false;
             self.gaps = self.gaps.saturating_add(1);
         }
-        self.places.retain(|place| place.standing != SubscriptionState::Ending);
+        self.slots.retain(|slot| slot.state != SubscriptionState::Ending);
         let closed_upon = turn.filter(|turn| {
             how == Closed::ByService && turn.what == TurnRequest::Ask && turn.stage != TurnStage::Subscription
         });
-        for place in &mut self.places {
-            if !place.is_known_to_service() {
+        for slot in &mut self.slots {
+            if !slot.is_known_to_service() {
                 continue;
             }
-            place.standing = SubscriptionState::Waiting;
-            place.is_replayed = true;
-            if closed_upon.is_some_and(|turn| turn.subscription.handle == place.wanted.handle) {
-                place.strikes = place.strikes.saturating_add(1);
-                if place.strikes >= STRIKES {
-                    place.standing = SubscriptionState::SetAside { is_told: false };
+            slot.state = SubscriptionState::Waiting;
+            slot.is_replayed = true;
+            if closed_upon.is_some_and(|turn| turn.subscription.handle == slot.wanted.handle) {
+                slot.strikes = slot.strikes.saturating_add(1);
+                if slot.strikes >= STRIKES {
+                    slot.state = SubscriptionState::SetAside { is_reported: false };
                 }
             }
         }
@@ -200,7 +196,7 @@ impl Subscriber {
         self.invariants();
     }
 
-    /// What is to be sent next, the same until it was: see [`on_sent`](Self::on_sent).
+    /// The next message to send; the same until [`on_sent`](Self::on_sent).
     pub fn to_send(&mut self, now: Instant) -> Option<[u8; subscription::BYTES]> {
         let ConnectionState::Up { turn } = self.state else { return None };
         let turn = turn.or_else(|| self.next_turn(now))?;
@@ -214,29 +210,27 @@ impl Subscriber {
         }
     }
 
-    /// The next to be cancelled, else to be asked for: those first on which the
-    /// connection was not closed.
+    /// The next subscription to cancel, else to send: the one with the fewest rejections.
     fn next_turn(&mut self, now: Instant) -> Option<Turn> {
         let deadline = now + PATIENCE;
         let (stage, is_answered) = (TurnStage::Subscription, false);
-        if let Some(place) = self.places.iter().find(|place| place.standing == SubscriptionState::Ending) {
+        if let Some(slot) = self.slots.iter().find(|slot| slot.state == SubscriptionState::Ending) {
             return Some(Turn {
                 what: TurnRequest::Cancel,
-                subscription: place.sent,
+                subscription: slot.sent,
                 stage,
                 deadline,
                 is_answered,
             });
         }
-        let waiting = |place: &&mut SubscriptionSlot| {
-            place.standing == SubscriptionState::Waiting && !place.is_overdue(now)
-        };
-        let place = self.places.iter_mut().filter(waiting).min_by_key(|place| place.strikes)?;
-        if let Some(end) = place.ends_at.filter(|_| place.is_replayed) {
+        let waiting =
+            |slot: &&mut SubscriptionSlot| slot.state == SubscriptionState::Waiting && !slot.is_overdue(now);
+        let slot = self.slots.iter_mut().filter(waiting).min_by_key(|slot| slot.strikes)?;
+        if let Some(end) = slot.ends_at.filter(|_| slot.is_replayed) {
             let left = u32::try_from(end.since(now).as_millis()).unwrap_or(u32::MAX);
-            place.sent.timeout = Timeout::Ms(left);
+            slot.sent.timeout = Timeout::Ms(left);
         }
-        Some(Turn { what: TurnRequest::Ask, subscription: place.sent, stage, deadline, is_answered })
+        Some(Turn { what: TurnRequest::Ask, subscription: slot.sent, stage, deadline, is_answered })
     }
 
     fn marker(&self) -> Subscription {
@@ -250,7 +244,7 @@ impl Subscriber {
         }
     }
 
-    /// What [`to_send`](Self::to_send) gave has been sent.
+    /// The message of [`to_send`](Self::to_send) was sent.
     pub fn on_sent(&mut self) {
         let ConnectionState::Up { turn: Some(turn) } = &mut self.state else { return };
         match turn.stage {
@@ -259,10 +253,10 @@ impl Subscriber {
                 let (what, handle) = (turn.what, turn.subscription.handle);
                 self.serial = self.serial.wrapping_add(1);
                 if let Some(at) = self.find(handle)
-                    && let Some(place) = self.places.get_mut(at)
+                    && let Some(slot) = self.slots.get_mut(at)
                     && what == TurnRequest::Ask
                 {
-                    place.standing = SubscriptionState::Asked;
+                    slot.state = SubscriptionState::Asked;
                 }
             }
             TurnStage::Marker => turn.stage = TurnStage::Nothing,
@@ -271,21 +265,21 @@ impl Subscriber {
         self.invariants();
     }
 
-    /// The service has told something. `None` where that is for nobody.
+    /// Handles an event of the service. `None` if no subscription is concerned.
     pub fn on_event(&mut self, event: &TopologyEvent) -> Option<SubscriberEvent> {
         let ConnectionState::Up { turn } = &mut self.state else { return None };
         if let Some(turn) = turn {
             turn.is_answered = true;
         }
         let turn = *turn;
-        let word = match turn {
+        let result = match turn {
             Some(turn) if event.subscription == self.marker() && turn.stage == TurnStage::Nothing => {
                 self.on_marker(event, turn)
             }
-            _ => self.on_told(event),
+            _ => self.on_subscribed_event(event),
         };
         self.invariants();
-        word
+        result
     }
 
     fn on_marker(&mut self, event: &TopologyEvent, turn: Turn) -> Option<SubscriberEvent> {
@@ -293,62 +287,61 @@ impl Subscriber {
             return None;
         }
         self.state = ConnectionState::Up { turn: None };
-        // Gone where its own time was over before its marker's.
+        // The subscription is gone if it timed out before its marker.
         let at = self.find(turn.subscription.handle)?;
-        let place = self.places.get_mut(at)?;
-        match (turn.what, place.standing) {
+        let slot = self.slots.get_mut(at)?;
+        match (turn.what, slot.state) {
             (TurnRequest::Cancel, _) => {
-                self.places.remove(at);
+                self.slots.remove(at);
                 None
             }
             (TurnRequest::Ask, SubscriptionState::Asked) => {
-                place.standing = SubscriptionState::Settled;
-                place.strikes = 0;
+                slot.state = SubscriptionState::Settled;
+                slot.strikes = 0;
                 Some(SubscriberEvent::Settled(turn.subscription.handle))
             }
             (TurnRequest::Ask, _) => None,
         }
     }
 
-    fn on_told(&mut self, event: &TopologyEvent) -> Option<SubscriberEvent> {
+    fn on_subscribed_event(&mut self, event: &TopologyEvent) -> Option<SubscriberEvent> {
         let handle = event.subscription.handle;
         let at = self.find(handle)?;
-        let place = self.places.get(at)?;
-        let is_heard = matches!(place.standing, SubscriptionState::Asked | SubscriptionState::Settled);
-        if !is_heard || place.sent != event.subscription {
+        let slot = self.slots.get(at)?;
+        let is_heard = matches!(slot.state, SubscriptionState::Asked | SubscriptionState::Settled);
+        if !is_heard || slot.sent != event.subscription {
             return None;
         }
         Some(match event.kind {
             EventKind::Published => SubscriberEvent::Published(handle, *event),
             EventKind::Withdrawn => SubscriberEvent::Withdrawn(handle, *event),
             EventKind::TimedOut => {
-                self.places.remove(at);
+                self.slots.remove(at);
                 SubscriberEvent::TimedOut(handle)
             }
         })
     }
 
-    /// What there is to tell besides the service's own events.
-    pub fn poll_word(&mut self, now: Instant) -> Option<SubscriberEvent> {
-        if !self.is_gap_told {
-            self.is_gap_told = true;
+    /// The next event that is not one of the service's own.
+    pub fn poll_event(&mut self, now: Instant) -> Option<SubscriberEvent> {
+        if !self.is_gap_reported {
+            self.is_gap_reported = true;
             return Some(SubscriberEvent::Gap);
         }
-        let untold = SubscriptionState::SetAside { is_told: false };
-        if let Some(place) = self.places.iter_mut().find(|place| place.standing == untold) {
-            place.standing = SubscriptionState::SetAside { is_told: true };
-            return Some(SubscriberEvent::SetAside(place.wanted.handle));
+        let unreported = SubscriptionState::SetAside { is_reported: false };
+        if let Some(slot) = self.slots.iter_mut().find(|slot| slot.state == unreported) {
+            slot.state = SubscriptionState::SetAside { is_reported: true };
+            return Some(SubscriberEvent::SetAside(slot.wanted.handle));
         }
-        // The service does not know of it, and so will not say that its time is over.
-        let at = self.places.iter().position(|place| place.is_overdue(now))?;
-        let handle = self.places.get(at)?.wanted.handle;
+        // The service does not have this subscription, so its timeout is reported here.
+        let at = self.slots.iter().position(|slot| slot.is_overdue(now))?;
+        let handle = self.slots.get(at)?.wanted.handle;
         self.cancel(handle);
         Some(SubscriberEvent::TimedOut(handle))
     }
 
-    /// Time has passed: gives a connection up that does not move; one that tells, and has
-    /// only not told all, moves. See
-    /// [`is_down`](Self::is_down).
+    /// Handles deadlines: gives up a connection that makes no progress. A service that
+    /// is still sending events makes progress. See [`is_down`](Self::is_down).
     pub fn on_timeout(&mut self, now: Instant) {
         let deadline = match self.state {
             ConnectionState::Connecting { deadline } => Some(deadline),
@@ -366,7 +359,7 @@ impl Subscriber {
         }
     }
 
-    /// When time matters next.
+    /// The time of the next deadline.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let state = match self.state {
@@ -374,21 +367,21 @@ impl Subscriber {
             ConnectionState::Connecting { deadline } => Some(deadline),
             ConnectionState::Up { turn } => turn.map(|turn| turn.deadline),
         };
-        let waiting = self.places.iter().filter(|place| place.standing == SubscriptionState::Waiting);
-        Instant::earliest([state, waiting.filter_map(|place| place.ends_at).min()])
+        let waiting = self.slots.iter().filter(|slot| slot.state == SubscriptionState::Waiting);
+        Instant::earliest([state, waiting.filter_map(|slot| slot.ends_at).min()])
     }
 
-    /// The service has told all that is there, for all subscriptions but those set
-    /// aside.
+    /// Whether the service has reported all existing bindings, for all subscriptions that
+    /// are not set aside.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let settled = |place: &SubscriptionSlot| {
-            matches!(place.standing, SubscriptionState::Settled | SubscriptionState::SetAside { .. })
+        let settled = |slot: &SubscriptionSlot| {
+            matches!(slot.state, SubscriptionState::Settled | SubscriptionState::SetAside { .. })
         };
-        self.is_up() && self.places.iter().all(settled)
+        self.is_up() && self.slots.iter().all(settled)
     }
 
-    /// How often the connection was lost while something was asked for.
+    /// How often the connection was lost with active subscriptions.
     #[must_use]
     pub fn gaps(&self) -> u32 {
         self.gaps
@@ -397,47 +390,50 @@ impl Subscriber {
     /// Subscriptions that are set aside.
     #[must_use]
     pub fn set_aside(&self) -> usize {
-        let is_aside =
-            |place: &&SubscriptionSlot| matches!(place.standing, SubscriptionState::SetAside { .. });
-        self.places.iter().filter(is_aside).count()
+        let is_aside = |slot: &&SubscriptionSlot| matches!(slot.state, SubscriptionState::SetAside { .. });
+        self.slots.iter().filter(is_aside).count()
     }
 
-    /// Subscriptions, whatever has become of them.
+    /// The number of subscriptions in any state.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.places.len()
+        self.slots.len()
     }
 
     /// True of one without subscriptions.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.slots.is_empty()
     }
 
     fn find(&self, handle: Handle) -> Option<usize> {
-        self.places.iter().position(|place| place.wanted.handle == handle)
+        self.slots.iter().position(|slot| slot.wanted.handle == handle)
     }
 
-    /// Checks what must always hold; nothing in a release build.
+    /// Checks the invariants in debug builds.
     pub fn invariants(&self) {
-        let places = || self.places.iter().enumerate();
-        for (at, place) in places() {
-            let handle = place.wanted.handle;
+        let slots = || self.slots.iter().enumerate();
+        for (at, slot) in slots() {
+            let handle = slot.wanted.handle;
             debug_assert!(self.find(handle) == Some(at), "no two have one handle");
-            debug_assert!(place.sent == Subscription { timeout: place.sent.timeout, ..place.wanted });
+            debug_assert!(slot.sent == Subscription { timeout: slot.sent.timeout, ..slot.wanted });
+            debug_assert!(slot.strikes < STRIKES || matches!(slot.state, SubscriptionState::SetAside { .. }));
             debug_assert!(
-                place.strikes < STRIKES || matches!(place.standing, SubscriptionState::SetAside { .. })
+                self.is_up() || !slot.is_known_to_service(),
+                "no service has it without a connection"
             );
-            debug_assert!(self.is_up() || !place.is_known_to_service(), "nobody is there to know it");
         }
-        let asked = places().filter(|(_, place)| place.standing == SubscriptionState::Asked);
+        let asked = slots().filter(|(_, slot)| slot.state == SubscriptionState::Asked);
         match self.state {
             ConnectionState::Up { turn: Some(Turn { what: TurnRequest::Ask, subscription, stage, .. }) } => {
-                let mut asked = asked.map(|(_, place)| place.sent);
+                let mut asked = asked.map(|(_, slot)| slot.sent);
                 debug_assert!(asked.next().is_none_or(|sent| sent == subscription), "asked in its turn");
                 debug_assert!(asked.next().is_none(), "one at a time");
                 let is_there = self.find(subscription.handle).is_some();
-                debug_assert!(stage != TurnStage::Subscription || is_there, "what is to be asked is wanted");
+                debug_assert!(
+                    stage != TurnStage::Subscription || is_there,
+                    "only existing subscriptions are sent"
+                );
             }
             _ => debug_assert!(asked.count() == 0, "asked in a turn of its own"),
         }

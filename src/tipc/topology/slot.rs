@@ -1,47 +1,47 @@
-//! One subscription, and what is asked of the service about it.
+//! The state of one subscription, and the request about it in progress.
 
 use super::super::subscription::Subscription;
 use crate::time::Instant;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SubscriptionState {
-    /// The service does not know of it, and will.
+    /// Not sent to the service yet.
     Waiting,
-    /// The service has been asked; its marker is not back.
+    /// Sent; the marker has not come back yet.
     Asked,
-    /// The service tells.
+    /// The service has reported the existing bindings and reports changes.
     Settled,
-    /// Its user has cancelled it, and the service may still tell: nobody hears that.
+    /// Cancelled by the user. Events that the service still sends are dropped.
     Ending,
-    /// It is not asked again.
-    SetAside { is_told: bool },
+    /// Rejected by the service and not sent again.
+    SetAside { is_reported: bool },
 }
 
 #[derive(Clone, Copy, Debug)]
 pub struct SubscriptionSlot {
-    /// As its user asked.
+    /// The subscription as the user made it.
     pub wanted: Subscription,
-    /// As the service was asked: after a gap less time is left.
+    /// The subscription as sent: after a gap its timeout is shorter.
     pub sent: Subscription,
-    /// When its time is over.
+    /// The end of its timeout.
     pub ends_at: Option<Instant>,
-    pub standing: SubscriptionState,
-    /// The service was asked before, over a connection that is gone.
+    pub state: SubscriptionState,
+    /// It was sent before, over a connection that is lost.
     pub is_replayed: bool,
-    /// How often the connection was closed upon it.
+    /// How often the service rejected it by closing the connection.
     pub strikes: u8,
 }
 
 impl SubscriptionSlot {
     pub fn is_known_to_service(&self) -> bool {
         matches!(
-            self.standing,
+            self.state,
             SubscriptionState::Asked | SubscriptionState::Settled | SubscriptionState::Ending
         )
     }
 
     pub fn is_overdue(&self, now: Instant) -> bool {
-        self.standing == SubscriptionState::Waiting && self.ends_at.is_some_and(|end| now >= end)
+        self.state == SubscriptionState::Waiting && self.ends_at.is_some_and(|end| now >= end)
     }
 }
 
@@ -51,18 +51,18 @@ pub enum TurnRequest {
     Cancel,
 }
 
-/// What the service is asked right now, and the marker behind it.
+/// The request in progress: a subscription or its end, followed by a marker.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     pub what: TurnRequest,
     pub subscription: Subscription,
     pub stage: TurnStage,
     pub deadline: Instant,
-    /// The service has told something since the deadline was set.
+    /// The service has sent an event since the deadline was set.
     pub is_answered: bool,
 }
 
-/// What of a turn is to be sent next.
+/// The next message of a turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TurnStage {
     Subscription,

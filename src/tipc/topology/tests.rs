@@ -96,12 +96,12 @@ impl Service {
         assert!(self.subscriber.is_down());
     }
 
-    fn words(&mut self) -> Vec<SubscriberEvent, 16, u8> {
-        let mut words = Vec::new();
-        while let Some(word) = self.subscriber.poll_word(self.now) {
-            words.push(word).unwrap();
+    fn events(&mut self) -> Vec<SubscriberEvent, 16, u8> {
+        let mut events = Vec::new();
+        while let Some(event) = self.subscriber.poll_event(self.now) {
+            events.push(event).unwrap();
         }
-        words
+        events
     }
 
     fn pass(&mut self, span: Duration) {
@@ -124,7 +124,7 @@ fn what_is_there_is_told_before_the_subscription_is_settled() {
     assert!(service.subscriber.is_settled());
     let withdrawn = service.tell(EventKind::Withdrawn, asked(A));
     assert_eq!(withdrawn, Some(SubscriberEvent::Withdrawn(A, told(EventKind::Withdrawn, asked(A)))));
-    assert!(service.words().is_empty());
+    assert!(service.events().is_empty());
 }
 
 #[test]
@@ -136,8 +136,8 @@ fn subscriptions_are_asked_for_one_after_the_other_and_kept_apart() {
     service.settle(asked(A));
     service.settle(asked(B));
     for handle in [A, B] {
-        let word = service.tell(EventKind::Published, asked(handle));
-        assert!(matches!(word, Some(SubscriberEvent::Published(of, _)) if of == handle));
+        let event = service.tell(EventKind::Published, asked(handle));
+        assert!(matches!(event, Some(SubscriberEvent::Published(of, _)) if of == handle));
     }
     // A third while the others tell.
     service.subscribe(asked(C));
@@ -196,7 +196,7 @@ fn the_service_says_when_a_time_is_over() {
     service.subscribe(short);
     service.settle(short);
     service.pass(Duration::from_millis(300));
-    assert!(service.words().is_empty(), "it is the service's word that counts");
+    assert!(service.events().is_empty(), "it is the service's event that counts");
     assert_eq!(service.tell(EventKind::TimedOut, short), Some(SubscriberEvent::TimedOut(A)));
     assert!(service.subscriber.is_empty());
 }
@@ -223,7 +223,7 @@ fn after_a_loss_the_gap_is_told_and_all_is_asked_for_again() {
         service.settle(asked(handle));
     }
     service.close(Closed::Lost);
-    assert_eq!(service.words(), [SubscriberEvent::Gap]);
+    assert_eq!(service.events(), [SubscriberEvent::Gap]);
     assert_eq!(service.tell(EventKind::Published, asked(A)), None, "there is no connection");
     assert_eq!(service.subscriber.poll_at(), Some(service.now + PAUSE));
     assert!(!service.subscriber.wants_connection(service.now), "not at once");
@@ -233,7 +233,7 @@ fn after_a_loss_the_gap_is_told_and_all_is_asked_for_again() {
     assert!(!service.subscriber.is_settled());
     service.settle(asked(B));
     assert!(service.subscriber.is_settled());
-    assert_eq!((service.subscriber.gaps(), service.words().len()), (1, 0));
+    assert_eq!((service.subscriber.gaps(), service.events().len()), (1, 0));
 }
 
 #[test]
@@ -244,7 +244,7 @@ fn a_connection_that_told_nothing_leaves_no_gap() {
     service.subscriber.on_connecting(service.now);
     service.subscribe(asked(A));
     service.close(Closed::Lost);
-    assert!(service.words().is_empty());
+    assert!(service.events().is_empty());
     assert_eq!(service.subscriber.gaps(), 0);
 }
 
@@ -257,7 +257,7 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     service.subscribe(asked(C));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(B))));
     service.close(Closed::ByService);
-    assert_eq!(service.words(), [SubscriberEvent::Gap]);
+    assert_eq!(service.events(), [SubscriberEvent::Gap]);
     service.pass(PAUSE);
     service.connect();
     service.settle(asked(A));
@@ -266,7 +266,7 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     assert_eq!(service.hear(), Some(Heard::Asked(asked(B))));
     let _ = service.hear_marker();
     service.close(Closed::ByService);
-    assert_eq!(service.words(), [SubscriberEvent::Gap, SubscriberEvent::SetAside(B)]);
+    assert_eq!(service.events(), [SubscriberEvent::Gap, SubscriberEvent::SetAside(B)]);
     assert_eq!(service.subscriber.set_aside(), 1);
     service.pass(PAUSE);
     service.connect();
@@ -288,7 +288,7 @@ fn a_loss_is_not_held_against_what_was_asked_for_then() {
         service.pass(PAUSE);
         service.connect();
     }
-    assert_eq!(service.words(), [SubscriberEvent::Gap], "told once, however often");
+    assert_eq!(service.events(), [SubscriberEvent::Gap], "told once, however often");
     service.settle(asked(A));
 }
 
@@ -333,9 +333,9 @@ fn a_time_that_is_over_while_there_is_no_service_is_told_all_the_same() {
     service.close(Closed::Lost);
     assert_eq!(service.subscriber.poll_at(), Some(at(1_300)));
     service.pass(Duration::from_millis(299));
-    assert!(service.words().is_empty());
+    assert!(service.events().is_empty());
     service.pass(Duration::from_millis(1));
-    assert_eq!(service.words(), [SubscriberEvent::TimedOut(A)]);
+    assert_eq!(service.events(), [SubscriberEvent::TimedOut(A)]);
     assert!(service.subscriber.is_empty());
 }
 
@@ -354,7 +354,7 @@ fn a_service_that_does_not_answer_is_given_up() {
     assert!(service.subscriber.is_up());
     service.pass(Duration::from_millis(1));
     assert!(service.subscriber.is_down(), "it does not answer a marker");
-    assert_eq!(service.words(), [SubscriberEvent::Gap]);
+    assert_eq!(service.events(), [SubscriberEvent::Gap]);
 }
 
 #[test]
