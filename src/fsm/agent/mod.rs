@@ -13,7 +13,7 @@
 //!
 //! An install that replaced thimble itself ends in another process: the daemon execs
 //! the new binary, whose recovery reports that the install's proof is pending. The
-//! agent is then Proving (see [`proof`]): the request still runs until health scripts
+//! agent is then Proving (see `proof.rs`): the request still runs until health scripts
 //! have passed and a controller was heard. Then the install is committed. If no
 //! controller is heard in time, it is undone.
 //!
