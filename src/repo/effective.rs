@@ -70,7 +70,7 @@ pub fn unblocked(map: &Map<'_>) -> SlotSet {
             }
         }
     }
-    standing
+    unblocked
 }
 
 /// The slots of the effective set for a kind of host.
