@@ -46,7 +46,7 @@ pub fn decode(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// The bytes that hex digits stand for; what captures put between them is passed over.
+/// Parses hex digits. Separators that captures put between them are ignored.
 fn bytes(text: &str) -> Result<Vec<u8>, String> {
     let between = |c: &char| !c.is_whitespace() && !matches!(c, ':' | ',');
     let digits: Vec<char> = text.trim().trim_start_matches("0x").chars().filter(between).collect();
@@ -67,7 +67,7 @@ fn bytes(text: &str) -> Result<Vec<u8>, String> {
 
 /// One field of a datagram.
 struct Field {
-    /// Where it begins; none for a field inside the body.
+    /// Its offset; `None` for a field inside the body.
     offset: Option<usize>,
     len_bytes: usize,
     name: &'static str,
@@ -77,9 +77,9 @@ struct Field {
 /// A datagram, explained.
 struct Explained {
     fields: Vec<Field>,
-    /// The first reason to refuse it that can be told here.
+    /// The first reason to refuse it, as far as can be checked here.
     refusal: Option<Refusal>,
-    /// What is known of its tag.
+    /// The result of the check of its tag.
     tag: &'static str,
 }
 
@@ -115,7 +115,7 @@ fn explain(datagram: &[u8], keys: Option<&KeyFile>) -> Explained {
     Explained { fields, refusal, tag }
 }
 
-/// What a key file says of a datagram's tag.
+/// Checks a datagram's tag with a key file.
 fn check_tag(parts: &RawDatagram<'_>, keys: &KeyFile) -> (&'static str, Option<Refusal>) {
     let header = parts.header;
     if header.cluster != keys.cluster {
@@ -126,7 +126,7 @@ fn check_tag(parts: &RawDatagram<'_>, keys: &KeyFile) -> (&'static str, Option<R
     let agent = if to_agent { keys.node } else { header.sender };
     let class = msgtype.key_class(agent);
     if to_agent && matches!(class, KeyClass::Node(_)) && keys.role == Role::Controller {
-        return ("not checked: made for one agent, whose key file would tell", None);
+        return ("not checked: made for one agent; its key file is needed", None);
     }
     match keys.ring().key(header.key_slot, class) {
         None => ("not checked: the key file lacks the key", Some(Refusal::NoKey)),
@@ -135,7 +135,7 @@ fn check_tag(parts: &RawDatagram<'_>, keys: &KeyFile) -> (&'static str, Option<R
     }
 }
 
-/// As much of the header as is there.
+/// The header's fields, as far as the datagram goes.
 fn header_fields(datagram: &[u8]) -> Vec<Field> {
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0u64, |number, byte| number << 8 | u64::from(*byte));
     let id = |bytes: &[u8]| NodeId(number(bytes)).to_string();
@@ -144,7 +144,7 @@ fn header_fields(datagram: &[u8]) -> Vec<Field> {
         let number = number(bytes);
         match u8::try_from(number).ok().and_then(MsgType::from_number) {
             Some(msgtype) => format!("{number} {}, {}", msgtype.as_str(), way(msgtype)),
-            None => format!("{number}, which no datagram has"),
+            None => format!("{number}, unknown"),
         }
     };
     let text = |bytes: &[u8]| format!("{:?}", String::from_utf8_lossy(bytes));
@@ -258,8 +258,8 @@ impl Explained {
         }
         text.push_str(&format!("\ntag: {}\n", self.tag));
         match self.refusal {
-            None if self.tag == "holds" => text.push_str("accepted: as far as one datagram alone can tell\n"),
-            None => text.push_str("well-formed: nothing is proven without its tag\n"),
+            None if self.tag == "holds" => text.push_str("accepted: as far as a single datagram shows\n"),
+            None => text.push_str("well-formed: the tag was not checked, so nothing is proven\n"),
             Some(refusal) => text.push_str(&format!("refused: {refusal}: {}\n", refusal.meaning().trim())),
         }
         text
@@ -339,7 +339,7 @@ mod tests {
             "    42     34  body",
             "                 op_counter      300",
             "tag: holds",
-            "accepted: as far as one datagram alone can tell",
+            "accepted: as far as a single datagram shows",
         ] {
             assert!(text.lines().any(|shown| shown == line), "{line}\n{text}");
         }
@@ -372,11 +372,11 @@ mod tests {
     }
 
     #[test]
-    fn without_keys_nothing_is_called_accepted() {
+    fn without_keys_no_datagram_is_accepted() {
         let keys = keys();
         let bytes = datagram(&keys, &Message::HelloAck(HelloAck {}));
         let text = explain(&bytes, None).text();
-        assert!(text.contains(UNCHECKED) && text.contains("well-formed: nothing is proven"), "{text}");
+        assert!(text.contains(UNCHECKED) && text.contains("well-formed: the tag was not checked"), "{text}");
         let agent = keys.for_node(Hostname::new("w").unwrap(), Role::Agent).unwrap().unwrap();
         assert_eq!(explain(&bytes, Some(&agent)).refusal, Some(Refusal::NoKey));
     }

@@ -1,4 +1,4 @@
-//! `metrics`: what `status` knows, as OpenMetrics text.
+//! `metrics`: the values of `status` as OpenMetrics text.
 //!
 //! The names are stable. Each value is a whole number, in the base unit that its
 //! name ends with. The text is also what Prometheus' older format allows, so that
@@ -30,22 +30,22 @@ pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is written, as text or as JSON.
+/// Collects the metrics, as text or as JSON.
 #[derive(Default)]
 struct MetricsWriter {
     is_json: bool,
     text: String,
     samples: Vec<Value>,
-    /// The name at hand, and what comes behind it.
+    /// The current metric's name, and the suffix of its samples.
     name: String,
-    behind: &'static str,
+    suffix: &'static str,
 }
 
 impl MetricsWriter {
-    /// Begins with a name: samples of it follow.
+    /// Begins a metric; its samples follow.
     fn family(&mut self, name: &str, is_counter: bool, help: &str) {
         self.name = ["thimble_", name].concat();
-        self.behind = if is_counter { "_total" } else { "" };
+        self.suffix = if is_counter { "_total" } else { "" };
         let (kind, name) = (if is_counter { "counter" } else { "gauge" }, &self.name);
         let _ = writeln!(self.text, "# TYPE {name} {kind}");
         if let Some(unit) = ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit)) {
@@ -54,7 +54,7 @@ impl MetricsWriter {
         let _ = writeln!(self.text, "# HELP {name} {}.", escaped(help));
     }
 
-    /// One value, with the labels that tell it from others of its name.
+    /// Adds a sample with its labels.
     fn sample(&mut self, labels: &[(&str, &str)], value: u64) {
         if self.is_json {
             let labels = Value::map(labels.iter().map(|(label, of)| (*label, Value::text(of))));
@@ -63,7 +63,7 @@ impl MetricsWriter {
             return self.samples.push(Value::object(sample));
         }
         self.text.push_str(&self.name);
-        self.text.push_str(self.behind);
+        self.text.push_str(self.suffix);
         for (place, (label, of)) in labels.iter().enumerate() {
             let before = if place == 0 { '{' } else { ',' };
             let _ = write!(self.text, "{before}{label}=\"{}\"", escaped(of));
@@ -72,7 +72,7 @@ impl MetricsWriter {
         let _ = writeln!(self.text, "{after} {value}");
     }
 
-    /// Values of one name that differ in one label.
+    /// Adds a metric whose samples differ in one label.
     fn by(&mut self, name: &str, help: &str, label: &str, values: &mut dyn Iterator<Item = (&str, u32)>) {
         self.family(name, false, help);
         for (of, value) in values {
@@ -85,12 +85,12 @@ fn escaped(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-/// What is told of each other controller.
+/// A metric of each other controller: name, help and value.
 type OfNeighbour = (&'static str, &'static str, fn(&NeighbourRow) -> Option<u64>);
 
 const OF_NEIGHBOURS: [OfNeighbour; 4] = [
-    ("neighbour_up", "1 where another controller is heard", |row| Some((!row.is_lost).into())),
-    ("neighbour_synced", "1 where it has the same repository", |row| Some(row.is_synced.into())),
+    ("neighbour_up", "1 if the other controller is heard", |row| Some((!row.is_lost).into())),
+    ("neighbour_synced", "1 if it has the same repository", |row| Some(row.is_synced.into())),
     ("neighbour_age_seconds", "time since it was heard", |row| Some(row.age_ms? / 1000)),
     ("neighbour_blobs_missing", "patch files that it lacks", |row| Some(row.blobs_missing.into())),
 ];
@@ -102,7 +102,7 @@ fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
     writer.family("node_info", false, "this node's id and name");
     writer.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], 1);
     let roles = [("controller", row.is_controller.into()), ("agent", row.is_agent.into())];
-    writer.by("role", "1 where this node has the role", "role", &mut roles.into_iter());
+    writer.by("role", "1 if this node has the role", "role", &mut roles.into_iter());
     for number in
         [Scope::Node, Scope::Controller, Scope::Agent].into_iter().flat_map(|scope| report.numbers(scope))
     {
@@ -113,16 +113,16 @@ fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
     }
     let at_work = |work| report.workers.iter().filter(|row| row.work == work).count() as u32;
     let mut workers = WorkerTask::ALL.iter().map(|work| (work.as_str(), at_work(*work)));
-    writer.by("workers", "worker processes by what they do", "work", &mut workers);
+    writer.by("workers", "worker processes by task", "work", &mut workers);
     if row.is_controller {
         let mut hosts = HOSTS_BY.into_iter().zip(row.hosts_by.0);
-        writer.by("hosts", "hosts by how they stand, each once", "state", &mut hosts.by_ref().take(6));
+        writer.by("hosts", "hosts by state, each once", "state", &mut hosts.by_ref().take(6));
         for (of, count) in hosts {
             writer.family(&["hosts_", of].concat(), false, "of these hosts, those that");
             writer.sample(&[], count.into());
         }
         let mut patches = PATCHES_BY.into_iter().zip(row.patches_by.0);
-        writer.by("patches", "patches by what the cluster wants of them", "state", &mut patches);
+        writer.by("patches", "patches by their state in the repository", "state", &mut patches);
         of_neighbours(report, writer);
     }
     if let Some(row) = &report.rollout {
@@ -150,7 +150,7 @@ fn of_the_rollout(row: &RolloutRow, writer: &mut MetricsWriter) {
         ("ended", RolloutState::Ended),
     ];
     let mut states = states.into_iter().map(|(name, state)| (name, (row.state == state).into()));
-    writer.by("rollout", "1 where the last rollout stands like this", "state", &mut states);
+    writer.by("rollout", "1 for the state of the last rollout", "state", &mut states);
     let hosts = &row.hosts;
     let parts = [
         ("installed", hosts.done),
@@ -165,7 +165,7 @@ fn of_the_rollout(row: &RolloutRow, writer: &mut MetricsWriter) {
     writer.by("rollout_hosts", "hosts by their part in the last rollout", "part", &mut parts.into_iter());
 }
 
-/// All counts but the refusals have a name of their own; those share one.
+/// Counters: refusals share one metric with a label, others have one each.
 fn of_counts(counters: &[(String, u64)], writer: &mut MetricsWriter) {
     for (name, value) in counters.iter().filter(|(name, _)| counts::reason(name).is_none()) {
         writer.family(name, name != "sessions_open", &counts::words(name));

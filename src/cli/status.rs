@@ -1,4 +1,4 @@
-//! `status`: what the daemon knows of itself, troubles first.
+//! `status`: the daemon's state, troubles first.
 
 use std::fmt::{self, Display, Write};
 
@@ -71,12 +71,12 @@ pub(super) fn row(text: &mut String, name: &str, value: impl Display) {
     let _ = writeln!(text, "{name:<13} {value}");
 }
 
-/// What is wrong, the gravest first.
+/// The troubles, the most severe first.
 pub(super) fn trouble_lines(report: &StatusReport, style: Style) -> Vec<String> {
     let word = style.red("TROUBLE:");
     let mut lines = report.alerts();
     if report.row.alerts_more > 0 {
-        lines.push(format!("and {} more: mend these, and they are told", report.row.alerts_more));
+        lines.push(format!("and {} more, shown once these are resolved", report.row.alerts_more));
     }
     lines.iter_mut().for_each(|line| *line = [&word, " ", line].concat());
     lines
@@ -124,7 +124,7 @@ fn controller_text(text: &mut String, report: &StatusReport) {
     }
 }
 
-/// How many hosts stand how, of those ways in which any does.
+/// The number of hosts in each state, without empty states.
 pub(super) fn by_state(by: &HostCounts) -> String {
     let mut text = String::new();
     for (how, count) in HOSTS_BY.iter().zip(by.0).filter(|(_, count)| *count > 0) {
@@ -134,12 +134,12 @@ pub(super) fn by_state(by: &HostCounts) -> String {
     text
 }
 
-/// A host to see to, and why.
+/// A host that needs attention, and why.
 pub(super) fn host_text(host: &HostRow) -> String {
     let (state, age) = (hosts::state(host.state), Span::of_millis(host.age_ms));
     let because = match hosts::because(host) {
         none if none.is_empty() => none,
-        why => format!(": {why}"),
+        reason => format!(": {reason}"),
     };
     format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
 }
@@ -158,7 +158,7 @@ fn agent_text(text: &mut String, report: &StatusReport) {
     }
 }
 
-/// What a worker does, for whom and for how long.
+/// A worker's task, for which host, and for how long.
 pub(super) fn worker_text(row: &WorkerRow) -> String {
     let who = match row.node {
         None => String::new(),
@@ -167,7 +167,7 @@ pub(super) fn worker_text(row: &WorkerRow) -> String {
     };
     let (age, silence) = (Span::of_millis(row.age_ms), Span::of_millis(row.silent_ms));
     let silence = match row.work {
-        // The others speak only when they are done.
+        // Workers with other tasks report only at their end.
         WorkerTask::Install | WorkerTask::Change if row.silent_ms >= 10_000 => {
             format!(", silent for {silence}")
         }
@@ -181,14 +181,14 @@ fn memory(report: &StatusReport) -> String {
     let mut text = format!("{} KiB set aside for tables and buffers", kib(report.row.memory_bytes));
     if let Some(resident) = report.resident {
         let (all, own) = (kib(resident.all_bytes), kib(resident.own_bytes));
-        text.push_str(&format!("; {all} KiB resident, {own} KiB of it its own alone"));
+        text.push_str(&format!("; {all} KiB resident, {own} KiB of it private"));
     }
     text
 }
 
-/// What was refused, with what each reason means, then what else was counted.
+/// The refusals with their meanings, then the other counters.
 fn counts_text(text: &mut String, report: &StatusReport) {
-    // That our own multicast comes back is no refusal to speak of.
+    // Our own multicast comes back, which is normal.
     let refusal = |name: &str| counts::reason(name).filter(|refusal| *refusal != Refusal::OwnEcho);
     let counted = || report.counters.iter().filter(|(_, count)| *count > 0);
     for (name, count) in counted().filter(|(name, _)| refusal(name).is_some()) {
@@ -199,7 +199,7 @@ fn counts_text(text: &mut String, report: &StatusReport) {
     }
 }
 
-/// A moment of the clock: `2026-11-22 07:00:15`.
+/// A time in UTC: `2026-11-22 07:00:15`.
 pub(super) struct Utc(pub u64);
 
 impl Display for Utc {
@@ -220,14 +220,14 @@ impl Display for Utc {
     }
 }
 
-/// That the clock was set since the start, where it was.
+/// How far the clock was set since the start; empty for small corrections.
 struct ClockStep(i64);
 
 impl Display for ClockStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let span = Span::of_millis(self.0.unsigned_abs());
         match self.0 {
-            // What a clock that is kept right is corrected by.
+            // Ordinary corrections by a time service.
             -1_999..2_000 => Ok(()),
             i64::MIN..=-2_000 => write!(f, ", set back by {span} since the start"),
             2_000.. => write!(f, ", set forward by {span} since the start"),
@@ -319,7 +319,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn troubles_come_first_and_counters_that_count_last() {
+    fn troubles_come_first_and_counters_above_zero_last() {
         let counters =
             [("datagrams_sent", 5), ("refused_own_echo", 2), ("refused_tag", 3), ("refused_body", 0)];
         let counters = counters.map(|(name, count)| (name.to_owned(), count)).into();
@@ -328,7 +328,7 @@ pub(super) mod tests {
         report.row.alerts_more = 2;
         let expected = "\
 TROUBLE: disk stalled: look at it
-TROUBLE: and 2 more: mend these, and they are told
+TROUBLE: and 2 more, shown once these are resolved
 node          w0 0000000000000005 (agent)
 thimble       0.1.0 over udp
 up            1 min 1 s, incarnation 9
@@ -337,7 +337,7 @@ asked by      0000000000000007 at 10.84.0.7, 2 s ago
 installed     2, digest cdcdcdcdcdcd
 agent         idle
 workers       0
-memory        5 KiB set aside for tables and buffers; 300 KiB resident, 100 KiB of it its own alone
+memory        5 KiB set aside for tables and buffers; 300 KiB resident, 100 KiB of it private
 refused       3 refused_tag: The tag does not hold: altered, or made without the key.
 count         datagrams_sent 5
 count         refused_own_echo 2
@@ -346,7 +346,7 @@ count         refused_own_echo 2
     }
 
     #[test]
-    fn a_controller_shows_the_others_its_hosts_what_it_lacks_and_what_was_replaced() {
+    fn a_controller_shows_neighbours_hosts_missing_files_and_replaced_changes() {
         let text = status_text(&report(), Style::default());
         let expected = "\
 TROUBLE: disk stalled: look at it
@@ -371,7 +371,7 @@ memory        5 KiB set aside for tables and buffers
     }
 
     #[test]
-    fn moments_are_shown_as_calendars_have_them() {
+    fn times_are_shown_as_calendar_dates() {
         for (seconds, shown) in [
             (0, "1970-01-01 00:00:00"),
             (951_782_400, "2000-02-29 00:00:00"),
@@ -384,7 +384,7 @@ memory        5 KiB set aside for tables and buffers
     }
 
     #[test]
-    fn a_clock_that_was_set_says_so_and_a_correction_does_not() {
+    fn a_clock_that_was_set_is_shown_and_a_correction_is_not() {
         assert_eq!(ClockStep(1_999).to_string() + &ClockStep(-1_999).to_string(), "");
         assert_eq!(ClockStep(-3_600_000).to_string(), ", set back by 1 h 0 min since the start");
         assert_eq!(ClockStep(5_000).to_string(), ", set forward by 5 s since the start");

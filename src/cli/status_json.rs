@@ -8,14 +8,14 @@ use crate::control::{HOSTS_BY, HostRow, LastController, PATCHES_BY, WorkerRow};
 use crate::json::Value;
 
 impl StatusReport {
-    /// As `--json` shows it.
+    /// The report as JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         self.part(Scope::Node)
     }
 
-    /// What a role has to tell: what is no number, then the numbers. Null where this
-    /// node has it not.
+    /// The members of a role: the other values, then the numbers. Null if this node does
+    /// not have the role.
     fn part(&self, scope: Scope) -> Value {
         let mut members = Vec::new();
         if !self.has(scope) {
@@ -32,7 +32,7 @@ impl StatusReport {
     }
 }
 
-/// What is told beside the numbers: whose, its key, and what it is.
+/// A member that is not a number: its scope, key and value.
 type JsonPart = (Scope, &'static str, fn(&StatusReport) -> Value);
 
 const PARTS: &[JsonPart] = &[
@@ -76,7 +76,7 @@ fn asker_json(asker: &LastController) -> Value {
     ])
 }
 
-/// Counts by their names.
+/// Counts by name.
 pub(super) fn counts(names: &[&'static str], counts: &[u32]) -> Value {
     let counts: Vec<_> = names.iter().zip(counts).map(|(name, count)| (*name, (*count).into())).collect();
     Value::object(counts)
@@ -92,7 +92,7 @@ fn worker_json(row: &WorkerRow) -> Value {
     ])
 }
 
-/// A host to see to: `query-hosts` has all of it.
+/// A host that needs attention, in short. `query-hosts` has all of it.
 fn host_json(row: &HostRow) -> Value {
     Value::object([
         ("node", Value::text(row.node)),

@@ -1,5 +1,4 @@
-//! All that a daemon tells of itself, asked for at once: what `status`, `watch`
-//! and `metrics` show.
+//! The state of a daemon, queried at once, for `status`, `watch` and `metrics`.
 
 use std::fs;
 
@@ -8,49 +7,49 @@ use super::exit::{Exit, Failure};
 use crate::control::{BlobRow, HostRow, NeighbourRow, Reply, Request, RolloutRow, StatusRow, WorkerRow};
 use crate::types::Reason;
 
-/// All that a daemon tells of itself.
+/// The state of a daemon.
 #[derive(Debug, Default)]
 pub struct StatusReport {
     /// The node itself.
     pub row: StatusRow,
     /// Other controllers, by name.
     pub neighbours: Vec<NeighbourRow>,
-    /// Patches whose files are not here.
+    /// Patches whose files are missing here.
     pub missing: Vec<BlobRow>,
-    /// Changes made here that were replaced.
+    /// Changes made here that another controller's change replaced.
     pub replaced: Vec<Reason>,
-    /// Hosts to see to.
+    /// Hosts that need attention.
     pub hosts: Vec<HostRow>,
-    /// Workers at work.
+    /// Running workers.
     pub workers: Vec<WorkerRow>,
-    /// The last rollout, where there was one.
+    /// The last rollout, if any.
     pub rollout: Option<RolloutRow>,
-    /// Counts by their names.
+    /// Counters by name.
     pub counters: Vec<(String, u64)>,
-    /// What the daemon has in memory now; `None` where it cannot be looked at.
+    /// The daemon's resident memory; `None` if /proc does not show it.
     pub resident: Option<Resident>,
 }
 
-/// What a process has in memory, in bytes.
+/// The resident memory of a process, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resident {
-    /// Its own alone: tables, buffers, stack.
+    /// Private memory: tables, buffers, stack.
     pub own_bytes: u64,
-    /// With the program itself, which others may share.
+    /// All, with the program text, which may be shared.
     pub all_bytes: u64,
 }
 
 impl StatusReport {
-    /// Asks a daemon.
+    /// Queries a daemon.
     ///
     /// # Errors
-    /// It does not answer, or says nothing of itself.
+    /// As [`Client::ask`], or the answer has no status.
     pub fn ask(client: &mut Client) -> Result<Self, Failure> {
         let mut all = Self::default();
-        let mut is_told = false;
+        let mut has_status = false;
         client.ask(Request::Status, |reply| {
             match reply {
-                Reply::Status(row) => (all.row, is_told) = (row, true),
+                Reply::Status(row) => (all.row, has_status) = (row, true),
                 Reply::Neighbour(row) => all.neighbours.push(row),
                 Reply::Blob(row) => all.missing.push(row),
                 Reply::Replaced(line) => all.replaced.push(line),
@@ -62,15 +61,15 @@ impl StatusReport {
             }
             Ok(())
         })?;
-        if !is_told {
-            return Err(Failure::new(Exit::Refused, "the daemon said nothing of itself; see its log"));
+        if !has_status {
+            return Err(Failure::new(Exit::Refused, "the daemon sent no status; see its log"));
         }
         all.neighbours.sort_unstable_by(|a, b| (&a.hostname, a.node).cmp(&(&b.hostname, b.node)));
         all.resident = client.daemon_pid().and_then(resident);
         Ok(all)
     }
 
-    /// The node's roles, in words.
+    /// The names of the node's roles.
     #[must_use]
     pub fn roles(&self) -> &'static [&'static str] {
         match (self.row.is_controller, self.row.is_agent) {
@@ -80,13 +79,13 @@ impl StatusReport {
         }
     }
 
-    /// What the daemon calls a trouble, and one that its numbers tell.
+    /// The daemon's alerts, and one for a repository that is nearly full.
     #[must_use]
     pub fn alerts(&self) -> Vec<String> {
         let row = &self.row;
         let mut alerts: Vec<String> = row.alerts.iter().map(ToString::to_string).collect();
         let (entries, most, tombstones) = (row.entries, row.entries_most, row.tombstones);
-        // An eighth is left.
+        // An eighth or less is free.
         if row.is_controller && most - most / 8 <= entries {
             let make_room = if tombstones == 0 {
                 "delete patches that no host needs, then `thimble purge`"
@@ -102,8 +101,8 @@ impl StatusReport {
     }
 }
 
-/// What a process has in memory. `/proc` is read by the command, so that the
-/// daemon's loop need not.
+/// The resident memory of a process. The command reads `/proc`, so that the daemon's loop
+/// need not.
 fn resident(pid: u32) -> Option<Resident> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let bytes = |key: &str| {
@@ -119,23 +118,23 @@ mod tests {
     use crate::cli::status::tests::{agent, controller};
 
     #[test]
-    fn a_process_that_is_there_has_memory_and_one_that_is_not_has_none() {
+    fn only_a_process_that_exists_has_memory() {
         let own = resident(std::process::id()).unwrap();
         assert!(own.own_bytes > 4096 && own.all_bytes >= own.own_bytes, "{own:?}");
         assert_eq!(resident(u32::MAX), None);
     }
 
     #[test]
-    fn a_repository_that_is_nearly_full_is_a_trouble_with_a_way_out() {
-        let told = |entries, tombstones| {
+    fn a_repository_that_is_nearly_full_is_a_trouble_with_advice() {
+        let alerts = |entries, tombstones| {
             let row = StatusRow { entries, tombstones, alerts: heapless::Vec::new(), ..controller() };
             StatusReport { row, ..StatusReport::default() }.alerts().concat()
         };
-        assert_eq!(told(895, 0), "");
-        assert!(told(896, 0).contains("896 of at most 1024 entries"), "{}", told(896, 0));
-        assert!(told(896, 0).ends_with("delete patches that no host needs, then `thimble purge`."));
-        assert!(told(1024, 9).contains("9 of them of deleted patches"));
-        assert!(told(1024, 9).ends_with("drops those while every controller is present."));
+        assert_eq!(alerts(895, 0), "");
+        assert!(alerts(896, 0).contains("896 of at most 1024 entries"), "{}", alerts(896, 0));
+        assert!(alerts(896, 0).ends_with("delete patches that no host needs, then `thimble purge`."));
+        assert!(alerts(1024, 9).contains("9 of them of deleted patches"));
+        assert!(alerts(1024, 9).ends_with("drops those while every controller is present."));
         let row = StatusRow { alerts: heapless::Vec::new(), ..agent() };
         assert!(StatusReport { row, ..StatusReport::default() }.alerts().is_empty());
     }

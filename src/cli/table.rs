@@ -1,17 +1,17 @@
-//! Tables as `sw-patch` prints them: gutters of two spaces, centred headers,
-//! rules of `=`, columns as wide as their widest cell.
+//! Tables in `sw-patch`'s layout: gutters of two spaces, centred headers, rules of `=`,
+//! columns as wide as their widest cell.
 
 use std::fmt;
 use std::iter::repeat_n;
 
 use super::term::{hang, width};
 
-/// How the cells of a column stand. Headers are always centred.
+/// The alignment of a column's cells. Headers are always centred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// At the left.
+    /// Left.
     Left,
-    /// In the middle; an odd space goes to the right.
+    /// Centred; an odd space goes to the right.
     Centre,
 }
 
@@ -34,20 +34,19 @@ impl<const N: usize> TextTable<N> {
         self.rows.push(cells);
     }
 
-    /// The table in so many columns, where there is a bound (in a pipe or a file there
-    /// is none). One that is wider is shown row by row, a line for each cell: nothing
-    /// is cut, and nothing wraps into a mess.
+    /// The table within a number of columns, if there is a bound. A wider table is shown
+    /// row by row, one line for each cell, so that nothing is cut or wrapped.
     #[must_use]
     pub fn fit(&self, columns: Option<usize>) -> String {
         fit(&self.columns, self.rows.as_flattened(), columns)
     }
 }
 
-/// A column: its header, and how its cells stand.
+/// A column: its header and alignment.
 pub type Column = (&'static str, Align);
 
-/// As [`TextTable::fit`], of cells row after row. On slices, so that it is compiled once,
-/// not for every number of columns.
+/// As [`TextTable::fit`], for cells in row order. It takes slices, so that it is compiled
+/// only once.
 #[must_use]
 pub fn fit(columns: &[Column], cells: &[String], bound: Option<usize>) -> String {
     let mut widths: Vec<usize> = columns.iter().map(|(header, _)| header.len()).collect();
@@ -78,7 +77,7 @@ fn by_column(columns: &[Column], cells: &[String], widths: &[usize]) -> String {
     text
 }
 
-/// Writes a cell, and the end of the line behind the last one.
+/// Writes a cell, and a line end after the last one of a row.
 fn place(text: &mut String, cell: &str, align: Align, widths: &[usize], column: usize) {
     let space = widths[column] - width(cell);
     let left = if align == Align::Centre { space / 2 } else { 0 };
@@ -105,7 +104,7 @@ fn by_row(columns: &[Column], cells: &[String], bound: usize) -> String {
     text
 }
 
-/// As wide as it likes to be.
+/// The table without a bound on its width.
 impl<const N: usize> fmt::Display for TextTable<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.fit(None))
@@ -134,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_takes_no_room() {
+    fn colour_has_no_width() {
         let mut table = TextTable::new([("A", Align::Centre), ("B", Align::Left)]);
         table.row(["\x1b[31mFailed\x1b[0m".to_owned(), "x".to_owned()]);
         table.row(["No".to_owned(), String::new()]);
@@ -142,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wider_than_the_terminal_is_shown_row_by_row() {
+    fn a_table_wider_than_the_terminal_is_shown_row_by_row() {
         let mut table = TextTable::new([
             ("Hostname", Align::Left),
             ("Reboot Required", Align::Centre),

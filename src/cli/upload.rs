@@ -1,7 +1,7 @@
 //! `upload` and `upload-dir`: patch files into the repository.
 //!
-//! Of several files, one that is not taken keeps none of the others out: each is
-//! told of, and the exit code is that of the worst.
+//! A refused file does not keep out the others. Each file is reported, and the exit code
+//! is that of the worst failure.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -40,7 +40,7 @@ pub fn upload_dir(invocation: &Invocation, out: &mut Out) -> Result<(), Failure>
     uploader.take(&files)
 }
 
-/// The patch files of a directory, sorted; those that a shell's `*.patch` means.
+/// The patch files of a directory, sorted; those that match `*.patch` in a shell.
 fn patches_in(dir: &Path) -> Result<Vec<OsString>, String> {
     let shown = dir.display();
     let unread = |error: io::Error| match error.kind() {
@@ -65,17 +65,17 @@ fn patches_in(dir: &Path) -> Result<Vec<OsString>, String> {
     Ok(files)
 }
 
-/// Where files are handed in: what became of each so far.
+/// Uploads files and keeps the result of each.
 struct Uploader<'a> {
     invocation: &'a Invocation,
     out: &'a mut Out,
-    /// Files and directories, handed in or not.
+    /// The number of files and of unreadable directories.
     all: usize,
     client: Option<Client>,
-    /// What the daemon said.
+    /// The daemon's lines.
     lines: Vec<String>,
     files: Vec<Value>,
-    /// The first failure, and how many there were; its exit code becomes the worst.
+    /// The first failure and the number of failures. Its exit code becomes the worst.
     failed: Option<(Failure, usize)>,
 }
 
@@ -84,8 +84,7 @@ impl<'a> Uploader<'a> {
         Self { invocation, out, all, client: None, lines: Vec::new(), files: Vec::new(), failed: None }
     }
 
-    /// Hands all files in, as many at a time as a request carries; then says how it
-    /// went.
+    /// Uploads all files, as many at a time as fit a request, and reports the result.
     fn take(mut self, paths: &[OsString]) -> Result<(), Failure> {
         for some in paths.chunks(limits::UPLOAD_FILES) {
             let mut signed = Vec::new();
@@ -104,9 +103,8 @@ impl<'a> Uploader<'a> {
         self.end()
     }
 
-    /// Sends some files; gives for how many that tells what became of them. The
-    /// daemon takes one after the other, each told by a line, up to the first that
-    /// it does not take.
+    /// Sends some files; returns the number of files with a known result. The daemon
+    /// takes one after the other, with a line for each, and stops at the first refused.
     fn send(&mut self, files: &[Signed]) -> Result<usize, Failure> {
         let client = match &mut self.client {
             Some(client) => client,
@@ -129,10 +127,10 @@ impl<'a> Uploader<'a> {
         match (asked, files.get(taken)) {
             (Ok(()), _) => Ok(files.len()),
             (Err(failure), Some(file)) if matches!(failure.exit, Exit::Refused | Exit::Verification) => {
-                let is_said = |(first, _): &(Failure, usize)| first.message == failure.message;
-                if taken == 0 && self.failed.as_ref().is_some_and(is_said) {
-                    // Not for the file's sake: it would be the same with all that follow.
-                    let message = failure.message + "; the files behind it were not tried";
+                let is_repeated = |(first, _): &(Failure, usize)| first.message == failure.message;
+                if taken == 0 && self.failed.as_ref().is_some_and(is_repeated) {
+                    // The reason is not this file's: all others would fail the same way.
+                    let message = failure.message + "; the remaining files were not tried";
                     return Err(Failure { message, ..Failure::silent(failure.exit) });
                 }
                 self.refused(file.name.clone(), failure)?;
@@ -142,7 +140,7 @@ impl<'a> Uploader<'a> {
         }
     }
 
-    /// Says that a file is not taken.
+    /// Reports a refused file.
     fn refused(&mut self, name: String, failure: Failure) -> Result<(), Failure> {
         self.files.push(file_json(&name, false, &failure.message));
         if self.all > 1 {
@@ -181,7 +179,7 @@ impl<'a> Uploader<'a> {
         }
     }
 
-    /// The end of it all, with what was done before.
+    /// The final failure, with the results so far.
     fn ending(&mut self, failure: Failure) -> Failure {
         let files = Value::list(std::mem::take(&mut self.files));
         Failure { done: std::mem::take(&mut self.lines), more: vec![("files", files)], ..failure }
@@ -200,7 +198,7 @@ fn shown(path: &OsStr) -> String {
     path.to_string_lossy().into_owned()
 }
 
-/// What a file is called in messages: as it was typed, if that fits.
+/// A file's name in messages: as typed, if that fits.
 fn name(path: &OsStr) -> String {
     let typed = shown(path);
     match Path::new(path).file_name() {
@@ -214,12 +212,12 @@ pub(super) struct Signed {
     name: String,
     /// The patch.
     pub patch: File,
-    /// What lies beside it.
+    /// Its signature file.
     pub signature: File,
 }
 
 impl Signed {
-    /// Opens a patch and what must lie beside it.
+    /// Opens a patch and its signature file.
     ///
     /// # Errors
     /// Either is missing or cannot be read; without a signature, it is not verified.
@@ -256,7 +254,7 @@ enum Unopened {
 
 fn open(path: &Path) -> Result<File, Unopened> {
     let shown = path.display();
-    // Without waiting for somebody to write, where it is a pipe.
+    // O_NONBLOCK: opening a pipe must not wait for a writer.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
     let file = file.map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => Unopened::Missing(shown.to_string()),
@@ -277,7 +275,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_without_signature_is_not_sent_and_says_how_to_sign() {
+    fn an_unsigned_patch_is_not_sent_and_the_error_says_how_to_sign() {
         let path = std::env::temp_dir().join(format!("thimble-unsigned-{}.patch", std::process::id()));
         std::fs::write(&path, "x").unwrap();
         let failure = Signed::open(&path.clone().into()).err().unwrap();

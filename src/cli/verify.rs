@@ -1,4 +1,4 @@
-//! `verify`: what an upload would say of patches, without a daemon.
+//! `verify`: checks patches like an upload, without a daemon.
 
 use std::io::Read;
 
@@ -12,8 +12,8 @@ use crate::limits;
 use crate::patch::archive::{self, Index};
 use crate::patch::signature::{self, TrustedKeys, VerifiedFile};
 
-/// `thimble verify [--trust KEY].. FILE..`: every file is looked at, whatever
-/// the ones before it were.
+/// `thimble verify [--trust KEY].. FILE..`: checks every file, whatever
+/// the results before.
 pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let keys = trusted(invocation)?;
     let mut worst = Exit::Done;
@@ -45,12 +45,12 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// The keys to believe: those of `--trust`, else those of the configuration.
+/// The trusted keys: those of `--trust`, else those of the configuration.
 fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
     let mut lines = Vec::new();
     for key in invocation.values("trust") {
         let text = key.to_string_lossy();
-        // A file may be named by a relative path too, as people type it.
+        // Unlike in the configuration, the path may be relative.
         let line = match std::path::absolute(key) {
             Ok(path) if path.is_file() => trusted_key(&path.to_string_lossy()),
             _ => trusted_key(&text),

@@ -1,4 +1,4 @@
-//! What people call nodes and links.
+//! The names of nodes and links.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -10,14 +10,14 @@ use crate::types::Text;
 /// A node's identity as text: sixteen characters, or as many bytes in hexadecimal.
 pub const IDENTITY_BYTES: usize = 2 * NODE_ID_BYTES;
 
-/// The identity of a node that is or was in reach, as the `tipc` tool shows it; that
-/// of address 0 is our own. Any TIPC socket will do to ask by.
+/// The identity of a node that is or was reachable, as the `tipc` tool shows it. Address
+/// 0 stands for this node. Any TIPC socket serves for the query.
 ///
 /// # Errors
-/// As `ioctl(2)`: `AddrNotAvailable` where the node was never known, or is our own and
+/// As `ioctl(2)`: `AddrNotAvailable` if the node was never known, or is this node and
 /// has no address yet.
 pub fn identity(socket: &Socket, node: u32) -> io::Result<Text<IDENTITY_BYTES>> {
-    // The kernel does not know it by 0.
+    // The kernel does not accept 0 for this node.
     let node = if node == 0 { socket.address()?.node } else { node };
     sys::node_id(socket.as_fd(), node).map(|id| identity_text(&id))
 }
@@ -33,8 +33,8 @@ pub fn name(socket: &Socket, node: u32, bearer: u32) -> io::Result<Text<{ sys::L
     Ok(Text::truncated(&String::from_utf8_lossy(&name[..end])))
 }
 
-/// Text where the bytes are what the kernel takes for text, else in hexadecimal; the
-/// zeros behind it left out.
+/// The identity as text if all its characters are those that the kernel takes as text,
+/// else in hexadecimal, without trailing zeros.
 fn identity_text(id: &[u8; NODE_ID_BYTES]) -> Text<IDENTITY_BYTES> {
     let end = id.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
     let id = &id[..end];
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_text_where_it_can_be_and_hexadecimal_else() {
+    fn an_identity_is_text_or_hexadecimal() {
         for (id, text) in [
             (padded(b"node1"), "node1"),
             (padded(b"rack-7:slot_2@a.b"[..16].as_ref()), "rack-7:slot_2@a."),

@@ -1,6 +1,6 @@
 //! The TIPC service types of a cluster.
 //!
-//! | service type | who is bound to it, at which instance |
+//! | service type | bound sockets, and their instance |
 //! |---|---|
 //! | `service_type` | controllers, for datagrams: their node's address |
 //! | `service_type` + 1 | agents, for datagrams: the same |
@@ -13,19 +13,19 @@ use crate::wire::frame::Role;
 pub struct Services(u32);
 
 impl Services {
-    /// Those from this one on.
+    /// The four service types from this one on.
     #[must_use]
     pub fn from(service_type: u32) -> Self {
         Self(service_type)
     }
 
-    /// A role's type for datagrams.
+    /// The service type of a role's datagrams.
     #[must_use]
     pub fn datagrams(self, role: Role) -> u32 {
         self.0 + role as u32
     }
 
-    /// A role's type for sessions.
+    /// The service type of a role's sessions.
     #[must_use]
     pub fn sessions(self, role: Role) -> u32 {
         self.0 + 2 + role as u32

@@ -1,8 +1,7 @@
 //! The system calls of TIPC, and the kernel's structures as `<linux/tipc.h>` of
 //! Linux 6.1 (include/uapi/linux/tipc.h) lays them out.
 //!
-//! What std's own socket types do on any descriptor (receive, send, shut down,
-//! time out) is left to them; this is the rest.
+//! std's socket types do the rest, which works on any descriptor: receive, send, timeouts.
 
 use std::io;
 use std::mem::{offset_of, zeroed};
@@ -102,7 +101,7 @@ impl Sockaddr {
         Self { family: libc::AF_TIPC as u16, kind, scope, words }
     }
 
-    /// Where to bind: a range and who learns of it.
+    /// The address for a binding to a range with a scope.
     #[must_use]
     pub const fn binding(range: &ServiceRange, scope: Scope) -> Self {
         // TIPC_CLUSTER_SCOPE, TIPC_NODE_SCOPE
@@ -113,14 +112,14 @@ impl Sockaddr {
         Self::new(RANGE, scope, [range.service_type, range.lower, range.upper])
     }
 
-    /// The same range and scope, to be let go: the kernel wants the scope negative.
+    /// The address that removes the binding: the kernel expects the negated scope.
     #[must_use]
     pub const fn unbinding(range: &ServiceRange, scope: Scope) -> Self {
         let binding = Self::binding(range, scope);
         Self::new(RANGE, -binding.scope, binding.words)
     }
 
-    /// The socket that this is the address of, if it is one's.
+    /// The socket address, if this is one.
     #[must_use]
     pub fn socket(&self) -> Option<SocketAddress> {
         let is_socket = self.family == libc::AF_TIPC as u16 && self.kind == SOCKET;
@@ -148,18 +147,18 @@ fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// A new socket that does not block and that no child inherits.
+/// Makes a socket, non-blocking and close-on-exec.
 ///
 /// # Errors
 /// As `socket(2)`.
 pub fn socket(kind: c_int) -> io::Result<OwnedFd> {
     // SAFETY: no pointer is passed.
     let fd = unsafe { libc::socket(libc::AF_TIPC, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0) };
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     check(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has messages that a socket sends and nobody takes returned to it.
+/// Makes the kernel return undelivered messages to the socket.
 ///
 /// # Errors
 /// As `setsockopt(2)`.
@@ -187,7 +186,7 @@ pub fn bind(socket: BorrowedFd<'_>, address: &Sockaddr) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const *address).cast(), SOCKADDR_LEN) }).map(|_| ())
 }
 
-/// Unbinds a socket from all that it is bound to.
+/// Removes all bindings of a socket.
 ///
 /// # Errors
 /// As `bind(2)`.
@@ -197,7 +196,7 @@ pub fn unbind_all(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const unread).cast(), 0) }).map(|_| ())
 }
 
-/// Makes a bound socket accept connections. TIPC has no bound on how many wait.
+/// Makes a bound socket accept connections. TIPC does not bound the backlog.
 ///
 /// # Errors
 /// As `listen(2)`.
@@ -206,7 +205,7 @@ pub fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::listen(socket.as_raw_fd(), 0) }).map(|_| ())
 }
 
-/// Takes a connection that waits. It does not block, and no child inherits it.
+/// Accepts a pending connection, non-blocking and close-on-exec.
 ///
 /// # Errors
 /// As `accept(2)`.
@@ -214,7 +213,7 @@ pub fn accept(socket: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: the address is not asked for.
     let fd = unsafe { libc::accept4(socket.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) };
-    // SAFETY: the descriptor is new, and nobody else's.
+    // SAFETY: the descriptor is new and has no other owner.
     check(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -259,10 +258,10 @@ pub fn send_to(socket: BorrowedFd<'_>, message: &[u8], to: &Sockaddr) -> io::Res
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
 
-/// What comes with a message: room for `BYTES` of control messages.
+/// The metadata of a received message, with room for `BYTES` of control messages.
 #[repr(C)]
 pub struct Envelope<const BYTES: usize> {
-    // First, and as aligned as the header of a control message has to be.
+    // The first field, aligned for the header of a control message.
     control: ControlBuffer<BYTES>,
     from: Sockaddr,
     from_len: socklen_t,
@@ -279,25 +278,25 @@ struct ControlBuffer<const BYTES: usize> {
     bytes: [u8; BYTES],
 }
 
-/// Room for one control message of the longest kind but returned data: what a
-/// message was addressed to, or why it comes back.
+/// Room for one control message other than returned data: the destination of a message,
+/// or the reason for its return.
 pub const CONTROL_BYTES: usize = 32;
 const _: () = {
     // SAFETY: only computes.
     assert!(unsafe { libc::CMSG_SPACE(12) } as usize <= CONTROL_BYTES);
 };
 
-/// Why a message comes back, in the kernel's numbers.
+/// Why a message was returned, in the kernel's numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ErrInfo {
     /// `TIPC_ERR_NO_NAME` and so on.
     pub code: u32,
-    /// Bytes of the message that come back with it.
+    /// Bytes of the message that are returned.
     pub returned_len: u32,
 }
 
 impl<const BYTES: usize> Envelope<BYTES> {
-    /// One that nothing has been received with.
+    /// An envelope before any message.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -322,7 +321,7 @@ impl<const BYTES: usize> Envelope<BYTES> {
         self.flags & libc::MSG_TRUNC != 0
     }
 
-    /// Why it came back, if it is one of ours that did.
+    /// The reason for the return, if this is one of our messages returned.
     #[must_use]
     pub fn err_info(&self) -> Option<ErrInfo> {
         let data = self.control(TIPC_ERRINFO)?.first_chunk::<8>()?;
@@ -331,7 +330,7 @@ impl<const BYTES: usize> Envelope<BYTES> {
         Some(ErrInfo { code, returned_len })
     }
 
-    /// What came back of it, as far as there was room.
+    /// The returned data, as far as it fits.
     #[must_use]
     pub fn returned(&self) -> Option<&[u8]> {
         self.control(TIPC_RETDATA)
@@ -376,23 +375,23 @@ impl<const BYTES: usize> Default for Envelope<BYTES> {
     }
 }
 
-/// Receives up to `N` messages without waiting: how many.
+/// Receives up to `N` messages without waiting, and returns their number.
 ///
 /// # Errors
 /// As `recvmmsg(2)`; `WouldBlock` where there is none.
 #[allow(clippy::unnecessary_cast, reason = "with musl these lengths are u32")]
 pub fn recv_many<const N: usize, const BYTES: usize>(
     socket: BorrowedFd<'_>,
-    places: [&mut [u8]; N],
+    slots: [&mut [u8]; N],
     envelopes: &mut [Envelope<BYTES>; N],
 ) -> io::Result<usize> {
     // SAFETY: mmsghdr and iovec are plain data, for which zeros are a value.
     let mut headers: [libc::mmsghdr; N] = unsafe { zeroed() };
     // SAFETY: as above.
     let mut vectors: [libc::iovec; N] = unsafe { zeroed() };
-    let rows = headers.iter_mut().zip(&mut vectors).zip(places).zip(&mut *envelopes);
-    for (((header, vector), place), envelope) in rows {
-        *vector = libc::iovec { iov_base: place.as_mut_ptr().cast(), iov_len: place.len() };
+    let rows = headers.iter_mut().zip(&mut vectors).zip(slots).zip(&mut *envelopes);
+    for (((header, vector), slot), envelope) in rows {
+        *vector = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
         header.msg_hdr.msg_iov = &raw mut *vector;
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut envelope.from).cast();
@@ -400,7 +399,7 @@ pub fn recv_many<const N: usize, const BYTES: usize>(
         header.msg_hdr.msg_control = (&raw mut envelope.control.bytes).cast();
         header.msg_hdr.msg_controllen = BYTES as _;
     }
-    // SAFETY: every header points to a vector, a place, an address and a control
+    // SAFETY: every header points to a vector, a slot, an address and a control
     // buffer that outlive the call, with their true lengths.
     let got = unsafe {
         libc::recvmmsg(
@@ -421,7 +420,7 @@ pub fn recv_many<const N: usize, const BYTES: usize>(
     Ok(count)
 }
 
-/// The identity of a node that this node knows, or is.
+/// The identity of this node or of a node that it knows.
 ///
 /// # Errors
 /// As `ioctl(2)`; `EADDRNOTAVAIL` where the node is not known.

@@ -1,5 +1,5 @@
-//! A node over TIPC: for each of its roles a socket for datagrams and one that accepts
-//! sessions, and what the topology service tells of the others.
+//! The TIPC transport of a node: for each of its roles a socket for datagrams and one that
+//! accepts sessions, and the view of the topology service.
 //!
 //! [`Services`] lists the service types. A group is all instances of a type. A reply
 //! goes to the socket that sent the datagram. A session is opened to the service on that
@@ -23,17 +23,17 @@ use crate::wire::frame::Role;
 
 /// The transport's name, for `status`.
 pub const NAME: &str = "tipc";
-/// A stream session's socket in a worker, which waits for it.
+/// A stream session's socket in a worker, where it blocks.
 pub type BlockingStream = Stream;
 
-/// TIPC tries a new address for one second before a node has it.
+/// TIPC takes one second to settle a new node's address.
 const ADDRESS_TRIES: u32 = 30;
 const ADDRESS_PAUSE: Duration = Duration::from_millis(100);
 
 /// Why the transport cannot be opened.
 #[derive(Debug)]
 pub enum OpenError {
-    /// There is no TIPC to be had.
+    /// TIPC is not available.
     Tipc(socket::SocketError),
     /// A socket cannot be bound.
     Bind(ServiceRange, io::Error),
@@ -48,7 +48,7 @@ impl fmt::Display for OpenError {
             Self::Bind(range, error) => write!(f, "TIPC service {range} cannot be bound: {error}"),
             Self::Taken(role, at) => write!(
                 f,
-                "on this TIPC node another thimble is {} already (socket {at}): stop it first, or give one of them \
+                "another thimble on this TIPC node is already {} (socket {at}): stop it first, or give one of them \
                  another network.service_type",
                 if *role == Role::Controller { "the controller" } else { "the agent" }
             ),
@@ -90,8 +90,8 @@ impl Endpoint {
         Ok(Self { role, datagrams: socket, listener })
     }
 
-    /// Takes what has arrived, without waiting. A full batch means that there may
-    /// be more.
+    /// Receives the datagrams that have arrived, without waiting. After a full batch
+    /// there may be more.
     ///
     /// # Errors
     /// `WouldBlock` where there is nothing; the batch is empty after any error.
@@ -112,7 +112,7 @@ impl Endpoint {
 pub struct Transport {
     endpoints: [Option<Endpoint>; 2],
     services: Services,
-    /// Who is there.
+    /// The view of peers, nodes and links.
     pub view: TopologyView,
 }
 
@@ -121,7 +121,7 @@ impl Transport {
     /// a second after its first bearer.
     ///
     /// # Errors
-    /// [`OpenError`]: what is in the way, and what mends it.
+    /// [`OpenError`]: the cause, and how to remove it.
     pub fn open(network: &NetworkConfig, roles: &[Role]) -> Result<Self, OpenError> {
         let services = Services::from(network.service_type);
         let node = own_node()?;
@@ -147,14 +147,14 @@ impl Transport {
         self.endpoints.iter_mut().flatten()
     }
 
-    /// Sends a datagram as a role does, without waiting. What comes back is that it
-    /// cannot be delivered, where that is known at once; a group may be empty.
+    /// Sends a datagram from a role's socket, without waiting. Returns the reason if the
+    /// datagram is known at once to be undeliverable. An empty group is no error.
     ///
     /// # Errors
     /// As `sendto(2)`: the datagram is not sent.
     pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<Option<Undelivered>> {
         let group = |role| Destination::Range(ServiceRange::all(self.services.datagrams(role)));
-        let (to, nobody) = match to {
+        let (to, unreachable) = match to {
             To::Controllers => (group(Role::Controller), None),
             To::Agents => (group(Role::Agent), None),
             To::Node(_, peer) | To::Peer(peer) => {
@@ -164,7 +164,7 @@ impl Transport {
         };
         let endpoint = self.endpoint(as_role).ok_or(io::ErrorKind::Unsupported)?;
         match endpoint.datagrams.send_to(datagram, &to) {
-            Err(error) if error.kind() == io::ErrorKind::HostUnreachable => Ok(nobody),
+            Err(error) if error.kind() == io::ErrorKind::HostUnreachable => Ok(unreachable),
             sent => sent.map(|_| None),
         }
     }
@@ -175,14 +175,14 @@ impl Transport {
     /// As `connect(2)`.
     pub fn connect(&self, peer: Peer, role: Role) -> io::Result<Stream> {
         let (node, _) = tipc(peer)?;
-        // Looked up on that node alone: what others bind at its instance is not asked.
+        // The lookup is limited to that node, since other nodes might bind its instance.
         let service_type = self.services.sessions(role);
         Stream::connect(&Destination::Service { service_type, instance: node, domain: node })
     }
 }
 
-/// Takes a stream session's socket over in a worker: each read and write waits, for so
-/// long at most.
+/// Takes over a stream session's socket in a worker. Each read and write waits for at
+/// most `patience`.
 ///
 /// # Errors
 /// As `fcntl(2)` and `setsockopt(2)`.
@@ -205,7 +205,10 @@ fn own_node() -> Result<u32, OpenError> {
     Err(OpenError::Tipc(socket::SocketError::NoBearer))
 }
 
-/// Where a node was heard by this transport.
+/// The TIPC address of a peer: node and port.
+///
+/// # Errors
+/// `Unsupported` for an IP address.
 fn tipc(peer: Peer) -> io::Result<(u32, u32)> {
     match peer {
         Peer::Tipc { node, port } => Ok((node, port)),

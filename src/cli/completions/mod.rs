@@ -1,13 +1,13 @@
-//! `completions`: what a shell may offer where somebody presses TAB.
+//! `completions`: the words that a shell offers at TAB.
 //!
-//! The scripts for the shells know nothing of thimble: at each TAB they hand over
-//! the words typed so far (`thimble completions words -- WORD..`, the last one
-//! unfinished), and offer what comes back, a line each: a word, a tab, what it is;
-//! or [`FILES`] or [`DIRECTORIES`], which shells list better. So one table serves
-//! all shells, and what is offered is what this binary takes.
+//! The shell scripts contain no words of thimble's. At each TAB they run
+//! `thimble completions words -- WORD..` with the words typed so far, the last one
+//! unfinished, and offer each line of its output: a word, a tab and a description, or
+//! [`FILES`] or [`DIRECTORIES`], which the shell lists itself. So one table serves all
+//! shells and always matches the binary.
 //!
-//! Names of patches and hosts come from the daemon. Where it does not answer,
-//! nothing is offered and nothing is said: nobody has asked for anything yet.
+//! Names of patches and hosts come from the daemon. If it does not answer, nothing is
+//! offered and no error is printed.
 //!
 //! Why our own: `clap_complete` takes its words from commands that are described with
 //! `clap`. Here one table of commands serves the parser, the help, the manual and this.
@@ -28,14 +28,14 @@ use crate::repo::entry::EntryState;
 const FILES: &str = ":files";
 /// Asks the shell to list directories.
 const DIRECTORIES: &str = ":directories";
-/// How long somebody who pressed TAB waits for the daemon.
+/// The time limit for the daemon's answer.
 const PATIENCE_S: u32 = 2;
 
 /// `thimble completions SHELL`, and what the scripts ask for
 pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let words: Vec<&str> = invocation.arguments.iter().filter_map(|word| word.to_str()).collect();
     let Some((what, words)) = words.split_first() else { return Ok(()) };
-    // Here, where the process is a command's: in a test's it would end the other tests.
+    // Set here and not in the functions below: the alarm would end a test process.
     sys::end_in(PATIENCE_S);
     let line = TypedLine::new(invocation);
     let mut offers = Offers::default();
@@ -52,21 +52,21 @@ pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     Ok(out.raw(offers.text.as_bytes())?)
 }
 
-/// What is offered, as the scripts read it.
+/// The offered words, in the format of the scripts.
 #[derive(Default)]
 struct Offers {
     text: String,
-    /// What is typed already of the word, less what is [`before`](Self::before).
-    begun: String,
-    /// Stands before each word that is offered: `--color=`.
+    /// The typed part of the word, without [`before`](Self::before).
+    prefix: String,
+    /// The text in front of each offered word, for example `--color=`.
     before: String,
-    /// Each word is followed by what it is.
+    /// Whether each word is followed by its description.
     is_described: bool,
 }
 
 impl Offers {
     fn add(&mut self, word: &str, help: &str) {
-        if word.starts_with(&self.begun) {
+        if word.starts_with(&self.prefix) {
             self.text.push_str(&self.before);
             self.text.push_str(word);
             if self.is_described && !help.is_empty() {
@@ -77,40 +77,40 @@ impl Offers {
         }
     }
 
-    /// Leaves it to the shell.
+    /// Lets the shell list files or directories.
     fn leave(&mut self, to: &str) {
         self.text.push_str(to);
         self.text.push('\n');
     }
 }
 
-/// The words before the one that is being typed, as far as they make sense.
+/// The parsed words before the one that is being typed.
 struct TypedLine {
     /// The options so far, and those of `completions` itself.
     typed: Invocation,
     command: Option<&'static Command>,
-    /// The first words of a command's name, each with a space behind it.
-    begun: String,
+    /// The first word of a command's name, with a space.
+    prefix: String,
     /// The option whose value comes next.
     open: Option<&'static Opt>,
-    /// `--` was typed: options are over.
+    /// Whether `--` was typed, which ends the options.
     is_over: bool,
-    /// A word stands where a command should, and is none.
+    /// Whether the word in a command's position is unknown.
     is_lost: bool,
 }
 
 impl TypedLine {
     fn new(invocation: &Invocation) -> Self {
         let typed = Invocation { arguments: Vec::new(), options: invocation.options.clone(), ..*invocation };
-        Self { typed, command: None, begun: String::new(), open: None, is_over: false, is_lost: false }
+        Self { typed, command: None, prefix: String::new(), open: None, is_over: false, is_lost: false }
     }
 
-    /// What may stand in the place of the last of `words`.
+    /// The words that may replace the last of `words`.
     fn offers(mut self, words: &[&str]) -> Offers {
         let mut offers = Offers { is_described: true, ..Offers::default() };
         if let Some((word, before)) = words.split_last() {
             before.iter().for_each(|word| self.take(word));
-            offers.begun = (*word).to_owned();
+            offers.prefix = (*word).to_owned();
             self.place(word, &mut offers);
         }
         offers
@@ -132,10 +132,10 @@ impl TypedLine {
         } else if self.command.is_some() {
             self.typed.arguments.push(word.into());
         } else {
-            self.begun.push_str(word);
-            self.command = commands::find(&self.begun);
-            self.is_lost = self.command.is_none() && !commands::begins(OsStr::new(&self.begun));
-            self.begun.push(' ');
+            self.prefix.push_str(word);
+            self.command = commands::find(&self.prefix);
+            self.is_lost = self.command.is_none() && !commands::begins(OsStr::new(&self.prefix));
+            self.prefix.push(' ');
         }
     }
 
@@ -166,7 +166,7 @@ impl TypedLine {
         if self.is_option(word) {
             let Some((option, value)) = word.split_once('=') else { return self.options(offers) };
             offers.before = [option, "="].concat();
-            offers.begun = value.to_owned();
+            offers.prefix = value.to_owned();
             if let Some(name) = self.option(option).and_then(|option| option.value) {
                 self.kind(name, offers);
             }
@@ -208,13 +208,13 @@ impl TypedLine {
     /// The next word of commands' names.
     fn commands(&self, offers: &mut Offers) {
         let given = || self.typed.arguments.iter().flat_map(|word| [word.to_str().unwrap_or_default(), " "]);
-        let begun = if self.command.is_some() { given().collect() } else { self.begun.clone() };
+        let prefix = if self.command.is_some() { given().collect() } else { self.prefix.clone() };
         let mut before = "";
         for command in commands::all() {
-            match command.name.strip_prefix(&begun).map(|rest| rest.split_once(' ')) {
+            match command.name.strip_prefix(&prefix).map(|rest| rest.split_once(' ')) {
                 None => {}
-                Some(None) => offers.add(&command.name[begun.len()..], command.help),
-                // Several begin with the same word.
+                Some(None) => offers.add(&command.name[prefix.len()..], command.help),
+                // Commands of a group share their first word.
                 Some(Some((first, _))) if first == before => {}
                 Some(Some((first, _))) => {
                     offers.add(first, "");
@@ -224,10 +224,10 @@ impl TypedLine {
         }
     }
 
-    /// What the daemon names, as far as it answers.
+    /// Offers the names in the daemon's replies, if it answers.
     fn asked(&self, request: Request, offers: &mut Offers) {
         let Ok(socket) = self.typed.socket() else { return };
-        // The hosts that a status names are not what is asked for.
+        // A status also lists hosts, which are not wanted here.
         let is_status = matches!(request, Request::Status);
         let len = offers.text.len();
         let asked = Client::connect(&socket).and_then(|mut client| {
@@ -238,7 +238,7 @@ impl TypedLine {
                 Ok(())
             })
         });
-        // Half a list would pass for a whole one.
+        // A partial list would look complete.
         if asked.is_err() {
             offers.text.truncate(len);
         }
@@ -246,7 +246,7 @@ impl TypedLine {
 
     fn offer(&self, reply: &Reply, offers: &mut Offers) {
         let (name, help) = match reply {
-            // Of patches only what the command can concern.
+            // Only patches in a state that the command accepts.
             Reply::Patch(row) => match (self.command.map(|command| command.name), row.repo_state) {
                 (Some("apply" | "delete"), EntryState::Applied | EntryState::Committed) => return,
                 (Some("remove" | "commit"), EntryState::Available | EntryState::Committed) => return,
@@ -267,7 +267,7 @@ mod tests {
     use super::*;
     use crate::cli::parse::parse;
 
-    /// What is offered at the end of a line, where no daemon is.
+    /// The words offered at the end of a line, without a daemon.
     fn offered(line: &str) -> Vec<String> {
         let command = parse(["completions", "words"].map(Into::into)).unwrap();
         let words: Vec<&str> = line.split(' ').collect();

@@ -1,9 +1,9 @@
-//! `watch`: how the cluster stands, live, until Ctrl-C.
+//! `watch`: shows the cluster's state, live, until Ctrl-C.
 //!
-//! | file | what is there |
+//! | file | contents |
 //! |---|---|
-//! | `view` | what the daemon is asked once a second, and the block that shows it |
-//! | `news` | what has changed since, a line or a document each: for pipes and `--json` |
+//! | `view` | the state, queried once a second, and the block of lines that shows it |
+//! | `news` | the changes since, one line or document each, for pipes and `--json` |
 
 mod news;
 mod view;
@@ -21,9 +21,9 @@ use crate::time::Span;
 use news::News;
 use view::WatchState;
 
-/// From one look at the daemon to the next.
-const APART: Duration = Duration::from_secs(1);
-/// How often the interrupt key is looked for meanwhile.
+/// The time between two queries of the daemon.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// How often the interrupt key is checked meanwhile.
 const KEY: Duration = Duration::from_millis(100);
 
 /// `thimble watch [--until-done]`
@@ -31,7 +31,7 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let socket = invocation.socket()?;
     let is_until_done = invocation.has("until-done");
     sys::note_interrupts();
-    // A daemon that never answered is an error; one that did is waited for.
+    // The first failure to connect is an error. Later the daemon is waited for.
     let mut client = Some(Client::connect(&socket)?);
     let mut screen = Screen::new(out.is_live());
     let (mut view, mut news) = (WatchState::default(), News::default());
@@ -53,21 +53,17 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         is_first = false;
         let gone = silent_since.as_ref().map(|(since, failure)| {
             let span = Span::of_millis(since.elapsed().as_millis() as u64);
-            format!(
-                "The daemon has not answered for {span}, and is asked again each second: {}",
-                failure.message
-            )
+            format!("The daemon has not answered for {span}; retrying each second: {}", failure.message)
         });
         if screen.is_live() {
             out.text(screen.show(&view.lines(out.style(), gone.as_deref())))?;
         } else {
-            news.tell(&view, gone.as_deref(), unix_ms(), out)?;
+            news.write(&view, gone.as_deref(), unix_ms(), out)?;
         }
         if is_until_done && gone.is_none() {
             match &view.report.rollout {
                 None if !view.report.row.is_controller => {
-                    let sentence =
-                        "this node is no controller, so it knows of no rollout: watch on one that is";
+                    let sentence = "this node is not a controller and has no rollouts: watch on a controller";
                     return Err(Failure::new(Exit::Refused, sentence));
                 }
                 None => return Ok(()),
@@ -80,10 +76,10 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
                 Some(_) => {}
             }
         }
-        let next = Instant::now() + APART;
+        let next = Instant::now() + INTERVAL;
         while Instant::now() < next {
             if sys::is_interrupted() {
-                // The terminal has shown the key itself, where the next line begins.
+                // The terminal has echoed ^C where the next line begins.
                 out.text(if screen.is_live() { "\r\x1b[K" } else { "" })?;
                 return Ok(());
             }
@@ -92,7 +88,7 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     }
 }
 
-/// What this host's clock says: milliseconds since 1970.
+/// This host's clock, in milliseconds since 1970.
 fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -1,8 +1,8 @@
-//! What has changed from one look at the daemon to the next: a line each, with the
-//! time, where nothing can be redrawn, or a JSON document each.
+//! The changes from one query of the daemon to the next: one line each, with the time, or
+//! one JSON document each.
 //!
-//! Ages and counts move with every look and are no news by themselves: two texts
-//! that differ in these alone are one.
+//! Ages and counts change with every query and are not reported by themselves: texts that
+//! differ only in these count as equal.
 
 use std::io;
 
@@ -18,30 +18,30 @@ use super::view::WatchState;
 use crate::control::{HOSTS_BY, HostRow, HostState, RequestStatus};
 use crate::json::Value;
 
-/// What a fact is about: a word, and what tells it from others of that word.
+/// The key of a fact: its kind, and its name within the kind.
 type FactKey = (&'static str, String);
 
-/// Something that is so.
+/// A fact about the cluster.
 struct Fact {
     key: FactKey,
     text: String,
-    /// Another one is news.
+    /// The text without ages and counts; a difference is reported.
     gist: String,
     data: Value,
 }
 
-/// What was told last.
+/// The facts of the last query.
 #[derive(Default)]
 pub struct News {
-    told: Vec<Fact>,
+    previous: Vec<Fact>,
 }
 
 impl News {
-    /// Tells what is new, and what is over.
+    /// Writes the new facts, and those that no longer hold.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
-    pub fn tell(
+    pub fn write(
         &mut self,
         view: &WatchState,
         gone: Option<&str>,
@@ -69,8 +69,8 @@ impl News {
     fn events(&mut self, view: &WatchState, gone: Option<&str>) -> Vec<WatchEvent> {
         let facts = facts(view, gone);
         let mut events = Vec::new();
-        for Fact { key, text, .. } in &self.told {
-            // How a host's work ended is told in its place.
+        for Fact { key, text, .. } in &self.previous {
+            // The end of a host's install is reported instead.
             if key.0 != "host" && facts.iter().all(|now| now.key != *key) {
                 events.push(WatchEvent {
                     key: key.clone(),
@@ -85,7 +85,7 @@ impl News {
             events.push(WatchEvent { key, text, is_over: true, data: host_json(host) });
         }
         for Fact { key, text, gist, data } in &facts {
-            if !self.told.iter().any(|told| told.key == *key && told.gist == *gist) {
+            if !self.previous.iter().any(|fact| fact.key == *key && fact.gist == *gist) {
                 events.push(WatchEvent {
                     key: key.clone(),
                     text: text.clone(),
@@ -94,7 +94,7 @@ impl News {
                 });
             }
         }
-        self.told = facts;
+        self.previous = facts;
         events
     }
 }
@@ -107,7 +107,7 @@ struct WatchEvent {
     data: Value,
 }
 
-/// All that is so now.
+/// The current facts.
 fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
     let report = &view.report;
     let row = &report.row;
@@ -116,7 +116,7 @@ fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
         let gist = gist.unwrap_or_else(|| text.clone());
         facts.push(Fact { key: (what, key), text, gist, data });
     };
-    // The number of its start: another one is a restart.
+    // A new incarnation means a restart.
     let text = format!("{} ({}), incarnation {}", row.hostname, report.roles().join(", "), row.incarnation);
     add("daemon", String::new(), text, None, Value::Null);
     for trouble in report.alerts().iter().map(String::as_str).chain(gone) {
@@ -143,7 +143,7 @@ fn facts(view: &WatchState, gone: Option<&str>) -> Vec<Fact> {
     facts
 }
 
-/// What a host is at: the step alone, for each percent is no news.
+/// A host's step, without the percentage.
 fn step(host: &HostRow) -> String {
     match (host.install, host.state) {
         (RequestStatus::Waiting, _) => progress::line(host),
@@ -152,8 +152,7 @@ fn step(host: &HostRow) -> String {
     }
 }
 
-/// A text without its numbers and the units of time behind them: these change with
-/// every look.
+/// A text without its numbers and their units of time, which change with every query.
 fn gist(text: &str) -> String {
     let mut gist = String::new();
     let mut is_behind_number = false;
@@ -188,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn ages_and_counts_are_no_news_and_names_are() {
+    fn ages_and_counts_are_not_reported_and_names_are() {
         let at = |text| gist(text);
         assert_eq!(
             at("refused: 5 so far, last 59 s ago, as x"),
@@ -199,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_changes_is_told_and_what_is_over_is_told_once() {
+    fn only_changes_are_reported_and_each_end_once() {
         let (mut news, mut view) =
             (News::default(), WatchState { report: report(), ..WatchState::default() });
         trouble(&mut view, "silent for 3 s");
@@ -223,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_told_by_its_steps_and_by_its_end() {
+    fn a_host_is_reported_by_its_steps_and_by_its_end() {
         let (mut news, mut view) =
             (News::default(), WatchState { report: report(), ..WatchState::default() });
         news.events(&view, None);

@@ -1,5 +1,5 @@
-//! One look at the daemon, and the block of lines that shows it: the most important
-//! first, for a terminal may have room for few.
+//! The state of the daemon from one query, and the block of lines that shows it, the most
+//! important first, because a terminal may have room for few.
 
 use super::super::client::Client;
 use super::super::controllers::neighbour_text;
@@ -14,26 +14,26 @@ use crate::limits;
 use crate::time::Span;
 use crate::types::{Hostname, NodeId};
 
-/// Hosts at work that are shown: so many are kept, however many there are.
+/// The most hosts at work that are kept and shown.
 const AT_WORK: usize = 256;
-/// Ends of installs that are shown, the latest.
+/// The number of latest outcomes shown.
 const ENDED: usize = 8;
 
-/// One look at the daemon.
+/// The state from one query.
 #[derive(Debug, Default)]
 pub struct WatchState {
-    /// All that the daemon tells of itself.
+    /// The daemon's state.
     pub report: StatusReport,
     /// Hosts at work.
     pub at_work: Vec<HostRow>,
-    /// Hosts that were at work at the look before, and how that ended.
+    /// Hosts that were at work at the previous query and have ended.
     pub ended: Vec<HostRow>,
-    /// How work ended on hosts, the latest first.
+    /// The latest outcomes, the newest first.
     pub latest: Vec<(NodeId, String)>,
 }
 
 impl WatchState {
-    /// Looks; `before` is what the look before this one saw.
+    /// Queries the daemon; `before` is the previous state.
     ///
     /// # Errors
     /// The daemon does not answer.
@@ -51,7 +51,7 @@ impl WatchState {
         Ok(Self { report, at_work, ended, latest })
     }
 
-    /// The block. `gone` says since when the daemon has not answered, if it has not.
+    /// The block of lines. `gone` is a sentence about a daemon that does not answer.
     #[must_use]
     pub fn lines(&self, style: Style, gone: Option<&str>) -> Vec<KeyedLine> {
         let row = &self.report.row;
@@ -95,7 +95,7 @@ impl WatchState {
     }
 }
 
-/// How far this host's own install is.
+/// The progress of this host's own install.
 fn own_install(state: HostState) -> Option<String> {
     match state {
         HostState::Installing { step, percent } => {
@@ -105,7 +105,7 @@ fn own_install(state: HostState) -> Option<String> {
     }
 }
 
-/// How far a host is.
+/// The progress of a host.
 fn host_at_work(host: &HostRow) -> String {
     match (host.install, host.state) {
         (RequestStatus::Waiting, _) | (_, HostState::Idle) => progress::line(host),
@@ -116,7 +116,7 @@ fn host_at_work(host: &HostRow) -> String {
     }
 }
 
-/// The hosts at work; no more than are shown.
+/// The hosts at work, at most [`AT_WORK`].
 fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
     client.ask(Request::QueryHosts { filter: HostFilter::AtWork }, |reply| {
@@ -129,13 +129,13 @@ fn at_work(client: &mut Client) -> Result<Vec<HostRow>, Failure> {
     Ok(rows)
 }
 
-/// These hosts. Where one of them is no longer known, none of them is told.
+/// The rows of these hosts. A chunk with a host that is no longer known yields none.
 fn named(client: &mut Client, nodes: &[NodeId]) -> Result<Vec<HostRow>, Failure> {
     let mut rows = Vec::new();
     for some in nodes.chunks(limits::COMMAND_NAMES) {
         let hosts = some.iter().filter_map(|node| Hostname::new(&node.to_string()).ok()).collect();
         match progress::ask(client, Request::Hosts { hosts }) {
-            Ok(told) => rows.extend(told),
+            Ok(hosts) => rows.extend(hosts),
             Err(failure) if failure.exit == Exit::Refused => {}
             Err(failure) => return Err(failure),
         }
@@ -151,7 +151,7 @@ mod tests {
     use crate::wire::install::Step;
 
     #[test]
-    fn what_matters_most_comes_first_and_no_host_twice() {
+    fn the_most_important_lines_come_first_and_no_host_twice() {
         let state = HostState::Installing { step: Step::Fetching, percent: 50 };
         let busy = HostRow { node: NodeId(3), state, install: RequestStatus::Running, ..host("w-3") };
         let ended = HostRow { node: NodeId(4), ..host("w-4") };

@@ -1,13 +1,12 @@
-//! A stream of bytes over a TIPC connection, and what accepts them.
+//! Byte streams over TIPC connections, and their listener.
 //!
-//! TIPC tells a connection that was closed from one that was ended: the other
-//! end of a plain close reads a reset. So a [`Stream`] that is dropped is ended
-//! first, and the other end reads an end, as with TCP; one whose process is
-//! killed, or whose node is lost, is reset. What had been sent arrives before
-//! either.
+//! TIPC distinguishes close from shutdown: after a plain close the peer reads a reset. So a
+//! dropped [`Stream`] is shut down first, and the peer reads an end of stream, as with TCP.
+//! If the process is killed or the node is lost, the peer reads a reset. Data sent before
+//! arrives in either case.
 //!
-//! A connection has no half: to end it ends both ways. Neither that nor anything else
-//! here waits, but in a worker: see [`Stream::set_blocking`].
+//! A connection cannot be half closed: a shutdown ends both directions. No call here
+//! waits, except in a worker: see [`Stream::set_blocking`].
 
 mod sys;
 
@@ -26,16 +25,16 @@ use super::sys as tipc;
 /// A stream.
 #[derive(Debug)]
 pub struct Stream {
-    // To receive, send, time out and end is the same for every kind of socket:
-    // std does it by the descriptor. Taken only together with the stream.
+    // std's calls on the descriptor (receive, send, timeouts) work for any kind of
+    // socket. `None` only while the stream is turned into its descriptor.
     socket: Option<TcpStream>,
-    /// The other end has ended it: the kernel says so only once.
+    /// The peer has ended the stream. The kernel reports it only once.
     is_over: bool,
 }
 
 impl Stream {
-    /// Begins to connect, without waiting: it is writable once it is done, and
-    /// [`take_error`](Self::take_error) then says how. The other end has to accept.
+    /// Begins to connect, without waiting. The stream is writable once the peer has
+    /// accepted; [`take_error`](Self::take_error) then gives the result.
     ///
     /// # Errors
     /// As `connect(2)`: `HostUnreachable` where nobody is bound there.
@@ -45,7 +44,7 @@ impl Stream {
         Ok(Self::from(OwnedFd::from(socket)))
     }
 
-    /// From now on a read or a write waits, for so long at most; for a worker.
+    /// Makes reads and writes wait for at most `patience`; for a worker.
     ///
     /// # Errors
     /// As `fcntl(2)` and `setsockopt(2)`.
@@ -56,7 +55,7 @@ impl Stream {
         socket.set_write_timeout(Some(patience))
     }
 
-    /// What went wrong since the last call, as connecting does later.
+    /// The pending error of the socket, for example that of connecting.
     ///
     /// # Errors
     /// As `getsockopt(2)`.
@@ -87,8 +86,8 @@ impl Drop for Stream {
 }
 
 impl Read for Stream {
-    /// `Ok(0)` where the other end has ended the stream; `ConnectionReset` where it
-    /// is gone without.
+    /// `Ok(0)` if the peer has ended the stream; `ConnectionReset` if it is gone without
+    /// an end.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.is_over {
             return Ok(0);
@@ -128,8 +127,8 @@ impl From<OwnedFd> for Stream {
 }
 
 impl From<Stream> for OwnedFd {
-    /// The stream goes on, and is no longer ended when nobody holds it: to a worker,
-    /// or to be closed here because a worker has it.
+    /// Gives up the descriptor without a shutdown: to pass it to a worker, or to close it
+    /// here after a worker has received it.
     fn from(mut stream: Stream) -> Self {
         stream.socket.take().expect("a stream has a socket until it is turned into one").into()
     }
@@ -149,7 +148,7 @@ impl event::Source for Stream {
     }
 }
 
-/// What accepts streams.
+/// A listener for streams.
 #[derive(Debug)]
 pub struct Listener(Socket);
 
@@ -165,7 +164,7 @@ impl Listener {
         Ok(Self(socket))
     }
 
-    /// Takes a stream that waits, without waiting for one.
+    /// Accepts a pending stream, without waiting.
     ///
     /// # Errors
     /// As `accept(2)`: `WouldBlock` where there is none.

@@ -1,8 +1,8 @@
-//! Ending a connection without waiting for its other end.
+//! Shuts down a connection without waiting for the peer.
 //!
-//! Where the other end does not take what was sent, `shutdown(2)` and `close(2)`
-//! of a TIPC connection wait for up to eight seconds, blocking or not (Linux 6.1,
-//! `__tipc_shutdown`), before they end it all the same. A signal ends that wait.
+//! If the peer does not receive, `shutdown(2)` and `close(2)` of a TIPC connection wait
+//! for up to eight seconds, even on a non-blocking socket (Linux 6.1, `__tipc_shutdown`),
+//! before they end it all the same. A signal interrupts that wait.
 
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -10,11 +10,11 @@ use std::ptr::null_mut;
 
 use libc::{SIGALRM, c_int, itimerspec, pollfd, sigaction, sigevent, timer_t, timespec};
 
-/// How long an end may wait, and between the signals that cut it short.
+/// The time until the first signal that interrupts the wait, and between signals.
 const WAIT: timespec = timespec { tv_sec: 0, tv_nsec: 2_000_000 };
 
-/// Ends a connection both ways, so that its other end reads what was sent and then
-/// an end. Does nothing to a socket that has none.
+/// Shuts down a connection, so that the peer reads the sent data and then an end of
+/// stream. Does nothing to a socket without a connection.
 pub fn end(socket: BorrowedFd<'_>) {
     let interruption = would_wait(socket).then(Interruption::new);
     // SAFETY: no pointer is passed. It fails where there is no connection.
@@ -22,7 +22,7 @@ pub fn end(socket: BorrowedFd<'_>) {
     drop(interruption);
 }
 
-/// True of a socket that takes nothing more for now: what it sent is not taken.
+/// Whether the socket is congested: the peer has not received the sent data.
 fn would_wait(socket: BorrowedFd<'_>) -> bool {
     let mut asked = pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
     // SAFETY: `asked` is one pollfd and outlives the call.
@@ -30,7 +30,7 @@ fn would_wait(socket: BorrowedFd<'_>) -> bool {
     asked.revents & (libc::POLLOUT | libc::POLLHUP | libc::POLLERR) == 0
 }
 
-/// Interrupts this thread's system calls again and again, until it is dropped.
+/// Interrupts this thread's system calls repeatedly, until it is dropped.
 struct Interruption {
     timer: Option<timer_t>,
     before: sigaction,
