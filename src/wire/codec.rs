@@ -1,10 +1,11 @@
-//! Datagrams in and out: the one place where bytes become believed messages.
+//! Encodes and decodes datagrams: the only place where bytes become authenticated
+//! messages.
 //!
 //! [`Codec::decode`] checks, in this order: length, magic, version, cluster, own
-//! echo, type and key, tag, own id, replay, direction, body, leftovers. The
-//! first check that fails is the [`Refusal`]; no check after it has run, and but
-//! for the replay window, which only a valid tag moves, nothing has changed.
-//! [`Codec::encode`] numbers and tags; it cannot fail.
+//! echo, type and key, tag, own id, replay, direction, body, leftovers. The first check
+//! that fails is the [`Refusal`]; later checks do not run. Decoding changes nothing but
+//! the replay window, and only after a valid tag. [`Codec::encode`] adds the sequence
+//! number and the tag; it cannot fail.
 
 use heapless::Vec;
 
@@ -38,20 +39,20 @@ impl Roles {
     }
 }
 
-/// Who this node is on the wire.
+/// This node's identity on the wire.
 #[derive(Clone, Debug)]
 pub struct Identity {
     /// Its cluster.
     pub cluster: ClusterId,
     /// Its node id.
     pub node: NodeId,
-    /// Its start, durable before the first datagram.
+    /// The number of its start, durable before the first datagram.
     pub incarnation: u64,
-    /// What it is.
+    /// Its roles.
     pub roles: Roles,
     /// Its keys.
     pub ring: KeyRing,
-    /// Nodes whose keys are known to be stolen.
+    /// Nodes whose keys are revoked.
     pub revoked: Vec<NodeId, { limits::REVOKED }>,
 }
 
@@ -85,15 +86,15 @@ pub struct Codec<'a> {
 }
 
 impl<'a> Codec<'a> {
-    /// A codec that has sent and seen nothing.
+    /// A codec that has sent and received nothing.
     #[must_use]
     pub fn new(identity: Identity, replay: ReplayGuard<'a>) -> Self {
         Self { identity, sequence: 0, replay }
     }
 
-    /// Other keys, and other nodes that are refused; a sender unheard for `lifetime`
-    /// gives its place away. Windows and the sequence go on, so a change of keys
-    /// neither loses a datagram nor lets an old one in.
+    /// Changes the keys, the revoked nodes and the lifetime of silent senders. Replay
+    /// windows and the sequence continue, so a change of keys neither loses a datagram nor
+    /// admits an old one.
     pub fn renew(
         &mut self,
         ring: Option<KeyRing>,
@@ -107,21 +108,21 @@ impl<'a> Codec<'a> {
         self.replay.set_lifetime(lifetime);
     }
 
-    /// Who this node is.
+    /// This node's identity.
     #[must_use]
     pub fn identity(&self) -> &Identity {
         &self.identity
     }
 
-    /// Writes `message` as a datagram; gives its length. `to` is the node that is
-    /// meant, or the zero id for a group.
+    /// Writes `message` as a datagram and returns its length. `to` is the receiver, or the
+    /// zero id for a group.
     pub fn encode(&mut self, message: &Message, to: NodeId, out: &mut [u8; limits::DATAGRAM_BYTES]) -> usize {
         self.sequence = self.sequence.saturating_add(1);
         let msgtype = message.msgtype();
         let agent = if msgtype.receiver() == Role::Agent { to } else { self.identity.node };
         let key_slot = self.identity.ring.send_slot();
-        // Without the key (an agent that would speak as a controller: no state
-        // machine does) the receiver refuses the tag.
+        // The key is missing only if an agent sends a controller's message, which no
+        // state machine does. The receiver would refuse the tag.
         let key = self.identity.ring.key(key_slot, msgtype.key_class(agent)).unwrap_or(Key([0; 32]));
 
         let (head, body) = out.split_at_mut(limits::HEADER_BYTES);
@@ -202,7 +203,7 @@ pub fn tag_of(key: &Key, tagged: &[u8]) -> [u8; limits::TAG_BYTES] {
     tag
 }
 
-/// Compares tags without telling, by its time, how far they agree.
+/// Compares tags in constant time, so that the time does not reveal how many bytes agree.
 #[must_use]
 pub fn is_equal_in_constant_time(a: &[u8; limits::TAG_BYTES], b: &[u8; limits::TAG_BYTES]) -> bool {
     let difference = a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b));
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn controller_and_agent_understand_each_other() {
+    fn a_controller_and_an_agent_decode_each_other_s_datagrams() {
         let (mut controller, mut agent) = (controller(), agent());
         for (message, to) in [(hello_agent(), GROUP), (install(), AGENT)] {
             let bytes = encode(&mut controller, &message, to);
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn each_check_refuses_by_its_name() {
+    fn each_check_has_its_own_refusal() {
         let good = encode(&mut controller(), &hello_agent(), GROUP);
         let with = |at: usize, byte: u8| {
             let mut bytes = good.clone();
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_datagram_is_taken_once() {
+    fn the_same_datagram_is_accepted_once() {
         let (mut controller, mut agent) = (controller(), agent());
         let bytes = encode(&mut controller, &hello_agent(), GROUP);
         assert!(decode(&mut agent, &bytes).is_ok());
@@ -349,14 +350,14 @@ mod tests {
     }
 
     #[test]
-    fn a_role_refuses_what_it_only_sends() {
+    fn a_role_refuses_messages_that_it_only_sends() {
         let mut other = codec(NodeId(2), AS_CONTROLLER, KeyRing::controller(&SECRET));
         let bytes = encode(&mut other, &hello_agent(), GROUP);
         assert_eq!(decode(&mut controller(), &bytes), Err(Refusal::WrongDirection));
     }
 
     #[test]
-    fn an_agents_key_speaks_for_that_agent_alone() {
+    fn an_agents_key_authenticates_that_agent_alone() {
         // As a controller to controllers, and to agents; as another agent.
         assert_eq!(decode(&mut controller(), &encode(&mut agent(), &hello(), GROUP)), Err(Refusal::Tag));
         let mut thief = codec(CONTROLLER, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_with_two_slots_hears_both() {
+    fn a_ring_with_two_slots_accepts_both() {
         let (old, new) = (Key([1; 32]), Key([2; 32]));
         let slots = [
             Some(super::super::keys::SlotKeys::controller(&old)),

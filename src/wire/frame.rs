@@ -1,9 +1,9 @@
-//! What is said over a stream session, once it is open.
+//! The frames of an open stream session.
 //!
-//! A frame is `length u16 | body | tag 16`, the body a postcard [`Frame`], the
-//! tag keyed BLAKE3 over the frame's counter, its length and its body. A blob's
-//! bytes follow their [`Frame::Blob`] raw: its hash is known beforehand.
-//! Variants are only ever appended.
+//! A frame is `length u16 | body | tag 16`. The body is a postcard [`Frame`]; the tag is
+//! keyed BLAKE3 over the frame's counter, its length and its body. The bytes of a blob
+//! follow its [`Frame::Blob`] without frames, because its hash is already known. New
+//! variants are only appended.
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::repo::entry::Entry;
 use crate::repo::rollout::Rollout;
 use crate::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, SwVersion};
 
-/// What the end that opened a session wants of it.
+/// The purpose of a session, chosen by the end that opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Purpose {
     /// A controller asks an agent what is installed (messages 7 and 8).
@@ -27,8 +27,8 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    /// The roles of the two ends: of the one that opens the session, and of the one
-    /// that accepts it.
+    /// The roles of the two ends: of the one that opens the session, and of the one that
+    /// accepts it.
     #[must_use]
     pub const fn roles(self) -> (Role, Role) {
         match self {
@@ -39,7 +39,7 @@ impl Purpose {
     }
 }
 
-/// The role in which a node speaks.
+/// A role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     /// Keeps the repository.
@@ -48,7 +48,7 @@ pub enum Role {
     Agent,
 }
 
-/// One patch of a manifest: of the effective set for a kind of host.
+/// One patch of a manifest, which lists the effective set of a kind of host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ManifestPatch {
     /// Its id.
@@ -57,7 +57,7 @@ pub struct ManifestPatch {
     pub hash: Hash,
     /// Its file's size.
     pub size_bytes: u64,
-    /// It is never to be removed; what it displaced need not be kept.
+    /// It is committed, so the files that it replaced need not be kept.
     pub committed: bool,
 }
 
@@ -85,22 +85,22 @@ pub struct DetailPage {
     pub installed: Vec<InstalledPatch, { limits::PAGE_PATCHES }, u8>,
 }
 
-/// Everything that is said in frames.
+/// A frame's content.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one frame at a time, in a buffer of its own")]
 pub enum Frame {
-    /// First frame of each side: who speaks, to whom, what for.
+    /// The first frame of each side: sender, receiver and purpose.
     Open {
-        /// The role of the end that says it.
+        /// The sender's role.
         role: Role,
         /// Its node id.
         node: NodeId,
-        /// The node id that it means to talk to; zero where it cannot know.
+        /// The node id of the intended peer; zero if the sender cannot know it.
         peer: NodeId,
-        /// What the session is for; the accepting end repeats it.
+        /// The session's purpose; the accepting end repeats it.
         purpose: Purpose,
     },
-    /// No worker is free: come back after this time.
+    /// No worker is free: try again after this time.
     Busy {
         /// How long to wait, in milliseconds.
         retry_after_ms: u32,
@@ -109,7 +109,7 @@ pub enum Frame {
     QueryDetailed,
     /// Message 8, a page of it; `End` follows the last.
     QueryDetailedResp(DetailPage),
-    /// Asks for the effective set with this digest.
+    /// Requests the effective set with this digest.
     ManifestReq {
         /// The digest that the install request named.
         digest: Digest,
@@ -121,7 +121,7 @@ pub enum Frame {
         /// This page's patches.
         patches: Vec<ManifestPatch, { limits::PAGE_PATCHES }, u8>,
     },
-    /// Asks for a patch file from an offset on.
+    /// Requests a patch file from an offset on.
     BlobReq {
         /// BLAKE3 of the file.
         hash: Hash,
@@ -135,24 +135,24 @@ pub enum Frame {
         /// The detached signature, a whole `.minisig` file.
         signature: Vec<u8, { limits::SIGNATURE_BYTES }, u16>,
     },
-    /// The end of an answer, and where it was the last one, of the session.
+    /// The end of an answer, and after the last answer, of the session.
     End,
-    /// The request cannot be met.
+    /// The request is refused.
     Refused {
         /// Why, for the operator.
         reason: Reason,
     },
-    /// Asks for the repository map: `MapHead`, each `MapEntry`, `MapRollout` where
+    /// Requests the repository map. The answer is `MapHead`, each `MapEntry`, `MapRollout` if
     /// there is one, then `End`.
     MapReq,
-    /// How a repository map begins.
+    /// The beginning of a repository map.
     MapHead {
-        /// What the controller that it comes from calls itself.
+        /// The hostname of the controller that sends it.
         hostname: Hostname,
         /// Its purge floor; see [`Map::floor`](crate::repo::map::Map::floor).
         floor: u64,
     },
-    /// One entry of a repository map, in no order that matters.
+    /// One entry of a repository map, in any order.
     MapEntry(Entry),
     /// The rollout of a repository map.
     MapRollout(Rollout),

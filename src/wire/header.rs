@@ -1,4 +1,4 @@
-//! The 42 bytes in front of a datagram's body.
+//! The header of a datagram: 42 bytes in front of its body.
 //!
 //! ```text
 //!  0  4  magic "THMB"
@@ -21,7 +21,7 @@ pub const VERSION: u8 = 1;
 /// The minor version: raised when fields are appended to a body.
 pub const MINOR: u8 = 0;
 
-/// A datagram's header, but for magic and version, which are checked on the way in.
+/// A datagram's header without magic and version, which [`Header::parse`] checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
     /// The message's number, 1 to 11.
@@ -34,7 +34,7 @@ pub struct Header {
     pub cluster: ClusterId,
     /// Who sends.
     pub sender: NodeId,
-    /// The sender's start: never falls.
+    /// The number of the sender's start; never falls.
     pub incarnation: u64,
     /// The datagram's number within that start, from 1.
     pub sequence: u64,
@@ -42,21 +42,22 @@ pub struct Header {
     pub body_len_bytes: u16,
 }
 
-/// A datagram taken apart, nothing of it authenticated yet.
+/// The parts of a datagram, not authenticated yet.
 #[derive(Clone, Copy, Debug)]
 pub struct RawDatagram<'a> {
     /// Its header.
     pub header: Header,
     /// Its body.
     pub body: &'a [u8],
-    /// What the tag covers: header and body.
+    /// The bytes that the tag covers: header and body.
     pub tagged: &'a [u8],
     /// The tag.
     pub tag: &'a [u8; limits::TAG_BYTES],
 }
 
 impl Header {
-    /// Takes a datagram apart: checks length, magic and version, in that order.
+    /// Splits a datagram into its parts, after checking length, magic and version in that
+    /// order.
     ///
     /// # Errors
     /// `TooShort`, `TooLong`, `Magic`, `Version`.
@@ -111,8 +112,8 @@ impl Header {
     }
 }
 
-/// Reads fixed-size fields off the front of bytes known to be long enough: past
-/// the end it reads zeros, which no caller reaches.
+/// Reads fixed-size fields from the front of bytes that are long enough. Past the end it
+/// would read zeros, which no caller does.
 struct Fields<'a>(&'a [u8]);
 
 impl Fields<'_> {

@@ -23,24 +23,24 @@ pub struct InstallRequest {
 /// The step that an install is at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Step {
-    /// Lock, space, release, kind of host.
+    /// Checks the lock, the free space, the release and the kind of host.
     #[default]
     Checking,
-    /// Patches come from the controller.
+    /// Fetches patches from the controller.
     Fetching,
-    /// Signatures and hashes.
+    /// Verifies signatures and hashes.
     Verifying,
-    /// New files beside their targets.
+    /// Writes new files beside their targets.
     Staging,
-    /// `pre-*` scripts.
+    /// Runs `pre-*` scripts.
     PreScripts,
-    /// Renames.
+    /// Renames the new files to their targets.
     Switching,
-    /// `post-*` and `restart` scripts.
+    /// Runs `post-*` and `restart` scripts.
     PostScripts,
-    /// `health` scripts.
+    /// Runs `health` scripts.
     Health,
-    /// Back to the previous set.
+    /// Restores the previous set.
     RollingBack,
 }
 
@@ -62,27 +62,27 @@ impl Step {
     }
 }
 
-/// How an install ended, as the journal keeps it.
+/// How an install ended, as the journal records it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Outcome {
-    /// The set asked for is in place.
+    /// The requested set is installed.
     Installed,
-    /// Not begun: lock, space, release, signature, digest.
+    /// It did not begin: refused for lock, space, release, signature or digest.
     Rejected,
-    /// Begun, failed, and the previous set is back in place.
+    /// It failed, and the previous set was restored.
     RolledBack,
-    /// Begun, failed, and the previous set could not be restored whole.
+    /// It failed, and the previous set could not be restored completely.
     Broken,
 }
 
-/// The last install that the agent's journal remembers.
+/// The last install in the agent's journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastInstall {
-    /// The controller's number for it.
+    /// The request's number, chosen by the controller.
     pub request_id: RequestId,
     /// How it ended.
     pub outcome: Outcome,
-    /// Why, where it was not `Installed`; else what it found changed by hand.
+    /// Why it was not `Installed`; otherwise which files it found changed by hand.
     pub reason: Reason,
     /// The host must restart before all of it is in effect.
     pub reboot_required: bool,

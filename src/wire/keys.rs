@@ -1,10 +1,10 @@
-//! Who may say what: the keys of a ring slot, and which message wants which.
+//! The keys of a ring slot, and which key authenticates which message.
 //!
-//! A slot's secret is held by controllers alone. From it come, by BLAKE3 with
-//! distinct contexts, the *controller key* (what controllers say to each other),
-//! the *group key* (what controllers say to all agents) and one *node key* for
-//! each agent (what it says, and what is said to it alone). An agent's key file
-//! holds the last two, so a stolen agent speaks for itself alone.
+//! Only controllers have a slot's secret. BLAKE3 with distinct contexts derives from it
+//! the *controller key* (messages among controllers), the *group key* (messages of
+//! controllers to all agents) and a *node key* for each agent (its messages, and messages
+//! to it alone). An agent's key file contains the last two, so a stolen agent can send
+//! only as itself.
 
 use core::fmt;
 
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::limits;
 use crate::types::NodeId;
 
-/// A 32-byte key of one purpose. Never shown.
+/// A 32-byte key with one purpose. Its `Debug` output hides it.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(#[serde(with = "crate::types::bytes")] pub [u8; 32]);
 
@@ -23,45 +23,45 @@ impl fmt::Debug for Key {
     }
 }
 
-/// The secret of a ring slot, as a controller's key file holds it.
+/// The secret of a ring slot, from a controller's key file.
 pub type SlotSecret = Key;
 
 /// Derives keys from a slot's secret.
 pub mod derive {
     use super::{Key, NodeId, SlotSecret};
 
-    /// What controllers say to each other is tagged with this key.
+    /// The key for messages among controllers.
     #[must_use]
     pub fn controller(secret: &SlotSecret) -> Key {
         Key(blake3::derive_key("thimble 1 controller key", &secret.0))
     }
 
-    /// What controllers say to all agents is tagged with this key.
+    /// The key for messages of controllers to all agents.
     #[must_use]
     pub fn group(secret: &SlotSecret) -> Key {
         Key(blake3::derive_key("thimble 1 group key", &secret.0))
     }
 
-    /// The key from which controllers make each agent's node key.
+    /// The key from which controllers derive each agent's node key.
     #[must_use]
     pub fn node_master(secret: &SlotSecret) -> Key {
         Key(blake3::derive_key("thimble 1 node key", &secret.0))
     }
 
-    /// What one agent says, or is told, is tagged with this key.
+    /// The key for messages of one agent and to it.
     #[must_use]
     pub fn node_from_master(master: &Key, node: NodeId) -> Key {
         Key(*blake3::keyed_hash(&master.0, &node.0.to_le_bytes()).as_bytes())
     }
 
-    /// As [`node_from_master`], from the slot's secret: what `keygen` writes.
+    /// As [`node_from_master`], from the slot's secret; `keygen` writes this key.
     #[must_use]
     pub fn node(secret: &SlotSecret, node: NodeId) -> Key {
         node_from_master(&node_master(secret), node)
     }
 }
 
-/// Which key a message wants.
+/// The class of key that authenticates a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyClass {
     /// Controllers among themselves: messages 1 to 4 and 11.
@@ -72,25 +72,25 @@ pub enum KeyClass {
     Node(NodeId),
 }
 
-/// The keys that one slot of the ring holds on this node.
+/// The keys in one slot of this node's ring.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SlotKeys {
-    /// On a controller: all that the secret gives.
+    /// On a controller: all keys derived from the secret.
     Controller {
-        /// For controllers among themselves.
+        /// For messages among controllers.
         controller: Key,
-        /// For controllers to all agents.
+        /// For messages to all agents.
         group: Key,
-        /// For one agent's key.
+        /// To derive each agent's node key.
         node_master: Key,
     },
-    /// On an agent: what its key file holds.
+    /// On an agent: the keys in its key file.
     Agent {
         /// The id that the node key is for.
         node: NodeId,
-        /// Its key.
+        /// The node key.
         node_key: Key,
-        /// To hear controllers.
+        /// For messages of controllers to all agents.
         group: Key,
     },
 }
@@ -106,7 +106,7 @@ impl SlotKeys {
         }
     }
 
-    /// The key of a class, where this node has it.
+    /// The key of a class, if this node has it.
     #[must_use]
     pub fn key(&self, class: KeyClass) -> Option<Key> {
         match (self, class) {
@@ -121,8 +121,8 @@ impl SlotKeys {
     }
 }
 
-/// The key ring: slots that are accepted, and the one that is sent with.
-/// Several slots let a cluster change its secret without a stop.
+/// The key ring: the slots that are accepted, and the one used to send. With several
+/// slots a cluster can change its secret without a stop.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRing {
     slots: [Option<SlotKeys>; limits::KEY_SLOTS],
@@ -130,7 +130,7 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
-    /// A ring; `None` unless `send_slot` is one of the slots that are filled.
+    /// A ring; `None` if the slot `send_slot` is empty.
     #[must_use]
     pub fn new(slots: [Option<SlotKeys>; limits::KEY_SLOTS], send_slot: u8) -> Option<Self> {
         slots.get(usize::from(send_slot))?.as_ref()?;
@@ -151,13 +151,13 @@ impl KeyRing {
         Self { slots: [Some(keys), None, None, None], send_slot: 0 }
     }
 
-    /// The slot that is sent with.
+    /// The slot used to send.
     #[must_use]
     pub fn send_slot(&self) -> u8 {
         self.send_slot
     }
 
-    /// The key of a class in a slot, where this node has it.
+    /// The key of a class in a slot, if this node has it.
     #[must_use]
     pub fn key(&self, slot: u8, class: KeyClass) -> Option<Key> {
         self.slots.get(usize::from(slot))?.as_ref()?.key(class)
@@ -180,14 +180,14 @@ mod tests {
     }
 
     #[test]
-    fn an_agent_cannot_speak_as_a_controller_or_as_another_agent() {
+    fn an_agent_has_no_key_of_a_controller_or_of_another_agent() {
         let agent = KeyRing::agent(&SECRET, NodeId(5));
         assert_eq!(agent.key(0, KeyClass::Controller), None);
         assert_eq!(agent.key(0, KeyClass::Node(NodeId(6))), None);
     }
 
     #[test]
-    fn every_class_has_a_key_of_its_own() {
+    fn every_class_has_its_own_key() {
         let ring = KeyRing::controller(&SECRET);
         let classes =
             [KeyClass::Controller, KeyClass::Group, KeyClass::Node(NodeId(1)), KeyClass::Node(NodeId(2))];
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ring_must_hold_the_slot_it_sends_with() {
+    fn a_ring_must_contain_its_send_slot() {
         let keys = SlotKeys::controller(&SECRET);
         assert!(KeyRing::new([None, Some(keys.clone()), None, None], 0).is_none());
         assert!(KeyRing::new([None, Some(keys), None, None], 1).is_some());

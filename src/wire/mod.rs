@@ -6,8 +6,7 @@
 //! again. Streams have frames of their own ([`frame::Frame`], sealed and opened
 //! by [`session`]), because what travels there is larger and in order.
 //!
-//! Message types are kept apart from how they are encoded, so that a second
-//! codec can join.
+//! Message types are separate from their encoding, so that a second codec can be added.
 
 #![cfg_attr(
     not(test),

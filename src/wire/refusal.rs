@@ -4,7 +4,7 @@ use core::fmt;
 
 macro_rules! refusals {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
-        /// Why a datagram was refused, in the order in which it is checked.
+        /// Why a datagram was refused, in the order of the checks.
         ///
         /// A refusal changes nothing but its counter.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -83,7 +83,7 @@ impl fmt::Display for Refusal {
 
 impl core::error::Error for Refusal {}
 
-/// How often each reason was met.
+/// How often each refusal occurred.
 #[derive(Clone, Debug)]
 pub struct RefusalCounts([u64; Refusal::ALL.len()]);
 
@@ -101,7 +101,7 @@ impl RefusalCounts {
         }
     }
 
-    /// How often this reason was met.
+    /// How often this refusal occurred.
     #[must_use]
     pub fn get(&self, refusal: Refusal) -> u64 {
         self.0.get(refusal as usize).copied().unwrap_or(0)

@@ -1,9 +1,9 @@
-//! Which datagrams were seen before: a window of 64 for each sender.
+//! Detects repeated datagrams with a window of 64 sequence numbers for each sender.
 //!
-//! A sender counts its datagrams within an incarnation, which its next start
-//! raises. Only a datagram whose tag holds moves a window. What this cannot
-//! remember (a receiver's restart, a sender aged out) it does not promise:
-//! datagrams are hints, and the one with a lasting effect carries a nonce.
+//! A sender numbers its datagrams within an incarnation, which each start raises. Only a
+//! datagram with a valid tag moves a window. After a restart of the receiver, or when a
+//! sender was silent for too long, repeated datagrams are not detected. That is safe:
+//! datagrams are hints, and the only one with a lasting effect carries a nonce.
 
 use heapless::Vec;
 
@@ -14,7 +14,7 @@ use crate::table::{Keyed, Table};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 
-/// What is remembered of one sender.
+/// The window of one sender.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Window {
     node: NodeId,
@@ -33,7 +33,7 @@ impl Keyed for Window {
 }
 
 impl Window {
-    /// Takes in what `fresh` was made of, or says why not.
+    /// Accepts the datagram that `fresh` was made from, or refuses it.
     fn check(&mut self, fresh: Self, lifetime: Duration) -> Result<(), Refusal> {
         if fresh.incarnation < self.incarnation && !self.is_dead(&fresh, lifetime) {
             return Err(Refusal::StaleIncarnation);
@@ -49,12 +49,12 @@ impl Window {
         Ok(())
     }
 
-    /// Whether its sender has been silent for so long when `fresh` arrives.
+    /// Whether its sender was silent for `lifetime` when `fresh` arrives.
     fn is_dead(&self, fresh: &Self, lifetime: Duration) -> bool {
         fresh.last_heard.since(self.last_heard) >= lifetime
     }
 
-    /// Takes a sequence in, unless it was seen or is too old to tell.
+    /// Records a sequence number; false if it was seen or is older than the window.
     fn accept(&mut self, sequence: u64) -> bool {
         if let Some(ahead) = sequence.checked_sub(self.highest)
             && ahead > 0
@@ -72,38 +72,37 @@ impl Window {
     }
 }
 
-/// Senders of hellos to all agents that are remembered: controllers, and room
-/// for those that were replaced lately.
+/// Windows for senders of HelloAgent: one for each controller, and as many for those that
+/// were replaced recently.
 const HELLO_SENDERS: usize = 2 * limits::CONTROLLERS;
 
 /// The windows of all senders.
 ///
-/// What is tagged with the group key has windows of its own: every agent holds
-/// that key, and a stolen one that speaks in a controller's name must not make
-/// others refuse what only the controller can say.
+/// Messages with the group key have their own windows. Every agent has that key, so a
+/// stolen one can send such messages in a controller's name. With shared windows, others
+/// would then refuse messages that only the controller can send.
 #[derive(Debug)]
 pub struct ReplayGuard<'a> {
     windows: Table<'a, Window>,
     hellos: Vec<Window, HELLO_SENDERS, u8>,
-    /// A sender unheard for so long is forgotten when room is needed, and a
-    /// lower incarnation of it is believed again.
+    /// A sender that was silent for this long is forgotten when room is needed, and a
+    /// lower incarnation of it is accepted again.
     lifetime: Duration,
 }
 
 impl<'a> ReplayGuard<'a> {
-    /// A guard that has seen nothing.
+    /// A guard without windows.
     #[must_use]
     pub fn new(windows: Table<'a, Window>, lifetime: Duration) -> Self {
         Self { windows, hellos: Vec::new(), lifetime }
     }
 
-    /// A sender unheard for so long gives its place away, from now on.
+    /// Changes the lifetime of silent senders.
     pub fn set_lifetime(&mut self, lifetime: Duration) {
         self.lifetime = lifetime;
     }
 
-    /// Takes in a datagram whose tag holds under a key of this class, or says
-    /// why not.
+    /// Accepts a datagram that has a valid tag under a key of this class, or refuses it.
     ///
     /// # Errors
     /// `StaleIncarnation`, `Replay`, `SendersFull`; nothing has changed then.
@@ -162,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn each_sequence_is_taken_once_in_any_order() {
+    fn each_sequence_is_accepted_once_in_any_order() {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
             for sequence in [5u64, 3, 4, 70, 69, 7, 68] {
                 assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Ok(()), "{sequence}");
                 assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Err(Refusal::Replay));
             }
-            // 70 - 64 = 6 has left the window: too old to tell.
+            // 70 - 64 = 6 is older than the window.
             assert_eq!(guard.accept(at(0), OWN, node, 1, 6), Err(Refusal::Replay));
             assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Ok(()));
             assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Err(Refusal::Replay));
@@ -189,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_table_refuses_newcomers_and_keeps_the_living() {
+    fn a_full_table_refuses_new_senders_and_keeps_those_not_silent() {
         with_guard::<2>(|guard| {
             assert_eq!(guard.accept(at(0), OWN, NodeId(1), 1, 1), Ok(()));
             assert_eq!(guard.accept(at(5_000), OWN, NodeId(2), 1, 1), Ok(()));
@@ -201,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_group_key_alone_cannot_make_a_controller_stale_or_full() {
+    fn the_group_key_alone_cannot_make_a_controller_stale_or_the_table_full() {
         with_guard::<2>(|guard| {
             let controller = NodeId(1);
             assert_eq!(guard.accept(at(0), KeyClass::Group, controller, u64::MAX, u64::MAX), Ok(()));
@@ -215,7 +214,7 @@ mod tests {
             assert_eq!(
                 guard.accept(at(10_000), KeyClass::Group, NodeId(99), 1, 1),
                 Ok(()),
-                "the dead make room"
+                "silent senders make room"
             );
         });
     }

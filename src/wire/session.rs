@@ -1,11 +1,11 @@
-//! How a stream session proves itself, and how its frames are sealed.
+//! The handshake of a stream session, and the sealing of its frames.
 //!
-//! Both ends begin with an [`Opening`]: who they are and 32 random bytes. From
-//! the key that the initiator's role and slot call for, both node ids and both
-//! nonces come two keys, one for each direction. Every frame is
-//! `length u16 | body | tag 16`; its tag covers the count of frames before it in
-//! that direction, so that frames cannot be dropped, repeated or reordered. The
-//! first frame each way ([`Frame::Open`]) proves that the other end has the key.
+//! Both ends begin with an [`Opening`]: their identity and 32 random bytes. Two keys, one
+//! for each direction, are derived from both openings and the key that the roles and the
+//! initiator's slot select. Every frame is `length u16 | body | tag 16`. Its tag covers the
+//! number of frames before it in that direction, so frames cannot be dropped, repeated or
+//! reordered. The first frame in each direction ([`Frame::Open`]) proves that its sender
+//! has the key.
 
 use serde::{Deserialize, Serialize};
 
@@ -17,58 +17,58 @@ use crate::types::{ClusterId, NodeId};
 
 /// The first bytes of every session.
 pub const MAGIC: [u8; 4] = *b"THMS";
-/// The version of sessions: another one is another protocol.
+/// The version of the session protocol; another version is not compatible.
 pub const VERSION: u8 = 1;
 /// An opening as bytes: magic 4, version 1, key slot 1, role 1, zero 1,
 /// cluster 8, node id 8, nonce 32.
 pub const OPENING_BYTES: usize = 56;
 
-/// Why a session is ended.
+/// Why a session fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SessionError {
     /// The opening is not thimble's, or of another version.
     Opening,
-    /// The other end is of another cluster.
+    /// The other end belongs to another cluster.
     Cluster,
-    /// We do not have the key that the session needs.
+    /// This node does not have the key for the session.
     NoKey,
-    /// A frame's tag does not hold.
+    /// A frame's tag is not valid.
     Tag,
-    /// A frame is longer than a frame may be, or not a frame.
+    /// A frame is too long, or its body is not a [`Frame`].
     Frame,
 }
 
 impl core::fmt::Display for SessionError {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.write_str(match self {
-            Self::Opening => "the other end does not speak thimble's sessions, version 1",
+            Self::Opening => "the other end does not use thimble's session protocol, version 1",
             Self::Cluster => "the other end belongs to another cluster",
             Self::NoKey => "the key that the session needs is not on this node",
-            Self::Tag => "a frame's tag does not hold: the ends have different keys",
-            Self::Frame => "the other end sent what is not a frame",
+            Self::Tag => "a frame's tag is not valid: the ends have different keys",
+            Self::Frame => "the other end sent an invalid frame",
         })
     }
 }
 
 impl core::error::Error for SessionError {}
 
-/// How each end begins.
+/// The first bytes that each end sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Opening {
-    /// The slot of the key ring; the initiator's decides.
+    /// The slot of the key ring. The initiator's is used.
     pub key_slot: u8,
-    /// The role in which this end speaks.
+    /// The role of this end.
     pub role: Role,
     /// The cluster.
     pub cluster: ClusterId,
-    /// Who this end says it is.
+    /// The node id that this end claims.
     pub node: NodeId,
     /// Random, new for each session.
     pub nonce: [u8; 32],
 }
 
 impl Opening {
-    /// As bytes.
+    /// Encodes the opening.
     #[must_use]
     pub fn emit(&self) -> [u8; OPENING_BYTES] {
         let mut bytes = [0; OPENING_BYTES];
@@ -86,10 +86,10 @@ impl Opening {
         bytes
     }
 
-    /// From bytes.
+    /// Decodes an opening.
     ///
     /// # Errors
-    /// `Opening`: not what [`emit`](Self::emit) writes.
+    /// `Opening`: the bytes are not an opening of this version.
     pub fn parse(bytes: &[u8; OPENING_BYTES]) -> Result<Self, SessionError> {
         let [t, h, m, s, version, key_slot, role, zero, rest @ ..] = bytes;
         if [*t, *h, *m, *s] != MAGIC || *version != VERSION || *zero != 0 {
@@ -112,18 +112,18 @@ impl Opening {
     }
 }
 
-/// The keys and counters of a proven stream session: all that is needed to
-/// carry it on, in this process or in a worker that inherits the socket.
+/// The keys and counters of a proven stream session: all that is needed to continue it,
+/// in this process or in a worker that inherits the socket.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SessionKeys {
-    /// Who is at the other end, proven by key.
+    /// The node at the other end, which has proven its key.
     pub peer: NodeId,
-    /// Tags the frames that we send.
+    /// Authenticates the frames that this end sends.
     #[serde(with = "crate::types::bytes")]
     pub send_key: [u8; 32],
     /// Frames sent so far.
     pub send_counter: u64,
-    /// Checks the frames that we receive.
+    /// Authenticates the frames that this end receives.
     #[serde(with = "crate::types::bytes")]
     pub recv_key: [u8; 32],
     /// Frames received so far.
@@ -137,8 +137,7 @@ impl core::fmt::Debug for SessionKeys {
 }
 
 impl SessionKeys {
-    /// The keys of a session between two openings, as the end that sent `mine`
-    /// has them.
+    /// Derives the keys of a session from both openings, for the end that sent `mine`.
     ///
     /// # Errors
     /// `Cluster`, `NoKey`.
@@ -172,8 +171,8 @@ impl SessionKeys {
         Ok(Self { peer: theirs.node, send_key, send_counter: 0, recv_key, recv_counter: 0 })
     }
 
-    /// Writes a frame, sealed, to the front of `out`; gives its length. Zero
-    /// where it does not fit: `out` is shorter than [`limits::FRAME_BYTES`].
+    /// Writes a sealed frame to the front of `out` and returns its length. Zero if it does
+    /// not fit, which needs an `out` shorter than [`limits::FRAME_BYTES`].
     pub fn seal(&mut self, frame: &Frame, out: &mut [u8]) -> usize {
         let Some((length, rest)) = out.split_first_chunk_mut::<2>() else { return 0 };
         let body_most = rest.len().saturating_sub(limits::TAG_BYTES).min(limits::FRAME_BODY_BYTES);
@@ -181,17 +180,17 @@ impl SessionKeys {
         let Ok(used) = postcard::to_slice(frame, body).map(|body| body.len()) else { return 0 };
         *length = u16::try_from(used).unwrap_or(0).to_le_bytes();
         let tag = frame_tag(&self.send_key, self.send_counter, length, body.get(..used).unwrap_or(&[]));
-        let Some(place) = rest.get_mut(used..).and_then(|rest| rest.first_chunk_mut()) else { return 0 };
-        *place = tag;
+        let Some(tag_bytes) = rest.get_mut(used..).and_then(|rest| rest.first_chunk_mut()) else { return 0 };
+        *tag_bytes = tag;
         self.send_counter = self.send_counter.saturating_add(1);
         used.saturating_add(2 + limits::TAG_BYTES)
     }
 
-    /// Reads the frame at the front of `bytes`, with the bytes that it took;
-    /// `None` while it is not whole.
+    /// Reads the frame at the front of `bytes`, and returns it with its length; `None` if it
+    /// is not complete.
     ///
     /// # Errors
-    /// `Tag`, `Frame`: the session is over.
+    /// `Tag`, `Frame`: the session must be closed.
     pub fn open(&mut self, bytes: &[u8]) -> Result<Option<(Frame, usize)>, SessionError> {
         let Some((length, rest)) = bytes.split_first_chunk::<2>() else { return Ok(None) };
         let body_len = usize::from(u16::from_le_bytes(*length));
@@ -211,9 +210,9 @@ impl SessionKeys {
     }
 }
 
-/// How long the frame at the front of `bytes` is, as far as they tell: two until
-/// its length is there. To read no more than this is to leave what follows a
-/// frame to whom it is for.
+/// How many bytes of the frame at the front of `bytes` are known to be needed: two until
+/// its length is read. A reader that takes no more than this leaves the bytes after the
+/// frame in the socket.
 #[must_use]
 pub fn frame_len(bytes: &[u8]) -> usize {
     match bytes.first_chunk::<2>() {
@@ -256,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opening_comes_back() {
+    fn an_opening_decodes_to_what_was_encoded() {
         let opening = opening(Role::Agent, 5, 1);
         assert_eq!(Opening::parse(&opening.emit()), Ok(opening));
         for at in 0..8 {
@@ -268,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_go_both_ways_and_only_in_order() {
+    fn frames_are_accepted_both_ways_and_only_in_order() {
         let (mut agent, mut controller) = both_ends();
         let open =
             Frame::Open { role: Role::Agent, node: NodeId(5), peer: NodeId(1), purpose: Purpose::Fetch };

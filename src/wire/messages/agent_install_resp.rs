@@ -10,12 +10,12 @@ use crate::wire::install::Outcome;
 pub struct AgentInstallResp {
     /// The request that it answers.
     pub request_id: RequestId,
-    /// The set asked for is in place.
+    /// The requested set is installed.
     pub status: bool,
-    /// How it ended; `None` where the request was refused without a trace,
-    /// since the agent is busy with another.
+    /// How it ended; `None` if the agent refused the request because it is busy with
+    /// another. Such a request is not in the journal.
     pub outcome: Option<Outcome>,
-    /// Why, where `status` is false.
+    /// The reason, if `status` is false.
     pub reject_reason: Reason,
     /// The host must restart before all of it is in effect.
     pub reboot_required: bool,

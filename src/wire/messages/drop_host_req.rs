@@ -1,4 +1,4 @@
-//! 11, `DropHostReq`: a host is to be forgotten.
+//! 11, `DropHostReq`: controllers are to forget a host.
 
 use serde::{Deserialize, Serialize};
 

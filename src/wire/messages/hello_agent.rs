@@ -1,4 +1,4 @@
-//! 5, `HelloAgent`: a controller asks all agents how they are.
+//! 5, `HelloAgent`: a controller polls all agents.
 
 use serde::{Deserialize, Serialize};
 

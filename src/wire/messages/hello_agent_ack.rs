@@ -1,11 +1,11 @@
-//! 6, `HelloAgentAck`: an agent says how its host is.
+//! 6, `HelloAgentAck`: an agent reports the state of its host.
 
 use serde::{Deserialize, Serialize};
 
 use crate::types::{Digest, Hostname, NodeType, Nonce, RequestId, SwVersion};
 use crate::wire::install::{Outcome, Step};
 
-/// What an agent does (StarlingX: `idle`, `installing`, `install-failed`,
+/// What an agent is doing (StarlingX: `idle`, `installing`, `install-failed`,
 /// `install-rejected`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum AgentState {
@@ -21,7 +21,7 @@ pub enum AgentState {
 }
 
 impl AgentState {
-    /// As StarlingX writes it.
+    /// StarlingX's name for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -33,27 +33,27 @@ impl AgentState {
     }
 }
 
-/// What became of the last install request that the agent took up.
+/// The state of the last install request that the agent accepted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RequestState {
     /// There was none.
     #[default]
     None,
-    /// It is under way.
+    /// It is running.
     Running,
-    /// It ended, like this.
+    /// It ended with this outcome.
     Ended(Outcome),
 }
 
 /// Agent to controllers, in answer to `HelloAgent` and whenever its state changes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloAgentAck {
-    /// The number of the snapshot that a detailed query would give; another
-    /// number is another installed set.
+    /// The number of the snapshot that a detailed query would return. Each snapshot has
+    /// another number.
     pub query_id: u64,
     /// The digest of the installed set.
     pub installed_digest: Digest,
-    /// What the host calls itself.
+    /// The host's name.
     pub hostname: Hostname,
     /// Its kind.
     pub nodetype: NodeType,
@@ -63,16 +63,16 @@ pub struct HelloAgentAck {
     pub patch_failed: bool,
     /// The release that runs.
     pub sw_version: SwVersion,
-    /// What the agent does.
+    /// What the agent is doing.
     pub state: AgentState,
-    /// Of an install: at which step.
+    /// The current step of an install.
     pub step: Step,
-    /// Of an install: how far, 0 to 100.
+    /// The progress of an install, 0 to 100.
     pub progress: u8,
-    /// What the next `AgentInstallReq` must carry.
+    /// The nonce that the next `AgentInstallReq` must carry.
     pub nonce: Nonce,
-    /// The last install request that the agent took up.
+    /// The last install request that the agent accepted.
     pub request_id: RequestId,
-    /// What became of it.
+    /// The state of that request.
     pub request: RequestState,
 }

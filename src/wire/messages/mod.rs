@@ -1,10 +1,9 @@
-//! The eleven messages, one file each: what it carries and what its bytes are.
+//! The eleven messages, one file each.
 //!
 //! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram").
-//! Bodies are postcard. Fields are only ever appended, each with the minor
-//! version that brought it; a body from an older sender lacks them and decodes
-//! as if zeros followed, so the documented default of an appended field is its
-//! zero: 0, false, empty, `None`.
+//! Bodies are postcard. New fields are only appended, each with a new minor version. A
+//! body from an older sender lacks them and decodes as if zeros followed, so the default
+//! of an appended field is its zero: 0, false, empty, `None`.
 
 mod agent_install_req;
 mod agent_install_resp;
@@ -32,7 +31,7 @@ use super::refusal::Refusal;
 use crate::limits;
 use crate::types::NodeId;
 
-/// A message that travels as a datagram. 7 and 8 are frames of a stream session.
+/// A message that is sent as a datagram. 7 and 8 are frames of a stream session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// 1, controller to controllers.
@@ -55,7 +54,7 @@ pub enum Message {
     DropHostReq(DropHostReq),
 }
 
-/// A datagram's message type: what is known of it before its body is read.
+/// The type of a message, known before its body is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MsgType {
     /// 1
@@ -92,7 +91,7 @@ impl MsgType {
         Self::DropHostReq,
     ];
 
-    /// The type with this number; `None` also for 7 and 8, which are frames.
+    /// The type with this number; `None` for 7 and 8, which are frames.
     #[must_use]
     pub fn from_number(number: u8) -> Option<Self> {
         Self::ALL.into_iter().find(|msgtype| *msgtype as u8 == number)
@@ -114,7 +113,7 @@ impl MsgType {
         }
     }
 
-    /// Who sends it.
+    /// The role that sends it.
     #[must_use]
     pub const fn sender(self) -> Role {
         match self {
@@ -123,7 +122,7 @@ impl MsgType {
         }
     }
 
-    /// Who receives it.
+    /// The role that receives it.
     #[must_use]
     pub const fn receiver(self) -> Role {
         match self {
@@ -132,8 +131,8 @@ impl MsgType {
         }
     }
 
-    /// Whether it goes from one role to the other, so that a node with both
-    /// roles hears it from itself.
+    /// Whether it is sent from one role to the other, so that a node with both roles
+    /// receives its own.
     #[must_use]
     pub const fn crosses_roles(self) -> bool {
         matches!(
@@ -142,8 +141,8 @@ impl MsgType {
         )
     }
 
-    /// The key that it is tagged with. `agent` is the node id of the agent that
-    /// says it or is told it.
+    /// The class of key that authenticates it. `agent` is the node id of the agent that
+    /// sends or receives it.
     #[must_use]
     pub const fn key_class(self, agent: NodeId) -> KeyClass {
         match self {
@@ -173,8 +172,8 @@ impl Message {
         }
     }
 
-    /// Writes the body; gives its length. Zero where it does not fit, which the
-    /// bounds of its fields rule out (a test encodes the largest of each).
+    /// Writes the body and returns its length. Zero if it does not fit, which cannot happen
+    /// in a datagram's buffer (a test encodes the largest message of each type).
     pub fn encode_body(&self, out: &mut [u8]) -> usize {
         let written = match self {
             Self::Hello(body) => postcard::to_slice(body, out),
@@ -190,9 +189,9 @@ impl Message {
         written.map_or(0, |body| body.len())
     }
 
-    /// Reads a body that was sent with minor version `theirs` as a node of minor
-    /// version `ours` does: leftovers only from a newer sender, a missing tail
-    /// only from an older one.
+    /// Decodes a body sent with minor version `theirs`, on a node with minor version `ours`.
+    /// Only a newer sender's body may have leftover bytes; only an older one's may lack a
+    /// tail.
     ///
     /// # Errors
     /// `Body`, `Leftovers`.
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_of_each_message_fits_and_comes_back() {
+    fn the_largest_of_each_message_fits_and_decodes_again() {
         for message in largest() {
             let mut out = [0; limits::DATAGRAM_BODY_BYTES];
             let len = message.encode_body(&mut out);
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_tail_is_zeros_only_from_an_older_sender() {
+    fn a_missing_tail_is_accepted_only_from_an_older_sender() {
         let request = AgentInstallReq {
             request_id: RequestId(1),
             nonce: Nonce(2),

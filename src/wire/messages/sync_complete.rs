@@ -1,4 +1,4 @@
-//! 4, `SyncComplete`: what a `SyncReq` announced is durable here too.
+//! 4, `SyncComplete`: the change that a `SyncReq` announced is durable at the sender too.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,6 @@ use crate::types::Digest;
 pub struct SyncComplete {
     /// The digest that the `SyncReq` carried.
     pub digest: Digest,
-    /// Patch files that the sender of this still lacks.
+    /// How many patch files the sender of this still lacks.
     pub blobs_missing: u16,
 }

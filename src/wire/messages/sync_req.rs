@@ -4,8 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::types::Digest;
 
-/// Controller to controllers, after a change. A receiver pulls from the sender
-/// and answers `SyncComplete` when, and only when, what it merged is durable.
+/// Controller to controllers, after a change. A receiver pulls from the sender, and
+/// answers `SyncComplete` only after the merge is durable.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SyncReq {
     /// The sender's counter of changes, for people.
