@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::answers::words::{self, Called};
+use super::answers::wording::{self, DisplayName};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
 use super::summary;
@@ -101,7 +101,7 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
 /// The repository, and its synchronisation with other controllers.
 fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<'_>, found: &mut Found) {
     let sync = controller.sync();
-    if let Some(incomplete) = words::incomplete(controller) {
+    if let Some(incomplete) = wording::incomplete(controller) {
         found.push(format_args!("{incomplete}"));
     } else if let Some((id, reason)) = failed_blob(controller) {
         // Without a reason no fetch has failed yet: the file is still on its way.
@@ -121,7 +121,7 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
     for one in sync.neighbours().present(now).filter(|one| one.failures > 0) {
         found.push(format_args!(
             "The repository of controller {} cannot be merged: {}",
-            Called::of(one),
+            DisplayName::of(one),
             one.pull_error
         ));
     }
@@ -152,7 +152,7 @@ fn failed_blob<'c>(controller: &'c Controller<'_>) -> Option<(&'c PatchId, &'c s
 fn alone(now: Instant, neighbours: &Neighbours<'_>) -> Option<Reason> {
     let first = neighbours.iter().find(|one| one.is_known)?;
     neighbours.present(now).next().is_none().then(|| {
-        let called = Called::of(first);
+        let called = DisplayName::of(first);
         Reason::format(format_args!(
             "This controller is alone: {called} is known, but no other controller is heard. Changes stay here \
              until one returns; if one is gone for good, drop it with thimble drop-controller NAME."

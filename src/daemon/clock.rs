@@ -1,11 +1,11 @@
-//! The clock that people read. thimble's own time never jumps; this one is asked
-//! for the number of a start, and shown.
+//! The time of day. thimble's own time ([`Instant`]) never jumps; the time of day is used
+//! for the number of a start, and is shown.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::time::Instant;
 
-/// What the clock said at start.
+/// The time of day at start.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     at: Instant,
@@ -13,20 +13,20 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// Takes down what the clock says now.
+    /// Records the time of day now.
     #[must_use]
     pub fn at(now: Instant) -> Self {
         Self { at: now, unix_ms: Self::unix_ms() }
     }
 
-    /// What the clock says now: milliseconds since 1970; 0 where that is yet to come.
+    /// The time of day now, in milliseconds since 1970; 0 before that.
     #[must_use]
     pub fn unix_ms() -> u64 {
         SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
     }
 
-    /// By how much the clock was set since then, beyond the time that went by, in
-    /// milliseconds; below 0: back.
+    /// By how many milliseconds the clock was set since the start, beyond the time that has
+    /// passed; negative if it was set back.
     #[must_use]
     pub fn step_ms(&self, now: Instant, unix_ms: u64) -> i64 {
         let unset = self.unix_ms.saturating_add(now.since(self.at).as_millis());
@@ -39,7 +39,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_goes_as_time_does_was_not_set() {
+    fn a_clock_that_nobody_set_has_no_step() {
         let clock = Clock { at: Instant::from_millis(500), unix_ms: 1_000_000 };
         let later = Instant::from_millis(1_500);
         assert_eq!(clock.step_ms(later, 1_001_000), 0);

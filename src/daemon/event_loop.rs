@@ -1,9 +1,9 @@
 //! The loop: the one place where the core meets sockets, processes and a clock.
 //!
-//! A turn of the loop reads the clock, takes what every ready source has, in
-//! bounded pieces, lets the state machines act, and carries their actions out.
-//! It never waits for anything but `poll`, touches no disk, and once it runs it
-//! allocates nothing but to start a worker.
+//! A turn of the loop reads the clock, reads every ready source in bounded pieces,
+//! passes what it read to the state machines, and executes their actions. The loop
+//! waits in `poll` alone, touches no disk, and allocates after start only to start a
+//! worker.
 
 use std::fs::File;
 use std::io;
@@ -39,8 +39,8 @@ use crate::wire::frame::{Frame, Purpose, Role};
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 32;
-/// Outcomes of one session acted on in one turn.
-const OUTCOMES: usize = 8;
+/// Events of one session handled in one turn.
+const SESSION_EVENTS: usize = 8;
 
 /// Everything that the loop drives. `start` builds it, in memory that is its own: so
 /// large a value must not be copied over the stack, of which each page that was touched
@@ -72,7 +72,7 @@ pub struct Daemon<'a> {
     pub replaced: Replaced,
     /// Bytes of tables and buffers.
     pub memory_bytes: u64,
-    /// Actions of the state machines that are still to be carried out.
+    /// Actions of the state machines that are still to be executed.
     pub actions: Actions,
     /// The sources that may have more.
     pub ready: ReadySet,
@@ -95,7 +95,7 @@ pub struct Daemon<'a> {
     /// in its place.
     pub is_superseded: bool,
     /// Set once the loop is to end: by request, or for this reason.
-    pub over: Option<Result<(), Reason>>,
+    pub exit: Option<Result<(), Reason>>,
 }
 
 /// Runs the loop until a signal ends it.
@@ -124,8 +124,8 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
             daemon.turn(now, token, &mut batch);
         }
         daemon.on_timeout(now);
-        if let Some(over) = daemon.over.take() {
-            return daemon.end(over);
+        if let Some(exit) = daemon.exit.take() {
+            return daemon.end(exit);
         }
         if daemon.is_superseded && daemon.workers.count(|kind| kind == WorkerKind::Agent) == 0 {
             return Err(daemon.reexec());
@@ -139,8 +139,8 @@ pub fn clock() -> Instant {
     Instant::from_millis(sys::boottime_ms())
 }
 
-/// What is rare has a frame of its own (`inline(never)`): a page of stack that was
-/// touched once stays resident, and jobs, pages and reports are large.
+/// Rare calls have a stack frame of their own (`inline(never)`): jobs, pages and reports
+/// are large, and a page of stack that was touched once stays resident.
 impl Daemon<'_> {
     fn register(&mut self) -> io::Result<()> {
         let registry = &self.registry;
@@ -174,9 +174,9 @@ impl Daemon<'_> {
     fn turn(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         match token.0 {
             SIGNALS => self.take_signals(now),
-            CONTROL => self.take_commands(now, token),
+            CONTROL => self.accept_commands(now, token),
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
-            LISTENERS..TOPOLOGY => self.take_sessions(now, token),
+            LISTENERS..TOPOLOGY => self.accept_sessions(now, token),
             TOPOLOGY..SESSIONS => self.take_topology(now, token, batch),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
             WORKERS..CONNECTIONS => self.take_reports(now, token),
@@ -203,7 +203,7 @@ impl Daemon<'_> {
         for at in 0..batch.len() {
             match batch.get(at) {
                 Some(Arrival::Datagram(datagram, peer)) => self.take_datagram(now, datagram, peer),
-                Some(Arrival::Undelivered(why)) => self.counters.undelivered.count(why),
+                Some(Arrival::Undelivered(reason)) => self.counters.undelivered.count(reason),
                 None => break,
             }
         }
@@ -225,33 +225,34 @@ impl Daemon<'_> {
         }
     }
 
-    fn take_sessions(&mut self, now: Instant, token: Token) {
+    fn accept_sessions(&mut self, now: Instant, token: Token) {
         let role = if token.0 == LISTENERS { Role::Controller } else { Role::Agent };
         for _ in 0..ACCEPTS {
             let Some(endpoint) = self.transport.endpoint(role) else { return };
             match endpoint.accept() {
                 Ok(stream) => self.sessions.accept(now, &self.registry, stream, role),
-                Err(error) => return self.not_accepted(now, token, &error),
+                Err(error) => return self.on_accept_error(now, token, &error),
             }
         }
         self.ready.insert(token);
     }
 
-    fn take_commands(&mut self, now: Instant, token: Token) {
+    fn accept_commands(&mut self, now: Instant, token: Token) {
         for _ in 0..ACCEPTS {
             if let Err(error) = self.control.accept(now, &self.registry) {
-                return self.not_accepted(now, token, &error);
+                return self.on_accept_error(now, token, &error);
             }
         }
         self.ready.insert(token);
     }
 
-    fn not_accepted(&mut self, now: Instant, token: Token, error: &io::Error) {
+    fn on_accept_error(&mut self, now: Instant, token: Token, error: &io::Error) {
         match error.kind() {
             io::ErrorKind::WouldBlock => {}
-            // Gone before we came: the next may be there.
+            // The peer closed it before it was accepted: there may be others.
             io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted => self.ready.insert(token),
-            // No descriptor or no memory is free: those who wait are not told of again.
+            // No descriptor or no memory is free. `poll` does not report the connections that
+            // wait a second time.
             _ => {
                 self.counters.accept_failed(now, error);
                 self.ready.defer(now, token);
@@ -261,7 +262,7 @@ impl Daemon<'_> {
 
     #[inline(never)]
     fn turn_session(&mut self, now: Instant, at: usize) {
-        for _ in 0..OUTCOMES {
+        for _ in 0..SESSION_EVENTS {
             let Self { node, config, repository, sessions, registry, .. } = self;
             let controller = node.controller.as_ref();
             let floor = controller.and_then(|controller| repository.floor_to_send(controller.map().floor()));
@@ -269,8 +270,7 @@ impl Daemon<'_> {
                 Purpose::Pull => map_frame(node, floor, &config.node.hostname, from),
                 _ => page_frame(node, from),
             };
-            let outcome = sessions.turn(now, at, registry, &answers);
-            match outcome {
+            match sessions.turn(now, at, registry, &answers) {
                 SessionEvent::Quiet => return,
                 SessionEvent::WantsWorker(node, purpose) => return self.serve(now, at, node, purpose),
                 other => self.on_session(now, &other),
@@ -280,8 +280,8 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn on_session(&mut self, now: Instant, outcome: &SessionEvent) {
-        let event = match outcome {
+    fn on_session(&mut self, now: Instant, event: &SessionEvent) {
+        let event = match event {
             SessionEvent::Ready(node, purpose) => Event::SessionReady(*node, *purpose),
             SessionEvent::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
             SessionEvent::Page(node, page) => Event::DetailPage(*node, page),
@@ -289,7 +289,7 @@ impl Daemon<'_> {
             SessionEvent::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
             SessionEvent::Quiet | SessionEvent::WantsWorker(..) => return,
         };
-        self.tell(now, &event);
+        self.on_event(now, &event);
     }
 
     #[inline(never)]
@@ -298,14 +298,14 @@ impl Daemon<'_> {
             match signal {
                 libc::SIGCHLD => self.reap_workers(now),
                 libc::SIGHUP => self.reload(now),
-                _ => self.over = Some(Ok(())),
+                _ => self.exit = Some(Ok(())),
             }
         }
     }
 
     fn on_timeout(&mut self, now: Instant) {
-        while let Some(outcome) = self.sessions.on_timeout(now, &self.registry) {
-            self.on_session(now, &outcome);
+        while let Some(event) = self.sessions.on_timeout(now, &self.registry) {
+            self.on_session(now, &event);
         }
         self.control.on_timeout(now, &self.registry);
         self.ready.on_timeout(now);
@@ -320,19 +320,19 @@ impl Daemon<'_> {
         self.dispatch(now);
         let has_merged = self.node.controller.as_ref().is_some_and(|c| c.sync().is_started());
         if has_merged && self.repository.on_started() {
-            self.give_turns(now);
+            self.resume_waiting(now);
         }
         self.on_confirmed(now);
     }
 
-    /// Tells the state machines what happened, and does what they ask.
-    pub fn tell(&mut self, now: Instant, event: &Event<'_>) {
+    /// Passes an event to the state machines, and executes their actions.
+    pub fn on_event(&mut self, now: Instant, event: &Event<'_>) {
         self.node.on_event(now, event, &mut self.actions);
         self.dispatch(now);
     }
 
-    /// Does what the state machines ask. What fails at once is told at once, and
-    /// may make them ask for more.
+    /// Executes the actions of the state machines. An action that fails at once is
+    /// reported to them as an event at once, which may add actions.
     pub fn dispatch(&mut self, now: Instant) {
         while let Some(action) = self.actions.pop_front() {
             match action {
@@ -347,16 +347,16 @@ impl Daemon<'_> {
                             self.counters.sent += 1;
                             self.counters.sent_to_controllers.count(&message);
                         }
-                        Ok(Some(why)) => self.counters.undelivered.count(why),
+                        Ok(Some(reason)) => self.counters.undelivered.count(reason),
                         Err(error) => self.counters.send_failed(now, &error),
                     }
                 }
                 Action::Connect(node, peer, purpose) => {
                     let stream = self.transport.connect(peer, purpose.roles().1);
-                    let begun = stream.and_then(|stream| {
+                    let started = stream.and_then(|stream| {
                         self.sessions.initiate(now, &self.registry, stream, node, purpose)
                     });
-                    if let Err(error) = begun {
+                    if let Err(error) = started {
                         let reason = Reason::format(format_args!("{}", error.kind()));
                         let event = Event::SessionFailed(node, purpose, &reason);
                         self.node.on_event(now, &event, &mut self.actions);
@@ -374,20 +374,21 @@ impl Daemon<'_> {
     }
 }
 
-/// Why a map is not told.
-const STILL_READ: &str = "its repository is still being read, or merged with one that was purged";
+/// The reason why a map is not sent.
+const MAP_INCOMPLETE: &str = "its repository is still being read, or merged with one that was purged";
 
-/// An agent's answer to a detailed query: the page from this patch on.
+/// An agent's answer to a detailed query: the page that starts at this patch, and where
+/// the next starts.
 fn page_frame(node: &Node<'_>, from: usize) -> Option<(Frame, usize)> {
     let page = node.agent.as_ref()?.detail_page(from)?;
     let next = from + page.installed.len().max(1);
     Some((Frame::QueryDetailedResp(page), next))
 }
 
-/// A controller's map: its head at 0, the entry in slot N at N + 1, and behind the
-/// last of them its rollout. A slot stands still, so what changes meanwhile hides nothing that was there before. A
-/// map that is only being read, or whose floor has just risen, has no `floor` to be
-/// told, and is not told either.
+/// One frame of a controller's map, and the number of the next: the head has number 0,
+/// the entry in slot N has N + 1, the rollout follows the last entry. Entries do not
+/// move between slots, so a change during the answer hides no entry that was there
+/// before. Without a `floor` to send the map is incomplete, and is refused.
 #[inline(never)]
 fn map_frame(
     node: &Node<'_>,
@@ -399,7 +400,7 @@ fn map_frame(
     let Some(index) = from.checked_sub(1) else {
         return Some(match floor {
             Some(floor) => (Frame::MapHead { hostname: hostname.clone(), floor }, 1),
-            None => (Frame::Refused { reason: Reason::truncated(STILL_READ) }, limits::ENTRIES + 2),
+            None => (Frame::Refused { reason: Reason::truncated(MAP_INCOMPLETE) }, limits::ENTRIES + 2),
         });
     };
     let mut slots = (index..limits::ENTRIES).filter_map(Slot::new);

@@ -1,5 +1,5 @@
-//! Workers as the loop has them: started for what must not block it, listened
-//! to, and buried.
+//! Workers in the loop: it starts them for work that may block, applies their reports,
+//! and reaps them.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -23,8 +23,8 @@ use crate::wire::session::SessionKeys;
 
 /// Reports taken from one worker in one turn.
 const REPORTS: usize = 32;
-/// When a node that finds no worker free should come back.
-const COME_BACK: Duration = Duration::from_millis(500);
+/// When a node for which no worker is free should ask again.
+const BUSY_RETRY: Duration = Duration::from_millis(500);
 
 impl Daemon<'_> {
     /// Starts the worker that loads the store: for the first time, or again since the
@@ -51,19 +51,19 @@ impl Daemon<'_> {
         match self.repository.on_load_failed(now) {
             LoadFailure::Retry => warn!("{line}"),
             LoadFailure::Fatal => {
-                self.over.get_or_insert(Err(line));
+                self.exit.get_or_insert(Err(line));
             }
         }
     }
 
-    /// Hands a node that wants to fetch to a worker, if one is free and the node has
-    /// none for this: a stolen one keeps no others out.
+    /// Hands a session to a worker that serves it, if one is free. A node gets one worker
+    /// for a purpose, so that a node with a stolen key does not lock out others.
     #[inline(never)]
     pub fn serve(&mut self, now: Instant, at: usize, node: NodeId, purpose: Purpose) {
         let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
         let is_served = self.workers.count(|kind| kind == WorkerKind::Serve(node, purpose)) > 0;
         if serving >= limits::BLOB_WORKERS || is_served || !self.repository.is_loaded() {
-            return self.sessions.send_busy(at, COME_BACK, &self.registry);
+            return self.sessions.send_busy(at, BUSY_RETRY, &self.registry);
         }
         let Self { sessions, workers, registry, .. } = self;
         let started = sessions.hand_over(at, registry, |stream, keys| {
@@ -94,25 +94,25 @@ impl Daemon<'_> {
 
     fn on_report(&mut self, now: Instant, kind: WorkerKind, report: &Report) {
         match report {
-            Report::Progress { step, percent } => self.tell(now, &Event::Progress(*step, *percent)),
-            Report::Installed(patch) => self.tell(now, &Event::Installed(patch)),
+            Report::Progress { step, percent } => self.on_event(now, &Event::Progress(*step, *percent)),
+            Report::Installed(patch) => self.on_event(now, &Event::Installed(patch)),
             Report::InstalledEnd { digest, last } => {
-                self.tell(now, &Event::InstalledEnd(*digest, last.as_ref()));
+                self.on_event(now, &Event::InstalledEnd(*digest, last.as_ref()));
             }
             Report::Notice(line) => warn!("{line}"),
             Report::Item(line) => match kind {
-                WorkerKind::Reload(waiting) => self.on_reload_line(waiting, line),
+                WorkerKind::Reload(command) => self.on_reload_line(command, line),
                 WorkerKind::Change => self.on_change_line(line),
                 _ => {}
             },
             Report::Settings(settings) => self.apply_settings(now, settings),
             Report::Waits(line) => {
-                if let WorkerKind::Reload(waiting) = kind {
-                    self.on_reload_waits(waiting, line);
+                if let WorkerKind::Reload(command) = kind {
+                    self.on_reload_waits(command, line);
                 }
             }
             Report::Awaited { request_id, controller } => {
-                self.tell(now, &Event::ProofPending(*request_id, *controller));
+                self.on_event(now, &Event::ProofPending(*request_id, *controller));
             }
             Report::Superseded => self.is_superseded = true,
             Report::Replaced(line) => {
@@ -123,11 +123,11 @@ impl Daemon<'_> {
                 self.repository.on_pull_reported(MergedMap { digest: *digest, is_whole: *is_whole });
             }
             Report::Done | Report::Failed { .. } => {}
-            of_repository => {
+            _ => {
                 if kind == WorkerKind::Change {
-                    self.on_change_report(of_repository);
+                    self.on_change_report(report);
                 }
-                self.on_repository(now, of_repository);
+                self.on_repository(now, report);
             }
         }
     }
@@ -143,7 +143,7 @@ impl Daemon<'_> {
         }
     }
 
-    /// Applies a report about the repository; what it tells is on the disk already.
+    /// Applies a report about the repository. The change is on the disk already.
     #[inline(never)]
     fn on_repository(&mut self, now: Instant, report: &Report) {
         let Some(controller) = &mut self.node.controller else { return };
@@ -169,7 +169,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn reap_workers(&mut self, now: Instant) {
         while let Some((at, status)) = self.workers.ended() {
-            // What it said last may still be unread.
+            // Its last reports may still be unread.
             while let Some((kind, report)) = self.workers.next_report(now, at) {
                 self.on_report(now, kind, &report);
             }
@@ -186,7 +186,7 @@ impl Daemon<'_> {
         }
         let floor = self.node.controller.as_ref().map_or(0, |controller| controller.map().floor());
         match (kind, ending) {
-            // How it goes on is for the one who takes our place to say.
+            // The thimble that takes this one's place resumes the install.
             (WorkerKind::Agent, _) if self.is_superseded => {}
             (WorkerKind::Agent, ending) => {
                 let end = match ending {
@@ -197,7 +197,7 @@ impl Daemon<'_> {
                 if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
                     warn!("agent: {reason}");
                 }
-                self.tell(now, &Event::WorkerEnded(end));
+                self.on_event(now, &Event::WorkerEnded(end));
             }
             (WorkerKind::Load, Ending::Done) => {
                 if let Some(controller) = &mut self.node.controller {
@@ -205,7 +205,7 @@ impl Daemon<'_> {
                 }
                 if self.repository.on_loaded(now, floor) {
                     info!("the repository is read");
-                    self.give_turns(now);
+                    self.resume_waiting(now);
                 }
             }
             (WorkerKind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
@@ -217,14 +217,14 @@ impl Daemon<'_> {
                 }
             }
             (WorkerKind::Pull(node), ending) => {
-                let silent = Reason::truncated("its worker did not say what it merged");
+                let no_report = Reason::truncated("its worker did not report what it merged");
                 let merged = self.repository.on_pull_ended(floor);
                 let ended = match ending {
-                    Ending::Done => merged.ok_or(&silent),
+                    Ending::Done => merged.ok_or(&no_report),
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
                 };
                 self.counters.pulls.end(ended.is_ok());
-                self.tell(now, &Event::PullEnded(node, ended));
+                self.on_event(now, &Event::PullEnded(node, ended));
             }
             (WorkerKind::Blobs(node), ending) => {
                 let ended = match ending {
@@ -232,7 +232,7 @@ impl Daemon<'_> {
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
                 };
                 self.counters.blobs.end(ended.is_ok());
-                self.tell(now, &Event::BlobsEnded(node, ended));
+                self.on_event(now, &Event::BlobsEnded(node, ended));
             }
             (
                 WorkerKind::Serve(..) | WorkerKind::Show,
@@ -241,16 +241,15 @@ impl Daemon<'_> {
                 self.counters.log_not_served(now, reason);
             }
             (WorkerKind::Serve(..) | WorkerKind::Show, Ending::Done) => {}
-            (WorkerKind::Reload(waiting), ending) => self.on_reloaded(now, waiting, ending),
+            (WorkerKind::Reload(command), ending) => self.on_reloaded(now, command, ending),
         }
     }
 
-    /// Starts the worker that merges a controller's map, over the session that is
-    /// ready.
+    /// Starts the worker that merges a controller's map, on the session that is open.
     pub fn start_pull(&mut self, now: Instant, node: NodeId) {
         let agreed = self.node.controller.as_ref().map_or(0, |controller| controller.sync().agreed());
         let job = |session| Job::Pull { agreed, session };
-        let started = self.start_over(now, node, Purpose::Pull, WorkerKind::Pull(node), job);
+        let started = self.start_on_session(now, node, Purpose::Pull, WorkerKind::Pull(node), job);
         self.counters.pulls.begin();
         match started {
             Ok(()) => self.repository.on_pull_started(),
@@ -261,10 +260,10 @@ impl Daemon<'_> {
         }
     }
 
-    /// Starts the worker that fetches missing blobs from a controller, over the
-    /// session that is ready.
+    /// Starts the worker that fetches missing blobs from a controller, on the session that
+    /// is open.
     pub fn start_blobs(&mut self, now: Instant, node: NodeId) {
-        let started = self.start_over(now, node, Purpose::Blobs, WorkerKind::Blobs(node), Job::Blobs);
+        let started = self.start_on_session(now, node, Purpose::Blobs, WorkerKind::Blobs(node), Job::Blobs);
         self.counters.blobs.begin();
         if let Err(reason) = started {
             self.counters.blobs.end(false);
@@ -273,7 +272,7 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn start_over(
+    fn start_on_session(
         &mut self,
         now: Instant,
         node: NodeId,
@@ -292,7 +291,7 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn start_install(&mut self, now: Instant, request: InstallRequest) {
         let InstallRequest { request_id, controller, .. } = request;
-        info!("install {request_id} asked by controller {controller} begins");
+        info!("install {request_id} begins, requested by controller {controller}");
         match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
             Some((stream, session)) => {
                 self.start_agent(now, Job::Install { request, session }, Some(stream.as_fd()));
@@ -319,8 +318,8 @@ impl Daemon<'_> {
     }
 }
 
-/// Whether other controllers should hear of this at once: the map has changed, or
-/// here is a file that they may lack too.
+/// Whether to announce this to other controllers at once: the map has changed, or a file
+/// has arrived that they may lack.
 const fn is_news(report: &Report) -> bool {
     matches!(
         report,

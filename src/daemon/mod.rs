@@ -6,7 +6,7 @@
 //! | `event_loop` | sockets, processes and the clock meet the state machines |
 //! | `tokens`, `ready` | numbers of the sources that `poll` watches; which of them may have more |
 //! | `repository` | a state machine: the repository is loading, starting, serving; the change at work |
-//! | `jobs` | starts workers, and applies their reports |
+//! | `jobs` | starts workers, applies their reports, reaps them |
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers` | worker processes |
 //! | `worker` | the other side: a worker's own `main` |
@@ -16,8 +16,8 @@
 //! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
-//! | `shutdown` | the daemon's last acts |
-//! | `reexec` | starting thimble anew in its own place, where its file was replaced |
+//! | `shutdown` | ends the daemon |
+//! | `reexec` | executes the new program file after thimble's own was replaced |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 

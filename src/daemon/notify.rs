@@ -1,9 +1,9 @@
-//! Word to the supervisor that started us: sd_notify(3), whose protocol is one
-//! datagram of `KEY=value` lines to the socket that `NOTIFY_SOCKET` names.
+//! Notifies the supervisor with the protocol of sd_notify(3): one datagram of
+//! `KEY=value` lines to the socket that `NOTIFY_SOCKET` names.
 //!
-//! The socket does not block and nothing here allocates after start: what cannot
-//! be sent is sent again later (`READY`), or when it is due anyway. Without a
-//! supervisor nothing here ever wakes the loop.
+//! The socket does not block and nothing here allocates after start. A datagram that
+//! cannot be sent is sent again later (`READY`), or with the next that is due. Without a
+//! supervisor nothing here wakes the loop.
 
 use std::fmt;
 use std::os::linux::net::SocketAddrExt;
@@ -14,48 +14,49 @@ use super::sys;
 use crate::time::{Duration, Instant};
 use crate::types::{Reason, Text};
 
-/// The status line changes no more often than this.
+/// The status line is sent no more often than this.
 const STATUS_APART: Duration = Duration::from_secs(1);
-/// What could not be sent is tried again after this.
+/// A datagram that could not be sent is sent again after this.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// One line on how the node is.
+/// The state of the node in one line.
 pub type StatusLine = Text<128>;
 
-/// The supervisor, as far as it listens.
+/// The supervisor, if there is one.
 #[derive(Default)]
 pub struct Notify {
     socket: Option<UnixDatagram>,
-    /// It wants a sign of life this often.
+    /// The interval of watchdog messages, if it wants any.
     watchdog: Option<Duration>,
     watchdog_due: Instant,
     ready: Ready,
     ready_due: Instant,
-    /// The status line as it was told last.
+    /// The status line that was sent last.
     status: StatusLine,
-    /// When it may be told next, and whether something happened since.
+    /// When it may be sent next.
     status_next: Instant,
+    /// The loop has turned since it was sent, so it may have changed.
     has_turned: bool,
 }
 
-/// Whether the supervisor knows that we are ready.
+/// Whether the supervisor knows that the daemon is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Ready {
-    /// We are not.
+    /// The daemon is not ready.
     #[default]
-    Not,
-    /// We are, and it is still to be told.
-    Owed,
-    /// It was told.
-    Told,
-    /// We were, and read the configuration anew.
+    NotReady,
+    /// `READY` is still to be sent.
+    Unsent,
+    /// `READY` was sent.
+    Sent,
+    /// The configuration is being read anew.
     Reloading,
 }
 
 impl Notify {
-    /// The supervisor that the environment names, if any. What is for this process
-    /// alone is taken out of the environment: workers and scripts must not speak
-    /// for it. To be called before anything else runs.
+    /// The supervisor that the environment names, if any. Takes the variables out of the
+    /// environment: workers and scripts must not notify in the daemon's name. To be
+    /// called before anything else runs.
     #[must_use]
     pub fn from_environment() -> Self {
         let [socket, usec, pid] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"].map(sys::take_variable);
@@ -76,23 +77,23 @@ impl Notify {
         self.socket.is_some()
     }
 
-    /// Sends; whether that went well, or nobody listens.
+    /// Sends a datagram. False if that failed; true without a supervisor.
     fn send(&self, message: fmt::Arguments<'_>) -> bool {
         let Some(socket) = &self.socket else { return true };
         let mut text = heapless::String::<512>::new();
         fmt::write(&mut text, message).is_ok() && socket.send(text.as_bytes()).is_ok()
     }
 
-    /// We serve.
+    /// The daemon is ready.
     pub fn ready(&mut self) {
-        if self.ready == Ready::Not {
-            self.ready = Ready::Owed;
+        if self.ready == Ready::NotReady {
+            self.ready = Ready::Unsent;
         }
     }
 
     /// The configuration is being read anew.
     pub fn reloading(&mut self) {
-        if matches!(self.ready, Ready::Told | Ready::Reloading) {
+        if matches!(self.ready, Ready::Sent | Ready::Reloading) {
             self.send(format_args!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
             self.ready = Ready::Reloading;
         }
@@ -101,24 +102,24 @@ impl Notify {
     /// The configuration was read anew, or cannot be.
     pub fn reloaded(&mut self) {
         if self.ready == Ready::Reloading {
-            self.ready = Ready::Owed;
+            self.ready = Ready::Unsent;
         }
     }
 
-    /// We end; for this reason, where it is not by request.
-    pub fn stopping(&self, why: Option<&Reason>) {
-        match why {
-            Some(why) => self.send(format_args!("STOPPING=1\nSTATUS={why}")),
+    /// The daemon ends: by request, or for this reason.
+    pub fn stopping(&self, reason: Option<&Reason>) {
+        match reason {
+            Some(reason) => self.send(format_args!("STOPPING=1\nSTATUS={reason}")),
             None => self.send(format_args!("STOPPING=1\nSTATUS=ending")),
         };
     }
 
-    /// Tells what is due; `status` makes the status line. Early: does nothing.
+    /// Sends what is due; `status` makes the status line. Early: does nothing.
     pub fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> StatusLine) {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
             let is_sent = match self.ready {
-                // No watchdog looks yet, but a start that shows no life is given up.
-                Ready::Not => {
+                // The watchdog does not run during a start, but the start has a timeout.
+                Ready::NotReady => {
                     let usec = every.as_millis().saturating_mul(2_000);
                     self.send(format_args!("WATCHDOG=1\nEXTEND_TIMEOUT_USEC={usec}"))
                 }
@@ -126,9 +127,9 @@ impl Notify {
             };
             self.watchdog_due = now + if is_sent { every } else { RETRY.min(every) };
         }
-        if self.ready == Ready::Owed && now >= self.ready_due {
+        if self.ready == Ready::Unsent && now >= self.ready_due {
             let is_sent = self.send(format_args!("READY=1"));
-            self.ready = if is_sent { Ready::Told } else { Ready::Owed };
+            self.ready = if is_sent { Ready::Sent } else { Ready::Unsent };
             self.ready_due = now + RETRY;
         }
         self.has_turned = now < self.status_next;
@@ -147,13 +148,13 @@ impl Notify {
         self.socket.as_ref()?;
         Instant::earliest([
             self.watchdog.map(|_| self.watchdog_due),
-            (self.ready == Ready::Owed).then_some(self.ready_due),
+            (self.ready == Ready::Unsent).then_some(self.ready_due),
             self.has_turned.then_some(self.status_next),
         ])
     }
 }
 
-/// A socket to this address: a path, or behind an `@` an abstract name.
+/// A socket connected to this address: a path, or an abstract name after `@`.
 fn connect(name: &[u8]) -> Option<UnixDatagram> {
     let address = match name.strip_prefix(b"@") {
         Some(name) => SocketAddr::from_abstract_name(name),
@@ -173,85 +174,85 @@ mod tests {
         Instant::from_millis(ms)
     }
 
-    /// A supervisor's end, and ours with a watchdog of 40 ms.
+    /// The supervisor's end of a socket pair, and a `Notify` with a watchdog of 40 ms.
     fn pair() -> (UnixDatagram, Notify) {
-        let (theirs, ours) = UnixDatagram::pair().unwrap();
-        theirs.set_nonblocking(true).unwrap();
+        let (supervisor, ours) = UnixDatagram::pair().unwrap();
+        supervisor.set_nonblocking(true).unwrap();
         ours.set_nonblocking(true).unwrap();
         let watchdog = Some(Duration::from_millis(20));
-        (theirs, Notify { socket: Some(ours), watchdog, ..Notify::default() })
+        (supervisor, Notify { socket: Some(ours), watchdog, ..Notify::default() })
     }
 
-    fn heard(theirs: &UnixDatagram) -> Vec<String> {
+    fn received(supervisor: &UnixDatagram) -> Vec<String> {
         let mut bytes = [0; 512];
         std::iter::from_fn(|| {
-            let len = theirs.recv(&mut bytes).ok()?;
+            let len = supervisor.recv(&mut bytes).ok()?;
             Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
         })
         .collect()
     }
 
     #[test]
-    fn a_supervisor_hears_ready_once_and_a_sign_of_life_in_time() {
-        let (theirs, mut notify) = pair();
+    fn ready_is_sent_once_and_watchdog_messages_in_time() {
+        let (supervisor, mut notify) = pair();
         notify.status = StatusLine::truncated("fine");
         let mut turn = |now, is_ready: bool| {
             if is_ready {
                 notify.ready();
             }
             notify.on_turn(at(now), || StatusLine::truncated("fine"));
-            heard(&theirs)
+            received(&supervisor)
         };
         let extended = "WATCHDOG=1\nEXTEND_TIMEOUT_USEC=40000";
         assert_eq!(turn(1, false), [extended], "not ready yet, but alive");
         assert_eq!(turn(20, false), [""; 0]);
         assert_eq!(turn(21, false), [extended]);
         assert_eq!(turn(22, true), ["READY=1"]);
-        assert_eq!(turn(40, true), [""; 0], "it is told once");
+        assert_eq!(turn(40, true), [""; 0], "it is sent once");
         assert_eq!(turn(41, true), ["WATCHDOG=1"]);
     }
 
     #[test]
-    fn the_status_is_told_when_it_changes_and_once_a_second_at_most() {
-        let (theirs, mut notify) = pair();
+    fn the_status_is_sent_when_it_changes_and_once_a_second_at_most() {
+        let (supervisor, mut notify) = pair();
         notify.watchdog = None;
         let mut turn = |now, line| {
             notify.on_turn(at(now), || StatusLine::truncated(line));
-            (heard(&theirs), notify.poll_at())
+            (received(&supervisor), notify.poll_at())
         };
         assert_eq!(turn(5_000, "a"), (vec!["STATUS=a".to_owned()], None));
-        assert_eq!(turn(5_500, "b"), (vec![], Some(at(6_000))), "it will be told");
-        assert_eq!(turn(6_000, "b"), (vec!["STATUS=b".to_owned()], None), "and wakes nobody again");
+        assert_eq!(turn(5_500, "b"), (vec![], Some(at(6_000))), "it is due at 6,000");
+        assert_eq!(turn(6_000, "b"), (vec!["STATUS=b".to_owned()], None), "and does not wake the loop again");
         assert_eq!(turn(9_000, "b"), (vec![], None));
     }
 
     #[test]
-    fn a_supervisor_that_does_not_read_hears_ready_later_and_stalls_nobody() {
-        let (theirs, mut notify) = pair();
+    fn ready_is_sent_again_to_a_supervisor_that_does_not_read() {
+        let (supervisor, mut notify) = pair();
         notify.watchdog = None;
         while notify.send(format_args!("FILL=1")) {}
         notify.ready();
         notify.on_turn(at(1), || StatusLine::truncated("a"));
         assert_eq!(notify.poll_at(), Some(at(101)));
-        assert!(heard(&theirs).iter().all(|line| line == "FILL=1"));
+        assert!(received(&supervisor).iter().all(|line| line == "FILL=1"));
         notify.on_turn(at(101), || StatusLine::truncated("a"));
-        assert_eq!(heard(&theirs), ["READY=1"]);
+        assert_eq!(received(&supervisor), ["READY=1"]);
     }
 
     #[test]
     fn a_reload_is_announced_with_its_time_and_its_end() {
-        let (theirs, mut notify) = pair();
+        let (supervisor, mut notify) = pair();
         notify.watchdog = None;
         notify.reloading();
-        assert_eq!(heard(&theirs), [""; 0], "not before we are ready");
+        assert_eq!(received(&supervisor), [""; 0], "not before the daemon is ready");
         notify.ready();
         notify.on_turn(at(1_000), || StatusLine::truncated("a"));
         notify.reloading();
         notify.reloaded();
         notify.on_turn(at(1_100), || StatusLine::truncated("a"));
-        let heard = heard(&theirs);
-        assert_eq!(heard[..2], ["READY=1", "STATUS=a"]);
-        assert!(heard[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{heard:?}");
-        assert_eq!(heard[3..], ["READY=1"]);
+        let lines = received(&supervisor);
+        assert_eq!(lines[..2], ["READY=1", "STATUS=a"]);
+        assert!(lines[2].starts_with("RELOADING=1\nMONOTONIC_USEC="), "{lines:?}");
+        assert_eq!(lines[3..], ["READY=1"]);
     }
 }

@@ -18,7 +18,7 @@ use crate::time::Instant;
 use crate::types::Reason;
 
 impl Daemon<'_> {
-    /// Reads the configuration anew, since a signal asks for it.
+    /// Reads the configuration anew, as a signal requests.
     #[inline(never)]
     pub fn reload(&mut self, now: Instant) {
         self.notify.reloading();

@@ -3,10 +3,11 @@
 //! ```text
 //! loop                                   worker
 //! SIGHUP, command --Job::Reload------->  reads and checks configuration and key file
-//! applies         <--Report::Settings--  what holds now; its text is in the memory
-//! logs            <--Report::Item------  that later workers get
-//! keeps           <--Report::Waits-----  what waits for a restart
-//!                 <--Done, Failed------  a file that is wrong changes nothing
+//! applies         <--Report::Settings--  the new settings; their text is in the memory
+//!                                        that later workers get
+//! logs            <--Report::Item------  a line for each change
+//! keeps           <--Report::Waits-----  the keys that wait for a restart
+//!                 <--Done, Failed------  an invalid file changes nothing
 //! ```
 //!
 //! [`Config::renewed`] alone decides which settings hold; the loop applies them
@@ -36,7 +37,7 @@ pub struct Reload {
     pub is_wanted_again: bool,
     /// Keys that differ from the file until a restart; empty where there are none.
     pub waits: Reason,
-    /// Why the file was not taken up; empty where it was.
+    /// Why the last reload failed; empty if it did not.
     pub failed: Reason,
 }
 
@@ -58,22 +59,22 @@ pub fn execute(
     texts: &str,
     job: &ReloadJob,
     memory: &mut File,
-    loop_: &mut dyn Reporter,
+    reporter: &mut dyn Reporter,
 ) -> io::Result<()> {
     let (settings, lines, waits) = match read(held, texts, job, memory) {
         Ok(read) => read,
         Err(reason) => {
             let reason = Reason::truncated(&reason);
-            return loop_.report(&Report::Failed { kind: RefusalKind::Refused, reason });
+            return reporter.report(&Report::Failed { kind: RefusalKind::Refused, reason });
         }
     };
-    loop_.report(&Report::Settings(settings))?;
+    reporter.report(&Report::Settings(settings))?;
     for line in &lines {
-        loop_.report(&Report::Item(Reason::truncated(line)))?;
+        reporter.report(&Report::Item(Reason::truncated(line)))?;
     }
-    loop_.report(&Report::Waits(waits))?;
+    reporter.report(&Report::Waits(waits))?;
     let done = Report::Done;
-    loop_.report(&done)
+    reporter.report(&done)
 }
 
 /// The settings that hold from now on, a line for each that has changed, and a line that

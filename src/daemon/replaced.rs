@@ -1,32 +1,32 @@
-//! Changes made here that a merge replaced by ones made elsewhere: the latest, for
-//! `status`. They are logged too.
+//! The latest changes made here that a merge replaced by changes of other controllers,
+//! for `status`. They are also logged.
 
 use crate::types::Reason;
 
-/// As many are kept.
+/// The number of lines kept.
 const KEPT: usize = 8;
 
 /// The latest lines, the oldest first.
 #[derive(Debug)]
 pub struct Replaced {
     lines: Vec<Reason>,
-    most: usize,
+    capacity: usize,
 }
 
 impl Replaced {
-    /// None yet. Memory for them is taken here, where there can be any.
+    /// No lines. Allocates memory for them on a controller; an agent has none.
     #[must_use]
     pub fn new(is_controller: bool) -> Self {
-        let most = if is_controller { KEPT } else { 0 };
-        Self { lines: Vec::with_capacity(most), most }
+        let capacity = if is_controller { KEPT } else { 0 };
+        Self { lines: Vec::with_capacity(capacity), capacity }
     }
 
-    /// Keeps a line; the oldest goes if need be.
+    /// Keeps a line, and drops the oldest if there is no room.
     pub fn keep(&mut self, line: &Reason) {
-        if self.lines.len() == self.most && self.most > 0 {
+        if self.lines.len() == self.capacity && self.capacity > 0 {
             self.lines.remove(0);
         }
-        if self.lines.len() < self.most {
+        if self.lines.len() < self.capacity {
             self.lines.push(line.clone());
         }
     }

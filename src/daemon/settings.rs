@@ -8,12 +8,12 @@ use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
 use crate::time::Duration;
 
-/// How long a session may take to prove itself, and then to go on.
+/// The time limits of a session: for its proof, and for silence after it.
 pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
     (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
 }
 
-/// The times of a controller.
+/// The timers of a controller.
 pub fn controller_timers(timers: &Timers) -> ControllerTimers {
     let millis = Duration::from_millis;
     ControllerTimers {
@@ -33,7 +33,7 @@ pub fn controller_timers(timers: &Timers) -> ControllerTimers {
     }
 }
 
-/// What an agent says of its host.
+/// The facts that an agent reports about its host.
 pub fn agent_facts(node: &NodeConfig, timers: &Timers) -> AgentFacts {
     AgentFacts {
         hostname: node.hostname.clone(),

@@ -1,7 +1,7 @@
-//! The daemon's last acts.
+//! Ends the daemon.
 //!
-//! Nothing is waited for: what a worker has in its hands can be cut short at any
-//! instant, and the next start makes it whole. Sockets close with the process.
+//! Nothing is waited for: a worker may be interrupted at any instant, and the next start
+//! recovers. Sockets close with the process.
 
 use log::info;
 
@@ -11,35 +11,35 @@ use crate::types::Reason;
 use crate::wire::messages::AgentState;
 
 impl Daemon<'_> {
-    /// Ends: says what is cut short, tells the supervisor, takes the control
-    /// socket's file away and ends the workers.
+    /// Ends the daemon: notifies the supervisor, logs the work that is interrupted,
+    /// removes the control socket's file and kills the workers.
     ///
     /// # Errors
     /// Why the daemon could not go on.
     #[inline(never)]
-    pub fn end(&mut self, over: Result<(), Reason>) -> Result<(), String> {
-        self.notify.stopping(over.as_ref().err());
-        if over.is_ok() {
-            info!("ending, as asked by a signal");
+    pub fn end(&mut self, exit: Result<(), Reason>) -> Result<(), String> {
+        self.notify.stopping(exit.as_ref().err());
+        if exit.is_ok() {
+            info!("a signal ends the daemon");
         }
-        self.say_what_is_cut_short();
+        self.log_interrupted_work();
         self.control.remove();
         self.workers.kill_all();
-        over.map_err(|reason| reason.as_str().to_owned())
+        exit.map_err(|reason| reason.as_str().to_owned())
     }
 
-    fn say_what_is_cut_short(&self) {
+    fn log_interrupted_work(&self) {
         let shown = self.node.agent.as_ref().map(|agent| agent.progress());
         if let Some((AgentState::Installing, step, _)) = shown {
             info!(
-                "the install at work is cut short ({}): the next start undoes it, or tidies up behind it if it had \
-                 just become complete",
+                "the install is cut short ({}): the next start rolls it back, or cleans up after it if it was \
+                 already complete",
                 step.as_str()
             );
         }
         if self.workers.count(|kind| matches!(kind, WorkerKind::Change | WorkerKind::Pull(_))) > 0 {
             info!(
-                "a change of the repository is cut short: what was reported of it is kept, the rest is not done"
+                "a change of the repository is cut short: the part that was reported is kept, the rest is not done"
             );
         }
     }

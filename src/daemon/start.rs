@@ -1,5 +1,5 @@
-//! From a configuration to a running daemon: everything that may touch the disk
-//! or allocate happens here, once.
+//! Builds a daemon from its configuration: everything that may touch the disk or
+//! allocate happens here, once.
 
 use std::fs::{self, File, TryLockError};
 use std::path::Path;
@@ -47,10 +47,10 @@ use crate::wire::frame::{InstalledPatch, Role};
 use crate::wire::keys::{Key, KeyRing};
 use crate::wire::replay::{ReplayGuard, Window};
 
-/// What `auth = "none"` puts in a key's place: no secret at all.
+/// The key of `auth = "none"`: no secret.
 const NO_SECRET: Key = Key([0; 32]);
 
-/// Runs the daemon that a configuration file describes, until it is told to end.
+/// Runs the daemon that a configuration file describes, until a signal ends it.
 ///
 /// # Errors
 /// Why it cannot run, for the operator.
@@ -60,8 +60,8 @@ pub fn run(config_path: &Path) -> Result<(), String> {
     event_loop::run(&mut *set_up(config_path, notify)?)
 }
 
-/// Everything before the loop; on a stack of its own making, which the loop uses
-/// again.
+/// Everything before the loop. It returns before the loop runs, so the loop uses the
+/// same pages of stack.
 #[inline(never)]
 fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, String> {
     let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
@@ -75,7 +75,7 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     allocate(config, &text, config_path, identity, notify, lock)
 }
 
-/// Where the configuration is, for reading it anew.
+/// The absolute path of the configuration, which a reload reads again.
 fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> {
     let absolute = std::path::absolute(path).ok();
     let text = absolute.as_ref().and_then(|path| path.to_str()).unwrap_or_default();
@@ -90,7 +90,7 @@ fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> 
     }
 }
 
-/// The state directory is one daemon's alone.
+/// Locks the state directory for this daemon.
 fn lock(state_dir: &Path) -> Result<File, String> {
     let path = state_dir.join("daemon.lock");
     let failed = |error: std::io::Error| {
@@ -112,7 +112,7 @@ fn lock(state_dir: &Path) -> Result<File, String> {
     }
 }
 
-/// Who this node is; its incarnation is on the disk before it says a word.
+/// The identity of this node. Its incarnation is durable before the first datagram.
 fn identity(config: &Config) -> Result<Identity, String> {
     let roles = Roles { is_controller: config.node.is_controller, is_agent: config.node.is_agent };
     let (cluster, node, ring) = match &config.security.key_file {
@@ -137,8 +137,8 @@ fn identity(config: &Config) -> Result<Identity, String> {
     Ok(Identity { cluster, node, incarnation, roles, ring, revoked })
 }
 
-/// Allocates all tables and buffers, for as long as the process lives, and opens
-/// all sockets.
+/// Allocates all tables and buffers, which live as long as the process, and opens all
+/// sockets.
 #[inline(never)]
 fn allocate(
     config: Config,
@@ -176,7 +176,7 @@ fn allocate(
     let blob_whys = vec![BlobError::default(); if is_controller { limits::BLOB_ERRORS } else { 0 }].leak();
     let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
-    let [standing, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
+    let [current, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
     let memory_bytes = size_of_val(windows)
         + size_of_val(windows_index)
         + size_of_val(hosts)
@@ -208,7 +208,7 @@ fn allocate(
     });
     let agent = identity.roles.is_agent.then(|| {
         let facts = agent_facts(&config.node, timers);
-        Agent::new(now, facts, Installed::new(standing, incoming), &mut random)
+        Agent::new(now, facts, Installed::new(current, incoming), &mut random)
     });
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
     let codec = Codec::new(identity, replay);
@@ -242,11 +242,11 @@ fn allocate(
         reload: Reload::new(config_path),
         notify,
         is_superseded: false,
-        over: None,
+        exit: None,
     }))
 }
 
-/// A list that has room for so many, for as long as the process lives.
+/// An empty list with this capacity, which lives as long as the process.
 fn reserved<T>(most: usize) -> &'static mut Vec<T> {
     Box::leak(Box::new(Vec::with_capacity(most)))
 }

@@ -1,4 +1,4 @@
-//! The status that the supervisor receives at the end of each turn of the loop.
+//! Notifies the supervisor of the daemon's state, at the end of each turn of the loop.
 
 use super::event_loop::Daemon;
 use super::notify::StatusLine;
@@ -8,7 +8,7 @@ use crate::types::Text;
 use crate::wire::messages::AgentState;
 
 impl Daemon<'_> {
-    /// Keeps the supervisor informed, at the end of each turn.
+    /// Sends the supervisor what is due: readiness, watchdog messages, the status line.
     pub fn notify_supervisor(&mut self, now: Instant) {
         if !self.notify.is_connected() {
             return;
@@ -21,7 +21,7 @@ impl Daemon<'_> {
         self.notify = notify;
     }
 
-    /// How the node is, in one line.
+    /// The state of the node in one line.
     #[inline(never)]
     fn status_line(&self, now: Instant) -> StatusLine {
         let agent = self.node.agent.as_ref().map(|agent| {

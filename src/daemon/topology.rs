@@ -30,7 +30,7 @@ impl Daemon<'_> {
             if matches!(event, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
                 self.drain_datagrams(now, batch, &mut batches);
             }
-            self.tell(now, &Event::Topology(event));
+            self.on_event(now, &Event::Topology(event));
         }
         self.ready.insert(token);
     }

@@ -230,7 +230,7 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
 fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for_this_one() {
     let answer = || {
         let reason =
-            Reason::truncated("gone: it is lost: it has not been heard for long, and was not asked.");
+            Reason::truncated("gone: it is lost: nothing was heard from it for long, so it was not asked.");
         vec![
             Reply::NotAsked { node: NodeId(2), is_busy: false, reason },
             host("a", 1, HostState::Idle, RequestStatus::Ended(Outcome::Installed), ""),

@@ -1,5 +1,5 @@
-//! What changes the repository: checked here for what a worker cannot know, done
-//! by a worker, then awaited on the other controllers.
+//! Changes of the repository. The loop checks what a worker cannot know, a worker makes
+//! the change, and the command waits until the other controllers confirm it.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -12,7 +12,7 @@ use super::super::repository::{Change as StoreChange, ChangeKind, Requester};
 use super::super::tokens::CONNECTIONS;
 use super::super::workers::{Ending, WorkerKind};
 use super::hosts::{is_lost, on_all_hosts};
-use super::{Answered, RequestRefused, refused, words};
+use super::{Answered, RequestRefused, refused, wording};
 use crate::control::sys::FDS;
 use crate::control::{ErrorKind, Reply};
 use crate::fsm::controller::Controller;
@@ -65,7 +65,7 @@ impl Daemon<'_> {
         let controller = self.controller()?;
         let digest = controller.map().digest();
         let checked = controller.sync().check_purge(now, digest);
-        checked.map_err(|refusal| (ErrorKind::Refused, words::no_purge(&refusal)))?;
+        checked.map_err(|refusal| (ErrorKind::Refused, wording::purge_refused(&refusal)))?;
         self.start_change(now, at, ChangeKind::Purge, &Job::Purge(digest))
     }
 
@@ -76,11 +76,12 @@ impl Daemon<'_> {
         name: &Hostname,
     ) -> Result<Answered, RequestRefused> {
         let neighbours = self.controller()?.sync().neighbours();
-        let node = words::to_drop(now, neighbours, name).map_err(|reason| (ErrorKind::Refused, reason))?;
+        let node =
+            wording::find_droppable(now, neighbours, name).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.start_change(now, at, ChangeKind::DropController, &Job::DropController(node))
     }
 
-    /// Starts the one worker that changes the store, or waits for its turn.
+    /// Starts the one worker that changes the store; the request waits while it is busy.
     pub(super) fn start_change(
         &mut self,
         now: Instant,
@@ -89,11 +90,11 @@ impl Daemon<'_> {
         job: &Job,
     ) -> Result<Answered, RequestRefused> {
         if self.repository.change().is_some() {
-            return Ok(Answered::NotYet);
+            return Ok(Answered::MustWait);
         }
         let requester = Requester::Command(self.control.id(at));
         let registry = &self.registry;
-        let Some(connection) = self.control.get(at) else { return Ok(Answered::Elsewhere) };
+        let Some(connection) = self.control.get(at) else { return Ok(Answered::HandedOver) };
         let mut files: heapless::Vec<BorrowedFd<'_>, FDS> = heapless::Vec::new();
         for file in connection.files.iter().filter(|_| kind == ChangeKind::Upload) {
             let _ = files.push(file.as_fd());
@@ -106,7 +107,7 @@ impl Daemon<'_> {
             },
         )?;
         self.repository.on_change_started(kind, requester);
-        Ok(Answered::Begun(Pending::WaitingForWorker))
+        Ok(Answered::Continues(Pending::WaitingForWorker))
     }
 
     /// Sends a line of the worker that changes the store to the command that waits for
@@ -147,7 +148,7 @@ impl Daemon<'_> {
                 }
             }
         }
-        self.give_turns(now);
+        self.resume_waiting(now);
     }
 
     /// Answers the command whose change has ended. `number` is that of the change among
@@ -170,7 +171,7 @@ impl Daemon<'_> {
                     match number {
                         Some(number) => {
                             let until = now + Duration::from_millis(self.config.timers.sync_wait_ms);
-                            self.set_doing(at, Pending::WaitingForOthers { number, until });
+                            self.set_pending(at, Pending::WaitingForOthers { number, until });
                         }
                         None => self.control.end(at),
                     }
@@ -186,8 +187,8 @@ impl Daemon<'_> {
         }
     }
 
-    /// Ends the answers to changes that all others that are present have, or that
-    /// have been waited for long enough. Early: does nothing.
+    /// Ends the answers to changes that all other controllers that are present have
+    /// confirmed, or whose wait is over. Early: does nothing.
     pub fn on_confirmed(&mut self, now: Instant) {
         for at in 0..limits::CONTROL_CONNECTIONS {
             let Some(connection) = self.control.get(at) else { continue };
@@ -203,7 +204,7 @@ impl Daemon<'_> {
     #[inline(never)]
     fn confirm(&mut self, now: Instant, at: usize, number: u32) {
         if let Some(controller) = &self.node.controller {
-            let line = words::durable_on(now, controller.sync().neighbours(), number);
+            let line = wording::durable_on(now, controller.sync().neighbours(), number);
             self.control.reply(at, &Reply::Line(line));
         }
         self.control.end(at);
@@ -211,14 +212,14 @@ impl Daemon<'_> {
         self.ready.insert(Token(CONNECTIONS + at));
     }
 
-    /// Gives those that wait for the repository their turns, in order: what one
-    /// asks may be refused by now, and one that must wait on does, in that order.
-    pub fn give_turns(&mut self, now: Instant) {
-        let newcomers = self.control.next_ticket();
+    /// Executes the requests that wait for the repository, the oldest first. A request may
+    /// be refused by now; one that must wait again keeps its place behind the others.
+    pub fn resume_waiting(&mut self, now: Instant) {
+        let first_new = self.control.next_ticket();
         while let Some((number, next)) = self.control.waiting_for_store()
-            && number < newcomers
+            && number < first_new
         {
-            self.set_doing(next, Pending::Nothing);
+            self.set_pending(next, Pending::Nothing);
             self.control.resume(now, next);
             self.turn_connection(now, next);
         }
@@ -228,8 +229,8 @@ impl Daemon<'_> {
 /// The line that follows a change of this kind, if any.
 const fn note_after(kind: ChangeKind) -> Option<&'static str> {
     match kind {
-        ChangeKind::Patches(EntryState::Committed) => Some(words::FREES_KEPT_FILES),
-        ChangeKind::DropController => Some(words::DROPPED_HERE_ALONE),
+        ChangeKind::Patches(EntryState::Committed) => Some(wording::FREES_KEPT_FILES),
+        ChangeKind::DropController => Some(wording::DROPPED_HERE_ALONE),
         ChangeKind::Patches(_) | ChangeKind::Upload | ChangeKind::Purge | ChangeKind::Rollout => None,
     }
 }
@@ -247,7 +248,7 @@ fn check_deletion(
     }
 }
 
-/// A commit is final, so all hosts that it concerns must have what it takes.
+/// Checks a commit: it is final, so all hosts concerned must have the patches.
 pub(super) fn check_commitment(
     now: Instant,
     controller: &Controller<'_>,
@@ -258,13 +259,13 @@ pub(super) fn check_commitment(
     match check_commit(controller.map(), ids, |slot| on_all_hosts(now, controller, slot, force)) {
         Ok(_) => Ok(()),
         Err(ChangeRefusal::MayNotBeOnHost { id, host }) if is_lost(now, controller, &host) => {
-            Err(words::may_not_be_on_lost(id, &host))
+            Err(wording::commit_refused_by_lost(id, &host))
         }
         Err(refusal) => Err(Reason::format(format_args!("{refusal}"))),
     }
 }
 
-/// What depends on what hosts hold waits until two rounds have asked them.
+/// Refuses what depends on the hosts' patches until two rounds have queried them.
 fn check_settled(now: Instant, controller: &Controller<'_>) -> Result<(), Reason> {
     let pacing = controller.pacing();
     if pacing.is_settled(now) {

@@ -1,4 +1,4 @@
-//! What a commit would come to: said before it is asked for, since it is final.
+//! A preview of a commit, since a commit is final.
 
 use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
@@ -12,10 +12,11 @@ use crate::time::Instant;
 use crate::types::Reason;
 
 impl Daemon<'_> {
-    /// What a commit of these patches would come to, by the very rules of a commit.
+    /// Lists the patches that a commit of these would take, with the rules of a commit,
+    /// and the refusal if there is one.
     ///
     /// # Errors
-    /// It cannot be said which patches it would take.
+    /// The patches cannot be determined.
     #[inline(never)]
     pub(super) fn would_commit(
         &mut self,
@@ -33,6 +34,6 @@ impl Daemon<'_> {
         let hosts = controller.hosts().iter().filter(has_one).count();
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
         self.control.reply(at, &Reply::Commitment { hosts, refusal });
-        Ok(Answered::Begun(Pending::Patches { only: Some(closure), after: None }))
+        Ok(Answered::Continues(Pending::Patches { only: Some(closure), after: None }))
     }
 }

@@ -1,8 +1,8 @@
-//! What is asked of hosts.
+//! Installs on named hosts, and dropping a host.
 
 use super::super::event_loop::Daemon;
 use super::super::rows;
-use super::{Answered, RequestRefused, refused, words};
+use super::{Answered, RequestRefused, refused, wording};
 use crate::control::{ErrorKind, HostNames, Reply};
 use crate::fsm::controller::{AskRefusal, Controller};
 use crate::fsm::hosts::Host;
@@ -13,7 +13,7 @@ use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
 
 impl Daemon<'_> {
-    /// The hosts that were named: by name, address or node id.
+    /// Finds the named hosts: by name, address or node id.
     pub(super) fn find_all(
         &self,
         names: &HostNames,
@@ -39,7 +39,7 @@ impl Daemon<'_> {
         if self.repository.is_loading() {
             return Err(refused("The repository is being read again: try again in a moment."));
         }
-        if let Some(why) = words::incomplete(self.controller()?) {
+        if let Some(why) = wording::incomplete(self.controller()?) {
             return Err((ErrorKind::Refused, why));
         }
         for node in nodes {
@@ -48,7 +48,7 @@ impl Daemon<'_> {
             let Err(refusal) = asked else { continue };
             let why = match refusal {
                 AskRefusal::Busy => "an install is under way there already",
-                AskRefusal::Lost => "it is lost: it has not been heard for long, and was not asked",
+                AskRefusal::Lost => "it is lost: nothing was heard from it for long, so it was not asked",
                 AskRefusal::Unknown => "no such host",
                 AskRefusal::Incomplete => "patch files that it needs are missing here (see thimble status)",
                 AskRefusal::TooManyKinds => "there are more kinds of hosts than thimble tells apart",
@@ -73,10 +73,10 @@ impl Daemon<'_> {
         }
         self.dispatch(now);
         let line = format_args!(
-            "{name} is forgotten, here and at all controllers that hear of it; it returns when it is heard again."
+            "{name} is dropped, here and at all controllers that receive this; it is listed again when it is heard again."
         );
         self.control.reply(at, &Reply::Line(Reason::format(line)));
-        Ok(Answered::Now)
+        Ok(Answered::Done)
     }
 }
 
@@ -95,7 +95,7 @@ pub(super) fn on_all_hosts(
         if is_lost && despite_lost {
             continue;
         }
-        // What a host at work will have, its last word does not say.
+        // The last report of a host at work does not say what it will have.
         if host.is_known() && !is_lost && !host.is_installing() {
             if !host.installed.contains(slot) {
                 return OnAllHosts::NotOn(host.ack.hostname.clone());
@@ -135,7 +135,7 @@ fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, RequestR
             ErrorKind::Refused,
             Reason::format(format_args!(
                 "No host {name} is known: thimble query-hosts lists those that are.{}",
-                words::Meant::of(
+                wording::Suggestion::of(
                     name.as_str(),
                     controller.hosts().iter().map(|host| host.ack.hostname.as_str())
                 )

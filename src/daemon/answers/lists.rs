@@ -1,33 +1,33 @@
-//! Lists: replies that are continued as a connection takes them, and `status`.
+//! Lists, whose replies are continued as their connection drains, and `status`.
 
 use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
 use super::super::rows;
 use super::super::summary::{self, Hosts};
-use super::words;
+use super::wording;
 use crate::control::{BLOB_ROWS, HostFilter, Reply};
 use crate::fsm::controller::Controller;
 use crate::repo::relations::{next_required, next_requiring};
 use crate::time::Instant;
 use crate::types::Text;
 
-/// Hosts that one step of a filtered list looks at.
-const LOOKS: usize = 32;
+/// The hosts that one step of a filtered list examines.
+const HOSTS_PER_STEP: usize = 32;
 
-/// What a step of a list comes to.
+/// The result of one step of a list.
 #[allow(clippy::large_enum_variant, reason = "returned once for each reply")]
 enum Next {
     /// One more reply.
     Reply(Reply),
-    /// None yet: there is more to look at.
-    NotYet,
-    /// All is said.
-    Over,
+    /// No reply yet, and more to examine.
+    More,
+    /// The list is complete.
+    End,
 }
 
 impl From<Option<Reply>> for Next {
     fn from(reply: Option<Reply>) -> Self {
-        reply.map_or(Self::Over, Self::Reply)
+        reply.map_or(Self::End, Self::Reply)
     }
 }
 
@@ -35,19 +35,19 @@ impl Daemon<'_> {
     /// Adds the next reply of a list, or its end.
     pub(super) fn continue_list(&mut self, now: Instant, at: usize) {
         let Some(connection) = self.control.get(at) else { return };
-        let mut doing = std::mem::take(&mut connection.pending);
+        let mut pending = std::mem::take(&mut connection.pending);
         let controller = self.node.controller.as_ref();
-        match controller.map_or(Next::Over, |controller| next(now, controller, &mut doing)) {
+        match controller.map_or(Next::End, |controller| next(now, controller, &mut pending)) {
             Next::Reply(reply) => {
                 self.control.reply(at, &reply);
-                self.set_doing(at, doing);
+                self.set_pending(at, pending);
             }
-            Next::NotYet => self.set_doing(at, doing),
-            Next::Over => self.control.end(at),
+            Next::More => self.set_pending(at, pending),
+            Next::End => self.control.end(at),
         }
     }
 
-    /// What the node knows of itself, all at once.
+    /// Answers `status`, in one step.
     #[inline(never)]
     pub(super) fn status(&mut self, now: Instant, at: usize) {
         let hosts = self.node.controller.as_ref().map(|controller| Hosts::of(now, controller));
@@ -55,11 +55,11 @@ impl Daemon<'_> {
         let row = rows::status(now, self, hosts.counts);
         self.control.reply(at, &Reply::Status(row));
         self.status_of_controllers(now, at, &hosts);
-        // An agent knows of none.
+        // An agent refuses it: it has none.
         let _ = self.show_rollout(now, at);
         let Self { control, node, workers, .. } = self;
-        for at_work in workers.running(now) {
-            control.reply(at, &Reply::Worker(summary::worker(node.controller.as_ref(), at_work)));
+        for running in workers.running(now) {
+            control.reply(at, &Reply::Worker(summary::worker(node.controller.as_ref(), running)));
         }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);
@@ -73,7 +73,7 @@ impl Daemon<'_> {
     fn status_of_controllers(&mut self, now: Instant, at: usize, hosts: &Hosts) {
         let Self { control, node, replaced, .. } = self;
         let Some(controller) = &node.controller else { return };
-        for neighbour in words::by_name(controller.sync().neighbours().iter()) {
+        for neighbour in wording::by_name(controller.sync().neighbours().iter()) {
             control.reply(at, &Reply::Neighbour(rows::neighbour(now, controller, neighbour)));
         }
         for row in rows::missing_blobs(controller).take(BLOB_ROWS) {
@@ -88,9 +88,9 @@ impl Daemon<'_> {
     }
 }
 
-/// Moves a list on by a step.
-fn next(now: Instant, controller: &Controller<'_>, doing: &mut Pending) -> Next {
-    match doing {
+/// Continues a list by one step.
+fn next(now: Instant, controller: &Controller<'_>, pending: &mut Pending) -> Next {
+    match pending {
         Pending::Patches { only, after } => rows::next_patch(controller, only.as_ref(), after.as_ref())
             .map(|row| {
                 *after = Some(row.id.clone());
@@ -111,7 +111,7 @@ fn next(now: Instant, controller: &Controller<'_>, doing: &mut Pending) -> Next 
         }
         Pending::Hosts { filter, left } => next_host(now, controller, *filter, left),
         Pending::NamedHosts(nodes, from) => {
-            // One that was dropped meanwhile is left out.
+            // A host that was dropped meanwhile is left out.
             let host = nodes.iter().skip(*from).find_map(|node| {
                 *from += 1;
                 controller.hosts().get(*node)
@@ -121,21 +121,21 @@ fn next(now: Instant, controller: &Controller<'_>, doing: &mut Pending) -> Next 
         Pending::Nothing
         | Pending::WaitingForStore(_)
         | Pending::WaitingForWorker
-        | Pending::WaitingForOthers { .. } => Next::Over,
+        | Pending::WaitingForOthers { .. } => Next::End,
     }
 }
 
-/// The next host that the filter takes, if it is near.
+/// The next host that the filter accepts, among those that one step examines.
 fn next_host(now: Instant, controller: &Controller<'_>, filter: HostFilter, left: &mut usize) -> Next {
-    for _ in 0..LOOKS {
-        let Some(slot) = left.checked_sub(1) else { return Next::Over };
+    for _ in 0..HOSTS_PER_STEP {
+        let Some(slot) = left.checked_sub(1) else { return Next::End };
         *left = slot;
         let row = controller.hosts().at(slot).map(|host| rows::host(now, controller, host));
         if let Some(row) = row.filter(|row| filter.takes(row)) {
             return Next::Reply(Reply::Host(row));
         }
     }
-    Next::NotYet
+    Next::More
 }
 
 #[cfg(test)]
@@ -151,14 +151,14 @@ mod tests {
             match next_host(now, controller, filter, left) {
                 Next::Reply(Reply::Host(row)) => nodes.push(row.node.0),
                 Next::Reply(other) => panic!("{other:?}"),
-                Next::NotYet => {}
-                Next::Over => return nodes,
+                Next::More => {}
+                Next::End => return nodes,
             }
         }
     }
 
     #[test]
-    fn a_list_has_every_host_that_stays_though_another_is_dropped_in_the_middle() {
+    fn a_list_has_every_remaining_host_when_another_is_dropped_meanwhile() {
         for dropped in 1..=4 {
             let mut controller = controller(&[]);
             (1..=4).for_each(|node| receive_ack(&mut controller, at(1), node, "w", Digest::default()));
@@ -175,16 +175,16 @@ mod tests {
     }
 
     #[test]
-    fn a_list_looks_at_some_hosts_at_a_time_and_gives_those_that_are_asked_for() {
+    fn a_filtered_list_examines_a_bounded_number_of_hosts_in_a_step() {
         let mut controller = controller(&[]);
-        let late = at(1 + HOST_LOST.as_millis() / 1000);
+        let after_loss = at(1 + HOST_LOST.as_millis() / 1000);
         receive_ack(&mut controller, at(1), 1, "w1", Digest::default());
-        receive_ack(&mut controller, late, 2, "w2", Digest::default());
-        assert_eq!(listed(late, &controller, HostFilter::Lost, &mut 2), [1]);
-        // More slots than one step looks at: it gives way to others.
-        let mut left = 2 + LOOKS;
-        assert!(matches!(next_host(late, &controller, HostFilter::AtWork, &mut left), Next::NotYet));
+        receive_ack(&mut controller, after_loss, 2, "w2", Digest::default());
+        assert_eq!(listed(after_loss, &controller, HostFilter::Lost, &mut 2), [1]);
+        // More slots than one step examines: other connections get a turn between.
+        let mut left = 2 + HOSTS_PER_STEP;
+        assert!(matches!(next_host(after_loss, &controller, HostFilter::AtWork, &mut left), Next::More));
         assert_eq!(left, 2);
-        assert!(matches!(next_host(late, &controller, HostFilter::AtWork, &mut left), Next::Over));
+        assert!(matches!(next_host(after_loss, &controller, HostFilter::AtWork, &mut left), Next::End));
     }
 }

@@ -1,13 +1,13 @@
-//! What the daemon says to commands: requests of the control socket carried out.
+//! Executes the requests of the control socket, and answers them.
 //!
-//! | file | what is answered there |
+//! | file | requests |
 //! |---|---|
-//! | `changes` | what changes the repository: by a worker, then wherever else it is |
-//! | `commit` | what a commit would come to |
-//! | `hosts` | what is asked of hosts |
-//! | `rollouts` | the rollout: begun, stopped, resumed, shown |
-//! | `lists` | replies that are continued as a connection takes them, and `status` |
-//! | `words` | the lines and the refusals that speak of other controllers |
+//! | `changes` | changes of the repository: a worker makes them, other controllers confirm them |
+//! | `commit` | a preview of a commit |
+//! | `hosts` | installs on named hosts, and dropping a host |
+//! | `rollouts` | starts, stops, resumes and shows the rollout |
+//! | `lists` | lists, which are continued as their connection drains, and `status` |
+//! | `wording` | lines and refusals about other controllers, missing files and hosts |
 
 mod changes;
 mod commit;
@@ -16,7 +16,7 @@ mod lists;
 pub(super) mod rollouts;
 #[cfg(test)]
 mod tests;
-pub(super) mod words;
+pub(super) mod wording;
 
 use std::os::fd::AsFd;
 
@@ -37,10 +37,10 @@ use crate::time::Instant;
 use crate::types::Reason;
 use mio::Token;
 
-/// Replies added and requests taken up for one connection in one turn.
+/// Replies added and requests executed for one connection in one turn.
 const STEPS: usize = 32;
 
-/// Why a request is not carried out.
+/// The error of a request that is refused.
 type RequestRefused = (ErrorKind, Reason);
 
 fn refused(reason: &str) -> RequestRefused {
@@ -48,11 +48,11 @@ fn refused(reason: &str) -> RequestRefused {
 }
 
 impl<'a> Daemon<'a> {
-    /// Moves one control connection on after its socket became ready.
+    /// Serves one control connection after its socket became ready.
     pub fn turn_connection(&mut self, now: Instant, at: usize) {
         let filled = self.control.fill(at);
-        // What was asked before the other end closed is still carried out.
-        let has_more = self.carry_on(now, at);
+        // A request that was sent before the other end closed is still executed.
+        let has_more = self.answer_requests(now, at);
         let is_open = self.control.flush(now, at);
         let is_idle = self.control.get(at).is_some_and(|c| matches!(c.pending, Pending::Nothing));
         if !is_open || (filled == Filled::Closed && is_idle && !has_more) {
@@ -62,16 +62,16 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Continues the answer at hand, and takes up the next request, some steps
-    /// far; true where there is more to do at once.
-    fn carry_on(&mut self, now: Instant, at: usize) -> bool {
+    /// Continues the pending answer and executes the next requests, a bounded number of
+    /// steps. True if there is more to do at once.
+    fn answer_requests(&mut self, now: Instant, at: usize) -> bool {
         for _ in 0..STEPS {
             let Some(connection) = self.control.get(at) else { return false };
-            let (is_closing, doing) = (connection.is_closing, &connection.pending);
-            if is_closing || doing.is_waiting_for_daemon() {
+            let (is_closing, pending) = (connection.is_closing, &connection.pending);
+            if is_closing || pending.is_waiting_for_daemon() {
                 return false;
             }
-            let is_free = matches!(doing, Pending::Nothing);
+            let is_free = matches!(pending, Pending::Nothing);
             if !self.control.has_room(at) && !self.drain(now, at) {
                 return false;
             }
@@ -82,15 +82,16 @@ impl<'a> Daemon<'a> {
             match self.control.request(at) {
                 Ok(Some(request)) => self.on_request(now, at, &request),
                 Ok(None) => return false,
-                Err(MalformedFrame) => {
-                    self.hang_up(at, "The request makes no sense: is the command of this version?")
-                }
+                Err(MalformedFrame) => self.hang_up(
+                    at,
+                    "The request cannot be decoded: are the command and the daemon of one version?",
+                ),
             }
         }
         true
     }
 
-    /// Makes room by writing; false where the other end does not read.
+    /// Makes room by writing. False if the other end does not read.
     fn drain(&mut self, now: Instant, at: usize) -> bool {
         self.control.flush(now, at) && self.control.has_room(at)
     }
@@ -113,19 +114,19 @@ impl<'a> Daemon<'a> {
                 .hang_up(at, "The command and the daemon are of different versions: restart the daemon.");
         }
         match self.answer(now, at, request) {
-            Ok(Answered::Now) => {
+            Ok(Answered::Done) => {
                 self.control.consume(now, at);
                 self.control.end(at);
             }
-            Ok(Answered::Begun(doing)) => {
+            Ok(Answered::Continues(pending)) => {
                 self.control.consume(now, at);
-                self.set_doing(at, doing);
+                self.set_pending(at, pending);
             }
-            Ok(Answered::NotYet) => {
+            Ok(Answered::MustWait) => {
                 let number = self.control.next_ticket();
-                self.set_doing(at, Pending::WaitingForStore(number));
+                self.set_pending(at, Pending::WaitingForStore(number));
             }
-            Ok(Answered::Elsewhere) => {}
+            Ok(Answered::HandedOver) => {}
             Err((kind, reason)) => {
                 self.control.consume(now, at);
                 self.control.fail(at, kind, reason);
@@ -133,9 +134,9 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn set_doing(&mut self, at: usize, doing: Pending) {
+    fn set_pending(&mut self, at: usize, pending: Pending) {
         if let Some(connection) = self.control.get(at) {
-            connection.pending = doing;
+            connection.pending = pending;
         }
     }
 
@@ -143,54 +144,54 @@ impl<'a> Daemon<'a> {
         let is_early = (!self.repository.is_loaded() && needs_repository(request))
             || (!self.repository.is_serving() && needs_start(request));
         if is_early {
-            return Ok(Answered::NotYet);
+            return Ok(Answered::MustWait);
         }
         match request {
             Request::Hello { .. } => {
                 if let Some(connection) = self.control.get(at) {
                     connection.is_greeted = true;
                 }
-                Ok(Answered::Now)
+                Ok(Answered::Done)
             }
             Request::Status => {
                 self.status(now, at);
-                Ok(Answered::Now)
+                Ok(Answered::Done)
             }
             Request::Query => {
-                self.controller().map(|_| Answered::Begun(Pending::Patches { only: None, after: None }))
+                self.controller().map(|_| Answered::Continues(Pending::Patches { only: None, after: None }))
             }
             Request::Patches { ids } => {
                 let map = self.controller()?.map();
                 let only = ids.iter().filter_map(|id| map.get(id)).map(|(slot, _)| slot).collect();
-                Ok(Answered::Begun(Pending::Patches { only: Some(only), after: None }))
+                Ok(Answered::Continues(Pending::Patches { only: Some(only), after: None }))
             }
             Request::Requires { ids, is_recursive } => {
                 let controller = self.controller()?;
                 let named = known(controller, ids)?;
                 let of = if *is_recursive { with_requirements(controller.map(), &named) } else { named };
-                Ok(Answered::Begun(Pending::Required(of, None)))
+                Ok(Answered::Continues(Pending::Required(of, None)))
             }
             Request::WhatRequires { ids } => {
-                Ok(Answered::Begun(Pending::Requiring(known(self.controller()?, ids)?, None)))
+                Ok(Answered::Continues(Pending::Requiring(known(self.controller()?, ids)?, None)))
             }
             Request::WouldCommit { ids, force } => self.would_commit(now, at, ids, *force),
             Request::QueryHosts { filter } => {
                 let left = self.controller()?.hosts().len();
-                Ok(Answered::Begun(Pending::Hosts { filter: *filter, left }))
+                Ok(Answered::Continues(Pending::Hosts { filter: *filter, left }))
             }
             Request::Hosts { hosts } => {
                 let nodes = self.find_all(hosts)?;
-                Ok(Answered::Begun(Pending::NamedHosts(nodes, 0)))
+                Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
                 self.install(now, at, &nodes, *force)?;
-                Ok(Answered::Begun(Pending::NamedHosts(nodes, 0)))
+                Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
             Request::DropHost { host } => self.drop_host(now, at, host),
             Request::Show { ids, json } => self.show(now, at, ids, *json),
             Request::Change { to, ids, force } => {
-                // A change that is under way may be about to bring what is named.
+                // A change at work may add the patches that are named.
                 if self.repository.change().is_none() {
                     known(self.controller()?, ids)?;
                 }
@@ -223,7 +224,7 @@ impl<'a> Daemon<'a> {
         let command = self.control.id(at);
         self.start_reload(now, Some(command)).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.notify.reloading();
-        Ok(Answered::Begun(Pending::WaitingForWorker))
+        Ok(Answered::Continues(Pending::WaitingForWorker))
     }
 
     /// Hands the connection to a worker that reads the patch files.
@@ -240,10 +241,10 @@ impl<'a> Daemon<'a> {
             return Err(refused("Another show is being answered: try again in a moment."));
         }
         if !self.control.flush(now, at) || self.control.has_unsent(at) {
-            return Err(refused("Read the answers to what was asked before first."));
+            return Err(refused("Earlier answers on this connection are unread: read them first."));
         }
         let job = Job::Show { ids: ids.clone(), json };
-        let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::Elsewhere) };
+        let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::HandedOver) };
         let started = proof::exempt(|| {
             self.workers.start(now, &self.registry, WorkerKind::Show, &job, &[stream.as_fd()])
         });
@@ -251,22 +252,22 @@ impl<'a> Daemon<'a> {
             let kind = error.kind();
             self.counters.log_not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
         }
-        Ok(Answered::Elsewhere)
+        Ok(Answered::HandedOver)
     }
 }
 
 /// The patches of these ids.
 ///
 /// # Errors
-/// One of them is not in the repository; one that can have been meant is named.
+/// One of them is not in the repository; the error suggests a similar one.
 fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, RequestRefused> {
     let map = controller.map();
     let is_there = |entry: &Entry| entry.state != EntryState::Deleted;
     let find = |id| map.get(id).filter(|(_, entry)| is_there(entry)).map(|(slot, _)| slot).ok_or(id);
     ids.iter().map(find).collect::<Result<_, _>>().map_err(|id| {
         let all = map.iter_by_id().map(|(_, entry)| entry).filter(|entry| is_there(entry));
-        let meant = words::Meant::of(id.as_str(), all.map(|entry| entry.id.as_str()));
-        (ErrorKind::Refused, Reason::format(format_args!("{}{meant}", ChangeRefusal::Unknown { id })))
+        let suggestion = wording::Suggestion::of(id.as_str(), all.map(|entry| entry.id.as_str()));
+        (ErrorKind::Refused, Reason::format(format_args!("{}{suggestion}", ChangeRefusal::Unknown { id })))
     })
 }
 
@@ -282,8 +283,8 @@ fn needs_repository(request: &Request) -> bool {
     ) || needs_start(request)
 }
 
-/// Whether a request waits for the end of a controller's start: until then the
-/// repository may lack what others have.
+/// Whether a request waits for the end of a controller's start: before that, the
+/// repository may lack changes of other controllers.
 fn needs_start(request: &Request) -> bool {
     match request {
         Request::HostInstall { .. }
@@ -310,15 +311,15 @@ fn needs_start(request: &Request) -> bool {
     }
 }
 
-/// How far an answer is.
+/// The progress of an answer.
 #[allow(clippy::large_enum_variant, reason = "returned once for each request")]
 enum Answered {
-    /// All is said.
-    Now,
-    /// It goes on like this.
-    Begun(Pending),
-    /// The request waits in its buffer.
-    NotYet,
-    /// A worker has the connection.
-    Elsewhere,
+    /// All replies are queued.
+    Done,
+    /// More replies follow later.
+    Continues(Pending),
+    /// The request stays in its buffer until the repository is free.
+    MustWait,
+    /// A worker answers on the connection.
+    HandedOver,
 }

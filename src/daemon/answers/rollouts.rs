@@ -1,5 +1,5 @@
-//! The rollout: begun, stopped, resumed and shown for an operator, and settled
-//! for the controller that carries it.
+//! Starts, stops, resumes and shows the rollout for an operator, and settles it for the
+//! controller that carries it.
 
 use log::{info, warn};
 
@@ -7,8 +7,8 @@ use super::super::event_loop::Daemon;
 use super::super::proof;
 use super::super::repository::{ChangeKind, Requester};
 use super::super::workers::WorkerKind;
-use super::words::Called;
-use super::{Answered, RequestRefused, refused, words};
+use super::wording::DisplayName;
+use super::{Answered, RequestRefused, refused, wording};
 use crate::control::{ErrorKind, Reply, RolloutRow};
 use crate::fsm::controller::Controller;
 use crate::job::{Job, RolloutChange};
@@ -18,17 +18,17 @@ use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
 
 impl<'a> Daemon<'a> {
-    /// Shows the last rollout, if there was one.
+    /// Shows the last rollout, if there is one.
     pub(super) fn show_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         if let Some(rollout) = controller.map().rollout() {
             let row = row(now, controller, &self.config.node.hostname, rollout);
             self.control.reply(at, &Reply::Rollout(row));
         }
-        Ok(Answered::Now)
+        Ok(Answered::Done)
     }
 
-    /// Begins a rollout, unless one is under way.
+    /// Starts a rollout, unless one is under way.
     pub(super) fn start_rollout(
         &mut self,
         now: Instant,
@@ -40,7 +40,7 @@ impl<'a> Daemon<'a> {
         let controller = self.ready_controller()?;
         if let Some(running) = controller.map().rollout().filter(|rollout| rollout.is_running()) {
             let (node, name) = carrier(controller, &self.config.node.hostname, running);
-            let carrier = Called(node, &name);
+            let carrier = DisplayName(node, &name);
             return Err((
                 ErrorKind::Refused,
                 Reason::format(format_args!(
@@ -75,10 +75,10 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    /// Goes on with the rollout that was stopped, under another number.
+    /// Resumes the rollout that was stopped, under a new number.
     pub(super) fn resume_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
         let controller = self.ready_controller()?;
-        let why = match controller.map().rollout() {
+        let reason = match controller.map().rollout() {
             Some(stopped) if matches!(stopped.state, RolloutState::Stopped | RolloutState::Halted) => {
                 let to = Rollout { state: RolloutState::Running, carrier: controller.node(), ..*stopped };
                 return self.begin(now, at, to);
@@ -89,14 +89,14 @@ impl<'a> Daemon<'a> {
             Some(_) => "The last rollout has ended: begin another with thimble host-install --all.",
             None => "There was no rollout yet: begin one with thimble host-install --all.",
         };
-        Err(refused(why))
+        Err(refused(reason))
     }
 
     /// A controller that may ask hosts to install.
     fn ready_controller(&self) -> Result<&Controller<'a>, RequestRefused> {
         let controller = self.controller()?;
-        match words::incomplete(controller) {
-            Some(why) => Err((ErrorKind::Refused, why)),
+        match wording::incomplete(controller) {
+            Some(reason) => Err((ErrorKind::Refused, reason)),
             None => Ok(controller),
         }
     }
@@ -108,8 +108,9 @@ impl<'a> Daemon<'a> {
         self.start_change(now, at, ChangeKind::Rollout, &job)
     }
 
-    /// What the state machine makes of the rollout: it has ended, must stop, or is
-    /// taken over. Where the repository is being changed it is asked for again.
+    /// Records what the state machine has decided: the rollout has ended, must stop, or is
+    /// taken over. Does nothing while the repository is being changed; the state machine
+    /// then asks again.
     pub fn settle_rollout(&mut self, now: Instant, to: Rollout) {
         let Some(controller) = self.node.controller.as_ref().filter(|_| self.repository.change().is_none())
         else {
@@ -128,11 +129,11 @@ impl<'a> Daemon<'a> {
     }
 }
 
-/// Logs what the state machine has made of the rollout, now that it is durable.
+/// Logs a decision of the state machine about the rollout, once it is durable.
 pub(in crate::daemon) fn log_settled(rollout: &Rollout) {
     match rollout.state {
         RolloutState::Halted => warn!("the rollout stops: too many hosts have failed"),
-        RolloutState::Running => warn!("the rollout is carried on here: nobody else does"),
+        RolloutState::Running => warn!("this controller takes the rollout over: no other carries it"),
         RolloutState::Ended | RolloutState::Stopped => info!("the rollout has ended"),
     }
 }
@@ -158,7 +159,7 @@ fn row(now: Instant, controller: &Controller<'_>, own: &Hostname, rollout: &Roll
     }
 }
 
-/// The controller that carries a rollout, and what it is called.
+/// The controller that carries a rollout, and its name.
 fn carrier(controller: &Controller<'_>, own: &Hostname, rollout: &Rollout) -> (NodeId, Hostname) {
     let node = rollout.carrier;
     let name = match controller.sync().neighbours().get(node) {

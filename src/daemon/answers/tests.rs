@@ -1,8 +1,8 @@
-//! What is said of other controllers and of missing files, word for word.
+//! The wording of lines about other controllers and missing files.
 
 use super::hosts::{is_lost, on_all_hosts};
-use super::words;
-use super::words::*;
+use super::wording;
+use super::wording::*;
 use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, peer, receive_ack};
 use crate::fsm::controller::Controller;
 use crate::fsm::sync::PurgeRefusal;
@@ -17,10 +17,10 @@ fn name(text: &str) -> Hostname {
     Hostname::new(text).unwrap()
 }
 
-/// Neighbours that are known, by name; those with a time were heard then.
-fn neighbours<'a>(places: &'a mut [Option<Neighbour>], all: &[(u64, &str, Option<u64>)]) -> Neighbours<'a> {
-    let mut neighbours = Neighbours::new(places, CONTROLLER_LOST);
-    // Met in another order than that of their names.
+/// Known neighbours, by name; those with a time were heard then.
+fn neighbours<'a>(slots: &'a mut [Option<Neighbour>], all: &[(u64, &str, Option<u64>)]) -> Neighbours<'a> {
+    let mut neighbours = Neighbours::new(slots, CONTROLLER_LOST);
+    // In another order than that of their names.
     for (node, hostname, heard) in all.iter().rev() {
         neighbours.know(at(0), NodeId(*node), &name(hostname));
         if let Some(heard) = heard {
@@ -31,45 +31,45 @@ fn neighbours<'a>(places: &'a mut [Option<Neighbour>], all: &[(u64, &str, Option
 }
 
 #[test]
-fn the_reply_names_those_that_have_a_change_those_that_have_not_and_the_lost() {
+fn the_reply_names_controllers_that_confirmed_that_did_not_and_that_are_lost() {
     let all = [(1, "controller-1", Some(900)), (2, "controller-2", Some(900)), (3, "controller-3", None)];
-    let said = |all: &[(u64, &str, Option<u64>)], confirmed: &[u64]| {
-        let mut places = [const { None }; 7];
-        let mut neighbours = neighbours(&mut places, all);
+    let line = |all: &[(u64, &str, Option<u64>)], confirmed: &[u64]| {
+        let mut slots = [const { None }; 7];
+        let mut neighbours = neighbours(&mut slots, all);
         for node in confirmed {
             neighbours.get_mut(NodeId(*node)).unwrap().confirmed = 7;
         }
         durable_on(at(1000), &neighbours, 7).as_str().to_owned()
     };
-    assert_eq!(said(&[], &[]), "Durable here; no other controller is present.");
-    assert_eq!(said(&all[..1], &[1]), "Durable here, and on controller-1.");
-    assert_eq!(said(&all[..2], &[1, 2]), "Durable here, and on controller-1, controller-2.");
-    assert_eq!(said(&all[..1], &[]), "Durable here; controller-1 has not confirmed it yet.");
-    assert_eq!(said(&all[..2], &[]), "Durable here; controller-1, controller-2 have not confirmed it yet.");
+    assert_eq!(line(&[], &[]), "Durable here; no other controller is present.");
+    assert_eq!(line(&all[..1], &[1]), "Durable here, and on controller-1.");
+    assert_eq!(line(&all[..2], &[1, 2]), "Durable here, and on controller-1, controller-2.");
+    assert_eq!(line(&all[..1], &[]), "Durable here; controller-1 has not confirmed it yet.");
+    assert_eq!(line(&all[..2], &[]), "Durable here; controller-1, controller-2 have not confirmed it yet.");
     assert_eq!(
-        said(&all, &[2]),
+        line(&all, &[2]),
         "Durable here, and on controller-2; controller-1 has not confirmed it yet; controller-3 is lost."
     );
-    assert_eq!(said(&all[2..], &[]), "Durable here; no other controller is present; controller-3 is lost.");
+    assert_eq!(line(&all[2..], &[]), "Durable here; no other controller is present; controller-3 is lost.");
 }
 
 #[test]
-fn a_purge_in_whose_way_a_controller_is_names_it_and_what_to_do() {
-    let absent = no_purge(&PurgeRefusal::Absent(NodeId(1), name("controller-1")));
+fn a_refused_purge_names_the_controller_and_what_to_do() {
+    let absent = purge_refused(&PurgeRefusal::Absent(NodeId(1), name("controller-1")));
     assert!(absent.as_str().starts_with("Controller controller-1 is not present"), "{absent}");
     assert!(absent.as_str().ends_with("thimble drop-controller controller-1."), "{absent}");
-    let unnamed = no_purge(&PurgeRefusal::Differs(NodeId(0xab), Hostname::default()));
-    assert!(unnamed.as_str().contains("00000000000000ab has not the same repository yet"), "{unnamed}");
+    let unnamed = purge_refused(&PurgeRefusal::Differs(NodeId(0xab), Hostname::default()));
+    assert!(unnamed.as_str().contains("00000000000000ab does not have the same repository yet"), "{unnamed}");
 }
 
 #[test]
-fn only_one_that_is_not_present_is_dropped() {
-    let mut places = [const { None }; 7];
+fn a_present_controller_cannot_be_dropped() {
+    let mut slots = [const { None }; 7];
     let neighbours = neighbours(
-        &mut places,
+        &mut slots,
         &[(1, "here", Some(900)), (2, "gone", Some(1)), (3, "twin", None), (4, "twin", None)],
     );
-    let drop = |text: &str| to_drop(at(1000), &neighbours, &name(text));
+    let drop = |text: &str| find_droppable(at(1000), &neighbours, &name(text));
     assert_eq!(drop("gone"), Ok(NodeId(2)));
     assert_eq!(drop("0000000000000002"), Ok(NodeId(2)));
     assert_eq!(drop("0000000000000004"), Ok(NodeId(4)));
@@ -81,25 +81,25 @@ fn only_one_that_is_not_present_is_dropped() {
 }
 
 #[test]
-fn an_incomplete_controller_names_the_file_that_hosts_need_and_why_it_is_not_here() {
+fn an_incomplete_controller_names_the_file_and_the_reason() {
     let spare = entry("SPARE").state(EntryState::Available);
     let mut controller = controller(&[spare.clone(), entry("NEEDED")]);
     assert_eq!(incomplete(&controller), None);
     controller.blob_missing(&spare.hash, &Reason::truncated("nobody has it"));
     assert_eq!(incomplete(&controller), None, "no host needs it");
     controller.blob_missing(&entry("NEEDED").hash, &Reason::default());
-    let said = incomplete(&controller).unwrap();
-    assert!(said.as_str().starts_with("Incomplete: the file of NEEDED is not here."), "{said}");
-    assert!(said.as_str().ends_with("It is still to be fetched."), "{said}");
+    let line = incomplete(&controller).unwrap();
+    assert!(line.as_str().starts_with("Incomplete: the file of NEEDED is not here."), "{line}");
+    assert!(line.as_str().ends_with("It is still to be fetched."), "{line}");
     controller.blob_missing(&entry("NEEDED").hash, &Reason::truncated("its signer is not trusted here"));
-    let said = incomplete(&controller).unwrap();
-    assert!(said.as_str().ends_with("its signer is not trusted here"), "{said}");
+    let line = incomplete(&controller).unwrap();
+    assert!(line.as_str().ends_with("its signer is not trusted here"), "{line}");
     controller.blob_here(&entry("NEEDED").hash);
     assert_eq!(incomplete(&controller), None);
 }
 
 #[test]
-fn a_patch_is_on_all_hosts_when_each_that_it_concerns_has_told_so() {
+fn a_patch_is_on_all_hosts_when_each_host_concerned_reports_it() {
     let here = entry("HERE");
     let elsewhere = entry("ELSEWHERE").concerning(&["storage"]);
     let mut controller = controller(&[here.clone(), elsewhere, entry("SPARE").state(EntryState::Available)]);
@@ -125,16 +125,16 @@ fn a_patch_is_on_all_hosts_when_each_that_it_concerns_has_told_so() {
 }
 
 #[test]
-fn a_name_that_can_have_been_meant_is_named_and_no_other() {
+fn a_similar_name_is_suggested_and_no_other() {
     let names = ["HELLO-1", "HELLO-20", "TZ-1", "W"];
-    let meant = |word| words::Meant::of(word, names.into_iter()).to_string();
-    assert_eq!(meant("hello-1"), " Did you mean HELLO-1?");
-    assert_eq!(meant("HELO-1"), " Did you mean HELLO-1?");
-    assert_eq!(meant("HELLO20"), " Did you mean HELLO-20?");
-    assert_eq!(meant("ELO-20"), " Did you mean HELLO-20?");
-    assert_eq!(meant("TZ1"), " Did you mean TZ-1?");
+    let suggestion = |word| wording::Suggestion::of(word, names.into_iter()).to_string();
+    assert_eq!(suggestion("hello-1"), " Did you mean HELLO-1?");
+    assert_eq!(suggestion("HELO-1"), " Did you mean HELLO-1?");
+    assert_eq!(suggestion("HELLO20"), " Did you mean HELLO-20?");
+    assert_eq!(suggestion("ELO-20"), " Did you mean HELLO-20?");
+    assert_eq!(suggestion("TZ1"), " Did you mean TZ-1?");
     // Another number is another patch.
     for none in ["TZ-2", "HELLO-21", "HELLO", "GOODBYE-1"] {
-        assert_eq!(meant(none), "", "{none}");
+        assert_eq!(suggestion(none), "", "{none}");
     }
 }

@@ -163,6 +163,16 @@ fn a_crash_during_a_load_asks_for_another() {
 }
 
 #[test]
+fn a_crash_during_the_first_load_asks_for_another() {
+    let mut trace = Trace::of(Repository::new(at(0)));
+    trace.does("load starts", Repository::on_load_started);
+    trace.does("crash", |repository| repository.on_worker_crashed(at(1)));
+    trace.does("loaded", |repository| assert!(repository.on_loaded(at(2), FLOOR), "the first load"));
+    assert_eq!(trace.lines[2..], ["crash: loading, stale load running", "loaded: starting, load due at 2"]);
+    assert_eq!(trace.floor_sent(FLOOR), None, "entries may be missing");
+}
+
+#[test]
 fn a_crash_brings_the_next_try_of_a_load_forward() {
     let mut trace = Trace::serving();
     trace.does("crash", |repository| repository.on_worker_crashed(at(10)));
