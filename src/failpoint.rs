@@ -1,17 +1,17 @@
-//! Where a test build can be made to die: between any two steps that a crash
-//! must not tear apart.
+//! Points at which a test build can end its process: one before each step that changes
+//! the disk.
 //!
-//! Every step that changes the disk calls [`hit`] before it. In a build with
-//! the feature `proof` and `THIMBLE_KILL_AT=n` in its environment, the process
-//! ends at its n-th hit as if the power had gone: no destructor, no flush. In
-//! any other build the call is nothing.
+//! Each such step calls [`hit`] first. In a build with the feature `proof` and with
+//! `THIMBLE_KILL_AT=n` in the environment, the process aborts at its n-th hit, without
+//! destructors and without flushing, as in a power cut. In any other build the call
+//! does nothing.
 
-/// A place to die at, called before the step it names.
+/// Marks a point at which a test can end the process, before the step that it names.
 #[cfg(not(feature = "proof"))]
 #[inline(always)]
 pub fn hit(_step: &'static str) {}
 
-/// A place to die at, called before the step it names.
+/// Marks a point at which a test can end the process, before the step that it names.
 #[cfg(feature = "proof")]
 pub fn hit(step: &'static str) {
     use std::sync::OnceLock;

@@ -1,9 +1,9 @@
-//! What the loop hands to a worker process, and what a worker reports back.
+//! The jobs that the event loop gives to worker processes, and the reports that they
+//! send back.
 //!
-//! Both are single postcard messages on a `SOCK_SEQPACKET` pair: the job is the
-//! first message to the worker, reports are all that comes back. How a worker
-//! ended is told by `waitpid` alone; a worker that ends without a final report
-//! has failed.
+//! Both are single postcard messages on a `SOCK_SEQPACKET` pair: the job is the first
+//! message to the worker, and every message back is a report. Only `waitpid` says how a
+//! worker ended; a worker that ends without a final report has failed.
 
 pub mod reporter;
 mod source;
@@ -27,35 +27,35 @@ use crate::wire::session::SessionKeys;
 pub use source::{BlobSource, FetchError, Fetched, Source};
 pub use system_error::SystemError;
 
-/// Names of patches in one command.
+/// The patch ids of one command.
 pub type PatchIds = Vec<PatchId, { limits::COMMAND_NAMES }, u8>;
 
-/// What the files of one upload were called.
+/// The names of the files of one upload.
 pub type FileNames = Vec<Text<64>, { limits::UPLOAD_FILES }, u8>;
 
-/// One piece of work for a worker.
+/// One job for a worker.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one job at a time, in a buffer of its own")]
 pub enum Job {
-    /// Agent, at start: undo or finish what a crash cut short, then report what
-    /// is installed.
+    /// Agent, at start: undo or finish an install that a crash interrupted, then report
+    /// what is installed.
     Recover,
-    /// Agent: fetch over the session and install the set with this digest.
+    /// Agent: fetch over the session and install.
     Install {
-        /// What to install, and for whom.
+        /// The request.
         request: InstallRequest,
         /// The proven session (socket at [`FIRST_FILE_FD`]).
         session: SessionKeys,
     },
     /// Controller: check the store and report all entries.
     Load {
-        /// The daemon has just started, so what is unfinished is nobody's.
+        /// The daemon has just started, so no other worker owns unfinished files.
         is_start: bool,
     },
-    /// Controller: serve what the session is for until it ends: to an agent
-    /// manifests and blobs, to another controller blobs.
+    /// Controller: serve a session until it ends: manifests and blobs to an agent, blobs
+    /// to another controller.
     Serve {
-        /// What the session is for.
+        /// The purpose of the session.
         purpose: Purpose,
         /// The proven session (socket at [`FIRST_FILE_FD`]).
         session: SessionKeys,
@@ -63,23 +63,23 @@ pub enum Job {
     /// Controller: read another controller's map over the session, and merge it
     /// durably.
     Pull {
-        /// All known controllers have our changes up to this counter: what replaces
-        /// one of those was made by somebody who knew it.
+        /// All known controllers have the changes made here up to this counter: a change
+        /// that replaces one of those was made with knowledge of it.
         agreed: u64,
         /// The proven session (socket at [`FIRST_FILE_FD`]).
         session: SessionKeys,
     },
     /// Controller: fetch the blobs that the store lacks over the session.
     Blobs(SessionKeys),
-    /// Controller: drop all tombstones, durably, if the map still has this digest:
-    /// all other controllers have it too.
+    /// Controller: drop all tombstones, durably, if the map still has this digest, which
+    /// all other controllers have as well.
     Purge(Digest),
-    /// Controller: forget a controller that is gone for good, durably.
+    /// Controller: remove a known controller that will not return, durably.
     DropController(NodeId),
-    /// Controller: take patch files into the store. Each file is a pair of
-    /// descriptors, patch then signature, from [`FIRST_FILE_FD`] on.
+    /// Controller: add patch files to the store. Each is a pair of descriptors, patch
+    /// then signature, from [`FIRST_FILE_FD`] on.
     Upload {
-        /// What the files were called, for messages; as many as there are pairs.
+        /// The names of the files, for messages; one for each pair.
         names: FileNames,
         /// As [`Change::renew`].
         renew: bool,
@@ -88,32 +88,32 @@ pub enum Job {
     Change(Change),
     /// Controller: begin, stop, resume or end a rollout, durably.
     Rollout(RolloutChange),
-    /// Read the configuration anew. What later workers are to read goes into the
-    /// memory at [`FIRST_FILE_FD`].
+    /// Read the configuration again, and write its text for later workers to the memory
+    /// file at [`FIRST_FILE_FD`].
     Reload(ReloadJob),
-    /// Controller: answer a `show` on the control connection handed over.
+    /// Controller: answer a `show` on the control connection that is passed along.
     Show {
         /// The patches to show.
         ids: PatchIds,
         /// As JSON rather than text.
         json: bool,
     },
-    /// Agent: end an install that replaced thimble itself, in the new one: commit it
-    /// where a controller was heard, else undo it.
+    /// Agent, in the new thimble: end an install that replaced thimble itself. Commit it
+    /// if a controller was heard, else undo it.
     Prove {
-        /// One was.
+        /// A controller was heard.
         is_heard: bool,
     },
 }
 
-/// Where a worker finds its channel (job in, reports out).
+/// The descriptor of a worker's channel (job in, reports out).
 pub const CHANNEL_FD: i32 = 3;
-/// Where a worker finds the configuration's text (a sealed memfd).
+/// The descriptor of the configuration's text (a sealed memfd).
 pub const CONFIG_FD: i32 = 4;
-/// Where a worker finds the session or control socket, or the first file.
+/// The descriptor of the session or control socket, or of the first file.
 pub const FIRST_FILE_FD: i32 = 5;
 
-/// Where the configuration is, and who this node is.
+/// The configuration's path, and the identity of this node, which must not change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReloadJob {
     /// The configuration's path.
@@ -126,31 +126,31 @@ pub struct ReloadJob {
     pub ring: KeyRing,
 }
 
-/// What the loop takes up of a configuration that was read anew.
+/// The settings that the event loop takes over from a configuration that was read again.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Settings {
-    /// The keys; none where they have not changed.
+    /// The keys; `None` if they have not changed.
     pub ring: Option<KeyRing>,
-    /// Nodes that are refused.
+    /// The nodes whose messages are refused.
     pub revoked: Vec<NodeId, { limits::REVOKED }>,
     /// `node.query_group`, by number.
     pub query_group: Option<u32>,
     /// `node.admin_group`, by number.
     pub admin_group: Option<u32>,
-    /// What the node says of itself.
+    /// The node's description of itself.
     pub node: NodeFacts,
-    /// All times.
+    /// All timers.
     pub timers: Timers,
     /// `agent.script_timeout_s`, in milliseconds.
     pub script_timeout_ms: u64,
 }
 
-/// What a node says of itself.
+/// A node's description of itself.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct NodeFacts {
-    /// What it is called.
+    /// Its hostname.
     pub hostname: Hostname,
-    /// Its kind.
+    /// Its node type.
     pub nodetype: NodeType,
     /// The release that runs.
     pub sw_version: SwVersion,
@@ -166,89 +166,87 @@ impl From<&NodeConfig> for NodeFacts {
 /// A change of entries' states.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Change {
-    /// What is asked for: `Applied`, `Available` (remove), `Deleted` or
-    /// `Committed`.
+    /// The new state: `Applied`, `Available` (remove), `Deleted` or `Committed`.
     pub to: EntryState,
-    /// The patches; none means all that it can concern.
+    /// The patches; empty means all that the change can apply to.
     pub ids: PatchIds,
-    /// Give the map a new replica first. Other controllers are known and none has
-    /// shown since the start what it has of ours: this map may have come out of a
-    /// backup, and no stamp must be given out twice.
+    /// Give the map a new replica first: other controllers are known, and none has shown
+    /// since the start which changes of this one it has. The map may come from a backup,
+    /// and no stamp may be used twice.
     pub renew: bool,
 }
 
 /// A change of the rollout.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub struct RolloutChange {
-    /// The rollout as it is to be; its stamp is given when it is written.
+    /// The new rollout; it gets its stamp when it is written.
     pub to: Rollout,
-    /// The stamp of the one that it replaces: where the map has another by now,
+    /// The stamp of the rollout that it replaces: if the map has another one by now,
     /// nothing changes.
     pub instead_of: Option<Stamp>,
     /// As [`Change::renew`].
     pub renew: bool,
 }
 
-/// What a refusal of a change means for the command's exit code.
+/// What a failure means for a command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {
-    /// A rule said no, or something failed: exit code 1.
+    /// A rule forbids it, or something failed: exit code 1.
     Refused,
     /// A signature or an archive did not verify: exit code 5.
     Verification,
 }
 
-/// What a worker tells the loop. Where one without content is told, it has a name first:
-/// `&Report::Done` alone would be a constant in the binary, as large as the largest.
+/// One report of a worker. To send a variant without fields, bind it to a variable first:
+/// `&Report::Done` would become a constant in the binary, as large as the largest variant.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(clippy::large_enum_variant, reason = "one report at a time, in a buffer of its own")]
 pub enum Report {
-    /// An install is at this step, this far through the whole.
+    /// The progress of an install.
     Progress {
         /// The step.
         step: Step,
-        /// 0 to 100, of the whole install.
+        /// The percentage of the whole install, 0 to 100.
         percent: u8,
     },
-    /// Something that the operator should read: a local change kept, a script's
-    /// last words.
+    /// A line that the operator should read, such as a local change that was kept.
     Notice(Reason),
-    /// One patch that is installed; a snapshot is these, then `InstalledEnd`.
+    /// One installed patch. A snapshot is these, then `InstalledEnd`.
     Installed(InstalledPatch),
     /// The snapshot is complete.
     InstalledEnd {
         /// The digest of the installed set.
         digest: Digest,
-        /// The last request in the journal, and how it ended.
+        /// The last request and its outcome.
         last: Option<LastInstall>,
     },
-    /// An entry is durably in the map like this.
+    /// This entry is durably in the map.
     Entry(Entry),
-    /// The map's rollout is durably this one.
+    /// This is durably the map's rollout.
     Rollout(Rollout),
-    /// One named patch or file was dealt with, in this way.
+    /// The result for one patch or file that a command named.
     Item(Reason),
-    /// The job is done. The last report of a worker that succeeded.
+    /// The job succeeded. The last report.
     Done,
-    /// The job is refused or failed. The last report of a worker that did not.
+    /// The job was refused or failed. The last report.
     Failed {
         /// What it means for the exit code.
         kind: RefusalKind,
         /// What happened and what to do.
         reason: Reason,
     },
-    /// How the store names itself; first report of `Load`.
+    /// The identity of the store; the first report of `Load`.
     Store {
         /// The map's random name.
         replica: u64,
         /// The map's counter.
         counter: u64,
     },
-    /// A blob that an entry names is not in the store, or not whole.
+    /// A blob that an entry names is missing from the store or not whole.
     BlobMissing {
         /// The file's hash.
         hash: Hash,
-        /// Why it could not be had, where that was tried.
+        /// Why fetching it failed; empty if it was not tried.
         reason: Reason,
     },
     /// A blob that was missing is in the store now.
@@ -256,43 +254,43 @@ pub enum Report {
         /// The file's hash.
         hash: Hash,
     },
-    /// A controller that is known: one of those that must be present for a purge.
+    /// A known controller: one that must be present for a purge.
     Controller {
         /// Its node id.
         node: NodeId,
-        /// What it calls itself.
+        /// Its hostname.
         hostname: Hostname,
     },
     /// This controller is no longer known.
     ControllerDropped(NodeId),
-    /// The map's purge floor is at least this, and the tombstones up to it are gone.
+    /// The map's purge floor is at least this; tombstones up to it were dropped.
     Floor(u64),
-    /// This entry is gone from the map, since it was purged elsewhere.
+    /// This entry was purged and is gone from the map.
     EntryPurged(PatchId),
-    /// The operator's change made here was replaced by one made elsewhere; a line
-    /// with both.
+    /// A change that the operator made here was replaced by one made elsewhere; a line
+    /// that names both.
     Replaced(Reason),
-    /// A configuration that was read anew is whole and good; this holds from now on.
+    /// A configuration that was read again is valid; these settings apply from now on.
     Settings(Settings),
-    /// Keys of the configuration that have changed and wait for a restart, in a line;
-    /// empty where there are none.
+    /// A line with the configuration keys whose change needs a restart; empty if there are
+    /// none.
     Waits(Reason),
-    /// A merge is durable: of a map whose entries have this digest.
+    /// A merge is durable.
     Pulled {
-        /// The digest of the entries that came.
+        /// The digest of the entries that were received.
         digest: Digest,
-        /// All of them were taken, where they were greater than ours.
+        /// All of them were accepted that are greater than the map's own.
         is_whole: bool,
     },
-    /// This install of this controller replaced thimble itself, and waits for the new
-    /// one, which runs, to hear a controller. Health scripts are still to run.
+    /// An install replaced thimble itself and waits for the new one, which runs, to hear
+    /// a controller. Its health scripts have not run yet.
     Awaited {
         /// The controller's number for it.
         request_id: RequestId,
         /// The controller that asked.
         controller: NodeId,
     },
-    /// The file that this thimble was started from is another now: it is to be
-    /// started in the daemon's place, and goes on with what is under way.
+    /// The file that this thimble was started from has been replaced. The daemon must
+    /// execute the new one, which continues what is under way.
     Superseded,
 }

@@ -1,14 +1,14 @@
-//! How a worker's job tells the loop how it goes.
+//! How a job sends its reports.
 
 use std::io;
 
 use super::Report;
 
-/// Takes a job's reports to whoever started it.
+/// Sends a job's reports to the process that started it.
 pub trait Reporter {
-    /// Passes one report on; blocks while the reader is behind.
+    /// Sends one report; blocks while the reader is behind.
     ///
     /// # Errors
-    /// The reader is gone: the job should end.
+    /// The reader is gone. The job should end.
     fn report(&mut self, report: &Report) -> io::Result<()>;
 }

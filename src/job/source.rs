@@ -1,4 +1,4 @@
-//! Where an install gets a manifest and patch files from.
+//! The source of manifests and patch files.
 
 use std::{fmt, io};
 
@@ -6,22 +6,22 @@ use super::SystemError;
 use crate::types::{Digest, Hash, NodeType, Reason};
 use crate::wire::frame::ManifestPatch;
 
-/// A controller, as an install sees it.
+/// What an install fetches from: a controller, or a local repository.
 pub trait Source: BlobSource {
-    /// The patches of the effective set with this digest for this kind of host.
+    /// The patches of the effective set with this digest for this node type.
     ///
     /// # Errors
-    /// [`FetchError`]: the controller says no, or is gone.
+    /// [`FetchError`]: the controller refuses, or the session broke.
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError>;
 }
 
-/// A controller, as whoever lacks patch files sees it.
+/// What patch files are fetched from.
 pub trait BlobSource {
-    /// A patch file from byte `offset` on, piece by piece into `sink`. An offset
-    /// at the file's end gives no bytes, and the signature.
+    /// Fetches a patch file from byte `offset` on, piece by piece into `sink`. At the
+    /// file's end, fetches only the signature.
     ///
     /// # Errors
-    /// [`FetchError`]; what `sink` took by then counts.
+    /// [`FetchError`]. The bytes that `sink` has received by then are valid.
     fn blob(
         &mut self,
         hash: &Hash,
@@ -30,23 +30,23 @@ pub trait BlobSource {
     ) -> Result<Fetched, FetchError>;
 }
 
-/// A patch file that came whole.
+/// A patch file that was fetched to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fetched {
     /// Bytes given to the sink.
     pub len_bytes: u64,
-    /// The detached signature, a whole `.minisig` file, not looked at.
+    /// The detached signature, a whole `.minisig` file, not verified.
     pub signature: Vec<u8>,
 }
 
-/// Why something did not come.
+/// Why fetching failed.
 #[derive(Debug)]
 pub enum FetchError {
-    /// The controller does not give it.
+    /// The controller refused.
     Refused(Box<Reason>),
-    /// The session broke off.
+    /// The session broke.
     Session(io::Error),
-    /// The sink did not take a piece: trouble on this side.
+    /// The sink failed: a problem on this side.
     Sink(io::Error),
 }
 
@@ -57,11 +57,11 @@ impl fmt::Display for FetchError {
             Self::Session(error) => {
                 write!(
                     f,
-                    "the controller fell silent: {}: install again, and it goes on from there",
+                    "the session to the controller broke: {}: install again, and it continues from there",
                     SystemError(error)
                 )
             }
-            Self::Sink(error) => write!(f, "cannot keep what is fetched: {}", SystemError(error)),
+            Self::Sink(error) => write!(f, "cannot store the fetched file: {}", SystemError(error)),
         }
     }
 }

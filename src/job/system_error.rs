@@ -1,8 +1,8 @@
-//! Errors of the system, as an operator reads them.
+//! System errors as the operator reads them.
 
 use std::{fmt, io};
 
-/// A system error in words, with what to do about the common ones.
+/// Formats a system error, with advice for the common ones.
 pub struct SystemError<'a>(pub &'a io::Error);
 
 impl fmt::Display for SystemError<'_> {

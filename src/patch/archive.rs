@@ -1,8 +1,8 @@
-//! What a patch's archive may hold, member by member.
+//! Reads a patch's archive and checks the rules for its members.
 //!
-//! One pass over the stream. A member is told to the [`Sink`] only after all
-//! that can be known about it by then is checked; but the archive's end is
-//! checked last, so what a sink took counts only once [`read`] says so.
+//! One pass over the stream. A member is passed to the [`Sink`] after everything that is
+//! known about it by then has been checked. The archive's end is checked last, so the
+//! result of a sink is valid only if [`read`] succeeds.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -17,36 +17,37 @@ use super::tarball::{RawKind, RawMember, Tarball};
 use super::tree::{ArchiveTree, Known};
 use crate::limits;
 
-/// Who is told the members of an archive, in the archive's order. A directory
-/// may come after what is in it, or not at all.
+/// Receives the members of an archive, in the archive's order. A directory may come after
+/// its content, or not at all.
 pub trait Sink {
-    /// A member, with its content where it is a file. Content not read is skipped.
+    /// Receives a member, with its content if it is a file. Content that is not read is
+    /// skipped.
     ///
     /// # Errors
     /// Ends the reading; the error comes back as [`PatchError::Io`].
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()>;
 
-    /// A file whose content is that of an earlier file `of` in the same section:
-    /// a hard link in the archive, to become a file of its own.
+    /// Receives a file with the content of the earlier file `of` in the same section: a
+    /// hard link in the archive, which becomes a file of its own.
     ///
     /// # Errors
     /// As [`Sink::member`].
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()>;
 }
 
-/// What a patch holds, without the contents.
+/// The metadata and members of a patch, without the files' content.
 #[derive(Clone, Debug)]
 pub struct Index {
-    /// Its description.
+    /// Its metadata.
     pub metadata: Metadata,
     /// Its members, in the archive's order.
     pub members: Vec<Member>,
-    /// What its files and scripts take once unpacked, in bytes.
+    /// The unpacked size of its files and scripts, in bytes.
     pub unpacked_bytes: u64,
 }
 
-/// Reads a whole archive, telling `sink` its members; `file` is read from where
-/// it stands to its end.
+/// Reads a whole archive, from the position of `file` to its end, and passes its members
+/// to `sink`.
 ///
 /// # Errors
 /// [`PatchError`]: reading or the sink failed, or the archive is not a patch.
@@ -54,8 +55,7 @@ pub fn read(mut file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchE
     Ok(walk(&mut file, sink)?.0)
 }
 
-/// Reads a whole archive for what it holds. A patch that this takes is a patch
-/// that [`read`] takes.
+/// Reads a whole archive and returns its index. Accepts the same archives as [`read`].
 ///
 /// # Errors
 /// As [`read`].
@@ -76,7 +76,7 @@ pub fn index(mut file: impl Read) -> Result<Index, PatchError> {
     Ok(Index { metadata, members: list.0, unpacked_bytes })
 }
 
-/// What a patch says of itself, read no further than to there.
+/// The metadata of a patch. Reads no further than to them.
 ///
 /// # Errors
 /// As [`read`].
@@ -86,7 +86,7 @@ pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
     while let Some(raw) = tarball.next()? {
         seen.count(&raw)?;
         let Some((member, copy_of)) = seen.check(&raw)? else { continue };
-        seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
+        seen.count_unpacked(&member, copy_of.is_some(), tarball.read_bytes())?;
         if member.section == ArchiveSection::Metadata {
             let mut text = Vec::new();
             tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
@@ -96,7 +96,7 @@ pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
     Err(ArchiveError::NoMetadata.into())
 }
 
-/// Not generic: what reads a patch is compiled once, whatever the patch is read from.
+/// Not generic, so that it is compiled once for all readers.
 fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
     let mut tarball = Tarball::open(file)?;
     let mut seen = Seen::default();
@@ -104,8 +104,8 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
     while let Some(raw) = tarball.next()? {
         seen.count(&raw)?;
         let Some((member, copy_of)) = seen.check(&raw)? else { continue };
-        seen.spend(&member, copy_of.is_some(), tarball.read_bytes())?;
-        let told = if let Some(of) = &copy_of {
+        seen.count_unpacked(&member, copy_of.is_some(), tarball.read_bytes())?;
+        let result = if let Some(of) = &copy_of {
             sink.copy(&member, of)
         } else if member.section == ArchiveSection::Metadata {
             let mut text = Vec::new();
@@ -114,23 +114,23 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
             sink.member(&member, &mut &text[..])
         } else {
             let mut content = Content { tarball: &mut tarball, error: None };
-            let told = sink.member(&member, &mut content);
+            let result = sink.member(&member, &mut content);
             if let Some(kind) = content.error {
                 return Err(tarball.explain(kind.into()));
             }
-            told
+            result
         };
-        told.map_err(PatchError::Io)?;
+        result.map_err(PatchError::Io)?;
     }
     let metadata = metadata.ok_or(ArchiveError::NoMetadata)?;
-    if let Some(path) = metadata.config.iter().find(|path| !seen.brings_file(path)) {
+    if let Some(path) = metadata.config.iter().find(|path| !seen.has_file(path)) {
         return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
     }
     Ok((metadata, seen.unpacked_bytes))
 }
 
-/// A member's content as the sink sees it; remembers what of reading failed, so
-/// that a damaged archive is not taken for a full disk.
+/// A member's content for the sink. Remembers a failure to read, to tell a damaged
+/// archive from a full disk.
 struct Content<'a, 'f> {
     tarball: &'a mut Tarball<'f>,
     error: Option<io::ErrorKind>,
@@ -146,7 +146,7 @@ impl Read for Content<'_, '_> {
     }
 }
 
-/// What an archive held so far.
+/// What has been read of an archive so far.
 #[derive(Default)]
 struct Seen {
     paths: ArchiveTree,
@@ -169,15 +169,15 @@ impl Seen {
         Ok(())
     }
 
-    /// The member and, for a hard link, the file that it is a copy of. None for
-    /// the directories that hold the sections: they are not laid over anything.
+    /// Checks a member. Returns it with, for a hard link, the file that it copies; `None`
+    /// for the directories of the sections, which are not installed.
     fn check(&mut self, raw: &RawMember) -> Result<Option<(Member, Option<PathBuf>)>, ArchiveError> {
         let refuse = |fault: MemberFault| fault.of(&raw.name);
-        let whole = clean(&raw.name).map_err(refuse)?;
+        let whole = normalized(&raw.name).map_err(refuse)?;
         let (section, path) = match PathRole::of(&whole) {
             PathRole::Member(section, path) => (section, path),
-            PathRole::Frame if raw.kind == RawKind::Directory => return Ok(None),
-            PathRole::Frame | PathRole::Outside => return Err(refuse(MemberFault::OutsideSections)),
+            PathRole::SectionDir if raw.kind == RawKind::Directory => return Ok(None),
+            PathRole::SectionDir | PathRole::Outside => return Err(refuse(MemberFault::OutsideSections)),
         };
         let mut copy_of = None;
         let (kind, known) = match raw.kind {
@@ -218,7 +218,7 @@ impl Seen {
                 }
             }
         }
-        self.directories_and_members += self.paths.place(&whole, known).map_err(refuse)?;
+        self.directories_and_members += self.paths.insert(&whole, known).map_err(refuse)?;
         if self.directories_and_members > limits::PATCH_MEMBERS {
             return Err(ArchiveError::TooManyMembers);
         }
@@ -228,7 +228,7 @@ impl Seen {
 
     /// The earlier file that a hard link names, below the section, and its size.
     fn linked(&self, section: ArchiveSection, link: &[u8]) -> Option<(PathBuf, u64)> {
-        let whole = clean(link).ok()?;
+        let whole = normalized(link).ok()?;
         match (PathRole::of(&whole), self.paths.get(&whole)?) {
             (PathRole::Member(there, path), Known::File(size)) if there == section => {
                 Some((path.to_path_buf(), size))
@@ -237,9 +237,14 @@ impl Seen {
         }
     }
 
-    /// Counts what a member unpacks to. gzip alone cannot reach the ratio that
-    /// makes a bomb; copies of copies of one member can.
-    fn spend(&mut self, member: &Member, is_copy: bool, read_bytes: u64) -> Result<(), ArchiveError> {
+    /// Adds the unpacked size of a member. gzip alone cannot reach the ratio of an archive
+    /// bomb, but hard links to one member can.
+    fn count_unpacked(
+        &mut self,
+        member: &Member,
+        is_copy: bool,
+        read_bytes: u64,
+    ) -> Result<(), ArchiveError> {
         let MemberKind::File { size } = member.kind else { return Ok(()) };
         self.unpacked_bytes = self.unpacked_bytes.saturating_add(size);
         if self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES {
@@ -251,13 +256,13 @@ impl Seen {
         Ok(())
     }
 
-    fn brings_file(&self, path: &Path) -> bool {
+    fn has_file(&self, path: &Path) -> bool {
         matches!(self.paths.get(&Path::new("files").join(path)), Some(Known::File(_) | Known::Symlink))
     }
 }
 
-/// A name as a relative path with plain components only; empty for the top.
-fn clean(name: &[u8]) -> Result<PathBuf, MemberFault> {
+/// A name as a relative path with normal components only; empty for the top.
+fn normalized(name: &[u8]) -> Result<PathBuf, MemberFault> {
     let text = str::from_utf8(name).map_err(|_| MemberFault::NotUtf8)?;
     if text.chars().any(char::is_control) {
         return Err(MemberFault::ControlCharacter);
@@ -281,18 +286,18 @@ fn clean(name: &[u8]) -> Result<PathBuf, MemberFault> {
     Ok(path)
 }
 
-/// Names that the installer makes beside what it lays out.
+/// Whether the installer uses such a name itself.
 fn is_reserved(part: &OsStr) -> bool {
     part == ".thimble" || part.as_bytes().starts_with(b".thimble~")
 }
 
-/// What a clean path stands for in a patch.
+/// The role of a normalized path in a patch.
 enum PathRole<'a> {
     /// A member of it, at this path below its section.
     Member(ArchiveSection, &'a Path),
-    /// A directory that holds sections or is one, and is laid over nothing.
-    Frame,
-    /// Nothing that has a place in a patch.
+    /// The top directory or a section's, which are not installed.
+    SectionDir,
+    /// A path that a patch must not have.
     Outside,
 }
 
@@ -303,16 +308,16 @@ impl<'a> PathRole<'a> {
         }
         for (name, section) in [("files", ArchiveSection::Files), ("scripts", ArchiveSection::Scripts)] {
             match whole.strip_prefix(name) {
-                Ok(path) if path.as_os_str().is_empty() => return Self::Frame,
+                Ok(path) if path.as_os_str().is_empty() => return Self::SectionDir,
                 Ok(path) => return Self::Member(section, path),
                 Err(_) => {}
             }
         }
-        if whole.as_os_str().is_empty() { Self::Frame } else { Self::Outside }
+        if whole.as_os_str().is_empty() { Self::SectionDir } else { Self::Outside }
     }
 }
 
-/// Where a symbolic link points: any text that the system takes.
+/// The target of a symbolic link: any text that the system accepts.
 fn link_target(link: &[u8]) -> Result<PathBuf, MemberFault> {
     let text = str::from_utf8(link).map_err(|_| MemberFault::NotUtf8)?;
     if text.is_empty() {

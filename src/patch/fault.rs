@@ -1,4 +1,4 @@
-//! What can be wrong with a patch's archive, in words for its maker.
+//! The errors of a patch's archive, as the maker of the patch reads them.
 
 use std::fmt;
 
@@ -7,20 +7,20 @@ use crate::limits;
 /// Why an archive is not a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ArchiveError {
-    /// The file does not begin as gzip does.
+    /// The file does not begin with gzip's magic.
     NotGzip,
-    /// What gzip holds is not a ustar, pax or GNU tar.
+    /// The content of the gzip file is not a ustar, pax or GNU tar.
     NotTar,
-    /// The file ends in the middle.
+    /// The file ends before the archive does.
     Truncated,
-    /// A checksum of gzip or tar does not hold.
+    /// A checksum of gzip or tar does not match.
     Damaged,
-    /// Something follows the archive's end.
+    /// There are bytes after the archive's end.
     TrailingData,
-    /// It has more than [`limits::PATCH_MEMBERS`] members, or they and the
-    /// directories that their names imply are more.
+    /// It has more than [`limits::PATCH_MEMBERS`] members, directories that their names
+    /// imply included.
     TooManyMembers,
-    /// Its names take more than [`limits::PATCH_NAMES_BYTES`] together.
+    /// Its names have more than [`limits::PATCH_NAMES_BYTES`] together.
     TooManyNames,
     /// It unpacks to more than [`limits::PATCH_UNPACKED_BYTES`].
     TooLarge,
@@ -28,14 +28,14 @@ pub enum ArchiveError {
     Bomb,
     /// There is no `metadata.toml`.
     NoMetadata,
-    /// `config` in the metadata names a file that the patch does not bring.
+    /// `config` in the metadata names a file that the patch does not have.
     ConfigNotInFiles {
         /// The path as the metadata has it.
         path: String,
     },
-    /// One member is at fault.
+    /// One member breaks a rule.
     Member {
-        /// Its name, with what a terminal could take amiss escaped.
+        /// Its name, escaped for a terminal.
         name: String,
         /// What is wrong with it.
         fault: MemberFault,
@@ -47,53 +47,53 @@ pub enum ArchiveError {
 pub enum MemberFault {
     /// The name starts at the root.
     Absolute,
-    /// The name has `..` in it.
+    /// The name contains `..`.
     ParentDirectory,
     /// The name, or a link's target, is not UTF-8.
     NotUtf8,
-    /// The name, or a link's target, has control characters.
+    /// The name, or a link's target, contains control characters.
     ControlCharacter,
     /// The name, a part of it, or a link's target is too long.
     NameTooLong,
-    /// The name is one that thimble keeps for itself.
+    /// thimble uses such a name itself.
     Reserved,
-    /// The name is there twice.
+    /// The archive has the name twice.
     Duplicate,
-    /// It is neither a file, a directory nor a link: this it is instead.
+    /// It is neither a file, a directory nor a link, but this.
     NotAFile(&'static str),
-    /// Something of its header makes no sense.
+    /// This field of its header is invalid.
     BadHeader(&'static str),
-    /// It is a hard link to nothing that came before it.
+    /// It is a hard link, and no earlier file has the target's name.
     HardLink {
         /// What it links to.
         target: String,
     },
-    /// It lies below a member that is not a directory.
+    /// It is below a member that is not a directory.
     Beneath {
         /// That member.
         parent: String,
     },
-    /// It is no directory, and a member that came before lies below it.
+    /// It is not a directory, and an earlier member is below it.
     MustBeDirectory,
     /// It is neither `metadata.toml` nor in `files/` or `scripts/`.
     OutsideSections,
-    /// No step of an install runs a script of this name.
+    /// There is no script with this name.
     UnknownScript,
-    /// A script, or `metadata.toml`, must be a plain file.
+    /// A script, or `metadata.toml`, must be a regular file.
     MustBeFile,
-    /// A script without its executable bit.
+    /// A script that is not executable.
     NotExecutable,
-    /// It is larger than it may be, in bytes.
+    /// It is too large.
     TooLarge {
-        /// The most.
+        /// The greatest size, in bytes.
         most: u64,
     },
-    /// It carries extended attributes.
+    /// It has extended attributes.
     ExtendedAttributes,
 }
 
 impl MemberFault {
-    /// The fault, of this member.
+    /// The error for the member with this name.
     pub(super) fn of(self, name: &[u8]) -> ArchiveError {
         let name = String::from_utf8_lossy(name).escape_debug().take(160).collect();
         ArchiveError::Member { name, fault: self }

@@ -1,4 +1,4 @@
-//! Makes a patch file from a directory, always the same file from the same tree.
+//! Makes a patch file from a directory. The same tree always makes the same file.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
@@ -15,30 +15,30 @@ use super::{PatchError, archive};
 use crate::config::ConfigError;
 use crate::limits;
 
-/// Why no patch was made. Nothing is left behind.
+/// Why no patch was made. No file is left.
 #[derive(Debug)]
 pub enum MakeError {
-    /// Something could not be read or written.
+    /// A file could not be read or written.
     Io {
-        /// What.
+        /// Its path.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         error: io::Error,
     },
-    /// The description is refused.
+    /// The metadata are invalid.
     Metadata(ConfigError),
-    /// The directory holds what has no place in a patch.
+    /// The directory has a file that must not be in a patch.
     Stray(PathBuf),
     /// It has neither `files/` nor `scripts/`.
     Empty(PathBuf),
-    /// In the tree is neither a file, a directory nor a symbolic link.
+    /// The tree has something that is neither a file, a directory nor a symbolic link.
     NotAFile {
-        /// Where.
+        /// Its path.
         path: PathBuf,
         /// What it is.
         what: &'static str,
     },
-    /// What was packed would be refused on upload.
+    /// The patch would be refused on upload.
     Refused(PatchError),
 }
 
@@ -49,7 +49,7 @@ impl fmt::Display for MakeError {
             Self::Metadata(error) => error.fmt(f),
             Self::Stray(path) => write!(
                 f,
-                "{} has no place in a patch: only metadata.toml, files/ and scripts/ have",
+                "{} is not allowed in a patch: only metadata.toml, files/ and scripts/ are",
                 path.display()
             ),
             Self::Empty(dir) => {
@@ -66,12 +66,12 @@ impl fmt::Display for MakeError {
 impl std::error::Error for MakeError {}
 
 /// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into
-/// `ID.patch` in the current directory; returns where. Sorted by name; owners by
-/// number, modes, links and times in whole seconds are kept. The next step is
-/// the maker's: `minisign -S -H -m` on it.
+/// `ID.patch` in the current directory, and returns the file's path. Members are sorted
+/// by name; owners by number, modes, links and times in whole seconds are kept. The
+/// maker then signs the file with `minisign -S -H -m`.
 ///
 /// # Errors
-/// [`MakeError`]. Whatever would be refused on upload is refused here.
+/// [`MakeError`]. A patch that would be refused on upload is refused here.
 pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
@@ -97,7 +97,7 @@ pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
         Some(out) => out.to_path_buf(),
         None => env::current_dir().map_err(at(Path::new(".")))?.join(format!("{}.patch", metadata.id)),
     };
-    // Under its name there is only ever a whole patch.
+    // Only a whole patch ever has the final name.
     let mut unfinished = out.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
@@ -105,7 +105,7 @@ pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
         .and_then(|()| archive::index(File::open(&unfinished).map_err(at(&unfinished))?).map_err(refused))
         .and_then(|_| fs::rename(&unfinished, &out).map_err(at(&out)));
     if made.is_err() {
-        // Not there where it could not even be created.
+        // Fails if the file could not be created.
         let _ = fs::remove_file(&unfinished);
     }
     made.map(|()| out)
@@ -118,7 +118,7 @@ fn refused(error: PatchError) -> MakeError {
 fn pack(dir: &Path, names: &[PathBuf], out: &Path) -> Result<(), MakeError> {
     let write = || -> io::Result<_> {
         let file = BufWriter::new(File::create(out)?);
-        // Without a name and a time in gzip's header, equal trees pack equally.
+        // No name and no time in gzip's header, so that equal trees make equal files.
         Ok(Builder::new(GzBuilder::new().mtime(0).write(file, Compression::best())))
     };
     let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
@@ -130,7 +130,7 @@ fn pack(dir: &Path, names: &[PathBuf], out: &Path) -> Result<(), MakeError> {
     finish().map_err(at_out)
 }
 
-/// Adds a path, and all that is below it.
+/// Adds a path and everything below it.
 fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), MakeError> {
     let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
     let inode = path.symlink_metadata().map_err(at_path)?;
@@ -154,7 +154,7 @@ fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), Ma
         header.set_size(0);
         let target = fs::read_link(path).map_err(at_path)?;
         let target = target.as_os_str().as_bytes();
-        // Not `append_link`, which tidies what is data: `a//b` is not `a/b`.
+        // Not `append_link`, which normalizes the target: `a//b` would become `a/b`.
         if header.set_link_name_literal(target).is_err() {
             add_long_link(tar, target).map_err(at_path)?;
         }
@@ -176,7 +176,7 @@ fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), Ma
     }
 }
 
-/// Announces the target of the link that follows, where a header has no room for it.
+/// Adds the long target of the link that follows, which does not fit its header.
 fn add_long_link<W: Write>(tar: &mut Builder<W>, target: &[u8]) -> io::Result<()> {
     let mut header = Header::new_gnu();
     header.set_entry_type(EntryType::GNULongLink);
@@ -190,7 +190,7 @@ fn add_long_link<W: Write>(tar: &mut Builder<W>, target: &[u8]) -> io::Result<()
     tar.append(&header, target.chain(&[0][..]))
 }
 
-/// What a directory holds, sorted by name.
+/// The paths in a directory, sorted by name.
 fn sorted(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();

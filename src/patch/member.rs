@@ -14,10 +14,10 @@ pub const SCRIPTS: [&str; 8] = [
     "pre-remove-check",
 ];
 
-/// Where in a patch a member is.
+/// The section of a patch that a member is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ArchiveSection {
-    /// `files/`: laid over the install root.
+    /// `files/`: installed below the install root.
     Files,
     /// `scripts/`: one of [`SCRIPTS`].
     Scripts,
@@ -25,35 +25,35 @@ pub enum ArchiveSection {
     Metadata,
 }
 
-/// What a member is.
+/// The type of a member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MemberKind {
-    /// A plain file of this size, in bytes.
+    /// A regular file.
     File {
         /// Its size, in bytes.
         size: u64,
     },
     /// A directory.
     Directory,
-    /// A symbolic link. Where it points is data: nothing of it is checked.
+    /// A symbolic link. Its target is data and is not checked.
     Symlink {
-        /// Where it points.
+        /// Its target.
         target: PathBuf,
     },
 }
 
-/// Who owns a member, and what else of its inode a patch keeps.
+/// The attributes of a member's inode that a patch keeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// Permission bits with set-user-id, set-group-id and sticky: 0 to 0o7777.
     pub mode: u32,
-    /// The owner's number. Names are not looked at.
+    /// The owner's number. Names are ignored.
     pub uid: u32,
     /// The group's number.
     pub gid: u32,
-    /// When it was changed, in seconds since 1970.
+    /// The modification time, in seconds since 1970.
     pub mtime_s: i64,
-    /// And the nanoseconds beyond, 0 to 999,999,999; 0 where the archive's
+    /// The nanoseconds of the modification time, 0 to 999,999,999; 0 if the archive's
     /// format has none.
     pub mtime_ns: u32,
 }
@@ -61,12 +61,12 @@ pub struct Owner {
 /// One member of a patch, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
-    /// Where in the patch it is.
+    /// Its section.
     pub section: ArchiveSection,
     /// Its path below `files/` or `scripts/`, or `metadata.toml`: relative,
     /// UTF-8, without `.` and `..`, at most [`PATH_BYTES`](crate::limits::PATH_BYTES) long.
     pub path: PathBuf,
-    /// What it is.
+    /// Its type.
     pub kind: MemberKind,
     /// Its owner, mode and time.
     pub owner: Owner,

@@ -1,4 +1,4 @@
-//! `metadata.toml`: what a patch says of itself.
+//! `metadata.toml`: the description of a patch.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,11 +7,11 @@ use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
 use crate::types::{Name, NodeType, PatchId, SwVersion, Text};
 
-/// A patch's description, every field within its bounds. Only `id` and
-/// `sw_version` must be there.
+/// A patch's metadata, with every field within its bounds. Only `id` and `sw_version`
+/// are required.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metadata {
-    /// `id`: what the patch is called. Required.
+    /// `id`: the name of the patch. Required.
     pub id: PatchId,
     /// `sw_version`: the release of the base system that it is for. Required.
     pub sw_version: SwVersion,
@@ -19,36 +19,36 @@ pub struct Metadata {
     pub summary: Text<{ limits::SUMMARY_BYTES }>,
     /// `description`: what it changes. At most [`limits::DESCRIPTION_BYTES`].
     pub description: String,
-    /// `install_instructions`: what to do about it. Bounded as `description`.
+    /// `install_instructions`: what to do when installing it. Bounded as `description`.
     pub install_instructions: String,
     /// `warnings`: what to look out for. Bounded as `description`.
     pub warnings: String,
     /// `status`: `"REL"` (the default), `"DEV"` or `"OBS"`.
     pub status: Status,
-    /// `unremovable`: once applied it stays. Default false.
+    /// `unremovable`: it cannot be removed once it is installed. Default false.
     pub unremovable: bool,
-    /// `reboot_required`: a host that gains or loses it must restart. Default
-    /// true, as in StarlingX: what does not say that it is in-service is not.
+    /// `reboot_required`: a host that adds or removes it must restart. Default true, as in
+    /// StarlingX: a patch is in-service only if it says so.
     pub reboot_required: bool,
-    /// `apply_active_release_only`: it can be applied only where its release is
-    /// the one that runs. Default false.
+    /// `apply_active_release_only`: it is only for hosts that run its release. Default
+    /// false.
     pub apply_active_release_only: bool,
     /// `requires`: ids of patches that must be applied before it, sorted. At most
     /// [`limits::REQUIRES`].
     pub requires: Vec<PatchId>,
-    /// `nodetypes`: the kinds of hosts that it concerns, sorted; none means all.
+    /// `nodetypes`: the node types that it is for, sorted; none means all.
     /// At most [`limits::PATCH_NODETYPES`].
     pub nodetypes: Vec<NodeType>,
     /// `packages`: `"name version"` lines, for `show`. At most
     /// [`limits::PATCH_PACKAGES`] of [`limits::PACKAGE_BYTES`].
     pub packages: Vec<String>,
-    /// `config`: files of the patch that a host may have changed by hand and
-    /// keeps: relative to the root here, with or without a leading `/` in the
-    /// file. At most [`limits::PATCH_CONFIG_FILES`].
+    /// `config`: files of the patch that stay on a host if they were changed by hand.
+    /// Relative to the root here, with or without a leading `/` in the file. At most
+    /// [`limits::PATCH_CONFIG_FILES`].
     pub config: Vec<PathBuf>,
 }
 
-/// What errors call it.
+/// The file's name in errors.
 const FILE: &str = "metadata.toml";
 
 const KEYS: &[&str] = &[
@@ -69,7 +69,7 @@ const KEYS: &[&str] = &[
 ];
 
 impl Metadata {
-    /// Reads a metadata.toml.
+    /// Parses a metadata.toml.
     ///
     /// # Errors
     /// [`ConfigError`]: not TOML, a key that is unknown or missing, a value out
@@ -118,7 +118,7 @@ impl Metadata {
         })
     }
 
-    /// As [`Metadata::parse`], of bytes that may not be UTF-8.
+    /// Parses bytes that may not be UTF-8; see [`Metadata::parse`].
     pub(super) fn parse_bytes(bytes: &[u8]) -> Result<Self, ConfigError> {
         let text = str::from_utf8(bytes).map_err(|error| ConfigError {
             file: FILE.to_owned(),
@@ -129,7 +129,7 @@ impl Metadata {
         Self::parse(text)
     }
 
-    /// What of it goes into the repository's entry.
+    /// The metadata for the repository's entry.
     #[must_use]
     pub fn entry_meta(&self) -> EntryMeta {
         EntryMeta {
@@ -145,12 +145,12 @@ impl Metadata {
     }
 }
 
-/// A name that must be there.
+/// A required name.
 fn required<const N: usize>(keys: &ConfigSection<'_>, key: &str) -> Result<Name<N>, ConfigError> {
     keys.name(key)?.ok_or_else(|| keys.missing(key, name_of(N)))
 }
 
-/// Names, sorted, none twice.
+/// Names, sorted, without duplicates.
 fn names<const N: usize>(
     keys: &ConfigSection<'_>,
     key: &str,
@@ -164,7 +164,7 @@ fn names<const N: usize>(
     }
 }
 
-/// What [`is_line`] takes.
+/// What [`is_line`] accepts, for errors.
 fn one_line(most: usize) -> String {
     format!("one line of at most {most} bytes, without control characters")
 }

@@ -1,10 +1,9 @@
-//! Patch files: what is in them, whether to believe them, how to make one.
+//! Patch files: reading, verifying and making them.
 //!
-//! A patch is a gzip tar beside a detached minisign signature. Whoever takes
-//! one in checks in this order: the signature ([`signature`]) over the bytes as
-//! they are, then the archive ([`archive`]) member by member, then the
-//! description inside it ([`metadata`]). Nothing of an archive is looked at
-//! before its signature holds.
+//! A patch is a gzip tar beside a detached minisign signature. The
+//! checks have a fixed order: the signature ([`signature`]) over the file's bytes, then
+//! the archive ([`archive`]) member by member, then its metadata ([`metadata`]). An
+//! archive is not read before its signature is verified.
 
 use std::{fmt, io};
 
@@ -23,22 +22,22 @@ use crate::config::ConfigError;
 pub use fault::{ArchiveError, MemberFault};
 pub use signature::SignatureError;
 
-/// Why a patch file was not taken.
+/// Why a patch file was refused.
 #[derive(Debug)]
 pub enum PatchError {
-    /// The file could not be read, or what it unpacks to could not be written.
-    /// Says nothing about the patch.
+    /// The file could not be read, or its content could not be written. The patch is not
+    /// at fault.
     Io(io::Error),
-    /// Nobody trusted has signed these bytes.
+    /// No trusted key has signed these bytes.
     Signature(SignatureError),
-    /// The archive is damaged, or holds what a patch must not hold.
+    /// The archive is damaged or breaks a rule for patches.
     Archive(ArchiveError),
-    /// The description in it is missing something or says too much.
+    /// Its metadata are invalid.
     Metadata(ConfigError),
 }
 
 impl PatchError {
-    /// Whether the patch itself is at fault (exit code 5), not the machine.
+    /// Whether the patch is at fault (exit code 5) and not this machine.
     #[must_use]
     pub fn is_verification(&self) -> bool {
         !matches!(self, Self::Io(_))

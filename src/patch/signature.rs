@@ -1,7 +1,7 @@
-//! Who signed a patch file: detached, prehashed minisign signatures.
+//! Verifies the detached, prehashed minisign signatures of patch files.
 //!
-//! One pass over the file makes both hashes: BLAKE3, by which the patch is known
-//! from then on, and the BLAKE2b that the signature is over.
+//! One pass over the file computes both hashes: BLAKE3, which identifies the patch from
+//! then on, and BLAKE2b, which is signed.
 
 use std::fmt;
 use std::fs::File;
@@ -13,7 +13,7 @@ use super::PatchError;
 use crate::limits;
 use crate::types::{Hash, Text};
 
-/// minisign's name for a key, eight bytes shown as it shows them.
+/// minisign's id of a key, displayed as minisign displays it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeyId([u8; 8]);
 
@@ -24,7 +24,7 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// The public keys whose signatures are believed.
+/// The public keys whose signatures are accepted.
 #[derive(Clone, Debug)]
 pub struct TrustedKeys(Vec<(KeyId, PublicKey)>);
 
@@ -32,7 +32,7 @@ impl TrustedKeys {
     /// Reads public keys, each the base64 line of a minisign public key file.
     ///
     /// # Errors
-    /// [`SignatureError::BadKey`]: one of them is no such key.
+    /// [`SignatureError::BadKey`]: a line is not such a key.
     pub fn parse(lines: &[String]) -> Result<Self, SignatureError> {
         let key = |line: &String| {
             let key = PublicKey::from_base64(line.trim()).ok();
@@ -43,18 +43,18 @@ impl TrustedKeys {
     }
 }
 
-/// A file whose signature holds.
+/// A file with a valid signature.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VerifiedFile {
     /// BLAKE3 of the whole file.
     pub hash: Hash,
     /// Its size, in bytes.
     pub size_bytes: u64,
-    /// What the signer wrote beside it, signed as well.
+    /// The signer's comment, which is signed as well.
     pub trusted_comment: Text<256>,
 }
 
-/// Why a signature is not believed.
+/// Why a signature is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SignatureError {
     /// A line among the trusted keys is not a minisign public key.
@@ -62,21 +62,21 @@ pub enum SignatureError {
         /// The line.
         line: String,
     },
-    /// The signature file is longer than any signature, or not one at all.
+    /// The signature file is not a minisign signature, or is too long for one.
     NotASignature,
-    /// The signature is over the file itself, not over its hash: it could only
-    /// be checked with the whole file in memory.
+    /// The signature is over the file and not over its hash: checking it would need the
+    /// whole file in memory.
     Legacy,
-    /// The signature is of a key that is not among the trusted ones.
+    /// The signature is by a key that is not trusted.
     UnknownKey {
         /// The signature's key.
         signed_by: KeyId,
         /// The trusted keys.
         trusted: Vec<KeyId>,
     },
-    /// The signature is of a trusted key, but not over these bytes.
+    /// The signature is by a trusted key, but not over these bytes.
     Altered {
-        /// That key.
+        /// The key.
         signed_by: KeyId,
     },
     /// The file is larger than [`limits::PATCH_FILE_BYTES`].
@@ -92,7 +92,7 @@ impl fmt::Display for SignatureError {
                  take the second line of the .pub file that `minisign -G` wrote"
             ),
             Self::NotASignature => {
-                f.write_str("what comes with it is not a minisign signature: sign with `minisign -S -H`")
+                f.write_str("its signature file is not a minisign signature: sign with `minisign -S -H`")
             }
             Self::Legacy => f.write_str("its signature is of the legacy kind: sign again with `minisign -H`"),
             Self::UnknownKey { signed_by, trusted } => {
@@ -117,7 +117,7 @@ impl fmt::Display for SignatureError {
 
 impl std::error::Error for SignatureError {}
 
-/// A signature of a trusted key, not yet held against any bytes.
+/// A signature by a trusted key that has not been checked against the file yet.
 pub struct Claim<'k> {
     key: &'k PublicKey,
     signed_by: KeyId,
@@ -125,10 +125,10 @@ pub struct Claim<'k> {
 }
 
 impl<'k> Claim<'k> {
-    /// Reads a `.minisig` file and finds its key.
+    /// Parses a `.minisig` file and finds its key.
     ///
     /// # Errors
-    /// [`SignatureError`]: not a signature, a legacy one, of an unknown key.
+    /// [`SignatureError`]: it is not a signature, a legacy one, or by an unknown key.
     pub fn parse(signature: &[u8], keys: &'k TrustedKeys) -> Result<Self, SignatureError> {
         if signature.len() > limits::SIGNATURE_BYTES {
             return Err(SignatureError::NotASignature);
@@ -136,7 +136,7 @@ impl<'k> Claim<'k> {
         let text = str::from_utf8(signature).map_err(|_| SignatureError::NotASignature)?;
         let signature = Signature::decode(text).map_err(|_| SignatureError::NotASignature)?;
         let signed_by = text.lines().nth(1).and_then(key_id).ok_or(SignatureError::NotASignature)?;
-        // The id only says which key to try; the signature decides.
+        // The id only selects the key; the signature is checked with it.
         let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == signed_by) else {
             let trusted = keys.0.iter().map(|(id, _)| *id).collect();
             return Err(SignatureError::UnknownKey { signed_by, trusted });
@@ -157,7 +157,7 @@ impl<'k> Claim<'k> {
     }
 }
 
-/// One pass over a file's bytes, making both hashes.
+/// One pass over a file's bytes, which computes both hashes.
 pub struct Pass<'c> {
     claim: &'c Claim<'c>,
     verifier: StreamVerifier<'c>,
@@ -166,10 +166,10 @@ pub struct Pass<'c> {
 }
 
 impl Pass<'_> {
-    /// Takes the next bytes of the file.
+    /// Adds the next bytes of the file.
     ///
     /// # Errors
-    /// [`SignatureError::TooLarge`]: they are more than a patch file may have.
+    /// [`SignatureError::TooLarge`]: the file is larger than a patch file may be.
     pub fn update(&mut self, bytes: &[u8]) -> Result<(), SignatureError> {
         self.size_bytes += bytes.len() as u64;
         if self.size_bytes > limits::PATCH_FILE_BYTES {
@@ -180,10 +180,10 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// After the last byte: does the signature hold?
+    /// Checks the signature after the last byte.
     ///
     /// # Errors
-    /// [`SignatureError::Altered`]: it does not.
+    /// [`SignatureError::Altered`]: it does not match.
     pub fn finish(mut self) -> Result<VerifiedFile, SignatureError> {
         let signed_by = self.claim.signed_by;
         self.verifier.finalize().map_err(|_| SignatureError::Altered { signed_by })?;
@@ -195,11 +195,11 @@ impl Pass<'_> {
     }
 }
 
-/// Checks a whole file against its signature, in one pass from its first byte;
-/// afterwards the file stands at its first byte again.
+/// Checks a whole file against its signature, in one pass from its first byte, and
+/// rewinds the file.
 ///
 /// # Errors
-/// [`PatchError`]: the file could not be read, or the signature is not believed.
+/// [`PatchError`]: the file could not be read, or the signature was refused.
 pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<VerifiedFile, PatchError> {
     let claim = Claim::parse(signature, keys)?;
     let mut pass = claim.begin()?;
@@ -218,10 +218,10 @@ pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<V
     Ok(verified)
 }
 
-/// The key id in a base64 line of minisign's: two bytes of algorithm, then it.
+/// The key id in a base64 line of minisign: after two bytes for the algorithm.
 fn key_id(line: &str) -> Option<KeyId> {
     let mut bits: u128 = 0;
-    // Fourteen digits hold the first ten bytes, and four bits more.
+    // Fourteen digits encode the first ten bytes and four more bits.
     for digit in line.as_bytes().get(..14)? {
         let value = match digit {
             b'A'..=b'Z' => digit - b'A',
@@ -260,7 +260,7 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
     }
 
     #[test]
-    fn a_signature_holds_over_its_bytes_however_they_are_cut() {
+    fn a_signature_is_valid_over_its_bytes_in_any_pieces() {
         let keys = keys();
         let claim = Claim::parse(PREHASHED.as_bytes(), &keys).unwrap();
         let mut pass = claim.begin().unwrap();
@@ -301,7 +301,7 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
     }
 
     #[test]
-    fn what_is_no_signature_or_no_key_is_refused() {
+    fn anything_but_a_signature_or_a_key_is_refused() {
         for bad in [&b""[..], b"untrusted comment: x\n", &[0xff; 100], &[b'a'; 2000]] {
             assert!(refusal(bad, &keys()).contains("not a minisign signature"));
         }

@@ -1,11 +1,11 @@
-//! gzip and tar: bytes to raw members.
+//! Reads gzip and tar into raw members.
 //!
-//! Reads what GNU, pax and ustar write, in one pass, with bounded memory: a
-//! header that announces a name of a gigabyte is refused before it is read.
-//! What a member may be called and may be is decided in [`super::archive`].
+//! Reads the GNU, pax and ustar formats in one pass with bounded memory: a header that
+//! announces a name of a gigabyte is refused before the name is read. The rules for a
+//! member's name and type are in [`super::archive`].
 //!
 //! Why our own: of the crate `tar` only the header's fields are used. Its archive
-//! reader reads names of any length into memory, passes over what it does not know,
+//! reader reads names of any length into memory, skips members of types that it does not know,
 //! and ends at the first zero block; a signed file must not mean one thing here and
 //! another to a second reader, so here all of that is refused.
 
@@ -25,7 +25,7 @@ const MAGIC: [u8; 2] = [0x1f, 0x8b];
 /// A tar's unit, in bytes.
 const BLOCK: usize = 512;
 
-/// What a raw member is.
+/// The type of a raw member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RawKind {
     File,
@@ -34,7 +34,7 @@ pub(super) enum RawKind {
     HardLink,
 }
 
-/// A member as the archive has it: names are still only bytes.
+/// A member as it is in the archive, with unchecked names.
 pub(super) struct RawMember {
     pub(super) name: Vec<u8>,
     pub(super) link: Vec<u8>,
@@ -43,7 +43,7 @@ pub(super) struct RawMember {
     pub(super) owner: Owner,
 }
 
-/// Counts what is read, and remembers whether reading itself failed.
+/// Counts the bytes that are read, and remembers whether reading failed.
 struct CountedReader<'a> {
     inner: &'a mut dyn Read,
     read_bytes: u64,
@@ -68,9 +68,9 @@ impl Read for CountedReader<'_> {
 /// A gzip tar being read.
 pub(super) struct Tarball<'a> {
     gzip: GzDecoder<BufReader<CountedReader<'a>>>,
-    /// Of the present member's content, not yet read.
+    /// The bytes of the current member's content that have not been read.
     left_bytes: u64,
-    /// Zeros that follow the present member's content.
+    /// The zeros that follow the current member's content.
     padding_bytes: u64,
 }
 
@@ -89,7 +89,7 @@ impl<'a> Tarball<'a> {
         self.gzip.get_ref().get_ref().read_bytes
     }
 
-    /// What an error of [`Read`] means: the machine's fault or the archive's.
+    /// Tells for an error of [`Read`] whether this machine or the archive is at fault.
     pub(super) fn explain(&self, error: io::Error) -> PatchError {
         if self.gzip.get_ref().get_ref().failed {
             PatchError::Io(error)
@@ -100,8 +100,8 @@ impl<'a> Tarball<'a> {
         }
     }
 
-    /// The next member; the rest of the one before it is skipped. None at the
-    /// archive's end, which has then been checked down to the last byte.
+    /// Reads the next member, and skips the rest of the one before it. Returns `None` at
+    /// the archive's end, after checking everything up to the file's last byte.
     pub(super) fn next(&mut self) -> Result<Option<RawMember>, PatchError> {
         let (mut long_name, mut long_link, mut pax) = (None, None, None);
         loop {
@@ -152,13 +152,13 @@ impl<'a> Tarball<'a> {
         }
     }
 
-    /// Makes the next `size_bytes` the present member's content.
+    /// Makes the next `size_bytes` the current member's content.
     fn take(&mut self, size_bytes: u64) {
         self.left_bytes = size_bytes;
         self.padding_bytes = size_bytes.next_multiple_of(BLOCK as u64) - size_bytes;
     }
 
-    /// Reads over what is left of the present member.
+    /// Skips the rest of the current member.
     fn skip(&mut self) -> Result<(), PatchError> {
         let mut left_bytes = std::mem::take(&mut self.left_bytes) + std::mem::take(&mut self.padding_bytes);
         let mut buffer = [0; 16 * 1024];
@@ -174,9 +174,9 @@ impl<'a> Tarball<'a> {
         self.gzip.read_exact(buffer).map_err(|error| self.explain(error))
     }
 
-    /// After the first zero block: zeros, gzip's checksum, and then nothing.
+    /// Checks the end after the first zero block: zeros, gzip's checksum, no more bytes.
     fn end(&mut self) -> Result<(), PatchError> {
-        // GNU tar pads to its record, 10 KiB unless asked otherwise.
+        // GNU tar pads to a record, by default of 10 KiB.
         let mut left_bytes = 1024 * 1024;
         let mut buffer = [0; BLOCK];
         loop {
@@ -199,7 +199,7 @@ impl<'a> Tarball<'a> {
     }
 }
 
-/// The present member's content.
+/// Reads the current member's content.
 impl Read for Tarball<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let most = into.len().min(usize::try_from(self.left_bytes).unwrap_or(usize::MAX));
@@ -216,7 +216,7 @@ impl Read for Tarball<'_> {
     }
 }
 
-/// A block as a header, if it is one of the formats read here and unharmed.
+/// A block as a header, if it has a known format and its checksum matches.
 fn checked(block: &[u8; BLOCK]) -> Result<&Header, PatchError> {
     let header = Header::from_byte_slice(block);
     if header.as_ustar().is_none() && header.as_gnu().is_none() {
@@ -257,7 +257,7 @@ fn raw(header: &Header, size_bytes: u64) -> Result<RawMember, PatchError> {
         mode: header.mode().map_err(|_| bad("mode"))? & 0o7777,
         uid: id(header.uid(), "uid")?,
         gid: id(header.gid(), "gid")?,
-        // A time before 1970 is two's complement in GNU's binary form.
+        // In GNU's binary form, a time before 1970 is in two's complement.
         mtime_s: header.mtime().map_err(|_| bad("time"))?.cast_signed(),
         mtime_ns: 0,
     };
@@ -280,8 +280,8 @@ impl RawMember {
                 b"uid" => self.owner.uid = id()?,
                 b"gid" => self.owner.gid = id()?,
                 b"mtime" => (self.owner.mtime_s, self.owner.mtime_ns) = pax_time(value).ok_or(bad.clone())?,
-                // Only files beyond our bound need it; to honour it where it
-                // differs would let two readers see two archives.
+                // Only files beyond the limit need it. If it differs from the header's,
+                // two readers could see two different archives.
                 b"size" if number() != Some(self.size_bytes) => {
                     return Err(MemberFault::BadHeader("size").of(&self.name).into());
                 }
@@ -291,7 +291,7 @@ impl RawMember {
                 _ if key.windows(5).any(|part| part == b"xattr") || key.starts_with(b"SCHILY.acl") => {
                     return Err(MemberFault::ExtendedAttributes.of(&self.name).into());
                 }
-                // Times and names that a patch does not keep.
+                // Attributes that a patch does not keep.
                 _ => {}
             }
         }
@@ -299,7 +299,7 @@ impl RawMember {
     }
 }
 
-/// The first record: key, value, what follows.
+/// The first record: its key, its value, and the bytes after it.
 fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
     let space = records.iter().position(|byte| *byte == b' ')?;
     let len: usize = str::from_utf8(&records[..space]).ok()?.parse().ok()?;

@@ -1,5 +1,5 @@
-//! The paths that an archive held so far, as a tree: no part of a path is stored
-//! twice, so that memory grows with the number of paths, however deep they go.
+//! The paths that have been read of an archive, as a tree: no component of a path is
+//! stored twice, so memory grows with the number of paths, however deep they are.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,21 +8,21 @@ use std::path::{Path, PathBuf};
 
 use super::fault::MemberFault;
 
-/// What is known of a path once some members were seen.
+/// What is known of a path from the members so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Known {
-    /// A member lies below it, and it may still come as a directory.
+    /// A member is below it. It may still come as a directory.
     #[default]
     Above,
-    /// It came, as a directory.
+    /// It is a member, a directory.
     Directory,
-    /// It came, as a file of this size.
+    /// It is a member, a file of this size.
     File(u64),
-    /// It came, as a symbolic link.
+    /// It is a member, a symbolic link.
     Symlink,
 }
 
-/// A path's part, and what lies below it.
+/// One component of a path, and the components below it.
 #[derive(Default)]
 pub(super) struct ArchiveTree {
     known: Known,
@@ -30,7 +30,7 @@ pub(super) struct ArchiveTree {
 }
 
 impl ArchiveTree {
-    /// What is known of a path, if anything.
+    /// What is known of a path; `None` if nothing is.
     pub(super) fn get(&self, path: &Path) -> Option<Known> {
         let mut node = self;
         for part in path {
@@ -39,9 +39,9 @@ impl ArchiveTree {
         Some(node.known)
     }
 
-    /// Takes a path for a member, unless that contradicts what came before.
-    /// Returns how many paths are new: the member's, and directories that it implies.
-    pub(super) fn place(&mut self, path: &Path, known: Known) -> Result<usize, MemberFault> {
+    /// Adds a member's path, unless it contradicts earlier members. Returns how many paths
+    /// are new: the member's, and directories that it implies.
+    pub(super) fn insert(&mut self, path: &Path, known: Known) -> Result<usize, MemberFault> {
         let (mut node, mut new) = (self, 0);
         for (depth, part) in path.iter().enumerate() {
             if matches!(node.known, Known::File(_) | Known::Symlink) {
