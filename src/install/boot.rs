@@ -1,4 +1,4 @@
-//! The kernel's id of this boot: what tells that the host has restarted.
+//! The kernel's boot id, which changes when the host restarts.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The rules that say no before anything is touched. No I/O.
+//! The rules that are checked before anything changes. No I/O.
 
 use std::cmp::Ordering;
 
@@ -12,8 +12,8 @@ use crate::sorted::FlatMap;
 use crate::types::{Digest, PatchId};
 use crate::wire::frame::ManifestPatch;
 
-/// A manifest by id, once it is known to be the set that was asked for and to
-/// agree with what is installed.
+/// Checks that a manifest is the requested set and agrees with what is installed.
+/// Returns it by patch id.
 pub(super) fn manifest(
     record: &Record,
     patches: Vec<ManifestPatch>,
@@ -46,14 +46,14 @@ pub(super) fn manifest(
     Ok(wanted)
 }
 
-/// Whether a patch that is to be added may be on this host.
+/// Checks that a patch may be added to this host.
 pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Result<(), Box<InstallRefusal>> {
     let node = &config.node;
     if metadata.id != *id {
         return Err(Box::new(InstallRefusal::OtherId(id.clone(), metadata.id.clone())));
     }
     if let Some(least) = &config.security.min_sw_version
-        && releases(metadata.sw_version.as_str(), least.as_str()) == Ordering::Less
+        && compare_releases(metadata.sw_version.as_str(), least.as_str()) == Ordering::Less
     {
         return Err(Box::new(InstallRefusal::TooOld(id.clone(), metadata.sw_version.clone(), least.clone())));
     }
@@ -70,7 +70,7 @@ pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Resul
     Ok(())
 }
 
-/// Whether the lock file lets the install go on.
+/// Checks the lock file, if a patch requires a restart of the host.
 pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Result<(), Box<InstallRefusal>> {
     match &config.agent.lock_file {
         Some(file) if reboot_required && !force && !file.exists() => Err(Box::new(InstallRefusal::NotLocked)),
@@ -78,8 +78,8 @@ pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Resul
     }
 }
 
-/// Whether there is room: what is needed, with the reserve on top.
-pub(super) fn room(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(), InstallError> {
+/// Checks that there is space for `needed` bytes and the reserve.
+pub(super) fn space(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(), InstallError> {
     let needed = needed.saturating_add(reserve);
     if needed > free {
         return Err(InstallRefusal::NoSpace { at: at.to_owned(), needed, free }.into());
@@ -87,9 +87,9 @@ pub(super) fn room(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(),
     Ok(())
 }
 
-/// Which of two releases is older: runs of digits compare as numbers, anything
-/// else as text, and what goes on is newer than what ends.
-fn releases(a: &str, b: &str) -> Ordering {
+/// Compares two releases: runs of digits as numbers, everything else as text. If one is
+/// a prefix of the other, the longer one is newer.
+fn compare_releases(a: &str, b: &str) -> Ordering {
     let parts = |text: &str| -> Vec<String> {
         let mut parts: Vec<String> = Vec::new();
         for c in text.chars() {
@@ -124,9 +124,9 @@ mod tests {
         for (older, newer) in
             [("22.06", "22.12"), ("9.10", "22.06"), ("24.09", "24.09.1"), ("24.9", "24.10"), ("1.0a", "1.0b")]
         {
-            assert_eq!(releases(older, newer), Ordering::Less, "{older} {newer}");
-            assert_eq!(releases(newer, older), Ordering::Greater, "{newer} {older}");
+            assert_eq!(compare_releases(older, newer), Ordering::Less, "{older} {newer}");
+            assert_eq!(compare_releases(newer, older), Ordering::Greater, "{newer} {older}");
         }
-        assert_eq!(releases("24.09", "24.9"), Ordering::Equal);
+        assert_eq!(compare_releases("24.09", "24.9"), Ordering::Equal);
     }
 }

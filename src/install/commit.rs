@@ -48,7 +48,7 @@ impl Installer<'_> {
     ) -> Result<LastInstall, InstallError> {
         match journal.state.boot {
             None => self.finish(journal, request, intent, record),
-            Some(_) => self.remember(request.request_id, Outcome::Installed, &intent.noted, true),
+            Some(_) => self.remember(request.request_id, Outcome::Installed, &intent.local_changes, true),
         }
     }
 
@@ -60,7 +60,7 @@ impl Installer<'_> {
         intent: &Intent,
         record: &Record,
     ) -> Result<LastInstall, InstallError> {
-        let Intent { moves, noted, reboot_required, .. } = intent;
+        let Intent { moves, local_changes, reboot_required, .. } = intent;
         for path in &moves.old_directories {
             failpoint::hit("removing an empty directory");
             match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
@@ -72,7 +72,7 @@ impl Installer<'_> {
         self.sweep(record, moves);
         let asks_for_restart =
             *reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
-        let last = self.remember(request.request_id, Outcome::Installed, noted, asks_for_restart)?;
+        let last = self.remember(request.request_id, Outcome::Installed, local_changes, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)
@@ -111,7 +111,7 @@ impl Installer<'_> {
             failpoint::hit("removing a draft");
             sys::remove_if_there(self.home.as_fd(), draft).context("remove", draft)?;
         }
-        self.forget_guard()?;
+        self.remove_guard()?;
         ScriptStore::open(&self.home)?.sweep(record)
     }
 }

@@ -1,4 +1,4 @@
-//! Why an install did not go as asked, for the operator.
+//! The errors of an install, as the operator reads them.
 
 use std::{fmt, io};
 
@@ -8,83 +8,82 @@ use crate::job::{FetchError, SystemError};
 use crate::patch::PatchError;
 use crate::types::{Digest, Hash, NodeType, PatchId, SwVersion};
 
-/// Why an install was refused or failed. What it means for the host depends on
-/// when it happens: before the journal's `Intent` nothing is begun; after it the
-/// previous set comes back.
+/// Why an install was refused or failed. Before the journal's `Intent` nothing has
+/// changed on the host; after it the previous set comes back.
 #[derive(Debug)]
 pub enum InstallError {
-    /// The system refused something.
+    /// A system call failed.
     Io {
-        /// What was tried, as a verb: "rename".
+        /// The operation that failed, as a verb: "rename".
         verb: &'static str,
-        /// On what, below the root.
+        /// Its path below the root.
         path: String,
-        /// Why it did not work.
+        /// The system's error.
         error: io::Error,
     },
-    /// A rule says no.
+    /// A rule forbids it.
     Refused(Box<InstallRefusal>),
-    /// A patch cannot be laid over the tree as it is.
+    /// A patch does not fit the tree.
     Conflict(Conflict),
-    /// A file of thimble's own is not as it was written.
+    /// One of thimble's own files is damaged or missing.
     Damaged {
-        /// Which, below the root.
+        /// Its path below the root.
         path: String,
         /// What is wrong with it.
         what: &'static str,
     },
-    /// The controller did not give what was asked for.
+    /// Fetching from the controller failed.
     Fetch(FetchError),
-    /// A patch file was not taken.
+    /// A patch file was refused.
     Patch(PatchId, Box<PatchError>),
     /// A patch's script failed.
     Script(Box<ScriptFailure>),
-    /// The thimble that was to come does not run, or is none.
+    /// The file that would replace thimble itself does not run, or is not thimble.
     NewThimble(Trial),
     /// Files of the previous set could not be put back.
     Undo(Box<InstallError>),
 }
 
-/// A rule that says no before anything is touched.
+/// A rule that forbids an install before anything has changed.
 #[derive(Debug, PartialEq, Eq)]
 pub enum InstallRefusal {
-    /// The lock file is not there, and a patch wants a restart.
+    /// The lock file is absent, and a patch requires a restart of the host.
     NotLocked,
-    /// The manifest is not the one that the request named.
+    /// The manifest does not have the digest that was requested.
     OtherSet {
         /// The digest of the manifest received.
         received: Digest,
-        /// The digest that was asked for.
+        /// The digest that was requested.
         asked: Digest,
     },
     /// More patches than a host may have.
     TooManyPatches(usize),
-    /// A patch file's description has another id.
+    /// The metadata of a patch file has another id than the manifest.
     OtherId(PatchId, PatchId),
-    /// A patch file is not the one that the manifest names.
+    /// A patch file has another hash than the manifest.
     OtherContent(PatchId),
-    /// An installed patch would be replaced by another of the same id.
+    /// An installed patch would be replaced by one with the same id and other content.
     SameId {
         /// The id.
         id: PatchId,
-        /// What is installed.
+        /// The hash of the installed patch.
         installed: Hash,
-        /// What is asked for.
+        /// The hash of the requested patch.
         asked: Hash,
     },
-    /// A patch is never to be removed.
+    /// An installed patch that must never be removed is not in the set.
     Unremovable(PatchId),
-    /// A patch is committed.
+    /// An installed patch that is committed is not in the set.
     Committed(PatchId),
-    /// A patch is for a release older than this node takes.
+    /// A patch is for a release that is older than `security.min_sw_version`.
     TooOld(PatchId, SwVersion, SwVersion),
-    /// A patch is for another release than the one that runs.
+    /// A patch is only for a release that does not run here.
     OtherRelease(PatchId, SwVersion, SwVersion),
-    /// A patch is for other kinds of hosts.
+    /// A patch is for other types of hosts.
     OtherNodetype(PatchId, NodeType),
-    /// There is not enough room.
+    /// There is not enough disk space.
     NoSpace {
-        /// On the filesystem mounted here, below the root.
+        /// The mount point of the filesystem, below the root.
         at: String,
         /// How much is needed, in bytes.
         needed: u64,
@@ -93,33 +92,34 @@ pub enum InstallRefusal {
     },
     /// The root cannot be written to.
     ReadOnlyRoot,
-    /// thimble's own file would go, and no other would take its place.
+    /// The install would remove thimble's own file and bring no other in its place.
     NoThimbleLeft(String),
     /// The last install replaced thimble itself and has not ended.
     AwaitsProof,
 }
 
-/// Why a path of a patch cannot be laid over the tree.
+/// Why a path of a patch does not fit the tree.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Conflict {
-    /// A directory is where a file or a link should go.
+    /// A directory is where the patch has a file or a symbolic link.
     IsDirectory(PatchId, String),
-    /// A file is where a directory should be.
+    /// A file is where the patch needs a directory.
     NotDirectory(PatchId, String),
-    /// The way to a path leads through a link that a patch made.
+    /// The path leads through a symbolic link that a patch brought.
     ThroughPatchedLink(PatchId, String),
-    /// The way to a path leads round in circles, or its name cannot be read.
+    /// The symbolic links on the path form a loop, are not UTF-8, or lead into
+    /// `.thimble`.
     BadWay(PatchId, String),
-    /// Two members of a patch are one file on this host.
+    /// Two members of a patch resolve to the same path on this host.
     SameFile(PatchId, String),
-    /// One patch brings a file where another brings a directory.
+    /// One patch has a file where another has a directory.
     FileAndDirectory(PatchId, String),
-    /// What a patch left is neither in place nor kept.
+    /// An object of a patch is neither in place nor kept.
     Lost(PatchId, String),
 }
 
 impl InstallError {
-    /// What it means for a command's exit code.
+    /// What the error means for a command's exit code.
     #[must_use]
     pub fn kind(&self) -> RefusalKind {
         match self {
@@ -147,11 +147,11 @@ impl fmt::Display for InstallError {
                 error => write!(f, "{id}: {error}"),
             },
             Self::Script(failure) => failure.fmt(f),
-            Self::NewThimble(Trial { how: Some(how), said }) => {
-                write!(f, "the new thimble cannot take over: `--version` {how}: {said}")
+            Self::NewThimble(Trial { error: Some(error), output }) => {
+                write!(f, "the new thimble cannot take over: `--version` {error}: {output}")
             }
-            Self::NewThimble(Trial { how: None, said }) => {
-                write!(f, "what would take thimble's place is no thimble: to `--version` it says {said:?}")
+            Self::NewThimble(Trial { error: None, output }) => {
+                write!(f, "the file that would replace thimble is not thimble: `--version` prints {output:?}")
             }
             Self::Undo(error) => write!(f, "the previous set could not be put back: {error}"),
         }
@@ -166,17 +166,17 @@ impl fmt::Display for InstallRefusal {
             Self::NotLocked => f.write_str("Node must be locked."),
             Self::OtherSet { received, asked } => write!(
                 f,
-                "the controller sent set {received:.12} where {asked:.12} was asked for: \
+                "the controller sent set {received:.12} instead of {asked:.12}: \
                  the repository has changed since, ask again"
             ),
             Self::TooManyPatches(count) => {
                 write!(
                     f,
-                    "{count} patches are more than the {} that a host may have",
+                    "the set has {count} patches, and a host may have at most {}",
                     crate::limits::EFFECTIVE
                 )
             }
-            Self::OtherId(id, found) => write!(f, "the file of {id} says that it is {found}"),
+            Self::OtherId(id, found) => write!(f, "the file of {id} has the id {found} in its metadata"),
             Self::OtherContent(id) => {
                 write!(f, "the file received for {id} is not the one in the repository")
             }
@@ -188,10 +188,10 @@ impl fmt::Display for InstallRefusal {
             Self::Unremovable(id) => write!(f, "{id} is unremovable and installed: apply it again"),
             Self::Committed(id) => write!(f, "{id} is committed and installed: apply it again"),
             Self::TooOld(id, is, least) => {
-                write!(f, "{id} is for release {is}, and this node takes none before {least}")
+                write!(f, "{id} is for release {is}, and this node accepts {least} or later")
             }
             Self::OtherRelease(id, is, runs) => {
-                write!(f, "{id} is for release {is} only, and {runs} runs here")
+                write!(f, "{id} is only for release {is}, and {runs} runs here")
             }
             Self::OtherNodetype(id, nodetype) => write!(f, "{id} is not for a {nodetype} host"),
             Self::NoSpace { at, needed, free } => write!(
@@ -202,11 +202,11 @@ impl fmt::Display for InstallRefusal {
             ),
             Self::NoThimbleLeft(path) => write!(
                 f,
-                "this would take thimble itself, /{path}, away: apply a patch that brings one with it"
+                "this would remove thimble itself, /{path}: apply a patch that brings a thimble as well"
             ),
             Self::AwaitsProof => f.write_str(
-                "the last install replaced thimble itself, and ends once the new one has started and heard a \
-                 controller: start the daemon",
+                "the last install replaced thimble itself and ends when the new one has heard a controller: \
+                 start the daemon",
             ),
             Self::ReadOnlyRoot => f.write_str("the root is read-only: use backend = command"),
         }
@@ -217,22 +217,22 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IsDirectory(id, path) => {
-                write!(f, "{id} brings the file /{path}, and a directory is there on this host")
+                write!(f, "{id} has the file /{path}, which is a directory on this host")
             }
             Self::NotDirectory(id, path) => {
-                write!(f, "{id} needs the directory /{path}, and on this host it is none")
+                write!(f, "{id} needs the directory /{path}, which is not a directory on this host")
             }
             Self::ThroughPatchedLink(id, path) => {
                 write!(
                     f,
-                    "{id} has files below /{path}, a link that a patch made: such links are not followed"
+                    "{id} has files below /{path}, a link that a patch brought: such links are not followed"
                 )
             }
             Self::BadWay(id, path) => {
-                write!(f, "{id} has /{path}, and the links on the way there lead nowhere on this host")
+                write!(f, "{id} has /{path}, and the links on that path cannot be followed on this host")
             }
             Self::SameFile(id, path) => {
-                write!(f, "two members of {id} are the one file /{path} on this host")
+                write!(f, "two members of {id} are the same file /{path} on this host")
             }
             Self::FileAndDirectory(id, path) => {
                 write!(
@@ -242,10 +242,7 @@ impl fmt::Display for Conflict {
                 )
             }
             Self::Lost(id, path) => {
-                write!(
-                    f,
-                    "the file /{path} of {id} is not kept any more: remove {id} too, then apply it again"
-                )
+                write!(f, "the file /{path} of {id} is lost: remove {id} too, then apply it again")
             }
         }
     }
@@ -281,9 +278,9 @@ impl From<FetchError> for InstallError {
     }
 }
 
-/// Says what was tried when a system call fails.
+/// Adds to a system error the operation that failed.
 pub(super) trait ErrorContext<T> {
-    /// Turns a system error into one that names verb and path.
+    /// Turns a system error into one with this verb and path.
     fn context(self, verb: &'static str, path: &str) -> Result<T, InstallError>;
 }
 
@@ -293,7 +290,7 @@ impl<T> ErrorContext<T> for io::Result<T> {
     }
 }
 
-/// A size that people can read.
+/// A size in a unit that suits it.
 struct Size(u64);
 
 impl fmt::Display for Size {

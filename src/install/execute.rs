@@ -1,4 +1,4 @@
-//! Carrying a plan out, from its announcement to its commit.
+//! Executes a plan, from its announcement in the journal to its commit.
 
 use std::os::fd::AsFd;
 
@@ -16,9 +16,8 @@ use crate::failpoint;
 use crate::wire::install::Step;
 
 impl Installer<'_> {
-    /// Carries a plan out; gives the record that is now in force, or none where that
-    /// is for the new thimble to commit. An error
-    /// leaves the journal telling how far it came.
+    /// Executes a plan. Returns the record that is now in force, or `None` if the new
+    /// thimble must commit it. After an error, the journal says how far it got.
     pub fn execute(
         &self,
         journal: &mut Journal,
@@ -32,14 +31,14 @@ impl Installer<'_> {
         let moves = &intent.moves;
         let old = self.record()?;
         if moves.added.is_empty() && moves.removed.is_empty() {
-            // At most, patches that are there are committed now.
+            // At most, installed patches have become committed.
             if old.patches != prepared.plan.next.patches {
                 INSTALLED.write(self.home.as_fd(), &prepared.plan.next)?;
             }
             return self.record().map(Some);
         }
         journal.append(JournalEntry::Intent(intent.clone()))?;
-        journal.set_aside(scripts_at_most(&old, prepared))?;
+        journal.preallocate(scripts_at_most(&old, prepared))?;
         self.stage(prepared, reporter)?;
         self.try_out(moves)?;
         INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
@@ -72,19 +71,19 @@ impl Installer<'_> {
         Ok(Some(prepared.plan.next.clone()))
     }
 
-    /// Whether the new set is well, by what its patches know to ask.
+    /// Runs the health scripts of the new set.
     pub fn health(&self, journal: &mut Journal, next: &Record) -> Result<(), InstallError> {
         with_script(&next.patches, Script::Health)
             .try_for_each(|patch| self.script(journal, patch, Script::Health, ScriptAction::Install))
     }
 
-    /// Unpacks new files to where they wait.
+    /// Unpacks new files into the kept directories.
     fn stage(
         &self,
         prepared: &mut Prepared<'_>,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<(), InstallError> {
-        let Prepared { plan, files, kept, inbox } = prepared;
+        let Prepared { plan, files, kept, fetch_dir } = prepared;
         let total = plan.stage.iter().map(|staged| staged.size_bytes).sum();
         let mut done = 0;
         let mut shown = None;
@@ -106,7 +105,7 @@ impl Installer<'_> {
             }
         }
         kept.barrier()?;
-        inbox.sweep(&Default::default())
+        fetch_dir.sweep(&Default::default())
     }
 
     fn pre_scripts(&self, journal: &mut Journal, old: &Record, moves: &Moves) -> Result<(), InstallError> {
@@ -120,7 +119,7 @@ impl Installer<'_> {
         Ok(())
     }
 
-    /// Gives everything that will be displaced its second name.
+    /// Gives each object that will be displaced its second name.
     fn keep(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
         let kept = &prepared.kept;
         for save in &moves.saves {
@@ -186,7 +185,7 @@ impl Installer<'_> {
         Ok(())
     }
 
-    /// Announces a script and runs it.
+    /// Announces a script in the journal and runs it.
     fn script(
         &self,
         journal: &mut Journal,
@@ -199,6 +198,7 @@ impl Installer<'_> {
     }
 }
 
+/// The greatest number of scripts that an install and undoing it announce.
 fn scripts_at_most(old: &Record, prepared: &Prepared<'_>) -> usize {
     let all = old.patches.iter().chain(&prepared.plan.next.patches);
     all.map(|patch| patch.scripts.len()).sum()

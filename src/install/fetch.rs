@@ -1,8 +1,8 @@
-//! Patch files on their way in: fetched, resumed, verified, indexed.
+//! Fetches patch files, resumes them, and verifies and indexes them.
 //!
-//! A file is kept in `.thimble/fetch` under its hash, so that what a broken
-//! session brought is not fetched twice. Nothing in it is looked at before its
-//! signature holds.
+//! A file is kept in `.thimble/fetch` under its hash, so that bytes that fetched before a
+//! session broke are not fetched twice. Its content is not read before its signature is
+//! verified.
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom, Write};
@@ -19,21 +19,21 @@ use crate::sorted::FlatMap;
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
-/// The directory of patch files on their way in.
-pub(super) struct Inbox {
+/// The directory of patch files that are being fetched.
+pub(super) struct FetchDir {
     dir: OwnedFd,
 }
 
-/// A patch file that came, believed or not.
-pub(super) struct Arrived {
+/// A patch file that was fetched and is not verified yet.
+pub(super) struct FetchedFile {
     file: File,
     signature: Vec<u8>,
-    /// The first bytes were here before.
+    /// Its first bytes came from an earlier session.
     was_resumed: bool,
 }
 
-impl Inbox {
-    /// Opens it, making it where it is not there.
+impl FetchDir {
+    /// Opens the directory, making it if it is missing.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
         own_dir(home.as_fd(), "fetch", true).context("open", ".thimble/fetch").map(|dir| Self { dir })
     }
@@ -54,19 +54,20 @@ impl Inbox {
         sys::remove_if_there(self.dir.as_fd(), name).context("remove", ".thimble/fetch")
     }
 
-    /// Bytes of a patch's file that are here.
+    /// The number of bytes of a patch's file that are already here.
     pub fn present_bytes(&self, patch: &ManifestPatch) -> u64 {
         let stat = sys::stat_at(self.dir.as_fd(), &patch.hash.to_string());
         stat.map_or(0, |stat| stat.size_bytes)
     }
 
-    /// Fetches what of a patch's file is not here yet, telling how many bytes come.
+    /// Fetches the missing bytes of a patch's file, and calls `on_bytes` with the length
+    /// of each piece.
     pub fn fetch(
         &self,
         source: &mut dyn Source,
         patch: &ManifestPatch,
-        arrived: &mut dyn FnMut(u64),
-    ) -> Result<Arrived, InstallError> {
+        on_bytes: &mut dyn FnMut(u64),
+    ) -> Result<FetchedFile, InstallError> {
         let name = patch.hash.to_string();
         failpoint::hit("opening a fetched file");
         let mut file = match sys::open_append(self.dir.as_fd(), &name) {
@@ -82,40 +83,42 @@ impl Inbox {
         let mut room = patch.size_bytes - offset;
         let Fetched { signature, .. } = source.blob(&patch.hash, offset, &mut |bytes| {
             let len = bytes.len() as u64;
-            room = room.checked_sub(len).ok_or_else(|| io::Error::other("more came than was announced"))?;
+            room = room
+                .checked_sub(len)
+                .ok_or_else(|| io::Error::other("more bytes were received than announced"))?;
             failpoint::hit("writing to a fetched file");
             file.write_all(bytes)?;
-            arrived(len);
+            on_bytes(len);
             Ok(())
         })?;
         if room > 0 {
             return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into()).into());
         }
-        Ok(Arrived { file, signature, was_resumed: offset > 0 })
+        Ok(FetchedFile { file, signature, was_resumed: offset > 0 })
     }
 
-    /// Believes a file, or fetches it once more from its first byte where some
-    /// of it was here before. A file that is not believed is removed.
+    /// Verifies a file. If it fails and was resumed, fetches it once more from its first
+    /// byte. A file that fails is removed.
     pub fn verify(
         &self,
         source: &mut dyn Source,
         patch: &ManifestPatch,
-        mut arrived: Arrived,
+        mut fetched: FetchedFile,
         keys: &TrustedKeys,
     ) -> Result<(File, Index), InstallError> {
-        match check(patch, &mut arrived, keys) {
-            Err(error) if arrived.was_resumed && !is_ours(&error) => {
+        match check(patch, &mut fetched, keys) {
+            Err(error) if fetched.was_resumed && !is_local_failure(&error) => {
                 self.remove(&patch.hash.to_string())?;
-                arrived = self.fetch(source, patch, &mut |_| {})?;
+                fetched = self.fetch(source, patch, &mut |_| {})?;
             }
             Err(error) => {
                 self.remove(&patch.hash.to_string())?;
                 return Err(error);
             }
-            Ok(index) => return Ok((arrived.file, index)),
+            Ok(index) => return Ok((fetched.file, index)),
         }
-        match check(patch, &mut arrived, keys) {
-            Ok(index) => Ok((arrived.file, index)),
+        match check(patch, &mut fetched, keys) {
+            Ok(index) => Ok((fetched.file, index)),
             Err(error) => {
                 self.remove(&patch.hash.to_string())?;
                 Err(error)
@@ -124,18 +127,23 @@ impl Inbox {
     }
 }
 
-/// Whether it is this machine that failed and not the file.
-fn is_ours(error: &InstallError) -> bool {
+/// Whether this machine is at fault and not the file.
+fn is_local_failure(error: &InstallError) -> bool {
     matches!(error, InstallError::Patch(_, error) if !error.is_verification())
 }
 
-fn check(patch: &ManifestPatch, arrived: &mut Arrived, keys: &TrustedKeys) -> Result<Index, InstallError> {
+/// Checks signature, hash and archive.
+fn check(
+    patch: &ManifestPatch,
+    fetched: &mut FetchedFile,
+    keys: &TrustedKeys,
+) -> Result<Index, InstallError> {
     let refuse = |error| InstallError::Patch(patch.id.clone(), Box::new(error));
-    let verified = verify(&mut arrived.file, &arrived.signature, keys).map_err(refuse)?;
+    let verified = verify(&mut fetched.file, &fetched.signature, keys).map_err(refuse)?;
     if verified.hash != patch.hash {
         return Err(InstallRefusal::OtherContent(patch.id.clone()).into());
     }
-    let index = archive::index(&mut arrived.file).map_err(refuse)?;
-    arrived.file.rewind().context("read", ".thimble/fetch")?;
+    let index = archive::index(&mut fetched.file).map_err(refuse)?;
+    fetched.file.rewind().context("read", ".thimble/fetch")?;
     Ok(index)
 }

@@ -1,10 +1,10 @@
-//! What an install has begun: enough to undo it, or to know that it is done.
+//! The journal of an install: enough to undo it, or to know that it is finished.
 //!
-//! One file, `.thimble/journal`, that exists while an install is under way. It
-//! is a run of frames `length u32 LE | check 8 | postcard`, each synced before
-//! what it announces is begun. A frame torn by a power cut ends the reading:
-//! what it announced had not begun. Room is set aside so that announcing, and
-//! undoing, cannot meet a full disk.
+//! The file `.thimble/journal` exists while an install is under way. It is a sequence of
+//! frames `length u32 LE | checksum 8 | postcard`. Each frame is synced before the step
+//! that it announces begins. Reading stops at a frame that a power cut tore: its step
+//! had not begun. Space is preallocated, so that neither announcing nor undoing can meet
+//! a full disk.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -20,61 +20,61 @@ use crate::failpoint;
 use crate::types::{Digest, PatchId};
 use crate::wire::install::InstallRequest;
 
-/// The journal.
+/// The journal's name in `.thimble`.
 pub(super) const NAME: &str = "journal";
-/// A journal that is being made.
+/// The name of a journal that is being made.
 pub(super) const DRAFT: &str = "journal.next";
-const CHECK_BYTES: usize = 8;
-/// Room for what is announced beside scripts.
-const ROOM_BYTES: u64 = 8 * 1024;
-/// Room for one script's announcement, with a patch id of any length.
-const SCRIPT_ROOM_BYTES: u64 = 128;
+const CHECKSUM_BYTES: usize = 8;
+/// Space for all frames but those of scripts.
+const FRAMES_BYTES: u64 = 8 * 1024;
+/// Space for one script's frame, with the longest patch id.
+const SCRIPT_FRAME_BYTES: u64 = 128;
 
-/// One thing that a journal announces.
+/// One entry of a journal. The order of the variants is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum JournalEntry {
-    /// An install was asked for; nothing of the tree is touched yet.
+    /// An install was requested; the tree has not changed yet.
     Begin(InstallRequest),
-    /// It is planned; from here on it is undone unless it is committed.
+    /// It is planned. From here on it is undone unless it is committed.
     Intent(Intent),
     /// A phase begins.
     Phase(JournalPhase),
-    /// A script of a patch is started.
+    /// A script of a patch starts.
     Script(PatchId, Script),
     /// The previous set comes back, for this reason.
     Undoing(String),
     /// The previous set's files are back.
     Restored,
-    /// And the scripts that go with it have run.
+    /// The scripts that belong to going back have run.
     Undone {
-        /// A script of the previous set that failed meanwhile.
-        trouble: Option<String>,
+        /// The first failure among the previous set's scripts.
+        failure: Option<String>,
     },
-    /// A guard lets the new thimble be started once more.
+    /// A guard lets the new thimble start once more.
     Start,
-    /// The health scripts have passed in the new thimble. Behind `AwaitReboot`: the way
-    /// back is given up from here on, healthy or not.
+    /// The health scripts have passed in the new thimble. After `AwaitReboot`: the
+    /// previous set can no longer come back, whether the new one is healthy or not.
     Healthy,
-    /// The new set is committed next, in the boot with this id. How healthy it is shows
-    /// after the host's restart; until then the way back is kept.
+    /// The commit follows, in the boot with this id. The previous record is kept until
+    /// the health scripts have run after the host's restart.
     AwaitReboot(String),
-    /// The host has been restarted since.
+    /// The host has restarted since.
     Restarted,
 }
 
-/// What is planned.
+/// The plan of an install.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Intent {
-    /// The record's serial once this is committed.
+    /// The serial of the new record.
     pub serial: u64,
-    /// What is installed before.
+    /// The digest of the previous set.
     pub old: Digest,
-    /// What is to be installed.
+    /// The digest of the new set.
     pub new: Digest,
-    /// A patch that comes or goes wants a restart of the host.
+    /// A patch that is added or removed requires a restart of the host.
     pub reboot_required: bool,
-    /// What the operator is told of local changes if it goes well.
-    pub noted: String,
+    /// The summary of local changes that a successful install reports.
+    pub local_changes: String,
     pub moves: Moves,
 }
 
@@ -85,13 +85,13 @@ pub(super) enum JournalPhase {
     Switching,
     PostScripts,
     Health,
-    /// thimble itself was replaced: everything is switched, and the new one is to
-    /// run the health scripts and to hear a controller. Old and new both write from
-    /// here on: each must know the other's words.
+    /// thimble itself was replaced and everything is switched. The new thimble must run
+    /// the health scripts and hear a controller. Old and new both write entries from
+    /// here on, so each must be able to read the other's.
     AwaitSelf,
 }
 
-/// What a journal tells about an install.
+/// The state of an install, as its journal's entries say.
 #[derive(Clone, Debug, Default)]
 pub(super) struct JournalState {
     pub request: Option<InstallRequest>,
@@ -100,19 +100,19 @@ pub(super) struct JournalState {
     pub scripts: Vec<(PatchId, Script)>,
     pub undoing: Option<String>,
     pub is_restored: bool,
-    /// Undone, and with which trouble.
+    /// Undone; inside, the first failure of a script.
     pub undone: Option<Option<String>>,
-    /// How often a guard let the new thimble be started once more.
+    /// How often a guard let the new thimble start once more.
     pub starts: u32,
     pub is_healthy: bool,
-    /// The boot whose end a committed set waits for.
+    /// The id of the boot in which a set was committed that waits for a restart.
     pub boot: Option<String>,
-    /// It has ended.
+    /// The host has restarted since that boot.
     pub is_restarted: bool,
 }
 
 impl JournalState {
-    fn take(&mut self, entry: JournalEntry) {
+    fn apply(&mut self, entry: JournalEntry) {
         match entry {
             JournalEntry::Begin(request) => self.request = Some(request),
             JournalEntry::Intent(intent) => self.intent = Some(intent),
@@ -120,21 +120,21 @@ impl JournalState {
             JournalEntry::Script(patch, script) => self.scripts.push((patch, script)),
             JournalEntry::Undoing(reason) => self.undoing = Some(reason),
             JournalEntry::Restored => self.is_restored = true,
-            JournalEntry::Undone { trouble } => self.undone = Some(trouble),
+            JournalEntry::Undone { failure } => self.undone = Some(failure),
             JournalEntry::Start => self.starts = self.starts.saturating_add(1),
             JournalEntry::Healthy => self.is_healthy = true,
-            // That is to be shown after the restart.
+            // Health is checked again after the restart.
             JournalEntry::AwaitReboot(boot) => (self.boot, self.is_healthy) = (Some(boot), false),
             JournalEntry::Restarted => self.is_restarted = true,
         }
     }
 }
 
-/// The journal of the install under way.
+/// The journal of an install that is under way.
 pub(super) struct Journal {
     file: File,
     end: u64,
-    /// What it tells so far.
+    /// What its entries so far add up to.
     pub state: JournalState,
 }
 
@@ -152,7 +152,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Opens the journal that a crash left behind, if there is one.
+    /// Opens the journal that a crash left behind; `None` if there is none.
     pub fn open(home: BorrowedFd<'_>) -> Result<Option<Self>, InstallError> {
         let mut bytes = Vec::new();
         let file = match sys::open_append(home, NAME) {
@@ -167,20 +167,20 @@ impl Journal {
                 path: format!(".thimble/{NAME}"),
                 what: "was written by another version of thimble: start that one to finish its install",
             })?;
-            journal.state.take(entry);
+            journal.state.apply(entry);
             journal.end += (rest.len() - behind.len()) as u64;
             rest = behind;
         }
         Ok(Some(journal))
     }
 
-    /// Announces something, durably.
+    /// Appends an entry, durably.
     pub fn append(&mut self, entry: JournalEntry) -> Result<(), InstallError> {
         let body = postcard::to_extend(&entry, Vec::new())
             .map_err(|error| io::Error::other(error.to_string()))
             .context("encode", NAME)?;
         let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
-        let frame = [&len[..], &check(&len, &body), &body].concat();
+        let frame = [&len[..], &checksum(&len, &body), &body].concat();
         failpoint::hit("writing to the journal");
         self.file
             .seek(SeekFrom::Start(self.end))
@@ -188,20 +188,20 @@ impl Journal {
             .and_then(|()| self.file.sync_data())
             .context("write", NAME)?;
         self.end += frame.len() as u64;
-        self.state.take(entry);
+        self.state.apply(entry);
         Ok(())
     }
 
-    /// Sets room aside for this many announcements of scripts and all others.
-    pub fn set_aside(&self, scripts: usize) -> Result<(), InstallError> {
-        let len = ROOM_BYTES + scripts as u64 * SCRIPT_ROOM_BYTES;
+    /// Preallocates space for this many scripts' frames and all others.
+    pub fn preallocate(&self, scripts: usize) -> Result<(), InstallError> {
+        let len = FRAMES_BYTES + scripts as u64 * SCRIPT_FRAME_BYTES;
         failpoint::hit("setting room aside");
-        sys::set_aside(&self.file, self.end, len)
+        sys::preallocate(&self.file, self.end, len)
             .and_then(|()| self.file.sync_all())
-            .context("set room aside in", NAME)
+            .context("preallocate", NAME)
     }
 
-    /// Ends the journal: what it told is done with.
+    /// Removes the journal: the install has ended.
     pub fn end(self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("removing the journal");
         sys::remove_if_there(home, NAME).context("remove", NAME)?;
@@ -209,19 +209,19 @@ impl Journal {
     }
 }
 
-fn check(len: &[u8], body: &[u8]) -> [u8; CHECK_BYTES] {
+fn checksum(len: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(len).update(body);
-    let mut check = [0; CHECK_BYTES];
-    hasher.finalize_xof().fill(&mut check);
-    check
+    let mut checksum = [0; CHECKSUM_BYTES];
+    hasher.finalize_xof().fill(&mut checksum);
+    checksum
 }
 
-/// The body of the first frame and what is behind it; none where there is no
-/// frame, or one that was never finished.
+/// The body of the first frame and the bytes after it; `None` if there is no whole
+/// frame.
 fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<CHECK_BYTES>()?;
+    let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
     let (body, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-    (!body.is_empty() && check(len, body) == *sum).then_some((body, rest))
+    (!body.is_empty() && checksum(len, body) == *sum).then_some((body, rest))
 }

@@ -1,11 +1,10 @@
-//! Where files wait: staged to come, displaced to come back, or under others.
+//! Objects that are not in place: staged, displaced, or covered by other layers.
 //!
-//! Each filesystem that a patch has files on keeps its own in `.thimble/kept`
-//! at its top, so that putting one in place is a rename. Objects are called by
-//! numbers that the record gives out. The directory is closed to everybody but
-//! root: a displaced set-user-id program with a hole in it must not stay in
-//! reach, and neither must a half-written new one. That is why new files are
-//! staged here and not beside their targets.
+//! Each filesystem that a patch has files on has its own `.thimble/kept` at its mount
+//! point, so that putting an object in place is a rename. The record numbers the objects,
+//! and the numbers are their names here. Only root may enter the directory: a displaced
+//! set-user-id program with a vulnerability must not stay in reach, nor a half-written
+//! new one. That is why new files are staged here and not beside their targets.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,7 +16,8 @@ use super::tree::RootTree;
 use crate::failpoint;
 use crate::sorted::FlatMap;
 
-/// What an object is called while undoing: a kept object on its way back.
+/// The name of an object that undoing puts back into the kept directory, until that is
+/// durable.
 pub(super) fn returning(number: u64) -> String {
     format!("{number}~")
 }
@@ -29,9 +29,9 @@ pub(super) struct Kept<'t> {
 }
 
 impl<'t> Kept<'t> {
-    /// Opens the kept directories of these filesystems, by where they are
-    /// mounted. One that is missing is made where `make` says that it may be
-    /// new; else its filesystem is not mounted, and that is an error.
+    /// Opens the kept directories of the filesystems with these mount points. A missing
+    /// one is made if `make` allows it; otherwise the filesystem is not mounted, which is
+    /// an error.
     pub fn open<'m>(
         tree: &'t RootTree,
         mounts: impl IntoIterator<Item = &'m str>,
@@ -62,55 +62,55 @@ impl<'t> Kept<'t> {
         }
     }
 
-    /// Gives what is at `path` a second name here, so that owner, mode, times,
-    /// attributes and all are kept; copies it where links are impossible.
+    /// Gives the inode at `path` a second name here, which keeps all its attributes.
+    /// Copies it if hard links are impossible.
     pub fn keep(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
         let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
         duplicate(parent.as_fd(), from, self.dir(mount)?, name).context("keep", path)
     }
 
-    /// Takes what is at `path` away, to be kept here.
+    /// Moves the inode at `path` here.
     pub fn take(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
         let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("taking a file away");
         sys::rename_at(parent.as_fd(), from, self.dir(mount)?, name).context("take away", path)
     }
 
-    /// Puts a kept object in place, over whatever is there.
+    /// Moves a kept object to `path`, replacing what is there.
     pub fn put(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
         let (parent, to) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("putting a file in place");
         sys::rename_at(self.dir(mount)?, name, parent.as_fd(), to).context("put in place", path)
     }
 
-    /// Puts a kept object in a place that is free.
+    /// Moves a kept object to `path`, which must be free.
     pub fn put_new(&self, mount: &str, name: &str, path: &str) -> Result<(), InstallError> {
         let (parent, to) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("putting a new file in place");
         sys::rename_new_at(self.dir(mount)?, name, parent.as_fd(), to).context("put in place", path)
     }
 
-    /// Gives what is at `path` a second name beside it.
+    /// Gives the inode at `path` a second name beside it.
     pub fn save(&self, path: &str, beside: &str) -> Result<(), InstallError> {
         let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
         let to = beside.rsplit('/').next().unwrap_or(beside);
         duplicate(parent.as_fd(), from, parent.as_fd(), to).context("save", path)
     }
 
-    /// Renames an object where it is kept.
+    /// Renames a kept object.
     pub fn rename(&self, mount: &str, from: &str, to: &str) -> Result<(), InstallError> {
         let dir = self.dir(mount)?;
         failpoint::hit("renaming a kept file");
         sys::rename_at(dir, from, dir, to).context("rename in .thimble/kept", from)
     }
 
-    /// Forgets an object.
-    pub fn forget(&self, mount: &str, name: &str) -> Result<(), InstallError> {
+    /// Removes a kept object.
+    pub fn remove(&self, mount: &str, name: &str) -> Result<(), InstallError> {
         failpoint::hit("forgetting a kept file");
         sys::remove_if_there(self.dir(mount)?, name).context("remove from .thimble/kept", name)
     }
 
-    /// Waits until all that was done so far would survive a power cut.
+    /// Makes all changes so far durable.
     pub fn barrier(&self) -> Result<(), InstallError> {
         for (mount, dir) in self.dirs.iter() {
             failpoint::hit("syncing a filesystem");
@@ -119,14 +119,14 @@ impl<'t> Kept<'t> {
         Ok(())
     }
 
-    /// Removes everything that the record does not say is kept.
+    /// Removes everything that is not a kept object of the record.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known = record.kept_numbers();
         for (mount, dir) in self.dirs.iter() {
             for name in sys::names(dir.as_fd()).context("list .thimble/kept in", mount)? {
                 let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
                 if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
-                    self.forget(mount, &name)?;
+                    self.remove(mount, &name)?;
                 }
             }
         }
@@ -134,9 +134,9 @@ impl<'t> Kept<'t> {
     }
 }
 
-/// Opens the directory `name`, making it, for its owner only, where it is not
-/// there. One that is not ours, or that others may write to, is refused: they
-/// could plant things in it.
+/// Opens the directory `name`. With `make`, makes it if it is missing, for its owner
+/// only. Refuses one that another user owns or may write to: that user could plant
+/// files in it.
 pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Result<OwnedFd> {
     let dir = match sys::open_dir(parent, name) {
         Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
@@ -161,8 +161,8 @@ fn open_kept(tree: &RootTree, mount: &str, make: bool) -> io::Result<OwnedFd> {
     own_dir(home.as_fd(), "kept", make)
 }
 
-/// A second name for an inode, or, where the filesystem has no links, has too many
-/// of this one, or is not the same, a copy that is whole or not there.
+/// Gives an inode a second name. If the filesystem has no hard links, has too many of
+/// this inode, or is another one, makes a copy that is whole or not there.
 pub(super) fn duplicate(
     from: BorrowedFd<'_>,
     name: &str,
@@ -187,7 +187,7 @@ fn is_linkless(error: &io::Error) -> bool {
     matches!(errno, Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS | libc::EXDEV))
 }
 
-/// Copies a file or a link with all that belongs to it.
+/// Copies a file or a symbolic link with its attributes.
 fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
     let stat = sys::stat_at(from, name)?;
     match stat.kind {
@@ -205,7 +205,7 @@ fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> 
             file.sync_all()?;
         }
         InodeKind::Directory | InodeKind::Other => {
-            return Err(io::Error::other("it is no plain file, and this filesystem has no links"));
+            return Err(io::Error::other("it is not a plain file, and this filesystem has no hard links"));
         }
     }
     sys::set_mtime_at(to, to_name, stat.mtime_s, stat.mtime_ns)
@@ -218,9 +218,10 @@ mod tests {
 
     use super::*;
 
-    /// What filesystems without links get. Links themselves are tested whole.
+    /// The fallback for filesystems without hard links. Hard links are covered by
+    /// tests/install.
     #[test]
-    fn a_copy_has_all_that_the_original_has() {
+    fn a_copy_has_all_attributes_of_the_original() {
         let scratch = std::env::temp_dir().join(format!("thimble-copy-{}", std::process::id()));
         fs::create_dir_all(&scratch).unwrap();
         fs::write(scratch.join("from"), "content").unwrap();

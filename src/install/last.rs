@@ -1,8 +1,7 @@
-//! How the last request ended, and whether the host still owes a restart.
+//! The outcome of the last request, and whether the host still owes a restart.
 //!
-//! A restart is owed from an install that asks for one until the kernel's boot
-//! id is another: a later install that is rejected or rolled back does not pay
-//! it.
+//! A host owes a restart from an install that requires one until the kernel's boot id
+//! changes. A later install that is rejected or rolled back does not change that.
 
 use std::os::fd::AsFd;
 
@@ -15,16 +14,16 @@ use super::state_files::LAST;
 use crate::types::{Reason, RequestId};
 use crate::wire::install::{LastInstall, Outcome};
 
-/// What the file `last` holds.
+/// The content of the file `last`.
 #[derive(Serialize, Deserialize)]
 struct Remembered {
     last: LastInstall,
-    /// The boot in which a patch asked for a restart.
+    /// The id of the boot in which an install required a restart.
     restart_owed_in: Option<String>,
 }
 
 impl Installer<'_> {
-    /// The last request, and how it ended.
+    /// The last request and its outcome.
     pub fn last(&self) -> Result<Option<LastInstall>, InstallError> {
         let remembered: Option<Remembered> = LAST.read(self.home.as_fd())?;
         Ok(remembered.map(|Remembered { last, restart_owed_in }| LastInstall {
@@ -33,8 +32,8 @@ impl Installer<'_> {
         }))
     }
 
-    /// Remembers how a request ended, durably. `asks_for_restart`: it installed
-    /// what is in effect only after one.
+    /// Stores the outcome of a request, durably. `asks_for_restart`: what it changed takes
+    /// effect only after a restart of the host.
     pub fn remember(
         &self,
         request_id: RequestId,

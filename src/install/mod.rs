@@ -68,7 +68,7 @@ mod unfinished;
 
 pub use error::{Conflict, InstallError, InstallRefusal};
 pub use own::own_file;
-pub use scripts::{How, ScriptFailure, Trial};
+pub use scripts::{ScriptError, ScriptFailure, Trial};
 
 use installer::Installer;
 use record::Record;

@@ -1,26 +1,26 @@
-//! What was found changed by hand: a line each in the host's log, and together
-//! the sentence that an install which went well takes to the operator.
+//! Files that were changed by hand: a line for each in the host's log, and a summary of
+//! all that a successful install reports to the operator.
 
 use std::fmt;
 
 use crate::limits;
 use crate::types::PatchId;
 
-/// A local change and what became of it. In the order of how much an operator
-/// wants to know of it: first what is no longer in place.
+/// A local change and what the install did about it. The most important comes first:
+/// files that are no longer in place.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Notice {
-    /// The changed file at the first path now lies at the second.
+    /// The changed file at the first path was saved at the second.
     Saved(String, String),
-    /// The changed file stays, and the patch's lies at the second path.
+    /// The changed file stays, and the patch's file is at the second path.
     NewBeside(String, String),
-    /// The changed file stays where its patch goes.
+    /// The changed file stays although its patch is removed.
     Stays(String),
-    /// A file of a patch was not there, and another takes its place.
+    /// A file of a patch was missing, and another takes its place.
     Replaced(String, PatchId),
-    /// A file of a patch is not there, and stays away.
+    /// A file of a patch is missing and is not restored.
     Missing(String, PatchId),
-    /// So are this many more.
+    /// This many more files are missing.
     MoreMissing(usize),
 }
 
@@ -53,9 +53,9 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// All of them in one line that a `Reason` has room for: the most important first, then how many
-/// there are beside. Empty of none.
-pub(super) fn sum_up(notices: &[Notice]) -> String {
+/// All notices in one line that fits a `Reason`: the most important first, then the
+/// number of the rest. Empty if there are none.
+pub(super) fn summary(notices: &[Notice]) -> String {
     let mut sorted: Vec<_> = notices.iter().collect();
     sorted.sort_unstable();
     let weight = |notice: &&Notice| if let Notice::MoreMissing(count) = notice { *count } else { 1 };
@@ -96,23 +96,23 @@ mod tests {
 
     #[test]
     fn the_most_important_come_first() {
-        assert_eq!(sum_up(&[]), "");
-        let said = sum_up(&[Notice::Stays("etc/a".to_owned()), saved("etc/z")]);
+        assert_eq!(summary(&[]), "");
+        let text = summary(&[Notice::Stays("etc/a".to_owned()), saved("etc/z")]);
         let expected = "/etc/z was changed by hand: that is saved as z.thimble-saved; \
                         /etc/a was changed by hand and stays";
-        assert_eq!(said, expected);
+        assert_eq!(text, expected);
     }
 
     #[test]
-    fn what_there_is_no_room_for_is_counted() {
+    fn notices_that_do_not_fit_are_counted() {
         let mut notices: Vec<_> = (0..8).map(|at| missing(&format!("srv/{at}"))).collect();
         notices.push(Notice::MoreMissing(12));
         notices.push(saved("etc/z"));
-        let said = sum_up(&notices);
-        assert!(said.starts_with("/etc/z was changed by hand"), "{said}");
-        assert!(said.ends_with("; and 18 more, see the host's log"), "{said}");
-        assert!(said.contains("/srv/0 of P1") && !said.contains("/srv/2"), "{said}");
+        let text = summary(&notices);
+        assert!(text.starts_with("/etc/z was changed by hand"), "{text}");
+        assert!(text.ends_with("; and 18 more, see the host's log"), "{text}");
+        assert!(text.contains("/srv/0 of P1") && !text.contains("/srv/2"), "{text}");
         let long = saved(&"x".repeat(limits::PATH_BYTES));
-        assert_eq!(sum_up(&[long.clone(), long]), "2 local changes, see the host's log");
+        assert_eq!(summary(&[long.clone(), long]), "2 local changes, see the host's log");
     }
 }

@@ -1,10 +1,10 @@
-//! thimble's own file, where a patch replaces it.
+//! Installs that replace thimble's own file.
 //!
-//! The new one is tried before it is switched in, and the old one keeps a second
-//! name, `.thimble/guard`: on the disk that the tree is on, where programs may run
-//! and beside the journal, whose words it knows. While the new one has not shown
-//! that it hears a controller, a supervisor runs `/.thimble/guard guard` before each
-//! start of it, and that old one brings itself back where the new one does not do.
+//! The new file is tried out before the switch, and the old one gets a second name,
+//! `.thimble/guard`: on the tree's filesystem, from which programs may run, and beside
+//! the journal, whose format it knows. Until the new thimble has heard a controller, a
+//! supervisor runs `/.thimble/guard guard` before each start of it; the guard undoes the
+//! install if the new thimble does not work.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -22,25 +22,25 @@ use crate::failpoint;
 
 /// The old thimble's second name.
 pub(super) const GUARD: &str = "guard";
-/// What it is called until it is whole.
+/// Its name while a copy of it is being written.
 pub(super) const GUARD_DRAFT: &str = ".thimble~guard";
 
-/// What the kernel puts behind the path of a file that has lost its name.
-const LOST: &[u8] = b" (deleted)";
+/// The kernel's suffix on the path of a file that was unlinked or replaced.
+const DELETED: &[u8] = b" (deleted)";
 
-/// The file that this process was started from, and whether another one has its
-/// name now. `None` without /proc.
+/// The file that this process was started from, and whether another file has its name
+/// now. `None` if there is no /proc.
 #[must_use]
 pub fn own_file() -> Option<(PathBuf, bool)> {
     let path = fs::read_link("/proc/self/exe").ok()?.into_os_string().into_vec();
-    Some(match path.strip_suffix(LOST) {
+    Some(match path.strip_suffix(DELETED) {
         Some(path) => (PathBuf::from(std::ffi::OsStr::from_bytes(path)), true),
         None => (PathBuf::from(std::ffi::OsString::from_vec(path)), false),
     })
 }
 
-/// The switch that replaces thimble's own file, and whether that has been done:
-/// this process is then the one that is not in place.
+/// The switch of thimble's own file, and whether it has been done: this process then
+/// runs a file that is not in place.
 pub(super) fn own_switch<'m>(root: &Path, moves: &'m Moves) -> Option<(&'m Switch, bool)> {
     let (path, is_superseded) = own_file()?;
     let path = path.strip_prefix(root).ok()?.to_str()?;
@@ -49,13 +49,13 @@ pub(super) fn own_switch<'m>(root: &Path, moves: &'m Moves) -> Option<(&'m Switc
 }
 
 impl Installer<'_> {
-    /// Whether thimble's own file is among what changes places; `Some(true)` where it
-    /// has, and this process is not what is in place.
+    /// `Some` if an install switches thimble's own file; `Some(true)` if it has done so and
+    /// this process runs the file that is not in place.
     pub fn own(&self, moves: &Moves) -> Option<bool> {
         own_switch(self.scripts.root(), moves).map(|(_, is_superseded)| is_superseded)
     }
 
-    /// Refuses a plan that would leave no thimble.
+    /// Refuses a plan that would remove thimble and bring no other.
     pub fn check_own(&self, moves: &Moves) -> Result<(), InstallError> {
         match own_switch(self.scripts.root(), moves) {
             Some((Switch { path, to: None, .. }, _)) => {
@@ -65,7 +65,7 @@ impl Installer<'_> {
         }
     }
 
-    /// Tries the thimble that is to come, where it waits; nothing is switched yet.
+    /// Tries out the new thimble where it is staged, before the switch.
     pub fn try_out(&self, moves: &Moves) -> Result<(), InstallError> {
         let root = self.scripts.root();
         let Some((Switch { mount, to: Some(to), .. }, _)) = own_switch(root, moves) else { return Ok(()) };
@@ -73,29 +73,29 @@ impl Installer<'_> {
         let mut command = Command::new(root.join(mount).join(".thimble/kept").join(to.number.to_string()));
         command.arg("--version");
         match self.scripts.try_out(command) {
-            Trial { how: None, said } if said.starts_with("thimble ") => {
-                log::info!("the new thimble runs: {said}");
+            Trial { error: None, output } if output.starts_with("thimble ") => {
+                log::info!("the new thimble runs: {output}");
                 Ok(())
             }
             trial => Err(InstallError::NewThimble(trial)),
         }
     }
 
-    /// Keeps the old thimble as the guard of the new one.
+    /// Keeps the old thimble as the guard.
     pub fn keep_guard(&self, moves: &Moves) -> Result<(), InstallError> {
         let Some((Switch { path, .. }, _)) = own_switch(self.scripts.root(), moves) else { return Ok(()) };
         let (parent, name) = self.tree.parent(path).context("open the directory of", path)?;
-        self.forget_guard()?;
+        self.remove_guard()?;
         duplicate(parent.as_fd(), name, self.home.as_fd(), GUARD).context("keep", path)
     }
 
-    /// Whether this process is the old thimble's copy.
+    /// Whether this process runs the guard.
     pub fn is_guard(&self) -> bool {
         own_file().is_some_and(|(path, _)| path == self.scripts.root().join(".thimble").join(GUARD))
     }
 
-    /// Removes the guard: what is in place needs none.
-    pub fn forget_guard(&self) -> Result<(), InstallError> {
+    /// Removes the guard.
+    pub fn remove_guard(&self) -> Result<(), InstallError> {
         for name in [GUARD, GUARD_DRAFT] {
             failpoint::hit("removing the guard");
             sys::remove_if_there(self.home.as_fd(), name).context("remove", ".thimble/guard")?;

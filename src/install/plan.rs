@@ -1,72 +1,72 @@
-//! From what is installed and what is wanted to what is to be done. No I/O.
+//! Computes a plan: what to do to get from the installed set to the requested one. No
+//! I/O.
 //!
-//! Every path is computed by itself: its stack before, its stack after, and so
-//! which object leaves the place and which one enters it. Adding a patch,
-//! removing one from anywhere in a stack and doing both at once are the same
-//! computation.
+//! Each path is computed by itself: its stack before, its stack after, and so which
+//! object leaves the path and which enters it. Adding a patch, removing one from
+//! anywhere in a stack, and both at once are the same computation.
 
 use serde::{Deserialize, Serialize};
 
 use super::error::Conflict;
 use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
-use super::tree::{Print, Resolved, There};
+use super::tree::{PathState, Print, Resolved};
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
-/// One patch of the set to end with.
+/// One patch of the requested set.
 pub(super) struct PlannedPatch {
-    /// As it is to be recorded.
+    /// Its entry in the new record.
     pub patch: Patch,
-    /// What its file holds; `None` where it is installed and its file not needed.
-    pub laid: Option<Laid>,
+    /// The content of its file; `None` if it is installed and its file is not needed.
+    pub layout: Option<PatchLayout>,
 }
 
-/// What a patch lays over the tree, and where on this host.
+/// The files and directories of a patch, with their paths on this host.
 #[derive(Default)]
-pub(super) struct Laid {
-    pub files: Vec<LaidFile>,
+pub(super) struct PatchLayout {
+    pub files: Vec<PatchFile>,
     pub directories: Vec<NewDirectory>,
-    /// Those of them, and those on the way to them, that are not there.
+    /// Directories that do not exist, of these and of those that lead to them.
     pub missing: FlatSet<String>,
 }
 
-/// A file or link of a patch.
-pub(super) struct LaidFile {
+/// A file or symbolic link of a patch.
+pub(super) struct PatchFile {
     /// Its path in the patch.
     pub member: String,
-    /// Its place on this host.
+    /// Its path on this host.
     pub at: Resolved,
-    /// Listed under `config`.
+    /// The metadata lists it under `config`.
     pub is_config: bool,
     /// Its size, in bytes.
     pub size_bytes: u64,
 }
 
-/// What is at a path now.
+/// The facts about a path before the install.
 pub(super) struct PathFact {
-    pub there: There,
-    /// Directories on the way that are not there, the outermost first.
+    pub state: PathState,
+    /// Directories of the path that do not exist, the outermost first.
     pub missing: Vec<String>,
-    /// A free name beside it, to save it under.
+    /// A free name beside it, for a saved local change.
     pub saved: String,
-    /// A free name beside it, for a new file that may not take its place.
+    /// A free name beside it, for a new file that must not replace a local change.
     pub new: String,
 }
 
-/// What is to be done.
+/// What an install will do.
 pub(super) struct Plan {
-    /// The record to commit; prints of staged objects are still to be filled in.
+    /// The record to commit. Staging fills in the prints of staged objects.
     pub next: Record,
-    /// What to unpack and where to keep it.
+    /// Files and links to unpack into the kept directories.
     pub stage: Vec<Staged>,
-    /// What to do to the tree.
+    /// The changes of the tree.
     pub moves: Moves,
-    /// What the operator should know.
+    /// Local changes that the operator should know of.
     pub notices: Vec<Notice>,
 }
 
-/// A file or link to unpack.
+/// A file or symbolic link to unpack.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Staged {
     pub patch: PatchId,
@@ -77,20 +77,20 @@ pub(super) struct Staged {
     pub size_bytes: u64,
 }
 
-/// What an install does to the tree: all that undoing it needs to know.
+/// The changes of the tree: all that undoing an install needs to know.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Moves {
-    /// Patches that come, in layer order.
+    /// Patches that are added, in layer order.
     pub added: Vec<Patch>,
-    /// Patches that go, in layer order.
+    /// Patches that are removed, in layer order.
     pub removed: Vec<PatchId>,
     /// Directories to make, the outermost first.
     pub directories: Vec<NewDirectory>,
     /// Local changes to save.
     pub saves: Vec<Save>,
-    /// Places whose object changes.
+    /// Paths whose object changes.
     pub switches: Vec<Switch>,
-    /// Directories to remove once committed, if empty, the innermost first.
+    /// Directories to remove after the commit if they are empty, the innermost first.
     pub old_directories: Vec<String>,
 }
 
@@ -103,37 +103,40 @@ pub(super) struct NewDirectory {
     pub gid: u32,
 }
 
-/// A file to give a second name, beside its place.
+/// A file that gets a second name beside it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Save {
     pub path: String,
     pub beside: String,
 }
 
-/// A place whose object changes.
+/// A path whose object changes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Switch {
     pub path: String,
-    /// Where its filesystem is mounted.
+    /// The mount point of its filesystem.
     pub mount: String,
-    /// The object that leaves it, to be kept under this number.
+    /// The number of the object that leaves; it is kept under this number.
     pub from: Option<u64>,
-    /// The object that enters it.
+    /// The object that enters.
     pub to: Option<Entering>,
 }
 
-/// An object that enters a place.
+/// An object that enters a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Entering {
     pub number: u64,
-    /// It was staged by this install, and undoing need not keep it.
+    /// This install staged it, so undoing does not keep it.
     pub is_fresh: bool,
 }
 
-/// The installed patches that a file is needed of again: after the removal
-/// their layer comes to light somewhere, and it was deleted or changed by hand
-/// before others covered it.
-pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bool) -> FlatSet<PatchId> {
+/// The installed patches whose file must be fetched again: after the removal of others,
+/// one of their layers becomes the top, and its object was deleted or changed by hand
+/// before it was covered.
+pub(super) fn patches_to_fetch_again(
+    record: &Record,
+    is_wanted: impl Fn(&PatchId) -> bool,
+) -> FlatSet<PatchId> {
     let lost = |stack: &Stack| {
         let top = stack.layers.iter().rfind(|layer| is_wanted(&layer.patch))?;
         let is_top = stack.top().is_some_and(|old| old.patch == top.patch);
@@ -142,7 +145,7 @@ pub(super) fn to_fetch_again(record: &Record, is_wanted: impl Fn(&PatchId) -> bo
     record.paths.values().filter_map(lost).collect()
 }
 
-/// The paths whose stack changes: the only ones that facts are needed of.
+/// The paths whose stack changes. Facts are needed only about these.
 pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> FlatSet<String> {
     let rank = ranks(targets);
     let is_changed = |stack: &Stack| {
@@ -150,18 +153,18 @@ pub(super) fn touched(record: &Record, targets: &[PlannedPatch]) -> FlatSet<Stri
             || !stack.layers.is_sorted_by_key(|layer| rank.get(&layer.patch))
     };
     let changed = record.paths.iter().filter(|(_, stack)| is_changed(stack)).map(|(path, _)| path);
-    let laid = targets.iter().filter_map(|target| target.laid.as_ref()).flat_map(|laid| &laid.files);
-    changed.chain(laid.map(|file| &file.at.path)).cloned().collect()
+    let layout = targets.iter().filter_map(|target| target.layout.as_ref()).flat_map(|layout| &layout.files);
+    changed.chain(layout.map(|file| &file.at.path)).cloned().collect()
 }
 
 fn ranks(targets: &[PlannedPatch]) -> FlatMap<&PatchId, usize> {
     targets.iter().enumerate().map(|(rank, target)| (&target.patch.id, rank)).collect()
 }
 
-/// Plans the way from what is installed to `targets`, which are in layer order.
+/// Plans the change from the installed set to `targets`, which are in layer order.
 ///
 /// # Errors
-/// [`Conflict`]: a patch cannot be laid over the tree as it is.
+/// [`Conflict`]: a patch does not fit the tree.
 pub(super) fn plan(
     record: &Record,
     targets: &[PlannedPatch],
@@ -181,12 +184,12 @@ pub(super) fn plan(
     let is_gone = |patch: &&Patch| !rank.contains_key(&patch.id);
     plan.moves.removed = record.patches.iter().filter(is_gone).map(|patch| patch.id.clone()).collect();
 
-    let mut laid = Vec::new();
+    let mut layout = Vec::new();
     for (rank, target) in targets.iter().enumerate() {
-        laid.extend(target.laid.iter().flat_map(|laid| &laid.files).map(|file| (rank, file)));
+        layout.extend(target.layout.iter().flat_map(|layout| &layout.files).map(|file| (rank, file)));
     }
-    laid.sort_unstable_by_key(|(rank, file)| (file.at.path.as_str(), *rank));
-    for pair in laid.windows(2) {
+    layout.sort_unstable_by_key(|(rank, file)| (file.at.path.as_str(), *rank));
+    for pair in layout.windows(2) {
         if let [(a, file), (b, other)] = pair
             && (a, &file.at.path) == (b, &other.at.path)
             && let Some(target) = targets.get(*a)
@@ -197,8 +200,8 @@ pub(super) fn plan(
     let unchanged = record.paths.iter().filter(|(path, _)| !facts.contains_key(path));
     let mut paths: Vec<_> = unchanged.cloned().collect();
     for (path, fact) in facts.iter() {
-        let from = laid.partition_point(|(_, file)| file.at.path < *path);
-        let brought = laid.get(from..).unwrap_or_default();
+        let from = layout.partition_point(|(_, file)| file.at.path < *path);
+        let brought = layout.get(from..).unwrap_or_default();
         let brought = brought.split(|(_, file)| file.at.path != *path).next().unwrap_or_default();
         let stack = plan.path(path, record.paths.get(path), fact, targets, &rank, brought)?;
         paths.extend(stack.map(|stack| (path.clone(), stack)));
@@ -208,13 +211,13 @@ pub(super) fn plan(
     let next = &mut plan.next;
     let committed: FlatSet<_> = targets.iter().filter(|t| t.patch.committed).map(|t| &t.patch.id).collect();
     for stack in next.paths.values_mut() {
-        stack.forget_below_committed(|id| committed.contains(id));
+        stack.drop_below_committed(|id| committed.contains(id));
     }
     Ok(plan)
 }
 
 impl Plan {
-    /// The place of one path, and its stack after.
+    /// Plans one path and returns its new stack.
     fn path(
         &mut self,
         path: &str,
@@ -222,7 +225,7 @@ impl Plan {
         fact: &PathFact,
         targets: &[PlannedPatch],
         rank: &FlatMap<&PatchId, usize>,
-        brought: &[(usize, &LaidFile)],
+        brought: &[(usize, &PatchFile)],
     ) -> Result<Option<Stack>, Conflict> {
         let old_layers = old.map_or(&[][..], |stack| &stack.layers);
         let mut layers: Vec<(usize, Layer)> = old_layers
@@ -239,11 +242,11 @@ impl Plan {
         }
         layers.sort_unstable_by_key(|(rank, _)| *rank);
 
-        // Who is in place before and after.
+        // The patches whose objects are in place before and after.
         let old_top = old.and_then(Stack::top);
         let concerned = layers.last().map(|(_, layer)| &layer.patch).or(old_top.map(|layer| &layer.patch));
         let Some(concerned) = concerned.cloned() else { return Ok(None) };
-        if fact.there == There::Directory {
+        if fact.state == PathState::Directory {
             return Err(Conflict::IsDirectory(concerned, path.to_owned()));
         }
         let mount = match (old, brought) {
@@ -251,14 +254,14 @@ impl Plan {
             (None, [(_, file), ..]) => file.at.mount.clone(),
             (None, []) => return Ok(None),
         };
-        let base = match (old, fact.there) {
+        let base = match (old, fact.state) {
             (Some(stack), _) => stack.base,
-            (None, There::Nothing) => None,
-            (None, _) => Some(self.number()),
+            (None, PathState::Nothing) => None,
+            (None, _) => Some(self.next_number()),
         };
         let is_same = layers.last().map(|(_, layer)| &layer.patch) == old_top.map(|layer| &layer.patch);
         if !is_same {
-            // A layer that comes to light again and was lost is unpacked again.
+            // A lost layer that becomes the top is unpacked again.
             if let Some((rank, top)) = layers.last_mut()
                 && top.object.is_none()
             {
@@ -291,8 +294,8 @@ impl Plan {
         Ok((!layers.is_empty()).then_some(Stack { mount, base, layers }))
     }
 
-    /// Lets a place's object go that an install had left there, minding what was
-    /// done to it by hand since. Says whether the object is lost.
+    /// Plans the departure of a path's top object, with regard to local changes since.
+    /// Returns whether the object is lost.
     fn leave(
         &mut self,
         path: &str,
@@ -302,26 +305,26 @@ impl Plan {
         is_config: bool,
         to: Option<Entering>,
     ) -> bool {
-        match (fact.there, top.object) {
-            (There::Inode(Some(print)), Some(object)) if print == object.print => {
+        match (fact.state, top.object) {
+            (PathState::Inode(Some(print)), Some(object)) if print == object.print => {
                 self.switch(path, mount, Some(object.number), to);
                 return false;
             }
-            (There::Nothing | There::Directory, _) => {
+            (PathState::Nothing | PathState::Directory, _) => {
                 self.notices.push(Notice::Replaced(path.to_owned(), top.patch.clone()));
                 self.switch(path, mount, None, to);
             }
-            (There::Inode(_), _) if is_config && to.is_some() => {
+            (PathState::Inode(_), _) if is_config && to.is_some() => {
                 self.notices.push(Notice::NewBeside(path.to_owned(), fact.new.clone()));
                 self.switch(&fact.new, mount, None, to);
             }
-            (There::Inode(_), _) if is_config => {
+            (PathState::Inode(_), _) if is_config => {
                 self.notices.push(Notice::Stays(path.to_owned()));
             }
-            (There::Inode(_), _) => {
+            (PathState::Inode(_), _) => {
                 self.notices.push(Notice::Saved(path.to_owned(), fact.saved.clone()));
                 self.moves.saves.push(Save { path: path.to_owned(), beside: fact.saved.clone() });
-                let number = self.number();
+                let number = self.next_number();
                 self.switch(path, mount, Some(number), to);
             }
         }
@@ -335,14 +338,14 @@ impl Plan {
         }
     }
 
-    fn number(&mut self) -> u64 {
+    fn next_number(&mut self) -> u64 {
         let number = self.next.next_number;
         self.next.next_number += 1;
         number
     }
 
-    fn stage(&mut self, patch: &PatchId, file: &LaidFile) -> Object {
-        let number = self.number();
+    fn stage(&mut self, patch: &PatchId, file: &PatchFile) -> Object {
+        let number = self.next_number();
         self.stage.push(Staged {
             patch: patch.clone(),
             member: file.member.clone(),
@@ -354,7 +357,8 @@ impl Plan {
         Object { number, print: Print::default() }
     }
 
-    /// Directories that are to come and to go, and whether files are in the way.
+    /// Plans which directories are made and removed, and checks for files in their
+    /// place.
     fn directories(
         &mut self,
         record: &Record,
@@ -365,10 +369,10 @@ impl Plan {
         let mut new: FlatMap<&str, NewDirectory> = FlatMap::default();
         let plain = |path: &str| NewDirectory { path: path.to_owned(), mode: 0o755, uid: 0, gid: 0 };
         for target in targets {
-            let Some(laid) = &target.laid else { continue };
+            let Some(layout) = &target.layout else { continue };
             let conflict = |path: &str| Conflict::FileAndDirectory(target.patch.id.clone(), path.to_owned());
-            let files = laid.files.iter().map(|file| file.at.path.as_str());
-            let directories = laid.directories.iter().map(|directory| directory.path.as_str());
+            let files = layout.files.iter().map(|file| file.at.path.as_str());
+            let directories = layout.directories.iter().map(|directory| directory.path.as_str());
             for path in files.chain(directories.clone()) {
                 let mut above = path.match_indices('/').map(|(at, _)| path.split_at(at).0);
                 if let Some(file) = above.find(|above| next.paths.contains_key(*above)) {
@@ -378,21 +382,21 @@ impl Plan {
             if let Some(file) = directories.clone().find(|path| next.paths.contains_key(*path)) {
                 return Err(conflict(file));
             }
-            for through in laid.files.iter().flat_map(|file| &file.at.through) {
+            for through in layout.files.iter().flat_map(|file| &file.at.through) {
                 if next.paths.contains_key(through) {
                     return Err(Conflict::ThroughPatchedLink(target.patch.id.clone(), through.clone()));
                 }
             }
-            for path in laid.missing.iter() {
-                let said = || laid.directories.iter().find(|directory| directory.path == *path);
-                new.get_or_insert_with(path, || said().cloned().unwrap_or_else(|| plain(path)));
+            for path in layout.missing.iter() {
+                let brought = || layout.directories.iter().find(|directory| directory.path == *path);
+                new.get_or_insert_with(path, || brought().cloned().unwrap_or_else(|| plain(path)));
             }
         }
         let entered = self.moves.switches.iter().filter(|switch| switch.to.is_some());
         for path in entered.filter_map(|switch| facts.get(&switch.path)).flat_map(|fact| &fact.missing) {
             new.get_or_insert_with(path, || plain(path));
         }
-        // A file that leaves in the same install is still in the way.
+        // A file that leaves in the same install is still there when directories are made.
         let in_the_way = new.iter().find_map(|(path, _)| Some((*path, record.paths.get(*path)?.top()?)));
         if let Some((path, layer)) = in_the_way {
             return Err(Conflict::FileAndDirectory(layer.patch.clone(), path.to_owned()));
@@ -406,7 +410,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Notes what a staged object is known again by.
+    /// Records the print of a staged object.
     pub fn set_print(&mut self, staged: &Staged, print: Print) {
         let layers = self.next.paths.get_mut(&staged.path).into_iter().flat_map(|stack| &mut stack.layers);
         for object in layers.filter_map(|layer| layer.object.as_mut()) {

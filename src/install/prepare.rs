@@ -1,10 +1,10 @@
-//! The way of an install up to its plan. Nothing of the tree is touched here.
+//! An install up to its plan: fetching, verifying, checking. The tree does not change.
 
 use std::fs::File;
 use std::os::fd::AsFd;
 
 use super::error::{ErrorContext, InstallError};
-use super::fetch::{Arrived, Inbox};
+use super::fetch::{FetchDir, FetchedFile};
 use super::installer::Installer;
 use super::journal::Intent;
 use super::kept::Kept;
@@ -24,20 +24,20 @@ use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 use crate::wire::install::{InstallRequest, Step};
 
-/// A block, which a file's last bytes and its inode may take each, in bytes.
+/// A block, in bytes. A file's last bytes may take one, and its inode another.
 const BLOCK_BYTES: u64 = 4_096;
 
-/// An install that may begin.
+/// An install that has been planned and may be executed.
 pub(super) struct Prepared<'h> {
     pub plan: Plan,
-    /// The verified files that are to be unpacked.
+    /// The verified patch files to unpack.
     pub files: Vec<(PatchId, File)>,
     pub kept: Kept<'h>,
-    pub inbox: Inbox,
+    pub fetch_dir: FetchDir,
 }
 
 impl Prepared<'_> {
-    /// What the journal announces.
+    /// The journal's entry for this plan.
     pub fn intent(&self, record: &Record) -> Intent {
         let Plan { next, moves, notices, .. } = &self.plan;
         let added = moves.added.iter();
@@ -47,7 +47,7 @@ impl Prepared<'_> {
             old: record.digest(),
             new: next.digest(),
             reboot_required: added.chain(removed).any(|patch| patch.reboot_required),
-            noted: notice::sum_up(notices),
+            local_changes: notice::summary(notices),
             moves: moves.clone(),
         }
     }
@@ -65,36 +65,37 @@ impl Installer<'_> {
         let config = self.config;
         let patches = source.manifest(request.digest, &config.node.nodetype)?;
         let wanted = check::manifest(record, patches, request.digest)?;
-        let again = plan::to_fetch_again(record, |id| wanted.contains_key(id));
+        let lost = plan::patches_to_fetch_again(record, |id| wanted.contains_key(id));
         let needed: Vec<_> =
-            wanted.values().filter(|p| record.patch(&p.id).is_none() || again.contains(&p.id)).collect();
-        let inbox = Inbox::open(&self.home)?;
-        inbox.sweep(&wanted)?;
-        let to_come = needed.iter().map(|p| p.size_bytes.saturating_sub(inbox.present_bytes(p))).sum();
-        self.check_room("", to_come)?;
-        let mut files = self.fetch(&inbox, &needed, source, reporter)?;
+            wanted.values().filter(|p| record.patch(&p.id).is_none() || lost.contains(&p.id)).collect();
+        let fetch_dir = FetchDir::open(&self.home)?;
+        fetch_dir.sweep(&wanted)?;
+        let missing_bytes =
+            needed.iter().map(|p| p.size_bytes.saturating_sub(fetch_dir.present_bytes(p))).sum();
+        self.check_space("", missing_bytes)?;
+        let mut files = self.fetch(&fetch_dir, &needed, source, reporter)?;
 
         let mut targets = Vec::new();
         for manifest in wanted.values() {
             let installed = record.patch(&manifest.id);
             let file = files.get(&manifest.id).map(|(_, index)| index);
-            let (patch, laid) = match (installed, file) {
+            let (patch, layout) = match (installed, file) {
                 (Some(patch), file) => {
                     let committed = patch.committed || manifest.committed;
-                    let laid =
-                        file.map(|index| survey::lay(&self.tree, record, manifest, index)).transpose()?;
-                    let laid = laid.map(|(_, laid)| survey::only_lost(laid, record, &manifest.id));
-                    (Patch { committed, ..patch.clone() }, laid)
+                    let layout =
+                        file.map(|index| survey::layout(&self.tree, record, manifest, index)).transpose()?;
+                    let layout = layout.map(|(_, layout)| survey::only_lost(layout, record, &manifest.id));
+                    (Patch { committed, ..patch.clone() }, layout)
                 }
                 (None, Some(index)) => {
                     check::added(config, &manifest.id, &index.metadata)?;
-                    let (patch, laid) = survey::lay(&self.tree, record, manifest, index)?;
-                    (patch, Some(laid))
+                    let (patch, layout) = survey::layout(&self.tree, record, manifest, index)?;
+                    (patch, Some(layout))
                 }
-                // Everything that is not installed was fetched.
+                // Does not happen: every patch that is not installed was fetched.
                 (None, None) => continue,
             };
-            targets.push(PlannedPatch { patch, laid });
+            targets.push(PlannedPatch { patch, layout });
         }
         let targets = in_layer_order(targets);
         let touched = plan::touched(record, &targets);
@@ -123,47 +124,47 @@ impl Installer<'_> {
             self.scripts.run(&patch.id, Script::PreRemoveCheck, ScriptAction::Remove)?;
         }
         let files = files.into_iter().map(|(id, (file, _))| (id, file)).collect();
-        Ok(Prepared { plan, files, kept, inbox })
+        Ok(Prepared { plan, files, kept, fetch_dir })
     }
 
-    /// Fetches and verifies what is needed.
+    /// Fetches and verifies the patch files that are needed.
     fn fetch(
         &self,
-        inbox: &Inbox,
+        fetch_dir: &FetchDir,
         needed: &[&ManifestPatch],
         source: &mut dyn Source,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<FlatMap<PatchId, (File, Index)>, InstallError> {
         let keys = TrustedKeys::parse(&self.config.security.trusted_keys);
         let total: u64 = needed.iter().map(|patch| patch.size_bytes).sum();
-        let mut come = 0u64;
-        let mut arrived: Vec<(&ManifestPatch, Arrived)> = Vec::new();
+        let mut fetched_bytes = 0u64;
+        let mut fetched: Vec<(&ManifestPatch, FetchedFile)> = Vec::new();
         for patch in needed {
-            come += inbox.present_bytes(patch).min(patch.size_bytes);
+            fetched_bytes += fetch_dir.present_bytes(patch).min(patch.size_bytes);
             let mut shown = None;
-            let file = inbox.fetch(source, patch, &mut |len| {
-                come += len;
-                let percent = percent_within(5, 40, come, total);
+            let file = fetch_dir.fetch(source, patch, &mut |len| {
+                fetched_bytes += len;
+                let percent = percent_within(5, 40, fetched_bytes, total);
                 if shown != Some(percent) {
                     shown = Some(percent);
                     reporter.progress(Step::Fetching, percent);
                 }
             })?;
-            arrived.push((patch, file));
+            fetched.push((patch, file));
         }
         reporter.progress(Step::Verifying, 40);
         let mut files = FlatMap::default();
-        for (patch, file) in arrived {
+        for (patch, file) in fetched {
             let keys = keys.as_ref().map_err(|error| {
                 InstallError::Patch(patch.id.clone(), Box::new(PatchError::Signature(error.clone())))
             })?;
-            files.insert(patch.id.clone(), inbox.verify(source, patch, file, keys)?);
+            files.insert(patch.id.clone(), fetch_dir.verify(source, patch, file, keys)?);
         }
         Ok(files)
     }
 
-    /// Opens the kept directories that a plan needs. Only a filesystem that no
-    /// patch had files on may be without.
+    /// Opens the kept directories that a plan needs. One may be missing only on a
+    /// filesystem that no patch had files on.
     fn kept_for(&self, record: &Record, plan: &Plan) -> Result<Kept<'_>, InstallError> {
         let known: Vec<_> = record.paths.values().map(|stack| stack.mount.as_str()).collect();
         let staged = plan.stage.iter().map(|staged| staged.mount.as_str());
@@ -171,13 +172,13 @@ impl Installer<'_> {
         Kept::open(&self.tree, staged.chain(switched), |mount| mount.is_empty() || !known.contains(&mount))
     }
 
-    /// Refuses a plan for which there is no room, or whose objects are not kept.
+    /// Refuses a plan for which there is no space, or whose kept objects are missing.
     fn check_plan(&self, record: &Record, plan: &Plan, kept: &Kept<'_>) -> Result<(), InstallError> {
         for switch in &plan.moves.switches {
             if let Some(to) = switch.to.filter(|to| !to.is_fresh)
                 && !kept.has(&switch.mount, &to.number.to_string())?
             {
-                return Err(survey::lost(record, &switch.path));
+                return Err(survey::lost_object(record, &switch.path));
             }
         }
         let mut needed = FlatMap::default();
@@ -185,12 +186,12 @@ impl Installer<'_> {
             *needed.get_or_insert_with(staged.mount.as_str(), || 0) +=
                 staged.size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
         }
-        needed.into_iter().try_for_each(|(mount, needed)| self.check_room(mount, needed))
+        needed.into_iter().try_for_each(|(mount, needed)| self.check_space(mount, needed))
     }
 
-    fn check_room(&self, mount: &str, needed: u64) -> Result<(), InstallError> {
+    fn check_space(&self, mount: &str, needed: u64) -> Result<(), InstallError> {
         let free = self.tree.dir(mount).and_then(|dir| sys::free_bytes(dir.as_fd()));
-        check::room(mount, needed, self.config.agent.reserve_bytes, free.context("measure", mount)?)
+        check::space(mount, needed, self.config.agent.reserve_bytes, free.context("measure", mount)?)
     }
 }
 

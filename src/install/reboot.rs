@@ -16,7 +16,7 @@ use super::record::Record;
 use super::report::InstallReporter;
 use super::state_files::BEFORE;
 use super::survey::free_name;
-use super::tree::There;
+use super::tree::PathState;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 
 impl Installer<'_> {
@@ -37,8 +37,8 @@ impl Installer<'_> {
             RecoveryTrigger::Boot | RecoveryTrigger::Start | RecoveryTrigger::Local => {
                 return Ok(Recovered::Whole);
             }
-            // The next install needs the way back for itself; or the way back is being
-            // given up, and a part of it is gone.
+            // The next install needs the previous record's place for its own; or removing
+            // the previous record has begun.
             _ if trigger == RecoveryTrigger::Install || unfinished.journal.state.is_healthy => {}
             _ if !has_restarted => {
                 let request_id = unfinished.request.request_id;
@@ -92,7 +92,7 @@ impl Installer<'_> {
         for switch in switches {
             let top = unfinished.record.paths.get(&switch.path).and_then(|stack| stack.top());
             let Some(object) = top.and_then(|layer| layer.object) else { continue };
-            if let There::Inode(print) = self.tree.look(&switch.path)?
+            if let PathState::Inode(print) = self.tree.inspect(&switch.path)?
                 && print != Some(object.print)
             {
                 kept.save(&switch.path, &free_name(&self.tree, &switch.path, "thimble-saved")?)?;

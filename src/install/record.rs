@@ -1,8 +1,8 @@
-//! What is installed: the patches, and per path the stack of what lies there.
+//! The record of what is installed: the patches, and a stack for each path.
 //!
-//! A stack is a base (what was there before any patch, if anything) and layers,
-//! bottom first. The top layer is in place; everything under it is kept, each
-//! under a number of its own. Nothing here does I/O.
+//! A stack is a base (the object that was there before any patch, if any) and layers,
+//! bottom first. The top layer is in place; every object below it is kept under its
+//! number. Nothing here does I/O.
 
 use serde::{Deserialize, Serialize};
 
@@ -12,10 +12,11 @@ use crate::repo::digest::set_digest;
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::{Digest, Hash, PatchId};
 
-/// What is installed.
+/// What is installed. The order of the fields here and below is on disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Installs committed so far; tells a journal's install from this one's.
+    /// The number of committed installs. Comparing it with a journal's shows whether that
+    /// install is committed.
     pub serial: u64,
     /// The next number for an object.
     pub next_number: u64,
@@ -23,7 +24,7 @@ pub(super) struct Record {
     pub patches: Vec<Patch>,
     /// Every path that a patch has a file or link at.
     pub paths: FlatMap<String, Stack>,
-    /// The directories that installs made and that are to go when empty.
+    /// Directories that installs made, to be removed when they are empty.
     pub directories: FlatSet<String>,
 }
 
@@ -38,39 +39,38 @@ pub(super) struct Patch {
     pub reboot_required: bool,
     /// The scripts kept for it.
     pub scripts: Vec<Script>,
-    /// The directories that it brings by itself, also when nothing is in them.
+    /// The directories that are members of it, even if they are empty.
     pub directories: FlatSet<String>,
 }
 
-/// What lies at one path.
+/// The objects of one path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stack {
-    /// Where the path's filesystem is mounted: there its objects are kept.
+    /// The mount point of the path's filesystem, where its objects are kept.
     pub mount: String,
-    /// The kept object that was there before any patch; `None`: nothing was, or
-    /// it can never be wanted again.
+    /// The kept object from before any patch. `None` if there was none or it cannot be
+    /// needed again.
     pub base: Option<u64>,
-    /// What patches brought, bottom first; never empty.
+    /// The patches' layers, bottom first; never empty.
     pub layers: Vec<Layer>,
 }
 
-/// What one patch brought to a path.
+/// The part that one patch has in a path.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layer {
     pub patch: PatchId,
-    /// The object; `None` where it was deleted or changed by hand, or can never
-    /// be wanted again.
+    /// `None` if the object was deleted or changed by hand or cannot be needed again.
     pub object: Option<Object>,
     /// The patch's metadata lists the path under `config`.
     pub is_config: bool,
 }
 
-/// A file or link that a patch brought.
+/// A file or symbolic link of a patch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Object {
-    /// What it is called where it is kept.
+    /// Its name where it is kept.
     pub number: u64,
-    /// What it is known again by.
+    /// Its print, to detect a local change.
     pub print: Print,
 }
 
@@ -92,8 +92,8 @@ impl Record {
         self.patches.iter().find(|patch| patch.id == *id)
     }
 
-    /// Whether a directory is still wanted: something of a patch is below it,
-    /// or a patch brings it by itself.
+    /// Whether a directory is still needed: a patch has a path below it, or has it as a
+    /// member.
     pub fn wants_directory(&self, path: &str) -> bool {
         let below = format!("{path}/");
         let holds = self.paths.starting_at(&below).first().is_some_and(|(path, _)| path.starts_with(&below));
@@ -104,8 +104,8 @@ impl Record {
             })
     }
 
-    /// The numbers of all objects that are kept, each behind the filesystem that it is
-    /// kept on. The top of a stack is in place and not kept.
+    /// All kept objects, as mount point and number. The top of a stack is in place, not
+    /// kept.
     pub fn kept_numbers(&self) -> FlatSet<(&str, u64)> {
         let mut numbers = Vec::new();
         for stack in self.paths.values() {
@@ -119,13 +119,13 @@ impl Record {
 }
 
 impl Stack {
-    /// The layer that is in place.
+    /// The layer in place.
     pub fn top(&self) -> Option<&Layer> {
         self.layers.last()
     }
 
-    /// Forgets what lies below a committed layer: it never comes to light again.
-    pub fn forget_below_committed(&mut self, is_committed: impl Fn(&PatchId) -> bool) {
+    /// Drops the objects below a committed layer: they can never be in place again.
+    pub fn drop_below_committed(&mut self, is_committed: impl Fn(&PatchId) -> bool) {
         let Some(at) = self.layers.iter().rposition(|layer| is_committed(&layer.patch)) else { return };
         self.base = None;
         for layer in self.layers.iter_mut().take(at) {

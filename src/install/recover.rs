@@ -1,5 +1,5 @@
-//! What a start must repair: an install that a crash interrupted is finished or undone,
-//! as far as the moment allows.
+//! Recovery at a start: finishes or undoes an install that a crash interrupted, as far as
+//! the trigger allows.
 //!
 //! Only the daemon runs scripts. A guard runs before the services that scripts may
 //! call; if it waited for one of them, it would wait for itself. So a guard restores

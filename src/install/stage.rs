@@ -1,5 +1,5 @@
-//! Unpacking a believed patch: its files to where they wait, its scripts to
-//! where they stay.
+//! Unpacks a verified patch: its files into the kept directories, its scripts into
+//! `.thimble/patches`.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -18,8 +18,7 @@ use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Owner, Sin
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
-/// Unpacks a patch's files into the kept directories; gives what each is known again
-/// by.
+/// Unpacks a patch's files into the kept directories. Returns the print of each.
 pub(super) fn files<'a>(
     id: &PatchId,
     file: &mut File,
@@ -46,9 +45,9 @@ struct Files<'a> {
 }
 
 impl<'a> Files<'a> {
-    /// Where a file of the archive is unpacked to: also one that is not wanted, for copies
-    /// of it may be, under a name that the next sweep removes.
-    fn place(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
+    /// The name that a file of the archive is unpacked to. A file that is not wanted gets
+    /// one too, which the next sweep removes: a hard link to it may be wanted.
+    fn target(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
         let path = path.to_str()?;
         match self.wanted.get(path) {
             Some(staged) => Some((self.kept.dir(&staged.mount).ok()?, staged.number.to_string())),
@@ -57,7 +56,7 @@ impl<'a> Files<'a> {
     }
 
     fn file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        let (dir, name) = self.place(&member.path).ok_or(io::ErrorKind::NotFound)?;
+        let (dir, name) = self.target(&member.path).ok_or(io::ErrorKind::NotFound)?;
         failpoint::hit("staging a file");
         let mut file = sys::create_new(dir, &name)?;
         let mut hasher = blake3::Hasher::new();
@@ -114,24 +113,24 @@ impl Sink for Files<'_> {
         if member.section != ArchiveSection::Files {
             return Ok(());
         }
-        let (dir, name) = self.place(of).ok_or(io::ErrorKind::NotFound)?;
+        let (dir, name) = self.target(of).ok_or(io::ErrorKind::NotFound)?;
         let mut content = sys::open_read(dir, &name)?;
         self.file(member, &mut content)
     }
 }
 
-/// Where patches' scripts stay: `.thimble/patches/ID/scripts`.
+/// The scripts of patches, in `.thimble/patches/ID/scripts`.
 pub(super) struct ScriptStore {
     dir: OwnedFd,
 }
 
 impl ScriptStore {
-    /// Opens it, making it where it is not there.
+    /// Opens the directory, making it if it is missing.
     pub fn open(home: &OwnedFd) -> Result<Self, InstallError> {
         own_dir(home.as_fd(), "patches", true).context("open", ".thimble/patches").map(|dir| Self { dir })
     }
 
-    /// Unpacks a patch's scripts, in place of any that are there.
+    /// Unpacks a patch's scripts, replacing those that are there.
     pub fn unpack(&self, id: &PatchId, file: &mut File) -> Result<(), InstallError> {
         self.remove(id.as_str())?;
         let dir = own_dir(self.dir.as_fd(), id.as_str(), true)
@@ -165,7 +164,7 @@ impl ScriptStore {
         }
     }
 
-    /// Removes what belongs to no patch of the record.
+    /// Removes the scripts of patches that are not in the record.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known: FlatSet<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
         for name in sys::names(self.dir.as_fd()).context("list", ".thimble/patches")? {

@@ -1,8 +1,8 @@
-//! What the present tree means for a plan: where members go, what is there.
+//! Reads from the tree what a plan needs: where members go, and what is there.
 
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
-use super::plan::{Laid, LaidFile, NewDirectory, PathFact};
+use super::plan::{NewDirectory, PatchFile, PatchLayout, PathFact};
 use super::record::{Patch, Record};
 use super::scripts::Script;
 use super::tree::RootTree;
@@ -11,19 +11,19 @@ use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 
-/// Files deleted by hand that are told one by one.
-const TOLD: usize = 8;
+/// Files deleted by hand that get a notice of their own.
+const NOTICES: usize = 8;
 
-/// What a patch's file holds and where that goes on this host.
-pub(super) fn lay(
+/// The content of a patch's file and its paths on this host.
+pub(super) fn layout(
     tree: &RootTree,
     record: &Record,
     manifest: &ManifestPatch,
     index: &Index,
-) -> Result<(Patch, Laid), InstallError> {
+) -> Result<(Patch, PatchLayout), InstallError> {
     let id = &manifest.id;
     let is_patched = |path: &str| record.paths.contains_key(path);
-    let mut laid = Laid::default();
+    let mut layout = PatchLayout::default();
     let mut scripts = Vec::new();
     for member in &index.members {
         let Some(path) = member.path.to_str() else { continue };
@@ -33,15 +33,15 @@ pub(super) fn lay(
             (ArchiveSection::Files, MemberKind::Directory) => {
                 let at = tree.resolve(id, path, true, &is_patched)?;
                 let owner = &member.owner;
-                at.missing.into_iter().for_each(|path| laid.missing.insert(path));
+                at.missing.into_iter().for_each(|path| layout.missing.insert(path));
                 let (mode, uid, gid) = (owner.mode, owner.uid, owner.gid);
-                laid.directories.push(NewDirectory { path: at.path, mode, uid, gid });
+                layout.directories.push(NewDirectory { path: at.path, mode, uid, gid });
             }
             (ArchiveSection::Files, MemberKind::File { .. } | MemberKind::Symlink { .. }) => {
                 let at = tree.resolve(id, path, false, &is_patched)?;
                 let is_config = index.metadata.config.contains(&member.path);
                 let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
-                laid.files.push(LaidFile { member: path.to_owned(), at, is_config, size_bytes });
+                layout.files.push(PatchFile { member: path.to_owned(), at, is_config, size_bytes });
             }
         }
     }
@@ -54,22 +54,23 @@ pub(super) fn lay(
         committed: manifest.committed,
         reboot_required: meta.reboot_required,
         scripts,
-        directories: laid.directories.iter().map(|directory| directory.path.clone()).collect(),
+        directories: layout.directories.iter().map(|directory| directory.path.clone()).collect(),
     };
-    Ok((patch, laid))
+    Ok((patch, layout))
 }
 
-/// Of a patch that is installed and fetched again, only the layers that were lost.
-pub(super) fn only_lost(laid: Laid, record: &Record, id: &PatchId) -> Laid {
-    let is_lost = |file: &LaidFile| {
+/// Keeps only the files whose layers were lost, of an installed patch that is fetched
+/// again.
+pub(super) fn only_lost(layout: PatchLayout, record: &Record, id: &PatchId) -> PatchLayout {
+    let is_lost = |file: &PatchFile| {
         let stack = record.paths.get(&file.at.path);
         let mut layers = stack.into_iter().flat_map(|stack| &stack.layers);
         layers.any(|layer| layer.patch == *id && layer.object.is_none())
     };
-    Laid { files: laid.files.into_iter().filter(is_lost).collect(), ..Laid::default() }
+    PatchLayout { files: layout.files.into_iter().filter(is_lost).collect(), ..PatchLayout::default() }
 }
 
-/// What is at the paths whose stack changes.
+/// The facts about the paths whose stack changes.
 pub(super) fn facts(
     tree: &RootTree,
     record: &Record,
@@ -77,29 +78,29 @@ pub(super) fn facts(
 ) -> Result<FlatMap<String, PathFact>, InstallError> {
     let mut facts = FlatMap::default();
     for path in touched.iter() {
-        let there = tree.look(path)?;
+        let state = tree.inspect(path)?;
         let missing = tree.missing(path)?;
         let is_known = record.paths.contains_key(path);
         let free = |ending: &str| if is_known { free_name(tree, path, ending) } else { Ok(String::new()) };
         let (saved, new) = (free("thimble-saved")?, free("thimble-new")?);
-        facts.insert(path.clone(), PathFact { there, missing, saved, new });
+        facts.insert(path.clone(), PathFact { state, missing, saved, new });
     }
     Ok(facts)
 }
 
-/// A name beside a path that nothing has yet.
+/// A name beside a path that is not taken.
 pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<String, InstallError> {
     let mut name = format!("{path}.{ending}");
     let mut tries = 1;
-    while tree.is_there(&name)? {
+    while tree.exists(&name)? {
         tries += 1;
         name = format!("{path}.{ending}-{tries}");
     }
     Ok(name)
 }
 
-/// Files of installed patches that were deleted by hand and that this install
-/// has nothing to do with: they stay away, and the operator is told.
+/// Notices about files of installed patches that were deleted by hand and that this
+/// install does not touch. They are not restored.
 pub(super) fn deleted(
     tree: &RootTree,
     record: &Record,
@@ -108,11 +109,11 @@ pub(super) fn deleted(
     let mut notices = Vec::new();
     let mut more = 0usize;
     for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(path)) {
-        if tree.is_there(path)? {
+        if tree.exists(path)? {
             continue;
         }
         match stack.top() {
-            Some(top) if notices.len() < TOLD => {
+            Some(top) if notices.len() < NOTICES => {
                 notices.push(Notice::Missing(path.clone(), top.patch.clone()));
             }
             _ => more += 1,
@@ -124,8 +125,8 @@ pub(super) fn deleted(
     Ok(notices)
 }
 
-/// Refuses an object that is to come back and is not kept any more.
-pub(super) fn lost(record: &Record, path: &str) -> InstallError {
+/// The error for an object that must come back and is not kept any more.
+pub(super) fn lost_object(record: &Record, path: &str) -> InstallError {
     let top = record.paths.get(path).and_then(|stack| stack.top());
     let id = top.map(|layer| layer.patch.clone()).unwrap_or_default();
     Conflict::Lost(id, path.to_owned()).into()

@@ -1,7 +1,7 @@
-//! System calls on files that the standard library has only by whole path.
+//! System calls on files that the standard library offers only by whole path.
 //!
-//! Everything works on a directory that is already open and one name in it, and
-//! no call here follows a symbolic link.
+//! Each call takes an open directory and one name in it. No call follows a symbolic
+//! link.
 
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
@@ -9,7 +9,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
-/// What an inode is.
+/// The type of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InodeKind {
     File,
@@ -19,7 +19,7 @@ pub(super) enum InodeKind {
     Other,
 }
 
-/// What `statx` tells of an inode.
+/// The attributes of an inode, from `statx`.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stat {
     pub kind: InodeKind,
@@ -32,8 +32,8 @@ pub(super) struct Stat {
     pub mtime_ns: u32,
     /// The filesystem's device.
     pub device: (u32, u32),
-    /// The mount it was reached through, on Linux 5.8 and later: two mounts of
-    /// one filesystem have one device, and a rename between them fails.
+    /// The mount that it was reached through, on Linux 5.8 and later. Two mounts of one
+    /// filesystem have the same device, and a rename between them fails.
     pub mount: Option<u64>,
 }
 
@@ -50,7 +50,7 @@ fn open_at(dir: BorrowedFd<'_>, name: &str, flags: c_int, mode: u32) -> io::Resu
     let flags = flags | libc::O_CLOEXEC | libc::O_NOFOLLOW;
     // SAFETY: `name` is a C string and `dir` an open descriptor; both outlive the call.
     let fd = check(unsafe { libc::openat(dir.as_raw_fd(), name.as_ptr(), flags, mode) })?;
-    // SAFETY: the descriptor is new and nobody else's.
+    // SAFETY: the descriptor is new and not owned by anything else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
@@ -59,22 +59,22 @@ pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open_at(dir, name, libc::O_RDONLY | libc::O_DIRECTORY, 0)
 }
 
-/// Opens a file that is not a link, to read it; never waits for a pipe's other end.
+/// Opens a file that is not a link for reading; does not wait for a pipe's writer.
 pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     open_at(dir, name, libc::O_RDONLY | libc::O_NONBLOCK, 0).map(File::from)
 }
 
-/// Makes a file that is not there yet, for its owner's eyes only.
+/// Makes a new file that only its owner may read.
 pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     open_at(dir, name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600).map(File::from)
 }
 
-/// Opens a file that is there, to read it and to write on.
+/// Opens an existing file for reading and writing.
 pub(super) fn open_append(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     open_at(dir, name, libc::O_RDWR, 0).map(File::from)
 }
 
-/// What an inode is; of `""`, the directory itself.
+/// The attributes of an inode; for `""`, of the directory itself.
 pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     let name = c_name(name)?;
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH | libc::AT_NO_AUTOMOUNT;
@@ -103,12 +103,12 @@ pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     })
 }
 
-/// What a directory's own inode is.
+/// The attributes of an open directory.
 pub(super) fn stat_dir(dir: BorrowedFd<'_>) -> io::Result<Stat> {
     stat_at(dir, "")
 }
 
-/// What a link says.
+/// The target of a symbolic link.
 pub(super) fn read_link_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8>> {
     let name = c_name(name)?;
     let mut target = vec![0u8; libc::PATH_MAX as usize];
@@ -120,7 +120,7 @@ pub(super) fn read_link_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Vec<u8
     Ok(target)
 }
 
-/// Makes a link that says `target`.
+/// Makes a symbolic link to `target`.
 pub(super) fn symlink_at(target: &[u8], dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let target = CString::new(target).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let name = c_name(name)?;
@@ -128,7 +128,7 @@ pub(super) fn symlink_at(target: &[u8], dir: BorrowedFd<'_>, name: &str) -> io::
     check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
 }
 
-/// Gives an inode a second name.
+/// Gives an inode a second name (a hard link).
 pub(super) fn link_at(
     from: BorrowedFd<'_>,
     from_name: &str,
@@ -141,7 +141,7 @@ pub(super) fn link_at(
         .map(drop)
 }
 
-/// Renames over whatever is there.
+/// Renames, replacing what has the new name.
 pub(super) fn rename_at(
     from: BorrowedFd<'_>,
     from_name: &str,
@@ -154,7 +154,7 @@ pub(super) fn rename_at(
         .map(drop)
 }
 
-/// Renames to a name that is free.
+/// Renames to a name that is not taken.
 pub(super) fn rename_new_at(
     from: BorrowedFd<'_>,
     from_name: &str,
@@ -165,7 +165,7 @@ pub(super) fn rename_new_at(
     // SAFETY: both are C strings and both directories are open; the arguments are
     // the system call's.
     let renamed = check(unsafe {
-        // By number: an older musl has no function for it.
+        // By number: older versions of musl have no function for it.
         libc::syscall(
             libc::SYS_renameat2,
             from.as_raw_fd(),
@@ -176,7 +176,7 @@ pub(super) fn rename_new_at(
         ) as c_int
     });
     match renamed {
-        // A filesystem or kernel without the flag; planning saw the name free.
+        // The filesystem or kernel does not know the flag. Planning found the name free.
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
             rename_at(from, from_name, to, to_name)
         }
@@ -206,22 +206,22 @@ pub(super) fn rmdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     check(unsafe { libc::unlinkat(dir.as_raw_fd(), name.as_ptr(), libc::AT_REMOVEDIR) }).map(drop)
 }
 
-/// Makes a directory for its owner only.
+/// Makes a directory that only its owner may enter.
 pub(super) fn mkdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = c_name(name)?;
     // SAFETY: `name` is a C string and `dir` is open.
     check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
 }
 
-/// The names in a directory, sorted, less `.` and `..`. A name that is not
-/// UTF-8 is none of ours and left out.
+/// The names in a directory, sorted, without `.` and `..`. Names that are not UTF-8 are
+/// left out: thimble makes none.
 pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     let own = open_dir(dir, ".")?.into_raw_fd();
-    // SAFETY: `own` is a directory that nobody else reads; from here on the stream owns it.
+    // SAFETY: `own` is a directory's descriptor that nothing else owns; the stream takes it.
     let stream = unsafe { libc::fdopendir(own) };
     if stream.is_null() {
         let error = io::Error::last_os_error();
-        // SAFETY: the stream was not made, so `own` is still ours alone.
+        // SAFETY: the stream was not made, so nothing else owns `own`.
         drop(unsafe { OwnedFd::from_raw_fd(own) });
         return Err(error);
     }
@@ -242,7 +242,7 @@ pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Sets an inode's owner; of a link, the link's own.
+/// Sets an inode's owner; does not follow a link.
 pub(super) fn chown_at(dir: BorrowedFd<'_>, name: &str, uid: u32, gid: u32) -> io::Result<()> {
     let name = c_name(name)?;
     let flags = libc::AT_SYMLINK_NOFOLLOW | libc::AT_EMPTY_PATH;
@@ -250,7 +250,7 @@ pub(super) fn chown_at(dir: BorrowedFd<'_>, name: &str, uid: u32, gid: u32) -> i
     check(unsafe { libc::fchownat(dir.as_raw_fd(), name.as_ptr(), uid, gid, flags) }).map(drop)
 }
 
-/// Sets when an inode was changed last; of a link, the link's own time.
+/// Sets an inode's modification time; does not follow a link.
 pub(super) fn set_mtime_at(dir: BorrowedFd<'_>, name: &str, mtime_s: i64, mtime_ns: u32) -> io::Result<()> {
     let name = c_name(name)?;
     let omit = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
@@ -269,14 +269,14 @@ pub(super) fn chmod(fd: BorrowedFd<'_>, mode: u32) -> io::Result<()> {
     check(unsafe { libc::fchmod(fd.as_raw_fd(), mode as libc::mode_t) }).map(drop)
 }
 
-/// Waits until everything written to the descriptor's filesystem so far, names
-/// and contents, would survive a power cut.
+/// Makes everything written to the descriptor's filesystem so far durable, names and
+/// contents.
 pub(super) fn sync_filesystem(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `fd` is open.
     check(unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
 }
 
-/// Bytes that are free for us on the descriptor's filesystem.
+/// The bytes that are available to this process on the descriptor's filesystem.
 pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `stat` is a whole `statvfs` to write to and `fd` is open.
@@ -287,9 +287,9 @@ pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
-/// Sets room aside behind a file's end, so that appending cannot meet a full
-/// disk. Where the filesystem cannot, nothing is lost but that.
-pub(super) fn set_aside(file: &File, from: u64, len: u64) -> io::Result<()> {
+/// Preallocates space after a file's end, so that appending cannot meet a full disk. On
+/// a filesystem that cannot, does nothing.
+pub(super) fn preallocate(file: &File, from: u64, len: u64) -> io::Result<()> {
     // SAFETY: `file` is open.
     match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from as _, len as _) }) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
@@ -329,7 +329,7 @@ pub(super) fn set_xattr(file: &File, name: &CStr, value: &[u8]) -> io::Result<()
         .map(drop)
 }
 
-/// Calls with the size asked for, until the answer fits.
+/// Asks for the size, then for the value, until the value fits.
 fn read_growing(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>> {
     loop {
         let len = usize::try_from(call(&mut [])).map_err(|_| io::Error::last_os_error())?;
@@ -348,7 +348,7 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>>
     }
 }
 
-/// The user that this process acts as.
+/// The effective user id of this process.
 pub(super) fn user() -> u32 {
     // SAFETY: takes nothing and cannot fail.
     unsafe { libc::geteuid() }

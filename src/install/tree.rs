@@ -1,9 +1,9 @@
-//! The tree that patches are laid over: finding a path in it, and what is there.
+//! The tree that patches are installed in: resolving paths, and reading what is there.
 //!
-//! A path here is relative to the root, with `/` between names, no `.`, no `..`
-//! and no link on the way: [`RootTree::resolve`] makes such a path from a patch's
-//! member while planning, following links of the base system inside the root.
-//! What was planned is then opened step by step, following nothing.
+//! A path here is relative to the root, with `/` between names, without `.` and `..`, and
+//! without a symbolic link in any directory of it. Planning makes such a path from a
+//! patch's member with [`RootTree::resolve`], which follows links of the base system
+//! inside the root. Later steps open a planned path name by name and follow no link.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -17,15 +17,17 @@ use super::error::{Conflict, ErrorContext, InstallError};
 use super::sys::{self, InodeKind, Stat};
 use crate::types::PatchId;
 
-/// Links followed on the way to one path, as the kernel bounds it.
+/// The most links that are followed in one path: the kernel's bound.
 const LINKS: usize = 40;
 
-/// What a file or link is known again by: kind, mode, owner and content, not time.
+/// Identifies a file or symbolic link as unchanged: a hash of type, mode, owner and
+/// content, not of the time.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print(#[serde(with = "crate::types::bytes")] [u8; 32]);
 
 impl Print {
-    /// Of a file or link with this content (of a link: its target) by BLAKE3.
+    /// The print of a file or link, from the BLAKE3 hash of its content (of a link, its
+    /// target).
     pub fn new(is_link: bool, mode: u32, uid: u32, gid: u32, content: &blake3::Hash) -> Self {
         let mode = if is_link { 0 } else { mode };
         let mut hasher = blake3::Hasher::new();
@@ -38,25 +40,25 @@ impl Print {
     }
 }
 
-/// What is at a path.
+/// The state of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum There {
+pub(super) enum PathState {
     Nothing,
     Directory,
-    /// A file or link; what is neither has no print.
+    /// A file or link, with its print; `None` for a device, pipe or socket.
     Inode(Option<Print>),
 }
 
-/// Where a member of a patch goes on this host.
+/// The path of a patch's member on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Resolved {
-    /// The path without a link on the way.
+    /// The path, without symbolic links in its directories.
     pub path: String,
     /// The base system's links that were followed.
     pub through: Vec<String>,
-    /// Directories on the way that are not there yet, the outermost first.
+    /// Directories of the path that do not exist yet, the outermost first.
     pub missing: Vec<String>,
-    /// Where the path's filesystem is mounted; `""` for the root's.
+    /// The mount point of the path's filesystem; `""` for the root's.
     pub mount: String,
 }
 
@@ -76,7 +78,7 @@ impl RootTree {
         self.root.as_fd()
     }
 
-    /// Opens a directory, step by step.
+    /// Opens a directory, name by name.
     pub fn dir(&self, path: &str) -> io::Result<OwnedFd> {
         let mut dir = self.root.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
@@ -85,22 +87,22 @@ impl RootTree {
         Ok(dir)
     }
 
-    /// Opens the directory that a path is in; also the path's last name.
+    /// Opens the directory that a path is in. Returns it with the path's last name.
     pub fn parent<'p>(&self, path: &'p str) -> io::Result<(OwnedFd, &'p str)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         Ok((self.dir(parent)?, name))
     }
 
-    /// What is at a path, with its print where it is a file or a link.
-    pub fn look(&self, path: &str) -> Result<There, InstallError> {
-        let there = self.parent(path).and_then(|(dir, name)| look_at(dir.as_fd(), name));
+    /// The state of a path, with its print if it is a file or a link.
+    pub fn inspect(&self, path: &str) -> Result<PathState, InstallError> {
+        let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name));
         match there {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(There::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(PathState::Nothing),
             other => other.context("read", path),
         }
     }
 
-    /// The directories on the way to a path that are not there, the outermost first.
+    /// The directories of a path that do not exist, the outermost first.
     pub fn missing(&self, path: &str) -> Result<Vec<String>, InstallError> {
         let mut missing = Vec::new();
         for (at, _) in path.rmatch_indices('/') {
@@ -115,7 +117,7 @@ impl RootTree {
     }
 
     /// Whether anything is at a path.
-    pub fn is_there(&self, path: &str) -> Result<bool, InstallError> {
+    pub fn exists(&self, path: &str) -> Result<bool, InstallError> {
         match self.parent(path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name)) {
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -123,8 +125,8 @@ impl RootTree {
         }
     }
 
-    /// Where a member goes. Links of the base system are followed on the way
-    /// there, and for a directory at its end too; never one that a patch made.
+    /// Resolves a member's path. Follows links of the base system in the directories of
+    /// the path, and for a directory also at its end. Refuses links that a patch brought.
     pub fn resolve(
         &self,
         patch: &PatchId,
@@ -132,24 +134,23 @@ impl RootTree {
         is_directory: bool,
         is_patched: &dyn Fn(&str) -> bool,
     ) -> Result<Resolved, InstallError> {
-        let mut way = Way { steps: vec![], root: sys::stat_dir(self.root()).context("look at", "")? };
+        let mut walk = Walk { steps: vec![], root: sys::stat_dir(self.root()).context("look at", "")? };
         let mut through = Vec::new();
         let mut ahead: VecDeque<String> = member.split('/').map(str::to_owned).collect();
         while let Some(name) = ahead.pop_front() {
             match name.as_str() {
                 "" | "." => continue,
                 ".." => {
-                    way.steps.pop();
+                    walk.steps.pop();
                     continue;
                 }
-                // A link of the base system's may lead there, and no patch has
-                // any business in it.
+                // A link of the base system may lead there, where no patch may have files.
                 ".thimble" => return Err(Conflict::BadWay(patch.clone(), member.to_owned()).into()),
                 _ => {}
             }
-            let path = way.path_with(&name);
-            let Some(dir) = way.here(self) else {
-                way.steps.push(Walked { name, dir: None });
+            let path = walk.path_with(&name);
+            let Some(dir) = walk.dir(self) else {
+                walk.steps.push(Component { name, dir: None });
                 continue;
             };
             let is_last = ahead.is_empty() && !is_directory;
@@ -159,12 +160,12 @@ impl RootTree {
                 Err(error) => return Err(error).context("look at", &path),
             };
             match stat.map(|stat| stat.kind) {
-                _ if is_last => way.steps.push(Walked { name, dir: None }),
-                None => way.steps.push(Walked { name, dir: None }),
+                _ if is_last => walk.steps.push(Component { name, dir: None }),
+                None => walk.steps.push(Component { name, dir: None }),
                 Some(InodeKind::Directory) => {
                     let dir = sys::open_dir(dir, &name).context("open", &path)?;
                     let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
-                    way.steps.push(Walked { name, dir: Some((dir, stat)) });
+                    walk.steps.push(Component { name, dir: Some((dir, stat)) });
                 }
                 Some(InodeKind::Link) if is_patched(&path) => {
                     return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
@@ -178,7 +179,7 @@ impl RootTree {
                         return Err(Conflict::BadWay(patch.clone(), member.to_owned()).into());
                     }
                     if target.starts_with('/') {
-                        way.steps.clear();
+                        walk.steps.clear();
                     }
                     for name in target.rsplit('/') {
                         ahead.push_front(name.to_owned());
@@ -189,34 +190,34 @@ impl RootTree {
                 }
             }
         }
-        if way.steps.is_empty() && !is_directory {
+        if walk.steps.is_empty() && !is_directory {
             return Err(Conflict::IsDirectory(patch.clone(), member.to_owned()).into());
         }
-        Ok(way.resolved(through, is_directory))
+        Ok(walk.resolved(through, is_directory))
     }
 }
 
-/// One step of a way: a name, and the directory where there is one.
-struct Walked {
+/// One name of a path, with its directory if that exists.
+struct Component {
     name: String,
     dir: Option<(OwnedFd, Stat)>,
 }
 
-/// A way from the root.
-struct Way {
-    steps: Vec<Walked>,
+/// A path that is being resolved.
+struct Walk {
+    steps: Vec<Component>,
     root: Stat,
 }
 
-impl Way {
+impl Walk {
     fn path_with(&self, name: &str) -> String {
         let mut path: String = self.steps.iter().flat_map(|step| [step.name.as_str(), "/"]).collect();
         path.push_str(name);
         path
     }
 
-    /// The directory that the way has come to, unless it is not there yet.
-    fn here<'a>(&'a self, tree: &'a RootTree) -> Option<BorrowedFd<'a>> {
+    /// The directory reached so far; `None` if it does not exist yet.
+    fn dir<'a>(&'a self, tree: &'a RootTree) -> Option<BorrowedFd<'a>> {
         match self.steps.last() {
             None => Some(tree.root()),
             Some(step) => step.dir.as_ref().map(|(dir, _)| dir.as_fd()),
@@ -248,17 +249,17 @@ impl Way {
     }
 }
 
-/// What has this name in a directory.
-pub(super) fn look_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<There> {
+/// The state of a name in a directory.
+pub(super) fn inspect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<PathState> {
     let stat = sys::stat_at(dir, name)?;
     let content = match stat.kind {
-        InodeKind::Directory => return Ok(There::Directory),
-        InodeKind::Other => return Ok(There::Inode(None)),
+        InodeKind::Directory => return Ok(PathState::Directory),
+        InodeKind::Other => return Ok(PathState::Inode(None)),
         InodeKind::Link => blake3::hash(&sys::read_link_at(dir, name)?),
         InodeKind::File => hash_file(&mut sys::open_read(dir, name)?)?,
     };
     let is_link = stat.kind == InodeKind::Link;
-    Ok(There::Inode(Some(Print::new(is_link, stat.mode, stat.uid, stat.gid, &content))))
+    Ok(PathState::Inode(Some(Print::new(is_link, stat.mode, stat.uid, stat.gid, &content))))
 }
 
 fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {

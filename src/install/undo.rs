@@ -1,13 +1,12 @@
-//! Going back to the previous set, as often as it takes.
+//! Undoes an install: brings the previous set back.
 //!
-//! Where an object is says how far a place has come, so undoing can itself be
-//! cut short anywhere and started over. For a place that goes from object O to
-//! object N:
+//! Which objects are kept says how far a path's switch has got, so undoing can be
+//! interrupted anywhere and repeated. For a switch from object O to object N:
 //!
 //! ```text
-//! kept/O  kept/N            the place holds
-//! no      -                 O: never switched, or back already
-//! yes     yes               O: kept/O is its second name, which the sweep takes
+//! kept/O  kept/N            the path holds
+//! no      -                 O: not switched, or already back
+//! yes     yes               O: kept/O is its second name, which the sweep removes
 //! yes     no                N
 //! ```
 
@@ -27,8 +26,8 @@ use crate::failpoint;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
 impl Installer<'_> {
-    /// Puts the previous set back and remembers how the install ended. An error
-    /// leaves the journal, so that the next start tries again.
+    /// Brings the previous set back and remembers the outcome. An error leaves the
+    /// journal, so that the next start tries again.
     pub fn undo(
         &self,
         journal: &mut Journal,
@@ -48,9 +47,9 @@ impl Installer<'_> {
         })?;
         let (outcome, reason) = match journal.state.undone.clone().flatten() {
             None => (Outcome::RolledBack, reason),
-            Some(trouble) => (Outcome::Broken, format!("{reason}; going back: {trouble}")),
+            Some(failure) => (Outcome::Broken, format!("{reason}; going back: {failure}")),
         };
-        // What ran since the restart is what has just gone.
+        // After the restart the new set was in effect, so going back needs another one.
         self.remember(request.request_id, outcome, &reason, journal.state.is_restarted)
     }
 
@@ -63,14 +62,14 @@ impl Installer<'_> {
     ) -> Result<(), InstallError> {
         self.restore_files(journal, intent, old, reason)?;
         if journal.state.undone.is_none() {
-            let trouble = self.run_rollback_scripts(&journal.state, intent, old);
-            journal.append(JournalEntry::Undone { trouble })?;
+            let failure = self.run_rollback_scripts(&journal.state, intent, old);
+            journal.append(JournalEntry::Undone { failure })?;
         }
         self.sweep(old, &intent.moves);
         Ok(())
     }
 
-    /// Puts the previous set's record and files back; its scripts are yet to run.
+    /// Restores the previous set's record and files. Its scripts have not run yet.
     pub fn restore_files(
         &self,
         journal: &mut Journal,
@@ -82,7 +81,7 @@ impl Installer<'_> {
             journal.append(JournalEntry::Undoing(reason.to_owned()))?;
         }
         if self.record()?.serial != old.serial {
-            // The commit was made and could not be made durable.
+            // The commit was made, and syncing it failed.
             INSTALLED.write(self.home.as_fd(), old)?;
         }
         if !journal.state.is_restored {
@@ -92,7 +91,7 @@ impl Installer<'_> {
         Ok(())
     }
 
-    /// Puts every file back in its place.
+    /// Restores every path.
     fn restore_tree(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
         for save in &moves.saves {
             self.remove(&save.beside)?;
@@ -104,11 +103,11 @@ impl Installer<'_> {
         }
         let kept =
             Kept::open(&self.tree, moves.switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
-        // What came from under others goes back there, and only under its
-        // lasting name once the way back is durable.
+        // Objects that were kept before this install are kept again. They get their own
+        // name only after the return of the others is durable.
         let leaving = |switch: &Switch| switch.to.filter(|to| !to.is_fresh).is_some();
         for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
-            if let SwitchState::Switched = state(&kept, switch)?
+            if let SwitchState::Switched = switch_state(&kept, switch)?
                 && let (Some(_), Some(to)) = (switch.from, switch.to)
                 && !kept.has(&switch.mount, &returning(to.number))?
             {
@@ -117,7 +116,7 @@ impl Installer<'_> {
         }
         kept.barrier()?;
         for switch in &moves.switches {
-            self.put_one_back(&kept, switch)?;
+            self.restore_path(&kept, switch)?;
         }
         kept.barrier()?;
         for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
@@ -129,16 +128,16 @@ impl Installer<'_> {
         }
         for directory in moves.directories.iter().rev() {
             failpoint::hit("removing a directory made");
-            // One that is not empty, or gone, is not what this install left.
+            // A directory that is gone or not empty is not the install's any more.
             let _ =
                 self.tree.parent(&directory.path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name));
         }
         kept.barrier()
     }
 
-    fn put_one_back(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
+    fn restore_path(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
         let Switch { path, mount, from, to } = switch;
-        match (state(kept, switch)?, from, to) {
+        match (switch_state(kept, switch)?, from, to) {
             (SwitchState::Before, ..) => Ok(()),
             (SwitchState::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
             (SwitchState::Switched, None, Some(to)) if to.is_fresh => self.remove(path),
@@ -147,8 +146,8 @@ impl Installer<'_> {
         }
     }
 
-    /// Removes what this install made; it, or the directory that it is in, may
-    /// not have been made yet, or be gone again.
+    /// Removes a file that this install made. The file or its directory may not exist
+    /// yet, or not any more.
     fn remove(&self, path: &str) -> Result<(), InstallError> {
         failpoint::hit("removing a new file");
         match self.tree.parent(path).and_then(|(dir, name)| sys::unlink_at(dir.as_fd(), name)) {
@@ -157,8 +156,8 @@ impl Installer<'_> {
         }
     }
 
-    /// Runs the scripts that go with going back. Gives what first went wrong with
-    /// one of the previous set's; all that goes wrong is logged.
+    /// Runs the scripts that belong to going back. Returns the first failure among those
+    /// of the previous set; all failures are logged.
     fn run_rollback_scripts(&self, state: &JournalState, intent: &Intent, old: &Record) -> Option<String> {
         let moves = &intent.moves;
         let ran = |id, scripts: [Script; 2]| {
@@ -169,7 +168,7 @@ impl Installer<'_> {
             log::warn!("going back: {failure}");
             Some(failure)
         };
-        let mut trouble = None;
+        let mut failure = None;
         for patch in with_script(moves.added.iter().rev(), Script::PostRemove) {
             if ran(&patch.id, [Script::PreInstall, Script::PostInstall]) {
                 run(patch, Script::PostRemove);
@@ -178,33 +177,33 @@ impl Installer<'_> {
         let removed: Vec<_> = moves.removed.iter().filter_map(|id| old.patch(id)).collect();
         for patch in with_script(removed.iter().copied(), Script::PostInstall) {
             if ran(&patch.id, [Script::PreRemove, Script::PostRemove]) {
-                trouble = trouble.or(run(patch, Script::PostInstall));
+                failure = failure.or(run(patch, Script::PostInstall));
             }
         }
         if intent.reboot_required {
-            return trouble;
+            return failure;
         }
         let is_switched = state.phase >= Some(JournalPhase::Switching);
         let began = |id| is_switched || state.scripts.iter().any(|(of, _)| of == id);
         for patch in with_script(removed, Script::Restart).filter(|patch| began(&patch.id)) {
-            trouble = trouble.or(run(patch, Script::Restart));
+            failure = failure.or(run(patch, Script::Restart));
         }
         for patch in with_script(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
             run(patch, Script::Restart);
         }
-        trouble
+        failure
     }
 }
 
-/// What a place holds, and what is to be done about it.
+/// Whether a path holds its object from before a switch or after it.
 enum SwitchState {
-    /// What it held before.
+    /// The object from before.
     Before,
-    /// What it was to hold.
+    /// The object from after.
     Switched,
 }
 
-fn state(kept: &Kept<'_>, switch: &Switch) -> Result<SwitchState, InstallError> {
+fn switch_state(kept: &Kept<'_>, switch: &Switch) -> Result<SwitchState, InstallError> {
     let has = |number: u64| kept.has(&switch.mount, &number.to_string());
     let is_switched = match (switch.from, switch.to) {
         (Some(from), Some(to)) => has(from)? && !has(to.number)?,

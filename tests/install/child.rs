@@ -1,4 +1,4 @@
-//! The process that installs: this test program again, told by its environment.
+//! The process that installs: this test program, started again with orders.
 
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -16,39 +16,39 @@ use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, 
 use thimble::wire::frame::ManifestPatch;
 use thimble::wire::install::InstallRequest;
 
-/// Names the file that says what to do.
+/// The environment variable with the path of the orders.
 pub const ORDERS: &str = "THIMBLE_TEST_ORDERS";
 
-/// What the process is to do; all of it as text, one `key value` a line.
+/// What the process must do, as text with one `key value` a line.
 #[derive(Clone, Debug)]
 pub struct Orders {
     pub root: PathBuf,
     pub depot: PathBuf,
     pub reports: PathBuf,
     pub trusted_key: String,
-    /// None: what `act` says.
+    /// `None`: do what `act` says.
     pub request_id: Option<u64>,
     pub act: Act,
     pub force: bool,
     /// `ID HASH SIZE COMMITTED` each.
     pub set: Vec<(String, String, u64, bool)>,
-    /// The digest asked for, where it is not that of `set`.
+    /// Request another digest than that of `set`.
     pub other_digest: bool,
     pub lock_file: Option<PathBuf>,
     pub script_timeout_ms: u64,
     pub reserve_bytes: u64,
     pub min_sw_version: Option<String>,
-    /// The session breaks after so many bytes.
+    /// The session breaks after this many bytes.
     pub break_after: Option<usize>,
 }
 
-/// What is done that is no install.
+/// What a process does other than an install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Act {
     Recover,
-    /// What comes before a daemon's start.
+    /// The guard, before a daemon's start.
     Guard,
-    /// A new thimble has heard a controller, or none.
+    /// A new thimble has heard a controller, or has not.
     Prove,
     GiveUp,
 }
@@ -184,8 +184,8 @@ pub fn digest(set: &[ManifestPatch]) -> Digest {
     set_digest(sorted.into_iter().map(|patch| (&patch.id, &patch.hash)))
 }
 
-/// Does nothing in a usual run of the tests: with [`ORDERS`] in its
-/// environment, this is the process that installs.
+/// With [`ORDERS`] in the environment, this is the process that installs. In a normal run
+/// of the tests it does nothing.
 #[test]
 fn installer_process() {
     let Ok(path) = std::env::var(ORDERS) else { return };
@@ -209,7 +209,7 @@ fn installer_process() {
     install(&config, &request, &mut Depot(&orders), &mut reporter);
 }
 
-/// Reports as lines of text.
+/// Writes reports as lines of text.
 struct Lines(fs::File);
 
 impl Reporter for Lines {
@@ -235,7 +235,7 @@ impl Reporter for Lines {
     }
 }
 
-/// A controller that is a directory of patches and signatures by hash.
+/// A source that reads patches and signatures by hash from a directory.
 struct Depot<'o>(&'o Orders);
 
 impl Source for Depot<'_> {

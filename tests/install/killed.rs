@@ -1,5 +1,5 @@
-//! Killed between any two steps, the host has one whole set after the next
-//! start, and the journal says which.
+//! An installer that is killed between any two steps: after the next start, the host has
+//! one whole set, and reports which.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::pieces::{Patch, directory, file, link, patch, program, same};
 use crate::rig::{Rig, Run};
 use crate::sequences::{self, Seeded};
 
-/// Two patches on the same paths, with everything that a patch can have.
+/// Two patches with the same paths and all kinds of members and scripts.
 pub fn patches() -> [Patch; 2] {
     let script = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
     let first = patch(
@@ -42,9 +42,9 @@ pub fn patches() -> [Patch; 2] {
     [scripted(first), scripted(second).requires("P1")]
 }
 
-/// Kills an install of `to` on a host with `from` at each of its steps in turn,
-/// and every second recovery at one of its own. `hand` is done to the host
-/// before, and what the tree is afterwards is as `old` or `new` say.
+/// Kills an install of `to` on a host with `from` at each of its steps in turn, and every
+/// second recovery at one of its own steps. `hand` changes the host first. Afterwards the
+/// tree is the old one or the new one.
 fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
     rig.installed(from);
     hand(rig);
@@ -99,7 +99,7 @@ fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
         for name in rig.own("") {
             assert!(own.contains(&name.as_str()), "{when}: {name} is left in .thimble");
         }
-        // A request that is answered is not done again; another goes through.
+        // A request that has ended is not executed again; another one succeeds.
         if is_ours && outcome == "Installed" {
             assert_eq!(rig.run(&orders, Some(1_000_000)).says("outcome"), "Installed", "{when}");
         }
@@ -113,7 +113,7 @@ fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
     assert!(ends.contains("Installed") == (expected == "Installed"), "{ends:?}");
 }
 
-/// A copy of a whole root, in place of what is there.
+/// Copies a whole root, replacing what is there.
 pub fn copy(from: &Path, to: &Path) {
     let _ = std::fs::remove_dir_all(to);
     crate::rig::run(Command::new("cp").arg("-a").arg(from).arg(to));
@@ -128,7 +128,7 @@ fn rig(name: &str) -> Rig {
 }
 
 #[test]
-fn while_a_patch_comes() {
+fn while_a_patch_is_added() {
     need_root!();
     kill_everywhere(&rig("comes"), &[], &["P1"], |_| {});
 }
@@ -140,19 +140,19 @@ fn while_a_patch_covers_another() {
 }
 
 #[test]
-fn while_the_upper_patch_goes() {
+fn while_the_upper_patch_is_removed() {
     need_root!();
     kill_everywhere(&rig("upper"), &["P1", "P2"], &["P1"], |_| {});
 }
 
 #[test]
-fn while_the_lower_patch_goes() {
+fn while_the_lower_patch_is_removed() {
     need_root!();
     kill_everywhere(&rig("lower"), &["P1", "P2"], &["P2"], |_| {});
 }
 
 #[test]
-fn while_one_patch_takes_the_place_of_another() {
+fn while_one_patch_replaces_another() {
     need_root!();
     kill_everywhere(&rig("place"), &["P1"], &["P2"], |_| {});
 }
@@ -167,7 +167,7 @@ fn while_local_changes_are_saved() {
 }
 
 #[test]
-fn while_an_unhealthy_set_goes_back() {
+fn while_an_unhealthy_set_is_rolled_back() {
     need_root!();
     let mut rig = rig("unhealthy");
     rig.add(patches()[1].clone().says("summary = \"Unhealthy\"").script("pre-apply", "true"));
@@ -177,10 +177,10 @@ fn while_an_unhealthy_set_goes_back() {
     kill_everywhere(&rig, &["P1", "P2"], &["P1", "P3"], |_| {});
 }
 
-/// A guard mends the files without a script, however often it is killed itself, and
-/// the daemon's recovery after it has nothing left to do but run them.
+/// A guard restores the files without running a script, even if it is killed at any step.
+/// The daemon's recovery after it only runs the scripts.
 #[test]
-fn while_a_guard_mends_what_was_killed() {
+fn while_a_guard_restores_a_killed_install() {
     need_root!();
     let rig = rig("guarded");
     rig.installed(&["P1"]);
@@ -219,7 +219,7 @@ fn while_a_guard_mends_what_was_killed() {
 }
 
 #[test]
-fn at_random_while_sets_come_and_go_at_random() {
+fn at_random_steps_of_random_installs() {
     need_root!();
     let rig = sequences::rig("killed-at-random");
     let mut seeded = Seeded::new();
@@ -239,13 +239,13 @@ fn at_random_while_sets_come_and_go_at_random() {
             old = set;
         }
         assert_eq!(run.installed(), old.iter().copied().collect::<Vec<_>>(), "{when}");
-        model::assert_same(&rig.tree(), &rig.laid(&sequences::layers(&old)), &when);
+        model::assert_same(&rig.tree(), &rig.expected(&sequences::layers(&old)), &when);
     }
 }
 
-/// The journal's word is not lost on whoever asks later.
+/// A request that has ended is answered from the stored outcome.
 #[test]
-fn an_answered_request_is_answered_again_without_an_install() {
+fn a_request_that_has_ended_is_not_executed_again() {
     need_root!();
     let rig = rig("answered");
     let orders = rig.orders_for(&["P1"]);

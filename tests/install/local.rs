@@ -1,5 +1,5 @@
-//! `install-local` and `guard` as an operator and a boot run them: the binary,
-//! without a daemon.
+//! `install-local` and `guard` as an operator and a boot run them: the binary, without a
+//! daemon.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl Both {
         Self { rig, controller: Controller { config }, dir }
     }
 
-    /// Writes the configuration with something else in it.
+    /// Replaces a text in the configuration.
     fn reconfigure(&self, from: &str, to: &str) {
         let path = self.dir.join("thimble.toml");
         let text = fs::read_to_string(&path).unwrap();
@@ -71,7 +71,7 @@ impl Both {
         command
     }
 
-    /// Runs a command; gives its exit code and all that it said.
+    /// Runs a command. Returns its exit code and its output.
     pub fn thimble(&self, words: &[&str]) -> (i32, String) {
         let output = self.command(thimble().as_ref(), words).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
@@ -99,7 +99,7 @@ fn a_node_installs_what_its_own_repository_has_applied_and_then_is_current() {
     let (code, said) = both.thimble(&["--json", "install-local"]);
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!((code, &said["outcome"], &said["installed"][0]), (0, &"current".into(), &"P1".into()));
-    // What the daemon will tell: a request of its own number that ended well.
+    // The stored outcome, which the daemon will report: a request that succeeded.
     let run = both.rig.recover();
     assert_eq!((run.says("outcome"), run.installed()), ("Installed", vec!["P1"]));
     assert_ne!(run.says("request"), "0");
@@ -123,22 +123,22 @@ fn a_patch_that_was_changed_in_the_store_is_not_installed() {
     bytes[30] ^= 1;
     fs::write(&blob, bytes).unwrap();
     both.says(&["install-local"], 5, &["P1", "nothing was changed"]);
-    both.rig.assert_laid(&[]);
+    both.rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_set_that_is_not_healthy_goes_back_and_the_reason_is_told() {
+fn an_unhealthy_set_is_rolled_back_and_the_reason_is_printed() {
     need_root!();
     let both = Both::new("local-sick");
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("health", "echo it hurts; exit 3"));
-    let parts = ["rolling back\n", "health of P1", "it hurts", "the previous set is back"];
+    let parts = ["rolling back\n", "health of P1", "it hurts", "the previous set was restored"];
     both.says(&["install-local"], 1, &parts);
-    both.rig.assert_laid(&[]);
+    both.rig.assert_tree(&[]);
     assert_eq!(both.rig.recover().says("outcome"), "RolledBack");
 }
 
 #[test]
-fn a_host_that_is_not_locked_takes_a_patch_that_wants_a_restart_only_by_force() {
+fn an_unlocked_host_needs_force_for_a_patch_that_requires_a_restart() {
     need_root!();
     let both = Both::new("local-locked");
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).says("reboot_required = true"));
@@ -147,7 +147,7 @@ fn a_host_that_is_not_locked_takes_a_patch_that_wants_a_restart_only_by_force() 
 }
 
 #[test]
-fn where_an_install_out_of_the_own_repository_makes_no_sense_it_says_what_to_do() {
+fn install_local_refuses_with_advice_where_it_cannot_work() {
     need_root!();
     let both = Both::new("local-refused");
     both.says(&["install-local"], 1, &["no repository", "upload and apply"]);
@@ -155,33 +155,33 @@ fn where_an_install_out_of_the_own_repository_makes_no_sense_it_says_what_to_do(
     both.applied(&patch("P1", [file("etc/p1", "of P1")]));
     let lock = File::create(both.dir.join("state/daemon.lock")).unwrap();
     lock.lock().unwrap();
-    both.says(&["install-local"], 1, &["the daemon runs", "thimble host-install both"]);
-    both.says(&["guard"], 0, &["the daemon runs"]);
+    both.says(&["install-local"], 1, &["the daemon is running", "thimble host-install both"]);
+    both.says(&["guard"], 0, &["the daemon is running"]);
     drop(lock);
     both.reconfigure("\"controller\", \"agent\"", "\"agent\"");
     both.says(&["install-local"], 1, &["no repository", "\"controller\"", "host-install"]);
     both.reconfigure("\"agent\"", "\"controller\"");
     both.says(&["install-local"], 1, &["\"agent\""]);
-    both.says(&["guard"], 0, &["no agent"]);
-    both.rig.assert_laid(&[]);
+    both.says(&["guard"], 0, &["not an agent"]);
+    both.rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_guard_says_what_it_mended_and_what_it_cannot_mend() {
+fn a_guard_reports_what_it_restored_and_what_it_cannot_restore() {
     need_root!();
     let both = Both::new("guard-says");
     both.says(&["guard"], 0, &["no install was interrupted"]);
-    // An installer that is killed in the middle of a script.
+    // Kill an installer while a script runs.
     both.applied(&patch("P1", [file("etc/p1", "of P1")]).script("post-install", "kill -9 $PPID"));
     let killed = both.command(thimble().as_ref(), &["install-local"]).output().unwrap();
     assert_eq!(killed.status.code(), None, "killed");
     assert!(both.rig.root.join("etc/p1").exists());
     both.says(&["guard"], 0, &["the files of set ", "are back", "when the daemon starts"]);
-    both.rig.assert_laid(&[]);
+    both.rig.assert_tree(&[]);
     both.says(&["guard"], 0, &["are back"]);
     assert_eq!(both.rig.recover().says("outcome"), "RolledBack");
     both.says(&["guard"], 0, &["no install was interrupted"]);
 
     fs::write(both.rig.root.join(".thimble/journal"), "no journal").unwrap();
-    both.says(&["guard"], 1, &["/.thimble/journal is damaged", "not whole"]);
+    both.says(&["guard"], 1, &["/.thimble/journal is damaged", "inconsistent"]);
 }

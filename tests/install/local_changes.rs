@@ -1,4 +1,4 @@
-//! Files changed or deleted by hand on a host, under patches that come and go.
+//! Files changed or deleted by hand on a host while patches are added and removed.
 
 use std::fs;
 
@@ -30,29 +30,29 @@ fn a_changed_file_is_saved_and_reported() {
     let notice = "/usr/bin/tool was changed by hand: that is saved as tool.thimble-saved";
     assert_eq!(run.notices(), [notice]);
     assert_eq!(run.says("reason"), notice);
-    // A change of owner or mode is one as well, and does not replace the first.
+    // A change of owner or mode is a local change too. Its copy does not replace the first.
     std::os::unix::fs::chown(rig.root.join("usr/bin/tool"), Some(7), Some(7)).unwrap();
     rig.installed(&[]);
     assert_eq!(rig.text("usr/bin/tool.thimble-saved"), "by hand");
     assert_eq!(rig.text("usr/bin/tool.thimble-saved-2"), "tool of P2");
     fs::remove_file(rig.root.join("usr/bin/tool.thimble-saved")).unwrap();
     fs::remove_file(rig.root.join("usr/bin/tool.thimble-saved-2")).unwrap();
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_file_only_touched_is_not_changed() {
+fn a_new_modification_time_is_not_a_local_change() {
     need_root!();
     let rig = rig("touched");
     rig.installed(&["P1"]);
     rig.edit("usr/bin/tool", "tool of P1");
     let run = rig.installed(&[]);
     assert_eq!((run.notices(), run.says("reason")), (vec![], ""));
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_changed_config_file_stays_and_the_new_one_goes_beside_it() {
+fn a_changed_config_file_stays_and_the_new_one_is_beside_it() {
     need_root!();
     let rig = rig("config");
     rig.installed(&["P1"]);
@@ -63,7 +63,7 @@ fn a_changed_config_file_stays_and_the_new_one_goes_beside_it() {
     let notice = "/etc/app.conf was changed by hand and stays; the new file is app.conf.thimble-new";
     assert_eq!(run.notices(), [notice]);
     assert_eq!(run.says("reason"), notice);
-    // It also stays when its patches go, and what was there first comes beside it.
+    // It also stays when its patches are removed, with the base's file beside it.
     rig.installed(&[]);
     assert_eq!(rig.text("etc/app.conf"), "by hand");
     assert_eq!(rig.text("etc/app.conf.thimble-new-2"), "base conf");
@@ -79,7 +79,7 @@ fn taking_the_new_config_file_ends_the_local_change() {
     rig.installed(&["P1", "P2"]);
     fs::rename(rig.root.join("etc/app.conf.thimble-new"), rig.root.join("etc/app.conf")).unwrap();
     assert_eq!(rig.installed(&[]).notices(), [""; 0]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn an_unchanged_config_file_is_replaced() {
     let rig = rig("unchanged");
     rig.installed(&["P1"]);
     assert_eq!(rig.installed(&["P1", "P2"]).notices(), [""; 0]);
-    rig.assert_laid(&["P1", "P2"]);
+    rig.assert_tree(&["P1", "P2"]);
 }
 
 #[test]
-fn a_deleted_file_is_reported_and_comes_back_with_the_next_that_has_it() {
+fn a_deleted_file_is_reported_and_restored_by_the_next_patch_that_has_it() {
     need_root!();
     let rig = rig("deleted");
     rig.installed(&["P1"]);
@@ -100,16 +100,16 @@ fn a_deleted_file_is_reported_and_comes_back_with_the_next_that_has_it() {
     let run = rig.installed(&["P1", "P2"]);
     assert_eq!(run.notices(), ["/usr/bin/tool of P1 had been deleted by hand"]);
     assert_eq!(run.says("reason"), "/usr/bin/tool of P1 had been deleted by hand");
-    rig.assert_laid(&["P1", "P2"]);
-    // P1's own is nowhere any more: it is fetched again.
+    rig.assert_tree(&["P1", "P2"]);
+    // P1's own file is lost, so the patch is fetched again.
     rig.installed(&["P1"]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_file_that_was_changed_by_hand_comes_to_light_as_its_patch_had_it() {
+fn a_changed_file_that_becomes_the_top_again_has_its_patch_s_content() {
     need_root!();
     let rig = rig("light");
     rig.installed(&["P1"]);
@@ -121,7 +121,7 @@ fn a_file_that_was_changed_by_hand_comes_to_light_as_its_patch_had_it() {
 }
 
 #[test]
-fn a_deleted_file_that_no_install_touches_stays_away_and_is_reported() {
+fn a_deleted_file_that_an_install_does_not_touch_is_reported_and_not_restored() {
     need_root!();
     let mut rig = rig("away");
     rig.add(patch("P3", [file("etc/third", "of P3")]));
@@ -134,7 +134,7 @@ fn a_deleted_file_that_no_install_touches_stays_away_and_is_reported() {
     assert_eq!(rig.recover().says("reason"), run.notices()[0], "and that is remembered");
     assert!(!rig.root.join("usr/bin/tool").exists());
     rig.installed(&["P3"]);
-    rig.assert_laid(&["P3"]);
+    rig.assert_tree(&["P3"]);
 }
 
 #[test]
@@ -146,14 +146,14 @@ fn a_whole_directory_deleted_by_hand_does_not_stop_an_install() {
     rig.installed(&["Q1", "Q2"]);
     fs::remove_dir_all(rig.root.join("srv")).unwrap();
     rig.installed(&["Q1"]);
-    rig.assert_laid(&["Q1"]);
+    rig.assert_tree(&["Q1"]);
     fs::remove_dir_all(rig.root.join("srv")).unwrap();
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_local_change_comes_back_when_the_install_goes_back() {
+fn a_local_change_is_restored_when_the_install_is_rolled_back() {
     need_root!();
     let mut rig = rig("back");
     let sick = [program("usr/bin/tool", "tool of P3", 0o755), file("etc/app.conf", "conf of P3")];

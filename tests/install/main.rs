@@ -1,8 +1,8 @@
-//! The installer on real trees: cut short anywhere, with scripts that fail,
-//! disks that fill, files changed by hand and patches that mean harm. Every
-//! install runs in a process of its own, as it does under the daemon.
+//! The installer on real trees: interrupted anywhere, with scripts that fail, disks that
+//! fill, files changed by hand and malicious patches. Each install runs in a process of
+//! its own, as it does under the daemon.
 
-/// Leaves the test, loudly, where the user may not mount and own things.
+/// Skips the test, with a message, if the user is not root.
 macro_rules! need_root {
     () => {
         if !crate::rig::is_root() {

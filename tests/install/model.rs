@@ -1,5 +1,5 @@
-//! What a tree should look like: computed from base and patches, with nothing
-//! of the installer's; and what it does look like.
+//! A model of the tree: the expected one, computed from base and patches without the
+//! installer's code, and the actual one.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,11 +8,10 @@ use std::path::Path;
 
 use crate::pieces::{Patch, What};
 
-/// A tree's paths and all that is compared about them.
+/// The paths of a tree, with all that is compared.
 pub type Tree = BTreeMap<String, Node>;
 
-/// What is at a path. A directory's time is not compared: it changes with what
-/// is in it.
+/// What is at a path. A directory's time is not compared: it changes with its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Node {
     pub content: Content,
@@ -28,7 +27,7 @@ pub enum Content {
     Directory,
 }
 
-/// The tree below `root`, less what is thimble's own.
+/// The tree below `root`, without thimble's own files.
 pub fn read(root: &Path) -> Tree {
     let mut tree = Tree::new();
     let mut folders = vec![root.to_path_buf()];
@@ -60,8 +59,8 @@ pub fn read(root: &Path) -> Tree {
     tree
 }
 
-/// The base with these patches laid over it, bottom first.
-pub fn laid<'p>(base: &Tree, patches: impl IntoIterator<Item = &'p Patch>) -> Tree {
+/// The expected tree: the base with these patches over it, bottom first.
+pub fn expected<'p>(base: &Tree, patches: impl IntoIterator<Item = &'p Patch>) -> Tree {
     let mut tree = base.clone();
     for patch in patches {
         for piece in &patch.pieces {
@@ -93,7 +92,7 @@ pub fn laid<'p>(base: &Tree, patches: impl IntoIterator<Item = &'p Patch>) -> Tr
     tree
 }
 
-/// Follows the base's links to directories, of which these tests have one level.
+/// Follows the base's links to directories. These tests have one level of them.
 fn resolve(base: &Tree, path: &str) -> String {
     let (first, rest) = path.split_once('/').unwrap_or((path, ""));
     match base.get(first) {
@@ -104,7 +103,7 @@ fn resolve(base: &Tree, path: &str) -> String {
     }
 }
 
-/// Fails with the paths that differ, not with two whole trees.
+/// Fails with the paths that differ, instead of two whole trees.
 #[track_caller]
 pub fn assert_same(is: &Tree, should: &Tree, when: &str) {
     let differ = difference(is, should);

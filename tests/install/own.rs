@@ -1,6 +1,6 @@
-//! A patch that replaces thimble's own file: the old thimble installs it, from the
-//! tree itself; what the new one's daemon would do is done by this test program, and
-//! the guard is the old one's copy.
+//! A patch that replaces thimble's own file. The old thimble, which runs from the tree,
+//! installs it; this test program does what the new one's daemon would do; the guard is
+//! the copy of the old one.
 
 use std::collections::BTreeSet;
 use std::os::fd::AsRawFd;
@@ -17,17 +17,17 @@ use crate::pieces::{Patch, file, patch, program};
 use crate::rig::Run;
 use crate::support::thimble;
 
-/// A new thimble, as far as a trial can tell.
+/// A program that passes for a new thimble when it is tried out.
 const NEW: &str = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 || exit 9\n";
 
-/// A patch that replaces thimble, and another file with it.
+/// A patch that replaces thimble and another file.
 fn replacing(content: &str) -> Patch {
     let log = "echo $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
     let patch = patch("SELF-2", [program("usr/bin/thimble", content, 0o755), file("etc/beside", "new")]);
     ["post-install", "health", "post-remove"].into_iter().fold(patch, |patch, name| patch.script(name, log))
 }
 
-/// A node whose thimble lies in its own tree.
+/// A node whose thimble is in its own tree.
 struct Own {
     both: Both,
     old: Tree,
@@ -51,14 +51,14 @@ impl Own {
         self.both.rig.root.join(name)
     }
 
-    /// What the thimble in this place of the tree does with these words.
+    /// Runs the thimble at this path of the tree with these arguments.
     fn thimble(&self, place: &str, words: &[&str], kill_at: Option<u64>) -> Output {
         let mut command = self.both.command(&self.path(place), words);
         command.env("THIMBLE_KILL_AT", kill_at.unwrap_or(u64::MAX).to_string());
         command.stdin(Stdio::null()).output().unwrap()
     }
 
-    /// The old thimble installs; what it says must have these parts.
+    /// The old thimble installs. Its output must contain these parts.
     #[track_caller]
     fn installs(&self, code: i32, parts: &[&str]) {
         let output = self.thimble("usr/bin/thimble", &["install-local"], None);
@@ -90,7 +90,7 @@ impl Own {
         std::fs::read_to_string(self.both.dir.join("log")).unwrap_or_default()
     }
 
-    /// The previous set is in place, and nothing is left of the install.
+    /// Asserts that the previous set is in place and nothing is left of the install.
     #[track_caller]
     fn is_back(&self, run: &Run, words: &[&str]) {
         assert_eq!(run.says("outcome"), "RolledBack", "{run:?}");
@@ -123,20 +123,20 @@ fn a_new_thimble_is_committed_once_it_is_healthy_and_has_heard_a_controller() {
     let run = own.does(Act::Prove);
     assert_eq!((run.last(), run.says("outcome"), run.installed()), ("done", "Installed", vec!["SELF-2"]));
     own.leaves_nothing("committed");
-    // And the way back from a patched thimble to the one before is the same way.
+    // Removing the patch again works the same way.
     own.both.change(EntryState::Available, "SELF-2");
     let output = own.both.command(thimble().as_ref(), &["install-local"]).output();
     assert!(output.unwrap().status.success());
     model::assert_same(&own.both.rig.tree(), &own.old, "removed");
 }
 
-/// The daemon is still the old one where the worker that replaced it died before it
-/// could say so, and the new one where its own recovery went back.
+/// The daemon is the old one if the worker that replaced it died before it reported; it
+/// is the new one if its own recovery rolled the install back.
 #[test]
-fn who_is_not_what_is_in_place_is_told_to_give_way() {
+fn a_process_whose_file_is_not_in_place_is_superseded() {
     need_root!();
     let own = Own::replaced("own-superseded");
-    // This program, running from thimble's path, which has another file by now.
+    // This program runs from thimble's path, which has another file by now.
     let (path, aside) = (own.path("usr/bin/thimble"), own.path("usr/bin/aside"));
     std::fs::rename(&path, &aside).unwrap();
     crate::rig::run(Command::new("strip").arg("-o").arg(&path).arg(std::env::current_exe().unwrap()));
@@ -156,7 +156,7 @@ fn who_is_not_what_is_in_place_is_told_to_give_way() {
 }
 
 #[test]
-fn another_install_waits_for_the_new_thimble_s_proof() {
+fn another_install_is_refused_until_the_new_thimble_has_proven_itself() {
     need_root!();
     let own = Own::replaced("own-waits");
     let (code, said) = own.both.thimble(&["install-local"]);
@@ -168,7 +168,7 @@ fn another_install_waits_for_the_new_thimble_s_proof() {
 }
 
 #[test]
-fn a_new_thimble_whose_set_is_not_healthy_gives_way_to_the_old_one() {
+fn a_new_thimble_whose_set_is_not_healthy_is_undone() {
     need_root!();
     let own = Own::new("own-sick");
     own.both.applied(&replacing(NEW).script_instead("health", "echo no pulse; exit 3"));
@@ -178,7 +178,7 @@ fn a_new_thimble_whose_set_is_not_healthy_gives_way_to_the_old_one() {
 }
 
 #[test]
-fn a_new_thimble_that_hears_no_controller_for_long_gives_way_to_the_old_one() {
+fn a_new_thimble_that_hears_no_controller_for_long_is_undone() {
     need_root!();
     let own = Own::replaced("own-deaf");
     own.does(Act::Recover);
@@ -186,13 +186,13 @@ fn a_new_thimble_that_hears_no_controller_for_long_gives_way_to_the_old_one() {
 }
 
 #[test]
-fn a_new_thimble_that_was_started_twice_in_vain_is_replaced_by_its_guard() {
+fn the_guard_undoes_a_new_thimble_that_was_started_twice_and_heard_no_controller() {
     need_root!();
     let own = Own::replaced("own-dead");
     let first = own.guard(None);
     assert!(String::from_utf8_lossy(&first.stdout).contains("started once more"), "{first:?}");
     assert_eq!(own.both.rig.text("usr/bin/thimble"), NEW);
-    // What a boot or an operator runs counts no start.
+    // A guard that a boot or an operator runs does not count a start.
     for _ in 0..3 {
         let boot = own.thimble(".thimble/guard", &["guard", "--boot"], None);
         assert!(String::from_utf8_lossy(&boot.stdout).contains("hear a controller"), "{boot:?}");
@@ -210,7 +210,7 @@ fn a_new_thimble_that_was_started_twice_in_vain_is_replaced_by_its_guard() {
 }
 
 #[test]
-fn what_does_not_run_or_is_no_thimble_is_never_switched_in() {
+fn a_file_that_does_not_run_or_is_not_thimble_is_never_switched_in() {
     need_root!();
     let cases = [
         ("not-elf", "\x7fELF nonsense".to_owned(), "--version"),
@@ -220,7 +220,7 @@ fn what_does_not_run_or_is_no_thimble_is_never_switched_in() {
     for (name, content, part) in cases {
         let own = Own::new(name);
         own.both.applied(&replacing(&content));
-        own.installs(1, &[part, "previous set is back"]);
+        own.installs(1, &[part, "previous set was restored"]);
         own.is_back(&own.does(Act::Recover), &[part]);
         assert_eq!(own.ran(), "", "no script has run");
     }
@@ -237,12 +237,12 @@ fn thimble_cannot_be_patched_away() {
     own.both.change(EntryState::Available, "BRINGS-1");
     let output = own.both.command(&only, &["install-local"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.code() == Some(1) && said.contains("take thimble itself"), "{said}");
+    assert!(output.status.code() == Some(1) && said.contains("remove thimble itself"), "{said}");
     assert!(only.exists());
 }
 
-/// What a supervisor and a daemon do until a controller is heard, all of it killed at
-/// these steps first.
+/// Does what a supervisor and a daemon do until a controller is heard. Each process is
+/// killed at these steps first.
 fn starts_until_heard(own: &Own, mut kills: impl Iterator<Item = u64>, when: &str) {
     let mut is_heard = false;
     while !is_heard {
@@ -260,7 +260,7 @@ fn starts_until_heard(own: &Own, mut kills: impl Iterator<Item = u64>, when: &st
     }
 }
 
-/// The host is on one whole set, which is the one that it tells; says whether it is
+/// Asserts that the host has one whole set, the one that it reports. Returns whether it is
 /// the new one.
 #[track_caller]
 fn is_whole(own: &Own, new: &Tree, when: &str) -> bool {
@@ -270,12 +270,12 @@ fn is_whole(own: &Own, new: &Tree, when: &str) -> bool {
     is_new
 }
 
-/// Killed between any two steps, by whichever thimble, the host ends on one whole
-/// set; and while it is not the old one that is in place, the old one is at hand.
+/// Killed between any two steps of either thimble, the host ends on one whole set. While
+/// the old thimble is not in place, its copy is there.
 #[test]
 fn killed_anywhere_the_host_ends_on_one_whole_set() {
     need_root!();
-    // Only a test build can be made to die at a step.
+    // Only a test build can be killed at a step.
     let own = Own::of("own-killed", env!("CARGO_BIN_EXE_thimble"));
     own.both.applied(&replacing(NEW));
     let rig = &own.both.rig;

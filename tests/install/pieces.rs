@@ -1,4 +1,4 @@
-//! What patches are made of in these tests.
+//! The patches of these tests and their members.
 
 use crate::support::archive::{Tar, metadata};
 
@@ -12,7 +12,7 @@ pub struct Piece {
     pub mtime_s: u64,
 }
 
-/// What a piece is.
+/// The type of a piece.
 #[derive(Clone, Debug)]
 pub enum What {
     File(Vec<u8>),
@@ -86,13 +86,13 @@ impl Patch {
         self.script(name, body)
     }
 
-    /// With a script as it is.
+    /// With a script that has exactly this text.
     pub fn raw_script(mut self, name: &str, text: &str) -> Self {
         self.scripts.push((name.to_owned(), text.to_owned()));
         self
     }
 
-    /// With other lines of metadata.
+    /// With more lines of metadata.
     pub fn says(mut self, lines: &str) -> Self {
         self.extra += lines;
         self.extra.push('\n');

@@ -1,5 +1,5 @@
-//! Where files go: links of the base system, links of patches, mounts,
-//! directories in the way.
+//! The paths of files: links of the base system, links of patches, mounts, directories
+//! where files should be.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,13 +14,13 @@ fn links_of_the_base_system_are_followed_and_two_names_are_one_path() {
     rig.add(patch("P1", [program("bin/tool", "by the link", 0o755), file("lib/deep/er", "below the link")]));
     rig.add(patch("P2", [program("usr/bin/tool", "by the directory", 0o755), directory("lib", 0o700)]));
     rig.installed(&["P1"]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
     rig.installed(&["P1", "P2"]);
     assert!(fs::symlink_metadata(rig.root.join("bin")).unwrap().is_symlink());
     assert_eq!(rig.text("usr/bin/tool"), "by the directory");
     rig.installed(&["P2"]);
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 
     rig.add(patch("P3", [file("lib/twice", "one"), file("usr/lib/twice", "two")]));
     rig.install(&["P3"]).assert_ended("Rejected", &["two members of P3", "/usr/lib/twice"]);
@@ -42,32 +42,32 @@ fn no_link_leads_out_of_the_root() {
     let inside = rig.root.join(outside.strip_prefix("/").unwrap());
     assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "inside");
     rig.add(patch("P2", [file("round/file", "nowhere")]));
-    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/round/file", "lead nowhere"]);
+    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/round/file", "cannot be followed"]);
 }
 
 #[test]
-fn a_link_that_a_patch_made_is_not_followed() {
+fn a_link_that_a_patch_brought_is_not_followed() {
     need_root!();
     let mut rig = Rig::new("hostile");
     rig.add(patch("P1", [link("srv", "/etc"), link("opt", "usr")]));
     rig.add(patch("P2", [file("srv/app.conf", "hostile")]));
-    // Both come at once, or one after the other: no difference.
+    // In one install or in two.
     rig.install(&["P1", "P2"]).assert_ended("Rejected", &["P2", "/srv"]);
     rig.installed(&["P1"]);
     rig.install(&["P1", "P2"]).assert_ended("Rejected", &["P2", "/srv", "not followed"]);
-    rig.assert_laid(&["P1"]);
-    // A patch's link in place of one of the base's is a patch's link.
+    rig.assert_tree(&["P1"]);
+    // A patch's link that replaces one of the base counts as a patch's link.
     rig.add(patch("P3", [link("lib", "/etc")]));
     rig.add(patch("P4", [file("lib/app.conf", "hostile")]));
     rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
     rig.installed(&["P3"]);
     rig.install(&["P3", "P4"]).assert_ended("Rejected", &["P4", "/lib", "not followed"]);
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_link_put_in_the_way_by_hand_is_not_followed_either() {
+fn a_link_made_by_hand_is_not_followed_either() {
     need_root!();
     let mut rig = Rig::new("swapped");
     rig.add(patch("P1", [file("srv/data", "of P1")]));
@@ -80,13 +80,14 @@ fn a_link_put_in_the_way_by_hand_is_not_followed_either() {
 }
 
 #[test]
-fn files_and_directories_do_not_take_each_others_place() {
+fn files_and_directories_do_not_replace_each_other() {
     need_root!();
     let mut rig = Rig::new("types");
     rig.add(patch("P1", [file("etc/app.d", "a file")]));
-    rig.install(&["P1"]).assert_ended("Rejected", &["P1", "/etc/app.d", "a directory is there"]);
+    rig.install(&["P1"]).assert_ended("Rejected", &["P1", "/etc/app.d", "is a directory on this host"]);
     rig.add(patch("P2", [file("etc/app.conf/file", "below a file")]));
-    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/etc/app.conf", "it is none"]);
+    rig.install(&["P2"])
+        .assert_ended("Rejected", &["P2", "/etc/app.conf", "is not a directory on this host"]);
     rig.add(patch("P3", [directory("etc/app.conf", 0o755)]));
     rig.install(&["P3"]).assert_ended("Rejected", &["P3", "/etc/app.conf"]);
     rig.add(patch("P4", [file("srv/x", "a file")]));
@@ -101,7 +102,7 @@ fn files_and_directories_do_not_take_each_others_place() {
     rig.installed(&["P5"]);
     rig.install(&["P4"]).assert_ended("Rejected", &["P4", "/srv/x"]);
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
@@ -133,7 +134,7 @@ fn a_filesystem_mounted_below_the_root_keeps_its_own() {
     rig.installed(&["P2"]);
     assert_eq!(rig.text("boot/kernel"), "of P2");
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 
     rig.installed(&["P1"]);
     drop(boot);

@@ -1,8 +1,7 @@
-//! The power goes at any instant: what was not synced is gone.
+//! A power cut at any step: data that was not synced is lost.
 //!
-//! The root is an ext4 filesystem in an image. At the moment of the cut the
-//! image is copied as the disk would have it, without what the kernel still
-//! holds in memory, and the copy is what the host starts from.
+//! The root is an ext4 filesystem in an image. At the cut, the image is copied as it is on
+//! disk, without what the kernel still has in memory, and the host starts from the copy.
 
 use std::path::Path;
 use std::process::Command;
@@ -42,7 +41,7 @@ fn cut_everywhere(name: &str, from: &[&str], to: &[&str], stride: usize) {
     drop(mount);
     let mut ends = [0, 0];
     for step in (1..).step_by(stride) {
-        // Other files at each step: the kernel may still be busy with the last.
+        // New files for each step: the kernel may still use the last ones.
         let (disk, left) = (image(&format!("disk-{step}")), image(&format!("left-{step}")));
         copy(&pristine, &disk);
         let mount = Mount::image(&disk, &root).unwrap();
@@ -63,7 +62,7 @@ fn cut_everywhere(name: &str, from: &[&str], to: &[&str], stride: usize) {
             std::fs::remove_file(image).unwrap();
         }
         if is_done {
-            // What was reported is on the disk.
+            // A reported outcome must be durable.
             assert!(is_new, "{when}: {run:?}");
             break;
         }
@@ -71,8 +70,8 @@ fn cut_everywhere(name: &str, from: &[&str], to: &[&str], stride: usize) {
     assert!(ends[0] > 2 && ends[1] > 0, "{ends:?}");
 }
 
-/// Copies a disk that is in use as it is at one instant: nothing of it changed
-/// from the first byte's copying to the last byte's.
+/// Copies a disk that is in use at one instant: repeats the copy until the disk did not
+/// change meanwhile.
 fn snapshot(disk: &Path, to: &Path) {
     loop {
         std::fs::copy(disk, to).unwrap();
@@ -83,19 +82,19 @@ fn snapshot(disk: &Path, to: &Path) {
 }
 
 #[test]
-fn while_a_patch_comes() {
+fn while_a_patch_is_added() {
     need_root!();
     cut_everywhere("power-comes", &[], &["P1"], 3);
 }
 
 #[test]
-fn while_one_patch_takes_the_place_of_another() {
+fn while_one_patch_replaces_another() {
     need_root!();
     cut_everywhere("power-place", &["P1"], &["P2"], 2);
 }
 
 #[test]
-fn while_the_upper_patch_goes() {
+fn while_the_upper_patch_is_removed() {
     need_root!();
     cut_everywhere("power-upper", &["P1", "P2"], &["P1"], 3);
 }

@@ -1,5 +1,5 @@
-//! A set that is in effect only after a restart of the host is asked for its health
-//! then, and may go back once.
+//! A set that takes effect only after a restart of the host: its health scripts run after
+//! the restart, and the previous set may come back once.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::model;
 use crate::pieces::{file, patch, program};
 use crate::rig::Rig;
 
-/// A host with P1, and P2, which wants a restart and is not healthy while the host
-/// has a file `sick`.
+/// A host with P1 and P2. P2 requires a restart and is not healthy while the host has the
+/// file `sick`.
 fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     let log = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
@@ -41,7 +41,7 @@ fn waits(rig: &Rig) -> bool {
 }
 
 #[test]
-fn it_is_asked_after_the_restart_and_then_the_way_back_is_given_up() {
+fn health_is_checked_after_the_restart_and_then_the_previous_record_is_removed() {
     need_root!();
     let rig = rig("reboot-well");
     let old = rig.tree();
@@ -66,7 +66,7 @@ fn it_is_asked_after_the_restart_and_then_the_way_back_is_given_up() {
 }
 
 #[test]
-fn where_it_is_not_healthy_the_previous_set_comes_back_once_and_wants_a_restart_itself() {
+fn if_it_is_not_healthy_the_previous_set_comes_back_once_and_owes_a_restart() {
     need_root!();
     let rig = rig("reboot-sick");
     let old = rig.tree();
@@ -90,7 +90,7 @@ fn where_it_is_not_healthy_the_previous_set_comes_back_once_and_wants_a_restart_
 }
 
 #[test]
-fn another_install_ends_the_waiting() {
+fn another_install_ends_the_wait() {
     need_root!();
     let mut rig = rig("reboot-another");
     rig.add(patch("P3", [file("etc/p3", "of P3")]));
@@ -105,7 +105,7 @@ fn another_install_ends_the_waiting() {
 }
 
 #[test]
-fn what_was_changed_by_hand_meanwhile_is_saved_when_the_set_goes_back() {
+fn local_changes_meanwhile_are_saved_when_the_previous_set_comes_back() {
     need_root!();
     let rig = rig("reboot-edited");
     rig.installed(&["P2"]);
@@ -118,7 +118,7 @@ fn what_was_changed_by_hand_meanwhile_is_saved_when_the_set_goes_back() {
 }
 
 /// Killed at any step of the install, of a daemon's start before the restart or of one
-/// after it, the host ends on one whole set, which is the one that it tells.
+/// after it, the host ends on one whole set, the one that it reports.
 #[test]
 fn killed_anywhere_the_host_ends_on_one_whole_set() {
     need_root!();
@@ -168,10 +168,10 @@ fn killed_anywhere_the_host_ends_on_one_whole_set() {
     assert!(ends.contains(&owed(false, false, "false")), "cut short before it was committed: {ends:?}");
 }
 
-/// The way back is given up step by step. Killed in the middle, there is none any more,
-/// and a host that falls sick by then is not led along half of it.
+/// Removing what the return needs takes several steps. If it is killed in the middle and
+/// the set becomes unhealthy, the return must not begin.
 #[test]
-fn killed_while_the_way_back_is_given_up_nobody_takes_it() {
+fn killed_while_the_previous_record_is_removed_the_previous_set_does_not_come_back() {
     need_root!();
     let mut rig = rig("reboot-given-up");
     rig.add(patch("P3", [file("etc/p3", "of P3")]));

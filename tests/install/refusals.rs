@@ -1,4 +1,4 @@
-//! What is refused before anything is begun, by whom and in which words.
+//! Requests that are refused before anything changes, and the messages.
 
 use std::fs;
 
@@ -15,7 +15,7 @@ fn rig(name: &str) -> Rig {
 }
 
 #[test]
-fn a_patch_that_nobody_trusted_signed() {
+fn a_patch_that_no_trusted_key_signed() {
     need_root!();
     let rig = rig("signed");
     let path = rig.file_of("P1");
@@ -29,14 +29,14 @@ fn a_patch_that_nobody_trusted_signed() {
     rig.install(&["P1"]).assert_ended("Rejected", &["P1", "minisign -H"]);
     fs::write(signature_path(&path), b"").unwrap();
     rig.install(&["P1"]).assert_ended("Rejected", &["P1"]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
     assert_eq!(rig.own("fetch"), [""; 0], "what is not believed is not kept");
     fs::write(signature_path(&path), good).unwrap();
     rig.installed(&["P1"]);
 }
 
 #[test]
-fn a_patch_altered_or_cut_short_on_its_way() {
+fn a_patch_altered_or_truncated_in_transfer() {
     need_root!();
     let rig = rig("altered");
     let path = rig.file_of("P1");
@@ -48,17 +48,17 @@ fn a_patch_altered_or_cut_short_on_its_way() {
     run.assert_ended("Rejected", &["P1"]);
     assert!(run.last().starts_with("failed Verification "), "{run:?}");
     fs::write(&path, &good[..good.len() - 1]).unwrap();
-    rig.install(&["P1"]).assert_ended("Rejected", &["the controller fell silent"]);
+    rig.install(&["P1"]).assert_ended("Rejected", &["the session to the controller broke"]);
     fs::write(&path, [&good[..], b"more"].concat()).unwrap();
-    rig.install(&["P1"]).assert_ended("Rejected", &["more came than was announced"]);
+    rig.install(&["P1"]).assert_ended("Rejected", &["more bytes were received than announced"]);
     fs::remove_file(&path).unwrap();
     rig.install(&["P1"]).assert_ended("Rejected", &["the controller says"]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
     fs::write(&path, &good).unwrap();
     rig.installed(&["P1"]);
 }
 
-/// A good signature does not make a good archive, nor another patch this one.
+/// A valid signature does not make a valid archive, nor the requested patch.
 #[test]
 fn a_signed_file_that_is_not_this_patch() {
     need_root!();
@@ -66,7 +66,7 @@ fn a_signed_file_that_is_not_this_patch() {
     let bytes = patch("P9", [file("srv/x", "of P9")]).bytes();
     rig.add_bytes("P1", &bytes);
     let run = rig.install(&["P1"]);
-    run.assert_ended("Rejected", &["the file of P1 says that it is P9"]);
+    run.assert_ended("Rejected", &["the file of P1 has the id P9 in its metadata"]);
     assert!(run.last().starts_with("failed Verification "), "{run:?}");
     for (archive, word) in [
         (Tar::patch("P1").file("files/../../etc/shadow", b"hostile"), "files/../../etc/shadow"),
@@ -78,17 +78,17 @@ fn a_signed_file_that_is_not_this_patch() {
         run.assert_ended("Rejected", &["P1", word]);
         assert!(run.last().starts_with("failed Verification "), "{run:?}");
     }
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
     assert_eq!(rig.own("patches"), [""; 0]);
 }
 
 #[test]
-fn a_manifest_that_is_not_the_set_asked_for() {
+fn a_manifest_that_is_not_the_requested_set() {
     need_root!();
     let rig = rig("manifest");
     let run = rig.run(&Orders { other_digest: true, ..rig.orders_for(&["P1"]) }, None);
     run.assert_ended("Rejected", &["the repository has changed since"]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
@@ -105,14 +105,14 @@ fn an_installed_id_with_other_content() {
 }
 
 #[test]
-fn the_removal_of_what_is_unremovable() {
+fn the_removal_of_an_unremovable_patch() {
     need_root!();
     let mut rig = rig("unremovable");
     rig.add(patch("P2", [file("srv/y", "of P2")]).says("unremovable = true"));
     rig.installed(&["P1", "P2"]);
     rig.install(&["P1"]).assert_ended("Rejected", &["P2 is unremovable"]);
     rig.installed(&["P2"]);
-    rig.assert_laid(&["P2"]);
+    rig.assert_tree(&["P2"]);
 }
 
 #[test]
@@ -123,16 +123,16 @@ fn a_patch_for_other_hosts_or_releases() {
     rig.install(&["P2"]).assert_ended("Rejected", &["P2 is not for a worker host"]);
     let only = "sw_version = \"2.0\"\napply_active_release_only = true";
     rig.add(patch("P3", [file("srv/y", "of P3")]).says(only));
-    rig.install(&["P3"]).assert_ended("Rejected", &["P3 is for release 2.0 only, and 1.0 runs here"]);
+    rig.install(&["P3"]).assert_ended("Rejected", &["P3 is only for release 2.0, and 1.0 runs here"]);
     rig.add(patch("P4", [file("srv/y", "of P4")]).says("sw_version = \"2.0\""));
     rig.installed(&["P4"]);
-    // Too old to add; what is there already stays, and goes.
+    // Too old to add; a patch that is installed may stay and be removed.
     rig.orders.min_sw_version = Some("1.10".to_owned());
-    rig.install(&["P1", "P4"]).assert_ended("Rejected", &["P1 is for release 1.0", "none before 1.10"]);
+    rig.install(&["P1", "P4"]).assert_ended("Rejected", &["P1 is for release 1.0", "accepts 1.10 or later"]);
     rig.orders.min_sw_version = Some("3.0".to_owned());
     rig.installed(&["P4"]);
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
@@ -152,29 +152,30 @@ fn a_node_that_is_not_locked() {
     rig.install(&["P1"]).assert_ended("Rejected", &["Node must be locked."]);
     fs::write(lock, "").unwrap();
     rig.installed(&["P1"]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
 }
 
 #[test]
-fn a_session_that_breaks_off_is_taken_up_where_it_was() {
+fn a_transfer_whose_session_broke_is_resumed() {
     need_root!();
     let mut rig = rig("resumed");
     let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
     rig.add(patch("P2", [file("srv/noise", noise)]));
     rig.orders.break_after = Some(1_000_000);
-    rig.install(&["P2"]).assert_ended("Rejected", &["the controller fell silent", "goes on from there"]);
+    rig.install(&["P2"])
+        .assert_ended("Rejected", &["the session to the controller broke", "continues from there"]);
     let offset = || fs::read_to_string(rig.depot.join("last-offset")).unwrap();
     assert_eq!(offset(), "0");
     assert_eq!(rig.own("fetch").len(), 1);
     let orders = Orders { break_after: None, ..rig.orders_for(&["P2"]) };
     assert_eq!(rig.run(&orders, None).says("outcome"), "Installed");
     assert_eq!(offset(), "1000000");
-    rig.assert_laid(&["P2"]);
+    rig.assert_tree(&["P2"]);
     assert_eq!(rig.own("fetch"), [""; 0]);
 }
 
 #[test]
-fn a_spoilt_beginning_is_fetched_again_from_its_first_byte() {
+fn a_file_whose_resumed_part_is_damaged_is_fetched_again_from_its_first_byte() {
     need_root!();
     let mut rig = rig("spoilt");
     let noise: Vec<u8> = (0..9_000_u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
@@ -185,7 +186,7 @@ fn a_spoilt_beginning_is_fetched_again_from_its_first_byte() {
     rig.edit(&format!(".thimble/fetch/{name}"), "spoilt");
     rig.orders.break_after = None;
     rig.installed(&["P2"]);
-    rig.assert_laid(&["P2"]);
+    rig.assert_tree(&["P2"]);
 }
 
 #[test]
@@ -201,7 +202,7 @@ fn a_read_only_root() {
     let run = rig.recover();
     assert_eq!(run.last(), "done");
     assert!(!run.says("digest").is_empty(), "nothing is installed, and that is said");
-    // What was installed while it could be written to is still told.
+    // What was installed before is still reported.
     mount.remount("rw");
     rig.installed(&["P1"]);
     mount.remount("ro");
@@ -234,7 +235,7 @@ fn a_damaged_record_is_left_alone_and_named() {
     assert_eq!(fs::read(&path).unwrap(), newer);
     fs::write(&path, &good).unwrap();
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
@@ -248,5 +249,5 @@ fn a_damaged_journal_is_left_alone_and_named() {
     assert_eq!(run.installed(), ["P1"]);
     fs::remove_file(rig.root.join(".thimble/journal")).unwrap();
     rig.installed(&[]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }

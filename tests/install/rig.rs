@@ -1,4 +1,4 @@
-//! A host and a controller's depot, for one test.
+//! A host and a source of patches, for one test.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,7 +19,7 @@ use crate::support::sign::Signer;
 
 pub use crate::sys::is_root;
 
-/// Not with `eprintln`, which the test harness would swallow.
+/// Prints past the test harness, which captures `eprintln`.
 pub fn skip(test: &str, reason: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {test}: {reason}");
 }
@@ -34,11 +34,11 @@ impl Mount {
         Self(at.to_owned())
     }
 
-    /// The filesystem in an image, unless this machine cannot. Nothing is written
-    /// to the image but what somebody waits for.
+    /// Mounts the filesystem in an image; `None` if this machine cannot. Only synced data
+    /// is written to the image.
     #[cfg(feature = "proof")]
     pub fn image(image: &Path, at: &Path) -> Option<Self> {
-        // Two at once may be after the same loop device.
+        // Two calls at once may choose the same loop device.
         static TURN: Mutex<()> = Mutex::new(());
         let _turn = TURN.lock();
         fs::create_dir_all(at).unwrap();
@@ -50,7 +50,7 @@ impl Mount {
         run(Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0));
     }
 
-    /// One that is mounted already.
+    /// A filesystem that is mounted already.
     pub fn at(at: &Path) -> Self {
         Self(at.to_owned())
     }
@@ -58,8 +58,8 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // A process that another test is just starting may hold a descriptor of
-        // ours for a moment.
+        // A process that another test is starting may hold one of this test's
+        // descriptors for a moment.
         let deadline = Instant::now() + Duration::from_secs(60);
         let umount = |options: &[&str]| {
             let output = Command::new("umount").args(options).arg(&self.0).output();
@@ -80,14 +80,14 @@ pub fn run(command: &mut Command) {
     assert!(status.success(), "{command:?}: {status}");
 }
 
-/// A host's root and a depot of signed patches, on a filesystem of their own.
+/// A host's root and a directory of signed patches, on a filesystem of their own.
 pub struct Rig {
     pub root: PathBuf,
     pub depot: PathBuf,
     pub base: Tree,
     pub signer: Signer,
     pub patches: BTreeMap<String, Patch>,
-    /// What the next install is told beside the set.
+    /// The orders for the next install, but for the set.
     pub orders: Orders,
     sizes: BTreeMap<String, (String, u64)>,
     _mount: Mount,
@@ -132,7 +132,7 @@ impl Rig {
         self.patches.insert(patch.id.clone(), patch);
     }
 
-    /// Signs and stores what may be a patch.
+    /// Signs and stores any bytes as a patch.
     pub fn add_bytes(&mut self, id: &str, bytes: &[u8]) {
         let hash = blake3::hash(bytes).to_hex().to_string();
         let path = self.depot.join(&hash);
@@ -141,12 +141,12 @@ impl Rig {
         self.sizes.insert(id.to_owned(), (hash, bytes.len() as u64));
     }
 
-    /// Where a patch's file is.
+    /// The path of a patch's file.
     pub fn file_of(&self, id: &str) -> PathBuf {
         self.depot.join(&self.sizes[id].0)
     }
 
-    /// The orders for installing a set; an id with `!` behind it is committed.
+    /// The orders for installing a set; an id with a `!` after it is committed.
     pub fn orders_for(&self, set: &[&str]) -> Orders {
         static REQUESTS: AtomicU64 = AtomicU64::new(1);
         let set = set.iter().map(|id| {
@@ -162,7 +162,7 @@ impl Rig {
         self.command_as(&std::env::current_exe().unwrap(), orders)
     }
 
-    /// An installer process of this program, which is the tests' under another name.
+    /// An installer process of this program, which is a copy of the test program.
     fn command_as(&self, program: &Path, orders: &Orders) -> Command {
         static COUNT: AtomicU64 = AtomicU64::new(1);
         let path = self.scratch.join(format!("orders-{}", COUNT.fetch_add(1, Ordering::Relaxed)));
@@ -190,14 +190,14 @@ impl Rig {
         Run { status, reports }
     }
 
-    /// Installs a set, however it ends.
+    /// Installs a set, with any outcome.
     pub fn install(&self, set: &[&str]) -> Run {
         let run = self.run(&self.orders_for(set), None);
         assert!(run.status.success(), "{run:?}");
         run
     }
 
-    /// Installs a set; it must go well.
+    /// Installs a set, which must succeed.
     #[track_caller]
     pub fn installed(&self, set: &[&str]) -> Run {
         let run = self.install(set);
@@ -210,13 +210,13 @@ impl Rig {
         self.run(&Orders { request_id: None, ..self.orders.clone() }, None)
     }
 
-    /// Does what is no install.
+    /// Runs a process that does something else than an install.
     #[cfg(feature = "proof")]
     pub fn does(&self, act: Act, kill_at: Option<u64>) -> Run {
         self.run(&Orders { request_id: None, act, ..self.orders.clone() }, kill_at)
     }
 
-    /// Does what is no install, as another program.
+    /// The same, with another program.
     #[cfg(feature = "proof")]
     pub fn does_as(&self, program: &Path, act: Act) -> Run {
         let orders = Orders { request_id: None, act, ..self.orders.clone() };
@@ -224,12 +224,12 @@ impl Rig {
         Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
     }
 
-    /// Recovers as after a restart: with another boot id in the kernel's place.
+    /// Recovers as after a restart of the host: with another boot id.
     pub fn recover_after_restart(&self) -> Run {
         self.does_in("another boot", Act::Recover, None)
     }
 
-    /// Does what is no install in another boot of the host.
+    /// Runs a process that does something else than an install, with this boot id.
     pub fn does_in(&self, boot: &str, act: Act, kill_at: Option<u64>) -> Run {
         let orders = Orders { request_id: None, act, ..self.orders.clone() };
         let boot_id = self.scratch.join("boot-id");
@@ -252,18 +252,18 @@ impl Rig {
         model::read(&self.root)
     }
 
-    /// What the tree should be with these patches, bottom first.
-    pub fn laid(&self, set: &[&str]) -> Tree {
-        model::laid(&self.base, set.iter().map(|id| &self.patches[id.trim_end_matches('!')]))
+    /// The expected tree with these patches, bottom first.
+    pub fn expected(&self, set: &[&str]) -> Tree {
+        model::expected(&self.base, set.iter().map(|id| &self.patches[id.trim_end_matches('!')]))
     }
 
-    /// The tree must be the base with these patches, bottom first.
+    /// Asserts that the tree is the base with these patches, bottom first.
     #[track_caller]
-    pub fn assert_laid(&self, set: &[&str]) {
-        model::assert_same(&self.tree(), &self.laid(set), &format!("with {set:?}"));
+    pub fn assert_tree(&self, set: &[&str]) {
+        model::assert_same(&self.tree(), &self.expected(set), &format!("with {set:?}"));
     }
 
-    /// What is in one of `.thimble`'s directories.
+    /// The names in one of `.thimble`'s directories.
     pub fn own(&self, directory: &str) -> Vec<String> {
         let entries = fs::read_dir(self.root.join(".thimble").join(directory)).into_iter().flatten();
         let mut names: Vec<_> =
@@ -281,7 +281,7 @@ impl Rig {
         fs::read_to_string(self.root.join(path)).unwrap()
     }
 
-    /// Nothing may be in a directory of the base but the base's.
+    /// Asserts that a directory of the base has only the base's files.
     #[track_caller]
     pub fn assert_no_new_files_in(&self, directory: &str) {
         for entry in fs::read_dir(self.root.join(directory)).unwrap() {
@@ -291,7 +291,7 @@ impl Rig {
     }
 }
 
-/// How an installer process went.
+/// The result of an installer process.
 #[derive(Debug)]
 pub struct Run {
     pub status: ExitStatus,
@@ -304,7 +304,7 @@ impl Run {
         self.reports.lines().last().unwrap_or_default()
     }
 
-    /// What the snapshot says under this word.
+    /// The value of this key in the reported snapshot.
     pub fn says(&self, word: &str) -> &str {
         let line = self.reports.lines().rfind(|line| line.split(' ').next() == Some(word));
         line.and_then(|line| line.split_once(' ')).map_or("", |(_, rest)| rest)
@@ -318,7 +318,7 @@ impl Run {
         self.reports.lines().filter_map(|line| line.strip_prefix("notice ")).collect()
     }
 
-    /// It must have ended like this, with all of these words in its reason.
+    /// Asserts the outcome, and that its reason contains all of these texts.
     #[track_caller]
     pub fn assert_ended(&self, outcome: &str, words: &[&str]) {
         assert_eq!(self.says("outcome"), outcome, "{}", self.reports);

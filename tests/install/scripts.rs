@@ -1,5 +1,5 @@
-//! Scripts: in which order, in which surroundings, and what happens when one
-//! fails, hangs or leaves something running.
+//! Scripts: their order and environment, and what happens if one fails, hangs or leaves a
+//! process running.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -20,16 +20,16 @@ const ALL: [&str; 8] = [
     "health",
 ];
 
-/// Notes beside the root that it ran.
+/// Writes to a log beside the root that it ran.
 const NOTE: &str = "echo $THIMBLE_PATCH $THIMBLE_PHASE $THIMBLE_ACTION >>../log";
 
-/// A patch with one file and all scripts, each of which notes that it ran.
-fn noted(id: &str) -> Patch {
+/// A patch with one file and all scripts, each of which logs that it ran.
+fn with_logging_scripts(id: &str) -> Patch {
     let patch = patch(id, [file(&format!("srv/{id}"), id), file("etc/app.conf", id)]);
     ALL.into_iter().fold(patch, |patch, name| patch.script(name, NOTE))
 }
 
-/// What scripts noted since the last look.
+/// Takes the scripts' log since the last call.
 fn log(rig: &Rig) -> Vec<String> {
     let path = rig.root.with_file_name("log");
     let text = fs::read_to_string(&path).unwrap_or_default();
@@ -37,7 +37,7 @@ fn log(rig: &Rig) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-/// Processes that run with this argument.
+/// The number of processes that run with this argument.
 fn running(argument: &str) -> usize {
     let commands = fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let text = fs::read(entry.unwrap().path().join("cmdline")).ok()?;
@@ -46,7 +46,7 @@ fn running(argument: &str) -> usize {
     commands.filter(|is_it| *is_it).count()
 }
 
-/// Waits, with a limit, until something is so.
+/// Waits, with a limit, until a condition holds.
 #[track_caller]
 fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
@@ -57,12 +57,12 @@ fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 }
 
 #[test]
-fn scripts_run_in_order_and_only_those_that_are_concerned() {
+fn only_the_scripts_of_changed_patches_run_and_in_order() {
     need_root!();
     let mut rig = Rig::new("order");
-    rig.add(noted("P1"));
-    rig.add(noted("P2").requires("P1"));
-    rig.add(noted("P3").requires("P2"));
+    rig.add(with_logging_scripts("P1"));
+    rig.add(with_logging_scripts("P2").requires("P1"));
+    rig.add(with_logging_scripts("P3").requires("P2"));
     rig.installed(&["P1", "P2"]);
     let expected = [
         "P1 pre-apply install",
@@ -96,7 +96,7 @@ fn scripts_run_in_order_and_only_those_that_are_concerned() {
 }
 
 #[test]
-fn a_script_has_a_clean_environment_and_nothing_of_the_installers() {
+fn a_script_has_a_clean_environment_and_no_descriptors_of_the_installer() {
     need_root!();
     let mut rig = Rig::new("clean");
     let look = "tr '\\0' '\\n' </proc/$$/environ >../environ; pwd >../pwd; readlink /proc/$$/fd/0 >../stdin
@@ -120,13 +120,13 @@ fn a_script_has_a_clean_environment_and_nothing_of_the_installers() {
     assert_eq!(read("umask").trim(), "0022");
 }
 
-/// Installs P2 over P1, with one script of P2 failing as told; the host must be
-/// back where it was, and scripts must have run to go back.
-fn goes_back(name: &str, script: &str, body: &str, words: &[&str], back: &[&str]) {
+/// Installs P2 over P1 with one script of P2 that fails. The host must have its previous
+/// set, and the scripts that belong to going back must have run.
+fn rolls_back(name: &str, script: &str, body: &str, words: &[&str], back: &[&str]) {
     let mut rig = Rig::new(name);
     rig.orders.script_timeout_ms = 300;
-    rig.add(noted("P1"));
-    rig.add(noted("P2").script_instead(script, &format!("{NOTE}\n{body}")));
+    rig.add(with_logging_scripts("P1"));
+    rig.add(with_logging_scripts("P2").script_instead(script, &format!("{NOTE}\n{body}")));
     rig.installed(&["P1"]);
     let before = rig.tree();
     log(&rig);
@@ -139,8 +139,8 @@ fn goes_back(name: &str, script: &str, body: &str, words: &[&str], back: &[&str]
     let at = log.iter().position(|line| *line == format!("P2 {script} install")).expect("it ran");
     assert_eq!(log[at + 1..], *back, "{log:?}");
     assert!(run.reports.contains("rolling back"), "{}", run.reports);
-    // Nothing is broken for good.
-    rig.add(noted("P3"));
+    // A later install works.
+    rig.add(with_logging_scripts("P3"));
     rig.installed(&["P1", "P3"]);
 }
 
@@ -148,7 +148,7 @@ fn goes_back(name: &str, script: &str, body: &str, words: &[&str], back: &[&str]
 fn a_failing_pre_script_goes_back() {
     need_root!();
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back(
+    rolls_back(
         "pre",
         "pre-install",
         "echo one; echo two >&2; exit 3",
@@ -161,22 +161,22 @@ fn a_failing_pre_script_goes_back() {
 fn a_failing_post_script_goes_back() {
     need_root!();
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back("post", "post-install", "kill -9 $$", &["was ended by signal 9"], &back);
+    rolls_back("post", "post-install", "kill -9 $$", &["was ended by signal 9"], &back);
 }
 
 #[test]
 fn a_failing_restart_script_goes_back() {
     need_root!();
-    // It fails on the way back as well: that is the leaving patch's trouble.
+    // It fails in the rollback as well, which is not a failure of the previous set.
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back("restart", "restart", "false", &["ended with status 1"], &back);
+    rolls_back("restart", "restart", "false", &["ended with status 1"], &back);
 }
 
 #[test]
 fn a_failing_health_script_goes_back() {
     need_root!();
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back(
+    rolls_back(
         "health",
         "health",
         "echo 'no answer on port 80'; exit 1",
@@ -186,32 +186,32 @@ fn a_failing_health_script_goes_back() {
 }
 
 #[test]
-fn a_hanging_script_is_ended_with_all_that_it_started() {
+fn a_hanging_script_is_killed_with_all_processes_that_it_started() {
     need_root!();
     let body = "(setsid sleep 71001 &) ; sleep 71002 & exec sleep 71003";
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back("hangs", "post-install", body, &["took longer than 300 ms"], &back);
+    rolls_back("hangs", "post-install", body, &["took longer than 300 ms"], &back);
     assert_eq!([running("71001"), running("71002"), running("71003")], [0; 3]);
 }
 
 #[test]
-fn a_script_that_never_stops_writing_is_ended() {
+fn a_script_that_never_stops_writing_is_killed() {
     need_root!();
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back("writes", "post-install", "exec yes", &["took longer than 300 ms"], &back);
+    rolls_back("writes", "post-install", "exec yes", &["took longer than 300 ms"], &back);
 }
 
 #[test]
-fn a_script_that_leaves_a_daemon_behind_fails_and_the_daemon_ends() {
+fn a_script_that_leaves_a_daemon_running_fails_and_the_daemon_is_killed() {
     need_root!();
     let body = "sleep 72001 & (setsid sh -c 'sleep 72002 & exec sleep 72003' &) ; exit 0";
     let back = ["P2 post-remove rollback", "P2 restart rollback"];
-    goes_back("daemon", "restart", body, &["left ", "sleep", "running: start services through"], &back);
+    rolls_back("daemon", "restart", body, &["left ", "sleep", "running: start services through"], &back);
     assert_eq!([running("72001"), running("72002"), running("72003")], [0; 3]);
 }
 
 #[test]
-fn a_child_that_ends_by_itself_in_a_moment_is_no_daemon() {
+fn a_child_that_ends_within_the_grace_period_is_not_a_failure() {
     need_root!();
     let mut rig = Rig::new("moment");
     rig.add(patch("P1", [file("srv/x", "x")]).script("restart", "sleep 0.2 &"));
@@ -224,33 +224,33 @@ fn a_script_that_cannot_be_started_goes_back() {
     let mut rig = Rig::new("start");
     rig.add(patch("P1", [file("srv/x", "x")]).raw_script("restart", "#!/no/such/shell\n"));
     rig.install(&["P1"]).assert_ended("RolledBack", &["restart of P1 could not run: No such file"]);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn a_failing_check_script_rejects_and_nothing_is_begun() {
+fn a_failing_check_script_rejects_the_install() {
     need_root!();
     let mut rig = Rig::new("checks");
-    rig.add(noted("P1").script_instead("pre-remove-check", "echo not while it snows; exit 9"));
-    rig.add(noted("P2").script_instead("pre-apply", "exit 7"));
+    rig.add(with_logging_scripts("P1").script_instead("pre-remove-check", "echo not while it snows; exit 9"));
+    rig.add(with_logging_scripts("P2").script_instead("pre-apply", "exit 7"));
     rig.installed(&["P1"]);
     log(&rig);
     rig.install(&[]).assert_ended("Rejected", &["pre-remove-check of P1", "status 9: not while it snows"]);
     rig.install(&["P1", "P2"]).assert_ended("Rejected", &["pre-apply of P2 ended with status 7"]);
     assert_eq!(log(&rig), [""; 0]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
     assert_eq!(rig.own("patches"), ["P1"]);
 }
 
 #[test]
-fn a_failing_removal_goes_back_and_the_old_set_is_started_again() {
+fn a_failing_removal_rolls_back_and_the_previous_set_is_started_again() {
     need_root!();
     let mut rig = Rig::new("removal");
-    rig.add(noted("P1").script_instead("post-remove", &format!("{NOTE}; exit 4")));
+    rig.add(with_logging_scripts("P1").script_instead("post-remove", &format!("{NOTE}; exit 4")));
     rig.installed(&["P1"]);
     log(&rig);
     rig.install(&[]).assert_ended("RolledBack", &["post-remove of P1 ended with status 4"]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
     let expected = [
         "P1 pre-remove-check remove",
         "P1 pre-remove remove",
@@ -262,22 +262,24 @@ fn a_failing_removal_goes_back_and_the_old_set_is_started_again() {
 }
 
 #[test]
-fn an_old_set_that_does_not_start_again_is_called_broken() {
+fn a_previous_set_that_does_not_start_again_is_broken() {
     need_root!();
     let mut rig = Rig::new("broken");
     let restart = "test $THIMBLE_ACTION != rollback";
-    rig.add(noted("P1").script_instead("post-remove", "exit 4").script_instead("restart", restart));
+    rig.add(
+        with_logging_scripts("P1").script_instead("post-remove", "exit 4").script_instead("restart", restart),
+    );
     rig.installed(&["P1"]);
     let words = ["post-remove of P1 ended with status 4", "going back: restart of P1 ended with status 1"];
     rig.install(&[]).assert_ended("Broken", &words);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
 }
 
 #[test]
-fn a_patch_that_wants_a_restart_of_the_host_runs_no_in_service_scripts() {
+fn a_patch_that_requires_a_restart_of_the_host_runs_no_in_service_scripts() {
     need_root!();
     let mut rig = Rig::new("reboot");
-    rig.add(noted("P1").says("reboot_required = true"));
+    rig.add(with_logging_scripts("P1").says("reboot_required = true"));
     let run = rig.installed(&["P1"]);
     assert_eq!(run.says("reboot"), "true");
     let expected = ["P1 pre-apply install", "P1 pre-install install", "P1 post-install install"];
@@ -286,7 +288,7 @@ fn a_patch_that_wants_a_restart_of_the_host_runs_no_in_service_scripts() {
 }
 
 #[test]
-fn scripts_end_with_the_installer_and_recovery_ends_what_they_started() {
+fn scripts_end_with_the_installer_and_recovery_kills_what_they_started() {
     need_root!();
     let mut rig = Rig::new("parent");
     rig.add(
@@ -300,11 +302,11 @@ fn scripts_end_with_the_installer_and_recovery_ends_what_they_started() {
     let run = rig.recover();
     assert_eq!((run.says("outcome"), run.last()), ("RolledBack", "done"), "{run:?}");
     assert_eq!(running("73001"), 0);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
 }
 
 #[test]
-fn recovery_waits_for_the_installer_that_is_at_work() {
+fn recovery_waits_for_a_running_installer() {
     need_root!();
     let mut rig = Rig::new("waits");
     rig.add(patch("P1", [file("srv/x", "x")]).script("post-install", "touch ../began; sleep 0.5"));
@@ -317,10 +319,10 @@ fn recovery_waits_for_the_installer_that_is_at_work() {
 }
 
 #[test]
-fn a_restart_is_owed_until_it_happened() {
+fn a_restart_is_owed_until_the_host_restarts() {
     need_root!();
     let mut rig = Rig::new("owed");
-    rig.add(noted("P1").says("reboot_required = true"));
+    rig.add(with_logging_scripts("P1").says("reboot_required = true"));
     rig.add(patch("P2", [file("srv/y", "of P2")]));
     assert_eq!(rig.installed(&["P1"]).says("reboot"), "true");
     assert_eq!(rig.recover().says("reboot"), "true", "the daemon's restart is not the host's");

@@ -1,5 +1,4 @@
-//! Sets after sets: whatever the history, the tree is the base with the set
-//! laid over it.
+//! Sequences of sets: after any history, the tree is the base with the last set over it.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +6,8 @@ use crate::model;
 use crate::pieces::{directory, file, link, patch, program, same};
 use crate::rig::Rig;
 
-/// Patches that share paths in every way that three layers can; `C` requires
-/// `B`, so that the order of layers is not only that of ids.
+/// Patches that share paths in every way that three layers can. `C` requires `B`, so that
+/// the order of layers is not that of ids.
 pub fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     rig.add(patch(
@@ -49,44 +48,48 @@ pub fn rig(name: &str) -> Rig {
     rig
 }
 
-/// The layers of a set, bottom first. Without B nothing keeps C above D: two
-/// patches that stay change places when a third one goes.
+/// The layers of a set, bottom first. Without B, C is not above D: two patches that stay
+/// change their order when a third one is removed.
 pub fn layers<'a>(set: &BTreeSet<&'a str>) -> Vec<&'a str> {
     let order = if set.contains("B") { ["A", "D", "B", "C"] } else { ["A", "C", "D", "B"] };
     order.into_iter().filter_map(|id| set.get(id).copied()).collect()
 }
 
 #[test]
-fn one_patch_with_one_file_comes_and_goes() {
+fn one_patch_with_one_file_is_added_and_removed() {
     need_root!();
     let mut rig = Rig::new("one");
     rig.add(patch("P1", [program("usr/bin/tool", "new tool", 0o755).owner(3)]));
     let run = rig.installed(&["P1"]);
     assert_eq!(run.installed(), ["P1"]);
     assert!(run.reports.starts_with("progress 0 checking\n"), "{}", run.reports);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
     let run = rig.installed(&[]);
     assert!(run.installed().is_empty());
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
     assert_eq!(rig.own("kept"), [""; 0], "nothing is kept once nothing is installed");
 }
 
 #[test]
-fn patches_go_in_any_order_and_leave_what_was_there_bit_for_bit() {
+fn patches_removed_in_any_order_leave_the_base_bit_for_bit() {
     need_root!();
     let rig = rig("orders");
     for first in ["A", "B", "C", "D"] {
         for second in ["A", "B", "C", "D"].into_iter().filter(|second| *second != first) {
             let mut set = BTreeSet::from(["A", "B", "C", "D"]);
             rig.installed(&["A", "B", "C", "D"]);
-            rig.assert_laid(&layers(&set));
+            rig.assert_tree(&layers(&set));
             for going in [first, second] {
                 set.remove(going);
                 rig.installed(&set.iter().copied().collect::<Vec<_>>());
-                model::assert_same(&rig.tree(), &rig.laid(&layers(&set)), &format!("{first}, {second} gone"));
+                model::assert_same(
+                    &rig.tree(),
+                    &rig.expected(&layers(&set)),
+                    &format!("{first}, {second} gone"),
+                );
             }
             rig.installed(&[]);
-            rig.assert_laid(&[]);
+            rig.assert_tree(&[]);
         }
     }
     assert_eq!(rig.own("kept"), [""; 0]);
@@ -118,7 +121,7 @@ impl Seeded {
 }
 
 #[test]
-fn sets_at_random_each_give_the_tree_of_the_set() {
+fn random_sets_each_give_the_expected_tree() {
     need_root!();
     let rig = rig("random");
     let mut seeded = Seeded::new();
@@ -126,7 +129,7 @@ fn sets_at_random_each_give_the_tree_of_the_set() {
         let set = seeded.set();
         rig.installed(&set.iter().copied().collect::<Vec<_>>());
         let when = format!("seed {:#x}, turn {turn}: {set:?}", Seeded::SEED);
-        model::assert_same(&rig.tree(), &rig.laid(&layers(&set)), &when);
+        model::assert_same(&rig.tree(), &rig.expected(&layers(&set)), &when);
     }
 }
 
@@ -145,18 +148,18 @@ fn a_directory_made_for_a_patch_stays_while_something_else_is_in_it() {
 }
 
 #[test]
-fn a_committed_patch_stays_and_what_it_covers_is_not_kept() {
+fn a_committed_patch_stays_and_objects_below_it_are_not_kept() {
     need_root!();
     let rig = rig("committed");
     rig.installed(&["A", "B", "D"]);
     assert!(!rig.own("kept").is_empty());
     rig.installed(&["A!", "B!", "D!"]);
-    rig.assert_laid(&["A", "D", "B"]);
+    rig.assert_tree(&["A", "D", "B"]);
     assert_eq!(rig.own("kept"), [""; 0]);
     rig.install(&["A", "D"]).assert_ended("Rejected", &["B is committed"]);
-    rig.assert_laid(&["A", "D", "B"]);
+    rig.assert_tree(&["A", "D", "B"]);
     rig.installed(&["A!", "B!", "C", "D!"]);
-    rig.assert_laid(&["A", "D", "B", "C"]);
+    rig.assert_tree(&["A", "D", "B", "C"]);
     rig.installed(&["A!", "B!", "D!"]);
-    rig.assert_laid(&["A", "D", "B"]);
+    rig.assert_tree(&["A", "D", "B"]);
 }

@@ -1,5 +1,5 @@
-//! Disks that fill: refused beforehand where that can be known, undone where
-//! not, and going well once there is room.
+//! Full disks: an install is refused beforehand if the lack of space is known, and undone
+//! if not. It succeeds once there is space.
 
 use std::fs;
 
@@ -20,13 +20,13 @@ fn rig(name: &str, options: &str) -> (Rig, Mount) {
 }
 
 #[test]
-fn an_install_without_room_is_refused_with_numbers() {
+fn an_install_without_space_is_refused_with_both_sizes() {
     need_root!();
     let (mut rig, mount) = rig("room", "size=2m");
     rig.add(patch("P1", [file("srv/big", vec![0; 3 << 20]), file("srv/small", "small")]));
     let words = ["the install needs 308", "KiB on / and", "is free: make room"];
     rig.install(&["P1"]).assert_ended("Rejected", &words);
-    rig.assert_laid(&[]);
+    rig.assert_tree(&[]);
     // A patch that compresses badly is not even fetched.
     let noise: Vec<u8> = (0..100_000_u32).flat_map(|n| *blake3::hash(&n.to_le_bytes()).as_bytes()).collect();
     rig.add(patch("P2", [file("srv/noise", noise)]));
@@ -38,10 +38,10 @@ fn an_install_without_room_is_refused_with_numbers() {
     rig.install(&["P1"]).assert_ended("Rejected", &["the install needs 9", "KiB on / and"]);
     rig.orders.reserve_bytes = 4 << 20;
     rig.installed(&["P1"]);
-    rig.assert_laid(&["P1"]);
+    rig.assert_tree(&["P1"]);
 }
 
-/// Inodes run out at every step in turn; on this filesystem a link takes one.
+/// Inodes run out at each step in turn; on this filesystem a link takes one.
 #[test]
 fn a_disk_that_fills_at_any_step_leaves_the_old_set() {
     need_root!();
@@ -85,12 +85,12 @@ fn a_disk_that_fills_at_any_step_leaves_the_old_set() {
     assert!(ends.get("Rejected").is_some_and(|count| *count > 1), "{ends:?}");
     assert!(ends.get("RolledBack").is_some_and(|count| *count > 1), "{ends:?}");
     assert!(!ends.contains_key("Broken"), "{ends:?}");
-    rig.assert_laid(&["P1", "P2"]);
+    rig.assert_tree(&["P1", "P2"]);
 }
 
-/// What one script fills is full for all that comes after, undoing included.
+/// A script fills the disk, so it is full for all later steps, undoing included.
 #[test]
-fn a_disk_filled_in_the_middle_does_not_stop_the_way_back() {
+fn a_disk_that_fills_during_an_install_does_not_stop_the_rollback() {
     need_root!();
     for script in ["pre-install", "post-install", "health"] {
         let (mut rig, _mount) = rig("filled", "size=2m");
@@ -105,8 +105,8 @@ fn a_disk_filled_in_the_middle_does_not_stop_the_way_back() {
         let mut tree = rig.tree();
         tree.remove("filling");
         if run.says("outcome") == "Installed" {
-            // Renames alone needed no room.
-            old = rig.laid(&["P1", "P2"]);
+            // Renames need no space.
+            old = rig.expected(&["P1", "P2"]);
             assert_eq!(script, "pre-install");
         } else {
             assert_eq!(run.says("outcome"), "RolledBack", "{script}: {run:?}");
@@ -114,6 +114,6 @@ fn a_disk_filled_in_the_middle_does_not_stop_the_way_back() {
         model::assert_same(&tree, &old, script);
         fs::remove_file(filling).unwrap();
         rig.installed(&["P1"]);
-        rig.assert_laid(&["P1"]);
+        rig.assert_tree(&["P1"]);
     }
 }

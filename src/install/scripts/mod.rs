@@ -1,11 +1,10 @@
-//! Running a patch's scripts: alone, for a limited time, leaving nothing behind.
+//! Runs the scripts of patches: one at a time, for a limited time, leaving no process.
 //!
-//! A script gets a clean environment, the root as its directory, nothing to
-//! read, and a session of its own. It has ended when its process has, whoever
-//! still holds its output. What it started and left running is not in the set
-//! that the journal can put back, so that counts as a failure, and is killed;
-//! services belong to the init system, which keeps them in control groups of
-//! their own, and those are left alone.
+//! A script gets a clean environment, the root as its working directory, no input, and a
+//! session of its own. It ends when its process ends, even if another process holds its
+//! output open. A process that it leaves running is killed and counts as a failure,
+//! because undoing an install cannot undo it. Services belong to the init system, which
+//! runs them in control groups of their own; those are left alone.
 
 use std::fmt;
 use std::fs;
@@ -27,33 +26,33 @@ mod sys;
 
 pub(super) use script::{Script, ScriptAction};
 
-/// How often the clock is looked at while a script runs.
+/// The interval at which the clock is read while a script runs.
 const LOOK_MS: i32 = 20;
-/// What a script's children may take to end once it has.
+/// How long a script's children may take to end after it.
 const GRACE: Duration = Duration::from_secs(1);
-/// Reads of a script's output between two looks at the clock.
-const TURNS: usize = 64;
-/// What a program that is tried out may take.
+/// Reads of a script's output between two reads of the clock.
+const READS: usize = 64;
+/// How long a program that is tried out may run.
 const TRIAL: Duration = Duration::from_secs(10);
-/// A script's last words that are kept, in bytes.
-const LAST_WORDS_BYTES: usize = 1_024;
+/// How much of the end of a script's output is kept, in bytes.
+const OUTPUT_BYTES: usize = 1_024;
 
-/// A script that did not do its work.
+/// A script that failed.
 #[derive(Debug)]
 pub struct ScriptFailure {
-    /// The patch whose script it is.
+    /// The patch that the script belongs to.
     pub patch: PatchId,
     /// The script's name.
     pub script: &'static str,
-    /// What went wrong.
-    pub how: How,
-    /// The end of what it wrote.
-    pub last_words: String,
+    /// Why it failed.
+    pub error: ScriptError,
+    /// The end of its output.
+    pub output: String,
 }
 
-/// What went wrong with a script.
+/// Why a script failed.
 #[derive(Debug)]
-pub enum How {
+pub enum ScriptError {
     /// It could not be started or watched.
     System(io::Error),
     /// It ended with this status.
@@ -68,15 +67,15 @@ pub enum How {
 
 impl fmt::Display for ScriptFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { patch, script, how, last_words } = self;
-        write!(f, "{script} of {patch} {how}")?;
-        if last_words.is_empty() { Ok(()) } else { write!(f, ": {last_words}") }
+        let Self { patch, script, error, output } = self;
+        write!(f, "{script} of {patch} {error}")?;
+        if output.is_empty() { Ok(()) } else { write!(f, ": {output}") }
     }
 }
 
 impl std::error::Error for ScriptFailure {}
 
-impl fmt::Display for How {
+impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System(error) => write!(f, "could not run: {}", SystemError(error)),
@@ -90,24 +89,24 @@ impl fmt::Display for How {
     }
 }
 
-/// How a program did that was tried out.
+/// The result of trying a program out.
 #[derive(Debug)]
 pub struct Trial {
-    /// What went wrong; `None`: nothing.
-    pub how: Option<How>,
-    /// The end of what it wrote.
-    pub said: String,
+    /// Why it failed; `None` if it succeeded.
+    pub error: Option<ScriptError>,
+    /// The end of its output.
+    pub output: String,
 }
 
-/// Who runs scripts.
+/// Runs scripts below one root.
 pub(super) struct Scripts {
     root: PathBuf,
     limit: Duration,
 }
 
 impl Scripts {
-    /// For the patches below this absolute root; orphans of scripts become
-    /// children of this process, which must have no others.
+    /// For the patches below this absolute root. Makes orphans of scripts children of
+    /// this process, which must have no other children.
     pub fn new(root: &Path, limit_ms: u64) -> io::Result<Self> {
         sys::adopt_orphans()?;
         Ok(Self { root: root.to_owned(), limit: Duration::from_millis(limit_ms) })
@@ -134,21 +133,21 @@ impl Scripts {
             .env("THIMBLE_PATCH", patch.as_str())
             .env("THIMBLE_ACTION", action.as_str())
             .env("THIMBLE_PHASE", script.as_str());
-        let Trial { how: Some(how), said: last_words } = self.to_its_end(command, self.limit) else {
+        let Trial { error: Some(error), output } = self.run_to_end(command, self.limit) else {
             return Ok(());
         };
-        let failure = ScriptFailure { patch: patch.clone(), script: script.as_str(), how, last_words };
-        // A longer one would be cut in what the operator and the log are told.
+        let failure = ScriptFailure { patch: patch.clone(), script: script.as_str(), error, output };
+        // A longer text is truncated in the report, so the log gets the whole one.
         if failure.to_string().len() > limits::REASON_BYTES {
             log::warn!("{failure}");
         }
         Err(Box::new(failure))
     }
 
-    /// Tries a program out that should say what it is and end.
+    /// Tries out a program that should print what it is and end.
     pub fn try_out(&self, mut command: Command) -> Trial {
         self.clean_environment(&mut command);
-        self.to_its_end(command, self.limit.min(TRIAL))
+        self.run_to_end(command, self.limit.min(TRIAL))
     }
 
     fn clean_environment(&self, command: &mut Command) {
@@ -160,22 +159,22 @@ impl Scripts {
             .env("THIMBLE_ROOT", &self.root);
     }
 
-    fn to_its_end(&self, command: Command, limit: Duration) -> Trial {
+    fn run_to_end(&self, command: Command, limit: Duration) -> Trial {
         let mut tail = Tail::default();
-        let how = match self.watch(command, limit, &mut tail) {
-            Ok(ScriptEnd { left: Some(names), .. }) => Some(How::LeftRunning(names)),
-            Ok(ScriptEnd { status: None, .. }) => Some(How::TimedOut(limit)),
+        let error = match self.watch(command, limit, &mut tail) {
+            Ok(ScriptEnd { left: Some(names), .. }) => Some(ScriptError::LeftRunning(names)),
+            Ok(ScriptEnd { status: None, .. }) => Some(ScriptError::TimedOut(limit)),
             Ok(ScriptEnd { status: Some(status), .. }) => match (status.code(), status.signal()) {
                 (Some(0), _) => None,
-                (Some(code), _) => Some(How::Status(code)),
-                (None, signal) => Some(How::Signal(signal.unwrap_or_default())),
+                (Some(code), _) => Some(ScriptError::Status(code)),
+                (None, signal) => Some(ScriptError::Signal(signal.unwrap_or_default())),
             },
-            Err(error) => Some(How::System(error)),
+            Err(error) => Some(ScriptError::System(error)),
         };
-        Trial { how, said: tail.last_words() }
+        Trial { error, output: tail.text() }
     }
 
-    /// Ends what scripts of an installer that was killed have left running.
+    /// Ends processes that scripts of a killed installer have left running.
     pub fn end_strays(&self) {
         let root = [b"THIMBLE_ROOT=", self.root.as_os_str().as_bytes()].concat();
         let is_stray = |process: &Process| {
@@ -195,13 +194,13 @@ impl Scripts {
         command.current_dir(&self.root).stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
         sys::isolate(&mut command);
         let mut child = command.spawn()?;
-        // It holds our copies of the writing end.
+        // The command holds copies of the writing end of the pipe.
         drop(command);
         let deadline = Instant::now() + limit;
         let mut is_open = true;
         let status = loop {
             sys::wait_readable(is_open.then(|| output.as_fd()), LOOK_MS);
-            is_open &= tail.take(&mut output)?;
+            is_open &= tail.read_from(&mut output)?;
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
@@ -210,21 +209,21 @@ impl Scripts {
             }
         };
         let left = end_all(&mut child, status.is_some())?;
-        tail.take(&mut output)?;
+        tail.read_from(&mut output)?;
         Ok(ScriptEnd { status, left })
     }
 }
 
 /// How a script's process ended.
 struct ScriptEnd {
-    /// None: its time was up.
+    /// `None` if it ran out of time.
     status: Option<ExitStatus>,
-    /// What it left running.
+    /// The names of processes that it left running.
     left: Option<String>,
 }
 
-/// Ends whatever a script started, after a grace where the script itself has
-/// ended; says what had to be killed.
+/// Ends all processes that a script started; if the script itself has ended, after a
+/// grace period. Returns the names of those that had to be killed then.
 fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     let deadline = Instant::now() + GRACE;
     while has_ended && sys::reap() && Instant::now() < deadline && !orphans().is_empty() {
@@ -233,14 +232,14 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     let left: Vec<_> =
         if has_ended { orphans().into_iter().map(|orphan| orphan.name).collect() } else { vec![] };
     match processes().next() {
-        // Its number may be somebody else's by now.
+        // Its process id may belong to another process by now.
         Some(_) if has_ended => {}
         Some(_) => sys::kill(child.id() as i32),
-        // Nothing can be seen, so its process group is all that is known.
+        // Without /proc, only the script's process group is known.
         None => sys::kill(-(child.id() as i32)),
     }
     child.wait()?;
-    // Killing one gives us its children.
+    // The children of a killed process become ours.
     while sys::reap() {
         let orphans = orphans();
         if orphans.is_empty() {
@@ -254,8 +253,8 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     Ok((!left.is_empty()).then(|| left.join(", ")))
 }
 
-/// Our living children that no init system has taken into a control group of
-/// its own: what has lost its parent to us. Without /proc there are none to be seen.
+/// Orphans that became children of this process and that no init system has moved to a
+/// control group of its own. None if there is no /proc.
 fn orphans() -> Vec<Process> {
     let us = std::process::id();
     processes().filter(|process| process.parent == us && process.is_of_our_group).collect()
@@ -266,7 +265,7 @@ struct Process {
     pid: i32,
     parent: u32,
     name: String,
-    /// It is in our control group.
+    /// It is in the control group of this process.
     is_of_our_group: bool,
 }
 
@@ -283,21 +282,21 @@ fn processes() -> impl Iterator<Item = Process> {
     })
 }
 
-/// The end of what a script writes.
+/// The end of a script's output.
 #[derive(Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
-    /// Takes what there is to read, though not without end where a script never
-    /// pauses. False once nothing more can come.
-    fn take(&mut self, output: &mut impl Read) -> io::Result<bool> {
+    /// Reads what is available, with a limit in case a script writes without pause.
+    /// Returns false at the end of the output.
+    fn read_from(&mut self, output: &mut impl Read) -> io::Result<bool> {
         let mut buffer = [0; 4096];
-        for _ in 0..TURNS {
+        for _ in 0..READS {
             match output.read(&mut buffer) {
                 Ok(0) => return Ok(false),
                 Ok(len) => {
                     self.0.extend(buffer.get(..len).unwrap_or_default());
-                    let surplus = self.0.len().saturating_sub(LAST_WORDS_BYTES);
+                    let surplus = self.0.len().saturating_sub(OUTPUT_BYTES);
                     self.0.drain(..surplus);
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -308,8 +307,8 @@ impl Tail {
         Ok(true)
     }
 
-    /// The last lines, as one.
-    fn last_words(&self) -> String {
+    /// The last three lines, joined.
+    fn text(&self) -> String {
         let text = String::from_utf8_lossy(&self.0);
         let lines: Vec<_> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         lines.get(lines.len().saturating_sub(3)..).unwrap_or_default().join("; ")

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A patch's scripts, by what they are for.
+/// A script of a patch, named by its step of an install.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(in crate::install) enum Script {
     PreInstall,
@@ -27,7 +27,7 @@ impl Script {
         Self::PreRemoveCheck,
     ];
 
-    /// Its name in a patch.
+    /// Its file name in a patch.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::PreInstall => "pre-install",
@@ -41,13 +41,13 @@ impl Script {
         }
     }
 
-    /// The script with this name.
+    /// The script with this file name.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|script| script.as_str() == name)
     }
 }
 
-/// What a script is run for.
+/// What a script is run for, as it finds it in `THIMBLE_ACTION`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::install) enum ScriptAction {
     Install,

@@ -5,7 +5,7 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-/// Lets the command's process lead a session of its own and die with us.
+/// Makes the command's process lead a session of its own and die with this process.
 pub(super) fn isolate(command: &mut Command) {
     let parent = std::process::id();
     let prepare = move || {
@@ -24,7 +24,7 @@ pub(super) fn isolate(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Makes orphans of our descendants our children, whatever session they made.
+/// Makes orphaned descendants children of this process, whatever their session is.
 pub(super) fn adopt_orphans() -> io::Result<()> {
     // SAFETY: takes no pointers.
     if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } < 0 {
@@ -33,14 +33,13 @@ pub(super) fn adopt_orphans() -> io::Result<()> {
     Ok(())
 }
 
-/// Kills a process; with a negative number, a process group. One that is gone
-/// already is as good.
+/// Kills a process; with a negative number, a process group. Does nothing if it is gone.
 pub(super) fn kill(pid: i32) {
     // SAFETY: takes no pointers.
     unsafe { libc::kill(pid, libc::SIGKILL) };
 }
 
-/// Takes the leave of every child that has ended. False where no child is left.
+/// Reaps all children that have ended. Returns false if no child is left.
 pub(super) fn reap() -> bool {
     loop {
         let mut status = 0;
@@ -53,7 +52,7 @@ pub(super) fn reap() -> bool {
     }
 }
 
-/// Makes reading from a descriptor return at once.
+/// Makes reads from a descriptor nonblocking.
 pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: `fd` is open; neither call takes a pointer.
     let result = unsafe {
@@ -63,10 +62,10 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Waits until there is something to read, at most so long.
+/// Waits until the descriptor is readable, at most `timeout_ms`.
 pub(super) fn wait_readable(fd: Option<BorrowedFd<'_>>, timeout_ms: i32) {
     let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
     let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one `pollfd`; a negative descriptor is passed over.
+    // SAFETY: `poll` is one `pollfd`; a negative descriptor is ignored.
     unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
 }
