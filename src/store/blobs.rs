@@ -11,10 +11,10 @@ use crate::limits;
 use crate::repo::entry::Entry;
 use crate::types::Hash;
 
-/// A patch file as it is served: open, with its signature.
+/// An open patch file and its signature.
 #[derive(Debug)]
 pub struct Blob {
-    /// The patch file, at its first byte.
+    /// The patch file, positioned at its first byte.
     pub file: File,
     /// Its size, in bytes.
     pub size_bytes: u64,
@@ -49,18 +49,18 @@ impl BlobStore {
         self.dir.join(format!("{hash}.index"))
     }
 
-    /// Where a patch file is written while it comes from another controller.
+    /// The path of a patch file that is being fetched from another controller.
     pub(super) fn fetched(&self, hash: &Hash) -> PathBuf {
         self.dir.join(format!("{hash}.fetch"))
     }
 
-    /// Where an upload is written before its hash is known: each process has a
-    /// place of its own, since the lock is not held meanwhile.
+    /// The path of an upload until its hash is known. Each process has one of its own,
+    /// since the lock is not held meanwhile.
     pub(super) fn upload(&self) -> PathBuf {
         durable::unfinished(&self.dir.join(format!("upload-{}", std::process::id())))
     }
 
-    /// Whether there is any blob at all.
+    /// Whether the directory has any file.
     pub(super) fn any(&self) -> Result<bool, StoreError> {
         match fs::read_dir(&self.dir) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -69,18 +69,18 @@ impl BlobStore {
         }
     }
 
-    /// Whether the entry's patch file and signature are there, the file whole as
-    /// far as its size tells.
+    /// Whether the entry's signature and patch file are here, and the file has the size
+    /// that the entry says.
     pub(super) fn has(&self, entry: &Entry) -> bool {
         let len = |path| fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file).map(|file| file.len());
         len(self.patch(&entry.hash)) == Some(entry.size_bytes)
             && len(self.signature(&entry.hash)).is_some_and(|len| len > 0)
     }
 
-    /// Gives a patch file that is whole and durable its name, with its signature
-    /// and, where that is made, its index beside it. Durable when it returns. The
-    /// patch comes last: where it is, all that it needs is.
-    pub(super) fn place(
+    /// Gives a patch file that is whole and durable its name, after writing its signature
+    /// and its index, if there is one, beside it. Durable when it returns. A patch file
+    /// with its name therefore has its signature.
+    pub(super) fn publish(
         &self,
         written: &Path,
         hash: &Hash,
@@ -92,13 +92,13 @@ impl BlobStore {
             durable::replace(&path, content).map_err(StoreError::at(&path))?;
         }
         let patch = self.patch(hash);
-        durable::name(written, &patch).map_err(StoreError::at(&patch))?;
-        // What had come of it from elsewhere is of no more use.
-        durable::forget(&self.fetched(hash));
+        durable::publish(written, &patch).map_err(StoreError::at(&patch))?;
+        // A part fetched from another controller is no longer needed.
+        durable::try_remove(&self.fetched(hash));
         Ok(())
     }
 
-    /// Removes a patch and what belongs to it.
+    /// Removes a patch file and the files that belong to it.
     pub(super) fn remove(&self, hash: &Hash) -> Result<(), StoreError> {
         for path in [self.patch(hash), self.signature(hash), self.index(hash), self.fetched(hash)] {
             durable::remove(&path).map_err(StoreError::at(&path))?;
@@ -106,8 +106,8 @@ impl BlobStore {
         durable::sync_dir(&self.dir).map_err(StoreError::at(&self.dir))
     }
 
-    /// Removes unfinished files, and the blobs that are not among these. What has
-    /// come of one that is stays.
+    /// Removes unfinished files, and blobs that are not among `named`. Files of `named`
+    /// that are being fetched stay.
     pub(super) fn keep_only(&self, named: &HashSet<Hash>) -> Result<(), StoreError> {
         let at = || StoreError::at(&self.dir);
         durable::remove_unfinished(&self.dir).map_err(at())?;
@@ -122,7 +122,7 @@ impl BlobStore {
         Ok(())
     }
 
-    /// Opens a patch file to serve or read it; nothing where it is not here.
+    /// Opens a patch file to serve or read it; `None` if it is not here.
     pub(super) fn open(&self, hash: &Hash) -> Result<Option<Blob>, StoreError> {
         let read = || -> io::Result<Blob> {
             let file = File::open(self.patch(hash))?;

@@ -1,9 +1,9 @@
-//! apply, remove, delete, commit: entries move to another state, durably.
+//! apply, remove, delete, commit: durable changes of entries' states.
 
 use std::io;
 
 use super::disk::Store;
-use super::error::{JobFailure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, send};
 use super::{collision, index};
 use crate::config::Config;
 use crate::job::reporter::Reporter;
@@ -12,12 +12,12 @@ use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, OnAllHosts, OnHosts};
 use crate::types::Text;
 
-/// Carries a change out as a whole or not at all: the rules, on the map as it is
-/// on the disk, then the map. Reports [`Report::Entry`] for each entry changed,
+/// Makes a change as a whole or not at all: checks the rules on the map on disk, then
+/// replaces the map. Reports [`Report::Entry`] for each entry changed,
 /// [`Report::Item`] for each patch concerned, then `Done`; or `Failed`.
 ///
-/// What hosts hold is known to the loop alone: it must not ask for a deletion
-/// that [`rules::check_delete`] refuses for their sake.
+/// Only the event loop knows what hosts have installed: it must not ask for a deletion
+/// that [`rules::check_delete`] refuses because of them.
 ///
 /// # Errors
 /// The reporter's.
@@ -35,12 +35,14 @@ fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<
         store.commit(&changed)?;
     }
     for entry in &changed {
-        tell(reporter, &Report::Entry(entry.clone()))?;
+        send(reporter, &Report::Entry(entry.clone()))?;
     }
     let already = change.ids.iter().filter(|id| changed.iter().all(|entry| entry.id != **id));
-    let (done, was_done) = words(change.to);
-    for (id, words) in changed.iter().map(|entry| (&entry.id, done)).chain(already.map(|id| (id, was_done))) {
-        tell(reporter, &Report::Item(Text::format(format_args!("{id} {words}"))))?;
+    let (changed_text, unchanged_text) = report_texts(change.to);
+    for (id, text) in
+        changed.iter().map(|entry| (&entry.id, changed_text)).chain(already.map(|id| (id, unchanged_text)))
+    {
+        send(reporter, &Report::Item(Text::format(format_args!("{id} {text}"))))?;
     }
     if change.to == EntryState::Deleted {
         for gone in &changed {
@@ -48,18 +50,18 @@ fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<
                 .entries()
                 .iter()
                 .any(|entry| entry.hash == gone.hash && entry.state != EntryState::Deleted);
-            // The map no longer names it, so the deletion is done; a file that
-            // stays is removed by the next load.
+            // The map no longer names the file, so the deletion is done. If the file
+            // stays, the next load removes it.
             if !is_shared && let Err(error) = store.blobs().remove(&gone.hash) {
                 let notice = format_args!("{} is deleted, but its file is still there: {error}", gone.id);
-                tell(reporter, &Report::Notice(Text::format(notice)))?;
+                send(reporter, &Report::Notice(Text::format(notice)))?;
             }
         }
     }
     Ok(())
 }
 
-/// The entries as the change leaves them.
+/// The changed entries.
 fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
     let mut slots = Vec::new();
     let map = store.map(&mut slots);
@@ -79,8 +81,8 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
     Ok(entries.map(|(_, entry)| rules::changed(entry, change.to, stamp)).collect())
 }
 
-/// What is said of a patch that was changed, and of one that was so already.
-const fn words(to: EntryState) -> (&'static str, &'static str) {
+/// The report for a patch that was changed, and for one that had the state already.
+const fn report_texts(to: EntryState) -> (&'static str, &'static str) {
     match to {
         EntryState::Applied => ("is now applied", "is already applied"),
         EntryState::Available => ("is no longer applied", "is not applied"),

@@ -1,4 +1,4 @@
-//! The controllers ever met, as a file: those that must be present for a purge.
+//! The file of all known controllers: those that must be present for a purge.
 //!
 //! Body: per controller `node id u64 LE | length u8 | name`. The golden bytes in
 //! the tests are version 1.
@@ -11,7 +11,7 @@ use crate::limits;
 use crate::sealed::SealedFormat;
 use crate::types::{Hostname, NodeId};
 
-/// As many as there may be besides this one.
+/// The most controllers besides this one.
 const MOST: usize = limits::CONTROLLERS - 1;
 
 const FILE: SealedFile = SealedFile {
@@ -19,7 +19,7 @@ const FILE: SealedFile = SealedFile {
     most_bytes: 64 + (MOST * (9 + limits::HOSTNAME_BYTES)) as u64,
 };
 
-/// The controllers ever met, less those dropped.
+/// All other controllers ever known, except those dropped.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Controllers(Vec<(NodeId, Hostname)>);
 
@@ -28,20 +28,20 @@ fn path(repo_dir: &Path) -> PathBuf {
 }
 
 impl Controllers {
-    /// Reads those of a repository; none where none was ever met.
+    /// Reads the known controllers of a repository; none if there is no file.
     pub(super) fn read(repo_dir: &Path) -> Result<Self, StoreError> {
         Ok(Self::read_if_any(repo_dir)?.unwrap_or_default())
     }
 
-    /// The same; `None` where none was ever met, so that nobody else ever read the
-    /// map. One that was met and dropped may have.
+    /// Reads the known controllers; `None` if there never was one, so that no other
+    /// controller has the map. A dropped controller may have it.
     pub(super) fn read_if_any(repo_dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = path(repo_dir);
         let Some(body) = FILE.read(&path)? else { return Ok(None) };
         decode(&body).map(Self).map(Some).ok_or(StoreError::Damaged { path })
     }
 
-    /// Makes these the repository's, durably.
+    /// Writes the file, durably.
     pub(super) fn write(&self, repo_dir: &Path) -> Result<(), StoreError> {
         let path = path(repo_dir);
         FILE.write(&path, &encode(&self.0))
@@ -55,20 +55,20 @@ impl Controllers {
         self.0.iter().find(|(other, _)| *other == node).map(|(_, name)| name)
     }
 
-    /// Notes a controller by its present name. False where there is no room.
-    pub(super) fn note(&mut self, node: NodeId, name: &Hostname) -> bool {
+    /// Adds a controller or updates its name. Returns false if there is no space.
+    pub(super) fn insert(&mut self, node: NodeId, name: &Hostname) -> bool {
         if let Some((_, known)) = self.0.iter_mut().find(|(other, _)| *other == node) {
             known.clone_from(name);
             return true;
         }
-        let has_room = self.0.len() < MOST;
-        if has_room {
+        let has_space = self.0.len() < MOST;
+        if has_space {
             self.0.push((node, name.clone()));
         }
-        has_room
+        has_space
     }
 
-    pub(super) fn forget(&mut self, node: NodeId) {
+    pub(super) fn remove(&mut self, node: NodeId) {
         self.0.retain(|(other, _)| *other != node);
     }
 }
@@ -120,18 +120,18 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_all_other_controllers_of_a_cluster_with_the_longest_names() {
+    fn all_other_controllers_of_a_cluster_fit_with_the_longest_names() {
         let mut known = Controllers::default();
         for node in 0..limits::CONTROLLERS as u64 - 1 {
-            assert!(known.note(NodeId(node), &name(&"x".repeat(limits::HOSTNAME_BYTES))));
+            assert!(known.insert(NodeId(node), &name(&"x".repeat(limits::HOSTNAME_BYTES))));
         }
         let body = encode(&known.0);
         assert!(FILE.format.seal(&body).len() as u64 <= FILE.most_bytes);
         assert_eq!(decode(&body).unwrap(), known.0);
-        assert!(!known.note(NodeId(99), &name("late")));
-        assert!(known.note(NodeId(0), &name("renamed")), "who is known may change its name");
-        known.forget(NodeId(1));
-        assert!(known.note(NodeId(99), &name("late")));
+        assert!(!known.insert(NodeId(99), &name("late")));
+        assert!(known.insert(NodeId(0), &name("renamed")), "a known controller may change its name");
+        known.remove(NodeId(1));
+        assert!(known.insert(NodeId(99), &name("late")));
         assert_eq!(known.name(NodeId(99)), Some(&name("late")));
     }
 }

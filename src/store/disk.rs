@@ -19,7 +19,7 @@ use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::types::{PatchId, Reason};
 
-/// How long a lock that somebody holds is waited for, and how often it is tried.
+/// How long to wait for a lock that another process holds, and how often to try.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -27,7 +27,7 @@ const LOCK_PAUSE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub struct Store {
     dir: PathBuf,
-    /// The map as it is on the disk.
+    /// The map on the disk.
     snapshot: Snapshot,
     /// The replica of the next stamp: the map's own, unless it is renewed.
     replica: u64,
@@ -35,8 +35,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Locks the repository below `state_dir` and reads its map. Makes both where
-    /// there are none; the new map's replica is random.
+    /// Locks the repository below `state_dir` and reads its map. Makes them if they are
+    /// missing; a new map gets a random replica.
     ///
     /// # Errors
     /// [`StoreError`]: in use, unwritable, of a later version, damaged. Nothing
@@ -76,7 +76,7 @@ impl Store {
         Ok(())
     }
 
-    /// The highest counter that this map has given out or merged; it never falls.
+    /// The highest counter that this map has used or merged; it never decreases.
     #[must_use]
     pub fn counter(&self) -> u64 {
         self.snapshot.counter
@@ -106,7 +106,7 @@ impl Store {
         self.snapshot.map(slots)
     }
 
-    /// The stamp of the next change: above all that this map has seen.
+    /// The stamp of the next change: greater than all stamps that this map has had.
     #[must_use]
     pub fn next_stamp(&self) -> Stamp {
         let highest = self.snapshot.entries.iter().map(|entry| entry.stamp.counter).max();
@@ -114,12 +114,12 @@ impl Store {
         Origin { replica: self.replica, counter }.next_stamp()
     }
 
-    /// Makes these entries, in place of those with their ids, part of the map.
-    /// Durable when it returns.
+    /// Adds these entries to the map, replacing those with the same ids. Durable when it
+    /// returns.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; the map is then as it was, unless no more than the last
-    /// fsync failed: then the disk has one or the other.
+    /// [`StoreError::Io`]. The map is unchanged then; if only the last fsync failed, the
+    /// disk has either the old map or the new one.
     pub fn commit(&mut self, changed: &[Entry]) -> Result<(), StoreError> {
         let mut next = self.snapshot.clone();
         next.entries.retain(|entry| changed.iter().all(|change| change.id != entry.id));
@@ -130,7 +130,7 @@ impl Store {
         self.write(next)
     }
 
-    /// Makes this the map's rollout. Durable when it returns.
+    /// Replaces the map's rollout. Durable when it returns.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -148,9 +148,9 @@ impl Store {
         Ok(())
     }
 
-    /// Merges another controller's map, of the purge floor `floor`, and tells what
-    /// that did. What is to be said of the floor itself goes into `notices`.
-    /// Durable when it returns.
+    /// Merges another controller's map with the purge floor `floor`, and returns what
+    /// changed. A notice about the floor itself goes to `notices`. Durable when it
+    /// returns.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -168,9 +168,9 @@ impl Store {
             floor = 0;
         }
         loop {
-            let (mut slots, mut told, mut origin) = (Vec::new(), Vec::new(), before);
+            let (mut slots, mut events, mut origin) = (Vec::new(), Vec::new(), before);
             let mut map = self.map(&mut slots);
-            let is_whole = join(&mut map, &mut origin, theirs, floor, fresh, &mut |fact| told.push(fact));
+            let is_whole = join(&mut map, &mut origin, theirs, floor, fresh, &mut |event| events.push(event));
             if !is_whole && floor > 0 {
                 floor = 0;
                 continue;
@@ -179,21 +179,21 @@ impl Store {
             let Origin { replica, counter } = origin;
             let rollout = map.rollout().copied();
             let next = Snapshot { replica, counter, floor: map.floor(), entries, rollout };
-            if !told.is_empty() || (next.counter, next.floor) != (self.counter(), self.floor()) {
+            if !events.is_empty() || (next.counter, next.floor) != (self.counter(), self.floor()) {
                 self.write(next)?;
                 self.replica = replica;
             }
-            return Ok(told);
+            return Ok(events);
         }
     }
 
-    /// Drops all tombstones and gives their ids. Raises the floor to the highest
-    /// counter of all entries, unless no other controller was ever met: nobody has
-    /// what was deleted then, and a floor of a map that is new since its disk was
-    /// lost would take away what others have. Durable when it returns.
+    /// Drops all tombstones and returns their ids. Raises the floor to the highest counter
+    /// of all entries, unless no other controller was ever known: no other controller has
+    /// the deleted patches then, and the floor of a map that was made new after its disk
+    /// was lost would purge what others have. Durable when it returns.
     ///
-    /// The floor is not the map's own counter: another controller with the same
-    /// entries may come from less, and its next change must be above the floor.
+    /// The floor is not the map's own counter: another controller with the same entries
+    /// may have a lower one, and its next change must be above the floor.
     ///
     /// # Errors
     /// As [`commit`](Self::commit).
@@ -214,13 +214,13 @@ impl Store {
         Ok(gone)
     }
 
-    /// Where the repository is.
+    /// The repository's directory.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// After a commit that failed: whether the map on the disk surely is the old
-    /// one. It may not be where no more than an fsync failed.
+    /// After a failed commit: whether the map on the disk is certainly the old one. If only
+    /// an fsync failed, it may be the new one.
     pub(super) fn is_as_before(&self) -> bool {
         matches!(Snapshot::read(&self.dir), Ok(Some(snapshot)) if snapshot == self.snapshot)
     }
@@ -230,8 +230,8 @@ impl Store {
         BlobStore::of(&self.dir)
     }
 
-    /// Removes what a crash may have left: unfinished files, and blobs that no
-    /// entry names.
+    /// Removes files that a crash may have left: unfinished ones, and blobs that no entry
+    /// names.
     pub(super) fn clean(&self) -> Result<(), StoreError> {
         durable::remove_unfinished(&self.dir).map_err(StoreError::at(&self.dir))?;
         let live = self.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
@@ -242,13 +242,13 @@ impl Store {
 
 impl Drop for Store {
     fn drop(&mut self) {
-        // Closing would unlock as well, but not while a process that was forked
-        // meanwhile has yet to exec.
+        // Closing does not unlock while a process that was forked meanwhile has not
+        // called exec yet.
         let _ = self.lock.unlock();
     }
 }
 
-/// Where the repository below a state directory is.
+/// The path of the repository below a state directory.
 pub(super) fn dir(state_dir: &Path) -> PathBuf {
     state_dir.join("repo")
 }
@@ -261,8 +261,8 @@ pub(super) fn leaping_floor(floor: u64) -> Reason {
     ))
 }
 
-/// Takes the lock. Whoever holds it is about to end: the worker of a daemon that
-/// was killed dies with it. One that does not is another daemon's.
+/// Takes the lock. A worker that holds it ends soon, also if its daemon was killed. A lock
+/// that stays held belongs to another daemon.
 fn lock(path: &Path) -> Result<File, StoreError> {
     failpoint::hit("opening the lock");
     let file = File::options().write(true).create(true).truncate(false).open(path);

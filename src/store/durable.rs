@@ -1,4 +1,4 @@
-//! Changes of the disk that a power cut leaves done or not begun.
+//! Atomic changes of the disk: a power cut leaves each done or not begun.
 //!
 //! Every step calls [`failpoint::hit`] before it, so that tests can end the
 //! process between any two.
@@ -10,29 +10,29 @@ use std::path::{Path, PathBuf};
 
 use crate::failpoint;
 
-/// What a file is called until it is whole.
+/// The extension of a file until it is whole.
 const UNFINISHED: &str = "unfinished";
 
-/// Where a file is written until it is whole: beside it.
+/// The path of a file until it is whole, beside its own.
 pub(super) fn unfinished(path: &Path) -> PathBuf {
     path.with_added_extension(UNFINISHED)
 }
 
-/// Makes a file to write, for root alone.
+/// Makes a file that only root may read or write.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     failpoint::hit("creating an unfinished file");
     OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
 }
 
-/// Makes what is written to a file durable.
+/// Makes a file's content durable.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     failpoint::hit("syncing an unfinished file");
     file.sync_all()
 }
 
-/// Gives a file that is whole and durable its name, replacing what had it.
+/// Renames a file that is whole and durable to its path, replacing what is there.
 /// Durable when it returns.
-pub(super) fn name(written: &Path, path: &Path) -> io::Result<()> {
+pub(super) fn publish(written: &Path, path: &Path) -> io::Result<()> {
     failpoint::hit("renaming a file to its name");
     fs::rename(written, path)?;
     sync_parent(path)
@@ -41,8 +41,8 @@ pub(super) fn name(written: &Path, path: &Path) -> io::Result<()> {
 /// Replaces a file's content, or makes the file. Durable when it returns.
 ///
 /// # Errors
-/// The system's. The old content is still there, unless only the directory's
-/// fsync failed: then it is one or the other.
+/// The system's. The old content is still there; after a failed fsync of the directory,
+/// either the old or the new content is.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let written = unfinished(path);
     let write = || {
@@ -50,12 +50,12 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         failpoint::hit("writing an unfinished file");
         file.write_all(content)?;
         sync(&file)?;
-        name(&written, path)
+        publish(&written, path)
     };
-    write().inspect_err(|_| forget(&written))
+    write().inspect_err(|_| try_remove(&written))
 }
 
-/// Makes a directory and those above it, for root alone, where there is none.
+/// Makes a directory and its parents, for root only, if they do not exist.
 pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -65,7 +65,7 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     }
     failpoint::hit("making a directory");
     match DirBuilder::new().mode(0o700).create(path) {
-        // Something else has the name; what the system says of it is no help.
+        // Another kind of file has the name; the system's error does not say so.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_dir() => {
             Err(io::ErrorKind::NotADirectory.into())
         }
@@ -74,7 +74,7 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file where it is there; not yet durably.
+/// Removes a file if it exists, not yet durably.
 pub(super) fn remove(path: &Path) -> io::Result<()> {
     failpoint::hit("removing a file");
     match fs::remove_file(path) {
@@ -83,12 +83,12 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Removes a file that a failure left; the next load does where this cannot.
-pub(super) fn forget(path: &Path) {
+/// Tries to remove a file that a failure left; otherwise the next load removes it.
+pub(super) fn try_remove(path: &Path) {
     let _ = remove(path);
 }
 
-/// Makes a name's coming or going durable.
+/// Makes the addition or removal of a path durable.
 pub(super) fn sync_parent(path: &Path) -> io::Result<()> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => sync_dir(parent),
@@ -102,7 +102,7 @@ pub(super) fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Removes the unfinished files of a directory: what a crash left.
+/// Removes the unfinished files of a directory, which a crash left.
 pub(super) fn remove_unfinished(dir: &Path) -> io::Result<()> {
     for entry in fs::read_dir(dir)? {
         let path = entry?.path();

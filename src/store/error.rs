@@ -1,4 +1,4 @@
-//! What can go wrong with the store, and how a job tells it.
+//! The errors of the store, and how a job reports them.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
@@ -13,9 +13,9 @@ use crate::types::Text;
 /// Why the store cannot be used, or a change of it did not happen.
 #[derive(Debug)]
 pub enum StoreError {
-    /// Somebody else changes the store at this moment.
+    /// Another process is changing the store.
     Busy {
-        /// The lock file that they hold.
+        /// The lock file that it holds.
         lock: PathBuf,
     },
     /// A file is of a later version than this program reads. It is left as it is.
@@ -27,27 +27,27 @@ pub enum StoreError {
         /// The latest version that is read.
         reads: u16,
     },
-    /// A file is not what was written. It is left as it is.
+    /// A file is damaged. It is left as it is.
     Damaged {
         /// The file.
         path: PathBuf,
     },
-    /// There are blobs, but the map that names them is gone.
+    /// There are blobs, but the map that names them is missing.
     MapGone {
-        /// Where it should be.
+        /// The map's path.
         path: PathBuf,
     },
-    /// The system said no. What was to be changed has its old content.
+    /// A system call failed. The file has its old content.
     Io {
         /// The file or directory.
         path: PathBuf,
-        /// What it said.
+        /// The system's error.
         error: io::Error,
     },
 }
 
 impl StoreError {
-    /// For `map_err`: the system's error, about this path.
+    /// For `map_err`: adds this path to a system error.
     pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_path_buf();
         move |error| Self::Io { path, error }
@@ -108,7 +108,7 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// Why a job failed: for the operator, and for the command's exit code.
+/// Why a job failed, for the operator and the command's exit code.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct JobFailure {
     /// What it means for the exit code.
@@ -118,12 +118,12 @@ pub struct JobFailure {
 }
 
 impl JobFailure {
-    /// Refused or failed: nothing is wrong with a patch.
+    /// A failure that is not a patch's fault.
     pub(super) fn refused(reason: impl fmt::Display) -> Self {
         Self { kind: RefusalKind::Refused, reason: reason.to_string() }
     }
 
-    /// A patch file that was not taken, by the name it was given.
+    /// A patch file that was refused, with the name that the caller gave it.
     pub(super) fn of_patch(name: &str, error: &PatchError) -> Self {
         let kind = if error.is_verification() { RefusalKind::Verification } else { RefusalKind::Refused };
         Self { kind, reason: format!("{name}: {error}") }
@@ -154,12 +154,12 @@ impl From<SignatureError> for JobFailure {
     }
 }
 
-/// Why a job ends before its time.
+/// Why a job ends early.
 pub(super) enum Stop {
-    /// It failed, and that is to be reported.
+    /// It failed, and the failure is to be reported.
     Failed(JobFailure),
-    /// Nobody listens any more.
-    Unheard(io::Error),
+    /// The reader of the reports is gone.
+    NoReader(io::Error),
 }
 
 impl<E: Into<JobFailure>> From<E> for Stop {
@@ -168,19 +168,19 @@ impl<E: Into<JobFailure>> From<E> for Stop {
     }
 }
 
-/// Makes a report; nobody listening ends the job.
-pub(super) fn tell(reporter: &mut dyn Reporter, report: &Report) -> Result<(), Stop> {
-    reporter.report(report).map_err(Stop::Unheard)
+/// Sends a report. If its reader is gone, the job ends.
+pub(super) fn send(reporter: &mut dyn Reporter, report: &Report) -> Result<(), Stop> {
+    reporter.report(report).map_err(Stop::NoReader)
 }
 
-/// A job's last report.
+/// Sends a job's last report.
 pub(super) fn finish(result: Result<(), Stop>, reporter: &mut dyn Reporter) -> io::Result<()> {
     let last = match result {
         Ok(()) => Report::Done,
         Err(Stop::Failed(failure)) => {
             Report::Failed { kind: failure.kind, reason: Text::truncated(&failure.reason) }
         }
-        Err(Stop::Unheard(error)) => return Err(error),
+        Err(Stop::NoReader(error)) => return Err(error),
     };
     reporter.report(&last)
 }

@@ -1,9 +1,10 @@
-//! Patch files that the map names and that are not here, from another controller.
+//! Fetches patch files that the map names and that are missing here, from another
+//! controller.
 //!
-//! A file comes into `HASH.fetch` and gets its name when it is whole and
-//! believed, so what a broken session brought is not fetched twice and nothing
-//! partial is ever served. Both its hashes are made as it comes, in one pass; of
-//! a file that is resumed, the part that is here is read for them first.
+//! A file is written to `HASH.fetch` and gets its name when it is whole and verified, so
+//! bytes that arrived before a session broke are not fetched twice, and a partial file
+//! is never served. Both of its hashes are computed while it arrives, in one pass. If a
+//! file is resumed, the part that is here is read and hashed first.
 
 use std::cmp::Reverse;
 use std::path::Path;
@@ -12,7 +13,7 @@ use std::{fmt, io, panic, thread};
 use super::blobs::BlobStore;
 use super::controllers::Controllers;
 use super::disk::{self, Store};
-use super::error::{JobFailure, Stop, StoreError, finish, tell};
+use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
 use super::{durable, hashing, index, sys};
@@ -26,15 +27,14 @@ use crate::patch::signature::{Claim, SignatureError, TrustedKeys};
 use crate::repo::entry::{Entry, EntryState};
 use crate::types::{NodeId, Reason};
 
-/// Fetches every patch file that the map names and that is not here, the wanted
-/// ones first. The signature's key is looked at before any byte comes, signature
-/// and hash before the file is opened as an archive, and what the archive says of
-/// itself before the file gets its name; the store's lock is held for that last
-/// step alone. The whole archive is read for its index only once no file is waited
-/// for.
+/// Fetches every patch file that the map names and that is missing here, the wanted ones
+/// first. Checks the signature's key before any byte is fetched, then signature and
+/// hash, then the archive's metadata, and only then gives the file its name; only this
+/// last step holds the store's lock. Reads whole archives for their indexes when all
+/// files are fetched.
 ///
 /// Reports [`Report::BlobHere`] or [`Report::BlobMissing`] with the reason for
-/// each, then `Done`; or `Failed` where the session is of no more use.
+/// each, then `Done`; or `Failed` if the session can no longer be used.
 ///
 /// # Errors
 /// The reporter's.
@@ -67,7 +67,7 @@ fn run(
     missing.sort_unstable_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
     let mut fetch = Fetch { state_dir: &config.node.state_dir, blobs, keys: &keys, peer, source };
     let ended = fetch_all(&mut fetch, &missing, reporter);
-    // Nobody waits for these: a change that needs one before reads the patch itself.
+    // No job waits for the indexes: a change that needs one earlier reads the patch.
     named.iter().for_each(|entry| index::make(&fetch.blobs, entry));
     ended
 }
@@ -76,14 +76,14 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
     for entry in missing {
         let hash = entry.hash;
         match fetch.one(entry) {
-            Ok(true) => tell(reporter, &Report::BlobHere { hash })?,
-            // Deleted while its file was on the way.
+            Ok(true) => send(reporter, &Report::BlobHere { hash })?,
+            // The patch was deleted while its file was fetched.
             Ok(false) => {}
-            Err(trouble) => {
-                let reason = Reason::truncated(&trouble.to_string());
-                tell(reporter, &Report::BlobMissing { hash, reason })?;
-                if let Trouble::Session(why) = trouble {
-                    return Err(JobFailure::refused(why).into());
+            Err(failure) => {
+                let reason = Reason::truncated(&failure.to_string());
+                send(reporter, &Report::BlobMissing { hash, reason })?;
+                if let FetchFailure::Session(reason) = failure {
+                    return Err(JobFailure::refused(reason).into());
                 }
             }
         }
@@ -91,20 +91,20 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
     Ok(())
 }
 
-/// Why a patch file is not here yet.
-enum Trouble {
-    /// It cannot be had from this peer, or not be kept; others may.
+/// Why a patch file was not fetched.
+enum FetchFailure {
+    /// This peer does not have it, or it cannot be stored; other files may work.
     File(String),
-    /// Its bytes are not those that the map and the signature are about.
-    NotBelieved(String),
-    /// The session is of no more use.
+    /// Its bytes do not match the map or the signature.
+    Unverified(String),
+    /// The session can no longer be used.
     Session(String),
 }
 
-impl fmt::Display for Trouble {
+impl fmt::Display for FetchFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::File(why) | Self::NotBelieved(why) | Self::Session(why)) = self;
-        f.write_str(why)
+        let (Self::File(reason) | Self::Unverified(reason) | Self::Session(reason)) = self;
+        f.write_str(reason)
     }
 }
 
@@ -112,14 +112,14 @@ struct Fetch<'a> {
     state_dir: &'a Path,
     blobs: BlobStore,
     keys: &'a TrustedKeys,
-    /// What the controller at the other end is called.
+    /// The name of the other controller.
     peer: String,
     source: &'a mut dyn BlobSource,
 }
 
 impl Fetch<'_> {
-    /// Fetches one file. False where the map no longer names it.
-    fn one(&mut self, entry: &Entry) -> Result<bool, Trouble> {
+    /// Fetches one file. Returns false if the map no longer names it.
+    fn one(&mut self, entry: &Entry) -> Result<bool, FetchFailure> {
         if entry.size_bytes > limits::PATCH_FILE_BYTES {
             return Err(self.of_peer(entry, SignatureError::TooLarge));
         }
@@ -130,40 +130,39 @@ impl Fetch<'_> {
         let on_disk = |error| of_disk(entry, &path, error);
         let partial = Partial::open(path.clone(), entry.size_bytes).map_err(on_disk)?;
         let Some(mut partial) = partial else {
-            return Err(Trouble::File(format!("{} is being fetched already", entry.id)));
+            return Err(FetchFailure::File(format!("{} is being fetched already", entry.id)));
         };
         loop {
             let was_resumed = partial.len_bytes() > 0;
             match self.bytes(entry, &claim, &mut partial) {
                 Ok(()) => break,
-                // What was here may be the fault.
-                Err(Trouble::NotBelieved(_)) if was_resumed => partial.begin_anew().map_err(on_disk)?,
-                Err(trouble) => {
-                    if matches!(trouble, Trouble::NotBelieved(_)) {
-                        partial.forget();
+                // The part from an earlier session may be at fault.
+                Err(FetchFailure::Unverified(_)) if was_resumed => partial.truncate().map_err(on_disk)?,
+                Err(failure) => {
+                    if matches!(failure, FetchFailure::Unverified(_)) {
+                        partial.try_remove();
                     }
-                    return Err(trouble);
+                    return Err(failure);
                 }
             }
         }
-        self.settle(entry, &partial)?;
-        self.place(entry, &partial, &signature)
+        self.sync_and_check(entry, &partial)?;
+        self.publish(entry, &partial, &signature)
     }
 
-    /// The signature that the peer has beside the file: asked for at the file's
-    /// end, so that no byte of it comes.
-    fn signature(&mut self, entry: &Entry) -> Result<Vec<u8>, Trouble> {
+    /// Fetches the peer's signature of the file, by asking for the file from its end, so
+    /// that no byte of it is sent.
+    fn signature(&mut self, entry: &Entry) -> Result<Vec<u8>, FetchFailure> {
         let fetched = self.source.blob(&entry.hash, entry.size_bytes, &mut |_| Err(more_than_announced()));
         fetched.map(|fetched| fetched.signature).map_err(|error| self.of_source(entry, 0, error))
     }
 
-    /// Fetches the bytes that are not here, and holds them all against signature
-    /// and hash.
-    fn bytes(&mut self, entry: &Entry, claim: &Claim<'_>, partial: &mut Partial) -> Result<(), Trouble> {
+    /// Fetches the missing bytes, and checks all bytes against signature and hash.
+    fn bytes(&mut self, entry: &Entry, claim: &Claim<'_>, partial: &mut Partial) -> Result<(), FetchFailure> {
         let verified = hashing::alongside(claim, |hash| {
             partial.read(hash).map_err(|error| of_disk(entry, partial.path(), error))?;
             if partial.len_bytes() < entry.size_bytes {
-                make_sure_of_room(entry, partial)?;
+                check_space(entry, partial)?;
                 let fetched = self.source.blob(&entry.hash, partial.len_bytes(), &mut |bytes| {
                     if entry.size_bytes - partial.len_bytes() < bytes.len() as u64 {
                         return Err(more_than_announced());
@@ -178,19 +177,18 @@ impl Fetch<'_> {
             }
             Ok(())
         })?;
-        let not_believed =
-            |why: &dyn fmt::Display| Trouble::NotBelieved(self.of_peer(entry, why).to_string());
+        let unverified =
+            |reason: &dyn fmt::Display| FetchFailure::Unverified(self.of_peer(entry, reason).to_string());
         match verified {
             Ok(verified) if verified.hash == entry.hash => Ok(()),
-            Ok(_) => Err(not_believed(&"its file is another one than the map says")),
-            Err(error) => Err(not_believed(&error)),
+            Ok(_) => Err(unverified(&"its file has another hash than the map says")),
+            Err(error) => Err(unverified(&error)),
         }
     }
 
-    /// Makes the bytes durable and, meanwhile, reads what the patch says of itself.
-    /// A file that is not what its entry says stays as it is, since no peer has a
-    /// better one.
-    fn settle(&self, entry: &Entry, partial: &Partial) -> Result<(), Trouble> {
+    /// Makes the bytes durable and, meanwhile, checks the patch's metadata. A file whose
+    /// metadata differ from its entry stays, since no peer has a better one.
+    fn sync_and_check(&self, entry: &Entry, partial: &Partial) -> Result<(), FetchFailure> {
         let on_disk = |error| of_disk(entry, partial.path(), error);
         let file = partial.rewound().map_err(on_disk)?;
         let (synced, metadata) = thread::scope(|scope| {
@@ -201,83 +199,83 @@ impl Fetch<'_> {
         synced.map_err(on_disk)?;
         let metadata = metadata.map_err(|error| self.of_peer(entry, error))?;
         if (&metadata.id, &metadata.entry_meta()) != (&entry.id, &entry.meta) {
-            return Err(self.of_peer(entry, "the file says other of itself than the map says of it"));
+            return Err(self.of_peer(entry, "its metadata differ from the entry in the map"));
         }
         Ok(())
     }
 
     /// Gives the file its name, if the map still names it.
-    fn place(&self, entry: &Entry, partial: &Partial, signature: &[u8]) -> Result<bool, Trouble> {
-        let of_store = |error: StoreError| Trouble::File(format!("{}: {error}", entry.id));
+    fn publish(&self, entry: &Entry, partial: &Partial, signature: &[u8]) -> Result<bool, FetchFailure> {
+        let of_store = |error: StoreError| FetchFailure::File(format!("{}: {error}", entry.id));
         let store = Store::open(self.state_dir).map_err(of_store)?;
         let is_named = |other: &Entry| {
             (&other.id, other.hash) == (&entry.id, entry.hash) && other.state != EntryState::Deleted
         };
         if !store.entries().iter().any(is_named) {
-            partial.forget();
+            partial.try_remove();
             return Ok(false);
         }
-        self.blobs.place(partial.path(), &entry.hash, signature, None).map_err(of_store)?;
+        self.blobs.publish(partial.path(), &entry.hash, signature, None).map_err(of_store)?;
         Ok(true)
     }
 
-    /// The peer's own file is at fault, or its words.
-    fn of_peer(&self, entry: &Entry, why: impl fmt::Display) -> Trouble {
-        Trouble::File(format!("{} of {}: {why}", entry.id, self.peer))
+    /// A failure that is the peer's fault.
+    fn of_peer(&self, entry: &Entry, reason: impl fmt::Display) -> FetchFailure {
+        FetchFailure::File(format!("{} of {}: {reason}", entry.id, self.peer))
     }
 
-    /// What was asked for did not come, or not further than to byte `so_far`.
-    fn of_source(&self, entry: &Entry, so_far: u64, error: FetchError) -> Trouble {
+    /// A failure of the source at byte `so_far`.
+    fn of_source(&self, entry: &Entry, so_far: u64, error: FetchError) -> FetchFailure {
         match error {
             FetchError::Refused(reason) => self.of_peer(entry, reason),
-            FetchError::Session(error) => Trouble::Session(format!(
+            FetchError::Session(error) => FetchFailure::Session(format!(
                 "{} of {}: the session broke at byte {so_far} of {} ({}), and goes on from there",
                 entry.id,
                 self.peer,
                 entry.size_bytes,
                 error.kind()
             )),
-            // In the middle of the file: what follows on the session is not for us.
+            // In the middle of the file: the rest of it is still to come on the session.
             FetchError::Sink(error) if error.kind() == io::ErrorKind::InvalidData => {
-                Trouble::Session(self.of_peer(entry, error).to_string())
+                FetchFailure::Session(self.of_peer(entry, error).to_string())
             }
             FetchError::Sink(error) => {
                 let path = self.blobs.fetched(&entry.hash);
-                Trouble::Session(of_disk(entry, &path, error).to_string())
+                FetchFailure::Session(of_disk(entry, &path, error).to_string())
             }
         }
     }
 }
 
-fn of_disk(entry: &Entry, path: &Path, error: io::Error) -> Trouble {
-    Trouble::File(format!("{}: {}", entry.id, StoreError::at(path)(error)))
+fn of_disk(entry: &Entry, path: &Path, error: io::Error) -> FetchFailure {
+    FetchFailure::File(format!("{}: {}", entry.id, StoreError::at(path)(error)))
 }
 
 fn more_than_announced() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "its file is longer than the map says")
 }
 
-/// Looks whether the rest of the file can be kept, before it comes.
-fn make_sure_of_room(entry: &Entry, partial: &Partial) -> Result<(), Trouble> {
+/// Checks that there is disk space for the rest of the file.
+fn check_space(entry: &Entry, partial: &Partial) -> Result<(), FetchFailure> {
     let path = partial.path();
-    let room = sys::room(partial.file()).map_err(|error| of_disk(entry, path, error))?;
+    let space = sys::disk_space(partial.file()).map_err(|error| of_disk(entry, path, error))?;
     let rest_bytes = entry.size_bytes - partial.len_bytes();
-    if rest_bytes <= room.free_bytes {
+    if rest_bytes <= space.free_bytes {
         return Ok(());
     }
     let (id, size_bytes) = (&entry.id, entry.size_bytes);
-    if size_bytes > room.whole_bytes {
-        // It would only keep others out.
-        partial.forget();
-        return Err(Trouble::File(format!(
+    if size_bytes > space.total_bytes {
+        // The part would only take space from other files.
+        partial.try_remove();
+        return Err(FetchFailure::File(format!(
             "{id} has {size_bytes} bytes, and the file system of {} only {} in all: give it a larger one",
             path.display(),
-            room.whole_bytes
+            space.total_bytes
         )));
     }
-    Err(Trouble::File(format!(
+    Err(FetchFailure::File(format!(
         "{id}: no space left for {}: it needs {rest_bytes} bytes more and {} are free; make room",
         path.display(),
-        room.free_bytes
+        space.free_bytes
     )))
 }

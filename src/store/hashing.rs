@@ -1,7 +1,6 @@
-//! Both hashes of a patch file, made while it comes.
-//!
-//! In a thread of their own: they cost more than all else that is done with the
-//! bytes, and most machines have a second core.
+//! Computes both hashes of a patch file while it arrives, in a thread of its own: hashing
+//! costs more than everything else that is done with the bytes, and most machines have a
+//! second core.
 
 use std::sync::mpsc;
 use std::{panic, thread};
@@ -9,29 +8,29 @@ use std::{panic, thread};
 use crate::patch::SignatureError;
 use crate::patch::signature::{Claim, VerifiedFile};
 
-/// Pieces of a file that may wait to be hashed.
-const WAITING: usize = 32;
+/// The most pieces of a file that wait to be hashed.
+const QUEUE: usize = 32;
 
-/// Calls `feed` with a place for the file's bytes, in their order. Gives what
-/// signature and hash say of them, or why `feed` broke off.
+/// Calls `feed` with a function that takes the file's bytes in order. Returns the result
+/// of the verification, or the error of `feed`.
 pub(super) fn alongside<E>(
     claim: &Claim<'_>,
     feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>,
 ) -> Result<Result<VerifiedFile, SignatureError>, E> {
     thread::scope(|scope| {
-        let (pieces, to_hash) = mpsc::sync_channel::<Vec<u8>>(WAITING);
-        // Memory comes back: new pages for each piece cost as much as its hashes.
+        let (pieces, to_hash) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
+        // Buffers are reused: new pages for each piece would cost as much as its hashes.
         let (used, again) = mpsc::channel::<Vec<u8>>();
         let hashing = scope.spawn(move || {
             let mut pass = claim.begin()?;
             for piece in to_hash {
                 pass.update(&piece)?;
-                // Nobody takes it where all has been fed.
+                // Fails when all bytes have been fed, and is not needed then.
                 let _ = used.send(piece);
             }
             pass.finish()
         });
-        // A hasher that takes no more has found a fault, and says which.
+        // If the hasher has stopped, it returns the error.
         let fed = feed(&mut |bytes| {
             let mut piece = again.try_recv().unwrap_or_default();
             piece.clear();

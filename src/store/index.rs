@@ -1,8 +1,8 @@
-//! Which paths a patch lays over the root, kept beside its file so that the rule
-//! on shared paths need not unpack it again.
+//! The paths of a patch, stored beside its file so that the rule on shared paths does not
+//! unpack it again.
 //!
-//! Body: per path `1 where it is a directory, else 0 | length u16 LE | path`. All
-//! of it follows from the patch: where it cannot be read, the patch is.
+//! Body: per path `1 for a directory, else 0 | length u16 LE | path`. All
+//! of it follows from the patch: if the index cannot be read, the patch is read.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -24,25 +24,25 @@ const FILE: SealedFile = SealedFile {
 
 /// A path below the root, and whether the patch has it as a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LaidPath {
+pub(super) struct PatchPath {
     pub(super) path: PathBuf,
     pub(super) is_directory: bool,
 }
 
-/// The paths of a patch that was just read.
-pub(super) fn of(index: &archive::Index) -> Vec<LaidPath> {
+/// The paths of a patch, from its archive's index.
+pub(super) fn of(index: &archive::Index) -> Vec<PatchPath> {
     let files = index.members.iter().filter(|member| member.section == ArchiveSection::Files);
     files
-        .map(|file| LaidPath { path: file.path.clone(), is_directory: file.kind == MemberKind::Directory })
+        .map(|file| PatchPath { path: file.path.clone(), is_directory: file.kind == MemberKind::Directory })
         .collect()
 }
 
 /// The index file of these paths.
-pub(super) fn seal(paths: &[LaidPath]) -> Vec<u8> {
+pub(super) fn seal(paths: &[PatchPath]) -> Vec<u8> {
     let mut body = Vec::new();
-    for laid in paths {
-        let bytes = laid.path.as_os_str().as_bytes();
-        body.push(u8::from(laid.is_directory));
+    for entry in paths {
+        let bytes = entry.path.as_os_str().as_bytes();
+        body.push(u8::from(entry.is_directory));
         let len = u16::try_from(bytes.len()).expect("a path has at most limits::PATH_BYTES");
         body.extend_from_slice(&len.to_le_bytes());
         body.extend_from_slice(bytes);
@@ -53,8 +53,8 @@ pub(super) fn seal(paths: &[LaidPath]) -> Vec<u8> {
 /// The paths of a patch in the store.
 ///
 /// # Errors
-/// [`JobFailure`]: the patch file is not there, or not to be read.
-pub(super) fn read(blobs: &BlobStore, entry: &Entry) -> Result<Vec<LaidPath>, JobFailure> {
+/// [`JobFailure`]: the patch file is missing or cannot be read.
+pub(super) fn read(blobs: &BlobStore, entry: &Entry) -> Result<Vec<PatchPath>, JobFailure> {
     if let Ok(Some(body)) = FILE.read(&blobs.index(&entry.hash))
         && let Some(paths) = decode(&body)
     {
@@ -71,9 +71,8 @@ pub(super) fn read(blobs: &BlobStore, entry: &Entry) -> Result<Vec<LaidPath>, Jo
     Ok(of(&index))
 }
 
-/// Makes the index of a patch that is in the store without one. Where that fails,
-/// the patch is read again when its paths are asked for, and what is wrong with it
-/// is said then.
+/// Makes the index of a patch in the store if it has none. If that fails, the patch is
+/// read again when its paths are needed, and the error is reported then.
 pub(super) fn make(blobs: &BlobStore, entry: &Entry) {
     let path = blobs.index(&entry.hash);
     if !path.exists()
@@ -84,13 +83,13 @@ pub(super) fn make(blobs: &BlobStore, entry: &Entry) {
     }
 }
 
-fn decode(mut body: &[u8]) -> Option<Vec<LaidPath>> {
+fn decode(mut body: &[u8]) -> Option<Vec<PatchPath>> {
     let mut paths = Vec::new();
     while let Some(([is_directory, low, high], rest)) = body.split_first_chunk() {
         let len = usize::from(u16::from_le_bytes([*low, *high]));
         let (bytes, rest) = rest.split_at_checked(len)?;
         let path = Path::new(OsStr::from_bytes(bytes)).to_path_buf();
-        paths.push(LaidPath { path, is_directory: *is_directory != 0 });
+        paths.push(PatchPath { path, is_directory: *is_directory != 0 });
         body = rest;
     }
     body.is_empty().then_some(paths)
@@ -102,8 +101,8 @@ mod tests {
 
     #[test]
     fn paths_come_back_in_their_order() {
-        let laid = |path: &str, is_directory| LaidPath { path: path.into(), is_directory };
-        let paths = [laid("b", true), laid("b/a", false), laid("a", false)];
+        let path = |path: &str, is_directory| PatchPath { path: path.into(), is_directory };
+        let paths = [path("b", true), path("b/a", false), path("a", false)];
         let sealed = seal(&paths);
         let body = &sealed[10..sealed.len() - 32];
         assert_eq!(decode(body).unwrap(), paths);

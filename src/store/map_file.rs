@@ -2,9 +2,9 @@
 //!
 //! Body of version 3: `replica u64 LE | counter u64 LE | floor u64 LE | count u16
 //! LE`, then per entry `length u16 LE | postcard`, then the same of the rollout.
-//! Version 2 has no rollout, and is what a map is written as until its first one.
-//! Version 1 has no floor either, and is what it is written as until its first
-//! purge. The tests have golden bytes of each.
+//! Version 2 has no rollout; a map is written in it until its first rollout. Version 1
+//! has no floor either; a map is written in it until its first purge. The tests have
+//! golden bytes of each.
 
 use std::path::{Path, PathBuf};
 
@@ -33,41 +33,41 @@ const FILE: SealedFile = SealedFile {
     most_bytes: 128 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
 };
 
-/// What the map file holds.
+/// The content of the map file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Snapshot {
-    /// This controller's random name.
+    /// The map's random name; see [`Stamp`](crate::repo::entry::Stamp).
     pub(super) replica: u64,
     /// The highest counter that this controller has given out or merged.
     pub(super) counter: u64,
     /// The map's purge floor; see [`Map::floor`].
     pub(super) floor: u64,
-    /// All entries, tombstones included, in no order that matters.
+    /// All entries, tombstones included, in any order.
     pub(super) entries: Vec<Entry>,
     /// The last rollout.
     pub(super) rollout: Option<Rollout>,
 }
 
-/// Where the map of a repository is.
+/// The path of a repository's map.
 pub(super) fn path(repo_dir: &Path) -> PathBuf {
     repo_dir.join("map")
 }
 
 impl Snapshot {
-    /// A map that holds nothing yet.
+    /// An empty map.
     pub(super) fn new(replica: u64) -> Self {
         Self { replica, counter: 0, floor: 0, entries: Vec::new(), rollout: None }
     }
 
-    /// Reads a repository's map; nothing where there is none yet.
+    /// Reads a repository's map; `None` if there is none.
     pub(super) fn read(repo_dir: &Path) -> Result<Option<Self>, StoreError> {
         let path = path(repo_dir);
         let Some((version, body)) = FILE.read_versioned(&path)? else { return Ok(None) };
-        // The seal held, so what does not decode was never written by thimble.
+        // The checksum matched, so thimble did not write a body that does not decode.
         Self::decode(version, &body).map(Some).ok_or(StoreError::Damaged { path })
     }
 
-    /// Makes this the repository's map, durably.
+    /// Replaces the repository's map, durably.
     pub(super) fn write(&self, repo_dir: &Path) -> Result<(), StoreError> {
         let path = path(repo_dir);
         failpoint::hit("committing the map");
@@ -80,7 +80,7 @@ impl Snapshot {
         let mut map = Map::new(slots);
         map.raise_floor(self.floor);
         for entry in &self.entries {
-            // There are at most as many as there is room for: `decode` saw to it.
+            // `decode` has checked that all entries fit.
             let _ = map.merge(entry);
         }
         if let Some(rollout) = &self.rollout {
@@ -135,18 +135,18 @@ impl Snapshot {
     }
 }
 
-/// Adds `length u16 LE | postcard`.
+/// Appends `length u16 LE | postcard`.
 fn put(body: &mut Vec<u8>, value: &impl Serialize) {
     let mut buffer = [0; ENTRY_BYTES];
-    // Every field is bounded, and the tests write the greatest entry. Whoever
-    // raises a bound past it must not find a torn map instead.
+    // Every field is bounded, and the tests write the greatest entry. If a bound is
+    // raised too far, panic rather than write a broken map.
     let bytes = postcard::to_slice(value, &mut buffer).expect("it fits its buffer");
     let len = u16::try_from(bytes.len()).expect("the buffer is shorter than 64 KiB");
     body.extend_from_slice(&len.to_le_bytes());
     body.extend_from_slice(bytes);
 }
 
-/// Takes what [`put`] has added.
+/// Takes a value that [`put`] has appended.
 fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Option<T> {
     let (len, behind) = rest.split_first_chunk()?;
     let (bytes, behind) = behind.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_add_up_is_not_decoded() {
+    fn a_body_with_too_few_or_too_many_bytes_is_not_decoded() {
         for (floor, rollout) in [(0, None), (2, None), (0, Some(rollout()))] {
             let snapshot = Snapshot { replica: 1, counter: 2, floor, entries: vec![greatest()], rollout };
             let (version, body) = (snapshot.version(), snapshot.encode());

@@ -1,26 +1,25 @@
 //! A controller's repository on disk, and the incarnation that every node keeps.
 //!
 //! ```text
-//! STATE_DIR/incarnation          the last start's number
-//! STATE_DIR/repo/lock            held by whoever changes anything below
+//! STATE_DIR/incarnation          the number of the last start
+//! STATE_DIR/repo/lock            held by the process that changes anything below
 //! STATE_DIR/repo/map             all entries, replica, counter, purge floor
-//! STATE_DIR/repo/controllers     the other controllers ever met
+//! STATE_DIR/repo/controllers     all other controllers ever known
 //! STATE_DIR/repo/blobs/HASH.patch, .minisig, .index
-//! STATE_DIR/repo/blobs/HASH.fetch    what has come of one that is not whole yet
+//! STATE_DIR/repo/blobs/HASH.fetch    a patch file that is being fetched
 //! ```
 //!
-//! What is said to be done is on the disk: a file is replaced by writing another
-//! beside it, fsync, rename, fsync of the directory. A blob is whole and durable
-//! before the map names it, and goes only after the map no longer does. So a
-//! power cut leaves the old map or the new one, with all the blobs that it had;
-//! what it may leave besides, unfinished files and blobs that nobody names, goes
-//! at the next start's [`load()`]. An entry that came from another controller may
-//! be here before its blob: those are fetched by [`fetch_blobs`].
+//! A reported change is durable. A file is replaced by writing another beside it, fsync,
+//! rename, and fsync of the directory. A blob is whole and durable before the map names
+//! it, and is removed only after the map no longer does. So a power cut leaves the old
+//! map or the new one, with all of its blobs. It may also leave unfinished files and
+//! blobs that no entry names; [`load()`] removes them at the next start. An entry from
+//! another controller may be here before its blob: [`fetch_blobs`] fetches those.
 //!
-//! Each job here runs in a worker process of its own. Whoever changes the map or
-//! gives a blob its name holds the lock meanwhile, and no longer than that: files
-//! are copied and hashed before. Jobs that only read need it not, since a map is
-//! only ever replaced as a whole.
+//! Each job here runs in a worker process of its own. A job holds the lock while it
+//! changes the map or gives a blob its name, and no longer: it copies and hashes files
+//! before. Jobs that only read do not take the lock, since a map is always replaced as a
+//! whole.
 
 mod blobs;
 mod change;

@@ -1,4 +1,4 @@
-//! A patch file of which more is to come: `HASH.fetch`.
+//! A patch file that is being fetched: `HASH.fetch`.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek, SeekFrom, Write};
@@ -8,35 +8,35 @@ use std::path::{Path, PathBuf};
 use super::{durable, sys};
 use crate::failpoint;
 
-/// Bytes that are read at once.
+/// The most bytes that are read at once.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Bytes that are sent on their way to the disk at once.
-const WRITTEN_BYTES: u64 = 8 * 1024 * 1024;
+/// After how many written bytes the kernel is asked to begin writing them to the disk.
+const WRITEBACK_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What is here of a file. Bytes are only ever added at its end.
+/// The part of a file that is here. Bytes are only added at its end.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
     len_bytes: u64,
-    /// As far as the kernel was told to write it to the disk.
-    on_its_way: u64,
+    /// Up to this byte the kernel was asked to begin writing to the disk.
+    writeback_bytes: u64,
 }
 
 impl Partial {
-    /// Opens what is here of a file of `most_bytes`, nothing at first; nothing
-    /// as well where more is here than that. `None`: somebody else is at it.
+    /// Opens the part of a file that has `most_bytes`, making it empty if it is missing
+    /// or longer than that. `None` if another process is writing it.
     pub(super) fn open(path: PathBuf, most_bytes: u64) -> io::Result<Option<Self>> {
         failpoint::hit("opening a fetched file");
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
-        // What is hashed on its way must be what gets into the file.
+        // No other process may write, or the hash would not be that of the file.
         if file.try_lock().is_err() {
             return Ok(None);
         }
         let len_bytes = file.metadata()?.len();
-        let mut partial = Self { path, file, len_bytes, on_its_way: len_bytes };
+        let mut partial = Self { path, file, len_bytes, writeback_bytes: len_bytes };
         if len_bytes > most_bytes {
-            partial.begin_anew()?;
+            partial.truncate()?;
         }
         Ok(Some(partial))
     }
@@ -53,23 +53,23 @@ impl Partial {
         self.len_bytes
     }
 
-    /// Reads all that is here.
+    /// Reads the whole part.
     pub(super) fn read(&self, sink: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut piece = vec![0; PIECE_BYTES];
         let mut at = 0;
         while at < self.len_bytes {
-            let room = usize::try_from(self.len_bytes - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            self.file.read_exact_at(&mut piece[..room], at)?;
-            sink(&piece[..room]);
-            at += room as u64;
+            let len = usize::try_from(self.len_bytes - at).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+            self.file.read_exact_at(&mut piece[..len], at)?;
+            sink(&piece[..len]);
+            at += len as u64;
         }
         Ok(())
     }
 
-    /// Adds bytes.
+    /// Appends bytes.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         failpoint::hit("writing to a fetched file");
-        // Counted as they get in: a full disk takes a part of them.
+        // Count each write: a full disk may take only a part of the bytes.
         let mut rest = bytes;
         while !rest.is_empty() {
             match self.file.write(rest) {
@@ -82,39 +82,39 @@ impl Partial {
                 Err(error) => return Err(error),
             }
         }
-        let waiting = self.len_bytes - self.on_its_way;
-        if waiting >= WRITTEN_BYTES {
-            sys::begin_writing(&self.file, self.on_its_way, waiting);
-            self.on_its_way = self.len_bytes;
+        let waiting = self.len_bytes - self.writeback_bytes;
+        if waiting >= WRITEBACK_BYTES {
+            sys::begin_writing(&self.file, self.writeback_bytes, waiting);
+            self.writeback_bytes = self.len_bytes;
         }
         Ok(())
     }
 
-    /// Drops what is here.
-    pub(super) fn begin_anew(&mut self) -> io::Result<()> {
+    /// Removes all bytes.
+    pub(super) fn truncate(&mut self) -> io::Result<()> {
         failpoint::hit("emptying a fetched file");
         self.file.set_len(0)?;
         self.len_bytes = 0;
-        self.on_its_way = 0;
+        self.writeback_bytes = 0;
         Ok(())
     }
 
-    /// The same file, to read from its first byte.
+    /// The file, positioned at its first byte.
     pub(super) fn rewound(&self) -> io::Result<&File> {
         (&self.file).seek(SeekFrom::Start(0))?;
         Ok(&self.file)
     }
 
-    /// Removes the file; the next start does where this cannot.
-    pub(super) fn forget(&self) {
-        durable::forget(&self.path);
+    /// Tries to remove the file; otherwise the next start removes it.
+    pub(super) fn try_remove(&self) {
+        durable::try_remove(&self.path);
     }
 }
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        // As with the store's lock: closing is not enough while a process that was
-        // forked meanwhile has yet to exec.
+        // Closing does not unlock while a process that was forked meanwhile has not
+        // called exec yet.
         let _ = self.file.unlock();
     }
 }

@@ -5,7 +5,7 @@ use std::io;
 
 use super::controllers::Controllers;
 use super::disk::Store;
-use super::error::{JobFailure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, send};
 use crate::config::Config;
 use crate::job::FetchError;
 use crate::job::Report;
@@ -17,18 +17,18 @@ use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason};
 
-/// Another controller, as a pull sees it.
+/// The map of another controller, as a pull reads it.
 pub trait MapSource {
-    /// Asks for its map, and gives how that begins.
+    /// Asks for the map and returns its head.
     ///
     /// # Errors
-    /// [`FetchError`]: it says no, or is gone.
+    /// [`FetchError`]: the controller refuses, or the session broke.
     fn head(&mut self) -> Result<MapHead, FetchError>;
 
-    /// What comes next of the map; `None` at its end.
+    /// The next part of the map; `None` at its end.
     ///
     /// # Errors
-    /// [`FetchError`]: it is gone.
+    /// [`FetchError`]: the session broke.
     fn next(&mut self) -> Result<Option<MapPart>, FetchError>;
 }
 
@@ -42,28 +42,27 @@ pub enum MapPart {
     Rollout(Rollout),
 }
 
-/// How a map begins.
+/// The head of a map.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MapHead {
-    /// What the controller that it comes from calls itself.
+    /// The hostname of the controller that sends it.
     pub hostname: Hostname,
     /// Its purge floor.
     pub floor: u64,
 }
 
-/// Reads the map of the controller `peer` and merges it as [`join`] says, all of
-/// it in one durable commit; then removes the files of patches that are gone.
-/// Nothing changes unless the map came whole. What of it is not taken is named,
-/// and the rest merges.
+/// Reads the map of the controller `peer` and merges it with [`join`], in one durable
+/// commit; then removes the files of patches that are gone. Nothing changes unless the
+/// whole map arrived. Parts that are not accepted are reported, and the rest is merged.
 ///
-/// A change made here is told of as replaced only where its counter is above
-/// `agreed`: up to there all known controllers have had what was changed here.
+/// A change made here is reported as replaced only if its counter is above `agreed`: up
+/// to there, all known controllers have had the changes made here.
 ///
-/// Reports [`Report::Controller`], [`Report::Floor`] where it rose, each
+/// Reports [`Report::Controller`], [`Report::Floor`] if it rose, each
 /// [`Report::EntryPurged`], each [`Report::Entry`] that changed, followed by
-/// [`Report::BlobMissing`] where its file is not here, [`Report::Rollout`] where
-/// that changed, each [`Report::Replaced`]
-/// and [`Report::Notice`], [`Report::Pulled`], then `Done`; or `Failed`.
+/// [`Report::BlobMissing`] if its file is missing, [`Report::Rollout`] if it changed,
+/// each [`Report::Replaced`] and [`Report::Notice`], [`Report::Pulled`], then `Done`; or
+/// `Failed`.
 ///
 /// [`join`]: crate::repo::join::join
 ///
@@ -86,84 +85,85 @@ fn run(
     source: &mut dyn MapSource,
     reporter: &mut dyn Reporter,
 ) -> Result<(), Stop> {
-    // Read before the lock is taken: a slow neighbour holds up nobody.
-    let mut answer = Answer::read(source).map_err(|why| why.of(peer))?;
+    // The map is read before the lock is taken, so that a slow peer delays no other job.
+    let mut received = ReceivedMap::read(source).map_err(|error| error.of(peer))?;
     let mut store = Store::open(&config.node.state_dir)?;
-    let mut notices = std::mem::take(&mut answer.notices);
-    if let Some(full) = note(&store, peer, &answer.hostname)? {
+    let mut notices = std::mem::take(&mut received.notices);
+    if let Some(full) = remember(&store, peer, &received.hostname)? {
         notices.push(full);
     } else {
-        tell(reporter, &Report::Controller { node: peer, hostname: answer.hostname.clone() })?;
+        send(reporter, &Report::Controller { node: peer, hostname: received.hostname.clone() })?;
     }
 
     let before: Vec<Entry> = store.entries().to_vec();
     let floor_before = store.floor();
     let mut memory = Vec::with_capacity(limits::ENTRIES);
-    let theirs = answer.map(&mut memory);
-    let told = store.merge(&theirs, answer.floor, &mut notices)?;
+    let theirs = received.map(&mut memory);
+    let events = store.merge(&theirs, received.floor, &mut notices)?;
     if store.floor() > floor_before {
-        tell(reporter, &Report::Floor(store.floor()))?;
+        send(reporter, &Report::Floor(store.floor()))?;
     }
-    for told in &told {
-        if let MergeEvent::Purged(id) = told {
-            tell(reporter, &Report::EntryPurged(id.clone()))?;
+    for event in &events {
+        if let MergeEvent::Purged(id) = event {
+            send(reporter, &Report::EntryPurged(id.clone()))?;
         }
     }
-    for told in &told {
-        if let MergeEvent::Changed(entry) = told {
-            tell(reporter, &Report::Entry(entry.clone()))?;
+    for event in &events {
+        if let MergeEvent::Changed(entry) = event {
+            send(reporter, &Report::Entry(entry.clone()))?;
             if entry.state != EntryState::Deleted && !store.blobs().has(entry) {
-                tell(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
+                send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
             }
         }
     }
-    for told in &told {
-        if let MergeEvent::Rollout(rollout) = told {
-            tell(reporter, &Report::Rollout(*rollout))?;
+    for event in &events {
+        if let MergeEvent::Rollout(rollout) = event {
+            send(reporter, &Report::Rollout(*rollout))?;
         }
     }
-    for told in &told {
-        // Whoever changes what is agreed knew it.
-        if let MergeEvent::Replaced { ours, theirs } = told
+    for event in &events {
+        // A change of something that all controllers had was made with knowledge of it.
+        if let MergeEvent::Replaced { ours, theirs } = event
             && ours.stamp.counter > agreed
         {
-            tell(reporter, &Report::Replaced(replaced(ours, theirs)))?;
+            send(reporter, &Report::Replaced(replaced(ours, theirs)))?;
         }
     }
-    for notice in told.iter().filter_map(|told| notice(&answer.hostname, told)).chain(notices) {
-        tell(reporter, &Report::Notice(notice))?;
+    for notice in events.iter().filter_map(|event| notice(&received.hostname, event)).chain(notices) {
+        send(reporter, &Report::Notice(notice))?;
     }
     remove_unnamed(&store, &before, reporter)?;
-    let is_whole = !told.iter().any(|told| {
-        matches!(told, MergeEvent::Leap(_) | MergeEvent::RolloutLeap(_) | MergeEvent::NoRoom(..))
+    let is_whole = !events.iter().any(|event| {
+        matches!(event, MergeEvent::Leap(_) | MergeEvent::RolloutLeap(_) | MergeEvent::NoRoom(..))
     });
-    tell(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
+    send(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
 }
 
-/// A map as it came.
-struct Answer {
+/// A map as it was received.
+struct ReceivedMap {
     hostname: Hostname,
-    /// 0 where not all of it makes sense: then it does not say what was purged.
+    /// 0 if a part of the map is invalid: then it cannot say what was purged.
     floor: u64,
-    /// No two of one id.
+    /// Without duplicate ids.
     entries: Vec<Entry>,
     rollout: Option<Rollout>,
     notices: Vec<Reason>,
 }
 
-/// Why a map did not come.
-enum NoAnswer {
+/// Why a map was not received.
+enum PullError {
     Fetch(FetchError),
-    Endless,
+    /// It has more entries than a map may have.
+    TooLong,
 }
 
-impl From<FetchError> for NoAnswer {
+impl From<FetchError> for PullError {
     fn from(error: FetchError) -> Self {
         Self::Fetch(error)
     }
 }
 
-impl NoAnswer {
+impl PullError {
     fn of(&self, peer: NodeId) -> JobFailure {
         match self {
             Self::Fetch(FetchError::Refused(reason)) => {
@@ -176,7 +176,7 @@ impl NoAnswer {
                     error.kind()
                 ))
             }
-            Self::Endless => JobFailure::refused(format_args!(
+            Self::TooLong => JobFailure::refused(format_args!(
                 "controller {peer} sends more than the {} entries that a map may have; nothing of it is \
                  taken: look at that controller",
                 limits::ENTRIES
@@ -185,16 +185,16 @@ impl NoAnswer {
     }
 }
 
-impl Answer {
-    fn read(source: &mut dyn MapSource) -> Result<Self, NoAnswer> {
+impl ReceivedMap {
+    fn read(source: &mut dyn MapSource) -> Result<Self, PullError> {
         let MapHead { hostname, mut floor } = source.head()?;
         let (mut entries, mut notices): (Vec<Entry>, _) = (Vec::new(), Vec::new());
         let mut seen: HashSet<PatchId> = HashSet::new();
-        let (mut came, mut rollout) = (0, None);
+        let (mut parts, mut rollout) = (0, None);
         while let Some(part) = source.next()? {
-            came += 1;
+            parts += 1;
             let entry = match part {
-                _ if came > limits::ENTRIES + 1 => return Err(NoAnswer::Endless),
+                _ if parts > limits::ENTRIES + 1 => return Err(PullError::TooLong),
                 MapPart::Entry(entry) => entry,
                 MapPart::Rollout(one) => {
                     rollout = Some(one);
@@ -202,7 +202,7 @@ impl Answer {
                 }
             };
             if entries.len() == limits::ENTRIES {
-                return Err(NoAnswer::Endless);
+                return Err(PullError::TooLong);
             }
             if !entry.id.is_empty() && seen.insert(entry.id.clone()) {
                 entries.push(entry);
@@ -221,7 +221,7 @@ impl Answer {
     fn map<'a>(&self, memory: &'a mut Vec<Entry>) -> Map<'a> {
         let mut map = Map::new(memory);
         for entry in &self.entries {
-            // There are at most as many as there is room for: `read` saw to it.
+            // `read` has checked that all entries fit.
             let _ = map.merge(entry);
         }
         if let Some(rollout) = &self.rollout {
@@ -231,13 +231,13 @@ impl Answer {
     }
 }
 
-/// Keeps a controller that was met in mind. Where there is no room, what to say.
-fn note(store: &Store, peer: NodeId, hostname: &Hostname) -> Result<Option<Reason>, Stop> {
+/// Adds a controller to the known ones. Returns a notice if there is no space.
+fn remember(store: &Store, peer: NodeId, hostname: &Hostname) -> Result<Option<Reason>, Stop> {
     let mut known = Controllers::read(store.dir())?;
     if known.name(peer) == Some(hostname) {
         return Ok(None);
     }
-    if !known.note(peer, hostname) {
+    if !known.insert(peer, hostname) {
         return Ok(Some(Reason::format(format_args!(
             "controller {hostname} ({peer}) is one more than the {} that a cluster may have, so a purge \
              does not wait for it: drop-controller one that is gone for good",
@@ -255,10 +255,10 @@ fn remove_unnamed(store: &Store, before: &[Entry], reporter: &mut dyn Reporter) 
     };
     let named = live(store.entries());
     for gone in live(before).difference(&named) {
-        // As with a deletion made here: the map no longer names it.
+        // The map no longer names it; if it stays, the next load removes it.
         if let Err(error) = store.blobs().remove(gone) {
             let notice = format_args!("the file {gone:.16} of a deleted patch is still there: {error}");
-            tell(reporter, &Report::Notice(Reason::format(notice)))?;
+            send(reporter, &Report::Notice(Reason::format(notice)))?;
         }
     }
     Ok(())
@@ -272,9 +272,9 @@ fn replaced(ours: &Entry, theirs: &Entry) -> Reason {
     ))
 }
 
-/// What is to be said of what a merge did beyond its entries.
-fn notice(hostname: &Hostname, told: &MergeEvent) -> Option<Reason> {
-    match told {
+/// The notice about an event of a merge, if the operator must know of it.
+fn notice(hostname: &Hostname, event: &MergeEvent) -> Option<Reason> {
+    match event {
         MergeEvent::Purged(_)
         | MergeEvent::Changed(_)
         | MergeEvent::Rollout(_)
@@ -316,15 +316,15 @@ mod tests {
     fn every_notice_of_a_merge_fits_the_reason_that_reaches_the_operator() {
         let host = Hostname::new(&"h".repeat(limits::HOSTNAME_BYTES)).unwrap();
         let id = longest(EntryState::Applied).id;
-        let of = |told| notice(&host, &told).unwrap();
-        let said = [
+        let of = |event| notice(&host, &event).unwrap();
+        let notices = [
             replaced(&longest(EntryState::Available), &longest(EntryState::Deleted)),
             crate::store::disk::leaping_floor(u64::MAX),
             of(MergeEvent::Leap(longest(EntryState::Committed))),
             of(MergeEvent::NoRoom(id, Full { entries: limits::ENTRIES })),
             of(MergeEvent::Renamed),
         ];
-        for reason in said {
+        for reason in notices {
             assert!(reason.as_str().len() < limits::REASON_BYTES, "cut: {reason}");
         }
     }

@@ -1,24 +1,24 @@
-//! What an operator lets a repository forget: deleted patches, and a controller
-//! that is gone for good.
+//! purge and drop-controller: the operator removes deleted patches from the map, and a
+//! controller that will not return from the known ones.
 
 use std::io;
 
 use super::controllers::Controllers;
 use super::disk::Store;
-use super::error::{JobFailure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, send};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::types::{Digest, NodeId, Text};
 
-/// Drops all tombstones, durably, and raises the map's purge floor above them
-/// where other controllers may have them. Reports [`Report::EntryPurged`] for
+/// Drops all tombstones, durably. If other controllers may have them, raises the map's
+/// purge floor above them. Reports [`Report::EntryPurged`] for
 /// each, [`Report::Floor`], a [`Report::Item`], then `Done`; or `Failed`.
 ///
-/// Who is present is known to the loop alone: it must not ask unless every
-/// controller known is there with the digest `agreed`. Where the map has another by
-/// now, since a merge was faster, nothing is purged: the floor would count changes
-/// as seen by all that some have not seen.
+/// Only the event loop knows which controllers are present: it must not ask unless every
+/// known controller is present with the digest `agreed`. If a merge has changed the map
+/// meanwhile, nothing is purged: the floor would include changes that some controllers
+/// do not have.
 ///
 /// # Errors
 /// The reporter's.
@@ -37,21 +37,21 @@ fn run_purge(config: &Config, agreed: Digest, reporter: &mut dyn Reporter) -> Re
     }
     let gone = store.purge()?;
     for id in &gone {
-        tell(reporter, &Report::EntryPurged(id.clone()))?;
+        send(reporter, &Report::EntryPurged(id.clone()))?;
     }
     if store.floor() > 0 {
-        tell(reporter, &Report::Floor(store.floor()))?;
+        send(reporter, &Report::Floor(store.floor()))?;
     }
     let line = match gone.len() {
-        0 => Text::truncated("no deleted patch is kept in mind: there is nothing to purge"),
+        0 => Text::truncated("there are no deleted patches to purge"),
         1 => Text::truncated("1 deleted patch is purged"),
         many => Text::format(format_args!("{many} deleted patches are purged")),
     };
-    tell(reporter, &Report::Item(line))
+    send(reporter, &Report::Item(line))
 }
 
-/// Forgets a controller, durably: no purge waits for it any more. Where it comes
-/// back it is met anew. Reports [`Report::ControllerDropped`], a [`Report::Item`],
+/// Removes a known controller, durably: no purge waits for it any more. If it returns, it
+/// becomes known again. Reports [`Report::ControllerDropped`], a [`Report::Item`],
 /// then `Done`; or `Failed`.
 ///
 /// # Errors
@@ -65,12 +65,12 @@ fn run_drop(config: &Config, node: NodeId, reporter: &mut dyn Reporter) -> Resul
     let mut known = Controllers::read(store.dir())?;
     let Some(name) = known.name(node).cloned() else {
         return Err(JobFailure::refused(format_args!(
-            "no controller {node} has ever been met here: look for its node id with status"
+            "controller {node} is not known here: look for its node id with status"
         ))
         .into());
     };
-    known.forget(node);
+    known.remove(node);
     known.write(store.dir())?;
-    tell(reporter, &Report::ControllerDropped(node))?;
-    tell(reporter, &Report::Item(Text::format(format_args!("controller {name} ({node}) is forgotten"))))
+    send(reporter, &Report::ControllerDropped(node))?;
+    send(reporter, &Report::Item(Text::format(format_args!("controller {name} ({node}) is forgotten"))))
 }

@@ -1,14 +1,14 @@
-//! A rollout begins, stops, goes on or ends: the map's register of it, durably.
+//! Durable changes of the rollout: begin, stop, resume, end.
 
 use std::io;
 
 use super::disk::Store;
-use super::error::{JobFailure, Stop, finish, tell};
+use super::error::{JobFailure, Stop, finish, send};
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{Report, RolloutChange};
 
-/// Makes a rollout the map's, if that still has the one that it is to replace.
+/// Replaces the map's rollout, if the map still has the one that the change names.
 /// Reports [`Report::Rollout`], then `Done`; or `Failed`.
 ///
 /// # Errors
@@ -25,8 +25,8 @@ fn run(config: &Config, change: &RolloutChange, reporter: &mut dyn Reporter) -> 
     let mut store = Store::open(&config.node.state_dir)?;
     if store.rollout().map(|held| held.stamp) != change.instead_of {
         return Err(JobFailure::refused(
-            "another controller, or another command, has just changed the rollout: see how it stands with \
-             thimble watch, and try again",
+            "another controller, or another command, has just changed the rollout: look at it with thimble watch, \
+             and try again",
         )
         .into());
     }
@@ -35,5 +35,5 @@ fn run(config: &Config, change: &RolloutChange, reporter: &mut dyn Reporter) -> 
     }
     let rollout = change.to.stamped(store.next_stamp());
     store.set_rollout(rollout)?;
-    tell(reporter, &Report::Rollout(rollout))
+    send(reporter, &Report::Rollout(rollout))
 }

@@ -1,5 +1,5 @@
-//! What agents fetch: the effective set by its digest, and patch files by their
-//! hash. Reads only, without the lock.
+//! Serves agents: the effective set by its digest, and patch files by their hash. Reads
+//! only, without the lock.
 
 use std::path::Path;
 
@@ -11,11 +11,10 @@ use crate::repo::entry::{Entry, EntryState};
 use crate::types::{Digest, Hash, NodeType};
 use crate::wire::frame::ManifestPatch;
 
-/// The effective set for a kind of host, bottom layer first, if it is the one
-/// that `digest` names.
+/// The effective set for a node type, bottom layer first, if it has this digest.
 ///
 /// # Errors
-/// Why there is no such set, for the operator.
+/// The reason, for the operator, if there is no such set.
 pub fn manifest(
     state_dir: &Path,
     digest: &Digest,
@@ -26,7 +25,7 @@ pub fn manifest(
     let mut slots = Vec::new();
     let map = snapshot.map(&mut slots);
     if effective_digest(&map, nodetype) != *digest {
-        return Err("the repository has changed since the install was asked for: ask again".into());
+        return Err("the repository has changed since the install was requested: request it again".into());
     }
     let mut layers = Layers::new();
     effective(&map, nodetype, &mut layers).map_err(|error| error.to_string())?;
@@ -39,10 +38,10 @@ pub fn manifest(
     Ok(layers.iter().map(|entry| patch(entry)).collect())
 }
 
-/// The patch file with this hash, open, and its signature.
+/// Opens the patch file with this hash and reads its signature.
 ///
 /// # Errors
-/// Why it cannot be had, for the operator.
+/// The reason, for the operator, if it is not here.
 pub fn blob(state_dir: &Path, hash: &Hash) -> Result<Blob, String> {
     match BlobStore::of(&disk::dir(state_dir)).open(hash) {
         Ok(Some(blob)) => Ok(blob),

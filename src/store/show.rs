@@ -1,4 +1,4 @@
-//! `show`: what a patch says of itself, from its file. Reads only, without the
+//! `show`: the metadata and content of a patch, from its file. Reads only, without the
 //! lock.
 
 use std::fmt::Display;
@@ -16,12 +16,12 @@ use crate::repo::entry::{Entry, EntryState};
 use crate::repo::refusal::ChangeRefusal;
 use crate::types::PatchId;
 
-/// Writes what is known of these patches, in their order, as text or as one JSON
-/// document `{"patches": [...]}`. Nothing is written unless all of them can be.
+/// Writes the data of these patches, in their order, as text or as one JSON
+/// document `{"patches": [...]}`. Writes nothing unless all of them can be read.
 ///
 /// # Errors
-/// [`JobFailure`]: one of them is unknown or its file cannot be read, or `out`
-/// takes no more.
+/// [`JobFailure`]: a patch is unknown or its file cannot be read, or writing to `out`
+/// failed.
 pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -> Result<(), JobFailure> {
     let repo = disk::dir(&config.node.state_dir);
     let entries = Snapshot::read(&repo)?.map(|snapshot| snapshot.entries).unwrap_or_default();
@@ -37,7 +37,7 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
     } else {
         patches.iter().try_for_each(|(entry, index)| page(entry, index, out))
     };
-    written.map_err(|error| JobFailure::refused(format_args!("the answer was not taken: {error}")))
+    written.map_err(|error| JobFailure::refused(format_args!("the answer could not be written: {error}")))
 }
 
 fn read(repo: &Path, entry: &Entry) -> Result<Index, JobFailure> {
@@ -51,7 +51,7 @@ fn read(repo: &Path, entry: &Entry) -> Result<Index, JobFailure> {
     archive::index(blob.file).map_err(|error| JobFailure::of_patch(entry.id.as_str(), &error))
 }
 
-/// One patch as sw-patch's `show` lays it out.
+/// One patch in the layout of sw-patch's `show`.
 fn page(entry: &Entry, index: &Index, out: &mut dyn Write) -> io::Result<()> {
     let metadata = &index.metadata;
     writeln!(out, "{}:", entry.id)?;
@@ -76,7 +76,7 @@ fn field(out: &mut dyn Write, label: &str, value: impl Display) -> io::Result<()
     writeln!(out, "    {:<26} {value}", format!("{label}:"))
 }
 
-/// A field of several lines, the further ones below the first; none at all of none.
+/// A field of several lines, one below the other; nothing if there are none.
 fn paragraphs<T: Display>(
     out: &mut dyn Write,
     label: &str,
@@ -116,7 +116,7 @@ fn document(entry: &Entry, index: &Index) -> Value {
     ])
 }
 
-/// What a patch brings: files by where they go, scripts by their name.
+/// The content of a patch: files by their path on the host, scripts by name.
 fn contents(index: &Index) -> impl Iterator<Item = String> {
     index.members.iter().filter_map(|member| match (member.section, &member.kind) {
         (ArchiveSection::Files, MemberKind::Directory) | (ArchiveSection::Metadata, _) => None,

@@ -1,4 +1,4 @@
-//! Patch files into the store: each wholly, or not at all.
+//! Adds uploaded patch files to the store, each as a whole or not at all.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::blobs::BlobStore;
 use super::disk::Store;
-use super::error::{JobFailure, Stop, StoreError, finish, tell};
+use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::{durable, index};
 use crate::config::Config;
 use crate::failpoint;
@@ -20,10 +20,10 @@ use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, Upload};
 use crate::types::Text;
 
-/// A patch file on its way into the store.
+/// A patch file that is offered to the store.
 #[derive(Debug)]
 pub struct Offered {
-    /// What its owner calls it, for messages.
+    /// Its name for messages.
     pub name: String,
     /// The patch file.
     pub patch: File,
@@ -31,14 +31,14 @@ pub struct Offered {
     pub signature: File,
 }
 
-/// Takes the files one after the other: signature, archive, rules, then durably
-/// the blob and durably the map, under a new replica where `renew` says so. The
-/// store's lock is held for the rules and what follows, not for the copying.
+/// Adds the files one after the other. Checks signature, archive and rules, then writes
+/// the blob and the map durably, with `renew` under a new replica. Holds the store's
+/// lock from the rules on, not while it copies.
 ///
-/// Reports [`Report::Entry`], [`Report::BlobHere`] and [`Report::Item`] for each
-/// that is in, then `Done`; of one that was in already, `BlobHere` where its file
-/// was missing. At the first that is not taken `Failed`, and those after it are
-/// not looked at.
+/// Reports [`Report::Entry`], [`Report::BlobHere`] and [`Report::Item`] for each new
+/// file, then `Done`. For a patch that is in the repository already, reports `BlobHere`
+/// if its file was missing. Reports `Failed` at the first file that is refused, and does
+/// not read those after it.
 ///
 /// # Errors
 /// The reporter's.
@@ -53,42 +53,43 @@ pub fn upload(
 
 fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let keys = TrustedKeys::parse(&config.security.trusted_keys)?;
-    // Makes the store where there is none, and lets go of it again.
+    // Makes the store if it is missing, and unlocks it again.
     let blobs = Store::open(&config.node.state_dir)?.blobs();
-    let mut desk = Desk { state_dir: &config.node.state_dir, blobs, keys, renew };
+    let mut uploader = Uploader { state_dir: &config.node.state_dir, blobs, keys, renew };
     for mut file in files {
-        let taken = desk.take(&mut file);
-        // Gone already where it got its name.
-        durable::forget(&desk.blobs.upload());
-        let line = match taken? {
-            Taken::New(entry) => {
-                tell(reporter, &Report::Entry(entry.clone()))?;
-                tell(reporter, &Report::BlobHere { hash: entry.hash })?;
+        let added = uploader.add(&mut file);
+        // It is gone already if it got its name.
+        durable::try_remove(&uploader.blobs.upload());
+        let line = match added? {
+            Added::New(entry) => {
+                send(reporter, &Report::Entry(entry.clone()))?;
+                send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 Text::format(format_args!("{} is now available", entry.id))
             }
-            Taken::Already { entry, was_missing } => {
+            Added::Already { entry, was_missing } => {
                 if was_missing {
-                    tell(reporter, &Report::BlobHere { hash: entry.hash })?;
+                    send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 }
                 Text::format(format_args!("{} is already in the repository", entry.id))
             }
         };
-        tell(reporter, &Report::Item(line))?;
+        send(reporter, &Report::Item(line))?;
     }
     Ok(())
 }
 
-enum Taken {
+/// The result of adding a file.
+enum Added {
     New(Entry),
     Already {
         entry: Entry,
-        /// Its file was not there until now.
+        /// Its file was missing until now.
         was_missing: bool,
     },
 }
 
-/// Where files are taken in.
-struct Desk<'a> {
+/// Adds files to one store.
+struct Uploader<'a> {
     state_dir: &'a Path,
     blobs: BlobStore,
     keys: TrustedKeys,
@@ -96,8 +97,8 @@ struct Desk<'a> {
     renew: bool,
 }
 
-impl Desk<'_> {
-    fn take(&mut self, file: &mut Offered) -> Result<Taken, JobFailure> {
+impl Uploader<'_> {
+    fn add(&mut self, file: &mut Offered) -> Result<Added, JobFailure> {
         let of_patch = |error: PatchError| JobFailure::of_patch(&file.name, &error);
         let of_store = |error: StoreError| JobFailure::refused(format_args!("{}: {error}", file.name));
         let mut signature = Vec::new();
@@ -126,24 +127,24 @@ impl Desk<'_> {
         let mut slots = Vec::new();
         let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
         if verdict == Upload::Already && self.blobs.has(&entry) {
-            return Ok(Taken::Already { entry, was_missing: false });
+            return Ok(Added::Already { entry, was_missing: false });
         }
         let paths = index::seal(&index::of(&index));
-        if let Err(error) = self.blobs.place(&path, &entry.hash, &signature, Some(&paths)) {
+        if let Err(error) = self.blobs.publish(&path, &entry.hash, &signature, Some(&paths)) {
             if verdict == Upload::New {
-                // Nobody names it; where this fails too, the next start removes it.
+                // No entry names it; if this fails too, the next start removes it.
                 let _ = self.blobs.remove(&entry.hash);
             }
             return Err(of_store(error));
         }
         if verdict == Upload::Already {
-            // The entry was there without its file, which the upload has mended. That
-            // counts as the first change, so what comes next is not renewed again.
+            // The entry was there without its file. Adding the file counts as the first
+            // change, so the next change does not renew the replica again.
             if self.renew {
                 store.commit(&[]).map_err(of_store)?;
                 self.renew = false;
             }
-            return Ok(Taken::Already { entry, was_missing: true });
+            return Ok(Added::Already { entry, was_missing: true });
         }
         if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
             if store.is_as_before() {
@@ -152,11 +153,11 @@ impl Desk<'_> {
             return Err(of_store(error));
         }
         self.renew = false;
-        Ok(Taken::New(entry))
+        Ok(Added::New(entry))
     }
 }
 
-/// Copies a patch to `path`, hashing on the way.
+/// Copies a patch to `path` and verifies it.
 fn copy(
     path: &Path,
     keys: &TrustedKeys,

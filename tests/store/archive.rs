@@ -1,4 +1,4 @@
-//! Every refusal of an archive, by name; and what must not be refused.
+//! Each reason to refuse an archive, and archives that must not be refused.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use thimble::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 
 use crate::support::archive::{Tar, gzip, metadata};
 
-/// What an archive is refused with, by both readers alike.
+/// The error for an archive, which must be the same from both readers.
 fn refusal(patch: &[u8]) -> String {
     let indexed = archive::index(patch).expect_err("it should be refused");
     let read = archive::read(patch, &mut Record::default()).expect_err("it should be refused");
@@ -24,7 +24,7 @@ fn refused(tar: Tar, expected: &str) {
     assert!(said.contains(expected), "{said:?} should say {expected:?}");
 }
 
-/// Takes everything down: path, and content or what it is a copy of.
+/// Records all members: path, and content or the file that it copies.
 #[derive(Default)]
 struct Record(Vec<(PathBuf, String)>);
 
@@ -42,7 +42,7 @@ impl Sink for Record {
 }
 
 #[test]
-fn members_come_with_their_content_and_all_of_their_inode() {
+fn members_have_their_content_and_all_attributes() {
     let patch = Tar::default()
         .directory("./")
         .directory("./files/")
@@ -81,7 +81,7 @@ fn members_come_with_their_content_and_all_of_their_inode() {
 }
 
 #[test]
-fn names_that_leave_their_place_are_refused() {
+fn names_that_leave_their_section_are_refused() {
     let patch = || Tar::patch("A");
     refused(patch().file("/etc/passwd", b""), "member /etc/passwd: an absolute path is not allowed");
     refused(patch().file("files/../x", b""), "member files/../x: `..` is not allowed");
@@ -102,7 +102,7 @@ fn names_that_leave_their_place_are_refused() {
 }
 
 #[test]
-fn what_is_no_file_directory_or_link_is_refused() {
+fn devices_fifos_and_unknown_types_are_refused() {
     let with = |kind| Tar::patch("A").member(b"files/x", kind, 0o644, b"", b"");
     refused(with(EntryType::Char), "member files/x: it is a character device");
     refused(with(EntryType::Block), "it is a block device");
@@ -125,7 +125,7 @@ fn contradicting_members_are_refused() {
     refused(patch().file("files/x", b"").file("files/x/y", b""), "it lies below files/x, which is not");
     refused(patch().symlink("files/x", "/etc").file("files/x/y", b""), "it lies below files/x");
     refused(patch().file("files/x/y/z", b"").symlink("files/x", "/etc"), "other members lie below it");
-    // In whatever order, a directory and what is in it agree.
+    // A directory and its content agree in any order.
     let good = patch().file("files/x/y/z", b"").directory("files/x/").directory("files/x/y/").gzip();
     assert_eq!(archive::index(&good[..]).unwrap().members.len(), 4);
 }
@@ -145,7 +145,7 @@ fn a_hard_link_needs_an_earlier_file_of_its_section() {
 }
 
 #[test]
-fn scripts_are_known_plain_and_executable() {
+fn scripts_must_be_known_regular_and_executable() {
     refused(Tar::patch("A").script("scripts/preinstall", b""), "known are pre-install, post-install");
     refused(Tar::patch("A").script("scripts/x/health", b""), "no such script is ever run");
     refused(Tar::patch("A").file("scripts/health", b""), "it is not executable: chmod +x it");
@@ -158,7 +158,7 @@ fn scripts_are_known_plain_and_executable() {
 }
 
 #[test]
-fn metadata_is_there_once_plain_small_and_true_to_the_files() {
+fn metadata_must_be_there_once_regular_small_and_agree_with_the_files() {
     refused(Tar::default().file("files/x", b""), "it has no metadata.toml");
     refused(Tar::default().symlink("metadata.toml", "x"), "it must be a plain file");
     let large = vec![b'#'; limits::METADATA_BYTES as usize + 1];
@@ -192,7 +192,7 @@ fn bounds_hold() {
     }
     refused(wordy, "its names take more than 8388608 bytes together");
 
-    // A header may announce what it likes: it is believed only as far as bytes follow.
+    // A header may announce any size: memory is used only for bytes that follow.
     let huge = Tar::patch("A").with_header(b"", |header| {
         header.set_path("files/x").unwrap();
         header.set_size(limits::PATCH_UNPACKED_BYTES);
@@ -215,7 +215,7 @@ fn bounds_hold() {
 }
 
 #[test]
-fn damage_is_told_from_the_machines_own_trouble() {
+fn a_damaged_archive_is_told_from_a_failure_to_read() {
     let whole = Tar::patch("A").file("files/x", b"some content that is long enough").gzip();
     for len in 2..whole.len() {
         let said = refusal(&whole[..len]);
@@ -224,7 +224,7 @@ fn damage_is_told_from_the_machines_own_trouble() {
     for at in 2..whole.len() {
         let mut altered = whole.clone();
         altered[at] ^= 0x10;
-        // gzip has bits that mean nothing: its header's time, the last byte's rest.
+        // gzip has bits without a meaning: its header's time, the rest of the last byte.
         match archive::index(&altered[..]) {
             Ok(index) => assert_eq!(index.members, archive::index(&whole[..]).unwrap().members),
             Err(error) => assert!(error.is_verification(), "altered at {at}: {error}"),
@@ -299,7 +299,7 @@ fn nothing_may_follow_the_end() {
 }
 
 #[test]
-fn a_sinks_trouble_is_its_own() {
+fn an_error_of_the_sink_is_not_the_archive_s() {
     struct Full;
     impl Sink for Full {
         fn member(&mut self, _: &Member, _: &mut dyn Read) -> io::Result<()> {

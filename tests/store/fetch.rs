@@ -1,4 +1,4 @@
-//! Patch files from another controller: whole and believed, or not there.
+//! Patch files from another controller: whole and verified, or not there.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -30,8 +30,8 @@ impl Pair {
         Self { bench, other }
     }
 
-    /// A pair whose first controller has one patch of some size, applied, and
-    /// whose second knows of it. Its hash, and where it comes to lie.
+    /// A pair whose first controller has one applied patch of some size, which the second
+    /// knows of.
     fn with_one(name: &str, len: usize) -> (Self, Entry) {
         let pair = Self::new(name);
         pair.upload("A", len);
@@ -54,7 +54,7 @@ impl Pair {
         self.bench.scratch.join(format!("other/repo/blobs/{hash}.{end}"))
     }
 
-    /// What there is of a blob at the second controller.
+    /// The files of a blob at the second controller, by their ends.
     fn ends(&self, hash: &Hash) -> Vec<&'static str> {
         ["fetch", "index", "minisig", "patch"]
             .into_iter()
@@ -72,7 +72,7 @@ fn noise(seed: &str, len: usize) -> Vec<u8> {
 
 const WHOLE: [&str; 3] = ["index", "minisig", "patch"];
 
-/// Why a blob is missing, if a fetch said so.
+/// The reported reasons for missing blobs.
 fn missing(reports: &Reports) -> Vec<String> {
     let reason = |report: &Report| match report {
         Report::BlobMissing { reason, .. } => Some(reason.to_string()),
@@ -90,7 +90,7 @@ fn here(reports: &Reports) -> Vec<Hash> {
 }
 
 #[test]
-fn what_is_missing_comes_the_wanted_ones_first_and_is_served_from_then_on() {
+fn missing_files_are_fetched_wanted_ones_first_and_served_from_then_on() {
     let pair = Pair::new("fetch");
     for id in ["A", "B", "C", "D"] {
         pair.upload(id, 5_000);
@@ -108,13 +108,13 @@ fn what_is_missing_comes_the_wanted_ones_first_and_is_served_from_then_on() {
         let name = pair.bench.scratch.join(format!("{id}.patch"));
         assert_eq!(fs::read(pair.path(&hash(id), "patch")).unwrap(), fs::read(&name).unwrap());
     }
-    // The index is as good as an upload's: who shares a path is known.
+    // The index is the same as an upload's: shared paths are known.
     assert!(pair.other.change(Applied, &["A"]).refusal().contains("share a path"));
     assert_eq!(pair.other.fetch(1, &mut blobs).done().0.len(), 1, "nothing is left to fetch");
 }
 
 #[test]
-fn a_key_that_is_not_trusted_here_costs_no_transfer_and_is_named() {
+fn a_file_signed_by_an_untrusted_key_is_not_transferred_and_the_key_is_named() {
     let pair = Pair::new("fetch-stranger");
     pair.upload("GOOD", 3_000);
     let stranger = Signer::new(&pair.bench.scratch, "stranger");
@@ -141,7 +141,7 @@ fn a_key_that_is_not_trusted_here_costs_no_transfer_and_is_named() {
 }
 
 #[test]
-fn a_transfer_that_is_cut_goes_on_from_there() {
+fn a_transfer_whose_session_breaks_is_resumed() {
     let (pair, entry) = Pair::with_one("fetch-cut", 600);
     let (whole, hash) = (entry.size_bytes, entry.hash);
     let bytes = fs::read(pair.bench.scratch.join("A.patch")).unwrap();
@@ -155,7 +155,7 @@ fn a_transfer_that_is_cut_goes_on_from_there() {
         assert_eq!(missing(&reports), [said]);
         assert_eq!(pair.ends(&hash), ["fetch"], "nothing partial is visible");
         assert_eq!(fs::read(pair.path(&hash, "fetch")).unwrap(), bytes[..usize::try_from(cut).unwrap()]);
-        // A controller that starts again keeps what has come.
+        // A controller that starts again keeps the bytes that have arrived.
         assert_eq!(missing(&pair.other.load()).len(), 1);
         let mut blobs = pair.bench.controller.blobs();
         assert_eq!(here(&pair.other.fetch(1, &mut blobs).done()), [hash]);
@@ -169,7 +169,7 @@ fn a_transfer_that_is_cut_goes_on_from_there() {
 }
 
 #[test]
-fn cut_at_every_byte_it_comes_whole_in_the_end_and_no_byte_twice() {
+fn cut_at_every_byte_a_file_is_whole_in_the_end_and_no_byte_is_sent_twice() {
     let (pair, entry) = Pair::with_one("fetch-cuts", 300);
     let bytes = fs::read(pair.bench.scratch.join("A.patch")).unwrap();
     for cut in 1..bytes.len() {
@@ -187,7 +187,7 @@ fn cut_at_every_byte_it_comes_whole_in_the_end_and_no_byte_twice() {
 }
 
 #[test]
-fn a_poisoned_prefix_is_dropped_and_the_file_comes_once_more_from_its_first_byte() {
+fn a_damaged_part_is_dropped_and_the_file_is_fetched_from_its_first_byte() {
     let (pair, entry) = Pair::with_one("fetch-poison", 10_000);
     let (whole, hash) = (entry.size_bytes, entry.hash);
     let bytes = fs::read(pair.bench.scratch.join("A.patch")).unwrap();
@@ -202,7 +202,7 @@ fn a_poisoned_prefix_is_dropped_and_the_file_comes_once_more_from_its_first_byte
         assert_eq!(fs::read(pair.path(&hash, "patch")).unwrap(), bytes);
         fs::remove_file(pair.path(&hash, "patch")).unwrap();
     }
-    // One longer than the file is no prefix of it.
+    // A part that is longer than the file is dropped as well.
     fs::write(pair.path(&hash, "fetch"), [&bytes[..], b"x"].concat()).unwrap();
     let mut blobs = pair.bench.controller.blobs();
     assert_eq!(here(&pair.other.fetch(1, &mut blobs).done()), [hash]);
@@ -210,7 +210,7 @@ fn a_poisoned_prefix_is_dropped_and_the_file_comes_once_more_from_its_first_byte
 }
 
 #[test]
-fn a_peer_whose_file_is_not_the_one_named_is_told_of_and_nothing_of_it_stays() {
+fn a_file_that_does_not_match_the_map_is_reported_and_removed() {
     let (pair, entry) = Pair::with_one("fetch-altered", 4_000);
     let theirs = pair.bench.scratch.join(format!("state/repo/blobs/{}.patch", entry.hash));
     let good = fs::read(&theirs).unwrap();
@@ -242,7 +242,7 @@ fn a_peer_whose_file_is_not_the_one_named_is_told_of_and_nothing_of_it_stays() {
 }
 
 #[test]
-fn a_file_that_says_other_of_itself_than_the_map_does_gets_no_name_and_does_not_come_twice() {
+fn a_file_whose_metadata_differ_from_the_map_gets_no_name_and_is_fetched_once() {
     let pair = Pair::new("fetch-lie");
     pair.upload("A", 3_000);
     let mut map = pair.bench.controller.map("c-1");
@@ -252,21 +252,21 @@ fn a_file_that_says_other_of_itself_than_the_map_does_gets_no_name_and_does_not_
     let mut blobs = pair.bench.controller.blobs();
     for _ in 0..2 {
         let said = missing(&pair.other.fetch(1, &mut blobs).done()).remove(0);
-        assert_eq!(said, "A of c-1: the file says other of itself than the map says of it");
+        assert_eq!(said, "A of c-1: its metadata differ from the entry in the map");
         assert_eq!(pair.ends(&hash), ["fetch"]);
     }
     assert_eq!(blobs.came().1, 1);
 }
 
 #[test]
-fn a_patch_that_is_deleted_while_its_file_comes_gets_no_file() {
+fn a_patch_that_is_deleted_while_its_file_is_fetched_gets_no_file() {
     let (pair, entry) = Pair::with_one("fetch-deleted", 3_000);
     let mut deleted = pair.bench.controller.map("c-1");
     deleted.entries[0].state = Deleted;
     deleted.entries[0].stamp.counter += 1;
     let other = Controller { config: pair.other.config.clone() };
     let mut blobs = pair.bench.controller.blobs();
-    // The store's lock is free while bytes come.
+    // The store's lock is free while bytes arrive.
     blobs.meanwhile = Some(Box::new(move || drop(other.pull(1, &mut deleted).done())));
     let reports = pair.other.fetch(1, &mut blobs).done();
     assert_eq!(reports.0.len(), 1, "{:?}", reports.0);
@@ -274,7 +274,7 @@ fn a_patch_that_is_deleted_while_its_file_comes_gets_no_file() {
 }
 
 #[test]
-fn an_upload_holds_nobody_up_while_its_bytes_come() {
+fn an_upload_does_not_hold_the_lock_while_its_bytes_arrive() {
     let pair = Pair::new("slow-upload");
     pair.upload("A", 3_000);
     let patch = pair.bench.scratch.join("A.patch");

@@ -13,11 +13,11 @@ use crate::jobs::Bench;
 use crate::support::archive::Tar;
 use crate::support::controller::{Controller, Reports, signed};
 
-/// A file system of its own, as small as it is told to be.
+/// A mounted file system of a given size.
 struct Small(PathBuf);
 
 impl Small {
-    /// Needs root; without, says so and gives none.
+    /// Needs root; otherwise prints so and returns `None`.
     fn mount(at: PathBuf, size_kib: u32) -> Option<Self> {
         fs::create_dir(&at).unwrap();
         let options = format!("size={size_kib}k,mode=700");
@@ -34,7 +34,7 @@ impl Small {
         assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
     }
 
-    /// Fills all but so many pages of 4 KiB.
+    /// Fills all but this many pages of 4 KiB.
     fn leave(&self, pages: u64) {
         let path = self.0.join("filler");
         let _ = fs::remove_file(&path);
@@ -72,7 +72,7 @@ fn controller(state: &Path, bench: &Bench) -> Controller {
 }
 
 #[test]
-fn a_patch_larger_than_the_disk_is_refused_and_taken_once_there_is_space() {
+fn a_patch_larger_than_the_disk_is_refused_until_there_is_space() {
     let bench = Bench::new("full");
     let Some(small) = Small::mount(bench.scratch.join("small"), 64) else { return };
     let controller = controller(&small.0, &bench);
@@ -124,7 +124,7 @@ fn wherever_the_disk_fills_up_a_change_is_whole_or_not_there() {
 }
 
 #[test]
-fn a_read_only_state_directory_is_named_and_nothing_is_tried() {
+fn a_read_only_state_directory_is_named_in_the_error() {
     let bench = Bench::new("read-only");
     let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
     let controller = controller(&small.0, &bench);
@@ -140,8 +140,8 @@ fn a_read_only_state_directory_is_named_and_nothing_is_tried() {
     assert_eq!(controller.states(), before);
 }
 
-/// A controller on a small disk that knows of a patch of some 200 KB at another.
-fn in_want_of_a_blob(bench: &Bench, small: &Small) -> (Controller, Hash, u64) {
+/// A controller on a small disk that lacks a patch file of about 200 KB.
+fn lacking_a_blob(bench: &Bench, small: &Small) -> (Controller, Hash, u64) {
     let large = Tar::patch("LARGE").file("files/x", &noise(200_000)).gzip();
     let large = signed(&bench.scratch, "large.patch", &large, &bench.signer);
     let hash = bench.controller.upload(&[&large]).done().entries()[0].hash;
@@ -150,7 +150,7 @@ fn in_want_of_a_blob(bench: &Bench, small: &Small) -> (Controller, Hash, u64) {
     (controller, hash, fs::metadata(large).unwrap().len())
 }
 
-/// Why the one blob did not come.
+/// The reported reason for the missing blob.
 fn missing(reports: &Reports) -> String {
     match &reports.0[..] {
         [Report::BlobMissing { reason, .. }, Report::Done] => reason.to_string(),
@@ -159,10 +159,10 @@ fn missing(reports: &Reports) -> String {
 }
 
 #[test]
-fn a_blob_that_finds_no_room_is_not_asked_for_and_goes_on_once_there_is() {
+fn a_blob_without_space_is_not_fetched_until_there_is_space() {
     let bench = Bench::new("full-fetch");
     let Some(small) = Small::mount(bench.scratch.join("small"), 512) else { return };
-    let (controller, hash, whole) = in_want_of_a_blob(&bench, &small);
+    let (controller, hash, whole) = lacking_a_blob(&bench, &small);
     let partial = small.0.join(format!("state/repo/blobs/{hash}.fetch"));
     let mut blobs = bench.controller.blobs();
     blobs.breaks_after = Some(50_000);
@@ -179,10 +179,10 @@ fn a_blob_that_finds_no_room_is_not_asked_for_and_goes_on_once_there_is() {
 }
 
 #[test]
-fn a_blob_that_can_never_fit_keeps_no_room_and_is_told_with_both_sizes() {
+fn a_blob_larger_than_the_disk_takes_no_space_and_the_error_has_both_sizes() {
     let bench = Bench::new("full-forever");
     let Some(small) = Small::mount(bench.scratch.join("small"), 128) else { return };
-    let (controller, hash, whole) = in_want_of_a_blob(&bench, &small);
+    let (controller, hash, whole) = lacking_a_blob(&bench, &small);
     let partial = small.0.join(format!("state/repo/blobs/{hash}.fetch"));
     fs::write(&partial, noise(1)).unwrap();
     let mut blobs = bench.controller.blobs();
@@ -227,7 +227,7 @@ fn wherever_the_disk_fills_up_a_merge_or_a_blob_is_whole_or_not_there() {
         assert!(partial <= 1 && controller.files().iter().all(|file| !file.ends_with(".unfinished")));
         found_full += 1;
     }
-    // First the file, whose page it keeps, then what comes beside it.
+    // First the file, whose page stays, then the files beside it.
     assert!(found_full >= 2, "{found_full}");
     assert_eq!(controller.files().len(), known.len() + 3);
 }

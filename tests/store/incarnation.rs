@@ -1,4 +1,4 @@
-//! A number that never comes twice.
+//! The number of a node's start, which is never used twice.
 
 use std::fs;
 
@@ -18,7 +18,7 @@ fn it_rises_at_every_start_whatever_the_clock_does() {
 }
 
 #[test]
-fn a_file_that_is_not_its_own_is_never_begun_anew() {
+fn a_damaged_or_later_file_is_never_replaced() {
     let scratch = Scratch::new("incarnation-damaged");
     next(&scratch, 7).unwrap();
     let path = scratch.join("incarnation");

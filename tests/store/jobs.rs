@@ -1,5 +1,5 @@
-//! The store's jobs as an operator meets them: upload, apply, remove, delete,
-//! show; and what agents fetch.
+//! The store's jobs for an operator (upload, apply, remove, delete, show) and for agents
+//! that fetch.
 
 use std::fs;
 use std::io::Read;
@@ -16,7 +16,7 @@ use crate::support::archive::{Tar, metadata};
 use crate::support::controller::{Controller, signed};
 use crate::support::sign::Signer;
 
-/// A controller that trusts a signer, and where to make patches.
+/// A controller that trusts a signer, and a directory for making patches.
 pub struct Bench {
     pub scratch: Scratch,
     pub signer: Signer,
@@ -31,14 +31,14 @@ impl Bench {
         Self { scratch, signer, controller }
     }
 
-    /// A signed patch with one file, and more in its metadata.
+    /// A signed patch with one file and more lines of metadata.
     pub fn patch(&self, id: &str, file: &str, more: &str) -> PathBuf {
         let text = metadata(id) + more;
         let tar = Tar::default().file("metadata.toml", text.as_bytes()).file(file, id.as_bytes());
         signed(&self.scratch, &format!("{id}.patch"), &tar.gzip(), &self.signer)
     }
 
-    /// The same, in the repository.
+    /// The same, uploaded to the repository.
     pub fn uploaded(&self, id: &str, file: &str, more: &str) {
         let patch = self.patch(id, file, more);
         self.controller.upload(&[&patch]).done();
@@ -52,7 +52,7 @@ fn states(
 }
 
 #[test]
-fn an_uploaded_patch_is_available_and_there_again_after_a_restart() {
+fn an_uploaded_patch_is_available_also_after_a_restart() {
     let bench = Bench::new("upload");
     let (one, two) = (bench.patch("A", "files/a", ""), bench.patch("B", "files/b", "requires = [\"A\"]"));
     let reports = bench.controller.upload(&[&one, &two]).done();
@@ -71,7 +71,7 @@ fn an_uploaded_patch_is_available_and_there_again_after_a_restart() {
 }
 
 #[test]
-fn uploading_again_is_no_change_and_other_content_is_refused_with_both_hashes() {
+fn uploading_again_changes_nothing_and_other_content_is_refused_with_both_hashes() {
     let bench = Bench::new("again");
     let patch = bench.patch("A", "files/a", "");
     let hash = bench.controller.upload(&[&patch]).done().entries()[0].hash;
@@ -86,7 +86,7 @@ fn uploading_again_is_no_change_and_other_content_is_refused_with_both_hashes() 
 }
 
 #[test]
-fn what_does_not_verify_changes_nothing_and_ends_the_upload_there() {
+fn a_file_that_does_not_verify_changes_nothing_and_ends_the_upload() {
     let bench = Bench::new("refused");
     let stranger = Signer::new(&bench.scratch, "stranger");
     let [good, last] = [bench.patch("A", "files/a", ""), bench.patch("Z", "files/z", "")];
@@ -103,7 +103,7 @@ fn what_does_not_verify_changes_nothing_and_ends_the_upload_there() {
     let hostile = make("hostile.patch", &Tar::patch("X").file("files/../etc/shadow", b"").gzip());
     let nameless = make("nameless.patch", &Tar::default().file("files/x", b"").gzip());
     let cases = [
-        (unsigned, "unsigned.patch: what comes with it is not a minisign signature"),
+        (unsigned, "unsigned.patch: its signature file is not a minisign signature"),
         (strange, "which is not trusted here"),
         (legacy, "sign again with `minisign -H`"),
         (altered, "altered.patch: the signature of key"),
@@ -119,7 +119,7 @@ fn what_does_not_verify_changes_nothing_and_ends_the_upload_there() {
         assert!(said.contains(expected), "{said:?} should say {expected:?}");
         assert_eq!(bench.controller.files(), files, "after {bad:?}");
     }
-    // One before it stays; one after it is not looked at.
+    // A file before it stays; a file after it is not read.
     let reports = bench.controller.upload(&[&good, &cases[0].0, &last]);
     assert_eq!(reports.items(), ["A is now available"]);
     assert!(reports.end().is_err());
@@ -131,7 +131,7 @@ fn thimble_signature(patch: &std::path::Path) -> PathBuf {
 }
 
 #[test]
-fn a_patch_goes_from_available_to_applied_and_back_and_away() {
+fn a_patch_is_applied_removed_and_deleted() {
     let bench = Bench::new("change");
     let controller = &bench.controller;
     bench.uploaded("A", "files/a", "");
@@ -185,7 +185,7 @@ fn unrelated_patches_with_one_path_are_not_applied_together() {
     controller.change(Available, &["C", "MID", "A"]).done();
     controller.change(Applied, &["D"]).done();
     refused(&["A"], "A and D share a path");
-    // Without the index, the patch itself says what it brings.
+    // Without the index, the patch itself is read.
     for file in controller.files().iter().filter(|file| file.ends_with(".index")) {
         fs::write(controller.config.node.state_dir.join("repo").join(file), "").unwrap();
     }
@@ -193,7 +193,7 @@ fn unrelated_patches_with_one_path_are_not_applied_together() {
 }
 
 #[test]
-fn a_missing_or_short_blob_is_named_and_mended_by_uploading_again() {
+fn a_missing_or_short_blob_is_named_and_replaced_by_uploading_again() {
     let bench = Bench::new("missing");
     let patch = bench.patch("A", "files/a", "");
     let hash = bench.controller.upload(&[&patch]).done().entries()[0].hash;
@@ -257,7 +257,7 @@ fn agents_fetch_the_set_by_its_digest_and_blobs_by_their_hash() {
 }
 
 #[test]
-fn show_says_what_the_patch_says_of_itself() {
+fn show_prints_the_metadata_of_the_patch() {
     let bench = Bench::new("show");
     let more =
         "description = \"Line one\\nline two\"\nwarnings = \"\\\"Mind\\\"\"\nrequires = [\"B\", \"C\"]\n";
@@ -292,7 +292,7 @@ A:
 }
 
 #[test]
-fn a_store_that_cannot_be_used_says_what_to_do_and_is_left_as_it_is() {
+fn a_store_that_cannot_be_used_is_left_as_it_is_and_the_error_says_what_to_do() {
     let bench = Bench::new("trouble");
     let state = bench.controller.config.node.state_dir.clone();
     bench.uploaded("A", "files/a", "");

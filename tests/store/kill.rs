@@ -1,5 +1,5 @@
-//! A power cut between any two steps: afterwards the old map or the new one, with
-//! every blob that it names, and nothing else.
+//! A power cut between any two steps: afterwards the store has the old map or the new
+//! one, with every blob that it names, and nothing else.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;
@@ -20,7 +20,7 @@ const STATE: &str = "THIMBLE_TEST_STATE";
 const TRUSTED: &str = "THIMBLE_TEST_TRUSTED";
 const PATCH: &str = "THIMBLE_TEST_PATCH";
 
-/// What a process does until it is killed.
+/// What the process does that is killed.
 fn act(act: &str, controller: &Controller, patch: &Path) -> Reports {
     match act {
         "load" => controller.load(),
@@ -28,22 +28,22 @@ fn act(act: &str, controller: &Controller, patch: &Path) -> Reports {
         "apply" => controller.change(Applied, &["A"]),
         "delete" => controller.change(Deleted, &["A"]),
         "purge" => controller.purge(),
-        "pull" => controller.pull(2, &mut neighbour(patch).map("c-2")),
-        "fetch" => controller.fetch(2, &mut neighbour(patch).blobs()),
+        "pull" => controller.pull(2, &mut other_controller(patch).map("c-2")),
+        "fetch" => controller.fetch(2, &mut other_controller(patch).blobs()),
         other => panic!("no such act: {other}"),
     }
 }
 
 /// Another controller, whose state is beside the patch.
-fn neighbour(patch: &Path) -> Controller {
+fn other_controller(patch: &Path) -> Controller {
     Controller::new(
         &patch.with_file_name("neighbour"),
         "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3",
     )
 }
 
-/// Not a test of its own: the part of the process that is killed, which is this
-/// test binary started again by the tests below.
+/// Not a test of its own: the process that is killed, which is this test binary started
+/// again by the tests below.
 #[test]
 fn the_part_of_the_process_that_is_killed() {
     let Ok(part) = env::var(ACT) else { return };
@@ -56,7 +56,7 @@ fn the_part_of_the_process_that_is_killed() {
     act(&part, &controller, Path::new(&path(PATCH))).done();
 }
 
-/// Runs an act in a process that dies before its `kill_at`-th step.
+/// Runs an act in a process that is killed before its `kill_at`-th step.
 fn killed(part: &str, state: &Path, trusted: &str, patch: &Path, kill_at: u32) -> ExitStatus {
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", "kill::the_part_of_the_process_that_is_killed"])
@@ -73,12 +73,11 @@ fn killed(part: &str, state: &Path, trusted: &str, patch: &Path, kill_at: u32) -
     status
 }
 
-/// What a repository is once loaded: states, and the files there must be.
+/// A loaded repository: its states and its files.
 type Whole = (Vec<(String, EntryState)>, usize);
 
-/// Kills `part` before each of its steps, each time in a repository that was
-/// `prepare`d anew, and looks at what a load then finds: `old` or `new`. Whatever
-/// it finds, doing it again brings `new`.
+/// Kills `part` before each of its steps, each time in a newly prepared repository. A load
+/// must then find `old` or `new`, and doing the part again must give `new`.
 fn kill_everywhere(part: &str, prepare: impl Fn(&Bench), old: &Whole, new: &Whole) {
     let bench = Bench::new(part);
     let patch = bench.patch("A", "files/a", "");
@@ -193,14 +192,14 @@ fn an_incarnation_is_never_given_twice() {
             assert_eq!(next, of_the_killed + 1, "the start that was not killed had one of its own");
             break;
         }
-        // Its number may or may not be on the disk, and if it is, is not given again.
+        // Its number may be on the disk; if so, it is not used again.
         assert!([last + 1, of_the_killed + 1].contains(&next), "{next} after {last}");
         last = next;
     }
 }
 
-/// The bench's patch A at the other controller, deleted or not.
-fn at_the_neighbour(bench: &Bench, state: EntryState) {
+/// Adds the bench's patch A to the other controller, deleted or not.
+fn at_the_other_controller(bench: &Bench, state: EntryState) {
     let patch = bench.scratch.join("A.patch");
     let path = bench.scratch.join("neighbour");
     let other = Controller::new(&path, &bench.signer.public);
@@ -210,9 +209,9 @@ fn at_the_neighbour(bench: &Bench, state: EntryState) {
     }
 }
 
-/// Kills `part` before each of its steps and looks at entries, purge floor and
-/// patch files: all of the map old or all new, and no file but a whole one. Done
-/// again, it comes out as if it had never been killed.
+/// Kills `part` before each of its steps and checks entries, purge floor and patch files:
+/// the map is all old or all new, and each file is whole. Doing the part again must give
+/// the same result as without a kill.
 fn kill_the_merge_everywhere(part: &str, prepare: impl Fn(&Bench)) {
     let bench = Bench::new(part);
     let patch = bench.patch("A", "files/a", "");
@@ -267,14 +266,14 @@ fn kill_the_merge_everywhere(part: &str, prepare: impl Fn(&Bench)) {
 
 #[test]
 fn a_pull_that_brings_a_patch() {
-    kill_the_merge_everywhere("pull", |bench| at_the_neighbour(bench, Available));
+    kill_the_merge_everywhere("pull", |bench| at_the_other_controller(bench, Available));
 }
 
 #[test]
 fn a_pull_that_brings_a_deletion_and_a_purge() {
     kill_the_merge_everywhere("pull", |bench| {
-        at_the_neighbour(bench, Available);
-        let other = neighbour(&bench.scratch.join("A.patch"));
+        at_the_other_controller(bench, Available);
+        let other = other_controller(&bench.scratch.join("A.patch"));
         bench.controller.pull(2, &mut other.map("c-2")).done();
         let trusting = Controller::new(&other.config.node.state_dir, &bench.signer.public);
         bench.controller.fetch(2, &mut trusting.blobs()).done();
@@ -289,15 +288,15 @@ fn a_purge() {
     kill_the_merge_everywhere("purge", |bench| {
         upload(bench);
         bench.controller.change(Deleted, &["A"]).done();
-        at_the_neighbour(bench, Deleted);
-        bench.controller.pull(2, &mut neighbour(&bench.scratch.join("A.patch")).map("c-2")).done();
+        at_the_other_controller(bench, Deleted);
+        bench.controller.pull(2, &mut other_controller(&bench.scratch.join("A.patch")).map("c-2")).done();
     });
 }
 
 #[test]
 fn a_fetch_of_a_blob() {
     kill_the_merge_everywhere("fetch", |bench| {
-        at_the_neighbour(bench, Available);
-        bench.controller.pull(2, &mut neighbour(&bench.scratch.join("A.patch")).map("c-2")).done();
+        at_the_other_controller(bench, Available);
+        bench.controller.pull(2, &mut other_controller(&bench.scratch.join("A.patch")).map("c-2")).done();
     });
 }

@@ -1,8 +1,8 @@
 //! Patch files and the repository on disk, with real signatures, hostile
 //! archives, full disks and a kill between any two steps.
 //!
-//! All of it calls the library, so that no shipped binary takes part: that runs the same
-//! code in tests/net, from uploads to merges.
+//! These tests call the library. The shipped binary runs the same code in tests/net, from
+//! uploads to merges.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,4 +1,4 @@
-//! Making a patch: reproducible, and never one that would be refused.
+//! Making a patch is reproducible and never makes one that would be refused.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -13,7 +13,7 @@ use crate::support::Scratch;
 use crate::support::archive::metadata;
 
 #[test]
-fn a_made_patch_is_the_tree_with_owner_mode_time_and_links() {
+fn a_made_patch_has_the_tree_with_owner_mode_time_and_links() {
     let scratch = Scratch::new("make");
     let dir = scratch.join("tree");
     tree(&dir);
@@ -42,7 +42,7 @@ fn a_made_patch_is_the_tree_with_owner_mode_time_and_links() {
     assert_eq!(find("health").section, ArchiveSection::Scripts);
     assert_eq!(find("usr/share").kind, MemberKind::Directory);
 
-    // The same tree in another place, made at another time, is the same file.
+    // The same tree in another directory, made at another time, gives the same file.
     let copy = scratch.join("copy");
     assert!(Command::new("cp").arg("-a").args([&dir, &copy]).status().unwrap().success());
     let again = make(&copy, Some(&scratch.join("Y.patch"))).unwrap();
@@ -52,7 +52,7 @@ fn a_made_patch_is_the_tree_with_owner_mode_time_and_links() {
 }
 
 #[test]
-fn what_would_be_refused_is_not_made() {
+fn a_patch_that_would_be_refused_is_not_made() {
     let scratch = Scratch::new("make-refused");
     let dir = scratch.join("tree");
     let out = scratch.join("X.patch");
@@ -70,7 +70,7 @@ fn what_would_be_refused_is_not_made() {
     refused("neither files/ nor scripts/");
     fs::create_dir_all(dir.join("files/etc")).unwrap();
     fs::write(dir.join("README"), "").unwrap();
-    refused("README has no place in a patch");
+    refused("README is not allowed in a patch");
     fs::remove_file(dir.join("README")).unwrap();
     let socket = UnixListener::bind(dir.join("files/socket")).unwrap();
     refused("files/socket is a socket");

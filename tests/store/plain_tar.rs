@@ -1,4 +1,4 @@
-//! A tree packed by plain tar is a patch, in each format that tar writes.
+//! A tree packed by tar is a patch, in each format that tar writes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use thimble::patch::archive::{self, ArchiveSection, MemberKind};
 use crate::support::Scratch;
 use crate::support::archive::metadata;
 
-/// A tree with all that a patch may hold, long names included.
+/// A tree with all kinds of members, long names included.
 pub fn tree(dir: &Path) {
     let deep = dir.join("files/usr/share").join("d".repeat(120)).join("e".repeat(120));
     fs::create_dir_all(&deep).unwrap();

@@ -1,5 +1,4 @@
-//! Another controller's map, merged into ours as it should be or not at all; and
-//! what is purged.
+//! Merges of another controller's map, complete or not at all, and purges.
 
 use std::fs;
 
@@ -17,8 +16,8 @@ use crate::support::controller::{Controller, Reports, TheirMap};
 /// A key that nothing here is signed with.
 const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
-/// What a pull or a purge said, as one line each.
-fn told(reports: &Reports) -> Vec<String> {
+/// The reports of a pull or a purge, as one line each.
+fn lines(reports: &Reports) -> Vec<String> {
     let line = |report: &Report| match report {
         Report::Controller { node, hostname } => format!("met {:x} {hostname}", node.0),
         Report::Floor(floor) => format!("floor {floor}"),
@@ -51,7 +50,7 @@ fn entry(id: &str, state: EntryState, counter: u64, replica: u64) -> Entry {
     }
 }
 
-/// A controller that knows patches by name alone, in a scratch directory.
+/// A controller that has entries without files, in a scratch directory.
 fn controller(name: &str) -> (Scratch, Controller) {
     let scratch = Scratch::new(name);
     let controller = Controller::new(&scratch.join("state"), KEY);
@@ -80,14 +79,14 @@ fn two_controllers_that_pull_from_each_other_hold_the_same() {
     two.uploaded("B", "files/b", "");
     two.controller.change(Applied, &["B"]).done();
     let reports = one.controller.pull(2, &mut two.controller.map("c-2")).done();
-    assert_eq!(told(&reports), ["met 2 c-2", "B Applied no. 2", "missing", "pulled", "done"]);
+    assert_eq!(lines(&reports), ["met 2 c-2", "B Applied no. 2", "missing", "pulled", "done"]);
     two.controller.pull(1, &mut one.controller.map("c-1")).done();
     let both = [("A".to_owned(), Available), ("B".to_owned(), Applied)];
     assert_eq!((one.controller.states(), two.controller.states()), (both.to_vec(), both.to_vec()));
     two.controller.change(Deleted, &["A"]).done();
     let reports = one.controller.pull(2, &mut two.controller.map("c-2")).done();
     assert_eq!(
-        told(&reports)[1..],
+        lines(&reports)[1..],
         [
             "A Deleted no. 3",
             "A: your change (Available, no. 1) was replaced by another controller's (Deleted, no. 3)",
@@ -99,7 +98,7 @@ fn two_controllers_that_pull_from_each_other_hold_the_same() {
 }
 
 #[test]
-fn the_digest_told_is_that_of_the_entries_as_they_came() {
+fn the_reported_digest_is_that_of_the_entries_as_received() {
     let (_scratch, ours) = controller("pull-digest");
     let (_scratch, theirs) = controller("pull-digest-theirs");
     theirs.pull(9, &mut TheirMap::new("c-9", 0, &[entry("A", Applied, 1, 9), entry("B", Deleted, 2, 9)]));
@@ -118,7 +117,7 @@ fn the_digest_told_is_that_of_the_entries_as_they_came() {
 }
 
 #[test]
-fn a_map_that_does_not_come_whole_changes_nothing() {
+fn a_map_that_does_not_arrive_whole_changes_nothing() {
     let (_scratch, ours) = controller("pull-cut");
     ours.pull(2, &mut TheirMap::new("c-2", 0, &[entry("A", Applied, 1, 2)])).done();
     let before = (held(&ours), fs::read(ours.config.node.state_dir.join("repo/controllers")).unwrap());
@@ -140,7 +139,7 @@ fn a_map_that_does_not_come_whole_changes_nothing() {
 }
 
 #[test]
-fn what_makes_no_sense_is_refused_by_name_and_the_rest_merges() {
+fn invalid_entries_are_refused_by_name_and_the_rest_merges() {
     let (_scratch, ours) = controller("pull-refused");
     for counter in [u64::MAX, limits::COUNTER_LEAP + 2] {
         let theirs = [entry("A", Applied, counter, 2), entry("B", Applied, 1, 2)];
@@ -149,24 +148,24 @@ fn what_makes_no_sense_is_refused_by_name_and_the_rest_merges() {
             "notice: A of controller c-2 is not taken: its counter {counter} is absurdly far above ours; \
              look at that controller"
         );
-        assert!(told(&reports).contains(&expected), "{:?}", told(&reports));
+        assert!(lines(&reports).contains(&expected), "{:?}", lines(&reports));
         assert_eq!(held(&ours).0, ["B Applied no. 1"]);
         assert_eq!(replica_and_counter(&ours).1, 1, "our counter does not follow");
     }
     let reports = ours.pull(2, &mut TheirMap::new("c-2", u64::MAX, &[])).done();
-    assert!(told(&reports)[1].starts_with("notice: a purge floor of 18446744073709551615 is not taken"));
+    assert!(lines(&reports)[1].starts_with("notice: a purge floor of 18446744073709551615 is not taken"));
     assert_eq!(held(&ours), (vec!["B Applied no. 1".to_owned()], 0));
 
     let twice = [entry("C", Applied, 2, 2), entry("C", Deleted, 3, 2), entry("D", Applied, 4, 2)];
     let reports = ours.pull(2, &mut TheirMap::new("c-2", 9, &twice)).done();
-    let said = told(&reports);
+    let said = lines(&reports);
     assert!(said.iter().any(|line| line.contains("c-2 sends two entries for patch \"C\"")), "{said:?}");
     assert_eq!(held(&ours).0, ["B Applied no. 1", "C Applied no. 2", "D Applied no. 4"]);
     assert_eq!(held(&ours).1, 0, "such a map does not say what was purged");
 }
 
 #[test]
-fn a_counter_just_within_the_leap_is_taken_and_the_next_stamp_is_above_it() {
+fn the_greatest_accepted_counter_is_merged_and_the_next_stamp_is_above_it() {
     let bench = Bench::new("pull-leap");
     bench.uploaded("A", "files/a", "");
     let most = 1 + limits::COUNTER_LEAP;
@@ -180,7 +179,7 @@ fn a_counter_just_within_the_leap_is_taken_and_the_next_stamp_is_above_it() {
 }
 
 #[test]
-fn a_restored_backup_takes_another_replica_and_gives_out_no_stamp_twice() {
+fn a_restored_backup_gets_a_new_replica_and_uses_no_stamp_twice() {
     let bench = Bench::new("pull-restored");
     let controller = &bench.controller;
     let map = controller.config.node.state_dir.join("repo/map");
@@ -192,7 +191,7 @@ fn a_restored_backup_takes_another_replica_and_gives_out_no_stamp_twice() {
 
     fs::write(&map, &backup).unwrap();
     let reports = controller.pull(2, &mut other).done();
-    let said = told(&reports);
+    let said = lines(&reports);
     assert!(
         said.iter().any(|line| line.starts_with("notice: controller c-2 knows later changes of ours")),
         "{said:?}"
@@ -200,7 +199,7 @@ fn a_restored_backup_takes_another_replica_and_gives_out_no_stamp_twice() {
     assert_eq!(held(controller).0, ["A Applied no. 2"], "what the backup lacked is back");
     assert_ne!(replica_and_counter(controller).0, replica);
 
-    // Where nobody has shown yet what it has of ours, a change brings another one.
+    // With `renew`, a change makes a new replica first.
     fs::write(&map, &backup).unwrap();
     let ids: PatchIds = [PatchId::new("A").unwrap()].into_iter().collect();
     let change = Change { to: Applied, ids, renew: true };
@@ -212,12 +211,12 @@ fn a_restored_backup_takes_another_replica_and_gives_out_no_stamp_twice() {
 }
 
 #[test]
-fn an_upload_that_only_mends_a_file_renews_as_a_change_does() {
+fn an_upload_that_only_adds_a_missing_file_renews_the_replica_as_a_change_does() {
     let bench = Bench::new("renew-mended");
     let patch = bench.patch("A", "files/a", "");
     bench.controller.upload(&[&patch]).done();
     let (replica, counter) = replica_and_counter(&bench.controller);
-    // The map is out of a backup, and the file is lost.
+    // The map comes from a backup, and the file is lost.
     let repo = bench.controller.config.node.state_dir.join("repo/blobs");
     fs::remove_dir_all(&repo).unwrap();
     bench.controller.upload_as(&[&patch], true).done();
@@ -226,13 +225,13 @@ fn an_upload_that_only_mends_a_file_renews_as_a_change_does() {
 }
 
 #[test]
-fn a_wiped_controller_gets_everything_back_and_keeps_what_it_made_alone() {
+fn a_wiped_controller_gets_everything_back_and_keeps_its_own_changes() {
     let bench = Bench::new("pull-wiped");
     let theirs = [entry("A", Applied, 5, 2), entry("B", Committed, 2, 1)];
     bench.uploaded("NEW", "files/new", "");
     let reports = bench.controller.pull(2, &mut TheirMap::new("c-2", 9, &theirs)).done();
     assert_eq!(
-        told(&reports),
+        lines(&reports),
         [
             "met 2 c-2",
             "floor 9",
@@ -249,25 +248,25 @@ fn a_wiped_controller_gets_everything_back_and_keeps_what_it_made_alone() {
 }
 
 #[test]
-fn a_controller_that_was_off_for_long_lets_go_of_what_was_purged() {
+fn a_controller_that_was_off_for_long_drops_what_was_purged() {
     let bench = Bench::new("pull-late");
     bench.uploaded("A", "files/a", "");
     let mut other = bench.controller.map("c-1");
     let (_scratch, late) = controller("pull-late-other");
     late.pull(1, &mut other).done();
-    // The other one deleted it, purged, and has gone on since.
+    // The other controller deleted it, purged, and made more changes.
     let reports = late.pull(1, &mut TheirMap::new("c-1", 2, &[entry("B", Applied, 3, 1)])).done();
-    assert_eq!(told(&reports)[..4], ["met 1 c-1", "floor 2", "purged A", "B Applied no. 3"]);
+    assert_eq!(lines(&reports)[..4], ["met 1 c-1", "floor 2", "purged A", "B Applied no. 3"]);
     assert_eq!(held(&late), (vec!["B Applied no. 3".to_owned()], 2));
     let (_, counter) = replica_and_counter(&late);
     assert_eq!(counter, 3);
-    // And one that still has it does not bring it back.
+    // A controller that still has it does not bring it back.
     let reports = late.pull(3, &mut TheirMap::new("c-3", 0, &other.entries)).done();
-    assert_eq!(told(&reports), ["met 3 c-3", "pulled", "done"]);
+    assert_eq!(lines(&reports), ["met 3 c-3", "pulled", "done"]);
 }
 
 #[test]
-fn a_commit_here_stays_whatever_another_does_with_the_patch() {
+fn a_commit_made_here_stays_whatever_another_controller_does_with_the_patch() {
     let bench = Bench::new("pull-commit");
     bench.uploaded("P", "files/p", "");
     bench.uploaded("Q", "files/q", "requires = [\"P\"]");
@@ -279,7 +278,7 @@ fn a_commit_here_stays_whatever_another_does_with_the_patch() {
     let before = held(&bench.controller);
     let theirs = [entry("P", Available, 99, 2), entry("Q", Deleted, 99, 2)];
     let reports = bench.controller.pull(2, &mut TheirMap::new("c-2", 0, &theirs)).done();
-    assert_eq!(told(&reports), ["met 2 c-2", "pulled", "done"]);
+    assert_eq!(lines(&reports), ["met 2 c-2", "pulled", "done"]);
     assert_eq!(held(&bench.controller), before);
     bench.uploaded("DEV", "files/dev", "status = \"DEV\"");
     bench.controller.change(Applied, &[]).done();
@@ -300,18 +299,18 @@ fn a_map_full_of_tombstones_refuses_by_name_until_it_is_purged() {
     assert_eq!(controller.upload(&[&patch]).refusal(), format!("A is not uploaded. {full}"));
     assert_eq!(controller.files(), files, "nothing of it is left");
     let reports = controller.pull(3, &mut TheirMap::new("c-3", 0, &[entry("B", Applied, 1, 3)])).done();
-    assert_eq!(told(&reports)[1], format!("notice: B of controller c-3 is not taken. {full}"));
+    assert_eq!(lines(&reports)[1], format!("notice: B of controller c-3 is not taken. {full}"));
 
-    // Where others have purged, their floor makes the room.
+    // If another controller has purged, its floor frees the space.
     let map = controller.config.node.state_dir.join("repo/map");
     let before = fs::read(&map).unwrap();
     let reports =
         controller.pull(3, &mut TheirMap::new("c-3", 1_024, &[entry("B", Applied, 1_025, 3)])).done();
-    assert_eq!(told(&reports)[..3], ["met 3 c-3", "floor 1024", "B Applied no. 1025"]);
+    assert_eq!(lines(&reports)[..3], ["met 3 c-3", "floor 1024", "B Applied no. 1025"]);
     assert_eq!(held(controller).0.len(), 1);
 
     fs::write(&map, before).unwrap();
-    let said = told(&controller.purge().done());
+    let said = lines(&controller.purge().done());
     assert_eq!(said.len(), 1_024 + 3);
     assert_eq!(said[1_024..], ["floor 1024", "1024 deleted patches are purged", "done"]);
     assert_eq!(controller.upload(&[&patch]).done().entries()[0].stamp.counter, 1_025);
@@ -321,17 +320,17 @@ fn a_map_full_of_tombstones_refuses_by_name_until_it_is_purged() {
     assert!(floor < first && floor.is_some(), "a start tells the floor before the entries");
     gone.truncate(1);
     let reports = controller.pull(2, &mut TheirMap::new("c-2", 0, &gone)).done();
-    assert_eq!(told(&reports), ["met 2 c-2", "pulled", "done"], "and they stay gone");
-    let said = told(&controller.purge().done());
-    assert_eq!(said, ["floor 1024", "no deleted patch is kept in mind: there is nothing to purge", "done"]);
+    assert_eq!(lines(&reports), ["met 2 c-2", "pulled", "done"], "and they stay gone");
+    let said = lines(&controller.purge().done());
+    assert_eq!(said, ["floor 1024", "there are no deleted patches to purge", "done"]);
 }
 
 #[test]
-fn one_that_never_met_another_purges_without_a_floor() {
+fn a_controller_that_never_knew_another_purges_without_a_floor() {
     let bench = Bench::new("purge-alone");
     bench.uploaded("A", "files/a", "");
     bench.controller.change(Deleted, &["A"]).done();
-    assert_eq!(told(&bench.controller.purge().done()), ["purged A", "1 deleted patch is purged", "done"]);
+    assert_eq!(lines(&bench.controller.purge().done()), ["purged A", "1 deleted patch is purged", "done"]);
     assert_eq!(held(&bench.controller), (vec![], 0));
     bench.uploaded("A", "files/a", "");
     assert_eq!(held(&bench.controller).0, ["A Available no. 3"], "no stamp comes twice");
@@ -343,22 +342,22 @@ fn a_map_that_changed_since_all_agreed_is_not_purged() {
     let (live, gone) = (entry("A", Applied, 1, 2), entry("A", Deleted, 5, 2));
     ours.pull(2, &mut TheirMap::new("c-2", 0, &[live, entry("B", Deleted, 2, 2)])).done();
     let agreed = ours.digest();
-    // A merge is faster than the purge, and brings what a third has not seen.
+    // A merge before the purge brings an entry that a third controller does not have.
     ours.pull(2, &mut TheirMap::new("c-2", 0, &[gone])).done();
     let before = held(&ours);
     let refusal = ours.purge_agreed(agreed).refusal();
     assert!(refusal.starts_with("the repository has just changed"), "{refusal}");
     assert_eq!(held(&ours), before);
-    assert_eq!(told(&ours.purge().done())[..3], ["purged A", "purged B", "floor 5"]);
+    assert_eq!(lines(&ours.purge().done())[..3], ["purged A", "purged B", "floor 5"]);
 }
 
 #[test]
-fn controllers_are_kept_in_mind_by_their_latest_name_until_they_are_dropped() {
+fn controllers_are_known_by_their_latest_name_until_they_are_dropped() {
     let (_scratch, ours) = controller("controllers");
     let known = || -> Vec<String> {
         let is_controller = |line: &String| line.starts_with("met ");
         let loaded = Reports(ours.load().done().0.split_off(1));
-        told(&loaded).into_iter().filter(is_controller).collect()
+        lines(&loaded).into_iter().filter(is_controller).collect()
     };
     for node in 1..=7 {
         ours.pull(node, &mut TheirMap::new("old", 0, &[])).done();
@@ -369,7 +368,7 @@ fn controllers_are_kept_in_mind_by_their_latest_name_until_they_are_dropped() {
         ["met 1 c-1", "met 2 c-2", "met 3 c-3", "met 4 c-4", "met 5 c-5", "met 6 c-6", "met 7 c-7"]
     );
     let reports = ours.pull(8, &mut TheirMap::new("c-8", 0, &[entry("A", Applied, 1, 8)])).done();
-    let said = told(&reports);
+    let said = lines(&reports);
     assert_eq!(said[..2], ["A Applied no. 1", "missing"], "its entries merge all the same");
     assert!(
         said[2].starts_with("notice: controller c-8 (0000000000000008) is one more than the 8"),
@@ -379,13 +378,13 @@ fn controllers_are_kept_in_mind_by_their_latest_name_until_they_are_dropped() {
     let reports = ours.drop_controller(3).done();
     assert_eq!(reports.items(), ["controller c-3 (0000000000000003) is forgotten"]);
     assert!(matches!(reports.0[0], Report::ControllerDropped(node) if node.0 == 3));
-    assert!(ours.drop_controller(3).refusal().contains("no controller 0000000000000003 has ever been met"));
+    assert!(ours.drop_controller(3).refusal().contains("controller 0000000000000003 is not known here"));
     ours.pull(8, &mut TheirMap::new("c-8", 0, &[])).done();
     assert_eq!(known().last().unwrap(), "met 8 c-8");
 }
 
 #[test]
-fn only_the_load_of_a_start_clears_what_may_be_another_workers() {
+fn only_the_load_at_a_start_removes_unfinished_files() {
     let (_scratch, ours) = controller("load-later");
     let left = ours.config.node.state_dir.join("repo/blobs/upload-1.unfinished");
     fs::write(&left, "on its way").unwrap();

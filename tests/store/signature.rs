@@ -1,4 +1,4 @@
-//! Signatures made by stock minisign, believed or refused.
+//! Signatures made by stock minisign, accepted or refused.
 
 use std::fs::{self, File};
 
@@ -9,7 +9,7 @@ use crate::support::Scratch;
 use crate::support::sign::Signer;
 
 #[test]
-fn only_a_trusted_prehashed_signature_over_these_bytes_is_believed() {
+fn only_a_trusted_prehashed_signature_over_these_bytes_is_accepted() {
     let scratch = Scratch::new("signature");
     let [trusted, stranger] = ["trusted", "stranger"].map(|name| Signer::new(&scratch, name));
     let keys = TrustedKeys::parse(&[stranger.public.clone(), trusted.public.clone()]).unwrap();
