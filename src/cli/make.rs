@@ -14,7 +14,7 @@ pub fn make(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let file = patch::make::make(dir, invocation.value("output").map(Path::new))
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
     let shown = file.display();
-    let lines = vec![format!("{shown} was made; sign it with `minisign -S -H -m {shown}`")];
+    let lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];
     for line in &lines {
         out.line(line)?;
     }
