@@ -1,4 +1,4 @@
-//! Each datagram: header, body, and tag under the key that its type wants.
+//! Each datagram: header, body, and the tag with the key of its type.
 
 use thimble::limits::DATAGRAM_BYTES;
 use thimble::table::{Table, index_len};
@@ -39,7 +39,7 @@ fn with_codec<T>(node: NodeId, test: impl FnOnce(&mut Codec<'_>) -> T) -> T {
     test(&mut Codec::new(identity, replay))
 }
 
-/// `message` from one node to another is the file's bytes, and those are it.
+/// `message` from one node to another encodes to the file's bytes, and they decode to it.
 /// In each file the sequence is the message's number.
 #[track_caller]
 fn is_frozen(file: &str, from: NodeId, to: NodeId, message: Message) {
@@ -54,7 +54,7 @@ fn is_frozen(file: &str, from: NodeId, to: NodeId, message: Message) {
 }
 
 #[test]
-fn what_controllers_say_to_each_other() {
+fn messages_among_controllers() {
     let hello = Message::Hello(Hello { op_counter: 300, digest: digest(0xd1) });
     is_frozen("hello", CONTROLLER, OTHER_CONTROLLER, hello);
     is_frozen("hello_ack", CONTROLLER, OTHER_CONTROLLER, Message::HelloAck(HelloAck {}));
@@ -67,7 +67,7 @@ fn what_controllers_say_to_each_other() {
 }
 
 #[test]
-fn what_a_controller_says_to_agents() {
+fn messages_to_agents() {
     let hello = Message::HelloAgent(HelloAgent { op_counter: 7, ack_window_ms: 16_384 });
     is_frozen("hello_agent", CONTROLLER, AGENT, hello);
     let install = Message::AgentInstallReq(AgentInstallReq {
@@ -80,7 +80,7 @@ fn what_a_controller_says_to_agents() {
 }
 
 #[test]
-fn what_an_agent_says() {
+fn messages_of_an_agent() {
     let ack = Message::HelloAgentAck(HelloAgentAck {
         query_id: 0x1234_5678_9abc_def0,
         installed_digest: digest(0xd6),

@@ -1,4 +1,4 @@
-//! Files of a repository as they are on disks out there.
+//! Files of a repository as deployed controllers have them.
 
 use std::io;
 use std::path::Path;
@@ -12,7 +12,7 @@ use thimble::types::{Hostname, NodeId};
 use crate::repository::{entry, rollout};
 use crate::{CONTROLLER, golden, name};
 
-/// Does something with a state directory whose repository has these files.
+/// Calls `act` with a state directory whose repository has these files.
 fn with_files<T>(files: &[(&str, &str)], act: impl FnOnce(&Path) -> T) -> T {
     let names: Vec<_> = files.iter().map(|(_, file)| *file).collect();
     let dir = format!("thimble-golden-{}-{}", std::process::id(), names.join("-"));
@@ -27,7 +27,7 @@ fn with_files<T>(files: &[(&str, &str)], act: impl FnOnce(&Path) -> T) -> T {
 }
 
 #[test]
-fn a_map_of_any_version_is_read_as_ever() {
+fn a_map_of_any_version_is_read() {
     let files = [("map_file_1", 0, None), ("map_file_2", 40, None), ("map_file_3", 40, Some(rollout()))];
     for (file, floor, rollout) in files {
         with_files(&[("map", file)], |dir| {
@@ -52,7 +52,7 @@ impl Reporter for Known {
 }
 
 #[test]
-fn the_controllers_ever_met_are_read_as_ever() {
+fn the_list_of_known_controllers_is_read() {
     let known = with_files(&[("map", "map_file_2"), ("controllers", "controllers_file")], |dir| {
         let text = format!(
             "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\

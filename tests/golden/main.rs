@@ -1,7 +1,7 @@
-//! The bytes of version 1, frozen.
+//! The frozen bytes of version 1.
 //!
-//! If a test here fails, the code is wrong, not the bytes: nodes that are
-//! already out there speak them. The files in `v1` are never edited. They were
+//! If a test here fails, the code is wrong, not the bytes: deployed nodes use them. The
+//! files in `v1` are never edited. They were
 //! made by a program that shares no code with thimble, from the tables in
 //! docs/architecture.md, "A datagram".
 //!
@@ -53,12 +53,12 @@ fn golden_keys<const N: usize>(name: &str) -> [[u8; 32]; N] {
     std::array::from_fn(|at| bytes[32 * at..][..32].try_into().unwrap())
 }
 
-/// A name that is well formed.
+/// A name.
 fn name<const N: usize>(text: &str) -> Name<N> {
     Name::new(text).unwrap()
 }
 
-/// Bytes as the files have them, so that a difference can be read.
+/// Bytes in the format of the files, for a readable difference.
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,12 +1,12 @@
-//! The numbers that stand for the variants of each enum on the wire, in entries
-//! and in digests. Variants are only ever appended.
+//! The numbers of the variants of each enum on the wire, in entries and in digests. New
+//! variants are only appended.
 
 use thimble::repo::entry::{EntryState, Status};
 use thimble::wire::frame::{Purpose, Role};
 use thimble::wire::install::{Outcome, Step};
 use thimble::wire::messages::{AgentState, MsgType, RequestState};
 
-/// Each variant is written as its place in the list.
+/// Each variant is encoded as its index in the list.
 #[track_caller]
 fn are_numbered<T: serde::Serialize + std::fmt::Debug>(variants: &[T]) {
     for (number, variant) in variants.iter().enumerate() {

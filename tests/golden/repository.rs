@@ -1,4 +1,4 @@
-//! What controllers compare, exchange and keep: entries, digests of sets, files.
+//! Entries and digests, which controllers compare and exchange.
 
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp, Status};
@@ -41,7 +41,7 @@ pub fn rollout() -> Rollout {
 }
 
 #[test]
-fn an_entry_is_written_and_read_as_ever() {
+fn an_entry_keeps_its_encoding() {
     let bytes = golden("entry");
     let mut out = [0; 1_024];
     assert_eq!(hex(postcard::to_slice(&entry(), &mut out).unwrap()), hex(&bytes));
@@ -49,7 +49,7 @@ fn an_entry_is_written_and_read_as_ever() {
 }
 
 #[test]
-fn digests_of_sets_are_as_ever() {
+fn digests_of_sets_do_not_change() {
     let [no_entry, one_entry, no_patch, two_patches] = golden_keys("digests");
     let mut memory = Vec::with_capacity(1);
     let mut map = Map::new(&mut memory);

@@ -11,7 +11,7 @@ use crate::repository::{entry, rollout};
 use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, golden_keys, hex, name};
 
 #[test]
-fn keys_are_derived_as_ever() {
+fn derived_keys_do_not_change() {
     let [controller, group, master, node] = golden_keys("keys");
     assert_eq!(hex(&derive::controller(&SECRET).0), hex(&controller));
     assert_eq!(hex(&derive::group(&SECRET).0), hex(&group));
@@ -32,7 +32,7 @@ fn openings() -> (Opening, Opening) {
     (opening(Role::Agent, AGENT, 0x40), opening(Role::Controller, CONTROLLER, 0x80))
 }
 
-/// The session as the agent has it, and as the controller does.
+/// The session keys of the agent and of the controller.
 fn both_ends() -> (SessionKeys, SessionKeys) {
     let (agent, controller) = openings();
     let agent_ring = KeyRing::agent(&SECRET, AGENT);
@@ -43,7 +43,7 @@ fn both_ends() -> (SessionKeys, SessionKeys) {
 }
 
 #[test]
-fn a_session_opens_as_ever() {
+fn the_opening_of_a_session_does_not_change() {
     let (agent, controller) = openings();
     for (file, opening) in [("opening_initiator", agent), ("opening_acceptor", controller)] {
         let bytes = golden(file);
@@ -66,8 +66,7 @@ fn patch(id: &str, hash: u8) -> InstalledPatch {
     InstalledPatch { id: name(id), hash: Hash([hash; 32]) }
 }
 
-/// One of each, in the order of their variants; then those that say a later
-/// purpose.
+/// One frame of each variant, in order; then those with later purposes.
 fn frames() -> [(&'static str, Frame); 16] {
     let digest = |byte| Digest([byte; 32]);
     let worker = || name("worker");
@@ -115,7 +114,7 @@ fn frames() -> [(&'static str, Frame); 16] {
 }
 
 #[test]
-fn every_frame_is_sealed_and_opened_as_ever() {
+fn every_frame_keeps_its_sealed_bytes() {
     let (mut agent, mut controller) = both_ends();
     for (number, (what, frame)) in frames().into_iter().enumerate() {
         let bytes = golden(&format!("frame_{number}_{what}"));

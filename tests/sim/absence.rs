@@ -1,5 +1,5 @@
-//! In the calm, over TIPC: whoever goes is known to be gone in time, by everybody and
-//! for the right reason, and a rollout goes by that.
+//! In the calm phase, over TIPC: every controller learns in time which node is gone and
+//! why, and a rollout takes account of it.
 
 use std::collections::BTreeSet;
 
@@ -11,25 +11,25 @@ use thimble::time::Instant;
 
 use crate::commands::Command;
 use crate::machine::{TIMERS, name};
-use crate::topology::{TOLERANCE_MS, WORD_MOST_MS};
+use crate::topology::{REPORT_DELAY_MOST_MS, TOLERANCE_MS};
 use crate::worker::Job;
 use crate::world::{Event, World};
 
-/// A round of hellos, with its jitter and what is on its way.
+/// A round of hellos, with its jitter and the datagrams under way.
 const ROUND_MS: u64 = TIMERS.sync.hello_interval.as_millis() * 11 / 10 + 100;
-/// When all know who is gone: long before one is lost by its silence.
+/// When all controllers know that a node is gone: long before it is lost by silence.
 const KNOWN_MS: u64 = TOLERANCE_MS + ROUND_MS;
 const _: () = assert!(KNOWN_MS < TIMERS.sync.controller_lost.as_millis());
 const _: () = assert!(KNOWN_MS < TIMERS.host_lost.as_millis());
-/// When a rollout has counted a host at work that is gone: it is given up after five
-/// retries, and the rollout looks again each second.
+/// When a rollout has counted a gone host that was at work: the request is given up after
+/// five retries, and the rollout looks again each second.
 const COUNTED_MS: u64 = KNOWN_MS + 5 * TIMERS.request.retry.as_millis() + 1_500;
-/// How long one is away from a rollout.
+/// How long a node is away from a rollout.
 const AWAY_MS: u64 = 2 * COUNTED_MS;
-/// When all that a rollout does here has come to its end.
+/// When a rollout has ended.
 const ROLLOUT_MOST_MS: u64 = 30_000;
 
-/// How somebody goes.
+/// How a node goes away.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Killed,
@@ -45,10 +45,10 @@ impl World {
         self.check_all_there();
         let gone = self.dice.index(self.machines.len());
         let way = self.go(gone, KNOWN_MS + ROUND_MS);
-        // Where the service is lost as well, it tells all once it is back.
+        // If the service is lost as well, it reports all once it is back.
         let watcher = self.dice.index(self.machines.len());
         if self.dice.chance(500) {
-            self.lose_topology(watcher, KNOWN_MS - WORD_MOST_MS);
+            self.lose_topology(watcher, KNOWN_MS - REPORT_DELAY_MOST_MS);
         }
         self.run_for(KNOWN_MS);
         self.check_gone(gone, way);
@@ -59,7 +59,7 @@ impl World {
         self.cut_amid();
     }
 
-    /// Somebody is cut off for a short while, and no host is forgotten by that.
+    /// A node is cut off for a short time, and a rollout leaves no host out.
     fn cut_amid(&mut self) {
         let offered = self.offer("CUT", b"CUT".to_vec(), EntryMeta::default());
         self.command(0, Command::Upload(Box::new(offered)));
@@ -76,7 +76,7 @@ impl World {
         self.note(format_args!("{who} is cut off"));
         self.raise_wall(vec![who], false, self.now + 3_500);
         self.run_for(3_500 + ROLLOUT_MOST_MS);
-        // That one was asked in vain the carrier alone knows.
+        // Only the carrier knows that a request got no answer.
         let controller = self.machines[carrier].controller().expect("calm");
         let rollout = *controller.map().rollout().expect("it was begun");
         let census = controller.census(Instant::from_millis(self.now), &rollout);
@@ -84,7 +84,7 @@ impl World {
         assert_eq!((census.next, census.lost), (0, 0), "{census:?}");
     }
 
-    /// One goes, and is back after a while.
+    /// A node goes away, and is back after a while.
     fn go(&mut self, gone: usize, away: u64) -> Way {
         let way = [Way::Killed, Way::WithoutPower, Way::Cut][self.dice.index(3)];
         self.note(format_args!("{gone} goes for {away}: {way:?}"));
@@ -98,7 +98,7 @@ impl World {
         way
     }
 
-    /// At a controller: which others are lost, as hosts and as controllers, and why.
+    /// The nodes that a controller holds for lost, as hosts and as controllers, and why.
     fn lost(&self, machine: usize) -> (BTreeSet<usize>, Vec<LossCause>) {
         let now = Instant::from_millis(self.now);
         let controller = self.machines[machine].controller().expect("it is asked");
@@ -108,41 +108,41 @@ impl World {
         let neighbours = controller.sync().neighbours().iter();
         let neighbours = neighbours.filter(|one| !one.is_present(now, lost_after));
         let neighbours = neighbours.map(|one| (one.node, one.presence.loss_cause()));
-        hosts.chain(neighbours).map(|(node, why)| (self.index(node), why)).unzip()
+        hosts.chain(neighbours).map(|(node, cause)| (self.index(node), cause)).unzip()
     }
 
-    /// Nobody is lost, and everybody is known.
+    /// No node is lost, and every node is known.
     fn check_all_there(&self) {
         for index in self.controllers() {
-            let (lost, why) = self.lost(index);
-            assert!(lost.is_empty(), "{index} has lost {lost:?}, which are there: {why:?}");
+            let (lost, cause) = self.lost(index);
+            assert!(lost.is_empty(), "{index} has lost {lost:?}, which are up: {cause:?}");
             let controller = self.machines[index].controller().expect("calm");
             let hosts = self.machines.iter().filter(|machine| machine.roles.is_agent).count();
             assert_eq!(controller.hosts().iter().count(), hosts, "{index}");
-            assert_eq!(controller.unheard_peers().count(), 0, "{index} has not heard one that speaks");
+            assert_eq!(controller.unheard_peers().count(), 0, "{index} has not heard a peer that is up");
         }
     }
 
-    /// Every controller knows who is gone and why, and takes nobody else for gone.
+    /// Every controller knows which node is gone and why, and holds no other for gone.
     fn check_gone(&self, gone: usize, way: Way) {
         let expected = if matches!(way, Way::Killed) { LossCause::Ended } else { LossCause::OutOfReach };
         for index in self.controllers().into_iter().filter(|index| self.machines[*index].process.is_some()) {
-            let (lost, why) = self.lost(index);
+            let (lost, cause) = self.lost(index);
             let others = (0..self.machines.len()).filter(|other| *other != gone);
             let meant: BTreeSet<usize> = if index == gone { others.collect() } else { [gone].into() };
-            assert_eq!(lost, meant, "{index} has lost others than went: {why:?}");
+            assert_eq!(lost, meant, "{index} holds other nodes for lost: {cause:?}");
             assert!(
-                why.iter().all(|why| *why != LossCause::Silent),
+                cause.iter().all(|cause| *cause != LossCause::Silent),
                 "{index} has lost them by their silence"
             );
-            // Whoever is told of nobody after a gap cannot tell why.
+            // A controller that missed the loss in a gap does not know the cause.
             let is_whole = !self.has_had_gap(index);
-            assert!(!is_whole || why.iter().all(|why| *why == expected), "{index}: {way:?}, {why:?}");
+            assert!(!is_whole || cause.iter().all(|cause| *cause == expected), "{index}: {way:?}, {cause:?}");
         }
     }
 
-    /// A host goes that is at work for a rollout, which bears no failure: it halts, and
-    /// once it is resumed every host gets what it should.
+    /// A host that is at work for a rollout goes away. The rollout, which allows no failure,
+    /// halts. Once it is resumed, every host gets what it should have.
     fn lose_one_at_work(&mut self) {
         let offered = self.offer("AWAY", b"AWAY".to_vec(), EntryMeta::default());
         self.command(0, Command::Upload(Box::new(offered)));
@@ -162,7 +162,7 @@ impl World {
         let census = controller.census(Instant::from_millis(self.now), &rollout);
         match host.request.status() {
             RequestStatus::NoAnswer => assert_eq!(rollout.state, RolloutState::Halted, "{census:?}"),
-            // Its word that it had ended was the last.
+            // Its last message reported the end.
             RequestStatus::Ended(_) => assert_ne!(rollout.state, RolloutState::Running, "{census:?}"),
             open => panic!("{gone} is gone, and its request is {open:?}"),
         }
@@ -171,7 +171,7 @@ impl World {
         self.end_rollout(carrier);
     }
 
-    /// A host other than the carrier's own that a rollout has put to work.
+    /// Waits until a rollout has a host at work other than the carrier's own.
     fn await_one_at_work(&mut self, carrier: usize) -> Option<usize> {
         for _ in 0..1_000 {
             let is_at_work = |index: &usize| {
@@ -187,7 +187,7 @@ impl World {
         None
     }
 
-    /// Whatever became of a rollout, another brings every host to what it should have.
+    /// After any rollout, another one brings every host to what it should have.
     fn end_rollout(&mut self, carrier: usize) {
         self.change_the_rollout(carrier, RolloutState::Running, 2, 0);
         let end = self.now + ROLLOUT_MOST_MS;

@@ -1,5 +1,4 @@
-//! The calm after the wild phase: no more trouble, so everything must come to
-//! its end, and in time.
+//! The calm phase after the wild one: without faults, everything must converge in time.
 
 use std::collections::BTreeSet;
 
@@ -15,24 +14,24 @@ use crate::machine::{Machine, TIMERS, name};
 use crate::operator::WILD_MS;
 use crate::repository::blob;
 use crate::sessions::SILENCE_MOST_MS;
-use crate::worker::{Do, Job};
+use crate::worker::{Job, WorkerStep};
 use crate::world::World;
 
 /// Two hello intervals, each with its jitter.
 const TWO_HELLOS_MS: u64 = TIMERS.sync.hello_interval.as_millis() * 11 / 5;
-/// When all controllers must have the same map: what hung before the calm ends by
-/// then, and after the restarts two hello intervals are enough.
+/// When all controllers must have the same map: by then sessions that hung before the calm
+/// have ended, and after the restarts two hello intervals are enough.
 const AGREE_MS: u64 = SILENCE_MOST_MS + TWO_HELLOS_MS;
-/// Long enough for the longest pauses: recovery again, queries' backoff.
+/// Long enough for the longest pauses: of recovery, and the backoff of queries.
 const SETTLE_MS: u64 = 45_000;
 const INSTALL_MS: u64 = 20_000;
-/// One host after another, and a controller that starts anew.
+/// Long enough for one host after another, and a controller that restarts.
 const ROLLOUT_MS: u64 = 60_000;
-/// How long a controller that was set back is alone: until it takes changes, and on.
+/// How long a restored controller is alone: longer than its start takes.
 const ALONE_MS: u64 = 2 * TWO_HELLOS_MS;
-/// After so long one that cannot have a file asks for it seldom.
+/// After this time a controller that cannot get a file asks for it rarely.
 const RESTED_MS: u64 = 30_000;
-/// How long it is watched that nothing more is said than must be.
+/// How long the traffic is counted.
 const QUIET_HELLOS: u64 = 5;
 
 impl World {
@@ -70,8 +69,8 @@ impl World {
         self.check_quiet();
     }
 
-    /// All controllers have the same map, in memory as on the disk, and it holds
-    /// all that it must.
+    /// All controllers have the same map, in memory as on the disk, with all that it must
+    /// contain.
     fn check_agreed(&self) {
         let controllers = self.controllers();
         let first = self.machines[controllers[0]].controller().expect("calm").map();
@@ -84,11 +83,11 @@ impl World {
             let mut file = self.machines[index].map.clone();
             self.ledger.check_final(&file);
             file.entries.sort_by(|one, other| one.id.cmp(&other.id));
-            assert_eq!(file.entries.iter().collect::<Vec<_>>(), held, "{index} believes in another map");
+            assert_eq!(file.entries.iter().collect::<Vec<_>>(), held, "{index} has another map in memory");
         }
     }
 
-    /// The operator uploads again what nobody has any more.
+    /// The operator uploads patch files again that no controller has any more.
     fn mend(&mut self) {
         let trusted = self.controllers().into_iter().find(|index| !self.machines[*index].lacks_key);
         let trusted = trusted.expect("the first has all keys");
@@ -113,9 +112,9 @@ impl World {
         complete
     }
 
-    /// A rollout, whose controller may be killed while it goes on; then no more are at
-    /// work at once than was said, no host is asked twice, and it ends. Hosts that failed
-    /// with that controller are for the next one.
+    /// A rollout whose carrier may be killed. No more hosts are at work at once than allowed,
+    /// no host is asked twice, and it ends. Hosts that failed with the carrier are left to
+    /// the next rollout.
     fn roll_out(&mut self) {
         let complete = self.complete();
         let carrier = complete[self.dice.index(complete.len())];
@@ -133,25 +132,26 @@ impl World {
         if self.check_rolled_out(&interrupted) {
             self.change_the_rollout(carrier, RolloutState::Running, parallel as u16, 0);
             self.run_for(ROLLOUT_MS);
-            assert!(!self.check_rolled_out(&BTreeSet::new()), "nobody may fail");
+            assert!(!self.check_rolled_out(&BTreeSet::new()), "no host may fail");
         }
         self.rollout_most = None;
     }
 
-    /// Hosts whose installs end with a controller's process: those that fetch from it
-    /// and do not have all yet, and the one on its own machine.
+    /// Hosts whose installs fail with a controller's process: those that still fetch from it,
+    /// and the one on its own machine.
     fn needing(&self, carrier: usize) -> BTreeSet<usize> {
         let needs = |machine: &&Machine| {
             let workers = machine.process.iter().flat_map(|process| &process.workers);
             let mut installs = workers.filter(|worker| worker.job == Job::Install);
-            let is_fetch = |step: &Do| matches!(step, Do::Fetch(_, link) if link.peer == carrier);
+            let is_fetch =
+                |step: &WorkerStep| matches!(step, WorkerStep::Fetch(_, link) if link.peer == carrier);
             installs.any(|worker| machine.index == carrier || worker.steps.iter().any(is_fetch))
         };
         self.machines.iter().filter(needs).map(|machine| machine.index).collect()
     }
 
-    /// The rollout has ended, and all hosts have what is wanted, but for these, which
-    /// may have failed; gives whether any has.
+    /// The rollout has ended, and all hosts have what is wanted except those in `may_fail`,
+    /// which may have failed. Returns whether any has.
     fn check_rolled_out(&self, may_fail: &BTreeSet<usize>) -> bool {
         let now = Instant::from_millis(self.now);
         let mut has_failed = false;
@@ -189,8 +189,8 @@ impl World {
             && !host.is_lost(Instant::from_millis(self.now), controller.timers().host_lost)
     }
 
-    /// A purge anywhere drops all tombstones everywhere, and what was deleted can
-    /// be uploaded again.
+    /// A purge on one controller drops all tombstones on all, and a deleted patch can be
+    /// uploaded again.
     fn purge_all(&mut self) {
         let controllers = self.controllers();
         let purger = controllers[self.dice.index(controllers.len())];
@@ -209,12 +209,12 @@ impl World {
         self.command(0, Command::Upload(Box::new(offered)));
         self.run_for(TWO_HELLOS_MS);
         self.check_agreed();
-        assert!(self.map_file(0).get(&id).is_some(), "what was purged can be uploaded");
+        assert!(self.map_file(0).get(&id).is_some(), "a purged patch can be uploaded");
     }
 
-    /// A controller is set back to before a patch came that was deleted and purged
-    /// since; what it does alone then is under another name, and what it brings back
-    /// goes.
+    /// A controller is restored from a backup that has a patch which was deleted and purged
+    /// since. Its changes while it is alone get a new replica id, and the old patch is purged
+    /// again.
     fn set_back(&mut self) {
         let trusted = |index: &usize| !self.machines[*index].lacks_key;
         let trusted: Vec<usize> = self.controllers().into_iter().filter(trusted).collect();
@@ -237,7 +237,7 @@ impl World {
 
         self.become_backup(here, Some(backup));
         self.raise_wall(vec![here], false, self.now + ALONE_MS);
-        // What is on its way passes: it is to find itself alone.
+        // Waits for datagrams under way, so that the controller is alone.
         self.run_for(10);
         self.restart(here);
         self.run_for(ALONE_MS - TWO_HELLOS_MS);
@@ -246,13 +246,13 @@ impl World {
         self.check_agreed();
         for index in self.controllers() {
             let file = self.map_file(index);
-            assert!(file.get(&name("GOES")).is_none(), "{index} has back what was purged");
+            assert!(file.get(&name("GOES")).is_none(), "{index} has a purged patch again");
             let has = |id| file.get(&name(id)).is_some();
-            assert!(has("STAYS") && has("ALONE"), "{index} has lost what was made meanwhile");
+            assert!(has("STAYS") && has("ALONE"), "{index} has lost a change made meanwhile");
         }
     }
 
-    /// Nobody says more than must be, also where a file can never be had.
+    /// No controller sends more than necessary, even if it can never get a file.
     fn check_quiet(&mut self) {
         self.run_for(RESTED_MS);
         self.traffic.clear();
@@ -260,14 +260,14 @@ impl World {
         let controllers = self.controllers();
         let others = controllers.len() as u64 - 1;
         for index in controllers {
-            let said = self.traffic.of(index);
+            let counts = self.traffic.of(index);
             let is_incomplete =
                 !self.machines[index].controller().expect("calm").sync().blobs().missing().is_empty();
             let blobs_most = if is_incomplete { 2 * others } else { 0 };
-            assert!(said.hellos <= QUIET_HELLOS + 1, "{index}: {said:?}");
-            assert!(said.acks <= others * (QUIET_HELLOS + 1), "{index}: {said:?}");
-            assert_eq!((said.syncs, said.pulls, said.queries), (0, 0, 0), "{index}: {said:?}");
-            assert!(said.blobs <= blobs_most, "{index}: {said:?}");
+            assert!(counts.hellos <= QUIET_HELLOS + 1, "{index}: {counts:?}");
+            assert!(counts.acks <= others * (QUIET_HELLOS + 1), "{index}: {counts:?}");
+            assert_eq!((counts.syncs, counts.pulls, counts.queries), (0, 0, 0), "{index}: {counts:?}");
+            assert!(counts.blobs <= blobs_most, "{index}: {counts:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Those who meddle with machines and the network.
+//! Faults of machines and of the network.
 
 use crate::dice::Dice;
 use crate::disk::Disk;
@@ -10,13 +10,13 @@ const TOPOLOGY_LOST_MOST_MS: u64 = 5_000;
 /// Backups of a disk that are kept.
 const BACKUPS: usize = 3;
 
-/// What trouble there is much of, in one run.
+/// The rates of faults in one run.
 pub struct Weather {
-    /// Of a thousand steps, those before which a worker dies.
+    /// Per thousand steps of a worker, how often it dies.
     pub worker_deaths: u64,
-    /// Of a hundred troubles, those that give a machine another disk.
+    /// Per hundred faults, how often a machine gets another disk.
     other_disks: u64,
-    /// How long a parting lasts at most.
+    /// The longest partition.
     parting_ms: u64,
 }
 
@@ -70,8 +70,8 @@ impl World {
         }
     }
 
-    /// Ends a daemon and its workers; with the power, also what was not synced. True
-    /// if it ran.
+    /// Ends a daemon and its workers; a power cut also loses writes that were not synced.
+    /// True if the daemon ran.
     pub fn end(&mut self, machine: usize, with_power: bool) -> bool {
         if self.machines[machine].process.take().is_none() {
             return false;
@@ -85,7 +85,7 @@ impl World {
         true
     }
 
-    /// Parts some machines from the others: one, or any that the dice say.
+    /// Partitions some machines, one or a random set, from the others.
     fn part(&mut self) {
         let all: Vec<usize> = (0..self.machines.len()).collect();
         let inside = match self.dice.chance(400) {
@@ -99,7 +99,7 @@ impl World {
         self.raise_wall(inside, is_one_way, until);
     }
 
-    /// As [`part`](crate::network::Network::part); links come to know.
+    /// As [`part`](crate::network::Network::part), and updates the links.
     pub fn raise_wall(&mut self, inside: Vec<usize>, is_one_way: bool, until: u64) {
         self.network.part(inside, is_one_way, until);
         self.review();
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// What has come of a patch file is spoilt.
+    /// Corrupts a partly fetched patch file.
     fn poison(&mut self, machine: usize) {
         let disk = &mut self.machines[machine].disk;
         let coming: Vec<String> = disk.folder("fetch/").map(|(name, _)| format!("fetch/{name}")).collect();

@@ -1,4 +1,4 @@
-//! What must never be, and what must be in the end.
+//! Safety checks during a run, and the checks of its final state.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ use crate::repository::{MapFile, blob};
 use crate::worker::{digest_of, files};
 use crate::world::World;
 
-/// What has really happened, as nobody in the cluster knows it.
+/// What has really happened, which no node of the cluster knows completely.
 #[derive(Default)]
 pub struct Truth {
     /// Every patch's content, by its hash.
@@ -31,10 +31,10 @@ pub struct Truth {
     installed: BTreeSet<(usize, RequestId)>,
     /// What was installed when a host's last install began.
     before: BTreeMap<usize, Digest>,
-    /// Datagrams that a start of a machine's daemon has believed: whose, and
-    /// which of its incarnation.
-    believed: BTreeSet<(usize, u32, NodeId, u64, u64)>,
-    /// Requests of which a disk knew that is gone: anything may be said of them.
+    /// Datagrams that a start of a machine's daemon has accepted: sender, incarnation and
+    /// sequence.
+    accepted: BTreeSet<(usize, u32, NodeId, u64, u64)>,
+    /// Requests that only a lost disk knew: any status is allowed for them.
     forgotten: BTreeSet<(usize, RequestId)>,
 }
 
@@ -45,18 +45,18 @@ impl Truth {
         self.incarnations.insert((machine, incarnation));
     }
 
-    pub fn on_believed(&mut self, machine: usize, start: u32, datagram: &[u8]) {
+    pub fn on_accepted(&mut self, machine: usize, start: u32, datagram: &[u8]) {
         let header = Header::parse(datagram).expect("it was decoded").header;
         let datagram = (machine, start, header.sender, header.incarnation, header.sequence);
-        assert!(self.believed.insert(datagram), "{machine} believed a datagram twice");
+        assert!(self.accepted.insert(datagram), "{machine} accepted a datagram twice");
     }
 
     pub fn on_begin(&mut self, machine: usize, old: Digest) {
         self.before.insert(machine, old);
     }
 
-    /// A host takes a request up that its journal does not know. It may have been begun
-    /// there all the same, before another: then anything may be said of it.
+    /// A host accepts a request that is not in its journal. If it was begun there earlier,
+    /// before another one, any status is allowed for it.
     fn on_taken(&mut self, machine: usize, request: RequestId) {
         if self.begun.contains(&(machine, request)) {
             self.forgotten.insert((machine, request));
@@ -69,7 +69,7 @@ impl Truth {
         assert!(is_known, "{request} was begun twice on {machine}");
     }
 
-    /// A machine's disk became another: what it did is not to be seen any more.
+    /// A machine's disk was replaced: its installs are no longer visible.
     pub fn on_other_disk(&mut self, machine: usize) {
         let of_it: Vec<_> = self.begun.iter().filter(|begun| begun.0 == machine).copied().collect();
         for request in of_it {
@@ -84,19 +84,19 @@ impl World {
         self.machines[machine].disk.decode_durable("journal").unwrap_or_default()
     }
 
-    /// A host takes a request up, or connects for it once more. What its journal knows
-    /// is never taken up again, whatever was given up since. An earlier one may be: by a
-    /// controller that was never answered, or for a rollout that finds the host failed,
-    /// or behind, after another install.
+    /// A host accepts a request, or connects for it once more. A request in its journal is
+    /// never accepted again, even after later ones were given up. An earlier request may be
+    /// accepted again: from a controller that got no answer, or for a rollout that finds the
+    /// host failed or behind after another install.
     pub fn check_taken(&mut self, machine: usize) {
         let process = self.machines[machine].process.as_ref().expect("it connects");
         let request = process.node.agent.as_ref().expect("it installs").ack().request_id;
         let last = self.journal(machine).last.map(|last| last.request_id);
-        assert_ne!(last, Some(request), "taken up twice by {machine}");
+        assert_ne!(last, Some(request), "accepted twice by {machine}");
         self.truth.on_taken(machine, request);
     }
 
-    /// A machine's disk was synced: what its journal says is now true for good.
+    /// A machine's disk was synced: records what its journal contains.
     pub fn on_durable(&mut self, machine: usize) {
         let last = self.durable_journal(machine).last;
         if let Some(LastInstall { request_id, outcome: Outcome::Installed, .. }) = last {
@@ -111,8 +111,8 @@ impl World {
         }
     }
 
-    /// What a machine says is true of it.
-    pub fn check_said(&mut self, machine: usize, to: To, message: &Message) {
+    /// Checks that a message that a machine sends is true.
+    pub fn check_sent(&mut self, machine: usize, to: To, message: &Message) {
         match message {
             Message::HelloAgentAck(ack) => {
                 self.check_installed(machine, ack);
@@ -128,7 +128,7 @@ impl World {
                 }
             }
             Message::Hello(Hello { digest, .. }) | Message::SyncReq(SyncReq { digest, .. }) => {
-                let map = self.machines[machine].controller().expect("it says so").map();
+                let map = self.machines[machine].controller().expect("it sent this").map();
                 assert_eq!(map.digest(), *digest);
                 self.ledger.on_announced(
                     machine,
@@ -141,8 +141,8 @@ impl World {
                     let file = &self.machines[machine].map;
                     self.ledger.check_includes(self.index(to), done.digest, file);
                 } else {
-                    // To all, unasked: no file is missing any more.
-                    let controller = self.machines[machine].controller().expect("it says so");
+                    // Sent to all without a request: no file is missing any more.
+                    let controller = self.machines[machine].controller().expect("it sent this");
                     assert_eq!((done.digest, done.blobs_missing), (controller.map().digest(), 0));
                     assert!(controller.sync().blobs().missing().is_empty());
                 }
@@ -151,8 +151,8 @@ impl World {
         }
     }
 
-    /// An agent at rest reports exactly the patches whose files are on its
-    /// disk; one at work may still report those that it began with.
+    /// An idle agent reports exactly the patches whose files are on its disk. One that
+    /// installs may still report those that it began with.
     fn check_installed(&self, machine: usize, ack: &HelloAgentAck) {
         let found = digest_of(&files(&self.machines[machine].disk));
         let is_true = match ack.state {
@@ -160,12 +160,12 @@ impl World {
                 ack.installed_digest == found
                     || self.truth.before.get(&machine) == Some(&ack.installed_digest)
             }
-            // It cannot tell, and says so.
+            // It does not know, and reports no digest.
             AgentState::InstallFailed if ack.installed_digest == Digest::default() => ack.patch_failed,
             _ => ack.installed_digest == found,
         };
-        let (said, found) = (short(&ack.installed_digest), short(&found));
-        assert!(is_true, "{machine} says it has {said} and has {found} ({})", ack.state.as_str());
+        let (reported, found) = (short(&ack.installed_digest), short(&found));
+        assert!(is_true, "{machine} reports {reported} and has {found} ({})", ack.state.as_str());
     }
 
     fn check_outcome(&self, machine: usize, request: RequestId, outcome: Outcome) {
@@ -174,29 +174,31 @@ impl World {
         }
         let is_installed = self.truth.installed.contains(&(machine, request));
         match outcome {
-            Outcome::Installed => assert!(is_installed, "{machine} says {request} is installed: it is not"),
-            Outcome::Rejected | Outcome::RolledBack => {
-                assert!(!is_installed, "{machine} says {request} failed: it is installed");
+            Outcome::Installed => {
+                assert!(is_installed, "{machine} reports {request} as installed, and it is not")
             }
-            // Said while nobody knows.
+            Outcome::Rejected | Outcome::RolledBack => {
+                assert!(!is_installed, "{machine} reports {request} as failed, and it is installed");
+            }
+            // Sent while the outcome is not known.
             Outcome::Broken => {}
         }
     }
 
-    /// The operator is never shown an install that is none, nor a host called
-    /// current by a controller that lacks a file.
+    /// A controller never shows an install as done that is not, and calls no host current
+    /// while it lacks a file.
     pub fn check_controller(&self, machine: usize) {
         let Some(controller) = self.machines[machine].controller() else { return };
         self.check_confirmed(machine, controller);
         let process = self.machines[machine].process.as_ref().expect("it has a controller");
-        // What a worker is about to report is not known yet.
+        // A worker's report is under way.
         if process.is_loaded && process.workers.iter().all(|worker| worker.job.is_agents()) {
             let disk = &self.machines[machine].disk;
             let wanted = controller.map().iter().filter(|(_, entry)| entry.is_wanted());
             let is_complete = wanted.into_iter().all(|(_, entry)| disk.has(&blob(&entry.hash)));
             for host in controller.hosts().iter() {
                 let is_current = controller.currency(host) == Currency::Current;
-                assert!(is_complete || !is_current, "{machine} lacks a file, and calls a host current");
+                assert!(is_complete || !is_current, "{machine} lacks a file and calls a host current");
             }
         }
         for host in controller.hosts().iter() {
@@ -208,9 +210,9 @@ impl World {
         }
     }
 
-    /// Where a change counts as confirmed by another controller, it is on that
-    /// one's disk; or that one has heard of a purge of which this one had not when it
-    /// made the change, and it is on this one's.
+    /// A change that counts as confirmed by another controller is on that controller's disk.
+    /// The exception: the other one knew of a purge that this one did not know when it made
+    /// the change; then it is on this one's disk.
     fn check_confirmed(&self, machine: usize, controller: &Controller<'_>) {
         let process = self.machines[machine].process.as_ref().expect("it has a controller");
         for neighbour in controller.sync().neighbours().iter().filter(|neighbour| neighbour.confirmed > 0) {
@@ -223,7 +225,7 @@ impl World {
                         && self.ledger.is_included(&self.machines[machine].map, entry)
                 };
                 let is_there = self.ledger.is_included(file, entry) || is_to_come();
-                assert!(is_there, "{machine} takes it for durable elsewhere: {entry:?}; {file:?}");
+                assert!(is_there, "{machine} holds it for durable elsewhere: {entry:?}; {file:?}");
             }
         }
     }
@@ -232,21 +234,21 @@ impl World {
         self.machines.iter().position(|machine| machine.id == node).expect("one of ours")
     }
 
-    /// Each kind's set is what is wanted, concerns it, and has all that it
-    /// requires: worked out here without the core's help.
+    /// Each kind's set is the wanted, unblocked patches that concern it, computed here
+    /// independently of the core.
     pub fn check_effective(&self, machine: usize) {
         let Some(controller) = self.machines[machine].controller() else { return };
         let map = controller.map();
         for kind in controller.kinds().iter() {
             for (slot, entry) in map.iter() {
-                let stands = stands(map, entry, &mut BTreeSet::new());
-                let is_in = stands && entry.meta.concerns(&kind.nodetype);
+                let unblocked = is_unblocked(map, entry, &mut BTreeSet::new());
+                let is_in = unblocked && entry.meta.concerns(&kind.nodetype);
                 assert_eq!(kind.patches.contains(slot), is_in, "{} for {}", entry.id, kind.nodetype);
             }
         }
     }
 
-    /// Nothing is under way that should have come to an end.
+    /// No worker, session or request is left.
     pub fn check_settled(&self) {
         for machine in &self.machines {
             let process = machine.process.as_ref().expect("calm");
@@ -258,7 +260,7 @@ impl World {
         }
     }
 
-    /// A controller knows of every host what is on its disk.
+    /// A controller knows exactly what is on every host's disk.
     fn check_hosts(&self, controller: usize) {
         let controller = self.machines[controller].controller().expect("calm");
         for machine in self.machines.iter().filter(|machine| machine.roles.is_agent) {
@@ -274,13 +276,13 @@ impl World {
                 controller.map().get(id).is_some_and(|(_, e)| e.hash == **hash)
             };
             let expected: BTreeSet<_> = found.iter().filter(known).collect();
-            assert_eq!(held, expected, "what {} has, as the controller believes", machine.index);
+            assert_eq!(held, expected, "the installed set of {}, as the controller knows it", machine.index);
         }
     }
 
-    /// In the end, what the operator is shown of a request is what became of it.
+    /// In the end, the status of a request is its real outcome.
     fn check_request(&self, machine: usize, request: &HostRequest) {
-        // Without one the host was never asked, or has lost what it knew.
+        // Without a number the host was never asked, or was forgotten.
         let (Some(request), status) = (request.request_id(), request.status()) else { return };
         if self.truth.forgotten.contains(&(machine, request)) {
             return;
@@ -293,15 +295,16 @@ impl World {
                     assert_eq!(outcome, last.outcome, "{machine}, {request}");
                 }
             }
-            RequestStatus::NoAnswer => assert!(last.is_none(), "{machine} knows what became of {request}"),
+            RequestStatus::NoAnswer => {
+                assert!(last.is_none(), "{machine} has the outcome of {request} in its journal")
+            }
             RequestStatus::None | RequestStatus::Waiting | RequestStatus::Running => {
                 panic!("{machine}: {request} is still open")
             }
         }
     }
 
-    /// Every host is current, and every patch where it belongs, as this controller
-    /// sees it.
+    /// To this controller every host is current, and every patch has its final state.
     pub fn check_converged(&self, machine: usize) {
         let controller = self.machines[machine].controller().expect("calm");
         let is_complete = controller.sync().blobs().first_wanted(controller.map()).is_none();
@@ -326,16 +329,19 @@ impl World {
     }
 }
 
-/// Whether an entry is wanted, and all that it requires stands.
-fn stands<'m>(map: &'m Map<'_>, entry: &'m Entry, above: &mut BTreeSet<&'m PatchId>) -> bool {
+/// Whether an entry is wanted, and all that it requires is unblocked.
+fn is_unblocked<'m>(map: &'m Map<'_>, entry: &'m Entry, above: &mut BTreeSet<&'m PatchId>) -> bool {
     if !entry.is_wanted() {
         return false;
     }
     if !above.insert(&entry.id) {
-        return true; // A circle stands if all in it is wanted.
+        return true; // A circle unblocked if all in it is wanted.
     }
-    let stands =
-        entry.meta.requires.iter().all(|id| map.get(id).is_some_and(|(_, entry)| stands(map, entry, above)));
+    let unblocked = entry
+        .meta
+        .requires
+        .iter()
+        .all(|id| map.get(id).is_some_and(|(_, entry)| is_unblocked(map, entry, above)));
     above.remove(&entry.id);
-    stands
+    unblocked
 }

@@ -1,5 +1,5 @@
-//! What an operator asks of a controller, and the worker that changes the
-//! repository: durably, before it is acknowledged.
+//! An operator's commands, and the worker that changes the repository: durably, before
+//! the command is acknowledged.
 
 use thimble::fsm::controller::Controller;
 use thimble::job::{Report, RolloutChange};
@@ -12,7 +12,7 @@ use thimble::types::{Digest, NodeId, PatchId};
 
 use crate::machine::name;
 use crate::repository::{MapFile, blob};
-use crate::worker::{Do, Job};
+use crate::worker::{Job, WorkerStep};
 use crate::world::World;
 
 /// A command that changes the repository.
@@ -28,8 +28,8 @@ pub enum Command {
 }
 
 impl World {
-    /// Carries a command out as far as the rules allow; its acknowledgement
-    /// comes when all of it is durable.
+    /// Executes a command as far as the rules allow. It is acknowledged when all of it is
+    /// durable.
     pub fn command(&mut self, machine: usize, command: Command) {
         let now = Instant::from_millis(self.now);
         let Some(controller) = self.machines[machine].controller() else { return };
@@ -43,24 +43,28 @@ impl World {
             }
             Command::Delete(ids, force) => {
                 let on_hosts = |slot| controller.on_hosts(now, slot, *force);
-                rules::check_delete(controller.map(), ids, on_hosts).err().map(|why| why.to_string())
+                rules::check_delete(controller.map(), ids, on_hosts).err().map(|reason| reason.to_string())
             }
             Command::Commit(ids) => {
                 let on_all_hosts = |slot| on_all_hosts(controller, slot);
                 let checked = rules::check_commit(controller.map(), ids, on_all_hosts);
-                checked.err().map(|why| why.to_string())
+                checked.err().map(|reason| reason.to_string())
             }
             Command::Purge => {
                 let checked = controller.sync().check_purge(now, controller.map().digest());
-                checked.err().map(|why| format!("{why:?}"))
+                checked.err().map(|reason| format!("{reason:?}"))
             }
             _ => None,
         };
-        if let Some(why) = refusal {
-            return self.note(format_args!("{command:?} at {machine}: {why}"));
+        if let Some(reason) = refusal {
+            return self.note(format_args!("{command:?} at {machine}: {reason}"));
         }
         let (renew, agreed) = (controller.sync().must_renew(), controller.map().digest());
-        self.start_worker(machine, Job::Change, [Do::Lock, Do::Change(command, renew, agreed)]);
+        self.start_worker(
+            machine,
+            Job::Change,
+            [WorkerStep::Lock, WorkerStep::Change(command, renew, agreed)],
+        );
     }
 
     /// The worker decides on the map as it is on the disk, then changes it.
@@ -77,29 +81,35 @@ impl World {
             }
             Command::Purge => Ok(self.purge(machine, &mut file)),
             Command::Rollout(change) => Self::change_rollout(&mut file, change),
-            _ => self.restate(machine, &mut file, &command),
+            _ => self.change_states(machine, &mut file, &command),
         };
         match steps {
             Ok(steps) => {
                 self.note(format_args!("{command:?} at {machine}"));
-                self.first(machine, id, steps);
+                self.prepend_steps(machine, id, steps);
             }
             Err(refusal) => self.note(format_args!("{command:?} at {machine}: {refusal}")),
         }
     }
 
-    fn upload(&mut self, machine: usize, file: &mut MapFile, offered: &Entry) -> Result<Vec<Do>, String> {
+    fn upload(
+        &mut self,
+        machine: usize,
+        file: &mut MapFile,
+        offered: &Entry,
+    ) -> Result<Vec<WorkerStep>, String> {
         if self.machines[machine].distrusts(&offered.hash) {
             return Err("its signature is of no trusted key".to_string());
         }
         let mut slots = Vec::new();
-        let verdict = rules::check_upload(&file.map(&mut slots), offered).map_err(|why| why.to_string())?;
+        let verdict =
+            rules::check_upload(&file.map(&mut slots), offered).map_err(|reason| reason.to_string())?;
         let path = blob(&offered.hash);
         let mut steps = Vec::new();
         if !self.machines[machine].disk.has(&path) {
             let content = self.truth.contents[&offered.hash].clone();
-            steps.extend([Do::Write("upload".into(), content), Do::Sync("upload".into())]);
-            steps.extend([Do::Rename("upload".into(), path), Do::SyncAll]);
+            steps.extend([WorkerStep::Write("upload".into(), content), WorkerStep::Sync("upload".into())]);
+            steps.extend([WorkerStep::Rename("upload".into(), path), WorkerStep::SyncAll]);
         }
         let mut changed = Vec::new();
         if verdict == rules::Upload::New {
@@ -108,15 +118,20 @@ impl World {
             self.ledger.on_intended(machine, &changed);
             steps.extend(file.commit());
         }
-        steps.push(Do::Unlock);
-        steps.extend(changed.iter().map(|entry| Do::Report(Box::new(Report::Entry(entry.clone())))));
-        steps.push(Do::Report(Box::new(Report::BlobHere { hash: offered.hash })));
-        steps.push(Do::Acknowledge(changed));
+        steps.push(WorkerStep::Unlock);
+        steps.extend(changed.iter().map(|entry| WorkerStep::Report(Box::new(Report::Entry(entry.clone())))));
+        steps.push(WorkerStep::Report(Box::new(Report::BlobHere { hash: offered.hash })));
+        steps.push(WorkerStep::Acknowledge(changed));
         Ok(steps)
     }
 
     /// apply, remove, delete, commit.
-    fn restate(&mut self, machine: usize, file: &mut MapFile, command: &Command) -> Result<Vec<Do>, String> {
+    fn change_states(
+        &mut self,
+        machine: usize,
+        file: &mut MapFile,
+        command: &Command,
+    ) -> Result<Vec<WorkerStep>, String> {
         let mut slots = Vec::new();
         let map = file.map(&mut slots);
         let (to, state) = match command {
@@ -130,7 +145,7 @@ impl World {
                 unreachable!("these change no state")
             }
         };
-        let to: SlotSet = to.map_err(|why| why.to_string())?;
+        let to: SlotSet = to.map_err(|reason| reason.to_string())?;
         let stamp = file.origin().next_stamp();
         let entries = to.iter().filter_map(|slot| map.entry(slot));
         let changed: Vec<Entry> = entries.map(|entry| rules::changed(entry, state, stamp)).collect();
@@ -139,29 +154,33 @@ impl World {
         }
         file.put(&changed);
         self.ledger.on_intended(machine, &changed);
-        let mut steps: Vec<Do> = file.commit().into();
+        let mut steps: Vec<WorkerStep> = file.commit().into();
         if state == EntryState::Deleted {
             let gone = changed.iter().filter(|entry| !file.names(&entry.hash));
-            steps.extend(gone.map(|entry| Do::Remove(blob(&entry.hash))));
+            steps.extend(gone.map(|entry| WorkerStep::Remove(blob(&entry.hash))));
         }
-        steps.push(Do::Unlock);
-        steps.extend(changed.iter().map(|entry| Do::Report(Box::new(Report::Entry(entry.clone())))));
-        steps.push(Do::Acknowledge(changed));
+        steps.push(WorkerStep::Unlock);
+        steps.extend(changed.iter().map(|entry| WorkerStep::Report(Box::new(Report::Entry(entry.clone())))));
+        steps.push(WorkerStep::Acknowledge(changed));
         Ok(steps)
     }
 
-    fn change_rollout(file: &mut MapFile, change: &RolloutChange) -> Result<Vec<Do>, String> {
+    fn change_rollout(file: &mut MapFile, change: &RolloutChange) -> Result<Vec<WorkerStep>, String> {
         if file.rollout.map(|held| held.stamp) != change.instead_of {
             return Err("another change of the rollout was faster".to_string());
         }
         let rollout = change.to.stamped(file.origin().next_stamp());
         file.counter = file.counter.max(rollout.stamp.counter);
         file.rollout = Some(rollout);
-        let report = Do::Report(Box::new(Report::Rollout(rollout)));
-        Ok(file.commit().into_iter().chain([Do::Unlock, report, Do::Acknowledge(Vec::new())]).collect())
+        let report = WorkerStep::Report(Box::new(Report::Rollout(rollout)));
+        Ok(file
+            .commit()
+            .into_iter()
+            .chain([WorkerStep::Unlock, report, WorkerStep::Acknowledge(Vec::new())])
+            .collect())
     }
 
-    /// Begins, stops or resumes a rollout, as far as that makes sense.
+    /// Starts, stops or resumes a rollout, if its state allows it.
     pub fn change_the_rollout(
         &mut self,
         machine: usize,
@@ -188,7 +207,7 @@ impl World {
         self.settle_rollout(machine, to);
     }
 
-    /// Makes this the rollout, in place of what it is now.
+    /// Replaces the rollout by this one.
     pub fn settle_rollout(&mut self, machine: usize, to: Rollout) {
         let Some(controller) = self.machines[machine].controller() else { return };
         let instead_of = controller.map().rollout().map(|rollout| rollout.stamp);
@@ -196,7 +215,7 @@ impl World {
         self.command(machine, Command::Rollout(RolloutChange { to, instead_of, renew }));
     }
 
-    fn purge(&mut self, machine: usize, file: &mut MapFile) -> Vec<Do> {
+    fn purge(&mut self, machine: usize, file: &mut MapFile) -> Vec<WorkerStep> {
         let is_tombstone = |entry: &Entry| entry.state == EntryState::Deleted;
         let gone: Vec<Entry> = file.entries.iter().filter(|entry| is_tombstone(entry)).cloned().collect();
         if gone.is_empty() {
@@ -204,7 +223,7 @@ impl World {
         }
         let highest = file.entries.iter().map(|entry| entry.stamp.counter).max().unwrap_or(0);
         file.counter = file.counter.max(highest);
-        // Who has met nobody must not take away what others have.
+        // A controller that knows no other must not purge what others have.
         if self.machines[machine].disk.has("controllers") {
             file.floor = file.floor.max(highest);
         }
@@ -212,9 +231,9 @@ impl World {
         self.ledger.on_purge(&gone, file.floor);
         let reports = gone.iter().map(|entry| Report::EntryPurged(entry.id.clone()));
         let reports = reports.chain([Report::Floor(file.floor)]);
-        let steps = file.commit().into_iter().chain([Do::Unlock]);
-        let steps = steps.chain(reports.map(|report| Do::Report(Box::new(report))));
-        steps.chain([Do::Acknowledge(Vec::new())]).collect()
+        let steps = file.commit().into_iter().chain([WorkerStep::Unlock]);
+        let steps = steps.chain(reports.map(|report| WorkerStep::Report(Box::new(report))));
+        steps.chain([WorkerStep::Acknowledge(Vec::new())]).collect()
     }
 
     pub fn on_acknowledged(&mut self, machine: usize, entries: Vec<Entry>) {

@@ -1,4 +1,4 @@
-//! The one source of chance in a run: a sequence of numbers that its seed fixes.
+//! The only source of randomness in a run: a sequence of numbers determined by its seed.
 
 /// A sequence of numbers (xorshift64*).
 pub struct Dice(u64);
@@ -6,7 +6,7 @@ pub struct Dice(u64);
 impl Dice {
     pub fn new(seed: u64) -> Self {
         let mut dice = Self(seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        // Seeds that are close give sequences that are not.
+        // Close seeds give different sequences.
         for _ in 0..8 {
             dice.next();
         }

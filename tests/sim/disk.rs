@@ -1,5 +1,5 @@
-//! A disk: files that a process sees at once, and that a power cut takes back
-//! unless they were synced.
+//! A disk: a process sees its writes at once, and a power cut undoes those that were not
+//! synced.
 //!
 //! A power cut keeps, tears or drops each write that was not synced, and keeps
 //! the first few of the renames and removals that were not: what Linux file
@@ -19,15 +19,15 @@ enum Change {
     Remove(String),
 }
 
-/// What is on a disk: names and bytes.
+/// The content of a disk: names and bytes.
 pub type Files = BTreeMap<String, Vec<u8>>;
 
 /// The disk of one machine.
 #[derive(Default)]
 pub struct Disk {
-    /// What a power cut leaves.
+    /// The files that survive a power cut.
     durable: Files,
-    /// What a process sees: the durable files with all changes made.
+    /// The files that a process sees: the durable ones with all changes.
     live: Files,
     /// Changes that are not durable, in order.
     pending: Vec<Change>,
@@ -70,7 +70,7 @@ impl Disk {
         });
     }
 
-    /// Makes all that was done durable (fsync of the folder, after the files').
+    /// Makes all changes durable (fsync of the folder, after that of the files).
     pub fn sync_all(&mut self) {
         self.pending.clear();
         self.durable = self.live.clone();
@@ -99,7 +99,7 @@ impl Disk {
         self.live = self.durable.clone();
     }
 
-    /// What a backup made now would hold.
+    /// The content of a backup made now.
     pub fn image(&self) -> Files {
         self.durable.clone()
     }
@@ -124,7 +124,7 @@ impl Disk {
         Some(decode(file, self.read(file)?))
     }
 
-    /// As [`decode`](Self::decode), of what a power cut would leave.
+    /// As [`decode`](Self::decode), of the file that would survive a power cut.
     #[track_caller]
     pub fn decode_durable<T: DeserializeOwned>(&self, file: &str) -> Option<T> {
         Some(decode(file, self.durable.get(file)?))
@@ -150,7 +150,7 @@ fn apply(files: &mut Files, change: &Change) {
             files.insert(file.clone(), bytes.clone());
         }
         Change::Rename(from, to) => {
-            // Named, and its bytes not there: an empty file.
+            // Its name is there, its bytes are not: an empty file.
             let bytes = files.remove(from).unwrap_or_default();
             files.insert(to.clone(), bytes);
         }
@@ -161,7 +161,7 @@ fn apply(files: &mut Files, change: &Change) {
 }
 
 #[test]
-fn what_was_synced_survives_and_what_was_not_may_be_lost_or_torn() {
+fn synced_writes_survive_and_others_may_be_lost_or_torn() {
     let mut found = std::collections::BTreeSet::new();
     for seed in 0..200 {
         let mut disk = Disk::default();
@@ -176,7 +176,7 @@ fn what_was_synced_survives_and_what_was_not_may_be_lost_or_torn() {
 }
 
 #[test]
-fn a_synced_file_takes_the_place_of_another_or_does_not() {
+fn a_synced_file_replaces_another_whole_or_not_at_all() {
     let mut found = std::collections::BTreeSet::new();
     for seed in 0..50 {
         let mut disk = Disk::default();

@@ -1,8 +1,8 @@
-//! The agent's workers: install and recover, with a journal that is written
-//! before anything is touched and after all is in place.
+//! The agent's workers: install and recover, with a journal that is written before the
+//! first change and after the last.
 
 use serde::{Deserialize, Serialize};
-use thimble::fsm::event::Event as Told;
+use thimble::fsm::event::Event as NodeEvent;
 use thimble::repo::effective::effective_set;
 use thimble::types::{Hash, PatchId, Reason, RequestId};
 use thimble::wire::frame::Purpose;
@@ -12,7 +12,7 @@ use crate::disk::encode;
 use crate::machine::{Machine, short};
 use crate::repository::{MapFile, blob};
 use crate::sessions::Link;
-use crate::worker::{Do, Job, Set, digest_of, files, replace};
+use crate::worker::{Job, Set, WorkerStep, digest_of, files, replace};
 use crate::world::World;
 
 /// The agent's journal.
@@ -38,20 +38,20 @@ impl Journal {
         Self { installed: set.clone().into_iter().collect(), open: None, last: Some(last) }
     }
 
-    fn replace(&self) -> [Do; 4] {
+    fn replace(&self) -> [WorkerStep; 4] {
         replace("journal", encode(self))
     }
 }
 
 /// The steps from what is on the disk to a set.
-fn switch(from: &Set, to: &Set) -> Vec<Do> {
-    let gone = from.keys().filter(|id| !to.contains_key(*id)).map(|id| Do::Put(id.clone(), None));
+fn switch(from: &Set, to: &Set) -> Vec<WorkerStep> {
+    let gone = from.keys().filter(|id| !to.contains_key(*id)).map(|id| WorkerStep::Put(id.clone(), None));
     let other = to.iter().filter(|(id, hash)| from.get(*id) != Some(*hash));
-    gone.chain(other.map(|(id, hash)| Do::Put(id.clone(), Some(*hash)))).collect()
+    gone.chain(other.map(|(id, hash)| WorkerStep::Put(id.clone(), Some(*hash)))).collect()
 }
 
-fn refused(reason: &str) -> [Do; 1] {
-    [Do::End(Err(Reason::truncated(reason)))]
+fn refused(reason: &str) -> [WorkerStep; 1] {
+    [WorkerStep::End(Err(Reason::truncated(reason)))]
 }
 
 impl World {
@@ -62,7 +62,8 @@ impl World {
     pub fn start_install(&mut self, machine: usize, install: InstallRequest) {
         let link = self.take_link(machine, install.controller, Purpose::Fetch);
         self.note(format_args!("{machine} installs {} for {}", short(&install.digest), install.request_id));
-        let steps = [Do::Progress(Step::Checking, 0), Do::Check, Do::Fetch(install, link)];
+        let steps =
+            [WorkerStep::Progress(Step::Checking, 0), WorkerStep::Check, WorkerStep::Fetch(install, link)];
         self.start_worker(machine, Job::Install, steps);
         let installs = |machine: &Machine| {
             let workers = machine.process.iter().flat_map(|process| &process.workers);
@@ -74,15 +75,15 @@ impl World {
 
     pub fn check_host(&mut self, machine: usize, id: u64) {
         if !self.network.is_calm && self.dice.chance(50) {
-            self.instead(machine, id, refused("Node must be locked."));
+            self.replace_steps(machine, id, refused("Node must be locked."));
         }
     }
 
-    /// Asks the controller for the manifest, which must hash to what was asked for,
-    /// then for the files: what is served is what is on the controller's disk.
+    /// Fetches the manifest, whose digest must be the requested one, then the files, from
+    /// the controller's disk.
     pub fn fetch(&mut self, machine: usize, id: u64, install: InstallRequest, link: Link) {
         if self.is_broken(machine, link) {
-            return self.instead(machine, id, refused("the session ended"));
+            return self.replace_steps(machine, id, refused("the session ended"));
         }
         let server = &self.machines[link.peer].disk;
         let (file, mut slots) = (MapFile::of(server), Vec::new());
@@ -91,17 +92,17 @@ impl World {
         let entries = set.iter().filter_map(|slot| map.entry(slot));
         let manifest: Set = entries.map(|entry| (entry.id.clone(), entry.hash)).collect();
         if digest_of(&manifest) != install.digest {
-            return self.instead(machine, id, refused("the controller's set has changed: ask again"));
+            return self.replace_steps(machine, id, refused("the controller's set has changed: ask again"));
         }
         if !manifest.values().all(|hash| server.has(&blob(hash))) {
-            return self.instead(machine, id, refused("the controller does not have the patch file"));
+            return self.replace_steps(machine, id, refused("the controller does not have the patch file"));
         }
         let steps = [
-            Do::Progress(Step::Fetching, 10),
-            Do::Progress(Step::Verifying, 40),
-            Do::Begin(install, manifest),
+            WorkerStep::Progress(Step::Fetching, 10),
+            WorkerStep::Progress(Step::Verifying, 40),
+            WorkerStep::Begin(install, manifest),
         ];
-        self.first(machine, id, steps);
+        self.prepend_steps(machine, id, steps);
     }
 
     /// The journal first; then the files, the health check and the end.
@@ -112,11 +113,13 @@ impl World {
         self.truth.on_begin(machine, digest_of(&old));
         let intent = Journal { open: Some(install.request_id), ..journal };
         let steps = intent.replace().into_iter();
-        let steps = steps.chain([Do::Begun(install.request_id), Do::Progress(Step::Switching, 60)]);
+        let steps =
+            steps.chain([WorkerStep::Begun(install.request_id), WorkerStep::Progress(Step::Switching, 60)]);
         let steps = steps.chain(switch(&old, &new));
-        let steps = steps.chain([Do::Progress(Step::Health, 90), Do::Health(install, old, new)]);
-        let steps: Vec<Do> = steps.collect();
-        self.first(machine, id, steps);
+        let steps =
+            steps.chain([WorkerStep::Progress(Step::Health, 90), WorkerStep::Health(install, old, new)]);
+        let steps: Vec<WorkerStep> = steps.collect();
+        self.prepend_steps(machine, id, steps);
     }
 
     pub fn health(&mut self, machine: usize, id: u64, install: InstallRequest, old: &Set, new: &Set) {
@@ -125,27 +128,27 @@ impl World {
         let end = if is_well {
             Ok(Journal::ended(new, install.request_id, Outcome::Installed, ""))
         } else {
-            steps.push(Do::Progress(Step::RollingBack, 90));
+            steps.push(WorkerStep::Progress(Step::RollingBack, 90));
             steps.extend(switch(new, old));
             Err(Journal::ended(old, install.request_id, Outcome::RolledBack, "the health script failed"))
         };
-        steps.push(Do::SyncAll);
+        steps.push(WorkerStep::SyncAll);
         let (Ok(journal) | Err(journal)) = &end;
         steps.extend(journal.replace());
-        steps.extend([Do::TellInstalled, Do::TellEnd]);
-        steps.push(Do::End(end.map(drop).map_err(|_| Reason::truncated("the health script failed"))));
-        self.first(machine, id, steps);
+        steps.extend([WorkerStep::TellInstalled, WorkerStep::TellEnd]);
+        steps.push(WorkerStep::End(end.map(drop).map_err(|_| Reason::truncated("the health script failed"))));
+        self.prepend_steps(machine, id, steps);
     }
 
     pub fn start_recovery(&mut self, machine: usize) {
         self.note(format_args!("{machine} recovers"));
-        self.start_worker(machine, Job::Recover, [Do::Recover]);
+        self.start_worker(machine, Job::Recover, [WorkerStep::Recover]);
     }
 
-    /// Undoes an install that is open, then says what is installed.
+    /// Undoes an open install, then reports what is installed.
     pub fn recover(&mut self, machine: usize, id: u64) {
         if !self.network.is_calm && self.dice.chance(50) {
-            return self.instead(machine, id, refused("no space left"));
+            return self.replace_steps(machine, id, refused("no space left"));
         }
         let journal = self.journal(machine);
         let (old, found) = (journal.set(), files(&self.machines[machine].disk));
@@ -153,23 +156,23 @@ impl World {
         match journal.open {
             Some(request) => {
                 steps.extend(switch(&found, &old));
-                steps.push(Do::SyncAll);
+                steps.push(WorkerStep::SyncAll);
                 let ended = Journal::ended(&old, request, Outcome::RolledBack, "the host went down");
                 steps.extend(ended.replace());
             }
             None => {
                 assert_eq!(found, old, "without an open install the host has one whole set");
-                // What a kill left in the page cache is made to last.
-                steps.push(Do::SyncAll);
+                // Syncs writes that a kill left in the page cache.
+                steps.push(WorkerStep::SyncAll);
             }
         }
-        steps.extend([Do::TellInstalled, Do::TellEnd, Do::End(Ok(()))]);
-        self.first(machine, id, steps);
+        steps.extend([WorkerStep::TellInstalled, WorkerStep::TellEnd, WorkerStep::End(Ok(()))]);
+        self.prepend_steps(machine, id, steps);
     }
 
-    pub fn tell_end(&mut self, machine: usize) {
+    pub fn report_end(&mut self, machine: usize) {
         let digest = digest_of(&files(&self.machines[machine].disk));
         let journal = self.journal(machine);
-        self.tell_node(machine, &Told::InstalledEnd(digest, journal.last.as_ref()));
+        self.pass_event(machine, &NodeEvent::InstalledEnd(digest, journal.last.as_ref()));
     }
 }

@@ -1,5 +1,5 @@
-//! What was really asked of the repository, as nobody in the cluster knows it, and
-//! what must be true of every map because of it.
+//! The changes that were really made to the repository, which no node of the cluster knows
+//! completely, and what must follow from them for every map.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,14 +9,14 @@ use thimble::types::Digest;
 
 use crate::repository::MapFile;
 
-/// A change that its operator was told is durable.
+/// A change that was acknowledged as durable.
 struct Acknowledged {
-    /// The controller that said so, as long as its disk has not become another.
+    /// The controller that acknowledged it, until its disk is replaced.
     by: Option<usize>,
     entry: Entry,
 }
 
-/// A stamp that was found on a disk.
+/// A stamp found on a disk.
 struct Used {
     /// The changes that may have given it.
     changes: BTreeSet<u64>,
@@ -37,18 +37,19 @@ pub struct Ledger {
     intended: Vec<Intended>,
     acknowledged: Vec<Acknowledged>,
     stamps: BTreeMap<Stamp, Used>,
-    /// Replicas that were set back to before they had met anybody: who knows nobody
-    /// cannot tell that others have its stamps.
+    /// Replicas restored to a time before they knew another controller: such a controller
+    /// cannot know that others have its stamps.
     unguarded: BTreeSet<u64>,
-    /// Entries that a merge stamped anew, and as what they were made first.
+    /// Entries that a merge stamped again, with their original entries.
     restamped: Vec<(Entry, Entry)>,
     /// Tombstones that a purge dropped.
     purged: Vec<Entry>,
-    /// Those that one dropped who had met nobody.
+    /// Tombstones dropped by a controller that knew no other.
     let_go: Vec<Entry>,
-    /// Purge floors that were durable anywhere, and how many changes were before that.
+    /// Purge floors that were durable anywhere, and how many changes there were before.
     floors: BTreeMap<u64, u64>,
-    /// What digests stand for, and who has announced each on the disk that it has.
+    /// The map of each digest, and the controllers that have announced it from their
+    /// current disk.
     announced: BTreeMap<Digest, (Vec<Entry>, BTreeSet<usize>)>,
 }
 
@@ -59,7 +60,7 @@ impl Ledger {
         self.intended.extend(entries.iter().cloned().map(|entry| Intended { change, by, entry }));
     }
 
-    /// A map was set back to before it had met anybody.
+    /// A map was restored to a time before it knew another controller.
     pub fn on_lonely(&mut self, file: &MapFile) {
         self.unguarded.insert(file.replica);
     }
@@ -70,13 +71,13 @@ impl Ledger {
         self.restamped.push((entry.clone(), root));
     }
 
-    /// The change of an operator that an entry goes back to.
+    /// The operator's change that an entry results from.
     fn root<'e>(&'e self, entry: &'e Entry) -> &'e Entry {
         self.restamped.iter().find(|(anew, _)| anew == entry).map_or(entry, |(_, root)| root)
     }
 
-    /// A purge drops these; without a floor above them where no other controller
-    /// was ever met, so that nobody else's map is concerned.
+    /// A purge drops these. If no other controller was ever known, the floor stays below
+    /// them, because no other map is concerned.
     pub fn on_purge(&mut self, tombstones: &[Entry], floor: u64) {
         let (purged, let_go) = tombstones.iter().cloned().partition(|entry| entry.stamp.counter <= floor);
         let (purged, let_go): (Vec<_>, Vec<_>) = (purged, let_go);
@@ -91,33 +92,32 @@ impl Ledger {
 
     pub fn on_announced(&mut self, by: usize, digest: Digest, entries: Vec<Entry>) {
         let (held, all) = self.announced.entry(digest).or_insert_with(|| (entries.clone(), BTreeSet::new()));
-        assert_eq!(*held, entries, "one digest for two maps");
+        assert_eq!(*held, entries, "two maps have one digest");
         all.insert(by);
     }
 
-    /// A map is on a machine's disk for good: no stamp in it stands for two changes.
+    /// A map is durable on a machine's disk: no stamp in it belongs to two changes.
     pub fn on_durable(&mut self, file: &MapFile) {
         self.floors.entry(file.floor).or_insert(self.changes);
         for held in &file.entries {
             let of_it: Vec<_> = self.intended.iter().filter(|intended| intended.entry == *held).collect();
-            assert!(!of_it.is_empty(), "nobody changed it to this: {held:?}");
+            assert!(!of_it.is_empty(), "no change made this entry: {held:?}");
             let changes: BTreeSet<u64> = of_it.iter().map(|intended| intended.change).collect();
             let used = Used { changes, by: of_it[0].by };
             let changes = used.changes.clone();
             let used = self.stamps.entry(held.stamp).or_insert(used);
             used.changes.retain(|change| changes.contains(change));
             let is_guarded = !self.unguarded.contains(&held.stamp.replica);
-            assert!(!used.changes.is_empty() || !is_guarded, "a stamp was given twice: {held:?}");
+            assert!(!used.changes.is_empty() || !is_guarded, "a stamp was used twice: {held:?}");
         }
     }
 
-    /// A machine's disk became another: what only the old one had was never said.
-    /// `disks` are all maps that are left, `backups` those that may come back.
+    /// A machine's disk was replaced: changes that only the old one had count as never made.
+    /// `disks` are all maps that are left, `backups` those that may be restored.
     pub fn on_other_disk(&mut self, machine: usize, disks: &[&MapFile], backups: &[MapFile]) {
         let stamps = |file: &MapFile| file.entries.iter().map(|entry| entry.stamp).collect::<Vec<_>>();
         let held: BTreeSet<Stamp> = disks.iter().flat_map(|file| stamps(file)).collect();
-        // What nobody holds any more nobody can tell it of, until a backup of it
-        // comes back.
+        // An entry on no disk can return only from a backup.
         let kept = backups.iter().flat_map(stamps).filter(|stamp| !held.contains(stamp));
         self.unguarded.extend(kept.map(|stamp| stamp.replica));
         self.stamps.retain(|stamp, used| used.by != machine || held.contains(stamp));
@@ -134,9 +134,9 @@ impl Ledger {
         }
     }
 
-    /// Whether a map holds an entry, or what replaced it, or has seen it purged.
+    /// Whether a map contains an entry or its replacement, or has seen it purged.
     fn covers(&self, file: &MapFile, told: &Entry) -> bool {
-        // Who lets go of a deletion alone may learn of an older entry later.
+        // A controller that dropped a tombstone alone may learn of an older entry later.
         if self.let_go.iter().any(|gone| gone.id == told.id && order(gone, told).is_ge()) {
             return true;
         }
@@ -154,7 +154,7 @@ impl Ledger {
         }
     }
 
-    /// A controller's disk holds what the controller said that it holds.
+    /// A controller's disk has every change that the controller acknowledged.
     pub fn check_load(&self, machine: usize, file: &MapFile) {
         for told in self.acknowledged.iter().filter(|told| told.by == Some(machine)) {
             self.check_covers(file, &told.entry);
@@ -167,16 +167,16 @@ impl Ledger {
         assert!(self.covers(file, told), "acknowledged, and lost: {told:?}; held: {held:?}, floor {floor}");
     }
 
-    /// In the end every map holds all that was acknowledged, and nothing is back
-    /// that was deleted and purged.
+    /// In the end every map has all acknowledged changes, and no deleted and purged patch is
+    /// back.
     pub fn check_final(&self, file: &MapFile) {
         for told in &self.acknowledged {
             self.check_covers(file, &told.entry);
         }
         for held in file.live().filter(|held| held.state != EntryState::Committed) {
             let root = self.root(held);
-            // An emptied or restored controller gives low stamps to what it makes
-            // later: that may be back.
+            // An emptied or restored controller gives low stamps to later changes, so
+            // such an entry may be back.
             let is_over =
                 |gone: &&Entry| gone.id == held.id && order(gone, root).is_gt() && self.is_later(gone, root);
             let gone = self.purged.iter().find(is_over);
@@ -190,19 +190,20 @@ impl Ledger {
         made(one) > made(other)
     }
 
-    /// A controller tells another that what this digest stands for is on its disk.
+    /// A controller confirms to another that the map of this digest is on its disk.
     pub fn check_includes(&self, to: usize, digest: Digest, file: &MapFile) {
-        let (told, by) = self.announced.get(&digest).expect("a digest that somebody announced");
-        // To one whose disk became another meanwhile it means nothing.
+        let (told, by) = self.announced.get(&digest).expect("the digest was announced");
+        // It means nothing to a controller whose disk was replaced meanwhile.
         for entry in told.iter().filter(|_| by.contains(&to)) {
-            assert!(self.is_included(file, entry), "said to be durable, and is not: {entry:?}; {file:?}");
+            assert!(self.is_included(file, entry), "confirmed as durable, and is not: {entry:?}; {file:?}");
         }
     }
 
-    /// Whether an entry was made under a number that a purge had covered by then: who
-    /// made it was empty, set back to before that purge, or never met, and had not heard
-    /// of it. Whoever has heard cannot tell such an entry from one that is purged; it
-    /// drops it until who made it has heard as well, and stamps it anew.
+    /// Whether an entry was made with a counter that a purge had already covered: its
+    /// controller was empty, restored to a time before the purge, or unknown, and did not
+    /// know of the purge. A controller that knows of it cannot distinguish such an entry
+    /// from a purged one. It drops the entry until the maker learns of the purge and stamps
+    /// the entry again.
     pub fn is_below_a_purge(&self, entry: &Entry) -> bool {
         let made = self.intended.iter().find(|intended| intended.entry == *entry);
         let mut floors = self.floors.range(entry.stamp.counter..);
@@ -211,7 +212,7 @@ impl Ledger {
     }
 
     pub fn is_included(&self, file: &MapFile, entry: &Entry) -> bool {
-        // A tombstone that is purged is no loss; nor is what it has replaced.
+        // A purged tombstone is not a loss, nor is the entry that it replaced.
         self.covers(file, entry)
             || file.get(&entry.id).is_none()
                 && entry.stamp.counter <= file.floor
@@ -219,8 +220,8 @@ impl Ledger {
     }
 }
 
-/// Which of two entries of one id every merge must keep, worked out here without
-/// the core's help.
+/// Which of two entries of one id every merge must keep, computed here independently of
+/// the core.
 fn order(one: &Entry, other: &Entry) -> Ordering {
     let is_final = |entry: &Entry| entry.state == EntryState::Committed;
     let stamp = |entry: &Entry| (entry.stamp.counter, entry.stamp.replica);

@@ -1,4 +1,4 @@
-//! A machine: its disk, which outlives everything, and the daemon on it.
+//! A machine: its disk, and the daemon on it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -31,7 +31,7 @@ use crate::sessions::Link;
 use crate::worker::Worker;
 
 const SECRET: Key = Key([7; 32]);
-/// Patches that a host may have here, and entries that the map may.
+/// The most patches of a host and entries of a map in the simulation.
 pub const PATCHES: usize = 16;
 /// How long a sender is remembered.
 const SENDER_LIFETIME: Duration = Duration::from_secs(60);
@@ -55,40 +55,40 @@ pub struct Machine {
     pub roles: Roles,
     pub nodetype: NodeType,
     pub disk: Disk,
-    /// The repository as it is durably on the disk.
+    /// The durable repository on the disk.
     pub map: MapFile,
     /// Backups of the disk, the oldest first.
     pub backups: Vec<Files>,
     /// It lacks the key that some patches are signed with.
     pub lacks_key: bool,
-    /// The clock was set right by whoever restored the disk.
+    /// The clock was set when the disk was restored.
     pub has_clock: bool,
     pub process: Option<Process>,
     /// Starts of the daemon so far.
     pub starts: u32,
 }
 
-/// A daemon that runs: all that a kill takes away.
+/// A running daemon: everything that a kill destroys.
 pub struct Process {
     /// Which start of the machine's daemon it is.
     pub start: u32,
     pub node: Node<'static>,
     pub codec: Codec<'static>,
     pub actions: Actions,
-    /// When it is to be woken.
+    /// When it is woken next.
     pub wake: Option<u64>,
-    /// The moment of the last wake, and how many there were in it.
+    /// The time of the last wake, and how many there were at that time.
     pub wakes: (u64, u32),
-    /// Sessions that it opened: to whom, what for, and which.
+    /// Sessions that it opened: peer, purpose and token.
     pub sessions: Vec<(NodeId, Purpose, u64)>,
     /// Sessions that are ready for a worker.
     pub ready: Vec<(NodeId, Purpose, Link)>,
     pub workers: Vec<Worker>,
-    /// Controller: the worker that has the repository open to change it.
+    /// Controller: the worker that holds the lock of the repository.
     pub lock: Option<u64>,
-    /// Controller: the map on disk is all in memory.
+    /// Controller: the whole map on the disk is in memory.
     pub is_loaded: bool,
-    /// Controller: the purge floor as others may hear of it.
+    /// Controller: the purge floor that is served to others.
     pub floor_told: u64,
     /// Controller: it is to be read again.
     pub must_load: bool,
@@ -118,8 +118,8 @@ pub fn name<const N: usize>(text: &str) -> Name<N> {
     Name::new(text).expect("a name of the simulation")
 }
 
-/// Memory for a process: never given back, as a daemon's is not; a run has a
-/// few hundred starts.
+/// Memory for a process. It is never freed, as in a daemon; a run has a few hundred
+/// starts.
 fn lend<T: Clone>(value: &T, count: usize) -> &'static mut [T] {
     Vec::leak(vec![value.clone(); count])
 }
@@ -142,7 +142,7 @@ impl Machine {
         }
     }
 
-    /// Starts the daemon; gives its incarnation, which is durable by then.
+    /// Starts the daemon and returns its incarnation, which is durable.
     pub fn start(&mut self, now: u64, dice: &mut Dice, machines: usize) -> u64 {
         // An appliance's clock may begin at zero with every start.
         let is_lost = dice.chance(300) && !std::mem::take(&mut self.has_clock);
@@ -223,8 +223,8 @@ impl Machine {
         name(&format!("host-{}", self.index))
     }
 
-    /// Whether it cannot verify this patch file: half of all are signed with a key
-    /// that one machine may lack.
+    /// Whether it cannot verify this patch file: half of all files are signed with a key that
+    /// one machine may lack.
     pub fn distrusts(&self, hash: &Hash) -> bool {
         self.lacks_key && hash.0[0].is_multiple_of(2)
     }
@@ -234,7 +234,7 @@ impl Machine {
         self.process.as_ref()?.node.controller.as_ref()
     }
 
-    /// Whether the daemon of this start is still the one that runs.
+    /// Whether the daemon of this start still runs.
     pub fn is_alive(&self, start: u32) -> bool {
         self.process.as_ref().is_some_and(|process| process.start == start)
     }

@@ -1,30 +1,27 @@
-//! A whole cluster in a seed.
+//! Simulates a whole cluster from a seed.
 //!
 //! The real core (`fsm::node::Node`, `repo::{map, join, rules}`, and
-//! `wire::codec::Codec` for every datagram) is driven in invented time by a
-//! simulator that plays everything else: a network that loses, doubles, delays,
-//! reorders and parts, one way or both ([`network`]); disks that forget what was
-//! not synced ([`disk`]) and that are put back to a backup or emptied ([`chaos`]);
-//! workers that take time and die at any step ([`worker`]); operators with whims at
-//! every controller ([`operator`]); and somebody who sends recorded install
-//! requests again. Seeds that are odd play over TIPC: there an address is another with
-//! each start, and a topology service, which is lost at times, tells who is there
-//! ([`topology`]).
+//! `wire::codec::Codec` for every datagram) runs in simulated time. The simulator provides
+//! everything else: a network that loses, duplicates, delays and reorders datagrams and
+//! partitions, in one direction or both ([`network`]); disks that lose writes that were
+//! not synced ([`disk`]), and that are restored from a backup or emptied ([`chaos`]);
+//! workers that take time and die at any step ([`worker`]); random commands of operators
+//! at every controller ([`operator`]); and recorded install requests that are sent again.
+//! Odd seeds use TIPC: there each start has another address, and a topology service,
+//! which is lost at times, reports which sockets are bound ([`topology`]).
 //!
-//! A run has two phases. In the wild one all of that happens, and what must never
-//! be is checked all the time: of hosts and installs by [`check`], of the
-//! repository by [`ledger`], of who is known to be gone by [`topology`]. Then comes
-//! a calm one ([`calm`]), without losses and crashes, in which everything must come
-//! to an end: all controllers have one map, every host that is asked becomes current
-//! at each of them, every request has its real outcome, whoever goes is known to be
-//! gone ([`absence`]), a purge drops the tombstones, and then nobody says more than
-//! must be.
+//! A run has two phases. In the wild phase all of these faults happen, and safety is
+//! checked after every event: hosts and installs by [`check`], the repository by
+//! [`ledger`], the presence of nodes by [`topology`]. In the calm phase ([`calm`]), without
+//! losses and crashes, the cluster must converge: all controllers have one map, every host
+//! that is asked becomes current at each of them, every request has its real outcome, a
+//! node that goes away is known to be gone ([`absence`]), a purge drops the tombstones, and
+//! afterwards no controller sends more than necessary.
 //!
-//! The seed fixes the run, bit for bit. A failure prints it, with the last
-//! lines of the run's log; `make sim SEED=n` plays it again. In the
-//! environment: `SEED`, the first seed; `SEEDS`, how many; `NODES`, how many
-//! machines instead of the seed's choice, the first of them controllers; `LOG=1`,
-//! the whole log.
+//! The seed determines the run completely. A failure prints it, with the last lines of the
+//! run's log; `make sim SEED=n` repeats it. Environment variables: `SEED`, the first seed;
+//! `SEEDS`, how many; `NODES`, how many machines instead of the seed's choice, the first of
+//! them controllers; `LOG=1` prints the whole log.
 
 mod absence;
 mod blobs;
@@ -51,7 +48,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use world::World;
 
-/// Seeds that every run of the tests plays.
+/// How many seeds a test run simulates.
 const SEEDS: u64 = 10;
 
 fn number(name: &str) -> Option<u64> {
@@ -59,7 +56,7 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name}={text}: this must be a number")))
 }
 
-/// Plays a seed; gives a hash of all that happened.
+/// Simulates a seed, and returns a hash of the run's log.
 fn play(seed: u64) -> [u8; 32] {
     let mut world = World::new(seed, number("NODES"));
     let played = catch_unwind(AssertUnwindSafe(|| {
@@ -78,7 +75,7 @@ fn play(seed: u64) -> [u8; 32] {
 }
 
 #[test]
-fn every_seed_keeps_its_promises_and_converges() {
+fn every_seed_stays_safe_and_converges() {
     let first = number("SEED").unwrap_or(1);
     let count = number("SEEDS").unwrap_or(if number("SEED").is_some() { 1 } else { SEEDS });
     for seed in first..first + count {
@@ -87,7 +84,7 @@ fn every_seed_keeps_its_promises_and_converges() {
 }
 
 #[test]
-fn a_seed_makes_the_run() {
+fn a_seed_determines_the_run() {
     assert_eq!(play(3), play(3));
     assert_ne!(play(3), play(4));
 }

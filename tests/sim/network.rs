@@ -1,25 +1,25 @@
-//! What becomes of a datagram on its way, and of a stream session.
+//! The fate of datagrams and stream sessions.
 
 use crate::dice::Dice;
 
 /// The network between all machines.
 #[derive(Default)]
 pub struct Network {
-    /// No losses, no doubles, short delays.
+    /// No losses, no duplicates, short delays.
     pub is_calm: bool,
     walls: Vec<Wall>,
 }
 
-/// What nothing passes through, until a moment.
+/// A partition, until a given time.
 struct Wall {
     /// The machines on one side.
     inside: Vec<usize>,
-    /// Whether what the inside says still gets out.
+    /// Whether datagrams from the inside still get out.
     is_one_way: bool,
     until: u64,
 }
 
-/// How a session that was asked for goes.
+/// The fate of a requested session.
 pub enum Fate {
     /// It opens.
     Ready,
@@ -30,8 +30,8 @@ pub enum Fate {
 }
 
 impl Network {
-    /// Parts some machines from all others: wholly, or so that they hear nothing
-    /// and are heard.
+    /// Partitions some machines from all others: in both directions, or so that they are
+    /// heard and hear nothing.
     pub fn part(&mut self, inside: Vec<usize>, is_one_way: bool, until: u64) {
         self.walls.push(Wall { inside, is_one_way, until });
     }
@@ -55,7 +55,7 @@ impl Network {
         self.is_cut(now, one, other) || self.is_cut(now, other, one)
     }
 
-    /// After how many milliseconds a datagram arrives: not at all, once or twice.
+    /// The delays in milliseconds of a datagram's copies: none, one or two.
     pub fn deliveries(&self, dice: &mut Dice, now: u64, from: usize, to: usize) -> Vec<u64> {
         if self.is_cut(now, from, to) {
             return Vec::new();
@@ -74,7 +74,7 @@ impl Network {
         (0..copies).map(|_| delay()).collect()
     }
 
-    /// How a session goes that both ends are there for.
+    /// The fate of a session whose ends both run.
     pub fn session(&self, dice: &mut Dice, now: u64, from: usize, to: usize) -> Fate {
         match dice.between(0, 19) {
             _ if self.is_apart(now, from, to) => Fate::Failed,

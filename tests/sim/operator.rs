@@ -1,4 +1,4 @@
-//! The operators, with their whims: at any controller, at any time.
+//! Operators: random commands at any controller, at any time.
 
 use thimble::repo::entry::{Entry, EntryMeta, EntryState, Stamp};
 use thimble::repo::rollout::RolloutState;
@@ -9,7 +9,7 @@ use crate::machine::name;
 use crate::world::{Event, World};
 
 pub const WILD_MS: u64 = 60_000;
-/// Patches that there are.
+/// The ids of patches.
 const PATCHES: u64 = 10;
 
 impl World {
@@ -85,7 +85,7 @@ impl World {
         self.schedule(pause, Event::Operator);
     }
 
-    /// Some of the patches that a controller knows, less those deleted.
+    /// Some of the patches that a controller knows, without deleted ones.
     fn some_patches(&mut self, at: usize, which: impl Fn(&Entry) -> bool) -> Vec<PatchId> {
         let controller = self.machines[at].controller();
         let entries = controller.iter().flat_map(|controller| controller.map().iter_by_id());
@@ -100,8 +100,7 @@ impl World {
         controller.iter().flat_map(|controller| controller.hosts().iter()).map(|host| host.node).collect()
     }
 
-    /// A patch to upload: new, or an id that may be there with the same or
-    /// other content.
+    /// A patch to upload: a new id, or one that may exist with the same or other content.
     fn patch(&mut self) -> Entry {
         let number = self.dice.between(0, PATCHES - 1);
         let content = format!("patch {number}, made {}", self.dice.between(0, 1)).into_bytes();

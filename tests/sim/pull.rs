@@ -1,6 +1,6 @@
 //! A controller reads another's map over a session, then merges it durably.
 
-use thimble::fsm::event::{Event as Told, MergedMap};
+use thimble::fsm::event::{Event as NodeEvent, MergedMap};
 use thimble::job::Report;
 use thimble::repo::entry::{Entry, EntryState};
 use thimble::repo::join;
@@ -13,10 +13,10 @@ use crate::disk::encode;
 use crate::machine::PATCHES;
 use crate::repository::{Known, MapFile, blob};
 use crate::sessions::Link;
-use crate::worker::{Do, Job, replace};
+use crate::worker::{Job, WorkerStep, replace};
 use crate::world::World;
 
-/// A map as far as it has come.
+/// The part of a map that was received.
 pub struct Incoming {
     from: NodeId,
     hostname: Hostname,
@@ -28,11 +28,11 @@ pub struct Incoming {
 impl World {
     pub fn start_pull(&mut self, machine: usize, node: NodeId) {
         let link = self.take_link(machine, node, Purpose::Pull);
-        self.start_worker(machine, Job::Pull(node), [Do::PullHead(node, link)]);
+        self.start_worker(machine, Job::Pull(node), [WorkerStep::PullHead(node, link)]);
     }
 
-    fn fail_pull(&mut self, machine: usize, id: u64, node: NodeId, why: &str) {
-        self.instead(machine, id, [Do::EndPull(node, Err(Reason::truncated(why)))]);
+    fn fail_pull(&mut self, machine: usize, id: u64, node: NodeId, reason: &str) {
+        self.replace_steps(machine, id, [WorkerStep::EndPull(node, Err(Reason::truncated(reason)))]);
     }
 
     /// The other end's loop answers from the map in its memory.
@@ -53,10 +53,10 @@ impl World {
         let hostname = self.machines[link.peer].hostname();
         let (floor, entries) = (there.floor_told, Vec::new());
         let incoming = Incoming { from: node, hostname, floor, entries, rollout: None };
-        self.first(machine, id, [Do::PullEntry(link, 0, Box::new(incoming))]);
+        self.prepend_steps(machine, id, [WorkerStep::PullEntry(link, 0, Box::new(incoming))]);
     }
 
-    /// The entry in the next slot that is in use; what changes meanwhile changes.
+    /// The entry in the next used slot. The map may change between two entries.
     pub fn pull_entry(
         &mut self,
         machine: usize,
@@ -75,17 +75,17 @@ impl World {
             Some((at, entry)) => {
                 incoming.entries.retain(|held| held.id != entry.id);
                 incoming.entries.push(entry);
-                [Do::PullEntry(link, at + 1, incoming)].into_iter().collect()
+                [WorkerStep::PullEntry(link, at + 1, incoming)].into_iter().collect()
             }
             None => {
                 incoming.rollout = map.rollout().copied();
-                vec![Do::Lock, Do::Join(incoming)]
+                vec![WorkerStep::Lock, WorkerStep::Join(incoming)]
             }
         };
-        self.first(machine, id, step);
+        self.prepend_steps(machine, id, step);
     }
 
-    /// Merges the map that came whole, in one durable commit.
+    /// Merges the complete map in one durable commit.
     pub fn join(&mut self, machine: usize, id: u64, incoming: &Incoming) {
         let disk = &self.machines[machine].disk;
         let before = MapFile::of(disk);
@@ -140,25 +140,25 @@ impl World {
             steps.extend(after.commit());
         }
         let gone = before.live().filter(|entry| !after.names(&entry.hash));
-        steps.extend(gone.map(|entry| Do::Remove(blob(&entry.hash))));
-        steps.push(Do::Unlock);
-        steps.extend(reports.into_iter().map(|report| Do::Report(Box::new(report))));
-        steps.push(Do::EndPull(incoming.from, Ok(theirs.digest())));
+        steps.extend(gone.map(|entry| WorkerStep::Remove(blob(&entry.hash))));
+        steps.push(WorkerStep::Unlock);
+        steps.extend(reports.into_iter().map(|report| WorkerStep::Report(Box::new(report))));
+        steps.push(WorkerStep::EndPull(incoming.from, Ok(theirs.digest())));
         self.note(format_args!(
             "{machine} merges {} entries of {}: {told:?}",
             theirs.len(),
             incoming.hostname
         ));
-        self.first(machine, id, steps);
+        self.prepend_steps(machine, id, steps);
     }
 
     pub fn end_pull(&mut self, machine: usize, id: u64, node: NodeId, end: Result<Digest, Reason>) {
-        self.bury(machine, id);
+        self.reap(machine, id);
         self.settle_floor(machine);
-        if let Err(why) = &end {
-            self.note(format_args!("{machine} merges nothing: {why}"));
+        if let Err(reason) = &end {
+            self.note(format_args!("{machine} merges nothing: {reason}"));
         }
         let end = end.as_ref().map(|digest| MergedMap { digest: *digest, is_whole: true });
-        self.tell_node(machine, &Told::PullEnded(node, end));
+        self.pass_event(machine, &NodeEvent::PullEnded(node, end));
     }
 }

@@ -1,5 +1,5 @@
-//! The repository on a controller's disk, the worker that reads it, and what the
-//! loop does with what workers report of it.
+//! The repository on a controller's disk, the worker that reads it, and how the loop
+//! handles workers' reports of it.
 
 use serde::{Deserialize, Serialize};
 use thimble::job::Report;
@@ -11,10 +11,10 @@ use thimble::types::{Hash, Hostname, NodeId, PatchId, Reason};
 
 use crate::disk::{Disk, encode};
 use crate::machine::PATCHES;
-use crate::worker::{Do, Job, replace};
+use crate::worker::{Job, WorkerStep, replace};
 use crate::world::World;
 
-/// The repository map as it is on disk.
+/// The repository map on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct MapFile {
     pub replica: u64,
@@ -29,7 +29,7 @@ impl MapFile {
         disk.decode("map").unwrap_or_default()
     }
 
-    /// The map that a power cut now would surely leave.
+    /// The map that is certain to survive a power cut.
     pub fn durable(disk: &Disk) -> Self {
         disk.decode_durable("map").unwrap_or_default()
     }
@@ -47,7 +47,7 @@ impl MapFile {
         self.live().any(|entry| entry.hash == *hash)
     }
 
-    /// Whose stamps the map gives out, from above all that it has seen.
+    /// The replica and counter for new stamps, above all that the map has seen.
     pub fn origin(&self) -> Origin {
         let stamps = self.entries.iter().map(|entry| entry.stamp);
         let stamps = stamps.chain(self.rollout.map(|rollout| rollout.stamp));
@@ -69,7 +69,7 @@ impl MapFile {
         map
     }
 
-    /// These entries in place of those with their ids.
+    /// Replaces the entries that have the ids of these.
     pub fn put(&mut self, changed: &[Entry]) {
         for entry in changed {
             self.entries.retain(|old| old.id != entry.id);
@@ -78,16 +78,16 @@ impl MapFile {
         }
     }
 
-    /// The steps that make this the map on the disk.
-    pub fn commit(&self) -> [Do; 4] {
+    /// The steps that write this map to the disk.
+    pub fn commit(&self) -> [WorkerStep; 4] {
         replace("map", encode(self))
     }
 }
 
-/// The other controllers that were ever met.
+/// The other controllers that were ever merged with.
 pub type Known = Vec<(NodeId, Hostname)>;
 
-/// Where a patch file is, and where it is while it comes.
+/// The names of a patch file, complete and while it is fetched.
 pub fn blob(hash: &Hash) -> String {
     format!("blobs/{hash:.16}")
 }
@@ -110,17 +110,17 @@ impl World {
             if let Some(controller) = &mut process.node.controller {
                 controller.on_loading();
             }
-            // What a kill left in the page cache is made to last before it is believed.
-            self.start_worker(machine, Job::Load, [Do::Lock, Do::SyncAll, Do::Read]);
+            // Syncs writes that a kill left in the page cache, before they are used.
+            self.start_worker(machine, Job::Load, [WorkerStep::Lock, WorkerStep::SyncAll, WorkerStep::Read]);
         }
     }
 
-    /// Reads the repository, making it where there is none.
+    /// Reads the repository; creates it if there is none.
     pub fn read(&mut self, machine: usize, id: u64) {
         let disk = &self.machines[machine].disk;
         if !disk.has("map") {
             let file = MapFile { replica: self.dice.next(), ..MapFile::default() };
-            return self.first(machine, id, file.commit().into_iter().chain([Do::Read]));
+            return self.prepend_steps(machine, id, file.commit().into_iter().chain([WorkerStep::Read]));
         }
         let file = MapFile::of(disk);
         let known: Known = disk.decode("controllers").unwrap_or_default();
@@ -130,7 +130,7 @@ impl World {
             let named = |name: &str| file.live().any(|entry| format!("{:.16}", entry.hash) == name);
             for folder in ["blobs/", "fetch/"] {
                 let gone = disk.folder(folder).filter(|(name, _)| !named(name));
-                steps.extend(gone.map(|(name, _)| Do::Remove(format!("{folder}{name}"))));
+                steps.extend(gone.map(|(name, _)| WorkerStep::Remove(format!("{folder}{name}"))));
             }
         }
         self.ledger.check_load(machine, &file);
@@ -143,13 +143,13 @@ impl World {
         let head = [store].into_iter().chain(met).chain([Report::Floor(file.floor)]);
         let rollout = file.rollout.map(Report::Rollout);
         let reports = head.chain(entries).chain(rollout).chain(missing);
-        steps.extend(reports.map(|report| Do::Report(Box::new(report))));
-        steps.extend([Do::Unlock, Do::Loaded]);
-        self.first(machine, id, steps);
+        steps.extend(reports.map(|report| WorkerStep::Report(Box::new(report))));
+        steps.extend([WorkerStep::Unlock, WorkerStep::Loaded]);
+        self.prepend_steps(machine, id, steps);
     }
 
-    /// Others may hear of the map's purge floor, unless a worker may have told of the
-    /// floor and not yet of all entries: with it, what the map lacks counts as purged.
+    /// Serves the map's purge floor to others, unless a worker may have reported the floor
+    /// and not yet all entries: with the floor, an entry that the map lacks counts as purged.
     pub fn settle_floor(&mut self, machine: usize) {
         let Some(process) = &mut self.machines[machine].process else { return };
         let is_partial = process.workers.iter().any(|worker| matches!(worker.job, Job::Load | Job::Pull(_)));
@@ -168,7 +168,7 @@ impl World {
         });
     }
 
-    /// A worker reports, as the daemon's loop takes it.
+    /// Handles a worker's report as the daemon's loop does.
     pub fn report(&mut self, machine: usize, report: &Report) {
         self.touch(machine, |process, now| {
             let Some(controller) = &mut process.node.controller else { return };

@@ -1,8 +1,7 @@
-//! Stream sessions, as events: they open or do not; a detailed query's pages come
-//! one after another while the host goes on, all other sessions are handed to
-//! workers.
+//! Stream sessions as events. They open or fail. The pages of a detailed query arrive one
+//! after another while the host continues; all other sessions are passed to workers.
 
-use thimble::fsm::event::Event as Told;
+use thimble::fsm::event::Event as NodeEvent;
 use thimble::time::Duration;
 use thimble::types::{NodeId, Reason};
 use thimble::wire::frame::Purpose;
@@ -10,25 +9,25 @@ use thimble::wire::frame::Purpose;
 use crate::network::Fate;
 use crate::world::{Event, World};
 
-/// The other end of a session: a machine, and which start of its daemon.
+/// The other end of a session: a machine, and the start of its daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
     pub peer: usize,
     start: u32,
 }
 
-/// What comes next in a session.
+/// The next step of a session.
 #[derive(Clone, Copy)]
 pub enum SessionStep {
     /// The other end answers the opening, or does not.
     Open { peer: usize },
-    /// It ends without a word having been said.
+    /// It ends before any message.
     Fail,
     /// The page from this patch on is asked for.
     Page { link: Link, from: usize },
 }
 
-/// A session that nobody answers is given up after so long, at most.
+/// The longest time after which an unanswered session is given up.
 pub const SILENCE_MOST_MS: u64 = 2_000;
 
 impl World {
@@ -60,13 +59,13 @@ impl World {
         self.schedule(delay, Event::Session { machine, start, token, step });
     }
 
-    /// Tells the machine of the session's end, or of what it goes on with.
-    fn tell(&mut self, machine: usize, token: u64, is_end: bool, told: &Told<'_>) {
+    /// Passes an event of the session to the machine.
+    fn pass_session_event(&mut self, machine: usize, token: u64, is_end: bool, event: &NodeEvent<'_>) {
         self.touch(machine, |process, now| {
             if is_end {
                 process.sessions.retain(|session| session.2 != token);
             }
-            process.node.on_event(now, told, &mut process.actions);
+            process.node.on_event(now, event, &mut process.actions);
         });
     }
 
@@ -79,11 +78,16 @@ impl World {
             SessionStep::Open { peer } => self.on_open(machine, token, node, purpose, peer),
             SessionStep::Fail => {
                 let reason = Reason::truncated("the session was cut");
-                self.tell(machine, token, true, &Told::SessionFailed(node, purpose, &reason));
+                self.pass_session_event(
+                    machine,
+                    token,
+                    true,
+                    &NodeEvent::SessionFailed(node, purpose, &reason),
+                );
             }
             SessionStep::Page { link, from } => {
                 if self.is_broken(machine, link) {
-                    // A query may hang until its deadline; other ends are told.
+                    // A query may hang until its deadline; other purposes get an event.
                     if self.dice.chance(500) {
                         self.go_on(machine, token, SessionStep::Fail);
                     }
@@ -94,8 +98,8 @@ impl World {
         }
     }
 
-    /// Whether a session is cut: the network is, the other end was started again,
-    /// or, in the wild, for no reason at all.
+    /// Whether a session is cut: by a partition, a restart of the other end or, in the wild
+    /// phase, at random.
     pub fn is_broken(&mut self, machine: usize, link: Link) -> bool {
         self.network.is_apart(self.now, machine, link.peer)
             || !self.machines[link.peer].is_alive(link.start)
@@ -113,18 +117,18 @@ impl World {
             Fate::Failed => self.go_on(machine, token, SessionStep::Fail),
             fate if is_unread || matches!(fate, Fate::Busy) => {
                 let pause = Duration::from_millis(100);
-                self.tell(machine, token, true, &Told::SessionBusy(node, purpose, pause));
+                self.pass_session_event(machine, token, true, &NodeEvent::SessionBusy(node, purpose, pause));
             }
             _ if purpose == Purpose::QueryDetailed => {
-                self.tell(machine, token, false, &Told::SessionReady(node, purpose));
+                self.pass_session_event(machine, token, false, &NodeEvent::SessionReady(node, purpose));
                 self.go_on(machine, token, SessionStep::Page { link, from: 0 });
             }
             _ => {
-                // From here on the session is the worker's.
+                // From here on the worker has the session.
                 if let Some(process) = &mut self.machines[machine].process {
                     process.ready.push((node, purpose, link));
                 }
-                self.tell(machine, token, true, &Told::SessionReady(node, purpose));
+                self.pass_session_event(machine, token, true, &NodeEvent::SessionReady(node, purpose));
             }
         }
     }
@@ -143,11 +147,11 @@ impl World {
         let page =
             there.and_then(|there| there.node.agent.as_ref()).and_then(|agent| agent.detail_page(from));
         let Some(mut page) = page else {
-            return self.tell(machine, token, true, &Told::DetailEnd(node));
+            return self.pass_session_event(machine, token, true, &NodeEvent::DetailEnd(node));
         };
         // Small pages, so that snapshots change in between.
         page.installed.truncate(self.dice.between(1, 3) as usize);
-        self.tell(machine, token, false, &Told::DetailPage(node, &page));
+        self.pass_session_event(machine, token, false, &NodeEvent::DetailPage(node, &page));
         let from = from + page.installed.len().max(1);
         self.go_on(machine, token, SessionStep::Page { link, from });
     }

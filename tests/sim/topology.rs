@@ -1,18 +1,18 @@
-//! TIPC's part, in half of the runs: an address that is another with each start, links
-//! that are lost with what is bound behind them, and the topology service, which tells
-//! each controller who is bound.
+//! TIPC, in half of the runs: each start of a daemon has another address, links are lost
+//! together with the sockets behind them, and the topology service reports to each
+//! controller which sockets are bound.
 //!
-//! What a controller is told of a node is brought in line with what is bound there,
-//! whenever something has changed and the link lets it through: a short cut holds the
-//! words back, and one that outlasts the tolerance takes back all that was told. The
-//! words of one node keep their order, and the loop's rule is kept as well: what
-//! somebody said before he went is heard before that he went, or never.
+//! After each change, a controller gets reports of the difference between the sockets
+//! bound on a node and those reported before, if the link is up. A short cut of the link
+//! delays the reports; a cut longer than the tolerance withdraws all that was reported.
+//! Reports of one node keep their order. The loop's rule holds as well: a datagram sent
+//! before a withdrawal is handled before the withdrawal, or never.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use thimble::fsm::actions::Peer;
 use thimble::fsm::controller::Controller;
-use thimble::fsm::event::Event as Told;
+use thimble::fsm::event::Event as NodeEvent;
 use thimble::fsm::presence::Presence;
 use thimble::fsm::topology::PeerEvent;
 use thimble::time::Instant;
@@ -22,10 +22,10 @@ use thimble::wire::frame::Role;
 use crate::machine::peer;
 use crate::world::{Event, World};
 
-/// How long a link bears a cut.
+/// How long a cut may last before the link is lost.
 pub const TOLERANCE_MS: u64 = 1_500;
-/// How long a word is on its way at most.
-pub const WORD_MOST_MS: u64 = 20;
+/// The longest delay of a report.
+pub const REPORT_DELAY_MOST_MS: u64 = 20;
 
 /// A bound socket: its machine, and its port there.
 type Socket = (usize, u32);
@@ -56,7 +56,7 @@ pub struct Topology {
     links: BTreeMap<(usize, usize), Link>,
     /// Machines without power.
     dark: BTreeSet<usize>,
-    /// By the machine whose controller is told.
+    /// By the machine of the controller that gets the reports.
     watches: BTreeMap<usize, Watch>,
 }
 
@@ -66,33 +66,33 @@ struct Link {
     is_lost: bool,
 }
 
-/// What one start of a controller is told.
+/// The reports to one start of a controller.
 #[derive(Default)]
 struct Watch {
     /// Since when.
     since: u64,
     /// The service is lost.
     is_away: bool,
-    /// Nodes and sockets that it knows of, once all words have arrived.
+    /// Nodes and sockets that it knows once all reports have arrived.
     nodes: BTreeSet<usize>,
-    told: BTreeSet<Socket>,
-    /// Words on their way, each with the moment that it tells of.
-    words: VecDeque<(u64, PeerEvent)>,
-    /// All was told, and no gap since.
+    reported: BTreeSet<Socket>,
+    /// Reports under way, each with the time of what it reports.
+    reports: VecDeque<(u64, PeerEvent)>,
+    /// All was reported, and there was no gap since.
     is_settled: bool,
-    /// When the last gap was known, and when all had been told again.
+    /// When the last gap was reported, and when all was reported again.
     gap_at: u64,
     settled_at: u64,
-    /// What came before these moments is heard by now, or never: by socket, by
-    /// machine, and of all that were not bound then.
+    /// Datagrams sent before these times have been handled, or never will be: by socket,
+    /// by machine, and for all sockets that were not bound then.
     ended: BTreeMap<Socket, u64>,
     lost: BTreeMap<usize, u64>,
     settled: Option<(u64, BTreeSet<Socket>)>,
-    /// Greetings that the last word is worth.
+    /// How many greetings the last report allows.
     greetings_most: u32,
 }
 
-/// One that a controller knows, as a host or as a neighbour.
+/// A node that a controller knows, as a host or as a neighbour.
 struct Known {
     role: Role,
     node: NodeId,
@@ -123,13 +123,13 @@ impl Topology {
 }
 
 impl Watch {
-    fn push(&mut self, now: u64, word: PeerEvent) {
-        self.words.push_back((now, word));
+    fn push(&mut self, now: u64, event: PeerEvent) {
+        self.reports.push_back((now, event));
     }
 
-    /// Notes what a word tells that has arrived.
-    fn take_in(&mut self, now: u64, at: u64, word: PeerEvent) {
-        match word {
+    /// Applies a report that has arrived.
+    fn take_in(&mut self, now: u64, at: u64, event: PeerEvent) {
+        match event {
             PeerEvent::Published(..) => {}
             PeerEvent::Withdrawn(_, peer) => {
                 self.ended.extend(socket_of(peer).map(|socket| (socket, at)));
@@ -140,13 +140,13 @@ impl Watch {
             PeerEvent::Gap => (self.is_settled, self.gap_at) = (false, now),
             PeerEvent::Settled => {
                 (self.is_settled, self.settled_at) = (true, now);
-                // The next gap begins with no words on their way.
-                self.settled = Some((at, self.told.clone()));
+                // The next gap begins with no reports under way.
+                self.settled = Some((at, self.reported.clone()));
             }
         }
     }
 
-    /// Whether what a socket sent then can still be heard.
+    /// Whether a datagram that a socket sent at `sent` can still be handled.
     fn hears(&self, from: Socket, sent: u64) -> bool {
         let is_after = |at: Option<&u64>| at.is_none_or(|at| sent > *at);
         let was_bound = |(at, bound): &(u64, BTreeSet<Socket>)| sent > *at || bound.contains(&from);
@@ -157,7 +157,7 @@ impl Watch {
 }
 
 impl World {
-    /// Where a machine's daemon speaks from in a role.
+    /// The address that a machine's daemon sends from in a role.
     pub fn peer_of(&self, machine: usize, role: Role) -> Peer {
         match self.topology {
             Some(_) => peer_of(socket(machine, self.machines[machine].starts, role)),
@@ -165,12 +165,12 @@ impl World {
         }
     }
 
-    /// A place of a machine's that nobody is bound to.
+    /// An address of a machine to which no socket is bound.
     pub fn stray_peer(&self, machine: usize) -> Peer {
         if self.topology.is_some() { peer_of((machine, 0)) } else { peer(machine) }
     }
 
-    /// Whether a machine has what a datagram was sent to there.
+    /// Whether the socket that a datagram was sent to is bound on a machine.
     pub fn is_bound(&self, machine: usize, to: Peer) -> bool {
         let Some(at) = socket_of(to) else { return true };
         self.bound(machine).contains(&at)
@@ -181,7 +181,7 @@ impl World {
         self.topology.as_ref().is_some_and(|topology| topology.link(one, other).is_lost)
     }
 
-    /// Whether a machine still hears what was sent then: the loop's rule.
+    /// Whether a machine still handles a datagram sent at `sent`, by the loop's rule.
     pub fn hears(&self, machine: usize, from: Peer, sent: u64) -> bool {
         let watch = self.topology.as_ref().and_then(|topology| topology.watches.get(&machine));
         watch.zip(socket_of(from)).is_none_or(|(watch, from)| watch.hears(from, sent))
@@ -195,7 +195,7 @@ impl World {
         roles.map(|role| socket(machine, here.starts, role)).collect()
     }
 
-    /// A daemon is bound; if its machine was without power, its links begin anew.
+    /// A daemon's sockets are bound; if its machine was without power, its links start again.
     pub fn on_bound(&mut self, machine: usize) {
         let is_controller = self.machines[machine].roles.is_controller;
         let Some(topology) = &mut self.topology else { return };
@@ -215,7 +215,7 @@ impl World {
         self.settle_topology(machine);
     }
 
-    /// A daemon is bound no more, and its machine may be without power.
+    /// A daemon's sockets are no longer bound, and its machine may be without power.
     pub fn on_unbound(&mut self, machine: usize, with_power: bool) {
         let Some(topology) = &mut self.topology else { return };
         topology.watches.remove(&machine);
@@ -231,12 +231,12 @@ impl World {
         let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
         let Some(watch) = watch.filter(|watch| !watch.is_away) else { return };
         watch.is_away = true;
-        watch.words.clear();
-        watch.told.clear();
+        watch.reports.clear();
+        watch.reported.clear();
         watch.nodes.clear();
         watch.push(now, PeerEvent::Gap);
         self.note(format_args!("{machine} loses its topology service for {back}"));
-        self.schedule_words(machine, 1);
+        self.schedule_reports(machine, 1);
         self.schedule(back, Event::TopologyBack { machine, start });
     }
 
@@ -255,16 +255,16 @@ impl World {
         watch.is_some_and(|watch| watch.gap_at != watch.since)
     }
 
-    /// All that is bound has been told.
+    /// All bound sockets have been reported.
     fn settle_topology(&mut self, machine: usize) {
         let Some(topology) = &mut self.topology else { return };
         if let Some(watch) = topology.watches.get_mut(&machine) {
             watch.push(self.now, PeerEvent::Settled);
-            self.schedule_words(machine, 1);
+            self.schedule_reports(machine, 1);
         }
     }
 
-    /// Something has changed: links, then what is told, are brought in line with it.
+    /// After a change: updates the links, then sends the reports.
     pub fn review(&mut self) {
         let Some(mut topology) = self.topology.take() else { return };
         for other in 0..self.machines.len() {
@@ -296,7 +296,7 @@ impl World {
         }
     }
 
-    /// Tells one controller what has changed on one node, as far as it can know.
+    /// Reports to one controller what has changed on one node, as far as it can know.
     fn review_node(&mut self, topology: &Topology, machine: usize, watch: &mut Watch, other: usize) {
         let is_lost = topology.link(machine, other).is_lost;
         let is_silent = topology.dark.contains(&other) || self.network.is_cut(self.now, other, machine);
@@ -304,91 +304,91 @@ impl World {
             return;
         }
         let bound = if is_lost { BTreeSet::new() } else { self.bound(other) };
-        let held = watch.told.range((other, 0)..=(other, u32::MAX));
+        let held = watch.reported.range((other, 0)..=(other, u32::MAX));
         let gone: Vec<Socket> = held.filter(|socket| !bound.contains(socket)).copied().collect();
-        let new: Vec<Socket> = bound.difference(&watch.told).copied().collect();
+        let new: Vec<Socket> = bound.difference(&watch.reported).copied().collect();
         let withdrawn = gone.iter().map(|socket| PeerEvent::Withdrawn(role_of(*socket), peer_of(*socket)));
         let published = new.iter().map(|socket| PeerEvent::Published(role_of(*socket), peer_of(*socket)));
-        let mut words: Vec<PeerEvent> = withdrawn.chain(published).collect();
+        let mut reports: Vec<PeerEvent> = withdrawn.chain(published).collect();
         if !is_lost {
             watch.nodes.insert(other);
         } else if watch.nodes.remove(&other) {
-            let at = self.dice.index(words.len() + 1);
-            words.insert(at, PeerEvent::NodeLost(u32::try_from(other).expect("a few machines")));
+            let at = self.dice.index(reports.len() + 1);
+            reports.insert(at, PeerEvent::NodeLost(u32::try_from(other).expect("a few machines")));
         }
-        watch.told.retain(|socket| !gone.contains(socket));
-        watch.told.extend(new);
-        self.schedule_words(machine, words.len());
-        words.into_iter().for_each(|word| watch.push(self.now, word));
+        watch.reported.retain(|socket| !gone.contains(socket));
+        watch.reported.extend(new);
+        self.schedule_reports(machine, reports.len());
+        reports.into_iter().for_each(|event| watch.push(self.now, event));
     }
 
-    fn schedule_words(&mut self, machine: usize, count: usize) {
+    fn schedule_reports(&mut self, machine: usize, count: usize) {
         let start = self.machines[machine].starts;
         for _ in 0..count {
-            let delay = self.dice.between(0, WORD_MOST_MS);
-            self.schedule(delay, Event::Word { machine, start });
+            let delay = self.dice.between(0, REPORT_DELAY_MOST_MS);
+            self.schedule(delay, Event::TopologyReport { machine, start });
         }
     }
 
-    /// A word arrives. Whoever is known to be there is not greeted again.
-    pub fn on_word(&mut self, machine: usize) {
+    /// A report arrives. A peer that is known to be up is not greeted again.
+    pub fn on_topology_report(&mut self, machine: usize) {
         let watch = self.topology.as_mut().and_then(|topology| topology.watches.get_mut(&machine));
         let Some(watch) = watch else { return };
-        // One that is overtaken by a gap is lost.
-        let Some((at, word)) = watch.words.pop_front() else { return };
-        watch.take_in(self.now, at, word);
+        // A report that a gap overtakes is lost.
+        let Some((at, event)) = watch.reports.pop_front() else { return };
+        watch.take_in(self.now, at, event);
         watch.greetings_most = 0;
-        if let PeerEvent::Published(role, peer) = word {
-            let controller = self.machines[machine].controller().expect("it is told");
+        if let PeerEvent::Published(role, peer) = event {
+            let controller = self.machines[machine].controller().expect("it gets reports");
             let is_known = presences(controller)
                 .any(|one| (one.role, one.peer) == (role, peer) && !one.presence.is_gone());
             watch.greetings_most = u32::from(!is_known);
         }
-        self.note(format_args!("{machine} is told {word:?}"));
+        self.note(format_args!("{machine} gets the report {event:?}"));
         self.touch(machine, |process, now| {
-            process.node.on_event(now, &Told::Topology(word), &mut process.actions);
+            process.node.on_event(now, &NodeEvent::Topology(event), &mut process.actions);
         });
     }
 
     pub fn on_greeting(&mut self, machine: usize) {
-        let topology = self.topology.as_mut().expect("places are greeted over TIPC alone");
-        let watch = topology.watches.get_mut(&machine).expect("it was told of somebody");
+        let topology = self.topology.as_mut().expect("unknown peers are greeted over TIPC only");
+        let watch = topology.watches.get_mut(&machine).expect("a peer was reported");
         let left = watch.greetings_most.checked_sub(1);
-        watch.greetings_most = left.expect("a greeting is for one that is new, or was gone");
+        watch.greetings_most = left.expect("only a peer that is new or was gone is greeted");
     }
 
-    /// Whoever was just heard is there.
+    /// A peer that was just heard is not gone.
     pub fn check_heard(&self, machine: usize, node: NodeId, from: Peer) {
         let Some(controller) = self.machines[machine].controller() else { return };
         let mut heard = presences(controller).filter(|one| (one.node, one.peer) == (node, from));
         let gone = heard.find(|one| one.presence.is_gone());
-        assert!(gone.is_none(), "{machine} hears one that is gone");
+        assert!(gone.is_none(), "{machine} hears a peer that it holds for gone");
     }
 
-    /// A controller that was told all knows exactly those to be gone who are.
+    /// After all reports, a controller knows exactly which nodes are gone.
     pub fn check_presence(&self, machine: usize) {
         let watch = self.topology.as_ref().and_then(|topology| topology.watches.get(&machine));
         let Some((watch, controller)) = watch.zip(self.machines[machine].controller()) else { return };
-        if watch.is_away || !watch.is_settled || !watch.words.is_empty() {
+        if watch.is_away || !watch.is_settled || !watch.reports.is_empty() {
             return;
         }
         for Known { role, node, peer, heard, presence } in presences(controller) {
             let other = self.index(node);
             let at = socket_of(peer).expect("over TIPC");
             if other == machine {
-                assert_eq!(presence, Presence::Unwatched, "{machine} was told nothing of itself");
-            } else if watch.told.contains(&at) {
-                assert!(!presence.is_gone(), "{machine} takes {role:?} {other} for gone: it is there");
+                assert_eq!(presence, Presence::Unwatched, "nothing was reported to {machine} of itself");
+            } else if watch.reported.contains(&at) {
+                assert!(!presence.is_gone(), "{machine} holds {role:?} {other} for gone, and it is up");
             } else {
-                // Of one that came and went while nobody told anything, timers tell.
+                // A node that came and went during a gap is left to the timers.
                 let gap = Instant::from_millis(watch.gap_at)..=Instant::from_millis(watch.settled_at);
                 let is_missed = presence == Presence::Unwatched && gap.contains(&heard);
                 assert!(is_missed || presence.is_gone(), "{machine}: {role:?} {other} is {presence:?}");
             }
         }
-        for stranger in controller.unheard_peers() {
-            let at = socket_of(stranger.peer).expect("over TIPC");
-            assert!(watch.told.contains(&at) && role_of(at) == stranger.role, "{machine}: {stranger:?}");
+        for unheard in controller.unheard_peers() {
+            let at = socket_of(unheard.peer).expect("over TIPC");
+            assert!(watch.reported.contains(&at) && role_of(at) == unheard.role, "{machine}: {unheard:?}");
         }
     }
 }

@@ -1,12 +1,11 @@
-//! What controllers say to each other, counted: once all is calm they have little
-//! to say.
+//! Counts the traffic among controllers, which must be low in the calm phase.
 
 use std::collections::BTreeMap;
 
 use thimble::wire::frame::Purpose;
 use thimble::wire::messages::Message;
 
-/// What one machine has said and opened.
+/// The messages that one machine has sent, and the sessions that it has opened.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counts {
     pub hellos: u64,
@@ -32,7 +31,7 @@ impl Traffic {
         self.counts.get(&machine).copied().unwrap_or_default()
     }
 
-    pub fn on_said(&mut self, machine: usize, message: &Message) {
+    pub fn on_sent(&mut self, machine: usize, message: &Message) {
         let counts = self.counts.entry(machine).or_default();
         match message {
             Message::Hello(_) => counts.hellos += 1,

@@ -1,9 +1,9 @@
-//! Workers: lists of steps, each of which takes time, changes the disk or
-//! reports, and may be the last that the worker lives to take.
+//! Workers: lists of steps. Each step takes time, changes the disk or reports, and may be
+//! the last before the worker dies.
 
 use std::collections::{BTreeMap, VecDeque};
 
-use thimble::fsm::event::{Event as Told, WorkerEnd};
+use thimble::fsm::event::{Event as NodeEvent, WorkerEnd};
 use thimble::job::Report;
 use thimble::repo::digest::set_digest;
 use thimble::repo::entry::Entry;
@@ -25,7 +25,7 @@ pub fn digest_of(set: &Set) -> Digest {
     set_digest(set)
 }
 
-/// What is installed on a disk, by its files and nothing else.
+/// The patches installed on a disk, by its files alone.
 pub fn files(disk: &Disk) -> Set {
     disk.folder("root/")
         .map(|(name, bytes)| (crate::machine::name(name), Hash(*blake3::hash(bytes).as_bytes())))
@@ -36,15 +36,15 @@ pub fn files(disk: &Disk) -> Set {
 pub struct Worker {
     pub id: u64,
     pub job: Job,
-    pub steps: VecDeque<Do>,
+    pub steps: VecDeque<WorkerStep>,
 }
 
-/// What it was started for.
+/// The job of a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Job {
     /// To install.
     Install,
-    /// To clear up after a crash.
+    /// To recover after a crash.
     Recover,
     /// Controller: to read the repository.
     Load,
@@ -57,12 +57,12 @@ pub enum Job {
 }
 
 impl Job {
-    /// Whether it is of no concern to the controller on the machine.
+    /// Whether it is a job of the agent rather than of the controller.
     pub fn is_agents(self) -> bool {
         matches!(self, Self::Install | Self::Recover)
     }
 
-    /// Those of which there is one at most.
+    /// Whether at most one of these two jobs may run at a time.
     fn is_like(self, other: Self) -> bool {
         let kind = |job| match job {
             Self::Install | Self::Recover => 0,
@@ -76,15 +76,15 @@ impl Job {
 }
 
 /// A step of a worker.
-pub enum Do {
+pub enum WorkerStep {
     // --- on the disk ---
     Write(String, Vec<u8>),
     Sync(String),
     Rename(String, String),
     Remove(String),
-    /// Makes all durable. What it makes durable is then true for good.
+    /// Makes all changes durable, and records them.
     SyncAll,
-    /// Puts a patch's file in place, or takes it away. Not durable.
+    /// Creates or removes a patch's file. Not durable.
     Put(PatchId, Option<Hash>),
     // --- an install ---
     Progress(Step, u8),
@@ -92,7 +92,7 @@ pub enum Do {
     /// Over the session to this machine.
     Fetch(InstallRequest, Link),
     Begin(InstallRequest, Set),
-    /// The journal says so: it must not have begun before.
+    /// The journal records the begin; the install must not have begun before.
     Begun(RequestId),
     /// With the set to go back to, and the one that is in place.
     Health(InstallRequest, Set, Set),
@@ -107,7 +107,7 @@ pub enum Do {
     Report(Box<Report>),
     Read,
     Loaded,
-    /// Under a new replica or not; a purge only if the map still has this digest.
+    /// With a new replica id or not; a purge only if the map still has this digest.
     Change(Command, bool, Digest),
     Acknowledge(Vec<Entry>),
     PullHead(NodeId, Link),
@@ -121,14 +121,19 @@ pub enum Do {
     EndBlobs(NodeId, Result<(), Reason>),
 }
 
-/// The steps that put a file in the place of another, whole or not at all.
-pub fn replace(file: &str, bytes: Vec<u8>) -> [Do; 4] {
+/// The steps that replace a file, whole or not at all.
+pub fn replace(file: &str, bytes: Vec<u8>) -> [WorkerStep; 4] {
     let (file, new) = (file.to_string(), format!("{file}.new"));
-    [Do::Write(new.clone(), bytes), Do::Sync(new.clone()), Do::Rename(new, file), Do::SyncAll]
+    [
+        WorkerStep::Write(new.clone(), bytes),
+        WorkerStep::Sync(new.clone()),
+        WorkerStep::Rename(new, file),
+        WorkerStep::SyncAll,
+    ]
 }
 
 impl World {
-    pub fn start_worker(&mut self, machine: usize, job: Job, steps: impl IntoIterator<Item = Do>) {
+    pub fn start_worker(&mut self, machine: usize, job: Job, steps: impl IntoIterator<Item = WorkerStep>) {
         let id = self.number();
         let Some(process) = &mut self.machines[machine].process else { return };
         assert!(!process.workers.iter().any(|other| other.job.is_like(job)), "two workers at the same work");
@@ -140,8 +145,8 @@ impl World {
         let Some(start) = self.machines[machine].process.as_ref().map(|process| process.start) else {
             return;
         };
-        // Trouble is found where work is slow beside the deadlines; a cluster's
-        // work is not.
+        // Faults are found when work is slow compared with the deadlines, which it is
+        // not in a real cluster.
         let delay = self.dice.between(0, if self.network.is_calm { 2 } else { 25 });
         self.schedule(delay, Event::Worker { machine, start, id });
     }
@@ -158,124 +163,126 @@ impl World {
                 self.schedule_worker(machine, id);
             }
             None => {
-                let job = self.bury(machine, id);
+                let job = self.reap(machine, id);
                 if job == Some(Job::Load) {
-                    self.load_again(machine);
+                    self.reload(machine);
                 }
                 self.settle_floor(machine);
             }
         }
     }
 
-    /// A worker is gone, and the lock that it held; gives what it was for.
-    pub fn bury(&mut self, machine: usize, id: u64) -> Option<Job> {
+    /// Removes a worker and the lock that it held, and returns its job.
+    pub fn reap(&mut self, machine: usize, id: u64) -> Option<Job> {
         let process = self.machines[machine].process.as_mut()?;
         let at = process.workers.iter().position(|worker| worker.id == id)?;
         process.lock = process.lock.filter(|holder| *holder != id);
         Some(process.workers.remove(at).job)
     }
 
-    fn load_again(&mut self, machine: usize) {
+    fn reload(&mut self, machine: usize) {
         if self.machines[machine].process.as_ref().is_some_and(|process| process.must_load) {
             self.start_load(machine);
         }
     }
 
     fn crash_worker(&mut self, machine: usize, id: u64) {
-        let Some(job) = self.bury(machine, id) else { return };
+        let Some(job) = self.reap(machine, id) else { return };
         self.note(format_args!("{machine}: a worker dies: {job:?}"));
-        // What it made durable before it died must be known.
+        // Its durable changes must be known.
         if !job.is_agents() {
             self.start_load(machine);
         }
         let reason = Reason::truncated("killed");
         match job {
             Job::Install | Job::Recover => {
-                self.tell_node(machine, &Told::WorkerEnded(WorkerEnd::Crashed(&reason)));
+                self.pass_event(machine, &NodeEvent::WorkerEnded(WorkerEnd::Crashed(&reason)));
             }
-            Job::Pull(node) => self.tell_node(machine, &Told::PullEnded(node, Err(&reason))),
-            Job::Blobs(node) => self.tell_node(machine, &Told::BlobsEnded(node, Err(&reason))),
+            Job::Pull(node) => self.pass_event(machine, &NodeEvent::PullEnded(node, Err(&reason))),
+            Job::Blobs(node) => self.pass_event(machine, &NodeEvent::BlobsEnded(node, Err(&reason))),
             Job::Load | Job::Change => {}
         }
     }
 
-    /// Puts steps before all that a worker still has to do.
-    pub fn first(&mut self, machine: usize, id: u64, steps: impl IntoIterator<Item = Do>) {
+    /// Inserts steps before a worker's remaining ones.
+    pub fn prepend_steps(&mut self, machine: usize, id: u64, steps: impl IntoIterator<Item = WorkerStep>) {
         let Some(process) = &mut self.machines[machine].process else { return };
         let Some(worker) = process.workers.iter_mut().find(|worker| worker.id == id) else { return };
         let rest = std::mem::take(&mut worker.steps);
         worker.steps = steps.into_iter().chain(rest).collect();
     }
 
-    /// Drops all that a worker still has to do, for these steps.
-    pub fn instead(&mut self, machine: usize, id: u64, steps: impl IntoIterator<Item = Do>) {
+    /// Replaces a worker's remaining steps.
+    pub fn replace_steps(&mut self, machine: usize, id: u64, steps: impl IntoIterator<Item = WorkerStep>) {
         let Some(process) = &mut self.machines[machine].process else { return };
         if let Some(worker) = process.workers.iter_mut().find(|worker| worker.id == id) {
             worker.steps = steps.into_iter().collect();
         }
     }
 
-    pub fn tell_node(&mut self, machine: usize, told: &Told<'_>) {
-        self.touch(machine, |process, now| process.node.on_event(now, told, &mut process.actions));
+    pub fn pass_event(&mut self, machine: usize, event: &NodeEvent<'_>) {
+        self.touch(machine, |process, now| process.node.on_event(now, event, &mut process.actions));
     }
 
-    fn take_step(&mut self, machine: usize, id: u64, step: Do) {
+    fn take_step(&mut self, machine: usize, id: u64, step: WorkerStep) {
         let disk = &mut self.machines[machine].disk;
         match step {
-            Do::Write(file, bytes) => disk.write(&file, bytes),
-            Do::Sync(file) => disk.sync(&file),
-            Do::Rename(from, to) => disk.rename(&from, &to),
-            Do::Remove(file) => disk.remove(&file),
-            Do::SyncAll => {
+            WorkerStep::Write(file, bytes) => disk.write(&file, bytes),
+            WorkerStep::Sync(file) => disk.sync(&file),
+            WorkerStep::Rename(from, to) => disk.rename(&from, &to),
+            WorkerStep::Remove(file) => disk.remove(&file),
+            WorkerStep::SyncAll => {
                 disk.sync_all();
                 self.on_durable(machine);
             }
-            Do::Put(patch, Some(hash)) => {
+            WorkerStep::Put(patch, Some(hash)) => {
                 disk.write(&format!("root/{patch}"), self.truth.contents[&hash].clone());
             }
-            Do::Put(patch, None) => disk.remove(&format!("root/{patch}")),
-            Do::Progress(step, percent) => self.tell_node(machine, &Told::Progress(step, percent)),
-            Do::Check => self.check_host(machine, id),
-            Do::Fetch(install, link) => self.fetch(machine, id, install, link),
-            Do::Begin(install, new) => self.begin(machine, id, install, new),
-            Do::Begun(request) => self.truth.on_begun(machine, request),
-            Do::Health(install, old, new) => self.health(machine, id, install, &old, &new),
-            Do::Recover => self.recover(machine, id),
-            Do::TellInstalled => {
+            WorkerStep::Put(patch, None) => disk.remove(&format!("root/{patch}")),
+            WorkerStep::Progress(step, percent) => {
+                self.pass_event(machine, &NodeEvent::Progress(step, percent))
+            }
+            WorkerStep::Check => self.check_host(machine, id),
+            WorkerStep::Fetch(install, link) => self.fetch(machine, id, install, link),
+            WorkerStep::Begin(install, new) => self.begin(machine, id, install, new),
+            WorkerStep::Begun(request) => self.truth.on_begun(machine, request),
+            WorkerStep::Health(install, old, new) => self.health(machine, id, install, &old, &new),
+            WorkerStep::Recover => self.recover(machine, id),
+            WorkerStep::TellInstalled => {
                 for (id, hash) in files(&self.machines[machine].disk) {
-                    self.tell_node(machine, &Told::Installed(&InstalledPatch { id, hash }));
+                    self.pass_event(machine, &NodeEvent::Installed(&InstalledPatch { id, hash }));
                 }
             }
-            Do::TellEnd => self.tell_end(machine),
-            Do::End(end) => {
-                self.bury(machine, id);
+            WorkerStep::TellEnd => self.report_end(machine),
+            WorkerStep::End(end) => {
+                self.reap(machine, id);
                 self.note(format_args!("{machine}: the worker ends: {end:?}"));
                 let end = match &end {
                     Ok(()) => WorkerEnd::Done,
                     Err(reason) => WorkerEnd::Failed(reason),
                 };
-                self.tell_node(machine, &Told::WorkerEnded(end));
+                self.pass_event(machine, &NodeEvent::WorkerEnded(end));
             }
-            Do::Lock => self.lock(machine, id),
-            Do::Unlock => {
+            WorkerStep::Lock => self.lock(machine, id),
+            WorkerStep::Unlock => {
                 if let Some(process) = &mut self.machines[machine].process {
                     process.lock = None;
                 }
             }
-            Do::Report(report) => self.report(machine, &report),
-            Do::Read => self.read(machine, id),
-            Do::Loaded => self.on_loaded(machine),
-            Do::Change(command, renew, agreed) => self.change(machine, id, command, renew, agreed),
-            Do::Acknowledge(entries) => self.on_acknowledged(machine, entries),
-            Do::PullHead(node, link) => self.pull_head(machine, id, node, link),
-            Do::PullEntry(link, from, incoming) => self.pull_entry(machine, id, link, from, incoming),
-            Do::Join(incoming) => self.join(machine, id, &incoming),
-            Do::EndPull(node, end) => self.end_pull(machine, id, node, end),
-            Do::BlobList(node, link) => self.blob_list(machine, id, node, link),
-            Do::BlobReq(node, link, hash) => self.blob_request(machine, id, node, link, hash),
-            Do::BlobPiece(node, link, hash) => self.blob_piece(machine, id, node, link, hash),
-            Do::BlobCheck(hash) => self.blob_check(machine, id, hash),
-            Do::EndBlobs(node, end) => self.end_blobs(machine, id, node, &end),
+            WorkerStep::Report(report) => self.report(machine, &report),
+            WorkerStep::Read => self.read(machine, id),
+            WorkerStep::Loaded => self.on_loaded(machine),
+            WorkerStep::Change(command, renew, agreed) => self.change(machine, id, command, renew, agreed),
+            WorkerStep::Acknowledge(entries) => self.on_acknowledged(machine, entries),
+            WorkerStep::PullHead(node, link) => self.pull_head(machine, id, node, link),
+            WorkerStep::PullEntry(link, from, incoming) => self.pull_entry(machine, id, link, from, incoming),
+            WorkerStep::Join(incoming) => self.join(machine, id, &incoming),
+            WorkerStep::EndPull(node, end) => self.end_pull(machine, id, node, end),
+            WorkerStep::BlobList(node, link) => self.blob_list(machine, id, node, link),
+            WorkerStep::BlobReq(node, link, hash) => self.blob_request(machine, id, node, link, hash),
+            WorkerStep::BlobPiece(node, link, hash) => self.blob_piece(machine, id, node, link, hash),
+            WorkerStep::BlobCheck(hash) => self.blob_check(machine, id, hash),
+            WorkerStep::EndBlobs(node, end) => self.end_blobs(machine, id, node, &end),
         }
     }
 
@@ -283,7 +290,7 @@ impl World {
         let Some(process) = &mut self.machines[machine].process else { return };
         match process.lock {
             None => process.lock = Some(id),
-            Some(_) => self.first(machine, id, [Do::Lock]),
+            Some(_) => self.prepend_steps(machine, id, [WorkerStep::Lock]),
         }
     }
 }

@@ -1,5 +1,4 @@
-//! The event queue: everything that happens passes through here, in an order
-//! that the seed fixes.
+//! The event queue: every event passes through here, in an order determined by the seed.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -23,19 +22,19 @@ use crate::sessions::SessionStep;
 use crate::topology::Topology;
 use crate::traffic::Traffic;
 
-/// Wakes of one process in one millisecond that are not yet a loop.
+/// More wakes of one process in one millisecond than this count as an endless loop.
 const WAKES_MOST: u32 = 20;
 /// Lines of the log that a failure shows.
 const LOG_LINES: usize = 60;
 
-/// A datagram on its way.
+/// A datagram under way.
 pub struct Datagram {
-    /// Whose machine it is from, from which place there, and when it was sent.
+    /// The sending machine, the address there, and the time.
     from: usize,
     source: Peer,
     sent: u64,
     to: usize,
-    /// The place that it is for; `None` where it is for all of a role.
+    /// The receiving address; `None` for all nodes of a role.
     place: Option<Peer>,
     bytes: Vec<u8>,
     is_altered: bool,
@@ -48,7 +47,7 @@ pub enum Event {
         machine: usize,
         start: u32,
     },
-    /// A session goes on.
+    /// The next step of a session.
     Session {
         machine: usize,
         start: u32,
@@ -68,8 +67,8 @@ pub enum Event {
     Chaos,
     /// A link may be lost by now, or back.
     Links,
-    /// A controller's topology service tells the next word.
-    Word {
+    /// A controller's topology service delivers the next report.
+    TopologyReport {
         machine: usize,
         start: u32,
     },
@@ -80,7 +79,7 @@ pub enum Event {
     },
 }
 
-/// What happened: the last lines to show, and a hash of all.
+/// The log: its last lines, and a hash of all lines.
 pub struct Log {
     lines: VecDeque<String>,
     hasher: blake3::Hasher,
@@ -117,21 +116,21 @@ pub struct World {
     pub machines: Vec<Machine>,
     pub dice: Dice,
     pub network: Network,
-    /// Over TIPC: links, and who is told of whom.
+    /// Over TIPC: links and topology services.
     pub topology: Option<Topology>,
     pub weather: Weather,
     pub truth: Truth,
     pub ledger: Ledger,
     pub traffic: Traffic,
-    /// Install requests as they passed over the wire: from, to, bytes.
+    /// Recorded install requests: from, to, bytes.
     pub recorded: Vec<(usize, usize, Vec<u8>)>,
-    /// Hosts that may install at once, while that is promised.
+    /// How many hosts may install at once, while that is checked.
     pub rollout_most: Option<usize>,
     pub log: Log,
 }
 
 impl World {
-    /// The most controllers of a cluster here.
+    /// The most controllers of a simulated cluster.
     const CONTROLLERS: u64 = 4;
 
     /// A cluster, powered off. The first machines are controllers, some of which
@@ -176,12 +175,12 @@ impl World {
         self.machines.iter().filter(|m| m.roles.is_controller).map(|m| m.index).collect()
     }
 
-    /// A line in the log.
+    /// Adds a line to the log.
     pub fn note(&mut self, line: fmt::Arguments<'_>) {
         self.log.line(format!("{:>7} {line}", self.now));
     }
 
-    /// A number that was not given before.
+    /// A unique number.
     pub fn number(&mut self) -> u64 {
         self.numbers += 1;
         self.numbers
@@ -192,7 +191,7 @@ impl World {
         self.queue.insert(at, event);
     }
 
-    /// Lets everything happen until a moment.
+    /// Handles all events until a time.
     pub fn run_until(&mut self, end: u64) {
         while let Some(next) = self.queue.first_entry().filter(|next| next.key().0 <= end) {
             let ((at, _), event) = next.remove_entry();
@@ -212,13 +211,15 @@ impl World {
             Event::Worker { machine, start, id } if self.machines[machine].is_alive(start) => {
                 self.on_worker(machine, id);
             }
-            Event::Word { machine, start } if self.machines[machine].is_alive(start) => self.on_word(machine),
+            Event::TopologyReport { machine, start } if self.machines[machine].is_alive(start) => {
+                self.on_topology_report(machine)
+            }
             Event::TopologyBack { machine, start } if self.machines[machine].is_alive(start) => {
                 self.on_topology_back(machine);
             }
             // The process that waited for it is gone.
             Event::Wake { .. } | Event::Session { .. } | Event::Worker { .. } => {}
-            Event::Word { .. } | Event::TopologyBack { .. } => {}
+            Event::TopologyReport { .. } | Event::TopologyBack { .. } => {}
             Event::Links => self.review(),
             Event::Restart { machine } => self.restart(machine),
             Event::Operator => self.on_operator(),
@@ -242,8 +243,8 @@ impl World {
         self.touch(machine, |_, _| {});
     }
 
-    /// Lets a machine's daemon do something, then carries out what it asks for
-    /// and sets its alarm clock: one turn of the event loop.
+    /// One turn of a daemon's event loop: passes input to it, executes its actions and
+    /// schedules its next wake.
     pub fn touch(&mut self, machine: usize, turn: impl FnOnce(&mut Process, Instant)) {
         let now = Instant::from_millis(self.now);
         let Some(process) = &mut self.machines[machine].process else { return };
@@ -260,7 +261,7 @@ impl World {
             self.schedule(due - self.now, Event::Wake { machine, start });
         }
         for action in actions {
-            self.carry_out(machine, action);
+            self.execute(machine, action);
         }
         self.check_controller(machine);
         self.check_presence(machine);
@@ -269,7 +270,7 @@ impl World {
     fn on_wake(&mut self, machine: usize) {
         let now = self.now;
         self.touch(machine, |process, instant| {
-            // An alarm that was overtaken by a sooner one finds nothing due.
+            // A wake that an earlier one has replaced finds nothing due.
             if process.wake.is_some_and(|wake| wake <= now) {
                 process.wake = None;
                 process.wakes = if process.wakes.0 == now { (now, process.wakes.1 + 1) } else { (now, 1) };
@@ -279,7 +280,7 @@ impl World {
         });
     }
 
-    fn carry_out(&mut self, machine: usize, action: Action) {
+    fn execute(&mut self, machine: usize, action: Action) {
         match action {
             Action::Send(to, message) => self.send(machine, to, &message),
             Action::Connect(node, peer, purpose) => self.connect(machine, node, machine_at(peer), purpose),
@@ -294,14 +295,14 @@ impl World {
     }
 
     fn send(&mut self, machine: usize, to: To, message: &Message) {
-        self.traffic.on_said(machine, message);
-        self.check_said(machine, to, message);
+        self.traffic.on_sent(machine, message);
+        self.check_sent(machine, to, message);
         let node = if let To::Node(node, _) = to { node } else { NodeId(0) };
         let mut datagram = [0; DATAGRAM_BYTES];
-        let process = self.machines[machine].process.as_mut().expect("it has just spoken");
+        let process = self.machines[machine].process.as_mut().expect("it is sending");
         let len = process.codec.encode(message, node, &mut datagram);
         let bytes = &datagram[..len];
-        self.note(format_args!("{machine} says {} ({len} bytes) to {to:?}", message.msgtype().as_str()));
+        self.note(format_args!("{machine} sends {} ({len} bytes) to {to:?}", message.msgtype().as_str()));
         if let To::Peer(_) = to {
             self.on_greeting(machine);
         }
@@ -325,7 +326,7 @@ impl World {
         }
     }
 
-    /// Puts a datagram on its way, sometimes with a bit turned over.
+    /// Schedules a datagram's delivery, sometimes with one bit flipped.
     pub fn deliver(
         &mut self,
         delay: u64,
@@ -353,14 +354,14 @@ impl World {
         let start = process.start;
         match process.codec.decode(now, bytes) {
             Ok(ReceivedDatagram { sender: node, message, .. }) => {
-                assert!(!is_altered, "an altered datagram was believed");
+                assert!(!is_altered, "an altered datagram was accepted");
                 assert_eq!(node, self.machines[from].id);
-                self.truth.on_believed(to, start, bytes);
+                self.truth.on_accepted(to, start, bytes);
                 self.note(format_args!("{to} hears {} of {from}", message.msgtype().as_str()));
                 self.touch(to, |process, now| {
                     process.node.on_message(now, node, source, &message, &mut process.actions);
                 });
-                // An answer tells nothing but itself: an ack follows it.
+                // An answer does not update presence; the ack that follows it does.
                 let is_answer = matches!(message, Message::AgentInstallResp(_));
                 if message.msgtype().receiver() == Role::Controller && !is_answer {
                     self.check_heard(to, node, source);
