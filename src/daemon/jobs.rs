@@ -83,6 +83,7 @@ impl Daemon<'_> {
         }
     }
 
+    /// Applies the reports of one worker, a bounded number.
     #[inline(never)]
     pub fn take_reports(&mut self, now: Instant, token: Token) {
         for _ in 0..REPORTS {
@@ -166,6 +167,7 @@ impl Daemon<'_> {
         }
     }
 
+    /// Reaps the workers that have ended, and acts on how they ended.
     #[inline(never)]
     pub fn reap_workers(&mut self, now: Instant) {
         while let Some((at, status)) = self.workers.ended() {

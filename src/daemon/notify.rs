@@ -42,9 +42,9 @@ pub struct Notify {
 /// Whether the supervisor knows that the daemon is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Ready {
-    /// The daemon is not ready.
+    /// The daemon is not ready yet.
     #[default]
-    NotReady,
+    Starting,
     /// `READY` is still to be sent.
     Unsent,
     /// `READY` was sent.
@@ -86,7 +86,7 @@ impl Notify {
 
     /// The daemon is ready.
     pub fn ready(&mut self) {
-        if self.ready == Ready::NotReady {
+        if self.ready == Ready::Starting {
             self.ready = Ready::Unsent;
         }
     }
@@ -119,7 +119,7 @@ impl Notify {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
             let is_sent = match self.ready {
                 // The watchdog does not run during a start, but the start has a timeout.
-                Ready::NotReady => {
+                Ready::Starting => {
                     let usec = every.as_millis().saturating_mul(2_000);
                     self.send(format_args!("WATCHDOG=1\nEXTEND_TIMEOUT_USEC={usec}"))
                 }

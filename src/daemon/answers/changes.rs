@@ -213,7 +213,7 @@ impl Daemon<'_> {
     }
 
     /// Executes the requests that wait for the repository, the oldest first. A request may
-    /// be refused by now; one that must wait again keeps its place behind the others.
+    /// be refused by now. Requests that must wait again keep their order.
     pub fn resume_waiting(&mut self, now: Instant) {
         let first_new = self.control.next_ticket();
         while let Some((number, next)) = self.control.waiting_for_store()

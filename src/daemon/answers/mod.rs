@@ -320,6 +320,6 @@ enum Answered {
     Continues(Pending),
     /// The request stays in its buffer until the repository is free.
     MustWait,
-    /// A worker answers on the connection.
+    /// The connection is gone, or a worker answers on it.
     HandedOver,
 }

@@ -1,47 +1,45 @@
 //! The life of a controller's repository in the daemon: a state machine.
 //!
-//! The repository is on the disk, where workers alone read and change it. The daemon
-//! keeps a copy of the map in memory, from what they report. This machine knows how
-//! far that copy may be used, which worker is to be started when, and what is being
-//! changed for whom. The loop reports what happened and starts the workers.
+//! The repository is on the disk, where workers alone read and change it. The loop keeps
+//! the map in memory, from their reports. This machine holds how far that map may be
+//! used, when the store is to be loaded, and what is being changed for whom. The loop
+//! reports events to it and starts the workers.
 //!
 //! ```text
-//!                  on_load_failed: the daemon ends
-//!                 ^
-//!                 |
-//!  new --> +---------+ on_loaded +----------+ on_started +---------+
-//!          | Loading |---------->| Starting |----------->| Serving |
-//!          +---------+           +----------+            +---------+
-//!           nothing is            lists are answered,     changes too
-//!           answered              maps are merged
+//!              on_loaded                on_started
+//!   Loading --------------> Starting ---------------> Serving
+//!      |                    lists are answered,       changes are made
+//!      | on_load_failed     maps are merged
+//!      v
+//!   the daemon ends
 //!
-//!  absent -> Absent: the node is no controller, and nothing ever waits for a repository
+//!   Absent: the node is no controller; no request waits for a repository
 //! ```
 //!
 //! `Loading` holds the first load of the store. `Starting` and `Serving` hold a load
-//! where the store may have changed without a report: a worker that crashed may have
-//! changed it before that.
+//! after a crash: the worker that crashed may have changed the store without a report.
 //!
 //! ```text
-//!          on_load_started           on_loaded
-//!     Due ----------------> Running ----------> the map is that of the store
-//!      ^ ^                   |   |
-//!      | '-------------------'   | on_worker_crashed
-//!      |   on_load_failed:       v
-//!      |   after LOAD_RETRY     Running, stale
-//!      |                         | on_loaded, on_load_failed
-//!      '-------------------------'
+//!   from                event               to
+//!   no load, or Due     on_worker_crashed   Due now
+//!   Due                 on_load_started     Running
+//!   Running             on_worker_crashed   Running, stale
+//!   Running             on_loaded           no load: the map is that of the store
+//!   Running, stale      on_loaded           Due now
+//!   Running, any        on_load_failed      Due after LOAD_RETRY
 //! ```
 //!
-//! `Starting` and `Serving` also hold the merge and the change at work, of which there
-//! is one each at most:
+//! `Starting` and `Serving` also hold the merge and the change at work, at most one each:
 //!
 //! ```text
-//!     on_pull_started --> on_pull_reported --> on_pull_ended
-//!     on_change_started --> on_change_reported, any number of times --> on_change_ended
+//!   on_pull_started      on_pull_reported               on_pull_ended
+//!   on_change_started    on_change_reported, repeated   on_change_ended
 //! ```
 //!
-//! An event that a state has no use for changes nothing.
+//! The purge floor that is sent with the map is settled when a load, a merge or a change
+//! has ended, and neither a load nor a merge is due or at work.
+//!
+//! An event that does not fit the state changes nothing.
 
 #[cfg(test)]
 mod tests;
