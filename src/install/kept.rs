@@ -161,8 +161,8 @@ fn open_kept(tree: &RootTree, mount: &str, make: bool) -> io::Result<OwnedFd> {
     own_dir(home.as_fd(), "kept", make)
 }
 
-/// Gives an inode a second name. If the filesystem has no hard links, has too many of
-/// this inode, or is another one, makes a copy that is whole or not there.
+/// Gives an inode a second name. If the filesystem has no hard links or too many of this
+/// inode, or `to` is on another filesystem, makes a copy that is whole or not there.
 pub(super) fn duplicate(
     from: BorrowedFd<'_>,
     name: &str,

@@ -24,8 +24,8 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Opens the part of a file that has `most_bytes`, making it empty if it is missing
-    /// or longer than that. `None` if another process is writing it.
+    /// Opens the part of a file whose whole size is `most_bytes`. The part is made empty if
+    /// it is missing or longer than that. `None` if another process is writing it.
     pub(super) fn open(path: PathBuf, most_bytes: u64) -> io::Result<Option<Self>> {
         failpoint::hit("opening a fetched file");
         let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
