@@ -218,7 +218,7 @@ leave() { until_true "a host is at work" at_work; kill -INT "$(<"$work/pid")"; }
 leave &
 on controller-0 6 thimble host-install --resume
 wait $!
-shown "left: the rollout goes on"
+shown "interrupted: the rollout continues"
 on controller-1 thimble watch --until-done
 on controller-1 thimble query
 shown "$second .* Applied"

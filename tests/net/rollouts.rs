@@ -199,7 +199,7 @@ fn another_controller_takes_over_a_rollout_and_no_host_installs_twice() {
     let output = terminal.wait_with_output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(3), "{said}");
-    assert!(said.contains("the rollout goes on, carried by another controller"), "{said}");
+    assert!(said.contains("another controller continues the rollout"), "{said}");
     release(&cluster, "");
     ends(&cluster.nodes[1]);
     assert_eq!(rollout(&cluster.nodes[1]).hosts.done, 4);
