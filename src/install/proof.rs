@@ -35,7 +35,7 @@ impl Installer<'_> {
             }
             RecoveryTrigger::Start if unfinished.journal.state.starts + 1 < STARTS => {
                 unfinished.journal.append(JournalEntry::Start)?;
-                reporter.notice("the new thimble has not heard a controller yet: it is started once more");
+                reporter.notice("the new thimble has heard no controller yet: it is started once more");
                 return Ok(Recovered::Awaited);
             }
             RecoveryTrigger::Start => {
