@@ -119,7 +119,7 @@ fn watch_until_done_ends_with_the_rollouts_exit_code() {
     assert!(watched.stdout.contains("health of SICK-1 ended with status 3"), "{watched:?}");
     assert_eq!(started.wait().unwrap().code(), Some(1), "as host-install's own");
     let said = cluster.nodes[1].thimble(&["watch", "--until-done"]).failed(1);
-    assert!(said.contains("this node is no controller"), "{said}");
+    assert!(said.contains("this node is not a controller"), "{said}");
 }
 
 #[test]
