@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_in_is_found_until_it_is_removed() {
+    fn an_inserted_node_is_found_until_it_is_removed() {
         let (mut slots, mut index) = ([Item(0); 100], [0; index_len(100)]);
         let mut table = Table::new(&mut slots, &mut index);
         // Ids whose hashes collide in the low bits, to walk over full buckets.

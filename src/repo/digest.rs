@@ -123,7 +123,7 @@ mod tests {
     const TWO_PATCHES: &str = "11b4d363bf50b17b0958a0959e42704ff076ede999c320a8b4f386535ee656ed";
 
     #[test]
-    fn a_set_digest_tells_where_an_id_ends() {
+    fn a_set_digest_depends_on_where_an_id_ends() {
         let (a, ab) = (id("A"), id("AB"));
         let mut shifted = [0; 32];
         shifted[0] = b'B';

@@ -21,7 +21,7 @@ pub enum EntryState {
     Committed,
 }
 
-/// Who changed an entry last, and when in that controller's own order.
+/// The last change of an entry: the controller that made it, and its number there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Stamp {
     /// The changing controller's counter; never falls.

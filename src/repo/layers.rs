@@ -84,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_in_the_set_orders_nothing() {
+    fn a_required_patch_outside_the_set_has_no_effect() {
         assert_eq!(ordered(&[entry("A").requires(&["X"]), entry("B")]), ["A", "B"]);
     }
 
     #[test]
-    fn a_circle_is_opened_alike_everywhere_and_what_requires_it_lies_above() {
+    fn a_cycle_is_broken_at_the_same_patch_and_patches_that_require_it_lie_above() {
         let circle = [
             entry("A").requires(&["C"]),
             entry("B").requires(&["D"]),

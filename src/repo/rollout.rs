@@ -86,13 +86,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stop_holds_against_all_who_carried_the_rollout_on_and_did_not_know_of_it() {
+    fn a_stop_wins_over_controllers_that_continued_the_rollout_without_knowing_of_it() {
         let stamp = Stamp { counter: 5, replica: 1 };
         let (carrier, state) = (NodeId(1), RolloutState::Running);
         let began = Rollout { stamp, id: 7, carrier, state, parallel: 4, stop_after: 3, force: false };
         let next = |counter, replica| Stamp { counter, replica };
         let stopped = Rollout { state: RolloutState::Stopped, ..began }.stamped(next(6, 1));
-        // Apart from the one who stopped it: taken over twice, and patches were applied.
+        // On the other side of a partition: taken over twice, and patches were applied.
         let elsewhere = Rollout { carrier: NodeId(2), ..began }.stamped(next(6, 2));
         let again = Rollout { carrier: NodeId(3), ..elsewhere }.stamped(next(40, 3));
         for carried_on in [elsewhere, again] {

@@ -32,7 +32,7 @@ pub struct Header {
     pub minor: u8,
     /// The sender's cluster.
     pub cluster: ClusterId,
-    /// Who sends.
+    /// The sender's node id.
     pub sender: NodeId,
     /// The number of the sender's start; never falls.
     pub incarnation: u64,

@@ -121,33 +121,33 @@ impl Ledger {
         let kept = backups.iter().flat_map(stamps).filter(|stamp| !held.contains(stamp));
         self.unguarded.extend(kept.map(|stamp| stamp.replica));
         self.stamps.retain(|stamp, used| used.by != machine || held.contains(stamp));
-        let covers = |told: &Entry| disks.iter().any(|file| self.covers(file, told));
-        let is_left: Vec<bool> = self.acknowledged.iter().map(|told| covers(&told.entry)).collect();
+        let covers = |acked: &Entry| disks.iter().any(|file| self.covers(file, acked));
+        let is_left: Vec<bool> = self.acknowledged.iter().map(|acked| covers(&acked.entry)).collect();
         let mut is_left = is_left.into_iter();
         self.purged.retain(|gone| disks.iter().any(|file| file.floor >= gone.stamp.counter));
         self.acknowledged.retain(|_| is_left.next().expect("one each"));
         for (_, by) in self.announced.values_mut() {
             by.remove(&machine);
         }
-        for told in &mut self.acknowledged {
-            told.by = told.by.filter(|by| *by != machine);
+        for acked in &mut self.acknowledged {
+            acked.by = acked.by.filter(|by| *by != machine);
         }
     }
 
     /// Whether a map contains an entry or its replacement, or has seen it purged.
-    fn covers(&self, file: &MapFile, told: &Entry) -> bool {
+    fn covers(&self, file: &MapFile, acked: &Entry) -> bool {
         // A controller that dropped a tombstone alone may learn of an older entry later.
-        if self.let_go.iter().any(|gone| gone.id == told.id && order(gone, told).is_ge()) {
+        if self.let_go.iter().any(|gone| gone.id == acked.id && order(gone, acked).is_ge()) {
             return true;
         }
-        match file.get(&told.id) {
-            Some(held) => order(held, told).is_ge(),
+        match file.get(&acked.id) {
+            Some(held) => order(held, acked).is_ge(),
             None => {
                 let is_gone = |entry: &Entry| {
                     entry.state == EntryState::Deleted
-                        && entry.id == told.id
+                        && entry.id == acked.id
                         && entry.stamp.counter <= file.floor
-                        && order(entry, told).is_ge()
+                        && order(entry, acked).is_ge()
                 };
                 self.intended.iter().any(|intended| is_gone(&intended.entry))
             }
@@ -156,22 +156,22 @@ impl Ledger {
 
     /// A controller's disk has every change that the controller acknowledged.
     pub fn check_load(&self, machine: usize, file: &MapFile) {
-        for told in self.acknowledged.iter().filter(|told| told.by == Some(machine)) {
-            self.check_covers(file, &told.entry);
+        for acked in self.acknowledged.iter().filter(|acked| acked.by == Some(machine)) {
+            self.check_covers(file, &acked.entry);
         }
     }
 
-    fn check_covers(&self, file: &MapFile, told: &Entry) {
-        let held = file.get(&told.id);
+    fn check_covers(&self, file: &MapFile, acked: &Entry) {
+        let held = file.get(&acked.id);
         let floor = file.floor;
-        assert!(self.covers(file, told), "acknowledged, and lost: {told:?}; held: {held:?}, floor {floor}");
+        assert!(self.covers(file, acked), "acknowledged, and lost: {acked:?}; held: {held:?}, floor {floor}");
     }
 
     /// In the end every map has all acknowledged changes, and no deleted and purged patch is
     /// back.
     pub fn check_final(&self, file: &MapFile) {
-        for told in &self.acknowledged {
-            self.check_covers(file, &told.entry);
+        for acked in &self.acknowledged {
+            self.check_covers(file, &acked.entry);
         }
         for held in file.live().filter(|held| held.state != EntryState::Committed) {
             let root = self.root(held);
@@ -192,9 +192,9 @@ impl Ledger {
 
     /// A controller confirms to another that the map of this digest is on its disk.
     pub fn check_includes(&self, to: usize, digest: Digest, file: &MapFile) {
-        let (told, by) = self.announced.get(&digest).expect("the digest was announced");
+        let (acked, by) = self.announced.get(&digest).expect("the digest was announced");
         // It means nothing to a controller whose disk was replaced meanwhile.
-        for entry in told.iter().filter(|_| by.contains(&to)) {
+        for entry in acked.iter().filter(|_| by.contains(&to)) {
             assert!(self.is_included(file, entry), "confirmed as durable, and is not: {entry:?}; {file:?}");
         }
     }

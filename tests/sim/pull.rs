@@ -101,11 +101,12 @@ impl World {
             steps.extend(replace("controllers", encode(&known)));
         }
 
-        let (mut slots, mut told) = (Vec::new(), Vec::new());
+        let (mut slots, mut events) = (Vec::new(), Vec::new());
         let mut ours = before.map(&mut slots);
         let mut origin = join::Origin { replica: before.replica, counter: before.counter };
-        let is_whole =
-            join::join(&mut ours, &mut origin, &theirs, incoming.floor, fresh, &mut |fact| told.push(fact));
+        let is_whole = join::join(&mut ours, &mut origin, &theirs, incoming.floor, fresh, &mut |event| {
+            events.push(event)
+        });
         assert!(is_whole, "there is room for all, and no counter leaps");
         let entries = ours.iter_by_id().map(|(_, entry)| entry.clone()).collect();
         let (floor, rollout) = (ours.floor(), ours.rollout().copied());
@@ -115,13 +116,13 @@ impl World {
         if after.floor > before.floor {
             reports.push(Report::Floor(after.floor));
         }
-        for fact in &told {
-            if let join::MergeEvent::Purged(id) = fact {
+        for event in &events {
+            if let join::MergeEvent::Purged(id) = event {
                 reports.push(Report::EntryPurged(id.clone()));
             }
         }
-        for fact in &told {
-            let join::MergeEvent::Changed(entry) = fact else { continue };
+        for event in &events {
+            let join::MergeEvent::Changed(entry) = event else { continue };
             reports.push(Report::Entry(entry.clone()));
             if entry.state != EntryState::Deleted && !self.machines[machine].disk.has(&blob(&entry.hash)) {
                 reports.push(Report::BlobMissing { hash: entry.hash, reason: Reason::default() });
@@ -145,7 +146,7 @@ impl World {
         steps.extend(reports.into_iter().map(|report| WorkerStep::Report(Box::new(report))));
         steps.push(WorkerStep::EndPull(incoming.from, Ok(theirs.digest())));
         self.note(format_args!(
-            "{machine} merges {} entries of {}: {told:?}",
+            "{machine} merges {} entries of {}: {events:?}",
             theirs.len(),
             incoming.hostname
         ));

@@ -225,7 +225,7 @@ fn failed_recovery_is_reported_and_repeated_and_no_installed_set_is_sent() {
 }
 
 #[test]
-fn one_ack_within_the_window_serves_all_who_ask() {
+fn one_ack_within_the_window_serves_all_controllers() {
     let mut trace = Trace::idle();
     assert_eq!(trace.hello(1_000, CONTROLLER, 500), [""; 0]);
     let due = trace.agent.poll_at().unwrap();

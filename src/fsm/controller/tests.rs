@@ -416,7 +416,7 @@ fn an_answer_closes_the_request_of_that_host_alone() {
 }
 
 #[test]
-fn nothing_is_due_before_the_machine_says_so() {
+fn nothing_is_done_before_poll_at() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&["A"]));
     assert!(trace.asks(200, 5).0.is_ok());

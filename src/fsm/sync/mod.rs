@@ -219,7 +219,7 @@ impl<'a> Sync<'a> {
 
     /// Whether the map has changed since the last message and no Hello is planned for it.
     fn is_unannounced(&self, own: Digest) -> bool {
-        self.sent_digest.is_some_and(|told| told != own) && self.planned_digest != Some(own)
+        self.sent_digest.is_some_and(|sent| sent != own) && self.planned_digest != Some(own)
     }
 
     /// Acts on all changes since the last call.

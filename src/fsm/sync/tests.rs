@@ -300,7 +300,7 @@ fn missing_files_are_fetched_from_neighbours_that_were_merged_with() {
     assert_eq!(trace.waits(4_030), ["Blobs 2"]);
     let ready = Event::SessionReady(NodeId(2), Purpose::Blobs);
     assert_eq!(trace.happens(4_040, &ready), ["fetch 2"]);
-    // A merge goes on meanwhile.
+    // A pull runs at the same time.
     assert_eq!(trace.hears(4_050, 2, &hello(digest(6))), ["2: HelloAck", "Pull 2"]);
     trace.sync.blobs_mut().on_here(slot);
     assert_eq!(trace.happens(4_060, &Event::BlobsEnded(NodeId(2), Ok(()))), [""; 0]);

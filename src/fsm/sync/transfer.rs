@@ -14,7 +14,7 @@ use crate::types::NodeId;
 /// The state of the transfer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Transfer {
-    /// There is none.
+    /// There is no transfer.
     #[default]
     Idle,
     /// A session to this controller is being opened.

@@ -108,7 +108,7 @@ impl Repo {
 const ROOM: usize = 512;
 
 #[test]
-fn a_purge_travels_and_what_it_dropped_does_not_come_back() {
+fn a_purge_reaches_other_maps_and_dropped_entries_do_not_come_back() {
     let mut one = Repo::new(1);
     one.set("A", Available);
     one.set("B", Available);
