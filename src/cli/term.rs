@@ -1,6 +1,6 @@
-//! The terminal: colour where it is wanted, bars, and a block of lines that is
-//! redrawn in place. Elsewhere (a pipe, a file, `TERM=dumb`) the same text goes
-//! plain, and of a block only what has changed.
+//! The terminal: colour, progress bars, and a block of lines that is redrawn in place.
+//! Elsewhere (a pipe, a file, `TERM=dumb`) text is plain, and only the changed lines of a
+//! block are written.
 //!
 //! Why our own: a few escape sequences and one `ioctl` are all that is used of a
 //! terminal. A crate such as `crossterm` or `indicatif` brings input, threads and
@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys;
 
-/// When to colour, as `--color` says it.
+/// The values of `--color`.
 pub const WHEN: &str = "auto|always|never";
 
 /// Colour and weight, or neither. `Style::default()` is plain.
@@ -23,9 +23,8 @@ pub struct Style {
 }
 
 impl Style {
-    /// What fits standard output. `when` is the value of `--color`; without one, and
-    /// with `auto`, colour is for a terminal that knows it, unless `NO_COLOR` is set
-    /// and not empty (<https://no-color.org>).
+    /// The style for standard output. `when` is the value of `--color`. With `auto` or
+    /// without a value, a terminal gets colour unless `NO_COLOR` is set and not empty (<https://no-color.org>).
     #[must_use]
     pub fn new(when: Option<&str>) -> Self {
         let is_on = match when {
@@ -36,25 +35,25 @@ impl Style {
         Self { is_on }
     }
 
-    /// What to look at first: a heading, a name.
+    /// Bold, for headings and names.
     #[must_use]
     pub fn bold(self, text: &str) -> String {
         self.painted("1", text)
     }
 
-    /// What has failed.
+    /// Red, for failures.
     #[must_use]
     pub fn red(self, text: &str) -> String {
         self.painted("31", text)
     }
 
-    /// What is well.
+    /// Green, for success.
     #[must_use]
     pub fn green(self, text: &str) -> String {
         self.painted("32", text)
     }
 
-    /// What may want a look.
+    /// Yellow, for warnings.
     #[must_use]
     pub fn yellow(self, text: &str) -> String {
         self.painted("33", text)
@@ -73,8 +72,8 @@ fn is_terminal() -> bool {
     io::stdout().is_terminal() && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
-/// The columns of the terminal behind a descriptor (1 for standard output); `None`
-/// where it is none: what goes to a pipe or a file is never fitted to a width.
+/// The columns of the terminal with this descriptor; `None` if it is not a terminal, where
+/// text is not fitted to a width.
 #[must_use]
 pub fn columns(fd: RawFd) -> Option<usize> {
     sys::terminal_size(fd).map(|(columns, _)| columns)
@@ -102,8 +101,8 @@ fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
                 ("\x1b[".len() + end, 0)
             }
             None if c.is_control() => (c.len_utf8(), 0),
-            // From here on are the scripts that take two columns. Some others are
-            // counted as two as well: a line that is short is no harm.
+            // Scripts with wide characters start here. Some narrow ones count as two
+            // columns too, which only makes a line shorter.
             None => (c.len_utf8(), if c < '\u{1100}' { 1 } else { 2 }),
         };
         let (piece, after) = rest.split_at(len);
@@ -118,8 +117,8 @@ pub fn width(text: &str) -> usize {
     pieces(text).map(|(_, columns)| columns).sum()
 }
 
-/// As much of a line as fits into `columns`. No escape sequence is cut, and those
-/// behind the cut stay, so that colour ends where it did.
+/// Cuts a line to `columns`. Escape sequences are kept, also after the cut, so that colour
+/// is switched off again.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
     let (mut cut, mut taken) = (String::with_capacity(text.len()), 0);
@@ -133,8 +132,8 @@ pub fn cut(text: &str, columns: usize) -> String {
 }
 
 /// Writes `head`, and beside it, from column `indent` on, the words of `text`, in
-/// lines of at most `columns`. A head that is wider stands alone above them. Words
-/// that a no-break space joins stay together; one too long for a line has it alone.
+/// lines of at most `columns`. A wider head has a line of its own above them.
+/// Words joined by a no-break space stay together; a word too long for a line is not broken.
 pub fn hang(to: &mut String, head: &str, text: &str, indent: usize, columns: usize) {
     to.push_str(head);
     let mut at = width(head);
@@ -147,8 +146,7 @@ pub fn hang(to: &mut String, head: &str, text: &str, indent: usize, columns: usi
     to.push('\n');
 }
 
-/// Writes the words of `text` from column `at` on, and where a line is full goes on
-/// at `indent` in the next.
+/// Writes the words of `text` from column `at` on. Further lines start at `indent`.
 fn flow(to: &mut String, mut at: usize, text: &str, indent: usize, columns: usize) {
     for (place, word) in text.split(' ').enumerate() {
         let wide = width(word);
@@ -165,8 +163,8 @@ fn flow(to: &mut String, mut at: usize, text: &str, indent: usize, columns: usiz
     }
 }
 
-/// Text for a terminal: a line that is longer breaks between words. It goes on where
-/// its last column begins (behind two spaces or more), else a little indented.
+/// Folds text for a terminal between words. A folded line continues at its last column
+/// (after two or more spaces), else with a small indent.
 #[must_use]
 pub fn fold(text: &str, columns: usize) -> String {
     let mut folded = String::with_capacity(text.len());
@@ -176,7 +174,7 @@ pub fn fold(text: &str, columns: usize) -> String {
             folded.push_str(line);
         } else {
             let leading = line.len() - line.trim_start_matches(' ').len();
-            // A column that begins so late leaves no room for words.
+            // A column that begins beyond two thirds leaves no room for words.
             let last = line.rmatch_indices("  ").map(|(at, gap)| at + gap.len());
             let mut ends = last.filter(|at| *at > leading && !line[*at..].starts_with(' '));
             let column = ends.find(|at| width(&line[..*at]) <= columns * 2 / 3);
@@ -190,37 +188,36 @@ pub fn fold(text: &str, columns: usize) -> String {
     folded
 }
 
-/// A line of a block, and what it is about (a node id, a place): the key by which a
-/// change of it is noticed where nothing can be redrawn.
+/// A line of a block and its key, such as a node id. Without a terminal, changes are
+/// found by key.
 pub type KeyedLine = (u64, String);
 
-/// What has been shown so far: a block that is redrawn on a terminal, else a line
-/// whenever one changes.
+/// Shows a block of lines: redrawn on a terminal, otherwise each changed line is written.
 #[derive(Debug)]
 pub struct Screen {
     is_live: bool,
-    /// The widths of the lines that stand on the terminal.
+    /// The widths of the lines on the terminal.
     drawn: Vec<usize>,
-    /// Where nothing is redrawn: what was last written of each key.
+    /// Without a terminal: the last line written for each key.
     shown: Vec<KeyedLine>,
 }
 
 impl Screen {
-    /// Nothing shown yet. `is_wanted` is whether someone watches
-    /// ([`Out::is_live`](super::out::Out::is_live)); a dumb terminal is as a pipe.
+    /// An empty screen. `is_wanted` is [`Out::is_live`](super::out::Out::is_live). A dumb
+    /// terminal is treated like a pipe.
     #[must_use]
     pub fn new(is_wanted: bool) -> Self {
         Self { is_live: is_wanted && is_terminal(), drawn: Vec::new(), shown: Vec::new() }
     }
 
-    /// Whether the block is redrawn in place; else only changes are written.
+    /// Whether the block is redrawn in place.
     #[must_use]
     pub fn is_live(&self) -> bool {
         self.is_live
     }
 
-    /// What to write so that `lines` are shown, cut to the terminal as it is now: a
-    /// wrapped line, or one more than the terminal has, could not be redrawn.
+    /// The text that shows `lines`, cut to the terminal's current size: a wrapped line, or
+    /// more lines than the terminal has, could not be redrawn.
     #[must_use]
     pub fn show(&mut self, lines: &[KeyedLine]) -> String {
         match self.size() {
@@ -229,7 +226,7 @@ impl Screen {
         }
     }
 
-    /// As [`show`](Self::show), for the last time: everything in full.
+    /// As [`show`](Self::show), for the last time and uncut.
     #[must_use]
     pub fn finish(&mut self, lines: &[KeyedLine]) -> String {
         match self.size() {
@@ -238,14 +235,14 @@ impl Screen {
         }
     }
 
-    /// The terminal's columns and lines, asked each time, for it may be resized. One
-    /// that does not know its size is taken for a small one.
+    /// The terminal's columns and lines, queried each time because it may be resized.
+    /// 80 by 24 if unknown.
     fn size(&self) -> Option<(usize, usize)> {
         self.is_live.then(|| sys::terminal_size(io::stdout().as_raw_fd()).unwrap_or((80, 24)))
     }
 
     fn redraw(&mut self, (columns, height): (usize, usize), lines: &[KeyedLine]) -> String {
-        // The cursor stands on the line below the block.
+        // The cursor is on the line below the block.
         let room = height.saturating_sub(1).max(1);
         let fitting = if lines.len() <= room { lines.len() } else { room - 1 };
         let mut block: Vec<String> = lines[..fitting].iter().map(|(_, line)| cut(line, columns)).collect();
@@ -254,8 +251,8 @@ impl Screen {
         }
         let mut text = self.up(columns);
         for line in &block {
-            // Cleared before it is written: behind a line as wide as the terminal the
-            // cursor stands on its last character.
+            // Cleared before writing: after a line as wide as the terminal the cursor
+            // is still on its last character.
             text.push_str("\x1b[K");
             text.push_str(line);
             text.push('\n');
@@ -266,7 +263,7 @@ impl Screen {
     }
 
     fn end(&mut self, columns: usize, lines: &[KeyedLine]) -> String {
-        // All is cleared first: what wraps is written over what stood below.
+        // Everything is cleared first, because wrapped lines may overwrite lines below.
         let mut text = self.up(columns) + "\x1b[J";
         for (_, line) in lines {
             text.push_str(line);
@@ -276,9 +273,9 @@ impl Screen {
         text
     }
 
-    /// Back to the block's first line.
+    /// Moves the cursor to the block's first line.
     fn up(&self, columns: usize) -> String {
-        // A terminal that was made narrower has wrapped what stood there.
+        // A terminal that became narrower has wrapped the lines.
         match self.drawn.iter().map(|width| width.div_ceil(columns).max(1)).sum() {
             0usize => String::new(),
             up => format!("\x1b[{up}A\r"),
@@ -328,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bar_is_full_when_all_is_done_and_empty_when_nothing_is() {
+    fn a_bar_is_full_only_at_100_percent() {
         for (percent, shown) in [
             (0, "[..........]"),
             (9, "[..........]"),
@@ -401,7 +398,7 @@ mod tests {
         let mut drawn = |texts: &[&str]| screen.redraw((10, 24), &lines(texts));
         assert_eq!(drawn(&["a: asked, no answer", "b"]), "\x1b[Ka: asked, \n\x1b[Kb\n\x1b[J");
         assert_eq!(drawn(&["a: 42%", "b"]), "\x1b[2A\r\x1b[Ka: 42%\n\x1b[Kb\n\x1b[J");
-        // A line less leaves none behind.
+        // A removed line is cleared.
         assert_eq!(drawn(&["a: done"]), "\x1b[2A\r\x1b[Ka: done\n\x1b[J");
         assert_eq!(drawn(&[]), "\x1b[1A\r\x1b[J");
         assert_eq!(drawn(&["c"]), "\x1b[Kc\n\x1b[J");
@@ -418,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_narrower_terminal_has_wrapped_is_drawn_over() {
+    fn lines_wrapped_by_a_narrower_terminal_are_overwritten() {
         let mut screen = screen(true);
         let _ = screen.redraw((12, 24), &lines(&["123456789012", "", "1234567"]));
         // 3 lines for the first, 1 for the empty one, 2 for the last.
@@ -426,7 +423,7 @@ mod tests {
     }
 
     #[test]
-    fn at_the_end_all_is_written_in_full_below_nothing_that_stood_there() {
+    fn finish_clears_the_block_and_writes_all_lines_in_full() {
         let mut screen = screen(true);
         let _ = screen.redraw((9, 3), &lines(&["a: asked, no answer yet", "b", "c"]));
         let text = screen.end(9, &lines(&["a: rejected: Node must be locked.", "b", "c"]));

@@ -1,7 +1,7 @@
-//! `tipc matrix`: who is linked to whom, as each node's own topology service tells it.
+//! `tipc matrix`: the links between nodes, as each node's topology service reports them.
 //!
-//! A link has two ends, and each node knows its own alone. So every node is asked, and
-//! where two say different things of one link, that is shown.
+//! A link has two ends, and a node knows only its own. So every node is queried, and links
+//! that their ends report differently are marked.
 
 use std::fmt::Write;
 
@@ -18,11 +18,11 @@ pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let names = Names::new()?;
     let nodes = all_there(0, NODE_STATE)?;
     if nodes.is_empty() {
-        // Our own would be among them.
+        // The list would contain this node.
         return Err(refused(SocketError::NoBearer));
     }
     let nodes = nodes.into_iter().map(|node| node.found_lower).map(|address| {
-        // One that is cut off meanwhile does not answer, and that is worth showing.
+        // A node that is cut off does not answer and is shown with `?`.
         let links = all_there(address, LINK_STATE).ok();
         (address, links.map(|links| links.iter().map(|link| link.found_lower).collect()))
     });
@@ -33,12 +33,12 @@ pub fn matrix(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A node, and what it says.
+/// A node and the links that it reports.
 struct MatrixRow {
     address: u32,
     identity: String,
-    /// The nodes that it has links to, one of them as often as there are links to it;
-    /// `None` where it does not answer.
+    /// The nodes at the other ends of its links, one entry for each link; `None` if the
+    /// node does not answer.
     links: Option<Vec<u32>>,
 }
 
@@ -48,7 +48,8 @@ struct Matrix {
 }
 
 impl Matrix {
-    /// Of what nodes say; one that is only spoken of is a node too.
+    /// Makes the matrix from the nodes' reports. A node that is only named by others has
+    /// a row too.
     fn new(said: impl Iterator<Item = (u32, Option<Vec<u32>>)>) -> Self {
         let node = |(address, links)| MatrixRow { address, identity: String::new(), links };
         let mut nodes: Vec<MatrixRow> = said.map(node).collect();
@@ -61,7 +62,7 @@ impl Matrix {
         Self { nodes }
     }
 
-    /// Names the nodes, and puts them in the order of their names.
+    /// Sets the nodes' identities, and sorts by them.
     fn name(&mut self, identity: impl Fn(u32) -> String) {
         for node in &mut self.nodes {
             node.identity = identity(node.address);
@@ -69,8 +70,8 @@ impl Matrix {
         self.nodes.sort_unstable_by(|a, b| (&a.identity, a.address).cmp(&(&b.identity, b.address)));
     }
 
-    /// What a node says of its links to another: how many there are.
-    fn says(&self, node: &MatrixRow, of: &MatrixRow) -> String {
+    /// The cell for a node's links to another: their number.
+    fn cell(&self, node: &MatrixRow, of: &MatrixRow) -> String {
         match &node.links {
             _ if node.address == of.address => ".".to_owned(),
             None => "?".to_owned(),
@@ -82,7 +83,7 @@ impl Matrix {
         }
     }
 
-    /// Links that one end speaks of, and the other, which was asked as well, does not.
+    /// Links that one end reports and the other end, which has answered, does not.
     fn one_sided(&self) -> impl Iterator<Item = (&MatrixRow, &MatrixRow)> {
         let pairs = self.nodes.iter().flat_map(|from| self.nodes.iter().map(move |to| (from, to)));
         pairs.filter(|(from, to)| {
@@ -100,15 +101,15 @@ impl Matrix {
             let _ = write!(text, " {number:>wide$}");
         }
         text.push('\n');
-        for (place, node) in self.nodes.iter().enumerate() {
-            let _ = write!(text, "{:>wide$} ", place + 1);
+        for (index, node) in self.nodes.iter().enumerate() {
+            let _ = write!(text, "{:>wide$} ", index + 1);
             for other in &self.nodes {
-                let _ = write!(text, " {:>wide$}", self.says(node, other));
+                let _ = write!(text, " {:>wide$}", self.cell(node, other));
             }
             let line = format!("  {} {}", NodeAddress(node.address), node.identity);
             let _ = writeln!(text, "{}", line.trim_end());
         }
-        text.push_str("\nx one link (2: two), - none, ? not known: that node does not answer\n");
+        text.push_str("\nx one link (2: two), - none, ? unknown: that node does not answer\n");
         for (from, to) in self.one_sided() {
             let (from, to) = (called(from), called(to));
             let _ = writeln!(text, "{to} has no link to {from}, which has one to it");
@@ -133,7 +134,7 @@ impl Matrix {
     }
 }
 
-/// What a node is called.
+/// A node's identity, or its address without one.
 fn called(node: &MatrixRow) -> String {
     match node.identity.as_str() {
         "" => NodeAddress(node.address).to_string(),
@@ -160,13 +161,13 @@ mod tests {
 2  x . x  00000002 b
 3  x x .  00000001 c
 
-x one link (2: two), - none, ? not known: that node does not answer
+x one link (2: two), - none, ? unknown: that node does not answer
 ";
         assert_eq!(full.text(), expected);
     }
 
     #[test]
-    fn what_two_ends_say_differently_stands_out_and_who_is_only_named_has_a_row() {
+    fn one_sided_links_are_marked_and_nodes_only_named_have_a_row() {
         let torn = matrix(&[(1, Some(&[2, 2, 9])), (2, Some(&[])), (3, None)]);
         let expected = "   1 2 3 4
 1  . ? ? ?  00000009
@@ -174,7 +175,7 @@ x one link (2: two), - none, ? not known: that node does not answer
 3  - - . -  00000002 b
 4  x - 2 .  00000001 c
 
-x one link (2: two), - none, ? not known: that node does not answer
+x one link (2: two), - none, ? unknown: that node does not answer
 b has no link to c, which has one to it
 ";
         assert_eq!(torn.text(), expected);

@@ -1,8 +1,8 @@
-//! TIPC's network for people: in `status`, and the commands that look into it.
+//! The TIPC network in `status`, and the commands that inspect it.
 //!
-//! | file | what is there |
+//! | file | contents |
 //! |---|---|
-//! | `standing` | what a daemon tells of it |
+//! | `tipc_row` | the daemon's TIPC state in `status` |
 //! | `net` | the topology service and names of nodes, for the commands |
 //! | `watch`, `serve`, `matrix` | one command each |
 
@@ -28,9 +28,9 @@ mod absent {
     use crate::cli::exit::{Exit, Failure};
     use crate::cli::out::Out;
 
-    /// What a command that looks at TIPC does where thimble cannot.
+    /// The TIPC commands in a build without TIPC: an error.
     pub fn absent(_: &Invocation, _: &mut Out) -> Result<(), Failure> {
-        let sentence = "this thimble is built for UDP, and knows no TIPC: take the one that is built for it";
+        let sentence = "this thimble is built for UDP: use the build for TIPC";
         Err(Failure::new(Exit::Refused, sentence))
     }
 }

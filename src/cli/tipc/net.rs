@@ -1,5 +1,5 @@
-//! What the commands share: a topology service that is waited for, names of nodes, and
-//! the moment at which something was told.
+//! Shared by the TIPC commands: queries of a topology service, names of nodes, and the
+//! time of an event.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -18,12 +18,12 @@ use crate::tipc::subscription::{Filter, Subscription, Timeout};
 use crate::tipc::topology::SubscriberEvent;
 use crate::tipc::watcher::Watcher;
 
-/// How long a node has to tell what is there.
+/// The time limit for a node's list of bindings.
 const PATIENCE_MS: u64 = 3_000;
-/// How often the interrupt key is looked for.
+/// How often the interrupt key is checked.
 const KEY: Duration = Duration::from_millis(100);
 
-/// Says for people why TIPC cannot be had.
+/// The failure for an error of TIPC.
 pub fn refused(error: impl Into<SocketError>) -> Failure {
     Failure::new(Exit::Refused, error.into().to_string())
 }
@@ -43,7 +43,7 @@ impl Waiter {
         Ok(Self { poll, events: Events::with_capacity(4) })
     }
 
-    /// Until there is something, or the interrupt key is to be looked for, or for `most`.
+    /// Waits for the source, until the interrupt key must be checked, or for `most`.
     pub fn wait(&mut self, most: Duration) -> Result<(), Failure> {
         match self.poll.poll(&mut self.events, Some(most.min(KEY))) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => {
@@ -54,7 +54,7 @@ impl Waiter {
     }
 }
 
-/// A topology service and one question.
+/// One subscription to a topology service.
 pub struct Topology {
     watcher: Watcher,
     waiter: Waiter,
@@ -63,34 +63,34 @@ pub struct Topology {
 }
 
 impl Topology {
-    /// Asks a node's topology service; 0 is our own.
+    /// Subscribes at a node's topology service; 0 is this node's.
     ///
     /// # Errors
-    /// There is no TIPC here.
+    /// TIPC is not available.
     pub fn ask(node: u32, what: Subscription) -> Result<Self, Failure> {
         let mut watcher = Watcher::open(node).map_err(refused)?;
         let waiter = Waiter::new(&mut watcher)?;
         watcher
             .subscribe(Instant::default(), what)
-            .map_err(|why| Failure::new(Exit::Usage, why.to_string()))?;
+            .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
         Ok(Self { watcher, waiter, node, begun: std::time::Instant::now() })
     }
 
-    /// Since it was asked.
+    /// The time since the subscription.
     pub fn now(&self) -> Instant {
         Instant::from_millis(self.begun.elapsed().as_millis() as u64)
     }
 
-    /// The next word; `None` after a short while without one.
+    /// The next event; `None` after a short time without one.
     ///
     /// # Errors
-    /// It cannot be reached at all. One that could be is asked again.
+    /// The service was never reached. A lost connection is made again.
     pub fn next(&mut self) -> Result<Option<SubscriberEvent>, Failure> {
         for is_last in [false, true] {
             let now = self.now();
             self.watcher.on_timeout(now);
-            if let Some(word) = self.watcher.turn(now) {
-                return Ok(Some(word));
+            if let Some(event) = self.watcher.turn(now) {
+                return Ok(Some(event));
             }
             let subscriber = self.watcher.subscriber();
             if let Some(error) = self.watcher.last_error().filter(|_| subscriber.gaps() == 0) {
@@ -110,10 +110,11 @@ impl Topology {
     }
 }
 
-/// All that is bound to a type, as a node's topology service sees it; 0 is our own.
+/// All bindings of a service type, as a node's topology service reports them; 0 is this
+/// node's.
 ///
 /// # Errors
-/// It cannot be reached, or does not answer.
+/// The service cannot be reached, or does not answer.
 pub fn all_there(node: u32, service_type: u32) -> Result<Vec<TopologyEvent>, Failure> {
     let what = Subscription {
         range: ServiceRange::all(service_type),
@@ -138,8 +139,7 @@ pub fn all_there(node: u32, service_type: u32) -> Result<Vec<TopologyEvent>, Fai
     Err(Failure::new(Exit::TimedOut, sentence))
 }
 
-/// What nodes are called, kept once it was asked: of one that is gone the kernel may
-/// know no more.
+/// The identities of nodes. They are cached, because the kernel may forget a lost node.
 pub struct Names {
     socket: Option<Socket>,
     known: RefCell<Vec<(u32, String)>>,
@@ -147,13 +147,13 @@ pub struct Names {
 
 impl Names {
     /// # Errors
-    /// There is no TIPC here.
+    /// TIPC is not available.
     pub fn new() -> Result<Self, Failure> {
         let socket = Socket::rdm().map_err(refused)?;
         Ok(Self { socket: Some(socket), known: RefCell::default() })
     }
 
-    /// A node's identity; empty where it is not known.
+    /// A node's identity; empty if unknown.
     pub fn identity(&self, node: u32) -> String {
         if let Some((_, known)) = self.known.borrow().iter().find(|(known, _)| *known == node) {
             return known.clone();
@@ -169,7 +169,7 @@ impl Names {
         format!("{}{}", NodeAddress(node), self.behind(node))
     }
 
-    /// ` (node2)`, to stand behind an address.
+    /// ` (node2)`, to follow an address.
     pub fn behind(&self, node: u32) -> String {
         match self.identity(node) {
             none if none.is_empty() => none,
@@ -177,10 +177,10 @@ impl Names {
         }
     }
 
-    /// The address of a node that is called so, or has this address.
+    /// The address of a node, given by its identity or address.
     ///
     /// # Errors
-    /// There is none.
+    /// There is no such node.
     pub fn node(&self, text: &str) -> Result<u32, Failure> {
         let nodes = all_there(0, NODE_STATE)?;
         let called = nodes.iter().map(|node| node.found_lower).find(|node| self.identity(*node) == text);
@@ -192,7 +192,7 @@ impl Names {
     }
 }
 
-/// When something was told: milliseconds since 1970.
+/// The time of an event, in milliseconds since 1970.
 #[derive(Clone, Copy)]
 pub struct EventTime(pub u64);
 
@@ -213,7 +213,7 @@ impl fmt::Display for EventTime {
 
 #[cfg(test)]
 impl Names {
-    /// Names that are known without a kernel that has TIPC.
+    /// Known names, without TIPC in the kernel.
     pub fn of<const N: usize>(known: [(u32, &str); N]) -> Self {
         let known = known.into_iter().map(|(node, name)| (node, name.to_owned())).collect();
         Self { socket: None, known: RefCell::new(known) }

@@ -1,4 +1,4 @@
-//! `tipc serve`: a socket that is bound to ranges of services, for a try.
+//! `tipc serve`: a test socket bound to service ranges.
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::json::Value;
 use crate::tipc::address::{BadRange, FIRST_SERVICE_TYPE, NodeAddress, Scope, ServiceRange, SocketAddress};
 use crate::tipc::socket::{MESSAGE_BYTES, Received, Socket, SocketError};
 
-/// How many bytes of a message are shown.
+/// The most bytes of a message that are shown.
 const SHOWN_BYTES: usize = 64;
 
 /// `thimble tipc serve T:L-U.. [--scope cluster|node]`
@@ -61,21 +61,21 @@ pub fn serve(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The ranges as they were typed, as often as they were.
+/// The ranges as typed, repetitions included.
 fn ranges(invocation: &Invocation) -> Result<Vec<ServiceRange>, Failure> {
     let range = |word: &OsString| {
         let text = word.to_string_lossy();
-        let complain = |why: &dyn fmt::Display| invocation.usage(&format!("{text} is no range: {why}"));
-        let range: ServiceRange = text.parse().map_err(|why: BadRange| complain(&why))?;
+        let usage = |error: &dyn fmt::Display| invocation.usage(&format!("{text} is not a range: {error}"));
+        let range: ServiceRange = text.parse().map_err(|error: BadRange| usage(&error))?;
         if range.service_type < FIRST_SERVICE_TYPE {
-            return Err(complain(&format_args!("types below {FIRST_SERVICE_TYPE} are TIPC's own")));
+            return Err(usage(&format_args!("types below {FIRST_SERVICE_TYPE} are reserved for TIPC")));
         }
         Ok(range)
     };
     invocation.arguments.iter().map(range).collect()
 }
 
-/// A message that came.
+/// A received message.
 struct Message<'b> {
     time: EventTime,
     received: Received,
@@ -121,16 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn a_range_counts_as_often_as_it_is_given_and_none_is_tipc_s_own() {
+    fn ranges_may_repeat_and_reserved_types_are_refused() {
         let twice = asked("tipc serve 18888:6-53 18888:6-53 18888:7").unwrap();
         assert_eq!(twice, ["18888:6-53", "18888:6-53", "18888:7"]);
         let complaint = |line| asked(line).unwrap_err();
-        assert!(complaint("tipc serve 63:1").starts_with("63:1 is no range: types below 64 are TIPC's own;"));
-        assert!(complaint("tipc serve 64").starts_with("64 is no range: it must be TYPE:LOWER-UPPER"));
+        assert!(
+            complaint("tipc serve 63:1")
+                .starts_with("63:1 is not a range: types below 64 are reserved for TIPC;")
+        );
+        assert!(complaint("tipc serve 64").starts_with("64 is not a range: it must be TYPE:LOWER-UPPER"));
     }
 
     #[test]
-    fn a_message_is_shown_by_sender_and_beginning_and_cannot_reach_the_terminal() {
+    fn a_message_is_shown_by_sender_and_beginning_with_controls_escaped() {
         let from = SocketAddress { node: 0x5c6f_6465, port: 9 };
         let received = Received {
             len: 3,

@@ -1,18 +1,19 @@
-//! TIPC as a daemon sees it, in `status`.
+//! The daemon's TIPC state in `status`.
 
 use crate::cli::status::row;
 use crate::control::TipcRow;
 use crate::json::Value;
 use crate::time::Span;
 
-/// TIPC as this node sees it: a line on itself, the links, and whom nobody has heard.
+/// Writes the node, the topology service, the links, and the peers that are bound but
+/// silent.
 pub(in crate::cli) fn text(text: &mut String, tipc: &TipcRow) {
     let TipcRow { address, identity, nodes_up, links_up, .. } = tipc;
     row(text, "tipc", format_args!("{identity} {address:08x}; nodes up: {nodes_up}, links up: {links_up}"));
     let watching = if tipc.is_watching {
         "connected"
     } else {
-        "not connected: until it is, who is gone shows by silence alone"
+        "not connected: until it is, lost peers are detected only by silence"
     };
     let lost = match tipc.gaps {
         0 => String::new(),
@@ -32,19 +33,19 @@ pub(in crate::cli) fn text(text: &mut String, tipc: &TipcRow) {
     for unheard in &tipc.unheard {
         let role = if unheard.is_controller { "controller" } else { "agent" };
         let (node, age) = (unheard.node, Span::of_millis(unheard.age_ms));
-        row(text, "unheard", format_args!("{role} at {node:08x}: bound for {age}, and no word of it"));
+        row(text, "unheard", format_args!("{role} at {node:08x}: bound for {age}, but silent"));
     }
     more(text, "unheard", tipc.unheard_more, "see to these first");
 }
 
-/// That there are more than are named, where there are.
+/// Writes a line about further entries, if any.
 fn more(text: &mut String, name: &str, count: u32, what_to_do: &str) {
     if count > 0 {
         row(text, name, format_args!("and {count} more: {what_to_do}"));
     }
 }
 
-/// The same for scripts.
+/// The same as JSON.
 pub(in crate::cli) fn json(row: &TipcRow) -> Value {
     let node = |node: u32| Value::Text(format!("{node:08x}"));
     let links = row.links.iter().map(|link| {
@@ -83,7 +84,7 @@ mod tests {
     use crate::types::Text;
 
     #[test]
-    fn over_tipc_the_node_its_links_and_those_unheard_are_shown() {
+    fn the_node_its_links_and_silent_peers_are_shown() {
         let link = LinkRow { node: 0x5c6f_6465, identity: Text::truncated("node2"), age_ms: 61_000 };
         let unheard = UnheardRow { is_controller: false, node: 0x5d6f_6465, port: 7, age_ms: 9_000 };
         let quiet = TipcRow {
@@ -111,10 +112,10 @@ mod tests {
 tipc          node1 5f6f6465; nodes up: 1, links up: 0
 topology      connected
 tipc          node1 5f6f6465; nodes up: 4, links up: 3
-topology      not connected: until it is, who is gone shows by silence alone, lost 2 times since the start, has refused 1 subscriptions
+topology      not connected: until it is, lost peers are detected only by silence, lost 2 times since the start, has refused 1 subscriptions
 link          to node2 5c6f6465, up for 1 min 1 s
 link          and 2 more: thimble tipc matrix shows all
-unheard       agent at 5d6f6465: bound for 9 s, and no word of it
+unheard       agent at 5d6f6465: bound for 9 s, but silent
 unheard       and 5 more: see to these first
 ";
         assert_eq!(shown, expected);

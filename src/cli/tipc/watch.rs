@@ -1,4 +1,4 @@
-//! `tipc watch`: what the topology service tells, a line or a document each.
+//! `tipc watch`: the events of a topology service, one line or document each.
 
 use std::ffi::OsStr;
 
@@ -29,11 +29,11 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             let sentence = "the topology service has not answered in time: what is bound is not known";
             return Err(Failure::new(Exit::TimedOut, sentence));
         }
-        let Some(word) = topology.next()? else { continue };
-        let told = TimedEvent { moment: EventTime::now(), word, names: &names };
-        out.line(told.line())?;
-        out.json(|| told.json())?;
-        match word {
+        let Some(event) = topology.next()? else { continue };
+        let timed = TimedEvent { time: EventTime::now(), event, names: &names };
+        out.line(timed.line())?;
+        out.json(|| timed.json())?;
+        match event {
             SubscriberEvent::TimedOut(_) => return Ok(()),
             SubscriberEvent::SetAside(_) => return Err(Failure::silent(Exit::Refused)),
             _ => {}
@@ -42,11 +42,11 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
-/// What is asked.
+/// The subscription of the options.
 fn subscription(invocation: &Invocation) -> Result<Subscription, Failure> {
     let number = |option, default: Option<u32>| match (invocation.value(option), default) {
         (Some(text), _) => number(text).ok_or_else(|| {
-            let sentence = format!("--{option} {}: a whole number below 2^32 is meant", text.display());
+            let sentence = format!("--{option} {}: must be a whole number below 2^32", text.display());
             invocation.usage(&sentence)
         }),
         (None, Some(default)) => Ok(default),
@@ -71,7 +71,7 @@ fn subscription(invocation: &Invocation) -> Result<Subscription, Failure> {
     Ok(subscription)
 }
 
-/// A number, in decimal or, behind `0x`, in hex.
+/// A number in decimal, or in hex after `0x`.
 fn number(text: &OsStr) -> Option<u32> {
     let text = text.to_str()?;
     match text.strip_prefix("0x") {
@@ -80,16 +80,16 @@ fn number(text: &OsStr) -> Option<u32> {
     }
 }
 
-/// A word, and when it was told.
+/// An event and its time.
 struct TimedEvent<'n> {
-    moment: EventTime,
-    word: SubscriberEvent,
+    time: EventTime,
+    event: SubscriberEvent,
     names: &'n Names,
 }
 
 impl TimedEvent<'_> {
     fn what(&self) -> &'static str {
-        match self.word {
+        match self.event {
             SubscriberEvent::Published(..) => "published",
             SubscriberEvent::Withdrawn(..) => "withdrawn",
             SubscriberEvent::TimedOut(_) => "timeout",
@@ -100,7 +100,7 @@ impl TimedEvent<'_> {
     }
 
     fn event(&self) -> Option<&TopologyEvent> {
-        match &self.word {
+        match &self.event {
             SubscriberEvent::Published(_, event) | SubscriberEvent::Withdrawn(_, event) => Some(event),
             SubscriberEvent::TimedOut(_)
             | SubscriberEvent::Settled(_)
@@ -110,23 +110,23 @@ impl TimedEvent<'_> {
     }
 
     fn line(&self) -> String {
-        let what = match self.word {
+        let what = match self.event {
             SubscriberEvent::Published(_, ref event) | SubscriberEvent::Withdrawn(_, ref event) => {
                 [self.what(), " ", &self.found(event)].concat()
             }
-            SubscriberEvent::TimedOut(_) => "timeout: the time is over".to_owned(),
-            SubscriberEvent::Settled(_) => "that is all there is now; what changes follows".to_owned(),
+            SubscriberEvent::TimedOut(_) => "timeout: the time has passed".to_owned(),
+            SubscriberEvent::Settled(_) => "end of the existing bindings; changes follow".to_owned(),
             SubscriberEvent::Gap => {
-                "lost: the topology service is asked again each second, and tells all anew".to_owned()
+                "lost: retrying each second; all bindings are then listed again".to_owned()
             }
             SubscriberEvent::SetAside(_) => {
-                "refused: the topology service ends the connection at this question".to_owned()
+                "refused: the topology service rejects this subscription".to_owned()
             }
         };
-        format!("{} {what}", self.moment)
+        format!("{} {what}", self.time)
     }
 
-    /// What is bound; of a node or a link, that.
+    /// The node, the link, or the range with its socket.
     fn found(&self, event: &TopologyEvent) -> String {
         let (lower, upper) = (event.found_lower, event.found_upper);
         match event.subscription.range.service_type {
@@ -148,7 +148,7 @@ impl TimedEvent<'_> {
             _ => event.port.node,
         });
         Value::object([
-            ("time_ms", self.moment.0.into()),
+            ("time_ms", self.time.0.into()),
             ("what", Value::text(self.what())),
             ("type", of(|event| event.subscription.range.service_type.into())),
             ("lower", of(|event| event.found_lower.into())),
@@ -183,20 +183,20 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_asked_is_refused_before_it_is() {
+    fn invalid_options_are_refused() {
         let complaint = |options| asked(options).unwrap_err();
         assert_eq!(complaint(""), "--type is missing; see `thimble help tipc watch`");
-        assert!(complaint("--type x").starts_with("--type x: a whole number below 2^32 is meant;"));
-        assert!(complaint("--type 1 --upper 4294967296").starts_with("--upper 4294967296: a whole"));
+        assert!(complaint("--type x").starts_with("--type x: must be a whole number below 2^32;"));
+        assert!(complaint("--type 1 --upper 4294967296").starts_with("--upper 4294967296: must be a whole"));
         assert!(complaint("--type 1 --ports --service").starts_with("--ports and --service exclude"));
         assert!(complaint("--type 1 --lower 2 --upper 1").starts_with("the first instance is above"));
         assert!(complaint("--type 1 --timeout 4294967295").contains("stands for none"));
     }
 
-    fn told(word: SubscriberEvent) -> (String, String) {
+    fn shown(event: SubscriberEvent) -> (String, String) {
         let names = Names::of([(0x5c6f_6465, "node2")]);
-        let told = TimedEvent { moment: EventTime(1_795_330_815_042), word, names: &names };
-        (told.line(), told.json().to_string())
+        let timed = TimedEvent { time: EventTime(1_795_330_815_042), event, names: &names };
+        (timed.line(), timed.json().to_string())
     }
 
     #[test]
@@ -209,7 +209,7 @@ mod tests {
             subscription: asked("--type 18888").unwrap(),
         };
         let handle = event.subscription.handle;
-        let (line, json) = told(SubscriberEvent::Published(handle, event));
+        let (line, json) = shown(SubscriberEvent::Published(handle, event));
         assert_eq!(line, "07:00:15.042 published 18888:6-53 at 5c6f6465:826418512 (node2)");
         assert_eq!(
             json,
@@ -218,17 +218,20 @@ mod tests {
 
         event.subscription.range = ServiceRange::all(LINK_STATE);
         (event.found_lower, event.port) = (0x5c6f_6465, SocketAddress { node: 1, port: 0x0002_0001 });
-        let (line, json) = told(SubscriberEvent::Withdrawn(handle, event));
+        let (line, json) = shown(SubscriberEvent::Withdrawn(handle, event));
         assert_eq!(line, "07:00:15.042 withdrawn link to 5c6f6465 (node2), by bearer 1");
         assert!(json.contains(r#""node":"5c6f6465","identity":"node2","port":131073}"#), "{json}");
         event.subscription.range = ServiceRange::all(NODE_STATE);
         event.found_lower = 0xab;
-        assert_eq!(told(SubscriberEvent::Withdrawn(handle, event)).0, "07:00:15.042 withdrawn node 000000ab");
+        assert_eq!(
+            shown(SubscriberEvent::Withdrawn(handle, event)).0,
+            "07:00:15.042 withdrawn node 000000ab"
+        );
     }
 
     #[test]
-    fn what_is_no_event_has_no_range() {
-        let (line, json) = told(SubscriberEvent::Gap);
+    fn a_gap_has_no_range() {
+        let (line, json) = shown(SubscriberEvent::Gap);
         assert!(line.starts_with("07:00:15.042 lost: "), "{line}");
         assert_eq!(
             json,
