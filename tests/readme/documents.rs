@@ -99,7 +99,7 @@ pub fn explained(heading: &str) -> Vec<String> {
 
 #[test]
 fn the_guide_lists_exactly_the_alerts_of_the_daemon() {
-    let source: String = ["alerts.rs", "reconfigure.rs", "reload.rs", "answers/words.rs"]
+    let source: String = ["alerts.rs", "reconfigure.rs", "reload.rs", "answers/wording.rs"]
         .map(|file| fs::read_to_string(package().join("src/daemon").join(file)).unwrap())
         .concat();
     // Join string literals that are continued on the next line.
