@@ -32,7 +32,7 @@ impl Daemon<'_> {
         let shown = self.node.agent.as_ref().map(|agent| agent.progress());
         if let Some((AgentState::Installing, step, _)) = shown {
             info!(
-                "the install is cut short ({}): the next start rolls it back, or cleans up after it if it was \
+                "the install is cut short ({}): the next start undoes it, or cleans up after it if it was \
                  already complete",
                 step.as_str()
             );
