@@ -160,8 +160,8 @@ impl Run {
     }
 
     fn words(&mut self) {
-        while let Some(word) = self.subscriber.poll_word(self.now) {
-            self.hear(word);
+        while let Some(event) = self.subscriber.poll_event(self.now) {
+            self.hear(event);
         }
     }
 
