@@ -24,13 +24,14 @@ mount -t tmpfs tmpfs "$layers"
 mkdir "$layers/upper" "$layers/work" "$root"
 mount -t overlay overlay -o "lowerdir=/,upperdir=$layers/upper,workdir=$layers/work" "$root" ||
     skip "this kernel or disk allows no overlay"
+# First, since the working tree may be below one of them.
+for dir in run tmp; do mount -t tmpfs tmpfs "$root/$dir"; done
 for dir in "$PWD" "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" /dev /sys; do
     [[ -d $dir ]] || continue
     mkdir -p "$root$dir"
     mount --rbind "$dir" "$root$dir"
 done
 mount -t proc proc "$root/proc"
-for dir in run tmp; do mount -t tmpfs tmpfs "$root/$dir"; done
 
 comes_with_a_machine='^(gcc|g\+\+|binutils|util-linux|python3|kmod|systemd)$'
 mapfile -t packages < <(tests/rig/setup.sh --packages test | grep -vE "$comes_with_a_machine")

@@ -36,7 +36,12 @@ check() {
         case $status in
             0) echo passed >>"$work/counts"; echo "passed  $(took)"; verdicts "$log" ;;
             77) echo "SKIPPED" ;;
-            *) echo failed >>"$work/counts"; echo "FAILED  (exit $status) $(took)"; tail -n 80 "$log" ;;
+            *)
+                echo failed >>"$work/counts"
+                echo "FAILED  (exit $status) $(took)"
+                # What went wrong first may be far above the end.
+                grep -A 4 'panicked at' "$log" | head -n 40
+                tail -n 80 "$log" ;;
         esac
         if ((notes)); then
             grep 'SKIPPED: ' "$log" | sed 's/.*/skipped/' >>"$work/counts"
