@@ -9,8 +9,9 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use crate::limits;
 use log::{Level, LevelFilter};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -63,7 +64,7 @@ impl LogOutput {
 
 impl Write for LogOutput {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if !self.try_write(line) {
+        if !IS_SIZING.load(Ordering::Relaxed) && !self.try_write(line) {
             DROPPED.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
@@ -95,7 +96,19 @@ pub fn set_up(program: &'static str) {
     });
     // Fails if logging is set up already, which is harmless.
     let _ = builder.try_init();
+    // env_logger keeps a buffer for each thread, which grows with the longest line so
+    // far. It grows here, so that the loop's lines find it large enough.
+    IS_SIZING.store(true, Ordering::Relaxed);
+    log::error!("{:1$}", "", LINE_BYTES);
+    IS_SIZING.store(false, Ordering::Relaxed);
 }
+
+/// The length of a line for which the buffer has room from the start: a sentence and two
+/// reasons.
+const LINE_BYTES: usize = 3 * limits::REASON_BYTES;
+
+/// The line at hand only sizes the buffer and is not written.
+static IS_SIZING: AtomicBool = AtomicBool::new(false);
 
 /// Lets one line through in ten seconds, and counts the suppressed ones.
 #[derive(Clone, Copy, Debug, Default)]
