@@ -7,7 +7,8 @@
 #
 # With TRANSPORT=tipc the same over TIPC, on a kernel that has it; NETEM="loss 1%
 # delay 20ms" has every wire do that, in each direction, where the kernel can. With
-# DEMO_STEPS=n it ends after so many steps.
+# DEMO_STEPS=n it ends after so many steps; with DEMO_FILES=few the first patch has a few
+# dozen of its package's files, for a kernel where a system call takes long.
 #
 # All hosts run what is shipped: the static binary of `make dist`, unless THIMBLE_BIN
 # names another. It cannot make patches; THIMBLE_MAKER can, or what is built here.

@@ -163,11 +163,19 @@ impl Datagrams {
 /// with a stream works on any socket.
 pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
     from.enter(|| {
-        let waiting = TcpStream::from(OwnedFd::from(Socket::stream()?));
-        waiting.set_nonblocking(false)?;
-        let socket = Socket::from(OwnedFd::from(waiting));
-        socket.connect(&service(service_type(role) + 2, to))?;
-        Ok(TcpStream::from(OwnedFd::from(socket)))
+        wait::until("the role's service is known here", || {
+            let connect = || -> io::Result<TcpStream> {
+                let waiting = TcpStream::from(OwnedFd::from(Socket::stream()?));
+                waiting.set_nonblocking(false)?;
+                let socket = Socket::from(OwnedFd::from(waiting));
+                socket.connect(&service(service_type(role) + 2, to))?;
+                Ok(TcpStream::from(OwnedFd::from(socket)))
+            };
+            match connect() {
+                Err(error) if error.kind() == io::ErrorKind::HostUnreachable => None,
+                result => Some(result),
+            }
+        })
     })
 }
 

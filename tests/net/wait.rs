@@ -15,9 +15,10 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(started.elapsed() < LONG, "did not happen within {LONG:?}: {what}");
-        // A check may start processes. Sleep as long as it took, so that the checks do not
-        // slow down what is waited for.
-        thread::sleep(looked.elapsed().max(Duration::from_millis(10)));
+        // A check may start processes. Sleep as long as it took, and an eighth of the time
+        // waited so far, so that the checks do not slow down what is waited for.
+        let pause = (started.elapsed() / 8).clamp(Duration::from_millis(10), Duration::from_millis(250));
+        thread::sleep(looked.elapsed().max(pause));
     }
 }
 

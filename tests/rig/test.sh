@@ -89,12 +89,13 @@ compile() {
     check "test build, TIPC" tests/rig/build.sh tipc
     check "unit and trace tests" all $(built udp thimble)
     check "unit and trace tests, TIPC" all $(built tipc thimble)
-    check "lints" cargo clippy --all-targets -- -D warnings
+    # Tests are the same in all builds, but those over a transport.
     check "lints, test build" cargo clippy --all-targets --features proof -- -D warnings
+    check "lints, test build, TIPC" cargo clippy --lib --bins --test net --test tipc --bench daemon \
+        --no-default-features --features tipc,tools,proof -- -D warnings
+    check "lints" cargo clippy -- -D warnings
     check "lints, appliance build" cargo clippy --no-default-features --features udp -- -D warnings
     check "lints, appliance build, TIPC" cargo clippy --no-default-features --features tipc -- -D warnings
-    check "lints, test build, TIPC" \
-        cargo clippy --all-targets --no-default-features --features tipc,tools,proof -- -D warnings
     check "core without std or heap" tests/rig/core.sh
     check "docs build" env RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
     for target in datagram frame topology; do

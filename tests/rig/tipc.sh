@@ -10,7 +10,8 @@ cd "$(dirname "$0")/../.."
 some=(allocations:: controllers::an_upload controllers::the_other_controller_sees datagrams::
     files::an_interrupted intruders:: partitions::changes partitions::a_wire
     partitions::a_controller_relays requests:: rig:: sessions:: troubles::)
-[[ ${1:-} != all ]] || { some=(); export ALL_TIMES=1; }
+export DEMO_FILES=few
+[[ ${1:-} != all ]] || { some=(); export ALL_TIMES=1 DEMO_FILES=all; }
 
 fail() { echo "tipc: $1" >&2; exit 1; }
 
@@ -32,7 +33,7 @@ done
 log=$(mktemp)
 trap 'kill "$cluster" 2>/dev/null; rm -f "$log"' EXIT
 began=$SECONDS
-UML_SECONDS=7200 UML_MEMORY=3G tests/rig/uml.sh "$net" --color never --test-threads 3 "${some[@]}" >"$log" 2>&1 &
+UML_PROCESSOR=last UML_SECONDS=7200 UML_MEMORY=3G tests/rig/uml.sh "$net" --color never --test-threads 3 "${some[@]}" >"$log" 2>&1 &
 cluster=$!
 UML_SECONDS=3600 UML_MEMORY=2G tests/rig/uml.sh tests/tipc/cases.sh
 cases=$?
