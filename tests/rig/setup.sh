@@ -22,7 +22,7 @@ declare -A needs=(
     [demo]="@binary @net"
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
     [bench]="@dist @net"
-    [fuzz]="@build g++:g++ cargo:cargo-fuzz"
+    [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
     [test]="@dist @net @tipc @fuzz rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
 )
@@ -42,6 +42,8 @@ has() {
         # A kernel in user space is made for this machine alone.
         linux.uml | modprobe) [[ $(uname -m) != x86_64 ]] && return ;;
         qemu-aarch64-static) [[ $(uname -m) == aarch64 ]] && return ;;
+        # A library: fuzz.sh finds it here.
+        libfuzzer) compgen -G "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-$(uname -m).a" >/dev/null && return ;;
         # Debian's Python has Debian's packages; another may be first on the path.
         openmetrics)
             for python in /usr/bin/python3 python3; do
