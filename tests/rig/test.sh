@@ -101,6 +101,7 @@ compile() {
     for target in datagram frame topology; do
         check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
     done
+    check "static binaries, $other" tests/rig/dist.sh dist/thimble{,-tipc}-$other
 }
 
 run() {
@@ -120,7 +121,6 @@ run() {
     done
     check "demo" tests/demo/demo.sh
     check "demo, begun in a bare root" env -u THIMBLE_BIN DEMO_STEPS=3 tests/rig/bare.sh make demo
-    check "static binaries, $other" tests/rig/dist.sh dist/thimble{,-tipc}-$other
 }
 
 tipc() {
