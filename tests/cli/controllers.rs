@@ -1,5 +1,5 @@
-//! What several controllers bring to the command line: commit, purge,
-//! drop-controller, and `status`.
+//! The commands that concern several controllers: commit, purge, drop-controller and
+//! `status`.
 
 use serde_json::Value;
 use thimble::control::{
@@ -57,7 +57,7 @@ fn neighbour(node: u64, name: &str) -> Reply {
     })
 }
 
-/// What a controller that knows two others says of itself.
+/// The answer to `status` of a controller that knows two others.
 pub fn status_of_two() -> Vec<Reply> {
     let blob = BlobRow {
         id: PatchId::new("P1").unwrap(),
@@ -80,7 +80,7 @@ pub fn status_of_two() -> Vec<Reply> {
 }
 
 #[test]
-fn a_commit_that_says_yes_is_asked_of_the_daemon_with_its_closure_s_lines() {
+fn a_commit_with_yes_is_sent_and_the_daemon_s_lines_are_printed() {
     let scratch = Scratch::new("cli");
     let daemon = daemon(&scratch, vec![vec![line("P1 is now committed"), line("Durable here."), Reply::End]]);
     let output = thimble(&scratch, &["commit", "P1", "--yes", "--force"]);
@@ -94,7 +94,7 @@ fn a_commit_that_says_yes_is_asked_of_the_daemon_with_its_closure_s_lines() {
 }
 
 #[test]
-fn a_commit_of_all_names_none() {
+fn a_commit_of_all_sends_no_ids() {
     let scratch = Scratch::new("cli");
     let daemon = daemon(&scratch, vec![vec![Reply::End]]);
     assert_eq!(thimble(&scratch, &["commit", "--all", "--yes"]).status.code(), Some(0));
@@ -103,11 +103,11 @@ fn a_commit_of_all_names_none() {
 }
 
 #[test]
-fn a_commit_that_nobody_can_confirm_is_not_asked_of_the_daemon() {
+fn a_commit_without_a_terminal_or_yes_is_not_sent() {
     let scratch = Scratch::new("cli");
     for words in [&["commit", "P1"][..], &["commit", "--all"], &["--json", "commit", "P1"]] {
         let output = thimble(&scratch, words);
-        // No daemon is there: had it been asked, this would be 3.
+        // No daemon runs: a command that asked it would exit with 3.
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         let said = text(&output.stderr);
         assert!(said.contains("a commit is final") && said.contains("--yes"), "{said}");
@@ -117,7 +117,7 @@ fn a_commit_that_nobody_can_confirm_is_not_asked_of_the_daemon() {
 }
 
 #[test]
-fn a_change_that_others_have_not_confirmed_is_done_all_the_same() {
+fn a_change_that_others_have_not_confirmed_succeeds() {
     let scratch = Scratch::new("cli");
     let unconfirmed = "Durable here; controller-1 has not confirmed it yet.";
     let daemon = daemon(&scratch, vec![vec![line("P1 is now applied"), line(unconfirmed), Reply::End]]);
@@ -128,7 +128,7 @@ fn a_change_that_others_have_not_confirmed_is_done_all_the_same() {
 }
 
 #[test]
-fn purge_and_drop_controller_pass_on_what_the_daemon_says() {
+fn purge_and_drop_controller_print_the_daemon_s_answer() {
     let scratch = Scratch::new("cli");
     let asked = daemon(&scratch, vec![vec![line("2 entries are dropped"), Reply::End]]);
     let output = thimble(&scratch, &["--json", "purge"]);
@@ -147,7 +147,7 @@ fn purge_and_drop_controller_pass_on_what_the_daemon_says() {
 }
 
 #[test]
-fn status_tells_first_what_is_wrong_then_the_other_controllers_by_name() {
+fn status_prints_troubles_first_and_controllers_by_name() {
     let scratch = Scratch::new("cli");
     let asked = daemon(&scratch, vec![status_of_two()]);
     let output = thimble(&scratch, &["status"]);
@@ -183,7 +183,7 @@ fn status_tells_first_what_is_wrong_then_the_other_controllers_by_name() {
 }
 
 #[test]
-fn an_incomplete_controller_calls_no_host_current_and_none_out_of_date() {
+fn hosts_of_an_incomplete_controller_are_neither_current_nor_out_of_date() {
     let scratch = Scratch::new("cli");
     let Reply::Host(mut row) = host("a", 1, HostState::Idle, RequestStatus::None, "") else { unreachable!() };
     row.current = Currency::Unknown;

@@ -1,4 +1,4 @@
-//! A daemon that answers as it is told.
+//! A daemon with prepared answers.
 
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 
 use thimble::control::{Reply, Request};
 
-/// A daemon that gives each request after the greeting the next of its answers,
-/// and hangs up where that is nothing at all.
+/// A daemon that answers each request after the greeting with the next of `answers`,
+/// and closes the connection at an empty one.
 pub fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> {
     let listener = UnixListener::bind(dir.join("sock")).unwrap();
     thread::spawn(move || {
@@ -23,12 +23,12 @@ pub fn daemon(dir: &Path, answers: Vec<Vec<Reply>>) -> JoinHandle<Vec<Request>> 
             }
             answer.iter().for_each(|reply| send(&mut stream, reply));
         }
-        assert!(receive(&mut stream).is_none(), "the command asked for more than it was to");
+        assert!(receive(&mut stream).is_none(), "the command sent more requests than expected");
         requests
     })
 }
 
-/// The next request; none where the command has hung up.
+/// The next request, or `None` if the command has closed the connection.
 pub fn receive(stream: &mut UnixStream) -> Option<Request> {
     let mut head = [0; 4];
     stream.read_exact(&mut head).ok()?;

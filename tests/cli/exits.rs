@@ -1,5 +1,5 @@
-//! The exit codes one by one, each for what brings it about; and mistakes, each
-//! with words that a person can use.
+//! Each exit code with its causes; and the messages for mistakes, which must be clear to
+//! an operator.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;
@@ -20,12 +20,13 @@ use crate::support::archive::Tar;
 use crate::support::sign::Signer;
 use crate::{patch, text, thimble};
 
-/// A command of nobody's, who may read this directory; none where the test is not
-/// root's, which is said.
+/// Runs a command as user nobody, who may read this directory. Returns `None` and prints
+/// that the test is skipped if it does not run as root.
 fn as_nobody(dir: &Path, words: &[&str]) -> Option<Output> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
-    // The binary may lie where nobody may look. Copied by another process: a file that
-    // this one writes is busy in each that is started beside it meanwhile.
+    // User nobody may have no access to the binary, so it is copied. Another process copies
+    // it: a child that this one starts meanwhile would hold the copy open for writing, and
+    // running it would fail (ETXTBSY).
     let binary = dir.join("thimble");
     assert!(Command::new("cp").arg(env!("CARGO_BIN_EXE_thimble")).arg(&binary).status().unwrap().success());
     let mut command = Command::new("setpriv");
@@ -41,7 +42,7 @@ fn as_nobody(dir: &Path, words: &[&str]) -> Option<Output> {
     Some(output)
 }
 
-/// No command shows what only a programmer reads.
+/// Error messages contain no debug output.
 fn is_for_people(output: &Output) {
     let said = text(&output.stderr);
     assert!(said.starts_with("thimble: ") && said.ends_with('\n'), "{said}");
@@ -51,13 +52,13 @@ fn is_for_people(output: &Output) {
 }
 
 #[test]
-fn code_0_is_done() {
+fn code_0_is_success() {
     let scratch = Scratch::new("cli");
     assert_eq!(thimble(&scratch, &["version"]).status.code(), Some(0));
 }
 
 #[test]
-fn code_1_is_what_failed_or_was_refused() {
+fn code_1_is_a_failure_or_a_refusal() {
     let scratch = Scratch::new("cli");
     let absent = thimble(&scratch, &["upload", "absent.patch"]);
     assert_eq!(absent.status.code(), Some(1));
@@ -68,7 +69,7 @@ fn code_1_is_what_failed_or_was_refused() {
 }
 
 #[test]
-fn code_2_is_each_kind_of_wrong_line() {
+fn code_2_is_a_wrong_command_line() {
     let scratch = Scratch::new("cli");
     let long = "x".repeat(65);
     let many: Vec<String> = (0..limits::COMMAND_NAMES + 1).map(|at| format!("P{at}")).collect();
@@ -112,7 +113,7 @@ fn code_2_is_each_kind_of_wrong_line() {
 }
 
 #[test]
-fn code_3_is_a_daemon_that_is_not_there() {
+fn code_3_is_a_daemon_that_does_not_run() {
     let scratch = Scratch::new("cli");
     for words in [
         &["query"][..],
@@ -126,13 +127,13 @@ fn code_3_is_a_daemon_that_is_not_there() {
         let output = thimble(&scratch, words);
         assert_eq!(output.status.code(), Some(3), "{words:?}");
         assert!(text(&output.stderr).contains("start it with `thimble run`"), "{}", text(&output.stderr));
-        assert!(output.stdout.is_empty(), "{words:?}: no half table, and no True or False");
+        assert!(output.stdout.is_empty(), "{words:?}: output without an answer");
         is_for_people(&output);
     }
 }
 
 #[test]
-fn code_4_is_a_socket_that_one_may_not_open() {
+fn code_4_is_a_socket_that_the_user_may_not_open() {
     let scratch = Scratch::new("cli");
     let _listener = UnixListener::bind(scratch.join("sock")).unwrap();
     fs::set_permissions(scratch.join("sock"), fs::Permissions::from_mode(0o600)).unwrap();
@@ -143,7 +144,7 @@ fn code_4_is_a_socket_that_one_may_not_open() {
 }
 
 #[test]
-fn code_5_is_a_signature_that_is_not_good() {
+fn code_5_is_a_bad_or_missing_signature() {
     let scratch = Scratch::new("cli");
     let (trusted, other) = (Signer::new(&scratch, "trusted"), Signer::new(&scratch, "other"));
     fs::write(scratch.join("P.patch"), Tar::patch("P").file("files/a", b"a").gzip()).unwrap();
@@ -157,12 +158,12 @@ fn code_5_is_a_signature_that_is_not_good() {
 }
 
 #[test]
-fn code_6_is_a_daemon_that_says_nothing() {
+fn code_6_is_a_daemon_that_does_not_answer() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let daemon = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
-        // What is asked is read, and never answered, until the command gives up.
+        // The request is read and not answered until the command gives up.
         let _ = stream.read_to_end(&mut Vec::new());
     });
     let output = thimble(&scratch, &["query"]);
@@ -173,7 +174,7 @@ fn code_6_is_a_daemon_that_says_nothing() {
 }
 
 #[test]
-fn a_file_that_one_may_not_read_is_told() {
+fn an_unreadable_file_is_reported() {
     let scratch = Scratch::new("cli");
     for name in ["P.patch", "P.patch.minisig"] {
         fs::write(scratch.join(name), "x").unwrap();
@@ -193,7 +194,7 @@ fn a_file_that_one_may_not_read_is_told() {
     }
 }
 
-/// What a command says of a listing of these many patches, its output going there.
+/// Runs a command that lists `count` patches, with this standard output.
 fn lists_into(stdout: Stdio, words: &[&str], count: usize) -> Output {
     let scratch = Scratch::new("cli");
     let rows = (0..count).map(|at| patch(&format!("P{at}"), EntryState::Applied, PatchState::Applied));
@@ -208,7 +209,7 @@ fn lists_into(stdout: Stdio, words: &[&str], count: usize) -> Output {
         let mut body = vec![0; 16 * 1024];
         for row in &rows {
             let body = postcard::to_slice(row, &mut body).unwrap();
-            // The command may be gone by now: that is what is tried.
+            // The command may have ended by now: that is what is tested.
             let _ = stream.write_all(&(body.len() as u32).to_le_bytes());
             let _ = stream.write_all(body);
         }
@@ -222,7 +223,7 @@ fn lists_into(stdout: Stdio, words: &[&str], count: usize) -> Output {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_ends_a_list_quietly() {
+fn a_closed_pipe_ends_a_list_quietly() {
     for words in [&["query"][..], &["--json", "query"]] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
@@ -232,7 +233,7 @@ fn a_reader_that_has_read_enough_ends_a_list_quietly() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_is_no_success() {
+fn a_full_disk_is_an_error() {
     for words in [&["query"][..], &["--json", "query"]] {
         let full: File = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = lists_into(full.into(), words, 100);

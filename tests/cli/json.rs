@@ -13,7 +13,7 @@ use crate::daemon::daemon;
 use crate::support::Scratch;
 use crate::{host, patch, thimble};
 
-/// The keys in the guide's row that begins with this.
+/// The keys in the guide's row that begins with `row`.
 fn documented(row: &str) -> BTreeSet<String> {
     let guide = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/guide.md")).unwrap();
     let (_, guide) = guide.split_once("\n## JSON\n").unwrap();
@@ -23,7 +23,7 @@ fn documented(row: &str) -> BTreeSet<String> {
     words.filter(|word| !word.is_empty() && *word != "text").map(str::to_owned).collect()
 }
 
-/// The keys of a document and of what is in it.
+/// Collects the keys of a document at all levels.
 fn keys(value: &Value, found: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) => members.iter().for_each(|(key, value)| {

@@ -1,4 +1,5 @@
-//! Lists: written row by row, filtered, and whole even when they are cut off.
+//! Lists are written row by row, can be filtered, and are whole documents even if the
+//! answer is cut off.
 
 use std::fs;
 use std::io::Read;
@@ -28,12 +29,12 @@ fn spawn(dir: &Path, words: &[&str]) -> Child {
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-/// Hosts in what a command has written.
+/// The number of hosts in a command's output.
 fn hosts_in(said: &[u8]) -> usize {
     said.windows(7).filter(|seven| seven == b"\"node\":").count()
 }
 
-/// Reads what a command writes until `rows` more hosts have come.
+/// Reads a command's output until it has `rows` more hosts.
 fn read_rows(child: &mut Child, said: &mut Vec<u8>, rows: usize) {
     let stdout = child.stdout.as_mut().unwrap();
     let mut part = [0; 64 * 1024];
@@ -43,13 +44,13 @@ fn read_rows(child: &mut Child, said: &mut Vec<u8>, rows: usize) {
         assert_ne!(got, 0, "it ended after {}", text(said));
         said.extend_from_slice(&part[..got]);
         found += hosts_in(&said[looked_at..]);
-        // What may be cut in two is looked at again.
+        // A match may be cut in two at the end.
         looked_at = said.len().saturating_sub(6).max(looked_at);
     }
 }
 
 #[test]
-fn hosts_are_written_as_they_come_and_a_failure_on_the_way_still_ends_a_document() {
+fn hosts_are_written_as_they_arrive_and_a_failure_still_ends_the_document() {
     let endings: [(Option<Reply>, i32, &str); 2] = [
         (refused(ErrorKind::Refused, "the map is being read again").pop(), 1, "the map is being read again"),
         (None, 3, "before its answer was complete"),
@@ -86,7 +87,7 @@ fn hosts_are_written_as_they_come_and_a_failure_on_the_way_still_ends_a_document
     }
 }
 
-/// The most memory that a process has had so far, in KiB.
+/// The peak resident memory of a process, in KiB.
 fn peak_kib(child: &Child) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -94,7 +95,7 @@ fn peak_kib(child: &Child) -> usize {
 }
 
 #[test]
-fn a_full_table_of_hosts_takes_no_more_memory_than_a_few() {
+fn a_long_list_takes_no_more_memory_than_a_short_one() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let (end, may_end) = channel::<()>();
@@ -111,7 +112,7 @@ fn a_full_table_of_hosts_takes_no_more_memory_than_a_few() {
     let mut said = Vec::new();
     read_rows(&mut child, &mut said, 10);
     let at_first = peak_kib(&child);
-    // Its last rows are still in its own buffer.
+    // The last rows are still in the command's buffer.
     let most = limits::HOSTS_MOST - 10 - hosts_in(&said);
     read_rows(&mut child, &mut said, most);
     let at_last = peak_kib(&child);
@@ -125,7 +126,7 @@ fn a_full_table_of_hosts_takes_no_more_memory_than_a_few() {
 }
 
 #[test]
-fn an_empty_list_is_a_document_and_a_table_without_rows() {
+fn an_empty_list_is_a_document() {
     for (command, key) in [("query-hosts", "hosts"), ("query", "patches")] {
         let scratch = Scratch::new("cli");
         let asked = daemon(&scratch, vec![vec![Reply::End]]);
@@ -137,7 +138,7 @@ fn an_empty_list_is_a_document_and_a_table_without_rows() {
 }
 
 #[test]
-fn one_filter_is_the_daemon_s_and_of_several_any_will_do() {
+fn one_filter_is_sent_to_the_daemon_and_several_are_joined_with_or() {
     let rows = || {
         let failed = RequestStatus::Ended(Outcome::RolledBack);
         let mut rows = vec![
@@ -163,7 +164,7 @@ fn one_filter_is_the_daemon_s_and_of_several_any_will_do() {
         (&["--at-work", "--lost", "--not-current"], HostFilter::All, &["busy", "gone"]),
     ] {
         let scratch = Scratch::new("cli");
-        // Whatever it is asked for, this daemon tells of all.
+        // This daemon sends all hosts, whatever the filter.
         let daemon = daemon(&scratch, vec![rows()]);
         let output = thimble(&scratch, &[&["query-hosts"], options].concat());
         let requests = daemon.join().unwrap();
@@ -175,7 +176,7 @@ fn one_filter_is_the_daemon_s_and_of_several_any_will_do() {
 }
 
 #[test]
-fn a_wide_table_says_what_else_is_known_of_each_host() {
+fn a_wide_table_has_more_columns() {
     let scratch = Scratch::new("cli");
     let failed = RequestStatus::Ended(Outcome::RolledBack);
     let Reply::Host(mut row) = host("w", 0x1f, HostState::InstallFailed, failed, "health: exit status 1")
@@ -198,7 +199,7 @@ fn a_wide_table_says_what_else_is_known_of_each_host() {
 }
 
 #[test]
-fn a_host_that_is_told_twice_while_another_is_dropped_is_shown_once() {
+fn a_host_that_is_sent_twice_is_shown_once() {
     let scratch = Scratch::new("cli");
     let asked = daemon(&scratch, vec![vec![idle(7), idle(3), idle(7), Reply::End]]);
     let output = thimble(&scratch, &["query-hosts"]);
@@ -207,7 +208,7 @@ fn a_host_that_is_told_twice_while_another_is_dropped_is_shown_once() {
 }
 
 #[test]
-fn a_show_that_is_cut_off_is_no_half_document() {
+fn a_show_that_is_cut_off_prints_an_error_document() {
     let scratch = Scratch::new("cli");
     let half = Reply::Output(heapless::Vec::from_slice(br#"{"patches":[{"id":"P1","#).unwrap());
     let reason = Reason::truncated("the disk is gone");

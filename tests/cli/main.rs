@@ -1,5 +1,5 @@
-//! The command line as a script meets it: the real binary, and a daemon that
-//! answers as it is told.
+//! The command line as a script uses it: the real binary, and a daemon with prepared
+//! answers.
 
 #[path = "../support/mod.rs"]
 mod support;
@@ -81,7 +81,7 @@ fn host(name: &str, node: u64, state: HostState, install: RequestStatus, reason:
 }
 
 #[test]
-fn query_lists_by_id_what_is_asked_for() {
+fn query_lists_the_selected_patches_by_id() {
     let scratch = Scratch::new("cli");
     let answer = vec![
         patch("P2", EntryState::Applied, PatchState::PartialApply),
@@ -101,7 +101,7 @@ fn query_lists_by_id_what_is_asked_for() {
 }
 
 #[test]
-fn a_change_passes_the_daemon_s_lines_on() {
+fn a_change_prints_the_daemon_s_lines() {
     let scratch = Scratch::new("cli");
     let line = Reply::Line(Reason::truncated("P1 is now in the repository"));
     let daemon = daemon(&scratch, vec![vec![line, Reply::End]]);
@@ -115,7 +115,7 @@ fn a_change_passes_the_daemon_s_lines_on() {
 }
 
 #[test]
-fn what_was_done_before_a_failure_is_said_with_it() {
+fn a_failure_also_reports_what_was_done_before_it() {
     let line = || Reply::Line(Reason::truncated("P1 is uploaded"));
     let mut answer = vec![line()];
     answer.extend(refused(ErrorKind::Verification, "P2: nobody trusted has signed it"));
@@ -156,7 +156,7 @@ fn each_kind_of_refusal_has_its_exit_code_and_its_reason() {
 }
 
 #[test]
-fn a_daemon_that_is_not_there_is_exit_code_3_and_says_how_to_start_it() {
+fn without_a_daemon_the_exit_code_is_3_and_the_error_says_how_to_start_it() {
     let scratch = Scratch::new("cli");
     let output = thimble(&scratch, &["query"]);
     assert_eq!(output.status.code(), Some(3));
@@ -169,7 +169,7 @@ fn a_daemon_that_is_not_there_is_exit_code_3_and_says_how_to_start_it() {
 }
 
 #[test]
-fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
+fn an_answer_that_is_cut_off_is_not_taken_for_a_whole_one() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let daemon = thread::spawn(move || {
@@ -187,7 +187,7 @@ fn a_daemon_that_ends_in_the_middle_is_told_apart_from_one_that_is_done() {
 }
 
 #[test]
-fn a_daemon_without_room_is_told_apart_from_one_that_is_not_there() {
+fn a_daemon_without_room_is_told_apart_from_one_that_does_not_run() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let daemon = thread::spawn(move || drop(listener.accept().unwrap()));
@@ -198,7 +198,7 @@ fn a_daemon_without_room_is_told_apart_from_one_that_is_not_there() {
 }
 
 #[test]
-fn a_wrong_line_is_exit_code_2() {
+fn a_wrong_command_line_is_exit_code_2() {
     let scratch = Scratch::new("cli");
     for words in
         [&["aply"][..], &[], &["query", "sideways"], &["apply"], &["apply", "--all", "P"], &["keygen"]]
@@ -210,7 +210,7 @@ fn a_wrong_line_is_exit_code_2() {
 }
 
 #[test]
-fn an_unsigned_patch_is_exit_code_5_and_nobody_is_asked() {
+fn an_unsigned_patch_is_exit_code_5_and_is_not_sent() {
     let scratch = Scratch::new("cli");
     fs::write(scratch.join("p.patch"), "x").unwrap();
     let output = thimble(&scratch, &["upload", "p.patch"]);
@@ -219,7 +219,7 @@ fn an_unsigned_patch_is_exit_code_5_and_nobody_is_asked() {
 }
 
 #[test]
-fn host_install_watches_to_the_end_and_tells_each_outcome() {
+fn host_install_watches_to_the_end_and_prints_each_outcome() {
     let scratch = Scratch::new("cli");
     let running = HostState::Installing { step: Step::Switching, percent: 60 };
     let failed = RequestStatus::Ended(Outcome::RolledBack);
@@ -257,7 +257,7 @@ fn host_install_watches_to_the_end_and_tells_each_outcome() {
 }
 
 #[test]
-fn a_host_that_gives_no_answer_is_exit_code_6() {
+fn a_host_that_does_not_answer_is_exit_code_6() {
     let scratch = Scratch::new("cli");
     let answer = vec![host("a", 1, HostState::Idle, RequestStatus::NoAnswer, ""), Reply::End];
     let daemon = daemon(&scratch, vec![answer]);
@@ -268,10 +268,10 @@ fn a_host_that_gives_no_answer_is_exit_code_6() {
 }
 
 #[test]
-fn a_daemon_that_ends_while_installs_are_watched_does_not_end_them() {
+fn installs_continue_if_the_daemon_ends_while_they_are_watched() {
     let scratch = Scratch::new("cli");
     let answer = vec![host("a", 1, HostState::Idle, RequestStatus::Waiting, ""), Reply::End];
-    // It hangs up instead of answering the next question.
+    // It closes the connection instead of answering the next request.
     let daemon = daemon(&scratch, vec![answer, vec![]]);
     let output = thimble(&scratch, &["host-install", "a"]);
     assert_eq!(daemon.join().unwrap().len(), 2);
@@ -280,7 +280,7 @@ fn a_daemon_that_ends_while_installs_are_watched_does_not_end_them() {
 }
 
 #[test]
-fn an_interrupt_leaves_the_install_alone_and_says_so() {
+fn an_interrupt_does_not_stop_the_install_and_says_so() {
     let scratch = Scratch::new("cli");
     let listener = UnixListener::bind(scratch.join("sock")).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
@@ -290,7 +290,7 @@ fn an_interrupt_leaves_the_install_alone_and_says_so() {
     receive(&mut stream);
     send(&mut stream, &Reply::End);
     receive(&mut stream);
-    // It has asked, so it notes interrupts by now.
+    // It has sent its request, so it handles interrupts by now.
     let pid = child.id().to_string();
     assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
     send(&mut stream, &host("a", 1, HostState::Idle, RequestStatus::Waiting, ""));
@@ -301,7 +301,7 @@ fn an_interrupt_leaves_the_install_alone_and_says_so() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_trouble() {
+fn a_closed_pipe_ends_help_quietly() {
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -311,7 +311,7 @@ fn a_reader_that_has_read_enough_is_no_trouble() {
 }
 
 #[test]
-fn keys_are_made_for_their_owner_alone_and_not_written_over() {
+fn key_files_are_readable_by_their_owner_alone_and_not_overwritten() {
     let scratch = Scratch::new("cli");
     let made = thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
     assert_eq!(made.status.code(), Some(0));
@@ -320,7 +320,7 @@ fn keys_are_made_for_their_owner_alone_and_not_written_over() {
     assert_eq!(again.status.code(), Some(1));
     assert!(text(&again.stderr).contains("never overwritten"), "{}", text(&again.stderr));
 
-    // As the shell redirects: a file that it made readable by all.
+    // A file that is readable by all, as a shell's redirection makes it.
     let file = fs::File::create(scratch.join("w.key")).unwrap();
     fs::set_permissions(scratch.join("w.key"), fs::Permissions::from_mode(0o644)).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_thimble"));
@@ -356,7 +356,7 @@ fn check_config_reads_the_key_file_too() {
 }
 
 #[test]
-fn verify_says_of_each_file_what_an_upload_would() {
+fn verify_reports_on_each_file_what_an_upload_would() {
     let scratch = Scratch::new("cli");
     let (trusted, other) = (Signer::new(&scratch, "trusted"), Signer::new(&scratch, "other"));
     for (name, signer) in [("good.patch", &trusted), ("foreign.patch", &other), ("altered.patch", &trusted)] {

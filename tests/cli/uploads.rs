@@ -1,4 +1,4 @@
-//! upload and upload-dir: of several files, each is told of.
+//! upload and upload-dir report on each file.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +18,7 @@ fn line(words: &str) -> Reply {
     Reply::Line(Reason::truncated(words))
 }
 
-/// A patch by its name alone, which is all that a daemon in a test looks at.
+/// A file with a signature file. The daemon of these tests reads neither.
 fn signed(dir: &Path, name: &str) {
     fs::write(dir.join(name), "x").unwrap();
     fs::write(dir.join(format!("{name}.minisig")), "x").unwrap();
@@ -30,7 +30,7 @@ fn names(request: &Request) -> Vec<&str> {
 }
 
 #[test]
-fn upload_dir_takes_every_patch_of_each_directory_by_name_and_nothing_else() {
+fn upload_dir_sends_only_the_patches_of_each_directory_by_name() {
     let scratch = Scratch::new("cli");
     for dir in ["b", "a"] {
         fs::create_dir(scratch.join(dir)).unwrap();
@@ -48,7 +48,7 @@ fn upload_dir_takes_every_patch_of_each_directory_by_name_and_nothing_else() {
 }
 
 #[test]
-fn more_files_than_a_request_carries_go_in_several() {
+fn more_files_than_fit_in_a_request_are_sent_in_several() {
     let scratch = Scratch::new("cli");
     let all: Vec<String> = (0..2 * limits::UPLOAD_FILES + 1).map(|at| format!("P{at:02}.patch")).collect();
     all.iter().for_each(|name| signed(&scratch, name));
@@ -67,11 +67,11 @@ fn more_files_than_a_request_carries_go_in_several() {
 }
 
 #[test]
-fn one_bad_file_keeps_none_of_the_others_out_and_the_worst_is_the_exit_code() {
+fn a_bad_file_does_not_stop_the_others_and_the_worst_sets_the_exit_code() {
     for command in [&["upload", "A.patch", "B.patch", "C.patch", "D.patch"][..], &["upload-dir", "."]] {
         let scratch = Scratch::new("cli");
         ["A.patch", "B.patch", "D.patch"].iter().for_each(|name| signed(&scratch, name));
-        // Not signed: not even sent.
+        // Not signed, so not sent.
         fs::write(scratch.join("C.patch"), "x").unwrap();
         let mut first = vec![line("A is now available")];
         first.extend(refused(ErrorKind::Refused, "B is in the repository with other content"));
@@ -93,7 +93,7 @@ fn one_bad_file_keeps_none_of_the_others_out_and_the_worst_is_the_exit_code() {
 }
 
 #[test]
-fn what_is_refused_whatever_the_file_is_not_asked_for_each() {
+fn a_refusal_that_does_not_depend_on_the_file_ends_the_upload() {
     let scratch = Scratch::new("cli");
     ["A.patch", "B.patch", "C.patch", "D.patch"].iter().for_each(|name| signed(&scratch, name));
     let no = || refused(ErrorKind::Refused, "This node is no controller: give the command on one that is.");
@@ -106,7 +106,7 @@ fn what_is_refused_whatever_the_file_is_not_asked_for_each() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_is_told_and_the_others_are_taken() {
+fn a_directory_that_cannot_be_uploaded_is_reported_and_the_others_are_uploaded() {
     let scratch = Scratch::new("cli");
     for dir in ["empty", "full"] {
         fs::create_dir(scratch.join(dir)).unwrap();
@@ -132,7 +132,7 @@ fn a_directory_that_cannot_be_is_told_and_the_others_are_taken() {
 }
 
 #[test]
-fn what_is_no_file_is_told_and_waited_for_by_nobody() {
+fn a_path_that_is_not_a_file_is_reported_without_waiting() {
     let scratch = Scratch::new("cli");
     fs::create_dir(scratch.join("dir.patch")).unwrap();
     assert!(Command::new("mkfifo").arg(scratch.join("pipe.patch")).status().unwrap().success());

@@ -1,5 +1,5 @@
-//! sw-patch's other verbs: questions about patches, the commit that is shown
-//! first, the install that nobody waits for.
+//! sw-patch's other commands: queries about patches, the dry run and the confirmation of a
+//! commit, the asynchronous install.
 
 use std::io::Write;
 use std::path::Path;
@@ -20,7 +20,7 @@ fn id(text: &str) -> PatchId {
     PatchId::new(text).unwrap()
 }
 
-/// What a command says when it gets this answer, and what it asked.
+/// A command's output for this answer, and its request.
 fn asks(words: &[&str], answer: Vec<Reply>) -> (Output, Request) {
     let scratch = Scratch::new("cli");
     let asked = daemon(&scratch, vec![answer]);
@@ -31,7 +31,7 @@ fn asks(words: &[&str], answer: Vec<Reply>) -> (Output, Request) {
 }
 
 #[test]
-fn what_requires_says_of_each_patch_which_require_it() {
+fn what_requires_lists_for_each_patch_those_that_require_it() {
     let pair = |of, by| Reply::RequiredBy { id: id(of), by: id(by) };
     let answer = || vec![pair("A", "B"), pair("A", "C"), pair("D", "A"), Reply::End];
     let (output, request) = asks(&["what-requires", "D", "A", "LONE"], answer());
@@ -44,7 +44,7 @@ fn what_requires_says_of_each_patch_which_require_it() {
 }
 
 #[test]
-fn query_dependencies_lists_an_id_a_line_and_says_beside_it_what_is_not_there() {
+fn query_dependencies_prints_an_id_per_line_and_absent_ones_on_stderr() {
     let answer = || {
         let here = Reply::Required { id: id("BASE"), state: Some(EntryState::Applied) };
         vec![Reply::Required { id: id("ABSENT"), state: None }, here, Reply::End]
@@ -62,7 +62,7 @@ fn query_dependencies_lists_an_id_a_line_and_says_beside_it_what_is_not_there() 
 }
 
 #[test]
-fn is_applied_and_is_available_are_true_of_all_or_false_and_name_the_others() {
+fn is_applied_and_is_available_are_true_only_of_all_and_name_the_others() {
     let answer = |rows: &[(&str, PatchState)]| {
         let rows = rows.iter().map(|(id, state)| patch(id, EntryState::Applied, *state));
         rows.chain([Reply::End]).collect::<Vec<_>>()
@@ -104,7 +104,7 @@ fn would_commit(ids: &[&str], hosts: u32, refusal: &str) -> Vec<Reply> {
 }
 
 #[test]
-fn a_dry_run_shows_what_would_be_committed_and_asks_for_nothing_more() {
+fn a_dry_run_shows_what_would_be_committed_and_sends_no_change() {
     let (output, request) =
         asks(&["commit", "P2", "--dry-run", "--force"], would_commit(&["P1", "P2"], 3, ""));
     let Request::WouldCommit { ids, force: true } = request else { panic!("{request:?}") };
@@ -127,7 +127,7 @@ fn a_dry_run_shows_what_would_be_committed_and_asks_for_nothing_more() {
 }
 
 #[test]
-fn a_dry_run_of_what_would_be_refused_shows_it_all_the_same_and_why() {
+fn a_dry_run_of_a_refused_commit_shows_the_patches_and_the_reason() {
     let answer = || would_commit(&["P1"], 0, "P1 is not on host w1 yet.");
     let (output, _) = asks(&["commit", "P1", "--dry-run"], answer());
     assert!(text(&output.stdout).contains("    P1\n"));
@@ -144,7 +144,7 @@ fn a_dry_run_of_what_would_be_refused_shows_it_all_the_same_and_why() {
     assert_eq!(document["error"], "P9 is not in the repository.");
 }
 
-/// Types an answer at a terminal of the command's own.
+/// Runs a command on a terminal of its own, and types an answer.
 fn types(dir: &Path, words: &str, answer: &str) -> (String, Option<i32>) {
     let line = format!("{} --socket sock {words}", env!("CARGO_BIN_EXE_thimble"));
     let mut command = Command::new("script");
@@ -156,7 +156,7 @@ fn types(dir: &Path, words: &str, answer: &str) -> (String, Option<i32>) {
 }
 
 #[test]
-fn a_commit_shows_what_it_takes_asks_and_commits_what_was_shown() {
+fn a_commit_shows_its_patches_asks_and_commits_what_was_shown() {
     let scratch = Scratch::new("cli");
     let done = vec![Reply::Line(Reason::truncated("P1 is now committed")), Reply::End];
     let asked = daemon(&scratch, vec![would_commit(&["P1", "P2"], 2, ""), done]);
@@ -164,14 +164,14 @@ fn a_commit_shows_what_it_takes_asks_and_commits_what_was_shown() {
     let requests = asked.join().unwrap();
     assert!(matches!(&requests[0], Request::WouldCommit { ids, .. } if ids.is_empty()), "{requests:?}");
     let Request::Change { to: EntryState::Committed, ids, .. } = &requests[1] else { panic!("{requests:?}") };
-    assert_eq!(ids[..], [id("P1"), id("P2")], "not what else came to be applied");
+    assert_eq!(ids[..], [id("P1"), id("P2")], "no patch that was applied meanwhile");
     let (shown, question) = (said.find("    P2\n").unwrap(), said.find("Commit? [y/N]").unwrap());
     assert!(shown < question && said.contains("P1 is now committed"), "{said}");
     assert_eq!(code, Some(0));
 }
 
 #[test]
-fn a_commit_that_nobody_wants_or_that_would_be_refused_is_not_made() {
+fn a_commit_that_is_declined_or_would_be_refused_is_not_sent() {
     for (refusal, words) in
         [("", "not confirmed"), ("P1 is not on host w1 yet.", "would be refused: P1 is not on")]
     {
@@ -185,7 +185,7 @@ fn a_commit_that_nobody_wants_or_that_would_be_refused_is_not_made() {
     }
 }
 
-/// Applied patches, each second one for another release.
+/// Applied patches, every second one for another release.
 fn releases(count: usize) -> Vec<Reply> {
     let rows = (0..count).map(|at| {
         let mut row = patch(&format!("P{at:03}"), EntryState::Applied, PatchState::Applied);
@@ -198,7 +198,7 @@ fn releases(count: usize) -> Vec<Reply> {
 }
 
 #[test]
-fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
+fn a_commit_of_a_release_takes_only_its_applied_patches() {
     let scratch = Scratch::new("cli");
     let done = vec![Reply::Line(Reason::truncated("done")), Reply::End];
     let asked = daemon(&scratch, vec![releases(4), done]);
@@ -208,7 +208,7 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
     let Request::Change { ids, .. } = &requests[1] else { panic!("{requests:?}") };
     assert_eq!(ids[..], [id("P000"), id("P002")]);
 
-    // Of no patch, no id is sent, which would mean all.
+    // If there are none, no commit is sent: one without ids would mean all.
     for option in ["--yes", "--dry-run"] {
         let (output, request) = asks(&["commit", "--all", "--release", "1.0", option], releases(4));
         assert!(matches!(request, Request::Query));
@@ -227,7 +227,7 @@ fn a_commit_of_a_release_takes_what_is_applied_for_it_and_never_all_instead() {
 }
 
 #[test]
-fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for_this_one() {
+fn host_install_names_hosts_that_were_not_asked_and_ignores_their_earlier_outcome() {
     let answer = || {
         let reason =
             Reason::truncated("gone: it is lost: nothing was heard from it for long, so it was not asked.");
@@ -250,7 +250,7 @@ fn host_install_names_who_was_not_asked_and_does_not_take_an_earlier_outcome_for
 }
 
 #[test]
-fn host_install_async_asks_says_how_to_watch_and_leaves() {
+fn host_install_async_says_how_to_watch_and_does_not_wait() {
     let answer = || {
         let reason = Reason::truncated("busy: an install is under way there already.");
         vec![
@@ -278,7 +278,7 @@ fn host_install_async_asks_says_how_to_watch_and_leaves() {
     assert_eq!(document["hosts"].as_array().unwrap().len(), 2);
     assert_eq!(document["lines"][0], "busy: an install is under way there already.");
 
-    // A long list may be told when the first have ended already.
+    // The first installs may have ended before a long list is sent.
     let ended = RequestStatus::Ended(Outcome::Installed);
     let all = vec![host("a", 1, HostState::Idle, ended, ""), Reply::End];
     let (output, _) = asks(&["--json", "host-install-async", "a"], all);
