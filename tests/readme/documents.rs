@@ -1,5 +1,5 @@
-//! The documents beside the table of commands: what they type exists, and what exists
-//! they name.
+//! Compares the documents with the table of commands: what they name exists, and what
+//! exists they name.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use thimble::cli::parse;
 
 use super::{package, readme};
 
-/// What an operator reads, by its file.
+/// The documents for operators, each with its path.
 fn documents() -> Vec<(String, String)> {
     let docs = fs::read_dir(package().join("docs")).unwrap();
     let mut paths: Vec<_> = docs.map(|entry| entry.unwrap().path()).collect();
@@ -20,22 +20,22 @@ fn documents() -> Vec<(String, String)> {
 }
 
 /// The inline code of a text: between single backticks, which may break over a line.
-/// Indented blocks are none.
+/// Indented blocks do not count.
 fn quoted(text: &str) -> Vec<String> {
     let prose: String =
         text.lines().filter(|line| !line.starts_with("    ")).flat_map(|line| [line, "\n"]).collect();
     prose.split("\n\n").flat_map(|words| words.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
-/// A command line without what the shell takes for itself.
+/// The words of a command line up to a redirection, pipe or comment of the shell.
 fn words(line: &str) -> Vec<&str> {
     let is_the_shell_s =
         |word: &str| word.starts_with(['>', '|', '&', '#', ';', '<']) || word.starts_with("2>");
     line.split_whitespace().take_while(|word| !is_the_shell_s(word)).collect()
 }
 
-/// How a command line is refused, if it is. `[..]` stands for what may be left out, and
-/// a command alone for itself.
+/// The error with which a command line is refused, if it is. The brackets of optional
+/// words are ignored, and the name of a command alone is accepted.
 fn refused(line: &str) -> Option<String> {
     let line = line.replace(['[', ']'], " ");
     let words = words(&line).split_off(1);
@@ -46,7 +46,7 @@ fn refused(line: &str) -> Option<String> {
 }
 
 #[test]
-fn every_command_line_in_the_documents_is_one_that_parses() {
+fn every_command_line_in_the_documents_parses() {
     let mut lines = 0;
     for (file, text) in documents() {
         let typed =
@@ -60,7 +60,7 @@ fn every_command_line_in_the_documents_is_one_that_parses() {
 }
 
 #[test]
-fn every_option_in_the_documents_is_one_of_its_command() {
+fn every_option_in_the_documents_exists() {
     let has = |command: &Command, name: &str| {
         command.options.iter().chain(GLOBAL).any(|option| option.name == name)
     };
@@ -122,7 +122,7 @@ fn the_guide_lists_exactly_the_alerts_of_the_daemon() {
     assert!(alerts > 20, "the alerts were not found in the source: {alerts}");
 }
 
-/// A heading, as the end of a link names it.
+/// A heading's anchor in a link.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     kept.chars()
@@ -132,7 +132,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let mut links = 0;
     for (file, text) in documents() {
         let dir = Path::new(&file).parent().unwrap();
@@ -142,7 +142,7 @@ fn every_link_leads_somewhere() {
             }
             let (path, heading) = link.split_once('#').unwrap_or((link, ""));
             let target = if path.is_empty() { PathBuf::from(&file) } else { dir.join(path) };
-            assert!(target.exists(), "{file}: {link} leads nowhere");
+            assert!(target.exists(), "{file}: {link} has no target");
             if !heading.is_empty() {
                 let text = fs::read_to_string(&target).unwrap();
                 let is_there = text.lines().any(|line| line.starts_with('#') && anchor(line) == heading);

@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::package;
 
-/// What is asked on which node of the README's cluster, by its row in the guide.
+/// The commands whose documents are checked: the row in the guide, the node of README's
+/// cluster, and the command.
 pub const ASKED: [(&str, &str, &str); 20] = [
     ("query", "controller-0", "query"),
     ("query-hosts", "controller-0", "query-hosts"),
@@ -66,7 +67,7 @@ pub fn differs(row: &str, document: &str) -> Option<String> {
     };
     let said = named(line.split_once(" | ").map_or("", |(_, document)| document));
     let Ok(Value::Object(keys)) = serde_json::from_str(document) else {
-        return Some(format!("it is no document: {document}"));
+        return Some(format!("it is not a JSON object: {document}"));
     };
     let keys: BTreeSet<String> = keys.keys().cloned().collect();
     (keys != said).then(|| format!("it has {keys:?}, and the guide says {said:?}"))

@@ -6,7 +6,7 @@ use thimble::limits;
 
 use super::package;
 
-/// Thousands apart, as people read them.
+/// A number with commas between the thousands.
 fn plain(number: u64) -> String {
     match number {
         0..1_000 => number.to_string(),
@@ -22,7 +22,7 @@ fn bytes(number: u64) -> String {
     }
 }
 
-/// What the guide must say, row by row.
+/// The rows that the document must have.
 fn rows() -> Vec<(&'static str, String)> {
     let plain = |number: usize| plain(number as u64);
     let bytes = |number: usize| bytes(number as u64);

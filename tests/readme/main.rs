@@ -1,6 +1,5 @@
-//! README.md, followed to the letter: its commands are typed on nodes of their own, in
-//! its order, and what it shows is what came. So it cannot lie. What the documents say
-//! beside that is compared with the code.
+//! Follows README.md: its commands are typed on nodes of their own, in its order, and
+//! their output must be what it shows. The other documents are compared with the code.
 
 mod documents;
 mod json;
@@ -20,11 +19,11 @@ use std::time::{Duration, Instant};
 
 use site::Site;
 
-/// What README promises to a person; this machine types faster.
+/// The time that README promises to a person; the test is faster.
 const MOST: Duration = Duration::from_secs(600);
 
-/// Past the test harness, which would swallow it: in one write, so that tests beside it
-/// do not cut in.
+/// Writes past the test harness, which captures output; in one write, so that output of
+/// other tests does not come between.
 fn say(text: &str) {
     let _ = std::io::stderr().write_all(format!("{text}\n").as_bytes());
 }
@@ -34,7 +33,7 @@ fn package() -> &'static Path {
 }
 
 #[test]
-fn the_readme_is_followed_to_the_letter_and_then_what_the_guide_does_to_that_cluster() {
+fn the_readme_and_the_sections_that_use_its_cluster_work_as_written() {
     if fs::metadata("/proc/self").unwrap().uid() != 0 {
         return say("SKIPPED: README is not followed: needs root: tests/rig/as_root.sh COMMAND");
     }

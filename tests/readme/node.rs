@@ -1,9 +1,9 @@
-//! A node to type on: network, host name, processes and tree of its own.
+//! A node to type on, with a network, host name, processes and tree of its own.
 //!
-//! Its tree is made for the test: `/etc`, `/run`, `/var`, `/home` and `/usr/bin` are
-//! empty but for what a person has before they begin; libraries and devices are the
-//! machine's. A shell is held open in it, as a person's terminal would be. All of its
-//! processes end with that shell, and that ends with this test, however this ends.
+//! Its tree is made for the test: `/etc`, `/run`, `/var`, `/home` and `/usr/bin` have only
+//! what a person has before they begin; libraries and devices are the machine's. A shell
+//! stays open in it, as a person's terminal would. All processes of the node end with that
+//! shell, and the shell ends with the test, however the test ends.
 
 use std::env;
 use std::fs;
@@ -18,8 +18,8 @@ use super::screen;
 
 /// The maker's user id.
 pub const MAKER: u32 = 1000;
-/// What a person has on a node before they begin, besides thimble and scp; and what the
-/// terminal is made of.
+/// The programs that a person has on a node before they begin, besides thimble and scp;
+/// and those that the terminal needs.
 const PROGRAMS: [&str; 12] =
     ["sh", "cat", "chmod", "cp", "ls", "mkdir", "minisign", "mv", "rm", "sleep", "script", "stty"];
 
@@ -44,12 +44,12 @@ exec unshare --pid --fork --kill-child --mount-proc="$root/proc" \
     chroot ${5:+--userspec="$5"} "$root" /usr/bin/sh -c "$4"
 "#;
 
-/// A terminal, `LOOP` on it, and a way past it to this test.
+/// Runs `LOOP` on a terminal, with descriptors 3 and 4 connected to this test.
 const TERMINAL: &str =
     "exec 3>&1 4<&0 </dev/null >/dev/null; exec script -qfc 'sh /.readme/loop' /.readme/terminal";
 
-/// Runs what is put into `/.readme/command`, once for each line that is read, and says
-/// how it ended. The mark on the terminal says that all that was written has come.
+/// Runs `/.readme/command` once for each line that it reads, and reports the exit code. The
+/// mark on the terminal shows that all output has arrived.
 const LOOP: &str = r#"
 cd
 stty rows 40 columns 120
@@ -88,7 +88,7 @@ impl Network {
         Self { dir, hub, joined: 0 }
     }
 
-    /// Gives the process `pid` an `eth0`; its address.
+    /// Gives the process `pid` an `eth0`. Returns its address.
     fn join(&mut self, pid: u32) -> String {
         self.joined += 1;
         let (hub, port) = (self.hub.id().to_string(), format!("port{}", self.joined));
@@ -120,7 +120,7 @@ impl Drop for Network {
 /// How a command ended.
 pub struct Ended {
     pub code: i32,
-    /// What it leaves on the terminal.
+    /// The lines on the terminal.
     pub lines: Vec<String>,
 }
 
@@ -199,7 +199,7 @@ impl Node {
         }
     }
 
-    /// What has been written since this was asked last, once all of it has come.
+    /// The output since the last call, once all of it has arrived.
     fn written(&mut self) -> String {
         loop {
             let all = fs::read(self.root.join(".readme/terminal")).unwrap();
@@ -217,7 +217,7 @@ impl Node {
         fs::write(self.root.join(path.trim_start_matches('/')), text).unwrap();
     }
 
-    /// What its daemon has logged.
+    /// The log of its daemon.
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.root.join("var/log/thimble.log")).unwrap_or_default();
         format!("--- log of {}\n{log}", self.name)
@@ -231,7 +231,7 @@ impl Drop for Node {
     }
 }
 
-/// Makes a node's tree; the user id that its shell can have.
+/// Makes a node's tree. Returns the user id that its shell can have.
 fn plant(root: &Path, user: u32) -> u32 {
     for dir in
         ["dev", "proc", "etc", "root", "run", "tmp", "usr/bin", "usr/sbin", "var/lib", "var/log", ".readme"]
@@ -260,7 +260,7 @@ fn plant(root: &Path, user: u32) -> u32 {
         let found = found.unwrap_or_else(|| panic!("{program} is not installed (make setup)"));
         fs::copy(found, bin.join(program)).unwrap();
     }
-    // Patches are made with the one that was just built: a small one cannot.
+    // Patches are made with the test build: `THIMBLE_BIN` may lack `thimble make`.
     let built = env!("CARGO_BIN_EXE_thimble");
     let thimble = match env::var("THIMBLE_BIN") {
         Ok(small) if user == 0 => small,
@@ -269,7 +269,7 @@ fn plant(root: &Path, user: u32) -> u32 {
     fs::copy(thimble, bin.join("thimble")).unwrap();
     fs::write(bin.join("scp"), SCP).unwrap();
     fs::set_permissions(bin.join("scp"), fs::Permissions::from_mode(0o755)).unwrap();
-    // What the shell reads and writes is its user's.
+    // The shell's user owns what the shell reads and writes.
     fs::write(root.join(".readme/loop"), LOOP).unwrap();
     fs::write(root.join(".readme/terminal"), "").unwrap();
     if user == 0 {
@@ -283,7 +283,7 @@ fn plant(root: &Path, user: u32) -> u32 {
     if given {
         return user;
     }
-    super::say("SKIPPED: patches are made as another user: a user namespace with one user has none");
+    super::say("SKIPPED: patches made as another user: this user namespace has only one user");
     0
 }
 

@@ -1,13 +1,15 @@
-//! README.md's indented blocks: what is typed where, what comes of it, and files.
+//! The indented blocks of README.md: commands, the nodes that they are typed on, their
+//! output, and files.
 //!
 //! A block is one of three things, and anything else is an error:
 //!
-//! - what is typed: `NODE# COMMAND` as root or `NODE$ COMMAND` as anybody, each with the
-//!   lines of its here-document (`<<END`) and of its output behind it. `both` are the
-//!   controller and the host, `all` those and the second controller. A comment `exit code N` says that it does not end with 0;
+//! - a session: `NODE# COMMAND` as root or `NODE$ COMMAND` as any user, each followed by
+//!   the lines of its here-document (`<<END`) and of its output. `both` are the controller
+//!   and the host, `all` those and the second controller. A comment `exit code N` gives an
+//!   exit code other than 0;
 //! - a file, if the words before it end in a colon and name in backticks the nodes and
 //!   the path;
-//! - `make TARGET`s.
+//! - lines `make TARGET`.
 
 /// The nodes that `both` means.
 const BOTH: [&str; 2] = ["controller-0", "worker-0"];
@@ -21,12 +23,12 @@ pub enum Block {
     Make { line: usize, targets: Vec<String> },
     /// A file that is to be written.
     File { nodes: Vec<String>, path: String, text: String },
-    /// What is typed.
+    /// Commands to type.
     Session(Vec<Typed>),
 }
 
 impl Block {
-    /// Who is spoken of.
+    /// The nodes that it names.
     pub fn nodes(&self) -> impl Iterator<Item = &str> {
         let (named, session) = match self {
             Self::Make { .. } => (&[][..], &[][..]),
@@ -40,20 +42,20 @@ impl Block {
 /// One command, and what README says of it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Typed {
-    /// Where it stands in README.
+    /// Its line in README.
     pub line: usize,
-    /// Where it is typed.
+    /// The nodes that it is typed on.
     pub nodes: Vec<String>,
-    /// All that is typed.
+    /// The command with its here-document.
     pub command: String,
-    /// The lines that README shows behind it.
+    /// The output that README shows.
     pub shown: Vec<String>,
     /// The exit code.
     pub code: i32,
 }
 
 impl Typed {
-    /// Whether it only asks: a person asks again until the answer is there.
+    /// Whether it is a query, which a person repeats until the answer is there.
     pub fn asks(&self) -> bool {
         let mut words = self.command.split_whitespace();
         words.next() == Some("thimble")
@@ -61,8 +63,8 @@ impl Typed {
     }
 }
 
-/// What stands below a heading, down to the next of its kind. As many lines are in front
-/// of it as in the text, so that each keeps its number.
+/// The text below a heading up to the next one of its level. Empty lines replace what is
+/// before it, so that each line keeps its number.
 pub fn section(text: &str, heading: &str) -> Option<String> {
     let first = text.lines().position(|line| line == format!("## {heading}"))?;
     let lines = text.lines().skip(first + 1).take_while(|line| !line.starts_with("## "));
@@ -72,7 +74,7 @@ pub fn section(text: &str, heading: &str) -> Option<String> {
 /// All indented blocks of a text.
 ///
 /// # Errors
-/// One of them cannot be understood; its line and why.
+/// A block is not understood: its line and the reason.
 pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
     let lines: Vec<&str> = text.lines().collect();
     let mut blocks = Vec::new();
@@ -92,7 +94,7 @@ pub fn blocks(text: &str) -> Result<Vec<Block>, String> {
             continue;
         }
         let first = at;
-        // A block goes on behind an empty line if what follows is indented.
+        // A block continues after an empty line if the next line is indented.
         while at < lines.len() && (lines[at].starts_with("    ") || goes_on(&lines[at..])) {
             at += 1;
         }
@@ -128,10 +130,8 @@ fn understand(line: usize, block: &[&str], paragraph: &str) -> Result<Block, Str
             let text = block.iter().flat_map(|line| [line, "\n"]).collect();
             Ok(Block::File { nodes, path: (*path).to_owned(), text })
         }
-        _ => {
-            Err("it is no session, and the words before it do not say on which nodes it is which file"
-                .to_owned())
-        }
+        _ => Err("it is no session, and the words before it do not name the nodes and the path of a file"
+            .to_owned()),
     }
 }
 
@@ -177,7 +177,7 @@ fn session(first: usize, block: &[&str]) -> Result<Vec<Typed>, String> {
         }
         session.push(typed);
     }
-    // An empty line in front of the next prompt is for the eye.
+    // An empty line before the next prompt is not output.
     for typed in &mut session {
         while typed.shown.last().is_some_and(|line| line.trim().is_empty()) {
             typed.shown.pop();
@@ -187,7 +187,7 @@ fn session(first: usize, block: &[&str]) -> Result<Vec<Typed>, String> {
 }
 
 #[test]
-fn what_is_typed_is_told_from_what_comes() {
+fn commands_are_told_from_output() {
     let text =
         "Words:\n\n    both# a <<END\n    x\n    END\n    shown\n\n    maker$ b  # exit code 1\n\nMore.\n";
     let [Block::Session(session)] = &blocks(text).unwrap()[..] else { panic!() };
@@ -209,7 +209,7 @@ fn a_file_is_named_by_the_words_before_it() {
 }
 
 #[test]
-fn what_is_not_understood_is_an_error() {
+fn a_block_that_is_not_understood_is_an_error() {
     for text in [
         "Words:\n\n    [a]\n",
         "A `/file`:\n\n    x\n",

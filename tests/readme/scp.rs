@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 
-/// Where a copy is asked for.
+/// Where scp runs.
 pub struct From<'a> {
     /// The node.
     pub node: &'a str,
@@ -14,10 +14,10 @@ pub struct From<'a> {
 }
 
 /// `scp SOURCE.. DESTINATION`, each a path of this node or `[USER@]NODE:[PATH]`. Without
-/// a user it is root, as whom the nodes are worked on.
+/// a user it is root.
 ///
 /// # Errors
-/// As scp says them.
+/// In scp's words.
 pub fn copy(roots: &BTreeMap<String, PathBuf>, from: &From<'_>, words: &[&str]) -> Result<(), String> {
     let [sources @ .., destination] = words else { return Err("usage: scp SOURCE.. DESTINATION".to_owned()) };
     let place = |word: &str| match word.split_once(':') {
@@ -35,7 +35,7 @@ pub fn copy(roots: &BTreeMap<String, PathBuf>, from: &From<'_>, words: &[&str]) 
         let to = if to.is_dir() { to.join(name) } else { to.clone() };
         let failed = |error| format!("scp: {} to {}: {error}", source.display(), to.display());
         fs::copy(&source, &to).map_err(failed)?;
-        // Whoever's home it is owns it; all else is root's.
+        // A file in a home belongs to the home's user, any other to root.
         let owner =
             if to.components().any(|part| part.as_os_str() == "home") { super::node::MAKER } else { 0 };
         chown(&to, Some(owner), Some(owner))

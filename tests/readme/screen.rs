@@ -1,10 +1,10 @@
-//! What stands on a terminal when a command has ended: lines that were drawn again
-//! count as they were drawn last, and colours do not count.
+//! The lines on a terminal after a command has ended: each as it was drawn last, without
+//! colours.
 
 /// The lines on the screen after `written`.
 ///
 /// # Panics
-/// Something was written that this screen does not know.
+/// An escape sequence is unknown or incomplete.
 pub fn after(written: &str) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     let (mut row, mut column) = (0, 0);
@@ -49,7 +49,7 @@ pub fn after(written: &str) -> Vec<String> {
 }
 
 #[test]
-fn what_was_drawn_last_counts() {
+fn each_line_is_as_it_was_drawn_last() {
     assert_eq!(after("a\r\n\x1b[1mb\x1b[0m\r\n"), ["a", "b", ""]);
     assert_eq!(after("10%\r\n\x1b[1A\r\x1b[Kdone\r\n"), ["done", ""]);
     assert_eq!(after("12345\r\x1b[2Kab\tc"), ["ab      c"]);

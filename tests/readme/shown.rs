@@ -1,7 +1,7 @@
-//! What README shows beside what came.
+//! Compares the output that README shows with the output of a command.
 //!
 //! `...` stands for what varies: within a line for some text, alone for any lines. All
-//! else must be equal, but for blanks at a line's end and empty lines at the end.
+//! else must be equal, except for blanks at a line's end and empty lines at the end.
 
 /// How the two differ, or `None`.
 pub fn differs(shown: &[String], came: &[String]) -> Option<String> {
@@ -16,7 +16,7 @@ pub fn differs(shown: &[String], came: &[String]) -> Option<String> {
     let same = shown.iter().zip(&came).take_while(|(shown, came)| **shown != "..." && line_fits(shown, came));
     let first = same.count();
     let line = |lines: &[&str]| lines.get(first).map_or("nothing".to_owned(), |line| format!("{line:?}"));
-    Some(format!("line {}: README shows {}, and there came {}", first + 1, line(&shown), line(&came)))
+    Some(format!("line {}: README shows {}, and the output is {}", first + 1, line(&shown), line(&came)))
 }
 
 fn fits(shown: &[&str], came: &[&str]) -> bool {
@@ -32,7 +32,7 @@ fn line_fits(shown: &str, came: &str) -> bool {
     match shown.split_once("...") {
         None => shown == came,
         Some((before, rest)) => came.strip_prefix(before).is_some_and(|came| {
-            // At least one character is what varies.
+            // The dots stand for at least one character.
             came.char_indices()
                 .skip(1)
                 .map(|(at, _)| at)
@@ -43,7 +43,7 @@ fn line_fits(shown: &str, came: &str) -> bool {
 }
 
 #[test]
-fn dots_stand_for_what_varies_and_nothing_else_is_forgiven() {
+fn dots_stand_for_what_varies_and_all_else_must_be_equal() {
     let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let differs = |shown, came| differs(&lines(shown), &lines(came));
     for (shown, came) in [

@@ -1,4 +1,4 @@
-//! All nodes, and whoever types on them what a document says.
+//! All nodes, and the typing of a document's commands on them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -9,16 +9,16 @@ use super::node::{Ended, Network, Node};
 use super::readme::{self, Block, Typed};
 use super::{documents, json, package, scp, shown};
 
-/// How long a person looks again before they call it broken.
+/// How long a query is repeated.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// And how long they wait where they are told to.
+/// How long a command is repeated that says when to try again.
 const WAIT: Duration = Duration::from_secs(300);
 
-/// All nodes, made when they are first spoken of.
+/// All nodes, each made when it is first named.
 pub struct Site {
     network: Network,
     nodes: BTreeMap<String, Node>,
-    /// Commands that were typed and said what they should.
+    /// The number of commands that had the output and the exit code that are shown.
     pub commands: u32,
 }
 
@@ -32,10 +32,10 @@ impl Site {
             let node = Node::new(&mut self.network, name);
             self.nodes.insert(name.to_owned(), node);
         }
-        self.nodes.get_mut(name).expect("it was just put there")
+        self.nodes.get_mut(name).expect("it was just inserted")
     }
 
-    /// Does what a document says, from its first line or only below a heading.
+    /// Follows a document, or only the section below a heading.
     pub fn follow(&mut self, file: &str, heading: Option<&str>) {
         let text = fs::read_to_string(package().join(file)).unwrap();
         let text = match heading {
@@ -45,7 +45,7 @@ impl Site {
             }
         };
         let blocks = readme::blocks(&text).unwrap_or_else(|error| panic!("{file}, {error}"));
-        // Whoever is spoken of is there from the beginning, as a person's machines are.
+        // All nodes of the text exist from the beginning, as a person's machines do.
         for name in blocks.iter().flat_map(Block::nodes) {
             self.node(name);
         }
@@ -64,7 +64,7 @@ impl Site {
         }
     }
 
-    /// Types a command, as often as a person would, until it says what is shown.
+    /// Types a command, as often as a person would, until its output is what is shown.
     fn type_it(&mut self, file: &str, name: &str, typed: &Typed) {
         let began = Instant::now();
         loop {
@@ -86,7 +86,7 @@ impl Site {
             if began.elapsed() >= patience {
                 let Typed { line, command, shown, .. } = typed;
                 panic!(
-                    "{file}:{line}: {name}# {command}\n{wrong}\n--- it shows\n{}\n--- what came\n{}\n{}",
+                    "{file}:{line}: {name}# {command}\n{wrong}\n--- shown\n{}\n--- output\n{}\n{}",
                     shown.join("\n"),
                     ended.lines.join("\n"),
                     self.node(name).log(),
@@ -96,14 +96,14 @@ impl Site {
         }
     }
 
-    /// Types a command on one node, and copies what it asks to have copied.
+    /// Types a command on one node, and carries out each scp of it.
     fn ended(&mut self, name: &str, command: &str) -> Ended {
         let roots: BTreeMap<String, PathBuf> =
             self.nodes.iter().map(|(name, node)| (name.clone(), node.root.clone())).collect();
         self.node(name).ended(command, |from, words| scp::copy(&roots, from, words))
     }
 
-    /// Every document has the keys that the guide names.
+    /// Checks that every JSON document has the keys that the guide names.
     pub fn documents_are_explained(&mut self) {
         for (row, name, command) in json::ASKED {
             let lines = self.ended(name, &format!("thimble {command} --json 2>/dev/null")).lines;
@@ -112,7 +112,7 @@ impl Site {
         }
     }
 
-    /// What a daemon tells of itself is in the guide, line by line and name by name.
+    /// Checks that the guide has each line of a node's `status` and each of its metrics.
     pub fn is_explained(&mut self, name: &str) {
         let lines = documents::explained("Status");
         for line in self.ended(name, "thimble status").lines {
@@ -121,7 +121,7 @@ impl Site {
             } else {
                 line.split_at(13.min(line.len()))
             };
-            // What follows the last line; and a test build has one more.
+            // The empty line at the end; and a line that only a test build has.
             if matches!(label.trim(), "" | "allocations") {
                 continue;
             }
