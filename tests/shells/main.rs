@@ -18,13 +18,13 @@ use support::archive::Tar;
 use support::controller::signed;
 use support::sign::Signer;
 
-/// Said past the test harness, which keeps what a passing test says to itself.
+/// Writes past the test harness, which captures the output of a passing test.
 fn skipped(test: &str, shell: &str) {
     let _ = std::io::stderr()
         .write_all(format!("SKIPPED: {test}: {shell} is not installed (make setup)\n").as_bytes());
 }
 
-/// A daemon with patches, and a directory with nothing but what a shell is to find.
+/// A daemon with patches, and a directory with the files that a shell should find.
 struct Node {
     scratch: Scratch,
     daemon: Child,
@@ -38,7 +38,8 @@ impl Drop for Node {
 }
 
 impl Node {
-    /// TZDATA-1 applied, TZDATA-2 and OPENSSL:1 available, the host called `thimble-here`.
+    /// TZDATA-1 is applied, TZDATA-2 and OPENSSL:1 are available, and the host is
+    /// `thimble-here`.
     fn new() -> Self {
         let scratch = Scratch::new("shells");
         let bin = scratch.join("bin");
@@ -49,7 +50,7 @@ impl Node {
         fs::create_dir(scratch.join("some-dir")).unwrap();
         let signer = Signer::new(&scratch, "maker");
         let (dir, public) = (scratch.display(), &signer.public);
-        // Ports that nobody has: both are held until both are known.
+        // Free ports: both sockets stay open until both ports are known.
         let free = [(); 2].map(|()| UdpSocket::bind("0.0.0.0:0").unwrap());
         let [controller_port, agent_port] = free.map(|socket| socket.local_addr().unwrap().port());
         let config = format!(
@@ -80,7 +81,7 @@ impl Node {
         command.arg("--socket").arg(socket).args(words).stdin(Stdio::null()).output().unwrap()
     }
 
-    /// Gives a command again until its output is as it should be.
+    /// Repeats a command until its output is as it should be.
     fn until(&self, words: &[&str], is_good: impl Fn(&Output) -> bool) {
         let end = Instant::now() + Duration::from_secs(120);
         loop {
@@ -94,7 +95,7 @@ impl Node {
         }
     }
 
-    /// What a shell writes that runs `script` and never asks for more than 60 s.
+    /// The output of a shell that runs `script`, for at most 60 s.
     fn run(&self, words: &[&str], script: &str) -> String {
         let file = self.scratch.join("script");
         fs::write(&file, script).unwrap();
@@ -109,7 +110,7 @@ impl Node {
         said
     }
 
-    /// The word that names this node's daemon.
+    /// The option that names this node's daemon.
     fn socket(&self) -> String {
         format!("--socket={}/sock", self.scratch.display())
     }
@@ -120,8 +121,8 @@ fn is_there(program: &str, arguments: &[&str]) -> bool {
     output.is_ok_and(|output| output.status.success())
 }
 
-/// Lines as they are typed up to TAB, with all that is offered, in order. `SOCKET`
-/// stands for the option that names the daemon's.
+/// Lines as they are typed up to TAB, with all words that are offered, in order. `SOCKET`
+/// stands for the option that names the daemon's socket.
 const OFFERED: &[(&str, &[&str])] = &[
     ("thimble appl", &["apply"]),
     ("thimble drop-", &["drop-controller", "drop-host"]),
@@ -143,11 +144,11 @@ const OFFERED: &[(&str, &[&str])] = &[
     ("thimble --config some-d", &["some-dir/"]),
 ];
 
-/// Where the option's own text is part of what a shell offers.
+/// Lines where a shell offers the option together with its value.
 const OPTION_VALUES: &[(&str, &[&str])] = &[("thimble query --color=a", &["--color=always", "--color=auto"])];
 
 #[test]
-fn names_come_from_the_daemon_one_a_line_or_not_at_all() {
+fn names_come_from_the_daemon_one_per_line_and_without_it_there_are_none() {
     let node = Node::new();
     assert_eq!(node.thimble(&["completions", "patches"]).stdout, b"OPENSSL:1\nTZDATA-1\nTZDATA-2\n");
     assert_eq!(node.thimble(&["completions", "controllers"]).stdout, b"");
@@ -159,11 +160,11 @@ fn names_come_from_the_daemon_one_a_line_or_not_at_all() {
 }
 
 #[test]
-fn a_daemon_that_does_not_answer_holds_nobody_up() {
+fn completions_do_not_wait_for_a_daemon_that_does_not_answer() {
     let scratch = Scratch::new("stuck");
     let socket = scratch.join("sock");
     let _nobody_accepts = std::os::unix::net::UnixListener::bind(&socket).unwrap();
-    // It never answers: that the command ends is all.
+    // The daemon never answers, and the command must end.
     let output = Command::new(env!("CARGO_BIN_EXE_thimble"))
         .args(["completions", "hosts", "--socket"])
         .arg(&socket)
@@ -173,9 +174,9 @@ fn a_daemon_that_does_not_answer_holds_nobody_up() {
 }
 
 #[test]
-fn fish_offers_what_fits() {
+fn fish_offers_matching_words() {
     if !is_there("fish", &["--version"]) {
-        return skipped("fish_offers_what_fits", "fish");
+        return skipped("fish_offers_matching_words", "fish");
     }
     let node = Node::new();
     let mut script = "thimble completions fish | source\n".to_owned();
@@ -188,7 +189,7 @@ fn fish_offers_what_fits() {
     let answers: Vec<&str> = said.split(".\n").collect();
     assert_eq!(answers.len(), lines.len() + 1, "{said}");
     for ((line, expected), answer) in lines.iter().zip(answers) {
-        // Fish escapes what a command line would take apart.
+        // Fish escapes characters that are special in a command line.
         assert_eq!(answer.replace('\\', "").lines().collect::<Vec<_>>(), **expected, "{line}");
     }
     let described =
@@ -197,10 +198,10 @@ fn fish_offers_what_fits() {
 }
 
 #[test]
-fn bash_offers_what_fits() {
+fn bash_offers_matching_words() {
     let node = Node::new();
     let mut script = "source <(thimble completions bash)\n".to_owned();
-    // As bash calls the function: the word that it completes begins behind = and :.
+    // Calls the function as bash does: the word that it completes begins after = or :.
     script += r#"
 offers() {
     COMP_LINE=$1 COMP_POINT=${#1}
@@ -219,7 +220,7 @@ compopt() { :; }
     let answers: Vec<&str> = said.split(".\n").collect();
     assert_eq!(answers.len(), OFFERED.len() + 3, "{said}");
     for ((line, expected), answer) in OFFERED.iter().zip(&answers) {
-        // Bash adds the slash itself, and keeps what stands before the colon.
+        // Bash adds the slash itself, and keeps the text before the colon.
         let expected = expected.iter().map(|word| word.trim_end_matches('/'));
         let expected: Vec<&str> = expected
             .map(|word| if line.ends_with(':') { word.split_once(':').unwrap().1 } else { word })
@@ -230,7 +231,7 @@ compopt() { :; }
     assert_eq!(answers[OFFERED.len() + 1], "some-dir\n");
 }
 
-/// What is typed up to TAB into a shell at a terminal, and what then stands there.
+/// Lines as they are typed up to TAB at a terminal, with the completed lines.
 const TYPED: &[(&str, &str)] = &[
     ("thimble stat", "thimble status END"),
     ("thimble query com", "thimble query committed END"),
@@ -244,8 +245,8 @@ const TYPED: &[(&str, &str)] = &[
     ("thimble make some-d", "thimble make some-dir/END"),
 ];
 
-/// A shell at a terminal is typed at, by zsh's zpty: a line, TAB, the word END; then
-/// the whole becomes the argument of an echo, and runs.
+/// Types into a shell at a terminal, by zsh's zpty: a line, TAB and the word END; then the
+/// whole becomes the argument of an echo, which runs.
 fn typed_at(shell: &str, setup: &str) {
     let node = Node::new();
     let mut script = format!(

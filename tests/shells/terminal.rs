@@ -1,11 +1,11 @@
-//! What a terminal shows: colour where it is wanted, whole words where it is narrow.
+//! Output on a terminal: in colour if that is wanted, with whole words if it is narrow.
 
 use std::process::{Command, Stdio};
 
 use crate::{Node, is_there, skipped};
 
 impl Node {
-    /// What a terminal of so many columns gets, with this in the environment.
+    /// A command's output on a terminal of so many columns, with this in the environment.
     fn shown(&self, columns: usize, environment: &[(&str, &str)], words: &str) -> String {
         let thimble = env!("CARGO_BIN_EXE_thimble");
         let line = format!("stty cols {columns} rows 24; {thimble} {} {words}", self.socket());
@@ -18,9 +18,9 @@ impl Node {
 }
 
 #[test]
-fn colour_is_for_a_terminal_that_wants_it() {
+fn colour_depends_on_the_terminal_the_environment_and_the_option() {
     if !is_there("script", &["--version"]) {
-        return skipped("colour_is_for_a_terminal_that_wants_it", "script");
+        return skipped("colour_depends_on_the_terminal_the_environment_and_the_option", "script");
     }
     let node = Node::new();
     let is_red = |text: &str| text.starts_with("\x1b[31mTROUBLE:\x1b[0m ");
@@ -57,7 +57,7 @@ fn a_narrow_terminal_gets_whole_words_and_a_pipe_whole_lines() {
 }
 
 #[test]
-fn a_reader_that_has_read_enough_is_no_reason_to_complain() {
+fn a_closed_pipe_ends_output_quietly() {
     let node = Node::new();
     let thimble = env!("CARGO_BIN_EXE_thimble");
     for words in
