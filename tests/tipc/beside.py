@@ -59,7 +59,7 @@ def send(instance, text):
 
 
 def garbage(node, datagrams, sessions):
-    """To all nodes of the type, to one of them by name, and on a connection to it."""
+    """Sends garbage to all nodes of the type, to one by name, and on a connection to it."""
     sock = socket.socket(socket.AF_TIPC, socket.SOCK_RDM)
     sock.sendto(GARBAGE, (socket.TIPC_ADDR_NAMESEQ, int(datagrams), 0, ALL))
     sock.sendto(GARBAGE, (socket.TIPC_ADDR_NAME, int(datagrams), int(node, 16), 0))
@@ -83,7 +83,7 @@ def main():
 
     with Network(3) as network:
         one, two, three = network.nodes
-        # What thimble binds, Python's subscription is told; what Python sends, it gets.
+        # Python's subscription reports what thimble binds; thimble gets what Python sends.
         subscribed = on(two, "subscribe", str(TYPE), str(TYPE))
         serving = one.thimble("tipc", "serve", f"{TYPE}:7")
         bound = first(serving)
@@ -91,23 +91,23 @@ def main():
         assert (told["event"], told["lower"], told["upper"]) == (1, 7, 7), told
         assert (told["node"], told["port"]) == (bound["node"], bound["port"]), (told, bound)
         sender = first(on(two, "send", "7", "hello"))
-        message = until("the message is there", lambda: serving.documents()[1:])[0]
+        message = until("the message arrives", lambda: serving.documents()[1:])[0]
         assert message["bytes"] == 5, message
         assert (message["node"], message["port"]) == (sender["node"], sender["port"]), (message, sender)
         print("Python's client sees what thimble binds, and thimble gets what it sends")
 
-        # What Python binds, thimble's subscription is told.
+        # thimble's subscription reports what Python binds.
         watching = one.thimble("tipc", "watch", "--type", str(TYPE), "--lower", "100", "--upper", "200")
         server = first(on(three, "bind", "120", "130"))
         published = until(
-            "thimble is told", lambda: [e for e in watching.documents() if e["what"] == "published"]
+            "thimble reports it", lambda: [e for e in watching.documents() if e["what"] == "published"]
         )[0]
         assert (published["lower"], published["upper"]) == (120, 130), published
         assert (published["node"], published["port"]) == (server["node"], server["port"]), (published, server)
         assert published["identity"] == "node3", published
         print("thimble sees what Python's server binds")
 
-        # A controller and an agent, whose four services Python is told of.
+        # A controller and an agent: Python's subscription reports their four services.
         roles = ["controller", "agent"]
         network.make_keys(roles)
         types = on(three, "subscribe", str(CONTROLLERS), str(AGENTS_SESSIONS))
@@ -121,7 +121,7 @@ def main():
             (AGENTS_SESSIONS, two.address()),
         }
         until(
-            "all that thimble's daemons bind is told",
+            "all bindings of thimble's daemons are reported",
             lambda: {(e["type"], e["node"]) for e in types.documents() if e["event"] == 1} == expected,
         )
         hosts = lambda: one.ask("query-hosts").get("hosts", [])
@@ -138,7 +138,7 @@ def main():
                 lambda: (now := node.counters())["refused_magic"] == before.get("refused_magic", 0) + 2 and now,
             )
             counted = sorted(name for name in after if after[name] != before.get(name) and "refused" in name)
-            # A session is opened with as much as that, whoever it is with.
+            # The answer is the opening of a session, which any peer gets.
             print(f"{node.name}: garbage refused and counted: {', '.join(counted)}; answered with {answer} bytes")
         asked = time.monotonic()
         age = lambda: hosts()[0]["age_ms"]

@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
-# cases.sh: on a kernel that has TIPC, each case of what is promised of it, and its
-# verdict in a line; below it what was measured, or what went wrong. Run by
-# tests/rig/tipc.sh, which names the binaries: THIMBLE_BIN, THIMBLE_UDP_BIN, TIPC_TESTS.
-# Two lanes: more cases side by side on the one processor of such a kernel slow each other
-# down, and one at a time waits for TIPC's timers.
+# cases.sh: runs each case on a kernel that has TIPC, and prints its verdict in a line;
+# below it what was measured, or what went wrong. Run by tests/rig/tipc.sh, which names the
+# binaries: THIMBLE_BIN, THIMBLE_UDP_BIN, TIPC_TESTS. Two cases run at a time: more slow
+# each other down on the one processor of such a kernel, and a single one waits for TIPC's
+# timers.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-# verdict NAME PATTERN COMMAND..: of what a case that passed says, the lines like PATTERN.
+# verdict NAME PATTERN COMMAND..: runs a case. Of the output of one that passes, it prints
+# the lines that match PATTERN.
 verdict() {
     local name=$1 pattern=$2 began=${EPOCHREALTIME/./} status=0 tenths log
     shift 2

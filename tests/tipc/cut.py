@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Case 3: a node's wire is cut. Node and link events arrive, thimble marks who is behind
-it as lost, and how long that took is printed beside the link tolerance, and beside what
-a thimble over UDP (THIMBLE_UDP_BIN) takes for the same cut."""
+"""Case 3: a node's wire is cut. Node and link events arrive, and thimble marks the node
+as lost. How long that took is printed with the link tolerance, and with the time that
+thimble over UDP (THIMBLE_UDP_BIN) takes for the same cut."""
 
 import os
 import time
@@ -10,8 +10,8 @@ from nodes import THIMBLE, TOLERANCE_MS, Network, until
 
 ROLES = ["controller", "controller", "agent"]
 UDP = os.environ.get("THIMBLE_UDP_BIN")
-# Over UDP silence alone tells; a tenth of the default timers, unless all the time in the
-# world is there.
+# Over UDP a node is lost only by its silence. The timers are a tenth of the defaults, unless
+# ALL_TIMES is set.
 UDP_TENTH = 1 if os.environ.get("ALL_TIMES") else 10
 
 
@@ -58,7 +58,7 @@ with Network(3) as network:
         def found():
             return [e for e in watching.documents() if e["what"] == "withdrawn" and e["node"] == gone]
 
-        return until("the loss is told", found)[0]["time_ms"] - at_ms
+        return until("the loss is reported", found)[0]["time_ms"] - at_ms
 
     print(f"link tolerance {TOLERANCE_MS} ms; node event after {told(nodes)} ms, link event after {told(links)} ms")
     print(f"over TIPC, with default timers: marked as lost ({why[0]}) after {took_ms:.0f} ms")

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Case 7: what drops a connection that is still connecting, or that cannot be written to,
-goes on. A command that asks a node whose wire was just cut shows that the node does not
-answer; a daemon whose neighbour's service is shared with a program that never accepts
-tries again until it reaches the neighbour. Beside them, and so for nothing: a watch of a
-minute says that its time is over, however late the kernel's timer is."""
+"""Case 7: a process that drops a connection that is still connecting, or that cannot be
+written to, continues. A command that asks a node whose wire was just cut shows that the
+node does not answer; a daemon whose neighbour's service is shared with a program that
+never accepts tries again until it reaches the neighbour. At the same time, a watch of a
+minute reports its timeout, however late the kernel's timer is."""
 
 import json
 import socket
@@ -13,7 +13,7 @@ import time
 
 from nodes import CONTROLLERS_SESSIONS, THIMBLE, Network, until
 
-# No link is taken for lost while a command asks.
+# No link is lost while a command runs.
 TOLERANCE_MS = 30_000
 STARTS = 4
 WATCH_MS = 60_000
@@ -30,7 +30,7 @@ def deaf(service_type, instance):
 
 
 def ends_well(first, *words):
-    """What a command says; a signal is told from an exit."""
+    """The documents of a command, which must exit with 0 and not by a signal."""
     words = ["ip", "netns", "exec", first.netns, THIMBLE, "--json", *words]
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
@@ -88,12 +88,12 @@ def main():
         began = time.monotonic()
         matrix_beside_a_cut(network)
         daemon_beside_a_deaf_service(network)
-        until("the watch's time is over", lambda: watching.process.poll() is not None, 4 * WATCH_MS // 1000)
+        until("the watch times out", lambda: watching.process.poll() is not None, 4 * WATCH_MS // 1000)
         late_ms = (time.monotonic() - began) * 1000 - WATCH_MS
         told = [event["what"] for event in watching.documents()]
         assert watching.process.returncode == 0, (watching.process.returncode, watching.said())
         assert told == ["settled", "timeout"], told
-        print(f"tipc watch --timeout {WATCH_MS} told that the time is over, {late_ms:.0f} ms late")
+        print(f"tipc watch --timeout {WATCH_MS} reported its timeout, {late_ms:.0f} ms late")
 
 
 if sys.argv[1:2] == ["deaf"]:

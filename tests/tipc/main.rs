@@ -12,8 +12,8 @@ mod topology;
 mod view;
 mod watched;
 
-/// Two nodes with a link between them, or leaves the test, loudly, where there can be
-/// none.
+/// Two nodes with a link between them. If that is impossible, prints that the test is
+/// skipped and returns from it.
 macro_rules! two_nodes {
     () => {
         match crate::net::Pair::new() {
@@ -26,8 +26,8 @@ use two_nodes;
 
 fn skip(test: &str, reason: &str) {
     use std::io::Write;
-    // In one write, so that tests beside it do not cut in; and not with `eprintln`,
-    // which the test harness would swallow.
+    // In one write, so that output of other tests does not come between; and not with
+    // `eprintln`, which the test harness captures.
     let line = format!("SKIPPED: {test}: {reason}\n");
     let _ = std::io::stderr().write_all(line.as_bytes());
 }

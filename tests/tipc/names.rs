@@ -1,4 +1,4 @@
-//! What people call nodes and links, as `tipc` shows it.
+//! The names of nodes and links, as the `tipc` tool shows them.
 
 use std::io::ErrorKind;
 

@@ -13,16 +13,16 @@ use thimble::tipc::socket::{Socket, SocketError};
 use crate::sys;
 use crate::watched::{Told, Watched, all, wait_until};
 
-/// A namespace, gone when dropped.
+/// A network namespace, which is deleted when it is dropped.
 pub struct Namespace {
     name: String,
 }
 
 impl Namespace {
-    /// One without TIPC's bearers.
+    /// A namespace without TIPC bearers.
     ///
     /// # Errors
-    /// Why there can be none, or no TIPC in it.
+    /// The reason why there can be none, or no TIPC in it.
     pub fn new() -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         if !sys::is_root() {
@@ -50,13 +50,13 @@ impl Namespace {
         self.run("ip", words);
     }
 
-    /// Runs Debian's `tipc` here: what it says.
+    /// Runs Debian's `tipc` here, and returns its output.
     pub fn tipc(&self, words: &str) -> String {
         self.run("tipc", words)
     }
 
-    /// Does something on a thread in this namespace. A socket that it makes stays here,
-    /// whoever has it.
+    /// Calls `act` on a thread in this namespace. A socket that it makes stays in this
+    /// namespace.
     pub fn enter<T: Send>(&self, act: impl FnOnce() -> T + Send) -> T {
         let netns = File::open(Path::new("/run/netns").join(&self.name)).expect("the namespace has a name");
         let done = thread::scope(|scope| {
@@ -98,10 +98,10 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// Lays them out, and waits until each is a node to the other.
+    /// Makes the nodes, and waits until each sees the other.
     ///
     /// # Errors
-    /// Why that cannot be here.
+    /// The reason why that is impossible here.
     pub fn new() -> Result<Self, String> {
         let hub = Namespace::new()?;
         hub.ip("link add br0 type bridge mcast_snooping 0");
@@ -131,19 +131,19 @@ impl Pair {
         Ok(Self { one, two, hub })
     }
 
-    /// Breaks the wire to `two`.
+    /// Cuts the wire to `two`.
     pub fn cut(&self) {
         self.hub.ip("link set two down");
     }
 
-    /// Has each wire lose and delay frames.
+    /// Makes each wire lose and delay frames.
     pub fn spoil(&self) {
         for port in ["one", "two"] {
             self.hub.run("tc", &format!("qdisc add dev {port} root netem delay 20ms loss 1%"));
         }
     }
 
-    /// Mends it.
+    /// Restores the wire to `two`.
     pub fn mend(&self) {
         self.hub.ip("link set two up");
     }

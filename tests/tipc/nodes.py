@@ -1,5 +1,5 @@
-"""Nodes of a TIPC network, each a network namespace with an Ethernet bearer, and what
-commands say on them. Expects a kernel that has TIPC: tests/rig/uml.sh COMMAND."""
+"""Nodes of a TIPC network, each a network namespace with an Ethernet bearer, and
+the output of commands on them. Expects a kernel that has TIPC: tests/rig/uml.sh COMMAND."""
 
 import json
 import os
@@ -14,14 +14,14 @@ TOLERANCE_MS = 1500
 
 
 def run(*words):
-    """What a command says; it must end well."""
+    """The output of a command, which must exit with 0."""
     done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
     assert done.returncode == 0, f"{' '.join(words)}: {done.returncode}: {done.stdout}{done.stderr}"
     return done.stdout
 
 
 def until(what, condition, seconds=120):
-    """Polls until the condition gives something, and gives that."""
+    """Polls until the condition returns something, and returns that."""
     end = time.monotonic() + seconds
     while True:
         found = condition()
@@ -32,7 +32,7 @@ def until(what, condition, seconds=120):
 
 
 class Started:
-    """A command that goes on, and the documents that it has written so far."""
+    """A running command, and the documents that it has written so far."""
 
     def __init__(self, words, directory):
         self.output = tempfile.TemporaryFile("w+", dir=directory)
@@ -42,7 +42,7 @@ class Started:
         )
 
     def documents(self):
-        # With a file position of our own: the other one is the command's.
+        # Not from the file position, which is shared with the command.
         size = os.fstat(self.output.fileno()).st_size
         text = os.pread(self.output.fileno(), size, 0).decode()
         whole = text[: text.rfind("\n") + 1]
@@ -62,10 +62,9 @@ class Started:
 
 
 def use_the_wire(netns):
-    """A kernel that finds a TIPC node in another of its own namespaces hands messages over
-    there and then, past every wire. It knows such a node by a hash that nodes announce
-    (user 13, word 13); without it, all goes through the interfaces, as it does between
-    machines."""
+    """Makes messages go through the interfaces, as between machines. Otherwise the kernel
+    passes them directly to a TIPC node in another of its own namespaces. It knows such a
+    node by a hash that nodes announce (user 13, word 13), which this overwrites."""
     run("tc", "-n", netns, "qdisc", "add", "dev", "net0", "clsact")
     run("tc", "-n", netns, "filter", "add", "dev", "net0", "egress", "protocol", "0x88ca",
         "u32", "match", "u32", "0x1a000000", "0x1e000000", "at", "0",
@@ -73,7 +72,7 @@ def use_the_wire(netns):
 
 
 class Node:
-    """One node: `node1`, `node2`, ... Its namespace's name is no other network's."""
+    """One node: `node1`, `node2`, ... No other network has a namespace of its name."""
 
     def __init__(self, network, number):
         self.network, self.number, self.name = network, number, f"node{number}"
@@ -147,7 +146,7 @@ root = "{self.path('root')}"
         return self.start(binary, "--config", self.path("thimble.toml"), "run")
 
     def ask(self, *words, binary=THIMBLE):
-        """What `thimble --json WORDS` says of its daemon; nothing where there is none."""
+        """The document of `thimble --json WORDS`; empty if the command fails."""
         words = [binary, "--config", self.path("thimble.toml"), "--json", *words]
         done = subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
         return json.loads(done.stdout) if done.returncode == 0 else {}
@@ -157,7 +156,7 @@ root = "{self.path('root')}"
 
 
 class Network:
-    """Some nodes on one bridge, linked to each other; gone at the end."""
+    """Some nodes on one bridge, linked to each other; removed at the end."""
 
     def __init__(self, count):
         self.started, self.nodes, self.count = [], [], count
@@ -182,7 +181,7 @@ class Network:
 
     @staticmethod
     def netns(name):
-        """What a namespace is called: other networks may be on this kernel."""
+        """The name of a namespace. Other networks may be on this kernel."""
         return f"{name}-{os.getpid()}"
 
     def make_keys(self, roles):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Case 6: a message that comes back is seen and counted by its reason: of a peer whose
-queue is full, and of one that is gone. (What is sent to a whole range does not come
-back: the kernel returns what had one destination.)"""
+"""Case 6: a message that is returned is counted by its reason: the peer's queue is full,
+or the peer is gone. (A message to a whole range does not come back: the kernel returns only
+those with one destination.)"""
 
 import signal
 import socket

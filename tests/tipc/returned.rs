@@ -1,4 +1,4 @@
-//! Messages that come back, and batches that have them among others.
+//! Returned messages, and batches that contain them.
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
@@ -26,7 +26,7 @@ fn received(socket: &Socket, buffer: &mut [u8]) -> Option<Received> {
 }
 
 #[test]
-fn a_message_to_a_socket_that_is_gone_comes_back_with_its_beginning() {
+fn a_message_to_a_closed_socket_is_returned_with_its_first_bytes() {
     let pair = two_nodes!();
     let (one, two) = (rdm(&pair.one), rdm(&pair.two));
     let gone = two.address().unwrap();
@@ -44,7 +44,7 @@ fn a_message_to_a_socket_that_is_gone_comes_back_with_its_beginning() {
 }
 
 #[test]
-fn a_message_that_nobody_can_take_is_not_sent() {
+fn a_message_without_a_receiver_is_not_sent() {
     let pair = two_nodes!();
     let one = rdm(&pair.one);
     let nobody = Destination::Service { service_type: 18_888, instance: 1, domain: 0 };
@@ -55,7 +55,7 @@ fn a_message_that_nobody_can_take_is_not_sent() {
 }
 
 #[test]
-fn what_a_full_socket_cannot_take_comes_back() {
+fn a_message_to_a_full_socket_is_returned() {
     let pair = two_nodes!();
     for receiver in [&pair.one, &pair.two] {
         let (sender, full) = (rdm(&pair.one), rdm(receiver));
@@ -66,7 +66,7 @@ fn what_a_full_socket_cannot_take_comes_back() {
         let back = wait_until("there is no more room", || {
             match sender.send_to(&message, &to) {
                 Ok(_) => sent += 1,
-                // The link has no room; it will.
+                // The link has no room yet.
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
             received(&sender, &mut buffer)
@@ -79,7 +79,7 @@ fn what_a_full_socket_cannot_take_comes_back() {
 }
 
 #[test]
-fn a_batch_has_messages_in_the_order_of_their_sending_and_what_came_back() {
+fn a_batch_has_messages_in_order_and_returned_ones() {
     let pair = two_nodes!();
     let (one, two) = (rdm(&pair.one), rdm(&pair.two));
     let mut batch = Batch::default();
@@ -99,7 +99,7 @@ fn a_batch_has_messages_in_the_order_of_their_sending_and_what_came_back() {
     for oversize in [&[8; limits::DATAGRAM_BYTES + 1][..], &[9; 5_000]] {
         near.send_to(oversize, &Destination::Socket(mine)).unwrap();
     }
-    // The kernel drops one that has nothing in it.
+    // The kernel drops an empty message.
     near.send_to(&[], &Destination::Socket(mine)).unwrap();
 
     let near = near.address().unwrap();
@@ -124,7 +124,7 @@ fn a_batch_has_messages_in_the_order_of_their_sending_and_what_came_back() {
     let oversize = limits::DATAGRAM_BYTES + 1;
     assert_eq!(lens, [5, limits::DATAGRAM_BYTES, oversize, oversize]);
 
-    // More than one call takes, and from another node.
+    // More messages than one call takes, from another node.
     for number in 0..limits::RECV_BATCH as u8 + 1 {
         two.send_to(&[number], &Destination::Socket(mine)).unwrap();
     }

@@ -21,7 +21,7 @@ fn service(instance: u32) -> Destination {
     Destination::Service { service_type: TYPE, instance, domain: 0 }
 }
 
-/// The next message, once it is there.
+/// Waits for the next message.
 fn receive(socket: &Socket, buffer: &mut [u8]) -> Received {
     wait_until("a message arrives", || match socket.recv_from(buffer) {
         Ok(received) => Some(received),
@@ -40,7 +40,7 @@ fn found(words: &[SubscriberEvent]) -> Vec<(u32, u32)> {
 }
 
 #[test]
-fn a_socket_is_bound_to_several_ranges_and_to_one_of_them_twice_until_it_is_unbound() {
+fn a_socket_can_be_bound_to_several_ranges_and_twice_to_one() {
     let pair = two_nodes!();
     let socket = pair.one.namespace.enter(Socket::rdm).unwrap();
     pair.two.namespace.enter(|| {
@@ -59,7 +59,7 @@ fn a_socket_is_bound_to_several_ranges_and_to_one_of_them_twice_until_it_is_unbo
 
         socket.unbind(&range(54, 55), Scope::Cluster).unwrap();
         assert_eq!(found(&[watched.next("one is withdrawn")]), [(54, 55)]);
-        // As often as it was bound: the other of the two stays.
+        // It was bound twice: the other binding stays.
         socket.unbind(&range(6, 53), Scope::Cluster).unwrap();
         assert_eq!(found(&[watched.next("one is withdrawn")]), [(6, 53)]);
         socket.unbind_all().unwrap();
@@ -71,7 +71,7 @@ fn a_socket_is_bound_to_several_ranges_and_to_one_of_them_twice_until_it_is_unbo
 }
 
 #[test]
-fn what_is_bound_for_the_node_is_not_seen_beyond_it() {
+fn a_binding_with_node_scope_is_not_seen_by_other_nodes() {
     let pair = two_nodes!();
     let socket = pair.one.namespace.enter(Socket::rdm).unwrap();
     socket.bind(&range(1, 1), Scope::Node).unwrap();
@@ -105,7 +105,7 @@ fn reserved_types_and_backward_ranges_cannot_be_bound() {
 }
 
 #[test]
-fn messages_go_to_a_service_to_a_socket_and_to_all_of_a_range() {
+fn messages_reach_a_service_a_socket_and_all_sockets_of_a_range() {
     let pair = two_nodes!();
     let [one, two] = [&pair.one, &pair.two].map(|node| node.namespace.enter(Socket::rdm).unwrap());
     one.bind(&range(1, 10), Scope::Cluster).unwrap();
@@ -144,7 +144,7 @@ fn messages_go_to_a_service_to_a_socket_and_to_all_of_a_range() {
 }
 
 #[test]
-fn the_longest_message_arrives_a_longer_one_is_not_sent_and_one_that_does_not_fit_says_so() {
+fn a_message_has_a_maximum_length_and_a_truncated_one_is_marked() {
     let pair = two_nodes!();
     let [one, two] = [&pair.one, &pair.two].map(|node| node.namespace.enter(Socket::rdm).unwrap());
     let to = Destination::Socket(two.address().unwrap());
@@ -171,7 +171,7 @@ fn without_a_bearer_a_node_has_no_address() {
     };
     let socket = lonely.enter(Socket::rdm).unwrap();
     assert_eq!(socket.address().unwrap().node, 0);
-    // And can still talk to itself.
+    // It can still send to itself.
     let me = Destination::Socket(SocketAddress { port: socket.address().unwrap().port, node: 0 });
     socket.send_to(b"me", &me).unwrap();
     assert_eq!(receive(&socket, &mut [0; 2]).len, 2);

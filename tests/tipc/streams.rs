@@ -18,7 +18,7 @@ fn service(instance: u32) -> Destination {
     Destination::Service { service_type: TYPE, instance, domain: 0 }
 }
 
-/// Listens on `two`, and is seen by `one`.
+/// Listens on `two`, and waits until `one` sees that.
 fn listen(pair: &Pair) -> Listener {
     let listen = || Listener::bind(&ServiceRange::one(TYPE, 1), Scope::Cluster);
     let listener = pair.two.namespace.enter(listen).unwrap();
@@ -48,7 +48,7 @@ fn stream(pair: &Pair) -> (Stream, Stream) {
     (calling, called)
 }
 
-/// Reads until an end or an error: what, and which.
+/// Reads until the end or an error. Returns the bytes and the error.
 fn read_all(stream: &mut Stream) -> (Vec<u8>, Option<ErrorKind>) {
     let (mut all, mut some) = (Vec::new(), [0; 5_000]);
     let how = wait_until("the stream is over", || match stream.read(&mut some) {
@@ -64,7 +64,7 @@ fn read_all(stream: &mut Stream) -> (Vec<u8>, Option<ErrorKind>) {
 }
 
 #[test]
-fn a_poll_tells_of_a_stream_to_accept_of_one_that_is_connected_and_of_bytes() {
+fn a_poll_reports_a_stream_to_accept_a_connected_stream_and_bytes() {
     let pair = two_nodes!();
     let mut listener = listen(&pair);
     let mut poll = Poll::new().unwrap();
@@ -83,7 +83,7 @@ fn a_poll_tells_of_a_stream_to_accept_of_one_that_is_connected_and_of_bytes() {
     let mut calling = pair.one.namespace.enter(|| Stream::connect(&service(1))).unwrap();
     let both = Interest::READABLE | Interest::WRITABLE;
     poll.registry().register(&mut calling, Token(1), both).unwrap();
-    assert_eq!(calling.peer().unwrap_err().kind(), ErrorKind::NotConnected, "nobody has accepted it");
+    assert_eq!(calling.peer().unwrap_err().kind(), ErrorKind::NotConnected, "it is not accepted yet");
     ready(&mut poll, Token(0), "a stream to accept", |event| event.is_readable());
     let mut called = listener.accept().unwrap();
     assert_eq!(listener.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
@@ -108,9 +108,9 @@ fn a_poll_tells_of_a_stream_to_accept_of_one_that_is_connected_and_of_bytes() {
 }
 
 #[test]
-fn what_was_sent_arrives_before_the_end_which_stays_one() {
+fn all_bytes_arrive_before_the_end_which_is_permanent() {
     let pair = two_nodes!();
-    // Many small pieces, which a kernel likes to keep back and send together; in both
+    // Many small pieces, which a kernel may hold back and send together; in both
     // directions.
     let (mut from, mut called) = stream(&pair);
     for _ in 0..100 {
@@ -124,12 +124,12 @@ fn what_was_sent_arrives_before_the_end_which_stays_one() {
     }
     drop(from);
     assert_eq!(read_all(&mut calling), (vec![2; 4_000], None));
-    assert_eq!(called.read(&mut [0; 10]).unwrap(), 0, "and again");
+    assert_eq!(called.read(&mut [0; 10]).unwrap(), 0, "the end again");
     called.write_all(b"to whom?").unwrap_err();
 }
 
 #[test]
-fn many_that_are_ended_at_once_lose_nothing_over_a_bad_wire() {
+fn many_streams_that_end_at_once_lose_nothing_over_a_lossy_wire() {
     let pair = two_nodes!();
     pair.spoil();
     let listener = listen(&pair);
@@ -159,7 +159,7 @@ fn many_that_are_ended_at_once_lose_nothing_over_a_bad_wire() {
 }
 
 #[test]
-fn one_that_is_only_closed_is_reset() {
+fn a_stream_that_is_only_closed_is_reset() {
     let pair = two_nodes!();
     let (mut calling, mut called) = stream(&pair);
     called.write_all(b"last words").unwrap();
@@ -168,7 +168,7 @@ fn one_that_is_only_closed_is_reset() {
 }
 
 #[test]
-fn one_that_was_handed_on_goes_on_when_it_is_closed_here() {
+fn a_duplicate_of_a_stream_stays_open_when_the_original_is_closed() {
     let pair = two_nodes!();
     let (calling, mut called) = stream(&pair);
     let mut worker = Stream::from(calling.as_fd().try_clone_to_owned().unwrap());
@@ -180,7 +180,7 @@ fn one_that_was_handed_on_goes_on_when_it_is_closed_here() {
 }
 
 #[test]
-fn a_service_that_is_not_there_is_out_of_reach_and_one_that_goes_refuses() {
+fn a_missing_service_is_unreachable_and_a_closed_one_refuses() {
     let pair = two_nodes!();
     let listener = listen(&pair);
     pair.one.namespace.enter(|| {
@@ -197,13 +197,13 @@ fn a_service_that_is_not_there_is_out_of_reach_and_one_that_goes_refuses() {
 }
 
 #[test]
-fn to_end_one_whose_other_end_does_not_read_takes_no_time_and_loses_nothing() {
+fn ending_a_stream_whose_peer_does_not_read_is_quick_and_loses_nothing() {
     let pair = two_nodes!();
     for piece in [&[3; 40][..], &[3; 4_000]] {
         let (mut calling, mut called) = stream(&pair);
         let mut sent = 0;
         let started = Clock::now();
-        // Until nothing fits for a while: it is not that the link is busy.
+        // So long that the stream is full, and not only the link busy.
         while started.elapsed() < Span::from_millis(500) {
             match calling.write(piece) {
                 Ok(len) => sent += len,
@@ -221,7 +221,7 @@ fn to_end_one_whose_other_end_does_not_read_takes_no_time_and_loses_nothing() {
 }
 
 #[test]
-fn a_worker_waits_so_long_and_no_longer() {
+fn a_blocking_stream_waits_for_its_timeout() {
     let pair = two_nodes!();
     let (_calling, mut called) = stream(&pair);
     let patience = Span::from_millis(200);

@@ -1,4 +1,4 @@
-//! What the topology service tells of services.
+//! Events of the topology service about services.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -41,7 +41,7 @@ fn of<'w>(words: &'w [SubscriberEvent], wanted: &Subscription) -> Vec<&'w Subscr
 }
 
 #[test]
-fn the_textbook_case_is_told_as_the_textbook_has_it() {
+fn overlapping_servers_give_the_events_of_the_textbook() {
     let pair = two_nodes!();
     let service = Subscription { filter: Filter::Service, handle: *b"services", ..TEXTBOOK };
     let servers = [&pair.one, &pair.two].map(server);
@@ -63,7 +63,7 @@ fn the_textbook_case_is_told_as_the_textbook_has_it() {
             }
         }
         let first: Vec<u32> = of(&words, &service).iter().filter_map(|word| word.published()).collect();
-        assert_eq!(first, [6, 54], "each range once, for all that are bound to it");
+        assert_eq!(first, [6, 54], "each range once, however many sockets are bound to it");
 
         let [one, two] = servers;
         for (server, expected) in [(two, vec![]), (one, vec![6, 54])] {
@@ -86,7 +86,7 @@ fn the_textbook_case_is_told_as_the_textbook_has_it() {
 }
 
 #[test]
-fn a_subscription_of_300_ms_ends_with_its_timeout_and_is_silent_after() {
+fn a_subscription_of_300_ms_has_no_events_after_its_timeout() {
     let pair = two_nodes!();
     let short = Subscription { timeout: Timeout::Ms(300), ..TEXTBOOK };
     pair.one.namespace.enter(|| {
@@ -100,12 +100,12 @@ fn a_subscription_of_300_ms_ends_with_its_timeout_and_is_silent_after() {
         assert_eq!(words.iter().filter(|word| word.published() == Some(1)).count(), 1);
         let _late = bound(&pair.one, &[(2, 2)]);
         assert_eq!(watched.rest(), []);
-        assert!(!watched.watcher.cancel(short.handle), "there is none");
+        assert!(!watched.watcher.cancel(short.handle), "it has ended");
     });
 }
 
 #[test]
-fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
+fn a_cancelled_subscription_has_no_events_and_others_on_its_connection_do() {
     let pair = two_nodes!();
     let other = Subscription { handle: *b"other   ", ..TEXTBOOK };
     let third = Subscription { handle: *b"third   ", ..TEXTBOOK };
@@ -116,16 +116,16 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
         let words = watched.rest();
         for wanted in [&TEXTBOOK, &other] {
             let told = of(&words, wanted);
-            assert!(matches!(told[..], [SubscriberEvent::Published(..)]), "each is told once: {told:?}");
-            assert_eq!(told[0].event().unwrap().subscription, *wanted, "with the copy of what was asked");
+            assert!(matches!(told[..], [SubscriberEvent::Published(..)]), "one event each: {told:?}");
+            assert_eq!(told[0].event().unwrap().subscription, *wanted, "the event contains the subscription");
         }
 
         assert!(watched.watcher.cancel(TEXTBOOK.handle));
         let second = bound(&pair.one, &[(2, 2)]);
-        // One more while events flow.
+        // One more subscription while events arrive.
         watched.subscribe(third);
         let socket = bound(&pair.two, &[(3, 3)]);
-        let mut words = watched.until("the third is told too", |word| {
+        let mut words = watched.until("the third has the event too", |word| {
             word.handle() == Some(third.handle) && word.published() == Some(3)
         });
         drop((second, socket));
@@ -135,7 +135,7 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
             withdrawn += more.iter().filter(|word| word.withdrawn().is_some()).count();
             words.extend(more);
         }
-        assert_eq!(of(&words, &TEXTBOOK), Vec::<&SubscriberEvent>::new(), "it is silent");
+        assert_eq!(of(&words, &TEXTBOOK), Vec::<&SubscriberEvent>::new(), "it is cancelled");
         for wanted in [&other, &third] {
             let told = of(&words, wanted);
             for instance in [2, 3] {
@@ -143,7 +143,7 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
                 assert_eq!(told.iter().filter(|word| word.withdrawn() == Some(instance)).count(), 1);
             }
         }
-        // The kernel has forgotten it too: it can be had again.
+        // The kernel has removed it too: it can be made again.
         watched.subscribe(TEXTBOOK);
         let words = watched.settled(TEXTBOOK.handle);
         assert_eq!(of(&words, &TEXTBOOK).iter().filter(|word| word.published() == Some(1)).count(), 1);
@@ -151,7 +151,7 @@ fn a_cancelled_subscription_is_silent_while_others_on_its_connection_go_on() {
 }
 
 #[test]
-fn a_service_asked_in_the_other_byte_order_answers_in_it() {
+fn the_service_answers_in_the_byte_order_of_the_subscription() {
     let pair = two_nodes!();
     let _socket = bound(&pair.one, &[(6, 53)]);
     let mut message = TEXTBOOK.encode();
@@ -177,7 +177,7 @@ fn a_service_asked_in_the_other_byte_order_answers_in_it() {
 }
 
 #[test]
-fn what_is_there_already_is_told_before_it_is_settled() {
+fn existing_bindings_are_reported_before_the_subscription_is_settled() {
     let pair = two_nodes!();
     let ranges: Vec<(u32, u32)> = (0..200).map(|instance| (instance, instance)).collect();
     let _socket = bound(&pair.one, &ranges);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Case 1, the textbook's: two servers on each of two nodes, overlapping; what a
-subscription to services and one to ports are told of them, and what the kernel's own
-tool lists, at every step."""
+"""Case 1, the textbook's: two servers on each of two nodes, with overlapping ranges. Checks
+the events of a subscription to services and of one to ports, and the list of the kernel's
+own tool, at every step."""
 
 from nodes import Network, until
 
@@ -16,18 +16,18 @@ class Subscription:
         self.kind, self.seen = kind, 0
         words = ["tipc", "watch", "--type", str(TYPE), "--lower", "0", "--upper", "100", f"--{kind}"]
         self.watching = node.thimble(*words)
-        until(f"{kind} has told what is there", self.watching.documents)
+        until(f"{kind} has reported what is there", self.watching.documents)
 
     def since(self, sentinel):
-        """What it has told since the last time, in all: a server on its own node is
-        bound then, and the topology service keeps the order."""
+        """All events since the last call: those of the sentinel, a server on its own node,
+        are the last, because the topology service keeps the order."""
 
         def told():
             events = self.watching.documents()[self.seen :]
             marks = [at for at, event in enumerate(events) if event["lower"] == sentinel]
             return events[: marks[1] + 1] if len(marks) == 2 else None
 
-        events = until(f"{self.kind} has told of the sentinel", told)
+        events = until(f"{self.kind} has reported the sentinel", told)
         self.seen += len(events)
         return [event for event in events if event["what"] != "settled" and event["lower"] != sentinel]
 
@@ -42,7 +42,8 @@ with Network(3) as network:
     there = []
 
     def step(what, expected_service, expected_ports):
-        """Both subscriptions have told just that, and every node's table agrees."""
+        """Checks that both subscriptions have reported just that, and every node's table
+        agrees."""
         global there
         expected = len(there) + (expected_ports[1] if expected_ports[0] == "published" else -expected_ports[1])
         for node in network.nodes:
@@ -61,7 +62,7 @@ with Network(3) as network:
             there.append(binding) if event["what"] == "published" else there.remove(binding)
         for node in network.nodes:
             listed = node.nametable(TYPE)
-            assert listed == sorted(there), f"{node.name} lists {listed}, and told was {sorted(there)}"
+            assert listed == sorted(there), f"{node.name} lists {listed}, and the events give {sorted(there)}"
 
     servers = [[node.thimble("tipc", "serve", *ranges) for ranges in (A, B)] for node in (one, two)]
     both = [(6, 53), (54, 55)]

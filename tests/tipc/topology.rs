@@ -1,4 +1,4 @@
-//! Nodes and links that come and go, and connections to the service that are lost.
+//! Events about nodes and links, and lost connections to the service.
 
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
@@ -19,7 +19,8 @@ const LINKS: Handle = *b"links   ";
 const A: Handle = *b"handle A";
 const B: Handle = *b"handle B";
 
-/// `TIPC_MAX_SUBSCR` of net/tipc/subscr.h: what all connections of a namespace may have.
+/// `TIPC_MAX_SUBSCR` of net/tipc/subscr.h: the most that all connections of a namespace
+/// may have.
 pub const SUBSCRIPTIONS: u32 = 65_535;
 
 fn is_of(word: &SubscriberEvent, handle: Handle) -> bool {
@@ -27,7 +28,7 @@ fn is_of(word: &SubscriberEvent, handle: Handle) -> bool {
 }
 
 #[test]
-fn nodes_and_links_are_told_of_as_they_come_and_go() {
+fn nodes_and_links_are_reported_as_they_come_and_go() {
     let pair = two_nodes!();
     let two = pair.two.address;
     pair.one.namespace.enter(|| {
@@ -55,7 +56,7 @@ fn nodes_and_links_are_told_of_as_they_come_and_go() {
 }
 
 #[test]
-fn another_nodes_service_tells_what_that_node_sees_and_is_asked_again_after_a_gap() {
+fn another_node_s_service_reports_its_links_and_is_subscribed_to_again_after_a_gap() {
     let pair = two_nodes!();
     pair.one.namespace.enter(|| {
         let mut watched = Watched::subscribed(pair.two.address, &[all(LINK_STATE, LINKS)]);
@@ -65,7 +66,7 @@ fn another_nodes_service_tells_what_that_node_sees_and_is_asked_again_after_a_ga
         pair.cut();
         assert_eq!(watched.next("the connection is lost"), SubscriberEvent::Gap);
         assert!(!watched.watcher.subscriber().is_settled());
-        // It cannot be had meanwhile: that is tried, and the reason known.
+        // Meanwhile each attempt to connect fails, and the reason is known.
         let mut error = None;
         while error.is_none() {
             assert_eq!(watched.watcher.turn(crate::watched::now()), None);
@@ -80,7 +81,7 @@ fn another_nodes_service_tells_what_that_node_sees_and_is_asked_again_after_a_ga
     });
 }
 
-/// Takes that many subscriptions, and keeps them until it is dropped.
+/// Makes that many subscriptions, which last until the stream is dropped.
 pub fn hog(subscriptions: u32) -> Stream {
     let socket = Socket::seqpacket().unwrap();
     socket.connect(&Destination::Service { service_type: 1, instance: 1, domain: 0 }).unwrap();
@@ -96,7 +97,7 @@ pub fn hog(subscriptions: u32) -> Stream {
     for _ in 0..subscriptions {
         connection.write_all(&one.encode()).unwrap();
     }
-    // Its timeout says that the service has taken all before it.
+    // Its timeout shows that the service has accepted all before it.
     let last = Subscription { timeout: Timeout::Ms(1), ..one };
     connection.write_all(&last.encode()).unwrap();
     let mut bytes = [0; event::BYTES];
@@ -106,7 +107,7 @@ pub fn hog(subscriptions: u32) -> Stream {
 }
 
 #[test]
-fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside_and_the_others_asked_again() {
+fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside() {
     let lonely = match Namespace::new() {
         Ok(namespace) => namespace,
         Err(reason) => return crate::skip(module_path!(), &reason),
@@ -114,7 +115,7 @@ fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside_and_
     lonely.enter(|| {
         let mut watched = Watched::subscribed(0, &[all(NODE_STATE, A)]);
         watched.settled(A);
-        // There is room for one more, but not for a marker behind it.
+        // There is room for one more, but not for a marker after it.
         let hog = hog(SUBSCRIPTIONS - 2);
         watched.subscribe(all(LINK_STATE, B));
         assert_eq!(watched.next("it is closed upon B"), SubscriberEvent::Gap);
@@ -126,12 +127,12 @@ fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside_and_
             "A first: {words:?}"
         );
         assert_eq!(words[words.len() - 2..], [SubscriberEvent::Gap, SubscriberEvent::SetAside(B)]);
-        // A goes on without it.
+        // A continues without it.
         watched.settled(A);
         let subscriber = watched.watcher.subscriber();
         assert_eq!((subscriber.set_aside(), subscriber.gaps()), (1, 2));
         assert!(subscriber.is_settled());
-        // Once there is room it can be had, if it is asked for anew.
+        // Once there is room, B can be subscribed to anew.
         drop(hog);
         assert!(watched.watcher.cancel(B));
         watched.subscribe(all(LINK_STATE, B));

@@ -1,4 +1,4 @@
-//! What a daemon makes of what it is told.
+//! The daemon's view of the topology service.
 
 use thimble::fsm::topology::PeerEvent;
 use thimble::tipc::TopologyView;
@@ -12,7 +12,7 @@ use crate::topology::{SUBSCRIPTIONS, hog};
 use crate::two_nodes;
 use crate::watched::{now, wait_until};
 
-/// What it is told until a condition holds, `None` for what is no word.
+/// The view's events until a condition holds; `None` is an event that it drops.
 fn told_until(
     view: &mut TopologyView,
     what: &str,
@@ -28,7 +28,7 @@ fn told_until(
 }
 
 #[test]
-fn what_is_bound_in_anothers_name_is_no_word_and_is_taken_one_at_a_time() {
+fn bindings_in_another_node_s_name_are_dropped_one_at_a_time() {
     let pair = two_nodes!();
     let services = Services::from(7_488);
     let intruder = pair.two.namespace.enter(Socket::rdm).unwrap();
@@ -38,28 +38,28 @@ fn what_is_bound_in_anothers_name_is_no_word_and_is_taken_one_at_a_time() {
     }
     pair.one.namespace.enter(|| {
         let mut view = TopologyView::open(services, pair.one.address, &[Role::Controller]).unwrap();
-        // The last to be bound was told of last.
+        // This binding is the last, so its event is the last too.
         let agents = ServiceRange::one(services.datagrams(Role::Agent), pair.two.address);
         intruder.bind(&agents, Scope::Cluster).unwrap();
         let is_published = |told: &&Option<PeerEvent>| matches!(told, Some(PeerEvent::Published(..)));
-        let told = told_until(&mut view, "all is told", |view, told| {
+        let told = told_until(&mut view, "all events have arrived", |view, told| {
             view.is_watching() && told.iter().any(|told| is_published(&told))
         });
         let unsaid = told.iter().filter(|told| told.is_none()).count();
-        assert!(unsaid >= 100, "the loop has its turn after each: {unsaid}");
+        assert!(unsaid >= 100, "the loop continues after each: {unsaid}");
         assert_eq!(told.iter().filter(is_published).count(), 1);
         assert_eq!(told.iter().filter(|told| **told == Some(PeerEvent::Settled)).count(), 1);
     });
 }
 
 #[test]
-fn one_that_is_not_told_of_for_want_of_a_subscription_is_not_said_to_be_gone() {
+fn the_view_does_not_settle_while_a_subscription_is_set_aside() {
     let lonely = match Namespace::new() {
         Ok(namespace) => namespace,
         Err(reason) => return crate::skip(module_path!(), &reason),
     };
     lonely.enter(|| {
-        // There is room for all four of a controller's, but not for the last one's marker.
+        // There is room for a controller's four subscriptions, but not for the last marker.
         let _hog = hog(SUBSCRIPTIONS - 4);
         let mut view = TopologyView::open(Services::from(7_488), 0, &[Role::Controller]).unwrap();
         // Nothing is due any more once the others are settled.

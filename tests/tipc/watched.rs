@@ -1,4 +1,4 @@
-//! A watched topology service, driven as the daemon drives it: by mio.
+//! A watched topology service, polled with mio as the daemon does it.
 
 use std::sync::LazyLock;
 use std::time::{Duration as Span, Instant as Clock};
@@ -38,11 +38,11 @@ pub fn all(service_type: u32, handle: Handle) -> Subscription {
     Subscription { range, timeout: Timeout::Forever, filter: Filter::Ports, handle }
 }
 
-/// What tests ask of a word.
+/// The parts of an event that tests look at.
 pub trait Told {
-    /// Whose it is.
+    /// The handle of its subscription.
     fn handle(&self) -> Option<Handle>;
-    /// What was told of.
+    /// The service's own event.
     fn event(&self) -> Option<&TopologyEvent>;
     /// The first instance of what was published.
     fn published(&self) -> Option<u32>;
@@ -87,7 +87,8 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// The service of a node (0: the one that this thread is on), with subscriptions.
+    /// Watches the service of a node (0: the one that this thread is on) with these
+    /// subscriptions.
     pub fn subscribed(domain: u32, wanted: &[Subscription]) -> Self {
         let mut watcher = Watcher::open(domain).expect("there is TIPC");
         let poll = Poll::new().expect("a poll");
@@ -103,7 +104,7 @@ impl Watched {
         self.watcher.subscribe(now(), wanted).expect("it is valid");
     }
 
-    /// The next word. Waits by the poll alone: what that does not tell of is not seen.
+    /// The next event. Waits only by the poll: what the poll does not report is not seen.
     pub fn next(&mut self, what: &str) -> SubscriberEvent {
         let started = Clock::now();
         loop {
@@ -118,7 +119,7 @@ impl Watched {
         }
     }
 
-    /// All words up to one that is waited for, which is the last of them.
+    /// All events up to the one that is waited for, which is the last of them.
     pub fn until(
         &mut self,
         what: &str,
@@ -134,12 +135,12 @@ impl Watched {
         }
     }
 
-    /// All words up to the one that says that a subscription is settled.
+    /// All events until a subscription is settled.
     pub fn settled(&mut self, handle: Handle) -> Vec<SubscriberEvent> {
         self.until("it is settled", |word| *word == SubscriberEvent::Settled(handle))
     }
 
-    /// All words that are on their way: by a subscription that comes behind them.
+    /// All events that are under way: a new subscription is settled after them.
     pub fn rest(&mut self) -> Vec<SubscriberEvent> {
         self.rests += 1;
         let last = [*b"rest", self.rests.to_ne_bytes()].concat().try_into().expect("eight bytes");
