@@ -1,4 +1,4 @@
-//! What the configuration takes, and what it says of what it does not.
+//! What a configuration may contain, and the errors for what it may not.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
-/// A configuration of an agent that is right.
+/// A valid configuration of an agent.
 fn good() -> String {
     format!(
         "[node]\nroles = [\"agent\"]\nsw_version = \"24.09\"\nhostname = \"worker-0\"\n\
@@ -15,13 +15,13 @@ fn good() -> String {
     )
 }
 
-/// What is said of a configuration that is wrong.
+/// The error for an invalid configuration.
 fn complaint(text: &str) -> String {
     Config::parse(text, "thimble.toml").unwrap_err().to_string()
 }
 
 #[test]
-fn the_least_that_an_agent_needs_gets_the_documented_defaults() {
+fn a_minimal_agent_gets_the_documented_defaults() {
     let config = Config::parse(&good(), "thimble.toml").unwrap();
     assert!(config.node.is_agent && !config.node.is_controller);
     assert_eq!(config.node.state_dir, Path::new("/var/lib/thimble"));
@@ -42,7 +42,7 @@ fn the_least_that_an_agent_needs_gets_the_documented_defaults() {
 }
 
 #[test]
-fn every_key_is_taken() {
+fn every_key_is_accepted() {
     let text = format!(
         r#"
         [node]
@@ -129,13 +129,13 @@ fn a_value_out_of_range_is_shown_with_what_is_accepted() {
 }
 
 #[test]
-fn what_is_not_toml_is_refused_with_its_line() {
+fn invalid_toml_is_refused_with_its_line() {
     let text = good().replace("interface = \"lo\"", "interface = lo");
     assert!(complaint(&text).starts_with("thimble.toml:6: this is not TOML: "), "{}", complaint(&text));
 }
 
 #[test]
-fn a_missing_interface_lists_those_of_the_machine_and_is_well_over_tipc() {
+fn a_missing_interface_is_an_error_over_udp_and_not_over_tipc() {
     if cfg!(feature = "tipc") {
         let config = Config::parse(&good().replace("interface = \"lo\"\n", ""), "t").unwrap();
         assert_eq!((config.network.interface.as_str(), config.network.service_type), ("", 7488));
@@ -149,7 +149,7 @@ fn a_missing_interface_lists_those_of_the_machine_and_is_well_over_tipc() {
 }
 
 #[test]
-fn groups_are_multicast_and_neither_starlingx_s_nor_one() {
+fn groups_are_multicast_not_starlingx_s_and_differ() {
     let network = |line: &str| complaint(&good().replace("[network]", &format!("[network]\n{line}")));
     assert!(network("agent_group = \"239.1.1.4\"").contains("belongs to StarlingX"));
     assert!(network("controller_group = \"239.1.1.3\"").contains("belongs to StarlingX"));
@@ -161,7 +161,7 @@ fn groups_are_multicast_and_neither_starlingx_s_nor_one() {
 }
 
 #[test]
-fn an_agent_says_which_release_runs_and_a_controller_need_not() {
+fn sw_version_is_required_of_an_agent_and_not_of_a_controller() {
     let text = good().replace("sw_version = \"24.09\"\n", "");
     assert!(complaint(&text).contains("node.sw_version is missing"));
     let config = Config::parse(&text.replace("agent", "controller"), "thimble.toml").unwrap();
@@ -171,7 +171,7 @@ fn an_agent_says_which_release_runs_and_a_controller_need_not() {
 }
 
 #[test]
-fn keys_are_asked_for_unless_authentication_is_written_off() {
+fn a_key_file_is_required_unless_authentication_is_off() {
     let without = good().replace("key_file = \"/etc/thimble/node.key\"\n", "");
     assert!(complaint(&without).contains("security.key_file is missing"));
     let lab = without.replace("[security]", "[security]\nauth = \"none\"");
@@ -220,7 +220,7 @@ fn the_control_socket_is_found_in_a_configuration_that_is_wrong_elsewhere() {
 }
 
 #[test]
-fn each_mistake_is_told_with_its_line_its_key_and_what_is_taken() {
+fn each_error_names_the_line_the_key_and_what_is_accepted() {
     let good = "[node]\nroles = [\"controller\", \"agent\"]\nhostname = \"h\"\nsw_version = \"1\"\n\
                 [network]\ninterface = \"lo\"\n\
                 [security]\nkey_file = \"/k\"\ntrusted_keys = [\"KEY\"]\n\
@@ -265,7 +265,7 @@ fn each_mistake_is_told_with_its_line_its_key_and_what_is_taken() {
 }
 
 #[test]
-fn a_group_that_is_not_there_is_named_with_its_key() {
+fn a_group_that_does_not_exist_is_named_with_its_key() {
     let mut config = Config::parse(&good(), "t").unwrap();
     assert_eq!(config.node.query_group(), Ok(None));
     config.node.admin_group = Some("root".to_owned());
