@@ -1,4 +1,4 @@
-//! Traces of what a subscriber and a service say to each other.
+//! Traces of the messages between a subscriber and a topology service.
 
 use super::super::address::SocketAddress;
 use super::*;
@@ -21,7 +21,7 @@ fn told(kind: EventKind, subscription: Subscription) -> TopologyEvent {
     TopologyEvent { kind, found_lower: 6, found_upper: 53, port, subscription }
 }
 
-/// What the service hears.
+/// A message that the service receives.
 #[derive(Debug, PartialEq)]
 enum Heard {
     Asked(Subscription),
@@ -29,7 +29,7 @@ enum Heard {
     Marker(Subscription),
 }
 
-/// The driver, and the other end of its connection.
+/// The subscriber's driver, and the service at the other end of the connection.
 struct Service {
     subscriber: Subscriber,
     now: Instant,
@@ -81,7 +81,7 @@ impl Service {
         self.subscriber.on_event(&told(kind, subscription))
     }
 
-    /// Hears a subscription asked for, and answers it.
+    /// Receives a subscription and its marker, and settles it.
     fn settle(&mut self, subscription: Subscription) {
         assert_eq!(self.hear(), Some(Heard::Asked(subscription)));
         let marker = self.hear_marker();
@@ -111,7 +111,7 @@ impl Service {
 }
 
 #[test]
-fn what_is_there_is_told_before_the_subscription_is_settled() {
+fn existing_bindings_are_reported_before_the_subscription_is_settled() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     assert!(!service.subscriber.is_settled());
@@ -128,7 +128,7 @@ fn what_is_there_is_told_before_the_subscription_is_settled() {
 }
 
 #[test]
-fn subscriptions_are_asked_for_one_after_the_other_and_kept_apart() {
+fn subscriptions_are_sent_one_after_the_other_and_kept_apart() {
     let mut service = Service::up();
     for handle in [A, B] {
         service.subscribe(asked(handle));
@@ -139,7 +139,7 @@ fn subscriptions_are_asked_for_one_after_the_other_and_kept_apart() {
         let event = service.tell(EventKind::Published, asked(handle));
         assert!(matches!(event, Some(SubscriberEvent::Published(of, _)) if of == handle));
     }
-    // A third while the others tell.
+    // A third one while events of the others arrive.
     service.subscribe(asked(C));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(C))));
     assert!(matches!(service.tell(EventKind::Withdrawn, asked(A)), Some(SubscriberEvent::Withdrawn(A, _))));
@@ -149,17 +149,17 @@ fn subscriptions_are_asked_for_one_after_the_other_and_kept_apart() {
 }
 
 #[test]
-fn a_cancelled_subscription_is_silent_at_once_and_its_handle_is_free_once_it_has_ended() {
+fn a_cancelled_subscription_has_no_events_and_its_handle_is_free_once_it_has_ended() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     service.settle(asked(A));
     assert!(service.subscriber.cancel(A));
-    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "told before it heard");
-    assert!(!service.subscriber.cancel(A), "there is none");
+    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "sent before the cancel arrived");
+    assert!(!service.subscriber.cancel(A), "it is cancelled already");
     assert_eq!(service.subscriber.subscribe(service.now, asked(A)), Err(SubscribeError::HandleTaken));
     assert_eq!(service.hear(), Some(Heard::Cancelled(asked(A))));
     let marker = service.hear_marker();
-    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "told before it ended");
+    assert_eq!(service.tell(EventKind::Published, asked(A)), None, "sent before it ended");
     assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     assert!(service.subscriber.is_empty());
     service.subscribe(asked(A));
@@ -167,7 +167,7 @@ fn a_cancelled_subscription_is_silent_at_once_and_its_handle_is_free_once_it_has
 }
 
 #[test]
-fn one_cancelled_while_it_is_asked_for_is_not_settled_but_ended() {
+fn a_subscription_cancelled_before_its_marker_is_back_is_not_settled_but_ended() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
@@ -181,7 +181,7 @@ fn one_cancelled_while_it_is_asked_for_is_not_settled_but_ended() {
 }
 
 #[test]
-fn one_cancelled_before_it_was_asked_for_is_never_asked_for() {
+fn a_subscription_cancelled_before_it_is_sent_is_never_sent() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     assert!(service.subscriber.to_send(service.now).is_some(), "but the socket had no room");
@@ -190,7 +190,7 @@ fn one_cancelled_before_it_was_asked_for_is_never_asked_for() {
 }
 
 #[test]
-fn the_service_says_when_a_time_is_over() {
+fn the_service_reports_when_a_timeout_has_passed() {
     let mut service = Service::up();
     let short = Subscription { timeout: Timeout::Ms(300), ..asked(A) };
     service.subscribe(short);
@@ -202,21 +202,21 @@ fn the_service_says_when_a_time_is_over() {
 }
 
 #[test]
-fn one_whose_time_is_over_before_its_marker_is_back_is_not_settled() {
+fn a_subscription_that_times_out_before_its_marker_is_back_is_not_settled() {
     let mut service = Service::up();
     let short = Subscription { timeout: Timeout::Ms(1), ..asked(A) };
     service.subscribe(short);
     assert_eq!(service.hear(), Some(Heard::Asked(short)));
     let marker = service.hear_marker();
     assert_eq!(service.tell(EventKind::TimedOut, short), Some(SubscriberEvent::TimedOut(A)));
-    // The handle is free, and a newcomer under it is not what the marker is for.
+    // The handle is free, and the marker does not settle a new subscription with it.
     service.subscribe(asked(A));
     assert_eq!(service.tell(EventKind::TimedOut, marker), None);
     service.settle(asked(A));
 }
 
 #[test]
-fn after_a_loss_the_gap_is_told_and_all_is_asked_for_again() {
+fn after_a_loss_the_gap_is_reported_and_all_subscriptions_are_sent_again() {
     let mut service = Service::up();
     for handle in [A, B] {
         service.subscribe(asked(handle));
@@ -237,7 +237,7 @@ fn after_a_loss_the_gap_is_told_and_all_is_asked_for_again() {
 }
 
 #[test]
-fn a_connection_that_told_nothing_leaves_no_gap() {
+fn a_connection_that_sent_no_subscription_leaves_no_gap() {
     let mut service = Service::up();
     service.close(Closed::ByService);
     service.pass(PAUSE);
@@ -249,7 +249,7 @@ fn a_connection_that_told_nothing_leaves_no_gap() {
 }
 
 #[test]
-fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
+fn a_subscription_that_closed_the_connection_twice_is_set_aside_and_others_continue() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     service.settle(asked(A));
@@ -261,7 +261,7 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     service.pass(PAUSE);
     service.connect();
     service.settle(asked(A));
-    // Whom it was closed upon waits for the others.
+    // B, upon which it was closed, waits for the others.
     service.settle(asked(C));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(B))));
     let _ = service.hear_marker();
@@ -274,12 +274,12 @@ fn one_that_closed_the_connection_twice_is_set_aside_and_the_others_go_on() {
     service.settle(asked(C));
     assert_eq!(service.hear(), None);
     assert!(service.subscriber.is_settled());
-    assert!(service.subscriber.cancel(B), "and is forgotten at once");
+    assert!(service.subscriber.cancel(B), "it is removed at once");
     assert_eq!(service.hear(), None);
 }
 
 #[test]
-fn a_loss_is_not_held_against_what_was_asked_for_then() {
+fn a_loss_is_not_counted_against_the_subscription_that_was_sent_last() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     for _ in 0..5 {
@@ -288,12 +288,12 @@ fn a_loss_is_not_held_against_what_was_asked_for_then() {
         service.pass(PAUSE);
         service.connect();
     }
-    assert_eq!(service.events(), [SubscriberEvent::Gap], "told once, however often");
+    assert_eq!(service.events(), [SubscriberEvent::Gap], "one gap, however many losses");
     service.settle(asked(A));
 }
 
 #[test]
-fn a_strike_is_forgiven_once_it_is_settled() {
+fn a_strike_is_cleared_once_the_subscription_is_settled() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     for _ in 0..5 {
@@ -310,7 +310,7 @@ fn a_strike_is_forgiven_once_it_is_settled() {
 }
 
 #[test]
-fn what_is_left_of_a_timeout_is_asked_for_again_and_no_more() {
+fn a_subscription_is_sent_again_with_the_rest_of_its_timeout() {
     let mut service = Service::up();
     let long = Subscription { timeout: Timeout::Ms(5_000), ..asked(A) };
     service.pass(Duration::from_millis(10));
@@ -322,12 +322,12 @@ fn what_is_left_of_a_timeout_is_asked_for_again_and_no_more() {
     service.connect();
     let rest = Subscription { timeout: Timeout::Ms(3_000), ..long };
     service.settle(rest);
-    assert_eq!(service.tell(EventKind::TimedOut, long), None, "that is not what was asked for now");
+    assert_eq!(service.tell(EventKind::TimedOut, long), None, "it is not the subscription that is in force");
     assert_eq!(service.tell(EventKind::TimedOut, rest), Some(SubscriberEvent::TimedOut(A)));
 }
 
 #[test]
-fn a_time_that_is_over_while_there_is_no_service_is_told_all_the_same() {
+fn a_timeout_that_passes_without_a_service_is_reported() {
     let mut service = Service { subscriber: Subscriber::new(), now: at(1_000) };
     service.subscribe(Subscription { timeout: Timeout::Ms(300), ..asked(A) });
     service.close(Closed::Lost);
@@ -358,7 +358,7 @@ fn a_service_that_does_not_answer_is_given_up() {
 }
 
 #[test]
-fn a_service_that_has_much_to_tell_is_not_given_up() {
+fn a_service_that_sends_many_events_is_not_given_up() {
     let mut service = Service::up();
     service.subscribe(asked(A));
     assert_eq!(service.hear(), Some(Heard::Asked(asked(A))));
@@ -388,7 +388,7 @@ fn a_marker_of_an_earlier_connection_settles_nothing() {
 }
 
 #[test]
-fn what_the_service_would_refuse_and_what_does_not_fit_is_refused_here() {
+fn subscriptions_that_are_invalid_or_do_not_fit_are_refused() {
     let mut service = Service::up();
     let mut refused = |wanted| service.subscriber.subscribe(service.now, wanted);
     let backwards = Subscription { range: ServiceRange { lower: 101, ..asked(A).range }, ..asked(A) };
