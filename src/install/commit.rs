@@ -14,11 +14,12 @@ use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::{BEFORE, INSTALLED, LAST};
 use super::sys;
+use super::unfinished::UnfinishedInstall;
 use crate::failpoint;
 use crate::job::SystemError;
 use crate::sorted::FlatSet;
 use crate::types::RequestId;
-use crate::wire::install::{InstallRequest, LastInstall, Outcome};
+use crate::wire::install::{LastInstall, Outcome};
 
 impl Installer<'_> {
     /// Commits the new set: its record replaces the old one. If health scripts are to
@@ -39,27 +40,17 @@ impl Installer<'_> {
 
     /// Ends a committed install, or, if it waits for a restart of the host, remembers
     /// that it is installed so far.
-    pub fn settle(
-        &self,
-        journal: Journal,
-        request: &InstallRequest,
-        intent: &Intent,
-        record: &Record,
-    ) -> Result<LastInstall, InstallError> {
-        match journal.state.boot {
-            None => self.finish(journal, request, intent, record),
-            Some(_) => self.remember(request.request_id, Outcome::Installed, &intent.local_changes, true),
+    pub fn settle(&self, unfinished: UnfinishedInstall) -> Result<LastInstall, InstallError> {
+        if unfinished.journal.state.boot.is_none() {
+            return self.finish(unfinished);
         }
+        let UnfinishedInstall { request, intent, .. } = unfinished;
+        self.remember(request.request_id, Outcome::Installed, &intent.local_changes, true)
     }
 
     /// Ends a committed install: removes what only the previous set needed.
-    pub fn finish(
-        &self,
-        journal: Journal,
-        request: &InstallRequest,
-        intent: &Intent,
-        record: &Record,
-    ) -> Result<LastInstall, InstallError> {
+    pub fn finish(&self, unfinished: UnfinishedInstall) -> Result<LastInstall, InstallError> {
+        let UnfinishedInstall { journal, request, intent, record } = unfinished;
         let Intent { moves, local_changes, reboot_required, .. } = intent;
         for path in &moves.old_directories {
             failpoint::hit("removing an empty directory");
@@ -69,10 +60,10 @@ impl Installer<'_> {
                 Err(error) => log::info!("/{path} stays: {}", SystemError(&error)),
             }
         }
-        self.sweep(record, moves);
+        self.sweep(&record, &moves);
         let asks_for_restart =
-            *reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
-        let last = self.remember(request.request_id, Outcome::Installed, local_changes, asks_for_restart)?;
+            reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
+        let last = self.remember(request.request_id, Outcome::Installed, &local_changes, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)

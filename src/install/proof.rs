@@ -58,7 +58,7 @@ impl Installer<'_> {
         match self.prove(trigger, &mut unfinished) {
             Ok(None) => Ok(Recovered::Awaited),
             Ok(Some(record)) => {
-                self.settle(unfinished.journal, &unfinished.request, &unfinished.intent, &record)?;
+                self.settle(UnfinishedInstall { record, ..unfinished })?;
                 Ok(Recovered::Whole)
             }
             Err(error) => self.go_back(trigger, unfinished, &error.to_string(), reporter),

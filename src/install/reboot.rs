@@ -29,7 +29,7 @@ impl Installer<'_> {
         reporter: &mut InstallReporter<'_>,
     ) -> Result<Recovered, InstallError> {
         if let Some(reason) = unfinished.journal.state.undoing.clone() {
-            return self.restore_before(trigger, unfinished, &reason, reporter);
+            return self.go_back(trigger, self.with_record_before(unfinished)?, &reason, reporter);
         }
         let has_restarted = unfinished.journal.state.boot.as_deref().is_some_and(has_restarted_since);
         match trigger {
@@ -44,8 +44,7 @@ impl Installer<'_> {
                 let request_id = unfinished.request.request_id;
                 let is_remembered = self.last()?.is_some_and(|last| last.request_id == request_id);
                 if !is_remembered {
-                    let UnfinishedInstall { journal, request, intent, record } = unfinished;
-                    self.settle(journal, &request, &intent, &record)?;
+                    self.settle(unfinished)?;
                 }
                 return Ok(Recovered::Whole);
             }
@@ -54,7 +53,7 @@ impl Installer<'_> {
                 unfinished.journal.append(JournalEntry::Restarted)?;
                 if let Err(error) = self.health(&mut unfinished.journal, &unfinished.record) {
                     let reason = format!("after the restart: {error}");
-                    return self.restore_before(trigger, unfinished, &reason, reporter);
+                    return self.go_back(trigger, self.with_record_before(unfinished)?, &reason, reporter);
                 }
                 reporter.notice("the set that wanted the restart is healthy after it");
             }
@@ -62,26 +61,20 @@ impl Installer<'_> {
         if !unfinished.journal.state.is_healthy {
             unfinished.journal.append(JournalEntry::Healthy)?;
         }
-        let UnfinishedInstall { journal, request, intent, record } = unfinished;
-        self.finish(journal, &request, &intent, &record)?;
+        self.finish(unfinished)?;
         Ok(Recovered::Whole)
     }
 
-    /// Brings back the set that was installed before a committed one.
-    fn restore_before(
-        &self,
-        trigger: RecoveryTrigger,
-        unfinished: UnfinishedInstall,
-        reason: &str,
-        reporter: &mut InstallReporter<'_>,
-    ) -> Result<Recovered, InstallError> {
+    /// Prepares going back from a committed set: saves local changes, and replaces the
+    /// record with that of the set before.
+    fn with_record_before(&self, unfinished: UnfinishedInstall) -> Result<UnfinishedInstall, InstallError> {
         if unfinished.journal.state.undoing.is_none() {
             self.save_changes(&unfinished)?;
         }
         let what = "is gone, so which set was there before is not known";
         let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
         let before: Record = BEFORE.read(self.home.as_fd())?.ok_or_else(gone)?;
-        self.go_back(trigger, UnfinishedInstall { record: before, ..unfinished }, reason, reporter)
+        Ok(UnfinishedInstall { record: before, ..unfinished })
     }
 
     /// Saves files of the set that were changed by hand since the install, each beside

@@ -50,9 +50,9 @@ impl Installer<'_> {
             if unfinished.journal.state.boot.is_some() {
                 return self.continue_after_restart(trigger, unfinished, reporter);
             }
-            let UnfinishedInstall { journal, request, intent, record } = unfinished;
-            reporter.notice(&format!("an install was cut short when it was done: on set {:.12}", intent.new));
-            self.finish(journal, &request, &intent, &record)?;
+            let new = &unfinished.intent.new;
+            reporter.notice(&format!("an install was cut short when it was done: on set {new:.12}"));
+            self.finish(unfinished)?;
             return Ok(Recovered::Whole);
         }
         if unfinished.awaits_proof() {

@@ -6,7 +6,7 @@ use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::Journal;
 use super::report::{InstallEnd, InstallReporter};
-use super::unfinished::RecoveryTrigger;
+use super::unfinished::{RecoveryTrigger, UnfinishedInstall};
 use crate::job::{RefusalKind, Source};
 use crate::wire::install::{InstallRequest, Step};
 
@@ -38,7 +38,7 @@ impl Installer<'_> {
         drop(prepared);
         match executed {
             Ok(Some(record)) => {
-                let last = self.settle(journal, request, &intent, &record)?;
+                let last = self.settle(UnfinishedInstall { journal, request: *request, intent, record })?;
                 Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
             }
             Ok(None) => Ok(None),
