@@ -178,12 +178,15 @@ impl<'a> Controller<'a> {
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
             Message::AgentInstallResp(response) => self.on_response(now, from, response),
-            other => {
-                if let Message::DropHostReq(drop) = other {
-                    self.forget_host(now, drop.host, actions);
-                }
-                self.sync.on_message(now, from, peer, other, &self.map, actions);
+            Message::Hello(_) | Message::HelloAck(_) | Message::SyncReq(_) | Message::SyncComplete(_) => {
+                self.sync.on_message(now, from, peer, message, &self.map, actions);
             }
+            Message::DropHostReq(drop) => {
+                self.forget_host(now, drop.host, actions);
+                self.sync.on_message(now, from, peer, message, &self.map, actions);
+            }
+            // Messages to agents.
+            Message::HelloAgent(_) | Message::AgentInstallReq(_) => {}
         }
         if is_bound {
             self.mark_bound(from, peer);

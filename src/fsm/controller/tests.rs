@@ -24,7 +24,7 @@ use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
 use crate::wire::frame::Role;
 use crate::wire::frame::{DetailPage, InstalledPatch};
 use crate::wire::install::Outcome;
-use crate::wire::messages::{AgentState, RequestState};
+use crate::wire::messages::{AgentState, DropHostReq, HelloAgent, RequestState};
 
 const TIMERS: ControllerTimers = ControllerTimers {
     hello_interval: Duration::from_millis(30_000),
@@ -204,6 +204,26 @@ fn a_host_is_added_by_its_first_ack_and_updated_by_each() {
     trace.hears(200, 5, renamed.clone());
     assert_eq!((trace.controller.hosts().len(), trace.host(5).last_heard), (1, at(200)));
     assert_eq!(trace.host(5).ack, renamed);
+}
+
+#[test]
+fn only_a_controllers_message_to_controllers_adds_a_neighbour() {
+    let mut trace = Trace::start(&[], 4);
+    let to_agents = Message::HelloAgent(HelloAgent { op_counter: 0, ack_window_ms: 0 });
+    let of_agent = AgentInstallResp {
+        request_id: RequestId(1),
+        status: false,
+        outcome: None,
+        reject_reason: Reason::default(),
+        reboot_required: false,
+    };
+    for message in [to_agents, Message::AgentInstallResp(of_agent), Message::HelloAgentAck(ack(&[]))] {
+        trace.controller.on_message(at(100), NodeId(5), peer(5), &message, &mut trace.actions);
+        assert!(trace.controller.sync().neighbours().iter().next().is_none(), "{message:?}");
+    }
+    let drop = Message::DropHostReq(DropHostReq { host: NodeId(9) });
+    trace.controller.on_message(at(200), NodeId(6), peer(6), &drop, &mut trace.actions);
+    assert!(trace.controller.sync().neighbours().get(NodeId(6)).is_some());
 }
 
 #[test]

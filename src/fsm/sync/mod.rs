@@ -116,7 +116,8 @@ impl<'a> Sync<'a> {
         self.rounds.begin(now);
     }
 
-    /// Handles a message of another controller.
+    /// Handles a message of another controller. Its sender becomes a neighbour, whatever the
+    /// message: the caller must not pass an agent's.
     pub fn on_message(
         &mut self,
         now: Instant,
