@@ -1,5 +1,6 @@
-//! The loop's counters, shown by `status`. Everything that is refused or dropped has a
-//! counter here. Log lines that a peer can cause are rate-limited here too.
+//! The loop's counters, shown by `status`. What others refuse is counted by them: sessions by
+//! `Sessions`, stale nonces by `Agent`, hosts by `Controller`, controllers by `Neighbours`.
+//! Log lines that a peer can cause are rate-limited here too.
 
 use std::fmt;
 use std::io;

@@ -135,8 +135,8 @@ pub enum Action {
 
 /// The actions of one call.
 ///
-/// A call pushes at most [`limits::ACTIONS`]. A push beyond that is dropped and
-/// counted; the machine repeats it at its next deadline.
+/// A call pushes at most [`limits::ACTIONS`]. A push beyond that is dropped; the machine
+/// repeats it at its next deadline. The count of dropped actions is for tests.
 #[derive(Debug, Default)]
 pub struct Actions {
     list: Vec<Action, { limits::ACTIONS }, u8>,

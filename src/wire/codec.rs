@@ -1,10 +1,10 @@
 //! Encodes and decodes datagrams: the only place where bytes become authenticated
 //! messages.
 //!
-//! [`Codec::decode`] checks, in this order: length, magic, version, cluster, own
-//! echo, type and key, tag, own id, replay, direction, body, leftovers. The first check
-//! that fails is the [`Refusal`]; later checks do not run. Decoding changes nothing but
-//! the replay window, and only after a valid tag. [`Codec::encode`] adds the sequence
+//! [`Codec::decode`] checks, in this order: length, magic, version, body length, cluster,
+//! own echo, type, revoked sender, key, tag, duplicate node id, replay, direction, body,
+//! leftovers. The first check that fails is the [`Refusal`]; later checks do not run.
+//! Decoding changes nothing but the replay window, and only after a valid tag. [`Codec::encode`] adds the sequence
 //! number and the tag; it cannot fail.
 
 use heapless::Vec;

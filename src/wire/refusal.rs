@@ -6,7 +6,9 @@ macro_rules! refusals {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
         /// Why a datagram was refused, in the order of the checks.
         ///
-        /// A refusal changes nothing but its counter.
+        /// No state machine learns of a refusal. `WrongDirection`, `Body` and `Leftovers` are
+        /// checked after the sequence number is recorded, so they have moved the sender's
+        /// replay window.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[doc = $doc])+ $variant,)+

@@ -1,4 +1,5 @@
-//! Detects repeated datagrams with a window of 64 sequence numbers for each sender.
+//! Detects repeated datagrams with windows of 64 sequence numbers. A sender has one window
+//! for the group key, and one for all other keys.
 //!
 //! A sender numbers its datagrams within an incarnation, which each start raises. Only a
 //! datagram with a valid tag moves a window. After a restart of the receiver, or when a

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Controller to controllers, in answer to `Hello`. A receiver records the neighbour and
+/// Controller to one controller, in answer to its `Hello`. A receiver records the neighbour and
 /// the time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HelloAck {}

@@ -1,4 +1,4 @@
-//! The eleven messages, one file each.
+//! The nine messages that are datagrams, one file each. Two more, 7 and 8, are frames.
 //!
 //! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram").
 //! Bodies are postcard. New fields are only appended, each with a new minor version. A
@@ -36,11 +36,11 @@ use crate::types::NodeId;
 pub enum Message {
     /// 1, controller to controllers.
     Hello(Hello),
-    /// 2, controller to controllers.
+    /// 2, controller to one controller.
     HelloAck(HelloAck),
     /// 3, controller to controllers.
     SyncReq(SyncReq),
-    /// 4, controller to controllers.
+    /// 4, controller to one controller, or to all.
     SyncComplete(SyncComplete),
     /// 5, controller to agents.
     HelloAgent(HelloAgent),
