@@ -3,8 +3,8 @@
 //!
 //! Each such step calls [`hit`] first. In a build with the feature `proof` and with
 //! `THIMBLE_KILL_AT=n` in the environment, the process aborts at its n-th hit, without
-//! destructors and without flushing, as in a power cut. In any other build the call
-//! does nothing.
+//! destructors and without flushing. The kernel keeps what was written, so unlike a power
+//! cut this loses no data that was not synced. In any other build the call does nothing.
 
 /// Marks a point at which a test can end the process, before the step that it names.
 #[cfg(not(feature = "proof"))]

@@ -39,7 +39,7 @@ impl Daemon<'_> {
         }
         if self.workers.count(|kind| matches!(kind, WorkerKind::Change | WorkerKind::Pull(_))) > 0 {
             info!(
-                "a change of the repository is cut short: the part that was reported is kept, the rest is not done"
+                "a change of the repository is cut short: its worker may have committed more than it reported"
             );
         }
     }

@@ -51,7 +51,7 @@ fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<
                 .iter()
                 .any(|entry| entry.hash == gone.hash && entry.state != EntryState::Deleted);
             // The map no longer names the file, so the deletion is done. If the file
-            // stays, the next load removes it.
+            // stays, the next start removes it.
             if !is_shared && let Err(error) = store.blobs().remove(&gone.hash) {
                 let notice = format_args!("{} is deleted, but its file is still there: {error}", gone.id);
                 send(reporter, &Report::Notice(Text::format(notice)))?;

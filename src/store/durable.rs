@@ -83,7 +83,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Tries to remove a file that a failure left; otherwise the next load removes it.
+/// Tries to remove a file that a failure left; otherwise the next start removes it.
 pub(super) fn try_remove(path: &Path) {
     let _ = remove(path);
 }

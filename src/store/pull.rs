@@ -255,7 +255,7 @@ fn remove_unnamed(store: &Store, before: &[Entry], reporter: &mut dyn Reporter) 
     };
     let named = live(store.entries());
     for gone in live(before).difference(&named) {
-        // The map no longer names it; if it stays, the next load removes it.
+        // The map no longer names it; if it stays, the next start removes it.
         if let Err(error) = store.blobs().remove(gone) {
             let notice = format_args!("the file {gone:.16} of a deleted patch is still there: {error}");
             send(reporter, &Report::Notice(Reason::format(notice)))?;

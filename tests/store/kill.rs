@@ -1,5 +1,8 @@
-//! A power cut between any two steps: afterwards the store has the old map or the new
-//! one, with every blob that it names, and nothing else.
+//! A process that is killed between any two steps: afterwards the store has the old map or
+//! the new one, with every blob that it names, and nothing else.
+//!
+//! The kernel keeps what a killed process has written, so no data is lost for lack of a
+//! sync. The simulator's disk (tests/sim/disk.rs), a model, loses it.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::ExitStatusExt;

@@ -178,7 +178,7 @@ impl Daemon<'_> {
                 }
                 (Ending::Failed(kind, reason), _) => self.control.fail(at, (*kind).into(), reason.clone()),
                 (Ending::Crashed(reason), _) => {
-                    let line = format_args!("{reason}; what was reported as done is done, the rest is not.");
+                    let line = format_args!("{reason}; it may have committed more than it reported.");
                     self.control.fail(at, ErrorKind::Refused, Reason::format(line));
                 }
             }
