@@ -1,14 +1,16 @@
 //! Whether a node is up, as the transport's topology service reports.
 //!
-//! ```text
-//!    ,--------------------- service lost ----------------------.
-//!    |           published                    service lost      v
-//! Unwatched ----------------> Bound ----------------------> Doubted
-//!   ^   ^                      |  ^-------- published ---------|
-//!   |   `-- heard --.          | withdrawn, node lost          | service back, and
-//!   |               |          v                               v did not report it
-//!   `--------------- Gone: ended, or out of reach <------------'
-//! ```
+//! *Gone* is `Ended` or `OutOfReach`. A dash is no change.
+//!
+//! | in | published | withdrawn, node lost | service lost | service back | heard | heard elsewhere |
+//! |---|---|---|---|---|---|---|
+//! | Unwatched | Bound | gone | Doubted | - | - | - |
+//! | Bound | Bound | gone | Doubted | - | - | Unwatched |
+//! | Doubted | Bound | gone | Doubted | Ended | - | Unwatched |
+//! | gone | Bound | gone | - | - | Unwatched | Unwatched |
+//!
+//! *Service back*: it has reported every bound socket again. *Heard elsewhere*: from another
+//! socket than before.
 //!
 //! UDP has no such service: every node stays unwatched, and timers alone decide that
 //! a node is lost. Over TIPC the timers are the fallback.

@@ -63,8 +63,9 @@ impl Controller<'_> {
     }
 
     /// Whether a lost host may still return, so that the rollout does not end yet. A host
-    /// that is known to be gone is waited for as long as for an answer, because to a
-    /// controller that is itself cut off all hosts seem gone.
+    /// that is known to be gone is waited for until a round and the time of an install
+    /// request have passed since it was last heard, because to a controller that is itself
+    /// cut off all hosts seem gone.
     fn is_waiting_for_lost_host(&self, now: Instant, rollout: &Rollout) -> bool {
         let (round, give_up) = (self.timers.hello_interval, self.timers.request.give_up);
         let is_awaited = |host: &Host| {

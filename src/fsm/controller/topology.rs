@@ -86,8 +86,8 @@ impl Controller<'_> {
     }
 
     /// Applies `step` to each host and neighbour that `is_meant` selects, and handles
-    /// hosts that are gone by it. The service does not report this node's own agent, which
-    /// is up as long as this process.
+    /// hosts that are gone by it. Skips this node's own agent, which the service reports too
+    /// but which is up as long as this process.
     fn update_presence(
         &mut self,
         now: Instant,
