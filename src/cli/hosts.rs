@@ -32,7 +32,7 @@ pub fn query_hosts(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
     let (style, mut rows) = (out.style(), Vec::new());
     Client::connect(&invocation.socket()?)?.ask(Request::QueryHosts { filter }, |reply| {
         let Reply::Host(row) = reply else { return Ok(()) };
-        if filters.is_empty() || filters.iter().any(|filter| filter.takes(&row)) {
+        if filters.is_empty() || filters.iter().any(|filter| filter.matches(&row)) {
             out.item("hosts", || host_json(&row))?;
             // Only the shown cells are kept, not the whole rows.
             if !out.is_json() {

@@ -131,7 +131,7 @@ fn hostname(section: &ConfigSection<'_>) -> Result<Hostname, ConfigError> {
     }
     let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     Hostname::new(kernel.trim_end()).map_err(|bad| {
-        let accepts = format!("a name to show; the kernel's, {:?}, cannot serve: {bad}", kernel.trim_end());
+        let accepts = format!("a hostname; the kernel's, {:?}, is invalid: {bad}", kernel.trim_end());
         section.missing("hostname", accepts)
     })
 }
@@ -188,9 +188,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
 /// The accepted values of `interface` on this machine, for an error message.
 fn interface_choice() -> String {
     match super::interfaces() {
-        names if names.is_empty() => {
-            "the name of a network interface, but this machine shows none".to_owned()
-        }
+        names if names.is_empty() => "the name of a network interface, but none was found".to_owned(),
         names => format!("the interface of the cluster's network; this machine has {}", names.join(", ")),
     }
 }

@@ -75,16 +75,16 @@ pub enum HostFilter {
     /// Hosts that are not known to have what they should have: those whose `Patch Current`
     /// is not `Yes`.
     NotCurrent,
-    /// Hosts that install, or were asked to and have not answered yet.
+    /// Hosts that are installing, or were asked to and have not answered yet.
     AtWork,
-    /// Hosts of the last rollout that install, have failed or have not answered.
+    /// Hosts of the last rollout that are installing, have failed or have not answered.
     Rollout,
 }
 
 impl HostFilter {
     /// Whether the list contains this host.
     #[must_use]
-    pub fn takes(self, row: &HostRow) -> bool {
+    pub fn matches(self, row: &HostRow) -> bool {
         match self {
             Self::All => true,
             Self::Failed => {
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_filter_takes_exactly_its_hosts() {
+    fn each_filter_matches_exactly_its_hosts() {
         use HostFilter::{AtWork, Failed, Lost, NotCurrent};
         let installing = HostState::Installing { step: Step::Fetching, percent: 1 };
         let ended = RequestStatus::Ended(Outcome::Installed);
@@ -146,15 +146,15 @@ mod tests {
             (Currency::OutOfDate, HostState::InstallRejected, RequestStatus::None, &[Failed, NotCurrent]),
         ] {
             let row = host(current, state, install);
-            assert!(HostFilter::All.takes(&row));
+            assert!(HostFilter::All.matches(&row));
             for filter in [Failed, Lost, NotCurrent, AtWork, HostFilter::Rollout] {
-                assert_eq!(filter.takes(&row), filters.contains(&filter), "{filter:?}: {row:?}");
+                assert_eq!(filter.matches(&row), filters.contains(&filter), "{filter:?}: {row:?}");
             }
         }
     }
 
     #[test]
-    fn the_rollout_filter_takes_hosts_that_install_or_failed_in_it() {
+    fn the_rollout_filter_matches_hosts_that_install_or_failed_in_it() {
         let parts = [
             RolloutPart::Done,
             RolloutPart::Behind,
@@ -165,11 +165,11 @@ mod tests {
         let mut row = host(Currency::Current, HostState::Idle, RequestStatus::None);
         for part in parts {
             row.part = Some(part);
-            assert!(!HostFilter::Rollout.takes(&row), "{part:?}");
+            assert!(!HostFilter::Rollout.matches(&row), "{part:?}");
         }
         for part in [RolloutPart::AtWork, RolloutPart::Failed, RolloutPart::NoAnswer] {
             row.part = Some(part);
-            assert!(HostFilter::Rollout.takes(&row), "{part:?}");
+            assert!(HostFilter::Rollout.matches(&row), "{part:?}");
         }
     }
 }

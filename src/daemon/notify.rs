@@ -114,7 +114,7 @@ impl Notify {
         };
     }
 
-    /// Sends what is due; `status` makes the status line. Early: does nothing.
+    /// Sends what is due; `status` makes the status line. Does nothing if nothing is due.
     pub fn on_turn(&mut self, now: Instant, status: impl FnOnce() -> StatusLine) {
         if let Some(every) = self.watchdog.filter(|_| now >= self.watchdog_due) {
             let is_sent = match self.ready {

@@ -1,6 +1,6 @@
 //! Fetches patch files, resumes them, and verifies and indexes them.
 //!
-//! A file is kept in `.thimble/fetch` under its hash, so that bytes that fetched before a
+//! A file is kept in `.thimble/fetch` under its hash, so that bytes fetched before a
 //! session broke are not fetched twice. Its content is not read before its signature is
 //! verified.
 
@@ -70,7 +70,7 @@ impl FetchDir {
     ) -> Result<FetchedFile, InstallError> {
         let name = patch.hash.to_string();
         failpoint::hit("opening a fetched file");
-        let mut file = match sys::open_append(self.dir.as_fd(), &name) {
+        let mut file = match sys::open_read_write(self.dir.as_fd(), &name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => sys::create_new(self.dir.as_fd(), &name),
             other => other,
         }

@@ -37,7 +37,7 @@ impl<'c> Installer<'c> {
         };
         let lock = match sys::create_new(home.as_fd(), "lock") {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-                sys::open_append(home.as_fd(), "lock")
+                sys::open_read_write(home.as_fd(), "lock")
             }
             other => other,
         };

@@ -155,7 +155,7 @@ impl Journal {
     /// Opens the journal that a crash left behind; `None` if there is none.
     pub fn open(home: BorrowedFd<'_>) -> Result<Option<Self>, InstallError> {
         let mut bytes = Vec::new();
-        let file = match sys::open_append(home, NAME) {
+        let file = match sys::open_read_write(home, NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.context("open", NAME)?,
         };

@@ -229,7 +229,7 @@ mod tests {
         std::os::unix::fs::symlink("anywhere", scratch.join("link")).unwrap();
         let dir: OwnedFd = File::open(&scratch).unwrap().into();
         let dir = dir.as_fd();
-        let from = sys::open_append(dir, "from").unwrap();
+        let from = sys::open_read_write(dir, "from").unwrap();
         let has_attributes = sys::set_xattr(&from, c"user.thimble", b"kept").is_ok();
         for (name, copied) in [("from", "to"), ("link", "to-link")] {
             sys::set_mtime_at(dir, name, 1_234_567_890, 123_456_789).unwrap();

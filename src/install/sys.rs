@@ -1,4 +1,4 @@
-//! System calls on files that the standard library offers only by whole path.
+//! System calls on files that the standard library offers only for full paths.
 //!
 //! Each call takes an open directory and one name in it. No call follows a symbolic
 //! link.
@@ -70,7 +70,7 @@ pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
 }
 
 /// Opens an existing file for reading and writing.
-pub(super) fn open_append(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
+pub(super) fn open_read_write(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
     open_at(dir, name, libc::O_RDWR, 0).map(File::from)
 }
 
@@ -287,8 +287,8 @@ pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
 
-/// Preallocates space after a file's end, so that appending cannot meet a full disk. On
-/// a filesystem that cannot, does nothing.
+/// Preallocates space after a file's end, so that later appends cannot fail with ENOSPC.
+/// Does nothing if unsupported.
 pub(super) fn preallocate(file: &File, from: u64, len: u64) -> io::Result<()> {
     // SAFETY: `file` is open.
     match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from as _, len as _) }) {
@@ -350,6 +350,6 @@ fn read_growing(mut call: impl FnMut(&mut [u8]) -> isize) -> io::Result<Vec<u8>>
 
 /// The effective user id of this process.
 pub(super) fn user() -> u32 {
-    // SAFETY: takes nothing and cannot fail.
+    // SAFETY: takes no arguments and cannot fail.
     unsafe { libc::geteuid() }
 }

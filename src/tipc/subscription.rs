@@ -31,7 +31,7 @@ const FOREVER: u32 = u32::MAX;
 /// What a subscription reports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filter {
-    /// Each binding that overlaps the range, and its end (`TIPC_SUB_PORTS`).
+    /// Each bind and unbind in the range (`TIPC_SUB_PORTS`).
     Ports,
     /// Each overlapping range, when its first socket is bound and when its last one is
     /// unbound (`TIPC_SUB_SERVICE`).
@@ -174,7 +174,7 @@ impl Subscription {
         self.write(CANCEL)
     }
 
-    fn write(&self, also: u32) -> [u8; BYTES] {
+    fn write(&self, extra_flags: u32) -> [u8; BYTES] {
         let timeout = match self.timeout {
             Timeout::Forever => FOREVER,
             Timeout::Ms(ms) => ms,
@@ -184,7 +184,7 @@ impl Subscription {
             Filter::Service => SERVICE,
         };
         let ServiceRange { service_type, lower, upper } = self.range;
-        let words = [service_type, lower, upper, timeout, filter | also].map(u32::to_ne_bytes);
+        let words = [service_type, lower, upper, timeout, filter | extra_flags].map(u32::to_ne_bytes);
         let mut bytes = [0; BYTES];
         for (to, from) in bytes.iter_mut().zip(words.as_flattened().iter().chain(&self.handle)) {
             *to = *from;

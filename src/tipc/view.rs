@@ -136,7 +136,7 @@ impl TopologyView {
         (is_itself && !is_own).then_some((role, Peer::Tipc { node, port }))
     }
 
-    /// Does what is due, after which there may be events. Early: does nothing.
+    /// Does what is due, after which there may be events. Does nothing if nothing is due.
     pub fn on_timeout(&mut self, now: Instant) {
         self.watcher.on_timeout(now);
     }

@@ -29,7 +29,7 @@ impl Daemon<'_> {
     pub(super) fn change(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         to: EntryState,
         ids: &PatchIds,
         force: bool,
@@ -43,58 +43,58 @@ impl Daemon<'_> {
         checked.map_err(|reason| (ErrorKind::Refused, reason))?;
         let renew = controller.sync().must_renew();
         let job = Job::Change(Change { to, ids: ids.clone(), renew });
-        self.start_change(now, at, ChangeKind::Patches(to), &job)
+        self.start_change(now, slot, ChangeKind::Patches(to), &job)
     }
 
     #[inline(never)]
     pub(super) fn upload(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         names: &FileNames,
     ) -> Result<Answered, RequestRefused> {
         let renew = self.controller()?.sync().must_renew();
-        let files = self.control.get(at).map_or(0, |connection| connection.files.len());
+        let files = self.control.get(slot).map_or(0, |connection| connection.files.len());
         if names.is_empty() || files != 2 * names.len() {
             return Err(refused("An upload is one file and one signature for each patch."));
         }
-        self.start_change(now, at, ChangeKind::Upload, &Job::Upload { names: names.clone(), renew })
+        self.start_change(now, slot, ChangeKind::Upload, &Job::Upload { names: names.clone(), renew })
     }
 
-    pub(super) fn purge(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
+    pub(super) fn purge(&mut self, now: Instant, slot: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         let digest = controller.map().digest();
         let checked = controller.sync().check_purge(now, digest);
         checked.map_err(|refusal| (ErrorKind::Refused, wording::purge_refused(&refusal)))?;
-        self.start_change(now, at, ChangeKind::Purge, &Job::Purge(digest))
+        self.start_change(now, slot, ChangeKind::Purge, &Job::Purge(digest))
     }
 
     pub(super) fn drop_controller(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         name: &Hostname,
     ) -> Result<Answered, RequestRefused> {
         let neighbours = self.controller()?.sync().neighbours();
         let node =
             wording::find_droppable(now, neighbours, name).map_err(|reason| (ErrorKind::Refused, reason))?;
-        self.start_change(now, at, ChangeKind::DropController, &Job::DropController(node))
+        self.start_change(now, slot, ChangeKind::DropController, &Job::DropController(node))
     }
 
     /// Starts the one worker that changes the store; the request waits while it is busy.
     pub(super) fn start_change(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         kind: ChangeKind,
         job: &Job,
     ) -> Result<Answered, RequestRefused> {
         if self.repository.change().is_some() {
             return Ok(Answered::MustWait);
         }
-        let requester = Requester::Command(self.control.id(at));
+        let requester = Requester::Command(self.control.id(slot));
         let registry = &self.registry;
-        let Some(connection) = self.control.get(at) else { return Ok(Answered::HandedOver) };
+        let Some(connection) = self.control.get(slot) else { return Ok(Answered::HandedOver) };
         let mut files: heapless::Vec<BorrowedFd<'_>, FDS> = heapless::Vec::new();
         for file in connection.files.iter().filter(|_| kind == ChangeKind::Upload) {
             let _ = files.push(file.as_fd());
@@ -161,55 +161,55 @@ impl Daemon<'_> {
         number: Option<u32>,
         ending: &Ending,
     ) {
-        let at = command.slot;
+        let slot = command.slot;
         if self.waits_for_worker(command) {
             match (ending, number) {
                 (Ending::Done, number) => {
                     if let Some(line) = note_after(kind).filter(|_| number.is_some()) {
-                        self.control.reply(at, &Reply::Line(Reason::truncated(line)));
+                        self.control.reply(slot, &Reply::Line(Reason::truncated(line)));
                     }
                     match number {
                         Some(number) => {
                             let until = now + Duration::from_millis(self.config.timers.sync_wait_ms);
-                            self.set_pending(at, Pending::WaitingForOthers { number, until });
+                            self.set_pending(slot, Pending::WaitingForOthers { number, until });
                         }
-                        None => self.control.end(at),
+                        None => self.control.end(slot),
                     }
                 }
-                (Ending::Failed(kind, reason), _) => self.control.fail(at, (*kind).into(), reason.clone()),
+                (Ending::Failed(kind, reason), _) => self.control.fail(slot, (*kind).into(), reason.clone()),
                 (Ending::Crashed(reason), _) => {
                     let line = format_args!("{reason}; it may have committed more than it reported.");
-                    self.control.fail(at, ErrorKind::Refused, Reason::format(line));
+                    self.control.fail(slot, ErrorKind::Refused, Reason::format(line));
                 }
             }
-            self.control.resume(now, at);
-            self.ready.insert(Token(CONNECTIONS + at));
+            self.control.resume(now, slot);
+            self.ready.insert(Token(CONNECTIONS + slot));
         }
     }
 
     /// Ends the answers to changes that all other controllers that are present have
-    /// confirmed, or whose wait is over. Early: does nothing.
+    /// confirmed, or whose wait is over. Does nothing before that.
     pub fn on_confirmed(&mut self, now: Instant) {
-        for at in 0..limits::CONTROL_CONNECTIONS {
-            let Some(connection) = self.control.get(at) else { continue };
+        for slot in 0..limits::CONTROL_CONNECTIONS {
+            let Some(connection) = self.control.get(slot) else { continue };
             if let Pending::WaitingForOthers { number, until } = connection.pending {
                 let sync = self.node.controller.as_ref().map(Controller::sync);
                 if now >= until || sync.is_none_or(|sync| sync.is_confirmed(now, number)) {
-                    self.confirm(now, at, number);
+                    self.confirm(now, slot, number);
                 }
             }
         }
     }
 
     #[inline(never)]
-    fn confirm(&mut self, now: Instant, at: usize, number: u32) {
+    fn confirm(&mut self, now: Instant, slot: usize, number: u32) {
         if let Some(controller) = &self.node.controller {
             let line = wording::durable_on(now, controller.sync().neighbours(), number);
-            self.control.reply(at, &Reply::Line(line));
+            self.control.reply(slot, &Reply::Line(line));
         }
-        self.control.end(at);
-        self.control.resume(now, at);
-        self.ready.insert(Token(CONNECTIONS + at));
+        self.control.end(slot);
+        self.control.resume(now, slot);
+        self.ready.insert(Token(CONNECTIONS + slot));
     }
 
     /// Executes the requests that wait for the repository, the oldest first. A request may

@@ -21,7 +21,7 @@ impl Daemon<'_> {
     pub(super) fn would_commit(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         ids: &PatchIds,
         force: bool,
     ) -> Result<Answered, RequestRefused> {
@@ -33,7 +33,7 @@ impl Daemon<'_> {
         let has_one = |host: &&Host| closure.iter().any(|slot| host.installed.contains(slot));
         let hosts = controller.hosts().iter().filter(has_one).count();
         let hosts = u32::try_from(hosts).unwrap_or(u32::MAX);
-        self.control.reply(at, &Reply::Commitment { hosts, refusal });
+        self.control.reply(slot, &Reply::Commitment { hosts, refusal });
         Ok(Answered::Continues(Pending::Patches { only: Some(closure), after: None }))
     }
 }

@@ -32,7 +32,7 @@ impl Daemon<'_> {
     pub(super) fn install(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         nodes: &[NodeId],
         force: bool,
     ) -> Result<(), RequestRefused> {
@@ -56,7 +56,7 @@ impl Daemon<'_> {
             let name = self.controller()?.hosts().get(*node).map(|host| host.ack.hostname.clone());
             let reason = Reason::format(format_args!("{}: {why}.", name.unwrap_or_default()));
             let is_busy = refusal == AskRefusal::Busy;
-            self.control.reply(at, &Reply::NotAsked { node: *node, is_busy, reason });
+            self.control.reply(slot, &Reply::NotAsked { node: *node, is_busy, reason });
         }
         Ok(())
     }
@@ -64,7 +64,7 @@ impl Daemon<'_> {
     pub(super) fn drop_host(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         name: &Hostname,
     ) -> Result<Answered, RequestRefused> {
         let node = find(self.controller()?, name)?;
@@ -75,7 +75,7 @@ impl Daemon<'_> {
         let line = format_args!(
             "{name} is dropped, here and at all controllers that receive this; it is listed again when it is heard again."
         );
-        self.control.reply(at, &Reply::Line(Reason::format(line)));
+        self.control.reply(slot, &Reply::Line(Reason::format(line)));
         Ok(Answered::Done)
     }
 }

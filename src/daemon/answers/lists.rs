@@ -33,57 +33,57 @@ impl From<Option<Reply>> for Next {
 
 impl Daemon<'_> {
     /// Adds the next reply of a list, or its end.
-    pub(super) fn continue_list(&mut self, now: Instant, at: usize) {
-        let Some(connection) = self.control.get(at) else { return };
+    pub(super) fn continue_list(&mut self, now: Instant, slot: usize) {
+        let Some(connection) = self.control.get(slot) else { return };
         let mut pending = std::mem::take(&mut connection.pending);
         let controller = self.node.controller.as_ref();
         match controller.map_or(Next::End, |controller| next(now, controller, &mut pending)) {
             Next::Reply(reply) => {
-                self.control.reply(at, &reply);
-                self.set_pending(at, pending);
+                self.control.reply(slot, &reply);
+                self.set_pending(slot, pending);
             }
-            Next::More => self.set_pending(at, pending),
-            Next::End => self.control.end(at),
+            Next::More => self.set_pending(slot, pending),
+            Next::End => self.control.end(slot),
         }
     }
 
     /// Answers `status`, in one step.
     #[inline(never)]
-    pub(super) fn status(&mut self, now: Instant, at: usize) {
+    pub(super) fn status(&mut self, now: Instant, slot: usize) {
         let hosts = self.node.controller.as_ref().map(|controller| Hosts::of(now, controller));
         let hosts = hosts.unwrap_or_default();
         let row = rows::status(now, self, hosts.counts);
-        self.control.reply(at, &Reply::Status(row));
-        self.status_of_controllers(now, at, &hosts);
+        self.control.reply(slot, &Reply::Status(row));
+        self.status_of_controllers(now, slot, &hosts);
         // An agent refuses it: it has none.
-        let _ = self.show_rollout(now, at);
+        let _ = self.show_rollout(now, slot);
         let Self { control, node, workers, .. } = self;
         for running in workers.running(now) {
-            control.reply(at, &Reply::Worker(summary::worker(node.controller.as_ref(), running)));
+            control.reply(slot, &Reply::Worker(summary::worker(node.controller.as_ref(), running)));
         }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);
         for (name, count) in counts {
             let name = Text::truncated(name);
-            self.control.reply(at, &Reply::Counter { name, count });
+            self.control.reply(slot, &Reply::Counter { name, count });
         }
     }
 
     #[inline(never)]
-    fn status_of_controllers(&mut self, now: Instant, at: usize, hosts: &Hosts) {
+    fn status_of_controllers(&mut self, now: Instant, slot: usize, hosts: &Hosts) {
         let Self { control, node, replaced, .. } = self;
         let Some(controller) = &node.controller else { return };
         for neighbour in wording::by_name(controller.sync().neighbours().iter()) {
-            control.reply(at, &Reply::Neighbour(rows::neighbour(now, controller, neighbour)));
+            control.reply(slot, &Reply::Neighbour(rows::neighbour(now, controller, neighbour)));
         }
         for row in rows::missing_blobs(controller).take(BLOB_ROWS) {
-            control.reply(at, &Reply::Blob(row));
+            control.reply(slot, &Reply::Blob(row));
         }
         for line in replaced.lines() {
-            control.reply(at, &Reply::Replaced(line.clone()));
+            control.reply(slot, &Reply::Replaced(line.clone()));
         }
         for host in hosts.worst(controller) {
-            control.reply(at, &Reply::Host(rows::host(now, controller, host)));
+            control.reply(slot, &Reply::Host(rows::host(now, controller, host)));
         }
     }
 }
@@ -131,7 +131,7 @@ fn next_host(now: Instant, controller: &Controller<'_>, filter: HostFilter, left
         let Some(slot) = left.checked_sub(1) else { return Next::End };
         *left = slot;
         let row = controller.hosts().at(slot).map(|host| rows::host(now, controller, host));
-        if let Some(row) = row.filter(|row| filter.takes(row)) {
+        if let Some(row) = row.filter(|row| filter.matches(row)) {
             return Next::Reply(Reply::Host(row));
         }
     }

@@ -49,41 +49,41 @@ fn refused(reason: &str) -> RequestRefused {
 
 impl<'a> Daemon<'a> {
     /// Serves one control connection after its socket became ready.
-    pub fn turn_connection(&mut self, now: Instant, at: usize) {
-        let filled = self.control.fill(at);
+    pub fn turn_connection(&mut self, now: Instant, slot: usize) {
+        let filled = self.control.fill(slot);
         // A request that was sent before the other end closed is still executed.
-        let has_more = self.answer_requests(now, at);
-        let is_open = self.control.flush(now, at);
-        let is_idle = self.control.get(at).is_some_and(|c| matches!(c.pending, Pending::Nothing));
+        let has_more = self.answer_requests(now, slot);
+        let is_open = self.control.flush(now, slot);
+        let is_idle = self.control.get(slot).is_some_and(|c| matches!(c.pending, Pending::Nothing));
         if !is_open || (filled == Filled::Closed && is_idle && !has_more) {
-            self.control.close(at, &self.registry);
-        } else if has_more || (filled == Filled::Full && self.control.can_fill(at)) {
-            self.ready.insert(Token(CONNECTIONS + at));
+            self.control.close(slot, &self.registry);
+        } else if has_more || (filled == Filled::Full && self.control.can_fill(slot)) {
+            self.ready.insert(Token(CONNECTIONS + slot));
         }
     }
 
     /// Continues the pending answer and executes the next requests, a bounded number of
     /// steps. True if there is more to do at once.
-    fn answer_requests(&mut self, now: Instant, at: usize) -> bool {
+    fn answer_requests(&mut self, now: Instant, slot: usize) -> bool {
         for _ in 0..STEPS {
-            let Some(connection) = self.control.get(at) else { return false };
+            let Some(connection) = self.control.get(slot) else { return false };
             let (is_closing, pending) = (connection.is_closing, &connection.pending);
             if is_closing || pending.is_waiting_for_daemon() {
                 return false;
             }
             let is_free = matches!(pending, Pending::Nothing);
-            if !self.control.has_room(at) && !self.drain(now, at) {
+            if !self.control.has_room(slot) && !self.drain(now, slot) {
                 return false;
             }
             if !is_free {
-                self.continue_list(now, at);
+                self.continue_list(now, slot);
                 continue;
             }
-            match self.control.request(at) {
-                Ok(Some(request)) => self.on_request(now, at, &request),
+            match self.control.request(slot) {
+                Ok(Some(request)) => self.on_request(now, slot, &request),
                 Ok(None) => return false,
                 Err(MalformedFrame) => self.hang_up(
-                    at,
+                    slot,
                     "The request cannot be decoded: are the command and the daemon of one version?",
                 ),
             }
@@ -92,55 +92,55 @@ impl<'a> Daemon<'a> {
     }
 
     /// Makes room by writing. False if the other end does not read.
-    fn drain(&mut self, now: Instant, at: usize) -> bool {
-        self.control.flush(now, at) && self.control.has_room(at)
+    fn drain(&mut self, now: Instant, slot: usize) -> bool {
+        self.control.flush(now, slot) && self.control.has_room(slot)
     }
 
-    fn hang_up(&mut self, at: usize, reason: &str) {
-        self.control.fail(at, ErrorKind::Refused, Reason::truncated(reason));
-        if let Some(connection) = self.control.get(at) {
+    fn hang_up(&mut self, slot: usize, reason: &str) {
+        self.control.fail(slot, ErrorKind::Refused, Reason::truncated(reason));
+        if let Some(connection) = self.control.get(slot) {
             connection.is_closing = true;
         }
     }
 
-    fn on_request(&mut self, now: Instant, at: usize, request: &Request) {
-        let Some(connection) = self.control.get(at) else { return };
+    fn on_request(&mut self, now: Instant, slot: usize, request: &Request) {
+        let Some(connection) = self.control.get(slot) else { return };
         if let Some(denial) = connection.denial(request) {
-            self.control.consume(now, at);
-            return self.control.fail(at, ErrorKind::NotPermitted, denial);
+            self.control.consume(now, slot);
+            return self.control.fail(slot, ErrorKind::NotPermitted, denial);
         }
         if !connection.is_greeted && !matches!(request, Request::Hello { version: VERSION }) {
             return self
-                .hang_up(at, "The command and the daemon are of different versions: restart the daemon.");
+                .hang_up(slot, "The command and the daemon are of different versions: restart the daemon.");
         }
-        match self.answer(now, at, request) {
+        match self.answer(now, slot, request) {
             Ok(Answered::Done) => {
-                self.control.consume(now, at);
-                self.control.end(at);
+                self.control.consume(now, slot);
+                self.control.end(slot);
             }
             Ok(Answered::Continues(pending)) => {
-                self.control.consume(now, at);
-                self.set_pending(at, pending);
+                self.control.consume(now, slot);
+                self.set_pending(slot, pending);
             }
             Ok(Answered::MustWait) => {
                 let number = self.control.next_ticket();
-                self.set_pending(at, Pending::WaitingForStore(number));
+                self.set_pending(slot, Pending::WaitingForStore(number));
             }
             Ok(Answered::HandedOver) => {}
             Err((kind, reason)) => {
-                self.control.consume(now, at);
-                self.control.fail(at, kind, reason);
+                self.control.consume(now, slot);
+                self.control.fail(slot, kind, reason);
             }
         }
     }
 
-    fn set_pending(&mut self, at: usize, pending: Pending) {
-        if let Some(connection) = self.control.get(at) {
+    fn set_pending(&mut self, slot: usize, pending: Pending) {
+        if let Some(connection) = self.control.get(slot) {
             connection.pending = pending;
         }
     }
 
-    fn answer(&mut self, now: Instant, at: usize, request: &Request) -> Result<Answered, RequestRefused> {
+    fn answer(&mut self, now: Instant, slot: usize, request: &Request) -> Result<Answered, RequestRefused> {
         let is_early = (!self.repository.is_loaded() && needs_repository(request))
             || (!self.repository.is_serving() && needs_start(request));
         if is_early {
@@ -148,13 +148,13 @@ impl<'a> Daemon<'a> {
         }
         match request {
             Request::Hello { .. } => {
-                if let Some(connection) = self.control.get(at) {
+                if let Some(connection) = self.control.get(slot) {
                     connection.is_greeted = true;
                 }
                 Ok(Answered::Done)
             }
             Request::Status => {
-                self.status(now, at);
+                self.status(now, slot);
                 Ok(Answered::Done)
             }
             Request::Query => {
@@ -174,7 +174,7 @@ impl<'a> Daemon<'a> {
             Request::WhatRequires { ids } => {
                 Ok(Answered::Continues(Pending::Requiring(known(self.controller()?, ids)?, None)))
             }
-            Request::WouldCommit { ids, force } => self.would_commit(now, at, ids, *force),
+            Request::WouldCommit { ids, force } => self.would_commit(now, slot, ids, *force),
             Request::QueryHosts { filter } => {
                 let left = self.controller()?.hosts().len();
                 Ok(Answered::Continues(Pending::Hosts { filter: *filter, left }))
@@ -185,28 +185,28 @@ impl<'a> Daemon<'a> {
             }
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
-                self.install(now, at, &nodes, *force)?;
+                self.install(now, slot, &nodes, *force)?;
                 Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
-            Request::DropHost { host } => self.drop_host(now, at, host),
-            Request::Show { ids, json } => self.show(now, at, ids, *json),
+            Request::DropHost { host } => self.drop_host(now, slot, host),
+            Request::Show { ids, json } => self.show(now, slot, ids, *json),
             Request::Change { to, ids, force } => {
                 // A change at work may add the patches that are named.
                 if self.repository.change().is_none() {
                     known(self.controller()?, ids)?;
                 }
-                self.change(now, at, *to, ids, *force)
+                self.change(now, slot, *to, ids, *force)
             }
-            Request::Upload { names } => self.upload(now, at, names),
-            Request::Purge => self.purge(now, at),
-            Request::Rollout => self.show_rollout(now, at),
+            Request::Upload { names } => self.upload(now, slot, names),
+            Request::Purge => self.purge(now, slot),
+            Request::Rollout => self.show_rollout(now, slot),
             Request::StartRollout { parallel, stop_after, force } => {
-                self.start_rollout(now, at, *parallel, *stop_after, *force)
+                self.start_rollout(now, slot, *parallel, *stop_after, *force)
             }
-            Request::StopRollout => self.stop_rollout(now, at),
-            Request::ResumeRollout => self.resume_rollout(now, at),
-            Request::Reload => self.reload_for(now, at),
-            Request::DropController { controller } => self.drop_controller(now, at, controller),
+            Request::StopRollout => self.stop_rollout(now, slot),
+            Request::ResumeRollout => self.resume_rollout(now, slot),
+            Request::Reload => self.reload_for(now, slot),
+            Request::DropController { controller } => self.drop_controller(now, slot, controller),
         }
     }
 
@@ -217,11 +217,11 @@ impl<'a> Daemon<'a> {
             .ok_or_else(|| refused("This node is no controller: give the command on one that is."))
     }
 
-    fn reload_for(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
+    fn reload_for(&mut self, now: Instant, slot: usize) -> Result<Answered, RequestRefused> {
         if self.is_reloading() {
             return Err(refused("The configuration is being read already: try again in a moment."));
         }
-        let command = self.control.id(at);
+        let command = self.control.id(slot);
         self.start_reload(now, Some(command)).map_err(|reason| (ErrorKind::Refused, reason))?;
         self.notify.reloading();
         Ok(Answered::Continues(Pending::WaitingForWorker))
@@ -231,7 +231,7 @@ impl<'a> Daemon<'a> {
     fn show(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         ids: &PatchIds,
         json: bool,
     ) -> Result<Answered, RequestRefused> {
@@ -240,11 +240,11 @@ impl<'a> Daemon<'a> {
         if self.workers.count(|kind| kind == WorkerKind::Show) > 0 {
             return Err(refused("Another show is being answered: try again in a moment."));
         }
-        if !self.control.flush(now, at) || self.control.has_unsent(at) {
+        if !self.control.flush(now, slot) || self.control.has_unsent(slot) {
             return Err(refused("Earlier answers on this connection are unread: read them first."));
         }
         let job = Job::Show { ids: ids.clone(), json };
-        let Some(stream) = self.control.take(at, &self.registry) else { return Ok(Answered::HandedOver) };
+        let Some(stream) = self.control.take(slot, &self.registry) else { return Ok(Answered::HandedOver) };
         let started = proof::exempt(|| {
             self.workers.start(now, &self.registry, WorkerKind::Show, &job, &[stream.as_fd()])
         });

@@ -19,11 +19,11 @@ use crate::types::{Hostname, NodeId, Reason};
 
 impl<'a> Daemon<'a> {
     /// Shows the last rollout, if there is one.
-    pub(super) fn show_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
+    pub(super) fn show_rollout(&mut self, now: Instant, slot: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         if let Some(rollout) = controller.map().rollout() {
             let row = row(now, controller, &self.config.node.hostname, rollout);
-            self.control.reply(at, &Reply::Rollout(row));
+            self.control.reply(slot, &Reply::Rollout(row));
         }
         Ok(Answered::Done)
     }
@@ -32,7 +32,7 @@ impl<'a> Daemon<'a> {
     pub(super) fn start_rollout(
         &mut self,
         now: Instant,
-        at: usize,
+        slot: usize,
         parallel: u16,
         stop_after: u16,
         force: bool,
@@ -59,29 +59,29 @@ impl<'a> Daemon<'a> {
             stop_after,
             force,
         };
-        self.begin(now, at, to)
+        self.begin(now, slot, to)
     }
 
     /// Stops the rollout that is under way.
-    pub(super) fn stop_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
+    pub(super) fn stop_rollout(&mut self, now: Instant, slot: usize) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         match controller.map().rollout() {
             Some(rollout) if rollout.is_running() => {
                 let to = Rollout { state: RolloutState::Stopped, ..*rollout };
                 let job = change(controller, to);
-                self.start_change(now, at, ChangeKind::Rollout, &job)
+                self.start_change(now, slot, ChangeKind::Rollout, &job)
             }
             _ => Err(refused("No rollout is under way: there is nothing to stop.")),
         }
     }
 
     /// Resumes the rollout that was stopped, under a new number.
-    pub(super) fn resume_rollout(&mut self, now: Instant, at: usize) -> Result<Answered, RequestRefused> {
+    pub(super) fn resume_rollout(&mut self, now: Instant, slot: usize) -> Result<Answered, RequestRefused> {
         let controller = self.ready_controller()?;
         let reason = match controller.map().rollout() {
             Some(stopped) if matches!(stopped.state, RolloutState::Stopped | RolloutState::Halted) => {
                 let to = Rollout { state: RolloutState::Running, carrier: controller.node(), ..*stopped };
-                return self.begin(now, at, to);
+                return self.begin(now, slot, to);
             }
             Some(running) if running.is_running() => {
                 "The rollout is under way already: follow it with thimble watch."
@@ -102,10 +102,10 @@ impl<'a> Daemon<'a> {
     }
 
     /// Makes `to` the rollout, under a new number.
-    fn begin(&mut self, now: Instant, at: usize, to: Rollout) -> Result<Answered, RequestRefused> {
+    fn begin(&mut self, now: Instant, slot: usize, to: Rollout) -> Result<Answered, RequestRefused> {
         let id = self.node.random.next_u64();
         let job = change(self.controller()?, Rollout { id, ..to });
-        self.start_change(now, at, ChangeKind::Rollout, &job)
+        self.start_change(now, slot, ChangeKind::Rollout, &job)
     }
 
     /// Records what the state machine has decided: the rollout has ended, must stop, or is

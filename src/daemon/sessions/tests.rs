@@ -63,7 +63,7 @@ fn pair() -> (std::net::TcpStream, std::net::TcpStream) {
     (ours, listener.accept().unwrap().0)
 }
 
-/// Opens a session for a purpose from our end to theirs, and turns both until our end
+/// Opens a session for a purpose from our end to theirs, and runs both ends until ours
 /// has an event, or theirs wants a worker.
 fn opened(purpose: Purpose) -> (End, End, SessionEvent, SessionEvent) {
     let (mut ours, mut theirs) = (End::new(OURS), End::new(THEIRS));
@@ -208,7 +208,7 @@ fn a_worker_continues_the_session_that_the_loop_hands_over() {
     assert_eq!(fetching.receive().unwrap(), Some(Frame::End));
 }
 
-/// Whether a peer is accepted that has the key for `role` and then claims in its Open to
+/// Whether a peer with the key for `role` is accepted when it then claims in its Open to
 /// be a controller with this purpose.
 fn is_accepted(ring: &KeyRing, role: Role, purpose: Purpose) -> bool {
     is_accepted_by(End::new(THEIRS), ring, role, purpose)

@@ -41,7 +41,7 @@ extern "C" fn wake(_: c_int) {}
 /// The kernel's number of this thread, by system call: std declares musl's `gettid`
 /// weak, and in a static binary linked with LTO its address is then 0.
 fn thread_id() -> c_int {
-    // SAFETY: it takes nothing and always succeeds.
+    // SAFETY: it takes no arguments and always succeeds.
     let id = unsafe { libc::syscall(libc::SYS_gettid) };
     // The kernel's pid_t, sign-extended.
     id as c_int
