@@ -7,6 +7,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 
 use super::*;
+use crate::fsm::event::WorkerEnd;
 use crate::limits;
 use crate::repo::digest::set_digest;
 use crate::types::{Digest, Hash, RequestId};
