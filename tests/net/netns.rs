@@ -5,13 +5,13 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::Once;
 use std::thread;
 
 use crate::over::{self, Address};
+use crate::support::iproute;
 use crate::sys;
 
 const PREFIX: &str = "thimble-";
@@ -28,7 +28,7 @@ impl Namespace {
         static SWEEP: Once = Once::new();
         SWEEP.call_once(sweep);
         let name = format!("{PREFIX}{}-{name}", std::process::id());
-        ip(&["netns", "add", &name], "");
+        iproute::run("ip", &["netns", "add", &name], "");
         let netns = File::open(Path::new("/run/netns").join(&name)).expect("the namespace has a name");
         Self { name, netns }
     }
@@ -36,7 +36,7 @@ impl Namespace {
     /// Runs these `ip` commands in this namespace, in one process: starting a process is
     /// slow on some machines.
     pub fn ip(&self, lines: &str) {
-        ip(&["-n", &self.name, "-batch", "-"], lines);
+        iproute::run("ip", &["-n", &self.name, "-batch", "-"], lines);
     }
 
     /// A command that will run `program` in this namespace. If the caller waits for it at
@@ -90,17 +90,6 @@ impl Hub {
         ));
         over::attach(node, address);
     }
-}
-
-fn ip(arguments: &[&str], lines: &str) {
-    let mut command = Command::new("ip");
-    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut ip = command.spawn().expect("iproute2 is installed (make setup)");
-    // If it stops reading, its standard error tells why.
-    let _ = ip.stdin.take().expect("a pipe").write_all(lines.as_bytes());
-    let output = ip.wait_with_output().expect("ip ends");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {}: {lines}{stderr}", arguments.join(" "));
 }
 
 /// Deletes the namespaces of runs whose process is gone.

@@ -5,6 +5,7 @@
 
 pub mod archive;
 pub mod controller;
+pub mod iproute;
 pub mod sign;
 
 use std::path::{Path, PathBuf};

@@ -1,6 +1,8 @@
 //! `thimble::tipc` on a kernel that has TIPC: run it by `tests/rig/uml.sh`. Each test
 //! has network namespaces of its own.
 
+#[path = "../support/iproute.rs"]
+mod iproute;
 mod names;
 mod net;
 mod returned;

@@ -1,16 +1,16 @@
 //! TIPC nodes in network namespaces.
 
 use std::fs::File;
-use std::io::Write;
 use std::panic::resume_unwind;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
 use thimble::tipc::address::NODE_STATE;
 use thimble::tipc::socket::{Socket, SocketError};
 
+use crate::iproute;
 use crate::sys;
 use crate::watched::{Told, Watched, all, wait_until};
 
@@ -37,7 +37,7 @@ impl Namespace {
             Err(other) => panic!("{other}"),
         }
         let name = format!("thimble-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        run("ip", &["netns", "add", &name], "");
+        iproute::run("ip", &["netns", "add", &name], "");
         Ok(Self { name })
     }
 
@@ -45,12 +45,12 @@ impl Namespace {
     /// start, which takes tens of milliseconds on a kernel in user space.
     fn run(&self, program: &str, words: &str) -> String {
         let words: Vec<&str> = words.split(' ').collect();
-        self.enter(|| run(program, &words, ""))
+        self.enter(|| iproute::run(program, &words, ""))
     }
 
     /// Runs `ip` here, once for all lines.
     pub fn ip(&self, lines: &str) {
-        self.enter(|| run("ip", &["-batch", "-"], lines));
+        self.enter(|| iproute::run("ip", &["-batch", "-"], lines));
     }
 
     /// Runs Debian's `tipc` here, and returns its output.
@@ -77,21 +77,6 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let _ = Command::new("ip").args(["netns", "del", &self.name]).status();
     }
-}
-
-fn run(program: &str, words: &[&str], input: &str) -> String {
-    let mut child = Command::new(program)
-        .args(words)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("iproute2 is installed (make setup)");
-    child.stdin.take().expect("it is piped").write_all(input.as_bytes()).expect("it is read");
-    let output = child.wait_with_output().expect("it was started");
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {}: {stderr}", words.join(" "));
-    String::from_utf8_lossy(&output.stdout).trim().to_owned()
 }
 
 /// A namespace that is a node.
