@@ -42,8 +42,13 @@ fail() {
     echo
     echo "demo: FAILED at: $step${1:+: $1}" >&2
     for node in "${nodes[@]}"; do
-        [[ -s $work/$node/log ]] && { echo "--- log of $node" >&2; tail -n 15 "$work/$node/log" >&2; }
-    done
+        [[ -s $work/$node/log ]] || continue
+        echo "--- log of $node"
+        tail -n 15 "$work/$node/log"
+        echo "--- its state"
+        [[ $transport != tipc ]] || ip netns exec "$(netns "$node")" tipc link list
+        timeout 20 "$thimble" --config "$work/$node/thimble.toml" status 2>&1 | head -n 25
+    done >&2
     exit 1
 }
 

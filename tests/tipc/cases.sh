@@ -20,7 +20,7 @@ verdict() {
     tenths=$(((${EPOCHREALTIME/./} - began) / 100000))
     if ((status)); then
         : >"$work/failed"
-        flock "$work" printf '%s\n' "case $name: FAILED (exit $status), $((tenths / 10)).$((tenths % 10)) s" "$(tail -n 60 "$log")"
+        flock "$work" printf '%s\n' "case $name: FAILED (exit $status), $((tenths / 10)).$((tenths % 10)) s" "$(tail -n 200 "$log")"
     else
         flock "$work" printf '%s\n' "case $name: passed, $((tenths / 10)).$((tenths % 10)) s" \
             "$(grep -E "$pattern" "$log" | sed 's/^/    /')"
