@@ -28,6 +28,8 @@ pub(super) use script::{Script, ScriptAction};
 
 /// The interval at which the clock is read while a script runs.
 const LOOK_MS: i32 = 20;
+/// How often processes that are in doubt are looked at.
+const STRAY_LOOKS: usize = 25;
 /// How long a script's children may take to end after it.
 const GRACE: Duration = Duration::from_secs(1);
 /// Reads of a script's output between two reads of the clock.
@@ -174,17 +176,28 @@ impl Scripts {
         Trial { error, output: tail.text() }
     }
 
-    /// Ends processes that scripts of a killed installer have left running.
+    /// Ends processes that scripts of a killed installer have left running, and waits
+    /// until they have ended. A process without an environment may be one that begins
+    /// another program or ends: it is looked at again, for half a second.
     pub fn end_strays(&self) {
         let root = [b"THIMBLE_ROOT=", self.root.as_os_str().as_bytes()].concat();
-        let is_stray = |process: &Process| {
-            let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
-            let mut variables = environment.split(|byte| *byte == 0);
-            variables.any(|variable| variable == root) && process.is_of_our_group
-        };
-        for process in processes().filter(is_stray) {
-            log::warn!("{} ({}) was left running by a script: ended", process.name, process.pid);
-            sys::kill(process.pid);
+        let us = std::process::id().cast_signed();
+        for _ in 0..STRAY_LOOKS {
+            let mut is_over = true;
+            let others = processes().filter(|process| process.is_of_our_group && process.pid != us);
+            for process in others.filter(|process| !process.is_of_kernel()) {
+                let environment = fs::read(format!("/proc/{}/environ", process.pid)).unwrap_or_default();
+                if environment.split(|byte| *byte == 0).any(|variable| variable == root) {
+                    log::warn!("{} ({}) was left running by a script: ended", process.name, process.pid);
+                    sys::kill(process.pid);
+                    is_over = false;
+                }
+                is_over &= !environment.is_empty();
+            }
+            if is_over {
+                return;
+            }
+            sys::wait_readable(None, LOOK_MS);
         }
     }
 
@@ -267,6 +280,13 @@ struct Process {
     name: String,
     /// It is in the control group of this process.
     is_of_our_group: bool,
+}
+
+impl Process {
+    /// A thread of the kernel's: `kthreadd`, which is process 2, or a child of it.
+    fn is_of_kernel(&self) -> bool {
+        self.pid == 2 || self.parent == 2
+    }
 }
 
 fn processes() -> impl Iterator<Item = Process> {
