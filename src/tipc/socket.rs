@@ -91,11 +91,18 @@ impl Socket {
     /// A socket for connectionless messages, reliable and in order (`SOCK_RDM`). An
     /// undelivered message is returned: see [`Received::undelivered`].
     ///
+    /// A multicast goes to each node as a message of its own. By default the kernel
+    /// changes between that and broadcast with the number of destinations, and a receiver
+    /// delivers nothing until it has a notice of the change both ways. One whose binding
+    /// the sender did not yet know gets a single notice, and then no multicast of that
+    /// socket any more (Linux 6.1, `tipc_mcast_filter_msg`).
+    ///
     /// # Errors
     /// As `socket(2)`; [`SocketError`] explains it.
     pub fn rdm() -> io::Result<Self> {
         let socket = Self(sys::socket(libc::SOCK_RDM)?);
         sys::have_returned(socket.as_fd())?;
+        sys::replicate_multicasts(socket.as_fd())?;
         Ok(socket)
     }
 

@@ -93,6 +93,7 @@ const TIPC_ERRINFO: c_int = 1;
 const TIPC_RETDATA: c_int = 2;
 const TIPC_DESTNAME: c_int = 3;
 const TIPC_DEST_DROPPABLE: c_int = 129;
+const TIPC_MCAST_REPLICAST: c_int = 134;
 const SIOCGETLINKNAME: u32 = 0x89e0;
 const SIOCGETNODEID: u32 = 0x89e1;
 
@@ -173,6 +174,18 @@ pub fn have_returned(socket: BorrowedFd<'_>) -> io::Result<()> {
             (&raw const is_droppable).cast(),
             size_of::<u32>() as socklen_t,
         )
+    })
+    .map(|_| ())
+}
+
+/// Makes the kernel send a multicast as one message to each node that has a binding.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn replicate_multicasts(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: this option has no value, and the kernel accepts no pointer to one.
+    check(unsafe {
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_TIPC, TIPC_MCAST_REPLICAST, std::ptr::null(), 0)
     })
     .map(|_| ())
 }

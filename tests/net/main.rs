@@ -51,6 +51,8 @@ mod forge;
 mod intruders;
 mod logs;
 mod metrics;
+#[cfg(feature = "tipc")]
+mod multicast;
 mod netns;
 mod node;
 mod operator;

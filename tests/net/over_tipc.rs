@@ -92,6 +92,11 @@ pub fn attach(node: &Namespace, address: Address) {
     carry_out(node, "tipc bearer enable media eth device net0");
 }
 
+/// Makes everything that a node sends arrive later.
+pub fn delay(node: &Namespace, ms: u64) {
+    carry_out(node, &format!("tc qdisc add dev net0 root netem delay {ms}ms"));
+}
+
 /// The destination of a datagram.
 #[derive(Clone, Copy, Debug)]
 pub enum To {
