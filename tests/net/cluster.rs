@@ -68,7 +68,7 @@ impl Cluster {
 
     fn build(name: &str, controllers: usize, agents: usize, mut network: Network) -> Self {
         let dir = Scratch::new(name);
-        let hub = Hub::new(name);
+        let hub = Hub::new();
         let signer = Signer::new(&dir, "maker");
         let mut filter = None;
         let mut nodes = Vec::new();
@@ -79,7 +79,7 @@ impl Cluster {
                 None => format!("controller-{number}"),
                 Some(agent) => format!("agent-{}", 1 + agent),
             };
-            let namespace = Namespace::new(&format!("{name}-{number}"));
+            let namespace = Namespace::new();
             let address = Address::of(1 + number as u8);
             match &mut network {
                 Network::Switch => hub.wire(&namespace, &port(number), address),
@@ -93,7 +93,7 @@ impl Cluster {
             node.trusted_keys.push(signer.public.clone());
             nodes.push(node);
         }
-        let stranger = Namespace::new(&format!("{name}-stranger"));
+        let stranger = Namespace::new();
         let stranger_port = port(nodes.len());
         let switch = match network {
             Network::Switch => {

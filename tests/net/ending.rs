@@ -109,7 +109,7 @@ fn supervised(node: &mut Node, abstract_name: bool, watchdog_us: u64) -> UnixDat
     };
     let bind = || UnixDatagram::bind_addr(&address);
     // Abstract names belong to a network namespace.
-    let supervisor = node.namespace.enter(bind);
+    let supervisor = node.namespace.enter(bind).unwrap();
     supervisor.set_read_timeout(Some(wait::LONG)).unwrap();
     node.environment = vec![("NOTIFY_SOCKET", name), ("WATCHDOG_USEC", watchdog_us.to_string())];
     node.spawn();

@@ -57,7 +57,7 @@ impl Filter {
             "link add name {inner} type veth peer name {outer}\nlink set {inner} up\n\
              link set {outer} up master br0\n"
         ));
-        let open = |name: &str| hub.namespace.enter(|| sys::packet_socket(name));
+        let open = |name: &str| hub.namespace.enter(|| sys::packet_socket(name)).unwrap();
         let (node_side, bridge_side) = (open(port), open(&inner));
         let is_over = Arc::new(AtomicBool::new(false));
         let start = |from: &File, to: &File, judge: Judge| {

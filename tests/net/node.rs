@@ -143,7 +143,7 @@ impl Node {
     pub fn thimble(&self, arguments: &[&str]) -> Ended {
         let mut command = Command::new(&self.binary);
         command.arg("--config").arg(self.config_file()).args(arguments).stdin(Stdio::null());
-        let Output { status, stdout, stderr } = self.namespace.enter(|| command.output());
+        let Output { status, stdout, stderr } = self.namespace.enter(|| command.output()).unwrap();
         let text = |bytes| String::from_utf8(bytes).expect("thimble writes UTF-8");
         Ended { code: status.code().expect("not killed"), stdout: text(stdout), stderr: text(stderr) }
     }

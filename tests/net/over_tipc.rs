@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::process::Command;
 use std::time::Duration;
 
 use thimble::tipc::address::{Destination, NodeAddress, Scope, ServiceRange};
@@ -66,35 +65,23 @@ impl fmt::Display for Address {
 /// without using the interfaces. It recognizes such a node by a hash in the discovery
 /// messages (user 13, word 13). Clearing the hash makes all messages use the interfaces,
 /// as between machines.
-const USE_THE_WIRE: [&str; 2] = [
-    "tc qdisc add dev net0 clsact",
-    "tc filter add dev net0 egress protocol 0x88ca u32 match u32 0x1a000000 0x1e000000 at 0 \
-     action pedit munge offset 52 u32 set 0",
-];
-
-/// Runs a command in a namespace.
-fn carry_out(node: &Namespace, line: &str) {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().expect("a command"));
-    let output = node.enter(|| command.args(words).output());
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{line}: {stderr}");
-}
+const USE_THE_WIRE: &str = "qdisc add dev net0 clsact
+filter add dev net0 egress protocol 0x88ca u32 match u32 0x1a000000 0x1e000000 at 0 \
+    action pedit munge offset 52 u32 set 0
+";
 
 /// Makes `net0` of a namespace a bearer and sets its node address. An address that is
 /// derived from an identity would take a second of duplicate detection.
 pub fn attach(node: &Namespace, address: Address) {
     node.ip("link set lo up\nlink set net0 up\n");
-    for line in USE_THE_WIRE {
-        carry_out(node, line);
-    }
-    carry_out(node, &format!("tipc node set address 1.1.{}", address.0 & 0xFFF));
-    carry_out(node, "tipc bearer enable media eth device net0");
+    node.run("tc", "-batch -", USE_THE_WIRE);
+    node.run("tipc", &format!("node set address 1.1.{}", address.0 & 0xFFF), "");
+    node.run("tipc", "bearer enable media eth device net0", "");
 }
 
 /// Makes everything that a node sends arrive later.
 pub fn delay(node: &Namespace, ms: u64) {
-    carry_out(node, &format!("tc qdisc add dev net0 root netem delay {ms}ms"));
+    node.run("tc", &format!("qdisc add dev net0 root netem delay {ms}ms"), "");
 }
 
 /// The destination of a datagram.
@@ -124,17 +111,15 @@ pub struct Datagrams(Socket);
 impl Datagrams {
     /// A socket in a namespace, for sending.
     pub fn new(at: &Namespace) -> Self {
-        Self(at.enter(Socket::rdm))
+        Self(at.enter(Socket::rdm).unwrap())
     }
 
     /// A socket that receives datagrams to all nodes of a role.
     pub fn receiving(at: &Namespace, role: Role) -> Self {
-        Self(at.enter(|| {
-            let socket = Socket::rdm()?;
-            let own = socket.address()?.node;
-            socket.bind(&ServiceRange::one(service_type(role), own), Scope::Cluster)?;
-            Ok(socket)
-        }))
+        let Self(socket) = Self::new(at);
+        let own = socket.address().unwrap().node;
+        socket.bind(&ServiceRange::one(service_type(role), own), Scope::Cluster).unwrap();
+        Self(socket)
     }
 
     /// Sends a datagram, once a link to the destination is up.
@@ -178,7 +163,7 @@ pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
             };
             match connect() {
                 Err(error) if error.kind() == io::ErrorKind::HostUnreachable => None,
-                result => Some(result),
+                result => Some(result.unwrap()),
             }
         })
     })

@@ -97,18 +97,16 @@ pub struct Datagrams(UdpSocket);
 impl Datagrams {
     /// A socket in a namespace, for sending.
     pub fn new(at: &Namespace) -> Self {
-        Self(at.enter(|| UdpSocket::bind("0.0.0.0:0")))
+        Self(at.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap())
     }
 
     /// A socket that receives datagrams to all nodes of a role.
     pub fn receiving(at: &Namespace, role: Role) -> Self {
         let group = To::All(role).socket();
-        Self(at.enter(|| {
-            let socket = UdpSocket::bind(group)?;
-            socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED)?;
-            socket.set_read_timeout(Some(wait::LONG))?;
-            Ok(socket)
-        }))
+        let socket = at.enter(|| UdpSocket::bind(group)).unwrap();
+        socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED).unwrap();
+        socket.set_read_timeout(Some(wait::LONG)).unwrap();
+        Self(socket)
     }
 
     /// Sends a datagram.
@@ -128,7 +126,7 @@ impl Datagrams {
 
 /// A connection from a namespace to a role of a node.
 pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
-    from.enter(|| TcpStream::connect(To::One(role, to).socket()))
+    from.enter(|| TcpStream::connect(To::One(role, to).socket())).unwrap()
 }
 
 /// The payloads of the datagrams in a frame.

@@ -14,8 +14,8 @@ const TO: To = To::All(Role::Controller);
 #[test]
 fn multicast_crosses_the_bridge() {
     need_root!();
-    let hub = Hub::new("multicast");
-    let (a, b) = (Namespace::new("multicast-a"), Namespace::new("multicast-b"));
+    let hub = Hub::new();
+    let (a, b) = (Namespace::new(), Namespace::new());
     hub.join(&a, "to-a", Address::of(1));
     hub.join(&b, "to-b", Address::of(2));
     let (heard, said) = (Datagrams::receiving(&b, Role::Controller), Datagrams::new(&a));
@@ -27,8 +27,8 @@ fn multicast_crosses_the_bridge() {
 fn the_filter_loses_doubles_and_reorders_datagrams() {
     need_root!();
     need_udp!("a TIPC link repairs what a wire does to it");
-    let hub = Hub::new("filter");
-    let (a, b) = (Namespace::new("filter-a"), Namespace::new("filter-b"));
+    let hub = Hub::new();
+    let (a, b) = (Namespace::new(), Namespace::new());
     hub.join(&a, "to-a", Address::of(1));
     let mut verdicts = [Verdict::Lose, Verdict::Double, Verdict::Hold].into_iter();
     let to_b = move |_, _: &[u8]| verdicts.next().unwrap_or(Verdict::Pass);
@@ -48,8 +48,8 @@ fn the_filter_loses_doubles_and_reorders_datagrams() {
     }
 
     // Other traffic passes unchanged: a whole TCP exchange, checksums included.
-    let listener = b.enter(|| std::net::TcpListener::bind("10.84.0.2:7489"));
-    let mut stream = a.enter(|| std::net::TcpStream::connect("10.84.0.2:7489"));
+    let listener = b.enter(|| std::net::TcpListener::bind("10.84.0.2:7489")).unwrap();
+    let mut stream = a.enter(|| std::net::TcpStream::connect("10.84.0.2:7489")).unwrap();
     let (mut accepted, _) = listener.accept().unwrap();
     let sent = vec![0xA5; 300_000];
     let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stream, &sent));

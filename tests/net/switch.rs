@@ -100,7 +100,7 @@ impl Switch {
             sent: ports.iter().map(|_| Mutex::default()).collect(),
             is_over: AtomicBool::new(false),
         });
-        let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port));
+        let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port)).unwrap();
         let sockets: Arc<[File]> = ports.iter().map(open).collect();
         let start = |from: usize| {
             let (wires, sockets) = (Arc::clone(&wires), Arc::clone(&sockets));

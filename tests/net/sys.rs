@@ -16,19 +16,6 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Moves the calling thread into a network namespace.
-pub fn enter_netns(netns: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open; no memory is passed.
-    checked(unsafe { libc::setns(netns.as_raw_fd(), libc::CLONE_NEWNET) }).map(drop)
-}
-
-/// Makes the child start in a network namespace.
-pub fn starts_in_netns(command: &mut Command, netns: File) {
-    // SAFETY: between fork and exec, `enter_netns` calls setns alone, which allocates
-    // nothing.
-    unsafe { command.pre_exec(move || enter_netns(&netns)) };
-}
-
 /// Makes the child die with the thread that starts it.
 pub fn dies_with_parent(command: &mut Command) -> &mut Command {
     let die = || {

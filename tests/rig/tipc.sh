@@ -8,7 +8,7 @@ cd "$(dirname "$0")/../.."
 # Where the transport matters and UDP's run says nothing of TIPC's: what arrives, what is
 # refused, sessions and what they carry, who is there, who is lost.
 some=(allocations:: controllers::an_upload controllers::the_other_controller_sees datagrams::
-    files::an_interrupted intruders:: partitions::changes partitions::a_wire
+    files::an_interrupted intruders:: multicast:: partitions::changes partitions::a_wire
     partitions::a_controller_relays requests:: rig:: sessions:: troubles::)
 export DEMO_FILES=few
 [[ ${1:-} != all ]] || { some=(); export ALL_TIMES=1 DEMO_FILES=all; }
@@ -35,7 +35,7 @@ trap 'kill "$cluster" 2>/dev/null; rm -f "$log"' EXIT
 began=$SECONDS
 UML_PROCESSOR=last UML_SECONDS=7200 UML_MEMORY=3G tests/rig/uml.sh "$net" --color never --test-threads 3 "${some[@]}" >"$log" 2>&1 &
 cluster=$!
-UML_SECONDS=3600 UML_MEMORY=2G tests/rig/uml.sh tests/tipc/cases.sh
+UML_SECONDS=3600 UML_MEMORY=2G tests/rig/uml.sh tests/tipc/cases.sh "$@"
 cases=$?
 ((cases != 77)) || exit 77
 status=0

@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod controller;
 pub mod iproute;
+pub mod netns;
 pub mod sign;
 
 use std::path::{Path, PathBuf};

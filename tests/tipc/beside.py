@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Case 5: a client written without thimble, with Python's own socket module, subscribes,
 binds and sends beside thimble. Each sees the other; garbage that it sends to thimble's
 services is refused and counted."""

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Case 3: a node's wire is cut. Node and link events arrive, and thimble marks the node
 as lost. How long that took is printed with the link tolerance, and with the time that
 thimble over UDP (THIMBLE_UDP_BIN) takes for the same cut."""

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Case 7: a process that drops a connection that is still connecting, or that cannot be
 written to, continues. A command that asks a node whose wire was just cut shows that the
 node does not answer; a daemon whose neighbour's service is shared with a program that

@@ -1,14 +1,14 @@
 //! `thimble::tipc` on a kernel that has TIPC: run it by `tests/rig/uml.sh`. Each test
 //! has network namespaces of its own.
 
-#[path = "../support/iproute.rs"]
-mod iproute;
 mod names;
 mod net;
 mod returned;
 mod sockets;
 mod streams;
 mod subscriptions;
+#[path = "../support/mod.rs"]
+mod support;
 mod sys;
 mod topology;
 mod view;

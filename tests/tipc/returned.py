@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Case 6: a message that is returned is counted by its reason: the peer's queue is full,
 or the peer is gone. (A message to a whole range does not come back: the kernel returns only
 those with one destination.)"""

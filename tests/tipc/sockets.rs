@@ -6,7 +6,7 @@ use thimble::tipc::address::{Destination, Scope, ServiceRange, SocketAddress};
 use thimble::tipc::socket::{MESSAGE_BYTES, Received, Socket};
 use thimble::tipc::topology::SubscriberEvent;
 
-use crate::net::Namespace;
+use crate::net::new_namespace;
 use crate::two_nodes;
 use crate::watched::{Told, Watched, all, wait_until};
 
@@ -165,7 +165,7 @@ fn a_message_has_a_maximum_length_and_a_truncated_one_is_marked() {
 
 #[test]
 fn without_a_bearer_a_node_has_no_address() {
-    let lonely = match Namespace::new() {
+    let lonely = match new_namespace() {
         Ok(namespace) => namespace,
         Err(reason) => return crate::skip(module_path!(), &reason),
     };

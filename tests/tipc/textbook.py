@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Case 1, the textbook's: two servers on each of two nodes, with overlapping ranges. Checks
 the events of a subscription to services and of one to ports, and the list of the kernel's
 own tool, at every step."""

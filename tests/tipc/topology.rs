@@ -10,7 +10,7 @@ use thimble::tipc::stream::Stream;
 use thimble::tipc::subscription::{Filter, Handle, Subscription, Timeout};
 use thimble::tipc::topology::SubscriberEvent;
 
-use crate::net::Namespace;
+use crate::net::new_namespace;
 use crate::two_nodes;
 use crate::watched::{LONG, Told, Watched, all};
 
@@ -108,7 +108,7 @@ pub fn hog(subscriptions: u32) -> Stream {
 
 #[test]
 fn a_subscription_upon_which_the_service_closes_the_connection_is_set_aside() {
-    let lonely = match Namespace::new() {
+    let lonely = match new_namespace() {
         Ok(namespace) => namespace,
         Err(reason) => return crate::skip(module_path!(), &reason),
     };

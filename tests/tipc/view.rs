@@ -7,7 +7,7 @@ use thimble::tipc::services::Services;
 use thimble::tipc::socket::Socket;
 use thimble::wire::frame::Role;
 
-use crate::net::Namespace;
+use crate::net::new_namespace;
 use crate::topology::{SUBSCRIPTIONS, hog};
 use crate::two_nodes;
 use crate::watched::{now, wait_until};
@@ -54,7 +54,7 @@ fn bindings_in_another_node_s_name_are_dropped_one_at_a_time() {
 
 #[test]
 fn the_view_does_not_settle_while_a_subscription_is_set_aside() {
-    let lonely = match Namespace::new() {
+    let lonely = match new_namespace() {
         Ok(namespace) => namespace,
         Err(reason) => return crate::skip(module_path!(), &reason),
     };
