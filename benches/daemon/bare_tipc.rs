@@ -13,12 +13,9 @@ const SERVICE: ServiceRange = ServiceRange::one(7500, 1);
 
 /// A receiver in one namespace and a sender in another.
 pub fn pair(receives: &Namespace, sends: &Namespace) -> (Socket, Socket) {
-    let receiver = receives.enter(|| {
-        let receiver = Socket::rdm()?;
-        receiver.bind(&SERVICE, Scope::Cluster)?;
-        Ok(receiver)
-    });
-    (receiver, sends.enter(Socket::rdm))
+    let receiver = receives.enter(Socket::rdm).unwrap();
+    receiver.bind(&SERVICE, Scope::Cluster).unwrap();
+    (receiver, sends.enter(Socket::rdm).unwrap())
 }
 
 /// Sends a datagram to the receiver, once it is known there.

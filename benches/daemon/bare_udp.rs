@@ -9,13 +9,10 @@ const TO: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 255, 84, 72), 7500
 
 /// A receiver in one namespace and a sender in another.
 pub fn pair(receives: &Namespace, sends: &Namespace) -> (UdpSocket, UdpSocket) {
-    let receiver = receives.enter(|| {
-        let receiver = UdpSocket::bind(TO)?;
-        receiver.join_multicast_v4(TO.ip(), &Ipv4Addr::UNSPECIFIED)?;
-        receiver.set_nonblocking(true)?;
-        Ok(receiver)
-    });
-    (receiver, sends.enter(|| UdpSocket::bind("0.0.0.0:0")))
+    let receiver = receives.enter(|| UdpSocket::bind(TO)).unwrap();
+    receiver.join_multicast_v4(TO.ip(), &Ipv4Addr::UNSPECIFIED).unwrap();
+    receiver.set_nonblocking(true).unwrap();
+    (receiver, sends.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap())
 }
 
 /// Sends a datagram to the receiver.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::{Child, Command, Stdio};
 
+use thimble::cli::client::Client;
 use thimble::control::RolloutRow;
 use thimble::repo::rollout::RolloutState;
 
@@ -224,7 +225,10 @@ fn a_rollout_continues_after_a_power_cut_of_all_controllers() {
     terminal.wait().unwrap();
     release(&cluster, "");
     cluster.nodes[1].start();
-    cluster.nodes[0].start();
+    cluster.nodes[0].spawn();
+    wait::until("it takes commands", || Client::connect(&cluster.nodes[0].control_socket()).ok());
+    // The first answer waits for the repository.
+    assert!(cluster.nodes[0].rollout().is_some());
     for controller in [0, 1] {
         ends(&cluster.nodes[controller]);
         assert_eq!(rollout(&cluster.nodes[controller]).hosts.done, 3);

@@ -141,8 +141,11 @@ impl<'a> Daemon<'a> {
     }
 
     fn answer(&mut self, now: Instant, slot: usize, request: &Request) -> Result<Answered, RequestRefused> {
-        let is_early = (!self.repository.is_loaded() && needs_repository(request))
-            || (!self.repository.is_serving() && needs_start(request));
+        let is_early = match Awaits::of(request) {
+            Awaits::Nothing => false,
+            Awaits::Repository => !self.repository.is_loaded(),
+            Awaits::Start => !self.repository.is_loaded() || !self.repository.is_serving(),
+        };
         if is_early {
             return Ok(Answered::MustWait);
         }
@@ -271,43 +274,41 @@ fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, Request
     })
 }
 
-/// Whether a request cannot be answered before the repository is read.
-fn needs_repository(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::Query
+/// What must have happened since the daemon's start before a request can be answered.
+enum Awaits {
+    Nothing,
+    /// The repository is read: an earlier answer would lack what it holds.
+    Repository,
+    /// The controller has started: before that, the repository may lack changes of other
+    /// controllers.
+    Start,
+}
+
+impl Awaits {
+    fn of(request: &Request) -> Self {
+        match request {
+            Request::HostInstall { .. }
+            | Request::Change { .. }
+            | Request::WouldCommit { .. }
+            | Request::Upload { .. }
+            | Request::Purge
+            | Request::StartRollout { .. }
+            | Request::StopRollout
+            | Request::ResumeRollout
+            | Request::DropController { .. } => Self::Start,
+            Request::Query
             | Request::Show { .. }
             | Request::Patches { .. }
             | Request::Requires { .. }
             | Request::WhatRequires { .. }
-    ) || needs_start(request)
-}
-
-/// Whether a request waits for the end of a controller's start: before that, the
-/// repository may lack changes of other controllers.
-fn needs_start(request: &Request) -> bool {
-    match request {
-        Request::HostInstall { .. }
-        | Request::Change { .. }
-        | Request::WouldCommit { .. }
-        | Request::Upload { .. }
-        | Request::Purge
-        | Request::StartRollout { .. }
-        | Request::StopRollout
-        | Request::ResumeRollout
-        | Request::DropController { .. } => true,
-        Request::Hello { .. }
-        | Request::Query
-        | Request::Show { .. }
-        | Request::Patches { .. }
-        | Request::Requires { .. }
-        | Request::WhatRequires { .. }
-        | Request::QueryHosts { .. }
-        | Request::Hosts { .. }
-        | Request::DropHost { .. }
-        | Request::Rollout
-        | Request::Reload
-        | Request::Status => false,
+            | Request::Rollout => Self::Repository,
+            Request::Hello { .. }
+            | Request::QueryHosts { .. }
+            | Request::Hosts { .. }
+            | Request::DropHost { .. }
+            | Request::Reload
+            | Request::Status => Self::Nothing,
+        }
     }
 }
 
