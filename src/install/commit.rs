@@ -1,6 +1,7 @@
 //! The commit of an install, and what follows the outcome: the outcome is
 //! remembered, and what the record does not need is removed.
 
+use std::io;
 use std::os::fd::AsFd;
 
 use super::boot::{boot_id, has_restarted_since};
@@ -13,7 +14,7 @@ use super::record::{Record, with_script};
 use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::{BEFORE, INSTALLED, LAST};
-use super::sys;
+use super::sys::{self, InodeKind};
 use super::unfinished::UnfinishedInstall;
 use crate::failpoint;
 use crate::job::SystemError;
@@ -60,6 +61,11 @@ impl Installer<'_> {
                 Err(error) => log::info!("/{path} stays: {}", SystemError(&error)),
             }
         }
+        for save in &moves.saves {
+            if let Err(error) = self.disarm(&save.beside) {
+                log::warn!("/{} may keep its set-user-id bit: {}", save.beside, SystemError(&error));
+            }
+        }
         self.sweep(&record, &moves);
         let asks_for_restart =
             reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
@@ -67,6 +73,18 @@ impl Installer<'_> {
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         journal.end(self.home.as_fd())?;
         Ok(last)
+    }
+
+    /// Takes set-user-id and set-group-id from a saved file. It was replaced, perhaps
+    /// because it is vulnerable, and must not be of use under another name.
+    fn disarm(&self, path: &str) -> io::Result<()> {
+        let (dir, name) = self.tree.parent(path)?;
+        let stat = sys::stat_at(dir.as_fd(), name)?;
+        if stat.kind != InodeKind::File || stat.mode & 0o6000 == 0 {
+            return Ok(());
+        }
+        failpoint::hit("taking set-user-id from a saved file");
+        sys::chmod(sys::open_read(dir.as_fd(), name)?.as_fd(), stat.mode & !0o6000)
     }
 
     /// Ends an install that has changed nothing.

@@ -107,6 +107,9 @@ pub enum Conflict {
     NotDirectory(PatchId, String),
     /// The path leads through a symbolic link that a patch brought.
     ThroughPatchedLink(PatchId, String),
+    /// The path leads through a symbolic link that is not root's alone: another user owns
+    /// it, or a directory that it is in, or may write there.
+    ThroughOthersLink(PatchId, String),
     /// The symbolic links on the path form a loop, are not UTF-8, or lead into
     /// `.thimble`.
     BadWay(PatchId, String),
@@ -226,6 +229,13 @@ impl fmt::Display for Conflict {
                 write!(
                     f,
                     "{id} has files below /{path}, a link that a patch brought: such links are not followed"
+                )
+            }
+            Self::ThroughOthersLink(id, path) => {
+                write!(
+                    f,
+                    "{id} has files below /{path}, a link that another user than root owns or can replace: \
+                     such links are not followed; have the patch name the directory that it leads to"
                 )
             }
             Self::BadWay(id, path) => {

@@ -2,17 +2,16 @@
 
 use std::os::fd::AsFd;
 
-use super::error::{ErrorContext, InstallError};
+use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
-use super::plan::{Moves, NewDirectory};
+use super::plan::Moves;
 use super::prepare::Prepared;
 use super::record::{Patch, Record, with_script};
 use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
+use super::stage;
 use super::state_files::INSTALLED;
-use super::{stage, sys};
-use crate::failpoint;
 use crate::wire::install::Step;
 
 impl Installer<'_> {
@@ -135,7 +134,7 @@ impl Installer<'_> {
 
     fn switch(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
         for directory in &moves.directories {
-            self.make_directory(directory)?;
+            prepared.kept.make_directory(directory)?;
         }
         let kept = &prepared.kept;
         for switch in &moves.switches {
@@ -148,20 +147,6 @@ impl Installer<'_> {
             }
         }
         kept.barrier()
-    }
-
-    fn make_directory(&self, directory: &NewDirectory) -> Result<(), InstallError> {
-        let NewDirectory { path, mode, uid, gid } = directory;
-        failpoint::hit("making a directory");
-        self.tree
-            .parent(path)
-            .and_then(|(parent, name)| {
-                sys::mkdir_at(parent.as_fd(), name)?;
-                let made = sys::open_dir(parent.as_fd(), name)?;
-                sys::chown_at(made.as_fd(), "", *uid, *gid)?;
-                sys::chmod(made.as_fd(), *mode)
-            })
-            .context("make the directory", path)
     }
 
     fn post_scripts(&self, journal: &mut Journal, old: &Record, intent: &Intent) -> Result<(), InstallError> {

@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::{ErrorContext, InstallError};
+use super::plan::NewDirectory;
 use super::record::Record;
 use super::sys::{self, InodeKind};
 use super::tree::RootTree;
@@ -21,6 +22,9 @@ use crate::sorted::FlatMap;
 pub(super) fn returning(number: u64) -> String {
     format!("{number}~")
 }
+
+/// The name of a directory that is being made, here until it is renamed into place.
+const NEW_DIRECTORY: &str = "directory";
 
 /// The kept directories of the filesystems that an install touches.
 pub(super) struct Kept<'t> {
@@ -97,6 +101,26 @@ impl<'t> Kept<'t> {
         duplicate(parent.as_fd(), from, parent.as_fd(), to).context("save", path)
     }
 
+    /// Makes a directory. Its owner and mode are set here, where nobody can put another
+    /// directory in its place meanwhile.
+    pub fn make_directory(&self, directory: &NewDirectory) -> Result<(), InstallError> {
+        let NewDirectory { path, mount, mode, uid, gid } = directory;
+        let aside = self.dir(mount)?;
+        let make = || {
+            failpoint::hit("making a directory");
+            // One that a crash left; if it cannot be removed, the next call says so.
+            let _ = sys::rmdir_at(aside, NEW_DIRECTORY);
+            sys::mkdir_at(aside, NEW_DIRECTORY)?;
+            let made = sys::open_dir(aside, NEW_DIRECTORY)?;
+            sys::chown_at(made.as_fd(), "", *uid, *gid)?;
+            sys::chmod(made.as_fd(), *mode)?;
+            let (parent, name) = self.tree.parent(path)?;
+            failpoint::hit("putting a directory in place");
+            sys::rename_new_at(aside, NEW_DIRECTORY, parent.as_fd(), name)
+        };
+        make().context("make the directory", path)
+    }
+
     /// Renames a kept object.
     pub fn rename(&self, mount: &str, from: &str, to: &str) -> Result<(), InstallError> {
         let dir = self.dir(mount)?;
@@ -125,7 +149,10 @@ impl<'t> Kept<'t> {
         for (mount, dir) in self.dirs.iter() {
             for name in sys::names(dir.as_fd()).context("list .thimble/kept in", mount)? {
                 let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
-                if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
+                if name == NEW_DIRECTORY {
+                    failpoint::hit("forgetting a directory");
+                    sys::rmdir_at(dir.as_fd(), &name).context("remove from .thimble/kept", &name)?;
+                } else if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
                     self.remove(mount, &name)?;
                 }
             }

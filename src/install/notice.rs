@@ -20,6 +20,8 @@ pub(super) enum Notice {
     Replaced(String, PatchId),
     /// A file of a patch is missing and is not restored.
     Missing(String, PatchId),
+    /// It cannot be seen whether a file of a patch is in place, for this reason.
+    Unseen(String, PatchId, String),
     /// This many more files are missing.
     MoreMissing(usize),
 }
@@ -41,8 +43,11 @@ impl fmt::Display for Notice {
                     "/{path} of {id} was deleted by hand: to have it back, remove {id} and apply it again"
                 )
             }
+            Self::Unseen(path, id, error) => {
+                write!(f, "it cannot be seen whether /{path} of {id} is in place: {error}")
+            }
             Self::MoreMissing(count) => {
-                write!(f, "{count} more files of installed patches were deleted by hand")
+                write!(f, "{count} more files of installed patches were deleted by hand, or cannot be seen")
             }
         }
     }

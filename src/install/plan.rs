@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::error::Conflict;
 use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
-use super::tree::{PathState, Print, Resolved};
+use super::tree::{Missing, PathState, Print, Resolved};
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
@@ -27,8 +27,9 @@ pub(super) struct PlannedPatch {
 pub(super) struct PatchLayout {
     pub files: Vec<PatchFile>,
     pub directories: Vec<NewDirectory>,
-    /// Directories that do not exist, of these and of those that lead to them.
-    pub missing: FlatSet<String>,
+    /// Directories that do not exist, of these and of those that lead to them, each with
+    /// the mount point of its filesystem.
+    pub missing: FlatMap<String, String>,
 }
 
 /// A file or symbolic link of a patch.
@@ -46,8 +47,7 @@ pub(super) struct PatchFile {
 /// The facts about a path before the install.
 pub(super) struct PathFact {
     pub state: PathState,
-    /// Directories of the path that do not exist, the outermost first.
-    pub missing: Vec<String>,
+    pub missing: Missing,
     /// A free name beside it, for a saved local change.
     pub saved: String,
     /// A free name beside it, for a new file that must not replace a local change.
@@ -98,6 +98,9 @@ pub(super) struct Moves {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct NewDirectory {
     pub path: String,
+    /// The mount point of its filesystem; unknown after a crash, when none is made.
+    #[serde(skip)]
+    pub mount: String,
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
@@ -275,6 +278,10 @@ impl Plan {
                 Some((_, top)) => top.object.map(|object| object.number),
                 None => base,
             };
+            if enters.is_some() && fact.missing.is_in_the_way {
+                let directory = fact.missing.directories.first().cloned().unwrap_or_default();
+                return Err(Conflict::NotDirectory(concerned, directory));
+            }
             let is_fresh = |number| self.stage.iter().rev().any(|staged| staged.number == number);
             let to = enters.map(|number| Entering { number, is_fresh: is_fresh(number) });
             let is_config =
@@ -367,7 +374,13 @@ impl Plan {
     ) -> Result<(), Conflict> {
         let next = &mut self.next;
         let mut new: FlatMap<&str, NewDirectory> = FlatMap::default();
-        let plain = |path: &str| NewDirectory { path: path.to_owned(), mode: 0o755, uid: 0, gid: 0 };
+        let plain = |path: &str, mount: &str| NewDirectory {
+            path: path.to_owned(),
+            mount: mount.to_owned(),
+            mode: 0o755,
+            uid: 0,
+            gid: 0,
+        };
         for target in targets {
             let Some(layout) = &target.layout else { continue };
             let conflict = |path: &str| Conflict::FileAndDirectory(target.patch.id.clone(), path.to_owned());
@@ -387,14 +400,16 @@ impl Plan {
                     return Err(Conflict::ThroughPatchedLink(target.patch.id.clone(), through.clone()));
                 }
             }
-            for path in layout.missing.iter() {
+            for (path, mount) in layout.missing.iter() {
                 let brought = || layout.directories.iter().find(|directory| directory.path == *path);
-                new.get_or_insert_with(path, || brought().cloned().unwrap_or_else(|| plain(path)));
+                new.get_or_insert_with(path, || brought().cloned().unwrap_or_else(|| plain(path, mount)));
             }
         }
         let entered = self.moves.switches.iter().filter(|switch| switch.to.is_some());
-        for path in entered.filter_map(|switch| facts.get(&switch.path)).flat_map(|fact| &fact.missing) {
-            new.get_or_insert_with(path, || plain(path));
+        for (switch, fact) in entered.filter_map(|switch| Some((switch, facts.get(&switch.path)?))) {
+            for path in &fact.missing.directories {
+                new.get_or_insert_with(path, || plain(path, &switch.mount));
+            }
         }
         // A file that leaves in the same install is still there when directories are made.
         let in_the_way = new.iter().find_map(|(path, _)| Some((*path, record.paths.get(*path)?.top()?)));

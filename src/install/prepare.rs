@@ -101,7 +101,7 @@ impl Installer<'_> {
         let touched = plan::touched(record, &targets);
         let facts = survey::facts(&self.tree, record, &touched)?;
         let mut plan = plan::plan(record, &targets, &facts)?;
-        plan.notices.extend(survey::deleted(&self.tree, record, &touched)?);
+        plan.notices.extend(survey::deleted(&self.tree, record, &touched));
 
         self.check_own(&plan.moves)?;
         let added = &plan.moves.added;
@@ -169,7 +169,10 @@ impl Installer<'_> {
         let known: Vec<_> = record.paths.values().map(|stack| stack.mount.as_str()).collect();
         let staged = plan.stage.iter().map(|staged| staged.mount.as_str());
         let switched = plan.moves.switches.iter().map(|switch| switch.mount.as_str());
-        Kept::open(&self.tree, staged.chain(switched), |mount| mount.is_empty() || !known.contains(&mount))
+        let made = plan.moves.directories.iter().map(|directory| directory.mount.as_str());
+        Kept::open(&self.tree, staged.chain(switched).chain(made), |mount| {
+            mount.is_empty() || !known.contains(&mount)
+        })
     }
 
     /// Refuses a plan for which there is no space, or whose kept objects are missing.

@@ -33,9 +33,11 @@ pub(super) fn layout(
             (ArchiveSection::Files, MemberKind::Directory) => {
                 let at = tree.resolve(id, path, true, &is_patched)?;
                 let owner = &member.owner;
-                at.missing.into_iter().for_each(|path| layout.missing.insert(path));
+                for path in at.missing {
+                    layout.missing.insert(path, at.mount.clone());
+                }
                 let (mode, uid, gid) = (owner.mode, owner.uid, owner.gid);
-                layout.directories.push(NewDirectory { path: at.path, mode, uid, gid });
+                layout.directories.push(NewDirectory { path: at.path, mount: at.mount, mode, uid, gid });
             }
             (ArchiveSection::Files, MemberKind::File { .. } | MemberKind::Symlink { .. }) => {
                 let at = tree.resolve(id, path, false, &is_patched)?;
@@ -99,22 +101,22 @@ pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<Str
     Ok(name)
 }
 
-/// Notices about files of installed patches that were deleted by hand and that this
-/// install does not touch. They are not restored.
-pub(super) fn deleted(
-    tree: &RootTree,
-    record: &Record,
-    touched: &FlatSet<String>,
-) -> Result<Vec<Notice>, InstallError> {
+/// Notices about files of installed patches that were deleted by hand or cannot be seen,
+/// and that this install does not touch. They are not restored, and do not stop it: the
+/// owner of a directory can bring that about.
+pub(super) fn deleted(tree: &RootTree, record: &Record, touched: &FlatSet<String>) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut more = 0usize;
     for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(path)) {
-        if tree.exists(path)? {
-            continue;
-        }
-        match stack.top() {
-            Some(top) if notices.len() < NOTICES => {
-                notices.push(Notice::Missing(path.clone(), top.patch.clone()));
+        let seen = tree.exists(path);
+        match (seen, stack.top()) {
+            (Ok(true), _) => {}
+            (seen, Some(top)) if notices.len() < NOTICES => {
+                let (path, id) = (path.clone(), top.patch.clone());
+                notices.push(match seen {
+                    Err(error) => Notice::Unseen(path, id, error.to_string()),
+                    Ok(_) => Notice::Missing(path, id),
+                });
             }
             _ => more += 1,
         }
@@ -122,7 +124,7 @@ pub(super) fn deleted(
     if more > 0 {
         notices.push(Notice::MoreMissing(more));
     }
-    Ok(notices)
+    notices
 }
 
 /// The error for an object that must come back and is not kept any more.

@@ -3,7 +3,9 @@
 //! A path here is relative to the root, with `/` between names, without `.` and `..`, and
 //! without a symbolic link in any directory of it. Planning makes such a path from a
 //! patch's member with [`RootTree::resolve`], which follows links of the base system
-//! inside the root. Later steps open a planned path name by name and follow no link.
+//! inside the root, if nobody but root can have made or moved them. Later steps open a
+//! planned path name by name and follow no link, so a user who owns a directory on the
+//! way can make a path absent, and nothing else.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -62,6 +64,15 @@ pub(super) struct Resolved {
     pub mount: String,
 }
 
+/// The directories of a path that do not exist.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Missing {
+    /// The outermost first.
+    pub directories: Vec<String>,
+    /// The first of them is something else, which is in the way.
+    pub is_in_the_way: bool,
+}
+
 /// The tree below the install root.
 pub(super) struct RootTree {
     root: OwnedFd,
@@ -97,19 +108,22 @@ impl RootTree {
     pub fn inspect(&self, path: &str) -> Result<PathState, InstallError> {
         let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name));
         match there {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(PathState::Nothing),
+            Err(error) if is_absent(&error) => Ok(PathState::Nothing),
             other => other.context("read", path),
         }
     }
 
-    /// The directories of a path that do not exist, the outermost first.
-    pub fn missing(&self, path: &str) -> Result<Vec<String>, InstallError> {
-        let mut missing = Vec::new();
+    /// The directories of a path that do not exist.
+    pub fn missing(&self, path: &str) -> Result<Missing, InstallError> {
+        let mut missing = Missing::default();
         for (at, _) in path.rmatch_indices('/') {
             let (above, _) = path.split_at(at);
             match self.dir(above) {
                 Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => missing.insert(0, above.to_owned()),
+                Err(error) if is_absent(&error) => {
+                    missing.directories.insert(0, above.to_owned());
+                    missing.is_in_the_way = error.kind() == io::ErrorKind::NotADirectory;
+                }
                 Err(error) => return Err(error).context("open", above),
             }
         }
@@ -120,13 +134,15 @@ impl RootTree {
     pub fn exists(&self, path: &str) -> Result<bool, InstallError> {
         match self.parent(path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name)) {
             Ok(_) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) if is_absent(&error) => Ok(false),
             Err(error) => Err(error).context("look at", path),
         }
     }
 
     /// Resolves a member's path. Follows links of the base system in the directories of
-    /// the path, and for a directory also at its end. Refuses links that a patch brought.
+    /// the path, and for a directory also at its end. Refuses links that a patch brought,
+    /// and those that somebody other than root owns, or could have put where they are: they
+    /// would lead a patch's files, and their owners, to a place of his choice.
     pub fn resolve(
         &self,
         patch: &PatchId,
@@ -159,18 +175,23 @@ impl RootTree {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => None,
                 Err(error) => return Err(error).context("look at", &path),
             };
-            match stat.map(|stat| stat.kind) {
-                _ if is_last => walk.steps.push(Component { name, dir: None }),
-                None => walk.steps.push(Component { name, dir: None }),
-                Some(InodeKind::Directory) => {
+            let Some(stat) = stat.filter(|_| !is_last) else {
+                walk.steps.push(Component { name, dir: None });
+                continue;
+            };
+            match stat.kind {
+                InodeKind::Directory => {
                     let dir = sys::open_dir(dir, &name).context("open", &path)?;
                     let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
                     walk.steps.push(Component { name, dir: Some((dir, stat)) });
                 }
-                Some(InodeKind::Link) if is_patched(&path) => {
+                InodeKind::Link if is_patched(&path) => {
                     return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
                 }
-                Some(InodeKind::Link) => {
+                InodeKind::Link if !walk.is_roots_alone(&stat) => {
+                    return Err(Conflict::ThroughOthersLink(patch.clone(), path).into());
+                }
+                InodeKind::Link => {
                     let target = sys::read_link_at(dir, &name).context("read", &path)?;
                     let target = String::from_utf8(target)
                         .map_err(|_| Conflict::BadWay(patch.clone(), member.to_owned()))?;
@@ -185,7 +206,7 @@ impl RootTree {
                         ahead.push_front(name.to_owned());
                     }
                 }
-                Some(InodeKind::File | InodeKind::Other) => {
+                InodeKind::File | InodeKind::Other => {
                     return Err(Conflict::NotDirectory(patch.clone(), path).into());
                 }
             }
@@ -214,6 +235,14 @@ impl Walk {
         let mut path: String = self.steps.iter().flat_map(|step| [step.name.as_str(), "/"]).collect();
         path.push_str(name);
         path
+    }
+
+    /// Whether root alone can have made or moved an inode in the directory reached so far.
+    fn is_roots_alone(&self, inode: &Stat) -> bool {
+        let is_roots = |stat: &Stat| stat.uid == 0 || stat.uid == sys::user();
+        let dirs = self.steps.iter().filter_map(|step| step.dir.as_ref()).map(|(_, stat)| stat);
+        let mut dirs = dirs.chain([&self.root]);
+        is_roots(inode) && dirs.all(|dir| is_roots(dir) && dir.mode & 0o022 == 0)
     }
 
     /// The directory reached so far; `None` if it does not exist yet.
@@ -247,6 +276,12 @@ impl Walk {
         }
         resolved
     }
+}
+
+/// Whether an error says that a path does not exist. Where a directory of it is something
+/// else, the path does not exist either.
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// The state of a name in a directory.

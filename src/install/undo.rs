@@ -10,7 +10,6 @@
 //! yes     no                N
 //! ```
 
-use std::io;
 use std::os::fd::AsFd;
 
 use super::error::{ErrorContext, InstallError};
@@ -22,6 +21,7 @@ use super::record::{Patch, Record, with_script};
 use super::scripts::{Script, ScriptAction};
 use super::state_files::INSTALLED;
 use super::sys;
+use super::tree::is_absent;
 use crate::failpoint;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
@@ -151,7 +151,7 @@ impl Installer<'_> {
     fn remove(&self, path: &str) -> Result<(), InstallError> {
         failpoint::hit("removing a new file");
         match self.tree.parent(path).and_then(|(dir, name)| sys::unlink_at(dir.as_fd(), name)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) if is_absent(&error) => Ok(()),
             other => other.context("remove", path),
         }
     }

@@ -24,6 +24,7 @@ mod sys;
 mod killed;
 mod local;
 mod local_changes;
+mod others;
 #[cfg(feature = "proof")]
 mod own;
 mod places;

@@ -67,19 +67,6 @@ fn a_link_that_a_patch_brought_is_not_followed() {
 }
 
 #[test]
-fn a_link_made_by_hand_is_not_followed_either() {
-    need_root!();
-    let mut rig = Rig::new("swapped");
-    rig.add(patch("P1", [file("srv/data", "of P1")]));
-    rig.installed(&["P1"]);
-    fs::rename(rig.root.join("srv"), rig.root.join("elsewhere")).unwrap();
-    symlink("etc", rig.root.join("srv")).unwrap();
-    fs::write(rig.root.join("etc/data"), "not ours").unwrap();
-    rig.install(&[]).assert_ended("Rejected", &["/srv/data"]);
-    assert_eq!(rig.text("etc/data"), "not ours");
-}
-
-#[test]
 fn files_and_directories_do_not_replace_each_other() {
     need_root!();
     let mut rig = Rig::new("types");
