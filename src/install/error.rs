@@ -119,6 +119,32 @@ pub enum Conflict {
     FileAndDirectory(PatchId, String),
     /// An object of a patch is neither in place nor kept.
     Lost(PatchId, String),
+    /// The filesystem cannot hold a file of the patch as it is.
+    Unfit {
+        /// The patch.
+        patch: PatchId,
+        /// The file's path below the root.
+        path: String,
+        /// The mount point of the filesystem, below the root.
+        mount: String,
+        /// What it cannot hold.
+        unfit: Unfit,
+    },
+}
+
+/// What a filesystem cannot hold.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Unfit {
+    /// A symbolic link.
+    Link,
+    /// Set-user-id, set-group-id or sticky bits, in this mode.
+    Mode(u32),
+    /// This owner; the file would belong to the second one.
+    Owner((u32, u32), (u32, u32)),
+    /// The name.
+    Name,
+    /// The name beside that of another file, at this path, which it takes for the same.
+    SameName(String),
 }
 
 impl InstallError {
@@ -253,6 +279,35 @@ impl fmt::Display for Conflict {
             }
             Self::Lost(id, path) => {
                 write!(f, "the file /{path} of {id} is lost: remove {id} too, then apply it again")
+            }
+            Self::Unfit { patch, path, mount, unfit } => {
+                let at = format_args!("the filesystem on /{mount}");
+                match unfit {
+                    Unfit::Link => write!(
+                        f,
+                        "{patch} has the symbolic link /{path}, and {at} cannot hold one: \
+                         make the patch without it"
+                    ),
+                    Unfit::Mode(mode) => write!(
+                        f,
+                        "{patch} has /{path} with mode {mode:04o}, and {at} has no set-user-id, \
+                         set-group-id and sticky bits: make the patch without them"
+                    ),
+                    Unfit::Owner((uid, gid), (is_uid, is_gid)) => write!(
+                        f,
+                        "{patch} gives /{path} to owner {uid}:{gid}, and on {at} it would belong to \
+                         {is_uid}:{is_gid}: make the patch with owner 0:0"
+                    ),
+                    Unfit::Name => write!(
+                        f,
+                        "{patch} has /{path}, and {at} cannot hold that name: rename it in the patch"
+                    ),
+                    Unfit::SameName(other) => write!(
+                        f,
+                        "{patch} has /{path}, and {at} takes that for the same name as /{other}: \
+                         use one spelling"
+                    ),
+                }
             }
         }
     }

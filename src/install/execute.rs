@@ -12,6 +12,7 @@ use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
 use super::stage;
 use super::state_files::INSTALLED;
+use crate::sorted::FlatSet;
 use crate::wire::install::Step;
 
 impl Installer<'_> {
@@ -48,9 +49,9 @@ impl Installer<'_> {
 
         reporter.progress(Step::Switching, 75);
         self.keep_guard(moves)?;
-        self.keep(moves, prepared)?;
+        let not_kept = self.keep(moves, prepared)?;
         journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
-        self.switch(moves, prepared)?;
+        self.switch(moves, prepared, &not_kept)?;
 
         reporter.progress(Step::PostScripts, 80);
         journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
@@ -82,7 +83,10 @@ impl Installer<'_> {
         prepared: &mut Prepared<'_>,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<(), InstallError> {
-        let Prepared { plan, files, kept, fetch_dir } = prepared;
+        let Prepared { plan, files, kept, room, fetch_dir } = prepared;
+        for (mount, number) in &room.returning {
+            kept.transfer("", mount, &number.to_string())?;
+        }
         let total = plan.stage.iter().map(|staged| staged.size_bytes).sum();
         let mut done = 0;
         let mut shown = None;
@@ -118,21 +122,32 @@ impl Installer<'_> {
         Ok(())
     }
 
-    /// Gives each object that will be displaced its second name.
-    fn keep(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
+    /// Gives each object that will be displaced its second name. Returns those that have
+    /// none: there are no hard links, and no room for a copy.
+    fn keep(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<FlatSet<u64>, InstallError> {
         let kept = &prepared.kept;
+        let reserve = self.config.agent.reserve_bytes;
+        let mut not_kept = FlatSet::default();
         for save in &moves.saves {
             kept.save(&save.path, &save.beside)?;
         }
         for switch in &moves.switches {
-            if let (Some(from), Some(_)) = (switch.from, switch.to) {
-                kept.keep(&switch.path, &switch.mount, &from.to_string())?;
+            if let (Some(from), Some(_)) = (switch.from, switch.to)
+                && !kept.keep(&switch.path, &switch.mount, &from.to_string(), reserve)?
+            {
+                not_kept.insert(from);
             }
         }
-        kept.barrier()
+        kept.barrier()?;
+        Ok(not_kept)
     }
 
-    fn switch(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<(), InstallError> {
+    fn switch(
+        &self,
+        moves: &Moves,
+        prepared: &Prepared<'_>,
+        not_kept: &FlatSet<u64>,
+    ) -> Result<(), InstallError> {
         for directory in &moves.directories {
             prepared.kept.make_directory(directory)?;
         }
@@ -140,7 +155,12 @@ impl Installer<'_> {
         for switch in &moves.switches {
             let (path, mount) = (&switch.path, &switch.mount);
             match (switch.from, switch.to) {
-                (Some(_), Some(to)) => kept.put(mount, &to.number.to_string(), path)?,
+                (Some(from), Some(to)) => {
+                    if not_kept.contains(&from) {
+                        kept.take(path, mount, &from.to_string())?;
+                    }
+                    kept.put(mount, &to.number.to_string(), path)?;
+                }
                 (None, Some(to)) => kept.put_new(mount, &to.number.to_string(), path)?,
                 (Some(from), None) => kept.take(path, mount, &from.to_string())?,
                 (None, None) => {}

@@ -10,12 +10,16 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::error::{ErrorContext, InstallError};
+use super::holds::{self, Holds};
 use super::plan::NewDirectory;
 use super::record::Record;
 use super::sys::{self, InodeKind};
 use super::tree::RootTree;
 use crate::failpoint;
-use crate::sorted::FlatMap;
+use crate::sorted::{FlatMap, FlatSet};
+
+/// A block, in bytes. A file's last bytes may take one, and its inode another.
+pub(super) const BLOCK_BYTES: u64 = 4_096;
 
 /// The name of an object that undoing puts back into the kept directory, until that is
 /// durable.
@@ -30,6 +34,7 @@ const NEW_DIRECTORY: &str = "directory";
 pub(super) struct Kept<'t> {
     tree: &'t RootTree,
     dirs: FlatMap<String, OwnedFd>,
+    holds: FlatMap<String, Holds>,
 }
 
 impl<'t> Kept<'t> {
@@ -48,7 +53,21 @@ impl<'t> Kept<'t> {
                 dirs.insert(mount.to_owned(), dir);
             }
         }
-        Ok(Self { tree, dirs })
+        Ok(Self { tree, dirs, holds: FlatMap::default() })
+    }
+
+    /// Tries out what each of the filesystems can hold.
+    pub fn try_out(&mut self) -> Result<(), InstallError> {
+        for (mount, dir) in self.dirs.iter() {
+            let holds = holds::try_out(dir.as_fd()).context("try out .thimble/kept in", mount)?;
+            self.holds.insert(mount.clone(), holds);
+        }
+        Ok(())
+    }
+
+    /// What a filesystem can hold, if it was tried out.
+    pub fn holds(&self, mount: &str) -> &Holds {
+        self.holds.get(mount).unwrap_or(&Holds::ALL)
     }
 
     /// The kept directory of a filesystem.
@@ -66,11 +85,30 @@ impl<'t> Kept<'t> {
         }
     }
 
+    /// The size of a kept object; 0 if there is none of this name.
+    pub fn size_bytes(&self, mount: &str, name: &str) -> Result<u64, InstallError> {
+        match sys::stat_at(self.dir(mount)?, name) {
+            Ok(stat) => Ok(stat.size_bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+            Err(error) => Err(error).context("look at", &format!("{mount}/.thimble/kept/{name}")),
+        }
+    }
+
     /// Gives the inode at `path` a second name here, which keeps all its attributes.
-    /// Copies it if hard links are impossible.
-    pub fn keep(&self, path: &str, mount: &str, name: &str) -> Result<(), InstallError> {
+    /// Copies it if hard links are impossible. Returns false if there is no room for a
+    /// copy, so that [`Self::take`] must come before [`Self::put`].
+    pub fn keep(&self, path: &str, mount: &str, name: &str, reserve: u64) -> Result<bool, InstallError> {
         let (parent, from) = self.tree.parent(path).context("open the directory of", path)?;
-        duplicate(parent.as_fd(), from, self.dir(mount)?, name).context("keep", path)
+        keep(parent.as_fd(), from, self.dir(mount)?, name, reserve).context("keep", path)
+    }
+
+    /// Copies a kept object to another filesystem, if it is not there yet.
+    pub fn transfer(&self, from: &str, to: &str, name: &str) -> Result<(), InstallError> {
+        if self.has(to, name)? {
+            return Ok(());
+        }
+        duplicate(self.dir(from)?, name, self.dir(to)?, name)
+            .context("copy", &format!("{from}/.thimble/kept/{name}"))
     }
 
     /// Moves the inode at `path` here.
@@ -105,15 +143,20 @@ impl<'t> Kept<'t> {
     /// directory in its place meanwhile.
     pub fn make_directory(&self, directory: &NewDirectory) -> Result<(), InstallError> {
         let NewDirectory { path, mount, mode, uid, gid } = directory;
-        let aside = self.dir(mount)?;
+        let (aside, holds) = (self.dir(mount)?, self.holds(mount));
         let make = || {
             failpoint::hit("making a directory");
             // One that a crash left; if it cannot be removed, the next call says so.
             let _ = sys::rmdir_at(aside, NEW_DIRECTORY);
             sys::mkdir_at(aside, NEW_DIRECTORY)?;
             let made = sys::open_dir(aside, NEW_DIRECTORY)?;
-            sys::chown_at(made.as_fd(), "", *uid, *gid)?;
-            sys::chmod(made.as_fd(), *mode)?;
+            // What the mount says of all files is taken; checking has refused the rest.
+            if holds.root || (*uid, *gid) != (0, 0) {
+                sys::chown_at(made.as_fd(), "", *uid, *gid)?;
+            }
+            if holds.modes {
+                sys::chmod(made.as_fd(), *mode)?;
+            }
             let (parent, name) = self.tree.parent(path)?;
             failpoint::hit("putting a directory in place");
             sys::rename_new_at(aside, NEW_DIRECTORY, parent.as_fd(), name)
@@ -143,16 +186,23 @@ impl<'t> Kept<'t> {
         Ok(())
     }
 
-    /// Removes everything that is not a kept object of the record.
+    /// Removes everything that is not a kept object of the record. An object that moved
+    /// to the root's filesystem stays only there.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
         let known = record.kept_numbers();
+        let numbers: FlatSet<u64> = known.iter().map(|(_, number)| *number).collect();
         for (mount, dir) in self.dirs.iter() {
+            holds::clear_names(dir.as_fd()).context("clear .thimble/kept in", mount)?;
             for name in sys::names(dir.as_fd()).context("list .thimble/kept in", mount)? {
                 let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
+                let is_known = number.is_some_and(|number| match mount.as_str() {
+                    "" => numbers.contains(&number),
+                    mount => known.contains(&(mount, number)),
+                });
                 if name == NEW_DIRECTORY {
                     failpoint::hit("forgetting a directory");
                     sys::rmdir_at(dir.as_fd(), &name).context("remove from .thimble/kept", &name)?;
-                } else if !number.is_some_and(|number| known.contains(&(mount.as_str(), number))) {
+                } else if !is_known || !mount.is_empty() && self.has("", &name)? {
                     self.remove(mount, &name)?;
                 }
             }
@@ -163,7 +213,8 @@ impl<'t> Kept<'t> {
 
 /// Opens the directory `name`. With `make`, makes it if it is missing, for its owner
 /// only. Refuses one that another user owns or may write to: that user could plant
-/// files in it.
+/// files in it. Where a mount option gives all files to somebody (`uid=`, `umask=`), he
+/// could do that with the files in place as well.
 pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Result<OwnedFd> {
     let dir = match sys::open_dir(parent, name) {
         Err(error) if make && error.kind() == io::ErrorKind::NotFound => {
@@ -174,12 +225,37 @@ pub(super) fn own_dir(parent: BorrowedFd<'_>, name: &str, make: bool) -> io::Res
         other => other?,
     };
     let stat = sys::stat_dir(dir.as_fd())?;
-    if stat.mode & 0o022 != 0 || stat.uid != sys::user() {
+    let is_others = stat.mode & 0o022 != 0 || stat.uid != sys::user();
+    if is_others && !holds::imposes_modes(dir.as_fd()).unwrap_or(false) {
         let what =
             "others may write to it: remove it if it is not thimble's, else `chown` and `chmod 700` it";
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
     }
     Ok(dir)
+}
+
+/// Gives an inode a second name in a kept directory, or makes a copy if there is room for
+/// it beside the reserve. Returns false if not.
+fn keep(
+    from: BorrowedFd<'_>,
+    name: &str,
+    to: BorrowedFd<'_>,
+    to_name: &str,
+    reserve: u64,
+) -> io::Result<bool> {
+    failpoint::hit("linking a file");
+    match sys::link_at(from, name, to, to_name) {
+        Err(error) if is_linkless(&error) => {}
+        other => return other.map(|()| true),
+    }
+    // A copy leaves the path with its file at any instant, so it comes first.
+    let stat = sys::stat_at(from, name)?;
+    let is_copied = matches!(stat.kind, InodeKind::File | InodeKind::Link)
+        && sys::free_bytes(to)? >= stat.size_bytes.saturating_add(reserve).saturating_add(BLOCK_BYTES);
+    if is_copied {
+        copy_whole(from, name, to, to_name)?;
+    }
+    Ok(is_copied)
 }
 
 fn open_kept(tree: &RootTree, mount: &str, make: bool) -> io::Result<OwnedFd> {
@@ -201,6 +277,11 @@ pub(super) fn duplicate(
         Err(error) if is_linkless(&error) => {}
         other => return other,
     }
+    copy_whole(from, name, to, to_name)
+}
+
+/// Makes a copy that is whole or not there.
+fn copy_whole(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
     let part = format!(".thimble~{to_name}");
     failpoint::hit("copying a file");
     sys::remove_if_there(to, &part)?;

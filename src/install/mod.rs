@@ -12,7 +12,8 @@
 //! 2. `execute` announces the plan in the `journal`, then stages new files, runs the
 //!    pre scripts, switches, and runs the post, restart and health scripts. Each
 //!    displaced file gets its second name before the first switch, so that switching
-//!    is renames only.
+//!    is renames only. What a filesystem `holds` is tried out before, and if space is
+//!    short, kept objects make `room`.
 //! 3. `commit` renames the new record over the old one. Until then any failure or crash
 //!    is undone (`undo`). After it only cleanup is left, or, if the set takes effect
 //!    after a restart of the host, the health check after that restart (`reboot`).
@@ -43,6 +44,7 @@ mod commit;
 mod error;
 mod execute;
 mod fetch;
+mod holds;
 mod installer;
 mod journal;
 mod kept;
@@ -57,6 +59,7 @@ mod record;
 mod recover;
 mod report;
 mod request;
+mod room;
 mod scripts;
 mod stage;
 mod state_files;
@@ -66,7 +69,7 @@ mod tree;
 mod undo;
 mod unfinished;
 
-pub use error::{Conflict, InstallError, InstallRefusal};
+pub use error::{Conflict, InstallError, InstallRefusal, Unfit};
 pub use own::own_file;
 pub use scripts::{ScriptError, ScriptFailure, Trial};
 

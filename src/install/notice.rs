@@ -18,6 +18,9 @@ pub(super) enum Notice {
     Stays(String),
     /// A file of a patch was missing, and another takes its place.
     Replaced(String, PatchId),
+    /// The filesystem has no mode for each file: this one has the second mode, which
+    /// lets all users read it.
+    Opened(String, u32, u32),
     /// A file of a patch is missing and is not restored.
     Missing(String, PatchId),
     /// It cannot be seen whether a file of a patch is in place, for this reason.
@@ -37,6 +40,10 @@ impl fmt::Display for Notice {
             }
             Self::Stays(path) => write!(f, "/{path} was changed by hand and stays"),
             Self::Replaced(path, id) => write!(f, "/{path} of {id} had been deleted by hand"),
+            Self::Opened(path, asked, granted) => write!(
+                f,
+                "/{path} has mode {granted:04o} in place of {asked:04o}, as all files of its filesystem"
+            ),
             Self::Missing(path, id) => {
                 write!(
                     f,

@@ -11,6 +11,7 @@ use super::error::Conflict;
 use super::notice::Notice;
 use super::record::{Layer, Object, Patch, Record, Stack};
 use super::tree::{Missing, PathState, Print, Resolved};
+use crate::patch::archive::Owner;
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
@@ -42,6 +43,9 @@ pub(super) struct PatchFile {
     pub is_config: bool,
     /// Its size, in bytes.
     pub size_bytes: u64,
+    /// It is a symbolic link.
+    pub is_link: bool,
+    pub owner: Owner,
 }
 
 /// The facts about a path before the install.
@@ -75,6 +79,8 @@ pub(super) struct Staged {
     pub mount: String,
     pub number: u64,
     pub size_bytes: u64,
+    pub is_link: bool,
+    pub owner: Owner,
 }
 
 /// The changes of the tree: all that undoing an install needs to know.
@@ -313,7 +319,7 @@ impl Plan {
         to: Option<Entering>,
     ) -> bool {
         match (fact.state, top.object) {
-            (PathState::Inode(Some(print)), Some(object)) if print == object.print => {
+            (PathState::Inode(Some(found)), Some(object)) if found.is(&object.print) => {
                 self.switch(path, mount, Some(object.number), to);
                 return false;
             }
@@ -360,6 +366,8 @@ impl Plan {
             mount: file.at.mount.clone(),
             number,
             size_bytes: file.size_bytes,
+            is_link: file.is_link,
+            owner: file.owner,
         });
         Object { number, print: Print::default() }
     }

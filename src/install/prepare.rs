@@ -1,22 +1,24 @@
 //! An install up to its plan: fetching, verifying, checking. The tree does not change.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 
-use super::error::{ErrorContext, InstallError};
+use super::error::InstallError;
 use super::fetch::{FetchDir, FetchedFile};
+use super::holds::{self, Candidate};
 use super::installer::Installer;
 use super::journal::Intent;
 use super::kept::Kept;
-use super::plan::{self, Plan, PlannedPatch};
+use super::notice::Notice;
+use super::plan::{self, NewDirectory, Plan, PlannedPatch};
 use super::record::{Patch, Record, with_script};
 use super::report::{InstallReporter, percent_within};
+use super::room::Room;
 use super::scripts::{Script, ScriptAction};
 use super::stage::ScriptStore;
-use super::{check, notice, survey, sys};
+use super::{check, notice, survey};
 use crate::job::Source;
 use crate::patch::PatchError;
-use crate::patch::archive::Index;
+use crate::patch::archive::{Index, Owner};
 use crate::patch::signature::TrustedKeys;
 use crate::repo::layers::layer_order;
 use crate::sorted::FlatMap;
@@ -24,15 +26,13 @@ use crate::types::PatchId;
 use crate::wire::frame::ManifestPatch;
 use crate::wire::install::{InstallRequest, Step};
 
-/// A block, in bytes. A file's last bytes may take one, and its inode another.
-const BLOCK_BYTES: u64 = 4_096;
-
 /// An install that has been planned and may be executed.
 pub(super) struct Prepared<'h> {
     pub plan: Plan,
     /// The verified patch files to unpack.
     pub files: Vec<(PatchId, File)>,
     pub kept: Kept<'h>,
+    pub room: Room,
     pub fetch_dir: FetchDir,
 }
 
@@ -108,8 +108,13 @@ impl Installer<'_> {
         let removed: Vec<_> = plan.moves.removed.iter().filter_map(|id| record.patch(id)).collect();
         let reboot_required = added.iter().chain(removed.iter().copied()).any(|p| p.reboot_required);
         check::lock(config, request.force, reboot_required)?;
-        let kept = self.kept_for(record, &plan)?;
-        self.check_plan(record, &plan, &kept)?;
+        let mut kept = self.kept_for(record, &plan)?;
+        if !(plan.stage.is_empty() && plan.moves.directories.is_empty() && plan.moves.saves.is_empty()) {
+            kept.try_out()?;
+            self.check_fit(&mut plan, &targets, &kept)?;
+        }
+        let room = self.find_room(record, &mut plan, &kept)?;
+        let added = &plan.moves.added;
 
         let scripts = ScriptStore::open(&self.home)?;
         for patch in added.iter().filter(|patch| !patch.scripts.is_empty()) {
@@ -124,7 +129,7 @@ impl Installer<'_> {
             self.scripts.run(&patch.id, Script::PreRemoveCheck, ScriptAction::Remove)?;
         }
         let files = files.into_iter().map(|(id, (file, _))| (id, file)).collect();
-        Ok(Prepared { plan, files, kept, fetch_dir })
+        Ok(Prepared { plan, files, kept, room, fetch_dir })
     }
 
     /// Fetches and verifies the patch files that are needed.
@@ -175,26 +180,34 @@ impl Installer<'_> {
         })
     }
 
-    /// Refuses a plan for which there is no space, or whose kept objects are missing.
-    fn check_plan(&self, record: &Record, plan: &Plan, kept: &Kept<'_>) -> Result<(), InstallError> {
-        for switch in &plan.moves.switches {
-            if let Some(to) = switch.to.filter(|to| !to.is_fresh)
-                && !kept.has(&switch.mount, &to.number.to_string())?
-            {
-                return Err(survey::lost_object(record, &switch.path));
-            }
-        }
-        let mut needed = FlatMap::default();
+    /// Refuses files and directories that their filesystem cannot hold. Adds notices of
+    /// those that all users may read there.
+    fn check_fit(
+        &self,
+        plan: &mut Plan,
+        targets: &[PlannedPatch],
+        kept: &Kept<'_>,
+    ) -> Result<(), InstallError> {
+        let mut candidates: FlatMap<&str, Vec<Candidate<'_>>> = FlatMap::default();
         for staged in &plan.stage {
-            *needed.get_or_insert_with(staged.mount.as_str(), || 0) +=
-                staged.size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
+            let (patch, path, is_link) = (&staged.patch, &staged.path, staged.is_link);
+            let Owner { mode, uid, gid, .. } = staged.owner;
+            let candidate = Candidate { patch, path, is_link, mode, uid, gid };
+            candidates.get_or_insert_with(&staged.mount, Vec::new).push(candidate);
+            let opened = kept.holds(&staged.mount).opened(mode).filter(|_| !is_link);
+            plan.notices.extend(opened.map(|granted| Notice::Opened(path.clone(), mode, granted)));
         }
-        needed.into_iter().try_for_each(|(mount, needed)| self.check_space(mount, needed))
-    }
-
-    fn check_space(&self, mount: &str, needed: u64) -> Result<(), InstallError> {
-        let free = self.tree.dir(mount).and_then(|dir| sys::free_bytes(dir.as_fd()));
-        check::space(mount, needed, self.config.agent.reserve_bytes, free.context("measure", mount)?)
+        for NewDirectory { path, mount, mode, uid, gid } in &plan.moves.directories {
+            let brings = |target: &&PlannedPatch| {
+                target.layout.as_ref().is_some_and(|layout| layout.missing.contains_key(path))
+            };
+            let Some(patch) = targets.iter().find(brings).map(|target| &target.patch.id) else { continue };
+            let candidate = Candidate { patch, path, is_link: false, mode: *mode, uid: *uid, gid: *gid };
+            candidates.get_or_insert_with(mount, Vec::new).push(candidate);
+        }
+        candidates.into_iter().try_for_each(|(mount, candidates)| {
+            holds::check(&self.tree, mount, kept.dir(mount)?, kept.holds(mount), &candidates)
+        })
     }
 }
 

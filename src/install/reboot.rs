@@ -85,8 +85,8 @@ impl Installer<'_> {
         for switch in switches {
             let top = unfinished.record.paths.get(&switch.path).and_then(|stack| stack.top());
             let Some(object) = top.and_then(|layer| layer.object) else { continue };
-            if let PathState::Inode(print) = self.tree.inspect(&switch.path)?
-                && print != Some(object.print)
+            if let PathState::Inode(found) = self.tree.inspect(&switch.path)?
+                && !found.is_some_and(|found| found.is(&object.print))
             {
                 kept.save(&switch.path, &free_name(&self.tree, &switch.path, "thimble-saved")?)?;
             }

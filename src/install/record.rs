@@ -59,7 +59,8 @@ pub(super) struct Stack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layer {
     pub patch: PatchId,
-    /// `None` if the object was deleted or changed by hand or cannot be needed again.
+    /// `None` if the object was deleted or changed by hand, was given up for room, or
+    /// cannot be needed again.
     pub object: Option<Object>,
     /// The patch's metadata lists the path under `config`.
     pub is_config: bool,
@@ -104,14 +105,20 @@ impl Record {
             })
     }
 
+    /// Gives up objects of layers. The patch's file is fetched again when such a layer
+    /// becomes the top.
+    pub fn forget(&mut self, numbers: &FlatSet<u64>) {
+        for layer in self.paths.values_mut().flat_map(|stack| &mut stack.layers) {
+            layer.object = layer.object.filter(|object| !numbers.contains(&object.number));
+        }
+    }
+
     /// All kept objects, as mount point and number. The top of a stack is in place, not
     /// kept.
     pub fn kept_numbers(&self) -> FlatSet<(&str, u64)> {
         let mut numbers = Vec::new();
         for stack in self.paths.values() {
-            let covered = stack.layers.split_last().map_or(&[][..], |(_, covered)| covered);
-            let of_layers = covered.iter().filter_map(|layer| layer.object).map(|object| object.number);
-            let of_stack = stack.base.into_iter().chain(of_layers);
+            let of_stack = stack.base.into_iter().chain(stack.covered());
             numbers.extend(of_stack.map(|number| (stack.mount.as_str(), number)));
         }
         numbers.into()
@@ -122,6 +129,12 @@ impl Stack {
     /// The layer in place.
     pub fn top(&self) -> Option<&Layer> {
         self.layers.last()
+    }
+
+    /// The kept objects of its covered layers, bottom first.
+    pub fn covered(&self) -> impl Iterator<Item = u64> {
+        let covered = self.layers.split_last().map_or(&[][..], |(_, covered)| covered);
+        covered.iter().filter_map(|layer| layer.object).map(|object| object.number)
     }
 
     /// Drops the objects below a committed layer: they can never be in place again.

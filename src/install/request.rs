@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::Journal;
+use super::prepare::Prepared;
 use super::report::{InstallEnd, InstallReporter};
 use super::unfinished::{RecoveryTrigger, UnfinishedInstall};
 use crate::job::{RefusalKind, Source};
@@ -24,7 +25,7 @@ impl Installer<'_> {
         if let Some(last) = self.last()?.filter(|last| last.request_id == request_id) {
             return Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }));
         }
-        let record = self.record()?;
+        let mut record = self.record()?;
         let mut journal = Journal::begin(self.home.as_fd(), *request)?;
         let mut prepared = match self.prepare(&record, request, source, reporter) {
             Ok(prepared) => prepared,
@@ -33,6 +34,11 @@ impl Installer<'_> {
                 return Ok(Some(InstallEnd { last, kind: error.kind() }));
             }
         };
+        let Prepared { plan, kept, room, .. } = &mut prepared;
+        if let Err(error) = self.take_room(&mut record, plan, kept, room) {
+            let last = self.reject(journal, request_id, &error.to_string())?;
+            return Ok(Some(InstallEnd { last, kind: error.kind() }));
+        }
         let intent = prepared.intent(&record);
         let executed = self.execute(&mut journal, &intent, &mut prepared, reporter);
         drop(prepared);

@@ -8,13 +8,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::{ErrorContext, InstallError};
+use super::holds::{self, Holds};
 use super::kept::{Kept, own_dir};
 use super::plan::Staged;
 use super::record::Record;
-use super::sys;
+use super::sys::{self, InodeKind, Stat};
 use super::tree::Print;
 use crate::failpoint;
-use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Owner, Sink};
+use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
@@ -74,14 +75,10 @@ impl<'a> Files<'a> {
             hasher.update(bytes);
             (self.unpacked)(len as u64);
         }
-        let Owner { mode, uid, gid, mtime_s, mtime_ns } = member.owner;
-        // Mode after owner: a change of owner clears set-user-id.
-        sys::chown_at(dir, &name, uid, gid)?;
-        sys::chmod(file.as_fd(), mode)?;
-        sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
-        if let Some(staged) = self.wanted.get(member.path.to_str().unwrap_or_default()) {
-            self.prints.push((staged, Print::new(false, mode, uid, gid, &hasher.finalize())));
-        }
+        let staged = self.wanted.get(member.path.to_str().unwrap_or_default()).copied();
+        let holds = self.kept.holds(staged.map_or("", |staged| &staged.mount));
+        let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds)?;
+        self.prints.extend(staged.map(|staged| (staged, print(&granted, holds, &hasher.finalize()))));
         Ok(())
     }
 
@@ -90,14 +87,21 @@ impl<'a> Files<'a> {
         let dir = self.kept.dir(&staged.mount).map_err(|_| io::ErrorKind::NotFound)?;
         let name = staged.number.to_string();
         let target = target.as_os_str().as_bytes();
-        let Owner { mode, uid, gid, mtime_s, mtime_ns } = member.owner;
+        let holds = self.kept.holds(&staged.mount);
         failpoint::hit("staging a link");
         sys::symlink_at(target, dir, &name)?;
-        sys::chown_at(dir, &name, uid, gid)?;
-        sys::set_mtime_at(dir, &name, mtime_s, mtime_ns)?;
-        self.prints.push((staged, Print::new(true, mode, uid, gid, &blake3::hash(target))));
+        let granted = holds::grant(dir, &name, None, &member.owner, holds)?;
+        self.prints.push((staged, print(&granted, holds, &blake3::hash(target))));
         Ok(())
     }
+}
+
+/// The print of what is on the disk now.
+fn print(granted: &Stat, holds: &Holds, content: &blake3::Hash) -> Print {
+    if !holds.modes {
+        return Print::of_content(content);
+    }
+    Print::new(granted.kind == InodeKind::Link, granted.mode, granted.uid, granted.gid, content)
 }
 
 impl Sink for Files<'_> {

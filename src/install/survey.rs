@@ -43,7 +43,9 @@ pub(super) fn layout(
                 let at = tree.resolve(id, path, false, &is_patched)?;
                 let is_config = index.metadata.config.contains(&member.path);
                 let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
-                layout.files.push(PatchFile { member: path.to_owned(), at, is_config, size_bytes });
+                let is_link = matches!(member.kind, MemberKind::Symlink { .. });
+                let (member, owner) = (path.to_owned(), member.owner);
+                layout.files.push(PatchFile { member, at, is_config, size_bytes, is_link, owner });
             }
         }
     }

@@ -309,7 +309,11 @@ pub(super) fn copy_xattrs(from: &File, to: &File) -> io::Result<()> {
     };
     for name in names.split_inclusive(|byte| *byte == 0) {
         let name = CStr::from_bytes_with_nul(name).map_err(|_| io::ErrorKind::InvalidData)?;
-        set_xattr(to, name, &xattr(from, name)?)?;
+        match set_xattr(to, name, &xattr(from, name)?) {
+            // What the other filesystem cannot have, such as a label of its own making.
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            other => other?,
+        }
     }
     Ok(())
 }

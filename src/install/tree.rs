@@ -23,7 +23,8 @@ use crate::types::PatchId;
 const LINKS: usize = 40;
 
 /// Identifies a file or symbolic link as unchanged: a hash of type, mode, owner and
-/// content, not of the time.
+/// content, not of the time. Mode and owner are those that the filesystem granted. Where
+/// it has no mode for each file, but one that a mount option says, content alone counts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Print(#[serde(with = "crate::types::bytes")] [u8; 32]);
 
@@ -40,6 +41,29 @@ impl Print {
         hasher.update(content.as_bytes());
         Self(*hasher.finalize().as_bytes())
     }
+
+    /// The print of a file on a filesystem that has no mode for each.
+    pub fn of_content(content: &blake3::Hash) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(b"content").update(content.as_bytes());
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// The prints of the file or link at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// With mode and owner.
+    whole: Print,
+    /// Of the content alone.
+    content: Print,
+}
+
+impl Found {
+    /// Whether it is what this print was taken of.
+    pub fn is(&self, print: &Print) -> bool {
+        self.whole == *print || self.content == *print
+    }
 }
 
 /// The state of a path.
@@ -47,8 +71,8 @@ impl Print {
 pub(super) enum PathState {
     Nothing,
     Directory,
-    /// A file or link, with its print; `None` for a device, pipe or socket.
-    Inode(Option<Print>),
+    /// A file or link, with its prints; `None` for a device, pipe or socket.
+    Inode(Option<Found>),
 }
 
 /// The path of a patch's member on this host.
@@ -294,7 +318,8 @@ pub(super) fn inspect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<PathStat
         InodeKind::File => hash_file(&mut sys::open_read(dir, name)?)?,
     };
     let is_link = stat.kind == InodeKind::Link;
-    Ok(PathState::Inode(Some(Print::new(is_link, stat.mode, stat.uid, stat.gid, &content))))
+    let whole = Print::new(is_link, stat.mode, stat.uid, stat.gid, &content);
+    Ok(PathState::Inode(Some(Found { whole, content: Print::of_content(&content) })))
 }
 
 fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {

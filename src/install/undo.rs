@@ -6,7 +6,8 @@
 //! ```text
 //! kept/O  kept/N            the path holds
 //! no      -                 O: not switched, or already back
-//! yes     yes               O: kept/O is its second name, which the sweep removes
+//! yes     yes               O: kept/O is its second name, which the sweep removes; or
+//!                           nothing: O was taken away, as it could have no second name
 //! yes     no                N
 //! ```
 
@@ -111,7 +112,10 @@ impl Installer<'_> {
                 && let (Some(_), Some(to)) = (switch.from, switch.to)
                 && !kept.has(&switch.mount, &returning(to.number))?
             {
-                kept.keep(&switch.path, &switch.mount, &returning(to.number))?;
+                let name = returning(to.number);
+                if !kept.keep(&switch.path, &switch.mount, &name, 0)? {
+                    kept.take(&switch.path, &switch.mount, &name)?;
+                }
             }
         }
         kept.barrier()?;
@@ -138,6 +142,14 @@ impl Installer<'_> {
     fn restore_path(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
         let Switch { path, mount, from, to } = switch;
         match (switch_state(kept, switch)?, from, to) {
+            // It was taken away, and nothing came in its place.
+            (SwitchState::Before, Some(from), Some(_))
+                if !self.tree.exists(path)?
+                    && self.tree.parent(path).is_ok()
+                    && kept.has(mount, &from.to_string())? =>
+            {
+                kept.put(mount, &from.to_string(), path)
+            }
             (SwitchState::Before, ..) => Ok(()),
             (SwitchState::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
             (SwitchState::Switched, None, Some(to)) if to.is_fresh => self.remove(path),

@@ -15,6 +15,7 @@ macro_rules! need_root {
 mod support;
 
 mod child;
+mod filesystems;
 mod model;
 mod pieces;
 mod rig;

@@ -21,9 +21,11 @@ declare -A needs=(
     [net]="ip:iproute2 unshare:util-linux minisign:minisign"
     [demo]="@binary @net"
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
+    [filesystems]="@build @net linux.uml:user-mode-linux modprobe:kmod mkfs.vfat:dosfstools mkfs.ext4:e2fsprogs
+        mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
     [bench]="@dist @net"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
-    [test]="@dist @net @tipc @fuzz rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
+    [test]="@dist @net @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
 )
 collect() {

@@ -20,6 +20,8 @@ trap 'exit 130' INT TERM
 
 # Of a check that passed: the verdicts of its parts, where it has any; not what cargo says.
 verdicts() {
+    # The table of filesystems.
+    sed -n '/^filesystem  /,/^$/{ /./s/^/    /p }' "$1" | grep -v 'SKIPPED: '
     grep -q '^case ' "$1" && grep -E '^(    |case |a cluster over TIPC: )' "$1" |
         grep -vE '^ +(Compiling|Finished|Executable) '
 }
@@ -71,7 +73,7 @@ all() {
     local program
     for program in "$@"; do "$program" || return; done
 }
-run_test() { check "tests/$1" tests/rig/as_root.sh "$(built udp "$1")"; }
+run_test() { check "tests/$1" tests/rig/as_root.sh "$(built udp "$1")" "${@:2}"; }
 
 # What is tested is what is shipped, where the library is not called (tests/support).
 machine=$(uname -m)
@@ -118,7 +120,8 @@ run() {
         name=${name%.rs}
         # In the third lane, on a kernel that has TIPC.
         [[ $name != tipc ]] || continue
-        run_test "$name"
+        # So are those on filesystems that this kernel may not have.
+        run_test "$name" $([[ $name != install ]] || echo --skip filesystems::)
     done
     for supervisor in systemd openrc; do
         check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
@@ -128,7 +131,11 @@ run() {
 }
 
 tipc() {
-    after "test build" "test build, TIPC" "static binaries, $machine"
+    after "test build"
+    local some=(filesystems::vfat --skip a_kill)
+    [[ ${FILESYSTEMS:-} != all ]] || some=()
+    check "filesystems, on a kernel of its own" tests/rig/filesystems.sh "${some[@]}"
+    after "test build, TIPC" "static binaries, $machine"
     check "TIPC, on a kernel of its own" tests/rig/tipc.sh ${TIPC:-}
 }
 

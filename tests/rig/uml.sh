@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# uml.sh COMMAND..: runs it as root on a kernel that has TIPC: User Mode Linux, on
-# this machine's own files, without virtualisation. Its output comes as it is made;
+# uml.sh COMMAND..: runs it as root on a kernel that has TIPC and many filesystems: User
+# Mode Linux, on this machine's own files, without virtualisation. Its output comes as it is made;
 # its exit status is passed on, but 1 where the kernel does not boot or the command
 # does not end within UML_SECONDS, and 77 (skipped) where there is no such kernel.
 # UML_PROCESSOR is the one that it runs on, of those that there are: first or last.
@@ -12,8 +12,8 @@ set -uo pipefail
 boot_seconds=60
 run_seconds=${UML_SECONDS:-600}
 
-skip() { echo "SKIPPED: a TIPC kernel: $1" >&2; exit 77; }
-[[ $(uname -m) == x86_64 ]] || skip "User Mode Linux runs on x86-64, and this is $(uname -m)"
+skip() { echo "SKIPPED: User Mode Linux: $1" >&2; exit 77; }
+[[ $(uname -m) == x86_64 ]] || skip "it runs on x86-64, and this is $(uname -m)"
 for need in linux.uml modprobe ip; do
     PATH=$PATH:/usr/sbin:/sbin command -v $need >/dev/null || skip "$need is not installed (make setup)"
 done

@@ -1,0 +1,267 @@
+//! What a filesystem can hold of a patch's files. It is tried out on the filesystem
+//! itself: types and mount options would have to be known one by one.
+//!
+//! vfat, for instance, has one mode and one owner for all files, no links of either kind,
+//! and names that ignore case and cannot have a `:`.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use super::error::{Conflict, ErrorContext, InstallError, Unfit};
+use super::sys::{self, Stat};
+use super::tree::RootTree;
+use crate::failpoint;
+use crate::patch::archive::Owner;
+use crate::sorted::FlatSet;
+use crate::types::PatchId;
+
+/// The file that is tried out. Names here are no kept objects, so the sweep removes them.
+const PROBE: &str = "probe";
+/// A second name of it.
+const SECOND: &str = "probe-2";
+/// A directory that names are tried out in.
+const NAMES: &str = "probe-names";
+/// The bits of set-user-id, set-group-id and sticky.
+const SPECIAL: u32 = 0o7000;
+
+/// What a filesystem can hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holds {
+    /// Each file has its own permission bits.
+    pub modes: bool,
+    /// A file can belong to root.
+    pub root: bool,
+    /// Hard links.
+    pub hard_links: bool,
+    /// Symbolic links.
+    links: bool,
+    /// Any name of up to 255 bytes, and case makes a difference.
+    names: bool,
+    /// The permission bits that a plain file has where it cannot have its own.
+    mode: u32,
+    /// The owner that a file has where it cannot have its own.
+    owner: (u32, u32),
+}
+
+impl Holds {
+    /// A filesystem on which nothing was tried out.
+    pub const ALL: Self = Self {
+        modes: true,
+        root: true,
+        hard_links: true,
+        links: true,
+        names: true,
+        mode: 0o600,
+        owner: (0, 0),
+    };
+}
+
+/// Whether a filesystem gives the files in this directory a mode of its own choice.
+///
+/// Another user may own the directory: so only the descriptor of a new file is asked,
+/// which he cannot change.
+pub(super) fn imposes_modes(dir: BorrowedFd<'_>) -> io::Result<bool> {
+    sys::remove_if_there(dir, PROBE)?;
+    let file = sys::create_new(dir, PROBE)?;
+    let imposes = !takes_modes(file.as_fd());
+    sys::remove_if_there(dir, PROBE)?;
+    Ok(imposes)
+}
+
+fn takes_modes(file: BorrowedFd<'_>) -> bool {
+    [0o640, 0o600].into_iter().all(|mode| {
+        // A refusal is seen in the mode, as is a success that changes nothing.
+        let _ = sys::chmod(file, mode);
+        sys::stat_dir(file).is_ok_and(|stat| stat.mode == mode)
+    })
+}
+
+fn takes_owner(dir: BorrowedFd<'_>, uid: u32, gid: u32) -> bool {
+    let _ = sys::chown_at(dir, PROBE, uid, gid);
+    sys::stat_at(dir, PROBE).is_ok_and(|stat| (stat.uid, stat.gid) == (uid, gid))
+}
+
+/// Tries out the filesystem of a kept directory.
+pub(super) fn try_out(dir: BorrowedFd<'_>) -> io::Result<Holds> {
+    failpoint::hit("trying out a filesystem");
+    sys::remove_if_there(dir, PROBE)?;
+    sys::remove_if_there(dir, SECOND)?;
+    let file = sys::create_new(dir, PROBE)?;
+    let modes = takes_modes(file.as_fd());
+    let stat = sys::stat_dir(file.as_fd())?;
+    let holds = Holds {
+        modes,
+        root: takes_owner(dir, 0, 0),
+        hard_links: is_possible(dir, SECOND, |name| sys::link_at(dir, PROBE, dir, name)),
+        links: is_possible(dir, SECOND, |name| sys::symlink_at(b"probe", dir, name)),
+        // Other case, special characters with a special ending, and length.
+        names: ["Probe", "probe:?*\\.", &"p".repeat(255)]
+            .into_iter()
+            .all(|name| is_possible(dir, name, |name| sys::create_new(dir, name).map(drop))),
+        mode: stat.mode,
+        owner: (stat.uid, stat.gid),
+    };
+    sys::remove_if_there(dir, PROBE)?;
+    Ok(holds)
+}
+
+/// Makes a name and removes it again.
+fn is_possible(dir: BorrowedFd<'_>, name: &str, make: impl Fn(&str) -> io::Result<()>) -> bool {
+    make(name).is_ok() && sys::unlink_at(dir, name).is_ok()
+}
+
+/// A file, link or directory that an install will make.
+pub(super) struct Candidate<'p> {
+    pub patch: &'p PatchId,
+    pub path: &'p str,
+    pub is_link: bool,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Refuses what the filesystem mounted at `mount` cannot hold. `kept` is the kept
+/// directory there.
+pub(super) fn check(
+    tree: &RootTree,
+    mount: &str,
+    kept: BorrowedFd<'_>,
+    holds: &Holds,
+    candidates: &[Candidate<'_>],
+) -> Result<(), InstallError> {
+    let refuse = |candidate: &Candidate<'_>, unfit| {
+        let (patch, path) = (candidate.patch.clone(), candidate.path.to_owned());
+        Err(Conflict::Unfit { patch, path, mount: mount.to_owned(), unfit }.into())
+    };
+    let probe = sys::create_new(kept, PROBE).context("make in .thimble/kept in", mount)?;
+    let mut taken = FlatSet::default();
+    for candidate in candidates {
+        let Candidate { is_link, mode, uid, gid, .. } = *candidate;
+        if is_link && !holds.links {
+            return refuse(candidate, Unfit::Link);
+        }
+        if !holds.modes && !is_link && mode & SPECIAL != 0 {
+            return refuse(candidate, Unfit::Mode(mode));
+        }
+        // Root's files are taken as they come: the mount says whose they are.
+        if (uid, gid) == (0, 0) || taken.contains(&(uid, gid)) {
+            continue;
+        }
+        if !takes_owner(kept, uid, gid) {
+            return refuse(candidate, Unfit::Owner((uid, gid), holds.owner));
+        }
+        taken.insert((uid, gid));
+    }
+    drop(probe);
+    sys::remove_if_there(kept, PROBE).context("remove from .thimble/kept in", mount)?;
+    if holds.names {
+        return Ok(());
+    }
+    clear_names(kept).context("clear .thimble/kept in", mount)?;
+    failpoint::hit("trying out names");
+    sys::mkdir_at(kept, NAMES).context("make a directory in .thimble/kept in", mount)?;
+    let names = sys::open_dir(kept, NAMES).context("open a directory in .thimble/kept in", mount)?;
+    let checked = check_names(tree, mount, names.as_fd(), candidates);
+    clear_names(kept).context("clear .thimble/kept in", mount)?;
+    match checked? {
+        Some((candidate, unfit)) => refuse(candidate, unfit),
+        None => Ok(()),
+    }
+}
+
+/// Removes the directory that names are tried out in, if a crash left it.
+pub(super) fn clear_names(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let dir = match sys::open_dir(kept, NAMES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for name in sys::names(dir.as_fd())? {
+        sys::remove_if_there(dir.as_fd(), &name)?;
+    }
+    sys::rmdir_at(kept, NAMES)
+}
+
+/// The first name that cannot be had, or that is another one's in other letters. Each
+/// name that does not exist yet is made in `trial`, with those of the same directory.
+fn check_names<'c>(
+    tree: &RootTree,
+    mount: &str,
+    trial: BorrowedFd<'_>,
+    candidates: &'c [Candidate<'c>],
+) -> Result<Option<(&'c Candidate<'c>, Unfit)>, InstallError> {
+    // Sorted, so that all names of one directory are together.
+    let mut steps: Vec<(&str, &str, &Candidate<'_>)> = Vec::new();
+    for candidate in candidates {
+        let ends = candidate.path.match_indices('/').map(|(at, _)| at).chain([candidate.path.len()]);
+        for end in ends.filter(|end| *end > mount.len()) {
+            let (step, _) = candidate.path.split_at(end);
+            let (above, name) = step.rsplit_once('/').unwrap_or(("", step));
+            steps.push((above, name, candidate));
+        }
+    }
+    steps.sort_by_key(|(above, name, _)| (*above, *name));
+    steps.dedup_by_key(|(above, name, _)| (*above, *name));
+    let mut last = None;
+    for (above, name, candidate) in steps {
+        if last != Some(above) {
+            last = Some(above);
+            for name in sys::names(trial).context("list", above)? {
+                sys::remove_if_there(trial, &name).context("remove", &name)?;
+            }
+        }
+        let there = tree.dir(above).and_then(|dir| sys::stat_at(dir.as_fd(), name).map(|_| dir));
+        let there = match there {
+            Ok(dir) => sys::names(dir.as_fd()),
+            Err(_) => match sys::create_new(trial, name) {
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Err(error),
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Ok(Some((candidate, Unfit::Name)));
+                }
+                _ => sys::names(trial),
+            },
+        };
+        let there = there.context("try out the name of", candidate.path)?;
+        if !there.iter().any(|other| other == name) {
+            let lower = name.to_lowercase();
+            let other = there.into_iter().find(|other| other.to_lowercase() == lower);
+            let join = |name| if above.is_empty() { name } else { format!("{above}/{name}") };
+            return Ok(Some((candidate, other.map_or(Unfit::Name, |other| Unfit::SameName(join(other))))));
+        }
+    }
+    Ok(None)
+}
+
+/// Gives a new inode its owner, mode and time, as far as its filesystem takes them.
+/// `file` is its descriptor; a link has none. Returns what was granted.
+pub(super) fn grant(
+    dir: BorrowedFd<'_>,
+    name: &str,
+    file: Option<BorrowedFd<'_>>,
+    owner: &Owner,
+    holds: &Holds,
+) -> io::Result<Stat> {
+    let Owner { mode, uid, gid, mtime_s, mtime_ns } = *owner;
+    if holds.root || (uid, gid) != (0, 0) {
+        sys::chown_at(dir, name, uid, gid)?;
+    }
+    // Mode after owner: a change of owner clears set-user-id.
+    if let Some(file) = file
+        && holds.modes
+    {
+        sys::chmod(file, mode)?;
+    }
+    match sys::set_mtime_at(dir, name, mtime_s, mtime_ns) {
+        // The time is not compared.
+        Err(_) if !holds.modes => {}
+        other => other?,
+    }
+    sys::stat_at(dir, name)
+}
+
+impl Holds {
+    /// The mode that a file gets in place of `mode`, if all users may read it then who may
+    /// not by `mode`.
+    pub fn opened(&self, mode: u32) -> Option<u32> {
+        (!self.modes && self.mode & !mode & 0o004 != 0).then_some(self.mode)
+    }
+}
