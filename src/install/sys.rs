@@ -276,13 +276,17 @@ pub(super) fn sync_filesystem(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
 }
 
-/// The bytes that are available to this process on the descriptor's filesystem.
+/// The bytes that are available to this process on the descriptor's filesystem. One that
+/// has no limit (ramfs, tmpfs with `size=0`) reports no blocks at all.
 pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
     let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
     // SAFETY: `stat` is a whole `statvfs` to write to and `fd` is open.
     check(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
     // SAFETY: the call succeeded, and all zeros is a `statvfs` as well.
     let stat = unsafe { stat.assume_init() };
+    if stat.f_blocks == 0 {
+        return Ok(u64::MAX);
+    }
     #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
     Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
 }
