@@ -4,10 +4,10 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all dist bench fuzz
+.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist bench fuzz
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 # Every target installs first what it needs and this machine lacks.
 setup: ## install what the checks need and this machine lacks
@@ -16,8 +16,8 @@ setup: ## install what the checks need and this machine lacks
 test: setup ## all that CI runs: about 13 minutes on two quiet cores
 	@tests/rig/test.sh
 
-test-all: setup ## the same with long fuzzing, and all of a cluster's tests over TIPC: over an hour
-	@FUZZ_SECONDS=1500 TIPC=all tests/rig/test.sh
+test-all: setup ## the same with long fuzzing, all filesystems, and all of a cluster's tests over TIPC: over an hour
+	@FUZZ_SECONDS=1500 TIPC=all FILESYSTEMS=all tests/rig/test.sh
 
 sim: ## SEED=n [NODES=n] [SEEDS=n] [LOG=1]: play a whole cluster, the same each time
 	@tests/rig/setup.sh build
@@ -42,6 +42,11 @@ tipc: ## thimble and TIPC's topology service on a real TIPC kernel, case by case
 tipc-all: ## the same, with all tests of a cluster over TIPC
 	@tests/rig/setup.sh tipc
 	@tests/rig/tipc.sh all
+
+filesystems: ## install, overlay, rollback, removal and notices on ten filesystems, in a table
+	@tests/rig/setup.sh filesystems
+	@tests/rig/build.sh udp >/dev/null
+	@tests/rig/filesystems.sh
 
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/setup.sh dist

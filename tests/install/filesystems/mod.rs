@@ -1,6 +1,7 @@
 //! Installs on filesystems of each kind that this kernel has. `make filesystems` runs them
 //! on a kernel that has many: User Mode Linux.
 
+mod table;
 mod vfat;
 
 use std::path::{Path, PathBuf};
@@ -22,6 +23,9 @@ impl Disk {
     /// Makes a filesystem with `mkfs` and its arguments, to which the image's path is
     /// added, and mounts it. An error says what this machine lacks.
     pub fn new(kind: &str, size_kib: u64, mkfs: &[&str], at: &Path, options: &str) -> Result<Self, String> {
+        if !is_known(kind) {
+            return Err("this kernel does not have it".to_owned());
+        }
         let scratch = Scratch::new(kind);
         let image = scratch.join("image");
         std::fs::File::create(&image).and_then(|file| file.set_len(size_kib << 10)).unwrap();
@@ -53,6 +57,13 @@ impl Disk {
     }
 }
 
+/// Whether the kernel has this kind of filesystem, or a module for it.
+fn is_known(kind: &str) -> bool {
+    let _ = Command::new("modprobe").args(["-q", kind]).output();
+    let known = std::fs::read_to_string("/proc/filesystems").unwrap();
+    known.lines().any(|line| line.split_whitespace().last() == Some(kind))
+}
+
 /// Mounts a filesystem. An error says what this machine lacks.
 pub fn mount(kind: &str, options: &str, what: &Path, at: &Path) -> Result<Mount, String> {
     // Two calls at once may choose the same loop device.
@@ -68,4 +79,11 @@ pub fn mount(kind: &str, options: &str, what: &Path, at: &Path) -> Result<Mount,
         return Err(format!("this kernel cannot mount it: {line}"));
     }
     Ok(Mount::at(at))
+}
+
+/// The path of a directory that only this test has.
+fn beside(scratch: &Scratch, name: &str) -> PathBuf {
+    let path = scratch.join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    path
 }

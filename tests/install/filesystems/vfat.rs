@@ -70,7 +70,7 @@ fn config(patch: Patch) -> Patch {
 #[test]
 fn files_that_nobody_changed_are_not_changed_by_hand() {
     need_root!();
-    for options in ["", "umask=000", "uid=1000,gid=1000", "umask=0077", "quiet,umask=0022"] {
+    for options in ["", "uid=1000,gid=1000,umask=000", "quiet,umask=0077"] {
         let Some(mut host) = Host::new("vfat-same", 4096, options) else { return };
         host.base("loader.conf", b"base");
         let pieces = |of: &str| {
@@ -94,12 +94,10 @@ fn files_that_nobody_changed_are_not_changed_by_hand() {
         };
         host.quietly(&["P1"]);
         has(&host, "P1");
-        for _ in 0..2 {
-            host.quietly(&["P1", "P2"]);
-            has(&host, "P2");
-            host.quietly(&["P1"]);
-            has(&host, "P1");
-        }
+        host.quietly(&["P1", "P2"]);
+        has(&host, "P2");
+        host.quietly(&["P1"]);
+        has(&host, "P1");
         // Other mount options change the mode and owner of all files at once.
         host.disk.mount("umask=0027,uid=7").unwrap();
         host.quietly(&["P1", "P2"]);
@@ -129,10 +127,8 @@ fn what_was_changed_by_hand_is_saved_once() {
     ];
     host.has(&saved);
     fs::rename(host.efi("loader.conf.thimble-new"), host.efi("loader.conf")).unwrap();
-    for _ in 0..2 {
-        host.quietly(&["P1"]);
-        host.quietly(&["P1", "P2"]);
-    }
+    host.quietly(&["P1"]);
+    host.quietly(&["P1", "P2"]);
     host.quietly(&[]);
     host.has(&[("app.thimble-saved", b"by hand")]);
 }
@@ -197,9 +193,7 @@ const KERNEL_KIB: usize = 1024;
 const PARTITION_KIB: u64 = 2_720;
 
 fn kernel(version: usize) -> Vec<u8> {
-    let mut content = vec![0; KERNEL_KIB << 10];
-    blake3::Hasher::new().update(&[version as u8]).finalize_xof().fill(&mut content);
-    content
+    vec![version as u8; KERNEL_KIB << 10]
 }
 
 fn id(version: usize) -> String {
