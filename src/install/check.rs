@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::error::{InstallError, InstallRefusal};
 use super::record::Record;
 use crate::config::Config;
+use crate::job::Space;
 use crate::limits;
 use crate::patch::metadata::Metadata;
 use crate::repo::digest::set_digest;
@@ -78,13 +79,27 @@ pub(super) fn lock(config: &Config, force: bool, reboot_required: bool) -> Resul
     }
 }
 
-/// Checks that there is space for `needed` bytes and the reserve.
-pub(super) fn space(at: &str, needed: u64, reserve: u64, free: u64) -> Result<(), InstallError> {
-    let needed = needed.saturating_add(reserve);
-    if needed > free {
-        return Err(InstallRefusal::NoSpace { at: at.to_owned(), needed, free }.into());
+/// What an install takes on one filesystem.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Needed {
+    /// The space, in bytes.
+    pub bytes: u64,
+    /// The files that it makes.
+    pub inodes: u64,
+}
+
+/// Checks that a filesystem has what an install takes there.
+pub(super) fn space(at: &str, needed: Needed, space: Space) -> Result<(), InstallError> {
+    let at = || at.to_owned();
+    match space {
+        Space { free_bytes: Some(free), .. } if needed.bytes > free => {
+            Err(InstallRefusal::NoSpace { at: at(), needed: needed.bytes, free }.into())
+        }
+        Space { free_inodes: Some(free), .. } if needed.inodes > free => {
+            Err(InstallRefusal::NoInodes { at: at(), needed: needed.inodes, free }.into())
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Compares two releases: runs of digits as numbers, everything else as text. If one is

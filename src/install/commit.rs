@@ -12,6 +12,7 @@ use super::kept::Kept;
 use super::plan::Moves;
 use super::record::{Record, with_script};
 use super::scripts::Script;
+use super::set_aside;
 use super::stage::ScriptStore;
 use super::state_files::{BEFORE, INSTALLED, LAST};
 use super::sys::{self, InodeKind};
@@ -71,7 +72,7 @@ impl Installer<'_> {
             reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
         let last = self.remember(request.request_id, Outcome::Installed, &local_changes, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
-        journal.end(self.home.as_fd())?;
+        self.end(journal, &record)?;
         Ok(last)
     }
 
@@ -94,10 +95,21 @@ impl Installer<'_> {
         request_id: RequestId,
         reason: &str,
     ) -> Result<LastInstall, InstallError> {
-        self.sweep(&self.record()?, &Moves::default());
+        let record = self.record()?;
+        self.sweep(&record, &Moves::default());
         let last = self.remember(request_id, Outcome::Rejected, reason, false)?;
-        journal.end(self.home.as_fd())?;
+        self.end(journal, &record)?;
         Ok(last)
+    }
+
+    /// Removes the journal: the install has ended with this record in force. Sets aside
+    /// again what the next removal needs; if that fails, the next install tries again.
+    pub fn end(&self, journal: Journal, record: &Record) -> Result<(), InstallError> {
+        journal.end(self.home.as_fd())?;
+        if let Err(error) = set_aside::set_aside(self.home.as_fd(), record) {
+            log::info!("{error}");
+        }
+        Ok(())
     }
 
     /// Removes objects, scripts and drafts that the record does not name. What cannot

@@ -90,6 +90,15 @@ pub enum InstallRefusal {
         /// How much is free, in bytes.
         free: u64,
     },
+    /// There are not enough inodes.
+    NoInodes {
+        /// The mount point of the filesystem, below the root.
+        at: String,
+        /// How many files are to be made.
+        needed: u64,
+        /// How many can be made.
+        free: u64,
+    },
     /// The root cannot be written to.
     ReadOnlyRoot,
     /// The install would remove thimble's own file and bring no other in its place.
@@ -229,6 +238,11 @@ impl fmt::Display for InstallRefusal {
                 Size(*needed),
                 Size(*free)
             ),
+            Self::NoInodes { at, needed, free } => write!(
+                f,
+                "the install makes {needed} files on /{at}, which has inodes for {free}: \
+                 remove files that are not needed and install again"
+            ),
             Self::NoThimbleLeft(path) => write!(
                 f,
                 "this would remove thimble itself, /{path}: apply a patch that brings a thimble as well"
@@ -341,6 +355,11 @@ impl From<FetchError> for InstallError {
     fn from(error: FetchError) -> Self {
         Self::Fetch(error)
     }
+}
+
+/// Whether a write failed for lack of space, of inodes or of quota.
+pub(super) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Adds to a system error the operation that failed.

@@ -10,8 +10,8 @@ use super::prepare::Prepared;
 use super::record::{Patch, Record, with_script};
 use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
-use super::stage;
 use super::state_files::INSTALLED;
+use super::{set_aside, stage};
 use crate::sorted::FlatSet;
 use crate::wire::install::Step;
 
@@ -42,6 +42,9 @@ impl Installer<'_> {
         self.stage(prepared, reporter)?;
         self.try_out(moves)?;
         INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
+        if !moves.added.is_empty() {
+            set_aside::set_aside(self.home.as_fd(), &prepared.plan.next)?;
+        }
 
         reporter.progress(Step::PreScripts, 70);
         journal.append(JournalEntry::Phase(JournalPhase::PreScripts))?;

@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::error::{Conflict, ErrorContext, InstallError, Unfit};
+use super::error::{Conflict, ErrorContext, InstallError, Unfit, is_full};
 use super::sys::{self, Stat};
 use super::tree::RootTree;
 use crate::failpoint;
@@ -92,12 +92,12 @@ pub(super) fn try_out(dir: BorrowedFd<'_>) -> io::Result<Holds> {
     let holds = Holds {
         modes,
         root: takes_owner(dir, 0, 0),
-        hard_links: is_possible(dir, SECOND, |name| sys::link_at(dir, PROBE, dir, name)),
-        links: is_possible(dir, SECOND, |name| sys::symlink_at(b"probe", dir, name)),
+        hard_links: is_possible(dir, SECOND, |name| sys::link_at(dir, PROBE, dir, name))?,
+        links: is_possible(dir, SECOND, |name| sys::symlink_at(b"probe", dir, name))?,
         // Other case, special characters with a special ending, and length.
-        names: ["Probe", "probe:?*\\.", &"p".repeat(255)]
-            .into_iter()
-            .all(|name| is_possible(dir, name, |name| sys::create_new(dir, name).map(drop))),
+        names: ["Probe", "probe:?*\\.", &"p".repeat(255)].into_iter().try_fold(true, |all, name| {
+            Ok::<_, io::Error>(all && is_possible(dir, name, |name| sys::create_new(dir, name).map(drop))?)
+        })?,
         mode: stat.mode,
         owner: (stat.uid, stat.gid),
     };
@@ -105,9 +105,12 @@ pub(super) fn try_out(dir: BorrowedFd<'_>) -> io::Result<Holds> {
     Ok(holds)
 }
 
-/// Makes a name and removes it again.
-fn is_possible(dir: BorrowedFd<'_>, name: &str, make: impl Fn(&str) -> io::Result<()>) -> bool {
-    make(name).is_ok() && sys::unlink_at(dir, name).is_ok()
+/// Makes a name and removes it again. A full disk does not tell what is possible.
+fn is_possible(dir: BorrowedFd<'_>, name: &str, make: impl Fn(&str) -> io::Result<()>) -> io::Result<bool> {
+    match make(name) {
+        Err(error) if is_full(&error) => Err(error),
+        made => Ok(made.is_ok() && sys::unlink_at(dir, name).is_ok()),
+    }
 }
 
 /// A file, link or directory that an install will make.

@@ -12,10 +12,10 @@ use std::os::fd::BorrowedFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{ErrorContext, InstallError};
+use super::error::{ErrorContext, InstallError, is_full};
 use super::plan::Moves;
 use super::scripts::Script;
-use super::sys;
+use super::{spare, sys};
 use crate::failpoint;
 use crate::types::{Digest, PatchId};
 use crate::wire::install::InstallRequest;
@@ -139,11 +139,21 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Begins a journal, in place of any other.
+    /// Begins a journal, in place of any other. On a full disk it is written into the
+    /// space that was set aside for it.
     pub fn begin(home: BorrowedFd<'_>, request: InstallRequest) -> Result<Self, InstallError> {
         failpoint::hit("making the journal");
         sys::remove_if_there(home, DRAFT).context("remove", DRAFT)?;
-        let file = sys::create_new(home, DRAFT).context("make", DRAFT)?;
+        let room_bytes = spare::len_of(home, NAME).unwrap_or(0);
+        let made = sys::create_new(home, DRAFT)
+            .and_then(|file| spare::allocate(&file, 0, room_bytes).map(|()| file));
+        let file = match made {
+            Err(error) if is_full(&error) => sys::remove_if_there(home, DRAFT)
+                .and_then(|()| spare::take(home, NAME, DRAFT))
+                .and_then(|spare| spare.ok_or(error)),
+            other => other,
+        };
+        let file = file.context("make", DRAFT)?;
         let mut journal = Self { file, end: 0, state: JournalState::default() };
         journal.append(JournalEntry::Begin(request))?;
         failpoint::hit("publishing the journal");
@@ -197,16 +207,23 @@ impl Journal {
         let len = FRAMES_BYTES + scripts as u64 * SCRIPT_FRAME_BYTES;
         failpoint::hit("setting room aside");
         sys::preallocate(&self.file, self.end, len)
-            .and_then(|()| self.file.sync_all())
+            .and_then(|_| self.file.sync_all())
             .context("preallocate", NAME)
     }
 
     /// Removes the journal: the install has ended.
     pub fn end(self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("removing the journal");
-        sys::remove_if_there(home, NAME).context("remove", NAME)?;
+        spare::give_back(home, NAME).context("remove", NAME)?;
         sys::sync_filesystem(home).context("sync", NAME)
     }
+}
+
+/// The bytes that a journal may take for removing patches that have this many scripts, if
+/// its plan takes at most `plan_bytes`.
+pub(super) fn room(plan_bytes: u64, scripts: usize) -> u64 {
+    // Scripts run while a removal goes forward, and once more while it goes back.
+    plan_bytes + 2 * FRAMES_BYTES + 2 * scripts as u64 * SCRIPT_FRAME_BYTES
 }
 
 fn checksum(len: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -16,6 +16,7 @@ use super::record::Record;
 use super::sys::{self, InodeKind};
 use super::tree::RootTree;
 use crate::failpoint;
+use crate::job::Space;
 use crate::sorted::{FlatMap, FlatSet};
 
 /// A block, in bytes. A file's last bytes may take one, and its inode another.
@@ -251,7 +252,9 @@ fn keep(
     // A copy leaves the path with its file at any instant, so it comes first.
     let stat = sys::stat_at(from, name)?;
     let is_copied = matches!(stat.kind, InodeKind::File | InodeKind::Link)
-        && sys::free_bytes(to)? >= stat.size_bytes.saturating_add(reserve).saturating_add(BLOCK_BYTES);
+        && Space::of(to)?
+            .free_bytes
+            .is_none_or(|free| free >= stat.size_bytes.saturating_add(reserve).saturating_add(BLOCK_BYTES));
     if is_copied {
         copy_whole(from, name, to, to_name)?;
     }

@@ -29,6 +29,7 @@
 //! journal    only while an install is under way
 //! before     the previous record, until a restart that the host owes
 //! guard      the old thimble, until the new one has proven itself
+//! NAME.spare space for writing NAME on a full disk (`spare`)
 //! kept/N     objects that are not in place; one such directory per filesystem
 //! patches/ID/scripts/   of installed patches     fetch/HASH  patch files being fetched
 //! ```
@@ -61,6 +62,8 @@ mod report;
 mod request;
 mod room;
 mod scripts;
+mod set_aside;
+mod spare;
 mod stage;
 mod state_files;
 mod survey;

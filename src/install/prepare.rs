@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::check::Needed;
 use super::error::InstallError;
 use super::fetch::{FetchDir, FetchedFile};
 use super::holds::{self, Candidate};
@@ -70,9 +71,16 @@ impl Installer<'_> {
             wanted.values().filter(|p| record.patch(&p.id).is_none() || lost.contains(&p.id)).collect();
         let fetch_dir = FetchDir::open(&self.home)?;
         fetch_dir.sweep(&wanted)?;
-        let missing_bytes =
+        // A removal makes room and leaves no reserve. If it fetches nothing, it needs no
+        // space beyond what was set aside.
+        let adds = needed.iter().any(|patch| record.patch(&patch.id).is_none());
+        let reserve_bytes = if adds { config.agent.reserve_bytes } else { 0 };
+        let missing_bytes: u64 =
             needed.iter().map(|p| p.size_bytes.saturating_sub(fetch_dir.present_bytes(p))).sum();
-        self.check_space("", missing_bytes)?;
+        if !needed.is_empty() {
+            let bytes = missing_bytes.saturating_add(reserve_bytes);
+            self.check_space("", Needed { bytes, inodes: needed.len() as u64 })?;
+        }
         let mut files = self.fetch(&fetch_dir, &needed, source, reporter)?;
 
         let mut targets = Vec::new();
@@ -113,7 +121,7 @@ impl Installer<'_> {
             kept.try_out()?;
             self.check_fit(&mut plan, &targets, &kept)?;
         }
-        let room = self.find_room(record, &mut plan, &kept)?;
+        let room = self.find_room(record, &mut plan, &kept, reserve_bytes)?;
         let added = &plan.moves.added;
 
         let scripts = ScriptStore::open(&self.home)?;

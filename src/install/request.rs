@@ -55,7 +55,7 @@ impl Installer<'_> {
             Err(error) => {
                 reporter.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, request, &intent, &record, &error.to_string())?;
-                journal.end(self.home.as_fd())?;
+                self.end(journal, &record)?;
                 log::info!("back on set {:.12}", record.digest());
                 Ok(Some(InstallEnd { last, kind: error.kind() }))
             }

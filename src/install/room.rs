@@ -7,13 +7,15 @@
 
 use std::os::fd::AsFd;
 
+use super::check::Needed;
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::installer::Installer;
 use super::kept::{BLOCK_BYTES, Kept};
 use super::plan::Plan;
 use super::record::Record;
 use super::state_files::INSTALLED;
-use super::{check, survey, sys};
+use super::{check, set_aside, survey, sys};
+use crate::job::Space;
 use crate::sorted::{FlatMap, FlatSet};
 
 /// Objects by mount point and number.
@@ -31,14 +33,23 @@ pub(super) struct Room {
 }
 
 impl Installer<'_> {
-    /// Finds room for a plan. Refuses one for which there is none, or whose kept objects
-    /// are missing.
-    pub fn find_room(&self, record: &Record, plan: &mut Plan, kept: &Kept<'_>) -> Result<Room, InstallError> {
+    /// Finds room for a plan, beside a reserve. Refuses one for which there is none, or
+    /// whose kept objects are missing.
+    pub fn find_room(
+        &self,
+        record: &Record,
+        plan: &mut Plan,
+        kept: &Kept<'_>,
+        reserve_bytes: u64,
+    ) -> Result<Room, InstallError> {
         let mut room = Room::default();
-        let mut needed: FlatMap<String, u64> = FlatMap::default();
+        let mut needed: FlatMap<String, Needed> = FlatMap::default();
+        let none = || Needed { bytes: reserve_bytes, inodes: 0 };
         let mut need = |mount: &str, bytes: u64| {
-            *needed.get_or_insert_with(mount.to_owned(), || 0) +=
-                bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
+            let needed = needed.get_or_insert_with(mount.to_owned(), none);
+            let bytes = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
+            needed.bytes = needed.bytes.saturating_add(bytes);
+            needed.inodes += 1;
         };
         for switch in &mut plan.moves.switches {
             let Some(to) = switch.to.as_mut().filter(|to| !to.is_fresh) else { continue };
@@ -66,15 +77,24 @@ impl Installer<'_> {
                 need(mount, stat.context("look at", &save.path)?.size_bytes);
             }
         }
+        if !plan.moves.added.is_empty() {
+            let spare_bytes = set_aside::missing_bytes(self.home.as_fd(), &plan.next)?;
+            let needed = needed.get_or_insert_with(String::new(), none);
+            needed.bytes = needed.bytes.saturating_add(spare_bytes);
+        }
         // The root last: others may move objects to it.
         let (root, others): (Vec<_>, Vec<_>) = needed.into_iter().partition(|(mount, _)| mount.is_empty());
         let mut to_root = 0;
-        for (mount, bytes) in others.into_iter().chain(root) {
-            let bytes = bytes + if mount.is_empty() { to_root } else { 0 };
-            let Err(error) = self.check_space(&mount, bytes) else { continue };
+        for (mount, mut needed) in others.into_iter().chain(root) {
+            if mount.is_empty() {
+                needed.bytes = needed.bytes.saturating_add(to_root);
+            }
+            let Err(error) = self.check_space(&mount, needed) else { continue };
             let InstallError::Refused(refusal) = &error else { return Err(error) };
             let InstallRefusal::NoSpace { needed, free, .. } = **refusal else { return Err(error) };
-            let made = self.make_room(record, plan, kept, &mount, needed.saturating_sub(free), to_root)?;
+            let short = needed.saturating_sub(free);
+            let to_root_now = reserve_bytes.saturating_add(to_root);
+            let made = self.make_room(record, plan, kept, &mount, short, to_root_now)?;
             let Some((made, moved_bytes)) = made else { return Err(error) };
             to_root += moved_bytes;
             room.dropped.extend(made.dropped);
@@ -84,8 +104,8 @@ impl Installer<'_> {
     }
 
     /// Chooses what a filesystem can do without, so that `short` more bytes are free, and
-    /// tells how much of that moves to the root, which gets `to_root` already. `None` if
-    /// there is not enough.
+    /// tells how much of that moves to the root, which needs `to_root` bytes already. `None`
+    /// if there is not enough.
     fn make_room(
         &self,
         record: &Record,
@@ -114,7 +134,8 @@ impl Installer<'_> {
             let size_bytes = kept.size_bytes(mount, &number.to_string())?;
             let takes = size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
             // One of no size lies at the root already.
-            if size_bytes > 0 && self.check_space("", to_root + moved_bytes + takes).is_ok() {
+            let bytes = to_root.saturating_add(moved_bytes + takes);
+            if size_bytes > 0 && self.check_space("", Needed { bytes, inodes: 1 }).is_ok() {
                 moved_bytes += takes;
                 short = short.saturating_sub(size_bytes);
                 room.moved.push((mount.to_owned(), number));
@@ -123,10 +144,10 @@ impl Installer<'_> {
         Ok((short == 0).then_some((room, moved_bytes)))
     }
 
-    /// Checks that a filesystem has space for this many bytes.
-    pub fn check_space(&self, mount: &str, needed: u64) -> Result<(), InstallError> {
-        let free = self.tree.dir(mount).and_then(|dir| sys::free_bytes(dir.as_fd()));
-        check::space(mount, needed, self.config.agent.reserve_bytes, free.context("measure", mount)?)
+    /// Checks that a filesystem has what is needed.
+    pub fn check_space(&self, mount: &str, needed: Needed) -> Result<(), InstallError> {
+        let space = self.tree.dir(mount).and_then(|dir| Space::of(dir.as_fd()));
+        check::space(mount, needed, space.context("measure", mount)?)
     }
 
     /// Gives up and moves what was chosen. The set that is installed stays the same, and

@@ -11,8 +11,8 @@ use std::os::fd::BorrowedFd;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::error::{ErrorContext, InstallError};
-use super::sys;
+use super::error::{ErrorContext, InstallError, is_full};
+use super::{spare, sys};
 use crate::failpoint;
 use crate::sealed::{SealedError, SealedFormat};
 
@@ -41,17 +41,38 @@ impl StateFile {
 
     /// Writes the draft, durably.
     pub fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
-        let body =
-            postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
-        let bytes = self.format.seal(&body.context("encode", self.draft)?);
+        let bytes = self.sealed(value)?;
         failpoint::hit("writing a draft");
         sys::remove_if_there(home, self.draft).context("remove", self.draft)?;
-        sys::create_new(home, self.draft)
-            .and_then(|mut file| {
-                file.write_all(&bytes)?;
-                file.sync_all()
-            })
-            .context("write", self.draft)
+        let written = sys::create_new(home, self.draft).and_then(|mut file| {
+            file.write_all(&bytes)?;
+            file.sync_all()
+        });
+        match written {
+            Err(error) if is_full(&error) => self.draft_in_spare(home, &bytes, error),
+            other => other,
+        }
+        .context("write", self.draft)
+    }
+
+    /// Writes the draft into the space that was set aside for it.
+    fn draft_in_spare(&self, home: BorrowedFd<'_>, bytes: &[u8], full: io::Error) -> io::Result<()> {
+        sys::remove_if_there(home, self.draft)?;
+        let mut file = spare::take(home, self.name, self.draft)?.ok_or(full)?;
+        file.write_all(bytes)?;
+        file.set_len(bytes.len() as u64)?;
+        file.sync_all()
+    }
+
+    /// The length of the file with this value, in bytes.
+    pub fn sealed_bytes<T: Serialize>(&self, value: &T) -> Result<u64, InstallError> {
+        Ok(self.sealed(value)?.len() as u64)
+    }
+
+    fn sealed<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
+        let body =
+            postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
+        Ok(self.format.seal(&body.context("encode", self.draft)?))
     }
 
     /// Replaces the file by its draft, durably.

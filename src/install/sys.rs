@@ -9,6 +9,8 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 
+use crate::job::NoInodes;
+
 /// The type of an inode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InodeKind {
@@ -66,7 +68,8 @@ pub(super) fn open_read(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
 
 /// Makes a new file that only its owner may read.
 pub(super) fn create_new(dir: BorrowedFd<'_>, name: &str) -> io::Result<File> {
-    open_at(dir, name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600).map(File::from)
+    let file = open_at(dir, name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL, 0o600);
+    file.map(File::from).map_err(|error| NoInodes::explain(error, dir))
 }
 
 /// Opens an existing file for reading and writing.
@@ -125,7 +128,8 @@ pub(super) fn symlink_at(target: &[u8], dir: BorrowedFd<'_>, name: &str) -> io::
     let target = CString::new(target).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
     let name = c_name(name)?;
     // SAFETY: both are C strings and `dir` is open.
-    check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) }).map(drop)
+    let made = check(unsafe { libc::symlinkat(target.as_ptr(), dir.as_raw_fd(), name.as_ptr()) });
+    made.map(drop).map_err(|error| NoInodes::explain(error, dir))
 }
 
 /// Gives an inode a second name (a hard link).
@@ -139,6 +143,8 @@ pub(super) fn link_at(
     // SAFETY: both are C strings and both directories are open.
     check(unsafe { libc::linkat(from.as_raw_fd(), from_name.as_ptr(), to.as_raw_fd(), to_name.as_ptr(), 0) })
         .map(drop)
+        // On tmpfs a second name takes an inode.
+        .map_err(|error| NoInodes::explain(error, to))
 }
 
 /// Renames, replacing what has the new name.
@@ -210,7 +216,8 @@ pub(super) fn rmdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 pub(super) fn mkdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = c_name(name)?;
     // SAFETY: `name` is a C string and `dir` is open.
-    check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o700) }).map(drop)
+    let made = check(unsafe { libc::mkdirat(dir.as_raw_fd(), name.as_ptr(), 0o700) });
+    made.map(drop).map_err(|error| NoInodes::explain(error, dir))
 }
 
 /// The names in a directory, sorted, without `.` and `..`. Names that are not UTF-8 are
@@ -276,28 +283,13 @@ pub(super) fn sync_filesystem(fd: BorrowedFd<'_>) -> io::Result<()> {
     check(unsafe { libc::syncfs(fd.as_raw_fd()) }).map(drop)
 }
 
-/// The bytes that are available to this process on the descriptor's filesystem. One that
-/// has no limit (ramfs, tmpfs with `size=0`) reports no blocks at all.
-pub(super) fn free_bytes(fd: BorrowedFd<'_>) -> io::Result<u64> {
-    let mut stat = MaybeUninit::<libc::statvfs>::zeroed();
-    // SAFETY: `stat` is a whole `statvfs` to write to and `fd` is open.
-    check(unsafe { libc::fstatvfs(fd.as_raw_fd(), stat.as_mut_ptr()) })?;
-    // SAFETY: the call succeeded, and all zeros is a `statvfs` as well.
-    let stat = unsafe { stat.assume_init() };
-    if stat.f_blocks == 0 {
-        return Ok(u64::MAX);
-    }
-    #[allow(clippy::unnecessary_cast, reason = "32 bits wide on some targets")]
-    Ok((stat.f_bavail as u64).saturating_mul(stat.f_frsize as u64))
-}
-
 /// Preallocates space after a file's end, so that later appends cannot fail with ENOSPC.
-/// Does nothing if unsupported.
-pub(super) fn preallocate(file: &File, from: u64, len: u64) -> io::Result<()> {
+/// Returns false and does nothing if unsupported.
+pub(super) fn preallocate(file: &File, from: u64, len: u64) -> io::Result<bool> {
     // SAFETY: `file` is open.
     match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from as _, len as _) }) {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(()),
-        other => other.map(drop),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(false),
+        other => other.map(|_| true),
     }
 }
 

@@ -1,7 +1,5 @@
 //! An install that has not ended, and how the previous set comes back in its place.
 
-use std::os::fd::AsFd;
-
 use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalPhase};
@@ -86,7 +84,7 @@ impl Installer<'_> {
         }
         reporter.notice(&format!("{reason}: going back to set {:.12}", intent.old));
         let last = self.undo(&mut journal, &request, &intent, &record, reason)?;
-        journal.end(self.home.as_fd())?;
+        self.end(journal, &record)?;
         log::info!("back on set {:.12}: {}", record.digest(), last.reason);
         Ok(match self.own(&intent.moves) {
             Some(true) => Recovered::Superseded,

@@ -7,6 +7,8 @@
 
 pub mod reporter;
 mod source;
+mod space;
+mod sys;
 mod system_error;
 
 use heapless::Vec;
@@ -25,6 +27,7 @@ use crate::wire::keys::KeyRing;
 use crate::wire::session::SessionKeys;
 
 pub use source::{BlobSource, FetchError, Fetched, Source};
+pub use space::{NoInodes, Space};
 pub use system_error::SystemError;
 
 /// The patch ids of one command.

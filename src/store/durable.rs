@@ -5,10 +5,12 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::failpoint;
+use crate::job::NoInodes;
 
 /// The extension of a file until it is whole.
 const UNFINISHED: &str = "unfinished";
@@ -21,7 +23,16 @@ pub(super) fn unfinished(path: &Path) -> PathBuf {
 /// Makes a file that only root may read or write.
 pub(super) fn create(path: &Path) -> io::Result<File> {
     failpoint::hit("creating an unfinished file");
-    OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path)
+    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).mode(0o600).open(path);
+    file.map_err(|error| explain(error, path))
+}
+
+/// Names the reason where a new file has space but no inode.
+pub(super) fn explain(error: io::Error, path: &Path) -> io::Error {
+    match path.parent().map(File::open) {
+        Some(Ok(dir)) if error.kind() == io::ErrorKind::StorageFull => NoInodes::explain(error, dir.as_fd()),
+        _ => error,
+    }
 }
 
 /// Makes a file's content durable.
@@ -69,7 +80,7 @@ pub(super) fn make_dir(path: &Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && !path.is_dir() => {
             Err(io::ErrorKind::NotADirectory.into())
         }
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(explain(error, path)),
         _ => sync_parent(path),
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
 use crate::job::reporter::Reporter;
-use crate::job::{RefusalKind, Report};
+use crate::job::{NoInodes, RefusalKind, Report};
 use crate::patch::{PatchError, SignatureError};
 use crate::repo::map::Full;
 use crate::repo::refusal::ChangeRefusal;
@@ -84,6 +84,11 @@ impl fmt::Display for StoreError {
             Self::Io { path, error } => {
                 let path = path.display();
                 match error.kind() {
+                    io::ErrorKind::StorageFull if NoInodes::caused(error) => write!(
+                        f,
+                        "no inode is left for {path}: nothing is changed; \
+                         remove files that are not needed and try again"
+                    ),
                     io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                         write!(f, "no space left for {path}: nothing is changed; make room and try again")
                     }

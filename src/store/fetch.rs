@@ -7,6 +7,7 @@
 //! file is resumed, the part that is here is read and hashed first.
 
 use std::cmp::Reverse;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::{fmt, io, panic, thread};
 
@@ -16,11 +17,11 @@ use super::disk::{self, Store};
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::{durable, hashing, index, sys};
+use super::{durable, hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
-use crate::job::{BlobSource, FetchError};
+use crate::job::{BlobSource, FetchError, Space};
 use crate::limits;
 use crate::patch::archive;
 use crate::patch::signature::{Claim, SignatureError, TrustedKeys};
@@ -258,24 +259,22 @@ fn more_than_announced() -> io::Error {
 /// Checks that there is disk space for the rest of the file.
 fn check_space(entry: &Entry, partial: &Partial) -> Result<(), FetchFailure> {
     let path = partial.path();
-    let space = sys::disk_space(partial.file()).map_err(|error| of_disk(entry, path, error))?;
+    let space = Space::of(partial.file().as_fd()).map_err(|error| of_disk(entry, path, error))?;
     let rest_bytes = entry.size_bytes - partial.len_bytes();
-    if rest_bytes <= space.free_bytes {
+    let Some(free_bytes) = space.free_bytes.filter(|free_bytes| rest_bytes > *free_bytes) else {
         return Ok(());
-    }
+    };
     let (id, size_bytes) = (&entry.id, entry.size_bytes);
-    if size_bytes > space.total_bytes {
+    if let Some(total_bytes) = space.total_bytes.filter(|total_bytes| size_bytes > *total_bytes) {
         // The part would only take space from other files.
         partial.try_remove();
         return Err(FetchFailure::File(format!(
-            "{id} has {size_bytes} bytes, and the file system of {} only {} in all: give it a larger one",
+            "{id} has {size_bytes} bytes, and the file system of {} only {total_bytes} in all: give it a larger one",
             path.display(),
-            space.total_bytes
         )));
     }
     Err(FetchFailure::File(format!(
-        "{id}: no space left for {}: it needs {rest_bytes} bytes more and {} are free; make room",
+        "{id}: no space left for {}: it needs {rest_bytes} bytes more and {free_bytes} are free; make room",
         path.display(),
-        space.free_bytes
     )))
 }

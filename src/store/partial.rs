@@ -28,7 +28,8 @@ impl Partial {
     /// it is missing or longer than that. `None` if another process is writing it.
     pub(super) fn open(path: PathBuf, most_bytes: u64) -> io::Result<Option<Self>> {
         failpoint::hit("opening a fetched file");
-        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(&path);
+        let file = file.map_err(|error| durable::explain(error, &path))?;
         // No other process may write, or the hash would not be that of the file.
         if file.try_lock().is_err() {
             return Ok(None);

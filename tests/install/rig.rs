@@ -29,8 +29,13 @@ pub struct Mount(PathBuf);
 
 impl Mount {
     pub fn tmpfs(at: &Path, options: &str) -> Self {
+        Self::of_kind("tmpfs", at, options)
+    }
+
+    /// Mounts an empty filesystem in memory.
+    pub fn of_kind(kind: &str, at: &Path, options: &str) -> Self {
         fs::create_dir_all(at).unwrap();
-        run(Command::new("mount").args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(at));
+        run(Command::new("mount").args(["-t", kind, "-o", options, kind]).arg(at));
         Self(at.to_owned())
     }
 

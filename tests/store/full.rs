@@ -192,6 +192,36 @@ fn a_blob_larger_than_the_disk_takes_no_space_and_the_error_has_both_sizes() {
     assert!(blobs.came().0 == 0 && !partial.exists());
 }
 
+/// A file system that says that it has no blocks has no limit.
+#[test]
+fn a_blob_is_fetched_to_a_file_system_without_a_limit() {
+    let bench = Bench::new("full-never");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 0) else { return };
+    let (controller, _, whole) = lacking_a_blob(&bench, &small);
+    let mut blobs = bench.controller.blobs();
+    assert!(matches!(controller.fetch(1, &mut blobs).done().0[..], [Report::BlobHere { .. }, Report::Done]));
+    assert_eq!(blobs.came().0, whole);
+}
+
+#[test]
+fn inodes_that_are_used_up_are_not_told_as_a_full_disk() {
+    let bench = Bench::new("full-inodes");
+    let Some(small) = Small::mount(bench.scratch.join("small"), 512) else { return };
+    let controller = controller(&small.0, &bench);
+    let first = bench.patch("FIRST", "files/first", "");
+    controller.upload(&[&first]).done();
+    let (before, files) = (controller.states(), controller.files());
+    let output = Command::new("stat").args(["-f", "-c", "%c %d"]).arg(&small.0).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let numbers: Vec<u64> = text.split_whitespace().map(|number| number.parse().unwrap()).collect();
+    small.remount(&format!("nr_inodes={}", numbers[0] - numbers[1]));
+    let second = bench.patch("SECOND", "files/second", "");
+    let (_, said) = controller.upload(&[&second]).end().unwrap_err();
+    assert!(said.starts_with("SECOND.patch: no inode is left for "), "{said}");
+    assert!(said.ends_with("nothing is changed; remove files that are not needed and try again"), "{said}");
+    assert_eq!((controller.states(), controller.files()), (before, files));
+}
+
 #[test]
 fn wherever_the_disk_fills_up_a_merge_or_a_blob_is_whole_or_not_there() {
     let bench = Bench::new("full-merge");
