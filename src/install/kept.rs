@@ -9,6 +9,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::plan::NewDirectory;
@@ -285,7 +286,7 @@ pub(super) fn duplicate(
 
 /// Makes a copy that is whole or not there.
 fn copy_whole(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
-    let part = format!(".thimble~{to_name}");
+    let part = part(to_name);
     failpoint::hit("copying a file");
     sys::remove_if_there(to, &part)?;
     copy(from, name, to, &part)?;

@@ -39,6 +39,7 @@ use crate::job::reporter::Reporter;
 use crate::job::{Report, Source};
 use crate::wire::install::{InstallRequest, Step};
 
+mod beside;
 mod boot;
 mod check;
 mod commit;

@@ -1,5 +1,6 @@
 //! Reads from the tree what a plan needs: where members go, and what is there.
 
+use super::beside::beside;
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
 use super::plan::{NewDirectory, PatchFile, PatchLayout, PathFact};
@@ -94,11 +95,11 @@ pub(super) fn facts(
 
 /// A name beside a path that is not taken.
 pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<String, InstallError> {
-    let mut name = format!("{path}.{ending}");
+    let mut name = beside(path, ending);
     let mut tries = 1;
     while tree.exists(&name)? {
         tries += 1;
-        name = format!("{path}.{ending}-{tries}");
+        name = beside(path, &format!("{ending}-{tries}"));
     }
     Ok(name)
 }

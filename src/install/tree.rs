@@ -174,14 +174,15 @@ impl RootTree {
         is_directory: bool,
         is_patched: &dyn Fn(&str) -> bool,
     ) -> Result<Resolved, InstallError> {
-        let mut walk = Walk { steps: vec![], root: sys::stat_dir(self.root()).context("look at", "")? };
+        let root = sys::stat_dir(self.root()).context("look at", "")?;
+        let mut walk = Walk { steps: vec![], dir: Some(self.dir("").context("open", "")?), root };
         let mut through = Vec::new();
         let mut ahead: VecDeque<String> = member.split('/').map(str::to_owned).collect();
         while let Some(name) = ahead.pop_front() {
             match name.as_str() {
                 "" | "." => continue,
                 ".." => {
-                    walk.steps.pop();
+                    walk.up(self)?;
                     continue;
                 }
                 // A link of the base system may lead there, where no patch may have files.
@@ -189,8 +190,8 @@ impl RootTree {
                 _ => {}
             }
             let path = walk.path_with(&name);
-            let Some(dir) = walk.dir(self) else {
-                walk.steps.push(Component { name, dir: None });
+            let Some(dir) = walk.dir.as_ref().map(AsFd::as_fd) else {
+                walk.down(name, None);
                 continue;
             };
             let is_last = ahead.is_empty() && !is_directory;
@@ -200,14 +201,14 @@ impl RootTree {
                 Err(error) => return Err(error).context("look at", &path),
             };
             let Some(stat) = stat.filter(|_| !is_last) else {
-                walk.steps.push(Component { name, dir: None });
+                walk.down(name, None);
                 continue;
             };
             match stat.kind {
                 InodeKind::Directory => {
                     let dir = sys::open_dir(dir, &name).context("open", &path)?;
                     let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
-                    walk.steps.push(Component { name, dir: Some((dir, stat)) });
+                    walk.down(name, Some((dir, stat)));
                 }
                 InodeKind::Link if is_patched(&path) => {
                     return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
@@ -225,6 +226,7 @@ impl RootTree {
                     }
                     if target.starts_with('/') {
                         walk.steps.clear();
+                        walk.dir = Some(self.dir("").context("open", "")?);
                     }
                     for name in target.rsplit('/') {
                         ahead.push_front(name.to_owned());
@@ -242,15 +244,18 @@ impl RootTree {
     }
 }
 
-/// One name of a path, with its directory if that exists.
+/// One name of a path, with the attributes of its directory if that exists.
 struct Component {
     name: String,
-    dir: Option<(OwnedFd, Stat)>,
+    stat: Option<Stat>,
 }
 
-/// A path that is being resolved.
+/// A path that is being resolved. Only the directory reached so far is open: a path may
+/// have more names than a process may have descriptors.
 struct Walk {
     steps: Vec<Component>,
+    /// The directory reached so far; `None` if it does not exist yet.
+    dir: Option<OwnedFd>,
     root: Stat,
 }
 
@@ -264,17 +269,26 @@ impl Walk {
     /// Whether root alone can have made or moved an inode in the directory reached so far.
     fn is_roots_alone(&self, inode: &Stat) -> bool {
         let is_roots = |stat: &Stat| stat.uid == 0 || stat.uid == sys::user();
-        let dirs = self.steps.iter().filter_map(|step| step.dir.as_ref()).map(|(_, stat)| stat);
+        let dirs = self.steps.iter().filter_map(|step| step.stat.as_ref());
         let mut dirs = dirs.chain([&self.root]);
         is_roots(inode) && dirs.all(|dir| is_roots(dir) && dir.mode & 0o022 == 0)
     }
 
-    /// The directory reached so far; `None` if it does not exist yet.
-    fn dir<'a>(&'a self, tree: &'a RootTree) -> Option<BorrowedFd<'a>> {
-        match self.steps.last() {
-            None => Some(tree.root()),
-            Some(step) => step.dir.as_ref().map(|(dir, _)| dir.as_fd()),
-        }
+    /// Goes on to a name, with its directory if that exists.
+    fn down(&mut self, name: String, dir: Option<(OwnedFd, Stat)>) {
+        let (dir, stat) = dir.unzip();
+        self.steps.push(Component { name, stat });
+        self.dir = dir;
+    }
+
+    /// Goes back to the directory above; from the root, to itself.
+    fn up(&mut self, tree: &RootTree) -> Result<(), InstallError> {
+        self.steps.pop();
+        let is_there = self.steps.last().is_none_or(|step| step.stat.is_some());
+        let path: Vec<_> = self.steps.iter().map(|step| step.name.as_str()).collect();
+        let path = path.join("/");
+        self.dir = if is_there { Some(tree.dir(&path).context("open", &path)?) } else { None };
+        Ok(())
     }
 
     fn resolved(&self, through: Vec<String>, is_directory: bool) -> Resolved {
@@ -286,8 +300,8 @@ impl Walk {
                 resolved.path.push('/');
             }
             resolved.path.push_str(&step.name);
-            match &step.dir {
-                Some((_, stat)) if (stat.device, stat.mount) != above => {
+            match &step.stat {
+                Some(stat) if (stat.device, stat.mount) != above => {
                     above = (stat.device, stat.mount);
                     resolved.mount.clone_from(&resolved.path);
                 }

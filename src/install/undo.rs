@@ -13,6 +13,7 @@
 
 use std::os::fd::AsFd;
 
+use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase, JournalState};
@@ -96,8 +97,7 @@ impl Installer<'_> {
     fn restore_tree(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
         for save in &moves.saves {
             self.remove(&save.beside)?;
-            let (above, name) = save.beside.rsplit_once('/').unwrap_or(("", &save.beside));
-            self.remove(&format!("{above}/.thimble~{name}"))?;
+            self.remove(&part(&save.beside))?;
         }
         if phase < Some(JournalPhase::Switching) {
             return Ok(());

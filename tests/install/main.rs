@@ -14,6 +14,7 @@ macro_rules! need_root {
 #[path = "../support/mod.rs"]
 mod support;
 
+mod at_limits;
 mod child;
 mod filesystems;
 mod model;

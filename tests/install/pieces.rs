@@ -119,10 +119,17 @@ impl Patch {
                 What::Directory => (tar::EntryType::Directory, String::new(), &[][..]),
                 What::Same(of) => (tar::EntryType::Link, format!("files/{of}"), &[][..]),
             };
+            // What a header has no room for goes into one of pax before it.
+            let long = [("path", &name), ("linkpath", &target)].map(|(key, text)| (key, text.as_str()));
+            let long: Vec<_> = long.into_iter().filter(|(_, text)| text.len() > 100).collect();
+            if !long.is_empty() {
+                tar = tar.pax(&long);
+            }
             tar = tar.with_header(content, |header| {
                 let old = header.as_old_mut();
-                old.name[..name.len()].copy_from_slice(name.as_bytes());
-                old.linkname[..target.len()].copy_from_slice(target.as_bytes());
+                let fits = |text: &str| text.len().min(100);
+                old.name[..fits(&name)].copy_from_slice(&name.as_bytes()[..fits(&name)]);
+                old.linkname[..fits(&target)].copy_from_slice(&target.as_bytes()[..fits(&target)]);
                 header.set_entry_type(kind);
                 header.set_mode(*mode);
                 header.set_uid((*owner).into());
