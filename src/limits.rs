@@ -94,8 +94,9 @@ pub const PATCH_PACKAGES: usize = 1_024;
 pub const PACKAGE_BYTES: usize = 256;
 /// Files that a patch's metadata may list as configuration.
 pub const PATCH_CONFIG_FILES: usize = 1_024;
-/// A detached signature with its comments, in bytes.
-pub const SIGNATURE_BYTES: usize = 1_024;
+/// A detached signature with its comments, in bytes: minisign makes none that is longer,
+/// with 1 KiB of untrusted comment and 4 KiB of trusted one.
+pub const SIGNATURE_BYTES: usize = 6 * 1_024;
 /// A patch file, compressed, in bytes.
 pub const PATCH_FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
 /// A patch's files once unpacked, in bytes.
@@ -106,6 +107,9 @@ pub const PATCH_MEMBERS: usize = 65_536;
 pub const PATCH_NAMES_BYTES: usize = 8 * 1024 * 1024;
 /// A member's long name or pax header, in bytes.
 pub const PATCH_EXTENSION_BYTES: u64 = 16 * 1024;
+/// Zeros after a patch's last member, in bytes: tar fills a record with them, which
+/// `tar -b` makes longer than its usual 10 KiB.
+pub const PATCH_PADDING_BYTES: usize = 16 * 1024 * 1024;
 /// A path's part between two slashes, in bytes (Linux: `NAME_MAX`).
 pub const NAME_BYTES: usize = 255;
 /// A path inside a patch, in bytes (Linux: `PATH_MAX`, less room for a root).
@@ -119,7 +123,7 @@ pub const BOMB_RATIO: u64 = 1_100;
 /// Stream sessions open at once, proven or not.
 pub const SESSIONS: usize = 24;
 /// A frame's body, in bytes. A blob's bytes are not in a frame.
-pub const FRAME_BODY_BYTES: usize = 4_096;
+pub const FRAME_BODY_BYTES: usize = SIGNATURE_BYTES + 64;
 /// A frame as it is sent: length, body, tag, in bytes.
 pub const FRAME_BYTES: usize = 2 + FRAME_BODY_BYTES + TAG_BYTES;
 /// Patches listed by one page of a frame.
@@ -162,6 +166,8 @@ const _: () = {
     assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
     assert!(FRAME_BODY_BYTES <= u16::MAX as usize);
     assert!(DETAILED_QUERIES + BLOB_WORKERS < SESSIONS);
+    // A signature fits a frame, with its length and that of the file.
+    assert!(SIGNATURE_BYTES + 1 + 10 + 3 <= FRAME_BODY_BYTES);
     // A page of patches fits a frame: id with its length, hash, size, flag.
     assert!(PAGE_PATCHES * (1 + PATCH_ID_BYTES + 32 + 10 + 1) + 128 <= FRAME_BODY_BYTES);
     // The names of a command fit a control frame and a job.

@@ -2,6 +2,7 @@
 
 mod document;
 pub mod keys;
+pub(crate) mod minisign_key;
 mod private;
 mod read;
 mod shown;

@@ -4,9 +4,8 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use minisign_verify::PublicKey;
-
 use super::document::{ConfigError, ConfigSection, Document};
+use super::minisign_key::public_key;
 use super::{
     AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
 };
@@ -247,12 +246,12 @@ pub fn trusted_key(text: &str) -> Result<String, String> {
     } else {
         text.to_owned()
     };
-    match PublicKey::from_base64(&line) {
-        Ok(_) => Ok(line),
-        Err(_) if text.ends_with(".pub") && !Path::new(text).is_absolute() => {
+    match public_key(&line) {
+        Some(_) => Ok(line),
+        None if text.ends_with(".pub") && !Path::new(text).is_absolute() => {
             Err(format!("{text} looks like a key's file: it must exist, and be named by its absolute path"))
         }
-        Err(_) => Err(format!(
+        None => Err(format!(
             "{text} is neither a minisign public key (the second line of its .pub file) \
              nor the absolute path of a .pub file"
         )),

@@ -13,7 +13,8 @@ use super::PatchError;
 use super::fault::{ArchiveError, MemberFault};
 pub use super::member::{ArchiveSection, Member, MemberKind, Owner, SCRIPTS};
 use super::metadata::Metadata;
-use super::tarball::{RawKind, RawMember, Tarball};
+use super::raw::{RawKind, RawMember};
+use super::tarball::Tarball;
 use super::tree::{ArchiveTree, Known};
 use crate::limits;
 

@@ -88,8 +88,13 @@ pub enum MemberFault {
         /// The greatest size, in bytes.
         most: u64,
     },
-    /// It has extended attributes.
-    ExtendedAttributes,
+    /// It was packed with something that a patch does not keep.
+    NotKept {
+        /// What that is, as a clause.
+        what: &'static str,
+        /// The packer's option that leaves it out, or that it must go without.
+        pack: &'static str,
+    },
 }
 
 impl MemberFault {
@@ -161,9 +166,7 @@ impl fmt::Display for MemberFault {
             Self::MustBeFile => f.write_str("it must be a plain file"),
             Self::NotExecutable => f.write_str("it is not executable: chmod +x it"),
             Self::TooLarge { most } => write!(f, "it is larger than {most} bytes"),
-            Self::ExtendedAttributes => {
-                f.write_str("it has extended attributes, which would be lost: pack without --xattrs")
-            }
+            Self::NotKept { what, pack } => write!(f, "{what}: pack {pack}"),
         }
     }
 }

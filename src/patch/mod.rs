@@ -9,10 +9,14 @@ use std::{fmt, io};
 
 pub mod archive;
 mod fault;
+mod gunzip;
 #[cfg(feature = "tools")]
 pub mod make;
 mod member;
 pub mod metadata;
+mod packer;
+mod pax;
+mod raw;
 pub mod signature;
 mod tarball;
 mod tree;

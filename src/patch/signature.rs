@@ -7,9 +7,10 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 
-use minisign_verify::{PublicKey, Signature, StreamVerifier};
+use ed25519_compact::{PublicKey, Signature};
 
 use super::PatchError;
+use crate::config::minisign_key::{base64, public_key};
 use crate::limits;
 use crate::types::{Hash, Text};
 
@@ -35,9 +36,8 @@ impl TrustedKeys {
     /// [`SignatureError::BadKey`]: a line is not such a key.
     pub fn parse(lines: &[String]) -> Result<Self, SignatureError> {
         let key = |line: &String| {
-            let key = PublicKey::from_base64(line.trim()).ok();
-            let id = key_id(line.trim());
-            id.zip(key).ok_or_else(|| SignatureError::BadKey { line: line.escape_debug().take(80).collect() })
+            let key = public_key(line.trim()).map(|(id, key)| (KeyId(id), PublicKey::new(key)));
+            key.ok_or_else(|| SignatureError::BadKey { line: line.escape_debug().take(80).collect() })
         };
         lines.iter().map(key).collect::<Result<_, _>>().map(Self)
     }
@@ -50,7 +50,7 @@ pub struct VerifiedFile {
     pub hash: Hash,
     /// Its size, in bytes.
     pub size_bytes: u64,
-    /// The signer's comment, which is signed as well.
+    /// The signer's comment, which is signed as well. What of it is not UTF-8 is replaced.
     pub trusted_comment: Text<256>,
 }
 
@@ -121,7 +121,11 @@ impl std::error::Error for SignatureError {}
 pub struct Claim<'k> {
     key: &'k PublicKey,
     signed_by: KeyId,
+    /// Over the hash of the file.
     signature: Signature,
+    trusted_comment: Vec<u8>,
+    /// Over the signature and the comment.
+    global_signature: Signature,
 }
 
 impl<'k> Claim<'k> {
@@ -133,34 +137,73 @@ impl<'k> Claim<'k> {
         if signature.len() > limits::SIGNATURE_BYTES {
             return Err(SignatureError::NotASignature);
         }
-        let text = str::from_utf8(signature).map_err(|_| SignatureError::NotASignature)?;
-        let signature = Signature::decode(text).map_err(|_| SignatureError::NotASignature)?;
-        let signed_by = text.lines().nth(1).and_then(key_id).ok_or(SignatureError::NotASignature)?;
+        let parts = Parts::read(signature).ok_or(SignatureError::NotASignature)?;
+        let signed_by = KeyId(parts.key_id);
         // The id only selects the key; the signature is checked with it.
         let Some((_, key)) = keys.0.iter().find(|(id, _)| *id == signed_by) else {
             let trusted = keys.0.iter().map(|(id, _)| *id).collect();
             return Err(SignatureError::UnknownKey { signed_by, trusted });
         };
-        if key.verify_stream(&signature).is_err() {
+        if !parts.is_prehashed {
             return Err(SignatureError::Legacy);
         }
-        Ok(Self { key, signed_by, signature })
+        let Parts { signature, trusted_comment, global_signature, .. } = parts;
+        Ok(Self { key, signed_by, signature, trusted_comment: trusted_comment.to_vec(), global_signature })
     }
 
     /// Begins the pass over the file's bytes.
-    ///
-    /// # Errors
-    /// [`SignatureError::Legacy`], which [`Claim::parse`] has ruled out.
-    pub fn begin(&self) -> Result<Pass<'_>, SignatureError> {
-        let verifier = self.key.verify_stream(&self.signature).map_err(|_| SignatureError::Legacy)?;
-        Ok(Pass { claim: self, verifier, hasher: blake3::Hasher::new(), size_bytes: 0 })
+    #[must_use]
+    pub fn begin(&self) -> Pass<'_> {
+        let signed = blake2b_simd::State::new();
+        Pass { claim: self, signed, hasher: blake3::Hasher::new(), size_bytes: 0 }
+    }
+
+    /// Whether the signature holds for a file with this hash, and its comment is the
+    /// signer's.
+    fn holds(&self, signed: &blake2b_simd::Hash) -> bool {
+        let with_comment = [self.signature.as_slice(), &self.trusted_comment].concat();
+        self.key.verify(signed.as_bytes(), &self.signature).is_ok()
+            && self.key.verify(with_comment, &self.global_signature).is_ok()
+    }
+}
+
+/// The parts of a `.minisig` file: two comments, each followed by a line of base64. The
+/// comments are bytes: minisign takes them as the maker's terminal has them.
+struct Parts<'s> {
+    is_prehashed: bool,
+    key_id: [u8; 8],
+    signature: Signature,
+    trusted_comment: &'s [u8],
+    global_signature: Signature,
+}
+
+impl<'s> Parts<'s> {
+    fn read(file: &'s [u8]) -> Option<Self> {
+        let mut lines =
+            file.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let (_untrusted, first) = (lines.next()?, base64(lines.next()?)?);
+        let trusted_comment = lines.next()?.strip_prefix(b"trusted comment: ")?;
+        let global_signature = Signature::from_slice(&base64(lines.next()?)?).ok()?;
+        let (algorithm, rest) = first.split_first_chunk::<2>()?;
+        let (key_id, signature) = rest.split_first_chunk::<8>()?;
+        Some(Self {
+            is_prehashed: match algorithm {
+                b"ED" => true,
+                b"Ed" => false,
+                _ => return None,
+            },
+            key_id: *key_id,
+            signature: Signature::from_slice(signature).ok()?,
+            trusted_comment,
+            global_signature,
+        })
     }
 }
 
 /// One pass over a file's bytes, which computes both hashes.
 pub struct Pass<'c> {
     claim: &'c Claim<'c>,
-    verifier: StreamVerifier<'c>,
+    signed: blake2b_simd::State,
     hasher: blake3::Hasher,
     size_bytes: u64,
 }
@@ -176,7 +219,7 @@ impl Pass<'_> {
             return Err(SignatureError::TooLarge);
         }
         self.hasher.update(bytes);
-        self.verifier.update(bytes);
+        self.signed.update(bytes);
         Ok(())
     }
 
@@ -184,13 +227,14 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// [`SignatureError::Altered`]: it does not match.
-    pub fn finish(mut self) -> Result<VerifiedFile, SignatureError> {
-        let signed_by = self.claim.signed_by;
-        self.verifier.finalize().map_err(|_| SignatureError::Altered { signed_by })?;
+    pub fn finish(self) -> Result<VerifiedFile, SignatureError> {
+        if !self.claim.holds(&self.signed.finalize()) {
+            return Err(SignatureError::Altered { signed_by: self.claim.signed_by });
+        }
         Ok(VerifiedFile {
             hash: Hash(*self.hasher.finalize().as_bytes()),
             size_bytes: self.size_bytes,
-            trusted_comment: Text::truncated(self.claim.signature.trusted_comment()),
+            trusted_comment: Text::truncated(&String::from_utf8_lossy(&self.claim.trusted_comment)),
         })
     }
 }
@@ -202,7 +246,7 @@ impl Pass<'_> {
 /// [`PatchError`]: the file could not be read, or the signature was refused.
 pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<VerifiedFile, PatchError> {
     let claim = Claim::parse(signature, keys)?;
-    let mut pass = claim.begin()?;
+    let mut pass = claim.begin();
     file.rewind().map_err(PatchError::Io)?;
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -216,25 +260,6 @@ pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<V
     let verified = pass.finish()?;
     file.rewind().map_err(PatchError::Io)?;
     Ok(verified)
-}
-
-/// The key id in a base64 line of minisign: after two bytes for the algorithm.
-fn key_id(line: &str) -> Option<KeyId> {
-    let mut bits: u128 = 0;
-    // Fourteen digits encode the first ten bytes and four more bits.
-    for digit in line.as_bytes().get(..14)? {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            _ => return None,
-        };
-        bits = bits << 6 | u128::from(value);
-    }
-    let bytes = (bits >> 4).to_be_bytes();
-    bytes.last_chunk().copied().map(KeyId)
 }
 
 #[cfg(test)]
@@ -263,7 +288,7 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
     fn a_signature_is_valid_over_its_bytes_in_any_pieces() {
         let keys = keys();
         let claim = Claim::parse(PREHASHED.as_bytes(), &keys).unwrap();
-        let mut pass = claim.begin().unwrap();
+        let mut pass = claim.begin();
         pass.update(b"te").unwrap();
         pass.update(b"st").unwrap();
         let verified = pass.finish().unwrap();
@@ -278,7 +303,7 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
         let altered = PREHASHED.replace("file:test", "file:tesT");
         for (signature, bytes) in [(PREHASHED, &b"tesT"[..]), (altered.as_str(), b"test")] {
             let claim = Claim::parse(signature.as_bytes(), &keys).unwrap();
-            let mut pass = claim.begin().unwrap();
+            let mut pass = claim.begin();
             pass.update(bytes).unwrap();
             let refusal = pass.finish().unwrap_err();
             assert!(refusal.to_string().contains("E7620F1842B4E81F does not hold"), "{refusal}");

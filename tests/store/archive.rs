@@ -107,13 +107,98 @@ fn devices_fifos_and_unknown_types_are_refused() {
     refused(with(EntryType::Char), "member files/x: it is a character device");
     refused(with(EntryType::Block), "it is a block device");
     refused(with(EntryType::Fifo), "it is a fifo");
-    refused(with(EntryType::GNUSparse), "it is a sparse file");
-    refused(with(EntryType::XGlobalHeader), "a member of an unknown kind");
-    refused(with(EntryType::new(b'M')), "a member of an unknown kind");
-    let sparse = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0")];
-    refused(Tar::patch("A").pax(&sparse).file("files/x", b""), "it is a sparse file");
-    let xattr = [("SCHILY.xattr.security.capability", "x")];
-    refused(Tar::patch("A").pax(&xattr).file("files/x", b""), "pack without --xattrs");
+    refused(with(EntryType::new(b'Z')), "a member of an unknown kind");
+}
+
+/// The refusal has the member's own name and the option of the program that packed it.
+#[test]
+fn what_was_packed_with_an_option_names_the_option() {
+    let with = |kind| Tar::patch("A").member(b"files/x", kind, 0o644, b"", b"");
+    refused(
+        with(EntryType::GNUSparse),
+        "member files/x: it is packed as a sparse file: pack without --sparse",
+    );
+    refused(with(EntryType::new(b'M')), "it is continued from another volume: pack without --multi-volume");
+    refused(with(EntryType::new(b'V')), "it is a volume label: pack without --label");
+    refused(with(EntryType::new(b'D')), "it is the list of a directory: pack without --incremental");
+    let of = |header: &str, records: &[(&str, &str)]| {
+        Tar::patch("A").pax_named(header, EntryType::XHeader, records).file("files/GNUSparseFile.0/x", b"")
+    };
+    let (gnu, bsdtar) = ("./PaxHeaders/x", "files/PaxHeader/x");
+    let sparse = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "files/x")];
+    let what = "member files/x: it is packed as a sparse file: pack";
+    refused(of(gnu, &sparse), &format!("{what} without --sparse"));
+    refused(of(bsdtar, &sparse), &format!("{what} with --no-read-sparse"));
+    let xattr = [("SCHILY.xattr.user.x", "x"), ("path", "files/ä")];
+    let what = "member files/ä: it has extended attributes, which would be lost: pack";
+    refused(of(gnu, &xattr), &format!("{what} without --xattrs"));
+    refused(of(bsdtar, &xattr), &format!("{what} with --no-xattrs"));
+    let list = [("SCHILY.acl.access", "user::rw-"), ("path", "files/x")];
+    let what = "member files/x: it has an access list, which would be lost: pack";
+    refused(of(gnu, &list), &format!("{what} without --acls"));
+    refused(of(bsdtar, &list), &format!("{what} with --no-acls"));
+}
+
+/// git begins an archive with the name of the commit.
+#[test]
+fn global_pax_headers_are_for_all_members_after_them() {
+    let global = |records: &[(&str, &str)]| {
+        Tar::default().pax_named("pax_global_header", EntryType::XGlobalHeader, records)
+    };
+    let commit = [("comment", "2d52368fb6ac811deb2bb0fac1cd04a36b12554d")];
+    let whole = |tar: Tar| tar.file("metadata.toml", metadata("A").as_bytes()).file("files/x", b"");
+    let index = archive::index(&whole(global(&commit)).gzip()[..]).unwrap();
+    assert_eq!(index.members.len(), 2);
+    let index = archive::index(&whole(global(&[("mtime", "7.5"), ("uid", "8")])).gzip()[..]).unwrap();
+    for Member { owner, .. } in &index.members {
+        assert_eq!((owner.mtime_s, owner.mtime_ns, owner.uid), (7, 500_000_000, 8));
+    }
+    for key in ["path", "linkpath", "size"] {
+        refused(
+            whole(global(&[(key, "1")])),
+            "member pax_global_header: its global pax header makes no sense",
+        );
+    }
+    refused(
+        whole(global(&[("SCHILY.xattr.user.x", "x")])),
+        "member metadata.toml: it has extended attributes",
+    );
+    let many = (0..17).fold(Tar::default(), |tar, _| tar.pax_named("g", EntryType::XGlobalHeader, &commit));
+    refused(whole(many), "its global pax header makes no sense");
+}
+
+/// bgzip and joined files have several members; media that are written in blocks have
+/// zeros behind them.
+#[test]
+fn gzip_files_of_several_members_are_read() {
+    let tar = Tar::patch("A").file("files/x", &[7; 1_000]).tar();
+    let whole = archive::index(&gzip(&tar)[..]).unwrap();
+    // What bgzip ends every file with: an empty member.
+    let end = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0\x03\0\0\0\0\0\0\0\0\0";
+    for piece in [1, 100, 511, 512, 513, 1_500, tar.len() - 1] {
+        let members: Vec<u8> = tar.chunks(piece).flat_map(gzip).collect();
+        for behind in [&[][..], &end[..], &[0; 1], &[0; 100_000], &[&end[..], &[0; 511]].concat()] {
+            let joined = [&members, behind].concat();
+            let index = archive::index(&joined[..]).unwrap();
+            assert_eq!(index.members, whole.members, "pieces of {piece}");
+            let read = archive::read(&joined[..], &mut Record::default()).unwrap();
+            assert_eq!(read, whole.metadata);
+        }
+        let said = "something follows the archive's end";
+        assert!(refusal(&[&members[..], b"\0\0x"].concat()).contains(said));
+        assert!(refusal(&[&members[..], &[0; 8], &members].concat()).contains(said));
+        let cut = members.len() - 3;
+        assert!(refusal(&members[..cut]).contains("ends in the middle"), "pieces of {piece}");
+        if piece < tar.len() - 1 {
+            let mut damaged = members.clone();
+            damaged[gzip(&tar[..piece]).len() - 5] ^= 1;
+            assert!(refusal(&damaged).contains("damaged"), "pieces of {piece}");
+        }
+    }
+    // What follows is no member, and the tar has not ended.
+    let half = gzip(&tar[..512]);
+    assert!(refusal(&[&half[..], b"x"].concat()).contains("something follows"));
+    assert!(refusal(&[&half[..], &[0; 9]].concat()).contains("ends in the middle"));
 }
 
 #[test]
@@ -292,10 +377,13 @@ fn nothing_may_follow_the_end() {
     assert!(refusal(&[&whole[..], &whole[..]].concat()).contains(said));
     let inside = [&Tar::patch("A").tar()[..], &Tar::patch("B").tar()[..]].concat();
     assert!(refusal(&gzip(&inside)).contains(said));
-    let zeros = [&Tar::patch("A").tar()[..], &vec![0; 2 << 20]].concat();
+    let zeros = [&Tar::patch("A").tar()[..], &vec![0; limits::PATCH_PADDING_BYTES + 1_024]].concat();
     assert!(refusal(&gzip(&zeros)).contains(said));
-    let padded = [&Tar::patch("A").tar()[..], &[0; 10240]].concat();
-    assert!(archive::index(&gzip(&padded)[..]).is_ok());
+    // What tar pads to by default, and with the longest records that are common.
+    for padding in [10_240, 4_096 * 512] {
+        let padded = [&Tar::patch("A").tar()[..], &vec![0; padding]].concat();
+        assert!(archive::index(&gzip(&padded)[..]).is_ok(), "{padding}");
+    }
 }
 
 #[test]

@@ -29,10 +29,10 @@ pub fn tree(dir: &Path) {
 fn gnu_and_pax_tars_of_one_tree_are_one_patch() {
     let scratch = Scratch::new("plain-tar");
     tree(&scratch.join("tree"));
-    for format in ["gnu", "oldgnu", "pax", "posix"] {
+    for format in ["gnu", "oldgnu", "pax", "posix", "gnu -b 4096"] {
         let patch = scratch.join("x.patch");
         let status = Command::new("tar")
-            .arg(format!("--format={format}"))
+            .args(format!("--format={format}").split(' '))
             .arg("-czf")
             .args([&patch, Path::new("-C"), &scratch.join("tree"), Path::new(".")])
             .status()

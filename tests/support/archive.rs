@@ -70,6 +70,11 @@ impl Tar {
 
     /// A pax header for the member that follows.
     pub fn pax(self, records: &[(&str, &str)]) -> Self {
+        self.pax_named("pax", EntryType::XHeader, records)
+    }
+
+    /// A pax header with a name of its own; of the global kind it is for all that follow.
+    pub fn pax_named(self, name: &str, kind: EntryType, records: &[(&str, &str)]) -> Self {
         let mut text = String::new();
         for (key, value) in records {
             let rest = format!(" {key}={value}\n");
@@ -79,7 +84,7 @@ impl Tar {
             }
             text += &format!("{len}{rest}");
         }
-        self.member(b"pax", EntryType::XHeader, 0o644, b"", text.as_bytes())
+        self.member(name.as_bytes(), kind, 0o644, b"", text.as_bytes())
     }
 
     /// The tar with its end marker.

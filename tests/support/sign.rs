@@ -1,5 +1,7 @@
 //! Keys and signatures made with the minisign program, as a patch's maker does.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -22,6 +24,14 @@ impl Signer {
     /// Signs `file`; returns the contents of `file.minisig`.
     pub fn sign(&self, file: &Path) -> Vec<u8> {
         minisign(&["-S", "-H"], &[("-s", &self.secret), ("-m", file)]);
+        std::fs::read(signature_path(file)).unwrap()
+    }
+
+    /// Signs `file` with comments of the maker's, in any bytes.
+    pub fn sign_with_comments(&self, file: &Path, untrusted: &[u8], trusted: &[u8]) -> Vec<u8> {
+        let [untrusted, trusted] = [untrusted, trusted].map(|text| Path::new(OsStr::from_bytes(text)));
+        let paths = [("-s", &*self.secret), ("-m", file), ("-c", untrusted), ("-t", trusted)];
+        minisign(&["-S", "-H"], &paths);
         std::fs::read(signature_path(file)).unwrap()
     }
 
