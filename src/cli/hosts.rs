@@ -13,7 +13,7 @@ use crate::control::{
 use crate::fsm::rollout::RolloutPart;
 use crate::json::Value;
 use crate::time::Span;
-use crate::types::Hostname;
+use crate::types::{Digest, Hostname};
 use crate::wire::install::Outcome;
 
 /// `thimble query-hosts [--wide] [--failed] [--lost] [--not-current] [--at-work]`
@@ -237,6 +237,11 @@ pub(super) const fn outcome_name(outcome: Outcome) -> &'static str {
     }
 }
 
+/// The digest of an installed set as JSON; null while the set is not known.
+pub(super) fn known_digest(digest: Digest) -> Value {
+    Value::or_null((digest != Digest::default()).then(|| Value::text(digest)))
+}
+
 /// A host as JSON.
 pub(super) fn host_json(row: &HostRow) -> Value {
     let (step, percent) = match row.state {
@@ -257,7 +262,7 @@ pub(super) fn host_json(row: &HostRow) -> Value {
         ("step", step),
         ("percent", percent),
         ("age_ms", row.age_ms.into()),
-        ("installed_digest", Value::text(row.installed_digest)),
+        ("installed_digest", known_digest(row.installed_digest)),
         ("install", Value::text(install_name(row.install))),
         ("reason", Value::text(&row.reason)),
         ("rollout", Value::or_null(row.part.map(|part| Value::text(part_name(part))))),
@@ -268,7 +273,7 @@ pub(super) fn host_json(row: &HostRow) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::types::{Digest, NodeId, NodeType, Reason, SwVersion, Text};
+    use crate::types::{NodeId, NodeType, Reason, SwVersion, Text};
     use crate::wire::install::Step;
 
     pub fn row(hostname: &str) -> HostRow {
@@ -328,5 +333,7 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
             r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null,"lost_because":null}}"#
         );
         assert_eq!(host_json(&host).to_string(), expected);
+        host.installed_digest = Digest::default();
+        assert!(host_json(&host).to_string().contains(r#""installed_digest":null"#), "it is not known");
     }
 }

@@ -164,10 +164,11 @@ impl<'o> LocalInstall<'o> {
     fn check(&mut self) -> Result<(), Failure> {
         let Some((kind, reason)) = self.failed.take() else { return Ok(()) };
         let exit = match kind {
-            RefusalKind::Refused => Exit::Refused,
+            RefusalKind::Refused | RefusalKind::Unfinished => Exit::Refused,
             RefusalKind::Verification => Exit::Verification,
         };
         let means = match self.last.as_ref().map(|last| last.outcome) {
+            _ if kind == RefusalKind::Unfinished => "the daemon tries again when it starts",
             Some(Outcome::RolledBack) if self.step == Some(Step::RollingBack) => {
                 "the previous set was restored"
             }

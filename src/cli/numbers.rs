@@ -99,7 +99,8 @@ numbers! {
     Controller "" "incomplete" "1 if a file that hosts need is missing here" =
         |all| Some(all.row.is_incomplete.into());
     Controller "" "started" "1 once the controller takes changes" = |all| Some(all.row.is_started.into());
-    Agent "installed" "installed_patches" "patches on this host" = |all| Some(all.row.installed.into());
+    Agent "installed" "installed_patches" "patches on this host" =
+        |all| all.row.has_known_set().then_some(all.row.installed.into());
     Agent "" "install_percent" "progress of an install on this host" = |all| match all.row.agent_state {
         HostState::Installing { percent, .. } => Some(percent.into()),
         _ => None,

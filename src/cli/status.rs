@@ -151,7 +151,10 @@ fn agent_text(text: &mut String, report: &StatusReport) {
         row(text, "asked by", format_args!("{} at {}, {age} ago", asker.node, asker.address));
     }
     let (installed, digest) = (status.installed, status.installed_digest);
-    row(text, "installed", format_args!("{installed}, digest {digest:.12}"));
+    match status.has_known_set() {
+        true => row(text, "installed", format_args!("{installed}, digest {digest:.12}")),
+        false => row(text, "installed", "not known"),
+    }
     row(text, "agent", hosts::state(status.agent_state));
     if !status.agent_reason.is_empty() {
         row(text, "last install", &status.agent_reason);
@@ -343,6 +346,19 @@ count         datagrams_sent 5
 count         refused_own_echo 2
 ";
         assert_eq!(status_text(&report, Style::default()), expected);
+    }
+
+    #[test]
+    fn an_installed_set_that_is_not_known_has_no_digest() {
+        let row = StatusRow { installed_digest: Digest::default(), ..agent() };
+        let report = StatusReport { row, ..StatusReport::default() };
+        let text = status_text(&report, Style::default());
+        assert!(text.contains("\ninstalled     not known\n"), "{text}");
+        let json = report.json().to_string();
+        assert!(
+            json.contains(r#""installed_digest":null"#) && json.contains(r#""installed":null"#),
+            "{json}"
+        );
     }
 
     #[test]

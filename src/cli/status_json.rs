@@ -1,9 +1,10 @@
 //! A [`StatusReport`] as `status --json` writes it.
 
 use super::controllers::{blob_json, neighbour_json};
+use super::hosts::{self, known_digest};
 use super::numbers::Scope;
 use super::status_report::StatusReport;
-use super::{hosts, rollout, tipc};
+use super::{rollout, tipc};
 use crate::control::{HOSTS_BY, HostRow, LastController, PATCHES_BY, WorkerRow};
 use crate::json::Value;
 
@@ -62,7 +63,7 @@ const PARTS: &[JsonPart] = &[
     (Scope::Controller, "patches_by", |all| counts(&PATCHES_BY, &all.row.patches_by.0)),
     (Scope::Controller, "hosts_to_see_to", |all| Value::list(all.hosts.iter().map(host_json))),
     (Scope::Controller, "rollout", |all| Value::or_null(all.rollout.as_ref().map(rollout::rollout_json))),
-    (Scope::Agent, "installed_digest", |all| Value::text(all.row.installed_digest)),
+    (Scope::Agent, "installed_digest", |all| known_digest(all.row.installed_digest)),
     (Scope::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
     (Scope::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
     (Scope::Agent, "asked_by", |all| Value::or_null(all.row.last_controller.as_ref().map(asker_json))),

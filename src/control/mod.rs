@@ -275,7 +275,7 @@ pub enum ErrorKind {
 impl From<RefusalKind> for ErrorKind {
     fn from(kind: RefusalKind) -> Self {
         match kind {
-            RefusalKind::Refused => Self::Refused,
+            RefusalKind::Refused | RefusalKind::Unfinished => Self::Refused,
             RefusalKind::Verification => Self::Verification,
         }
     }

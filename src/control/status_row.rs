@@ -59,7 +59,7 @@ pub struct StatusRow {
     pub hosts_lost: u32,
     /// Agent: patches installed.
     pub installed: u32,
-    /// Agent: the digest of what is installed.
+    /// Agent: the digest of what is installed; zero while that is not known.
     pub installed_digest: Digest,
     /// Agent: what it is doing.
     pub agent_state: HostState,
@@ -85,6 +85,14 @@ pub struct StatusRow {
     pub clock_step_ms: i64,
     /// Agent: the controller that it heard last.
     pub last_controller: Option<LastController>,
+}
+
+impl StatusRow {
+    /// Agent: whether the installed set is known.
+    #[must_use]
+    pub fn has_known_set(&self) -> bool {
+        self.installed_digest != Digest::default()
+    }
 }
 
 /// TIPC as this node sees it.

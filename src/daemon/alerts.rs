@@ -12,6 +12,7 @@ use super::summary;
 use crate::control::{ALERT_ROWS, WorkerTask};
 use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
+use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbours;
 use crate::limits;
 use crate::time::Span;
@@ -84,7 +85,10 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
         }
     }
     if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.recovery_error().is_empty()) {
-        found.push(format_args!("This host could not be recovered: {}", agent.recovery_error()));
+        found.push(format_args!(
+            "This host could not be recovered, which is tried again every 30 s: {}",
+            agent.recovery_error()
+        ));
     }
     if daemon.config.security.is_unauthenticated {
         found.push(format_args!(
@@ -115,6 +119,9 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
              controllers' repositories."
         ));
     }
+    if let Some(unrecovered) = unrecovered(now, controller) {
+        found.push(format_args!("{unrecovered}"));
+    }
     if let Some(alone) = alone(now, sync.neighbours()) {
         found.push(format_args!("{alone}"));
     }
@@ -139,6 +146,25 @@ fn check_controllers(now: Instant, daemon: &Daemon<'_>, controller: &Controller<
             controller.hosts().capacity()
         ));
     }
+}
+
+/// The alert for hosts whose files may be of two sets: the first of them, and how many more
+/// there are.
+fn unrecovered(now: Instant, controller: &Controller<'_>) -> Option<Reason> {
+    let is_lost = |host: &Host| host.is_lost(now, controller.timers().host_lost);
+    let mut hosts = controller.hosts().iter().filter(|host| host.is_unrecovered() && !is_lost(host));
+    let first = hosts.next()?;
+    let count = hosts.count();
+    let more = |f: &mut fmt::Formatter<'_>| match count {
+        0 => Ok(()),
+        more => write!(f, " (and {more} more)"),
+    };
+    let why = match controller.reason(first) {
+        "" => "see its own status",
+        reason => reason,
+    };
+    let name = &first.ack.hostname;
+    Some(Reason::format(format_args!("A host could not be recovered: {name}{}: {why}", fmt::from_fn(more))))
 }
 
 /// The first missing patch file that could not be fetched, and why.
@@ -380,6 +406,9 @@ impl fmt::Display for Stalled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::fixture::{HOST_LOST, at, controller, receive_ack, receive_ack_in};
+    use crate::types::Digest;
+    use crate::wire::messages::AgentState;
 
     #[test]
     fn a_controller_is_alone_where_others_are_known_and_none_is_present() {
@@ -392,6 +421,22 @@ mod tests {
         assert!(alert.as_str().starts_with("This controller is alone: controller-1 is known"), "{alert}");
         neighbours.heard(now, NodeId(2), Peer::Ip(([127, 0, 0, 1], 1).into()));
         assert_eq!(alone(now, &neighbours), None, "another controller is present");
+    }
+
+    #[test]
+    fn hosts_that_report_no_installed_set_after_a_failed_install_are_named() {
+        let mut controller = controller(&[]);
+        receive_ack(&mut controller, at(0), 3, "well", Digest([7; 32]));
+        receive_ack(&mut controller, at(0), 4, "starting", Digest::default());
+        assert_eq!(unrecovered(at(1), &controller), None);
+        for (node, name) in [(5, "worker-5"), (6, "worker-6")] {
+            receive_ack_in(&mut controller, at(0), node, name, Digest::default(), AgentState::InstallFailed);
+        }
+        let alert = unrecovered(at(1), &controller).unwrap();
+        let expected = "A host could not be recovered: worker-5 (and 1 more): see its own status";
+        assert_eq!(alert.as_str(), expected);
+        let lost_at = HOST_LOST.as_millis() / 1000;
+        assert_eq!(unrecovered(at(lost_at), &controller), None, "a lost host says nothing about now");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::repo::fixture;
 use crate::table::{Table, index_len};
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hostname, NodeId, NodeType};
-use crate::wire::messages::{HelloAgentAck, Message};
+use crate::wire::messages::{AgentState, HelloAgentAck, Message};
 
 /// A host that is not heard for this long is lost.
 pub const HOST_LOST: Duration = Duration::from_secs(3_600);
@@ -61,7 +61,20 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
 /// The controller receives a HelloAgentAck of a host of nodetype worker, with the set of
 /// this digest installed.
 pub fn receive_ack(controller: &mut Controller<'_>, now: Instant, node: u64, name: &str, installed: Digest) {
+    receive_ack_in(controller, now, node, name, installed, AgentState::Idle);
+}
+
+/// The same, of a host in this state.
+pub fn receive_ack_in(
+    controller: &mut Controller<'_>,
+    now: Instant,
+    node: u64,
+    name: &str,
+    installed: Digest,
+    state: AgentState,
+) {
     let ack = HelloAgentAck {
+        state,
         installed_digest: installed,
         hostname: Hostname::new(name).unwrap(),
         nodetype: NodeType::new("worker").unwrap(),

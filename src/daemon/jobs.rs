@@ -13,7 +13,7 @@ use super::repository::{LoadFailure, Requester};
 use super::tokens::WORKERS;
 use super::workers::{Ending, WorkerKind};
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
-use crate::job::{Job, Report};
+use crate::job::{Job, RefusalKind, Report};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
@@ -193,6 +193,7 @@ impl Daemon<'_> {
             (WorkerKind::Agent, ending) => {
                 let end = match ending {
                     Ending::Done => WorkerEnd::Done,
+                    Ending::Failed(RefusalKind::Unfinished, reason) => WorkerEnd::Unfinished(reason),
                     Ending::Failed(_, reason) => WorkerEnd::Failed(reason),
                     Ending::Crashed(reason) => WorkerEnd::Crashed(reason),
                 };

@@ -10,6 +10,7 @@ use crate::control::{
     StatusRow,
 };
 use crate::fsm::actions::Peer;
+use crate::fsm::agent::Agent;
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbour;
@@ -138,7 +139,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         hosts_most: count(controller.map_or(0, |controller| controller.hosts().capacity())),
         hosts_lost: hosts_by.get(HostClass::Lost),
         installed: count(agent.map_or(0, |agent| agent.installed().patches().len())),
-        installed_digest: agent.map_or(Digest::default(), |agent| agent.installed().digest()),
+        installed_digest: agent.map_or(Digest::default(), Agent::installed_digest),
         agent_state: host_state(state, step, percent),
         agent_reason: last_reason.unwrap_or_default(),
         workers: count(daemon.workers.count(|_| true)),

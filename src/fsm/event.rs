@@ -58,6 +58,9 @@ pub enum WorkerEnd<'e> {
     Done,
     /// Its last report was a failure, for this reason.
     Failed(&'e Reason),
+    /// The same, and an install is left that must be recovered: the host's files may be of
+    /// two sets.
+    Unfinished(&'e Reason),
     /// It ended without a last report, or could not be started.
     Crashed(&'e Reason),
 }

@@ -110,6 +110,12 @@ impl Host {
         self.knowledge == Knowledge::Known && self.known_digest == self.ack.installed_digest
     }
 
+    /// Whether it reports that it could not be recovered: its files may be of two sets.
+    #[must_use]
+    pub fn is_unrecovered(&self) -> bool {
+        self.ack.state == AgentState::InstallFailed && self.ack.installed_digest == Digest::default()
+    }
+
     /// Whether it reports an install, or has a request of ours that is still open.
     #[must_use]
     pub fn is_installing(&self) -> bool {

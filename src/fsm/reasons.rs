@@ -29,8 +29,13 @@ impl<'a> Reasons<'a> {
         Self { ring, next: 0 }
     }
 
-    /// Keeps a reason in place of the oldest.
+    /// Keeps a reason in place of an earlier one for the same request, or of the oldest. A
+    /// host that could go back at last gives another reason than before.
     pub fn keep(&mut self, request_id: RequestId, reason: &Reason) {
+        if let Some(known) = self.ring.iter_mut().find(|kept| kept.request_id == request_id) {
+            known.reason.clone_from(reason);
+            return;
+        }
         if let Some(oldest) = self.ring.get_mut(self.next) {
             *oldest = InstallReason { request_id, reason: reason.clone() };
         }
@@ -58,5 +63,8 @@ mod tests {
         assert_eq!(reasons.get(RequestId(1)), None);
         assert_eq!(reasons.get(RequestId(2)).unwrap().as_str(), "because of 2");
         assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3");
+        reasons.keep(RequestId(2), &Reason::truncated("another"));
+        assert_eq!(reasons.get(RequestId(2)).unwrap().as_str(), "another");
+        assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3", "it is not the oldest");
     }
 }

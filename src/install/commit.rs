@@ -59,7 +59,7 @@ impl Installer<'_> {
             match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
                 Ok(()) => {}
                 // It holds something else or is gone: it is not the install's any more.
-                Err(error) => log::info!("/{path} stays: {}", SystemError(&error)),
+                Err(error) => log::info!("the directory /{path} stays: {}", SystemError(&error)),
             }
         }
         for save in &moves.saves {
@@ -97,7 +97,9 @@ impl Installer<'_> {
     ) -> Result<LastInstall, InstallError> {
         let record = self.record()?;
         self.sweep(&record, &Moves::default());
-        let last = self.remember(request_id, Outcome::Rejected, reason, false)?;
+        let last = self
+            .remember(request_id, Outcome::Rejected, reason, false)
+            .inspect_err(|_| log::error!("rejected: {reason}"))?;
         self.end(journal, &record)?;
         Ok(last)
     }

@@ -175,7 +175,10 @@ impl InstallError {
 impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io { verb, path, error } => write!(f, "cannot {verb} /{path}: {}", SystemError(error)),
+            Self::Io { verb, path, error } => {
+                write!(f, "cannot {verb} /{path}: {}", SystemError(error))?;
+                f.write_str(remedy(verb, error))
+            }
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Conflict(conflict) => conflict.fmt(f),
             Self::Damaged { path, what } => write!(f, "/{path} {what}"),
@@ -371,6 +374,29 @@ pub(super) trait ErrorContext<T> {
 impl<T> ErrorContext<T> for io::Result<T> {
     fn context(self, verb: &'static str, path: &str) -> Result<T, InstallError> {
         self.map_err(|error| InstallError::Io { verb, path: path.to_owned(), error })
+    }
+}
+
+/// What to do about a system error that only the operator can mend.
+fn remedy(verb: &str, error: &io::Error) -> &'static str {
+    match (verb, error.raw_os_error()) {
+        ("put in place" | "take away" | "remove", Some(libc::EPERM)) => {
+            ": immutable? See `lsattr -d` of it and its directory, then `chattr -ia`"
+        }
+        ("put in place" | "take away" | "remove", Some(libc::EBUSY)) => {
+            ": something is mounted on it: unmount that"
+        }
+        ("put in place" | "take away" | "remove", Some(libc::EXDEV)) => {
+            ": another filesystem is mounted over its directory: unmount that"
+        }
+        ("open the directory of", Some(libc::ENOENT)) => {
+            ": it was removed, or something is mounted over it: make it again, or unmount that"
+        }
+        ("open the directory of", Some(libc::ENOTDIR | libc::ELOOP)) => {
+            ": something else has its name: move that away and make the directory again"
+        }
+        (_, Some(libc::EROFS)) => ": make it writable (`mount -o remount,rw`)",
+        _ => "",
     }
 }
 

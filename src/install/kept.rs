@@ -15,7 +15,7 @@ use super::holds::{self, Holds};
 use super::plan::NewDirectory;
 use super::record::Record;
 use super::sys::{self, InodeKind};
-use super::tree::RootTree;
+use super::tree::{RootTree, is_absent};
 use crate::failpoint;
 use crate::job::Space;
 use crate::sorted::{FlatMap, FlatSet};
@@ -132,6 +132,31 @@ impl<'t> Kept<'t> {
         let (parent, to) = self.tree.parent(path).context("open the directory of", path)?;
         failpoint::hit("putting a new file in place");
         sys::rename_new_at(self.dir(mount)?, name, parent.as_fd(), to).context("put in place", path)
+    }
+
+    /// Removes the new file at `path`. It or its directory may be gone already. It is not
+    /// gone if another filesystem was mounted over it: then this fails.
+    pub fn discard(&self, path: &str, mount: &str) -> Result<(), InstallError> {
+        failpoint::hit("removing a new file");
+        let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let mut there = above;
+        let dir = loop {
+            match self.tree.dir(there) {
+                Err(error) if is_absent(&error) && !there.is_empty() => {
+                    there = there.rsplit_once('/').map_or("", |(there, _)| there);
+                }
+                other => break other.context("open the directory of", path)?,
+            }
+        };
+        let own = sys::stat_dir(self.dir(mount)?).context("look at .thimble/kept in", mount)?;
+        let stat = sys::stat_dir(dir.as_fd()).context("look at the directory of", path)?;
+        if (stat.device, stat.mount) != (own.device, own.mount) {
+            return Err(io::Error::from_raw_os_error(libc::EXDEV)).context("remove", path);
+        }
+        if there != above {
+            return Ok(());
+        }
+        sys::remove_if_there(dir.as_fd(), name).context("remove", path)
     }
 
     /// Gives the inode at `path` a second name beside it.

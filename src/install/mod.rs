@@ -36,7 +36,7 @@
 
 use crate::config::Config;
 use crate::job::reporter::Reporter;
-use crate::job::{Report, Source};
+use crate::job::{RefusalKind, Report, Source};
 use crate::wire::install::{InstallRequest, Step};
 
 mod beside;
@@ -153,7 +153,8 @@ pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
 
 /// Installs the set that a request names. Reports progress, then what is installed,
 /// then `Done` or `Failed`. The outcome is durable before it is reported; a request that
-/// has ended already is answered with its outcome. If the install replaced thimble
+/// has ended already is answered with its outcome. `Failed` of the kind `Unfinished`: the
+/// tree may be of two sets, and [`recover()`] must be called until it succeeds. If the install replaced thimble
 /// itself, it ends with `Superseded` and `Done`: [`recover()`] in the new thimble
 /// continues it.
 ///
@@ -176,6 +177,7 @@ pub fn install(
     reporter.installed_on(&host);
     match ended {
         Ok(end) => reporter.install_end(end.as_ref()),
+        Err(error) if host.is_left_unfinished(&error) => reporter.failed(RefusalKind::Unfinished, &error),
         Err(error) => reporter.end(Some(&error)),
     }
 }

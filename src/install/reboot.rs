@@ -50,7 +50,9 @@ impl Installer<'_> {
             }
             _ => {
                 self.scripts.end_strays();
-                unfinished.journal.append(JournalEntry::Restarted)?;
+                if !unfinished.journal.state.is_restarted {
+                    unfinished.journal.append(JournalEntry::Restarted)?;
+                }
                 if let Err(error) = self.health(&mut unfinished.journal, &unfinished.record) {
                     let reason = format!("after the restart: {error}");
                     return self.go_back(trigger, self.with_record_before(unfinished)?, &reason, reporter);
@@ -71,7 +73,8 @@ impl Installer<'_> {
         if unfinished.journal.state.undoing.is_none() {
             self.save_changes(&unfinished)?;
         }
-        let what = "is gone, so which set was there before is not known";
+        let what = "is gone, so the set before cannot come back: see that the host works with the set that it \
+                    has, then remove .thimble/journal to keep that";
         let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
         let before: Record = BEFORE.read(self.home.as_fd())?.ok_or_else(gone)?;
         Ok(UnfinishedInstall { record: before, ..unfinished })

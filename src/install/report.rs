@@ -73,12 +73,15 @@ impl<'r> InstallReporter<'r> {
 
     /// Makes the last report of a job.
     pub fn end(&mut self, error: Option<&InstallError>) {
-        self.report(match error {
-            None => Report::Done,
-            Some(error) => {
-                Report::Failed { kind: error.kind(), reason: Reason::format(format_args!("{error}")) }
-            }
-        });
+        match error {
+            None => self.report(Report::Done),
+            Some(error) => self.failed(error.kind(), error),
+        }
+    }
+
+    /// Makes the last report of a job that failed.
+    pub fn failed(&mut self, kind: RefusalKind, error: &InstallError) {
+        self.report(Report::Failed { kind, reason: Reason::format(format_args!("{error}")) });
     }
 }
 

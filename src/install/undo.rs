@@ -11,6 +11,7 @@
 //! yes     no                N
 //! ```
 
+use std::io;
 use std::os::fd::AsFd;
 
 use super::beside::part;
@@ -42,10 +43,15 @@ impl Installer<'_> {
             Some(reason) => reason.clone(),
             None => reason.to_owned(),
         };
-        self.restore_previous(journal, intent, old, &reason).or_else(|error| {
+        self.restore_previous(journal, intent, old, &reason).map_err(|error| {
             let error = InstallError::Undo(Box::new(error));
-            self.remember(request.request_id, Outcome::Broken, &format!("{reason}; {error}"), false)?;
-            Err(error)
+            log::error!("{error}; it was to come back because {reason}");
+            // The error comes first: a reason may be cut, and this is what must be mended.
+            let text = format!("{error}; it was to come back because {reason}");
+            if let Err(other) = self.remember(request.request_id, Outcome::Broken, &text, false) {
+                log::error!("{other}");
+            }
+            error
         })?;
         let (outcome, reason) = match journal.state.undone.clone().flatten() {
             None => (Outcome::RolledBack, reason),
@@ -93,14 +99,16 @@ impl Installer<'_> {
         Ok(())
     }
 
-    /// Restores every path.
+    /// Restores every path. Returns the first failure; what can be restored is restored
+    /// nevertheless, so that the fewest files are of the other set.
     fn restore_tree(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
+        let mut restored = Ok(());
         for save in &moves.saves {
-            self.remove(&save.beside)?;
-            self.remove(&part(&save.beside))?;
+            let part = self.remove(&part(&save.beside));
+            restored = restored.and(self.remove(&save.beside)).and(part);
         }
         if phase < Some(JournalPhase::Switching) {
-            return Ok(());
+            return restored;
         }
         let kept =
             Kept::open(&self.tree, moves.switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
@@ -120,9 +128,10 @@ impl Installer<'_> {
         }
         kept.barrier()?;
         for switch in &moves.switches {
-            self.restore_path(&kept, switch)?;
+            restored = restored.and(self.restore_path(&kept, switch));
         }
         kept.barrier()?;
+        restored?;
         for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
             if let Some(to) = switch.to
                 && kept.has(&switch.mount, &returning(to.number))?
@@ -132,9 +141,12 @@ impl Installer<'_> {
         }
         for directory in moves.directories.iter().rev() {
             failpoint::hit("removing a directory made");
-            // A directory that is gone or not empty is not the install's any more.
-            let _ =
+            let removed =
                 self.tree.parent(&directory.path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name));
+            match removed {
+                Err(error) if !is_of_others(&error) => return Err(error).context("remove", &directory.path),
+                _ => {}
+            }
         }
         kept.barrier()
     }
@@ -152,7 +164,7 @@ impl Installer<'_> {
             }
             (SwitchState::Before, ..) => Ok(()),
             (SwitchState::Switched, Some(from), _) => kept.put(mount, &from.to_string(), path),
-            (SwitchState::Switched, None, Some(to)) if to.is_fresh => self.remove(path),
+            (SwitchState::Switched, None, Some(to)) if to.is_fresh => kept.discard(path, mount),
             (SwitchState::Switched, None, Some(to)) => kept.take(path, mount, &to.number.to_string()),
             (SwitchState::Switched, None, None) => Ok(()),
         }
@@ -205,6 +217,15 @@ impl Installer<'_> {
         }
         failure
     }
+}
+
+/// Whether this error of `rmdir` says that a directory is not the install's any more: it is
+/// gone, holds something else, or something else has its name.
+fn is_of_others(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::ENOENT | libc::ENOTEMPTY | libc::EEXIST | libc::ENOTDIR | libc::ELOOP | libc::EBUSY)
+    )
 }
 
 /// Whether a path holds its object from before a switch or after it.

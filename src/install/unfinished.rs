@@ -1,10 +1,13 @@
 //! An install that has not ended, and how the previous set comes back in its place.
 
-use super::error::InstallError;
+use std::os::fd::AsFd;
+
+use super::error::{InstallError, InstallRefusal};
 use super::installer::Installer;
-use super::journal::{Intent, Journal, JournalPhase};
+use super::journal::{self, Intent, Journal, JournalPhase};
 use super::record::Record;
 use super::report::InstallReporter;
+use super::sys;
 use crate::wire::install::InstallRequest;
 
 /// What a recovery is part of. It decides how far the recovery goes.
@@ -64,6 +67,14 @@ impl UnfinishedInstall {
 }
 
 impl Installer<'_> {
+    /// Whether an install that ended with this error left a journal, so that recovery must
+    /// end it.
+    pub fn is_left_unfinished(&self, error: &InstallError) -> bool {
+        let is_awaited =
+            matches!(error, InstallError::Refused(refusal) if **refusal == InstallRefusal::AwaitsProof);
+        !is_awaited && sys::stat_at(self.home.as_fd(), journal::NAME).is_ok()
+    }
+
     /// Brings the previous set back. Early in a boot only its files: scripts wait for
     /// the daemon.
     pub fn go_back(

@@ -198,6 +198,9 @@ pub enum RefusalKind {
     Refused,
     /// A signature or an archive did not verify: exit code 5.
     Verification,
+    /// An install could be neither ended nor undone: exit code 1. Recovery must try again;
+    /// until it succeeds, the host's files may be of two sets.
+    Unfinished,
 }
 
 /// One report of a worker. To send a variant without fields, bind it to a variable first:

@@ -2,7 +2,8 @@
 //! address and what to do.
 
 use std::fs;
-use std::process::Stdio;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use thimble::config::keys::KeyFile;
 use thimble::store::incarnation;
@@ -14,6 +15,7 @@ use thimble::wire::messages::{Hello, HelloAgentAck, Message};
 use crate::cluster::{Cluster, Node, STRANGER};
 use crate::forge::{Forger, with_keys_of};
 use crate::over::{self, Datagrams, To};
+use crate::patch::Patch;
 use crate::{sys, wait};
 
 const CONTROLLER: Roles = Roles { is_controller: true, is_agent: false };
@@ -158,7 +160,7 @@ fn a_node_without_keys_reports_it_once() {
 fn a_running_worker_is_shown_with_its_task() {
     need_root!();
     let cluster = Cluster::new("still", 1).start();
-    let patch = crate::patch::Patch::new(&cluster, "STILL-1").script("health", "sleep 5").file("etc/s", b"1");
+    let patch = Patch::new(&cluster, "STILL-1").script("health", "sleep 5").file("etc/s", b"1");
     let _patch = patch.applied(&cluster);
     cluster.thimble(&["host-install-async", "agent-1"]).ok();
     let worker = wait::until("the worker is seen", || {
@@ -167,4 +169,71 @@ fn a_running_worker_is_shown_with_its_task() {
     });
     assert_eq!(worker["work"], "install");
     assert!(cluster.nodes[1].thimble(&["status"]).ok().contains("worker        installs, for "));
+}
+
+/// A directory that a script mounts something over; unmounted when dropped.
+struct Covered(PathBuf);
+
+impl Covered {
+    fn uncover(&self) -> bool {
+        Command::new("umount").arg(&self.0).stderr(Stdio::null()).status().unwrap().success()
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        self.uncover();
+    }
+}
+
+/// Waits until `metrics` of a node has this line.
+fn measures(node: &Node, line: &str) {
+    wait::until_true(line, || node.thimble(&["metrics"]).ok().lines().any(|other| other == line));
+}
+
+#[test]
+fn a_host_that_cannot_go_back_is_reported_until_it_could() {
+    need_root!();
+    let cluster = Cluster::new("blocked", 1).start();
+    let (controller, agent) = (&cluster.nodes[0], &cluster.nodes[1]);
+    let covered = Covered(agent.root().join("srv"));
+    let patch = Patch::new(&cluster, "STUCK-1").file("srv/new", b"1");
+    let patch = patch.script("post-install", "mount -t tmpfs -o size=1m tmpfs $THIMBLE_ROOT/srv");
+    let _patch = patch.script("health", "echo no pulse; exit 3").applied(&cluster);
+    let cause = "cannot remove /srv/new: ";
+    let shown = cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(shown.contains("failed, and the previous patches could not be restored: "), "{shown}");
+    assert!(shown.contains(cause), "{shown}");
+
+    let words = ["This host could not be recovered", "every 30 s", cause, "unmount that"];
+    reports_first(agent, &words);
+    assert!(agent.log().contains(cause), "{}", agent.log());
+    assert!(agent.log().contains("it was to come back because health of STUCK-1"), "{}", agent.log());
+    let status = agent.json(&["status"]);
+    let seen = &status["agent"];
+    assert_eq!((seen["installed_digest"].is_null(), seen["installed"].is_null()), (true, true), "{status}");
+    assert_eq!(seen["state"], "install-failed");
+    reports_first(controller, &["A host could not be recovered: agent-1: ", cause]);
+    let host = cluster.host(1);
+    assert_eq!((host["state"].as_str(), host["install"].as_str()), (Some("install-failed"), Some("broken")));
+    assert!(host["installed_digest"].is_null() && host["reason"].as_str().unwrap().contains(cause), "{host}");
+    measures(agent, "thimble_troubles 1");
+    measures(agent, "thimble_install_failed 1");
+    measures(controller, "thimble_troubles 1");
+    measures(controller, "thimble_hosts{state=\"failed\"} 1");
+    let refused = cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(refused.contains("The host has an install to recover from first"), "{refused}");
+
+    // Nothing but the agent's own next attempt.
+    assert!(covered.uncover());
+    for node in [agent, controller] {
+        wait::until_true("no trouble is left", || troubles(node) == "[]");
+    }
+    assert!(!agent.root().join("srv").exists());
+    let host = wait::until("the controller has the outcome", || {
+        let host = cluster.host(1);
+        let is_told = host["reason"].as_str()?.starts_with("health of STUCK-1 ended with status 3");
+        (host["install"] == "rolled-back" && is_told).then_some(host)
+    });
+    assert!(host["installed_digest"].is_string(), "{host}");
 }

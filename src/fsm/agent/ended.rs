@@ -25,26 +25,31 @@ impl Agent<'_> {
                 let reason = Reason::truncated("recovery ended without a report of what is installed");
                 self.on_recovery_failed(now, &reason, actions);
             }
-            (State::Recovering(_), WorkerEnd::Failed(reason) | WorkerEnd::Crashed(reason)) => {
+            (
+                State::Recovering(_),
+                WorkerEnd::Failed(reason) | WorkerEnd::Unfinished(reason) | WorkerEnd::Crashed(reason),
+            ) => {
                 self.on_recovery_failed(now, reason, actions);
             }
             (State::Installing(installing), end) => {
                 let task = installing.task;
                 let is_journaled =
                     self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
+                let crashed = Recovering { again: None, crashed: Some(task), has_snapshot: false };
                 match end {
                     WorkerEnd::Done | WorkerEnd::Failed(_) if is_journaled => self.finish(now, task, actions),
+                    // The worker has tried to recover already: the next attempt waits.
+                    WorkerEnd::Unfinished(reason) => {
+                        self.state = State::Recovering(crashed);
+                        self.on_recovery_failed(now, reason, actions);
+                    }
                     WorkerEnd::Failed(reason) => {
                         self.end(now, task, Outcome::Rejected, (*reason).clone(), actions);
                     }
                     // "Done" without a journal entry is treated as a
                     // crash: recovery reads the disk.
                     WorkerEnd::Done | WorkerEnd::Crashed(_) => {
-                        self.state = State::Recovering(Recovering {
-                            again: None,
-                            crashed: Some(task),
-                            has_snapshot: false,
-                        });
+                        self.state = State::Recovering(crashed);
                         self.acks.on_change(now);
                         actions.push(Action::StartRecovery);
                     }
@@ -55,7 +60,7 @@ impl Agent<'_> {
         }
     }
 
-    /// Until recovery succeeds, neither the installed set nor the outcome of the crashed
+    /// Until recovery succeeds, neither the installed set nor the final outcome of the
     /// install is known.
     pub(super) fn on_recovery_failed(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
         let State::Recovering(recovering) = &mut self.state else { return };

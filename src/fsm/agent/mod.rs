@@ -8,7 +8,7 @@
 //!     |      later)      |  |                                 |
 //!     |                  |  `----- worker: done, failed ----  | session ready
 //!     |                  `-- rejection no longer shown      \ v
-//!     `------------------------ worker crashed ----------- Installing
+//!     `---------- worker: crashed, unfinished ----------- Installing
 //! ```
 //!
 //! An install that replaced thimble itself ends in another process: the daemon execs
@@ -21,8 +21,9 @@
 //! journal before anything is changed; and a request whose number is known is answered
 //! instead of installed again. A refusal uses up the nonce too, so a late copy of the
 //! request is not accepted after its controller received the refusal. The agent sends
-//! nothing before recovery has reported what is on the disk. If recovery fails, the
-//! agent sends acks without an installed set.
+//! nothing before recovery has reported what is on the disk. If recovery fails, or an
+//! install could be neither ended nor undone, the agent sends acks without an installed
+//! set and tries recovery again every 30 s.
 
 mod ended;
 mod proof;
@@ -77,7 +78,7 @@ struct Task {
 struct Recovering {
     /// When to start the worker (again); `None` while it runs.
     again: Option<Instant>,
-    /// The install whose worker crashed.
+    /// The install whose worker crashed or left it unfinished.
     crashed: Option<Task>,
     /// The worker has reported what is on the disk.
     has_snapshot: bool,
@@ -232,7 +233,9 @@ impl<'a> Agent<'a> {
     fn busy_reason(&self) -> Option<Reason> {
         if self.has_recovery_failed() {
             let error = &self.recovery_error;
-            return Some(Reason::format(format_args!("The host cannot recover from a crash: {error}")));
+            return Some(Reason::format(format_args!(
+                "The host has an install to recover from first: {error}"
+            )));
         }
         let (request_id, controller) = self.current_request()?;
         Some(Reason::format(format_args!(
@@ -240,7 +243,7 @@ impl<'a> Agent<'a> {
         )))
     }
 
-    /// The result of an install that crashed and that recovery could not clean up.
+    /// The result of an install that recovery could not clean up.
     fn broken(&self, request_id: RequestId) -> LastInstall {
         LastInstall {
             request_id,

@@ -213,7 +213,7 @@ fn failed_recovery_is_reported_and_repeated_and_no_installed_set_is_sent() {
     assert_eq!(trace.agent.recovery_error(), &reason);
     assert_eq!((trace.agent.ack().installed_digest, trace.agent.detail_page(0)), (Digest::default(), None));
     let refused = trace.asked(300, CONTROLLER, 7, trace.agent.nonce);
-    let why = "tell 1: 7 refused The host cannot recover from a crash: the disk is full";
+    let why = "tell 1: 7 refused The host has an install to recover from first: the disk is full";
     assert_eq!(refused, [why, "ack install-failed"]);
     assert_eq!(trace.waits(30_099), [""; 0]);
     assert_eq!(trace.waits(30_100), ["recover"]);
@@ -415,6 +415,35 @@ fn a_crash_that_recovery_cannot_clean_up_is_broken_until_it_can() {
     trace.snapshot(33_000, &[], Some(&journal(7, Outcome::RolledBack)));
     assert_eq!(trace.ends(33_000, WorkerEnd::Done)[0], "tell 1: 7 rolled back a script failed");
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]));
+}
+
+#[test]
+fn an_install_that_cannot_be_undone_is_broken_and_recovered_every_30_s() {
+    let mut trace = Trace::installing();
+    trace.waits(1_200);
+    // The worker reports the record of the previous set, and that its files are not back.
+    trace.snapshot(2_000, &[], Some(&journal(7, Outcome::Broken)));
+    let reason = Reason::truncated("/etc/x cannot be put back");
+    let broken = trace.ends(2_000, WorkerEnd::Unfinished(&reason));
+    assert_eq!(broken, ["tell 1: 7 broken /etc/x cannot be put back", "ack install-failed, 7 broken"]);
+    assert_eq!(trace.agent.recovery_error(), &reason);
+    assert_eq!((trace.agent.installed_digest(), trace.agent.detail_page(0)), (Digest::default(), None));
+    assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "the tree is not one set");
+    let refused = trace.asked(3_000, OTHER, 8, trace.agent.nonce);
+    assert!(refused[0].starts_with("tell 2: 8 refused The host has an install to recover"), "{refused:?}");
+    for again in [32_000, 62_000] {
+        assert_eq!(trace.waits(again - 1), [""; 0]);
+        assert_eq!(trace.waits(again), ["recover"]);
+        trace.snapshot(again, &[], Some(&journal(7, Outcome::Broken)));
+        let still = trace.ends(again, WorkerEnd::Failed(&reason));
+        assert_eq!(still, ["tell 1: 7 broken /etc/x cannot be put back", "ack install-failed, 7 broken"]);
+    }
+    assert_eq!(trace.waits(92_000), ["recover"]);
+    trace.snapshot(92_100, &[], Some(&journal(7, Outcome::RolledBack)));
+    let back = trace.ends(92_100, WorkerEnd::Done);
+    assert_eq!(back, ["tell 1: 7 rolled back a script failed", "ack install-failed, 7 rolled back"]);
+    assert_eq!(trace.agent.ack().installed_digest, digest_of(&[]));
+    assert!(trace.agent.recovery_error().is_empty());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use super::{Agent, Idle, Recovering, State};
 use crate::fsm::installed::Installed;
-use crate::types::Reason;
+use crate::types::{Digest, Reason};
 use crate::wire::frame::DetailPage;
 use crate::wire::install::{LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentState, HelloAgentAck, RequestState};
@@ -22,13 +22,9 @@ impl<'a> Agent<'a> {
             (None, _, Some(last)) => (last.request_id, RequestState::Ended(last.outcome)),
             (None, _, None) => Default::default(),
         };
-        let (query_id, installed_digest) = match self.is_known {
-            true => (self.installed.query_id(), self.installed.digest()),
-            false => Default::default(),
-        };
         HelloAgentAck {
-            query_id,
-            installed_digest,
+            query_id: if self.is_known { self.installed.query_id() } else { 0 },
+            installed_digest: self.installed_digest(),
             hostname: self.facts.hostname.clone(),
             nodetype: self.facts.nodetype.clone(),
             requires_reboot: self.requires_reboot,
@@ -84,7 +80,13 @@ impl<'a> Agent<'a> {
         })
     }
 
-    /// What is installed.
+    /// The digest of the installed set; zero while it is not known.
+    #[must_use]
+    pub fn installed_digest(&self) -> Digest {
+        if self.is_known { self.installed.digest() } else { Digest::default() }
+    }
+
+    /// What is installed, as far as is known.
     #[must_use]
     pub fn installed(&self) -> &Installed<'a> {
         &self.installed
