@@ -263,6 +263,32 @@ pub type SwVersion = Name<{ limits::SW_VERSION_BYTES }>;
 /// The reason of a refusal or a failure, for the operator.
 pub type Reason = Text<{ limits::REASON_BYTES }>;
 
+/// A path for a message: the middle of a long one is left out, so that what follows it in
+/// the message is not cut off.
+#[derive(Clone, Copy, Debug)]
+pub struct ShownPath<'p>(pub &'p str);
+
+impl ShownPath<'_> {
+    /// A longer path is shown in part.
+    const WHOLE_BYTES: usize = 96;
+    /// How much of its begin is shown then.
+    const BEGIN_BYTES: usize = 32;
+    /// How much of its end.
+    const END_BYTES: usize = 60;
+}
+
+impl fmt::Display for ShownPath<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.0;
+        if path.len() <= Self::WHOLE_BYTES {
+            return f.write_str(path);
+        }
+        let begin = path.get(..path.floor_char_boundary(Self::BEGIN_BYTES)).unwrap_or_default();
+        let from = path.ceil_char_boundary(path.len().saturating_sub(Self::END_BYTES));
+        write!(f, "{begin}...{}", path.get(from..).unwrap_or_default())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -306,5 +332,16 @@ mod tests {
         assert_eq!(NodeId::from_hex(&text), Some(id));
         assert_eq!(NodeId::from_hex("+0abcdef01234567"), None);
         assert_eq!(NodeId::from_hex("abc"), None);
+    }
+
+    #[test]
+    fn the_middle_of_a_long_path_is_left_out() {
+        let shown = |path: &str| ShownPath(path).to_string();
+        assert_eq!(shown(&"a".repeat(96)), "a".repeat(96));
+        let long = format!("etc/{}/conf", "x".repeat(3_000));
+        assert_eq!(shown(&long), format!("etc/{}...{}/conf", "x".repeat(28), "x".repeat(55)));
+        // Never within a character.
+        let wide = shown(&"\u{e9}".repeat(200));
+        assert!(wide.len() <= 96 && wide.starts_with('\u{e9}') && wide.ends_with('\u{e9}'), "{wide}");
     }
 }

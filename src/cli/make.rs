@@ -8,13 +8,15 @@ use super::out::Out;
 use super::patches::lines_json;
 use crate::patch;
 
-/// `thimble make DIR [-o FILE]`
+/// `thimble make DIR [-o FILE] [--keep-owners]`
 pub fn make(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let dir = invocation.arguments.first().map(Path::new).unwrap_or(Path::new("."));
-    let file = patch::make::make(dir, invocation.value("output").map(Path::new))
+    let out_file = invocation.value("output").map(Path::new);
+    let made = patch::make::make(dir, out_file, invocation.has("keep-owners"))
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
-    let shown = file.display();
-    let lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];
+    let shown = made.file.display();
+    let mut lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];
+    lines.extend(made.index.cautions().iter().map(|caution| format!("{shown}: caution: {caution}")));
     for line in &lines {
         out.line(line)?;
     }

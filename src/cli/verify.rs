@@ -28,6 +28,9 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
                     "{shown}: OK: {} for {}, {members} members, {} bytes unpacked",
                     metadata.id, metadata.sw_version, index.unpacked_bytes
                 ))?;
+                for caution in index.cautions() {
+                    out.line(format_args!("{shown}: {}: {caution}", out.style().yellow("caution")))?;
+                }
             }
             Err(failure) => {
                 out.line(format_args!("{shown}: {}: {}", out.style().red("FAILED"), failure.message))?;
@@ -100,5 +103,6 @@ fn document(file: String, verdict: &Result<(VerifiedFile, Index), Failure>) -> V
         ("trusted_comment", Value::text(&verified.trusted_comment)),
         ("members", (index.members.len() as u64).into()),
         ("unpacked_bytes", index.unpacked_bytes.into()),
+        ("cautions", Value::list(index.cautions().iter().map(Value::text))),
     ])
 }

@@ -10,8 +10,9 @@ use std::{env, fmt};
 use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
-use super::metadata::Metadata;
-use super::{PatchError, archive};
+use super::PatchError;
+use super::archive::{self, Index};
+use super::metadata::{Metadata, PathOwner};
 use crate::config::ConfigError;
 use crate::limits;
 
@@ -38,8 +39,19 @@ pub enum MakeError {
         /// What it is.
         what: &'static str,
     },
+    /// `owners` in the metadata names a path that the patch does not have.
+    NotThere(PathBuf),
     /// The patch would be refused on upload.
     Refused(PatchError),
+}
+
+/// A patch that was made.
+#[derive(Debug)]
+pub struct Made {
+    /// The patch's file.
+    pub file: PathBuf,
+    /// Its content.
+    pub index: Index,
 }
 
 impl fmt::Display for MakeError {
@@ -58,6 +70,11 @@ impl fmt::Display for MakeError {
             Self::NotAFile { path, what } => {
                 write!(f, "{} is a {what}: only files, directories and links are allowed", path.display())
             }
+            Self::NotThere(path) => write!(
+                f,
+                "metadata.toml lists /{} in `owners`, but files/ does not have it: correct the path",
+                path.display()
+            ),
             Self::Refused(error) => write!(f, "the patch would be refused: {error}"),
         }
     }
@@ -66,13 +83,14 @@ impl fmt::Display for MakeError {
 impl std::error::Error for MakeError {}
 
 /// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into
-/// `ID.patch` in the current directory, and returns the file's path. Members are sorted
-/// by name; owners by number, modes, links and times in whole seconds are kept. The
-/// maker then signs the file with `minisign -S -H -m`.
+/// `ID.patch` in the current directory. Members are sorted by name; modes, links and times
+/// in whole seconds are kept. Members belong to root, or with `keep_owners` to whom they
+/// belong in `dir`, by number; `owners` in the metadata prevails. The maker then signs the
+/// file with `minisign -S -H -m`.
 ///
 /// # Errors
 /// [`MakeError`]. A patch that would be refused on upload is refused here.
-pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
+pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, MakeError> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |error| MakeError::Io { path, error }
@@ -93,6 +111,11 @@ pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
         return Err(MakeError::Empty(dir.to_path_buf()));
     }
 
+    let is_missing = |owner: &&PathOwner| dir.join("files").join(&owner.path).symlink_metadata().is_err();
+    if let Some(owner) = metadata.owners.iter().find(is_missing) {
+        return Err(MakeError::NotThere(owner.path.clone()));
+    }
+
     let out = match out {
         Some(out) => out.to_path_buf(),
         None => env::current_dir().map_err(at(Path::new(".")))?.join(format!("{}.patch", metadata.id)),
@@ -101,21 +124,44 @@ pub fn make(dir: &Path, out: Option<&Path>) -> Result<PathBuf, MakeError> {
     let mut unfinished = out.as_os_str().to_owned();
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
-    let made = pack(dir, &names, &unfinished)
+    let owners = Owners { listed: &metadata.owners, are_kept: keep_owners };
+    let made = pack(dir, &names, &owners, &unfinished)
         .and_then(|()| archive::index(File::open(&unfinished).map_err(at(&unfinished))?).map_err(refused))
-        .and_then(|_| fs::rename(&unfinished, &out).map_err(at(&out)));
+        .and_then(|index| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| index));
     if made.is_err() {
         // Fails if the file could not be created.
         let _ = fs::remove_file(&unfinished);
     }
-    made.map(|()| out)
+    made.map(|index| Made { file: out, index })
+}
+
+/// Who owns the members.
+struct Owners<'m> {
+    listed: &'m [PathOwner],
+    /// Members that are not listed keep their owner.
+    are_kept: bool,
+}
+
+impl Owners<'_> {
+    /// The owner and group of a member: of the longest path listed that it is or is below.
+    fn of(&self, name: &Path, inode: &fs::Metadata) -> (u32, u32) {
+        let listed = name.strip_prefix("files").ok().and_then(|path| {
+            let above = self.listed.iter().filter(|owner| path.starts_with(&owner.path));
+            above.max_by_key(|owner| owner.path.components().count())
+        });
+        match listed {
+            Some(owner) => (owner.uid, owner.gid),
+            None if self.are_kept => (inode.uid(), inode.gid()),
+            None => (0, 0),
+        }
+    }
 }
 
 fn refused(error: PatchError) -> MakeError {
     MakeError::Refused(error)
 }
 
-fn pack(dir: &Path, names: &[PathBuf], out: &Path) -> Result<(), MakeError> {
+fn pack(dir: &Path, names: &[PathBuf], owners: &Owners<'_>, out: &Path) -> Result<(), MakeError> {
     let write = || -> io::Result<_> {
         let file = BufWriter::new(File::create(out)?);
         // No name and no time in gzip's header, so that equal trees make equal files.
@@ -124,21 +170,27 @@ fn pack(dir: &Path, names: &[PathBuf], out: &Path) -> Result<(), MakeError> {
     let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
     let mut tar = write().map_err(at_out)?;
     for path in names {
-        add(&mut tar, dir, path)?;
+        add(&mut tar, dir, owners, path)?;
     }
     let finish = || tar.into_inner()?.finish()?.into_inner()?.sync_all();
     finish().map_err(at_out)
 }
 
 /// Adds a path and everything below it.
-fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), MakeError> {
+fn add<W: Write>(
+    tar: &mut Builder<W>,
+    dir: &Path,
+    owners: &Owners<'_>,
+    path: &Path,
+) -> Result<(), MakeError> {
     let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
     let inode = path.symlink_metadata().map_err(at_path)?;
     let name = path.strip_prefix(dir).unwrap_or(path);
     let mut header = Header::new_gnu();
     header.set_mode(inode.mode() & 0o7777);
-    header.set_uid(inode.uid().into());
-    header.set_gid(inode.gid().into());
+    let (uid, gid) = owners.of(name, &inode);
+    header.set_uid(uid.into());
+    header.set_gid(gid.into());
     header.set_mtime(inode.mtime().max(0).cast_unsigned());
     let kind = inode.file_type();
     if kind.is_dir() {
@@ -146,7 +198,7 @@ fn add<W: Write>(tar: &mut Builder<W>, dir: &Path, path: &Path) -> Result<(), Ma
         header.set_size(0);
         tar.append_data(&mut header, name, io::empty()).map_err(at_path)?;
         for below in sorted(path).map_err(at_path)? {
-            add(tar, dir, &below)?;
+            add(tar, dir, owners, &below)?;
         }
         Ok(())
     } else if kind.is_symlink() {

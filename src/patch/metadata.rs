@@ -46,6 +46,20 @@ pub struct Metadata {
     /// Relative to the root here, with or without a leading `/` in the file. At most
     /// [`limits::PATCH_CONFIG_FILES`].
     pub config: Vec<PathBuf>,
+    /// `owners`: what `thimble make` gives another owner than root. At most
+    /// [`limits::PATCH_OWNERS`]. Has no effect on a patch that is made.
+    pub owners: Vec<PathOwner>,
+}
+
+/// The owner of a path below the root and of all that is below it, by number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PathOwner {
+    /// The path, relative to the root.
+    pub path: PathBuf,
+    /// The owner.
+    pub uid: u32,
+    /// The group.
+    pub gid: u32,
 }
 
 /// The file's name in errors.
@@ -66,6 +80,7 @@ const KEYS: &[&str] = &[
     "nodetypes",
     "packages",
     "config",
+    "owners",
 ];
 
 impl Metadata {
@@ -114,6 +129,12 @@ impl Metadata {
                 limits::PATCH_CONFIG_FILES,
                 "the path of a file below the root, without ..",
                 config_path,
+            )?,
+            owners: keys.list(
+                "owners",
+                limits::PATCH_OWNERS,
+                "a path below the root and two numbers, as \"/srv/app 33:33\"",
+                path_owner,
             )?,
         })
     }
@@ -194,6 +215,15 @@ fn config_path(text: &str) -> Option<PathBuf> {
     is_file.then(|| inside.components().collect())
 }
 
+/// A path with its owner and group: `PATH UID:GID`.
+fn path_owner(text: &str) -> Option<PathOwner> {
+    let (path, owner) = text.rsplit_once(' ')?;
+    let (uid, gid) = owner.split_once(':')?;
+    // Not the parser's own: that takes a sign.
+    let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
+    Some(PathOwner { path: config_path(path.trim_end())?, uid: number(uid)?, gid: number(gid)? })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,6 +245,7 @@ requires = ["THIMBLE-0001", "BASE"]
 nodetypes = ["worker", "controller"]
 packages = ["tzdata 2025b-0+deb12u1"]
 config = ["/etc/timezone", "etc//default/x"]
+owners = ["/var/lib/app 33:33", "/srv/a b 0:4294967295"]
 "#;
 
     #[test]
@@ -223,6 +254,8 @@ config = ["/etc/timezone", "etc//default/x"]
         assert_eq!(metadata.id.as_str(), "THIMBLE-0002");
         assert_eq!(metadata.description, "Two\nlines");
         assert_eq!(metadata.config, [Path::new("etc/timezone"), Path::new("etc/default/x")]);
+        let owner = |path: &str, uid, gid| PathOwner { path: path.into(), uid, gid };
+        assert_eq!(metadata.owners, [owner("var/lib/app", 33, 33), owner("srv/a b", 0, u32::MAX)]);
         let meta = metadata.entry_meta();
         assert_eq!(meta.status, Status::Development);
         assert!(meta.unremovable && !meta.reboot_required && meta.apply_active_release_only);
@@ -282,6 +315,14 @@ config = ["/etc/timezone", "etc//default/x"]
             ),
             (with("config = [\"/etc/../x\"]"), "config cannot be \"/etc/../x\"; it takes a list of at most"),
             (with("config = [\"/\"]"), "config cannot be \"/\""),
+            (
+                with("owners = [\"/x www-data:33\"]"),
+                "each a path below the root and two numbers, as \"/srv/app 33:33\"",
+            ),
+            (with("owners = [\"/x +1:33\"]"), "owners cannot be \"/x +1:33\""),
+            (with("owners = [\"/x 4294967296:0\"]"), "owners cannot be"),
+            (with("owners = [\"/../x 0:0\"]"), "owners cannot be"),
+            (with("owners = [\"/x\"]"), "owners cannot be"),
             (
                 Metadata::parse("sw_version = \"1\"").unwrap_err().to_string(),
                 "id is missing; it takes a name",

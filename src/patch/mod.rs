@@ -8,6 +8,7 @@
 use std::{fmt, io};
 
 pub mod archive;
+pub mod caution;
 mod fault;
 mod gunzip;
 #[cfg(feature = "tools")]

@@ -68,6 +68,7 @@ fn page(entry: &Entry, index: &Index, out: &mut dyn Write) -> io::Result<()> {
     paragraphs(out, "Requires", metadata.requires.iter())?;
     paragraphs(out, "Node Types", metadata.nodetypes.iter())?;
     paragraphs(out, "Packages", metadata.packages.iter())?;
+    paragraphs(out, "Cautions", index.cautions())?;
     paragraphs(out, "Contents", contents(index))?;
     writeln!(out)
 }
@@ -113,6 +114,7 @@ fn document(entry: &Entry, index: &Index) -> Value {
         ("hash", Value::text(entry.hash)),
         ("size_bytes", entry.size_bytes.into()),
         ("unpacked_bytes", index.unpacked_bytes.into()),
+        ("cautions", texts(&mut index.cautions().iter().map(ToString::to_string))),
     ])
 }
 

@@ -15,10 +15,11 @@ use crate::job::reporter::Reporter;
 use crate::limits;
 use crate::patch::PatchError;
 use crate::patch::archive;
+use crate::patch::caution::{self, Caution};
 use crate::patch::signature::{Claim, TrustedKeys, VerifiedFile};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, Upload};
-use crate::types::Text;
+use crate::types::{Reason, Text};
 
 /// A patch file that is offered to the store.
 #[derive(Debug)]
@@ -61,10 +62,10 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
         // It is gone already if it got its name.
         durable::try_remove(&uploader.blobs.upload());
         let line = match added? {
-            Added::New(entry) => {
+            Added::New { entry, cautions } => {
                 send(reporter, &Report::Entry(entry.clone()))?;
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;
-                Text::format(format_args!("{} is now available", entry.id))
+                available(&entry, &cautions)
             }
             Added::Already { entry, was_missing } => {
                 if was_missing {
@@ -78,9 +79,23 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
     Ok(())
 }
 
+/// The line for a new patch, with what an operator should look at.
+fn available(entry: &Entry, cautions: &[Caution]) -> Reason {
+    let line = format!("{} is now available", entry.id);
+    if cautions.is_empty() {
+        return Reason::truncated(&line);
+    }
+    let line = line + "; caution: ";
+    let cautions = caution::in_one_line(cautions, limits::REASON_BYTES.saturating_sub(line.len()));
+    Reason::format(format_args!("{line}{cautions}"))
+}
+
 /// The result of adding a file.
 enum Added {
-    New(Entry),
+    New {
+        entry: Entry,
+        cautions: Vec<Caution>,
+    },
     Already {
         entry: Entry,
         /// Its file was missing until now.
@@ -153,7 +168,7 @@ impl Uploader<'_> {
             return Err(of_store(error));
         }
         self.renew = false;
-        Ok(Added::New(entry))
+        Ok(Added::New { entry, cautions: index.cautions() })
     }
 }
 

@@ -370,6 +370,15 @@ fn verify_reports_on_each_file_what_an_upload_would() {
     let good = thimble(&scratch, &["verify", "--trust", "trusted.pub", "good.patch"]);
     assert!(text(&good.stdout).starts_with("good.patch: OK: P1 for 1.0, 2 members, "));
     assert_eq!(good.status.code(), Some(0));
+    assert_eq!(text(&good.stdout).lines().count(), 1, "nothing to look at");
+    let shared = Tar::patch("P2").member(b"files/etc/motd", tar::EntryType::Regular, 0o646, b"", b"hello");
+    fs::write(scratch.join("shared.patch"), shared.gzip()).unwrap();
+    trusted.sign(&scratch.join("shared.patch"));
+    let shared = thimble(&scratch, &["verify", "--trust", "trusted.pub", "shared.patch"]);
+    assert!(text(&shared.stdout).contains("\nshared.patch: caution: 1 member world-writable: /etc/motd\n"));
+    assert_eq!(shared.status.code(), Some(0), "it is allowed");
+    let shared = thimble(&scratch, &["verify", "--trust", "trusted.pub", "shared.patch", "--json"]);
+    assert!(text(&shared.stdout).contains(r#""cautions":["1 member world-writable: /etc/motd"]"#));
     let by_line = thimble(&scratch, &["verify", "--trust", &trusted.public, "good.patch", "--json"]);
     assert!(text(&by_line.stdout).contains(r#""verified":true,"id":"P1","release":"1.0""#));
 

@@ -6,7 +6,10 @@ use std::path::Path;
 use std::process::Command;
 
 use thimble::patch::archive::{self, ArchiveSection, MemberKind};
+use thimble::store;
+use thimble::types::PatchId;
 
+use crate::jobs::Bench;
 use crate::support::Scratch;
 use crate::support::archive::metadata;
 
@@ -53,4 +56,36 @@ fn gnu_and_pax_tars_of_one_tree_are_one_patch() {
         let of_pax = matches!(format, "pax" | "posix");
         assert_eq!(find("tool").owner.mtime_ns != 0, of_pax, "{format} keeps whole seconds only");
     }
+}
+
+/// What `make` would not do by accident, a plain tar does: the packer's own number.
+#[test]
+fn a_plain_tar_s_owners_and_modes_are_told_on_upload_and_by_show() {
+    let bench = Bench::new("cautions");
+    let dir = bench.scratch.join("tree");
+    tree(&dir);
+    fs::set_permissions(dir.join("files/usr/share"), fs::Permissions::from_mode(0o777)).unwrap();
+    let patch = bench.scratch.join("PLAIN-1.patch");
+    let status = Command::new("tar")
+        .args(["--sort=name", "--owner=:1000", "--group=:1000", "-czf"])
+        .args([&patch, Path::new("-C"), &dir, Path::new(".")])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    bench.signer.sign(&patch);
+    let said = bench.controller.upload(&[&patch]).done().items();
+    let begin = "PLAIN-1 is now available; caution: 2 members set-user-id: /usr/tool";
+    assert!(said[0].starts_with(begin), "{said:?}");
+    assert!(said[0].contains("; 1 member world-writable: /usr/share"), "{said:?}");
+    assert!(said[0].contains(" members not owned by root:root: /usr"), "{said:?}");
+    assert!(said[0].len() < 256, "it is not cut off: {said:?}");
+    let mut text = Vec::new();
+    let ids = [PatchId::new("PLAIN-1").unwrap()];
+    store::show(&bench.controller.config, &ids, false, &mut text).unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let line = text.lines().find(|line| line.trim_start().starts_with("Cautions: ")).unwrap();
+    assert!(line.contains("2 members set-user-id: /usr/tool (1000:1000), /usr/tool2 (1000:1000)"), "{text}");
+    let mut json = Vec::new();
+    store::show(&bench.controller.config, &ids, true, &mut json).unwrap();
+    assert!(String::from_utf8(json).unwrap().contains("\"cautions\":[\"2 members set-user-id: "));
 }

@@ -13,7 +13,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "make",
         arguments: one("DIR"),
-        options: &[output("write this file (default: ID.patch in the current directory)")],
+        options: &[
+            output("write this file (default: ID.patch in the current directory)"),
+            switch("keep-owners", "keep owners by number (default: root, and `owners` of the metadata)"),
+        ],
         help: "make a patch from a directory",
         details: "DIR holds metadata.toml, files/ and scripts/. Sign the patch afterwards: `minisign -S -H -m FILE`. Nothing is uploaded.",
         example: "thimble make tzdata-1/ -o TZDATA-1.patch",
