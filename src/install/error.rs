@@ -112,6 +112,8 @@ pub enum InstallRefusal {
 pub enum Conflict {
     /// A directory is where the patch has a file or a symbolic link.
     IsDirectory(PatchId, String),
+    /// Something is mounted on a file that changes. No rename replaces such a file.
+    MountPoint(PatchId, String),
     /// A file is where the patch needs a directory.
     NotDirectory(PatchId, String),
     /// The path leads through a symbolic link that a patch brought.
@@ -264,6 +266,13 @@ impl fmt::Display for Conflict {
         match self {
             Self::IsDirectory(id, path) => {
                 write!(f, "{id} has the file /{path}, which is a directory on this host")
+            }
+            Self::MountPoint(id, path) => {
+                write!(
+                    f,
+                    "{id} has the file /{path}, and something is mounted on it on this host: \
+                     unmount that, install, and mount it again"
+                )
             }
             Self::NotDirectory(id, path) => {
                 write!(f, "{id} needs the directory /{path}, which is not a directory on this host")

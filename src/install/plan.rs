@@ -270,6 +270,9 @@ impl Plan {
         };
         let is_same = layers.last().map(|(_, layer)| &layer.patch) == old_top.map(|layer| &layer.patch);
         if !is_same {
+            if fact.state == PathState::MountPoint {
+                return Err(Conflict::MountPoint(concerned, path.to_owned()));
+            }
             // A lost layer that becomes the top is unpacked again.
             if let Some((rank, top)) = layers.last_mut()
                 && top.object.is_none()
@@ -327,14 +330,14 @@ impl Plan {
                 self.notices.push(Notice::Replaced(path.to_owned(), top.patch.clone()));
                 self.switch(path, mount, None, to);
             }
-            (PathState::Inode(_), _) if is_config && to.is_some() => {
+            (PathState::Inode(_) | PathState::MountPoint, _) if is_config && to.is_some() => {
                 self.notices.push(Notice::NewBeside(path.to_owned(), fact.new.clone()));
                 self.switch(&fact.new, mount, None, to);
             }
-            (PathState::Inode(_), _) if is_config => {
+            (PathState::Inode(_) | PathState::MountPoint, _) if is_config => {
                 self.notices.push(Notice::Stays(path.to_owned()));
             }
-            (PathState::Inode(_), _) => {
+            (PathState::Inode(_) | PathState::MountPoint, _) => {
                 self.notices.push(Notice::Saved(path.to_owned(), fact.saved.clone()));
                 self.moves.saves.push(Save { path: path.to_owned(), beside: fact.saved.clone() });
                 let number = self.next_number();

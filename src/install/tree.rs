@@ -71,6 +71,8 @@ impl Found {
 pub(super) enum PathState {
     Nothing,
     Directory,
+    /// A file that something is mounted on.
+    MountPoint,
     /// A file or link, with its prints; `None` for a device, pipe or socket.
     Inode(Option<Found>),
 }
@@ -325,6 +327,14 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 /// The state of a name in a directory.
 pub(super) fn inspect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<PathState> {
     let stat = sys::stat_at(dir, name)?;
+    // By the mount, not by the device: in an overlay, a file may have another one than its
+    // directory. Linux before 5.8 does not tell.
+    if stat.kind != InodeKind::Directory
+        && let (Some(mount), Some(above)) = (stat.mount, sys::stat_dir(dir)?.mount)
+        && mount != above
+    {
+        return Ok(PathState::MountPoint);
+    }
     let content = match stat.kind {
         InodeKind::Directory => return Ok(PathState::Directory),
         InodeKind::Other => return Ok(PathState::Inode(None)),

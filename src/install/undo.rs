@@ -26,6 +26,8 @@ use super::state_files::INSTALLED;
 use super::sys;
 use super::tree::is_absent;
 use crate::failpoint;
+use crate::sorted::FlatSet;
+use crate::types::PatchId;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
 impl Installer<'_> {
@@ -204,16 +206,27 @@ impl Installer<'_> {
                 failure = failure.or(run(patch, Script::PostInstall));
             }
         }
-        if intent.reboot_required {
+        let is_switched = state.phase >= Some(JournalPhase::Switching);
+        if intent.reboot_required || (!is_switched && state.scripts.is_empty()) {
             return failure;
         }
-        let is_switched = state.phase >= Some(JournalPhase::Switching);
-        let began = |id| is_switched || state.scripts.iter().any(|(of, _)| of == id);
-        for patch in with_script(removed, Script::Restart).filter(|patch| began(&patch.id)) {
+        let began = |id: &PatchId| is_switched || state.scripts.iter().any(|(of, _)| of == id);
+        let tops = moves.switches.iter().filter_map(|switch| old.paths.get(&switch.path)?.top());
+        let covered: FlatSet<_> = tops.map(|layer| &layer.patch).collect();
+        let is_concerned = |patch: &&Patch| match moves.removed.contains(&patch.id) {
+            true => began(&patch.id),
+            false => covered.contains(&patch.id),
+        };
+        let mut is_restarted = false;
+        for patch in with_script(&old.patches, Script::Restart).filter(is_concerned) {
+            is_restarted = true;
             failure = failure.or(run(patch, Script::Restart));
         }
+        // The previous set knows no way: what runs was not a patch's.
         for patch in with_script(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
-            run(patch, Script::Restart);
+            if !is_restarted {
+                run(patch, Script::Restart);
+            }
         }
         failure
     }

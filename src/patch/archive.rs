@@ -18,6 +18,9 @@ use super::tarball::Tarball;
 use super::tree::{ArchiveTree, Known};
 use crate::limits;
 
+/// The kernel looks for the end of a script's first line in so many bytes.
+const INTERPRETER_BYTES: u64 = 256;
+
 /// Receives the members of an archive, in the archive's order. A directory may come after
 /// its content, or not at all.
 pub trait Sink {
@@ -115,7 +118,10 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
             sink.member(&member, &mut &text[..])
         } else {
             let mut content = Content { tarball: &mut tarball, error: None };
-            let result = sink.member(&member, &mut content);
+            let result = match member.section {
+                ArchiveSection::Scripts => script(&raw, &member, &mut content, sink)?,
+                _ => sink.member(&member, &mut content),
+            };
             if let Some(kind) = content.error {
                 return Err(tarball.explain(kind.into()));
             }
@@ -128,6 +134,24 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
         return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
     }
     Ok((metadata, seen.unpacked_bytes))
+}
+
+/// Passes a script to the sink after checking its first line.
+fn script(
+    raw: &RawMember,
+    member: &Member,
+    content: &mut Content<'_, '_>,
+    sink: &mut dyn Sink,
+) -> Result<io::Result<()>, PatchError> {
+    let mut first = Vec::new();
+    if let Err(error) = content.by_ref().take(INTERPRETER_BYTES).read_to_end(&mut first) {
+        return Ok(Err(error));
+    }
+    let line = first.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    if line.starts_with(b"#!") && line.ends_with(b"\r") {
+        return Err(MemberFault::CarriageReturn.of(&raw.name).into());
+    }
+    Ok(sink.member(member, &mut first.chain(content)))
 }
 
 /// A member's content for the sink. Remembers a failure to read, to tell a damaged

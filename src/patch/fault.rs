@@ -83,6 +83,9 @@ pub enum MemberFault {
     MustBeFile,
     /// A script that is not executable.
     NotExecutable,
+    /// A script whose first line ends in CR LF: the kernel takes the CR as a part of the
+    /// interpreter's name.
+    CarriageReturn,
     /// It is too large.
     TooLarge {
         /// The greatest size, in bytes.
@@ -164,6 +167,10 @@ impl fmt::Display for MemberFault {
                 f.write_str(&super::member::SCRIPTS.join(", "))
             }
             Self::MustBeFile => f.write_str("it must be a plain file"),
+            Self::CarriageReturn => f.write_str(
+                "its first line ends in CR LF, so its interpreter would not be found: \
+                 convert it, as with `sed -i 's/\\r$//'`",
+            ),
             Self::NotExecutable => f.write_str("it is not executable: chmod +x it"),
             Self::TooLarge { most } => write!(f, "it is larger than {most} bytes"),
             Self::NotKept { what, pack } => write!(f, "{what}: pack {pack}"),

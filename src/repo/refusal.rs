@@ -110,6 +110,13 @@ pub enum ChangeRefusal<'m> {
         /// The hash of the uploaded file.
         offered: Hash,
     },
+    /// Upload: a patch that it requires requires it.
+    Circle {
+        /// The uploaded patch.
+        id: &'m PatchId,
+        /// The patch that it requires, and that requires it, directly or through others.
+        requires: &'m PatchId,
+    },
     /// Upload: there is no room for another id.
     Full {
         /// The id.
@@ -182,6 +189,11 @@ impl fmt::Display for ChangeRefusal<'_> {
                 "{id} is in the repository with other content (hash {held:.16}, offered {offered:.16}): \
                  give the new content another id."
             ),
+            Self::Circle { id, requires } => write!(
+                f,
+                "{id} requires {requires}, which requires it, directly or through others: \
+                 take one of them out of the other's `requires`."
+            ),
             Self::Full { id, full } => write!(f, "{id} is not uploaded. {full}"),
         }
     }
@@ -221,6 +233,7 @@ mod tests {
             ChangeRefusal::NotOnHost { id: longest, host: host.clone() },
             ChangeRefusal::MayNotBeOnHost { id: longest, host },
             ChangeRefusal::OtherContent { id: longest, held, offered },
+            ChangeRefusal::Circle { id: longest, requires: longest },
             ChangeRefusal::Full { id: longest, full: Full { entries: limits::ENTRIES } },
         ];
         for refusal in refusals {

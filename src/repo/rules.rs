@@ -207,16 +207,46 @@ pub fn check_commit<'m>(
 /// Whether `offered` may be uploaded. A deleted id may be used again, with any content.
 ///
 /// # Errors
-/// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`].
+/// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`], [`ChangeRefusal::Circle`].
 pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, ChangeRefusal<'m>> {
     let id = &offered.id;
+    let is_new = || match in_circle(map, offered) {
+        Some(requires) => Err(ChangeRefusal::Circle { id, requires }),
+        None => Ok(Upload::New),
+    };
     match map.get(id) {
         None if map.is_full() => Err(ChangeRefusal::Full { id, full: Full { entries: map.len() } }),
-        None => Ok(Upload::New),
-        Some((_, held)) if held.state == EntryState::Deleted => Ok(Upload::New),
+        None => is_new(),
+        Some((_, held)) if held.state == EntryState::Deleted => is_new(),
         Some((_, held)) if held.hash == offered.hash => Ok(Upload::Already),
         Some((_, held)) => Err(ChangeRefusal::OtherContent { id, held: held.hash, offered: offered.hash }),
     }
+}
+
+/// The first patch that `offered` requires and that itself requires it, directly or through
+/// others.
+fn in_circle<'m>(map: &Map<'_>, offered: &'m Entry) -> Option<&'m PatchId> {
+    offered.meta.requires.iter().find(|requires| {
+        let mut seen = SlotSet::new();
+        let mut next = SlotSet::new();
+        if let Some((slot, _)) = present(map, requires) {
+            next.insert(slot);
+        }
+        while let Some(slot) = next.pop() {
+            seen.insert(slot);
+            let Some(entry) = map.entry(slot) else { continue };
+            for id in &entry.meta.requires {
+                match present(map, id) {
+                    _ if *id == offered.id => return true,
+                    Some((slot, _)) if !seen.contains(slot) => {
+                        next.insert(slot);
+                    }
+                    _ => {}
+                }
+            }
+        }
+        false
+    })
 }
 
 /// The entry after a change. To win the merge, `stamp` must be higher than the entry's

@@ -93,6 +93,38 @@ fn files_and_directories_do_not_replace_each_other() {
 }
 
 #[test]
+fn a_file_that_something_is_mounted_on_is_named_while_checking() {
+    need_root!();
+    let mut rig = Rig::new("bound-file");
+    rig.edit("var/over", "mounted on it");
+    let root = rig.root.clone();
+    let over = |path: &str| {
+        let (from, to) = (root.join("var/over"), root.join(path));
+        crate::rig::run(std::process::Command::new("mount").arg("--bind").args([&from, &to]));
+        Mount::at(&to)
+    };
+    let mounted = over("etc/app.conf");
+    rig.base = rig.tree();
+    rig.add(patch("P1", [file("srv/x", "of P1"), file("etc/app.conf", "of P1")]));
+    let run = rig.install(&["P1"]);
+    run.assert_ended(
+        "Rejected",
+        &["P1 has the file /etc/app.conf, and something is mounted on it", "unmount that"],
+    );
+    assert_eq!(run.notices(), [""; 0]);
+    rig.assert_tree(&[]);
+    drop(mounted);
+    rig.base = rig.tree();
+    rig.installed(&["P1"]);
+    // A removal would meet it as well.
+    let mounted = over("etc/app.conf");
+    rig.install(&[]).assert_ended("Rejected", &["/etc/app.conf, and something is mounted on it"]);
+    drop(mounted);
+    rig.installed(&[]);
+    rig.assert_tree(&[]);
+}
+
+#[test]
 fn a_filesystem_mounted_below_the_root_keeps_its_own() {
     need_root!();
     let mut rig = Rig::new("mounts");

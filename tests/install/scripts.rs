@@ -158,7 +158,7 @@ fn goes_back(name: &str, timeout_ms: Option<u64>, script: &str, body: &str, word
 #[test]
 fn a_failing_pre_script_goes_back() {
     need_root!();
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     rolls_back(
         "pre",
         "pre-install",
@@ -171,22 +171,22 @@ fn a_failing_pre_script_goes_back() {
 #[test]
 fn a_failing_post_script_goes_back() {
     need_root!();
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     rolls_back("post", "post-install", "kill -9 $$", &["was ended by signal 9"], &back);
 }
 
 #[test]
 fn a_failing_restart_script_goes_back() {
     need_root!();
-    // It fails in the rollback as well, which is not a failure of the previous set.
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    // It is not run again: what is restarted is the previous set.
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     rolls_back("restart", "restart", "false", &["ended with status 1"], &back);
 }
 
 #[test]
 fn a_failing_health_script_goes_back() {
     need_root!();
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     rolls_back(
         "health",
         "health",
@@ -200,7 +200,7 @@ fn a_failing_health_script_goes_back() {
 fn a_hanging_script_is_killed_with_all_processes_that_it_started() {
     need_root!();
     let body = "(setsid sleep 71001 &) ; sleep 71002 & exec sleep 71003";
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     times_out("hangs", "post-install", body, &back);
     assert_eq!([running("71001"), running("71002"), running("71003")], [0; 3]);
 }
@@ -208,7 +208,7 @@ fn a_hanging_script_is_killed_with_all_processes_that_it_started() {
 #[test]
 fn a_script_that_never_stops_writing_is_killed() {
     need_root!();
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     times_out("writes", "post-install", "exec yes", &back);
 }
 
@@ -216,7 +216,7 @@ fn a_script_that_never_stops_writing_is_killed() {
 fn a_script_that_leaves_a_daemon_running_fails_and_the_daemon_is_killed() {
     need_root!();
     let body = "sleep 72001 & (setsid sh -c 'sleep 72002 & exec sleep 72003' &) ; exit 0";
-    let back = ["P2 post-remove rollback", "P2 restart rollback"];
+    let back = ["P2 post-remove rollback", "P1 restart rollback"];
     rolls_back("daemon", "restart", body, &["left ", "sleep", "running: start services through"], &back);
     assert_eq!([running("72001"), running("72002"), running("72003")], [0; 3]);
 }
@@ -284,6 +284,57 @@ fn a_previous_set_that_does_not_start_again_is_broken() {
     let words = ["post-remove of P1 ended with status 4", "going back: restart of P1 ended with status 1"];
     rig.install(&[]).assert_ended("Broken", &words);
     rig.assert_tree(&["P1"]);
+}
+
+#[test]
+fn going_back_restarts_the_patches_whose_files_come_back() {
+    need_root!();
+    let mut rig = Rig::new("restarts");
+    rig.add(with_logging_scripts("P1"));
+    // It shares no file with those that follow, so it is not restarted.
+    rig.add(patch("P2", [file("srv/other", "of P2")]).script("restart", NOTE));
+    rig.add(with_logging_scripts("P3").requires("P1").script_instead("health", "exit 1"));
+    rig.installed(&["P1", "P2"]);
+    log(&rig);
+    rig.install(&["P1", "P2", "P3"]).assert_ended("RolledBack", &["health of P3"]);
+    assert_eq!(log(&rig)[4..], ["P1 health install", "P3 post-remove rollback", "P1 restart rollback"]);
+    // The previous set's own restart decides whether going back succeeded.
+    let fails = format!("{NOTE}; test $THIMBLE_ACTION != rollback");
+    rig.add(with_logging_scripts("P1").script_instead("restart", &fails));
+    rig.installed(&[]);
+    rig.installed(&["P1"]);
+    let words = ["health of P3", "going back: restart of P1 ended with status 1"];
+    rig.install(&["P1", "P3"]).assert_ended("Broken", &words);
+    rig.assert_tree(&["P1"]);
+}
+
+#[test]
+fn what_no_patch_knew_to_restart_is_restarted_by_the_patch_that_replaced_it() {
+    need_root!();
+    let mut rig = Rig::new("restarted");
+    rig.add(patch("P1", [file("srv/x", "of P1")]).script("restart", NOTE));
+    let pieces = [file("etc/app.conf", "of P2")];
+    let restart = "cat etc/app.conf >>../log; echo >>../log";
+    rig.add(patch("P2", pieces).script("restart", restart).script("health", "exit 1"));
+    rig.installed(&["P1"]);
+    log(&rig);
+    rig.install(&["P1", "P2"]).assert_ended("RolledBack", &["health of P2"]);
+    assert_eq!(log(&rig), ["of P2", "base conf"]);
+}
+
+#[test]
+fn a_script_with_a_carriage_return_in_its_first_line_is_rejected() {
+    need_root!();
+    let mut rig = Rig::new("crlf");
+    rig.add(patch("P1", [file("srv/x", "x")]).raw_script("restart", "#!/bin/sh\r\nexit 0\r\n"));
+    let words = ["P1: member scripts/restart: its first line ends in CR LF", "sed -i"];
+    rig.install(&["P1"]).assert_ended("Rejected", &words);
+    rig.assert_tree(&[]);
+    // Elsewhere it is the script's own business, and a file is not a script.
+    let text = "#!/bin/sh\nexit 0 #\r\n";
+    rig.add(patch("P2", [file("srv/y", "#!/bin/sh\r\n")]).raw_script("restart", text));
+    rig.installed(&["P2"]);
+    rig.assert_tree(&["P2"]);
 }
 
 #[test]

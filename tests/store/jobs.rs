@@ -131,6 +131,25 @@ fn thimble_signature(patch: &std::path::Path) -> PathBuf {
 }
 
 #[test]
+fn an_upload_that_closes_a_circle_of_requirements_is_refused() {
+    let bench = Bench::new("circle");
+    bench.uploaded("A", "files/a", "requires = [\"B\"]");
+    bench.uploaded("B", "files/b", "requires = [\"C\"]");
+    let files = bench.controller.files();
+    let closing = bench.patch("C", "files/c", "requires = [\"A\"]");
+    let said = bench.controller.upload(&[&closing]).refusal();
+    assert!(
+        said.starts_with("C requires A, which requires it, directly or through others: take one"),
+        "{said}"
+    );
+    assert_eq!(bench.controller.files(), files);
+    assert_eq!(bench.controller.states(), states(&[("A", Available), ("B", Available)]));
+    // Corrected, it goes with the others.
+    bench.uploaded("C", "files/c", "");
+    bench.controller.change(Applied, &["A", "B", "C"]).done();
+}
+
+#[test]
 fn a_patch_is_applied_removed_and_deleted() {
     let bench = Bench::new("change");
     let controller = &bench.controller;

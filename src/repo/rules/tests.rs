@@ -183,6 +183,26 @@ fn upload_accepts_new_and_deleted_ids_and_recognizes_a_file_that_it_has() {
 }
 
 #[test]
+fn upload_refuses_a_circle_of_requirements() {
+    let mut slots = fixture::slots(8);
+    let chain = [
+        available("B").requires(&["C", "ABSENT"]),
+        available("C").requires(&["D"]),
+        available("D").requires(&["A", "B"]),
+        deleted("GONE").requires(&["A"]),
+    ];
+    let map = fixture::map(&mut slots, &chain);
+    let said = |offered: &Entry| check_upload(&map, offered).map_err(|refusal| format!("{refusal}"));
+    let expected = "A requires C, which requires it, directly or through others: \
+                    take one of them out of the other's `requires`.";
+    assert_eq!(said(&available("A").requires(&["ABSENT", "C"])), Err(expected.into()));
+    assert_eq!(said(&available("A").requires(&["ABSENT", "GONE"])), Ok(Upload::New), "that one is deleted");
+    assert_eq!(said(&available("E").requires(&["B"])), Ok(Upload::New), "a circle of others is not its own");
+    let again = Entry { hash: Hash([7; 32]), ..deleted("GONE").requires(&["D"]) };
+    assert_eq!(said(&again), Ok(Upload::New));
+}
+
+#[test]
 fn upload_of_other_content_names_both_hashes() {
     for held in [available("A"), entry("A"), committed("A")] {
         let held = Entry { hash: Hash([0xab; 32]), ..held };
