@@ -119,10 +119,17 @@ impl Installer<'_> {
     pub fn sweep(&self, record: &Record, moves: &Moves) {
         let swept = self.sweep_home(record);
         let recorded = record.paths.values().map(|stack| stack.mount.as_str());
-        let moved = moves.switches.iter().map(|switch| switch.mount.as_str());
-        let mounts: FlatSet<_> = recorded.chain(moved).chain([""]).collect();
+        let recorded: FlatSet<_> = recorded.chain([""]).collect();
+        let made = moves.directories.iter().map(|directory| directory.mount.as_str());
+        let moved = moves.switches.iter().map(|switch| switch.mount.as_str()).chain(made);
+        let mounts: FlatSet<_> = recorded.iter().copied().chain(moved).collect();
         let swept_kept = mounts.into_iter().map(|mount| {
-            Kept::open(&self.tree, [mount], |mount| mount.is_empty()).and_then(|kept| kept.sweep(record))
+            if !recorded.contains(mount) && !self.tree.exists(&format!("{mount}/.thimble"))? {
+                return Ok(());
+            }
+            let kept = Kept::open(&self.tree, [mount], |mount| mount.is_empty())?;
+            kept.sweep(record)?;
+            if recorded.contains(mount) { Ok(()) } else { kept.remove_empty(mount) }
         });
         for error in swept_kept.chain([swept]).filter_map(Result::err) {
             log::warn!("{error}");

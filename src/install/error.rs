@@ -6,7 +6,7 @@ use super::scripts::{ScriptFailure, Trial};
 use crate::job::RefusalKind;
 use crate::job::{FetchError, SystemError};
 use crate::patch::PatchError;
-use crate::types::{Digest, Hash, NodeType, PatchId, SwVersion};
+use crate::types::{Digest, Hash, NodeType, PatchId, ShownPath, SwVersion};
 
 /// Why an install was refused or failed. Before the journal's `Intent` nothing has
 /// changed on the host; after it the previous set comes back.
@@ -126,8 +126,15 @@ pub enum Conflict {
     BadWay(PatchId, String),
     /// Two members of a patch resolve to the same path on this host.
     SameFile(PatchId, String),
-    /// One patch has a file where another has a directory.
-    FileAndDirectory(PatchId, String),
+    /// One patch has a file where another needs a directory.
+    FileAndDirectory {
+        /// The patch with the file.
+        file_of: PatchId,
+        /// The patch that needs the directory; `None` if a file that comes back needs it.
+        directory_of: Option<PatchId>,
+        /// The path of both.
+        path: String,
+    },
     /// An object of a patch is neither in place nor kept.
     Lost(PatchId, String),
     /// The filesystem cannot hold a file of the patch as it is.
@@ -178,7 +185,7 @@ impl fmt::Display for InstallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io { verb, path, error } => {
-                write!(f, "cannot {verb} /{path}: {}", SystemError(error))?;
+                write!(f, "cannot {verb} /{}: {}", ShownPath(path), SystemError(error))?;
                 f.write_str(remedy(verb, error))
             }
             Self::Refused(refusal) => refusal.fmt(f),
@@ -186,12 +193,14 @@ impl fmt::Display for InstallError {
             Self::Damaged { path, what } => write!(f, "/{path} {what}"),
             Self::Fetch(error) => error.fmt(f),
             Self::Patch(id, error) => match &**error {
-                PatchError::Io(error) => write!(f, "{id}: cannot unpack: {}", SystemError(error)),
+                PatchError::Io(error) => {
+                    write!(f, "{id}: its file in /.thimble/fetch cannot be read: {}", SystemError(error))
+                }
                 error => write!(f, "{id}: {error}"),
             },
             Self::Script(failure) => failure.fmt(f),
             Self::NewThimble(Trial { error: Some(error), output }) => {
-                write!(f, "the new thimble cannot take over: `--version` {error}: {output}")
+                write!(f, "the new thimble does not run on this host: `--version` {error}: {output}")
             }
             Self::NewThimble(Trial { error: None, output }) => {
                 write!(f, "the file that would replace thimble is not thimble: `--version` prints {output:?}")
@@ -215,13 +224,22 @@ impl fmt::Display for InstallRefusal {
             Self::TooManyPatches(count) => {
                 write!(
                     f,
-                    "the set has {count} patches, and a host may have at most {}",
+                    "the set has {count} patches, and a host may have at most {}: remove some",
                     crate::limits::EFFECTIVE
                 )
             }
-            Self::OtherId(id, found) => write!(f, "the file of {id} has the id {found} in its metadata"),
+            Self::OtherId(id, found) => {
+                write!(
+                    f,
+                    "the file of {id} has the id {found} in its metadata: delete {id} and upload its own file"
+                )
+            }
             Self::OtherContent(id) => {
-                write!(f, "the file received for {id} is not the one in the repository")
+                write!(
+                    f,
+                    "the file received for {id} is not the one in the repository: \
+                     look at the disk of the controller that sent it"
+                )
             }
             Self::SameId { id, installed, asked } => write!(
                 f,
@@ -231,12 +249,18 @@ impl fmt::Display for InstallRefusal {
             Self::Unremovable(id) => write!(f, "{id} is unremovable and installed: apply it again"),
             Self::Committed(id) => write!(f, "{id} is committed and installed: apply it again"),
             Self::TooOld(id, is, least) => {
-                write!(f, "{id} is for release {is}, and this node accepts {least} or later")
+                write!(
+                    f,
+                    "{id} is for release {is}, and this node accepts {least} or later \
+                     (security.min_sw_version): remove {id}"
+                )
             }
             Self::OtherRelease(id, is, runs) => {
-                write!(f, "{id} is only for release {is}, and {runs} runs here")
+                write!(f, "{id} is only for release {is}, and {runs} runs here (node.sw_version): remove {id}")
             }
-            Self::OtherNodetype(id, nodetype) => write!(f, "{id} is not for a {nodetype} host"),
+            Self::OtherNodetype(id, nodetype) => {
+                write!(f, "{id} is not for a {nodetype} host (node.nodetype): ask again")
+            }
             Self::NoSpace { at, needed, free } => write!(
                 f,
                 "the install needs {} on /{at} and {} is free: make room and install again",
@@ -256,7 +280,9 @@ impl fmt::Display for InstallRefusal {
                 "the last install replaced thimble itself and ends when the new one has heard a controller: \
                  start the daemon",
             ),
-            Self::ReadOnlyRoot => f.write_str("the root is read-only: use backend = command"),
+            Self::ReadOnlyRoot => f.write_str(
+                "the root is on a read-only filesystem: make it writable (`mount -o remount,rw`) and install again",
+            ),
         }
     }
 }
@@ -265,46 +291,83 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::IsDirectory(id, path) => {
-                write!(f, "{id} has the file /{path}, which is a directory on this host")
+                write!(
+                    f,
+                    "{id} has the file /{}, which is a directory on this host: \
+                     remove the directory, or the file from the patch",
+                    ShownPath(path)
+                )
             }
             Self::MountPoint(id, path) => {
                 write!(
                     f,
-                    "{id} has the file /{path}, and something is mounted on it on this host: \
-                     unmount that, install, and mount it again"
+                    "{id} has the file /{}, and something is mounted on it on this host: \
+                     unmount that, install, and mount it again",
+                    ShownPath(path)
                 )
             }
             Self::NotDirectory(id, path) => {
-                write!(f, "{id} needs the directory /{path}, which is not a directory on this host")
+                write!(
+                    f,
+                    "{id} needs the directory /{}, which is not a directory on this host: \
+                     move away what is there",
+                    ShownPath(path)
+                )
             }
             Self::ThroughPatchedLink(id, path) => {
                 write!(
                     f,
-                    "{id} has files below /{path}, a link that a patch brought: such links are not followed"
+                    "{id} has files below /{}, a link that a patch brought, and such links are not followed: \
+                     make the patch with the path that the link leads to",
+                    ShownPath(path)
                 )
             }
             Self::ThroughOthersLink(id, path) => {
                 write!(
                     f,
-                    "{id} has files below /{path}, a link that another user than root owns or can replace: \
-                     such links are not followed; have the patch name the directory that it leads to"
+                    "{id} has files below /{}, a link that another user than root owns or can replace: \
+                     such links are not followed; have the patch name the directory that it leads to",
+                    ShownPath(path)
                 )
             }
             Self::BadWay(id, path) => {
-                write!(f, "{id} has /{path}, and the links on that path cannot be followed on this host")
-            }
-            Self::SameFile(id, path) => {
-                write!(f, "two members of {id} are the same file /{path} on this host")
-            }
-            Self::FileAndDirectory(id, path) => {
                 write!(
                     f,
-                    "{id} has a file at /{path}, where another patch has or had a directory: \
-                     remove that one and install, then apply this one"
+                    "{id} has /{}, and the links on that path cannot be followed on this host: they form \
+                     a loop, are not UTF-8, or lead into .thimble",
+                    ShownPath(path)
+                )
+            }
+            Self::SameFile(id, path) => {
+                write!(
+                    f,
+                    "two members of {id} are the same file /{} on this host, through a link: \
+                     take one out of the patch",
+                    ShownPath(path)
+                )
+            }
+            Self::FileAndDirectory { file_of, directory_of: Some(directory_of), path } => {
+                write!(
+                    f,
+                    "{file_of} has a file at /{}, where {directory_of} needs a directory: \
+                     remove one of the two and install, then apply the other if it is to take its place",
+                    ShownPath(path)
+                )
+            }
+            Self::FileAndDirectory { file_of, directory_of: None, path } => {
+                write!(
+                    f,
+                    "{file_of} has a file at /{}, where a file that comes back needs a directory: \
+                     remove {file_of} and install, then do the rest",
+                    ShownPath(path)
                 )
             }
             Self::Lost(id, path) => {
-                write!(f, "the file /{path} of {id} is lost: remove {id} too, then apply it again")
+                write!(
+                    f,
+                    "the file /{} of {id} is lost from .thimble/kept: remove {id} too, then apply it again",
+                    ShownPath(path)
+                )
             }
             Self::Unfit { patch, path, mount, unfit } => {
                 let at = format_args!("the filesystem on /{mount}");
@@ -418,6 +481,42 @@ impl fmt::Display for Size {
             0..10_240 => write!(f, "{} bytes", self.0),
             10_240..10_485_760 => write!(f, "{} KiB", self.0.div_ceil(1 << 10)),
             _ => write!(f, "{} MiB", self.0.div_ceil(1 << 20)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits;
+    use crate::patch::{ArchiveError, MemberFault};
+    use crate::types::Reason;
+
+    /// The reason that reaches the operator is cut at its end.
+    #[test]
+    fn a_long_path_or_name_does_not_push_out_the_cause() {
+        let long = "d/".repeat(limits::PATH_BYTES / 2);
+        let id = || PatchId::new(&"P".repeat(limits::PATCH_ID_BYTES)).unwrap();
+        let io = |verb| {
+            let error = io::Error::from_raw_os_error(libc::EPERM);
+            InstallError::Io { verb, path: long.clone(), error }
+        };
+        let member = ArchiveError::Member {
+            name: crate::patch::shown(long.as_bytes()),
+            fault: MemberFault::Duplicate,
+        };
+        let undo = InstallError::Undo(Box::new(io("put in place")));
+        let cases = [
+            (io("unpack"), "Operation not permitted"),
+            (undo, "then `chattr -ia`"),
+            (Conflict::IsDirectory(id(), long.clone()).into(), "remove the directory"),
+            (Conflict::MountPoint(id(), long.clone()).into(), "unmount that"),
+            (Conflict::ThroughPatchedLink(id(), long.clone()).into(), "are not followed"),
+            (InstallError::Patch(id(), Box::new(member.into())), "twice"),
+        ];
+        for (error, words) in cases {
+            let reason = Reason::format(format_args!("{error}"));
+            assert!(reason.as_str().contains(words), "{words:?} is cut off: {reason}");
         }
     }
 }

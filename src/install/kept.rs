@@ -37,6 +37,19 @@ pub(super) struct Kept<'t> {
     tree: &'t RootTree,
     dirs: FlatMap<String, OwnedFd>,
     holds: FlatMap<String, Holds>,
+    /// Mount points whose kept directory was made here; without [`Self::stay`], it goes
+    /// again.
+    made: Vec<String>,
+}
+
+/// A refused install leaves no directory on any filesystem.
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        for mount in &self.made {
+            // What cannot be removed does no harm.
+            let _ = self.remove_empty(mount);
+        }
+    }
 }
 
 impl<'t> Kept<'t> {
@@ -48,14 +61,23 @@ impl<'t> Kept<'t> {
         mounts: impl IntoIterator<Item = &'m str>,
         make: impl Fn(&str) -> bool,
     ) -> Result<Self, InstallError> {
-        let mut dirs = FlatMap::default();
+        let mut kept = Self { tree, dirs: FlatMap::default(), holds: FlatMap::default(), made: Vec::new() };
         for mount in mounts.into_iter().chain([""]) {
-            if !dirs.contains_key(mount) {
+            if !kept.dirs.contains_key(mount) {
+                let is_new = make(mount) && tree.dir(&format!("{mount}/.thimble/kept")).is_err();
                 let dir = open_kept(tree, mount, make(mount)).context("open .thimble/kept in", mount)?;
-                dirs.insert(mount.to_owned(), dir);
+                kept.dirs.insert(mount.to_owned(), dir);
+                if is_new && !mount.is_empty() {
+                    kept.made.push(mount.to_owned());
+                }
             }
         }
-        Ok(Self { tree, dirs, holds: FlatMap::default() })
+        Ok(kept)
+    }
+
+    /// The install goes on: what was made stays.
+    pub fn stay(&mut self) {
+        self.made.clear();
     }
 
     /// Tries out what each of the filesystems can hold.
@@ -211,6 +233,20 @@ impl<'t> Kept<'t> {
             sys::sync_filesystem(dir.as_fd()).context("sync the filesystem of", mount)?;
         }
         Ok(())
+    }
+
+    /// Removes the kept directory of a filesystem if it is empty.
+    pub fn remove_empty(&self, mount: &str) -> Result<(), InstallError> {
+        let remove = || {
+            let top = self.tree.dir(mount)?;
+            sys::rmdir_at(sys::open_dir(top.as_fd(), ".thimble")?.as_fd(), "kept")?;
+            sys::rmdir_at(top.as_fd(), ".thimble")
+        };
+        failpoint::hit("removing a kept directory");
+        match remove() {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            other => other.context("remove", &format!("{mount}/.thimble")),
+        }
     }
 
     /// Removes everything that is not a kept object of the record. An object that moved

@@ -394,7 +394,12 @@ impl Plan {
         };
         for target in targets {
             let Some(layout) = &target.layout else { continue };
-            let conflict = |path: &str| Conflict::FileAndDirectory(target.patch.id.clone(), path.to_owned());
+            let conflict = |path: &str| {
+                let top = next.paths.get(path).and_then(Stack::top);
+                let file_of = top.map(|layer| layer.patch.clone()).unwrap_or_default();
+                let directory_of = Some(target.patch.id.clone());
+                Conflict::FileAndDirectory { file_of, directory_of, path: path.to_owned() }
+            };
             let files = layout.files.iter().map(|file| file.at.path.as_str());
             let directories = layout.directories.iter().map(|directory| directory.path.as_str());
             for path in files.chain(directories.clone()) {
@@ -425,7 +430,12 @@ impl Plan {
         // A file that leaves in the same install is still there when directories are made.
         let in_the_way = new.iter().find_map(|(path, _)| Some((*path, record.paths.get(*path)?.top()?)));
         if let Some((path, layer)) = in_the_way {
-            return Err(Conflict::FileAndDirectory(layer.patch.clone(), path.to_owned()));
+            let needs = |target: &&PlannedPatch| {
+                target.layout.as_ref().is_some_and(|layout| layout.missing.contains_key(path))
+            };
+            let directory_of = targets.iter().find(needs).map(|target| target.patch.id.clone());
+            let file_of = layer.patch.clone();
+            return Err(Conflict::FileAndDirectory { file_of, directory_of, path: path.to_owned() });
         }
         self.moves.directories = new.into_iter().map(|(_, directory)| directory).collect();
         let made = self.moves.directories.iter().map(|directory| directory.path.clone());

@@ -136,6 +136,7 @@ impl Installer<'_> {
         for patch in with_script(removed, Script::PreRemoveCheck) {
             self.scripts.run(&patch.id, Script::PreRemoveCheck, ScriptAction::Remove)?;
         }
+        kept.stay();
         let files = files.into_iter().map(|(id, (file, _))| (id, file)).collect();
         Ok(Prepared { plan, files, kept, room, fetch_dir })
     }

@@ -15,6 +15,7 @@ use super::record::Record;
 use super::sys::{self, InodeKind, Stat};
 use super::tree::Print;
 use crate::failpoint;
+use crate::patch::PatchError;
 use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
@@ -28,9 +29,23 @@ pub(super) fn files<'a>(
     unpacked: &'a mut dyn FnMut(u64),
 ) -> Result<Vec<(&'a Staged, Print)>, InstallError> {
     let wanted = wanted.iter().map(|staged| (staged.member.as_str(), *staged)).collect();
-    let mut sink = Files { wanted, kept, prints: Vec::new(), unpacked };
-    read(id, file, &mut sink)?;
+    let mut sink = Files { wanted, kept, prints: Vec::new(), unpacked, failed: None };
+    read(id, file, &mut sink).map_err(|error| with_file(error, sink.failed.take()))?;
     Ok(sink.prints)
+}
+
+/// What could not be done to a file that is unpacked: a verb, and the file's path.
+type Failed = (&'static str, String);
+
+/// Adds to an error of unpacking what could not be done to which file.
+fn with_file(error: InstallError, failed: Option<Failed>) -> InstallError {
+    match (error, failed) {
+        (InstallError::Patch(id, error), Some((verb, path))) => match *error {
+            PatchError::Io(error) => InstallError::Io { verb, path, error },
+            other => InstallError::Patch(id, Box::new(other)),
+        },
+        (error, _) => error,
+    }
 }
 
 fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), InstallError> {
@@ -43,9 +58,19 @@ struct Files<'a> {
     kept: &'a Kept<'a>,
     prints: Vec<(&'a Staged, Print)>,
     unpacked: &'a mut dyn FnMut(u64),
+    failed: Option<Failed>,
 }
 
 impl<'a> Files<'a> {
+    /// Remembers what failed, if it did.
+    fn note<T>(&mut self, verb: &'static str, member: &Member, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|_| {
+            let path = member.path.to_string_lossy();
+            let staged = self.wanted.get(&*path).map(|staged| staged.path.clone());
+            self.failed = Some((verb, staged.unwrap_or_else(|| path.into_owned())));
+        })
+    }
+
     /// The name that a file of the archive is unpacked to. A file that is not wanted gets
     /// one too, which the next sweep removes: a hard link to it may be wanted.
     fn target(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
@@ -59,7 +84,7 @@ impl<'a> Files<'a> {
     fn file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         let (dir, name) = self.target(&member.path).ok_or(io::ErrorKind::NotFound)?;
         failpoint::hit("staging a file");
-        let mut file = sys::create_new(dir, &name)?;
+        let mut file = self.note("unpack", member, sys::create_new(dir, &name))?;
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; 64 * 1024];
         loop {
@@ -71,26 +96,29 @@ impl<'a> Files<'a> {
             if bytes.is_empty() {
                 break;
             }
-            file.write_all(bytes)?;
+            self.note("unpack", member, file.write_all(bytes))?;
             hasher.update(bytes);
             (self.unpacked)(len as u64);
         }
         let staged = self.wanted.get(member.path.to_str().unwrap_or_default()).copied();
         let holds = self.kept.holds(staged.map_or("", |staged| &staged.mount));
-        let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds)?;
+        let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds);
+        let granted = self.note("set owner, mode and time of", member, granted)?;
         self.prints.extend(staged.map(|staged| (staged, print(&granted, holds, &hasher.finalize()))));
         Ok(())
     }
 
     fn link(&mut self, member: &Member, target: &Path) -> io::Result<()> {
-        let Some(staged) = self.wanted.get(member.path.to_str().unwrap_or_default()) else { return Ok(()) };
+        let staged = self.wanted.get(member.path.to_str().unwrap_or_default()).copied();
+        let Some(staged) = staged else { return Ok(()) };
         let dir = self.kept.dir(&staged.mount).map_err(|_| io::ErrorKind::NotFound)?;
         let name = staged.number.to_string();
         let target = target.as_os_str().as_bytes();
         let holds = self.kept.holds(&staged.mount);
         failpoint::hit("staging a link");
-        sys::symlink_at(target, dir, &name)?;
-        let granted = holds::grant(dir, &name, None, &member.owner, holds)?;
+        self.note("unpack the link", member, sys::symlink_at(target, dir, &name))?;
+        let granted = holds::grant(dir, &name, None, &member.owner, holds);
+        let granted = self.note("set owner and time of", member, granted)?;
         self.prints.push((staged, print(&granted, holds, &blake3::hash(target))));
         Ok(())
     }
@@ -140,7 +168,8 @@ impl ScriptStore {
         let dir = own_dir(self.dir.as_fd(), id.as_str(), true)
             .and_then(|dir| own_dir(dir.as_fd(), "scripts", true))
             .context("make", &format!(".thimble/patches/{id}"))?;
-        read(id, file, &mut ScriptFiles(dir))
+        let mut sink = ScriptFiles { dir, patch: id, failed: None };
+        read(id, file, &mut sink).map_err(|error| with_file(error, sink.failed.take()))
     }
 
     fn remove(&self, id: &str) -> Result<(), InstallError> {
@@ -180,20 +209,29 @@ impl ScriptStore {
     }
 }
 
-struct ScriptFiles(OwnedFd);
+struct ScriptFiles<'p> {
+    dir: OwnedFd,
+    patch: &'p PatchId,
+    failed: Option<Failed>,
+}
 
-impl ScriptFiles {
-    fn make(&self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+impl ScriptFiles<'_> {
+    fn make(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         let name = member.path.to_str().ok_or(io::ErrorKind::InvalidInput)?;
         failpoint::hit("unpacking a script");
-        let mut file = sys::create_new(self.0.as_fd(), name)?;
-        io::copy(content, &mut file)?;
-        sys::chmod(file.as_fd(), 0o700)?;
-        file.sync_all()
+        let mut make = || {
+            let mut file = sys::create_new(self.dir.as_fd(), name)?;
+            io::copy(content, &mut file)?;
+            sys::chmod(file.as_fd(), 0o700)?;
+            file.sync_all()
+        };
+        make().inspect_err(|_| {
+            self.failed = Some(("unpack", format!(".thimble/patches/{}/scripts/{name}", self.patch)));
+        })
     }
 }
 
-impl Sink for ScriptFiles {
+impl Sink for ScriptFiles<'_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
         if member.section == ArchiveSection::Scripts { self.make(member, content) } else { Ok(()) }
     }
@@ -203,7 +241,7 @@ impl Sink for ScriptFiles {
             return Ok(());
         }
         let of = of.to_str().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut content = sys::open_read(self.0.as_fd(), of)?;
+        let mut content = sys::open_read(self.dir.as_fd(), of)?;
         self.make(member, &mut content)
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn layout(
     index: &Index,
 ) -> Result<(Patch, PatchLayout), InstallError> {
     let id = &manifest.id;
-    let is_patched = |path: &str| record.paths.contains_key(path);
+    let patched_by = |path: &str| Some(record.paths.get(path)?.top()?.patch.clone());
     let mut layout = PatchLayout::default();
     let mut scripts = Vec::new();
     for member in &index.members {
@@ -32,7 +32,7 @@ pub(super) fn layout(
             (ArchiveSection::Scripts, _) => scripts.extend(Script::from_name(path)),
             (ArchiveSection::Metadata, _) => {}
             (ArchiveSection::Files, MemberKind::Directory) => {
-                let at = tree.resolve(id, path, true, &is_patched)?;
+                let at = tree.resolve(id, path, true, &patched_by)?;
                 let owner = &member.owner;
                 for path in at.missing {
                     layout.missing.insert(path, at.mount.clone());
@@ -41,7 +41,7 @@ pub(super) fn layout(
                 layout.directories.push(NewDirectory { path: at.path, mount: at.mount, mode, uid, gid });
             }
             (ArchiveSection::Files, MemberKind::File { .. } | MemberKind::Symlink { .. }) => {
-                let at = tree.resolve(id, path, false, &is_patched)?;
+                let at = tree.resolve(id, path, false, &patched_by)?;
                 let is_config = index.metadata.config.contains(&member.path);
                 let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
                 let is_link = matches!(member.kind, MemberKind::Symlink { .. });

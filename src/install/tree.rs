@@ -166,15 +166,16 @@ impl RootTree {
     }
 
     /// Resolves a member's path. Follows links of the base system in the directories of
-    /// the path, and for a directory also at its end. Refuses links that a patch brought,
-    /// and those that somebody other than root owns, or could have put where they are: they
-    /// would lead a patch's files, and their owners, to a place of his choice.
+    /// the path, and for a directory also at its end. Refuses links that a patch brought
+    /// (`patched_by` tells which patch has its file or link at a path), and those that
+    /// somebody other than root owns, or could have put where they are: they would lead a
+    /// patch's files, and their owners, to a place of his choice.
     pub fn resolve(
         &self,
         patch: &PatchId,
         member: &str,
         is_directory: bool,
-        is_patched: &dyn Fn(&str) -> bool,
+        patched_by: &dyn Fn(&str) -> Option<PatchId>,
     ) -> Result<Resolved, InstallError> {
         let root = sys::stat_dir(self.root()).context("look at", "")?;
         let mut walk = Walk { steps: vec![], dir: Some(self.dir("").context("open", "")?), root };
@@ -212,7 +213,7 @@ impl RootTree {
                     let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
                     walk.down(name, Some((dir, stat)));
                 }
-                InodeKind::Link if is_patched(&path) => {
+                InodeKind::Link if patched_by(&path).is_some() => {
                     return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
                 }
                 InodeKind::Link if !walk.is_roots_alone(&stat) => {
@@ -235,7 +236,14 @@ impl RootTree {
                     }
                 }
                 InodeKind::File | InodeKind::Other => {
-                    return Err(Conflict::NotDirectory(patch.clone(), path).into());
+                    let directory_of = patch.clone();
+                    return Err(match patched_by(&path) {
+                        Some(file_of) => {
+                            Conflict::FileAndDirectory { file_of, directory_of: Some(directory_of), path }
+                        }
+                        None => Conflict::NotDirectory(directory_of, path),
+                    }
+                    .into());
                 }
             }
         }

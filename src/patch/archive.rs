@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::PatchError;
-use super::fault::{ArchiveError, MemberFault};
+use super::fault::{ArchiveError, MemberFault, shown};
 pub use super::member::{ArchiveSection, Member, MemberKind, Owner, SCRIPTS};
 use super::metadata::Metadata;
 use super::raw::{RawKind, RawMember};
@@ -213,10 +213,9 @@ impl Seen {
                 (MemberKind::Symlink { target }, Known::Symlink)
             }
             RawKind::HardLink => {
-                let (of, size) = self.linked(section, &raw.link).ok_or_else(|| {
-                    let target = String::from_utf8_lossy(&raw.link).escape_debug().take(160).collect();
-                    refuse(MemberFault::HardLink { target })
-                })?;
+                let (of, size) = self
+                    .linked(section, &raw.link)
+                    .ok_or_else(|| refuse(MemberFault::HardLink { target: shown(&raw.link) }))?;
                 copy_of = Some(of);
                 (MemberKind::File { size }, Known::File(size))
             }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::limits;
+use crate::types::ShownPath;
 
 /// Why an archive is not a patch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +104,16 @@ pub enum MemberFault {
 impl MemberFault {
     /// The error for the member with this name.
     pub(super) fn of(self, name: &[u8]) -> ArchiveError {
-        let name = String::from_utf8_lossy(name).escape_debug().take(160).collect();
-        ArchiveError::Member { name, fault: self }
+        ArchiveError::Member { name: shown(name), fault: self }
     }
+}
+
+/// A name from an archive, for a message: escaped for a terminal, and so short that what
+/// follows it is not cut off.
+#[must_use]
+pub fn shown(name: &[u8]) -> String {
+    let text: String = String::from_utf8_lossy(name).escape_debug().collect();
+    ShownPath(&text).to_string()
 }
 
 impl fmt::Display for ArchiveError {
@@ -113,22 +121,38 @@ impl fmt::Display for ArchiveError {
         match self {
             Self::NotGzip => f.write_str("it is not a patch: a patch is a gzip tar"),
             Self::NotTar => f.write_str("it is not a patch: inside gzip there is no ustar, pax or GNU tar"),
-            Self::Truncated => f.write_str("the archive ends in the middle: copy the file again"),
-            Self::Damaged => f.write_str("the archive is damaged: copy the file again"),
-            Self::TrailingData => f.write_str("something follows the archive's end"),
-            Self::TooManyMembers => write!(f, "it has more than {} members", limits::PATCH_MEMBERS),
+            Self::Truncated => f.write_str("the archive ends in the middle, and was signed so: pack it again, then sign it"),
+            Self::Damaged => f.write_str("the archive is damaged, and was signed so: pack it again, then sign it"),
+            Self::TrailingData => f.write_str("something follows the archive's end: pack it again, as one archive"),
+            Self::TooManyMembers => {
+                write!(f, "it has more than {} members: make several patches of it", limits::PATCH_MEMBERS)
+            }
             Self::TooManyNames => {
-                write!(f, "its names take more than {} bytes together", limits::PATCH_NAMES_BYTES)
+                write!(
+                    f,
+                    "its names take more than {} bytes together: make several patches of it",
+                    limits::PATCH_NAMES_BYTES
+                )
             }
             Self::TooLarge => {
-                write!(f, "it unpacks to more than {} bytes", limits::PATCH_UNPACKED_BYTES)
+                write!(
+                    f,
+                    "it unpacks to more than {} bytes: make several patches of it",
+                    limits::PATCH_UNPACKED_BYTES
+                )
             }
             Self::Bomb => {
                 write!(f, "it unpacks to more than {} times its size: an archive bomb", limits::BOMB_RATIO)
             }
-            Self::NoMetadata => f.write_str("it has no metadata.toml"),
+            Self::NoMetadata => f.write_str(
+                "it has no metadata.toml at its top: pack it with `tar czf ID.patch -C DIR .`, or `thimble make DIR`",
+            ),
             Self::ConfigNotInFiles { path } => {
-                write!(f, "metadata.toml lists {path} in `config`, but files/ does not have it")
+                write!(
+                    f,
+                    "metadata.toml lists {} in `config`, but files/ does not have it: correct the path",
+                    ShownPath(path)
+                )
             }
             Self::Member { name, fault } => write!(f, "member {name}: {fault}"),
         }
@@ -157,7 +181,9 @@ impl fmt::Display for MemberFault {
             Self::HardLink { target } => {
                 write!(f, "it is a hard link to {target}, which is no file that comes before it")
             }
-            Self::Beneath { parent } => write!(f, "it lies below {parent}, which is not a directory"),
+            Self::Beneath { parent } => {
+                write!(f, "it lies below {}, which is not a directory", ShownPath(parent))
+            }
             Self::MustBeDirectory => f.write_str("other members lie below it, and it is not a directory"),
             Self::OutsideSections => {
                 f.write_str("only metadata.toml, files/ and scripts/ are allowed in a patch")

@@ -24,7 +24,7 @@ mod tree;
 
 use crate::config::ConfigError;
 
-pub use fault::{ArchiveError, MemberFault};
+pub use fault::{ArchiveError, MemberFault, shown};
 pub use signature::SignatureError;
 
 /// Why a patch file was refused.
@@ -52,7 +52,7 @@ impl PatchError {
 impl fmt::Display for PatchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => write!(f, "it cannot be read: {error}"),
             Self::Signature(error) => error.fmt(f),
             Self::Archive(error) => error.fmt(f),
             Self::Metadata(error) => error.fmt(f),

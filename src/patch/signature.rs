@@ -108,9 +108,12 @@ impl fmt::Display for SignatureError {
             Self::Altered { signed_by } => write!(
                 f,
                 "the signature of key {signed_by} does not hold: \
-                 the file or its signature was altered, or they do not belong together"
+                 the file or its signature was altered, or they do not belong together; \
+                 copy both again, or sign the file again"
             ),
-            Self::TooLarge => write!(f, "it is larger than {} bytes", limits::PATCH_FILE_BYTES),
+            Self::TooLarge => {
+                write!(f, "it is larger than {} bytes: make several patches of it", limits::PATCH_FILE_BYTES)
+            }
         }
     }
 }

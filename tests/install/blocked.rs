@@ -174,6 +174,29 @@ fn a_directory_that_is_gone_is_named() {
     rig.assert_tree(&["P1"]);
 }
 
+/// Nothing was switched yet, so going back is no more than forgetting it.
+#[test]
+fn a_file_that_cannot_be_unpacked_is_named() {
+    need_root!();
+    let mut rig = Rig::new("unpacked");
+    rig.add(patch("P1", [file("etc/app.conf", "of P1")]));
+    rig.installed(&["P1"]);
+    let kept = rig.root.join(".thimble/kept");
+    if !immutable(&kept) {
+        return;
+    }
+    set_immutable(&kept, false).unwrap();
+    // After the check of what the filesystem can hold.
+    rig.add(patch("P2", [file("srv/new/y", "of P2")]).script("pre-apply", "chattr +i .thimble/kept"));
+    let run = rig.install(&["P1", "P2"]);
+    run.assert_ended("RolledBack", &["cannot unpack /srv/new/y: Operation not permitted"]);
+    rig.assert_tree(&["P1"]);
+    set_immutable(&kept, false).unwrap();
+    rig.add(patch("P2", [file("srv/new/y", "of P2")]));
+    rig.installed(&["P1", "P2"]);
+    rig.assert_tree(&["P1", "P2"]);
+}
+
 /// After the restart of the host, going back from a committed set meets the same.
 #[test]
 fn a_set_that_waits_for_a_restart() {

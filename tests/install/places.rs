@@ -80,16 +80,54 @@ fn files_and_directories_do_not_replace_each_other() {
     rig.add(patch("P4", [file("srv/x", "a file")]));
     rig.add(patch("P5", [file("srv/x/y", "below it")]));
     rig.add(patch("P6", [directory("srv/x", 0o755)]));
-    rig.install(&["P4", "P5"]).assert_ended("Rejected", &["P5", "/srv/x"]);
-    rig.install(&["P4", "P6"]).assert_ended("Rejected", &["P6", "/srv/x"]);
+    // The patch with the file is named as such, whichever comes first.
+    let both =
+        |other: &str| format!("P4 has a file at /srv/x, where {other} needs a directory: remove one of");
+    rig.install(&["P4", "P5"]).assert_ended("Rejected", &[&both("P5")]);
+    rig.install(&["P4", "P6"]).assert_ended("Rejected", &[&both("P6")]);
     rig.installed(&["P4"]);
-    rig.install(&["P5"]).assert_ended("Rejected", &["P5", "/srv/x"]);
-    rig.install(&["P6"]).assert_ended("Rejected", &["P6", "/srv/x"]);
+    rig.install(&["P5"]).assert_ended("Rejected", &[&both("P5")]);
+    rig.install(&["P6"]).assert_ended("Rejected", &[&both("P6")]);
     rig.installed(&[]);
     rig.installed(&["P5"]);
     rig.install(&["P4"]).assert_ended("Rejected", &["P4", "/srv/x"]);
     rig.installed(&[]);
     rig.assert_tree(&[]);
+}
+
+#[test]
+fn a_filesystem_without_files_of_patches_has_nothing_of_thimble_s() {
+    need_root!();
+    let mut rig = Rig::new("traces");
+    let boot = Mount::tmpfs(&rig.root.join("boot"), "size=256k");
+    rig.edit("boot/kernel", "base kernel");
+    rig.base = rig.tree();
+    let root = rig.root.clone();
+    let traces = || boot_names(&root.join("boot"));
+    rig.add(patch("P1", [file("boot/kernel", vec![b'1'; 300_000])]));
+    rig.install(&["P1"]).assert_ended("Rejected", &["on /boot", "make room"]);
+    assert_eq!(traces(), ["kernel"], "refused for space");
+    rig.add(patch("P2", [file("boot/kernel", "of P2")]).script("pre-apply", "exit 1"));
+    rig.install(&["P2"]).assert_ended("Rejected", &["pre-apply of P2"]);
+    assert_eq!(traces(), ["kernel"], "refused by a script");
+    rig.add(patch("P3", [file("boot/kernel", "of P3")]).script("health", "exit 1"));
+    rig.install(&["P3"]).assert_ended("RolledBack", &["health of P3"]);
+    assert_eq!(traces(), ["kernel"], "undone");
+    rig.add(patch("P4", [file("boot/kernel", "of P4")]));
+    rig.installed(&["P4"]);
+    assert_eq!(traces(), [".thimble", "kernel"]);
+    rig.installed(&[]);
+    assert_eq!(traces(), ["kernel"], "removed");
+    rig.assert_tree(&[]);
+    drop(boot);
+}
+
+/// The names in a directory.
+fn boot_names(directory: &std::path::Path) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }
 
 #[test]

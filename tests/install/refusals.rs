@@ -198,7 +198,9 @@ fn a_read_only_root() {
     mount.remount("ro");
     rig.orders.root = root.clone();
     let run = rig.install(&["P1"]);
-    assert_eq!(run.last(), "failed Refused the root is read-only: use backend = command");
+    let words = "failed Refused the root is on a read-only filesystem: make it writable \
+                 (`mount -o remount,rw`) and install again";
+    assert_eq!(run.last(), words);
     let run = rig.recover();
     assert_eq!(run.last(), "done");
     assert!(!run.says("digest").is_empty(), "nothing is installed, and that is said");

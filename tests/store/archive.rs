@@ -320,9 +320,9 @@ fn a_damaged_archive_is_told_from_a_failure_to_read() {
     assert!(refusal(&gzip(&[b'x'; 4096])).contains("there is no ustar, pax or GNU tar"));
     let mut damaged = Tar::patch("A").tar();
     damaged[100] ^= 1;
-    assert!(refusal(&gzip(&damaged)).contains("damaged"));
+    assert!(refusal(&gzip(&damaged)).contains("damaged, and was signed so: pack it again"));
     let unended = Tar::patch("A").unended();
-    assert!(refusal(&gzip(&unended)).contains("ends in the middle"));
+    assert!(refusal(&gzip(&unended)).contains("ends in the middle, and was signed so: pack it again"));
 
     struct Broken;
     impl Read for Broken {
@@ -333,7 +333,7 @@ fn a_damaged_archive_is_told_from_a_failure_to_read() {
     for cut in [0, 5, whole.len() / 2, whole.len()] {
         let error = archive::index((&whole[..cut]).chain(Broken)).unwrap_err();
         assert!(matches!(error, PatchError::Io(_)), "after {cut}: {error}");
-        assert_eq!(error.to_string(), "disk on fire");
+        assert_eq!(error.to_string(), "it cannot be read: disk on fire");
     }
 }
 

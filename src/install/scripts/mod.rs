@@ -80,7 +80,15 @@ impl std::error::Error for ScriptFailure {}
 impl fmt::Display for ScriptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::System(error) => write!(f, "could not run: {}", SystemError(error)),
+            Self::System(error) => {
+                write!(f, "could not run: {}", SystemError(error))?;
+                f.write_str(match error.raw_os_error() {
+                    Some(libc::ENOENT) => " (is the interpreter in its first line on this host?)",
+                    Some(libc::ENOEXEC) => " (its first line must name an interpreter: #!/bin/sh)",
+                    Some(libc::EACCES) => " (is /.thimble on a filesystem that is mounted noexec?)",
+                    _ => "",
+                })
+            }
             Self::Status(status) => write!(f, "ended with status {status}"),
             Self::Signal(signal) => write!(f, "was ended by signal {signal}"),
             Self::TimedOut(limit) => write!(f, "took longer than {} ms", limit.as_millis()),
