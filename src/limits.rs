@@ -96,6 +96,8 @@ pub const PACKAGE_BYTES: usize = 256;
 pub const PATCH_CONFIG_FILES: usize = 1_024;
 /// Paths that a patch's metadata may give another owner than root.
 pub const PATCH_OWNERS: usize = 256;
+/// Files that a patch's metadata may list to be removed.
+pub const PATCH_REMOVED_FILES: usize = 1_024;
 /// A detached signature with its comments, in bytes: minisign makes none that is longer,
 /// with 1 KiB of untrusted comment and 4 KiB of trusted one.
 pub const SIGNATURE_BYTES: usize = 6 * 1_024;

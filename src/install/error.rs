@@ -114,6 +114,8 @@ pub enum Conflict {
     IsDirectory(PatchId, String),
     /// Something is mounted on a file that changes. No rename replaces such a file.
     MountPoint(PatchId, String),
+    /// A directory is where the patch removes a file.
+    RemovesDirectory(PatchId, String),
     /// A file is where the patch needs a directory.
     NotDirectory(PatchId, String),
     /// The path leads through a symbolic link that a patch brought.
@@ -303,6 +305,14 @@ impl fmt::Display for Conflict {
                     f,
                     "{id} has the file /{}, and something is mounted on it on this host: \
                      unmount that, install, and mount it again",
+                    ShownPath(path)
+                )
+            }
+            Self::RemovesDirectory(id, path) => {
+                write!(
+                    f,
+                    "{id} removes the file /{}, which is a directory on this host: correct `remove`, or move the \
+                     directory away",
                     ShownPath(path)
                 )
             }

@@ -23,6 +23,8 @@ pub(super) enum Notice {
     Opened(String, u32, u32),
     /// A file of a patch is missing and is not restored.
     Missing(String, PatchId),
+    /// A patch removes a file that was not there.
+    NothingToRemove(String, PatchId),
     /// It cannot be seen whether a file of a patch is in place, for this reason.
     Unseen(String, PatchId, String),
     /// This many more files are missing.
@@ -50,6 +52,7 @@ impl fmt::Display for Notice {
                     "/{path} of {id} was deleted by hand: to have it back, remove {id} and apply it again"
                 )
             }
+            Self::NothingToRemove(path, id) => write!(f, "/{path}, which {id} removes, was not there"),
             Self::Unseen(path, id, error) => {
                 write!(f, "it cannot be seen whether /{path} of {id} is in place: {error}")
             }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Conflict;
 use super::notice::Notice;
-use super::record::{Layer, Object, Patch, Record, Stack};
+use super::record::{Content, Layer, Object, Patch, Record, Stack};
 use super::tree::{Missing, PathState, Print, Resolved};
 use crate::patch::archive::Owner;
 use crate::sorted::{FlatMap, FlatSet};
@@ -33,19 +33,29 @@ pub(super) struct PatchLayout {
     pub missing: FlatMap<String, String>,
 }
 
-/// A file or symbolic link of a patch.
+/// A path that a patch has a file or symbolic link at, or removes.
 pub(super) struct PatchFile {
-    /// Its path in the patch.
-    pub member: String,
+    pub brings: Brings,
     /// Its path on this host.
     pub at: Resolved,
     /// The metadata lists it under `config`.
     pub is_config: bool,
-    /// Its size, in bytes.
-    pub size_bytes: u64,
-    /// It is a symbolic link.
-    pub is_link: bool,
-    pub owner: Owner,
+}
+
+/// What a patch brings to a path.
+pub(super) enum Brings {
+    /// A file or symbolic link.
+    Member {
+        /// Its path in the patch.
+        name: String,
+        /// In bytes.
+        size_bytes: u64,
+        /// It is a symbolic link.
+        is_link: bool,
+        owner: Owner,
+    },
+    /// Nothing: the patch removes what is there.
+    Nothing,
 }
 
 /// The facts about a path before the install.
@@ -149,7 +159,7 @@ pub(super) fn patches_to_fetch_again(
     let lost = |stack: &Stack| {
         let top = stack.layers.iter().rfind(|layer| is_wanted(&layer.patch))?;
         let is_top = stack.top().is_some_and(|old| old.patch == top.patch);
-        (!is_top && top.object.is_none()).then(|| top.patch.clone())
+        (!is_top && top.content == Content::Lost).then(|| top.patch.clone())
     };
     record.paths.values().filter_map(lost).collect()
 }
@@ -244,9 +254,9 @@ impl Plan {
         for (rank, file) in brought {
             if !layers.iter().any(|(other, _)| other == rank) {
                 let Some(target) = targets.get(*rank) else { continue };
-                let object = Some(self.stage(&target.patch.id, file));
+                let content = self.stage(&target.patch.id, file);
                 let patch = target.patch.id.clone();
-                layers.push((*rank, Layer { patch, object, is_config: file.is_config }));
+                layers.push((*rank, Layer { patch, content, is_config: file.is_config }));
             }
         }
         layers.sort_unstable_by_key(|(rank, _)| *rank);
@@ -255,8 +265,12 @@ impl Plan {
         let old_top = old.and_then(Stack::top);
         let concerned = layers.last().map(|(_, layer)| &layer.patch).or(old_top.map(|layer| &layer.patch));
         let Some(concerned) = concerned.cloned() else { return Ok(None) };
+        let removes = layers.last().is_some_and(|(_, layer)| layer.content == Content::Nothing);
         if fact.state == PathState::Directory {
-            return Err(Conflict::IsDirectory(concerned, path.to_owned()));
+            return Err(match removes {
+                true => Conflict::RemovesDirectory(concerned, path.to_owned()),
+                false => Conflict::IsDirectory(concerned, path.to_owned()),
+            });
         }
         let mount = match (old, brought) {
             (Some(stack), _) => stack.mount.clone(),
@@ -275,16 +289,16 @@ impl Plan {
             }
             // A lost layer that becomes the top is unpacked again.
             if let Some((rank, top)) = layers.last_mut()
-                && top.object.is_none()
+                && top.content == Content::Lost
             {
                 let file = brought.iter().find(|(other, _)| other == rank);
                 let Some((_, file)) = file else {
                     return Err(Conflict::Lost(concerned, path.to_owned()));
                 };
-                top.object = Some(self.stage(&concerned, file));
+                top.content = self.stage(&concerned, file);
             }
             let enters = match layers.last() {
-                Some((_, top)) => top.object.map(|object| object.number),
+                Some((_, top)) => top.content.object().map(|object| object.number),
                 None => base,
             };
             if enters.is_some() && fact.missing.is_in_the_way {
@@ -298,11 +312,15 @@ impl Plan {
             if let Some(old_top) = old_top {
                 let is_lost = self.leave(path, &mount, fact, old_top, is_config, to);
                 if is_lost {
-                    for (_, layer) in layers.iter_mut().filter(|(_, layer)| layer.patch == old_top.patch) {
-                        layer.object = None;
+                    let left = layers.iter_mut().find(|(_, layer)| layer.patch == old_top.patch);
+                    if let Some((_, layer)) = left.filter(|(_, layer)| layer.content != Content::Nothing) {
+                        layer.content = Content::Lost;
                     }
                 }
             } else {
+                if removes && base.is_none() {
+                    self.notices.push(Notice::NothingToRemove(path.to_owned(), concerned));
+                }
                 self.switch(path, &mount, base, to);
             }
         }
@@ -321,9 +339,17 @@ impl Plan {
         is_config: bool,
         to: Option<Entering>,
     ) -> bool {
-        match (fact.state, top.object) {
-            (PathState::Inode(Some(found)), Some(object)) if found.is(&object.print) => {
+        match (fact.state, top.content) {
+            (PathState::Inode(Some(found)), Content::Object(object)) if found.is(&object.print) => {
                 self.switch(path, mount, Some(object.number), to);
+                return false;
+            }
+            (PathState::Nothing, Content::Nothing) => {
+                self.switch(path, mount, None, to);
+                return false;
+            }
+            (PathState::Inode(_), Content::Nothing) if to.is_none() => {
+                self.notices.push(Notice::Stays(path.to_owned()));
                 return false;
             }
             (PathState::Nothing | PathState::Directory, _) => {
@@ -360,19 +386,22 @@ impl Plan {
         number
     }
 
-    fn stage(&mut self, patch: &PatchId, file: &PatchFile) -> Object {
+    fn stage(&mut self, patch: &PatchId, file: &PatchFile) -> Content {
+        let Brings::Member { name, size_bytes, is_link, owner } = &file.brings else {
+            return Content::Nothing;
+        };
         let number = self.next_number();
         self.stage.push(Staged {
             patch: patch.clone(),
-            member: file.member.clone(),
+            member: name.clone(),
             path: file.at.path.clone(),
             mount: file.at.mount.clone(),
             number,
-            size_bytes: file.size_bytes,
-            is_link: file.is_link,
-            owner: file.owner,
+            size_bytes: *size_bytes,
+            is_link: *is_link,
+            owner: *owner,
         });
-        Object { number, print: Print::default() }
+        Content::Object(Object { number, print: Print::default() })
     }
 
     /// Plans which directories are made and removed, and checks for files in their
@@ -449,8 +478,10 @@ impl Plan {
     /// Records the print of a staged object.
     pub fn set_print(&mut self, staged: &Staged, print: Print) {
         let layers = self.next.paths.get_mut(&staged.path).into_iter().flat_map(|stack| &mut stack.layers);
-        for object in layers.filter_map(|layer| layer.object.as_mut()) {
-            if object.number == staged.number {
+        for layer in layers {
+            if let Content::Object(object) = &mut layer.content
+                && object.number == staged.number
+            {
                 object.print = print;
             }
         }

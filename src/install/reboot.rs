@@ -87,7 +87,7 @@ impl Installer<'_> {
         let kept = Kept::open(&self.tree, switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
         for switch in switches {
             let top = unfinished.record.paths.get(&switch.path).and_then(|stack| stack.top());
-            let Some(object) = top.and_then(|layer| layer.object) else { continue };
+            let Some(object) = top.and_then(|layer| layer.content.object()) else { continue };
             if let PathState::Inode(found) = self.tree.inspect(&switch.path)?
                 && !found.is_some_and(|found| found.is(&object.print))
             {

@@ -22,7 +22,7 @@ pub(super) struct Record {
     pub next_number: u64,
     /// The installed patches in layer order, bottom first.
     pub patches: Vec<Patch>,
-    /// Every path that a patch has a file or link at.
+    /// Every path that a patch has a file or link at, or removes.
     pub paths: FlatMap<String, Stack>,
     /// Directories that installs made, to be removed when they are empty.
     pub directories: FlatSet<String>,
@@ -59,11 +59,27 @@ pub(super) struct Stack {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Layer {
     pub patch: PatchId,
-    /// `None` if the object was deleted or changed by hand, was given up for room, or
-    /// cannot be needed again.
-    pub object: Option<Object>,
+    pub content: Content,
     /// The patch's metadata lists the path under `config`.
     pub is_config: bool,
+}
+
+/// What a patch has at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Content {
+    /// Its object was deleted or changed by hand, was given up for room, or cannot be needed
+    /// again.
+    Lost,
+    Object(Object),
+    /// The patch removes what is there.
+    Nothing,
+}
+
+impl Content {
+    /// The object, if there is one.
+    pub fn object(self) -> Option<Object> {
+        if let Self::Object(object) = self { Some(object) } else { None }
+    }
 }
 
 /// A file or symbolic link of a patch.
@@ -93,11 +109,15 @@ impl Record {
         self.patches.iter().find(|patch| patch.id == *id)
     }
 
-    /// Whether a directory is still needed: a patch has a path below it, or has it as a
-    /// member.
+    /// Whether a directory is still needed: a patch's file is in place below it, or a patch
+    /// has it as a member.
     pub fn wants_directory(&self, path: &str) -> bool {
         let below = format!("{path}/");
-        let holds = self.paths.starting_at(&below).first().is_some_and(|(path, _)| path.starts_with(&below));
+        let mut paths_below = self.paths.starting_at(&below).iter();
+        let holds = paths_below
+            .by_ref()
+            .take_while(|(path, _)| path.starts_with(&below))
+            .any(|(_, stack)| stack.top().is_some_and(|top| top.content != Content::Nothing));
         holds
             || self.patches.iter().any(|patch| {
                 patch.directories.contains(path)
@@ -109,7 +129,9 @@ impl Record {
     /// becomes the top.
     pub fn forget(&mut self, numbers: &FlatSet<u64>) {
         for layer in self.paths.values_mut().flat_map(|stack| &mut stack.layers) {
-            layer.object = layer.object.filter(|object| !numbers.contains(&object.number));
+            if layer.content.object().is_some_and(|object| numbers.contains(&object.number)) {
+                layer.content = Content::Lost;
+            }
         }
     }
 
@@ -134,7 +156,7 @@ impl Stack {
     /// The kept objects of its covered layers, bottom first.
     pub fn covered(&self) -> impl Iterator<Item = u64> {
         let covered = self.layers.split_last().map_or(&[][..], |(_, covered)| covered);
-        covered.iter().filter_map(|layer| layer.object).map(|object| object.number)
+        covered.iter().filter_map(|layer| layer.content.object()).map(|object| object.number)
     }
 
     /// Drops the objects below a committed layer: they can never be in place again.
@@ -142,7 +164,7 @@ impl Stack {
         let Some(at) = self.layers.iter().rposition(|layer| is_committed(&layer.patch)) else { return };
         self.base = None;
         for layer in self.layers.iter_mut().take(at) {
-            layer.object = None;
+            layer.content = Content::Lost;
         }
     }
 }

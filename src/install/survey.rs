@@ -3,8 +3,8 @@
 use super::beside::beside;
 use super::error::{Conflict, InstallError};
 use super::notice::Notice;
-use super::plan::{NewDirectory, PatchFile, PatchLayout, PathFact};
-use super::record::{Patch, Record};
+use super::plan::{Brings, NewDirectory, PatchFile, PatchLayout, PathFact};
+use super::record::{Content, Patch, Record, Stack};
 use super::scripts::Script;
 use super::tree::RootTree;
 use crate::patch::archive::{ArchiveSection, Index, MemberKind};
@@ -45,10 +45,15 @@ pub(super) fn layout(
                 let is_config = index.metadata.config.contains(&member.path);
                 let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
                 let is_link = matches!(member.kind, MemberKind::Symlink { .. });
-                let (member, owner) = (path.to_owned(), member.owner);
-                layout.files.push(PatchFile { member, at, is_config, size_bytes, is_link, owner });
+                let (name, owner) = (path.to_owned(), member.owner);
+                let brings = Brings::Member { name, size_bytes, is_link, owner };
+                layout.files.push(PatchFile { brings, at, is_config });
             }
         }
+    }
+    for path in index.metadata.remove.iter().filter_map(|path| path.to_str()) {
+        let at = tree.resolve(id, path, false, &patched_by)?;
+        layout.files.push(PatchFile { brings: Brings::Nothing, at, is_config: false });
     }
     let meta = index.metadata.entry_meta();
     let patch = Patch {
@@ -70,7 +75,7 @@ pub(super) fn only_lost(layout: PatchLayout, record: &Record, id: &PatchId) -> P
     let is_lost = |file: &PatchFile| {
         let stack = record.paths.get(&file.at.path);
         let mut layers = stack.into_iter().flat_map(|stack| &stack.layers);
-        layers.any(|layer| layer.patch == *id && layer.object.is_none())
+        layers.any(|layer| layer.patch == *id && layer.content == Content::Lost)
     };
     PatchLayout { files: layout.files.into_iter().filter(is_lost).collect(), ..PatchLayout::default() }
 }
@@ -110,7 +115,9 @@ pub(super) fn free_name(tree: &RootTree, path: &str, ending: &str) -> Result<Str
 pub(super) fn deleted(tree: &RootTree, record: &Record, touched: &FlatSet<String>) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut more = 0usize;
-    for (path, stack) in record.paths.iter().filter(|(path, _)| !touched.contains(path)) {
+    let has_file = |stack: &Stack| stack.top().is_some_and(|top| top.content != Content::Nothing);
+    let others = record.paths.iter().filter(|(path, stack)| has_file(stack) && !touched.contains(path));
+    for (path, stack) in others {
         let seen = tree.exists(path);
         match (seen, stack.top()) {
             (Ok(true), _) => {}

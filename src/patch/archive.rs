@@ -133,6 +133,9 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
     if let Some(path) = metadata.config.iter().find(|path| !seen.has_file(path)) {
         return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
     }
+    for path in &metadata.remove {
+        seen.remove(path)?;
+    }
     Ok((metadata, seen.unpacked_bytes))
 }
 
@@ -276,6 +279,20 @@ impl Seen {
         }
         if is_copy && self.unpacked_bytes > read_bytes.saturating_mul(limits::BOMB_RATIO) {
             return Err(ArchiveError::Bomb);
+        }
+        Ok(())
+    }
+
+    /// Checks a path that the patch removes: one that it could have as a member, and has
+    /// not.
+    fn remove(&mut self, path: &Path) -> Result<(), ArchiveError> {
+        let whole = Path::new("files").join(path);
+        let refused = |fault| ArchiveError::Removal { path: format!("/{}", path.display()), fault };
+        normalized(whole.as_os_str().as_bytes()).map_err(|fault| refused(Some(fault)))?;
+        self.directories_and_members +=
+            self.paths.insert(&whole, Known::Removed).map_err(|_| refused(None))?;
+        if self.directories_and_members > limits::PATCH_MEMBERS {
+            return Err(ArchiveError::TooManyMembers);
         }
         Ok(())
     }

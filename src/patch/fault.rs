@@ -34,6 +34,14 @@ pub enum ArchiveError {
         /// The path as the metadata has it.
         path: String,
     },
+    /// `remove` in the metadata names a path that a patch cannot have, or that this one has,
+    /// or has something above or below, or removes twice.
+    Removal {
+        /// The path, from the root.
+        path: String,
+        /// Why no patch can have it.
+        fault: Option<MemberFault>,
+    },
     /// One member breaks a rule.
     Member {
         /// Its name, escaped for a terminal.
@@ -154,6 +162,14 @@ impl fmt::Display for ArchiveError {
                     ShownPath(path)
                 )
             }
+            Self::Removal { path, fault: Some(fault) } => {
+                write!(f, "metadata.toml lists {path} in `remove`: {fault}")
+            }
+            Self::Removal { path, fault: None } => write!(
+                f,
+                "metadata.toml lists {path} in `remove` twice, or files/ has it, a file above it or something \
+                 below it: correct one of them"
+            ),
             Self::Member { name, fault } => write!(f, "member {name}: {fault}"),
         }
     }

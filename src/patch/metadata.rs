@@ -46,6 +46,9 @@ pub struct Metadata {
     /// Relative to the root here, with or without a leading `/` in the file. At most
     /// [`limits::PATCH_CONFIG_FILES`].
     pub config: Vec<PathBuf>,
+    /// `remove`: files and links of the host that are not there while the patch is on it.
+    /// The paths are relative to the root.
+    pub remove: Vec<PathBuf>,
     /// `owners`: what `thimble make` gives another owner than root. At most
     /// [`limits::PATCH_OWNERS`]. Has no effect on a patch that is made.
     pub owners: Vec<PathOwner>,
@@ -81,6 +84,7 @@ const KEYS: &[&str] = &[
     "packages",
     "config",
     "owners",
+    "remove",
 ];
 
 impl Metadata {
@@ -128,7 +132,13 @@ impl Metadata {
                 "config",
                 limits::PATCH_CONFIG_FILES,
                 "the path of a file below the root, without ..",
-                config_path,
+                file_path,
+            )?,
+            remove: keys.list(
+                "remove",
+                limits::PATCH_REMOVED_FILES,
+                "the path of a file below the root, without ..",
+                file_path,
             )?,
             owners: keys.list(
                 "owners",
@@ -207,7 +217,7 @@ fn prose(keys: &ConfigSection<'_>, key: &str) -> Result<String, ConfigError> {
 }
 
 /// A file below the root, as a relative path.
-fn config_path(text: &str) -> Option<PathBuf> {
+fn file_path(text: &str) -> Option<PathBuf> {
     let inside = Path::new(text).strip_prefix("/").unwrap_or(Path::new(text));
     let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
     // Through its components, which drop a doubled or final slash.
@@ -221,7 +231,7 @@ fn path_owner(text: &str) -> Option<PathOwner> {
     let (uid, gid) = owner.split_once(':')?;
     // Not the parser's own: that takes a sign.
     let number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?;
-    Some(PathOwner { path: config_path(path.trim_end())?, uid: number(uid)?, gid: number(gid)? })
+    Some(PathOwner { path: file_path(path.trim_end())?, uid: number(uid)?, gid: number(gid)? })
 }
 
 #[cfg(test)]
@@ -246,6 +256,7 @@ nodetypes = ["worker", "controller"]
 packages = ["tzdata 2025b-0+deb12u1"]
 config = ["/etc/timezone", "etc//default/x"]
 owners = ["/var/lib/app 33:33", "/srv/a b 0:4294967295"]
+remove = ["/usr/bin/vulnerable"]
 "#;
 
     #[test]
@@ -256,6 +267,7 @@ owners = ["/var/lib/app 33:33", "/srv/a b 0:4294967295"]
         assert_eq!(metadata.config, [Path::new("etc/timezone"), Path::new("etc/default/x")]);
         let owner = |path: &str, uid, gid| PathOwner { path: path.into(), uid, gid };
         assert_eq!(metadata.owners, [owner("var/lib/app", 33, 33), owner("srv/a b", 0, u32::MAX)]);
+        assert_eq!(metadata.remove, [Path::new("usr/bin/vulnerable")]);
         let meta = metadata.entry_meta();
         assert_eq!(meta.status, Status::Development);
         assert!(meta.unremovable && !meta.reboot_required && meta.apply_active_release_only);

@@ -20,6 +20,8 @@ pub(super) enum Known {
     File(u64),
     /// It is a member, a symbolic link.
     Symlink,
+    /// The patch removes it.
+    Removed,
 }
 
 /// One component of a path, and the components below it.
@@ -44,7 +46,7 @@ impl ArchiveTree {
     pub(super) fn insert(&mut self, path: &Path, known: Known) -> Result<usize, MemberFault> {
         let (mut node, mut new) = (self, 0);
         for (depth, part) in path.iter().enumerate() {
-            if matches!(node.known, Known::File(_) | Known::Symlink) {
+            if matches!(node.known, Known::File(_) | Known::Symlink | Known::Removed) {
                 let parent = path.iter().take(depth).collect::<PathBuf>().display().to_string();
                 return Err(MemberFault::Beneath { parent });
             }

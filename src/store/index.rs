@@ -32,9 +32,10 @@ pub(super) struct PatchPath {
 /// The paths of a patch, from its archive's index.
 pub(super) fn of(index: &archive::Index) -> Vec<PatchPath> {
     let files = index.members.iter().filter(|member| member.section == ArchiveSection::Files);
-    files
-        .map(|file| PatchPath { path: file.path.clone(), is_directory: file.kind == MemberKind::Directory })
-        .collect()
+    let files = files
+        .map(|file| PatchPath { path: file.path.clone(), is_directory: file.kind == MemberKind::Directory });
+    let removed = index.metadata.remove.iter();
+    files.chain(removed.map(|path| PatchPath { path: path.clone(), is_directory: false })).collect()
 }
 
 /// The index file of these paths.

@@ -118,16 +118,19 @@ fn document(entry: &Entry, index: &Index) -> Value {
     ])
 }
 
-/// The content of a patch: files by their path on the host, scripts by name.
+/// The content of a patch: files by their path on the host, scripts by name, files that it
+/// removes.
 fn contents(index: &Index) -> impl Iterator<Item = String> {
-    index.members.iter().filter_map(|member| match (member.section, &member.kind) {
+    let removed = index.metadata.remove.iter().map(|path| format!("removes /{}", path.display()));
+    let members = index.members.iter().filter_map(|member| match (member.section, &member.kind) {
         (ArchiveSection::Files, MemberKind::Directory) | (ArchiveSection::Metadata, _) => None,
         (ArchiveSection::Files, MemberKind::File { .. }) => Some(format!("/{}", member.path.display())),
         (ArchiveSection::Files, MemberKind::Symlink { target }) => {
             Some(format!("/{} -> {}", member.path.display(), target.display()))
         }
         (ArchiveSection::Scripts, _) => Some(format!("script {}", member.path.display())),
-    })
+    });
+    members.chain(removed)
 }
 
 const fn state(state: EntryState) -> &'static str {

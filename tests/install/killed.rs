@@ -39,7 +39,9 @@ pub fn patches() -> [Patch; 2] {
         let names = ["pre-install", "post-install", "pre-remove", "post-remove", "restart", "health"];
         names.into_iter().fold(patch, |patch, name| patch.script(name, script))
     };
-    [scripted(first), scripted(second).requires("P1")]
+    let first = first.removes("usr/bin/other");
+    let second = second.requires("P1").removes("etc/app.d/10-base").removes("etc/app.d/20-p1");
+    [scripted(first), scripted(second)]
 }
 
 /// Kills an install of `to` on a host with `from` at each of its steps in turn, and every

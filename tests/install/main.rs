@@ -36,6 +36,7 @@ mod power;
 #[cfg(feature = "proof")]
 mod reboot;
 mod refusals;
+mod removed;
 mod scripts;
 mod sequences;
 mod space;

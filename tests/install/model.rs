@@ -1,7 +1,7 @@
 //! A model of the tree: the expected one, computed from base and patches without the
 //! installer's code, and the actual one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
@@ -62,7 +62,10 @@ pub fn read(root: &Path) -> Tree {
 /// The expected tree: the base with these patches over it, bottom first.
 pub fn expected<'p>(base: &Tree, patches: impl IntoIterator<Item = &'p Patch>) -> Tree {
     let mut tree = base.clone();
+    let mut members = BTreeSet::new();
     for patch in patches {
+        let directories = patch.pieces.iter().filter(|piece| matches!(piece.what, What::Directory));
+        members.extend(directories.map(|piece| resolve(base, &piece.path)));
         for piece in &patch.pieces {
             let path = resolve(base, &piece.path);
             for (at, _) in path.match_indices('/') {
@@ -87,6 +90,17 @@ pub fn expected<'p>(base: &Tree, patches: impl IntoIterator<Item = &'p Patch>) -
             } else {
                 tree.insert(path, node);
             }
+        }
+        for path in &patch.removes {
+            tree.remove(&resolve(base, path));
+        }
+    }
+    // A directory that only a removed file needed is not there either.
+    for path in tree.keys().rev().cloned().collect::<Vec<_>>() {
+        let is_made = tree[&path].content == Content::Directory && !base.contains_key(&path);
+        let is_empty = !tree.keys().any(|other| other.starts_with(&format!("{path}/")));
+        if is_made && is_empty && !members.contains(&path) {
+            tree.remove(&path);
         }
     }
     tree

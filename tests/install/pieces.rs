@@ -60,6 +60,7 @@ pub struct Patch {
     pub id: String,
     pub pieces: Vec<Piece>,
     pub requires: Vec<String>,
+    pub removes: Vec<String>,
     scripts: Vec<(String, String)>,
     extra: String,
 }
@@ -71,6 +72,12 @@ pub fn patch(id: &str, pieces: impl Into<Vec<Piece>>) -> Patch {
 impl Patch {
     pub fn requires(mut self, id: &str) -> Self {
         self.requires.push(id.to_owned());
+        self
+    }
+
+    /// With a file of the host that it removes.
+    pub fn removes(mut self, path: &str) -> Self {
+        self.removes.push(path.to_owned());
         self
     }
 
@@ -109,6 +116,9 @@ impl Patch {
         }
         if !self.requires.is_empty() {
             text += &format!("requires = {:?}\n", self.requires);
+        }
+        if !self.removes.is_empty() {
+            text += &format!("remove = {:?}\n", self.removes);
         }
         let mut tar = Tar::default().file("metadata.toml", text.as_bytes());
         for Piece { path, what, mode, owner, mtime_s } in &self.pieces {

@@ -30,7 +30,10 @@ pub fn rig(name: &str) -> Rig {
                 same("srv/shared/same", "srv/shared/b"),
             ],
         )
-        .requires("D"),
+        .requires("D")
+        .removes("etc/app.d/10-base")
+        .removes("srv/a/only")
+        .removes("srv/nothing"),
     );
     rig.add(
         patch(
@@ -40,11 +43,17 @@ pub fn rig(name: &str) -> Rig {
                 file("etc/app.conf", "conf of C"),
                 file("lib/libx.so.1", "libx of C"),
                 file("srv/shared/b", "of C").owner(9),
+                file("etc/app.d/10-base", "of C, where B removes it"),
             ],
         )
-        .requires("B"),
+        .requires("B")
+        .removes("lib/libx.so"),
     );
-    rig.add(patch("D", [file("etc/app.conf", "conf of D"), file("srv/d/e/f", "of D")]));
+    rig.add(
+        patch("D", [file("etc/app.conf", "conf of D"), file("srv/d/e/f", "of D")])
+            .removes("usr/bin/other")
+            .removes("etc/app.d/10-base"),
+    );
     rig
 }
 

@@ -257,6 +257,22 @@ fn metadata_must_be_there_once_regular_small_and_agree_with_the_files() {
 }
 
 #[test]
+fn a_path_to_remove_is_one_that_a_patch_may_have_and_has_not() {
+    let patch = |paths: &str| {
+        let text = metadata("A") + &format!("remove = [{paths}]\n");
+        Tar::default().file("metadata.toml", text.as_bytes())
+    };
+    let twice = "lists /etc/x in `remove` twice, or files/ has it, a file above it or something below it";
+    refused(patch("\"etc/x\"").file("files/etc/x", b""), twice);
+    refused(patch("\"etc/x\"").file("files/etc/x/y", b""), twice);
+    refused(patch("\"etc/x\"").file("files/etc", b""), twice);
+    refused(patch("\"etc/x\", \"/etc//x\""), twice);
+    refused(patch("\"etc/.thimble/x\""), "lists /etc/.thimble/x in `remove`: names `.thimble`");
+    refused(patch("\"../x\""), "remove cannot be \"../x\"");
+    assert!(archive::index(&patch("\"etc/x\"").directory("files/etc").gzip()[..]).is_ok());
+}
+
+#[test]
 fn bounds_hold() {
     let mut many = Tar::patch("A");
     for at in 0..limits::PATCH_MEMBERS {

@@ -188,6 +188,7 @@ fn unrelated_patches_with_one_path_are_not_applied_together() {
     bench.uploaded("E", "files/etc/y", "");
     bench.uploaded("W", "files/only", "nodetypes = [\"worker\"]");
     bench.uploaded("S", "files/only", "nodetypes = [\"storage\"]");
+    bench.uploaded("R", "files/other", "remove = [\"etc/x\"]");
     let refused = |ids: &[&str], expected: &str| {
         let before = controller.states();
         let said = controller.change(Applied, ids).refusal();
@@ -199,6 +200,7 @@ fn unrelated_patches_with_one_path_are_not_applied_together() {
     assert!(said.ends_with("The path is /etc/x"), "{said}");
     controller.change(Applied, &["A"]).done();
     refused(&["B"], "A and B share a path");
+    refused(&["R"], "A and R share a path");
     refused(&["D"], "A and D share a path");
     controller.change(Applied, &["C", "MID", "E", "W", "S"]).done();
     controller.change(Available, &["C", "MID", "A"]).done();

@@ -118,10 +118,10 @@ fn the_reason_of_a_successful_install_stays_whether_ack_or_answer_comes_first() 
     for is_ack_first in [false, true] {
         let mut request = asked();
         if is_ack_first {
-            assert_eq!(hear(&mut request, 10, &installed), []);
+            assert!(hear(&mut request, 10, &installed).is_empty());
         }
         assert!(request.on_response(&response));
-        assert_eq!(hear(&mut request, 20, &installed), []);
+        assert!(hear(&mut request, 20, &installed).is_empty());
         assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
         assert_eq!(request.reason_source(), ReasonSource::FromHost(ID));
         assert!(!request.on_response(&response), "a second answer");
