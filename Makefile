@@ -13,7 +13,7 @@ help: ## this list
 setup: ## install what the checks need and this machine lacks
 	@tests/rig/setup.sh test
 
-test: setup ## all that CI runs: about 13 minutes on two quiet cores
+test: setup ## all that CI runs: about 15 minutes on two quiet cores
 	@tests/rig/test.sh
 
 test-all: setup ## the same with long fuzzing, all filesystems, and all of a cluster's tests over TIPC: over an hour

@@ -33,7 +33,7 @@ for dir in "$PWD" "${CARGO_HOME:-$HOME/.cargo}" "${RUSTUP_HOME:-$HOME/.rustup}" 
 done
 mount -t proc proc "$root/proc"
 
-comes_with_a_machine='^(gcc|g\+\+|binutils|util-linux|python3|kmod|systemd)$'
+comes_with_a_machine='^(gcc|g\+\+|binutils|util-linux|python3|kmod|systemd|e2fsprogs)$'
 mapfile -t packages < <(tests/rig/setup.sh --packages test | grep -vE "$comes_with_a_machine")
 in_root() { chroot "$root" /usr/bin/env -C "$PWD" "$@"; }
 in_root apt-get update -qq || skip "no archive of packages can be reached"

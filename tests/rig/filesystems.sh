@@ -8,4 +8,4 @@ cd "$(dirname "$0")/../.."
 # `make` has built it.
 [[ -s target/tests.udp ]] || tests/rig/build.sh udp >/dev/null || exit
 (($#)) || set -- filesystems::
-UML_SECONDS=${UML_SECONDS:-3600} exec tests/rig/uml.sh "$(sed -n 's/^install //p' target/tests.udp)" --test-threads 1 "$@"
+UML_SECONDS=${UML_SECONDS:-3600} exec tests/rig/uml.sh "$(sed -n 's/^install //p' target/tests.udp)" --color never --test-threads 1 "$@"
