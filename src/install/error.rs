@@ -2,6 +2,7 @@
 
 use std::{fmt, io};
 
+use super::conflict::Conflict;
 use super::scripts::{ScriptFailure, Trial};
 use crate::job::RefusalKind;
 use crate::job::{FetchError, SystemError};
@@ -105,66 +106,6 @@ pub enum InstallRefusal {
     NoThimbleLeft(String),
     /// The last install replaced thimble itself and has not ended.
     AwaitsProof,
-}
-
-/// Why a path of a patch does not fit the tree.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// A directory is where the patch has a file or a symbolic link.
-    IsDirectory(PatchId, String),
-    /// Something is mounted on a file that changes. No rename replaces such a file.
-    MountPoint(PatchId, String),
-    /// A directory is where the patch removes a file.
-    RemovesDirectory(PatchId, String),
-    /// A file is where the patch needs a directory.
-    NotDirectory(PatchId, String),
-    /// The path leads through a symbolic link that a patch brought.
-    ThroughPatchedLink(PatchId, String),
-    /// The path leads through a symbolic link that is not root's alone: another user owns
-    /// it, or a directory that it is in, or may write there.
-    ThroughOthersLink(PatchId, String),
-    /// The symbolic links on the path form a loop, are not UTF-8, or lead into
-    /// `.thimble`.
-    BadWay(PatchId, String),
-    /// Two members of a patch resolve to the same path on this host.
-    SameFile(PatchId, String),
-    /// One patch has a file where another needs a directory.
-    FileAndDirectory {
-        /// The patch with the file.
-        file_of: PatchId,
-        /// The patch that needs the directory; `None` if a file that comes back needs it.
-        directory_of: Option<PatchId>,
-        /// The path of both.
-        path: String,
-    },
-    /// An object of a patch is neither in place nor kept.
-    Lost(PatchId, String),
-    /// The filesystem cannot hold a file of the patch as it is.
-    Unfit {
-        /// The patch.
-        patch: PatchId,
-        /// The file's path below the root.
-        path: String,
-        /// The mount point of the filesystem, below the root.
-        mount: String,
-        /// What it cannot hold.
-        unfit: Unfit,
-    },
-}
-
-/// What a filesystem cannot hold.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Unfit {
-    /// A symbolic link.
-    Link,
-    /// Set-user-id, set-group-id or sticky bits, in this mode.
-    Mode(u32),
-    /// This owner; the file would belong to the second one.
-    Owner((u32, u32), (u32, u32)),
-    /// The name.
-    Name,
-    /// The name beside that of another file, at this path, which it takes for the same.
-    SameName(String),
 }
 
 impl InstallError {
@@ -289,129 +230,6 @@ impl fmt::Display for InstallRefusal {
     }
 }
 
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::IsDirectory(id, path) => {
-                write!(
-                    f,
-                    "{id} has the file /{}, which is a directory on this host: \
-                     remove the directory, or the file from the patch",
-                    ShownPath(path)
-                )
-            }
-            Self::MountPoint(id, path) => {
-                write!(
-                    f,
-                    "{id} has the file /{}, and something is mounted on it on this host: \
-                     unmount that, install, and mount it again",
-                    ShownPath(path)
-                )
-            }
-            Self::RemovesDirectory(id, path) => {
-                write!(
-                    f,
-                    "{id} removes the file /{}, which is a directory on this host: correct `remove`, or move the \
-                     directory away",
-                    ShownPath(path)
-                )
-            }
-            Self::NotDirectory(id, path) => {
-                write!(
-                    f,
-                    "{id} needs the directory /{}, which is not a directory on this host: \
-                     move away what is there",
-                    ShownPath(path)
-                )
-            }
-            Self::ThroughPatchedLink(id, path) => {
-                write!(
-                    f,
-                    "{id} has files below /{}, a link that a patch brought, and such links are not followed: \
-                     make the patch with the path that the link leads to",
-                    ShownPath(path)
-                )
-            }
-            Self::ThroughOthersLink(id, path) => {
-                write!(
-                    f,
-                    "{id} has files below /{}, a link that another user than root owns or can replace: \
-                     such links are not followed; have the patch name the directory that it leads to",
-                    ShownPath(path)
-                )
-            }
-            Self::BadWay(id, path) => {
-                write!(
-                    f,
-                    "{id} has /{}, and the links on that path cannot be followed on this host: they form \
-                     a loop, are not UTF-8, or lead into .thimble",
-                    ShownPath(path)
-                )
-            }
-            Self::SameFile(id, path) => {
-                write!(
-                    f,
-                    "two members of {id} are the same file /{} on this host, through a link: \
-                     take one out of the patch",
-                    ShownPath(path)
-                )
-            }
-            Self::FileAndDirectory { file_of, directory_of: Some(directory_of), path } => {
-                write!(
-                    f,
-                    "{file_of} has a file at /{}, where {directory_of} needs a directory: \
-                     remove one of the two and install, then apply the other if it is to take its place",
-                    ShownPath(path)
-                )
-            }
-            Self::FileAndDirectory { file_of, directory_of: None, path } => {
-                write!(
-                    f,
-                    "{file_of} has a file at /{}, where a file that comes back needs a directory: \
-                     remove {file_of} and install, then do the rest",
-                    ShownPath(path)
-                )
-            }
-            Self::Lost(id, path) => {
-                write!(
-                    f,
-                    "the file /{} of {id} is lost from .thimble/kept: remove {id} too, then apply it again",
-                    ShownPath(path)
-                )
-            }
-            Self::Unfit { patch, path, mount, unfit } => {
-                let at = format_args!("the filesystem on /{mount}");
-                match unfit {
-                    Unfit::Link => write!(
-                        f,
-                        "{patch} has the symbolic link /{path}, and {at} cannot hold one: \
-                         make the patch without it"
-                    ),
-                    Unfit::Mode(mode) => write!(
-                        f,
-                        "{patch} has /{path} with mode {mode:04o}, and {at} has no set-user-id, \
-                         set-group-id and sticky bits: make the patch without them"
-                    ),
-                    Unfit::Owner((uid, gid), (is_uid, is_gid)) => write!(
-                        f,
-                        "{patch} gives /{path} to owner {uid}:{gid}, and on {at} it would belong to \
-                         {is_uid}:{is_gid}: make the patch with owner 0:0"
-                    ),
-                    Unfit::Name => write!(
-                        f,
-                        "{patch} has /{path}, and {at} cannot hold that name: rename it in the patch"
-                    ),
-                    Unfit::SameName(other) => write!(
-                        f,
-                        "{patch} has /{path}, and {at} takes that for the same name as /{other}: \
-                         use one spelling"
-                    ),
-                }
-            }
-        }
-    }
-}
-
 impl From<InstallRefusal> for InstallError {
     fn from(refusal: InstallRefusal) -> Self {
         Self::Refused(Box::new(refusal))
@@ -519,9 +337,6 @@ mod tests {
         let cases = [
             (io("unpack"), "Operation not permitted"),
             (undo, "then `chattr -ia`"),
-            (Conflict::IsDirectory(id(), long.clone()).into(), "remove the directory"),
-            (Conflict::MountPoint(id(), long.clone()).into(), "unmount that"),
-            (Conflict::ThroughPatchedLink(id(), long.clone()).into(), "are not followed"),
             (InstallError::Patch(id(), Box::new(member.into())), "twice"),
         ];
         for (error, words) in cases {

@@ -7,7 +7,8 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::error::{Conflict, ErrorContext, InstallError, Unfit, is_full};
+use super::conflict::{Conflict, Unfit};
+use super::error::{ErrorContext, InstallError, is_full};
 use super::sys::{self, Stat};
 use super::tree::RootTree;
 use crate::failpoint;
@@ -134,7 +135,7 @@ pub(super) fn check(
 ) -> Result<(), InstallError> {
     let refuse = |candidate: &Candidate<'_>, unfit| {
         let (patch, path) = (candidate.patch.clone(), candidate.path.to_owned());
-        Err(Conflict::Unfit { patch, path, mount: mount.to_owned(), unfit }.into())
+        Err(Conflict::Unfit { patch, path, unfit }.into())
     };
     let probe = sys::create_new(kept, PROBE).context("make in .thimble/kept in", mount)?;
     let mut taken = FlatSet::default();

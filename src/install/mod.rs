@@ -43,6 +43,7 @@ mod beside;
 mod boot;
 mod check;
 mod commit;
+mod conflict;
 mod error;
 mod execute;
 mod fetch;
@@ -73,7 +74,8 @@ mod tree;
 mod undo;
 mod unfinished;
 
-pub use error::{Conflict, InstallError, InstallRefusal, Unfit};
+pub use conflict::{Conflict, Unfit};
+pub use error::{InstallError, InstallRefusal};
 pub use own::own_file;
 pub use scripts::{ScriptError, ScriptFailure, Trial};
 

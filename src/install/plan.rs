@@ -7,7 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::error::Conflict;
+use super::conflict::Conflict;
 use super::notice::Notice;
 use super::record::{Content, Layer, Object, Patch, Record, Stack};
 use super::tree::{Missing, PathState, Print, Resolved};

@@ -1,7 +1,8 @@
 //! Reads from the tree what a plan needs: where members go, and what is there.
 
 use super::beside::beside;
-use super::error::{Conflict, InstallError};
+use super::conflict::Conflict;
+use super::error::InstallError;
 use super::notice::Notice;
 use super::plan::{Brings, NewDirectory, PatchFile, PatchLayout, PathFact};
 use super::record::{Content, Patch, Record, Stack};

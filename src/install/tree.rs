@@ -15,7 +15,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::{Conflict, ErrorContext, InstallError};
+use super::conflict::Conflict;
+use super::error::{ErrorContext, InstallError};
 use super::sys::{self, InodeKind, Stat};
 use crate::types::PatchId;
 

@@ -32,7 +32,7 @@ fn a_link_is_followed_only_where_root_alone_can_have_put_it() {
 
     let way = rig.root.join("var/lib/app");
     let refuses = |id: &str, link: &str| {
-        rig.install(&[id]).assert_ended("Rejected", &[id, link, "another user than root", "not followed"]);
+        rig.install(&[id]).assert_ended("Rejected", &[id, link, "not root alone", "not followed"]);
         rig.assert_no_new_files_in("etc");
     };
     // His directory; root's link in root's directory in his; his link in root's directory;

@@ -42,7 +42,7 @@ fn no_link_leads_out_of_the_root() {
     let inside = rig.root.join(outside.strip_prefix("/").unwrap());
     assert_eq!(fs::read_to_string(inside.join("file")).unwrap(), "inside");
     rig.add(patch("P2", [file("round/file", "nowhere")]));
-    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/round/file", "cannot be followed"]);
+    rig.install(&["P2"]).assert_ended("Rejected", &["P2", "/round/file", "form a loop"]);
 }
 
 #[test]
