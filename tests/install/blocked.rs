@@ -17,14 +17,16 @@ use crate::sys::set_immutable;
 const WAIT_AND_FAIL: &str =
     "touch ../began; while ! [ -e ../go ]; do sleep 0.02; done; echo no answer; exit 1";
 
-/// Waits until a script of the installer waits for the test.
+/// Starts an install, and returns it when its script waits for the test.
 #[track_caller]
-fn wait_for_script(rig: &Rig) {
+fn begun(rig: &Rig, set: &[&str]) -> Child {
+    let child = rig.start(&rig.orders_for(set));
     let deadline = Instant::now() + Duration::from_secs(120);
     while !rig.root.with_file_name("began").exists() {
         assert!(Instant::now() < deadline, "the script runs");
         std::thread::sleep(Duration::from_millis(5));
     }
+    child
 }
 
 /// Lets the script fail, and returns how the installer ended.
@@ -77,8 +79,7 @@ fn assert_blocked(run: &Run, kind: &str, words: &[&str]) {
 fn a_file_that_was_made_immutable() {
     need_root!();
     let rig = rig("immutable");
-    let child = rig.start(&rig.orders_for(&["P1", "P2"]));
-    wait_for_script(&rig);
+    let child = begun(&rig, &["P1", "P2"]);
     let path = rig.root.join("etc/app.conf");
     if !immutable(&path) {
         return drop(go_on(&rig, child));
@@ -120,8 +121,7 @@ fn a_new_directory_that_was_made_immutable() {
     need_root!();
     let mut rig = rig("locked");
     rig.add(patch("P3", [directory("srv/kept", 0o755)]).requires("P1").script("health", WAIT_AND_FAIL));
-    let child = rig.start(&rig.orders_for(&["P1", "P3"]));
-    wait_for_script(&rig);
+    let child = begun(&rig, &["P1", "P3"]);
     // The directory of a directory: rmdir fails.
     if !immutable(&rig.root.join("srv/kept")) {
         return drop(go_on(&rig, child));
@@ -138,8 +138,7 @@ fn a_new_directory_that_was_made_immutable() {
 fn a_filesystem_mounted_over_a_directory_hides_nothing() {
     need_root!();
     let rig = rig("hidden");
-    let child = rig.start(&rig.orders_for(&["P1", "P2"]));
-    wait_for_script(&rig);
+    let child = begun(&rig, &["P1", "P2"]);
     let over_old = Mount::tmpfs(&rig.root.join("etc"), "size=1m");
     let over_new = Mount::tmpfs(&rig.root.join("srv"), "size=1m");
     let run = go_on(&rig, child);
@@ -159,8 +158,7 @@ fn a_filesystem_mounted_over_a_directory_hides_nothing() {
 fn a_directory_that_is_gone_is_named() {
     need_root!();
     let rig = rig("gone");
-    let child = rig.start(&rig.orders_for(&["P1", "P2"]));
-    wait_for_script(&rig);
+    let child = begun(&rig, &["P1", "P2"]);
     let (bin, away) = (rig.root.join("usr/bin"), rig.root.join("usr/away"));
     fs::rename(&bin, &away).unwrap();
     let run = go_on(&rig, child);

@@ -71,6 +71,13 @@ fn controller(state: &Path, bench: &Bench) -> Controller {
     Controller::new(&state.join("state"), &bench.signer.public)
 }
 
+/// A controller on a small disk that has the patch FIRST.
+fn with_first(state: &Path, bench: &Bench) -> Controller {
+    let controller = controller(state, bench);
+    controller.upload(&[&bench.patch("FIRST", "files/first", "")]).done();
+    controller
+}
+
 #[test]
 fn a_patch_larger_than_the_disk_is_refused_until_there_is_space() {
     let bench = Bench::new("full");
@@ -92,9 +99,7 @@ fn a_patch_larger_than_the_disk_is_refused_until_there_is_space() {
 fn wherever_the_disk_fills_up_a_change_is_whole_or_not_there() {
     let bench = Bench::new("filling");
     let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
-    let controller = controller(&small.0, &bench);
-    let first = bench.patch("FIRST", "files/first", "");
-    controller.upload(&[&first]).done();
+    let controller = with_first(&small.0, &bench);
     let (before, files) = (controller.states(), controller.files());
     small.leave(0);
     no_space(&controller.change(Applied, &["FIRST"]), "");
@@ -127,11 +132,10 @@ fn wherever_the_disk_fills_up_a_change_is_whole_or_not_there() {
 fn a_read_only_state_directory_is_named_in_the_error() {
     let bench = Bench::new("read-only");
     let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
-    let controller = controller(&small.0, &bench);
-    let first = bench.patch("FIRST", "files/first", "");
-    controller.upload(&[&first]).done();
+    let controller = with_first(&small.0, &bench);
     let before = controller.states();
     small.remount("ro");
+    let first = bench.patch("FIRST", "files/first", "");
     for reports in [controller.load(), controller.change(Applied, &["FIRST"]), controller.upload(&[&first])] {
         let said = reports.refusal();
         assert!(said.contains("is on a read-only file system: set state_dir to where"), "{said}");
@@ -207,9 +211,7 @@ fn a_blob_is_fetched_to_a_file_system_without_a_limit() {
 fn inodes_that_are_used_up_are_not_told_as_a_full_disk() {
     let bench = Bench::new("full-inodes");
     let Some(small) = Small::mount(bench.scratch.join("small"), 512) else { return };
-    let controller = controller(&small.0, &bench);
-    let first = bench.patch("FIRST", "files/first", "");
-    controller.upload(&[&first]).done();
+    let controller = with_first(&small.0, &bench);
     let (before, files) = (controller.states(), controller.files());
     let output = Command::new("stat").args(["-f", "-c", "%c %d"]).arg(&small.0).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
@@ -226,9 +228,7 @@ fn inodes_that_are_used_up_are_not_told_as_a_full_disk() {
 fn wherever_the_disk_fills_up_a_merge_or_a_blob_is_whole_or_not_there() {
     let bench = Bench::new("full-merge");
     let Some(small) = Small::mount(bench.scratch.join("small"), 256) else { return };
-    let controller = controller(&small.0, &bench);
-    let first = bench.patch("FIRST", "files/first", "");
-    controller.upload(&[&first]).done();
+    let controller = with_first(&small.0, &bench);
     bench.uploaded("SECOND", "files/second", "");
     let (before, files) = (controller.states(), controller.files());
     let mut refused = 0;
