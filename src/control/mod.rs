@@ -323,7 +323,8 @@ pub struct NeighbourRow {
     pub is_lost: bool,
     /// Why it is lost, if it is.
     pub lost: Option<LossCause>,
-    /// Its repository is the same: the digests are equal.
+    /// Its repository is the same: the digests are equal, and it is recorded as known, so
+    /// that its loss is shown.
     pub is_synced: bool,
     /// Its counter of changes.
     pub op_counter: u64,

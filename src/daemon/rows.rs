@@ -176,7 +176,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
         age_ms,
         is_lost,
         lost: is_lost.then(|| neighbour.presence.loss_cause()),
-        is_synced: neighbour.announced == Some(controller.map().digest()),
+        is_synced: neighbour.is_known && neighbour.announced == Some(controller.map().digest()),
         op_counter: neighbour.op_counter,
         blobs_missing: neighbour.blobs_missing.into(),
         trouble,
@@ -285,15 +285,20 @@ mod tests {
     fn another_controller_is_shown_with_its_age_and_its_trouble() {
         let mut controller = controller(&[]);
         let (node, name) = (NodeId(2), Hostname::new("controller-1").unwrap());
-        controller.sync_mut().neighbours_mut().know(at(0), node, &name);
         let row = |controller: &Controller<'_>, now| {
             neighbour(now, controller, controller.sync().neighbours().get(node).unwrap())
         };
+        let digest = controller.map().digest();
+        let heard = controller.sync_mut().neighbours_mut().heard(at(0), node, peer()).unwrap();
+        heard.announced = Some(digest);
+        assert!(!row(&controller, at(1)).is_synced, "nothing would show that it is lost");
+        controller.sync_mut().neighbours_mut().forget(node);
+
+        controller.sync_mut().neighbours_mut().know(at(0), node, &name);
         let unheard = row(&controller, at(1));
         assert!(unheard.is_lost && !unheard.is_synced && unheard.age_ms.is_none());
         assert_eq!(unheard.trouble.as_str(), "not heard since this controller started");
 
-        let digest = controller.map().digest();
         let heard = controller.sync_mut().neighbours_mut().heard(at(10), node, peer()).unwrap();
         heard.announced = Some(digest);
         heard.blobs_missing = 3;
