@@ -62,6 +62,8 @@ numbers! {
         |all| Some(all.resident?.own_bytes);
     Node "resident_bytes" "memory_resident_bytes" "resident memory with the program text" =
         |all| Some(all.resident?.all_bytes);
+    Node "worker_peak_bytes" "worker_peak_bytes" "the most resident memory of a worker that has ended" =
+        |all| Some(all.row.worker_peak_bytes).filter(|peak| *peak > 0);
     Node "loop_allocations" "" "" = |all| all.row.loop_allocations;
     Node "troubles_more" "" "" = |all| Some(all.row.alerts_more.into());
     #[cfg(feature = "tipc")]

@@ -186,6 +186,9 @@ fn memory(report: &StatusReport) -> String {
         let (all, own) = (kib(resident.all_bytes), kib(resident.own_bytes));
         text.push_str(&format!("; {all} KiB resident, {own} KiB of it private"));
     }
+    if report.row.worker_peak_bytes > 0 {
+        text.push_str(&format!("; at most {} KiB in a worker", kib(report.row.worker_peak_bytes)));
+    }
     text
 }
 
@@ -261,6 +264,7 @@ pub(super) mod tests {
             installed_digest: Digest([0xCD; 32]),
             alerts: [Reason::truncated("disk stalled: look at it")].into_iter().collect(),
             memory_bytes: 4097,
+            worker_peak_bytes: 1_500 * 1024,
             unix_ms: 1_795_330_815_000,
             last_controller: Some(LastController {
                 node: NodeId(7),
@@ -340,7 +344,7 @@ asked by      0000000000000007 at 10.84.0.7, 2 s ago
 installed     2, digest cdcdcdcdcdcd
 agent         idle
 workers       0
-memory        5 KiB set aside for tables and buffers; 300 KiB resident, 100 KiB of it private
+memory        5 KiB set aside for tables and buffers; 300 KiB resident, 100 KiB of it private; at most 1500 KiB in a worker
 refused       3 refused_tag: The tag does not hold: altered, or made without the key.
 count         datagrams_sent 5
 count         refused_own_echo 2
@@ -381,7 +385,7 @@ host          worker-3 000000000000001f: install-failed, heard 0 s ago: no space
 host          and 12 more to see to: thimble query-hosts lists them
 worker        serves an agent (worker-3), for 12 s
 worker        installs (worker-3), for 12 s, silent for 11 s
-memory        5 KiB set aside for tables and buffers
+memory        5 KiB set aside for tables and buffers; at most 1500 KiB in a worker
 ";
         assert_eq!(text, expected.replace("installs (worker-3)", "installs"));
     }

@@ -109,6 +109,7 @@ fn host_json(row: &HostRow) -> Value {
 mod tests {
     use super::*;
     use crate::cli::status::tests::{agent, report};
+    use crate::control::StatusRow;
 
     #[test]
     fn the_json_has_all_counters_and_null_for_a_role_that_is_not() {
@@ -118,6 +119,14 @@ mod tests {
         assert!(json.contains(r#""controller":null,"agent":{"installed_digest":"cd"#), "{json}");
         assert!(json.contains(r#""installed":2},"at_work":[]"#), "{json}");
         assert!(json.contains(r#""counters":{"tag":0},"uptime_ms":61000"#), "{json}");
+        assert!(json.contains(r#""worker_peak_bytes":1536000"#), "{json}");
+    }
+
+    #[test]
+    fn no_worker_has_a_peak_before_one_has_ended() {
+        let row = StatusRow { worker_peak_bytes: 0, ..agent() };
+        let json = StatusReport { row, ..StatusReport::default() }.json().to_string();
+        assert!(json.contains(r#""worker_peak_bytes":null"#), "{json}");
     }
 
     #[test]

@@ -85,6 +85,9 @@ pub struct StatusRow {
     pub clock_step_ms: i64,
     /// Agent: the controller that it heard last.
     pub last_controller: Option<LastController>,
+    /// The most resident memory that one of the ended workers had, or a script that it ran,
+    /// in bytes; 0 before one has ended.
+    pub worker_peak_bytes: u64,
 }
 
 impl StatusRow {

@@ -152,6 +152,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         unix_ms,
         clock_step_ms: daemon.clock.step_ms(now, unix_ms),
         last_controller: asked_by,
+        worker_peak_bytes: daemon.workers.peak_bytes,
     }
 }
 

@@ -99,13 +99,29 @@ pub fn next_signal(signals: BorrowedFd<'_>) -> Option<libc::c_int> {
     }
 }
 
-/// The wait status of a child that has ended; `None` while it runs.
+/// How a child ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waited {
+    /// Its wait status.
+    pub status: i32,
+    /// The most resident memory that it had, in bytes, or one of the processes that it
+    /// waited for. What this process had when it forked the child counts as the child's.
+    pub peak_bytes: u64,
+}
+
+/// How a child ended; `None` while it runs.
 #[must_use]
-pub fn try_wait(pid: libc::pid_t) -> Option<i32> {
+pub fn try_wait(pid: libc::pid_t) -> Option<Waited> {
     let mut status = 0;
-    // SAFETY: `status` outlives the call. `pid` is a child that was not waited for.
-    let got = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG) };
-    (got == pid).then_some(status)
+    // SAFETY: zeros are a valid `rusage`. `status` and `usage` outlive the call. `pid` is
+    // a child that was not waited for.
+    let (got, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
+    };
+    // In KiB.
+    let peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or_default().saturating_mul(1024);
+    (got == pid).then_some(Waited { status, peak_bytes })
 }
 
 /// Sends a signal to a child that was not waited for, so that its pid cannot have been

@@ -3,7 +3,7 @@
 //! A worker is started by fork and exec of the descriptor of our own executable. So it
 //! runs the same code as the daemon, even if the file has been replaced. The channel
 //! for its job and its reports, the configuration, and its sockets or files are at
-//! fixed descriptors. Its end is known from `waitpid` alone; the outcome of its job
+//! fixed descriptors. Its end is known from `wait4` alone; the outcome of its job
 //! from its last report.
 
 use std::fs::File;
@@ -15,7 +15,7 @@ use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
 use super::control_socket::ConnectionId;
-use super::sys;
+use super::sys::{self, Waited};
 use crate::control::sys::FDS;
 use crate::job::{Job, RefusalKind, Report};
 use crate::limits;
@@ -81,6 +81,8 @@ pub struct Workers {
     report: Buffer,
     /// Workers started since the daemon's start.
     pub started: u64,
+    /// The greatest [`Waited::peak_bytes`] of the workers that have ended; 0 before one has.
+    pub peak_bytes: u64,
 }
 
 impl Workers {
@@ -100,6 +102,7 @@ impl Workers {
             job: pool.take(limits::JOB_BYTES),
             report: pool.take(limits::REPORT_BYTES),
             started: 0,
+            peak_bytes: 0,
         })
     }
 
@@ -182,10 +185,10 @@ impl Workers {
     /// [`reap`](Self::reap).
     #[must_use]
     pub fn ended(&mut self) -> Option<(usize, i32)> {
-        self.slots
-            .iter()
-            .enumerate()
-            .find_map(|(at, worker)| Some((at, sys::try_wait(worker.as_ref()?.pid)?)))
+        let ended = |(at, worker): (usize, &Option<Worker>)| Some((at, sys::try_wait(worker.as_ref()?.pid)?));
+        let (at, Waited { status, peak_bytes }) = self.slots.iter().enumerate().find_map(ended)?;
+        self.peak_bytes = self.peak_bytes.max(peak_bytes);
+        Some((at, status))
     }
 
     /// Frees the slot of a worker that has ended, and returns its kind and how it ended.

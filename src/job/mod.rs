@@ -2,7 +2,7 @@
 //! send back.
 //!
 //! Both are single postcard messages on a `SOCK_SEQPACKET` pair: the job is the first
-//! message to the worker, and every message back is a report. Only `waitpid` says how a
+//! message to the worker, and every message back is a report. Only `wait4` says how a
 //! worker ended; a worker that ends without a final report has failed.
 
 pub mod reporter;

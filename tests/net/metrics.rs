@@ -81,6 +81,8 @@ fn a_real_parser_reads_the_metrics_and_they_match_status() {
     assert!(of("thimble_datagrams_received_total", &[]) > 0.0);
     assert!(of("thimble_memory_own_bytes", &[]) > 4096.0);
     assert!(of("thimble_memory_budget_bytes", &[]) > 0.0);
+    // Workers have loaded the repository and changed it. The bare program has 400 KiB.
+    assert!(of("thimble_worker_peak_bytes", &[]) > 400.0 * 1024.0);
 
     // Every count of `status` is there under its own name.
     let status = controller.json(&["status"]);
