@@ -16,7 +16,7 @@ pub fn make(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
     let shown = made.file.display();
     let mut lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];
-    lines.extend(made.index.cautions().iter().map(|caution| format!("{shown}: caution: {caution}")));
+    lines.extend(made.cautions.iter().map(|caution| format!("{shown}: caution: {caution}")));
     for line in &lines {
         out.line(line)?;
     }

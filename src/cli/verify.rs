@@ -9,7 +9,8 @@ use super::upload::Signed;
 use crate::config::{Config, trusted_key};
 use crate::json::Value;
 use crate::limits;
-use crate::patch::archive::{self, Index};
+use crate::patch::archive::{self, Archive};
+use crate::patch::caution::{Caution, Cautions};
 use crate::patch::signature::{self, TrustedKeys, VerifiedFile};
 
 /// `thimble verify [--trust KEY].. FILE..`: checks every file, whatever
@@ -22,13 +23,12 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         let shown = path.display();
         let verdict = Signed::open(path).and_then(|file| check(file, &keys));
         match &verdict {
-            Ok((_, index)) => {
-                let (metadata, members) = (&index.metadata, index.members.len());
+            Ok(Checked { archive: Archive { metadata, members, unpacked_bytes }, cautions, .. }) => {
                 out.line(format_args!(
-                    "{shown}: OK: {} for {}, {members} members, {} bytes unpacked",
-                    metadata.id, metadata.sw_version, index.unpacked_bytes
+                    "{shown}: OK: {} for {}, {members} members, {unpacked_bytes} bytes unpacked",
+                    metadata.id, metadata.sw_version
                 ))?;
-                for caution in index.cautions() {
+                for caution in cautions {
                     out.line(format_args!("{shown}: {}: {caution}", out.style().yellow("caution")))?;
                 }
             }
@@ -69,22 +69,32 @@ fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
     TrustedKeys::parse(&lines).map_err(|error| Failure::new(Exit::Refused, error.to_string()))
 }
 
-fn check(mut file: Signed, keys: &TrustedKeys) -> Result<(VerifiedFile, Index), Failure> {
+/// A patch that an upload would accept.
+struct Checked {
+    file: VerifiedFile,
+    archive: Archive,
+    cautions: Vec<Caution>,
+}
+
+fn check(mut file: Signed, keys: &TrustedKeys) -> Result<Checked, Failure> {
     let unreadable = |error| Failure::new(Exit::Refused, format!("the signature cannot be read: {error}"));
     let mut text = Vec::new();
     let most = limits::SIGNATURE_BYTES as u64;
     (&mut file.signature).take(most + 1).read_to_end(&mut text).map_err(unreadable)?;
-    let verified = signature::verify(&mut file.patch, &text, keys)
-        .and_then(|verified| Ok((verified, archive::index(&file.patch)?)));
-    verified.map_err(|error| {
+    let checked = signature::verify(&mut file.patch, &text, keys).and_then(|verified| {
+        let mut cautions = Cautions::new();
+        let archive = archive::members(&file.patch, &mut |member| cautions.add(member))?;
+        Ok(Checked { file: verified, archive, cautions: cautions.found() })
+    });
+    checked.map_err(|error| {
         let exit = if error.is_verification() { Exit::Verification } else { Exit::Refused };
         Failure::new(exit, error.to_string())
     })
 }
 
-fn document(file: String, verdict: &Result<(VerifiedFile, Index), Failure>) -> Value {
-    let (verified, index) = match verdict {
-        Ok((verified, index)) => (verified, index),
+fn document(file: String, verdict: &Result<Checked, Failure>) -> Value {
+    let Checked { file: verified, archive, cautions } = match verdict {
+        Ok(checked) => checked,
         Err(failure) => {
             return Value::object([
                 ("file", Value::Text(file)),
@@ -96,13 +106,13 @@ fn document(file: String, verdict: &Result<(VerifiedFile, Index), Failure>) -> V
     Value::object([
         ("file", Value::Text(file)),
         ("verified", true.into()),
-        ("id", Value::text(&index.metadata.id)),
-        ("release", Value::text(&index.metadata.sw_version)),
+        ("id", Value::text(&archive.metadata.id)),
+        ("release", Value::text(&archive.metadata.sw_version)),
         ("hash", Value::text(verified.hash)),
         ("size_bytes", verified.size_bytes.into()),
         ("trusted_comment", Value::text(&verified.trusted_comment)),
-        ("members", (index.members.len() as u64).into()),
-        ("unpacked_bytes", index.unpacked_bytes.into()),
-        ("cautions", Value::list(index.cautions().iter().map(Value::text))),
+        ("members", (archive.members as u64).into()),
+        ("unpacked_bytes", archive.unpacked_bytes.into()),
+        ("cautions", Value::list(cautions.iter().map(Value::text))),
     ])
 }

@@ -39,7 +39,19 @@ pub trait Sink {
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()>;
 }
 
-/// The metadata and members of a patch, without the files' content.
+/// An archive that was read to its end and is a patch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Archive {
+    /// The patch's metadata.
+    pub metadata: Metadata,
+    /// How many members the sink has received.
+    pub members: usize,
+    /// The unpacked size of its files and scripts, in bytes.
+    pub unpacked_bytes: u64,
+}
+
+/// The metadata and members of a patch, without the files' content. Grows with the number
+/// of members, unlike what [`read`] and [`members`] need.
 #[derive(Clone, Debug)]
 pub struct Index {
     /// Its metadata.
@@ -55,29 +67,38 @@ pub struct Index {
 ///
 /// # Errors
 /// [`PatchError`]: reading or the sink failed, or the archive is not a patch.
-pub fn read(mut file: impl Read, sink: &mut dyn Sink) -> Result<Metadata, PatchError> {
-    Ok(walk(&mut file, sink)?.0)
+pub fn read(mut file: impl Read, sink: &mut dyn Sink) -> Result<Archive, PatchError> {
+    walk(&mut file, sink)
+}
+
+/// Reads a whole archive and passes its members to `each`, without their content. Accepts
+/// the same archives as [`read`].
+///
+/// # Errors
+/// As [`read`].
+pub fn members(mut file: impl Read, each: &mut dyn FnMut(&Member)) -> Result<Archive, PatchError> {
+    struct Each<'e>(&'e mut dyn FnMut(&Member));
+    impl Sink for Each<'_> {
+        fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
+            (self.0)(member);
+            Ok(())
+        }
+        fn copy(&mut self, member: &Member, _of: &Path) -> io::Result<()> {
+            (self.0)(member);
+            Ok(())
+        }
+    }
+    walk(&mut file, &mut Each(each))
 }
 
 /// Reads a whole archive and returns its index. Accepts the same archives as [`read`].
 ///
 /// # Errors
 /// As [`read`].
-pub fn index(mut file: impl Read) -> Result<Index, PatchError> {
-    struct List(Vec<Member>);
-    impl Sink for List {
-        fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
-            self.0.push(member.clone());
-            Ok(())
-        }
-        fn copy(&mut self, member: &Member, _of: &Path) -> io::Result<()> {
-            self.0.push(member.clone());
-            Ok(())
-        }
-    }
-    let mut list = List(Vec::new());
-    let (metadata, unpacked_bytes) = walk(&mut file, &mut list)?;
-    Ok(Index { metadata, members: list.0, unpacked_bytes })
+pub fn index(file: impl Read) -> Result<Index, PatchError> {
+    let mut list = Vec::new();
+    let Archive { metadata, unpacked_bytes, .. } = members(file, &mut |member| list.push(member.clone()))?;
+    Ok(Index { metadata, members: list, unpacked_bytes })
 }
 
 /// The metadata of a patch. Reads no further than to them.
@@ -101,13 +122,15 @@ pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
 }
 
 /// Not generic, so that it is compiled once for all readers.
-fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), PatchError> {
+fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError> {
     let mut tarball = Tarball::open(file)?;
     let mut seen = Seen::default();
     let mut metadata = None;
+    let mut members = 0;
     while let Some(raw) = tarball.next()? {
         seen.count(&raw)?;
         let Some((member, copy_of)) = seen.check(&raw)? else { continue };
+        members += 1;
         seen.count_unpacked(&member, copy_of.is_some(), tarball.read_bytes())?;
         let result = if let Some(of) = &copy_of {
             sink.copy(&member, of)
@@ -136,7 +159,7 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<(Metadata, u64), Pat
     for path in &metadata.remove {
         seen.remove(path)?;
     }
-    Ok((metadata, seen.unpacked_bytes))
+    Ok(Archive { metadata, members, unpacked_bytes: seen.unpacked_bytes })
 }
 
 /// Passes a script to the sink after checking its first line.

@@ -3,7 +3,7 @@
 
 use std::fmt::{self, Write};
 
-use super::archive::{ArchiveSection, Index, Member, MemberKind};
+use super::archive::{ArchiveSection, Member, MemberKind};
 use crate::types::ShownPath;
 
 /// The greatest number of members that a caution names.
@@ -29,19 +29,40 @@ const TESTS: [(&str, Test); 4] = [
     ("not owned by root:root", is_of_others),
 ];
 
-impl Index {
-    /// The cautions about the files, links and directories of the patch.
+/// Collects the cautions about a patch while its members are read. Its memory has a bound.
+#[derive(Debug)]
+pub struct Cautions([Caution; TESTS.len()]);
+
+impl Cautions {
+    /// No cautions yet.
     #[must_use]
-    pub fn cautions(&self) -> Vec<Caution> {
-        let mut cautions = TESTS.map(|(what, _)| Caution { what, count: 0, names: Vec::new() });
-        for member in self.members.iter().filter(|member| member.section == ArchiveSection::Files) {
-            for (caution, (_, is_so)) in cautions.iter_mut().zip(TESTS) {
-                if is_so(member) {
-                    caution.add(member);
-                }
+    pub fn new() -> Self {
+        Self(TESTS.map(|(what, _)| Caution { what, count: 0, names: Vec::new() }))
+    }
+
+    /// Adds what there is to say about a member. Only files, links and directories that are
+    /// installed count.
+    pub fn add(&mut self, member: &Member) {
+        if member.section != ArchiveSection::Files {
+            return;
+        }
+        for (caution, (_, is_so)) in self.0.iter_mut().zip(TESTS) {
+            if is_so(member) {
+                caution.add(member);
             }
         }
-        cautions.into_iter().filter(|caution| caution.count > 0).collect()
+    }
+
+    /// Those that are true of any member.
+    #[must_use]
+    pub fn found(self) -> Vec<Caution> {
+        self.0.into_iter().filter(|caution| caution.count > 0).collect()
+    }
+}
+
+impl Default for Cautions {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -110,17 +131,20 @@ fn is_world_writable(member: &Member) -> bool {
 mod tests {
     use super::*;
     use crate::patch::archive::Owner;
-    use crate::patch::metadata::Metadata;
 
     fn member(path: &str, kind: MemberKind, mode: u32, uid: u32, gid: u32) -> Member {
         let owner = Owner { mode, uid, gid, ..Owner::default() };
         Member { section: ArchiveSection::Files, path: path.into(), kind, owner }
     }
 
-    fn lines(members: Vec<Member>) -> Vec<String> {
-        let metadata = Metadata::parse("id = \"A\"\nsw_version = \"1\"\n").unwrap();
-        let index = Index { metadata, members, unpacked_bytes: 0 };
-        index.cautions().iter().map(ToString::to_string).collect()
+    fn found(members: &[Member]) -> Vec<Caution> {
+        let mut cautions = Cautions::new();
+        members.iter().for_each(|member| cautions.add(member));
+        cautions.found()
+    }
+
+    fn lines(members: &[Member]) -> Vec<String> {
+        found(members).iter().map(ToString::to_string).collect()
     }
 
     const FILE: MemberKind = MemberKind::File { size: 1 };
@@ -134,8 +158,8 @@ mod tests {
             member("tmp", MemberKind::Directory, 0o1777, 0, 0),
             member("srv/of-group", MemberKind::Directory, 0o2775, 0, 0),
         ];
-        assert_eq!(lines(ordinary), [""; 0]);
-        let told = lines(vec![
+        assert_eq!(lines(&ordinary), [""; 0]);
+        let told = lines(&[
             member("etc/cron.d/fix", FILE, 0o644, 1000, 1000),
             member("bin/su", FILE, 0o4755, 0, 0),
             member("bin/wall", FILE, 0o2755, 0, 5),
@@ -155,12 +179,7 @@ mod tests {
     #[test]
     fn many_are_counted_and_a_line_has_as_many_names_as_fit() {
         let members: Vec<_> = (0..20).map(|at| member(&format!("srv/{at}"), FILE, 0o666, 0, 0)).collect();
-        let index = Index {
-            metadata: Metadata::parse("id = \"A\"\nsw_version = \"1\"\n").unwrap(),
-            members,
-            unpacked_bytes: 0,
-        };
-        let cautions = index.cautions();
+        let cautions = found(&members);
         assert!(cautions[0].to_string().ends_with("/srv/6, /srv/7 and 12 more"), "{}", cautions[0]);
         assert_eq!(
             in_one_line(&cautions, 62),

@@ -11,8 +11,10 @@ use flate2::{Compression, GzBuilder};
 use tar::{Builder, EntryType, Header};
 
 use super::PatchError;
-use super::archive::{self, Index};
+use super::archive;
+use super::caution::{Caution, Cautions};
 use super::metadata::{Metadata, PathOwner};
+use super::names::Names;
 use crate::config::ConfigError;
 use crate::limits;
 
@@ -50,8 +52,8 @@ pub enum MakeError {
 pub struct Made {
     /// The patch's file.
     pub file: PathBuf,
-    /// Its content.
-    pub index: Index,
+    /// What its maker should look at.
+    pub cautions: Vec<Caution>,
 }
 
 impl fmt::Display for MakeError {
@@ -101,13 +103,13 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
     file.take(limits::METADATA_BYTES + 1).read_to_end(&mut text).map_err(at(&description))?;
     let metadata = Metadata::parse_bytes(&text).map_err(MakeError::Metadata)?;
 
-    let names = sorted(dir).map_err(at(dir))?;
-    if let Some(stray) = names.iter().find(|path| {
-        !["metadata.toml", "files", "scripts"].iter().any(|known| path.file_name() == Some(known.as_ref()))
-    }) {
-        return Err(MakeError::Stray(stray.clone()));
+    let names = names(dir)?;
+    if let Some(stray) =
+        names.iter().find(|name| !["metadata.toml", "files", "scripts"].iter().any(|known| name == known))
+    {
+        return Err(MakeError::Stray(dir.join(stray)));
     }
-    if names.len() < 2 {
+    if names.iter().count() < 2 {
         return Err(MakeError::Empty(dir.to_path_buf()));
     }
 
@@ -126,13 +128,21 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
     let unfinished = PathBuf::from(unfinished);
     let owners = Owners { listed: &metadata.owners, are_kept: keep_owners };
     let made = pack(dir, &names, &owners, &unfinished)
-        .and_then(|()| archive::index(File::open(&unfinished).map_err(at(&unfinished))?).map_err(refused))
-        .and_then(|index| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| index));
+        .and_then(|()| look(&unfinished))
+        .and_then(|cautions| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| cautions));
     if made.is_err() {
         // Fails if the file could not be created.
         let _ = fs::remove_file(&unfinished);
     }
-    made.map(|index| Made { file: out, index })
+    made.map(|cautions| Made { file: out, cautions })
+}
+
+/// Reads a patch as an upload would.
+fn look(path: &Path) -> Result<Vec<Caution>, MakeError> {
+    let file = File::open(path).map_err(|error| MakeError::Io { path: path.to_path_buf(), error })?;
+    let mut cautions = Cautions::new();
+    archive::members(file, &mut |member| cautions.add(member)).map_err(MakeError::Refused)?;
+    Ok(cautions.found())
 }
 
 /// Who owns the members.
@@ -157,11 +167,7 @@ impl Owners<'_> {
     }
 }
 
-fn refused(error: PatchError) -> MakeError {
-    MakeError::Refused(error)
-}
-
-fn pack(dir: &Path, names: &[PathBuf], owners: &Owners<'_>, out: &Path) -> Result<(), MakeError> {
+fn pack(dir: &Path, names: &Names, owners: &Owners<'_>, out: &Path) -> Result<(), MakeError> {
     let write = || -> io::Result<_> {
         let file = BufWriter::new(File::create(out)?);
         // No name and no time in gzip's header, so that equal trees make equal files.
@@ -169,8 +175,8 @@ fn pack(dir: &Path, names: &[PathBuf], owners: &Owners<'_>, out: &Path) -> Resul
     };
     let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
     let mut tar = write().map_err(at_out)?;
-    for path in names {
-        add(&mut tar, dir, owners, path)?;
+    for name in names.iter() {
+        add(&mut tar, dir, owners, &dir.join(name))?;
     }
     let finish = || tar.into_inner()?.finish()?.into_inner()?.sync_all();
     finish().map_err(at_out)
@@ -197,8 +203,8 @@ fn add<W: Write>(
         header.set_entry_type(EntryType::Directory);
         header.set_size(0);
         tar.append_data(&mut header, name, io::empty()).map_err(at_path)?;
-        for below in sorted(path).map_err(at_path)? {
-            add(tar, dir, owners, &below)?;
+        for below in names(path)?.iter() {
+            add(tar, dir, owners, &path.join(below))?;
         }
         Ok(())
     } else if kind.is_symlink() {
@@ -242,9 +248,10 @@ fn add_long_link<W: Write>(tar: &mut Builder<W>, target: &[u8]) -> io::Result<()
     tar.append(&header, target.chain(&[0][..]))
 }
 
-/// The paths in a directory, sorted by name.
-fn sorted(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut paths = fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
-    paths.sort();
-    Ok(paths)
+/// The names in a directory, sorted.
+fn names(dir: &Path) -> Result<Names, MakeError> {
+    match Names::read(dir) {
+        Ok(names) => names.map_err(|error| MakeError::Refused(error.into())),
+        Err(error) => Err(MakeError::Io { path: dir.to_path_buf(), error }),
+    }
 }

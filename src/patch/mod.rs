@@ -15,6 +15,8 @@ mod gunzip;
 pub mod make;
 mod member;
 pub mod metadata;
+#[cfg(feature = "tools")]
+mod names;
 mod packer;
 mod pax;
 mod raw;

@@ -2,9 +2,9 @@
 
 use std::io;
 
+use super::collision;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, finish, send};
-use super::{collision, index};
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{Change, Report};
@@ -68,8 +68,7 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
     let to_change = match change.to {
         EntryState::Applied => {
             let to_apply = rules::check_apply(&map, &change.ids)?;
-            let blobs = store.blobs();
-            collision::check(&map, &to_apply, |entry| index::read(&blobs, entry))?;
+            collision::check(&map, &to_apply, &store.blobs())?;
             to_apply
         }
         EntryState::Available => rules::check_remove(&map, &change.ids)?,

@@ -2,40 +2,43 @@
 //! one must require the other, which decides their order. Directories may be shared.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 
+use super::blobs::BlobStore;
 use super::error::JobFailure;
-use super::index::PatchPath;
+use super::index::{self, PatchPaths, PathKey};
+use crate::limits;
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::repo::slots::{Slot, SlotSet};
-use crate::types::PatchId;
+
+/// New patches are compared with all others in groups, whose paths are in memory together:
+/// a group takes patches until it has as many paths as one patch may have.
+const GROUP_PATHS: usize = limits::PATCH_MEMBERS;
 
 /// Checks the patches that a command would apply against each other and against all
-/// applied ones. `paths_of` returns a patch's paths.
+/// applied ones.
 ///
 /// # Errors
-/// [`JobFailure`]: two of them collide (it names them and the path), or `paths_of` failed.
-pub(super) fn check(
-    map: &Map<'_>,
-    to_apply: &SlotSet,
-    mut paths_of: impl FnMut(&Entry) -> Result<Vec<PatchPath>, JobFailure>,
-) -> Result<(), JobFailure> {
-    let staying = wanted(map).iter().filter(|slot| !to_apply.contains(*slot)).collect::<Vec<_>>();
-    let mut rule = Rule { map, owners: HashMap::new(), required: HashMap::new() };
-    // Only the paths of the new patches are kept in memory.
-    for slot in to_apply.iter().chain(staying) {
-        let Some(entry) = map.entry(slot) else { continue };
-        for member in paths_of(entry)? {
-            let above = member.path.ancestors().skip(1).map(|path| (path, true));
-            let itself = [(member.path.as_path(), member.is_directory)];
-            for (path, is_directory) in above.chain(itself) {
-                rule.check_path(slot, path, is_directory)?;
-                if to_apply.contains(slot) {
-                    rule.add_owner(slot, path, is_directory);
-                }
-            }
+/// [`JobFailure`]: two of them collide (it names them and the path), or the paths of one
+/// cannot be read.
+pub(super) fn check(map: &Map<'_>, to_apply: &SlotSet, blobs: &BlobStore) -> Result<(), JobFailure> {
+    let new: Vec<Slot> = to_apply.iter().collect();
+    let staying: Vec<Slot> = wanted(map).iter().filter(|slot| !to_apply.contains(*slot)).collect();
+    let mut rule = Rule { map, blobs, group: Vec::new(), required: HashMap::new() };
+    let mut rest = new.as_slice();
+    while !rest.is_empty() {
+        rule.group.clear();
+        while let Some((slot, behind)) = rest.split_first()
+            && rule.group.len() < GROUP_PATHS
+        {
+            let paths = rule.compare(*slot)?;
+            rule.group.extend(paths.iter().map(|key| (key, *slot)));
+            rule.group.sort();
+            rest = behind;
+        }
+        for slot in rest.iter().chain(&staying) {
+            rule.compare(*slot)?;
         }
     }
     Ok(())
@@ -43,37 +46,51 @@ pub(super) fn check(
 
 struct Rule<'m, 's> {
     map: &'m Map<'s>,
-    /// The patches that have a path, and whether as a directory.
-    owners: HashMap<PathBuf, Vec<(Slot, bool)>>,
+    blobs: &'m BlobStore,
+    /// The paths of some new patches, ascending.
+    group: Vec<(PathKey, Slot)>,
     /// All patches that a patch requires, directly or indirectly.
     required: HashMap<Slot, SlotSet>,
 }
 
 impl Rule<'_, '_> {
-    fn add_owner(&mut self, slot: Slot, path: &Path, is_directory: bool) {
-        if let Some(owners) = self.owners.get_mut(path) {
-            if !owners.contains(&(slot, is_directory)) {
-                owners.push((slot, is_directory));
+    /// Compares a patch with those of the group. Returns its paths.
+    fn compare(&mut self, slot: Slot) -> Result<PatchPaths, JobFailure> {
+        let Some(entry) = self.map.entry(slot) else { return Ok(PatchPaths::default()) };
+        let paths = index::read(self.blobs, entry)?;
+        for key in paths.iter() {
+            let mut at = self.group.partition_point(|(other, _)| *other < key.of_path());
+            while let Some((other_key, other_slot)) = self.group.get(at).copied()
+                && other_key.of_path() == key.of_path()
+            {
+                at += 1;
+                let Some(other) = self.map.entry(other_slot) else { continue };
+                if key.collides(other_key)
+                    && can_share_host(entry, other)
+                    && !self.requires(slot, other_slot)
+                    && !self.requires(other_slot, slot)
+                {
+                    return Err(self.refusal(entry, &paths, other));
+                }
             }
-        } else {
-            self.owners.insert(path.to_path_buf(), vec![(slot, is_directory)]);
         }
+        Ok(paths)
     }
 
-    fn check_path(&mut self, slot: Slot, path: &Path, is_directory: bool) -> Result<(), JobFailure> {
-        let Some(owners) = self.owners.get(path) else { return Ok(()) };
-        let others: Vec<Slot> = owners
-            .iter()
-            .filter(|(other, also_directory)| *other != slot && !(is_directory && *also_directory))
-            .map(|(other, _)| *other)
-            .collect();
-        for other in others {
-            let (Some(one), Some(two)) = (self.map.entry(other), self.map.entry(slot)) else { continue };
-            if can_share_host(one, two) && !self.requires(slot, other) && !self.requires(other, slot) {
-                return Err(refusal(&one.id, &two.id, path));
-            }
-        }
-        Ok(())
+    /// The refusal of two patches. The path that they share is read from one of them.
+    fn refusal(&self, one: &Entry, paths: &PatchPaths, two: &Entry) -> JobFailure {
+        let in_one = || index::shared(self.blobs, one, &index::read(self.blobs, two).ok()?).ok()?;
+        let path = index::shared(self.blobs, two, paths).ok().flatten().or_else(in_one);
+        let (first, second) = if one.id < two.id { (one, two) } else { (two, one) };
+        let path = match path {
+            Some(path) => format!(". The path is /{}", path.display()),
+            None => String::new(),
+        };
+        JobFailure::refused(format_args!(
+            "{} and {} share a path and neither requires the other, so none can lie on top: \
+             apply only one of them{path}",
+            first.id, second.id
+        ))
     }
 
     /// Whether the patch in `slot` requires the other, directly or indirectly.
@@ -102,13 +119,4 @@ fn required_by(map: &Map<'_>, slot: Slot) -> SlotSet {
         }
     }
     found
-}
-
-fn refusal(one: &PatchId, two: &PatchId, path: &Path) -> JobFailure {
-    let (first, second) = if one < two { (one, two) } else { (two, one) };
-    JobFailure::refused(format_args!(
-        "{first} and {second} share a path and neither requires the other, so none can lie on top: \
-         apply only one of them. The path is /{}",
-        path.display()
-    ))
 }

@@ -8,8 +8,9 @@ use std::{panic, thread};
 use crate::patch::SignatureError;
 use crate::patch::signature::{Claim, VerifiedFile};
 
-/// The most pieces of a file that wait to be hashed.
-const QUEUE: usize = 32;
+/// The most pieces of a file that wait to be hashed: of 256 KiB, which a session reads at
+/// once, they are a third of a worker's budget of memory.
+const QUEUE: usize = 16;
 
 /// Calls `feed` with a function that takes the file's bytes in order. Returns the result
 /// of the verification, or the error of `feed`.

@@ -14,8 +14,8 @@ use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::limits;
 use crate::patch::PatchError;
-use crate::patch::archive;
-use crate::patch::caution::{self, Caution};
+use crate::patch::archive::{self, Member};
+use crate::patch::caution::{self, Caution, Cautions};
 use crate::patch::signature::{Claim, TrustedKeys, VerifiedFile};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, Upload};
@@ -124,7 +124,12 @@ impl Uploader<'_> {
         let path = self.blobs.upload();
         let (mut copy, verified) = copy(&path, &self.keys, &mut file.patch, &signature, &file.name)?;
         copy.rewind().map_err(|error| of_patch(PatchError::Io(error)))?;
-        let index = archive::index(&copy).map_err(of_patch)?;
+        let (mut cautions, mut paths) = (Cautions::new(), index::Collector::default());
+        let mut look = |member: &Member| {
+            cautions.add(member);
+            paths.add(member);
+        };
+        let metadata = archive::members(&copy, &mut look).map_err(of_patch)?.metadata;
         durable::sync(&copy).map_err(|error| of_store(StoreError::at(&path)(error)))?;
 
         let mut store = Store::open(self.state_dir).map_err(of_store)?;
@@ -132,19 +137,19 @@ impl Uploader<'_> {
             store.renew().map_err(of_store)?;
         }
         let entry = Entry {
-            id: index.metadata.id.clone(),
+            id: metadata.id.clone(),
             hash: verified.hash,
             size_bytes: verified.size_bytes,
             state: EntryState::Available,
             stamp: store.next_stamp(),
-            meta: index.metadata.entry_meta(),
+            meta: metadata.entry_meta(),
         };
         let mut slots = Vec::new();
         let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
         if verdict == Upload::Already && self.blobs.has(&entry) {
             return Ok(Added::Already { entry, was_missing: false });
         }
-        let paths = index::seal(&index::of(&index));
+        let paths = index::seal(&paths.finish(&metadata));
         if let Err(error) = self.blobs.publish(&path, &entry.hash, &signature, Some(&paths)) {
             if verdict == Upload::New {
                 // No entry names it; if this fails too, the next start removes it.
@@ -168,7 +173,7 @@ impl Uploader<'_> {
             return Err(of_store(error));
         }
         self.renew = false;
-        Ok(Added::New { entry, cautions: index.cautions() })
+        Ok(Added::New { entry, cautions: cautions.found() })
     }
 }
 

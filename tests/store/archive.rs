@@ -8,11 +8,11 @@ use thimble::limits;
 use thimble::patch::PatchError;
 use thimble::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
 
-use crate::support::archive::{Tar, gzip, metadata};
+use crate::support::archive::{Tar, gzip, index_of, metadata};
 
 /// The error for an archive, which must be the same from both readers.
 fn refusal(patch: &[u8]) -> String {
-    let indexed = archive::index(patch).expect_err("it should be refused");
+    let indexed = index_of(patch).expect_err("it should be refused");
     let read = archive::read(patch, &mut Record::default()).expect_err("it should be refused");
     assert_eq!(indexed.to_string(), read.to_string());
     assert!(indexed.is_verification(), "{indexed}");
@@ -59,7 +59,7 @@ fn members_have_their_content_and_all_attributes() {
         })
         .file("metadata.toml", metadata("A").as_bytes())
         .gzip();
-    let index = archive::index(&patch[..]).unwrap();
+    let index = index_of(&patch[..]).unwrap();
     let paths: Vec<_> = index.members.iter().map(|member| member.path.to_str().unwrap()).collect();
     assert_eq!(paths, ["etc", "etc/motd", "etc/issue", "etc/link", "restart", "metadata.toml"]);
     assert_eq!(index.members[0].kind, MemberKind::Directory);
@@ -72,7 +72,7 @@ fn members_have_their_content_and_all_attributes() {
     assert_eq!(index.unpacked_bytes, 5 + 5 + 3 + metadata("A").len() as u64);
 
     let mut record = Record::default();
-    assert_eq!(archive::read(&patch[..], &mut record).unwrap().id.as_str(), "A");
+    assert_eq!(archive::read(&patch[..], &mut record).unwrap().metadata.id.as_str(), "A");
     let text = |path: &str| &record.0.iter().find(|(at, _)| at == Path::new(path)).unwrap().1;
     assert_eq!(text("etc/motd"), "hello");
     assert_eq!(text("etc/issue"), "copy of etc/motd");
@@ -147,9 +147,9 @@ fn global_pax_headers_are_for_all_members_after_them() {
     };
     let commit = [("comment", "2d52368fb6ac811deb2bb0fac1cd04a36b12554d")];
     let whole = |tar: Tar| tar.file("metadata.toml", metadata("A").as_bytes()).file("files/x", b"");
-    let index = archive::index(&whole(global(&commit)).gzip()[..]).unwrap();
+    let index = index_of(&whole(global(&commit)).gzip()[..]).unwrap();
     assert_eq!(index.members.len(), 2);
-    let index = archive::index(&whole(global(&[("mtime", "7.5"), ("uid", "8")])).gzip()[..]).unwrap();
+    let index = index_of(&whole(global(&[("mtime", "7.5"), ("uid", "8")])).gzip()[..]).unwrap();
     for Member { owner, .. } in &index.members {
         assert_eq!((owner.mtime_s, owner.mtime_ns, owner.uid), (7, 500_000_000, 8));
     }
@@ -172,17 +172,17 @@ fn global_pax_headers_are_for_all_members_after_them() {
 #[test]
 fn gzip_files_of_several_members_are_read() {
     let tar = Tar::patch("A").file("files/x", &[7; 1_000]).tar();
-    let whole = archive::index(&gzip(&tar)[..]).unwrap();
+    let whole = index_of(&gzip(&tar)[..]).unwrap();
     // What bgzip ends every file with: an empty member.
     let end = b"\x1f\x8b\x08\x04\0\0\0\0\0\xff\x06\0BC\x02\0\x1b\0\x03\0\0\0\0\0\0\0\0\0";
     for piece in [1, 100, 511, 512, 513, 1_500, tar.len() - 1] {
         let members: Vec<u8> = tar.chunks(piece).flat_map(gzip).collect();
         for behind in [&[][..], &end[..], &[0; 1], &[0; 100_000], &[&end[..], &[0; 511]].concat()] {
             let joined = [&members, behind].concat();
-            let index = archive::index(&joined[..]).unwrap();
+            let index = index_of(&joined[..]).unwrap();
             assert_eq!(index.members, whole.members, "pieces of {piece}");
             let read = archive::read(&joined[..], &mut Record::default()).unwrap();
-            assert_eq!(read, whole.metadata);
+            assert_eq!((read.metadata, read.unpacked_bytes), (whole.metadata.clone(), whole.unpacked_bytes));
         }
         let said = "something follows the archive's end";
         assert!(refusal(&[&members[..], b"\0\0x"].concat()).contains(said));
@@ -212,7 +212,7 @@ fn contradicting_members_are_refused() {
     refused(patch().file("files/x/y/z", b"").symlink("files/x", "/etc"), "other members lie below it");
     // A directory and its content agree in any order.
     let good = patch().file("files/x/y/z", b"").directory("files/x/").directory("files/x/y/").gzip();
-    assert_eq!(archive::index(&good[..]).unwrap().members.len(), 4);
+    assert_eq!(index_of(&good[..]).unwrap().members.len(), 4);
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn scripts_must_be_known_regular_and_executable() {
     for script in archive::SCRIPTS {
         all = all.script(&format!("scripts/{script}"), b"#!/bin/sh\n");
     }
-    assert_eq!(archive::index(&all.gzip()[..]).unwrap().members.len(), 9);
+    assert_eq!(index_of(&all.gzip()[..]).unwrap().members.len(), 9);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn metadata_must_be_there_once_regular_small_and_agree_with_the_files() {
     let patch = || Tar::default().file("metadata.toml", config.as_bytes());
     refused(patch(), "lists /etc/x in `config`, but files/ does not have it");
     refused(patch().directory("files/etc/x"), "lists /etc/x in `config`");
-    assert!(archive::index(&patch().file("files/etc/x", b"").gzip()[..]).is_ok());
+    assert!(index_of(&patch().file("files/etc/x", b"").gzip()[..]).is_ok());
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn a_path_to_remove_is_one_that_a_patch_may_have_and_has_not() {
     refused(patch("\"etc/x\", \"/etc//x\""), twice);
     refused(patch("\"etc/.thimble/x\""), "lists /etc/.thimble/x in `remove`: names `.thimble`");
     refused(patch("\"../x\""), "remove cannot be \"../x\"");
-    assert!(archive::index(&patch("\"etc/x\"").directory("files/etc").gzip()[..]).is_ok());
+    assert!(index_of(&patch("\"etc/x\"").directory("files/etc").gzip()[..]).is_ok());
 }
 
 #[test]
@@ -326,8 +326,8 @@ fn a_damaged_archive_is_told_from_a_failure_to_read() {
         let mut altered = whole.clone();
         altered[at] ^= 0x10;
         // gzip has bits without a meaning: its header's time, the rest of the last byte.
-        match archive::index(&altered[..]) {
-            Ok(index) => assert_eq!(index.members, archive::index(&whole[..]).unwrap().members),
+        match index_of(&altered[..]) {
+            Ok(index) => assert_eq!(index.members, index_of(&whole[..]).unwrap().members),
             Err(error) => assert!(error.is_verification(), "altered at {at}: {error}"),
         }
     }
@@ -347,7 +347,7 @@ fn a_damaged_archive_is_told_from_a_failure_to_read() {
         }
     }
     for cut in [0, 5, whole.len() / 2, whole.len()] {
-        let error = archive::index((&whole[..cut]).chain(Broken)).unwrap_err();
+        let error = index_of((&whole[..cut]).chain(Broken)).unwrap_err();
         assert!(matches!(error, PatchError::Io(_)), "after {cut}: {error}");
         assert_eq!(error.to_string(), "it cannot be read: disk on fire");
     }
@@ -366,11 +366,11 @@ fn a_gzip_header_may_hold_what_the_format_has_and_its_own_checksum_holds() {
     sum.update(&header);
     header.extend(&sum.sum().to_le_bytes()[..2]);
     let packed = [&header, &plain[10..]].concat();
-    assert!(archive::index(&packed[..]).is_ok());
+    assert!(index_of(&packed[..]).is_ok());
     for at in 2..header.len() {
         let mut altered = packed.clone();
         altered[at] ^= 1;
-        assert!(archive::index(&altered[..]).is_err(), "altered at {at}");
+        assert!(index_of(&altered[..]).is_err(), "altered at {at}");
     }
     for reserved in [1 << 5, 1 << 6, 1 << 7] {
         let mut altered = plain.clone();
@@ -381,7 +381,7 @@ fn a_gzip_header_may_hold_what_the_format_has_and_its_own_checksum_holds() {
     let mut start = plain[..10].to_vec();
     start[3] = 1 << 3;
     let endless = start.as_slice().chain(io::repeat(b'x')).take(1 << 20);
-    let error = archive::index(endless).unwrap_err();
+    let error = index_of(endless).unwrap_err();
     assert!(error.to_string().contains("damaged"), "{error}");
 }
 
@@ -398,7 +398,7 @@ fn nothing_may_follow_the_end() {
     // What tar pads to by default, and with the longest records that are common.
     for padding in [10_240, 4_096 * 512] {
         let padded = [&Tar::patch("A").tar()[..], &vec![0; padding]].concat();
-        assert!(archive::index(&gzip(&padded)[..]).is_ok(), "{padding}");
+        assert!(index_of(&gzip(&padded)[..]).is_ok(), "{padding}");
     }
 }
 

@@ -5,13 +5,13 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use thimble::patch::archive::{self, ArchiveSection, MemberKind};
+use thimble::patch::archive::{ArchiveSection, MemberKind};
 use thimble::store;
 use thimble::types::PatchId;
 
 use crate::jobs::Bench;
 use crate::support::Scratch;
-use crate::support::archive::metadata;
+use crate::support::archive::{index_of, metadata};
 
 /// A tree with all kinds of members, long names included.
 pub fn tree(dir: &Path) {
@@ -41,11 +41,9 @@ fn gnu_and_pax_tars_of_one_tree_are_one_patch() {
             .status()
             .unwrap();
         assert!(status.success());
-        let index = archive::index(fs::File::open(&patch).unwrap()).unwrap();
+        let index = index_of(fs::File::open(&patch).unwrap()).unwrap();
         assert_eq!(index.metadata.id.as_str(), "PLAIN-1");
-        let find = |end: &str| {
-            index.members.iter().find(|member| member.path.to_str().unwrap().ends_with(end)).unwrap()
-        };
+        let find = |end: &str| index.find(end);
         assert_eq!(find(&"f".repeat(200)).kind, MemberKind::File { size: 4 });
         assert_eq!(find("link").kind, MemberKind::Symlink { target: "t".repeat(150).into() });
         for tool in ["tool", "tool2"] {

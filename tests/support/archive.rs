@@ -5,6 +5,34 @@ use std::io::Write;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use tar::{EntryType, Header};
+use thimble::patch::PatchError;
+use thimble::patch::archive::{self, Archive, Member};
+use thimble::patch::metadata::Metadata;
+
+/// What is in a patch.
+#[derive(Debug)]
+pub struct Index {
+    pub metadata: Metadata,
+    pub members: Vec<Member>,
+    pub unpacked_bytes: u64,
+}
+
+impl Index {
+    /// The first member whose path ends so.
+    pub fn find(&self, end: &str) -> &Member {
+        let mut members = self.members.iter();
+        members.find(|member| member.path.to_str().unwrap().ends_with(end)).expect("a member")
+    }
+}
+
+/// Reads a patch, and all members in the archive's order.
+pub fn index_of(file: impl std::io::Read) -> Result<Index, PatchError> {
+    let mut list = Vec::new();
+    let read = archive::members(file, &mut |member| list.push(member.clone()))?;
+    let Archive { metadata, members, unpacked_bytes } = read;
+    assert_eq!(members, list.len());
+    Ok(Index { metadata, members: list, unpacked_bytes })
+}
 
 /// The minimal metadata of a patch.
 pub fn metadata(id: &str) -> String {

@@ -72,6 +72,17 @@ impl Reports {
     }
 }
 
+/// The text of the configuration of a controller that trusts a minisign public key.
+pub fn config(state_dir: &Path, trusted: &str) -> String {
+    format!(
+        "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\
+         [network]\ninterface = \"lo\"\n\
+         [security]\nauth = \"none\"\ntrusted_keys = [\"{}\"]\n",
+        state_dir.display(),
+        trusted
+    )
+}
+
 /// A controller, as its configuration and its jobs make it.
 pub struct Controller {
     pub config: Config,
@@ -80,13 +91,7 @@ pub struct Controller {
 impl Controller {
     /// A controller that trusts a minisign public key, given as its base64 line.
     pub fn new(state_dir: &Path, trusted: &str) -> Self {
-        let text = format!(
-            "[node]\nroles = [\"controller\"]\nstate_dir = \"{}\"\nhostname = \"c\"\n\
-             [network]\ninterface = \"lo\"\n\
-             [security]\nauth = \"none\"\ntrusted_keys = [\"{}\"]\n",
-            state_dir.display(),
-            trusted
-        );
+        let text = config(state_dir, trusted);
         Self { config: Config::parse(&text, "test").unwrap_or_else(|error| panic!("{error}")) }
     }
 

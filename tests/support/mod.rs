@@ -7,6 +7,7 @@ pub mod archive;
 pub mod controller;
 pub mod iproute;
 pub mod netns;
+pub mod peak;
 pub mod sign;
 
 use std::path::{Path, PathBuf};
