@@ -52,9 +52,9 @@ dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/setup.sh dist
 	@tests/rig/dist.sh
 
-bench: dist ## memory, CPU, size and sync of the static binary, beside the barest that could do it
+bench: dist ## memory, CPU, size, sync and installs of the static binary, beside the barest that could do it
 	@tests/rig/setup.sh bench
-	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync
+	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync --bench install
 	@tests/rig/lines.sh
 
 fuzz: ## TARGET=datagram|frame|topology SECONDS=n: look for input that breaks the wire

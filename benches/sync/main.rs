@@ -10,6 +10,8 @@
 mod ask;
 #[path = "../../tests/net/cluster.rs"]
 mod cluster;
+#[path = "../common/mod.rs"]
+mod common;
 #[path = "../../tests/net/filter.rs"]
 mod filter;
 #[path = "../../tests/net/netns.rs"]
@@ -31,13 +33,14 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use thimble::patch::signature::{Claim, TrustedKeys};
 
 use cluster::{Cluster, Node};
+use common::{Numbers, median, rest};
 use support::archive::Tar;
 use support::sign::signature_path;
 
@@ -63,13 +66,10 @@ fn main() {
 
 /// Bytes that gzip makes nothing of.
 fn noise(len: usize) -> Vec<u8> {
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut numbers = Numbers::new();
     let mut bytes = Vec::with_capacity(len);
     while bytes.len() < len {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        bytes.extend_from_slice(&numbers.next().to_le_bytes());
     }
     bytes
 }
@@ -111,11 +111,6 @@ fn crossed(node: &Node) -> (u64, u64) {
     let bytes = numbers(device);
     // InDatagrams and OutDatagrams; received and sent bytes.
     (datagrams[0] + datagrams[3], bytes[0] + bytes[8])
-}
-
-fn median(mut times: Vec<Duration>) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn small(cluster: &Cluster) {
@@ -213,12 +208,6 @@ fn copy(from: &Path, to: &Path, keys: &TrustedKeys) -> Duration {
     target.sync_all().unwrap();
     pass.finish().unwrap();
     started.elapsed()
-}
-
-/// Nothing of what was done before is still on its way to the disk.
-fn rest() {
-    assert!(Command::new("sync").status().unwrap().success());
-    thread::sleep(Duration::from_millis(500));
 }
 
 /// From the moment at which the other controller begins to fetch the file to that

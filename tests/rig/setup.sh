@@ -23,7 +23,7 @@ declare -A needs=(
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
     [filesystems]="@build @net linux.uml:user-mode-linux modprobe:kmod mkfs.vfat:dosfstools mkfs.ext4:e2fsprogs
         mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
-    [bench]="@dist @net"
+    [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
     [test]="@dist @net @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
@@ -43,6 +43,8 @@ has() {
     case $1 in
         # A kernel in user space is made for this machine alone.
         linux.uml | modprobe) [[ $(uname -m) != x86_64 ]] && return ;;
+        # Elsewhere than on Debian a bench says that it skips it.
+        dpkg-deb) command -v apt-get >/dev/null || return 0 ;;
         qemu-aarch64-static) [[ $(uname -m) == aarch64 ]] && return ;;
         # A library: fuzz.sh finds it here.
         libfuzzer) compgen -G "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-$(uname -m).a" >/dev/null && return ;;
