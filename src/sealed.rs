@@ -8,7 +8,8 @@
 use std::fmt;
 
 const VERSION_BYTES: usize = 2;
-const CHECKSUM_BYTES: usize = 32;
+/// The checksum at the end of a file, in bytes.
+pub const CHECKSUM_BYTES: usize = 32;
 
 /// One kind of sealed file.
 #[derive(Clone, Copy, Debug)]
@@ -41,8 +42,7 @@ impl SealedFormat {
     #[must_use]
     pub fn seal_as(&self, version: u16, body: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(self.head_bytes() + body.len() + CHECKSUM_BYTES);
-        bytes.extend_from_slice(self.magic);
-        bytes.extend_from_slice(&version.to_le_bytes());
+        bytes.extend_from_slice(&self.head_as(version));
         bytes.extend_from_slice(body);
         let checksum = blake3::hash(&bytes);
         bytes.extend_from_slice(checksum.as_bytes());
@@ -55,15 +55,7 @@ impl SealedFormat {
     /// [`SealedError`], checked in the order of its variants.
     pub fn open(&self, mut bytes: Vec<u8>) -> Result<(u16, Vec<u8>), SealedError> {
         let head = self.head_bytes();
-        if bytes.len() < head {
-            return Err(SealedError::Damaged);
-        }
-        let rest = bytes.strip_prefix(self.magic).ok_or(SealedError::OtherKind)?;
-        let (version, _) = rest.split_first_chunk().ok_or(SealedError::Damaged)?;
-        let version = u16::from_le_bytes(*version);
-        if version == 0 || version > self.version {
-            return Err(SealedError::OtherVersion(version));
-        }
+        let version = self.version_of(&bytes)?;
         let (sealed, checksum) = bytes.split_last_chunk::<CHECKSUM_BYTES>().ok_or(SealedError::Damaged)?;
         let end = sealed.len();
         if end < head || blake3::hash(sealed).as_bytes() != checksum {
@@ -74,7 +66,36 @@ impl SealedFormat {
         Ok((version, bytes))
     }
 
-    const fn head_bytes(&self) -> usize {
+    /// What a file of the latest version begins with, for one that is written in parts.
+    #[must_use]
+    pub fn head(&self) -> Vec<u8> {
+        self.head_as(self.version)
+    }
+
+    fn head_as(&self, version: u16) -> Vec<u8> {
+        [self.magic, &version.to_le_bytes()].concat()
+    }
+
+    /// The version of a file that begins with these bytes.
+    ///
+    /// # Errors
+    /// [`SealedError`], checked in the order of its variants; too few bytes are damage.
+    pub fn version_of(&self, bytes: &[u8]) -> Result<u16, SealedError> {
+        if bytes.len() < self.head_bytes() {
+            return Err(SealedError::Damaged);
+        }
+        let rest = bytes.strip_prefix(self.magic).ok_or(SealedError::OtherKind)?;
+        let (version, _) = rest.split_first_chunk().ok_or(SealedError::Damaged)?;
+        let version = u16::from_le_bytes(*version);
+        if version == 0 || version > self.version {
+            return Err(SealedError::OtherVersion(version));
+        }
+        Ok(version)
+    }
+
+    /// The bytes that every file of this kind begins with.
+    #[must_use]
+    pub const fn head_bytes(&self) -> usize {
         self.magic.len() + VERSION_BYTES
     }
 }

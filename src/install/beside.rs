@@ -5,6 +5,8 @@
 //! name beside it is then cut, and a hash of the whole name follows in its place, so that
 //! two names that begin alike stay two.
 
+use super::error::InstallError;
+use super::tree::RootTree;
 use crate::limits;
 
 /// The beginning of the name of a copy that is being written. No patch may have such a
@@ -17,6 +19,17 @@ const HASH_DIGITS: usize = 16;
 /// The path of a file beside `path`: its name, a dot, and `ending`.
 pub(super) fn beside(path: &str, ending: &str) -> String {
     with_name(path, |name| fitted("", name, &format!(".{ending}")))
+}
+
+/// Such a path that is not taken.
+pub(super) fn free_beside(tree: &RootTree, path: &str, ending: &str) -> Result<String, InstallError> {
+    let mut name = beside(path, ending);
+    let mut tries = 1;
+    while tree.exists(&name)? {
+        tries += 1;
+        name = beside(path, &format!("{ending}-{tries}"));
+    }
+    Ok(name)
 }
 
 /// The path of the copy that becomes `path`, while it is being written.

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::error::{InstallError, InstallRefusal};
-use super::record::Record;
+use super::record::Installed;
 use crate::config::Config;
 use crate::job::Space;
 use crate::limits;
@@ -16,7 +16,7 @@ use crate::wire::frame::ManifestPatch;
 /// Checks that a manifest is the requested set and agrees with what is installed.
 /// Returns it by patch id.
 pub(super) fn manifest(
-    record: &Record,
+    record: &Installed,
     patches: Vec<ManifestPatch>,
     asked: Digest,
 ) -> Result<FlatMap<PatchId, ManifestPatch>, Box<InstallRefusal>> {

@@ -9,14 +9,16 @@ use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{self, Intent, Journal, JournalEntry};
 use super::kept::Kept;
-use super::plan::Moves;
-use super::record::{Record, with_script};
+use super::moves::Move;
+use super::record::{Installed, with_script};
+use super::record_draft::{BEFORE, INSTALLED, REDUCED};
+use super::record_file::Record;
 use super::scripts::Script;
-use super::set_aside;
 use super::stage::ScriptStore;
-use super::state_files::{BEFORE, INSTALLED, LAST};
+use super::state_files::LAST;
 use super::sys::{self, InodeKind};
 use super::unfinished::UnfinishedInstall;
+use super::{set_aside, sorter};
 use crate::failpoint;
 use crate::job::SystemError;
 use crate::sorted::FlatSet;
@@ -31,10 +33,11 @@ impl Installer<'_> {
         journal: &mut Journal,
         intent: &Intent,
         old: &Record,
-        next: &Record,
+        next: &Installed,
     ) -> Result<(), InstallError> {
         if intent.reboot_required && with_script(&next.patches, Script::Health).next().is_some() {
-            BEFORE.write(self.home.as_fd(), old)?;
+            old.copy(self.home.as_fd(), &BEFORE)?;
+            BEFORE.publish(self.home.as_fd())?;
             journal.append(JournalEntry::AwaitReboot(boot_id()))?;
         }
         INSTALLED.publish(self.home.as_fd())
@@ -53,27 +56,38 @@ impl Installer<'_> {
     /// Ends a committed install: removes what only the previous set needed.
     pub fn finish(&self, unfinished: UnfinishedInstall) -> Result<LastInstall, InstallError> {
         let UnfinishedInstall { journal, request, intent, record } = unfinished;
-        let Intent { moves, local_changes, reboot_required, .. } = intent;
-        for path in &moves.old_directories {
-            failpoint::hit("removing an empty directory");
-            match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
-                Ok(()) => {}
-                // It holds something else or is gone: it is not the install's any more.
-                Err(error) => log::info!("the directory /{path} stays: {}", SystemError(&error)),
+        let Intent { local_changes, reboot_required, .. } = intent;
+        self.tree.forget();
+        let mut moves = journal.moves();
+        while let Some(planned) = moves.next()? {
+            match planned {
+                Move::OldDirectory(path) => self.remove_old(&path),
+                Move::Save(save) => {
+                    if let Err(error) = self.disarm(&save.beside) {
+                        log::warn!("/{} may keep its set-user-id bit: {}", save.beside, SystemError(&error));
+                    }
+                }
+                Move::Directory(_) | Move::Switch(_) => {}
             }
         }
-        for save in &moves.saves {
-            if let Err(error) = self.disarm(&save.beside) {
-                log::warn!("/{} may keep its set-user-id bit: {}", save.beside, SystemError(&error));
-            }
-        }
-        self.sweep(&record, &moves);
+        self.sweep(&record, &journal.mounts()?);
         let asks_for_restart =
             reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
         let last = self.remember(request.request_id, Outcome::Installed, &local_changes, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         self.end(journal, &record)?;
         Ok(last)
+    }
+
+    /// Removes a directory that nothing wants any more, if it is empty.
+    fn remove_old(&self, path: &str) {
+        failpoint::hit("removing an empty directory");
+        match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            // It holds something else: it is not the install's any more.
+            Err(error) => log::info!("the directory /{path} stays: {}", SystemError(&error)),
+        }
     }
 
     /// Takes set-user-id and set-group-id from a saved file. It was replaced, perhaps
@@ -96,7 +110,7 @@ impl Installer<'_> {
         reason: &str,
     ) -> Result<LastInstall, InstallError> {
         let record = self.record()?;
-        self.sweep(&record, &Moves::default());
+        self.sweep(&record, &journal.mounts()?);
         let last = self
             .remember(request_id, Outcome::Rejected, reason, false)
             .inspect_err(|_| log::error!("rejected: {reason}"))?;
@@ -108,21 +122,19 @@ impl Installer<'_> {
     /// again what the next removal needs; if that fails, the next install tries again.
     pub fn end(&self, journal: Journal, record: &Record) -> Result<(), InstallError> {
         journal.end(self.home.as_fd())?;
-        if let Err(error) = set_aside::set_aside(self.home.as_fd(), record) {
+        if let Err(error) = set_aside::set_aside(self.home.as_fd(), record, INSTALLED.name) {
             log::info!("{error}");
         }
         Ok(())
     }
 
-    /// Removes objects, scripts and drafts that the record does not name. What cannot
-    /// be removed does no harm, and the next sweep tries again.
-    pub fn sweep(&self, record: &Record, moves: &Moves) {
+    /// Removes objects, scripts and drafts that the record does not name, and looks for
+    /// objects on these filesystems too. What cannot be removed does no harm, and the next
+    /// sweep tries again.
+    pub fn sweep(&self, record: &Record, moved: &FlatSet<String>) {
         let swept = self.sweep_home(record);
-        let recorded = record.paths.values().map(|stack| stack.mount.as_str());
-        let recorded: FlatSet<_> = recorded.chain([""]).collect();
-        let made = moves.directories.iter().map(|directory| directory.mount.as_str());
-        let moved = moves.switches.iter().map(|switch| switch.mount.as_str()).chain(made);
-        let mounts: FlatSet<_> = recorded.iter().copied().chain(moved).collect();
+        let recorded: FlatSet<_> = record.mounts.iter().map(String::as_str).chain([""]).collect();
+        let mounts: FlatSet<_> = recorded.iter().copied().chain(moved.iter().map(String::as_str)).collect();
         let swept_kept = mounts.into_iter().map(|mount| {
             if !recorded.contains(mount) && !self.tree.exists(&format!("{mount}/.thimble"))? {
                 return Ok(());
@@ -137,7 +149,8 @@ impl Installer<'_> {
     }
 
     fn sweep_home(&self, record: &Record) -> Result<(), InstallError> {
-        for draft in [INSTALLED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT] {
+        let drafts = [INSTALLED.draft, REDUCED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT];
+        for draft in drafts.into_iter().chain([sorter::NAME]) {
             failpoint::hit("removing a draft");
             sys::remove_if_there(self.home.as_fd(), draft).context("remove", draft)?;
         }

@@ -2,17 +2,20 @@
 
 use std::os::fd::AsFd;
 
-use super::error::InstallError;
+use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
-use super::plan::Moves;
+use super::kept::Kept;
+use super::needs::Needs;
+use super::planner::Plan;
 use super::prepare::Prepared;
-use super::record::{Patch, Record, with_script};
+use super::record::{Installed, Patch, with_script};
+use super::record_draft::INSTALLED;
+use super::record_file::Record;
 use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
-use super::state_files::INSTALLED;
 use super::{set_aside, stage};
-use crate::sorted::FlatSet;
+use crate::types::PatchId;
 use crate::wire::install::Step;
 
 impl Installer<'_> {
@@ -22,60 +25,64 @@ impl Installer<'_> {
         &self,
         journal: &mut Journal,
         intent: &Intent,
-        prepared: &mut Prepared<'_>,
+        old: &Record,
+        mut prepared: Prepared<'_>,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<Option<Record>, InstallError> {
-        for notice in &prepared.plan.notices {
+        let mut notices = prepared.plan.notices.iter().context("sort in", ".thimble")?;
+        while let Some(notice) = notices.next().context("sort in", ".thimble")? {
             reporter.notice(&notice.to_string());
         }
-        let moves = &intent.moves;
-        let old = self.record()?;
-        if moves.added.is_empty() && moves.removed.is_empty() {
+        let home = self.home.as_fd();
+        if intent.added.is_empty() && intent.removed.is_empty() {
             // At most, installed patches have become committed.
-            if old.patches != prepared.plan.next.patches {
-                INSTALLED.write(self.home.as_fd(), &prepared.plan.next)?;
+            let Plan { draft, next, .. } = prepared.plan;
+            if old.patches != next.patches {
+                draft.finish(&next)?;
+                INSTALLED.publish(home)?;
             }
             return self.record().map(Some);
         }
         journal.append(JournalEntry::Intent(intent.clone()))?;
-        journal.preallocate(scripts_at_most(&old, prepared))?;
-        self.stage(prepared, reporter)?;
-        self.try_out(moves)?;
-        INSTALLED.draft(self.home.as_fd(), &prepared.plan.next)?;
-        if !moves.added.is_empty() {
-            set_aside::set_aside(self.home.as_fd(), &prepared.plan.next)?;
+        journal.preallocate(scripts_at_most(old, &prepared.plan.next))?;
+        self.stage(&mut prepared, reporter)?;
+        self.try_out(journal)?;
+        let Plan { draft, next, kept, .. } = prepared.plan;
+        draft.finish(&next)?;
+        if !intent.added.is_empty() {
+            set_aside::set_aside(home, &next, INSTALLED.draft)?;
         }
 
         reporter.progress(Step::PreScripts, 70);
         journal.append(JournalEntry::Phase(JournalPhase::PreScripts))?;
-        self.pre_scripts(journal, &old, moves)?;
+        self.pre_scripts(journal, old, intent)?;
 
         reporter.progress(Step::Switching, 75);
-        self.keep_guard(moves)?;
-        let not_kept = self.keep(moves, prepared)?;
+        self.keep_guard(journal)?;
+        self.keep(journal, &kept)?;
         journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
-        self.switch(moves, prepared, &not_kept)?;
+        self.switch(journal, &kept)?;
 
         reporter.progress(Step::PostScripts, 80);
         journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
-        self.post_scripts(journal, &old, intent)?;
+        self.post_scripts(journal, old, intent)?;
 
-        if self.own(moves).is_some() {
+        if self.own(journal)?.is_some() {
             journal.append(JournalEntry::Phase(JournalPhase::AwaitSelf))?;
             return Ok(None);
         }
         journal.append(JournalEntry::Phase(JournalPhase::Health))?;
         reporter.progress(Step::Health, 95);
         if !intent.reboot_required {
-            self.health(journal, &prepared.plan.next)?;
+            self.health(journal, &next)?;
         }
-        self.commit(journal, intent, &old, &prepared.plan.next)?;
+        self.commit(journal, intent, old, &next)?;
         reporter.progress(Step::Health, 100);
-        Ok(Some(prepared.plan.next.clone()))
+        self.record().map(Some)
     }
 
     /// Runs the health scripts of the new set.
-    pub fn health(&self, journal: &mut Journal, next: &Record) -> Result<(), InstallError> {
+    pub fn health(&self, journal: &mut Journal, next: &Installed) -> Result<(), InstallError> {
         with_script(&next.patches, Script::Health)
             .try_for_each(|patch| self.script(journal, patch, Script::Health, ScriptAction::Install))
     }
@@ -86,11 +93,16 @@ impl Installer<'_> {
         prepared: &mut Prepared<'_>,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<(), InstallError> {
-        let Prepared { plan, files, kept, room, fetch_dir } = prepared;
-        for (mount, number) in &room.returning {
+        let Prepared { plan, files, fetch_dir, .. } = prepared;
+        let Plan { draft, staged, kept, needs: Needs { returning, .. }, .. } = plan;
+        for (mount, number) in returning {
             kept.transfer("", mount, &number.to_string())?;
         }
-        let total = plan.stage.iter().map(|staged| staged.size_bytes).sum();
+        let mut total = 0;
+        let mut items = staged.iter().context("sort in", ".thimble")?;
+        while let Some(staged) = items.next().context("sort in", ".thimble")? {
+            total += staged.size_bytes;
+        }
         let mut done = 0;
         let mut shown = None;
         let mut progress = |len| {
@@ -102,65 +114,61 @@ impl Installer<'_> {
             }
         };
         progress(0);
-        let staged = std::mem::take(&mut plan.stage);
-        for (id, file) in files {
-            let wanted: Vec<_> = staged.iter().filter(|staged| staged.patch == *id).collect();
-            let prints = stage::files(id, file, &wanted, kept, &mut progress)?;
-            for (staged, print) in prints {
-                plan.set_print(staged, print);
-            }
+        let mut wanted = stage::Wanted::new(staged).context("sort in", ".thimble")?;
+        // A patch that only removes files is not read again.
+        for file in files.iter_mut().filter(|_| !staged.is_empty()) {
+            stage::files(file, &mut wanted, kept, draft, &mut progress)?;
         }
         kept.barrier()?;
         fetch_dir.sweep(&Default::default())
     }
 
-    fn pre_scripts(&self, journal: &mut Journal, old: &Record, moves: &Moves) -> Result<(), InstallError> {
-        let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
+    fn pre_scripts(
+        &self,
+        journal: &mut Journal,
+        old: &Installed,
+        intent: &Intent,
+    ) -> Result<(), InstallError> {
+        let removed = removed(old, &intent.removed);
         for patch in with_script(removed, Script::PreRemove) {
             self.script(journal, patch, Script::PreRemove, ScriptAction::Remove)?;
         }
-        for patch in with_script(&moves.added, Script::PreInstall) {
+        for patch in with_script(&intent.added, Script::PreInstall) {
             self.script(journal, patch, Script::PreInstall, ScriptAction::Install)?;
         }
         Ok(())
     }
 
-    /// Gives each object that will be displaced its second name. Returns those that have
-    /// none: there are no hard links, and no room for a copy.
-    fn keep(&self, moves: &Moves, prepared: &Prepared<'_>) -> Result<FlatSet<u64>, InstallError> {
-        let kept = &prepared.kept;
+    /// Gives each object that will be displaced its second name. Where there are no hard
+    /// links and no room for a copy, it has none.
+    fn keep(&self, journal: &Journal, kept: &Kept<'_>) -> Result<(), InstallError> {
         let reserve = self.config.agent.reserve_bytes;
-        let mut not_kept = FlatSet::default();
-        for save in &moves.saves {
+        let mut moves = journal.moves();
+        while let Some(save) = moves.next_save()? {
             kept.save(&save.path, &save.beside)?;
         }
-        for switch in &moves.switches {
-            if let (Some(from), Some(_)) = (switch.from, switch.to)
-                && !kept.keep(&switch.path, &switch.mount, &from.to_string(), reserve)?
-            {
-                not_kept.insert(from);
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
+            if let (Some(from), Some(_)) = (switch.from, switch.to) {
+                kept.keep(&switch.path, &switch.mount, &from.to_string(), reserve)?;
             }
         }
-        kept.barrier()?;
-        Ok(not_kept)
+        kept.barrier()
     }
 
-    fn switch(
-        &self,
-        moves: &Moves,
-        prepared: &Prepared<'_>,
-        not_kept: &FlatSet<u64>,
-    ) -> Result<(), InstallError> {
-        for directory in &moves.directories {
-            prepared.kept.make_directory(directory)?;
+    fn switch(&self, journal: &Journal, kept: &Kept<'_>) -> Result<(), InstallError> {
+        let mut moves = journal.moves();
+        while let Some(directory) = moves.next_directory()? {
+            kept.make_directory(&directory)?;
         }
-        let kept = &prepared.kept;
-        for switch in &moves.switches {
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
             let (path, mount) = (&switch.path, &switch.mount);
             match (switch.from, switch.to) {
                 (Some(from), Some(to)) => {
-                    if not_kept.contains(&from) {
-                        kept.take(path, mount, &from.to_string())?;
+                    let from = from.to_string();
+                    if !kept.has(mount, &from)? {
+                        kept.take(path, mount, &from)?;
                     }
                     kept.put(mount, &to.number.to_string(), path)?;
                 }
@@ -172,13 +180,17 @@ impl Installer<'_> {
         kept.barrier()
     }
 
-    fn post_scripts(&self, journal: &mut Journal, old: &Record, intent: &Intent) -> Result<(), InstallError> {
-        let moves = &intent.moves;
-        let removed: Vec<_> = moves.removed.iter().rev().filter_map(|id| old.patch(id)).collect();
+    fn post_scripts(
+        &self,
+        journal: &mut Journal,
+        old: &Installed,
+        intent: &Intent,
+    ) -> Result<(), InstallError> {
+        let removed = removed(old, &intent.removed);
         for patch in with_script(removed.iter().copied(), Script::PostRemove) {
             self.script(journal, patch, Script::PostRemove, ScriptAction::Remove)?;
         }
-        for patch in with_script(&moves.added, Script::PostInstall) {
+        for patch in with_script(&intent.added, Script::PostInstall) {
             self.script(journal, patch, Script::PostInstall, ScriptAction::Install)?;
         }
         if intent.reboot_required {
@@ -187,7 +199,7 @@ impl Installer<'_> {
         for patch in with_script(removed, Script::Restart) {
             self.script(journal, patch, Script::Restart, ScriptAction::Remove)?;
         }
-        for patch in with_script(&moves.added, Script::Restart) {
+        for patch in with_script(&intent.added, Script::Restart) {
             self.script(journal, patch, Script::Restart, ScriptAction::Install)?;
         }
         Ok(())
@@ -202,12 +214,18 @@ impl Installer<'_> {
         action: ScriptAction,
     ) -> Result<(), InstallError> {
         journal.append(JournalEntry::Script(patch.id.clone(), script))?;
-        Ok(self.scripts.run(&patch.id, script, action)?)
+        let ended = self.scripts.run(&patch.id, script, action);
+        self.tree.forget();
+        Ok(ended?)
     }
 }
 
+/// The patches that are removed, the topmost first.
+fn removed<'r>(old: &'r Installed, ids: &[PatchId]) -> Vec<&'r Patch> {
+    ids.iter().rev().filter_map(|id| old.patch(id)).collect()
+}
+
 /// The greatest number of scripts that an install and undoing it announce.
-fn scripts_at_most(old: &Record, prepared: &Prepared<'_>) -> usize {
-    let all = old.patches.iter().chain(&prepared.plan.next.patches);
-    all.map(|patch| patch.scripts.len()).sum()
+fn scripts_at_most(old: &Installed, next: &Installed) -> usize {
+    old.patches.iter().chain(&next.patches).map(|patch| patch.scripts.len()).sum()
 }

@@ -1,4 +1,4 @@
-//! Fetches patch files, resumes them, and verifies and indexes them.
+//! Fetches patch files, resumes them, and verifies them.
 //!
 //! A file is kept in `.thimble/fetch` under its hash, so that bytes fetched before a
 //! session broke are not fetched twice. Its content is not read before its signature is
@@ -13,7 +13,6 @@ use super::kept::own_dir;
 use super::sys;
 use crate::failpoint;
 use crate::job::{FetchError, Fetched, Source};
-use crate::patch::archive::{self, Index};
 use crate::patch::signature::{TrustedKeys, verify};
 use crate::sorted::FlatMap;
 use crate::types::PatchId;
@@ -47,6 +46,11 @@ impl FetchDir {
             }
         }
         Ok(())
+    }
+
+    /// Removes the file of a patch.
+    pub fn forget(&self, patch: &ManifestPatch) -> Result<(), InstallError> {
+        self.remove(&patch.hash.to_string())
     }
 
     fn remove(&self, name: &str) -> Result<(), InstallError> {
@@ -105,7 +109,7 @@ impl FetchDir {
         patch: &ManifestPatch,
         mut fetched: FetchedFile,
         keys: &TrustedKeys,
-    ) -> Result<(File, Index), InstallError> {
+    ) -> Result<File, InstallError> {
         match check(patch, &mut fetched, keys) {
             Err(error) if fetched.was_resumed && !is_local_failure(&error) => {
                 self.remove(&patch.hash.to_string())?;
@@ -115,10 +119,10 @@ impl FetchDir {
                 self.remove(&patch.hash.to_string())?;
                 return Err(error);
             }
-            Ok(index) => return Ok((fetched.file, index)),
+            Ok(()) => return Ok(fetched.file),
         }
         match check(patch, &mut fetched, keys) {
-            Ok(index) => Ok((fetched.file, index)),
+            Ok(()) => Ok(fetched.file),
             Err(error) => {
                 self.remove(&patch.hash.to_string())?;
                 Err(error)
@@ -132,18 +136,12 @@ fn is_local_failure(error: &InstallError) -> bool {
     matches!(error, InstallError::Patch(_, error) if !error.is_verification())
 }
 
-/// Checks signature, hash and archive.
-fn check(
-    patch: &ManifestPatch,
-    fetched: &mut FetchedFile,
-    keys: &TrustedKeys,
-) -> Result<Index, InstallError> {
+/// Checks signature and hash.
+fn check(patch: &ManifestPatch, fetched: &mut FetchedFile, keys: &TrustedKeys) -> Result<(), InstallError> {
     let refuse = |error| InstallError::Patch(patch.id.clone(), Box::new(error));
     let verified = verify(&mut fetched.file, &fetched.signature, keys).map_err(refuse)?;
     if verified.hash != patch.hash {
         return Err(InstallRefusal::OtherContent(patch.id.clone()).into());
     }
-    let index = archive::index(&mut fetched.file).map_err(refuse)?;
-    fetched.file.rewind().context("read", ".thimble/fetch")?;
-    Ok(index)
+    fetched.file.rewind().context("read", ".thimble/fetch")
 }

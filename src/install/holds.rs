@@ -7,23 +7,17 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
-use super::conflict::{Conflict, Unfit};
-use super::error::{ErrorContext, InstallError, is_full};
+use super::error::is_full;
 use super::sys::{self, Stat};
-use super::tree::RootTree;
 use crate::failpoint;
 use crate::patch::archive::Owner;
-use crate::sorted::FlatSet;
-use crate::types::PatchId;
 
 /// The file that is tried out. Names here are no kept objects, so the sweep removes them.
 const PROBE: &str = "probe";
 /// A second name of it.
 const SECOND: &str = "probe-2";
 /// A directory that names are tried out in.
-const NAMES: &str = "probe-names";
-/// The bits of set-user-id, set-group-id and sticky.
-const SPECIAL: u32 = 0o7000;
+pub(super) const NAMES: &str = "probe-names";
 
 /// What a filesystem can hold.
 #[derive(Clone, Copy, Debug)]
@@ -35,13 +29,13 @@ pub(super) struct Holds {
     /// Hard links.
     pub hard_links: bool,
     /// Symbolic links.
-    links: bool,
+    pub links: bool,
     /// Any name of up to 255 bytes, and case makes a difference.
-    names: bool,
+    pub names: bool,
     /// The permission bits that a plain file has where it cannot have its own.
     mode: u32,
     /// The owner that a file has where it cannot have its own.
-    owner: (u32, u32),
+    pub owner: (u32, u32),
 }
 
 impl Holds {
@@ -114,63 +108,14 @@ fn is_possible(dir: BorrowedFd<'_>, name: &str, make: impl Fn(&str) -> io::Resul
     }
 }
 
-/// A file, link or directory that an install will make.
-pub(super) struct Candidate<'p> {
-    pub patch: &'p PatchId,
-    pub path: &'p str,
-    pub is_link: bool,
-    pub mode: u32,
-    pub uid: u32,
-    pub gid: u32,
-}
-
-/// Refuses what the filesystem mounted at `mount` cannot hold. `kept` is the kept
-/// directory there.
-pub(super) fn check(
-    tree: &RootTree,
-    mount: &str,
-    kept: BorrowedFd<'_>,
-    holds: &Holds,
-    candidates: &[Candidate<'_>],
-) -> Result<(), InstallError> {
-    let refuse = |candidate: &Candidate<'_>, unfit| {
-        let (patch, path) = (candidate.patch.clone(), candidate.path.to_owned());
-        Err(Conflict::Unfit { patch, path, unfit }.into())
-    };
-    let probe = sys::create_new(kept, PROBE).context("make in .thimble/kept in", mount)?;
-    let mut taken = FlatSet::default();
-    for candidate in candidates {
-        let Candidate { is_link, mode, uid, gid, .. } = *candidate;
-        if is_link && !holds.links {
-            return refuse(candidate, Unfit::Link);
-        }
-        if !holds.modes && !is_link && mode & SPECIAL != 0 {
-            return refuse(candidate, Unfit::Mode(mode));
-        }
-        // Root's files are taken as they come: the mount says whose they are.
-        if (uid, gid) == (0, 0) || taken.contains(&(uid, gid)) {
-            continue;
-        }
-        if !takes_owner(kept, uid, gid) {
-            return refuse(candidate, Unfit::Owner((uid, gid), holds.owner));
-        }
-        taken.insert((uid, gid));
-    }
-    drop(probe);
-    sys::remove_if_there(kept, PROBE).context("remove from .thimble/kept in", mount)?;
-    if holds.names {
-        return Ok(());
-    }
-    clear_names(kept).context("clear .thimble/kept in", mount)?;
-    failpoint::hit("trying out names");
-    sys::mkdir_at(kept, NAMES).context("make a directory in .thimble/kept in", mount)?;
-    let names = sys::open_dir(kept, NAMES).context("open a directory in .thimble/kept in", mount)?;
-    let checked = check_names(tree, mount, names.as_fd(), candidates);
-    clear_names(kept).context("clear .thimble/kept in", mount)?;
-    match checked? {
-        Some((candidate, unfit)) => refuse(candidate, unfit),
-        None => Ok(()),
-    }
+/// Whether the filesystem of a kept directory lets a file have this owner.
+pub(super) fn tries_owner(kept: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<bool> {
+    failpoint::hit("trying out an owner");
+    sys::remove_if_there(kept, PROBE)?;
+    drop(sys::create_new(kept, PROBE)?);
+    let takes = takes_owner(kept, uid, gid);
+    sys::remove_if_there(kept, PROBE)?;
+    Ok(takes)
 }
 
 /// Removes the directory that names are tried out in, if a crash left it.
@@ -183,56 +128,6 @@ pub(super) fn clear_names(kept: BorrowedFd<'_>) -> io::Result<()> {
         sys::remove_if_there(dir.as_fd(), &name)?;
     }
     sys::rmdir_at(kept, NAMES)
-}
-
-/// The first name that cannot be had, or that is another one's in other letters. Each
-/// name that does not exist yet is made in `trial`, with those of the same directory.
-fn check_names<'c>(
-    tree: &RootTree,
-    mount: &str,
-    trial: BorrowedFd<'_>,
-    candidates: &'c [Candidate<'c>],
-) -> Result<Option<(&'c Candidate<'c>, Unfit)>, InstallError> {
-    // Sorted, so that all names of one directory are together.
-    let mut steps: Vec<(&str, &str, &Candidate<'_>)> = Vec::new();
-    for candidate in candidates {
-        let ends = candidate.path.match_indices('/').map(|(at, _)| at).chain([candidate.path.len()]);
-        for end in ends.filter(|end| *end > mount.len()) {
-            let (step, _) = candidate.path.split_at(end);
-            let (above, name) = step.rsplit_once('/').unwrap_or(("", step));
-            steps.push((above, name, candidate));
-        }
-    }
-    steps.sort_by_key(|(above, name, _)| (*above, *name));
-    steps.dedup_by_key(|(above, name, _)| (*above, *name));
-    let mut last = None;
-    for (above, name, candidate) in steps {
-        if last != Some(above) {
-            last = Some(above);
-            for name in sys::names(trial).context("list", above)? {
-                sys::remove_if_there(trial, &name).context("remove", &name)?;
-            }
-        }
-        let there = tree.dir(above).and_then(|dir| sys::stat_at(dir.as_fd(), name).map(|_| dir));
-        let there = match there {
-            Ok(dir) => sys::names(dir.as_fd()),
-            Err(_) => match sys::create_new(trial, name) {
-                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => Err(error),
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Ok(Some((candidate, Unfit::Name)));
-                }
-                _ => sys::names(trial),
-            },
-        };
-        let there = there.context("try out the name of", candidate.path)?;
-        if !there.iter().any(|other| other == name) {
-            let lower = name.to_lowercase();
-            let other = there.into_iter().find(|other| other.to_lowercase() == lower);
-            let join = |name| if above.is_empty() { name } else { format!("{above}/{name}") };
-            return Ok(Some((candidate, other.map_or(Unfit::Name, |other| Unfit::SameName(join(other))))));
-        }
-    }
-    Ok(None)
 }
 
 /// Gives a new inode its owner, mode and time, as far as its filesystem takes them.

@@ -1,5 +1,6 @@
 //! The installer of a host: its root, its lock and its record.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -7,9 +8,9 @@ use std::path::PathBuf;
 
 use super::error::{ErrorContext, InstallError};
 use super::kept::own_dir;
-use super::record::Record;
+use super::record_draft::INSTALLED;
+use super::record_file::{FileVersion, Record};
 use super::scripts::Scripts;
-use super::state_files::INSTALLED;
 use super::sys;
 use super::tree::RootTree;
 use crate::config::Config;
@@ -21,6 +22,8 @@ pub(super) struct Installer<'c> {
     /// `<root>/.thimble`.
     pub home: OwnedFd,
     pub scripts: Scripts,
+    /// The record whose checksum was checked.
+    checked: Cell<Option<FileVersion>>,
     _lock: File,
 }
 
@@ -49,11 +52,11 @@ impl<'c> Installer<'c> {
         };
         lock.lock().context("lock", ".thimble/lock")?;
         let scripts = Scripts::new(&root, config.agent.script_timeout_ms).context("watch scripts in", "")?;
-        Ok(Some(Self { config, tree, home, scripts, _lock: lock }))
+        Ok(Some(Self { config, tree, home, scripts, checked: Cell::default(), _lock: lock }))
     }
 
     /// Reads the record of what is installed.
     pub fn record(&self) -> Result<Record, InstallError> {
-        Ok(INSTALLED.read(self.home.as_fd())?.unwrap_or_default())
+        Ok(Record::open_again(self.home.as_fd(), INSTALLED.name, &self.checked)?.unwrap_or_default())
     }
 }

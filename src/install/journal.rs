@@ -5,18 +5,24 @@
 //! that it announces begins. Reading stops at a frame that a power cut tore: its step
 //! had not begun. Space is preallocated, so that neither announcing nor undoing can meet
 //! a full disk.
+//!
+//! An install may have any number of moves. They are written while it is planned, some
+//! thousand bytes to a frame, and read again from the disk for each step.
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorContext, InstallError, is_full};
-use super::plan::Moves;
+use super::moves::{Move, NewDirectory, Save, Switch};
+use super::record::Patch;
 use super::scripts::Script;
 use super::{spare, sys};
 use crate::failpoint;
+use crate::sorted::FlatSet;
 use crate::types::{Digest, PatchId};
 use crate::wire::install::InstallRequest;
 
@@ -25,7 +31,11 @@ pub(super) const NAME: &str = "journal";
 /// The name of a journal that is being made.
 pub(super) const DRAFT: &str = "journal.next";
 const CHECKSUM_BYTES: usize = 8;
-/// Space for all frames but those of scripts.
+/// The part of a frame before its body, in bytes.
+const HEAD_BYTES: usize = 4 + CHECKSUM_BYTES;
+/// The length at which a frame of moves ends, in bytes.
+const MOVES_BYTES: usize = 8 * 1024;
+/// Space for all frames but those of moves and scripts.
 const FRAMES_BYTES: u64 = 8 * 1024;
 /// Space for one script's frame, with the longest patch id.
 const SCRIPT_FRAME_BYTES: u64 = 128;
@@ -35,6 +45,8 @@ const SCRIPT_FRAME_BYTES: u64 = 128;
 pub(super) enum JournalEntry {
     /// An install was requested; the tree has not changed yet.
     Begin(InstallRequest),
+    /// A part of the plan, which is complete with the intent.
+    Moves(Vec<Move>),
     /// It is planned. From here on it is undone unless it is committed.
     Intent(Intent),
     /// A phase begins.
@@ -75,7 +87,12 @@ pub(super) struct Intent {
     pub reboot_required: bool,
     /// The summary of local changes that a successful install reports.
     pub local_changes: String,
-    pub moves: Moves,
+    /// Patches that are added, in layer order.
+    pub added: Vec<Patch>,
+    /// Patches that are removed, in layer order.
+    pub removed: Vec<PatchId>,
+    /// Patches of the previous set that had a file in place where something changes.
+    pub displaced: Vec<PatchId>,
 }
 
 /// The phases of an install that touch the tree, in their order.
@@ -114,6 +131,7 @@ pub(super) struct JournalState {
 impl JournalState {
     fn apply(&mut self, entry: JournalEntry) {
         match entry {
+            JournalEntry::Moves(_) => {}
             JournalEntry::Begin(request) => self.request = Some(request),
             JournalEntry::Intent(intent) => self.intent = Some(intent),
             JournalEntry::Phase(phase) => self.phase = Some(phase),
@@ -136,9 +154,19 @@ pub(super) struct Journal {
     end: u64,
     /// What its entries so far add up to.
     pub state: JournalState,
+    /// Moves that are not written yet, encoded, and how many there are.
+    planned: Vec<u8>,
+    planned_count: usize,
+    /// Where the frames with moves begin.
+    moves_at: Vec<u64>,
 }
 
 impl Journal {
+    fn new(file: File) -> Self {
+        let state = JournalState::default();
+        Self { file, end: 0, state, planned: Vec::new(), planned_count: 0, moves_at: Vec::new() }
+    }
+
     /// Begins a journal, in place of any other. On a full disk it is written into the
     /// space that was set aside for it.
     pub fn begin(home: BorrowedFd<'_>, request: InstallRequest) -> Result<Self, InstallError> {
@@ -153,8 +181,7 @@ impl Journal {
                 .and_then(|spare| spare.ok_or(error)),
             other => other,
         };
-        let file = file.context("make", DRAFT)?;
-        let mut journal = Self { file, end: 0, state: JournalState::default() };
+        let mut journal = Self::new(file.context("make", DRAFT)?);
         journal.append(JournalEntry::Begin(request))?;
         failpoint::hit("publishing the journal");
         sys::rename_at(home, DRAFT, home, NAME).context("rename", DRAFT)?;
@@ -164,42 +191,89 @@ impl Journal {
 
     /// Opens the journal that a crash left behind; `None` if there is none.
     pub fn open(home: BorrowedFd<'_>) -> Result<Option<Self>, InstallError> {
-        let mut bytes = Vec::new();
         let file = match sys::open_read_write(home, NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.context("open", NAME)?,
         };
-        (&file).read_to_end(&mut bytes).context("read", NAME)?;
-        let mut journal = Self { file, end: 0, state: JournalState::default() };
-        let mut rest = &bytes[..];
-        while let Some((body, behind)) = frame(rest) {
-            let entry = postcard::from_bytes(body).map_err(|_| InstallError::Damaged {
-                path: format!(".thimble/{NAME}"),
-                what: "was written by another version of thimble: start that one to finish its install",
-            })?;
+        let mut journal = Self::new(file);
+        while let Some(body) = frame(&journal.file, journal.end).context("read", NAME)? {
+            let entry = decoded(&body)?;
+            if matches!(entry, JournalEntry::Moves(_)) {
+                journal.moves_at.push(journal.end);
+            }
             journal.state.apply(entry);
-            journal.end += (rest.len() - behind.len()) as u64;
-            rest = behind;
+            journal.end += (HEAD_BYTES + body.len()) as u64;
         }
         Ok(Some(journal))
     }
 
+    /// Plans a move. It is durable with the next entry.
+    pub fn plan(&mut self, planned: &Move) -> Result<(), InstallError> {
+        self.planned = postcard::to_extend(planned, std::mem::take(&mut self.planned))
+            .map_err(io::Error::other)
+            .context("encode", NAME)?;
+        self.planned_count += 1;
+        if self.planned.len() >= MOVES_BYTES { self.write_planned() } else { Ok(()) }
+    }
+
+    /// The plan is complete: its moves can be read.
+    pub fn end_plan(&mut self) -> Result<(), InstallError> {
+        self.write_planned()
+    }
+
+    fn write_planned(&mut self) -> Result<(), InstallError> {
+        if self.planned_count == 0 {
+            return Ok(());
+        }
+        // The same bytes as those of an entry with all these moves.
+        let count = postcard::to_extend(&JournalEntry::Moves(Vec::new()), Vec::new());
+        let mut body = count.map_err(io::Error::other).context("encode", NAME)?;
+        body.pop();
+        body = postcard::to_extend(&self.planned_count, body)
+            .map_err(io::Error::other)
+            .context("encode", NAME)?;
+        body.append(&mut self.planned);
+        self.planned_count = 0;
+        self.moves_at.push(self.end);
+        self.write(&body)
+    }
+
     /// Appends an entry, durably.
     pub fn append(&mut self, entry: JournalEntry) -> Result<(), InstallError> {
-        let body = postcard::to_extend(&entry, Vec::new())
-            .map_err(|error| io::Error::other(error.to_string()))
-            .context("encode", NAME)?;
-        let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
-        let frame = [&len[..], &checksum(&len, &body), &body].concat();
-        failpoint::hit("writing to the journal");
-        self.file
-            .seek(SeekFrom::Start(self.end))
-            .and_then(|_| self.file.write_all(&frame))
-            .and_then(|()| self.file.sync_data())
-            .context("write", NAME)?;
-        self.end += frame.len() as u64;
+        self.write_planned()?;
+        let body =
+            postcard::to_extend(&entry, Vec::new()).map_err(io::Error::other).context("encode", NAME)?;
+        self.write(&body)?;
+        self.file.sync_data().context("write", NAME)?;
         self.state.apply(entry);
         Ok(())
+    }
+
+    fn write(&mut self, body: &[u8]) -> Result<(), InstallError> {
+        let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
+        let frame = [&len[..], &checksum(&len, body), body].concat();
+        failpoint::hit("writing to the journal");
+        self.file.write_all_at(&frame, self.end).context("write", NAME)?;
+        self.end += frame.len() as u64;
+        Ok(())
+    }
+
+    /// The moves, in their order.
+    pub fn moves(&self) -> Moves<'_> {
+        Moves { journal: self, next_frame: 0, moves: Vec::new().into_iter() }
+    }
+
+    /// The mount points of the filesystems that the moves are on.
+    pub fn mounts(&self) -> Result<FlatSet<String>, InstallError> {
+        let mut mounts = FlatSet::default();
+        let mut moves = self.moves();
+        while let Some(planned) = moves.next()? {
+            if let Move::Directory(NewDirectory { mount, .. }) | Move::Switch(Switch { mount, .. }) = planned
+            {
+                mounts.insert(mount);
+            }
+        }
+        Ok(mounts)
     }
 
     /// Preallocates space for this many scripts' frames and all others.
@@ -226,6 +300,68 @@ pub(super) fn room(plan_bytes: u64, scripts: usize) -> u64 {
     plan_bytes + 2 * FRAMES_BYTES + 2 * scripts as u64 * SCRIPT_FRAME_BYTES
 }
 
+/// A walk through the moves of a journal.
+pub(super) struct Moves<'j> {
+    journal: &'j Journal,
+    next_frame: usize,
+    moves: std::vec::IntoIter<Move>,
+}
+
+impl Moves<'_> {
+    /// The next move; `None` at the end.
+    pub fn next(&mut self) -> Result<Option<Move>, InstallError> {
+        loop {
+            if let Some(next) = self.moves.next() {
+                return Ok(Some(next));
+            }
+            let Some(at) = self.journal.moves_at.get(self.next_frame) else { return Ok(None) };
+            self.next_frame += 1;
+            let body = frame(&self.journal.file, *at).context("read", NAME)?.unwrap_or_default();
+            let JournalEntry::Moves(moves) = decoded(&body)? else {
+                return Err(io::Error::from(io::ErrorKind::InvalidData)).context("read", NAME);
+            };
+            self.moves = moves.into_iter();
+        }
+    }
+
+    /// The next path whose object changes.
+    pub fn next_switch(&mut self) -> Result<Option<Switch>, InstallError> {
+        while let Some(planned) = self.next()? {
+            if let Move::Switch(switch) = planned {
+                return Ok(Some(switch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next directory to make.
+    pub fn next_directory(&mut self) -> Result<Option<NewDirectory>, InstallError> {
+        while let Some(planned) = self.next()? {
+            if let Move::Directory(directory) = planned {
+                return Ok(Some(directory));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next local change to save.
+    pub fn next_save(&mut self) -> Result<Option<Save>, InstallError> {
+        while let Some(planned) = self.next()? {
+            if let Move::Save(save) = planned {
+                return Ok(Some(save));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn decoded(body: &[u8]) -> Result<JournalEntry, InstallError> {
+    postcard::from_bytes(body).map_err(|_| InstallError::Damaged {
+        path: format!(".thimble/{NAME}"),
+        what: "was written by another version of thimble: start that one to finish its install",
+    })
+}
+
 fn checksum(len: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     let mut hasher = blake3::Hasher::new();
     hasher.update(len).update(body);
@@ -234,11 +370,20 @@ fn checksum(len: &[u8], body: &[u8]) -> [u8; CHECKSUM_BYTES] {
     checksum
 }
 
-/// The body of the first frame and the bytes after it; `None` if there is no whole
-/// frame.
-fn frame(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
-    let (len, rest) = bytes.split_first_chunk::<4>()?;
-    let (sum, rest) = rest.split_first_chunk::<CHECKSUM_BYTES>()?;
-    let (body, rest) = rest.split_at_checked(usize::try_from(u32::from_le_bytes(*len)).ok()?)?;
-    (!body.is_empty() && checksum(len, body) == *sum).then_some((body, rest))
+/// The body of the frame at this place; `None` if there is no whole frame.
+fn frame(file: &File, at: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut head = [0; HEAD_BYTES];
+    let rest = file.metadata()?.len().saturating_sub(at);
+    if rest < HEAD_BYTES as u64 {
+        return Ok(None);
+    }
+    file.read_exact_at(&mut head, at)?;
+    let Some((len, sum)) = head.split_first_chunk::<4>() else { return Ok(None) };
+    let body_bytes = u32::from_le_bytes(*len);
+    if body_bytes == 0 || rest < HEAD_BYTES as u64 + u64::from(body_bytes) {
+        return Ok(None);
+    }
+    let mut body = vec![0; body_bytes as usize];
+    file.read_exact_at(&mut body, at + HEAD_BYTES as u64)?;
+    Ok((checksum(len, &body) == *sum).then_some(body))
 }

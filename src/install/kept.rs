@@ -12,13 +12,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
-use super::plan::NewDirectory;
-use super::record::Record;
+use super::moves::NewDirectory;
+use super::record_file::Record;
 use super::sys::{self, InodeKind};
 use super::tree::{RootTree, is_absent};
+use super::window::Window;
 use crate::failpoint;
 use crate::job::Space;
-use crate::sorted::{FlatMap, FlatSet};
+use crate::sorted::FlatMap;
 
 /// A block, in bytes. A file's last bytes may take one, and its inode another.
 pub(super) const BLOCK_BYTES: u64 = 4_096;
@@ -62,17 +63,22 @@ impl<'t> Kept<'t> {
         make: impl Fn(&str) -> bool,
     ) -> Result<Self, InstallError> {
         let mut kept = Self { tree, dirs: FlatMap::default(), holds: FlatMap::default(), made: Vec::new() };
-        for mount in mounts.into_iter().chain([""]) {
-            if !kept.dirs.contains_key(mount) {
-                let is_new = make(mount) && tree.dir(&format!("{mount}/.thimble/kept")).is_err();
-                let dir = open_kept(tree, mount, make(mount)).context("open .thimble/kept in", mount)?;
-                kept.dirs.insert(mount.to_owned(), dir);
-                if is_new && !mount.is_empty() {
-                    kept.made.push(mount.to_owned());
-                }
-            }
-        }
+        mounts.into_iter().chain([""]).try_for_each(|mount| kept.add(mount, make(mount)))?;
         Ok(kept)
+    }
+
+    /// Opens the kept directory of one more filesystem. A missing one is made if `make`.
+    pub fn add(&mut self, mount: &str, make: bool) -> Result<(), InstallError> {
+        if self.dirs.contains_key(mount) {
+            return Ok(());
+        }
+        let is_new = make && self.tree.dir(&format!("{mount}/.thimble/kept")).is_err();
+        let dir = open_kept(self.tree, mount, make).context("open .thimble/kept in", mount)?;
+        self.dirs.insert(mount.to_owned(), dir);
+        if is_new && !mount.is_empty() {
+            self.made.push(mount.to_owned());
+        }
+        Ok(())
     }
 
     /// The install goes on: what was made stays.
@@ -80,11 +86,11 @@ impl<'t> Kept<'t> {
         self.made.clear();
     }
 
-    /// Tries out what each of the filesystems can hold.
-    pub fn try_out(&mut self) -> Result<(), InstallError> {
-        for (mount, dir) in self.dirs.iter() {
-            let holds = holds::try_out(dir.as_fd()).context("try out .thimble/kept in", mount)?;
-            self.holds.insert(mount.clone(), holds);
+    /// Tries out what a filesystem can hold, if that was not done yet.
+    pub fn try_out(&mut self, mount: &str) -> Result<(), InstallError> {
+        if !self.holds.contains_key(mount) {
+            let holds = holds::try_out(self.dir(mount)?).context("try out .thimble/kept in", mount)?;
+            self.holds.insert(mount.to_owned(), holds);
         }
         Ok(())
     }
@@ -228,6 +234,7 @@ impl<'t> Kept<'t> {
 
     /// Makes all changes so far durable.
     pub fn barrier(&self) -> Result<(), InstallError> {
+        self.tree.forget();
         for (mount, dir) in self.dirs.iter() {
             failpoint::hit("syncing a filesystem");
             sys::sync_filesystem(dir.as_fd()).context("sync the filesystem of", mount)?;
@@ -252,26 +259,61 @@ impl<'t> Kept<'t> {
     /// Removes everything that is not a kept object of the record. An object that moved
     /// to the root's filesystem stays only there.
     pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
-        let known = record.kept_numbers();
-        let numbers: FlatSet<u64> = known.iter().map(|(_, number)| *number).collect();
         for (mount, dir) in self.dirs.iter() {
             holds::clear_names(dir.as_fd()).context("clear .thimble/kept in", mount)?;
-            for name in sys::names(dir.as_fd()).context("list .thimble/kept in", mount)? {
-                let number = name.parse().ok().filter(|number: &u64| number.to_string() == name);
-                let is_known = number.is_some_and(|number| match mount.as_str() {
-                    "" => numbers.contains(&number),
-                    mount => known.contains(&(mount, number)),
-                });
-                if name == NEW_DIRECTORY {
-                    failpoint::hit("forgetting a directory");
-                    sys::rmdir_at(dir.as_fd(), &name).context("remove from .thimble/kept", &name)?;
-                } else if !is_known || !mount.is_empty() && self.has("", &name)? {
-                    self.remove(mount, &name)?;
-                }
+            let mut from = Some(0);
+            while let Some(first) = from {
+                from = self.sweep_from(record, mount, dir.as_fd(), first)?;
             }
         }
         Ok(())
     }
+
+    /// Sweeps one directory, of the objects of these and so many higher numbers as fit into
+    /// memory. Returns the lowest number above these, if there is one.
+    fn sweep_from(
+        &self,
+        record: &Record,
+        mount: &str,
+        dir: BorrowedFd<'_>,
+        first: u64,
+    ) -> Result<Option<u64>, InstallError> {
+        // The numbers that are there and not known, as far as was looked.
+        let mut unknown = Window::new(first);
+        let (mut others, mut above) = (Vec::new(), None);
+        sys::each_name(dir, |name| match number(name) {
+            Some(number) if number < first || unknown.insert(number) => {}
+            Some(number) => above = above.map_or(Some(number), |above: u64| Some(above.min(number))),
+            None => others.push(name.to_owned()),
+        })
+        .context("list .thimble/kept in", mount)?;
+        for name in others {
+            if name == NEW_DIRECTORY {
+                failpoint::hit("forgetting a directory");
+                sys::rmdir_at(dir, &name).context("remove from .thimble/kept", &name)?;
+            } else {
+                self.remove(mount, &name)?;
+            }
+        }
+        if !unknown.is_empty() {
+            let mut items = record.items();
+            while let Some((_, stack)) = items.next_stack()? {
+                for number in stack.kept() {
+                    // Where it lies is not looked at: it may have moved to the root.
+                    if mount.is_empty() || stack.mount == mount && !self.has("", &number.to_string())? {
+                        unknown.remove(number);
+                    }
+                }
+            }
+        }
+        unknown.iter().try_for_each(|number| self.remove(mount, &number.to_string()))?;
+        Ok(above)
+    }
+}
+
+/// The number that is an object's name.
+fn number(name: &str) -> Option<u64> {
+    name.parse().ok().filter(|number: &u64| number.to_string() == name)
 }
 
 /// Opens the directory `name`. With `make`, makes it if it is missing, for its owner
@@ -390,6 +432,14 @@ mod tests {
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     use super::*;
+
+    #[test]
+    fn a_name_is_an_objects_if_it_is_how_a_number_is_written() {
+        assert_eq!(
+            ["7", "07", "7~", "18446744073709551615"].map(number),
+            [Some(7), None, None, Some(u64::MAX)]
+        );
+    }
 
     /// The fallback for filesystems without hard links. Hard links are covered by
     /// tests/install.

@@ -7,9 +7,10 @@
 //! (`kept`). The stages of an install (`request`):
 //!
 //! 1. `prepare` fetches and verifies manifest and patch files and checks the rules;
-//!    `plan` computes from record, set and tree which objects change places. A failure
-//!    here rejects the request: nothing has changed.
-//! 2. `execute` announces the plan in the `journal`, then stages new files, runs the
+//!    `layout` finds out where their members belong, and the `planner` walks through these
+//!    paths and the record and `plan`s each. A failure here rejects the request:
+//!    nothing has changed.
+//! 2. `execute` announces the `moves` in the `journal`, then stages new files, runs the
 //!    pre scripts, switches, and runs the post, restart and health scripts. Each
 //!    displaced file gets its second name before the first switch, so that switching
 //!    is renames only. What a filesystem `holds` is tried out before, and if space is
@@ -20,6 +21,9 @@
 //!
 //! `recover` continues an `unfinished` install after a crash; `proof` continues one that
 //! replaced thimble itself (`own`).
+//!
+//! What grows with the number of files is on the disk, in one `order`: the record
+//! (`record_file`), the moves, and what is sorted on the way (`sorter`).
 //!
 //! Everything under `<root>/.thimble`:
 //!
@@ -47,32 +51,45 @@ mod conflict;
 mod error;
 mod execute;
 mod fetch;
+mod fit;
+mod frames;
 mod holds;
 mod installer;
 mod journal;
 mod kept;
 mod last;
+mod layout;
+mod moves;
+mod needs;
 mod notice;
+mod order;
 mod own;
 mod plan;
+mod planner;
 mod prepare;
+mod presence;
 mod proof;
 mod reboot;
 mod record;
+mod record_draft;
+mod record_file;
+mod record_item;
 mod recover;
 mod report;
 mod request;
 mod room;
 mod scripts;
 mod set_aside;
+mod sorter;
 mod spare;
 mod stage;
+mod staged;
 mod state_files;
-mod survey;
 mod sys;
 mod tree;
 mod undo;
 mod unfinished;
+mod window;
 
 pub use conflict::{Conflict, Unfit};
 pub use error::{InstallError, InstallRefusal};
@@ -80,7 +97,7 @@ pub use own::own_file;
 pub use scripts::{ScriptError, ScriptFailure, Trial};
 
 use installer::Installer;
-use record::Record;
+use record::Installed;
 use report::InstallReporter;
 use unfinished::{Recovered, RecoveryTrigger};
 
@@ -112,7 +129,7 @@ fn recover_for(trigger: RecoveryTrigger, config: &Config, reporter: &mut dyn Rep
     let mut reporter = InstallReporter::new(reporter);
     match Installer::open(config) {
         Ok(None) => {
-            reporter.snapshot(&Record::default(), None);
+            reporter.snapshot(&Installed::default(), None);
             reporter.end(None);
         }
         Ok(Some(host)) => {

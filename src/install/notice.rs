@@ -1,14 +1,19 @@
 //! Files that were changed by hand: a line for each in the host's log, and a summary of
 //! all that a successful install reports to the operator.
 
-use std::fmt;
+use std::cmp::Ordering;
+use std::os::fd::BorrowedFd;
+use std::{fmt, io};
 
+use serde::{Deserialize, Serialize};
+
+use super::sorter::{Sorted, SortedItems, SortedIter, Sorter};
 use crate::limits;
 use crate::types::PatchId;
 
 /// A local change and what the install did about it. The most important comes first:
 /// files that are no longer in place.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Notice {
     /// The changed file at the first path was saved at the second.
     Saved(String, String),
@@ -68,25 +73,85 @@ fn name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// All notices in one line that fits a `Reason`: the most important first, then the
-/// number of the rest. Empty if there are none.
-pub(super) fn summary(notices: &[Notice]) -> String {
-    let mut sorted: Vec<_> = notices.iter().collect();
-    sorted.sort_unstable();
-    let weight = |notice: &&Notice| if let Notice::MoreMissing(count) = notice { *count } else { 1 };
-    let mut left: usize = sorted.iter().map(weight).sum();
-    let mut text = String::new();
-    for notice in sorted {
-        let between = if text.is_empty() { "" } else { "; " };
-        let longer = format!("{text}{between}{notice}");
-        let still_left = left.saturating_sub(weight(&notice));
-        if longer.len() + more(still_left, true).len() > limits::REASON_BYTES {
-            break;
-        }
-        (text, left) = (longer, still_left);
+impl Notice {
+    /// How many files it tells of.
+    fn files(&self) -> usize {
+        if let Self::MoreMissing(count) = self { *count } else { 1 }
     }
-    let rest = more(left, !text.is_empty());
-    text + &rest
+}
+
+impl Sorted for Notice {
+    fn order(&self, other: &Self) -> Ordering {
+        self.cmp(other)
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Saved(a, b) | Self::NewBeside(a, b) | Self::Unseen(a, _, b) => a.len() + b.len(),
+            Self::Stays(path)
+            | Self::Replaced(path, _)
+            | Self::Opened(path, ..)
+            | Self::Missing(path, _)
+            | Self::NothingToRemove(path, _) => path.len(),
+            Self::MoreMissing(_) => 0,
+        }
+    }
+}
+
+/// The notices of an install, of which there may be many.
+pub(super) struct Notices<'h> {
+    sorter: Sorter<'h, Notice>,
+    files: usize,
+}
+
+impl<'h> Notices<'h> {
+    /// None yet. `home` is the directory for a file.
+    pub fn new(home: BorrowedFd<'h>) -> Self {
+        Self { sorter: Sorter::new(home), files: 0 }
+    }
+
+    /// Adds one.
+    pub fn push(&mut self, notice: Notice) -> io::Result<()> {
+        self.files += notice.files();
+        self.sorter.push(notice)
+    }
+
+    /// All notices.
+    pub fn sorted(self) -> io::Result<SortedNotices> {
+        Ok(SortedNotices { items: self.sorter.sorted()?, files: self.files })
+    }
+}
+
+/// The notices of an install, the most important first.
+pub(super) struct SortedNotices {
+    items: SortedItems<Notice>,
+    files: usize,
+}
+
+impl SortedNotices {
+    /// The notices in their order.
+    pub fn iter(&self) -> io::Result<SortedIter<'_, Notice>> {
+        self.items.iter()
+    }
+
+    /// All in one line that fits a `Reason`: the most important first, then the number of
+    /// the rest. Empty if there are none.
+    pub fn summary(&self) -> io::Result<String> {
+        let mut left = self.files;
+        let mut text = String::new();
+        let mut notices = self.iter()?;
+        while let Some(notice) = notices.next()? {
+            let between = if text.is_empty() { "" } else { "; " };
+            let longer = format!("{text}{between}{notice}");
+            let still_left = left.saturating_sub(notice.files());
+            if longer.len() + more(still_left, true).len() > limits::REASON_BYTES {
+                break;
+            }
+            (text, left) = (longer, still_left);
+        }
+        let rest = more(left, !text.is_empty());
+        Ok(text + &rest)
+    }
 }
 
 fn more(count: usize, is_behind: bool) -> String {
@@ -99,6 +164,8 @@ fn more(count: usize, is_behind: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsFd;
+
     use super::*;
 
     fn missing(path: &str) -> Notice {
@@ -107,6 +174,13 @@ mod tests {
 
     fn saved(path: &str) -> Notice {
         Notice::Saved(path.to_owned(), format!("{path}.thimble-saved"))
+    }
+
+    fn summary(notices: &[Notice]) -> String {
+        let home = std::fs::File::open("/").unwrap();
+        let mut all = Notices::new(home.as_fd());
+        notices.iter().for_each(|notice| all.push(notice.clone()).unwrap());
+        all.sorted().unwrap().summary().unwrap()
     }
 
     #[test]

@@ -14,8 +14,9 @@ use std::process::Command;
 
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::installer::Installer;
+use super::journal::Journal;
 use super::kept::duplicate;
-use super::plan::{Moves, Switch};
+use super::moves::Switch;
 use super::scripts::Trial;
 use super::sys;
 use crate::failpoint;
@@ -41,34 +42,39 @@ pub fn own_file() -> Option<(PathBuf, bool)> {
 
 /// The switch of thimble's own file, and whether it has been done: this process then
 /// runs a file that is not in place.
-pub(super) fn own_switch<'m>(root: &Path, moves: &'m Moves) -> Option<(&'m Switch, bool)> {
-    let (path, is_superseded) = own_file()?;
-    let path = path.strip_prefix(root).ok()?.to_str()?;
-    let switch = moves.switches.iter().find(|switch| switch.path == path)?;
-    Some((switch, is_superseded))
+fn own_switch(root: &Path, journal: &Journal) -> Result<Option<(Switch, bool)>, InstallError> {
+    let Some((file, is_superseded)) = own_file() else { return Ok(None) };
+    let Some(path) = file.strip_prefix(root).ok().and_then(Path::to_str) else { return Ok(None) };
+    let mut moves = journal.moves();
+    while let Some(switch) = moves.next_switch()? {
+        if switch.path == path {
+            return Ok(Some((switch, is_superseded)));
+        }
+    }
+    Ok(None)
 }
 
 impl Installer<'_> {
     /// `Some` if an install switches thimble's own file; `Some(true)` if it has done so and
     /// this process runs the file that is not in place.
-    pub fn own(&self, moves: &Moves) -> Option<bool> {
-        own_switch(self.scripts.root(), moves).map(|(_, is_superseded)| is_superseded)
+    pub fn own(&self, journal: &Journal) -> Result<Option<bool>, InstallError> {
+        Ok(own_switch(self.scripts.root(), journal)?.map(|(_, is_superseded)| is_superseded))
     }
 
     /// Refuses a plan that would remove thimble and bring no other.
-    pub fn check_own(&self, moves: &Moves) -> Result<(), InstallError> {
-        match own_switch(self.scripts.root(), moves) {
-            Some((Switch { path, to: None, .. }, _)) => {
-                Err(InstallRefusal::NoThimbleLeft(path.clone()).into())
-            }
+    pub fn check_own(&self, journal: &Journal) -> Result<(), InstallError> {
+        match own_switch(self.scripts.root(), journal)? {
+            Some((Switch { path, to: None, .. }, _)) => Err(InstallRefusal::NoThimbleLeft(path).into()),
             _ => Ok(()),
         }
     }
 
     /// Tries out the new thimble where it is staged, before the switch.
-    pub fn try_out(&self, moves: &Moves) -> Result<(), InstallError> {
+    pub fn try_out(&self, journal: &Journal) -> Result<(), InstallError> {
         let root = self.scripts.root();
-        let Some((Switch { mount, to: Some(to), .. }, _)) = own_switch(root, moves) else { return Ok(()) };
+        let Some((Switch { mount, to: Some(to), .. }, _)) = own_switch(root, journal)? else {
+            return Ok(());
+        };
         failpoint::hit("trying the new thimble");
         let mut command = Command::new(root.join(mount).join(".thimble/kept").join(to.number.to_string()));
         command.arg("--version");
@@ -82,8 +88,9 @@ impl Installer<'_> {
     }
 
     /// Keeps the old thimble as the guard.
-    pub fn keep_guard(&self, moves: &Moves) -> Result<(), InstallError> {
-        let Some((Switch { path, .. }, _)) = own_switch(self.scripts.root(), moves) else { return Ok(()) };
+    pub fn keep_guard(&self, journal: &Journal) -> Result<(), InstallError> {
+        let own = own_switch(self.scripts.root(), journal)?;
+        let Some((Switch { path, .. }, _)) = &own else { return Ok(()) };
         let (parent, name) = self.tree.parent(path).context("open the directory of", path)?;
         self.remove_guard()?;
         duplicate(parent.as_fd(), name, self.home.as_fd(), GUARD).context("keep", path)

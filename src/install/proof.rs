@@ -6,9 +6,9 @@ use std::os::fd::AsFd;
 use super::error::{InstallError, InstallRefusal};
 use super::installer::Installer;
 use super::journal::JournalEntry;
-use super::record::Record;
+use super::record_draft::INSTALLED;
+use super::record_file::Record;
 use super::report::InstallReporter;
-use super::state_files::INSTALLED;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 use crate::job::Report;
 use crate::wire::install::InstallRequest;
@@ -43,7 +43,7 @@ impl Installer<'_> {
                 return self.go_back(trigger, unfinished, reason, reporter);
             }
             // The files are switched, but the old thimble runs: it must start the new one.
-            _ if self.own(&unfinished.intent.moves) == Some(true) => return Ok(Recovered::Superseded),
+            _ if self.own(&unfinished.journal)? == Some(true) => return Ok(Recovered::Superseded),
             RecoveryTrigger::Unheard => {
                 return self.go_back(trigger, unfinished, "the new thimble heard no controller", reporter);
             }
@@ -72,7 +72,9 @@ impl Installer<'_> {
         unfinished: &mut UnfinishedInstall,
     ) -> Result<Option<Record>, InstallError> {
         let UnfinishedInstall { journal, intent, record, .. } = unfinished;
-        let next: Record = INSTALLED.read_draft(self.home.as_fd())?;
+        let gone =
+            || InstallError::Damaged { path: format!(".thimble/{}", INSTALLED.draft), what: "is gone" };
+        let next = Record::open(self.home.as_fd(), INSTALLED.draft)?.ok_or_else(gone)?;
         if !journal.state.is_healthy {
             if !intent.reboot_required {
                 self.health(journal, &next)?;

@@ -7,15 +7,16 @@
 
 use std::os::fd::AsFd;
 
+use super::beside::free_beside;
 use super::boot::has_restarted_since;
 use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::JournalEntry;
 use super::kept::Kept;
-use super::record::Record;
+use super::order::order;
+use super::record_draft::BEFORE;
+use super::record_file::Record;
 use super::report::InstallReporter;
-use super::state_files::BEFORE;
-use super::survey::free_name;
 use super::tree::PathState;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 
@@ -76,22 +77,33 @@ impl Installer<'_> {
         let what = "is gone, so the set before cannot come back: see that the host works with the set that it \
                     has, then remove .thimble/journal to keep that";
         let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
-        let before: Record = BEFORE.read(self.home.as_fd())?.ok_or_else(gone)?;
+        let before = Record::open(self.home.as_fd(), BEFORE.name)?.ok_or_else(gone)?;
         Ok(UnfinishedInstall { record: before, ..unfinished })
     }
 
     /// Saves files of the set that were changed by hand since the install, each beside
     /// its path: going back knows only what the install did.
     fn save_changes(&self, unfinished: &UnfinishedInstall) -> Result<(), InstallError> {
-        let switches = &unfinished.intent.moves.switches;
-        let kept = Kept::open(&self.tree, switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
-        for switch in switches {
-            let top = unfinished.record.paths.get(&switch.path).and_then(|stack| stack.top());
+        let UnfinishedInstall { journal, record, .. } = unfinished;
+        self.tree.forget();
+        let mounts = journal.mounts()?;
+        let kept = Kept::open(&self.tree, mounts.iter().map(String::as_str), |_| false)?;
+        let (mut moves, mut items) = (journal.moves(), record.items());
+        let mut item = items.next_stack()?;
+        while let Some(switch) = moves.next_switch()? {
+            if switch.is_beside {
+                continue;
+            }
+            while item.as_ref().is_some_and(|(path, _)| order(path, &switch.path).is_lt()) {
+                item = items.next_stack()?;
+            }
+            let stack = item.as_ref().filter(|(path, _)| *path == switch.path).map(|(_, stack)| stack);
+            let top = stack.and_then(|stack| stack.top());
             let Some(object) = top.and_then(|layer| layer.content.object()) else { continue };
-            if let PathState::Inode(found) = self.tree.inspect(&switch.path)?
+            if let PathState::Inode(found) = self.tree.inspect(&switch.path, true)?
                 && !found.is_some_and(|found| found.is(&object.print))
             {
-                kept.save(&switch.path, &free_name(&self.tree, &switch.path, "thimble-saved")?)?;
+                kept.save(&switch.path, &free_beside(&self.tree, &switch.path, "thimble-saved")?)?;
             }
         }
         kept.barrier()

@@ -2,30 +2,30 @@
 //!
 //! A stack is a base (the object that was there before any patch, if any) and layers,
 //! bottom first. The top layer is in place; every object below it is kept under its
-//! number. Nothing here does I/O.
+//! number. The patches are in memory; the paths are read from the disk one by one
+//! ([`super::record_file`]), so that a record may have any number of them. Nothing here
+//! does I/O.
 
 use serde::{Deserialize, Serialize};
 
 use super::scripts::Script;
 use super::tree::Print;
 use crate::repo::digest::set_digest;
-use crate::sorted::{FlatMap, FlatSet};
 use crate::types::{Digest, Hash, PatchId};
 
-/// What is installed. The order of the fields here and below is on disk.
+/// What a record says of the installed set. The order of the fields here and below is on
+/// disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Record {
+pub(super) struct Installed {
     /// The number of committed installs. Comparing it with a journal's shows whether that
     /// install is committed.
     pub serial: u64,
     /// The next number for an object.
     pub next_number: u64,
-    /// The installed patches in layer order, bottom first.
+    /// The installed patches in layer order, bottom first. The place of one is its rank.
     pub patches: Vec<Patch>,
-    /// Every path that a patch has a file or link at, or removes.
-    pub paths: FlatMap<String, Stack>,
-    /// Directories that installs made, to be removed when they are empty.
-    pub directories: FlatSet<String>,
+    /// The mount points of the filesystems that objects of the record lie on.
+    pub mounts: Vec<String>,
 }
 
 /// One installed patch.
@@ -39,12 +39,33 @@ pub(super) struct Patch {
     pub reboot_required: bool,
     /// The scripts kept for it.
     pub scripts: Vec<Script>,
-    /// The directories that are members of it, even if they are empty.
-    pub directories: FlatSet<String>,
+}
+
+/// What a record says of one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Item {
+    pub path: String,
+    pub what: ItemKind,
+}
+
+/// The kinds of items.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum ItemKind {
+    Directory(Directory),
+    Stack(Stack),
+}
+
+/// A directory.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Directory {
+    /// An install made it, so it is removed when it is empty.
+    pub is_made: bool,
+    /// The ranks of the patches that it is a member of: they want it even if it is empty.
+    pub members_of: Vec<u16>,
 }
 
 /// The objects of one path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Stack {
     /// The mount point of the path's filesystem, where its objects are kept.
     pub mount: String,
@@ -56,16 +77,17 @@ pub(super) struct Stack {
 }
 
 /// The part that one patch has in a path.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Layer {
-    pub patch: PatchId,
+    /// The rank of the patch.
+    pub rank: u16,
     pub content: Content,
     /// The patch's metadata lists the path under `config`.
     pub is_config: bool,
 }
 
 /// What a patch has at a path.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     /// Its object was deleted or changed by hand, was given up for room, or cannot be needed
     /// again.
@@ -83,7 +105,7 @@ impl Content {
 }
 
 /// A file or symbolic link of a patch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Object {
     /// Its name where it is kept.
     pub number: u64,
@@ -91,7 +113,7 @@ pub(super) struct Object {
     pub print: Print,
 }
 
-impl Record {
+impl Installed {
     /// The digest of what is installed.
     pub fn digest(&self) -> Digest {
         set_digest(self.by_id().into_iter().map(|patch| (&patch.id, &patch.hash)))
@@ -109,41 +131,9 @@ impl Record {
         self.patches.iter().find(|patch| patch.id == *id)
     }
 
-    /// Whether a directory is still needed: a patch's file is in place below it, or a patch
-    /// has it as a member.
-    pub fn wants_directory(&self, path: &str) -> bool {
-        let below = format!("{path}/");
-        let mut paths_below = self.paths.starting_at(&below).iter();
-        let holds = paths_below
-            .by_ref()
-            .take_while(|(path, _)| path.starts_with(&below))
-            .any(|(_, stack)| stack.top().is_some_and(|top| top.content != Content::Nothing));
-        holds
-            || self.patches.iter().any(|patch| {
-                patch.directories.contains(path)
-                    || patch.directories.starting_at(&below).first().is_some_and(|d| d.starts_with(&below))
-            })
-    }
-
-    /// Gives up objects of layers. The patch's file is fetched again when such a layer
-    /// becomes the top.
-    pub fn forget(&mut self, numbers: &FlatSet<u64>) {
-        for layer in self.paths.values_mut().flat_map(|stack| &mut stack.layers) {
-            if layer.content.object().is_some_and(|object| numbers.contains(&object.number)) {
-                layer.content = Content::Lost;
-            }
-        }
-    }
-
-    /// All kept objects, as mount point and number. The top of a stack is in place, not
-    /// kept.
-    pub fn kept_numbers(&self) -> FlatSet<(&str, u64)> {
-        let mut numbers = Vec::new();
-        for stack in self.paths.values() {
-            let of_stack = stack.base.into_iter().chain(stack.covered());
-            numbers.extend(of_stack.map(|number| (stack.mount.as_str(), number)));
-        }
-        numbers.into()
+    /// The id of the patch with this rank; an empty one if there is none.
+    pub fn id(&self, rank: u16) -> PatchId {
+        self.patches.get(usize::from(rank)).map(|patch| patch.id.clone()).unwrap_or_default()
     }
 }
 
@@ -153,19 +143,42 @@ impl Stack {
         self.layers.last()
     }
 
+    /// Whether the top layer has a file in place.
+    pub fn has_file(&self) -> bool {
+        self.top().is_some_and(|top| top.content != Content::Nothing)
+    }
+
     /// The kept objects of its covered layers, bottom first.
     pub fn covered(&self) -> impl Iterator<Item = u64> {
         let covered = self.layers.split_last().map_or(&[][..], |(_, covered)| covered);
         covered.iter().filter_map(|layer| layer.content.object()).map(|object| object.number)
     }
 
+    /// Its kept objects. The top is in place, not kept.
+    pub fn kept(&self) -> impl Iterator<Item = u64> {
+        self.base.into_iter().chain(self.covered())
+    }
+
     /// Drops the objects below a committed layer: they can never be in place again.
-    pub fn drop_below_committed(&mut self, is_committed: impl Fn(&PatchId) -> bool) {
-        let Some(at) = self.layers.iter().rposition(|layer| is_committed(&layer.patch)) else { return };
+    pub fn drop_below_committed(&mut self, is_committed: impl Fn(u16) -> bool) {
+        let Some(at) = self.layers.iter().rposition(|layer| is_committed(layer.rank)) else { return };
         self.base = None;
         for layer in self.layers.iter_mut().take(at) {
             layer.content = Content::Lost;
         }
+    }
+
+    /// Gives up objects of layers. The patch's file is fetched again when such a layer
+    /// becomes the top. Returns whether it had one of them.
+    pub fn forget(&mut self, is_given_up: impl Fn(u64) -> bool) -> bool {
+        let mut has = false;
+        for layer in &mut self.layers {
+            if layer.content.object().is_some_and(|object| is_given_up(object.number)) {
+                layer.content = Content::Lost;
+                has = true;
+            }
+        }
+        has
     }
 }
 

@@ -14,7 +14,6 @@ use std::os::fd::AsFd;
 use super::error::InstallError;
 use super::installer::Installer;
 use super::journal::{self, Journal};
-use super::plan::Moves;
 use super::report::InstallReporter;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 
@@ -31,7 +30,7 @@ impl Installer<'_> {
         let record = self.record()?;
         let Some(journal) = Journal::open(self.home.as_fd())? else {
             if !trigger.is_early() {
-                self.sweep(&record, &Moves::default());
+                self.sweep(&record, &Default::default());
             }
             return Ok(Recovered::Whole);
         };

@@ -2,7 +2,7 @@
 
 use super::error::InstallError;
 use super::installer::Installer;
-use super::record::Record;
+use super::record::Installed;
 use crate::job::reporter::Reporter;
 use crate::job::{RefusalKind, Report};
 use crate::types::Reason;
@@ -51,7 +51,7 @@ impl<'r> InstallReporter<'r> {
     }
 
     /// Reports these installed patches and this last request.
-    pub fn snapshot(&mut self, record: &Record, last: Option<LastInstall>) {
+    pub fn snapshot(&mut self, record: &Installed, last: Option<LastInstall>) {
         for patch in record.by_id() {
             self.report(Report::Installed(InstalledPatch { id: patch.id.clone(), hash: patch.hash }));
         }

@@ -27,21 +27,23 @@ impl Installer<'_> {
         }
         let mut record = self.record()?;
         let mut journal = Journal::begin(self.home.as_fd(), *request)?;
-        let mut prepared = match self.prepare(&record, request, source, reporter) {
+        let mut prepared = match self.prepare(&record, &mut journal, request, source, reporter) {
             Ok(prepared) => prepared,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
                 return Ok(Some(InstallEnd { last, kind: error.kind() }));
             }
         };
-        let Prepared { plan, kept, room, .. } = &mut prepared;
-        if let Err(error) = self.take_room(&mut record, plan, kept, room) {
-            let last = self.reject(journal, request_id, &error.to_string())?;
-            return Ok(Some(InstallEnd { last, kind: error.kind() }));
-        }
-        let intent = prepared.intent(&record);
-        let executed = self.execute(&mut journal, &intent, &mut prepared, reporter);
-        drop(prepared);
+        let Prepared { plan, room, .. } = &mut prepared;
+        let intent = self.take_room(&mut record, plan, room).and_then(|()| prepared.intent(&record));
+        let intent = match intent {
+            Ok(intent) => intent,
+            Err(error) => {
+                let last = self.reject(journal, request_id, &error.to_string())?;
+                return Ok(Some(InstallEnd { last, kind: error.kind() }));
+            }
+        };
+        let executed = self.execute(&mut journal, &intent, &record, prepared, reporter);
         match executed {
             Ok(Some(record)) => {
                 let last = self.settle(UnfinishedInstall { journal, request: *request, intent, record })?;

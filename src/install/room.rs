@@ -10,16 +10,16 @@ use std::os::fd::AsFd;
 use super::check::Needed;
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::installer::Installer;
+use super::journal::Journal;
 use super::kept::{BLOCK_BYTES, Kept};
-use super::plan::Plan;
-use super::record::Record;
-use super::state_files::INSTALLED;
-use super::{check, set_aside, survey, sys};
+use super::needs::Objects;
+use super::planner::Plan;
+use super::record::{Installed, ItemKind};
+use super::record_draft::{Draft, REDUCED};
+use super::record_file::Record;
+use super::{check, set_aside};
 use crate::job::Space;
-use crate::sorted::{FlatMap, FlatSet};
-
-/// Objects by mount point and number.
-type Objects = Vec<(String, u64)>;
+use crate::sorted::FlatSet;
 
 /// What an install does before it stages its files.
 #[derive(Default)]
@@ -28,64 +28,31 @@ pub(super) struct Room {
     dropped: Objects,
     /// Objects from before any patch that move to the root's filesystem.
     moved: Objects,
-    /// Such objects that come back.
-    pub returning: Objects,
 }
 
 impl Installer<'_> {
-    /// Finds room for a plan, beside a reserve. Refuses one for which there is none, or
-    /// whose kept objects are missing.
+    /// Finds room for a plan, beside a reserve. Refuses one for which there is none.
     pub fn find_room(
         &self,
         record: &Record,
-        plan: &mut Plan,
-        kept: &Kept<'_>,
+        journal: &Journal,
+        plan: &mut Plan<'_>,
+        adds: bool,
         reserve_bytes: u64,
     ) -> Result<Room, InstallError> {
         let mut room = Room::default();
-        let mut needed: FlatMap<String, Needed> = FlatMap::default();
-        let none = || Needed { bytes: reserve_bytes, inodes: 0 };
-        let mut need = |mount: &str, bytes: u64| {
-            let needed = needed.get_or_insert_with(mount.to_owned(), none);
-            let bytes = bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
-            needed.bytes = needed.bytes.saturating_add(bytes);
-            needed.inodes += 1;
-        };
-        for switch in &mut plan.moves.switches {
-            let Some(to) = switch.to.as_mut().filter(|to| !to.is_fresh) else { continue };
-            let name = to.number.to_string();
-            if kept.has(&switch.mount, &name)? {
-                continue;
-            }
-            if !kept.has("", &name)? {
-                return Err(survey::lost_object(record, &switch.path));
-            }
-            // Undoing leaves it where it lies now.
-            to.is_fresh = true;
-            need(&switch.mount, kept.size_bytes("", &name)?);
-            room.returning.push((switch.mount.clone(), to.number));
-        }
-        for staged in &plan.stage {
-            need(&staged.mount, staged.size_bytes);
-        }
-        for save in &plan.moves.saves {
-            let mount = plan.moves.switches.iter().find(|switch| switch.path == save.path);
-            let Some(mount) = mount.map(|switch| &switch.mount) else { continue };
-            if !kept.holds(mount).hard_links {
-                let stat =
-                    self.tree.parent(&save.path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name));
-                need(mount, stat.context("look at", &save.path)?.size_bytes);
-            }
-        }
-        if !plan.moves.added.is_empty() {
-            let spare_bytes = set_aside::missing_bytes(self.home.as_fd(), &plan.next)?;
-            let needed = needed.get_or_insert_with(String::new(), none);
+        if adds {
+            let record_bytes = plan.draft.bytes_with(&plan.next)?;
+            let spare_bytes = set_aside::missing_bytes(self.home.as_fd(), &plan.next, record_bytes);
+            let needed = plan.needs.of("");
             needed.bytes = needed.bytes.saturating_add(spare_bytes);
         }
         // The root last: others may move objects to it.
+        let needed = std::mem::take(&mut plan.needs.by_mount);
         let (root, others): (Vec<_>, Vec<_>) = needed.into_iter().partition(|(mount, _)| mount.is_empty());
         let mut to_root = 0;
         for (mount, mut needed) in others.into_iter().chain(root) {
+            needed.bytes = needed.bytes.saturating_add(reserve_bytes);
             if mount.is_empty() {
                 needed.bytes = needed.bytes.saturating_add(to_root);
             }
@@ -94,7 +61,7 @@ impl Installer<'_> {
             let InstallRefusal::NoSpace { needed, free, .. } = **refusal else { return Err(error) };
             let short = needed.saturating_sub(free);
             let to_root_now = reserve_bytes.saturating_add(to_root);
-            let made = self.make_room(record, plan, kept, &mount, short, to_root_now)?;
+            let made = self.make_room(record, journal, &plan.kept, &mount, short, to_root_now)?;
             let Some((made, moved_bytes)) = made else { return Err(error) };
             to_root += moved_bytes;
             room.dropped.extend(made.dropped);
@@ -109,7 +76,7 @@ impl Installer<'_> {
     fn make_room(
         &self,
         record: &Record,
-        plan: &Plan,
+        journal: &Journal,
         kept: &Kept<'_>,
         mount: &str,
         mut short: u64,
@@ -117,20 +84,28 @@ impl Installer<'_> {
     ) -> Result<Option<(Room, u64)>, InstallError> {
         let mut room = Room::default();
         let mut moved_bytes = 0;
-        let entering: FlatSet<u64> =
-            plan.moves.switches.iter().filter_map(|switch| switch.to).map(|to| to.number).collect();
-        let stacks = || record.paths.values().filter(|stack| stack.mount == mount);
-        for number in stacks().flat_map(|stack| stack.covered()).filter(|number| !entering.contains(number)) {
-            if short == 0 {
-                break;
-            }
-            short = short.saturating_sub(kept.size_bytes(mount, &number.to_string())?);
-            room.dropped.push((mount.to_owned(), number));
+        let mut entering = Vec::new();
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
+            entering.extend(switch.to.filter(|to| !to.is_fresh).map(|to| to.number));
         }
-        for number in stacks().filter_map(|stack| stack.base).filter(|number| !entering.contains(number)) {
+        let entering = FlatSet::from(entering);
+        let mut items = record.items();
+        while let Some((_, stack)) = items.next_stack()? {
+            for number in stack.covered().filter(|number| !entering.contains(number)) {
+                if short > 0 && stack.mount == mount {
+                    short = short.saturating_sub(kept.size_bytes(mount, &number.to_string())?);
+                    room.dropped.push((mount.to_owned(), number));
+                }
+            }
+        }
+        let mut items = record.items();
+        while let Some((_, stack)) = items.next_stack()? {
             if short == 0 || mount.is_empty() {
                 break;
             }
+            let base = stack.base.filter(|number| stack.mount == mount && !entering.contains(number));
+            let Some(number) = base else { continue };
             let size_bytes = kept.size_bytes(mount, &number.to_string())?;
             let takes = size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;
             // One of no size lies at the root already.
@@ -155,10 +130,10 @@ impl Installer<'_> {
     pub fn take_room(
         &self,
         record: &mut Record,
-        plan: &mut Plan,
-        kept: &Kept<'_>,
+        plan: &mut Plan<'_>,
         room: &Room,
     ) -> Result<(), InstallError> {
+        let kept = &plan.kept;
         for (mount, number) in &room.moved {
             kept.transfer(mount, "", &number.to_string())?;
         }
@@ -167,9 +142,19 @@ impl Installer<'_> {
         }
         if !room.dropped.is_empty() {
             let dropped: FlatSet<u64> = room.dropped.iter().map(|(_, number)| *number).collect();
-            record.forget(&dropped);
-            plan.next.forget(&dropped);
-            INSTALLED.write(self.home.as_fd(), record)?;
+            plan.draft.forget(|number| dropped.contains(&number))?;
+            let mut reduced = Draft::begin(self.home.as_fd(), &REDUCED)?;
+            let mut items = record.items();
+            while let Some(mut item) = items.next()? {
+                if let ItemKind::Stack(stack) = &mut item.what {
+                    stack.forget(|number| dropped.contains(&number));
+                }
+                reduced.push(&item)?;
+            }
+            let installed = Installed { mounts: reduced.mounts(), ..Installed::clone(record) };
+            reduced.finish(&installed)?;
+            REDUCED.publish(self.home.as_fd())?;
+            *record = self.record()?;
         }
         for (mount, number) in room.moved.iter().chain(&room.dropped) {
             kept.remove(mount, &number.to_string())?;

@@ -1,38 +1,70 @@
 //! Unpacks a verified patch: its files into the kept directories, its scripts into
 //! `.thimble/patches`.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::kept::{Kept, own_dir};
-use super::plan::Staged;
-use super::record::Record;
+use super::layout::path_hash;
+use super::record::Installed;
+use super::record_draft::Draft;
+use super::sorter::{SortedItems, SortedIter};
+use super::staged::{PatchFile, Staged};
 use super::sys::{self, InodeKind, Stat};
 use super::tree::Print;
 use crate::failpoint;
 use crate::patch::PatchError;
 use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Sink};
-use crate::sorted::{FlatMap, FlatSet};
+use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
-/// Unpacks a patch's files into the kept directories. Returns the print of each.
-pub(super) fn files<'a>(
-    id: &PatchId,
-    file: &mut File,
-    wanted: &[&'a Staged],
-    kept: &'a Kept<'_>,
-    unpacked: &'a mut dyn FnMut(u64),
-) -> Result<Vec<(&'a Staged, Print)>, InstallError> {
-    let wanted = wanted.iter().map(|staged| (staged.member.as_str(), *staged)).collect();
-    let mut sink = Files { wanted, kept, prints: Vec::new(), unpacked, failed: None };
-    read(id, file, &mut sink).map_err(|error| with_file(error, sink.failed.take()))?;
-    Ok(sink.prints)
+/// Unpacks a patch's files into the kept directories, and writes the print of each to the
+/// draft of the record.
+pub(super) fn files(
+    patch: &mut PatchFile,
+    wanted: &mut Wanted<'_>,
+    kept: &Kept<'_>,
+    draft: &mut Draft<'_>,
+    unpacked: &mut dyn FnMut(u64),
+) -> Result<(), InstallError> {
+    let PatchFile { id, file, first_number, linked } = patch;
+    let (number, sources) = (*first_number, HashMap::new());
+    let mut sink = Files { number, linked, wanted, kept, draft, sources, unpacked, failed: None };
+    read(id, file, &mut sink).map_err(|error| with_file(error, sink.failed.take()))
 }
+
+/// The files and links to unpack, one after another.
+pub(super) struct Wanted<'s> {
+    items: SortedIter<'s, Staged>,
+    next: Option<Staged>,
+}
+
+impl<'s> Wanted<'s> {
+    /// All of them.
+    pub fn new(staged: &'s SortedItems<Staged>) -> io::Result<Self> {
+        let mut items = staged.iter()?;
+        let next = items.next()?;
+        Ok(Self { items, next })
+    }
+
+    /// The one with this number, if it is wanted. Asked for in the order of the numbers.
+    fn take(&mut self, number: u64) -> io::Result<Option<Staged>> {
+        let taken = self.next.take_if(|next| next.number == number);
+        if taken.is_some() {
+            self.next = self.items.next()?;
+        }
+        Ok(taken)
+    }
+}
+
+/// The part of a file that is in memory at once, in bytes.
+const BUFFER_BYTES: usize = 64 * 1024;
 
 /// What could not be done to a file that is unpacked: a verb, and the file's path.
 type Failed = (&'static str, String);
@@ -53,40 +85,47 @@ fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), Instal
     archive::read(file, sink).map(drop).map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))
 }
 
-struct Files<'a> {
-    wanted: FlatMap<&'a str, &'a Staged>,
+struct Files<'a, 'w, 'd> {
+    /// The number of the next member.
+    number: u64,
+    linked: &'a FlatSet<u64>,
+    wanted: &'a mut Wanted<'w>,
     kept: &'a Kept<'a>,
-    prints: Vec<(&'a Staged, Print)>,
+    draft: &'a mut Draft<'d>,
+    /// Where the files were unpacked that others are hard links to: mount point and name,
+    /// by the hashes of their paths.
+    sources: HashMap<u64, (String, String)>,
     unpacked: &'a mut dyn FnMut(u64),
     failed: Option<Failed>,
 }
 
-impl<'a> Files<'a> {
+impl Files<'_, '_, '_> {
     /// Remembers what failed, if it did.
-    fn note<T>(&mut self, verb: &'static str, member: &Member, result: io::Result<T>) -> io::Result<T> {
-        result.inspect_err(|_| {
-            let path = member.path.to_string_lossy();
-            let staged = self.wanted.get(&*path).map(|staged| staged.path.clone());
-            self.failed = Some((verb, staged.unwrap_or_else(|| path.into_owned())));
-        })
+    fn note<T>(&mut self, verb: &'static str, path: &str, result: io::Result<T>) -> io::Result<T> {
+        result.inspect_err(|_| self.failed = Some((verb, path.to_owned())))
     }
 
-    /// The name that a file of the archive is unpacked to. A file that is not wanted gets
-    /// one too, which the next sweep removes: a hard link to it may be wanted.
-    fn target(&self, path: &Path) -> Option<(BorrowedFd<'a>, String)> {
-        let path = path.to_str()?;
-        match self.wanted.get(path) {
-            Some(staged) => Some((self.kept.dir(&staged.mount).ok()?, staged.number.to_string())),
-            None => Some((self.kept.dir("").ok()?, format!("spare-{}", blake3::hash(path.as_bytes())))),
-        }
+    /// What is wanted of the next member.
+    fn next(&mut self) -> io::Result<Option<Staged>> {
+        self.number += 1;
+        self.wanted.take(self.number - 1)
     }
 
-    fn file(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        let (dir, name) = self.target(&member.path).ok_or(io::ErrorKind::NotFound)?;
+    fn file(&mut self, member: &Member, staged: Option<Staged>, content: &mut dyn Read) -> io::Result<()> {
+        let hash = path_hash(&member.path);
+        let is_linked = self.linked.contains(&hash);
+        // A file that is not wanted may have a hard link that is. The next sweep removes it.
+        let (mount, name, path) = match &staged {
+            Some(staged) => (staged.mount.clone(), staged.number.to_string(), staged.path.clone()),
+            None if is_linked => (String::new(), format!("spare-{hash}"), member.path.display().to_string()),
+            None => return Ok(()),
+        };
+        let kept = self.kept;
+        let dir = kept.dir(&mount).map_err(|_| io::ErrorKind::NotFound)?;
         failpoint::hit("staging a file");
-        let mut file = self.note("unpack", member, sys::create_new(dir, &name))?;
+        let mut file = self.note("unpack", &path, sys::create_new(dir, &name))?;
         let mut hasher = blake3::Hasher::new();
-        let mut buffer = vec![0; 64 * 1024];
+        let mut buffer = vec![0; BUFFER_BYTES];
         loop {
             let len = match content.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -96,31 +135,39 @@ impl<'a> Files<'a> {
             if bytes.is_empty() {
                 break;
             }
-            self.note("unpack", member, file.write_all(bytes))?;
+            self.note("unpack", &path, file.write_all(bytes))?;
             hasher.update(bytes);
             (self.unpacked)(len as u64);
         }
-        let staged = self.wanted.get(member.path.to_str().unwrap_or_default()).copied();
-        let holds = self.kept.holds(staged.map_or("", |staged| &staged.mount));
+        let holds = kept.holds(&mount);
         let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds);
-        let granted = self.note("set owner, mode and time of", member, granted)?;
-        self.prints.extend(staged.map(|staged| (staged, print(&granted, holds, &hasher.finalize()))));
-        Ok(())
+        let granted = self.note("set owner, mode and time of", &path, granted)?;
+        if is_linked {
+            self.sources.insert(hash, (mount, name));
+        }
+        match staged {
+            Some(staged) => self.record(&staged, &print(&granted, holds, &hasher.finalize())),
+            None => Ok(()),
+        }
     }
 
-    fn link(&mut self, member: &Member, target: &Path) -> io::Result<()> {
-        let staged = self.wanted.get(member.path.to_str().unwrap_or_default()).copied();
-        let Some(staged) = staged else { return Ok(()) };
-        let dir = self.kept.dir(&staged.mount).map_err(|_| io::ErrorKind::NotFound)?;
-        let name = staged.number.to_string();
+    fn link(&mut self, member: &Member, staged: &Staged, target: &Path) -> io::Result<()> {
+        let Staged { mount, number, path, .. } = staged;
+        let kept = self.kept;
+        let dir = kept.dir(mount).map_err(|_| io::ErrorKind::NotFound)?;
+        let name = number.to_string();
         let target = target.as_os_str().as_bytes();
-        let holds = self.kept.holds(&staged.mount);
+        let holds = kept.holds(mount);
         failpoint::hit("staging a link");
-        self.note("unpack the link", member, sys::symlink_at(target, dir, &name))?;
+        self.note("unpack the link", path, sys::symlink_at(target, dir, &name))?;
         let granted = holds::grant(dir, &name, None, &member.owner, holds);
-        let granted = self.note("set owner and time of", member, granted)?;
-        self.prints.push((staged, print(&granted, holds, &blake3::hash(target))));
-        Ok(())
+        let granted = self.note("set owner and time of", path, granted)?;
+        self.record(staged, &print(&granted, holds, &blake3::hash(target)))
+    }
+
+    fn record(&mut self, staged: &Staged, print: &Print) -> io::Result<()> {
+        let written = self.draft.set_print(staged.layers_at, staged.layer, print);
+        self.note("write", ".thimble/installed.next", written)
     }
 }
 
@@ -132,22 +179,27 @@ fn print(granted: &Stat, holds: &Holds, content: &blake3::Hash) -> Print {
     Print::new(granted.kind == InodeKind::Link, granted.mode, granted.uid, granted.gid, content)
 }
 
-impl Sink for Files<'_> {
+impl Sink for Files<'_, '_, '_> {
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
-        match (member.section, &member.kind) {
-            (ArchiveSection::Files, MemberKind::File { .. }) => self.file(member, content),
-            (ArchiveSection::Files, MemberKind::Symlink { target }) => self.link(member, target),
+        let staged = self.next()?;
+        match (member.section, &member.kind, staged) {
+            (ArchiveSection::Files, MemberKind::File { .. }, staged) => self.file(member, staged, content),
+            (ArchiveSection::Files, MemberKind::Symlink { target }, Some(staged)) => {
+                self.link(member, &staged, target)
+            }
             _ => Ok(()),
         }
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
+        let staged = self.next()?;
         if member.section != ArchiveSection::Files {
             return Ok(());
         }
-        let (dir, name) = self.target(of).ok_or(io::ErrorKind::NotFound)?;
-        let mut content = sys::open_read(dir, &name)?;
-        self.file(member, &mut content)
+        let (mount, name) = self.sources.get(&path_hash(of)).ok_or(io::ErrorKind::NotFound)?;
+        let dir = self.kept.dir(mount).map_err(|_| io::ErrorKind::NotFound)?;
+        let mut content = sys::open_read(dir, name)?;
+        self.file(member, staged, &mut content)
     }
 }
 
@@ -198,7 +250,7 @@ impl ScriptStore {
     }
 
     /// Removes the scripts of patches that are not in the record.
-    pub fn sweep(&self, record: &Record) -> Result<(), InstallError> {
+    pub fn sweep(&self, record: &Installed) -> Result<(), InstallError> {
         let known: FlatSet<_> = record.patches.iter().map(|patch| patch.id.as_str()).collect();
         for name in sys::names(self.dir.as_fd()).context("list", ".thimble/patches")? {
             if !known.contains(name.as_str()) {

@@ -16,12 +16,6 @@ use super::{spare, sys};
 use crate::failpoint;
 use crate::sealed::{SealedError, SealedFormat};
 
-/// The record of what is installed. Renaming its draft commits an install.
-pub(super) const INSTALLED: StateFile = StateFile::new("installed", "installed.next", b"THMI");
-
-/// The record before a committed set that waits for a restart of the host.
-pub(super) const BEFORE: StateFile = StateFile::new("before", "before.next", b"THMB");
-
 /// The last request and its outcome.
 pub(super) const LAST: StateFile = StateFile::new("last", "last.next", b"THML");
 
@@ -39,8 +33,7 @@ impl StateFile {
         Self { name, draft, format: SealedFormat { magic, version: 1 } }
     }
 
-    /// Writes the draft, durably.
-    pub fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+    fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         let bytes = self.sealed(value)?;
         failpoint::hit("writing a draft");
         sys::remove_if_there(home, self.draft).context("remove", self.draft)?;
@@ -64,47 +57,21 @@ impl StateFile {
         file.sync_all()
     }
 
-    /// The length of the file with this value, in bytes.
-    pub fn sealed_bytes<T: Serialize>(&self, value: &T) -> Result<u64, InstallError> {
-        Ok(self.sealed(value)?.len() as u64)
-    }
-
     fn sealed<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
         let body =
             postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
         Ok(self.format.seal(&body.context("encode", self.draft)?))
     }
 
-    /// Replaces the file by its draft, durably.
-    pub fn publish(&self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
-        failpoint::hit("publishing a draft");
-        sys::rename_at(home, self.draft, home, self.name).context("rename", self.draft)?;
-        failpoint::hit("syncing .thimble");
-        sys::sync_filesystem(home).context("sync", self.name)
-    }
-
     /// Replaces the file by one with this value, durably.
     pub fn write<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         self.draft(home, value)?;
-        self.publish(home)
+        publish(home, self.draft, self.name)
     }
 
     /// Reads the file; `None` if there is none.
     pub fn read<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
-        self.read_named(home, self.name)
-    }
-
-    /// Reads the draft, which must be there.
-    pub fn read_draft<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<T, InstallError> {
-        let missing = || InstallError::Damaged { path: format!(".thimble/{}", self.draft), what: "is gone" };
-        self.read_named(home, self.draft)?.ok_or_else(missing)
-    }
-
-    fn read_named<T: DeserializeOwned>(
-        &self,
-        home: BorrowedFd<'_>,
-        name: &str,
-    ) -> Result<Option<T>, InstallError> {
+        let name = self.name;
         let mut bytes = Vec::new();
         match sys::open_read(home, name).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -122,4 +89,12 @@ impl StateFile {
         })?;
         postcard::from_bytes(&body).map(Some).map_err(|_| damaged("is damaged: it cannot be decoded"))
     }
+}
+
+/// Replaces a file in `.thimble` by its draft, durably.
+pub(super) fn publish(home: BorrowedFd<'_>, draft: &str, name: &str) -> Result<(), InstallError> {
+    failpoint::hit("publishing a draft");
+    sys::rename_at(home, draft, home, name).context("rename", draft)?;
+    failpoint::hit("syncing .thimble");
+    sys::sync_filesystem(home).context("sync", name)
 }

@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::job::NoInodes;
 
@@ -59,6 +59,25 @@ fn open_at(dir: BorrowedFd<'_>, name: &str, flags: c_int, mode: u32) -> io::Resu
 /// Opens a directory that is not a link.
 pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     open_at(dir, name, libc::O_RDONLY | libc::O_DIRECTORY, 0)
+}
+
+/// Opens a directory below another by its whole path, on which no link may be. Fails on
+/// Linux before 5.6, and where the path is too long for one call.
+pub(super) fn open_dir_below(dir: BorrowedFd<'_>, path: &str) -> io::Result<OwnedFd> {
+    let path = c_name(path)?;
+    let mut how = MaybeUninit::<libc::open_how>::zeroed();
+    // SAFETY: all zeros is an `open_how`.
+    let how = unsafe { how.assume_init_mut() };
+    how.flags = (libc::O_RDONLY | libc::O_DIRECTORY | libc::O_CLOEXEC) as u64;
+    how.resolve = libc::RESOLVE_BENEATH | libc::RESOLVE_NO_SYMLINKS;
+    let how_bytes = size_of::<libc::open_how>();
+    // SAFETY: `path` is a C string, `how` as long as said and `dir` open; the arguments are
+    // the system call's.
+    let fd = check(unsafe {
+        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), how, how_bytes) as c_int
+    })?;
+    // SAFETY: the descriptor is new and not owned by anything else.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Opens a file that is not a link for reading; does not wait for a pipe's writer.
@@ -223,30 +242,47 @@ pub(super) fn mkdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
 /// The names in a directory, sorted, without `.` and `..`. Names that are not UTF-8 are
 /// left out: thimble makes none.
 pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
-    let own = open_dir(dir, ".")?.into_raw_fd();
-    // SAFETY: `own` is a directory's descriptor that nothing else owns; the stream takes it.
-    let stream = unsafe { libc::fdopendir(own) };
-    if stream.is_null() {
-        let error = io::Error::last_os_error();
-        // SAFETY: the stream was not made, so nothing else owns `own`.
-        drop(unsafe { OwnedFd::from_raw_fd(own) });
-        return Err(error);
-    }
     let mut names = Vec::new();
-    loop {
-        // SAFETY: `stream` is open.
-        let entry = unsafe { libc::readdir(stream) };
-        if entry.is_null() {
-            break;
-        }
-        // SAFETY: an entry's name is a C string, good until the next call.
-        let name = unsafe { CStr::from_ptr((*entry).d_name.as_ptr()) };
-        names.extend(name.to_str().ok().filter(|name| !matches!(*name, "." | "..")).map(str::to_owned));
-    }
-    // SAFETY: `stream` is open and not used again.
-    unsafe { libc::closedir(stream) };
+    each_name(dir, |name| names.push(name.to_owned()))?;
     names.sort_unstable();
     Ok(names)
+}
+
+/// Calls `on_name` with each name in a directory, in no order, as [`names`] has them.
+pub(super) fn each_name(dir: BorrowedFd<'_>, mut on_name: impl FnMut(&str)) -> io::Result<()> {
+    // The descriptor's own place in the directory is somebody else's.
+    let own = open_dir(dir, ".")?;
+    let mut buffer = vec![0u8; ENTRIES_BYTES];
+    loop {
+        // SAFETY: the buffer is as long as said and `own` is open; the arguments are the
+        // system call's.
+        let len = unsafe {
+            libc::syscall(libc::SYS_getdents64, own.as_raw_fd(), buffer.as_mut_ptr(), buffer.len())
+        };
+        let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
+        if len == 0 {
+            return Ok(());
+        }
+        let mut entries = buffer.get(..len).unwrap_or_default();
+        while let Some(entry) = entries.split_off(..entry_bytes(entries)) {
+            let name = entry.get(NAME_AT..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
+            let name = name.and_then(|name| name.to_str().ok()).filter(|name| !matches!(*name, "." | ".."));
+            name.into_iter().for_each(&mut on_name);
+        }
+    }
+}
+
+/// How much of a directory is read at once, in bytes.
+const ENTRIES_BYTES: usize = 16 * 1024;
+/// Where in an entry of a directory its length is, u16, and where its name begins.
+const LENGTH_AT: usize = std::mem::offset_of!(libc::dirent64, d_reclen);
+const NAME_AT: usize = std::mem::offset_of!(libc::dirent64, d_name);
+
+/// The length of the first entry.
+fn entry_bytes(entries: &[u8]) -> usize {
+    let len = entries.get(LENGTH_AT..).and_then(<[u8]>::first_chunk);
+    // No entry is shorter, so that a wrong length ends the walk.
+    len.map_or(NAME_AT, |len| usize::from(u16::from_ne_bytes(*len)).max(NAME_AT))
 }
 
 /// Sets an inode's owner; does not follow a link.

@@ -7,11 +7,13 @@
 //! planned path name by name and follow no link, so a user who owns a directory on the
 //! way can make a path absent, and nothing else.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +24,10 @@ use crate::types::PatchId;
 
 /// The most links that are followed in one path: the kernel's bound.
 const LINKS: usize = 40;
+
+/// The longest path of a directory on a host, in bytes. Links may lead to deeper ones than
+/// a patch may have.
+const PATH_BYTES: usize = 32 * 1024;
 
 /// Identifies a file or symbolic link as unchanged: a hash of type, mode, owner and
 /// content, not of the time. Mode and owner are those that the filesystem granted. Where
@@ -41,6 +47,16 @@ impl Print {
         }
         hasher.update(content.as_bytes());
         Self(*hasher.finalize().as_bytes())
+    }
+
+    /// Its bytes, for the disk.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A print from its bytes, if there are as many.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
     }
 
     /// The print of a file on a filesystem that has no mode for each.
@@ -74,21 +90,35 @@ pub(super) enum PathState {
     Directory,
     /// A file that something is mounted on.
     MountPoint,
-    /// A file or link, with its prints; `None` for a device, pipe or socket.
+    /// Anything else, with its prints if it is a file or link and they were asked for.
     Inode(Option<Found>),
 }
 
-/// The path of a patch's member on this host.
+/// A directory of a patch, on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Resolved {
-    /// The path, without symbolic links in its directories.
+pub(super) struct ResolvedDir {
+    /// The path, without symbolic links.
     pub path: String,
     /// The base system's links that were followed.
     pub through: Vec<String>,
-    /// Directories of the path that do not exist yet, the outermost first.
-    pub missing: Vec<String>,
+    /// The length of the path's part that is the outermost directory that does not exist.
+    pub missing_from: Option<usize>,
     /// The mount point of the path's filesystem; `""` for the root's.
     pub mount: String,
+}
+
+impl ResolvedDir {
+    /// The path of a name in it.
+    pub fn path_of(&self, name: &str) -> String {
+        if self.path.is_empty() { name.to_owned() } else { format!("{}/{name}", self.path) }
+    }
+
+    /// The directories that do not exist yet, the outermost first.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let ends = self.path.match_indices('/').map(|(at, _)| at).chain([self.path.len()]);
+        let from = self.missing_from.unwrap_or(usize::MAX);
+        ends.filter(move |end| *end >= from).filter_map(|end| self.path.get(..end))
+    }
 }
 
 /// The directories of a path that do not exist.
@@ -103,12 +133,14 @@ pub(super) struct Missing {
 /// The tree below the install root.
 pub(super) struct RootTree {
     root: OwnedFd,
+    /// The directory that was opened last: the paths of one come one after another.
+    last: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
 
 impl RootTree {
     /// Opens the root.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: File::open(root)?.into() })
+        Ok(Self { root: File::open(root)?.into(), last: RefCell::default() })
     }
 
     /// The root itself.
@@ -116,8 +148,13 @@ impl RootTree {
         self.root.as_fd()
     }
 
-    /// Opens a directory, name by name.
+    /// Opens a directory, name by name: in one call where the kernel can do that.
     pub fn dir(&self, path: &str) -> io::Result<OwnedFd> {
+        if !path.is_empty()
+            && let Ok(dir) = sys::open_dir_below(self.root.as_fd(), path)
+        {
+            return Ok(dir);
+        }
         let mut dir = self.root.try_clone()?;
         for name in path.split('/').filter(|name| !name.is_empty()) {
             dir = sys::open_dir(dir.as_fd(), name)?;
@@ -126,14 +163,28 @@ impl RootTree {
     }
 
     /// Opens the directory that a path is in. Returns it with the path's last name.
-    pub fn parent<'p>(&self, path: &'p str) -> io::Result<(OwnedFd, &'p str)> {
+    pub fn parent<'p>(&self, path: &'p str) -> io::Result<(Rc<OwnedFd>, &'p str)> {
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        Ok((self.dir(parent)?, name))
+        let mut last = self.last.borrow_mut();
+        if let Some((path, dir)) = &*last
+            && path == parent
+        {
+            return Ok((Rc::clone(dir), name));
+        }
+        let dir = Rc::new(self.dir(parent)?);
+        *last = Some((parent.to_owned(), Rc::clone(&dir)));
+        Ok((dir, name))
     }
 
-    /// The state of a path, with its print if it is a file or a link.
-    pub fn inspect(&self, path: &str) -> Result<PathState, InstallError> {
-        let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name));
+    /// Forgets the directory that was opened last. Call it where others had time to put
+    /// something else in its place: after scripts, and between the steps of an install.
+    pub fn forget(&self) {
+        self.last.take();
+    }
+
+    /// The state of a path; with its prints, if it is a file or a link and `has_prints`.
+    pub fn inspect(&self, path: &str, has_prints: bool) -> Result<PathState, InstallError> {
+        let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name, has_prints));
         match there {
             Err(error) if is_absent(&error) => Ok(PathState::Nothing),
             other => other.context("read", path),
@@ -143,6 +194,9 @@ impl RootTree {
     /// The directories of a path that do not exist.
     pub fn missing(&self, path: &str) -> Result<Missing, InstallError> {
         let mut missing = Missing::default();
+        if self.parent(path).is_ok() {
+            return Ok(missing);
+        }
         for (at, _) in path.rmatch_indices('/') {
             let (above, _) = path.split_at(at);
             match self.dir(above) {
@@ -166,22 +220,29 @@ impl RootTree {
         }
     }
 
-    /// Resolves a member's path. Follows links of the base system in the directories of
-    /// the path, and for a directory also at its end. Refuses links that a patch brought
-    /// (`patched_by` tells which patch has its file or link at a path), and those that
-    /// somebody other than root owns, or could have put where they are: they would lead a
-    /// patch's files, and their owners, to a place of his choice.
+    /// The size of what is at a path, in bytes.
+    pub fn size_bytes(&self, path: &str) -> Result<u64, InstallError> {
+        let stat = self.parent(path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name));
+        stat.map(|stat| stat.size_bytes).context("look at", path)
+    }
+
+    /// Resolves a directory of a patch. Follows links of the base system, and tells which.
+    /// Refuses those that somebody other than root owns, or could have put where they are:
+    /// they would lead a patch's files, and their owners, to a place of his choice.
+    /// `member` is the path for an error, and `patched_by` tells then which patch has its
+    /// file at a path.
     pub fn resolve(
         &self,
         patch: &PatchId,
+        directory: &str,
         member: &str,
-        is_directory: bool,
-        patched_by: &dyn Fn(&str) -> Option<PatchId>,
-    ) -> Result<Resolved, InstallError> {
+        patched_by: &dyn Fn(&str) -> Result<Option<PatchId>, InstallError>,
+    ) -> Result<ResolvedDir, InstallError> {
         let root = sys::stat_dir(self.root()).context("look at", "")?;
+        let bad_way = || Conflict::BadWay(patch.clone(), member.to_owned());
         let mut walk = Walk { steps: vec![], dir: Some(self.dir("").context("open", "")?), root };
         let mut through = Vec::new();
-        let mut ahead: VecDeque<String> = member.split('/').map(str::to_owned).collect();
+        let mut ahead: VecDeque<String> = directory.split('/').map(str::to_owned).collect();
         while let Some(name) = ahead.pop_front() {
             match name.as_str() {
                 "" | "." => continue,
@@ -190,23 +251,24 @@ impl RootTree {
                     continue;
                 }
                 // A link of the base system may lead there, where no patch may have files.
-                ".thimble" => return Err(Conflict::BadWay(patch.clone(), member.to_owned()).into()),
+                ".thimble" => return Err(bad_way().into()),
                 _ => {}
             }
             let path = walk.path_with(&name);
+            if path.len() > PATH_BYTES {
+                return Err(bad_way().into());
+            }
             let Some(dir) = walk.dir.as_ref().map(AsFd::as_fd) else {
                 walk.down(name, None);
                 continue;
             };
-            let is_last = ahead.is_empty() && !is_directory;
             let stat = match sys::stat_at(dir, &name) {
-                Ok(stat) => Some(stat),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                Ok(stat) => stat,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    walk.down(name, None);
+                    continue;
+                }
                 Err(error) => return Err(error).context("look at", &path),
-            };
-            let Some(stat) = stat.filter(|_| !is_last) else {
-                walk.down(name, None);
-                continue;
             };
             match stat.kind {
                 InodeKind::Directory => {
@@ -214,19 +276,15 @@ impl RootTree {
                     let stat = sys::stat_dir(dir.as_fd()).context("look at", &path)?;
                     walk.down(name, Some((dir, stat)));
                 }
-                InodeKind::Link if patched_by(&path).is_some() => {
-                    return Err(Conflict::ThroughPatchedLink(patch.clone(), path).into());
-                }
                 InodeKind::Link if !walk.is_roots_alone(&stat) => {
                     return Err(Conflict::ThroughOthersLink(patch.clone(), path).into());
                 }
                 InodeKind::Link => {
                     let target = sys::read_link_at(dir, &name).context("read", &path)?;
-                    let target = String::from_utf8(target)
-                        .map_err(|_| Conflict::BadWay(patch.clone(), member.to_owned()))?;
+                    let target = String::from_utf8(target).map_err(|_| bad_way())?;
                     through.push(path);
                     if through.len() > LINKS {
-                        return Err(Conflict::BadWay(patch.clone(), member.to_owned()).into());
+                        return Err(bad_way().into());
                     }
                     if target.starts_with('/') {
                         walk.steps.clear();
@@ -238,7 +296,7 @@ impl RootTree {
                 }
                 InodeKind::File | InodeKind::Other => {
                     let directory_of = patch.clone();
-                    return Err(match patched_by(&path) {
+                    return Err(match patched_by(&path)? {
                         Some(file_of) => {
                             Conflict::FileAndDirectory { file_of, directory_of: Some(directory_of), path }
                         }
@@ -248,10 +306,7 @@ impl RootTree {
                 }
             }
         }
-        if walk.steps.is_empty() && !is_directory {
-            return Err(Conflict::IsDirectory(patch.clone(), member.to_owned()).into());
-        }
-        Ok(walk.resolved(through, is_directory))
+        Ok(walk.resolved(through))
     }
 }
 
@@ -302,28 +357,24 @@ impl Walk {
         Ok(())
     }
 
-    fn resolved(&self, through: Vec<String>, is_directory: bool) -> Resolved {
-        let mut resolved =
-            Resolved { path: String::new(), through, missing: Vec::new(), mount: String::new() };
+    fn resolved(&self, through: Vec<String>) -> ResolvedDir {
+        let (mut path, mut missing_from, mut mount) = (String::new(), None, String::new());
         let mut above = (self.root.device, self.root.mount);
-        for (at, step) in self.steps.iter().enumerate() {
-            if at > 0 {
-                resolved.path.push('/');
+        for step in &self.steps {
+            if !path.is_empty() {
+                path.push('/');
             }
-            resolved.path.push_str(&step.name);
+            path.push_str(&step.name);
             match &step.stat {
                 Some(stat) if (stat.device, stat.mount) != above => {
                     above = (stat.device, stat.mount);
-                    resolved.mount.clone_from(&resolved.path);
+                    mount.clone_from(&path);
                 }
                 Some(_) => {}
-                None if is_directory || at + 1 < self.steps.len() => {
-                    resolved.missing.push(resolved.path.clone());
-                }
-                None => {}
+                None => missing_from = missing_from.or(Some(path.len())),
             }
         }
-        resolved
+        ResolvedDir { path, through, missing_from, mount }
     }
 }
 
@@ -334,7 +385,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// The state of a name in a directory.
-pub(super) fn inspect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<PathState> {
+fn inspect_at(dir: BorrowedFd<'_>, name: &str, has_prints: bool) -> io::Result<PathState> {
     let stat = sys::stat_at(dir, name)?;
     // By the mount, not by the device: in an overlay, a file may have another one than its
     // directory. Linux before 5.8 does not tell.
@@ -347,6 +398,7 @@ pub(super) fn inspect_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<PathStat
     let content = match stat.kind {
         InodeKind::Directory => return Ok(PathState::Directory),
         InodeKind::Other => return Ok(PathState::Inode(None)),
+        _ if !has_prints => return Ok(PathState::Inode(None)),
         InodeKind::Link => blake3::hash(&sys::read_link_at(dir, name)?),
         InodeKind::File => hash_file(&mut sys::open_read(dir, name)?)?,
     };

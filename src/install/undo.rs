@@ -19,14 +19,15 @@ use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase, JournalState};
 use super::kept::{Kept, returning};
-use super::plan::{Moves, Switch};
-use super::record::{Patch, Record, with_script};
+use super::moves::Switch;
+use super::order::Left;
+use super::record::{Installed, Patch, with_script};
+use super::record_draft::INSTALLED;
+use super::record_file::Record;
 use super::scripts::{Script, ScriptAction};
-use super::state_files::INSTALLED;
 use super::sys;
 use super::tree::is_absent;
 use crate::failpoint;
-use crate::sorted::FlatSet;
 use crate::types::PatchId;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
@@ -70,12 +71,12 @@ impl Installer<'_> {
         old: &Record,
         reason: &str,
     ) -> Result<(), InstallError> {
-        self.restore_files(journal, intent, old, reason)?;
+        self.restore_files(journal, old, reason)?;
         if journal.state.undone.is_none() {
             let failure = self.run_rollback_scripts(&journal.state, intent, old);
             journal.append(JournalEntry::Undone { failure })?;
         }
-        self.sweep(old, &intent.moves);
+        self.sweep(old, &journal.mounts()?);
         Ok(())
     }
 
@@ -83,7 +84,6 @@ impl Installer<'_> {
     pub fn restore_files(
         &self,
         journal: &mut Journal,
-        intent: &Intent,
         old: &Record,
         reason: &str,
     ) -> Result<(), InstallError> {
@@ -92,10 +92,11 @@ impl Installer<'_> {
         }
         if self.record()?.serial != old.serial {
             // The commit was made, and syncing it failed.
-            INSTALLED.write(self.home.as_fd(), old)?;
+            old.copy(self.home.as_fd(), &INSTALLED)?;
+            INSTALLED.publish(self.home.as_fd())?;
         }
         if !journal.state.is_restored {
-            self.restore_tree(journal.state.phase, &intent.moves)?;
+            self.restore_tree(journal)?;
             journal.append(JournalEntry::Restored)?;
         }
         Ok(())
@@ -103,22 +104,26 @@ impl Installer<'_> {
 
     /// Restores every path. Returns the first failure; what can be restored is restored
     /// nevertheless, so that the fewest files are of the other set.
-    fn restore_tree(&self, phase: Option<JournalPhase>, moves: &Moves) -> Result<(), InstallError> {
+    fn restore_tree(&self, journal: &Journal) -> Result<(), InstallError> {
+        self.tree.forget();
         let mut restored = Ok(());
-        for save in &moves.saves {
+        let mut moves = journal.moves();
+        while let Some(save) = moves.next_save()? {
             let part = self.remove(&part(&save.beside));
             restored = restored.and(self.remove(&save.beside)).and(part);
         }
-        if phase < Some(JournalPhase::Switching) {
+        if journal.state.phase < Some(JournalPhase::Switching) {
             return restored;
         }
-        let kept =
-            Kept::open(&self.tree, moves.switches.iter().map(|switch| switch.mount.as_str()), |_| false)?;
+        let mounts = journal.mounts()?;
+        let kept = Kept::open(&self.tree, mounts.iter().map(String::as_str), |_| false)?;
         // Objects that were kept before this install are kept again. They get their own
         // name only after the return of the others is durable.
         let leaving = |switch: &Switch| switch.to.filter(|to| !to.is_fresh).is_some();
-        for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
-            if let SwitchState::Switched = switch_state(&kept, switch)?
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
+            if leaving(&switch)
+                && let SwitchState::Switched = switch_state(&kept, &switch)?
                 && let (Some(_), Some(to)) = (switch.from, switch.to)
                 && !kept.has(&switch.mount, &returning(to.number))?
             {
@@ -129,32 +134,43 @@ impl Installer<'_> {
             }
         }
         kept.barrier()?;
-        for switch in &moves.switches {
-            restored = restored.and(self.restore_path(&kept, switch));
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
+            restored = restored.and(self.restore_path(&kept, &switch));
         }
         kept.barrier()?;
         restored?;
-        for switch in moves.switches.iter().filter(|switch| leaving(switch)) {
-            if let Some(to) = switch.to
+        let mut moves = journal.moves();
+        while let Some(switch) = moves.next_switch()? {
+            if let Some(to) = switch.to.filter(|_| leaving(&switch))
                 && kept.has(&switch.mount, &returning(to.number))?
             {
                 kept.rename(&switch.mount, &returning(to.number), &to.number.to_string())?;
             }
         }
-        for directory in moves.directories.iter().rev() {
-            failpoint::hit("removing a directory made");
-            let removed =
-                self.tree.parent(&directory.path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name));
-            match removed {
-                Err(error) if !is_of_others(&error) => return Err(error).context("remove", &directory.path),
-                _ => {}
+        let mut made = Left::default();
+        let mut moves = journal.moves();
+        while let Some(directory) = moves.next_directory()? {
+            while let Some((left, ())) = made.leave(&directory.path) {
+                self.remove_directory(&left)?;
             }
+            made.enter(directory.path, ());
         }
+        made.end().try_for_each(|(left, ())| self.remove_directory(&left))?;
         kept.barrier()
     }
 
+    /// Removes a directory that this install made, unless it is not its own any more.
+    fn remove_directory(&self, path: &str) -> Result<(), InstallError> {
+        failpoint::hit("removing a directory made");
+        match self.tree.parent(path).and_then(|(dir, name)| sys::rmdir_at(dir.as_fd(), name)) {
+            Err(error) if !is_of_others(&error) => Err(error).context("remove", path),
+            _ => Ok(()),
+        }
+    }
+
     fn restore_path(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
-        let Switch { path, mount, from, to } = switch;
+        let Switch { path, mount, from, to, .. } = switch;
         match (switch_state(kept, switch)?, from, to) {
             // It was taken away, and nothing came in its place.
             (SwitchState::Before, Some(from), Some(_))
@@ -184,8 +200,7 @@ impl Installer<'_> {
 
     /// Runs the scripts that belong to going back. Returns the first failure among those
     /// of the previous set; all failures are logged.
-    fn run_rollback_scripts(&self, state: &JournalState, intent: &Intent, old: &Record) -> Option<String> {
-        let moves = &intent.moves;
+    fn run_rollback_scripts(&self, state: &JournalState, intent: &Intent, old: &Installed) -> Option<String> {
         let ran = |id, scripts: [Script; 2]| {
             state.scripts.iter().any(|(of, script)| of == id && scripts.contains(script))
         };
@@ -195,12 +210,12 @@ impl Installer<'_> {
             Some(failure)
         };
         let mut failure = None;
-        for patch in with_script(moves.added.iter().rev(), Script::PostRemove) {
+        for patch in with_script(intent.added.iter().rev(), Script::PostRemove) {
             if ran(&patch.id, [Script::PreInstall, Script::PostInstall]) {
                 run(patch, Script::PostRemove);
             }
         }
-        let removed: Vec<_> = moves.removed.iter().filter_map(|id| old.patch(id)).collect();
+        let removed: Vec<_> = intent.removed.iter().filter_map(|id| old.patch(id)).collect();
         for patch in with_script(removed.iter().copied(), Script::PostInstall) {
             if ran(&patch.id, [Script::PreRemove, Script::PostRemove]) {
                 failure = failure.or(run(patch, Script::PostInstall));
@@ -211,11 +226,9 @@ impl Installer<'_> {
             return failure;
         }
         let began = |id: &PatchId| is_switched || state.scripts.iter().any(|(of, _)| of == id);
-        let tops = moves.switches.iter().filter_map(|switch| old.paths.get(&switch.path)?.top());
-        let covered: FlatSet<_> = tops.map(|layer| &layer.patch).collect();
-        let is_concerned = |patch: &&Patch| match moves.removed.contains(&patch.id) {
+        let is_concerned = |patch: &&Patch| match intent.removed.contains(&patch.id) {
             true => began(&patch.id),
-            false => covered.contains(&patch.id),
+            false => intent.displaced.contains(&patch.id),
         };
         let mut is_restarted = false;
         for patch in with_script(&old.patches, Script::Restart).filter(is_concerned) {
@@ -223,7 +236,7 @@ impl Installer<'_> {
             failure = failure.or(run(patch, Script::Restart));
         }
         // The previous set knows no way: what runs was not a patch's.
-        for patch in with_script(&moves.added, Script::Restart).filter(|patch| began(&patch.id)) {
+        for patch in with_script(&intent.added, Script::Restart).filter(|patch| began(&patch.id)) {
             if !is_restarted {
                 run(patch, Script::Restart);
             }

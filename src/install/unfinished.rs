@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::error::{InstallError, InstallRefusal};
 use super::installer::Installer;
 use super::journal::{self, Intent, Journal, JournalPhase};
-use super::record::Record;
+use super::record_file::Record;
 use super::report::InstallReporter;
 use super::sys;
 use crate::wire::install::InstallRequest;
@@ -86,7 +86,7 @@ impl Installer<'_> {
     ) -> Result<Recovered, InstallError> {
         let UnfinishedInstall { mut journal, request, intent, record } = unfinished;
         if trigger.is_early() {
-            self.restore_files(&mut journal, &intent, &record, reason)?;
+            self.restore_files(&mut journal, &record, reason)?;
             reporter.notice(&format!(
                 "{reason}: the files of set {:.12} are back, and their scripts run when the daemon starts",
                 intent.old
@@ -95,9 +95,10 @@ impl Installer<'_> {
         }
         reporter.notice(&format!("{reason}: going back to set {:.12}", intent.old));
         let last = self.undo(&mut journal, &request, &intent, &record, reason)?;
+        let own = self.own(&journal)?;
         self.end(journal, &record)?;
         log::info!("back on set {:.12}: {}", record.digest(), last.reason);
-        Ok(match self.own(&intent.moves) {
+        Ok(match own {
             Some(true) => Recovered::Superseded,
             _ => Recovered::Whole,
         })

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// The scripts that an install runs (docs/architecture.md, "An install").
 pub const SCRIPTS: [&str; 8] = [
     "pre-install",
@@ -43,7 +45,7 @@ pub enum MemberKind {
 }
 
 /// The attributes of a member's inode that a patch keeps.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Permission bits with set-user-id, set-group-id and sticky: 0 to 0o7777.
     pub mode: u32,

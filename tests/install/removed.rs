@@ -45,7 +45,7 @@ fn a_file_that_was_made_again_by_hand_is_not_lost() {
     rig.edit("etc/new", "by hand");
     let run = rig.installed(&[]);
     let saved = "/usr/bin/tool was changed by hand: that is saved as tool.thimble-saved";
-    assert_eq!(run.notices(), ["/etc/new was changed by hand and stays", saved]);
+    assert_eq!(run.notices(), [saved, "/etc/new was changed by hand and stays"]);
     assert_eq!(rig.text("usr/bin/tool"), "base tool");
     assert_eq!(rig.text("usr/bin/tool.thimble-saved"), "by hand");
     assert_eq!(rig.text("etc/new"), "by hand");

@@ -1,0 +1,57 @@
+//! The changes of the tree that an install makes: all that undoing it needs to know.
+//! They are in the journal, in the order of the paths.
+
+use serde::{Deserialize, Serialize};
+
+/// One change. The order of the variants and fields here and below is on disk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Move {
+    /// A directory to make. Each comes before those in it.
+    Directory(NewDirectory),
+    /// A local change to save.
+    Save(Save),
+    /// A path whose object changes.
+    Switch(Switch),
+    /// A directory to remove after the commit if it is empty. Each comes after those in it.
+    OldDirectory(String),
+}
+
+/// A directory to make.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct NewDirectory {
+    pub path: String,
+    /// The mount point of its filesystem.
+    pub mount: String,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// A file that gets a second name beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Save {
+    pub path: String,
+    pub beside: String,
+}
+
+/// A path whose object changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Switch {
+    pub path: String,
+    /// The mount point of its filesystem.
+    pub mount: String,
+    /// The number of the object that leaves; it is kept under this number.
+    pub from: Option<u64>,
+    /// The object that enters.
+    pub to: Option<Entering>,
+    /// The path is beside one that was changed by hand, and not in the order.
+    pub is_beside: bool,
+}
+
+/// An object that enters a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Entering {
+    pub number: u64,
+    /// This install staged it, so undoing does not keep it.
+    pub is_fresh: bool,
+}

@@ -1,0 +1,535 @@
+//! Plans an install: walks through the record and the layout of the patches side by side,
+//! path by path, and writes down what is to be done.
+//!
+//! What grows with the number of files goes to the disk as it comes: the moves into the
+//! journal, the new record into its draft, the files to unpack and the notices into
+//! sorters. In memory are the path that the walk is at and the directories that it is in.
+
+use std::cmp::Ordering;
+use std::os::fd::AsFd;
+
+use super::beside::free_beside;
+use super::conflict::Conflict;
+use super::error::{ErrorContext, InstallError};
+use super::fit::{Candidate, Fit};
+use super::installer::Installer;
+use super::journal::Journal;
+use super::kept::Kept;
+use super::layout::{DirectoryPart, LayoutItem, MemberPart, Part};
+use super::moves::{Move, NewDirectory, Switch};
+use super::needs::Needs;
+use super::notice::{Notice, Notices, SortedNotices};
+use super::order::{FileAbove, Left, order};
+use super::plan::{self, Brought, PathFacts, Ranks};
+use super::presence::Presence;
+use super::record::{Content, Directory, Installed, Item, ItemKind, Patch, Stack};
+use super::record_draft::{Draft, INSTALLED};
+use super::record_file::Record;
+use super::record_item::{RawItem, RawStack};
+use super::sorter::{SortedItems, Sorter};
+use super::staged::Staged;
+use super::tree::PathState;
+use crate::patch::archive::Owner;
+use crate::sorted::FlatSet;
+use crate::types::PatchId;
+
+/// Files deleted by hand that get a notice of their own.
+const NOTICES: usize = 8;
+
+/// A patch whose file was read.
+pub(super) struct Surveyed {
+    /// Its rank in the new set.
+    pub rank: u16,
+    /// It is installed, and only its lost layers are unpacked again.
+    pub is_again: bool,
+}
+
+/// What an install will do. The moves are in the journal.
+pub(super) struct Plan<'h> {
+    /// The new record, without the prints of what is not unpacked yet.
+    pub draft: Draft<'h>,
+    /// The end of it.
+    pub next: Installed,
+    /// Files and links to unpack.
+    pub staged: SortedItems<Staged>,
+    /// Local changes that the operator should know of.
+    pub notices: SortedNotices,
+    /// The kept directories of the filesystems that it is about.
+    pub kept: Kept<'h>,
+    pub needs: Needs,
+    /// Patches of the old set that had a file in place where something changes.
+    pub displaced: FlatSet<PatchId>,
+}
+
+/// The state of the walk.
+pub(super) struct Planner<'h, 'p> {
+    host: &'h Installer<'h>,
+    record: &'p Record,
+    ranks: Ranks<'p>,
+    surveyed: &'p [Surveyed],
+    journal: &'p mut Journal,
+    draft: Draft<'h>,
+    staged: Sorter<'h, Staged>,
+    notices: Notices<'h>,
+    fit: Fit<'h>,
+    kept: Kept<'h>,
+    needs: Needs,
+    displaced: FlatSet<PatchId>,
+    next_number: u64,
+    /// The path that the walk is at or below, if it has a stack in the new set.
+    new_file: FileAbove,
+    /// The same of the old set.
+    old_file: FileAbove,
+    /// The directories to make that the walk is in.
+    made: Left<()>,
+    /// The directories that installs made and that the walk is in.
+    recorded: Left<MadeDirectory>,
+    presence: Presence,
+    /// Files found deleted, and those without a notice.
+    deleted: usize,
+    more_deleted: usize,
+}
+
+/// A directory that an install made.
+#[derive(Default)]
+struct MadeDirectory {
+    /// It is in the draft of the record: a path below it is, so it may have to come back.
+    is_written: bool,
+    /// Something below it is in place.
+    is_wanted: bool,
+}
+
+/// What the patches have at one path.
+#[derive(Default)]
+struct Parts {
+    members: Vec<(Brought, Option<MemberPart>, String)>,
+    directories: Vec<(u16, DirectoryPart)>,
+    through: Option<u16>,
+}
+
+impl<'h, 'p> Planner<'h, 'p> {
+    /// Before the first path. `new` are the patches of the new set, in layer order.
+    pub fn new(
+        host: &'h Installer<'h>,
+        record: &'p Record,
+        new: &'p [Patch],
+        surveyed: &'p [Surveyed],
+        next_number: u64,
+        journal: &'p mut Journal,
+    ) -> Result<Self, InstallError> {
+        let home = host.home.as_fd();
+        Ok(Self {
+            host,
+            record,
+            ranks: Ranks::new(&record.patches, new),
+            surveyed,
+            journal,
+            draft: Draft::begin(home, &INSTALLED)?,
+            staged: Sorter::new(home),
+            notices: Notices::new(home),
+            fit: Fit::new(home),
+            kept: Kept::open(&host.tree, [""], |_| true)?,
+            needs: Needs::default(),
+            displaced: FlatSet::default(),
+            next_number,
+            new_file: FileAbove::default(),
+            old_file: FileAbove::default(),
+            made: Left::default(),
+            recorded: Left::default(),
+            presence: Presence::default(),
+            deleted: 0,
+            more_deleted: 0,
+        })
+    }
+
+    /// Walks through all paths.
+    ///
+    /// # Errors
+    /// [`Conflict`]: a patch does not fit the tree; or a system error.
+    pub fn plan(mut self, layout: &SortedItems<LayoutItem>) -> Result<Plan<'h>, InstallError> {
+        let record = self.record;
+        let mut items = record.items();
+        let mut layout = layout.iter().context("sort in", ".thimble")?;
+        let mut item = items.next_raw()?;
+        let mut brought = layout.next().context("sort in", ".thimble")?;
+        loop {
+            let which = match (&item, &brought) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some(item), Some(brought)) => order(item.path, &brought.path),
+            };
+            let (path, old) = match (&item, &brought) {
+                (Some(raw), _) if which.is_le() => {
+                    let stays = raw.stack().filter(|stack| which.is_lt() && self.ranks.keep(stack.ranks()));
+                    if let Some(stack) = stays {
+                        self.stay(raw, stack)?;
+                        item = items.next_raw()?;
+                        continue;
+                    }
+                    let Item { path, what } = raw.item()?;
+                    item = items.next_raw()?;
+                    (path, Some(what))
+                }
+                (_, Some(brought)) => (brought.path.clone(), None),
+                (_, None) => break,
+            };
+            let stack = match &old {
+                Some(ItemKind::Stack(stack)) => Some(stack),
+                _ => None,
+            };
+            let mut parts = Parts::default();
+            while let Some(part) = brought.take_if(|brought| brought.path == path) {
+                self.sort_part(part, stack, &mut parts);
+                brought = layout.next().context("sort in", ".thimble")?;
+            }
+            self.visit(path, old, parts)?;
+        }
+        self.end()
+    }
+
+    fn end(mut self) -> Result<Plan<'h>, InstallError> {
+        for (path, directory) in std::mem::take(&mut self.recorded).end() {
+            if !directory.is_wanted {
+                self.journal.plan(&Move::OldDirectory(path))?;
+            }
+        }
+        if self.more_deleted > 0 {
+            self.notices.push(Notice::MoreMissing(self.more_deleted)).context("sort in", ".thimble")?;
+        }
+        self.journal.end_plan()?;
+        self.fit.end(&self.host.tree, &self.kept)?;
+        let next = Installed {
+            serial: self.record.serial + 1,
+            next_number: self.next_number,
+            patches: self.ranks.new.to_vec(),
+            mounts: self.draft.mounts(),
+        };
+        Ok(Plan {
+            draft: self.draft,
+            next,
+            staged: self.staged.sorted().context("sort in", ".thimble")?,
+            notices: self.notices.sorted().context("sort in", ".thimble")?,
+            kept: self.kept,
+            needs: self.needs,
+            displaced: self.displaced,
+        })
+    }
+
+    /// Puts a part of a patch with those of its kind. Of a patch that is installed, only
+    /// the files count whose layer is lost.
+    fn sort_part(&self, item: LayoutItem, old: Option<&Stack>, parts: &mut Parts) {
+        let Some(Surveyed { rank, is_again }) = self.surveyed.get(usize::from(item.patch)) else { return };
+        let rank = *rank;
+        if *is_again {
+            let layers = old.into_iter().flat_map(|stack| &stack.layers);
+            let mut lost = layers.filter(|layer| layer.content == Content::Lost);
+            if !lost.any(|layer| self.ranks.moved(layer.rank) == Some(rank)) {
+                return;
+            }
+        }
+        match item.part {
+            Part::Member(part) => {
+                let brought = Brought { rank, number: Some(part.number), is_config: part.is_config };
+                let mount = part.mount.clone();
+                parts.members.push((brought, Some(part), mount));
+            }
+            Part::Removal { mount } => {
+                parts.members.push((Brought { rank, number: None, is_config: false }, None, mount));
+            }
+            Part::Directory(part) if !is_again => parts.directories.push((rank, part)),
+            Part::Through if !is_again => parts.through = parts.through.or(Some(rank)),
+            Part::Directory(_) | Part::Through => {}
+        }
+    }
+
+    /// A path at which nothing changes, nor the ranks of its patches.
+    fn stay(&mut self, item: &RawItem<'_>, stack: RawStack<'_>) -> Result<(), InstallError> {
+        self.leave(item.path)?;
+        let top = stack.ranks().last().unwrap_or_default();
+        self.new_file.set(item.path, top);
+        self.old_file.set(item.path, top);
+        if stack.has_file() {
+            self.look_for(item.path, top)?;
+        }
+        self.in_directories(stack.has_file())?;
+        self.draft.push_raw(item)
+    }
+
+    /// Plans one path.
+    fn visit(&mut self, path: String, old: Option<ItemKind>, mut parts: Parts) -> Result<(), InstallError> {
+        self.leave(&path)?;
+        parts.members.sort_unstable_by_key(|(brought, ..)| brought.rank);
+        parts.directories.sort_by_key(|(rank, part)| (part.member.is_none(), *rank));
+        let twice = parts.members.windows(2).find_map(|pair| match pair {
+            [(a, ..), (b, ..)] if a.rank == b.rank => Some(a.rank),
+            _ => None,
+        });
+        if let Some(rank) = twice {
+            return Err(Conflict::SameFile(self.ranks.id(rank), path).into());
+        }
+        let files = parts.members.iter().map(|(brought, ..)| brought.rank);
+        let first = files.chain(parts.directories.iter().map(|(rank, _)| *rank)).min();
+        if let (Some(first), Some(of)) = (first, self.new_file.top) {
+            return Err(self.file_and_directory(self.ranks.id(of), Some(first), &self.new_file.path));
+        }
+        let (old, directory) = match old {
+            Some(ItemKind::Stack(stack)) => (Some(stack), None),
+            Some(ItemKind::Directory(directory)) => (None, Some(directory)),
+            None => (None, None),
+        };
+        if let Some(top) = old.as_ref().and_then(Stack::top) {
+            self.old_file.set(&path, top.rank);
+        }
+        let is_changed = !parts.members.is_empty() || old.as_ref().is_some_and(|old| self.ranks.change(old));
+        let (stack, staged) = match &old {
+            _ if is_changed => self.change(&path, old.as_ref(), &parts)?,
+            Some(old) => (Some(self.keep(&path, old)?), Vec::new()),
+            None => (None, Vec::new()),
+        };
+        if let Some(rank) = parts.through
+            && (old.is_some() || stack.is_some())
+        {
+            return Err(Conflict::ThroughPatchedLink(self.ranks.id(rank), path).into());
+        }
+        if let Some(stack) = stack {
+            let top = stack.top().map_or(0, |top| top.rank);
+            if let Some((rank, _)) = parts.directories.first() {
+                return Err(self.file_and_directory(self.ranks.id(top), Some(*rank), &path));
+            }
+            self.new_file.set(&path, top);
+            return self.record(path, stack, staged, parts);
+        }
+        self.directory(path, directory, parts.directories)
+    }
+
+    /// The walk goes on to a path: tells of the directories that it leaves.
+    fn leave(&mut self, path: &str) -> Result<(), InstallError> {
+        while self.made.leave(path).is_some() {}
+        while let Some((path, directory)) = self.recorded.leave(path) {
+            if !directory.is_wanted {
+                self.journal.plan(&Move::OldDirectory(path))?;
+            }
+        }
+        self.new_file.leave(path);
+        self.old_file.leave(path);
+        Ok(())
+    }
+
+    fn file_and_directory(&self, file_of: PatchId, directory_of: Option<u16>, path: &str) -> InstallError {
+        let directory_of = directory_of.map(|rank| self.ranks.id(rank));
+        Conflict::FileAndDirectory { file_of, directory_of, path: path.to_owned() }.into()
+    }
+
+    /// A path whose stack stays: only the ranks of its patches change.
+    fn keep(&mut self, path: &str, old: &Stack) -> Result<Stack, InstallError> {
+        if let Some(top) = old.top().filter(|_| old.has_file()) {
+            self.look_for(path, top.rank)?;
+        }
+        let Stack { mount, base, layers } = old;
+        Ok(Stack { mount: mount.clone(), base: *base, layers: self.ranks.staying(layers) })
+    }
+
+    /// Looks whether a file is there that should be, of the patch with this old rank. It is
+    /// not restored, and does not stop the install: the owner of a directory can bring that
+    /// about.
+    fn look_for(&mut self, path: &str, of: u16) -> Result<(), InstallError> {
+        let id = || self.ranks.old_id(of);
+        let notice = match self.presence.has(&self.host.tree, path) {
+            Ok(true) => return Ok(()),
+            Ok(false) => Notice::Missing(path.to_owned(), id()),
+            Err(error) => Notice::Unseen(path.to_owned(), id(), error.to_string()),
+        };
+        if self.deleted == NOTICES {
+            self.more_deleted += 1;
+            return Ok(());
+        }
+        self.deleted += 1;
+        self.notices.push(notice).context("sort in", ".thimble")
+    }
+
+    /// A path whose stack changes. Returns the new one, and which members are unpacked.
+    fn change(
+        &mut self,
+        path: &str,
+        old: Option<&Stack>,
+        parts: &Parts,
+    ) -> Result<(Option<Stack>, Vec<u64>), InstallError> {
+        let host = self.host;
+        let brought: Vec<_> = parts.members.iter().map(|(brought, ..)| *brought).collect();
+        let mount = old.map(|stack| &stack.mount).or(parts.members.first().map(|(_, _, mount)| mount));
+        let mount = mount.cloned().unwrap_or_default();
+        self.open(&mount)?;
+        let state = host.tree.inspect(path, old.is_some())?;
+        let missing = host.tree.missing(path)?;
+        let top = old.and_then(Stack::top).and_then(|top| top.content.object());
+        let is_as_recorded = match state {
+            PathState::Inode(found) => top.is_some_and(|top| found.is_some_and(|found| found.is(&top.print))),
+            PathState::MountPoint => false,
+            PathState::Nothing | PathState::Directory => true,
+        };
+        let free = |ending: &str| match old {
+            Some(_) if !is_as_recorded => free_beside(&host.tree, path, ending),
+            _ => Ok(String::new()),
+        };
+        let (saved, new) = (free("thimble-saved")?, free("thimble-new")?);
+        let facts = PathFacts { state, mount, missing, saved, new };
+        let plan = plan::path(path, old, &facts, &self.ranks, &brought, &mut self.next_number)?;
+        if let Some(notice) = plan.notice {
+            self.notices.push(notice).context("sort in", ".thimble")?;
+        }
+        if let Some(save) = plan.save {
+            self.kept.try_out(&facts.mount)?;
+            if !self.kept.holds(&facts.mount).hard_links {
+                self.needs.add(&facts.mount, host.tree.size_bytes(&save.path)?);
+            }
+            self.journal.plan(&Move::Save(save))?;
+        }
+        if let Some(mut switch) = plan.switch {
+            if switch.to.is_some() {
+                for directory in &facts.missing.directories {
+                    self.make(directory, &facts.mount, None, None)?;
+                }
+            }
+            self.find(&mut switch, old)?;
+            if let Some(top) = old.and_then(Stack::top).filter(|_| !switch.is_beside) {
+                self.displaced.insert(self.ranks.old_id(top.rank));
+            }
+            self.journal.plan(&Move::Switch(switch))?;
+        }
+        Ok((plan.stack, plan.staged))
+    }
+
+    /// Opens the kept directory of a filesystem. It may be missing only where no patch had
+    /// files.
+    fn open(&mut self, mount: &str) -> Result<(), InstallError> {
+        self.kept.add(mount, !self.record.mounts.iter().any(|known| known == mount))
+    }
+
+    /// Finds the kept object that enters a path: on its own filesystem, or moved to the
+    /// root's.
+    fn find(&mut self, switch: &mut Switch, old: Option<&Stack>) -> Result<(), InstallError> {
+        let Switch { path, mount, to: Some(to), .. } = switch else { return Ok(()) };
+        let name = to.number.to_string();
+        if to.is_fresh || self.kept.has(mount, &name)? {
+            return Ok(());
+        }
+        if !self.kept.has("", &name)? {
+            let top = old.and_then(Stack::top).map(|top| self.ranks.old_id(top.rank));
+            return Err(Conflict::Lost(top.unwrap_or_default(), path.clone()).into());
+        }
+        // Undoing leaves it where it lies now.
+        to.is_fresh = true;
+        self.needs.add(mount, self.kept.size_bytes("", &name)?);
+        self.needs.returning.push((mount.clone(), to.number));
+        Ok(())
+    }
+
+    /// Writes a stack to the new record, and its members to what is unpacked.
+    fn record(
+        &mut self,
+        path: String,
+        mut stack: Stack,
+        staged: Vec<u64>,
+        parts: Parts,
+    ) -> Result<(), InstallError> {
+        stack.drop_below_committed(|rank| self.ranks.is_committed(rank));
+        self.in_directories(stack.has_file())?;
+        let item = Item { path, what: ItemKind::Stack(stack) };
+        let layers_at = self.draft.push(&item)?;
+        let Item { path, what: ItemKind::Stack(stack) } = item else { return Ok(()) };
+        for (Brought { rank, .. }, member, _) in parts.members {
+            let Some(member) = member.filter(|member| staged.contains(&member.number)) else { continue };
+            let layer = stack.layers.iter().position(|layer| {
+                layer.content.object().is_some_and(|object| object.number == member.number)
+            });
+            // Below a committed layer it is not needed.
+            let Some(layer) = layer.and_then(|layer| u16::try_from(layer).ok()) else { continue };
+            let MemberPart { mount, number, size_bytes, is_link, owner, .. } = member;
+            self.open(&mount)?;
+            self.kept.try_out(&mount)?;
+            let Owner { mode, uid, gid, .. } = owner;
+            let patch = &self.ranks.id(rank);
+            let candidate = Candidate { patch, mount: &mount, path: &path, is_link, mode, uid, gid };
+            self.fit.check(&self.kept, &candidate)?;
+            if let Some(granted) = self.kept.holds(&mount).opened(mode).filter(|_| !is_link) {
+                let notice = Notice::Opened(path.clone(), mode, granted);
+                self.notices.push(notice).context("sort in", ".thimble")?;
+            }
+            self.needs.add(&mount, size_bytes);
+            let staged = Staged { number, path: path.clone(), mount, size_bytes, owner, layers_at, layer };
+            self.staged.push(staged).context("sort in", ".thimble")?;
+        }
+        Ok(())
+    }
+
+    /// The new record has something in the directories that the walk is in; perhaps it is
+    /// in place.
+    fn in_directories(&mut self, is_in_place: bool) -> Result<(), InstallError> {
+        for (path, made) in self.recorded.inside() {
+            made.is_wanted |= is_in_place;
+            if !made.is_written {
+                let directory = Directory { is_made: true, members_of: Vec::new() };
+                self.draft.push(&Item { path: path.clone(), what: ItemKind::Directory(directory) })?;
+                made.is_written = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Plans a path at which no file is.
+    fn directory(
+        &mut self,
+        path: String,
+        old: Option<Directory>,
+        parts: Vec<(u16, DirectoryPart)>,
+    ) -> Result<(), InstallError> {
+        let Directory { mut is_made, members_of } = old.unwrap_or_default();
+        let mut members_of: Vec<_> =
+            members_of.into_iter().filter_map(|rank| self.ranks.moved(rank)).collect();
+        let missing = parts.iter().find(|(_, part)| part.is_missing);
+        if let Some((rank, DirectoryPart { member, mount, .. })) = missing {
+            self.make(&path, mount, Some(*rank), *member)?;
+            is_made = true;
+        }
+        members_of.extend(parts.iter().filter(|(_, part)| part.member.is_some()).map(|(rank, _)| *rank));
+        members_of.sort_unstable();
+        members_of.dedup();
+        if !members_of.is_empty() {
+            self.in_directories(true)?;
+            let what = ItemKind::Directory(Directory { is_made, members_of });
+            self.draft.push(&Item { path, what })?;
+        } else if is_made {
+            self.recorded.enter(path, MadeDirectory::default());
+        }
+        Ok(())
+    }
+
+    /// Plans to make a directory, unless that is planned.
+    fn make(
+        &mut self,
+        path: &str,
+        mount: &str,
+        directory_of: Option<u16>,
+        owner: Option<Owner>,
+    ) -> Result<(), InstallError> {
+        if self.made.inside().iter().any(|(made, ())| made == path) {
+            return Ok(());
+        }
+        // A file that leaves in the same install is still there when directories are made.
+        if let Some(file_of) = self.old_file.top.filter(|_| self.old_file.path == path) {
+            return Err(self.file_and_directory(self.ranks.old_id(file_of), directory_of, path));
+        }
+        let (mode, uid, gid) = owner.map_or((0o755, 0, 0), |owner| (owner.mode, owner.uid, owner.gid));
+        self.open(mount)?;
+        self.kept.try_out(mount)?;
+        if let Some(rank) = directory_of {
+            let patch = &self.ranks.id(rank);
+            let candidate = Candidate { patch, mount, path, is_link: false, mode, uid, gid };
+            self.fit.check(&self.kept, &candidate)?;
+        }
+        self.made.enter(path.to_owned(), ());
+        let (path, mount) = (path.to_owned(), mount.to_owned());
+        self.journal.plan(&Move::Directory(NewDirectory { path, mount, mode, uid, gid }))
+    }
+}

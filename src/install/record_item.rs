@@ -1,0 +1,181 @@
+//! One item of a record, as it is on the disk.
+//!
+//! What of an item changes after it was written has a fixed size and place, so that it can
+//! be written over:
+//!
+//! ```text
+//! kind u8 | length of the path u16 LE | path | ...
+//!     a directory: is made u8 | ranks u16 LE
+//!     a stack: length of the mount point u16 LE | mount point | has a base u8 | base u64 LE | layers
+//! a layer: rank u16 LE | is config u8 | content u8 | number u64 LE | print, 32 bytes
+//! ```
+
+use super::error::InstallError;
+use super::frames::LEN_BYTES;
+use super::record::{Content, Directory, Item, ItemKind, Layer, Object, Stack};
+use super::tree::Print;
+
+const DIRECTORY: u8 = 1;
+const STACK: u8 = 2;
+/// The contents of layers.
+pub(super) const LOST: u8 = 0;
+const OBJECT: u8 = 1;
+const NOTHING: u8 = 2;
+/// A base, and whether there is one.
+const BASE_BYTES: usize = 1 + 8;
+/// The part of a layer before its content, and the whole.
+pub(super) const BEFORE_CONTENT: usize = 2 + 1;
+pub(super) const BEFORE_PRINT: usize = BEFORE_CONTENT + 1 + 8;
+pub(super) const LAYER_BYTES: usize = BEFORE_PRINT + 32;
+
+/// The error for an item that is none.
+pub(super) fn undecodable() -> InstallError {
+    let path = ".thimble/installed".to_owned();
+    InstallError::Damaged { path, what: "is damaged: it cannot be decoded" }
+}
+
+/// An item as it is on the disk. Most items stay as they are.
+pub(super) struct RawItem<'r> {
+    pub bytes: &'r [u8],
+    pub path: &'r str,
+    stack: Option<RawStack<'r>>,
+}
+
+/// The stack of such an item.
+#[derive(Clone, Copy)]
+pub(super) struct RawStack<'r> {
+    pub mount: &'r str,
+    layers: &'r [[u8; LAYER_BYTES]],
+}
+
+impl<'r> RawItem<'r> {
+    /// The item in a frame; `None` if it is none.
+    pub fn new(bytes: &'r [u8]) -> Option<Self> {
+        let (kind, mut rest) = bytes.split_first()?;
+        let path = take_text(&mut rest)?;
+        let stack = match *kind {
+            STACK => {
+                let mount = take_text(&mut rest)?;
+                let (layers, []) = rest.get(BASE_BYTES..)?.as_chunks() else { return None };
+                Some(RawStack { mount, layers })
+            }
+            _ => None,
+        };
+        Some(Self { bytes, path, stack })
+    }
+
+    /// The item.
+    pub fn item(&self) -> Result<Item, InstallError> {
+        decode(self.bytes).ok_or_else(undecodable)
+    }
+
+    /// The stack, if the path has one.
+    pub fn stack(&self) -> Option<RawStack<'r>> {
+        self.stack
+    }
+}
+
+impl RawStack<'_> {
+    /// The ranks of its layers, bottom first.
+    pub fn ranks(&self) -> impl DoubleEndedIterator<Item = u16> + ExactSizeIterator {
+        self.layers.iter().map(|[low, high, ..]| u16::from_le_bytes([*low, *high]))
+    }
+
+    /// Whether the top layer has a file in place.
+    pub fn has_file(&self) -> bool {
+        self.layers.last().is_some_and(|top| top.get(BEFORE_CONTENT) != Some(&NOTHING))
+    }
+
+    /// The ranks of its layers, bottom first, and whether the object of each is lost.
+    pub fn lost(&self) -> impl DoubleEndedIterator<Item = (u16, bool)> {
+        let is_lost = self.layers.iter().map(|layer| layer.get(BEFORE_CONTENT) == Some(&LOST));
+        self.ranks().zip(is_lost)
+    }
+}
+
+/// Appends an item. Returns where in the buffer its layers begin.
+pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
+    let start = into.len();
+    into.extend([0; LEN_BYTES]);
+    let text = |into: &mut Vec<u8>, text: &str| {
+        // Paths are shorter: limits::PATH_BYTES, and the kernel's bound for what links lead to.
+        into.extend(u16::try_from(text.len()).unwrap_or(u16::MAX).to_le_bytes());
+        into.extend_from_slice(text.as_bytes());
+    };
+    into.push(if matches!(item.what, ItemKind::Directory(_)) { DIRECTORY } else { STACK });
+    text(into, &item.path);
+    let mut layers_at = into.len();
+    match &item.what {
+        ItemKind::Directory(Directory { is_made, members_of }) => {
+            into.push((*is_made).into());
+            into.extend(members_of.iter().flat_map(|rank| rank.to_le_bytes()));
+        }
+        ItemKind::Stack(Stack { mount, base, layers }) => {
+            text(into, mount);
+            into.push(base.is_some().into());
+            into.extend(base.unwrap_or(0).to_le_bytes());
+            layers_at = into.len();
+            for Layer { rank, content, is_config } in layers {
+                let (kind, object) = match content {
+                    Content::Lost => (LOST, None),
+                    Content::Object(object) => (OBJECT, Some(object)),
+                    Content::Nothing => (NOTHING, None),
+                };
+                into.extend(rank.to_le_bytes());
+                into.extend([(*is_config).into(), kind]);
+                into.extend(object.map_or(0, |object| object.number).to_le_bytes());
+                into.extend_from_slice(object.map_or(&[0; 32], |object| object.print.bytes()));
+            }
+        }
+    }
+    let len = u32::try_from(into.len() - start - LEN_BYTES).unwrap_or(u32::MAX).to_le_bytes();
+    into.iter_mut().skip(start).zip(len).for_each(|(to, from)| *to = from);
+    layers_at
+}
+
+/// The item in a frame; `None` if it is none.
+pub(super) fn decode(bytes: &[u8]) -> Option<Item> {
+    let (kind, mut rest) = bytes.split_first()?;
+    let path = take_text(&mut rest)?.to_owned();
+    let what = match *kind {
+        DIRECTORY => {
+            let (is_made, ranks) = rest.split_first()?;
+            let (ranks, []) = ranks.as_chunks() else { return None };
+            let members_of = ranks.iter().map(|rank| u16::from_le_bytes(*rank)).collect();
+            ItemKind::Directory(Directory { is_made: *is_made != 0, members_of })
+        }
+        STACK => {
+            let mount = take_text(&mut rest)?.to_owned();
+            let (has_base, rest) = rest.split_first()?;
+            let (base, rest) = rest.split_first_chunk()?;
+            let base = (*has_base != 0).then_some(u64::from_le_bytes(*base));
+            let (layers, []) = rest.as_chunks() else { return None };
+            let layers = layers.iter().map(decode_layer).collect::<Option<_>>()?;
+            ItemKind::Stack(Stack { mount, base, layers })
+        }
+        _ => return None,
+    };
+    Some(Item { path, what })
+}
+
+fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (text, rest) = rest.split_at_checked(u16::from_le_bytes(*len).into())?;
+    *bytes = rest;
+    str::from_utf8(text).ok()
+}
+
+fn decode_layer(bytes: &[u8; LAYER_BYTES]) -> Option<Layer> {
+    let (rank, rest) = bytes.split_first_chunk()?;
+    let ([is_config, content], rest) = rest.split_first_chunk()?;
+    let (number, rest) = rest.split_first_chunk()?;
+    let content = match *content {
+        LOST => Content::Lost,
+        NOTHING => Content::Nothing,
+        OBJECT => {
+            Content::Object(Object { number: u64::from_le_bytes(*number), print: Print::from_bytes(rest)? })
+        }
+        _ => return None,
+    };
+    Some(Layer { rank: u16::from_le_bytes(*rank), content, is_config: *is_config != 0 })
+}
