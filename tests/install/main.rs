@@ -18,6 +18,7 @@ mod at_limits;
 mod blocked;
 mod child;
 mod filesystems;
+mod memory;
 mod model;
 mod pieces;
 mod rig;
