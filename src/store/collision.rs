@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::blobs::BlobStore;
 use super::error::JobFailure;
-use super::index::{self, PatchPaths, PathKey};
+use super::index::{self, PatchPaths};
 use crate::limits;
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
@@ -23,32 +23,33 @@ const GROUP_PATHS: usize = limits::PATCH_MEMBERS;
 /// [`JobFailure`]: two of them collide (it names them and the path), or the paths of one
 /// cannot be read.
 pub(super) fn check(map: &Map<'_>, to_apply: &SlotSet, blobs: &BlobStore) -> Result<(), JobFailure> {
-    let new: Vec<Slot> = to_apply.iter().collect();
-    let staying: Vec<Slot> = wanted(map).iter().filter(|slot| !to_apply.contains(*slot)).collect();
     let mut rule = Rule { map, blobs, group: Vec::new(), required: HashMap::new() };
-    let mut rest = new.as_slice();
-    while !rest.is_empty() {
+    let mut rest = *to_apply;
+    loop {
         rule.group.clear();
-        while let Some((slot, behind)) = rest.split_first()
-            && rule.group.len() < GROUP_PATHS
+        let mut paths = 0;
+        while paths < GROUP_PATHS
+            && let Some(slot) = rest.pop()
         {
-            let paths = rule.compare(*slot)?;
-            rule.group.extend(paths.iter().map(|key| (key, *slot)));
-            rule.group.sort();
-            rest = behind;
+            let these = rule.compare(slot)?;
+            paths += these.len();
+            rule.group.push((slot, these));
         }
-        for slot in rest.iter().chain(&staying) {
-            rule.compare(*slot)?;
+        if rule.group.is_empty() {
+            return Ok(());
+        }
+        let staying = wanted(map);
+        for slot in rest.iter().chain(staying.iter().filter(|slot| !to_apply.contains(*slot))) {
+            rule.compare(slot)?;
         }
     }
-    Ok(())
 }
 
 struct Rule<'m, 's> {
     map: &'m Map<'s>,
     blobs: &'m BlobStore,
-    /// The paths of some new patches, ascending.
-    group: Vec<(PathKey, Slot)>,
+    /// The paths of some new patches.
+    group: Vec<(Slot, PatchPaths)>,
     /// All patches that a patch requires, directly or indirectly.
     required: HashMap<Slot, SlotSet>,
 }
@@ -58,20 +59,17 @@ impl Rule<'_, '_> {
     fn compare(&mut self, slot: Slot) -> Result<PatchPaths, JobFailure> {
         let Some(entry) = self.map.entry(slot) else { return Ok(PatchPaths::default()) };
         let paths = index::read(self.blobs, entry)?;
-        for key in paths.iter() {
-            let mut at = self.group.partition_point(|(other, _)| *other < key.of_path());
-            while let Some((other_key, other_slot)) = self.group.get(at).copied()
-                && other_key.of_path() == key.of_path()
+        let Self { map, group, required, .. } = self;
+        let mut requires =
+            |one, other| required.entry(one).or_insert_with(|| required_by(map, one)).contains(other);
+        for (other, other_paths) in group {
+            let Some(other_entry) = map.entry(*other) else { continue };
+            if can_share_host(entry, other_entry)
+                && paths.collide(other_paths)
+                && !requires(slot, *other)
+                && !requires(*other, slot)
             {
-                at += 1;
-                let Some(other) = self.map.entry(other_slot) else { continue };
-                if key.collides(other_key)
-                    && can_share_host(entry, other)
-                    && !self.requires(slot, other_slot)
-                    && !self.requires(other_slot, slot)
-                {
-                    return Err(self.refusal(entry, &paths, other));
-                }
+                return Err(self.refusal(entry, &paths, other_entry));
             }
         }
         Ok(paths)
@@ -91,11 +89,6 @@ impl Rule<'_, '_> {
              apply only one of them{path}",
             first.id, second.id
         ))
-    }
-
-    /// Whether the patch in `slot` requires the other, directly or indirectly.
-    fn requires(&mut self, slot: Slot, other: Slot) -> bool {
-        self.required.entry(slot).or_insert_with(|| required_by(self.map, slot)).contains(other)
     }
 }
 

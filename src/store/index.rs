@@ -42,12 +42,12 @@ impl PathKey {
     }
 
     /// The lowest key that the same path can have.
-    pub(super) fn of_path(self) -> Self {
+    fn of_path(self) -> Self {
         Self(self.0 & !1)
     }
 
     /// Whether two patches have one path, and not both as a directory.
-    pub(super) fn collides(self, other: Self) -> bool {
+    fn collides(self, other: Self) -> bool {
         self.of_path() == other.of_path() && self.0 & other.0 & 1 == 0
     }
 }
@@ -57,8 +57,15 @@ impl PathKey {
 pub(super) struct PatchPaths(Vec<PathKey>);
 
 impl PatchPaths {
-    pub(super) fn iter(&self) -> impl Iterator<Item = PathKey> {
-        self.0.iter().copied()
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether two patches have a path in common, and not both as a directory.
+    pub(super) fn collide(&self, other: &Self) -> bool {
+        let (few, many) = if self.len() < other.len() { (self, other) } else { (other, self) };
+        few.0.iter().any(|key| many.collides(*key))
     }
 
     fn collides(&self, key: PathKey) -> bool {
@@ -129,7 +136,10 @@ fn with_above(path: &Path) -> impl Iterator<Item = &Path> {
 
 /// The index file of these paths.
 pub(super) fn seal(paths: &PatchPaths) -> Vec<u8> {
-    let body: Vec<u8> = paths.iter().flat_map(|key| key.0.to_le_bytes()).collect();
+    let mut body = Vec::new();
+    for key in &paths.0 {
+        body.extend_from_slice(&key.0.to_le_bytes());
+    }
     FILE.format.seal(&body)
 }
 
@@ -233,13 +243,13 @@ mod tests {
     }
 
     fn has(paths: &PatchPaths, path: &str, is_directory: bool) -> bool {
-        paths.iter().any(|key| key == PathKey::new(Path::new(path), is_directory))
+        paths.0.contains(&PathKey::new(Path::new(path), is_directory))
     }
 
     #[test]
     fn a_patch_has_its_paths_once_and_the_directories_above_them() {
         let all = paths(&[("b", true), ("b/a/x", false), ("b/a/y", false), ("c/z", false)], "\"d/e\"");
-        assert_eq!(all.iter().count(), 8);
+        assert_eq!(all.len(), 8);
         for directory in ["b", "b/a", "c", "d"] {
             assert!(has(&all, directory, true) && !has(&all, directory, false), "{directory}");
         }
@@ -277,6 +287,11 @@ mod tests {
         assert!(!all.collides(key("d", true)) && all.collides(key("d", false)));
         assert!(all.collides(key("d/f", true)) && all.collides(key("d/f", false)));
         assert!(!all.collides(key("d/g", false)) && !all.collides(key("e", false)));
+        let other = |path| paths(&[("d", true), ("x", true), ("y", true), (path, false)], "");
+        for (path, is_shared) in [("d/f", true), ("d/f/g", true), ("d/g", false), ("e", false)] {
+            assert_eq!(all.collide(&other(path)), is_shared, "{path}");
+            assert_eq!(other(path).collide(&all), is_shared, "{path}");
+        }
     }
 
     /// Deep paths name the directories above them again and again.

@@ -6,7 +6,7 @@
 
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use super::blobs::BlobStore;
@@ -20,6 +20,9 @@ use crate::patch::caution::{Caution, Cautions};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::refusal::ChangeRefusal;
 use crate::types::PatchId;
+
+/// What is collected before it is written, in bytes.
+const BUFFER_BYTES: usize = 8 * 1024;
 
 /// Writes the data of these patches, in their order, as text or as one JSON
 /// document `{"patches": [...]}`. Writes nothing unless all of them can be read.
@@ -39,7 +42,7 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
         only = Some(Shown::read(&repo, entry)?).filter(|_| ids.len() == 1);
         wanted.push(entry);
     }
-    let out = &mut BufWriter::new(out);
+    let out = &mut Buffered { out, bytes: Vec::new() };
     if json {
         write(out, r#"{"patches":["#)?;
     }
@@ -57,6 +60,29 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
     }
     write(out, if json { "]}\n" } else { "" })?;
     out.flush().map_err(unwritten)
+}
+
+/// Collects what is written: each write to `out` is a message. Why not std's: a third of
+/// its code is for slices of slices.
+struct Buffered<'o> {
+    out: &'o mut dyn Write,
+    bytes: Vec<u8>,
+}
+
+impl Write for Buffered<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.bytes.extend_from_slice(bytes);
+        if self.bytes.len() > BUFFER_BYTES {
+            self.flush()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.write_all(&self.bytes)?;
+        self.bytes.clear();
+        Ok(())
+    }
 }
 
 fn write(out: &mut dyn Write, text: &str) -> Result<(), JobFailure> {
