@@ -109,8 +109,10 @@ pub const PATCH_UNPACKED_BYTES: u64 = 8 * 1024 * 1024 * 1024;
 pub const PATCH_MEMBERS: usize = 65_536;
 /// The names of one patch's members together, in bytes.
 pub const PATCH_NAMES_BYTES: usize = 8 * 1024 * 1024;
-/// A member's long name or pax header, in bytes.
+/// A member's long name or pax header, in bytes: its extended attributes are in it.
 pub const PATCH_EXTENSION_BYTES: u64 = 16 * 1024;
+/// Parts of a sparse file, between its holes.
+pub const PATCH_EXTENTS: usize = 16_384;
 /// Zeros after a patch's last member, in bytes: tar fills a record with them, which
 /// `tar -b` makes longer than its usual 10 KiB.
 pub const PATCH_PADDING_BYTES: usize = 16 * 1024 * 1024;
@@ -118,9 +120,11 @@ pub const PATCH_PADDING_BYTES: usize = 16 * 1024 * 1024;
 pub const NAME_BYTES: usize = 255;
 /// A path inside a patch, in bytes (Linux: `PATH_MAX`, less room for a root).
 pub const PATH_BYTES: usize = 3_072;
-/// How many times larger than its compressed file an archive may be; a larger one is
-/// refused as a decompression bomb.
+/// How many times larger than its compressed file an archive may be, with holes and with
+/// each name of a file counted; a larger one is refused as a decompression bomb.
 pub const BOMB_RATIO: u64 = 1_100;
+/// An archive of this size, counted in the same way, is no decompression bomb, in bytes.
+pub const BOMB_LEAST_BYTES: u64 = 1024 * 1024 * 1024;
 
 // --- stream sessions ---
 

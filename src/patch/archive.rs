@@ -10,8 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::PatchError;
+use super::attributes::Attributes;
 use super::fault::{ArchiveError, MemberFault, shown};
-pub use super::member::{ArchiveSection, Member, MemberKind, Owner, SCRIPTS};
+pub use super::member::{ArchiveSection, Attribute, Member, MemberKind, Owner, SCRIPTS};
 use super::metadata::Metadata;
 use super::raw::{RawKind, RawMember};
 use super::tarball::Tarball;
@@ -31,8 +32,10 @@ pub trait Sink {
     /// Ends the reading; the error comes back as [`PatchError::Io`].
     fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()>;
 
-    /// Receives a file with the content of the earlier file `of` in the same section: a
-    /// hard link in the archive, which becomes a file of its own.
+    /// Receives another name of the earlier file `of` in the same section: a hard link in
+    /// the archive. Both names are meant to be one inode, so what the member itself says of
+    /// owner, mode, time and attributes has no meaning if they are. Where they cannot be,
+    /// the member is a file of its own, with what it says itself and the content of `of`.
     ///
     /// # Errors
     /// As [`Sink::member`].
@@ -46,18 +49,6 @@ pub struct Archive {
     pub metadata: Metadata,
     /// How many members the sink has received.
     pub members: usize,
-    /// The unpacked size of its files and scripts, in bytes.
-    pub unpacked_bytes: u64,
-}
-
-/// The metadata and members of a patch, without the files' content. Grows with the number
-/// of members, unlike what [`read`] and [`members`] need.
-#[derive(Clone, Debug)]
-pub struct Index {
-    /// Its metadata.
-    pub metadata: Metadata,
-    /// Its members, in the archive's order.
-    pub members: Vec<Member>,
     /// The unpacked size of its files and scripts, in bytes.
     pub unpacked_bytes: u64,
 }
@@ -91,34 +82,29 @@ pub fn members(mut file: impl Read, each: &mut dyn FnMut(&Member)) -> Result<Arc
     walk(&mut file, &mut Each(each))
 }
 
-/// Reads a whole archive and returns its index. Accepts the same archives as [`read`].
-///
-/// # Errors
-/// As [`read`].
-pub fn index(file: impl Read) -> Result<Index, PatchError> {
-    let mut list = Vec::new();
-    let Archive { metadata, unpacked_bytes, .. } = members(file, &mut |member| list.push(member.clone()))?;
-    Ok(Index { metadata, members: list, unpacked_bytes })
-}
-
 /// The metadata of a patch. Reads no further than to them.
 ///
 /// # Errors
 /// As [`read`].
 pub fn metadata(mut file: impl Read) -> Result<Metadata, PatchError> {
-    let mut tarball = Tarball::open(&mut file)?;
-    let mut seen = Seen::default();
-    while let Some(raw) = tarball.next()? {
-        seen.count(&raw)?;
-        let Some((member, copy_of)) = seen.check(&raw)? else { continue };
-        seen.count_unpacked(&member, copy_of.is_some(), tarball.read_bytes())?;
-        if member.section == ArchiveSection::Metadata {
+    struct UpToThem(Option<Metadata>);
+    impl Sink for UpToThem {
+        fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+            if member.section != ArchiveSection::Metadata {
+                return Ok(());
+            }
             let mut text = Vec::new();
-            tarball.read_to_end(&mut text).map_err(|error| tarball.explain(error))?;
-            return Ok(Metadata::parse_bytes(&text)?);
+            content.read_to_end(&mut text)?;
+            self.0 = Metadata::parse_bytes(&text).ok();
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        fn copy(&mut self, _member: &Member, _of: &Path) -> io::Result<()> {
+            Ok(())
         }
     }
-    Err(ArchiveError::NoMetadata.into())
+    let mut sink = UpToThem(None);
+    let read = walk(&mut file, &mut sink);
+    sink.0.map_or_else(|| read.map(|archive| archive.metadata), Ok)
 }
 
 /// Not generic, so that it is compiled once for all readers.
@@ -127,11 +113,11 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
     let mut seen = Seen::default();
     let mut metadata = None;
     let mut members = 0;
-    while let Some(raw) = tarball.next()? {
+    while let Some(mut raw) = tarball.next()? {
         seen.count(&raw)?;
-        let Some((member, copy_of)) = seen.check(&raw)? else { continue };
+        let Some((member, copy_of)) = seen.check(&mut raw)? else { continue };
         members += 1;
-        seen.count_unpacked(&member, copy_of.is_some(), tarball.read_bytes())?;
+        seen.count_unpacked(&member, tarball.read_bytes())?;
         let result = if let Some(of) = &copy_of {
             sink.copy(&member, of)
         } else if member.section == ArchiveSection::Metadata {
@@ -222,7 +208,7 @@ impl Seen {
 
     /// Checks a member. Returns it with, for a hard link, the file that it copies; `None`
     /// for the directories of the sections, which are not installed.
-    fn check(&mut self, raw: &RawMember) -> Result<Option<(Member, Option<PathBuf>)>, ArchiveError> {
+    fn check(&mut self, raw: &mut RawMember) -> Result<Option<(Member, Option<PathBuf>)>, ArchiveError> {
         let refuse = |fault: MemberFault| fault.of(&raw.name);
         let whole = normalized(&raw.name).map_err(refuse)?;
         let (section, path) = match PathRole::of(&whole) {
@@ -272,7 +258,17 @@ impl Seen {
         if self.directories_and_members > limits::PATCH_MEMBERS {
             return Err(ArchiveError::TooManyMembers);
         }
-        let member = Member { section, path: path.to_path_buf(), kind, owner: raw.owner };
+        raw.attributes.check(&kind).map_err(refuse)?;
+        let Attributes { kept: attributes, is_labelled } = std::mem::take(&mut raw.attributes);
+        let member = Member {
+            section,
+            path: path.to_path_buf(),
+            kind,
+            owner: raw.owner,
+            attributes,
+            is_labelled,
+            is_sparse: raw.is_sparse,
+        };
         Ok(Some((member, copy_of)))
     }
 
@@ -288,19 +284,16 @@ impl Seen {
     }
 
     /// Adds the unpacked size of a member. gzip alone cannot reach the ratio of an archive
-    /// bomb, but hard links to one member can.
-    fn count_unpacked(
-        &mut self,
-        member: &Member,
-        is_copy: bool,
-        read_bytes: u64,
-    ) -> Result<(), ArchiveError> {
+    /// bomb, but holes and hard links can. Where a filesystem has neither, they take this
+    /// space.
+    fn count_unpacked(&mut self, member: &Member, read_bytes: u64) -> Result<(), ArchiveError> {
         let MemberKind::File { size } = member.kind else { return Ok(()) };
         self.unpacked_bytes = self.unpacked_bytes.saturating_add(size);
         if self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES {
             return Err(ArchiveError::TooLarge);
         }
-        if is_copy && self.unpacked_bytes > read_bytes.saturating_mul(limits::BOMB_RATIO) {
+        let most = read_bytes.saturating_mul(limits::BOMB_RATIO).max(limits::BOMB_LEAST_BYTES);
+        if self.unpacked_bytes > most {
             return Err(ArchiveError::Bomb);
         }
         Ok(())

@@ -2,8 +2,10 @@
 //! own, and modes that give away rights. All of it is allowed.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use super::archive::{ArchiveSection, Member, MemberKind};
+use super::attributes::CAPABILITY;
 use crate::types::ShownPath;
 
 /// The greatest number of members that a caution names.
@@ -22,22 +24,37 @@ pub struct Caution {
 type Test = fn(&Member) -> bool;
 
 /// The gravest first.
-const TESTS: [(&str, Test); 4] = [
+const TESTS: [(&str, Test); 6] = [
+    ("with capabilities", |member| member.attributes.iter().any(|attribute| attribute.name == CAPABILITY)),
     ("set-user-id", |member| is_file(member) && member.owner.mode & 0o4000 != 0),
     ("set-group-id", |member| is_file(member) && member.owner.mode & 0o2000 != 0),
     ("world-writable", is_world_writable),
     ("not owned by root:root", is_of_others),
+    (LABELLED, |member| member.is_labelled),
 ];
+
+/// Each file on a host with SELinux has a label, and each packer can add it.
+const LABELLED: &str = "with an SELinux label, which the host's policy sets instead";
 
 /// Collects the cautions about a patch while its members are read. Its memory has a bound.
 #[derive(Debug)]
-pub struct Cautions([Caution; TESTS.len()]);
+pub struct Cautions(Vec<Caution>);
 
 impl Cautions {
     /// No cautions yet.
     #[must_use]
     pub fn new() -> Self {
-        Self(TESTS.map(|(what, _)| Caution { what, count: 0, names: Vec::new() }))
+        Self(TESTS.iter().map(|(what, _)| Caution::new(what)).collect())
+    }
+
+    /// The caution about labels that were not packed, and no other.
+    #[cfg(feature = "tools")]
+    pub(super) fn with_labels(labelled: Caution) -> Self {
+        let mut cautions = Self::new();
+        for caution in cautions.0.iter_mut().filter(|caution| caution.what == labelled.what) {
+            *caution = labelled.clone();
+        }
+        cautions
     }
 
     /// Adds what there is to say about a member. Only files, links and directories that are
@@ -55,8 +72,9 @@ impl Cautions {
 
     /// Those that are true of any member.
     #[must_use]
-    pub fn found(self) -> Vec<Caution> {
-        self.0.into_iter().filter(|caution| caution.count > 0).collect()
+    pub fn found(mut self) -> Vec<Caution> {
+        self.0.retain(|caution| caution.count > 0);
+        self.0
     }
 }
 
@@ -67,12 +85,28 @@ impl Default for Cautions {
 }
 
 impl Caution {
+    fn new(what: &'static str) -> Self {
+        Self { what, count: 0, names: Vec::new() }
+    }
+
+    /// The caution about files that have a label, of which there are none yet.
+    #[cfg(feature = "tools")]
+    pub(super) fn labels() -> Self {
+        Self::new(LABELLED)
+    }
+
     fn add(&mut self, member: &Member) {
+        let owner = is_of_others(member).then_some((member.owner.uid, member.owner.gid));
+        self.add_path(&member.path, owner);
+    }
+
+    /// Adds a path, with its owner if that is to be shown.
+    pub(super) fn add_path(&mut self, path: &Path, owner: Option<(u32, u32)>) {
         self.count += 1;
         if self.names.len() < NAMES {
-            let mut name = format!("/{}", ShownPath(&member.path.to_string_lossy()));
-            if is_of_others(member) {
-                let _ = write!(name, " ({}:{})", member.owner.uid, member.owner.gid);
+            let mut name = format!("/{}", ShownPath(&path.to_string_lossy()));
+            if let Some((uid, gid)) = owner {
+                let _ = write!(name, " ({uid}:{gid})");
             }
             self.names.push(name);
         }
@@ -134,7 +168,9 @@ mod tests {
 
     fn member(path: &str, kind: MemberKind, mode: u32, uid: u32, gid: u32) -> Member {
         let owner = Owner { mode, uid, gid, ..Owner::default() };
-        Member { section: ArchiveSection::Files, path: path.into(), kind, owner }
+        let (section, path) = (ArchiveSection::Files, path.into());
+        let attributes = Vec::new();
+        Member { section, path, kind, owner, attributes, is_labelled: false, is_sparse: false }
     }
 
     fn found(members: &[Member]) -> Vec<Caution> {

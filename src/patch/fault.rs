@@ -25,7 +25,8 @@ pub enum ArchiveError {
     TooManyNames,
     /// It unpacks to more than [`limits::PATCH_UNPACKED_BYTES`].
     TooLarge,
-    /// It unpacks to more than [`limits::BOMB_RATIO`] times its size.
+    /// It unpacks to more than [`limits::BOMB_RATIO`] times its size, and to more than
+    /// [`limits::BOMB_LEAST_BYTES`].
     Bomb,
     /// There is no `metadata.toml`.
     NoMetadata,
@@ -107,6 +108,17 @@ pub enum MemberFault {
         /// The packer's option that leaves it out, or that it must go without.
         pack: &'static str,
     },
+    /// It has an extended attribute that a patch does not keep.
+    AttributeNotKept {
+        /// The attribute's name, escaped for a terminal.
+        name: String,
+        /// As of [`NotKept`](Self::NotKept).
+        pack: String,
+    },
+    /// Its pax header is too long.
+    ExtensionTooLong,
+    /// It has more than [`limits::PATCH_EXTENTS`] parts between its holes.
+    TooManyHoles,
 }
 
 impl MemberFault {
@@ -216,6 +228,15 @@ impl fmt::Display for MemberFault {
             Self::NotExecutable => f.write_str("it is not executable: chmod +x it"),
             Self::TooLarge { most } => write!(f, "it is larger than {most} bytes"),
             Self::NotKept { what, pack } => write!(f, "{what}: pack {pack}"),
+            Self::AttributeNotKept { name, pack } => {
+                write!(f, "its extended attribute {name} would be lost: pack {pack}")
+            }
+            Self::ExtensionTooLong => write!(
+                f,
+                "its names, extended attributes and map of holes take more than {} bytes",
+                limits::PATCH_EXTENSION_BYTES
+            ),
+            Self::TooManyHoles => write!(f, "it has more than {} holes", limits::PATCH_EXTENTS),
         }
     }
 }

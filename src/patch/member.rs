@@ -60,6 +60,16 @@ pub struct Owner {
     pub mtime_ns: u32,
 }
 
+/// An extended attribute of a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attribute {
+    /// Its name: `user.` and more, or `security.capability`. At most
+    /// [`NAME_BYTES`](crate::limits::NAME_BYTES), UTF-8, without control characters.
+    pub name: String,
+    /// Its value.
+    pub value: Vec<u8>,
+}
+
 /// One member of a patch, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -72,4 +82,13 @@ pub struct Member {
     pub kind: MemberKind,
     /// Its owner, mode and time.
     pub owner: Owner,
+    /// Its extended attributes, sorted by name. They come from one pax header, and so have
+    /// at most [`PATCH_EXTENSION_BYTES`](crate::limits::PATCH_EXTENSION_BYTES) together. A
+    /// symbolic link has none.
+    pub attributes: Vec<Attribute>,
+    /// The archive has a label of SELinux for it, which is not kept: the host's policy
+    /// says which one it has.
+    pub is_labelled: bool,
+    /// It is a file with holes. They are in its size, and in its content as zeros.
+    pub is_sparse: bool,
 }

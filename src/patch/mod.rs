@@ -8,19 +8,31 @@
 use std::{fmt, io};
 
 pub mod archive;
+mod attributes;
 pub mod caution;
 mod fault;
 mod gunzip;
 #[cfg(feature = "tools")]
+mod holes;
+#[cfg(feature = "tools")]
 pub mod make;
+#[cfg(feature = "tools")]
+mod make_error;
 mod member;
 pub mod metadata;
 #[cfg(feature = "tools")]
 mod names;
+#[cfg(feature = "tools")]
+mod pack;
 mod packer;
 mod pax;
 mod raw;
 pub mod signature;
+mod sparse;
+#[cfg(feature = "tools")]
+mod sys;
+#[cfg(feature = "tools")]
+mod tar_writer;
 mod tarball;
 mod tree;
 

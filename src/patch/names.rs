@@ -3,12 +3,12 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::fault::ArchiveError;
+use super::make_error::MakeError;
 use crate::limits;
 
 /// The names in a directory, sorted by their bytes.
@@ -18,24 +18,25 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Reads a directory. The outer result is the system's, the inner one a refusal: it has
-    /// more than a patch may have.
-    pub(super) fn read(dir: &Path) -> io::Result<Result<Self, ArchiveError>> {
+    /// Reads a directory. One with more names than a patch may have is refused.
+    pub(super) fn read(dir: &Path) -> Result<Self, MakeError> {
+        let at_dir = |error| MakeError::Io { path: dir.to_path_buf(), error };
+        let refused = |error: ArchiveError| Err(MakeError::Refused(error.into()));
         let (mut bytes, mut each) = (Vec::new(), Vec::new());
         let here = |bytes: &Vec<u8>| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        for entry in fs::read_dir(dir)? {
+        for entry in fs::read_dir(dir).map_err(at_dir)? {
             let from = here(&bytes);
-            bytes.extend_from_slice(entry?.file_name().as_bytes());
+            bytes.extend_from_slice(entry.map_err(at_dir)?.file_name().as_bytes());
             each.push(from..here(&bytes));
             if each.len() > limits::PATCH_MEMBERS {
-                return Ok(Err(ArchiveError::TooManyMembers));
+                return refused(ArchiveError::TooManyMembers);
             }
             if bytes.len() > limits::PATCH_NAMES_BYTES {
-                return Ok(Err(ArchiveError::TooManyNames));
+                return refused(ArchiveError::TooManyNames);
             }
         }
         each.sort_unstable_by(|one, other| name(&bytes, one).cmp(name(&bytes, other)));
-        Ok(Ok(Self { bytes, each }))
+        Ok(Self { bytes, each })
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &OsStr> {

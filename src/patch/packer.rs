@@ -20,10 +20,15 @@ impl Packer {
         if is_bsdtar { Self::Bsdtar } else { Self::Tar }
     }
 
-    /// The fault of a member with extended attributes.
-    pub(super) fn attributes(self) -> MemberFault {
-        let what = "it has extended attributes, which would be lost";
-        MemberFault::NotKept { what, pack: self.choose("without --xattrs", "with --no-xattrs") }
+    /// The fault of a member with an extended attribute that a patch does not keep.
+    pub(super) fn attribute(self, name: String) -> MemberFault {
+        MemberFault::AttributeNotKept {
+            pack: match self {
+                Self::Tar => format!("with --xattrs-exclude={name}"),
+                Self::Bsdtar => "with --no-xattrs".to_owned(),
+            },
+            name,
+        }
     }
 
     /// The fault of a member with an access list.
@@ -32,10 +37,16 @@ impl Packer {
         MemberFault::NotKept { what, pack: self.choose("without --acls", "with --no-acls") }
     }
 
-    /// The fault of a member that is packed without its holes.
+    /// The fault of a member that is packed without its holes, in an unknown form.
     pub(super) fn sparse(self) -> MemberFault {
-        let what = "it is packed as a sparse file";
+        let what = "it is packed as a sparse file, in a form that only its packer reads";
         MemberFault::NotKept { what, pack: self.choose("without --sparse", "with --no-read-sparse") }
+    }
+
+    /// The fault of a member that star has packed without its holes.
+    pub(super) fn sparse_of_star() -> MemberFault {
+        let what = "it is packed as a sparse file, in a form that only its packer reads";
+        MemberFault::NotKept { what, pack: "without -sparse" }
     }
 
     /// The fault of a member of a kind that no patch has. Some kinds are GNU tar's own.

@@ -1,43 +1,43 @@
 //! The records of pax headers: attributes for which a tar header has no room.
 
 use super::PatchError;
-use super::fault::MemberFault;
+use super::attributes::is_attribute;
+use super::fault::{ArchiveError, MemberFault};
 use super::packer::Packer;
 use super::raw::RawMember;
 
 impl RawMember {
     /// Applies a pax header's records, `LEN KEY=VALUE\n` each.
-    pub(super) fn extend(&mut self, mut records: &[u8], packer: Packer) -> Result<(), PatchError> {
+    pub(super) fn extend(&mut self, records: &[u8], packer: Packer) -> Result<(), ArchiveError> {
         // The header's own name may be the packer's: a refusal is to have the real one.
         self.name = name_in(records).unwrap_or(&self.name).to_vec();
-        let bad = MemberFault::BadHeader("pax header").of(&self.name);
+        self.apply(records, packer).map_err(|fault| fault.of(&self.name))
+    }
+
+    fn apply(&mut self, mut records: &[u8], packer: Packer) -> Result<(), MemberFault> {
+        const BAD: MemberFault = MemberFault::BadHeader("pax header");
         while !records.is_empty() {
-            let (key, value, rest) = pax_record(records).ok_or(bad.clone())?;
+            let (key, value, rest) = pax_record(records).ok_or(BAD)?;
             records = rest;
             let number = || str::from_utf8(value).ok()?.parse::<u64>().ok();
-            let id = || number().and_then(|id| u32::try_from(id).ok()).ok_or(bad.clone());
             match key {
                 b"path" => {}
                 b"linkpath" => self.link = value.to_vec(),
-                b"uid" => self.owner.uid = id()?,
-                b"gid" => self.owner.gid = id()?,
-                b"mtime" => (self.owner.mtime_s, self.owner.mtime_ns) = pax_time(value).ok_or(bad.clone())?,
+                b"uid" | b"gid" => {
+                    let id = number().and_then(|id| u32::try_from(id).ok()).ok_or(BAD)?;
+                    *(if key == b"uid" { &mut self.owner.uid } else { &mut self.owner.gid }) = id;
+                }
+                b"mtime" => (self.owner.mtime_s, self.owner.mtime_ns) = pax_time(value).ok_or(BAD)?,
                 // Only files beyond the limit need it. If it differs from the header's,
                 // two readers could see two different archives.
-                b"size" if number() != Some(self.size_bytes) => {
-                    return Err(MemberFault::BadHeader("size").of(&self.name).into());
-                }
-                _ if key.starts_with(b"GNU.sparse.") || key.starts_with(b"SCHILY.realsize") => {
-                    return Err(packer.sparse().of(&self.name).into());
-                }
-                _ if key.starts_with(b"SCHILY.acl") => {
-                    return Err(packer.access_list().of(&self.name).into());
-                }
-                _ if key.windows(5).any(|part| part == b"xattr") => {
-                    return Err(packer.attributes().of(&self.name).into());
-                }
-                // Attributes that a patch does not keep.
-                _ => {}
+                b"size" if number() != Some(self.size_bytes) => return Err(MemberFault::BadHeader("size")),
+                b"SCHILY.realsize" => return Err(Packer::sparse_of_star()),
+                _ if key.starts_with(b"SCHILY.acl") => return Err(packer.access_list()),
+                _ => match key.strip_prefix(b"GNU.sparse.") {
+                    Some(key) => self.sparse.take(key, value)?,
+                    // All others are attributes that a patch does not keep.
+                    None => self.attributes.take(key, value, packer)?,
+                },
             }
         }
         Ok(())
@@ -71,7 +71,7 @@ fn pax_record(records: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
 }
 
 /// Seconds since 1970, with a fraction: `1700000000.25`, `-1.5`.
-fn pax_time(text: &[u8]) -> Option<(i64, u32)> {
+pub(super) fn pax_time(text: &[u8]) -> Option<(i64, u32)> {
     let text = str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let whole_s: i64 = whole.parse().ok()?;
@@ -88,12 +88,16 @@ fn pax_time(text: &[u8]) -> Option<(i64, u32)> {
 }
 
 /// Checks the records of a global header, which are for every member after it. git adds
-/// one with a comment. Names and sizes differ from member to member.
+/// one with a comment. Names, sizes and what follows from the content differ from member to
+/// member.
 pub(super) fn check_global(mut records: &[u8], name: &[u8]) -> Result<(), PatchError> {
     let bad = || MemberFault::BadHeader("global pax header").of(name);
     while !records.is_empty() {
         let (key, _, rest) = pax_record(records).ok_or_else(bad)?;
-        if matches!(key, b"path" | b"linkpath" | b"size") {
+        let is_of_one = matches!(key, b"path" | b"linkpath" | b"size")
+            || key.starts_with(b"GNU.sparse.")
+            || is_attribute(key);
+        if is_of_one {
             return Err(bad().into());
         }
         records = rest;

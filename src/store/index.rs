@@ -235,8 +235,9 @@ mod tests {
         let mut collector = Collector::default();
         for (path, is_directory) in members {
             let kind = if *is_directory { MemberKind::Directory } else { MemberKind::File { size: 1 } };
-            let (section, owner) = (ArchiveSection::Files, Owner::default());
-            collector.add(&Member { section, path: path.into(), kind, owner });
+            let (section, owner, attributes) = (ArchiveSection::Files, Owner::default(), Vec::new());
+            let (path, is_labelled, is_sparse) = (path.into(), false, false);
+            collector.add(&Member { section, path, kind, owner, attributes, is_labelled, is_sparse });
         }
         let text = format!("id = \"A\"\nsw_version = \"1\"\nremove = [{remove}]\n");
         collector.finish(&Metadata::parse(&text).unwrap())

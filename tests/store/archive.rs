@@ -114,10 +114,9 @@ fn devices_fifos_and_unknown_types_are_refused() {
 #[test]
 fn what_was_packed_with_an_option_names_the_option() {
     let with = |kind| Tar::patch("A").member(b"files/x", kind, 0o644, b"", b"");
-    refused(
-        with(EntryType::GNUSparse),
-        "member files/x: it is packed as a sparse file: pack without --sparse",
-    );
+    let form = "it is packed as a sparse file, in a form that only its packer reads: pack";
+    // Such a header is GNU tar's own; star has another one.
+    refused(with(EntryType::GNUSparse), &format!("member files/x: {form} without -sparse"));
     refused(with(EntryType::new(b'M')), "it is continued from another volume: pack without --multi-volume");
     refused(with(EntryType::new(b'V')), "it is a volume label: pack without --label");
     refused(with(EntryType::new(b'D')), "it is the list of a directory: pack without --incremental");
@@ -125,13 +124,13 @@ fn what_was_packed_with_an_option_names_the_option() {
         Tar::patch("A").pax_named(header, EntryType::XHeader, records).file("files/GNUSparseFile.0/x", b"")
     };
     let (gnu, bsdtar) = ("./PaxHeaders/x", "files/PaxHeader/x");
-    let sparse = [("GNU.sparse.major", "1"), ("GNU.sparse.minor", "0"), ("GNU.sparse.name", "files/x")];
-    let what = "member files/x: it is packed as a sparse file: pack";
-    refused(of(gnu, &sparse), &format!("{what} without --sparse"));
-    refused(of(bsdtar, &sparse), &format!("{what} with --no-read-sparse"));
-    let xattr = [("SCHILY.xattr.user.x", "x"), ("path", "files/ä")];
-    let what = "member files/ä: it has extended attributes, which would be lost: pack";
-    refused(of(gnu, &xattr), &format!("{what} without --xattrs"));
+    let sparse = [("GNU.sparse.major", "2"), ("GNU.sparse.realsize", "0"), ("GNU.sparse.name", "files/x")];
+    refused(of(gnu, &sparse), &format!("member files/x: {form} without --sparse"));
+    refused(of(bsdtar, &sparse), &format!("member files/x: {form} with --no-read-sparse"));
+    refused(of(gnu, &[("SCHILY.realsize", "9"), ("path", "files/x")]), &format!("{form} without -sparse"));
+    let xattr = [("SCHILY.xattr.trusted.x", "x"), ("path", "files/ä")];
+    let what = "member files/ä: its extended attribute trusted.x would be lost: pack";
+    refused(of(gnu, &xattr), &format!("{what} with --xattrs-exclude=trusted.x"));
     refused(of(bsdtar, &xattr), &format!("{what} with --no-xattrs"));
     let list = [("SCHILY.acl.access", "user::rw-"), ("path", "files/x")];
     let what = "member files/x: it has an access list, which would be lost: pack";
@@ -153,16 +152,12 @@ fn global_pax_headers_are_for_all_members_after_them() {
     for Member { owner, .. } in &index.members {
         assert_eq!((owner.mtime_s, owner.mtime_ns, owner.uid), (7, 500_000_000, 8));
     }
-    for key in ["path", "linkpath", "size"] {
+    for key in ["path", "linkpath", "size", "SCHILY.xattr.user.x", "GNU.sparse.size"] {
         refused(
             whole(global(&[(key, "1")])),
             "member pax_global_header: its global pax header makes no sense",
         );
     }
-    refused(
-        whole(global(&[("SCHILY.xattr.user.x", "x")])),
-        "member metadata.toml: it has extended attributes",
-    );
     let many = (0..17).fold(Tar::default(), |tar, _| tar.pax_named("g", EntryType::XGlobalHeader, &commit));
     refused(whole(many), "its global pax header makes no sense");
 }
@@ -308,11 +303,18 @@ fn bounds_hold() {
     let two_sizes = Tar::patch("A").pax(&[("size", "9")]).file("files/x", b"");
     refused(two_sizes, "its size makes no sense");
 
-    let mut bomb = Tar::patch("A").file("files/x", &vec![0; 4 << 20]);
-    for at in 0..64 {
-        bomb = bomb.hard_link(&format!("files/{at}"), "files/x");
-    }
-    refused(bomb, "more than 1100 times its size: an archive bomb");
+    let links = |many: u64| {
+        let size = 4 << 20;
+        let mut tar = Tar::default().file("files/x", &vec![0; size]);
+        for at in 1..many {
+            tar = tar.hard_link(&format!("files/{at}"), "files/x");
+        }
+        tar.file("metadata.toml", metadata("A").as_bytes())
+    };
+    // A gibibyte of links is no bomb yet; its metadata are too much.
+    let most = limits::BOMB_LEAST_BYTES / (4 << 20);
+    refused(links(most), "more than 1100 times its size: an archive bomb");
+    assert!(index_of(&links(most - 1).gzip()[..]).is_ok());
 }
 
 #[test]

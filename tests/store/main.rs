@@ -15,7 +15,10 @@ mod jobs;
 #[cfg(feature = "proof")]
 mod kill;
 mod make;
+mod other_packers;
 mod plain_tar;
 mod pull;
 mod rollouts;
 mod signature;
+mod sys;
+mod whole_files;
