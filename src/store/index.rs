@@ -2,8 +2,8 @@
 //! unpack it again.
 //!
 //! A path is kept as 63 bits of its hash and one bit that says whether it is a directory, so
-//! 65,536 paths take 512 KiB on the disk and in memory, however long they are. The path that
-//! two patches share is read from a patch again, to be named.
+//! 65,536 paths take 512 KiB on the disk and in memory, however long they are. The path at
+//! which two patches conflict is read from a patch again, to be named.
 //!
 //! Body: the keys of the paths and of all directories above them, each `u64` LE, in
 //! ascending order. All of it follows from the patch: if the index cannot be read, or is of
@@ -46,10 +46,34 @@ impl PathKey {
         Self(self.0 & !1)
     }
 
-    /// Whether two patches have one path, and not both as a directory.
-    fn collides(self, other: Self) -> bool {
-        self.of_path() == other.of_path() && self.0 & other.0 & 1 == 0
+    /// Whether the patch has it as a directory.
+    pub(super) fn is_directory(self) -> bool {
+        self.0 & 1 == 1
     }
+
+    /// Whether two patches conflict with these: they are the same path and not both a
+    /// directory, nor both something else if one patch `may_cover` files of the other.
+    fn conflicts(self, other: Self, may_cover: bool) -> bool {
+        self.of_path() == other.of_path()
+            && match (self.is_directory(), other.is_directory()) {
+                (true, true) => false,
+                (false, false) => !may_cover,
+                (true, false) | (false, true) => true,
+            }
+    }
+}
+
+/// What a patch has at a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Held {
+    /// A directory, or something below the path.
+    Directory,
+    /// A file.
+    File,
+    /// A symbolic link.
+    Link,
+    /// It removes what is there.
+    Removed,
 }
 
 /// The keys of all paths of a patch and of the directories above them, ascending.
@@ -62,24 +86,32 @@ impl PatchPaths {
         self.0.len()
     }
 
-    /// Whether two patches have a path in common, and not both as a directory.
-    pub(super) fn collide(&self, other: &Self) -> bool {
-        let (few, many) = if self.len() < other.len() { (self, other) } else { (other, self) };
-        few.0.iter().any(|key| many.collides(*key))
+    /// The keys of a path, here and of another patch, with which they conflict, if there is
+    /// one. Where one patch `may_cover` files of the other, only a file in the place of a
+    /// directory does. Takes as many steps as the shorter list has keys, each times the
+    /// logarithm of how much longer the other is.
+    pub(super) fn conflict(&self, other: &Self, may_cover: bool) -> Option<(PathKey, PathKey)> {
+        let is_shorter = self.len() < other.len();
+        let (few, mut many) = if is_shorter { (self, &other.0[..]) } else { (other, &self.0[..]) };
+        for key in &few.0 {
+            many = from_path(many, *key);
+            if let Some(found) = many.iter().take(2).find(|other| key.conflicts(**other, may_cover)) {
+                return Some(if is_shorter { (*key, *found) } else { (*found, *key) });
+            }
+        }
+        None
     }
+}
 
-    fn collides(&self, key: PathKey) -> bool {
-        let from = self.0.partition_point(|other| *other < key.of_path());
-        self.0.iter().skip(from).take(2).any(|other| other.collides(key))
+/// The keys from this path on. Those that come soon are found soon.
+fn from_path(keys: &[PathKey], key: PathKey) -> &[PathKey] {
+    let is_before = |other: &PathKey| *other < key.of_path();
+    let mut end = 1;
+    while keys.get(end).is_some_and(is_before) {
+        end *= 2;
     }
-
-    /// The shortest of a path and those above it that another patch may not have beside
-    /// these.
-    fn first_shared(&self, path: &Path, is_directory: bool) -> Option<PathBuf> {
-        let is_above = |at: &Path| at.as_os_str().len() < path.as_os_str().len();
-        let key = |at: &Path| PathKey::new(at, is_directory || is_above(at));
-        with_above(path).filter(|at| self.collides(key(at))).last().map(Path::to_path_buf)
-    }
+    let near = keys.get(..end).unwrap_or(keys);
+    keys.get(near.partition_point(is_before)..).unwrap_or_default()
 }
 
 /// Collects the paths of a patch while its members are read.
@@ -182,31 +214,57 @@ pub(super) fn make(blobs: &BlobStore, entry: &Entry) {
     }
 }
 
-/// The first path of a patch that another one has as well, and not both as a directory.
-/// `None` if its file is not here.
+/// The path of a key, as a directory or not, and what a patch has there. `None` if it has no
+/// such path, or its file is not here.
 ///
 /// # Errors
 /// [`JobFailure`]: the patch file cannot be read.
-pub(super) fn shared(
+pub(super) fn find(
     blobs: &BlobStore,
     entry: &Entry,
-    other: &PatchPaths,
-) -> Result<Option<PathBuf>, JobFailure> {
-    let mut found = None;
-    let mut look = |path: &Path, is_directory: bool| {
-        if found.is_none() {
-            found = other.first_shared(path, is_directory);
-        }
-    };
-    let archive = read_patch(blobs, entry, &mut |member| {
-        if member.section == ArchiveSection::Files {
-            look(&member.path, member.kind == MemberKind::Directory);
-        }
-    })?;
+    key: PathKey,
+) -> Result<Option<(PathBuf, Held)>, JobFailure> {
+    let mut finder = Finder { key, parent: PathBuf::new(), found: None };
+    let archive = read_patch(blobs, entry, &mut |member| finder.look_at(member))?;
     for path in archive.iter().flat_map(|archive| &archive.metadata.remove) {
-        look(path, false);
+        finder.look(path, Held::Removed);
     }
-    Ok(found)
+    Ok(finder.found)
+}
+
+/// Looks for the path of a key while the members of a patch are read.
+struct Finder {
+    key: PathKey,
+    /// The directory of the last path: those above it have been looked at.
+    parent: PathBuf,
+    found: Option<(PathBuf, Held)>,
+}
+
+impl Finder {
+    fn look_at(&mut self, member: &Member) {
+        let held = match member.kind {
+            MemberKind::Directory => Held::Directory,
+            MemberKind::File { .. } => Held::File,
+            MemberKind::Symlink { .. } => Held::Link,
+        };
+        if member.section == ArchiveSection::Files {
+            self.look(&member.path, held);
+        }
+    }
+
+    fn look(&mut self, path: &Path, held: Held) {
+        if self.found.is_some() {
+            return;
+        }
+        let is_it = |path: &&Path| PathKey::new(path, false) == self.key.of_path();
+        if is_it(&path) {
+            self.found = Some((path.to_path_buf(), held));
+        } else if path.parent() != Some(&self.parent) {
+            let above = with_above(path).skip(1).find(is_it);
+            self.found = above.map(|above| (above.to_path_buf(), Held::Directory));
+            self.parent = path.parent().map(Path::to_path_buf).unwrap_or_default();
+        }
+    }
 }
 
 /// Reads a patch in the store; `None` if its file is not here.
@@ -231,13 +289,17 @@ mod tests {
     use super::*;
     use crate::patch::archive::Owner;
 
+    fn member(path: &str, kind: MemberKind) -> Member {
+        let (section, owner, attributes) = (ArchiveSection::Files, Owner::default(), Vec::new());
+        let (path, is_labelled, is_sparse) = (path.into(), false, false);
+        Member { section, path, kind, owner, attributes, is_labelled, is_sparse }
+    }
+
     fn paths(members: &[(&str, bool)], remove: &str) -> PatchPaths {
         let mut collector = Collector::default();
         for (path, is_directory) in members {
             let kind = if *is_directory { MemberKind::Directory } else { MemberKind::File { size: 1 } };
-            let (section, owner, attributes) = (ArchiveSection::Files, Owner::default(), Vec::new());
-            let (path, is_labelled, is_sparse) = (path.into(), false, false);
-            collector.add(&Member { section, path, kind, owner, attributes, is_labelled, is_sparse });
+            collector.add(&member(path, kind));
         }
         let text = format!("id = \"A\"\nsw_version = \"1\"\nremove = [{remove}]\n");
         collector.finish(&Metadata::parse(&text).unwrap())
@@ -282,17 +344,68 @@ mod tests {
     }
 
     #[test]
-    fn only_directories_may_be_shared() {
+    fn only_directories_may_be_shared_and_files_if_one_covers_the_other() {
         let all = paths(&[("d", true), ("d/f", false)], "");
-        let key = |path: &str, is_directory| PathKey::new(Path::new(path), is_directory);
-        assert!(!all.collides(key("d", true)) && all.collides(key("d", false)));
-        assert!(all.collides(key("d/f", true)) && all.collides(key("d/f", false)));
-        assert!(!all.collides(key("d/g", false)) && !all.collides(key("e", false)));
         let other = |path| paths(&[("d", true), ("x", true), ("y", true), (path, false)], "");
-        for (path, is_shared) in [("d/f", true), ("d/f/g", true), ("d/g", false), ("e", false)] {
-            assert_eq!(all.collide(&other(path)), is_shared, "{path}");
-            assert_eq!(other(path).collide(&all), is_shared, "{path}");
+        let cases = [("d/f", true, false), ("d/f/g", true, true), ("d/g", false, false), ("e", false, false)];
+        for (path, conflicts, covering_conflicts) in cases {
+            for (may_cover, expected) in [(false, conflicts), (true, covering_conflicts)] {
+                let found = all.conflict(&other(path), may_cover);
+                assert_eq!(found.is_some(), expected, "{path} {may_cover}");
+                let swapped = other(path).conflict(&all, may_cover).map(|(one, two)| (two, one));
+                assert_eq!(found, swapped, "{path} {may_cover}");
+                if let Some((one, two)) = found {
+                    assert_eq!(one, PathKey::new(Path::new("d/f"), false));
+                    assert_eq!(two, PathKey::new(Path::new("d/f"), path != "d/f"));
+                }
+            }
         }
+    }
+
+    #[test]
+    fn each_path_in_common_is_found_wherever_it_lies() {
+        let numbered = |range: std::ops::Range<usize>| {
+            let names: Vec<_> = range.map(|number| number.to_string()).collect();
+            paths(&names.iter().map(|name| (name.as_str(), false)).collect::<Vec<_>>(), "")
+        };
+        let many = numbered(0..1_000);
+        for number in 0..1_000 {
+            let few = numbered(number..number + 1);
+            assert!(many.conflict(&few, false).is_some() && few.conflict(&many, false).is_some(), "{number}");
+            let mut beside = numbered(1_000..1_500);
+            beside.0.extend_from_slice(&few.0);
+            beside.0.sort();
+            assert_eq!(many.conflict(&beside, false), Some((few.0[0], few.0[0])), "{number}");
+        }
+        assert_eq!(many.conflict(&numbered(1_000..3_000), false), None);
+    }
+
+    #[test]
+    fn a_path_is_found_by_either_key_with_what_the_patch_has_there() {
+        let found = |path: &str, is_directory| {
+            let key = PathKey::new(Path::new(path), is_directory);
+            let mut finder = Finder { key, parent: PathBuf::new(), found: None };
+            let link = MemberKind::Symlink { target: "x".into() };
+            let members =
+                [("d/e", MemberKind::Directory), ("d/e/f", MemberKind::File { size: 1 }), ("l", link)];
+            for (path, kind) in members {
+                finder.look_at(&member(path, kind));
+            }
+            finder.look(Path::new("gone"), Held::Removed);
+            finder.found.map(|(path, held)| (path.to_str().unwrap().to_owned(), held))
+        };
+        let expected = [
+            ("d", Held::Directory),
+            ("d/e", Held::Directory),
+            ("d/e/f", Held::File),
+            ("l", Held::Link),
+            ("gone", Held::Removed),
+        ];
+        for (path, held) in expected {
+            assert_eq!(found(path, false), Some((path.to_owned(), held)));
+            assert_eq!(found(path, true), Some((path.to_owned(), held)));
+        }
+        assert_eq!(found("f", false), None);
     }
 
     /// Deep paths name the directories above them again and again.

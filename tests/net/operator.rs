@@ -122,4 +122,13 @@ fn rules_of_the_repository_are_refused_with_both_facts_named() {
     upload(&cluster, &clash.signed(&cluster)).ok();
     let said = cluster.thimble(&["apply", "CLASH-1"]).failed(1);
     assert!(["CLASH-1", "FIRST-1", "etc/one"].iter().all(|fact| said.contains(fact)), "{said}");
+
+    // No requirement helps where a file and a directory meet.
+    let below = Patch::new(&cluster, "BELOW-1").metadata("requires = [\"FIRST-1\"]").file("etc/one/x", b"4");
+    upload(&cluster, &below.signed(&cluster)).ok();
+    let before = cluster.json(&["query"]);
+    let said = cluster.thimble(&["apply", "BELOW-1"]).failed(1);
+    assert!(said.contains("FIRST-1 has a file where BELOW-1 needs a directory: apply only one"), "{said}");
+    assert!(said.contains("The path is /etc/one"), "{said}");
+    assert_eq!(cluster.json(&["query"]), before);
 }

@@ -8,6 +8,7 @@
 mod support;
 
 mod archive;
+mod conflicts;
 mod fetch;
 mod full;
 mod incarnation;
