@@ -8,15 +8,16 @@ use super::boot::{boot_id, has_restarted_since};
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{self, Intent, Journal, JournalEntry};
-use super::kept::Kept;
-use super::moves::Move;
+use super::kept::{Kept, disarm};
+use super::moves::{Move, Switch};
 use super::record::{Installed, with_script};
 use super::record_draft::{BEFORE, INSTALLED, REDUCED};
 use super::record_file::Record;
 use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::LAST;
-use super::sys::{self, InodeKind};
+use super::sys;
+use super::tree::is_absent;
 use super::unfinished::UnfinishedInstall;
 use super::{set_aside, sorter};
 use crate::failpoint;
@@ -57,17 +58,13 @@ impl Installer<'_> {
     pub fn finish(&self, unfinished: UnfinishedInstall) -> Result<LastInstall, InstallError> {
         let UnfinishedInstall { journal, request, intent, record } = unfinished;
         let Intent { local_changes, reboot_required, .. } = intent;
-        self.tree.forget();
+        if let Err(error) = self.disarm(&journal, true) {
+            log::warn!("a file that was replaced may keep its set-user-id bit: {error}");
+        }
         let mut moves = journal.moves();
         while let Some(planned) = moves.next()? {
-            match planned {
-                Move::OldDirectory(path) => self.remove_old(&path),
-                Move::Save(save) => {
-                    if let Err(error) = self.disarm(&save.beside) {
-                        log::warn!("/{} may keep its set-user-id bit: {}", save.beside, SystemError(&error));
-                    }
-                }
-                Move::Directory(_) | Move::Switch(_) => {}
+            if let Move::OldDirectory(path) = planned {
+                self.remove_old(&path);
             }
         }
         self.sweep(&record, &journal.mounts()?);
@@ -90,16 +87,33 @@ impl Installer<'_> {
         }
     }
 
-    /// Takes set-user-id and set-group-id from a saved file. It was replaced, perhaps
-    /// because it is vulnerable, and must not be of use under another name.
-    fn disarm(&self, path: &str) -> io::Result<()> {
-        let (dir, name) = self.tree.parent(path)?;
-        let stat = sys::stat_at(dir.as_fd(), name)?;
-        if stat.kind != InodeKind::File || stat.mode & 0o6000 == 0 {
-            return Ok(());
+    /// Takes set-user-id and set-group-id from what a committed install has displaced, or from
+    /// what undoing one has put away again.
+    pub fn disarm(&self, journal: &Journal, is_committed: bool) -> Result<(), InstallError> {
+        self.tree.forget();
+        let mounts = journal.mounts()?;
+        let kept = Kept::open(&self.tree, mounts.iter().map(String::as_str), |_| false)?;
+        let mut moves = journal.moves();
+        while let Some(planned) = moves.next()? {
+            match planned {
+                Move::Save(save) if is_committed => {
+                    let (dir, name) = match self.tree.parent(&save.beside) {
+                        Err(error) if is_absent(&error) => continue,
+                        other => other.context("open the directory of", &save.beside)?,
+                    };
+                    disarm(dir.as_fd(), name).context("set the mode of", &save.beside)?;
+                }
+                Move::Switch(Switch { mount, from, to, .. }) => {
+                    // A second name of what is in place has the number of what was to leave.
+                    let put_away = to.filter(|to| to.mode.is_some()).map(|to| to.number);
+                    if let Some(number) = if is_committed { from } else { put_away } {
+                        kept.disarm(&mount, &number.to_string())?;
+                    }
+                }
+                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) => {}
+            }
         }
-        failpoint::hit("taking set-user-id from a saved file");
-        sys::chmod(sys::open_read(dir.as_fd(), name)?.as_fd(), stat.mode & !0o6000)
+        Ok(())
     }
 
     /// Ends an install that has changed nothing.

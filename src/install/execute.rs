@@ -6,6 +6,7 @@ use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
 use super::kept::Kept;
+use super::moves::Entering;
 use super::needs::Needs;
 use super::planner::Plan;
 use super::prepare::Prepared;
@@ -164,6 +165,9 @@ impl Installer<'_> {
         let mut moves = journal.moves();
         while let Some(switch) = moves.next_switch()? {
             let (path, mount) = (&switch.path, &switch.mount);
+            if let Some(Entering { number, mode: Some(mode), .. }) = switch.to {
+                kept.arm(mount, &number.to_string(), mode)?;
+            }
             match (switch.from, switch.to) {
                 (Some(from), Some(to)) => {
                     let from = from.to_string();

@@ -13,6 +13,7 @@ use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::moves::NewDirectory;
+use super::record::ARMED;
 use super::record_file::Record;
 use super::sys::{self, InodeKind};
 use super::tree::{RootTree, is_absent};
@@ -219,6 +220,21 @@ impl<'t> Kept<'t> {
         make().context("make the directory", path)
     }
 
+    /// Gives a kept object its permission bits back.
+    pub fn arm(&self, mount: &str, name: &str, mode: u16) -> Result<(), InstallError> {
+        let dir = self.dir(mount)?;
+        failpoint::hit("giving set-user-id back");
+        let armed = sys::open_read(dir, name).and_then(|file| sys::chmod(file.as_fd(), mode.into()));
+        armed.context("set the mode of .thimble/kept", name)
+    }
+
+    /// Takes set-user-id and set-group-id from a kept object, if it is there. It was
+    /// replaced, perhaps because it is vulnerable, and may have another name, given by any
+    /// user, that is in reach.
+    pub fn disarm(&self, mount: &str, name: &str) -> Result<(), InstallError> {
+        disarm(self.dir(mount)?, name).context("set the mode of .thimble/kept", name)
+    }
+
     /// Renames a kept object.
     pub fn rename(&self, mount: &str, from: &str, to: &str) -> Result<(), InstallError> {
         let dir = self.dir(mount)?;
@@ -314,6 +330,19 @@ impl<'t> Kept<'t> {
 /// The number that is an object's name.
 fn number(name: &str) -> Option<u64> {
     name.parse().ok().filter(|number: &u64| number.to_string() == name)
+}
+
+/// Takes set-user-id and set-group-id from a file, if it is there.
+pub(super) fn disarm(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    let stat = match sys::stat_at(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    if stat.kind != InodeKind::File || stat.mode & u32::from(ARMED) == 0 {
+        return Ok(());
+    }
+    failpoint::hit("taking set-user-id away");
+    sys::chmod(sys::open_read(dir, name)?.as_fd(), stat.mode & !u32::from(ARMED))
 }
 
 /// Opens the directory `name`. With `make`, makes it if it is missing, for its owner

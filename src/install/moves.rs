@@ -54,4 +54,7 @@ pub(super) struct Entering {
     pub number: u64,
     /// This install staged it, so undoing does not keep it.
     pub is_fresh: bool,
+    /// The permission bits that it gets, with set-user-id or set-group-id: it lost them while
+    /// it was kept. `None` if it has its own.
+    pub mode: Option<u16>,
 }

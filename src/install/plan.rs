@@ -8,7 +8,7 @@
 use super::conflict::Conflict;
 use super::moves::{Entering, Save, Switch};
 use super::notice::Notice;
-use super::record::{Content, Layer, Object, Patch, Stack};
+use super::record::{ARMED, Base, Content, Layer, Object, Patch, Stack};
 use super::tree::{Missing, PathState, Print};
 use crate::types::PatchId;
 
@@ -151,8 +151,8 @@ pub(super) fn path(
     };
     let base = match (old, facts.state) {
         (Some(stack), _) => stack.base,
-        (None, PathState::Nothing) => None,
-        (None, _) => Some(new_number()),
+        (None, PathState::Inode(found)) => Some(Base { number: new_number(), mode: found.mode }),
+        (None, _) => None,
     };
     if layers.last().map(|layer| Some(layer.rank)) != old_top.map(|layer| ranks.moved(layer.rank)) {
         if facts.state == PathState::MountPoint {
@@ -167,14 +167,17 @@ pub(super) fn path(
             top.content = plan.unpack(again);
         }
         let enters = match layers.last() {
-            Some(top) => top.content.object().map(|object| object.number),
-            None => base,
+            Some(top) => top.content.object().map(|object| (object.number, object.mode)),
+            None => base.map(|base| (base.number, base.mode)),
         };
         if enters.is_some() && facts.missing.is_in_the_way {
             let directory = facts.missing.directories.first().cloned().unwrap_or_default();
             return Err(Conflict::NotDirectory(concerned, directory));
         }
-        let to = enters.map(|number| Entering { number, is_fresh: plan.staged.contains(&number) });
+        let to = enters.map(|(number, mode)| {
+            let is_fresh = plan.staged.contains(&number);
+            Entering { number, is_fresh, mode: (!is_fresh && mode & ARMED != 0).then_some(mode) }
+        });
         if let Some(old_top) = old_top {
             let is_config = old_layers.iter().chain(&layers).any(|layer| layer.is_config);
             let old_rank = ranks.moved(old_top.rank);
@@ -189,7 +192,7 @@ pub(super) fn path(
             if removes && base.is_none() {
                 plan.notice = Some(Notice::NothingToRemove(path.to_owned(), concerned));
             }
-            plan.switch(path, &mount, base, to);
+            plan.switch(path, &mount, base.map(|base| base.number), to);
         }
     }
     plan.stack = (!layers.is_empty()).then_some(Stack { mount, base, layers });
@@ -212,7 +215,7 @@ impl PathPlan {
     ) -> bool {
         let owned = || path.to_owned();
         match (facts.state, top.content) {
-            (PathState::Inode(Some(found)), Content::Object(object)) if found.is(&object.print) => {
+            (PathState::Inode(found), Content::Object(object)) if found.is(&object.print) => {
                 self.switch(path, &facts.mount, Some(object.number), to);
                 return false;
             }
@@ -256,7 +259,7 @@ impl PathPlan {
     fn unpack(&mut self, brought: &Brought) -> Content {
         let Some(number) = brought.number else { return Content::Nothing };
         self.staged.push(number);
-        Content::Object(Object { number, print: Print::default() })
+        Content::Object(Object { number, mode: 0, size_bytes: 0, print: Print::default() })
     }
 }
 

@@ -360,11 +360,11 @@ impl<'h, 'p> Planner<'h, 'p> {
         let mount = old.map(|stack| &stack.mount).or(parts.members.first().map(|(_, _, mount)| mount));
         let mount = mount.cloned().unwrap_or_default();
         self.open(&mount)?;
-        let state = host.tree.inspect(path, old.is_some())?;
         let missing = host.tree.missing(path)?;
         let top = old.and_then(Stack::top).and_then(|top| top.content.object());
+        let state = host.tree.inspect(path, top.map(|top| top.size_bytes))?;
         let is_as_recorded = match state {
-            PathState::Inode(found) => top.is_some_and(|top| found.is_some_and(|found| found.is(&top.print))),
+            PathState::Inode(found) => top.is_some_and(|top| found.is(&top.print)),
             PathState::MountPoint => false,
             PathState::Nothing | PathState::Directory => true,
         };

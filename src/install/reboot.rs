@@ -100,8 +100,8 @@ impl Installer<'_> {
             let stack = item.as_ref().filter(|(path, _)| *path == switch.path).map(|(_, stack)| stack);
             let top = stack.and_then(|stack| stack.top());
             let Some(object) = top.and_then(|layer| layer.content.object()) else { continue };
-            if let PathState::Inode(found) = self.tree.inspect(&switch.path, true)?
-                && !found.is_some_and(|found| found.is(&object.print))
+            if let PathState::Inode(found) = self.tree.inspect(&switch.path, Some(object.size_bytes))?
+                && !found.is(&object.print)
             {
                 kept.save(&switch.path, &free_beside(&self.tree, &switch.path, "thimble-saved")?)?;
             }

@@ -71,9 +71,21 @@ pub(super) struct Stack {
     pub mount: String,
     /// The kept object from before any patch. `None` if there was none or it cannot be
     /// needed again.
-    pub base: Option<u64>,
+    pub base: Option<Base>,
     /// The patches' layers, bottom first; never empty.
     pub layers: Vec<Layer>,
+}
+
+/// The bits of set-user-id and set-group-id.
+pub(super) const ARMED: u16 = 0o6000;
+
+/// A kept object from before any patch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Base {
+    /// Its name where it is kept.
+    pub number: u64,
+    /// Its permission bits. A kept object has no set-user-id and no set-group-id.
+    pub mode: u16,
 }
 
 /// The part that one patch has in a path.
@@ -109,6 +121,10 @@ impl Content {
 pub(super) struct Object {
     /// Its name where it is kept.
     pub number: u64,
+    /// Its permission bits.
+    pub mode: u16,
+    /// Its size, in bytes, to detect a local change without reading it.
+    pub size_bytes: u64,
     /// Its print, to detect a local change.
     pub print: Print,
 }
@@ -156,7 +172,7 @@ impl Stack {
 
     /// Its kept objects. The top is in place, not kept.
     pub fn kept(&self) -> impl Iterator<Item = u64> {
-        self.base.into_iter().chain(self.covered())
+        self.base.map(|base| base.number).into_iter().chain(self.covered())
     }
 
     /// Drops the objects below a committed layer: they can never be in place again.

@@ -7,10 +7,9 @@ use std::os::unix::fs::FileExt;
 
 use super::error::{ErrorContext, InstallError, is_full};
 use super::frames::{Frames, LEN_BYTES};
-use super::record::{Installed, Item, ItemKind};
-use super::record_item::{BEFORE_CONTENT, BEFORE_PRINT, LAYER_BYTES, LOST, RawItem, decode, encode};
+use super::record::{Installed, Item, ItemKind, Object};
+use super::record_item::{BEFORE_CONTENT, BEFORE_FACTS, LAYER_BYTES, LOST, RawItem, decode, encode, facts};
 use super::state_files::publish;
-use super::tree::Print;
 use super::{spare, sys};
 use crate::failpoint;
 use crate::sealed::{CHECKSUM_BYTES, SealedFormat};
@@ -98,7 +97,7 @@ impl<'h> Draft<'h> {
     }
 
     /// Adds an item. They come in the order of their paths. Returns where the layers of a
-    /// stack are, for [`Self::set_print`].
+    /// stack are, for [`Self::set_facts`].
     pub fn push(&mut self, item: &Item) -> Result<u64, InstallError> {
         if let ItemKind::Stack(stack) = &item.what
             && !self.mounts.contains(&*stack.mount)
@@ -125,10 +124,10 @@ impl<'h> Draft<'h> {
         if self.buffer.len() >= WINDOW_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Sets the print of a layer that was written.
-    pub fn set_print(&mut self, layers_at: u64, layer: u16, print: &Print) -> io::Result<()> {
-        let at = layers_at + u64::from(layer) * LAYER_BYTES as u64 + BEFORE_PRINT as u64;
-        self.overwrite(at, print.bytes())
+    /// Sets what was not known of an object when its layer was written.
+    pub fn set_facts(&mut self, layers_at: u64, layer: u16, object: &Object) -> io::Result<()> {
+        let at = layers_at + u64::from(layer) * LAYER_BYTES as u64 + BEFORE_FACTS as u64;
+        self.overwrite(at, &facts(object))
     }
 
     /// Gives up objects of layers that were written.

@@ -176,7 +176,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::install::record::{Content, Directory, Layer, Object};
+    use crate::install::record::{Base, Content, Directory, Layer, Object};
     use crate::install::record_draft::BEFORE;
     use crate::install::tree::Print;
 
@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn object(number: u64) -> Content {
-        Content::Object(Object { number, print: Print::default() })
+        Content::Object(Object { number, mode: 0o4755, size_bytes: 1 << 40, print: Print::default() })
     }
 
     fn layer(rank: u16, content: Content) -> Layer {
@@ -202,7 +202,14 @@ mod tests {
             |mount: &str, base, layers| ItemKind::Stack(Stack { mount: mount.to_owned(), base, layers });
         let mut items = vec![
             item("etc", ItemKind::Directory(Directory { is_made: true, members_of: vec![0, 258] })),
-            item("etc/a", stack("", Some(0), vec![layer(0, Content::Lost), layer(2, object(7))])),
+            item(
+                "etc/a",
+                stack(
+                    "",
+                    Some(Base { number: 0, mode: 0o755 }),
+                    vec![layer(0, Content::Lost), layer(2, object(7))],
+                ),
+            ),
             item("etc/b", stack("etc", None, vec![layer(1, object(8)), layer(2, Content::Nothing)])),
             item("ä", stack("", None, vec![layer(0, object(u64::MAX))])),
         ];
@@ -231,10 +238,11 @@ mod tests {
         let print = Print::of_content(&blake3::hash(b"content"));
         let last = expected.len() - 1;
         for (at, layer) in [(1, 1), (last, 0)] {
-            draft.set_print(places[at], layer, &print).unwrap();
+            let changed = Object { number: 0, mode: 0o644, size_bytes: 7, print };
+            draft.set_facts(places[at], layer, &changed).unwrap();
             let ItemKind::Stack(stack) = &mut expected[at].what else { panic!() };
             let Content::Object(object) = &mut stack.layers[usize::from(layer)].content else { panic!() };
-            object.print = print;
+            *object = Object { number: object.number, ..changed };
         }
         let given_up = |number| [8, 2_998].contains(&number);
         draft.forget(given_up).unwrap();

@@ -6,13 +6,15 @@
 //! ```text
 //! kind u8 | length of the path u16 LE | path | ...
 //!     a directory: is made u8 | ranks u16 LE
-//!     a stack: length of the mount point u16 LE | mount point | has a base u8 | base u64 LE | layers
-//! a layer: rank u16 LE | is config u8 | content u8 | number u64 LE | print, 32 bytes
+//!     a stack: length of the mount point u16 LE | mount point | base | layers
+//! a base: is there u8 | number u64 LE | mode u16 LE
+//! a layer: rank u16 LE | is config u8 | content u8 | number u64 LE | facts
+//! facts: mode u16 LE | size u64 LE | print, 32 bytes
 //! ```
 
 use super::error::InstallError;
 use super::frames::LEN_BYTES;
-use super::record::{Content, Directory, Item, ItemKind, Layer, Object, Stack};
+use super::record::{Base, Content, Directory, Item, ItemKind, Layer, Object, Stack};
 use super::tree::Print;
 
 const DIRECTORY: u8 = 1;
@@ -21,12 +23,14 @@ const STACK: u8 = 2;
 pub(super) const LOST: u8 = 0;
 const OBJECT: u8 = 1;
 const NOTHING: u8 = 2;
+/// What of an object is known once it is unpacked.
+pub(super) const FACTS_BYTES: usize = 2 + 8 + 32;
 /// A base, and whether there is one.
-const BASE_BYTES: usize = 1 + 8;
+const BASE_BYTES: usize = 1 + 8 + 2;
 /// The part of a layer before its content, and the whole.
 pub(super) const BEFORE_CONTENT: usize = 2 + 1;
-pub(super) const BEFORE_PRINT: usize = BEFORE_CONTENT + 1 + 8;
-pub(super) const LAYER_BYTES: usize = BEFORE_PRINT + 32;
+pub(super) const BEFORE_FACTS: usize = BEFORE_CONTENT + 1 + 8;
+pub(super) const LAYER_BYTES: usize = BEFORE_FACTS + FACTS_BYTES;
 
 /// The error for an item that is none.
 pub(super) fn undecodable() -> InstallError {
@@ -113,7 +117,8 @@ pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
         ItemKind::Stack(Stack { mount, base, layers }) => {
             text(into, mount);
             into.push(base.is_some().into());
-            into.extend(base.unwrap_or(0).to_le_bytes());
+            into.extend(base.map_or(0, |base| base.number).to_le_bytes());
+            into.extend(base.map_or(0, |base| base.mode).to_le_bytes());
             layers_at = into.len();
             for Layer { rank, content, is_config } in layers {
                 let (kind, object) = match content {
@@ -124,13 +129,21 @@ pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
                 into.extend(rank.to_le_bytes());
                 into.extend([(*is_config).into(), kind]);
                 into.extend(object.map_or(0, |object| object.number).to_le_bytes());
-                into.extend_from_slice(object.map_or(&[0; 32], |object| object.print.bytes()));
+                into.extend(object.map_or([0; FACTS_BYTES], facts));
             }
         }
     }
     let len = u32::try_from(into.len() - start - LEN_BYTES).unwrap_or(u32::MAX).to_le_bytes();
     into.iter_mut().skip(start).zip(len).for_each(|(to, from)| *to = from);
     layers_at
+}
+
+/// What of an object is known once it is unpacked.
+pub(super) fn facts(object: &Object) -> [u8; FACTS_BYTES] {
+    let parts = object.mode.to_le_bytes().into_iter().chain(object.size_bytes.to_le_bytes());
+    let mut facts = [0; FACTS_BYTES];
+    facts.iter_mut().zip(parts.chain(*object.print.bytes())).for_each(|(to, from)| *to = from);
+    facts
 }
 
 /// The item in a frame; `None` if it is none.
@@ -147,8 +160,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Item> {
         STACK => {
             let mount = take_text(&mut rest)?.to_owned();
             let (has_base, rest) = rest.split_first()?;
-            let (base, rest) = rest.split_first_chunk()?;
-            let base = (*has_base != 0).then_some(u64::from_le_bytes(*base));
+            let (number, rest) = rest.split_first_chunk()?;
+            let (mode, rest) = rest.split_first_chunk()?;
+            let base = Base { number: u64::from_le_bytes(*number), mode: u16::from_le_bytes(*mode) };
+            let base = (*has_base != 0).then_some(base);
             let (layers, []) = rest.as_chunks() else { return None };
             let layers = layers.iter().map(decode_layer).collect::<Option<_>>()?;
             ItemKind::Stack(Stack { mount, base, layers })
@@ -173,7 +188,11 @@ fn decode_layer(bytes: &[u8; LAYER_BYTES]) -> Option<Layer> {
         LOST => Content::Lost,
         NOTHING => Content::Nothing,
         OBJECT => {
-            Content::Object(Object { number: u64::from_le_bytes(*number), print: Print::from_bytes(rest)? })
+            let (mode, rest) = rest.split_first_chunk()?;
+            let (size_bytes, print) = rest.split_first_chunk()?;
+            let (mode, size_bytes) = (u16::from_le_bytes(*mode), u64::from_le_bytes(*size_bytes));
+            let (number, print) = (u64::from_le_bytes(*number), Print::from_bytes(print)?);
+            Content::Object(Object { number, mode, size_bytes, print })
         }
         _ => return None,
     };

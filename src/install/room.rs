@@ -104,7 +104,8 @@ impl Installer<'_> {
             if short == 0 || mount.is_empty() {
                 break;
             }
-            let base = stack.base.filter(|number| stack.mount == mount && !entering.contains(number));
+            let base = stack.base.map(|base| base.number);
+            let base = base.filter(|number| stack.mount == mount && !entering.contains(number));
             let Some(number) = base else { continue };
             let size_bytes = kept.size_bytes(mount, &number.to_string())?;
             let takes = size_bytes.next_multiple_of(BLOCK_BYTES) + BLOCK_BYTES;

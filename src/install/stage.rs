@@ -12,7 +12,7 @@ use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::kept::{Kept, own_dir};
 use super::layout::path_hash;
-use super::record::Installed;
+use super::record::{Installed, Object};
 use super::record_draft::Draft;
 use super::sorter::{SortedItems, SortedIter};
 use super::staged::{PatchFile, Staged};
@@ -146,7 +146,7 @@ impl Files<'_, '_, '_> {
             self.sources.insert(hash, (mount, name));
         }
         match staged {
-            Some(staged) => self.record(&staged, &print(&granted, holds, &hasher.finalize())),
+            Some(staged) => self.record(&staged, &granted, print(&granted, holds, &hasher.finalize())),
             None => Ok(()),
         }
     }
@@ -162,11 +162,13 @@ impl Files<'_, '_, '_> {
         self.note("unpack the link", path, sys::symlink_at(target, dir, &name))?;
         let granted = holds::grant(dir, &name, None, &member.owner, holds);
         let granted = self.note("set owner and time of", path, granted)?;
-        self.record(staged, &print(&granted, holds, &blake3::hash(target)))
+        self.record(staged, &granted, print(&granted, holds, &blake3::hash(target)))
     }
 
-    fn record(&mut self, staged: &Staged, print: &Print) -> io::Result<()> {
-        let written = self.draft.set_print(staged.layers_at, staged.layer, print);
+    fn record(&mut self, staged: &Staged, granted: &Stat, print: Print) -> io::Result<()> {
+        let (number, mode, size_bytes) = (staged.number, granted.mode as u16, granted.size_bytes);
+        let object = Object { number, mode, size_bytes, print };
+        let written = self.draft.set_facts(staged.layers_at, staged.layer, &object);
         self.note("write", ".thimble/installed.next", written)
     }
 }

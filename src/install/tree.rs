@@ -67,19 +67,20 @@ impl Print {
     }
 }
 
-/// The prints of the file or link at a path.
+/// What is at a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// With mode and owner.
-    whole: Print,
-    /// Of the content alone.
-    content: Print,
+    /// Its permission bits.
+    pub mode: u16,
+    /// The prints of a file or link, with mode and owner and of the content alone, if they
+    /// were asked for and its size is the expected one.
+    prints: Option<(Print, Print)>,
 }
 
 impl Found {
     /// Whether it is what this print was taken of.
     pub fn is(&self, print: &Print) -> bool {
-        self.whole == *print || self.content == *print
+        self.prints.is_some_and(|(whole, content)| whole == *print || content == *print)
     }
 }
 
@@ -90,8 +91,8 @@ pub(super) enum PathState {
     Directory,
     /// A file that something is mounted on.
     MountPoint,
-    /// Anything else, with its prints if it is a file or link and they were asked for.
-    Inode(Option<Found>),
+    /// Anything else.
+    Inode(Found),
 }
 
 /// A directory of a patch, on this host.
@@ -182,9 +183,9 @@ impl RootTree {
         self.last.take();
     }
 
-    /// The state of a path; with its prints, if it is a file or a link and `has_prints`.
-    pub fn inspect(&self, path: &str, has_prints: bool) -> Result<PathState, InstallError> {
-        let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name, has_prints));
+    /// The state of a path. If it has this size, it is read for its prints.
+    pub fn inspect(&self, path: &str, size_bytes: Option<u64>) -> Result<PathState, InstallError> {
+        let there = self.parent(path).and_then(|(dir, name)| inspect_at(dir.as_fd(), name, size_bytes));
         match there {
             Err(error) if is_absent(&error) => Ok(PathState::Nothing),
             other => other.context("read", path),
@@ -385,7 +386,7 @@ pub(super) fn is_absent(error: &io::Error) -> bool {
 }
 
 /// The state of a name in a directory.
-fn inspect_at(dir: BorrowedFd<'_>, name: &str, has_prints: bool) -> io::Result<PathState> {
+fn inspect_at(dir: BorrowedFd<'_>, name: &str, size_bytes: Option<u64>) -> io::Result<PathState> {
     let stat = sys::stat_at(dir, name)?;
     // By the mount, not by the device: in an overlay, a file may have another one than its
     // directory. Linux before 5.8 does not tell.
@@ -395,16 +396,19 @@ fn inspect_at(dir: BorrowedFd<'_>, name: &str, has_prints: bool) -> io::Result<P
     {
         return Ok(PathState::MountPoint);
     }
+    let mode = stat.mode as u16;
     let content = match stat.kind {
         InodeKind::Directory => return Ok(PathState::Directory),
-        InodeKind::Other => return Ok(PathState::Inode(None)),
-        _ if !has_prints => return Ok(PathState::Inode(None)),
+        InodeKind::Other => return Ok(PathState::Inode(Found { mode, prints: None })),
+        _ if size_bytes != Some(stat.size_bytes) => {
+            return Ok(PathState::Inode(Found { mode, prints: None }));
+        }
         InodeKind::Link => blake3::hash(&sys::read_link_at(dir, name)?),
         InodeKind::File => hash_file(&mut sys::open_read(dir, name)?)?,
     };
     let is_link = stat.kind == InodeKind::Link;
     let whole = Print::new(is_link, stat.mode, stat.uid, stat.gid, &content);
-    Ok(PathState::Inode(Some(Found { whole, content: Print::of_content(&content) })))
+    Ok(PathState::Inode(Found { mode, prints: Some((whole, Print::of_content(&content))) }))
 }
 
 fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {

@@ -76,6 +76,9 @@ impl Installer<'_> {
             let failure = self.run_rollback_scripts(&journal.state, intent, old);
             journal.append(JournalEntry::Undone { failure })?;
         }
+        if let Err(error) = self.disarm(journal, false) {
+            log::warn!("a file that was put away may keep its set-user-id bit: {error}");
+        }
         self.sweep(old, &journal.mounts()?);
         Ok(())
     }

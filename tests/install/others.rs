@@ -144,3 +144,55 @@ fn a_saved_file_is_of_no_use_as_a_set_user_id_program() {
     assert_eq!(mode("usr/bin/su.thimble-saved"), 0o755);
     assert_eq!(mode("usr/bin/su"), 0o4755);
 }
+
+#[test]
+fn a_displaced_set_user_id_program_is_disarmed_under_all_its_names() {
+    need_root!();
+    let mut rig = Rig::new("displaced");
+    // A user may have given it a second name, where that is not forbidden.
+    let names = |path: &str, his: &str| fs::hard_link(rig.root.join(path), rig.root.join(his)).unwrap();
+    let mode = |path: &str| fs::metadata(rig.root.join(path)).unwrap().mode() & 0o7777;
+    fs::create_dir(rig.root.join("home")).unwrap();
+    names("usr/bin/tool", "home/base");
+    let (before, root) = (rig.tree(), rig.root.clone());
+    rig.base = before;
+    rig.add(patch("P1", [program("usr/bin/tool", "of P1", 0o6755)]));
+    rig.add(patch("P2", [program("usr/bin/tool", "of P2", 0o755)]).requires("P1"));
+    rig.add(patch("P3", [file("etc/p3", "3")]).script("post-remove", "exit 1"));
+
+    rig.installed(&["P1"]);
+    let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode() & 0o7777;
+    assert_eq!((mode("usr/bin/tool"), mode("home/base")), (0o6755, 0o755));
+    fs::hard_link(root.join("usr/bin/tool"), root.join("home/first")).unwrap();
+    rig.installed(&["P1", "P2", "P3"]);
+    assert_eq!((mode("usr/bin/tool"), mode("home/first"), mode("home/base")), (0o755, 0o755, 0o755));
+
+    // Each is armed again when it comes back, and not if that fails.
+    rig.install(&["P1"]).assert_ended("RolledBack", &["post-remove of P3"]);
+    assert_eq!((mode("usr/bin/tool"), mode("home/first"), mode("home/base")), (0o755, 0o755, 0o755));
+    rig.installed(&["P1", "P3"]);
+    assert_eq!((mode("usr/bin/tool"), mode("home/first"), mode("home/base")), (0o6755, 0o6755, 0o755));
+    rig.install(&[]).assert_ended("RolledBack", &["post-remove of P3"]);
+    assert_eq!((mode("usr/bin/tool"), mode("home/first"), mode("home/base")), (0o6755, 0o6755, 0o755));
+    rig.installed(&["P3"]);
+    assert_eq!((mode("usr/bin/tool"), mode("home/first"), mode("home/base")), (0o4755, 0o755, 0o4755));
+}
+
+#[test]
+fn a_file_of_another_size_is_not_read() {
+    need_root!();
+    let mut rig = Rig::new("huge");
+    rig.add(patch("P1", [file("srv/app", "of P1"), file("srv/conf", "of P1")]));
+    rig.installed(&["P1"]);
+    // To read it takes an hour.
+    for name in ["srv/app", "srv/conf"] {
+        let file = fs::File::options().write(true).open(rig.root.join(name)).unwrap();
+        file.set_len(4 << 40).unwrap();
+    }
+    let run = rig.installed(&[]);
+    assert!(
+        run.notices().contains(&"/srv/app was changed by hand: that is saved as app.thimble-saved"),
+        "{run:?}"
+    );
+    assert_eq!(fs::metadata(rig.root.join("srv/app.thimble-saved")).unwrap().len(), 4 << 40);
+}
