@@ -426,7 +426,8 @@ fn copy_whole(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &st
     sys::rename_new_at(to, &part, to, to_name)
 }
 
-fn is_linkless(error: &io::Error) -> bool {
+/// Whether this error of a hard link says that the file must be copied.
+pub(super) fn is_linkless(error: &io::Error) -> bool {
     let errno = error.raw_os_error();
     matches!(errno, Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS | libc::EXDEV))
 }

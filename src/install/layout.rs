@@ -68,6 +68,8 @@ pub(super) struct MemberPart {
     pub number: u64,
     pub size_bytes: u64,
     pub is_link: bool,
+    /// It is another name of an earlier member.
+    pub is_hard_link: bool,
     pub owner: Owner,
     /// The metadata lists it under `config`.
     pub is_config: bool,
@@ -213,7 +215,7 @@ struct Reader<'s, 'h> {
 }
 
 impl Reader<'_, '_> {
-    fn add(&mut self, member: &Member) -> Result<(), InstallError> {
+    fn add(&mut self, member: &Member, is_hard_link: bool) -> Result<(), InstallError> {
         let Some(path) = member.path.to_str() else { return Ok(()) };
         match member.section {
             ArchiveSection::Scripts => self.scripts.extend(Script::from_name(path)),
@@ -235,7 +237,7 @@ impl Reader<'_, '_> {
                 };
                 let (mount, owner, host_path) = (dir.mount.clone(), member.owner, dir.path_of(name));
                 let is_config = self.config.contains(path);
-                let part = MemberPart { mount, number, size_bytes, is_link, owner, is_config };
+                let part = MemberPart { mount, number, size_bytes, is_link, is_hard_link, owner, is_config };
                 self.push(host_path, Part::Member(part))?;
             }
         }
@@ -255,8 +257,8 @@ impl Reader<'_, '_> {
         Ok(&self.last.insert(last).1)
     }
 
-    fn note(&mut self, member: &Member) -> io::Result<()> {
-        self.add(member).map_err(|error| {
+    fn note(&mut self, member: &Member, is_hard_link: bool) -> io::Result<()> {
+        self.add(member, is_hard_link).map_err(|error| {
             self.failed = Some(error);
             io::ErrorKind::Other.into()
         })
@@ -265,11 +267,11 @@ impl Reader<'_, '_> {
 
 impl Sink for Reader<'_, '_> {
     fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
-        self.note(member)
+        self.note(member, false)
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
         self.linked.push(path_hash(of));
-        self.note(member)
+        self.note(member, true)
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum Notice {
     /// The filesystem has no mode for each file: this one has the second mode, which
     /// lets all users read it.
     Opened(String, u32, u32),
+    /// A file is a hard link in its patch and a copy here: the filesystem has none.
+    Copied(String),
     /// A file of a patch is missing and is not restored.
     Missing(String, PatchId),
     /// A patch removes a file that was not there.
@@ -51,6 +53,9 @@ impl fmt::Display for Notice {
                 f,
                 "/{path} has mode {granted:04o} in place of {asked:04o}, as all files of its filesystem"
             ),
+            Self::Copied(path) => {
+                write!(f, "/{path} is a copy of another file of its patch: its filesystem has no hard links")
+            }
             Self::Missing(path, id) => {
                 write!(
                     f,
@@ -91,6 +96,7 @@ impl Sorted for Notice {
             Self::Stays(path)
             | Self::Replaced(path, _)
             | Self::Opened(path, ..)
+            | Self::Copied(path)
             | Self::Missing(path, _)
             | Self::NothingToRemove(path, _) => path.len(),
             Self::MoreMissing(_) => 0,

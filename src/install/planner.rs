@@ -445,7 +445,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             });
             // Below a committed layer it is not needed.
             let Some(layer) = layer.and_then(|layer| u16::try_from(layer).ok()) else { continue };
-            let MemberPart { mount, number, size_bytes, is_link, owner, .. } = member;
+            let MemberPart { mount, number, mut size_bytes, is_link, is_hard_link, owner, .. } = member;
             self.open(&mount)?;
             self.kept.try_out(&mount)?;
             let Owner { mode, uid, gid, .. } = owner;
@@ -455,6 +455,13 @@ impl<'h, 'p> Planner<'h, 'p> {
             if let Some(granted) = self.kept.holds(&mount).opened(mode).filter(|_| !is_link) {
                 let notice = Notice::Opened(path.clone(), mode, granted);
                 self.notices.push(notice).context("sort in", ".thimble")?;
+            }
+            match is_hard_link {
+                true if self.kept.holds(&mount).hard_links => size_bytes = 0,
+                true => {
+                    self.notices.push(Notice::Copied(path.clone())).context("sort in", ".thimble")?;
+                }
+                false => {}
             }
             self.needs.add(&mount, size_bytes);
             let staged = Staged { number, path: path.clone(), mount, size_bytes, owner, layers_at, layer };

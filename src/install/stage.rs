@@ -10,7 +10,7 @@ use std::path::Path;
 
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
-use super::kept::{Kept, own_dir};
+use super::kept::{Kept, is_linkless, own_dir};
 use super::layout::path_hash;
 use super::record::{Installed, Object};
 use super::record_draft::Draft;
@@ -85,6 +85,15 @@ fn read(id: &PatchId, file: &mut File, sink: &mut dyn Sink) -> Result<(), Instal
     archive::read(file, sink).map(drop).map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))
 }
 
+/// A file that was unpacked.
+#[derive(Clone)]
+struct Source {
+    mount: String,
+    name: String,
+    granted: Stat,
+    print: Print,
+}
+
 struct Files<'a, 'w, 'd> {
     /// The number of the next member.
     number: u64,
@@ -92,9 +101,8 @@ struct Files<'a, 'w, 'd> {
     wanted: &'a mut Wanted<'w>,
     kept: &'a Kept<'a>,
     draft: &'a mut Draft<'d>,
-    /// Where the files were unpacked that others are hard links to: mount point and name,
-    /// by the hashes of their paths.
-    sources: HashMap<u64, (String, String)>,
+    /// The files that others are hard links to, by the hashes of their paths.
+    sources: HashMap<u64, Source>,
     unpacked: &'a mut dyn FnMut(u64),
     failed: Option<Failed>,
 }
@@ -142,12 +150,18 @@ impl Files<'_, '_, '_> {
         let holds = kept.holds(&mount);
         let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds);
         let granted = self.note("set owner, mode and time of", &path, granted)?;
+        let print = print(&granted, holds, &hasher.finalize());
         if is_linked {
-            self.sources.insert(hash, (mount, name));
+            self.sources.insert(hash, Source { mount, name, granted, print });
         }
-        match staged {
-            Some(staged) => self.record(&staged, &granted, print(&granted, holds, &hasher.finalize())),
-            None => Ok(()),
+        staged.map_or(Ok(()), |staged| self.record(&staged, &granted, print))
+    }
+
+    /// A member that others may be hard links to is another name of this file.
+    fn remember(&mut self, member: &Member, source: &Source) {
+        let hash = path_hash(&member.path);
+        if self.linked.contains(&hash) {
+            self.sources.insert(hash, source.clone());
         }
     }
 
@@ -198,9 +212,21 @@ impl Sink for Files<'_, '_, '_> {
         if member.section != ArchiveSection::Files {
             return Ok(());
         }
-        let (mount, name) = self.sources.get(&path_hash(of)).ok_or(io::ErrorKind::NotFound)?;
-        let dir = self.kept.dir(mount).map_err(|_| io::ErrorKind::NotFound)?;
-        let mut content = sys::open_read(dir, name)?;
+        let source = self.sources.get(&path_hash(of)).cloned().ok_or(io::ErrorKind::NotFound)?;
+        let dir = self.kept.dir(&source.mount).map_err(|_| io::ErrorKind::NotFound)?;
+        if let Some(staged) = staged.as_ref().filter(|staged| staged.mount == source.mount) {
+            failpoint::hit("staging a hard link");
+            match sys::link_at(dir, &source.name, dir, &staged.number.to_string()) {
+                // The filesystem has none, or no more of this file: it is copied.
+                Err(error) if is_linkless(&error) => {}
+                linked => {
+                    self.note("unpack the hard link", &staged.path, linked)?;
+                    self.remember(member, &source);
+                    return self.record(staged, &source.granted, source.print);
+                }
+            }
+        }
+        let mut content = sys::open_read(dir, &source.name)?;
         self.file(member, staged, &mut content)
     }
 }

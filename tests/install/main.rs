@@ -26,6 +26,7 @@ mod sys;
 
 #[cfg(feature = "proof")]
 mod killed;
+mod links;
 mod local;
 mod local_changes;
 mod others;

@@ -151,7 +151,6 @@ fn a_displaced_set_user_id_program_is_disarmed_under_all_its_names() {
     let mut rig = Rig::new("displaced");
     // A user may have given it a second name, where that is not forbidden.
     let names = |path: &str, his: &str| fs::hard_link(rig.root.join(path), rig.root.join(his)).unwrap();
-    let mode = |path: &str| fs::metadata(rig.root.join(path)).unwrap().mode() & 0o7777;
     fs::create_dir(rig.root.join("home")).unwrap();
     names("usr/bin/tool", "home/base");
     let (before, root) = (rig.tree(), rig.root.clone());

@@ -1,0 +1,75 @@
+//! Hard links inside a patch stay links: on the disk, in place, kept and brought back.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+use crate::pieces::{file, patch, program, same};
+use crate::rig::{Mount, Rig, populate};
+
+const SIZE: usize = 1 << 20;
+const NAMES: usize = 60;
+
+/// One program of a megabyte with many names, as busybox has.
+fn busybox(name: &str) -> Rig {
+    let mut rig = Rig::new(name);
+    // It does not compress: else so many names would be an archive bomb.
+    let program_bytes: Vec<u8> =
+        (0..SIZE as u32 / 32).flat_map(|at| *blake3::hash(&at.to_le_bytes()).as_bytes()).collect();
+    let mut pieces = vec![program("usr/bin/busybox", program_bytes, 0o755)];
+    pieces.extend((0..NAMES).map(|at| same(&format!("usr/bin/tool-{at}"), "usr/bin/busybox")));
+    rig.add(patch("P1", pieces));
+    rig
+}
+
+#[test]
+fn many_names_of_one_file_take_its_space_once() {
+    need_root!();
+    let mut rig = busybox("names");
+    rig.add(patch("P2", [file("usr/bin/tool-7", "of P2")]).requires("P1"));
+    let inode = |name: &str| {
+        let stat = fs::symlink_metadata(rig.root.join("usr/bin").join(name)).unwrap();
+        (stat.ino(), stat.nlink())
+    };
+    rig.installed(&["P1"]);
+    let all = NAMES as u64 + 1;
+    let (whole, links) = inode("busybox");
+    assert_eq!(links, all);
+    assert!((0..NAMES).all(|at| inode(&format!("tool-{at}")) == (whole, all)));
+
+    // One of them is covered: the others are as before, and it comes back as one of them.
+    rig.installed(&["P1", "P2"]);
+    assert_eq!(inode("tool-7").1, 1);
+    assert_eq!(inode("tool-8"), (whole, all), "the covered one is kept as a name of it");
+    rig.installed(&["P1"]);
+    assert_eq!(inode("tool-7"), (whole, all));
+    rig.installed(&[]);
+    rig.assert_tree(&[]);
+}
+
+#[test]
+fn a_change_of_one_name_is_one_of_all() {
+    need_root!();
+    let rig = busybox("changed");
+    rig.installed(&["P1"]);
+    fs::write(rig.root.join("usr/bin/tool-3"), "by hand").unwrap();
+    let run = rig.installed(&[]);
+    for name in ["busybox", "tool-3", "tool-59"] {
+        let notice = format!("/usr/bin/{name} was changed by hand: that is saved as {name}.thimble-saved");
+        assert!(run.notices().contains(&&*notice), "{run:?}");
+        assert_eq!(rig.text(&format!("usr/bin/{name}.thimble-saved")), "by hand");
+    }
+}
+
+#[test]
+fn links_need_the_space_of_one_file() {
+    need_root!();
+    let mut rig = busybox("room");
+    // As copies they would take 60 MB.
+    let root = rig.root.with_file_name("small");
+    let _mount = Mount::tmpfs(&root, "size=24m");
+    populate(&root);
+    rig.root.clone_from(&root);
+    rig.orders.root.clone_from(&root);
+    rig.installed(&["P1"]);
+    assert_eq!(fs::metadata(root.join("usr/bin/busybox")).unwrap().nlink(), NAMES as u64 + 1);
+}
