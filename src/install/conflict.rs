@@ -56,6 +56,10 @@ pub enum Unfit {
     Mode(u32),
     /// This owner; the file would belong to the second one.
     Owner((u32, u32), (u32, u32)),
+    /// An extended attribute.
+    Attribute,
+    /// Capabilities.
+    Capability,
     /// The name.
     Name,
     /// The name beside that of another file, at this path, which it takes for the same.
@@ -167,6 +171,16 @@ impl fmt::Display for Conflict {
                         "{patch} has /{path} of {uid}:{gid}, and its filesystem makes that {is_uid}:{is_gid}: \
                          use 0:0"
                     ),
+                    Unfit::Attribute => write!(
+                        f,
+                        "{patch} has /{path} with extended attributes, and its filesystem holds none: leave them \
+                         out"
+                    ),
+                    Unfit::Capability => write!(
+                        f,
+                        "{patch} has /{path} with capabilities, and they cannot be set on its filesystem: leave \
+                         them out"
+                    ),
                     Unfit::Name => {
                         write!(f, "{patch} has /{path}, and its filesystem cannot hold that name: rename it")
                     }
@@ -209,6 +223,8 @@ mod tests {
             (unfit(Unfit::Link), "leave it out"),
             (unfit(Unfit::Mode(0o4755)), "at most 0777"),
             (unfit(Unfit::Owner((7, 7), (0, 0))), "use 0:0"),
+            (unfit(Unfit::Attribute), "leave them out"),
+            (unfit(Unfit::Capability), "leave them out"),
             (unfit(Unfit::Name), "rename it"),
             (unfit(Unfit::SameName("x/README".to_owned())), "use one spelling"),
         ];

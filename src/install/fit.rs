@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::conflict::{Conflict, Unfit};
 use super::error::{ErrorContext, InstallError};
-use super::holds::{self, NAMES};
+use super::holds::{self, AttributeKinds, NAMES};
 use super::kept::Kept;
 use super::sorter::{Sorted, Sorter};
 use super::sys;
@@ -30,6 +30,7 @@ pub(super) struct Candidate<'p> {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    pub attributes: AttributeKinds,
 }
 
 /// A name on a filesystem that cannot have all names.
@@ -65,18 +66,20 @@ impl NewName {
 pub(super) struct Fit<'h> {
     /// Owners that the filesystem at a mount point takes.
     owners: FlatSet<(String, u32, u32)>,
+    /// Kinds of attributes that it takes: capabilities, or `user.*`.
+    attributes: FlatSet<(String, bool)>,
     names: Sorter<'h, NewName>,
 }
 
 impl<'h> Fit<'h> {
     /// Nothing yet. `home` is the directory for a file.
     pub fn new(home: BorrowedFd<'h>) -> Self {
-        Self { owners: FlatSet::default(), names: Sorter::new(home) }
+        Self { owners: FlatSet::default(), attributes: FlatSet::default(), names: Sorter::new(home) }
     }
 
     /// Refuses what its filesystem cannot hold. Names are checked at the [end](Self::end).
     pub fn check(&mut self, kept: &Kept<'_>, candidate: &Candidate<'_>) -> Result<(), InstallError> {
-        let Candidate { patch, mount, path, is_link, mode, uid, gid } = *candidate;
+        let Candidate { patch, mount, path, is_link, mode, uid, gid, attributes } = *candidate;
         let holds = kept.holds(mount);
         let refuse =
             |unfit| Err(Conflict::Unfit { patch: patch.clone(), path: path.to_owned(), unfit }.into());
@@ -95,6 +98,18 @@ impl<'h> Fit<'h> {
                     return refuse(Unfit::Owner((uid, gid), holds.owner));
                 }
                 self.owners.insert(owner);
+            }
+        }
+        for is_capability in
+            [attributes.user.then_some(false), attributes.capability.then_some(true)].into_iter().flatten()
+        {
+            let kind = (mount.to_owned(), is_capability);
+            if !self.attributes.contains(&kind) {
+                let takes = holds::tries_attribute(kept.dir(mount)?, is_capability);
+                if !takes.context("try out attributes in .thimble/kept in", mount)? {
+                    return refuse(if is_capability { Unfit::Capability } else { Unfit::Attribute });
+                }
+                self.attributes.insert(kind);
             }
         }
         if !holds.names {

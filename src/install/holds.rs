@@ -4,13 +4,16 @@
 //! vfat, for instance, has one mode and one owner for all files, no links of either kind,
 //! and names that ignore case and cannot have a `:`.
 
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+
+use serde::{Deserialize, Serialize};
 
 use super::error::is_full;
 use super::sys::{self, Stat};
 use crate::failpoint;
-use crate::patch::archive::Owner;
+use crate::patch::archive::{Attribute, Owner};
 
 /// The file that is tried out. Names here are no kept objects, so the sweep removes them.
 const PROBE: &str = "probe";
@@ -108,6 +111,40 @@ fn is_possible(dir: BorrowedFd<'_>, name: &str, make: impl Fn(&str) -> io::Resul
     }
 }
 
+/// The kinds of extended attributes that a file has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AttributeKinds {
+    /// Any `user.*`.
+    pub user: bool,
+    /// `security.capability`.
+    pub capability: bool,
+}
+
+impl AttributeKinds {
+    /// The kinds of these.
+    pub fn of(attributes: &[Attribute]) -> Self {
+        let user = attributes.iter().any(|attribute| attribute.name.starts_with("user."));
+        Self { user, capability: attributes.iter().any(|attribute| !attribute.name.starts_with("user.")) }
+    }
+}
+
+/// Whether the filesystem of a kept directory lets a file have `user.*`, or capabilities.
+pub(super) fn tries_attribute(kept: BorrowedFd<'_>, is_capability: bool) -> io::Result<bool> {
+    // Revision 2 of `vfs_cap_data` with no capability (linux/capability.h).
+    let none = [0x0200_0000_u32, 0, 0, 0, 0].map(u32::to_le_bytes);
+    let (name, value) = if is_capability {
+        (c"security.capability", none.as_flattened())
+    } else {
+        (c"user.thimble", &[][..])
+    };
+    failpoint::hit("trying out an attribute");
+    sys::remove_if_there(kept, PROBE)?;
+    let file = sys::create_new(kept, PROBE)?;
+    let takes = sys::set_xattr(&file, name, value).is_ok();
+    sys::remove_if_there(kept, PROBE)?;
+    Ok(takes)
+}
+
 /// Whether the filesystem of a kept directory lets a file have this owner.
 pub(super) fn tries_owner(kept: BorrowedFd<'_>, uid: u32, gid: u32) -> io::Result<bool> {
     failpoint::hit("trying out an owner");
@@ -130,13 +167,23 @@ pub(super) fn clear_names(kept: BorrowedFd<'_>) -> io::Result<()> {
     sys::rmdir_at(kept, NAMES)
 }
 
-/// Gives a new inode its owner, mode and time, as far as its filesystem takes them.
+/// Gives a new file or directory its extended attributes.
+pub(super) fn set_attributes(file: BorrowedFd<'_>, attributes: &[Attribute]) -> io::Result<()> {
+    attributes.iter().try_for_each(|Attribute { name, value }| {
+        let name = CString::new(name.as_str()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        sys::set_xattr(&file, &name, value)
+    })
+}
+
+/// Gives a new inode its owner, mode, attributes and time, as far as its filesystem takes
+/// them.
 /// `file` is its descriptor; a link has none. Returns what was granted.
 pub(super) fn grant(
     dir: BorrowedFd<'_>,
     name: &str,
     file: Option<BorrowedFd<'_>>,
     owner: &Owner,
+    attributes: &[Attribute],
     holds: &Holds,
 ) -> io::Result<Stat> {
     let Owner { mode, uid, gid, mtime_s, mtime_ns } = *owner;
@@ -148,6 +195,10 @@ pub(super) fn grant(
         && holds.modes
     {
         sys::chmod(file, mode)?;
+    }
+    // After the owner: a change of it clears capabilities.
+    if let Some(file) = file {
+        set_attributes(file, attributes)?;
     }
     match sys::set_mtime_at(dir, name, mtime_s, mtime_ns) {
         // The time is not compared.

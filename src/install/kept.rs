@@ -198,7 +198,7 @@ impl<'t> Kept<'t> {
     /// Makes a directory. Its owner and mode are set here, where nobody can put another
     /// directory in its place meanwhile.
     pub fn make_directory(&self, directory: &NewDirectory) -> Result<(), InstallError> {
-        let NewDirectory { path, mount, mode, uid, gid } = directory;
+        let NewDirectory { path, mount, mode, uid, gid, attributes } = directory;
         let (aside, holds) = (self.dir(mount)?, self.holds(mount));
         let make = || {
             failpoint::hit("making a directory");
@@ -213,6 +213,7 @@ impl<'t> Kept<'t> {
             if holds.modes {
                 sys::chmod(made.as_fd(), *mode)?;
             }
+            holds::set_attributes(made.as_fd(), attributes)?;
             let (parent, name) = self.tree.parent(path)?;
             failpoint::hit("putting a directory in place");
             sys::rename_new_at(aside, NEW_DIRECTORY, parent.as_fd(), name)

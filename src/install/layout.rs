@@ -10,6 +10,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::error::InstallError;
+use super::holds::AttributeKinds;
+use super::holes::bytes_without_holes;
 use super::order::order;
 use super::record::Patch;
 use super::record_file::Record;
@@ -17,7 +19,7 @@ use super::scripts::Script;
 use super::sorter::{Sorted, SortedItems, Sorter};
 use super::tree::{ResolvedDir, RootTree};
 use crate::patch::PatchError;
-use crate::patch::archive::{self, ArchiveSection, Member, MemberKind, Owner, Sink};
+use crate::patch::archive::{self, ArchiveSection, Attribute, Member, MemberKind, Owner, Sink};
 use crate::patch::metadata::Metadata;
 use crate::sorted::FlatSet;
 use crate::types::PatchId;
@@ -53,6 +55,7 @@ pub(super) enum Part {
 pub(super) struct DirectoryPart {
     /// Its owner and mode, if it is a member of the patch and not only on the way to one.
     pub member: Option<Owner>,
+    pub attributes: Vec<Attribute>,
     /// The mount point of its filesystem.
     pub mount: String,
     /// It does not exist.
@@ -66,11 +69,13 @@ pub(super) struct MemberPart {
     pub mount: String,
     /// The number that its object has or would have.
     pub number: u64,
+    /// The bytes that it takes on the disk, about.
     pub size_bytes: u64,
     pub is_link: bool,
     /// It is another name of an earlier member.
     pub is_hard_link: bool,
     pub owner: Owner,
+    pub attributes: AttributeKinds,
     /// The metadata lists it under `config`.
     pub is_config: bool,
 }
@@ -90,9 +95,10 @@ impl Sorted for LayoutItem {
     fn heap_bytes(&self) -> usize {
         let mount = match &self.part {
             Part::Through => 0,
-            Part::Directory(DirectoryPart { mount, .. })
-            | Part::Member(MemberPart { mount, .. })
-            | Part::Removal { mount } => mount.len(),
+            Part::Directory(DirectoryPart { mount, attributes, .. }) => {
+                mount.len() + attributes.iter().map(|one| one.name.len() + one.value.len()).sum::<usize>()
+            }
+            Part::Member(MemberPart { mount, .. }) | Part::Removal { mount } => mount.len(),
         };
         self.path.len() + mount
     }
@@ -184,7 +190,9 @@ impl<'h> Survey<'h> {
         }
         for path in dir.missing() {
             let mount = dir.mount.clone();
-            push(path, Part::Directory(DirectoryPart { member: None, mount, is_missing: true }))?;
+            let attributes = Vec::new();
+            let part = DirectoryPart { member: None, attributes, mount, is_missing: true };
+            push(path, Part::Directory(part))?;
         }
         Ok(dir)
     }
@@ -215,7 +223,7 @@ struct Reader<'s, 'h> {
 }
 
 impl Reader<'_, '_> {
-    fn add(&mut self, member: &Member, is_hard_link: bool) -> Result<(), InstallError> {
+    fn add(&mut self, member: &Member, is_hard_link: bool, size_bytes: u64) -> Result<(), InstallError> {
         let Some(path) = member.path.to_str() else { return Ok(()) };
         match member.section {
             ArchiveSection::Scripts => self.scripts.extend(Script::from_name(path)),
@@ -223,7 +231,8 @@ impl Reader<'_, '_> {
             ArchiveSection::Files if member.kind == MemberKind::Directory => {
                 let dir = self.directory(path, path)?;
                 let (mount, is_missing) = (dir.mount.clone(), dir.missing_from.is_some());
-                let part = DirectoryPart { member: Some(member.owner), mount, is_missing };
+                let attributes = member.attributes.clone();
+                let part = DirectoryPart { member: Some(member.owner), attributes, mount, is_missing };
                 let path = dir.path.clone();
                 self.push(path, Part::Directory(part))?;
             }
@@ -231,13 +240,20 @@ impl Reader<'_, '_> {
                 let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
                 let number = self.survey.next_number;
                 let dir = self.directory(above, path)?;
-                let (size_bytes, is_link) = match member.kind {
-                    MemberKind::File { size } => (size, false),
-                    _ => (0, true),
-                };
+                let is_link = !matches!(member.kind, MemberKind::File { .. });
                 let (mount, owner, host_path) = (dir.mount.clone(), member.owner, dir.path_of(name));
                 let is_config = self.config.contains(path);
-                let part = MemberPart { mount, number, size_bytes, is_link, is_hard_link, owner, is_config };
+                let attributes = AttributeKinds::of(&member.attributes);
+                let part = MemberPart {
+                    mount,
+                    number,
+                    size_bytes,
+                    is_link,
+                    is_hard_link,
+                    owner,
+                    attributes,
+                    is_config,
+                };
                 self.push(host_path, Part::Member(part))?;
             }
         }
@@ -257,8 +273,8 @@ impl Reader<'_, '_> {
         Ok(&self.last.insert(last).1)
     }
 
-    fn note(&mut self, member: &Member, is_hard_link: bool) -> io::Result<()> {
-        self.add(member, is_hard_link).map_err(|error| {
+    fn note(&mut self, member: &Member, is_hard_link: bool, size_bytes: u64) -> io::Result<()> {
+        self.add(member, is_hard_link, size_bytes).map_err(|error| {
             self.failed = Some(error);
             io::ErrorKind::Other.into()
         })
@@ -266,12 +282,18 @@ impl Reader<'_, '_> {
 }
 
 impl Sink for Reader<'_, '_> {
-    fn member(&mut self, member: &Member, _content: &mut dyn Read) -> io::Result<()> {
-        self.note(member, false)
+    fn member(&mut self, member: &Member, content: &mut dyn Read) -> io::Result<()> {
+        let size_bytes = match member.kind {
+            MemberKind::File { .. } if member.is_sparse => bytes_without_holes(content)?,
+            MemberKind::File { size } => size,
+            _ => 0,
+        };
+        self.note(member, false, size_bytes)
     }
 
     fn copy(&mut self, member: &Member, of: &Path) -> io::Result<()> {
         self.linked.push(path_hash(of));
-        self.note(member, true)
+        let size_bytes = if let MemberKind::File { size } = member.kind { size } else { 0 };
+        self.note(member, true, size_bytes)
     }
 }

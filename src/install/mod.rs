@@ -54,6 +54,7 @@ mod fetch;
 mod fit;
 mod frames;
 mod holds;
+mod holes;
 mod installer;
 mod journal;
 mod kept;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::patch::archive::Attribute;
+
 /// One change. The order of the variants and fields here and below is on disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Move {
@@ -25,6 +27,7 @@ pub(super) struct NewDirectory {
     pub mode: u32,
     pub uid: u32,
     pub gid: u32,
+    pub attributes: Vec<Attribute>,
 }
 
 /// A file that gets a second name beside it.

@@ -26,6 +26,9 @@ pub(super) enum Notice {
     /// The filesystem has no mode for each file: this one has the second mode, which
     /// lets all users read it.
     Opened(String, u32, u32),
+    /// A directory that a patch has was there and stays with the first mode and owner, not
+    /// with the second.
+    DirectoryStays(String, PatchId, String, String),
     /// A file is a hard link in its patch and a copy here: the filesystem has none.
     Copied(String),
     /// A file of a patch is missing and is not restored.
@@ -52,6 +55,11 @@ impl fmt::Display for Notice {
             Self::Opened(path, asked, granted) => write!(
                 f,
                 "/{path} has mode {granted:04o} in place of {asked:04o}, as all files of its filesystem"
+            ),
+            Self::DirectoryStays(path, id, has, asked) => write!(
+                f,
+                "the directory /{path} stays {has} and does not become {asked} as in {id}: `chmod` and \
+                 `chown` it if it should"
             ),
             Self::Copied(path) => {
                 write!(f, "/{path} is a copy of another file of its patch: its filesystem has no hard links")
@@ -97,6 +105,7 @@ impl Sorted for Notice {
             | Self::Replaced(path, _)
             | Self::Opened(path, ..)
             | Self::Copied(path)
+            | Self::DirectoryStays(path, ..)
             | Self::Missing(path, _)
             | Self::NothingToRemove(path, _) => path.len(),
             Self::MoreMissing(_) => 0,

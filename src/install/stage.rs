@@ -10,6 +10,7 @@ use std::path::Path;
 
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
+use super::holes;
 use super::kept::{Kept, is_linkless, own_dir};
 use super::layout::path_hash;
 use super::record::{Installed, Object};
@@ -135,21 +136,34 @@ impl Files<'_, '_, '_> {
         let mut hasher = blake3::Hasher::new();
         let mut buffer = vec![0; BUFFER_BYTES];
         loop {
-            let len = match content.read(&mut buffer) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
+            // Whole blocks, where holes may be.
+            let mut len = 0;
+            while len < BUFFER_BYTES {
+                match content.read(buffer.get_mut(len..).unwrap_or_default()) {
+                    Ok(0) => break,
+                    Ok(more) => len += more,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(error),
+                }
+            }
             let bytes = buffer.get(..len).unwrap_or_default();
             if bytes.is_empty() {
                 break;
             }
-            self.note("unpack", &path, file.write_all(bytes))?;
+            let written = match member.is_sparse {
+                true => holes::write(&mut file, bytes),
+                false => file.write_all(bytes),
+            };
+            self.note("unpack", &path, written)?;
             hasher.update(bytes);
             (self.unpacked)(len as u64);
         }
+        if member.is_sparse {
+            self.note("unpack", &path, holes::end(&mut file))?;
+        }
         let holds = kept.holds(&mount);
-        let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, holds);
-        let granted = self.note("set owner, mode and time of", &path, granted)?;
+        let granted = holds::grant(dir, &name, Some(file.as_fd()), &member.owner, &member.attributes, holds);
+        let granted = self.note("set owner, mode, attributes and time of", &path, granted)?;
         let print = print(&granted, holds, &hasher.finalize());
         if is_linked {
             self.sources.insert(hash, Source { mount, name, granted, print });
@@ -174,7 +188,7 @@ impl Files<'_, '_, '_> {
         let holds = kept.holds(mount);
         failpoint::hit("staging a link");
         self.note("unpack the link", path, sys::symlink_at(target, dir, &name))?;
-        let granted = holds::grant(dir, &name, None, &member.owner, holds);
+        let granted = holds::grant(dir, &name, None, &member.owner, &[], holds);
         let granted = self.note("set owner and time of", path, granted)?;
         self.record(staged, &granted, print(&granted, holds, &blake3::hash(target)))
     }

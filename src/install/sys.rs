@@ -7,7 +7,7 @@ use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::job::NoInodes;
 
@@ -359,10 +359,10 @@ pub(super) fn xattr(file: &File, name: &CStr) -> io::Result<Vec<u8>> {
 }
 
 /// Sets one extended attribute.
-pub(super) fn set_xattr(file: &File, name: &CStr, value: &[u8]) -> io::Result<()> {
+pub(super) fn set_xattr(file: &impl AsFd, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
     // SAFETY: `value` is as long as said; `name` is a C string and `file` open.
-    check(unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), value.as_ptr().cast(), value.len(), 0) })
-        .map(drop)
+    check(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
 }
 
 /// Asks for the size, then for the value, until the value fits.

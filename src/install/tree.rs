@@ -221,6 +221,11 @@ impl RootTree {
         }
     }
 
+    /// The attributes of a directory.
+    pub fn directory_stat(&self, path: &str) -> Result<Stat, InstallError> {
+        self.dir(path).and_then(|dir| sys::stat_dir(dir.as_fd())).context("look at", path)
+    }
+
     /// The size of what is at a path, in bytes.
     pub fn size_bytes(&self, path: &str) -> Result<u64, InstallError> {
         let stat = self.parent(path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name));

@@ -61,7 +61,7 @@ pub struct Owner {
 }
 
 /// An extended attribute of a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
     /// Its name: `user.` and more, or `security.capability`. At most
     /// [`NAME_BYTES`](crate::limits::NAME_BYTES), UTF-8, without control characters.

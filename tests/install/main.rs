@@ -15,6 +15,7 @@ macro_rules! need_root {
 mod support;
 
 mod at_limits;
+mod attributes;
 mod blocked;
 mod child;
 mod filesystems;

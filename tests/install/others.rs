@@ -195,3 +195,21 @@ fn a_file_of_another_size_is_not_read() {
     );
     assert_eq!(fs::metadata(rig.root.join("srv/app.thimble-saved")).unwrap().len(), 4 << 40);
 }
+
+#[test]
+fn a_directory_that_is_there_stays_as_it_is_and_that_is_told() {
+    need_root!();
+    let mut rig = Rig::new("stays");
+    fs::create_dir(rig.root.join("var/spool")).unwrap();
+    fs::set_permissions(rig.root.join("var/spool"), fs::Permissions::from_mode(0o2775)).unwrap();
+    rig.base = rig.tree();
+    let pieces =
+        [directory("etc", 0o755), directory("var/spool", 0o700).owner(USER), file("var/spool/a", "a")];
+    rig.add(patch("P1", pieces));
+    let run = rig.installed(&["P1"]);
+    let notice = "the directory /var/spool stays 2775 0:0 and does not become 0700 7:7 as in P1: `chmod` and \
+                  `chown` it if it should";
+    assert_eq!(run.notices(), [notice]);
+    rig.installed(&[]);
+    rig.assert_tree(&[]);
+}

@@ -1,5 +1,6 @@
 //! The system calls of these tests.
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -21,4 +22,26 @@ pub fn set_immutable(path: &Path, is_immutable: bool) -> io::Result<()> {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// Gives a file an extended attribute.
+pub fn set_xattr(path: &Path, name: &str, value: &[u8]) -> io::Result<()> {
+    let (file, name) = (File::open(path)?, CString::new(name).unwrap());
+    let (fd, data) = (file.as_raw_fd(), value.as_ptr().cast());
+    // SAFETY: `name` is a C string, `value` as long as said, and `file` open.
+    match unsafe { libc::fsetxattr(fd, name.as_ptr(), data, value.len(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// An extended attribute of a file, of at most 256 bytes.
+pub fn xattr(path: &Path, name: &str) -> io::Result<Vec<u8>> {
+    let (file, name) = (File::open(path)?, CString::new(name).unwrap());
+    let mut value = vec![0u8; 256];
+    let data = value.as_mut_ptr().cast();
+    // SAFETY: `name` is a C string, `value` as long as said, and `file` open.
+    let len = unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), data, value.len()) };
+    value.truncate(usize::try_from(len).map_err(|_| io::Error::last_os_error())?);
+    Ok(value)
 }

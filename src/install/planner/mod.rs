@@ -8,30 +8,34 @@
 use std::cmp::Ordering;
 use std::os::fd::AsFd;
 
-use super::beside::free_beside;
-use super::conflict::Conflict;
-use super::error::{ErrorContext, InstallError};
-use super::fit::{Candidate, Fit};
-use super::installer::Installer;
-use super::journal::Journal;
-use super::kept::Kept;
-use super::layout::{DirectoryPart, LayoutItem, MemberPart, Part};
-use super::moves::{Move, NewDirectory, Switch};
-use super::needs::Needs;
-use super::notice::{Notice, Notices, SortedNotices};
-use super::order::{FileAbove, Left, order};
-use super::plan::{self, Brought, PathFacts, Ranks};
-use super::presence::Presence;
-use super::record::{Content, Directory, Installed, Item, ItemKind, Patch, Stack};
-use super::record_draft::{Draft, INSTALLED};
-use super::record_file::Record;
-use super::record_item::{RawItem, RawStack};
-use super::sorter::{SortedItems, Sorter};
-use super::staged::Staged;
-use super::tree::PathState;
+use crate::install::beside::free_beside;
+use crate::install::conflict::Conflict;
+use crate::install::error::{ErrorContext, InstallError};
+use crate::install::fit::{Candidate, Fit};
+use crate::install::installer::Installer;
+use crate::install::journal::Journal;
+use crate::install::kept::Kept;
+use crate::install::layout::{DirectoryPart, LayoutItem, MemberPart, Part};
+use crate::install::moves::{Move, Switch};
+use crate::install::needs::Needs;
+use crate::install::notice::{Notice, Notices, SortedNotices};
+use crate::install::order::{FileAbove, Left, order};
+use crate::install::plan::{self, Brought, PathFacts, Ranks};
+use crate::install::presence::Presence;
+use crate::install::record::{Content, Installed, Item, ItemKind, Patch, Stack};
+use crate::install::record_draft::{Draft, INSTALLED};
+use crate::install::record_file::Record;
+use crate::install::record_item::{RawItem, RawStack};
+use crate::install::sorter::{SortedItems, Sorter};
+use crate::install::staged::Staged;
+use crate::install::tree::PathState;
 use crate::patch::archive::Owner;
 use crate::sorted::FlatSet;
 use crate::types::PatchId;
+
+mod directories;
+
+use directories::MadeDirectory;
 
 /// Files deleted by hand that get a notice of their own.
 const NOTICES: usize = 8;
@@ -88,15 +92,6 @@ pub(super) struct Planner<'h, 'p> {
     /// Files found deleted, and those without a notice.
     deleted: usize,
     more_deleted: usize,
-}
-
-/// A directory that an install made.
-#[derive(Default)]
-struct MadeDirectory {
-    /// It is in the draft of the record: a path below it is, so it may have to come back.
-    is_written: bool,
-    /// Something below it is in place.
-    is_wanted: bool,
 }
 
 /// What the patches have at one path.
@@ -388,7 +383,7 @@ impl<'h, 'p> Planner<'h, 'p> {
         if let Some(mut switch) = plan.switch {
             if switch.to.is_some() {
                 for directory in &facts.missing.directories {
-                    self.make(directory, &facts.mount, None, None)?;
+                    self.make(directory, &facts.mount, None, None, &[])?;
                 }
             }
             self.find(&mut switch, old)?;
@@ -445,12 +440,15 @@ impl<'h, 'p> Planner<'h, 'p> {
             });
             // Below a committed layer it is not needed.
             let Some(layer) = layer.and_then(|layer| u16::try_from(layer).ok()) else { continue };
-            let MemberPart { mount, number, mut size_bytes, is_link, is_hard_link, owner, .. } = member;
+            let MemberPart {
+                mount, number, mut size_bytes, is_link, is_hard_link, owner, attributes, ..
+            } = member;
             self.open(&mount)?;
             self.kept.try_out(&mount)?;
             let Owner { mode, uid, gid, .. } = owner;
             let patch = &self.ranks.id(rank);
-            let candidate = Candidate { patch, mount: &mount, path: &path, is_link, mode, uid, gid };
+            let candidate =
+                Candidate { patch, mount: &mount, path: &path, is_link, mode, uid, gid, attributes };
             self.fit.check(&self.kept, &candidate)?;
             if let Some(granted) = self.kept.holds(&mount).opened(mode).filter(|_| !is_link) {
                 let notice = Notice::Opened(path.clone(), mode, granted);
@@ -468,75 +466,5 @@ impl<'h, 'p> Planner<'h, 'p> {
             self.staged.push(staged).context("sort in", ".thimble")?;
         }
         Ok(())
-    }
-
-    /// The new record has something in the directories that the walk is in; perhaps it is
-    /// in place.
-    fn in_directories(&mut self, is_in_place: bool) -> Result<(), InstallError> {
-        for (path, made) in self.recorded.inside() {
-            made.is_wanted |= is_in_place;
-            if !made.is_written {
-                let directory = Directory { is_made: true, members_of: Vec::new() };
-                self.draft.push(&Item { path: path.clone(), what: ItemKind::Directory(directory) })?;
-                made.is_written = true;
-            }
-        }
-        Ok(())
-    }
-
-    /// Plans a path at which no file is.
-    fn directory(
-        &mut self,
-        path: String,
-        old: Option<Directory>,
-        parts: Vec<(u16, DirectoryPart)>,
-    ) -> Result<(), InstallError> {
-        let Directory { mut is_made, members_of } = old.unwrap_or_default();
-        let mut members_of: Vec<_> =
-            members_of.into_iter().filter_map(|rank| self.ranks.moved(rank)).collect();
-        let missing = parts.iter().find(|(_, part)| part.is_missing);
-        if let Some((rank, DirectoryPart { member, mount, .. })) = missing {
-            self.make(&path, mount, Some(*rank), *member)?;
-            is_made = true;
-        }
-        members_of.extend(parts.iter().filter(|(_, part)| part.member.is_some()).map(|(rank, _)| *rank));
-        members_of.sort_unstable();
-        members_of.dedup();
-        if !members_of.is_empty() {
-            self.in_directories(true)?;
-            let what = ItemKind::Directory(Directory { is_made, members_of });
-            self.draft.push(&Item { path, what })?;
-        } else if is_made {
-            self.recorded.enter(path, MadeDirectory::default());
-        }
-        Ok(())
-    }
-
-    /// Plans to make a directory, unless that is planned.
-    fn make(
-        &mut self,
-        path: &str,
-        mount: &str,
-        directory_of: Option<u16>,
-        owner: Option<Owner>,
-    ) -> Result<(), InstallError> {
-        if self.made.inside().iter().any(|(made, ())| made == path) {
-            return Ok(());
-        }
-        // A file that leaves in the same install is still there when directories are made.
-        if let Some(file_of) = self.old_file.top.filter(|_| self.old_file.path == path) {
-            return Err(self.file_and_directory(self.ranks.old_id(file_of), directory_of, path));
-        }
-        let (mode, uid, gid) = owner.map_or((0o755, 0, 0), |owner| (owner.mode, owner.uid, owner.gid));
-        self.open(mount)?;
-        self.kept.try_out(mount)?;
-        if let Some(rank) = directory_of {
-            let patch = &self.ranks.id(rank);
-            let candidate = Candidate { patch, mount, path, is_link: false, mode, uid, gid };
-            self.fit.check(&self.kept, &candidate)?;
-        }
-        self.made.enter(path.to_owned(), ());
-        let (path, mount) = (path.to_owned(), mount.to_owned());
-        self.journal.plan(&Move::Directory(NewDirectory { path, mount, mode, uid, gid }))
     }
 }

@@ -1,0 +1,125 @@
+//! What a file is besides its content: extended attributes, capabilities, holes, times. Each
+//! is packed with `make`, installed, covered, and back after the removal.
+
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::pieces::{file, patch};
+use crate::rig::{Mount, Rig, populate};
+use crate::sys::{set_xattr, xattr};
+
+/// `cap_net_raw+ep`, as in revision 2 of `vfs_cap_data`.
+const NET_RAW: [u8; 20] = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+const HUGE: u64 = 1 << 29;
+
+/// A patch that `make` makes of a directory that `fill` has filled.
+fn made(rig: &mut Rig, id: &str, fill: impl Fn(&Path)) {
+    let source = rig.root.with_file_name(format!("source-{id}"));
+    fs::create_dir_all(source.join("files")).unwrap();
+    let metadata =
+        format!("id = \"{id}\"\nsw_version = \"22.12\"\nsummary = \"x\"\nreboot_required = false\n");
+    fs::write(source.join("metadata.toml"), metadata).unwrap();
+    fill(&source.join("files"));
+    let out = source.join("out.patch");
+    thimble::patch::make::make(&source, Some(&out), false).unwrap();
+    rig.add_bytes(id, &fs::read(&out).unwrap());
+}
+
+fn with_attributes(files: &Path) {
+    fs::create_dir_all(files.join("srv/spool")).unwrap();
+    fs::create_dir_all(files.join("usr/bin")).unwrap();
+    for path in ["srv/data", "usr/bin/ping"] {
+        fs::write(files.join(path), path).unwrap();
+    }
+    set_xattr(&files.join("srv/data"), "user.origin", b"a\0b").unwrap();
+    set_xattr(&files.join("srv/spool"), "user.queue", b"7").unwrap();
+    set_xattr(&files.join("usr/bin/ping"), "security.capability", &NET_RAW).unwrap();
+}
+
+#[test]
+fn attributes_and_capabilities_travel() {
+    need_root!();
+    let mut rig = Rig::new("attributes");
+    made(&mut rig, "P1", with_attributes);
+    rig.add(patch("P2", [file("srv/data", "2"), file("usr/bin/ping", "2")]).requires("P1"));
+    let root = rig.root.clone();
+    let of = |path: &str, name: &str| xattr(&root.join(path), name);
+    let is_installed = || {
+        assert_eq!(of("srv/data", "user.origin").unwrap(), b"a\0b");
+        assert_eq!(of("srv/spool", "user.queue").unwrap(), b"7");
+        assert_eq!(of("usr/bin/ping", "security.capability").unwrap(), NET_RAW);
+    };
+    rig.installed(&["P1"]);
+    is_installed();
+    rig.installed(&["P1", "P2"]);
+    assert!(of("srv/data", "user.origin").is_err() && of("usr/bin/ping", "security.capability").is_err());
+    rig.installed(&["P1"]);
+    is_installed();
+    rig.installed(&[]);
+    rig.assert_tree(&[]);
+}
+
+#[test]
+fn a_filesystem_without_attributes_refuses_them_by_name() {
+    need_root!();
+    let mut rig = Rig::new("none");
+    made(&mut rig, "P1", with_attributes);
+    let root = rig.root.with_file_name("small");
+    let _mount = Mount::of_kind("ramfs", &root, "mode=755");
+    populate(&root);
+    rig.root.clone_from(&root);
+    rig.orders.root = root;
+    rig.base = rig.tree();
+    rig.install(&["P1"]).assert_ended("Rejected", &["P1 has /srv/", "holds none: leave them out"]);
+    rig.assert_tree(&[]);
+}
+
+#[test]
+fn holes_stay_holes() {
+    need_root!();
+    let mut rig = Rig::new("holes");
+    made(&mut rig, "P1", |files| {
+        fs::create_dir_all(files.join("srv")).unwrap();
+        let file = File::create(files.join("srv/disk.img")).unwrap();
+        file.set_len(HUGE).unwrap();
+        file.write_all_at(b"in the middle", HUGE / 2 + 77).unwrap();
+    });
+    // As zeros it would not fit.
+    let root = rig.root.with_file_name("small");
+    let _mount = Mount::tmpfs(&root, "size=24m");
+    populate(&root);
+    rig.root.clone_from(&root);
+    rig.orders.root.clone_from(&root);
+    rig.installed(&["P1"]);
+    let file = File::open(root.join("srv/disk.img")).unwrap();
+    let stat = file.metadata().unwrap();
+    assert_eq!(stat.len(), HUGE);
+    assert!(stat.blocks() * 512 < 1 << 20, "{} blocks", stat.blocks());
+    let mut content = [0; 15];
+    file.read_exact_at(&mut content, HUGE / 2 + 76).unwrap();
+    assert_eq!(&content, b"\0in the middle\0");
+    rig.installed(&[]);
+    assert!(!root.join("srv/disk.img").exists());
+}
+
+#[test]
+fn times_have_nanoseconds_and_may_be_before_1970() {
+    need_root!();
+    let mut rig = Rig::new("times");
+    let times = [
+        ("new", UNIX_EPOCH + Duration::new(1_700_000_000, 123_456_789)),
+        ("old", UNIX_EPOCH - Duration::new(86_400, 250_000_000)),
+    ];
+    made(&mut rig, "P1", |files| {
+        fs::create_dir_all(files.join("srv")).unwrap();
+        for (name, time) in times {
+            File::create(files.join("srv").join(name)).unwrap().set_modified(time).unwrap();
+        }
+    });
+    rig.installed(&["P1"]);
+    for (name, time) in times {
+        assert_eq!(fs::metadata(rig.root.join("srv").join(name)).unwrap().modified().unwrap(), time);
+    }
+}
