@@ -2,7 +2,7 @@
 //!
 //! For what an install makes at once or in order, then looks up and walks. Why not std's
 //! trees: each kind of tree is compiled by itself, and together these are 34 KB of ARM64,
-//! more than its budget leaves with 250 KB free. What comes in order is added at the end;
+//! more than its budget can spare. What comes in order is added at the end;
 //! what does not moves all that is behind it.
 
 use std::borrow::Borrow;

@@ -2,21 +2,21 @@
 //! remembered, and what the record does not need is removed.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use super::boot::{boot_id, has_restarted_since};
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{self, Intent, Journal, JournalEntry};
-use super::kept::{Kept, disarm};
+use super::kept::Kept;
 use super::moves::{Move, Switch};
-use super::record::{Installed, with_script};
+use super::record::{ARMED, Installed, with_script};
 use super::record_draft::{BEFORE, INSTALLED, REDUCED};
 use super::record_file::Record;
 use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::LAST;
-use super::sys;
+use super::sys::{self, InodeKind};
 use super::tree::is_absent;
 use super::unfinished::UnfinishedInstall;
 use super::{set_aside, sorter};
@@ -25,6 +25,9 @@ use crate::job::SystemError;
 use crate::sorted::FlatSet;
 use crate::types::RequestId;
 use crate::wire::install::{LastInstall, Outcome};
+
+/// Files, each by its device and its number there.
+type Inodes = FlatSet<((u32, u32), u64)>;
 
 impl Installer<'_> {
     /// Commits the new set: its record replaces the old one. If health scripts are to
@@ -58,7 +61,7 @@ impl Installer<'_> {
     pub fn finish(&self, unfinished: UnfinishedInstall) -> Result<LastInstall, InstallError> {
         let UnfinishedInstall { journal, request, intent, record } = unfinished;
         let Intent { local_changes, reboot_required, .. } = intent;
-        if let Err(error) = self.disarm(&journal, true) {
+        if let Err(error) = self.disarm(&journal, &record, true) {
             log::warn!("a file that was replaced may keep its set-user-id bit: {error}");
         }
         let mut moves = journal.moves();
@@ -88,32 +91,86 @@ impl Installer<'_> {
     }
 
     /// Takes set-user-id and set-group-id from what a committed install has displaced, or from
-    /// what undoing one has put away again.
-    pub fn disarm(&self, journal: &Journal, is_committed: bool) -> Result<(), InstallError> {
+    /// what undoing one has put away again; not from a file that the record in force has in
+    /// place under another name. Returns the first error, and goes on after it.
+    pub fn disarm(&self, journal: &Journal, record: &Record, is_committed: bool) -> Result<(), InstallError> {
         self.tree.forget();
-        let mounts = journal.mounts()?;
-        let kept = Kept::open(&self.tree, mounts.iter().map(String::as_str), |_| false)?;
+        let mut kept = Kept::open(&self.tree, [""], |_| false)?;
+        for mount in journal.mounts()?.iter() {
+            // Where nothing was kept, the directory may be gone already.
+            let _ = kept.add(mount, false);
+        }
+        let mut in_place = None;
+        let mut disarmed = Ok(());
         let mut moves = journal.moves();
         while let Some(planned) = moves.next()? {
-            match planned {
-                Move::Save(save) if is_committed => {
-                    let (dir, name) = match self.tree.parent(&save.beside) {
-                        Err(error) if is_absent(&error) => continue,
-                        other => other.context("open the directory of", &save.beside)?,
-                    };
-                    disarm(dir.as_fd(), name).context("set the mode of", &save.beside)?;
-                }
+            let one = match planned {
+                Move::Save(save) if is_committed => match self.tree.parent(&save.beside) {
+                    Ok((dir, name)) => self.disarm_at(dir.as_fd(), name, record, &mut in_place),
+                    Err(error) if is_absent(&error) => Ok(()),
+                    Err(error) => Err(error).context("open the directory of", &save.beside),
+                },
                 Move::Switch(Switch { mount, from, to, .. }) => {
                     // A second name of what is in place has the number of what was to leave.
                     let put_away = to.filter(|to| to.mode.is_some()).map(|to| to.number);
-                    if let Some(number) = if is_committed { from } else { put_away } {
-                        kept.disarm(&mount, &number.to_string())?;
+                    match (if is_committed { from } else { put_away }, kept.dir(&mount)) {
+                        (Some(number), Ok(dir)) => {
+                            self.disarm_at(dir, &number.to_string(), record, &mut in_place)
+                        }
+                        _ => Ok(()),
                     }
                 }
-                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) => {}
+                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) => Ok(()),
+            };
+            disarmed = disarmed.and(one);
+        }
+        kept.barrier()?;
+        disarmed
+    }
+
+    /// Disarms one file, unless it is in `in_place`: the files with these bits that the record
+    /// has in place, once they are looked for.
+    fn disarm_at(
+        &self,
+        dir: BorrowedFd<'_>,
+        name: &str,
+        record: &Record,
+        in_place: &mut Option<Inodes>,
+    ) -> Result<(), InstallError> {
+        let stat = match sys::stat_at(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            other => other.context("look at", name)?,
+        };
+        if stat.kind != InodeKind::File || stat.mode & u32::from(ARMED) == 0 {
+            return Ok(());
+        }
+        if stat.links > 1 {
+            if in_place.is_none() {
+                *in_place = Some(self.armed_in_place(record)?);
+            }
+            if in_place.as_ref().is_some_and(|files| files.contains(&(stat.device, stat.inode))) {
+                return Ok(());
             }
         }
-        Ok(())
+        failpoint::hit("taking set-user-id away");
+        let mode = stat.mode & !u32::from(ARMED);
+        let disarmed = sys::open_read(dir, name).and_then(|file| sys::chmod(file.as_fd(), mode));
+        disarmed.context("set the mode of", name)
+    }
+
+    fn armed_in_place(&self, record: &Record) -> Result<Inodes, InstallError> {
+        let mut files = Vec::new();
+        let mut items = record.items();
+        while let Some((path, stack)) = items.next_stack()? {
+            let top = stack.top().and_then(|top| top.content.object());
+            if top.is_some_and(|top| top.mode & ARMED != 0)
+                && let Ok(stat) =
+                    self.tree.parent(&path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name))
+            {
+                files.push((stat.device, stat.inode));
+            }
+        }
+        Ok(files.into())
     }
 
     /// Ends an install that has changed nothing.
@@ -124,7 +181,8 @@ impl Installer<'_> {
         reason: &str,
     ) -> Result<LastInstall, InstallError> {
         let record = self.record()?;
-        self.sweep(&record, &journal.mounts()?);
+        // What cannot be read of its moves must not stop the rejection.
+        self.sweep(&record, &journal.mounts().unwrap_or_default());
         let last = self
             .remember(request_id, Outcome::Rejected, reason, false)
             .inspect_err(|_| log::error!("rejected: {reason}"))?;

@@ -234,8 +234,10 @@ impl Journal {
             .context("encode", NAME)?;
         body.append(&mut self.planned);
         self.planned_count = 0;
-        self.moves_at.push(self.end);
-        self.write(&body)
+        let at = self.end;
+        self.write(&body)?;
+        self.moves_at.push(at);
+        Ok(())
     }
 
     /// Appends an entry, durably.
@@ -316,7 +318,9 @@ impl Moves<'_> {
             }
             let Some(at) = self.journal.moves_at.get(self.next_frame) else { return Ok(None) };
             self.next_frame += 1;
-            let body = frame(&self.journal.file, *at).context("read", NAME)?.unwrap_or_default();
+            let body = frame(&self.journal.file, *at)
+                .and_then(|body| body.ok_or_else(|| io::ErrorKind::InvalidData.into()))
+                .context("read", NAME)?;
             let JournalEntry::Moves(moves) = decoded(&body)? else {
                 return Err(io::Error::from(io::ErrorKind::InvalidData)).context("read", NAME);
             };

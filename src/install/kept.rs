@@ -13,7 +13,6 @@ use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::moves::NewDirectory;
-use super::record::ARMED;
 use super::record_file::Record;
 use super::sys::{self, InodeKind};
 use super::tree::{RootTree, is_absent};
@@ -229,11 +228,9 @@ impl<'t> Kept<'t> {
         armed.context("set the mode of .thimble/kept", name)
     }
 
-    /// Takes set-user-id and set-group-id from a kept object, if it is there. It was
-    /// replaced, perhaps because it is vulnerable, and may have another name, given by any
-    /// user, that is in reach.
-    pub fn disarm(&self, mount: &str, name: &str) -> Result<(), InstallError> {
-        disarm(self.dir(mount)?, name).context("set the mode of .thimble/kept", name)
+    /// Whether the kept directory of a filesystem is open.
+    pub fn is_open(&self, mount: &str) -> bool {
+        self.dirs.contains_key(mount)
     }
 
     /// Renames a kept object.
@@ -331,19 +328,6 @@ impl<'t> Kept<'t> {
 /// The number that is an object's name.
 fn number(name: &str) -> Option<u64> {
     name.parse().ok().filter(|number: &u64| number.to_string() == name)
-}
-
-/// Takes set-user-id and set-group-id from a file, if it is there.
-pub(super) fn disarm(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
-    let stat = match sys::stat_at(dir, name) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    if stat.kind != InodeKind::File || stat.mode & u32::from(ARMED) == 0 {
-        return Ok(());
-    }
-    failpoint::hit("taking set-user-id away");
-    sys::chmod(sys::open_read(dir, name)?.as_fd(), stat.mode & !u32::from(ARMED))
 }
 
 /// Opens the directory `name`. With `make`, makes it if it is missing, for its owner

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::error::InstallError;
+use super::error::{ErrorContext, InstallError};
 use super::holds::AttributeKinds;
 use super::holes::bytes_without_holes;
 use super::order::order;
@@ -18,7 +18,6 @@ use super::record_file::Record;
 use super::scripts::Script;
 use super::sorter::{Sorted, SortedItems, Sorter};
 use super::tree::{ResolvedDir, RootTree};
-use crate::patch::PatchError;
 use crate::patch::archive::{self, ArchiveSection, Attribute, Member, MemberKind, Owner, Sink};
 use crate::patch::metadata::Metadata;
 use crate::sorted::FlatSet;
@@ -143,9 +142,10 @@ impl<'h> Survey<'h> {
         }
         for path in metadata.remove.iter().filter_map(|path| path.to_str()) {
             let (above, name) = path.rsplit_once('/').unwrap_or(("", path));
-            let dir = self.directory(&manifest.id, above, path)?;
+            // A directory that is missing is not made for that.
+            let dir = self.directory(&manifest.id, above, path, false)?;
             let part = Part::Removal { mount: dir.mount.clone() };
-            self.push(dir.path_of(name), part).map_err(|error| sort_failed(&manifest.id, error))?;
+            self.push(dir.path_of(name), part).context("sort in", ".thimble")?;
         }
         self.patches += 1;
         let meta = metadata.entry_meta();
@@ -175,20 +175,26 @@ impl<'h> Survey<'h> {
         self.items.push(LayoutItem { path, patch: self.patches, part })
     }
 
-    /// Resolves a directory, and adds what is on the way to it.
-    fn directory(&mut self, id: &PatchId, path: &str, member: &str) -> Result<ResolvedDir, InstallError> {
+    /// Resolves a directory, and adds what is on the way to it: links, and the directories
+    /// that must be made if the patch brings something there.
+    fn directory(
+        &mut self,
+        id: &PatchId,
+        path: &str,
+        member: &str,
+        brings: bool,
+    ) -> Result<ResolvedDir, InstallError> {
         let record = self.record;
         let patched_by = |path: &str| {
             let top = record.stack(path)?.and_then(|stack| stack.top().map(|top| top.rank));
             Ok(top.map(|rank| record.id(rank)))
         };
         let dir = self.tree.resolve(id, path, member, &patched_by)?;
-        let mut push =
-            |path: &str, part| self.push(path.to_owned(), part).map_err(|error| sort_failed(id, error));
+        let mut push = |path: &str, part| self.push(path.to_owned(), part).context("sort in", ".thimble");
         for path in &dir.through {
             push(path, Part::Through)?;
         }
-        for path in dir.missing() {
+        for path in dir.missing().filter(|_| brings) {
             let mount = dir.mount.clone();
             let attributes = Vec::new();
             let part = DirectoryPart { member: None, attributes, mount, is_missing: true };
@@ -203,10 +209,6 @@ pub(super) fn path_hash(path: &Path) -> u64 {
     let mut hasher = DefaultHasher::new();
     hasher.write(path.as_os_str().as_bytes());
     hasher.finish()
-}
-
-fn sort_failed(id: &PatchId, error: io::Error) -> InstallError {
-    InstallError::Patch(id.clone(), Box::new(PatchError::Io(error)))
 }
 
 /// Reads one patch.
@@ -262,13 +264,13 @@ impl Reader<'_, '_> {
     }
 
     fn push(&mut self, path: String, part: Part) -> Result<(), InstallError> {
-        self.survey.push(path, part).map_err(|error| sort_failed(self.id, error))
+        self.survey.push(path, part).context("sort in", ".thimble")
     }
 
     fn directory(&mut self, path: &str, member: &str) -> Result<&ResolvedDir, InstallError> {
         let last = match self.last.take() {
             Some(last) if last.0 == path => last,
-            _ => (path.to_owned(), self.survey.directory(self.id, path, member)?),
+            _ => (path.to_owned(), self.survey.directory(self.id, path, member, true)?),
         };
         Ok(&self.last.insert(last).1)
     }

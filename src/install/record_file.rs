@@ -122,8 +122,11 @@ fn read_tail(file: &File, is_checked: bool) -> io::Result<Result<(u64, Vec<u8>),
     let len = file.metadata()?.len();
     let mut head = vec![0; FORMAT.head_bytes().min(usize::try_from(len).unwrap_or(usize::MAX))];
     file.read_exact_at(&mut head, 0)?;
-    if let Err(error) = FORMAT.version_of(&head) {
-        return Ok(Err(error));
+    match FORMAT.version_of(&head) {
+        Err(error) => return Ok(Err(error)),
+        // Version 1 was read as a whole.
+        Ok(version) if version != FORMAT.version => return Ok(Err(SealedError::OtherVersion(version))),
+        Ok(_) => {}
     }
     let Some(end) = len.checked_sub(ENDING).filter(|end| *end >= head.len() as u64) else {
         return Ok(Err(SealedError::Damaged));
@@ -263,6 +266,15 @@ mod tests {
         record.copy(home.as_fd(), &BEFORE).unwrap();
         BEFORE.publish(home.as_fd()).unwrap();
         assert_eq!(fs::read(path.join("before")).unwrap(), fs::read(path.join(INSTALLED.draft)).unwrap());
+        fs::remove_dir_all(&path).unwrap();
+    }
+
+    #[test]
+    fn a_record_of_an_earlier_version_is_not_called_damaged() {
+        let (path, home) = scratch("version");
+        fs::write(path.join("installed"), FORMAT.seal_as(1, &[0; 64])).unwrap();
+        let error = Record::open(home.as_fd(), "installed").err().unwrap();
+        assert!(error.to_string().contains("another version of thimble"), "{error}");
         fs::remove_dir_all(&path).unwrap();
     }
 

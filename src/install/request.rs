@@ -45,7 +45,9 @@ impl Installer<'_> {
         };
         let executed = self.execute(&mut journal, &intent, &record, prepared, reporter);
         match executed {
-            Ok(Some(record)) => {
+            Ok(Some(next)) => {
+                // The file of the old one takes space that may be needed to set aside.
+                record = next;
                 let last = self.settle(UnfinishedInstall { journal, request: *request, intent, record })?;
                 Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
             }

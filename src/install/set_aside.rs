@@ -19,8 +19,8 @@ fn needs(record: &Installed, record_bytes: u64) -> [(&'static str, u64); 4] {
         // Nothing was ever installed here.
         return [journal::NAME, INSTALLED.name, LAST.name, BEFORE.name].map(|name| (name, 0));
     }
-    // The next record and the moves are never longer than the record; its numbers may take
-    // a few bytes more by then.
+    // The next record is never longer than this one, whose numbers may take a few bytes more
+    // by then, nor are the moves, unless many files were changed by hand.
     let record_bytes = record_bytes + 64;
     let scripts: usize = record.patches.iter().map(|patch| patch.scripts.len()).sum();
     let keeps_before = record.patches.iter().any(|patch| patch.reboot_required)

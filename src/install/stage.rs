@@ -126,7 +126,9 @@ impl Files<'_, '_, '_> {
         // A file that is not wanted may have a hard link that is. The next sweep removes it.
         let (mount, name, path) = match &staged {
             Some(staged) => (staged.mount.clone(), staged.number.to_string(), staged.path.clone()),
-            None if is_linked => (String::new(), format!("spare-{hash}"), member.path.display().to_string()),
+            None if is_linked => {
+                (String::new(), format!("spare-{}", self.number - 1), member.path.display().to_string())
+            }
             None => return Ok(()),
         };
         let kept = self.kept;

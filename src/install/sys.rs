@@ -30,6 +30,9 @@ pub(super) struct Stat {
     pub uid: u32,
     pub gid: u32,
     pub size_bytes: u64,
+    /// Its number on its filesystem, and how many names it has.
+    pub inode: u64,
+    pub links: u32,
     pub mtime_s: i64,
     pub mtime_ns: u32,
     /// The filesystem's device.
@@ -118,6 +121,8 @@ pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
         uid: stat.stx_uid,
         gid: stat.stx_gid,
         size_bytes: stat.stx_size,
+        inode: stat.stx_ino,
+        links: stat.stx_nlink,
         mtime_s: stat.stx_mtime.tv_sec,
         mtime_ns: stat.stx_mtime.tv_nsec,
         device: (stat.stx_dev_major, stat.stx_dev_minor),

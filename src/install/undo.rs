@@ -76,7 +76,7 @@ impl Installer<'_> {
             let failure = self.run_rollback_scripts(&journal.state, intent, old);
             journal.append(JournalEntry::Undone { failure })?;
         }
-        if let Err(error) = self.disarm(journal, false) {
+        if let Err(error) = self.disarm(journal, old, false) {
             log::warn!("a file that was put away may keep its set-user-id bit: {error}");
         }
         self.sweep(old, &journal.mounts()?);

@@ -73,3 +73,28 @@ fn links_need_the_space_of_one_file() {
     rig.installed(&["P1"]);
     assert_eq!(fs::metadata(root.join("usr/bin/busybox")).unwrap().nlink(), NAMES as u64 + 1);
 }
+
+#[test]
+fn a_set_user_id_program_keeps_its_bits_while_one_of_its_names_is_in_place() {
+    need_root!();
+    let mut rig = Rig::new("armed");
+    rig.add(patch("P1", [program("usr/bin/su", "su", 0o4755), same("usr/bin/login", "usr/bin/su")]));
+    rig.add(patch("P2", [file("usr/bin/login", "of P2")]).requires("P1"));
+    rig.add(
+        patch("P3", [file("usr/bin/login", "of P3")])
+            .requires("P2")
+            .script("post-remove", "test -e \"$THIMBLE_ROOT/etc/may-go\""),
+    );
+    let root = rig.root.clone();
+    let mode = |path: &str| fs::metadata(root.join(path)).unwrap().mode() & 0o7777;
+    rig.installed(&["P1"]);
+    assert_eq!((mode("usr/bin/su"), mode("usr/bin/login")), (0o4755, 0o4755));
+    rig.installed(&["P1", "P2"]);
+    assert_eq!((mode("usr/bin/su"), mode("usr/bin/login")), (0o4755, 0o644));
+    rig.installed(&["P1", "P2", "P3"]);
+    rig.install(&["P1"]).assert_ended("RolledBack", &["post-remove of P3"]);
+    assert_eq!((mode("usr/bin/su"), mode("usr/bin/login")), (0o4755, 0o644));
+    fs::write(root.join("etc/may-go"), "").unwrap();
+    assert_eq!(rig.installed(&["P1"]).notices(), [""; 0]);
+    assert_eq!((mode("usr/bin/su"), mode("usr/bin/login")), (0o4755, 0o4755));
+}

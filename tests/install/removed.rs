@@ -67,3 +67,14 @@ fn a_removal_hides_the_file_of_a_patch_below_it() {
     rig.installed(&[]);
     rig.assert_tree(&[]);
 }
+
+#[test]
+fn no_directory_is_made_for_a_file_that_is_taken_away() {
+    need_root!();
+    let mut rig = Rig::new("nowhere");
+    let looks = "test ! -e \"$THIMBLE_ROOT/opt/none\"";
+    rig.add(patch("P1", [file("etc/p1", "1")]).removes("opt/none/tool").script("health", looks));
+    let run = rig.installed(&["P1"]);
+    assert_eq!(run.notices(), ["/opt/none/tool, which P1 removes, was not there"]);
+    assert!(!rig.root.join("opt/none").exists());
+}

@@ -33,7 +33,7 @@ flags=(
 )
 
 # For what is generated and linked at the end, out of all crates at once. Without these
-# ARM64 over TIPC does not keep 250 KB of its budget free.
+# ARM64 over TIPC has less room in its budget.
 last_flags=(
     # At a fixed address, as Rust's target for ARM64 does anyway: else x86-64 writes to
     # 40 KB of panics' places and the like at each start, and an idle agent has 276 KiB

@@ -81,7 +81,10 @@ impl Planner<'_, '_> {
         if (has.mode, has.uid, has.gid) == (owner.mode, owner.uid, owner.gid) {
             return Ok(());
         }
-        self.open(mount)?;
+        // Nothing is made on a filesystem that the install has nothing else to do with.
+        if !self.kept.is_open(mount) {
+            return Ok(());
+        }
         self.kept.try_out(mount)?;
         if !self.kept.holds(mount).modes {
             return Ok(());

@@ -232,6 +232,10 @@ impl<'h, 'p> Planner<'h, 'p> {
             Part::Removal { mount } => {
                 parts.members.push((Brought { rank, number: None, is_config: false }, None, mount));
             }
+            // Each path below a directory that is missing has told of it.
+            Part::Directory(part)
+                if part.member.is_none()
+                    && parts.directories.last().is_some_and(|(other, _)| *other == rank) => {}
             Part::Directory(part) if !is_again => parts.directories.push((rank, part)),
             Part::Through if !is_again => parts.through = parts.through.or(Some(rank)),
             Part::Directory(_) | Part::Through => {}
@@ -354,7 +358,6 @@ impl<'h, 'p> Planner<'h, 'p> {
         let brought: Vec<_> = parts.members.iter().map(|(brought, ..)| *brought).collect();
         let mount = old.map(|stack| &stack.mount).or(parts.members.first().map(|(_, _, mount)| mount));
         let mount = mount.cloned().unwrap_or_default();
-        self.open(&mount)?;
         let missing = host.tree.missing(path)?;
         let top = old.and_then(Stack::top).and_then(|top| top.content.object());
         let state = host.tree.inspect(path, top.map(|top| top.size_bytes))?;
@@ -372,6 +375,9 @@ impl<'h, 'p> Planner<'h, 'p> {
         let plan = plan::path(path, old, &facts, &self.ranks, &brought, &mut self.next_number)?;
         if let Some(notice) = plan.notice {
             self.notices.push(notice).context("sort in", ".thimble")?;
+        }
+        if plan.save.is_some() || plan.switch.is_some() {
+            self.open(&facts.mount)?;
         }
         if let Some(save) = plan.save {
             self.kept.try_out(&facts.mount)?;
