@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 
+use thimble::repo::rollout::RolloutState;
+
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
 use crate::rotation::replace;
@@ -97,6 +99,10 @@ fn the_loop_of_a_controller_among_others_allocates_nothing_after_start() {
     all(&cluster, "changes, merges and a file fetched");
 
     cluster.nodes[0].thimble(&["host-install", "--all"]).ok();
+    // The other controller learns of its end with the next merge.
+    wait::until_true("it has ended on both", || {
+        cluster.nodes[1].rollout().is_some_and(|rollout| rollout.state == RolloutState::Ended)
+    });
     cluster.nodes[1].thimble(&["host-install", "--stop"]).failed(1);
     all(&cluster, "a rollout");
 
