@@ -19,6 +19,7 @@ use super::frames::{Frames, LEN_BYTES};
 use super::record::{Installed, Item, ItemKind, Stack};
 use super::record_draft::{Draft, FORMAT, INSTALLED, RecordName, WINDOW_BYTES, hash_of};
 use super::record_item::{RawItem, undecodable};
+use super::state_files::unreadable;
 use super::sys;
 use crate::sealed::{CHECKSUM_BYTES, SealedError};
 
@@ -56,21 +57,11 @@ impl Record {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.context("read", name)?,
         };
-        let damaged = |what| InstallError::Damaged { path: format!(".thimble/{name}"), what };
         let version = FileVersion::of(&file).context("read", name)?;
         let is_checked = checked.get() == Some(version);
         let read = read_tail(&file, is_checked).context("read", name)?;
-        let (tail_at, tail) = read.map_err(|error| {
-            damaged(match error {
-                SealedError::OtherKind => "is another kind of file",
-                SealedError::OtherVersion(_) => {
-                    "was written by another version of thimble: it is left as it is"
-                }
-                SealedError::Damaged => "is damaged: its checksum is wrong",
-            })
-        })?;
-        let installed =
-            postcard::from_bytes(&tail).map_err(|_| damaged("is damaged: it cannot be decoded"))?;
+        let (tail_at, tail) = read.map_err(|error| unreadable(name, Some(error)))?;
+        let installed = postcard::from_bytes(&tail).map_err(|_| unreadable(name, None))?;
         checked.set(Some(version));
         Ok(Some(Self { installed, file: Some(file), items_end: tail_at }))
     }

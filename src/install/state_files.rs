@@ -77,18 +77,23 @@ impl StateFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.context("read", name)?,
         };
-        let damaged = |what| InstallError::Damaged { path: format!(".thimble/{name}"), what };
-        let (_, body) = self.format.open(bytes).map_err(|error| {
-            damaged(match error {
-                SealedError::OtherKind => "is another kind of file",
-                SealedError::OtherVersion(_) => {
-                    "was written by another version of thimble: it is left as it is"
-                }
-                SealedError::Damaged => "is damaged: its checksum is wrong",
-            })
-        })?;
-        postcard::from_bytes(&body).map(Some).map_err(|_| damaged("is damaged: it cannot be decoded"))
+        let (_, body) = self.format.open(bytes).map_err(|error| unreadable(name, Some(error)))?;
+        postcard::from_bytes(&body).map(Some).map_err(|_| unreadable(name, None))
     }
+}
+
+/// The error for a file in `.thimble` that cannot be read for this reason; `None`: its
+/// checksum is right, and it cannot be decoded.
+pub(super) fn unreadable(name: &str, error: Option<SealedError>) -> InstallError {
+    let what = match error {
+        Some(SealedError::OtherKind) => "is another kind of file",
+        Some(SealedError::OtherVersion(_)) => {
+            "was written by another version of thimble: it is left as it is"
+        }
+        Some(SealedError::Damaged) => "is damaged: its checksum is wrong",
+        None => "is damaged: it cannot be decoded",
+    };
+    InstallError::Damaged { path: format!(".thimble/{name}"), what }
 }
 
 /// Replaces a file in `.thimble` by its draft, durably.

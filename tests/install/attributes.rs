@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
 use crate::pieces::{file, patch};
-use crate::rig::{Mount, Rig, populate};
+use crate::rig::Rig;
 use crate::sys::{set_xattr, xattr};
 
 /// `cap_net_raw+ep`, as in revision 2 of `vfs_cap_data`.
@@ -66,12 +66,7 @@ fn a_filesystem_without_attributes_refuses_them_by_name() {
     need_root!();
     let mut rig = Rig::new("none");
     made(&mut rig, "P1", with_attributes);
-    let root = rig.root.with_file_name("small");
-    let _mount = Mount::of_kind("ramfs", &root, "mode=755");
-    populate(&root);
-    rig.root.clone_from(&root);
-    rig.orders.root = root;
-    rig.base = rig.tree();
+    let _mount = rig.mounted("ramfs", "mode=755");
     rig.install(&["P1"]).assert_ended("Rejected", &["P1 has /srv/", "holds none: leave them out"]);
     rig.assert_tree(&[]);
 }
@@ -87,11 +82,8 @@ fn holes_stay_holes() {
         file.write_all_at(b"in the middle", HUGE / 2 + 77).unwrap();
     });
     // As zeros it would not fit.
-    let root = rig.root.with_file_name("small");
-    let _mount = Mount::tmpfs(&root, "size=24m");
-    populate(&root);
-    rig.root.clone_from(&root);
-    rig.orders.root.clone_from(&root);
+    let _mount = rig.mounted("tmpfs", "size=24m");
+    let root = rig.root.clone();
     rig.installed(&["P1"]);
     let file = File::open(root.join("srv/disk.img")).unwrap();
     let stat = file.metadata().unwrap();

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 
 use crate::pieces::{file, patch, program, same};
-use crate::rig::{Mount, Rig, populate};
+use crate::rig::Rig;
 
 const SIZE: usize = 1 << 20;
 const NAMES: usize = 60;
@@ -65,13 +65,9 @@ fn links_need_the_space_of_one_file() {
     need_root!();
     let mut rig = busybox("room");
     // As copies they would take 60 MB.
-    let root = rig.root.with_file_name("small");
-    let _mount = Mount::tmpfs(&root, "size=24m");
-    populate(&root);
-    rig.root.clone_from(&root);
-    rig.orders.root.clone_from(&root);
+    let _mount = rig.mounted("tmpfs", "size=24m");
     rig.installed(&["P1"]);
-    assert_eq!(fs::metadata(root.join("usr/bin/busybox")).unwrap().nlink(), NAMES as u64 + 1);
+    assert_eq!(fs::metadata(rig.root.join("usr/bin/busybox")).unwrap().nlink(), NAMES as u64 + 1);
 }
 
 #[test]

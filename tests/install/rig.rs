@@ -131,6 +131,17 @@ impl Rig {
     }
 
     /// Makes, signs and stores a patch.
+    /// Gives it a root that is a filesystem of its own.
+    pub fn mounted(&mut self, kind: &str, options: &str) -> Mount {
+        let root = self.root.with_file_name("small");
+        let mount = Mount::of_kind(kind, &root, options);
+        populate(&root);
+        self.root.clone_from(&root);
+        self.orders.root = root;
+        self.base = self.tree();
+        mount
+    }
+
     pub fn add(&mut self, patch: Patch) {
         let bytes = patch.bytes();
         self.add_bytes(&patch.id, &bytes);

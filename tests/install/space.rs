@@ -17,12 +17,7 @@ use crate::rig::{run, skip};
 /// A host whose root is a filesystem of its own.
 fn rig(name: &str, options: &str) -> (Rig, Mount) {
     let mut rig = Rig::new(name);
-    let root = rig.root.with_file_name("small");
-    let mount = Mount::tmpfs(&root, options);
-    populate(&root);
-    rig.root.clone_from(&root);
-    rig.orders.root = root;
-    rig.base = rig.tree();
+    let mount = rig.mounted("tmpfs", options);
     (rig, mount)
 }
 
