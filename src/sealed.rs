@@ -66,12 +66,6 @@ impl SealedFormat {
         Ok((version, bytes))
     }
 
-    /// What a file of the latest version begins with, for one that is written in parts.
-    #[must_use]
-    pub fn head(&self) -> Vec<u8> {
-        self.head_as(self.version)
-    }
-
     fn head_as(&self, version: u16) -> Vec<u8> {
         [self.magic, &version.to_le_bytes()].concat()
     }

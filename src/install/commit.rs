@@ -11,8 +11,8 @@ use super::journal::{self, Intent, Journal, JournalEntry};
 use super::kept::Kept;
 use super::moves::{Move, Switch};
 use super::record::{ARMED, Installed, with_script};
-use super::record_draft::{BEFORE, INSTALLED, REDUCED};
 use super::record_file::Record;
+use super::record_table::{self, BEFORE, INSTALLED, REDUCED, RecordBytes};
 use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::LAST;
@@ -40,7 +40,7 @@ impl Installer<'_> {
         next: &Installed,
     ) -> Result<(), InstallError> {
         if intent.reboot_required && with_script(&next.patches, Script::Health).next().is_some() {
-            old.copy(self.home.as_fd(), &BEFORE)?;
+            BEFORE.write_draft(self.home.as_fd(), old.table())?;
             BEFORE.publish(self.home.as_fd())?;
             journal.append(JournalEntry::AwaitReboot(boot_id()))?;
         }
@@ -194,7 +194,9 @@ impl Installer<'_> {
     /// again what the next removal needs; if that fails, the next install tries again.
     pub fn end(&self, journal: Journal, record: &Record) -> Result<(), InstallError> {
         journal.end(self.home.as_fd())?;
-        if let Err(error) = set_aside::set_aside(self.home.as_fd(), record, INSTALLED.name) {
+        let bytes = RecordBytes::of(record.table());
+        let set_aside = bytes.and_then(|bytes| set_aside::set_aside(self.home.as_fd(), record, bytes));
+        if let Err(error) = set_aside {
             log::info!("{error}");
         }
         Ok(())
@@ -224,7 +226,14 @@ impl Installer<'_> {
         let drafts = [INSTALLED.draft, REDUCED.draft, LAST.draft, BEFORE.name, BEFORE.draft, journal::DRAFT];
         for draft in drafts.into_iter().chain([sorter::NAME]) {
             failpoint::hit("removing a draft");
-            sys::remove_if_there(self.home.as_fd(), draft).context("remove", draft)?;
+            sys::remove_if_there(self.home.as_fd(), draft).own_context("remove", draft)?;
+        }
+        for number in record_table::items_files(self.home.as_fd())? {
+            if !record.table().files.contains_key(&number) {
+                let name = record_table::items_name(number);
+                failpoint::hit("removing a file of items");
+                sys::remove_if_there(self.home.as_fd(), &name).own_context("remove", &name)?;
+            }
         }
         self.remove_guard()?;
         ScriptStore::open(&self.home)?.sweep(record)

@@ -269,6 +269,20 @@ pub(super) fn is_full(error: &io::Error) -> bool {
 pub(super) trait ErrorContext<T> {
     /// Turns a system error into one with this verb and path.
     fn context(self, verb: &'static str, path: &str) -> Result<T, InstallError>;
+
+    /// The same, for a file in `.thimble`.
+    fn own_context(self, verb: &'static str, name: &str) -> Result<T, InstallError>
+    where
+        Self: Sized,
+    {
+        // The path is made only if there is an error.
+        match self.context(verb, name) {
+            Err(InstallError::Io { verb, path, error }) => {
+                Err(InstallError::Io { verb, path: format!(".thimble/{path}"), error })
+            }
+            other => other,
+        }
+    }
 }
 
 impl<T> ErrorContext<T> for io::Result<T> {

@@ -11,8 +11,8 @@ use super::needs::Needs;
 use super::planner::Plan;
 use super::prepare::Prepared;
 use super::record::{Installed, Patch, with_script};
-use super::record_draft::INSTALLED;
 use super::record_file::Record;
+use super::record_table::INSTALLED;
 use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
 use super::{set_aside, stage};
@@ -49,9 +49,10 @@ impl Installer<'_> {
         self.stage(&mut prepared, reporter)?;
         self.try_out(journal)?;
         let Plan { draft, next, kept, .. } = prepared.plan;
+        let bytes = draft.bytes_with(&next)?;
         draft.finish(&next)?;
         if !intent.added.is_empty() {
-            set_aside::set_aside(home, &next, INSTALLED.draft)?;
+            set_aside::set_aside(home, &next, bytes)?;
         }
 
         reporter.progress(Step::PreScripts, 70);

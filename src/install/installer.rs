@@ -1,6 +1,5 @@
 //! The installer of a host: its root, its lock and its record.
 
-use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,8 +7,8 @@ use std::path::PathBuf;
 
 use super::error::{ErrorContext, InstallError};
 use super::kept::own_dir;
-use super::record_draft::INSTALLED;
-use super::record_file::{FileVersion, Record};
+use super::record_file::Record;
+use super::record_table::INSTALLED;
 use super::scripts::Scripts;
 use super::sys;
 use super::tree::RootTree;
@@ -22,8 +21,6 @@ pub(super) struct Installer<'c> {
     /// `<root>/.thimble`.
     pub home: OwnedFd,
     pub scripts: Scripts,
-    /// The record whose checksum was checked.
-    checked: Cell<Option<FileVersion>>,
     _lock: File,
 }
 
@@ -52,11 +49,11 @@ impl<'c> Installer<'c> {
         };
         lock.lock().context("lock", ".thimble/lock")?;
         let scripts = Scripts::new(&root, config.agent.script_timeout_ms).context("watch scripts in", "")?;
-        Ok(Some(Self { config, tree, home, scripts, checked: Cell::default(), _lock: lock }))
+        Ok(Some(Self { config, tree, home, scripts, _lock: lock }))
     }
 
     /// Reads the record of what is installed.
     pub fn record(&self) -> Result<Record, InstallError> {
-        Ok(Record::open_again(self.home.as_fd(), INSTALLED.name, &self.checked)?.unwrap_or_default())
+        Ok(Record::open(self.home.as_fd(), &INSTALLED)?.unwrap_or_default())
     }
 }

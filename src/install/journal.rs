@@ -171,7 +171,7 @@ impl Journal {
     /// space that was set aside for it.
     pub fn begin(home: BorrowedFd<'_>, request: InstallRequest) -> Result<Self, InstallError> {
         failpoint::hit("making the journal");
-        sys::remove_if_there(home, DRAFT).context("remove", DRAFT)?;
+        sys::remove_if_there(home, DRAFT).own_context("remove", DRAFT)?;
         let room_bytes = spare::len_of(home, NAME).unwrap_or(0);
         let made = sys::create_new(home, DRAFT)
             .and_then(|file| spare::allocate(&file, 0, room_bytes).map(|()| file));
@@ -181,11 +181,11 @@ impl Journal {
                 .and_then(|spare| spare.ok_or(error)),
             other => other,
         };
-        let mut journal = Self::new(file.context("make", DRAFT)?);
+        let mut journal = Self::new(file.own_context("make", DRAFT)?);
         journal.append(JournalEntry::Begin(request))?;
         failpoint::hit("publishing the journal");
-        sys::rename_at(home, DRAFT, home, NAME).context("rename", DRAFT)?;
-        sys::sync_filesystem(home).context("sync", NAME)?;
+        sys::rename_at(home, DRAFT, home, NAME).own_context("rename", DRAFT)?;
+        sys::sync_filesystem(home).own_context("sync", NAME)?;
         Ok(journal)
     }
 
@@ -193,10 +193,10 @@ impl Journal {
     pub fn open(home: BorrowedFd<'_>) -> Result<Option<Self>, InstallError> {
         let file = match sys::open_read_write(home, NAME) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("open", NAME)?,
+            other => other.own_context("open", NAME)?,
         };
         let mut journal = Self::new(file);
-        while let Some(body) = frame(&journal.file, journal.end).context("read", NAME)? {
+        while let Some(body) = frame(&journal.file, journal.end).own_context("read", NAME)? {
             let entry = decoded(&body)?;
             if matches!(entry, JournalEntry::Moves(_)) {
                 journal.moves_at.push(journal.end);
@@ -211,7 +211,7 @@ impl Journal {
     pub fn plan(&mut self, planned: &Move) -> Result<(), InstallError> {
         self.planned = postcard::to_extend(planned, std::mem::take(&mut self.planned))
             .map_err(io::Error::other)
-            .context("encode", NAME)?;
+            .own_context("encode", NAME)?;
         self.planned_count += 1;
         if self.planned.len() >= MOVES_BYTES { self.write_planned() } else { Ok(()) }
     }
@@ -227,11 +227,11 @@ impl Journal {
         }
         // The same bytes as those of an entry with all these moves.
         let count = postcard::to_extend(&JournalEntry::Moves(Vec::new()), Vec::new());
-        let mut body = count.map_err(io::Error::other).context("encode", NAME)?;
+        let mut body = count.map_err(io::Error::other).own_context("encode", NAME)?;
         body.pop();
         body = postcard::to_extend(&self.planned_count, body)
             .map_err(io::Error::other)
-            .context("encode", NAME)?;
+            .own_context("encode", NAME)?;
         body.append(&mut self.planned);
         self.planned_count = 0;
         let at = self.end;
@@ -244,18 +244,19 @@ impl Journal {
     pub fn append(&mut self, entry: JournalEntry) -> Result<(), InstallError> {
         self.write_planned()?;
         let body =
-            postcard::to_extend(&entry, Vec::new()).map_err(io::Error::other).context("encode", NAME)?;
+            postcard::to_extend(&entry, Vec::new()).map_err(io::Error::other).own_context("encode", NAME)?;
         self.write(&body)?;
-        self.file.sync_data().context("write", NAME)?;
+        self.file.sync_data().own_context("write", NAME)?;
         self.state.apply(entry);
         Ok(())
     }
 
     fn write(&mut self, body: &[u8]) -> Result<(), InstallError> {
-        let len = u32::try_from(body.len()).map_err(io::Error::other).context("encode", NAME)?.to_le_bytes();
+        let len =
+            u32::try_from(body.len()).map_err(io::Error::other).own_context("encode", NAME)?.to_le_bytes();
         let frame = [&len[..], &checksum(&len, body), body].concat();
         failpoint::hit("writing to the journal");
-        self.file.write_all_at(&frame, self.end).context("write", NAME)?;
+        self.file.write_all_at(&frame, self.end).own_context("write", NAME)?;
         self.end += frame.len() as u64;
         Ok(())
     }
@@ -284,14 +285,14 @@ impl Journal {
         failpoint::hit("setting room aside");
         sys::preallocate(&self.file, self.end, len)
             .and_then(|_| self.file.sync_all())
-            .context("preallocate", NAME)
+            .own_context("preallocate", NAME)
     }
 
     /// Removes the journal: the install has ended.
     pub fn end(self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
         failpoint::hit("removing the journal");
-        spare::give_back(home, NAME).context("remove", NAME)?;
-        sys::sync_filesystem(home).context("sync", NAME)
+        spare::give_back(home, NAME).own_context("remove", NAME)?;
+        sys::sync_filesystem(home).own_context("sync", NAME)
     }
 }
 
@@ -320,9 +321,9 @@ impl Moves<'_> {
             self.next_frame += 1;
             let body = frame(&self.journal.file, *at)
                 .and_then(|body| body.ok_or_else(|| io::ErrorKind::InvalidData.into()))
-                .context("read", NAME)?;
+                .own_context("read", NAME)?;
             let JournalEntry::Moves(moves) = decoded(&body)? else {
-                return Err(io::Error::from(io::ErrorKind::InvalidData)).context("read", NAME);
+                return Err(io::Error::from(io::ErrorKind::InvalidData)).own_context("read", NAME);
             };
             self.moves = moves.into_iter();
         }

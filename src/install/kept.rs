@@ -310,8 +310,16 @@ impl<'t> Kept<'t> {
             }
         }
         if !unknown.is_empty() {
+            let (lowest, highest) = unknown.bounds();
             let mut items = record.items();
-            while let Some((_, stack)) = items.next_stack()? {
+            loop {
+                let kept = items.segment().map(|segment| segment.summary.kept.unwrap_or((1, 0)));
+                if kept.is_some_and(|(low, high)| high < lowest || low > highest || low > high) {
+                    items.skip();
+                    continue;
+                }
+                let Some(item) = items.next_raw()? else { break };
+                let Some(stack) = item.stack() else { continue };
                 for number in stack.kept() {
                     // Where it lies is not looked at: it may have moved to the root.
                     if mount.is_empty() || stack.mount == mount && !self.has("", &number.to_string())? {

@@ -151,6 +151,7 @@ impl<'h> Survey<'h> {
         let meta = metadata.entry_meta();
         let patch = Patch {
             id: manifest.id.clone(),
+            slot: 0,
             hash: manifest.hash,
             requires: meta.requires.iter().cloned().collect(),
             unremovable: meta.unremovable,

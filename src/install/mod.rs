@@ -75,6 +75,7 @@ mod record;
 mod record_draft;
 mod record_file;
 mod record_item;
+mod record_table;
 mod recover;
 mod report;
 mod request;

@@ -20,8 +20,8 @@ pub(super) struct Ranks<'p> {
     pub old: &'p [Patch],
     /// The new rank of each patch of the old set; `None` if it leaves.
     moved: Vec<Option<u16>>,
-    /// A patch of both becomes committed.
-    commits: bool,
+    /// The old ranks of patches that become committed.
+    commits: Vec<u16>,
 }
 
 impl<'p> Ranks<'p> {
@@ -29,10 +29,11 @@ impl<'p> Ranks<'p> {
     pub fn new(old: &'p [Patch], new: &'p [Patch]) -> Self {
         let rank = |patch: &Patch| new.iter().position(|other| other.id == patch.id);
         let moved = old.iter().map(|patch| rank(patch).and_then(|rank| u16::try_from(rank).ok()));
-        let commits = |patch: &&Patch| {
-            patch.committed && old.iter().any(|other| other.id == patch.id && !other.committed)
+        let becomes_committed = |patch: &Patch| {
+            !patch.committed && new.iter().any(|other| other.id == patch.id && other.committed)
         };
-        Self { new, old, moved: moved.collect(), commits: new.iter().any(|patch| commits(&patch)) }
+        let commits = old.iter().zip(0..).filter(|(patch, _)| becomes_committed(patch)).map(|(_, rank)| rank);
+        Self { new, old, moved: moved.collect(), commits: commits.collect() }
     }
 
     /// The new rank of a patch of the old set.
@@ -55,10 +56,11 @@ impl<'p> Ranks<'p> {
         self.new.get(usize::from(new)).is_some_and(|patch| patch.committed)
     }
 
-    /// Whether nothing changes for a stack of these layers: all stay, with their ranks, and
-    /// no patch becomes committed.
-    pub fn keep(&self, mut layers: impl Iterator<Item = u16>) -> bool {
-        !self.commits && layers.all(|rank| self.moved(rank) == Some(rank))
+    /// Whether nothing changes for stacks of these layers, bottom first: all stay, in this
+    /// order, and no patch becomes committed.
+    pub fn keep(&self, layers: &[u16]) -> bool {
+        layers.is_sorted_by_key(|rank| self.moved(*rank))
+            && layers.iter().all(|rank| self.moved(*rank).is_some() && !self.commits.contains(rank))
     }
 
     /// The layers of a stack that stay, with their new ranks.
@@ -263,18 +265,19 @@ impl PathPlan {
     }
 }
 
-/// The rank of the installed patch whose file must be fetched again for a stack: after the
+/// The installed patch whose file must be fetched again for a stack: after the
 /// removal of others, a layer becomes the top whose object was deleted or changed by hand
-/// before it was covered. Of each layer, bottom first: its rank, and whether it is lost.
+/// before it was covered. Of each layer, bottom first: the patch's slot, and whether it is
+/// lost. Returns the slot.
 pub(super) fn lost_top(
     mut layers: impl DoubleEndedIterator<Item = (u16, bool)>,
     is_wanted: impl Fn(u16) -> bool,
 ) -> Option<u16> {
     let mut is_covered = false;
-    let (rank, is_lost) = layers.rfind(|(rank, _)| {
-        let is_wanted = is_wanted(*rank);
+    let (slot, is_lost) = layers.rfind(|(slot, _)| {
+        let is_wanted = is_wanted(*slot);
         is_covered |= !is_wanted;
         is_wanted
     })?;
-    (is_covered && is_lost).then_some(rank)
+    (is_covered && is_lost).then_some(slot)
 }

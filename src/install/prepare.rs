@@ -108,7 +108,7 @@ impl Installer<'_> {
             let committed = patch.committed || manifest.committed;
             Patch { committed, ..patch.clone() }
         }));
-        let new = in_layer_order(new);
+        let new = in_layer_order(with_slots(new, record));
         let surveyed = files.iter().map(|file| Surveyed {
             rank: new.iter().position(|patch| patch.id == file.id).unwrap_or_default() as u16,
             is_again: record.patch(&file.id).is_some(),
@@ -215,14 +215,32 @@ fn patches_to_fetch_again(
     if is_wanted.iter().all(|is_wanted| *is_wanted) {
         return Ok(lost);
     }
-    let is_wanted = |rank: u16| is_wanted.get(usize::from(rank)).copied().unwrap_or_default();
+    let is_wanted = |slot: u16| {
+        let rank = record.rank_of(slot).unwrap_or_default();
+        is_wanted.get(usize::from(rank)).copied().unwrap_or_default()
+    };
     let mut items = record.items();
-    while let Some(item) = items.next_raw()? {
-        if let Some(rank) = item.stack().and_then(|stack| lost_top(stack.lost(), is_wanted)) {
-            lost.insert(record.id(rank));
+    loop {
+        if let Some(segment) = items.segment()
+            && segment.summary.slots.iter().all(|slot| is_wanted(*slot))
+        {
+            items.skip();
+            continue;
+        }
+        let Some(item) = items.next_raw()? else { return Ok(lost) };
+        if let Some(slot) = item.stack().and_then(|stack| lost_top(stack.lost(), is_wanted)) {
+            lost.insert(record.id(record.rank_of(slot).unwrap_or_default()));
         }
     }
-    Ok(lost)
+}
+
+/// Gives each patch that is added a slot that no installed one has.
+fn with_slots(mut patches: Vec<Patch>, record: &Record) -> Vec<Patch> {
+    let mut free = (0..).filter(|slot| record.rank_of(*slot).is_none());
+    for patch in patches.iter_mut().filter(|patch| record.patch(&patch.id).is_none()) {
+        patch.slot = free.next().unwrap_or_default();
+    }
+    patches
 }
 
 fn in_layer_order(mut patches: Vec<Patch>) -> Vec<Patch> {

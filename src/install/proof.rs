@@ -6,8 +6,8 @@ use std::os::fd::AsFd;
 use super::error::{InstallError, InstallRefusal};
 use super::installer::Installer;
 use super::journal::JournalEntry;
-use super::record_draft::INSTALLED;
 use super::record_file::Record;
+use super::record_table::INSTALLED;
 use super::report::InstallReporter;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 use crate::job::Report;
@@ -74,7 +74,7 @@ impl Installer<'_> {
         let UnfinishedInstall { journal, intent, record, .. } = unfinished;
         let gone =
             || InstallError::Damaged { path: format!(".thimble/{}", INSTALLED.draft), what: "is gone" };
-        let next = Record::open(self.home.as_fd(), INSTALLED.draft)?.ok_or_else(gone)?;
+        let next = Record::open_draft(self.home.as_fd(), &INSTALLED)?.ok_or_else(gone)?;
         if !journal.state.is_healthy {
             if !intent.reboot_required {
                 self.health(journal, &next)?;

@@ -14,8 +14,8 @@ use super::installer::Installer;
 use super::journal::JournalEntry;
 use super::kept::Kept;
 use super::order::order;
-use super::record_draft::BEFORE;
 use super::record_file::Record;
+use super::record_table::BEFORE;
 use super::report::InstallReporter;
 use super::tree::PathState;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
@@ -77,7 +77,7 @@ impl Installer<'_> {
         let what = "is gone, so the set before cannot come back: see that the host works with the set that it \
                     has, then remove .thimble/journal to keep that";
         let gone = || InstallError::Damaged { path: format!(".thimble/{}", BEFORE.name), what };
-        let before = Record::open(self.home.as_fd(), BEFORE.name)?.ok_or_else(gone)?;
+        let before = Record::open(self.home.as_fd(), &BEFORE)?.ok_or_else(gone)?;
         Ok(UnfinishedInstall { record: before, ..unfinished })
     }
 

@@ -32,6 +32,9 @@ pub(super) struct Installed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Patch {
     pub id: PatchId,
+    /// What the items on the disk have in place of its rank: it stays while the patch is
+    /// installed.
+    pub slot: u16,
     pub hash: Hash,
     pub requires: Vec<PatchId>,
     pub unremovable: bool,
@@ -147,6 +150,11 @@ impl Installed {
         self.patches.iter().find(|patch| patch.id == *id)
     }
 
+    /// The rank of the patch that has this slot.
+    pub fn rank_of(&self, slot: u16) -> Option<u16> {
+        self.patches.iter().position(|patch| patch.slot == slot).and_then(|rank| u16::try_from(rank).ok())
+    }
+
     /// The id of the patch with this rank; an empty one if there is none.
     pub fn id(&self, rank: u16) -> PatchId {
         self.patches.get(usize::from(rank)).map(|patch| patch.id.clone()).unwrap_or_default()
@@ -168,11 +176,6 @@ impl Stack {
     pub fn covered(&self) -> impl Iterator<Item = u64> {
         let covered = self.layers.split_last().map_or(&[][..], |(_, covered)| covered);
         covered.iter().filter_map(|layer| layer.content.object()).map(|object| object.number)
-    }
-
-    /// Its kept objects. The top is in place, not kept.
-    pub fn kept(&self) -> impl Iterator<Item = u64> {
-        self.base.map(|base| base.number).into_iter().chain(self.covered())
     }
 
     /// Drops the objects below a committed layer: they can never be in place again.

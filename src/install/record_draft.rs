@@ -6,122 +6,110 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::fs::FileExt;
 
 use super::error::{ErrorContext, InstallError, is_full};
-use super::frames::{Frames, LEN_BYTES};
-use super::record::{Installed, Item, ItemKind, Object};
-use super::record_item::{BEFORE_CONTENT, BEFORE_FACTS, LAYER_BYTES, LOST, RawItem, decode, encode, facts};
-use super::state_files::publish;
+use super::frames::LEN_BYTES;
+use super::record::{Installed, Item, ItemKind, Object, Patch};
+use super::record_file::{Record, read_segment, split_item};
+use super::record_item::{
+    BEFORE_CONTENT, BEFORE_FACTS, LAYER_BYTES, LOST, RawItem, encode, facts, undecodable,
+};
+use super::record_table::{
+    CHECKSUM_BYTES, ITEMS, RecordBytes, SEGMENT_BYTES, SEGMENT_MOST_BYTES, Segment, Summary, Table, checksum,
+    items_files, items_name, read_error,
+};
+use super::state_files::StateFile;
 use super::{spare, sys};
 use crate::failpoint;
-use crate::sealed::{CHECKSUM_BYTES, SealedFormat};
-use crate::sorted::FlatSet;
+use crate::sorted::{FlatMap, FlatSet};
 
-/// The format of a record.
-pub(super) const FORMAT: SealedFormat = SealedFormat { magic: b"THMI", version: 2 };
-
-/// How much of a record is in memory at once, in bytes.
-pub(super) const WINDOW_BYTES: usize = 32 * 1024;
-
-/// A record's name in `.thimble`, and that of its draft.
-pub(super) struct RecordName {
-    pub name: &'static str,
-    pub draft: &'static str,
-    /// Whether space is set aside for it ([`super::spare`]).
-    has_spare: bool,
-}
-
-/// The record of what is installed. Renaming its draft commits an install.
-pub(super) const INSTALLED: RecordName =
-    RecordName { name: "installed", draft: "installed.next", has_spare: true };
-
-/// The record before a committed set that waits for a restart of the host.
-pub(super) const BEFORE: RecordName = RecordName { name: "before", draft: "before.next", has_spare: true };
-
-/// The record of the same set with fewer objects, written while the one of the next set
-/// has the name of the draft.
-pub(super) const REDUCED: RecordName =
-    RecordName { name: "installed", draft: "installed.room", has_spare: false };
-
-impl RecordName {
-    /// Replaces the record by its draft, durably.
-    pub fn publish(&self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
-        publish(home, self.draft, self.name)
-    }
-}
-
-/// A record that is being written. Its checksum comes last: until then it is no record.
+/// A record that is being written. Its table comes last: until then it is no record.
 pub(super) struct Draft<'h> {
     home: BorrowedFd<'h>,
-    name: &'static RecordName,
+    name: &'static StateFile,
+    /// The slots of the patches, by rank.
+    slots: Vec<u16>,
+    file: Option<ItemsFile>,
+    segments: Vec<Segment>,
+    /// The files of segments that stay, with their lengths.
+    kept_files: FlatMap<u64, u64>,
+    buffer: Vec<u8>,
+    /// Where the next segment can end in the buffer.
+    cut: Option<usize>,
+    /// Where the buffer belongs.
+    at: u64,
+}
+
+/// The file of items that a draft writes.
+struct ItemsFile {
+    number: u64,
     file: File,
     /// It was written into the space set aside.
     is_spare: bool,
-    buffer: Vec<u8>,
-    /// Where the buffer belongs.
-    at: u64,
-    mounts: FlatSet<String>,
 }
 
 impl<'h> Draft<'h> {
-    /// Begins a draft, in place of any other.
-    pub fn begin(home: BorrowedFd<'h>, name: &'static RecordName) -> Result<Self, InstallError> {
-        let mut draft = Self::open(home, name)?;
-        draft.buffer = FORMAT.head();
-        Ok(draft)
+    /// Begins a draft, in place of any other. The patches are those of the new set, in layer
+    /// order.
+    pub fn begin(
+        home: BorrowedFd<'h>,
+        name: &'static StateFile,
+        patches: &[Patch],
+    ) -> Result<Self, InstallError> {
+        sys::remove_if_there(home, name.draft).own_context("remove", name.draft)?;
+        Ok(Self {
+            home,
+            name,
+            slots: patches.iter().map(|patch| patch.slot).collect(),
+            file: None,
+            segments: Vec::new(),
+            kept_files: FlatMap::default(),
+            buffer: Vec::new(),
+            cut: None,
+            at: 0,
+        })
     }
 
-    fn open(home: BorrowedFd<'h>, name: &'static RecordName) -> Result<Self, InstallError> {
-        failpoint::hit("writing a draft");
-        sys::remove_if_there(home, name.draft).context("remove", name.draft)?;
-        let (file, is_spare) = match sys::create_new(home, name.draft) {
-            Err(error) if is_full(&error) && name.has_spare => {
-                let spare = spare::take(home, name.name, name.draft);
-                (spare.and_then(|spare| spare.ok_or(error)).context("make", name.draft)?, true)
-            }
-            other => (other.context("make", name.draft)?, false),
-        };
-        Ok(Self { home, name, file, is_spare, buffer: Vec::new(), at: 0, mounts: FlatSet::default() })
-    }
-
-    /// Writes a copy of a whole record, durably.
-    pub fn copy(home: BorrowedFd<'h>, name: &'static RecordName, file: &File) -> Result<(), InstallError> {
-        let mut copy = Self::open(home, name)?;
-        let mut buffer = vec![0; WINDOW_BYTES];
-        loop {
-            let len = file.read_at(&mut buffer, copy.at).context("read", INSTALLED.name)?;
-            if len == 0 {
-                return copy.sync();
-            }
-            copy.buffer.extend_from_slice(buffer.get(..len).unwrap_or_default());
-            copy.flush()?;
-        }
+    /// Adds a segment of another record, as it is.
+    pub fn keep(&mut self, record: &Record, segment: &Segment) -> Result<(), InstallError> {
+        self.flush()?;
+        let len = record.table().files.get(&segment.file).copied().unwrap_or_default();
+        self.kept_files.insert(segment.file, len);
+        self.segments.push(segment.clone());
+        Ok(())
     }
 
     /// Adds an item. They come in the order of their paths. Returns where the layers of a
     /// stack are, for [`Self::set_facts`].
     pub fn push(&mut self, item: &Item) -> Result<u64, InstallError> {
-        if let ItemKind::Stack(stack) = &item.what
-            && !self.mounts.contains(&*stack.mount)
-        {
-            self.mounts.insert(stack.mount.clone());
-        }
-        let layers_at = encode(item, &mut self.buffer) as u64 + self.at;
-        if self.buffer.len() >= WINDOW_BYTES {
-            self.flush()?;
-        }
+        let layers_at = encode(item, &self.slots, &mut self.buffer) as u64 + self.at;
+        self.pushed(match &item.what {
+            ItemKind::Stack(stack) => stack.has_file(),
+            ItemKind::Directory(directory) => !directory.members_of.is_empty(),
+        })?;
         Ok(layers_at)
     }
 
-    /// Adds an item as it is in another record. It is one with a stack.
+    /// Adds an item as it is in another record. Its patches all stay.
     pub fn push_raw(&mut self, item: &RawItem<'_>) -> Result<(), InstallError> {
-        if let Some(stack) = item.stack()
-            && !self.mounts.contains(stack.mount)
-        {
-            self.mounts.insert(stack.mount.to_owned());
-        }
         let len = u32::try_from(item.bytes.len()).unwrap_or(u32::MAX);
         self.buffer.extend(len.to_le_bytes());
         self.buffer.extend_from_slice(item.bytes);
-        if self.buffer.len() >= WINDOW_BYTES { self.flush() } else { Ok(()) }
+        self.pushed(item.wants_directories())
+    }
+
+    /// An item was added, which may want the directories that it is in.
+    fn pushed(&mut self, wants_directories: bool) -> Result<(), InstallError> {
+        let len = self.buffer.len();
+        if len >= SEGMENT_BYTES && (wants_directories || len >= SEGMENT_MOST_BYTES) {
+            self.cut = self.cut.or(Some(len));
+        }
+        match self.cut {
+            Some(cut) if len >= SEGMENT_MOST_BYTES => {
+                self.write_segment(cut)?;
+                self.cut = None;
+                Ok(())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Sets what was not known of an object when its layer was written.
@@ -130,114 +118,216 @@ impl<'h> Draft<'h> {
         self.overwrite(at, &facts(object))
     }
 
-    /// Gives up objects of layers that were written.
-    pub fn forget(&mut self, is_given_up: impl Fn(u64) -> bool) -> Result<(), InstallError> {
-        self.flush()?;
-        let file = self.file.try_clone().context("read", self.name.draft)?;
-        let mut at = FORMAT.head_bytes() as u64;
-        let mut frames = Frames::new(&file, at, self.at, WINDOW_BYTES);
-        while let Some(bytes) = frames.next().context("read", self.name.draft)? {
-            if let Some(Item { what: ItemKind::Stack(stack), .. }) = decode(bytes) {
-                let layers_at = bytes.len().saturating_sub(stack.layers.len() * LAYER_BYTES);
-                for (number, layer) in stack.layers.iter().enumerate() {
-                    if layer.content.object().is_some_and(|object| is_given_up(object.number)) {
-                        let content = LEN_BYTES + layers_at + number * LAYER_BYTES + BEFORE_CONTENT;
-                        self.overwrite(at + content as u64, &[LOST]).context("write", self.name.draft)?;
-                    }
-                }
-            }
-            at += (LEN_BYTES + bytes.len()) as u64;
-        }
-        Ok(())
-    }
-
     fn overwrite(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        match at.checked_sub(self.at).map(|at| at as usize) {
-            Some(at) => {
+        match (at.checked_sub(self.at).map(|at| at as usize), &self.file) {
+            (Some(at), _) => {
                 let place = self.buffer.get_mut(at..).unwrap_or_default();
                 place.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
                 Ok(())
             }
-            None => self.file.write_all_at(bytes, at),
+            (None, Some(file)) => file.file.write_all_at(bytes, at),
+            (None, None) => Err(io::ErrorKind::InvalidInput.into()),
+        }
+    }
+
+    /// Gives up objects of layers that were written.
+    pub fn forget(&mut self, is_given_up: impl Fn(u64) -> bool) -> Result<(), InstallError> {
+        self.flush()?;
+        let mut bytes = Vec::new();
+        for place in 0..self.segments.len() {
+            let Some(segment) = self.segments.get(place).cloned() else { break };
+            self.read(&segment, &mut bytes)?;
+            if !forget(&mut bytes, &is_given_up)? {
+                continue;
+            }
+            if let Some(file) = self.file.as_ref().filter(|file| file.number == segment.file) {
+                // In place: facts are still to be set in it.
+                let written = file.file.write_all_at(&bytes, segment.at);
+                written.own_context("write", &items_name(file.number))?;
+            } else {
+                self.buffer.clone_from(&bytes);
+                self.flush()?;
+                if let Some(rewritten) = self.segments.pop() {
+                    self.segments.get_mut(place).into_iter().for_each(|segment| *segment = rewritten.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads a segment: of another record, or one whose checksum is not known yet.
+    fn read(&self, segment: &Segment, into: &mut Vec<u8>) -> Result<(), InstallError> {
+        let number = segment.file;
+        match &self.file {
+            Some(own) if own.number == number => {
+                into.clear();
+                into.resize(segment.len as usize, 0);
+                own.file.read_exact_at(into, segment.at).map_err(|error| read_error(number, error))
+            }
+            _ => {
+                let file = sys::open_read(self.home, &items_name(number));
+                read_segment(&file.map_err(|error| read_error(number, error))?, segment, into)
+            }
         }
     }
 
     /// The mount points of what was written.
-    pub fn mounts(&self) -> Vec<String> {
-        self.mounts.to_vec()
+    pub fn mounts(&mut self) -> Result<Vec<String>, InstallError> {
+        self.flush()?;
+        let mounts = self.segments.iter().flat_map(|segment| segment.summary.mounts.iter());
+        Ok(mounts.collect::<FlatSet<_>>().into_iter().cloned().collect())
     }
 
-    /// How long the file will be, in bytes.
-    pub fn bytes_with(&self, installed: &Installed) -> Result<u64, InstallError> {
-        let tail = postcard::to_extend(installed, Vec::new()).map_err(io::Error::other);
-        let tail = tail.context("encode", self.name.draft)?.len() + LEN_BYTES + CHECKSUM_BYTES;
-        Ok(self.at + (self.buffer.len() + tail) as u64)
+    /// The bytes that the record will take.
+    pub fn bytes_with(&self, installed: &Installed) -> Result<RecordBytes, InstallError> {
+        let mut bytes = RecordBytes::of(&self.table(installed))?;
+        bytes.items += self.buffer.len() as u64;
+        Ok(bytes)
     }
 
-    /// Ends the draft, durably.
+    fn table(&self, installed: &Installed) -> Table {
+        let used: FlatSet<_> = self.segments.iter().map(|segment| segment.file).collect();
+        let own = self.file.as_ref().map(|file| (file.number, self.at));
+        let files = self.kept_files.iter().copied().chain(own).filter(|(number, _)| used.contains(number));
+        Table { installed: installed.clone(), segments: self.segments.clone(), files: files.collect() }
+    }
+
+    /// Ends the draft, durably. Its place in `.thimble` is not yet that of the record.
     pub fn finish(mut self, installed: &Installed) -> Result<(), InstallError> {
-        let tail = postcard::to_extend(installed, Vec::new()).map_err(io::Error::other);
-        let tail = tail.context("encode", self.name.draft)?;
-        let len = u32::try_from(tail.len()).map_err(io::Error::other).context("encode", self.name.draft)?;
-        self.buffer.extend_from_slice(&tail);
-        self.buffer.extend_from_slice(&len.to_le_bytes());
         self.flush()?;
-        let checksum = hash_of(&self.file, self.at).context("read", self.name.draft)?;
-        self.buffer.extend_from_slice(checksum.as_bytes());
-        self.flush()?;
-        self.sync()
-    }
-
-    fn sync(self) -> Result<(), InstallError> {
-        failpoint::hit("syncing a draft");
-        let synced = self.file.set_len(self.at).and_then(|()| self.file.sync_all());
-        synced.context("write", self.name.draft)
-    }
-
-    /// Writes what is in memory; where the disk is full, into the space set aside.
-    fn flush(&mut self) -> Result<(), InstallError> {
-        failpoint::hit("writing to a draft");
-        match self.file.write_all_at(&self.buffer, self.at) {
-            Err(error) if is_full(&error) && self.name.has_spare && !self.is_spare => {
-                self.move_to_spare(error).context("write", self.name.draft)?;
-            }
-            other => other.context("write", self.name.draft)?,
+        let mut bytes = Vec::new();
+        for place in 0..self.segments.len() {
+            let own = self.segments.get(place).filter(|segment| self.is_own(segment)).cloned();
+            let Some(segment) = own else { continue };
+            self.read(&segment, &mut bytes)?;
+            let checksum = checksum(&bytes);
+            self.segments.get_mut(place).into_iter().for_each(|segment| segment.checksum = checksum);
         }
-        self.at += self.buffer.len() as u64;
-        self.buffer.clear();
+        if let Some(ItemsFile { number, file, .. }) = &self.file {
+            failpoint::hit("syncing items");
+            let synced = file.set_len(self.at).and_then(|()| file.sync_all());
+            synced.own_context("write", &items_name(*number))?;
+        }
+        self.name.write_draft(self.home, &self.table(installed))
+    }
+
+    fn is_own(&self, segment: &Segment) -> bool {
+        self.file.as_ref().is_some_and(|file| file.number == segment.file)
+    }
+
+    /// Ends the segment that is in memory.
+    fn flush(&mut self) -> Result<(), InstallError> {
+        if let Some(cut) = self.cut.take().filter(|_| self.buffer.len() > SEGMENT_MOST_BYTES) {
+            self.write_segment(cut)?;
+        }
+        self.write_segment(self.buffer.len())
+    }
+
+    /// Writes a segment of the first bytes that are in memory; where the disk is full, into
+    /// the space set aside.
+    fn write_segment(&mut self, len: usize) -> Result<(), InstallError> {
+        if len == 0 {
+            return Ok(());
+        }
+        if self.file.is_none() {
+            self.file = Some(self.new_file()?);
+        }
+        let bytes = self.buffer.get(..len).unwrap_or_default();
+        let summary = summary(bytes)?;
+        failpoint::hit("writing items");
+        let Some(ItemsFile { number, file, is_spare }) = &self.file else { return Ok(()) };
+        let number = *number;
+        match file.write_all_at(bytes, self.at) {
+            Err(error) if is_full(&error) && self.name.has_spare && !is_spare => {
+                let spare = self.move_to_spare(number, file, error);
+                let file = spare.own_context("write", &items_name(number))?;
+                self.file = Some(ItemsFile { number, file, is_spare: true });
+            }
+            other => other.own_context("write", &items_name(number))?,
+        }
+        let len_u32 = u32::try_from(len).unwrap_or(u32::MAX);
+        let segment =
+            Segment { file: number, at: self.at, len: len_u32, checksum: [0; CHECKSUM_BYTES], summary };
+        self.segments.push(segment);
+        self.at += len as u64;
+        self.buffer.drain(..len);
         Ok(())
     }
 
-    fn move_to_spare(&mut self, full: io::Error) -> io::Result<()> {
-        let (home, RecordName { name, draft, .. }) = (self.home, self.name);
-        sys::remove_if_there(home, draft)?;
-        let spare = spare::take(home, name, draft)?.ok_or(full)?;
+    fn new_file(&self) -> Result<ItemsFile, InstallError> {
+        let number = items_files(self.home)?.into_iter().max().unwrap_or(0) + 1;
+        let name = items_name(number);
+        failpoint::hit("making a file of items");
+        let (file, is_spare) = match sys::create_new(self.home, &name) {
+            Err(error) if is_full(&error) && self.name.has_spare => {
+                let spare = spare::take(self.home, ITEMS, &name);
+                (spare.and_then(|spare| spare.ok_or(error)).own_context("make", &name)?, true)
+            }
+            other => (other.own_context("make", &name)?, false),
+        };
+        Ok(ItemsFile { number, file, is_spare })
+    }
+
+    /// Copies what was written so far to the space set aside, and what is in memory.
+    fn move_to_spare(&self, number: u64, file: &File, full: io::Error) -> io::Result<File> {
+        let name = items_name(number);
+        sys::remove_if_there(self.home, &name)?;
+        let spare = spare::take(self.home, ITEMS, &name)?.ok_or(full)?;
         let mut at = 0;
-        let mut buffer = vec![0; WINDOW_BYTES];
+        let mut buffer = vec![0; SEGMENT_BYTES];
         while at < self.at {
-            let most = usize::try_from(self.at - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
+            let most = usize::try_from(self.at - at).unwrap_or(usize::MAX).min(SEGMENT_BYTES);
             let piece = buffer.get_mut(..most).unwrap_or_default();
-            self.file.read_exact_at(piece, at)?;
+            file.read_exact_at(piece, at)?;
             spare.write_all_at(piece, at)?;
             at += most as u64;
         }
         spare.write_all_at(&self.buffer, self.at)?;
-        (self.file, self.is_spare) = (spare, true);
-        Ok(())
+        Ok(spare)
     }
 }
 
-/// The hash of the first bytes of a file.
-pub(super) fn hash_of(file: &File, len: u64) -> io::Result<blake3::Hash> {
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; WINDOW_BYTES];
-    let mut at = 0;
-    while at < len {
-        let most = usize::try_from(len - at).unwrap_or(usize::MAX).min(WINDOW_BYTES);
-        let piece = buffer.get_mut(..most).unwrap_or_default();
-        file.read_exact_at(piece, at)?;
-        hasher.update(piece);
-        at += most as u64;
+/// What the items of a segment have.
+fn summary(mut bytes: &[u8]) -> Result<Summary, InstallError> {
+    let mut summary = Summary::default();
+    let mut is_first = true;
+    while !bytes.is_empty() {
+        let (len, item) = split_item(bytes).ok_or_else(undecodable)?;
+        if std::mem::take(&mut is_first) {
+            item.path.clone_into(&mut summary.first);
+        }
+        for slot in item.slots() {
+            summary.slots.insert(slot);
+        }
+        if let Some(stack) = item.stack() {
+            if !summary.mounts.contains(stack.mount) {
+                summary.mounts.insert(stack.mount.to_owned());
+            }
+            for number in stack.kept() {
+                let (low, high) = summary.kept.unwrap_or((number, number));
+                summary.kept = Some((low.min(number), high.max(number)));
+            }
+        }
+        summary.is_closed = item.wants_directories();
+        bytes = bytes.get(len..).unwrap_or_default();
     }
-    Ok(hasher.finalize())
+    Ok(summary)
+}
+
+/// Gives up objects of the layers in a segment. Returns whether it had one of them.
+fn forget(segment: &mut [u8], is_given_up: impl Fn(u64) -> bool) -> Result<bool, InstallError> {
+    let mut places = Vec::new();
+    let mut at = 0;
+    while at < segment.len() {
+        let (len, item) = split_item(segment.get(at..).unwrap_or_default()).ok_or_else(undecodable)?;
+        let layers = item.stack().into_iter().flat_map(|stack| stack.objects());
+        let layers_at = at + LEN_BYTES + item.layers_at();
+        let given_up = layers.zip(0..).filter(|(object, _)| object.is_some_and(&is_given_up));
+        places.extend(given_up.map(|(_, layer)| layers_at + layer * LAYER_BYTES + BEFORE_CONTENT));
+        at += len;
+    }
+    for place in &places {
+        segment.get_mut(*place).into_iter().for_each(|content| *content = LOST);
+    }
+    Ok(!places.is_empty())
 }

@@ -5,16 +5,16 @@
 //!
 //! ```text
 //! kind u8 | length of the path u16 LE | path | ...
-//!     a directory: is made u8 | ranks u16 LE
+//!     a directory: is made u8 | slots u16 LE
 //!     a stack: length of the mount point u16 LE | mount point | base | layers
 //! a base: is there u8 | number u64 LE | mode u16 LE
-//! a layer: rank u16 LE | is config u8 | content u8 | number u64 LE | facts
+//! a layer: slot u16 LE | is config u8 | content u8 | number u64 LE | facts
 //! facts: mode u16 LE | size u64 LE | print, 32 bytes
 //! ```
 
 use super::error::InstallError;
 use super::frames::LEN_BYTES;
-use super::record::{Base, Content, Directory, Item, ItemKind, Layer, Object, Stack};
+use super::record::{Base, Content, Directory, Installed, Item, ItemKind, Layer, Object, Stack};
 use super::tree::Print;
 
 const DIRECTORY: u8 = 1;
@@ -34,7 +34,7 @@ pub(super) const LAYER_BYTES: usize = BEFORE_FACTS + FACTS_BYTES;
 
 /// The error for an item that is none.
 pub(super) fn undecodable() -> InstallError {
-    let path = ".thimble/installed".to_owned();
+    let path = ".thimble/items".to_owned();
     InstallError::Damaged { path, what: "is damaged: it cannot be decoded" }
 }
 
@@ -42,63 +42,115 @@ pub(super) fn undecodable() -> InstallError {
 pub(super) struct RawItem<'r> {
     pub bytes: &'r [u8],
     pub path: &'r str,
-    stack: Option<RawStack<'r>>,
+    what: RawKind<'r>,
+}
+
+enum RawKind<'r> {
+    /// The slots of the patches that it is a member of.
+    Directory(&'r [[u8; 2]]),
+    Stack(RawStack<'r>),
 }
 
 /// The stack of such an item.
 #[derive(Clone, Copy)]
 pub(super) struct RawStack<'r> {
     pub mount: &'r str,
+    base: Option<u64>,
     layers: &'r [[u8; LAYER_BYTES]],
 }
 
 impl<'r> RawItem<'r> {
-    /// The item in a frame; `None` if it is none.
+    /// The item in these bytes; `None` if there is none.
     pub fn new(bytes: &'r [u8]) -> Option<Self> {
         let (kind, mut rest) = bytes.split_first()?;
         let path = take_text(&mut rest)?;
-        let stack = match *kind {
+        let what = match *kind {
+            DIRECTORY => {
+                let (slots, []) = rest.get(1..)?.as_chunks() else { return None };
+                RawKind::Directory(slots)
+            }
             STACK => {
                 let mount = take_text(&mut rest)?;
-                let (layers, []) = rest.get(BASE_BYTES..)?.as_chunks() else { return None };
-                Some(RawStack { mount, layers })
+                let (base, rest) = rest.split_first_chunk::<BASE_BYTES>()?;
+                let (layers, []) = rest.as_chunks() else { return None };
+                let (has_base, number) = base.split_first()?;
+                let number = u64::from_le_bytes(*number.first_chunk()?);
+                RawKind::Stack(RawStack { mount, base: (*has_base != 0).then_some(number), layers })
             }
-            _ => None,
+            _ => return None,
         };
-        Some(Self { bytes, path, stack })
+        Some(Self { bytes, path, what })
     }
 
-    /// The item.
-    pub fn item(&self) -> Result<Item, InstallError> {
-        decode(self.bytes).ok_or_else(undecodable)
+    /// The item. What it has in place of ranks is in the record with this table.
+    pub fn item(&self, installed: &Installed) -> Result<Item, InstallError> {
+        decode(self.bytes, installed).ok_or_else(undecodable)
     }
 
     /// The stack, if the path has one.
     pub fn stack(&self) -> Option<RawStack<'r>> {
-        self.stack
+        if let RawKind::Stack(stack) = self.what { Some(stack) } else { None }
+    }
+
+    /// The slots of its patches.
+    pub fn slots(&self) -> impl Iterator<Item = u16> {
+        let (members, stack) = match self.what {
+            RawKind::Directory(members) => (members, None),
+            RawKind::Stack(stack) => (&[][..], Some(stack)),
+        };
+        let layers = stack.into_iter().flat_map(|stack| stack.slots());
+        members.iter().map(|slot| u16::from_le_bytes(*slot)).chain(layers)
+    }
+
+    /// Whether the directories that it is in cannot go.
+    pub fn wants_directories(&self) -> bool {
+        match self.what {
+            RawKind::Directory(members) => !members.is_empty(),
+            RawKind::Stack(stack) => stack.has_file(),
+        }
+    }
+
+    /// Where its layers begin.
+    pub fn layers_at(&self) -> usize {
+        self.bytes.len() - self.stack().map_or(0, |stack| stack.layers.as_flattened().len())
     }
 }
 
-impl RawStack<'_> {
-    /// The ranks of its layers, bottom first.
-    pub fn ranks(&self) -> impl DoubleEndedIterator<Item = u16> + ExactSizeIterator {
+impl<'r> RawStack<'r> {
+    /// The slots of its layers, bottom first.
+    pub fn slots(self) -> impl DoubleEndedIterator<Item = u16> + ExactSizeIterator + 'r {
         self.layers.iter().map(|[low, high, ..]| u16::from_le_bytes([*low, *high]))
     }
 
     /// Whether the top layer has a file in place.
-    pub fn has_file(&self) -> bool {
+    pub fn has_file(self) -> bool {
         self.layers.last().is_some_and(|top| top.get(BEFORE_CONTENT) != Some(&NOTHING))
     }
 
-    /// The ranks of its layers, bottom first, and whether the object of each is lost.
-    pub fn lost(&self) -> impl DoubleEndedIterator<Item = (u16, bool)> {
+    /// The slots of its layers, bottom first, and whether the object of each is lost.
+    pub fn lost(self) -> impl DoubleEndedIterator<Item = (u16, bool)> + 'r {
         let is_lost = self.layers.iter().map(|layer| layer.get(BEFORE_CONTENT) == Some(&LOST));
-        self.ranks().zip(is_lost)
+        self.slots().zip(is_lost)
+    }
+
+    /// The numbers of the objects of its layers, bottom first.
+    pub fn objects(self) -> impl DoubleEndedIterator<Item = Option<u64>> + 'r {
+        self.layers.iter().map(|layer| match layer.split_at_checked(BEFORE_CONTENT)?.1 {
+            [OBJECT, number @ ..] => number.first_chunk().map(|number| u64::from_le_bytes(*number)),
+            _ => None,
+        })
+    }
+
+    /// The numbers of its kept objects. The top is in place, not kept.
+    pub fn kept(self) -> impl Iterator<Item = u64> + 'r {
+        self.base.into_iter().chain(self.objects().rev().skip(1).flatten())
     }
 }
 
-/// Appends an item. Returns where in the buffer its layers begin.
-pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
+/// Appends an item. `slots` are those of the patches, by rank. Returns where in the buffer
+/// its layers begin.
+pub(super) fn encode(item: &Item, slots: &[u16], into: &mut Vec<u8>) -> usize {
+    let slot = |rank: &u16| slots.get(usize::from(*rank)).copied().unwrap_or_default();
     let start = into.len();
     into.extend([0; LEN_BYTES]);
     let text = |into: &mut Vec<u8>, text: &str| {
@@ -112,7 +164,7 @@ pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
     match &item.what {
         ItemKind::Directory(Directory { is_made, members_of }) => {
             into.push((*is_made).into());
-            into.extend(members_of.iter().flat_map(|rank| rank.to_le_bytes()));
+            into.extend(members_of.iter().flat_map(|rank| slot(rank).to_le_bytes()));
         }
         ItemKind::Stack(Stack { mount, base, layers }) => {
             text(into, mount);
@@ -126,7 +178,7 @@ pub(super) fn encode(item: &Item, into: &mut Vec<u8>) -> usize {
                     Content::Object(object) => (OBJECT, Some(object)),
                     Content::Nothing => (NOTHING, None),
                 };
-                into.extend(rank.to_le_bytes());
+                into.extend(slot(rank).to_le_bytes());
                 into.extend([(*is_config).into(), kind]);
                 into.extend(object.map_or(0, |object| object.number).to_le_bytes());
                 into.extend(object.map_or([0; FACTS_BYTES], facts));
@@ -146,15 +198,16 @@ pub(super) fn facts(object: &Object) -> [u8; FACTS_BYTES] {
     facts
 }
 
-/// The item in a frame; `None` if it is none.
-pub(super) fn decode(bytes: &[u8]) -> Option<Item> {
+/// The item in these bytes; `None` if there is none.
+fn decode(bytes: &[u8], installed: &Installed) -> Option<Item> {
     let (kind, mut rest) = bytes.split_first()?;
     let path = take_text(&mut rest)?.to_owned();
     let what = match *kind {
         DIRECTORY => {
-            let (is_made, ranks) = rest.split_first()?;
-            let (ranks, []) = ranks.as_chunks() else { return None };
-            let members_of = ranks.iter().map(|rank| u16::from_le_bytes(*rank)).collect();
+            let (is_made, slots) = rest.split_first()?;
+            let (slots, []) = slots.as_chunks() else { return None };
+            let ranks = slots.iter().map(|slot| installed.rank_of(u16::from_le_bytes(*slot)));
+            let members_of = ranks.collect::<Option<_>>()?;
             ItemKind::Directory(Directory { is_made: *is_made != 0, members_of })
         }
         STACK => {
@@ -165,7 +218,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Item> {
             let base = Base { number: u64::from_le_bytes(*number), mode: u16::from_le_bytes(*mode) };
             let base = (*has_base != 0).then_some(base);
             let (layers, []) = rest.as_chunks() else { return None };
-            let layers = layers.iter().map(decode_layer).collect::<Option<_>>()?;
+            let layers = layers.iter().map(|layer| decode_layer(layer, installed)).collect::<Option<_>>()?;
             ItemKind::Stack(Stack { mount, base, layers })
         }
         _ => return None,
@@ -180,8 +233,8 @@ fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
     str::from_utf8(text).ok()
 }
 
-fn decode_layer(bytes: &[u8; LAYER_BYTES]) -> Option<Layer> {
-    let (rank, rest) = bytes.split_first_chunk()?;
+fn decode_layer(bytes: &[u8; LAYER_BYTES], installed: &Installed) -> Option<Layer> {
+    let (slot, rest) = bytes.split_first_chunk()?;
     let ([is_config, content], rest) = rest.split_first_chunk()?;
     let (number, rest) = rest.split_first_chunk()?;
     let content = match *content {
@@ -196,5 +249,5 @@ fn decode_layer(bytes: &[u8; LAYER_BYTES]) -> Option<Layer> {
         }
         _ => return None,
     };
-    Some(Layer { rank: u16::from_le_bytes(*rank), content, is_config: *is_config != 0 })
+    Some(Layer { rank: installed.rank_of(u16::from_le_bytes(*slot))?, content, is_config: *is_config != 0 })
 }

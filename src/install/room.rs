@@ -15,8 +15,9 @@ use super::kept::{BLOCK_BYTES, Kept};
 use super::needs::Objects;
 use super::planner::Plan;
 use super::record::{Installed, ItemKind};
-use super::record_draft::{Draft, REDUCED};
+use super::record_draft::Draft;
 use super::record_file::Record;
+use super::record_table::REDUCED;
 use super::{check, set_aside};
 use crate::job::Space;
 use crate::sorted::FlatSet;
@@ -144,7 +145,7 @@ impl Installer<'_> {
         if !room.dropped.is_empty() {
             let dropped: FlatSet<u64> = room.dropped.iter().map(|(_, number)| *number).collect();
             plan.draft.forget(|number| dropped.contains(&number))?;
-            let mut reduced = Draft::begin(self.home.as_fd(), &REDUCED)?;
+            let mut reduced = Draft::begin(self.home.as_fd(), &REDUCED, &record.patches)?;
             let mut items = record.items();
             while let Some(mut item) = items.next()? {
                 if let ItemKind::Stack(stack) = &mut item.what {
@@ -152,7 +153,7 @@ impl Installer<'_> {
                 }
                 reduced.push(&item)?;
             }
-            let installed = Installed { mounts: reduced.mounts(), ..Installed::clone(record) };
+            let installed = Installed { mounts: reduced.mounts()?, ..Installed::clone(record) };
             reduced.finish(&installed)?;
             REDUCED.publish(self.home.as_fd())?;
             *record = self.record()?;

@@ -17,7 +17,12 @@ use crate::failpoint;
 use crate::sealed::{SealedError, SealedFormat};
 
 /// The last request and its outcome.
-pub(super) const LAST: StateFile = StateFile::new("last", "last.next", b"THML");
+pub(super) const LAST: StateFile = StateFile {
+    name: "last",
+    draft: "last.next",
+    format: SealedFormat { magic: b"THML", version: 1 },
+    has_spare: true,
+};
 
 /// One such file.
 pub(super) struct StateFile {
@@ -25,27 +30,26 @@ pub(super) struct StateFile {
     pub name: &'static str,
     /// The name of its draft.
     pub draft: &'static str,
-    format: SealedFormat,
+    pub format: SealedFormat,
+    /// Whether space is set aside for it ([`super::spare`]).
+    pub has_spare: bool,
 }
 
 impl StateFile {
-    const fn new(name: &'static str, draft: &'static str, magic: &'static [u8; 4]) -> Self {
-        Self { name, draft, format: SealedFormat { magic, version: 1 } }
-    }
-
-    fn draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+    /// Writes the draft, durably.
+    pub fn write_draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         let bytes = self.sealed(value)?;
         failpoint::hit("writing a draft");
-        sys::remove_if_there(home, self.draft).context("remove", self.draft)?;
+        sys::remove_if_there(home, self.draft).own_context("remove", self.draft)?;
         let written = sys::create_new(home, self.draft).and_then(|mut file| {
             file.write_all(&bytes)?;
             file.sync_all()
         });
         match written {
-            Err(error) if is_full(&error) => self.draft_in_spare(home, &bytes, error),
+            Err(error) if is_full(&error) && self.has_spare => self.draft_in_spare(home, &bytes, error),
             other => other,
         }
-        .context("write", self.draft)
+        .own_context("write", self.draft)
     }
 
     /// Writes the draft into the space that was set aside for it.
@@ -57,26 +61,51 @@ impl StateFile {
         file.sync_all()
     }
 
-    fn sealed<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
+    /// The bytes of a file with this value.
+    pub fn sealed<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
         let body =
             postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
-        Ok(self.format.seal(&body.context("encode", self.draft)?))
+        Ok(self.format.seal(&body.own_context("encode", self.draft)?))
     }
 
     /// Replaces the file by one with this value, durably.
     pub fn write<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
-        self.draft(home, value)?;
-        publish(home, self.draft, self.name)
+        self.write_draft(home, value)?;
+        self.publish(home)
+    }
+
+    /// Replaces the file by its draft, durably.
+    pub fn publish(&self, home: BorrowedFd<'_>) -> Result<(), InstallError> {
+        failpoint::hit("publishing a draft");
+        sys::rename_at(home, self.draft, home, self.name).own_context("rename", self.draft)?;
+        failpoint::hit("syncing .thimble");
+        sys::sync_filesystem(home).own_context("sync", self.name)
     }
 
     /// Reads the file; `None` if there is none.
     pub fn read<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
-        let name = self.name;
+        self.read_as(home, self.name)
+    }
+
+    /// Reads its draft; `None` if there is none.
+    pub fn read_draft<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
+        self.read_as(home, self.draft)
+    }
+
+    fn read_as<T: DeserializeOwned>(
+        &self,
+        home: BorrowedFd<'_>,
+        name: &str,
+    ) -> Result<Option<T>, InstallError> {
         let mut bytes = Vec::new();
         match sys::open_read(home, name).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            other => other.context("read", name)?,
+            other => other.own_context("read", name)?,
         };
+        let version = self.format.version_of(&bytes).map_err(|error| unreadable(name, Some(error)))?;
+        if version != self.format.version {
+            return Err(unreadable(name, Some(SealedError::OtherVersion(version))));
+        }
         let (_, body) = self.format.open(bytes).map_err(|error| unreadable(name, Some(error)))?;
         postcard::from_bytes(&body).map(Some).map_err(|_| unreadable(name, None))
     }
@@ -94,12 +123,4 @@ pub(super) fn unreadable(name: &str, error: Option<SealedError>) -> InstallError
         None => "is damaged: it cannot be decoded",
     };
     InstallError::Damaged { path: format!(".thimble/{name}"), what }
-}
-
-/// Replaces a file in `.thimble` by its draft, durably.
-pub(super) fn publish(home: BorrowedFd<'_>, draft: &str, name: &str) -> Result<(), InstallError> {
-    failpoint::hit("publishing a draft");
-    sys::rename_at(home, draft, home, name).context("rename", draft)?;
-    failpoint::hit("syncing .thimble");
-    sys::sync_filesystem(home).context("sync", name)
 }

@@ -22,8 +22,8 @@ use super::kept::{Kept, returning};
 use super::moves::Switch;
 use super::order::Left;
 use super::record::{Installed, Patch, with_script};
-use super::record_draft::INSTALLED;
 use super::record_file::Record;
+use super::record_table::INSTALLED;
 use super::scripts::{Script, ScriptAction};
 use super::sys;
 use super::tree::is_absent;
@@ -95,7 +95,7 @@ impl Installer<'_> {
         }
         if self.record()?.serial != old.serial {
             // The commit was made, and syncing it failed.
-            old.copy(self.home.as_fd(), &INSTALLED)?;
+            INSTALLED.write_draft(self.home.as_fd(), old.table())?;
             INSTALLED.publish(self.home.as_fd())?;
         }
         if !journal.state.is_restored {

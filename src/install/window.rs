@@ -46,6 +46,13 @@ impl Window {
         self.words.iter().all(|word| *word == 0)
     }
 
+    /// The lowest and the highest number; 0 and 0 if there is none.
+    pub fn bounds(&self) -> (u64, u64) {
+        let mut numbers = self.iter();
+        let lowest = numbers.next().unwrap_or_default();
+        (lowest, numbers.last().unwrap_or(lowest))
+    }
+
     /// The numbers, in their order.
     pub fn iter(&self) -> impl Iterator<Item = u64> {
         let bits = |word: u64| (0..Self::WORD).filter(move |bit| word >> bit & 1 == 1);

@@ -41,5 +41,7 @@ mod reboot;
 mod refusals;
 mod removed;
 mod scripts;
+#[cfg(feature = "proof")]
+mod segments;
 mod sequences;
 mod space;

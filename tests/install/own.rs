@@ -103,11 +103,7 @@ impl Own {
 
     #[track_caller]
     fn leaves_nothing(&self, when: &str) {
-        for name in self.both.rig.own("") {
-            let is_own = ["fetch", "installed", "kept", "last", "lock", "patches"].contains(&name.as_str());
-            let is_own = is_own || name.ends_with(".spare");
-            assert!(is_own, "{when}: {name} is left in .thimble");
-        }
+        assert_eq!(self.both.rig.left_over(), [""; 0], "{when}: left in .thimble");
     }
 }
 

@@ -288,6 +288,25 @@ impl Rig {
         names
     }
 
+    /// What is in `.thimble` and should not be there when no install is under way.
+    pub fn left_over(&self) -> Vec<String> {
+        let is_known = |name: &String| {
+            let own = ["fetch", "installed", "kept", "last", "lock", "patches"];
+            own.contains(&name.as_str()) || name.ends_with(".spare")
+        };
+        let (items, mut others): (Vec<_>, Vec<_>) =
+            self.own("").into_iter().filter(|name| !is_known(name)).partition(|name| {
+                name.strip_prefix("items.").is_some_and(|number| number.parse::<u64>().is_ok())
+            });
+        if items.len() > 1 {
+            // Those that the record does not name go with the next start.
+            self.recover();
+            let own = self.own("");
+            others.extend(items.into_iter().filter(|name| !own.contains(name)));
+        }
+        others
+    }
+
     /// Changes a file by hand.
     pub fn edit(&self, path: &str, content: &str) {
         fs::write(self.root.join(path), content).unwrap();

@@ -23,9 +23,10 @@ use crate::install::order::{FileAbove, Left, order};
 use crate::install::plan::{self, Brought, PathFacts, Ranks};
 use crate::install::presence::Presence;
 use crate::install::record::{Content, Installed, Item, ItemKind, Patch, Stack};
-use crate::install::record_draft::{Draft, INSTALLED};
-use crate::install::record_file::Record;
+use crate::install::record_draft::Draft;
+use crate::install::record_file::{Items, Record};
 use crate::install::record_item::{RawItem, RawStack};
+use crate::install::record_table::{INSTALLED, Segment};
 use crate::install::sorter::{SortedItems, Sorter};
 use crate::install::staged::Staged;
 use crate::install::tree::PathState;
@@ -119,7 +120,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             ranks: Ranks::new(&record.patches, new),
             surveyed,
             journal,
-            draft: Draft::begin(home, &INSTALLED)?,
+            draft: Draft::begin(home, &INSTALLED, new)?,
             staged: Sorter::new(home),
             notices: Notices::new(home),
             fit: Fit::new(home),
@@ -145,9 +146,13 @@ impl<'h, 'p> Planner<'h, 'p> {
         let record = self.record;
         let mut items = record.items();
         let mut layout = layout.iter().context("sort in", ".thimble")?;
-        let mut item = items.next_raw()?;
+        let mut item: Option<RawItem<'_>> = None;
         let mut brought = layout.next().context("sort in", ".thimble")?;
         loop {
+            if item.is_none() {
+                self.pass_over(&mut items, brought.as_ref())?;
+                item = items.next_raw()?;
+            }
             let which = match (&item, &brought) {
                 (None, None) => break,
                 (Some(_), None) => Ordering::Less,
@@ -156,14 +161,14 @@ impl<'h, 'p> Planner<'h, 'p> {
             };
             let (path, old) = match (&item, &brought) {
                 (Some(raw), _) if which.is_le() => {
-                    let stays = raw.stack().filter(|stack| which.is_lt() && self.ranks.keep(stack.ranks()));
+                    let stays = raw.stack().filter(|stack| which.is_lt() && self.keeps(stack.slots()));
                     if let Some(stack) = stays {
                         self.stay(raw, stack)?;
-                        item = items.next_raw()?;
+                        item = None;
                         continue;
                     }
-                    let Item { path, what } = raw.item()?;
-                    item = items.next_raw()?;
+                    let Item { path, what } = raw.item(record)?;
+                    item = None;
                     (path, Some(what))
                 }
                 (_, Some(brought)) => (brought.path.clone(), None),
@@ -183,6 +188,42 @@ impl<'h, 'p> Planner<'h, 'p> {
         self.end()
     }
 
+    /// Passes over the parts of the record in which nothing changes.
+    fn pass_over(&mut self, items: &mut Items<'_>, brought: Option<&LayoutItem>) -> Result<(), InstallError> {
+        if self.record.table().is_worn() {
+            return Ok(());
+        }
+        while let Some(segment) = items.segment() {
+            let has_brought = brought
+                .is_some_and(|brought| items.after().is_none_or(|after| order(&brought.path, after).is_lt()));
+            if has_brought || !self.stays(segment)? {
+                break;
+            }
+            self.draft.keep(self.record, segment)?;
+            items.skip();
+        }
+        Ok(())
+    }
+
+    /// Whether nothing changes in a segment, nor follows from it for what comes before or
+    /// after.
+    fn stays(&mut self, segment: &Segment) -> Result<bool, InstallError> {
+        let summary = &segment.summary;
+        if !summary.is_closed || !self.keeps(summary.slots.iter().copied()) {
+            return Ok(false);
+        }
+        self.leave(&summary.first)?;
+        let is_free = self.new_file.top.is_none() && self.old_file.top.is_none();
+        Ok(is_free && self.recorded.inside().iter().all(|(_, made)| made.is_wanted && made.is_written))
+    }
+
+    /// Whether nothing changes for the patches that have these slots.
+    fn keeps(&self, slots: impl Iterator<Item = u16>) -> bool {
+        let mut ranks: Vec<_> = slots.filter_map(|slot| self.record.rank_of(slot)).collect();
+        ranks.sort_unstable();
+        self.ranks.keep(&ranks)
+    }
+
     fn end(mut self) -> Result<Plan<'h>, InstallError> {
         for (path, directory) in std::mem::take(&mut self.recorded).end() {
             if !directory.is_wanted {
@@ -198,7 +239,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             serial: self.record.serial + 1,
             next_number: self.next_number,
             patches: self.ranks.new.to_vec(),
-            mounts: self.draft.mounts(),
+            mounts: self.draft.mounts()?,
         };
         Ok(Plan {
             draft: self.draft,
@@ -242,11 +283,11 @@ impl<'h, 'p> Planner<'h, 'p> {
         }
     }
 
-    /// A path at which nothing changes, nor the ranks of its patches.
+    /// A path at which nothing changes.
     fn stay(&mut self, item: &RawItem<'_>, stack: RawStack<'_>) -> Result<(), InstallError> {
         self.leave(item.path)?;
-        let top = stack.ranks().last().unwrap_or_default();
-        self.new_file.set(item.path, top);
+        let top = stack.slots().last().and_then(|slot| self.record.rank_of(slot)).unwrap_or_default();
+        self.new_file.set(item.path, self.ranks.moved(top).unwrap_or_default());
         self.old_file.set(item.path, top);
         if stack.has_file() {
             self.look_for(item.path, top)?;
