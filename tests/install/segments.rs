@@ -107,3 +107,26 @@ fn a_small_install_writes_a_small_part_of_a_record() {
     }
     assert!(items(&rig).is_disjoint(&before), "all was written anew some time");
 }
+
+#[test]
+fn a_directory_at_the_end_of_a_segment_goes_with_the_last_file_below_it_and_no_sooner() {
+    need_root!();
+    // The segments end elsewhere each time.
+    for fill in 0..12 {
+        let mut rig = Rig::new(&format!("segments-end-{fill}"));
+        let mut stays: Vec<_> = (0..fill).map(|at| file(&format!("opt/x/f{at:02}"), "fills")).collect();
+        stays.extend((0..30).map(|at| file(&format!("opt/y/b{at:02}"), "stays")));
+        rig.add(patch("P1", [file("opt/y/a", "goes")]));
+        rig.add(patch("P2", stays));
+        // Nothing is in place for a whole segment, and then a file.
+        let removes = (0..30).fold(patch("R1", []), |patch, at| patch.removes(&format!("opt/z/a{at:02}")));
+        rig.add(removes);
+        rig.add(patch("R2", [file("opt/z/b", "of R2")]));
+        for set in
+            [&["P1", "P2", "R1", "R2"][..], &["P2", "R1"], &["P1", "P2", "R1", "R2"], &["P1", "R1"], &[]]
+        {
+            rig.installed(set);
+            rig.assert_tree(set);
+        }
+    }
+}
