@@ -17,7 +17,7 @@ use super::disk::{self, Store};
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::{durable, hashing, index};
+use super::{durable, hashing, index, signed};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -77,9 +77,15 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
     for entry in missing {
         let hash = entry.hash;
         match fetch.one(entry) {
-            Ok(true) => send(reporter, &Report::BlobHere { hash })?,
+            Ok(Some(corrected)) => {
+                for (entry, notice) in corrected {
+                    send(reporter, &Report::Entry(entry))?;
+                    send(reporter, &Report::Notice(notice))?;
+                }
+                send(reporter, &Report::BlobHere { hash })?;
+            }
             // The patch was deleted while its file was fetched.
-            Ok(false) => {}
+            Ok(None) => {}
             Err(failure) => {
                 let reason = Reason::truncated(&failure.to_string());
                 send(reporter, &Report::BlobMissing { hash, reason })?;
@@ -119,8 +125,9 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches one file. Returns false if the map no longer names it.
-    fn one(&mut self, entry: &Entry) -> Result<bool, FetchFailure> {
+    /// Fetches one file. Returns the entry if that was corrected, with a notice; `None` if the
+    /// map no longer names the file.
+    fn one(&mut self, entry: &Entry) -> Result<Option<Vec<(Entry, Reason)>>, FetchFailure> {
         if entry.size_bytes > limits::PATCH_FILE_BYTES {
             return Err(self.of_peer(entry, SignatureError::TooLarge));
         }
@@ -187,8 +194,8 @@ impl Fetch<'_> {
         }
     }
 
-    /// Makes the bytes durable and, meanwhile, checks the patch's metadata. A file whose
-    /// metadata differ from its entry stays, since no peer has a better one.
+    /// Makes the bytes durable and, meanwhile, checks that the file is that of this patch. What
+    /// else the entry has wrong is corrected.
     fn sync_and_check(&self, entry: &Entry, partial: &Partial) -> Result<(), FetchFailure> {
         let on_disk = |error| of_disk(entry, partial.path(), error);
         let file = partial.rewound().map_err(on_disk)?;
@@ -199,25 +206,32 @@ impl Fetch<'_> {
         });
         synced.map_err(on_disk)?;
         let metadata = metadata.map_err(|error| self.of_peer(entry, error))?;
-        if (&metadata.id, &metadata.entry_meta()) != (&entry.id, &entry.meta) {
-            return Err(self.of_peer(entry, "its metadata differ from the entry in the map"));
+        if metadata.id != entry.id {
+            return Err(
+                self.of_peer(entry, format_args!("the file that it names is that of {}", metadata.id))
+            );
         }
         Ok(())
     }
 
-    /// Gives the file its name, if the map still names it.
-    fn publish(&self, entry: &Entry, partial: &Partial, signature: &[u8]) -> Result<bool, FetchFailure> {
+    /// Gives the file its name, if the map still names it, and corrects the entry.
+    fn publish(
+        &self,
+        entry: &Entry,
+        partial: &Partial,
+        signature: &[u8],
+    ) -> Result<Option<Vec<(Entry, Reason)>>, FetchFailure> {
         let of_store = |error: StoreError| FetchFailure::File(format!("{}: {error}", entry.id));
-        let store = Store::open(self.state_dir).map_err(of_store)?;
+        let mut store = Store::open(self.state_dir).map_err(of_store)?;
         let is_named = |other: &Entry| {
             (&other.id, other.hash) == (&entry.id, entry.hash) && other.state != EntryState::Deleted
         };
         if !store.entries().iter().any(is_named) {
             partial.try_remove();
-            return Ok(false);
+            return Ok(None);
         }
         self.blobs.publish(partial.path(), &entry.hash, signature, None).map_err(of_store)?;
-        Ok(true)
+        signed::correct(&mut store, |other| other.id == entry.id).map(Some).map_err(of_store)
     }
 
     /// A failure that is the peer's fault.

@@ -6,6 +6,7 @@ use std::io;
 use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{Stop, finish, send};
+use super::signed;
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -13,7 +14,8 @@ use crate::repo::entry::EntryState;
 use crate::types::Reason;
 
 /// Opens the store, making it if it is missing. Only at a start, removes files that a
-/// crash left: later, another worker may be writing them. Reports
+/// crash left: later, another worker may be writing them; and corrects entries that say
+/// something else than their files. Reports
 /// [`Report::Store`], each [`Report::Controller`], [`Report::Floor`] if it is above 0,
 /// each [`Report::Entry`], [`Report::Rollout`] if there is one, and
 /// [`Report::BlobMissing`] for each patch whose file is missing or not whole; then
@@ -26,9 +28,15 @@ pub fn load(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> io:
 }
 
 fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(), Stop> {
-    let store = Store::open(&config.node.state_dir)?;
+    let mut store = Store::open(&config.node.state_dir)?;
+    let mut notices = Vec::new();
     if is_start {
         store.clean()?;
+        // An earlier version may have taken what it could not compare.
+        match signed::correct(&mut store, |_| true) {
+            Ok(corrected) => notices.extend(corrected.into_iter().map(|(_, notice)| notice)),
+            Err(error) => notices.push(Reason::truncated(&error.to_string())),
+        }
     }
     let controllers = Controllers::read(store.dir())?;
     send(reporter, &Report::Store { replica: store.replica(), counter: store.counter() })?;
@@ -48,5 +56,5 @@ fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(
     for entry in live.filter(|entry| !store.blobs().has(entry)) {
         send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
     }
-    Ok(())
+    notices.into_iter().try_for_each(|notice| send(reporter, &Report::Notice(notice)))
 }

@@ -41,6 +41,7 @@ mod rollouts;
 mod sealed_file;
 mod serve;
 mod show;
+mod signed;
 mod sys;
 mod upload;
 

@@ -6,6 +6,7 @@ use std::io;
 use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, finish, send};
+use super::signed::{self, Compared};
 use crate::config::Config;
 use crate::job::FetchError;
 use crate::job::Report;
@@ -98,8 +99,11 @@ fn run(
     let before: Vec<Entry> = store.entries().to_vec();
     let floor_before = store.floor();
     let mut memory = Vec::with_capacity(limits::ENTRIES);
+    let digest = received.map(&mut memory).digest();
+    let is_credible = received.drop_other_patches(&store, &mut notices);
     let theirs = received.map(&mut memory);
-    let events = store.merge(&theirs, received.floor, &mut notices)?;
+    let mut events = store.merge(&theirs, received.floor, &mut notices)?;
+    let is_right = correct(&mut store, &mut events, &received.hostname, &mut notices)?;
     if store.floor() > floor_before {
         send(reporter, &Report::Floor(store.floor()))?;
     }
@@ -133,10 +137,37 @@ fn run(
         send(reporter, &Report::Notice(notice))?;
     }
     remove_unnamed(&store, &before, reporter)?;
-    let is_whole = !events.iter().any(|event| {
+    let is_refused = |event: &MergeEvent| {
         matches!(event, MergeEvent::Leap(_) | MergeEvent::RolloutLeap(_) | MergeEvent::NoRoom(..))
-    });
-    send(reporter, &Report::Pulled { digest: theirs.digest(), is_whole })
+    };
+    let is_whole = is_credible && is_right && !events.iter().any(is_refused);
+    send(reporter, &Report::Pulled { digest, is_whole })
+}
+
+/// Corrects entries that changed, where their files say something else. Returns whether
+/// none did.
+fn correct(
+    store: &mut Store,
+    events: &mut [MergeEvent],
+    hostname: &Hostname,
+    notices: &mut Vec<Reason>,
+) -> Result<bool, Stop> {
+    let changed: HashSet<PatchId> = events
+        .iter()
+        .filter_map(
+            |event| if let MergeEvent::Changed(entry) = event { Some(entry.id.clone()) } else { None },
+        )
+        .collect();
+    let corrected = signed::correct(store, |entry| changed.contains(&entry.id))?;
+    for (entry, notice) in &corrected {
+        notices.push(Reason::format(format_args!("controller {hostname}: {notice}")));
+        for event in &mut *events {
+            if matches!(event, MergeEvent::Changed(changed) if changed.id == entry.id) {
+                *event = MergeEvent::Changed(entry.clone());
+            }
+        }
+    }
+    Ok(corrected.is_empty())
 }
 
 /// A map as it was received.
@@ -216,6 +247,32 @@ impl ReceivedMap {
             )));
         }
         Ok(Self { hostname, floor, entries, rollout, notices })
+    }
+
+    /// Drops entries whose file is here and is that of another patch. Returns whether there
+    /// was none.
+    fn drop_other_patches(&mut self, store: &Store, notices: &mut Vec<Reason>) -> bool {
+        let blobs = store.blobs();
+        let before = self.entries.len();
+        let hostname = &self.hostname;
+        self.entries.retain(|entry| {
+            let is_held = |held: &Entry| (&held.id, held.hash) == (&entry.id, entry.hash);
+            if store.entries().iter().any(is_held) {
+                return true;
+            }
+            let Compared::Other(id) = signed::compare(&blobs, entry) else { return true };
+            notices.push(Reason::format(format_args!(
+                "{} of controller {hostname} is not taken: the file that it names is that of {id}; look at \
+                 that controller",
+                entry.id
+            )));
+            false
+        });
+        let is_credible = self.entries.len() == before;
+        if !is_credible {
+            self.floor = 0;
+        }
+        is_credible
     }
 
     fn map<'a>(&self, memory: &'a mut Vec<Entry>) -> Map<'a> {

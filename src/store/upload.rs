@@ -7,7 +7,7 @@ use std::path::Path;
 use super::blobs::BlobStore;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
-use super::{durable, index};
+use super::{durable, index, signed};
 use crate::config::Config;
 use crate::failpoint;
 use crate::job::Report;
@@ -67,7 +67,11 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 available(&entry, &cautions)
             }
-            Added::Already { entry, was_missing } => {
+            Added::Already { entry, was_missing, corrected } => {
+                for (entry, notice) in corrected {
+                    send(reporter, &Report::Entry(entry))?;
+                    send(reporter, &Report::Notice(notice))?;
+                }
                 if was_missing {
                     send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 }
@@ -100,6 +104,8 @@ enum Added {
         entry: Entry,
         /// Its file was missing until now.
         was_missing: bool,
+        /// The entry, if it said something else than the file, with a notice.
+        corrected: Vec<(Entry, Reason)>,
     },
 }
 
@@ -147,7 +153,8 @@ impl Uploader<'_> {
         let mut slots = Vec::new();
         let verdict = rules::check_upload(&store.map(&mut slots), &entry)?;
         if verdict == Upload::Already && self.blobs.has(&entry) {
-            return Ok(Added::Already { entry, was_missing: false });
+            let corrected = signed::correct(&mut store, |held| held.id == entry.id).map_err(of_store)?;
+            return Ok(Added::Already { entry, was_missing: false, corrected });
         }
         let paths = index::seal(&paths.finish(&metadata));
         if let Err(error) = self.blobs.publish(&path, &entry.hash, &signature, Some(&paths)) {
@@ -164,7 +171,8 @@ impl Uploader<'_> {
                 store.commit(&[]).map_err(of_store)?;
                 self.renew = false;
             }
-            return Ok(Added::Already { entry, was_missing: true });
+            let corrected = signed::correct(&mut store, |held| held.id == entry.id).map_err(of_store)?;
+            return Ok(Added::Already { entry, was_missing: true, corrected });
         }
         if let Err(error) = store.commit(std::slice::from_ref(&entry)) {
             if store.is_as_before() {

@@ -242,23 +242,6 @@ fn a_file_that_does_not_match_the_map_is_reported_and_removed() {
 }
 
 #[test]
-fn a_file_whose_metadata_differ_from_the_map_gets_no_name_and_is_fetched_once() {
-    let pair = Pair::new("fetch-lie");
-    pair.upload("A", 3_000);
-    let mut map = pair.bench.controller.map("c-1");
-    map.entries[0].meta.unremovable = true;
-    let hash = map.entries[0].hash;
-    pair.other.pull(1, &mut map).done();
-    let mut blobs = pair.bench.controller.blobs();
-    for _ in 0..2 {
-        let said = missing(&pair.other.fetch(1, &mut blobs).done()).remove(0);
-        assert_eq!(said, "A of c-1: its metadata differ from the entry in the map");
-        assert_eq!(pair.ends(&hash), ["fetch"]);
-    }
-    assert_eq!(blobs.came().1, 1);
-}
-
-#[test]
 fn a_patch_that_is_deleted_while_its_file_is_fetched_gets_no_file() {
     let (pair, entry) = Pair::with_one("fetch-deleted", 3_000);
     let mut deleted = pair.bench.controller.map("c-1");

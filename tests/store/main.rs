@@ -15,6 +15,7 @@ mod incarnation;
 mod jobs;
 #[cfg(feature = "proof")]
 mod kill;
+mod lies;
 mod make;
 mod other_packers;
 mod plain_tar;
