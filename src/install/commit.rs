@@ -110,7 +110,8 @@ impl Installer<'_> {
                     Err(error) if is_absent(&error) => Ok(()),
                     Err(error) => Err(error).context("open the directory of", &save.beside),
                 },
-                Move::Switch(Switch { mount, from, to, .. }) => {
+                Move::Switch(Switch { mount, from, to, .. })
+                | Move::MakeWay(Switch { mount, from, to, .. }) => {
                     // A second name of what is in place has the number of what was to leave.
                     let put_away = to.filter(|to| to.mode.is_some()).map(|to| to.number);
                     match (if is_committed { from } else { put_away }, kept.dir(&mount)) {
@@ -120,7 +121,7 @@ impl Installer<'_> {
                         _ => Ok(()),
                     }
                 }
-                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) => Ok(()),
+                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) | Move::Clear(_) => Ok(()),
             };
             disarmed = disarmed.and(one);
         }

@@ -34,6 +34,8 @@ pub enum Conflict {
         /// The path of both.
         path: String,
     },
+    /// A directory would make way for a file of the patch, and this below it cannot go.
+    InTheWay(PatchId, String, InTheWay),
     /// An object of a patch is neither in place nor kept.
     Lost(PatchId, String),
     /// The filesystem cannot hold a file of the patch as it is.
@@ -45,6 +47,19 @@ pub enum Conflict {
         /// What it cannot hold.
         unfit: Unfit,
     },
+}
+
+/// Why something in a directory that would go cannot go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InTheWay {
+    /// No install made it.
+    Foreign,
+    /// A file of a patch was changed by hand.
+    Changed,
+    /// It was there before the patch that covers it.
+    Before,
+    /// Something is mounted on it.
+    MountPoint,
 }
 
 /// What a filesystem cannot hold.
@@ -148,6 +163,18 @@ impl fmt::Display for Conflict {
                     ShownPath(path)
                 )
             }
+            Self::InTheWay(id, path, why) => {
+                write!(f, "{id} has a file in place of a directory with /{}, which ", ShownPath(path))?;
+                f.write_str(match why {
+                    InTheWay::Foreign => "no install made: move it away",
+                    InTheWay::Changed => "was changed by hand: move it away",
+                    InTheWay::Before => {
+                        "was there before its patch: remove that patch and install, move the file away, \
+                         then do the rest"
+                    }
+                    InTheWay::MountPoint => "something is mounted on: unmount that",
+                })
+            }
             Self::Lost(id, path) => {
                 write!(
                     f,
@@ -219,6 +246,10 @@ mod tests {
             (Conflict::ThroughOthersLink(id(), long()), "are not followed"),
             (Conflict::BadWay(id(), long()), "lead into .thimble"),
             (Conflict::SameFile(id(), long()), "take one out"),
+            (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),
+            (Conflict::InTheWay(id(), long(), InTheWay::Changed), "move it away"),
+            (Conflict::InTheWay(id(), long(), InTheWay::Before), "then do the rest"),
+            (Conflict::InTheWay(id(), long(), InTheWay::MountPoint), "unmount that"),
             (Conflict::Lost(id(), long()), "then apply it again"),
             (unfit(Unfit::Link), "leave it out"),
             (unfit(Unfit::Mode(0o4755)), "at most 0777"),

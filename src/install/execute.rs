@@ -155,16 +155,18 @@ impl Installer<'_> {
                 kept.keep(&switch.path, &switch.mount, &from.to_string(), reserve)?;
             }
         }
+        self.keep_directories(journal, kept)?;
         kept.barrier()
     }
 
     fn switch(&self, journal: &Journal, kept: &Kept<'_>) -> Result<(), InstallError> {
+        self.make_way(journal, kept)?;
         let mut moves = journal.moves();
         while let Some(directory) = moves.next_directory()? {
             kept.make_directory(&directory)?;
         }
         let mut moves = journal.moves();
-        while let Some(switch) = moves.next_switch()? {
+        while let Some(switch) = moves.next_plain_switch()? {
             let (path, mount) = (&switch.path, &switch.mount);
             if let Some(Entering { number, mode: Some(mode), .. }) = switch.to {
                 kept.arm(mount, &number.to_string(), mode)?;

@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorContext, InstallError, is_full};
-use super::moves::{Move, NewDirectory, Save, Switch};
+use super::moves::{Clear, Move, NewDirectory, Save, Switch};
 use super::record::Patch;
 use super::scripts::Script;
 use super::{spare, sys};
@@ -271,9 +271,14 @@ impl Journal {
         let mut mounts = FlatSet::default();
         let mut moves = self.moves();
         while let Some(planned) = moves.next()? {
-            if let Move::Directory(NewDirectory { mount, .. }) | Move::Switch(Switch { mount, .. }) = planned
-            {
-                mounts.insert(mount);
+            match planned {
+                Move::Directory(NewDirectory { mount, .. })
+                | Move::Switch(Switch { mount, .. })
+                | Move::MakeWay(Switch { mount, .. })
+                | Move::Clear(Clear { mount, .. }) => {
+                    mounts.insert(mount);
+                }
+                Move::Save(_) | Move::OldDirectory(_) => {}
             }
         }
         Ok(mounts)
@@ -331,6 +336,16 @@ impl Moves<'_> {
 
     /// The next path whose object changes.
     pub fn next_switch(&mut self) -> Result<Option<Switch>, InstallError> {
+        while let Some(planned) = self.next()? {
+            if let Move::Switch(switch) | Move::MakeWay(switch) = planned {
+                return Ok(Some(switch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next path whose object changes after others have made way.
+    pub fn next_plain_switch(&mut self) -> Result<Option<Switch>, InstallError> {
         while let Some(planned) = self.next()? {
             if let Move::Switch(switch) = planned {
                 return Ok(Some(switch));

@@ -240,10 +240,15 @@ impl<'t> Kept<'t> {
         sys::rename_at(dir, from, dir, to).context("rename in .thimble/kept", from)
     }
 
-    /// Removes a kept object.
+    /// Removes a kept object, or the directory that is kept for one that was cleared.
     pub fn remove(&self, mount: &str, name: &str) -> Result<(), InstallError> {
         failpoint::hit("forgetting a kept file");
-        sys::remove_if_there(self.dir(mount)?, name).context("remove from .thimble/kept", name)
+        let dir = self.dir(mount)?;
+        let removed = match sys::remove_if_there(dir, name) {
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => sys::rmdir_at(dir, name),
+            other => other,
+        };
+        removed.context("remove from .thimble/kept", name)
     }
 
     /// Makes all changes so far durable.

@@ -18,6 +18,7 @@ use super::record_file::Record;
 use super::scripts::Script;
 use super::sorter::{Sorted, SortedItems, Sorter};
 use super::tree::{ResolvedDir, RootTree};
+use super::way::Ways;
 use crate::patch::archive::{self, ArchiveSection, Attribute, Member, MemberKind, Owner, Sink};
 use crate::patch::metadata::Metadata;
 use crate::sorted::FlatSet;
@@ -106,7 +107,7 @@ impl Sorted for LayoutItem {
 /// Finds out where patches' members belong.
 pub(super) struct Survey<'h> {
     tree: &'h RootTree,
-    record: &'h Record,
+    ways: Ways<'h>,
     items: Sorter<'h, LayoutItem>,
     /// The number for the next member.
     next_number: u64,
@@ -114,10 +115,11 @@ pub(super) struct Survey<'h> {
 }
 
 impl<'h> Survey<'h> {
-    /// Of no patch yet. `home` is the directory for a file.
-    pub fn new(home: BorrowedFd<'h>, tree: &'h RootTree, record: &'h Record) -> Self {
-        let items = Sorter::new(home);
-        Self { tree, record, items, next_number: record.next_number, patches: 0 }
+    /// Of no patch yet. `home` is the directory for a file; `leaving` tells of each rank of
+    /// the record whether that patch leaves.
+    pub fn new(home: BorrowedFd<'h>, tree: &'h RootTree, record: &'h Record, leaving: Vec<bool>) -> Self {
+        let (items, ways) = (Sorter::new(home), Ways::new(tree, record, leaving));
+        Self { tree, ways, items, next_number: record.next_number, patches: 0 }
     }
 
     /// Reads a patch's file, which must be at its beginning. Numbers its members in their
@@ -185,12 +187,7 @@ impl<'h> Survey<'h> {
         member: &str,
         brings: bool,
     ) -> Result<ResolvedDir, InstallError> {
-        let record = self.record;
-        let patched_by = |path: &str| {
-            let top = record.stack(path)?.and_then(|stack| stack.top().map(|top| top.rank));
-            Ok(top.map(|rank| record.id(rank)))
-        };
-        let dir = self.tree.resolve(id, path, member, &patched_by)?;
+        let dir = self.tree.resolve(id, path, member, &self.ways)?;
         let mut push = |path: &str, part| self.push(path.to_owned(), part).context("sort in", ".thimble");
         for path in &dir.through {
             push(path, Part::Through)?;

@@ -89,11 +89,13 @@ mod staged;
 mod state_files;
 mod sys;
 mod tree;
+mod turn;
 mod undo;
 mod unfinished;
+mod way;
 mod window;
 
-pub use conflict::{Conflict, Unfit};
+pub use conflict::{Conflict, InTheWay, Unfit};
 pub use error::{InstallError, InstallRefusal};
 pub use own::own_file;
 pub use scripts::{ScriptError, ScriptFailure, Trial};

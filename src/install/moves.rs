@@ -16,6 +16,23 @@ pub(super) enum Move {
     Switch(Switch),
     /// A directory to remove after the commit if it is empty. Each comes after those in it.
     OldDirectory(String),
+    /// A path whose object leaves before all others, and nothing enters: the directory that it
+    /// is in goes, or one is made in its place.
+    MakeWay(Switch),
+    /// A directory to remove once what is in it has made way: a file or link takes its place,
+    /// or that of one above it. Each comes before those in it.
+    Clear(Clear),
+}
+
+/// A directory that goes before anything is switched.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Clear {
+    pub path: String,
+    /// The mount point of its filesystem.
+    pub mount: String,
+    /// The number of an empty directory with its attributes, which is kept until the commit
+    /// and takes its place if the install is undone.
+    pub number: u64,
 }
 
 /// A directory to make.

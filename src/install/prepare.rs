@@ -88,7 +88,8 @@ impl Installer<'_> {
         }
         let fetched = self.fetch(&fetch_dir, &needed, source, reporter)?;
 
-        let mut survey = Survey::new(self.home.as_fd(), &self.tree, record);
+        let leaving = record.patches.iter().map(|patch| !wanted.contains_key(&patch.id)).collect();
+        let mut survey = Survey::new(self.home.as_fd(), &self.tree, record, leaving);
         let mut files = Vec::new();
         let mut new: Vec<Patch> = Vec::new();
         for (manifest, file) in fetched {

@@ -255,6 +255,11 @@ pub(super) fn names(dir: BorrowedFd<'_>) -> io::Result<Vec<String>> {
 
 /// Calls `on_name` with each name in a directory, in no order, as [`names`] has them.
 pub(super) fn each_name(dir: BorrowedFd<'_>, mut on_name: impl FnMut(&str)) -> io::Result<()> {
+    each_raw_name(dir, |name| name.to_str().into_iter().for_each(&mut on_name))
+}
+
+/// Calls `on_name` with each name in a directory but `.` and `..`, in no order.
+pub(super) fn each_raw_name(dir: BorrowedFd<'_>, mut on_name: impl FnMut(&CStr)) -> io::Result<()> {
     // The descriptor's own place in the directory is somebody else's.
     let own = open_dir(dir, ".")?;
     let mut buffer = vec![0u8; ENTRIES_BYTES];
@@ -271,7 +276,7 @@ pub(super) fn each_name(dir: BorrowedFd<'_>, mut on_name: impl FnMut(&str)) -> i
         let mut entries = buffer.get(..len).unwrap_or_default();
         while let Some(entry) = entries.split_off(..entry_bytes(entries)) {
             let name = entry.get(NAME_AT..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
-            let name = name.and_then(|name| name.to_str().ok()).filter(|name| !matches!(*name, "." | ".."));
+            let name = name.filter(|name| !matches!(name.to_bytes(), b"." | b".."));
             name.into_iter().for_each(&mut on_name);
         }
     }

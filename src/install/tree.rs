@@ -131,6 +131,25 @@ pub(super) struct Missing {
     pub is_in_the_way: bool,
 }
 
+/// What patches have to do with the way to a member of another.
+pub(super) trait OnTheWay {
+    /// The installed patch that has its file at a path.
+    fn patch_at(&self, path: &str) -> Result<Option<PatchId>, InstallError>;
+
+    /// What will be at a path where something other than a directory is.
+    fn after(&self, path: &str) -> Result<After, InstallError>;
+}
+
+/// What will be at a path once the patches that leave have left it.
+pub(super) enum After {
+    /// What is there.
+    Same,
+    /// Nothing.
+    Nothing,
+    /// What was there before any patch: it has this name in this directory.
+    Kept(OwnedFd, String),
+}
+
 /// The tree below the install root.
 pub(super) struct RootTree {
     root: OwnedFd,
@@ -232,17 +251,16 @@ impl RootTree {
         stat.map(|stat| stat.size_bytes).context("look at", path)
     }
 
-    /// Resolves a directory of a patch. Follows links of the base system, and tells which.
-    /// Refuses those that somebody other than root owns, or could have put where they are:
-    /// they would lead a patch's files, and their owners, to a place of his choice.
-    /// `member` is the path for an error, and `patched_by` tells then which patch has its
-    /// file at a path.
+    /// Resolves a directory of a patch, as it will be without the patches that leave. Follows
+    /// links of the base system, and tells which. Refuses those that somebody other than root
+    /// owns, or could have put where they are: they would lead a patch's files, and their
+    /// owners, to a place of his choice. `member` is the path for an error.
     pub fn resolve(
         &self,
         patch: &PatchId,
         directory: &str,
         member: &str,
-        patched_by: &dyn Fn(&str) -> Result<Option<PatchId>, InstallError>,
+        patches: &dyn OnTheWay,
     ) -> Result<ResolvedDir, InstallError> {
         let root = sys::stat_dir(self.root()).context("look at", "")?;
         let bad_way = || Conflict::BadWay(patch.clone(), member.to_owned());
@@ -268,13 +286,28 @@ impl RootTree {
                 walk.down(name, None);
                 continue;
             };
-            let stat = match sys::stat_at(dir, &name) {
+            let mut stat = match sys::stat_at(dir, &name) {
                 Ok(stat) => stat,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {
                     walk.down(name, None);
                     continue;
                 }
                 Err(error) => return Err(error).context("look at", &path),
+            };
+            let after = match stat.kind {
+                InodeKind::Directory => After::Same,
+                _ => patches.after(&path)?,
+            };
+            let (dir, inode) = match &after {
+                After::Same => (dir, &name),
+                After::Nothing => {
+                    walk.down(name, None);
+                    continue;
+                }
+                After::Kept(kept, inode) => {
+                    stat = sys::stat_at(kept.as_fd(), inode).context("look at what is kept of", &path)?;
+                    (kept.as_fd(), inode)
+                }
             };
             match stat.kind {
                 InodeKind::Directory => {
@@ -286,7 +319,7 @@ impl RootTree {
                     return Err(Conflict::ThroughOthersLink(patch.clone(), path).into());
                 }
                 InodeKind::Link => {
-                    let target = sys::read_link_at(dir, &name).context("read", &path)?;
+                    let target = sys::read_link_at(dir, inode).context("read", &path)?;
                     let target = String::from_utf8(target).map_err(|_| bad_way())?;
                     through.push(path);
                     if through.len() > LINKS {
@@ -302,7 +335,8 @@ impl RootTree {
                 }
                 InodeKind::File | InodeKind::Other => {
                     let directory_of = patch.clone();
-                    return Err(match patched_by(&path)? {
+                    let patch = if let After::Same = after { patches.patch_at(&path)? } else { None };
+                    return Err(match patch {
                         Some(file_of) => {
                             Conflict::FileAndDirectory { file_of, directory_of: Some(directory_of), path }
                         }

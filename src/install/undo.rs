@@ -19,7 +19,7 @@ use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase, JournalState};
 use super::kept::{Kept, returning};
-use super::moves::Switch;
+use super::moves::{Move, Switch};
 use super::order::Left;
 use super::record::{Installed, Patch, with_script};
 use super::record_file::Record;
@@ -138,8 +138,31 @@ impl Installer<'_> {
         }
         kept.barrier()?;
         let mut moves = journal.moves();
-        while let Some(switch) = moves.next_switch()? {
-            restored = restored.and(self.restore_path(&kept, &switch));
+        let mut last: Option<Switch> = None;
+        loop {
+            let planned = moves.next()?;
+            if let Some(switch) = last.take() {
+                // Where the directory is back, what took its place is gone.
+                let turned = matches!(&planned, Some(Move::Clear(clear)) if clear.path == switch.path);
+                if !(turned && self.is_directory(&switch.path)?) {
+                    restored = restored.and(self.restore_path(&kept, &switch));
+                }
+            }
+            match planned {
+                Some(Move::Switch(switch)) => last = Some(switch),
+                Some(Move::Clear(clear)) => restored = restored.and(self.restore_directory(&kept, &clear)),
+                Some(_) => {}
+                None => break,
+            }
+        }
+        restored = restored.and(self.remove_directories(journal));
+        self.tree.forget();
+        let mut moves = journal.moves();
+        while let Some(planned) = moves.next()? {
+            if let Move::MakeWay(switch) = planned {
+                let restore = |kept: &Kept<'_>, switch: &Switch| self.restore_path(kept, switch);
+                restored = restored.and(self.restore_way(&kept, &switch, restore));
+            }
         }
         kept.barrier()?;
         restored?;
@@ -151,16 +174,22 @@ impl Installer<'_> {
                 kept.rename(&switch.mount, &returning(to.number), &to.number.to_string())?;
             }
         }
+        kept.barrier()
+    }
+
+    /// Removes the directories that this install made, the innermost first. Returns the
+    /// first failure, and goes on after it.
+    fn remove_directories(&self, journal: &Journal) -> Result<(), InstallError> {
+        let mut removed = Ok(());
         let mut made = Left::default();
         let mut moves = journal.moves();
         while let Some(directory) = moves.next_directory()? {
             while let Some((left, ())) = made.leave(&directory.path) {
-                self.remove_directory(&left)?;
+                removed = removed.and(self.remove_directory(&left));
             }
             made.enter(directory.path, ());
         }
-        made.end().try_for_each(|(left, ())| self.remove_directory(&left))?;
-        kept.barrier()
+        made.end().fold(removed, |removed, (left, ())| removed.and(self.remove_directory(&left)))
     }
 
     /// Removes a directory that this install made, unless it is not its own any more.

@@ -47,7 +47,7 @@ pub fn patches() -> [Patch; 2] {
 /// Kills an install of `to` on a host with `from` at each of its steps in turn, and every
 /// second recovery at one of its own steps. `hand` changes the host first. Afterwards the
 /// tree is the old one or the new one.
-fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
+pub fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig)) {
     rig.installed(from);
     hand(rig);
     let pristine = rig.root.with_file_name("pristine");

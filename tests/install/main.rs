@@ -45,3 +45,4 @@ mod scripts;
 mod segments;
 mod sequences;
 mod space;
+mod turned;

@@ -70,6 +70,12 @@ pub fn patch(id: &str, pieces: impl Into<Vec<Piece>>) -> Patch {
 }
 
 impl Patch {
+    /// The same with another id.
+    pub fn named(mut self, id: &str) -> Self {
+        id.clone_into(&mut self.id);
+        self
+    }
+
     pub fn requires(mut self, id: &str) -> Self {
         self.requires.push(id.to_owned());
         self

@@ -1,6 +1,6 @@
 //! The directories of a plan: which are made, which nothing wants any more, which stay.
 
-use super::Planner;
+use super::{Parts, Planner};
 use crate::install::error::{ErrorContext, InstallError};
 use crate::install::fit::Candidate;
 use crate::install::holds::AttributeKinds;
@@ -39,8 +39,10 @@ impl Planner<'_, '_> {
         &mut self,
         path: String,
         old: Option<Directory>,
-        parts: Vec<(u16, DirectoryPart)>,
+        parts: Parts,
     ) -> Result<(), InstallError> {
+        let Parts { directories: parts, through, .. } = parts;
+        let is_recorded = old.is_some();
         let Directory { mut is_made, members_of } = old.unwrap_or_default();
         let mut members_of: Vec<_> =
             members_of.into_iter().filter_map(|rank| self.ranks.moved(rank)).collect();
@@ -56,12 +58,17 @@ impl Planner<'_, '_> {
                 self.compare_directory(&path, mount, *rank, owner)?;
             }
         }
+        // A link that paths of patches lead through is recorded as their directory: no other
+        // patch may have a file in its place later.
+        members_of.extend(through);
         members_of.sort_unstable();
         members_of.dedup();
         if !members_of.is_empty() {
             self.in_directories(true)?;
             let what = ItemKind::Directory(Directory { is_made, members_of });
             self.draft.push(&Item { path, what })?;
+        } else if self.turning.is_some() && is_recorded {
+            self.turn_below(&path, is_made)?;
         } else if is_made {
             self.recorded.enter(path, MadeDirectory::default());
         }
@@ -95,6 +102,11 @@ impl Planner<'_, '_> {
         self.notices.push(notice).context("sort in", ".thimble")
     }
 
+    /// Whether the walk is in a directory that the install makes, and that is this one.
+    pub(super) fn is_made(&mut self, path: &str) -> bool {
+        self.made.inside().iter().any(|(made, ())| made == path)
+    }
+
     /// Plans to make a directory, unless that is planned.
     pub(super) fn make(
         &mut self,
@@ -104,12 +116,14 @@ impl Planner<'_, '_> {
         owner: Option<Owner>,
         attributes: &[Attribute],
     ) -> Result<(), InstallError> {
-        if self.made.inside().iter().any(|(made, ())| made == path) {
+        if self.is_made(path) {
             return Ok(());
         }
-        // A file that leaves in the same install is still there when directories are made.
-        if let Some(file_of) = self.old_file.top.filter(|_| self.old_file.path == path) {
-            return Err(self.file_and_directory(self.ranks.old_id(file_of), directory_of, path));
+        // A file that leaves makes way only for a directory that a patch brings.
+        if let Some(file_of) = self.old_file.top.filter(|_| self.old_file.path == path)
+            && directory_of.is_none()
+        {
+            return Err(self.file_and_directory(self.ranks.old_id(file_of), None, path));
         }
         let (mode, uid, gid) = owner.map_or((0o755, 0, 0), |owner| (owner.mode, owner.uid, owner.gid));
         self.open(mount)?;

@@ -22,7 +22,7 @@ use crate::install::notice::{Notice, Notices, SortedNotices};
 use crate::install::order::{FileAbove, Left, order};
 use crate::install::plan::{self, Brought, PathFacts, Ranks};
 use crate::install::presence::Presence;
-use crate::install::record::{Content, Installed, Item, ItemKind, Patch, Stack};
+use crate::install::record::{Content, Directory, Installed, Item, ItemKind, Patch, Stack};
 use crate::install::record_draft::Draft;
 use crate::install::record_file::{Items, Record};
 use crate::install::record_item::{RawItem, RawStack};
@@ -35,8 +35,10 @@ use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
 mod directories;
+mod turning;
 
 use directories::MadeDirectory;
+use turning::Turning;
 
 /// Files deleted by hand that get a notice of their own.
 const NOTICES: usize = 8;
@@ -89,6 +91,8 @@ pub(super) struct Planner<'h, 'p> {
     made: Left<()>,
     /// The directories that installs made and that the walk is in.
     recorded: Left<MadeDirectory>,
+    /// The directory that makes way for a file or link, if the walk is in it.
+    turning: Option<Turning>,
     presence: Presence,
     /// Files found deleted, and those without a notice.
     deleted: usize,
@@ -100,7 +104,8 @@ pub(super) struct Planner<'h, 'p> {
 struct Parts {
     members: Vec<(Brought, Option<MemberPart>, String)>,
     directories: Vec<(u16, DirectoryPart)>,
-    through: Option<u16>,
+    /// The patches whose paths lead through it as a link.
+    through: Vec<u16>,
 }
 
 impl<'h, 'p> Planner<'h, 'p> {
@@ -132,6 +137,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             old_file: FileAbove::default(),
             made: Left::default(),
             recorded: Left::default(),
+            turning: None,
             presence: Presence::default(),
             deleted: 0,
             more_deleted: 0,
@@ -225,6 +231,7 @@ impl<'h, 'p> Planner<'h, 'p> {
     }
 
     fn end(mut self) -> Result<Plan<'h>, InstallError> {
+        self.leave_turning(None)?;
         for (path, directory) in std::mem::take(&mut self.recorded).end() {
             if !directory.is_wanted {
                 self.journal.plan(&Move::OldDirectory(path))?;
@@ -278,7 +285,7 @@ impl<'h, 'p> Planner<'h, 'p> {
                 if part.member.is_none()
                     && parts.directories.last().is_some_and(|(other, _)| *other == rank) => {}
             Part::Directory(part) if !is_again => parts.directories.push((rank, part)),
-            Part::Through if !is_again => parts.through = parts.through.or(Some(rank)),
+            Part::Through if !is_again && parts.through.last() != Some(&rank) => parts.through.push(rank),
             Part::Directory(_) | Part::Through => {}
         }
     }
@@ -287,7 +294,11 @@ impl<'h, 'p> Planner<'h, 'p> {
     fn stay(&mut self, item: &RawItem<'_>, stack: RawStack<'_>) -> Result<(), InstallError> {
         self.leave(item.path)?;
         let top = stack.slots().last().and_then(|slot| self.record.rank_of(slot)).unwrap_or_default();
-        self.new_file.set(item.path, self.ranks.moved(top).unwrap_or_default());
+        let new_top = self.ranks.moved(top).unwrap_or_default();
+        if let Some(of) = self.new_file.top {
+            return Err(self.file_and_directory(self.ranks.id(of), Some(new_top), &self.new_file.path));
+        }
+        self.new_file.set(item.path, new_top);
         self.old_file.set(item.path, top);
         if stack.has_file() {
             self.look_for(item.path, top)?;
@@ -308,43 +319,47 @@ impl<'h, 'p> Planner<'h, 'p> {
         if let Some(rank) = twice {
             return Err(Conflict::SameFile(self.ranks.id(rank), path).into());
         }
-        let files = parts.members.iter().map(|(brought, ..)| brought.rank);
-        let first = files.chain(parts.directories.iter().map(|(rank, _)| *rank)).min();
-        if let (Some(first), Some(of)) = (first, self.new_file.top) {
-            return Err(self.file_and_directory(self.ranks.id(of), Some(first), &self.new_file.path));
-        }
         let (old, directory) = match old {
             Some(ItemKind::Stack(stack)) => (Some(stack), None),
             Some(ItemKind::Directory(directory)) => (None, Some(directory)),
             None => (None, None),
         };
+        let files = parts.members.iter().map(|(brought, ..)| brought.rank);
+        let directories = parts.directories.iter().map(|(rank, _)| *rank);
+        let first = files.chain(directories).chain(parts.through.iter().copied()).min();
+        let first = first.or_else(|| self.stays_below(old.as_ref(), directory.as_ref()));
+        if let (Some(first), Some(of)) = (first, self.new_file.top) {
+            return Err(self.file_and_directory(self.ranks.id(of), Some(first), &self.new_file.path));
+        }
         if let Some(top) = old.as_ref().and_then(Stack::top) {
             self.old_file.set(&path, top.rank);
         }
         let is_changed = !parts.members.is_empty() || old.as_ref().is_some_and(|old| self.ranks.change(old));
         let (stack, staged) = match &old {
-            _ if is_changed => self.change(&path, old.as_ref(), &parts)?,
+            _ if is_changed => self.change(&path, old.as_ref(), directory.as_ref(), &parts)?,
             Some(old) => (Some(self.keep(&path, old)?), Vec::new()),
             None => (None, Vec::new()),
         };
-        if let Some(rank) = parts.through
-            && (old.is_some() || stack.is_some())
-        {
-            return Err(Conflict::ThroughPatchedLink(self.ranks.id(rank), path).into());
-        }
         if let Some(stack) = stack {
+            let staying = self.stays_below(None, directory.as_ref());
+            let is_made = directory.as_ref().is_some_and(|directory| directory.is_made);
+            let through = parts.through.first().copied().or(staying.filter(|_| !is_made));
+            if let Some(rank) = through {
+                return Err(Conflict::ThroughPatchedLink(self.ranks.id(rank), path).into());
+            }
             let top = stack.top().map_or(0, |top| top.rank);
-            if let Some((rank, _)) = parts.directories.first() {
-                return Err(self.file_and_directory(self.ranks.id(top), Some(*rank), &path));
+            if let Some(rank) = parts.directories.first().map(|(rank, _)| *rank).or(staying) {
+                return Err(self.file_and_directory(self.ranks.id(top), Some(rank), &path));
             }
             self.new_file.set(&path, top);
             return self.record(path, stack, staged, parts);
         }
-        self.directory(path, directory, parts.directories)
+        self.directory(path, directory, parts)
     }
 
     /// The walk goes on to a path: tells of the directories that it leaves.
     fn leave(&mut self, path: &str) -> Result<(), InstallError> {
+        self.leave_turning(Some(path))?;
         while self.made.leave(path).is_some() {}
         while let Some((path, directory)) = self.recorded.leave(path) {
             if !directory.is_wanted {
@@ -393,15 +408,25 @@ impl<'h, 'p> Planner<'h, 'p> {
         &mut self,
         path: &str,
         old: Option<&Stack>,
+        directory: Option<&Directory>,
         parts: &Parts,
     ) -> Result<(Option<Stack>, Vec<u64>), InstallError> {
         let host = self.host;
         let brought: Vec<_> = parts.members.iter().map(|(brought, ..)| *brought).collect();
         let mount = old.map(|stack| &stack.mount).or(parts.members.first().map(|(_, _, mount)| mount));
         let mount = mount.cloned().unwrap_or_default();
-        let missing = host.tree.missing(path)?;
+        let mut missing = host.tree.missing(path)?;
+        if missing.directories.first().is_some_and(|first| self.is_made(first)) {
+            missing.is_in_the_way = false;
+        }
         let top = old.and_then(Stack::top).and_then(|top| top.content.object());
-        let state = host.tree.inspect(path, top.map(|top| top.size_bytes))?;
+        let mut state = host.tree.inspect(path, top.map(|top| top.size_bytes))?;
+        let turned_by = brought.last().map(|brought| brought.rank).filter(|_| {
+            state == PathState::Directory && directory.is_some_and(|directory| directory.is_made)
+        });
+        if turned_by.is_some() {
+            state = PathState::Nothing;
+        }
         let is_as_recorded = match state {
             PathState::Inode(found) => top.is_some_and(|top| found.is(&top.print)),
             PathState::MountPoint => false,
@@ -414,6 +439,13 @@ impl<'h, 'p> Planner<'h, 'p> {
         let (saved, new) = (free("thimble-saved")?, free("thimble-new")?);
         let facts = PathFacts { state, mount, missing, saved, new };
         let plan = plan::path(path, old, &facts, &self.ranks, &brought, &mut self.next_number)?;
+        let makes_way = match parts.directories.first() {
+            Some((rank, _)) if plan.stack.is_none() => {
+                self.leaves_for_directory(path, &plan, old, *rank)?;
+                true
+            }
+            _ => self.leaves_way(path, &plan, facts.state != PathState::Nothing)?,
+        };
         if let Some(notice) = plan.notice {
             self.notices.push(notice).context("sort in", ".thimble")?;
         }
@@ -437,7 +469,10 @@ impl<'h, 'p> Planner<'h, 'p> {
             if let Some(top) = old.and_then(Stack::top).filter(|_| !switch.is_beside) {
                 self.displaced.insert(self.ranks.old_id(top.rank));
             }
-            self.journal.plan(&Move::Switch(switch))?;
+            self.journal.plan(&if makes_way { Move::MakeWay(switch) } else { Move::Switch(switch) })?;
+        }
+        if let Some(rank) = turned_by {
+            self.turn(path, &facts.mount, rank)?;
         }
         Ok((plan.stack, plan.staged))
     }
