@@ -138,6 +138,9 @@ pub(super) trait OnTheWay {
 
     /// What will be at a path where something other than a directory is.
     fn after(&self, path: &str) -> Result<After, InstallError>;
+
+    /// The same for a path where nothing is.
+    fn after_nothing(&self, path: &str) -> Result<After, InstallError>;
 }
 
 /// What will be at a path once the patches that leave have left it.
@@ -286,27 +289,24 @@ impl RootTree {
                 walk.down(name, None);
                 continue;
             };
-            let mut stat = match sys::stat_at(dir, &name) {
-                Ok(stat) => stat,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let there = match sys::stat_at(dir, &name) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                other => Some(other.context("look at", &path)?),
+            };
+            let after = match &there {
+                Some(stat) if stat.kind == InodeKind::Directory => After::Same,
+                Some(_) => patches.after(&path)?,
+                None => patches.after_nothing(&path)?,
+            };
+            let (dir, inode, stat) = match (&after, there) {
+                (After::Same, Some(stat)) => (dir, &name, stat),
+                (After::Kept(kept, inode), _) => {
+                    let stat = sys::stat_at(kept.as_fd(), inode);
+                    (kept.as_fd(), inode, stat.context("look at what is kept of", &path)?)
+                }
+                (After::Same | After::Nothing, _) => {
                     walk.down(name, None);
                     continue;
-                }
-                Err(error) => return Err(error).context("look at", &path),
-            };
-            let after = match stat.kind {
-                InodeKind::Directory => After::Same,
-                _ => patches.after(&path)?,
-            };
-            let (dir, inode) = match &after {
-                After::Same => (dir, &name),
-                After::Nothing => {
-                    walk.down(name, None);
-                    continue;
-                }
-                After::Kept(kept, inode) => {
-                    stat = sys::stat_at(kept.as_fd(), inode).context("look at what is kept of", &path)?;
-                    (kept.as_fd(), inode)
                 }
             };
             match stat.kind {

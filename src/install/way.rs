@@ -1,19 +1,25 @@
 //! What installed patches have on the way to the members of others.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::hash::{DefaultHasher, Hasher};
 use std::io;
 use std::os::fd::AsFd;
 
 use super::conflict::Conflict;
 use super::error::{ErrorContext, InstallError};
+use super::record::Stack;
 use super::record_file::Record;
 use super::sys;
 use super::tree::{After, OnTheWay, RootTree};
-use crate::sorted::FlatMap;
+use crate::sorted::{FlatMap, FlatSet};
 use crate::types::PatchId;
 
 /// How many paths are remembered. A host has few links on the way to its files.
 const PATHS: usize = 64;
+
+/// How many paths that patches removed are remembered. A patch whose path leads through
+/// another is refused until those patches have left.
+const REMOVED: usize = 16 * 1_024;
 
 /// The record of the installed patches, some of which leave.
 pub(super) struct Ways<'h> {
@@ -23,6 +29,8 @@ pub(super) struct Ways<'h> {
     leaving: Vec<bool>,
     /// What was looked up.
     known: RefCell<FlatMap<String, Known>>,
+    /// Hashes of the paths at which nothing is and something comes back, once they are needed.
+    removed: OnceCell<FlatSet<u64>>,
 }
 
 /// What will be at a path.
@@ -37,7 +45,7 @@ enum Known {
 impl<'h> Ways<'h> {
     /// `leaving` tells of each rank of the record whether that patch leaves.
     pub fn new(tree: &'h RootTree, record: &'h Record, leaving: Vec<bool>) -> Self {
-        Self { tree, record, leaving, known: RefCell::default() }
+        Self { tree, record, leaving, known: RefCell::default(), removed: OnceCell::new() }
     }
 
     /// A kept object: on its own filesystem, or moved to the root's.
@@ -56,10 +64,28 @@ impl<'h> Ways<'h> {
         Err(Conflict::Lost(id, path.to_owned()).into())
     }
 
-    fn look_up(&self, path: &str) -> Result<Known, InstallError> {
+    /// Whether all patches of a stack leave.
+    fn leaves(&self, stack: &Stack) -> bool {
         let leaves = |rank: u16| self.leaving.get(usize::from(rank)).copied().unwrap_or_default();
-        let stack = self.record.stack(path)?;
-        Ok(match stack.filter(|stack| stack.layers.iter().all(|layer| leaves(layer.rank))) {
+        stack.layers.iter().all(|layer| leaves(layer.rank))
+    }
+
+    fn removed(&self) -> Result<&FlatSet<u64>, InstallError> {
+        if let Some(removed) = self.removed.get() {
+            return Ok(removed);
+        }
+        let mut removed = Vec::new();
+        let mut items = self.record.items();
+        while let Some((path, stack)) = items.next_stack()? {
+            if stack.base.is_some() && !stack.has_file() && self.leaves(&stack) && removed.len() < REMOVED {
+                removed.push(path_hash(&path));
+            }
+        }
+        Ok(self.removed.get_or_init(|| removed.into()))
+    }
+
+    fn look_up(&self, path: &str) -> Result<Known, InstallError> {
+        Ok(match self.record.stack(path)?.filter(|stack| self.leaves(stack)) {
             None => Known::Same,
             Some(stack) => match stack.base {
                 None => Known::Nothing,
@@ -98,4 +124,18 @@ impl OnTheWay for Ways<'_> {
             Known::Base(mount, number) => self.kept(path, &mount, number),
         }
     }
+
+    fn after_nothing(&self, path: &str) -> Result<After, InstallError> {
+        // Most directories that are missing are new: the record is not read for each.
+        if !self.leaving.contains(&true) || !self.removed()?.contains(&path_hash(path)) {
+            return Ok(After::Same);
+        }
+        self.after(path)
+    }
+}
+
+fn path_hash(path: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(path.as_bytes());
+    hasher.finish()
 }

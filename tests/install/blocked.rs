@@ -92,8 +92,6 @@ fn a_file_that_was_made_immutable() {
     assert_eq!(rig.text("etc/app.conf"), "of P2");
     let expected = rig.expected(&["P1"]);
     assert!(tree.insert("etc/app.conf".to_owned(), expected["etc/app.conf"].clone()).is_some());
-    // Directories go last.
-    assert!(tree.remove("srv/new").is_some());
     model::assert_same(&tree, &expected, "but for the immutable file");
 
     // The guard, recovery and a further install say the same, and leave the journal.

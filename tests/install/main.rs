@@ -46,3 +46,5 @@ mod segments;
 mod sequences;
 mod space;
 mod turned;
+#[cfg(feature = "proof")]
+mod turned_killed;

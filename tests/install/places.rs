@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
+use crate::model;
 use crate::pieces::{directory, file, link, patch, program};
 use crate::rig::{Mount, Rig};
 
@@ -66,6 +67,66 @@ fn a_link_that_a_patch_brought_is_not_followed() {
     rig.assert_tree(&[]);
 }
 
+/// Two patches of which one leads through a link that the other has something in place of:
+/// together, and either one first.
+#[test]
+fn whether_two_patches_fit_does_not_depend_on_which_comes_first() {
+    need_root!();
+    let mut rig = Rig::new("either");
+    symlink("bin", rig.root.join("sbin")).unwrap();
+    rig.base = rig.tree();
+    let conf = || file("lib/app.conf", "of B");
+    let rejected = [
+        (patch("A", [link("lib", "/etc")]), patch("B", [conf()])),
+        (patch("A", [link("lib", "usr/lib")]), patch("B", [conf()])),
+        (patch("A", [file("lib", "a file")]), patch("B", [conf()])),
+        (patch("A", []).removes("lib"), patch("B", [conf()])),
+        (patch("A", [link("lib", "/etc")]), patch("B", []).removes("lib/libx.so")),
+        (patch("A", [link("lib", "/etc")]), patch("B", [directory("lib/app.d", 0o755)])),
+        (patch("A", [link("bin", "/etc")]), patch("B", [file("sbin/new", "of B")])),
+        (patch("A", [link("sbin", "/etc")]), patch("B", [file("sbin/new", "of B")])),
+        (patch("A", [link("usr/lib/sub", "/etc")]), patch("B", [file("lib/sub/new", "of B")])),
+        (patch("A", [link("srv", "/etc")]), patch("B", [file("srv/app.conf", "of B")])),
+        (patch("A", [link("srv", "/etc")]), patch("B", [directory("srv", 0o755)])),
+        (patch("A", []).removes("srv"), patch("B", [file("srv/app.conf", "of B")])),
+    ];
+    for (at, (one, two)) in rejected.into_iter().enumerate() {
+        rig.add(one);
+        rig.add(two);
+        let mut alone = Vec::new();
+        for first in [&[][..], &["A"], &["B"]] {
+            rig.installed(&[]);
+            rig.installed(first);
+            alone.push(rig.tree());
+            rig.install(&["A", "B"]).assert_ended("Rejected", &[]);
+            model::assert_same(&rig.tree(), &alone[alone.len() - 1], &format!("{at}, {first:?} first"));
+        }
+        // One takes the place of the other.
+        for (set, tree) in [("A", 1), ("B", 2), ("A", 1)] {
+            rig.installed(&[set]);
+            model::assert_same(&rig.tree(), &alone[tree], &format!("{at}, {set} in place of the other"));
+        }
+        rig.installed(&[]);
+        rig.assert_tree(&[]);
+    }
+
+    let fit = [
+        (patch("A", [link("lib", "/etc")]), patch("B", [file("usr/lib/app.conf", "of B")])),
+        (patch("A", [link("lib/app", "/etc")]), patch("B", [file("lib/app.conf", "of B")])),
+    ];
+    for (one, two) in fit {
+        rig.add(one);
+        rig.add(two);
+        for first in [&[][..], &["A"], &["B"]] {
+            rig.installed(first);
+            rig.installed(&["A", "B"]);
+            rig.assert_tree(&["A", "B"]);
+        }
+        rig.installed(&[]);
+        rig.assert_tree(&[]);
+    }
+}
+
 #[test]
 fn files_and_directories_do_not_replace_each_other() {
     need_root!();
@@ -85,12 +146,13 @@ fn files_and_directories_do_not_replace_each_other() {
         |other: &str| format!("P4 has a file at /srv/x, where {other} needs a directory: remove one of");
     rig.install(&["P4", "P5"]).assert_ended("Rejected", &[&both("P5")]);
     rig.install(&["P4", "P6"]).assert_ended("Rejected", &[&both("P6")]);
-    rig.installed(&["P4"]);
-    rig.install(&["P5"]).assert_ended("Rejected", &[&both("P5")]);
-    rig.install(&["P6"]).assert_ended("Rejected", &[&both("P6")]);
-    rig.installed(&[]);
-    rig.installed(&["P5"]);
-    rig.install(&["P4"]).assert_ended("Rejected", &["P4", "/srv/x"]);
+    for other in ["P5", "P6"] {
+        rig.installed(&["P4"]);
+        rig.install(&["P4", other]).assert_ended("Rejected", &[&both(other)]);
+        // Alone it takes the place of P4: see `turned`.
+        rig.installed(&[other]);
+        rig.install(&["P4", other]).assert_ended("Rejected", &[&both(other)]);
+    }
     rig.installed(&[]);
     rig.assert_tree(&[]);
 }

@@ -3,8 +3,6 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-#[cfg(feature = "proof")]
-use crate::killed;
 use crate::model;
 use crate::pieces::{Patch, directory, file, link, patch, program, same};
 use crate::rig::{Mount, Rig};
@@ -33,7 +31,7 @@ pub fn patches() -> [Patch; 3] {
     [scripted(first), scripted(second), third]
 }
 
-fn rig(name: &str) -> Rig {
+pub fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     patches().into_iter().for_each(|patch| rig.add(patch));
     rig
@@ -260,37 +258,25 @@ fn a_removal_of_a_directory_that_goes_removes_nothing() {
     rig.assert_tree(&["P1"]);
 }
 
-#[cfg(feature = "proof")]
+/// A set-user-id program that leaves with its directory loses the bit under all its names.
 #[test]
-fn while_a_directory_becomes_a_link() {
+fn a_program_that_leaves_with_its_directory_is_disarmed() {
     need_root!();
-    killed::kill_everywhere(&rig("turned-killed"), &["P1"], &["P2"], |_| {});
-}
-
-#[cfg(feature = "proof")]
-#[test]
-fn while_a_link_becomes_a_directory() {
-    need_root!();
-    killed::kill_everywhere(&rig("turned-killed-2"), &["P2"], &["P1"], |rig| {
-        fs::remove_file(rig.root.join("usr/lib/app")).unwrap();
-        symlink("by-hand", rig.root.join("usr/lib/app")).unwrap();
-    });
-}
-
-#[cfg(feature = "proof")]
-#[test]
-fn while_a_directory_comes_back() {
-    need_root!();
-    let mut rig = rig("turned-killed-3");
+    use std::os::unix::fs::PermissionsExt;
+    let mut rig = rig("turned-armed");
     rig.add(patches()[1].clone().named("P5").script_instead("health", "exit 1"));
-    killed::kill_everywhere(&rig, &["P1"], &["P5"], |_| {});
-}
+    rig.installed(&["P1"]);
+    let mode = |path: &str| fs::metadata(rig.root.join(path)).unwrap().permissions().mode() & 0o7777;
+    fs::hard_link(rig.root.join("usr/lib/app/tool"), rig.root.join("var/taken")).unwrap();
+    rig.install(&["P5"]).assert_ended("RolledBack", &["health of P5"]);
+    assert_eq!((mode("usr/lib/app/tool"), mode("var/taken")), (0o4755, 0o4755), "it is in place again");
+    rig.installed(&["P2"]);
+    assert_eq!(mode("var/taken"), 0o755);
+    fs::remove_file(rig.root.join("var/taken")).unwrap();
 
-#[cfg(feature = "proof")]
-#[test]
-fn while_a_link_comes_back() {
-    need_root!();
-    let mut rig = rig("turned-killed-4");
-    rig.add(patches()[0].clone().named("P5").script_instead("health", "exit 1"));
-    killed::kill_everywhere(&rig, &["P3"], &["P5"], |_| {});
+    rig.installed(&["P3"]);
+    fs::hard_link(rig.root.join("usr/lib/app"), rig.root.join("var/taken")).unwrap();
+    assert_eq!(mode("var/taken"), 0o4711);
+    rig.installed(&["P1"]);
+    assert_eq!(mode("var/taken"), 0o711);
 }

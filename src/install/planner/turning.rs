@@ -154,8 +154,11 @@ impl Planner<'_, '_> {
         let dir = self.host.tree.dir(directory).context("open", directory)?;
         let mut there = 0;
         sys::each_raw_name(dir.as_fd(), |_| there += 1).context("list", directory)?;
+        if there <= leaving {
+            return Ok(None);
+        }
         let mut looked_at = 0;
-        while there > leaving {
+        loop {
             let (mut names, mut at) = (Vec::new(), 0);
             let each = sys::each_raw_name(dir.as_fd(), |name| {
                 at += 1;
@@ -167,7 +170,7 @@ impl Planner<'_, '_> {
             looked_at += names.len();
             names.sort_unstable();
             if names.is_empty() {
-                break;
+                return Ok(None);
             }
             let mut items = self.record.items();
             while let Some(item) = items.next_raw()? {
@@ -183,7 +186,6 @@ impl Planner<'_, '_> {
                 return Ok(Some(format!("{directory}/{name}")));
             }
         }
-        Ok(None)
     }
 
     /// The attributes of what is at a path, if anything is.
