@@ -243,12 +243,7 @@ impl<'t> Kept<'t> {
     /// Removes a kept object, or the directory that is kept for one that was cleared.
     pub fn remove(&self, mount: &str, name: &str) -> Result<(), InstallError> {
         failpoint::hit("forgetting a kept file");
-        let dir = self.dir(mount)?;
-        let removed = match sys::remove_if_there(dir, name) {
-            Err(error) if error.kind() == io::ErrorKind::IsADirectory => sys::rmdir_at(dir, name),
-            other => other,
-        };
-        removed.context("remove from .thimble/kept", name)
+        sys::remove_any(self.dir(mount)?, name).context("remove from .thimble/kept", name)
     }
 
     /// Makes all changes so far durable.

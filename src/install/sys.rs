@@ -229,6 +229,14 @@ pub(super) fn remove_if_there(dir: BorrowedFd<'_>, name: &str) -> io::Result<()>
     }
 }
 
+/// Removes a name that may be there, also of an empty directory.
+pub(super) fn remove_any(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
+    match remove_if_there(dir, name) {
+        Err(error) if error.kind() == io::ErrorKind::IsADirectory => rmdir_at(dir, name),
+        other => other,
+    }
+}
+
 /// Removes an empty directory.
 pub(super) fn rmdir_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = c_name(name)?;

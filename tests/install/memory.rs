@@ -10,7 +10,7 @@ use serde_json::Value;
 use thimble::limits;
 
 use crate::local::Both;
-use crate::pieces::{Patch, file, patch};
+use crate::pieces::{Patch, file, link, patch};
 use crate::rig::{run, skip};
 use crate::support::netns::Namespace;
 use crate::support::peak;
@@ -120,8 +120,12 @@ impl Daemon<'_> {
     }
 
     fn removes(&self, id: &str) {
-        let (code, said) = self.says(&["remove", id]);
-        assert_eq!(code, 0, "{said}");
+        self.does(&["remove", id]);
+    }
+
+    fn does(&self, words: &[&str]) {
+        let (code, said) = self.says(words);
+        assert_eq!(code, 0, "{words:?}: {said}");
     }
 }
 
@@ -172,7 +176,29 @@ fn no_worker_takes_more_memory_than_its_budget() {
     node.note("undoing a removal of most on many", peak_kib, MOST_KIB);
     node.both.rig.edit("calm-MOST", "");
     node.installs("removal of most on many", MOST_KIB);
-    assert!(!node.both.rig.root.join("srv/MOST").exists(), "they are removed");
+    let most = node.both.rig.root.join("srv/MOST");
+    assert!(!most.exists(), "they are removed");
+
+    let daemon = node.start();
+    daemon.applies(&patch("LINK", [link("srv/MOST", "MANY")]));
+    drop(daemon);
+    node.installs("install of a link", MOST_KIB_FOR_FEW);
+    let daemon = node.start();
+    daemon.removes("LINK");
+    daemon.does(&["apply", "MOST"]);
+    drop(daemon);
+    node.installs("a directory of most in place of a link", MOST_KIB);
+    assert!(most.join("7").exists());
+    fs::write(most.join("foreign"), "").unwrap();
+    let daemon = node.start();
+    daemon.removes("MOST");
+    daemon.does(&["apply", "LINK"]);
+    drop(daemon);
+    let refused = node.both.command(thimble().as_ref(), &["install-local"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("/srv/MOST/foreign, which no install made"));
+    fs::remove_file(most.join("foreign")).unwrap();
+    node.installs("a link in place of a directory of most", MOST_KIB);
+    assert!(most.is_symlink());
 
     node.peaks.retain(|(_, peak_kib, most_kib)| peak_kib > most_kib);
     assert!(node.peaks.is_empty(), "over the budget: what, KiB, budget: {:?}", node.peaks);

@@ -238,6 +238,29 @@ fn thimble_cannot_be_patched_away() {
     assert!(only.exists());
 }
 
+/// Nor does its directory make way for a file, or it for a directory.
+#[test]
+fn thimble_does_not_make_way() {
+    need_root!();
+    let cases = [
+        ("own-above", "opt/t/thimble", patch("P2", [program("opt/t", "a file", 0o755)])),
+        ("own-below", "opt/t", patch("P2", [program("opt/t/thimble", NEW, 0o755)])),
+    ];
+    for (name, path, second) in cases {
+        let own = Own::new(name);
+        let bytes = std::fs::read(own.path("usr/bin/thimble")).unwrap();
+        own.both.applied(&patch("P1", [program(path, bytes, 0o755)]));
+        own.installs(0, &["installed: 1 patches"]);
+        own.both.change(EntryState::Available, "P1");
+        own.both.applied(&second);
+        let output = own.both.command(&own.path(path), &["install-local"]).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        let words = format!("remove thimble itself, /{path}");
+        assert!(output.status.code() == Some(1) && said.contains(&words), "{said}");
+        own.installs(0, &["installed: 1 patches"]);
+    }
+}
+
 /// Does what a supervisor and a daemon do until a controller is heard. Each process is
 /// killed at these steps first.
 fn starts_until_heard(own: &Own, mut kills: impl Iterator<Item = u64>, when: &str) {

@@ -7,8 +7,10 @@ use std::os::unix::fs::symlink;
 use crate::child::Orders;
 use crate::killed::{copy, kill_everywhere};
 use crate::model;
+use crate::pieces::{directory, file, link, patch, program};
 use crate::power;
 use crate::rig::Rig;
+use crate::sequences::Seeded;
 use crate::turned::{patches, rig};
 
 /// With P5 and P6, which are P1 and P2 that fail.
@@ -147,4 +149,44 @@ fn after_a_restart() {
     rig.installed(&["P6"]);
     assert_eq!(rig.recover_after_restart().says("outcome"), "Installed");
     assert_eq!(rig.own("kept"), [""; 0]);
+}
+
+/// Sets of which any can follow any other: directories turn at several depths. An install is
+/// killed at a random step, and so are the recoveries after it.
+#[test]
+fn at_random_steps_of_random_installs() {
+    need_root!();
+    let mut rig = Rig::new("turned-random");
+    let many = (0..60).map(|at| file(&format!("opt/t/sub/{at:02}"), format!("{at} of A")));
+    let few = [file("opt/t/a", "of A"), file("opt/t/z/z", "of A"), directory("opt/t/own", 0o700)];
+    rig.add(patch("A", many.chain(few).collect::<Vec<_>>()));
+    rig.add(patch("B", [link("opt/t", "u"), file("opt/u/a", "of B"), file("opt/t-1", "of B")]));
+    rig.add(patch("C", [program("opt/t/sub", "of C", 0o4755), file("opt/t/c/c", "of C")]));
+    rig.add(patch("D", [file("opt/t/a", "of D"), link("opt/t/c/d", "c")]).requires("A"));
+    rig.add(patch("E", [link("opt", "usr")]));
+    rig.add(patch("F", [file("opt/t/c", "of F"), link("opt/u", "t")]));
+    let sets: [&[&str]; 10] =
+        [&[], &["A"], &["B"], &["C"], &["A", "D"], &["E"], &["F"], &["C", "D"], &["A", "F"], &["D"]];
+    let mut seeded = Seeded::new();
+    let mut old: &[&str] = &[];
+    let mut turned = 0;
+    for turn in 0..90 {
+        let set = sets[seeded.next() as usize % sets.len()];
+        let orders = rig.orders_for(set);
+        let when = format!("seed {:#x}, turn {turn}: {old:?} to {set:?}", Seeded::SEED);
+        let mut run = rig.run(&orders, Some(1 + seeded.next() % 400));
+        while !run.status.success() {
+            let recover = Orders { request_id: None, ..rig.orders.clone() };
+            run = rig.run(&recover, Some(1 + seeded.next() % 200));
+        }
+        assert_eq!(run.last(), "done", "{when}: {run:?}");
+        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
+        if is_ours && run.says("outcome") == "Installed" {
+            turned += usize::from(set != old);
+            old = set;
+        }
+        assert_eq!(run.installed(), old, "{when}");
+        model::assert_same(&rig.tree(), &rig.expected(old), &when);
+    }
+    assert!(turned > 20, "{turned} installs succeeded");
 }

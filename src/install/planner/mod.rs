@@ -15,18 +15,18 @@ use crate::install::fit::{Candidate, Fit};
 use crate::install::installer::Installer;
 use crate::install::journal::Journal;
 use crate::install::kept::Kept;
-use crate::install::layout::{DirectoryPart, LayoutItem, MemberPart, Part};
+use crate::install::layout::{LayoutItem, MemberPart};
 use crate::install::moves::{Move, Switch};
 use crate::install::needs::Needs;
 use crate::install::notice::{Notice, Notices, SortedNotices};
 use crate::install::order::{FileAbove, Left, order};
 use crate::install::plan::{self, Brought, PathFacts, Ranks};
 use crate::install::presence::Presence;
-use crate::install::record::{Content, Directory, Installed, Item, ItemKind, Patch, Stack};
+use crate::install::record::{Directory, Installed, Item, ItemKind, Patch, Stack};
 use crate::install::record_draft::Draft;
-use crate::install::record_file::{Items, Record};
+use crate::install::record_file::Record;
 use crate::install::record_item::{RawItem, RawStack};
-use crate::install::record_table::{INSTALLED, Segment};
+use crate::install::record_table::INSTALLED;
 use crate::install::sorter::{SortedItems, Sorter};
 use crate::install::staged::Staged;
 use crate::install::tree::PathState;
@@ -35,9 +35,12 @@ use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
 mod directories;
+mod parts;
+mod passing;
 mod turning;
 
 use directories::MadeDirectory;
+use parts::Parts;
 use turning::Turning;
 
 /// Files deleted by hand that get a notice of their own.
@@ -97,15 +100,6 @@ pub(super) struct Planner<'h, 'p> {
     /// Files found deleted, and those without a notice.
     deleted: usize,
     more_deleted: usize,
-}
-
-/// What the patches have at one path.
-#[derive(Default)]
-struct Parts {
-    members: Vec<(Brought, Option<MemberPart>, String)>,
-    directories: Vec<(u16, DirectoryPart)>,
-    /// The patches whose paths lead through it as a link.
-    through: Vec<u16>,
 }
 
 impl<'h, 'p> Planner<'h, 'p> {
@@ -194,42 +188,6 @@ impl<'h, 'p> Planner<'h, 'p> {
         self.end()
     }
 
-    /// Passes over the parts of the record in which nothing changes.
-    fn pass_over(&mut self, items: &mut Items<'_>, brought: Option<&LayoutItem>) -> Result<(), InstallError> {
-        if self.record.table().is_worn() {
-            return Ok(());
-        }
-        while let Some(segment) = items.segment() {
-            let has_brought = brought
-                .is_some_and(|brought| items.after().is_none_or(|after| order(&brought.path, after).is_lt()));
-            if has_brought || !self.stays(segment)? {
-                break;
-            }
-            self.draft.keep(self.record, segment)?;
-            items.skip();
-        }
-        Ok(())
-    }
-
-    /// Whether nothing changes in a segment, nor follows from it for what comes before or
-    /// after.
-    fn stays(&mut self, segment: &Segment) -> Result<bool, InstallError> {
-        let summary = &segment.summary;
-        if !summary.is_closed || !self.keeps(summary.slots.iter().copied()) {
-            return Ok(false);
-        }
-        self.leave(&summary.first)?;
-        let is_free = self.new_file.top.is_none() && self.old_file.top.is_none();
-        Ok(is_free && self.recorded.inside().iter().all(|(_, made)| made.is_wanted && made.is_written))
-    }
-
-    /// Whether nothing changes for the patches that have these slots.
-    fn keeps(&self, slots: impl Iterator<Item = u16>) -> bool {
-        let mut ranks: Vec<_> = slots.filter_map(|slot| self.record.rank_of(slot)).collect();
-        ranks.sort_unstable();
-        self.ranks.keep(&ranks)
-    }
-
     fn end(mut self) -> Result<Plan<'h>, InstallError> {
         self.leave_turning(None)?;
         for (path, directory) in std::mem::take(&mut self.recorded).end() {
@@ -257,37 +215,6 @@ impl<'h, 'p> Planner<'h, 'p> {
             needs: self.needs,
             displaced: self.displaced,
         })
-    }
-
-    /// Puts a part of a patch with those of its kind. Of a patch that is installed, only
-    /// the files count whose layer is lost.
-    fn sort_part(&self, item: LayoutItem, old: Option<&Stack>, parts: &mut Parts) {
-        let Some(Surveyed { rank, is_again }) = self.surveyed.get(usize::from(item.patch)) else { return };
-        let rank = *rank;
-        if *is_again {
-            let layers = old.into_iter().flat_map(|stack| &stack.layers);
-            let mut lost = layers.filter(|layer| layer.content == Content::Lost);
-            if !lost.any(|layer| self.ranks.moved(layer.rank) == Some(rank)) {
-                return;
-            }
-        }
-        match item.part {
-            Part::Member(part) => {
-                let brought = Brought { rank, number: Some(part.number), is_config: part.is_config };
-                let mount = part.mount.clone();
-                parts.members.push((brought, Some(part), mount));
-            }
-            Part::Removal { mount } => {
-                parts.members.push((Brought { rank, number: None, is_config: false }, None, mount));
-            }
-            // Each path below a directory that is missing has told of it.
-            Part::Directory(part)
-                if part.member.is_none()
-                    && parts.directories.last().is_some_and(|(other, _)| *other == rank) => {}
-            Part::Directory(part) if !is_again => parts.directories.push((rank, part)),
-            Part::Through if !is_again && parts.through.last() != Some(&rank) => parts.through.push(rank),
-            Part::Directory(_) | Part::Through => {}
-        }
     }
 
     /// A path at which nothing changes.
