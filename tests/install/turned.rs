@@ -280,3 +280,25 @@ fn a_program_that_leaves_with_its_directory_is_disarmed() {
     rig.installed(&["P1"]);
     assert_eq!(mode("var/taken"), 0o711);
 }
+
+/// Each directory that goes has another kept for it, until the commit.
+#[test]
+fn without_room_for_its_way_back_a_directory_does_not_turn() {
+    need_root!();
+    let mut rig = Rig::new("turned-room");
+    rig.add(patch("P1", (0..60).map(|at| file(&format!("opt/t/{at}/f"), "of P1")).collect::<Vec<_>>()));
+    rig.add(patch("P2", [link("opt/t", "u")]));
+    let _mount = rig.mounted("tmpfs", "size=8m,nr_inodes=300");
+    rig.installed(&["P1"]);
+    let filler = |at: usize| rig.root.join(format!("var/filler-{at}"));
+    let made = (0..).take_while(|at| fs::write(filler(*at), "").is_ok()).count();
+    for at in made - 30..made {
+        fs::remove_file(filler(at)).unwrap();
+    }
+    let before = rig.tree();
+    rig.install(&["P2"]).assert_ended("Rejected", &["the install makes", "which has inodes for"]);
+    model::assert_same(&rig.tree(), &before, "nothing was changed");
+    (0..made - 30).for_each(|at| fs::remove_file(filler(at)).unwrap());
+    rig.installed(&["P2"]);
+    rig.assert_tree(&["P2"]);
+}

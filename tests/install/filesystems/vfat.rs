@@ -176,6 +176,30 @@ fn what_vfat_cannot_hold_is_refused_by_name() {
 }
 
 #[test]
+fn a_directory_turns_into_a_file_and_back() {
+    need_root!();
+    for options in ["", "uid=1000,umask=0027"] {
+        let Some(mut host) = Host::new("vfat-turned", 4096, options) else { return };
+        let sick = |patch: Patch| patch.script("health", "exit 1");
+        let first =
+            |id: &str| patch(id, [file("boot/efi/app/a", "of P1"), file("boot/efi/app/b/c", "of P1")]);
+        let second = |id: &str| patch(id, [file("boot/efi/app", "of P2")]);
+        let patches = [first("P1"), second("P2"), sick(first("P3")), sick(second("P4"))];
+        patches.into_iter().for_each(|patch| host.rig.add(patch));
+        for _ in 0..2 {
+            host.quietly(&["P1"]);
+            host.rig.install(&["P4"]).assert_ended("RolledBack", &["health of P4"]);
+            host.has(&[("app/a", b"of P1"), ("app/b/c", b"of P1")]);
+            host.quietly(&["P2"]);
+            host.rig.install(&["P3"]).assert_ended("RolledBack", &["health of P3"]);
+            host.has(&[("app", b"of P2")]);
+        }
+        host.quietly(&[]);
+        assert_eq!(host.contents().len(), 0);
+    }
+}
+
+#[test]
 fn a_private_file_that_others_may_read_there_is_reported() {
     need_root!();
     let Some(mut host) = Host::new("vfat-private", 4096, "umask=0022") else { return };
