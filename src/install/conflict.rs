@@ -169,8 +169,7 @@ impl fmt::Display for Conflict {
                     InTheWay::Foreign => "no install made: move it away",
                     InTheWay::Changed => "was changed by hand: move it away",
                     InTheWay::Before => {
-                        "was there before its patch: remove that patch and install, move the file away, \
-                         then do the rest"
+                        "was there before its patch: remove that and install, then move it away"
                     }
                     InTheWay::MountPoint => "something is mounted on: unmount that",
                 })
@@ -248,7 +247,7 @@ mod tests {
             (Conflict::SameFile(id(), long()), "take one out"),
             (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Changed), "move it away"),
-            (Conflict::InTheWay(id(), long(), InTheWay::Before), "then do the rest"),
+            (Conflict::InTheWay(id(), long(), InTheWay::Before), "then move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::MountPoint), "unmount that"),
             (Conflict::Lost(id(), long()), "then apply it again"),
             (unfit(Unfit::Link), "leave it out"),
