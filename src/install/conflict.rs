@@ -164,13 +164,11 @@ impl fmt::Display for Conflict {
                 )
             }
             Self::InTheWay(id, path, why) => {
-                write!(f, "{id} has a file in place of a directory with /{}, which ", ShownPath(path))?;
+                write!(f, "{id} replaces a directory above /{}, which ", ShownPath(path))?;
                 f.write_str(match why {
                     InTheWay::Foreign => "no install made: move it away",
                     InTheWay::Changed => "was changed by hand: move it away",
-                    InTheWay::Before => {
-                        "was there before its patch: remove that and install, then move it away"
-                    }
+                    InTheWay::Before => "is from before its patch: remove that, install, move it away",
                     InTheWay::MountPoint => "something is mounted on: unmount that",
                 })
             }
@@ -247,7 +245,7 @@ mod tests {
             (Conflict::SameFile(id(), long()), "take one out"),
             (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Changed), "move it away"),
-            (Conflict::InTheWay(id(), long(), InTheWay::Before), "then move it away"),
+            (Conflict::InTheWay(id(), long(), InTheWay::Before), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::MountPoint), "unmount that"),
             (Conflict::Lost(id(), long()), "then apply it again"),
             (unfit(Unfit::Link), "leave it out"),

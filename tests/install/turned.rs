@@ -106,8 +106,7 @@ fn what_does_not_leave_is_in_the_way_and_named() {
     rig.installed(&["P1"]);
 
     let root = rig.root.join("usr/lib/app");
-    let in_the_way =
-        |path: &str| format!("P2 has a file in place of a directory with /usr/lib/app/{path}, which ");
+    let in_the_way = |path: &str| format!("P2 replaces a directory above /usr/lib/app/{path}, which ");
     for path in ["mine", "deep/mine", "deep/er/mine", "empty/mine"] {
         fs::write(root.join(path), "by hand").unwrap();
         refused(&["P2"], &[&in_the_way(path), "no install made: move it away"]);
@@ -118,7 +117,7 @@ fn what_does_not_leave_is_in_the_way_and_named() {
     fs::remove_dir(root.join("b-dir")).unwrap();
     let strange: &std::ffi::OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"\xff");
     fs::write(root.join(strange), "by hand").unwrap();
-    rig.install(&["P2"]).assert_ended("Rejected", &["with /usr/lib/app/", "no install made"]);
+    rig.install(&["P2"]).assert_ended("Rejected", &["above /usr/lib/app/", "no install made"]);
     fs::remove_file(root.join(strange)).unwrap();
     // One that is gone does not hide one that is not.
     fs::rename(root.join("a"), root.join("z")).unwrap();
@@ -183,7 +182,7 @@ fn what_comes_back_is_in_the_way() {
     rig.installed(&["P4"]);
     rig.edit("usr/lib/app/a", "by hand");
     rig.installed(&["P1", "P4"]);
-    rig.install(&["P2"]).assert_ended("Rejected", &["/usr/lib/app/a, which was there before its patch"]);
+    rig.install(&["P2"]).assert_ended("Rejected", &["/usr/lib/app/a, which is from before its patch"]);
     rig.installed(&["P4"]);
     assert_eq!(rig.text("usr/lib/app/a"), "by hand");
     fs::remove_file(rig.root.join("usr/lib/app/a")).unwrap();
