@@ -92,12 +92,16 @@ pub const DESCRIPTION_BYTES: usize = 8 * 1024;
 pub const PATCH_PACKAGES: usize = 1_024;
 /// A package's name and version in a patch's metadata, in bytes.
 pub const PACKAGE_BYTES: usize = 256;
+/// Words of the command that sets labels.
+pub const RELABEL_WORDS: usize = 32;
 /// Files that a patch's metadata may list as configuration.
 pub const PATCH_CONFIG_FILES: usize = 1_024;
 /// Paths that a patch's metadata may give another owner than root.
 pub const PATCH_OWNERS: usize = 256;
 /// Files that a patch's metadata may list to be removed.
 pub const PATCH_REMOVED_FILES: usize = 1_024;
+/// Directories that a patch's metadata may list for their owner and mode.
+pub const PATCH_DIRECTORIES: usize = 1_024;
 /// A detached signature with its comments, in bytes: minisign makes none that is longer,
 /// with 1 KiB of untrusted comment and 4 KiB of trusted one.
 pub const SIGNATURE_BYTES: usize = 6 * 1_024;

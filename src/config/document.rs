@@ -270,7 +270,18 @@ impl<'d> ConfigSection<'d> {
         accepts: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Vec<T>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(Vec::new()) };
+        Ok(self.list_if_set(key, most, accepts, read)?.unwrap_or_default())
+    }
+
+    /// The same; `None` if the key is not set.
+    pub(crate) fn list_if_set<T>(
+        &self,
+        key: &str,
+        most: usize,
+        accepts: &str,
+        read: impl Fn(&str) -> Option<T>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(None) };
         let accepts = || format!("a list of at most {most}, each {accepts}");
         let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= most) else {
             return Err(self.unacceptable(key, value, accepts()));
@@ -279,7 +290,7 @@ impl<'d> ConfigSection<'d> {
             let parsed = item.get_ref().as_str().and_then(&read);
             parsed.ok_or_else(|| self.unacceptable(key, item, accepts()))
         };
-        array.iter().map(item).collect()
+        array.iter().map(item).collect::<Result<_, _>>().map(Some)
     }
 
     /// `true` or `false`.

@@ -235,6 +235,9 @@ pub struct ControllerConfig {
     pub max_hosts: usize,
 }
 
+/// What sets labels if `relabel` does not say otherwise.
+pub const RELABEL: [&str; 4] = ["restorecon", "-0", "-f", "-"];
+
 /// `[agent]`
 #[derive(Clone, Debug)]
 pub struct AgentConfig {
@@ -247,6 +250,9 @@ pub struct AgentConfig {
     pub script_timeout_ms: u64,
     /// `reserve_bytes`: space that an install must leave free. Default 1 MiB.
     pub reserve_bytes: u64,
+    /// `relabel`: a command that gives files their labels of SELinux, whose paths it reads, each
+    /// with a zero byte behind it. `None`: [`RELABEL`], where SELinux is in use. Empty: none.
+    pub relabel: Option<Vec<String>>,
 }
 
 /// `[timers]`, in milliseconds. The defaults are StarlingX's where it has them.

@@ -30,7 +30,7 @@ const NETWORK: &[&str] =
 const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 3;
 const SECURITY: &[&str] = &["key_file", "auth", "trusted_keys", "revoked", "min_sw_version"];
 const CONTROLLER: &[&str] = &["max_hosts"];
-const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes"];
+const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes", "relabel"];
 const TIMERS: &[&str] = &[
     "hello_interval_ms",
     "hello_start_ms",
@@ -270,6 +270,9 @@ fn agent(section: &ConfigSection<'_>) -> Result<AgentConfig, ConfigError> {
         lock_file: section.path("lock_file")?,
         script_timeout_ms: section.integer("script_timeout_s", 1..=86_400)?.unwrap_or(300) * 1_000,
         reserve_bytes: section.integer("reserve_bytes", 0..=i64::MAX as u64)?.unwrap_or(1024 * 1024),
+        relabel: section.list_if_set("relabel", limits::RELABEL_WORDS, "a word of a command", |text| {
+            (!text.is_empty() && !text.contains('\0')).then(|| text.to_owned())
+        })?,
     })
 }
 

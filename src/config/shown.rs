@@ -1,7 +1,7 @@
 //! A configuration as a list of keys and values, for `check-config` and to compare two
 //! configurations at a reload.
 
-use super::Config;
+use super::{Config, RELABEL};
 
 /// A key that differs between two configurations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,6 +73,12 @@ impl Config {
                 ("agent.script_timeout_s", agent.script_timeout_ms / 1_000),
                 ("agent.reserve_bytes", agent.reserve_bytes),
             ]));
+            let relabel = match &agent.relabel {
+                Some(words) if words.is_empty() => "none".to_owned(),
+                Some(words) => words.join(" "),
+                None => format!("{}, where SELinux is in use", RELABEL.join(" ")),
+            };
+            rows.push(("agent.relabel", relabel));
         }
         rows.extend(numbers(&[
             ("timers.hello_interval_ms", timers.hello_interval_ms),

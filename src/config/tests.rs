@@ -38,6 +38,9 @@ fn a_minimal_agent_gets_the_documented_defaults() {
     assert_eq!(config.controller.max_hosts, 1024);
     assert_eq!(config.agent.script_timeout_ms, 300_000);
     assert_eq!(config.agent.reserve_bytes, 1024 * 1024);
+    assert_eq!(config.agent.relabel, None);
+    let off = Config::parse(&(good() + "\n[agent]\nrelabel = []\n"), "t").unwrap();
+    assert_eq!(off.agent.relabel.as_deref(), Some(&[][..]));
     assert_eq!(config.timers, Timers::default());
 }
 
@@ -73,6 +76,7 @@ fn every_key_is_accepted() {
         lock_file = "/var/run/.node_locked"
         script_timeout_s = 2
         reserve_bytes = 0
+        relabel = ["/sbin/setfiles", "-0"]
         [timers]
         hello_interval_ms = 100
         host_lost_ms = 1000
@@ -95,6 +99,7 @@ fn every_key_is_accepted() {
     assert_eq!(config.controller.max_hosts, 16384);
     assert_eq!(config.agent.lock_file.as_deref(), Some(Path::new("/var/run/.node_locked")));
     assert_eq!(config.agent.script_timeout_ms, 2_000);
+    assert_eq!(config.agent.relabel.unwrap(), ["/sbin/setfiles", "-0"]);
     assert_eq!((config.timers.install_give_up_ms, config.timers.session_idle_ms), (2_000, 40));
 }
 
@@ -243,6 +248,7 @@ fn each_error_names_the_line_the_key_and_what_is_accepted() {
             "t:7: network.agent_port: the controllers' port is the same",
         ),
         ("= 5", "= 0", "t:11: agent.script_timeout_s cannot be 0; it takes a whole number from 1 to 86400"),
+        ("= 5", "= 5\nrelabel = [\"\"]", "t:12: agent.relabel cannot be \"\"; it takes a list of at most 32"),
         ("script_timeout_s", "script_timeout", "t:11: agent.script_timeout is not known; did you mean"),
         ("30000", "-5", "t:13: timers.hello_interval_ms cannot be -5; it takes a whole number from 5"),
         ("30000", "3600000", "t:13: timers.host_lost_ms: 3600000 is less than twice hello_interval_ms"),

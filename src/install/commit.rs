@@ -5,11 +5,12 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use super::boot::{boot_id, has_restarted_since};
+use super::capability;
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{self, Intent, Journal, JournalEntry};
 use super::kept::Kept;
-use super::moves::{Move, Switch};
+use super::moves::{Entering, Move, Switch};
 use super::record::{ARMED, Installed, with_script};
 use super::record_file::Record;
 use super::record_table::{self, BEFORE, INSTALLED, REDUCED, RecordBytes};
@@ -17,6 +18,7 @@ use super::scripts::Script;
 use super::stage::ScriptStore;
 use super::state_files::LAST;
 use super::sys::{self, InodeKind};
+use super::told::with_told;
 use super::tree::is_absent;
 use super::unfinished::UnfinishedInstall;
 use super::{set_aside, sorter};
@@ -53,8 +55,9 @@ impl Installer<'_> {
         if unfinished.journal.state.boot.is_none() {
             return self.finish(unfinished);
         }
-        let UnfinishedInstall { request, intent, .. } = unfinished;
-        self.remember(request.request_id, Outcome::Installed, &intent.local_changes, true)
+        let UnfinishedInstall { journal, request, intent, .. } = unfinished;
+        let told = with_told(&intent.local_changes, &journal.state.told);
+        self.remember(request.request_id, Outcome::Installed, &told, true)
     }
 
     /// Ends a committed install: removes what only the previous set needed.
@@ -62,7 +65,7 @@ impl Installer<'_> {
         let UnfinishedInstall { journal, request, intent, record } = unfinished;
         let Intent { local_changes, reboot_required, .. } = intent;
         if let Err(error) = self.disarm(&journal, &record, true) {
-            log::warn!("a file that was replaced may keep its set-user-id bit: {error}");
+            log::warn!("a file that was replaced may keep set-user-id or capabilities: {error}");
         }
         let mut moves = journal.moves();
         while let Some(planned) = moves.next()? {
@@ -73,7 +76,8 @@ impl Installer<'_> {
         self.sweep(&record, &journal.mounts()?);
         let asks_for_restart =
             reboot_required && !journal.state.boot.as_deref().is_some_and(has_restarted_since);
-        let last = self.remember(request.request_id, Outcome::Installed, &local_changes, asks_for_restart)?;
+        let told = with_told(&local_changes, &journal.state.told);
+        let last = self.remember(request.request_id, Outcome::Installed, &told, asks_for_restart)?;
         log::info!("install {} is done: on set {:.12}", request.request_id, record.digest());
         self.end(journal, &record)?;
         Ok(last)
@@ -90,7 +94,7 @@ impl Installer<'_> {
         }
     }
 
-    /// Takes set-user-id and set-group-id from what a committed install has displaced, or from
+    /// Takes set-user-id, set-group-id and capabilities from what a committed install has displaced, or from
     /// what undoing one has put away again; not from a file that the record in force has in
     /// place under another name. Returns the first error, and goes on after it.
     pub fn disarm(&self, journal: &Journal, record: &Record, is_committed: bool) -> Result<(), InstallError> {
@@ -106,22 +110,26 @@ impl Installer<'_> {
         while let Some(planned) = moves.next()? {
             let one = match planned {
                 Move::Save(save) if is_committed => match self.tree.parent(&save.beside) {
-                    Ok((dir, name)) => self.disarm_at(dir.as_fd(), name, record, &mut in_place),
+                    Ok((dir, name)) => self.disarm_at(dir.as_fd(), name, false, record, &mut in_place),
                     Err(error) if is_absent(&error) => Ok(()),
                     Err(error) => Err(error).context("open the directory of", &save.beside),
                 },
                 Move::Switch(Switch { mount, from, to, .. })
                 | Move::MakeWay(Switch { mount, from, to, .. }) => {
                     // A second name of what is in place has the number of what was to leave.
-                    let put_away = to.filter(|to| to.mode.is_some()).map(|to| to.number);
+                    let put_away = to.filter(Entering::was_kept).map(|to| to.number);
                     match (if is_committed { from } else { put_away }, kept.dir(&mount)) {
                         (Some(number), Ok(dir)) => {
-                            self.disarm_at(dir, &number.to_string(), record, &mut in_place)
+                            self.disarm_at(dir, &number.to_string(), true, record, &mut in_place)
                         }
                         _ => Ok(()),
                     }
                 }
-                Move::Save(_) | Move::Directory(_) | Move::OldDirectory(_) | Move::Clear(_) => Ok(()),
+                Move::Save(_)
+                | Move::Directory(_)
+                | Move::OldDirectory(_)
+                | Move::Clear(_)
+                | Move::Access(_) => Ok(()),
             };
             disarmed = disarmed.and(one);
         }
@@ -129,12 +137,14 @@ impl Installer<'_> {
         disarmed
     }
 
-    /// Disarms one file, unless it is in `in_place`: the files with these bits that the record
-    /// has in place, once they are looked for.
+    /// Disarms one file, unless it is in `in_place`: the files with several names that the
+    /// record has in place, once they are looked for. `comes_back`: its capabilities are laid
+    /// aside.
     fn disarm_at(
         &self,
         dir: BorrowedFd<'_>,
         name: &str,
+        comes_back: bool,
         record: &Record,
         in_place: &mut Option<Inodes>,
     ) -> Result<(), InstallError> {
@@ -142,31 +152,40 @@ impl Installer<'_> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             other => other.context("look at", name)?,
         };
-        if stat.kind != InodeKind::File || stat.mode & u32::from(ARMED) == 0 {
+        let has_bits = stat.mode & u32::from(ARMED) != 0;
+        if stat.kind != InodeKind::File || !has_bits && !stat.may_have_capabilities() {
+            return Ok(());
+        }
+        let mut file = sys::open_read(dir, name).context("open", name)?;
+        if !has_bits && !capability::has(&file).context("read the capabilities of", name)? {
             return Ok(());
         }
         if stat.links > 1 {
             if in_place.is_none() {
-                *in_place = Some(self.armed_in_place(record)?);
+                *in_place = Some(self.linked_in_place(record)?);
             }
             if in_place.as_ref().is_some_and(|files| files.contains(&(stat.device, stat.inode))) {
                 return Ok(());
             }
         }
-        failpoint::hit("taking set-user-id away");
-        let mode = stat.mode & !u32::from(ARMED);
-        let disarmed = sys::open_read(dir, name).and_then(|file| sys::chmod(file.as_fd(), mode));
-        disarmed.context("set the mode of", name)
+        if has_bits {
+            failpoint::hit("taking set-user-id away");
+            let mode = stat.mode & !u32::from(ARMED);
+            sys::chmod(file.as_fd(), mode).context("set the mode of", name)?;
+        }
+        failpoint::hit("taking capabilities away");
+        capability::take_away(&mut file, comes_back).context("take the capabilities of", name)
     }
 
-    fn armed_in_place(&self, record: &Record) -> Result<Inodes, InstallError> {
+    fn linked_in_place(&self, record: &Record) -> Result<Inodes, InstallError> {
         let mut files = Vec::new();
         let mut items = record.items();
         while let Some((path, stack)) = items.next_stack()? {
-            let top = stack.top().and_then(|top| top.content.object());
-            if top.is_some_and(|top| top.mode & ARMED != 0)
+            if stack.has_file()
                 && let Ok(stat) =
                     self.tree.parent(&path).and_then(|(dir, name)| sys::stat_at(dir.as_fd(), name))
+                && stat.links > 1
+                && stat.kind == InodeKind::File
             {
                 files.push((stat.device, stat.inode));
             }

@@ -20,6 +20,11 @@ pub enum Conflict {
     /// The path leads through a symbolic link that is not root's alone: another user owns
     /// it, or a directory that it is in, or may write there.
     ThroughOthersLink(PatchId, String),
+    /// The path leads to a filesystem that a user has mounted.
+    UsersMount(PatchId, String),
+    /// The top directory of the filesystem that is mounted here is not root's alone, but has
+    /// this mode and owner.
+    OthersTop(String, String),
     /// The symbolic links on the path form a loop, are not UTF-8, or lead into
     /// `.thimble`.
     BadWay(PatchId, String),
@@ -132,6 +137,22 @@ impl fmt::Display for Conflict {
                     ShownPath(path)
                 )
             }
+            Self::UsersMount(id, path) => {
+                write!(
+                    f,
+                    "{id} has files below /{}, where a user has mounted a filesystem of his own: unmount that \
+                     (`fusermount -u`) and install again",
+                    ShownPath(path)
+                )
+            }
+            Self::OthersTop(mount, access) => {
+                write!(
+                    f,
+                    "files are on the filesystem mounted at /{}, whose top directory is {access}, so others \
+                     could take away what is kept there: `chown root` and `chmod go-w` it",
+                    ShownPath(mount)
+                )
+            }
             Self::BadWay(id, path) => {
                 write!(
                     f,
@@ -241,6 +262,8 @@ mod tests {
             (Conflict::NotDirectory(id(), long()), "move away"),
             (Conflict::ThroughPatchedLink(id(), long()), "are not followed"),
             (Conflict::ThroughOthersLink(id(), long()), "are not followed"),
+            (Conflict::OthersTop(long(), "0755 1000:1000".to_owned()), "`chmod go-w` it"),
+            (Conflict::UsersMount(id(), long()), "unmount that"),
             (Conflict::BadWay(id(), long()), "lead into .thimble"),
             (Conflict::SameFile(id(), long()), "take one out"),
             (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),

@@ -294,22 +294,22 @@ impl<T> ErrorContext<T> for io::Result<T> {
 /// What to do about a system error that only the operator can mend.
 fn remedy(verb: &str, error: &io::Error) -> &'static str {
     match (verb, error.raw_os_error()) {
-        ("put in place" | "take away" | "remove" | "clear", Some(libc::EPERM)) => {
+        ("put in place" | "take away" | "remove" | "clear" | "set the owner of", Some(libc::EPERM)) => {
             ": immutable? See `lsattr -d` of it and its directory, then `chattr -ia`"
         }
         ("put in place" | "take away" | "remove" | "clear", Some(libc::EBUSY)) => {
             ": something is mounted on it: unmount that"
         }
-        ("put in place" | "take away" | "remove" | "clear", Some(libc::EXDEV)) => {
+        ("put in place" | "take away" | "remove" | "clear" | "set the owner of", Some(libc::EXDEV)) => {
             ": another filesystem is mounted over its directory: unmount that"
         }
         ("clear", Some(libc::ENOTEMPTY | libc::EEXIST)) => {
             ": something was put into it meanwhile: move that away and install again"
         }
-        ("open the directory of", Some(libc::ENOENT)) => {
+        ("open the directory of" | "open the directory", Some(libc::ENOENT)) => {
             ": it was removed, or something is mounted over it: make it again, or unmount that"
         }
-        ("open the directory of", Some(libc::ENOTDIR | libc::ELOOP)) => {
+        ("open the directory of" | "open the directory", Some(libc::ENOTDIR | libc::ELOOP)) => {
             ": something else has its name: move that away and make the directory again"
         }
         (_, Some(libc::EROFS)) => ": make it writable (`mount -o remount,rw`)",

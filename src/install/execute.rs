@@ -5,8 +5,8 @@ use std::os::fd::AsFd;
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase};
-use super::kept::Kept;
-use super::moves::Entering;
+use super::kept::{Kept, returning};
+use super::moves::{AccessChange, Entering, Switch};
 use super::needs::Needs;
 use super::planner::Plan;
 use super::prepare::Prepared;
@@ -15,8 +15,9 @@ use super::record_file::Record;
 use super::record_table::INSTALLED;
 use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
-use super::{set_aside, stage};
-use crate::types::PatchId;
+use super::told::Told;
+use super::{access, astray, set_aside, stage};
+use crate::types::{PatchId, ShownPath};
 use crate::wire::install::Step;
 
 impl Installer<'_> {
@@ -63,7 +64,12 @@ impl Installer<'_> {
         self.keep_guard(journal)?;
         self.keep(journal, &kept)?;
         journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
-        self.switch(journal, &kept)?;
+        let told = self.switch(journal, &kept)?;
+        let told = told.line().into_iter().chain(self.relabel(journal));
+        for line in told.collect::<Vec<_>>() {
+            reporter.notice(&line);
+            journal.tell(Some(line))?;
+        }
 
         reporter.progress(Step::PostScripts, 80);
         journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
@@ -150,25 +156,48 @@ impl Installer<'_> {
             kept.save(&save.path, &save.beside)?;
         }
         let mut moves = journal.moves();
-        while let Some(switch) = moves.next_switch()? {
-            if let (Some(from), Some(_)) = (switch.from, switch.to) {
-                kept.keep(&switch.path, &switch.mount, &from.to_string(), reserve)?;
+        // The directory that was looked at last, and whether it is root's alone.
+        let mut last: Option<(String, bool)> = None;
+        while let Some(Switch { path, mount, from, to, .. }) = moves.next_switch()? {
+            if let (Some(from), Some(_)) = (from, to) {
+                kept.keep(&path, &mount, &from.to_string(), reserve)?;
+            }
+            let Some(to) = to.filter(|to| !to.is_fresh) else { continue };
+            let (directory, _) = path.rsplit_once('/').unwrap_or_default();
+            let is_roots_alone = match &last {
+                Some((last, is_roots_alone)) if last == directory => *is_roots_alone,
+                _ => astray::is_roots_alone(&self.tree, directory)?,
+            };
+            last = Some((directory.to_owned(), is_roots_alone));
+            if !is_roots_alone {
+                kept.double(&mount, &to.number.to_string(), &returning(to.number))?;
             }
         }
         self.keep_directories(journal, kept)?;
         kept.barrier()
     }
 
-    fn switch(&self, journal: &Journal, kept: &Kept<'_>) -> Result<(), InstallError> {
+    fn switch(&self, journal: &Journal, kept: &Kept<'_>) -> Result<Told, InstallError> {
+        let mut told = Told::default();
         self.make_way(journal, kept)?;
         let mut moves = journal.moves();
         while let Some(directory) = moves.next_directory()? {
             kept.make_directory(&directory)?;
         }
         let mut moves = journal.moves();
+        while let Some(change) = moves.next_access()? {
+            if let Some(has) = access::set(&self.tree, kept, &change)? {
+                let AccessChange { path, to, .. } = &change;
+                told.add(&format!(
+                    "the directory /{} was changed meanwhile and stays {has}, not {to}",
+                    ShownPath(path)
+                ));
+            }
+        }
+        let mut moves = journal.moves();
         while let Some(switch) = moves.next_plain_switch()? {
             let (path, mount) = (&switch.path, &switch.mount);
-            if let Some(Entering { number, mode: Some(mode), .. }) = switch.to {
+            if let Some(Entering { number, mode, .. }) = switch.to.filter(Entering::was_kept) {
                 kept.arm(mount, &number.to_string(), mode)?;
             }
             match (switch.from, switch.to) {
@@ -184,7 +213,8 @@ impl Installer<'_> {
                 (None, None) => {}
             }
         }
-        kept.barrier()
+        kept.barrier()?;
+        Ok(told)
     }
 
     fn post_scripts(

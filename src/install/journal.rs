@@ -17,7 +17,7 @@ use std::os::unix::fs::FileExt;
 use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorContext, InstallError, is_full};
-use super::moves::{Clear, Move, NewDirectory, Save, Switch};
+use super::moves::{AccessChange, Clear, Move, NewDirectory, Save, Switch};
 use super::record::Patch;
 use super::scripts::Script;
 use super::{spare, sys};
@@ -72,6 +72,8 @@ pub(super) enum JournalEntry {
     AwaitReboot(String),
     /// The host has restarted since.
     Restarted,
+    /// Something to be told with the outcome.
+    Told(String),
 }
 
 /// The plan of an install.
@@ -126,6 +128,8 @@ pub(super) struct JournalState {
     pub boot: Option<String>,
     /// The host has restarted since that boot.
     pub is_restarted: bool,
+    /// What is to be told with the outcome.
+    pub told: Vec<String>,
 }
 
 impl JournalState {
@@ -144,6 +148,7 @@ impl JournalState {
             // Health is checked again after the restart.
             JournalEntry::AwaitReboot(boot) => (self.boot, self.is_healthy) = (Some(boot), false),
             JournalEntry::Restarted => self.is_restarted = true,
+            JournalEntry::Told(line) => self.told.push(line),
         }
     }
 }
@@ -251,6 +256,14 @@ impl Journal {
         Ok(())
     }
 
+    /// Tells something with the outcome, once.
+    pub fn tell(&mut self, line: Option<String>) -> Result<(), InstallError> {
+        match line.filter(|line| !self.state.told.contains(line)) {
+            Some(line) => self.append(JournalEntry::Told(line)),
+            None => Ok(()),
+        }
+    }
+
     fn write(&mut self, body: &[u8]) -> Result<(), InstallError> {
         let len =
             u32::try_from(body.len()).map_err(io::Error::other).own_context("encode", NAME)?.to_le_bytes();
@@ -275,7 +288,8 @@ impl Journal {
                 Move::Directory(NewDirectory { mount, .. })
                 | Move::Switch(Switch { mount, .. })
                 | Move::MakeWay(Switch { mount, .. })
-                | Move::Clear(Clear { mount, .. }) => {
+                | Move::Clear(Clear { mount, .. })
+                | Move::Access(AccessChange { mount, .. }) => {
                     mounts.insert(mount);
                 }
                 Move::Save(_) | Move::OldDirectory(_) => {}
@@ -359,6 +373,16 @@ impl Moves<'_> {
         while let Some(planned) = self.next()? {
             if let Move::Directory(directory) = planned {
                 return Ok(Some(directory));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The next directory whose owner and mode change.
+    pub fn next_access(&mut self) -> Result<Option<AccessChange>, InstallError> {
+        while let Some(planned) = self.next()? {
+            if let Move::Access(change) = planned {
+                return Ok(Some(change));
             }
         }
         Ok(None)

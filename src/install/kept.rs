@@ -9,10 +9,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use super::beside::part;
+use super::capability;
+use super::duplicate::{copy_whole, duplicate, is_linkless};
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::moves::NewDirectory;
+use super::record::ARMED;
 use super::record_file::Record;
 use super::sys::{self, InodeKind};
 use super::tree::{RootTree, is_absent};
@@ -29,6 +31,13 @@ pub(super) const BLOCK_BYTES: u64 = 4_096;
 pub(super) fn returning(number: u64) -> String {
     format!("{number}~")
 }
+
+/// The name of an object that could not be put back where it was: its directory is not there
+/// any more. It stays until somebody takes it.
+pub(super) fn lost(number: u64) -> String {
+    format!("{number}{LOST}")
+}
+const LOST: &str = ".lost";
 
 /// The name of a directory that is being made, here until it is renamed into place.
 const NEW_DIRECTORY: &str = "directory";
@@ -132,6 +141,17 @@ impl<'t> Kept<'t> {
         keep(parent.as_fd(), from, self.dir(mount)?, name, reserve).context("keep", path)
     }
 
+    /// Gives a kept object a second name here, by which undoing finds it whatever becomes of the
+    /// path that it enters. Without hard links it has none.
+    pub fn double(&self, mount: &str, name: &str, second: &str) -> Result<(), InstallError> {
+        let dir = self.dir(mount)?;
+        failpoint::hit("linking a kept file");
+        match sys::link_at(dir, name, dir, second) {
+            Err(error) if !is_linkless(&error) => Err(error).context("keep .thimble/kept", name),
+            _ => Ok(()),
+        }
+    }
+
     /// Copies a kept object to another filesystem, if it is not there yet.
     pub fn transfer(&self, from: &str, to: &str, name: &str) -> Result<(), InstallError> {
         if self.has(to, name)? {
@@ -220,12 +240,27 @@ impl<'t> Kept<'t> {
         make().context("make the directory", path)
     }
 
-    /// Gives a kept object its permission bits back.
-    pub fn arm(&self, mount: &str, name: &str, mode: u16) -> Result<(), InstallError> {
+    /// Gives a kept program its permission bits back, if it has lost some, and its
+    /// capabilities.
+    pub fn arm(&self, mount: &str, name: &str, mode: Option<u16>) -> Result<(), InstallError> {
         let dir = self.dir(mount)?;
-        failpoint::hit("giving set-user-id back");
-        let armed = sys::open_read(dir, name).and_then(|file| sys::chmod(file.as_fd(), mode.into()));
-        armed.context("set the mode of .thimble/kept", name)
+        let stat = sys::stat_at(dir, name).context("look at .thimble/kept", name)?;
+        if mode.is_none() && !stat.may_have_capabilities() {
+            return Ok(());
+        }
+        let arm = || {
+            let mut file = sys::open_read(dir, name)?;
+            // A filesystem with one mode for all may refuse to set it again.
+            if let Some(mode) = mode.filter(|mode| mode & ARMED != 0) {
+                failpoint::hit("giving set-user-id back");
+                sys::chmod(file.as_fd(), mode.into())?;
+            }
+            capability::give_back(&mut file)
+        };
+        if !arm().context("set mode and capabilities of .thimble/kept", name)? {
+            log::warn!("a file was changed while it was covered: it does not get its capabilities back");
+        }
+        Ok(())
     }
 
     /// Whether the kept directory of a filesystem is open.
@@ -298,6 +333,7 @@ impl<'t> Kept<'t> {
         sys::each_name(dir, |name| match number(name) {
             Some(number) if number < first || unknown.insert(number) => {}
             Some(number) => above = above.map_or(Some(number), |above: u64| Some(above.min(number))),
+            None if name.ends_with(LOST) => {}
             None => others.push(name.to_owned()),
         })
         .context("list .thimble/kept in", mount)?;
@@ -393,67 +429,8 @@ fn open_kept(tree: &RootTree, mount: &str, make: bool) -> io::Result<OwnedFd> {
     own_dir(home.as_fd(), "kept", make)
 }
 
-/// Gives an inode a second name. If the filesystem has no hard links or too many of this
-/// inode, or `to` is on another filesystem, makes a copy that is whole or not there.
-pub(super) fn duplicate(
-    from: BorrowedFd<'_>,
-    name: &str,
-    to: BorrowedFd<'_>,
-    to_name: &str,
-) -> io::Result<()> {
-    failpoint::hit("linking a file");
-    match sys::link_at(from, name, to, to_name) {
-        Err(error) if is_linkless(&error) => {}
-        other => return other,
-    }
-    copy_whole(from, name, to, to_name)
-}
-
-/// Makes a copy that is whole or not there.
-fn copy_whole(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
-    let part = part(to_name);
-    failpoint::hit("copying a file");
-    sys::remove_if_there(to, &part)?;
-    copy(from, name, to, &part)?;
-    failpoint::hit("renaming a copy");
-    sys::rename_new_at(to, &part, to, to_name)
-}
-
-/// Whether this error of a hard link says that the file must be copied.
-pub(super) fn is_linkless(error: &io::Error) -> bool {
-    let errno = error.raw_os_error();
-    matches!(errno, Some(libc::EPERM | libc::EOPNOTSUPP | libc::EMLINK | libc::ENOSYS | libc::EXDEV))
-}
-
-/// Copies a file or a symbolic link with its attributes.
-fn copy(from: BorrowedFd<'_>, name: &str, to: BorrowedFd<'_>, to_name: &str) -> io::Result<()> {
-    let stat = sys::stat_at(from, name)?;
-    match stat.kind {
-        InodeKind::Link => {
-            sys::symlink_at(&sys::read_link_at(from, name)?, to, to_name)?;
-            sys::chown_at(to, to_name, stat.uid, stat.gid)?;
-        }
-        InodeKind::File => {
-            let mut source = sys::open_read(from, name)?;
-            let mut file = sys::create_new(to, to_name)?;
-            io::copy(&mut source, &mut file)?;
-            sys::chown_at(to, to_name, stat.uid, stat.gid)?;
-            sys::chmod(file.as_fd(), stat.mode)?;
-            sys::copy_xattrs(&source, &file)?;
-            file.sync_all()?;
-        }
-        InodeKind::Directory | InodeKind::Other => {
-            return Err(io::Error::other("it is not a plain file, and this filesystem has no hard links"));
-        }
-    }
-    sys::set_mtime_at(to, to_name, stat.mtime_s, stat.mtime_ns)
-}
-
 #[cfg(test)]
 mod tests {
-    use std::fs::{self, File};
-    use std::os::unix::fs::{MetadataExt, PermissionsExt};
-
     use super::*;
 
     #[test]
@@ -462,36 +439,5 @@ mod tests {
             ["7", "07", "7~", "18446744073709551615"].map(number),
             [Some(7), None, None, Some(u64::MAX)]
         );
-    }
-
-    /// The fallback for filesystems without hard links. Hard links are covered by
-    /// tests/install.
-    #[test]
-    fn a_copy_has_all_attributes_of_the_original() {
-        let scratch = std::env::temp_dir().join(format!("thimble-copy-{}", std::process::id()));
-        fs::create_dir_all(&scratch).unwrap();
-        fs::write(scratch.join("from"), "content").unwrap();
-        fs::set_permissions(scratch.join("from"), fs::Permissions::from_mode(0o4711)).unwrap();
-        std::os::unix::fs::symlink("anywhere", scratch.join("link")).unwrap();
-        let dir: OwnedFd = File::open(&scratch).unwrap().into();
-        let dir = dir.as_fd();
-        let from = sys::open_read_write(dir, "from").unwrap();
-        let has_attributes = sys::set_xattr(&from, c"user.thimble", b"kept").is_ok();
-        for (name, copied) in [("from", "to"), ("link", "to-link")] {
-            sys::set_mtime_at(dir, name, 1_234_567_890, 123_456_789).unwrap();
-            copy(dir, name, dir, copied).unwrap();
-            let stat = |name: &str| fs::symlink_metadata(scratch.join(name)).unwrap();
-            let facts = |stat: fs::Metadata| {
-                (stat.mode(), stat.uid(), stat.gid(), stat.size(), stat.mtime(), stat.mtime_nsec())
-            };
-            assert_eq!(facts(stat(name)), facts(stat(copied)));
-        }
-        assert_eq!(fs::read(scratch.join("to")).unwrap(), b"content");
-        assert_eq!(fs::read_link(scratch.join("to-link")).unwrap().to_str(), Some("anywhere"));
-        if has_attributes {
-            let to = sys::open_read(dir, "to").unwrap();
-            assert_eq!(sys::xattr(&to, c"user.thimble").unwrap(), b"kept");
-        }
-        fs::remove_dir_all(&scratch).unwrap();
     }
 }

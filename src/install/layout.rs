@@ -55,6 +55,8 @@ pub(super) enum Part {
 pub(super) struct DirectoryPart {
     /// Its owner and mode, if it is a member of the patch and not only on the way to one.
     pub member: Option<Owner>,
+    /// The metadata lists it under `directories`.
+    pub is_listed: bool,
     pub attributes: Vec<Attribute>,
     /// The mount point of its filesystem.
     pub mount: String,
@@ -132,9 +134,11 @@ impl<'h> Survey<'h> {
         file: impl Read,
     ) -> Result<(Patch, FlatSet<u64>), InstallError> {
         let config = metadata.config.iter().filter_map(|path| path.to_str()).collect();
+        let listed = metadata.directories.iter().filter_map(|path| path.to_str()).collect();
         let (scripts, linked) = (Vec::new(), Vec::new());
         let id = &manifest.id;
-        let mut reader = Reader { survey: self, id, config, last: None, scripts, linked, failed: None };
+        let mut reader =
+            Reader { survey: self, id, config, listed, last: None, scripts, linked, failed: None };
         let read = archive::read(file, &mut reader);
         let Reader { scripts, linked, failed, .. } = reader;
         match (read, failed) {
@@ -195,7 +199,7 @@ impl<'h> Survey<'h> {
         for path in dir.missing().filter(|_| brings) {
             let mount = dir.mount.clone();
             let attributes = Vec::new();
-            let part = DirectoryPart { member: None, attributes, mount, is_missing: true };
+            let part = DirectoryPart { member: None, is_listed: false, attributes, mount, is_missing: true };
             push(path, Part::Directory(part))?;
         }
         Ok(dir)
@@ -214,6 +218,7 @@ struct Reader<'s, 'h> {
     survey: &'s mut Survey<'h>,
     id: &'s PatchId,
     config: FlatSet<&'s str>,
+    listed: FlatSet<&'s str>,
     /// The directory of the last member: its path in the patch, and on this host.
     last: Option<(String, ResolvedDir)>,
     scripts: Vec<Script>,
@@ -232,9 +237,10 @@ impl Reader<'_, '_> {
                 let dir = self.directory(path, path)?;
                 let (mount, is_missing) = (dir.mount.clone(), dir.missing_from.is_some());
                 let attributes = member.attributes.clone();
-                let part = DirectoryPart { member: Some(member.owner), attributes, mount, is_missing };
-                let path = dir.path.clone();
-                self.push(path, Part::Directory(part))?;
+                let (host_path, is_listed) = (dir.path.clone(), self.listed.contains(path));
+                let member = Some(member.owner);
+                let part = DirectoryPart { member, is_listed, attributes, mount, is_missing };
+                self.push(host_path, Part::Directory(part))?;
             }
             ArchiveSection::Files => {
                 let (above, name) = path.rsplit_once('/').unwrap_or(("", path));

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::record::Access;
 use crate::patch::archive::Attribute;
 
 /// One change. The order of the variants and fields here and below is on disk.
@@ -22,6 +23,8 @@ pub(super) enum Move {
     /// A directory to remove once what is in it has made way: a file or link takes its place,
     /// or that of one above it. Each comes before those in it.
     Clear(Clear),
+    /// A directory whose owner and mode change.
+    Access(AccessChange),
 }
 
 /// A directory that goes before anything is switched.
@@ -45,6 +48,16 @@ pub(super) struct NewDirectory {
     pub uid: u32,
     pub gid: u32,
     pub attributes: Vec<Attribute>,
+}
+
+/// A directory whose owner and mode change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct AccessChange {
+    pub path: String,
+    /// The mount point of its filesystem.
+    pub mount: String,
+    pub from: Access,
+    pub to: Access,
 }
 
 /// A file that gets a second name beside it.
@@ -77,4 +90,11 @@ pub(super) struct Entering {
     /// The permission bits that it gets, with set-user-id or set-group-id: it lost them while
     /// it was kept. `None` if it has its own.
     pub mode: Option<u16>,
+}
+
+impl Entering {
+    /// Whether it was kept before this install, and may have lost rights meanwhile.
+    pub fn was_kept(&self) -> bool {
+        !self.is_fresh || self.mode.is_some()
+    }
 }

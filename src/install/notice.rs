@@ -29,6 +29,9 @@ pub(super) enum Notice {
     /// A directory that a patch has was there and stays with the first mode and owner, not
     /// with the second.
     DirectoryStays(String, PatchId, String, String),
+    /// The owner or mode of a directory was changed by hand: it stays with the first, and not
+    /// with the second.
+    AccessStays(String, String, String),
     /// A file is a hard link in its patch and a copy here: the filesystem has none.
     Copied(String),
     /// A file of a patch is missing and is not restored.
@@ -60,6 +63,11 @@ impl fmt::Display for Notice {
                 f,
                 "the directory /{path} stays {has} and does not become {asked} as in {id}: `chmod` and \
                  `chown` it if it should"
+            ),
+            Self::AccessStays(path, has, asked) => write!(
+                f,
+                "the directory /{path} was changed by hand and stays {has}: `chmod` and `chown` it if it \
+                 should become {asked}"
             ),
             Self::Copied(path) => {
                 write!(f, "/{path} is a copy of another file of its patch: its filesystem has no hard links")
@@ -106,6 +114,7 @@ impl Sorted for Notice {
             | Self::Opened(path, ..)
             | Self::Copied(path)
             | Self::DirectoryStays(path, ..)
+            | Self::AccessStays(path, ..)
             | Self::Missing(path, _)
             | Self::NothingToRemove(path, _) => path.len(),
             Self::MoreMissing(_) => 0,

@@ -12,10 +12,10 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::duplicate::duplicate;
 use super::error::{ErrorContext, InstallError, InstallRefusal};
 use super::installer::Installer;
 use super::journal::Journal;
-use super::kept::duplicate;
 use super::moves::Switch;
 use super::scripts::Trial;
 use super::sys;

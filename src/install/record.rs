@@ -6,6 +6,8 @@
 //! ([`super::record_file`]), so that a record may have any number of them. Nothing here
 //! does I/O.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::scripts::Script;
@@ -65,6 +67,34 @@ pub(super) struct Directory {
     pub is_made: bool,
     /// The ranks of the patches that it is a member of: they want it even if it is empty.
     pub members_of: Vec<u16>,
+    /// What patches say of its owner and mode that list it under `directories`.
+    pub listed: Option<Listed>,
+}
+
+/// The owner and mode that a directory has by the patches that list it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Listed {
+    /// The mount point of its filesystem.
+    pub mount: String,
+    /// What it has without them.
+    pub before: Access,
+    /// What each of them says, bottom first, by rank; never empty. The top one counts.
+    pub layers: Vec<(u16, Access)>,
+}
+
+/// The owner and mode of a directory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Access {
+    /// Its permission bits.
+    pub mode: u16,
+    pub uid: u32,
+    pub gid: u32,
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:04o} {}:{}", self.mode, self.uid, self.gid)
+    }
 }
 
 /// The objects of one path.
@@ -158,6 +188,13 @@ impl Installed {
     /// The id of the patch with this rank; an empty one if there is none.
     pub fn id(&self, rank: u16) -> PatchId {
         self.patches.get(usize::from(rank)).map(|patch| patch.id.clone()).unwrap_or_default()
+    }
+}
+
+impl Listed {
+    /// What the topmost patch says.
+    pub fn top(&self) -> Option<Access> {
+        self.layers.last().map(|(_, access)| *access)
     }
 }
 

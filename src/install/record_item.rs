@@ -5,8 +5,11 @@
 //!
 //! ```text
 //! kind u8 | length of the path u16 LE | path | ...
-//!     a directory: is made u8 | slots u16 LE
+//!     a directory: is made u8 | is listed u8 | if it is, what is listed | slots u16 LE
 //!     a stack: length of the mount point u16 LE | mount point | base | layers
+//! what is listed: length of the mount point u16 LE | mount point | access before |
+//!     how many u16 LE | of each: slot u16 LE | access
+//! an access: mode u16 LE | owner u32 LE | group u32 LE
 //! a base: is there u8 | number u64 LE | mode u16 LE
 //! a layer: slot u16 LE | is config u8 | content u8 | number u64 LE | facts
 //! facts: mode u16 LE | size u64 LE | print, 32 bytes
@@ -14,7 +17,9 @@
 
 use super::error::InstallError;
 use super::frames::LEN_BYTES;
-use super::record::{Base, Content, Directory, Installed, Item, ItemKind, Layer, Object, Stack};
+use super::record::{
+    Access, Base, Content, Directory, Installed, Item, ItemKind, Layer, Listed, Object, Stack,
+};
 use super::tree::Print;
 
 const DIRECTORY: u8 = 1;
@@ -25,6 +30,8 @@ const OBJECT: u8 = 1;
 const NOTHING: u8 = 2;
 /// What of an object is known once it is unpacked.
 pub(super) const FACTS_BYTES: usize = 2 + 8 + 32;
+/// What one patch says of a directory that it lists.
+const LISTED_BYTES: usize = 2 + 2 + 4 + 4;
 /// A base, and whether there is one.
 const BASE_BYTES: usize = 1 + 8 + 2;
 /// The part of a layer before its content, and the whole.
@@ -66,7 +73,11 @@ impl<'r> RawItem<'r> {
         let path = take_text(&mut rest)?;
         let what = match *kind {
             DIRECTORY => {
-                let (slots, []) = rest.get(1..)?.as_chunks() else { return None };
+                take_u8(&mut rest)?;
+                if take_u8(&mut rest)? != 0 {
+                    skip_listed(&mut rest)?;
+                }
+                let (slots, []) = rest.as_chunks() else { return None };
                 RawKind::Directory(slots)
             }
             STACK => {
@@ -162,8 +173,18 @@ pub(super) fn encode(item: &Item, slots: &[u16], into: &mut Vec<u8>) -> usize {
     text(into, &item.path);
     let mut layers_at = into.len();
     match &item.what {
-        ItemKind::Directory(Directory { is_made, members_of }) => {
-            into.push((*is_made).into());
+        ItemKind::Directory(Directory { is_made, members_of, listed }) => {
+            into.extend([u8::from(*is_made), u8::from(listed.is_some())]);
+            if let Some(Listed { mount, before, layers }) = listed {
+                text(into, mount);
+                encode_access(before, into);
+                // A set has fewer patches: limits::EFFECTIVE.
+                into.extend(u16::try_from(layers.len()).unwrap_or(u16::MAX).to_le_bytes());
+                for (rank, access) in layers {
+                    into.extend(slot(rank).to_le_bytes());
+                    encode_access(access, into);
+                }
+            }
             into.extend(members_of.iter().flat_map(|rank| slot(rank).to_le_bytes()));
         }
         ItemKind::Stack(Stack { mount, base, layers }) => {
@@ -204,11 +225,13 @@ fn decode(bytes: &[u8], installed: &Installed) -> Option<Item> {
     let path = take_text(&mut rest)?.to_owned();
     let what = match *kind {
         DIRECTORY => {
-            let (is_made, slots) = rest.split_first()?;
-            let (slots, []) = slots.as_chunks() else { return None };
+            let is_made = take_u8(&mut rest)? != 0;
+            let listed = take_u8(&mut rest)? != 0;
+            let listed = if listed { Some(take_listed(&mut rest, installed)?) } else { None };
+            let (slots, []) = rest.as_chunks() else { return None };
             let ranks = slots.iter().map(|slot| installed.rank_of(u16::from_le_bytes(*slot)));
             let members_of = ranks.collect::<Option<_>>()?;
-            ItemKind::Directory(Directory { is_made: *is_made != 0, members_of })
+            ItemKind::Directory(Directory { is_made, members_of, listed })
         }
         STACK => {
             let mount = take_text(&mut rest)?.to_owned();
@@ -224,6 +247,45 @@ fn decode(bytes: &[u8], installed: &Installed) -> Option<Item> {
         _ => return None,
     };
     Some(Item { path, what })
+}
+
+fn encode_access(Access { mode, uid, gid }: &Access, into: &mut Vec<u8>) {
+    into.extend(mode.to_le_bytes());
+    into.extend(uid.to_le_bytes());
+    into.extend(gid.to_le_bytes());
+}
+
+fn take_listed(bytes: &mut &[u8], installed: &Installed) -> Option<Listed> {
+    let mount = take_text(bytes)?.to_owned();
+    let before = take_access(bytes)?;
+    let count = u16::from_le_bytes(take(bytes)?);
+    let mut layer = || Some((installed.rank_of(u16::from_le_bytes(take(bytes)?))?, take_access(bytes)?));
+    Some(Listed { mount, before, layers: (0..count).map(|_| layer()).collect::<Option<_>>()? })
+}
+
+/// The patches that list a directory are those that it is a member of, or some of them.
+fn skip_listed(bytes: &mut &[u8]) -> Option<()> {
+    take_text(bytes)?;
+    take_access(bytes)?;
+    let count = u16::from_le_bytes(take(bytes)?);
+    *bytes = bytes.get(usize::from(count) * LISTED_BYTES..)?;
+    Some(())
+}
+
+fn take_access(bytes: &mut &[u8]) -> Option<Access> {
+    let mode = u16::from_le_bytes(take(bytes)?);
+    Some(Access { mode, uid: u32::from_le_bytes(take(bytes)?), gid: u32::from_le_bytes(take(bytes)?) })
+}
+
+fn take_u8(bytes: &mut &[u8]) -> Option<u8> {
+    let [byte] = take(bytes)?;
+    Some(byte)
+}
+
+fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
+    let (taken, rest) = bytes.split_first_chunk()?;
+    *bytes = rest;
+    Some(*taken)
 }
 
 fn take_text<'b>(bytes: &mut &'b [u8]) -> Option<&'b str> {
@@ -250,4 +312,26 @@ fn decode_layer(bytes: &[u8; LAYER_BYTES], installed: &Installed) -> Option<Laye
         _ => return None,
     };
     Some(Layer { rank: installed.rank_of(u16::from_le_bytes(*slot))?, content, is_config: *is_config != 0 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_patches_of_a_listed_directory_are_told_without_decoding_it() {
+        let access = Access { mode: 0o2770, uid: u32::MAX, gid: 33 };
+        let layers = vec![(1, access), (2, access)];
+        let listed = Some(Listed { mount: "var".to_owned(), before: access, layers });
+        let directory = Directory { is_made: true, members_of: vec![0, 1, 2], listed };
+        let item = Item { path: "var/app".to_owned(), what: ItemKind::Directory(directory) };
+        let mut bytes = Vec::new();
+        encode(&item, &[7, 300, 9], &mut bytes);
+        let raw = RawItem::new(&bytes[LEN_BYTES..]).unwrap();
+        assert_eq!(raw.slots().collect::<Vec<_>>(), [7, 300, 9]);
+        // None of its bytes may be missing.
+        let whole = &bytes[LEN_BYTES..];
+        let most = whole.len() - 2 * 3;
+        assert!((0..most).all(|len| RawItem::new(&whole[..len]).is_none()));
+    }
 }

@@ -8,10 +8,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use super::duplicate::is_linkless;
 use super::error::{ErrorContext, InstallError};
 use super::holds::{self, Holds};
 use super::holes;
-use super::kept::{Kept, is_linkless, own_dir};
+use super::kept::{Kept, own_dir};
 use super::layout::path_hash;
 use super::record::{Installed, Object};
 use super::record_draft::Draft;

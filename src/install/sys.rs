@@ -42,6 +42,19 @@ pub(super) struct Stat {
     pub mount: Option<u64>,
 }
 
+impl Stat {
+    /// Whether it is a file that capabilities would be of use for, now or after its owner has
+    /// made it a program.
+    pub fn may_have_capabilities(&self) -> bool {
+        self.kind == InodeKind::File && (self.mode & 0o111 != 0 || self.uid != 0)
+    }
+
+    /// Whether root alone may write to this directory, and so say what its names lead to.
+    pub fn is_roots_alone(&self) -> bool {
+        (self.uid == 0 || self.uid == user()) && self.mode & 0o022 == 0
+    }
+}
+
 fn c_name(name: &str) -> io::Result<CString> {
     CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
@@ -381,6 +394,12 @@ pub(super) fn set_xattr(file: &impl AsFd, name: &CStr, value: &[u8]) -> io::Resu
     let fd = file.as_fd().as_raw_fd();
     // SAFETY: `value` is as long as said; `name` is a C string and `file` open.
     check(unsafe { libc::fsetxattr(fd, name.as_ptr(), value.as_ptr().cast(), value.len(), 0) }).map(drop)
+}
+
+/// Removes one extended attribute.
+pub(super) fn remove_xattr(file: &File, name: &CStr) -> io::Result<()> {
+    // SAFETY: `name` is a C string and `file` open.
+    check(unsafe { libc::fremovexattr(file.as_raw_fd(), name.as_ptr()) }).map(drop)
 }
 
 /// Asks for the size, then for the value, until the value fits.

@@ -12,14 +12,16 @@ use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use serde::{Deserialize, Serialize};
 
 use super::conflict::Conflict;
 use super::error::{ErrorContext, InstallError};
+use super::order::is_below;
 use super::sys::{self, InodeKind, Stat};
+use super::users_mounts;
 use crate::types::PatchId;
 
 /// The most links that are followed in one path: the kernel's bound.
@@ -156,6 +158,9 @@ pub(super) enum After {
 /// The tree below the install root.
 pub(super) struct RootTree {
     root: OwnedFd,
+    path: PathBuf,
+    /// Where users have mounted filesystems of their own.
+    users_mounts: RefCell<Vec<String>>,
     /// The directory that was opened last: the paths of one come one after another.
     last: RefCell<Option<(String, Rc<OwnedFd>)>>,
 }
@@ -163,7 +168,9 @@ pub(super) struct RootTree {
 impl RootTree {
     /// Opens the root.
     pub fn open(root: &Path) -> io::Result<Self> {
-        Ok(Self { root: File::open(root)?.into(), last: RefCell::default() })
+        let users_mounts = RefCell::new(users_mounts::below(root));
+        let path = root.to_owned();
+        Ok(Self { root: File::open(root)?.into(), path, users_mounts, last: RefCell::default() })
     }
 
     /// The root itself.
@@ -171,8 +178,17 @@ impl RootTree {
         self.root.as_fd()
     }
 
+    /// Whether a path is on a filesystem that a user has mounted. Nothing on it is touched: his
+    /// program answers every call there as he likes, or never. So it counts as absent.
+    pub fn is_users(&self, path: &str) -> bool {
+        self.users_mounts.borrow().iter().any(|mount| path == mount || is_below(path, mount))
+    }
+
     /// Opens a directory, name by name: in one call where the kernel can do that.
     pub fn dir(&self, path: &str) -> io::Result<OwnedFd> {
+        if self.is_users(path) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         if !path.is_empty()
             && let Ok(dir) = sys::open_dir_below(self.root.as_fd(), path)
         {
@@ -187,6 +203,9 @@ impl RootTree {
 
     /// Opens the directory that a path is in. Returns it with the path's last name.
     pub fn parent<'p>(&self, path: &'p str) -> io::Result<(Rc<OwnedFd>, &'p str)> {
+        if self.is_users(path) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
         let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
         let mut last = self.last.borrow_mut();
         if let Some((path, dir)) = &*last
@@ -199,10 +218,11 @@ impl RootTree {
         Ok((dir, name))
     }
 
-    /// Forgets the directory that was opened last. Call it where others had time to put
+    /// Forgets the directory that was opened last, and what users had mounted. Call it where others had time to put
     /// something else in its place: after scripts, and between the steps of an install.
     pub fn forget(&self) {
         self.last.take();
+        self.users_mounts.replace(users_mounts::below(&self.path));
     }
 
     /// The state of a path. If it has this size, it is read for its prints.
@@ -284,6 +304,9 @@ impl RootTree {
             let path = walk.path_with(&name);
             if path.len() > PATH_BYTES {
                 return Err(bad_way().into());
+            }
+            if self.is_users(&path) {
+                return Err(Conflict::UsersMount(patch.clone(), path).into());
             }
             let Some(dir) = walk.dir.as_ref().map(AsFd::as_fd) else {
                 walk.down(name, None);
@@ -374,10 +397,9 @@ impl Walk {
 
     /// Whether root alone can have made or moved an inode in the directory reached so far.
     fn is_roots_alone(&self, inode: &Stat) -> bool {
-        let is_roots = |stat: &Stat| stat.uid == 0 || stat.uid == sys::user();
         let dirs = self.steps.iter().filter_map(|step| step.stat.as_ref());
         let mut dirs = dirs.chain([&self.root]);
-        is_roots(inode) && dirs.all(|dir| is_roots(dir) && dir.mode & 0o022 == 0)
+        (inode.uid == 0 || inode.uid == sys::user()) && dirs.all(Stat::is_roots_alone)
     }
 
     /// Goes on to a name, with its directory if that exists.
@@ -450,7 +472,8 @@ fn inspect_at(dir: BorrowedFd<'_>, name: &str, size_bytes: Option<u64>) -> io::R
     Ok(PathState::Inode(Found { mode, prints: Some((whole, Print::of_content(&content))) }))
 }
 
-fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {
+/// The hash of a file's content, from its place on.
+pub(super) fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; 64 * 1024];
     loop {

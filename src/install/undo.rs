@@ -18,17 +18,18 @@ use super::beside::part;
 use super::error::{ErrorContext, InstallError};
 use super::installer::Installer;
 use super::journal::{Intent, Journal, JournalEntry, JournalPhase, JournalState};
-use super::kept::{Kept, returning};
-use super::moves::{Move, Switch};
+use super::kept::{Kept, lost, returning};
+use super::moves::{AccessChange, Clear, Move, Switch};
 use super::order::Left;
 use super::record::{Installed, Patch, with_script};
 use super::record_file::Record;
 use super::record_table::INSTALLED;
 use super::scripts::{Script, ScriptAction};
-use super::sys;
+use super::told::{Told, with_told};
 use super::tree::is_absent;
+use super::{access, astray, sys};
 use crate::failpoint;
-use crate::types::PatchId;
+use crate::types::{PatchId, ShownPath};
 use crate::wire::install::{InstallRequest, LastInstall, Outcome};
 
 impl Installer<'_> {
@@ -56,6 +57,7 @@ impl Installer<'_> {
             }
             error
         })?;
+        let reason = with_told(&reason, &journal.state.told);
         let (outcome, reason) = match journal.state.undone.clone().flatten() {
             None => (Outcome::RolledBack, reason),
             Some(failure) => (Outcome::Broken, format!("{reason}; going back: {failure}")),
@@ -73,11 +75,14 @@ impl Installer<'_> {
     ) -> Result<(), InstallError> {
         self.restore_files(journal, old, reason)?;
         if journal.state.undone.is_none() {
+            if journal.state.phase >= Some(JournalPhase::Switching) {
+                journal.tell(self.relabel(journal))?;
+            }
             let failure = self.run_rollback_scripts(&journal.state, intent, old);
             journal.append(JournalEntry::Undone { failure })?;
         }
         if let Err(error) = self.disarm(journal, old, false) {
-            log::warn!("a file that was put away may keep its set-user-id bit: {error}");
+            log::warn!("a file that was put away may keep set-user-id or capabilities: {error}");
         }
         self.sweep(old, &journal.mounts()?);
         Ok(())
@@ -99,24 +104,26 @@ impl Installer<'_> {
             INSTALLED.publish(self.home.as_fd())?;
         }
         if !journal.state.is_restored {
-            self.restore_tree(journal)?;
+            let told = self.restore_tree(journal)?;
+            journal.tell(told.line())?;
             journal.append(JournalEntry::Restored)?;
         }
         Ok(())
     }
 
     /// Restores every path. Returns the first failure; what can be restored is restored
-    /// nevertheless, so that the fewest files are of the other set.
-    fn restore_tree(&self, journal: &Journal) -> Result<(), InstallError> {
+    /// nevertheless, so that the fewest files are of the other set. Tells what somebody has led
+    /// astray.
+    fn restore_tree(&self, journal: &Journal) -> Result<Told, InstallError> {
         self.tree.forget();
-        let mut restored = Ok(());
+        let (mut restored, mut told) = (Ok(()), Told::default());
         let mut moves = journal.moves();
         while let Some(save) = moves.next_save()? {
             let part = self.remove(&part(&save.beside));
             restored = restored.and(self.remove(&save.beside)).and(part);
         }
         if journal.state.phase < Some(JournalPhase::Switching) {
-            return restored;
+            return restored.map(|()| told);
         }
         let mounts = journal.mounts()?;
         let kept = Kept::open(&self.tree, mounts.iter().map(String::as_str), |_| false)?;
@@ -129,11 +136,10 @@ impl Installer<'_> {
                 && let SwitchState::Switched = switch_state(&kept, &switch)?
                 && let (Some(_), Some(to)) = (switch.from, switch.to)
                 && !kept.has(&switch.mount, &returning(to.number))?
+                && let Err(error) = self.keep_again(&kept, &switch, &returning(to.number))
+                && !astray::is_file_led_astray(&self.tree, &kept, &switch.mount, &switch.path)?
             {
-                let name = returning(to.number);
-                if !kept.keep(&switch.path, &switch.mount, &name, 0)? {
-                    kept.take(&switch.path, &switch.mount, &name)?;
-                }
+                return Err(error);
             }
         }
         kept.barrier()?;
@@ -145,12 +151,14 @@ impl Installer<'_> {
                 // Where the directory is back, what took its place is gone.
                 let turned = matches!(&planned, Some(Move::Clear(clear)) if clear.path == switch.path);
                 if !(turned && self.is_directory(&switch.path)?) {
-                    restored = restored.and(self.restore_path(&kept, &switch));
+                    restored = restored.and(self.restore_path(&kept, &switch, &mut told));
                 }
             }
             match planned {
                 Some(Move::Switch(switch)) => last = Some(switch),
-                Some(Move::Clear(clear)) => restored = restored.and(self.restore_directory(&kept, &clear)),
+                Some(Move::Clear(clear)) => {
+                    restored = restored.and(self.restore_cleared(&kept, &clear, &mut told))
+                }
                 Some(_) => {}
                 None => break,
             }
@@ -160,9 +168,13 @@ impl Installer<'_> {
         let mut moves = journal.moves();
         while let Some(planned) = moves.next()? {
             if let Move::MakeWay(switch) = planned {
-                let restore = |kept: &Kept<'_>, switch: &Switch| self.restore_path(kept, switch);
+                let restore = |kept: &Kept<'_>, switch: &Switch| self.restore_path(kept, switch, &mut told);
                 restored = restored.and(self.restore_way(&kept, &switch, restore));
             }
+        }
+        let mut moves = journal.moves();
+        while let Some(change) = moves.next_access()? {
+            restored = restored.and(self.restore_access(&kept, &change, &mut told));
         }
         kept.barrier()?;
         restored?;
@@ -174,7 +186,8 @@ impl Installer<'_> {
                 kept.rename(&switch.mount, &returning(to.number), &to.number.to_string())?;
             }
         }
-        kept.barrier()
+        kept.barrier()?;
+        Ok(told)
     }
 
     /// Removes the directories that this install made, the innermost first. Returns the
@@ -192,6 +205,48 @@ impl Installer<'_> {
         made.end().fold(removed, |removed, (left, ())| removed.and(self.remove_directory(&left)))
     }
 
+    /// Gives the object that has entered a path its second name among those that are kept.
+    fn keep_again(&self, kept: &Kept<'_>, switch: &Switch, name: &str) -> Result<(), InstallError> {
+        match kept.keep(&switch.path, &switch.mount, name, 0)? {
+            true => Ok(()),
+            false => kept.take(&switch.path, &switch.mount, name),
+        }
+    }
+
+    /// Puts a directory back that was cleared.
+    fn restore_cleared(&self, kept: &Kept<'_>, clear: &Clear, told: &mut Told) -> Result<(), InstallError> {
+        let Clear { path, mount, .. } = clear;
+        let Err(error) = self.restore_directory(kept, clear) else { return Ok(()) };
+        if !astray::is_file_led_astray(&self.tree, kept, mount, path)? {
+            return Err(error);
+        }
+        told.add(&format!("the directory /{} could not be put back, as its own is gone", ShownPath(path)));
+        Ok(())
+    }
+
+    /// Gives a directory its former owner and mode back.
+    fn restore_access(
+        &self,
+        kept: &Kept<'_>,
+        change: &AccessChange,
+        told: &mut Told,
+    ) -> Result<(), InstallError> {
+        let AccessChange { path, mount, from, .. } = change;
+        match access::set_back(&self.tree, kept, change) {
+            Ok(None) => {}
+            Ok(Some(has)) => told.add(&format!(
+                "the directory /{} was changed meanwhile and stays {has}, not {from}",
+                ShownPath(path)
+            )),
+            Err(_) if astray::is_led_astray(&self.tree, kept, mount, path)? => told.add(&format!(
+                "/{} is another directory now, or gone, and was not made {from} again",
+                ShownPath(path)
+            )),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
     /// Removes a directory that this install made, unless it is not its own any more.
     fn remove_directory(&self, path: &str) -> Result<(), InstallError> {
         failpoint::hit("removing a directory made");
@@ -201,9 +256,10 @@ impl Installer<'_> {
         }
     }
 
-    fn restore_path(&self, kept: &Kept<'_>, switch: &Switch) -> Result<(), InstallError> {
+    fn restore_path(&self, kept: &Kept<'_>, switch: &Switch, told: &mut Told) -> Result<(), InstallError> {
         let Switch { path, mount, from, to, .. } = switch;
-        match (switch_state(kept, switch)?, from, to) {
+        let state = switch_state(kept, switch)?;
+        let restored = match (&state, from, to) {
             // It was taken away, and nothing came in its place.
             (SwitchState::Before, Some(from), Some(_))
                 if !self.tree.exists(path)?
@@ -217,7 +273,26 @@ impl Installer<'_> {
             (SwitchState::Switched, None, Some(to)) if to.is_fresh => kept.discard(path, mount),
             (SwitchState::Switched, None, Some(to)) => kept.take(path, mount, &to.number.to_string()),
             (SwitchState::Switched, None, None) => Ok(()),
+        };
+        let Err(error) = restored else { return Ok(()) };
+        if !astray::is_file_led_astray(&self.tree, kept, mount, path)? {
+            return Err(error);
         }
+        match (state, from) {
+            (SwitchState::Switched, Some(from)) => {
+                let lost = lost(*from);
+                kept.rename(mount, &from.to_string(), &lost)?;
+                let slash = if mount.is_empty() { "" } else { "/" };
+                told.add(&format!(
+                    "/{} could not be put back, as its directory is another one now, or gone: it is \
+                     /{mount}{slash}.thimble/kept/{lost}",
+                    ShownPath(path)
+                ));
+            }
+            // It is gone with its directory.
+            _ => log::info!("{error}: it is gone with its directory"),
+        }
+        Ok(())
     }
 
     /// Removes a file that this install made. The file or its directory may not exist

@@ -142,6 +142,9 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
     if let Some(path) = metadata.config.iter().find(|path| !seen.has_file(path)) {
         return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
     }
+    if let Some(path) = metadata.directories.iter().find(|path| !seen.has_directory(path)) {
+        return Err(ArchiveError::DirectoryNotInFiles { path: format!("/{}", path.display()) }.into());
+    }
     for path in &metadata.remove {
         seen.remove(path)?;
     }
@@ -315,6 +318,11 @@ impl Seen {
 
     fn has_file(&self, path: &Path) -> bool {
         matches!(self.paths.get(&Path::new("files").join(path)), Some(Known::File(_) | Known::Symlink))
+    }
+
+    /// Whether a directory is a member itself, and not only above one.
+    fn has_directory(&self, path: &Path) -> bool {
+        self.paths.get(&Path::new("files").join(path)) == Some(Known::Directory)
     }
 }
 

@@ -35,6 +35,11 @@ pub enum ArchiveError {
         /// The path as the metadata has it.
         path: String,
     },
+    /// `directories` in the metadata names a directory that is no member of the patch.
+    DirectoryNotInFiles {
+        /// The path as the metadata has it.
+        path: String,
+    },
     /// `remove` in the metadata names a path that a patch cannot have, or that this one has,
     /// or has something above or below, or removes twice.
     Removal {
@@ -171,6 +176,14 @@ impl fmt::Display for ArchiveError {
                 write!(
                     f,
                     "metadata.toml lists {} in `config`, but files/ does not have it: correct the path",
+                    ShownPath(path)
+                )
+            }
+            Self::DirectoryNotInFiles { path } => {
+                write!(
+                    f,
+                    "metadata.toml lists {} in `directories`, but the archive has no such directory itself: \
+                     correct the path, or pack the directory",
                     ShownPath(path)
                 )
             }

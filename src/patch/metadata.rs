@@ -49,6 +49,9 @@ pub struct Metadata {
     /// `remove`: files and links of the host that are not there while the patch is on it.
     /// The paths are relative to the root.
     pub remove: Vec<PathBuf>,
+    /// `directories`: directories of the patch that get its owner and mode also if they are
+    /// there already. Paths as in `config`. At most [`limits::PATCH_DIRECTORIES`].
+    pub directories: Vec<PathBuf>,
     /// `owners`: what `thimble make` gives another owner than root. At most
     /// [`limits::PATCH_OWNERS`]. Has no effect on a patch that is made.
     pub owners: Vec<PathOwner>,
@@ -85,6 +88,7 @@ const KEYS: &[&str] = &[
     "config",
     "owners",
     "remove",
+    "directories",
 ];
 
 impl Metadata {
@@ -138,6 +142,12 @@ impl Metadata {
                 "remove",
                 limits::PATCH_REMOVED_FILES,
                 "the path of a file below the root, without ..",
+                file_path,
+            )?,
+            directories: keys.list(
+                "directories",
+                limits::PATCH_DIRECTORIES,
+                "the path of a directory below the root, without ..",
                 file_path,
             )?,
             owners: keys.list(
@@ -257,6 +267,7 @@ packages = ["tzdata 2025b-0+deb12u1"]
 config = ["/etc/timezone", "etc//default/x"]
 owners = ["/var/lib/app 33:33", "/srv/a b 0:4294967295"]
 remove = ["/usr/bin/vulnerable"]
+directories = ["/var/lib/app/"]
 "#;
 
     #[test]
@@ -268,6 +279,7 @@ remove = ["/usr/bin/vulnerable"]
         let owner = |path: &str, uid, gid| PathOwner { path: path.into(), uid, gid };
         assert_eq!(metadata.owners, [owner("var/lib/app", 33, 33), owner("srv/a b", 0, u32::MAX)]);
         assert_eq!(metadata.remove, [Path::new("usr/bin/vulnerable")]);
+        assert_eq!(metadata.directories, [Path::new("var/lib/app")]);
         let meta = metadata.entry_meta();
         assert_eq!(meta.status, Status::Development);
         assert!(meta.unremovable && !meta.reboot_required && meta.apply_active_release_only);
@@ -327,6 +339,11 @@ remove = ["/usr/bin/vulnerable"]
             ),
             (with("config = [\"/etc/../x\"]"), "config cannot be \"/etc/../x\"; it takes a list of at most"),
             (with("config = [\"/\"]"), "config cannot be \"/\""),
+            (with("directories = [\"/srv/../x\"]"), "each the path of a directory below the root"),
+            (
+                with(&format!("directories = [{}]", list(1025))),
+                "it takes a list of at most 1024, each the path",
+            ),
             (
                 with("owners = [\"/x www-data:33\"]"),
                 "each a path below the root and two numbers, as \"/srv/app 33:33\"",

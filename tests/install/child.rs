@@ -38,6 +38,8 @@ pub struct Orders {
     pub script_timeout_ms: u64,
     pub reserve_bytes: u64,
     pub min_sw_version: Option<String>,
+    /// The command that sets labels; without one, none is configured.
+    pub relabel: Option<Vec<String>>,
     /// The session breaks after this many bytes.
     pub break_after: Option<usize>,
 }
@@ -80,6 +82,10 @@ impl Orders {
             ("least", self.min_sw_version.clone()),
             ("break", self.break_after.map(|bytes| bytes.to_string())),
         ];
+        if let Some(words) = &self.relabel {
+            text += "relabels true\n";
+            words.iter().for_each(|word| text += &format!("relabel {word}\n"));
+        }
         for (key, value) in optional {
             text += &value.map(|value| format!("{key} {value}\n")).unwrap_or_default();
         }
@@ -114,6 +120,7 @@ impl Orders {
             script_timeout_ms: one("timeout").unwrap().parse().unwrap(),
             reserve_bytes: one("reserve").unwrap().parse().unwrap(),
             min_sw_version: one("least"),
+            relabel: one("relabels").map(|_| all("relabel")),
             break_after: one("break").map(|bytes| bytes.parse().unwrap()),
         }
     }
@@ -163,6 +170,7 @@ impl Orders {
                 lock_file: self.lock_file.clone(),
                 script_timeout_ms: self.script_timeout_ms,
                 reserve_bytes: self.reserve_bytes,
+                relabel: self.relabel.clone(),
             },
             timers: Timers::default(),
         }

@@ -14,10 +14,12 @@ macro_rules! need_root {
 #[path = "../support/mod.rs"]
 mod support;
 
+mod astray;
 mod at_limits;
 mod attributes;
 mod blocked;
 mod child;
+mod directories;
 mod filesystems;
 mod memory;
 mod model;
@@ -39,6 +41,7 @@ mod power;
 #[cfg(feature = "proof")]
 mod reboot;
 mod refusals;
+mod relabel;
 mod removed;
 mod scripts;
 #[cfg(feature = "proof")]

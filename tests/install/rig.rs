@@ -123,6 +123,7 @@ impl Rig {
             script_timeout_ms: 10_000,
             reserve_bytes: 0,
             min_sw_version: None,
+            relabel: None,
             break_after: None,
         };
         let base = model::read(&root);
@@ -250,18 +251,31 @@ impl Rig {
         let orders = Orders { request_id: None, act, ..self.orders.clone() };
         let boot_id = self.scratch.join("boot-id");
         fs::write(&boot_id, format!("{boot}\n")).unwrap();
-        let installer = self.command(&orders);
-        let mut command = Command::new("unshare");
-        command.args(["-m", "sh", "-c"]);
-        command.arg("mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id && exec \"$@\"").arg("sh");
-        command.arg(installer.get_program()).args(installer.get_args());
-        command.envs(installer.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        let mut command =
+            self.command_in("mount --bind \"$BOOT_ID\" /proc/sys/kernel/random/boot_id", &orders);
         if let Some(kill_at) = kill_at {
             command.env("THIMBLE_KILL_AT", kill_at.to_string()).stderr(Stdio::null());
         }
-        command.env("BOOT_ID", boot_id).stdin(Stdio::null()).stdout(Stdio::null());
-        let status = command.status().unwrap();
+        let status = command.env("BOOT_ID", boot_id).status().unwrap();
         Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
+    }
+
+    /// Runs an installer process in a mount namespace of its own, after these shell commands.
+    /// It is killed after a minute.
+    pub fn run_in(&self, commands: &str, orders: &Orders) -> Run {
+        let status = self.command_in(commands, orders).status().unwrap();
+        Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
+    }
+
+    fn command_in(&self, commands: &str, orders: &Orders) -> Command {
+        let installer = self.command(orders);
+        let mut command = Command::new("timeout");
+        command.args(["-s", "KILL", "60", "unshare", "-m", "sh", "-c"]);
+        command.arg(format!("{commands} && exec \"$@\"")).arg("sh");
+        command.arg(installer.get_program()).args(installer.get_args());
+        command.envs(installer.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        command
     }
 
     pub fn tree(&self) -> Tree {

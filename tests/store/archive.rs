@@ -252,6 +252,18 @@ fn metadata_must_be_there_once_regular_small_and_agree_with_the_files() {
 }
 
 #[test]
+fn a_directory_that_is_listed_is_a_member_itself() {
+    let text = metadata("A") + "directories = [\"/etc/x\"]\n";
+    let patch = || Tar::default().file("metadata.toml", text.as_bytes());
+    let fault = "lists /etc/x in `directories`, but the archive has no such directory itself";
+    refused(patch().directory("files/etc/y"), fault);
+    refused(patch().file("files/etc/x", b""), fault);
+    refused(patch().file("files/etc/x/y", b""), fault);
+    refused(patch().symlink("files/etc/x", "y"), fault);
+    assert!(index_of(&patch().file("files/etc/x/y", b"").directory("files/etc/x").gzip()[..]).is_ok());
+}
+
+#[test]
 fn a_path_to_remove_is_one_that_a_patch_may_have_and_has_not() {
     let patch = |paths: &str| {
         let text = metadata("A") + &format!("remove = [{paths}]\n");

@@ -125,6 +125,8 @@ fn a_patch_that_would_be_refused_is_not_made() {
     fs::write(dir.join("files/etc/x"), "").unwrap();
     fs::write(dir.join("metadata.toml"), metadata("X") + "owners = [\"/etc/y 1:1\"]").unwrap();
     refused("metadata.toml lists /etc/y in `owners`, but files/ does not have it");
-    fs::write(dir.join("metadata.toml"), metadata("X")).unwrap();
+    fs::write(dir.join("metadata.toml"), metadata("X") + "directories = [\"/etc/x\"]").unwrap();
+    refused("metadata.toml lists /etc/x in `directories`, but the archive has no such directory itself");
+    fs::write(dir.join("metadata.toml"), metadata("X") + "directories = [\"/etc\"]").unwrap();
     assert!(make(&dir, Some(&out), false).is_ok());
 }

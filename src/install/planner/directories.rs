@@ -1,13 +1,17 @@
 //! The directories of a plan: which are made, which nothing wants any more, which stay.
 
+use std::os::fd::AsFd;
+
 use super::{Parts, Planner};
 use crate::install::error::{ErrorContext, InstallError};
 use crate::install::fit::Candidate;
 use crate::install::holds::AttributeKinds;
 use crate::install::layout::DirectoryPart;
-use crate::install::moves::{Move, NewDirectory};
+use crate::install::moves::{AccessChange, Move, NewDirectory};
 use crate::install::notice::Notice;
-use crate::install::record::{Directory, Item, ItemKind};
+use crate::install::record::{Access, Directory, Item, ItemKind, Listed};
+use crate::install::sys;
+use crate::install::tree::is_absent;
 use crate::patch::archive::{Attribute, Owner};
 
 /// A directory that an install made.
@@ -26,7 +30,7 @@ impl Planner<'_, '_> {
         for (path, made) in self.recorded.inside() {
             made.is_wanted |= is_in_place;
             if !made.is_written {
-                let directory = Directory { is_made: true, members_of: Vec::new() };
+                let directory = Directory { is_made: true, ..Directory::default() };
                 self.draft.push(&Item { path: path.clone(), what: ItemKind::Directory(directory) })?;
                 made.is_written = true;
             }
@@ -43,21 +47,34 @@ impl Planner<'_, '_> {
     ) -> Result<(), InstallError> {
         let Parts { directories: parts, through, .. } = parts;
         let is_recorded = old.is_some();
-        let Directory { mut is_made, members_of } = old.unwrap_or_default();
+        let Directory { mut is_made, members_of, listed: old } = old.unwrap_or_default();
         let mut members_of: Vec<_> =
             members_of.into_iter().filter_map(|rank| self.ranks.moved(rank)).collect();
+        let layers = self.listed(&path, old.as_ref(), &parts)?;
         let missing = parts.iter().find(|(_, part)| part.is_missing);
         if let Some((rank, DirectoryPart { member, attributes, mount, .. })) = missing {
-            self.make(&path, mount, Some(*rank), *member, attributes)?;
+            let (rank, owner) = match layers.last() {
+                Some((rank, Access { mode, uid, gid })) => {
+                    let (mode, uid, gid) = (u32::from(*mode), *uid, *gid);
+                    (rank, Some(Owner { mode, uid, gid, ..Owner::default() }))
+                }
+                None => (rank, *member),
+            };
+            self.make(&path, mount, Some(*rank), owner, attributes)?;
             is_made = true;
         }
         for (rank, DirectoryPart { member, mount, is_missing, .. }) in &parts {
             let Some(owner) = member else { continue };
             members_of.push(*rank);
-            if !is_missing {
+            if !is_missing && layers.is_empty() {
                 self.compare_directory(&path, mount, *rank, owner)?;
             }
         }
+        let listed = match self.turning {
+            // It goes, or the install is refused.
+            Some(_) => None,
+            None => self.change_access(&path, old, layers, &parts)?,
+        };
         // A link that paths of patches lead through is recorded as their directory: no other
         // patch may have a file in its place later.
         members_of.extend(through);
@@ -65,7 +82,7 @@ impl Planner<'_, '_> {
         members_of.dedup();
         if !members_of.is_empty() {
             self.in_directories(true)?;
-            let what = ItemKind::Directory(Directory { is_made, members_of });
+            let what = ItemKind::Directory(Directory { is_made, members_of, listed });
             self.draft.push(&Item { path, what })?;
         } else if self.turning.is_some() && is_recorded {
             self.turn_below(&path, is_made)?;
@@ -73,6 +90,95 @@ impl Planner<'_, '_> {
             self.recorded.enter(path, MadeDirectory::default());
         }
         Ok(())
+    }
+
+    /// What the patches of the new set say of a directory that list it, bottom first. Where
+    /// the filesystem has one mode for all, they say nothing.
+    fn listed(
+        &mut self,
+        path: &str,
+        old: Option<&Listed>,
+        parts: &[(u16, DirectoryPart)],
+    ) -> Result<Vec<(u16, Access)>, InstallError> {
+        let old = old.into_iter().flat_map(|old| &old.layers);
+        let mut layers: Vec<_> =
+            old.filter_map(|(rank, access)| Some((self.ranks.moved(*rank)?, *access))).collect();
+        for (rank, DirectoryPart { member, mount, is_listed, .. }) in parts {
+            // Two members may be one directory here, through a link.
+            let Some(owner) = member.filter(|_| *is_listed) else { continue };
+            if layers.iter().any(|(other, _)| other == rank) {
+                continue;
+            }
+            self.open(mount)?;
+            self.kept.try_out(mount)?;
+            let (patch, attributes) = (&self.ranks.id(*rank), AttributeKinds::default());
+            let Owner { mode, uid, gid, .. } = owner;
+            let candidate = Candidate { patch, mount, path, is_link: false, mode, uid, gid, attributes };
+            self.fit.check(&self.kept, &candidate)?;
+            if self.kept.holds(mount).modes {
+                layers.push((*rank, Access::of_member(&owner)));
+            }
+        }
+        layers.sort_unstable_by_key(|(rank, _)| *rank);
+        Ok(layers)
+    }
+
+    /// Plans the owner and mode that a directory gets from the topmost patch that lists it, or
+    /// gets back. If they are not as the last install left them, they stay, and that is told.
+    fn change_access(
+        &mut self,
+        path: &str,
+        old: Option<Listed>,
+        layers: Vec<(u16, Access)>,
+        parts: &[(u16, DirectoryPart)],
+    ) -> Result<Option<Listed>, InstallError> {
+        let (old_top, new_top) = (old.as_ref().and_then(Listed::top), layers.last().map(|(_, top)| *top));
+        let is_missing = parts.iter().any(|(_, part)| part.is_missing);
+        let (mount, before) = match (old, new_top) {
+            (Some(Listed { mount, before, .. }), _) => (mount, before),
+            (None, None) => return Ok(None),
+            (None, Some(top)) => {
+                let mount = parts.first().map(|(_, part)| part.mount.clone()).unwrap_or_default();
+                (mount, self.access_before(path, top, parts)?)
+            }
+        };
+        if old_top != new_top && !is_missing {
+            let has = self.host.tree.dir(path).and_then(|dir| sys::stat_dir(dir.as_fd()));
+            match has {
+                // It was deleted by hand.
+                Err(error) if is_absent(&error) => {}
+                has => {
+                    let from = Access::of(&has.context("look at", path)?);
+                    let (left, to) = (old_top.unwrap_or(before), new_top.unwrap_or(before));
+                    if from != left && from != to {
+                        let notice = Notice::AccessStays(path.to_owned(), from.to_string(), to.to_string());
+                        self.notices.push(notice).context("sort in", ".thimble")?;
+                    } else if from != to {
+                        self.open(&mount)?;
+                        let (path, mount) = (path.to_owned(), mount.clone());
+                        self.journal.plan(&Move::Access(AccessChange { path, mount, from, to }))?;
+                    }
+                }
+            }
+        }
+        Ok((!layers.is_empty()).then_some(Listed { mount, before, layers }))
+    }
+
+    /// The owner and mode that a directory has without the patches that list it: those that it
+    /// has, or what it would be made with if nobody listed it. If it is made only because
+    /// somebody does, it keeps what it was made with.
+    fn access_before(
+        &self,
+        path: &str,
+        top: Access,
+        parts: &[(u16, DirectoryPart)],
+    ) -> Result<Access, InstallError> {
+        if !parts.iter().any(|(_, part)| part.is_missing) {
+            return self.host.tree.directory_stat(path).map(|stat| Access::of(&stat));
+        }
+        let mut others = parts.iter().filter(|(_, part)| !part.is_listed);
+        let other = others.find_map(|(_, part)| part.member);
+        Ok(other.map_or(top, |owner| Access::of_member(&owner)))
     }
 
     /// Tells if a directory is there with another owner or mode than a patch has for it: it

@@ -16,7 +16,7 @@ use crate::install::installer::Installer;
 use crate::install::journal::Journal;
 use crate::install::kept::Kept;
 use crate::install::layout::{LayoutItem, MemberPart};
-use crate::install::moves::{Move, Switch};
+use crate::install::moves::Move;
 use crate::install::needs::Needs;
 use crate::install::notice::{Notice, Notices, SortedNotices};
 use crate::install::order::{FileAbove, Left, order};
@@ -35,6 +35,7 @@ use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
 mod directories;
+mod keeping;
 mod parts;
 mod passing;
 mod turning;
@@ -402,31 +403,6 @@ impl<'h, 'p> Planner<'h, 'p> {
             self.turn(path, &facts.mount, rank)?;
         }
         Ok((plan.stack, plan.staged))
-    }
-
-    /// Opens the kept directory of a filesystem. It may be missing only where no patch had
-    /// files.
-    fn open(&mut self, mount: &str) -> Result<(), InstallError> {
-        self.kept.add(mount, !self.record.mounts.iter().any(|known| known == mount))
-    }
-
-    /// Finds the kept object that enters a path: on its own filesystem, or moved to the
-    /// root's.
-    fn find(&mut self, switch: &mut Switch, old: Option<&Stack>) -> Result<(), InstallError> {
-        let Switch { path, mount, to: Some(to), .. } = switch else { return Ok(()) };
-        let name = to.number.to_string();
-        if to.is_fresh || self.kept.has(mount, &name)? {
-            return Ok(());
-        }
-        if !self.kept.has("", &name)? {
-            let top = old.and_then(Stack::top).map(|top| self.ranks.old_id(top.rank));
-            return Err(Conflict::Lost(top.unwrap_or_default(), path.clone()).into());
-        }
-        // Undoing leaves it where it lies now.
-        to.is_fresh = true;
-        self.needs.add(mount, self.kept.size_bytes("", &name)?);
-        self.needs.returning.push((mount.clone(), to.number));
-        Ok(())
     }
 
     /// Writes a stack to the new record, and its members to what is unpacked.

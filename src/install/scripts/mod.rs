@@ -21,9 +21,11 @@ use crate::job::SystemError;
 use crate::limits;
 use crate::types::PatchId;
 
+mod input;
 mod script;
 mod sys;
 
+use input::{Input, More};
 pub(super) use script::{Script, ScriptAction};
 
 /// The interval at which the clock is read while a script runs.
@@ -143,7 +145,7 @@ impl Scripts {
             .env("THIMBLE_PATCH", patch.as_str())
             .env("THIMBLE_ACTION", action.as_str())
             .env("THIMBLE_PHASE", script.as_str());
-        let Trial { error: Some(error), output } = self.run_to_end(command, self.limit) else {
+        let Trial { error: Some(error), output } = self.run_to_end(command, None, self.limit) else {
             return Ok(());
         };
         let failure = ScriptFailure { patch: patch.clone(), script: script.as_str(), error, output };
@@ -157,7 +159,13 @@ impl Scripts {
     /// Tries out a program that should print what it is and end.
     pub fn try_out(&self, mut command: Command) -> Trial {
         self.clean_environment(&mut command);
-        self.run_to_end(command, self.limit.min(TRIAL))
+        self.run_to_end(command, None, self.limit.min(TRIAL))
+    }
+
+    /// Runs a command of the host that reads an input.
+    pub fn feed(&self, mut command: Command, input: More<'_>) -> Trial {
+        self.clean_environment(&mut command);
+        self.run_to_end(command, Some(input), self.limit)
     }
 
     fn clean_environment(&self, command: &mut Command) {
@@ -169,9 +177,9 @@ impl Scripts {
             .env("THIMBLE_ROOT", &self.root);
     }
 
-    fn run_to_end(&self, command: Command, limit: Duration) -> Trial {
+    fn run_to_end(&self, command: Command, input: Option<More<'_>>, limit: Duration) -> Trial {
         let mut tail = Tail::default();
-        let error = match self.watch(command, limit, &mut tail) {
+        let error = match self.watch(command, input, limit, &mut tail) {
             Ok(ScriptEnd { left: Some(names), .. }) => Some(ScriptError::LeftRunning(names)),
             Ok(ScriptEnd { status: None, .. }) => Some(ScriptError::TimedOut(limit)),
             Ok(ScriptEnd { status: Some(status), .. }) => match (status.code(), status.signal()) {
@@ -205,23 +213,34 @@ impl Scripts {
             if is_over {
                 return;
             }
-            sys::wait_readable(None, LOOK_MS);
+            sys::wait(None, None, LOOK_MS);
         }
     }
 
-    fn watch(&self, mut command: Command, limit: Duration, tail: &mut Tail) -> io::Result<ScriptEnd> {
+    fn watch(
+        &self,
+        mut command: Command,
+        input: Option<More<'_>>,
+        limit: Duration,
+        tail: &mut Tail,
+    ) -> io::Result<ScriptEnd> {
         let (mut output, theirs) = io::pipe()?;
         sys::set_nonblocking(output.as_fd())?;
-        command.current_dir(&self.root).stdin(Stdio::null()).stdout(theirs.try_clone()?).stderr(theirs);
+        command.current_dir(&self.root).stdout(theirs.try_clone()?).stderr(theirs);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         sys::isolate(&mut command);
         let mut child = command.spawn()?;
         // The command holds copies of the writing end of the pipe.
         drop(command);
         let deadline = Instant::now() + limit;
         let mut is_open = true;
+        let mut input =
+            child.stdin.take().zip(input).map(|(pipe, more)| Input::new(pipe, more)).transpose()?;
         let status = loop {
-            sys::wait_readable(is_open.then(|| output.as_fd()), LOOK_MS);
+            let pipe = input.as_ref().and_then(Input::pipe);
+            sys::wait(is_open.then(|| output.as_fd()), pipe, LOOK_MS);
             is_open &= tail.read_from(&mut output)?;
+            input.as_mut().map_or(Ok(()), Input::write)?;
             if let Some(status) = child.try_wait()? {
                 break Some(status);
             }
@@ -248,7 +267,7 @@ struct ScriptEnd {
 fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     let deadline = Instant::now() + GRACE;
     while has_ended && sys::reap() && Instant::now() < deadline && !orphans().is_empty() {
-        sys::wait_readable(None, LOOK_MS);
+        sys::wait(None, None, LOOK_MS);
     }
     let left: Vec<_> =
         if has_ended { orphans().into_iter().map(|orphan| orphan.name).collect() } else { vec![] };
@@ -269,7 +288,7 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
         for orphan in orphans {
             sys::kill(orphan.pid);
         }
-        sys::wait_readable(None, 1);
+        sys::wait(None, None, 1);
     }
     Ok((!left.is_empty()).then(|| left.join(", ")))
 }

@@ -62,10 +62,14 @@ pub(super) fn set_nonblocking(fd: BorrowedFd<'_>) -> io::Result<()> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Waits until the descriptor is readable, at most `timeout_ms`.
-pub(super) fn wait_readable(fd: Option<BorrowedFd<'_>>, timeout_ms: i32) {
-    let fd = fd.map_or(-1, |fd| fd.as_raw_fd());
-    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-    // SAFETY: `poll` is one `pollfd`; a negative descriptor is ignored.
-    unsafe { libc::poll(&raw mut poll, 1, timeout_ms) };
+/// Waits until one descriptor is readable or the other writable, at most `timeout_ms`.
+pub(super) fn wait(readable: Option<BorrowedFd<'_>>, writable: Option<BorrowedFd<'_>>, timeout_ms: i32) {
+    let poll = |fd: Option<BorrowedFd<'_>>, events| libc::pollfd {
+        fd: fd.map_or(-1, |fd| fd.as_raw_fd()),
+        events,
+        revents: 0,
+    };
+    let mut polls = [poll(readable, libc::POLLIN), poll(writable, libc::POLLOUT)];
+    // SAFETY: `polls` is two `pollfd`; a negative descriptor is ignored.
+    unsafe { libc::poll(polls.as_mut_ptr(), 2, timeout_ms) };
 }
