@@ -225,6 +225,8 @@ fn a_listed_directory_turns_into_a_file_and_back() {
     rig.add(patch("P2", upper).says(line).requires("P1"));
     rig.add(patch("P3", [file("srv/d", "a file")]));
     rig.add(patch("P4", [file("srv/d", "a file")]).script("health", "exit 1"));
+    // Made as the first says, so that all leaving would change them once more.
+    rig.installed(&["P1"]);
     rig.installed(&["P1", "P2"]);
     let listed = rig.tree();
     let of = |path: &str| (listed[path].mode, listed[path].owner);
