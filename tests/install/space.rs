@@ -4,15 +4,14 @@
 use std::fs;
 use std::io::Write;
 use std::path::Path;
-#[cfg(feature = "proof")]
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model;
 use crate::pieces::{file, patch, program};
-use crate::rig::{Mount, Rig, populate};
 #[cfg(feature = "proof")]
-use crate::rig::{run, skip};
+use crate::rig::skip;
+use crate::rig::{Mount, Rig, populate, run};
 
 /// A host whose root is a filesystem of its own.
 fn rig(name: &str, options: &str) -> (Rig, Mount) {
@@ -165,6 +164,13 @@ fn fill(path: &Path) {
 
 /// Removes patches from a full disk one by one, while another process takes every byte
 /// that becomes free: what a removal writes was set aside.
+/// Removes a file, and waits until its space can be used: a journal gives it back with its
+/// next commit.
+fn give_back(file: &Path) {
+    fs::remove_file(file).unwrap();
+    run(Command::new("sync").arg("-f").arg(file.parent().unwrap()));
+}
+
 fn remove_from_a_full_disk(rig: &mut Rig) {
     let script = "true";
     let first =
@@ -196,13 +202,13 @@ fn remove_from_a_full_disk(rig: &mut Rig) {
         assert_eq!((run.last(), run.says("outcome")), ("done", "Installed"), "{run:?}");
     });
     model::assert_same(&without(rig.tree()), &rig.expected(&["P1"]), "P2 is removed");
-    fs::remove_file(&filling).unwrap();
+    give_back(&filling);
     // The install that follows sets the space aside again.
     rig.installed(&["P1"]);
     fill(&filling);
     rig.installed(&[]);
     model::assert_same(&without(rig.tree()), &rig.base, "P1 is removed");
-    fs::remove_file(&filling).unwrap();
+    give_back(&filling);
     rig.installed(&["P1", "P2"]);
     rig.assert_tree(&["P1", "P2"]);
 }
