@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
+#[cfg(feature = "proof")]
 use crate::child::Act;
 use crate::pieces::{file, patch, program};
 use crate::rig::Rig;

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
+#[cfg(feature = "proof")]
 use crate::child::Act;
 use crate::pieces::{Patch, Piece, directory, file, patch};
 use crate::rig::{Mount, Rig};

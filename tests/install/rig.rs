@@ -303,6 +303,7 @@ impl Rig {
     }
 
     /// What is in `.thimble` and should not be there when no install is under way.
+    #[cfg(feature = "proof")]
     pub fn left_over(&self) -> Vec<String> {
         let is_known = |name: &String| {
             let own = ["fetch", "installed", "kept", "last", "lock", "patches"];
