@@ -14,8 +14,8 @@ const PIECE_BYTES: usize = 256 * 1024;
 /// A controller as the source of manifests and patch files, over a session.
 pub struct SessionSource(pub Exchange);
 
-fn send(exchange: &mut Exchange, frame: Frame) -> Result<(), FetchError> {
-    exchange.send(frame).map_err(FetchError::Session)
+fn request(exchange: &mut Exchange, frame: Frame) -> Result<(), FetchError> {
+    exchange.request(frame).map_err(FetchError::Session)
 }
 
 /// The next frame of an answer.
@@ -35,7 +35,7 @@ pub(super) fn unexpected_frame() -> FetchError {
 
 impl Source for SessionSource {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
-        send(&mut self.0, Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
+        request(&mut self.0, Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
         let mut patches = Vec::new();
         loop {
             match receive(&mut self.0)? {
@@ -57,7 +57,7 @@ impl BlobSource for SessionSource {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
-        send(&mut self.0, Frame::BlobReq { hash: *hash, offset })?;
+        request(&mut self.0, Frame::BlobReq { hash: *hash, offset })?;
         let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else {
             return Err(unexpected_frame());
         };
@@ -65,7 +65,7 @@ impl BlobSource for SessionSource {
         let mut left = len_bytes;
         while left > 0 {
             let room = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            match self.0.raw().read(&mut piece[..room]) {
+            match self.0.read(&mut piece[..room]) {
                 Ok(0) => return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
                 Ok(got) => {
                     left -= got as u64;

@@ -57,13 +57,15 @@ impl Daemon<'_> {
     }
 
     /// Hands a session to a worker that serves it, if one is free. A node gets one worker
-    /// for a purpose, so that a node with a stolen key does not lock out others.
+    /// for a purpose, so that a node with a stolen key does not lock out others. A second
+    /// session ends the first, as in the pool of sessions, and its node asks again when
+    /// that worker is gone.
     #[inline(never)]
     pub fn serve(&mut self, now: Instant, at: usize, node: NodeId, purpose: Purpose) {
         let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
-        let is_served = self.workers.count(|kind| kind == WorkerKind::Serve(node, purpose)) > 0;
+        let is_served = self.workers.replace(WorkerKind::Serve(node, purpose));
         if serving >= limits::BLOB_WORKERS || is_served || !self.repository.is_loaded() {
-            return self.sessions.send_busy(at, BUSY_RETRY, &self.registry);
+            return self.sessions.send_busy(now, at, BUSY_RETRY, &self.registry);
         }
         let Self { sessions, workers, registry, .. } = self;
         let started = sessions.hand_over(at, registry, |stream, keys| {

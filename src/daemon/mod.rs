@@ -11,7 +11,7 @@
 //! | `workers` | worker processes |
 //! | `worker` | the other side: a worker's own `main` |
 //! | `topology` | the topology service's events, on their way to the state machines |
-//! | `exchange`, `fetch`, `pull`, `serve` | a session in a worker: its frames, who asks, who answers |
+//! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
 //! | `control_socket` | connections of commands |
 //! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
@@ -35,6 +35,7 @@ mod fixture;
 mod jobs;
 mod log;
 mod notify;
+mod pace;
 mod proof;
 mod pull;
 mod ready;

@@ -8,7 +8,7 @@ use crate::wire::frame::Frame;
 
 impl MapSource for Exchange {
     fn head(&mut self) -> Result<MapHead, FetchError> {
-        self.send(Frame::MapReq).map_err(FetchError::Session)?;
+        self.request(Frame::MapReq).map_err(FetchError::Session)?;
         match receive(self)? {
             Frame::MapHead { hostname, floor } => Ok(MapHead { hostname, floor }),
             _ => Err(unexpected_frame()),

@@ -1,7 +1,7 @@
 //! The serving end of a session, in a controller's worker: sends manifests and patch
 //! files from the store.
 
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use super::exchange::Exchange;
@@ -9,13 +9,20 @@ use crate::store::{self, Blob};
 use crate::types::{Hash, Reason};
 use crate::wire::frame::{Frame, Purpose};
 
+/// Bytes of a patch file that are sent at once. The time that a phase has left is checked
+/// before each.
+const PIECE_BYTES: usize = 64 * 1024;
+
 /// Answers requests until the peer ends the session. An agent may request manifests and
 /// patch files, another controller only patch files.
 ///
 /// # Errors
 /// The connection was lost or timed out, or the peer sent an unexpected frame.
 pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io::Result<()> {
-    while let Some(frame) = exchange.receive()? {
+    loop {
+        exchange.begin_phase();
+        let Some(frame) = exchange.receive()? else { return Ok(()) };
+        exchange.begin_phase();
         match frame {
             Frame::ManifestReq { digest, nodetype } if purpose == Purpose::Fetch => {
                 match store::manifest(state_dir, &digest, &nodetype) {
@@ -32,7 +39,6 @@ pub fn serve(state_dir: &Path, exchange: &mut Exchange, purpose: Purpose) -> io:
             _ => return Err(io::ErrorKind::InvalidData.into()),
         }
     }
-    Ok(())
 }
 
 fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64) -> io::Result<()> {
@@ -48,10 +54,14 @@ fn send_blob(state_dir: &Path, exchange: &mut Exchange, hash: &Hash, offset: u64
     };
     file.seek(SeekFrom::Start(offset))?;
     exchange.send(Frame::Blob { len_bytes, signature })?;
-    let sent = io::copy(&mut io::Read::take(&mut file, len_bytes), exchange.raw())?;
-    if sent != len_bytes {
-        // The file shrank. The peer sees the session end before the blob is complete.
-        return Err(io::ErrorKind::UnexpectedEof.into());
+    let mut piece = vec![0; PIECE_BYTES];
+    let mut left = len_bytes;
+    while left > 0 {
+        let room = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        // If the file shrank, the peer sees the session end before the blob is complete.
+        file.read_exact(&mut piece[..room])?;
+        exchange.write_all(&piece[..room])?;
+        left -= room as u64;
     }
     exchange.send(Frame::End)
 }

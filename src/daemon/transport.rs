@@ -1,6 +1,7 @@
 //! The transport that was compiled in: TIPC where the feature `tipc` is on, else UDP.
 //! Each offers the same names: `Transport`, `Endpoint`, `Batch`, `Stream`,
-//! `BlockingStream` and `blocking`, `Listener`, `View`, `OpenError`, `NAME`.
+//! `BlockingStream`, `blocking` and `set_patience`, `Origin` and `origin`, `Listener`, `View`,
+//! `OpenError`, `NAME`.
 
 #[cfg(feature = "tipc")]
 pub use crate::tipc::*;

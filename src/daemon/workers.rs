@@ -149,6 +149,18 @@ impl Workers {
         self.slots.iter().flatten().filter(|worker| matches(worker.kind)).count()
     }
 
+    /// Kills the worker of this kind, as another takes its place; false if there is none.
+    /// Only for a kind that changes nothing.
+    pub fn replace(&mut self, kind: WorkerKind) -> bool {
+        let Some(worker) = self.slots.iter_mut().flatten().find(|worker| worker.kind == kind) else {
+            return false;
+        };
+        let reason = Reason::truncated("a later session of the same node has replaced it");
+        worker.ending.get_or_insert(Ending::Failed(RefusalKind::Refused, reason));
+        sys::kill(worker.pid, libc::SIGKILL);
+        true
+    }
+
     /// The running workers: kind, time since the start, time since the last report.
     pub fn running(&self, now: Instant) -> impl Iterator<Item = (WorkerKind, Duration, Duration)> {
         let since =

@@ -32,6 +32,8 @@ pub use batch::Batch;
 #[cfg(feature = "tipc")]
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
-pub use transport::{BlockingStream, Endpoint, NAME, OpenError, Transport, blocking};
+pub use transport::{
+    BlockingStream, Endpoint, NAME, OpenError, Origin, Transport, blocking, origin, set_patience,
+};
 #[cfg(feature = "tipc")]
 pub use view::TopologyView;

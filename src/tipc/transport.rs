@@ -25,6 +25,8 @@ use crate::wire::frame::Role;
 pub const NAME: &str = "tipc";
 /// A stream session's socket in a worker, where it blocks.
 pub type BlockingStream = Stream;
+/// Where an accepted stream session comes from: one TIPC node has one.
+pub type Origin = u32;
 
 /// TIPC takes one second to settle a new node's address.
 const ADDRESS_TRIES: u32 = 30;
@@ -181,6 +183,12 @@ impl Transport {
     }
 }
 
+/// Where a stream session comes from; `None` if the connection is gone.
+#[must_use]
+pub fn origin(stream: &Stream) -> Option<Origin> {
+    stream.peer().ok().map(|address| address.node)
+}
+
 /// Takes over a stream session's socket in a worker. Each read and write waits for at
 /// most `patience`.
 ///
@@ -190,6 +198,15 @@ pub fn blocking(socket: OwnedFd, patience: Duration) -> io::Result<BlockingStrea
     let stream = Stream::from(socket);
     stream.set_blocking(patience)?;
     Ok(stream)
+}
+
+/// Makes each later read and write of a worker wait for at most `patience`, which is not
+/// zero.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_patience(stream: &BlockingStream, patience: Duration) -> io::Result<()> {
+    stream.set_blocking(patience)
 }
 
 /// This node's address.

@@ -9,7 +9,7 @@ mod sys;
 mod view;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub use view::TopologyView;
 pub type Stream = TcpStream;
 /// The same in a worker, where it blocks.
 pub type BlockingStream = std::net::TcpStream;
+/// Where an accepted stream session comes from: one machine has one, as far as can be seen.
+pub type Origin = IpAddr;
 /// What accepts stream sessions.
 pub type Listener = TcpListener;
 /// The transport's name, for `status`.
@@ -171,6 +173,12 @@ impl Transport {
     }
 }
 
+/// Where a stream session comes from; `None` if the connection is gone.
+#[must_use]
+pub fn origin(stream: &Stream) -> Option<Origin> {
+    stream.peer_addr().ok().map(|address| address.ip())
+}
+
 /// Takes over a stream session's socket in a worker. Each read and write waits for at
 /// most `patience`.
 ///
@@ -179,9 +187,18 @@ impl Transport {
 pub fn blocking(socket: OwnedFd, patience: Duration) -> io::Result<BlockingStream> {
     let stream = BlockingStream::from(socket);
     stream.set_nonblocking(false)?;
-    stream.set_read_timeout(Some(patience))?;
-    stream.set_write_timeout(Some(patience))?;
+    set_patience(&stream, patience)?;
     Ok(stream)
+}
+
+/// Makes each later read and write of a worker wait for at most `patience`, which is not
+/// zero.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_patience(stream: &BlockingStream, patience: Duration) -> io::Result<()> {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))
 }
 
 /// The IP address of a peer.

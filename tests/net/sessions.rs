@@ -2,6 +2,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -150,13 +151,25 @@ impl Opened {
         purpose: Purpose,
         frames: &[Frame],
     ) -> Self {
+        Self::attempted(cluster, agent, role, purpose, frames).expect("the controller takes the session")
+    }
+
+    /// As [`with_keys_of`](Self::with_keys_of); `None` if the controller closes the
+    /// connection during that.
+    fn attempted(
+        cluster: &Cluster,
+        agent: &Node,
+        role: Role,
+        purpose: Purpose,
+        frames: &[Frame],
+    ) -> Option<Self> {
         let mut stream = connect(cluster, cluster);
         stream.set_read_timeout(Some(wait::LONG)).unwrap();
         let (mine, ring) = opening_of(agent);
         let mine = Opening { role, ..mine };
-        stream.write_all(&mine.emit()).unwrap();
+        stream.write_all(&mine.emit()).ok()?;
         let mut theirs = [0; OPENING_BYTES];
-        stream.read_exact(&mut theirs).unwrap();
+        stream.read_exact(&mut theirs).ok()?;
         let theirs = Opening::parse(&theirs).unwrap();
         // An agent has only its own key, whatever role it claims.
         let keys = SessionKeys::derive(&ring, &Opening { role: Role::Agent, ..mine }, &theirs, true).unwrap();
@@ -168,8 +181,18 @@ impl Opened {
             let len = session.keys.seal(&frame, &mut bytes);
             said.extend_from_slice(&bytes[..len]);
         }
-        session.stream.write_all(&said).unwrap();
-        session
+        session.stream.write_all(&said).ok()?;
+        Some(session)
+    }
+
+    /// Whether the controller has ended the session; drops what it has sent.
+    fn is_over(&mut self) -> bool {
+        while !is_closed(&mut self.stream) {
+            if self.stream.peek(&mut [0]).is_err() {
+                return false;
+            }
+        }
+        true
     }
 
     fn recv_frame(&mut self) -> Frame {
@@ -203,20 +226,73 @@ fn frames_behind_an_agents_open_reach_the_worker() {
 }
 
 #[test]
-fn an_agent_gets_one_worker_and_cannot_starve_others() {
+fn an_agent_gets_one_worker_and_its_next_session_takes_it_over() {
     need_root!();
     let cluster = Cluster::new("greedy", 2).start();
     let [_, greedy, other] = &cluster.nodes[..] else { unreachable!("three nodes") };
     let mut first = Opened::fetching(&cluster, greedy, &[]);
     assert!(matches!(first.recv_frame(), Frame::Open { .. }));
-    for _ in 0..limits::BLOB_WORKERS {
-        let mut again = Opened::fetching(&cluster, greedy, &[]);
-        assert!(matches!(again.recv_frame(), Frame::Busy { .. }));
-    }
+    // An agent whose machine lost power does not wait for the deadline of its last session.
+    assert!(matches!(Opened::fetching(&cluster, greedy, &[]).recv_frame(), Frame::Busy { .. }));
+    assert!(first.is_refused(), "the worker of the first is ended");
     let mut served = Opened::fetching(&cluster, other, &[]);
-    assert!(matches!(served.recv_frame(), Frame::Open { .. }));
-    drop(first);
+    assert!(matches!(served.recv_frame(), Frame::Open { .. }), "others have their own");
     wait::until_true("its worker has ended, and it may have another", || {
         matches!(Opened::fetching(&cluster, greedy, &[]).recv_frame(), Frame::Open { .. })
     });
+}
+
+/// Opens sessions to fetch with a stolen key, until it is told to stop, and leaves each open
+/// as long as the controller does.
+fn opens_without_end(cluster: &Cluster, stolen: &Node, is_over: &AtomicBool) -> u64 {
+    let (mut kept, mut opened) = (Vec::new(), 0);
+    while !is_over.load(Ordering::Relaxed) {
+        // A session that is evicted before its proof is none.
+        if let Some(session) = Opened::attempted(cluster, stolen, Role::Agent, Purpose::Fetch, &[]) {
+            opened += 1;
+            kept.push(session);
+        }
+        if kept.len() > 200 {
+            kept.retain_mut(|session| !session.is_over());
+        }
+    }
+    opened
+}
+
+/// Stops the thief at the test's end, however it ends.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn while_a_thief_opens_sessions_without_end_controllers_sync_and_hosts_install() {
+    need_root!();
+    let cluster = Cluster::bridged("thief", 2, 2).start();
+    let [first, second, stolen, honest] = &cluster.nodes[..] else { unreachable!("four nodes") };
+    let is_over = AtomicBool::new(false);
+    let opened = thread::scope(|scope| {
+        let thief = scope.spawn(|| opens_without_end(&cluster, stolen, &is_over));
+        let stop = Stop(&is_over);
+        // So many as it took to hold the whole pool for the idle time.
+        wait::until_true("the thief has opened many", || {
+            let counted = first.counter("sessions_proven");
+            counted >= 10 * limits::SESSIONS as u64
+        });
+        for number in 0..3 {
+            let id = format!("DURING-{number}");
+            let patch = Patch::new(&cluster, &id).file(&format!("etc/{id}"), b"x");
+            patch.applied(&cluster);
+            wait::until_true("the other controller has it", || second.patch(&id).is_some());
+        }
+        wait::until_true("and all files", || second.holds_all_files());
+        first.thimble(&["host-install", &honest.name]).ok();
+        drop(stop);
+        thief.join().unwrap()
+    });
+    println!("the thief opened {opened} sessions meanwhile");
+    assert!(honest.root().join("etc/DURING-2").exists());
 }

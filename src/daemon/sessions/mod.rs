@@ -19,10 +19,11 @@
 //! not, the other side closes it at a deadline. So no side closes a connection while
 //! the peer still reads from it, for which a close over TIPC would wait up to 8 s.
 //!
-//! The loop only answers from memory. The pool has a fixed size. When it is full, a new
-//! connection evicts the oldest accepted session that is not authenticated yet. An
-//! authenticated session stays until its deadline.
+//! The loop only answers from memory. The pool has a fixed size; [`share`] says who gives
+//! up a place to a new connection. An authenticated session stays until its deadline, of
+//! which there are two: one for each pause, and one for the whole session.
 
+mod share;
 mod slot;
 #[cfg(test)]
 mod tests;
@@ -33,7 +34,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use mio::{Interest, Registry, Token};
 
 use super::buffers::Pool;
-use super::transport::Stream;
+use super::transport::{self, Stream};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{ClusterId, NodeId, Reason};
@@ -175,36 +176,20 @@ impl Sessions {
     }
 
     /// Starts a session on a stream that was accepted by our `role`. If too many are
-    /// open, evicts the oldest unauthenticated one.
+    /// open, closes one that gives up its place, or this one; see [`share`].
     pub fn accept(&mut self, now: Instant, registry: &Registry, stream: Stream, role: Role) {
         self.counts.accepted += 1;
-        let accepted =
-            |slot: &SessionSlot| slot.session.as_ref().is_some_and(|session| !session.is_initiator);
-        if self.slots.iter().filter(|slot| accepted(slot)).count() >= ACCEPTED_MAX {
+        if self.accepted().count() >= ACCEPTED_MAX {
             self.counts.evicted += 1;
-            if !self.evict_oldest_unproven(registry) {
-                return;
-            }
+            let Some(at) = self.dispensable() else { return };
+            self.close(at, registry);
         }
         let Some(at) = self.slots.iter().position(|slot| slot.session.is_none()) else { return };
         let Ok(own_opening) = self.opening(role) else { return };
-        let session = Session::new(stream, own_opening, None, now, self.context.proof);
+        let origin = transport::origin(&stream);
+        let session = Session { origin, ..Session::new(stream, own_opening, None, now, self.context.proof) };
         // A stream that cannot be registered is closed, which the peer sees.
         let _ = self.begin(at, registry, session);
-    }
-
-    fn evict_oldest_unproven(&mut self, registry: &Registry) -> bool {
-        let unproven = |slot: &SessionSlot| {
-            let session = slot.session.as_ref()?;
-            let is_unproven = !matches!(session.stage, SessionStage::Proven(_));
-            (is_unproven && !session.is_initiator).then_some(session.since)
-        };
-        let slots = self.slots.iter().enumerate();
-        let oldest = slots.filter_map(|(at, slot)| Some((unproven(slot)?, at))).min();
-        if let Some((_, at)) = oldest {
-            self.close(at, registry);
-        }
-        oldest.is_some()
     }
 
     fn close(&mut self, at: usize, registry: &Registry) {
@@ -285,13 +270,16 @@ impl Sessions {
         Ok(())
     }
 
-    /// Tells a node for which no worker is free to retry later.
-    pub fn send_busy(&mut self, at: usize, retry_after: Duration, registry: &Registry) {
+    /// Tells a node for which no worker is free to retry later. The session gives up its
+    /// place to whoever needs it, and is closed soon if the peer does not close it.
+    pub fn send_busy(&mut self, now: Instant, at: usize, retry_after: Duration, registry: &Registry) {
+        let closes_at = now + self.context.proof;
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let slot = &mut self.slots[at];
         let sent = slot.send(Frame::Busy { retry_after_ms });
         if let Some(session) = &mut slot.session {
-            session.is_closing = true;
+            (session.is_closing, session.is_turned_away) = (true, true);
+            session.deadline = session.deadline.min(closes_at);
         }
         if sent.and_then(|()| slot.flush()).is_err() {
             self.close(at, registry);
@@ -309,10 +297,15 @@ impl Sessions {
     ) -> SessionEvent {
         let was_proven = self.slots[at].is_proven();
         let step = self.slots[at].step(now, &self.context, answers);
-        let Some(session) = &self.slots[at].session else { return SessionEvent::Quiet };
-        if !was_proven && !session.is_initiator && self.slots[at].is_proven() {
+        let is_accepted = self.slots[at].session.as_ref().is_some_and(|session| !session.is_initiator);
+        if !was_proven && is_accepted && self.slots[at].is_proven() {
             self.counts.proven += 1;
+            if let Some(earlier) = self.earlier_of_same(at) {
+                self.counts.evicted += 1;
+                self.close(earlier, registry);
+            }
         }
+        let Some(session) = &self.slots[at].session else { return SessionEvent::Quiet };
         match step {
             Ok(outcome) => {
                 if matches!(outcome, SessionEvent::End(_) | SessionEvent::Busy(..)) {

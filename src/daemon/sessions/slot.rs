@@ -4,12 +4,17 @@ use std::io::{self, Read, Write};
 
 use super::{Answers, Context, SessionEvent};
 use crate::daemon::buffers::Buffer;
-use crate::daemon::transport::Stream;
+use crate::daemon::transport::{Origin, Stream};
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::session::{OPENING_BYTES, Opening, SessionError, SessionKeys, frame_len};
+
+/// How many times the idle time a session may last once it is authenticated, however
+/// steadily its peer sends or takes a little. At the default of 10 s a whole map, at most
+/// 1.2 MB, has 5 minutes: 4 KB/s.
+const IDLES: u64 = 30;
 
 /// The most pages of one answer: every page but the last has at least one patch.
 const PAGES_MAX: usize = limits::EFFECTIVE + 1;
@@ -44,12 +49,18 @@ pub struct Session {
     pub since: Instant,
     /// When it is closed unless it makes progress.
     pub deadline: Instant,
+    /// When it is closed even if it makes progress.
+    pub ends: Instant,
+    /// Where an accepted session comes from.
+    pub origin: Option<Origin>,
     /// The number of pages that the peer's answer may still have.
     pub pages_left: usize,
     /// While we answer: the position of the next frame.
     pub answer_from: Option<usize>,
     /// Everything is sent: the peer closes the session.
     pub is_closing: bool,
+    /// It was answered with `Busy`: it holds no place that another needs.
+    pub is_turned_away: bool,
 }
 
 impl Session {
@@ -73,10 +84,19 @@ impl Session {
             stage: SessionStage::Opening,
             since: now,
             deadline: now + proof,
+            ends: now + proof,
+            origin: None,
             pages_left: PAGES_MAX,
             answer_from: None,
             is_closing: false,
+            is_turned_away: false,
         }
+    }
+
+    /// The peer has made progress: it has until `idle` for more, but not beyond the end of
+    /// the session.
+    pub fn on_progress(&mut self, now: Instant, idle: Duration) {
+        self.deadline = self.ends.min(now + idle);
     }
 }
 
@@ -176,7 +196,11 @@ impl SessionSlot {
             }
             SessionStage::Proving(keys) | SessionStage::Proven(keys) => {
                 let Some((frame, used)) = keys.open(received)? else { return Ok(Processed::Incomplete) };
-                session.deadline = now + idle;
+                let is_proven = matches!(session.stage, SessionStage::Proven(_));
+                if !is_proven {
+                    session.ends = now + idle.times(IDLES);
+                }
+                session.on_progress(now, idle);
                 self.consume(used);
                 self.on_frame(context, frame)
             }
@@ -257,7 +281,7 @@ impl SessionSlot {
         while let Some(session) = &mut self.session
             && let (Some(from), Some(purpose)) = (session.answer_from, session.purpose)
         {
-            session.deadline = now + context.idle;
+            session.on_progress(now, context.idle);
             let (frame, next) = match answers(purpose, from) {
                 Some((frame, next)) => (frame, Some(next)),
                 None => (Frame::End, None),

@@ -1,3 +1,5 @@
+mod share;
+
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
@@ -150,7 +152,7 @@ fn an_answer_times_out_only_if_the_peer_stops_reading() {
     let mut taken = vec![0; 64 * 1024];
     while theirs.sessions.poll_at() == Some(at(0) + IDLE) {
         assert!(began.elapsed() < Patience::from_secs(10));
-        assert!(exchange.raw().read(&mut taken).unwrap() > 0);
+        assert!(exchange.read(&mut taken).unwrap() > 0);
         assert!(matches!(theirs.turn(at(9_000), &endless), SessionEvent::Quiet));
     }
     assert_eq!(theirs.sessions.poll_at(), Some(at(9_000) + IDLE), "the deadline started again");
@@ -167,7 +169,7 @@ fn an_answer_times_out_only_if_the_peer_stops_reading() {
 fn a_session_for_blobs_wants_a_worker_or_is_busy() {
     let (mut ours, mut theirs, _, there) = opened(Purpose::Blobs);
     assert!(matches!(there, SessionEvent::WantsWorker(OURS, Purpose::Blobs)), "{there:?}");
-    theirs.sessions.send_busy(0, Duration::from_millis(500), theirs.poll.registry());
+    theirs.sessions.send_busy(at(0), 0, Duration::from_millis(500), theirs.poll.registry());
     let began = Clock::now();
     let busy = loop {
         match ours.turn(at(0), &none) {

@@ -305,8 +305,8 @@ impl<'a> Agent<'a> {
     ) {
         let State::Connecting(connecting) = &mut self.state else { return };
         let Some(reason) = reason else {
-            // A busy controller does not count as a failed attempt.
-            connecting.again = Some(now + pause);
+            // A busy controller does not count as a failed attempt: it answers.
+            (connecting.attempt, connecting.again) = (0, Some(now + pause));
             return;
         };
         connecting.attempt = connecting.attempt.saturating_add(1);

@@ -342,7 +342,11 @@ fn a_busy_controller_is_tried_again_without_limit() {
         let busy = Event::SessionBusy(CONTROLLER, Purpose::Fetch, Duration::from_millis(300));
         assert_eq!(trace.event(1_000 + (round - 1) * 300, &busy), [""; 0]);
         assert_eq!(trace.waits(1_000 + round * 300), ["connect to 1"]);
+        // Sessions that are lost between its answers are no reason to give up.
+        let lost = Reason::truncated("connection reset");
+        trace.event(1_000 + round * 300, &Event::SessionFailed(CONTROLLER, Purpose::Fetch, &lost));
     }
+    assert_eq!(trace.agent.ack().request, RequestState::Running);
 }
 
 #[test]
