@@ -34,7 +34,7 @@ use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
-use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
+use crate::wire::codec::{Codec, ReceivedDatagram};
 use crate::wire::frame::{Frame, Purpose, Role};
 
 /// Connections accepted from one listener in one turn.
@@ -218,9 +218,9 @@ impl Daemon<'_> {
                 self.node.on_message(now, sender, peer, &message, &mut self.actions);
                 self.dispatch(now);
             }
-            Err(RefusedDatagram { refusal, claimed_sender }) => {
-                let refusal = self.node.suspicion(refusal, claimed_sender, peer);
-                self.counters.refuse(now, refusal, claimed_sender, peer);
+            Err(refused) => {
+                let refusal = self.node.suspicion(&refused, peer);
+                self.counters.refuse(now, refusal, refused.claimed_sender, peer);
             }
         }
     }

@@ -42,13 +42,14 @@ impl Daemon<'_> {
         });
         if let Err(error) = started {
             let kind = error.kind();
-            self.on_load_failed(now, &Reason::format(format_args!("its worker cannot be started: {kind}")));
+            let reason = Reason::format(format_args!("its worker cannot be started: {kind}"));
+            self.on_load_failed(now, &reason, true);
         }
     }
 
-    fn on_load_failed(&mut self, now: Instant, reason: &Reason) {
+    fn on_load_failed(&mut self, now: Instant, reason: &Reason, has_crashed: bool) {
         let line = Reason::format(format_args!("the repository cannot be read: {reason}"));
-        match self.repository.on_load_failed(now) {
+        match self.repository.on_load_failed(now, has_crashed) {
             LoadFailure::Retry => warn!("{line}"),
             LoadFailure::Fatal => {
                 self.exit.get_or_insert(Err(line));
@@ -213,9 +214,8 @@ impl Daemon<'_> {
                     self.resume_waiting(now);
                 }
             }
-            (WorkerKind::Load, Ending::Failed(_, reason) | Ending::Crashed(reason)) => {
-                self.on_load_failed(now, reason);
-            }
+            (WorkerKind::Load, Ending::Failed(_, reason)) => self.on_load_failed(now, reason, false),
+            (WorkerKind::Load, Ending::Crashed(reason)) => self.on_load_failed(now, reason, true),
             (WorkerKind::Change, ending) => {
                 if let Some(change) = self.repository.on_change_ended(floor) {
                     self.on_change_ended(now, &change, ending);

@@ -8,6 +8,7 @@ use super::random::Random;
 use super::sync::neighbours::Neighbour;
 use crate::time::Instant;
 use crate::types::NodeId;
+use crate::wire::codec::RefusedDatagram;
 use crate::wire::frame::Role;
 use crate::wire::messages::Message;
 use crate::wire::refusal::Refusal;
@@ -44,20 +45,19 @@ impl Node<'_> {
         self.invariants();
     }
 
-    /// What a refusal means, given the known peers. If an earlier start sends from
-    /// another address than the later one, a second node has the same id.
+    /// What a refusal means, given the known peers. If an earlier start is alive and sends
+    /// from another address than the later one, a second node has the same id. Without
+    /// that, anybody could have sent an old datagram of the node again.
     #[must_use]
-    pub fn suspicion(&self, refusal: Refusal, sender: NodeId, peer: Peer) -> Refusal {
-        let Some(controller) = &self.controller else { return refusal };
+    pub fn suspicion(&self, refused: &RefusedDatagram, peer: Peer) -> Refusal {
+        let RefusedDatagram { refusal, claimed_sender: sender, is_past_alive } = *refused;
+        let Some(controller) = self.controller.as_ref().filter(|_| is_past_alive) else { return refusal };
         let host = controller.hosts().get(sender).map(|host| host.peer);
         let neighbour = controller.sync().neighbours().get(sender).and_then(Neighbour::peer);
         // A node with both roles sends from one socket for each.
         let mut known = [host, neighbour].into_iter().flatten().peekable();
         let is_elsewhere = known.peek().is_some() && known.all(|known| !known.is_at(&peer));
-        match refusal {
-            Refusal::StaleIncarnation if is_elsewhere => Refusal::DuplicateNodeId,
-            other => other,
-        }
+        if is_elsewhere { Refusal::DuplicateNodeId } else { refusal }
     }
 
     /// Handles an event of a session, a worker or the topology service.

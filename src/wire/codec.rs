@@ -11,7 +11,7 @@ use heapless::Vec;
 
 use super::frame::Role;
 use super::header::{self, Header, RawDatagram};
-use super::keys::{Key, KeyRing};
+use super::keys::{Key, KeyClass, KeyRing};
 use super::messages::{Message, MsgType};
 use super::refusal::Refusal;
 use super::replay::ReplayGuard;
@@ -75,6 +75,8 @@ pub struct RefusedDatagram {
     /// The sender that the header names, not authenticated; the zero id where there
     /// is no readable header.
     pub claimed_sender: NodeId,
+    /// It is stale, and new all the same: two starts of its sender are alive.
+    pub is_past_alive: bool,
 }
 
 /// Encodes and decodes for one node.
@@ -150,11 +152,39 @@ impl<'a> Codec<'a> {
     /// # Errors
     /// The first check that fails; the module lists their order.
     pub fn decode(&mut self, now: Instant, datagram: &[u8]) -> Result<ReceivedDatagram, RefusedDatagram> {
-        let refused = |claimed_sender| move |refusal| RefusedDatagram { refusal, claimed_sender };
-        let raw = Header::parse(datagram).map_err(refused(NodeId(0)))?;
+        let refused = |refusal, claimed_sender, is_past_alive| {
+            Err(RefusedDatagram { refusal, claimed_sender, is_past_alive })
+        };
+        let raw = match Header::parse(datagram) {
+            Ok(raw) => raw,
+            Err(refusal) => return refused(refusal, NodeId(0), false),
+        };
         let Header { sender, key_slot, .. } = raw.header;
-        let message = self.authenticate(now, &raw).map_err(refused(sender))?;
-        Ok(ReceivedDatagram { sender, key_slot, message })
+        match self.authenticate(now, &raw) {
+            Ok(message) => Ok(ReceivedDatagram { sender, key_slot, message }),
+            Err(refusal) => {
+                let is_past_alive = refusal == Refusal::StaleIncarnation && self.is_past_alive(&raw.header);
+                refused(refusal, sender, is_past_alive)
+            }
+        }
+    }
+
+    fn is_past_alive(&mut self, header: &Header) -> bool {
+        let Some(msgtype) = MsgType::from_number(header.msgtype) else { return false };
+        let class = self.key_class(msgtype, header.sender);
+        self.replay.is_past_alive(class, header.sender, header.incarnation, header.sequence)
+    }
+
+    /// The class of the key that a datagram of this type from this sender needs.
+    fn key_class(&self, msgtype: MsgType, sender: NodeId) -> KeyClass {
+        msgtype.key_class(if msgtype.receiver() == Role::Agent { self.identity.node } else { sender })
+    }
+
+    /// Whether this node has sent a datagram with these numbers: in this start, or in an
+    /// earlier one.
+    fn has_sent(&self, header: &Header) -> bool {
+        let (own, theirs) = (self.identity.incarnation, header.incarnation);
+        theirs < own || (theirs == own && header.sequence <= self.sequence)
     }
 
     /// Runs the checks that follow the header's own, and decodes the body.
@@ -169,21 +199,24 @@ impl<'a> Codec<'a> {
         let to_other_role =
             me.roles.is_controller && me.roles.is_agent && msgtype.is_some_and(MsgType::crosses_roles);
         let is_own_start = header.incarnation == me.incarnation;
-        if is_own && is_own_start && !to_other_role {
+        let is_echo = is_own && self.has_sent(&header);
+        // A copy of what it has sent is no sign of a second node, whoever sends it again.
+        if is_echo && !(to_other_role && is_own_start) {
             return Err(Refusal::OwnEcho);
         }
         let msgtype = msgtype.ok_or(Refusal::UnknownType)?;
         if me.revoked.contains(&header.sender) {
             return Err(Refusal::Revoked);
         }
-        let agent = if msgtype.receiver() == Role::Agent { me.node } else { header.sender };
-        let class = msgtype.key_class(agent);
+        let class = self.key_class(msgtype, header.sender);
         let key = me.ring.key(header.key_slot, class).ok_or(Refusal::NoKey)?;
         if !is_equal_in_constant_time(&tag_of(&key, raw.tagged), raw.tag) {
             return Err(Refusal::Tag);
         }
-        if is_own && !is_own_start {
-            return Err(Refusal::DuplicateNodeId);
+        if is_own && !is_echo {
+            // Every agent can make a datagram with the group key in this node's name.
+            let is_forgeable = class == KeyClass::Group;
+            return Err(if is_forgeable { Refusal::OwnEcho } else { Refusal::DuplicateNodeId });
         }
         self.replay.accept(now, class, header.sender, header.incarnation, header.sequence)?;
         if !self.identity.roles.has(msgtype.receiver()) {
@@ -324,7 +357,8 @@ mod tests {
         let mut bytes = encode(&mut controller(), &hello_agent(), GROUP);
         let last = bytes.len() - 1;
         bytes[last] ^= 1;
-        let refused = |refusal, claimed_sender| Err(RefusedDatagram { refusal, claimed_sender });
+        let refused =
+            |refusal, claimed_sender| Err(RefusedDatagram { refusal, claimed_sender, is_past_alive: false });
         assert_eq!(agent().decode(NOW, &bytes), refused(Refusal::Tag, CONTROLLER));
         assert_eq!(agent().decode(NOW, &bytes[..57]), refused(Refusal::TooShort, NodeId(0)));
     }
@@ -380,11 +414,30 @@ mod tests {
     }
 
     #[test]
-    fn a_clone_is_named_and_a_revoked_node_is_refused() {
+    fn a_clone_is_named_but_no_copy_and_a_revoked_node_is_refused() {
         let mut clone = controller();
         clone.identity.incarnation = 2;
         let bytes = encode(&mut clone, &hello(), GROUP);
         assert_eq!(decode(&mut controller(), &bytes), Err(Refusal::DuplicateNodeId));
+
+        // A copy of what this node has sent itself, now or in an earlier start, is not.
+        let mut own = controller();
+        let sent = encode(&mut own, &hello(), GROUP);
+        assert_eq!(decode(&mut own, &sent), Err(Refusal::OwnEcho));
+        own.identity.incarnation = 2;
+        own.sequence = 0;
+        assert_eq!(decode(&mut own, &sent), Err(Refusal::OwnEcho));
+        // Of the same start, with a number that this node has not sent.
+        assert_eq!(decode(&mut controller(), &sent), Err(Refusal::DuplicateNodeId));
+
+        // Every agent has the group key.
+        for roles in [AS_CONTROLLER, AS_BOTH] {
+            let mut forger = codec(CONTROLLER, roles, KeyRing::agent(&SECRET, AGENT));
+            forger.identity.incarnation = 2;
+            let forged = encode(&mut forger, &hello_agent(), GROUP);
+            let mut own = codec(CONTROLLER, roles, KeyRing::controller(&SECRET));
+            assert_eq!(decode(&mut own, &forged), Err(Refusal::OwnEcho), "{roles:?}");
+        }
 
         let mut strict = controller();
         strict.identity.revoked.push(AGENT).unwrap();

@@ -50,7 +50,8 @@ refusals! {
     Version => "version",
     /// Of another cluster: its key file comes from another ring.
     Cluster => "cluster",
-    /// Our own multicast, come back.
+    /// Our own multicast, come back, or sent again by another; or sent in our name with the
+    /// key that every agent has.
     OwnEcho => "own_echo",
     /// Of no type that a datagram has.
     UnknownType => "unknown_type",

@@ -25,6 +25,8 @@ pub struct Window {
     /// Bit `n`: sequence `highest - n` was seen.
     seen: u64,
     last_heard: Instant,
+    /// The incarnation before, and the highest sequence seen of it.
+    past: (u64, u64),
 }
 
 impl Keyed for Window {
@@ -40,7 +42,7 @@ impl Window {
             return Err(Refusal::StaleIncarnation);
         }
         if fresh.incarnation != self.incarnation {
-            *self = fresh;
+            *self = Self { past: (self.incarnation, self.highest), ..fresh };
             return Ok(());
         }
         if !self.accept(fresh.highest) {
@@ -48,6 +50,16 @@ impl Window {
         }
         self.last_heard = fresh.last_heard;
         Ok(())
+    }
+
+    /// Whether a stale datagram is new, so that the incarnation before has not ended.
+    fn is_past_alive(&mut self, incarnation: u64, sequence: u64) -> bool {
+        let (past, highest) = self.past;
+        let is_new = incarnation == past && sequence > highest;
+        if is_new {
+            self.past = (past, sequence);
+        }
+        is_new
     }
 
     /// Whether its sender was silent for `lifetime` when `fresh` arrives.
@@ -115,16 +127,29 @@ impl<'a> ReplayGuard<'a> {
         incarnation: u64,
         sequence: u64,
     ) -> Result<(), Refusal> {
-        let fresh = Window { node, incarnation, highest: sequence, seen: 1, last_heard: now };
-        let known = match class {
-            KeyClass::Group => self.hellos.iter_mut().find(|window| window.node == node),
-            KeyClass::Controller | KeyClass::Node(_) => self.windows.get_mut(node),
-        };
-        match (known, class) {
-            (Some(window), _) => window.check(fresh, self.lifetime),
+        let fresh = Window { node, incarnation, highest: sequence, seen: 1, last_heard: now, past: (0, 0) };
+        let lifetime = self.lifetime;
+        match (self.known(class, node), class) {
+            (Some(window), _) => window.check(fresh, lifetime),
             (None, KeyClass::Group) => self.admit_hello(fresh),
             (None, KeyClass::Controller | KeyClass::Node(_)) => self.admit(fresh),
         }
+    }
+
+    fn known(&mut self, class: KeyClass, node: NodeId) -> Option<&mut Window> {
+        match class {
+            KeyClass::Group => self.hellos.iter_mut().find(|window| window.node == node),
+            KeyClass::Controller | KeyClass::Node(_) => self.windows.get_mut(node),
+        }
+    }
+
+    /// Whether a datagram that [`accept`](Self::accept) has refused as stale shows that the
+    /// earlier incarnation is still alive: its number is above all that were received of
+    /// it. A copy of a datagram that was received is not. Of a datagram with the group key
+    /// nothing follows, since every agent can make one.
+    pub fn is_past_alive(&mut self, class: KeyClass, node: NodeId, incarnation: u64, sequence: u64) -> bool {
+        class != KeyClass::Group
+            && self.known(class, node).is_some_and(|window| window.is_past_alive(incarnation, sequence))
     }
 
     fn admit(&mut self, fresh: Window) -> Result<(), Refusal> {
@@ -185,6 +210,27 @@ mod tests {
             assert_eq!(guard.accept(at(9_999), OWN, node, 8, 2), Err(Refusal::StaleIncarnation));
             assert_eq!(guard.accept(at(10_000), OWN, node, 8, 2), Ok(()));
             assert_eq!(guard.accept(at(10_001), OWN, node, 9, 1), Ok(()));
+        });
+    }
+
+    #[test]
+    fn an_earlier_incarnation_is_alive_if_it_sends_what_was_not_received_of_it() {
+        with_guard::<4>(|guard| {
+            let node = NodeId(1);
+            assert_eq!(guard.accept(at(0), OWN, node, 8, 5), Ok(()));
+            assert_eq!(guard.accept(at(0), OWN, node, 9, 1), Ok(()));
+            for (incarnation, sequence, is_alive) in
+                [(8, 4, false), (8, 5, false), (8, 6, true), (8, 6, false), (7, 99, false), (8, 9, true)]
+            {
+                let stale = guard.accept(at(1), OWN, node, incarnation, sequence);
+                assert_eq!(stale, Err(Refusal::StaleIncarnation));
+                let alive = guard.is_past_alive(OWN, node, incarnation, sequence);
+                assert_eq!(alive, is_alive, "{incarnation} {sequence}");
+            }
+            let group = KeyClass::Group;
+            assert_eq!(guard.accept(at(2), group, node, 8, 5), Ok(()));
+            assert_eq!(guard.accept(at(2), group, node, 9, 1), Ok(()));
+            assert!(!guard.is_past_alive(group, node, 8, 6), "every agent can send this");
         });
     }
 

@@ -7,6 +7,7 @@ use std::process::Command;
 
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
+use crate::{sys, wait};
 
 /// Starts the daemon, which must exit with an error; returns its log.
 fn refuses_to_start(node: &mut Node) -> String {
@@ -138,6 +139,29 @@ fn an_upload_survives_a_kill_and_a_stop() {
     cluster.nodes[0].stop();
     cluster.nodes[0].start();
     assert_eq!(cluster.json(&["query"]), before);
+}
+
+#[test]
+fn a_worker_that_is_killed_while_it_reads_the_repository_is_started_again() {
+    need_root!();
+    let mut cluster = Cluster::new("killed-load", 0);
+    cluster.nodes[0].start();
+    let patch = Patch::new(&cluster, "KEPT-1").file("etc/kept", b"x").applied(&cluster);
+    cluster.nodes[0].stop();
+    // The worker waits for the store's lock, so it is there to be killed.
+    let lock = fs::File::options().write(true).open(cluster.state_dir().join("repo/lock")).unwrap();
+    lock.lock().unwrap();
+    cluster.nodes[0].spawn();
+    let pid = cluster.nodes[0].pid();
+    let worker = wait::until("the worker runs", || {
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.split_whitespace().next().and_then(|child| child.parse().ok())
+    });
+    sys::signal(worker, libc::SIGKILL).unwrap();
+    lock.unlock().unwrap();
+    cluster.nodes[0].answers();
+    wait::until_true("another has read it", || cluster.nodes[0].patch(&patch.id).is_some());
+    assert!(cluster.log().contains("was killed by signal 9"), "{}", cluster.log());
 }
 
 #[test]

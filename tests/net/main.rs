@@ -62,6 +62,7 @@ mod patch;
 mod purging;
 mod reasons;
 mod reload;
+mod repeated;
 mod requests;
 mod returning;
 mod rig;

@@ -11,7 +11,7 @@
 //!      |                    lists are answered,       changes are made
 //!      | on_load_failed     maps are merged
 //!      v
-//!   the daemon ends
+//!   the daemon ends; but it loads again if the worker has only crashed
 //!
 //!   Absent: the node is no controller; no request waits for a repository
 //! ```
@@ -90,7 +90,7 @@ pub struct Change {
 /// What follows a load that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LoadFailure {
-    /// The daemon ends: it has never seen its repository.
+    /// The daemon ends: it has never seen its repository, in which there is a fault.
     Fatal,
     /// The store is loaded again in a while.
     Retry,
@@ -177,16 +177,17 @@ impl Repository {
         }
     }
 
-    /// The worker that loads the store has failed, or cannot be started.
+    /// The worker that loads the store has failed. If it has not found a fault in the store
+    /// (`has_crashed`: it was killed, or cannot be started), another may succeed.
     #[must_use]
-    pub fn on_load_failed(&mut self, now: Instant) -> LoadFailure {
-        match self.loaded_mut() {
-            Some(loaded) => {
-                loaded.load = Some(Load::Due(now + LOAD_RETRY));
-                LoadFailure::Retry
-            }
-            None => LoadFailure::Fatal,
+    pub fn on_load_failed(&mut self, now: Instant, has_crashed: bool) -> LoadFailure {
+        let again = Load::Due(now + LOAD_RETRY);
+        match &mut self.state {
+            State::Starting(loaded) | State::Serving(loaded) => loaded.load = Some(again),
+            State::Loading(load) if has_crashed => *load = again,
+            State::Loading(_) | State::Absent => return LoadFailure::Fatal,
         }
+        LoadFailure::Retry
     }
 
     /// A worker that changes the store has crashed, possibly between a change and its

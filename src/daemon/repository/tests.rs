@@ -115,15 +115,25 @@ fn an_agent_has_no_repository_and_waits_for_none() {
 }
 
 #[test]
-fn a_first_load_that_fails_is_fatal_and_a_later_one_is_tried_again() {
+fn a_first_load_that_fails_is_fatal_and_one_that_is_killed_or_a_later_one_is_tried_again() {
     let mut first = Trace::of(Repository::new(at(0)));
     first.does("load starts", Repository::on_load_started);
-    assert_eq!(first.repository.on_load_failed(at(1)), LoadFailure::Fatal);
+    assert_eq!(first.repository.on_load_failed(at(1), false), LoadFailure::Fatal);
+
+    let mut killed = Trace::of(Repository::new(at(0)));
+    killed.does("load starts", Repository::on_load_started);
+    killed.does("is killed", |repository| {
+        assert_eq!(repository.on_load_failed(at(1), true), LoadFailure::Retry);
+    });
+    assert_eq!(killed.repository.poll_at(), Some(at(1) + LOAD_RETRY));
+    killed.does("load starts", Repository::on_load_started);
+    killed.does("loaded", |repository| assert!(repository.on_loaded(at(18), FLOOR), "the first"));
 
     let mut later = Trace::serving();
     later.does("crash", |repository| repository.on_worker_crashed(at(10)));
     later.does("load starts", Repository::on_load_started);
-    later.does("fails", |repository| assert_eq!(repository.on_load_failed(at(12)), LoadFailure::Retry));
+    later
+        .does("fails", |repository| assert_eq!(repository.on_load_failed(at(12), false), LoadFailure::Retry));
     later.does("load starts", Repository::on_load_started);
     later.does("loaded", |repository| assert!(!repository.on_loaded(at(18), FLOOR), "not the first"));
     assert_eq!(
@@ -177,7 +187,8 @@ fn a_crash_brings_the_next_try_of_a_load_forward() {
     let mut trace = Trace::serving();
     trace.does("crash", |repository| repository.on_worker_crashed(at(10)));
     trace.does("load starts", Repository::on_load_started);
-    trace.does("fails", |repository| assert_eq!(repository.on_load_failed(at(12)), LoadFailure::Retry));
+    trace
+        .does("fails", |repository| assert_eq!(repository.on_load_failed(at(12), false), LoadFailure::Retry));
     trace.does("crash", |repository| repository.on_worker_crashed(at(13)));
     assert_eq!(trace.lines[2..], ["fails: serving, load due at 17", "crash: serving, load due at 13"]);
 }
@@ -253,7 +264,7 @@ fn a_crashed_merge_leaves_the_floor_unsettled_until_a_load_has_ended_well() {
     assert_eq!(repository.on_pull_ended(NEW_FLOOR), None);
     assert_eq!(repository.floor_to_send(NEW_FLOOR), None, "entries may be missing");
     repository.on_load_started();
-    assert_eq!(repository.on_load_failed(at(11)), LoadFailure::Retry);
+    assert_eq!(repository.on_load_failed(at(11), false), LoadFailure::Retry);
     assert_eq!(repository.floor_to_send(NEW_FLOOR), None, "the load may have reported the floor alone");
     repository.on_change_started(CHANGE.0, CHANGE.1);
     assert!(repository.on_change_ended(NEW_FLOOR).is_some());

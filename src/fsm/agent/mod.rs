@@ -64,6 +64,8 @@ pub struct AgentFacts {
     pub rejection_shown: Duration,
     /// How long a new thimble waits for a controller before it is undone.
     pub unheard: Duration,
+    /// From one HelloAgent of a controller to the next.
+    pub hello_interval: Duration,
 }
 
 /// The request that is being executed, and the address for its answer.
@@ -146,6 +148,7 @@ impl<'a> Agent<'a> {
     /// An agent that starts with recovery.
     #[must_use]
     pub fn new(now: Instant, facts: AgentFacts, installed: Installed<'a>, random: &mut Random) -> Self {
+        let acks = Acks::new(facts.hello_interval);
         Self {
             facts,
             state: State::Recovering(Recovering { again: Some(now), crashed: None, has_snapshot: false }),
@@ -157,7 +160,7 @@ impl<'a> Agent<'a> {
             recovery_error: Reason::default(),
             requires_reboot: false,
             nonce: Nonce(random.next_u64()),
-            acks: Acks::default(),
+            acks,
             stale_nonces: 0,
         }
     }
@@ -165,6 +168,7 @@ impl<'a> Agent<'a> {
     /// Changes the configuration; the next ack carries it.
     pub fn set_facts(&mut self, now: Instant, facts: AgentFacts) {
         self.facts = facts;
+        self.acks.set_hello_interval(self.facts.hello_interval);
         self.acks.on_change(now);
     }
 
@@ -180,7 +184,7 @@ impl<'a> Agent<'a> {
     ) {
         match message {
             Message::HelloAgent(hello) => {
-                self.acks.on_hello(now, hello.ack_window_ms, random);
+                self.acks.on_hello(now, from, hello.ack_window_ms, random);
                 self.on_heard(actions);
             }
             Message::AgentInstallReq(request) => self.on_request(now, from, peer, request, random, actions),

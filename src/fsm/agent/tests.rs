@@ -65,6 +65,7 @@ impl Trace {
             sw_version: SwVersion::new("1.0").unwrap(),
             rejection_shown: Duration::from_millis(60_000),
             unheard: Duration::from_millis(3_600_000),
+            hello_interval: Duration::from_millis(160),
         };
         let agent = Agent::new(at(0), facts, Installed::new(buffer(), buffer()), &mut random);
         Self { agent, random, actions: Actions::default() }
