@@ -37,7 +37,7 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
         hello_interval: second,
         host_lost: HOST_LOST,
         query_timeout: second,
-        request: RequestTimers { retry: second, give_up: second },
+        request: RequestTimers { retry: second, give_up: second, stall: second.times(10) },
         sync: SyncTimers {
             hello_interval: second,
             hello_start: second,

@@ -66,6 +66,11 @@ impl Daemon<'_> {
         let serving = self.workers.count(|kind| matches!(kind, WorkerKind::Serve(..)));
         let is_served = self.workers.replace(WorkerKind::Serve(node, purpose));
         if serving >= limits::BLOB_WORKERS || is_served || !self.repository.is_loaded() {
+            // A host that waits for others does not stand still; one that replaces its own
+            // session has nobody to wait for.
+            if let Some(controller) = self.node.controller.as_mut().filter(|_| !is_served) {
+                controller.on_turned_away(now, node);
+            }
             return self.sessions.send_busy(now, at, BUSY_RETRY, &self.registry);
         }
         let Self { sessions, workers, registry, .. } = self;

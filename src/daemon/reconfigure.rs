@@ -75,7 +75,7 @@ impl Daemon<'_> {
         self.control.set_access(Access { query_group: *query_group, admin_group: *admin_group });
         let (proof, idle) = from_config::session_timers(timers);
         self.sessions.reconfigure(ring.as_ref(), revoked, proof, idle);
-        let timers = from_config::controller_timers(timers);
+        let timers = from_config::controller_timers(timers, &self.config.agent);
         self.codec.renew(ring.clone(), revoked.clone(), timers.host_lost);
         if let Some(controller) = &mut self.node.controller {
             controller.set_timers(now, timers);

@@ -1,7 +1,7 @@
 //! What sessions and state machines take from the configuration, at start and when it
 //! is read anew.
 
-use crate::config::{NodeConfig, Timers};
+use crate::config::{AgentConfig, NodeConfig, Timers};
 use crate::fsm::agent::AgentFacts;
 use crate::fsm::controller::ControllerTimers;
 use crate::fsm::requests::RequestTimers;
@@ -13,16 +13,25 @@ pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
     (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
 }
 
-/// The timers of a controller.
-pub fn controller_timers(timers: &Timers) -> ControllerTimers {
+/// An install stands still after this many times the longest limit of a script: it reports
+/// nothing while a script runs, and may run several, or verify a large file, without a
+/// percent of progress.
+const SCRIPTS_TO_STALL: u64 = 4;
+
+/// The timers of a controller. The longest limit of a script on any host is taken to be
+/// that of this node.
+pub fn controller_timers(timers: &Timers, agent: &AgentConfig) -> ControllerTimers {
     let millis = Duration::from_millis;
+    let give_up = millis(timers.install_give_up_ms);
+    let scripts_ms = agent.script_timeout_ms.saturating_mul(SCRIPTS_TO_STALL);
     ControllerTimers {
         hello_interval: millis(timers.hello_interval_ms),
         host_lost: millis(timers.host_lost_ms),
         query_timeout: millis(timers.query_timeout_ms),
         request: RequestTimers {
             retry: millis(timers.install_retry_ms),
-            give_up: millis(timers.install_give_up_ms),
+            give_up,
+            stall: millis(scripts_ms.saturating_add(timers.install_give_up_ms)),
         },
         sync: SyncTimers {
             hello_interval: millis(timers.hello_interval_ms),

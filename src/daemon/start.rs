@@ -195,7 +195,7 @@ fn allocate(
     let mut random = Random::new(seed);
     let host_lost = Duration::from_millis(timers.host_lost_ms);
     let controller = is_controller.then(|| {
-        let timers = controller_timers(timers);
+        let timers = controller_timers(timers, &config.agent);
         let tables = Tables {
             map: Map::new(entries),
             hosts: Table::new(hosts, hosts_index),

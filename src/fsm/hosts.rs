@@ -11,6 +11,7 @@
 //! it concerns name it.
 
 use super::actions::Peer;
+use super::movement::Movement;
 use super::presence::Presence;
 use super::requests::{HostRequest, RequestStatus, RequestTarget, RequestTimers};
 use crate::repo::slots::SlotSet;
@@ -61,6 +62,8 @@ pub struct Host {
     pub foreign: u16,
     /// The last install request to it.
     pub request: HostRequest,
+    /// The install that it reports, of whatever request.
+    pub movement: Option<Movement>,
 }
 
 impl Host {
@@ -81,6 +84,7 @@ impl Host {
             installed: SlotSet::new(),
             foreign: 0,
             request: HostRequest::default(),
+            movement: None,
         }
     }
 
@@ -114,6 +118,31 @@ impl Host {
     #[must_use]
     pub fn is_unrecovered(&self) -> bool {
         self.ack.state == AgentState::InstallFailed && self.ack.installed_digest == Digest::default()
+    }
+
+    /// Notes how far the install has come that its last ack reports.
+    pub fn note_movement(&mut self, now: Instant) {
+        match self.ack.state {
+            AgentState::Installing => {
+                self.movement.get_or_insert_with(|| Movement::new(now)).note(now, &self.ack);
+            }
+            _ => self.movement = None,
+        }
+    }
+
+    /// The host came to fetch, and this controller had no worker free: it waits for us.
+    pub fn on_turned_away(&mut self, now: Instant, timers: &RequestTimers) {
+        self.request.on_turned_away(now, timers);
+        if let Some(movement) = &mut self.movement {
+            movement.excuse(now);
+        }
+    }
+
+    /// Whether it reports an install that stands still, and has no request of ours that is
+    /// still open.
+    #[must_use]
+    pub fn is_stalled(&self, now: Instant, stall: Duration) -> bool {
+        !self.request.is_open() && self.movement.is_some_and(|movement| now >= movement.stalls_at(stall))
     }
 
     /// Whether it reports an install, or has a request of ours that is still open.

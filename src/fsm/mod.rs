@@ -46,6 +46,7 @@ pub mod event;
 pub mod host_kinds;
 pub mod hosts;
 pub mod installed;
+pub mod movement;
 pub mod node;
 pub mod pacing;
 pub mod presence;

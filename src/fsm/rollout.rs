@@ -41,7 +41,7 @@ pub enum RolloutPart {
     Current,
     /// Its install failed or was rejected.
     Failed,
-    /// It was asked and did not answer.
+    /// It was asked and did not answer, or it reports an install that stands still.
     NoAnswer,
     /// It installs, for this rollout or for another request.
     AtWork,
@@ -118,10 +118,22 @@ impl Census {
     }
 }
 
-/// The part of a host. `wanted` is the digest of what it should have; `None` if there
-/// are more kinds of hosts than [`NODETYPES`](crate::limits::NODETYPES).
+/// What the part of a host follows from, besides the host itself.
+#[derive(Clone, Copy, Debug)]
+pub struct HostView {
+    /// The digest of what it should have; `None` if there are more kinds of hosts than
+    /// [`NODETYPES`](crate::limits::NODETYPES).
+    pub wanted: Option<Digest>,
+    /// It is lost.
+    pub is_lost: bool,
+    /// The install that it reports stands still.
+    pub is_stalled: bool,
+}
+
+/// The part of a host.
 #[must_use]
-pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: bool) -> RolloutPart {
+pub fn part(rollout: &Rollout, host: &Host, view: HostView) -> RolloutPart {
+    let HostView { wanted, is_lost, is_stalled } = view;
     if host.request.request_id() == Some(rollout.request_id(host.node)) {
         match host.request.status() {
             RequestStatus::Waiting | RequestStatus::Running => return RolloutPart::AtWork,
@@ -137,6 +149,8 @@ pub fn part(rollout: &Rollout, host: &Host, wanted: Option<Digest>, is_lost: boo
     }
     if is_lost {
         RolloutPart::Lost
+    } else if is_stalled {
+        RolloutPart::NoAnswer
     } else if host.is_installing() {
         RolloutPart::AtWork
     } else {

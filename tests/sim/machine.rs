@@ -39,7 +39,11 @@ pub const TIMERS: ControllerTimers = ControllerTimers {
     hello_interval: Duration::from_millis(1_000),
     host_lost: Duration::from_secs(20),
     query_timeout: Duration::from_millis(300),
-    request: RequestTimers { retry: Duration::from_millis(200), give_up: Duration::from_secs(4) },
+    request: RequestTimers {
+        retry: Duration::from_millis(200),
+        give_up: Duration::from_secs(4),
+        stall: Duration::from_secs(60),
+    },
     sync: SyncTimers {
         hello_interval: Duration::from_millis(1_000),
         hello_start: Duration::from_millis(100),

@@ -209,6 +209,7 @@ impl<'a> Controller<'a> {
         let is_news = host.ack.installed_digest != ack.installed_digest;
         let (before, was_open) = ((host.ack.request_id, host.ack.request), host.request.is_open());
         host.ack.clone_from(ack);
+        host.note_movement(now);
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
@@ -326,6 +327,13 @@ impl<'a> Controller<'a> {
         }
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
         Ok(())
+    }
+
+    /// A host came to fetch, and no worker was free: until one is, its install cannot move.
+    pub fn on_turned_away(&mut self, now: Instant, node: NodeId) {
+        if let Some(host) = self.hosts.get_mut(node) {
+            host.on_turned_away(now, &self.timers.request);
+        }
     }
 
     /// Makes all controllers forget a host; its next ack adds it again.

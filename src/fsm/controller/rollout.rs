@@ -1,12 +1,13 @@
 //! How a controller drives a rollout, and takes one over.
 
-use super::Controller;
+use super::{Controller, ControllerTimers};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::hosts::Host;
 use crate::fsm::requests::Ask;
-use crate::fsm::rollout::{self, Census, LOOK_AGAIN, LOOK_SOON, RolloutPart, Watch};
+use crate::fsm::rollout::{self, Census, HostView, LOOK_AGAIN, LOOK_SOON, RolloutPart, Watch};
 use crate::repo::rollout::{Rollout, RolloutState};
 use crate::time::{Duration, Instant};
+use crate::types::Digest;
 
 impl Controller<'_> {
     /// Merges a rollout that is durable.
@@ -20,8 +21,7 @@ impl Controller<'_> {
     /// The part of a host in a rollout.
     #[must_use]
     pub fn part(&self, now: Instant, rollout: &Rollout, host: &Host) -> RolloutPart {
-        let is_lost = host.is_lost(now, self.timers.host_lost);
-        rollout::part(rollout, host, self.wanted_digest(host), is_lost)
+        rollout::part(rollout, host, view(now, &self.timers, host, self.wanted_digest(host)))
     }
 
     /// How many hosts have each part in a rollout.
@@ -98,9 +98,8 @@ impl Controller<'_> {
             }
             let kind = self.kinds.known(&host.ack.nodetype);
             let wanted = kind.map(|kind| kind.digest);
-            let is_lost = host.is_lost(now, self.timers.host_lost);
-            let (RolloutPart::Next, Some(digest)) = (rollout::part(rollout, host, wanted, is_lost), wanted)
-            else {
+            let part = rollout::part(rollout, host, view(now, &self.timers, host, wanted));
+            let (RolloutPart::Next, Some(digest)) = (part, wanted) else {
                 continue;
             };
             if actions.room() == 0 {
@@ -114,4 +113,9 @@ impl Controller<'_> {
             }
         }
     }
+}
+
+fn view(now: Instant, timers: &ControllerTimers, host: &Host, wanted: Option<Digest>) -> HostView {
+    let is_stalled = host.is_stalled(now, timers.request.stall);
+    HostView { wanted, is_lost: host.is_lost(now, timers.host_lost), is_stalled }
 }

@@ -26,11 +26,18 @@ use crate::wire::frame::{DetailPage, InstalledPatch};
 use crate::wire::install::Outcome;
 use crate::wire::messages::{AgentState, DropHostReq, HelloAgent, RequestState};
 
+/// An install that has not moved for so long stands still.
+const STALL: Duration = Duration::from_millis(300_000);
+
 const TIMERS: ControllerTimers = ControllerTimers {
     hello_interval: Duration::from_millis(30_000),
     host_lost: Duration::from_millis(100_000),
     query_timeout: Duration::from_millis(5_000),
-    request: RequestTimers { retry: Duration::from_millis(2_000), give_up: Duration::from_millis(60_000) },
+    request: RequestTimers {
+        retry: Duration::from_millis(2_000),
+        give_up: Duration::from_millis(60_000),
+        stall: STALL,
+    },
     sync: SyncTimers {
         hello_interval: Duration::from_millis(30_000),
         hello_start: Duration::from_millis(1_000),

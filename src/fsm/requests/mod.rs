@@ -6,7 +6,8 @@
 //!                   |  ^ retry, or a new nonce    |                ^
 //!                   |  `--resend                  |                |
 //!                   |                             |                |
-//!                   +--- give up ---> NoAnswer <--+ silent too long|
+//!                   +--- give up ---> NoAnswer <--+ silent too long,
+//!                   |                     |         | or stands still|
 //!                   |                     | ack: failed            |
 //!                   `- ack: failed -> Failed --- answer, give up --'
 //! ```
@@ -28,6 +29,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 use super::actions::{Actions, Peer, To};
+use super::movement::Movement;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId, Nonce, RequestId};
 use crate::wire::install::Outcome;
@@ -44,6 +46,9 @@ pub struct RequestTimers {
     /// From the first send, or from the last ack of a host that installs, until the
     /// request is given up.
     pub give_up: Duration,
+    /// An install that has not moved for so long is given up, whatever the host says; see
+    /// [`Movement`].
+    pub stall: Duration,
 }
 
 /// The content of a request.
@@ -79,6 +84,7 @@ struct OpenRequest {
     nonce: Nonce,
     next_send: Instant,
     gives_up: Instant,
+    movement: Movement,
 }
 
 impl OpenRequest {
@@ -89,7 +95,19 @@ impl OpenRequest {
         ask: Ask,
         phase: RequestPhase,
     ) -> Self {
-        Self { ask, phase, nonce: target.nonce, next_send: now, gives_up: now + timers.give_up }
+        let (gives_up, movement) = (now + timers.give_up, Movement::new(now));
+        Self { ask, phase, nonce: target.nonce, next_send: now, gives_up, movement }
+    }
+
+    /// The host was heard: it has the full time again, unless its install stands still.
+    fn extend(&mut self, now: Instant, timers: &RequestTimers) {
+        let silent = now + timers.give_up;
+        self.gives_up = match self.phase {
+            RequestPhase::Running | RequestPhase::Adopted => {
+                silent.min(self.movement.stalls_at(timers.stall))
+            }
+            RequestPhase::Waiting | RequestPhase::Failed(_) => silent,
+        };
     }
 }
 
@@ -241,10 +259,13 @@ impl HostRequest {
             }
             (_, State::Open(OpenRequest { phase: RequestPhase::Failed(_), .. })) => {}
             (RequestState::Running, State::Open(open)) if is_ours => {
-                open.gives_up = now + timers.give_up;
-                match open.phase {
-                    RequestPhase::Adopted => open.next_send = open.gives_up,
-                    _ => open.phase = RequestPhase::Running,
+                if open.phase == RequestPhase::Waiting {
+                    (open.phase, open.movement) = (RequestPhase::Running, Movement::new(now));
+                }
+                open.movement.note(now, ack);
+                open.extend(now, timers);
+                if open.phase == RequestPhase::Adopted {
+                    open.next_send = open.gives_up;
                 }
             }
             // Adopted requests are never sent.
@@ -324,7 +345,15 @@ impl HostRequest {
     /// The host is back: the full time to give up starts again.
     pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
         if let State::Open(open) = &mut self.state {
-            open.gives_up = now + timers.give_up;
+            open.extend(now, timers);
+        }
+    }
+
+    /// The host came to fetch, and this controller had no worker free: it waits for us.
+    pub fn on_turned_away(&mut self, now: Instant, timers: &RequestTimers) {
+        if let State::Open(open) = &mut self.state {
+            open.movement.excuse(now);
+            open.extend(now, timers);
         }
     }
 
@@ -338,7 +367,12 @@ impl HostRequest {
     ) {
         let State::Open(open) = &mut self.state else { return };
         if now >= open.gives_up {
+            let is_stalled = now >= open.movement.stalls_at(timers.stall);
             let (state, reason) = match open.phase {
+                RequestPhase::Running | RequestPhase::Adopted if is_stalled => (
+                    State::NoAnswer(open.ask),
+                    "the host says that it installs, and does not get on: its outcome shows once it has ended",
+                ),
                 RequestPhase::Waiting => (
                     State::NoAnswer(open.ask),
                     "the host did not answer the install request: is it up and reachable?",

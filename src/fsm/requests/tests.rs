@@ -3,9 +3,13 @@
 use super::*;
 use crate::fsm::actions::Action;
 use crate::types::Reason;
+use crate::wire::install::Step;
 
-const TIMERS: RequestTimers =
-    RequestTimers { retry: Duration::from_millis(100), give_up: Duration::from_millis(1000) };
+const TIMERS: RequestTimers = RequestTimers {
+    retry: Duration::from_millis(100),
+    give_up: Duration::from_millis(1000),
+    stall: Duration::from_millis(5000),
+};
 const ID: RequestId = RequestId(77);
 
 fn at(millis: u64) -> Instant {
@@ -219,4 +223,73 @@ fn an_open_request_is_not_replaced_by_one_of_another_controller() {
     let mut request = asked();
     assert_eq!(hear(&mut request, 10, &ack(1, RequestId(5), RequestState::Running)), [0; 0]);
     assert_eq!(request.status(), RequestStatus::Waiting);
+}
+
+/// The host says at this time that it is at this step of our request.
+fn hear_step(request: &mut HostRequest, now: u64, step: Step, progress: u8) {
+    let ack = HelloAgentAck { step, progress, ..ack(2, ID, RequestState::Running) };
+    assert_eq!(hear(request, now, &ack), [0; 0]);
+}
+
+#[test]
+fn an_install_that_does_not_move_is_given_up_whatever_the_host_says() {
+    let mut request = asked();
+    for now in (10..5_010).step_by(500) {
+        hear_step(&mut request, now, Step::Fetching, 7);
+        wait(&mut request, now);
+    }
+    // It moved once, when it was first heard.
+    wait(&mut request, 5_009);
+    assert_eq!(request.status(), RequestStatus::Running);
+    wait(&mut request, 5_010);
+    assert_eq!(request.status(), RequestStatus::NoAnswer);
+    assert!(fixed_reason(&request).contains("does not get on"));
+    hear_step(&mut request, 5_020, Step::Fetching, 8);
+    assert_eq!(request.status(), RequestStatus::NoAnswer, "its place is free");
+    hear(&mut request, 6_000, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed), "it has ended after all");
+}
+
+#[test]
+fn an_install_moves_by_what_it_had_not_reached_before() {
+    let running_at = |steps: &[(u64, Step, u8)], now| {
+        let mut request = asked();
+        for (at, step, percent) in steps {
+            wait(&mut request, *at);
+            hear_step(&mut request, *at, *step, *percent);
+        }
+        for heard in (5_000..now).step_by(500) {
+            wait(&mut request, heard);
+            if request.status() == RequestStatus::Running {
+                hear(&mut request, heard, &ack(2, ID, RequestState::Running));
+            }
+        }
+        wait(&mut request, now);
+        request.status() == RequestStatus::Running
+    };
+    let early: std::vec::Vec<_> = (1..9).map(|second| (second * 500, Step::Fetching, 10)).collect();
+    let then = |step, percent| [&early[..], &[(4_500, step, percent)]].concat();
+    assert!(running_at(&then(Step::Fetching, 11), 9_499) && !running_at(&then(Step::Fetching, 11), 9_500));
+    assert!(running_at(&then(Step::Verifying, 10), 9_499) && !running_at(&then(Step::Verifying, 10), 9_500));
+    // Back and forth is no movement: the last was at 500.
+    for (step, percent) in [(Step::Checking, 9), (Step::Fetching, 10), (Step::Checking, 10)] {
+        assert!(!running_at(&then(step, percent), 5_500), "{step:?} {percent}");
+    }
+}
+
+#[test]
+fn a_host_that_is_told_to_wait_does_not_stand_still() {
+    let mut request = asked();
+    for now in (500..20_000).step_by(500) {
+        wait(&mut request, now);
+        hear_step(&mut request, now, Step::Checking, 0);
+        request.on_turned_away(at(now), &TIMERS);
+        assert_eq!(request.status(), RequestStatus::Running, "{now}");
+    }
+    for now in (20_000..24_500).step_by(500) {
+        wait(&mut request, now);
+        hear_step(&mut request, now, Step::Checking, 0);
+    }
+    wait(&mut request, 24_500);
+    assert_eq!(request.status(), RequestStatus::NoAnswer, "it no longer comes");
 }

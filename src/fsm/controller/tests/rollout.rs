@@ -3,7 +3,7 @@
 use std::string::String;
 use std::vec::Vec;
 
-use super::{Trace, ack, at, peer};
+use super::{STALL, Trace, ack, at, peer};
 use crate::fsm::rollout::{Census, RolloutPart};
 use crate::repo::entry::Stamp;
 use crate::repo::fixture::entry;
@@ -257,4 +257,57 @@ fn a_host_that_installed_before_another_patch_was_applied_is_behind() {
     assert_eq!(trace.census(SETTLED + 300), Census { behind: 1, ..Census::default() });
     trace.hears(SETTLED + 400, 4, rollout_ack(4, &["A", "B"], RequestState::Ended(Outcome::Installed)));
     assert_eq!(trace.census(SETTLED + 400), Census { done: 1, ..Census::default() });
+}
+
+#[test]
+fn a_host_that_says_it_installs_and_does_not_get_on_holds_its_place_for_a_bounded_time() {
+    // Host 4 was asked; host 5 reports an install of which nobody knows.
+    let mut trace = Trace::settled(&[4, 5, 6]);
+    let nobodys = HelloAgentAck { state: AgentState::Installing, ..ack(&[]) };
+    trace.hears(SETTLED, 5, nobodys.clone());
+    trace.merges_rollout(SETTLED, &Rollout { stop_after: 0, ..running() });
+    assert_eq!(trace.runs(SETTLED + 100), ["ask 4 with nonce 7"]);
+    let (begins, stall) = (SETTLED + 200, STALL.as_millis());
+    let mut asked = Vec::new();
+    for now in (begins..begins + stall - 1_000).step_by(20_000) {
+        trace.hears(now, 4, rollout_ack(4, &[], RequestState::Running));
+        trace.hears(now, 5, nobodys.clone());
+        trace.hears(now, 6, ack(&[]));
+        asked.extend(trace.runs(now + 19_000).into_iter().filter(|did| did.starts_with("ask 6")));
+    }
+    assert_eq!(asked, [""; 0], "both have a place");
+    let end = begins + stall + 2_000;
+    for (host, ack) in [(4, rollout_ack(4, &[], RequestState::Running)), (5, nobodys), (6, ack(&[]))] {
+        trace.hears(end - 2_500, host, ack);
+    }
+    assert!(trace.runs(end).contains(&String::from("ask 6 with nonce 7")));
+    let counts = Census { no_answer: 2, at_work: 1, ..Census::default() };
+    assert_eq!(trace.census(end), counts);
+}
+
+#[test]
+fn a_host_counts_once_as_failed_however_often_it_says_so() {
+    let mut trace = Trace::settled(&[4, 5, 6]);
+    trace.merges_rollout(SETTLED, &running());
+    trace.runs(SETTLED + 100);
+    trace.hears(SETTLED + 110, 5, rollout_ack(5, &[], RequestState::Running));
+    for (number, outcome) in
+        [Outcome::RolledBack, Outcome::Broken, Outcome::Rejected].iter().cycle().take(30).enumerate()
+    {
+        let now = SETTLED + 200 + number as u64 * 50;
+        trace.hears(now, 4, rollout_ack(4, &[], RequestState::Ended(*outcome)));
+        let response = crate::wire::messages::AgentInstallResp {
+            request_id: RequestId(ID ^ 4),
+            status: false,
+            outcome: Some(*outcome),
+            reject_reason: crate::types::Reason::default(),
+            reboot_required: false,
+        };
+        let message = Message::AgentInstallResp(response);
+        trace.controller.on_message(at(now), NodeId(4), peer(4), &message, &mut trace.actions);
+        while trace.actions.pop_front().is_some() {}
+        assert_eq!(trace.census(now).failed, 1);
+        let did = trace.runs(now + 40);
+        assert!(!did.iter().any(|did| did.contains("Halted")), "{did:?}");
+    }
 }
