@@ -45,6 +45,17 @@ impl HostKinds {
         self.kinds.iter().find(|kind| kind.nodetype == *nodetype)
     }
 
+    /// Whether this kind is new and there is no room for it.
+    #[must_use]
+    pub fn is_full_for(&self, nodetype: &NodeType) -> bool {
+        self.kinds.is_full() && self.known(nodetype).is_none()
+    }
+
+    /// Frees the kinds that are no longer needed.
+    pub fn retain(&mut self, is_needed: impl Fn(&NodeType) -> bool) {
+        self.kinds.retain(|kind| is_needed(&kind.nodetype));
+    }
+
     /// Computes all kinds again after a change of the map.
     pub fn refresh(&mut self, map: &Map<'_>) {
         for kind in &mut self.kinds {

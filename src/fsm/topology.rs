@@ -39,6 +39,10 @@ pub struct UnheardPeer {
     pub since: Instant,
 }
 
+/// Peers of one node that are kept: a thimble of each role, and as many that take their
+/// places.
+const OF_ONE_NODE: usize = 4;
+
 /// The peers that are bound and were not heard.
 #[derive(Debug, Default)]
 pub struct UnheardPeers {
@@ -46,10 +50,11 @@ pub struct UnheardPeers {
 }
 
 impl UnheardPeers {
-    /// Adds a bound peer. It is not kept if the list is full; the caller greets it
-    /// anyway.
+    /// Adds a bound peer. It is not kept if the list is full, or its node has enough in it;
+    /// the caller greets it anyway.
     pub fn add(&mut self, now: Instant, role: Role, peer: Peer) {
-        if !self.list.iter().any(|one| (one.role, one.peer) == (role, peer)) {
+        let of_same = self.list.iter().filter(|one| node_of(one.peer) == node_of(peer)).count();
+        if of_same < OF_ONE_NODE && !self.list.iter().any(|one| (one.role, one.peer) == (role, peer)) {
             let _ = self.list.push(UnheardPeer { role, peer, since: now });
         }
     }
@@ -62,7 +67,7 @@ impl UnheardPeers {
 
     /// Removes the peers on a lost node.
     pub fn node_lost(&mut self, node: u32) {
-        self.list.retain(|one| !matches!(one.peer, Peer::Tipc { node: at, .. } if at == node));
+        self.list.retain(|one| node_of(one.peer) != Some(node));
     }
 
     /// Removes all peers: the service will report those that are bound again.
@@ -73,6 +78,14 @@ impl UnheardPeers {
     /// All of them, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &UnheardPeer> {
         self.list.iter()
+    }
+}
+
+/// The node of a peer in its TIPC cluster.
+const fn node_of(peer: Peer) -> Option<u32> {
+    match peer {
+        Peer::Tipc { node, .. } => Some(node),
+        Peer::Ip(_) => None,
     }
 }
 
@@ -103,5 +116,15 @@ mod tests {
             unheard.add(Instant::default(), Role::Agent, Peer::Tipc { node, port: 1 });
         }
         assert_eq!(unheard.iter().count(), limits::UNHEARD_PEERS);
+    }
+
+    #[test]
+    fn one_node_that_binds_without_end_leaves_room_for_the_others() {
+        let mut unheard = UnheardPeers::default();
+        for port in 0..100 {
+            unheard.add(Instant::default(), Role::Agent, Peer::Tipc { node: 1, port });
+        }
+        unheard.add(Instant::default(), Role::Agent, Peer::Tipc { node: 2, port: 1 });
+        assert_eq!(unheard.iter().count(), OF_ONE_NODE + 1);
     }
 }

@@ -42,7 +42,7 @@ use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::table::Table;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId, RequestId};
+use crate::types::{Digest, NodeId, NodeType, RequestId};
 use crate::wire::frame::Purpose;
 use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 
@@ -201,6 +201,7 @@ impl<'a> Controller<'a> {
                 return;
             }
         }
+        self.make_room_for(now, &ack.nodetype);
         let Some(host) = self.hosts.get_mut(from) else { return };
         host.on_back(now, &self.timers.request);
         host.presence.on_heard(host.peer != peer);
@@ -248,10 +249,23 @@ impl<'a> Controller<'a> {
         }
     }
 
+    /// Frees the kinds of which there is no host, if there is no room for this one; and if
+    /// that frees none, those of lost hosts.
+    fn make_room_for(&mut self, now: Instant, nodetype: &NodeType) {
+        let (hosts, lost_after) = (&self.hosts, self.timers.host_lost);
+        for despite_lost in [true, false] {
+            if !self.kinds.is_full_for(nodetype) {
+                return;
+            }
+            let counts = |host: &Host| despite_lost || !host.is_lost(now, lost_after);
+            self.kinds.retain(|kind| hosts.iter().any(|host| host.ack.nodetype == *kind && counts(host)));
+        }
+    }
+
     fn on_response(&mut self, now: Instant, from: NodeId, response: &AgentInstallResp) {
         let Some(host) = self.hosts.get_mut(from) else { return };
         if host.request.on_response(response) {
-            self.reasons.keep(response.request_id, &response.reject_reason);
+            self.reasons.keep(from, response.request_id, &response.reject_reason);
         }
         self.rollout.soon(now);
     }
@@ -312,6 +326,8 @@ impl<'a> Controller<'a> {
         random: &mut Random,
         actions: &mut Actions,
     ) -> Result<(), AskRefusal> {
+        let nodetype = self.hosts.get(node).ok_or(AskRefusal::Unknown)?.ack.nodetype.clone();
+        self.make_room_for(now, &nodetype);
         let host = self.hosts.get_mut(node).ok_or(AskRefusal::Unknown)?;
         if host.is_lost(now, self.timers.host_lost) {
             return Err(AskRefusal::Lost);

@@ -451,3 +451,27 @@ fn nothing_is_done_before_poll_at() {
     assert_eq!(trace.waits(2_199), [""; 0]);
     assert_eq!(trace.controller.poll_at(), Some(at(2_200)));
 }
+
+#[test]
+fn one_host_that_claims_ever_other_kinds_keeps_no_other_from_its_own() {
+    let mut trace = Trace::start(&[entry("A")], 64);
+    let of_kind = |kind: &str| HelloAgentAck { nodetype: NodeType::new(kind).unwrap(), ..ack(&[]) };
+    for number in 0..100 {
+        trace.hears(number, 5, of_kind(&format!("invented-{number}")));
+    }
+    for (host, kind) in [(6, "worker"), (7, "storage")] {
+        trace.hears(200, host, of_kind(kind));
+        assert!(trace.controller.wanted_digest(trace.host(host)).is_some(), "{kind}");
+    }
+    assert!(trace.controller.kinds().iter().count() <= limits::NODETYPES);
+    // Kinds of hosts that are there are not given up, of lost ones they are.
+    for host in 10..50 {
+        trace.hears(300, host, of_kind(&format!("kind-{host}")));
+    }
+    for (host, kind) in [(6, "worker"), (7, "storage")] {
+        assert!(trace.controller.wanted_digest(trace.host(host)).is_some(), "{kind}");
+    }
+    let later = 300 + TIMERS.host_lost.as_millis();
+    trace.hears(later, 8, of_kind("compute"));
+    assert!(trace.controller.wanted_digest(trace.host(8)).is_some());
+}
