@@ -8,8 +8,8 @@
 //!
 //! Every agent can send HelloAgent in any controller's name, and one reaches all agents. So
 //! answers are rare enough that hellos without end overload nobody: at most
-//! [`ANSWERS_TO_ONE`] to one controller and [`ANSWERS`] to all, in each interval between two
-//! honest hellos. A hello that comes sooner is answered later, never dropped.
+//! `ANSWERS_TO_ONE` to one controller and `ANSWERS` to all, in each interval between two honest
+//! hellos. A hello that comes sooner is answered later, never dropped.
 
 use heapless::Vec;
 
