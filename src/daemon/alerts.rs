@@ -268,7 +268,7 @@ struct RefusalAlert {
 }
 
 /// The gravest first.
-const REFUSED: [RefusalAlert; 7] = [
+const REFUSED: [RefusalAlert; 8] = [
     RefusalAlert {
         refusal: Refusal::Tag,
         symptom: "Datagrams are refused for their key",
@@ -304,10 +304,19 @@ const REFUSED: [RefusalAlert; 7] = [
         symptom: "Nodes of another cluster are heard",
         remedy: "If the sender belongs here, its key file is of another ring.",
     },
+    RefusalAlert {
+        refusal: Refusal::OtherInterface,
+        symptom: "Datagrams arrive on another interface",
+        remedy: "See routes and network.interface; if that was made anew, restart.",
+    },
 ];
 
 fn check_refusal(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
     let Some(contact) = daemon.counters.recent_refusal(now, refused.refusal) else { return };
+    // What is not even thimble's on another network is no concern of the operator.
+    if refused.refusal == Refusal::OtherInterface && contact.node == NodeId(0) {
+        return;
+    }
     let name = summary::hostname(daemon.node.controller.as_ref(), contact.node);
     found.push(format_args!(
         "{}: {} so far, last {} ago, {}. {}",

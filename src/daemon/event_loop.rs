@@ -36,6 +36,7 @@ use crate::time::Instant;
 use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram};
 use crate::wire::frame::{Frame, Purpose, Role};
+use crate::wire::refusal::Refusal;
 
 /// Connections accepted from one listener in one turn.
 const ACCEPTS: usize = 32;
@@ -203,6 +204,10 @@ impl Daemon<'_> {
         for at in 0..batch.len() {
             match batch.get(at) {
                 Some(Arrival::Datagram(datagram, peer)) => self.take_datagram(now, datagram, peer),
+                Some(Arrival::OtherInterface(datagram, peer)) => {
+                    let claimed = Codec::claimed_sender(datagram);
+                    self.counters.refuse(now, Refusal::OtherInterface, claimed, peer);
+                }
                 Some(Arrival::Undelivered(reason)) => self.counters.undelivered.count(reason),
                 None => break,
             }

@@ -91,6 +91,9 @@ impl Undelivered {
 pub enum Arrival<'b> {
     /// A datagram and its sender's address.
     Datagram(&'b [u8], Peer),
+    /// A datagram that came in by another network interface than the configured one, and
+    /// its sender's address: refused unread.
+    OtherInterface(&'b [u8], Peer),
     /// A datagram that this node sent was returned.
     Undelivered(Undelivered),
 }

@@ -2,7 +2,8 @@
 //!
 //! A role has one UDP socket, bound to its port and joined to its group, and one TCP
 //! listener on the same port. It sends from that socket, so that the source address of a
-//! datagram is the address for replies. A send that would block is dropped: the state
+//! datagram is the address for replies. Only what comes in by the configured interface is
+//! taken, and what this host sends to itself. A send that would block is dropped: the state
 //! machines repeat what matters.
 
 mod sys;
@@ -51,6 +52,8 @@ impl std::error::Error for OpenError {}
 /// The sockets of one role.
 pub struct Endpoint {
     role: Role,
+    /// The index of the configured interface.
+    interface: u32,
     /// Datagrams of the role's group, and to this node.
     pub datagrams: UdpSocket,
     /// Stream sessions to this node.
@@ -77,22 +80,24 @@ impl Endpoint {
         let datagrams =
             UdpSocket::bind(any).map_err(failed(format!("UDP port {port} cannot be bound: {in_use}")))?;
         datagrams.set_nonblocking(true).map_err(failed("UDP socket".into()))?;
+        sys::tell_interface(datagrams.as_fd())
+            .map_err(failed(format!("UDP port {port} cannot be limited to {}", network.interface)))?;
         sys::join(datagrams.as_fd(), group, interface)
             .map_err(failed(format!("multicast group {group} cannot be joined on {}", network.interface)))?;
         sys::send_multicast_by(datagrams.as_fd(), interface, network.ttl)
             .map_err(failed(format!("multicast cannot be sent on {}", network.interface)))?;
-        let listener =
-            TcpListener::bind(any).map_err(failed(format!("TCP port {port} cannot be bound: {in_use}")))?;
-        Ok(Self { role, datagrams, listener })
+        let listener = sys::listen(port, interface)
+            .map_err(failed(format!("TCP port {port} cannot be bound: {in_use}")))?;
+        Ok(Self { role, interface, datagrams, listener: TcpListener::from_std(listener) })
     }
 
     /// Receives the datagrams that have arrived, without waiting. After a full batch
-    /// there may be more.
+    /// there may be more. Those of another interface than the configured one are marked.
     ///
     /// # Errors
     /// `WouldBlock` where there is nothing; the batch is empty after any error.
     pub fn recv_batch(&self, batch: &mut Batch) -> io::Result<()> {
-        sys::recv_batch(self.datagrams.as_fd(), batch)
+        sys::recv_batch(self.datagrams.as_fd(), self.interface, batch)
     }
 
     /// Accepts a stream session, without waiting.

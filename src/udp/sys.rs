@@ -1,8 +1,13 @@
 //! The system calls of the UDP transport that std does not have.
+//!
+//! Sockets are bound to every address, because a group's datagrams have the group's own.
+//! What comes in by another interface than the configured one is told apart here: a
+//! datagram by its `IP_PKTINFO`, a connection by a filter in the kernel. `SO_BINDTODEVICE`
+//! would be shorter, but what a node sends to itself comes in by the loopback interface.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use crate::fsm::actions::{Arrival, Peer};
 use crate::limits;
@@ -16,8 +21,20 @@ pub struct Batch {
     slots: Box<[DatagramSlot; limits::RECV_BATCH]>,
     lens: [usize; limits::RECV_BATCH],
     from: [libc::sockaddr_in; limits::RECV_BATCH],
+    is_elsewhere: [bool; limits::RECV_BATCH],
     count: usize,
 }
+
+/// The index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
+const LOOPBACK: u32 = 1;
+
+/// Room for the one control message of a datagram, an `IP_PKTINFO`.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; CONTROL_BYTES]);
+
+// SAFETY: computes a length; no memory is involved.
+const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::in_pktinfo>() as u32) } as usize;
 
 impl Default for Batch {
     fn default() -> Self {
@@ -27,6 +44,7 @@ impl Default for Batch {
             slots: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
             lens: [0; limits::RECV_BATCH],
             from: [nowhere; limits::RECV_BATCH],
+            is_elsewhere: [false; limits::RECV_BATCH],
             count: 0,
         }
     }
@@ -54,22 +72,27 @@ impl Batch {
         }
         let from = &self.from[at];
         let address = Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr));
-        let peer = SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(from.sin_port)));
-        Some(Arrival::Datagram(&self.slots[at][..self.lens[at]], Peer::Ip(peer)))
+        let peer = Peer::Ip(SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(from.sin_port))));
+        let datagram = &self.slots[at][..self.lens[at]];
+        Some(match self.is_elsewhere[at] {
+            false => Arrival::Datagram(datagram, peer),
+            true => Arrival::OtherInterface(datagram, peer),
+        })
     }
 }
 
 /// Receives the datagrams that have arrived, without waiting. After a full batch there
-/// may be more.
+/// may be more. Those that came in neither by `interface` nor from this host are marked.
 ///
 /// # Errors
 /// As `recvmmsg(2)`; `WouldBlock` where there is nothing. The batch is empty then.
-pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
+pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> io::Result<()> {
     batch.count = 0;
     // SAFETY: mmsghdr and iovec are plain data, for which zeros are a value.
     let mut headers: [libc::mmsghdr; limits::RECV_BATCH] = unsafe { std::mem::zeroed() };
     // SAFETY: as above.
     let mut vectors: [libc::iovec; limits::RECV_BATCH] = unsafe { std::mem::zeroed() };
+    let mut controls = [Control([0; CONTROL_BYTES]); limits::RECV_BATCH];
     for (at, header) in headers.iter_mut().enumerate() {
         let slot = &mut batch.slots[at];
         vectors[at] = libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: slot.len() };
@@ -77,9 +100,11 @@ pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut batch.from[at]).cast();
         header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        header.msg_hdr.msg_control = (&raw mut controls[at]).cast();
+        header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
-    // SAFETY: every header points to a slot and an address of this batch, which
-    // outlive the call, with their true lengths.
+    // SAFETY: every header points to a slot and an address of this batch and to a control
+    // buffer, which outlive the call, with their true lengths.
     let got = unsafe {
         libc::recvmmsg(
             socket.as_raw_fd(),
@@ -90,12 +115,100 @@ pub fn recv_batch(socket: BorrowedFd<'_>, batch: &mut Batch) -> io::Result<()> {
         )
     };
     let count = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
-    for (len, header) in batch.lens.iter_mut().zip(&headers[..count]) {
+    for (at, header) in headers[..count].iter().enumerate() {
         let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
-        *len = if is_cut { limits::DATAGRAM_BYTES + 1 } else { header.msg_len as usize };
+        batch.lens[at] = if is_cut { limits::DATAGRAM_BYTES + 1 } else { header.msg_len as usize };
+        // SAFETY: the kernel filled this header, and its control buffer is still there.
+        let arrived_on = unsafe { arrival_interface(&header.msg_hdr) };
+        batch.is_elsewhere[at] = ![Some(interface), Some(LOOPBACK)].contains(&arrived_on);
     }
     batch.count = count;
     Ok(())
+}
+
+/// The index of the interface that a datagram came in by; none if the kernel does not say.
+/// For what this host sends to itself that is the interface which has the address, and
+/// loopback for an address of loopback's.
+///
+/// # Safety
+/// `header` is as recvmsg(2) left it, and the buffers that it points to are still there.
+unsafe fn arrival_interface(header: &libc::msghdr) -> Option<u32> {
+    // SAFETY: the caller vouches for the header; the control message is read as cmsg(3)
+    // says, once its type says what it is, and the kernel cuts off none that it begins.
+    unsafe {
+        let message = libc::CMSG_FIRSTHDR(header);
+        if message.is_null() || (*message).cmsg_level != libc::IPPROTO_IP {
+            return None;
+        }
+        let is_whole =
+            (*message).cmsg_len as usize >= libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as usize;
+        if (*message).cmsg_type != libc::IP_PKTINFO || !is_whole {
+            return None;
+        }
+        let info = libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().read_unaligned();
+        u32::try_from(info.ipi_ifindex).ok()
+    }
+}
+
+/// Tells with each datagram by which interface it came in.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn tell_interface(socket: BorrowedFd<'_>) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1 as &libc::c_int)
+}
+
+/// Listens for TCP connections on a port of every address, but takes only those that come
+/// in by `interface` or from this host. The kernel drops all other packets unanswered, those
+/// of accepted connections too, which inherit the filter. Without blocking, close-on-exec.
+///
+/// # Errors
+/// As `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
+pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
+    const BACKLOG: libc::c_int = 1024;
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the new descriptor is owned by nobody else.
+    let socket = unsafe {
+        let fd = libc::socket(libc::AF_INET, kind, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    // A restarted daemon need not wait until old connections are forgotten.
+    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &1 as &libc::c_int)?;
+    let mut filter = interface_filter(interface);
+    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+    // SAFETY: sockaddr_in is plain data, for which zeros are a value; zeros are any address.
+    let mut any: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+    any.sin_family = libc::AF_INET as libc::sa_family_t;
+    any.sin_port = port.to_be();
+    // SAFETY: `any` outlives the call, and its length is its own.
+    let done = unsafe {
+        let address = (&raw const any).cast();
+        let bound = libc::bind(socket.as_raw_fd(), address, size_of_val(&any) as libc::socklen_t);
+        if bound == 0 { libc::listen(socket.as_raw_fd(), BACKLOG) } else { bound }
+    };
+    if done == 0 { Ok(TcpListener::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A classic BPF program that keeps a packet that came in by `interface` or by loopback,
+/// and drops any other. It needs no privilege.
+fn interface_filter(interface: u32) -> [libc::sock_filter; 5] {
+    // <linux/filter.h>: extra data of the packet is loaded from this negative offset.
+    const ARRIVAL_INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
+    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+    const KEEP: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    [
+        step(LOAD, 0, 0, ARRIVAL_INTERFACE),
+        step(EQUAL, 1, 0, interface),
+        step(EQUAL, 0, 1, LOOPBACK),
+        step(KEEP, 0, 0, u32::MAX),
+        step(KEEP, 0, 0, 0),
+    ]
 }
 
 /// The index of a network interface.
@@ -109,12 +222,12 @@ pub fn interface_index(name: &str) -> io::Result<u32> {
     if index == 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
 }
 
-fn set<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<()> {
-    // SAFETY: `value` outlives the call and its length is its own.
+fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
+    // SAFETY: `value`, and what it points to, outlives the call, and its length is its own.
     let done = unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::IPPROTO_IP,
+            level,
             option,
             std::ptr::from_ref(value).cast(),
             size_of::<T>() as libc::socklen_t,
@@ -128,8 +241,8 @@ fn set<T>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> io::Result<
 /// # Errors
 /// As `setsockopt(2)`.
 pub fn join(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Result<()> {
-    set(socket, libc::IP_MULTICAST_ALL, &0 as &libc::c_int)?;
-    set(socket, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
+    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0 as &libc::c_int)?;
+    set(socket, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
 }
 
 /// Sends a socket's multicast on an interface with this TTL. Multicast is looped back,
@@ -138,9 +251,9 @@ pub fn join(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Resu
 /// # Errors
 /// As `setsockopt(2)`.
 pub fn send_multicast_by(socket: BorrowedFd<'_>, interface: u32, ttl: u8) -> io::Result<()> {
-    set(socket, libc::IP_MULTICAST_IF, &request(Ipv4Addr::UNSPECIFIED, interface)?)?;
-    set(socket, libc::IP_MULTICAST_TTL, &libc::c_int::from(ttl))?;
-    set(socket, libc::IP_MULTICAST_LOOP, &1 as &libc::c_int)
+    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request(Ipv4Addr::UNSPECIFIED, interface)?)?;
+    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, &libc::c_int::from(ttl))?;
+    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, &1 as &libc::c_int)
 }
 
 fn request(group: Ipv4Addr, interface: u32) -> io::Result<libc::ip_mreqn> {

@@ -187,6 +187,13 @@ impl<'a> Codec<'a> {
         theirs < own || (theirs == own && header.sequence <= self.sequence)
     }
 
+    /// The sender that a datagram's header names, not authenticated; the zero id where there
+    /// is no readable header.
+    #[must_use]
+    pub fn claimed_sender(datagram: &[u8]) -> NodeId {
+        Header::parse(datagram).map_or(NodeId(0), |raw| raw.header.sender)
+    }
+
     /// Runs the checks that follow the header's own, and decodes the body.
     fn authenticate(&mut self, now: Instant, raw: &RawDatagram<'_>) -> Result<Message, Refusal> {
         let me = &self.identity;

@@ -40,6 +40,8 @@ macro_rules! refusals {
 }
 
 refusals! {
+    /// Arrived on another network interface than the one that is configured.
+    OtherInterface => "other_interface",
     /// Shorter than a header and a tag.
     TooShort => "too_short",
     /// Longer than a datagram may be, or than its header says.

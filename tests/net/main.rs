@@ -48,6 +48,8 @@ mod ending;
 mod files;
 mod filter;
 mod forge;
+#[cfg(not(feature = "tipc"))]
+mod interfaces;
 mod intruders;
 mod logs;
 mod metrics;

@@ -49,6 +49,8 @@ pub struct Node {
     /// Trusted minisign keys; read when the daemon starts.
     pub trusted_keys: Vec<String>,
     pub is_controller: bool,
+    /// A controller that is an agent too.
+    pub has_both_roles: bool,
     /// The thimble binary that it runs.
     pub binary: String,
     /// Additional environment variables of the daemon.
@@ -85,6 +87,7 @@ impl Node {
             ]),
             trusted_keys: Vec::new(),
             is_controller,
+            has_both_roles: false,
             binary: thimble(),
             environment: Vec::new(),
             stderr: None,
@@ -120,11 +123,15 @@ impl Node {
 
     /// Writes the configuration: short timers, everything else as on a real node.
     pub fn write_config(&self) {
-        let role = if self.is_controller { "controller" } else { "agent" };
+        let roles = match (self.has_both_roles, self.is_controller) {
+            (true, _) => "\"controller\", \"agent\"",
+            (false, true) => "\"controller\"",
+            (false, false) => "\"agent\"",
+        };
         let dir = self.dir.display();
         let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
         let mut text = format!(
-            "[node]\nroles = [\"{role}\"]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
+            "[node]\nroles = [{roles}]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
              state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
              [network]\n{NETWORK}\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\

@@ -116,6 +116,7 @@ fn a_batch_has_messages_in_order_and_returned_ones() {
                     assert_eq!(from, Peer::Tipc { node: near.node, port: near.port });
                     lens.push(datagram.len());
                 }
+                Arrival::OtherInterface(..) => panic!("TIPC has no such arrival"),
             }
         }
         assert!(batch.get(batch.len()).is_none());
