@@ -157,6 +157,11 @@ pub const JOB_BYTES: usize = 16 * 1024;
 pub const REPORT_BYTES: usize = 2_048;
 /// Connections on the control socket at once.
 pub const CONTROL_CONNECTIONS: usize = 8;
+/// Of these, those of one user who may only query: what `watch`, a prompt and a command
+/// take, so that no such user takes all.
+pub const CONTROL_SHARE: usize = 3;
+/// Of these, those of one member of `admin_group`: two are left for another one.
+pub const CONTROL_ADMIN_SHARE: usize = CONTROL_CONNECTIONS - 2;
 /// A request or a reply on the control socket, in bytes.
 pub const CONTROL_FRAME_BYTES: usize = 16 * 1024;
 /// Patches or hosts that one command may name.
@@ -174,6 +179,7 @@ pub const ACTION_BYTES: usize = 320;
 const _: () = {
     assert!(ENTRIES.is_multiple_of(32));
     assert!(EFFECTIVE <= ENTRIES);
+    assert!(CONTROL_SHARE < CONTROL_ADMIN_SHARE && CONTROL_ADMIN_SHARE < CONTROL_CONNECTIONS);
     assert!(HOSTS_DEFAULT <= HOSTS_MOST);
     assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
     assert!(FRAME_BODY_BYTES <= u16::MAX as usize);

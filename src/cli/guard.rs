@@ -13,6 +13,7 @@ use crate::install;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::json::Value;
+use crate::store::state_dir;
 use crate::types::Reason;
 
 /// `thimble guard`
@@ -61,13 +62,13 @@ pub(super) enum Running {
 
 /// Finds out who uses this state directory, and locks it if nobody does.
 pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
-    let path = state_dir.join("daemon.lock");
     let failed = |error: io::Error| {
+        let path = state_dir.join("daemon.lock");
         let reason =
             format!("{}: {error}: it is needed to know whether the daemon is running", path.display());
         Failure::new(Exit::Refused, reason)
     };
-    let file = match File::options().create(true).truncate(false).write(true).open(&path) {
+    let file = match state_dir::lock_file(state_dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Running::Nobody { _lock: None }),
         // On a read-only file system no daemon can hold the lock either.
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {

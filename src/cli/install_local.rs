@@ -17,7 +17,7 @@ use crate::config::keys::KeyFile;
 use crate::config::{self, Config};
 use crate::install;
 use crate::job::reporter::Reporter;
-use crate::job::{BlobSource, FetchError, Fetched, Source};
+use crate::job::{BlobSource, FetchError, Fetched, Source, close_inherited};
 use crate::job::{RefusalKind, Report};
 use crate::json::Value;
 use crate::repo::effective::effective_digest;
@@ -29,6 +29,8 @@ use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 /// `thimble install-local`
 pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     root_only()?;
+    // Scripts inherit nothing of what the caller had open.
+    close_inherited();
     let config = Config::load(invocation.config())?;
     let state_dir = &config.node.state_dir;
     let refused = |reason: String| Failure::new(Exit::Refused, reason);

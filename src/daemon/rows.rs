@@ -220,6 +220,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("sends_failed", counters.sends_failed),
         ("receives_failed", counters.receive_failed),
         ("accepts_failed", counters.accepts_failed),
+        ("commands_refused", daemon.control.refused),
         ("sessions_open", daemon.sessions.len() as u64),
         ("sessions_accepted", sessions.accepted),
         ("sessions_proven", sessions.proven),

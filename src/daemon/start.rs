@@ -1,7 +1,7 @@
 //! Builds a daemon from its configuration: everything that may touch the disk or
 //! allocate happens here, once.
 
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -35,10 +35,12 @@ use crate::fsm::node::Node;
 use crate::fsm::random::Random;
 use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::sync::blobs::BlobError;
+use crate::job::close_inherited;
 use crate::limits;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::store::incarnation;
+use crate::store::state_dir::{self, StateDirError};
 use crate::table::{Table, index_len};
 use crate::time::Duration;
 use crate::types::{ClusterId, Text};
@@ -55,6 +57,9 @@ const NO_SECRET: Key = Key([0; 32]);
 /// # Errors
 /// Why it cannot run, for the operator.
 pub fn run(config_path: &Path) -> Result<(), String> {
+    // Before anything is opened: workers and scripts inherit nothing of what the daemon's
+    // starter had open.
+    close_inherited();
     let notify = Notify::from_environment();
     lines::set_up("thimble");
     event_loop::run(&mut *set_up(config_path, notify)?)
@@ -90,26 +95,26 @@ fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> 
     }
 }
 
-/// Locks the state directory for this daemon.
+/// Takes the state directory for this daemon.
 fn lock(state_dir: &Path) -> Result<File, String> {
-    let path = state_dir.join("daemon.lock");
-    let failed = |error: std::io::Error| {
-        format!(
-            "state directory {}: {error}; it must exist on a disk that can be written, and belong to this user",
-            state_dir.display()
-        )
-    };
-    fs::create_dir_all(state_dir).map_err(failed)?;
-    let file = File::options().create(true).truncate(false).write(true).open(path).map_err(failed)?;
+    let failed = |error: StateDirError| format!("state directory {error}");
+    let own_uid = sys::own_uid();
+    state_dir::claim(state_dir, own_uid).map_err(failed)?;
+    let io_failed = |error| failed(StateDirError::Io(state_dir.to_owned(), error));
+    let file = state_dir::lock_file(state_dir).map_err(io_failed)?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(format!(
-            "state directory {}: another thimble daemon uses it; stop that one first, or give this one a \
-             state_dir of its own",
-            state_dir.display()
-        )),
-        Err(TryLockError::Error(error)) => Err(failed(error)),
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(format!(
+                "state directory {}: another thimble daemon uses it; stop that one first, or give this one a \
+                 state_dir of its own",
+                state_dir.display()
+            ));
+        }
+        Err(TryLockError::Error(error)) => return Err(io_failed(error)),
     }
+    state_dir::tighten_files(state_dir, own_uid).map_err(failed)?;
+    Ok(file)
 }
 
 /// The identity of this node. Its incarnation is durable before the first datagram.

@@ -28,6 +28,7 @@ use crate::wire::session::SessionKeys;
 
 pub use source::{BlobSource, FetchError, Fetched, Source};
 pub use space::{NoInodes, Space};
+pub use sys::close_inherited;
 pub use system_error::SystemError;
 
 /// The patch ids of one command.

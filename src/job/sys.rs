@@ -1,4 +1,4 @@
-//! The system call that measures a file system.
+//! The system calls that measure a file system and close what was inherited.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -30,4 +30,24 @@ pub(super) fn measure(fd: BorrowedFd<'_>) -> io::Result<Counts> {
         inodes: stat.f_files as u64,
         free_inodes: stat.f_favail as u64,
     })
+}
+
+/// Closes all descriptors above standard error that the process was started with. To be
+/// called before anything is opened, by a process with one thread.
+pub fn close_inherited() {
+    const FIRST: libc::c_int = 3;
+    // SAFETY: nothing in this process owns a descriptor yet.
+    if unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, 0) } == 0 {
+        return;
+    }
+    // Linux before 5.9, or a sandbox that does not know the call.
+    let listed = std::fs::read_dir("/proc/self/fd").map(|list| {
+        let numbers = list.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        numbers.filter(|number| *number >= FIRST).collect::<Vec<libc::c_int>>()
+    });
+    // Without /proc: as many as a daemon is commonly allowed.
+    for fd in listed.unwrap_or_else(|_| (FIRST..65_536).collect()) {
+        // SAFETY: as above; the one that read the list is closed already, which is no harm.
+        unsafe { libc::close(fd) };
+    }
 }

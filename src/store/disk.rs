@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, TryLockError};
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -265,7 +266,7 @@ pub(super) fn leaping_floor(floor: u64) -> Reason {
 /// that stays held belongs to another daemon.
 fn lock(path: &Path) -> Result<File, StoreError> {
     failpoint::hit("opening the lock");
-    let file = File::options().write(true).create(true).truncate(false).open(path);
+    let file = File::options().write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(StoreError::at(path))?;
     let began = Instant::now();
     loop {

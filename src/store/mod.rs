@@ -1,6 +1,7 @@
 //! A controller's repository on disk, and the incarnation that every node keeps.
 //!
 //! ```text
+//! STATE_DIR/daemon.lock          held by the daemon while it runs
 //! STATE_DIR/incarnation          the number of the last start
 //! STATE_DIR/repo/lock            held by the process that changes anything below
 //! STATE_DIR/repo/map             all entries, replica, counter, purge floor
@@ -42,6 +43,7 @@ mod sealed_file;
 mod serve;
 mod show;
 mod signed;
+pub mod state_dir;
 mod sys;
 mod upload;
 

@@ -13,16 +13,13 @@ use crate::cluster::Cluster;
 use crate::patch::Patch;
 use crate::{sys, wait};
 
-/// The user id of `nobody`, by convention.
-const NOBODY: u32 = 65_534;
-
 #[test]
 fn idle_connections_of_other_users_do_not_keep_root_out() {
     need_root!();
     let cluster = Cluster::new("hogged", 0).start();
     let socket = cluster.control_socket();
     let mut held = Vec::new();
-    sys::as_user(NOBODY, || {
+    sys::as_user(sys::NOBODY, || {
         for _ in 0..3 * CONTROL_CONNECTIONS {
             let mut stream = UnixStream::connect(&socket).unwrap();
             // The length of a request that never comes.

@@ -51,6 +51,7 @@ mod forge;
 #[cfg(not(feature = "tipc"))]
 mod interfaces;
 mod intruders;
+mod local_users;
 mod logs;
 mod metrics;
 #[cfg(feature = "tipc")]

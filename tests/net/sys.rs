@@ -10,6 +10,9 @@ fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// The user id of `nobody`, by convention.
+pub const NOBODY: u32 = 65_534;
+
 /// Whether this process is root in its user namespace.
 pub fn is_root() -> bool {
     // SAFETY: takes nothing and cannot fail.

@@ -51,6 +51,8 @@ fn rows() -> Vec<(&'static str, String)> {
         ("a path inside a patch", bytes(limits::PATH_BYTES)),
         ("patches or hosts that one command names", plain(limits::COMMAND_NAMES)),
         ("commands at once", plain(limits::CONTROL_CONNECTIONS)),
+        ("commands at once of one user who may only query", plain(limits::CONTROL_SHARE)),
+        ("commands at once of one member of `admin_group`", plain(limits::CONTROL_ADMIN_SHARE)),
         ("slots of a key ring", plain(limits::KEY_SLOTS)),
         ("revoked nodes", plain(limits::REVOKED)),
         ("trusted signing keys", plain(limits::TRUSTED_KEYS)),

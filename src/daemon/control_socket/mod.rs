@@ -4,10 +4,11 @@
 //! waits for the store waits there. Replies are written to a buffer of fixed size, and
 //! long lists are continued as the buffer drains.
 //!
-//! Every user on the host may connect and the number of slots is small, so no idle
-//! connection holds a slot for long: a connection that neither sends a request nor
-//! reads its answer is closed after a timeout. It is closed at once if all slots are
-//! taken and a new connection has more rights.
+//! Every user on the host may connect and the number of slots is small, so each user has
+//! a share of them, and no idle connection holds a slot for long: a connection that
+//! neither sends a request nor reads its answer is closed after a timeout. It is closed
+//! at once if all slots are taken and a new connection has more rights: `admin_group`
+//! before those who may only query, root before all.
 
 mod id;
 mod slot;
@@ -17,7 +18,7 @@ mod tests;
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use mio::net::{UnixListener, UnixStream};
@@ -32,7 +33,7 @@ use crate::limits;
 use crate::time::Instant;
 use crate::types::Reason;
 pub use id::ConnectionId;
-use slot::{Connection, ConnectionSlot};
+use slot::{Connection, ConnectionSlot, Rights};
 pub use slot::{Filled, Pending};
 
 /// The free space in the buffer that is needed to continue a list, in bytes: the size
@@ -58,6 +59,8 @@ pub struct ControlSocket {
     first_token: usize,
     /// The last number given to a connection that waits for the store.
     last_ticket: u64,
+    /// Connections refused: all slots, or all of the user's share, were taken.
+    pub refused: u64,
 }
 
 impl ControlSocket {
@@ -75,7 +78,8 @@ impl ControlSocket {
             ));
         }
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).map_err(failed)?;
+            // Whatever the umask: whoever can write there could put another socket in its place.
+            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
         }
         match std::fs::symlink_metadata(path) {
             // Nothing listens on it: an earlier daemon left it behind.
@@ -95,7 +99,7 @@ impl ControlSocket {
         std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o666)).map_err(failed)?;
         let slots = (0..limits::CONTROL_CONNECTIONS).map(|_| ConnectionSlot::new(pool)).collect();
         let path = path.to_owned();
-        Ok(Self { listener, path, access, slots, first_token, last_ticket: 0 })
+        Ok(Self { listener, path, access, slots, first_token, last_ticket: 0, refused: 0 })
     }
 
     /// Changes the groups that are served. Applies to open connections as well.
@@ -105,7 +109,7 @@ impl ControlSocket {
             let Some(connection) = &self.slots[at].connection else { continue };
             let rights = self.rights(&connection.stream);
             if let Some(connection) = self.get(at) {
-                (connection.may_query, connection.may_change) = rights;
+                connection.rights = rights;
             }
         }
     }
@@ -129,16 +133,27 @@ impl ControlSocket {
     /// As `accept(2)`: `WouldBlock` if no connection is pending.
     pub fn accept(&mut self, now: Instant, registry: &Registry) -> io::Result<()> {
         let (mut stream, _) = self.listener.accept()?;
-        let (may_ask, may_change) = self.rights(&stream);
-        let Some(at) = self.free_slot(rank(may_ask, may_change), registry) else {
-            reject(&mut stream);
+        let rights = self.rights(&stream);
+        let held = self.connections().filter(|one| one.rights.uid == rights.uid).count();
+        if held >= rights.share() {
+            self.refused += 1;
+            reject(&mut stream, &over_share(rights.uid, held));
+            return Ok(());
+        }
+        let Some(at) = self.free_slot(rights.rank(), registry) else {
+            self.refused += 1;
+            reject(&mut stream, &Reason::truncated(ALL_TAKEN));
             return Ok(());
         };
         let token = Token(self.first_token + at);
         // A connection that cannot be registered is closed, which its command sees.
         registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
-        self.slots[at].begin(Connection::new(now, stream, may_ask, may_change));
+        self.slots[at].begin(Connection::new(now, stream, rights));
         Ok(())
+    }
+
+    fn connections(&self) -> impl Iterator<Item = &Connection> {
+        self.slots.iter().filter_map(|slot| slot.connection.as_ref())
     }
 
     /// A free slot. If none is free, closes the connection with the lowest rank below
@@ -149,7 +164,7 @@ impl ControlSocket {
             let slots = self.slots.iter().enumerate();
             let evictable = slots.filter_map(|(at, slot)| {
                 let connection = slot.connection.as_ref()?;
-                let rank = rank(connection.may_query, connection.may_change);
+                let rank = connection.rights.rank();
                 (rank < newcomer).then_some((rank, connection.deadline, at))
             });
             let (_, _, at) = evictable.min()?;
@@ -158,12 +173,15 @@ impl ControlSocket {
         })
     }
 
-    fn rights(&self, stream: &UnixStream) -> (bool, bool) {
-        let Ok(peer) = peer_credentials(stream.as_fd()) else { return (false, false) };
+    fn rights(&self, stream: &UnixStream) -> Rights {
+        let Ok(peer) = peer_credentials(stream.as_fd()) else {
+            return Rights { uid: u32::MAX, is_owner: false, may_query: false, may_change: false };
+        };
         let is_owner = peer.uid == 0 || peer.uid == sys::own_uid();
         let is_member = |group: u32| peer.gid == group || peer_is_in_group(stream.as_fd(), group);
         let may_change = is_owner || self.access.admin_group.is_some_and(is_member);
-        (may_change || self.access.query_group.is_none_or(is_member), may_change)
+        let may_query = may_change || self.access.query_group.is_none_or(is_member);
+        Rights { uid: peer.uid, is_owner, may_query, may_change }
     }
 
     /// The connection in a slot.
@@ -210,7 +228,7 @@ impl ControlSocket {
             }
             // Only requests that change something take descriptors. Those of any other
             // connection are not received: closing a descriptor of its choice can block.
-            let files = connection.may_change.then_some(&mut connection.files);
+            let files = connection.rights.may_change.then_some(&mut connection.files);
             match recv_with_fds(connection.stream.as_fd(), room, files) {
                 Ok(0) => return Filled::Closed,
                 Ok(got) => slot.received_len += got,
@@ -342,16 +360,22 @@ impl ControlSocket {
     }
 }
 
-/// The rank of a connection: the number of its rights.
-fn rank(may_ask: bool, may_change: bool) -> u8 {
-    u8::from(may_ask) + u8::from(may_change)
+/// The refusal where no slot is free.
+const ALL_TAKEN: &str = "Too many commands are being answered: try again in a moment.";
+
+/// The refusal of a connection beyond its user's share.
+fn over_share(uid: u32, held: usize) -> Reason {
+    Reason::format(format_args!(
+        "User {uid} has {held} commands open on this daemon, as many as one user may: wait until one of them \
+         ends, or end one (a `thimble watch`, for example)."
+    ))
 }
 
-/// Tells a command that no slot is free. The buffer of a new socket has room for this.
-fn reject(stream: &mut UnixStream) {
-    let reason = Reason::truncated("Too many commands are being answered: try again in a moment.");
+/// Tells a command why it is not served. The buffer of a new socket has room for this.
+fn reject(stream: &mut UnixStream, reason: &Reason) {
     let mut buffer = [0; HEAD_BYTES + 512];
-    if let Some(len) = frame::encode(&Reply::Error { kind: ErrorKind::Refused, reason }, &mut buffer) {
+    let reply = Reply::Error { kind: ErrorKind::Refused, reason: reason.clone() };
+    if let Some(len) = frame::encode(&reply, &mut buffer) {
         let _ = stream.write(&buffer[..len]);
     }
 }

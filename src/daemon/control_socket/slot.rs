@@ -69,14 +69,43 @@ impl Pending {
     }
 }
 
-/// One connection.
-pub struct Connection {
-    /// Its socket.
-    pub stream: UnixStream,
+/// The user of a connection, and what it may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// The user.
+    pub uid: u32,
+    /// Root, or the daemon's own user.
+    pub is_owner: bool,
     /// Whether it may query.
     pub may_query: bool,
     /// Whether it may change the repository, hosts and configuration.
     pub may_change: bool,
+}
+
+impl Rights {
+    /// The more rights, the higher.
+    #[must_use]
+    pub fn rank(&self) -> u8 {
+        u8::from(self.may_query) + u8::from(self.may_change) + u8::from(self.is_owner)
+    }
+
+    /// How many connections this user may have at once; an owner as many as there are.
+    #[must_use]
+    pub const fn share(&self) -> usize {
+        match (self.is_owner, self.may_change) {
+            (true, _) => usize::MAX,
+            (false, true) => limits::CONTROL_ADMIN_SHARE,
+            (false, false) => limits::CONTROL_SHARE,
+        }
+    }
+}
+
+/// One connection.
+pub struct Connection {
+    /// Its socket.
+    pub stream: UnixStream,
+    /// Its user's rights.
+    pub rights: Rights,
     /// The protocol version has been agreed on.
     pub is_greeted: bool,
     /// The request that is being executed.
@@ -122,11 +151,10 @@ pub struct ConnectionSlot {
 impl Connection {
     /// A connection with these rights.
     #[must_use]
-    pub fn new(now: Instant, stream: UnixStream, may_ask: bool, may_change: bool) -> Self {
+    pub fn new(now: Instant, stream: UnixStream, rights: Rights) -> Self {
         Self {
             stream,
-            may_query: may_ask,
-            may_change,
+            rights,
             is_greeted: false,
             pending: Pending::Nothing,
             is_closing: false,
@@ -168,8 +196,10 @@ impl Connection {
             | Request::Status => false,
         };
         let denied = match changes {
-            true if !self.may_change => "change anything: only root and members of node.admin_group may",
-            false if !self.may_query => "query: only root and members of node.query_group may",
+            true if !self.rights.may_change => {
+                "change anything: only root and members of node.admin_group may"
+            }
+            false if !self.rights.may_query => "query: only root and members of node.query_group may",
             _ => return None,
         };
         Some(Reason::format(format_args!("You may not {denied}.")))

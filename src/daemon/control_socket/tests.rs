@@ -94,8 +94,9 @@ fn a_connection_that_waits_or_makes_progress_stays_open() {
 fn a_new_connection_evicts_only_connections_with_fewer_rights() {
     let mut rig = Rig::new("rank");
     let commands: Vec<_> = (0..CONTROL_CONNECTIONS as u64).map(|now| rig.connects(now)).collect();
-    rig.connection(2).may_change = false;
-    rig.connection(5).may_change = false;
+    for slot in [2, 5] {
+        rig.connection(slot).rights.is_owner = false;
+    }
     for (expected, now) in [(2, 100), (5, 101)] {
         assert!(is_open(&rig.connects(now)));
         assert!(!is_open(&commands[expected]), "the one with the earliest deadline");
@@ -105,13 +106,22 @@ fn a_new_connection_evicts_only_connections_with_fewer_rights() {
 }
 
 #[test]
+fn a_user_has_a_share_that_grows_with_the_rights() {
+    let rights = |is_owner, may_change| Rights { uid: 7, is_owner, may_query: true, may_change };
+    let (user, admin, root) = (rights(false, false), rights(false, true), rights(true, true));
+    assert_eq!([user, admin, root].map(|one| one.share()), [3, 6, usize::MAX]);
+    assert!(user.rank() < admin.rank() && admin.rank() < root.rank());
+}
+
+#[test]
 fn changed_groups_apply_to_open_connections() {
     let mut rig = Rig::new("groups");
     let _command = rig.connects(0);
     // As if our own user had no rights.
-    (rig.connection(0).may_query, rig.connection(0).may_change) = (false, false);
+    let rights = rig.connection(0).rights;
+    rig.connection(0).rights = Rights { is_owner: false, may_query: false, may_change: false, ..rights };
     rig.control.set_access(Access { query_group: Some(1), admin_group: None });
-    assert!(rig.connection(0).may_query && rig.connection(0).may_change);
+    assert_eq!(rig.connection(0).rights, rights);
 }
 
 #[test]
@@ -154,7 +164,7 @@ fn only_connections_that_may_change_can_send_descriptors() {
     for may_change in [true, false] {
         let mut rig = Rig::new("descriptors");
         let command = rig.connects(0);
-        rig.connection(0).may_change = may_change;
+        rig.connection(0).rights.may_change = may_change;
         let file = std::fs::File::open("/dev/null").unwrap();
         let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
         crate::control::sys::send_with_descriptors(&command, b"any", &[fd]).unwrap();

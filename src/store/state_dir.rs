@@ -1,0 +1,235 @@
+//! The state directory and the files in it are for the daemon's user alone.
+//!
+//! Whoever could open `daemon.lock` could hold it, and keep the daemon from starting.
+//! Every file is made with its mode whatever the umask. What an earlier start or another
+//! hand left with a wider mode is tightened, but only what is thimble's: a `state_dir`
+//! that is somebody else's directory too is left alone.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::fs::{self, DirBuilder, File, Metadata, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+/// The bits of a mode that give others than the owner a right.
+const OTHERS: u32 = 0o077;
+
+/// The names that a state directory has. A file system has `lost+found`.
+const OWN_NAMES: [&str; 7] =
+    ["daemon.lock", "incarnation", "incarnation.unfinished", "node-id", "node-id.new", "repo", "lost+found"];
+
+/// Why a state directory cannot be used.
+#[derive(Debug)]
+pub enum StateDirError {
+    /// A call of the system failed.
+    Io(PathBuf, io::Error),
+    /// It belongs to this user, who can read and change what is in it.
+    Owner(PathBuf, u32),
+    /// Others have rights in it, with this mode, and it holds this name, which is not
+    /// thimble's.
+    Shared(PathBuf, u32, String),
+    /// The file system keeps this mode.
+    Mode(PathBuf, u32),
+}
+
+impl fmt::Display for StateDirError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(path, error) => write!(
+                f,
+                "{}: {error}; it must exist on a disk that can be written, and belong to this user",
+                path.display()
+            ),
+            Self::Owner(path, owner) => {
+                let path = path.display();
+                write!(
+                    f,
+                    "{path}: it belongs to user {owner}, not to the one that thimble runs as: chown it, or \
+                     move it away"
+                )
+            }
+            Self::Shared(path, mode, name) => write!(
+                f,
+                "{}: others may enter it (mode {mode:04o}), and {name:?} in it is not thimble's: give thimble \
+                 a state_dir of its own, or `chmod 700` it",
+                path.display()
+            ),
+            Self::Mode(path, mode) => write!(
+                f,
+                "{}: its mode stays {mode:04o}, so others have rights there: mount this file system with \
+                 umask=077, or set another state_dir",
+                path.display()
+            ),
+        }
+    }
+}
+
+/// Opens `daemon.lock` of a state directory, and makes it if it is missing. Whoever
+/// locks it has the directory.
+///
+/// # Errors
+/// As `open(2)`.
+pub fn lock_file(state_dir: &Path) -> io::Result<File> {
+    let path = state_dir.join("daemon.lock");
+    File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+/// Makes a state directory for this user alone, its parents for all to enter. One
+/// that is there and has a wider mode is tightened.
+///
+/// # Errors
+/// [`StateDirError`]: it cannot be made, or is not for this user alone.
+pub fn claim(state_dir: &Path, own_uid: u32) -> Result<(), StateDirError> {
+    let failed = |error| StateDirError::Io(state_dir.to_owned(), error);
+    if let Some(parent) = state_dir.parent() {
+        DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
+    }
+    match DirBuilder::new().mode(0o700).create(state_dir) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+        _ => {}
+    }
+    let dir = File::open(state_dir).map_err(failed)?;
+    let found = dir.metadata().map_err(failed)?;
+    if !found.is_dir() {
+        return Err(failed(io::ErrorKind::NotADirectory.into()));
+    }
+    if found.uid() != own_uid {
+        return Err(StateDirError::Owner(state_dir.to_owned(), found.uid()));
+    }
+    if found.mode() & OTHERS == 0 {
+        return Ok(());
+    }
+    for entry in fs::read_dir(state_dir).map_err(failed)? {
+        let name = entry.map_err(failed)?.file_name();
+        if !OWN_NAMES.iter().any(|own| name == OsStr::new(own)) {
+            let name = name.to_string_lossy().into_owned();
+            return Err(StateDirError::Shared(state_dir.to_owned(), found.mode() & 0o7777, name));
+        }
+    }
+    tighten(&dir, state_dir, &found)
+}
+
+/// Tightens the files of a state directory that is claimed and locked. Links are not
+/// followed.
+///
+/// # Errors
+/// [`StateDirError`]: one belongs to another user, or keeps its mode.
+pub fn tighten_files(state_dir: &Path, own_uid: u32) -> Result<(), StateDirError> {
+    for name in OWN_NAMES {
+        tighten_tree(&state_dir.join(name), own_uid, 3)?;
+    }
+    Ok(())
+}
+
+/// Tightens a file, or a directory first and then what is in it, `levels` deep.
+fn tighten_tree(path: &Path, own_uid: u32, levels: u32) -> Result<(), StateDirError> {
+    let failed = |error| StateDirError::Io(path.to_owned(), error);
+    let found = match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found.map_err(failed)?,
+    };
+    if found.uid() != own_uid {
+        return Err(StateDirError::Owner(path.to_owned(), found.uid()));
+    }
+    // A file with a second name elsewhere may serve somebody there.
+    let is_own_file = found.is_file() && found.nlink() == 1;
+    if (found.is_dir() || is_own_file) && found.mode() & OTHERS != 0 {
+        let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW).open(path).map_err(failed)?;
+        tighten(&file, path, &found)?;
+    }
+    if found.is_dir() && levels > 0 {
+        for entry in fs::read_dir(path).map_err(failed)? {
+            tighten_tree(&entry.map_err(failed)?.path(), own_uid, levels - 1)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes the rights of others from a file or directory.
+fn tighten(file: &File, path: &Path, found: &Metadata) -> Result<(), StateDirError> {
+    let failed = |error| StateDirError::Io(path.to_owned(), error);
+    file.set_permissions(Permissions::from_mode(found.mode() & 0o700)).map_err(failed)?;
+    let mode = file.metadata().map_err(failed)?.mode() & 0o7777;
+    if mode & OTHERS == 0 { Ok(()) } else { Err(StateDirError::Mode(path.to_owned(), mode)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory of one test, removed afterwards.
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let path = std::env::temp_dir().join(format!("thimble-state-{name}-{}", std::process::id()));
+            let _ = fs::remove_dir_all(&path);
+            Self(path)
+        }
+
+        fn uid(&self) -> u32 {
+            fs::metadata(&self.0).unwrap().uid()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::symlink_metadata(path).unwrap().mode() & 0o7777
+    }
+
+    fn widen(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn what_others_could_open_is_tightened() {
+        let scratch = Scratch::new("wide");
+        let blobs = scratch.0.join("repo/blobs");
+        fs::create_dir_all(&blobs).unwrap();
+        lock_file(&scratch.0).unwrap();
+        assert_eq!(mode(&scratch.0.join("daemon.lock")), 0o600, "whoever makes it");
+        let (blob, elsewhere) = (blobs.join("x.patch"), scratch.0.join("incarnation"));
+        fs::write(&blob, "").unwrap();
+        std::os::unix::fs::symlink("/", &elsewhere).unwrap();
+        let files = [scratch.0.join("daemon.lock"), blob];
+        let dirs = [scratch.0.clone(), scratch.0.join("repo"), blobs];
+        files.iter().for_each(|file| widen(file, 0o666));
+        dirs.iter().for_each(|dir| widen(dir, 0o777));
+        claim(&scratch.0, scratch.uid()).unwrap();
+        tighten_files(&scratch.0, scratch.uid()).unwrap();
+        assert_eq!(files.map(|file| mode(&file)), [0o600; 2]);
+        assert_eq!(dirs.map(|dir| mode(&dir)), [0o700; 3]);
+        assert_ne!(mode(Path::new("/")) & 0o055, 0, "a link is not followed");
+    }
+
+    #[test]
+    fn a_directory_that_serves_others_too_is_left_alone() {
+        let scratch = Scratch::new("shared");
+        fs::create_dir(&scratch.0).unwrap();
+        fs::write(scratch.0.join("notes"), "").unwrap();
+        widen(&scratch.0, 0o1777);
+        let said = claim(&scratch.0, scratch.uid()).unwrap_err().to_string();
+        assert!(said.contains("1777") && said.contains("\"notes\"") && said.contains("chmod 700"), "{said}");
+        assert_eq!(mode(&scratch.0), 0o1777);
+        widen(&scratch.0, 0o700);
+        claim(&scratch.0, scratch.uid()).unwrap();
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        let scratch = Scratch::new("foreign");
+        fs::create_dir(&scratch.0).unwrap();
+        let own = scratch.uid();
+        let said = claim(&scratch.0, own + 1).unwrap_err().to_string();
+        assert!(said.contains(&format!("belongs to user {own}")) && said.contains("chown"), "{said}");
+        fs::write(scratch.0.join("incarnation"), "").unwrap();
+        let said = tighten_files(&scratch.0, own + 1).unwrap_err().to_string();
+        assert!(said.contains("incarnation: it belongs to user"), "{said}");
+    }
+}
