@@ -126,7 +126,7 @@ class Node:
 roles = ["{role}"]
 hostname = "{self.name}"
 sw_version = "1"
-state_dir = "{self.dir}"
+state_dir = "{self.path('state')}"
 control_socket = "{self.path('control.sock')}"
 [network]
 {network}
