@@ -188,7 +188,8 @@ struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn new(at: PathBuf, size: &str) -> Self {
-        let options = format!("size={size}");
+        // It has more than thimble's files, so it must be for its user alone.
+        let options = format!("size={size},mode=0700");
         let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).status();
         assert!(status.unwrap().success(), "mount of a tmpfs");
         Self(at)
