@@ -475,7 +475,7 @@ fn inspect_at(dir: BorrowedFd<'_>, name: &str, size_bytes: Option<u64>) -> io::R
 /// The hash of a file's content, from its place on.
 pub(super) fn hash_file(file: &mut File) -> io::Result<blake3::Hash> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0; 64 * 1024];
+    let mut buffer = [0; 16 * 1024];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(hasher.finalize()),
