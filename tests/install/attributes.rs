@@ -6,8 +6,6 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, UNIX_EPOCH};
 
-#[cfg(feature = "proof")]
-use crate::child::Act;
 use crate::pieces::{file, patch, program};
 use crate::rig::Rig;
 use crate::sys::{set_xattr, xattr};
@@ -155,10 +153,7 @@ fn a_power_cut_loses_no_capabilities() {
             if run.status.success() {
                 break;
             }
-            let mut run = rig.does(Act::Recover, Some(1 + step * 7 % 13));
-            while !run.status.success() {
-                run = rig.does(Act::Recover, Some(30 + step));
-            }
+            let run = rig.recover_killed_at([1 + step * 7 % 13, 30 + step]);
             let of = |path| capabilities(&rig, path);
             let expected = match run.installed().last() {
                 None => (ADMIN.to_vec(), ADMIN.to_vec()),

@@ -5,8 +5,6 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
-#[cfg(feature = "proof")]
-use crate::child::Act;
 use crate::pieces::{Patch, Piece, directory, file, patch};
 use crate::rig::{Mount, Rig};
 
@@ -180,10 +178,7 @@ fn a_power_cut_leaves_the_owner_and_mode_of_one_set() {
             }
             let path = rig.root.join("var/app");
             seen.insert(fs::metadata(&path).map(|stat| (stat.mode(), stat.uid())).unwrap());
-            let mut run = rig.does(Act::Recover, Some(1 + step * 7 % 13));
-            while !run.status.success() {
-                run = rig.does(Act::Recover, Some(30 + step));
-            }
+            let run = rig.recover_killed_at([1 + step * 7 % 13, 30 + step]);
             let is_new = run.installed() == to;
             let when = format!("{from:?} to {to:?}, killed at step {step}: {run:?}");
             assert!(is_new || run.installed() == from, "{when}");

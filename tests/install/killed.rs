@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
-use crate::child::{Act, Orders};
+use crate::child::Act;
 use crate::model;
 use crate::pieces::{Patch, directory, file, link, patch, program, same};
 use crate::rig::{Rig, Run};
@@ -71,15 +71,8 @@ pub fn kill_everywhere(rig: &Rig, from: &[&str], to: &[&str], hand: impl Fn(&Rig
             assert_eq!(run.says("outcome"), expected, "{when}: {}", run.reports);
             break;
         }
-        let recover = Orders { request_id: None, ..rig.orders.clone() };
         let again = 1 + step * 7 % 19;
-        let mut run = rig.run(&recover, Some(again));
-        if !run.status.success() {
-            run = rig.run(&recover, Some(again + 5));
-        }
-        if !run.status.success() {
-            run = rig.recover();
-        }
+        let run = rig.recover_killed_at([again, again + 5]);
         assert!(run.status.success() && run.last() == "done", "{when}: {run:?}");
         let tree = rig.tree();
         let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
@@ -217,6 +210,29 @@ fn while_a_guard_restores_a_killed_install() {
     assert!(ends.contains(&("Installed".to_owned(), false)), "{ends:?}");
 }
 
+/// Installs, killed at a random step, and recovers, killed so until that gets to its end:
+/// each time at one of the first so many steps. Returns the last run, and whether the set is
+/// installed.
+pub fn install_killed_at_random(
+    rig: &Rig,
+    set: &[&str],
+    seeded: &mut Seeded,
+    [of_install, of_recovery]: [u64; 2],
+    when: &str,
+) -> (Run, bool) {
+    let orders = rig.orders_for(set);
+    let mut run = rig.run(&orders, Some(1 + seeded.next() % of_install));
+    if !run.status.success() {
+        // Each of a hundred would have to be killed.
+        let steps = std::iter::repeat_with(|| 1 + seeded.next() % of_recovery);
+        run = rig.recover_killed_at(steps.take(100));
+    }
+    assert_eq!(run.last(), "done", "{when}: {run:?}");
+    let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
+    let is_installed = is_ours && run.says("outcome") == "Installed";
+    (run, is_installed)
+}
+
 #[test]
 fn at_random_steps_of_random_installs() {
     need_root!();
@@ -225,16 +241,10 @@ fn at_random_steps_of_random_installs() {
     let mut old = BTreeSet::new();
     for turn in 0..50 {
         let set = seeded.set();
-        let orders = rig.orders_for(&set.iter().copied().collect::<Vec<_>>());
         let when = format!("seed {:#x}, turn {turn}: {old:?} to {set:?}", Seeded::SEED);
-        let mut run = rig.run(&orders, Some(1 + seeded.next() % 90));
-        while !run.status.success() {
-            let recover = Orders { request_id: None, ..rig.orders.clone() };
-            run = rig.run(&recover, Some(1 + seeded.next() % 60));
-        }
-        assert_eq!(run.last(), "done", "{when}: {run:?}");
-        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
-        if is_ours && run.says("outcome") == "Installed" {
+        let ids: Vec<_> = set.iter().copied().collect();
+        let (run, is_installed) = install_killed_at_random(&rig, &ids, &mut seeded, [90, 60], &when);
+        if is_installed {
             old = set;
         }
         assert_eq!(run.installed(), old.iter().copied().collect::<Vec<_>>(), "{when}");

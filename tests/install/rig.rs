@@ -241,6 +241,20 @@ impl Rig {
         Run { status, reports: fs::read_to_string(&orders.reports).unwrap_or_default() }
     }
 
+    /// Recovers until that gets to its end, killed at the next of these steps each time. It is
+    /// not killed once there are no more.
+    #[cfg(feature = "proof")]
+    pub fn recover_killed_at(&self, steps: impl IntoIterator<Item = u64>) -> Run {
+        let mut steps = steps.into_iter();
+        loop {
+            let step = steps.next();
+            let run = self.does(Act::Recover, step);
+            if run.status.success() || step.is_none() {
+                return run;
+            }
+        }
+    }
+
     /// Recovers as after a restart of the host: with another boot id.
     pub fn recover_after_restart(&self) -> Run {
         self.does_in("another boot", Act::Recover, None)

@@ -4,8 +4,8 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 
-use crate::child::Orders;
-use crate::killed::{copy, kill_everywhere};
+use crate::child::Act;
+use crate::killed::{copy, install_killed_at_random, kill_everywhere};
 use crate::model;
 use crate::pieces::{directory, file, link, patch, program};
 use crate::power;
@@ -68,15 +68,12 @@ fn while_it_is_undone() {
         assert!(!run.status.success(), "a script killed it: {run:?}");
         assert_ne!(rig.tree(), before);
         copy(&rig.root, &switched);
-        let recover = Orders { request_id: None, ..rig.orders.clone() };
         for step in 1.. {
             copy(&switched, &rig.root);
-            let mut run = rig.run(&recover, Some(step));
+            let mut run = rig.does(Act::Recover, Some(step));
             let is_last = run.status.success();
-            let mut kill_at = step;
-            while !run.status.success() {
-                kill_at += 3;
-                run = rig.run(&recover, Some(kill_at));
+            if !is_last {
+                run = rig.recover_killed_at((1..200).map(|time| step + 3 * time));
             }
             let when = format!("{new} to {old}, killed at step {step}");
             assert_eq!((run.last(), run.says("outcome")), ("done", "RolledBack"), "{when}: {run:?}");
@@ -172,16 +169,9 @@ fn at_random_steps_of_random_installs() {
     let mut turned = 0;
     for turn in 0..90 {
         let set = sets[seeded.next() as usize % sets.len()];
-        let orders = rig.orders_for(set);
         let when = format!("seed {:#x}, turn {turn}: {old:?} to {set:?}", Seeded::SEED);
-        let mut run = rig.run(&orders, Some(1 + seeded.next() % 400));
-        while !run.status.success() {
-            let recover = Orders { request_id: None, ..rig.orders.clone() };
-            run = rig.run(&recover, Some(1 + seeded.next() % 200));
-        }
-        assert_eq!(run.last(), "done", "{when}: {run:?}");
-        let is_ours = run.says("request") == orders.request_id.unwrap().to_string();
-        if is_ours && run.says("outcome") == "Installed" {
+        let (run, is_installed) = install_killed_at_random(&rig, set, &mut seeded, [400, 200], &when);
+        if is_installed {
             turned += usize::from(set != old);
             old = set;
         }
