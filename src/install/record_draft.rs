@@ -102,13 +102,9 @@ impl<'h> Draft<'h> {
         if len >= SEGMENT_BYTES && (wants_directories || len >= SEGMENT_MOST_BYTES) {
             self.cut = self.cut.or(Some(len));
         }
-        match self.cut {
-            Some(cut) if len >= SEGMENT_MOST_BYTES => {
-                self.write_segment(cut)?;
-                self.cut = None;
-                Ok(())
-            }
-            _ => Ok(()),
+        match self.cut.take_if(|_| len >= SEGMENT_MOST_BYTES) {
+            Some(cut) => self.write_segment(cut),
+            None => Ok(()),
         }
     }
 
@@ -217,9 +213,7 @@ impl<'h> Draft<'h> {
 
     /// Ends the segment that is in memory.
     fn flush(&mut self) -> Result<(), InstallError> {
-        if let Some(cut) = self.cut.take().filter(|_| self.buffer.len() > SEGMENT_MOST_BYTES) {
-            self.write_segment(cut)?;
-        }
+        self.cut = None;
         self.write_segment(self.buffer.len())
     }
 

@@ -130,13 +130,13 @@ impl<'r> Items<'r> {
 
     fn read(&mut self, segment: &Segment) -> Result<(), InstallError> {
         let Segment { file: number, .. } = *segment;
-        let home = self.record.home.as_ref().ok_or_else(|| damaged(number))?.as_fd();
+        let home = self.record.home.as_ref().ok_or_else(|| damaged(number, "is gone"))?.as_fd();
         if self.file.as_ref().is_none_or(|(open, _)| *open != number) {
             let file =
                 sys::open_read(home, &items_name(number)).map_err(|error| read_error(number, error))?;
             self.file = Some((number, file));
         }
-        let Some((_, file)) = &self.file else { return Err(damaged(number)) };
+        let Some((_, file)) = &self.file else { return Err(damaged(number, "is gone")) };
         self.used = 0;
         read_segment(file, segment, &mut self.bytes)
     }
@@ -158,7 +158,11 @@ pub(super) fn read_segment(file: &File, segment: &Segment, into: &mut Vec<u8>) -
     into.clear();
     into.resize(len as usize, 0);
     file.read_exact_at(into, at).map_err(|error| read_error(number, error))?;
-    if checksum(into) == segment.checksum { Ok(()) } else { Err(damaged(number)) }
+    if checksum(into) == segment.checksum {
+        Ok(())
+    } else {
+        Err(damaged(number, "is damaged: its checksum is wrong"))
+    }
 }
 
 /// The first item of a segment, and the bytes that it takes; `None` if there is none.

@@ -137,16 +137,16 @@ impl RecordBytes {
     }
 }
 
-/// The error for items that cannot be read.
-pub(super) fn damaged(number: u64) -> InstallError {
-    let path = format!(".thimble/{}", items_name(number));
-    InstallError::Damaged { path, what: "is damaged: its checksum is wrong" }
+/// The error for items that are not those of the record.
+pub(super) fn damaged(number: u64, what: &'static str) -> InstallError {
+    InstallError::Damaged { path: format!(".thimble/{}", items_name(number)), what }
 }
 
-/// The same, if reading failed.
+/// The error for items that cannot be read.
 pub(super) fn read_error(number: u64, error: io::Error) -> InstallError {
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof => damaged(number),
+        io::ErrorKind::NotFound => damaged(number, "is gone"),
+        io::ErrorKind::UnexpectedEof => damaged(number, "is damaged: it is too short"),
         _ => InstallError::Io { verb: "read", path: format!(".thimble/{}", items_name(number)), error },
     }
 }

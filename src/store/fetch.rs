@@ -17,7 +17,8 @@ use super::disk::{self, Store};
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::{durable, hashing, index, signed};
+use super::signed::{self, Corrected};
+use super::{durable, hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -78,10 +79,7 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
         let hash = entry.hash;
         match fetch.one(entry) {
             Ok(Some(corrected)) => {
-                for (entry, notice) in corrected {
-                    send(reporter, &Report::Entry(entry))?;
-                    send(reporter, &Report::Notice(notice))?;
-                }
+                corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 send(reporter, &Report::BlobHere { hash })?;
             }
             // The patch was deleted while its file was fetched.
@@ -127,7 +125,7 @@ struct Fetch<'a> {
 impl Fetch<'_> {
     /// Fetches one file. Returns the entry if that was corrected, with a notice; `None` if the
     /// map no longer names the file.
-    fn one(&mut self, entry: &Entry) -> Result<Option<Vec<(Entry, Reason)>>, FetchFailure> {
+    fn one(&mut self, entry: &Entry) -> Result<Option<Vec<Corrected>>, FetchFailure> {
         if entry.size_bytes > limits::PATCH_FILE_BYTES {
             return Err(self.of_peer(entry, SignatureError::TooLarge));
         }
@@ -220,7 +218,7 @@ impl Fetch<'_> {
         entry: &Entry,
         partial: &Partial,
         signature: &[u8],
-    ) -> Result<Option<Vec<(Entry, Reason)>>, FetchFailure> {
+    ) -> Result<Option<Vec<Corrected>>, FetchFailure> {
         let of_store = |error: StoreError| FetchFailure::File(format!("{}: {error}", entry.id));
         let mut store = Store::open(self.state_dir).map_err(of_store)?;
         let is_named = |other: &Entry| {

@@ -34,7 +34,7 @@ fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(
         store.clean()?;
         // An earlier version may have taken what it could not compare.
         match signed::correct(&mut store, |_| true) {
-            Ok(corrected) => notices.extend(corrected.into_iter().map(|(_, notice)| notice)),
+            Ok(corrected) => notices.extend(corrected.into_iter().map(|corrected| corrected.notice)),
             Err(error) => notices.push(Reason::truncated(&error.to_string())),
         }
     }

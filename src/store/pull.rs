@@ -6,7 +6,7 @@ use std::io;
 use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, finish, send};
-use super::signed::{self, Compared};
+use super::signed::{self, Compared, Corrected};
 use crate::config::Config;
 use crate::job::FetchError;
 use crate::job::Report;
@@ -159,7 +159,7 @@ fn correct(
         )
         .collect();
     let corrected = signed::correct(store, |entry| changed.contains(&entry.id))?;
-    for (entry, notice) in &corrected {
+    for Corrected { entry, notice } in &corrected {
         notices.push(Reason::format(format_args!("controller {hostname}: {notice}")));
         for event in &mut *events {
             if matches!(event, MergeEvent::Changed(changed) if changed.id == entry.id) {

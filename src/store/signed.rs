@@ -7,7 +7,9 @@
 
 use super::blobs::BlobStore;
 use super::disk::Store;
-use super::error::StoreError;
+use super::error::{Stop, StoreError, send};
+use crate::job::Report;
+use crate::job::reporter::Reporter;
 use crate::patch::archive;
 use crate::patch::metadata::Metadata;
 use crate::repo::entry::{Entry, EntryMeta, EntryState};
@@ -41,7 +43,7 @@ pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
 }
 
 /// Compares an entry with the metadata and the size of its file.
-pub(super) fn compare_with(metadata: &Metadata, size_bytes: u64, entry: &Entry) -> Compared {
+fn compare_with(metadata: &Metadata, size_bytes: u64, entry: &Entry) -> Compared {
     if metadata.id != entry.id {
         return Compared::Other(metadata.id.clone());
     }
@@ -64,15 +66,32 @@ pub(super) fn compare_with(metadata: &Metadata, size_bytes: u64, entry: &Entry) 
     Compared::Wrong { meta: Box::new(is), size_bytes, wrong: wrong.join(", ") }
 }
 
+/// An entry that was corrected.
+#[derive(Debug)]
+pub(super) struct Corrected {
+    /// As it is now.
+    pub(super) entry: Entry,
+    /// What the operator must know.
+    pub(super) notice: Reason,
+}
+
+impl Corrected {
+    /// Reports the entry and the notice.
+    pub(super) fn report(self, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+        send(reporter, &Report::Entry(self.entry))?;
+        send(reporter, &Report::Notice(self.notice))
+    }
+}
+
 /// Corrects those of the store's entries that `is_asked` for and that say something else
-/// than their files. Returns each of them as it is now, with a notice.
+/// than their files.
 ///
 /// # Errors
 /// [`StoreError`]: the map cannot be written; no entry is changed then.
 pub(super) fn correct(
     store: &mut Store,
     is_asked: impl Fn(&Entry) -> bool,
-) -> Result<Vec<(Entry, Reason)>, StoreError> {
+) -> Result<Vec<Corrected>, StoreError> {
     let blobs = store.blobs();
     let mut corrected = Vec::new();
     let mut stamp = store.next_stamp();
@@ -83,12 +102,13 @@ pub(super) fn correct(
                  controller is misconfigured, one that lies holds a key",
                 entry.id
             ));
-            corrected.push((Entry { meta: *meta, size_bytes, stamp, ..entry.clone() }, notice));
+            let entry = Entry { meta: *meta, size_bytes, stamp, ..entry.clone() };
+            corrected.push(Corrected { entry, notice });
             stamp.counter = stamp.counter.saturating_add(1);
         }
     }
     if !corrected.is_empty() {
-        let entries: Vec<_> = corrected.iter().map(|(entry, _)| entry.clone()).collect();
+        let entries: Vec<_> = corrected.iter().map(|corrected| corrected.entry.clone()).collect();
         store.commit(&entries)?;
     }
     Ok(corrected)

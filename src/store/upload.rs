@@ -7,7 +7,8 @@ use std::path::Path;
 use super::blobs::BlobStore;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
-use super::{durable, index, signed};
+use super::signed::{self, Corrected};
+use super::{durable, index};
 use crate::config::Config;
 use crate::failpoint;
 use crate::job::Report;
@@ -68,10 +69,7 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
                 available(&entry, &cautions)
             }
             Added::Already { entry, was_missing, corrected } => {
-                for (entry, notice) in corrected {
-                    send(reporter, &Report::Entry(entry))?;
-                    send(reporter, &Report::Notice(notice))?;
-                }
+                corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 if was_missing {
                     send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 }
@@ -104,8 +102,8 @@ enum Added {
         entry: Entry,
         /// Its file was missing until now.
         was_missing: bool,
-        /// The entry, if it said something else than the file, with a notice.
-        corrected: Vec<(Entry, Reason)>,
+        /// The entry, if it said something else than the file.
+        corrected: Vec<Corrected>,
     },
 }
 
