@@ -119,20 +119,24 @@ pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> 
         let is_cut = header.msg_hdr.msg_flags & libc::MSG_TRUNC != 0;
         batch.lens[at] = if is_cut { limits::DATAGRAM_BYTES + 1 } else { header.msg_len as usize };
         // SAFETY: the kernel filled this header, and its control buffer is still there.
-        let arrived_on = unsafe { arrival_interface(&header.msg_hdr) };
-        batch.is_elsewhere[at] = ![Some(interface), Some(LOOPBACK)].contains(&arrived_on);
+        let arrived = unsafe { packet_info(&header.msg_hdr) };
+        batch.is_elsewhere[at] = !arrived.is_some_and(|info| {
+            // The kernel drops what comes off a wire with an address of this host as its source.
+            let is_own = info.ipi_addr.s_addr == batch.from[at].sin_addr.s_addr;
+            is_own || [Ok(interface), Ok(LOOPBACK)].contains(&u32::try_from(info.ipi_ifindex))
+        });
     }
     batch.count = count;
     Ok(())
 }
 
-/// The index of the interface that a datagram came in by; none if the kernel does not say.
-/// For what this host sends to itself that is the interface which has the address, and
-/// loopback for an address of loopback's.
+/// The address that a datagram was sent to and the interface that it came in by; none if the
+/// kernel does not say. For what this host sends to itself that is the interface which has the
+/// address, and loopback for an address of loopback's.
 ///
 /// # Safety
 /// `header` is as recvmsg(2) left it, and the buffers that it points to are still there.
-unsafe fn arrival_interface(header: &libc::msghdr) -> Option<u32> {
+unsafe fn packet_info(header: &libc::msghdr) -> Option<libc::in_pktinfo> {
     // SAFETY: the caller vouches for the header; the control message is read as cmsg(3)
     // says, once its type says what it is, and the kernel cuts off none that it begins.
     unsafe {
@@ -145,8 +149,7 @@ unsafe fn arrival_interface(header: &libc::msghdr) -> Option<u32> {
         if (*message).cmsg_type != libc::IP_PKTINFO || !is_whole {
             return None;
         }
-        let info = libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().read_unaligned();
-        u32::try_from(info.ipi_ifindex).ok()
+        Some(libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().read_unaligned())
     }
 }
 

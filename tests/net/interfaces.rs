@@ -105,3 +105,26 @@ fn a_node_with_both_roles_serves_itself() {
         assert_eq!(node.refused("other_interface"), 0, "{}", node.name);
     }
 }
+
+/// So it is with `lo`: the node sends from an address of another interface, to which it
+/// answers itself.
+#[test]
+fn a_node_serves_itself_by_an_interface_without_an_address() {
+    need_root!();
+    let mut cluster = Cluster::new("no-address", 0);
+    let node = &mut cluster.nodes[0];
+    node.has_both_roles = true;
+    node.namespace.ip("link set net0 down\nlink set net0 name wire\nlink set wire up\n\
+                       link add net0 type veth peer name end\nlink set end up\nlink set net0 up\n\
+                       route replace 239.0.0.0/8 dev net0\n");
+    cluster.nodes.iter_mut().for_each(Node::spawn);
+    cluster.nodes.iter_mut().for_each(Node::answers);
+    cluster.agree("the controller takes changes");
+    wait::until_true("the controller hears itself", || {
+        cluster.json(&["query-hosts"])["hosts"].as_array().is_some_and(|hosts| hosts.len() == 1)
+    });
+    Patch::new(&cluster, "ALONE-1").file("etc/alone", b"x").applied(&cluster);
+    cluster.thimble(&["host-install", "--all"]).ok();
+    assert!(cluster.nodes[0].root().join("etc/alone").exists());
+    assert_eq!(cluster.nodes[0].refused("other_interface"), 0);
+}
