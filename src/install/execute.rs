@@ -65,11 +65,8 @@ impl Installer<'_> {
         self.keep(journal, &kept)?;
         journal.append(JournalEntry::Phase(JournalPhase::Switching))?;
         let told = self.switch(journal, &kept)?;
-        let told = told.line().into_iter().chain(self.relabel(journal));
-        for line in told.collect::<Vec<_>>() {
-            reporter.notice(&line);
-            journal.tell(Some(line))?;
-        }
+        journal.tell(told.line())?;
+        journal.tell(self.relabel(journal))?;
 
         reporter.progress(Step::PostScripts, 80);
         journal.append(JournalEntry::Phase(JournalPhase::PostScripts))?;
