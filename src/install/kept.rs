@@ -277,8 +277,7 @@ impl<'t> Kept<'t> {
 
     /// Removes a kept object, or the directory that is kept for one that was cleared.
     pub fn remove(&self, mount: &str, name: &str) -> Result<(), InstallError> {
-        failpoint::hit("forgetting a kept file");
-        sys::remove_any(self.dir(mount)?, name).context("remove from .thimble/kept", name)
+        remove(self.dir(mount)?, name)
     }
 
     /// Makes all changes so far durable.
@@ -364,9 +363,45 @@ impl<'t> Kept<'t> {
                 }
             }
         }
-        unknown.iter().try_for_each(|number| self.remove(mount, &number.to_string()))?;
+        remove_all(dir, &unknown)?;
         Ok(above)
     }
+}
+
+/// The threads that remove many objects: a removal may wait for the disk, as with ext4's
+/// `discard` or on a flash filesystem that is erasing, and the next need not wait for it.
+const THREADS: usize = 4;
+/// So many objects are removed without more threads.
+const FEW: usize = 256;
+/// What removing one needs, and room.
+const STACK_BYTES: usize = 64 * 1024;
+
+/// Removes the objects of these numbers, each of which may be gone.
+fn remove_all(dir: BorrowedFd<'_>, numbers: &Window) -> Result<(), InstallError> {
+    let every = |step: usize, first: usize| {
+        numbers.iter().skip(first).step_by(step).try_for_each(|number| remove(dir, &number.to_string()))
+    };
+    if numbers.iter().nth(FEW).is_none() {
+        return every(1, 0);
+    }
+    std::thread::scope(|scope| {
+        let spawn = |first| {
+            let thread = std::thread::Builder::new().stack_size(STACK_BYTES);
+            (first, thread.spawn_scoped(scope, move || every(THREADS, first)))
+        };
+        let threads: Vec<_> = (1..THREADS).map(spawn).collect();
+        let own = every(THREADS, 0);
+        threads.into_iter().fold(own, |removed, (first, thread)| match thread {
+            Ok(thread) => removed.and(thread.join().unwrap_or(Ok(()))),
+            // There is no memory for a thread.
+            Err(_) => removed.and_then(|()| every(THREADS, first)),
+        })
+    })
+}
+
+fn remove(dir: BorrowedFd<'_>, name: &str) -> Result<(), InstallError> {
+    failpoint::hit("forgetting a kept file");
+    sys::remove_any(dir, name).context("remove from .thimble/kept", name)
 }
 
 /// The number that is an object's name.
