@@ -172,3 +172,26 @@ fn a_committed_patch_stays_and_objects_below_it_are_not_kept() {
     rig.installed(&["A!", "B!", "D!"]);
     rig.assert_tree(&["A", "D", "B"]);
 }
+
+#[test]
+fn of_many_objects_those_that_the_record_names_stay() {
+    need_root!();
+    let mut rig = rig("many");
+    let files = |text: &str, count: usize| {
+        (0..count).map(|at| file(&format!("srv/many/{at}"), text)).collect::<Vec<_>>()
+    };
+    rig.add(patch("M1", files("lower", 1_200)));
+    rig.add(patch("M2", files("upper", 700)));
+    rig.installed(&["M1", "M2"]);
+    assert_eq!(rig.own("kept").len(), 700);
+    rig.installed(&["M1"]);
+    rig.assert_tree(&["M1"]);
+    assert_eq!(rig.own("kept"), [""; 0]);
+    rig.installed(&["M1", "M2"]);
+    rig.installed(&["M2"]);
+    rig.assert_tree(&["M2"]);
+    assert_eq!(rig.own("kept"), [""; 0]);
+    rig.installed(&[]);
+    rig.assert_tree(&[]);
+    assert_eq!(rig.own("kept"), [""; 0]);
+}
