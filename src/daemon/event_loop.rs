@@ -217,10 +217,11 @@ impl Daemon<'_> {
 
     fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer) {
         match self.codec.decode(now, datagram) {
-            Ok(ReceivedDatagram { sender, key_slot, message }) => {
-                self.counters.count_received(now, sender, peer, &message);
+            Ok(received) => {
+                let ReceivedDatagram { sender, key_slot, ref message, .. } = received;
+                self.counters.count_received(now, sender, peer, message);
                 self.counters.count_key_slot(key_slot);
-                self.node.on_message(now, sender, peer, &message, &mut self.actions);
+                self.node.on_message(now, peer, &received, &mut self.actions);
                 self.dispatch(now);
             }
             Err(refused) => {

@@ -8,9 +8,8 @@ use super::random::Random;
 use super::sync::neighbours::Neighbour;
 use crate::time::Instant;
 use crate::types::NodeId;
-use crate::wire::codec::RefusedDatagram;
+use crate::wire::codec::{ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::Role;
-use crate::wire::messages::Message;
 use crate::wire::refusal::Refusal;
 
 /// A node.
@@ -28,17 +27,17 @@ impl Node<'_> {
     pub fn on_message(
         &mut self,
         now: Instant,
-        from: NodeId,
         peer: Peer,
-        message: &Message,
+        received: &ReceivedDatagram,
         actions: &mut Actions,
     ) {
+        let ReceivedDatagram { sender, message, .. } = received;
         match (message.msgtype().receiver(), &mut self.controller, &mut self.agent) {
             (Role::Controller, Some(controller), _) => {
-                controller.on_message(now, from, peer, message, actions);
+                controller.on_message(now, *sender, peer, message, actions);
             }
             (Role::Agent, _, Some(agent)) => {
-                agent.on_message(now, from, peer, message, &mut self.random, actions);
+                agent.on_message(now, peer, received, &mut self.random, actions);
             }
             _ => {}
         }

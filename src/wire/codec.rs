@@ -65,6 +65,9 @@ pub struct ReceivedDatagram {
     pub key_slot: u8,
     /// The decoded body.
     pub message: Message,
+    /// Its tag was made with the group key, which every agent has: so any agent may have made
+    /// it, in any controller's name.
+    pub is_forgeable: bool,
 }
 
 /// A datagram that a check of [`Codec::decode`] refused.
@@ -161,7 +164,9 @@ impl<'a> Codec<'a> {
         };
         let Header { sender, key_slot, .. } = raw.header;
         match self.authenticate(now, &raw) {
-            Ok(message) => Ok(ReceivedDatagram { sender, key_slot, message }),
+            Ok((message, class)) => {
+                Ok(ReceivedDatagram { sender, key_slot, message, is_forgeable: class == KeyClass::Group })
+            }
             Err(refusal) => {
                 let is_past_alive = refusal == Refusal::StaleIncarnation && self.is_past_alive(&raw.header);
                 refused(refusal, sender, is_past_alive)
@@ -170,14 +175,28 @@ impl<'a> Codec<'a> {
     }
 
     fn is_past_alive(&mut self, header: &Header) -> bool {
-        let Some(msgtype) = MsgType::from_number(header.msgtype) else { return false };
-        let class = self.key_class(msgtype, header.sender);
-        self.replay.is_past_alive(class, header.sender, header.incarnation, header.sequence)
+        self.replay.is_past_alive(header.sender, header.incarnation, header.sequence)
     }
 
-    /// The class of the key that a datagram of this type from this sender needs.
-    fn key_class(&self, msgtype: MsgType, sender: NodeId) -> KeyClass {
-        msgtype.key_class(if msgtype.receiver() == Role::Agent { self.identity.node } else { sender })
+    /// The class of the key that a datagram's tag was made with.
+    fn class_of_tag(&self, msgtype: MsgType, raw: &RawDatagram<'_>) -> Result<KeyClass, Refusal> {
+        let me = &self.identity;
+        let Header { sender, key_slot, .. } = raw.header;
+        let is_to_agent = msgtype.receiver() == Role::Agent;
+        let to_one = msgtype.key_class(if is_to_agent { me.node } else { sender });
+        // A message to one agent has the key of that agent; a hello may be to all.
+        let to_all = Some(msgtype.key_class(NodeId(0))).filter(|class| *class == KeyClass::Group);
+        let mut refusal = Refusal::NoKey;
+        for class in [Some(to_one), to_all].into_iter().flatten() {
+            match me.ring.key(key_slot, class) {
+                Some(key) if is_equal_in_constant_time(&tag_of(&key, raw.tagged), raw.tag) => {
+                    return Ok(class);
+                }
+                Some(_) => refusal = Refusal::Tag,
+                None => {}
+            }
+        }
+        Err(refusal)
     }
 
     /// Whether this node has sent a datagram with these numbers: in this start, or in an
@@ -195,7 +214,7 @@ impl<'a> Codec<'a> {
     }
 
     /// Runs the checks that follow the header's own, and decodes the body.
-    fn authenticate(&mut self, now: Instant, raw: &RawDatagram<'_>) -> Result<Message, Refusal> {
+    fn authenticate(&mut self, now: Instant, raw: &RawDatagram<'_>) -> Result<(Message, KeyClass), Refusal> {
         let me = &self.identity;
         let header = raw.header;
         if header.cluster != me.cluster {
@@ -215,21 +234,20 @@ impl<'a> Codec<'a> {
         if me.revoked.contains(&header.sender) {
             return Err(Refusal::Revoked);
         }
-        let class = self.key_class(msgtype, header.sender);
-        let key = me.ring.key(header.key_slot, class).ok_or(Refusal::NoKey)?;
-        if !is_equal_in_constant_time(&tag_of(&key, raw.tagged), raw.tag) {
-            return Err(Refusal::Tag);
-        }
+        let class = self.class_of_tag(msgtype, raw)?;
         if is_own && !is_echo {
             // Every agent can make a datagram with the group key in this node's name.
             let is_forgeable = class == KeyClass::Group;
             return Err(if is_forgeable { Refusal::OwnEcho } else { Refusal::DuplicateNodeId });
         }
-        self.replay.accept(now, class, header.sender, header.incarnation, header.sequence)?;
+        if class != KeyClass::Group {
+            self.replay.accept(now, header.sender, header.incarnation, header.sequence)?;
+        }
         if !self.identity.roles.has(msgtype.receiver()) {
             return Err(Refusal::WrongDirection);
         }
-        Message::decode_body(msgtype, raw.body, header.minor, header::MINOR)
+        let message = Message::decode_body(msgtype, raw.body, header.minor, header::MINOR)?;
+        Ok((message, class))
     }
 }
 
@@ -356,7 +374,9 @@ mod tests {
         };
         let bytes = encode(&mut codec(NodeId(2), AS_CONTROLLER, ring()), &hello(), GROUP);
         let received = codec(CONTROLLER, AS_CONTROLLER, ring()).decode(NOW, &bytes);
-        assert_eq!(received, Ok(ReceivedDatagram { sender: NodeId(2), key_slot: 2, message: hello() }));
+        let expected =
+            ReceivedDatagram { sender: NodeId(2), key_slot: 2, message: hello(), is_forgeable: false };
+        assert_eq!(received, Ok(expected));
     }
 
     #[test]
@@ -373,17 +393,40 @@ mod tests {
     #[test]
     fn the_same_datagram_is_accepted_once() {
         let (mut controller, mut agent) = (controller(), agent());
-        let bytes = encode(&mut controller, &hello_agent(), GROUP);
-        assert!(decode(&mut agent, &bytes).is_ok());
-        assert_eq!(decode(&mut agent, &bytes), Err(Refusal::Replay));
-        let next = encode(&mut controller, &hello_agent(), GROUP);
-        assert!(decode(&mut agent, &next).is_ok());
+        for message in [install(), hello_agent()] {
+            let bytes = encode(&mut controller, &message, AGENT);
+            assert!(decode(&mut agent, &bytes).is_ok());
+            assert_eq!(decode(&mut agent, &bytes), Err(Refusal::Replay));
+            let next = encode(&mut controller, &message, AGENT);
+            assert!(decode(&mut agent, &next).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_hello_that_every_agent_can_make_is_marked_and_moves_nothing() {
+        let (mut controller, mut agent) = (controller(), agent());
+        let is_forgeable = |agent: &mut Codec<'_>, bytes: &[u8]| {
+            agent.decode(NOW, bytes).map(|received| received.is_forgeable).map_err(|refused| refused.refusal)
+        };
+        let mut thief = codec(CONTROLLER, AS_CONTROLLER, KeyRing::agent(&SECRET, NodeId(6)));
+        thief.identity.incarnation = u64::MAX;
+        thief.sequence = u64::MAX - 1;
+        let forged = encode(&mut thief, &hello_agent(), GROUP);
+        assert_eq!(is_forgeable(&mut agent, &forged), Ok(true));
+        assert_eq!(is_forgeable(&mut agent, &forged), Ok(true), "it has no window");
+        let true_one = encode(&mut controller, &hello_agent(), GROUP);
+        assert_eq!(is_forgeable(&mut agent, &true_one), Ok(true));
+        // To the agent alone, only a controller can make one.
+        let own = encode(&mut controller, &hello_agent(), AGENT);
+        assert_eq!(is_forgeable(&mut agent, &own), Ok(false));
+        let forged = encode(&mut thief, &hello_agent(), AGENT);
+        assert_eq!(is_forgeable(&mut agent, &forged), Err(Refusal::Tag));
     }
 
     #[test]
     fn a_forged_tag_does_not_move_the_window() {
         let (mut controller, mut agent) = (controller(), agent());
-        let good = encode(&mut controller, &hello_agent(), GROUP);
+        let good = encode(&mut controller, &install(), AGENT);
         let mut forged = good.clone();
         forged[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
         assert_eq!(decode(&mut agent, &forged), Err(Refusal::Tag));

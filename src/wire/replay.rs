@@ -1,16 +1,16 @@
-//! Detects repeated datagrams with windows of 64 sequence numbers. A sender has one window
-//! for the group key, and one for all other keys.
+//! Detects repeated datagrams with a window of 64 sequence numbers for each sender.
+//!
+//! Messages with the group key have none. Every agent has that key, so with a window one agent
+//! could make all others refuse a controller's hellos, by sending one in its name with a higher
+//! incarnation. Such a message is a hint whether it is new or not: it is answered, and agents
+//! bound how often ([`Acks`](crate::fsm::acks::Acks)).
 //!
 //! A sender numbers its datagrams within an incarnation, which each start raises. Only a
 //! datagram with a valid tag moves a window. After a restart of the receiver, or when a
 //! sender was silent for too long, repeated datagrams are not detected. That is safe:
 //! datagrams are hints, and the only one with a lasting effect carries a nonce.
 
-use heapless::Vec;
-
-use super::keys::KeyClass;
 use super::refusal::Refusal;
-use crate::limits;
 use crate::table::{Keyed, Table};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
@@ -85,19 +85,10 @@ impl Window {
     }
 }
 
-/// Windows for senders of HelloAgent: one for each controller, and as many for those that
-/// were replaced recently.
-const HELLO_SENDERS: usize = 2 * limits::CONTROLLERS;
-
 /// The windows of all senders.
-///
-/// Messages with the group key have their own windows. Every agent has that key, so a
-/// stolen one can send such messages in a controller's name. With shared windows, others
-/// would then refuse messages that only the controller can send.
 #[derive(Debug)]
 pub struct ReplayGuard<'a> {
     windows: Table<'a, Window>,
-    hellos: Vec<Window, HELLO_SENDERS, u8>,
     /// A sender that was silent for this long is forgotten when room is needed, and a
     /// lower incarnation of it is accepted again.
     lifetime: Duration,
@@ -107,7 +98,7 @@ impl<'a> ReplayGuard<'a> {
     /// A guard without windows.
     #[must_use]
     pub fn new(windows: Table<'a, Window>, lifetime: Duration) -> Self {
-        Self { windows, hellos: Vec::new(), lifetime }
+        Self { windows, lifetime }
     }
 
     /// Changes the lifetime of silent senders.
@@ -115,41 +106,30 @@ impl<'a> ReplayGuard<'a> {
         self.lifetime = lifetime;
     }
 
-    /// Accepts a datagram that has a valid tag under a key of this class, or refuses it.
+    /// Accepts a datagram that has a valid tag under another key than the group's, or refuses it.
     ///
     /// # Errors
     /// `StaleIncarnation`, `Replay`, `SendersFull`; nothing has changed then.
     pub fn accept(
         &mut self,
         now: Instant,
-        class: KeyClass,
         node: NodeId,
         incarnation: u64,
         sequence: u64,
     ) -> Result<(), Refusal> {
         let fresh = Window { node, incarnation, highest: sequence, seen: 1, last_heard: now, past: (0, 0) };
         let lifetime = self.lifetime;
-        match (self.known(class, node), class) {
-            (Some(window), _) => window.check(fresh, lifetime),
-            (None, KeyClass::Group) => self.admit_hello(fresh),
-            (None, KeyClass::Controller | KeyClass::Node(_)) => self.admit(fresh),
-        }
-    }
-
-    fn known(&mut self, class: KeyClass, node: NodeId) -> Option<&mut Window> {
-        match class {
-            KeyClass::Group => self.hellos.iter_mut().find(|window| window.node == node),
-            KeyClass::Controller | KeyClass::Node(_) => self.windows.get_mut(node),
+        match self.windows.get_mut(node) {
+            Some(window) => window.check(fresh, lifetime),
+            None => self.admit(fresh),
         }
     }
 
     /// Whether a datagram that [`accept`](Self::accept) has refused as stale shows that the
     /// earlier incarnation is still alive: its number is above all that were received of
-    /// it. A copy of a datagram that was received is not. Of a datagram with the group key
-    /// nothing follows, since every agent can make one.
-    pub fn is_past_alive(&mut self, class: KeyClass, node: NodeId, incarnation: u64, sequence: u64) -> bool {
-        class != KeyClass::Group
-            && self.known(class, node).is_some_and(|window| window.is_past_alive(incarnation, sequence))
+    /// it. A copy of a datagram that was received is not.
+    pub fn is_past_alive(&mut self, node: NodeId, incarnation: u64, sequence: u64) -> bool {
+        self.windows.get_mut(node).is_some_and(|window| window.is_past_alive(incarnation, sequence))
     }
 
     fn admit(&mut self, fresh: Window) -> Result<(), Refusal> {
@@ -159,19 +139,6 @@ impl<'a> ReplayGuard<'a> {
         }
         self.windows.insert(fresh).map(|_| ()).map_err(|_| Refusal::SendersFull)
     }
-
-    /// Admits a further sender of HelloAgent, in place of the one that was silent longest:
-    /// every agent can invent senders, and must not keep a controller's hellos out. That
-    /// the replaced one's old datagrams are accepted again costs an answer, of which there
-    /// are few.
-    fn admit_hello(&mut self, fresh: Window) -> Result<(), Refusal> {
-        if self.hellos.is_full() {
-            let windows = self.hellos.iter().enumerate();
-            let oldest = windows.min_by_key(|(_, window)| window.last_heard).map(|(at, _)| at);
-            self.hellos.swap_remove(oldest.ok_or(Refusal::SendersFull)?);
-        }
-        self.hellos.push(fresh).map_err(|_| Refusal::SendersFull)
-    }
 }
 
 #[cfg(test)]
@@ -179,7 +146,6 @@ mod tests {
     use super::*;
     use crate::table::index_len;
 
-    const OWN: KeyClass = KeyClass::Controller;
     const LIFETIME: Duration = Duration::from_secs(10);
 
     fn at(millis: u64) -> Instant {
@@ -196,14 +162,14 @@ mod tests {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
             for sequence in [5u64, 3, 4, 70, 69, 7, 68] {
-                assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Ok(()), "{sequence}");
-                assert_eq!(guard.accept(at(0), OWN, node, 1, sequence), Err(Refusal::Replay));
+                assert_eq!(guard.accept(at(0), node, 1, sequence), Ok(()), "{sequence}");
+                assert_eq!(guard.accept(at(0), node, 1, sequence), Err(Refusal::Replay));
             }
             // 70 - 64 = 6 is older than the window.
-            assert_eq!(guard.accept(at(0), OWN, node, 1, 6), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Ok(()));
-            assert_eq!(guard.accept(at(0), OWN, node, 1, u64::MAX), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(0), OWN, node, 1, 71), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), node, 1, 6), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), node, 1, u64::MAX), Ok(()));
+            assert_eq!(guard.accept(at(0), node, 1, u64::MAX), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), node, 1, 71), Err(Refusal::Replay));
         });
     }
 
@@ -211,10 +177,10 @@ mod tests {
     fn a_lower_incarnation_is_stale_only_while_the_higher_one_lives() {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
-            assert_eq!(guard.accept(at(0), OWN, node, 9, 1), Ok(()));
-            assert_eq!(guard.accept(at(9_999), OWN, node, 8, 2), Err(Refusal::StaleIncarnation));
-            assert_eq!(guard.accept(at(10_000), OWN, node, 8, 2), Ok(()));
-            assert_eq!(guard.accept(at(10_001), OWN, node, 9, 1), Ok(()));
+            assert_eq!(guard.accept(at(0), node, 9, 1), Ok(()));
+            assert_eq!(guard.accept(at(9_999), node, 8, 2), Err(Refusal::StaleIncarnation));
+            assert_eq!(guard.accept(at(10_000), node, 8, 2), Ok(()));
+            assert_eq!(guard.accept(at(10_001), node, 9, 1), Ok(()));
         });
     }
 
@@ -222,48 +188,28 @@ mod tests {
     fn an_earlier_incarnation_is_alive_if_it_sends_what_was_not_received_of_it() {
         with_guard::<4>(|guard| {
             let node = NodeId(1);
-            assert_eq!(guard.accept(at(0), OWN, node, 8, 5), Ok(()));
-            assert_eq!(guard.accept(at(0), OWN, node, 9, 1), Ok(()));
+            assert_eq!(guard.accept(at(0), node, 8, 5), Ok(()));
+            assert_eq!(guard.accept(at(0), node, 9, 1), Ok(()));
             for (incarnation, sequence, is_alive) in
                 [(8, 4, false), (8, 5, false), (8, 6, true), (8, 6, false), (7, 99, false), (8, 9, true)]
             {
-                let stale = guard.accept(at(1), OWN, node, incarnation, sequence);
+                let stale = guard.accept(at(1), node, incarnation, sequence);
                 assert_eq!(stale, Err(Refusal::StaleIncarnation));
-                let alive = guard.is_past_alive(OWN, node, incarnation, sequence);
+                let alive = guard.is_past_alive(node, incarnation, sequence);
                 assert_eq!(alive, is_alive, "{incarnation} {sequence}");
             }
-            let group = KeyClass::Group;
-            assert_eq!(guard.accept(at(2), group, node, 8, 5), Ok(()));
-            assert_eq!(guard.accept(at(2), group, node, 9, 1), Ok(()));
-            assert!(!guard.is_past_alive(group, node, 8, 6), "every agent can send this");
         });
     }
 
     #[test]
     fn a_full_table_refuses_new_senders_and_keeps_those_not_silent() {
         with_guard::<2>(|guard| {
-            assert_eq!(guard.accept(at(0), OWN, NodeId(1), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(5_000), OWN, NodeId(2), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(9_999), OWN, NodeId(3), 1, 1), Err(Refusal::SendersFull));
-            assert_eq!(guard.accept(at(9_999), OWN, NodeId(1), 1, 1), Err(Refusal::Replay));
-            assert_eq!(guard.accept(at(10_000), OWN, NodeId(3), 1, 1), Ok(()));
-            assert_eq!(guard.accept(at(10_000), OWN, NodeId(2), 1, 1), Err(Refusal::Replay));
-        });
-    }
-
-    #[test]
-    fn the_group_key_alone_cannot_make_a_controller_stale_or_the_table_full() {
-        with_guard::<2>(|guard| {
-            let controller = NodeId(1);
-            assert_eq!(guard.accept(at(0), KeyClass::Group, controller, u64::MAX, u64::MAX), Ok(()));
-            for invented in 10..10 + HELLO_SENDERS as u64 - 1 {
-                assert_eq!(guard.accept(at(0), KeyClass::Group, NodeId(invented), 1, 1), Ok(()));
-            }
-            assert_eq!(guard.accept(at(1), KeyClass::Group, NodeId(99), 1, 1), Ok(()), "a real one is heard");
-            assert_eq!(guard.accept(at(2), KeyClass::Group, NodeId(99), 1, 1), Err(Refusal::Replay));
-            let to_agent = KeyClass::Node(NodeId(5));
-            assert_eq!(guard.accept(at(1), to_agent, controller, 7, 1), Ok(()));
-            assert_eq!(guard.accept(at(1), to_agent, controller, 7, 1), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(0), NodeId(1), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(5_000), NodeId(2), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(9_999), NodeId(3), 1, 1), Err(Refusal::SendersFull));
+            assert_eq!(guard.accept(at(9_999), NodeId(1), 1, 1), Err(Refusal::Replay));
+            assert_eq!(guard.accept(at(10_000), NodeId(3), 1, 1), Ok(()));
+            assert_eq!(guard.accept(at(10_000), NodeId(2), 1, 1), Err(Refusal::Replay));
         });
     }
 }

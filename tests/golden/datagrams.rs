@@ -16,6 +16,8 @@ use thimble::wire::replay::{ReplayGuard, Window};
 use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, hex, name};
 
 const OTHER_CONTROLLER: NodeId = NodeId(0x1112_1314_1516_1718);
+/// All agents.
+const ALL: NodeId = NodeId(0);
 const NOW: Instant = Instant::from_millis(0);
 
 fn digest(byte: u8) -> Digest {
@@ -43,14 +45,21 @@ fn with_codec<T>(node: NodeId, test: impl FnOnce(&mut Codec<'_>) -> T) -> T {
 /// In each file the sequence is the message's number.
 #[track_caller]
 fn is_frozen(file: &str, from: NodeId, to: NodeId, message: Message) {
+    is_frozen_for(file, from, to, to, message);
+}
+
+/// The same for a message that is sent to `to`, maybe all, and received by `at`.
+#[track_caller]
+fn is_frozen_for(file: &str, from: NodeId, to: NodeId, at: NodeId, message: Message) {
     let bytes = golden(file);
     let mut out = [0; DATAGRAM_BYTES];
     let len = with_codec(from, |codec| {
         (0..message.msgtype() as u8).map(|_| codec.encode(&message, to, &mut out)).last().unwrap()
     });
     assert_eq!(hex(&out[..len]), hex(&bytes), "{file}: encoded");
-    let received = ReceivedDatagram { sender: from, key_slot: 0, message };
-    assert_eq!(with_codec(to, |codec| codec.decode(NOW, &bytes)), Ok(received), "{file}: decoded");
+    let is_forgeable = to == ALL && matches!(message, Message::HelloAgent(_));
+    let received = ReceivedDatagram { sender: from, key_slot: 0, message, is_forgeable };
+    assert_eq!(with_codec(at, |codec| codec.decode(NOW, &bytes)), Ok(received), "{file}: decoded");
 }
 
 #[test]
@@ -69,7 +78,8 @@ fn messages_among_controllers() {
 #[test]
 fn messages_to_agents() {
     let hello = Message::HelloAgent(HelloAgent { op_counter: 7, ack_window_ms: 16_384 });
-    is_frozen("hello_agent", CONTROLLER, AGENT, hello);
+    is_frozen_for("hello_agent", CONTROLLER, ALL, AGENT, hello.clone());
+    is_frozen("hello_agent_alone", CONTROLLER, AGENT, hello);
     let install = Message::AgentInstallReq(AgentInstallReq {
         request_id: RequestId(0x8877_6655_4433_2211),
         nonce: Nonce(0x0f1e_2d3c_4b5a_6978),

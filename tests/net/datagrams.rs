@@ -12,7 +12,6 @@ use crate::over::{self, Datagrams, To};
 use crate::wait;
 
 const CONTROLLERS: To = To::All(Role::Controller);
-const AGENTS: To = To::All(Role::Agent);
 const GROUP: NodeId = NodeId(0);
 
 /// A socket on the cluster's network that belongs to no node.
@@ -95,9 +94,11 @@ fn a_replayed_datagram_is_refused_and_counted() {
     let recorded = neighbour.encode(&hello, GROUP);
     socket.send(&recorded, CONTROLLERS);
     is_counted(&cluster, &socket, CONTROLLERS, &recorded, "replay");
-    let recorded = neighbour.encode(&hello_agent(), GROUP);
-    socket.send(&recorded, AGENTS);
-    is_counted(&cluster.nodes[1], &socket, AGENTS, &recorded, "replay");
+    let agent = &cluster.nodes[1];
+    let to_agent = To::One(Role::Agent, agent.address);
+    let recorded = neighbour.encode(&hello_agent(), id_of(agent));
+    socket.send(&recorded, to_agent);
+    is_counted(agent, &socket, to_agent, &recorded, "replay");
     next_good_datagram_is_served(&cluster, 1);
 }
 

@@ -22,15 +22,25 @@ pub struct Forger {
 impl Forger {
     /// A node of the given identity and keys; its incarnation is the current time.
     pub fn new(cluster: ClusterId, node: NodeId, roles: Roles, ring: KeyRing) -> Self {
+        let since_1970 = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970");
+        Self::in_start(cluster, node, roles, ring, since_1970.as_millis() as u64)
+    }
+
+    /// The same, in the start with this number.
+    fn in_start(cluster: ClusterId, node: NodeId, roles: Roles, ring: KeyRing, incarnation: u64) -> Self {
         const SENDERS: usize = 8;
         // Leaked: a few hundred bytes each.
         let windows = Box::leak(vec![Window::default(); SENDERS].into_boxed_slice());
         let index = Box::leak(vec![0; index_len(SENDERS)].into_boxed_slice());
         let replay = ReplayGuard::new(Table::new(windows, index), Duration::from_secs(3_600));
-        let since_1970 = std::time::UNIX_EPOCH.elapsed().expect("the clock is past 1970");
-        let incarnation = since_1970.as_millis() as u64;
         let identity = Identity { cluster, node, incarnation, roles, ring, revoked: heapless::Vec::new() };
         Self { codec: Codec::new(identity, replay) }
+    }
+
+    /// The same node, later: in the last start that there can be.
+    pub fn in_last_start(&self) -> Self {
+        let Identity { cluster, node, roles, ring, .. } = self.codec.identity().clone();
+        Self::in_start(cluster, node, roles, ring, u64::MAX)
     }
 
     /// A controller that knows the cluster's secret.

@@ -80,3 +80,31 @@ fn old_datagrams_of_a_node_that_are_sent_again_are_no_cloned_image() {
     let troubles = cluster.json(&["status"])["troubles"].to_string();
     assert!(!troubles.contains("cloned image"), "{troubles}");
 }
+
+#[test]
+fn hellos_that_an_agent_makes_in_a_controllers_name_blind_nobody() {
+    need_root!();
+    let mut cluster = Cluster::new("blind", 2).start();
+    let socket = Datagrams::new(&cluster.stranger);
+    let controller = KeyFile::read(&cluster.nodes[0].key_file()).unwrap().node;
+    // The first agent's key, used on both.
+    let mut thief = with_keys_of(&cluster.nodes[1], Role::Controller, Some(controller)).in_last_start();
+    for agent in [1, 2] {
+        let agent = &cluster.nodes[agent];
+        let heard = agent.counter("datagrams_received");
+        let hello = Message::HelloAgent(HelloAgent { op_counter: u64::MAX, ack_window_ms: u32::MAX });
+        for _ in 0..2 {
+            socket.send(&thief.encode(&hello, NodeId(0)), To::One(Role::Agent, agent.address));
+        }
+        wait::until_true("it takes them", || agent.counter("datagrams_received") >= heard + 2);
+    }
+    // A controller that starts again knows no host before they answer its hellos.
+    cluster.nodes[0].kill();
+    cluster.nodes[0].start();
+    wait::until_true("both answer", || {
+        cluster.json(&["query-hosts"])["hosts"].as_array().is_some_and(|hosts| hosts.len() == 2)
+    });
+    let refused: u64 =
+        [1, 2].map(|agent: usize| cluster.nodes[agent].refused("stale_incarnation")).iter().sum();
+    assert_eq!(refused, 0);
+}

@@ -353,13 +353,16 @@ impl World {
         let Some(process) = self.machines[to].process.as_mut().filter(|_| is_delivered) else { return };
         let start = process.start;
         match process.codec.decode(now, bytes) {
-            Ok(ReceivedDatagram { sender: node, message, .. }) => {
+            Ok(received) => {
+                let ReceivedDatagram { sender: node, ref message, .. } = received;
                 assert!(!is_altered, "an altered datagram was accepted");
                 assert_eq!(node, self.machines[from].id);
-                self.truth.on_accepted(to, start, bytes);
+                if !received.is_forgeable {
+                    self.truth.on_accepted(to, start, bytes);
+                }
                 self.note(format_args!("{to} hears {} of {from}", message.msgtype().as_str()));
                 self.touch(to, |process, now| {
-                    process.node.on_message(now, node, source, &message, &mut process.actions);
+                    process.node.on_message(now, source, &received, &mut process.actions);
                 });
                 // An answer does not update presence; the ack that follows it does.
                 let is_answer = matches!(message, Message::AgentInstallResp(_));

@@ -14,8 +14,9 @@
 //! An install that replaced thimble itself ends in another process: the daemon execs
 //! the new binary, whose recovery reports that the install's proof is pending. The
 //! agent is then Proving (see `proof.rs`): the request still runs until health scripts
-//! have passed and a controller was heard. Then the install is committed. If no
-//! controller is heard in time, it is undone.
+//! have passed and a controller was heard: with this agent's own key, since every agent can play a
+//! controller with the group's. Then the install is committed. If no controller is heard in time,
+//! it is undone.
 //!
 //! A request is accepted once. Its nonce is used up; its number is written to the
 //! journal before anything is changed; and a request whose number is known is answered
@@ -39,6 +40,7 @@ use super::installed::Installed;
 use super::random::Random;
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, NodeType, Nonce, Reason, RequestId, SwVersion};
+use crate::wire::codec::ReceivedDatagram;
 use crate::wire::frame::Purpose;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
@@ -176,18 +178,20 @@ impl<'a> Agent<'a> {
     pub fn on_message(
         &mut self,
         now: Instant,
-        from: NodeId,
         peer: Peer,
-        message: &Message,
+        received: &ReceivedDatagram,
         random: &mut Random,
         actions: &mut Actions,
     ) {
+        let ReceivedDatagram { sender: from, message, is_forgeable, .. } = received;
+        if !is_forgeable {
+            self.on_heard(actions);
+        }
         match message {
-            Message::HelloAgent(hello) => {
-                self.acks.on_hello(now, from, hello.ack_window_ms, random);
-                self.on_heard(actions);
-            }
-            Message::AgentInstallReq(request) => self.on_request(now, from, peer, request, random, actions),
+            // The end of the proof is its answer.
+            Message::HelloAgent(_) if !is_forgeable && matches!(self.state, State::Proving(_)) => {}
+            Message::HelloAgent(hello) => self.acks.on_hello(now, *from, hello.ack_window_ms, random),
+            Message::AgentInstallReq(request) => self.on_request(now, *from, peer, request, random, actions),
             _ => {}
         }
         self.send_due_ack(now, actions);

@@ -1,6 +1,7 @@
 //! An install that replaced thimble itself is committed only after the new thimble,
 //! which already runs, has proven itself: its health scripts pass, and it hears a
-//! controller. Until then the install counts as running.
+//! controller. Until then the install counts as running. Only a message with this agent's own
+//! key counts: a controller that sees the ack of such an agent greets it alone.
 //!
 //! ```text
 //!             proof pending         scripts pass             controller heard

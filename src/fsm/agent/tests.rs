@@ -95,20 +95,28 @@ impl Trace {
         trace
     }
 
-    fn message(&mut self, now: u64, from: NodeId, message: &Message) -> Vec<String> {
+    fn message(&mut self, now: u64, from: NodeId, message: Message, is_forgeable: bool) -> Vec<String> {
         let Self { agent, random, actions } = self;
-        agent.on_message(at(now), from, peer(from), message, random, actions);
+        let received = ReceivedDatagram { sender: from, key_slot: 0, message, is_forgeable };
+        agent.on_message(at(now), peer(from), &received, random, actions);
         self.did()
     }
 
+    /// A hello to all agents.
     fn hello(&mut self, now: u64, from: NodeId, ack_window_ms: u32) -> Vec<String> {
-        self.message(now, from, &Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms }))
+        self.message(now, from, Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms }), true)
+    }
+
+    /// A hello to this agent alone, with its key.
+    fn own_hello(&mut self, now: u64, from: NodeId) -> Vec<String> {
+        let hello = HelloAgent { op_counter: 1, ack_window_ms: 20 };
+        self.message(now, from, Message::HelloAgent(hello), false)
     }
 
     fn asked(&mut self, now: u64, from: NodeId, request: u64, nonce: Nonce) -> Vec<String> {
         let (request_id, digest) = (RequestId(request), digest_of(&["A"]));
         let request = AgentInstallReq { request_id, nonce, digest, force: false };
-        self.message(now, from, &Message::AgentInstallReq(request))
+        self.message(now, from, Message::AgentInstallReq(request), false)
     }
 
     fn event(&mut self, now: u64, event: &Event<'_>) -> Vec<String> {

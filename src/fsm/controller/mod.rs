@@ -23,7 +23,7 @@ mod view;
 
 use serde::{Deserialize, Serialize};
 
-use super::actions::{Actions, Peer};
+use super::actions::{Actions, Peer, To};
 use super::drops::Drops;
 use super::event::Event;
 use super::host_kinds::HostKinds;
@@ -202,6 +202,7 @@ impl<'a> Controller<'a> {
             }
         }
         self.make_room_for(now, &ack.nodetype);
+        let hosts = self.hosts.len();
         let Some(host) = self.hosts.get_mut(from) else { return };
         host.on_back(now, &self.timers.request);
         host.presence.on_heard(host.peer != peer);
@@ -214,6 +215,10 @@ impl<'a> Controller<'a> {
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+        if ack.may_be_unproven() {
+            let hello = self.pacing.greeting(hosts, self.map.highest_counter());
+            actions.send(To::Node(from, peer), hello);
+        }
         if was_open && !host.request.is_open() {
             self.rollout.soon(now);
         }

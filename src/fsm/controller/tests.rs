@@ -23,7 +23,7 @@ use crate::table::index_len;
 use crate::types::{Hash, Hostname, NodeType, Nonce, Reason};
 use crate::wire::frame::Role;
 use crate::wire::frame::{DetailPage, InstalledPatch};
-use crate::wire::install::Outcome;
+use crate::wire::install::{Outcome, Step};
 use crate::wire::messages::{AgentState, DropHostReq, HelloAgent, RequestState};
 
 /// An install that has not moved for so long stands still.
@@ -191,6 +191,9 @@ fn text(action: &Action) -> String {
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
         }
+        Action::Send(To::Node(node, at), Message::HelloAgent(_)) if *at == peer(node.0) => {
+            format!("greet {} alone", node.0)
+        }
         Action::Send(To::Peer(at), Message::HelloAgent(_)) => format!("greet the agent at {at}"),
         Action::Send(To::Peer(at), Message::Hello(_)) => format!("greet the controller at {at}"),
         Action::Connect(node, Peer::Tipc { .. }, Purpose::QueryDetailed) => format!("query {}", node.0),
@@ -211,6 +214,19 @@ fn a_host_is_added_by_its_first_ack_and_updated_by_each() {
     trace.hears(200, 5, renamed.clone());
     assert_eq!((trace.controller.hosts().len(), trace.host(5).last_heard), (1, at(200)));
     assert_eq!(trace.host(5).ack, renamed);
+}
+
+#[test]
+fn a_host_that_may_wait_to_hear_a_controller_is_greeted_alone() {
+    let mut trace = Trace::start(&[], 4);
+    let waits = HelloAgentAck { request: RequestState::Running, step: Step::Health, ..ack(&[]) };
+    assert_eq!(trace.hears(100, 5, waits.clone()), ["greet 5 alone"]);
+    let ended = RequestState::Ended(Outcome::Installed);
+    for other in
+        [HelloAgentAck { request: ended, ..waits.clone() }, HelloAgentAck { step: Step::Switching, ..waits }]
+    {
+        assert_eq!(trace.hears(200, 5, other), [""; 0]);
+    }
 }
 
 #[test]

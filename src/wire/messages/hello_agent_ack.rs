@@ -76,3 +76,12 @@ pub struct HelloAgentAck {
     /// The state of that request.
     pub request: RequestState,
 }
+
+impl HelloAgentAck {
+    /// Whether its sender may be a new thimble that waits to hear a controller, which only a
+    /// message with its own key shows.
+    #[must_use]
+    pub fn may_be_unproven(&self) -> bool {
+        self.request == RequestState::Running && self.step == Step::Health
+    }
+}

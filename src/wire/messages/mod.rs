@@ -142,15 +142,17 @@ impl MsgType {
     }
 
     /// The class of key that authenticates it. `agent` is the node id of the agent that
-    /// sends or receives it.
+    /// sends or receives it; the zero id if all agents do.
     #[must_use]
     pub const fn key_class(self, agent: NodeId) -> KeyClass {
         match self {
             Self::Hello | Self::HelloAck | Self::SyncReq | Self::SyncComplete | Self::DropHostReq => {
                 KeyClass::Controller
             }
-            Self::HelloAgent => KeyClass::Group,
-            Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp => KeyClass::Node(agent),
+            Self::HelloAgent if agent.0 == 0 => KeyClass::Group,
+            Self::HelloAgent | Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp => {
+                KeyClass::Node(agent)
+            }
         }
     }
 }

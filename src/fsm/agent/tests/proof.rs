@@ -20,27 +20,41 @@ fn the_request_runs_until_a_controller_was_heard_and_the_install_is_committed() 
     let mut trace = proving();
     assert_eq!(trace.ends(900, WorkerEnd::Done), [""; 0]);
     assert_eq!(trace.agent.poll_at(), Some(at(900 + UNHEARD)));
-    let asked = trace.asked(950, CONTROLLER, 7, Nonce(99));
+    assert_eq!(trace.own_hello(1_000, OTHER), ["prove true"], "any controller will do");
+    assert_eq!(trace.own_hello(1_001, CONTROLLER), [""; 0], "once");
+    assert_eq!(trace.waits(5_000), [""; 0], "the end of the proof is the answer");
+    let asked = trace.asked(5_000, CONTROLLER, 7, Nonce(99));
     assert_eq!(asked, ["ack installing health 95 %, 7 running"], "it is not accepted twice");
-    assert_eq!(trace.hello(1_000, OTHER, 20), ["prove true"], "any controller will do");
-    assert_eq!(trace.hello(1_001, CONTROLLER, 20), [""; 0], "once");
     assert_eq!(
         trace.agent.ack().installed_digest,
         digest_of(&[]),
         "the installed set changes with the commit"
     );
-    trace.snapshot(1_010, &["A"], Some(&journal(7, Outcome::Installed)));
-    assert_eq!(trace.ends(1_010, WorkerEnd::Done), ["ack idle, 7 installed"]);
+    trace.snapshot(6_010, &["A"], Some(&journal(7, Outcome::Installed)));
+    assert_eq!(trace.ends(6_010, WorkerEnd::Done), ["ack idle, 7 installed"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
-    assert_eq!(trace.asked(3_000, CONTROLLER, 7, Nonce(99)), ["tell 1: 7 installed"]);
+    assert_eq!(trace.asked(9_000, CONTROLLER, 7, Nonce(99)), ["tell 1: 7 installed"]);
 }
 
 #[test]
 fn a_controller_that_is_heard_before_the_scripts_have_passed_counts() {
     let mut trace = proving();
-    assert_eq!(trace.hello(600, CONTROLLER, 20), [""; 0]);
-    assert_eq!(trace.waits(700), ["ack installing health 95 %, 7 running"]);
+    assert_eq!(trace.own_hello(600, CONTROLLER), [""; 0]);
     assert_eq!(trace.ends(900, WorkerEnd::Done), ["prove true"]);
+}
+
+#[test]
+fn a_hello_that_every_agent_can_make_proves_nothing() {
+    let mut trace = proving();
+    assert_eq!(trace.hello(600, CONTROLLER, 20), [""; 0]);
+    assert_eq!(trace.waits(700), ["ack installing health 95 %, 7 running"], "it is answered");
+    assert_eq!(trace.ends(900, WorkerEnd::Done), [""; 0]);
+    assert_eq!(trace.hello(1_000, CONTROLLER, 20), [""; 0]);
+    trace.waits(1_100);
+    assert_eq!(trace.agent.poll_at(), Some(at(900 + UNHEARD)));
+    // A request is made with the agent's own key.
+    let asked = trace.asked(1_200, CONTROLLER, 7, Nonce(99));
+    assert_eq!(asked[0], "prove true");
 }
 
 #[test]
@@ -70,7 +84,7 @@ fn if_recovery_rolled_back_the_request_has_ended() {
 fn recovery_completes_a_commit_whose_worker_crashed() {
     let mut trace = proving();
     trace.ends(900, WorkerEnd::Done);
-    trace.hello(1_000, CONTROLLER, 20);
+    trace.own_hello(1_000, CONTROLLER);
     trace.crashes(1_200);
     assert_eq!(trace.agent.ack().state, AgentState::InstallFailed);
     assert_eq!(trace.agent.ack().installed_digest, Digest::default(), "the installed set is not known");
