@@ -137,7 +137,7 @@ pub fn query(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 
 pub(super) const fn repo_state(state: EntryState) -> &'static str {
     match state {
-        EntryState::Deleted => "Deleted",
+        EntryState::Deleted | EntryState::Voided => "Deleted",
         EntryState::Available => "Available",
         EntryState::Applied => "Applied",
         EntryState::Committed => "Committed",

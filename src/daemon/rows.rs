@@ -16,7 +16,6 @@ use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbour;
 use crate::limits;
 use crate::repo::effective::blocked_by;
-use crate::repo::entry::EntryState;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::repo::state::patch_state;
@@ -41,7 +40,7 @@ pub fn next_patch(
 ) -> Option<PatchRow> {
     let map = controller.map();
     let (slot, entry) = map.iter_by_id().find(|(slot, entry)| {
-        entry.state != EntryState::Deleted
+        !entry.state.is_deleted()
             && only.is_none_or(|only| only.contains(*slot))
             && after.is_none_or(|after| entry.id > *after)
     })?;
@@ -268,6 +267,7 @@ fn controllers_refused(daemon: &Daemon<'_>) -> u64 {
 mod tests {
     use super::*;
     use crate::daemon::fixture::{at, controller, peer};
+    use crate::repo::entry::EntryState;
     use crate::repo::fixture::entry;
     use crate::types::{Hostname, NodeId};
 

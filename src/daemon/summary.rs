@@ -91,7 +91,7 @@ pub fn patches(controller: &Controller<'_>) -> PatchCounts {
             EntryState::Available => 0,
             EntryState::Applied => 1,
             EntryState::Committed => 2,
-            EntryState::Deleted => continue,
+            EntryState::Deleted | EntryState::Voided => continue,
         };
         counts.0[index] += 1;
     }

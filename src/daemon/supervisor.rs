@@ -2,7 +2,6 @@
 
 use super::event_loop::Daemon;
 use super::notify::StatusLine;
-use crate::repo::entry::EntryState;
 use crate::time::Instant;
 use crate::types::Text;
 use crate::wire::messages::AgentState;
@@ -42,7 +41,7 @@ impl Daemon<'_> {
             return StatusLine::format(format_args!("controller: reading the repository{between}{agent}"));
         }
         let entries = controller.map().iter();
-        let patches = entries.filter(|(_, entry)| entry.state != EntryState::Deleted).count();
+        let patches = entries.filter(|(_, entry)| !entry.state.is_deleted()).count();
         let (hosts, lost_after) = (controller.hosts().iter(), controller.timers().host_lost);
         let lost = hosts.filter(|host| host.is_lost(now, lost_after)).count();
         let hosts = controller.hosts().len();

@@ -19,6 +19,23 @@ pub enum EntryState {
     Applied,
     /// As applied, and never to be removed.
     Committed,
+    /// Deleted although it was committed, because its file is nowhere. The entry stays as a
+    /// tombstone, which prevails over a commit that its controller knew of.
+    Voided,
+}
+
+impl EntryState {
+    /// Whether the entry is a tombstone.
+    #[must_use]
+    pub const fn is_deleted(self) -> bool {
+        matches!(self, Self::Deleted | Self::Voided)
+    }
+
+    /// Whether it prevails over a state that is not final, whatever their counters.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Committed | Self::Voided)
+    }
 }
 
 /// The last change of an entry: the controller that made it, and its number there.
@@ -102,12 +119,11 @@ pub struct Entry {
 
 impl Entry {
     /// The total order by which a merge keeps the greater of two entries of one id: first
-    /// whether it is Committed, then counter, replica, and all other fields.
+    /// whether its state is final, then counter, replica, and all other fields.
     #[must_use]
     pub fn merge_order(&self, other: &Self) -> Ordering {
-        let committed = |entry: &Self| entry.state == EntryState::Committed;
-        committed(self)
-            .cmp(&committed(other))
+        let (ours, theirs) = (self.state.is_final(), other.state.is_final());
+        ours.cmp(&theirs)
             .then_with(|| self.stamp.cmp(&other.stamp))
             .then_with(|| self.state.cmp(&other.state))
             .then_with(|| self.hash.cmp(&other.hash))

@@ -112,7 +112,7 @@ pub fn join(
     for slot in &all {
         let Some(entry) = ours.entry(slot).filter(|entry| is_up_to(entry, floor)) else { continue };
         let is_news = match theirs.get(&entry.id) {
-            None if entry.state == EntryState::Deleted => false,
+            None if entry.state.is_deleted() => false,
             None if entry.stamp.replica == before.replica && !is_set_back => true,
             None => {
                 purged.insert(slot);
@@ -184,9 +184,10 @@ fn is_up_to(entry: &Entry, floor: u64) -> bool {
     entry.state != EntryState::Committed && entry.stamp.counter <= floor
 }
 
-/// Whether `one` deletes a patch that is live in `other`.
+/// Whether `one` deletes a patch that is live in `other`, whose change is earlier.
 fn is_unseen_deletion(one: &Entry, other: &Entry) -> bool {
-    one.state == EntryState::Deleted && other.state != EntryState::Deleted && one.merge_order(other).is_gt()
+    let is_later = one.merge_order(other).is_gt() && one.stamp > other.stamp;
+    one.state.is_deleted() && !other.state.is_deleted() && is_later
 }
 
 fn is_same_but_for_its_stamp(one: &Entry, other: &Entry) -> bool {

@@ -120,6 +120,8 @@ impl<'a> Map<'a> {
         let floor = self.floor;
         match self.slots.items_mut().get_mut(slot.index()) {
             Some(held) if entry.merge_order(held) != Ordering::Greater => Merged::Unchanged,
+            // The id was purged, and used again.
+            Some(held) if is_tombstone_up_to(entry, floor) && entry.stamp < held.stamp => Merged::Unchanged,
             Some(_) if is_tombstone_up_to(entry, floor) => {
                 self.free(slot);
                 Merged::Purged(slot)
@@ -193,7 +195,7 @@ impl<'a> Map<'a> {
     /// entry that is committed or above the floor stays: it was changed since the purge.
     pub fn remove(&mut self, id: &PatchId) -> Option<Slot> {
         let (slot, entry) = self.get(id)?;
-        if entry.state != EntryState::Deleted && !self.is_below_floor(entry) {
+        if !entry.state.is_deleted() && !self.is_below_floor(entry) {
             return None;
         }
         self.free(slot);
@@ -271,7 +273,7 @@ impl<'a> Map<'a> {
 }
 
 fn is_tombstone_up_to(entry: &Entry, floor: u64) -> bool {
-    entry.state == EntryState::Deleted && entry.stamp.counter <= floor
+    entry.state.is_deleted() && entry.stamp.counter <= floor
 }
 
 #[cfg(test)]

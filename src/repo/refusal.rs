@@ -110,6 +110,11 @@ pub enum ChangeRefusal<'m> {
         /// The hash of the uploaded file.
         offered: Hash,
     },
+    /// Upload: it was deleted although it was committed, and not purged yet.
+    Voided {
+        /// The id.
+        id: &'m PatchId,
+    },
     /// Upload: a patch that it requires requires it.
     Circle {
         /// The uploaded patch.
@@ -150,6 +155,11 @@ impl fmt::Display for ChangeRefusal<'_> {
                 "{id} is required by {by}, which is applied: remove that first, or both in one command."
             ),
             Self::Committed { id } => write!(f, "{id} is committed and cannot be removed."),
+            Self::Voided { id } => write!(
+                f,
+                "{id} was deleted although it was committed, and that prevails over an upload: purge it \
+                 first (thimble purge), then upload."
+            ),
             Self::Unremovable { id } => {
                 write!(f, "{id} is unremovable: once applied it cannot be removed.")
             }
@@ -223,6 +233,7 @@ mod tests {
             ChangeRefusal::TooMany { patches: limits::ENTRIES },
             ChangeRefusal::RequiredBy { id: longest, by: longest },
             ChangeRefusal::Committed { id: longest },
+            ChangeRefusal::Voided { id: longest },
             ChangeRefusal::Unremovable { id: longest },
             ChangeRefusal::Applied { id: longest },
             ChangeRefusal::OnHost { id: longest, host: host.clone() },

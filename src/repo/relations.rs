@@ -4,7 +4,7 @@
 //! The patches that are asked about are in the map and not deleted. Those that they
 //! require may be missing: a patch can be uploaded before the ones that it requires.
 
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::repo::slots::{Slot, SlotSet};
 use crate::types::PatchId;
@@ -51,7 +51,7 @@ pub fn next_requiring<'m>(
     asked.filter(|id| after.is_none_or(|(last, _)| *id >= last)).find_map(|id| {
         let last = after.filter(|(last, _)| *last == id).map(|(_, by)| by);
         let by = map.iter_by_id().map(|(_, entry)| entry).find(|entry| {
-            entry.state != EntryState::Deleted
+            !entry.state.is_deleted()
                 && entry.meta.requires.contains(id)
                 && last.is_none_or(|last| entry.id > *last)
         })?;
@@ -60,11 +60,12 @@ pub fn next_requiring<'m>(
 }
 
 fn present<'m>(map: &'m Map<'_>, id: &PatchId) -> Option<(Slot, &'m Entry)> {
-    map.get(id).filter(|(_, entry)| entry.state != EntryState::Deleted)
+    map.get(id).filter(|(_, entry)| !entry.state.is_deleted())
 }
 
 #[cfg(test)]
 mod tests {
+    use crate::repo::entry::EntryState;
     use std::string::{String, ToString};
     use std::vec::Vec;
 

@@ -97,7 +97,7 @@ pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet,
                 staying.remove(slot);
                 to_remove.insert(slot);
             }
-            EntryState::Available | EntryState::Deleted => {}
+            EntryState::Available | EntryState::Deleted | EntryState::Voided => {}
         }
     }
     for (_, by) in entries(map, &staying) {
@@ -109,8 +109,10 @@ pub fn check_remove<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet,
     Ok(to_remove)
 }
 
-/// Whether these patches may be deleted: each is Available and, according to `on_hosts`,
-/// on no host. To ignore lost hosts, the caller leaves them out of `on_hosts`.
+/// Whether these patches may be deleted: each is, according to `on_hosts`, on no host, and is
+/// Available, or is committed without its file: one whose file is nowhere would otherwise keep
+/// every controller incomplete for ever. To ignore lost hosts, the caller leaves them out of
+/// `on_hosts`.
 ///
 /// # Errors
 /// [`ChangeRefusal::NothingNamed`], [`ChangeRefusal::Unknown`], [`ChangeRefusal::Applied`],
@@ -119,6 +121,7 @@ pub fn check_delete<'m>(
     map: &'m Map<'_>,
     ids: &'m [PatchId],
     on_hosts: impl Fn(Slot) -> OnHosts,
+    has_file: impl Fn(Slot) -> bool,
 ) -> Result<SlotSet, ChangeRefusal<'m>> {
     if ids.is_empty() {
         return Err(ChangeRefusal::NothingNamed);
@@ -129,7 +132,7 @@ pub fn check_delete<'m>(
         let id = &entry.id;
         match (entry.state, on_hosts(slot)) {
             (EntryState::Applied, _) => return Err(ChangeRefusal::Applied { id }),
-            (EntryState::Committed, _) => return Err(ChangeRefusal::Committed { id }),
+            (EntryState::Committed, _) if has_file(slot) => return Err(ChangeRefusal::Committed { id }),
             (_, OnHosts::On(host)) => return Err(ChangeRefusal::OnHost { id, host }),
             (_, OnHosts::MayBeOn(host)) => return Err(ChangeRefusal::MayBeOnHost { id, host }),
             (_, OnHosts::Nowhere) => to_delete.insert(slot),
@@ -207,7 +210,8 @@ pub fn check_commit<'m>(
 /// Whether `offered` may be uploaded. A deleted id may be used again, with any content.
 ///
 /// # Errors
-/// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`], [`ChangeRefusal::Circle`].
+/// [`ChangeRefusal::OtherContent`], [`ChangeRefusal::Full`], [`ChangeRefusal::Circle`],
+/// [`ChangeRefusal::Voided`].
 pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, ChangeRefusal<'m>> {
     let id = &offered.id;
     let is_new = || match in_circle(map, offered) {
@@ -218,6 +222,7 @@ pub fn check_upload<'m>(map: &Map<'_>, offered: &'m Entry) -> Result<Upload, Cha
         None if map.is_full() => Err(ChangeRefusal::Full { id, full: Full { entries: map.len() } }),
         None => is_new(),
         Some((_, held)) if held.state == EntryState::Deleted => is_new(),
+        Some((_, held)) if held.state == EntryState::Voided => Err(ChangeRefusal::Voided { id }),
         Some((_, held)) if held.hash == offered.hash => Ok(Upload::Already),
         Some((_, held)) => Err(ChangeRefusal::OtherContent { id, held: held.hash, offered: offered.hash }),
     }
@@ -250,10 +255,12 @@ fn in_circle<'m>(map: &Map<'_>, offered: &'m Entry) -> Option<&'m PatchId> {
 }
 
 /// The entry after a change. To win the merge, `stamp` must be higher than the entry's
-/// own.
+/// own. A committed entry that is deleted is void.
 #[must_use]
 pub fn changed(entry: &Entry, to: EntryState, stamp: Stamp) -> Entry {
-    Entry { state: to, stamp, ..entry.clone() }
+    let is_voided = entry.state == EntryState::Committed && to.is_deleted();
+    let state = if is_voided { EntryState::Voided } else { to };
+    Entry { state, stamp, ..entry.clone() }
 }
 
 /// The entries of a command's ids, in its order. For no ids, all entries in the state
@@ -271,7 +278,7 @@ fn named<'m>(
 
 /// The entry of an id, unless it is a tombstone.
 fn present<'m>(map: &'m Map<'_>, id: &PatchId) -> Option<(Slot, &'m Entry)> {
-    map.get(id).filter(|(_, entry)| entry.state != EntryState::Deleted)
+    map.get(id).filter(|(_, entry)| !entry.state.is_deleted())
 }
 
 #[cfg(test)]

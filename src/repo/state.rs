@@ -73,16 +73,18 @@ pub fn patch_state(entry: EntryState, spread: &Spread) -> PatchState {
         EntryState::Applied if everywhere => PatchState::Applied,
         EntryState::Committed if everywhere => PatchState::Committed,
         EntryState::Applied | EntryState::Committed => PatchState::PartialApply,
-        EntryState::Available | EntryState::Deleted if spread.hosts_with > 0 => PatchState::PartialRemove,
+        EntryState::Available | EntryState::Deleted | EntryState::Voided if spread.hosts_with > 0 => {
+            PatchState::PartialRemove
+        }
         EntryState::Available if !spread.is_unknown => PatchState::Available,
-        EntryState::Available | EntryState::Deleted => PatchState::NotApplicable,
+        EntryState::Available | EntryState::Deleted | EntryState::Voided => PatchState::NotApplicable,
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use EntryState::{Applied, Available, Committed, Deleted};
+    use EntryState::{Applied, Available, Committed, Deleted, Voided};
 
     /// Three hosts are known and two of them concerned, of which this many have it.
     fn on(concerned_with: u32) -> Spread {
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn with_no_host_known_every_patch_is_not_applicable() {
-        for entry in [Deleted, Available, Applied, Committed] {
+        for entry in [Deleted, Available, Applied, Committed, Voided] {
             assert_eq!(patch_state(entry, &Spread::default()), PatchState::NotApplicable);
         }
     }

@@ -44,12 +44,10 @@ fn run(config: &Config, change: &Change, reporter: &mut dyn Reporter) -> Result<
     {
         send(reporter, &Report::Item(Text::format(format_args!("{id} {text}"))))?;
     }
-    if change.to == EntryState::Deleted {
+    if change.to.is_deleted() {
         for gone in &changed {
-            let is_shared = store
-                .entries()
-                .iter()
-                .any(|entry| entry.hash == gone.hash && entry.state != EntryState::Deleted);
+            let is_shared =
+                store.entries().iter().any(|entry| entry.hash == gone.hash && !entry.state.is_deleted());
             // The map no longer names the file, so the deletion is done. If the file
             // stays, the next start removes it.
             if !is_shared && let Err(error) = store.blobs().remove(&gone.hash) {
@@ -72,7 +70,11 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
             to_apply
         }
         EntryState::Available => rules::check_remove(&map, &change.ids)?,
-        EntryState::Deleted => rules::check_delete(&map, &change.ids, |_| OnHosts::Nowhere)?,
+        EntryState::Deleted | EntryState::Voided => {
+            let blobs = store.blobs();
+            let has_file = |slot| map.entry(slot).is_some_and(|entry| blobs.has(entry));
+            rules::check_delete(&map, &change.ids, |_| OnHosts::Nowhere, has_file)?
+        }
         EntryState::Committed => rules::check_commit(&map, &change.ids, |_| OnAllHosts::Everywhere)?,
     };
     let stamp = store.next_stamp();
@@ -85,7 +87,7 @@ const fn report_texts(to: EntryState) -> (&'static str, &'static str) {
     match to {
         EntryState::Applied => ("is now applied", "is already applied"),
         EntryState::Available => ("is no longer applied", "is not applied"),
-        EntryState::Deleted => ("has been deleted", "is deleted already"),
+        EntryState::Deleted | EntryState::Voided => ("has been deleted", "is deleted already"),
         EntryState::Committed => ("is now committed", "is already committed"),
     }
 }

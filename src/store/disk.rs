@@ -14,7 +14,7 @@ use super::durable;
 use super::error::StoreError;
 use super::map_file::{self, Snapshot};
 use crate::failpoint;
-use crate::repo::entry::{Entry, EntryState, Stamp};
+use crate::repo::entry::{Entry, Stamp};
 use crate::repo::join::{MergeEvent, Origin, join};
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
@@ -199,7 +199,7 @@ impl Store {
     /// # Errors
     /// As [`commit`](Self::commit).
     pub(super) fn purge(&mut self) -> Result<Vec<PatchId>, StoreError> {
-        let is_tombstone = |entry: &&Entry| entry.state == EntryState::Deleted;
+        let is_tombstone = |entry: &&Entry| entry.state.is_deleted();
         let gone: Vec<_> = self.entries().iter().filter(is_tombstone).map(|entry| entry.id.clone()).collect();
         if gone.is_empty() {
             return Ok(gone);
@@ -210,7 +210,7 @@ impl Store {
         if Controllers::read_if_any(&self.dir)?.is_some() {
             next.floor = next.floor.max(highest);
         }
-        next.entries.retain(|entry| entry.state != EntryState::Deleted);
+        next.entries.retain(|entry| !entry.state.is_deleted());
         self.write(next)?;
         Ok(gone)
     }
@@ -235,7 +235,7 @@ impl Store {
     /// names.
     pub(super) fn clean(&self) -> Result<(), StoreError> {
         durable::remove_unfinished(&self.dir).map_err(StoreError::at(&self.dir))?;
-        let live = self.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
+        let live = self.entries().iter().filter(|entry| !entry.state.is_deleted());
         let named: HashSet<_> = live.map(|entry| entry.hash).collect();
         self.blobs().keep_only(&named)
     }

@@ -26,7 +26,7 @@ use crate::job::{BlobSource, FetchError, Space};
 use crate::limits;
 use crate::patch::archive;
 use crate::patch::signature::{Claim, SignatureError, TrustedKeys};
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::Entry;
 use crate::types::{NodeId, Reason};
 
 /// Fetches every patch file that the map names and that is missing here, the wanted ones
@@ -64,7 +64,7 @@ fn run(
     };
     let blobs = BlobStore::of(&repo);
     let mut named = snapshot.entries;
-    named.retain(|entry| entry.state != EntryState::Deleted);
+    named.retain(|entry| !entry.state.is_deleted());
     let mut missing: Vec<&Entry> = named.iter().filter(|entry| !blobs.has(entry)).collect();
     missing.sort_unstable_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
     let mut fetch = Fetch { state_dir: &config.node.state_dir, blobs, keys: &keys, peer, source };
@@ -221,9 +221,8 @@ impl Fetch<'_> {
     ) -> Result<Option<Vec<Corrected>>, FetchFailure> {
         let of_store = |error: StoreError| FetchFailure::File(format!("{}: {error}", entry.id));
         let mut store = Store::open(self.state_dir).map_err(of_store)?;
-        let is_named = |other: &Entry| {
-            (&other.id, other.hash) == (&entry.id, entry.hash) && other.state != EntryState::Deleted
-        };
+        let is_named =
+            |other: &Entry| (&other.id, other.hash) == (&entry.id, entry.hash) && !other.state.is_deleted();
         if !store.entries().iter().any(is_named) {
             partial.try_remove();
             return Ok(None);

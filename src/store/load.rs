@@ -10,7 +10,6 @@ use super::signed;
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
-use crate::repo::entry::EntryState;
 use crate::types::Reason;
 
 /// Opens the store, making it if it is missing. Only at a start, removes files that a
@@ -52,7 +51,7 @@ fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(
     if let Some(rollout) = store.rollout() {
         send(reporter, &Report::Rollout(*rollout))?;
     }
-    let live = store.entries().iter().filter(|entry| entry.state != EntryState::Deleted);
+    let live = store.entries().iter().filter(|entry| !entry.state.is_deleted());
     for entry in live.filter(|entry| !store.blobs().has(entry)) {
         send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
     }

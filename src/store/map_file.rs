@@ -1,10 +1,13 @@
 //! The map as a file: replica, counter, purge floor, every entry, and the rollout.
 //!
-//! Body of version 3: `replica u64 LE | counter u64 LE | floor u64 LE | count u16
+//! Body of version 3 and 4: `replica u64 LE | counter u64 LE | floor u64 LE | count u16
 //! LE`, then per entry `length u16 LE | postcard`, then the same of the rollout.
-//! Version 2 has no rollout; a map is written in it until its first rollout. Version 1
+//! Version 4 may lack a rollout; a map is written in it while it has a [voided] entry, so that an
+//! older thimble refuses it by its version. Version 2 has no rollout; a map is written in it until its first rollout. Version 1
 //! has no floor either; a map is written in it until its first purge. The tests have
 //! golden bytes of each.
+//!
+//! [voided]: crate::repo::entry::EntryState::Voided
 
 use std::path::{Path, PathBuf};
 
@@ -15,7 +18,7 @@ use super::error::StoreError;
 use super::sealed_file::SealedFile;
 use crate::failpoint;
 use crate::limits;
-use crate::repo::entry::Entry;
+use crate::repo::entry::{Entry, EntryState};
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::sealed::SealedFormat;
@@ -27,9 +30,10 @@ const ENTRY_BYTES: usize = limits::REPORT_BYTES;
 const WITHOUT_FLOOR: u16 = 1;
 const WITH_FLOOR: u16 = 2;
 const WITH_ROLLOUT: u16 = 3;
+const WITH_VOIDED: u16 = 4;
 
 const FILE: SealedFile = SealedFile {
-    format: SealedFormat { magic: b"THMB-MAP", version: WITH_ROLLOUT },
+    format: SealedFormat { magic: b"THMB-MAP", version: WITH_VOIDED },
     most_bytes: 128 + (limits::ENTRIES * (2 + ENTRY_BYTES)) as u64,
 };
 
@@ -91,6 +95,7 @@ impl Snapshot {
 
     fn version(&self) -> u16 {
         match self.rollout {
+            _ if self.entries.iter().any(|entry| entry.state == EntryState::Voided) => WITH_VOIDED,
             Some(_) => WITH_ROLLOUT,
             None if self.floor > 0 => WITH_FLOOR,
             None => WITHOUT_FLOOR,
@@ -129,7 +134,11 @@ impl Snapshot {
         for _ in 0..count {
             entries.push(take(&mut rest)?);
         }
-        let rollout = if version >= WITH_ROLLOUT { Some(take(&mut rest)?) } else { None };
+        let has_rollout = match version {
+            WITH_VOIDED => !rest.is_empty(),
+            _ => version == WITH_ROLLOUT,
+        };
+        let rollout = if has_rollout { Some(take(&mut rest)?) } else { None };
         let [replica, counter, floor] = [replica, counter, floor].map(|bytes| u64::from_le_bytes(*bytes));
         rest.is_empty().then_some(Self { replica, counter, floor, entries, rollout })
     }
@@ -158,7 +167,7 @@ fn take<T: DeserializeOwned>(rest: &mut &[u8]) -> Option<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repo::entry::{EntryMeta, EntryState, Stamp, Status};
+    use crate::repo::entry::{EntryMeta, Stamp, Status};
     use crate::repo::rollout::RolloutState;
     use crate::types::{Hash, Name, NodeId, Text};
 
@@ -242,6 +251,9 @@ mod tests {
         }
     }
 
+    /// [`rollout`] as it has always been written.
+    const ROLLOUT: &[u8] = b"\x11\x00\x06\x09\x88\x8e\x98\xa8\xc0\xe0\x80\x81\x01\x03\x02\x04\xac\x02\x01";
+
     /// That entry as it has always been written.
     fn golden_entry() -> Vec<u8> {
         let mut golden = b"\x03A-1".to_vec();
@@ -284,8 +296,27 @@ mod tests {
         let mut golden = vec![8, 7, 6, 5, 4, 3, 2, 1, 6, 0, 0, 0, 0, 0, 0, 0];
         golden.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 59, 0]);
         golden.extend(golden_entry());
-        golden.extend(b"\x11\x00\x06\x09\x88\x8e\x98\xa8\xc0\xe0\x80\x81\x01\x03\x02\x04\xac\x02\x01");
+        golden.extend(ROLLOUT);
         assert_eq!((snapshot.version(), snapshot.encode()), (3, golden.clone()));
         assert_eq!(Snapshot::decode(3, &golden).unwrap(), snapshot);
+    }
+
+    /// If this fails, the code is wrong, not the test: such maps are on disks.
+    #[test]
+    fn version_4_is_read_and_written_as_it_was() {
+        for (rollout, golden_rollout) in [(None, &[][..]), (Some(rollout()), ROLLOUT)] {
+            let entries = vec![Entry { state: EntryState::Voided, ..entry() }];
+            let snapshot =
+                Snapshot { replica: 0x0102_0304_0506_0708, counter: 6, floor: 0, entries, rollout };
+            let mut golden = vec![8, 7, 6, 5, 4, 3, 2, 1, 6, 0, 0, 0, 0, 0, 0, 0];
+            golden.extend([0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 59, 0]);
+            let mut voided = golden_entry();
+            voided[38] = 4;
+            golden.extend(voided);
+            golden.extend(golden_rollout);
+            assert_eq!((snapshot.version(), snapshot.encode()), (4, golden.clone()));
+            assert_eq!(Snapshot::decode(4, &golden).unwrap(), snapshot);
+            assert_eq!(Snapshot::decode(4, &golden[..golden.len() - 1]), None);
+        }
     }
 }

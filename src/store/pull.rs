@@ -5,7 +5,7 @@ use std::io;
 
 use super::controllers::Controllers;
 use super::disk::Store;
-use super::error::{JobFailure, Stop, finish, send};
+use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::signed::{self, Compared, Corrected};
 use crate::config::Config;
 use crate::job::FetchError;
@@ -13,7 +13,7 @@ use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
-use crate::repo::join::MergeEvent;
+use crate::repo::join::{MergeEvent, Origin};
 use crate::repo::map::Map;
 use crate::repo::rollout::Rollout;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason};
@@ -96,11 +96,16 @@ fn run(
         send(reporter, &Report::Controller { node: peer, hostname: received.hostname.clone() })?;
     }
 
+    let mut is_credible = true;
+    for entry in received.stand_by_committed(&mut store, &mut notices)? {
+        is_credible = false;
+        send(reporter, &Report::Entry(entry))?;
+    }
     let before: Vec<Entry> = store.entries().to_vec();
     let floor_before = store.floor();
     let mut memory = Vec::with_capacity(limits::ENTRIES);
     let digest = received.map(&mut memory).digest();
-    let is_credible = received.drop_other_patches(&store, &mut notices);
+    is_credible &= received.drop_other_patches(&store, &mut notices);
     let theirs = received.map(&mut memory);
     let mut events = store.merge(&theirs, received.floor, &mut notices)?;
     let is_right = correct(&mut store, &mut events, &received.hostname, &mut notices)?;
@@ -115,7 +120,7 @@ fn run(
     for event in &events {
         if let MergeEvent::Changed(entry) = event {
             send(reporter, &Report::Entry(entry.clone()))?;
-            if entry.state != EntryState::Deleted && !store.blobs().has(entry) {
+            if !entry.state.is_deleted() && !store.blobs().has(entry) {
                 send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
             }
         }
@@ -249,6 +254,38 @@ impl ReceivedMap {
         Ok(Self { hostname, floor, entries, rollout, notices })
     }
 
+    /// Commits anew what is committed here, with its file, and void there: only a patch whose
+    /// file is nowhere may be void. Returns these entries.
+    fn stand_by_committed(
+        &self,
+        store: &mut Store,
+        notices: &mut Vec<Reason>,
+    ) -> Result<Vec<Entry>, StoreError> {
+        let mut stamp = store.next_stamp();
+        let known = Origin { replica: stamp.replica, counter: store.counter() };
+        let mut anew = Vec::new();
+        for theirs in self.entries.iter().filter(|entry| entry.state == EntryState::Voided) {
+            let is_here = |held: &&Entry| {
+                held.id == theirs.id && held.state == EntryState::Committed && store.blobs().has(held)
+            };
+            let Some(held) = store.entries().iter().find(is_here) else { continue };
+            if held.merge_order(theirs).is_gt() || known.is_leap(theirs.stamp.counter) {
+                continue;
+            }
+            stamp.counter = stamp.counter.max(theirs.stamp.counter).saturating_add(1);
+            anew.push(Entry { stamp, ..held.clone() });
+            notices.push(Reason::format(format_args!(
+                "{} of controller {} is not taken: it is void there, and here it is committed and has its \
+                 file. If no controller is misconfigured, one that lies holds a key",
+                theirs.id, self.hostname
+            )));
+        }
+        if !anew.is_empty() {
+            store.commit(&anew)?;
+        }
+        Ok(anew)
+    }
+
     /// Drops entries whose file is here and is that of another patch. Returns whether there
     /// was none.
     fn drop_other_patches(&mut self, store: &Store, notices: &mut Vec<Reason>) -> bool {
@@ -308,7 +345,7 @@ fn remember(store: &Store, peer: NodeId, hostname: &Hostname) -> Result<Option<R
 /// Removes the files of patches that the merge deleted, purged or gave other content.
 fn remove_unnamed(store: &Store, before: &[Entry], reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let live = |entries: &[Entry]| -> HashSet<Hash> {
-        entries.iter().filter(|entry| entry.state != EntryState::Deleted).map(|entry| entry.hash).collect()
+        entries.iter().filter(|entry| !entry.state.is_deleted()).map(|entry| entry.hash).collect()
     };
     let named = live(store.entries());
     for gone in live(before).difference(&named) {

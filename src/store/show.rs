@@ -36,7 +36,7 @@ pub fn show(config: &Config, ids: &[PatchId], json: bool, out: &mut dyn Write) -
     let mut wanted = Vec::new();
     let mut only = None;
     for id in ids {
-        let is_live = |entry: &&Entry| entry.id == *id && entry.state != EntryState::Deleted;
+        let is_live = |entry: &&Entry| entry.id == *id && !entry.state.is_deleted();
         let entry = entries.iter().find(is_live).ok_or(ChangeRefusal::Unknown { id })?;
         // Metadata may be long: those of several patches are not kept, but read again.
         only = Some(Shown::read(&repo, entry)?).filter(|_| ids.len() == 1);
@@ -260,7 +260,7 @@ fn paragraphs<T: Display>(
 
 const fn state(state: EntryState) -> &'static str {
     match state {
-        EntryState::Deleted => "Deleted",
+        EntryState::Deleted | EntryState::Voided => "Deleted",
         EntryState::Available => "Available",
         EntryState::Applied => "Applied",
         EntryState::Committed => "Committed",

@@ -12,7 +12,7 @@ use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::patch::archive;
 use crate::patch::metadata::Metadata;
-use crate::repo::entry::{Entry, EntryMeta, EntryState};
+use crate::repo::entry::{Entry, EntryMeta};
 use crate::types::{PatchId, Reason};
 
 /// An entry beside its file.
@@ -29,7 +29,7 @@ pub(super) enum Compared {
 /// Compares an entry with its file, if that is here.
 pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
     // A tombstone says nothing about its file.
-    if entry.state == EntryState::Deleted {
+    if entry.state.is_deleted() {
         return Compared::Same;
     }
     match blobs.open(&entry.hash) {

@@ -319,7 +319,7 @@ impl World {
             let state = patch_state(entry.state, &spread);
             let expected = match entry.state {
                 _ if spread.is_blocked && entry.is_wanted() => PatchState::PartialApply,
-                EntryState::Deleted => PatchState::NotApplicable,
+                EntryState::Deleted | EntryState::Voided => PatchState::NotApplicable,
                 EntryState::Available => PatchState::Available,
                 EntryState::Applied => PatchState::Applied,
                 EntryState::Committed => PatchState::Committed,

@@ -43,7 +43,10 @@ impl World {
             }
             Command::Delete(ids, force) => {
                 let on_hosts = |slot| controller.on_hosts(now, slot, *force);
-                rules::check_delete(controller.map(), ids, on_hosts).err().map(|reason| reason.to_string())
+                let has_file = |slot| !controller.sync().blobs().missing().contains(slot);
+                rules::check_delete(controller.map(), ids, on_hosts, has_file)
+                    .err()
+                    .map(|reason| reason.to_string())
             }
             Command::Commit(ids) => {
                 let on_all_hosts = |slot| on_all_hosts(controller, slot);
@@ -138,7 +141,7 @@ impl World {
             Command::Apply(ids) => (rules::check_apply(&map, ids), EntryState::Applied),
             Command::Remove(ids) => (rules::check_remove(&map, ids), EntryState::Available),
             Command::Delete(ids, _) => {
-                (rules::check_delete(&map, ids, |_| OnHosts::Nowhere), EntryState::Deleted)
+                (rules::check_delete(&map, ids, |_| OnHosts::Nowhere, |_| true), EntryState::Deleted)
             }
             Command::Commit(ids) => (rules::commit_closure(&map, ids), EntryState::Committed),
             Command::Upload(_) | Command::Purge | Command::Rollout(_) => {

@@ -323,10 +323,10 @@ fn a_store_that_cannot_be_used_is_left_as_it_is_and_the_error_says_what_to_do() 
     let map = state.join("repo/map");
     let good = fs::read(&map).unwrap();
     let mut newer = good.clone();
-    newer[8] = 4;
+    newer[8] = 5;
     let mut damaged = good.clone();
     damaged[40] ^= 1;
-    for (bytes, expected) in [(newer, "a later thimble (format 4;"), (damaged, "is damaged and is left")] {
+    for (bytes, expected) in [(newer, "a later thimble (format 5;"), (damaged, "is damaged and is left")] {
         fs::write(&map, &bytes).unwrap();
         let patch = bench.patch("B", "files/b", "");
         for said in [bench.controller.load().refusal(), bench.controller.upload(&[&patch]).refusal()] {

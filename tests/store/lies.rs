@@ -5,7 +5,7 @@ use std::fs;
 
 use thimble::job::Report;
 use thimble::repo::entry::Entry;
-use thimble::repo::entry::EntryState::{Applied, Available};
+use thimble::repo::entry::EntryState::{Applied, Available, Committed, Deleted, Voided};
 use thimble::types::{Name, PatchId};
 
 use crate::jobs::Bench;
@@ -138,4 +138,71 @@ fn an_entry_that_names_the_file_of_another_patch_is_refused_by_name() {
         _ => None,
     });
     assert_eq!(missing.unwrap(), "B of c-9: the file that it names is that of A");
+}
+
+#[test]
+fn a_committed_entry_whose_file_nobody_has_can_be_deleted() {
+    let pair = Pair::new("lie-nowhere");
+    let mut lie = pair.lie();
+    lie.state = Committed;
+    lie.hash.0[0] ^= 1;
+    lie.id = PatchId::new("B").unwrap();
+    let mut map = TheirMap::new("c-9", 0, &[lie]);
+    let controllers = [&pair.bench.controller, &pair.other];
+    for controller in controllers {
+        controller.pull(9, &mut map).done();
+    }
+    let [one, other] = controllers;
+    assert_eq!(one.change(Available, &["B"]).refusal(), "B is committed and cannot be removed.");
+    assert_eq!(one.change(Deleted, &["B"]).done().items(), ["B has been deleted"]);
+    let state_of_b = |controller: &Controller| {
+        controller.states().iter().find(|(id, _)| id == "B").map(|(_, state)| *state)
+    };
+    assert_eq!(state_of_b(one), Some(Voided));
+    one.pull(9, &mut map).done();
+    assert_eq!(state_of_b(one), Some(Voided), "the lie is older");
+    assert!(is_whole(&other.pull(1, &mut one.map("c-1")).done()));
+    assert_eq!(state_of_b(other), Some(Voided));
+
+    let patch = pair.bench.patch("B", "files/b", "");
+    let refusal = one.upload(&[&patch]).refusal();
+    assert!(refusal.contains("purge it first"), "{refusal}");
+    other.pull(1, &mut one.map("c-1")).done();
+    one.purge().done();
+    one.upload(&[&patch]).done();
+    other.pull(1, &mut one.map("c-1")).done();
+    assert_eq!((state_of_b(one), state_of_b(other)), (Some(Available), Some(Available)));
+}
+
+#[test]
+fn a_committed_patch_whose_file_is_here_is_not_void_because_another_says_so() {
+    let pair = Pair::new("lie-void");
+    let controller = &pair.bench.controller;
+    controller.change(Applied, &["A"]).done();
+    controller.change(Committed, &["A"]).done();
+    assert_eq!(controller.change(Deleted, &["A"]).refusal(), "A is committed and cannot be removed.");
+    let mut void = pair.honest.clone();
+    void.state = Voided;
+    void.stamp.counter += 40;
+    void.stamp.replica ^= 1;
+    let mut map = TheirMap::new("c-9", 0, &[void.clone()]);
+    let reports = controller.pull(9, &mut map).done();
+    assert!(!is_whole(&reports), "which is a trouble of that controller");
+    let told = notices(&reports);
+    assert!(
+        told.len() == 1 && told[0].starts_with("A of controller c-9 is not taken: it is void"),
+        "{told:?}"
+    );
+    let held = controller.load().done().entries().remove(0);
+    assert_eq!((held.state, &held.meta), (Committed, &pair.honest.meta));
+    assert!(held.stamp.counter > void.stamp.counter, "it prevails at the others");
+    assert_eq!(reports.entries(), [held]);
+    assert!(controller.load().done().0.iter().all(|report| !matches!(report, Report::BlobMissing { .. })));
+    assert!(is_whole(&controller.pull(9, &mut map).done()), "it is old now");
+
+    // One without the file believes it, until it hears of the commit.
+    pair.other.pull(9, &mut map).done();
+    assert_eq!(pair.other.states()[0].1, Voided);
+    pair.other.pull(1, &mut controller.map("c-1")).done();
+    assert_eq!(pair.other.states()[0].1, Committed);
 }

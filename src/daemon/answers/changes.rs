@@ -37,7 +37,7 @@ impl Daemon<'_> {
         let controller = self.controller()?;
         let checked = match to {
             EntryState::Applied | EntryState::Available => Ok(()),
-            EntryState::Deleted => check_deletion(now, controller, ids, force),
+            EntryState::Deleted | EntryState::Voided => check_deletion(now, controller, ids, force),
             EntryState::Committed => check_commitment(now, controller, ids, force),
         };
         checked.map_err(|reason| (ErrorKind::Refused, reason))?;
@@ -242,7 +242,9 @@ fn check_deletion(
     force: bool,
 ) -> Result<(), Reason> {
     check_settled(now, controller)?;
-    match check_delete(controller.map(), ids, |slot| controller.on_hosts(now, slot, force)) {
+    let on_hosts = |slot| controller.on_hosts(now, slot, force);
+    let has_file = |slot| !controller.sync().blobs().missing().contains(slot);
+    match check_delete(controller.map(), ids, on_hosts, has_file) {
         Ok(_) => Ok(()),
         Err(refusal) => Err(Reason::format(format_args!("{refusal}"))),
     }

@@ -29,7 +29,7 @@ use crate::control::frame::MalformedFrame;
 use crate::control::{ErrorKind, Request, VERSION};
 use crate::fsm::controller::Controller;
 use crate::job::{Job, PatchIds};
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::Entry;
 use crate::repo::refusal::ChangeRefusal;
 use crate::repo::relations::with_requirements;
 use crate::repo::slots::SlotSet;
@@ -265,7 +265,7 @@ impl<'a> Daemon<'a> {
 /// One of them is not in the repository; the error suggests a similar one.
 fn known(controller: &Controller<'_>, ids: &PatchIds) -> Result<SlotSet, RequestRefused> {
     let map = controller.map();
-    let is_there = |entry: &Entry| entry.state != EntryState::Deleted;
+    let is_there = |entry: &Entry| !entry.state.is_deleted();
     let find = |id| map.get(id).filter(|(_, entry)| is_there(entry)).map(|(slot, _)| slot).ok_or(id);
     ids.iter().map(find).collect::<Result<_, _>>().map_err(|id| {
         let all = map.iter_by_id().map(|(_, entry)| entry).filter(|entry| is_there(entry));

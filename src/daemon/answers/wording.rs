@@ -7,6 +7,7 @@ use crate::fsm::controller::Controller;
 use crate::fsm::sync::PurgeRefusal;
 use crate::fsm::sync::neighbours::{Neighbour, Neighbours};
 use crate::limits;
+use crate::repo::entry::EntryState;
 use crate::time::Instant;
 use crate::types::{Hostname, NodeId, PatchId, Reason};
 
@@ -194,14 +195,15 @@ fn is_similar(a: &[u8], b: &[u8], edits: u8) -> bool {
 pub fn incomplete(controller: &Controller<'_>) -> Option<Reason> {
     let blobs = controller.sync().blobs();
     let entry = controller.map().entry(blobs.first_wanted(controller.map())?)?;
+    let way_out = if entry.state == EntryState::Committed { "delete" } else { "remove" };
     let reason = match blobs.reason(&entry.hash) {
         "" => "It is still to be fetched.",
         reason => reason,
     };
     Some(Reason::format(format_args!(
-        "Incomplete: the file of {} is not here. Until it is fetched, or uploaded here again, no host is \
-         shown as current and none is asked to install. {reason}",
-        entry.id
+        "Incomplete: the file of {id} is not here. Until it is fetched or uploaded here again, no host is \
+         shown as current and none is asked to install. If nobody has it: thimble {way_out} {id}. {reason}",
+        id = entry.id,
     )))
 }
 

@@ -3,7 +3,7 @@
 
 use super::Controller;
 use crate::fsm::hosts::Knowledge;
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::Entry;
 use crate::repo::map::{Full, Merged};
 use crate::repo::slots::Slot;
 use crate::time::Instant;
@@ -28,7 +28,7 @@ impl Controller<'_> {
         if old_hash != Some(entry.hash) || merged == Merged::Purged(slot) {
             self.on_content(now, slot);
         }
-        if entry.state == EntryState::Deleted {
+        if entry.state.is_deleted() {
             self.sync.blobs_mut().on_here(slot);
         }
         Ok(merged)
@@ -86,7 +86,7 @@ impl Controller<'_> {
 
     /// This controller lacks the file of a patch. `reason` is empty if no fetch was tried.
     pub fn blob_missing(&mut self, hash: &Hash, reason: &Reason) {
-        let named = |entry: &Entry| entry.hash == *hash && entry.state != EntryState::Deleted;
+        let named = |entry: &Entry| entry.hash == *hash && !entry.state.is_deleted();
         for (slot, _) in self.map.iter().filter(|(_, entry)| named(entry)) {
             self.sync.blobs_mut().on_missing(slot, hash, reason);
         }

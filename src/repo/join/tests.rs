@@ -10,7 +10,7 @@ use super::*;
 use crate::repo::fixture::{self, entry, id};
 use crate::repo::rollout::RolloutState;
 use crate::types::{Digest, NodeId};
-use EntryState::{Applied, Available, Committed, Deleted};
+use EntryState::{Applied, Available, Committed, Deleted, Voided};
 
 /// A controller's repository: what its map file holds.
 #[derive(Clone)]
@@ -47,7 +47,7 @@ impl Repo {
     }
 
     fn is_live(&self, text: &str) -> bool {
-        self.get(text).is_some_and(|entry| entry.state != Deleted)
+        self.get(text).is_some_and(|entry| !entry.state.is_deleted())
     }
 
     /// A change made here.
@@ -90,7 +90,7 @@ impl Repo {
             self.floor = self.floor.max(highest.unwrap_or(0));
         }
         self.origin.counter = self.origin.counter.max(self.floor);
-        self.entries.retain(|entry| entry.state != Deleted);
+        self.entries.retain(|entry| !entry.state.is_deleted());
     }
 
     /// Ids, states and counters, sorted by id.

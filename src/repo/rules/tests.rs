@@ -22,7 +22,14 @@ fn deleted(text: &str) -> Entry {
 type Check = for<'m> fn(&'m Map<'_>, &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>>;
 
 fn check_delete_nowhere<'m>(map: &'m Map<'_>, ids: &'m [PatchId]) -> Result<SlotSet, ChangeRefusal<'m>> {
-    check_delete(map, ids, |_| OnHosts::Nowhere)
+    check_delete(map, ids, |_| OnHosts::Nowhere, |_| true)
+}
+
+fn check_delete_without_files<'m>(
+    map: &'m Map<'_>,
+    ids: &'m [PatchId],
+) -> Result<SlotSet, ChangeRefusal<'m>> {
+    check_delete(map, ids, |_| OnHosts::Nowhere, |_| false)
 }
 
 /// The ids that a command changes, or why it is refused.
@@ -156,8 +163,12 @@ fn delete_needs_an_available_patch_on_no_host() {
     let map = fixture::map(&mut slots, &entries);
     let (named, host, b) = (ids(&["C", "B"]), Name::new("worker-1").unwrap(), slot(&map, "B"));
     let only_b = |on: &OnHosts| {
-        let refusal =
-            check_delete(&map, &named, |slot| if slot == b { on.clone() } else { OnHosts::Nowhere });
+        let refusal = check_delete(
+            &map,
+            &named,
+            |slot| if slot == b { on.clone() } else { OnHosts::Nowhere },
+            |_| true,
+        );
         format!("{}", refusal.unwrap_err())
     };
     assert_eq!(
@@ -169,6 +180,41 @@ fn delete_needs_an_available_patch_on_no_host() {
         "B may be on host worker-1, which has not reported yet: \
          try again soon, or drop-host it if it is gone."
     );
+}
+
+#[test]
+fn a_committed_patch_is_deleted_only_if_its_file_is_nowhere_and_it_is_on_no_host() {
+    let entries = [committed("A"), entry("B")];
+    refused(check_delete_nowhere, &entries, &["A"], "A is committed and cannot be removed.");
+    assert_eq!(outcome(check_delete_without_files, &entries, &["A"]), Ok(ids(&["A"])));
+    let applied = "B is applied: remove it, install the hosts that have it, then delete it.";
+    refused(check_delete_without_files, &entries, &["B"], applied);
+    let mut slots = fixture::slots(2);
+    let map = fixture::map(&mut slots, &entries);
+    let (named, host) = (ids(&["A"]), Name::new("worker-1").unwrap());
+    let refusal = check_delete(&map, &named, |_| OnHosts::On(host.clone()), |_| false).unwrap_err();
+    assert_eq!(refusal, ChangeRefusal::OnHost { id: &named[0], host });
+
+    let stamp = Stamp { counter: 9, replica: 9 };
+    let void = changed(&entries[0], EntryState::Deleted, stamp);
+    assert_eq!(void.state, EntryState::Voided);
+    assert!(void.merge_order(&entries[0]).is_gt(), "it prevails over the commit");
+    let early = changed(&entries[0], EntryState::Deleted, Stamp { counter: 0, replica: 9 });
+    assert!(early.merge_order(&entries[0]).is_lt(), "but not over a later one");
+    assert!(early.merge_order(&available("A").stamp(99, 9)).is_gt(), "and over all that is not final");
+    assert_eq!(changed(&entries[1], EntryState::Deleted, stamp).state, EntryState::Deleted);
+}
+
+#[test]
+fn an_id_that_is_void_is_free_again_after_a_purge() {
+    let void = entry("A").state(EntryState::Voided);
+    let mut slots = fixture::slots(2);
+    let map = fixture::map(&mut slots, core::slice::from_ref(&void));
+    let offered = available("A");
+    assert_eq!(check_upload(&map, &offered), Err(ChangeRefusal::Voided { id: &offered.id }));
+    let mut map = map;
+    assert!(!map.raise_floor(void.stamp.counter).is_empty());
+    assert_eq!(check_upload(&map, &offered), Ok(Upload::New));
 }
 
 #[test]

@@ -39,6 +39,8 @@ struct History {
     safe: BTreeSet<String>,
     /// Ids that were deleted when all controllers agreed.
     gone: BTreeSet<String>,
+    /// Ids that were void once.
+    voided: BTreeSet<String>,
 }
 
 impl History {
@@ -54,6 +56,7 @@ impl History {
             uploads: 0,
             safe: BTreeSet::new(),
             gone: BTreeSet::new(),
+            voided: BTreeSet::new(),
         }
     }
 
@@ -93,9 +96,9 @@ impl History {
         self.unshown[at].remove(&from);
     }
 
-    fn change_something(&mut self, at: usize) {
+    fn change_something(&mut self, at: usize, weather: Weather) {
         let live: Vec<_> =
-            self.repos[at].entries.iter().filter(|entry| entry.state != Deleted).cloned().collect();
+            self.repos[at].entries.iter().filter(|entry| !entry.state.is_deleted()).cloned().collect();
         if live.is_empty() || self.random.below(3) == 0 {
             self.uploads += 1;
             let text = format!("P-{:03}", self.uploads);
@@ -103,9 +106,20 @@ impl History {
             self.safe.insert(text);
             return;
         }
+        // An id that was void and is purged may be used again.
+        let free = self.voided.iter().find(|text| self.repos[at].get(text).is_none()).cloned();
+        if let Some(text) = free.filter(|_| self.random.below(4) == 0) {
+            return self.set(at, &text, Available);
+        }
         let held = &live[self.random.below(live.len())];
         let text = held.id.to_string();
         match (held.state, self.random.below(8)) {
+            // A commit is never purged, so a backup brings back what was void.
+            (Committed, 0) if !weather.restores => {
+                self.safe.remove(&text);
+                self.voided.insert(text.clone());
+                self.set(at, &text, Voided);
+            }
             (Committed, _) => {}
             (_, 0) => self.set(at, &text, Committed),
             (Available, 1..4) => {
@@ -127,7 +141,7 @@ impl History {
         let at = self.random.below(3);
         let other = (at + 1 + self.random.below(2)) % 3;
         match self.random.below(20) {
-            0..8 => self.change_something(at),
+            0..8 => self.change_something(at, weather),
             8..15 => self.pull(at, other),
             15 | 16 if weather.purges => {
                 let digest = self.repos[at].digest();
