@@ -10,7 +10,7 @@ impl MapSource for Exchange {
     fn head(&mut self) -> Result<MapHead, FetchError> {
         self.request(Frame::MapReq).map_err(FetchError::Session)?;
         match receive(self)? {
-            Frame::MapHead { hostname, floor } => Ok(MapHead { hostname, floor }),
+            Frame::MapHead { hostname, floor } if !hostname.is_empty() => Ok(MapHead { hostname, floor }),
             _ => Err(unexpected_frame()),
         }
     }

@@ -3,7 +3,7 @@
 //!
 //! [`Codec::decode`] checks, in this order: length, magic, version, body length, cluster,
 //! own echo, type, revoked sender, key, tag, duplicate node id, replay, direction, body,
-//! leftovers. The first check that fails is the [`Refusal`]; later checks do not run.
+//! leftovers, hostname. The first check that fails is the [`Refusal`]; later checks do not run.
 //! Decoding changes nothing but the replay window, and only after a valid tag. [`Codec::encode`] adds the sequence
 //! number and the tag; it cannot fail.
 
@@ -272,7 +272,7 @@ pub fn is_equal_in_constant_time(a: &[u8; limits::TAG_BYTES], b: &[u8; limits::T
 mod tests {
     use super::*;
     use crate::table::{Table, index_len};
-    use crate::types::{Digest, Nonce, RequestId};
+    use crate::types::{Digest, Hostname, Nonce, RequestId};
     use crate::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck};
     use crate::wire::replay::Window;
 
@@ -323,6 +323,11 @@ mod tests {
         Message::Hello(Hello { op_counter: 1, digest: Digest([0; 32]) })
     }
 
+    fn ack() -> Message {
+        let hostname = Hostname::new("host").unwrap();
+        Message::HelloAgentAck(HelloAgentAck { hostname, ..HelloAgentAck::default() })
+    }
+
     fn install() -> Message {
         let digest = Digest([3; 32]);
         Message::AgentInstallReq(AgentInstallReq {
@@ -340,7 +345,7 @@ mod tests {
             let bytes = encode(&mut controller, &message, to);
             assert_eq!(decode(&mut agent, &bytes), Ok((CONTROLLER, message)));
         }
-        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let ack = ack();
         let bytes = encode(&mut agent, &ack, GROUP);
         assert_eq!(decode(&mut controller, &bytes), Ok((AGENT, ack)));
     }
@@ -447,7 +452,7 @@ mod tests {
         let mut thief = codec(CONTROLLER, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
         assert_eq!(decode(&mut agent(), &encode(&mut thief, &install(), AGENT)), Err(Refusal::Tag));
         let mut thief = codec(AGENT, AS_AGENT, KeyRing::agent(&SECRET, NodeId(6)));
-        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let ack = ack();
         assert_eq!(decode(&mut controller(), &encode(&mut thief, &ack, GROUP)), Err(Refusal::Tag));
     }
 
@@ -491,7 +496,7 @@ mod tests {
 
         let mut strict = controller();
         strict.identity.revoked.push(AGENT).unwrap();
-        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let ack = ack();
         assert_eq!(decode(&mut strict, &encode(&mut agent(), &ack, GROUP)), Err(Refusal::Revoked));
     }
 
@@ -505,7 +510,7 @@ mod tests {
             None,
         ];
         let mut rotating = codec(CONTROLLER, AS_CONTROLLER, KeyRing::new(slots, 1).unwrap());
-        let ack = Message::HelloAgentAck(HelloAgentAck::default());
+        let ack = ack();
         let mut on_old = codec(AGENT, AS_AGENT, KeyRing::agent(&old, AGENT));
         assert!(decode(&mut rotating, &encode(&mut on_old, &ack, GROUP)).is_ok());
         let keys = super::super::keys::SlotKeys::Agent {

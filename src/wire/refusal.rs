@@ -6,9 +6,9 @@ macro_rules! refusals {
     ($($(#[doc = $doc:literal])+ $variant:ident => $name:literal,)+) => {
         /// Why a datagram was refused, in the order of the checks.
         ///
-        /// No state machine learns of a refusal. `WrongDirection`, `Body` and `Leftovers` are
-        /// checked after the sequence number is recorded, so they have moved the sender's
-        /// replay window.
+        /// No state machine learns of a refusal. Those from `WrongDirection` on are checked
+        /// after the sequence number is recorded, so they have moved the sender's replay
+        /// window.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         pub enum Refusal {
             $($(#[doc = $doc])+ $variant,)+
@@ -78,6 +78,8 @@ refusals! {
     Body => "body",
     /// Bytes are left over behind the body.
     Leftovers => "leftovers",
+    /// A report of a host that gives no hostname.
+    NoHostname => "no_hostname",
 }
 
 impl fmt::Display for Refusal {

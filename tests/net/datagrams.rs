@@ -2,7 +2,7 @@
 
 use thimble::config::keys::KeyFile;
 use thimble::limits;
-use thimble::types::{Digest, NodeId, Nonce, RequestId};
+use thimble::types::{Digest, Hostname, NodeId, Nonce, RequestId};
 use thimble::wire::frame::Role;
 use thimble::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck, Message};
 
@@ -34,6 +34,12 @@ fn is_counted(node: &Node, socket: &Datagrams, to: To, datagram: &[u8], reason: 
     wait::until_true(&format!("{} counts {reason}", node.name), || node.refused(reason) > before);
 }
 
+/// A host's report with nothing in it but a name.
+pub fn ack() -> Message {
+    let hostname = Hostname::new("stranger").unwrap();
+    Message::HelloAgentAck(HelloAgentAck { hostname, ..HelloAgentAck::default() })
+}
+
 /// Waits until the controller has received another ack of an agent.
 pub fn next_good_datagram_is_served(cluster: &Cluster, agent: usize) {
     let asked = std::time::Instant::now();
@@ -49,15 +55,16 @@ fn bad_datagrams_are_counted_by_reason_and_the_next_good_one_is_served() {
     let cluster = Cluster::new("bad", 1).start();
     let socket = stranger(&cluster);
     let mut second = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
-    let ack = Message::HelloAgentAck(HelloAgentAck::default());
     let mut agent = with_keys_of(&cluster, Role::Agent, Some(NodeId(0xA6E7)));
-    let mut good = || agent.encode(&ack, GROUP);
+    let nameless = agent.encode(&Message::HelloAgentAck(HelloAgentAck::default()), GROUP);
+    let mut good = || agent.encode(&ack(), GROUP);
     let changed = |mut bytes: Vec<u8>, at: usize, byte: u8| {
         bytes[at] = byte;
         bytes
     };
     let wrong_direction = second.encode(&hello_agent(), GROUP);
-    let cases: [(&str, Vec<u8>); 12] = [
+    let cases: [(&str, Vec<u8>); 13] = [
+        ("no_hostname", nameless),
         ("too_short", Vec::new()),
         ("too_short", good()[..30].to_vec()),
         ("too_long", vec![0xFF; limits::DATAGRAM_BYTES + 1]),
@@ -123,8 +130,7 @@ fn an_agents_key_is_refused_for_a_controller_and_for_another_agent() {
     is_counted(other, &socket, to_other, &as_controller.encode(&install, id_of(other)), "tag");
 
     let mut as_other = with_keys_of(stolen, Role::Agent, Some(id_of(other)));
-    let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    is_counted(&cluster, &socket, CONTROLLERS, &as_other.encode(&ack, GROUP), "tag");
+    is_counted(&cluster, &socket, CONTROLLERS, &as_other.encode(&ack(), GROUP), "tag");
 
     assert_eq!(cluster.json(&["query-hosts"])["hosts"].as_array().unwrap().len(), known);
     for agent in [1, 2] {
@@ -139,8 +145,7 @@ fn two_nodes_with_one_id_are_reported() {
     let socket = stranger(&cluster);
     // Its incarnation is later than that of the agent whose key file it has.
     let mut clone = with_keys_of(&cluster.nodes[1], Role::Agent, None);
-    let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    socket.send(&clone.encode(&ack, GROUP), CONTROLLERS);
+    socket.send(&clone.encode(&ack(), GROUP), CONTROLLERS);
     wait::until_true("the agent itself is heard after it", || cluster.refused("duplicate_node_id") > 0);
     let status = cluster.json(&["status"]);
     let troubles = status["troubles"].to_string();

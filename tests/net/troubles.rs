@@ -10,9 +10,10 @@ use thimble::store::incarnation;
 use thimble::types::{ClusterId, Digest, NodeId};
 use thimble::wire::codec::Roles;
 use thimble::wire::frame::Role;
-use thimble::wire::messages::{Hello, HelloAgentAck, Message};
+use thimble::wire::messages::{Hello, Message};
 
 use crate::cluster::{Cluster, Node, STRANGER};
+use crate::datagrams::ack;
 use crate::forge::{Forger, with_keys_of};
 use crate::over::{self, Datagrams, To};
 use crate::patch::Patch;
@@ -74,8 +75,7 @@ fn refused_senders_are_reported_with_their_addresses() {
     );
 
     // Two nodes with the agent's key file, one of them started later.
-    let ack = Message::HelloAgentAck(HelloAgentAck::default());
-    send(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack);
+    send(&mut with_keys_of(&cluster.nodes[1], Role::Agent, None), &ack());
     let said = reports_first(controller, &["Two nodes use the id", "a cloned image?", "thimble keygen"]);
     assert!(said.contains(&agent.to_string()), "{said}");
     let [own, clones] = [cluster.nodes[1].address, STRANGER].map(|address| address.to_string());

@@ -196,7 +196,7 @@ impl Message {
     /// tail.
     ///
     /// # Errors
-    /// `Body`, `Leftovers`.
+    /// `Body`, `Leftovers`, `NoHostname`.
     pub fn decode_body(msgtype: MsgType, body: &[u8], theirs: u8, ours: u8) -> Result<Self, Refusal> {
         let mut padded = [0; limits::DATAGRAM_BODY_BYTES];
         let is_older = theirs < ours;
@@ -220,6 +220,9 @@ impl Message {
         let used = bytes.len().saturating_sub(rest.len());
         if used < body.len() && theirs <= ours {
             return Err(Refusal::Leftovers);
+        }
+        if matches!(&message, Self::HelloAgentAck(ack) if ack.hostname.is_empty()) {
+            return Err(Refusal::NoHostname);
         }
         Ok(message)
     }
@@ -318,6 +321,18 @@ mod tests {
         assert_eq!(decode(0, 0), Err(Refusal::Body));
         assert_eq!(decode(1, 0), Err(Refusal::Body));
         assert_eq!(decode(0, 1), Ok(Message::AgentInstallReq(request)));
+    }
+
+    #[test]
+    fn a_report_without_a_hostname_is_refused() {
+        let decode = |hostname| {
+            let mut out = [0; limits::DATAGRAM_BODY_BYTES];
+            let message = Message::HelloAgentAck(HelloAgentAck { hostname, ..HelloAgentAck::default() });
+            let len = message.encode_body(&mut out);
+            Message::decode_body(MsgType::HelloAgentAck, &out[..len], 0, 0).map(|decoded| decoded == message)
+        };
+        assert_eq!(decode(Hostname::default()), Err(Refusal::NoHostname));
+        assert_eq!(decode(Hostname::new("h").unwrap()), Ok(true));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 #![no_main]
 
-use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::arbitrary::{Error, Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use thimble::limits;
 use thimble::table::{Table, index_len};
@@ -152,7 +152,7 @@ fn any_ack(input: &mut Unstructured<'_>) -> Result<HelloAgentAck> {
     Ok(HelloAgentAck {
         query_id: input.arbitrary()?,
         installed_digest: digest(input)?,
-        hostname: name(input)?,
+        hostname: Some(name(input)?).filter(|name| !name.is_empty()).ok_or(Error::IncorrectFormat)?,
         nodetype: name(input)?,
         requires_reboot: input.arbitrary()?,
         patch_failed: input.arbitrary()?,
