@@ -3,11 +3,17 @@
 //! The shapes are stable: keys are added, never renamed or dropped. The operator's
 //! guide (docs/guide.md) lists them by command; a test holds it to that.
 //!
+//! A text has its hidden characters escaped ([`crate::visible`]), so that a program which
+//! prints it, such as `jq -r`, sends none of them to a terminal. Only newline and tab stay
+//! what they are.
+//!
 //! Why our own: all that is needed is to write one tree of values, with its keys in the
 //! order in which they are documented. `serde_json` is a parser as well, and its values
 //! sort their keys unless a further crate is brought.
 
 use std::fmt::{self, Write};
+
+use crate::visible::is_hidden;
 
 /// A JSON value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,13 +123,9 @@ fn write_text(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
             '"' => f.write_str("\\\"")?,
             '\\' => f.write_str("\\\\")?,
             '\n' => f.write_str("\\n")?,
-            '\r' => f.write_str("\\r")?,
             '\t' => f.write_str("\\t")?,
-            // JSON requires escapes for C0 controls. DEL and C1 are escaped for terminals,
-            // U+2028 and U+2029 for JavaScript.
-            '\0'..='\u{1f}' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
-                write!(f, "\\u{:04x}", u32::from(c))?;
-            }
+            // Twice: what a reader unescapes is still escaped.
+            _ if is_hidden(c) => write!(f, "\\{}", c.escape_default())?,
             _ => f.write_char(c)?,
         }
     }
@@ -146,9 +148,9 @@ mod tests {
     }
 
     #[test]
-    fn quotes_and_control_characters_are_escaped() {
-        let text = "a\"b\\c\n\r\t\u{0}\u{1b}[2J\u{7f}\u{9b}\u{2028}é🦀";
-        let json = r#""a\"b\\c\n\r\t\u0000\u001b[2J\u007f\u009b\u2028é🦀""#;
+    fn quotes_and_hidden_characters_are_escaped() {
+        let text = "a\"b\\c\n\r\t\u{0}\u{1b}[2J\u{7f}\u{9b}\u{2028}\u{202e}\u{e0041}é🦀";
+        let json = r#""a\"b\\c\n\\r\t\\u{0}\\u{1b}[2J\\u{7f}\\u{9b}\\u{2028}\\u{202e}\\u{e0041}é🦀""#;
         assert_eq!(Value::text(text).to_string(), json);
         assert_eq!(Value::object([("k\"", Value::Null)]).to_string(), r#"{"k\"":null}"#);
     }

@@ -10,7 +10,7 @@
 //!
 //! | folder | what it does | may import |
 //! |---|---|---|
-//! | [`limits`], [`list`], [`types`], [`table`], [`time`] | bounds, ids, texts, tables, time | each other |
+//! | [`limits`], [`list`], [`types`], [`table`], [`time`], [`visible`] | bounds, ids, texts, tables, time, how text is shown | each other |
 //! | [`repo`] | merges entries into one map, and computes from it what hosts should have | |
 //! | [`wire`] | turns bytes into messages and back | `repo` |
 //! | [`fsm`] | turns messages and events into state and actions | `repo`, `wire` |
@@ -60,6 +60,7 @@ pub mod table;
 pub mod time;
 pub mod tipc;
 pub mod types;
+pub mod visible;
 pub mod wire;
 
 #[cfg(feature = "std")]

@@ -1,8 +1,8 @@
 //! Basic types: identities, hashes, bounded text.
 //!
 //! All outside input is converted to one of these before it is stored, compared or shown.
-//! So no name can be too long, break a table, escape a directory or contain control
-//! characters of a terminal.
+//! So no name can be too long, break a table, escape a directory or contain what a terminal
+//! obeys or hides ([`crate::visible`]).
 
 use core::fmt;
 
@@ -10,6 +10,7 @@ use heapless::String;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::limits;
+use crate::visible::{self, Visible};
 
 /// A node: a controller, an agent or both. Set by the node's key file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -170,44 +171,43 @@ impl<const N: usize> Name<N> {
     }
 }
 
-/// A line for people of at most `N` bytes, without control characters.
+/// A line for people of at most `N` bytes. What a terminal would obey or hide is escaped
+/// when the line is made, and again where it is shown, as it may come from another node:
+/// only [`raw`](Self::raw) is not, and that is not for showing.
 #[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Text<const N: usize>(String<N, u16>);
 
 impl<const N: usize> Text<N> {
-    /// `text` truncated to `N` bytes, with each control character replaced by a space.
+    /// `text` on one line, truncated to `N` bytes, as [`Visible`] shows it.
     #[must_use]
     pub fn truncated(text: &str) -> Self {
-        let mut line = String::new();
-        for c in text.chars() {
-            if line.push(if c.is_control() { ' ' } else { c }).is_err() {
-                break;
-            }
-        }
-        Self(line)
+        Self::format(format_args!("{text}"))
     }
 
     /// Formats a line, truncated to `N` bytes: `Text::format(format_args!(..))`.
     #[must_use]
     pub fn format(arguments: fmt::Arguments<'_>) -> Self {
-        struct Cut<const N: usize>(String<N, u16>);
-        impl<const N: usize> fmt::Write for Cut<N> {
-            fn write_str(&mut self, text: &str) -> fmt::Result {
-                for c in text.chars() {
-                    self.0.push(if c.is_control() { ' ' } else { c }).map_err(|_| fmt::Error)?;
-                }
-                Ok(())
-            }
-        }
-        let mut line = Cut(String::new());
-        // The only error is that the text is longer than `N`: it is truncated.
-        let _ = fmt::write(&mut line, arguments);
-        Self(line.0)
+        let mut line = String::new();
+        // The only error is that the text is longer than `N`: it is truncated, and not
+        // within a character or an escape.
+        let _ = fmt::write(&mut visible::Escaping(&mut line), arguments);
+        Self(line)
     }
 
-    /// The line as text.
+    /// `text` as it is. It may have characters that are hidden, for which it is compared.
+    ///
+    /// # Errors
+    /// [`BadText`]: it has a control character, or more than `N` bytes.
+    pub fn exact(text: &str) -> Result<Self, BadText> {
+        if let Some(c) = text.chars().find(|c| c.is_control()) {
+            return Err(BadText::Character(c));
+        }
+        String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
+    }
+
+    /// The line as it is, for a comparison or as a path. To show it, display it.
     #[must_use]
-    pub fn as_str(&self) -> &str {
+    pub fn raw(&self) -> &str {
         &self.0
     }
 
@@ -222,12 +222,16 @@ macro_rules! text_traits {
     ($name:ident, $check:expr) => {
         impl<const N: usize> fmt::Display for $name<N> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.pad(&self.0)
+                // Only text of another node is hidden; its column is not filled up.
+                match self.0.chars().any(visible::is_hidden) {
+                    true => write!(f, "{}", Visible(&self.0)),
+                    false => f.pad(&self.0),
+                }
             }
         }
         impl<const N: usize> fmt::Debug for $name<N> {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", self.as_str())
+                write!(f, "{:?}", self.0.as_str())
             }
         }
         impl<const N: usize> Serialize for $name<N> {
@@ -245,12 +249,7 @@ macro_rules! text_traits {
     };
 }
 text_traits!(Name, |text| if text.is_empty() { Ok(Self::default()) } else { Self::new(text) });
-text_traits!(Text, |text| {
-    if let Some(c) = text.chars().find(|c| c.is_control()) {
-        return Err(BadText::Character(c));
-    }
-    String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
-});
+text_traits!(Text, Self::exact);
 
 /// A patch's id, for example `THIMBLE-0001`.
 pub type PatchId = Name<{ limits::PATCH_ID_BYTES }>;
@@ -263,8 +262,8 @@ pub type SwVersion = Name<{ limits::SW_VERSION_BYTES }>;
 /// The reason of a refusal or a failure, for the operator.
 pub type Reason = Text<{ limits::REASON_BYTES }>;
 
-/// A path for a message: the middle of a long one is left out, so that what follows it in
-/// the message is not cut off.
+/// A path for a message: [`Visible`], and the middle of a long one is left out, so that
+/// what follows it in the message is not cut off.
 #[derive(Clone, Copy, Debug)]
 pub struct ShownPath<'p>(pub &'p str);
 
@@ -280,12 +279,22 @@ impl ShownPath<'_> {
 impl fmt::Display for ShownPath<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.0;
-        if path.len() <= Self::WHOLE_BYTES {
-            return f.write_str(path);
+        // How far the characters get, as they are shown.
+        let within = |most: usize| {
+            let mut used = 0_usize;
+            move |c: char| {
+                used = used.saturating_add(visible::shown_bytes(c));
+                used <= most
+            }
+        };
+        if path.chars().all(within(Self::WHOLE_BYTES)) {
+            return write!(f, "{}", Visible(path));
         }
-        let begin = path.get(..path.floor_char_boundary(Self::BEGIN_BYTES)).unwrap_or_default();
-        let from = path.ceil_char_boundary(path.len().saturating_sub(Self::END_BYTES));
-        write!(f, "{begin}...{}", path.get(from..).unwrap_or_default())
+        let (mut begins, mut ends) = (within(Self::BEGIN_BYTES), within(Self::END_BYTES));
+        let to = path.char_indices().find(|(_, c)| !begins(*c)).map_or(0, |(at, _)| at);
+        let from = path.char_indices().rev().take_while(|(_, c)| ends(*c)).last();
+        let end = from.and_then(|(at, _)| path.get(at..)).unwrap_or_default();
+        write!(f, "{}...{}", Visible(path.get(..to).unwrap_or_default()), Visible(end))
     }
 }
 
@@ -308,9 +317,21 @@ mod tests {
     }
 
     #[test]
-    fn text_is_truncated_and_control_characters_are_replaced() {
-        assert_eq!(Text::<4>::truncated("a\nbéf").as_str(), "a b");
-        assert_eq!(Text::<8>::format(format_args!("{}-{}", 12345, 67890)).as_str(), "12345-67");
+    fn text_is_truncated_and_hidden_characters_are_escaped() {
+        assert_eq!(Text::<5>::truncated("a\nbéf").raw(), "a\\nb");
+        assert_eq!(Text::<9>::truncated("ab\u{202e}c").raw(), "ab", "no half escape");
+        assert_eq!(Text::<8>::format(format_args!("{}-{}", 12345, 67890)).raw(), "12345-67");
+    }
+
+    #[test]
+    fn text_of_another_node_stays_as_it_is_and_is_shown_escaped() {
+        let mut bytes = [0u8; 16];
+        let encoded = postcard::to_slice("a\u{202e}b", &mut bytes).unwrap();
+        let text = postcard::from_bytes::<Text<8>>(encoded).unwrap();
+        assert_eq!(text.raw(), "a\u{202e}b");
+        assert_eq!(format!("{text}"), "a\\u{202e}b");
+        assert!(!format!("{text:?}").contains('\u{202e}'));
+        assert_eq!(format!("{:4}|", Text::<8>::truncated("é")), "é   |");
     }
 
     #[test]
@@ -319,7 +340,7 @@ mod tests {
         let encoded = postcard::to_slice("a/b", &mut bytes).unwrap();
         assert!(postcard::from_bytes::<PatchId>(encoded).is_err());
         assert!(postcard::from_bytes::<Text<2>>(encoded).is_err());
-        assert_eq!(postcard::from_bytes::<Text<3>>(encoded).unwrap().as_str(), "a/b");
+        assert_eq!(postcard::from_bytes::<Text<3>>(encoded).unwrap().raw(), "a/b");
         let encoded = postcard::to_slice("a\u{7}", &mut bytes).unwrap();
         assert!(postcard::from_bytes::<Text<3>>(encoded).is_err());
     }
@@ -340,6 +361,8 @@ mod tests {
         assert_eq!(shown(&"a".repeat(96)), "a".repeat(96));
         let long = format!("etc/{}/conf", "x".repeat(3_000));
         assert_eq!(shown(&long), format!("etc/{}...{}/conf", "x".repeat(28), "x".repeat(55)));
+        let turned = shown(&"\u{202e}".repeat(96));
+        assert!(turned.len() <= 96 && turned.starts_with("\\u{202e}") && turned.contains("..."), "{turned}");
         // Never within a character.
         let wide = shown(&"\u{e9}".repeat(200));
         assert!(wide.len() <= 96 && wide.starts_with('\u{e9}') && wide.ends_with('\u{e9}'), "{wide}");

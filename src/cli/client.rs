@@ -87,14 +87,14 @@ impl Client {
         if let Err(error) = self.send(request, descriptors) {
             // A daemon that refuses this user replies and closes before it reads.
             return match self.receive() {
-                Ok(Reply::Error { kind, reason }) => Err(refusal(kind, reason.as_str())),
+                Ok(Reply::Error { kind, reason }) => Err(refusal(kind, &reason.to_string())),
                 _ => Err(self.lost(&error)),
             };
         }
         loop {
             match self.receive().map_err(|error| self.lost(&error))? {
                 Reply::End => return Ok(()),
-                Reply::Error { kind, reason } => return Err(refusal(kind, reason.as_str())),
+                Reply::Error { kind, reason } => return Err(refusal(kind, &reason.to_string())),
                 reply => each(reply)?,
             }
         }

@@ -1,10 +1,10 @@
 //! Asks for confirmation before a change that cannot be undone.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
-use super::out::Out;
+use super::out::{self, Out};
 
 /// Whether to ask for confirmation: unless the command line has `--yes`. `what` is a
 /// sentence about the change.
@@ -27,7 +27,7 @@ pub(super) fn must_ask(invocation: &Invocation, out: &Out, what: &str) -> Result
 /// [`Exit::Refused`]: the answer is no.
 pub(super) fn ask(question: &str) -> Result<(), Failure> {
     // The question goes to standard error: standard output is for the result.
-    if is_yes(&mut io::stdin().lock(), &mut io::stderr(), &format!("{question} [y/N] "))? {
+    if is_yes(&mut io::stdin().lock(), &mut out::ask, &format!("{question} [y/N] "))? {
         Ok(())
     } else {
         Err(Failure::new(Exit::Refused, "not confirmed: nothing was changed"))
@@ -35,13 +35,16 @@ pub(super) fn ask(question: &str) -> Result<(), Failure> {
 }
 
 /// Whether the answer is yes. Any other answer is no, and so is the end of input.
-fn is_yes(answers: &mut impl BufRead, questions: &mut impl Write, question: &str) -> io::Result<bool> {
-    questions.write_all(question.as_bytes())?;
-    questions.flush()?;
+fn is_yes(
+    answers: &mut impl BufRead,
+    ask: &mut dyn FnMut(&str) -> io::Result<()>,
+    question: &str,
+) -> io::Result<bool> {
+    ask(question)?;
     let mut answer = String::new();
     if answers.read_line(&mut answer)? == 0 {
         // Ctrl-D leaves the cursor on the line of the question.
-        questions.write_all(b"\n")?;
+        ask("\n")?;
     }
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
 }
@@ -55,13 +58,13 @@ mod tests {
         for (answer, meant) in
             [("y\n", true), ("Yes\n", true), ("\n", false), ("", false), ("n\n", false), ("yep\n", false)]
         {
-            let mut asked = Vec::new();
-            assert_eq!(
-                is_yes(&mut answer.as_bytes(), &mut asked, "Go? [y/N] ").unwrap(),
-                meant,
-                "{answer:?}"
-            );
-            assert!(asked.starts_with(b"Go? [y/N] "));
+            let mut asked = String::new();
+            let mut ask = |question: &str| {
+                asked.push_str(question);
+                Ok(())
+            };
+            assert_eq!(is_yes(&mut answer.as_bytes(), &mut ask, "Go? [y/N] ").unwrap(), meant, "{answer:?}");
+            assert!(asked.starts_with("Go? [y/N] "));
         }
     }
 }

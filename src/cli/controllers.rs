@@ -53,7 +53,7 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
 /// A patch whose file is missing here, as a line of `status`.
 pub(super) fn blob_text(row: &BlobRow) -> String {
     let needed = if row.is_wanted { ", which hosts need" } else { "" };
-    let reason = if row.reason.is_empty() { "not asked for yet" } else { row.reason.as_str() };
+    let reason = if row.reason.is_empty() { "not asked for yet".to_owned() } else { row.reason.to_string() };
     format!("the file of {}{needed}: {reason}", row.id)
 }
 

@@ -100,7 +100,7 @@ impl GuardReporter<'_> {
 impl Reporter for GuardReporter<'_> {
     fn report(&mut self, report: &Report) -> io::Result<()> {
         match report {
-            Report::Notice(text) => self.line(text.as_str()),
+            Report::Notice(text) => self.line(&text.to_string()),
             Report::Failed { reason, .. } => {
                 self.failed = Some(reason.clone());
                 Ok(())

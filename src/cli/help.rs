@@ -27,7 +27,7 @@ pub fn help(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         name if name.is_empty() => overview(width),
         name => explain(command_named(&name)?, width),
     };
-    Ok(out.raw(text.as_bytes())?)
+    Ok(out.always(&text)?)
 }
 
 /// `thimble version`

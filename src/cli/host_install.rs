@@ -56,10 +56,10 @@ fn install_named(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> 
     loop {
         let block: Vec<KeyedLine> = rows.iter().map(|row| (row.node.0, line(row))).collect();
         if rows.iter().all(|row| is_over(row.install)) {
-            out.text(screen.finish(&block))?;
+            out.block(&mut screen, &block, true)?;
             break;
         }
-        out.text(screen.show(&block))?;
+        out.block(&mut screen, &block, false)?;
         if sys::is_interrupted() {
             let sentence = "interrupted: the installs continue; \
                             `thimble query-hosts` shows how they end";

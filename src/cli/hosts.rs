@@ -163,7 +163,7 @@ pub(super) fn because(row: &HostRow) -> String {
     match row.lost {
         None | Some(LossCause::Silent) => row.reason.to_string(),
         Some(lost) if row.reason.is_empty() => lost.words().to_owned(),
-        Some(lost) => [lost.words(), "; ", row.reason.as_str()].concat(),
+        Some(lost) => format!("{}; {}", lost.words(), row.reason),
     }
 }
 

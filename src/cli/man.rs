@@ -35,7 +35,7 @@ const ENVIRONMENT: &[(&str, &str)] = &[
 
 /// `thimble man`
 pub fn man(_: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    Ok(out.raw(page().as_bytes())?)
+    Ok(out.always(&page())?)
 }
 
 /// The page, as roff with man's macros.

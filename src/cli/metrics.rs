@@ -98,7 +98,7 @@ const OF_NEIGHBOURS: [OfNeighbour; 4] = [
 fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
     let row = &report.row;
     writer.family("build_info", false, "thimble's version and transport");
-    writer.sample(&[("version", row.version.as_str()), ("transport", row.transport.as_str())], 1);
+    writer.sample(&[("version", &row.version.to_string()), ("transport", &row.transport.to_string())], 1);
     writer.family("node_info", false, "this node's id and name");
     writer.sample(&[("node", &row.node.to_string()), ("hostname", row.hostname.as_str())], 1);
     let roles = [("controller", row.is_controller.into()), ("agent", row.is_agent.into())];

@@ -50,8 +50,6 @@ mod watch;
 
 use std::env;
 use std::ffi::OsStr;
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
 use std::process::ExitCode;
 
 use exit::{Exit, Failure};
@@ -83,11 +81,6 @@ fn report_failure(failure: &Failure, out: &mut Out) {
     if failure.message.is_empty() {
         return;
     }
-    // Write errors are ignored: the exit code still reports the failure.
-    let mut message = format!("thimble: {}\n", failure.message);
-    if let Some(columns) = term::columns(io::stderr().as_raw_fd()) {
-        message = term::fold(&message, columns);
-    }
-    let _ = io::stderr().write_all(message.as_bytes());
+    out::note(format_args!("thimble: {}", failure.message));
     let _ = out.json(|| failure.json());
 }

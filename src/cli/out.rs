@@ -1,11 +1,14 @@
-//! Standard output: a command writes either text or one JSON document.
+//! Where a command's words leave: standard output, as text or as one JSON document, and
+//! standard error. Nothing else of the command line writes there (`tests/tree` checks), and
+//! every text is made visible here ([`crate::visible`]), whatever it was made of.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Stdout, Write};
 use std::os::fd::AsRawFd;
 
-use super::term::{self, Style};
+use super::term::{self, KeyedLine, Screen, Style};
 use crate::json::Value;
+use crate::visible::Visible;
 
 /// The writer of a command's result.
 #[derive(Debug)]
@@ -53,28 +56,56 @@ impl Out {
         !self.is_json && self.stdout.is_terminal()
     }
 
-    /// Writes text, unless JSON is wanted. On a terminal, lines break between words.
+    /// Writes lines of text, unless JSON is wanted. On a terminal, lines break between words.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn text(&mut self, text: impl Display) -> io::Result<()> {
-        if self.is_json { Ok(()) } else { self.shown(&text) }
+        if self.is_json { Ok(()) } else { self.shown(&text.to_string(), "") }
     }
 
-    fn shown(&mut self, text: &dyn Display) -> io::Result<()> {
-        let text = text.to_string();
-        match self.columns() {
-            None => self.raw(text.as_bytes()),
-            Some(columns) => self.raw(term::fold(&text, columns).as_bytes()),
-        }
-    }
-
-    /// Writes a line of text, unless JSON is wanted.
+    /// Writes one line of text, unless JSON is wanted. A newline in it is escaped.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
     pub fn line(&mut self, text: impl Display) -> io::Result<()> {
-        if self.is_json { Ok(()) } else { self.shown(&format_args!("{text}\n")) }
+        if self.is_json { Ok(()) } else { self.shown(&text.to_string(), "\n") }
+    }
+
+    /// Writes lines of text, also if JSON is wanted, and does not break them.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn always(&mut self, text: &str) -> io::Result<()> {
+        self.raw(self.style.visible(text, true).as_bytes())
+    }
+
+    /// Writes several lines, or one with its `end`.
+    fn shown(&mut self, text: &str, end: &str) -> io::Result<()> {
+        let text = self.style.visible(text, end.is_empty()) + end;
+        match self.columns() {
+            None => self.raw(term::painted(&text).as_bytes()),
+            Some(columns) => self.raw(term::painted(&term::fold(&text, columns)).as_bytes()),
+        }
+    }
+
+    /// Shows a block of lines on its screen, unless JSON is wanted.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn block(&mut self, screen: &mut Screen, lines: &[KeyedLine], is_last: bool) -> io::Result<()> {
+        let visible = |(key, line): &KeyedLine| (*key, self.style.visible(line, false));
+        let lines: Vec<KeyedLine> = lines.iter().map(visible).collect();
+        let text = if is_last { screen.finish(&lines) } else { screen.show(&lines) };
+        if screen.is_live() { self.raw(term::painted(&text).as_bytes()) } else { self.text(text) }
+    }
+
+    /// Writes an escape sequence of ours, or nothing.
+    ///
+    /// # Errors
+    /// Standard output is closed or cannot be written.
+    pub fn control(&mut self, sequence: &'static str) -> io::Result<()> {
+        self.raw(sequence.as_bytes())
     }
 
     /// Writes the document if JSON is wanted; otherwise `document` is not called. If a
@@ -137,12 +168,34 @@ impl Out {
         self.json(|| Value::Object(Vec::new()))
     }
 
-    /// Writes bytes unchanged, as text or JSON.
+    /// Writes a document that a worker has made, unchanged.
     ///
     /// # Errors
     /// Standard output is closed or cannot be written.
-    pub fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub fn made(&mut self, document: &[u8]) -> io::Result<()> {
+        self.raw(document)
+    }
+
+    fn raw(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.stdout.write_all(bytes)?;
         self.stdout.flush()
     }
+}
+
+/// Writes a line to standard error. On a terminal it breaks between words. An error is
+/// ignored: the exit code still tells how the command ended.
+pub fn note(line: impl Display) {
+    let mut text = format!("{}\n", Visible(line));
+    if let Some(columns) = term::columns(io::stderr().as_raw_fd()) {
+        text = term::fold(&text, columns);
+    }
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Writes a question to standard error, or the end of its line.
+///
+/// # Errors
+/// Standard error cannot be written.
+pub fn ask(question: &str) -> io::Result<()> {
+    io::stderr().write_all(Style::default().visible(question, true).as_bytes())
 }

@@ -90,18 +90,19 @@ pub fn show(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let request = Request::Show { ids: ids(invocation)?, json: out.is_json() };
     let mut document = Vec::new();
     Client::connect(&invocation.socket()?)?.ask(&request, |reply| {
-        match reply {
-            // A document must be complete, and half a line cannot be folded.
-            Reply::Output(bytes) if out.is_json() || out.columns().is_some() => {
-                document.extend_from_slice(&bytes)
-            }
-            Reply::Output(bytes) => out.raw(&bytes)?,
-            _ => {}
+        let Reply::Output(bytes) = reply else { return Ok(()) };
+        document.extend_from_slice(&bytes);
+        // A document must be complete, and half a line can be neither folded nor read.
+        let end = document.iter().rposition(|byte| *byte == b'\n').filter(|_| !out.is_json());
+        if let Some(end) = end.filter(|_| out.columns().is_none()) {
+            let rest = document.split_off(end + 1);
+            out.text(String::from_utf8_lossy(&document))?;
+            document = rest;
         }
         Ok(())
     })?;
     if out.is_json() {
-        return Ok(out.raw(&document)?);
+        return Ok(out.made(&document)?);
     }
     Ok(out.text(String::from_utf8_lossy(&document))?)
 }

@@ -1,12 +1,10 @@
 //! `what-requires`, `query-dependencies`, `is-applied`, `is-available`: questions about
 //! named patches, with answers for scripts.
 
-use std::io::{self, Write};
-
 use super::client::Client;
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
-use super::out::Out;
+use super::out::{self, Out};
 use super::patches::{ids, repo_state};
 use crate::control::{PatchState, Reply, Request};
 use crate::json::Value;
@@ -54,7 +52,7 @@ pub fn query_dependencies(invocation: &Invocation, out: &mut Out) -> Result<(), 
     })?;
     if !absent.is_empty() {
         // On standard error, because scripts read the list.
-        let _ = writeln!(io::stderr(), "not in the repository: {}", absent.join(", "));
+        out::note(format_args!("not in the repository: {}", absent.join(", ")));
     }
     Ok(out.end_list("dependencies")?)
 }
@@ -108,6 +106,6 @@ fn are(
         return Ok(());
     }
     // `False` is an answer, not an error, so the document has no error member.
-    let _ = writeln!(io::stderr(), "not {what}: {}", others.join(", "));
+    out::note(format_args!("not {what}: {}", others.join(", ")));
     Err(Failure::silent(Exit::Refused))
 }

@@ -109,10 +109,10 @@ pub fn follow(client: &mut Client, out: &mut Out) -> Result<(), Failure> {
         }
         looks = if is_over(&row) { looks + 1 } else { 0 };
         if looks >= if row.is_here { 1 } else { LOOKS } {
-            out.text(screen.finish(&lines))?;
+            out.block(&mut screen, &lines, true)?;
             return end(&row, &hosts, out);
         }
-        out.text(screen.show(&lines))?;
+        out.block(&mut screen, &lines, false)?;
         if sys::is_interrupted() {
             let sentence = "interrupted: the rollout continues; `thimble watch` follows it, and \
                             `thimble host-install --stop` stops it";

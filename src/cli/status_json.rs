@@ -41,8 +41,8 @@ const PARTS: &[JsonPart] = &[
     (Scope::Node, "hostname", |all| Value::text(&all.row.hostname)),
     (Scope::Node, "roles", |all| Value::list(all.roles().iter().map(Value::text))),
     (Scope::Node, "authenticated", |all| (!all.row.is_unauthenticated).into()),
-    (Scope::Node, "transport", |all| Value::text(all.row.transport.as_str())),
-    (Scope::Node, "version", |all| Value::text(all.row.version.as_str())),
+    (Scope::Node, "transport", |all| Value::text(&all.row.transport)),
+    (Scope::Node, "version", |all| Value::text(&all.row.version)),
     (Scope::Node, "tipc", |all| {
         Value::or_null(all.row.tipc.as_ref().filter(|_| cfg!(feature = "tipc")).map(tipc::json))
     }),

@@ -114,6 +114,7 @@ impl<const N: usize> fmt::Display for TextTable<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::term::{Style, painted};
 
     #[test]
     fn a_table_looks_as_sw_patch_s_does() {
@@ -135,9 +136,9 @@ mod tests {
     #[test]
     fn colour_has_no_width() {
         let mut table = TextTable::new([("A", Align::Centre), ("B", Align::Left)]);
-        table.row(["\x1b[31mFailed\x1b[0m".to_owned(), "x".to_owned()]);
+        table.row([Style::new(Some("always")).red("Failed"), "x".to_owned()]);
         table.row(["No".to_owned(), String::new()]);
-        assert_eq!(table.to_string(), "  A     B\n======  =\n\x1b[31mFailed\x1b[0m  x\n  No\n");
+        assert_eq!(painted(&table.to_string()), "  A     B\n======  =\n\x1b[31mFailed\x1b[0m  x\n  No\n");
     }
 
     #[test]

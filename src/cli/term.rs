@@ -12,9 +12,24 @@ use std::iter::repeat_n;
 use std::os::fd::{AsRawFd, RawFd};
 
 use super::sys;
+use crate::visible::{self, is_hidden};
 
 /// The values of `--color`.
 pub const WHEN: &str = "auto|always|never";
+
+/// What stands in text for a change of colour or weight, until the text is written: so an
+/// escape sequence that comes from outside is not taken for one of ours.
+const MARKS: [(char, &str); 5] = [
+    ('\u{fdd0}', "\x1b[0m"),
+    ('\u{fdd1}', "\x1b[1m"),
+    ('\u{fdd2}', "\x1b[31m"),
+    ('\u{fdd3}', "\x1b[32m"),
+    ('\u{fdd4}', "\x1b[33m"),
+];
+
+fn sequence(c: char) -> Option<&'static str> {
+    MARKS.iter().find(|(mark, _)| *mark == c).map(|(_, sequence)| *sequence)
+}
 
 /// Colour and weight, or neither. `Style::default()` is plain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,33 +53,57 @@ impl Style {
     /// Bold, for headings and names.
     #[must_use]
     pub fn bold(self, text: &str) -> String {
-        self.painted("1", text)
+        self.painted('\u{fdd1}', text)
     }
 
     /// Red, for failures.
     #[must_use]
     pub fn red(self, text: &str) -> String {
-        self.painted("31", text)
+        self.painted('\u{fdd2}', text)
     }
 
     /// Green, for success.
     #[must_use]
     pub fn green(self, text: &str) -> String {
-        self.painted("32", text)
+        self.painted('\u{fdd3}', text)
     }
 
     /// Yellow, for warnings.
     #[must_use]
     pub fn yellow(self, text: &str) -> String {
-        self.painted("33", text)
+        self.painted('\u{fdd4}', text)
     }
 
-    fn painted(self, code: &str, text: &str) -> String {
+    fn painted(self, mark: char, text: &str) -> String {
         match self.is_on && !text.is_empty() {
-            true => ["\x1b[", code, "m", text, "\x1b[0m"].concat(),
+            true => format!("{mark}{text}\u{fdd0}"),
             false => text.to_owned(),
         }
     }
+
+    /// Text with its hidden characters escaped. Marks of colour stay, if there is colour,
+    /// and newline and tab, if it may have several lines.
+    #[must_use]
+    pub fn visible(self, text: &str, has_lines: bool) -> String {
+        let is_kept = |c| has_lines && matches!(c, '\n' | '\t') || self.is_on && sequence(c).is_some();
+        let mut shown = String::with_capacity(text.len());
+        // A string takes all that is written.
+        let _ = visible::write(&mut shown, text, &is_kept);
+        shown
+    }
+}
+
+/// Visible text as a terminal takes it: marks become escape sequences.
+#[must_use]
+pub fn painted(text: &str) -> String {
+    let mut painted = String::with_capacity(text.len());
+    for c in text.chars() {
+        match sequence(c) {
+            Some(sequence) => painted.push_str(sequence),
+            None => painted.push(c),
+        }
+    }
+    painted
 }
 
 /// Whether standard output is a terminal that understands escape sequences.
@@ -88,47 +127,35 @@ pub fn bar(percent: u8, width: usize) -> String {
     format!("[{:.<inside$}]", "#".repeat(full))
 }
 
-/// Characters of a text one by one, escape sequences (`ESC [ .. letter`) in one
-/// piece, each with the columns that it takes.
-fn pieces(text: &str) -> impl Iterator<Item = (&str, usize)> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let c = rest.chars().next()?;
-        let (len, columns) = match rest.strip_prefix("\x1b[") {
-            Some(sequence) => {
-                let end =
-                    sequence.find(|c: char| c.is_ascii_alphabetic()).map_or(sequence.len(), |at| at + 1);
-                ("\x1b[".len() + end, 0)
-            }
-            None if c.is_control() => (c.len_utf8(), 0),
-            // Scripts with wide characters start here. Some narrow ones count as two
-            // columns too, which only makes a line shorter.
-            None => (c.len_utf8(), if c < '\u{1100}' { 1 } else { 2 }),
-        };
-        let (piece, after) = rest.split_at(len);
-        rest = after;
-        Some((piece, columns))
-    })
+/// The columns that a character takes as it is shown.
+fn columns_of(c: char) -> usize {
+    match c {
+        _ if sequence(c).is_some() => 0,
+        _ if is_hidden(c) => visible::shown_bytes(c),
+        // Scripts with wide characters start here. Some narrow ones count as two columns
+        // too, which only makes a line shorter.
+        '\u{1100}'.. => 2,
+        _ => 1,
+    }
 }
 
-/// The columns that a line takes, escape sequences not counted.
+/// The columns that a line takes, marks of colour not counted.
 #[must_use]
 pub fn width(text: &str) -> usize {
-    pieces(text).map(|(_, columns)| columns).sum()
+    text.chars().map(columns_of).sum()
 }
 
-/// Cuts a line to `columns`. Escape sequences are kept, also after the cut, so that colour
-/// is switched off again.
+/// Cuts a visible line to `columns`. Marks of colour are kept, also after the cut, so that
+/// colour is switched off again.
 #[must_use]
 pub fn cut(text: &str, columns: usize) -> String {
-    let (mut cut, mut taken) = (String::with_capacity(text.len()), 0);
-    for (piece, width) in pieces(text) {
+    let mut taken = 0;
+    let is_kept = |c: &char| {
+        let width = columns_of(*c);
         taken += width;
-        if width == 0 || taken <= columns {
-            cut.push_str(piece);
-        }
-    }
-    cut
+        width == 0 || taken <= columns
+    };
+    text.chars().filter(is_kept).collect()
 }
 
 /// Writes `head`, and beside it, from column `indent` on, the words of `text`, in
@@ -216,7 +243,7 @@ impl Screen {
         self.is_live
     }
 
-    /// The text that shows `lines`, cut to the terminal's current size: a wrapped line, or
+    /// The text that shows `lines`, which are visible text, cut to the terminal's current size: a wrapped line, or
     /// more lines than the terminal has, could not be redrawn.
     #[must_use]
     pub fn show(&mut self, lines: &[KeyedLine]) -> String {
@@ -226,7 +253,7 @@ impl Screen {
         }
     }
 
-    /// As [`show`](Self::show), for the last time and uncut.
+    /// As [`show`](Self::show), for the last time; long lines are folded.
     #[must_use]
     pub fn finish(&mut self, lines: &[KeyedLine]) -> String {
         match self.size() {
@@ -266,7 +293,7 @@ impl Screen {
         // Everything is cleared first, because wrapped lines may overwrite lines below.
         let mut text = self.up(columns) + "\x1b[J";
         for (_, line) in lines {
-            text.push_str(line);
+            text.push_str(&fold(line, columns));
             text.push('\n');
         }
         self.drawn.clear();
@@ -313,15 +340,23 @@ mod tests {
 
     #[test]
     fn colour_is_two_sequences_around_the_text_or_nothing() {
-        assert_eq!(ON.red("Failed"), "\x1b[31mFailed\x1b[0m");
+        assert_eq!(painted(&ON.red("Failed")), "\x1b[31mFailed\x1b[0m");
         assert_eq!(
-            ON.bold("a") + &ON.green("b") + &ON.yellow("c"),
+            painted(&(ON.bold("a") + &ON.green("b") + &ON.yellow("c"))),
             "\x1b[1ma\x1b[0m\x1b[32mb\x1b[0m\x1b[33mc\x1b[0m"
         );
         assert_eq!(ON.red(""), "");
         assert_eq!(Style::default().red("Failed"), "Failed");
         assert_eq!(Style::new(Some("always")), ON);
         assert_eq!(Style::new(Some("never")), Style::default());
+    }
+
+    #[test]
+    fn an_escape_sequence_from_outside_is_not_taken_for_ours() {
+        let text = ON.red("a\x1b[31mb\nc");
+        assert_eq!(painted(&ON.visible(&text, false)), "\x1b[31ma\\u{1b}[31mb\\nc\x1b[0m");
+        assert_eq!(painted(&ON.visible(&text, true)), "\x1b[31ma\\u{1b}[31mb\nc\x1b[0m");
+        assert_eq!(Style::default().visible("\u{fdd2}", true), "\\u{fdd2}");
     }
 
     #[test]
@@ -347,9 +382,10 @@ mod tests {
         assert_eq!(cut("abc", 2), "ab");
         assert_eq!(cut("é\u{1f980}x", 3), "é\u{1f980}");
         assert_eq!(cut("é\u{1f980}x", 2), "é");
-        assert_eq!(cut("a\x1b[31mFailed\x1b[0mz", 3), "a\x1b[31mFa\x1b[0m");
-        assert_eq!(cut("a\x1b[3", 9), "a\x1b[3");
-        assert_eq!(width("a\x1b[31mFailed\x1b[0mz"), 8);
+        let red = ["a", &ON.red("Failed"), "z"].concat();
+        assert_eq!(painted(&cut(&red, 3)), "a\x1b[31mFa\x1b[0m");
+        assert_eq!(width(&red), 8);
+        assert_eq!(cut("a\u{202e}b", 8), "a", "it is shown as an escape of 8 columns");
         assert_eq!(width("日本"), 4);
     }
 
@@ -378,7 +414,7 @@ mod tests {
         assert_eq!(folded("TROUBLE: the disk is stalled"), "TROUBLE: the disk is\n  stalled");
         assert_eq!(folded("    Summary:            of a patch"), "    Summary:           \n      of a patch");
         assert_eq!(
-            folded("\x1b[31mTROUBLE:\x1b[0m the disk is offline"),
+            painted(&folded(&(ON.red("TROUBLE:") + " the disk is offline"))),
             "\x1b[31mTROUBLE:\x1b[0m the disk is\n  offline"
         );
     }
@@ -423,11 +459,11 @@ mod tests {
     }
 
     #[test]
-    fn finish_clears_the_block_and_writes_all_lines_in_full() {
+    fn finish_clears_the_block_and_writes_all_lines_folded() {
         let mut screen = screen(true);
         let _ = screen.redraw((9, 3), &lines(&["a: asked, no answer yet", "b", "c"]));
         let text = screen.end(9, &lines(&["a: rejected: Node must be locked.", "b", "c"]));
-        assert_eq!(text, "\x1b[2A\r\x1b[Ja: rejected: Node must be locked.\nb\nc\n");
+        assert_eq!(text, "\x1b[2A\r\x1b[Ja:\n  rejected:\n  Node\n  must be\n  locked.\nb\nc\n");
         assert_eq!(screen.redraw((9, 3), &lines(&["d"])), "\x1b[Kd\n\x1b[J");
     }
 }

@@ -118,7 +118,7 @@ impl<'a> Uploader<'a> {
             let Reply::Line(line) = reply else { return Ok(()) };
             out.line(&line)?;
             if let Some(file) = files.get(taken) {
-                self.files.push(file_json(&file.name, true, line.as_str()));
+                self.files.push(file_json(&file.name, true, &line.to_string()));
                 taken += 1;
             }
             self.lines.push(line.to_string());

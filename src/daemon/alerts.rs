@@ -427,7 +427,7 @@ mod tests {
         assert_eq!(alone(now, &neighbours), None, "no other controller is known");
         neighbours.know(now, NodeId(1), &Hostname::new("controller-1").unwrap());
         let alert = alone(now, &neighbours).unwrap();
-        assert!(alert.as_str().starts_with("This controller is alone: controller-1 is known"), "{alert}");
+        assert!(alert.raw().starts_with("This controller is alone: controller-1 is known"), "{alert}");
         neighbours.heard(now, NodeId(2), Peer::Ip(([127, 0, 0, 1], 1).into()));
         assert_eq!(alone(now, &neighbours), None, "another controller is present");
     }
@@ -443,7 +443,7 @@ mod tests {
         }
         let alert = unrecovered(at(1), &controller).unwrap();
         let expected = "A host could not be recovered: worker-5 (and 1 more): see its own status";
-        assert_eq!(alert.as_str(), expected);
+        assert_eq!(alert.raw(), expected);
         let lost_at = HOST_LOST.as_millis() / 1000;
         assert_eq!(unrecovered(at(lost_at), &controller), None, "a lost host says nothing about now");
     }
@@ -480,6 +480,6 @@ mod tests {
         let mut found = Found::default();
         (0..10).for_each(|number| found.push(format_args!("{number}")));
         assert_eq!((found.alerts.len(), found.more), (8, 2));
-        assert_eq!(found.alerts[0].as_str(), "0");
+        assert_eq!(found.alerts[0].raw(), "0");
     }
 }

@@ -4,6 +4,8 @@
 //! connected to the journal. A line that would block is dropped and counted. Workers
 //! and possibly a shell share standard error, so it is not made non-blocking itself;
 //! see [`LogOutput`] for how each kind of file is written without blocking.
+//!
+//! A line has its hidden characters escaped ([`Visible`]), so one message is one line.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -12,6 +14,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::limits;
+use crate::visible::Visible;
 use log::{Level, LevelFilter};
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
@@ -92,7 +95,7 @@ pub fn set_up(program: &'static str) {
         if with_priority {
             write!(to, "<{priority}>")?;
         }
-        writeln!(to, "{program}: {prefix}{}", record.args())
+        writeln!(to, "{program}: {prefix}{}", Visible(record.args()))
     });
     // Fails if logging is set up already, which is harmless.
     let _ = builder.try_init();

@@ -85,7 +85,7 @@ fn read(
     job: &ReloadJob,
     memory: &mut File,
 ) -> Result<(Settings, Vec<String>, Reason), String> {
-    let read = Config::load_with_text(Path::new(job.path.as_str()));
+    let read = Config::load_with_text(Path::new(job.path.raw()));
     let (new, text) = read.map_err(|error| error.to_string())?;
     let keys = match &new.security.key_file {
         Some(path) => Some(KeyFile::load(path, new.node.is_controller).map_err(|error| error.to_string())?),

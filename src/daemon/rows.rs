@@ -279,7 +279,7 @@ mod tests {
         controller.blob_missing(&entry("D").hash, &Reason::default());
         let rows: Vec<_> = missing_blobs(&controller).collect();
         let shown: Vec<_> =
-            rows.iter().map(|row| (row.id.as_str(), row.is_wanted, row.reason.as_str())).collect();
+            rows.iter().map(|row| (row.id.as_str(), row.is_wanted, row.reason.raw())).collect();
         assert_eq!(shown, [("D", true, ""), ("C", false, "why")]);
     }
 
@@ -299,7 +299,7 @@ mod tests {
         controller.sync_mut().neighbours_mut().know(at(0), node, &name);
         let unheard = row(&controller, at(1));
         assert!(unheard.is_lost && !unheard.is_synced && unheard.age_ms.is_none());
-        assert_eq!(unheard.trouble.as_str(), "not heard since this controller started");
+        assert_eq!(unheard.trouble.raw(), "not heard since this controller started");
 
         let heard = controller.sync_mut().neighbours_mut().heard(at(10), node, peer()).unwrap();
         heard.announced = Some(digest);
@@ -307,11 +307,11 @@ mod tests {
         let present = row(&controller, at(12));
         assert!(!present.is_lost && present.is_synced && present.trouble.is_empty());
         assert_eq!((present.hostname, present.age_ms, present.blobs_missing), (name, Some(2_000), 3));
-        assert_eq!(present.address.as_str(), "127.0.0.1");
-        assert_eq!(row(&controller, at(130)).trouble.as_str(), "silent for 120 s");
+        assert_eq!(present.address.raw(), "127.0.0.1");
+        assert_eq!(row(&controller, at(130)).trouble.raw(), "silent for 120 s");
 
         let heard = controller.sync_mut().neighbours_mut().get_mut(node).unwrap();
         heard.pull_error = Reason::truncated("it has no place free");
-        assert_eq!(row(&controller, at(12)).trouble.as_str(), "it has no place free");
+        assert_eq!(row(&controller, at(12)).trouble.raw(), "it has no place free");
     }
 }

@@ -25,7 +25,7 @@ impl Daemon<'_> {
         self.log_interrupted_work();
         self.control.remove();
         self.workers.kill_all();
-        exit.map_err(|reason| reason.as_str().to_owned())
+        exit.map_err(|reason| reason.to_string())
     }
 
     fn log_interrupted_work(&self) {

@@ -84,15 +84,13 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
 fn absolute(path: &Path) -> Result<Text<{ limits::CONFIG_PATH_BYTES }>, String> {
     let absolute = std::path::absolute(path).ok();
     let text = absolute.as_ref().and_then(|path| path.to_str()).unwrap_or_default();
-    let kept = Text::truncated(text);
-    match kept.as_str() == text && !text.is_empty() {
-        true => Ok(kept),
-        false => Err(format!(
+    Text::exact(text).ok().filter(|kept| !kept.is_empty()).ok_or_else(|| {
+        format!(
             "configuration {}: its path must be plain text of at most {} bytes: move it",
             path.display(),
             limits::CONFIG_PATH_BYTES
-        )),
-    }
+        )
+    })
 }
 
 /// Takes the state directory for this daemon.

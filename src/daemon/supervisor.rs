@@ -36,7 +36,9 @@ impl Daemon<'_> {
         });
         let between = if agent.is_some() { "; " } else { "" };
         let agent = agent.unwrap_or_default();
-        let Some(controller) = &self.node.controller else { return StatusLine::truncated(agent.as_str()) };
+        let Some(controller) = &self.node.controller else {
+            return StatusLine::format(format_args!("{agent}"));
+        };
         if !self.repository.is_loaded() {
             return StatusLine::format(format_args!("controller: reading the repository{between}{agent}"));
         }

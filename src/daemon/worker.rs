@@ -83,7 +83,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
             let mut offered = Vec::new();
             for (fd, name) in (FIRST_FILE_FD..).step_by(2).zip(&names) {
                 offered.push(Offered {
-                    name: name.as_str().to_owned(),
+                    name: name.to_string(),
                     patch: sys::take_inherited(fd)?.into(),
                     signature: sys::take_inherited(fd + 1)?.into(),
                 });

@@ -68,15 +68,15 @@ mod tests {
             );
         }
         assert_eq!(reasons.get(RequestId(1)), None);
-        assert_eq!(reasons.get(RequestId(2)).unwrap().as_str(), "because of 2");
-        assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3");
+        assert_eq!(reasons.get(RequestId(2)).unwrap().raw(), "because of 2");
+        assert_eq!(reasons.get(RequestId(3)).unwrap().raw(), "because of 3");
         reasons.keep(NodeId(2), RequestId(2), &Reason::truncated("another"));
-        assert_eq!(reasons.get(RequestId(2)).unwrap().as_str(), "another");
-        assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3", "it is not the oldest");
+        assert_eq!(reasons.get(RequestId(2)).unwrap().raw(), "another");
+        assert_eq!(reasons.get(RequestId(3)).unwrap().raw(), "because of 3", "it is not the oldest");
         for request in 100..300 {
             reasons.keep(NodeId(2), RequestId(request), &Reason::truncated("without end"));
         }
-        assert_eq!(reasons.get(RequestId(3)).unwrap().as_str(), "because of 3", "a host has one place");
-        assert_eq!(reasons.get(RequestId(299)).unwrap().as_str(), "without end");
+        assert_eq!(reasons.get(RequestId(3)).unwrap().raw(), "because of 3", "a host has one place");
+        assert_eq!(reasons.get(RequestId(299)).unwrap().raw(), "without end");
     }
 }

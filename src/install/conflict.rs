@@ -281,7 +281,7 @@ mod tests {
         ];
         let is_cut = |(conflict, words): &(Conflict, &'static str)| {
             let reason = Reason::format(format_args!("{conflict}"));
-            (!reason.as_str().contains(words)).then_some(*words)
+            (!reason.raw().contains(words)).then_some(*words)
         };
         assert_eq!(cases.iter().filter_map(is_cut).collect::<Vec<_>>(), [""; 0]);
     }

@@ -358,7 +358,7 @@ mod tests {
         ];
         for (error, words) in cases {
             let reason = Reason::format(format_args!("{error}"));
-            assert!(reason.as_str().contains(words), "{words:?} is cut off: {reason}");
+            assert!(reason.raw().contains(words), "{words:?} is cut off: {reason}");
         }
     }
 }

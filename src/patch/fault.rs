@@ -137,8 +137,7 @@ impl MemberFault {
 /// follows it is not cut off.
 #[must_use]
 pub fn shown(name: &[u8]) -> String {
-    let text: String = String::from_utf8_lossy(name).escape_debug().collect();
-    ShownPath(&text).to_string()
+    ShownPath(&String::from_utf8_lossy(name)).to_string()
 }
 
 impl fmt::Display for ArchiveError {

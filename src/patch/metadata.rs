@@ -105,9 +105,8 @@ impl Metadata {
         if requires.contains(&id) {
             return Err(keys.conflict("requires", "a patch cannot require itself".into()));
         }
-        let summary = keys.parsed("summary", &one_line(limits::SUMMARY_BYTES), |text| {
-            is_line(text, limits::SUMMARY_BYTES).then(|| Text::truncated(text))
-        })?;
+        let summary =
+            keys.parsed("summary", &one_line(limits::SUMMARY_BYTES), |text| Text::exact(text).ok())?;
         let status = keys.parsed("status", "\"REL\", \"DEV\" or \"OBS\"", |text| {
             [Status::Released, Status::Development, Status::Obsolete]
                 .into_iter()

@@ -50,7 +50,8 @@ pub struct VerifiedFile {
     pub hash: Hash,
     /// Its size, in bytes.
     pub size_bytes: u64,
-    /// The signer's comment, which is signed as well. What of it is not UTF-8 is replaced.
+    /// The signer's comment, which is signed as well. What of it is not UTF-8 is replaced,
+    /// and a tab by a space.
     pub trusted_comment: Text<256>,
 }
 
@@ -237,7 +238,10 @@ impl Pass<'_> {
         Ok(VerifiedFile {
             hash: Hash(*self.hasher.finalize().as_bytes()),
             size_bytes: self.size_bytes,
-            trusted_comment: Text::truncated(&String::from_utf8_lossy(&self.claim.trusted_comment)),
+            // minisign separates its parts by tabs.
+            trusted_comment: Text::truncated(
+                &String::from_utf8_lossy(&self.claim.trusted_comment).replace('\t', " "),
+            ),
         })
     }
 }
@@ -297,7 +301,7 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
         let verified = pass.finish().unwrap();
         assert_eq!(verified.hash, Hash(*blake3::hash(b"test").as_bytes()));
         assert_eq!(verified.size_bytes, 4);
-        assert_eq!(verified.trusted_comment.as_str(), "timestamp:1556193335 file:test");
+        assert_eq!(verified.trusted_comment.raw(), "timestamp:1556193335 file:test");
     }
 
     #[test]

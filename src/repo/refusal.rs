@@ -249,7 +249,7 @@ mod tests {
         ];
         for refusal in refusals {
             let said = format!("{refusal}");
-            assert_eq!(Reason::format(format_args!("{refusal}")).as_str(), said, "{} bytes", said.len());
+            assert_eq!(Reason::format(format_args!("{refusal}")).raw(), said, "{} bytes", said.len());
         }
     }
 }

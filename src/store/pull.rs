@@ -419,7 +419,7 @@ mod tests {
             of(MergeEvent::Renamed),
         ];
         for reason in notices {
-            assert!(reason.as_str().len() < limits::REASON_BYTES, "cut: {reason}");
+            assert!(reason.raw().len() < limits::REASON_BYTES, "cut: {reason}");
         }
     }
 
@@ -433,7 +433,7 @@ mod tests {
             ..longest(state)
         };
         assert_eq!(
-            replaced(&of(EntryState::Applied, 12), &of(EntryState::Deleted, 14)).as_str(),
+            replaced(&of(EntryState::Applied, 12), &of(EntryState::Deleted, 14)).raw(),
             "THIMBLE-7: your change (Applied, no. 12) was replaced by another controller's (Deleted, no. 14)"
         );
     }

@@ -75,7 +75,7 @@ mod tests {
             (padded(b"a\0b"), "610062"),
             ([0xff; NODE_ID_BYTES], "ffffffffffffffffffffffffffffffff"),
         ] {
-            assert_eq!(identity_text(&id).as_str(), text);
+            assert_eq!(identity_text(&id).raw(), text);
         }
     }
 }

@@ -127,7 +127,7 @@ fn a_failure_also_reports_what_was_done_before_it() {
     let output = thimble(&scratch, &["--json", "upload", "P1", "P2"]);
     let requests = daemon.join().unwrap();
     let [Request::Upload { names }] = &requests[..] else { panic!("{requests:?}") };
-    assert_eq!(names.iter().map(Text::as_str).collect::<Vec<_>>(), ["P1", "P2"]);
+    assert_eq!(names.iter().map(Text::raw).collect::<Vec<_>>(), ["P1", "P2"]);
     let expected = concat!(
         r#"{"error":"P2: nobody trusted has signed it; the others are in the repository","exit_code":5,"#,
         r#""lines":["P1 is uploaded"],"files":["#,

@@ -26,7 +26,7 @@ fn signed(dir: &Path, name: &str) {
 
 fn names(request: &Request) -> Vec<&str> {
     let Request::Upload { names } = request else { panic!("{request:?}") };
-    names.iter().map(Text::as_str).collect()
+    names.iter().map(Text::raw).collect()
 }
 
 #[test]

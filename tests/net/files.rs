@@ -155,7 +155,7 @@ fn a_blob_with_an_untrusted_key_is_reported_and_retried_with_backoff() {
     let other = &cluster.nodes[1];
     assert_eq!(other.state_of("FOREIGN-1"), Some(Applied));
     wait::until_true("it says why it cannot have the file", || {
-        other.status().blobs.iter().any(|blob| blob.reason.as_str().contains("key"))
+        other.status().blobs.iter().any(|blob| blob.reason.raw().contains("key"))
     });
     let status = other.status();
     assert!(status.row.is_incomplete);
@@ -214,7 +214,7 @@ fn a_full_disk_is_reported_and_the_file_is_fetched_once_there_is_room() {
     cluster.agree("the entries are the same");
     let other = &cluster.nodes[1];
     wait::until_true("it says why it cannot have the file", || {
-        other.status().blobs.iter().any(|blob| blob.reason.as_str().contains("no space left"))
+        other.status().blobs.iter().any(|blob| blob.reason.raw().contains("no space left"))
     });
     check_hidden(&cluster, &hash);
     fs::remove_file(ballast).unwrap();

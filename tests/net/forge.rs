@@ -5,7 +5,7 @@ use thimble::limits;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{ClusterId, NodeId};
-use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, RefusedDatagram, Roles};
+use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, RefusedDatagram, Roles, tag_of};
 use thimble::wire::frame::Role;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::Message;
@@ -54,6 +54,21 @@ impl Forger {
         let mut out = [0; limits::DATAGRAM_BYTES];
         let len = self.codec.encode(message, to, &mut out);
         out[..len].to_vec()
+    }
+
+    /// As [`encode`](Self::encode) to a group, with `found` in the body replaced by a text of
+    /// these bytes and their length, and the tag made anew: what no codec would encode.
+    pub fn encode_with(&mut self, message: &Message, found: &[u8], text: &[u8]) -> Vec<u8> {
+        let datagram = self.encode(message, NodeId(0));
+        let at = datagram.windows(found.len()).position(|bytes| bytes == found).expect("it is in the body");
+        let after = &datagram[at + found.len()..datagram.len() - limits::TAG_BYTES];
+        let mut changed = [&datagram[..at], &[text.len() as u8], text, after].concat();
+        let body_len = (changed.len() - limits::HEADER_BYTES) as u16;
+        changed[40..42].copy_from_slice(&body_len.to_le_bytes());
+        let Identity { ring, node, .. } = self.codec.identity();
+        let key = ring.key(ring.send_slot(), message.msgtype().key_class(*node)).expect("its own key");
+        let tag = tag_of(&key, &changed);
+        [&changed[..], &tag].concat()
     }
 
     /// Decodes a datagram as this node.

@@ -48,6 +48,7 @@ mod ending;
 mod files;
 mod filter;
 mod forge;
+mod hidden;
 #[cfg(not(feature = "tipc"))]
 mod interfaces;
 mod intruders;

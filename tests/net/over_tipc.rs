@@ -122,6 +122,11 @@ impl Datagrams {
         Self(socket)
     }
 
+    /// A socket that sends and receives as a role of a node: what is sent to it, and to all.
+    pub fn serving(at: &Namespace, role: Role) -> Self {
+        Self::receiving(at, role)
+    }
+
     /// Sends a datagram, once a link to the destination is up.
     pub fn send(&self, datagram: &[u8], to: To) {
         let to = match to {

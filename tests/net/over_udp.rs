@@ -109,6 +109,15 @@ impl Datagrams {
         Self(socket)
     }
 
+    /// A socket that sends and receives as a role of a node: what is sent to it, and to all.
+    pub fn serving(at: &Namespace, role: Role) -> Self {
+        let group = To::All(role).socket();
+        let socket = at.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, group.port()))).unwrap();
+        socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED).unwrap();
+        socket.set_read_timeout(Some(wait::LONG)).unwrap();
+        Self(socket)
+    }
+
     /// Sends a datagram.
     pub fn send(&self, datagram: &[u8], to: To) {
         self.0.send_to(datagram, to.socket()).unwrap();

@@ -15,7 +15,7 @@ fn nodes_and_links_have_the_names_that_the_tipc_tool_shows() {
     let pair = two_nodes!();
     let socket = pair.one.namespace.enter(Socket::rdm).unwrap();
     for (node, identity) in [(0, "one"), (pair.one.address, "one"), (pair.two.address, "two")] {
-        assert_eq!(link::identity(&socket, node).unwrap().as_str(), identity);
+        assert_eq!(link::identity(&socket, node).unwrap().raw(), identity);
     }
     assert_eq!(tipc(&pair.one.namespace, "node get addr"), NodeAddress(pair.one.address).to_string());
     let unknown = link::identity(&socket, 0x0bad_0bad).unwrap_err();
@@ -44,6 +44,6 @@ fn an_identity_that_is_no_text_is_shown_as_the_tipc_tool_shows_it() {
         let shown = tipc(&node, "node get identity");
         let last_line = shown.lines().next_back().unwrap();
         let text = link::identity(&socket, 0).unwrap();
-        assert_eq!(last_line.split_whitespace().next(), Some(text.as_str()), "{shown}");
+        assert_eq!(last_line.split_whitespace().next(), Some(text.raw()), "{shown}");
     }
 }

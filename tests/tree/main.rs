@@ -49,3 +49,25 @@ fn no_file_has_two_ideas_in_it() {
         .collect();
     assert!(long.is_empty(), "more than {MOST_LINES} lines: {long:?}");
 }
+
+/// Where a command's words leave, and what else has standard output or error in its hand:
+/// the question whether it is a terminal, a key file that goes to a pipe, the log.
+const OUTPUTS: [&str; 5] =
+    ["src/cli/out.rs", "src/cli/confirm.rs", "src/cli/term.rs", "src/cli/keygen.rs", "src/daemon/log.rs"];
+
+#[test]
+fn words_leave_by_one_door_each() {
+    let doors = ["stdout()", "stderr()", "println!", "eprintln!", "print!", "eprint!"];
+    let writes = |path: &PathBuf| {
+        let text = fs::read_to_string(path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        doors.iter().any(|door| code.contains(door))
+    };
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let inside = |path: &PathBuf| path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+    let is_checked = |path: &str| path.starts_with("src/") && !path.contains("/tests");
+    let mut found: Vec<_> = sources().iter().filter(|path| writes(path)).map(inside).collect();
+    // A failpoint is in test builds alone.
+    found.retain(|path| is_checked(path) && path != "src/failpoint.rs" && !OUTPUTS.contains(&path.as_str()));
+    assert!(found.is_empty(), "what they write is not made visible: use cli::out or log: {found:?}");
+}

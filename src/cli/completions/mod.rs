@@ -49,7 +49,7 @@ pub fn completions(invocation: &Invocation, out: &mut Out) -> Result<(), Failure
         "controllers" => line.named(ValueKind::Controller, &mut offers),
         _ => return check_choice(SHELLS, OsStr::new(what)).map_err(|sentence| invocation.usage(&sentence)),
     }
-    Ok(out.raw(offers.text.as_bytes())?)
+    Ok(out.always(&offers.text)?)
 }
 
 /// The offered words, in the format of the scripts.

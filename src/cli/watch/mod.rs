@@ -56,7 +56,8 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             format!("The daemon has not answered for {span}; retrying each second: {}", failure.message)
         });
         if screen.is_live() {
-            out.text(screen.show(&view.lines(out.style(), gone.as_deref())))?;
+            let lines = view.lines(out.style(), gone.as_deref());
+            out.block(&mut screen, &lines, false)?;
         } else {
             news.write(&view, gone.as_deref(), unix_ms(), out)?;
         }
@@ -80,7 +81,7 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         while Instant::now() < next {
             if sys::is_interrupted() {
                 // The terminal has echoed ^C where the next line begins.
-                out.text(if screen.is_live() { "\r\x1b[K" } else { "" })?;
+                out.control(if screen.is_live() { "\r\x1b[K" } else { "" })?;
                 return Ok(());
             }
             thread::sleep(KEY);

@@ -120,7 +120,7 @@ fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, RequestR
         return Ok(node);
     }
     let is_meant =
-        |host: &&Host| host.ack.hostname == *name || rows::address(host.peer).as_str() == name.as_str();
+        |host: &&Host| host.ack.hostname == *name || rows::address(host.peer).raw() == name.as_str();
     let mut found = controller.hosts().iter().filter(is_meant);
     match (found.next(), found.next()) {
         (Some(host), None) => Ok(host.node),

@@ -39,7 +39,7 @@ fn the_reply_names_controllers_that_confirmed_that_did_not_and_that_are_lost() {
         for node in confirmed {
             neighbours.get_mut(NodeId(*node)).unwrap().confirmed = 7;
         }
-        durable_on(at(1000), &neighbours, 7).as_str().to_owned()
+        durable_on(at(1000), &neighbours, 7).raw().to_owned()
     };
     assert_eq!(line(&[], &[]), "Durable here; no other controller is present.");
     assert_eq!(line(&all[..1], &[1]), "Durable here, and on controller-1.");
@@ -56,10 +56,10 @@ fn the_reply_names_controllers_that_confirmed_that_did_not_and_that_are_lost() {
 #[test]
 fn a_refused_purge_names_the_controller_and_what_to_do() {
     let absent = purge_refused(&PurgeRefusal::Absent(NodeId(1), name("controller-1")));
-    assert!(absent.as_str().starts_with("Controller controller-1 is not present"), "{absent}");
-    assert!(absent.as_str().ends_with("thimble drop-controller controller-1."), "{absent}");
+    assert!(absent.raw().starts_with("Controller controller-1 is not present"), "{absent}");
+    assert!(absent.raw().ends_with("thimble drop-controller controller-1."), "{absent}");
     let unnamed = purge_refused(&PurgeRefusal::Differs(NodeId(0xab), Hostname::default()));
-    assert!(unnamed.as_str().contains("00000000000000ab does not have the same repository yet"), "{unnamed}");
+    assert!(unnamed.raw().contains("00000000000000ab does not have the same repository yet"), "{unnamed}");
 }
 
 #[test]
@@ -73,11 +73,11 @@ fn a_present_controller_cannot_be_dropped() {
     assert_eq!(drop("gone"), Ok(NodeId(2)));
     assert_eq!(drop("0000000000000002"), Ok(NodeId(2)));
     assert_eq!(drop("0000000000000004"), Ok(NodeId(4)));
-    assert!(drop("here").unwrap_err().as_str().contains("here is present"));
-    assert!(drop("0000000000000001").unwrap_err().as_str().contains("is present"));
+    assert!(drop("here").unwrap_err().raw().contains("here is present"));
+    assert!(drop("0000000000000001").unwrap_err().raw().contains("is present"));
     let twins = drop("twin").unwrap_err();
-    assert!(twins.as_str().contains("0000000000000003 or 0000000000000004"), "{twins}");
-    assert!(drop("nobody").unwrap_err().as_str().contains("No controller nobody is known"));
+    assert!(twins.raw().contains("0000000000000003 or 0000000000000004"), "{twins}");
+    assert!(drop("nobody").unwrap_err().raw().contains("No controller nobody is known"));
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn an_incomplete_controller_names_the_file_and_the_reason() {
     assert_eq!(incomplete(&controller), None, "no host needs it");
     controller.blob_missing(&entry("NEEDED").hash, &Reason::default());
     let line = incomplete(&controller).unwrap();
-    assert!(line.as_str().starts_with("Incomplete: the file of NEEDED is not here."), "{line}");
-    assert!(line.as_str().ends_with("It is still to be fetched."), "{line}");
+    assert!(line.raw().starts_with("Incomplete: the file of NEEDED is not here."), "{line}");
+    assert!(line.raw().ends_with("It is still to be fetched."), "{line}");
     controller.blob_missing(&entry("NEEDED").hash, &Reason::truncated("its signer is not trusted here"));
     let line = incomplete(&controller).unwrap();
-    assert!(line.as_str().ends_with("its signer is not trusted here"), "{line}");
+    assert!(line.raw().ends_with("its signer is not trusted here"), "{line}");
     controller.blob_here(&entry("NEEDED").hash);
     assert_eq!(incomplete(&controller), None);
 }

@@ -76,7 +76,7 @@ impl Controller<'_> {
     }
 
     /// The reason that belongs to the outcome of a host's last install; empty if there
-    /// is none.
+    /// is none. To show it, make it a [`Reason`]: the host may have sent what a terminal obeys.
     #[must_use]
     pub fn reason(&self, host: &Host) -> &str {
         match host.request.reason_source() {
@@ -84,7 +84,7 @@ impl Controller<'_> {
             ReasonSource::Fixed(reason) => reason,
             ReasonSource::FromHost(request) => self.reasons.get(request).map_or(
                 "only the latest reasons are kept, and other hosts have sent theirs since: see this host's own status",
-                Reason::as_str,
+                Reason::raw,
             ),
         }
     }

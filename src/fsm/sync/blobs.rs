@@ -264,7 +264,7 @@ impl<'a> BlobFetch<'a> {
     /// Why the last fetch of a blob failed; empty if none did.
     #[must_use]
     pub fn reason(&self, hash: &Hash) -> &str {
-        self.errors.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.as_str())
+        self.errors.iter().find(|error| error.hash == *hash).map_or("", |error| error.reason.raw())
     }
 }
 
