@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use thimble::config::keys::KeyFile;
+use thimble::limits::REASON_BYTES;
 use thimble::repo::digest::set_digest;
 use thimble::types::{Hostname, NodeId, NodeType, Nonce, RequestId, SwVersion, Text};
 use thimble::visible::is_hidden;
@@ -301,6 +302,13 @@ fn what_a_script_says_and_leaves_running_comes_out_escaped() {
     says(&cluster.nodes[1], &["status"], &[&words]);
     log_is_visible(&cluster.nodes[1], &[&words]);
     cluster.thimble(&["remove", "SAID-1"]).ok();
+
+    // What is too long for a reason is in the log as a whole, as the script has written it.
+    let long = format!("{}{printed}\\n", "x".repeat(REASON_BYTES));
+    let _long = fails("LONG-1", &long, "health", "exit 3").applied(&cluster);
+    is_clean(&[], &cluster.thimble(&["host-install", "agent-1"]));
+    log_is_visible(&cluster.nodes[1], &[&format!("xxx{SHOWN}\\u{{1b}}[2J")]);
+    cluster.thimble(&["remove", "LONG-1"]).ok();
 
     // A process is called by the end of its program's path.
     let leave = "cp /bin/sleep \"$THIMBLE_ROOT/$n\"\n\"$THIMBLE_ROOT/$n\" 60 > /dev/null 2>&1 &";
