@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use thimble::repo::entry::EntryState;
 use thimble::store::Store;
-use thimble::types::{Digest, NodeId};
+use thimble::types::{Digest, NodeId, PatchId};
 use thimble::wire::frame::{Frame, Purpose, Role};
 use thimble::wire::messages::{Hello, Message, SyncReq};
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Node};
 use crate::forge::with_keys_of;
 use crate::over::{Datagrams, To};
 use crate::patch::Patch;
@@ -93,4 +93,39 @@ fn an_entry_with_an_absurd_counter_is_refused_and_the_rest_of_the_map_merged() {
     assert!(said.sessions <= 4 && said.all() <= 2 * 3 * 12, "{said:?}");
     Patch::new(&cluster, "AFTER-1").file("etc/after", b"x").uploaded_at(&cluster, 0);
     wait::until_true("changes still arrive", || cluster.nodes[1].patch("AFTER-1").is_some());
+}
+
+#[test]
+fn a_committed_patch_that_nobody_has_is_deleted_by_an_operator() {
+    need_root!();
+    let mut cluster = Cluster::of("nowhere", 2, 1).start();
+    Patch::new(&cluster, "SOUND-1").file("etc/sound", b"x").uploaded_at(&cluster, 0);
+    cluster.agree("both have it");
+    wait::until_true("and its file", || cluster.nodes[1].holds_all_files());
+    let liar = &mut cluster.nodes[1];
+    liar.stop();
+    {
+        let mut store = Store::open(&liar.state_dir()).unwrap();
+        let mut lie = store.entries()[0].clone();
+        (lie.id, lie.state) = (PatchId::new("NOWHERE-1").unwrap(), EntryState::Committed);
+        lie.hash.0[0] ^= 1;
+        lie.stamp.counter += 5;
+        store.commit(&[lie]).unwrap();
+    }
+    liar.start();
+    let first = &cluster.nodes[0];
+    let incomplete =
+        |node: &Node| node.json(&["status"])["troubles"].to_string().contains("thimble delete NOWHERE-1");
+    wait::until_true("both say what to do", || incomplete(first) && incomplete(&cluster.nodes[1]));
+    let host = cluster.host(2)["hostname"].as_str().unwrap().to_owned();
+    let refused = first.thimble(&["host-install", &host]).failed(1);
+    assert!(refused.contains("the file of NOWHERE-1 is not here"), "{refused}");
+    let refused = first.thimble(&["remove", "NOWHERE-1"]).failed(1);
+    assert!(refused.contains("committed"), "{refused}");
+
+    first.thimble(&["delete", "NOWHERE-1"]).ok();
+    wait::until_true("neither is incomplete", || !incomplete(first) && !incomplete(&cluster.nodes[1]));
+    first.thimble(&["apply", "SOUND-1"]).ok();
+    first.thimble(&["host-install", &host]).ok();
+    assert_eq!(std::fs::read(cluster.nodes[2].root().join("etc/sound")).unwrap(), b"x");
 }
