@@ -9,7 +9,7 @@
 //! | `jobs` | starts workers, applies their reports, reaps them |
 //! | `sessions` | stream sessions, from the first byte to a worker |
 //! | `workers` | worker processes |
-//! | `worker` | the other side: a worker's own `main` |
+//! | `worker`, `confine` | the other side: a worker's own `main`; what it gives up first |
 //! | `topology` | the topology service's events, on their way to the state machines |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
 //! | `control_socket` | connections of commands |
@@ -25,6 +25,7 @@ mod alerts;
 mod answers;
 mod buffers;
 mod clock;
+mod confine;
 mod control_socket;
 mod counters;
 mod event_loop;

@@ -10,6 +10,7 @@ use mio::Poll;
 
 use super::buffers::{POOL_BYTES, Pool};
 use super::clock::Clock;
+use super::confine;
 use super::control_socket::{Access, ControlSocket};
 use super::counters::Counters;
 use super::event_loop::{self, Daemon};
@@ -76,6 +77,12 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
+    }
+    if !config.node.is_agent {
+        confine::stay_unprivileged().map_err(|error| format!("rights cannot be given up: {error}"))?;
+    }
+    if let Some(missing) = confine::missing().filter(|_| config.node.is_controller) {
+        warn!("this kernel has no {missing}: a worker that is taken over can reach more than its files");
     }
     allocate(config, &text, config_path, identity, notify, lock)
 }

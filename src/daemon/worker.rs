@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::confine::{Access, confine};
 use super::exchange::Exchange;
 use super::fetch::SessionSource;
 use super::{log as lines, reload, serve, sys};
@@ -55,6 +56,23 @@ fn run() -> Result<(), String> {
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
     let mut channel = Channel(channel);
+    if let Some(access) = access(&job) {
+        let state_dir = &config.node.state_dir;
+        #[cfg(feature = "proof")]
+        let is_unconfined = super::confine::taken_over::is_unconfined();
+        #[cfg(not(feature = "proof"))]
+        let is_unconfined = false;
+        if !is_unconfined {
+            confine(state_dir, access).map_err(|error| {
+                let path = state_dir.display();
+                format!("the worker cannot be confined to {path}: {error}")
+            })?;
+        }
+        #[cfg(feature = "proof")]
+        if super::confine::taken_over::run(state_dir, &mut channel).map_err(|error| error.to_string())? {
+            return Ok(());
+        }
+    }
     execute(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
 }
 
@@ -64,6 +82,25 @@ fn read_texts(file: &File) -> io::Result<String> {
     // Read at a given offset: the descriptor's own offset is shared with other workers.
     file.read_exact_at(&mut bytes, 0)?;
     String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+/// What a job needs of the state directory, if it needs nothing else of the host.
+fn access(job: &Job) -> Option<Access> {
+    match job {
+        // The host's files, and its scripts.
+        Job::Recover | Job::Prove { .. } | Job::Install { .. } => None,
+        // The files that the configuration names.
+        Job::Reload(_) => None,
+        Job::Serve { .. } | Job::Show { .. } => Some(Access::Read),
+        Job::Load { .. }
+        | Job::Change(_)
+        | Job::Upload { .. }
+        | Job::Pull { .. }
+        | Job::Blobs(_)
+        | Job::Rollout(_)
+        | Job::Purge(_)
+        | Job::DropController(_) => Some(Access::Write),
+    }
 }
 
 fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io::Result<()> {

@@ -49,6 +49,23 @@ pub enum WorkerKind {
     Reload(Option<ConnectionId>),
 }
 
+impl WorkerKind {
+    /// Whether this is a report of such a worker. One that was taken over by its peer says
+    /// nothing else: not what a host should have, nor what the settings are.
+    const fn may_send(self, report: &Report) -> bool {
+        match report {
+            Report::Progress { .. }
+            | Report::Installed(_)
+            | Report::InstalledEnd { .. }
+            | Report::Awaited { .. }
+            | Report::Superseded => matches!(self, Self::Agent),
+            Report::Settings(_) | Report::Waits(_) => matches!(self, Self::Reload(_)),
+            Report::Done | Report::Failed { .. } => true,
+            _ => !matches!(self, Self::Serve(..) | Self::Show),
+        }
+    }
+}
+
 /// How a worker ended.
 #[derive(Clone, Debug)]
 pub enum Ending {
@@ -184,8 +201,8 @@ impl Workers {
                 Ok(Report::Failed { kind, reason }) => {
                     worker.ending.get_or_insert(Ending::Failed(kind, reason));
                 }
-                Ok(report) => return Some((worker.kind, report)),
-                Err(_) => {
+                Ok(report) if worker.kind.may_send(&report) => return Some((worker.kind, report)),
+                _ => {
                     let reason = Reason::truncated("the worker sent an invalid report");
                     worker.ending = Some(Ending::Crashed(reason));
                 }
@@ -236,5 +253,28 @@ impl Workers {
         for worker in self.slots.iter().flatten() {
             sys::kill(worker.pid, libc::SIGKILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_faces_a_peer_says_only_how_it_ended() {
+        let reports = [
+            Report::Superseded,
+            Report::Waits(Reason::default()),
+            Report::Item(Reason::default()),
+            Report::Notice(Reason::default()),
+            Report::Floor(7),
+        ];
+        let may = |kind: WorkerKind| reports.each_ref().map(|report| kind.may_send(report));
+        assert_eq!(may(WorkerKind::Serve(NodeId(1), Purpose::Fetch)), [false; 5]);
+        assert_eq!(may(WorkerKind::Show), [false; 5]);
+        assert_eq!(may(WorkerKind::Pull(NodeId(1))), [false, false, true, true, true]);
+        assert_eq!(may(WorkerKind::Reload(None)), [false, true, true, true, true]);
+        assert_eq!(may(WorkerKind::Agent), [true, false, true, true, true]);
+        assert!(WorkerKind::Serve(NodeId(1), Purpose::Fetch).may_send(&Report::Done));
     }
 }

@@ -57,6 +57,7 @@ impl Bench {
     fn new(name: &str) -> Self {
         let scratch = Scratch::new(name);
         let signer = Signer::new(&scratch, "trusted");
+        fs::create_dir(scratch.join("state")).unwrap();
         let path = scratch.join("thimble.toml");
         fs::write(&path, config(&scratch.join("state"), &signer.public)).unwrap();
         Self { config: File::open(path).unwrap(), scratch, signer }

@@ -8,6 +8,8 @@
 mod support;
 
 mod archive;
+#[cfg(feature = "proof")]
+mod confined;
 mod conflicts;
 mod fetch;
 mod full;

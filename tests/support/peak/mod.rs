@@ -68,12 +68,21 @@ fn peak(status: &str) -> u64 {
 
 /// Runs a worker with a job, as the daemon does; `files` are the job's. Returns its reports.
 pub fn work(config: &File, job: &Job, files: &[BorrowedFd<'_>]) -> (Ended, Vec<Report>) {
+    work_as(&mut Command::new(super::thimble()), config, job, files)
+}
+
+/// The same, with a command that has its environment already.
+pub fn work_as(
+    command: &mut Command,
+    config: &File,
+    job: &Job,
+    files: &[BorrowedFd<'_>],
+) -> (Ended, Vec<Report>) {
     let (ours, theirs) = sys::message_pair().unwrap();
     // Each write and each read is one message.
     let mut channel = File::from(ours);
     let mut buffer = vec![0; limits::JOB_BYTES];
     channel.write_all(postcard::to_slice(job, &mut buffer).unwrap()).unwrap();
-    let mut command = Command::new(super::thimble());
     let all: Vec<_> = [theirs.as_fd(), config.as_fd()].into_iter().chain(files.iter().copied()).collect();
     let ended = run(command.arg("worker"), &all);
     drop(theirs);
