@@ -4,7 +4,7 @@
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use crate::config::keys::KeyFile;
+use crate::config::keys::{KeyFile, Owners};
 use crate::config::{self, Config};
 use crate::json::Value;
 #[cfg(feature = "tipc")]
@@ -14,8 +14,10 @@ use crate::tipc::socket::{Socket, SocketError};
 pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let path = invocation.config();
     let config = Config::load(path)?;
+    // An agent is root; a controller alone may run as another user than the one who checks.
+    let owners = if config.node.is_agent { Owners::RootOrOwn } else { Owners::RootMayReadAll };
     let keys = match &config.security.key_file {
-        Some(path) => Some(KeyFile::load(path, config.node.is_controller)?),
+        Some(path) => Some(KeyFile::load(path, config.node.is_controller, owners)?),
         None => None,
     };
     for group in [config.node.query_group(), config.node.admin_group()] {

@@ -13,7 +13,7 @@ use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::guard::{Running, daemon_of, root_only};
 use super::out::Out;
-use crate::config::keys::KeyFile;
+use crate::config::keys::{KeyFile, Owners};
 use crate::config::{self, Config};
 use crate::install;
 use crate::job::reporter::Reporter;
@@ -88,7 +88,9 @@ fn missing_role(config: &Config) -> Option<&'static str> {
 /// This node's id, for the request.
 fn own_id(config: &Config) -> Result<NodeId, Failure> {
     Ok(match &config.security.key_file {
-        Some(path) if !config.security.is_unauthenticated => KeyFile::load(path, true)?.node,
+        Some(path) if !config.security.is_unauthenticated => {
+            KeyFile::load(path, true, Owners::RootOrOwn)?.node
+        }
         _ => config::node_id_without_keys(&config.node.state_dir)?,
     })
 }

@@ -1,10 +1,10 @@
 //! `keygen`: makes and changes key files, which only their owner can read.
 
 use std::ffi::OsStr;
-use std::fs::{File, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown};
 use std::path::Path;
 
 use super::command::Invocation;
@@ -35,6 +35,7 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         };
         Failure::new(Exit::Refused, sentence)
     })?;
+    keep_owner(invocation, Path::new(path));
     let kind = match keys.role {
         Role::Controller => "controller",
         Role::Agent => "agent",
@@ -57,8 +58,20 @@ pub fn keygen(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The modes that make a file for the same node.
+const CHANGES: [&str; 3] = ["add-slot", "send-slot", "drop-slot"];
+
 /// The modes, one option each.
 const MODES: [&str; 7] = ["cluster", "node", "controller", "like", "add-slot", "send-slot", "drop-slot"];
+
+/// Gives a changed key file to the owner of the one that it will replace, if this user may:
+/// root may, and another user reads no file but root's and his own.
+fn keep_owner(invocation: &Invocation, path: &Path) {
+    let from = invocation.value("from").filter(|_| CHANGES.iter().any(|mode| invocation.has(mode)));
+    if let Some(Ok(from)) = from.map(fs::metadata) {
+        let _ = lchown(path, Some(from.uid()), Some(from.gid()));
+    }
+}
 
 fn make(invocation: &Invocation) -> Result<KeyFile, Failure> {
     let no_random = |error| Failure::new(Exit::Refused, format!("no random bytes from the system: {error}"));

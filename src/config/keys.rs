@@ -11,14 +11,15 @@
 //! secret = "64 hex digits"       # controller: everything derives from it
 //! # agent: group = "...", node = "..." in place of secret
 //! ```
-//! A key file belongs to root or to the user that runs thimble, and no other user may
-//! read it.
+//! A key file belongs to root or to the user that runs thimble ([`Owners`]), and no other
+//! user may read it.
 
 use std::fmt;
 use std::io;
 use std::path::Path;
 
 use super::document::{ConfigError, ConfigSection, Document};
+pub use super::private::Owners;
 use super::private::{self, random, random_node};
 use crate::limits;
 use crate::types::{ClusterId, Hostname, NodeId};
@@ -59,8 +60,8 @@ impl KeyFile {
     /// # Errors
     /// [`ConfigError`]: missing, readable by others, owned by another user,
     /// wrong in itself, or of the other role.
-    pub fn load(path: &Path, is_controller: bool) -> Result<Self, ConfigError> {
-        let keys = Self::read(path)?;
+    pub fn load(path: &Path, is_controller: bool, owners: Owners) -> Result<Self, ConfigError> {
+        let keys = Self::read_of(path, owners)?;
         let shown = path.display();
         let sentence = match (keys.role, is_controller) {
             (Role::Agent, true) => format!(
@@ -76,13 +77,17 @@ impl KeyFile {
         Err(ConfigError::file(&shown.to_string(), sentence))
     }
 
-    /// Reads a key file of either role.
+    /// Reads a key file of either role, for a command: root may read that of any user.
     ///
     /// # Errors
     /// [`ConfigError`]: missing, readable by others, owned by another user, or wrong in itself.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_of(path, Owners::RootMayReadAll)
+    }
+
+    fn read_of(path: &Path, owners: Owners) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
-        let text = private::read(path).map_err(|sentence| ConfigError::file(&shown, sentence))?;
+        let text = private::read(path, owners).map_err(|sentence| ConfigError::file(&shown, sentence))?;
         Self::parse(&text, &shown)
     }
 
@@ -357,16 +362,29 @@ mod tests {
         let scratch = Scratch::new("mode");
         let keys = KeyFile::new_cluster(name("c0")).unwrap();
         write_new(&scratch.0, keys.to_string().as_bytes()).unwrap();
-        assert_eq!(KeyFile::load(&scratch.0, true).unwrap(), keys);
+        assert_eq!(KeyFile::load(&scratch.0, true, Owners::RootOrOwn).unwrap(), keys);
         fs::set_permissions(&scratch.0, fs::Permissions::from_mode(0o640)).unwrap();
-        let error = KeyFile::load(&scratch.0, true).unwrap_err().to_string();
+        let error = KeyFile::load(&scratch.0, true, Owners::RootOrOwn).unwrap_err().to_string();
         assert!(error.contains("its mode is 0640") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_key_file_of_another_user_is_for_commands_of_root_alone() {
+        let scratch = Scratch::new("owner");
+        let keys = KeyFile::new_cluster(name("c0")).unwrap();
+        write_new(&scratch.0, keys.to_string().as_bytes()).unwrap();
+        if std::os::unix::fs::chown(&scratch.0, Some(12_345), None).is_err() {
+            return; // Only root can give a file away.
+        }
+        let error = KeyFile::load(&scratch.0, true, Owners::RootOrOwn).unwrap_err().to_string();
+        assert!(error.contains("belongs to user 12345") && error.contains("`chown 0 "), "{error}");
+        assert_eq!(KeyFile::load(&scratch.0, true, Owners::RootMayReadAll).unwrap(), keys);
     }
 
     #[test]
     fn a_missing_key_file_says_how_to_make_one() {
         let scratch = Scratch::new("missing");
-        let error = KeyFile::load(&scratch.0, false).unwrap_err().to_string();
+        let error = KeyFile::load(&scratch.0, false, Owners::RootOrOwn).unwrap_err().to_string();
         assert!(error.contains("thimble keygen --node NAME --from"), "{error}");
     }
 
@@ -375,13 +393,13 @@ mod tests {
         let scratch = Scratch::new("role");
         let controller = KeyFile::new_cluster(name("c0")).unwrap();
         write_new(&scratch.0, controller.to_string().as_bytes()).unwrap();
-        let error = KeyFile::load(&scratch.0, false).unwrap_err().to_string();
+        let error = KeyFile::load(&scratch.0, false, Owners::RootOrOwn).unwrap_err().to_string();
         assert!(error.contains("an agent must not hold the cluster's secret"), "{error}");
 
         fs::remove_file(&scratch.0).unwrap();
         let agent = controller.for_node(name("w0"), Role::Agent).unwrap().unwrap();
         write_new(&scratch.0, agent.to_string().as_bytes()).unwrap();
-        let error = KeyFile::load(&scratch.0, true).unwrap_err().to_string();
+        let error = KeyFile::load(&scratch.0, true, Owners::RootOrOwn).unwrap_err().to_string();
         assert!(error.contains("keygen --controller NAME"), "{error}");
     }
 

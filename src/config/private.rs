@@ -12,13 +12,29 @@ use crate::types::NodeId;
 /// A key file of four slots takes less than a quarter of this.
 const FILE_BYTES: u64 = 8 * 1024;
 
-/// Reads a key file, and refuses it if another user can read or change it.
-pub(super) fn read(path: &Path) -> Result<String, String> {
+/// Who a key file may belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owners {
+    /// Root, or this process's own user: for the daemon.
+    RootOrOwn,
+    /// Where root asks, any user: for commands about the key file of a daemon that runs as a
+    /// user of its own.
+    RootMayReadAll,
+}
+
+/// Reads a key file, and refuses it if others than its owner can read or change it, or if
+/// its owner is none of `owners`.
+pub(super) fn read(path: &Path, owners: Owners) -> Result<String, String> {
     let shown = path.display();
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => format!(
             "there is no such key file; make the first controller's with `thimble keygen --cluster -o {shown}`, \
              any other node's with `thimble keygen --node NAME --from CONTROLLER.KEY -o {shown}`"
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "the key file cannot be read: {error}; it must belong to the user that thimble runs as: run \
+             `chown {} {shown}`",
+            sys::effective_uid()
         ),
         _ => format!("the key file cannot be read: {error}"),
     };
@@ -31,10 +47,11 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
         ));
     }
     let owner = metadata.uid();
-    if owner != 0 && owner != sys::effective_uid() {
+    let own = sys::effective_uid();
+    if owner != 0 && owner != own && (owners == Owners::RootOrOwn || own != 0) {
         return Err(format!(
             "it belongs to user {owner}, who is neither root nor the user that thimble runs as; \
-             run `chown root {shown}`"
+             run `chown {own} {shown}`"
         ));
     }
     let mut text = String::new();

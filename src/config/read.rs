@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::document::{ConfigError, ConfigSection, Document};
 use super::minisign_key::public_key;
+use super::sys;
 use super::{
     AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
 };
@@ -128,9 +129,9 @@ fn hostname(section: &ConfigSection<'_>) -> Result<Hostname, ConfigError> {
     if let Some(hostname) = section.name("hostname")? {
         return Ok(hostname);
     }
-    let kernel = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    Hostname::new(kernel.trim_end()).map_err(|bad| {
-        let accepts = format!("a hostname; the kernel's, {:?}, is invalid: {bad}", kernel.trim_end());
+    let kernel = sys::hostname();
+    Hostname::new(&kernel).map_err(|bad| {
+        let accepts = format!("a hostname; the kernel's, {kernel:?}, is invalid: {bad}");
         section.missing("hostname", accepts)
     })
 }

@@ -18,7 +18,7 @@ use std::io;
 use std::path::Path;
 
 use super::sys;
-use crate::config::keys::KeyFile;
+use crate::config::keys::{KeyFile, Owners};
 use crate::config::{Config, Difference};
 use crate::job::reporter::Reporter;
 use crate::job::{RefusalKind, ReloadJob, Report, Settings};
@@ -88,7 +88,10 @@ fn read(
     let read = Config::load_with_text(Path::new(job.path.raw()));
     let (new, text) = read.map_err(|error| error.to_string())?;
     let keys = match &new.security.key_file {
-        Some(path) => Some(KeyFile::load(path, new.node.is_controller).map_err(|error| error.to_string())?),
+        Some(path) => Some(
+            KeyFile::load(path, new.node.is_controller, Owners::RootOrOwn)
+                .map_err(|error| error.to_string())?,
+        ),
         None => None,
     };
     let query_group = new.node.query_group()?;

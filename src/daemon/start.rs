@@ -26,7 +26,7 @@ use super::transport::Transport;
 use super::workers::Workers;
 use super::{log as lines, sys};
 use crate::config::Config;
-use crate::config::keys::KeyFile;
+use crate::config::keys::{KeyFile, Owners};
 use crate::fsm::actions::Actions;
 use crate::fsm::agent::Agent;
 use crate::fsm::controller::{Controller, Tables};
@@ -127,7 +127,8 @@ fn identity(config: &Config) -> Result<Identity, String> {
     let roles = Roles { is_controller: config.node.is_controller, is_agent: config.node.is_agent };
     let (cluster, node, ring) = match &config.security.key_file {
         Some(path) if !config.security.is_unauthenticated => {
-            let keys = KeyFile::load(path, roles.is_controller).map_err(|error| error.to_string())?;
+            let keys = KeyFile::load(path, roles.is_controller, Owners::RootOrOwn)
+                .map_err(|error| error.to_string())?;
             (keys.cluster, keys.node, keys.ring())
         }
         _ => {

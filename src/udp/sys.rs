@@ -3,7 +3,9 @@
 //! Sockets are bound to every address, because a group's datagrams have the group's own.
 //! What comes in by another interface than the configured one is told apart here: a
 //! datagram by its `IP_PKTINFO`, a connection by a filter in the kernel. `SO_BINDTODEVICE`
-//! would be shorter, but what a node sends to itself comes in by the loopback interface.
+//! would be shorter, but what a node sends to itself comes in by the loopback interface. It is
+//! used where a newer kernel wants a capability for the filter: a daemon without capabilities
+//! is no agent, so it opens no session to itself.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
@@ -182,7 +184,12 @@ pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
     set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &1 as &libc::c_int)?;
     let mut filter = interface_filter(interface);
     let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
-    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)?;
+    match set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &interface)?;
+        }
+        attached => attached?,
+    }
     // SAFETY: sockaddr_in is plain data, for which zeros are a value; zeros are any address.
     let mut any: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     any.sin_family = libc::AF_INET as libc::sa_family_t;
@@ -197,7 +204,7 @@ pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
 }
 
 /// A classic BPF program that keeps a packet that came in by `interface` or by loopback,
-/// and drops any other. It needs no privilege.
+/// and drops any other. It needs no privilege before Linux 6.18.
 fn interface_filter(interface: u32) -> [libc::sock_filter; 5] {
     // <linux/filter.h>: extra data of the packet is loaded from this negative offset.
     const ARRIVAL_INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;

@@ -123,4 +123,32 @@ until_true "it is undone" logged "back on set"
 until_true "it answers" answers
 test -e /var/root/etc/supervised || fail "the file is gone"
 rc-service thimble stop
+
+say "a controller that is no agent runs as its own user"
+useradd --system --no-create-home --home-dir /var/lib/thimble --shell /usr/sbin/nologin thimble
+echo 'thimble_user=thimble' >>/etc/conf.d/thimble
+sed -i 's/^roles = .*/roles = ["controller"]/' /etc/thimble/thimble.toml
+chown -R thimble: /var/lib/thimble /etc/thimble/thimble.key
+rc-service thimble start
+until_true "it answers" answers
+pid=$(daemon)
+of_process() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
+[[ $(of_process Uid) == "$(id -u thimble)" && $(of_process Umask) == 0077 ]] || fail "it runs as user $(of_process Uid)"
+for set in CapInh CapPrm CapEff CapAmb; do
+    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
+done
+[[ $(of_process NoNewPrivs) == 1 ]] || fail "it may get more rights"
+[[ $(stat -c %U /var/log/thimble.log) == thimble ]] || fail "its log is another's"
+sed -i 's/SUPERVISED-1/SUPERVISED-2/' /var/patch/metadata.toml
+"$maker" make /var/patch -o /var/SUPERVISED-2.patch >/dev/null
+minisign -S -H -s /var/maker.key -m /var/SUPERVISED-2.patch >/dev/null
+thimble upload /var/SUPERVISED-2.patch
+thimble apply SUPERVISED-2
+sed -i 's/^sync_wait_ms = .*/sync_wait_ms = 400/' /etc/thimble/thimble.toml
+rc-service thimble reload | grep -F "timers.sync_wait_ms is 400 now (was 300)"
+rc-service thimble healthcheck
+before=$(daemon)
+kill -KILL "$before"
+until_true "another daemon" restarted
+rc-service thimble stop
 echo "openrc: all is well"

@@ -24,6 +24,10 @@ if [[ ${1-} == boot ]]; then
     # A test waits for no half minute.
     printf '[Service]\nWatchdogSec=8\nRestartSec=0\n' >/run/units/thimble.service.d/impatient.conf
     printf '[Service]\nExecStart=/bin/sleep infinity\n' >/run/units/other.service
+    # A host beyond the wire, for a controller that is no agent.
+    printf '[Service]\nPrivateNetwork=yes\nType=notify\nExecStartPre=%s\nExecStart=%s\n' \
+        '/usr/bin/timeout 20 /bin/sh -c "until ip link show wire; do sleep .05; done; ip address add 10.84.0.2/24 dev wire; ip link set wire up"' \
+        '/usr/bin/thimble --config /etc/thimble/host.toml run' >/run/units/host.service
     install_thimble "$binary" "systemctl restart other"
     exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units \
         /lib/systemd/systemd --system --unit=multi-user.target --log-target=null
@@ -128,5 +132,65 @@ on systemctl start thimble
 until_true "it is undone" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: the last install failed"
 on test -e /var/root/etc/supervised || fail "the file is gone"
 on systemctl start thimble-guard
+
+# exposed UNIT MOST: what systemd makes of a unit as it runs, in tenths.
+exposed() {
+    on systemd-analyze security --no-pager --threshold="$2" "$1" >/tmp/exposed.$$ || fail "$(cat /tmp/exposed.$$)"
+    echo "   $(grep -F 'Overall exposure' /tmp/exposed.$$)"
+    rm /tmp/exposed.$$
+}
+
+say "a controller that is no agent runs as its own user, and takes over what root's daemon left"
 on systemctl stop thimble
+on cp "$tree/config/thimble-controller.service" /run/units/thimble.service
+on sed -i 's/^roles = .*/roles = ["controller"]/' /etc/thimble/thimble.toml
+on useradd --system --no-create-home --home-dir /var/lib/thimble --shell /usr/sbin/nologin thimble
+on systemctl daemon-reload
+! on systemctl start thimble 2>/dev/null || fail "it starts without its key file"
+on systemctl stop thimble
+until_true "it says whose the key file must be" logged "run \`chown $(on id -u thimble) /etc/thimble/thimble.key\`"
+on chown thimble: /etc/thimble/thimble.key
+on thimble check-config >/dev/null
+on systemctl start thimble
+until_true "it has the repository" status_is "controller: 1 patches, 0 hosts, 0 lost"
+exposed thimble 20
+pid=$(property MainPID)
+of_process() { on awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
+[[ $(of_process Uid) == "$(on id -u thimble)" ]] || fail "it runs as user $(of_process Uid)"
+for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
+done
+[[ $(of_process NoNewPrivs) == 1 && $(of_process Seccomp) == 2 ]] || fail "it may get more rights"
+
+say "such a controller takes uploads, shows, reloads, and serves a host"
+on sed -i 's/SUPERVISED-1/SUPERVISED-2/' /var/patch/metadata.toml
+on "$maker" make /var/patch -o /var/SUPERVISED-2.patch >/dev/null
+on sh -c 'minisign -S -H -s /var/maker.key -m /var/SUPERVISED-2.patch >/dev/null'
+on thimble upload /var/SUPERVISED-2.patch
+on thimble apply SUPERVISED-2
+on thimble show SUPERVISED-2 | grep -qF /etc/supervised || fail "it does not show what is in a patch"
+on sed -i 's/^sync_wait_ms = .*/sync_wait_ms = 250/' /etc/thimble/thimble.toml
+on systemctl reload thimble
+until_true "what was taken up" logged "timers.sync_wait_ms is 250 now (was 200)"
+on sed -e 's/^roles = .*/roles = ["agent"]/' -e 's/^interface = .*/interface = "wire"/' \
+    -e 's/^key_file = .*/key_file = "\/etc\/thimble\/host.key"/' \
+    -e '/^\[node\]/a hostname = "host"\nstate_dir = "/var/lib/host"\ncontrol_socket = "/run/host.sock"' \
+    /etc/thimble/thimble.toml >"/proc/$machine/root/tmp/host.toml"
+on mv /tmp/host.toml /etc/thimble/host.toml
+on thimble keygen --node host --from /etc/thimble/thimble.key -o /etc/thimble/host.key >/dev/null
+on systemctl start --no-block host
+host_is_there() {
+    local pid
+    pid=$(on systemctl show --value -p ControlPID host)
+    [[ $pid != 0 ]] && on ip link set wire netns "$pid"
+}
+until_true "the wire's other end is the host's" host_is_there
+until_true "the host is heard" status_is "controller: 2 patches, 1 hosts, 0 lost"
+on thimble host-install host
+rotated() { on thimble keygen "$@" --from /etc/thimble/thimble.key -o /etc/thimble/new.key >/dev/null; }
+rotated --add-slot
+on mv /etc/thimble/new.key /etc/thimble/thimble.key
+on systemctl reload thimble
+until_true "its changed key file is still its own" logged "sends with slot 0 now and accepts 0, 1"
+on systemctl stop host thimble
 echo "systemd: all is well"
