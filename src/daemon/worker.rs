@@ -51,7 +51,7 @@ fn run() -> Result<(), String> {
     let channel = sys::take_inherited(CHANNEL_FD).map_err(not_a_worker)?;
     let config = sys::take_inherited(CONFIG_FD).map_err(not_a_worker)?;
     let texts = read_texts(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
-    let config = Config::held(&texts).map_err(|error| error.to_string())?;
+    let mut config = Config::held(&texts).map_err(|error| error.to_string())?;
     let mut bytes = vec![0; limits::JOB_BYTES];
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
@@ -63,13 +63,15 @@ fn run() -> Result<(), String> {
         #[cfg(not(feature = "proof"))]
         let is_unconfined = false;
         if !is_unconfined {
-            confine(state_dir, access).map_err(|error| {
+            config.node.state_dir = confine(state_dir, access).map_err(|error| {
                 let path = state_dir.display();
                 format!("the worker cannot be confined to {path}: {error}")
             })?;
         }
         #[cfg(feature = "proof")]
-        if super::confine::taken_over::run(state_dir, &mut channel).map_err(|error| error.to_string())? {
+        if super::confine::taken_over::run(&config.node.state_dir, &mut channel)
+            .map_err(|error| error.to_string())?
+        {
             return Ok(());
         }
     }

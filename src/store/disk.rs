@@ -1,8 +1,7 @@
 //! The store, opened to change it: one process at a time.
 
 use std::collections::HashSet;
-use std::fs::{self, File, TryLockError};
-use std::io::Read;
+use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::thread;
@@ -13,6 +12,7 @@ use super::controllers::Controllers;
 use super::durable;
 use super::error::StoreError;
 use super::map_file::{self, Snapshot};
+use super::sys;
 use crate::failpoint;
 use crate::repo::entry::{Entry, Stamp};
 use crate::repo::join::{MergeEvent, Origin, join};
@@ -280,9 +280,6 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 }
 
 fn random() -> Result<u64, StoreError> {
-    let path = Path::new("/dev/urandom");
-    let mut bytes = [0; 8];
-    let read = fs::File::open(path).and_then(|mut file| file.read_exact(&mut bytes));
-    read.map_err(StoreError::at(path))?;
-    Ok(u64::from_le_bytes(bytes))
+    // By a call: a worker may have no file but the store's.
+    sys::random().map_err(StoreError::at(Path::new("a random number")))
 }

@@ -81,6 +81,15 @@ on systemctl start systemd-journald thimble other
 until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
 until_true "a log line without its priority in the text" logged "thimble: the repository is read"
 
+# exposed UNIT MOST: what systemd makes of a unit as it runs, in tenths.
+exposed() {
+    on systemd-analyze security --no-pager --threshold="$2" "$1" >/tmp/exposed.$$ || fail "$(cat /tmp/exposed.$$)"
+    echo "   $(grep -F 'Overall exposure' /tmp/exposed.$$)"
+    rm /tmp/exposed.$$
+}
+# Of an agent: nearly all that is counted is what a script may need.
+exposed thimble 95
+
 say "reload: what is taken up is told, and a wrong file fails with its line"
 on sed -i 's/^#sync_wait_ms = .*/sync_wait_ms = 300/' /etc/thimble/thimble.toml
 on systemctl reload thimble
@@ -132,13 +141,6 @@ on systemctl start thimble
 until_true "it is undone" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: the last install failed"
 on test -e /var/root/etc/supervised || fail "the file is gone"
 on systemctl start thimble-guard
-
-# exposed UNIT MOST: what systemd makes of a unit as it runs, in tenths.
-exposed() {
-    on systemd-analyze security --no-pager --threshold="$2" "$1" >/tmp/exposed.$$ || fail "$(cat /tmp/exposed.$$)"
-    echo "   $(grep -F 'Overall exposure' /tmp/exposed.$$)"
-    rm /tmp/exposed.$$
-}
 
 say "a controller that is no agent runs as its own user, and takes over what root's daemon left"
 on systemctl stop thimble

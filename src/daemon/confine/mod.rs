@@ -7,7 +7,7 @@
 //! | given up | by |
 //! |---|---|
 //! | capabilities, also those that a program could bring back | empty sets, the bounding set too, and `no_new_privs` |
-//! | all files but those of the state directory, which may be read only or also written | Landlock, Linux 5.13 |
+//! | all files but those of the state directory, which may be read only or also written | Landlock, Linux 5.13; before, where it is root, a root directory of its own, which may be written |
 //! | TCP ports, signals to others, abstract sockets | Landlock, Linux 6.7 and 6.12 |
 //! | programs, processes, sockets, code that is made as it runs | a filter of system calls |
 //! | a core that could hold keys, a debugger of the same user | not dumpable |
@@ -21,7 +21,7 @@ mod sys;
 pub mod taken_over;
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a worker needs of the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,9 +31,6 @@ pub enum Access {
     /// Makes, changes and removes files and directories as well.
     Write,
 }
-
-/// The source of random numbers, which a new map's name is made of.
-const RANDOM: &str = "/dev/urandom";
 
 // The rights of Landlock, <linux/landlock.h>.
 const EXECUTE: u64 = 1 << 0;
@@ -61,13 +58,17 @@ const NET: u64 = 0b11;
 const SCOPES: u64 = 0b11;
 
 /// Gives up everything but the state directory and what is open. There is no way back.
+/// Returns the path that the state directory has from now on.
 ///
 /// # Errors
 /// The kernel refuses what it has: the worker must not go on.
-pub fn confine(state_dir: &Path, access: Access) -> io::Result<()> {
+pub fn confine(state_dir: &Path, access: Access) -> io::Result<PathBuf> {
+    let landlock = sys::landlock_version();
+    // Only root can, and only root's worker has files elsewhere that are its own.
+    let is_rooted = landlock.is_none() && sys::enter_root(state_dir).is_ok();
     sys::drop_capabilities()?;
     sys::stay_unprivileged()?;
-    if let Some(version) = sys::landlock_version() {
+    if let Some(version) = landlock {
         let known = match version {
             1 => FIRST_RIGHTS,
             2 => FIRST_RIGHTS | (TRUNCATE >> 1),
@@ -78,18 +79,18 @@ pub fn confine(state_dir: &Path, access: Access) -> io::Result<()> {
             Access::Read => READ,
             Access::Write => WRITE,
         };
-        let allowed = [(state_dir, rights & known), (Path::new(RANDOM), READ_FILE)];
         sys::restrict(&sys::Ruleset {
             files: known,
             net: if version >= 4 { NET } else { 0 },
             scopes: if version >= 6 { SCOPES } else { 0 },
-            allowed: &allowed[..1 + usize::from(Path::new(RANDOM).exists())],
+            beneath: state_dir,
+            allowed: rights & known,
         })?;
     }
     if sys::has_filters() {
         sys::filter(&filter::program())?;
     }
-    Ok(())
+    Ok(if is_rooted { PathBuf::from("/") } else { state_dir.to_owned() })
 }
 
 /// What a daemon gives up that runs no scripts: a set-user-id program would give its workers
@@ -101,11 +102,13 @@ pub fn stay_unprivileged() -> io::Result<()> {
     sys::stay_unprivileged()
 }
 
-/// What this kernel lacks to confine a worker, for the operator; `None` if nothing.
+/// What this kernel lacks to confine a worker of this user's, for the operator; `None` if
+/// nothing.
 #[must_use]
-pub fn missing() -> Option<&'static str> {
+pub fn missing(uid: u32) -> Option<&'static str> {
+    let has_files = sys::landlock_version().is_some() || uid == 0;
     let has_filters = sys::has_filters() && !filter::program().is_empty();
-    match (sys::landlock_version().is_some(), has_filters) {
+    match (has_files, has_filters) {
         (true, true) => None,
         (false, true) => Some("Landlock"),
         (true, false) => Some("filters of system calls"),

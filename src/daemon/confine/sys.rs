@@ -1,9 +1,8 @@
 //! The system calls that take rights from a process.
 
-use std::ffi::CString;
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 fn check(result: libc::c_long) -> io::Result<libc::c_long> {
@@ -14,6 +13,16 @@ fn prctl(option: libc::c_int, argument: usize) -> io::Result<libc::c_int> {
     // SAFETY: callers pass options whose arguments are numbers.
     let done = unsafe { libc::prctl(option, argument, 0usize, 0usize, 0usize) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done) }
+}
+
+/// Makes a directory the root of this process, which finds no file elsewhere then. Without
+/// capabilities and descriptors of other directories there is no way out.
+///
+/// # Errors
+/// As `chroot(2)`: this process may not.
+pub(super) fn enter_root(dir: &Path) -> io::Result<()> {
+    std::os::unix::fs::chroot(dir)?;
+    std::env::set_current_dir("/")
 }
 
 /// Empties the capability sets: what is effective and permitted, inheritable and ambient, and
@@ -72,8 +81,10 @@ pub(super) struct Ruleset<'a> {
     pub(super) net: u64,
     /// What is kept within this process's domain.
     pub(super) scopes: u64,
-    /// The rights that stay, below these paths.
-    pub(super) allowed: &'a [(&'a Path, u64)],
+    /// The directory below which rights stay.
+    pub(super) beneath: &'a Path,
+    /// These rights.
+    pub(super) allowed: u64,
 }
 
 /// `struct landlock_ruleset_attr`, <linux/landlock.h>. An older kernel has fewer members, and
@@ -111,33 +122,29 @@ pub(super) fn restrict(rules: &Ruleset<'_>) -> io::Result<()> {
         ))?;
         OwnedFd::from_raw_fd(fd as RawFd)
     };
-    for (path, rights) in rules.allowed {
-        let path = CString::new(path.as_os_str().as_bytes())?;
-        // SAFETY: `path` is a C string that outlives the call; as above for the descriptor.
-        let beneath = unsafe {
-            let fd = check(libc::open(path.as_ptr(), libc::O_PATH | libc::O_CLOEXEC).into())?;
-            OwnedFd::from_raw_fd(fd as RawFd)
-        };
-        let rule = PathBeneath { allowed_access: *rights, parent_fd: beneath.as_raw_fd() };
-        // SAFETY: `rule` outlives the call, and its layout is that of this kind of rule.
-        check(unsafe {
-            libc::syscall(
-                libc::SYS_landlock_add_rule,
-                ruleset.as_raw_fd(),
-                PATH_BENEATH,
-                &raw const rule,
-                0 as libc::c_uint,
-            )
-        })?;
-    }
+    let beneath = File::open(rules.beneath)?;
+    let rule = PathBeneath { allowed_access: rules.allowed, parent_fd: beneath.as_raw_fd() };
+    // SAFETY: `rule` outlives the call, and its layout is that of this kind of rule.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            PATH_BENEATH,
+            &raw const rule,
+            0 as libc::c_uint,
+        )
+    })?;
     // SAFETY: no memory is involved.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0 as libc::c_uint) })
         .map(drop)
 }
 
-/// Whether the kernel filters system calls.
+/// Whether the kernel filters system calls: one that does says that null is no program, any
+/// other that there is no such mode.
 pub(super) fn has_filters() -> bool {
-    prctl(libc::PR_GET_SECCOMP, 0).is_ok()
+    // SAFETY: the kernel reads the program from null, which is an error.
+    let set = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, std::ptr::null::<u8>()) };
+    set < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
 }
 
 /// Filters the system calls of this process and its later threads.
