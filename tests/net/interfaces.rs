@@ -1,7 +1,9 @@
 //! A node that has a second network: only the configured interface is served.
 
+use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use thimble::types::{Digest, NodeId};
@@ -29,14 +31,7 @@ fn asked() -> [(Role, u16, Message); 2] {
 fn two_networks(name: &str) -> (Cluster, Namespace) {
     let mut cluster = Cluster::new(name, 1);
     cluster.nodes[0].has_both_roles = true;
-    let other = Namespace::new();
-    let to_other = other.path();
-    cluster.nodes[0].namespace.ip(&format!(
-        "link add name net1 type veth peer name net0 netns {to_other}\n\
-         address add 10.85.0.1/24 dev net1\nlink set net1 up\n"
-    ));
-    other.ip("link set lo up\naddress add 10.85.0.2/24 dev net0\nlink set net0 up\n\
-              route add 10.84.0.0/24 via 10.85.0.1\n");
+    let other = second_network(&cluster.nodes[0]);
     cluster.nodes.iter_mut().for_each(Node::spawn);
     cluster.nodes.iter_mut().for_each(Node::answers);
     cluster.agree("the controller takes changes");
@@ -44,6 +39,19 @@ fn two_networks(name: &str) -> (Cluster, Namespace) {
         cluster.json(&["query-hosts"])["hosts"].as_array().is_some_and(|hosts| hosts.len() == 2)
     });
     (cluster, other)
+}
+
+/// Gives a node another network, and returns what else is on it.
+fn second_network(node: &Node) -> Namespace {
+    let other = Namespace::new();
+    let to_other = other.path();
+    node.namespace.ip(&format!(
+        "link add name net1 type veth peer name net0 netns {to_other}\n\
+         address add 10.85.0.1/24 dev net1\nlink set net1 up\n"
+    ));
+    other.ip("link set lo up\naddress add 10.85.0.2/24 dev net0\nlink set net0 up\n\
+              route add 10.84.0.0/24 via 10.85.0.1\n");
+    other
 }
 
 /// A socket for datagrams in a namespace, which waits for an answer as long as the test.
@@ -92,6 +100,33 @@ fn what_comes_in_by_another_interface_is_not_answered() {
     }
     let said = node.json(&["status"])["troubles"].to_string();
     assert!(said.contains("arrive on another interface: 4 so far"), "{said}");
+}
+
+/// Where a filter on the listener takes a capability.
+#[test]
+fn without_capabilities_another_interface_is_not_answered_either() {
+    need_root!();
+    let mut cluster = Cluster::new("no-capabilities", 1);
+    let node = &mut cluster.nodes[0];
+    let bare = node.dir.join("bare");
+    let text = format!("#!/bin/sh\nexec setpriv --bounding-set=-all -- {} \"$@\"\n", node.binary);
+    fs::write(&bare, text).unwrap();
+    fs::set_permissions(&bare, Permissions::from_mode(0o755)).unwrap();
+    node.binary = bare.to_str().unwrap().to_owned();
+    let other = second_network(node);
+    cluster.nodes.iter_mut().for_each(Node::start);
+    let node = &cluster.nodes[0];
+    let status = fs::read_to_string(format!("/proc/{}/status", node.pid())).unwrap();
+    assert!(status.contains("CapEff:\t0000000000000000"), "{status}");
+    for address in NODE {
+        let to = SocketAddrV4::new(address, 7488);
+        let connected = other.enter(|| TcpStream::connect_timeout(&to.into(), Duration::from_secs(2)));
+        assert!(connected.is_err(), "{to} accepts");
+    }
+    cluster.agree("the controller takes changes");
+    let patch = Patch::new(&cluster, "BARE-1").file("etc/bare", b"x").applied(&cluster);
+    cluster.thimble(&["host-install", "--all"]).ok();
+    assert!(cluster.nodes[1].root().join("etc/bare").exists(), "it serves {}", patch.id.as_str());
 }
 
 #[test]
