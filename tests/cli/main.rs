@@ -13,7 +13,7 @@ mod uploads;
 mod verbs;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -333,6 +333,21 @@ fn key_files_are_readable_by_their_owner_alone_and_not_overwritten() {
     let from_agent = thimble(&scratch, &["keygen", "--node", "x", "--from", "w.key"]);
     assert_eq!(from_agent.status.code(), Some(1));
     assert!(text(&from_agent.stderr).contains("cannot make others"), "{}", text(&from_agent.stderr));
+}
+
+#[test]
+fn a_changed_key_file_belongs_to_the_owner_of_the_one_before() {
+    let scratch = Scratch::new("cli");
+    thimble(&scratch, &["keygen", "--cluster", "-o", "c.key"]);
+    if chown(scratch.join("c.key"), Some(12_345), Some(12_346)).is_err() {
+        return; // Only root can give a file away.
+    }
+    for (mode, to, owner) in [("--add-slot", "more.key", (12_345, 12_346)), ("--node=w", "w.key", (0, 0))] {
+        let made = thimble(&scratch, &["keygen", mode, "--from", "c.key", "-o", to]);
+        assert_eq!(made.status.code(), Some(0), "{}", text(&made.stderr));
+        let file = fs::metadata(scratch.join(to)).unwrap();
+        assert_eq!((file.uid(), file.gid()), owner, "{mode}");
+    }
 }
 
 #[test]
