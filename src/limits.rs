@@ -82,6 +82,12 @@ pub const ENTRY_BITMAP_WORDS: usize = ENTRIES / 32;
 pub const EFFECTIVE: usize = 256;
 /// Patches that one patch may require.
 pub const REQUIRES: usize = 16;
+/// Patches that one patch may supersede, or that one floor may allow again.
+pub const SUPERSEDES: usize = 64;
+/// Patches that one floor may require.
+pub const FLOOR_REQUIRES: usize = 64;
+/// Superseded patches that a host remembers.
+pub const SUPERSEDED: usize = 1_024;
 /// Kinds of hosts that one patch may name.
 pub const PATCH_NODETYPES: usize = 8;
 /// A patch's metadata.toml, in bytes.

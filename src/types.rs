@@ -76,6 +76,24 @@ macro_rules! hex_bytes {
 }
 hex_bytes!(Hash, Digest);
 
+impl Hash {
+    /// Reads the 64 hexadecimal digits that `Display` writes.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let mut hash = Self::default();
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != hash.0.len() || !rest.is_empty() {
+            return None;
+        }
+        for (byte, pair) in hash.0.iter_mut().zip(pairs) {
+            let digits =
+                core::str::from_utf8(pair).ok().filter(|_| pair.iter().all(u8::is_ascii_hexdigit))?;
+            *byte = u8::from_str_radix(digits, 16).ok()?;
+        }
+        Some(hash)
+    }
+}
+
 /// Serializes 32 bytes as serde does, but reads them in a loop: serde's own code for an
 /// array is unrolled, 1 KB long.
 pub(crate) mod bytes {
@@ -353,6 +371,14 @@ mod tests {
         assert_eq!(NodeId::from_hex(&text), Some(id));
         assert_eq!(NodeId::from_hex("+0abcdef01234567"), None);
         assert_eq!(NodeId::from_hex("abc"), None);
+        let hash = Hash(core::array::from_fn(|at| at as u8 * 7));
+        let mut text = String::<65>::new();
+        fmt::write(&mut text, format_args!("{hash}")).unwrap();
+        assert_eq!(Hash::from_hex(&text), Some(hash));
+        assert_eq!(Hash::from_hex(&text[1..]), None);
+        assert_eq!(Hash::from_hex(&text.replacen("07", "+7", 1)), None);
+        text.push('0').unwrap();
+        assert_eq!(Hash::from_hex(&text), None);
     }
 
     #[test]

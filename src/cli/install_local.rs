@@ -67,7 +67,8 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         force: invocation.has("force"),
     };
     reporter.installed.clear();
-    install::install(&config, &request, &mut LocalSource(state_dir), &mut reporter);
+    let install = if invocation.has("below-floor") { install::install_below_floor } else { install::install };
+    install(&config, &request, &mut LocalSource(state_dir), &mut reporter);
     reporter.check()?;
     let outcome = if reporter.is_superseded { "awaited" } else { "installed" };
     reporter.show(outcome)

@@ -8,11 +8,12 @@ use super::out::Out;
 use super::patches::lines_json;
 use crate::patch;
 
-/// `thimble make DIR [-o FILE] [--keep-owners]`
+/// `thimble make DIR [-o FILE] [--keep-owners] [--floor FILE]..`
 pub fn make(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let dir = invocation.arguments.first().map(Path::new).unwrap_or(Path::new("."));
     let out_file = invocation.value("output").map(Path::new);
-    let made = patch::make::make(dir, out_file, invocation.has("keep-owners"))
+    let required: Vec<_> = invocation.values("floor").map(Path::new).collect();
+    let made = patch::make::make_floor(dir, out_file, invocation.has("keep-owners"), &required)
         .map_err(|error| Failure::new(Exit::Refused, error.to_string()))?;
     let shown = made.file.display();
     let mut lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];

@@ -14,7 +14,7 @@ use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
 use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, WorkerRow, WorkerTask};
-use crate::time::Span;
+use crate::time::{Day, Span};
 use crate::wire::refusal::Refusal;
 
 /// `thimble status`
@@ -211,18 +211,8 @@ pub(super) struct Utc(pub u64);
 impl Display for Utc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.0 / 1000;
-        // Days since 0000-03-01, where a leap day is the last of its year: four
-        // centuries of 146,097 days, and so on down.
-        let days = seconds / 86_400 + 719_468;
-        let (era, day) = (days / 146_097, days % 146_097);
-        let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-        let day = day - (365 * year + year / 4 - year / 100);
-        let month = (5 * day + 2) / 153;
-        let day = day - (153 * month + 2) / 5 + 1;
-        let (year, month) =
-            if month < 10 { (era * 400 + year, month + 3) } else { (era * 400 + year + 1, month - 9) };
         let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
-        write!(f, "{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}")
+        write!(f, "{} {hour:02}:{minute:02}:{second:02}", Day::of_unix_ms(self.0))
     }
 }
 

@@ -219,6 +219,16 @@ impl<'d> ConfigSection<'d> {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
+    /// Whether the file has the section.
+    pub(crate) fn is_there(&self) -> bool {
+        self.table.is_some()
+    }
+
+    /// Whether the section has the key.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.value(key).is_some()
+    }
+
     fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
         debug_assert!(self.known.contains(&key), "{key} is read but would be refused as unknown");
         self.table?.get(key)

@@ -4,9 +4,10 @@ use std::cmp::Ordering;
 
 use super::error::{InstallError, InstallRefusal};
 use super::record::Installed;
-use crate::config::Config;
+use crate::config::{Config, NodeConfig};
 use crate::job::Space;
 use crate::limits;
+use crate::patch::floor::{Memory, Required, Says};
 use crate::patch::metadata::Metadata;
 use crate::repo::digest::set_digest;
 use crate::sorted::FlatMap;
@@ -69,6 +70,28 @@ pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Resul
         return Err(Box::new(InstallRefusal::OtherNodetype(id.clone(), node.nodetype.clone())));
     }
     Ok(())
+}
+
+/// Checks that a set is not below the floor, and returns what is remembered once it is
+/// installed. `added` is what its patches say that are not installed yet.
+pub(super) fn floor(
+    config: &Config,
+    record: &Installed,
+    wanted: &FlatMap<PatchId, ManifestPatch>,
+    added: Vec<Says>,
+    ignores_floor: bool,
+) -> Result<Memory, Box<InstallRefusal>> {
+    let NodeConfig { nodetype, sw_version, .. } = &config.node;
+    let staying = record.memory.says.iter().filter(|said| wanted.contains_key(&said.id));
+    let says: Vec<_> = staying.cloned().chain(added).collect();
+    let hash_of = |id: &PatchId| wanted.get(id).map(|patch| patch.hash);
+    let concerns = |required: &Required| required.concerns(nodetype, sw_version);
+    let next = if ignores_floor {
+        Memory::default().after(says)
+    } else {
+        record.memory.check(&says, &hash_of, &concerns).and_then(|()| record.memory.after(says))
+    };
+    next.map_err(|below| Box::new(InstallRefusal::BelowFloor(below)))
 }
 
 /// Checks the lock file, if a patch requires a restart of the host.

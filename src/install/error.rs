@@ -7,6 +7,7 @@ use super::scripts::{ScriptFailure, Trial};
 use crate::job::RefusalKind;
 use crate::job::{FetchError, SystemError};
 use crate::patch::PatchError;
+use crate::patch::floor::BelowFloor;
 use crate::types::{Digest, Hash, NodeType, PatchId, ShownPath, SwVersion};
 
 /// Why an install was refused or failed. Before the journal's `Intent` nothing has
@@ -82,6 +83,8 @@ pub enum InstallRefusal {
     OtherRelease(PatchId, SwVersion, SwVersion),
     /// A patch is for other types of hosts.
     OtherNodetype(PatchId, NodeType),
+    /// The set is below the floor of the makers of patches.
+    BelowFloor(BelowFloor),
     /// There is not enough disk space.
     NoSpace {
         /// The mount point of the filesystem, below the root.
@@ -204,6 +207,7 @@ impl fmt::Display for InstallRefusal {
             Self::OtherNodetype(id, nodetype) => {
                 write!(f, "{id} is not for a {nodetype} host (node.nodetype): ask again")
             }
+            Self::BelowFloor(below) => below.fmt(f),
             Self::NoSpace { at, needed, free } => write!(
                 f,
                 "the install needs {} on /{at} and {} is free: make room and install again",

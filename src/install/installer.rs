@@ -21,6 +21,8 @@ pub(super) struct Installer<'c> {
     /// `<root>/.thimble`.
     pub home: OwnedFd,
     pub scripts: Scripts,
+    /// What is remembered of floors and superseded patches forbids nothing, and is forgotten.
+    pub ignores_floor: bool,
     _lock: File,
 }
 
@@ -49,7 +51,7 @@ impl<'c> Installer<'c> {
         };
         lock.lock().context("lock", ".thimble/lock")?;
         let scripts = Scripts::new(&root, config.agent.script_timeout_ms).context("watch scripts in", "")?;
-        Ok(Some(Self { config, tree, home, scripts, _lock: lock }))
+        Ok(Some(Self { config, tree, home, scripts, ignores_floor: false, _lock: lock }))
     }
 
     /// Reads the record of what is installed.

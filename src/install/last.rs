@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::boot::{boot_id, has_restarted_since};
 use super::error::InstallError;
 use super::installer::Installer;
-use super::state_files::LAST;
+use super::state_files::{LAST, Stored};
 use crate::types::{Reason, RequestId};
 use crate::wire::install::{LastInstall, Outcome};
 
@@ -20,6 +20,18 @@ struct Remembered {
     last: LastInstall,
     /// The id of the boot in which an install required a restart.
     restart_owed_in: Option<String>,
+}
+
+impl Stored for Remembered {
+    const EARLIEST: u16 = 1;
+
+    fn encode(&self) -> postcard::Result<(u16, Vec<u8>)> {
+        Ok((1, postcard::to_extend(self, Vec::new())?))
+    }
+
+    fn decode(_version: u16, body: &[u8]) -> postcard::Result<Self> {
+        postcard::from_bytes(body)
+    }
 }
 
 impl Installer<'_> {

@@ -196,10 +196,35 @@ pub fn install(
     source: &mut dyn Source,
     reporter: &mut dyn Reporter,
 ) {
+    install_with(config, request, source, reporter, false);
+}
+
+/// Installs as [`install()`] does, also below the floor of the makers of patches: for root on
+/// the host itself, never for a controller. Earlier floors and superseded patches are
+/// forgotten.
+pub fn install_below_floor(
+    config: &Config,
+    request: &InstallRequest,
+    source: &mut dyn Source,
+    reporter: &mut dyn Reporter,
+) {
+    install_with(config, request, source, reporter, true);
+}
+
+fn install_with(
+    config: &Config,
+    request: &InstallRequest,
+    source: &mut dyn Source,
+    reporter: &mut dyn Reporter,
+    ignores_floor: bool,
+) {
     let mut reporter = InstallReporter::new(reporter);
     reporter.progress(Step::Checking, 0);
     let host = match Installer::open(config) {
-        Ok(Some(host)) => host,
+        Ok(Some(mut host)) => {
+            host.ignores_floor = ignores_floor;
+            host
+        }
         Ok(None) => return reporter.end(Some(&InstallRefusal::ReadOnlyRoot.into())),
         Err(error) => return reporter.end(Some(&error)),
     };

@@ -22,6 +22,7 @@ use super::staged::PatchFile;
 use crate::job::Source;
 use crate::patch::PatchError;
 use crate::patch::archive;
+use crate::patch::floor::Says;
 use crate::patch::signature::TrustedKeys;
 use crate::repo::layers::layer_order;
 use crate::sorted::{FlatMap, FlatSet};
@@ -92,9 +93,10 @@ impl Installer<'_> {
         let mut survey = Survey::new(self.home.as_fd(), &self.tree, record, leaving);
         let mut files = Vec::new();
         let mut new: Vec<Patch> = Vec::new();
+        let mut says = Vec::new();
         for (manifest, file) in fetched {
             let surveyed = self.survey(record, &mut survey, manifest, file);
-            let (file, patch) = surveyed.inspect_err(|error| {
+            let (file, patch, said) = surveyed.inspect_err(|error| {
                 if matches!(error, InstallError::Patch(..)) {
                     fetch_dir.forget(manifest).unwrap_or_else(|error| log::warn!("{error}"));
                 }
@@ -102,8 +104,10 @@ impl Installer<'_> {
             files.push(file);
             if record.patch(&manifest.id).is_none() {
                 new.push(patch);
+                says.extend(said);
             }
         }
+        let memory = check::floor(config, record, &wanted, says, self.ignores_floor)?;
         let staying = record.patches.iter().filter_map(|patch| Some((patch, wanted.get(&patch.id)?)));
         new.extend(staying.map(|(patch, manifest)| {
             let committed = patch.committed || manifest.committed;
@@ -117,7 +121,7 @@ impl Installer<'_> {
         let surveyed: Vec<_> = surveyed.collect();
         let next_number = survey.next_number();
         let layout = survey.sorted().context("sort in", ".thimble")?;
-        let planner = Planner::new(self, record, &new, &surveyed, next_number, journal)?;
+        let planner = Planner::new(self, record, &new, &surveyed, next_number, memory, journal)?;
         let mut plan = planner.plan(&layout)?;
         drop(layout);
 
@@ -153,7 +157,7 @@ impl Installer<'_> {
         survey: &mut Survey<'_>,
         manifest: &ManifestPatch,
         mut file: File,
-    ) -> Result<(PatchFile, Patch), InstallError> {
+    ) -> Result<(PatchFile, Patch, Option<Says>), InstallError> {
         let id = &manifest.id;
         let metadata =
             archive::metadata(&file).map_err(|error| InstallError::Patch(id.clone(), Box::new(error)))?;
@@ -164,7 +168,7 @@ impl Installer<'_> {
         let first_number = survey.next_number();
         let (patch, linked) = survey.add(manifest, &metadata, &file)?;
         file.rewind().context("read", ".thimble/fetch")?;
-        Ok((PatchFile { id: id.clone(), file, first_number, linked }, patch))
+        Ok((PatchFile { id: id.clone(), file, first_number, linked }, patch, metadata.says()))
     }
 
     /// Fetches and verifies the patch files that are needed.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::scripts::Script;
 use super::tree::Print;
+use crate::patch::floor::Memory;
 use crate::repo::digest::set_digest;
 use crate::types::{Digest, Hash, PatchId};
 
@@ -28,6 +29,10 @@ pub(super) struct Installed {
     pub patches: Vec<Patch>,
     /// The mount points of the filesystems that objects of the record lie on.
     pub mounts: Vec<String>,
+    /// What is remembered of floors and superseded patches. It is on the disk behind the
+    /// table ([`super::record_table`]).
+    #[serde(skip)]
+    pub memory: Memory,
 }
 
 /// One installed patch.

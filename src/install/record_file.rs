@@ -182,6 +182,7 @@ mod tests {
     use crate::install::record_draft::Draft;
     use crate::install::record_table::{INSTALLED, RecordBytes, SEGMENT_BYTES, SEGMENT_MOST_BYTES};
     use crate::install::tree::Print;
+    use crate::patch::floor::Memory;
     use crate::sealed::SealedFormat;
     use crate::types::PatchId;
 
@@ -269,7 +270,7 @@ mod tests {
         let mut expected = items();
         let places: Vec<_> = expected.iter().map(|item| draft.push(item).unwrap()).collect();
         let mounts = draft.mounts().unwrap();
-        let installed = Installed { serial: 3, next_number: 9, patches, mounts };
+        let installed = Installed { serial: 3, next_number: 9, patches, mounts, memory: Memory::default() };
         let print = Print::of_content(&blake3::hash(b"content"));
         let last = expected.len() - 1;
         let given_up = |number| [8, 2_998].contains(&number);

@@ -13,13 +13,19 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{ErrorContext, InstallError};
 use super::record::Installed;
-use super::state_files::StateFile;
+use super::state_files::{StateFile, Stored};
 use super::sys;
+use crate::patch::floor::Memory;
 use crate::sealed::SealedFormat;
 use crate::sorted::{FlatMap, FlatSet};
 
-/// Version 1 had all in one body, version 2 all in one file.
-const FORMAT: SealedFormat = SealedFormat { magic: b"THMI", version: 3 };
+/// Version 1 had all in one body, version 2 all in one file. Version 3 remembers nothing of
+/// floors and superseded patches; a record is written in it as long as there is nothing to
+/// remember, so that an older thimble can read it. One that cannot must not install, since
+/// it would forget.
+const FORMAT: SealedFormat = SealedFormat { magic: b"THMI", version: WITH_MEMORY };
+const WITHOUT_MEMORY: u16 = 3;
+const WITH_MEMORY: u16 = 4;
 
 /// The record of what is installed. Renaming its draft commits an install.
 pub(super) const INSTALLED: StateFile =
@@ -82,6 +88,26 @@ pub(super) struct Summary {
     pub kept: Option<(u64, u64)>,
     /// The last item wants each directory that it is in.
     pub is_closed: bool,
+}
+
+impl Stored for Table {
+    const EARLIEST: u16 = WITHOUT_MEMORY;
+
+    fn encode(&self) -> postcard::Result<(u16, Vec<u8>)> {
+        let body = postcard::to_extend(self, Vec::new())?;
+        match &self.installed.memory {
+            memory if *memory == Memory::default() => Ok((WITHOUT_MEMORY, body)),
+            memory => Ok((WITH_MEMORY, postcard::to_extend(memory, body)?)),
+        }
+    }
+
+    fn decode(version: u16, body: &[u8]) -> postcard::Result<Self> {
+        let (mut table, rest): (Self, _) = postcard::take_from_bytes(body)?;
+        if version >= WITH_MEMORY {
+            table.installed.memory = postcard::from_bytes(rest)?;
+        }
+        Ok(table)
+    }
 }
 
 impl Table {
@@ -148,5 +174,45 @@ pub(super) fn read_error(number: u64, error: io::Error) -> InstallError {
         io::ErrorKind::NotFound => damaged(number, "is gone"),
         io::ErrorKind::UnexpectedEof => damaged(number, "is damaged: it is too short"),
         _ => InstallError::Io { verb: "read", path: format!(".thimble/{}", items_name(number)), error },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patch::floor::{Floor, Required, Says};
+    use crate::time::Day;
+    use crate::types::{Hash, Name};
+
+    fn table(memory: Memory) -> Table {
+        let installed =
+            Installed { serial: 3, next_number: 9, patches: vec![], mounts: vec!["etc".into()], memory };
+        Table { installed, segments: vec![], files: FlatMap::default() }
+    }
+
+    /// If this fails, the code is wrong, not the test: such records are on disks.
+    #[test]
+    fn versions_3_and_4_are_read_and_written_as_they_were() {
+        let golden_3 = b"\x03\x09\x00\x01\x03etc\x00\x00".to_vec();
+        let without = table(Memory::default());
+        assert_eq!(without.encode().unwrap(), (3, golden_3.clone()));
+        assert!(Table::decode(3, &golden_3).unwrap() == without);
+
+        let (nodetypes, release) = (vec![Name::new("w").unwrap()], Some(Name::new("1.0").unwrap()));
+        let id = |text: &str| Name::new(text).unwrap();
+        let require = vec![Required { id: id("P"), hash: Hash([7; 32]), nodetypes, release }];
+        let expires = Day::parse("2027-06-30").unwrap();
+        let floor = Some(Floor { serial: 300, expires, require, allows: vec![id("Q")] });
+        let says = vec![Says { id: id("F"), supersedes: vec![id("A")], floor }];
+        let with = table(Memory { says, superseded: vec![id("A"), id("B")] });
+        let mut golden_4 = golden_3;
+        golden_4.extend(b"\x01\x01F\x01\x01A\x01\xac\x02\x87\xa4\x01\x01\x01P");
+        golden_4.extend([7; 32]);
+        golden_4.extend(b"\x01\x01w\x01\x031.0\x01\x01Q\x02\x01A\x01B");
+        assert_eq!(with.encode().unwrap(), (4, golden_4.clone()));
+        assert!(Table::decode(4, &golden_4).unwrap() == with);
+        for len in 0..golden_4.len() {
+            assert!(Table::decode(4, &golden_4[..len]).is_err(), "cut at {len}");
+        }
     }
 }

@@ -8,9 +8,6 @@
 use std::io::{self, Read, Write};
 use std::os::fd::BorrowedFd;
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::error::{ErrorContext, InstallError, is_full};
 use super::{spare, sys};
 use crate::failpoint;
@@ -23,6 +20,16 @@ pub(super) const LAST: StateFile = StateFile {
     format: SealedFormat { magic: b"THML", version: 1 },
     has_spare: true,
 };
+
+/// The content of such a file.
+pub(super) trait Stored: Sized {
+    /// The earliest version that is read.
+    const EARLIEST: u16;
+    /// The version to write it as, and the body.
+    fn encode(&self) -> postcard::Result<(u16, Vec<u8>)>;
+    /// Reads a body.
+    fn decode(version: u16, body: &[u8]) -> postcard::Result<Self>;
+}
 
 /// One such file.
 pub(super) struct StateFile {
@@ -37,7 +44,7 @@ pub(super) struct StateFile {
 
 impl StateFile {
     /// Writes the draft, durably.
-    pub fn write_draft<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+    pub fn write_draft<T: Stored>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         let bytes = self.sealed(value)?;
         failpoint::hit("writing a draft");
         sys::remove_if_there(home, self.draft).own_context("remove", self.draft)?;
@@ -62,14 +69,14 @@ impl StateFile {
     }
 
     /// The bytes of a file with this value.
-    pub fn sealed<T: Serialize>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
-        let body =
-            postcard::to_extend(value, Vec::new()).map_err(|error| io::Error::other(error.to_string()));
-        Ok(self.format.seal(&body.own_context("encode", self.draft)?))
+    pub fn sealed<T: Stored>(&self, value: &T) -> Result<Vec<u8>, InstallError> {
+        let encoded = value.encode().map_err(|error| io::Error::other(error.to_string()));
+        let (version, body) = encoded.own_context("encode", self.draft)?;
+        Ok(self.format.seal_as(version, &body))
     }
 
     /// Replaces the file by one with this value, durably.
-    pub fn write<T: Serialize>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
+    pub fn write<T: Stored>(&self, home: BorrowedFd<'_>, value: &T) -> Result<(), InstallError> {
         self.write_draft(home, value)?;
         self.publish(home)
     }
@@ -83,31 +90,27 @@ impl StateFile {
     }
 
     /// Reads the file; `None` if there is none.
-    pub fn read<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
+    pub fn read<T: Stored>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
         self.read_as(home, self.name)
     }
 
     /// Reads its draft; `None` if there is none.
-    pub fn read_draft<T: DeserializeOwned>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
+    pub fn read_draft<T: Stored>(&self, home: BorrowedFd<'_>) -> Result<Option<T>, InstallError> {
         self.read_as(home, self.draft)
     }
 
-    fn read_as<T: DeserializeOwned>(
-        &self,
-        home: BorrowedFd<'_>,
-        name: &str,
-    ) -> Result<Option<T>, InstallError> {
+    fn read_as<T: Stored>(&self, home: BorrowedFd<'_>, name: &str) -> Result<Option<T>, InstallError> {
         let mut bytes = Vec::new();
         match sys::open_read(home, name).and_then(|mut file| file.read_to_end(&mut bytes)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             other => other.own_context("read", name)?,
         };
         let version = self.format.version_of(&bytes).map_err(|error| unreadable(name, Some(error)))?;
-        if version != self.format.version {
+        if version < T::EARLIEST {
             return Err(unreadable(name, Some(SealedError::OtherVersion(version))));
         }
         let (_, body) = self.format.open(bytes).map_err(|error| unreadable(name, Some(error)))?;
-        postcard::from_bytes(&body).map(Some).map_err(|_| unreadable(name, None))
+        T::decode(version, &body).map(Some).map_err(|_| unreadable(name, None))
     }
 }
 

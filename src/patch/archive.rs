@@ -145,6 +145,9 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
     if let Some(path) = metadata.directories.iter().find(|path| !seen.has_directory(path)) {
         return Err(ArchiveError::DirectoryNotInFiles { path: format!("/{}", path.display()) }.into());
     }
+    if metadata.floor.is_some() && members > 1 {
+        return Err(ArchiveError::FloorWithContent.into());
+    }
     for path in &metadata.remove {
         seen.remove(path)?;
     }

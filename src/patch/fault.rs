@@ -48,6 +48,8 @@ pub enum ArchiveError {
         /// Why no patch can have it.
         fault: Option<MemberFault>,
     },
+    /// A floor has files or scripts.
+    FloorWithContent,
     /// One member breaks a rule.
     Member {
         /// Its name, escaped for a terminal.
@@ -171,6 +173,9 @@ impl fmt::Display for ArchiveError {
             Self::NoMetadata => f.write_str(
                 "it has no metadata.toml at its top: pack it with `tar czf ID.patch -C DIR .`, or `thimble make DIR`",
             ),
+            Self::FloorWithContent => {
+                f.write_str("it has [floor] in its metadata.toml, so it cannot have files or scripts: make them another patch")
+            }
             Self::ConfigNotInFiles { path } => {
                 write!(
                     f,

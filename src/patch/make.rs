@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 
 use super::archive;
@@ -32,6 +32,20 @@ pub struct Made {
 /// # Errors
 /// [`MakeError`]. A patch that would be refused on upload is refused here.
 pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, MakeError> {
+    make_floor(dir, out, keep_owners, &[])
+}
+
+/// Makes a patch as [`make`] does. Each patch file of `required` gets a section
+/// `[require.ID]` in its metadata, which must be those of a floor.
+///
+/// # Errors
+/// As [`make`].
+pub fn make_floor(
+    dir: &Path,
+    out: Option<&Path>,
+    keep_owners: bool,
+    required: &[&Path],
+) -> Result<Made, MakeError> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |error| MakeError::Io { path, error }
@@ -40,6 +54,9 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
     let mut text = Vec::new();
     let file = File::open(&description).map_err(at(&description))?;
     file.take(limits::METADATA_BYTES + 1).read_to_end(&mut text).map_err(at(&description))?;
+    for path in required {
+        text.extend(requirement(path)?.into_bytes());
+    }
     let metadata = Metadata::parse_bytes(&text).map_err(MakeError::Metadata)?;
 
     let names = Names::read(dir)?;
@@ -48,7 +65,7 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
     {
         return Err(MakeError::Stray(dir.join(stray)));
     }
-    if names.iter().count() < 2 {
+    if names.iter().count() < 2 && metadata.floor.is_none() {
         return Err(MakeError::Empty(dir.to_path_buf()));
     }
 
@@ -66,7 +83,7 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
     unfinished.push(".unfinished");
     let unfinished = PathBuf::from(unfinished);
     let owners = Owners { listed: &metadata.owners, are_kept: keep_owners };
-    let made = pack(dir, &names, owners, &unfinished)
+    let made = pack(dir, &names, &text, owners, &unfinished)
         .and_then(|labelled| look(&unfinished, labelled))
         .and_then(|cautions| fs::rename(&unfinished, &out).map_err(at(&out)).map(|()| cautions));
     if made.is_err() {
@@ -74,6 +91,32 @@ pub fn make(dir: &Path, out: Option<&Path>, keep_owners: bool) -> Result<Made, M
         let _ = fs::remove_file(&unfinished);
     }
     made.map(|cautions| Made { file: out, cautions })
+}
+
+/// The section of a floor's metadata that requires a patch file.
+fn requirement(path: &Path) -> Result<String, MakeError> {
+    let at_path = |error| MakeError::Io { path: path.to_path_buf(), error };
+    let mut file = File::open(path).map_err(at_path)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        match file.read(&mut piece).map_err(at_path)? {
+            0 => break,
+            len => hasher.update(piece.get(..len).unwrap_or_default()),
+        };
+    }
+    file.rewind().map_err(at_path)?;
+    let metadata = archive::metadata(&file).map_err(MakeError::Refused)?;
+    let Metadata { id, sw_version, nodetypes, apply_active_release_only, .. } = metadata;
+    let mut section = format!("\n[require.\"{id}\"]\nhash = \"{}\"\n", hasher.finalize());
+    if !nodetypes.is_empty() {
+        let quoted: Vec<_> = nodetypes.iter().map(|kind| format!("\"{kind}\"")).collect();
+        section += &format!("nodetypes = [{}]\n", quoted.join(", "));
+    }
+    if apply_active_release_only {
+        section += &format!("release = \"{sw_version}\"\n");
+    }
+    Ok(section)
 }
 
 /// Reads a patch as an upload would.

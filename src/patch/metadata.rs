@@ -2,10 +2,12 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use super::floor::{Floor, Required, Says};
 use crate::config::{ConfigError, ConfigSection, Document, Problem, name_of};
 use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
-use crate::types::{Name, NodeType, PatchId, SwVersion, Text};
+use crate::time::Day;
+use crate::types::{Hash, Name, NodeType, PatchId, SwVersion, Text};
 
 /// A patch's metadata, with every field within its bounds. Only `id` and `sw_version`
 /// are required.
@@ -55,6 +57,11 @@ pub struct Metadata {
     /// `owners`: what `thimble make` gives another owner than root. At most
     /// [`limits::PATCH_OWNERS`]. Has no effect on a patch that is made.
     pub owners: Vec<PathOwner>,
+    /// `supersedes`: patches that may not be installed without it, or another that supersedes
+    /// them, where it was installed; sorted. At most [`limits::SUPERSEDES`].
+    pub supersedes: Vec<PatchId>,
+    /// `[floor]` and `[require.ID]`: the patch is a floor, and has neither files nor scripts.
+    pub floor: Option<Floor>,
 }
 
 /// The owner of a path below the root and of all that is below it, by number.
@@ -89,7 +96,13 @@ const KEYS: &[&str] = &[
     "owners",
     "remove",
     "directories",
+    "supersedes",
+    "floor",
+    "require",
 ];
+
+const FLOOR_KEYS: &[&str] = &["serial", "expires", "allows"];
+const REQUIRE_KEYS: &[&str] = &["hash", "nodetypes", "release"];
 
 impl Metadata {
     /// Parses a metadata.toml.
@@ -105,6 +118,11 @@ impl Metadata {
         if requires.contains(&id) {
             return Err(keys.conflict("requires", "a patch cannot require itself".into()));
         }
+        let supersedes = names(&keys, "supersedes", limits::SUPERSEDES)?;
+        if supersedes.contains(&id) {
+            return Err(keys.conflict("supersedes", "a patch cannot supersede itself".into()));
+        }
+        let floor = floor(&document, &keys)?;
         let summary =
             keys.parsed("summary", &one_line(limits::SUMMARY_BYTES), |text| Text::exact(text).ok())?;
         let status = keys.parsed("status", "\"REL\", \"DEV\" or \"OBS\"", |text| {
@@ -121,7 +139,7 @@ impl Metadata {
             warnings: prose(&keys, "warnings")?,
             status: status.unwrap_or(Status::Released),
             unremovable: keys.boolean("unremovable")?.unwrap_or(false),
-            reboot_required: keys.boolean("reboot_required")?.unwrap_or(true),
+            reboot_required: keys.boolean("reboot_required")?.unwrap_or(floor.is_none()),
             apply_active_release_only: keys.boolean("apply_active_release_only")?.unwrap_or(false),
             requires,
             nodetypes: names(&keys, "nodetypes", limits::PATCH_NODETYPES)?,
@@ -155,6 +173,8 @@ impl Metadata {
                 "a path below the root and two numbers, as \"/srv/app 33:33\"",
                 path_owner,
             )?,
+            supersedes,
+            floor,
         })
     }
 
@@ -167,6 +187,13 @@ impl Metadata {
             problem: Problem::File("it is not UTF-8".into()),
         })?;
         Self::parse(text)
+    }
+
+    /// What it says about other patches; `None` if it says nothing.
+    #[must_use]
+    pub fn says(&self) -> Option<Says> {
+        let Self { id, supersedes, floor, .. } = self.clone();
+        (!supersedes.is_empty() || floor.is_some()).then_some(Says { id, supersedes, floor })
     }
 
     /// The metadata for the repository's entry.
@@ -183,6 +210,49 @@ impl Metadata {
             nodetypes: self.nodetypes.iter().take(limits::PATCH_NODETYPES).cloned().collect(),
         }
     }
+}
+
+/// The sections of a floor; `None` if the patch is none. What has no effect on a floor is
+/// refused, so that nobody relies on it.
+fn floor(document: &Document<'_>, keys: &ConfigSection<'_>) -> Result<Option<Floor>, ConfigError> {
+    let section = document.section("floor", FLOOR_KEYS)?;
+    let sections = document.subsections("require", REQUIRE_KEYS)?;
+    let serial = section.integer("serial", 1..=u64::from(u32::MAX))?;
+    let expires = section.parsed("expires", "a date, as \"2027-06-30\"", Day::parse)?;
+    let allows = names(&section, "allows", limits::SUPERSEDES)?;
+    let (Some(serial), Some(expires)) = (serial, expires) else {
+        return match (section.is_there(), sections.is_empty()) {
+            (false, true) => Ok(None),
+            (false, false) => Err(keys.conflict("require", "only a floor can have it: add [floor]".into())),
+            (true, _) if serial.is_none() => Err(section.missing("serial", "a number from 1 on".into())),
+            (true, _) => Err(section.missing("expires", "a date, as \"2027-06-30\"".into())),
+        };
+    };
+    let others =
+        ["requires", "nodetypes", "apply_active_release_only", "config", "remove", "directories", "owners"];
+    if let Some(key) = others.into_iter().find(|key| keys.has(key)) {
+        return Err(keys.conflict(key, "a floor cannot have it: it is for all hosts, without files".into()));
+    }
+    if sections.len() > limits::FLOOR_REQUIRES {
+        let most = limits::FLOOR_REQUIRES;
+        return Err(keys.conflict("require", format!("a floor can require at most {most} patches")));
+    }
+    let mut require = Vec::new();
+    for (id, section) in &sections {
+        let Ok(id) = PatchId::new(id) else {
+            return Err(section.conflict("hash", format!("{id:?} is no patch id")));
+        };
+        let accepts = "the 64 digits of a patch file's BLAKE3, as `thimble verify --json` shows them";
+        let hash = section.parsed("hash", accepts, Hash::from_hex)?;
+        require.push(Required {
+            id,
+            hash: hash.ok_or_else(|| section.missing("hash", accepts.into()))?,
+            nodetypes: names(section, "nodetypes", limits::PATCH_NODETYPES)?,
+            release: section.name("release")?,
+        });
+    }
+    let serial = u32::try_from(serial).unwrap_or(u32::MAX);
+    Ok(Some(Floor { serial, expires, require, allows }))
 }
 
 /// A required name.
@@ -267,6 +337,7 @@ config = ["/etc/timezone", "etc//default/x"]
 owners = ["/var/lib/app 33:33", "/srv/a b 0:4294967295"]
 remove = ["/usr/bin/vulnerable"]
 directories = ["/var/lib/app/"]
+supersedes = ["THIMBLE-0000"]
 "#;
 
     #[test]
@@ -279,11 +350,77 @@ directories = ["/var/lib/app/"]
         assert_eq!(metadata.owners, [owner("var/lib/app", 33, 33), owner("srv/a b", 0, u32::MAX)]);
         assert_eq!(metadata.remove, [Path::new("usr/bin/vulnerable")]);
         assert_eq!(metadata.directories, [Path::new("var/lib/app")]);
+        assert_eq!(metadata.says().unwrap().supersedes[0].as_str(), "THIMBLE-0000");
         let meta = metadata.entry_meta();
         assert_eq!(meta.status, Status::Development);
         assert!(meta.unremovable && !meta.reboot_required && meta.apply_active_release_only);
         assert_eq!(meta.requires.iter().map(Name::as_str).collect::<Vec<_>>(), ["BASE", "THIMBLE-0001"]);
         assert_eq!(meta.nodetypes.iter().map(Name::as_str).collect::<Vec<_>>(), ["controller", "worker"]);
+    }
+
+    #[test]
+    fn a_floor_is_read_with_what_it_requires() {
+        let hash = "0a".repeat(32);
+        let text = format!(
+            r#"
+id = "F"
+sw_version = "1"
+[floor]
+serial = 7
+expires = "2027-06-30"
+allows = ["B", "A"]
+[require.P1]
+hash = "{hash}"
+[require."1:2"]
+hash = "{hash}"
+nodetypes = ["worker"]
+release = "24.09"
+"#
+        );
+        let metadata = Metadata::parse(&text).unwrap();
+        assert!(!metadata.reboot_required, "there is nothing to restart for");
+        let floor = metadata.floor.clone().unwrap();
+        assert_eq!((floor.serial, floor.expires.to_string()), (7, "2027-06-30".into()));
+        assert_eq!(floor.allows.iter().map(Name::as_str).collect::<Vec<_>>(), ["A", "B"]);
+        let [with, without] = &floor.require[..] else { panic!() };
+        assert_eq!((with.id.as_str(), with.hash, with.nodetypes.len()), ("1:2", Hash([10; 32]), 1));
+        assert_eq!(with.release.as_ref().map(Name::as_str), Some("24.09"));
+        assert_eq!((without.id.as_str(), without.nodetypes.len(), &without.release), ("P1", 0, &None));
+        assert_eq!(metadata.says().unwrap().floor, Some(floor));
+        let patch = Metadata::parse("id = \"P\"\nsw_version = \"1\"\n").unwrap();
+        assert_eq!((patch.floor.clone(), patch.says()), (None, None));
+    }
+
+    #[test]
+    fn a_floor_that_is_none_is_refused_with_the_key() {
+        let floor = |top: &str, more: &str| {
+            let text = format!("id = \"F\"\nsw_version = \"1\"\n{top}\n{more}\n");
+            Metadata::parse(&text).unwrap_err().to_string()
+        };
+        let whole = "[floor]\nserial = 1\nexpires = \"2027-06-30\"";
+        let many: String = (0..65).map(|at| format!("\n[require.P{at}]")).collect();
+        let cases = [
+            (floor("", "[floor]\nserial = 1"), "floor.expires is missing; it takes a date"),
+            (floor("", "[floor]\nexpires = \"2027-06-30\""), "floor.serial is missing; it takes a number"),
+            (floor("", "[floor]\nserial = 0"), "floor.serial cannot be 0; it takes a whole number from 1 to"),
+            (floor("", "[floor]\nexpires = \"2027-02-30\""), "floor.expires cannot be \"2027-02-30\""),
+            (floor("", "[floor]\nexpire = 1"), "floor.expire is not known; did you mean expires?"),
+            (floor("", "[require.P]\nhash = \"\""), "require: only a floor can have it: add [floor]"),
+            (
+                floor("", &format!("{whole}\n[require.P]")),
+                "require.P.hash is missing; it takes the 64 digits",
+            ),
+            (floor("", &format!("{whole}\n[require.P]\nhash = \"ab\"")), "require.P.hash cannot be \"ab\""),
+            (floor("", &format!("{whole}\n[require.\"a b\"]\nhash = \"\"")), "\"a b\" is no patch id"),
+            (floor("", &format!("{whole}{many}")), "require: a floor can require at most 64 patches"),
+            (floor("nodetypes = [\"w\"]", whole), "nodetypes: a floor cannot have it"),
+            (floor("requires = [\"A\"]", whole), "requires: a floor cannot have it"),
+            (floor("remove = [\"/x\"]", whole), "remove: a floor cannot have it"),
+            (floor("supersedes = [\"F\"]", ""), "supersedes: a patch cannot supersede itself"),
+        ];
+        for (said, expected) in cases {
+            assert!(said.contains(expected), "{said:?} should say {expected:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod archive;
 mod attributes;
 pub mod caution;
 mod fault;
+pub mod floor;
 mod gunzip;
 #[cfg(feature = "tools")]
 mod holes;

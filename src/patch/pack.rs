@@ -45,15 +45,22 @@ impl Owners<'_> {
     }
 }
 
-/// Packs `names` in `dir`, and all that is below them, into a file. Returns the caution
+/// Packs `names` in `dir`, and all that is below them, into a file, with this text as
+/// `metadata.toml`. Returns the caution
 /// about labels that are not packed.
-pub(super) fn pack(dir: &Path, names: &Names, owners: Owners<'_>, out: &Path) -> Result<Caution, MakeError> {
+pub(super) fn pack(
+    dir: &Path,
+    names: &Names,
+    metadata: &[u8],
+    owners: Owners<'_>,
+    out: &Path,
+) -> Result<Caution, MakeError> {
     let at_out = |error| MakeError::Io { path: out.to_path_buf(), error };
     let file = BufWriter::new(File::create(out).map_err(at_out)?);
     // No name and no time in gzip's header, so that equal trees make equal files.
     let gzip = GzBuilder::new().mtime(0).write(file, Compression::best());
     let (tar, links, labelled) = (TarWriter::new(gzip), HashMap::new(), Caution::labels());
-    let mut pack = Pack { tar, dir, owners, links, labelled };
+    let mut pack = Pack { tar, dir, metadata, owners, links, labelled };
     for name in names.iter() {
         pack.add(&dir.join(name))?;
     }
@@ -70,6 +77,7 @@ type LinkKey = (u64, u64, bool, (u32, u32));
 struct Pack<'a> {
     tar: TarWriter<GzEncoder<BufWriter<File>>>,
     dir: &'a Path,
+    metadata: &'a [u8],
     owners: Owners<'a>,
     /// The first names of files that have several.
     links: HashMap<LinkKey, PathBuf>,
@@ -102,6 +110,9 @@ impl Pack<'_> {
             let target = fs::read_link(path).map_err(at_path)?;
             let link = target.as_os_str().as_bytes();
             self.tar.empty(&NewMember { link, ..member(EntryType::Symlink) }).map_err(at_path)
+        } else if kind.is_file() && name == Path::new("metadata.toml") {
+            let (mut text, size_bytes) = (self.metadata, self.metadata.len() as u64);
+            self.tar.file(&member(EntryType::Regular), &mut text, size_bytes).map_err(at_path)
         } else if kind.is_file() {
             let key = (inode.dev(), inode.ino(), installed.is_some(), (uid, gid));
             if inode.nlink() > 1

@@ -5,9 +5,11 @@ use std::io;
 use super::collision;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, finish, send};
+use super::floor;
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{Change, Report};
+use crate::repo::effective::wanted;
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, OnAllHosts, OnHosts};
 use crate::types::Text;
@@ -67,9 +69,16 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
         EntryState::Applied => {
             let to_apply = rules::check_apply(&map, &change.ids)?;
             collision::check(&map, &to_apply, &store.blobs())?;
+            let after = wanted(&map).iter().chain(to_apply.iter()).collect();
+            floor::check(&map, &after, &store.blobs())?;
             to_apply
         }
-        EntryState::Available => rules::check_remove(&map, &change.ids)?,
+        EntryState::Available => {
+            let to_remove = rules::check_remove(&map, &change.ids)?;
+            let after = wanted(&map).iter().filter(|slot| !to_remove.contains(*slot)).collect();
+            floor::check(&map, &after, &store.blobs())?;
+            to_remove
+        }
         EntryState::Deleted | EntryState::Voided => {
             let blobs = store.blobs();
             let has_file = |slot| map.entry(slot).is_some_and(|entry| blobs.has(entry));

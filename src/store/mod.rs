@@ -30,6 +30,7 @@ mod disk;
 mod durable;
 mod error;
 mod fetch;
+mod floor;
 mod hashing;
 pub mod incarnation;
 mod index;

@@ -8,7 +8,7 @@ use super::blobs::BlobStore;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::signed::{self, Corrected};
-use super::{durable, index};
+use super::{durable, floor, index};
 use crate::config::Config;
 use crate::failpoint;
 use crate::job::Report;
@@ -153,6 +153,9 @@ impl Uploader<'_> {
         if verdict == Upload::Already && self.blobs.has(&entry) {
             let corrected = signed::correct(&mut store, |held| held.id == entry.id).map_err(of_store)?;
             return Ok(Added::Already { entry, was_missing: false, corrected });
+        }
+        if let Some(floor) = metadata.floor.as_ref().filter(|_| verdict == Upload::New) {
+            floor::check_upload(&entry.id, floor, store.entries(), &self.blobs)?;
         }
         let paths = index::seal(&paths.finish(&metadata));
         if let Err(error) = self.blobs.publish(&path, &entry.hash, &signature, Some(&paths)) {

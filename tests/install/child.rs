@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use thimble::config::{
     AgentConfig, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
 };
-use thimble::install::{guard, install, prove, recover};
+use thimble::install::{guard, install, install_below_floor, prove, recover};
 use thimble::job::Report;
 use thimble::job::reporter::Reporter;
 use thimble::job::{BlobSource, FetchError, Fetched, Source};
@@ -30,6 +30,8 @@ pub struct Orders {
     pub request_id: Option<u64>,
     pub act: Act,
     pub force: bool,
+    /// As `install-local --below-floor`.
+    pub below_floor: bool,
     /// `ID HASH SIZE COMMITTED` each.
     pub set: Vec<(String, String, u64, bool)>,
     /// Request another digest than that of `set`.
@@ -65,13 +67,14 @@ impl Act {
 impl Orders {
     pub fn write(&self, path: &Path) {
         let mut text = format!(
-            "root {}\ndepot {}\nreports {}\nkey {}\nact {:?}\nforce {}\nother {}\ntimeout {}\nreserve {}\n",
+            "root {}\ndepot {}\nreports {}\nkey {}\nact {:?}\nforce {}\nbelow {}\nother {}\ntimeout {}\nreserve {}\n",
             self.root.display(),
             self.depot.display(),
             self.reports.display(),
             self.trusted_key,
             self.act,
             self.force,
+            self.below_floor,
             self.other_digest,
             self.script_timeout_ms,
             self.reserve_bytes,
@@ -114,6 +117,7 @@ impl Orders {
             request_id: one("request").map(|id| id.parse().unwrap()),
             act: Act::read(&one("act").unwrap()),
             force: one("force").unwrap() == "true",
+            below_floor: one("below").unwrap() == "true",
             set: set.collect(),
             other_digest: one("other").unwrap() == "true",
             lock_file: one("lock").map(PathBuf::from),
@@ -214,6 +218,7 @@ fn installer_process() {
     }
     let (request_id, controller) = (RequestId(request_id), NodeId(7));
     let request = InstallRequest { request_id, controller, digest, force: orders.force };
+    let install = if orders.below_floor { install_below_floor } else { install };
     install(&config, &request, &mut Depot(&orders), &mut reporter);
 }
 

@@ -21,6 +21,7 @@ mod blocked;
 mod child;
 mod directories;
 mod filesystems;
+mod floor;
 mod memory;
 mod model;
 mod pieces;

@@ -117,6 +117,7 @@ impl Rig {
             request_id: None,
             act: Act::Recover,
             force: false,
+            below_floor: false,
             set: vec![],
             other_digest: false,
             lock_file: None,

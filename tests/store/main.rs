@@ -12,6 +12,7 @@ mod archive;
 mod confined;
 mod conflicts;
 mod fetch;
+mod floors;
 mod full;
 mod incarnation;
 mod jobs;

@@ -16,9 +16,16 @@ pub const COMMANDS: &[Command] = &[
         options: &[
             output("write this file (default: ID.patch in the current directory)"),
             switch("keep-owners", "keep owners by number (default: root, and `owners` of the metadata)"),
+            Opt {
+                name: "floor",
+                short: None,
+                value: Some("FILE"),
+                is_repeatable: true,
+                help: "make a floor that requires this patch file",
+            },
         ],
         help: "make a patch from a directory",
-        details: "DIR holds metadata.toml, files/ and scripts/. Sign the patch afterwards: `minisign -S -H -m FILE`. Nothing is uploaded.",
+        details: "DIR holds metadata.toml, files/ and scripts/; that of a floor only metadata.toml, with a section [floor]. Sign the patch afterwards: `minisign -S -H -m FILE`. Nothing is uploaded.",
         example: "thimble make tzdata-1/ -o TZDATA-1.patch",
         who: Who::Anybody,
         run: make::make,
@@ -75,7 +82,10 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "install-local",
         arguments: NONE,
-        options: &[switch("force", "also if this host is not locked")],
+        options: &[
+            switch("force", "also if this host is not locked"),
+            switch("below-floor", "also below the floor, which is forgotten with all that was superseded"),
+        ],
         help: "install what this node's own repository has applied",
         details: "For use at boot, before the daemon and the network. The node must be controller and agent.",
         example: "thimble install-local",

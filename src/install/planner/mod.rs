@@ -31,6 +31,7 @@ use crate::install::sorter::{SortedItems, Sorter};
 use crate::install::staged::Staged;
 use crate::install::tree::PathState;
 use crate::patch::archive::Owner;
+use crate::patch::floor::Memory;
 use crate::sorted::FlatSet;
 use crate::types::PatchId;
 
@@ -86,6 +87,8 @@ pub(super) struct Planner<'h, 'p> {
     kept: Kept<'h>,
     needs: Needs,
     displaced: FlatSet<PatchId>,
+    /// What the new record remembers.
+    memory: Memory,
     next_number: u64,
     /// The path that the walk is at or below, if it has a stack in the new set.
     new_file: FileAbove,
@@ -111,6 +114,7 @@ impl<'h, 'p> Planner<'h, 'p> {
         new: &'p [Patch],
         surveyed: &'p [Surveyed],
         next_number: u64,
+        memory: Memory,
         journal: &'p mut Journal,
     ) -> Result<Self, InstallError> {
         let home = host.home.as_fd();
@@ -127,6 +131,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             kept: Kept::open(&host.tree, [""], |_| true)?,
             needs: Needs::default(),
             displaced: FlatSet::default(),
+            memory,
             next_number,
             new_file: FileAbove::default(),
             old_file: FileAbove::default(),
@@ -206,6 +211,7 @@ impl<'h, 'p> Planner<'h, 'p> {
             next_number: self.next_number,
             patches: self.ranks.new.to_vec(),
             mounts: self.draft.mounts()?,
+            memory: self.memory,
         };
         Ok(Plan {
             draft: self.draft,

@@ -1,0 +1,80 @@
+//! Floors and superseded patches in a repository. What a patch says of them is read from its
+//! signed file and is in no entry, so that no controller can lie about it. Agents check
+//! everything themselves; here it is refused early.
+
+use std::io::Read;
+
+use super::blobs::BlobStore;
+use super::error::JobFailure;
+use crate::limits;
+use crate::patch::archive;
+use crate::patch::floor::{Floor, Memory, Says};
+use crate::repo::effective::wanted;
+use crate::repo::entry::{Entry, EntryState};
+use crate::repo::map::Map;
+use crate::repo::slots::SlotSet;
+use crate::types::{Hash, PatchId};
+
+/// A patch file that is larger is no floor, in bytes: that has only metadata, and the zeros at
+/// its end are compressed.
+const FLOOR_FILE_BYTES: u64 = 4 * limits::METADATA_BYTES;
+
+/// How far a patch file is read for its metadata, in bytes: `make` packs them first, and a
+/// change must not wait for a file of gigabytes.
+const READ_BYTES: u64 = 4 << 20;
+
+/// What a patch says of others; `None` if it says nothing, or its file is not here, is damaged
+/// or has its metadata far from its begin.
+fn says(blobs: &BlobStore, entry: &Entry) -> Option<Says> {
+    let blob = blobs.open(&entry.hash).ok().flatten()?;
+    archive::metadata(blob.file.take(READ_BYTES)).ok().filter(|metadata| metadata.id == entry.id)?.says()
+}
+
+/// What a patch says as a floor.
+pub(super) fn floor(blobs: &BlobStore, entry: &Entry) -> Option<Floor> {
+    if entry.state == EntryState::Deleted || entry.size_bytes > FLOOR_FILE_BYTES {
+        return None;
+    }
+    says(blobs, entry)?.floor
+}
+
+/// Checks the set of applied patches that a change leads to, against the present one.
+///
+/// # Errors
+/// [`JobFailure`]: hosts would refuse it.
+pub(super) fn check(map: &Map<'_>, after: &SlotSet, blobs: &BlobStore) -> Result<(), JobFailure> {
+    let before = wanted(map);
+    let all: SlotSet = before.iter().chain(after.iter()).collect();
+    let said = |slot| Some((slot, says(blobs, map.entry(slot)?)?));
+    let all: Vec<_> = all.iter().filter_map(said).collect();
+    let of = |set: &SlotSet| -> Vec<Says> {
+        all.iter().filter(|(slot, _)| set.contains(*slot)).map(|(_, said)| said.clone()).collect()
+    };
+    // The bound is that of one host, which may never have had all of these.
+    let memory = Memory::default().after(of(&before)).unwrap_or_default();
+    let hash_of = |id: &PatchId| -> Option<Hash> {
+        map.get(id).filter(|(slot, _)| after.contains(*slot)).map(|(_, entry)| entry.hash)
+    };
+    memory.check(&of(after), &hash_of, &|_| true).map_err(JobFailure::refused)
+}
+
+/// Checks that a floor is uploaded under a serial of its own, above those that are here.
+///
+/// # Errors
+/// [`JobFailure`] names the floor that is in the way.
+pub(super) fn check_upload(
+    offered: &PatchId,
+    floor: &Floor,
+    held: &[Entry],
+    blobs: &BlobStore,
+) -> Result<(), JobFailure> {
+    for entry in held.iter().filter(|entry| entry.id != *offered) {
+        if let Some(held) = self::floor(blobs, entry).filter(|held| held.serial >= floor.serial) {
+            return Err(JobFailure::refused(format_args!(
+                "{offered} is a floor with serial {}, and {} has serial {}: give it a higher one",
+                floor.serial, entry.id, held.serial
+            )));
+        }
+    }
+    Ok(())
+}
