@@ -86,6 +86,8 @@ pub const REQUIRES: usize = 16;
 pub const SUPERSEDES: usize = 64;
 /// Patches that one floor may require.
 pub const FLOOR_REQUIRES: usize = 64;
+/// Floors in the repository that a controller watches for their age.
+pub const FLOORS_WATCHED: usize = 16;
 /// Superseded patches that a host remembers.
 pub const SUPERSEDED: usize = 1_024;
 /// Kinds of hosts that one patch may name.

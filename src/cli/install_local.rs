@@ -220,7 +220,7 @@ impl Reporter for LocalInstall<'_> {
             }
             Report::Notice(text) => return self.out.line(text),
             Report::Installed(patch) => self.installed.push(patch.id.clone()),
-            Report::InstalledEnd { digest, last } => {
+            Report::InstalledEnd { digest, last, .. } => {
                 (self.digest, self.last) = (Some(*digest), last.clone());
             }
             Report::Superseded => self.is_superseded = true,

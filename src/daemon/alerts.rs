@@ -14,8 +14,9 @@ use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbours;
+use crate::job::FloorFacts;
 use crate::limits;
-use crate::time::Span;
+use crate::time::{Day, Span};
 use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, PatchId, Reason};
 #[cfg(feature = "tipc")]
@@ -63,6 +64,7 @@ pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) 
     check_network(now, daemon, &mut found);
     #[cfg(feature = "tipc")]
     check_tipc(now, daemon, &mut found);
+    check_floors(unix_ms, daemon, &mut found);
     let ahead = Duration::from_millis(daemon.codec.identity().incarnation.saturating_sub(unix_ms));
     if ahead >= CLOCK_SETBACK {
         found.push(format_args!(
@@ -203,6 +205,27 @@ fn check_controller_contact(now: Instant, daemon: &Daemon<'_>, found: &mut Found
         Span(silence),
         fmt::from_fn(last)
     ));
+}
+
+/// Floors whose last day has passed. Nothing else changes then.
+fn check_floors(unix_ms: u64, daemon: &Daemon<'_>, found: &mut Found) {
+    let today = Day::of_unix_ms(unix_ms);
+    let is_old = |floor: &&FloorFacts| floor.expires < today;
+    let controller = daemon.node.controller.as_ref();
+    let applied = controller.and_then(|controller| daemon.floors.applied(controller.map()));
+    if let Some(FloorFacts { id, serial, expires }) = applied.filter(is_old) {
+        found.push(format_args!(
+            "The applied floor is old: {id} (serial {serial}) was to be replaced by {expires}. Upload and apply a \
+             newer one of the patches' maker."
+        ));
+    }
+    let installed = daemon.floors.installed.as_ref().filter(is_old);
+    if let Some(FloorFacts { id, serial, expires }) = installed.filter(|floor| Some(*floor) != applied) {
+        found.push(format_args!(
+            "The floor of this host is old: {id} (serial {serial}) was to be replaced by {expires}. If the \
+             controllers have no newer one, ask the patches' maker for it."
+        ));
+    }
 }
 
 /// Failed sends and accepts, and refused datagrams.

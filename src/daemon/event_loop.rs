@@ -15,6 +15,7 @@ use mio::{Events, Interest, Poll, Registry, Token};
 use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
+use super::floors::Floors;
 use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
@@ -71,6 +72,8 @@ pub struct Daemon<'a> {
     pub repository: Repository,
     /// Changes made here that were replaced by others.
     pub replaced: Replaced,
+    /// The floors whose age is watched.
+    pub floors: Floors,
     /// Bytes of tables and buffers.
     pub memory_bytes: u64,
     /// Actions of the state machines that are still to be executed.

@@ -105,7 +105,8 @@ impl Daemon<'_> {
         match report {
             Report::Progress { step, percent } => self.on_event(now, &Event::Progress(*step, *percent)),
             Report::Installed(patch) => self.on_event(now, &Event::Installed(patch)),
-            Report::InstalledEnd { digest, last } => {
+            Report::InstalledEnd { digest, last, floor } => {
+                self.floors.installed.clone_from(floor);
                 self.on_event(now, &Event::InstalledEnd(*digest, last.as_ref()));
             }
             Report::Notice(line) => warn!("{line}"),
@@ -114,6 +115,7 @@ impl Daemon<'_> {
                 WorkerKind::Change => self.on_change_line(line),
                 _ => {}
             },
+            Report::FloorHere { hash, floor } => self.floors.is_here(hash, floor),
             Report::Settings(settings) => self.apply_settings(now, settings),
             Report::Waits(line) => {
                 if let WorkerKind::Reload(command) = kind {

@@ -33,6 +33,7 @@ mod exchange;
 mod fetch;
 #[cfg(test)]
 mod fixture;
+mod floors;
 mod jobs;
 mod log;
 mod notify;

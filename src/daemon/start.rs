@@ -14,6 +14,7 @@ use super::confine;
 use super::control_socket::{Access, ControlSocket};
 use super::counters::Counters;
 use super::event_loop::{self, Daemon};
+use super::floors::Floors;
 use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
@@ -242,6 +243,7 @@ fn allocate(
         counters: Counters::default(),
         repository: if is_controller { Repository::new(started) } else { Repository::absent() },
         replaced: Replaced::new(is_controller),
+        floors: Floors::default(),
         memory_bytes: memory_bytes as u64,
         actions: Actions::default(),
         ready: ReadySet::default(),

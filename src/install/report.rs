@@ -4,7 +4,8 @@ use super::error::InstallError;
 use super::installer::Installer;
 use super::record::Installed;
 use crate::job::reporter::Reporter;
-use crate::job::{RefusalKind, Report};
+use crate::job::{FloorFacts, RefusalKind, Report};
+use crate::patch::floor;
 use crate::types::Reason;
 use crate::wire::frame::InstalledPatch;
 use crate::wire::install::{LastInstall, Outcome, Step};
@@ -55,7 +56,13 @@ impl<'r> InstallReporter<'r> {
         for patch in record.by_id() {
             self.report(Report::Installed(InstalledPatch { id: patch.id.clone(), hash: patch.hash }));
         }
-        self.report(Report::InstalledEnd { digest: record.digest(), last });
+        let floor = floor::in_force(&record.memory.says).next();
+        let floor = floor.map(|(id, floor)| FloorFacts {
+            id: id.clone(),
+            serial: floor.serial,
+            expires: floor.expires,
+        });
+        self.report(Report::InstalledEnd { digest: record.digest(), last, floor });
     }
 
     /// Makes the last report of an install. `None`: the new thimble will report the

@@ -18,6 +18,7 @@ use crate::config::{NodeConfig, Timers};
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState, Stamp};
 use crate::repo::rollout::Rollout;
+use crate::time::Day;
 use crate::types::{
     ClusterId, Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion, Text,
 };
@@ -192,6 +193,17 @@ pub struct RolloutChange {
     pub renew: bool,
 }
 
+/// A floor, as far as it is watched for its age.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FloorFacts {
+    /// The floor.
+    pub id: PatchId,
+    /// Its serial.
+    pub serial: u32,
+    /// The last day before it is old.
+    pub expires: Day,
+}
+
 /// What a failure means for a command's exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum RefusalKind {
@@ -226,6 +238,8 @@ pub enum Report {
         digest: Digest,
         /// The last request and its outcome.
         last: Option<LastInstall>,
+        /// The floor in force.
+        floor: Option<FloorFacts>,
     },
     /// This entry is durably in the map.
     Entry(Entry),
@@ -260,6 +274,13 @@ pub enum Report {
     BlobHere {
         /// The file's hash.
         hash: Hash,
+    },
+    /// A file that is in the store is a floor.
+    FloorHere {
+        /// The file's hash.
+        hash: Hash,
+        /// Which one.
+        floor: FloorFacts,
     },
     /// A known controller: one that must be present for a purge.
     Controller {

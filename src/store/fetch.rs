@@ -18,7 +18,7 @@ use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
 use super::signed::{self, Corrected};
-use super::{durable, hashing, index};
+use super::{durable, floor, hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -81,6 +81,7 @@ fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Repor
             Ok(Some(corrected)) => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 send(reporter, &Report::BlobHere { hash })?;
+                floor::report(&fetch.blobs, entry, reporter)?;
             }
             // The patch was deleted while its file was fetched.
             Ok(None) => {}

@@ -5,12 +5,14 @@
 use std::io::Read;
 
 use super::blobs::BlobStore;
-use super::error::JobFailure;
+use super::error::{JobFailure, Stop, send};
+use crate::job::reporter::Reporter;
+use crate::job::{FloorFacts, Report};
 use crate::limits;
 use crate::patch::archive;
 use crate::patch::floor::{Floor, Memory, Says};
 use crate::repo::effective::wanted;
-use crate::repo::entry::{Entry, EntryState};
+use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::types::{Hash, PatchId};
@@ -32,10 +34,17 @@ fn says(blobs: &BlobStore, entry: &Entry) -> Option<Says> {
 
 /// What a patch says as a floor.
 pub(super) fn floor(blobs: &BlobStore, entry: &Entry) -> Option<Floor> {
-    if entry.state == EntryState::Deleted || entry.size_bytes > FLOOR_FILE_BYTES {
+    if entry.state.is_deleted() || entry.size_bytes > FLOOR_FILE_BYTES {
         return None;
     }
     says(blobs, entry)?.floor
+}
+
+/// Reports a file that is a floor.
+pub(super) fn report(blobs: &BlobStore, entry: &Entry, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    let Some(Floor { serial, expires, .. }) = floor(blobs, entry) else { return Ok(()) };
+    let floor = FloorFacts { id: entry.id.clone(), serial, expires };
+    send(reporter, &Report::FloorHere { hash: entry.hash, floor })
 }
 
 /// Checks the set of applied patches that a change leads to, against the present one.

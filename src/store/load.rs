@@ -6,6 +6,7 @@ use std::io;
 use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{Stop, finish, send};
+use super::floor;
 use super::signed;
 use crate::config::Config;
 use crate::job::Report;
@@ -17,8 +18,8 @@ use crate::types::Reason;
 /// something else than their files. Reports
 /// [`Report::Store`], each [`Report::Controller`], [`Report::Floor`] if it is above 0,
 /// each [`Report::Entry`], [`Report::Rollout`] if there is one, and
-/// [`Report::BlobMissing`] for each patch whose file is missing or not whole; then
-/// `Done`, or `Failed`.
+/// [`Report::BlobMissing`] for each patch whose file is missing or not whole,
+/// [`Report::FloorHere`] for each other one that is a floor; then `Done`, or `Failed`.
 ///
 /// # Errors
 /// The reporter's.
@@ -51,9 +52,12 @@ fn run(config: &Config, is_start: bool, reporter: &mut dyn Reporter) -> Result<(
     if let Some(rollout) = store.rollout() {
         send(reporter, &Report::Rollout(*rollout))?;
     }
-    let live = store.entries().iter().filter(|entry| !entry.state.is_deleted());
-    for entry in live.filter(|entry| !store.blobs().has(entry)) {
-        send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
+    for entry in store.entries().iter().filter(|entry| !entry.state.is_deleted()) {
+        if store.blobs().has(entry) {
+            floor::report(&store.blobs(), entry, reporter)?;
+        } else {
+            send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
+        }
     }
     notices.into_iter().try_for_each(|notice| send(reporter, &Report::Notice(notice)))
 }

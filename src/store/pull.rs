@@ -6,6 +6,7 @@ use std::io;
 use super::controllers::Controllers;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
+use super::floor;
 use super::signed::{self, Compared, Corrected};
 use crate::config::Config;
 use crate::job::FetchError;
@@ -122,6 +123,8 @@ fn run(
             send(reporter, &Report::Entry(entry.clone()))?;
             if !entry.state.is_deleted() && !store.blobs().has(entry) {
                 send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::default() })?;
+            } else {
+                floor::report(&store.blobs(), entry, reporter)?;
             }
         }
     }

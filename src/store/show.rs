@@ -4,10 +4,11 @@
 //! A patch is read twice: the list of its content, which may be long, is written while it
 //! is read.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::blobs::BlobStore;
 use super::disk;
@@ -17,8 +18,10 @@ use crate::config::Config;
 use crate::json::Value;
 use crate::patch::archive::{self, Archive, ArchiveSection, Member, MemberKind, Sink};
 use crate::patch::caution::{Caution, Cautions};
+use crate::patch::floor::{Floor, Required};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::refusal::ChangeRefusal;
+use crate::time::Day;
 use crate::types::PatchId;
 
 /// What is collected before it is written, in bytes.
@@ -145,6 +148,13 @@ impl<'a> Shown<'a> {
         paragraphs(out, "Warnings", metadata.warnings.lines())?;
         paragraphs(out, "Requires", metadata.requires.iter())?;
         paragraphs(out, "Node Types", metadata.nodetypes.iter())?;
+        paragraphs(out, "Supersedes", metadata.supersedes.iter())?;
+        if let Some(floor) = &metadata.floor {
+            let old = if floor.expires < today() { ", which has passed" } else { "" };
+            field(out, "Floor", format_args!("serial {}, expires {}{old}", floor.serial, floor.expires))?;
+            paragraphs(out, "Floor Requires", floor.require.iter().map(RequiredLine))?;
+            paragraphs(out, "Floor Allows", floor.allows.iter())?;
+        }
         paragraphs(out, "Packages", metadata.packages.iter())?;
         paragraphs(out, "Cautions", &self.cautions)
     }
@@ -167,6 +177,8 @@ impl<'a> Shown<'a> {
             ("warnings", Value::text(&metadata.warnings)),
             ("requires", texts(&mut metadata.requires.iter().map(ToString::to_string))),
             ("nodetypes", texts(&mut metadata.nodetypes.iter().map(ToString::to_string))),
+            ("supersedes", texts(&mut metadata.supersedes.iter().map(ToString::to_string))),
+            ("floor", metadata.floor.as_ref().map_or(Value::Null, floor_document)),
             ("packages", texts(&mut metadata.packages.iter().cloned())),
             ("contents", Value::list([])),
         ]);
@@ -186,6 +198,42 @@ impl<'a> Shown<'a> {
         write(out, "],")?;
         write(out, tail.to_string().get(1..).unwrap_or_default())
     }
+}
+
+fn today() -> Day {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Day::of_unix_ms(since.as_secs().saturating_mul(1_000))
+}
+
+/// A patch that a floor requires, on one line.
+struct RequiredLine<'f>(&'f Required);
+
+impl Display for RequiredLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Required { id, hash, nodetypes, release } = self.0;
+        write!(f, "{id} (hash {hash:.12})")?;
+        for (at, kind) in nodetypes.iter().enumerate() {
+            write!(f, "{}{kind}", if at == 0 { " on " } else { ", " })?;
+        }
+        release.as_ref().map_or(Ok(()), |release| write!(f, " for {release}"))
+    }
+}
+
+fn floor_document(floor: &Floor) -> Value {
+    let require = floor.require.iter().map(|Required { id, hash, nodetypes, release }| {
+        Value::object([
+            ("id", Value::text(id)),
+            ("hash", Value::text(hash)),
+            ("nodetypes", Value::list(nodetypes.iter().map(Value::text))),
+            ("release", release.as_ref().map_or(Value::Null, Value::text)),
+        ])
+    });
+    Value::object([
+        ("serial", u64::from(floor.serial).into()),
+        ("expires", Value::text(floor.expires)),
+        ("require", Value::list(require)),
+        ("allows", Value::list(floor.allows.iter().map(Value::text))),
+    ])
 }
 
 fn open(repo: &Path, entry: &Entry) -> Result<File, JobFailure> {

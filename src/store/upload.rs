@@ -66,12 +66,14 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
             Added::New { entry, cautions } => {
                 send(reporter, &Report::Entry(entry.clone()))?;
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;
+                floor::report(&uploader.blobs, &entry, reporter)?;
                 available(&entry, &cautions)
             }
             Added::Already { entry, was_missing, corrected } => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 if was_missing {
                     send(reporter, &Report::BlobHere { hash: entry.hash })?;
+                    floor::report(&uploader.blobs, &entry, reporter)?;
                 }
                 Text::format(format_args!("{} is already in the repository", entry.id))
             }

@@ -231,9 +231,12 @@ impl Reporter for Lines {
             Report::Progress { step, percent } => writeln!(self.0, "progress {percent} {}", step.as_str()),
             Report::Notice(text) => writeln!(self.0, "notice {text}"),
             Report::Installed(patch) => writeln!(self.0, "installed {}", patch.id),
-            Report::InstalledEnd { digest, last: None } => writeln!(self.0, "digest {digest}"),
-            Report::InstalledEnd { digest, last: Some(last) } => {
+            Report::InstalledEnd { digest, last: None, .. } => writeln!(self.0, "digest {digest}"),
+            Report::InstalledEnd { digest, last: Some(last), floor } => {
                 writeln!(self.0, "digest {digest}")?;
+                if let Some(floor) = floor {
+                    writeln!(self.0, "floor {} {} {}", floor.id, floor.serial, floor.expires)?;
+                }
                 writeln!(self.0, "request {}", last.request_id.0)?;
                 writeln!(self.0, "outcome {:?}", last.outcome)?;
                 writeln!(self.0, "reboot {}", last.reboot_required)?;

@@ -37,7 +37,7 @@ fn a_set_below_the_floor_is_refused() {
     rig.installed(&[]);
     rig.install(&["F1"]).assert_ended("Rejected", &["the floor F1 requires P1", "supersedes it"]);
     rig.installed(&["F1", "P1"]);
-    rig.recover();
+    assert_eq!(rig.recover().says("floor"), "F1 1 2020-02-29", "the daemon tells when it is old");
     rig.install(&["P1"]).assert_ended("Rejected", &["F1 is the floor in force (serial 1)", "higher serial"]);
     rig.install(&[]).assert_ended("Rejected", &["F1 is the floor in force"]);
     rig.install(&["F1"]).assert_ended("Rejected", &["the floor F1 requires P1"]);
@@ -50,7 +50,7 @@ fn a_set_below_the_floor_is_refused() {
     rig.install(&["F1", "P2"]).assert_ended("Rejected", &["F2 is the floor in force (serial 2)"]);
     rig.add(floor(&rig, "G2", 2, &[], ""));
     rig.install(&["G2"]).assert_ended("Rejected", &["F2 is the floor in force (serial 2)"]);
-    rig.installed(&["F1", "F2", "P2"]);
+    assert_eq!(rig.installed(&["F1", "F2", "P2"]).says("floor"), "F2 2 2020-02-29");
     rig.installed(&["F2", "P2", "P3"]);
     rig.assert_tree(&["P2", "P3"]);
     rig.add(floor(&rig, "F3", 3, &[], ""));

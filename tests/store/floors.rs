@@ -3,16 +3,18 @@
 use std::fs::{self, File};
 use std::path::PathBuf;
 
+use thimble::job::Report;
 use thimble::patch::archive;
 use thimble::patch::make::{make, make_floor};
-use thimble::repo::entry::EntryState::{Applied, Available};
-use thimble::types::Hash;
+use thimble::repo::entry::EntryState::{Applied, Available, Deleted};
+use thimble::store;
+use thimble::types::{Hash, Name, PatchId, Text};
 
 use crate::jobs::Bench;
 use crate::support::archive::{Tar, metadata};
-use crate::support::controller::signed;
+use crate::support::controller::{Controller, Reports, signed};
 
-const FLOOR: &str = "[floor]\nexpires = \"2027-06-30\"\n";
+const FLOOR: &str = "[floor]\nexpires = \"2020-02-29\"\n";
 
 /// A signed floor, made from patch files as a maker does it.
 fn floor(bench: &Bench, id: &str, serial: u32, required: &[PathBuf]) -> PathBuf {
@@ -32,7 +34,7 @@ fn a_floor_is_made_of_the_patches_that_it_requires() {
     let two = bench.patch("P:2", "files/b", "apply_active_release_only = true\n");
     let made = floor(&bench, "F1", 1, &[one.clone(), two]);
     let floor = archive::metadata(File::open(made).unwrap()).unwrap().floor.unwrap();
-    assert_eq!((floor.serial, floor.expires.to_string()), (1, "2027-06-30".to_owned()));
+    assert_eq!((floor.serial, floor.expires.to_string()), (1, "2020-02-29".to_owned()));
     let [p1, p2] = &floor.require[..] else { panic!("{floor:?}") };
     assert_eq!(p1.id.as_str(), "P1");
     assert_eq!(p1.hash, Hash(*blake3::hash(&fs::read(one).unwrap()).as_bytes()));
@@ -73,7 +75,7 @@ fn a_floor_needs_a_higher_serial_than_those_that_are_there() {
     }
     bench.controller.upload(&[&bench.scratch.join("F5.patch")]).done();
     bench.controller.upload(&[&floor(&bench, "F6", 6, &[])]).done();
-    bench.controller.change(thimble::repo::entry::EntryState::Deleted, &["F6"]).done();
+    bench.controller.change(Deleted, &["F6"]).done();
     bench.controller.upload(&[&floor(&bench, "G6", 6, &[])]).done();
 }
 
@@ -103,4 +105,69 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     controller.change(Applied, &["F2"]).done();
     controller.change(Available, &["F1"]).done();
     refused(Available, &["F2"], "F2 is the floor in force (serial 2)");
+}
+
+#[test]
+fn show_tells_what_a_floor_requires_and_whether_it_is_old() {
+    let bench = Bench::new("floor-show");
+    let one = bench.patch("P1", "files/a", "nodetypes = [\"worker\", \"storage\"]\nsupersedes = [\"P0\"]\n");
+    let hash = blake3::hash(&fs::read(&one).unwrap()).to_hex().to_string();
+    bench.controller.upload(&[&one]).done();
+    bench.controller.upload(&[&floor(&bench, "F1", 1, &[one])]).done();
+    let show = |id: &str, json| {
+        let mut out = Vec::new();
+        let ids = [PatchId::new(id).unwrap()];
+        store::show(&bench.controller.config, &ids, json, &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let page = show("F1", false);
+    assert!(
+        page.contains("    Floor:                     serial 1, expires 2020-02-29, which has passed\n"),
+        "{page}"
+    );
+    let line = format!("    Floor Requires:            P1 (hash {}) on storage, worker\n", &hash[..12]);
+    assert!(page.contains(&line), "{page}");
+    let document = show("F1", true);
+    let expected = format!(
+        "\"floor\":{{\"serial\":1,\"expires\":\"2020-02-29\",\"require\":[{{\"id\":\"P1\",\"hash\":\"{hash}\",\
+         \"nodetypes\":[\"storage\",\"worker\"],\"release\":null}}],\"allows\":[]}}"
+    );
+    assert!(document.contains(&expected), "{document}");
+    assert!(show("P1", false).contains("    Supersedes:                P0\n"));
+    assert!(show("P1", true).contains("\"supersedes\":[\"P0\"],\"floor\":null"));
+}
+
+/// Which floors a daemon was told of.
+fn told(reports: &Reports) -> Vec<(String, u32, String)> {
+    let of = |report: &Report| match report {
+        Report::FloorHere { floor, .. } => {
+            Some((floor.id.to_string(), floor.serial, floor.expires.to_string()))
+        }
+        _ => None,
+    };
+    reports.0.iter().filter_map(of).collect()
+}
+
+/// The daemon is told of each floor when its file comes, and at its start, also where the
+/// entry came from a controller that says something else of it.
+#[test]
+fn the_daemon_is_told_of_each_floor_whose_file_is_here() {
+    let bench = Bench::new("floor-told");
+    bench.uploaded("P1", "files/a", "");
+    let expected = [("F1".to_owned(), 1, "2020-02-29".to_owned())];
+    assert_eq!(told(&bench.controller.upload(&[&floor(&bench, "F1", 1, &[])]).done()), expected);
+    assert_eq!(told(&bench.controller.load().done()), expected);
+    let mut map = bench.controller.map("c-1");
+    let lie = map.entries.iter_mut().find(|entry| entry.id.as_str() == "F1").unwrap();
+    lie.meta.nodetypes.push(Name::new("nobody").unwrap()).unwrap();
+    lie.meta.summary = Text::truncated("no floor at all");
+    let other = Controller::new(&bench.scratch.join("other"), &bench.signer.public);
+    other.pull(1, &mut map).done();
+    let reports = other.fetch(1, &mut bench.controller.blobs()).done();
+    assert_eq!(told(&reports), expected);
+    let entry = reports.entries().into_iter().find(|entry| entry.id.as_str() == "F1").unwrap();
+    assert!(entry.meta.nodetypes.is_empty(), "what the signed file says prevails");
+    // What its entry says has no say in the rules either.
+    other.change(Applied, &["F1"]).done();
+    assert!(other.change(Available, &["F1"]).refusal().contains("F1 is the floor in force"));
 }
