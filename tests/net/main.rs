@@ -47,6 +47,7 @@ mod datagrams;
 mod ending;
 mod files;
 mod filter;
+mod floors;
 mod forge;
 mod hidden;
 #[cfg(not(feature = "tipc"))]
