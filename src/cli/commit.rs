@@ -53,7 +53,8 @@ pub fn commit(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     } else if is_nothing {
         return Ok(out.line("Nothing to do.").and_then(|()| out.end_list("lines"))?);
     }
-    let request = Request::Change { to: EntryState::Committed, ids, force: invocation.has("force") };
+    let force = invocation.has("force");
+    let request = Request::Change { to: EntryState::Committed, ids, force, below_floor: false };
     print_lines_from(&mut client, &request, out)
 }
 

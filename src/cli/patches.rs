@@ -39,7 +39,8 @@ pub fn delete(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 }
 
 fn change(invocation: &Invocation, to: EntryState, out: &mut Out) -> Result<(), Failure> {
-    let request = Request::Change { to, ids: ids(invocation)?, force: invocation.has("force") };
+    let (force, below_floor) = (invocation.has("force"), invocation.has("below-floor"));
+    let request = Request::Change { to, ids: ids(invocation)?, force, below_floor };
     print_lines(invocation, &request, out)
 }
 

@@ -30,7 +30,7 @@ pub use status_row::{
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -61,6 +61,8 @@ pub enum Request {
         ids: PatchIds,
         /// Ignore lost hosts.
         force: bool,
+        /// As [`Change::below_floor`](crate::job::Change::below_floor).
+        below_floor: bool,
     },
     /// All patches in the map, as [`Reply::Patch`], sorted by id.
     Query,

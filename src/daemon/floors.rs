@@ -18,7 +18,7 @@ impl Floors {
     /// A file is a floor. Takes the place of one with a lower serial if there is no room.
     pub fn is_here(&mut self, hash: &Hash, floor: &FloorFacts) {
         let new = (*hash, floor.clone());
-        if self.files.iter().any(|file| *file == new) {
+        if self.files.contains(&new) {
             return;
         }
         if let Err(new) = self.files.push(new)

@@ -175,6 +175,8 @@ pub struct Change {
     pub to: EntryState,
     /// The patches; empty means all that the change can apply to.
     pub ids: PatchIds,
+    /// `Applied` and `Available`: also if hosts that have the floor in force would refuse it.
+    pub below_floor: bool,
     /// Give the map a new replica first: other controllers are known, and none has shown
     /// since the start which changes of this one it has. The map may come from a backup,
     /// and no stamp may be used twice.

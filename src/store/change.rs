@@ -69,14 +69,18 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
         EntryState::Applied => {
             let to_apply = rules::check_apply(&map, &change.ids)?;
             collision::check(&map, &to_apply, &store.blobs())?;
-            let after = wanted(&map).iter().chain(to_apply.iter()).collect();
-            floor::check(&map, &after, &store.blobs())?;
+            if !change.below_floor {
+                let after = wanted(&map).iter().chain(to_apply.iter()).collect();
+                floor::check(&map, &after, &store.blobs())?;
+            }
             to_apply
         }
         EntryState::Available => {
             let to_remove = rules::check_remove(&map, &change.ids)?;
-            let after = wanted(&map).iter().filter(|slot| !to_remove.contains(*slot)).collect();
-            floor::check(&map, &after, &store.blobs())?;
+            if !change.below_floor {
+                let after = wanted(&map).iter().filter(|slot| !to_remove.contains(*slot)).collect();
+                floor::check(&map, &after, &store.blobs())?;
+            }
             to_remove
         }
         EntryState::Deleted | EntryState::Voided => {

@@ -85,7 +85,7 @@ fn a_commit_with_yes_is_sent_and_the_daemon_s_lines_are_printed() {
     let daemon = daemon(&scratch, vec![vec![line("P1 is now committed"), line("Durable here."), Reply::End]]);
     let output = thimble(&scratch, &["commit", "P1", "--yes", "--force"]);
     let requests = daemon.join().unwrap();
-    let [Request::Change { to: EntryState::Committed, ids, force: true }] = &requests[..] else {
+    let [Request::Change { to: EntryState::Committed, ids, force: true, .. }] = &requests[..] else {
         panic!("{requests:?}")
     };
     assert_eq!(ids[0].as_str(), "P1");

@@ -107,7 +107,8 @@ fn a_change_prints_the_daemon_s_lines() {
     let daemon = daemon(&scratch, vec![vec![line, Reply::End]]);
     let output = thimble(&scratch, &["--json", "apply", "P1", "--force"]);
     let requests = daemon.join().unwrap();
-    let [Request::Change { to: EntryState::Applied, ids, force: true }] = &requests[..] else {
+    let [Request::Change { to: EntryState::Applied, ids, force: true, below_floor: false }] = &requests[..]
+    else {
         panic!("{requests:?}")
     };
     assert_eq!(ids.len(), 1);

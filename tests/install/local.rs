@@ -147,6 +147,28 @@ fn an_unlocked_host_needs_force_for_a_patch_that_requires_a_restart() {
 }
 
 #[test]
+fn only_root_here_goes_below_the_floor_and_only_when_that_is_said() {
+    need_root!();
+    let both = Both::new("local-floor");
+    let floor = |id: &str, serial| {
+        patch(id, []).says(&format!("floor.serial = {serial}\nfloor.expires = \"2027-06-30\""))
+    };
+    both.applied(&patch("P1", [file("etc/p1", "of P1")]));
+    both.applied(&patch("P2", [file("etc/p2", "of P2")]).says("supersedes = [\"P1\"]"));
+    both.applied(&floor("F1", 1));
+    both.says(&["install-local"], 0, &["installed: 3 patches"]);
+    for id in ["F1", "P2"] {
+        both.controller.change_below_floor(EntryState::Available, &[id]).done();
+    }
+    both.says(&["install-local"], 1, &["F1 is the floor in force (serial 1)", "nothing was changed"]);
+    both.says(&["install-local", "--force"], 1, &["F1 is the floor in force", "nothing was changed"]);
+    both.says(&["install-local", "--below-floor"], 0, &["installed: 1 patches"]);
+    assert!(!both.rig.root.join("etc/p2").exists());
+    both.applied(&patch("P3", [file("etc/p3", "of P3")]));
+    both.says(&["install-local"], 0, &["installed: 2 patches"]);
+}
+
+#[test]
 fn install_local_refuses_with_advice_where_it_cannot_work() {
     need_root!();
     let both = Both::new("local-refused");

@@ -107,7 +107,7 @@ impl Bench {
 
     fn apply(&self, ids: &[&str], most_kib: u64) -> Vec<String> {
         let ids = ids.iter().map(|id| PatchId::new(id).unwrap()).collect();
-        let change = Change { to: EntryState::Applied, ids, renew: false };
+        let change = Change { to: EntryState::Applied, ids, below_floor: false, renew: false };
         self.work("apply", &Job::Change(change), &[], most_kib)
     }
 

@@ -76,7 +76,7 @@ impl Command {
 
 fn change(id: &str, to: EntryState) -> Request {
     let ids = [PatchId::new(id).unwrap()].into_iter().collect();
-    Request::Change { to, ids, force: false }
+    Request::Change { to, ids, force: false, below_floor: false }
 }
 
 #[test]

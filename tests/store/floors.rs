@@ -105,6 +105,7 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     controller.change(Applied, &["F2"]).done();
     controller.change(Available, &["F1"]).done();
     refused(Available, &["F2"], "F2 is the floor in force (serial 2)");
+    controller.change_below_floor(Available, &["F2"]).done();
 }
 
 #[test]

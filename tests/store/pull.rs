@@ -202,7 +202,7 @@ fn a_restored_backup_gets_a_new_replica_and_uses_no_stamp_twice() {
     // With `renew`, a change makes a new replica first.
     fs::write(&map, &backup).unwrap();
     let ids: PatchIds = [PatchId::new("A").unwrap()].into_iter().collect();
-    let change = Change { to: Applied, ids, renew: true };
+    let change = Change { to: Applied, ids, below_floor: false, renew: true };
     let mut reports = Reports::default();
     store::change(&controller.config, &change, &mut reports).unwrap();
     let stamp = reports.done().entries()[0].stamp;

@@ -119,9 +119,18 @@ impl Controller {
     }
 
     pub fn change(&self, to: EntryState, ids: &[&str]) -> Reports {
+        self.change_with(to, ids, false)
+    }
+
+    /// The same with `--below-floor`.
+    pub fn change_below_floor(&self, to: EntryState, ids: &[&str]) -> Reports {
+        self.change_with(to, ids, true)
+    }
+
+    fn change_with(&self, to: EntryState, ids: &[&str], below_floor: bool) -> Reports {
         let ids: PatchIds = ids.iter().map(|id| PatchId::new(id).unwrap()).collect();
         let mut reports = Reports::default();
-        let change = Change { to, ids, renew: false };
+        let change = Change { to, ids, below_floor, renew: false };
         store::change(&self.config, &change, &mut reports).unwrap();
         reports
     }

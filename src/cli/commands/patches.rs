@@ -1,8 +1,10 @@
 //! Commands about the repository's patches.
 
-use super::{Arguments, Command, LOST, Who, at_least_one, at_most_one, switch, valued};
+use super::{Arguments, Command, LOST, Opt, Who, at_least_one, at_most_one, switch, valued};
 use crate::cli::{commit, patches, relations, upload};
 use crate::limits;
+
+const BELOW_FLOOR: Opt = switch("below-floor", "also if hosts that have the floor in force will refuse it");
 
 /// In the order of `--help`.
 pub const COMMANDS: &[Command] = &[
@@ -31,7 +33,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "apply",
         arguments: Arguments { name: "ID", least: 0, most: limits::COMMAND_NAMES },
-        options: &[switch("all", "all available patches"), LOST],
+        options: &[switch("all", "all available patches"), BELOW_FLOOR, LOST],
         help: "mark patches to be installed on the hosts they concern",
         details: "Nothing is installed yet: host-install does that, host by host. Required patches \
                   are not applied with a patch: apply them first, or in the same command.",
@@ -42,7 +44,7 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "remove",
         arguments: at_least_one("ID", limits::COMMAND_NAMES),
-        options: &[LOST],
+        options: &[BELOW_FLOOR, LOST],
         help: "mark applied patches to be removed from all hosts",
         details: "Nothing changes on the hosts yet: host-install does that, host by host. The \
                   patches stay in the repository.",

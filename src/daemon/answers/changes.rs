@@ -33,6 +33,7 @@ impl Daemon<'_> {
         to: EntryState,
         ids: &PatchIds,
         force: bool,
+        below_floor: bool,
     ) -> Result<Answered, RequestRefused> {
         let controller = self.controller()?;
         let checked = match to {
@@ -42,7 +43,7 @@ impl Daemon<'_> {
         };
         checked.map_err(|reason| (ErrorKind::Refused, reason))?;
         let renew = controller.sync().must_renew();
-        let job = Job::Change(Change { to, ids: ids.clone(), renew });
+        let job = Job::Change(Change { to, ids: ids.clone(), below_floor, renew });
         self.start_change(now, slot, ChangeKind::Patches(to), &job)
     }
 

@@ -193,12 +193,12 @@ impl<'a> Daemon<'a> {
             }
             Request::DropHost { host } => self.drop_host(now, slot, host),
             Request::Show { ids, json } => self.show(now, slot, ids, *json),
-            Request::Change { to, ids, force } => {
+            Request::Change { to, ids, force, below_floor } => {
                 // A change at work may add the patches that are named.
                 if self.repository.change().is_none() {
                     known(self.controller()?, ids)?;
                 }
-                self.change(now, slot, *to, ids, *force)
+                self.change(now, slot, *to, ids, *force, *below_floor)
             }
             Request::Upload { names } => self.upload(now, slot, names),
             Request::Purge => self.purge(now, slot),
