@@ -116,6 +116,20 @@ fn a_change_prints_the_daemon_s_lines() {
 }
 
 #[test]
+fn a_change_goes_below_the_floor_only_if_that_is_said() {
+    for (words, says) in [(&["remove", "P1"][..], false), (&["remove", "P1", "--below-floor"], true)] {
+        let scratch = Scratch::new("cli-below");
+        let daemon = daemon(&scratch, vec![vec![Reply::End]]);
+        thimble(&scratch, words);
+        let requests = daemon.join().unwrap();
+        assert!(
+            matches!(&requests[..], [Request::Change { force: false, below_floor, .. }] if *below_floor == says),
+            "{requests:?}"
+        );
+    }
+}
+
+#[test]
 fn a_failure_also_reports_what_was_done_before_it() {
     let line = || Reply::Line(Reason::truncated("P1 is uploaded"));
     let mut answer = vec![line()];
