@@ -175,7 +175,7 @@ impl fmt::Display for BelowFloor {
             }
             Self::TooMany(id) => write!(
                 f,
-                "{id} would be superseded, and {} patches are remembered already: none more can be",
+                "{id} would be superseded, and {} patches are remembered already: remove the patch that supersedes it",
                 limits::SUPERSEDED
             ),
         }
