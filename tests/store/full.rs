@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 use thimble::job::{RefusalKind, Report};
 use thimble::repo::entry::EntryState::{Applied, Available};
@@ -31,7 +33,18 @@ impl Small {
 
     fn remount(&self, options: &str) {
         let options = format!("remount,{options}");
-        assert!(Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success());
+        let remount =
+            || Command::new("mount").args(["-o", &options]).arg(&self.0).status().unwrap().success();
+        // A process that another test has just forked has this one's files open until it executes
+        // its program, and the mount is busy meanwhile.
+        let is_done = (0..600).any(|_| {
+            let is_done = remount();
+            if !is_done {
+                thread::sleep(Duration::from_millis(100));
+            }
+            is_done
+        });
+        assert!(is_done, "mount -o {options}");
     }
 
     /// Fills all but this many pages of 4 KiB.
