@@ -39,7 +39,8 @@ impl Source for SessionSource {
         let mut patches = Vec::new();
         loop {
             match receive(&mut self.0)? {
-                Frame::ManifestPage { patches: page } => patches.extend(page),
+                // No page is empty, or there could be any number of them.
+                Frame::ManifestPage { patches: page } if !page.is_empty() => patches.extend(page),
                 Frame::End => return Ok(patches),
                 _ => return Err(unexpected_frame()),
             }

@@ -12,6 +12,7 @@
 //! | `worker`, `confine` | the other side: a worker's own `main`; what it gives up first |
 //! | `topology` | the topology service's events, on their way to the state machines |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
+//! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
 //! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
@@ -43,6 +44,7 @@ mod pull;
 mod ready;
 mod reconfigure;
 mod reexec;
+mod relay;
 mod reload;
 mod replaced;
 mod repository;

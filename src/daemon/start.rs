@@ -82,7 +82,7 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     if !config.node.is_agent {
         confine::stay_unprivileged().map_err(|error| format!("rights cannot be given up: {error}"))?;
     }
-    if let Some(missing) = confine::missing(sys::own_uid()).filter(|_| config.node.is_controller) {
+    if let Some(missing) = confine::missing(sys::own_uid()) {
         warn!("this kernel has no {missing}: a worker that is taken over can reach more than its files");
     }
     allocate(config, &text, config_path, identity, notify, lock)

@@ -124,6 +124,14 @@ pub fn try_wait(pid: libc::pid_t) -> Option<Waited> {
     (got == pid).then_some(Waited { status, peak_bytes })
 }
 
+/// Kills a child that was not waited for, and waits until it has ended.
+pub fn end(pid: libc::pid_t) {
+    kill(pid, libc::SIGKILL);
+    // SAFETY: the call takes a null pointer for no status. A signal does not interrupt it:
+    // a worker handles none.
+    unsafe { libc::waitpid(pid, std::ptr::null_mut(), 0) };
+}
+
 /// Sends a signal to a child that was not waited for, so that its pid cannot have been
 /// reused.
 pub fn kill(pid: libc::pid_t, signal: libc::c_int) {

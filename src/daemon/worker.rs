@@ -5,12 +5,14 @@ use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::confine::{Access, confine};
+use super::confine::{Access, NOWHERE, confine};
 use super::exchange::Exchange;
 use super::fetch::SessionSource;
+use super::relay::{self, RelaySource};
 use super::{log as lines, reload, serve, sys};
 use crate::config::Config;
 use crate::control::Reply;
@@ -50,32 +52,50 @@ fn run() -> Result<(), String> {
     let not_a_worker = |_| "workers are started by the daemon: use `thimble run`".to_owned();
     let channel = sys::take_inherited(CHANNEL_FD).map_err(not_a_worker)?;
     let config = sys::take_inherited(CONFIG_FD).map_err(not_a_worker)?;
-    let texts = read_texts(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
-    let mut config = Config::held(&texts).map_err(|error| error.to_string())?;
     let mut bytes = vec![0; limits::JOB_BYTES];
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
     let mut channel = Channel(channel);
-    if let Some(access) = access(&job) {
-        let state_dir = &config.node.state_dir;
-        #[cfg(feature = "proof")]
-        let is_unconfined = super::confine::taken_over::is_unconfined();
-        #[cfg(not(feature = "proof"))]
-        let is_unconfined = false;
-        if !is_unconfined {
-            config.node.state_dir = confine(state_dir, access).map_err(|error| {
-                let path = state_dir.display();
-                format!("the worker cannot be confined to {path}: {error}")
-            })?;
-        }
-        #[cfg(feature = "proof")]
-        if super::confine::taken_over::run(&config.node.state_dir, &mut channel)
-            .map_err(|error| error.to_string())?
-        {
+    if let Job::Fetch { session, patience_ms } = job {
+        if give_up_the_rest(Path::new(NOWHERE), Access::Nothing, &mut channel)?.is_none() {
             return Ok(());
+        }
+        // It is started without a configuration.
+        let socket = config;
+        return Exchange::new(socket, session, Duration::from_millis(patience_ms))
+            .and_then(|exchange| relay::serve(channel.0, &mut SessionSource(exchange)))
+            .map_err(|error| format!("fetching: {error}"));
+    }
+    let texts = read_texts(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
+    let mut config = Config::held(&texts).map_err(|error| error.to_string())?;
+    if let Some(access) = access(&job) {
+        match give_up_the_rest(&config.node.state_dir, access, &mut channel)? {
+            Some(state_dir) => config.node.state_dir = state_dir,
+            None => return Ok(()),
         }
     }
     execute(&config, &texts, job, &mut channel).map_err(|error| error.to_string())
+}
+
+/// Gives up all but this directory. Returns its path from now on; `None` in a test build that
+/// was told to do something else than its job.
+#[cfg_attr(not(feature = "proof"), allow(unused_variables, reason = "for test builds"))]
+fn give_up_the_rest(dir: &Path, access: Access, channel: &mut Channel) -> Result<Option<PathBuf>, String> {
+    let confine = || {
+        confine(dir, access).map_err(|error| {
+            let path = dir.display();
+            format!("the worker cannot be confined to {path}: {error}")
+        })
+    };
+    #[cfg(feature = "proof")]
+    {
+        use super::confine::taken_over::{is_unconfined, run};
+        let dir = if is_unconfined() { dir.to_owned() } else { confine()? };
+        let has_run = run(&dir, channel).map_err(|error| error.to_string())?;
+        Ok((!has_run).then_some(dir))
+    }
+    #[cfg(not(feature = "proof"))]
+    confine().map(Some)
 }
 
 /// The configuration as the daemon has read it: see [`Config::held`].
@@ -93,6 +113,7 @@ fn access(job: &Job) -> Option<Access> {
         Job::Recover | Job::Prove { .. } | Job::Install { .. } => None,
         // The files that the configuration names.
         Job::Reload(_) => None,
+        Job::Fetch { .. } => Some(Access::Nothing),
         Job::Serve { .. } | Job::Show { .. } => Some(Access::Read),
         Job::Load { .. }
         | Job::Change(_)
@@ -113,9 +134,11 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
         Job::Install { request, session } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
-            let mut source = SessionSource(Exchange::new(socket, session, timeout)?);
+            let mut source = RelaySource::new(socket, session, timeout);
             install::install(config, &request, &mut source, channel);
         }
+        // It has no configuration: see `run`.
+        Job::Fetch { .. } => {}
         Job::Load { is_start } => return store::load(config, is_start, channel),
         Job::Change(change) => return store::change(config, &change, channel),
         Job::Upload { names, renew } => {

@@ -87,7 +87,10 @@ impl Installer<'_> {
             let bytes = missing_bytes.saturating_add(reserve_bytes);
             self.check_space("", Needed { bytes, inodes: needed.len() as u64 })?;
         }
-        let fetched = self.fetch(&fetch_dir, &needed, source, reporter)?;
+        let fetched = self.fetch(&fetch_dir, &needed, source, reporter);
+        // Scripts must find no other child of this process.
+        source.end();
+        let fetched = fetched?;
 
         let leaving = record.patches.iter().map(|patch| !wanted.contains_key(&patch.id)).collect();
         let mut survey = Survey::new(self.home.as_fd(), &self.tree, record, leaving);

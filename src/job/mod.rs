@@ -109,6 +109,15 @@ pub enum Job {
         /// A controller was heard.
         is_heard: bool,
     },
+    /// Agent: fetch over the session what an installing worker asks for on the channel, and
+    /// answer there. Started by that worker, without a configuration, which has keys: the
+    /// session's socket is in its place, at [`CONFIG_FD`].
+    Fetch {
+        /// The proven session.
+        session: SessionKeys,
+        /// How long a pause of the session may be, in milliseconds.
+        patience_ms: u64,
+    },
 }
 
 /// The descriptor of a worker's channel (job in, reports out).

@@ -13,6 +13,9 @@ pub trait Source: BlobSource {
     /// # Errors
     /// [`FetchError`]: the controller refuses, or the session broke.
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError>;
+
+    /// Nothing more is fetched: ends what it has started, such as a process.
+    fn end(&mut self) {}
 }
 
 /// What patch files are fetched from.

@@ -3,9 +3,11 @@
 //! A call that is not listed fails as one that the kernel does not know, so that libraries
 //! take the older way that they have for it, and an oversight is an error and no dead worker.
 
-/// What a worker calls: files that it may open, descriptors that it has, memory, time, threads.
-/// Nothing here makes a process, executes a program, opens a socket, sends a signal, or changes
-/// an owner or a mode.
+use super::Access;
+
+/// What every worker calls: descriptors that it has, memory, time, threads. Nothing here and
+/// below makes a process, executes a program, opens a socket, sends a signal, or changes an
+/// owner or a mode.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 const CALLS: &[libc::c_long] = &[
     libc::SYS_read,
@@ -16,14 +18,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_pwrite64,
     libc::SYS_lseek,
     libc::SYS_close,
-    libc::SYS_openat,
     libc::SYS_fstat,
-    libc::SYS_newfstatat,
-    libc::SYS_statx,
-    libc::SYS_statfs,
     libc::SYS_fstatfs,
-    libc::SYS_faccessat,
-    libc::SYS_readlinkat,
     libc::SYS_getdents64,
     libc::SYS_fcntl,
     libc::SYS_flock,
@@ -36,10 +32,6 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_copy_file_range,
     libc::SYS_sendfile,
     libc::SYS_splice,
-    libc::SYS_mkdirat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,
     libc::SYS_sendto,
@@ -75,9 +67,26 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_exit_group,
 ];
 
+/// What a worker that may open files calls besides.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+const FILE_CALLS: &[libc::c_long] = &[
+    libc::SYS_openat,
+    libc::SYS_newfstatat,
+    libc::SYS_statx,
+    libc::SYS_statfs,
+    libc::SYS_faccessat,
+    libc::SYS_readlinkat,
+    libc::SYS_mkdirat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+];
+
 /// What a C library still calls where it is older than the numbers above.
 #[cfg(target_arch = "x86_64")]
-const OLD_CALLS: &[libc::c_long] = &[
+const OLD_CALLS: &[libc::c_long] = &[libc::SYS_poll];
+#[cfg(target_arch = "x86_64")]
+const OLD_FILE_CALLS: &[libc::c_long] = &[
     libc::SYS_open,
     libc::SYS_stat,
     libc::SYS_lstat,
@@ -87,10 +96,11 @@ const OLD_CALLS: &[libc::c_long] = &[
     libc::SYS_rmdir,
     libc::SYS_unlink,
     libc::SYS_rename,
-    libc::SYS_poll,
 ];
 #[cfg(target_arch = "aarch64")]
 const OLD_CALLS: &[libc::c_long] = &[];
+#[cfg(target_arch = "aarch64")]
+const OLD_FILE_CALLS: &[libc::c_long] = &[];
 
 /// `AUDIT_ARCH_X86_64` and `AUDIT_ARCH_AARCH64`, <linux/audit.h>.
 #[cfg(target_arch = "x86_64")]
@@ -100,13 +110,13 @@ const ARCHITECTURE: u32 = 0xC000_00B7;
 
 /// The filter; empty for an architecture whose calls are not listed.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-pub fn program() -> Vec<libc::sock_filter> {
+pub fn program(_: Access) -> Vec<libc::sock_filter> {
     Vec::new()
 }
 
 /// The filter; empty for an architecture whose calls are not listed.
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub fn program() -> Vec<libc::sock_filter> {
+pub fn program(access: Access) -> Vec<libc::sock_filter> {
     // struct seccomp_data, <linux/seccomp.h>: both targets are little-endian, so the lower half
     // of an argument is first. The upper half does not matter to these three.
     const NUMBER: u32 = 0;
@@ -125,7 +135,11 @@ pub fn program() -> Vec<libc::sock_filter> {
 
     let mut program = vec![step(LOAD, 0, 0, ARCH), step(EQUAL, 1, 0, ARCHITECTURE), fail];
     program.push(step(LOAD, 0, 0, NUMBER));
-    for call in CALLS.iter().chain(OLD_CALLS) {
+    let (files, old_files) = match access {
+        Access::Nothing => ([].as_slice(), [].as_slice()),
+        Access::Read | Access::Write => (FILE_CALLS, OLD_FILE_CALLS),
+    };
+    for call in CALLS.iter().chain(OLD_CALLS).chain(files).chain(old_files) {
         program.extend([step(EQUAL, 0, 1, *call as u32), allow]);
     }
     // A call whose argument must, or must not, have one of these bits.

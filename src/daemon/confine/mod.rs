@@ -1,13 +1,14 @@
 //! What a worker that needs no root gives up, before it takes anything from outside.
 //!
 //! A worker that serves, merges, fetches, loads, changes or shows needs the descriptors that
-//! it was started with, its memory, and the state directory: nothing else. So it keeps
-//! nothing else, under any supervisor and whoever its user is:
+//! it was started with, its memory, and the state directory: nothing else. One that fetches for
+//! an install needs no directory either. So it keeps nothing else, under any supervisor and
+//! whoever its user is:
 //!
 //! | given up | by |
 //! |---|---|
 //! | capabilities, also those that a program could bring back | empty sets, the bounding set too, and `no_new_privs` |
-//! | all files but those of the state directory, which may be read only or also written | Landlock, Linux 5.13; before, where it is root, a root directory of its own, which may be written |
+//! | all files but those of the state directory, which may be read only or also written | Landlock, Linux 5.13; before, where it is root, a root directory of its own, which may be written; where it needs no file, the filter below as well |
 //! | TCP ports, signals to others, abstract sockets | Landlock, Linux 6.7 and 6.12 |
 //! | programs, processes, sockets, code that is made as it runs | a filter of system calls |
 //! | a core that could hold keys, a debugger of the same user | not dumpable |
@@ -26,11 +27,17 @@ use std::path::{Path, PathBuf};
 /// What a worker needs of the state directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
+    /// Opens no file at all.
+    Nothing,
     /// Reads files.
     Read,
     /// Makes, changes and removes files and directories as well.
     Write,
 }
+
+/// A directory without files, for a worker that needs none: the root directory that it gets
+/// without Landlock.
+pub const NOWHERE: &str = "/proc/self/fdinfo";
 
 // The rights of Landlock, <linux/landlock.h>.
 const EXECUTE: u64 = 1 << 0;
@@ -76,6 +83,7 @@ pub fn confine(state_dir: &Path, access: Access) -> io::Result<PathBuf> {
             _ => FIRST_RIGHTS | (TRUNCATE >> 1) | TRUNCATE | IOCTL_DEV,
         };
         let rights = match access {
+            Access::Nothing => 0,
             Access::Read => READ,
             Access::Write => WRITE,
         };
@@ -88,7 +96,7 @@ pub fn confine(state_dir: &Path, access: Access) -> io::Result<PathBuf> {
         })?;
     }
     if sys::has_filters() {
-        sys::filter(&filter::program())?;
+        sys::filter(&filter::program(access))?;
     }
     Ok(if is_rooted { PathBuf::from("/") } else { state_dir.to_owned() })
 }
@@ -107,7 +115,7 @@ pub fn stay_unprivileged() -> io::Result<()> {
 #[must_use]
 pub fn missing(uid: u32) -> Option<&'static str> {
     let has_files = sys::landlock_version().is_some() || uid == 0;
-    let has_filters = sys::has_filters() && !filter::program().is_empty();
+    let has_filters = sys::has_filters() && !filter::program(Access::Nothing).is_empty();
     match (has_files, has_filters) {
         (true, true) => None,
         (false, true) => Some("Landlock"),

@@ -83,7 +83,7 @@ pub(super) struct Ruleset<'a> {
     pub(super) scopes: u64,
     /// The directory below which rights stay.
     pub(super) beneath: &'a Path,
-    /// These rights.
+    /// These rights; none if zero.
     pub(super) allowed: u64,
 }
 
@@ -122,18 +122,21 @@ pub(super) fn restrict(rules: &Ruleset<'_>) -> io::Result<()> {
         ))?;
         OwnedFd::from_raw_fd(fd as RawFd)
     };
-    let beneath = File::open(rules.beneath)?;
-    let rule = PathBeneath { allowed_access: rules.allowed, parent_fd: beneath.as_raw_fd() };
-    // SAFETY: `rule` outlives the call, and its layout is that of this kind of rule.
-    check(unsafe {
-        libc::syscall(
-            libc::SYS_landlock_add_rule,
-            ruleset.as_raw_fd(),
-            PATH_BENEATH,
-            &raw const rule,
-            0 as libc::c_uint,
-        )
-    })?;
+    // The kernel refuses a rule that allows nothing.
+    if rules.allowed != 0 {
+        let beneath = File::open(rules.beneath)?;
+        let rule = PathBeneath { allowed_access: rules.allowed, parent_fd: beneath.as_raw_fd() };
+        // SAFETY: `rule` outlives the call, and its layout is that of this kind of rule.
+        check(unsafe {
+            libc::syscall(
+                libc::SYS_landlock_add_rule,
+                ruleset.as_raw_fd(),
+                PATH_BENEATH,
+                &raw const rule,
+                0 as libc::c_uint,
+            )
+        })?;
+    }
     // SAFETY: no memory is involved.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0 as libc::c_uint) })
         .map(drop)

@@ -4,6 +4,7 @@
 //! attacker would, instead of its job, and reports how each attempt ended. `DIR` is outside of
 //! the state directory; something listens on `PORT` and on the socket `DIR/socket`; `PID` is a
 //! process. With `THIMBLE_UNCONFINED=1` as well it does so without having given anything up.
+//! A worker that needs no state directory tries the directory `state` beside `DIR`.
 
 use std::fs;
 use std::io;
@@ -32,7 +33,10 @@ pub fn run(state_dir: &Path, reporter: &mut dyn Reporter) -> io::Result<bool> {
     let [outside, port, pid] = payload.splitn(3, ':').collect::<Vec<_>>()[..] else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let (outside, own) = (Path::new(outside), state_dir.join("taken-over"));
+    let outside = Path::new(outside);
+    let beside = outside.with_file_name("state");
+    let state_dir = if state_dir == Path::new(super::NOWHERE) { &beside } else { state_dir };
+    let own = state_dir.join("taken-over");
     let attempts: [(&str, io::Result<()>); 15] = [
         ("write its own file", fs::write(&own, "x")),
         ("read its own directory", fs::read_dir(state_dir).map(drop)),
