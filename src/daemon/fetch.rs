@@ -82,3 +82,56 @@ impl BlobSource for SessionSource {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::time::Duration;
+
+    use super::*;
+    use crate::limits;
+    use crate::types::{ClusterId, NodeId};
+    use crate::wire::frame::Role;
+    use crate::wire::keys::{Key, KeyRing};
+    use crate::wire::session::{Opening, SessionKeys};
+
+    /// What a source takes for the manifest that these pages are.
+    fn manifest(pages: &[&[ManifestPatch]]) -> Result<Vec<ManifestPatch>, FetchError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut peer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let ring = KeyRing::controller(&Key([7; 32]));
+        let [ours, theirs] = [1, 2].map(|node| {
+            let (role, cluster) = (Role::Controller, ClusterId(1));
+            Opening { key_slot: 0, role, cluster, node: NodeId(node), nonce: [node as u8; 32] }
+        });
+        let mut sealing = SessionKeys::derive(&ring, &theirs, &ours, false).unwrap();
+        let mut buffer = [0; limits::FRAME_BYTES];
+        let pages = pages.iter().map(|page| Frame::ManifestPage { patches: page.iter().cloned().collect() });
+        for frame in pages.chain([Frame::End]) {
+            let len = sealing.seal(&frame, &mut buffer);
+            peer.write_all(&buffer[..len]).unwrap();
+        }
+        let keys = SessionKeys::derive(&ring, &ours, &theirs, true).unwrap();
+        let socket = listener.accept().unwrap().0.into();
+        let exchange = Exchange::new(socket, keys, Duration::from_secs(20)).unwrap();
+        SessionSource(exchange).manifest(Digest([1; 32]), &NodeType::new("worker").unwrap())
+    }
+
+    #[test]
+    fn a_manifest_has_a_bound_in_patches_and_in_pages() {
+        let patch = |number| {
+            let id = crate::types::PatchId::new(&format!("PATCH-{number}")).unwrap();
+            ManifestPatch { id, hash: Hash([7; 32]), size_bytes: 1, committed: false }
+        };
+        let all: Vec<_> = (0..limits::EFFECTIVE + 1).map(patch).collect();
+        let pages: Vec<_> = all.chunks(limits::PAGE_PATCHES).collect();
+        assert_eq!(manifest(&[]).unwrap(), []);
+        assert_eq!(manifest(&pages[..2]).unwrap(), &all[..2 * limits::PAGE_PATCHES]);
+        let invalid = [manifest(&pages), manifest(&[&[]])];
+        for refused in invalid {
+            let is_invalid = |error: &io::Error| error.kind() == io::ErrorKind::InvalidData;
+            assert!(matches!(&refused, Err(FetchError::Session(error)) if is_invalid(error)), "{refused:?}");
+        }
+    }
+}

@@ -73,6 +73,10 @@ fn an_install_leaves_its_session_to_a_process_that_has_nothing_else() {
         let is = u64::from_str_radix(&status(fetcher, key).unwrap(), 16);
         assert_eq!(is, Ok(value), "{key}");
     }
+    let private = [worker, fetcher].map(|pid| status(pid, "RssAnon").unwrap());
+    let kib = private[1].trim_end_matches(" kB").parse::<u64>().unwrap();
+    println!("private memory of the two: {private:?}");
+    assert!(kib > 40 && kib <= 2_048, "{kib} KiB");
     let (ours, theirs) = (open(worker), open(fetcher));
     let standard = (0..3).map(|fd| fs::read_link(format!("/proc/{fetcher}/fd/{fd}")).unwrap());
     let standard: BTreeSet<_> = standard.map(|link: PathBuf| link.display().to_string()).collect();

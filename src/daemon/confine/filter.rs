@@ -163,3 +163,21 @@ pub fn program(access: Access) -> Vec<libc::sock_filter> {
     program.push(fail);
     program
 }
+
+#[cfg(all(test, any(target_arch = "x86_64", target_arch = "aarch64")))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_needs_no_file_has_no_call_that_opens_one() {
+        let has = |access, call: libc::c_long| program(access).iter().any(|step| step.k == call as u32);
+        for call in FILE_CALLS.iter().chain(OLD_FILE_CALLS) {
+            // Small numbers are lengths of jumps and the like as well.
+            if *call > 16 {
+                assert!(has(Access::Read, *call) && has(Access::Write, *call), "{call}");
+                assert!(!has(Access::Nothing, *call), "{call}");
+            }
+        }
+        assert!(has(Access::Nothing, libc::SYS_recvfrom));
+    }
+}
