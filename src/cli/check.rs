@@ -9,6 +9,7 @@ use crate::config::{self, Config};
 use crate::json::Value;
 #[cfg(feature = "tipc")]
 use crate::tipc::socket::{Socket, SocketError};
+use crate::visible::Visible;
 
 /// `thimble check-config`
 pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -24,12 +25,12 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
         group.map_err(|sentence| Failure::new(Exit::Refused, format!("{}: {sentence}", path.display())))?;
     }
     let (effective, warnings) = (effective(&config, keys.as_ref()), warnings(&config));
-    out.line(format_args!("OK: {}", path.display()))?;
+    out.line(format_args!("OK: {}", Visible(path.display())))?;
     for warning in &warnings {
         out.line(format_args!("WARNING: {warning}"))?;
     }
     for (key, value) in &effective {
-        out.line(format_args!("{key:<28} {value}"))?;
+        out.line(format_args!("{key:<28} {}", Visible(value)))?;
     }
     out.json(|| {
         Value::object([

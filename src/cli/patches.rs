@@ -7,6 +7,7 @@ use super::command::Invocation;
 use super::exit::Failure;
 use super::out::Out;
 use super::table::{Align, TextTable};
+use super::term::Style;
 use crate::control::{PatchRow, PatchState, Reply, Request};
 use crate::job::PatchIds;
 use crate::json::Value;
@@ -97,7 +98,7 @@ pub fn show(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
         let end = document.iter().rposition(|byte| *byte == b'\n').filter(|_| !out.is_json());
         if let Some(end) = end.filter(|_| out.columns().is_none()) {
             let rest = document.split_off(end + 1);
-            out.text(String::from_utf8_lossy(&document))?;
+            out.text(plain(&document))?;
             document = rest;
         }
         Ok(())
@@ -105,7 +106,12 @@ pub fn show(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     if out.is_json() {
         return Ok(out.made(&document)?);
     }
-    Ok(out.text(String::from_utf8_lossy(&document))?)
+    Ok(out.text(plain(&document))?)
+}
+
+/// Text from outside, which has no marks of ours.
+fn plain(document: &[u8]) -> String {
+    Style::default().visible(&String::from_utf8_lossy(document), true)
 }
 
 /// `thimble query [available|applied|committed] [--release R]`

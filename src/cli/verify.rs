@@ -12,6 +12,7 @@ use crate::limits;
 use crate::patch::archive::{self, Archive};
 use crate::patch::caution::{Caution, Cautions};
 use crate::patch::signature::{self, TrustedKeys, VerifiedFile};
+use crate::visible::Visible;
 
 /// `thimble verify [--trust KEY].. FILE..`: checks every file, whatever
 /// the results before.
@@ -20,7 +21,7 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let mut worst = Exit::Done;
     let mut documents = Vec::new();
     for path in &invocation.arguments {
-        let shown = path.display();
+        let shown = Visible(path.display());
         let verdict = Signed::open(path).and_then(|file| check(file, &keys));
         match &verdict {
             Ok(Checked { archive: Archive { metadata, members, unpacked_bytes }, cautions, .. }) => {

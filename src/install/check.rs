@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::error::{InstallError, InstallRefusal};
-use super::record::Installed;
+use super::record::{Installed, Patch};
 use crate::config::{Config, NodeConfig};
 use crate::job::Space;
 use crate::limits;
@@ -73,12 +73,13 @@ pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Resul
 }
 
 /// Checks that a set is not below the floor, and returns what is remembered once it is
-/// installed. `added` is what its patches say that are not installed yet.
+/// installed. `new` are its patches that are not installed yet, `added` is what they say.
 pub(super) fn floor(
     config: &Config,
     record: &Installed,
     wanted: &FlatMap<PatchId, ManifestPatch>,
     added: Vec<Says>,
+    new: &[Patch],
     ignores_floor: bool,
 ) -> Result<Memory, Box<InstallRefusal>> {
     let NodeConfig { nodetype, sw_version, .. } = &config.node;
@@ -86,10 +87,14 @@ pub(super) fn floor(
     let says: Vec<_> = staying.cloned().chain(added).collect();
     let hash_of = |id: &PatchId| wanted.get(id).map(|patch| patch.hash);
     let concerns = |required: &Required| required.concerns(nodetype, sw_version);
+    let requires = |upper: &PatchId, lower: &PatchId| {
+        let mut patches = new.iter().chain(&record.patches);
+        patches.find(|patch| patch.id == *upper).is_some_and(|patch| patch.requires.contains(lower))
+    };
     let next = if ignores_floor {
         Memory::default().after(says)
     } else {
-        record.memory.check(&says, &hash_of, &concerns).and_then(|()| record.memory.after(says))
+        record.memory.check(&says, &hash_of, &concerns, &requires).and_then(|()| record.memory.after(says))
     };
     next.map_err(|below| Box::new(InstallRefusal::BelowFloor(below)))
 }

@@ -110,7 +110,7 @@ impl Installer<'_> {
                 says.extend(said);
             }
         }
-        let memory = check::floor(config, record, &wanted, says, self.ignores_floor)?;
+        let memory = check::floor(config, record, &wanted, says, &new, self.ignores_floor)?;
         let staying = record.patches.iter().filter_map(|patch| Some((patch, wanted.get(&patch.id)?)));
         new.extend(staying.map(|(patch, manifest)| {
             let committed = patch.committed || manifest.committed;

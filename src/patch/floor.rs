@@ -92,7 +92,7 @@ pub enum BelowFloor {
         /// The hash of its file.
         hash: Hash,
     },
-    /// It has a patch that was superseded, and none that supersedes it.
+    /// It has a patch that was superseded, and none that supersedes it and lies above it.
     Superseded(PatchId),
     /// It supersedes more patches than can be remembered; this is one of them.
     TooMany(PatchId),
@@ -108,7 +108,8 @@ pub fn in_force(says: &[Says]) -> impl Iterator<Item = (&PatchId, &Floor)> {
 impl Memory {
     /// Checks a set that is to follow. `says` are the patches of it that say something,
     /// `hash_of` is the hash of a patch of it, `concerns` whether a required patch must be in
-    /// it.
+    /// it, `requires` whether one patch of it requires another, so that it lies above it: a
+    /// superseded patch that lay above would have its files in place.
     ///
     /// # Errors
     /// [`BelowFloor`], all but [`BelowFloor::TooMany`].
@@ -117,6 +118,7 @@ impl Memory {
         says: &[Says],
         hash_of: &dyn Fn(&PatchId) -> Option<Hash>,
         concerns: &dyn Fn(&Required) -> bool,
+        requires: &dyn Fn(&PatchId, &PatchId) -> bool,
     ) -> Result<(), BelowFloor> {
         let serial = in_force(says).next().map(|(_, floor)| floor.serial);
         for (id, floor) in in_force(&self.says) {
@@ -134,8 +136,11 @@ impl Memory {
             }
         }
         let is_allowed = |id: &PatchId| in_force(says).any(|(_, floor)| floor.allows.contains(id));
-        let comes_back = |id: &&PatchId| hash_of(id).is_some() && !is_superseded(id) && !is_allowed(id);
-        match self.superseded.iter().find(comes_back) {
+        let is_covered =
+            |id: &PatchId| says.iter().any(|said| said.supersedes.contains(id) && requires(&said.id, id));
+        let comes_back = |id: &&PatchId| hash_of(id).is_some() && !is_covered(id) && !is_allowed(id);
+        let now = says.iter().flat_map(|said| &said.supersedes);
+        match self.superseded.iter().chain(now).find(comes_back) {
             Some(id) => Err(BelowFloor::Superseded(id.clone())),
             None => Ok(()),
         }
@@ -171,7 +176,10 @@ impl fmt::Display for BelowFloor {
                 "the floor {floor} requires {id} (hash {hash:.12}): apply it, or a patch that supersedes it"
             ),
             Self::Superseded(id) => {
-                write!(f, "{id} was superseded: remove it, or apply a patch that supersedes it as well")
+                write!(
+                    f,
+                    "{id} was superseded: remove it, or apply a patch that supersedes and requires it as well"
+                )
             }
             Self::TooMany(id) => write!(
                 f,
@@ -211,7 +219,8 @@ mod tests {
     /// Checks a set of these patches, each with its own hash, after `memory`.
     fn check(memory: &Memory, set: &[&str], says: &[Says]) -> Result<(), BelowFloor> {
         let hash_of = |it: &PatchId| set.contains(&it.as_str()).then(|| hash(it.as_str()));
-        memory.check(says, &hash_of, &|_| true)
+        // All but those called BESIDE require what they supersede.
+        memory.check(says, &hash_of, &|_| true, &|upper, _| !upper.as_str().starts_with("BESIDE"))
     }
 
     fn memory(says: &[Says]) -> Memory {
@@ -244,8 +253,9 @@ mod tests {
         assert_eq!(check(&none, &["F1"], std::slice::from_ref(&f1)), Err(lacks.clone()));
         assert_eq!(check(&none, &["F1", "P2"], &[f1.clone(), superseding("P2", &["P1"])]), Ok(()));
         let other = |_: &PatchId| Some(hash("other content"));
-        assert_eq!(none.check(std::slice::from_ref(&f1), &other, &|_| true), Err(lacks));
-        assert_eq!(none.check(std::slice::from_ref(&f1), &other, &|_| false), Ok(()));
+        let above = |_: &PatchId, _: &PatchId| true;
+        assert_eq!(none.check(std::slice::from_ref(&f1), &other, &|_| true, &above), Err(lacks));
+        assert_eq!(none.check(std::slice::from_ref(&f1), &other, &|_| false, &above), Ok(()));
         // A lower floor of the same set demands nothing.
         assert_eq!(check(&none, &["F1", "F2"], &[f1, floor("F2", 2, &[])]), Ok(()));
     }
@@ -260,6 +270,13 @@ mod tests {
             assert_eq!(check(memory, &[], &[]), Ok(()));
             assert_eq!(check(memory, &["P1", "P2"], std::slice::from_ref(&p2)), Ok(()));
             assert_eq!(check(memory, &["P1", "P3"], &[superseding("P3", &["P1"])]), Ok(()));
+            let beside = superseding("BESIDE", &["P1"]);
+            assert_eq!(
+                check(memory, &["P1", "BESIDE"], std::slice::from_ref(&beside)),
+                Err(BelowFloor::Superseded(id("P1"))),
+                "it may lie above"
+            );
+            assert_eq!(check(memory, &["P1", "P2", "BESIDE"], &[p2.clone(), beside]), Ok(()));
             let mut allows = floor("F1", 1, &[]);
             allows.floor.as_mut().unwrap().allows.push(id("P1"));
             assert_eq!(check(memory, &["P1", "F1"], &[allows]), Ok(()));

@@ -102,7 +102,10 @@ impl fmt::Display for StoreError {
                         write!(f, "{path}: a part of this path is not a directory: look at state_dir")
                     }
                     io::ErrorKind::PermissionDenied => {
-                        write!(f, "{path} may not be read or written: thimble's daemon runs as root")
+                        write!(
+                            f,
+                            "{path} may not be read or written: it must belong to the daemon's user, or to root where root runs it, and no link on the way may lead out of state_dir"
+                        )
                     }
                     _ => write!(f, "{path}: {error}"),
                 }

@@ -64,7 +64,10 @@ pub(super) fn check(map: &Map<'_>, after: &SlotSet, blobs: &BlobStore) -> Result
     let hash_of = |id: &PatchId| -> Option<Hash> {
         map.get(id).filter(|(slot, _)| after.contains(*slot)).map(|(_, entry)| entry.hash)
     };
-    memory.check(&of(after), &hash_of, &|_| true).map_err(JobFailure::refused)
+    let requires = |upper: &PatchId, lower: &PatchId| {
+        map.get(upper).is_some_and(|(_, entry)| entry.meta.requires.contains(lower))
+    };
+    memory.check(&of(after), &hash_of, &|_| true, &requires).map_err(JobFailure::refused)
 }
 
 /// Checks that a floor is uploaded under a serial of its own, above those that are here.

@@ -154,7 +154,7 @@ fn only_root_here_goes_below_the_floor_and_only_when_that_is_said() {
         patch(id, []).says(&format!("floor.serial = {serial}\nfloor.expires = \"2027-06-30\""))
     };
     both.applied(&patch("P1", [file("etc/p1", "of P1")]));
-    both.applied(&patch("P2", [file("etc/p2", "of P2")]).says("supersedes = [\"P1\"]"));
+    both.applied(&patch("P2", [file("etc/p2", "of P2")]).requires("P1").says("supersedes = [\"P1\"]"));
     both.applied(&floor("F1", 1));
     both.says(&["install-local"], 0, &["installed: 3 patches"]);
     for id in ["F1", "P2"] {

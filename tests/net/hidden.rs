@@ -22,10 +22,11 @@ use crate::patch::Patch;
 use crate::support::archive::{Tar, metadata};
 use crate::wait;
 
-/// What a peer may send: turns the direction, has no width, separates lines, is a tag.
-const OF_PEERS: &str = "\u{202e}\u{2066}\u{200b}\u{200c}\u{2028}\u{feff}\u{ad}\u{e0041}";
+/// What a peer may send: turns the direction, has no width, separates lines, is a tag, is a mark
+/// of ours for red.
+const OF_PEERS: &str = "\u{202e}\u{2066}\u{200b}\u{200c}\u{2028}\u{feff}\u{ad}\u{e0041}\u{fdd2}";
 /// The same as it is shown.
-const SHOWN: &str = "\\u{202e}\\u{2066}\\u{200b}\\u{200c}\\u{2028}\\u{feff}\\u{ad}\\u{e0041}";
+const SHOWN: &str = "\\u{202e}\\u{2066}\\u{200b}\\u{200c}\\u{2028}\\u{feff}\\u{ad}\\u{e0041}\\u{fdd2}";
 /// What a file's name may have besides: clears the screen, in two ways, and turns red.
 const CONTROLS: &str = "\u{1b}[2J\u{9b}2J\u{1b}[31m\u{7f}";
 

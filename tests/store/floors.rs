@@ -85,7 +85,8 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     let controller = &bench.controller;
     let p1 = bench.patch("P1", "files/a", "");
     controller.upload(&[&p1]).done();
-    bench.uploaded("P2", "files/b", "supersedes = [\"P1\"]\n");
+    bench.uploaded("P2", "files/b", "supersedes = [\"P1\"]\nrequires = [\"P1\"]\n");
+    bench.uploaded("P3", "files/c", "supersedes = [\"P1\"]\n");
     controller.upload(&[&floor(&bench, "F1", 1, &[p1])]).done();
     controller.upload(&[&floor(&bench, "F2", 2, &[bench.scratch.join("P2.patch")])]).done();
     let refused = |to, ids: &[&str], words: &str| {
@@ -98,10 +99,11 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     refused(Available, &["F1"], "F1 is the floor in force (serial 1)");
     refused(Available, &["F1", "P1"], "F1 is the floor in force");
     refused(Applied, &["F2"], "the floor F2 requires P2");
+    refused(Applied, &["P3"], "P1 was superseded");
     controller.change(Applied, &["P2"]).done();
     refused(Available, &["P2"], "P1 was superseded");
-    controller.change(Available, &["P1"]).done();
-    refused(Available, &["P2"], "the floor F1 requires P1");
+    refused(Available, &["P1"], "P1 is required by P2");
+    refused(Available, &["P1", "P2"], "the floor F1 requires P1");
     controller.change(Applied, &["F2"]).done();
     controller.change(Available, &["F1"]).done();
     refused(Available, &["F2"], "F2 is the floor in force (serial 2)");
