@@ -62,7 +62,8 @@ fn said(agent: &Node) -> String {
 #[test]
 fn an_install_leaves_its_session_to_a_process_that_has_nothing_else() {
     need_root!();
-    let cluster = Cluster::of("fetcher", 1, 1).start();
+    // Longer than anything is waited for: nothing below ends because a session has paused.
+    let cluster = Cluster::of("fetcher", 1, 1).timer("session_idle_ms", 30_000).start();
     let children = "cat /proc/$PPID/task/$PPID/children >\"$THIMBLE_ROOT/children\"";
     let patch = Patch::new(&cluster, "LARGE-1").file("usr/large", &noise(SIZE));
     let _patch = patch.script("pre-apply", children).applied(&cluster);
