@@ -67,7 +67,9 @@ pub(super) fn check(map: &Map<'_>, after: &SlotSet, blobs: &BlobStore) -> Result
     let requires = |upper: &PatchId, lower: &PatchId| {
         map.get(upper).is_some_and(|(_, entry)| entry.meta.requires.contains(lower))
     };
-    memory.check(&of(after), &hash_of, &|_| true, &requires).map_err(JobFailure::refused)
+    memory.check(&of(after), &hash_of, &|_| true, &requires).map_err(|below| {
+        JobFailure::refused(format_args!("{below}; or use --below-floor, if no host has the floor"))
+    })
 }
 
 /// Checks that a floor is uploaded under a serial of its own, above those that are here.

@@ -97,6 +97,7 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     controller.change(Applied, &["F1", "P1"]).done();
     refused(Available, &["P1"], "the floor F1 requires P1");
     refused(Available, &["F1"], "F1 is the floor in force (serial 1)");
+    refused(Available, &["F1"], "or use --below-floor, if no host has the floor");
     refused(Available, &["F1", "P1"], "F1 is the floor in force");
     refused(Applied, &["F2"], "the floor F2 requires P2");
     refused(Applied, &["P3"], "P1 was superseded");
