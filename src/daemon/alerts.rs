@@ -5,12 +5,12 @@
 
 use std::fmt;
 
+use super::alert_nodes::{DuplicateId, OtherNode, Sender};
 use super::answers::wording::{self, DisplayName};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
 use super::summary;
 use crate::control::{ALERT_ROWS, WorkerTask};
-use crate::fsm::actions::Peer;
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbours;
@@ -18,7 +18,7 @@ use crate::job::FloorFacts;
 use crate::limits;
 use crate::time::{Day, Span};
 use crate::time::{Duration, Instant};
-use crate::types::{Hostname, NodeId, PatchId, Reason};
+use crate::types::{NodeId, PatchId, Reason};
 #[cfg(feature = "tipc")]
 use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
@@ -366,47 +366,6 @@ fn check_duplicate_id(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     found.push(format_args!("{}", DuplicateId(contact.node, &name, contact.from, other)));
 }
 
-/// Where the other of two nodes with one id is.
-enum OtherNode {
-    ThisNode,
-    At(Peer),
-    Somewhere,
-}
-
-/// The alert for two nodes with one id: the id, its hostname, and both addresses.
-struct DuplicateId<'n>(NodeId, &'n Hostname, Peer, OtherNode);
-
-impl fmt::Display for DuplicateId<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Two nodes use the id {}", self.0)?;
-        if !self.1.is_empty() {
-            write!(f, " ({})", self.1)?;
-        }
-        match self.3 {
-            OtherNode::ThisNode => write!(f, ", this one and one at {}", self.2)?,
-            OtherNode::At(other) => write!(f, ", at {} and at {other}", self.2)?,
-            OtherNode::Somewhere => write!(f, ", one of them at {}", self.2)?,
-        }
-        f.write_str(
-            ": a cloned image? Give one of them a key file of its own (thimble keygen), and restart it.",
-        )
-    }
-}
-
-/// The sender of a refused datagram: the node id that it claims, the hostname known
-/// for that id, and the source address.
-struct Sender<'n>(NodeId, &'n Hostname, Peer);
-
-impl fmt::Display for Sender<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "as {}", self.0)?;
-        if !self.1.is_empty() {
-            write!(f, " ({})", self.1)?;
-        }
-        write!(f, " from {}", self.2)
-    }
-}
-
 /// How long a worker with this task may report nothing before it counts as stalled.
 fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
     match work {
@@ -439,7 +398,9 @@ impl fmt::Display for Stalled {
 mod tests {
     use super::*;
     use crate::daemon::fixture::{HOST_LOST, at, controller, receive_ack, receive_ack_in};
+    use crate::fsm::actions::Peer;
     use crate::types::Digest;
+    use crate::types::Hostname;
     use crate::wire::messages::AgentState;
 
     #[test]

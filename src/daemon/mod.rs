@@ -14,7 +14,7 @@
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
 //! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
-//! | `answers`, `rows`, `summary`, `alerts` | what commands are answered |
+//! | `answers`, `rows`, `summary`, `alerts`, `alert_nodes` | what commands are answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
 //! | `shutdown` | ends the daemon |
@@ -22,6 +22,7 @@
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 
+mod alert_nodes;
 mod alerts;
 mod answers;
 mod buffers;

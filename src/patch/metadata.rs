@@ -1,13 +1,14 @@
 //! `metadata.toml`: the description of a patch.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::PathBuf;
 
-use super::floor::{Floor, Required, Says};
-use crate::config::{ConfigError, ConfigSection, Document, Problem, name_of};
+use super::fields::{file_path, is_line, names, one_line, prose, required};
+use super::floor::{Floor, Says};
+use super::floor_keys::floor;
+use crate::config::{ConfigError, Document, Problem};
 use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
-use crate::time::Day;
-use crate::types::{Hash, Name, NodeType, PatchId, SwVersion, Text};
+use crate::types::{NodeType, PatchId, SwVersion, Text};
 
 /// A patch's metadata, with every field within its bounds. Only `id` and `sw_version`
 /// are required.
@@ -100,9 +101,6 @@ const KEYS: &[&str] = &[
     "floor",
     "require",
 ];
-
-const FLOOR_KEYS: &[&str] = &["serial", "expires", "allows"];
-const REQUIRE_KEYS: &[&str] = &["hash", "nodetypes", "release"];
 
 impl Metadata {
     /// Parses a metadata.toml.
@@ -212,98 +210,6 @@ impl Metadata {
     }
 }
 
-/// The sections of a floor; `None` if the patch is none. What has no effect on a floor is
-/// refused, so that nobody relies on it.
-fn floor(document: &Document<'_>, keys: &ConfigSection<'_>) -> Result<Option<Floor>, ConfigError> {
-    let section = document.section("floor", FLOOR_KEYS)?;
-    let sections = document.subsections("require", REQUIRE_KEYS)?;
-    let serial = section.integer("serial", 1..=u64::from(u32::MAX))?;
-    let expires = section.parsed("expires", "a date, as \"2027-06-30\"", Day::parse)?;
-    let allows = names(&section, "allows", limits::SUPERSEDES)?;
-    let (Some(serial), Some(expires)) = (serial, expires) else {
-        return match (section.is_there(), sections.is_empty()) {
-            (false, true) => Ok(None),
-            (false, false) => Err(keys.conflict("require", "only a floor can have it: add [floor]".into())),
-            (true, _) if serial.is_none() => Err(section.missing("serial", "a number from 1 on".into())),
-            (true, _) => Err(section.missing("expires", "a date, as \"2027-06-30\"".into())),
-        };
-    };
-    let others =
-        ["requires", "nodetypes", "apply_active_release_only", "config", "remove", "directories", "owners"];
-    if let Some(key) = others.into_iter().find(|key| keys.has(key)) {
-        return Err(keys.conflict(key, "a floor cannot have it: it is for all hosts, without files".into()));
-    }
-    if sections.len() > limits::FLOOR_REQUIRES {
-        let most = limits::FLOOR_REQUIRES;
-        return Err(keys.conflict("require", format!("a floor can require at most {most} patches")));
-    }
-    let mut require = Vec::new();
-    for (id, section) in &sections {
-        let Ok(id) = PatchId::new(id) else {
-            return Err(section.conflict("hash", format!("{id:?} is no patch id")));
-        };
-        let accepts = "the 64 digits of a patch file's BLAKE3, as `thimble verify --json` shows them";
-        let hash = section.parsed("hash", accepts, Hash::from_hex)?;
-        require.push(Required {
-            id,
-            hash: hash.ok_or_else(|| section.missing("hash", accepts.into()))?,
-            nodetypes: names(section, "nodetypes", limits::PATCH_NODETYPES)?,
-            release: section.name("release")?,
-        });
-    }
-    let serial = u32::try_from(serial).unwrap_or(u32::MAX);
-    Ok(Some(Floor { serial, expires, require, allows }))
-}
-
-/// A required name.
-fn required<const N: usize>(keys: &ConfigSection<'_>, key: &str) -> Result<Name<N>, ConfigError> {
-    keys.name(key)?.ok_or_else(|| keys.missing(key, name_of(N)))
-}
-
-/// Names, sorted, without duplicates.
-fn names<const N: usize>(
-    keys: &ConfigSection<'_>,
-    key: &str,
-    most: usize,
-) -> Result<Vec<Name<N>>, ConfigError> {
-    let mut names = keys.list(key, most, &name_of(N), |text| Name::new(text).ok())?;
-    names.sort_unstable();
-    match names.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(keys.conflict(key, format!("\"{}\" is in it twice", pair[0]))),
-        None => Ok(names),
-    }
-}
-
-/// What [`is_line`] accepts, for errors.
-fn one_line(most: usize) -> String {
-    format!("one line of at most {most} bytes, without control characters")
-}
-
-fn is_line(text: &str, most: usize) -> bool {
-    text.len() <= most && !text.chars().any(char::is_control)
-}
-
-/// A text of several lines.
-fn prose(keys: &ConfigSection<'_>, key: &str) -> Result<String, ConfigError> {
-    let most = limits::DESCRIPTION_BYTES;
-    let accepts =
-        format!("a text of at most {most} bytes, without control characters other than newline and tab");
-    let text = keys.parsed(key, &accepts, |text| {
-        let is_plain = text.chars().all(|c| !c.is_control() || c == '\n' || c == '\t');
-        (text.len() <= most && is_plain).then(|| text.to_owned())
-    })?;
-    Ok(text.unwrap_or_default())
-}
-
-/// A file below the root, as a relative path.
-fn file_path(text: &str) -> Option<PathBuf> {
-    let inside = Path::new(text).strip_prefix("/").unwrap_or(Path::new(text));
-    let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
-    // Through its components, which drop a doubled or final slash.
-    let is_file = is_line(text, limits::PATH_BYTES) && is_plain && !inside.as_os_str().is_empty();
-    is_file.then(|| inside.components().collect())
-}
-
 /// A path with its owner and group: `PATH UID:GID`.
 fn path_owner(text: &str) -> Option<PathOwner> {
     let (path, owner) = text.rsplit_once(' ')?;
@@ -315,7 +221,10 @@ fn path_owner(text: &str) -> Option<PathOwner> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::types::{Hash, Name};
 
     const WHOLE: &str = r#"
 id = "THIMBLE-0002"

@@ -11,7 +11,9 @@ pub mod archive;
 mod attributes;
 pub mod caution;
 mod fault;
+mod fields;
 pub mod floor;
+mod floor_keys;
 mod gunzip;
 #[cfg(feature = "tools")]
 mod holes;
