@@ -123,6 +123,7 @@ fn a_committed_patch_that_nobody_has_is_deleted_by_an_operator() {
     let refused = first.thimble(&["remove", "NOWHERE-1"]).failed(1);
     assert!(refused.contains("committed"), "{refused}");
 
+    wait::until_true("what the hosts have is known", || first.is_settled());
     first.thimble(&["delete", "NOWHERE-1"]).ok();
     wait::until_true("neither is incomplete", || !incomplete(first) && !incomplete(&cluster.nodes[1]));
     first.thimble(&["apply", "SOUND-1"]).ok();

@@ -97,11 +97,23 @@ pub fn explained(heading: &str) -> Vec<String> {
     cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
 }
 
+/// The text of all source files below a folder, one after the other.
+fn all_source(folder: &str) -> String {
+    let mut text = String::new();
+    let mut left = vec![package().join(folder)];
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().path()));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            text.push_str(&fs::read_to_string(&path).unwrap());
+        }
+    }
+    text
+}
+
 #[test]
 fn the_guide_lists_exactly_the_alerts_of_the_daemon() {
-    let source: String = ["alerts.rs", "reconfigure.rs", "reload.rs", "answers/wording.rs"]
-        .map(|file| fs::read_to_string(package().join("src/daemon").join(file)).unwrap())
-        .concat();
+    let source = all_source("src/daemon");
     // Join string literals that are continued on the next line.
     let words = source.split("\\\n").map(str::trim_start).collect::<String>().replace("\\\"", "\"");
     let guide = fs::read_to_string(package().join("docs/guide.md")).unwrap();
