@@ -15,10 +15,8 @@ use crate::visible::Visible;
 pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let path = invocation.config();
     let config = Config::load(path)?;
-    // An agent is root; a controller alone may run as another user than the one who checks.
-    let owners = if config.node.is_agent { Owners::RootOrOwn } else { Owners::RootMayReadAll };
     let keys = match &config.security.key_file {
-        Some(path) => Some(KeyFile::load(path, config.node.is_controller, owners)?),
+        Some(path) => Some(KeyFile::load(path, config.node.is_controller, Owners::RootMayReadAll)?),
         None => None,
     };
     for group in [config.node.query_group(), config.node.admin_group()] {

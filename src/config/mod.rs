@@ -33,6 +33,9 @@ pub const CONFIG_PATH: &str = "/etc/thimble/thimble.toml";
 /// The default path of the control socket.
 pub const CONTROL_SOCKET: &str = "/run/thimble/control.sock";
 
+/// The default path of the installer's socket.
+pub const INSTALLER_SOCKET: &str = "/run/thimble-installer.sock";
+
 /// The configuration of one node, every value checked and every default filled in.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -148,6 +151,9 @@ pub struct NodeConfig {
     pub state_dir: PathBuf,
     /// `control_socket`. Default `/run/thimble/control.sock`.
     pub control_socket: PathBuf,
+    /// `installer_socket`: where the installer listens for a daemon that is not root. Default
+    /// `/run/thimble-installer.sock`.
+    pub installer_socket: PathBuf,
     /// `query_group`: members may query; root always may. None: every user may.
     pub query_group: Option<String>,
     /// `admin_group`: members may make changes; root always may.
@@ -178,14 +184,43 @@ impl NodeConfig {
     }
 }
 
+/// A user of this system, and its group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct User {
+    /// Its number.
+    pub uid: u32,
+    /// The number of its group.
+    pub gid: u32,
+}
+
+/// The user with this name, or with this number, whose group then has the same.
+///
+/// # Errors
+/// There is no such user.
+pub fn user(name: &str) -> Result<User, String> {
+    let known = line_of("/etc/passwd", name)?
+        .and_then(|line| Some(User { uid: field(&line, 2)?, gid: field(&line, 3)? }));
+    let numbered = || name.parse().ok().map(|number| User { uid: number, gid: number });
+    known
+        .or_else(numbered)
+        .ok_or_else(|| format!("{name}: there is no such user; make it, as docs/running.md shows"))
+}
+
+/// The line of a user or group in its file.
+fn line_of(file: &str, name: &str) -> Result<Option<String>, String> {
+    let all = fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+    Ok(all.lines().find(|line| line.split(':').next() == Some(name)).map(str::to_owned))
+}
+
+/// A number in such a line.
+fn field(line: &str, at: usize) -> Option<u32> {
+    line.split(':').nth(at)?.parse().ok()
+}
+
 /// The id of a group in the configuration.
 fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
     let Some(name) = name else { return Ok(None) };
-    let groups = fs::read_to_string("/etc/group").map_err(|error| format!("/etc/group: {error}"))?;
-    let number = groups.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
-    });
+    let number = line_of("/etc/group", name)?.and_then(|line| field(&line, 2));
     match number.or_else(|| name.parse().ok()) {
         Some(number) => Ok(Some(number)),
         None => Err(format!("{key} = \"{name}\": there is no such group; make it with `addgroup {name}`")),

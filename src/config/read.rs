@@ -8,7 +8,8 @@ use super::document::{ConfigError, ConfigSection, Document};
 use super::minisign_key::public_key;
 use super::sys;
 use super::{
-    AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
+    AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, INSTALLER_SOCKET, NetworkConfig, NodeConfig,
+    SecurityConfig, Timers,
 };
 use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
@@ -18,6 +19,7 @@ const NODE: &[&str] = &[
     "roles",
     "state_dir",
     "control_socket",
+    "installer_socket",
     "query_group",
     "admin_group",
     "hostname",
@@ -106,6 +108,9 @@ fn node(section: &ConfigSection<'_>) -> Result<NodeConfig, ConfigError> {
         is_agent,
         state_dir: section.path("state_dir")?.unwrap_or_else(|| PathBuf::from("/var/lib/thimble")),
         control_socket: section.path("control_socket")?.unwrap_or_else(|| PathBuf::from(CONTROL_SOCKET)),
+        installer_socket: section
+            .path("installer_socket")?
+            .unwrap_or_else(|| PathBuf::from(INSTALLER_SOCKET)),
         query_group: group_name(section, "query_group")?,
         admin_group: group_name(section, "admin_group")?,
         hostname: hostname(section)?,

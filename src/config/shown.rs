@@ -33,6 +33,7 @@ impl Config {
             ("node.sw_version", node.sw_version.to_string()),
             ("node.state_dir", node.state_dir.display().to_string()),
             ("node.control_socket", node.control_socket.display().to_string()),
+            ("node.installer_socket", node.installer_socket.display().to_string()),
             ("node.query_group", or(node.query_group.clone(), "none: every user may query")),
             ("node.admin_group", or(node.admin_group.clone(), "none: only root")),
         ];
@@ -124,6 +125,7 @@ impl Config {
         (new.node.is_controller, new.node.is_agent) = (node.is_controller, node.is_agent);
         new.node.state_dir = node.state_dir;
         new.node.control_socket = node.control_socket;
+        new.node.installer_socket = node.installer_socket;
         new.network = network;
         if new.security.is_unauthenticated != security.is_unauthenticated {
             new.security.key_file = security.key_file;

@@ -13,6 +13,7 @@ use super::repository::{LoadFailure, Requester};
 use super::tokens::WORKERS;
 use super::workers::{Ending, WorkerKind};
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
+use crate::install::own_file;
 use crate::job::{Job, RefusalKind, Report};
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -95,7 +96,12 @@ impl Daemon<'_> {
     #[inline(never)]
     pub fn take_reports(&mut self, now: Instant, token: Token) {
         for _ in 0..REPORTS {
-            let Some((kind, report)) = self.workers.next_report(now, token.0 - WORKERS) else { return };
+            let Some((kind, report)) = self.workers.next_report(now, token.0 - WORKERS) else {
+                // No signal tells the end of a worker of the installer's.
+                return if self.workers.has_installer() {
+                    self.reap_workers(now)
+                };
+            };
             self.on_report(now, kind, &report);
         }
         self.ready.insert(token);
@@ -184,6 +190,10 @@ impl Daemon<'_> {
             // Its last reports may still be unread.
             while let Some((kind, report)) = self.workers.next_report(now, at) {
                 self.on_report(now, kind, &report);
+            }
+            // It has executed the new file already.
+            if self.workers.is_other_program && own_file().is_some_and(|(_, is_replaced)| is_replaced) {
+                self.is_superseded = true;
             }
             if let Some((kind, ending)) = self.workers.reap(&self.registry, at, status) {
                 self.on_worker_ended(now, kind, &ending);
@@ -322,8 +332,8 @@ impl Daemon<'_> {
         let started =
             proof::exempt(|| self.workers.start(now, &self.registry, WorkerKind::Agent, &job, files));
         if let Err(error) = started {
-            let kind = error.kind();
-            let reason = Reason::format(format_args!("the agent's worker cannot be started: {kind}"));
+            let reason = self.workers.not_started(&error);
+            warn!("{reason}");
             let event = Event::WorkerEnded(WorkerEnd::Crashed(&reason));
             self.node.on_event(now, &event, &mut self.actions);
         }

@@ -8,7 +8,8 @@
 //! | `repository` | a state machine: the repository is loading, starting, serving; the change at work |
 //! | `jobs` | starts workers, applies their reports, reaps them |
 //! | `sessions` | stream sessions, from the first byte to a worker |
-//! | `workers` | worker processes |
+//! | `workers`, `process` | worker processes; children of the loop's or of the installer's |
+//! | `installer` | what remains root where the daemon is not: starts the workers that install |
 //! | `worker`, `confine` | the other side: a worker's own `main`; what it gives up first |
 //! | `topology` | the topology service's events, on their way to the state machines |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
@@ -36,10 +37,12 @@ mod fetch;
 #[cfg(test)]
 mod fixture;
 mod floors;
+pub mod installer;
 mod jobs;
 mod log;
 mod notify;
 mod pace;
+mod process;
 mod proof;
 mod pull;
 mod ready;

@@ -24,6 +24,6 @@ impl Daemon<'_> {
         let Some(path) = path else { return "the path of thimble's own file is not known".into() };
         let shown = path.to_string_lossy();
         info!("{shown} was replaced: the new thimble takes over");
-        format!("{shown} cannot be started in this thimble's place: {}", sys::exec(&path))
+        format!("{shown} cannot be started in this thimble's place: {}", sys::exec(&path, None))
     }
 }

@@ -26,8 +26,8 @@ use super::tokens::{CONNECTIONS, SESSIONS, WORKERS};
 use super::transport::Transport;
 use super::workers::Workers;
 use super::{log as lines, sys};
-use crate::config::Config;
 use crate::config::keys::{KeyFile, Owners};
+use crate::config::{Config, User};
 use crate::fsm::actions::Actions;
 use crate::fsm::agent::Agent;
 use crate::fsm::controller::{Controller, Tables};
@@ -54,14 +54,19 @@ use crate::wire::replay::{ReplayGuard, Window};
 /// The key of `auth = "none"`: no secret.
 const NO_SECRET: Key = Key([0; 32]);
 
-/// Runs the daemon that a configuration file describes, until a signal ends it.
+/// Runs the daemon that a configuration file describes, as this user if it is one, until a
+/// signal ends it.
 ///
 /// # Errors
 /// Why it cannot run, for the operator.
-pub fn run(config_path: &Path) -> Result<(), String> {
+pub fn run(config_path: &Path, user: Option<User>) -> Result<(), String> {
     // Before anything is opened: workers and scripts inherit nothing of what the daemon's
     // starter had open.
     close_inherited();
+    // A new program file that was executed in this process is this user already.
+    if let Some(user) = user.filter(|user| user.uid != sys::own_uid()) {
+        sys::become_user(user).map_err(|error| format!("--user: only root becomes another user: {error}"))?;
+    }
     let notify = Notify::from_environment();
     lines::set_up("thimble");
     event_loop::run(&mut *set_up(config_path, notify)?)
@@ -79,13 +84,18 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
-    if !config.node.is_agent {
+    if !config.node.is_agent || needs_installer(&config) {
         confine::stay_unprivileged().map_err(|error| format!("rights cannot be given up: {error}"))?;
     }
     if let Some(missing) = confine::missing(sys::own_uid()) {
         warn!("this kernel has no {missing}: a worker that is taken over can reach more than its files");
     }
     allocate(config, &text, config_path, identity, notify, lock)
+}
+
+/// Whether another process is root for this daemon, and starts the workers that install.
+fn needs_installer(config: &Config) -> bool {
+    config.node.is_agent && sys::own_uid() != 0
 }
 
 /// The absolute path of the configuration, which a reload reads again.
@@ -172,8 +182,9 @@ fn allocate(
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };
     let control = ControlSocket::open(&config.node.control_socket, access, CONNECTIONS, &mut pool)?;
-    let workers =
-        Workers::new(text.as_bytes(), WORKERS, &mut pool).map_err(|error| format!("workers: {error}"))?;
+    let installer = needs_installer(&config).then(|| config.node.installer_socket.clone());
+    let workers = Workers::new(text.as_bytes(), installer, WORKERS, &mut pool)
+        .map_err(|error| format!("workers: {error}"))?;
 
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::config::User;
 use crate::control::sys::FDS;
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -112,16 +113,26 @@ pub struct Waited {
 /// How a child ended; `None` while it runs.
 #[must_use]
 pub fn try_wait(pid: libc::pid_t) -> Option<Waited> {
+    wait_for(pid).map(|(_, waited)| waited)
+}
+
+fn wait_for(pid: libc::pid_t) -> Option<(libc::pid_t, Waited)> {
     let mut status = 0;
     // SAFETY: zeros are a valid `rusage`. `status` and `usage` outlive the call. `pid` is
-    // a child that was not waited for.
+    // a child that was not waited for, or any.
     let (got, usage) = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
         (libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage), usage)
     };
     // In KiB.
     let peak_bytes = u64::try_from(usage.ru_maxrss).unwrap_or_default().saturating_mul(1024);
-    (got == pid).then_some(Waited { status, peak_bytes })
+    (got > 0).then_some((got, Waited { status, peak_bytes }))
+}
+
+/// A child that has ended, and how; `None` if none has.
+#[must_use]
+pub fn wait_any() -> Option<(libc::pid_t, Waited)> {
+    wait_for(-1)
 }
 
 /// Kills a child that was not waited for, and waits until it has ended.
@@ -182,6 +193,22 @@ pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<us
 pub fn own_uid() -> u32 {
     // SAFETY: no memory is involved.
     unsafe { libc::geteuid() }
+}
+
+/// Becomes this user, in its group and in no other. What is made from now on is for this user
+/// alone.
+///
+/// # Errors
+/// As `setgroups(2)`, `setgid(2)` and `setuid(2)`.
+pub fn become_user(user: User) -> io::Result<()> {
+    // SAFETY: no memory is involved: the list of groups is empty. The process has one thread.
+    unsafe {
+        check(libc::setgroups(0, std::ptr::null()))?;
+        check(libc::setgid(user.gid))?;
+        check(libc::setuid(user.uid))?;
+        libc::umask(0o077);
+    }
+    Ok(())
 }
 
 /// An empty file in memory, for [`write_sealed`].
@@ -258,19 +285,55 @@ pub fn spawn(executable: BorrowedFd<'_>, arguments: &[&CStr], fds: &[RawFd]) -> 
 
 /// Executes the program at `path` in this process, with the arguments and environment
 /// that this process was started with, including variables that it has removed since
-/// ([`take_variable`]). Pending signals stay pending. Returns only on failure.
-pub fn exec(path: &CStr) -> io::Error {
+/// ([`take_variable`]), and with one more variable. Pending signals stay pending. Returns
+/// only on failure.
+pub fn exec(path: &CStr, variable: Option<&CStr>) -> io::Error {
+    // A process that is not dumpable may not read its own environment there.
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
     let read = |file| std::fs::read(file).unwrap_or_default();
     let (arguments, environment) = (read("/proc/self/cmdline"), read("/proc/self/environ"));
     let pointers = |texts: &[u8]| -> std::vec::Vec<*const libc::c_char> {
         let texts = texts.split_inclusive(|byte| *byte == 0).filter(|text| text.ends_with(&[0]));
         texts.map(|text| text.as_ptr().cast()).chain([std::ptr::null()]).collect()
     };
-    let (argv, envp) = (pointers(&arguments), pointers(&environment));
+    let (argv, mut envp) = (pointers(&arguments), pointers(&environment));
+    // A doubled one is taken once.
+    if let Some(variable) = variable {
+        envp.insert(0, variable.as_ptr());
+    }
     // SAFETY: all texts end with a zero byte, both lists with a null pointer, and all
     // of them outlive the call.
     unsafe { libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr()) };
     io::Error::last_os_error()
+}
+
+/// Leaves duplicates of descriptors open across exec, as those from 3 on. To be called
+/// before [`exec`] alone: what had these numbers is closed.
+///
+/// # Errors
+/// As `fcntl(2)` and `dup2(2)`.
+pub fn keep_across_exec(fds: [BorrowedFd<'_>; 2]) -> io::Result<()> {
+    // SAFETY: no memory is involved. Whoever owns a descriptor with one of these numbers does
+    // not use it any more, unless exec fails: then it finds another file there, of this process.
+    unsafe {
+        let moved = fds.map(|fd| libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, CHILD_FDS));
+        for (to, from) in (3..).zip(moved) {
+            check(libc::dup2(check(from)?, to))?;
+        }
+    }
+    Ok(())
+}
+
+/// Waits until one of two descriptors can be read or has its other end closed, and says which.
+///
+/// # Errors
+/// As `poll(2)`.
+pub fn wait_readable(fds: [BorrowedFd<'_>; 2]) -> io::Result<[bool; 2]> {
+    let mut polls = fds.map(|fd| libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 });
+    // SAFETY: `polls` is two `pollfd`, which outlive the call.
+    check(unsafe { libc::poll(polls.as_mut_ptr(), 2, -1) })?;
+    Ok(polls.map(|poll| poll.revents != 0))
 }
 
 /// Takes ownership of an inherited descriptor and sets close-on-exec, so that no script

@@ -24,7 +24,8 @@ use crate::limits;
 use crate::store::{self, Offered};
 use crate::types::Reason;
 
-/// Executes the job that the loop has sent on the channel.
+/// Executes the job that the loop has sent on the channel. With the argument `install` it is
+/// the installer's, and accepts an agent's jobs alone.
 #[must_use]
 pub fn main() -> ExitCode {
     lines::set_up("thimble worker");
@@ -36,6 +37,9 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+/// The argument of a worker that the installer starts.
+pub const INSTALL: &str = "install";
 
 /// Sends reports to the loop.
 struct Channel(OwnedFd);
@@ -55,6 +59,10 @@ fn run() -> Result<(), String> {
     let mut bytes = vec![0; limits::JOB_BYTES];
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
+    let is_installers = std::env::args_os().nth(2).is_some_and(|word| word == INSTALL);
+    if is_installers && !matches!(job, Job::Recover | Job::Prove { .. } | Job::Install { .. }) {
+        return Err("the daemon asks the installer for something else than an install".to_owned());
+    }
     let mut channel = Channel(channel);
     if let Job::Fetch { session, patience_ms } = job {
         if give_up_the_rest(Path::new(NOWHERE), Access::Nothing, &mut channel)?.is_none() {

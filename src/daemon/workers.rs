@@ -9,12 +9,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
 use super::control_socket::ConnectionId;
+use super::process::{Process, ProcessEnd};
 use super::sys::{self, Waited};
 use crate::control::sys::FDS;
 use crate::job::{Job, RefusalKind, Report};
@@ -79,7 +81,7 @@ pub enum Ending {
 
 struct Worker {
     kind: WorkerKind,
-    pid: libc::pid_t,
+    process: Process,
     channel: OwnedFd,
     /// When it started.
     started: Instant,
@@ -92,10 +94,14 @@ struct Worker {
 pub struct Workers {
     executable: File,
     config: File,
+    /// The installer's socket, if the agent's workers are its children.
+    installer: Option<PathBuf>,
     slots: [Option<Worker>; limits::WORKERS],
     first_token: usize,
     job: Buffer,
     report: Buffer,
+    /// The installer runs another program file than this process.
+    pub is_other_program: bool,
     /// Workers started since the daemon's start.
     pub started: u64,
     /// The greatest [`Waited::peak_bytes`] of the workers that have ended; 0 before one has.
@@ -104,20 +110,28 @@ pub struct Workers {
 
 impl Workers {
     /// A set without workers. Their channels get the tokens from `first_token` on, and
-    /// they read `config` as their configuration.
+    /// they read `config` as their configuration. With the installer's socket, the agent's are
+    /// started by it, and it reads their configuration itself.
     ///
     /// # Errors
     /// Our executable cannot be opened, or no memory is free for the configuration.
-    pub fn new(config: &[u8], first_token: usize, pool: &mut Pool) -> io::Result<Self> {
+    pub fn new(
+        config: &[u8],
+        installer: Option<PathBuf>,
+        first_token: usize,
+        pool: &mut Pool,
+    ) -> io::Result<Self> {
         let mut memory = sys::memfd()?;
         sys::write_sealed(&mut memory, config)?;
         Ok(Self {
             executable: File::open("/proc/self/exe")?,
             config: memory,
+            installer,
             slots: [const { None }; limits::WORKERS],
             first_token,
             job: pool.take(limits::JOB_BYTES),
             report: pool.take(limits::REPORT_BYTES),
+            is_other_program: false,
             started: 0,
             peak_bytes: 0,
         })
@@ -146,19 +160,43 @@ impl Workers {
         let job = postcard::to_slice(job, &mut self.job[..]).map_err(|_| io::ErrorKind::InvalidInput)?;
         let (channel, theirs) = sys::message_pair()?;
         sys::send_message(channel.as_fd(), job)?;
+        let token = Token(self.first_token + at);
+        registry.register(&mut SourceFd(&channel.as_raw_fd()), token, Interest::READABLE)?;
+        let process = match &self.installer {
+            Some(socket) if kind == WorkerKind::Agent => Process::request(socket, theirs.as_fd(), files)?,
+            _ => Process::Child(self.spawn(theirs.as_fd(), files)?),
+        };
+        if let Some(fd) = process.end_fd() {
+            registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
+        }
+        self.started += 1;
+        self.slots[at] =
+            Some(Worker { kind, process, channel, started: now, last_report: now, ending: None });
+        Ok(())
+    }
+
+    fn spawn(&self, channel: BorrowedFd<'_>, files: &[BorrowedFd<'_>]) -> io::Result<libc::pid_t> {
         let mut fds: heapless::Vec<RawFd, { FDS + 2 }> = heapless::Vec::new();
-        for fd in [theirs.as_fd(), self.config.as_fd()].iter().chain(files) {
+        for fd in [channel, self.config.as_fd()].iter().chain(files) {
             fds.push(fd.as_raw_fd()).map_err(|_| io::ErrorKind::InvalidInput)?;
         }
-        registry.register(
-            &mut SourceFd(&channel.as_raw_fd()),
-            Token(self.first_token + at),
-            Interest::READABLE,
-        )?;
-        let pid = sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)?;
-        self.started += 1;
-        self.slots[at] = Some(Worker { kind, pid, channel, started: now, last_report: now, ending: None });
-        Ok(())
+        sys::spawn(self.executable.as_fd(), &[c"thimble", c"worker"], &fds)
+    }
+
+    /// Whether the agent's workers are the installer's.
+    pub const fn has_installer(&self) -> bool {
+        self.installer.is_some()
+    }
+
+    /// Why an agent's worker could not be started, for the operator.
+    pub fn not_started(&self, error: &io::Error) -> Reason {
+        match &self.installer {
+            None => Reason::format(format_args!("the agent's worker cannot be started: {error}")),
+            Some(path) => Reason::format(format_args!(
+                "this daemon is not root, and `thimble installer` does not serve {} ({error}): start it, as root",
+                path.display()
+            )),
+        }
     }
 
     /// The number of running workers of the kinds that `matches` selects.
@@ -174,7 +212,7 @@ impl Workers {
         };
         let reason = Reason::truncated("a later session of the same node has replaced it");
         worker.ending.get_or_insert(Ending::Failed(RefusalKind::Refused, reason));
-        sys::kill(worker.pid, libc::SIGKILL);
+        worker.process.kill();
         true
     }
 
@@ -214,16 +252,36 @@ impl Workers {
     /// [`reap`](Self::reap).
     #[must_use]
     pub fn ended(&mut self) -> Option<(usize, i32)> {
-        let ended = |(at, worker): (usize, &Option<Worker>)| Some((at, sys::try_wait(worker.as_ref()?.pid)?));
-        let (at, Waited { status, peak_bytes }) = self.slots.iter().enumerate().find_map(ended)?;
-        self.peak_bytes = self.peak_bytes.max(peak_bytes);
-        Some((at, status))
+        let mut workers =
+            self.slots.iter_mut().enumerate().filter_map(|(at, worker)| Some((at, worker.as_mut()?)));
+        let (at, end, ending) = workers
+            .find_map(|(at, Worker { process, ending, .. })| Some((at, process.try_wait()?, ending)))?;
+        let why = match end {
+            ProcessEnd::Waited(Waited { status, peak_bytes }) => {
+                self.peak_bytes = self.peak_bytes.max(peak_bytes);
+                return Some((at, status));
+            }
+            ProcessEnd::Lost => {
+                Ending::Crashed(Reason::truncated("the installer has ended, and its worker with it"))
+            }
+            ProcessEnd::OtherProgram => {
+                self.is_other_program = true;
+                Ending::Crashed(Reason::truncated(
+                    "the installer runs another thimble than this daemon: restart both",
+                ))
+            }
+            ProcessEnd::NotStarted(reason) => Ending::Failed(RefusalKind::Refused, reason),
+        };
+        ending.get_or_insert(why);
+        Some((at, 0))
     }
 
     /// Frees the slot of a worker that has ended, and returns its kind and how it ended.
     pub fn reap(&mut self, registry: &Registry, at: usize, status: i32) -> Option<(WorkerKind, Ending)> {
         let worker = self.slots.get_mut(at)?.take()?;
-        let _ = registry.deregister(&mut SourceFd(&worker.channel.as_raw_fd()));
+        for fd in [Some(worker.channel.as_fd()), worker.process.end_fd()].into_iter().flatten() {
+            let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
+        }
         let crashed = || {
             let how = if libc::WIFSIGNALED(status) { "was killed by signal" } else { "ended with status" };
             let number =
@@ -251,7 +309,7 @@ impl Workers {
     /// killed at any point: recovery handles each, and waits for the worker's lock.
     pub fn kill_all(&mut self) {
         for worker in self.slots.iter().flatten() {
-            sys::kill(worker.pid, libc::SIGKILL);
+            worker.process.kill();
         }
     }
 }

@@ -105,7 +105,7 @@ mod window;
 pub use conflict::{Conflict, InTheWay, Unfit};
 pub use error::{InstallError, InstallRefusal};
 pub use own::own_file;
-pub use scripts::{ScriptError, ScriptFailure, Trial};
+pub use scripts::{ScriptError, ScriptFailure, Trial, adopt_orphans, end_orphans};
 
 use installer::Installer;
 use record::Installed;

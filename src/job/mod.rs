@@ -120,6 +120,23 @@ pub enum Job {
     },
 }
 
+/// The installer's answer to a request, the only one on its connection.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
+pub enum InstallerReply {
+    /// The worker has ended.
+    Ended {
+        /// Its wait status.
+        status: i32,
+        /// The most resident memory that it had, in bytes.
+        peak_bytes: u64,
+    },
+    /// No worker was started, for this reason.
+    Refused(Reason),
+    /// No worker was started, since the installer runs another program file than the daemon.
+    OtherProgram,
+}
+
 /// The descriptor of a worker's channel (job in, reports out).
 pub const CHANNEL_FD: i32 = 3;
 /// The descriptor of the configuration's text (a sealed memfd).

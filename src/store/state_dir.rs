@@ -9,7 +9,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, DirBuilder, File, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 /// The bits of a mode that give others than the owner a right.
@@ -65,14 +65,27 @@ impl fmt::Display for StateDirError {
     }
 }
 
-/// Opens `daemon.lock` of a state directory, and makes it if it is missing. Whoever
-/// locks it has the directory.
+/// Opens `daemon.lock` of a state directory, and makes it if it is missing, for the
+/// directory's owner: `thimble guard` runs as root where the daemon may be another user.
+/// Whoever locks it has the directory. A link is refused.
 ///
 /// # Errors
 /// As `open(2)`.
 pub fn lock_file(state_dir: &Path) -> io::Result<File> {
     let path = state_dir.join("daemon.lock");
-    File::options().create(true).truncate(false).write(true).mode(0o600).open(path)
+    let mut options = File::options();
+    options.truncate(false).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    match options.create_new(true).open(&path) {
+        Ok(file) => {
+            let owner = fs::metadata(state_dir)?;
+            if owner.uid() != file.metadata()?.uid() {
+                fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+            }
+            Ok(file)
+        }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(path),
+        Err(error) => Err(error),
+    }
 }
 
 /// Makes a state directory for this user alone, its parents for all to enter. One

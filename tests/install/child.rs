@@ -146,6 +146,7 @@ impl Orders {
                 is_agent: true,
                 state_dir: self.depot.clone(),
                 control_socket: self.depot.clone(),
+                installer_socket: PathBuf::new(),
                 query_group: None,
                 admin_group: None,
                 hostname: Hostname::new("host").unwrap(),

@@ -51,6 +51,7 @@ mod filter;
 mod floors;
 mod forge;
 mod hidden;
+mod installer;
 #[cfg(not(feature = "tipc"))]
 mod interfaces;
 mod intruders;

@@ -59,7 +59,10 @@ pub struct Node {
     pub stderr: Option<OwnedFd>,
     /// Additional lines of the configuration: section and `key = value`.
     pub settings: Vec<(&'static str, String)>,
+    /// Its daemon is not root: an installer, which is, starts with it.
+    pub is_split: bool,
     daemon: Option<Child>,
+    installer: Option<Child>,
 }
 
 impl Node {
@@ -92,7 +95,9 @@ impl Node {
             environment: Vec::new(),
             stderr: None,
             settings: Vec::new(),
+            is_split: false,
             daemon: None,
+            installer: None,
         }
     }
 
@@ -132,7 +137,7 @@ impl Node {
         let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
         let mut text = format!(
             "[node]\nroles = [{roles}]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
-             state_dir = \"{dir}/state\"\ncontrol_socket = \"{dir}/control.sock\"\n\
+             state_dir = \"{dir}/state\"\ninstaller_socket = \"{dir}/installer/socket\"\ncontrol_socket = \"{dir}/control.sock\"\n\
              [network]\n{NETWORK}\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
              [agent]\nroot = \"{dir}/root\"\n\
@@ -204,16 +209,86 @@ impl Node {
         fs::create_dir(self.state_dir()).unwrap();
     }
 
-    /// Starts the daemon without waiting for anything.
+    /// A command that runs the daemon of this program, as the user that it has.
+    pub fn daemon_command(&self, program: &Path) -> Command {
+        let mut command = if self.is_split {
+            let user = sys::NOBODY.to_string();
+            let mut command = self.namespace.command("setpriv");
+            // The death signal of [`sys::dies_with_parent`] does not outlive the change of user.
+            command.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--pdeathsig", "KILL"]);
+            command.arg(program);
+            command
+        } else {
+            self.namespace.command(program.to_str().unwrap())
+        };
+        command.arg("--config").arg(self.config_file()).arg("run").stdin(Stdio::null());
+        command
+    }
+
+    /// Gives the daemon's user what it must own.
+    pub fn give_to_user(&self) {
+        fs::create_dir_all(self.dir.join("installer")).unwrap();
+        let owner = format!("{0}:{0}", sys::NOBODY);
+        let status = Command::new("chown")
+            .args(["-R", &owner])
+            .args([self.state_dir(), self.key_file()])
+            .status()
+            .unwrap();
+        assert!(status.success());
+        // The control socket's directory, but not what is in it.
+        std::os::unix::fs::chown(&self.dir, Some(sys::NOBODY), Some(sys::NOBODY)).unwrap();
+    }
+
+    /// Starts the installer of this program.
+    pub fn start_installer(&mut self, program: &Path) {
+        assert!(self.installer.is_none(), "the installer of {} runs already", self.name);
+        let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
+        let mut command = self.namespace.command(program.to_str().unwrap());
+        command.arg("--config").arg(self.config_file()).arg("installer");
+        command.args(["--user", &sys::NOBODY.to_string()]).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        self.installer = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
+        let socket = self.dir.join("installer/socket");
+        wait::until_true("the installer listens", || {
+            std::os::unix::net::UnixStream::connect(&socket).is_ok()
+        });
+    }
+
+    pub fn installer_pid(&self) -> u32 {
+        self.installer.as_ref().expect("the installer runs").id()
+    }
+
+    /// Kills the installer.
+    pub fn kill_installer(&mut self) {
+        let mut child = self.installer.take().expect("the installer runs");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Starts the daemon without waiting for anything; before it its installer, if it has one.
     pub fn spawn(&mut self) {
+        if self.is_split && self.installer.is_none() {
+            self.write_config();
+            self.give_to_user();
+            self.start_installer(&PathBuf::from(&self.binary));
+        }
+        self.spawn_daemon();
+    }
+
+    /// Starts the daemon without its installer, and waits until it answers.
+    pub fn start_without_installer(&mut self) {
+        self.spawn_daemon();
+        self.answers();
+    }
+
+    fn spawn_daemon(&mut self) {
         assert!(self.daemon.is_none(), "{} runs already", self.name);
         self.write_config();
         let log = File::options().create(true).append(true).open(self.dir.join("log")).unwrap();
-        let mut command = self.namespace.command(&self.binary);
-        command.arg("--config").arg(self.config_file()).arg("run");
+        let mut command = self.daemon_command(Path::new(&self.binary));
         command.envs(self.environment.iter().cloned());
         let stderr = self.stderr.take().map_or_else(|| Stdio::from(log.try_clone().unwrap()), Stdio::from);
-        command.stdin(Stdio::null()).stdout(log).stderr(stderr);
+        command.stdout(log).stderr(stderr);
         self.daemon = Some(sys::dies_with_parent(&mut command).spawn().unwrap());
     }
 
@@ -266,7 +341,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        if let Some(mut child) = self.daemon.take() {
+        for mut child in [self.daemon.take(), self.installer.take()].into_iter().flatten() {
             let _ = child.kill();
             let _ = child.wait();
         }

@@ -2,14 +2,13 @@
 //! the shipped unit says: `ExecStartPre`, `ExecStart`, and restart.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
-
-use thimble::wire::messages::MsgType::HelloAgent;
 
 use crate::cluster::{Cluster, Node, thimble};
 use crate::filter::Verdict::{Lose, Pass};
@@ -31,16 +30,14 @@ struct Supervisor {
 
 impl Supervisor {
     fn of(node: &Node) -> Self {
-        let command = |program: PathBuf, word: &str| {
-            let mut command = node.namespace.command(program.to_str().unwrap());
-            command.arg("--config").arg(node.config_file()).arg(word).stdin(Stdio::null());
-            command
-        };
-        let mut guard = command(node.root().join(".thimble/guard"), "guard");
-        let mut run = command(node.root().join("usr/bin/thimble"), "run");
+        let mut guard = node.namespace.command(node.root().join(".thimble/guard").to_str().unwrap());
+        guard.arg("--config").arg(node.config_file()).arg("guard").stdin(Stdio::null());
+        let mut run = node.daemon_command(&node.root().join("usr/bin/thimble"));
         let log = fs::File::options().create(true).append(true).open(node.dir.join("log")).unwrap();
         let notified = UnixDatagram::bind(node.dir.join("notify")).unwrap();
         notified.set_nonblocking(true).unwrap();
+        // A daemon that is not root sends there too.
+        fs::set_permissions(node.dir.join("notify"), fs::Permissions::from_mode(0o777)).unwrap();
         run.env("NOTIFY_SOCKET", node.dir.join("notify"));
         run.stdout(log.try_clone().unwrap()).stderr(log);
         let [starts, pid] = [(); 2].map(|()| Arc::new(AtomicU32::new(0)));
@@ -117,13 +114,17 @@ impl Host {
     }
 
     fn on(mut cluster: Cluster) -> Self {
-        let agent = &cluster.nodes[1];
+        let agent = &mut cluster.nodes[1];
         agent.write_config();
         let own = agent.root().join("usr/bin/thimble");
         fs::create_dir_all(own.parent().unwrap()).unwrap();
         // Stripped, it is a tenth of the size.
         let status = Command::new("strip").arg("-o").arg(&own).arg(thimble()).status().unwrap();
         assert!(status.success());
+        if agent.is_split {
+            agent.give_to_user();
+            agent.start_installer(&own);
+        }
         let supervisor = Supervisor::of(agent);
         cluster.nodes[0].start();
         wait::until_true("the controller hears the host", || cluster.host(1)["state"] == "idle");
@@ -188,6 +189,50 @@ fn a_running_thimble_is_replaced_within_its_process() {
 }
 
 #[test]
+fn a_thimble_and_its_installer_are_replaced_together() {
+    need_root!();
+    let mut cluster = Cluster::new("own-split", 1);
+    cluster.nodes[1].is_split = true;
+    let host = Host::on(cluster);
+    let pids = (host.supervisor.pid(), host.agent().installer_pid());
+    let environment = host.supervisor.proc_file("environ");
+    assert_eq!(host.supervisor.ready(), 1);
+    let of_installer = || fs::read(format!("/proc/{}/exe", pids.1)).unwrap();
+    let new = [&host.old[..], b"and something new"].concat();
+    let health = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
+    let _patch = host.replacing(&new).script("health", health).applied(&host.cluster);
+    host.cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(host.supervisor.proc_file("exe") == new && of_installer() == new, "the new ones run");
+    wait::until_true("the new one notifies the supervisor that it is ready", || host.supervisor.ready() == 1);
+    assert_eq!(host.supervisor.proc_file("environ"), environment);
+    let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
+    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one runs the health script");
+    assert!(!host.agent().root().join(".thimble/guard").exists());
+
+    host.cluster.thimble(&["remove", "SELF-2"]).ok();
+    host.cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(host.supervisor.proc_file("exe") == host.old && of_installer() == host.old, "and back");
+    assert_eq!((host.supervisor.pid(), host.agent().installer_pid()), pids);
+    assert_eq!(host.supervisor.starts(), 1);
+}
+
+#[test]
+fn a_thimble_and_its_installer_that_die_are_rolled_back_by_the_guard() {
+    need_root!();
+    let mut cluster = Cluster::new("own-split-dies", 1);
+    cluster.nodes[1].is_split = true;
+    let host = Host::on(cluster);
+    let dies = "#!/bin/sh\n[ \"$1\" = --version ] && echo thimble 2.0 && exit\nexit 9\n";
+    host.replacing(dies.as_bytes()).applied(&host.cluster);
+    let said = host.cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("started twice and heard no controller"), "{said}");
+    host.is_back();
+    host.cluster.thimble(&["remove", "SELF-2"]).ok();
+    let shown = host.cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(shown.contains("1 of 1 installed"), "its installer serves the old one: {shown}");
+}
+
+#[test]
 fn a_thimble_that_fails_its_trial_run_is_never_started() {
     need_root!();
     let host = Host::new("own-trial");
@@ -227,17 +272,17 @@ fn a_thimble_that_fails_a_health_script_is_rolled_back_in_the_same_process() {
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
 }
 
-/// A host whose agent receives no HelloAgent while the flag is true, and the contents of
+/// A host whose agent receives no datagram while the flag is true, and the contents of
 /// its new thimble.
 fn host_that_can_go_deaf(name: &str, host_lost_ms: u64) -> (Host, Arc<AtomicBool>, Vec<u8>) {
     let is_deaf = Arc::new(AtomicBool::new(false));
     let deaf = is_deaf.clone();
-    let to_agent: Judge =
-        Box::new(move |of, _| if of == HelloAgent && deaf.load(Ordering::SeqCst) { Lose } else { Pass });
+    let to_agent: Judge = Box::new(move |_, _| if deaf.load(Ordering::SeqCst) { Lose } else { Pass });
     let mut cluster = Cluster::filtered(name, 1, pass_all(), to_agent);
     cluster.nodes[1].timers.insert("host_lost_ms", host_lost_ms);
     // Over TIPC, a host that is withdrawn is given up after five of these.
     cluster.nodes[0].timers.insert("install_retry_ms", 2_000);
+    cluster.nodes[0].timers.insert("install_give_up_ms", 60_000);
     let host = Host::on(cluster);
     let new = [&host.old[..], b"and something new"].concat();
     // The script waits, so that the test can set the flag during the install.
@@ -264,9 +309,13 @@ fn a_thimble_that_hears_no_controller_is_rolled_back() {
     need_root!();
     need_udp!("a TIPC link that loses every copy of a datagram fails as a whole");
     let (host, is_deaf, _) = host_that_can_go_deaf("own-deaf", 1_500);
-    let said = install_deaf(&host, &is_deaf, || {}).failed(1);
+    let said = install_deaf(&host, &is_deaf, || {
+        let beside = host.agent().root().join("etc/beside");
+        wait::until_true("the install is undone", || !beside.exists());
+        is_deaf.store(false, Ordering::SeqCst);
+    });
+    let said = said.failed(1);
     assert!(said.contains("heard no controller"), "{said}");
-    is_deaf.store(false, Ordering::SeqCst);
     host.is_back();
     assert_eq!(host.supervisor.starts(), 1);
 }

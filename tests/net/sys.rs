@@ -29,6 +29,21 @@ pub fn dies_with_parent(command: &mut Command) -> &mut Command {
     unsafe { command.pre_exec(die) }
 }
 
+/// Makes these descriptors of the caller the child's third and fourth.
+pub fn gets(command: &mut Command, fds: [i32; 2]) -> &mut Command {
+    let give = move || {
+        // SAFETY: passes numbers only.
+        let moved = fds.map(|fd| unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 64) });
+        for (to, from) in (3..).zip(moved) {
+            // SAFETY: as above.
+            checked(unsafe { libc::dup2(checked(from)?, to) })?;
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec, `give` makes system calls alone.
+    unsafe { command.pre_exec(give) }
+}
+
 /// Sends a signal to a process.
 pub fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;

@@ -69,6 +69,8 @@ install_thimble() {
     ip link set lo up
     minisign -G -W -p /etc/thimble/maker.pub -s /var/maker.key >/dev/null
     thimble keygen --cluster -o /etc/thimble/thimble.key
+    useradd --system --no-create-home --home-dir /var/lib/thimble --shell /usr/sbin/nologin thimble
+    chown thimble: /etc/thimble/thimble.key
     # The shipped configuration, as an operator changes it.
     sed -e 's/^roles = .*/roles = ["controller", "agent"]/' -e 's/^#root = .*/root = "\/var\/root"/' \
         -e 's/^#hello_interval_ms = .*/hello_interval_ms = 200/' -e 's/^#hello_start_ms = .*/hello_start_ms = 50/' \

@@ -28,13 +28,14 @@ fi
 binary=$2 maker=$3
 lay_over
 mount_group
-mount -t tmpfs tmpfs /run
+mount -t tmpfs -o mode=755 tmpfs /run
 # As OpenRC's own boot leaves it.
 mkdir -p /run/lock /run/openrc/{daemons,exclusive,failed,hotplugged,inactive,options,scheduled,started,starting,stopping,tmp,wasinactive}
 touch /run/openrc/softlevel
 mkdir -p /etc/conf.d
 install_thimble "$binary" "rc-service other restart"
 install -m 0755 "$tree/config/thimble.openrc" /etc/init.d/thimble
+install -m 0755 "$tree/config/thimble-installer.openrc" /etc/init.d/thimble-installer
 # Stubs of what a distribution has.
 printf '#!/sbin/openrc-run\nsupervisor=supervise-daemon\ncommand=/bin/sleep\ncommand_args=1000000\npidfile=/run/other.pid\n' >/etc/init.d/other
 printf '#!/sbin/openrc-run\ndepend() { provide net localmount; }\nstart() { :; }\n' >/etc/init.d/stubs
@@ -43,6 +44,7 @@ chmod +x /etc/init.d/{other,stubs}
 # OpenRC gives each service a control group.
 echo 'rc_cgroup_mode=unified' >>/etc/rc.conf
 # A test waits for no half minute.
+printf 'respawn_delay=1\n' >/etc/conf.d/thimble-installer
 printf 'healthcheck_delay=1\nhealthcheck_timer=1\nrespawn_delay=1\n' >/etc/conf.d/thimble
 
 log=/var/log/thimble.log
@@ -60,8 +62,16 @@ sed -i 's/^interfce = /interface = /' /etc/thimble/thimble.toml
 rc-service thimble checkconfig
 
 say "start"
+rc-service thimble-installer start
 rc-service thimble start
 until_true "it answers" answers
+pid=$(daemon)
+of_process() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
+[[ $(of_process Uid) == "$(id -u thimble)" && $(of_process Umask) == 0077 ]] || fail "it runs as user $(of_process Uid)"
+for set in CapInh CapPrm CapEff CapAmb; do
+    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
+done
+[[ $(of_process NoNewPrivs) == 1 ]] || fail "it may get more rights"
 rc-service thimble healthcheck
 rc-service other start
 
@@ -124,21 +134,11 @@ until_true "it answers" answers
 test -e /var/root/etc/supervised || fail "the file is gone"
 rc-service thimble stop
 
-say "a controller that is no agent runs as its own user"
-useradd --system --no-create-home --home-dir /var/lib/thimble --shell /usr/sbin/nologin thimble
-echo 'thimble_user=thimble' >>/etc/conf.d/thimble
+say "a controller that is no agent needs no installer"
+rc-service thimble-installer stop
 sed -i 's/^roles = .*/roles = ["controller"]/' /etc/thimble/thimble.toml
-chown -R thimble: /var/lib/thimble /etc/thimble/thimble.key
 rc-service thimble start
 until_true "it answers" answers
-pid=$(daemon)
-of_process() { awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
-[[ $(of_process Uid) == "$(id -u thimble)" && $(of_process Umask) == 0077 ]] || fail "it runs as user $(of_process Uid)"
-for set in CapInh CapPrm CapEff CapAmb; do
-    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
-done
-[[ $(of_process NoNewPrivs) == 1 ]] || fail "it may get more rights"
-[[ $(stat -c %U /var/log/thimble.log) == thimble ]] || fail "its log is another's"
 sed -i 's/SUPERVISED-1/SUPERVISED-2/' /var/patch/metadata.toml
 "$maker" make /var/patch -o /var/SUPERVISED-2.patch >/dev/null
 minisign -S -H -s /var/maker.key -m /var/SUPERVISED-2.patch >/dev/null

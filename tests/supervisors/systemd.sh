@@ -13,13 +13,13 @@ if [[ ${1-} == boot ]]; then
     binary=$2 maker=$3
     lay_over
     mount_group
-    mount -t tmpfs tmpfs /run
+    mount -t tmpfs -o mode=755 tmpfs /run
     mkdir -p /run/units /run/lock
     for target in sysinit basic shutdown local-fs network-online multi-user sockets default; do
         printf '[Unit]\nDefaultDependencies=no\n' >"/run/units/$target.target"
     done
     cp /lib/systemd/system/systemd-journald{.service,.socket,-dev-log.socket} /run/units/
-    cp "$tree"/config/thimble{,-guard}.service /run/units/
+    cp "$tree"/config/thimble{,-guard,-installer}.service /run/units/
     mkdir /run/units/thimble.service.d
     # A test waits for no half minute.
     printf '[Service]\nWatchdogSec=8\nRestartSec=0\n' >/run/units/thimble.service.d/impatient.conf
@@ -53,7 +53,7 @@ finish() {
     local status=$?
     if ((status != 0 && status != 77)) && [[ -n ${machine-} ]]; then
         cat "$log" >&2
-        on journalctl --no-pager -u thimble >&2 || true
+        on journalctl --no-pager -u thimble -u thimble-installer >&2 || true
     fi
     kill -9 "$outside" 2>/dev/null || true
     wait "$outside" 2>/dev/null || true
@@ -76,7 +76,7 @@ status_is() { [[ $(property StatusText) == "$1" ]]; }
 logged() { on journalctl --no-pager -o cat -u thimble "${@:2}" | grep -qF -- "$1"; }
 
 say "start: READY is awaited, and how the node is can be read"
-on systemctl start systemd-journald thimble other
+on systemctl start systemd-journald thimble-installer thimble other
 [[ $(property ActiveState) == active ]] || fail "it is not active"
 until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
 until_true "a log line without its priority in the text" logged "thimble: the repository is read"
@@ -87,8 +87,14 @@ exposed() {
     echo "   $(grep -F 'Overall exposure' /tmp/exposed.$$)"
     rm /tmp/exposed.$$
 }
-# Of an agent: nearly all that is counted is what a script may need.
-exposed thimble 95
+exposed thimble 20
+pid=$(property MainPID)
+of_process() { on awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
+[[ $(of_process Uid) == "$(on id -u thimble)" ]] || fail "it runs as user $(of_process Uid)"
+for set in CapInh CapPrm CapEff CapBnd CapAmb; do
+    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
+done
+[[ $(of_process NoNewPrivs) == 1 && $(of_process Seccomp) == 2 ]] || fail "it may get more rights"
 
 say "reload: what is taken up is told, and a wrong file fails with its line"
 on sed -i 's/^#sync_wait_ms = .*/sync_wait_ms = 300/' /etc/thimble/thimble.toml
@@ -130,8 +136,11 @@ until_true "the script sleeps" on test -e /var/is-slow
 timed on systemctl stop thimble
 wait "$command" && fail "the command was told that all is well" || true
 [[ $(property Result) == success ]] || fail "it ended with $(property Result)"
-left=$(on sh -c 'cat /sys/fs/cgroup/system.slice/thimble.service/cgroup.procs 2>/dev/null' || true)
-[[ -z $left ]] || fail "processes are left: $left"
+processes() { on sh -c "cat /sys/fs/cgroup/system.slice/$1.service/cgroup.procs 2>/dev/null" || true; }
+[[ -z $(processes thimble) ]] || fail "processes are left: $(processes thimble)"
+installer=$(on systemctl show --value -p MainPID thimble-installer)
+is_alone() { [[ $(processes thimble-installer) == "$installer" ]]; }
+until_true "the installer has ended the script" is_alone
 until_true "the log says what becomes of it" logged "is cut short"
 on test ! -e /run/thimble/control.sock || fail "the control socket is left"
 
@@ -142,12 +151,46 @@ until_true "it is undone" status_is "controller: 1 patches, 1 hosts, 0 lost; age
 on test -e /var/root/etc/supervised || fail "the file is gone"
 on systemctl start thimble-guard
 
-say "a controller that is no agent runs as its own user, and takes over what root's daemon left"
-on systemctl stop thimble
-on cp "$tree/config/thimble-controller.service" /run/units/thimble.service
+say "a patch replaces thimble itself: daemon and installer run the new one, as the units restrict them"
+on systemctl stop thimble thimble-installer
+# Not that of the machine below.
+on mkdir -p /.thimble
+on mount -t tmpfs -o mode=700 tmpfs /.thimble
+on sed -i 's/^root = .*/root = "\/"/' /etc/thimble/thimble.toml
+on systemctl start thimble-installer thimble
+on mkdir -p /var/own/files/usr/bin
+on cp /usr/bin/thimble /var/own/files/usr/bin/
+on sh -c 'echo >>/var/own/files/usr/bin/thimble; sed s/SUPERVISED-1/OWN-1/ /var/patch/metadata.toml >/var/own/metadata.toml'
+on "$maker" make /var/own -o /var/OWN-1.patch >/dev/null
+on sh -c 'minisign -S -H -s /var/maker.key -m /var/OWN-1.patch >/dev/null'
+pids="$(property MainPID) $(on systemctl show --value -p MainPID thimble-installer)"
+on thimble remove SUPERVISED-1
+on thimble upload /var/OWN-1.patch
+on thimble apply OWN-1
+# The command loses its controller, which is the same daemon.
+on thimble host-install "$(on cat /proc/sys/kernel/hostname)" || true
+until_true "it is installed" status_is "controller: 2 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+[[ "$(property MainPID) $(on systemctl show --value -p MainPID thimble-installer)" == "$pids" ]] || fail "one was restarted"
+for pid in $pids; do
+    on cmp /proc/"$pid"/exe /var/own/files/usr/bin/thimble || fail "process $pid runs the old one"
+done
+on thimble remove OWN-1
+on thimble apply SUPERVISED-1
+on thimble host-install "$(on cat /proc/sys/kernel/hostname)" || true
+is_old() { ! on cmp -s /usr/bin/thimble /var/own/files/usr/bin/thimble && status_is "controller: 2 patches, 1 hosts, 0 lost; agent: 1 patches installed"; }
+until_true "it is removed" is_old
+for pid in $pids; do
+    ! on cmp -s /proc/"$pid"/exe /var/own/files/usr/bin/thimble || fail "process $pid runs the new one"
+done
+on thimble remove SUPERVISED-1
+on thimble host-install "$(on cat /proc/sys/kernel/hostname)"
+on thimble delete OWN-1
+
+say "a controller that is no agent needs no installer, and takes over what root's daemon left"
+on systemctl stop thimble thimble-installer
+on umount /.thimble
 on sed -i 's/^roles = .*/roles = ["controller"]/' /etc/thimble/thimble.toml
-on useradd --system --no-create-home --home-dir /var/lib/thimble --shell /usr/sbin/nologin thimble
-on systemctl daemon-reload
+on chown -R root: /etc/thimble/thimble.key /var/lib/thimble
 ! on systemctl start thimble 2>/dev/null || fail "it starts without its key file"
 on systemctl stop thimble
 until_true "it says whose the key file must be" logged "run \`chown $(on id -u thimble) /etc/thimble/thimble.key\`"
@@ -155,14 +198,6 @@ on chown thimble: /etc/thimble/thimble.key
 on thimble check-config >/dev/null
 on systemctl start thimble
 until_true "it has the repository" status_is "controller: 1 patches, 0 hosts, 0 lost"
-exposed thimble 20
-pid=$(property MainPID)
-of_process() { on awk -v key="$1:" '$1 == key { print $2 }' "/proc/$pid/status"; }
-[[ $(of_process Uid) == "$(on id -u thimble)" ]] || fail "it runs as user $(of_process Uid)"
-for set in CapInh CapPrm CapEff CapBnd CapAmb; do
-    [[ $(of_process $set) == 0000000000000000 ]] || fail "it has $set $(of_process $set)"
-done
-[[ $(of_process NoNewPrivs) == 1 && $(of_process Seccomp) == 2 ]] || fail "it may get more rights"
 
 say "such a controller takes uploads, shows, reloads, and serves a host"
 on sed -i 's/SUPERVISED-1/SUPERVISED-2/' /var/patch/metadata.toml

@@ -130,11 +130,25 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "run",
         arguments: NONE,
-        options: &[],
+        options: &[valued(
+            "user",
+            "NAME",
+            "become this user, who needs an installer where there is an agent",
+        )],
         help: "run the daemon in the foreground",
         details: "SIGTERM ends it. An interrupted install is finished or undone at the next start.",
         example: "thimble run --config /etc/thimble/thimble.toml",
         who: Who::Root,
         run: run::run,
+    },
+    Command {
+        name: "installer",
+        arguments: NONE,
+        options: &[valued("user", "NAME", "the daemon's user (default: thimble)")],
+        help: "run the installer in the foreground, for a daemon that is not root",
+        details: "It starts the workers that install, as root, when the daemon asks for them at installer_socket. SIGTERM ends it.",
+        example: "thimble installer --user thimble",
+        who: Who::Root,
+        run: run::installer,
     },
 ];

@@ -27,6 +27,7 @@ mod sys;
 
 use input::{Input, More};
 pub(super) use script::{Script, ScriptAction};
+pub use sys::adopt_orphans;
 
 /// The interval at which the clock is read while a script runs.
 const LOOK_MS: i32 = 20;
@@ -120,7 +121,7 @@ impl Scripts {
     /// For the patches below this absolute root. Makes orphans of scripts children of
     /// this process, which must have no other children.
     pub fn new(root: &Path, limit_ms: u64) -> io::Result<Self> {
-        sys::adopt_orphans()?;
+        sys::adopt_orphans(true)?;
         Ok(Self { root: root.to_owned(), limit: Duration::from_millis(limit_ms) })
     }
 
@@ -280,6 +281,14 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
     }
     child.wait()?;
     // The children of a killed process become ours.
+    end_orphans();
+    Ok((!left.is_empty()).then(|| left.join(", ")))
+}
+
+/// Ends the processes that became children of this process when their parents ended, and
+/// waits for them. Those that an init system has moved to a control group of its own are
+/// left alone.
+pub fn end_orphans() {
     while sys::reap() {
         let orphans = orphans();
         if orphans.is_empty() {
@@ -290,7 +299,6 @@ fn end_all(child: &mut Child, has_ended: bool) -> io::Result<Option<String>> {
         }
         sys::wait(None, None, 1);
     }
-    Ok((!left.is_empty()).then(|| left.join(", ")))
 }
 
 /// Orphans that became children of this process and that no init system has moved to a

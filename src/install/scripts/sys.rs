@@ -24,10 +24,14 @@ pub(super) fn isolate(command: &mut Command) {
     unsafe { command.pre_exec(prepare) };
 }
 
-/// Makes orphaned descendants children of this process, whatever their session is.
-pub(super) fn adopt_orphans() -> io::Result<()> {
+/// Makes orphaned descendants children of this process, whatever their session is; or no
+/// longer.
+///
+/// # Errors
+/// As `prctl(2)`.
+pub fn adopt_orphans(from_now_on: bool) -> io::Result<()> {
     // SAFETY: takes no pointers.
-    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) } < 0 {
+    if unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_long::from(from_now_on)) } < 0 {
         return Err(io::Error::last_os_error());
     }
     Ok(())

@@ -1,0 +1,167 @@
+//! A host whose daemon is not root: an installer, which is, starts the workers that install.
+
+use std::fs;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::{UnixDatagram, UnixStream};
+use std::process::{Command, Stdio};
+
+use thimble::job::{Job, PatchIds};
+use thimble::types::NodeId;
+
+use crate::cluster::{Cluster, Node};
+use crate::patch::Patch;
+use crate::{sys, wait};
+
+/// A controller, and a host whose daemon is not root.
+fn split(name: &str) -> Cluster {
+    let mut cluster = Cluster::new(name, 1);
+    cluster.nodes[1].is_split = true;
+    cluster.start()
+}
+
+fn proc_file(pid: u32, file: &str) -> String {
+    fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn troubles(node: &Node) -> String {
+    node.json(&["status"])["troubles"].to_string()
+}
+
+/// A script that notes a process of its own, and waits for ever.
+const WAITS: &str = "setsid sleep 1000 & echo $! > \"$THIMBLE_ROOT/child\"; while :; do sleep 1; done";
+
+/// Asks for an install of a patch with the script [`WAITS`], and waits until it runs. Returns
+/// the process that the script has started.
+fn in_the_middle_of_a_script(cluster: &Cluster) -> u32 {
+    let _patch =
+        Patch::new(cluster, "WAITS-1").file("etc/new", b"new").script("post-install", WAITS).applied(cluster);
+    cluster.thimble(&["host-install-async", "agent-1"]).ok();
+    let child = cluster.nodes[1].root().join("child");
+    let pid = wait::until("the script runs", || fs::read_to_string(&child).ok()?.trim().parse().ok());
+    wait::until_true("and its child", || proc_file(pid, "cmdline").starts_with("sleep"));
+    pid
+}
+
+/// Waits until a process that was in the middle of an install is gone, and the host on the set
+/// that it had before.
+fn is_undone(cluster: &Cluster, child: u32) {
+    wait::until_true("what the script started is ended", || proc_file(child, "cmdline").is_empty());
+    let agent = &cluster.nodes[1];
+    wait::until_true("the install is undone", || {
+        !agent.root().join(".thimble/journal").exists() && !agent.root().join("etc/new").exists()
+    });
+    wait::until_true("the host says so", || agent.json(&["status"])["agent"]["state"] == "install-failed");
+    assert!(!troubles(agent).contains("could not be recovered"));
+}
+
+#[test]
+fn a_daemon_that_is_not_root_installs_and_removes() {
+    need_root!();
+    let cluster = split("split");
+    let agent = &cluster.nodes[1];
+    let health = "id -u > \"$THIMBLE_ROOT/ran-as\"";
+    let _patch =
+        Patch::new(&cluster, "SPLIT-1").file("etc/new", b"new").script("health", health).applied(&cluster);
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    let root = agent.root();
+    assert_eq!(fs::read(root.join("etc/new")).unwrap(), b"new");
+    assert_eq!(fs::metadata(root.join("etc/new")).unwrap().uid(), 0);
+    assert_eq!(fs::read_to_string(root.join("ran-as")).unwrap(), "0\n");
+    assert!(agent.json(&["status"])["worker_peak_bytes"].as_u64() > Some(0));
+
+    let status = proc_file(agent.pid(), "status");
+    for line in
+        [&format!("Uid:\t{0}\t{0}\t{0}\t{0}", sys::NOBODY), "CapPrm:\t0000000000000000", "NoNewPrivs:\t1"]
+    {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert!(proc_file(agent.installer_pid(), "status").contains("Uid:\t0\t0\t0\t0"));
+
+    cluster.thimble(&["remove", "SPLIT-1"]).ok();
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(!root.join("etc/new").exists());
+}
+
+#[test]
+fn without_an_installer_a_host_says_what_to_start_and_recovers_when_it_is_there() {
+    need_root!();
+    let mut cluster = split("split-none");
+    let agent = &mut cluster.nodes[1];
+    agent.stop();
+    agent.kill_installer();
+    agent.start_without_installer();
+    wait::until_true("it says what to start", || troubles(agent).contains("start it, as root"));
+    let program = agent.binary.clone();
+    agent.start_installer(program.as_ref());
+    wait::until_true("it recovers by itself", || agent.json(&["status"])["agent"]["state"] == "idle");
+    assert!(!troubles(agent).contains("as root"));
+}
+
+#[test]
+fn an_install_ends_with_the_daemon_that_asked_for_it() {
+    need_root!();
+    let mut cluster = split("split-killed");
+    let child = in_the_middle_of_a_script(&cluster);
+    cluster.nodes[1].kill();
+    wait::until_true("what the script started is ended", || proc_file(child, "cmdline").is_empty());
+    cluster.nodes[1].start();
+    is_undone(&cluster, child);
+}
+
+#[test]
+fn an_install_ends_with_its_installer() {
+    need_root!();
+    let mut cluster = split("split-installer");
+    let child = in_the_middle_of_a_script(&cluster);
+    let agent = &mut cluster.nodes[1];
+    agent.kill_installer();
+    wait::until_true("the host says so", || troubles(agent).contains("installer"));
+    // Nobody is left to end it.
+    let _ = sys::signal(child, libc::SIGKILL);
+    let program = agent.binary.clone();
+    agent.start_installer(program.as_ref());
+    is_undone(&cluster, child);
+}
+
+#[test]
+fn the_installer_serves_the_daemon_alone() {
+    need_root!();
+    let cluster = split("split-alone");
+    let agent = &cluster.nodes[1];
+    let socket = agent.dir.join("installer/socket");
+    let found = fs::metadata(&socket).unwrap();
+    assert_eq!((found.mode() & 0o777, found.uid()), (0o600, sys::NOBODY));
+    // These tests are root, but another program.
+    let mut stream = UnixStream::connect(&socket).unwrap();
+    let mut answer = Vec::new();
+    std::io::Read::read_to_end(&mut stream, &mut answer).unwrap();
+    assert_eq!(answer, postcard::to_slice(&thimble::job::InstallerReply::OtherProgram, &mut [0; 8]).unwrap());
+    wait::until_true("the host is as before", || agent.json(&["status"])["agent"]["state"] == "idle");
+}
+
+#[test]
+fn a_worker_of_the_installers_accepts_an_agents_jobs_alone() {
+    need_root!();
+    let cluster = split("split-jobs");
+    let config = fs::File::open(cluster.nodes[1].config_file()).unwrap();
+    let said = |job: &Job| {
+        let (ours, theirs) = UnixDatagram::pair().unwrap();
+        ours.send(postcard::to_slice(job, &mut [0; 512]).unwrap()).unwrap();
+        let mut command = Command::new(&cluster.nodes[1].binary);
+        command.args(["worker", "install"]).stdin(Stdio::null());
+        sys::gets(&mut command, [theirs.as_raw_fd(), config.as_raw_fd()]);
+        let ended = command.output().unwrap();
+        (ended.status.success(), String::from_utf8_lossy(&ended.stderr).into_owned())
+    };
+    assert!(said(&Job::Recover).0);
+    let others = [
+        Job::Load { is_start: false },
+        Job::Show { ids: PatchIds::new(), json: false },
+        Job::DropController(NodeId(1)),
+    ];
+    for job in others {
+        let (is_done, stderr) = said(&job);
+        assert!(!is_done && stderr.contains("something else than an install"), "{job:?}: {stderr}");
+    }
+}
