@@ -79,6 +79,9 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
     let config_path = absolute(config_path)?;
     let lock = lock(&config.node.state_dir)?;
+    if config.node.is_controller {
+        state_dir::check_links(&config.node.state_dir).map_err(|error| format!("state directory {error}"))?;
+    }
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
     if config.security.is_unauthenticated {
@@ -116,7 +119,7 @@ fn lock(state_dir: &Path) -> Result<File, String> {
     let failed = |error: StateDirError| format!("state directory {error}");
     let own_uid = sys::own_uid();
     state_dir::claim(state_dir, own_uid).map_err(failed)?;
-    let io_failed = |error| failed(StateDirError::Io(state_dir.to_owned(), error));
+    let io_failed = |error| failed(StateDirError::of(&state_dir.join("daemon.lock"), error, own_uid));
     let file = state_dir::lock_file(state_dir).map_err(io_failed)?;
     match file.try_lock() {
         Ok(()) => {}

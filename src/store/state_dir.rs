@@ -24,6 +24,10 @@ const OWN_NAMES: [&str; 7] =
 pub enum StateDirError {
     /// A call of the system failed.
     Io(PathBuf, io::Error),
+    /// This user may not use the path, for this one, which has this owner and mode.
+    Denied(PathBuf, PathBuf, u32, u32),
+    /// This link leads out of the state directory, to there.
+    Link(PathBuf, PathBuf),
     /// It belongs to this user, who can read and change what is in it.
     Owner(PathBuf, u32),
     /// Others have rights in it, with this mode, and it holds this name, which is not
@@ -40,6 +44,27 @@ impl fmt::Display for StateDirError {
                 f,
                 "{}: {error}; it must exist on a disk that can be written, and belong to this user",
                 path.display()
+            ),
+            Self::Denied(path, at, owner, mode) => {
+                let remedy = match (at == path, mode & 0o001) {
+                    (true, _) => "`chown -R` it",
+                    (false, 0) => "let thimble's user enter it",
+                    (false, _) => "let that user make state_dir and chown it",
+                };
+                let (path, at) = (path.display(), at.display());
+                write!(
+                    f,
+                    "{path}: permission denied: {at} belongs to user {owner} (mode {mode:04o}), not to the one that \
+                     thimble runs as: {remedy}, start thimble as user {owner}, or set another state_dir"
+                )
+            }
+            Self::Link(path, target) => write!(
+                f,
+                "{}: it is a symbolic link to {}, out of state_dir, where thimble's workers reach nothing: make \
+                 it a directory and mount the other one there (`mount --bind`), or move all of state_dir and \
+                 set it to its new path",
+                path.display(),
+                target.display()
             ),
             Self::Owner(path, owner) => {
                 let path = path.display();
@@ -61,6 +86,22 @@ impl fmt::Display for StateDirError {
                  umask=077, or set another state_dir",
                 path.display()
             ),
+        }
+    }
+}
+
+impl StateDirError {
+    /// A call failed for this path. What this user may not use is told with its owner: the
+    /// path, or the last directory on the way to it that can be seen.
+    #[must_use]
+    pub fn of(path: &Path, error: io::Error, own_uid: u32) -> Self {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+        let mut seen = path.ancestors().filter_map(|at| Some((at, fs::metadata(at).ok()?)));
+        match seen.next().filter(|(_, found)| is_denied && found.uid() != own_uid) {
+            Some((at, found)) => {
+                Self::Denied(path.to_owned(), at.to_owned(), found.uid(), found.mode() & 0o7777)
+            }
+            None => Self::Io(path.to_owned(), error),
         }
     }
 }
@@ -94,7 +135,7 @@ pub fn lock_file(state_dir: &Path) -> io::Result<File> {
 /// # Errors
 /// [`StateDirError`]: it cannot be made, or is not for this user alone.
 pub fn claim(state_dir: &Path, own_uid: u32) -> Result<(), StateDirError> {
-    let failed = |error| StateDirError::Io(state_dir.to_owned(), error);
+    let failed = |error| StateDirError::of(state_dir, error, own_uid);
     if let Some(parent) = state_dir.parent() {
         DirBuilder::new().recursive(true).mode(0o755).create(parent).map_err(failed)?;
     }
@@ -121,6 +162,24 @@ pub fn claim(state_dir: &Path, own_uid: u32) -> Result<(), StateDirError> {
         }
     }
     tighten(&dir, state_dir, &found)
+}
+
+/// Checks that the repository is in the state directory itself: a worker that is confined to
+/// that follows no link out of it.
+///
+/// # Errors
+/// [`StateDirError::Link`].
+pub fn check_links(state_dir: &Path) -> Result<(), StateDirError> {
+    let failed = |error| StateDirError::Io(state_dir.to_owned(), error);
+    let inside = fs::canonicalize(state_dir).map_err(failed)?;
+    for name in ["repo", "repo/blobs"] {
+        let path = state_dir.join(name);
+        let Ok(target) = fs::read_link(&path) else { continue };
+        if !fs::canonicalize(&path).is_ok_and(|led| led.starts_with(&inside)) {
+            return Err(StateDirError::Link(path, target));
+        }
+    }
+    Ok(())
 }
 
 /// Tightens the files of a state directory that is claimed and locked. Links are not
@@ -232,6 +291,68 @@ mod tests {
         assert_eq!(mode(&scratch.0), 0o1777);
         widen(&scratch.0, 0o700);
         claim(&scratch.0, scratch.uid()).unwrap();
+    }
+
+    #[test]
+    fn a_repository_that_a_link_leads_out_to_is_refused() {
+        let scratch = Scratch::new("links");
+        let (state_dir, other) = (scratch.0.join("state"), scratch.0.join("other"));
+        let link = |to: &Path, at: &str| std::os::unix::fs::symlink(to, state_dir.join(at)).unwrap();
+        fs::create_dir_all(state_dir.join("repo")).unwrap();
+        fs::create_dir_all(other.join("blobs")).unwrap();
+        check_links(&state_dir).unwrap();
+        let refused = |name: &str, target: &Path| {
+            let said = check_links(&state_dir).unwrap_err().to_string();
+            let expected =
+                format!("{}: it is a symbolic link to {},", state_dir.join(name).display(), target.display());
+            assert!(said.starts_with(&expected) && said.contains("mount --bind"), "{said}");
+        };
+        link(&other, "repo/blobs");
+        refused("repo/blobs", &other);
+        fs::rename(state_dir.join("repo"), state_dir.join("moved")).unwrap();
+        fs::remove_file(state_dir.join("moved/blobs")).unwrap();
+        link(Path::new("moved"), "repo");
+        check_links(&state_dir).unwrap();
+        fs::remove_file(state_dir.join("repo")).unwrap();
+        link(Path::new("../other"), "repo");
+        refused("repo", Path::new("../other"));
+        fs::remove_dir_all(&other).unwrap();
+        refused("repo", Path::new("../other"));
+        // The state directory itself may be one.
+        fs::remove_file(state_dir.join("repo")).unwrap();
+        let named = scratch.0.join("named");
+        std::os::unix::fs::symlink(&state_dir, &named).unwrap();
+        link(Path::new("moved"), "repo");
+        check_links(&named).unwrap();
+    }
+
+    #[test]
+    fn what_this_user_may_not_use_is_named_with_its_owner() {
+        let scratch = Scratch::new("denied");
+        fs::create_dir(&scratch.0).unwrap();
+        widen(&scratch.0, 0o700);
+        let (own, denied) = (scratch.uid(), || io::Error::from(io::ErrorKind::PermissionDenied));
+        let path = scratch.0.join("state/daemon.lock");
+        let said = StateDirError::of(&path, denied(), own + 1).to_string();
+        let expected = format!(
+            "{}: permission denied: {} belongs to user {own} (mode 0700)",
+            path.display(),
+            scratch.0.display()
+        );
+        assert!(said.starts_with(&expected) && said.contains("let thimble's user enter it"), "{said}");
+        widen(&scratch.0, 0o755);
+        let said = StateDirError::of(&path, denied(), own + 1).to_string();
+        assert!(said.contains("(mode 0755)") && said.contains("let that user make state_dir"), "{said}");
+        fs::create_dir(scratch.0.join("state")).unwrap();
+        fs::write(&path, "").unwrap();
+        let said = StateDirError::of(&path, denied(), own + 1).to_string();
+        assert!(
+            said.contains(&format!("denied: {} belongs", path.display())) && said.contains("`chown -R` it"),
+            "{said}"
+        );
+        assert!(matches!(StateDirError::of(&path, denied(), own), StateDirError::Io(..)));
+        let full = io::ErrorKind::StorageFull.into();
+        assert!(matches!(StateDirError::of(&path, full, own + 1), StateDirError::Io(..)));
     }
 
     #[test]

@@ -83,3 +83,4 @@ mod troubles;
 mod verbs;
 mod wait;
 mod watch;
+mod without_root;
