@@ -94,6 +94,9 @@ pub const SUPERSEDED: usize = 1_024;
 pub const PATCH_NODETYPES: usize = 8;
 /// A patch's metadata.toml, in bytes.
 pub const METADATA_BYTES: u64 = 64 * 1024;
+/// A patch file that is larger is no floor, in bytes: that has only metadata, and the zeros at
+/// its end are compressed.
+pub const FLOOR_FILE_BYTES: u64 = 4 * METADATA_BYTES;
 /// Each of a patch's description, instructions and warnings, in bytes.
 pub const DESCRIPTION_BYTES: usize = 8 * 1024;
 /// Packages that a patch's metadata may list.

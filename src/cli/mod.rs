@@ -39,6 +39,7 @@ mod progress;
 mod relations;
 mod rollout;
 mod run;
+mod signed;
 mod status;
 mod status_json;
 mod status_report;

@@ -1,11 +1,12 @@
 //! `verify`: checks patches like an upload, without a daemon.
 
+use std::ffi::OsString;
 use std::io::Read;
 
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
-use super::upload::Signed;
+use super::signed::Signed;
 use crate::config::{Config, trusted_key};
 use crate::json::Value;
 use crate::limits;
@@ -50,7 +51,7 @@ pub fn verify(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 }
 
 /// The trusted keys: those of `--trust`, else those of the configuration.
-fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
+pub(super) fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
     let mut lines = Vec::new();
     for key in invocation.values("trust") {
         let text = key.to_string_lossy();
@@ -68,6 +69,15 @@ fn trusted(invocation: &Invocation) -> Result<TrustedKeys, Failure> {
             .trusted_keys;
     }
     TrustedKeys::parse(&lines).map_err(|error| Failure::new(Exit::Refused, error.to_string()))
+}
+
+/// The serial of a signed floor; `None` of any other file.
+pub(super) fn floor_serial(path: &OsString, keys: &TrustedKeys) -> Option<u32> {
+    let file = Signed::open(path).ok()?;
+    if file.patch.metadata().ok()?.len() > limits::FLOOR_FILE_BYTES {
+        return None;
+    }
+    Some(check(file, keys).ok()?.archive.metadata.floor?.serial)
 }
 
 /// A patch that an upload would accept.

@@ -98,6 +98,31 @@ pub enum BelowFloor {
     TooMany(PatchId),
 }
 
+impl Says {
+    /// What the maker of a floor should know before signing it: what leaves operators without
+    /// a way on, or has no effect.
+    #[cfg(feature = "tools")]
+    #[must_use]
+    pub fn doubts(&self, today: Day) -> Vec<String> {
+        let mut doubts = Vec::new();
+        let Some(floor) = &self.floor else { return doubts };
+        if floor.serial == u32::MAX {
+            doubts.push("no serial is higher than its own: no later floor can take its place".to_owned());
+        }
+        if floor.expires < today {
+            doubts.push(format!("its last day, {}, has passed: status calls it old at once", floor.expires));
+        }
+        for Required { id, .. } in &floor.require {
+            if *id == self.id {
+                doubts.push("it requires another file of its own id: no host can install it".to_owned());
+            } else if self.supersedes.contains(id) && !floor.allows.contains(id) {
+                doubts.push(format!("it supersedes {id}, so that it requires it has no effect"));
+            }
+        }
+        doubts
+    }
+}
+
 /// The floors in force in a set.
 pub fn in_force(says: &[Says]) -> impl Iterator<Item = (&PatchId, &Floor)> {
     let floors = || says.iter().filter_map(|said| Some((&said.id, said.floor.as_ref()?)));
@@ -178,7 +203,8 @@ impl fmt::Display for BelowFloor {
             Self::Superseded(id) => {
                 write!(
                     f,
-                    "{id} was superseded: remove it, or apply a patch that supersedes and requires it as well"
+                    "{id} was superseded: remove it, or apply a patch that supersedes and requires it as well, or a \
+                     floor that allows it"
                 )
             }
             Self::TooMany(id) => write!(
@@ -292,6 +318,39 @@ mod tests {
         assert_eq!(full.after(vec![superseding("N", &many)]).unwrap().superseded.len(), limits::SUPERSEDED);
         let more = full.after(vec![superseding("N", &["Q"])]);
         assert_eq!(more, Err(BelowFloor::TooMany(id("Q"))));
+    }
+
+    #[cfg(feature = "tools")]
+    #[test]
+    fn a_maker_is_warned_of_a_floor_that_leaves_no_way_on() {
+        let today = Day::of_unix_ms(86_400_000);
+        let doubts = |says: &Says| says.doubts(today).join("; ");
+        let mut fine = floor("F1", u32::MAX - 1, &["P1"]);
+        fine.supersedes = vec![id("P0")];
+        fine.floor.as_mut().unwrap().expires = today;
+        assert_eq!(doubts(&fine), "");
+        assert_eq!(doubts(&superseding("P2", &["P1"])), "");
+        let of = |change: &dyn Fn(&mut Says, &mut Floor)| {
+            let mut says = fine.clone();
+            let mut floor = says.floor.take().unwrap();
+            change(&mut says, &mut floor);
+            says.floor = Some(floor);
+            doubts(&says)
+        };
+        assert!(of(&|_, floor| floor.serial = u32::MAX).starts_with("no serial is higher than its own"));
+        assert_eq!(
+            of(&|_, floor| floor.expires = Day::default()),
+            "its last day, 1970-01-01, has passed: status calls it old at once"
+        );
+        assert!(
+            of(&|_, floor| floor.require[0].id = id("F1")).starts_with("it requires another file of its own")
+        );
+        assert!(of(&|says, _| says.supersedes = vec![id("P1")]).starts_with("it supersedes P1, so that it"));
+        let allowed = of(&|says, floor| {
+            says.supersedes = vec![id("P1")];
+            floor.allows = vec![id("P1")];
+        });
+        assert_eq!(allowed, "");
     }
 
     #[test]

@@ -31,6 +31,10 @@ pub(super) fn floor(document: &Document<'_>, keys: &ConfigSection<'_>) -> Result
     if let Some(key) = others.into_iter().find(|key| keys.has(key)) {
         return Err(keys.conflict(key, "a floor cannot have it: it is for all hosts, without files".into()));
     }
+    if keys.has("unremovable") {
+        let why = "a floor cannot have it: a later floor takes its place, and it is removed then";
+        return Err(keys.conflict("unremovable", why.into()));
+    }
     if sections.len() > limits::FLOOR_REQUIRES {
         let most = limits::FLOOR_REQUIRES;
         return Err(keys.conflict("require", format!("a floor can require at most {most} patches")));

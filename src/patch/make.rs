@@ -20,6 +20,8 @@ pub struct Made {
     pub file: PathBuf,
     /// What its maker should look at.
     pub cautions: Vec<Caution>,
+    /// Its metadata.
+    pub metadata: Metadata,
 }
 
 /// Packs `dir/metadata.toml`, `dir/files` and `dir/scripts` into `out`, or into
@@ -90,7 +92,7 @@ pub fn make_floor(
         // Fails if the file could not be created.
         let _ = fs::remove_file(&unfinished);
     }
-    made.map(|cautions| Made { file: out, cautions })
+    made.map(|cautions| Made { file: out, cautions, metadata })
 }
 
 /// The section of a floor's metadata that requires a patch file.

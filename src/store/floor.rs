@@ -10,16 +10,12 @@ use crate::job::reporter::Reporter;
 use crate::job::{FloorFacts, Report};
 use crate::limits;
 use crate::patch::archive;
-use crate::patch::floor::{Floor, Memory, Says};
+use crate::patch::floor::{BelowFloor, Floor, Memory, Says};
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::types::{Hash, PatchId};
-
-/// A patch file that is larger is no floor, in bytes: that has only metadata, and the zeros at
-/// its end are compressed.
-const FLOOR_FILE_BYTES: u64 = 4 * limits::METADATA_BYTES;
 
 /// How far a patch file is read for its metadata, in bytes: `make` packs them first, and a
 /// change must not wait for a file of gigabytes.
@@ -34,7 +30,7 @@ fn says(blobs: &BlobStore, entry: &Entry) -> Option<Says> {
 
 /// What a patch says as a floor.
 pub(super) fn floor(blobs: &BlobStore, entry: &Entry) -> Option<Floor> {
-    if entry.state.is_deleted() || entry.size_bytes > FLOOR_FILE_BYTES {
+    if entry.state.is_deleted() || entry.size_bytes > limits::FLOOR_FILE_BYTES {
         return None;
     }
     says(blobs, entry)?.floor
@@ -67,9 +63,35 @@ pub(super) fn check(map: &Map<'_>, after: &SlotSet, blobs: &BlobStore) -> Result
     let requires = |upper: &PatchId, lower: &PatchId| {
         map.get(upper).is_some_and(|(_, entry)| entry.meta.requires.contains(lower))
     };
-    memory.check(&of(after), &hash_of, &|_| true, &requires).map_err(|below| {
-        JobFailure::refused(format_args!("{below}; or use --below-floor, if no host has the floor"))
+    // A repository is for every kind of host, also for one that comes later: it needs all that
+    // its floor requires. So an operator learns of a file that is missing before such a host does.
+    memory.check(&of(after), &hash_of, &|_| true, &requires).map_err(|below| match below {
+        BelowFloor::Superseded(id) => superseded(&id, &before, &of(after), &of(&before), map),
+        BelowFloor::Lacks { .. } => JobFailure::refused(format_args!(
+            "{below}; use --below-floor if no host has the floor, or if a patch that supersedes it is next"
+        )),
+        _ => JobFailure::refused(format_args!("{below}; or use --below-floor, if no host has the floor")),
     })
+}
+
+/// The refusal of a set with a superseded patch: what the command should be instead.
+fn superseded(id: &PatchId, before: &SlotSet, after: &[Says], was: &[Says], map: &Map<'_>) -> JobFailure {
+    let by =
+        |says: &[Says]| says.iter().find(|said| said.supersedes.contains(id)).map(|said| said.id.clone());
+    let was_applied = map.get(id).is_some_and(|(slot, _)| before.contains(slot));
+    match (by(after), by(was)) {
+        (Some(by), _) if was_applied => JobFailure::refused(format_args!(
+            "{by} takes the place of {id}: remove {id} first, with --below-floor if a floor requires it"
+        )),
+        (Some(by), _) => JobFailure::refused(format_args!(
+            "{by} takes the place of {id}: hosts that had {by} refuse {id}, unless a floor allows it; or use \
+             --below-floor, if none had it"
+        )),
+        (None, Some(by)) => JobFailure::refused(format_args!(
+            "{by} supersedes {id}, which hosts refuse without it: remove both in one command, or neither"
+        )),
+        (None, None) => JobFailure::refused(BelowFloor::Superseded(id.clone())),
+    }
 }
 
 /// Checks that a floor is uploaded under a serial of its own, above those that are here.

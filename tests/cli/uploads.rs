@@ -12,6 +12,8 @@ use thimble::types::{Reason, Text};
 
 use crate::daemon::daemon;
 use crate::support::Scratch;
+use crate::support::archive::{Tar, metadata};
+use crate::support::sign::Signer;
 use crate::{refused, text, thimble};
 
 fn line(words: &str) -> Reply {
@@ -64,6 +66,67 @@ fn more_files_than_fit_in_a_request_are_sent_in_several() {
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(document["files"].as_array().unwrap().len(), all.len());
     assert_eq!(document["lines"].as_array().unwrap().len(), all.len() + 3);
+}
+
+/// A signed floor of this serial.
+fn floor(scratch: &Scratch, signer: &Signer, name: &str, serial: u32) {
+    let text = metadata(name) + &format!("[floor]\nserial = {serial}\nexpires = \"9999-12-31\"\n");
+    let path = scratch.join(format!("{name}.patch"));
+    fs::write(&path, Tar::default().file("metadata.toml", text.as_bytes()).gzip()).unwrap();
+    signer.sign(&path);
+}
+
+#[test]
+fn floors_are_sent_last_and_the_lowest_serial_first() {
+    let scratch = Scratch::new("cli-floors");
+    let [trusted, other] = ["trusted", "other"].map(|name| Signer::new(&scratch, name));
+    fs::write(
+        scratch.join("conf"),
+        format!(
+            "[node]\nroles = [\"controller\"]\nhostname = \"c\"\nsw_version = \"1.0\"\n[network]\ninterface = \"lo\"\n\
+             [security]\nauth = \"none\"\ntrusted_keys = [\"{}\"]\n",
+            trusted.public
+        ),
+    )
+    .unwrap();
+    for (name, serial) in [("A", 10), ("B", 2), ("C", 9)] {
+        floor(&scratch, &trusted, name, serial);
+    }
+    // What nobody trusted has signed is not read, and what is no floor stays where it is.
+    floor(&scratch, &other, "D", 1);
+    signed(&scratch, "E.patch");
+    let answer: Vec<_> = (0..5).map(|_| line("taken")).chain([line("Durable here."), Reply::End]).collect();
+    for words in
+        [&["upload-dir", "."][..], &["upload", "A.patch", "B.patch", "C.patch", "D.patch", "E.patch"]]
+    {
+        let _ = fs::remove_file(scratch.join("sock"));
+        let asked = daemon(&scratch, vec![answer.clone()]);
+        let output = thimble(&scratch, &[&["--config", "conf"], words].concat());
+        let requests = asked.join().unwrap();
+        let sent: Vec<_> = names(&requests[0]).iter().map(|name| name.trim_start_matches("./")).collect();
+        assert_eq!(sent, ["D.patch", "E.patch", "B.patch", "C.patch", "A.patch"], "{output:?}");
+    }
+}
+
+#[test]
+fn make_warns_of_a_floor_that_leaves_no_way_on() {
+    let scratch = Scratch::new("cli-doubts");
+    fs::create_dir(scratch.join("floor")).unwrap();
+    for (serial, expires, expected) in [
+        (4_294_967_295_u32, "2020-02-29", 2),
+        (4_294_967_295, "9999-12-31", 1),
+        (4_294_967_294, "9999-12-31", 0),
+    ] {
+        let toml = metadata("F") + &format!("[floor]\nserial = {serial}\nexpires = \"{expires}\"\n");
+        fs::write(scratch.join("floor/metadata.toml"), toml).unwrap();
+        let output = thimble(&scratch, &["make", "floor", "-o", "F.patch"]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert!(text(&output.stdout).starts_with("F.patch is made"), "{output:?}");
+        let warned = text(&output.stderr);
+        assert_eq!(warned.matches("F.patch: warning: ").count(), expected, "{warned}");
+        assert_eq!(warned.contains("no later floor can take its place"), serial == u32::MAX, "{warned}");
+        assert_eq!(warned.contains("its last day, 2020-02-29, has passed"), expected == 2, "{warned}");
+    }
 }
 
 #[test]

@@ -100,15 +100,78 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
     refused(Available, &["F1"], "or use --below-floor, if no host has the floor");
     refused(Available, &["F1", "P1"], "F1 is the floor in force");
     refused(Applied, &["F2"], "the floor F2 requires P2");
-    refused(Applied, &["P3"], "P1 was superseded");
+    refused(Applied, &["P3"], "P3 takes the place of P1: remove P1 first, with --below-floor if a floor");
     controller.change(Applied, &["P2"]).done();
-    refused(Available, &["P2"], "P1 was superseded");
+    refused(
+        Available,
+        &["P2"],
+        "P2 supersedes P1, which hosts refuse without it: remove both in one command",
+    );
     refused(Available, &["P1"], "P1 is required by P2");
     refused(Available, &["P1", "P2"], "the floor F1 requires P1");
     controller.change(Applied, &["F2"]).done();
     controller.change(Available, &["F1"]).done();
     refused(Available, &["F2"], "F2 is the floor in force (serial 2)");
     controller.change_below_floor(Available, &["F2"]).done();
+}
+
+/// Each refusal says what leads on, and that does.
+#[test]
+fn a_refusal_for_a_superseded_patch_says_what_leads_on() {
+    let bench = Bench::new("floor-advice");
+    let controller = &bench.controller;
+    let p1 = bench.patch("P1", "files/a", "");
+    controller.upload(&[&p1]).done();
+    bench.uploaded("P2", "files/b", "supersedes = [\"P1\"]\nrequires = [\"P1\"]\n");
+    bench.uploaded("P3", "files/c", "supersedes = [\"P1\"]\n");
+    controller.upload(&[&floor(&bench, "F1", 1, &[p1])]).done();
+    // A patch on top leaves with what it covers.
+    controller.change(Applied, &["P1", "P2"]).done();
+    let said = controller.change(Available, &["P2"]).refusal();
+    assert_eq!(
+        said,
+        "P2 supersedes P1, which hosts refuse without it: remove both in one command, or neither"
+    );
+    controller.change(Available, &["P1", "P2"]).done();
+    // One in its place comes after it.
+    controller.change(Applied, &["F1", "P1"]).done();
+    let said = controller.change(Applied, &["P3"]).refusal();
+    let first = "P3 takes the place of P1: remove P1 first, with --below-floor if a floor requires it";
+    assert_eq!(said, first);
+    let said = controller.change(Available, &["P1"]).refusal();
+    assert!(said.contains("requires P1") && said.contains("if a patch that supersedes it is next"), "{said}");
+    controller.change_below_floor(Available, &["P1"]).done();
+    controller.change(Applied, &["P3"]).done();
+    // And it does not come back: that P3 is removed does not help.
+    let said = controller.change(Applied, &["P1"]).refusal();
+    let expected = "P3 takes the place of P1: hosts that had P3 refuse P1, unless a floor allows it; or use \
+                    --below-floor, if none had it";
+    assert_eq!(said, expected);
+}
+
+/// The repository is for every kind of host, known or not.
+#[test]
+fn a_floor_asks_for_the_patches_of_every_kind_of_host() {
+    let bench = Bench::new("floor-kinds");
+    let of_storage = bench.patch("P1", "files/a", "nodetypes = [\"storage\"]\n");
+    bench.controller.upload(&[&of_storage]).done();
+    bench.controller.upload(&[&floor(&bench, "F1", 1, &[of_storage])]).done();
+    assert!(bench.controller.change(Applied, &["F1"]).refusal().contains("the floor F1 requires P1"));
+    bench.controller.change(Applied, &["F1", "P1"]).done();
+}
+
+#[test]
+fn a_floor_can_be_replaced_so_it_is_not_unremovable() {
+    let bench = Bench::new("floor-stays");
+    let dir = bench.scratch.join("dir");
+    fs::create_dir(&dir).unwrap();
+    let text = metadata("F") + "unremovable = true\n" + FLOOR + "serial = 1\n";
+    fs::write(dir.join("metadata.toml"), &text).unwrap();
+    let said = make(&dir, Some(&bench.scratch.join("F.patch")), false).unwrap_err().to_string();
+    assert!(said.contains("unremovable") && said.contains("a later floor takes its place"), "{said}");
+    let tar = Tar::default().file("metadata.toml", text.as_bytes());
+    let patch = signed(&bench.scratch, "F.patch", &tar.gzip(), &bench.signer);
+    assert!(bench.controller.upload(&[&patch]).refusal().contains("a later floor takes its place"));
 }
 
 #[test]

@@ -22,7 +22,7 @@ fn a_made_patch_has_the_tree_with_mode_time_and_links_and_belongs_to_root() {
     for (at, target) in targets.iter().enumerate() {
         symlink(target, dir.join(format!("files/usr/to-{at}"))).unwrap();
     }
-    let Made { file: made, cautions } = make(&dir, Some(&scratch.join("X.patch")), false).unwrap();
+    let Made { file: made, cautions, .. } = make(&dir, Some(&scratch.join("X.patch")), false).unwrap();
     assert_eq!(made, scratch.join("X.patch"));
     assert_eq!(cautions[0].to_string(), "2 members set-user-id: /usr/tool, /usr/tool2");
     let index = index_of(File::open(&made).unwrap()).unwrap();
