@@ -290,6 +290,19 @@ struct RefusalAlert {
     remedy: &'static str,
 }
 
+impl RefusalAlert {
+    /// What to do about it. An agent's places do not depend on a setting.
+    const fn remedy(&self, is_controller: bool) -> &'static str {
+        const { assert!(2 * limits::CONTROLLERS == 16) };
+        match self.refusal {
+            Refusal::SendersFull if !is_controller => {
+                "An agent has room for 16 controllers: switch off those too many."
+            }
+            _ => self.remedy,
+        }
+    }
+}
+
 /// The gravest first.
 const REFUSED: [RefusalAlert; 8] = [
     RefusalAlert {
@@ -340,14 +353,15 @@ fn check_refusal(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, foun
     if refused.refusal == Refusal::OtherInterface && contact.node == NodeId(0) {
         return;
     }
-    let name = summary::hostname(daemon.node.controller.as_ref(), contact.node);
+    let controller = daemon.node.controller.as_ref();
+    let name = summary::hostname(controller, contact.node);
     found.push(format_args!(
         "{}: {} so far, last {} ago, {}. {}",
         refused.symptom,
         daemon.counters.refusals.get(refused.refusal),
         Span(now.since(contact.at)),
         Sender(contact.node, &name, contact.from),
-        refused.remedy
+        refused.remedy(controller.is_some())
     ));
 }
 
@@ -454,9 +468,20 @@ mod tests {
         assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
         for one in &REFUSED {
             let (ago, count) = (Span(Duration::from_secs(599)), u32::MAX);
-            let said = format!("{}: {count} so far, last {ago} ago, {sender}. {}", one.symptom, one.remedy);
-            assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
+            for remedy in [true, false].map(|is_controller| one.remedy(is_controller)) {
+                let said = format!("{}: {count} so far, last {ago} ago, {sender}. {remedy}", one.symptom);
+                assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
+            }
         }
+    }
+
+    #[test]
+    fn only_a_controller_is_told_to_raise_max_hosts() {
+        let said = |is_controller: bool| REFUSED.each_ref().map(|one| one.remedy(is_controller)).concat();
+        assert!(said(true).contains("controller.max_hosts") && !said(true).contains("An agent has room"));
+        assert!(
+            !said(false).contains("controller.max_hosts") && said(false).contains("An agent has room for 16")
+        );
     }
 
     #[test]
