@@ -126,6 +126,12 @@ impl Day {
         Self(u32::try_from(unix_ms / 86_400_000).unwrap_or(u32::MAX))
     }
 
+    /// When it ends, in milliseconds since 1970.
+    #[must_use]
+    pub fn end_unix_ms(self) -> u64 {
+        (u64::from(self.0) + 1) * 86_400_000
+    }
+
     /// Reads what `Display` writes, from 1970 to 9999.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -206,6 +212,7 @@ mod tests {
             assert_eq!(Day::parse(text), Some(Day(days)), "{text}");
         }
         assert_eq!(Day::of_unix_ms(11_017 * 86_400_000 - 1), Day(11_016));
+        assert_eq!(Day(11_016).end_unix_ms(), 11_017 * 86_400_000);
         for bad in [
             "",
             "2027-6-30",

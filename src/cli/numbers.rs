@@ -101,6 +101,14 @@ numbers! {
     Controller "" "incomplete" "1 if a file that hosts need is missing here" =
         |all| Some(all.row.is_incomplete.into());
     Controller "" "started" "1 once the controller takes changes" = |all| Some(all.row.is_started.into());
+    Controller "" "applied_floor_serial" "serial of the applied floor" =
+        |all| Some(all.row.applied_floor.as_ref()?.serial.into());
+    Controller "" "applied_floor_expires_seconds" "the end of its last day, since 1970" =
+        |all| Some(all.row.applied_floor.as_ref()?.expires.end_unix_ms());
+    Agent "" "floor_serial" "serial of the floor of this host" =
+        |all| Some(all.row.installed_floor.as_ref()?.serial.into());
+    Agent "" "floor_expires_seconds" "the end of its last day, since 1970" =
+        |all| Some(all.row.installed_floor.as_ref()?.expires.end_unix_ms());
     Agent "installed" "installed_patches" "patches on this host" =
         |all| all.row.has_known_set().then_some(all.row.installed.into());
     Agent "" "install_percent" "progress of an install on this host" = |all| match all.row.agent_state {

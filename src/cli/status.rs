@@ -14,6 +14,7 @@ use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
 use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, WorkerRow, WorkerTask};
+use crate::job::FloorFacts;
 use crate::time::{Day, Span};
 use crate::wire::refusal::Refusal;
 
@@ -94,6 +95,7 @@ fn controller_text(text: &mut String, report: &StatusReport) {
         status.patches
     );
     row(text, "patches", patches);
+    floor_text(text, "applied", status.applied_floor.as_ref());
     let (entries, most, tombstones) = (status.entries, status.entries_most, status.tombstones);
     row(text, "entries", format_args!("{entries} of at most {most}, {tombstones} of deleted patches"));
     for blob in &report.missing {
@@ -144,6 +146,13 @@ pub(super) fn host_text(host: &HostRow) -> String {
     format!("{} {}: {state}, heard {age} ago{because}", host.hostname, host.node)
 }
 
+/// The floor in force, where there is one.
+fn floor_text(text: &mut String, at: &str, floor: Option<&FloorFacts>) {
+    if let Some(FloorFacts { id, serial, expires }) = floor {
+        row(text, "floor", format_args!("{id} {at}, serial {serial}, good until {expires}"));
+    }
+}
+
 fn agent_text(text: &mut String, report: &StatusReport) {
     let status = &report.row;
     if let Some(asker) = &status.last_controller {
@@ -155,6 +164,7 @@ fn agent_text(text: &mut String, report: &StatusReport) {
         true => row(text, "installed", format_args!("{installed}, digest {digest:.12}")),
         false => row(text, "installed", "not known"),
     }
+    floor_text(text, "on this host", status.installed_floor.as_ref());
     row(text, "agent", hosts::state(status.agent_state));
     if !status.agent_reason.is_empty() {
         row(text, "last install", &status.agent_reason);
@@ -378,6 +388,25 @@ worker        installs (worker-3), for 12 s, silent for 11 s
 memory        5 KiB set aside for tables and buffers; at most 1500 KiB in a worker
 ";
         assert_eq!(text, expected.replace("installs (worker-3)", "installs"));
+    }
+
+    pub fn floor(id: &str, expires: &str) -> FloorFacts {
+        let id = crate::types::PatchId::new(id).unwrap();
+        FloorFacts { id, serial: 7, expires: Day::parse(expires).unwrap() }
+    }
+
+    #[test]
+    fn the_floor_in_force_is_shown_whether_it_is_old_or_not() {
+        let of = |row| status_text(&StatusReport { row, ..StatusReport::default() }, Style::default());
+        for expires in ["2020-02-29", "9999-12-31"] {
+            let floor = Some(floor("FLOOR-7", expires));
+            let text = of(StatusRow { installed_floor: floor.clone(), ..agent() });
+            let line = format!("\nfloor         FLOOR-7 on this host, serial 7, good until {expires}\n");
+            assert!(text.contains(&line), "{text}");
+            let text = of(StatusRow { applied_floor: floor, ..controller() });
+            let line = format!("\nfloor         FLOOR-7 applied, serial 7, good until {expires}\n");
+            assert!(text.contains(&line), "{text}");
+        }
     }
 
     #[test]

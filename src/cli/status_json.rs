@@ -6,6 +6,7 @@ use super::numbers::Scope;
 use super::status_report::StatusReport;
 use super::{rollout, tipc};
 use crate::control::{HOSTS_BY, HostRow, LastController, PATCHES_BY, WorkerRow};
+use crate::job::FloorFacts;
 use crate::json::Value;
 
 impl StatusReport {
@@ -63,11 +64,23 @@ const PARTS: &[JsonPart] = &[
     (Scope::Controller, "patches_by", |all| counts(&PATCHES_BY, &all.row.patches_by.0)),
     (Scope::Controller, "hosts_to_see_to", |all| Value::list(all.hosts.iter().map(host_json))),
     (Scope::Controller, "rollout", |all| Value::or_null(all.rollout.as_ref().map(rollout::rollout_json))),
+    (Scope::Controller, "floor", |all| floor_json(all.row.applied_floor.as_ref())),
     (Scope::Agent, "installed_digest", |all| known_digest(all.row.installed_digest)),
     (Scope::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
     (Scope::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
     (Scope::Agent, "asked_by", |all| Value::or_null(all.row.last_controller.as_ref().map(asker_json))),
+    (Scope::Agent, "floor", |all| floor_json(all.row.installed_floor.as_ref())),
 ];
+
+fn floor_json(floor: Option<&FloorFacts>) -> Value {
+    Value::or_null(floor.map(|FloorFacts { id, serial, expires }| {
+        Value::object([
+            ("id", Value::text(id)),
+            ("serial", u64::from(*serial).into()),
+            ("expires", Value::text(expires)),
+        ])
+    }))
+}
 
 fn asker_json(asker: &LastController) -> Value {
     Value::object([
@@ -108,7 +121,7 @@ fn host_json(row: &HostRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::status::tests::{agent, report};
+    use crate::cli::status::tests::{agent, floor, report};
     use crate::control::StatusRow;
 
     #[test]
@@ -123,6 +136,16 @@ mod tests {
     }
 
     #[test]
+    fn the_floor_is_there_with_its_serial_and_last_day() {
+        let row = StatusRow { installed_floor: Some(floor("F", "2027-06-30")), ..agent() };
+        let json = StatusReport { row, ..StatusReport::default() }.json().to_string();
+        let expected = r#""floor":{"id":"F","serial":7,"expires":"2027-06-30"}"#;
+        assert!(json.contains(expected), "{json}");
+        let json = StatusReport { row: agent(), ..StatusReport::default() }.json().to_string();
+        assert!(json.contains(r#""floor":null"#), "{json}");
+    }
+
+    #[test]
     fn no_worker_has_a_peak_before_one_has_ended() {
         let row = StatusRow { worker_peak_bytes: 0, ..agent() };
         let json = StatusReport { row, ..StatusReport::default() }.json().to_string();
@@ -134,7 +157,7 @@ mod tests {
         let json = report().json().to_string();
         let (zeros, abs) = ("0".repeat(64), "ab".repeat(32));
         let expected = format!(
-            r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":"","lost_because":null}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space","lost_because":null}}],"rollout":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#
+            r#""controller":{{"repo_digest":"{zeros}","started":true,"incomplete":true,"missing":[{{"id":"P1","hash":"{abs}","wanted":true,"reason":"no controller has it"}}],"neighbours":[{{"node":"000000000000001f","hostname":"controller-1","address":"10.84.0.11","age_ms":2100,"lost":false,"synced":true,"op_counter":9,"missing_count":0,"trouble":"","lost_because":null}}],"replaced":["P2: your change (Applied, no. 7) was replaced"],"hosts_by":{{"current":29,"out_of_date":0,"installing":0,"failed":10,"lost":1,"unknown":0,"silent":2,"reboot_required":0}},"patches_by":{{"available":1,"applied":2,"committed":0}},"hosts_to_see_to":[{{"node":"000000000000001f","hostname":"worker-3","state":"install-failed","age_ms":12,"reason":"no space","lost_because":null}}],"rollout":null,"floor":null,"patches":3,"hosts":40,"hosts_most":64,"hosts_lost":1,"op_counter":12,"entries":5,"entries_most":1024,"tombstones":2,"purge_floor":0,"missing_count":3}},"agent":null"#
         );
         assert!(json.contains(&expected), "{json}");
     }

@@ -30,7 +30,7 @@ pub use status_row::{
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 6;
+pub const VERSION: u16 = 7;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;

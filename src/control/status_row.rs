@@ -5,6 +5,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::host_row::HostState;
+use crate::job::FloorFacts;
 use crate::types::{Digest, Hostname, NodeId, Reason, Text};
 
 /// The node itself, for `status`.
@@ -88,6 +89,10 @@ pub struct StatusRow {
     /// The most resident memory that one of the ended workers had, or a script that it ran,
     /// in bytes; 0 before one has ended.
     pub worker_peak_bytes: u64,
+    /// Controller: the floor in force among the applied patches.
+    pub applied_floor: Option<FloorFacts>,
+    /// Agent: the floor in force on this host.
+    pub installed_floor: Option<FloorFacts>,
 }
 
 impl StatusRow {

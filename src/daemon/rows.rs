@@ -152,6 +152,8 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         clock_step_ms: daemon.clock.step_ms(now, unix_ms),
         last_controller: asked_by,
         worker_peak_bytes: daemon.workers.peak_bytes,
+        applied_floor: map.and_then(|map| daemon.floors.applied(map)).cloned(),
+        installed_floor: daemon.floors.installed.clone(),
     }
 }
 

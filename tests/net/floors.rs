@@ -32,6 +32,17 @@ fn a_floor_holds_against_a_controller_that_has_lost_it_and_is_told_when_it_is_ol
         &cluster.nodes[1],
         "The floor of this host is old: FLOOR-1 (serial 1) was to be replaced by 2020-02-29.",
     );
+    for (number, role, metrics) in [
+        (0, "controller", ["applied_floor_serial 1", "applied_floor_expires_seconds 1583020800"]),
+        (1, "agent", ["floor_serial 1", "floor_expires_seconds 1583020800"]),
+    ] {
+        let node = &cluster.nodes[number];
+        let floor = &node.json(&["status"])[role]["floor"];
+        let (id, serial, expires) = (&floor["id"], &floor["serial"], &floor["expires"]);
+        assert!(id == "FLOOR-1" && serial == 1 && expires == "2020-02-29", "{floor}");
+        let all = node.thimble(&["metrics"]).ok();
+        assert!(metrics.iter().all(|line| all.contains(&format!("\nthimble_{line}\n"))), "{all}");
+    }
     let refused = cluster.nodes[0].thimble(&["remove", "FLOOR-1"]).failed(1);
     assert!(refused.contains("FLOOR-1 is the floor in force"), "{refused}");
     cluster.nodes[1].stop();
@@ -52,6 +63,8 @@ fn a_floor_holds_against_a_controller_that_has_lost_it_and_is_told_when_it_is_ol
         cluster.nodes[1].root().join("etc/new").exists() && !cluster.nodes[1].root().join("etc/old").exists()
     );
 
+    // What is removed does not come back, and the refusal says what helps.
+    assert!(refused.contains("or a floor that allows it"), "{refused}");
     // The maker's word changes it, and ends the trouble.
     let allows = floor(&cluster, "FLOOR-3", 3, "9999-12-31").metadata("allows = [\"OLD-1\"]");
     let _allows = allows.applied(&cluster);
