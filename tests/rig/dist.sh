@@ -39,6 +39,10 @@ last_flags=(
     # 40 KB of panics' places and the like at each start, and an idle agent has 276 KiB
     # of memory of its own.
     -Crelocation-model=static
+    # A panic's backtrace is empty: without unwind tables and symbols it has no lines anyway,
+    # and the library that walks the stack takes 50 KB. What std calls is a call that does
+    # nothing and says that there is no more.
+    -Clink-arg=--defsym=_Unwind_Backtrace=sched_yield -Clink-arg=--defsym=_Unwind_GetIP=sched_yield
     # Functions that are the same become one.
     -Clink-arg=--icf=all
     # What is copied is moved by one string instruction or call, not by pairs of loads
