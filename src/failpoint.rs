@@ -5,6 +5,9 @@
 //! `THIMBLE_KILL_AT=n` in the environment, the process aborts at its n-th hit, without
 //! destructors and without flushing. The kernel keeps what was written, so unlike a power
 //! cut this loses no data that was not synced. In any other build the call does nothing.
+//!
+//! [`takes_any_set`] gives a test a host as it could be before hosts checked what patches
+//! require.
 
 /// Marks a point at which a test can end the process, before the step that it names.
 #[cfg(not(feature = "proof"))]
@@ -24,4 +27,18 @@ pub fn hit(step: &'static str) {
         eprintln!("failpoint {hits}: dying before {step}");
         std::process::abort();
     }
+}
+
+/// Whether sets that break the rules of `requires` are installed.
+#[cfg(not(feature = "proof"))]
+#[inline(always)]
+pub const fn takes_any_set() -> bool {
+    false
+}
+
+/// Whether sets that break the rules of `requires` are installed: with `THIMBLE_ANY_SET` in
+/// the environment.
+#[cfg(feature = "proof")]
+pub fn takes_any_set() -> bool {
+    std::env::var_os("THIMBLE_ANY_SET").is_some()
 }

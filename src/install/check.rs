@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use super::error::{InstallError, InstallRefusal};
 use super::record::{Installed, Patch};
 use crate::config::{Config, NodeConfig};
+use crate::failpoint;
 use crate::job::Space;
 use crate::limits;
 use crate::patch::floor::{Memory, Required, Says};
@@ -68,6 +69,24 @@ pub(super) fn added(config: &Config, id: &PatchId, metadata: &Metadata) -> Resul
     }
     if !metadata.nodetypes.is_empty() && !metadata.nodetypes.contains(&node.nodetype) {
         return Err(Box::new(InstallRefusal::OtherNodetype(id.clone(), node.nodetype.clone())));
+    }
+    Ok(())
+}
+
+/// Checks that a set has what its patches require on this host. `new` are all its patches. What
+/// the installed set lacks is not held against the host, so that it can be brought in order in
+/// steps.
+pub(super) fn requires(
+    record: &Installed,
+    wanted: &FlatMap<PatchId, ManifestPatch>,
+    new: &[Patch],
+) -> Result<(), Box<InstallRefusal>> {
+    for patch in new.iter().filter(|_| !failpoint::takes_any_set()) {
+        let is_added = record.patch(&patch.id).is_none();
+        let lacks = |id: &&PatchId| !wanted.contains_key(id) && (is_added || record.patch(id).is_some());
+        if let Some(id) = patch.requires.iter().find(lacks) {
+            return Err(Box::new(InstallRefusal::Requires(patch.id.clone(), id.clone())));
+        }
     }
     Ok(())
 }

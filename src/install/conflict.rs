@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::repo::layers::Unordered;
 use crate::types::{PatchId, ShownPath};
 
 /// Why a path of a patch does not fit the tree.
@@ -30,6 +31,8 @@ pub enum Conflict {
     BadWay(PatchId, String),
     /// Two members of a patch resolve to the same path on this host.
     SameFile(PatchId, String),
+    /// Both patches have something at the path, and neither requires the other.
+    Unordered(PatchId, PatchId, String),
     /// One patch has a file where another needs a directory.
     FileAndDirectory {
         /// The patch with the file.
@@ -168,6 +171,9 @@ impl fmt::Display for Conflict {
                     ShownPath(path)
                 )
             }
+            Self::Unordered(lower, upper, path) => {
+                write!(f, "{}. The path is /{}", Unordered(lower, upper), ShownPath(path))
+            }
             Self::FileAndDirectory { file_of, directory_of: Some(directory_of), path } => {
                 write!(
                     f,
@@ -266,6 +272,7 @@ mod tests {
             (Conflict::UsersMount(id(), long()), "unmount that"),
             (Conflict::BadWay(id(), long()), "lead into .thimble"),
             (Conflict::SameFile(id(), long()), "take one out"),
+            (Conflict::Unordered(id(), id(), long()), "apply only one of them"),
             (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Changed), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Before), "move it away"),

@@ -85,6 +85,8 @@ pub enum InstallRefusal {
     OtherNodetype(PatchId, NodeType),
     /// The set is below the floor of the makers of patches.
     BelowFloor(BelowFloor),
+    /// The set lacks a patch that one of its patches requires on this host.
+    Requires(PatchId, PatchId),
     /// There is not enough disk space.
     NoSpace {
         /// The mount point of the filesystem, below the root.
@@ -208,6 +210,9 @@ impl fmt::Display for InstallRefusal {
                 write!(f, "{id} is not for a {nodetype} host (node.nodetype): ask again")
             }
             Self::BelowFloor(below) => below.fmt(f),
+            Self::Requires(id, requires) => {
+                write!(f, "{id} requires {requires}, which the set lacks: apply that as well, or remove {id}")
+            }
             Self::NoSpace { at, needed, free } => write!(
                 f,
                 "the install needs {} on /{at} and {} is free: make room and install again",
@@ -359,6 +364,7 @@ mod tests {
             (io("unpack"), "Operation not permitted"),
             (undo, "then `chattr -ia`"),
             (InstallError::Patch(id(), Box::new(member.into())), "twice"),
+            (InstallRefusal::Requires(id(), id()).into(), "as well, or remove PPP"),
         ];
         for (error, words) in cases {
             let reason = Reason::format(format_args!("{error}"));

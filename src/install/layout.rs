@@ -159,7 +159,8 @@ impl<'h> Survey<'h> {
             id: manifest.id.clone(),
             slot: 0,
             hash: manifest.hash,
-            requires: meta.requires.iter().cloned().collect(),
+            // Which of them this host needs is not known here.
+            requires: Vec::new(),
             unremovable: meta.unremovable,
             committed: manifest.committed,
             reboot_required: meta.reboot_required,

@@ -10,6 +10,9 @@ use super::moves::{Entering, Save, Switch};
 use super::notice::Notice;
 use super::record::{ARMED, Base, Content, Layer, Object, Patch, Stack};
 use super::tree::{Missing, PathState, Print};
+use crate::failpoint;
+use crate::repo::relations::closure;
+use crate::repo::slots::{Slot, SlotSet};
 use crate::types::PatchId;
 
 /// What is known about the patches, by rank.
@@ -22,6 +25,11 @@ pub(super) struct Ranks<'p> {
     moved: Vec<Option<u16>>,
     /// The old ranks of patches that become committed.
     commits: Vec<u16>,
+    /// The old rank of each patch of the new set; `None` if it is added.
+    was: Vec<Option<u16>>,
+    /// Of each patch of the new set: itself and all that it requires, directly or through
+    /// others, as slots of their ranks.
+    requires: Vec<SlotSet>,
 }
 
 impl<'p> Ranks<'p> {
@@ -33,7 +41,41 @@ impl<'p> Ranks<'p> {
             !patch.committed && new.iter().any(|other| other.id == patch.id && other.committed)
         };
         let commits = old.iter().zip(0..).filter(|(patch, _)| becomes_committed(patch)).map(|(_, rank)| rank);
-        Self { new, old, moved: moved.collect(), commits: commits.collect() }
+        let was = new.iter().map(|patch| old.iter().position(|other| other.id == patch.id));
+        let slot = |id: &PatchId| Slot::new(new.iter().position(|other| other.id == *id)?);
+        let direct: Vec<SlotSet> =
+            new.iter().map(|patch| patch.requires.iter().filter_map(slot).collect()).collect();
+        let of = |slot: Slot| direct.get(slot.index()).into_iter().flatten();
+        let requires = (0..new.len()).map(|rank| closure(Slot::new(rank).into_iter().collect(), of));
+        Self {
+            new,
+            old,
+            moved: moved.collect(),
+            commits: commits.collect(),
+            was: was.map(|rank| rank.and_then(|rank| u16::try_from(rank).ok())).collect(),
+            requires: requires.collect(),
+        }
+    }
+
+    /// Two layers of a stack, bottom first, of which the upper one does not require the lower
+    /// one, and that the old set does not have in this order: what a host has is not held
+    /// against it.
+    fn unordered(&self, layers: &[Layer]) -> Option<(u16, u16)> {
+        let lies_on = |upper: u16, lower: u16| {
+            let lower = Slot::new(usize::from(lower));
+            self.requires.get(usize::from(upper)).zip(lower).is_some_and(|(all, lower)| all.contains(lower))
+        };
+        // If each requires the one below it, it requires all below that.
+        if layers.windows(2).all(|pair| matches!(pair, [lower, upper] if lies_on(upper.rank, lower.rank))) {
+            return None;
+        }
+        let was = |rank: u16| self.was.get(usize::from(rank)).copied().flatten();
+        let is_new = |lower, upper| was(lower).zip(was(upper)).is_none_or(|(lower, upper)| lower > upper);
+        let pairs = layers
+            .iter()
+            .enumerate()
+            .flat_map(|(at, upper)| layers.iter().take(at).map(|lower| (lower.rank, upper.rank)));
+        pairs.into_iter().find(|(lower, upper)| !lies_on(*upper, *lower) && is_new(*lower, *upper))
     }
 
     /// The new rank of a patch of the old set.
@@ -132,6 +174,9 @@ pub(super) fn path(
         }
     }
     layers.sort_unstable_by_key(|layer| layer.rank);
+    if let Some((lower, upper)) = ranks.unordered(&layers).filter(|_| !failpoint::takes_any_set()) {
+        return Err(Conflict::Unordered(ranks.id(lower), ranks.id(upper), path.to_owned()));
+    }
 
     // The patches whose objects are in place before and after.
     let old_top = old.and_then(Stack::top);

@@ -23,6 +23,7 @@ use crate::job::Source;
 use crate::patch::PatchError;
 use crate::patch::archive;
 use crate::patch::floor::Says;
+use crate::patch::metadata::Requirement;
 use crate::patch::signature::TrustedKeys;
 use crate::repo::layers::layer_order;
 use crate::sorted::{FlatMap, FlatSet};
@@ -98,7 +99,7 @@ impl Installer<'_> {
         let mut new: Vec<Patch> = Vec::new();
         let mut says = Vec::new();
         for (manifest, file) in fetched {
-            let surveyed = self.survey(record, &mut survey, manifest, file);
+            let surveyed = self.survey(record, &wanted, &mut survey, manifest, file);
             let (file, patch, said) = surveyed.inspect_err(|error| {
                 if matches!(error, InstallError::Patch(..)) {
                     fetch_dir.forget(manifest).unwrap_or_else(|error| log::warn!("{error}"));
@@ -116,6 +117,7 @@ impl Installer<'_> {
             let committed = patch.committed || manifest.committed;
             Patch { committed, ..patch.clone() }
         }));
+        check::requires(record, &wanted, &new)?;
         let new = in_layer_order(with_slots(new, record));
         let surveyed = files.iter().map(|file| Surveyed {
             rank: new.iter().position(|patch| patch.id == file.id).unwrap_or_default() as u16,
@@ -157,6 +159,7 @@ impl Installer<'_> {
     fn survey(
         &self,
         record: &Record,
+        wanted: &FlatMap<PatchId, ManifestPatch>,
         survey: &mut Survey<'_>,
         manifest: &ManifestPatch,
         mut file: File,
@@ -169,7 +172,10 @@ impl Installer<'_> {
             check::added(self.config, id, &metadata)?;
         }
         let first_number = survey.next_number();
-        let (patch, linked) = survey.add(manifest, &metadata, &file)?;
+        let (mut patch, linked) = survey.add(manifest, &metadata, &file)?;
+        let nodetype = &self.config.node.nodetype;
+        let is_required = |it: &&Requirement| it.concerns(nodetype) || wanted.contains_key(&it.id);
+        patch.requires = metadata.requires.iter().filter(is_required).map(|it| it.id.clone()).collect();
         file.rewind().context("read", ".thimble/fetch")?;
         Ok((PatchFile { id: id.clone(), file, first_number, linked }, patch, metadata.says()))
     }

@@ -43,6 +43,7 @@ pub(super) struct Patch {
     /// installed.
     pub slot: u16,
     pub hash: Hash,
+    /// The patches that it requires on this host, or that were installed with it.
     pub requires: Vec<PatchId>,
     pub unremovable: bool,
     pub committed: bool,

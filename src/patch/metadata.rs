@@ -1,14 +1,15 @@
 //! `metadata.toml`: the description of a patch.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use super::fields::{file_path, is_line, names, one_line, prose, required};
 use super::floor::{Floor, Says};
 use super::floor_keys::floor;
-use crate::config::{ConfigError, Document, Problem};
+use crate::config::{ConfigError, Document, Problem, name_of};
 use crate::limits;
 use crate::repo::entry::{EntryMeta, Status};
-use crate::types::{NodeType, PatchId, SwVersion, Text};
+use crate::types::{Name, NodeType, PatchId, SwVersion, Text};
 
 /// A patch's metadata, with every field within its bounds. Only `id` and `sw_version`
 /// are required.
@@ -36,9 +37,9 @@ pub struct Metadata {
     /// `apply_active_release_only`: it is only for hosts that run its release. Default
     /// false.
     pub apply_active_release_only: bool,
-    /// `requires`: ids of patches that must be applied before it, sorted. At most
+    /// `requires`: patches that must be applied before it, sorted. At most
     /// [`limits::REQUIRES`].
-    pub requires: Vec<PatchId>,
+    pub requires: Vec<Requirement>,
     /// `nodetypes`: the node types that it is for, sorted; none means all.
     /// At most [`limits::PATCH_NODETYPES`].
     pub nodetypes: Vec<NodeType>,
@@ -63,6 +64,39 @@ pub struct Metadata {
     pub supersedes: Vec<PatchId>,
     /// `[floor]` and `[require.ID]`: the patch is a floor, and has neither files nor scripts.
     pub floor: Option<Floor>,
+}
+
+/// A patch that another one requires: `ID`, or `ID KIND KIND`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Requirement {
+    /// Its id.
+    pub id: PatchId,
+    /// The kinds of hosts that need it, sorted; none means all. Only the word of the maker
+    /// tells a host that it need not have the patch. At most [`limits::PATCH_NODETYPES`].
+    pub nodetypes: Vec<NodeType>,
+}
+
+impl Requirement {
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let id = Name::new(words.next()?).ok()?;
+        let mut nodetypes = words.map(|kind| Name::new(kind).ok()).collect::<Option<Vec<_>>>()?;
+        nodetypes.sort_unstable();
+        (nodetypes.len() <= limits::PATCH_NODETYPES).then_some(Self { id, nodetypes })
+    }
+
+    /// Whether hosts of this kind need it.
+    #[must_use]
+    pub fn concerns(&self, nodetype: &NodeType) -> bool {
+        self.nodetypes.is_empty() || self.nodetypes.contains(nodetype)
+    }
+}
+
+impl fmt::Display for Requirement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.id.fmt(f)?;
+        self.nodetypes.iter().try_for_each(|kind| write!(f, " {kind}"))
+    }
 }
 
 /// The owner of a path below the root and of all that is below it, by number.
@@ -112,9 +146,17 @@ impl Metadata {
         let document = Document::parse(text, FILE, KEYS)?;
         let keys = document.top(KEYS);
         let id = required(&keys, "id")?;
-        let requires = names(&keys, "requires", limits::REQUIRES)?;
-        if requires.contains(&id) {
+        let accepts = format!(
+            "{}, with the kinds of hosts that need it behind, if not all do",
+            name_of(limits::PATCH_ID_BYTES)
+        );
+        let mut requires = keys.list("requires", limits::REQUIRES, &accepts, Requirement::parse)?;
+        requires.sort_unstable();
+        if requires.iter().any(|required| required.id == id) {
             return Err(keys.conflict("requires", "a patch cannot require itself".into()));
+        }
+        if let Some(pair) = requires.windows(2).find(|pair| pair[0].id == pair[1].id) {
+            return Err(keys.conflict("requires", format!("\"{}\" is in it twice", pair[0].id)));
         }
         let supersedes = names(&keys, "supersedes", limits::SUPERSEDES)?;
         if supersedes.contains(&id) {
@@ -204,7 +246,7 @@ impl Metadata {
             reboot_required: self.reboot_required,
             unremovable: self.unremovable,
             apply_active_release_only: self.apply_active_release_only,
-            requires: self.requires.iter().take(limits::REQUIRES).cloned().collect(),
+            requires: self.requires.iter().take(limits::REQUIRES).map(|it| it.id.clone()).collect(),
             nodetypes: self.nodetypes.iter().take(limits::PATCH_NODETYPES).cloned().collect(),
         }
     }
@@ -224,7 +266,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::types::{Hash, Name};
+    use crate::types::Hash;
 
     const WHOLE: &str = r#"
 id = "THIMBLE-0002"
@@ -239,7 +281,7 @@ status = "DEV"
 unremovable = true
 reboot_required = false
 apply_active_release_only = true
-requires = ["THIMBLE-0001", "BASE"]
+requires = ["THIMBLE-0001", "BASE worker controller"]
 nodetypes = ["worker", "controller"]
 packages = ["tzdata 2025b-0+deb12u1"]
 config = ["/etc/timezone", "etc//default/x"]
@@ -260,6 +302,11 @@ supersedes = ["THIMBLE-0000"]
         assert_eq!(metadata.remove, [Path::new("usr/bin/vulnerable")]);
         assert_eq!(metadata.directories, [Path::new("var/lib/app")]);
         assert_eq!(metadata.says().unwrap().supersedes[0].as_str(), "THIMBLE-0000");
+        let shown: Vec<_> = metadata.requires.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["BASE controller worker", "THIMBLE-0001"]);
+        let kind = |kind: &str| NodeType::new(kind).unwrap();
+        let needs = |kind| metadata.requires.iter().map(|it| it.concerns(&kind)).collect::<Vec<_>>();
+        assert_eq!([needs(kind("worker")), needs(kind("storage"))], [[true, true], [false, true]]);
         let meta = metadata.entry_meta();
         assert_eq!(meta.status, Status::Development);
         assert!(meta.unremovable && !meta.reboot_required && meta.apply_active_release_only);
@@ -359,6 +406,12 @@ release = "24.09"
             ),
             (with("requires = [\"A\"]"), "toml:3: requires: a patch cannot require itself"),
             (with("requires = [\"B\", \"B\"]"), "toml:3: requires: \"B\" is in it twice"),
+            (with("requires = [\"B worker\", \"B\"]"), "toml:3: requires: \"B\" is in it twice"),
+            (with("requires = [\"B  worker\"]"), "requires cannot be \"B  worker\"; it takes a list of"),
+            (
+                with("requires = [\"B a b c d e f g h i\"]"),
+                "the kinds of hosts that need it behind, if not all do",
+            ),
             (
                 with("requires = [\"B\",\n\"../B\"]"),
                 "toml:4: requires cannot be \"../B\"; it takes a list of",

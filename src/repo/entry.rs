@@ -98,6 +98,12 @@ impl EntryMeta {
     pub fn concerns(&self, nodetype: &NodeType) -> bool {
         self.nodetypes.is_empty() || self.nodetypes.contains(nodetype)
     }
+
+    /// Whether the patch concerns hosts of each of these kinds; none means all.
+    #[must_use]
+    pub fn concerns_all(&self, kinds: &[NodeType]) -> bool {
+        self.nodetypes.is_empty() || (!kinds.is_empty() && kinds.iter().all(|kind| self.concerns(kind)))
+    }
 }
 
 /// A patch as all controllers know it.

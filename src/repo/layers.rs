@@ -5,7 +5,27 @@
 //! uses its own data, so the order depends only on the ids and on `requires` within the
 //! set. A required patch outside the set has no effect.
 
+use core::fmt;
+
 use crate::types::PatchId;
+
+/// Two patches with a file or link at the same path, of which none requires the other,
+/// directly or through others: which one is in place would depend on their ids. Controllers
+/// refuse to apply them, and hosts to install them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unordered<'m>(pub &'m PatchId, pub &'m PatchId);
+
+/// What to do comes before the path, which the caller appends: a long one is cut.
+impl fmt::Display for Unordered<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(first, second) = self;
+        write!(
+            f,
+            "{first} and {second} share a path and neither requires the other, so none can lie on top: \
+             apply only one of them"
+        )
+    }
+}
 
 /// Sorts patches into layer order, bottom first. `facts` gives a patch's id, which must
 /// be unique in the set, and the ids that it requires. Each position gets the lowest id

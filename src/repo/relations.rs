@@ -13,13 +13,20 @@ use crate::types::PatchId;
 /// indirectly.
 #[must_use]
 pub fn with_requirements(map: &Map<'_>, of: &SlotSet) -> SlotSet {
-    let (mut found, mut next) = (*of, *of);
+    closure(*of, |slot| {
+        let requires = map.entry(slot).into_iter().flat_map(|entry| &entry.meta.requires);
+        requires.filter_map(|id| Some(present(map, id)?.0))
+    })
+}
+
+/// These slots and all that follow from them, directly or through others, if those that
+/// `direct` returns follow from one.
+pub fn closure<I: Iterator<Item = Slot>>(of: SlotSet, direct: impl Fn(Slot) -> I) -> SlotSet {
+    let (mut found, mut next) = (of, of);
     while let Some(slot) = next.pop() {
-        for requires in map.entry(slot).into_iter().flat_map(|entry| &entry.meta.requires) {
-            if let Some((required, _)) = present(map, requires)
-                && found.insert(required)
-            {
-                next.insert(required);
+        for slot in direct(slot) {
+            if found.insert(slot) {
+                next.insert(slot);
             }
         }
     }

@@ -6,6 +6,7 @@ use super::collision;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, finish, send};
 use super::floor;
+use super::requirement;
 use crate::config::Config;
 use crate::job::reporter::Reporter;
 use crate::job::{Change, Report};
@@ -68,6 +69,7 @@ fn decide(store: &Store, change: &Change) -> Result<Vec<Entry>, JobFailure> {
     let to_change = match change.to {
         EntryState::Applied => {
             let to_apply = rules::check_apply(&map, &change.ids)?;
+            requirement::check(&map, &to_apply, &store.blobs())?;
             collision::check(&map, &to_apply, &store.blobs())?;
             if !change.below_floor {
                 let after = wanted(&map).iter().chain(to_apply.iter()).collect();

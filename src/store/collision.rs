@@ -4,7 +4,8 @@
 //!   whatever they require: hosts reject an install of both (`FileAndDirectory` and
 //!   `ThroughPatchedLink` of the installer). They still reject what depends on their own links
 //!   and directories, and what two controllers applied apart and then merged.
-//! - Where both have a file, one must require the other, which decides their order.
+//! - Where both have a file, one must require the other, directly or through others that their
+//!   hosts have as well, which decides their order. Hosts check that again.
 //! - Directories may be shared.
 //!
 //! Costs: a new patch is compared with each applied one, which reads the index of that one and
@@ -21,8 +22,11 @@ use super::index::{self, Held, PatchPaths, PathKey};
 use crate::limits;
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
+use crate::repo::layers::Unordered;
 use crate::repo::map::Map;
+use crate::repo::relations::closure;
 use crate::repo::slots::{Slot, SlotSet};
+use crate::types::NodeType;
 
 /// New patches are compared with all others in groups, whose paths are in memory together:
 /// a group takes patches until it has as many paths as one patch may have.
@@ -73,9 +77,13 @@ struct Rule<'m, 's> {
     blobs: &'m BlobStore,
     /// The paths of some new patches.
     group: Vec<(Slot, PatchPaths)>,
-    /// All patches that a patch requires, directly or indirectly.
-    required: HashMap<Slot, SlotSet>,
+    /// A patch and all that it requires, directly or through others that all hosts of these
+    /// kinds have. At most [`limits::ENTRIES`].
+    required: HashMap<(Slot, Kinds), SlotSet>,
 }
+
+/// Kinds of hosts; none means all.
+type Kinds = heapless::Vec<NodeType, { limits::PATCH_NODETYPES }, u8>;
 
 impl Rule<'_, '_> {
     /// Compares a patch with those of the group. Returns its paths.
@@ -83,14 +91,17 @@ impl Rule<'_, '_> {
         let Some(entry) = self.map.entry(slot) else { return Ok(PatchPaths::default()) };
         let paths = index::read(self.blobs, entry)?;
         let Self { map, group, required, .. } = self;
-        let mut requires =
-            |one, other| required.entry(one).or_insert_with(|| required_by(map, one)).contains(other);
+        let mut requires = |one, other, kinds: &Kinds| {
+            if required.len() >= limits::ENTRIES {
+                required.clear();
+            }
+            let of = required.entry((one, kinds.clone()));
+            of.or_insert_with(|| required_by(map, one, kinds)).contains(other)
+        };
         for (other, other_paths) in group {
             let Some(other_entry) = map.entry(*other) else { continue };
-            if !can_share_host(entry, other_entry) {
-                continue;
-            }
-            let may_cover = requires(slot, *other) || requires(*other, slot);
+            let Some(kinds) = common_kinds(entry, other_entry) else { continue };
+            let may_cover = requires(slot, *other, &kinds) || requires(*other, slot, &kinds);
             if let Some((key, other_key)) = paths.conflict(other_paths, may_cover) {
                 let (one, two) = (Side { entry, key }, Side { entry: other_entry, key: other_key });
                 return Err(self.refusal(one, two));
@@ -113,11 +124,7 @@ impl Rule<'_, '_> {
     fn two_files(&self, one: Side<'_>, two: Side<'_>) -> JobFailure {
         let (first, second) = if one.entry.id < two.entry.id { (one, two) } else { (two, one) };
         let (path, _) = self.find(first, second);
-        JobFailure::refused(format_args!(
-            "{} and {} share a path and neither requires the other, so none can lie on top: \
-             apply only one of them{path}",
-            first.entry.id, second.entry.id
-        ))
+        JobFailure::refused(format_args!("{}{path}", Unordered(&first.entry.id, &second.entry.id)))
     }
 
     /// The refusal of two patches of which one needs a directory where the other has a file.
@@ -152,24 +159,23 @@ impl Rule<'_, '_> {
     }
 }
 
-/// Whether both patches can be on the same host.
-fn can_share_host(one: &Entry, two: &Entry) -> bool {
+/// The kinds of hosts that can have both patches; `None` if there are none.
+fn common_kinds(one: &Entry, two: &Entry) -> Option<Kinds> {
     let (one, two) = (&one.meta, &two.meta);
-    one.nodetypes.is_empty()
-        || two.nodetypes.is_empty()
-        || one.nodetypes.iter().any(|kind| two.concerns(kind))
+    if one.nodetypes.is_empty() {
+        return Some(two.nodetypes.clone());
+    }
+    let kinds: Kinds = one.nodetypes.iter().filter(|kind| two.concerns(kind)).cloned().collect();
+    (!kinds.is_empty()).then_some(kinds)
 }
 
-fn required_by(map: &Map<'_>, slot: Slot) -> SlotSet {
-    let mut found = SlotSet::new();
-    let mut next: SlotSet = [slot].into_iter().collect();
-    while let Some(slot) = next.pop() {
-        let Some(entry) = map.entry(slot) else { continue };
-        for (required, _) in entry.meta.requires.iter().filter_map(|id| map.get(id)) {
-            if found.insert(required) {
-                next.insert(required);
-            }
-        }
-    }
-    found
+/// A patch and all that it requires, directly or through others that hosts of these kinds have.
+fn required_by(map: &Map<'_>, slot: Slot, kinds: &Kinds) -> SlotSet {
+    closure([slot].into_iter().collect(), |slot| {
+        let requires = map.entry(slot).into_iter().flat_map(|entry| &entry.meta.requires);
+        requires
+            .filter_map(|id| map.get(id))
+            .filter(|(_, entry)| entry.meta.concerns_all(kinds))
+            .map(|(slot, _)| slot)
+    })
 }

@@ -11,6 +11,7 @@ use crate::job::{FloorFacts, Report};
 use crate::limits;
 use crate::patch::archive;
 use crate::patch::floor::{BelowFloor, Floor, Memory, Says};
+use crate::patch::metadata::Metadata;
 use crate::repo::effective::wanted;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
@@ -21,11 +22,16 @@ use crate::types::{Hash, PatchId};
 /// change must not wait for a file of gigabytes.
 const READ_BYTES: u64 = 4 << 20;
 
-/// What a patch says of others; `None` if it says nothing, or its file is not here, is damaged
-/// or has its metadata far from its begin.
-fn says(blobs: &BlobStore, entry: &Entry) -> Option<Says> {
+/// The metadata of a patch; `None` if its file is not here, is damaged or has them far from
+/// its begin.
+pub(super) fn metadata(blobs: &BlobStore, entry: &Entry) -> Option<Metadata> {
     let blob = blobs.open(&entry.hash).ok().flatten()?;
-    archive::metadata(blob.file.take(READ_BYTES)).ok().filter(|metadata| metadata.id == entry.id)?.says()
+    archive::metadata(blob.file.take(READ_BYTES)).ok().filter(|metadata| metadata.id == entry.id)
+}
+
+/// What a patch says of others; `None` if it says nothing or is not known.
+fn says(blobs: &BlobStore, entry: &Entry) -> Option<Says> {
+    metadata(blobs, entry)?.says()
 }
 
 /// What a patch says as a floor.

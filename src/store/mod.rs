@@ -39,6 +39,7 @@ mod map_file;
 mod partial;
 mod pull;
 mod purge;
+mod requirement;
 mod rollouts;
 mod sealed_file;
 mod serve;

@@ -175,7 +175,7 @@ impl<'a> Shown<'a> {
             ("description", Value::text(&metadata.description)),
             ("install_instructions", Value::text(&metadata.install_instructions)),
             ("warnings", Value::text(&metadata.warnings)),
-            ("requires", texts(&mut metadata.requires.iter().map(ToString::to_string))),
+            ("requires", texts(&mut metadata.requires.iter().map(|it| it.id.to_string()))),
             ("nodetypes", texts(&mut metadata.nodetypes.iter().map(ToString::to_string))),
             ("supersedes", texts(&mut metadata.supersedes.iter().map(ToString::to_string))),
             ("floor", metadata.floor.as_ref().map_or(Value::Null, floor_document)),

@@ -29,7 +29,7 @@ fn rig(name: &str) -> Rig {
     fs::create_dir(rig.root.join("var/app")).unwrap();
     rig.base = rig.tree();
     rig.add(listing("P1", directory("var/app", 0o2750).owner(USER)));
-    rig.add(listing("P2", directory("var/app", 0o700).owner(OTHER)).requires("P1"));
+    rig.add(listing("P2", directory("var/app", 0o700).owner(OTHER)));
     rig.add(patch("P3", [directory("var/app", 0o711), file("srv/P3", "P3")]));
     rig
 }

@@ -16,11 +16,13 @@ fn floor(rig: &Rig, id: &str, serial: u32, requires: &[&str], more: &str) -> Pat
     if more.is_empty() { floor } else { floor.says(more) }
 }
 
-/// Patches P1 to P3, of which P2 supersedes P1, and floors F1 (P1), F2 (P2).
+/// Patches P1 to P3, of which P2 supersedes P1, Q2, which requires it as well, and floors F1
+/// (P1), F2 (P2).
 fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     rig.add(patch("P1", [file("srv/x", "of P1")]));
-    rig.add(patch("P2", [file("srv/y", "of P2")]).requires("P1").says("supersedes = [\"P1\"]"));
+    rig.add(patch("P2", [file("srv/y", "of P2")]).says("supersedes = [\"P1\"]"));
+    rig.add(patch("Q2", [file("srv/q", "of Q2")]).requires("P1").says("supersedes = [\"P1\"]"));
     rig.add(patch("P3", [file("srv/z", "of P3")]));
     let floors = [floor(&rig, "F1", 1, &["P1"], ""), floor(&rig, "F2", 2, &["P2"], "")];
     floors.into_iter().for_each(|floor| rig.add(floor));
@@ -93,7 +95,7 @@ fn a_superseded_patch_does_not_come_back() {
     need_root!();
     let mut rig = rig("superseded");
     rig.installed(&["P1"]);
-    rig.installed(&["P1", "P2"]);
+    rig.installed(&["P1", "Q2"]);
     let refused =
         |run: Run| run.assert_ended("Rejected", &["P1 was superseded", "supersedes and requires it as well"]);
     refused(rig.install(&["P1"]));
@@ -101,7 +103,7 @@ fn a_superseded_patch_does_not_come_back() {
     rig.recover();
     // Both are gone, and that is still known.
     refused(rig.install(&["P1", "P3"]));
-    rig.installed(&["P2", "P1"]);
+    rig.installed(&["Q2", "P1"]);
     // Its file would lie above that of one with a lower id which does not require it.
     rig.add(patch("A0", [file("srv/x", "mended")]).says("supersedes = [\"P1\"]"));
     refused(rig.install(&["A0", "P1"]));

@@ -137,22 +137,34 @@ fn while_the_upper_patch_is_removed() {
     kill_everywhere(&rig("upper"), &["P1", "P2"], &["P1"], |_| {});
 }
 
+/// As P2, and does not require P1: it takes its place.
+fn in_its_place(name: &str) -> Rig {
+    let mut rig = rig(name);
+    let mut other = patches()[1].clone().named("P4");
+    other.requires.clear();
+    rig.add(other);
+    rig
+}
+
+/// On a host that has had them since before it checked `requires`.
 #[test]
 fn while_the_lower_patch_is_removed() {
     need_root!();
-    kill_everywhere(&rig("lower"), &["P1", "P2"], &["P2"], |_| {});
+    let mut rig = rig("lower");
+    rig.takes_any_set = true;
+    kill_everywhere(&rig, &["P1", "P2"], &["P2"], |_| {});
 }
 
 #[test]
 fn while_one_patch_replaces_another() {
     need_root!();
-    kill_everywhere(&rig("place"), &["P1"], &["P2"], |_| {});
+    kill_everywhere(&in_its_place("place"), &["P1"], &["P4"], |_| {});
 }
 
 #[test]
 fn while_local_changes_are_saved() {
     need_root!();
-    kill_everywhere(&rig("saved"), &["P1"], &["P2"], |rig| {
+    kill_everywhere(&in_its_place("saved"), &["P1"], &["P4"], |rig| {
         rig.edit("usr/bin/tool", "changed by hand");
         std::fs::remove_file(rig.root.join("opt/app/data")).unwrap();
     });
@@ -164,7 +176,11 @@ fn while_an_unhealthy_set_is_rolled_back() {
     let mut rig = rig("unhealthy");
     rig.add(patches()[1].clone().says("summary = \"Unhealthy\"").script("pre-apply", "true"));
     let mut sick = patch("P3", [file("opt/app/data", "of P3"), file("opt/third/data", "more of P3")]);
-    sick = sick.script("health", "exit 3").script("post-remove", "true").script("pre-install", "true");
+    sick = sick
+        .requires("P1")
+        .script("health", "exit 3")
+        .script("post-remove", "true")
+        .script("pre-install", "true");
     rig.add(sick);
     kill_everywhere(&rig, &["P1", "P2"], &["P1", "P3"], |_| {});
 }
@@ -174,19 +190,19 @@ fn while_an_unhealthy_set_is_rolled_back() {
 #[test]
 fn while_a_guard_restores_a_killed_install() {
     need_root!();
-    let rig = rig("guarded");
+    let rig = in_its_place("guarded");
     rig.installed(&["P1"]);
     let old = rig.tree();
     let pristine = rig.root.with_file_name("pristine");
     copy(&rig.root, &pristine);
     let log = rig.root.with_file_name("log");
     let ran = || std::fs::read_to_string(&log).unwrap_or_default();
-    rig.installed(&["P2"]);
+    rig.installed(&["P4"]);
     let new = rig.tree();
     let mut ends = BTreeSet::new();
     for step in 1.. {
         copy(&pristine, &rig.root);
-        if rig.run(&rig.orders_for(&["P2"]), Some(step)).status.success() {
+        if rig.run(&rig.orders_for(&["P4"]), Some(step)).status.success() {
             break;
         }
         let when = format!("killed at step {step}");
@@ -203,7 +219,7 @@ fn while_a_guard_restores_a_killed_install() {
         let run = rig.recover();
         assert_eq!(run.last(), "done", "{when}: {run:?}");
         model::assert_same(&rig.tree(), &mended, &when);
-        assert_eq!(run.installed(), [if is_new { "P2" } else { "P1" }], "{when}");
+        assert_eq!(run.installed(), [if is_new { "P4" } else { "P1" }], "{when}");
         ends.insert((run.says("outcome").to_owned(), ran() != before));
     }
     assert!(ends.contains(&("RolledBack".to_owned(), true)), "{ends:?}");

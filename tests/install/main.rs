@@ -11,6 +11,16 @@ macro_rules! need_root {
     };
 }
 
+/// Skips the test, with a message, in a build in which no host takes a set that breaks the rules
+/// of `requires`.
+macro_rules! need_proof {
+    () => {
+        if !cfg!(feature = "proof") {
+            return crate::rig::skip(module_path!(), "needs the feature `proof`");
+        }
+    };
+}
+
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -33,6 +43,7 @@ mod killed;
 mod links;
 mod local;
 mod local_changes;
+mod ordered;
 mod others;
 #[cfg(feature = "proof")]
 mod own;

@@ -28,7 +28,7 @@ fn a_link_is_followed_only_where_root_alone_can_have_put_it() {
     rig.add(patch("P1", [file("var/lib/app/conf/app.sh", "of P1").owner(USER)]));
     rig.add(patch("P2", [file("var/lib/app/deep/conf/app.sh", "of P2").owner(USER)]));
     rig.add(patch("P3", [directory("var/lib/app/conf", 0o700)]));
-    rig.add(patch("P4", [file("var/lib/profiles/app.sh", "of P4")]));
+    rig.add(patch("P4", [file("var/lib/profiles/app.sh", "of P4")]).requires("P1"));
 
     let way = rig.root.join("var/lib/app");
     let refuses = |id: &str, link: &str| {

@@ -42,7 +42,9 @@ fn rig(name: &str) -> Rig {
     rig.add(one);
     rig.add(patch("P2", [file("etc/app.conf", "2")]).requires("P1"));
     let sick = patch("P3", [file("etc/app.conf", "3"), file("etc/p3", "3")]).script("health", "exit 1");
-    rig.add(sick.script("post-remove", note));
+    let sick = sick.script("post-remove", note);
+    rig.add(sick.clone().named("P5").requires("P1"));
+    rig.add(sick);
     rig
 }
 
@@ -82,8 +84,8 @@ fn a_command_that_fails_is_told_and_fails_nothing() {
     let run = rig.installed(&["P1"]);
     // It is told once, with the outcome.
     assert_eq!((run.says("reason"), run.notices()), (told.as_str(), vec![]));
-    let run = rig.install(&["P1", "P3"]);
-    run.assert_ended("RolledBack", &["health of P3", "; files may have wrong labels"]);
+    let run = rig.install(&["P1", "P5"]);
+    run.assert_ended("RolledBack", &["health of P5", "; files may have wrong labels"]);
     // Something was changed by hand as well.
     rig.edit("etc/app.conf", "by hand");
     let run = rig.installed(&["P1", "P2"]);

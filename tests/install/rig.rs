@@ -94,6 +94,9 @@ pub struct Rig {
     pub patches: BTreeMap<String, Patch>,
     /// The orders for the next install, but for the set.
     pub orders: Orders,
+    /// It installs sets that break the rules of `requires`, as hosts did before they checked
+    /// them. Only in a build with `proof`.
+    pub takes_any_set: bool,
     sizes: BTreeMap<String, (String, u64)>,
     _mount: Mount,
     scratch: Scratch,
@@ -129,7 +132,8 @@ impl Rig {
         };
         let base = model::read(&root);
         let (patches, sizes) = Default::default();
-        Self { root, depot, base, signer, patches, orders, sizes, _mount: mount, scratch }
+        let takes_any_set = false;
+        Self { root, depot, base, signer, patches, orders, takes_any_set, sizes, _mount: mount, scratch }
     }
 
     /// Makes, signs and stores a patch.
@@ -189,6 +193,9 @@ impl Rig {
         let mut command = Command::new(program);
         command.args(["child::installer_process", "--exact", "--nocapture"]).env(ORDERS, &path);
         command.stdin(Stdio::null()).stdout(Stdio::null());
+        if self.takes_any_set {
+            command.env("THIMBLE_ANY_SET", "");
+        }
         command
     }
 

@@ -62,7 +62,7 @@ fn only_the_scripts_of_changed_patches_run_and_in_order() {
     let mut rig = Rig::new("order");
     rig.add(with_logging_scripts("P1"));
     rig.add(with_logging_scripts("P2").requires("P1"));
-    rig.add(with_logging_scripts("P3").requires("P2"));
+    rig.add(with_logging_scripts("P3").requires("P1"));
     rig.installed(&["P1", "P2"]);
     let expected = [
         "P1 pre-apply install",
@@ -137,7 +137,8 @@ fn goes_back(name: &str, timeout_ms: Option<u64>, script: &str, body: &str, word
         rig.orders.script_timeout_ms = timeout_ms;
     }
     rig.add(with_logging_scripts("P1"));
-    rig.add(with_logging_scripts("P2").script_instead(script, &format!("{NOTE}\n{body}")));
+    let second = with_logging_scripts("P2").requires("P1");
+    rig.add(second.script_instead(script, &format!("{NOTE}\n{body}")));
     rig.installed(&["P1"]);
     let before = rig.tree();
     log(&rig);
@@ -151,7 +152,7 @@ fn goes_back(name: &str, timeout_ms: Option<u64>, script: &str, body: &str, word
     assert_eq!(log[at + 1..], *back, "{log:?}");
     assert!(run.reports.contains("rolling back"), "{}", run.reports);
     // A later install works.
-    rig.add(with_logging_scripts("P3"));
+    rig.add(with_logging_scripts("P3").requires("P1"));
     rig.installed(&["P1", "P3"]);
 }
 
@@ -243,7 +244,7 @@ fn a_failing_check_script_rejects_the_install() {
     need_root!();
     let mut rig = Rig::new("checks");
     rig.add(with_logging_scripts("P1").script_instead("pre-remove-check", "echo not while it snows; exit 9"));
-    rig.add(with_logging_scripts("P2").script_instead("pre-apply", "exit 7"));
+    rig.add(with_logging_scripts("P2").requires("P1").script_instead("pre-apply", "exit 7"));
     rig.installed(&["P1"]);
     log(&rig);
     rig.install(&[]).assert_ended("Rejected", &["pre-remove-check of P1", "status 9: not while it snows"]);

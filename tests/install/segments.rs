@@ -17,7 +17,7 @@ const IDS: [&str; 5] = ["S1", "S2", "S3", "S4", "S5"];
 fn rig(name: &str) -> Rig {
     let mut rig = Rig::new(name);
     let mut seeded = Seeded::new();
-    for id in IDS {
+    for (id, below) in IDS.into_iter().zip(["", "S1", "S2", "S2", "S4"]) {
         let mut paths = BTreeSet::new();
         let count = if id == "S3" { 3 } else { 40 };
         while paths.len() < count {
@@ -33,6 +33,9 @@ fn rig(name: &str) -> Rig {
             pieces.extend((0..30).map(|at| file(&format!("opt/d2/alone/f{at}"), "of S2 alone")));
         }
         let mut patch = patch(id, pieces);
+        if !below.is_empty() {
+            patch = patch.requires(below);
+        }
         if id == "S4" {
             for at in 0..9 {
                 let path = format!("opt/d1/s1/f{at}");
@@ -49,7 +52,8 @@ fn rig(name: &str) -> Rig {
 #[test]
 fn random_sets_over_many_segments_each_give_the_expected_tree() {
     need_root!();
-    let rig = rig("segments-random");
+    let mut rig = rig("segments-random");
+    rig.takes_any_set = true;
     let mut seeded = Seeded::new();
     let mut set = BTreeSet::new();
     for turn in 0..60 {

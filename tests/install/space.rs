@@ -99,7 +99,8 @@ fn a_disk_that_fills_during_an_install_does_not_stop_the_rollback() {
         let (mut rig, _mount) = rig("filled", "size=2m");
         rig.add(patch("P1", [file("srv/a", "of P1"), file("etc/app.conf", "of P1")]));
         let fill = "cat /dev/zero >filling 2>/dev/null; rm -f room; test $THIMBLE_PHASE = pre-install";
-        rig.add(patch("P2", [file("srv/a", "of P2"), file("opt/new", "of P2")]).script(script, fill));
+        let second = patch("P2", [file("srv/a", "of P2"), file("opt/new", "of P2")]).requires("P1");
+        rig.add(second.script(script, fill));
         rig.installed(&["P1"]);
         let mut old = rig.tree();
         let run = rig.install(&["P1", "P2"]);

@@ -159,11 +159,14 @@ fn at_random_steps_of_random_installs() {
     rig.add(patch("A", many.chain(few).collect::<Vec<_>>()));
     rig.add(patch("B", [link("opt/t", "u"), file("opt/u/a", "of B"), file("opt/t-1", "of B")]));
     rig.add(patch("C", [program("opt/t/sub", "of C", 0o4755), file("opt/t/c/c", "of C")]));
-    rig.add(patch("D", [file("opt/t/a", "of D"), link("opt/t/c/d", "c")]).requires("A"));
+    let of_d = [file("opt/t/a", "of D"), link("opt/t/c/d", "c")];
+    rig.add(patch("D", of_d.clone()).requires("A"));
+    // The same without A.
+    rig.add(patch("G", of_d));
     rig.add(patch("E", [link("opt", "usr")]));
     rig.add(patch("F", [file("opt/t/c", "of F"), link("opt/u", "t")]));
     let sets: [&[&str]; 10] =
-        [&[], &["A"], &["B"], &["C"], &["A", "D"], &["E"], &["F"], &["C", "D"], &["A", "F"], &["D"]];
+        [&[], &["A"], &["B"], &["C"], &["A", "D"], &["E"], &["F"], &["C", "G"], &["A", "F"], &["G"]];
     let mut seeded = Seeded::new();
     let mut old: &[&str] = &[];
     let mut turned = 0;

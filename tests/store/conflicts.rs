@@ -98,7 +98,7 @@ fn patches_that_meet_on_no_host_are_applied_together() {
     bench.controller.change(Applied, &["F", "D"]).done();
     bench.has("E", file("x/z"), "nodetypes = [\"controller\", \"storage\"]\n");
     assert!(bench.refuses(&["E"]).starts_with("F has a file where E needs"));
-    bench.has("A", file("x/z"), "requires = [\"E\"]\n");
+    bench.has("A", file("x/z"), "requires = [\"E controller storage\"]\n");
     assert!(bench.refuses(&["A", "E"]).contains("F has a file where "));
     bench.controller.change(Available, &["F"]).done();
     bench.controller.change(Applied, &["A", "E"]).done();
@@ -113,6 +113,67 @@ fn directories_and_files_over_files_are_applied_together() {
     bench.has("C", file("d/z").directory("files/d/e"), "");
     bench.controller.change(Applied, &[]).done();
     assert_eq!(bench.states(), [Applied; 3]);
+}
+
+/// Two patches are in order by a third only where hosts have that one.
+#[test]
+fn a_patch_that_not_all_of_their_hosts_have_orders_no_others() {
+    let words = "A and C share a path and neither requires the other, so none can lie on top: apply only one \
+                 of them. The path is /x";
+    for (of_a, of_b, of_c, is_refused) in [
+        ("", "", "", false),
+        ("", "controller", "", true),
+        ("worker", "controller", "", true),
+        ("controller", "controller", "", false),
+        ("worker,controller", "controller", "controller", false),
+        ("worker,controller", "controller", "controller,worker", true),
+    ] {
+        let bench = Bench::new("conflict-third");
+        let kinds = |kinds: &str| match kinds {
+            "" => String::new(),
+            kinds => format!("nodetypes = {:?}\n", kinds.split(',').collect::<Vec<_>>()),
+        };
+        bench.has("C", file("x"), &kinds(of_c));
+        bench.has("B", file("y"), &format!("{}requires = [\"C\"]\n", kinds(of_b)));
+        let line = format!("{}requires = [\"B controller\"]\n", kinds(of_a));
+        let of_b_alone = of_b.is_empty();
+        bench.has("A", file("x"), if of_b_alone { "requires = [\"B\"]\n" } else { &line });
+        let case = format!("{of_a:?} {of_b:?} {of_c:?}");
+        if is_refused {
+            assert_eq!(bench.refuses(&[]), words, "{case}");
+        } else {
+            bench.controller.change(Applied, &[]).done();
+        }
+    }
+}
+
+/// A host cannot know of a patch that it does not get whether it should.
+#[test]
+fn a_required_patch_that_not_all_hosts_get_must_be_called_so() {
+    let cases = [
+        ("", "\"B\"", true),
+        ("", "\"B controller storage\"", false),
+        ("", "\"B controller\"", false),
+        ("", "\"B worker\"", true),
+        ("nodetypes = [\"controller\"]\n", "\"B\"", false),
+        ("nodetypes = [\"controller\", \"worker\"]\n", "\"B\"", true),
+        ("nodetypes = [\"controller\", \"worker\"]\n", "\"B controller\"", false),
+        // Hosts that do not get A need nothing for it.
+        ("nodetypes = [\"controller\", \"compute\"]\n", "\"B controller worker\"", false),
+    ];
+    for (kinds, requires, is_refused) in cases {
+        let bench = Bench::new("requires-kinds");
+        bench.has("B", file("b"), "nodetypes = [\"controller\", \"storage\"]\n");
+        bench.has("A", file("a"), &format!("{kinds}requires = [{requires}]\n"));
+        bench.controller.change(Applied, &["B"]).done();
+        if is_refused {
+            let words = "A requires B, which not all of its hosts get: name the kinds that do, behind that id in \
+                         `requires`";
+            assert_eq!(bench.refuses(&["A"]), words, "{kinds}{requires}");
+        } else {
+            bench.controller.change(Applied, &["A"]).done();
+        }
+    }
 }
 
 /// What two controllers have applied apart is refused by hosts, and by the next apply of
