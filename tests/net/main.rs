@@ -78,6 +78,8 @@ mod rotation;
 mod sessions;
 mod switch;
 mod sys;
+#[cfg(not(feature = "tipc"))]
+mod thief;
 mod thousand;
 mod troubles;
 mod verbs;
