@@ -67,7 +67,7 @@ pub struct Metadata {
 }
 
 /// A patch that another one requires: `ID`, or `ID KIND KIND`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Requirement {
     /// Its id.
     pub id: PatchId,
@@ -150,13 +150,15 @@ impl Metadata {
             "{}, with the kinds of hosts that need it behind, if not all do",
             name_of(limits::PATCH_ID_BYTES)
         );
-        let mut requires = keys.list("requires", limits::REQUIRES, &accepts, Requirement::parse)?;
-        requires.sort_unstable();
-        if requires.iter().any(|required| required.id == id) {
-            return Err(keys.conflict("requires", "a patch cannot require itself".into()));
-        }
-        if let Some(pair) = requires.windows(2).find(|pair| pair[0].id == pair[1].id) {
-            return Err(keys.conflict("requires", format!("\"{}\" is in it twice", pair[0].id)));
+        let mut requires: Vec<Requirement> = Vec::new();
+        for required in keys.list("requires", limits::REQUIRES, &accepts, Requirement::parse)? {
+            if required.id == id {
+                return Err(keys.conflict("requires", "a patch cannot require itself".into()));
+            }
+            match requires.binary_search_by(|other| other.id.cmp(&required.id)) {
+                Ok(_) => return Err(keys.conflict("requires", format!("\"{}\" is in it twice", required.id))),
+                Err(at) => requires.insert(at, required),
+            }
         }
         let supersedes = names(&keys, "supersedes", limits::SUPERSEDES)?;
         if supersedes.contains(&id) {

@@ -14,8 +14,6 @@
 //! for each patch before it, 16 GiB nearly always from the page cache, and takes 36 s. In memory
 //! are the paths of one group of new patches and those of one other patch.
 
-use std::collections::HashMap;
-
 use super::blobs::BlobStore;
 use super::error::JobFailure;
 use super::index::{self, Held, PatchPaths, PathKey};
@@ -42,7 +40,7 @@ const ONLY_ONE: &str = "apply only one of them, and if the other is applied, rem
 /// [`JobFailure`]: two of them conflict (it names them and the path), or the paths of one
 /// cannot be read.
 pub(super) fn check(map: &Map<'_>, to_apply: &SlotSet, blobs: &BlobStore) -> Result<(), JobFailure> {
-    let mut rule = Rule { map, blobs, group: Vec::new(), required: HashMap::new() };
+    let mut rule = Rule { map, blobs, group: Vec::new(), required: Vec::new() };
     let mut rest = *to_apply;
     loop {
         rule.group.clear();
@@ -79,7 +77,7 @@ struct Rule<'m, 's> {
     group: Vec<(Slot, PatchPaths)>,
     /// A patch and all that it requires, directly or through others that all hosts of these
     /// kinds have. At most [`limits::ENTRIES`].
-    required: HashMap<(Slot, Kinds), SlotSet>,
+    required: Vec<(Slot, Kinds, SlotSet)>,
 }
 
 /// Kinds of hosts; none means all.
@@ -92,11 +90,15 @@ impl Rule<'_, '_> {
         let paths = index::read(self.blobs, entry)?;
         let Self { map, group, required, .. } = self;
         let mut requires = |one, other, kinds: &Kinds| {
+            if let Some((.., all)) = required.iter().find(|(slot, of, _)| *slot == one && of == kinds) {
+                return all.contains(other);
+            }
             if required.len() >= limits::ENTRIES {
                 required.clear();
             }
-            let of = required.entry((one, kinds.clone()));
-            of.or_insert_with(|| required_by(map, one, kinds)).contains(other)
+            let all = required_by(map, one, kinds);
+            required.push((one, kinds.clone(), all));
+            all.contains(other)
         };
         for (other, other_paths) in group {
             let Some(other_entry) = map.entry(*other) else { continue };
