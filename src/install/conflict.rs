@@ -31,8 +31,9 @@ pub enum Conflict {
     BadWay(PatchId, String),
     /// Two members of a patch resolve to the same path on this host.
     SameFile(PatchId, String),
-    /// Both patches have something at the path, and neither requires the other.
-    Unordered(PatchId, PatchId, String),
+    /// Both patches have something at the path, and neither requires the other. In a box, or
+    /// all errors of an install are told apart in another way, which takes some kilobytes.
+    Unordered(Box<[PatchId; 2]>, String),
     /// One patch has a file where another needs a directory.
     FileAndDirectory {
         /// The patch with the file.
@@ -171,7 +172,8 @@ impl fmt::Display for Conflict {
                     ShownPath(path)
                 )
             }
-            Self::Unordered(lower, upper, path) => {
+            Self::Unordered(two, path) => {
+                let [lower, upper] = &**two;
                 write!(f, "{}. The path is /{}", Unordered(lower, upper), ShownPath(path))
             }
             Self::FileAndDirectory { file_of, directory_of: Some(directory_of), path } => {
@@ -272,7 +274,7 @@ mod tests {
             (Conflict::UsersMount(id(), long()), "unmount that"),
             (Conflict::BadWay(id(), long()), "lead into .thimble"),
             (Conflict::SameFile(id(), long()), "take one out"),
-            (Conflict::Unordered(id(), id(), long()), "apply only one of them"),
+            (Conflict::Unordered([id(), id()].into(), long()), "apply only one of them"),
             (Conflict::InTheWay(id(), long(), InTheWay::Foreign), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Changed), "move it away"),
             (Conflict::InTheWay(id(), long(), InTheWay::Before), "move it away"),

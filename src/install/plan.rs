@@ -175,7 +175,7 @@ pub(super) fn path(
     }
     layers.sort_unstable_by_key(|layer| layer.rank);
     if let Some((lower, upper)) = ranks.unordered(&layers).filter(|_| !failpoint::takes_any_set()) {
-        return Err(Conflict::Unordered(ranks.id(lower), ranks.id(upper), path.to_owned()));
+        return Err(Conflict::Unordered([ranks.id(lower), ranks.id(upper)].into(), path.to_owned()));
     }
 
     // The patches whose objects are in place before and after.

@@ -80,7 +80,10 @@ impl Requirement {
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split(' ');
         let id = Name::new(words.next()?).ok()?;
-        let mut nodetypes = words.map(|kind| Name::new(kind).ok()).collect::<Option<Vec<_>>>()?;
+        let mut nodetypes = Vec::new();
+        for kind in words {
+            nodetypes.push(Name::new(kind).ok()?);
+        }
         nodetypes.sort_unstable();
         (nodetypes.len() <= limits::PATCH_NODETYPES).then_some(Self { id, nodetypes })
     }
