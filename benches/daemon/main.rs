@@ -65,10 +65,13 @@ fn main() {
         println!("SKIPPED: bench needs root (tests/rig/as_root.sh COMMAND)");
         return;
     }
-    let cluster = Cluster::new("bench", 1).start();
+    let mut cluster = Cluster::new("bench", 1);
+    cluster.nodes[1].is_split = true;
+    let cluster = cluster.start();
     let (controller, agent) = (cluster.nodes[0].pid(), cluster.nodes[1].pid());
     println!("binary                         {:>8} bytes", fs::metadata(cluster::thimble()).unwrap().len());
     print_memory("agent, idle", agent, 256, 1024);
+    print_memory("its installer", cluster.nodes[1].installer_pid(), 64, 512);
     print_memory("controller, 1 host", controller, 1024, 2048);
 
     let mut hosts: Vec<_> = (0..HOSTS).map(|number| host(&cluster, number)).collect();

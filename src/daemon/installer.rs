@@ -76,7 +76,6 @@ pub fn run(config_path: &Path, user: u32) -> Result<(), String> {
     notify.ready();
     notify.on_turn(clock(), || StatusLine::truncated("waits for the daemon"));
     drop(notify);
-    sys::release_startup_code();
     let mut connection = connection.map(UnixStream::from);
     loop {
         let is_handed_over = connection.is_some();
@@ -177,8 +176,9 @@ enum Served {
 }
 
 impl Installer<'_> {
-    /// Waits for a descriptor or a signal.
+    /// Waits for a descriptor or a signal, with as little memory as may be.
     fn wait(&self, fd: BorrowedFd<'_>) -> io::Result<Waited> {
+        sys::release_startup_code();
         loop {
             let [is_readable, is_signalled] = sys::wait_readable([fd, self.signals.as_fd()])?;
             if let Some(waited) = is_signalled.then(|| self.signalled()).flatten() {

@@ -110,6 +110,7 @@ kill -KILL "$before"
 until_true "another daemon" restarted
 [[ $(cat /var/guarded) == "--config /etc/thimble/thimble.toml guard" ]] || fail "$(cat /var/guarded)"
 umount /.thimble
+rmdir /.thimble
 
 say "stop in the middle of an install: at once"
 touch /var/be-slow

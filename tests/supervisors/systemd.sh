@@ -189,6 +189,8 @@ on thimble delete OWN-1
 say "a controller that is no agent needs no installer, and takes over what root's daemon left"
 on systemctl stop thimble thimble-installer
 on umount /.thimble
+on rmdir /.thimble
+on sed -i 's/^root = .*/root = "\/var\/root"/' /etc/thimble/thimble.toml
 on sed -i 's/^roles = .*/roles = ["controller"]/' /etc/thimble/thimble.toml
 on chown -R root: /etc/thimble/thimble.key /var/lib/thimble
 ! on systemctl start thimble 2>/dev/null || fail "it starts without its key file"
