@@ -316,6 +316,56 @@ impl fmt::Display for ShownPath<'_> {
     }
 }
 
+/// What the configured network interface is fit for. The control protocol carries it as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InterfaceState {
+    /// It is up and has an address.
+    #[default]
+    Up,
+    /// There is none of that name.
+    Missing,
+    /// It is set down.
+    Down,
+    /// It is up, and nothing is at its other end.
+    NoCarrier,
+    /// Neither it nor any other has an IPv4 address: others hear nothing of this node.
+    NoAddress,
+    /// It has no IPv4 address; datagrams go out from that of another interface.
+    Borrowed,
+    /// The sockets could not be moved to it.
+    Unusable,
+}
+
+impl InterfaceState {
+    /// For people, to complete `The interface is ..` and `.. was`.
+    #[must_use]
+    pub const fn words(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Missing => "missing",
+            Self::Down => "down",
+            Self::NoCarrier => "without a carrier",
+            Self::NoAddress => "without an IPv4 address",
+            Self::Borrowed => "without an IPv4 address of its own",
+            Self::Unusable => "not usable",
+        }
+    }
+
+    /// In a word, for scripts.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Missing => "missing",
+            Self::Down => "down",
+            Self::NoCarrier => "no-carrier",
+            Self::NoAddress => "no-address",
+            Self::Borrowed => "borrowed-address",
+            Self::Unusable => "unusable",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -4,11 +4,15 @@
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
+use crate::config::Config;
 use crate::config::keys::{KeyFile, Owners};
-use crate::config::{self, Config};
+#[cfg(not(feature = "tipc"))]
+use crate::config::{self, interface::Interface};
 use crate::json::Value;
 #[cfg(feature = "tipc")]
 use crate::tipc::socket::{Socket, SocketError};
+#[cfg(not(feature = "tipc"))]
+use crate::types::InterfaceState;
 use crate::visible::Visible;
 
 /// `thimble check-config`
@@ -44,20 +48,41 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
 /// Settings that are valid but probably a mistake.
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings = Vec::new();
-    let interfaces = config::interfaces();
-    if cfg!(not(feature = "tipc")) && !interfaces.contains(&config.network.interface) {
-        warnings.push(format!(
-            "this machine has no interface {} now; it has {}",
-            config.network.interface,
-            interfaces.join(", ")
-        ));
-    }
+    #[cfg(not(feature = "tipc"))]
+    warnings.extend(interface_warning(config));
     #[cfg(feature = "tipc")]
     warnings.extend(without_tipc().map(|error| error.to_string()));
     if config.security.is_unauthenticated {
         warnings.push("auth = \"none\": every machine on the network can command this node".to_owned());
     }
     warnings
+}
+
+/// Why this node could not be heard over its interface now. A daemon waits for it.
+#[cfg(not(feature = "tipc"))]
+fn interface_warning(config: &Config) -> Option<String> {
+    let name = &config.network.interface;
+    let seen = match Interface::look(&config.network) {
+        Ok(seen) => seen,
+        Err(error) => return Some(format!("the interface {name} cannot be looked at: {error}")),
+    };
+    match seen.state {
+        InterfaceState::Up => None,
+        InterfaceState::Missing => Some(format!(
+            "this machine has no interface {name} now; it has {}. thimble waits until it is there",
+            config::interfaces().join(", ")
+        )),
+        InterfaceState::Borrowed => Some(format!(
+            "the interface {name} is {} now: datagrams go out from {}, where the answers then come in",
+            seen.state.words(),
+            seen.address
+        )),
+        state => Some(format!(
+            "the interface {name} is {} now: no other node hears this one. thimble waits until it is up and has an \
+             address",
+            state.words()
+        )),
+    }
 }
 
 /// The error that keeps TIPC from reaching other nodes now, if any.

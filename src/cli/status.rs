@@ -13,7 +13,7 @@ use super::rollout;
 use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
-use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, WorkerRow, WorkerTask};
+use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, InterfaceRow, WorkerRow, WorkerTask};
 use crate::job::FloorFacts;
 use crate::time::{Day, Span};
 use crate::wire::refusal::Refusal;
@@ -45,6 +45,9 @@ fn status_text(report: &StatusReport, style: Style) -> String {
         format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
     );
     row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), ClockStep(status.clock_step_ms)));
+    if let Some(interface) = &status.interface {
+        row(&mut text, "interface", interface_text(interface));
+    }
     if let Some(tipc) = status.tipc.as_ref().filter(|_| cfg!(feature = "tipc")) {
         tipc::text(&mut text, tipc);
     }
@@ -81,6 +84,19 @@ pub(super) fn trouble_lines(report: &StatusReport, style: Style) -> Vec<String> 
     }
     lines.iter_mut().for_each(|line| *line = [&word, " ", line].concat());
     lines
+}
+
+/// What the interface is, since when, and what it was before.
+pub(super) fn interface_text(row: &InterfaceRow) -> String {
+    let mut text = format!("{}: {}", row.name, row.state.words());
+    if !row.address.is_empty() {
+        let _ = write!(text, " with {}", row.address);
+    }
+    let _ = write!(text, ", for {}", Span::of_millis(row.age_ms));
+    if let Some((state, lasted_ms)) = row.outage {
+        let _ = write!(text, "; before, {} for {}", state.words(), Span::of_millis(lasted_ms));
+    }
+    text
 }
 
 fn controller_text(text: &mut String, report: &StatusReport) {

@@ -5,7 +5,7 @@ use super::hosts::{self, known_digest};
 use super::numbers::Scope;
 use super::status_report::StatusReport;
 use super::{rollout, tipc};
-use crate::control::{HOSTS_BY, HostRow, LastController, PATCHES_BY, WorkerRow};
+use crate::control::{HOSTS_BY, HostRow, InterfaceRow, LastController, PATCHES_BY, WorkerRow};
 use crate::job::FloorFacts;
 use crate::json::Value;
 
@@ -47,6 +47,7 @@ const PARTS: &[JsonPart] = &[
     (Scope::Node, "tipc", |all| {
         Value::or_null(all.row.tipc.as_ref().filter(|_| cfg!(feature = "tipc")).map(tipc::json))
     }),
+    (Scope::Node, "interface", |all| Value::or_null(all.row.interface.as_ref().map(interface_json))),
     (Scope::Node, "controller", |all| all.part(Scope::Controller)),
     (Scope::Node, "agent", |all| all.part(Scope::Agent)),
     (Scope::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
@@ -80,6 +81,19 @@ fn floor_json(floor: Option<&FloorFacts>) -> Value {
             ("expires", Value::text(expires)),
         ])
     }))
+}
+
+fn interface_json(row: &InterfaceRow) -> Value {
+    let outage = row.outage.map(|(state, lasted_ms)| {
+        Value::object([("state", Value::text(state.as_str())), ("lasted_ms", lasted_ms.into())])
+    });
+    Value::object([
+        ("name", Value::text(&row.name)),
+        ("state", Value::text(row.state.as_str())),
+        ("address", Value::or_null((!row.address.is_empty()).then(|| Value::text(&row.address)))),
+        ("age_ms", row.age_ms.into()),
+        ("last_outage", Value::or_null(outage)),
+    ])
 }
 
 fn asker_json(asker: &LastController) -> Value {

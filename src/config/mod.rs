@@ -1,6 +1,8 @@
 //! The configuration: reads and checks `thimble.toml` and the key file.
 
 mod document;
+#[cfg(feature = "udp")]
+pub mod interface;
 pub mod keys;
 pub(crate) mod minisign_key;
 mod private;

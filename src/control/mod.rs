@@ -25,12 +25,12 @@ pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
-    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, LastController, LinkRow, PATCHES_BY, PatchCounts, StatusRow,
-    TipcRow, UnheardRow, WorkerRow, WorkerTask,
+    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkRow, PATCHES_BY,
+    PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 7;
+pub const VERSION: u16 = 8;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host_row::HostState;
 use crate::job::FloorFacts;
-use crate::types::{Digest, Hostname, NodeId, Reason, Text};
+use crate::types::{Digest, Hostname, InterfaceState, NodeId, Reason, Text};
 
 /// The node itself, for `status`.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct StatusRow {
     pub transport: Text<16>,
     /// TIPC's nodes and links, if that is the transport.
     pub tipc: Option<TipcRow>,
+    /// The interface, if the transport has one.
+    pub interface: Option<InterfaceRow>,
     /// thimble's version.
     pub version: Text<32>,
     /// Milliseconds since start.
@@ -101,6 +103,21 @@ impl StatusRow {
     pub fn has_known_set(&self) -> bool {
         self.installed_digest != Digest::default()
     }
+}
+
+/// The interface that a node uses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct InterfaceRow {
+    /// Its name.
+    pub name: Text<16>,
+    /// What it is fit for.
+    pub state: InterfaceState,
+    /// The source of multicast that is sent by it; empty while there is none.
+    pub address: Text<48>,
+    /// Milliseconds since this is so, or since the daemon started.
+    pub age_ms: u64,
+    /// The last time in which it was not up: what it was, and for how many milliseconds.
+    pub outage: Option<(InterfaceState, u64)>,
 }
 
 /// TIPC as this node sees it.

@@ -9,6 +9,7 @@ use super::alert_nodes::{DuplicateId, OtherNode, Sender};
 use super::answers::wording::{self, DisplayName};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
+use super::network;
 use super::summary;
 use crate::control::{ALERT_ROWS, WorkerTask};
 use crate::fsm::controller::Controller;
@@ -18,7 +19,7 @@ use crate::job::FloorFacts;
 use crate::limits;
 use crate::time::{Day, Span};
 use crate::time::{Duration, Instant};
-use crate::types::{NodeId, PatchId, Reason};
+use crate::types::{InterfaceState, NodeId, PatchId, Reason};
 #[cfg(feature = "tipc")]
 use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
@@ -33,6 +34,9 @@ const WORKER_SILENCE: Duration = Duration::from_secs(60);
 const SERVER_SILENCE: Duration = Duration::from_secs(600);
 /// The clock counts as set back if this start's incarnation is ahead of it by this much.
 const CLOCK_SETBACK: Duration = Duration::from_secs(60);
+
+/// A failure to send is shown for this long at least.
+const SEND_SILENCE: Duration = Duration::from_secs(10);
 
 /// Collects alerts, the gravest first.
 #[derive(Default)]
@@ -55,6 +59,7 @@ impl Found {
 pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) {
     let mut found = Found::default();
     check_this_node(now, daemon, &mut found);
+    check_interface(now, daemon, &mut found);
     if let Some(controller) = &daemon.node.controller {
         check_controllers(now, daemon, controller, &mut found);
     }
@@ -102,6 +107,14 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
         found.push(format_args!("{line}"));
     }
     check_duplicate_id(now, daemon, found);
+}
+
+/// The interface, while it is not up.
+fn check_interface(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
+    let (state, for_long) = (daemon.network.state, Span(now.since(daemon.network.since)));
+    let Some(remedy) = network::remedy(state) else { return };
+    let (name, words) = (&daemon.config.network.interface, state.words());
+    found.push(format_args!("The interface {name} is {words}, for {for_long}: {remedy}"));
 }
 
 /// The repository, and its synchronisation with other controllers.
@@ -231,10 +244,15 @@ fn check_floors(unix_ms: u64, daemon: &Daemon<'_>, found: &mut Found) {
 /// Failed sends and accepts, and refused datagrams.
 fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
-    if let Some((at, error)) = counters.send_failure.filter(|(at, _)| is_recent(now, *at)) {
+    // Each round sends again: what has gone well since is over.
+    let round = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
+    let is_up = daemon.network.state == InterfaceState::Up;
+    let is_failing = |at: Instant| now.since(at) < round.max(SEND_SILENCE) && is_recent(now, at);
+    if let Some((at, error)) = counters.send_failure.filter(|(at, _)| is_up && is_failing(*at)) {
         let ago = Span(now.since(at));
         found.push(format_args!(
-            "Datagrams cannot be sent ({error}), last {ago} ago: is the interface up, and does it have its address?"
+            "Datagrams cannot be sent ({error}), last {ago} ago: check routes, the firewall and the interface's \
+             address."
         ));
     }
     if let Some(at) = counters.accept_failure.filter(|at| is_recent(now, *at)) {
@@ -343,7 +361,7 @@ const REFUSED: [RefusalAlert; 8] = [
     RefusalAlert {
         refusal: Refusal::OtherInterface,
         symptom: "Datagrams arrive on another interface",
-        remedy: "See routes and network.interface; if that was made anew, restart.",
+        remedy: "See routes and network.interface.",
     },
 ];
 

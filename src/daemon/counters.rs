@@ -8,6 +8,7 @@ use std::io;
 use log::{info, warn};
 
 use super::log::RateLimit;
+use super::os_error::{Errno, OsError};
 use crate::fsm::actions::{Peer, Undelivered};
 use crate::fsm::node::Node;
 use crate::limits;
@@ -154,7 +155,7 @@ pub struct Counters {
     /// On an agent: the last HelloAgent.
     pub asked_by: Option<Contact>,
     /// The last failure to send a datagram.
-    pub send_failure: Option<(Instant, io::ErrorKind)>,
+    pub send_failure: Option<(Instant, Errno)>,
     /// When accepting a connection last failed.
     pub accept_failure: Option<Instant>,
     /// When a host was last refused because the table of hosts is full.
@@ -240,17 +241,19 @@ impl Counters {
                         "cannot accept a connection: no file descriptor is free; raise the limit on open files"
                     );
                 }
-                _ => warn!("cannot accept a connection: {}", error.kind()),
+                _ => warn!("cannot accept a connection: {}", OsError(error)),
             }
         }
     }
 
-    /// Counts a datagram that could not be sent and logs it, rate-limited.
-    pub fn send_failed(&mut self, now: Instant, error: &io::Error) {
+    /// Counts a datagram that could not be sent and logs it, rate-limited; not while the
+    /// interface is down, which says it all.
+    pub fn send_failed(&mut self, now: Instant, error: &io::Error, is_up: bool) {
         self.sends_failed += 1;
-        self.send_failure = Some((now, error.kind()));
-        if self.send_lines.pass(now).is_some() {
-            warn!("cannot send a datagram: {}", error.kind());
+        let number = error.raw_os_error().unwrap_or_default();
+        self.send_failure = Some((now, Errno(number)));
+        if is_up && self.send_lines.pass(now).is_some() {
+            warn!("cannot send a datagram: {}", OsError(error));
         }
     }
 }

@@ -16,13 +16,17 @@ use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
+use super::network::Network;
 use super::notify::Notify;
+use super::os_error::OsError;
 use super::ready::ReadySet;
 use super::reload::Reload;
 use super::replaced::Replaced;
 use super::repository::Repository;
 use super::sessions::{SessionEvent, Sessions};
-use super::tokens::{CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, SESSIONS, SIGNALS, TOPOLOGY, WORKERS};
+use super::tokens::{
+    CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, NETWORK, SESSIONS, SIGNALS, TOPOLOGY, WORKERS,
+};
 use super::transport::{Batch, Transport};
 use super::workers::{WorkerKind, Workers};
 use super::{proof, sys};
@@ -34,7 +38,7 @@ use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, NodeId, Reason};
+use crate::types::{Hostname, InterfaceState, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram};
 use crate::wire::frame::{Frame, Purpose, Role};
 use crate::wire::refusal::Refusal;
@@ -60,6 +64,8 @@ pub struct Daemon<'a> {
     pub node: Node<'a>,
     /// The sockets to other nodes.
     pub transport: Transport,
+    /// The interface that they use.
+    pub network: Network,
     /// Stream sessions.
     pub sessions: Sessions,
     /// Worker processes.
@@ -110,6 +116,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
     daemon.register().map_err(|error| format!("the event loop cannot be set up: {error}"))?;
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
+    daemon.begin_network(daemon.started);
     sys::release_startup_code();
     proof::watch_allocations();
     daemon.notify_supervisor(daemon.started);
@@ -181,7 +188,8 @@ impl Daemon<'_> {
             CONTROL => self.accept_commands(now, token),
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
             LISTENERS..TOPOLOGY => self.accept_sessions(now, token),
-            TOPOLOGY..SESSIONS => self.take_topology(now, token, batch),
+            TOPOLOGY => self.take_topology(now, token, batch),
+            NETWORK..SESSIONS => self.take_network(now),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
             WORKERS..CONNECTIONS => self.take_reports(now, token),
             _ => self.turn_connection(now, token.0 - CONNECTIONS),
@@ -357,7 +365,9 @@ impl Daemon<'_> {
                             self.counters.sent_to_controllers.count(&message);
                         }
                         Ok(Some(reason)) => self.counters.undelivered.count(reason),
-                        Err(error) => self.counters.send_failed(now, &error),
+                        Err(error) => {
+                            self.counters.send_failed(now, &error, self.network.state == InterfaceState::Up)
+                        }
                     }
                 }
                 Action::Connect(node, peer, purpose) => {
@@ -366,7 +376,7 @@ impl Daemon<'_> {
                         self.sessions.initiate(now, &self.registry, stream, node, purpose)
                     });
                     if let Err(error) = started {
-                        let reason = Reason::format(format_args!("{}", error.kind()));
+                        let reason = Reason::format(format_args!("{}", OsError(&error)));
                         let event = Event::SessionFailed(node, purpose, &reason);
                         self.node.on_event(now, &event, &mut self.actions);
                     }

@@ -8,6 +8,7 @@ use mio::Token;
 
 use super::answers::rollouts::log_settled;
 use super::event_loop::Daemon;
+use super::os_error::OsError;
 use super::proof;
 use super::repository::{LoadFailure, Requester};
 use super::tokens::WORKERS;
@@ -42,8 +43,8 @@ impl Daemon<'_> {
             self.workers.start(now, &self.registry, WorkerKind::Load, &Job::Load { is_start }, &[])
         });
         if let Err(error) = started {
-            let kind = error.kind();
-            let reason = Reason::format(format_args!("its worker cannot be started: {kind}"));
+            let error = OsError(&error);
+            let reason = Reason::format(format_args!("its worker cannot be started: {error}"));
             self.on_load_failed(now, &reason, true);
         }
     }
@@ -87,8 +88,8 @@ impl Daemon<'_> {
             })
         });
         if let Err(error) = started {
-            let kind = error.kind();
-            self.counters.log_not_served(now, &format_args!("its worker cannot be started: {kind}"));
+            let error = OsError(&error);
+            self.counters.log_not_served(now, &format_args!("its worker cannot be started: {error}"));
         }
     }
 
@@ -306,8 +307,9 @@ impl Daemon<'_> {
         let (stream, session) = sessions
             .take(registry, node, purpose)
             .ok_or_else(|| Reason::truncated("the session was lost"))?;
-        proof::exempt(|| workers.start(now, registry, kind, &job(session), &[stream.as_fd()]))
-            .map_err(|error| Reason::format(format_args!("its worker cannot be started: {}", error.kind())))
+        proof::exempt(|| workers.start(now, registry, kind, &job(session), &[stream.as_fd()])).map_err(
+            |error| Reason::format(format_args!("its worker cannot be started: {}", OsError(&error))),
+        )
     }
 
     #[inline(never)]

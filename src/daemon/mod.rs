@@ -12,6 +12,7 @@
 //! | `installer` | what remains root where the daemon is not: starts the workers that install |
 //! | `worker`, `confine` | the other side: a worker's own `main`; what it gives up first |
 //! | `topology` | the topology service's events, on their way to the state machines |
+//! | `network`, `follow` | what the interface is; its changes, on their way to the sockets |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
 //! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
@@ -20,6 +21,7 @@
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
 //! | `shutdown` | ends the daemon |
 //! | `reexec` | executes the new program file after thimble's own was replaced |
+//! | `os_error` | the system's words for an error, without heap |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
 
@@ -37,10 +39,13 @@ mod fetch;
 #[cfg(test)]
 mod fixture;
 mod floors;
+mod follow;
 pub mod installer;
 mod jobs;
 mod log;
+mod network;
 mod notify;
+mod os_error;
 mod pace;
 mod process;
 mod proof;

@@ -9,6 +9,7 @@ use mio::Token;
 
 use super::control_socket::{Access, ConnectionId};
 use super::event_loop::Daemon;
+use super::os_error::OsError;
 use super::tokens::CONNECTIONS;
 use super::workers::{Ending, WorkerKind};
 use super::{proof, settings as from_config, sys};
@@ -40,6 +41,8 @@ impl Daemon<'_> {
     /// # Errors
     /// It cannot be started.
     pub fn start_reload(&mut self, now: Instant, command: Option<ConnectionId>) -> Result<(), Reason> {
+        // Where the kernel does not report changes, this is how they are seen.
+        self.look_at_network(now, false);
         let identity = self.codec.identity();
         let job = Job::Reload(ReloadJob {
             path: self.reload.path.clone(),
@@ -54,7 +57,7 @@ impl Daemon<'_> {
             Ok(memory)
         });
         let failed = |error: io::Error| {
-            Reason::format(format_args!("the worker that reads it cannot be started: {}", error.kind()))
+            Reason::format(format_args!("the worker that reads it cannot be started: {}", OsError(&error)))
         };
         self.reload.next = Some(started.map_err(failed)?);
         Ok(())

@@ -15,6 +15,7 @@ use super::control_socket::{Access, ControlSocket};
 use super::counters::Counters;
 use super::event_loop::{self, Daemon};
 use super::floors::Floors;
+use super::network::Network;
 use super::notify::Notify;
 use super::ready::ReadySet;
 use super::reload::Reload;
@@ -251,6 +252,7 @@ fn allocate(
         codec,
         node,
         transport,
+        network: Network::new(started),
         sessions,
         workers,
         control,

@@ -3,7 +3,7 @@
 use super::event_loop::Daemon;
 use super::notify::StatusLine;
 use crate::time::Instant;
-use crate::types::Text;
+use crate::types::{InterfaceState, Text};
 use crate::wire::messages::AgentState;
 
 impl Daemon<'_> {
@@ -20,9 +20,21 @@ impl Daemon<'_> {
         self.notify = notify;
     }
 
-    /// The state of the node in one line.
+    /// The state of the node in one line. An interface that is not up comes first.
     #[inline(never)]
     fn status_line(&self, now: Instant) -> StatusLine {
+        let roles = self.roles_line(now);
+        match self.network.state {
+            InterfaceState::Up => roles,
+            state => {
+                let (name, words) = (&self.config.network.interface, state.words());
+                StatusLine::format(format_args!("the interface {name} is {words}; {roles}"))
+            }
+        }
+    }
+
+    /// The state of its roles.
+    fn roles_line(&self, now: Instant) -> StatusLine {
         let agent = self.node.agent.as_ref().map(|agent| {
             let (state, step, percent) = agent.progress();
             let patches = agent.installed().patches().len();

@@ -31,6 +31,15 @@ pub fn monotonic_us() -> u64 {
     (time.tv_sec as u64).saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1_000)
 }
 
+/// The system's text for an error number.
+#[must_use]
+pub fn error_text(number: libc::c_int, buffer: &mut [u8; 64]) -> &str {
+    // SAFETY: the pointer and the length are those of `buffer`; what is written ends with a
+    // zero byte.
+    unsafe { libc::strerror_r(number, buffer.as_mut_ptr().cast(), buffer.len()) };
+    CStr::from_bytes_until_nul(buffer).ok().and_then(|text| text.to_str().ok()).unwrap_or_default()
+}
+
 /// Removes a variable from the environment, so that no child inherits it.
 #[must_use]
 pub fn take_variable(name: &str) -> Option<std::ffi::OsString> {

@@ -15,6 +15,8 @@ pub const DATAGRAMS: usize = 2;
 pub const LISTENERS: usize = 4;
 /// What tells which nodes are there.
 pub const TOPOLOGY: usize = 6;
+/// What tells that an interface has changed.
+pub const NETWORK: usize = 7;
 /// The sessions.
 pub const SESSIONS: usize = 8;
 /// The channels to workers.

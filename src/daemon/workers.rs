@@ -16,6 +16,7 @@ use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
 use super::control_socket::ConnectionId;
+use super::os_error::OsError;
 use super::process::{Process, ProcessEnd};
 use super::sys::{self, Waited};
 use crate::control::sys::FDS;
@@ -190,6 +191,7 @@ impl Workers {
 
     /// Why an agent's worker could not be started, for the operator.
     pub fn not_started(&self, error: &io::Error) -> Reason {
+        let error = OsError(error);
         match &self.installer {
             None => Reason::format(format_args!("the agent's worker cannot be started: {error}")),
             Some(path) => Reason::format(format_args!(

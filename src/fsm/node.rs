@@ -70,6 +70,13 @@ impl Node<'_> {
         self.invariants();
     }
 
+    /// The network is there, or is there again: a controller's next round is due soon.
+    pub fn on_network_back(&mut self, now: Instant) {
+        if let Some(controller) = &mut self.controller {
+            controller.on_network_back(now, &mut self.random);
+        }
+    }
+
     /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, actions: &mut Actions) {
         // The agent goes first: its actions must find room. A controller that fills

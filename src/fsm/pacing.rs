@@ -20,6 +20,8 @@ use crate::wire::messages::{HelloAgent, Message};
 const WINDOW_PER_HOST_MS: u64 = 1;
 /// The narrowest window, in milliseconds.
 const WINDOW_LEAST_MS: u64 = 20;
+/// After the network was away, the next round is due within this time.
+const SOON: Duration = Duration::from_millis(500);
 /// Rounds after which all hosts that are up have been counted.
 const ROUNDS_TO_COUNT: u32 = 2;
 
@@ -46,6 +48,12 @@ impl Pacing {
     pub fn set_interval(&mut self, now: Instant, interval: Duration) {
         self.interval = interval;
         self.next_round = self.next_round.min(now + interval);
+    }
+
+    /// The network is there again: a round is due soon, though not at once, since a link may
+    /// come and go many times in a second.
+    pub fn soon(&mut self, now: Instant) {
+        self.next_round = self.next_round.min(now + SOON);
     }
 
     /// Whether two rounds have ended: every host that is up has been heard.
@@ -144,6 +152,18 @@ mod tests {
         assert!(pacing.is_settled(Instant::from_millis(43_000)));
         assert_eq!(round(&mut pacing, 66_000, 400), Some(500));
         assert_eq!(round(&mut pacing, 99_000, 0), Some(20));
+    }
+
+    #[test]
+    fn a_round_is_due_soon_after_the_network_is_back() {
+        let mut pacing = Pacing::new(Instant::default(), Duration::from_secs(30), 1);
+        assert!(round(&mut pacing, 0, 0).is_some());
+        for back in [1_000, 1_400] {
+            pacing.soon(Instant::from_millis(back));
+        }
+        assert_eq!(round(&mut pacing, 1_499, 0), None);
+        assert!(round(&mut pacing, 1_500, 0).is_some());
+        assert!(pacing.poll_at() > Some(Instant::from_millis(31_000)), "and then at the usual times");
     }
 
     #[test]

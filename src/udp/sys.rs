@@ -11,6 +11,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::config::interface::LOOPBACK;
 use crate::fsm::actions::{Arrival, Peer};
 use crate::limits;
 
@@ -26,9 +27,6 @@ pub struct Batch {
     is_elsewhere: [bool; limits::RECV_BATCH],
     count: usize,
 }
-
-/// The index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
-const LOOPBACK: u32 = 1;
 
 /// Room for the one control message of a datagram, an `IP_PKTINFO`.
 #[derive(Clone, Copy)]
@@ -182,13 +180,11 @@ pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
     };
     // A restarted daemon need not wait until old connections are forgotten.
     set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &1 as &libc::c_int)?;
-    let mut filter = interface_filter(interface);
-    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
-    match set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program) {
+    match admit(socket.as_fd(), interface) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &interface)?;
         }
-        attached => attached?,
+        admitted => admitted?,
     }
     // SAFETY: sockaddr_in is plain data, for which zeros are a value; zeros are any address.
     let mut any: libc::sockaddr_in = unsafe { std::mem::zeroed() };
@@ -201,6 +197,16 @@ pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
         if bound == 0 { libc::listen(socket.as_raw_fd(), BACKLOG) } else { bound }
     };
     if done == 0 { Ok(TcpListener::from(socket)) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Makes a listener take only what comes in by `interface` or from this host, from now on.
+///
+/// # Errors
+/// As `setsockopt(2)`: `PermissionDenied` where a newer kernel wants a capability for it.
+pub fn admit(listener: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
+    let mut filter = interface_filter(interface);
+    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    set(listener, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
 /// A classic BPF program that keeps a packet that came in by `interface` or by loopback,
@@ -219,17 +225,6 @@ fn interface_filter(interface: u32) -> [libc::sock_filter; 5] {
         step(KEEP, 0, 0, u32::MAX),
         step(KEEP, 0, 0, 0),
     ]
-}
-
-/// The index of a network interface.
-///
-/// # Errors
-/// There is no interface of that name.
-pub fn interface_index(name: &str) -> io::Result<u32> {
-    let name = std::ffi::CString::new(name).map_err(|_| io::ErrorKind::InvalidInput)?;
-    // SAFETY: `name` is a C string that outlives the call.
-    let index = unsafe { libc::if_nametoindex(name.as_ptr()) };
-    if index == 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
 }
 
 fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
@@ -255,6 +250,14 @@ pub fn join(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Resu
     set(socket, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
 }
 
+/// Leaves `group` on an interface, which may be gone: the socket still has the membership then.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn leave(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Result<()> {
+    set(socket, libc::IPPROTO_IP, libc::IP_DROP_MEMBERSHIP, &request(group, interface)?)
+}
+
 /// Sends a socket's multicast on an interface with this TTL. Multicast is looped back,
 /// because a node may have both roles.
 ///
@@ -272,4 +275,49 @@ fn request(group: Ipv4Addr, interface: u32) -> io::Result<libc::ip_mreqn> {
         imr_address: libc::in_addr { s_addr: 0 },
         imr_ifindex: interface.try_into().map_err(|_| io::ErrorKind::InvalidInput)?,
     })
+}
+
+/// A socket on which the kernel reports changes of interfaces and of IPv4 addresses. Without
+/// blocking, close-on-exec.
+///
+/// # Errors
+/// As `socket(2)` and `bind(2)`.
+pub fn interface_reports() -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_RAW | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: the new descriptor is owned by nobody else. sockaddr_nl is plain data, for which
+    // zeros are a value; `to` outlives the call, and its length is its own.
+    unsafe {
+        let fd = libc::socket(libc::AF_NETLINK, kind, libc::NETLINK_ROUTE);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let socket = OwnedFd::from_raw_fd(fd);
+        let mut to: libc::sockaddr_nl = std::mem::zeroed();
+        to.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        to.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR) as u32;
+        match libc::bind(fd, (&raw const to).cast(), size_of_val(&to) as libc::socklen_t) {
+            0 => Ok(socket),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// The beginning of the next report, which the kernel cuts to the room: its length there, or
+/// `None` if it is not the kernel's.
+///
+/// # Errors
+/// As `recvfrom(2)`: `WouldBlock` where there is none, ENOBUFS where some were dropped.
+pub fn next_report(socket: BorrowedFd<'_>, head: &mut [u8]) -> io::Result<Option<usize>> {
+    // SAFETY: sockaddr_nl is plain data, for which zeros are a value; `head`, `from` and `len`
+    // outlive the call, with their true lengths.
+    let (got, from) = unsafe {
+        let mut from: libc::sockaddr_nl = std::mem::zeroed();
+        let mut len = size_of_val(&from) as libc::socklen_t;
+        let (room, flags) = (head.len(), libc::MSG_DONTWAIT);
+        let (fd, source) = (socket.as_raw_fd(), (&raw mut from).cast());
+        (libc::recvfrom(fd, head.as_mut_ptr().cast(), room, flags, source, &raw mut len), from)
+    };
+    let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+    // Any process may send to the socket; the kernel's port is 0.
+    Ok((from.nl_pid == 0).then_some(got))
 }

@@ -31,7 +31,7 @@ pub struct Cluster {
     _filter: Option<Filter>,
     switch: Option<Switch>,
     pub dir: Scratch,
-    _hub: Hub,
+    pub hub: Hub,
 }
 
 /// The network between the nodes of a cluster.
@@ -106,7 +106,7 @@ impl Cluster {
                 None
             }
         };
-        let cluster = Self { nodes, signer, stranger, controllers, _filter: filter, switch, dir, _hub: hub };
+        let cluster = Self { nodes, signer, stranger, controllers, _filter: filter, switch, dir, hub };
         cluster.make_keys();
         cluster
     }
@@ -181,6 +181,27 @@ impl Cluster {
                     && synced + 1 >= running.len()
             })
         });
+    }
+
+    /// Takes a node's interface away, as if a VLAN were deleted. The cluster is a bridged one.
+    pub fn unplug(&self, number: usize) {
+        self.nodes[number].namespace.ip("link delete net0\n");
+    }
+
+    /// Makes a node's interface again.
+    pub fn plug(&self, number: usize) {
+        let node = &self.nodes[number];
+        self.hub.join(&node.namespace, &format!("port{number}"), node.address);
+    }
+
+    /// Makes a node's interface again, with this index.
+    pub fn plug_as(&self, number: usize, index: &str) {
+        let node = &self.nodes[number];
+        let hub = self.hub.namespace.path();
+        node.namespace
+            .ip(&format!("link add name net0 index {index} type veth peer name port{number} netns {hub}\n"));
+        self.hub.namespace.ip(&format!("link set port{number} up master br0\n"));
+        crate::over::attach(&node.namespace, node.address);
     }
 
     /// The first controller's row of the node `number`.

@@ -61,6 +61,8 @@ mod metrics;
 #[cfg(feature = "tipc")]
 mod multicast;
 mod netns;
+#[cfg(not(feature = "tipc"))]
+mod networks;
 mod node;
 mod operator;
 mod own_binary;

@@ -35,7 +35,7 @@ pub const MENDED_WITHIN: Duration = Duration::ZERO;
 pub const INSTALL_RETRY_MS: u64 = 100;
 
 /// Words of the alert that `status` shows when the interface is down.
-pub const UNPLUGGED: &[&str] = &["Datagrams cannot be sent (", "is the interface up"];
+pub const UNPLUGGED: &[&str] = &["The interface net0 is down, for ", "ip link set dev"];
 
 /// Whether the transport carries empty datagrams.
 pub const CARRIES_NOTHING: bool = true;

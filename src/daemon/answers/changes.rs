@@ -7,6 +7,7 @@ use mio::Token;
 
 use super::super::control_socket::{ConnectionId, Pending};
 use super::super::event_loop::Daemon;
+use super::super::os_error::OsError;
 use super::super::proof;
 use super::super::repository::{Change as StoreChange, ChangeKind, Requester};
 use super::super::tokens::CONNECTIONS;
@@ -102,8 +103,8 @@ impl Daemon<'_> {
         }
         proof::exempt(|| self.workers.start(now, registry, WorkerKind::Change, job, &files)).map_err(
             |error| {
-                let kind = error.kind();
-                let reason = Reason::format(format_args!("The worker for it cannot be started: {kind}."));
+                let error = OsError(&error);
+                let reason = Reason::format(format_args!("The worker for it cannot be started: {error}."));
                 (ErrorKind::Refused, reason)
             },
         )?;

@@ -22,6 +22,7 @@ use std::os::fd::AsFd;
 
 use super::control_socket::{Filled, Pending};
 use super::event_loop::Daemon;
+use super::os_error::OsError;
 use super::proof;
 use super::tokens::CONNECTIONS;
 use super::workers::WorkerKind;
@@ -252,8 +253,8 @@ impl<'a> Daemon<'a> {
             self.workers.start(now, &self.registry, WorkerKind::Show, &job, &[stream.as_fd()])
         });
         if let Err(error) = started {
-            let kind = error.kind();
-            self.counters.log_not_served(now, &format_args!("a worker for show cannot be started: {kind}"));
+            let error = OsError(&error);
+            self.counters.log_not_served(now, &format_args!("a worker for show cannot be started: {error}"));
         }
         Ok(Answered::HandedOver)
     }

@@ -4,6 +4,7 @@
 use log::{info, warn};
 
 use super::super::event_loop::Daemon;
+use super::super::os_error::OsError;
 use super::super::proof;
 use super::super::repository::{ChangeKind, Requester};
 use super::super::workers::WorkerKind;
@@ -123,7 +124,7 @@ impl<'a> Daemon<'a> {
             Ok(()) => self.repository.on_change_started(ChangeKind::Rollout, Requester::Controller),
             Err(error) => {
                 self.counters
-                    .log_not_settled(now, &format_args!("its worker cannot be started: {}", error.kind()));
+                    .log_not_settled(now, &format_args!("its worker cannot be started: {}", OsError(&error)));
             }
         }
     }

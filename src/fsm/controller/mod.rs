@@ -165,6 +165,12 @@ impl<'a> Controller<'a> {
         self.sync.set_timers(now, timers.sync);
     }
 
+    /// The network is there again: hosts and controllers are asked soon.
+    pub fn on_network_back(&mut self, now: Instant, random: &mut Random) {
+        self.pacing.soon(now);
+        self.sync.on_network_back(now, random);
+    }
+
     /// Handles a message of an agent or of another controller.
     pub fn on_message(
         &mut self,

@@ -116,6 +116,11 @@ impl<'a> Sync<'a> {
         self.rounds.begin(now);
     }
 
+    /// The network is there again: the other controllers are greeted soon.
+    pub fn on_network_back(&mut self, now: Instant, random: &mut Random) {
+        self.rounds.soon(now, random);
+    }
+
     /// Handles a message of another controller. Its sender becomes a neighbour, whatever the
     /// message: the caller must not pass an agent's.
     pub fn on_message(
