@@ -367,8 +367,8 @@ const REFUSED: [RefusalAlert; 8] = [
 
 fn check_refusal(now: Instant, daemon: &Daemon<'_>, refused: &RefusalAlert, found: &mut Found) {
     let Some(contact) = daemon.counters.recent_refusal(now, refused.refusal) else { return };
-    // What is not even thimble's on another network is no concern of the operator.
-    if refused.refusal == Refusal::OtherInterface && contact.node == NodeId(0) {
+    // What is not even thimble's is no concern of the operator.
+    if [Refusal::OtherInterface, Refusal::Version].contains(&refused.refusal) && contact.node == NodeId(0) {
         return;
     }
     let controller = daemon.node.controller.as_ref();

@@ -204,8 +204,18 @@ impl Counters {
     pub fn refuse(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         self.refusals.count(refusal);
         if let Some(last) = self.last_refused.get_mut(refusal as usize) {
+            // Noise hides no node.
+            let is_noise =
+                |last: &Contact| claimed == NodeId(0) && last.node != claimed && is_recent(now, last.at);
+            if last.as_ref().is_some_and(is_noise) {
+                return self.log_refused(now, refusal, claimed, from);
+            }
             *last = Some(Contact { at: now, node: claimed, from });
         }
+        self.log_refused(now, refusal, claimed, from);
+    }
+
+    fn log_refused(&mut self, now: Instant, refusal: Refusal, claimed: NodeId, from: Peer) {
         if refusal == Refusal::OwnEcho {
             return;
         }
@@ -272,7 +282,10 @@ mod tests {
         assert!(counters.recent_refusal(at(604), Refusal::Replay).is_none());
         assert!(counters.recent_refusal(at(605), Refusal::Tag).is_none());
         assert_eq!(counters.refusals.get(Refusal::Tag), 1);
+        counters.refuse(at(700), Refusal::Tag, NodeId(0), from);
+        assert_eq!(counters.recent_refusal(at(700), Refusal::Tag).map(|met| met.node), Some(NodeId(0)));
         counters.refuse(at(700), Refusal::Tag, NodeId(8), from);
+        counters.refuse(at(701), Refusal::Tag, NodeId(0), from);
         assert_eq!(counters.recent_refusal(at(700), Refusal::Tag).map(|met| met.node), Some(NodeId(8)));
     }
 

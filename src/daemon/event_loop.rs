@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
+use super::losses::Losses;
 use super::network::Network;
 use super::notify::Notify;
 use super::os_error::OsError;
@@ -74,6 +75,8 @@ pub struct Daemon<'a> {
     pub control: ControlSocket,
     /// What happened how often.
     pub counters: Counters,
+    /// What the log was told of what is lost.
+    pub losses: Losses,
     /// How far the repository may be used, and what is being changed.
     pub repository: Repository,
     /// Changes made here that were replaced by others.
@@ -178,6 +181,7 @@ impl Daemon<'_> {
             self.notify.poll_at(),
             self.transport.view.poll_at(),
             self.repository.poll_at(),
+            self.loss_due(),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
@@ -340,6 +344,7 @@ impl Daemon<'_> {
             self.resume_waiting(now);
         }
         self.on_confirmed(now);
+        self.note_losses(now);
     }
 
     /// Passes an event to the state machines, and executes their actions.

@@ -63,7 +63,7 @@ impl Exchange {
                     sent += written;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.pace.explained(error)),
             }
         }
         Ok(())
@@ -94,7 +94,7 @@ impl Exchange {
                     filled += got;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(self.pace.explained(error)),
             }
         }
     }
@@ -114,7 +114,7 @@ impl Exchange {
 impl Read for Exchange {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.wait_for_what_is_left()?;
-        let got = self.stream.read(buffer)?;
+        let got = self.stream.read(buffer).map_err(|error| self.pace.explained(error))?;
         self.pace.count(got);
         Ok(got)
     }
@@ -124,7 +124,7 @@ impl Read for Exchange {
 impl Write for Exchange {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.wait_for_what_is_left()?;
-        let sent = self.stream.write(bytes)?;
+        let sent = self.stream.write(bytes).map_err(|error| self.pace.explained(error))?;
         self.pace.count(sent);
         Ok(sent)
     }
@@ -188,6 +188,14 @@ mod tests {
         let (kind, took) = while_bytes_trickle_in(raw);
         assert!(matches!(kind, io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock), "{kind}");
         assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+
+    #[test]
+    fn the_time_limit_of_a_peer_that_says_nothing_is_told() {
+        let (mut exchange, _peer) = session(Duration::from_millis(1_000));
+        for error in [exchange.receive().unwrap_err(), exchange.read(&mut [0]).unwrap_err()] {
+            assert!(error.to_string().starts_with("no answer within 1 s"), "{error}");
+        }
     }
 
     #[test]

@@ -21,6 +21,7 @@
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
 //! | `shutdown` | ends the daemon |
 //! | `reexec` | executes the new program file after thimble's own was replaced |
+//! | `losses`, `tell_losses` | what the log was told of lost nodes and links; tells it |
 //! | `os_error` | the system's words for an error, without heap |
 //! | `buffers` | memory that is resident only as it is used |
 //! | `counters`, `clock`, `replaced`, `log` | what is counted, kept and logged |
@@ -43,6 +44,7 @@ mod follow;
 pub mod installer;
 mod jobs;
 mod log;
+mod losses;
 mod network;
 mod notify;
 mod os_error;
@@ -66,6 +68,7 @@ mod start;
 mod summary;
 mod supervisor;
 mod sys;
+mod tell_losses;
 mod tokens;
 mod topology;
 mod transport;

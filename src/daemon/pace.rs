@@ -8,6 +8,8 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::time::Span;
+
 /// The least rate of an answer, in bytes a second: 64 kbit/s. Every network and flash that
 /// hosts are patched over has more.
 const BYTES_PER_S: u64 = 8 * 1024;
@@ -37,6 +39,19 @@ impl Pace {
         self.bytes = self.bytes.saturating_add(bytes as u64);
     }
 
+    /// The time limit of a socket, told as what it is: the system says "Resource temporarily
+    /// unavailable". Other errors stay as they are.
+    #[must_use]
+    pub fn explained(&self, error: io::Error) -> io::Error {
+        match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let limit = Span::of_millis(u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX));
+                io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit}"))
+            }
+            _ => error,
+        }
+    }
+
     /// How long the next read or write may wait.
     ///
     /// # Errors
@@ -50,7 +65,10 @@ impl Pace {
         let left = self.patience.saturating_add(earned).saturating_sub(elapsed);
         // A socket takes a timeout of zero for none.
         if left < Duration::from_millis(1) {
-            Err(io::ErrorKind::TimedOut.into())
+            Err(match self.bytes {
+                0 => self.explained(io::ErrorKind::TimedOut.into()),
+                _ => io::Error::new(io::ErrorKind::TimedOut, "slower than 8 KiB a second"),
+            })
         } else {
             Ok(left.min(self.patience))
         }

@@ -140,7 +140,7 @@ impl Worker {
             self.channel.set_read_timeout(Some(left)).map_err(FetchError::Session)?;
             match self.channel.read(&mut self.buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FetchError::Session(error)),
+                Err(error) => return Err(FetchError::Session(self.pace.explained(error))),
                 Ok(0) => return Err(broken("the worker that fetches has ended")),
                 Ok(got) => break got,
             }

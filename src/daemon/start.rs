@@ -15,6 +15,7 @@ use super::control_socket::{Access, ControlSocket};
 use super::counters::Counters;
 use super::event_loop::{self, Daemon};
 use super::floors::Floors;
+use super::losses::Losses;
 use super::network::Network;
 use super::notify::Notify;
 use super::ready::ReadySet;
@@ -257,6 +258,7 @@ fn allocate(
         workers,
         control,
         counters: Counters::default(),
+        losses: Losses::default(),
         repository: if is_controller { Repository::new(started) } else { Repository::absent() },
         replaced: Replaced::new(is_controller),
         floors: Floors::default(),

@@ -26,6 +26,7 @@ impl Daemon<'_> {
         let mut batches = BATCHES;
         for _ in 0..EVENTS {
             let Some(next) = self.transport.view.next(now) else { return };
+            self.losses.is_wanted = true;
             let Some(event) = next else { continue };
             if matches!(event, PeerEvent::Withdrawn(..) | PeerEvent::NodeLost(_) | PeerEvent::Settled) {
                 self.drain_datagrams(now, batch, &mut batches);

@@ -180,7 +180,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
             return channel.report(&match served {
                 Ok(()) => Report::Done,
                 Err(error) => {
-                    let reason = Reason::format(format_args!("a session ended early: {}", error.kind()));
+                    let reason = Reason::format(format_args!("a session ended early: {error}"));
                     Report::Failed { kind: RefusalKind::Refused, reason }
                 }
             });

@@ -50,6 +50,8 @@ pub struct Host {
     pub last_heard: Instant,
     /// Whether it is up, as the topology service reports.
     pub presence: Presence,
+    /// It was lost when that was last looked at.
+    pub is_noted_lost: bool,
     /// Its last ack.
     pub ack: HelloAgentAck,
     /// Whether its installed set is known.
@@ -78,6 +80,7 @@ impl Host {
             ))),
             last_heard: Instant::default(),
             presence: Presence::default(),
+            is_noted_lost: false,
             ack: HelloAgentAck::default(),
             knowledge: Knowledge::Wanted,
             known_digest: Digest::default(),

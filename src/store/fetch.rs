@@ -242,11 +242,8 @@ impl Fetch<'_> {
         match error {
             FetchError::Refused(reason) => self.of_peer(entry, reason),
             FetchError::Session(error) => FetchFailure::Session(format!(
-                "{} of {}: the session broke at byte {so_far} of {} ({}), and goes on from there",
-                entry.id,
-                self.peer,
-                entry.size_bytes,
-                error.kind()
+                "{} of {}: the session broke at byte {so_far} of {} ({error}), and goes on from there",
+                entry.id, self.peer, entry.size_bytes
             )),
             // In the middle of the file: the rest of it is still to come on the session.
             FetchError::Sink(error) if error.kind() == io::ErrorKind::InvalidData => {

@@ -210,9 +210,8 @@ impl PullError {
             }
             Self::Fetch(FetchError::Session(error) | FetchError::Sink(error)) => {
                 JobFailure::refused(format_args!(
-                    "controller {peer} fell silent before its map was whole ({}); nothing of it \
-                              is taken, and it is asked again soon",
-                    error.kind()
+                    "controller {peer} fell silent before its map was whole ({error}); nothing of it \
+                              is taken, and it is asked again soon"
                 ))
             }
             Self::TooLong => JobFailure::refused(format_args!(

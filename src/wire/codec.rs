@@ -160,6 +160,11 @@ impl<'a> Codec<'a> {
         };
         let raw = match Header::parse(datagram) {
             Ok(raw) => raw,
+            // Of this cluster it is another release's; else it may be anything.
+            Err(Refusal::Version) => {
+                let names = Header::names(datagram).filter(|names| names.0 == self.identity.cluster);
+                return refused(Refusal::Version, names.map_or(NodeId(0), |names| names.1), false);
+            }
             Err(refusal) => return refused(refusal, NodeId(0), false),
         };
         let Header { sender, key_slot, .. } = raw.header;

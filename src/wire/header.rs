@@ -92,6 +92,15 @@ impl Header {
         }
     }
 
+    /// The cluster and the sender that a datagram of another version names, if they stand where
+    /// this version has them.
+    #[must_use]
+    pub fn names(datagram: &[u8]) -> Option<(ClusterId, NodeId)> {
+        let cluster = datagram.get(8..)?.first_chunk()?;
+        let sender = datagram.get(16..)?.first_chunk()?;
+        Some((ClusterId(u64::from_le_bytes(*cluster)), NodeId(u64::from_le_bytes(*sender))))
+    }
+
     /// The header as bytes, as [`parse`](Self::parse) reads them.
     #[must_use]
     pub fn emit(&self) -> [u8; limits::HEADER_BYTES] {

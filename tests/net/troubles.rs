@@ -103,6 +103,69 @@ fn a_controller_and_an_agent_that_hear_no_controller_report_it() {
 }
 
 #[test]
+fn another_release_is_reported_and_noise_is_not() {
+    need_root!();
+    let cluster = Cluster::new("versions", 0).start();
+    let socket = Datagrams::new(&cluster.stranger);
+    let to = To::All(Role::Controller);
+    for byte in 2..9 {
+        let mut noise = [byte; 100];
+        noise[..4].copy_from_slice(b"THMB");
+        socket.send(&noise, to);
+    }
+    wait::until_true("all are counted", || cluster.refused("version") == 7);
+    assert_eq!(troubles(&cluster), "[]");
+    let mut forger = with_keys_of(&cluster, Role::Controller, Some(NodeId(0x5EC0)));
+    let mut later = forger.encode(&hello(), NodeId(0));
+    later[4] = 2;
+    socket.send(&later, to);
+    let words = ["of another message version", "as 0000000000005ec0", "one release of thimble"];
+    reports_first(&cluster, &words);
+    socket.send(&[&b"THMB"[..], &[9; 96]].concat(), to);
+    wait::until_true("that is counted too", || cluster.refused("version") == 9);
+    reports_first(&cluster, &words);
+}
+
+#[test]
+fn datagrams_that_the_system_refuses_to_send_are_reported_until_it_takes_them() {
+    need_root!();
+    need_udp!("a link needs no route");
+    let cluster = Cluster::new("prohibited", 1).start();
+    let (node, other) = (&cluster.nodes[0], cluster.nodes[1].address);
+    node.namespace.ip(&format!("route add prohibit {other}/32\n"));
+    let _ = Patch::new(&cluster, "SENT-1").file("etc/sent", b"x").applied(&cluster);
+    let _ = node.thimble(&["host-install", "agent-1"]);
+    reports_first(node, &["Datagrams cannot be sent (Permission denied (os error 13))", "ago: check routes"]);
+    node.namespace.ip(&format!("route delete prohibit {other}/32\n"));
+    wait::until_true("it is over", || !troubles(node).contains("Datagrams cannot be sent"));
+}
+
+#[test]
+fn the_log_tells_who_is_lost_and_who_is_back() {
+    need_root!();
+    let cluster =
+        Cluster::bridged("lost-log", 2, 1).timer("controller_lost_ms", 1_000).timer("host_lost_ms", 1_000);
+    let mut cluster = cluster.start();
+    let says = |node: &Node, line: &str| {
+        wait::until_true(&format!("{} logs: {line}", node.name), || node.log().contains(line));
+    };
+    cluster.agree("each knows the other's name");
+    cluster.nodes[1].kill();
+    cluster.nodes[2].kill();
+    says(&cluster.nodes[0], "controller controller-1 is lost: ");
+    says(&cluster.nodes[0], "host agent-1 is lost: ");
+    cluster.nodes[1].start();
+    cluster.nodes[2].start();
+    says(&cluster.nodes[0], "controller controller-1 is back");
+    says(&cluster.nodes[0], "host agent-1 is back");
+    cluster.nodes[0].kill();
+    cluster.nodes[1].kill();
+    says(&cluster.nodes[2], "no controller has been heard for ");
+    cluster.nodes[1].start();
+    says(&cluster.nodes[2], " is heard, after ");
+}
+
+#[test]
 fn an_interface_that_is_down_is_reported() {
     need_root!();
     let cluster = Cluster::new("unplugged", 1).start();

@@ -4,6 +4,7 @@ use std::io::{self, Read, Write};
 
 use super::{Answers, Context, SessionEvent};
 use crate::daemon::buffers::Buffer;
+use crate::daemon::os_error::OsError;
 use crate::daemon::transport::{Origin, Stream};
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -340,7 +341,7 @@ impl SessionSlot {
             match session.stream.write(&self.to_send[self.sent_len..self.to_send_len]) {
                 Ok(sent) => self.sent_len += sent,
                 Err(error) if would_block(&error) => return Ok(()),
-                Err(error) => return Err(Fault::Io(error.kind())),
+                Err(error) => return Err(Fault::Io(error)),
             }
         }
         (self.sent_len, self.to_send_len) = (0, 0);
@@ -354,7 +355,7 @@ impl SessionSlot {
         if session.is_closing {
             return match session.stream.read(&mut [0]) {
                 Err(error) if would_block(&error) => Ok(false),
-                _ => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
+                _ => Err(Fault::Io(io::ErrorKind::UnexpectedEof.into())),
             };
         }
         // A session that is to be handed to a worker reads no more.
@@ -376,13 +377,13 @@ impl SessionSlot {
         let room = self.received.get_mut(self.received_len..wanted);
         let room = room.ok_or(Fault::Session(SessionError::Frame))?;
         match session.stream.read(room) {
-            Ok(0) => Err(Fault::Io(io::ErrorKind::UnexpectedEof)),
+            Ok(0) => Err(Fault::Io(io::ErrorKind::UnexpectedEof.into())),
             Ok(got) => {
                 self.received_len += got;
                 Ok(true)
             }
             Err(error) if would_block(&error) => Ok(false),
-            Err(error) => Err(Fault::Io(error.kind())),
+            Err(error) => Err(Fault::Io(error)),
         }
     }
 
@@ -398,7 +399,7 @@ const NO_ROOM: Fault = Fault::Refused("no room to answer");
 /// Why a session is closed.
 pub enum Fault {
     /// The socket failed, or the peer closed the connection.
-    Io(io::ErrorKind),
+    Io(io::Error),
     /// The peer sent something that is not allowed.
     Refused(&'static str),
     /// The bytes are not a session, or not sealed with our keys.
@@ -416,7 +417,7 @@ impl Fault {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Io(kind) => Reason::format(format_args!("{kind}")),
+            Self::Io(error) => Reason::format(format_args!("{}", OsError(error))),
             Self::Refused(what) => Reason::truncated(what),
             Self::Session(error) => Reason::format(format_args!("{error}")),
         }

@@ -14,6 +14,7 @@
 //! `rollout` drives a [`rollout`](super::rollout), `topology` applies the topology
 //! service's reports, and `view` computes the status of hosts and patches.
 
+pub mod losses;
 mod repository;
 mod rollout;
 #[cfg(test)]

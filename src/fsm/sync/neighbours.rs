@@ -29,6 +29,8 @@ pub struct Neighbour {
     pub heard: Option<(Peer, Instant)>,
     /// Whether it is up, as the topology service reports.
     pub presence: Presence,
+    /// It was lost when that was last looked at.
+    pub is_noted_lost: bool,
     /// Its counter of changes, as last sent; for people.
     pub op_counter: u64,
     /// The digest of its map, as last sent.
@@ -75,6 +77,7 @@ impl Neighbour {
             is_known: false,
             heard: None,
             presence: Presence::default(),
+            is_noted_lost: false,
             op_counter: 0,
             announced: None,
             read_for: None,

@@ -69,6 +69,24 @@ fn install() -> Message {
 }
 
 #[test]
+fn a_datagram_of_another_version_names_its_sender_only_if_it_is_of_this_cluster() {
+    let mut receiver = agent();
+    let mut sent = encode(&mut controller(), &hello_agent(), GROUP);
+    let mut claimed = |bytes: &[u8]| {
+        let refused = receiver.decode(NOW, bytes).unwrap_err();
+        assert_eq!(refused.refusal, Refusal::Version);
+        refused.claimed_sender
+    };
+    sent[4] = 2;
+    assert_eq!(claimed(&sent), CONTROLLER);
+    sent[8] ^= 1;
+    assert_eq!(claimed(&sent), NodeId(0));
+    let mut noise = [0xA5; 100];
+    noise[..4].copy_from_slice(b"THMB");
+    assert_eq!(claimed(&noise), NodeId(0));
+}
+
+#[test]
 fn a_controller_and_an_agent_decode_each_other_s_datagrams() {
     let (mut controller, mut agent) = (controller(), agent());
     for (message, to) in [(hello_agent(), GROUP), (install(), AGENT)] {
