@@ -133,6 +133,21 @@ fn a_supervisor_is_notified_of_ready_status_and_stopping() {
     assert_eq!(cluster.nodes[0].ended().0, Some(0));
 }
 
+/// A supervisor that waited for it would end the start after its time limit, again and again.
+#[test]
+fn a_node_without_its_interface_is_ready_and_says_what_it_waits_for() {
+    need_root!();
+    need_udp!("TIPC waits for its bearer");
+    let mut cluster = Cluster::new("notify-waits", 0);
+    cluster.unplug(0);
+    let supervisor = supervised(&mut cluster.nodes[0], false, 0);
+    heard_until(&supervisor, "READY=1");
+    heard_until(&supervisor, "STATUS=the interface net0 is missing; controller: 0 patches, 0 hosts, 0 lost");
+    cluster.plug(0);
+    heard_until(&supervisor, "STATUS=controller: 0 patches, 0 hosts, 0 lost");
+    cluster.nodes[0].stop();
+}
+
 #[test]
 fn the_loop_feeds_the_watchdog_and_workers_do_not_inherit_its_socket() {
     need_root!();

@@ -198,6 +198,30 @@ fn a_controller_without_capabilities_follows_too() {
     }
 }
 
+/// Only the kernel's reports count.
+#[test]
+fn a_report_that_another_process_sends_is_ignored() {
+    need_root!();
+    let cluster = Cluster::new("forged-report", 0).start();
+    let node = &cluster.nodes[0];
+    let shown = node.namespace.run("ip", "-o link show dev net0", "");
+    let index: u32 = shown.split(':').next().unwrap().parse().unwrap();
+    // The columns: address, protocol (0 is rtnetlink), port, groups.
+    let sockets = fs::read_to_string(format!("/proc/{}/net/netlink", node.pid())).unwrap();
+    let rows = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ports: Vec<u32> =
+        rows.filter(|row| row[1] == "0" && row[3] == "00000011").map(|row| row[2].parse().unwrap()).collect();
+    assert_eq!(ports.len(), 1, "{sockets}");
+    let mut removed = [0; 32];
+    removed[..4].copy_from_slice(&32u32.to_ne_bytes());
+    removed[4..6].copy_from_slice(&libc::RTM_DELLINK.to_ne_bytes());
+    removed[20..24].copy_from_slice(&index.to_ne_bytes());
+    node.namespace.enter(|| sys::send_to_netlink(ports[0], &removed)).unwrap();
+    node.namespace.ip("link set net0 down\n");
+    says(node, "The interface net0 is down");
+    assert!(!node.log().contains("made anew"), "{}", node.log());
+}
+
 #[test]
 fn the_loop_allocates_nothing_when_interfaces_change() {
     need_root!();

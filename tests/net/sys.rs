@@ -112,6 +112,28 @@ pub fn packet_socket(interface: &str) -> io::Result<File> {
     Ok(File::from(socket))
 }
 
+/// Sends a message to the netlink socket with this port, as another process and not as the
+/// kernel.
+pub fn send_to_netlink(port: u32, message: &[u8]) -> io::Result<()> {
+    // SAFETY: the new descriptor is owned by nobody else. sockaddr_nl is plain data, for which
+    // zeros are a value; `to` and `message` outlive the call, with their true lengths.
+    unsafe {
+        let fd = checked(libc::socket(
+            libc::AF_NETLINK,
+            libc::SOCK_RAW | libc::SOCK_CLOEXEC,
+            libc::NETLINK_ROUTE,
+        ))?;
+        let socket = OwnedFd::from_raw_fd(fd);
+        let mut to: libc::sockaddr_nl = std::mem::zeroed();
+        to.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        to.nl_pid = port;
+        let len = size_of_val(&to) as libc::socklen_t;
+        let (data, destination) = (message.as_ptr().cast(), (&raw const to).cast());
+        let sent = libc::sendto(socket.as_raw_fd(), data, message.len(), 0, destination, len);
+        if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    }
+}
+
 /// Sets a process's limit on descriptors; returns the previous limit.
 pub fn limit_descriptors(pid: u32, most: u64) -> io::Result<u64> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
