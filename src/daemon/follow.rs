@@ -12,7 +12,7 @@ impl Daemon<'_> {
     pub(super) fn begin_network(&mut self, _: Instant) {}
 
     /// Nothing to look at.
-    pub(super) fn look_at_network(&mut self, _: Instant, _: bool) {}
+    pub(super) fn look_at_network(&mut self, _: Instant) {}
 
     /// Nothing is reported.
     pub(super) fn take_network(&mut self, _: Instant) {}
@@ -33,7 +33,7 @@ mod watched {
     use mio::{Interest, Token};
 
     use super::{Daemon, Instant, InterfaceRow};
-    use crate::daemon::network::{Network, Outage};
+    use crate::daemon::network::{Change, Network, Outage};
     use crate::daemon::os_error::OsError;
     use crate::daemon::tokens::{LISTENERS, NETWORK};
     use crate::time::Span;
@@ -57,9 +57,9 @@ mod watched {
                 );
             }
             let seen = *self.transport.interface();
-            let (state, address, index) = (seen.state, seen.address, seen.index);
-            self.network = Network { state, address, index, ..Network::new(now) };
-            if state != InterfaceState::Up {
+            let (address, index) = (seen.address, seen.index);
+            self.network = Network { address, index, ..Network::new(now) };
+            if self.network.note(now, &seen, false).is_some() {
                 self.say_interface();
             }
         }
@@ -73,15 +73,19 @@ mod watched {
                 self.ready.insert(Token(NETWORK));
             }
             if reported.is_news {
-                self.look_at_network(now, reported.is_removed);
+                self.follow_network(now, reported.is_removed, reported.is_lossy);
             }
         }
 
         /// Looks at the interface, has the sockets follow it, and says what has changed.
+        pub(in crate::daemon) fn look_at_network(&mut self, now: Instant) {
+            self.follow_network(now, false, false);
+        }
+
         #[inline(never)]
-        pub(in crate::daemon) fn look_at_network(&mut self, now: Instant, is_removed: bool) {
+        fn follow_network(&mut self, now: Instant, is_removed: bool, is_lossy: bool) {
             let registry = &self.registry;
-            let followed = self.transport.follow(is_removed, |endpoint| {
+            let followed = self.transport.follow(is_removed || is_lossy, |endpoint| {
                 let token = Token(LISTENERS + endpoint.role() as usize);
                 registry.register(&mut endpoint.listener, token, Interest::READABLE)
             });
@@ -93,43 +97,21 @@ mod watched {
         }
 
         fn note_interface(&mut self, now: Instant, is_removed: bool) {
-            let (before, seen) = (self.network, *self.transport.interface());
-            let was_made_anew = is_removed || (seen.index != before.index && before.index != 0);
-            let is_same = (seen.state, seen.address) == (before.state, before.address);
-            if is_same && !was_made_anew {
-                return;
-            }
-            let lasted = now.since(before.since);
-            let name = &self.config.network.interface;
-            let (state, address, index) = (seen.state, seen.address, seen.index);
-            let outage = match before.state {
-                InterfaceState::Up => before.outage,
-                state => Some(Outage { state, lasted }),
-            };
-            self.network = Network {
-                state,
-                address,
-                index,
-                since: now,
-                outage,
-                changes: before.changes.saturating_add(1),
-            };
-            if state != InterfaceState::Up {
-                return self.say_interface();
+            let Some(change) = self.network.note(now, self.transport.interface(), is_removed) else { return };
+            let (name, address) = (&self.config.network.interface, self.network.address);
+            match change {
+                Change::Out => return self.say_interface(),
+                Change::Back(Outage { state, lasted, .. }) => {
+                    let (was, span) = (state.words(), Span(lasted));
+                    info!("the interface {name} is up with {address}; it was {was} for {span}");
+                }
+                Change::MadeAnew => info!("the interface {name} was made anew, with {address}"),
+                Change::Renumbered(was) => {
+                    info!("the address of the interface {name} is {address} now; it was {was}");
+                }
             }
             // What could not be sent then says nothing of now.
             self.counters.send_failure = None;
-            match before.state {
-                InterfaceState::Up if is_same => info!("the interface {name} was made anew, with {address}"),
-                InterfaceState::Up => {
-                    info!("the address of the interface {name} is {address} now; it was {}", before.address);
-                }
-                was => info!(
-                    "the interface {name} is up with {address}; it was {} for {}",
-                    was.words(),
-                    Span(lasted)
-                ),
-            }
             self.node.on_network_back(now);
         }
 
@@ -153,7 +135,9 @@ mod watched {
                     false => Text::format(format_args!("{address}")),
                 },
                 age_ms: now.since(since).as_millis(),
-                outage: outage.map(|outage| (outage.state, outage.lasted.as_millis())),
+                outage: outage
+                    .filter(|_| state == InterfaceState::Up)
+                    .map(|outage| (outage.state, outage.lasted.as_millis())),
             })
         }
     }

@@ -2,16 +2,19 @@
 
 use std::net::Ipv4Addr;
 
+#[cfg(not(feature = "tipc"))]
+use crate::config::interface::Interface;
 use crate::time::{Duration, Instant};
 use crate::types::InterfaceState;
 
 /// A time in which the interface was not up.
-#[derive(Clone, Copy, Debug)]
-#[cfg_attr(feature = "tipc", expect(dead_code, reason = "TIPC has bearers instead"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outage {
-    /// What it was.
+    /// What it was at first.
     pub state: InterfaceState,
-    /// For how long.
+    /// When that began.
+    pub since: Instant,
+    /// How long it was not up.
     pub lasted: Duration,
 }
 
@@ -27,10 +30,24 @@ pub struct Network {
     pub index: u32,
     /// Since when this is so.
     pub since: Instant,
-    /// The last time in which it was not up.
+    /// The last time in which it was not up, or that in which it is not.
     pub outage: Option<Outage>,
     /// How often it has changed.
     pub changes: u64,
+}
+
+/// What has changed of an interface.
+#[cfg(not(feature = "tipc"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is not up, or not up for another reason than before.
+    Out,
+    /// It is up again, after this.
+    Back(Outage),
+    /// It was made anew.
+    MadeAnew,
+    /// It had this address before.
+    Renumbered(Ipv4Addr),
 }
 
 impl Network {
@@ -45,6 +62,38 @@ impl Network {
             outage: None,
             changes: 0,
         }
+    }
+
+    /// Notes what the interface is now; `is_removed` if the one before is gone.
+    #[cfg(not(feature = "tipc"))]
+    pub fn note(&mut self, now: Instant, seen: &Interface, is_removed: bool) -> Option<Change> {
+        let before = *self;
+        let is_another = is_removed || (seen.index != before.index && before.index != 0);
+        (self.state, self.address, self.index) = (seen.state, seen.address, seen.index);
+        let change = match (before.state, seen.state) {
+            (InterfaceState::Up, InterfaceState::Up) if is_another => Change::MadeAnew,
+            (InterfaceState::Up, InterfaceState::Up) if seen.address != before.address => {
+                Change::Renumbered(before.address)
+            }
+            (was, is) if was == is => return None,
+            (InterfaceState::Up, state) => {
+                self.outage = Some(Outage { state, since: now, lasted: Duration::ZERO });
+                Change::Out
+            }
+            (_, InterfaceState::Up) => {
+                let begun = before.outage.unwrap_or(Outage {
+                    state: before.state,
+                    since: before.since,
+                    lasted: Duration::ZERO,
+                });
+                let outage = Outage { lasted: now.since(begun.since), ..begun };
+                self.outage = Some(outage);
+                Change::Back(outage)
+            }
+            _ => Change::Out,
+        };
+        (self.since, self.changes) = (now, before.changes.saturating_add(1));
+        Some(change)
     }
 }
 
@@ -77,6 +126,29 @@ pub fn remedy(state: InterfaceState) -> Option<&'static str> {
 mod tests {
     use super::*;
     use crate::limits;
+
+    #[test]
+    #[cfg(not(feature = "tipc"))]
+    fn an_outage_is_told_by_its_first_cause_and_its_whole_time() {
+        let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let mut network = Network::new(Instant::default());
+        let mut seen = |at: u64, index, state, address, is_removed| {
+            let change =
+                network.note(Instant::from_millis(at), &Interface { index, state, address }, is_removed);
+            (change, network.changes)
+        };
+        let none = Ipv4Addr::UNSPECIFIED;
+        assert_eq!(seen(5, 0, InterfaceState::Missing, none, false), (Some(Change::Out), 1));
+        assert_eq!(seen(6, 0, InterfaceState::Missing, none, false), (None, 1));
+        assert_eq!(seen(10, 7, InterfaceState::NoAddress, none, false), (Some(Change::Out), 2));
+        let lasted = Duration::from_millis(20);
+        let outage = Outage { state: InterfaceState::Missing, since: Instant::from_millis(5), lasted };
+        assert_eq!(seen(25, 7, InterfaceState::Up, here, false), (Some(Change::Back(outage)), 3));
+        assert_eq!(seen(26, 7, InterfaceState::Up, here, false), (None, 3));
+        assert_eq!(seen(27, 7, InterfaceState::Up, there, false), (Some(Change::Renumbered(here)), 4));
+        assert_eq!(seen(28, 7, InterfaceState::Up, there, true), (Some(Change::MadeAnew), 5));
+        assert_eq!(seen(29, 8, InterfaceState::Up, there, false), (Some(Change::MadeAnew), 6));
+    }
 
     #[test]
     fn an_alert_for_the_longest_name_of_an_interface_fits() {

@@ -42,7 +42,7 @@ impl Daemon<'_> {
     /// It cannot be started.
     pub fn start_reload(&mut self, now: Instant, command: Option<ConnectionId>) -> Result<(), Reason> {
         // Where the kernel does not report changes, this is how they are seen.
-        self.look_at_network(now, false);
+        self.look_at_network(now);
         let identity = self.codec.identity();
         let job = Job::Reload(ReloadJob {
             path: self.reload.path.clone(),

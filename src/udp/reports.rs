@@ -22,8 +22,10 @@ pub struct Reports(OwnedFd);
 pub struct Reported {
     /// Something has changed.
     pub is_news: bool,
-    /// The interface in use was removed, or reports were lost.
+    /// The interface in use was removed.
     pub is_removed: bool,
+    /// Reports were lost, and with them perhaps that.
+    pub is_lossy: bool,
     /// There may be more.
     pub has_more: bool,
 }
@@ -63,7 +65,7 @@ impl Reports {
                     break;
                 }
                 // ENOBUFS: the kernel had to drop some. Whatever it was, look.
-                Err(_) => (reported.is_news, reported.is_removed) = (true, true),
+                Err(_) => (reported.is_news, reported.is_lossy) = (true, true),
             }
         }
         reported

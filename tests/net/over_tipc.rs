@@ -40,6 +40,9 @@ pub const INSTALL_RETRY_MS: u64 = 500;
 /// Words of the alert that `status` shows when the interface is down.
 pub const UNPLUGGED: &[&str] = &["No TIPC link is up", "tipc bearer list"];
 
+/// What the log says of it, then and when the interface is up again.
+pub const UNPLUGGED_LOG: [&str; 2] = ["no TIPC link is up any more", "a TIPC link is up again, after "];
+
 /// Whether the transport carries empty datagrams: the kernel drops them.
 pub const CARRIES_NOTHING: bool = false;
 

@@ -37,6 +37,9 @@ pub const INSTALL_RETRY_MS: u64 = 100;
 /// Words of the alert that `status` shows when the interface is down.
 pub const UNPLUGGED: &[&str] = &["The interface net0 is down, for ", "ip link set dev"];
 
+/// What the log says of it, then and when the interface is up again.
+pub const UNPLUGGED_LOG: [&str; 2] = ["the interface net0 is down", "the interface net0 is up with "];
+
 /// Whether the transport carries empty datagrams.
 pub const CARRIES_NOTHING: bool = true;
 
