@@ -24,8 +24,10 @@ fn state(node: &Node) -> String {
     node.json(&["status"])["interface"]["state"].as_str().unwrap().to_owned()
 }
 
-/// A patch goes from the controller to all hosts: multicast, unicast and sessions.
+/// A patch goes from the controller to all hosts: by unicast and a session. Each hears the other's
+/// multicast too.
 fn installs(cluster: &Cluster, id: &str) {
+    crate::datagrams::next_good_datagram_is_served(cluster, 1);
     Patch::new(cluster, id).file(&format!("etc/{id}"), b"x").applied(cluster);
     wait::until_true("all hosts have it", || {
         let _ = cluster.thimble(&["host-install", "--all"]);
