@@ -47,7 +47,7 @@ mod watched {
                     let fd: RawFd = reports.fd();
                     self.registry.register(&mut SourceFd(&fd), Token(NETWORK), Interest::READABLE)
                 }
-                Err(error) => Err(io::Error::from(error.kind())),
+                Err(error) => Err(io::Error::from_raw_os_error(error.raw_os_error().unwrap_or_default())),
             };
             if let Err(error) = registered {
                 warn!(
