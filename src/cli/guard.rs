@@ -60,7 +60,9 @@ pub(super) enum Running {
     Nobody { _lock: Option<File> },
 }
 
-/// Finds out who uses this state directory, and locks it if nobody does.
+/// Finds out who uses this state directory, and locks it if nobody does. A lock that its owner
+/// has made unusable is none: no daemon can run with it either, and the owner, who may have
+/// been taken over, is not to keep root from anything.
 pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
     let failed = |error: io::Error| {
         let path = state_dir.join("daemon.lock");
@@ -74,6 +76,9 @@ pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
         Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
             return Ok(Running::Nobody { _lock: None });
         }
+        Err(error) if error.kind() != io::ErrorKind::PermissionDenied && is_of_user(state_dir) => {
+            return Ok(Running::Nobody { _lock: None });
+        }
         other => other.map_err(failed)?,
     };
     match file.try_lock() {
@@ -81,6 +86,11 @@ pub(super) fn daemon_of(state_dir: &Path) -> Result<Running, Failure> {
         Err(TryLockError::WouldBlock) => Ok(Running::Daemon),
         Err(TryLockError::Error(error)) => Err(failed(error)),
     }
+}
+
+/// Whether a directory belongs to another user than root.
+fn is_of_user(state_dir: &Path) -> bool {
+    std::fs::metadata(state_dir).is_ok_and(|found| found.uid() != 0)
 }
 
 /// Shows the installer's reports.

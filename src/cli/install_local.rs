@@ -21,7 +21,7 @@ use crate::job::{BlobSource, FetchError, Fetched, Source, close_inherited};
 use crate::job::{RefusalKind, Report};
 use crate::json::Value;
 use crate::repo::effective::effective_digest;
-use crate::store::{self, Blob, Store};
+use crate::store::{self, Blob, Store, state_dir};
 use crate::types::{Digest, Hash, NodeId, NodeType, PatchId, Reason, RequestId};
 use crate::wire::frame::ManifestPatch;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
@@ -50,7 +50,10 @@ pub fn install_local(invocation: &Invocation, out: &mut Out) -> Result<(), Failu
         )));
     }
     let digest = {
-        let store = Store::open(state_dir).map_err(|error| refused(error.to_string()))?;
+        let opened = state_dir::as_owner(state_dir, || Store::open(state_dir));
+        let store = opened
+            .map_err(|error| refused(error.to_string()))?
+            .map_err(|error| refused(error.to_string()))?;
         effective_digest(&store.map(&mut Vec::new()), &config.node.nodetype)
     };
 
@@ -90,9 +93,13 @@ fn missing_role(config: &Config) -> Option<&'static str> {
 fn own_id(config: &Config) -> Result<NodeId, Failure> {
     Ok(match &config.security.key_file {
         Some(path) if !config.security.is_unauthenticated => {
-            KeyFile::load(path, true, Owners::RootOrOwn)?.node
+            KeyFile::load(path, true, Owners::RootMayReadAll)?.node
         }
-        _ => config::node_id_without_keys(&config.node.state_dir)?,
+        _ => {
+            let dir = &config.node.state_dir;
+            let refused = |error: io::Error| Failure::new(Exit::Refused, error.to_string());
+            state_dir::as_owner(dir, || config::node_id_without_keys(dir)).map_err(refused)??
+        }
     })
 }
 
@@ -108,7 +115,8 @@ struct LocalSource<'d>(&'d Path);
 
 impl Source for LocalSource<'_> {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
-        store::manifest(self.0, &digest, nodetype).map_err(|reason| refusal(&reason))
+        let found = state_dir::as_owner(self.0, || store::manifest(self.0, &digest, nodetype));
+        found.map_err(FetchError::Session)?.map_err(|reason| refusal(&reason))
     }
 }
 
@@ -119,8 +127,9 @@ impl BlobSource for LocalSource<'_> {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
+        let found = state_dir::as_owner(self.0, || store::blob(self.0, hash));
         let Blob { mut file, signature, .. } =
-            store::blob(self.0, hash).map_err(|reason| refusal(&reason))?;
+            found.map_err(FetchError::Session)?.map_err(|reason| refusal(&reason))?;
         let mut piece = vec![0; 64 * 1024];
         let mut len_bytes = 0;
         file.seek(SeekFrom::Start(offset)).map_err(FetchError::Session)?;

@@ -20,13 +20,14 @@
 //! file that has its name now, and hands over the listener and the connection.
 
 use std::ffi::{CStr, CString};
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::{info, warn};
@@ -39,10 +40,15 @@ use crate::control::sys::{FDS, peer_credentials, recv_with_fds};
 use crate::install::{adopt_orphans, end_orphans, own_file};
 use crate::job::{InstallerReply, close_inherited};
 use crate::limits;
+use crate::time::Instant;
 use crate::types::Reason;
 
 /// How long a connection may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+/// `S_ISVTX`.
+const STICKY: u32 = 0o1000;
+/// Warnings come no more often than this.
+const WARN_APART: crate::time::Duration = crate::time::Duration::from_secs(10);
 /// Set by an installer that executes the new program file: the listener and the connection
 /// are open from descriptor 3 on.
 const HANDED_OVER: &CStr = c"THIMBLE_HANDED_OVER=1";
@@ -63,16 +69,25 @@ pub fn run(config_path: &Path, user: u32) -> Result<(), String> {
     let failed = |error: io::Error| format!("the installer cannot go on: {error}");
     let signals = sys::signalfd().map_err(failed)?;
     let [listener, connection] = kept;
+    let (config, text) = Config::load_with_text(config_path).map_err(|error| error.to_string())?;
+    let path = config.node.installer_socket;
     let listener = match listener {
         Some(listener) => UnixListener::from(listener),
-        None => {
-            let config = Config::load(config_path).map_err(|error| error.to_string())?;
-            listen(&config.node.installer_socket, user)?
-        }
+        None => listen(&path, user)?,
     };
+    info!("serves user {user} at {}", path.display());
     listener.set_nonblocking(true).map_err(failed)?;
-    let mut installer =
-        Installer { config_path, listener, user, signals, executable: executable().map_err(failed)? };
+    let mut installer = Installer {
+        config_path,
+        socket: fs::symlink_metadata(&path).ok().map(|found| (path, found.dev(), found.ino())),
+        listener,
+        user,
+        signals,
+        executable: executable().map_err(failed)?,
+        started: text.clone(),
+        latest: text,
+        warned: None,
+    };
     notify.ready();
     notify.on_turn(clock(), || StatusLine::truncated("waits for the daemon"));
     drop(notify);
@@ -98,7 +113,7 @@ pub fn run(config_path: &Path, user: u32) -> Result<(), String> {
                 ))),
             },
         };
-        answer(&mut next, &reply);
+        installer.answer(&mut next, &reply);
     }
 }
 
@@ -117,15 +132,18 @@ fn listen(path: &Path, user: u32) -> Result<UnixListener, String> {
             path.display()
         ));
     }
-    let parent = path.parent().unwrap_or(Path::new("/"));
-    let found = fs::metadata(parent).map_err(failed)?;
-    if found.uid() != 0 || found.mode() & 0o022 != 0 {
-        return Err(format!(
-            "node.installer_socket {}: others than root may write to {}; name a path in a directory of root's, \
+    for parent in path.ancestors().skip(1) {
+        let found = fs::metadata(parent).map_err(failed)?;
+        // In a directory like /tmp nobody else may rename what is root's.
+        let is_open = found.mode() & 0o022 != 0 && found.mode() & STICKY == 0;
+        if found.uid() != 0 || is_open {
+            return Err(format!(
+                "node.installer_socket {}: others than root may write to {}; name a path in a directory of root's, \
              such as /run",
-            path.display(),
-            parent.display()
-        ));
+                path.display(),
+                parent.display()
+            ));
+        }
     }
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
@@ -152,6 +170,14 @@ struct Installer<'a> {
     user: u32,
     signals: OwnedFd,
     executable: File,
+    /// The socket's file: its path, device and inode.
+    socket: Option<(PathBuf, u64, u64)>,
+    /// The configuration at the start.
+    started: String,
+    /// The latest that was valid.
+    latest: String,
+    /// When something was last warned of.
+    warned: Option<Instant>,
 }
 
 /// What the installer waited for.
@@ -234,13 +260,15 @@ impl Installer<'_> {
             [channel, session] => (channel.as_fd(), Some(session.as_fd())),
             _ => return Err(io::ErrorKind::InvalidData.into()),
         };
-        let text = match Config::load_with_text(self.config_path) {
-            Ok((_, text)) => text,
-            Err(error) => {
-                let reason = Reason::truncated(&error.to_string());
-                return Ok(Served::Answer(InstallerReply::Refused(reason)));
-            }
-        };
+        if !sys::is_message_socket(channel) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // A file with an error changes nothing, and some values wait for a restart.
+        match Config::load_with_text(self.config_path) {
+            Ok((_, text)) => self.latest = text,
+            Err(error) => self.warn(format_args!("{error}: the former configuration holds")),
+        }
+        let text = [&self.started, "\0", &self.latest].concat();
         let mut config = sys::memfd()?;
         sys::write_sealed(&mut config, text.as_bytes())?;
         let mut fds: heapless::Vec<_, 3> = heapless::Vec::new();
@@ -266,9 +294,30 @@ impl Installer<'_> {
         }
     }
 
+    /// Logs a warning, at most one in ten seconds: the daemon's user may ask without end.
+    fn warn(&mut self, line: fmt::Arguments<'_>) {
+        let now = clock();
+        if self.warned.is_none_or(|warned| now.since(warned) >= WARN_APART) {
+            self.warned = Some(now);
+            warn!("{line}");
+        }
+    }
+
+    /// Answers a connection, whose peer may be gone.
+    fn answer(&mut self, connection: &mut UnixStream, reply: &InstallerReply) {
+        if let InstallerReply::Refused(reason) = reply {
+            self.warn(format_args!("{reason}"));
+        }
+        let mut bytes = [0; limits::REPORT_BYTES];
+        if let Ok(bytes) = postcard::to_slice(reply, &mut bytes) {
+            let _ = connection.write_all(bytes);
+        }
+    }
+
     /// Removes the socket's file, so that a daemon fails to connect at once.
     fn end(&self) -> Result<(), String> {
-        if let Some(path) = self.listener.local_addr().ok().as_ref().and_then(|address| address.as_pathname())
+        if let Some((path, dev, ino)) = &self.socket
+            && fs::symlink_metadata(path).is_ok_and(|found| (found.dev(), found.ino()) == (*dev, *ino))
         {
             let _ = fs::remove_file(path);
         }
@@ -287,17 +336,6 @@ impl Installer<'_> {
             (_, Err(error)) => error,
         };
         format!("{shown} cannot be started in this thimble's place: {error}")
-    }
-}
-
-/// Answers a connection, whose peer may be gone.
-fn answer(connection: &mut UnixStream, reply: &InstallerReply) {
-    if let InstallerReply::Refused(reason) = reply {
-        warn!("{reason}");
-    }
-    let mut bytes = [0; limits::REPORT_BYTES];
-    if let Ok(bytes) = postcard::to_slice(reply, &mut bytes) {
-        let _ = connection.write_all(bytes);
     }
 }
 

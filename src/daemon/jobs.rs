@@ -336,7 +336,7 @@ impl Daemon<'_> {
         if let Err(error) = started {
             let reason = self.workers.not_started(&error);
             warn!("{reason}");
-            let event = Event::WorkerEnded(WorkerEnd::Crashed(&reason));
+            let event = Event::WorkerEnded(WorkerEnd::NotStarted(&reason));
             self.node.on_event(now, &event, &mut self.actions);
         }
     }

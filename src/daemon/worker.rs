@@ -41,6 +41,10 @@ pub fn main() -> ExitCode {
 /// The argument of a worker that the installer starts.
 pub const INSTALL: &str = "install";
 
+/// How long a daemon that is not root may leave a report of its installer's worker unread: it is
+/// not to hold what is root's, such as the lock of an install.
+const REPORT_LIMIT: Duration = Duration::from_secs(30);
+
 /// Sends reports to the loop.
 struct Channel(OwnedFd);
 
@@ -48,7 +52,13 @@ impl Reporter for Channel {
     fn report(&mut self, report: &Report) -> io::Result<()> {
         let mut bytes = [0; limits::REPORT_BYTES];
         let bytes = postcard::to_slice(report, &mut bytes).map_err(io::Error::other)?;
-        sys::send_message(self.0.as_fd(), bytes)
+        match sys::send_message(self.0.as_fd(), bytes) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                log::error!("the daemon takes no reports: the worker ends, as if the daemon had ended");
+                std::process::exit(1)
+            }
+            sent => sent,
+        }
     }
 }
 
@@ -62,6 +72,9 @@ fn run() -> Result<(), String> {
     let is_installers = std::env::args_os().nth(2).is_some_and(|word| word == INSTALL);
     if is_installers && !matches!(job, Job::Recover | Job::Prove { .. } | Job::Install { .. }) {
         return Err("the daemon asks the installer for something else than an install".to_owned());
+    }
+    if is_installers {
+        sys::limit_sending(channel.as_fd(), REPORT_LIMIT).map_err(|error| format!("channel: {error}"))?;
     }
     let mut channel = Channel(channel);
     if let Job::Fetch { session, patience_ms } = job {

@@ -191,13 +191,19 @@ impl Workers {
 
     /// Why an agent's worker could not be started, for the operator.
     pub fn not_started(&self, error: &io::Error) -> Reason {
-        let error = OsError(error);
+        let (kind, error) = (error.kind(), OsError(error));
         match &self.installer {
             None => Reason::format(format_args!("the agent's worker cannot be started: {error}")),
-            Some(path) => Reason::format(format_args!(
-                "this daemon is not root, and `thimble installer` does not serve {} ({error}): start it, as root",
-                path.display()
-            )),
+            Some(path) => {
+                let path = path.display();
+                let remedy = match kind {
+                    io::ErrorKind::PermissionDenied => "start it with --user and this daemon's user",
+                    _ => "start it, as root",
+                };
+                Reason::format(format_args!(
+                    "this daemon is not root, and `thimble installer` does not serve {path} ({error}): {remedy}"
+                ))
+            }
         }
     }
 

@@ -61,6 +61,8 @@ pub enum WorkerEnd<'e> {
     /// The same, and an install is left that must be recovered: the host's files may be of
     /// two sets.
     Unfinished(&'e Reason),
-    /// It ended without a last report, or could not be started.
+    /// It ended without a last report.
     Crashed(&'e Reason),
+    /// It could not be started: nothing was done.
+    NotStarted(&'e Reason),
 }

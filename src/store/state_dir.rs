@@ -12,6 +12,8 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use super::sys;
+
 /// The bits of a mode that give others than the owner a right.
 const OTHERS: u32 = 0o077;
 
@@ -108,25 +110,43 @@ impl StateDirError {
 
 /// Opens `daemon.lock` of a state directory, and makes it if it is missing, for the
 /// directory's owner: `thimble guard` runs as root where the daemon may be another user.
-/// Whoever locks it has the directory. A link is refused.
+/// Whoever locks it has the directory. What is no file is refused: root must not
+/// follow, or wait for, what another user has put there.
 ///
 /// # Errors
 /// As `open(2)`.
 pub fn lock_file(state_dir: &Path) -> io::Result<File> {
     let path = state_dir.join("daemon.lock");
     let mut options = File::options();
-    options.truncate(false).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-    match options.create_new(true).open(&path) {
+    options.truncate(false).write(true).mode(0o600).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.create_new(true).open(&path) {
         Ok(file) => {
             let owner = fs::metadata(state_dir)?;
             if owner.uid() != file.metadata()?.uid() {
                 fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
             }
-            Ok(file)
+            file
         }
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(path),
-        Err(error) => Err(error),
-    }
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => options.create_new(false).open(path)?,
+        Err(error) => return Err(error),
+    };
+    if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+}
+
+/// Does something in a state directory with the rights of its owner, where root does it: what
+/// the owner has made a link of leads root to nothing that the owner could not reach himself.
+///
+/// # Errors
+/// The directory is there and cannot be looked at.
+pub fn as_owner<T>(state_dir: &Path, act: impl FnOnce() -> T) -> io::Result<T> {
+    let owner = match fs::symlink_metadata(state_dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(act()),
+        found => found?,
+    };
+    Ok(match owner.uid() {
+        0 => act(),
+        uid => sys::with_rights_of(uid, owner.gid(), act),
+    })
 }
 
 /// Makes a state directory for this user alone, its parents for all to enter. One

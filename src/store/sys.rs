@@ -12,6 +12,21 @@ pub(super) fn begin_writing(file: &File, at: u64, len: u64) {
     let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
+/// Does something with the rights that this user and group have to files, and then has this
+/// process's own again. Does nothing else for a user without capabilities.
+pub(super) fn with_rights_of<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> T {
+    // SAFETY: no memory is involved. Both calls are for this thread alone, and neither fails for
+    // root: they return the former id.
+    let (own_gid, own_uid) = unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    let done = act();
+    // SAFETY: as above.
+    unsafe {
+        libc::setfsuid(own_uid as u32);
+        libc::setfsgid(own_gid as u32);
+    }
+    done
+}
+
 /// A random number from the kernel.
 ///
 /// # Errors

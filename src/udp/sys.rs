@@ -3,9 +3,9 @@
 //! Sockets are bound to every address, because a group's datagrams have the group's own.
 //! What comes in by another interface than the configured one is told apart here: a
 //! datagram by its `IP_PKTINFO`, a connection by a filter in the kernel. `SO_BINDTODEVICE`
-//! would be shorter, but what a node sends to itself comes in by the loopback interface. It is
-//! used where a newer kernel wants a capability for the filter: a daemon without capabilities
-//! is no agent, so it opens no session to itself.
+//! would be shorter, but older kernels say of what a node sends to itself that it comes in by the
+//! loopback interface. It is used where a newer kernel wants a capability for the filter (6.18);
+//! that one names the interface that has the address.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};

@@ -165,3 +165,99 @@ fn a_worker_of_the_installers_accepts_an_agents_jobs_alone() {
         assert!(!is_done && stderr.contains("something else than an install"), "{job:?}: {stderr}");
     }
 }
+
+/// Runs a command of root's that must end soon. Returns its exit code and what it says.
+fn root_runs(node: &Node, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(&node.binary).arg("--config").arg(node.config_file()).args(arguments);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+}
+
+#[test]
+fn commands_of_root_follow_nothing_that_the_daemons_user_has_made() {
+    need_root!();
+    let mut cluster = Cluster::new("split-links", 0);
+    cluster.nodes[0].has_both_roles = true;
+    cluster.nodes[0].is_split = true;
+    cluster.nodes[0].start();
+    cluster.agree("the repository is read");
+    let _patch = Patch::new(&cluster, "LOCAL-1").file("etc/local", b"x").applied(&cluster);
+    cluster.nodes[0].stop();
+    let node = &cluster.nodes[0];
+    let (state, target) = (node.state_dir(), node.dir.join("installer/made"));
+    let lock = state.join("daemon.lock");
+    let makes: [&dyn Fn(); 3] = [
+        &|| std::os::unix::fs::symlink(&target, &lock).unwrap(),
+        &|| fs::create_dir(&lock).unwrap(),
+        &|| assert!(Command::new("mkfifo").arg(&lock).status().unwrap().success()),
+    ];
+    for make in makes {
+        let _ = fs::remove_file(&lock).or_else(|_| fs::remove_dir(&lock));
+        make();
+        let (code, said) = root_runs(node, &["guard"]);
+        assert_eq!((code, said.as_str()), (Some(0), "no install was interrupted\n"));
+    }
+    fs::remove_file(&lock).unwrap();
+    // As that user, root is not let into a directory of root's.
+    let repository_lock = state.join("repo/lock");
+    fs::remove_file(&repository_lock).unwrap();
+    std::os::unix::fs::symlink(&target, &repository_lock).unwrap();
+    let (code, said) = root_runs(node, &["install-local"]);
+    assert!(code == Some(1) && said.contains("may not be read or written"), "{said}");
+    assert!(!target.exists());
+    fs::remove_file(&repository_lock).unwrap();
+    let (code, said) = root_runs(node, &["install-local"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(fs::read(node.root().join("etc/local")).unwrap(), b"x");
+    for left in [lock, repository_lock] {
+        assert_eq!(fs::metadata(left).unwrap().uid(), sys::NOBODY, "the daemon can use it");
+    }
+    cluster.nodes[0].start();
+}
+
+#[test]
+fn an_installer_holds_what_waits_for_a_restart_and_takes_no_file_with_an_error() {
+    need_root!();
+    let cluster = split("split-held");
+    let agent = &cluster.nodes[1];
+    let text = fs::read_to_string(agent.config_file()).unwrap();
+    let elsewhere = agent.dir.join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let root = |path: &std::path::Path| format!("root = \"{}\"", path.display());
+    let with = |from: &str, to: &str| {
+        let changed = text.replace(from, to);
+        assert_ne!(changed, text);
+        fs::write(agent.config_file(), changed).unwrap();
+    };
+    with(&root(&agent.root()), &root(&elsewhere));
+    let _patch = Patch::new(&cluster, "HELD-1").file("etc/held", b"x").applied(&cluster);
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(agent.root().join("etc/held").exists() && fs::read_dir(&elsewhere).unwrap().next().is_none());
+    with("[agent]", "[agnt]");
+    cluster.thimble(&["remove", "HELD-1"]).ok();
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+    assert!(!agent.root().join("etc/held").exists());
+    assert!(agent.log().contains("the former configuration holds"), "{}", agent.log());
+}
+
+#[test]
+fn an_installers_socket_is_below_directories_of_roots_alone() {
+    need_root!();
+    let mut cluster = Cluster::new("split-below", 1);
+    cluster.nodes[1].is_split = true;
+    let cluster = cluster.start();
+    let agent = &cluster.nodes[1];
+    let inner = agent.dir.join("state/inner");
+    fs::create_dir(&inner).unwrap();
+    let text = fs::read_to_string(agent.config_file()).unwrap();
+    let text = text.replace("installer/socket", "state/inner/socket");
+    let file = agent.dir.join("below.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(&agent.binary).arg("--config").arg(&file).args(["installer", "--user", "nobody"]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("others than root may write to"), "{said}");
+    assert!(!inner.join("socket").exists());
+}

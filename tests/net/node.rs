@@ -114,7 +114,8 @@ impl Node {
     }
 
     pub fn control_socket(&self) -> PathBuf {
-        self.dir.join("control.sock")
+        // In a directory of its own, where the daemon's user may make it.
+        self.dir.join(if self.is_split { "run/control.sock" } else { "control.sock" })
     }
 
     pub fn config_file(&self) -> PathBuf {
@@ -137,13 +138,15 @@ impl Node {
         let timers: String = self.timers.iter().map(|(name, ms)| format!("{name} = {ms}\n")).collect();
         let mut text = format!(
             "[node]\nroles = [{roles}]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
-             state_dir = \"{dir}/state\"\ninstaller_socket = \"{dir}/installer/socket\"\ncontrol_socket = \"{dir}/control.sock\"\n\
+             state_dir = \"{dir}/state\"\ninstaller_socket = \"{dir}/installer/socket\"\ncontrol_socket = {:?}\n\
              [network]\n{NETWORK}\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
              [agent]\nroot = \"{dir}/root\"\n\
              [controller]\n\
              [timers]\n{timers}",
-            self.name, self.trusted_keys,
+            self.name,
+            self.control_socket(),
+            self.trusted_keys,
         );
         for (section, line) in &self.settings {
             text = text.replacen(&format!("[{section}]\n"), &format!("[{section}]\n{line}\n"), 1);
@@ -235,8 +238,9 @@ impl Node {
             .status()
             .unwrap();
         assert!(status.success());
-        // The control socket's directory, but not what is in it.
-        std::os::unix::fs::chown(&self.dir, Some(sys::NOBODY), Some(sys::NOBODY)).unwrap();
+        let run = self.dir.join("run");
+        fs::create_dir_all(&run).unwrap();
+        std::os::unix::fs::chown(run, Some(sys::NOBODY), Some(sys::NOBODY)).unwrap();
     }
 
     /// Starts the installer of this program.

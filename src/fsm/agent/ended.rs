@@ -1,6 +1,6 @@
 //! How a worker's end, of recovery or of an install, ends a request.
 
-use super::{Agent, Idle, RECOVERY_PAUSE, Recovering, State, Task, respond};
+use super::{Agent, Idle, RECOVERY_PAUSE, Recovering, START_PAUSE, State, Task, respond};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::WorkerEnd;
 use crate::time::Instant;
@@ -31,6 +31,10 @@ impl Agent<'_> {
             ) => {
                 self.on_recovery_failed(now, reason, actions);
             }
+            (State::Recovering(_), WorkerEnd::NotStarted(reason)) => {
+                self.on_recovery_failed(now, reason, actions);
+                self.try_soon(now);
+            }
             (State::Installing(installing), end) => {
                 let task = installing.task;
                 let is_journaled =
@@ -43,7 +47,7 @@ impl Agent<'_> {
                         self.state = State::Recovering(crashed);
                         self.on_recovery_failed(now, reason, actions);
                     }
-                    WorkerEnd::Failed(reason) => {
+                    WorkerEnd::Failed(reason) | WorkerEnd::NotStarted(reason) => {
                         self.end(now, task, Outcome::Rejected, (*reason).clone(), actions);
                     }
                     // "Done" without a journal entry is treated as a
@@ -76,6 +80,13 @@ impl Agent<'_> {
         if let Some(task) = crashed {
             let broken = self.broken(task.install.request_id);
             respond(task.install.controller, task.peer, &broken, actions);
+        }
+    }
+
+    /// Has recovery tried again soon: whoever starts its worker was not there.
+    pub(super) fn try_soon(&mut self, now: Instant) {
+        if let State::Recovering(recovering) = &mut self.state {
+            recovering.again = Some(now + START_PAUSE);
         }
     }
 

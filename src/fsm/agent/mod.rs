@@ -52,6 +52,8 @@ const ATTEMPTS: u8 = 6;
 const ATTEMPT_PAUSE: Duration = Duration::from_millis(250);
 /// The pause before recovery is tried again after it failed.
 const RECOVERY_PAUSE: Duration = Duration::from_secs(30);
+/// The same where its worker could not be started, as while the installer is started again.
+const START_PAUSE: Duration = Duration::from_secs(2);
 
 /// An agent's configuration.
 #[derive(Clone, Debug)]

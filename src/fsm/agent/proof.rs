@@ -99,6 +99,10 @@ impl Agent<'_> {
             (_, WorkerEnd::Failed(reason) | WorkerEnd::Unfinished(reason) | WorkerEnd::Crashed(reason)) => {
                 self.proof_failed(now, reason, actions);
             }
+            (_, WorkerEnd::NotStarted(reason)) => {
+                self.proof_failed(now, reason, actions);
+                self.try_soon(now);
+            }
         }
     }
 

@@ -409,6 +409,21 @@ fn a_crashed_install_is_recovered_and_answered_from_the_journal() {
 }
 
 #[test]
+fn a_worker_that_cannot_be_started_rejects_an_install_and_is_tried_again_soon_for_recovery() {
+    let no_installer = Reason::truncated("no installer");
+    let mut trace = Trace::installing();
+    let rejected = trace.ends(2_000, WorkerEnd::NotStarted(&no_installer));
+    assert_eq!(rejected[0], "tell 1: 7 rejected no installer");
+    assert!(!trace.agent.ack().patch_failed, "nothing was begun");
+
+    let mut trace = Trace::installing();
+    trace.crashes(2_000);
+    trace.ends(2_500, WorkerEnd::NotStarted(&no_installer));
+    assert_eq!(trace.waits(4_499), [""; 0]);
+    assert_eq!(trace.waits(4_500)[0], "recover", "the installer may be there again");
+}
+
+#[test]
 fn done_without_a_journal_entry_counts_as_a_crash() {
     let mut trace = Trace::installing();
     let done = trace.ends(2_000, WorkerEnd::Done);
