@@ -11,6 +11,7 @@ use super::counters::is_recent;
 use super::event_loop::Daemon;
 use super::network;
 use super::summary;
+use super::workers::WorkerKind;
 use crate::control::{ALERT_ROWS, WorkerTask};
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
@@ -34,6 +35,9 @@ const WORKER_SILENCE: Duration = Duration::from_secs(60);
 const SERVER_SILENCE: Duration = Duration::from_secs(600);
 /// The clock counts as set back if this start's incarnation is ahead of it by this much.
 const CLOCK_SETBACK: Duration = Duration::from_secs(60);
+
+/// A worker of the installer's reports at once; without a report for this long it has not begun.
+const INSTALLER_SILENCE: Duration = Duration::from_secs(30);
 
 /// A failure to send is shown for this long at least.
 const SEND_SILENCE: Duration = Duration::from_secs(10);
@@ -85,10 +89,17 @@ pub fn alerts(now: Instant, unix_ms: u64, daemon: &Daemon<'_>) -> (Alerts, u32) 
 /// duplicate node id.
 fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let script_timeout = Duration::from_millis(daemon.config.agent.script_timeout_ms);
-    for (kind, _, silence) in daemon.workers.running(now) {
+    for (kind, running, silence) in daemon.workers.running(now) {
         let work = summary::task(kind);
+        let is_installers = kind == WorkerKind::Agent && daemon.workers.has_installer();
         if silence >= silence_limit(work, script_timeout) {
             found.push(format_args!("{}", Stalled(work, silence)));
+        } else if is_installers && silence == running && silence >= INSTALLER_SILENCE {
+            found.push(format_args!(
+                "The installer has not answered for {}: restart it (thimble-installer), unless `guard` or \
+                 `install-local` is at work.",
+                Span(silence)
+            ));
         }
     }
     if let Some(agent) = daemon.node.agent.as_ref().filter(|agent| !agent.recovery_error().is_empty()) {

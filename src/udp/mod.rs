@@ -6,7 +6,7 @@
 //! taken, and what this host sends to itself. A send that would block is dropped: the state
 //! machines repeat what matters.
 //!
-//! The interface may come late, go, and be made anew. The kernel reports that ([`reports`]), and
+//! The interface may come late, go, and be made anew. The kernel reports that (`reports`), and
 //! the sockets follow it: [`Transport::follow`].
 
 mod reports;

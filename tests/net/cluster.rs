@@ -195,6 +195,7 @@ impl Cluster {
     }
 
     /// Makes a node's interface again, with this index.
+    #[cfg(not(feature = "tipc"))]
     pub fn plug_as(&self, number: usize, index: &str) {
         let node = &self.nodes[number];
         let hub = self.hub.namespace.path();

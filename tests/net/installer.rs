@@ -99,6 +99,22 @@ fn without_an_installer_a_host_says_what_to_start_and_recovers_when_it_is_there(
 }
 
 #[test]
+fn an_installer_that_stands_still_is_told() {
+    need_root!();
+    let mut cluster = split("split-stopped");
+    let installer = cluster.nodes[1].installer_pid();
+    let agent = &mut cluster.nodes[1];
+    agent.stop();
+    sys::signal(installer, libc::SIGSTOP).unwrap();
+    agent.start_without_installer();
+    wait::until_true("it is told", || troubles(agent).contains("installer has not answered"));
+    sys::signal(installer, libc::SIGCONT).unwrap();
+    wait::until_true("and over", || {
+        agent.json(&["status"])["agent"]["state"] == "idle" && !troubles(agent).contains("not answered")
+    });
+}
+
+#[test]
 fn an_install_ends_with_the_daemon_that_asked_for_it() {
     need_root!();
     let mut cluster = split("split-killed");

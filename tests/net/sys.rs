@@ -114,6 +114,7 @@ pub fn packet_socket(interface: &str) -> io::Result<File> {
 
 /// Sends a message to the netlink socket with this port, as another process and not as the
 /// kernel.
+#[cfg(not(feature = "tipc"))]
 pub fn send_to_netlink(port: u32, message: &[u8]) -> io::Result<()> {
     // SAFETY: the new descriptor is owned by nobody else. sockaddr_nl is plain data, for which
     // zeros are a value; `to` and `message` outlive the call, with their true lengths.
