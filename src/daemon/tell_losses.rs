@@ -35,6 +35,8 @@ impl Daemon<'_> {
     /// Logs what was lost and what is back since the last look, which is at most a second ago.
     #[inline(never)]
     pub(super) fn note_losses(&mut self, now: Instant) {
+        #[cfg(feature = "tipc")]
+        self.see_link();
         if now < self.losses.next {
             return;
         }
@@ -83,6 +85,12 @@ impl Daemon<'_> {
             }
             _ => {}
         }
+    }
+
+    /// Sees a link that may be gone again at the next look.
+    #[cfg(feature = "tipc")]
+    fn see_link(&mut self) {
+        self.losses.was_linked |= self.losses.unlinked_since.is_none() && self.transport.view.links().0 > 0;
     }
 
     /// Logs that the last TIPC link is lost, or that one is up again.
