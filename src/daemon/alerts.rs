@@ -10,9 +10,10 @@ use super::answers::wording::{self, DisplayName};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
 use super::network;
+use super::stalled::{Stalled, silence_limit};
 use super::summary;
 use super::workers::WorkerKind;
-use crate::control::{ALERT_ROWS, WorkerTask};
+use crate::control::ALERT_ROWS;
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::fsm::sync::neighbours::Neighbours;
@@ -28,11 +29,6 @@ use crate::wire::refusal::Refusal;
 /// The alerts that one `status` shows. Further alerts are only counted.
 pub type Alerts = heapless::Vec<Reason, ALERT_ROWS, u8>;
 
-/// A worker that reports nothing for this long is shown as stalled. For a worker that
-/// may run a script, the limit is twice the script timeout if that is longer.
-const WORKER_SILENCE: Duration = Duration::from_secs(60);
-/// The same limit for a worker that reports only when it is done.
-const SERVER_SILENCE: Duration = Duration::from_secs(600);
 /// The clock counts as set back if this start's incarnation is ahead of it by this much.
 const CLOCK_SETBACK: Duration = Duration::from_secs(60);
 
@@ -409,34 +405,6 @@ fn check_duplicate_id(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     found.push(format_args!("{}", DuplicateId(contact.node, &name, contact.from, other)));
 }
 
-/// How long a worker with this task may report nothing before it counts as stalled.
-fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
-    match work {
-        // It reports nothing while a script runs.
-        WorkerTask::Install => script_timeout.max(WORKER_SILENCE).times(2),
-        WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_SILENCE,
-        // These report only when they are done.
-        WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
-            SERVER_SILENCE
-        }
-    }
-}
-
-/// The alert for a worker that has reported nothing for this long.
-struct Stalled(WorkerTask, Duration);
-
-impl fmt::Display for Stalled {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "Disk stalled? The worker that {} has reported nothing for {}: it handles a large file, or the disk \
-             does not answer. Check the kernel's log (dmesg).",
-            self.0.words(),
-            Span(self.1)
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -473,19 +441,6 @@ mod tests {
         assert_eq!(alert.raw(), expected);
         let lost_at = HOST_LOST.as_millis() / 1000;
         assert_eq!(unrecovered(at(lost_at), &controller), None, "a lost host says nothing about now");
-    }
-
-    #[test]
-    fn a_worker_counts_as_stalled_after_its_silence_limit() {
-        let seconds = Duration::from_secs;
-        assert_eq!(silence_limit(WorkerTask::Load, seconds(300)), seconds(60));
-        assert_eq!(silence_limit(WorkerTask::Install, seconds(300)), seconds(600), "a script may be running");
-        assert_eq!(silence_limit(WorkerTask::Install, seconds(3)), seconds(120));
-        let alert = Stalled(WorkerTask::ServeController, seconds(601)).to_string();
-        assert!(
-            alert.contains("that serves another controller has reported nothing for 10 min 1 s"),
-            "{alert}"
-        );
     }
 
     #[test]

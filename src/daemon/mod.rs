@@ -16,7 +16,7 @@
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
 //! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
-//! | `answers`, `rows`, `summary`, `alerts`, `alert_nodes` | what commands are answered |
+//! | `answers`, `rows`, `summary`, `alerts`, `alert_nodes`, `stalled` | what commands are answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
 //! | `shutdown` | ends the daemon |
@@ -64,6 +64,7 @@ mod serve;
 mod sessions;
 mod settings;
 mod shutdown;
+mod stalled;
 mod start;
 mod summary;
 mod supervisor;

@@ -187,20 +187,6 @@ pub fn send_message(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     if usize::try_from(sent) == Ok(message.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Limits how long a message waits to be taken; it then fails with `WouldBlock`.
-///
-/// # Errors
-/// As `setsockopt(2)`.
-pub fn limit_sending(socket: BorrowedFd<'_>, limit: std::time::Duration) -> io::Result<()> {
-    let time = libc::timeval { tv_sec: limit.as_secs() as libc::time_t, tv_usec: 0 };
-    // SAFETY: `time` outlives the call, and its length is its own.
-    check(unsafe {
-        let (value, len) = ((&raw const time).cast(), size_of_val(&time) as libc::socklen_t);
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_SNDTIMEO, value, len)
-    })
-    .map(drop)
-}
-
 /// Whether this is one of two sockets as of [`message_pair`].
 #[must_use]
 pub fn is_message_socket(fd: BorrowedFd<'_>) -> bool {

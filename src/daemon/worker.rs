@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -73,10 +73,11 @@ fn run() -> Result<(), String> {
     if is_installers && !matches!(job, Job::Recover | Job::Prove { .. } | Job::Install { .. }) {
         return Err("the daemon asks the installer for something else than an install".to_owned());
     }
-    if is_installers {
-        sys::limit_sending(channel.as_fd(), REPORT_LIMIT).map_err(|error| format!("channel: {error}"))?;
-    }
-    let mut channel = Channel(channel);
+    // std's type for sockets that keep the bounds of messages.
+    let channel = UnixDatagram::from(channel);
+    let limit = is_installers.then_some(REPORT_LIMIT);
+    channel.set_write_timeout(limit).map_err(|error| format!("channel: {error}"))?;
+    let mut channel = Channel(channel.into());
     if let Job::Fetch { session, patience_ms } = job {
         if give_up_the_rest(Path::new(NOWHERE), Access::Nothing, &mut channel)?.is_none() {
             return Ok(());

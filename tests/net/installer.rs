@@ -277,3 +277,21 @@ fn an_installers_socket_is_below_directories_of_roots_alone() {
     assert!(output.status.code() == Some(1) && said.contains("others than root may write to"), "{said}");
     assert!(!inner.join("socket").exists());
 }
+
+#[test]
+fn a_worker_whose_reports_nobody_reads_ends() {
+    need_root!();
+    let cluster = split("split-unread");
+    let config = fs::File::open(cluster.nodes[1].config_file()).unwrap();
+    let (ours, theirs) = UnixDatagram::pair().unwrap();
+    ours.send(postcard::to_slice(&Job::Recover, &mut [0; 512]).unwrap()).unwrap();
+    theirs.set_nonblocking(true).unwrap();
+    while theirs.send(b"full").is_ok() {}
+    theirs.set_nonblocking(false).unwrap();
+    let mut command = Command::new("timeout");
+    command.arg("100").arg(&cluster.nodes[1].binary).args(["worker", "install"]).stdin(Stdio::null());
+    sys::gets(&mut command, [theirs.as_raw_fd(), config.as_raw_fd()]);
+    let ended = command.output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(!ended.status.success() && said.contains("takes no reports"), "{said}");
+}

@@ -1,9 +1,8 @@
 //! A node that has a second network: only the configured interface is served.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddrV4, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use thimble::types::{Digest, NodeId};
@@ -108,11 +107,7 @@ fn without_capabilities_another_interface_is_not_answered_either() {
     need_root!();
     let mut cluster = Cluster::new("no-capabilities", 1);
     let node = &mut cluster.nodes[0];
-    let bare = node.dir.join("bare");
-    let text = format!("#!/bin/sh\nexec setpriv --bounding-set=-all -- {} \"$@\"\n", node.binary);
-    fs::write(&bare, text).unwrap();
-    fs::set_permissions(&bare, Permissions::from_mode(0o755)).unwrap();
-    node.binary = bare.to_str().unwrap().to_owned();
+    node.give_no_capabilities();
     let other = second_network(node);
     cluster.nodes.iter_mut().for_each(Node::start);
     let node = &cluster.nodes[0];

@@ -1,8 +1,7 @@
 //! An interface that comes late, goes, is made anew or gets another address while a daemon runs:
 //! the daemon says so, follows it, and takes part again.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 
 use crate::cluster::{Cluster, Node};
 use crate::patch::Patch;
@@ -186,11 +185,7 @@ fn a_controller_without_capabilities_follows_too() {
     need_root!();
     let mut cluster = Cluster::new("bare-anew", 1);
     let node = &mut cluster.nodes[0];
-    let bare = node.dir.join("bare");
-    let text = format!("#!/bin/sh\nexec setpriv --bounding-set=-all -- {} \"$@\"\n", node.binary);
-    fs::write(&bare, text).unwrap();
-    fs::set_permissions(&bare, Permissions::from_mode(0o755)).unwrap();
-    node.binary = bare.to_str().unwrap().to_owned();
+    node.give_no_capabilities();
     let cluster = cluster.start();
     for round in 0..2 {
         cluster.unplug(0);

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -210,6 +211,15 @@ impl Node {
     pub fn wipe(&self) {
         fs::remove_dir_all(self.state_dir()).unwrap();
         fs::create_dir(self.state_dir()).unwrap();
+    }
+
+    /// Has its programs run without capabilities, also as root.
+    pub fn give_no_capabilities(&mut self) {
+        let bare = self.dir.join("bare");
+        let text = format!("#!/bin/sh\nexec setpriv --bounding-set=-all -- {} \"$@\"\n", self.binary);
+        fs::write(&bare, text).unwrap();
+        fs::set_permissions(&bare, fs::Permissions::from_mode(0o755)).unwrap();
+        self.binary = bare.to_str().unwrap().to_owned();
     }
 
     /// A command that runs the daemon of this program, as the user that it has.

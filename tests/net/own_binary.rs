@@ -100,6 +100,9 @@ impl Drop for Supervisor {
     }
 }
 
+/// A health script that notes which program asks.
+const ASKED_BY: &str = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
+
 /// A controller, and a host that runs the thimble in its own root.
 struct Host {
     supervisor: Supervisor,
@@ -146,6 +149,18 @@ impl Host {
         patch.program("usr/bin/thimble", content)
     }
 
+    /// The new thimble serves the supervisor in the old one's place, with this environment, and
+    /// has run the health script [`ASKED_BY`].
+    fn has_taken_over(&self, environment: &[u8]) {
+        wait::until_true("the new one notifies the supervisor that it is ready", || {
+            self.supervisor.ready() == 1
+        });
+        assert_eq!(self.supervisor.proc_file("environ"), environment);
+        let asked_by = fs::read_to_string(self.agent().root().join("asked-by")).unwrap();
+        assert_eq!(Path::new(asked_by.trim()), self.own(), "the new one runs the health script");
+        assert!(!self.agent().root().join(".thimble/guard").exists());
+    }
+
     /// Waits until the host reports the failure; the old thimble runs, and nothing of the
     /// patch is left.
     fn is_back(&self) {
@@ -167,19 +182,14 @@ fn a_running_thimble_is_replaced_within_its_process() {
     assert_eq!(host.supervisor.ready(), 1);
     let descriptors = host.supervisor.descriptors();
     let new = [&host.old[..], b"and something new"].concat();
-    let health = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
-    let _patch = host.replacing(&new).script("health", health).applied(&host.cluster);
+    let _patch = host.replacing(&new).script("health", ASKED_BY).applied(&host.cluster);
     let shown = host.cluster.thimble(&["host-install", "agent-1"]).ok();
     assert!(shown.contains("1 of 1 installed"), "{shown}");
     assert_eq!(host.cluster.host(1)["current"], "yes");
     assert_eq!((host.supervisor.pid(), host.supervisor.starts()), (pid, 1));
     assert!(host.supervisor.proc_file("exe") == new, "the new one runs");
-    wait::until_true("the new one notifies the supervisor that it is ready", || host.supervisor.ready() == 1);
     assert_eq!(host.supervisor.proc_file("cmdline"), arguments);
-    assert_eq!(host.supervisor.proc_file("environ"), environment);
-    let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
-    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one runs the health script");
-    assert!(!host.agent().root().join(".thimble/guard").exists());
+    host.has_taken_over(&environment);
 
     host.cluster.thimble(&["remove", "SELF-2"]).ok();
     host.cluster.thimble(&["host-install", "agent-1"]).ok();
@@ -199,15 +209,10 @@ fn a_thimble_and_its_installer_are_replaced_together() {
     assert_eq!(host.supervisor.ready(), 1);
     let of_installer = || fs::read(format!("/proc/{}/exe", pids.1)).unwrap();
     let new = [&host.old[..], b"and something new"].concat();
-    let health = "readlink /proc/$PPID/exe > \"$THIMBLE_ROOT/asked-by\"";
-    let _patch = host.replacing(&new).script("health", health).applied(&host.cluster);
+    let _patch = host.replacing(&new).script("health", ASKED_BY).applied(&host.cluster);
     host.cluster.thimble(&["host-install", "agent-1"]).ok();
     assert!(host.supervisor.proc_file("exe") == new && of_installer() == new, "the new ones run");
-    wait::until_true("the new one notifies the supervisor that it is ready", || host.supervisor.ready() == 1);
-    assert_eq!(host.supervisor.proc_file("environ"), environment);
-    let asked_by = fs::read_to_string(host.agent().root().join("asked-by")).unwrap();
-    assert_eq!(Path::new(asked_by.trim()), host.own(), "the new one runs the health script");
-    assert!(!host.agent().root().join(".thimble/guard").exists());
+    host.has_taken_over(&environment);
 
     host.cluster.thimble(&["remove", "SELF-2"]).ok();
     host.cluster.thimble(&["host-install", "agent-1"]).ok();

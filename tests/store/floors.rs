@@ -79,15 +79,22 @@ fn a_floor_needs_a_higher_serial_than_those_that_are_there() {
     bench.controller.upload(&[&floor(&bench, "G6", 6, &[])]).done();
 }
 
-#[test]
-fn what_hosts_would_refuse_is_not_applied_or_removed() {
-    let bench = Bench::new("floor-rules");
+/// Two patches that supersede P1, of which P2 requires it, and the floor F1, which does too.
+fn with_superseded(name: &str) -> Bench {
+    let bench = Bench::new(name);
     let controller = &bench.controller;
     let p1 = bench.patch("P1", "files/a", "");
     controller.upload(&[&p1]).done();
     bench.uploaded("P2", "files/b", "supersedes = [\"P1\"]\nrequires = [\"P1\"]\n");
     bench.uploaded("P3", "files/c", "supersedes = [\"P1\"]\n");
     controller.upload(&[&floor(&bench, "F1", 1, &[p1])]).done();
+    bench
+}
+
+#[test]
+fn what_hosts_would_refuse_is_not_applied_or_removed() {
+    let bench = with_superseded("floor-rules");
+    let controller = &bench.controller;
     controller.upload(&[&floor(&bench, "F2", 2, &[bench.scratch.join("P2.patch")])]).done();
     let refused = |to, ids: &[&str], words: &str| {
         let said = controller.change(to, ids).refusal();
@@ -118,13 +125,8 @@ fn what_hosts_would_refuse_is_not_applied_or_removed() {
 /// Each refusal says what leads on, and that does.
 #[test]
 fn a_refusal_for_a_superseded_patch_says_what_leads_on() {
-    let bench = Bench::new("floor-advice");
+    let bench = with_superseded("floor-advice");
     let controller = &bench.controller;
-    let p1 = bench.patch("P1", "files/a", "");
-    controller.upload(&[&p1]).done();
-    bench.uploaded("P2", "files/b", "supersedes = [\"P1\"]\nrequires = [\"P1\"]\n");
-    bench.uploaded("P3", "files/c", "supersedes = [\"P1\"]\n");
-    controller.upload(&[&floor(&bench, "F1", 1, &[p1])]).done();
     // A patch on top leaves with what it covers.
     controller.change(Applied, &["P1", "P2"]).done();
     let said = controller.change(Available, &["P2"]).refusal();
