@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -214,7 +213,10 @@ impl Node {
     }
 
     /// Has its programs run without capabilities, also as root.
+    #[cfg(not(feature = "tipc"))]
     pub fn give_no_capabilities(&mut self) {
+        use std::os::unix::fs::PermissionsExt;
+
         let bare = self.dir.join("bare");
         let text = format!("#!/bin/sh\nexec setpriv --bounding-set=-all -- {} \"$@\"\n", self.binary);
         fs::write(&bare, text).unwrap();
