@@ -17,6 +17,24 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
+/// Makes a call of the `recv(2)` family until no signal interrupts it. A call with a time limit
+/// is interrupted where a process is stopped and goes on, even if it handles no signal: see
+/// `signal(7)`.
+///
+/// # Errors
+/// The call's own.
+pub fn uninterrupted(mut call: impl FnMut() -> isize) -> io::Result<usize> {
+    loop {
+        if let Ok(len) = usize::try_from(call()) {
+            return Ok(len);
+        }
+        let error = io::Error::last_os_error();
+        if error.kind() != io::ErrorKind::Interrupted {
+            return Err(error);
+        }
+    }
+}
+
 /// Sends the beginning of `bytes`, at least one byte, and with it all `descriptors`
 /// (`SCM_RIGHTS`), at most [`FDS`]. Returns how many bytes were sent.
 ///
@@ -51,20 +69,9 @@ pub fn send_with_descriptors(stream: &UnixStream, bytes: &[u8], descriptors: &[R
             std::ptr::copy_nonoverlapping(descriptors.as_ptr(), to, descriptors.len());
         }
     }
-    loop {
-        // SAFETY: the message's pointers lead to `part`, `bytes` and `control`,
-        // which live until the call returns; the kernel only reads them.
-        let sent = unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
-        match usize::try_from(sent) {
-            Ok(sent) => return Ok(sent),
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
-            }
-        }
-    }
+    // SAFETY: the message's pointers lead to `part`, `bytes` and `control`, which live until
+    // the call returns; the kernel only reads them.
+    uninterrupted(|| unsafe { libc::sendmsg(stream.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) })
 }
 
 /// Reads from a Unix socket, with the descriptors sent along. Without `fds` the kernel
@@ -79,8 +86,9 @@ pub fn recv_with_fds(
 ) -> io::Result<usize> {
     let Some(fds) = fds else {
         // SAFETY: the pointer and the length are those of `bytes`.
-        let got = unsafe { libc::recv(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-        return usize::try_from(got).map_err(|_| io::Error::last_os_error());
+        return uninterrupted(|| unsafe {
+            libc::recv(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), 0)
+        });
     };
     #[repr(align(8))]
     struct Room([u8; 256]);
@@ -95,8 +103,8 @@ pub fn recv_with_fds(
         header.msg_iovlen = 1;
         header.msg_control = room.0.as_mut_ptr().cast();
         header.msg_controllen = room.0.len() as _;
-        let got = libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC);
-        let got = usize::try_from(got).map_err(|_| io::Error::last_os_error())?;
+        let got =
+            uninterrupted(|| libc::recvmsg(socket.as_raw_fd(), &raw mut header, libc::MSG_CMSG_CLOEXEC))?;
         let mut message = libc::CMSG_FIRSTHDR(&raw const header);
         while !message.is_null() {
             if (*message).cmsg_level == libc::SOL_SOCKET && (*message).cmsg_type == libc::SCM_RIGHTS {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use crate::config::User;
-use crate::control::sys::FDS;
+use crate::control::sys::{FDS, uninterrupted};
 
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -182,9 +182,10 @@ pub fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// As `send(2)`.
 pub fn send_message(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
     // SAFETY: the pointer and the length are those of `message`.
-    let sent =
-        unsafe { libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL) };
-    if usize::try_from(sent) == Ok(message.len()) { Ok(()) } else { Err(io::Error::last_os_error()) }
+    let sent = uninterrupted(|| unsafe {
+        libc::send(socket.as_raw_fd(), message.as_ptr().cast(), message.len(), libc::MSG_NOSIGNAL)
+    })?;
+    if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
 /// Whether this is one of two sockets as of [`message_pair`].
@@ -208,8 +209,7 @@ pub fn is_message_socket(fd: BorrowedFd<'_>) -> bool {
 /// As `recv(2)`.
 pub fn recv_message(socket: BorrowedFd<'_>, message: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer and the length are those of `message`.
-    let got = unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0) };
-    usize::try_from(got).map_err(|_| io::Error::last_os_error())
+    uninterrupted(|| unsafe { libc::recv(socket.as_raw_fd(), message.as_mut_ptr().cast(), message.len(), 0) })
 }
 
 /// The effective user id of this process.

@@ -2,7 +2,6 @@
 //! the start on.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::net::UnixDatagram;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -81,12 +80,9 @@ fn a_second_signal_changes_nothing() {
 fn heard_until(supervisor: &UnixDatagram, last: &str) -> Vec<String> {
     let mut heard = Vec::new();
     let mut bytes = [0; 512];
-    let mut one = || loop {
-        match supervisor.recv(&mut bytes) {
-            Ok(len) => return String::from_utf8_lossy(&bytes[..len]).into_owned(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => panic!("{last} never comes: {error}"),
-        }
+    let mut one = || match wait::uninterrupted(|| supervisor.recv(&mut bytes)) {
+        Ok(len) => String::from_utf8_lossy(&bytes[..len]).into_owned(),
+        Err(error) => panic!("{last} never comes: {error}"),
     };
     loop {
         heard.push(one());

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use thimble::job::{Job, PatchIds};
 use thimble::types::NodeId;
@@ -278,20 +278,46 @@ fn an_installers_socket_is_below_directories_of_roots_alone() {
     assert!(!inner.join("socket").exists());
 }
 
-#[test]
-fn a_worker_whose_reports_nobody_reads_ends() {
-    need_root!();
-    let cluster = split("split-unread");
+/// A worker of the installer's whose reports have no room, and the other end of its channel.
+fn without_room(cluster: &Cluster) -> (Child, UnixDatagram) {
     let config = fs::File::open(cluster.nodes[1].config_file()).unwrap();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
     ours.send(postcard::to_slice(&Job::Recover, &mut [0; 512]).unwrap()).unwrap();
     theirs.set_nonblocking(true).unwrap();
     while theirs.send(b"full").is_ok() {}
     theirs.set_nonblocking(false).unwrap();
-    let mut command = Command::new("timeout");
-    command.arg("100").arg(&cluster.nodes[1].binary).args(["worker", "install"]).stdin(Stdio::null());
+    let mut command = Command::new(&cluster.nodes[1].binary);
+    command.args(["worker", "install"]).stdin(Stdio::null()).stderr(Stdio::piped());
     sys::gets(&mut command, [theirs.as_raw_fd(), config.as_raw_fd()]);
-    let ended = command.output().unwrap();
+    (sys::dies_with_parent(&mut command).spawn().unwrap(), ours)
+}
+
+#[test]
+fn a_worker_whose_reports_nobody_reads_ends() {
+    need_root!();
+    let cluster = split("split-unread");
+    let (worker, _ours) = without_room(&cluster);
+    let ended = worker.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ended.stderr);
     assert!(!ended.status.success() && said.contains("takes no reports"), "{said}");
+}
+
+#[test]
+fn a_worker_that_was_stopped_while_it_reports_goes_on() {
+    need_root!();
+    let cluster = split("split-stopped");
+    let (worker, ours) = without_room(&cluster);
+    let is_in = |file: &str, word: &str| {
+        let text = fs::read_to_string(format!("/proc/{}/{file}", worker.id())).unwrap();
+        text.contains(word)
+    };
+    let sends = format!("{} ", libc::SYS_sendto);
+    wait::until_true("it waits for room", || is_in("syscall", &sends));
+    sys::signal(worker.id(), libc::SIGSTOP).unwrap();
+    wait::until_true("it is stopped", || is_in("status", "(stopped)"));
+    sys::signal(worker.id(), libc::SIGCONT).unwrap();
+    let mut report = [0; 512];
+    while ours.recv(&mut report).is_ok_and(|len| &report[..len] == b"full") {}
+    let ended = worker.wait_with_output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }

@@ -129,7 +129,7 @@ impl Datagrams {
     /// The next datagram and its source; panics if none is received.
     pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 65_536];
-        let (len, from) = self.0.recv_from(&mut buffer).expect("a datagram arrives");
+        let (len, from) = wait::uninterrupted(|| self.0.recv_from(&mut buffer)).expect("a datagram arrives");
         let SocketAddr::V4(from) = from else { unreachable!("a socket of IPv4") };
         buffer.truncate(len);
         (buffer, Address(*from.ip()))

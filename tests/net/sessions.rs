@@ -208,7 +208,7 @@ impl Opened {
 
     /// Whether the controller closes the session without sending anything.
     pub fn is_refused(&mut self) -> bool {
-        match self.stream.read(&mut [0; 256]) {
+        match wait::uninterrupted(|| self.stream.read(&mut [0; 256])) {
             Ok(len) => len == 0,
             Err(error) => error.kind() == ErrorKind::ConnectionReset,
         }

@@ -1,5 +1,6 @@
 //! Waits for a condition, never for a fixed time.
 
+use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -25,4 +26,15 @@ pub fn until<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
 /// Polls until `condition` holds; panics with `what` after [`LONG`].
 pub fn until_true(what: &str, mut condition: impl FnMut() -> bool) {
     until(what, || condition().then_some(()));
+}
+
+/// Makes a call on a socket with a time limit until no signal interrupts it: where a process is
+/// stopped and goes on, it is interrupted even if it handles no signal (signal(7)).
+pub fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            called => return called,
+        }
+    }
 }
