@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::process::{Child, Command, Stdio};
 
-use thimble::job::{Job, PatchIds};
+use thimble::job::{Job, PatchIds, Report};
 use thimble::types::NodeId;
 
 use crate::cluster::{Cluster, Node};
@@ -307,17 +307,20 @@ fn a_worker_that_was_stopped_while_it_reports_goes_on() {
     need_root!();
     let cluster = split("split-stopped");
     let (worker, ours) = without_room(&cluster);
-    let is_in = |file: &str, word: &str| {
-        let text = fs::read_to_string(format!("/proc/{}/{file}", worker.id())).unwrap();
-        text.contains(word)
-    };
+    ours.set_read_timeout(Some(wait::LONG)).unwrap();
+    let of_proc = |file: &str| fs::read_to_string(format!("/proc/{}/{file}", worker.id())).unwrap();
     let sends = format!("{} ", libc::SYS_sendto);
-    wait::until_true("it waits for room", || is_in("syscall", &sends));
+    wait::until_true("it waits for room", || of_proc("syscall").starts_with(&sends));
     sys::signal(worker.id(), libc::SIGSTOP).unwrap();
-    wait::until_true("it is stopped", || is_in("status", "(stopped)"));
+    wait::until_true("it is stopped", || of_proc("status").contains("(stopped)"));
     sys::signal(worker.id(), libc::SIGCONT).unwrap();
-    let mut report = [0; 512];
-    while ours.recv(&mut report).is_ok_and(|len| &report[..len] == b"full") {}
+    let mut bytes = [0; 512];
+    let mut reports = Vec::new();
+    while !matches!(reports.last(), Some(Report::Done)) {
+        let len = wait::uninterrupted(|| ours.recv(&mut bytes)).unwrap();
+        reports.extend(postcard::from_bytes::<Report>(&bytes[..len]));
+    }
+    assert!(matches!(reports[..], [Report::InstalledEnd { .. }, Report::Done]), "{reports:?}");
     let ended = worker.wait_with_output().unwrap();
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
 }
