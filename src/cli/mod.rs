@@ -22,6 +22,7 @@ mod confirm;
 mod controllers;
 mod counts;
 mod decode;
+mod explain;
 mod guard;
 mod help;
 mod host_install;

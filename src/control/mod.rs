@@ -5,6 +5,7 @@
 //! binary, so nothing here is frozen. Another version is refused with a message to
 //! restart the daemon.
 
+mod explain_row;
 pub mod frame;
 mod host_row;
 mod status_row;
@@ -23,6 +24,7 @@ use crate::repo::entry::EntryState;
 use crate::repo::rollout::RolloutState;
 pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
+pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
     ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkRow, PATCHES_BY,
@@ -30,7 +32,7 @@ pub use status_row::{
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 8;
+pub const VERSION: u16 = 9;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -83,6 +85,17 @@ pub enum Request {
     Hosts {
         /// Which hosts.
         hosts: HostNames,
+    },
+    /// Why a host is as it is: [`Reply::Explained`].
+    ExplainHost {
+        /// Which host.
+        host: Hostname,
+    },
+    /// The hosts on which a patch is not as it should be: they lack it, or have it still;
+    /// [`Reply::Blob`] if its file is missing here, then [`Reply::Host`]s, in no order.
+    HostsWithout {
+        /// Which patch.
+        id: PatchId,
     },
     /// Start installs on hosts; answered with a [`Reply::Host`] each, then `End`.
     HostInstall {
@@ -163,6 +176,8 @@ pub enum Reply {
     Patch(PatchRow),
     /// One host.
     Host(HostRow),
+    /// One host, explained.
+    Explained(ExplainedHost),
     /// The node itself.
     Status(StatusRow),
     /// A named count, for `status`: refusals, drops, restarts.

@@ -45,6 +45,7 @@ mod crowd;
 mod daemon;
 mod datagrams;
 mod ending;
+mod explain;
 mod fetching;
 mod files;
 mod filter;

@@ -1,7 +1,7 @@
 //! Commands about hosts, controllers and the daemon.
 
 use super::{Arguments, Command, NONE, Who, at_least_one, one, switch, valued};
-use crate::cli::{controllers, host_install, hosts, metrics, run, status, watch};
+use crate::cli::{controllers, explain, host_install, hosts, metrics, run, status, watch};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -23,6 +23,17 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble query-hosts",
         who: Who::Query,
         run: hosts::query_hosts,
+    },
+    Command {
+        name: "explain",
+        arguments: one("HOST|ID"),
+        options: &[],
+        help: "tell why a host is not current, or a patch not on all hosts",
+        details: "Each cause comes with what happens next, and when, and with what to do about it. HOST is a hostname, \
+                  an address or a node id. It only looks.",
+        example: "thimble explain worker-0",
+        who: Who::Query,
+        run: explain::explain,
     },
     Command {
         name: "host-install",

@@ -31,6 +31,7 @@ pub const SHELLS: &str = "bash|zsh|fish";
 const NAMES: &[(&str, ValueKind)] = &[
     ("ID", ValueKind::Patch),
     ("HOST", ValueKind::Host),
+    ("HOST|ID", ValueKind::Host),
     ("CONTROLLER", ValueKind::Controller),
     ("COMMAND", ValueKind::Command),
     ("FILE", ValueKind::File),

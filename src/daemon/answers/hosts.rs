@@ -114,7 +114,7 @@ pub(super) fn is_lost(now: Instant, controller: &Controller<'_>, name: &Hostname
 }
 
 /// The host of this name, address or node id.
-fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, RequestRefused> {
+pub(super) fn find(controller: &Controller<'_>, name: &Hostname) -> Result<NodeId, RequestRefused> {
     let by_id = NodeId::from_hex(name.as_str()).filter(|node| controller.hosts().get(*node).is_some());
     if let Some(node) = by_id {
         return Ok(node);

@@ -4,9 +4,10 @@ use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
 use super::super::rows;
 use super::super::summary::{self, Hosts};
-use super::wording;
-use crate::control::{BLOB_ROWS, HostFilter, Reply};
+use super::{explain, wording};
+use crate::control::{BLOB_ROWS, HostFilter, HostRow, Reply};
 use crate::fsm::controller::Controller;
+use crate::fsm::hosts::Host;
 use crate::repo::relations::{next_required, next_requiring};
 use crate::time::Instant;
 use crate::types::Text;
@@ -110,6 +111,13 @@ fn next(now: Instant, controller: &Controller<'_>, pending: &mut Pending) -> Nex
             pair.map(|(id, by)| Reply::RequiredBy { id, by }).into()
         }
         Pending::Hosts { filter, left } => next_host(now, controller, *filter, left),
+        Pending::HostsWithout { id, left } => {
+            // It may be deleted meanwhile.
+            let Some((slot, _)) = controller.map().get(id) else { return Next::End };
+            next_of(controller, left, |host| {
+                explain::differs(controller, slot, host).then(|| rows::host(now, controller, host))
+            })
+        }
         Pending::NamedHosts(nodes, from) => {
             // A host that was dropped meanwhile is left out.
             let host = nodes.iter().skip(*from).find_map(|node| {
@@ -125,13 +133,19 @@ fn next(now: Instant, controller: &Controller<'_>, pending: &mut Pending) -> Nex
     }
 }
 
-/// The next host that the filter accepts, among those that one step examines.
+/// The next host that the filter accepts.
 fn next_host(now: Instant, controller: &Controller<'_>, filter: HostFilter, left: &mut usize) -> Next {
+    next_of(controller, left, |host| {
+        Some(rows::host(now, controller, host)).filter(|row| filter.matches(row))
+    })
+}
+
+/// The next host that is listed, among those that one step examines.
+fn next_of(controller: &Controller<'_>, left: &mut usize, listed: impl Fn(&Host) -> Option<HostRow>) -> Next {
     for _ in 0..HOSTS_PER_STEP {
         let Some(slot) = left.checked_sub(1) else { return Next::End };
         *left = slot;
-        let row = controller.hosts().at(slot).map(|host| rows::host(now, controller, host));
-        if let Some(row) = row.filter(|row| filter.matches(row)) {
+        if let Some(row) = controller.hosts().at(slot).and_then(&listed) {
             return Next::Reply(Reply::Host(row));
         }
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `changes` | changes of the repository: a worker makes them, other controllers confirm them |
 //! | `commit` | a preview of a commit |
+//! | `explain` | why a host or a patch is as it is |
 //! | `hosts` | installs on named hosts, and dropping a host |
 //! | `rollouts` | starts, stops, resumes and shows the rollout |
 //! | `lists` | lists, which are continued as their connection drains, and `status` |
@@ -11,6 +12,7 @@
 
 mod changes;
 mod commit;
+mod explain;
 mod hosts;
 mod lists;
 pub(super) mod rollouts;
@@ -187,6 +189,8 @@ impl<'a> Daemon<'a> {
                 let nodes = self.find_all(hosts)?;
                 Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
+            Request::ExplainHost { host } => self.explain_host(now, slot, host),
+            Request::HostsWithout { id } => self.hosts_without(slot, id),
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
                 self.install(now, slot, &nodes, *force)?;
@@ -302,10 +306,12 @@ impl Awaits {
             | Request::Patches { .. }
             | Request::Requires { .. }
             | Request::WhatRequires { .. }
+            | Request::HostsWithout { .. }
             | Request::Rollout => Self::Repository,
             Request::Hello { .. }
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
+            | Request::ExplainHost { .. }
             | Request::DropHost { .. }
             | Request::Reload
             | Request::Status => Self::Nothing,

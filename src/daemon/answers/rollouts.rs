@@ -144,7 +144,12 @@ fn change(controller: &Controller<'_>, to: Rollout) -> Job {
     Job::Rollout(RolloutChange { to, instead_of, renew: controller.sync().must_renew() })
 }
 
-fn row(now: Instant, controller: &Controller<'_>, own: &Hostname, rollout: &Rollout) -> RolloutRow {
+pub(super) fn row(
+    now: Instant,
+    controller: &Controller<'_>,
+    own: &Hostname,
+    rollout: &Rollout,
+) -> RolloutRow {
     let (carrier, carrier_name) = carrier(controller, own, rollout);
     RolloutRow {
         id: rollout.id,

@@ -47,6 +47,13 @@ pub enum Pending {
     },
     /// Listing these hosts, from this index on.
     NamedHosts(FixedVec<NodeId, { limits::COMMAND_NAMES }>, usize),
+    /// Listing hosts on which a patch is not as it should be, as [`Hosts`](Self::Hosts) does.
+    HostsWithout {
+        /// Which patch.
+        id: PatchId,
+        /// Slots that are still to be listed: those below this.
+        left: usize,
+    },
     /// Waiting until the store is read and no other command changes it. The connection
     /// with the lowest number is next.
     WaitingForStore(u64),
@@ -188,6 +195,8 @@ impl Connection {
             | Request::Show { .. }
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
+            | Request::ExplainHost { .. }
+            | Request::HostsWithout { .. }
             | Request::Rollout
             | Request::Patches { .. }
             | Request::WouldCommit { .. }

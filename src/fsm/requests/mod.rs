@@ -206,6 +206,15 @@ impl HostRequest {
         matches!(self.state, State::Open(_))
     }
 
+    /// While it is open: when it is sent again, unless it is another controller's, and when it
+    /// is given up.
+    #[must_use]
+    pub fn open_until(&self) -> Option<(Option<Instant>, Instant)> {
+        let State::Open(open) = &self.state else { return None };
+        let is_sent = open.phase != RequestPhase::Adopted;
+        Some((is_sent.then_some(open.next_send), open.gives_up))
+    }
+
     /// Sends a request; false, and nothing changes, if one is open.
     pub fn ask(
         &mut self,
