@@ -378,7 +378,7 @@ impl Daemon<'_> {
                 Action::Connect(node, peer, purpose) => {
                     let stream = self.transport.connect(peer, purpose.roles().1);
                     let started = stream.and_then(|stream| {
-                        self.sessions.initiate(now, &self.registry, stream, node, purpose)
+                        self.sessions.initiate(now, &self.registry, stream, (node, peer), purpose)
                     });
                     if let Err(error) = started {
                         let reason = Reason::format(format_args!("{}", OsError(&error)));

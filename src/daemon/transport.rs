@@ -1,6 +1,6 @@
 //! The transport that was compiled in: TIPC where the feature `tipc` is on, else UDP.
 //! Each offers the same names: `Transport`, `Endpoint`, `Batch`, `Stream`,
-//! `BlockingStream`, `blocking` and `set_patience`, `Origin` and `origin`, `Listener`, `View`,
+//! `BlockingStream`, `blocking` and `set_patience`, `Origin` and `origin`, `Door`, `Listener`, `View`,
 //! `OpenError`, `NAME`.
 
 #[cfg(feature = "tipc")]

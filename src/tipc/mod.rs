@@ -33,7 +33,7 @@ pub use batch::Batch;
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
 pub use transport::{
-    BlockingStream, Endpoint, NAME, OpenError, Origin, Transport, blocking, origin, set_patience,
+    BlockingStream, Door, Endpoint, NAME, OpenError, Origin, Transport, blocking, origin, set_patience,
 };
 #[cfg(feature = "tipc")]
 pub use view::TopologyView;

@@ -183,6 +183,15 @@ impl Transport {
     }
 }
 
+/// Where a node accepts stream sessions, for people.
+pub struct Door(pub Peer);
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the session service of node {}", self.0)
+    }
+}
+
 /// Where a stream session comes from; `None` if the connection is gone.
 #[must_use]
 pub fn origin(stream: &Stream) -> Option<Origin> {

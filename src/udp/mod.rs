@@ -280,6 +280,18 @@ impl Transport {
     }
 }
 
+/// Where a node accepts stream sessions, for people who open firewalls.
+pub struct Door(pub Peer);
+
+impl std::fmt::Display for Door {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Peer::Ip(address) => write!(f, "TCP port {} of {}", address.port(), self.0),
+            Peer::Tipc { .. } => write!(f, "{}", self.0),
+        }
+    }
+}
+
 /// Where a stream session comes from; `None` if the connection is gone.
 #[must_use]
 pub fn origin(stream: &Stream) -> Option<Origin> {

@@ -15,6 +15,8 @@ use crate::support::Scratch;
 use crate::support::sign::Signer;
 use crate::switch::{Switch, Traffic};
 use crate::wait;
+#[cfg(not(feature = "tipc"))]
+use crate::weather::Weather;
 
 /// The stranger's address.
 pub const STRANGER: Address = Address::of(250);
@@ -240,6 +242,12 @@ impl Cluster {
     /// Cuts the wire from one node to another after this many more bytes.
     pub fn cut_after(&self, from: usize, to: usize, bytes: i64) {
         self.switch().limit(from, to, bytes);
+    }
+
+    /// Makes all wires as bad as this from now on.
+    #[cfg(not(feature = "tipc"))]
+    pub fn set_weather(&self, weather: Weather) {
+        self.switch().set_weather(weather);
     }
 
     /// Restores all wires.

@@ -38,6 +38,8 @@ mod support;
 
 mod allocations;
 mod ask;
+#[cfg(not(feature = "tipc"))]
+mod bad_wires;
 mod cluster;
 mod commands;
 mod controllers;
@@ -88,4 +90,5 @@ mod troubles;
 mod verbs;
 mod wait;
 mod watch;
+mod weather;
 mod without_root;

@@ -14,6 +14,7 @@ use thimble::wire::messages::MsgType;
 
 use crate::filter::datagrams;
 use crate::netns::Hub;
+use crate::weather::{Way, Weather};
 use crate::{over, sys};
 
 /// The size of the `virtio_net_hdr` before each frame of a packet socket.
@@ -81,6 +82,7 @@ struct Wires {
     /// From each node to each: the bytes that have passed.
     passed: Vec<Vec<AtomicU64>>,
     sent: Vec<Mutex<Traffic>>,
+    weather: Mutex<Weather>,
     is_over: AtomicBool,
 }
 
@@ -98,6 +100,7 @@ impl Switch {
             left: ports.iter().map(|_| row()).collect(),
             passed: ports.iter().map(|_| ports.iter().map(|_| AtomicU64::new(0)).collect()).collect(),
             sent: ports.iter().map(|_| Mutex::default()).collect(),
+            weather: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port)).unwrap();
@@ -113,6 +116,12 @@ impl Switch {
     /// Lets this many more bytes pass from one port to another.
     pub fn limit(&self, from: usize, to: usize, bytes: i64) {
         self.wires.left[from][to].store(bytes, Ordering::Relaxed);
+    }
+
+    /// Makes all wires as bad as this from now on.
+    #[cfg(not(feature = "tipc"))]
+    pub fn set_weather(&self, weather: Weather) {
+        *self.wires.weather.lock().unwrap() = weather;
     }
 
     /// The bytes that have passed from one port to another so far: not what was sent into
@@ -138,21 +147,28 @@ impl Drop for Switch {
 
 fn relay(from: usize, sockets: &[File], wires: &Wires) {
     let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
+    let mut way = Way::new(from);
+    // A frame that cannot be sent on is lost, as on any wire.
+    let deliver = |to: usize, frame: &[u8]| {
+        if (&sockets[to]).write(frame).is_ok() {
+            wires.passed[from][to].fetch_add(frame.len() as u64, Ordering::Relaxed);
+        }
+    };
     while !wires.is_over.load(Ordering::Relaxed) {
+        while let Some((to, frame)) = way.due() {
+            deliver(to, &frame);
+        }
         // Nothing was received within the socket's timeout, or the interface is gone.
         let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
         let frame = &buffer[..len];
         wires.sent[from].lock().unwrap().add(frame);
-        for (to, mut socket) in sockets.iter().enumerate().filter(|(to, _)| *to != from) {
+        let weather = *wires.weather.lock().unwrap();
+        for to in (0..sockets.len()).filter(|to| *to != from) {
             let left = &wires.left[from][to];
-            if left.load(Ordering::Relaxed) != i64::MAX
-                && left.fetch_sub(len as i64, Ordering::Relaxed) < len as i64
-            {
-                continue;
-            }
-            // A frame that cannot be sent on is lost, as on any wire.
-            if socket.write(frame).is_ok() {
-                wires.passed[from][to].fetch_add(len as u64, Ordering::Relaxed);
+            let is_cut = left.load(Ordering::Relaxed) != i64::MAX
+                && left.fetch_sub(len as i64, Ordering::Relaxed) < len as i64;
+            if !is_cut && way.passes(weather, to, frame) {
+                deliver(to, frame);
             }
         }
     }

@@ -34,7 +34,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use mio::{Interest, Registry, Token};
 
 use super::buffers::Pool;
-use super::transport::{self, Stream};
+use super::transport::{self, Door, Stream};
+use crate::fsm::actions::Peer;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{ClusterId, NodeId, Reason};
@@ -155,7 +156,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Starts our session with `peer` on a stream that is connected or connecting to it.
+    /// Starts our session with `peer` on a stream that is connected or connecting to it, at the
+    /// address `to`.
     ///
     /// # Errors
     /// No slot is free, or the stream cannot be registered.
@@ -164,14 +166,16 @@ impl Sessions {
         now: Instant,
         registry: &Registry,
         stream: Stream,
-        peer: NodeId,
+        (peer, to): (NodeId, Peer),
         purpose: Purpose,
     ) -> io::Result<()> {
         let (role, _) = purpose.roles();
         let free = self.slots.iter().position(|slot| slot.session.is_none());
         let at = free.ok_or(io::ErrorKind::QuotaExceeded)?;
         let own_opening = self.opening(role)?;
-        let session = Session::new(stream, own_opening, Some((peer, purpose)), now, self.context.proof);
+        let target = Some((peer, purpose));
+        let session =
+            Session { to: Some(to), ..Session::new(stream, own_opening, target, now, self.context.proof) };
         self.begin(at, registry, session)
     }
 
@@ -315,7 +319,13 @@ impl Sessions {
             }
             Err(fault) => {
                 let failed = match (session.is_initiator, session.purpose) {
-                    (true, Some(purpose)) => SessionEvent::Failed(session.peer, purpose, fault.reason()),
+                    (true, Some(purpose)) => {
+                        let reason = match self.slots[at].connecting_to() {
+                            Some(to) => Reason::format(format_args!("{}: {}", Door(to), fault.reason())),
+                            None => fault.reason(),
+                        };
+                        SessionEvent::Failed(session.peer, purpose, reason)
+                    }
                     _ => SessionEvent::Quiet,
                 };
                 if !matches!(fault, Fault::Io(_)) {
@@ -335,7 +345,12 @@ impl Sessions {
         let at = self.slots.iter().position(is_due)?;
         self.counts.timed_out += 1;
         let session = self.slots[at].session.as_ref()?;
-        let reason = Reason::truncated("no answer in time");
+        let reason = match self.slots[at].connecting_to() {
+            Some(to) => {
+                Reason::format(format_args!("{} does not answer: is it open for this node?", Door(to)))
+            }
+            None => Reason::truncated("no answer in time"),
+        };
         let outcome = match (session.is_initiator, session.purpose) {
             (true, Some(purpose)) => SessionEvent::Failed(session.peer, purpose, reason),
             _ => SessionEvent::Quiet,

@@ -6,6 +6,7 @@ use super::{Answers, Context, SessionEvent};
 use crate::daemon::buffers::Buffer;
 use crate::daemon::os_error::OsError;
 use crate::daemon::transport::{Origin, Stream};
+use crate::fsm::actions::Peer;
 use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{NodeId, Reason};
@@ -52,6 +53,8 @@ pub struct Session {
     pub deadline: Instant,
     /// When it is closed even if it makes progress.
     pub ends: Instant,
+    /// Where our session goes to.
+    pub to: Option<Peer>,
     /// Where an accepted session comes from.
     pub origin: Option<Origin>,
     /// The number of pages that the peer's answer may still have.
@@ -86,6 +89,7 @@ impl Session {
             since: now,
             deadline: now + proof,
             ends: now + proof,
+            to: None,
             origin: None,
             pages_left: PAGES_MAX,
             answer_from: None,
@@ -297,6 +301,13 @@ impl SessionSlot {
             }
         }
         Ok(())
+    }
+
+    /// Where our session goes to, if nothing was sent on it: it is not connected.
+    #[must_use]
+    pub fn connecting_to(&self) -> Option<Peer> {
+        let is_unsent = self.sent_len == 0 && self.to_send_len > 0;
+        self.session.as_ref().filter(|_| is_unsent)?.to
     }
 
     fn send_open(&mut self, context: &Context) -> Result<(), Fault> {

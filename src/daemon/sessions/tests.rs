@@ -9,6 +9,7 @@ use mio::Poll;
 
 use super::*;
 use crate::daemon::exchange::Exchange;
+use crate::daemon::fixture::peer;
 use crate::repo::entry::Entry;
 use crate::repo::fixture;
 use crate::types::Hostname;
@@ -72,7 +73,7 @@ fn opened(purpose: Purpose) -> (End, End, SessionEvent, SessionEvent) {
     let (stream, accepted) = pair();
     stream.set_nonblocking(true).unwrap();
     let stream = Stream::from(OwnedFd::from(stream));
-    ours.sessions.initiate(at(0), ours.poll.registry(), stream, THEIRS, purpose).unwrap();
+    ours.sessions.initiate(at(0), ours.poll.registry(), stream, (THEIRS, peer()), purpose).unwrap();
     theirs.accept(accepted);
     let began = Clock::now();
     let (mut here, mut there) = (SessionEvent::Quiet, SessionEvent::Quiet);

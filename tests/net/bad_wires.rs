@@ -1,0 +1,81 @@
+//! Wires as they are in the field: what a cluster still does on them, and what it says.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::cluster::Cluster;
+use crate::patch::Patch;
+use crate::wait;
+use crate::weather::Weather;
+
+/// Applies a patch of this size and has all hosts install it; each then has it.
+fn installs(cluster: &Cluster, id: &str, size: usize) {
+    let content: Vec<u8> = (0..size).map(|at| (at * 7 / 3) as u8).collect();
+    let _ = Patch::new(cluster, id).file("etc/wired", &content).applied(cluster);
+    wait::until_true("all hosts have it", || {
+        // One that was rejected for a lost datagram or session is asked again.
+        let _ = cluster.thimble(&["host-install", "--all"]);
+        cluster.thimble(&["is-applied", id]).code == 0
+    });
+    for agent in &cluster.nodes[cluster.controllers().len()..] {
+        assert!(fs::read(agent.root().join("etc/wired")).unwrap() == content, "{}", agent.name);
+    }
+}
+
+#[test]
+fn patches_are_installed_while_a_fifth_of_all_frames_is_lost() {
+    need_root!();
+    let cluster = Cluster::of("lossy", 2, 2).start();
+    cluster.set_weather(Weather { lost_percent: 20, ..Weather::default() });
+    installs(&cluster, "LOSSY-1", 20_000);
+    cluster.set_weather(Weather::default());
+    cluster.agree("both controllers have it");
+}
+
+#[test]
+fn patches_are_installed_over_a_slow_wire_that_reorders() {
+    need_root!();
+    let cluster = Cluster::of("slow-wire", 2, 2).timer("hello_interval_ms", 1_000).start();
+    cluster.set_weather(Weather { late: Duration::from_millis(600), ..Weather::default() });
+    installs(&cluster, "SLOW-1", 5_000);
+    cluster.agree("both controllers have it");
+}
+
+#[test]
+fn patches_are_installed_over_the_smallest_frames_of_the_internet() {
+    need_root!();
+    let cluster = Cluster::of("small-frames", 1, 1);
+    for node in &cluster.nodes {
+        node.namespace.ip("link set net0 mtu 576\n");
+    }
+    let cluster = cluster.start();
+    installs(&cluster, "SMALL-1", 100_000);
+}
+
+#[test]
+fn where_sessions_are_blocked_and_datagrams_pass_the_port_to_open_is_named() {
+    need_root!();
+    let cluster = Cluster::of("no-sessions", 1, 1).timer("session_proof_ms", 1_000).start();
+    wait::until_true("it is known what the host has", || cluster.is_settled());
+    cluster.set_weather(Weather { no_sessions: true, ..Weather::default() });
+    let _ = Patch::new(&cluster, "BLOCKED-1").file("etc/blocked", b"1").applied(&cluster);
+    let said = cluster.thimble(&["host-install", "agent-1"]).failed(1);
+    assert!(said.contains("TCP port 7488"), "{said}");
+    let said = cluster.nodes[1].json(&["status"])["agent"]["reason"].to_string();
+    assert!(said.contains("TCP port 7488"), "{said}");
+    cluster.set_weather(Weather::default());
+    cluster.thimble(&["host-install", "agent-1"]).ok();
+}
+
+#[test]
+fn a_node_whose_address_another_host_takes_for_a_while_is_heard_again() {
+    need_root!();
+    let cluster = Cluster::bridged("taken-address", 1, 1).start();
+    let agent = &cluster.nodes[1];
+    cluster.stranger.ip(&format!("address add {}/24 dev net0\n", agent.address));
+    cluster.stranger.run("ip", "neigh flush all", "");
+    let ping = format!("-c 1 -W 1 -I {} {}", agent.address, cluster.address);
+    let _ = cluster.stranger.command("ping").args(ping.split(' ')).output();
+    cluster.stranger.ip(&format!("address delete {}/24 dev net0\n", agent.address));
+    installs(&cluster, "TAKEN-1", 100);
+}
