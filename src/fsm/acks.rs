@@ -6,6 +6,10 @@
 //!   `---- a change --------'---- sent ----> Silent
 //! ```
 //!
+//! The end of an install is said again twice. An ack is a datagram, so it may be lost, and the
+//! next one may be a hello interval away: for so long every other controller would show an
+//! install that is over.
+//!
 //! Every agent can send HelloAgent in any controller's name, and one reaches all agents. So
 //! answers are rare enough that hellos without end overload nobody: at most
 //! `ANSWERS_TO_ONE` to one controller and `ANSWERS` to all, in each interval between two honest
@@ -21,6 +25,8 @@ use crate::types::NodeId;
 /// The shortest time between two acks that report a change: an install's progress
 /// changes often.
 const CHANGES_APART: Duration = Duration::from_millis(200);
+/// The pauses after which the end of an install is said again.
+const END_AGAIN: [Duration; 2] = [Duration::from_millis(400), Duration::from_millis(1_600)];
 /// The widest window that an agent accepts.
 const WINDOW_MOST: Duration = Duration::from_secs(60);
 
@@ -45,6 +51,8 @@ struct Asker {
 pub struct Acks {
     due: Option<Instant>,
     last_sent: Option<Instant>,
+    /// How many of [`END_AGAIN`] are over.
+    end_said_again: usize,
     /// The interval of a controller's hellos.
     hello_interval: Duration,
     /// When a hello of any controller was last answered.
@@ -56,7 +64,15 @@ impl Acks {
     /// No ack is due. Controllers send a hello in each `hello_interval`.
     #[must_use]
     pub fn new(hello_interval: Duration) -> Self {
-        Self { due: None, last_sent: None, hello_interval, last_answer: None, askers: Vec::new() }
+        let end_said_again = END_AGAIN.len();
+        Self {
+            due: None,
+            last_sent: None,
+            end_said_again,
+            hello_interval,
+            last_answer: None,
+            askers: Vec::new(),
+        }
     }
 
     /// Changes the interval of a controller's hellos.
@@ -102,16 +118,18 @@ impl Acks {
     }
 
     /// An install has ended: the ack is due at once, so that controllers do not show
-    /// old progress.
+    /// old progress. Two more follow.
     pub fn on_end(&mut self, now: Instant) {
         self.due = Some(now);
+        self.end_said_again = 0;
     }
 
     /// Whether an ack is due; if so, it counts as sent.
     pub fn take_due(&mut self, now: Instant) -> bool {
         let is_due = self.due.is_some_and(|due| now >= due);
         if is_due {
-            self.due = None;
+            self.due = END_AGAIN.get(self.end_said_again).map(|pause| now + *pause);
+            self.end_said_again = self.end_said_again.saturating_add(1);
             self.last_sent = Some(now);
             for asker in self.askers.iter_mut().filter(|asker| asker.is_waiting) {
                 (asker.is_waiting, asker.answered) = (false, Some(now));
@@ -214,5 +232,14 @@ mod tests {
         assert!(acks.take_due(at(210)));
         acks.on_end(at(211));
         assert!(acks.take_due(at(211)), "the end of an install waits for nothing");
+    }
+
+    #[test]
+    fn the_end_of_an_install_is_said_again_twice() {
+        let mut acks = acks();
+        acks.on_end(at(1_000));
+        let sent: std::vec::Vec<u64> = (0..60_000).filter(|now| acks.take_due(at(*now))).collect();
+        assert_eq!(sent, [1_000, 1_400, 3_000]);
+        assert_eq!(acks.poll_at(), None);
     }
 }

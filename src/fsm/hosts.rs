@@ -18,7 +18,8 @@ use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, NodeId};
-use crate::wire::messages::{AgentState, HelloAgentAck};
+use crate::wire::install::{Outcome, Step};
+use crate::wire::messages::{AgentInstallResp, AgentState, HelloAgentAck, RequestState};
 
 /// Whether the controller knows what a host has installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,6 +103,33 @@ impl Host {
     pub fn on_back(&mut self, now: Instant, timers: &RequestTimers) {
         if self.presence.is_gone() {
             self.request.on_back(now, timers);
+        }
+    }
+
+    /// The host has answered its open request. The ack that says the same may come later or
+    /// be lost, and the next one may be an interval away: until then the answer counts.
+    /// An answer without an outcome is about another request.
+    pub fn on_answered(&mut self, response: &AgentInstallResp) {
+        let Some(outcome) = response.outcome else { return };
+        let ack = &mut self.ack;
+        (ack.request_id, ack.request) = (response.request_id, RequestState::Ended(outcome));
+        (ack.step, ack.progress) = (Step::default(), 0);
+        ack.requires_reboot = response.reboot_required;
+        self.movement = None;
+        match outcome {
+            Outcome::Installed => {
+                (ack.state, ack.patch_failed) = (AgentState::Idle, false);
+                if let Some(digest) = self.request.digest() {
+                    ack.installed_digest = digest;
+                }
+            }
+            Outcome::Rejected => ack.state = AgentState::InstallRejected,
+            Outcome::RolledBack => (ack.state, ack.patch_failed) = (AgentState::InstallFailed, true),
+            // Its files may be of two sets.
+            Outcome::Broken => {
+                (ack.state, ack.patch_failed) = (AgentState::InstallFailed, true);
+                ack.installed_digest = Digest::default();
+            }
         }
     }
 

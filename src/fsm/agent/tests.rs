@@ -144,6 +144,12 @@ impl Trace {
         self.ends(now, WorkerEnd::Crashed(&Reason::truncated("killed")))
     }
 
+    /// The end of an install at this time is said twice more.
+    fn says_again(&mut self, ended: u64, ack: &str) {
+        assert_eq!(self.waits(ended + 400), [ack]);
+        assert_eq!(self.waits(ended + 2_000), [ack]);
+    }
+
     fn waits(&mut self, until: u64) -> Vec<String> {
         self.agent.on_timeout(at(until), &mut self.actions);
         self.did()
@@ -228,8 +234,9 @@ fn a_request_is_accepted_once_however_often_it_comes() {
     let done = trace.ends(2_000, WorkerEnd::Done);
     assert_eq!(done, ["tell 1: 7 installed", "ack idle, 7 installed"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
+    trace.says_again(2_000, "ack idle, 7 installed");
     for nonce in [nonce, trace.agent.nonce] {
-        assert_eq!(trace.asked(3_000, CONTROLLER, 7, nonce), ["tell 1: 7 installed"], "from the journal");
+        assert_eq!(trace.asked(5_000, CONTROLLER, 7, nonce), ["tell 1: 7 installed"], "from the journal");
     }
 }
 
@@ -281,6 +288,7 @@ fn a_controller_that_cannot_be_reached_is_tried_again_then_the_request_is_reject
     }
     let given_up = "tell 1: 7 rejected The host cannot fetch from the controller: no route";
     assert_eq!(trace.event(now, &failed), [given_up, "ack install-rejected, 7 rejected"]);
+    trace.says_again(now, "ack install-rejected, 7 rejected");
     assert_eq!(trace.waits(now + 59_999), [""; 0]);
     assert_eq!(trace.waits(now + 60_000), ["ack idle, 7 rejected"], "the rejection is shown no longer");
     assert!(!trace.agent.ack().patch_failed, "nothing was begun");
@@ -341,10 +349,11 @@ fn a_failed_install_is_answered_with_its_reason_and_shows_until_the_next() {
     let failed = trace.ends(2_000, WorkerEnd::Failed(&Reason::truncated("a second reason")));
     assert_eq!(failed, ["tell 1: 7 rolled back a script failed", "ack install-failed, 7 rolled back"]);
     assert!(trace.agent.ack().patch_failed);
+    trace.says_again(2_000, "ack install-failed, 7 rolled back");
     assert_eq!(trace.agent.poll_at(), None, "it shows until the next install");
-    trace.asked(3_000, CONTROLLER, 8, trace.agent.nonce);
-    trace.event(3_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch));
-    let failed = trace.ends(3_500, WorkerEnd::Failed(&Reason::truncated("Node must be locked.")));
+    trace.asked(5_000, CONTROLLER, 8, trace.agent.nonce);
+    trace.event(5_000, &Event::SessionReady(CONTROLLER, Purpose::Fetch));
+    let failed = trace.ends(5_500, WorkerEnd::Failed(&Reason::truncated("Node must be locked.")));
     let rejected = "ack install-rejected, 8 rejected";
     assert_eq!(failed, ["tell 1: 8 rejected Node must be locked.", rejected], "it is not in the journal");
     assert!(trace.agent.ack().patch_failed, "the earlier failure remains");

@@ -184,7 +184,7 @@ impl<'a> Controller<'a> {
         let is_bound = self.unheard_peers.take(message.msgtype().sender(), peer);
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
-            Message::AgentInstallResp(response) => self.on_response(now, from, response),
+            Message::AgentInstallResp(response) => self.on_response(now, from, response, actions),
             Message::Hello(_) | Message::HelloAck(_) | Message::SyncReq(_) | Message::SyncComplete(_) => {
                 self.sync.on_message(now, from, peer, message, &self.map, actions);
             }
@@ -229,7 +229,14 @@ impl<'a> Controller<'a> {
         if was_open && !host.request.is_open() {
             self.rollout.soon(now);
         }
+        self.on_installed_digest(now, from, is_news, actions);
+    }
 
+    /// Finds out what a host has, if that is not known. `is_news`: it is another set than
+    /// the host had.
+    fn on_installed_digest(&mut self, now: Instant, from: NodeId, is_news: bool, actions: &mut Actions) {
+        let Some(host) = self.hosts.get_mut(from) else { return };
+        let ack = &host.ack;
         if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
             return;
         }
@@ -274,12 +281,24 @@ impl<'a> Controller<'a> {
         }
     }
 
-    fn on_response(&mut self, now: Instant, from: NodeId, response: &AgentInstallResp) {
+    fn on_response(
+        &mut self,
+        now: Instant,
+        from: NodeId,
+        response: &AgentInstallResp,
+        actions: &mut Actions,
+    ) {
         let Some(host) = self.hosts.get_mut(from) else { return };
+        let (was_open, before) = (host.request.is_open(), host.ack.installed_digest);
         if host.request.on_response(response) {
             self.reasons.keep(from, response.request_id, &response.reject_reason);
         }
         self.rollout.soon(now);
+        if was_open && !host.request.is_open() {
+            host.on_answered(response);
+            let is_news = host.ack.installed_digest != before;
+            self.on_installed_digest(now, from, is_news, actions);
+        }
     }
 
     /// Handles an event of a session, a worker or the topology service.

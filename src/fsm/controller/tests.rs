@@ -1,5 +1,6 @@
 //! Traces: the controller's input at each millisecond, and every action that follows.
 
+mod answers;
 mod rollout;
 mod topology;
 

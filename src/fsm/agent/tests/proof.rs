@@ -33,6 +33,7 @@ fn the_request_runs_until_a_controller_was_heard_and_the_install_is_committed() 
     trace.snapshot(6_010, &["A"], Some(&journal(7, Outcome::Installed)));
     assert_eq!(trace.ends(6_010, WorkerEnd::Done), ["ack idle, 7 installed"]);
     assert_eq!(trace.agent.ack().installed_digest, digest_of(&["A"]));
+    trace.says_again(6_010, "ack idle, 7 installed");
     assert_eq!(trace.asked(9_000, CONTROLLER, 7, Nonce(99)), ["tell 1: 7 installed"]);
 }
 
