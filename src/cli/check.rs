@@ -47,7 +47,7 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
 
 /// Settings that are valid but probably a mistake.
 fn warnings(config: &Config) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings: Vec<String> = config.network.unused_words().collect();
     #[cfg(not(feature = "tipc"))]
     warnings.extend(interface_warning(config));
     #[cfg(feature = "tipc")]
@@ -123,7 +123,9 @@ mod tests {
         #[cfg(not(feature = "tipc"))]
         assert!(warnings[0].starts_with("this machine has no interface nope0 now; it has "));
         #[cfg(feature = "tipc")]
-        assert_eq!(warnings.len(), 1 + usize::from(without_tipc().is_some()));
+        assert_eq!(warnings.len(), 2 + usize::from(without_tipc().is_some()));
+        #[cfg(feature = "tipc")]
+        assert!(warnings[0].starts_with("network.interface is not used: "), "{}", warnings[0]);
         let rows = effective(&config, None);
         assert!(rows.contains(&("controller.max_hosts", "1024".to_owned())));
         assert!(rows.iter().all(|(key, _)| !key.starts_with("agent.")));

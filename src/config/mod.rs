@@ -248,6 +248,19 @@ pub struct NetworkConfig {
     /// `service_type`: the first of the four consecutive TIPC service types of a cluster.
     /// Default 7488. Used over TIPC only; the other keys are used over UDP only.
     pub service_type: u32,
+    /// The keys that are set, and are of the other transport.
+    pub unused: Vec<&'static str>,
+}
+
+impl NetworkConfig {
+    /// What is said of each key that is set and not used.
+    pub fn unused_words(&self) -> impl Iterator<Item = String> {
+        let why = match cfg!(feature = "tipc") {
+            true => "this thimble is for TIPC, which uses the kernel's bearers (tipc bearer list)",
+            false => "this thimble is for UDP",
+        };
+        self.unused.iter().map(move |key| format!("network.{key} is not used: {why}. Remove the line"))
+    }
 }
 
 /// `[security]`: keys and trust.
@@ -319,7 +332,8 @@ pub struct Timers {
     pub install_give_up_ms: u64,
     /// `rejection_shown_ms`: how long a rejected install is shown. Default 60,000.
     pub rejection_shown_ms: u64,
-    /// `session_proof_ms`: the time limit for the proof of a stream session. Default 2,000.
+    /// `session_proof_ms`: the time limit for each step until a stream session has proven its
+    /// key; four times that over TIPC. Default 2,000.
     pub session_proof_ms: u64,
     /// `session_idle_ms`: the idle time limit of a proven session. Default 10,000.
     pub session_idle_ms: u64,

@@ -28,6 +28,8 @@ const NODE: &[&str] = &[
 ];
 const NETWORK: &[&str] =
     &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl", "service_type"];
+/// The keys of it that are used over TIPC; all others are used over UDP only.
+const NETWORK_OF_TIPC: &[&str] = &["service_type"];
 /// Types below 64 are reserved (linux/tipc.h: TIPC_RESERVED_TYPES). A cluster uses four
 /// consecutive types.
 const SERVICE_TYPES: std::ops::RangeInclusive<u64> = 64..=u32::MAX as u64 - 3;
@@ -178,6 +180,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
             .integer("service_type", SERVICE_TYPES)?
             .and_then(|service_type| u32::try_from(service_type).ok())
             .unwrap_or(7488),
+        unused: NETWORK.iter().copied().filter(|key| section.has(key) && !is_used(key)).collect(),
     };
     if network.agent_group == network.controller_group {
         let sentence = "the controllers' group is the same; the two must differ".to_owned();
@@ -188,6 +191,11 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         return Err(section.conflict_between("agent_port", "controller_port", sentence));
     }
     Ok(network)
+}
+
+/// Whether this program's transport uses a key of `[network]`.
+fn is_used(key: &str) -> bool {
+    NETWORK_OF_TIPC.contains(&key) == cfg!(feature = "tipc")
 }
 
 /// The accepted values of `interface` on this machine, for an error message.

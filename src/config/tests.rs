@@ -280,3 +280,18 @@ fn a_group_that_does_not_exist_is_named_with_its_key() {
     let said = config.node.query_group().unwrap_err();
     assert!(said.starts_with("node.query_group = \"nobody-has-this\": there is no such group"), "{said}");
 }
+
+#[test]
+fn keys_of_the_other_transport_are_named() {
+    let text = good().replace("interface = \"lo\"\n", "interface = \"lo\"\nttl = 2\nservice_type = 7500\n");
+    let network = Config::parse(&text, "t").unwrap().network;
+    let words: Vec<String> = network.unused_words().collect();
+    if cfg!(feature = "tipc") {
+        assert_eq!(network.unused, ["interface", "ttl"]);
+        assert!(words[0].starts_with("network.interface is not used: this thimble is for TIPC"), "{words:?}");
+    } else {
+        assert_eq!(network.unused, ["service_type"]);
+        assert_eq!(words, ["network.service_type is not used: this thimble is for UDP. Remove the line"]);
+    }
+    assert!(words.iter().all(|words| words.ends_with("Remove the line")));
+}

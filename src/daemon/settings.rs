@@ -1,6 +1,7 @@
 //! What sessions and state machines take from the configuration, at start and when it
 //! is read anew.
 
+use super::transport;
 use crate::config::{AgentConfig, NodeConfig, Timers};
 use crate::fsm::agent::AgentFacts;
 use crate::fsm::controller::ControllerTimers;
@@ -8,9 +9,10 @@ use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
 use crate::time::Duration;
 
-/// The time limits of a session: for its proof, and for silence after it.
+/// The time limits of a session: for each step of its proof, and for silence after it.
 pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
-    (Duration::from_millis(timers.session_proof_ms), Duration::from_millis(timers.session_idle_ms))
+    let step = Duration::from_millis(timers.session_proof_ms).times(transport::STEP_PROOFS);
+    (step, Duration::from_millis(timers.session_idle_ms))
 }
 
 /// An install stands still after this many times the longest limit of a script: it reports

@@ -86,6 +86,9 @@ fn set_up(config_path: &Path, notify: Notify) -> Result<Box<Daemon<'static>>, St
     }
     let identity = identity(&config)?;
     info!("node {} of cluster {}, incarnation {}", identity.node, identity.cluster, identity.incarnation);
+    for unused in config.network.unused_words() {
+        warn!("{unused}");
+    }
     if config.security.is_unauthenticated {
         warn!("security.auth is \"none\": anybody on the network can command this node");
     }
@@ -179,10 +182,10 @@ fn allocate(
         [Role::Controller, Role::Agent].into_iter().filter(|role| identity.roles.has(*role)).collect();
     let transport = Transport::open(&config.network, &roles).map_err(|error| error.to_string())?;
     let timers = &config.timers;
-    let (proof, idle) = session_timers(timers);
+    let (step, idle) = session_timers(timers);
     let Identity { cluster, node, ring, revoked, .. } = &identity;
     let (ring, revoked) = (ring.clone(), revoked.clone());
-    let context = Context { cluster: *cluster, node: *node, ring, revoked, proof, idle };
+    let context = Context { cluster: *cluster, node: *node, ring, revoked, step, idle };
     let mut pool = Pool::new();
     let sessions = Sessions::new(context, SESSIONS, &mut pool);
     let access = Access { query_group: config.node.query_group()?, admin_group: config.node.admin_group()? };

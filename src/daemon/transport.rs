@@ -1,7 +1,7 @@
 //! The transport that was compiled in: TIPC where the feature `tipc` is on, else UDP.
 //! Each offers the same names: `Transport`, `Endpoint`, `Batch`, `Stream`,
 //! `BlockingStream`, `blocking` and `set_patience`, `Origin` and `origin`, `Door`, `Listener`, `View`,
-//! `OpenError`, `NAME`.
+//! `OpenError`, `NAME`, `STEP_PROOFS`.
 
 #[cfg(feature = "tipc")]
 pub use crate::tipc::*;

@@ -178,6 +178,8 @@ pub struct Watch {
     due: Option<Instant>,
     /// Since when the carrier has been idle.
     idle_since: Option<Instant>,
+    /// When the rollout was learned to be over.
+    over_since: Option<Instant>,
 }
 
 impl Watch {
@@ -202,6 +204,17 @@ impl Watch {
     pub fn note_idle(&mut self, now: Instant, is_idle: bool) -> Option<Instant> {
         self.idle_since = is_idle.then(|| self.idle_since.unwrap_or(now));
         self.idle_since
+    }
+
+    /// The rollout is over.
+    pub fn note_over(&mut self, now: Instant) {
+        self.over_since = Some(now);
+    }
+
+    /// When the rollout was learned to be over; `None` if it is not.
+    #[must_use]
+    pub fn over_since(&self) -> Option<Instant> {
+        self.over_since
     }
 
     /// When something is due.

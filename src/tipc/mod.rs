@@ -19,6 +19,8 @@ pub mod stream;
 pub mod subscription;
 #[cfg(feature = "tipc")]
 mod sys;
+#[cfg(feature = "tipc")]
+pub mod taken;
 pub mod topology;
 #[cfg(feature = "tipc")]
 pub mod transport;
@@ -33,7 +35,7 @@ pub use batch::Batch;
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
 pub use transport::{
-    BlockingStream, Door, Endpoint, NAME, OpenError, Origin, Transport, blocking, origin, set_patience,
+    BlockingStream, Door, Endpoint, NAME, OpenError, Origin, STEP_PROOFS, Transport, blocking, origin, set_patience,
 };
 #[cfg(feature = "tipc")]
 pub use view::TopologyView;

@@ -16,13 +16,18 @@ use super::batch::{self, Batch};
 use super::services::Services;
 use super::socket::{self, Socket};
 use super::stream::{Listener, Stream};
-use super::view::{self, TopologyView};
+use super::taken::{self, Taken, Use};
+use super::view::TopologyView;
 use crate::config::NetworkConfig;
 use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::wire::frame::Role;
 
 /// The transport's name, for `status`.
 pub const NAME: &str = "tipc";
+/// How many times `session_proof_ms` a step of a session's proof may take. A link repeats what
+/// was lost, in the order of all that it carries to the node, so a new connection only waits
+/// behind the first. That a node is lost is known without waiting.
+pub const STEP_PROOFS: u64 = 4;
 /// A stream session's socket in a worker, where it blocks.
 pub type BlockingStream = Stream;
 /// Where an accepted stream session comes from: one TIPC node has one.
@@ -39,8 +44,8 @@ pub enum OpenError {
     Tipc(socket::SocketError),
     /// A socket cannot be bound.
     Bind(ServiceRange, io::Error),
-    /// Another thimble of the same role runs on this node.
-    Taken(Role, SocketAddress),
+    /// A program on this node is bound there already.
+    Taken(Box<Taken>),
 }
 
 impl fmt::Display for OpenError {
@@ -48,12 +53,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::Tipc(error) => write!(f, "{error}"),
             Self::Bind(range, error) => write!(f, "TIPC service {range} cannot be bound: {error}"),
-            Self::Taken(role, at) => write!(
-                f,
-                "another thimble on this TIPC node is already {} (socket {at}): stop it first, or give one of them \
-                 another network.service_type",
-                if *role == Role::Controller { "the controller" } else { "the agent" }
-            ),
+            Self::Taken(taken) => write!(f, "{taken}"),
         }
     }
 }
@@ -130,8 +130,12 @@ impl Transport {
         let view = TopologyView::open(services, node, roles).map_err(OpenError::Tipc)?;
         let mut endpoints = [None, None];
         for role in roles {
-            if let Some(taken) = view::bound_here(services.datagrams(*role), node)? {
-                return Err(OpenError::Taken(*role, taken));
+            for is_sessions in [false, true] {
+                let of = if is_sessions { services.sessions(*role) } else { services.datagrams(*role) };
+                let wanted_for = Use { role: *role, is_sessions };
+                if let Some(taken) = taken::find(wanted_for, ServiceRange::one(of, node), node)? {
+                    return Err(OpenError::Taken(Box::new(taken)));
+                }
             }
             endpoints[*role as usize] = Some(Endpoint::open(*role, services, node)?);
         }

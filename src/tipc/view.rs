@@ -2,8 +2,6 @@
 //! [`PeerEvent`]s, and counts the nodes and links that are up.
 
 use std::io;
-use std::thread;
-use std::time::Duration as Wait;
 
 use heapless::Vec;
 use mio::event::Source;
@@ -28,10 +26,6 @@ const NODES: Handle = *b"nodes   ";
 const LINKS: Handle = *b"links   ";
 const CONTROLLERS: Handle = *b"control ";
 const AGENTS: Handle = *b"agents  ";
-
-/// Polls, and the time between two, for the answer whether a service is bound already.
-const PROBES: u32 = 1_000;
-const PROBE_PAUSE: Wait = Wait::from_millis(2);
 
 /// A link that is up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -194,26 +188,4 @@ impl TopologyView {
 fn subscribe(watcher: &mut Watcher, handle: Handle, range: ServiceRange) -> io::Result<()> {
     let wanted = Subscription { range, timeout: Timeout::Forever, filter: Filter::Ports, handle };
     watcher.subscribe(Instant::default(), wanted).map_err(|refused| io::Error::other(refused.to_string()))
-}
-
-/// The socket of this node that is bound to an instance already, if any. Checked at
-/// start: two daemons of one role on a node would each receive half of the datagrams.
-///
-/// # Errors
-/// TIPC is not available.
-pub fn bound_here(service_type: u32, own: u32) -> io::Result<Option<SocketAddress>> {
-    let mut watcher = Watcher::open(0).map_err(|error| io::Error::other(error.to_string()))?;
-    subscribe(&mut watcher, NODES, ServiceRange::one(service_type, own))?;
-    for _ in 0..PROBES {
-        match watcher.turn(Instant::default()) {
-            Some(SubscriberEvent::Published(_, event)) if event.port.node == own => {
-                return Ok(Some(event.port));
-            }
-            Some(SubscriberEvent::Settled(_)) => return Ok(None),
-            Some(_) => {}
-            None => thread::sleep(PROBE_PAUSE),
-        }
-    }
-    // Without an answer the daemon starts all the same.
-    Ok(None)
 }

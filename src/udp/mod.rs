@@ -40,6 +40,9 @@ pub type Origin = IpAddr;
 pub type Listener = TcpListener;
 /// The transport's name, for `status`.
 pub const NAME: &str = "udp";
+/// How many times `session_proof_ms` a step of a session's proof may take. TCP repeats a lost
+/// segment of a connection ever later, so a new connection may be faster.
+pub const STEP_PROOFS: u64 = 1;
 
 /// Why the transport cannot be opened.
 #[derive(Debug)]

@@ -22,8 +22,7 @@ make_network() {
         ip -n "$(netns "$node")" link set lo up
         [[ $transport == tipc ]] || address "$node" "10.84.0.$((10 + port))"
         [[ $transport != tipc ]] || use_the_wire "$(netns "$node")"
-        worsen "$net-hub" "port$port"
-        worsen "$(netns "$node")" net0
+        worsen "$net-hub" "port$port" && worsen "$(netns "$node")" net0 || return
         port=$((port + 1))
         mkdir -p "$work/$node/root" "$work/$node/state"
     done

@@ -10,6 +10,7 @@ mod subscriptions;
 #[path = "../support/mod.rs"]
 mod support;
 mod sys;
+mod taken;
 mod topology;
 mod view;
 mod watched;

@@ -157,7 +157,7 @@ pub(super) fn row(
         carrier,
         carrier_name,
         is_here: carrier == controller.node(),
-        is_early: !controller.pacing().is_settled(now),
+        is_early: !controller.pacing().is_settled(now) || controller.is_census_early(now, rollout),
         parallel: rollout.parallel,
         stop_after: rollout.stop_after,
         force: rollout.force,

@@ -62,8 +62,9 @@ pub struct Context {
     pub ring: KeyRing,
     /// Nodes that are refused even with a valid key.
     pub revoked: heapless::Vec<NodeId, { limits::REVOKED }>,
-    /// How long a session may take to authenticate.
-    pub proof: Duration,
+    /// How long each step may take until a session is authenticated: to connect, the
+    /// opening, the proof.
+    pub step: Duration,
     /// How long an authenticated session may make no progress.
     pub idle: Duration,
 }
@@ -132,14 +133,14 @@ impl Sessions {
         &mut self,
         ring: Option<&KeyRing>,
         revoked: &heapless::Vec<NodeId, { limits::REVOKED }>,
-        proof: Duration,
+        step: Duration,
         idle: Duration,
     ) {
         if let Some(ring) = ring {
             self.context.ring.clone_from(ring);
         }
         self.context.revoked.clone_from(revoked);
-        (self.context.proof, self.context.idle) = (proof, idle);
+        (self.context.step, self.context.idle) = (step, idle);
     }
 
     fn opening(&self, role: Role) -> io::Result<Opening> {
@@ -175,7 +176,7 @@ impl Sessions {
         let own_opening = self.opening(role)?;
         let target = Some((peer, purpose));
         let session =
-            Session { to: Some(to), ..Session::new(stream, own_opening, target, now, self.context.proof) };
+            Session { to: Some(to), ..Session::new(stream, own_opening, target, now, self.context.step) };
         self.begin(at, registry, session)
     }
 
@@ -191,7 +192,7 @@ impl Sessions {
         let Some(at) = self.slots.iter().position(|slot| slot.session.is_none()) else { return };
         let Ok(own_opening) = self.opening(role) else { return };
         let origin = transport::origin(&stream);
-        let session = Session { origin, ..Session::new(stream, own_opening, None, now, self.context.proof) };
+        let session = Session { origin, ..Session::new(stream, own_opening, None, now, self.context.step) };
         // A stream that cannot be registered is closed, which the peer sees.
         let _ = self.begin(at, registry, session);
     }
@@ -277,7 +278,7 @@ impl Sessions {
     /// Tells a node for which no worker is free to retry later. The session gives up its
     /// place to whoever needs it, and is closed soon if the peer does not close it.
     pub fn send_busy(&mut self, now: Instant, at: usize, retry_after: Duration, registry: &Registry) {
-        let closes_at = now + self.context.proof;
+        let closes_at = now + self.context.step;
         let retry_after_ms = u32::try_from(retry_after.as_millis()).unwrap_or(u32::MAX);
         let slot = &mut self.slots[at];
         let sent = slot.send(Frame::Busy { retry_after_ms });

@@ -47,6 +47,8 @@ pub struct Session {
     pub their_role: Option<Role>,
     /// How far it is authenticated.
     pub stage: SessionStage,
+    /// The connection stands: the socket has taken our opening.
+    pub is_connected: bool,
     /// When it began.
     pub since: Instant,
     /// When it is closed unless it makes progress.
@@ -68,7 +70,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session that begins now and must be authenticated within `proof`. `target` is
+    /// A session that begins now, whose next step must be taken within `step`. `target` is
     /// the peer and the purpose if we initiate it; `None` if we accepted it.
     #[must_use]
     pub fn new(
@@ -76,7 +78,7 @@ impl Session {
         own_opening: Opening,
         target: Option<(NodeId, Purpose)>,
         now: Instant,
-        proof: Duration,
+        step: Duration,
     ) -> Self {
         Self {
             stream,
@@ -86,9 +88,10 @@ impl Session {
             own_opening,
             their_role: None,
             stage: SessionStage::Opening,
+            is_connected: target.is_none(),
             since: now,
-            deadline: now + proof,
-            ends: now + proof,
+            deadline: now + step,
+            ends: now + step,
             to: None,
             origin: None,
             pages_left: PAGES_MAX,
@@ -96,6 +99,13 @@ impl Session {
             is_closing: false,
             is_turned_away: false,
         }
+    }
+
+    /// A step of the authentication is taken, and each is only taken once: the next one has
+    /// as long. A connection that stands is not given up for a new one, which a lossy network
+    /// would have to carry as well.
+    pub fn on_step(&mut self, now: Instant, step: Duration) {
+        (self.deadline, self.ends) = (now + step, now + step);
     }
 
     /// The peer has made progress: it has until `idle` for more, but not beyond the end of
@@ -154,6 +164,10 @@ impl SessionSlot {
             if self.to_send_len > 0 {
                 return Ok(SessionEvent::Quiet);
             }
+            if let Some(session) = self.session.as_mut().filter(|session| !session.is_connected) {
+                session.is_connected = true;
+                session.on_step(now, context.step);
+            }
             if self.session.as_ref().is_some_and(|session| session.answer_from.is_some()) {
                 self.answer(now, context, answers)?;
                 continue;
@@ -192,6 +206,7 @@ impl SessionSlot {
                 session.peer = theirs.node;
                 session.their_role = Some(theirs.role);
                 session.stage = SessionStage::Proving(keys);
+                session.on_step(now, context.step);
                 let is_initiator = session.is_initiator;
                 self.consume(OPENING_BYTES);
                 if is_initiator {
@@ -303,11 +318,10 @@ impl SessionSlot {
         Ok(())
     }
 
-    /// Where our session goes to, if nothing was sent on it: it is not connected.
+    /// Where our session goes to, if it is not connected.
     #[must_use]
     pub fn connecting_to(&self) -> Option<Peer> {
-        let is_unsent = self.sent_len == 0 && self.to_send_len > 0;
-        self.session.as_ref().filter(|_| is_unsent)?.to
+        self.session.as_ref().filter(|session| !session.is_connected)?.to
     }
 
     fn send_open(&mut self, context: &Context) -> Result<(), Fault> {

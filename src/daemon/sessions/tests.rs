@@ -1,4 +1,5 @@
 mod share;
+mod steps;
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -18,6 +19,7 @@ use crate::wire::session::OPENING_BYTES;
 
 const SECRET: Key = Key([7; 32]);
 const IDLE: Duration = Duration::from_secs(10);
+const STEP: Duration = Duration::from_secs(2);
 /// The nodes of the two ends.
 const OURS: NodeId = NodeId(1);
 const THEIRS: NodeId = NodeId(2);
@@ -39,8 +41,8 @@ struct End {
 impl End {
     fn new(node: NodeId) -> Self {
         let (cluster, ring) = (ClusterId(1), KeyRing::controller(&SECRET));
-        let (revoked, proof) = (heapless::Vec::new(), Duration::from_secs(2));
-        let context = Context { cluster, node, ring, revoked, proof, idle: IDLE };
+        let (revoked, step) = (heapless::Vec::new(), STEP);
+        let context = Context { cluster, node, ring, revoked, step, idle: IDLE };
         Self { sessions: Sessions::new(context, 0, &mut Pool::new()), poll: Poll::new().unwrap() }
     }
 

@@ -15,7 +15,24 @@ impl Controller<'_> {
         if self.map.merge_rollout(rollout) {
             self.rollout = Watch::default();
             self.rollout.soon(now);
+            if !rollout.is_running() {
+                self.rollout.note_over(now);
+            }
         }
+    }
+
+    /// Whether the census of an ended rollout of another controller may be of before its end: a
+    /// host seems to be left that was not heard since. Its acks are datagrams, and may be late
+    /// or lost; the record comes by a session. It is waited for two rounds at most.
+    #[must_use]
+    pub fn is_census_early(&self, now: Instant, rollout: &Rollout) -> bool {
+        let rounds = self.timers.hello_interval.times(2);
+        let since = self.rollout.over_since().filter(|since| now < *since + rounds);
+        let is_awaited = |since: Instant, host: &Host| {
+            host.last_heard < since && self.part(now, rollout, host) == RolloutPart::Next
+        };
+        let is_ended_elsewhere = rollout.state == RolloutState::Ended && rollout.carrier != self.node;
+        is_ended_elsewhere && since.is_some_and(|since| self.hosts.iter().any(|host| is_awaited(since, host)))
     }
 
     /// The part of a host in a rollout.

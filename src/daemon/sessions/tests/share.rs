@@ -96,8 +96,7 @@ fn sessions_that_were_turned_away_give_up_their_places_first_and_soon() {
     let told = busy[1].keys.open(&bytes[..len]).unwrap().unwrap().0;
     assert_eq!(told, Frame::Busy { retry_after_ms: 500 });
     // Their peers do not close them: the rest is closed after the time for a proof.
-    let proof = theirs.sessions.context.proof;
-    while theirs.sessions.on_timeout(at(0) + proof, theirs.poll.registry()).is_some() {}
+    while theirs.sessions.on_timeout(at(0) + STEP, theirs.poll.registry()).is_some() {}
     assert_eq!(theirs.sessions.len(), 1, "the one that pulls is left");
     assert!(!is_closed(&mut pulling.stream) && busy.iter_mut().all(|one| is_closed(&mut one.stream)));
 }

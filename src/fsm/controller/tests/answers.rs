@@ -10,8 +10,13 @@ fn at_work() -> (Trace, RequestId) {
     assert!(trace.asks(200, 5).0.is_ok());
     let request_id = trace.host(5).request.request_id().unwrap();
     let running = RequestState::Running;
-    let works =
-        HelloAgentAck { state: AgentState::Installing, request_id, request: running, progress: 40, ..ack(&[]) };
+    let works = HelloAgentAck {
+        state: AgentState::Installing,
+        request_id,
+        request: running,
+        progress: 40,
+        ..ack(&[])
+    };
     trace.hears(300, 5, works);
     assert_eq!(trace.currency(5), Currency::Pending);
     (trace, request_id)

@@ -311,3 +311,22 @@ fn a_host_counts_once_as_failed_however_often_it_says_so() {
         assert!(!did.iter().any(|did| did.contains("Halted")), "{did:?}");
     }
 }
+
+#[test]
+fn the_end_of_another_controllers_rollout_is_no_census_until_the_hosts_left_are_heard() {
+    let mut trace = Trace::settled(&[4, 5]);
+    let of_other = |counter, state| Rollout { carrier: OTHER, ..rollout(counter, state) };
+    trace.merges_rollout(SETTLED, &of_other(9, RolloutState::Running));
+    trace.hears(SETTLED + 100, 4, rollout_ack(4, &["A"], RequestState::Ended(Outcome::Installed)));
+    let ended = of_other(10, RolloutState::Ended);
+    let is_early = |trace: &Trace, now| trace.controller.is_census_early(at(now), &ended);
+    assert!(!is_early(&trace, SETTLED + 100), "it runs");
+    trace.merges_rollout(SETTLED + 200, &ended);
+    assert_eq!(trace.census(SETTLED + 200).next, 1);
+    assert!(is_early(&trace, SETTLED + 200), "what host 5 did was not heard");
+    let own = rollout(10, RolloutState::Ended);
+    assert!(!trace.controller.is_census_early(at(SETTLED + 200), &own), "a carrier has asked them itself");
+    assert!(!is_early(&trace, SETTLED + 60_200), "it is not waited for without end");
+    trace.hears(SETTLED + 300, 5, ack(&[]));
+    assert!(!is_early(&trace, SETTLED + 300), "it was not asked");
+}
