@@ -63,8 +63,11 @@ pub const UNHEARD_PEERS: usize = 32;
 /// Subscriptions that one connection to a topology service carries.
 pub const TIPC_SUBSCRIPTIONS: usize = 16;
 
-/// Links to other TIPC nodes that are listed; further links are counted.
-pub const TIPC_LINKS: usize = 16;
+/// Links to other TIPC nodes that are kept to be listed; further links are counted.
+pub const TIPC_LINKS: usize = 48;
+/// Bearers that a TIPC node has at most (net/tipc/bearer.h: `MAX_BEARERS`), and so links to one
+/// other.
+pub const TIPC_BEARERS: usize = 3;
 
 /// How many reasons of failed installs a controller keeps.
 pub const REASONS: usize = 64;

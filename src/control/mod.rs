@@ -27,7 +27,7 @@ use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
-    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkRow, PATCHES_BY,
+    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkEnds, LinkRow, PATCHES_BY,
     PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::host_row::HostState;
 use crate::job::FloorFacts;
+use crate::limits;
 use crate::types::{Digest, Hostname, InterfaceState, NodeId, Reason, Text};
 
 /// The node itself, for `status`.
@@ -137,7 +138,7 @@ pub struct TipcRow {
     pub nodes_up: u32,
     /// Links to other nodes that are up.
     pub links_up: u32,
-    /// The first of these.
+    /// The first nodes at their other ends.
     pub links: heapless::Vec<LinkRow, LINK_ROWS, u8>,
     /// Nodes that are bound and were not heard.
     pub unheard: heapless::Vec<UnheardRow, UNHEARD_ROWS, u8>,
@@ -148,20 +149,31 @@ pub struct TipcRow {
 /// How many alerts a `status` lists; it counts the rest.
 pub const ALERT_ROWS: usize = 8;
 
-/// How many links a `status` lists.
+/// How many nodes with links to them a `status` lists.
 pub const LINK_ROWS: usize = 16;
 
 /// How many peers that are bound and not heard a `status` lists.
 pub const UNHEARD_ROWS: usize = 8;
 
-/// A link that is up.
+/// The links to one other node.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct LinkRow {
-    /// The address of the node at its other end.
+    /// Its address.
     pub node: u32,
-    /// That node's identity.
+    /// Its identity.
     pub identity: Text<32>,
-    /// Milliseconds since the link came up, or since this daemon started.
+    /// The links to it.
+    pub ends: heapless::Vec<LinkEnds, { limits::TIPC_BEARERS }, u8>,
+}
+
+/// One of the links to a node.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkEnds {
+    /// The bearers of its two ends, ours first: `eth0-eth1`.
+    pub name: Text<32>,
+    /// It is up. If not, another link to the node is.
+    pub is_up: bool,
+    /// Milliseconds since that is so, or since this daemon started.
     pub age_ms: u64,
 }
 

@@ -45,7 +45,7 @@ impl Daemon<'_> {
     /// TIPC as this node sees it; `None` over UDP.
     #[cfg(feature = "tipc")]
     pub(super) fn tipc_row(&self, now: Instant) -> Option<TipcRow> {
-        use crate::control::{LinkRow, UnheardRow};
+        use crate::control::{LinkEnds, LinkRow, UnheardRow};
         let view = &self.transport.view;
         let (links_up, links) = view.links();
         let age_ms = |since| now.since(since).as_millis();
@@ -60,8 +60,20 @@ impl Daemon<'_> {
             ..TipcRow::default()
         };
         for link in links {
-            let (node, age_ms) = (link.node, age_ms(link.since));
-            let _ = row.links.push(LinkRow { node, identity: view.identity(node), age_ms });
+            let (node, is_up, age_ms) = (link.node, link.is_up, age_ms(link.since));
+            // One that is down and unknown to the kernel was taken down by an operator.
+            let name = view.link_name(link);
+            if name.is_none() && !is_up {
+                continue;
+            }
+            let name = name.unwrap_or_default();
+            if !row.links.iter().any(|of| of.node == node) {
+                let identity = view.identity(node);
+                let _ = row.links.push(LinkRow { node, identity, ends: heapless::Vec::new() });
+            }
+            if let Some(of) = row.links.iter_mut().find(|of| of.node == node) {
+                let _ = of.ends.push(LinkEnds { name, is_up, age_ms });
+            }
         }
         for one in self.node.controller.iter().flat_map(Controller::unheard_peers) {
             let Peer::Tipc { node, port } = one.peer else { continue };

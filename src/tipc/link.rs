@@ -33,6 +33,18 @@ pub fn name(socket: &Socket, node: u32, bearer: u32) -> io::Result<Text<{ sys::L
     Ok(Text::truncated(&String::from_utf8_lossy(&name[..end])))
 }
 
+/// The bearers of a link's two ends by its name, which is `IDENTITY:eth0-IDENTITY:eth1`: ours
+/// and theirs, as `eth0-eth1`. The whole name where it is made otherwise.
+#[must_use]
+pub fn ends<const N: usize>(name: &str, own: &str, peer: &str) -> Text<N> {
+    let ends = || {
+        let rest = name.strip_prefix(own)?.strip_prefix(':')?;
+        let (ours, theirs) = rest.split_once(&format!("-{peer}:"))?;
+        Some(Text::truncated(&format!("{ours}-{theirs}")))
+    };
+    ends().unwrap_or_else(|| Text::truncated(name))
+}
+
 /// The identity as text if all its characters are those that the kernel takes as text,
 /// else in hexadecimal, without trailing zeros.
 fn identity_text(id: &[u8; NODE_ID_BYTES]) -> Text<IDENTITY_BYTES> {
@@ -62,6 +74,18 @@ mod tests {
         let mut id = [0; NODE_ID_BYTES];
         id[..bytes.len()].copy_from_slice(bytes);
         id
+    }
+
+    #[test]
+    fn the_ends_of_a_link_are_its_bearers() {
+        for (name, ends) in [
+            ("n-1:eth0-n-2:eth1", "eth0-eth1"),
+            ("n-1:eth-0-n-2:wan", "eth-0-wan"),
+            ("n-3:eth0-n-2:eth1", "n-3:eth0-n-2:eth1"),
+            ("n-1:eth0-n-2", "n-1:eth0-n-2"),
+        ] {
+            assert_eq!(super::ends::<32>(name, "n-1", "n-2").raw(), ends);
+        }
     }
 
     #[test]

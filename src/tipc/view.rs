@@ -27,15 +27,25 @@ const LINKS: Handle = *b"links   ";
 const CONTROLLERS: Handle = *b"control ";
 const AGENTS: Handle = *b"agents  ";
 
-/// A link that is up.
+/// A link that is up, or was up to a node that is still within reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Link {
     /// The address of the node at its other end.
     pub node: u32,
     /// The numbers of its two ends' bearers.
     bearers: u32,
-    /// Up since this time, or since this daemon started.
+    /// It is up.
+    pub is_up: bool,
+    /// Since when that is so: at most since this daemon started.
     pub since: Instant,
+}
+
+impl Link {
+    /// The number of our bearer.
+    #[must_use]
+    pub const fn own_bearer(&self) -> u32 {
+        self.bearers & 0xffff
+    }
 }
 
 /// A node's view of the cluster.
@@ -90,17 +100,31 @@ impl TopologyView {
             SubscriberEvent::Published(NODES, _) => self.nodes_up = self.nodes_up.saturating_add(1),
             SubscriberEvent::Withdrawn(NODES, event) => {
                 self.nodes_up = self.nodes_up.saturating_sub(1);
+                self.links.retain(|link| link.node != event.found_lower);
                 return Some(PeerEvent::NodeLost(event.found_lower));
             }
             SubscriberEvent::Published(LINKS, event) => {
-                let link = Link { node: event.found_lower, bearers: event.port.port, since: now };
+                let (node, bearers) = (event.found_lower, event.port.port);
+                let link = Link { node, bearers, is_up: true, since: now };
                 self.links_up = self.links_up.saturating_add(1);
+                // The same end of ours had a link that went down.
+                let is_former =
+                    |old: &Link| !old.is_up && (old.node, old.own_bearer()) == (node, link.own_bearer());
+                self.links.retain(|old| !is_former(old));
+                if self.links.is_full()
+                    && let Some(down) = self.links.iter().position(|old| !old.is_up)
+                {
+                    self.links.remove(down);
+                }
                 // Links beyond the capacity are only counted.
                 let _ = self.links.push(link);
             }
             SubscriberEvent::Withdrawn(LINKS, event) => {
                 self.links_up = self.links_up.saturating_sub(1);
-                self.links.retain(|link| (link.node, link.bearers) != (event.found_lower, event.port.port));
+                let ends = (event.found_lower, event.port.port);
+                if let Some(link) = self.links.iter_mut().find(|link| (link.node, link.bearers) == ends) {
+                    (link.is_up, link.since) = (false, now);
+                }
             }
             SubscriberEvent::Published(handle, event) => {
                 return self.other(*handle, event).map(|(role, peer)| PeerEvent::Published(role, peer));
@@ -159,7 +183,16 @@ impl TopologyView {
         self.nodes_up
     }
 
-    /// Links that are up, and the first of them.
+    /// The bearers of a link's two ends, ours first: `eth0-eth1`; `None` where the kernel has
+    /// no such link any more.
+    #[must_use]
+    pub fn link_name(&self, link: &Link) -> Option<Text<32>> {
+        let name = link::name(&self.socket, link.node, link.own_bearer()).ok()?;
+        Some(link::ends(name.raw(), self.identity(self.own).raw(), self.identity(link.node).raw()))
+    }
+
+    /// How many links are up, and the first of them; with those that went down while their
+    /// node stayed within reach.
     #[must_use]
     pub fn links(&self) -> (u32, &[Link]) {
         (self.links_up, &self.links)

@@ -15,7 +15,6 @@ use crate::support::Scratch;
 use crate::support::sign::Signer;
 use crate::switch::{Switch, Traffic};
 use crate::wait;
-#[cfg(not(feature = "tipc"))]
 use crate::weather::Weather;
 
 /// The stranger's address.
@@ -245,9 +244,13 @@ impl Cluster {
     }
 
     /// Makes all wires as bad as this from now on.
-    #[cfg(not(feature = "tipc"))]
     pub fn set_weather(&self, weather: Weather) {
         self.switch().set_weather(weather);
+    }
+
+    /// The frames that the weather has lost so far.
+    pub fn lost(&self) -> u64 {
+        self.switch().lost()
     }
 
     /// Restores all wires.

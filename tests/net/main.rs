@@ -60,6 +60,7 @@ mod interfaces;
 mod intruders;
 mod local_users;
 mod logs;
+mod lossy;
 mod metrics;
 #[cfg(feature = "tipc")]
 mod multicast;

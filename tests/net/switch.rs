@@ -14,7 +14,7 @@ use thimble::wire::messages::MsgType;
 
 use crate::filter::datagrams;
 use crate::netns::Hub;
-use crate::weather::{Way, Weather};
+use crate::weather::{Fate, Way, Weather};
 use crate::{over, sys};
 
 /// The size of the `virtio_net_hdr` before each frame of a packet socket.
@@ -83,6 +83,8 @@ struct Wires {
     passed: Vec<Vec<AtomicU64>>,
     sent: Vec<Mutex<Traffic>>,
     weather: Mutex<Weather>,
+    /// Frames that the weather has lost.
+    lost: AtomicU64,
     is_over: AtomicBool,
 }
 
@@ -101,6 +103,7 @@ impl Switch {
             passed: ports.iter().map(|_| ports.iter().map(|_| AtomicU64::new(0)).collect()).collect(),
             sent: ports.iter().map(|_| Mutex::default()).collect(),
             weather: Mutex::default(),
+            lost: AtomicU64::new(0),
             is_over: AtomicBool::new(false),
         });
         let open = |port: &String| hub.namespace.enter(|| sys::packet_socket(port)).unwrap();
@@ -119,9 +122,13 @@ impl Switch {
     }
 
     /// Makes all wires as bad as this from now on.
-    #[cfg(not(feature = "tipc"))]
     pub fn set_weather(&self, weather: Weather) {
         *self.wires.weather.lock().unwrap() = weather;
+    }
+
+    /// The frames that the weather has lost so far.
+    pub fn lost(&self) -> u64 {
+        self.wires.lost.load(Ordering::Relaxed)
     }
 
     /// The bytes that have passed from one port to another so far: not what was sent into
@@ -147,7 +154,7 @@ impl Drop for Switch {
 
 fn relay(from: usize, sockets: &[File], wires: &Wires) {
     let mut buffer = vec![0; VNET_BYTES + 65_536 + 64];
-    let mut way = Way::new(from);
+    let mut way = Way::new(from, sockets.len());
     // A frame that cannot be sent on is lost, as on any wire.
     let deliver = |to: usize, frame: &[u8]| {
         if (&sockets[to]).write(frame).is_ok() {
@@ -167,8 +174,13 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
             let left = &wires.left[from][to];
             let is_cut = left.load(Ordering::Relaxed) != i64::MAX
                 && left.fetch_sub(len as i64, Ordering::Relaxed) < len as i64;
-            if !is_cut && way.passes(weather, to, frame) {
-                deliver(to, frame);
+            if is_cut {
+                continue;
+            }
+            match way.fate(weather, to, frame) {
+                Fate::Passes => deliver(to, frame),
+                Fate::Late => {}
+                Fate::Lost => drop(wires.lost.fetch_add(1, Ordering::Relaxed)),
             }
         }
     }

@@ -5,53 +5,63 @@ use std::time::{Duration, Instant};
 
 use crate::over;
 
-/// How bad the wires are. Each frame has the same fate in each run, for each receiver its own.
+/// How bad the wires are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Weather {
-    /// Of a hundred frames so many are lost.
-    pub lost_percent: u64,
+    /// Of a thousand frames so many are lost, on each wire and in each direction.
+    pub lost_permille: u64,
+    /// Which ones: a frame of this number on its wire has the same fate in each run.
+    pub seed: u64,
     /// A frame is late by up to this time, and so passed by later ones.
     pub late: Duration,
     /// Whether requests for sessions are dropped, as by a firewall.
     pub no_sessions: bool,
 }
 
-/// The frames of one sender that are on their way.
+/// The fate of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It passes now.
+    Passes,
+    /// It is kept, and passes later.
+    Late,
+    Lost,
+}
+
+/// The frames of one sender.
 pub struct Way {
-    drawn: u64,
+    from: u64,
+    /// How many were sent to each receiver.
+    sent: Vec<u64>,
+    /// Those that are late: when each is due, and its receiver.
     late: VecDeque<(Instant, usize, Vec<u8>)>,
 }
 
 impl Way {
-    /// Of the sender at this port.
-    pub fn new(port: usize) -> Self {
-        Self { drawn: 0x9E37_79B9_7F4A_7C15 ^ port as u64, late: VecDeque::new() }
+    /// Of the sender at one of so many ports.
+    pub fn new(from: usize, ports: usize) -> Self {
+        Self { from: from as u64, sent: vec![0; ports], late: VecDeque::new() }
     }
 
-    /// A number below `most`, which is not 0. (xorshift64, Marsaglia 2003.)
-    fn draw(&mut self, most: u64) -> u64 {
-        for shift in [13, -7, 17] {
-            self.drawn ^= if shift > 0 { self.drawn << shift } else { self.drawn >> -shift };
-        }
-        (self.drawn >> 16) % most
-    }
-
-    /// Whether a frame passes now; if it is late, it is kept.
-    pub fn passes(&mut self, weather: Weather, to: usize, frame: &[u8]) -> bool {
+    /// What becomes of the next frame to a receiver. If it is late, it is kept.
+    pub fn fate(&mut self, weather: Weather, to: usize, frame: &[u8]) -> Fate {
         if weather.no_sessions && over::asks_for_a_connection(frame) {
-            return false;
+            return Fate::Lost;
         }
-        if self.draw(100) < weather.lost_percent {
-            return false;
+        self.sent[to] += 1;
+        let wire = self.from * self.sent.len() as u64 + to as u64;
+        let drawn = mixed(weather.seed, wire, self.sent[to]);
+        if drawn % 1_000 < weather.lost_permille {
+            return Fate::Lost;
         }
         let late_us = weather.late.as_micros() as u64;
         if late_us == 0 {
-            return true;
+            return Fate::Passes;
         }
-        let due = Instant::now() + Duration::from_micros(self.draw(late_us));
+        let due = Instant::now() + Duration::from_micros((drawn >> 16) % late_us);
         let at = self.late.partition_point(|(other, ..)| *other <= due);
         self.late.insert(at, (due, to, frame.to_vec()));
-        false
+        Fate::Late
     }
 
     /// The next late frame that is due, and its receiver.
@@ -62,4 +72,12 @@ impl Way {
         }
         self.late.pop_front().map(|(_, to, frame)| (to, frame))
     }
+}
+
+/// A number that follows from these and looks random (splitmix64).
+fn mixed(seed: u64, wire: u64, frame: u64) -> u64 {
+    let mut z = (seed ^ wire << 48).wrapping_add(frame.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ z >> 31
 }

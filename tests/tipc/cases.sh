@@ -36,6 +36,7 @@ services() {
 clusters() {
     verdict "7 (dropped connections)" . tests/tipc/dropped.py
     verdict "6 (returned messages)" . tests/tipc/returned.py
+    verdict "8 (two bearers)" . tests/tipc/bearers.py
     export TRANSPORT=tipc
     # The same steps, on a network that is harder.
     [[ ${1:-} != all ]] || verdict "4 (demo)" "after [0-9]+ ms" tests/demo/demo.sh

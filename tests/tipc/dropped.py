@@ -55,11 +55,13 @@ def daemon_beside_a_deaf_service(network):
     network.make_keys(roles)
     for node in network.nodes:
         node.configure("controller")
+    # It would not start where another program is bound already.
+    other = second.daemon()
+    until("the other daemon runs", lambda: second.ask("status"))
     rogue = second.start(
         sys.executable, __file__, "deaf", str(CONTROLLERS_SESSIONS), str(int(second.address(), 16))
     )
     until("it is bound", rogue.documents)
-    other = second.daemon()
 
     def is_synced(node):
         neighbours = node.ask("status").get("controller", {}).get("neighbours", [])

@@ -61,12 +61,12 @@ class Started:
         self.process.wait(120)
 
 
-def use_the_wire(netns):
+def use_the_wire(netns, device="net0"):
     """Makes messages go through the interfaces, as between machines. Otherwise the kernel
     passes them directly to a TIPC node in another of its own namespaces. It knows such a
     node by a hash that nodes announce (user 13, word 13), which this overwrites."""
-    run("tc", "-n", netns, "qdisc", "add", "dev", "net0", "clsact")
-    run("tc", "-n", netns, "filter", "add", "dev", "net0", "egress", "protocol", "0x88ca",
+    run("tc", "-n", netns, "qdisc", "add", "dev", device, "clsact")
+    run("tc", "-n", netns, "filter", "add", "dev", device, "egress", "protocol", "0x88ca",
         "u32", "match", "u32", "0x1a000000", "0x1e000000", "at", "0",
         "action", "pedit", "munge", "offset", "52", "u32", "set", "0")
 

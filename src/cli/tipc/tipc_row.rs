@@ -1,7 +1,7 @@
 //! The daemon's TIPC state in `status`.
 
 use crate::cli::status::row;
-use crate::control::TipcRow;
+use crate::control::{LinkEnds, LinkRow, TipcRow};
 use crate::json::Value;
 use crate::time::Span;
 
@@ -25,11 +25,16 @@ pub(in crate::cli) fn text(text: &mut String, tipc: &TipcRow) {
         count => format!(", has refused {count} subscriptions"),
     };
     row(text, "topology", format_args!("{watching}{lost}{refused}"));
-    for link in &tipc.links {
-        let (node, identity, age) = (link.node, &link.identity, Span::of_millis(link.age_ms));
-        row(text, "link", format_args!("to {identity} {node:08x}, up for {age}"));
+    for LinkRow { node, identity, ends } in &tipc.links {
+        let one = |end: &LinkEnds| {
+            let state = if end.is_up { "up" } else { "DOWN" };
+            format!("by {}, {state} for {}", end.name, Span::of_millis(end.age_ms))
+        };
+        let ends: Vec<String> = ends.iter().map(one).collect();
+        row(text, "link", format_args!("to {identity} {node:08x} {}", ends.join("; ")));
     }
-    more(text, "link", links_up.saturating_sub(tipc.links.len() as u32), "thimble tipc matrix shows all");
+    let shown = tipc.links.iter().flat_map(|of| &of.ends).filter(|end| end.is_up).count();
+    more(text, "link", links_up.saturating_sub(shown as u32), "thimble tipc matrix shows all");
     for unheard in &tipc.unheard {
         let role = if unheard.is_controller { "controller" } else { "agent" };
         let (node, age) = (unheard.node, Span::of_millis(unheard.age_ms));
@@ -48,13 +53,17 @@ fn more(text: &mut String, name: &str, count: u32, what_to_do: &str) {
 /// The same as JSON.
 pub(in crate::cli) fn json(row: &TipcRow) -> Value {
     let node = |node: u32| Value::Text(format!("{node:08x}"));
-    let links = row.links.iter().map(|link| {
-        Value::object([
-            ("node", node(link.node)),
-            ("identity", Value::text(&link.identity)),
-            ("age_ms", link.age_ms.into()),
-        ])
-    });
+    let links = |is_up: bool| {
+        let ends = row.links.iter().flat_map(|of| of.ends.iter().map(move |end| (of, end)));
+        Value::list(ends.filter(|(_, end)| end.is_up == is_up).map(|(of, end)| {
+            Value::object([
+                ("node", node(of.node)),
+                ("identity", Value::text(&of.identity)),
+                ("age_ms", end.age_ms.into()),
+                ("bearers", Value::text(&end.name)),
+            ])
+        }))
+    };
     let unheard = row.unheard.iter().map(|one| {
         Value::object([
             ("role", Value::text(if one.is_controller { "controller" } else { "agent" })),
@@ -71,7 +80,8 @@ pub(in crate::cli) fn json(row: &TipcRow) -> Value {
         ("set_aside", row.set_aside.into()),
         ("nodes_up", row.nodes_up.into()),
         ("links_up", row.links_up.into()),
-        ("links", Value::list(links)),
+        ("links", links(true)),
+        ("links_down", links(false)),
         ("unheard", Value::list(unheard)),
         ("unheard_more", row.unheard_more.into()),
     ])
@@ -80,12 +90,24 @@ pub(in crate::cli) fn json(row: &TipcRow) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::{LinkRow, UnheardRow};
+    use crate::control::UnheardRow;
     use crate::types::Text;
+
+    /// The links to a node: each one's name, and for how long it has been up or, with a minus,
+    /// down.
+    fn links(node: u32, identity: &str, ends: &[(&str, i64)]) -> LinkRow {
+        let ends = ends.iter().map(|(name, age_ms)| LinkEnds {
+            name: Text::truncated(name),
+            is_up: *age_ms >= 0,
+            age_ms: age_ms.unsigned_abs(),
+        });
+        LinkRow { node, identity: Text::truncated(identity), ends: ends.collect() }
+    }
 
     #[test]
     fn the_node_its_links_and_silent_peers_are_shown() {
-        let link = LinkRow { node: 0x5c6f_6465, identity: Text::truncated("node2"), age_ms: 61_000 };
+        let of_two = links(0x5c6f_6465, "node2", &[("eth0-eth0", 61_000), ("eth1-eth1", 5_000)]);
+        let cut = links(0x5b6f_6465, "node3", &[("eth0-eth0", 61_000), ("eth1-eth1", -5_000)]);
         let unheard = UnheardRow { is_controller: false, node: 0x5d6f_6465, port: 7, age_ms: 9_000 };
         let quiet = TipcRow {
             address: 0x5f6f_6465,
@@ -99,8 +121,8 @@ mod tests {
             gaps: 2,
             set_aside: 1,
             nodes_up: 4,
-            links_up: 3,
-            links: [link].into_iter().collect(),
+            links_up: 5,
+            links: [of_two, cut].into_iter().collect(),
             unheard: [unheard].into_iter().collect(),
             unheard_more: 5,
             ..quiet.clone()
@@ -111,9 +133,10 @@ mod tests {
         let expected = "\
 tipc          node1 5f6f6465; nodes up: 1, links up: 0
 topology      connected
-tipc          node1 5f6f6465; nodes up: 4, links up: 3
+tipc          node1 5f6f6465; nodes up: 4, links up: 5
 topology      not connected: until it is, lost peers are detected only by silence, lost 2 times since the start, has refused 1 subscriptions
-link          to node2 5c6f6465, up for 1 min 1 s
+link          to node2 5c6f6465 by eth0-eth0, up for 1 min 1 s; by eth1-eth1, up for 5 s
+link          to node3 5b6f6465 by eth0-eth0, up for 1 min 1 s; by eth1-eth1, DOWN for 5 s
 link          and 2 more: thimble tipc matrix shows all
 unheard       agent at 5d6f6465: bound for 9 s, but silent
 unheard       and 5 more: see to these first
@@ -127,13 +150,11 @@ unheard       and 5 more: see to these first
             address: 0x0a,
             identity: Text::truncated("n1"),
             is_watching: true,
-            links: [LinkRow { node: 0x5c6f_6465, identity: Text::truncated("n2"), age_ms: 5 }]
-                .into_iter()
-                .collect(),
+            links: [links(0x5c6f_6465, "n2", &[("a-b", 5), ("c-d", -7)])].into_iter().collect(),
             unheard: [UnheardRow { is_controller: true, node: 1, port: 7, age_ms: 9 }].into_iter().collect(),
             ..TipcRow::default()
         };
-        let expected = r#"{"address":"0000000a","identity":"n1","watching":true,"gaps":0,"set_aside":0,"nodes_up":0,"links_up":0,"links":[{"node":"5c6f6465","identity":"n2","age_ms":5}],"unheard":[{"role":"controller","node":"00000001","port":7,"age_ms":9}],"unheard_more":0}"#;
+        let expected = r#"{"address":"0000000a","identity":"n1","watching":true,"gaps":0,"set_aside":0,"nodes_up":0,"links_up":0,"links":[{"node":"5c6f6465","identity":"n2","age_ms":5,"bearers":"a-b"}],"links_down":[{"node":"5c6f6465","identity":"n2","age_ms":7,"bearers":"c-d"}],"unheard":[{"role":"controller","node":"00000001","port":7,"age_ms":9}],"unheard_more":0}"#;
         assert_eq!(json(&row).to_string(), expected);
     }
 }
