@@ -25,9 +25,9 @@ fn installs(cluster: &Cluster, id: &str, size: usize) {
 #[test]
 fn patches_are_installed_while_a_fifth_of_all_frames_is_lost() {
     need_root!();
-    let cluster = Cluster::of("lossy", 2, 2).start();
+    let cluster = Cluster::of("fifth-lost", 2, 2).start();
     cluster.set_weather(Weather { lost_permille: 200, ..Weather::default() });
-    installs(&cluster, "LOSSY-1", 20_000);
+    installs(&cluster, "FIFTH-1", 20_000);
     cluster.set_weather(Weather::default());
     cluster.agree("both controllers have it");
 }
