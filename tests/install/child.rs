@@ -160,6 +160,7 @@ impl Orders {
                 agent_group: [239, 255, 84, 73].into(),
                 agent_port: 7489,
                 service_type: 7488,
+                unused: Vec::new(),
                 ttl: 1,
             },
             security: SecurityConfig {
