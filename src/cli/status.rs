@@ -13,7 +13,9 @@ use super::rollout;
 use super::status_report::StatusReport;
 use super::term::Style;
 use super::tipc;
-use crate::control::{HOSTS_BY, HostClass, HostCounts, HostRow, InterfaceRow, WorkerRow, WorkerTask};
+use crate::control::{
+    AwaitsRow, HOSTS_BY, HostClass, HostCounts, HostRow, InterfaceRow, WorkerRow, WorkerTask,
+};
 use crate::job::FloorFacts;
 use crate::time::{Day, Span};
 use crate::wire::refusal::Refusal;
@@ -181,7 +183,18 @@ fn agent_text(text: &mut String, report: &StatusReport) {
         false => row(text, "installed", "not known"),
     }
     floor_text(text, "on this host", status.installed_floor.as_ref());
-    row(text, "agent", hosts::state(status.agent_state));
+    match status.awaits {
+        Some(AwaitsRow { waited_ms, wait_ms }) => row(
+            text,
+            "agent",
+            format_args!(
+                "installed, waits to hear a controller, {} of {}",
+                Span::of_millis(waited_ms),
+                Span::of_millis(wait_ms)
+            ),
+        ),
+        None => row(text, "agent", hosts::state(status.agent_state)),
+    }
     if !status.agent_reason.is_empty() {
         row(text, "last install", &status.agent_reason);
     }
@@ -366,6 +379,17 @@ count         datagrams_sent 5
 count         refused_own_echo 2
 ";
         assert_eq!(status_text(&report, Style::default()), expected);
+    }
+
+    #[test]
+    fn an_install_that_waits_for_a_controller_shows_for_how_long() {
+        let awaits = Some(AwaitsRow { waited_ms: 12_000, wait_ms: 240_000 });
+        let report = StatusReport { row: StatusRow { awaits, ..agent() }, ..StatusReport::default() };
+        let text = status_text(&report, Style::default());
+        let line = "\nagent         installed, waits to hear a controller, 12 s of 4 min 0 s\n";
+        assert!(text.contains(line), "{text}");
+        let json = report.json().to_string();
+        assert!(json.contains(r#""awaits":{"waited_ms":12000,"wait_ms":240000}"#), "{json}");
     }
 
     #[test]

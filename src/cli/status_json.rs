@@ -5,7 +5,7 @@ use super::hosts::{self, known_digest};
 use super::numbers::Scope;
 use super::status_report::StatusReport;
 use super::{rollout, tipc};
-use crate::control::{HOSTS_BY, HostRow, InterfaceRow, LastController, PATCHES_BY, WorkerRow};
+use crate::control::{AwaitsRow, HOSTS_BY, HostRow, InterfaceRow, LastController, PATCHES_BY, WorkerRow};
 use crate::job::FloorFacts;
 use crate::json::Value;
 
@@ -69,6 +69,7 @@ const PARTS: &[JsonPart] = &[
     (Scope::Agent, "installed_digest", |all| known_digest(all.row.installed_digest)),
     (Scope::Agent, "state", |all| Value::text(hosts::state(all.row.agent_state))),
     (Scope::Agent, "reason", |all| Value::text(&all.row.agent_reason)),
+    (Scope::Agent, "awaits", |all| Value::or_null(all.row.awaits.map(awaits_json))),
     (Scope::Agent, "asked_by", |all| Value::or_null(all.row.last_controller.as_ref().map(asker_json))),
     (Scope::Agent, "floor", |all| floor_json(all.row.installed_floor.as_ref())),
 ];
@@ -94,6 +95,10 @@ fn interface_json(row: &InterfaceRow) -> Value {
         ("age_ms", row.age_ms.into()),
         ("last_outage", Value::or_null(outage)),
     ])
+}
+
+fn awaits_json(AwaitsRow { waited_ms, wait_ms }: AwaitsRow) -> Value {
+    Value::object([("waited_ms", waited_ms.into()), ("wait_ms", wait_ms.into())])
 }
 
 fn asker_json(asker: &LastController) -> Value {

@@ -27,8 +27,8 @@ use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use status_row::{
-    ALERT_ROWS, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkEnds, LinkRow, PATCHES_BY,
-    PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
+    ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkEnds, LinkRow,
+    PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.

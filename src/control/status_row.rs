@@ -69,6 +69,8 @@ pub struct StatusRow {
     pub agent_state: HostState,
     /// Agent: the reason of the last install's outcome.
     pub agent_reason: Reason,
+    /// Agent: the install that is in place and waits for a controller.
+    pub awaits: Option<AwaitsRow>,
     /// Running workers.
     pub workers: u32,
     /// Alerts: each a sentence that also says what to do.
@@ -233,6 +235,15 @@ pub const PATCHES_BY: [&str; 3] = ["available", "applied", "committed"];
 /// How many patches are in each state of [`PATCHES_BY`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PatchCounts(pub [u32; PATCHES_BY.len()]);
+
+/// An install that is in place, and is undone if no controller is heard.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct AwaitsRow {
+    /// Milliseconds that it has waited.
+    pub waited_ms: u64,
+    /// Milliseconds that it waits.
+    pub wait_ms: u64,
+}
 
 /// The controller that an agent heard last.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -188,14 +188,14 @@ impl Daemon<'_> {
 
     fn turn(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         match token.0 {
-            SIGNALS => self.take_signals(now),
+            SIGNALS => self.take_signals(now, batch),
             CONTROL => self.accept_commands(now, token),
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
             LISTENERS..TOPOLOGY => self.accept_sessions(now, token),
             TOPOLOGY => self.take_topology(now, token, batch),
             NETWORK..SESSIONS => self.take_network(now),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
-            WORKERS..CONNECTIONS => self.take_reports(now, token),
+            WORKERS..CONNECTIONS => self.take_reports(now, token, batch),
             _ => self.turn_connection(now, token.0 - CONNECTIONS),
         }
     }
@@ -314,10 +314,10 @@ impl Daemon<'_> {
     }
 
     #[inline(never)]
-    fn take_signals(&mut self, now: Instant) {
+    fn take_signals(&mut self, now: Instant, batch: &mut Batch) {
         while let Some(signal) = sys::next_signal(self.signals.as_fd()) {
             match signal {
-                libc::SIGCHLD => self.reap_workers(now),
+                libc::SIGCHLD => self.reap_workers(now, batch),
                 libc::SIGHUP => self.reload(now),
                 _ => self.exit = Some(Ok(())),
             }

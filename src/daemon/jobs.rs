@@ -12,6 +12,7 @@ use super::os_error::OsError;
 use super::proof;
 use super::repository::{LoadFailure, Requester};
 use super::tokens::WORKERS;
+use super::transport::Batch;
 use super::workers::{Ending, WorkerKind};
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
 use crate::install::own_file;
@@ -95,20 +96,20 @@ impl Daemon<'_> {
 
     /// Applies the reports of one worker, a bounded number.
     #[inline(never)]
-    pub fn take_reports(&mut self, now: Instant, token: Token) {
+    pub fn take_reports(&mut self, now: Instant, token: Token, batch: &mut Batch) {
         for _ in 0..REPORTS {
             let Some((kind, report)) = self.workers.next_report(now, token.0 - WORKERS) else {
                 // No signal tells the end of a worker of the installer's.
                 return if self.workers.has_installer() {
-                    self.reap_workers(now)
+                    self.reap_workers(now, batch)
                 };
             };
-            self.on_report(now, kind, &report);
+            self.on_report(now, kind, &report, batch);
         }
         self.ready.insert(token);
     }
 
-    fn on_report(&mut self, now: Instant, kind: WorkerKind, report: &Report) {
+    fn on_report(&mut self, now: Instant, kind: WorkerKind, report: &Report, batch: &mut Batch) {
         match report {
             Report::Progress { step, percent } => self.on_event(now, &Event::Progress(*step, *percent)),
             Report::Installed(patch) => self.on_event(now, &Event::Installed(patch)),
@@ -129,8 +130,8 @@ impl Daemon<'_> {
                     self.on_reload_waits(command, line);
                 }
             }
-            Report::Awaited { request_id, controller } => {
-                self.on_event(now, &Event::ProofPending(*request_id, *controller));
+            Report::Awaited { request_id, controller, witness } => {
+                self.on_awaited(now, *request_id, *controller, *witness, batch);
             }
             Report::Superseded => self.is_superseded = true,
             Report::Replaced(line) => {
@@ -186,11 +187,11 @@ impl Daemon<'_> {
 
     /// Reaps the workers that have ended, and acts on how they ended.
     #[inline(never)]
-    pub fn reap_workers(&mut self, now: Instant) {
+    pub fn reap_workers(&mut self, now: Instant, batch: &mut Batch) {
         while let Some((at, status)) = self.workers.ended() {
             // Its last reports may still be unread.
             while let Some((kind, report)) = self.workers.next_report(now, at) {
-                self.on_report(now, kind, &report);
+                self.on_report(now, kind, &report, batch);
             }
             // It has executed the new file already.
             if self.workers.is_other_program && own_file().is_some_and(|(_, is_replaced)| is_replaced) {
@@ -318,7 +319,8 @@ impl Daemon<'_> {
         info!("install {request_id} begins, requested by controller {controller}");
         match self.sessions.take(&self.registry, controller, Purpose::Fetch) {
             Some((stream, session)) => {
-                self.start_agent(now, Job::Install { request, session }, Some(stream.as_fd()));
+                let witness = self.witness(now);
+                self.start_agent(now, Job::Install { request, session, witness }, Some(stream.as_fd()));
             }
             None => {
                 let reason = Reason::truncated("the session to the controller was lost");

@@ -11,6 +11,7 @@
 //! | `workers`, `process` | worker processes; children of the loop's or of the installer's |
 //! | `installer` | what remains root where the daemon is not: starts the workers that install |
 //! | `worker`, `confine` | the other side: a worker's own `main`; what it gives up first |
+//! | `awaited` | an install that waits for a controller, from its worker to the state machine |
 //! | `topology` | the topology service's events, on their way to the state machines |
 //! | `network`, `follow` | what the interface is; its changes, on their way to the sockets |
 //! | `exchange`, `pace`, `fetch`, `pull`, `serve` | a session in a worker: its frames, its limits, who asks, who answers |
@@ -29,6 +30,7 @@
 mod alert_nodes;
 mod alerts;
 mod answers;
+mod awaited;
 mod buffers;
 mod clock;
 mod confine;

@@ -6,8 +6,8 @@ use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::{log, proof, summary, transport};
 use crate::control::{
-    BlobRow, HostClass, HostCounts, HostRow, HostState, LastController, LossCause, NeighbourRow, PatchRow,
-    StatusRow,
+    AwaitsRow, BlobRow, HostClass, HostCounts, HostRow, HostState, LastController, LossCause, NeighbourRow,
+    PatchRow, StatusRow,
 };
 use crate::fsm::actions::Peer;
 use crate::fsm::agent::Agent;
@@ -142,6 +142,9 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         installed_digest: agent.map_or(Digest::default(), Agent::installed_digest),
         agent_state: host_state(state, step, percent),
         agent_reason: last_reason.unwrap_or_default(),
+        awaits: agent
+            .and_then(|agent| agent.awaits(now))
+            .map(|(waited, wait)| AwaitsRow { waited_ms: waited.as_millis(), wait_ms: wait.as_millis() }),
         workers: count(daemon.workers.count(|_| true)),
         alerts,
         memory_bytes: daemon.memory_bytes,

@@ -51,7 +51,6 @@ pub fn agent_facts(node: &NodeConfig, timers: &Timers) -> AgentFacts {
         nodetype: node.nodetype.clone(),
         sw_version: node.sw_version.clone(),
         rejection_shown: Duration::from_millis(timers.rejection_shown_ms),
-        unheard: Duration::from_millis(timers.host_lost_ms),
         hello_interval: Duration::from_millis(timers.hello_interval_ms),
     }
 }

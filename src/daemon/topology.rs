@@ -17,7 +17,7 @@ use crate::wire::frame::Role;
 /// Events handled in one turn.
 const EVENTS: usize = 16;
 /// Batches of datagrams drained in one turn, at most.
-const BATCHES: usize = 64;
+pub(super) const BATCHES: usize = 64;
 
 impl Daemon<'_> {
     /// Handles what the topology service reports.
@@ -86,8 +86,9 @@ impl Daemon<'_> {
     }
 
     /// Drains queued datagrams before a withdrawal is handled, or a message sent before
-    /// the peer left would mark it as back.
-    fn drain_datagrams(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
+    /// the peer left would mark it as back; and before a message counts that shows that the
+    /// network is there.
+    pub(super) fn drain_datagrams(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
         for role in [Role::Controller, Role::Agent] {
             while let Some(left) = batches.checked_sub(1) {
                 *batches = left;

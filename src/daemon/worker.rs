@@ -154,10 +154,10 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
     match job {
         Job::Recover => install::recover(config, channel),
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
-        Job::Install { request, session } => {
+        Job::Install { request, session, witness } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;
             let mut source = RelaySource::new(socket, session, timeout);
-            install::install(config, &request, &mut source, channel);
+            install::install_watched(config, &request, &mut source, witness, channel);
         }
         // It has no configuration: see `run`.
         Job::Fetch { .. } => {}

@@ -118,8 +118,8 @@ pub enum Action {
     StartInstall(InstallRequest),
     /// Start the worker that recovers from an interrupted install.
     StartRecovery,
-    /// Start the worker that ends an install which replaced thimble itself. It
-    /// commits the install if a controller was heard, and undoes it otherwise.
+    /// Start the worker that ends an install which waits for a controller. It commits the
+    /// install if one was heard, and undoes it otherwise.
     StartProof {
         /// A controller was heard.
         is_heard: bool,

@@ -26,10 +26,9 @@ pub enum Event<'e> {
     Installed(&'e InstalledPatch),
     /// The snapshot is complete. The second field is the journal's last install.
     InstalledEnd(Digest, Option<&'e LastInstall>),
-    /// The install that this controller requested replaced thimble itself. The new
-    /// thimble, which now runs, must hear a controller before the install is
-    /// committed. Recovery reports it after the snapshot, before health scripts run.
-    ProofPending(RequestId, NodeId),
+    /// An install is in place, and waits for a controller's message. What came before was
+    /// passed on before. If recovery reports it, then after the snapshot.
+    ProofPending(PendingProof),
     /// The agent's worker ended.
     WorkerEnded(WorkerEnd<'e>),
     /// The worker that merges this controller's map ended: what is durably merged,
@@ -40,6 +39,21 @@ pub enum Event<'e> {
     BlobsEnded(NodeId, Result<(), &'e Reason>),
     /// The transport's topology service reports a change.
     Topology(PeerEvent),
+}
+
+/// An install that is committed once a controller is heard, and undone otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingProof {
+    /// The controller's number for it.
+    pub request_id: RequestId,
+    /// The controller that asked.
+    pub controller: NodeId,
+    /// How long it waits.
+    pub wait: Duration,
+    /// How often controllers are asked for a message; `None`: only as acks are due anyway.
+    pub asks_every: Option<Duration>,
+    /// The node whose messages do not count.
+    pub except: Option<NodeId>,
 }
 
 /// Another controller's map, as it was merged.

@@ -4,8 +4,7 @@ use std::{fmt, io};
 
 use super::conflict::Conflict;
 use super::scripts::{ScriptFailure, Trial};
-use crate::job::RefusalKind;
-use crate::job::{FetchError, SystemError};
+use crate::job::{FetchError, RefusalKind, SystemError, Witness};
 use crate::patch::PatchError;
 use crate::patch::floor::BelowFloor;
 use crate::types::{Digest, Hash, NodeType, PatchId, ShownPath, SwVersion};
@@ -109,8 +108,8 @@ pub enum InstallRefusal {
     ReadOnlyRoot,
     /// The install would remove thimble's own file and bring no other in its place.
     NoThimbleLeft(String),
-    /// The last install replaced thimble itself and has not ended.
-    AwaitsProof,
+    /// The last install waits for a controller.
+    Awaits(Witness),
 }
 
 impl InstallError {
@@ -228,9 +227,12 @@ impl fmt::Display for InstallRefusal {
                 f,
                 "this would remove thimble itself, /{path}: apply a patch that brings a thimble as well"
             ),
-            Self::AwaitsProof => f.write_str(
+            Self::Awaits(Witness::ToNewThimble) => f.write_str(
                 "the last install replaced thimble itself and ends when the new one has heard a controller: \
                  start the daemon",
+            ),
+            Self::Awaits(_) => f.write_str(
+                "the last install ends when this host has heard a controller with it: start the daemon",
             ),
             Self::ReadOnlyRoot => f.write_str(
                 "the root is on a read-only filesystem: make it writable (`mount -o remount,rw`) and install again",

@@ -17,12 +17,21 @@ use super::report::{InstallReporter, percent_within};
 use super::scripts::{Script, ScriptAction};
 use super::told::Told;
 use super::{access, astray, set_aside, stage};
+use crate::job::Witness;
 use crate::types::{PatchId, ShownPath};
 use crate::wire::install::Step;
 
+/// A plan that was executed.
+pub(super) enum Executed {
+    /// The new record is in force.
+    Committed(Record),
+    /// The new set is in place, and this message commits it.
+    Awaited(Witness),
+}
+
 impl Installer<'_> {
-    /// Executes a plan. Returns the record that is now in force, or `None` if the new
-    /// thimble must commit it. After an error, the journal says how far it got.
+    /// Executes a plan. Returns the record that is now in force, or whose message must commit
+    /// it. After an error, the journal says how far it got.
     pub fn execute(
         &self,
         journal: &mut Journal,
@@ -30,7 +39,7 @@ impl Installer<'_> {
         old: &Record,
         mut prepared: Prepared<'_>,
         reporter: &mut InstallReporter<'_>,
-    ) -> Result<Option<Record>, InstallError> {
+    ) -> Result<Executed, InstallError> {
         let mut notices = prepared.plan.notices.iter().context("sort in", ".thimble")?;
         while let Some(notice) = notices.next().context("sort in", ".thimble")? {
             reporter.notice(&notice.to_string());
@@ -43,7 +52,7 @@ impl Installer<'_> {
                 draft.finish(&next)?;
                 INSTALLED.publish(home)?;
             }
-            return self.record().map(Some);
+            return self.record().map(Executed::Committed);
         }
         journal.append(JournalEntry::Intent(intent.clone()))?;
         journal.preallocate(scripts_at_most(old, &prepared.plan.next))?;
@@ -73,17 +82,25 @@ impl Installer<'_> {
         self.post_scripts(journal, old, intent)?;
 
         if self.own(journal)?.is_some() {
-            journal.append(JournalEntry::Phase(JournalPhase::AwaitSelf))?;
-            return Ok(None);
+            return self.awaits(journal, Witness::ToNewThimble);
         }
         journal.append(JournalEntry::Phase(JournalPhase::Health))?;
         reporter.progress(Step::Health, 95);
         if !intent.reboot_required {
             self.health(journal, &next)?;
         }
+        if let Some(witness) = self.witness {
+            return self.awaits(journal, witness);
+        }
         self.commit(journal, intent, old, &next)?;
         reporter.progress(Step::Health, 100);
-        self.record().map(Some)
+        self.record().map(Executed::Committed)
+    }
+
+    /// The journal says whose message commits the install.
+    fn awaits(&self, journal: &mut Journal, witness: Witness) -> Result<Executed, InstallError> {
+        journal.append(JournalEntry::Phase(JournalPhase::awaiting(witness)))?;
+        Ok(Executed::Awaited(witness))
     }
 
     /// Runs the health scripts of the new set.

@@ -13,6 +13,7 @@ use super::scripts::Scripts;
 use super::sys;
 use super::tree::RootTree;
 use crate::config::Config;
+use crate::job::Witness;
 
 /// The installer of a host. Holds the lock while it lives.
 pub(super) struct Installer<'c> {
@@ -23,6 +24,8 @@ pub(super) struct Installer<'c> {
     pub scripts: Scripts,
     /// What is remembered of floors and superseded patches forbids nothing, and is forgotten.
     pub ignores_floor: bool,
+    /// Whose message commits an install; `None` if it needs none.
+    pub witness: Option<Witness>,
     _lock: File,
 }
 
@@ -51,7 +54,7 @@ impl<'c> Installer<'c> {
         };
         lock.lock().context("lock", ".thimble/lock")?;
         let scripts = Scripts::new(&root, config.agent.script_timeout_ms).context("watch scripts in", "")?;
-        Ok(Some(Self { config, tree, home, scripts, ignores_floor: false, _lock: lock }))
+        Ok(Some(Self { config, tree, home, scripts, ignores_floor: false, witness: None, _lock: lock }))
     }
 
     /// Reads the record of what is installed.

@@ -22,6 +22,7 @@ use super::record::Patch;
 use super::scripts::Script;
 use super::{spare, sys};
 use crate::failpoint;
+use crate::job::Witness;
 use crate::sorted::FlatSet;
 use crate::types::{Digest, PatchId};
 use crate::wire::install::InstallRequest;
@@ -62,7 +63,8 @@ pub(super) enum JournalEntry {
         /// The first failure among the previous set's scripts.
         failure: Option<String>,
     },
-    /// A guard lets the new thimble start once more.
+    /// A guard lets the new thimble start once more; or, without a new thimble, the daemon
+    /// has started once more while the install waits for a controller.
     Start,
     /// The health scripts have passed in the new thimble. After `AwaitReboot`: the
     /// previous set can no longer come back, whether the new one is healthy or not.
@@ -108,6 +110,31 @@ pub(super) enum JournalPhase {
     /// the health scripts and hear a controller. Old and new both write entries from
     /// here on, so each must be able to read the other's.
     AwaitSelf,
+    /// The health scripts have passed. A controller must be heard before the commit.
+    AwaitAny,
+    /// The same, and it must not be this node's own.
+    AwaitOther,
+}
+
+impl JournalPhase {
+    /// The phase of an install that waits for this witness.
+    pub const fn awaiting(witness: Witness) -> Self {
+        match witness {
+            Witness::ToNewThimble => Self::AwaitSelf,
+            Witness::Any => Self::AwaitAny,
+            Witness::Other => Self::AwaitOther,
+        }
+    }
+
+    /// Whom an install in this phase waits for; `None` if for nobody.
+    pub const fn witness(self) -> Option<Witness> {
+        match self {
+            Self::PreScripts | Self::Switching | Self::PostScripts | Self::Health => None,
+            Self::AwaitSelf => Some(Witness::ToNewThimble),
+            Self::AwaitAny => Some(Witness::Any),
+            Self::AwaitOther => Some(Witness::Other),
+        }
+    }
 }
 
 /// The state of an install, as its journal's entries say.
@@ -121,7 +148,7 @@ pub(super) struct JournalState {
     pub is_restored: bool,
     /// Undone; inside, the first failure of a script.
     pub undone: Option<Option<String>>,
-    /// How often a guard let the new thimble start once more.
+    /// How often thimble has started while the install waited.
     pub starts: u32,
     pub is_healthy: bool,
     /// The id of the boot in which a set was committed that waits for a restart.

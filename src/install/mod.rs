@@ -19,6 +19,9 @@
 //!    is undone (`undo`). After it only cleanup is left, or, if the set takes effect
 //!    after a restart of the host, the health check after that restart (`reboot`).
 //!
+//! A controller's install is committed once a controller was heard after its scripts
+//! (`awaited`): a set with which the host loses its network is undone.
+//!
 //! `recover` continues an `unfinished` install after a crash; `proof` continues one that
 //! replaced thimble itself (`own`).
 //!
@@ -40,11 +43,12 @@
 
 use crate::config::Config;
 use crate::job::reporter::Reporter;
-use crate::job::{RefusalKind, Report, Source};
+use crate::job::{RefusalKind, Report, Source, Witness};
 use crate::wire::install::{InstallRequest, Step};
 
 mod access;
 mod astray;
+mod awaited;
 mod beside;
 mod boot;
 mod capability;
@@ -117,15 +121,15 @@ use unfinished::{Recovered, RecoveryTrigger};
 /// place of `Done` if the tree could not be made whole; the next call tries again.
 /// Waits while another process installs.
 ///
-/// If the last install replaced thimble itself and this process is the new thimble,
-/// `Awaited` follows the snapshot, and health scripts run before `Done`. If this process
-/// is the old thimble, `Superseded` comes before `Done`.
+/// If the last install awaits a controller, `Awaited` follows the snapshot. If it replaced
+/// thimble itself and this process is the new thimble, health scripts run before `Done`. If
+/// this process is the old thimble, `Superseded` comes before `Done`.
 pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
     recover_for(RecoveryTrigger::Daemon, config, reporter);
 }
 
 /// Recovers as [`recover()`] does, before an [`install`] without a daemon. An install
-/// that awaits the new thimble's proof is not continued: `Failed` reports it.
+/// that awaits a controller is not continued: `Failed` reports it.
 pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
     recover_for(RecoveryTrigger::Local, config, reporter);
 }
@@ -186,7 +190,7 @@ pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
 /// has ended already is answered with its outcome. `Failed` of the kind `Unfinished`: the
 /// tree may be of two sets, and [`recover()`] must be called until it succeeds. If the install replaced thimble
 /// itself, it ends with `Superseded` and `Done`: [`recover()`] in the new thimble
-/// continues it.
+/// continues it. Otherwise it is committed at once; [`install_watched`] waits for a controller.
 ///
 /// The process must have no other children: processes that scripts leave behind become
 /// its children, and are ended.
@@ -196,7 +200,20 @@ pub fn install(
     source: &mut dyn Source,
     reporter: &mut dyn Reporter,
 ) {
-    install_with(config, request, source, reporter, false);
+    install_with(config, request, source, reporter, false, None);
+}
+
+/// Installs as [`install()`] does, for a controller. Where that changes anything, it ends with
+/// `Awaited` and `Done`: the set is in place, and [`prove`] commits it once this witness was
+/// heard, or undoes it.
+pub fn install_watched(
+    config: &Config,
+    request: &InstallRequest,
+    source: &mut dyn Source,
+    witness: Witness,
+    reporter: &mut dyn Reporter,
+) {
+    install_with(config, request, source, reporter, false, Some(witness));
 }
 
 /// Installs as [`install()`] does, also below the floor of the makers of patches: for root on
@@ -208,7 +225,7 @@ pub fn install_below_floor(
     source: &mut dyn Source,
     reporter: &mut dyn Reporter,
 ) {
-    install_with(config, request, source, reporter, true);
+    install_with(config, request, source, reporter, true, None);
 }
 
 fn install_with(
@@ -217,12 +234,13 @@ fn install_with(
     source: &mut dyn Source,
     reporter: &mut dyn Reporter,
     ignores_floor: bool,
+    witness: Option<Witness>,
 ) {
     let mut reporter = InstallReporter::new(reporter);
     reporter.progress(Step::Checking, 0);
     let host = match Installer::open(config) {
         Ok(Some(mut host)) => {
-            host.ignores_floor = ignores_floor;
+            (host.ignores_floor, host.witness) = (ignores_floor, witness);
             host
         }
         Ok(None) => return reporter.end(Some(&InstallRefusal::ReadOnlyRoot.into())),
@@ -231,7 +249,7 @@ fn install_with(
     let ended = host.install(request, source, &mut reporter);
     reporter.installed_on(&host);
     match ended {
-        Ok(end) => reporter.install_end(end.as_ref()),
+        Ok(end) => reporter.request_end(request, &end),
         Err(error) if host.is_left_unfinished(&error) => reporter.failed(RefusalKind::Unfinished, &error),
         Err(error) => reporter.end(Some(&error)),
     }

@@ -10,8 +10,7 @@ use super::record_file::Record;
 use super::record_table::INSTALLED;
 use super::report::InstallReporter;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
-use crate::job::Report;
-use crate::wire::install::InstallRequest;
+use crate::job::Witness;
 
 /// Starts of a new thimble that may fail: the one by the old daemon, and all but one of
 /// these by the supervisor.
@@ -27,7 +26,7 @@ impl Installer<'_> {
     ) -> Result<Recovered, InstallError> {
         match trigger {
             RecoveryTrigger::Install | RecoveryTrigger::Local => {
-                return Err(InstallRefusal::AwaitsProof.into());
+                return Err(InstallRefusal::Awaits(Witness::ToNewThimble).into());
             }
             RecoveryTrigger::Boot => {
                 reporter.notice("thimble itself was replaced: the new one must start and hear a controller");
@@ -49,8 +48,7 @@ impl Installer<'_> {
             }
             RecoveryTrigger::Daemon => {
                 reporter.installed_on(self);
-                let InstallRequest { request_id, controller, .. } = unfinished.request;
-                reporter.report(Report::Awaited { request_id, controller });
+                reporter.awaited(&unfinished.request, Witness::ToNewThimble);
             }
             RecoveryTrigger::Heard => {}
         }
@@ -65,16 +63,21 @@ impl Installer<'_> {
         }
     }
 
+    /// The record of a set that waits for its commit.
+    pub fn next_record(&self) -> Result<Record, InstallError> {
+        let gone =
+            || InstallError::Damaged { path: format!(".thimble/{}", INSTALLED.draft), what: "is gone" };
+        Record::open_draft(self.home.as_fd(), &INSTALLED)?.ok_or_else(gone)
+    }
+
     /// Runs the health scripts of the new set, and commits it if a controller was heard.
     fn prove(
         &self,
         trigger: RecoveryTrigger,
         unfinished: &mut UnfinishedInstall,
     ) -> Result<Option<Record>, InstallError> {
+        let next = self.next_record()?;
         let UnfinishedInstall { journal, intent, record, .. } = unfinished;
-        let gone =
-            || InstallError::Damaged { path: format!(".thimble/{}", INSTALLED.draft), what: "is gone" };
-        let next = Record::open_draft(self.home.as_fd(), &INSTALLED)?.ok_or_else(gone)?;
         if !journal.state.is_healthy {
             if !intent.reboot_required {
                 self.health(journal, &next)?;

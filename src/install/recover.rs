@@ -6,8 +6,8 @@
 //! the files, records that in the journal, and leaves the scripts to the daemon's
 //! recovery.
 //!
-//! An install that replaced thimble itself was not interrupted: it awaits the new
-//! thimble's proof. The recovery of the daemon that is started then continues it.
+//! An install that awaits a controller was not interrupted. The recovery of the daemon that
+//! is started then continues it.
 
 use std::os::fd::AsFd;
 
@@ -16,6 +16,7 @@ use super::installer::Installer;
 use super::journal::{self, Journal};
 use super::report::InstallReporter;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
+use crate::job::Witness;
 
 /// The reason that is recorded for an install that a crash ended.
 const INTERRUPTED: &str = "the agent or its node was stopped in the middle of the install";
@@ -54,8 +55,10 @@ impl Installer<'_> {
             self.finish(unfinished)?;
             return Ok(Recovered::Whole);
         }
-        if unfinished.awaits_proof() {
-            return self.continue_proof(trigger, unfinished, reporter);
+        match unfinished.witness() {
+            None => {}
+            Some(Witness::ToNewThimble) => return self.continue_proof(trigger, unfinished, reporter),
+            Some(witness) => return self.continue_awaited(trigger, unfinished, witness, reporter),
         }
         self.scripts.end_strays();
         self.go_back(trigger, unfinished, INTERRUPTED, reporter)

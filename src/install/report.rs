@@ -4,17 +4,32 @@ use super::error::InstallError;
 use super::installer::Installer;
 use super::record::Installed;
 use crate::job::reporter::Reporter;
-use crate::job::{FloorFacts, RefusalKind, Report};
+use crate::job::{FloorFacts, RefusalKind, Report, Witness};
 use crate::patch::floor;
 use crate::types::Reason;
 use crate::wire::frame::InstalledPatch;
-use crate::wire::install::{LastInstall, Outcome, Step};
+use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
 /// How an install ended, for the final report.
 pub(super) struct InstallEnd {
     pub last: LastInstall,
     /// What it means for a command's exit code unless the outcome is `Installed`.
     pub kind: RefusalKind,
+}
+
+/// What became of a request.
+#[allow(clippy::large_enum_variant, reason = "one at a time, on the stack")]
+pub(super) enum RequestEnd {
+    /// It has ended.
+    Ended(InstallEnd),
+    /// Its set is in place, and this message commits it.
+    Awaited(Witness),
+}
+
+impl From<InstallEnd> for RequestEnd {
+    fn from(end: InstallEnd) -> Self {
+        Self::Ended(end)
+    }
 }
 
 /// Sends the reports of an install. A reader that is gone does not stop an install:
@@ -65,17 +80,24 @@ impl<'r> InstallReporter<'r> {
         self.report(Report::InstalledEnd { digest: record.digest(), last, floor });
     }
 
-    /// Makes the last report of an install. `None`: the new thimble will report the
-    /// outcome.
-    pub fn install_end(&mut self, end: Option<&InstallEnd>) {
+    /// Makes the last reports of a request.
+    pub fn request_end(&mut self, request: &InstallRequest, end: &RequestEnd) {
         match end {
-            Some(InstallEnd { last, kind }) if last.outcome != Outcome::Installed => {
+            RequestEnd::Ended(InstallEnd { last, kind }) if last.outcome != Outcome::Installed => {
                 return self.report(Report::Failed { kind: *kind, reason: last.reason.clone() });
             }
-            Some(_) => {}
-            None => self.report(Report::Superseded),
+            RequestEnd::Ended(_) => {}
+            // The new thimble reports the outcome.
+            RequestEnd::Awaited(Witness::ToNewThimble) => self.report(Report::Superseded),
+            RequestEnd::Awaited(witness) => self.awaited(request, *witness),
         }
         self.report(Report::Done);
+    }
+
+    /// Reports an install that waits for this witness.
+    pub fn awaited(&mut self, request: &InstallRequest, witness: Witness) {
+        let InstallRequest { request_id, controller, .. } = *request;
+        self.report(Report::Awaited { request_id, controller, witness });
     }
 
     /// Makes the last report of a job.

@@ -3,27 +3,27 @@
 use std::os::fd::AsFd;
 
 use super::error::InstallError;
+use super::execute::Executed;
 use super::installer::Installer;
 use super::journal::Journal;
 use super::prepare::Prepared;
-use super::report::{InstallEnd, InstallReporter};
+use super::report::{InstallEnd, InstallReporter, RequestEnd};
 use super::unfinished::{RecoveryTrigger, UnfinishedInstall};
 use crate::job::{RefusalKind, Source};
 use crate::wire::install::{InstallRequest, Step};
 
 impl Installer<'_> {
-    /// Executes a request, unless it has ended already. Returns `None` if the install
-    /// replaced thimble itself: the new thimble ends it then.
+    /// Executes a request, unless it has ended already.
     pub fn install(
         &self,
         request: &InstallRequest,
         source: &mut dyn Source,
         reporter: &mut InstallReporter<'_>,
-    ) -> Result<Option<InstallEnd>, InstallError> {
+    ) -> Result<RequestEnd, InstallError> {
         self.recover(RecoveryTrigger::Install, reporter)?;
         let request_id = request.request_id;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request_id) {
-            return Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }));
+            return Ok(InstallEnd { last, kind: RefusalKind::Refused }.into());
         }
         let mut record = self.record()?;
         let mut journal = Journal::begin(self.home.as_fd(), *request)?;
@@ -31,7 +31,7 @@ impl Installer<'_> {
             Ok(prepared) => prepared,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                return Ok(Some(InstallEnd { last, kind: error.kind() }));
+                return Ok(InstallEnd { last, kind: error.kind() }.into());
             }
         };
         let Prepared { plan, room, .. } = &mut prepared;
@@ -40,28 +40,28 @@ impl Installer<'_> {
             Ok(intent) => intent,
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                return Ok(Some(InstallEnd { last, kind: error.kind() }));
+                return Ok(InstallEnd { last, kind: error.kind() }.into());
             }
         };
         let executed = self.execute(&mut journal, &intent, &record, prepared, reporter);
         match executed {
-            Ok(Some(next)) => {
+            Ok(Executed::Committed(next)) => {
                 // The file of the old one takes space that may be needed to set aside.
                 record = next;
                 let last = self.settle(UnfinishedInstall { journal, request: *request, intent, record })?;
-                Ok(Some(InstallEnd { last, kind: RefusalKind::Refused }))
+                Ok(InstallEnd { last, kind: RefusalKind::Refused }.into())
             }
-            Ok(None) => Ok(None),
+            Ok(Executed::Awaited(witness)) => Ok(RequestEnd::Awaited(witness)),
             Err(error) if journal.state.intent.is_none() => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
-                Ok(Some(InstallEnd { last, kind: error.kind() }))
+                Ok(InstallEnd { last, kind: error.kind() }.into())
             }
             Err(error) => {
                 reporter.progress(Step::RollingBack, 0);
                 let last = self.undo(&mut journal, request, &intent, &record, &error.to_string())?;
                 self.end(journal, &record)?;
                 log::info!("back on set {:.12}", record.digest());
-                Ok(Some(InstallEnd { last, kind: error.kind() }))
+                Ok(InstallEnd { last, kind: error.kind() }.into())
             }
         }
     }

@@ -8,6 +8,7 @@ use super::journal::{self, Intent, Journal, JournalPhase};
 use super::record_file::Record;
 use super::report::InstallReporter;
 use super::sys;
+use crate::job::Witness;
 use crate::wire::install::InstallRequest;
 
 /// What a recovery is part of. It decides how far the recovery goes.
@@ -43,7 +44,7 @@ pub(super) enum Recovered {
     Whole,
     /// One whole set is in place, and this process is not the thimble of that set.
     Superseded,
-    /// The new set is in place and waits for its commit.
+    /// The new set is in place and waits for a controller.
     Awaited,
 }
 
@@ -61,8 +62,10 @@ impl UnfinishedInstall {
         self.record.serial >= self.intent.serial
     }
 
-    pub fn awaits_proof(&self) -> bool {
-        self.journal.state.phase == Some(JournalPhase::AwaitSelf) && self.journal.state.undoing.is_none()
+    /// Whose message commits the install; `None` if it waits for nobody.
+    pub fn witness(&self) -> Option<Witness> {
+        let state = &self.journal.state;
+        state.phase.and_then(JournalPhase::witness).filter(|_| state.undoing.is_none())
     }
 }
 
@@ -71,7 +74,7 @@ impl Installer<'_> {
     /// end it.
     pub fn is_left_unfinished(&self, error: &InstallError) -> bool {
         let is_awaited =
-            matches!(error, InstallError::Refused(refusal) if **refusal == InstallRefusal::AwaitsProof);
+            matches!(error, InstallError::Refused(refusal) if matches!(**refusal, InstallRefusal::Awaits(_)));
         !is_awaited && sys::stat_at(self.home.as_fd(), journal::NAME).is_ok()
     }
 

@@ -51,6 +51,8 @@ pub enum Job {
         request: InstallRequest,
         /// The proven session (socket at [`FIRST_FILE_FD`]).
         session: SessionKeys,
+        /// Whose message commits it.
+        witness: Witness,
     },
     /// Controller: check the store and report all entries.
     Load {
@@ -103,8 +105,8 @@ pub enum Job {
         /// As JSON rather than text.
         json: bool,
     },
-    /// Agent, in the new thimble: end an install that replaced thimble itself. Commit it
-    /// if a controller was heard, else undo it.
+    /// Agent: end an install that awaits a controller. Commit it if one was heard, else undo
+    /// it.
     Prove {
         /// A controller was heard.
         is_heard: bool,
@@ -118,6 +120,17 @@ pub enum Job {
         /// How long a pause of the session may be, in milliseconds.
         patience_ms: u64,
     },
+}
+
+/// Whose message shows that a host is still there after an install.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Witness {
+    /// Any controller's, received by the new thimble: the install replaced thimble itself.
+    ToNewThimble,
+    /// Any controller's.
+    Any,
+    /// Any other controller's than that of this node.
+    Other,
 }
 
 /// The installer's answer to a request, the only one on its connection.
@@ -338,13 +351,15 @@ pub enum Report {
         /// All of them were accepted that are greater than the map's own.
         is_whole: bool,
     },
-    /// An install replaced thimble itself and waits for the new one, which runs, to hear
-    /// a controller. Its health scripts have not run yet.
+    /// An install is in place, and is committed once a controller is heard. If it replaced
+    /// thimble itself, its health scripts have not run yet.
     Awaited {
         /// The controller's number for it.
         request_id: RequestId,
         /// The controller that asked.
         controller: NodeId,
+        /// Whose message commits it.
+        witness: Witness,
     },
     /// The file that this thimble was started from has been replaced. The daemon must
     /// execute the new one, which continues what is under way.

@@ -244,7 +244,9 @@ impl Reporter for Lines {
                 writeln!(self.0, "reboot {}", last.reboot_required)?;
                 writeln!(self.0, "reason {}", last.reason)
             }
-            Report::Awaited { request_id, .. } => writeln!(self.0, "awaited {}", request_id.0),
+            Report::Awaited { request_id, witness, .. } => {
+                writeln!(self.0, "awaited {} {witness:?}", request_id.0)
+            }
             Report::Superseded => writeln!(self.0, "superseded"),
             Report::Done => writeln!(self.0, "done"),
             Report::Failed { kind, reason } => writeln!(self.0, "failed {kind:?} {reason}"),

@@ -61,6 +61,7 @@ mod intruders;
 mod local_users;
 mod logs;
 mod lossy;
+mod lost_network;
 mod metrics;
 #[cfg(feature = "tipc")]
 mod multicast;

@@ -199,7 +199,6 @@ impl Machine {
             nodetype: self.nodetype.clone(),
             sw_version: name("1.0"),
             rejection_shown: REJECTION_SHOWN,
-            unheard: REJECTION_SHOWN,
             hello_interval: TIMERS.hello_interval,
         };
         let list = || Box::leak(Box::new(Vec::with_capacity(PATCHES)));

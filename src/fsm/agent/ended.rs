@@ -115,7 +115,7 @@ impl Agent<'_> {
     }
 
     /// Answers with `last`, the install's result, and becomes idle.
-    fn finish(&mut self, now: Instant, task: Task, actions: &mut Actions) {
+    pub(super) fn finish(&mut self, now: Instant, task: Task, actions: &mut Actions) {
         let is_rejected = self.last.as_ref().is_some_and(|last| last.outcome == Outcome::Rejected);
         let rejected_until = is_rejected.then(|| now + self.facts.rejection_shown);
         self.state = State::Idle(Idle { rejected_until });

@@ -11,12 +11,10 @@
 //!     `---------- worker: crashed, unfinished ----------- Installing
 //! ```
 //!
-//! An install that replaced thimble itself ends in another process: the daemon execs
-//! the new binary, whose recovery reports that the install's proof is pending. The
-//! agent is then Proving (see `proof.rs`): the request still runs until health scripts
-//! have passed and a controller was heard: with this agent's own key, since every agent can play a
-//! controller with the group's. Then the install is committed. If no controller is heard in time,
-//! it is undone.
+//! An install that is in place is not committed yet: its worker, or recovery, reports that its
+//! proof is pending. The agent is then Proving (see `proof.rs`): the request still runs until a
+//! controller was heard. If none is heard in time, the install is undone. One that replaced
+//! thimble itself ends in another process: the daemon execs the new binary, which recovers.
 //!
 //! A request is accepted once. Its nonce is used up; its number is written to the
 //! journal before anything is changed; and a request whose number is known is answered
@@ -66,8 +64,6 @@ pub struct AgentFacts {
     pub sw_version: SwVersion,
     /// How long a rejected install is shown.
     pub rejection_shown: Duration,
-    /// How long a new thimble waits for a controller before it is undone.
-    pub unheard: Duration,
     /// From one HelloAgent of a controller to the next.
     pub hello_interval: Duration,
 }
@@ -187,7 +183,7 @@ impl<'a> Agent<'a> {
     ) {
         let ReceivedDatagram { sender: from, message, is_forgeable, .. } = received;
         if !is_forgeable {
-            self.on_heard(actions);
+            self.on_heard(*from, actions);
         }
         match message {
             // The end of the proof is its answer.
@@ -288,9 +284,7 @@ impl<'a> Agent<'a> {
                     self.remember((*last).clone());
                 }
             }
-            Event::ProofPending(request_id, controller) => {
-                self.on_proof_pending(now, *request_id, *controller)
-            }
+            Event::ProofPending(pending) => self.on_proof_pending(now, *pending, actions),
             Event::WorkerEnded(end) => self.on_worker_ended(now, end, actions),
             _ => {}
         }
@@ -337,7 +331,7 @@ impl<'a> Agent<'a> {
                 recovering.again = None;
                 actions.push(Action::StartRecovery);
             }
-            State::Proving(proving) => proving.on_timeout(now, actions),
+            State::Proving(_) => self.on_proof_timeout(now, actions),
             State::Connecting(connecting) if connecting.again.is_some_and(|again| now >= again) => {
                 connecting.again = None;
                 let task = connecting.task;
@@ -384,7 +378,7 @@ impl<'a> Agent<'a> {
     /// The request that is being executed, and its controller.
     fn current_request(&self) -> Option<(RequestId, NodeId)> {
         let task = match &self.state {
-            State::Proving(proving) => return Some((proving.request_id, proving.controller)),
+            State::Proving(proving) => return Some((proving.pending.request_id, proving.pending.controller)),
             State::Recovering(recovering) => recovering.crashed.as_ref()?,
             State::Connecting(connecting) => &connecting.task,
             State::Installing(installing) => &installing.task,

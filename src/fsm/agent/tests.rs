@@ -65,7 +65,6 @@ impl Trace {
             nodetype: NodeType::new("worker").unwrap(),
             sw_version: SwVersion::new("1.0").unwrap(),
             rejection_shown: Duration::from_millis(60_000),
-            unheard: Duration::from_millis(3_600_000),
             hello_interval: Duration::from_millis(160),
         };
         let agent = Agent::new(at(0), facts, Installed::new(buffer(), buffer()), &mut random);
@@ -182,6 +181,11 @@ fn text(action: &Action) -> String {
             format!("tell {}: {id} {} {reason}", to.0, answer.outcome.map_or("refused", word))
                 .trim()
                 .to_string()
+        }
+        Action::Send(To::Node(to, at), Message::HelloAgentAck(ack)) => {
+            assert_eq!(*at, peer(*to), "asks where it was asked");
+            assert_eq!((ack.state, ack.request), (AgentState::Installing, RequestState::Running));
+            format!("tell {}: ack, {} running", to.0, ack.request_id.0)
         }
         Action::Connect(to, at, Purpose::Fetch) if *at == peer(*to) => format!("connect to {}", to.0),
         Action::StartInstall(install) => {

@@ -3,6 +3,7 @@
 
 use super::{Agent, Idle, Recovering, State};
 use crate::fsm::installed::Installed;
+use crate::time::{Duration, Instant};
 use crate::types::{Digest, Reason};
 use crate::wire::frame::DetailPage;
 use crate::wire::install::{LastInstall, Outcome, Step};
@@ -56,6 +57,14 @@ impl<'a> Agent<'a> {
             _ if self.has_failed => (AgentState::InstallFailed, Step::default(), 0),
             _ => (AgentState::Idle, Step::default(), 0),
         }
+    }
+
+    /// How long an install that is in place has waited for a controller, and how long it
+    /// waits; `None` if none waits.
+    #[must_use]
+    pub fn awaits(&self, now: Instant) -> Option<(Duration, Duration)> {
+        let State::Proving(proving) = &self.state else { return None };
+        Some((proving.waited(now)?, proving.pending.wait))
     }
 
     /// The page of the answer to a detailed query that begins with the patch at this
