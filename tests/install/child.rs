@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use thimble::config::{
     AgentConfig, Config, ControllerConfig, NetworkConfig, NodeConfig, SecurityConfig, Timers,
 };
-use thimble::install::{guard, install, install_below_floor, prove, recover};
-use thimble::job::Report;
+use thimble::install::{guard, install, install_below_floor, install_watched, prove, recover};
 use thimble::job::reporter::Reporter;
-use thimble::job::{BlobSource, FetchError, Fetched, Source};
+use thimble::job::{BlobSource, FetchError, Fetched, Report, Source, Witness};
 use thimble::repo::digest::set_digest;
 use thimble::types::{Digest, Hash, Hostname, NodeId, NodeType, PatchId, Reason, RequestId, SwVersion};
 use thimble::wire::frame::ManifestPatch;
@@ -44,6 +43,8 @@ pub struct Orders {
     pub relabel: Option<Vec<String>>,
     /// The session breaks after this many bytes.
     pub break_after: Option<usize>,
+    /// The install waits for a controller; for another than this node's own if true.
+    pub awaits_other: Option<bool>,
 }
 
 /// What a process does other than an install.
@@ -84,6 +85,7 @@ impl Orders {
             ("lock", self.lock_file.as_ref().map(|path| path.display().to_string())),
             ("least", self.min_sw_version.clone()),
             ("break", self.break_after.map(|bytes| bytes.to_string())),
+            ("awaits", self.awaits_other.map(|other| other.to_string())),
         ];
         if let Some(words) = &self.relabel {
             text += "relabels true\n";
@@ -126,6 +128,7 @@ impl Orders {
             min_sw_version: one("least"),
             relabel: one("relabels").map(|_| all("relabel")),
             break_after: one("break").map(|bytes| bytes.parse().unwrap()),
+            awaits_other: one("awaits").map(|other| other == "true"),
         }
     }
 
@@ -220,6 +223,10 @@ fn installer_process() {
     }
     let (request_id, controller) = (RequestId(request_id), NodeId(7));
     let request = InstallRequest { request_id, controller, digest, force: orders.force };
+    if let Some(other) = orders.awaits_other {
+        let witness = if other { Witness::Other } else { Witness::Any };
+        return install_watched(&config, &request, &mut Depot(&orders), witness, &mut reporter);
+    }
     let install = if orders.below_floor { install_below_floor } else { install };
     install(&config, &request, &mut Depot(&orders), &mut reporter);
 }

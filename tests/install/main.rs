@@ -27,6 +27,8 @@ mod support;
 mod astray;
 mod at_limits;
 mod attributes;
+#[cfg(feature = "proof")]
+mod awaited;
 mod blocked;
 mod child;
 mod directories;

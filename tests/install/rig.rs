@@ -129,6 +129,7 @@ impl Rig {
             min_sw_version: None,
             relabel: None,
             break_after: None,
+            awaits_other: None,
         };
         let base = model::read(&root);
         let (patches, sizes) = Default::default();
