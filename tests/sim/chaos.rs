@@ -133,6 +133,7 @@ impl World {
         here.has_clock = true;
         self.note(format_args!("{machine} has another disk: {at:?}"));
         self.truth.on_other_disk(machine);
+        self.find_network(machine);
         let controllers = self.controllers();
         let disks: Vec<&MapFile> = controllers.iter().map(|index| &self.machines[*index].map).collect();
         let images = self.machines.iter().flat_map(|machine| &machine.backups);

@@ -8,6 +8,7 @@ use thimble::types::{Hash, PatchId, Reason, RequestId};
 use thimble::wire::frame::Purpose;
 use thimble::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 
+use crate::awaited::Awaits;
 use crate::disk::encode;
 use crate::machine::{Machine, short};
 use crate::repository::{MapFile, blob};
@@ -22,6 +23,8 @@ pub struct Journal {
     pub installed: Vec<(PatchId, Hash)>,
     /// The install that has begun and not ended.
     pub open: Option<RequestId>,
+    /// It is in place and waits for a controller.
+    pub awaits: Option<Awaits>,
     /// How the last one ended.
     pub last: Option<LastInstall>,
 }
@@ -32,19 +35,19 @@ impl Journal {
     }
 
     /// The journal after an install's end.
-    fn ended(set: &Set, request_id: RequestId, outcome: Outcome, reason: &str) -> Self {
+    pub fn ended(set: &Set, request_id: RequestId, outcome: Outcome, reason: &str) -> Self {
         let reason = Reason::truncated(reason);
         let last = LastInstall { request_id, outcome, reason, reboot_required: false };
-        Self { installed: set.clone().into_iter().collect(), open: None, last: Some(last) }
+        Self { installed: set.clone().into_iter().collect(), open: None, awaits: None, last: Some(last) }
     }
 
-    fn replace(&self) -> [WorkerStep; 4] {
+    pub fn replace(&self) -> [WorkerStep; 4] {
         replace("journal", encode(self))
     }
 }
 
 /// The steps from what is on the disk to a set.
-fn switch(from: &Set, to: &Set) -> Vec<WorkerStep> {
+pub fn switch(from: &Set, to: &Set) -> Vec<WorkerStep> {
     let gone = from.keys().filter(|id| !to.contains_key(*id)).map(|id| WorkerStep::Put(id.clone(), None));
     let other = to.iter().filter(|(id, hash)| from.get(*id) != Some(*hash));
     gone.chain(other.map(|(id, hash)| WorkerStep::Put(id.clone(), Some(*hash)))).collect()
@@ -124,19 +127,17 @@ impl World {
 
     pub fn health(&mut self, machine: usize, id: u64, install: InstallRequest, old: &Set, new: &Set) {
         let is_well = self.network.is_calm || !self.dice.chance(200);
-        let mut steps = Vec::new();
-        let end = if is_well {
-            Ok(Journal::ended(new, install.request_id, Outcome::Installed, ""))
-        } else {
-            steps.push(WorkerStep::Progress(Step::RollingBack, 90));
-            steps.extend(switch(new, old));
-            Err(Journal::ended(old, install.request_id, Outcome::RolledBack, "the health script failed"))
-        };
+        if is_well {
+            let steps = self.in_place(machine, &install);
+            return self.prepend_steps(machine, id, steps);
+        }
+        let reason = "the health script failed";
+        let mut steps = vec![WorkerStep::Progress(Step::RollingBack, 90)];
+        steps.extend(switch(new, old));
         steps.push(WorkerStep::SyncAll);
-        let (Ok(journal) | Err(journal)) = &end;
-        steps.extend(journal.replace());
+        steps.extend(Journal::ended(old, install.request_id, Outcome::RolledBack, reason).replace());
         steps.extend([WorkerStep::TellInstalled, WorkerStep::TellEnd]);
-        steps.push(WorkerStep::End(end.map(drop).map_err(|_| Reason::truncated("the health script failed"))));
+        steps.push(WorkerStep::End(Err(Reason::truncated(reason))));
         self.prepend_steps(machine, id, steps);
     }
 
@@ -153,14 +154,18 @@ impl World {
         let journal = self.journal(machine);
         let (old, found) = (journal.set(), files(&self.machines[machine].disk));
         let mut steps = Vec::new();
-        match journal.open {
-            Some(request) => {
+        match (journal.open, journal.awaits.filter(Awaits::goes_on)) {
+            (Some(request), Some(awaits)) => {
+                let steps = self.waits_on(machine, request, awaits);
+                return self.prepend_steps(machine, id, steps);
+            }
+            (Some(request), None) => {
                 steps.extend(switch(&found, &old));
-                steps.push(WorkerStep::SyncAll);
+                steps.extend([WorkerStep::SyncAll, WorkerStep::FindNetwork]);
                 let ended = Journal::ended(&old, request, Outcome::RolledBack, "the host went down");
                 steps.extend(ended.replace());
             }
-            None => {
+            (None, _) => {
                 assert_eq!(found, old, "without an open install the host has one whole set");
                 // Syncs writes that a kill left in the page cache.
                 steps.push(WorkerStep::SyncAll);

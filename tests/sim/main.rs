@@ -5,7 +5,8 @@
 //! everything else: a network that loses, duplicates, delays and reorders datagrams and
 //! partitions, in one direction or both ([`network`]); disks that lose writes that were
 //! not synced ([`disk`]), and that are restored from a backup or emptied ([`chaos`]);
-//! workers that take time and die at any step ([`worker`]); random commands of operators
+//! workers that take time and die at any step ([`worker`]); sets with which a host loses its
+//! network ([`awaited`]); random commands of operators
 //! at every controller ([`operator`]); and recorded install requests that are sent again.
 //! Odd seeds use TIPC: there each start has another address, and a topology service,
 //! which is lost at times, reports which sockets are bound ([`topology`]).
@@ -24,6 +25,7 @@
 //! them controllers; `LOG=1` prints the whole log.
 
 mod absence;
+mod awaited;
 mod blobs;
 mod calm;
 mod chaos;

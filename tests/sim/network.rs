@@ -1,5 +1,7 @@
 //! The fate of datagrams and stream sessions.
 
+use std::collections::BTreeSet;
+
 use crate::dice::Dice;
 
 /// The network between all machines.
@@ -8,6 +10,8 @@ pub struct Network {
     /// No losses, no duplicates, short delays.
     pub is_calm: bool,
     walls: Vec<Wall>,
+    /// The machines that have lost their network.
+    lost: BTreeSet<usize>,
 }
 
 /// A partition, until a given time.
@@ -38,16 +42,35 @@ impl Network {
 
     pub fn heal(&mut self) {
         self.walls.clear();
+        self.lost.clear();
         self.is_calm = true;
     }
 
     /// Whether no datagram passes from one machine to another. A machine always
     /// hears itself.
     pub fn is_cut(&self, now: u64, from: usize, to: usize) -> bool {
+        if from != to && (self.is_lost(from) || self.is_lost(to)) {
+            return true;
+        }
         self.walls.iter().filter(|wall| now < wall.until).any(|wall| {
             let (is_from, is_to) = (wall.inside.contains(&from), wall.inside.contains(&to));
             is_from != is_to && (is_to || !wall.is_one_way)
         })
+    }
+
+    /// A machine loses its network.
+    pub fn lose(&mut self, machine: usize) {
+        self.lost.insert(machine);
+    }
+
+    /// It has it again.
+    pub fn find(&mut self, machine: usize) {
+        self.lost.remove(&machine);
+    }
+
+    /// Whether a machine has lost its network.
+    pub fn is_lost(&self, machine: usize) -> bool {
+        self.lost.contains(&machine)
     }
 
     /// Whether no session holds between two machines: one needs both ways.

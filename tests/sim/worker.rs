@@ -12,6 +12,7 @@ use thimble::wire::frame::InstalledPatch;
 use thimble::wire::install::InstallRequest;
 use thimble::wire::install::Step;
 
+use crate::awaited::Awaits;
 use crate::commands::Command;
 use crate::disk::Disk;
 use crate::pull::Incoming;
@@ -46,6 +47,8 @@ pub enum Job {
     Install,
     /// To recover after a crash.
     Recover,
+    /// To commit an install that waits, or undo it.
+    Prove,
     /// Controller: to read the repository.
     Load,
     /// Controller: to change it.
@@ -59,13 +62,13 @@ pub enum Job {
 impl Job {
     /// Whether it is a job of the agent rather than of the controller.
     pub fn is_agents(self) -> bool {
-        matches!(self, Self::Install | Self::Recover)
+        matches!(self, Self::Install | Self::Recover | Self::Prove)
     }
 
     /// Whether at most one of these two jobs may run at a time.
     fn is_like(self, other: Self) -> bool {
         let kind = |job| match job {
-            Self::Install | Self::Recover => 0,
+            Self::Install | Self::Recover | Self::Prove => 0,
             Self::Load => 1,
             Self::Change => 2,
             Self::Pull(_) => 3,
@@ -96,6 +99,13 @@ pub enum WorkerStep {
     Begun(RequestId),
     /// With the set to go back to, and the one that is in place.
     Health(InstallRequest, Set, Set),
+    /// The network is lost until the set before is back.
+    LoseNetwork,
+    FindNetwork,
+    TellAwaited(RequestId, Awaits),
+    /// What the journal says, rather than the files.
+    TellBefore,
+    Prove(bool),
     Recover,
     TellInstalled,
     TellEnd,
@@ -195,7 +205,7 @@ impl World {
         }
         let reason = Reason::truncated("killed");
         match job {
-            Job::Install | Job::Recover => {
+            Job::Install | Job::Recover | Job::Prove => {
                 self.pass_event(machine, &NodeEvent::WorkerEnded(WorkerEnd::Crashed(&reason)));
             }
             Job::Pull(node) => self.pass_event(machine, &NodeEvent::PullEnded(node, Err(&reason))),
@@ -247,6 +257,11 @@ impl World {
             WorkerStep::Begin(install, new) => self.begin(machine, id, install, new),
             WorkerStep::Begun(request) => self.truth.on_begun(machine, request),
             WorkerStep::Health(install, old, new) => self.health(machine, id, install, &old, &new),
+            WorkerStep::LoseNetwork => self.lose_network(machine),
+            WorkerStep::FindNetwork => self.find_network(machine),
+            WorkerStep::TellAwaited(request, awaits) => self.tell_awaited(machine, request, awaits),
+            WorkerStep::TellBefore => self.tell_before(machine),
+            WorkerStep::Prove(is_heard) => self.prove(machine, id, is_heard),
             WorkerStep::Recover => self.recover(machine, id),
             WorkerStep::TellInstalled => {
                 for (id, hash) in files(&self.machines[machine].disk) {

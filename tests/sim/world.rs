@@ -287,7 +287,7 @@ impl World {
             Action::Disconnect(node, purpose) => self.disconnect(machine, node, purpose),
             Action::StartInstall(install) => self.start_install(machine, install),
             Action::StartRecovery => self.start_recovery(machine),
-            Action::StartProof { .. } => unreachable!("no patch here replaces thimble itself"),
+            Action::StartProof { is_heard } => self.start_proof(machine, is_heard),
             Action::StartPull(node) => self.start_pull(machine, node),
             Action::StartBlobs(node) => self.start_blobs(machine, node),
             Action::SettleRollout(to) => self.settle_rollout(machine, to),
@@ -348,7 +348,10 @@ impl World {
 
     fn on_datagram(&mut self, datagram: &Datagram) {
         let Datagram { from, source, sent, to, place, ref bytes, is_altered } = *datagram;
-        let is_delivered = place.is_none_or(|place| self.is_bound(to, place)) && self.hears(to, source, sent);
+        // What is under way does not reach a machine without a network.
+        let is_reached = from == to || !self.network.is_lost(to);
+        let is_bound = place.is_none_or(|place| self.is_bound(to, place));
+        let is_delivered = is_reached && is_bound && self.hears(to, source, sent);
         let now = Instant::from_millis(self.now);
         let Some(process) = self.machines[to].process.as_mut().filter(|_| is_delivered) else { return };
         let start = process.start;
