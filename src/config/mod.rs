@@ -328,7 +328,8 @@ pub struct Timers {
     /// `install_retry_ms`: AgentInstallReq is sent again. Default 2,000.
     pub install_retry_ms: u64,
     /// `install_give_up_ms`: an unanswered request, or an agent that fell silent
-    /// in the middle of an install, is given up. Default 120,000.
+    /// in the middle of an install, is given up; and so is an agent's install with which it
+    /// hears no controller. Default 120,000.
     pub install_give_up_ms: u64,
     /// `rejection_shown_ms`: how long a rejected install is shown. Default 60,000.
     pub rejection_shown_ms: u64,
