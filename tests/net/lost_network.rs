@@ -115,6 +115,18 @@ fn while_it_waits(
     is_deaf: &AtomicBool,
     then: impl FnOnce(&mut Node),
 ) -> crate::node::Ended {
+    after(cluster, is_deaf, |_, _| {}, |_| {}, then)
+}
+
+/// The same. `in_script` comes before it is deaf, and `released` when its script may end.
+#[cfg(not(feature = "tipc"))]
+fn after(
+    cluster: &mut Cluster,
+    is_deaf: &AtomicBool,
+    in_script: impl FnOnce(&Node, &Node),
+    released: impl FnOnce(&Node),
+    then: impl FnOnce(&mut Node),
+) -> crate::node::Ended {
     let waits = "[ $THIMBLE_ACTION = rollback ] && exit\n\
                  touch \"$THIMBLE_ROOT/waits\"; while test -e \"$THIMBLE_ROOT/waits\"; do sleep 0.02; done";
     Patch::new(cluster, "WAITS-1").file("etc/waits", b"x").script("restart", waits).applied(cluster);
@@ -124,8 +136,10 @@ fn while_it_waits(
         let asked = scope.spawn(|| controller[0].thimble(&["host-install", "agent-1"]));
         let waiting = host.root().join("waits");
         wait::until_true("the install waits in its script", || waiting.exists());
+        in_script(&controller[0], host);
         is_deaf.store(true, Ordering::SeqCst);
         fs::remove_file(&waiting).unwrap();
+        released(host);
         wait::until_true("its own status says that it waits", || {
             host.thimble(&["status"]).ok().contains("agent         installed, waits to hear a controller, ")
         });
@@ -199,6 +213,52 @@ fn a_host_that_restarts_again_and_again_unheard_goes_back() {
         said.contains("the network was lost with this set: no controller was heard after 3 starts"),
         "{said}"
     );
+}
+
+/// A message that came while the scripts ran shows nothing, even if the daemon reads it after
+/// their end.
+#[cfg(not(feature = "tipc"))]
+#[test]
+fn a_message_from_before_the_scripts_ended_does_not_count() {
+    use std::net::{SocketAddrV4, UdpSocket};
+
+    use thimble::types::NodeId;
+    use thimble::wire::frame::Role;
+    use thimble::wire::messages::{HelloAgent, Message};
+
+    need_root!();
+    let (mut cluster, is_deaf) = one_that_can_go_deaf("deaf-queued", 60_000);
+    let in_script = |controller: &Node, host: &Node| {
+        let mut forger = crate::forge::with_keys_of(controller, Role::Controller, Some(NodeId(0x5EC0)));
+        let node = host.json(&["status"])["node"].as_str().unwrap().to_owned();
+        let node = NodeId(u64::from_str_radix(&node, 16).unwrap());
+        crate::sys::signal(host.pid(), libc::SIGSTOP).unwrap();
+        let hello = Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 10 });
+        let to = SocketAddrV4::new(host.address.to_string().parse().unwrap(), 7489);
+        let socket = host.namespace.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap();
+        socket.send_to(&forger.encode(&hello, node), to).unwrap();
+    };
+    let released = |host: &Node| {
+        let pid = host.pid();
+        wait::until_true("its worker has ended", || {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+            let ended = |child: &str| {
+                let stat = fs::read_to_string(format!("/proc/{child}/stat")).unwrap();
+                stat.contains(") Z ")
+            };
+            children.split_whitespace().all(ended)
+        });
+        crate::sys::signal(pid, libc::SIGCONT).unwrap();
+    };
+    let said = after(&mut cluster, &is_deaf, in_script, released, |host| {
+        let status = host.json(&["status"]);
+        assert_eq!(
+            (&status["agent"]["installed"], &status["counters"]["refused_tag"]),
+            (&0.into(), &0.into())
+        );
+        is_deaf.store(false, Ordering::SeqCst);
+    });
+    assert!(said.ok().contains("1 of 1 installed"));
 }
 
 /// A node's own controller is heard without a network.
