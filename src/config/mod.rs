@@ -310,10 +310,14 @@ pub struct AgentConfig {
 pub struct Timers {
     /// `hello_interval_ms`: Hello and HelloAgent. Default 30,000.
     pub hello_interval_ms: u64,
+    /// `probe_ms`: a node that missed its window is asked by unicast for so long, and is then
+    /// lost. Default 3,000.
+    pub probe_ms: u64,
     /// `hello_start_ms`: the interval of the three Hellos that a controller sends at its
     /// start. Default 1,000.
     pub hello_start_ms: u64,
-    /// `controller_lost_ms`: a controller silent for this long is lost. Default 120,000.
+    /// `controller_lost_ms`: a controller silent for this long is lost, whatever it was asked.
+    /// Default 120,000.
     pub controller_lost_ms: u64,
     /// `sync_retry_ms`: SyncReq is sent again, and a merge that failed is tried
     /// again. Default 1,000.
@@ -321,7 +325,8 @@ pub struct Timers {
     /// `sync_wait_ms`: the longest time that the reply to a change waits for the other
     /// controllers to have it. Default 5,000.
     pub sync_wait_ms: u64,
-    /// `host_lost_ms`: a host silent for this long is lost. Default 3,600,000.
+    /// `host_lost_ms`: a host silent for this long is lost, whatever it was asked. Default
+    /// 3,600,000.
     pub host_lost_ms: u64,
     /// `query_timeout_ms`: connect and idle deadline of a detailed query. Default 5,000.
     pub query_timeout_ms: u64,
@@ -344,6 +349,7 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             hello_interval_ms: 30_000,
+            probe_ms: 3_000,
             hello_start_ms: 1_000,
             controller_lost_ms: 120_000,
             sync_retry_ms: 1_000,

@@ -38,6 +38,7 @@ const CONTROLLER: &[&str] = &["max_hosts"];
 const AGENT: &[&str] = &["root", "lock_file", "script_timeout_s", "reserve_bytes", "relabel"];
 const TIMERS: &[&str] = &[
     "hello_interval_ms",
+    "probe_ms",
     "hello_start_ms",
     "controller_lost_ms",
     "sync_retry_ms",
@@ -297,6 +298,7 @@ fn timers(section: &ConfigSection<'_>) -> Result<Timers, ConfigError> {
     };
     let timers = Timers {
         hello_interval_ms: timer("hello_interval_ms", default.hello_interval_ms)?,
+        probe_ms: timer("probe_ms", default.probe_ms)?,
         hello_start_ms: timer("hello_start_ms", default.hello_start_ms)?,
         controller_lost_ms: timer("controller_lost_ms", default.controller_lost_ms)?,
         sync_retry_ms: timer("sync_retry_ms", default.sync_retry_ms)?,

@@ -83,6 +83,7 @@ impl Config {
         }
         rows.extend(numbers(&[
             ("timers.hello_interval_ms", timers.hello_interval_ms),
+            ("timers.probe_ms", timers.probe_ms),
             ("timers.hello_start_ms", timers.hello_start_ms),
             ("timers.controller_lost_ms", timers.controller_lost_ms),
             ("timers.sync_retry_ms", timers.sync_retry_ms),

@@ -79,6 +79,7 @@ fn every_key_is_accepted() {
         relabel = ["/sbin/setfiles", "-0"]
         [timers]
         hello_interval_ms = 100
+        probe_ms = 60
         host_lost_ms = 1000
         query_timeout_ms = 50
         install_retry_ms = 20

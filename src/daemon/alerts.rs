@@ -10,6 +10,7 @@ use super::answers::wording::{self, DisplayName};
 use super::counters::is_recent;
 use super::event_loop::Daemon;
 use super::network;
+use super::settings::unasked_after;
 use super::stalled::{Stalled, silence_limit};
 use super::summary;
 use super::workers::WorkerKind;
@@ -208,11 +209,11 @@ fn alone(now: Instant, neighbours: &Neighbours<'_>) -> Option<Reason> {
     })
 }
 
-/// An agent that no controller has sent a HelloAgent for `controller_lost_ms`.
+/// An agent that no controller has sent a HelloAgent for [`unasked_after`].
 fn check_controller_contact(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let asked_by = daemon.counters.asked_by.as_ref();
     let silence = now.since(asked_by.map_or(daemon.started, |contact| contact.at));
-    if silence < Duration::from_millis(daemon.config.timers.controller_lost_ms) {
+    if silence < unasked_after(&daemon.config.timers) {
         return;
     }
     let last = |f: &mut fmt::Formatter<'_>| match asked_by {

@@ -35,11 +35,13 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
     let second = Duration::from_secs(1);
     let timers = ControllerTimers {
         hello_interval: second,
+        probe: second,
         host_lost: HOST_LOST,
         query_timeout: second,
         request: RequestTimers { retry: second, give_up: second, stall: second.times(10) },
         sync: SyncTimers {
             hello_interval: second,
+            probe: second,
             hello_start: second,
             controller_lost: CONTROLLER_LOST,
             retry: second,

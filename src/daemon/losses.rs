@@ -9,6 +9,8 @@ pub struct Losses {
     pub next: Instant,
     /// A look is due then even if nothing else happens.
     pub is_wanted: bool,
+    /// How many nodes have been lost by then because they did not answer.
+    pub unanswered: u64,
     /// An agent that said so hears no controller, since this time.
     pub unasked_since: Option<Instant>,
     /// No TIPC link is up, since this time.

@@ -249,6 +249,8 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("blob_sessions_failed", blobs.failed),
         ("workers_started", daemon.workers.started),
         ("log_lines_dropped", log::dropped()),
+        ("asked_again", daemon.node.controller.as_ref().map_or(0, |c| c.asks_sent())),
+        ("lost_unanswered", daemon.node.controller.as_ref().map_or(0, |c| c.unanswered())),
         ("controllers_refused", controllers_refused(daemon)),
         ("hosts_refused", daemon.node.controller.as_ref().map_or(0, |c| c.hosts_refused())),
         ("stale_nonces", daemon.node.agent.as_ref().map_or(0, |agent| agent.stale_nonces())),

@@ -28,6 +28,7 @@ pub fn controller_timers(timers: &Timers, agent: &AgentConfig) -> ControllerTime
     let scripts_ms = agent.script_timeout_ms.saturating_mul(SCRIPTS_TO_STALL);
     ControllerTimers {
         hello_interval: millis(timers.hello_interval_ms),
+        probe: millis(timers.probe_ms),
         host_lost: millis(timers.host_lost_ms),
         query_timeout: millis(timers.query_timeout_ms),
         request: RequestTimers {
@@ -37,11 +38,19 @@ pub fn controller_timers(timers: &Timers, agent: &AgentConfig) -> ControllerTime
         },
         sync: SyncTimers {
             hello_interval: millis(timers.hello_interval_ms),
+            probe: millis(timers.probe_ms),
             hello_start: millis(timers.hello_start_ms),
             controller_lost: millis(timers.controller_lost_ms),
             retry: millis(timers.sync_retry_ms),
         },
     }
+}
+
+/// An agent that is asked by no controller for so long has lost all: one that is up asks in each
+/// of its rounds, and again by unicast where no answer comes.
+pub fn unasked_after(timers: &Timers) -> Duration {
+    let round_ms = timers.hello_interval_ms.saturating_mul(106) / 100;
+    Duration::from_millis(round_ms.saturating_add(timers.probe_ms).min(timers.controller_lost_ms))
 }
 
 /// The facts that an agent reports about its host.

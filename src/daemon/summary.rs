@@ -47,7 +47,7 @@ impl Hosts {
     fn add(&mut self, now: Instant, controller: &Controller<'_>, at: usize, host: &Host) {
         let counts = &mut self.counts;
         let is_lost = host.is_lost(now, controller.timers().host_lost);
-        let is_silent = !is_lost && host.is_lost(now, controller.timers().sync.controller_lost);
+        let is_silent = !is_lost && host.probe.is_silent();
         counts.count(HostClass::RebootRequired, host.ack.requires_reboot);
         counts.count(HostClass::Silent, is_silent);
         let currency = controller.currency(host);
@@ -153,7 +153,9 @@ const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::daemon::fixture::{CONTROLLER_LOST, HOST_LOST, at, controller, receive_ack};
+    use crate::daemon::fixture::{HOST_LOST, at, controller, receive_ack};
+    use crate::fsm::actions::Actions;
+    use crate::fsm::random::Random;
     use crate::repo::digest::set_digest;
     use crate::types::Digest;
 
@@ -162,9 +164,18 @@ mod tests {
         let mut controller = controller(&[]);
         let (wanted, other) = (set_digest([]), Digest([7; 32]));
         let lost_at = HOST_LOST.as_millis() / 1000;
-        let silent_since = lost_at - CONTROLLER_LOST.as_millis() / 1000;
         receive_ack(&mut controller, at(0), 1, "lost", wanted);
-        receive_ack(&mut controller, at(silent_since), 2, "silent", wanted);
+        receive_ack(&mut controller, at(lost_at - 2), 2, "silent", wanted);
+        // A round, and two asks after its window.
+        let (mut random, mut actions) = (Random::new([1; 32]), Actions::default());
+        let mut until = |controller: &mut Controller<'_>, end: u64| {
+            for millis in 0..end {
+                let now = at(lost_at - 1) + Duration::from_millis(millis);
+                controller.on_timeout(now, &mut random, &mut actions);
+                while actions.pop_front().is_some() {}
+            }
+        };
+        until(&mut controller, 500);
         receive_ack(&mut controller, at(lost_at), 3, "well", wanted);
         receive_ack(&mut controller, at(lost_at), 4, "behind", other);
         let hosts = Hosts::of(at(lost_at), &controller);

@@ -5,6 +5,8 @@ use log::{info, warn};
 
 use super::answers::wording::DisplayName;
 use super::event_loop::Daemon;
+use super::settings::unasked_after;
+use crate::fsm::controller::Controller;
 use crate::time::{Duration, Instant, Span};
 use crate::wire::frame::Role;
 
@@ -14,8 +16,7 @@ const APART: Duration = Duration::from_secs(1);
 const LINES: usize = 16;
 
 impl Daemon<'_> {
-    /// When the log must be told of a loss, if nothing else happens until then. A controller
-    /// looks in each of its rounds anyway.
+    /// When the log must be told of a loss, if nothing else happens until then.
     pub(super) fn loss_due(&self) -> Option<Instant> {
         let is_told = self.losses.unasked_since.is_some();
         let unasked = self.node.agent.as_ref().filter(|_| !is_told).map(|_| self.asked_until());
@@ -25,7 +26,7 @@ impl Daemon<'_> {
 
     /// An agent's controllers count as lost from this time on, unless one is heard.
     fn asked_until(&self) -> Instant {
-        self.last_asked() + Duration::from_millis(self.config.timers.controller_lost_ms)
+        self.last_asked() + unasked_after(&self.config.timers)
     }
 
     fn last_asked(&self) -> Instant {
@@ -37,6 +38,9 @@ impl Daemon<'_> {
     pub(super) fn note_losses(&mut self, now: Instant) {
         #[cfg(feature = "tipc")]
         self.see_link();
+        let unanswered = self.node.controller.as_ref().map_or(0, Controller::unanswered);
+        self.losses.is_wanted |= unanswered != self.losses.unanswered;
+        self.losses.unanswered = unanswered;
         if now < self.losses.next {
             return;
         }

@@ -1,4 +1,5 @@
 //! When an agent sends HelloAgentAck: in answer to HelloAgent, and after a change.
+//! A hello with the agent's own key and no window is answered at once.
 //!
 //! ```text
 //! Silent --HelloAgent--> Due (at a random moment in its window)
@@ -33,6 +34,13 @@ const WINDOW_MOST: Duration = Duration::from_secs(60);
 /// Answers to one controller in a hello interval: it sends one hello, and some more if it
 /// restarts.
 const ANSWERS_TO_ONE: u64 = 8;
+/// The longest time that an agent waits after an answer before it answers the next hello of the
+/// same controller.
+#[must_use]
+pub fn answers_apart(hello_interval: Duration) -> Duration {
+    Duration::from_millis(hello_interval.as_millis() / ANSWERS_TO_ONE)
+}
+
 /// Answers to all controllers in a hello interval: twice as many as there are controllers.
 const ANSWERS: u64 = 2 * limits::CONTROLLERS as u64;
 
@@ -115,6 +123,11 @@ impl Acks {
     pub fn on_change(&mut self, now: Instant) {
         let at = self.last_sent.map_or(now, |said| now.max(said + CHANGES_APART));
         self.due = Instant::earliest([self.due, Some(at)]);
+    }
+
+    /// The ack is due at once: a controller asks this agent alone.
+    pub fn at_once(&mut self, now: Instant) {
+        self.due = Some(now);
     }
 
     /// An install has ended: the ack is due at once, so that controllers do not show
@@ -230,7 +243,7 @@ mod tests {
         acks.on_change(at(20));
         assert!(!acks.take_due(at(209)));
         assert!(acks.take_due(at(210)));
-        acks.on_end(at(211));
+        acks.at_once(at(211));
         assert!(acks.take_due(at(211)), "the end of an install waits for nothing");
     }
 

@@ -1,18 +1,19 @@
 //! The hosts that a controller knows, with the last ack of each.
 //!
 //! ```text
-//! unknown --ack--> known --silent for host_lost--> lost --ack--> known
-//!    ^                                              |
-//!    `---------------- drop-host -------------------'
+//! unknown --ack--> known --answers no ask--> lost --heard--> known
+//!    ^                                        |
+//!    `---------------- drop-host -------------'
 //! ```
 //!
-//! Lost is computed, not stored: a host is lost while its last ack is too old, or while
-//! the topology service reports that it is gone. It keeps its slot, and commands that
-//! it concerns name it.
+//! A host is lost while it is gone: it missed its window and answered none of the asks that
+//! followed ([`probes`](super::probes)), or the topology service reports it. One whose last ack is
+//! older than `host_lost` is lost, too. It keeps its slot, and commands that it concerns name it.
 
 use super::actions::Peer;
 use super::movement::Movement;
 use super::presence::Presence;
+use super::probes::Probe;
 use super::requests::{HostRequest, RequestStatus, RequestTarget, RequestTimers};
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
@@ -49,8 +50,10 @@ pub struct Host {
     pub peer: Peer,
     /// When its last ack came.
     pub last_heard: Instant,
-    /// Whether it is up, as the topology service reports.
+    /// Whether it is up.
     pub presence: Presence,
+    /// The asks that follow a window that it missed.
+    pub probe: Probe,
     /// It was lost when that was last looked at.
     pub is_noted_lost: bool,
     /// Its last ack.
@@ -81,6 +84,7 @@ impl Host {
             ))),
             last_heard: Instant::default(),
             presence: Presence::default(),
+            probe: Probe::default(),
             is_noted_lost: false,
             ack: HelloAgentAck::default(),
             knowledge: Knowledge::Wanted,
@@ -96,6 +100,14 @@ impl Host {
     #[must_use]
     pub fn target(&self) -> RequestTarget {
         RequestTarget { node: self.node, peer: self.peer, nonce: self.ack.nonce }
+    }
+
+    /// The host was heard from this address. One that was gone is back.
+    pub fn on_heard(&mut self, now: Instant, peer: Peer, timers: &RequestTimers) {
+        self.on_back(now, timers);
+        self.presence.on_heard(self.peer != peer);
+        self.probe.on_heard();
+        (self.peer, self.last_heard) = (peer, now);
     }
 
     /// The host is up. If it was known to be gone, the full time to give up its install

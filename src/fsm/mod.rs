@@ -50,6 +50,7 @@ pub mod movement;
 pub mod node;
 pub mod pacing;
 pub mod presence;
+pub mod probes;
 pub mod queries;
 pub mod random;
 pub mod reasons;

@@ -1,26 +1,27 @@
-//! Whether a node is up, as the transport's topology service reports.
+//! Whether a node is up, as its answers show and the transport's topology service reports.
 //!
-//! *Gone* is `Ended` or `OutOfReach`. A dash is no change.
+//! *Gone* is `Unanswered`, `Ended` or `OutOfReach`. A dash is no change.
 //!
-//! | in | published | withdrawn, node lost | service lost | service back | heard | heard elsewhere |
-//! |---|---|---|---|---|---|---|
-//! | Unwatched | Bound | gone | Doubted | - | - | - |
-//! | Bound | Bound | gone | Doubted | - | - | Unwatched |
-//! | Doubted | Bound | gone | Doubted | Ended | - | Unwatched |
-//! | gone | Bound | gone | - | - | Unwatched | Unwatched |
+//! | in | published | withdrawn, node lost | service lost | service back | heard | heard elsewhere | unanswered |
+//! |---|---|---|---|---|---|---|---|
+//! | Unwatched | Bound | gone | Doubted | - | - | - | Unanswered |
+//! | Bound | Bound | gone | Doubted | - | - | Unwatched | Unanswered |
+//! | Doubted | Bound | gone | Doubted | Ended | - | Unwatched | Unanswered |
+//! | gone | Bound | gone | - | - | Unwatched | Unwatched | - |
 //!
 //! *Service back*: it has reported every bound socket again. *Heard elsewhere*: from another
-//! socket than before.
+//! socket than before. *Unanswered*: it missed its window and answered no unicast since
+//! ([`probes`](super::probes)).
 //!
-//! UDP has no such service: every node stays unwatched, and timers alone decide that
-//! a node is lost. Over TIPC the timers are the fallback.
+//! UDP has no such service: every node is unwatched or unanswered. Over TIPC the service is
+//! first to report one that is gone; one that is bound and answers nothing hangs.
 
 use serde::{Deserialize, Serialize};
 
 /// Why a node is lost. The control protocol carries it as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LossCause {
-    /// It has been silent for too long.
+    /// It answers nothing.
     Silent,
     /// Its thimble is no longer bound, as the topology service reports: it was
     /// stopped, or has died.
@@ -34,7 +35,7 @@ impl LossCause {
     #[must_use]
     pub const fn words(self) -> &'static str {
         match self {
-            Self::Silent => "it has said nothing for long",
+            Self::Silent => "it does not answer",
             Self::Ended => "its thimble has ended",
             Self::OutOfReach => "its node is out of reach",
         }
@@ -51,7 +52,7 @@ impl LossCause {
     }
 }
 
-/// What the topology service has reported of one node.
+/// What is known of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Presence {
     /// Nothing: timers decide.
@@ -61,6 +62,8 @@ pub enum Presence {
     Bound,
     /// It was up before the topology service was lost.
     Doubted,
+    /// Gone: it missed its window, and answered none of the asks that followed.
+    Unanswered,
     /// Gone: its socket was withdrawn.
     Ended,
     /// Gone: the whole node is out of reach.
@@ -101,6 +104,13 @@ impl Presence {
         }
     }
 
+    /// It answered none of the asks that followed a window that it missed.
+    pub fn on_unanswered(&mut self) {
+        if !self.is_gone() {
+            *self = Self::Unanswered;
+        }
+    }
+
     /// A message came from the node: it is up. Nothing was reported of its socket if
     /// that is another one than before.
     pub fn on_heard(&mut self, is_another: bool) {
@@ -109,9 +119,21 @@ impl Presence {
         }
     }
 
-    /// Whether the topology service reports that it is down.
+    /// Whether it is known to be down or out of reach.
     #[must_use]
     pub const fn is_gone(self) -> bool {
+        self.is_unanswered() || self.is_reported_gone()
+    }
+
+    /// Whether it is gone because it does not answer.
+    #[must_use]
+    pub const fn is_unanswered(self) -> bool {
+        matches!(self, Self::Unanswered)
+    }
+
+    /// Whether the topology service reports that it is down. It reports when it is back, too.
+    #[must_use]
+    pub const fn is_reported_gone(self) -> bool {
         matches!(self, Self::Ended | Self::OutOfReach)
     }
 
@@ -120,7 +142,7 @@ impl Presence {
     #[must_use]
     pub const fn loss_cause(self) -> LossCause {
         match self {
-            Self::Unwatched | Self::Bound | Self::Doubted => LossCause::Silent,
+            Self::Unwatched | Self::Bound | Self::Doubted | Self::Unanswered => LossCause::Silent,
             Self::Ended => LossCause::Ended,
             Self::OutOfReach => LossCause::OutOfReach,
         }
@@ -158,9 +180,21 @@ mod tests {
     }
 
     #[test]
+    fn a_node_that_does_not_answer_is_gone_and_a_report_tells_why() {
+        let (unanswered, withdrawn) = (Presence::on_unanswered, Presence::on_withdrawn);
+        let silent = after(&[Presence::on_published, unanswered]);
+        assert_eq!((silent.is_gone(), silent.loss_cause()), (true, LossCause::Silent));
+        for steps in [[unanswered, withdrawn], [withdrawn, unanswered]] {
+            assert_eq!(after(&steps), Presence::Ended);
+        }
+        assert_eq!(after(&[unanswered, Presence::on_gap, Presence::on_settled]), silent);
+    }
+
+    #[test]
     fn a_node_that_is_heard_is_up() {
         let heard = |presence: &mut Presence| presence.on_heard(false);
         assert_eq!(after(&[Presence::on_node_lost, heard]), Presence::Unwatched);
+        assert_eq!(after(&[Presence::on_unanswered, heard]), Presence::Unwatched);
         assert_eq!(after(&[Presence::on_published, heard]), Presence::Bound);
         let heard_elsewhere = |presence: &mut Presence| presence.on_heard(true);
         assert_eq!(after(&[Presence::on_published, heard_elsewhere]), Presence::Unwatched);

@@ -35,8 +35,11 @@ const SECRET: Key = Key([7; 32]);
 pub const PATCHES: usize = 16;
 /// How long a sender is remembered.
 const SENDER_LIFETIME: Duration = Duration::from_secs(60);
+/// How long a node that missed its window is asked.
+pub const PROBE: Duration = Duration::from_millis(600);
 pub const TIMERS: ControllerTimers = ControllerTimers {
     hello_interval: Duration::from_millis(1_000),
+    probe: PROBE,
     host_lost: Duration::from_secs(20),
     query_timeout: Duration::from_millis(300),
     request: RequestTimers {
@@ -46,6 +49,7 @@ pub const TIMERS: ControllerTimers = ControllerTimers {
     },
     sync: SyncTimers {
         hello_interval: Duration::from_millis(1_000),
+        probe: PROBE,
         hello_start: Duration::from_millis(100),
         controller_lost: Duration::from_secs(4),
         retry: Duration::from_millis(100),

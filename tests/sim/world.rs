@@ -367,10 +367,8 @@ impl World {
                 self.touch(to, |process, now| {
                     process.node.on_message(now, source, &received, &mut process.actions);
                 });
-                // An answer does not update presence; the ack that follows it does.
-                let is_answer = matches!(message, Message::AgentInstallResp(_));
-                if message.msgtype().receiver() == Role::Controller && !is_answer {
-                    self.check_heard(to, node, source);
+                if message.msgtype().receiver() == Role::Controller {
+                    self.check_heard(to, message.msgtype().sender(), node, source);
                 }
             }
             Err(RefusedDatagram { refusal, .. }) => {

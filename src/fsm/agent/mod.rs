@@ -140,6 +140,8 @@ pub struct Agent<'a> {
     requires_reboot: bool,
     nonce: Nonce,
     acks: Acks,
+    /// A controller that asked this agent alone and is to be answered alone, too.
+    asked_by: Option<(NodeId, Peer)>,
     /// Requests that carried another nonce than the current one.
     stale_nonces: u64,
 }
@@ -161,6 +163,7 @@ impl<'a> Agent<'a> {
             requires_reboot: false,
             nonce: Nonce(random.next_u64()),
             acks,
+            asked_by: None,
             stale_nonces: 0,
         }
     }
@@ -186,6 +189,11 @@ impl<'a> Agent<'a> {
             self.on_heard(*from, actions);
         }
         match message {
+            // A controller that missed this agent asks for an answer at once.
+            Message::HelloAgent(hello) if !is_forgeable && hello.ack_window_ms == 0 => {
+                self.asked_by = Some((*from, peer));
+                self.acks.at_once(now);
+            }
             // The end of the proof is its answer.
             Message::HelloAgent(_) if !is_forgeable && matches!(self.state, State::Proving(_)) => {}
             Message::HelloAgent(hello) => self.acks.on_hello(now, *from, hello.ack_window_ms, random),
@@ -372,6 +380,9 @@ impl<'a> Agent<'a> {
     fn send_due_ack(&mut self, now: Instant, actions: &mut Actions) {
         if self.may_send() && self.acks.take_due(now) {
             actions.send(To::Controllers, Message::HelloAgentAck(self.ack()));
+            if let Some((node, peer)) = self.asked_by.take() {
+                actions.send(To::Node(node, peer), Message::HelloAgentAck(self.ack()));
+            }
         }
     }
 

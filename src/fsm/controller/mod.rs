@@ -10,10 +10,11 @@
 //! - the install requests ([`requests`](super::requests)),
 //! - the repository map that controllers share ([`sync`](super::sync)).
 //!
-//! Of its own files, `repository` applies the workers' reports of the repository,
+//! Of its own files, `asks` asks hosts again that missed a window, `repository` applies the workers' reports of the repository,
 //! `rollout` drives a [`rollout`](super::rollout), `topology` applies the topology
 //! service's reports, and `view` computes the status of hosts and patches.
 
+mod asks;
 pub mod losses;
 mod repository;
 mod rollout;
@@ -52,7 +53,9 @@ use crate::wire::messages::{AgentInstallResp, HelloAgentAck, Message};
 pub struct ControllerTimers {
     /// From one HelloAgent to the next.
     pub hello_interval: Duration,
-    /// A host that was silent for this long is lost.
+    /// A host that missed its window is asked by unicast for so long, and is then lost.
+    pub probe: Duration,
+    /// A host that was silent for this long is lost, whatever it was asked.
     pub host_lost: Duration,
     /// The limit for a detailed query's connecting and for each pause between pages.
     pub query_timeout: Duration,
@@ -118,6 +121,7 @@ pub struct Controller<'a> {
     hosts: Table<'a, Host>,
     kinds: HostKinds,
     pacing: Pacing,
+    asks: asks::Asks,
     queries: Queries<'a>,
     reasons: Reasons<'a>,
     sync: Sync<'a>,
@@ -150,6 +154,7 @@ impl<'a> Controller<'a> {
             unconfirmed: SlotSet::new(),
             kinds: HostKinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
+            asks: asks::Asks::default(),
             queries: Queries::new(timers.query_timeout, queries),
             requests_due: None,
             hosts_refused: 0,
@@ -184,7 +189,7 @@ impl<'a> Controller<'a> {
         let is_bound = self.unheard_peers.take(message.msgtype().sender(), peer);
         match message {
             Message::HelloAgentAck(ack) => self.on_ack(now, from, peer, ack, actions),
-            Message::AgentInstallResp(response) => self.on_response(now, from, response, actions),
+            Message::AgentInstallResp(response) => self.on_response(now, from, peer, response, actions),
             Message::Hello(_) | Message::HelloAck(_) | Message::SyncReq(_) | Message::SyncComplete(_) => {
                 self.sync.on_message(now, from, peer, message, &self.map, actions);
             }
@@ -211,10 +216,7 @@ impl<'a> Controller<'a> {
         self.make_room_for(now, &ack.nodetype);
         let hosts = self.hosts.len();
         let Some(host) = self.hosts.get_mut(from) else { return };
-        host.on_back(now, &self.timers.request);
-        host.presence.on_heard(host.peer != peer);
-        host.peer = peer;
-        host.last_heard = now;
+        host.on_heard(now, peer, &self.timers.request);
         let is_news = host.ack.installed_digest != ack.installed_digest;
         let (before, was_open) = ((host.ack.request_id, host.ack.request), host.request.is_open());
         host.ack.clone_from(ack);
@@ -222,6 +224,7 @@ impl<'a> Controller<'a> {
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+        self.asks.watch(now, host, self.timers.probe);
         if ack.may_be_unproven() {
             let hello = self.pacing.greeting(hosts, self.map.highest_counter());
             actions.send(To::Node(from, peer), hello);
@@ -285,10 +288,14 @@ impl<'a> Controller<'a> {
         &mut self,
         now: Instant,
         from: NodeId,
+        peer: Peer,
         response: &AgentInstallResp,
         actions: &mut Actions,
     ) {
         let Some(host) = self.hosts.get_mut(from) else { return };
+        if host.peer == peer {
+            host.on_heard(now, peer, &self.timers.request);
+        }
         let (was_open, before) = (host.request.is_open(), host.ack.installed_digest);
         if host.request.on_response(response) {
             self.reasons.keep(from, response.request_id, &response.reject_reason);
@@ -321,7 +328,10 @@ impl<'a> Controller<'a> {
 
     /// Does what is due; before that, nothing.
     pub fn on_timeout(&mut self, now: Instant, random: &mut Random, actions: &mut Actions) {
-        self.pacing.on_timeout(now, self.hosts.len(), self.map.highest_counter(), random, actions);
+        let op_counter = self.map.highest_counter();
+        if let Some(window) = self.pacing.on_timeout(now, self.hosts.len(), op_counter, random, actions) {
+            self.on_round(now, window);
+        }
         self.drops.on_timeout(now, actions);
         self.sync.on_timeout(now, &self.map, random, actions);
         self.queries.on_timeout(now, &mut self.hosts, actions);
@@ -335,13 +345,15 @@ impl<'a> Controller<'a> {
                 self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
             }
         }
+        // The last, because it leaves what finds no room to its next turn.
+        self.ask_again(now, actions);
     }
 
     /// When the next call of [`on_timeout`](Self::on_timeout) is due.
     #[must_use]
     pub fn poll_at(&self) -> Option<Instant> {
         let hosts = Instant::earliest([self.queries.poll_at(), self.requests_due]);
-        let others = Instant::earliest([self.sync.poll_at(), self.drops.poll_at()]);
+        let others = Instant::earliest([self.sync.poll_at(), self.drops.poll_at(), self.asks.poll_at()]);
         Instant::earliest([self.pacing.poll_at(), self.rollout.poll_at(), hosts, others])
     }
 
@@ -373,6 +385,7 @@ impl<'a> Controller<'a> {
             return Err(AskRefusal::Busy);
         }
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+        self.asks.watch(now, host, self.timers.probe);
         Ok(())
     }
 
@@ -448,6 +461,18 @@ impl<'a> Controller<'a> {
     #[must_use]
     pub fn hosts_refused(&self) -> u64 {
         self.hosts_refused
+    }
+
+    /// How often nodes were asked again that missed a window, since the start.
+    #[must_use]
+    pub fn asks_sent(&self) -> u64 {
+        self.asks.sent().saturating_add(self.sync.asks_sent())
+    }
+
+    /// How many nodes were lost because they did not answer, since the start.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.asks.lost().saturating_add(self.sync.unanswered())
     }
 
     /// The digest of what a host should have, if its kind is known.

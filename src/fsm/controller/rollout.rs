@@ -127,6 +127,7 @@ impl Controller<'_> {
             if host.request.ask(now, &self.timers.request, target, ask, actions) {
                 left = left.saturating_sub(1);
                 self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);
+                self.asks.watch(now, host, self.timers.probe);
             }
         }
     }

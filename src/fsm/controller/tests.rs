@@ -32,6 +32,7 @@ const STALL: Duration = Duration::from_millis(300_000);
 
 const TIMERS: ControllerTimers = ControllerTimers {
     hello_interval: Duration::from_millis(30_000),
+    probe: Duration::from_millis(3_000),
     host_lost: Duration::from_millis(100_000),
     query_timeout: Duration::from_millis(5_000),
     request: RequestTimers {
@@ -41,6 +42,7 @@ const TIMERS: ControllerTimers = ControllerTimers {
     },
     sync: SyncTimers {
         hello_interval: Duration::from_millis(30_000),
+        probe: Duration::from_millis(3_000),
         hello_start: Duration::from_millis(1_000),
         controller_lost: Duration::from_millis(120_000),
         retry: Duration::from_millis(1_000),
@@ -84,6 +86,8 @@ struct Trace {
     controller: Controller<'static>,
     random: Random,
     actions: Actions,
+    /// Nodes that answer no ask in [`runs`](Self::runs).
+    dead: Vec<u64>,
 }
 
 impl Trace {
@@ -108,7 +112,8 @@ impl Trace {
                 blob_errors: Vec::leak(vec![BlobError::default(); 2]),
             },
         );
-        let mut trace = Self { controller, random: Random::new([5; 32]), actions: Actions::default() };
+        let random = Random::new([5; 32]);
+        let mut trace = Self { controller, random, actions: Actions::default(), dead: Vec::new() };
         assert_eq!(trace.waits(0), ["hello agents"]);
         trace
     }
@@ -144,7 +149,7 @@ impl Trace {
     }
 
     fn asks(&mut self, now: u64, node: u64) -> (Result<(), AskRefusal>, Vec<String>) {
-        let Self { controller, random, actions } = self;
+        let Self { controller, random, actions, .. } = self;
         let asked = controller.ask_install(at(now), NodeId(node), false, random, actions);
         (asked, self.did())
     }
@@ -191,6 +196,13 @@ fn text(action: &Action) -> String {
         }
         Action::Send(To::Node(node, at), Message::AgentInstallReq(request)) if *at == peer(node.0) => {
             format!("ask {} with nonce {}", node.0, request.nonce.0)
+        }
+        Action::Send(To::Node(node, at), Message::HelloAgent(HelloAgent { ack_window_ms: 0, .. })) => {
+            assert_eq!(*at, peer(node.0));
+            format!("probe {}", node.0)
+        }
+        Action::Send(To::Node(node, at), Message::Hello(_)) if *at == peer(node.0) => {
+            format!("probe controller {}", node.0)
         }
         Action::Send(To::Node(node, at), Message::HelloAgent(_)) if *at == peer(node.0) => {
             format!("greet {} alone", node.0)
@@ -418,8 +430,11 @@ fn currency_follows_the_request_and_the_ack() {
     assert_eq!(trace.asks(200, 5), (Ok(()), vec!["ask 5 with nonce 7".to_string()]));
     assert_eq!(trace.currency(5), Currency::Pending);
     assert_eq!(trace.asks(300, 5), (Err(AskRefusal::Busy), Vec::new()));
-    assert_eq!(trace.waits(2_200), ["ask 5 with nonce 7"], "again");
-    assert_eq!(trace.waits(60_200), ["hello agents"], "given up");
+    assert_eq!(trace.runs(2_200), ["ask 5 with nonce 7"], "again");
+    trace.dead.push(5);
+    let again = "ask 5 with nonce 7";
+    assert_eq!(trace.runs(20_000), [again, again], "given up when it is lost");
+    assert!(trace.host(5).presence.is_unanswered());
     assert_eq!(trace.currency(5), Currency::Failed, "no answer");
     trace.hears(60_300, 5, ack(&["A"]));
     assert_eq!(trace.currency(5), Currency::Current, "whatever the outcome of the request");
@@ -464,9 +479,12 @@ fn nothing_is_done_before_poll_at() {
     let mut trace = Trace::start(&[entry("A")], 4);
     trace.hears(100, 5, ack(&["A"]));
     assert!(trace.asks(200, 5).0.is_ok());
-    assert_eq!(trace.controller.poll_at(), Some(at(2_200)));
-    assert_eq!(trace.waits(2_199), [""; 0]);
-    assert_eq!(trace.controller.poll_at(), Some(at(2_200)));
+    let watched = 200 + TIMERS.probe.as_millis() / 2;
+    let looked_at = trace.controller.poll_at();
+    assert!(looked_at < Some(at(watched)), "the round's window has passed: {looked_at:?}");
+    assert_eq!(trace.waits(watched - 1), [""; 0]);
+    assert_eq!(trace.controller.poll_at(), Some(at(watched)));
+    assert_eq!(trace.waits(watched - 1), [""; 0]);
 }
 
 #[test]

@@ -6,8 +6,10 @@
 //!                   |  ^ retry, or a new nonce    |                ^
 //!                   |  `--resend                  |                |
 //!                   |                             |                |
-//!                   +--- give up ---> NoAnswer <--+ silent too long,
-//!                   |                     |         | or stands still|
+//!                   +--- give up ---> NoAnswer <--+ lost, silent   |
+//!                   |                     |  |      | too long, or   |
+//!                   |                     |  |      | stands still   |
+//!                   |                     |  `- ack: runs -> Running
 //!                   |                     | ack: failed            |
 //!                   `- ack: failed -> Failed --- answer, give up --'
 //! ```
@@ -117,7 +119,7 @@ enum State {
     None,
     Open(OpenRequest),
     Ended(Ask, Outcome),
-    NoAnswer(Ask),
+    NoAnswer(OpenRequest),
 }
 
 /// What became of the last install request to a host. The control protocol carries
@@ -215,6 +217,12 @@ impl HostRequest {
         Some((is_sent.then_some(open.next_send), open.gives_up))
     }
 
+    /// Whether it is open, and was sent from here.
+    #[must_use]
+    pub fn is_open_here(&self) -> bool {
+        matches!(&self.state, State::Open(open) if open.phase != RequestPhase::Adopted)
+    }
+
     /// Sends a request; false, and nothing changes, if one is open.
     pub fn ask(
         &mut self,
@@ -267,6 +275,20 @@ impl HostRequest {
                 }
             }
             (_, State::Open(OpenRequest { phase: RequestPhase::Failed(_), .. })) => {}
+            // It was given up because the host was silent, and it is not any more.
+            (RequestState::Running, State::NoAnswer(open)) if is_ours => {
+                let stalls_at = open.movement.stalls_at(timers.stall);
+                if open.gives_up < stalls_at && now < stalls_at {
+                    if open.phase == RequestPhase::Waiting {
+                        (open.phase, open.movement) = (RequestPhase::Running, Movement::new(now));
+                    }
+                    open.movement.note(now, ack);
+                    open.extend(now, timers);
+                    open.next_send = open.gives_up;
+                    self.state = State::Open(*open);
+                    self.reason_source = ReasonSource::Nothing;
+                }
+            }
             (RequestState::Running, State::Open(open)) if is_ours => {
                 if open.phase == RequestPhase::Waiting {
                     (open.phase, open.movement) = (RequestPhase::Running, Movement::new(now));
@@ -314,7 +336,9 @@ impl HostRequest {
     fn last_ask(&self) -> Option<Ask> {
         match &self.state {
             State::None => None,
-            State::Open(OpenRequest { ask, .. }) | State::Ended(ask, _) | State::NoAnswer(ask) => Some(*ask),
+            State::Open(OpenRequest { ask, .. })
+            | State::NoAnswer(OpenRequest { ask, .. })
+            | State::Ended(ask, _) => Some(*ask),
         }
     }
 
@@ -323,7 +347,7 @@ impl HostRequest {
     /// "installed", the answer still counts: it may carry a message for the operator.
     pub fn on_response(&mut self, response: &AgentInstallResp) -> bool {
         let ask = match (self.state, self.reason_source) {
-            (State::Open(OpenRequest { ask, .. }) | State::NoAnswer(ask), _)
+            (State::Open(OpenRequest { ask, .. }) | State::NoAnswer(OpenRequest { ask, .. }), _)
             | (State::Ended(ask, Outcome::Installed), ReasonSource::Nothing) => ask,
             _ => return false,
         };
@@ -348,6 +372,14 @@ impl HostRequest {
     pub fn on_gone(&mut self, now: Instant, timers: &RequestTimers) {
         if let State::Open(open) = &mut self.state {
             open.gives_up = open.gives_up.min(now + timers.retry.times(GONE_RETRIES));
+        }
+    }
+
+    /// The host answers no ask any more: the request is given up. If the host returns and reports
+    /// that it installs, the request is open again.
+    pub fn on_silent(&mut self, now: Instant) {
+        if let State::Open(open) = &mut self.state {
+            open.gives_up = open.gives_up.min(now);
         }
     }
 
@@ -379,15 +411,15 @@ impl HostRequest {
             let is_stalled = now >= open.movement.stalls_at(timers.stall);
             let (state, reason) = match open.phase {
                 RequestPhase::Running | RequestPhase::Adopted if is_stalled => (
-                    State::NoAnswer(open.ask),
+                    State::NoAnswer(*open),
                     "the host says that it installs, and does not get on: its outcome shows once it has ended",
                 ),
                 RequestPhase::Waiting => (
-                    State::NoAnswer(open.ask),
+                    State::NoAnswer(*open),
                     "the host did not answer the install request: is it up and reachable?",
                 ),
                 RequestPhase::Running | RequestPhase::Adopted => (
-                    State::NoAnswer(open.ask),
+                    State::NoAnswer(*open),
                     "the host began the install and fell silent: its outcome shows once it is heard again",
                 ),
                 RequestPhase::Failed(outcome) => (

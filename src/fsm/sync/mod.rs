@@ -5,6 +5,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`neighbours`] | which controllers are present |
+//! | `asks` | which controllers are asked again, and which do not answer |
 //! | [`rounds`] | when to send Hello, and when the start is over |
 //! | [`announce`] | when to send SyncReq, and which controllers have a change |
 //! | [`pulls`] | whose map to merge |
@@ -15,6 +16,7 @@
 //! so everything that is announced is on the disk.
 
 pub mod announce;
+mod asks;
 pub mod blobs;
 pub mod neighbours;
 pub mod pulls;
@@ -45,7 +47,10 @@ pub struct SyncTimers {
     pub hello_interval: Duration,
     /// From one Hello to the next at the start.
     pub hello_start: Duration,
-    /// A controller that was silent for this long is lost.
+    /// A controller that has not answered a Hello is asked by unicast for so long, and is then
+    /// lost.
+    pub probe: Duration,
+    /// A controller that was silent for this long is lost, whatever it was asked.
     pub controller_lost: Duration,
     /// From one SyncReq to the next, and from a failed merge to the next attempt.
     pub retry: Duration,
@@ -64,6 +69,7 @@ pub enum PurgeRefusal {
 #[derive(Debug)]
 pub struct Sync<'a> {
     rounds: Rounds,
+    asks: asks::Asks,
     neighbours: Neighbours<'a>,
     announce: Announce,
     pulls: Pulls,
@@ -89,6 +95,7 @@ impl<'a> Sync<'a> {
     pub fn new(timers: SyncTimers, slots: &'a mut [Option<Neighbour>], errors: &'a mut [BlobError]) -> Self {
         Self {
             rounds: Rounds::new(timers.hello_interval, timers.hello_start),
+            asks: asks::Asks::new(timers.probe),
             neighbours: Neighbours::new(slots, timers.controller_lost),
             announce: Announce::new(timers.retry),
             pulls: Pulls::new(timers.retry, timers.hello_interval),
@@ -105,6 +112,7 @@ impl<'a> Sync<'a> {
     /// Changes the timers.
     pub fn set_timers(&mut self, now: Instant, timers: SyncTimers) {
         self.rounds.set_intervals(now, timers.hello_interval, timers.hello_start);
+        self.asks.set_limit(timers.probe);
         self.neighbours.set_lost_after(timers.controller_lost);
         self.announce.set_retry(timers.retry);
         self.pulls.set_retry(timers.retry, timers.hello_interval);
@@ -214,7 +222,9 @@ impl<'a> Sync<'a> {
         if has_room && self.rounds.take_due(now, random) {
             self.sent_digest = Some(own);
             actions.send(To::Controllers, Message::Hello(Hello { op_counter, digest: own }));
+            self.asks.on_round(now);
         }
+        self.asks.on_timeout(now, &Hello { op_counter, digest: own }, &mut self.neighbours, actions);
         // The map was changed by a merge, as changes made here have just been announced.
         if self.is_unannounced(own) {
             self.planned_digest = Some(own);
@@ -307,7 +317,7 @@ impl<'a> Sync<'a> {
     pub fn poll_at(&self) -> Option<Instant> {
         let messages = [self.rounds.poll_at(), self.announce.poll_at()];
         let transfers = [self.pulls.poll_at(), self.blobs.poll_at(), self.wake];
-        Instant::earliest([Instant::earliest(messages), Instant::earliest(transfers)])
+        Instant::earliest([Instant::earliest(messages), Instant::earliest(transfers), self.asks.poll_at()])
     }
 
     /// An operator's change made here is durable and merged. Returns its number, for
@@ -366,6 +376,18 @@ impl<'a> Sync<'a> {
             }
         }
         Ok(())
+    }
+
+    /// How often controllers were asked again, since the start.
+    #[must_use]
+    pub fn asks_sent(&self) -> u64 {
+        self.asks.sent()
+    }
+
+    /// How many controllers were lost because they did not answer, since the start.
+    #[must_use]
+    pub fn unanswered(&self) -> u64 {
+        self.asks.lost()
     }
 
     /// The other controllers.

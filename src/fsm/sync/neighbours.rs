@@ -1,17 +1,18 @@
 //! The other controllers: which are present, and the last messages of each.
 //!
 //! ```text
-//! unknown --heard--> present --silent for controller_lost--> lost --heard--> present
-//!    ^                                                        |
-//!    `------------------ drop-controller ---------------------'
+//! unknown --heard--> present --answers no ask--> lost --heard--> present
+//!    ^                                            |
+//!    `------------------ drop-controller ---------'
 //! ```
 //!
-//! As with hosts, lost is computed, not stored, and a topology service may report it
-//! at once. A controller that was ever merged with is *known*. The disk records it,
+//! As with hosts, a topology service may report that it is gone, and one that was silent for
+//! `controller_lost` is lost, too. A controller that was ever merged with is *known*. The disk records it,
 //! because a purge needs all known controllers.
 
 use crate::fsm::actions::Peer;
 use crate::fsm::presence::Presence;
+use crate::fsm::probes::Probe;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hostname, NodeId, Reason};
 
@@ -27,8 +28,10 @@ pub struct Neighbour {
     /// Its address and the time of its last message; `None` if there was none since the
     /// start.
     pub heard: Option<(Peer, Instant)>,
-    /// Whether it is up, as the topology service reports.
+    /// Whether it is up.
     pub presence: Presence,
+    /// The asks that follow a Hello that it has not answered.
+    pub probe: Probe,
     /// It was lost when that was last looked at.
     pub is_noted_lost: bool,
     /// Its counter of changes, as last sent; for people.
@@ -77,6 +80,7 @@ impl Neighbour {
             is_known: false,
             heard: None,
             presence: Presence::default(),
+            probe: Probe::default(),
             is_noted_lost: false,
             op_counter: 0,
             announced: None,
@@ -134,6 +138,7 @@ impl<'a> Neighbours<'a> {
         };
         let neighbour = self.slots.get_mut(at)?.get_or_insert_with(|| Neighbour::new(node));
         neighbour.presence.on_heard(neighbour.peer() != Some(peer));
+        neighbour.probe.on_heard();
         neighbour.heard = Some((peer, now));
         Some(neighbour)
     }

@@ -5,6 +5,7 @@
 //!                                                   `-- the map changed --> one soon
 //! ```
 
+use crate::fsm::pacing::with_jitter;
 use crate::fsm::random::Random;
 use crate::time::{Duration, Instant};
 
@@ -79,10 +80,9 @@ impl Rounds {
             return false;
         }
         self.sent = self.sent.saturating_add(1);
-        let jitter = random.below(Duration::from_millis(self.interval.as_millis() / 10));
         self.next = Some(match self.sent {
             ..START_HELLOS => now + self.start_interval,
-            _ => now + self.interval + jitter,
+            _ => now + with_jitter(self.interval, random),
         });
         if self.sent == START_HELLOS {
             self.settle_at = Some(now + self.start_interval);

@@ -10,7 +10,7 @@ use crate::repo::fixture::entry;
 use crate::repo::rollout::{Rollout, RolloutState};
 use crate::types::{Digest, NodeId, RequestId};
 use crate::wire::install::Outcome;
-use crate::wire::messages::{AgentState, Hello, HelloAgentAck, Message, RequestState};
+use crate::wire::messages::{AgentState, Hello, HelloAck, HelloAgentAck, Message, RequestState};
 
 /// The controller of a [`Trace`], and another.
 const OWN: NodeId = NodeId(100);
@@ -36,14 +36,32 @@ fn rollout_ack(node: u64, ids: &[&str], request: RequestState) -> HelloAgentAck 
 }
 
 impl Trace {
-    /// All that is done until then, without hellos.
+    /// All that is done until then, without hellos. A node that is asked again answers with what
+    /// it said last, unless it is dead.
     pub(super) fn runs(&mut self, until: u64) -> Vec<String> {
         let mut did = Vec::new();
         while let Some(due) = self.controller.poll_at().filter(|due| *due <= at(until)) {
             let all = self.waits(due.as_millis());
-            did.extend(all.into_iter().filter(|did| !did.starts_with("hello")));
+            for asked in all.iter().filter_map(|did| did.strip_prefix("probe ")) {
+                did.extend(self.is_probed(due.as_millis(), asked));
+            }
+            did.extend(all.into_iter().filter(|did| !did.starts_with("hello") && !did.starts_with("probe")));
         }
         did
+    }
+
+    /// A node is asked again: what follows from its answer.
+    fn is_probed(&mut self, now: u64, asked: &str) -> Vec<String> {
+        let node = asked.trim_start_matches("controller ").parse().unwrap();
+        if self.dead.contains(&node) {
+            return Vec::new();
+        }
+        if asked.starts_with("controller") {
+            let ack = Message::HelloAck(HelloAck {});
+            self.controller.on_message(at(now), NodeId(node), peer(node), &ack, &mut self.actions);
+            return self.did();
+        }
+        self.hears(now, node, self.host(node).ack.clone())
     }
 
     /// A controller that has the patch A, and hosts that do not have it.
@@ -155,16 +173,17 @@ fn the_carrier_drives_it_and_another_controller_takes_over_when_it_is_lost() {
         assert_eq!(trace.runs(SETTLED + now), [""; 0]);
         trace.hears(SETTLED + now, 4, rollout_ack(4, &[], RequestState::Running));
     }
-    // After 120 s of silence it is lost.
-    let did = trace.runs(SETTLED + 121_000);
+    // It answers no more.
+    trace.dead.push(OTHER.0);
+    let did = trace.runs(SETTLED + 152_000);
     assert!(did.ends_with(&["the rollout is carried on here".into()]), "{did:?}");
     trace.merges_rollout(
-        SETTLED + 121_000,
+        SETTLED + 152_000,
         &Rollout { stamp: Stamp { counter: 10, replica: 1 }, ..running() },
     );
-    trace.hears(SETTLED + 121_000, 5, ack(&[]));
-    trace.answers(SETTLED + 121_000, 5, &[]);
-    assert_eq!(trace.runs(SETTLED + 122_000), ["ask 5 with nonce 7"], "4 is at work and is not asked again");
+    trace.hears(SETTLED + 152_000, 5, ack(&[]));
+    trace.answers(SETTLED + 152_000, 5, &[]);
+    assert_eq!(trace.runs(SETTLED + 153_000), ["ask 5 with nonce 7"], "4 is at work and is not asked again");
     assert_eq!(
         trace.host(5).request.request_id(),
         Some(RequestId(ID ^ 5)),
@@ -222,7 +241,8 @@ fn no_host_is_asked_before_two_rounds_have_polled_all() {
 #[test]
 fn lost_hosts_are_not_asked_and_delay_no_other() {
     let mut trace = Trace::settled(&[4, 5]);
-    // 4 is silent from here on, for more than 100 s.
+    // 4 is silent from here on.
+    trace.dead.push(4);
     let late = SETTLED + 110_000;
     trace.runs(late - 10);
     trace.hears(late - 10, 5, ack(&[]));

@@ -144,7 +144,7 @@ fn an_install_on_a_host_that_is_gone_is_given_up_soon_unless_it_comes_back() {
         trace.hears_at(10, 5, ack(&[]));
         trace.controller.queries.forget(at(10), NodeId(5), &mut trace.actions);
         while trace.actions.pop_front().is_some() {}
-        let Trace { controller, random, actions } = &mut trace;
+        let Trace { controller, random, actions, .. } = &mut trace;
         controller.ask_install(at(100), NodeId(5), false, random, actions).unwrap();
         while trace.actions.pop_front().is_some() {}
         let request_id = trace.host(5).request.request_id().unwrap();
