@@ -35,6 +35,7 @@ mod dice;
 mod disk;
 mod installer;
 mod ledger;
+mod losses;
 mod machine;
 mod network;
 mod operator;
