@@ -253,10 +253,21 @@ impl Cluster {
         self.switch().lost()
     }
 
+    /// Drops all multicast from the nodes of one side to those of the other.
+    #[cfg(not(feature = "tipc"))]
+    pub fn drop_multicast(&self, from: &[usize], to: &[usize]) {
+        for (from, to) in from.iter().flat_map(|from| to.iter().map(move |to| (*from, *to))) {
+            self.switch().drop_multicast(from, to, true);
+        }
+    }
+
     /// Restores all wires.
     pub fn heal(&self) {
         for from in 0..self.nodes.len() {
-            (0..self.nodes.len()).for_each(|to| self.switch().limit(from, to, i64::MAX));
+            for to in 0..self.nodes.len() {
+                self.switch().limit(from, to, i64::MAX);
+                self.switch().drop_multicast(from, to, false);
+            }
         }
     }
 }

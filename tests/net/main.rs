@@ -46,6 +46,7 @@ mod controllers;
 mod crowd;
 mod daemon;
 mod datagrams;
+mod deaths;
 mod ending;
 mod explain;
 mod fetching;

@@ -83,6 +83,8 @@ impl Node {
             dir,
             timers: BTreeMap::from([
                 ("hello_interval_ms", 200),
+                // A pause of a busy machine is no loss, except to tests of losses.
+                ("probe_ms", 20_000),
                 ("hello_start_ms", 50),
                 ("sync_retry_ms", 100),
                 ("install_retry_ms", INSTALL_RETRY_MS),

@@ -81,6 +81,8 @@ struct Wires {
     left: Vec<Vec<AtomicI64>>,
     /// From each node to each: the bytes that have passed.
     passed: Vec<Vec<AtomicU64>>,
+    /// From each node to each: multicast does not pass.
+    is_unicast_only: Vec<Vec<AtomicBool>>,
     sent: Vec<Mutex<Traffic>>,
     weather: Mutex<Weather>,
     /// Frames that the weather has lost.
@@ -101,6 +103,10 @@ impl Switch {
         let wires = Arc::new(Wires {
             left: ports.iter().map(|_| row()).collect(),
             passed: ports.iter().map(|_| ports.iter().map(|_| AtomicU64::new(0)).collect()).collect(),
+            is_unicast_only: ports
+                .iter()
+                .map(|_| ports.iter().map(|_| AtomicBool::new(false)).collect())
+                .collect(),
             sent: ports.iter().map(|_| Mutex::default()).collect(),
             weather: Mutex::default(),
             lost: AtomicU64::new(0),
@@ -129,6 +135,11 @@ impl Switch {
     /// The frames that the weather has lost so far.
     pub fn lost(&self) -> u64 {
         self.wires.lost.load(Ordering::Relaxed)
+    }
+
+    /// Drops the multicast frames from one port to another, or passes them.
+    pub fn drop_multicast(&self, from: usize, to: usize, is_dropped: bool) {
+        self.wires.is_unicast_only[from][to].store(is_dropped, Ordering::Relaxed);
     }
 
     /// The bytes that have passed from one port to another so far: not what was sent into
@@ -169,8 +180,14 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
         let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
         let frame = &buffer[..len];
         wires.sent[from].lock().unwrap().add(frame);
+        // The group bit of the receiver's address; all bits are set in a broadcast, which ARP needs.
+        let receiver = frame.get(VNET_BYTES..VNET_BYTES + 6).unwrap_or_default();
+        let is_multicast = receiver.first().is_some_and(|byte| byte & 1 == 1) && receiver != [0xff; 6];
         let weather = *wires.weather.lock().unwrap();
         for to in (0..sockets.len()).filter(|to| *to != from) {
+            if is_multicast && wires.is_unicast_only[from][to].load(Ordering::Relaxed) {
+                continue;
+            }
             let left = &wires.left[from][to];
             let is_cut = left.load(Ordering::Relaxed) != i64::MAX
                 && left.fetch_sub(len as i64, Ordering::Relaxed) < len as i64;

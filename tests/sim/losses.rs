@@ -296,7 +296,9 @@ fn a_dead_node_is_lost_in_time() {
             }
         }
         let [idle, at_work, controller] = most;
-        println!("{loss} in 1,000 lost: idle host {idle} ms, at work {at_work} ms, controller {controller} ms");
+        println!(
+            "{loss} in 1,000 lost: idle host {idle} ms, at work {at_work} ms, controller {controller} ms"
+        );
         assert!(idle <= hello_interval_ms + 5_000, "{idle}");
         assert!(at_work <= 5_000, "{at_work}");
         assert!(controller <= hello_interval_ms + 5_000, "{controller}");

@@ -113,6 +113,11 @@ impl Trace {
         self.message(now, from, Message::HelloAgent(hello), false)
     }
 
+    /// A hello to this agent alone that wants an answer at once.
+    fn is_probed(&mut self, now: u64, from: NodeId) -> Vec<String> {
+        self.message(now, from, Message::HelloAgent(HelloAgent { op_counter: 1, ack_window_ms: 0 }), false)
+    }
+
     fn asked(&mut self, now: u64, from: NodeId, request: u64, nonce: Nonce) -> Vec<String> {
         let (request_id, digest) = (RequestId(request), digest_of(&["A"]));
         let request = AgentInstallReq { request_id, nonce, digest, force: false };
@@ -174,6 +179,10 @@ fn text(action: &Action) -> String {
                 RequestState::Ended(outcome) => format!("{text}, {} {}", ack.request_id.0, word(outcome)),
             }
         }
+        Action::Send(To::Node(to, at), Message::HelloAgentAck(_)) => {
+            assert_eq!(*at, peer(*to), "answered where it was asked");
+            format!("ack to {} alone", to.0)
+        }
         Action::Send(To::Node(to, at), Message::AgentInstallResp(answer)) => {
             assert_eq!(*at, peer(*to), "answered where it was asked");
             assert_eq!(answer.status, answer.outcome == Some(Outcome::Installed));
@@ -220,6 +229,27 @@ fn one_ack_within_the_window_serves_all_controllers() {
     assert_eq!(trace.waits(due - 1), [""; 0]);
     assert_eq!(trace.waits(due), ["ack idle"]);
     assert_eq!(trace.agent.poll_at(), None);
+}
+
+#[test]
+fn a_controller_that_asks_alone_is_answered_at_once_alone_and_with_all() {
+    let mut trace = Trace::idle();
+    for now in [1_000, 1_001, 1_002] {
+        assert_eq!(trace.is_probed(now, CONTROLLER), ["ack idle", "ack to 1 alone"]);
+    }
+    // Every agent can make a hello to all: those are answered at the usual times.
+    assert_eq!(trace.hello(1_003, OTHER, 0), ["ack idle"]);
+    assert_eq!(trace.hello(1_004, OTHER, 0), [""; 0]);
+    assert_eq!(trace.waits(1_022), [""; 0], "8 to one in an interval of 160 ms");
+    assert_eq!(trace.waits(1_023), ["ack idle"]);
+    // Before recovery there is nothing to say; then the last that asked is answered.
+    let mut trace = Trace::start(3);
+    trace.waits(0);
+    assert_eq!(trace.is_probed(100, CONTROLLER), [""; 0]);
+    assert_eq!(trace.is_probed(200, OTHER), [""; 0]);
+    trace.snapshot(500, &[], None);
+    assert_eq!(trace.ends(500, WorkerEnd::Done), ["ack idle", "ack to 2 alone"]);
+    assert_eq!(trace.waits(9_000), [""; 0]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::wire::messages::{HelloAgent, Message};
 #[derive(Debug, Default)]
 pub(super) struct Asks {
     /// When the last round began.
-    round_began: Instant,
+    pub(super) round_began: Instant,
     /// When its window has passed, and what was heard is looked at.
     window_ends: Option<Instant>,
     /// When the next ask or loss is due, or an earlier time.
@@ -64,10 +64,12 @@ impl Asks {
 }
 
 impl Controller<'_> {
-    /// A round with this window begins.
+    /// A round with this window begins. It is looked at unless the one before still is.
     pub(super) fn on_round(&mut self, now: Instant, window: Duration) {
-        self.asks.round_began = now;
-        self.asks.window_ends = Some(now + window + ask_apart(self.timers.probe));
+        if self.asks.window_ends.is_none() {
+            self.asks.round_began = now;
+            self.asks.window_ends = Some(now + window + ask_apart(self.timers.probe));
+        }
     }
 
     /// Asks the hosts of which an ask is due, as far as the budget allows, and notes those that

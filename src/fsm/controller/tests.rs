@@ -1,6 +1,7 @@
 //! Traces: the controller's input at each millisecond, and every action that follows.
 
 mod answers;
+mod asks;
 mod rollout;
 mod topology;
 

@@ -90,6 +90,30 @@ fn a_lost_request_is_sent_again_and_a_lost_answer_is_seen_in_the_ack() {
 }
 
 #[test]
+fn a_host_that_answers_nothing_is_given_up_at_once_and_followed_again_if_it_returns() {
+    let mut request = asked();
+    hear_step(&mut request, 10, Step::Fetching, 7);
+    request.on_silent(at(400));
+    assert_eq!(request.poll_at(), Some(at(100)), "it is sent again as long as it is open");
+    assert_eq!(wait(&mut request, 400), [0; 0]);
+    assert_eq!(request.status(), RequestStatus::NoAnswer);
+    assert!(!request.is_open() && fixed_reason(&request).contains("fell silent"));
+    hear_step(&mut request, 700, Step::Fetching, 7);
+    assert_eq!((request.status(), request.reason_source()), (RequestStatus::Running, ReasonSource::Nothing));
+    wait(&mut request, 1_699);
+    assert_eq!(request.status(), RequestStatus::Running, "it has the full time again");
+    hear(&mut request, 1_699, &ack(2, ID, RequestState::Ended(Outcome::Installed)));
+    assert_eq!(request.status(), RequestStatus::Ended(Outcome::Installed));
+
+    // One that had not accepted the request is not asked again.
+    let mut request = asked();
+    request.on_silent(at(50));
+    wait(&mut request, 50);
+    assert_eq!(hear(&mut request, 60, &ack(2, RequestId(0), RequestState::None)), [0; 0]);
+    assert_eq!(request.status(), RequestStatus::NoAnswer);
+}
+
+#[test]
 fn a_new_nonce_sends_at_once_and_only_once() {
     let mut request = asked();
     assert_eq!(hear(&mut request, 10, &ack(2, RequestId(0), RequestState::None)), [2]);

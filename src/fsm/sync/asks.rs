@@ -38,9 +38,11 @@ impl Asks {
         self.limit = limit;
     }
 
-    /// A Hello was sent to all.
+    /// A Hello was sent to all. Its answers are looked at unless those of the one before still are.
     pub fn on_round(&mut self, now: Instant) {
-        (self.round_began, self.window_ends) = (now, Some(now + ask_apart(self.limit)));
+        if self.window_ends.is_none() {
+            (self.round_began, self.window_ends) = (now, Some(now + ask_apart(self.limit)));
+        }
     }
 
     /// Sends the asks that are due, and notes the neighbours that are lost.

@@ -129,7 +129,9 @@ fn the_start_ends_after_three_hellos_and_a_merge_with_all_that_answered() {
     assert_eq!(trace.hears(0, 2, &hello(digest(9))), ["2: HelloAck"], "no merge before the map is read");
     trace.sync.on_loaded(at(10));
     assert_eq!(trace.waits(10), ["all: Hello", "Pull 2"]);
-    assert_eq!(trace.hears(20, 3, &Message::HelloAck(HelloAck {})), [""; 0]);
+    for from in [2, 3] {
+        assert_eq!(trace.hears(20, from, &Message::HelloAck(HelloAck {})), [""; 0]);
+    }
     assert_eq!(trace.merges(30, 2, digest(9), &[]), [""; 0]);
     assert_eq!(trace.waits(31), ["Pull 3"]);
     for now in [1_010, 2_010] {
@@ -165,6 +167,41 @@ fn a_neighbour_that_cannot_be_merged_delays_the_start_for_three_attempts() {
     trace.waits(now);
     assert!(trace.sync.is_started());
     assert_eq!(trace.sync.neighbours().get(NodeId(2)).unwrap().pull_error, reason);
+}
+
+#[test]
+fn a_controller_that_does_not_answer_is_asked_alone_and_then_lost_until_it_is_heard() {
+    let mut trace = Trace::settled();
+    for node in [2, 3] {
+        trace.hears(4_000, node, &Message::HelloAck(HelloAck {}));
+    }
+    let mut asks = Vec::new();
+    let present = |trace: &Trace, now| trace.sync.neighbours().present(now).count();
+    let mut run = |trace: &mut Trace, until: u64| {
+        while let Some(due) = trace.sync.poll_at().filter(|due| *due <= at(until)) {
+            for did in trace.waits(due.as_millis()) {
+                if did == "2: Hello" {
+                    trace.hears(due.as_millis() + 1, 2, &Message::HelloAck(HelloAck {}));
+                }
+                if did == "2: Hello" || did == "3: Hello" {
+                    asks.push(did);
+                }
+            }
+        }
+        core::mem::take(&mut asks)
+    };
+    // By then the next Hello and all that follows it.
+    let (round, limit) = (30_000 * 106 / 100 + 125, 3_000);
+    let did = run(&mut trace, 2_000 + round + limit);
+    let of = |did: &[String], node: &str| did.iter().filter(|ask| ask.starts_with(node)).count();
+    assert_eq!((of(&did, "2"), of(&did, "3")), (1, 24));
+    let lost = trace.sync.neighbours().get(NodeId(3)).unwrap();
+    assert!(lost.presence.is_unanswered());
+    assert_eq!((present(&trace, at(0)), trace.sync.unanswered()), (1, 1));
+    let did = run(&mut trace, 2_000 + 2 * (round + limit));
+    assert_eq!((of(&did, "2"), of(&did, "3")), (1, 1), "one that is lost: once in a round");
+    trace.hears(80_000, 3, &Message::HelloAck(HelloAck {}));
+    assert_eq!(present(&trace, at(80_000)), 2);
 }
 
 #[test]
