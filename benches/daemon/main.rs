@@ -1,7 +1,8 @@
 //! What a node costs, measured on the shipped binary beside the barest program
 //! that could do the same: memory, CPU for each HelloAgentAck, size.
 //!
-//! `make bench` builds the static binary and names it in `THIMBLE_BIN`.
+//! `make bench` builds the static binary and names it in `THIMBLE_BIN`. With the argument
+//! `deaths`, how soon a node that dies is lost is measured instead.
 
 #![allow(dead_code, reason = "the rig is the tests'; this uses a part of it")]
 
@@ -12,6 +13,7 @@ mod ask;
 mod bare;
 #[path = "../../tests/net/cluster.rs"]
 mod cluster;
+mod deaths;
 #[path = "../../tests/net/filter.rs"]
 mod filter;
 #[path = "../../tests/net/forge.rs"]
@@ -23,6 +25,8 @@ mod node;
 #[cfg_attr(feature = "tipc", path = "../../tests/net/over_tipc.rs")]
 #[cfg_attr(not(feature = "tipc"), path = "../../tests/net/over_udp.rs")]
 mod over;
+#[path = "../../tests/net/patch.rs"]
+mod patch;
 mod recvmmsg;
 #[path = "../../tests/support/mod.rs"]
 mod support;
@@ -64,6 +68,9 @@ fn main() {
     if !sys::is_root() {
         println!("SKIPPED: bench needs root (tests/rig/as_root.sh COMMAND)");
         return;
+    }
+    if std::env::args().any(|argument| argument == "deaths") {
+        return deaths::print();
     }
     let mut cluster = Cluster::new("bench", 1);
     cluster.nodes[1].is_split = true;

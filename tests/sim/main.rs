@@ -22,7 +22,8 @@
 //! The seed determines the run completely. A failure prints it, with the last lines of the
 //! run's log; `make sim SEED=n` repeats it. Environment variables: `SEED`, the first seed;
 //! `SEEDS`, how many; `NODES`, how many machines instead of the seed's choice, the first of
-//! them controllers; `LOG=1` prints the whole log.
+//! them controllers; `LOG=1` prints the whole log. [`losses`] is another simulation, of when a node
+//! is lost; `HOURS` says how long.
 
 mod absence;
 mod awaited;

@@ -48,7 +48,7 @@ impl Daemon<'_> {
             let Err(refusal) = asked else { continue };
             let why = match refusal {
                 AskRefusal::Busy => "an install is under way there already",
-                AskRefusal::Lost => "it is lost: nothing was heard from it for long, so it was not asked",
+                AskRefusal::Lost => "it is lost: it does not answer, so it was not asked",
                 AskRefusal::Unknown => "no such host",
                 AskRefusal::Incomplete => "patch files that it needs are missing here (see thimble status)",
                 AskRefusal::TooManyKinds => "there are more kinds of hosts than thimble tells apart",

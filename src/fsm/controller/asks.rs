@@ -16,11 +16,14 @@ use crate::fsm::actions::{Actions, To};
 use crate::fsm::hosts::Host;
 use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, watch_apart};
 use crate::time::{Duration, Instant};
+use crate::types::NodeId;
 use crate::wire::messages::{HelloAgent, Message};
 
 /// The asks of all hosts.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Asks {
+    /// This node, whose own agent is not asked: it lives as long as this process.
+    own: NodeId,
     /// When the last round began.
     pub(super) round_began: Instant,
     /// When its window has passed, and what was heard is looked at.
@@ -38,6 +41,13 @@ pub(super) struct Asks {
 }
 
 impl Asks {
+    /// No host is asked.
+    pub fn new(own: NodeId) -> Self {
+        let never = Instant::default();
+        let (round_began, not_before) = (never, never);
+        Self { own, round_began, window_ends: None, due: None, not_before, cursor: 0, sent: 0, lost: 0 }
+    }
+
     /// When the next turn is due.
     pub fn poll_at(&self) -> Option<Instant> {
         Instant::earliest([self.window_ends, self.due.map(|due| due.max(self.not_before))])
@@ -55,7 +65,7 @@ impl Asks {
 
     /// A host was heard. While a request to it is open here, it is asked when it falls silent.
     pub fn watch(&mut self, now: Instant, host: &mut Host, limit: Duration) {
-        if host.request.is_open_here() {
+        if host.node != self.own && host.request.is_open_here() {
             let at = now + watch_apart(limit);
             host.probe.plan(at);
             self.due = Instant::earliest([self.due, Some(at)]);
@@ -119,11 +129,11 @@ impl Controller<'_> {
     }
 
     /// The window of a round has passed: plans the asks of those that were not heard since the
-    /// round began. This node's own agent lives as long as this process.
+    /// round began.
     fn plan_asks(&mut self, now: Instant) {
         let answers_apart = acks::answers_apart(self.timers.hello_interval);
         let late = ask_apart(self.timers.probe);
-        let (own, began) = (self.node, self.asks.round_began);
+        let (own, began) = (self.asks.own, self.asks.round_began);
         let is_missing = |host: &&mut Host| {
             host.node != own && host.last_heard < began && !host.presence.is_reported_gone()
         };

@@ -154,7 +154,7 @@ impl<'a> Controller<'a> {
             unconfirmed: SlotSet::new(),
             kinds: HostKinds::default(),
             pacing: Pacing::new(now, timers.hello_interval, hosts.capacity()),
-            asks: asks::Asks::default(),
+            asks: asks::Asks::new(node),
             queries: Queries::new(timers.query_timeout, queries),
             requests_due: None,
             hosts_refused: 0,

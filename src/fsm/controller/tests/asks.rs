@@ -89,6 +89,18 @@ fn a_host_that_answered_another_controller_just_before_the_round_has_time_to_ans
 }
 
 #[test]
+fn this_nodes_own_agent_is_never_asked_nor_lost() {
+    const OWN: u64 = 100;
+    let mut trace = Trace::start(&[entry("A")], 4);
+    trace.hears(100, OWN, ack(&[]));
+    trace.answers(100, OWN, &[]);
+    assert!(trace.asks(200, OWN).0.is_ok());
+    trace.dead.push(OWN);
+    assert_eq!(trace.asks_until(LATE), []);
+    assert_eq!(trace.lost(), 0);
+}
+
+#[test]
 fn nothing_that_is_received_starts_an_ask() {
     let mut trace = Trace::start(&[], 4);
     trace.asks_until(1_000);
