@@ -117,7 +117,6 @@ fn host(seed: [u8; 32], machine: usize) -> Machine {
         nodetype: name("worker"),
         sw_version: name("1.0"),
         rejection_shown: Duration::from_secs(60),
-        unheard: Duration::from_secs(3_600),
         hello_interval: timers().hello_interval,
     };
     let list = || Box::leak(Box::new(Vec::with_capacity(1)));

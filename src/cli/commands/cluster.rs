@@ -28,7 +28,7 @@ pub const COMMANDS: &[Command] = &[
         name: "explain",
         arguments: one("HOST|ID"),
         options: &[],
-        help: "tell why a host is not current, or a patch not on all hosts",
+        help: "tell why a host is not current, or what keeps a patch back",
         details: "Each cause comes with what happens next, and when, and with what to do about it. HOST is a hostname, \
                   an address or a node id. It only looks.",
         example: "thimble explain worker-0",
@@ -156,7 +156,7 @@ pub const COMMANDS: &[Command] = &[
         name: "installer",
         arguments: NONE,
         options: &[valued("user", "NAME", "the daemon's user (default: thimble)")],
-        help: "run the installer in the foreground, for a daemon that is not root",
+        help: "run the installer, for a daemon that is not root",
         details: "It starts the workers that install, as root, when the daemon asks for them at installer_socket. SIGTERM ends it.",
         example: "thimble installer --user thimble",
         who: Who::Root,

@@ -325,7 +325,7 @@ mod tests {
         let silent = causes(&lost(LossCause::Silent)).remove(0);
         assert_eq!(
             silent.because,
-            "it is lost: it has said nothing for long, and was last heard 3 min 0 s ago"
+            "it is lost: it does not answer, and was last heard 3 min 0 s ago"
         );
         assert_eq!(silent.next, "all hosts are asked in 12 s; its answer brings it back");
         assert!(silent.hint.contains("thimble drop-host w-1"), "{}", silent.hint);

@@ -91,7 +91,7 @@ impl Agent<'_> {
         let State::Proving(proving) = &mut self.state else { return };
         proving.asks = proving.pending.asks_every.map(|pause| now + pause);
         let task = proving.task.filter(|_| proving.asks.is_some());
-        self.acks.on_end(now);
+        self.acks.at_once(now);
         if let Some(Task { install, peer }) = task {
             actions.send(To::Node(install.controller, peer), Message::HelloAgentAck(self.ack()));
         }

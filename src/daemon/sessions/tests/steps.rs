@@ -20,7 +20,15 @@ fn a_connection_that_stands_late_has_the_whole_time_for_the_opening() {
     let (stream, peer) = pair();
     stream.set_nonblocking(true).unwrap();
     let stream = Stream::from(OwnedFd::from(stream));
-    ours.sessions.initiate(at(0), ours.poll.registry(), stream, THEIRS, Purpose::Pull).unwrap();
+    ours.sessions
+        .initiate(
+            at(0),
+            ours.poll.registry(),
+            stream,
+            (THEIRS, crate::daemon::fixture::peer()),
+            Purpose::Pull,
+        )
+        .unwrap();
     assert_eq!(ours.sessions.poll_at(), Some(at(0) + STEP), "to connect");
     assert_eq!(deadline_after(&mut ours, at(1_900), at(0) + STEP), at(1_900) + STEP);
     for now in [2_000, 3_000] {

@@ -56,7 +56,7 @@ fn a_controller_that_is_heard_before_the_scripts_have_passed_counts() {
 fn a_controller_that_asks_while_the_scripts_run_is_answered_and_heard() {
     let mut trace = proving();
     let ack = "ack installing health 95 %, 7 running";
-    assert_eq!(trace.is_probed(600, CONTROLLER), [ack, "ack to 1 alone"], "the host is not lost");
+    assert_eq!(trace.is_probed(600, CONTROLLER), [ack, "tell 1: ack, 7 running"], "the host is not lost");
     assert_eq!(trace.own_hello(601, CONTROLLER), [""; 0], "what greets this ack is not answered");
     assert_eq!(trace.ends(900, WorkerEnd::Done), ["prove true"]);
 }
