@@ -36,7 +36,10 @@ fn the_configuration_parses_and_its_commented_defaults_are_the_defaults() {
     let with_defaults = shipped(|line| key_behind("#", line).unwrap_or(line).to_owned());
     shown += with_defaults.lines().filter(|line| key_behind("", line).is_some()).count();
     assert!(shown > 20, "the defaults are not where this test looks for them");
-    assert_eq!(format!("{:#?}", parse(&with_defaults)), format!("{as_shipped:#?}"));
+    let mut with_defaults = parse(&with_defaults);
+    assert_eq!(with_defaults.network.unused, ["service_type"], "each transport has keys of its own");
+    with_defaults.network.unused.clear();
+    assert_eq!(format!("{with_defaults:#?}"), format!("{as_shipped:#?}"));
 }
 
 #[test]
