@@ -61,13 +61,16 @@ impl fmt::Display for Taken {
         let SocketAddress { port, node } = *at;
         write!(f, "a program on this TIPC node ({identity} {}) is bound to ", NodeAddress(node))?;
         if bound == wanted {
-            write!(f, "{bound} already, as a thimble is for {wanted_for}")?;
+            write!(f, "{bound} already, where thimble binds for {wanted_for}: it may be another thimble")?;
         } else {
-            write!(f, "{bound}, which is not thimble's and has {wanted} in it, {wanted_for}")?;
+            write!(
+                f,
+                "{bound}, which covers {wanted}, where thimble binds for {wanted_for}: it is no thimble"
+            )?;
         }
         write!(
             f,
-            ": its socket has the port {port} (ss --tipc --processes shows whose it is). Stop it first, or give \
+            ". Its socket has the port {port} (ss --tipc --processes shows whose it is). Stop it first, or give \
              thimble another network.service_type"
         )
     }
@@ -112,13 +115,13 @@ mod tests {
             at: SocketAddress { port: 826_418_512, node: 0x5c6f_6465 },
             identity: Text::truncated("node-2"),
         };
-        let end = ": its socket has the port 826418512 (ss --tipc --processes shows whose it is). Stop it first, or \
+        let end = ". Its socket has the port 826418512 (ss --tipc --processes shows whose it is). Stop it first, or \
                    give thimble another network.service_type";
         assert_eq!(
             taken.to_string(),
             format!(
-                "a program on this TIPC node (node-2 5c6f6465) is bound to 7488:1550804069 already, as a thimble is \
-                 for the controller's datagrams{end}"
+                "a program on this TIPC node (node-2 5c6f6465) is bound to 7488:1550804069 already, where thimble \
+                 binds for the controller's datagrams: it may be another thimble{end}"
             )
         );
         let wanted_for = Use { role: Role::Agent, is_sessions: true };
@@ -126,8 +129,8 @@ mod tests {
         assert_eq!(
             of_other.to_string(),
             format!(
-                "a program on this TIPC node (node-2 5c6f6465) is bound to 7488:0-4294967295, which is not thimble's \
-                 and has 7488:1550804069 in it, the agent's sessions{end}"
+                "a program on this TIPC node (node-2 5c6f6465) is bound to 7488:0-4294967295, which covers \
+                 7488:1550804069, where thimble binds for the agent's sessions: it is no thimble{end}"
             )
         );
     }

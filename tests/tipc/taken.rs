@@ -45,8 +45,8 @@ fn each_of_the_four_services_is_probed_and_the_socket_is_named() {
             assert!(said.contains(&format!("(one {own:08x}) is bound to {range}")), "{said}");
             assert!(said.contains(&format!("the port {port} ")), "{said}");
             let (words, others) = match range == wide {
-                true => ("which is not thimble's and has ", " already, as a thimble is"),
-                false => (" already, as a thimble is", "which is not thimble's"),
+                true => ("it is no thimble. ", " already, "),
+                false => ("it may be another thimble. ", "which covers "),
             };
             assert!(said.contains(words) && !said.contains(others), "{said}");
             assert!(said.contains(wanted_for), "{said}");
