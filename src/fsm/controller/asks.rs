@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A host that answered shortly before the round may answer later than in the window (see
-//! [`acks`](crate::fsm::acks)): it has not missed it before that time.
+//! [`acks`]): it has not missed it before that time.
 
 use super::Controller;
 use crate::fsm::acks;
