@@ -84,9 +84,13 @@ impl Installer<'_> {
         if self.own(journal)?.is_some() {
             return self.awaits(journal, Witness::ToNewThimble);
         }
-        journal.append(JournalEntry::Phase(JournalPhase::Health))?;
+        let checks = !intent.reboot_required && with_script(&next.patches, Script::Health).next().is_some();
+        // One entry more would make every install slower by a write to the disk.
+        if checks || self.witness.is_none() {
+            journal.append(JournalEntry::Phase(JournalPhase::Health))?;
+        }
         reporter.progress(Step::Health, 95);
-        if !intent.reboot_required {
+        if checks {
             self.health(journal, &next)?;
         }
         if let Some(witness) = self.witness {
