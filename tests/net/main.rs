@@ -90,6 +90,8 @@ mod sys;
 mod thief;
 mod thousand;
 mod troubles;
+#[cfg(not(feature = "tipc"))]
+mod unheard;
 mod verbs;
 mod wait;
 mod watch;
