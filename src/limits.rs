@@ -35,6 +35,10 @@ pub const SUMMARY_BYTES: usize = 128;
 
 /// Controllers of a cluster.
 pub const CONTROLLERS: usize = 8;
+/// Peers that a configuration may list: every controller twice, by address and by name.
+pub const PEERS: usize = 2 * CONTROLLERS;
+/// A peer's name, in bytes (DNS: 253).
+pub const PEER_NAME_BYTES: usize = 253;
 /// The size of a controller's host table, unless its configuration sets another.
 pub const HOSTS_DEFAULT: usize = 1_024;
 /// The largest host table that a configuration may set.

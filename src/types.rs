@@ -5,6 +5,7 @@
 //! obeys or hides ([`crate::visible`]).
 
 use core::fmt;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use heapless::String;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -330,6 +331,10 @@ pub enum InterfaceState {
     NoCarrier,
     /// Neither it nor any other has an IPv4 address: others hear nothing of this node.
     NoAddress,
+    /// The same, where only IPv6 is used.
+    NoAddress6,
+    /// It has an address of neither family.
+    NoAddressOfBoth,
     /// It has no IPv4 address; datagrams go out from that of another interface.
     Borrowed,
     /// The sockets could not be moved to it.
@@ -346,6 +351,8 @@ impl InterfaceState {
             Self::Down => "down",
             Self::NoCarrier => "without a carrier",
             Self::NoAddress => "without an IPv4 address",
+            Self::NoAddress6 => "without an IPv6 address",
+            Self::NoAddressOfBoth => "without an IP address",
             Self::Borrowed => "without an IPv4 address of its own",
             Self::Unusable => "not usable",
         }
@@ -359,9 +366,41 @@ impl InterfaceState {
             Self::Missing => "missing",
             Self::Down => "down",
             Self::NoCarrier => "no-carrier",
-            Self::NoAddress => "no-address",
+            Self::NoAddress | Self::NoAddress6 | Self::NoAddressOfBoth => "no-address",
             Self::Borrowed => "borrowed-address",
             Self::Unusable => "unusable",
+        }
+    }
+}
+
+/// The addresses that a node's multicast goes out from by its interface; unspecified where it has
+/// none of a family, or does not use it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InterfaceAddresses {
+    /// Over IPv4.
+    pub v4: Ipv4Addr,
+    /// Over IPv6.
+    pub v6: Ipv6Addr,
+}
+
+impl InterfaceAddresses {
+    /// None.
+    pub const NONE: Self = Self { v4: Ipv4Addr::UNSPECIFIED, v6: Ipv6Addr::UNSPECIFIED };
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::NONE
+    }
+}
+
+impl fmt::Display for InterfaceAddresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.v4.is_unspecified(), self.v6.is_unspecified()) {
+            (false, false) => write!(f, "{} and {}", self.v4, self.v6),
+            (true, false) => write!(f, "{}", self.v6),
+            (false, true) => write!(f, "{}", self.v4),
+            (true, true) => f.write_str("no address"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::command::Invocation;
 use super::exit::Failure;
-use super::hosts::{lost_json, named};
+use super::hosts::{by, lost_json, named, way_json};
 use super::out::Out;
 use super::patches::print_lines;
 use crate::control::{BlobRow, LossCause, NeighbourRow, Request};
@@ -37,7 +37,7 @@ pub(super) fn neighbour_text(row: &NeighbourRow) -> String {
     // The trouble of a silent controller says already when it was heard.
     let is_in_trouble = row.lost == Some(LossCause::Silent) && !row.trouble.is_empty();
     if let Some(age_ms) = row.age_ms.filter(|_| !is_in_trouble) {
-        text.push_str(&format!(", heard {} ago", Span::of_millis(age_ms)));
+        text.push_str(&format!(", heard {} ago{}", Span::of_millis(age_ms), by(row.way)));
     }
     match row.blobs_missing {
         0 => {}
@@ -70,6 +70,7 @@ pub(super) fn neighbour_json(row: &NeighbourRow) -> Value {
         ("missing_count", row.blobs_missing.into()),
         ("trouble", Value::text(&row.trouble)),
         ("lost_because", lost_json(row.lost)),
+        ("heard_by", way_json(row.way)),
     ])
 }
 
@@ -86,6 +87,7 @@ pub(super) fn blob_json(row: &BlobRow) -> Value {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::control::Way;
     use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, Text};
 
     pub fn row() -> NeighbourRow {
@@ -94,6 +96,7 @@ pub(super) mod tests {
             hostname: Hostname::new("controller-1").unwrap(),
             address: Text::truncated("10.84.0.11"),
             age_ms: Some(2_100),
+            way: Some(Way::Multicast),
             lost: None,
             is_lost: false,
             is_synced: true,
@@ -116,14 +119,14 @@ pub(super) mod tests {
     fn a_controller_is_shown_with_its_state_and_trouble() {
         let here = "controller-1 000000000000001f at 10.84.0.11: ";
         let shown = |row: NeighbourRow| neighbour_text(&row).strip_prefix(here).unwrap().to_owned();
-        assert_eq!(shown(row()), "synced, heard 2 s ago");
+        assert_eq!(shown(row()), "synced, heard 2 s ago by multicast");
         let apart = NeighbourRow { is_synced: false, ..row() };
-        assert_eq!(shown(apart.clone()), "not synced, heard 2 s ago");
+        assert_eq!(shown(apart.clone()), "not synced, heard 2 s ago by multicast");
         let refused = NeighbourRow { trouble: Reason::truncated("it refused"), ..apart };
-        assert_eq!(shown(refused), "not synced, heard 2 s ago; it refused");
+        assert_eq!(shown(refused), "not synced, heard 2 s ago by multicast; it refused");
         assert_eq!(
             shown(NeighbourRow { blobs_missing: 2, ..row() }),
-            "synced, heard 2 s ago, lacks 2 patch files"
+            "synced, heard 2 s ago by multicast, lacks 2 patch files"
         );
         let silent = NeighbourRow {
             is_lost: true,
@@ -135,7 +138,7 @@ pub(super) mod tests {
         assert_eq!(shown(silent.clone()), "lost; silent for 130 s");
         let trouble = Reason::truncated(LossCause::Ended.words());
         let ended = NeighbourRow { lost: Some(LossCause::Ended), age_ms: Some(3_000), trouble, ..silent };
-        assert_eq!(shown(ended), "lost, heard 3 s ago; its thimble has ended");
+        assert_eq!(shown(ended), "lost, heard 3 s ago by multicast; its thimble has ended");
     }
 
     #[test]

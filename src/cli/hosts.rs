@@ -11,6 +11,7 @@ use crate::control::{
     Currency, HostFilter, HostNames, HostRow, HostState, LossCause, Reply, Request, RequestStatus,
 };
 use crate::fsm::rollout::RolloutPart;
+use crate::fsm::ways::Way;
 use crate::json::Value;
 use crate::time::Span;
 use crate::types::{Digest, Hostname};
@@ -150,7 +151,7 @@ fn cells(row: &HostRow, count: usize, style: Style) -> Vec<String> {
     if count > NARROW {
         cells.push(row.node.to_string());
         cells.push(row.nodetype.to_string());
-        cells.push(format!("{} ago", Span::of_millis(row.age_ms)));
+        cells.push(format!("{} ago{}", Span::of_millis(row.age_ms), by(row.way)));
         cells.push(install_name(row.install).to_owned());
         cells.push(because(row));
     }
@@ -242,6 +243,16 @@ pub(super) fn known_digest(digest: Digest) -> Value {
     Value::or_null((digest != Digest::default()).then(|| Value::text(digest)))
 }
 
+/// By which way a node was heard, to be put behind when.
+pub(super) fn by(way: Option<Way>) -> String {
+    way.map(|way| format!(" by {}", way.as_str())).unwrap_or_default()
+}
+
+/// By which way a node was heard, as JSON; null if the transport does not tell.
+pub(super) fn way_json(way: Option<Way>) -> Value {
+    Value::or_null(way.map(|way| Value::text(way.as_str())))
+}
+
 /// A host as JSON.
 pub(super) fn host_json(row: &HostRow) -> Value {
     let (step, percent) = match row.state {
@@ -267,6 +278,7 @@ pub(super) fn host_json(row: &HostRow) -> Value {
         ("reason", Value::text(&row.reason)),
         ("rollout", Value::or_null(row.part.map(|part| Value::text(part_name(part))))),
         ("lost_because", lost_json(row.lost)),
+        ("heard_by", way_json(row.way)),
     ])
 }
 
@@ -288,6 +300,7 @@ pub(super) mod tests {
             state: HostState::Idle,
             lost: None,
             age_ms: 12,
+            way: Some(Way::Unicast),
             installed_digest: Digest([1; 32]),
             install: RequestStatus::None,
             reason: Reason::default(),
@@ -330,7 +343,7 @@ worker-10  10.0.0.2       Failed            No          24.09   install-failed
         host.install = RequestStatus::Running;
         let digest = "01".repeat(32);
         let expected = format!(
-            r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null,"lost_because":null}}"#
+            r#"{{"node":"000000000000001f","hostname":"w","address":"10.0.0.2","nodetype":"worker","current":"no","reboot_required":false,"release":"24.09","state":"installing","step":"pre scripts","percent":7,"age_ms":12,"installed_digest":"{digest}","install":"running","reason":"","rollout":null,"lost_because":null,"heard_by":"unicast"}}"#
         );
         assert_eq!(host_json(&host).to_string(), expected);
         host.installed_digest = Digest::default();

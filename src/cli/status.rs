@@ -175,7 +175,11 @@ fn agent_text(text: &mut String, report: &StatusReport) {
     let status = &report.row;
     if let Some(asker) = &status.last_controller {
         let age = Span::of_millis(asker.age_ms);
-        row(text, "asked by", format_args!("{} at {}, {age} ago", asker.node, asker.address));
+        row(
+            text,
+            "asked by",
+            format_args!("{} at {}, {age} ago{}", asker.node, asker.address, hosts::by(asker.way)),
+        );
     }
     let (installed, digest) = (status.installed, status.installed_digest);
     match status.has_known_set() {
@@ -298,6 +302,7 @@ pub(super) mod tests {
             last_controller: Some(LastController {
                 node: NodeId(7),
                 address: Text::truncated("10.84.0.7"),
+                way: None,
                 age_ms: 2_000,
             }),
             ..StatusRow::default()
@@ -414,7 +419,7 @@ node          w0 0000000000000005 (controller)
 thimble       0.1.0 over udp
 up            1 min 1 s, incarnation 9
 clock         2026-11-22 07:00:15 UTC
-controller    controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago
+controller    controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago by multicast
 patches       3 (1 available, 2 applied, 0 committed), digest 000000000000, change 12
 entries       5 of at most 1024, 2 of deleted patches
 missing       the file of P1, which hosts need: no controller has it

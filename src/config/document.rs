@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
@@ -342,6 +342,19 @@ impl<'d> ConfigSection<'d> {
             let address: Ipv4Addr = text.parse().ok()?;
             let is_routing = address.octets()[..3] == [224, 0, 0];
             (address.is_multicast() && !is_routing).then_some(address)
+        })
+    }
+
+    /// A multicast group of IPv6 that is not for one host alone.
+    pub(crate) fn group6(&self, key: &str) -> Result<Option<Ipv6Addr>, ConfigError> {
+        let accepts = "a multicast address of the link or wider, for example ff02::5448 or ff15::54:48";
+        self.parsed(key, accepts, |text| {
+            let address: Ipv6Addr = text.parse().ok()?;
+            let (scope, [.., last]) = (address.octets()[1] & 0x0F, address.segments());
+            // ff02::1, ::2 and others with a small number are the routers' and the hosts' own.
+            let is_own =
+                address.segments()[1..7] == [0; 6] && last < 0x100 && address.octets()[1] & 0x10 == 0;
+            (address.is_multicast() && scope >= 2 && !is_own).then_some(address)
         })
     }
 }

@@ -4,11 +4,11 @@
 //! Nothing here allocates: the loop asks again whenever the kernel reports a change.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddrV4, UdpSocket};
-use std::os::fd::AsFd;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
+use std::os::fd::{AsFd, BorrowedFd};
 
-use super::{NetworkConfig, sys};
-use crate::types::InterfaceState;
+use super::{Family, NetworkConfig, sys};
+use crate::types::{InterfaceAddresses, InterfaceState};
 
 /// The index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
 pub const LOOPBACK: u32 = 1;
@@ -20,13 +20,13 @@ pub struct Interface {
     pub index: u32,
     /// What it is fit for.
     pub state: InterfaceState,
-    /// The source of the multicast that this node sends by it; unspecified while it has none.
-    pub address: Ipv4Addr,
+    /// The sources of the multicast that this node sends by it, of the families that it uses.
+    pub address: InterfaceAddresses,
 }
 
 /// There is no such interface.
 const MISSING: Interface =
-    Interface { index: 0, state: InterfaceState::Missing, address: Ipv4Addr::UNSPECIFIED };
+    Interface { index: 0, state: InterfaceState::Missing, address: InterfaceAddresses::NONE };
 
 impl Interface {
     /// Asks the kernel about the configured interface.
@@ -35,27 +35,60 @@ impl Interface {
     /// As `socket(2)`: no descriptor or no memory is free.
     pub fn look(network: &NetworkConfig) -> io::Result<Self> {
         let name = &network.interface;
-        // Its address is what the kernel would take as the source: that may be another
-        // interface's.
         let scratch = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let socket = scratch.as_fd();
         let Ok(index) = sys::interface_index(socket, name) else { return Ok(MISSING) };
         // It may have gone since.
         let Ok((is_up, has_carrier)) = sys::interface_flags(socket, name) else { return Ok(MISSING) };
-        let group = SocketAddrV4::new(network.controller_group, network.controller_port);
-        let connected = sys::send_multicast_by(socket, index).and_then(|()| scratch.connect(group));
-        let address = match connected.and_then(|()| scratch.local_addr()) {
-            Ok(std::net::SocketAddr::V4(source)) => *source.ip(),
-            _ => Ipv4Addr::UNSPECIFIED,
+        let uses = |family| network.families.contains(&family);
+        let address = InterfaceAddresses {
+            v4: if uses(Family::V4) { source4(&scratch, index, network) } else { Ipv4Addr::UNSPECIFIED },
+            v6: if uses(Family::V6) { source6(index, network) } else { Ipv6Addr::UNSPECIFIED },
         };
-        let is_own = || sys::interface_of(socket, address).is_none_or(|of| [index, LOOPBACK].contains(&of));
         let state = match (is_up, has_carrier) {
             (false, _) => InterfaceState::Down,
             (true, false) => InterfaceState::NoCarrier,
-            _ if address.is_unspecified() => InterfaceState::NoAddress,
-            _ if !is_own() => InterfaceState::Borrowed,
+            // What has one of the two families takes part by that one.
+            _ if !address.v6.is_unspecified() => InterfaceState::Up,
+            _ if address.v4.is_unspecified() => match (uses(Family::V4), uses(Family::V6)) {
+                (true, true) => InterfaceState::NoAddressOfBoth,
+                (true, false) => InterfaceState::NoAddress,
+                (false, _) => InterfaceState::NoAddress6,
+            },
+            // By loopback nothing leaves this host, whatever its address.
+            _ if index != LOOPBACK && !is_of(socket, address.v4, index) => InterfaceState::Borrowed,
             _ => InterfaceState::Up,
         };
         Ok(Self { index, state, address })
     }
+}
+
+/// What the kernel would take as the source over IPv4: that may be another interface's address.
+fn source4(scratch: &UdpSocket, index: u32, network: &NetworkConfig) -> Ipv4Addr {
+    let group = SocketAddrV4::new(network.controller_group, network.controller_port);
+    let connected = sys::send_multicast_by(scratch.as_fd(), index).and_then(|()| scratch.connect(group));
+    match connected.and_then(|()| scratch.local_addr()) {
+        Ok(SocketAddr::V4(source)) => *source.ip(),
+        _ => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+/// What the kernel would take as the source over IPv6: always an address of the interface, once
+/// the kernel has found out that no other node has it.
+fn source6(index: u32, network: &NetworkConfig) -> Ipv6Addr {
+    let source = || {
+        let scratch = UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0))?;
+        sys::send_multicast6_by(scratch.as_fd(), index)?;
+        scratch.connect(SocketAddrV6::new(network.controller_group6, network.controller_port, 0, index))?;
+        scratch.local_addr()
+    };
+    match source().map(|source| source.ip()) {
+        Ok(IpAddr::V6(source)) => source,
+        _ => Ipv6Addr::UNSPECIFIED,
+    }
+}
+
+/// Whether an address is one of the interface's, or of loopback's.
+fn is_of(socket: BorrowedFd<'_>, address: Ipv4Addr, index: u32) -> bool {
+    sys::interface_of(socket, address).is_none_or(|of| [index, LOOPBACK].contains(&of))
 }

@@ -5,6 +5,7 @@ mod document;
 pub mod interface;
 pub mod keys;
 pub(crate) mod minisign_key;
+pub mod peers;
 mod private;
 mod read;
 mod shown;
@@ -14,7 +15,7 @@ mod tests;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,7 @@ use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
 
 pub use document::{ConfigError, Problem};
+pub use peers::PeerName;
 pub use private::{node_id_without_keys, write_new};
 pub use read::trusted_key;
 pub use shown::Difference;
@@ -229,6 +231,38 @@ fn group(name: Option<&str>, key: &str) -> Result<Option<u32>, String> {
     }
 }
 
+/// A family of IP addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::V4, Self::V6];
+
+    /// Its name in a configuration.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::V4 => "ipv4",
+            Self::V6 => "ipv6",
+        }
+    }
+
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: &IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
@@ -243,8 +277,18 @@ pub struct NetworkConfig {
     pub agent_group: Ipv4Addr,
     /// `agent_port`, UDP and TCP. Default 7489.
     pub agent_port: u16,
+    /// `families`: what of IP is used. Default IPv4 alone.
+    pub families: Vec<Family>,
+    /// `controller_group6`. Default ff15::54:48.
+    pub controller_group6: Ipv6Addr,
+    /// `agent_group6`. Default ff15::54:49.
+    pub agent_group6: Ipv6Addr,
     /// `ttl` of multicast datagrams. Default 1.
     pub ttl: u8,
+    /// `multicast`: the groups are used. Default true.
+    pub is_multicast: bool,
+    /// `peers`: nodes that are sent to by unicast too. Default none.
+    pub peers: Vec<PeerName>,
     /// `service_type`: the first of the four consecutive TIPC service types of a cluster.
     /// Default 7488. Used over TIPC only; the other keys are used over UDP only.
     pub service_type: u32,

@@ -1,15 +1,16 @@
 //! The sections of `thimble.toml`: accepted values, defaults and consistency checks.
 
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use super::document::{ConfigError, ConfigSection, Document};
 use super::minisign_key::public_key;
+use super::peers::{self, PeerHost, PeerName};
 use super::sys;
 use super::{
-    AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, INSTALLER_SOCKET, NetworkConfig, NodeConfig,
-    SecurityConfig, Timers,
+    AgentConfig, CONTROL_SOCKET, Config, ControllerConfig, Family, INSTALLER_SOCKET, NetworkConfig,
+    NodeConfig, SecurityConfig, Timers,
 };
 use crate::limits;
 use crate::types::{Hostname, NodeId, NodeType, SwVersion};
@@ -26,8 +27,20 @@ const NODE: &[&str] = &[
     "nodetype",
     "sw_version",
 ];
-const NETWORK: &[&str] =
-    &["interface", "controller_group", "controller_port", "agent_group", "agent_port", "ttl", "service_type"];
+const NETWORK: &[&str] = &[
+    "interface",
+    "controller_group",
+    "controller_port",
+    "agent_group",
+    "agent_port",
+    "families",
+    "controller_group6",
+    "agent_group6",
+    "ttl",
+    "multicast",
+    "peers",
+    "service_type",
+];
 /// The keys of it that are used over TIPC; all others are used over UDP only.
 const NETWORK_OF_TIPC: &[&str] = &["service_type"];
 /// Types below 64 are reserved (linux/tipc.h: TIPC_RESERVED_TYPES). A cluster uses four
@@ -51,6 +64,10 @@ const TIMERS: &[&str] = &[
     "session_proof_ms",
     "session_idle_ms",
 ];
+
+/// The groups of IPv6: of the site, and of no registry (RFC 4291: the flag T).
+const CONTROLLER_GROUP6: Ipv6Addr = Ipv6Addr::new(0xFF15, 0, 0, 0, 0, 0, 0x54, 0x48);
+const AGENT_GROUP6: Ipv6Addr = Ipv6Addr::new(0xFF15, 0, 0, 0, 0, 0, 0x54, 0x49);
 
 /// The groups of StarlingX. Its daemons crash on a datagram that is not JSON.
 const STARLINGX_GROUPS: [Ipv4Addr; 2] = [Ipv4Addr::new(239, 1, 1, 3), Ipv4Addr::new(239, 1, 1, 4)];
@@ -176,7 +193,12 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         controller_port: port("controller_port")?.unwrap_or(7488),
         agent_group: group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?,
         agent_port: port("agent_port")?.unwrap_or(7489),
+        families: families(section)?,
+        controller_group6: section.group6("controller_group6")?.unwrap_or(CONTROLLER_GROUP6),
+        agent_group6: section.group6("agent_group6")?.unwrap_or(AGENT_GROUP6),
         ttl: section.integer("ttl", 1..=255)?.and_then(|ttl| u8::try_from(ttl).ok()).unwrap_or(1),
+        is_multicast: section.boolean("multicast")?.unwrap_or(true),
+        peers: section.list("peers", limits::PEERS, peers::ACCEPTS, PeerName::parse)?,
         service_type: section
             .integer("service_type", SERVICE_TYPES)?
             .and_then(|service_type| u32::try_from(service_type).ok())
@@ -186,6 +208,20 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
     if network.agent_group == network.controller_group {
         let sentence = "the controllers' group is the same; the two must differ".to_owned();
         return Err(section.conflict_between("agent_group", "controller_group", sentence));
+    }
+    if network.agent_group6 == network.controller_group6 {
+        let sentence = "the controllers' group is the same; the two must differ".to_owned();
+        return Err(section.conflict_between("agent_group6", "controller_group6", sentence));
+    }
+    for peer in &network.peers {
+        if let PeerHost::Address(address) = &peer.host
+            && !network.families.contains(&Family::of(address))
+        {
+            let family = Family::of(address).as_str();
+            let sentence =
+                format!("{peer} is not reached without \"{family}\" in network.families; add it there");
+            return Err(section.conflict("peers", sentence));
+        }
     }
     if network.agent_port == network.controller_port {
         let sentence = "the controllers' port is the same; the two must differ".to_owned();
@@ -197,6 +233,17 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
 /// Whether this program's transport uses a key of `[network]`.
 fn is_used(key: &str) -> bool {
     NETWORK_OF_TIPC.contains(&key) == cfg!(feature = "tipc")
+}
+
+/// What of IP is used.
+fn families(section: &ConfigSection<'_>) -> Result<Vec<Family>, ConfigError> {
+    let accepts = "\"ipv4\" or \"ipv6\"";
+    let read = |text: &str| Family::ALL.into_iter().find(|family| family.as_str() == text);
+    let families = section.list_if_set("families", 2, accepts, read)?.unwrap_or_else(|| vec![Family::V4]);
+    if families.is_empty() {
+        return Err(section.missing("families", "[\"ipv4\"], [\"ipv6\"] or both".to_owned()));
+    }
+    Ok(families)
 }
 
 /// The accepted values of `interface` on this machine, for an error message.

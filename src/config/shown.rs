@@ -46,7 +46,18 @@ impl Config {
                 ("network.controller_port", network.controller_port.to_string()),
                 ("network.agent_group", network.agent_group.to_string()),
                 ("network.agent_port", network.agent_port.to_string()),
+                (
+                    "network.families",
+                    network.families.iter().map(|of| of.as_str()).collect::<Vec<_>>().join(", "),
+                ),
+                ("network.controller_group6", network.controller_group6.to_string()),
+                ("network.agent_group6", network.agent_group6.to_string()),
                 ("network.ttl", network.ttl.to_string()),
+                ("network.multicast", network.is_multicast.to_string()),
+                (
+                    "network.peers",
+                    network.peers.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+                ),
             ]);
         }
         rows.extend([

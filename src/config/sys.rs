@@ -124,3 +124,17 @@ pub(super) fn send_multicast_by(socket: BorrowedFd<'_>, index: u32) -> io::Resul
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
+
+/// The same over IPv6.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+#[cfg(feature = "udp")]
+pub(super) fn send_multicast6_by(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
+    // SAFETY: `index` outlives the call, and its length is its own.
+    let done = unsafe {
+        let (len, value) = (size_of_val(&index) as libc::socklen_t, (&raw const index).cast());
+        libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, value, len)
+    };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}

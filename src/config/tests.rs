@@ -32,6 +32,9 @@ fn a_minimal_agent_gets_the_documented_defaults() {
     assert_eq!(config.node.query_group, None);
     assert_eq!(config.network.controller_group, Ipv4Addr::new(239, 255, 84, 72));
     assert_eq!((config.network.controller_port, config.network.agent_port), (7488, 7489));
+    assert_eq!(config.network.families, [Family::V4]);
+    assert_eq!(config.network.controller_group6.to_string(), "ff15::54:48");
+    assert!(config.network.is_multicast && config.network.peers.is_empty());
     assert_eq!((config.network.ttl, config.network.service_type), (1, 7488));
     assert_eq!(config.security.key_file.as_deref(), Some(Path::new("/etc/thimble/node.key")));
     assert_eq!(config.security.trusted_keys, [KEY]);
@@ -111,8 +114,8 @@ fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
     let text = good().replace("[network]", "[netwrok]");
     assert_eq!(complaint(&text), "thimble.toml:5: netwrok is not known; did you mean network?");
     let text = good().replace("[network]", "[network]\ncolour = 1");
-    let there_are =
-        "there are interface, controller_group, controller_port, agent_group, agent_port, ttl, service_type";
+    let there_are = "there are interface, controller_group, controller_port, agent_group, agent_port, families, \
+         controller_group6, agent_group6, ttl, multicast, peers, service_type";
     assert_eq!(complaint(&text), format!("thimble.toml:6: network.colour is not known; {there_are}"));
 }
 
@@ -161,6 +164,19 @@ fn groups_are_multicast_not_starlingx_s_and_differ() {
     assert!(network("controller_group = \"239.1.1.3\"").contains("belongs to StarlingX"));
     assert!(network("agent_group = \"10.0.0.1\"").contains("it takes a multicast address"));
     assert!(network("agent_group = \"224.0.0.5\"").contains("it takes a multicast address"));
+    for group in ["239.255.84.72", "fd00::1", "ff01::5448", "ff02::1", "ff05::2"] {
+        let said = network(&format!("agent_group6 = \"{group}\""));
+        assert!(said.contains("it takes a multicast address of the link or wider"), "{said}");
+    }
+    assert!(network("agent_group6 = \"ff15::54:48\"").contains("the two must differ"));
+    assert!(network("families = []").contains("it takes [\"ipv4\"], [\"ipv6\"] or both"));
+    assert!(
+        network("families = [\"ip\"]").contains("it takes a list of at most 2, each \"ipv4\" or \"ipv6\"")
+    );
+    assert!(
+        network("peers = [\"10.0.0\"]").contains("it takes a list of at most 16, each an address or a name")
+    );
+    assert!(network("peers = [\"fd00::1\"]").contains("is not reached without \"ipv6\" in network.families"));
     assert!(network("agent_group = \"239.255.84.72\"").contains("the two must differ"));
     assert!(network("service_type = 63").contains("it takes a whole number from 64 to 4294967292"));
     assert!(network("agent_port = 7488").contains("the two must differ"));

@@ -6,6 +6,7 @@ use crate::fsm::controller::Currency;
 use crate::fsm::presence::LossCause;
 use crate::fsm::requests::RequestStatus;
 use crate::fsm::rollout::RolloutPart;
+use crate::fsm::ways::Way;
 use crate::types::{Digest, Hostname, NodeId, NodeType, Reason, SwVersion, Text};
 use crate::wire::install::Step;
 
@@ -51,6 +52,8 @@ pub struct HostRow {
     pub state: HostState,
     /// Milliseconds since its last ack.
     pub age_ms: u64,
+    /// By which way its last ack came, if the transport tells.
+    pub way: Option<Way>,
     /// Why it is lost, if it is.
     pub lost: Option<LossCause>,
     /// The digest of what is installed.
@@ -120,6 +123,7 @@ mod tests {
             sw_version: SwVersion::default(),
             state,
             age_ms: 0,
+            way: None,
             lost: None,
             installed_digest: Digest::default(),
             install,

@@ -18,6 +18,7 @@ pub use crate::fsm::controller::Currency;
 pub use crate::fsm::presence::LossCause;
 pub use crate::fsm::requests::RequestStatus;
 use crate::fsm::rollout::Census;
+pub use crate::fsm::ways::Way;
 use crate::job::{FileNames, PatchIds, RefusalKind};
 use crate::limits;
 use crate::repo::entry::EntryState;
@@ -336,6 +337,8 @@ pub struct NeighbourRow {
     pub address: Text<48>,
     /// Milliseconds since its last message; `None` if there was none since the start.
     pub age_ms: Option<u64>,
+    /// By which way its last message to all controllers came, if the transport tells.
+    pub way: Option<Way>,
     /// It is lost, or was not heard since the start.
     pub is_lost: bool,
     /// Why it is lost, if it is.

@@ -5,6 +5,7 @@ use heapless::Vec;
 use serde::{Deserialize, Serialize};
 
 use super::host_row::HostState;
+use crate::fsm::ways::Way;
 use crate::job::FloorFacts;
 use crate::limits;
 use crate::types::{Digest, Hostname, InterfaceState, NodeId, Reason, Text};
@@ -115,8 +116,8 @@ pub struct InterfaceRow {
     pub name: Text<16>,
     /// What it is fit for.
     pub state: InterfaceState,
-    /// The source of multicast that is sent by it; empty while there is none.
-    pub address: Text<48>,
+    /// The sources of multicast that is sent by it; empty while there is none.
+    pub address: Text<64>,
     /// Milliseconds since this is so, or since the daemon started.
     pub age_ms: u64,
     /// The last time in which it was not up: what it was, and for how many milliseconds.
@@ -254,6 +255,8 @@ pub struct LastController {
     pub address: Text<48>,
     /// Milliseconds since its last message.
     pub age_ms: u64,
+    /// By which way its last hello came, if the transport tells.
+    pub way: Option<Way>,
 }
 
 /// A running worker, for `status`.

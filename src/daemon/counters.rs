@@ -128,6 +128,8 @@ impl UndeliveredCounts {
 pub struct Counters {
     /// Datagrams accepted.
     pub received: u64,
+    /// Copies of these that came by another way.
+    pub copies: u64,
     /// Datagrams accepted, by the key ring slot of their key.
     pub received_with: [u64; limits::KEY_SLOTS],
     /// Datagrams sent.

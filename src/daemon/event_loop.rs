@@ -25,8 +25,9 @@ use super::reload::Reload;
 use super::replaced::Replaced;
 use super::repository::Repository;
 use super::sessions::{SessionEvent, Sessions};
+use super::spread::Spread;
 use super::tokens::{
-    CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, NETWORK, SESSIONS, SIGNALS, TOPOLOGY, WORKERS,
+    CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, NETWORK, SESSIONS, SIGNALS, SPREAD, TOPOLOGY, WORKERS,
 };
 use super::transport::{Batch, Transport};
 use super::workers::{WorkerKind, Workers};
@@ -35,13 +36,14 @@ use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
 use crate::fsm::event::Event;
 use crate::fsm::node::Node;
+use crate::fsm::ways::{Controllers, Way};
 use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
 use crate::types::{Hostname, InterfaceState, NodeId, Reason};
-use crate::wire::codec::{Codec, ReceivedDatagram};
-use crate::wire::frame::{Frame, Purpose, Role};
+use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
+use crate::wire::frame::{Frame, Purpose};
 use crate::wire::refusal::Refusal;
 
 /// Connections accepted from one listener in one turn.
@@ -63,6 +65,10 @@ pub struct Daemon<'a> {
     pub codec: Codec<'a>,
     /// The state machines.
     pub node: Node<'a>,
+    /// The controllers that this node's agent has heard.
+    pub controllers: Controllers,
+    /// The hello that is on its way to hosts by unicast.
+    pub spread: Spread,
     /// The sockets to other nodes.
     pub transport: Transport,
     /// The interface that they use.
@@ -161,9 +167,9 @@ impl Daemon<'_> {
         registry.register(&mut SourceFd(&self.signals.as_raw_fd()), Token(SIGNALS), Interest::READABLE)?;
         self.control.register(registry, Token(CONTROL))?;
         for endpoint in self.transport.endpoints_mut() {
-            let (role, datagrams) = (endpoint.role() as usize, endpoint.datagrams.as_raw_fd());
-            registry.register(&mut SourceFd(&datagrams), Token(DATAGRAMS + role), Interest::READABLE)?;
-            registry.register(&mut endpoint.listener, Token(LISTENERS + role), Interest::READABLE)?;
+            let (at, datagrams) = (endpoint.at(), endpoint.datagrams.as_raw_fd());
+            registry.register(&mut SourceFd(&datagrams), Token(DATAGRAMS + at), Interest::READABLE)?;
+            registry.register(&mut endpoint.listener, Token(LISTENERS + at), Interest::READABLE)?;
         }
         self.transport.view.register(registry, Token(TOPOLOGY))
     }
@@ -182,6 +188,7 @@ impl Daemon<'_> {
             self.transport.view.poll_at(),
             self.repository.poll_at(),
             self.loss_due(),
+            self.announce_at(),
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
@@ -193,7 +200,8 @@ impl Daemon<'_> {
             DATAGRAMS..LISTENERS => self.take_datagrams(now, token, batch),
             LISTENERS..TOPOLOGY => self.accept_sessions(now, token),
             TOPOLOGY => self.take_topology(now, token, batch),
-            NETWORK..SESSIONS => self.take_network(now),
+            NETWORK => self.take_network(now),
+            SPREAD => self.spread(now),
             SESSIONS..WORKERS => self.turn_session(now, token.0 - SESSIONS),
             WORKERS..CONNECTIONS => self.take_reports(now, token, batch),
             _ => self.turn_connection(now, token.0 - CONNECTIONS),
@@ -202,8 +210,7 @@ impl Daemon<'_> {
 
     #[inline(never)]
     pub(super) fn take_datagrams(&mut self, now: Instant, token: Token, batch: &mut Batch) {
-        let role = if token.0 == DATAGRAMS { Role::Controller } else { Role::Agent };
-        let Some(endpoint) = self.transport.endpoint(role) else { return };
+        let Some(endpoint) = self.transport.endpoint_at(token.0 - DATAGRAMS) else { return };
         match endpoint.recv_batch(batch) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
@@ -218,7 +225,9 @@ impl Daemon<'_> {
         }
         for at in 0..batch.len() {
             match batch.get(at) {
-                Some(Arrival::Datagram(datagram, peer)) => self.take_datagram(now, datagram, peer),
+                Some(Arrival::Datagram(datagram, peer)) => {
+                    self.take_datagram(now, datagram, peer, batch.way(at));
+                }
                 Some(Arrival::OtherInterface(datagram, peer)) => {
                     let claimed = Codec::claimed_sender(datagram);
                     self.counters.refuse(now, Refusal::OtherInterface, claimed, peer);
@@ -230,14 +239,21 @@ impl Daemon<'_> {
         self.counters.note_full(now, &self.node);
     }
 
-    fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer) {
+    fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer, way: Option<Way>) {
         match self.codec.decode(now, datagram) {
             Ok(received) => {
                 let ReceivedDatagram { sender, key_slot, ref message, .. } = received;
                 self.counters.count_received(now, sender, peer, message);
                 self.counters.count_key_slot(key_slot);
                 self.node.on_message(now, peer, &received, &mut self.actions);
+                self.node.on_way(&received, way);
+                self.controllers.on_message(now, peer, &received, way);
                 self.dispatch(now);
+            }
+            Err(RefusedDatagram { refusal: Refusal::Replay, claimed_sender, .. })
+                if self.node.is_copy(claimed_sender, peer, way) =>
+            {
+                self.counters.copies += 1;
             }
             Err(refused) => {
                 let refusal = self.node.suspicion(&refused, peer);
@@ -247,9 +263,9 @@ impl Daemon<'_> {
     }
 
     fn accept_sessions(&mut self, now: Instant, token: Token) {
-        let role = if token.0 == LISTENERS { Role::Controller } else { Role::Agent };
         for _ in 0..ACCEPTS {
-            let Some(endpoint) = self.transport.endpoint(role) else { return };
+            let Some(endpoint) = self.transport.endpoint_at(token.0 - LISTENERS) else { return };
+            let role = endpoint.role();
             match endpoint.accept() {
                 Ok(stream) => self.sessions.accept(now, &self.registry, stream, role),
                 Err(error) => return self.on_accept_error(now, token, &error),
@@ -337,6 +353,7 @@ impl Daemon<'_> {
         if self.repository.poll_at().is_some_and(|due| now >= due) {
             self.load(now);
         }
+        self.announce(now);
         self.node.on_timeout(now, &mut self.actions);
         self.dispatch(now);
         let has_merged = self.node.controller.as_ref().is_some_and(|c| c.sync().is_started());
@@ -374,6 +391,7 @@ impl Daemon<'_> {
                             self.counters.send_failed(now, &error, self.network.state == InterfaceState::Up)
                         }
                     }
+                    self.send_by_unicast(now, &to, message, len);
                 }
                 Action::Connect(node, peer, purpose) => {
                     let stream = self.transport.connect(peer, purpose.roles().1);

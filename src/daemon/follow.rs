@@ -86,7 +86,7 @@ mod watched {
         fn follow_network(&mut self, now: Instant, is_removed: bool, is_lossy: bool) {
             let registry = &self.registry;
             let followed = self.transport.follow(is_removed || is_lossy, |endpoint| {
-                let token = Token(LISTENERS + endpoint.role() as usize);
+                let token = Token(LISTENERS + endpoint.at());
                 registry.register(&mut endpoint.listener, token, Interest::READABLE)
             });
             if let Err(error) = followed {
@@ -130,7 +130,7 @@ mod watched {
             Some(InterfaceRow {
                 name: Text::truncated(&self.config.network.interface),
                 state,
-                address: match address.is_unspecified() {
+                address: match address.is_empty() {
                     true => Text::default(),
                     false => Text::format(format_args!("{address}")),
                 },

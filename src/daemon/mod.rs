@@ -66,6 +66,7 @@ mod serve;
 mod sessions;
 mod settings;
 mod shutdown;
+mod spread;
 mod stalled;
 mod start;
 mod summary;
@@ -75,6 +76,7 @@ mod tell_losses;
 mod tokens;
 mod topology;
 mod transport;
+mod unicast;
 pub mod worker;
 mod workers;
 

@@ -1,11 +1,9 @@
 //! What the configured interface is, since when, and what it was before.
 
-use std::net::Ipv4Addr;
-
 #[cfg(not(feature = "tipc"))]
 use crate::config::interface::Interface;
 use crate::time::{Duration, Instant};
-use crate::types::InterfaceState;
+use crate::types::{InterfaceAddresses, InterfaceState};
 
 /// A time in which the interface was not up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,8 +22,8 @@ pub struct Outage {
 pub struct Network {
     /// What it is fit for.
     pub state: InterfaceState,
-    /// The source of what is sent by it.
-    pub address: Ipv4Addr,
+    /// The sources of what is sent by it.
+    pub address: InterfaceAddresses,
     /// Its index.
     pub index: u32,
     /// Since when this is so.
@@ -47,7 +45,7 @@ pub enum Change {
     /// It was made anew.
     MadeAnew,
     /// It had this address before.
-    Renumbered(Ipv4Addr),
+    Renumbered(InterfaceAddresses),
 }
 
 impl Network {
@@ -56,7 +54,7 @@ impl Network {
     pub fn new(now: Instant) -> Self {
         Self {
             state: InterfaceState::Up,
-            address: Ipv4Addr::UNSPECIFIED,
+            address: InterfaceAddresses::NONE,
             index: 0,
             since: now,
             outage: None,
@@ -110,7 +108,7 @@ pub fn remedy(state: InterfaceState) -> Option<&'static str> {
         InterfaceState::NoCarrier => {
             "this node reaches no other. See the cable, the switch, or the members of the bond or bridge."
         }
-        InterfaceState::NoAddress => {
+        InterfaceState::NoAddress | InterfaceState::NoAddress6 | InterfaceState::NoAddressOfBoth => {
             "other nodes do not hear this one. See DHCP, or give it one. thimble takes part as soon as it has one."
         }
         InterfaceState::Borrowed => {
@@ -130,14 +128,15 @@ mod tests {
     #[test]
     #[cfg(not(feature = "tipc"))]
     fn an_outage_is_told_by_its_first_cause_and_its_whole_time() {
-        let (here, there) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+        let of = |v4: [u8; 4]| InterfaceAddresses { v4: v4.into(), ..InterfaceAddresses::NONE };
+        let (here, there) = (of([10, 0, 0, 1]), of([10, 0, 0, 2]));
         let mut network = Network::new(Instant::default());
         let mut seen = |at: u64, index, state, address, is_removed| {
             let change =
                 network.note(Instant::from_millis(at), &Interface { index, state, address }, is_removed);
             (change, network.changes)
         };
-        let none = Ipv4Addr::UNSPECIFIED;
+        let none = InterfaceAddresses::NONE;
         assert_eq!(seen(5, 0, InterfaceState::Missing, none, false), (Some(Change::Out), 1));
         assert_eq!(seen(6, 0, InterfaceState::Missing, none, false), (None, 1));
         assert_eq!(seen(10, 7, InterfaceState::NoAddress, none, false), (Some(Change::Out), 2));
@@ -157,6 +156,8 @@ mod tests {
             InterfaceState::Down,
             InterfaceState::NoCarrier,
             InterfaceState::NoAddress,
+            InterfaceState::NoAddress6,
+            InterfaceState::NoAddressOfBoth,
             InterfaceState::Borrowed,
             InterfaceState::Unusable,
         ] {

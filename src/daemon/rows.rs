@@ -77,6 +77,7 @@ pub fn host(now: Instant, controller: &Controller<'_>, host: &Host) -> HostRow {
         sw_version: ack.sw_version.clone(),
         state,
         age_ms: now.since(host.last_heard).as_millis(),
+        way: host.way,
         lost: is_lost.then(|| host.presence.loss_cause()),
         installed_digest: ack.installed_digest,
         install: host.request.status(),
@@ -111,6 +112,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
         node: contact.node,
         address: address(contact.from),
         age_ms: now.since(contact.at).as_millis(),
+        way: daemon.controllers.way(contact.node),
     });
     let (alerts, alerts_more) = alerts(now, unix_ms, daemon);
     StatusRow {
@@ -180,6 +182,7 @@ pub fn neighbour(now: Instant, controller: &Controller<'_>, neighbour: &Neighbou
         hostname: neighbour.hostname.clone(),
         address: neighbour.peer().map(address).unwrap_or_default(),
         age_ms,
+        way: neighbour.way,
         is_lost,
         lost: is_lost.then(|| neighbour.presence.loss_cause()),
         is_synced: neighbour.is_known && neighbour.announced == Some(controller.map().digest()),
@@ -221,6 +224,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("received_with_slot_1", counters.received_with[1]),
         ("received_with_slot_2", counters.received_with[2]),
         ("received_with_slot_3", counters.received_with[3]),
+        ("datagrams_doubled", counters.copies),
         ("datagrams_sent", counters.sent),
         ("sends_failed", counters.sends_failed),
         ("receives_failed", counters.receive_failed),

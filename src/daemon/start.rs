@@ -24,6 +24,7 @@ use super::replaced::Replaced;
 use super::repository::Repository;
 use super::sessions::{Context, Sessions};
 use super::settings::{agent_facts, controller_timers, session_timers};
+use super::spread::Spread;
 use super::tokens::{CONNECTIONS, SESSIONS, WORKERS};
 use super::transport::Transport;
 use super::workers::Workers;
@@ -39,6 +40,7 @@ use crate::fsm::node::Node;
 use crate::fsm::random::Random;
 use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::sync::blobs::BlobError;
+use crate::fsm::ways::Controllers;
 use crate::job::close_inherited;
 use crate::limits;
 use crate::repo::entry::Entry;
@@ -255,6 +257,8 @@ fn allocate(
         clock: Clock::at(started),
         codec,
         node,
+        controllers: Controllers::default(),
+        spread: Spread::default(),
         transport,
         network: Network::new(started),
         sessions,

@@ -3,22 +3,25 @@
 //! A token is a number below [`TOKENS`](super::ready::TOKENS). Sources that there are
 //! several of have a range, which starts at the constant of their name.
 
+use super::transport::ENDPOINTS;
 use crate::limits;
 
 /// The descriptor that signals are read from.
 pub const SIGNALS: usize = 0;
 /// The listener of the control socket.
 pub const CONTROL: usize = 1;
-/// The datagram socket of the controller, then that of the agent.
+/// The datagram sockets, in the order of the transport's endpoints.
 pub const DATAGRAMS: usize = 2;
-/// The listener for sessions of the controller, then that of the agent.
-pub const LISTENERS: usize = 4;
+/// The listeners for sessions, in the same order.
+pub const LISTENERS: usize = DATAGRAMS + ENDPOINTS;
 /// What tells which nodes are there.
-pub const TOPOLOGY: usize = 6;
+pub const TOPOLOGY: usize = LISTENERS + ENDPOINTS;
 /// What tells that an interface has changed.
-pub const NETWORK: usize = 7;
+pub const NETWORK: usize = TOPOLOGY + 1;
+/// The hosts that are still to be sent a hello by unicast.
+pub const SPREAD: usize = NETWORK + 1;
 /// The sessions.
-pub const SESSIONS: usize = 8;
+pub const SESSIONS: usize = SPREAD + 1;
 /// The channels to workers.
 pub const WORKERS: usize = SESSIONS + limits::SESSIONS;
 /// The connections of the control socket.

@@ -41,6 +41,10 @@ impl Peer {
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            // One of the link says by which interface: its index.
+            Self::Ip(SocketAddr::V6(of_link)) if of_link.scope_id() != 0 => {
+                write!(f, "{}%{}", of_link.ip(), of_link.scope_id())
+            }
             Self::Ip(address) => write!(f, "{}", address.ip()),
             Self::Tipc { node, .. } => write!(f, "{node:08x}"),
         }

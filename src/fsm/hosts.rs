@@ -15,6 +15,7 @@ use super::movement::Movement;
 use super::presence::Presence;
 use super::probes::Probe;
 use super::requests::{HostRequest, RequestStatus, RequestTarget, RequestTimers};
+use super::ways::Way;
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
 use crate::time::{Duration, Instant};
@@ -48,6 +49,8 @@ pub struct Host {
     pub node: NodeId,
     /// The address that it last sent from.
     pub peer: Peer,
+    /// By which way its last ack came, if the transport tells.
+    pub way: Option<Way>,
     /// When its last ack came.
     pub last_heard: Instant,
     /// Whether it is up.
@@ -82,6 +85,7 @@ impl Host {
                 core::net::Ipv4Addr::UNSPECIFIED,
                 0,
             ))),
+            way: None,
             last_heard: Instant::default(),
             presence: Presence::default(),
             probe: Probe::default(),

@@ -8,7 +8,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`node`] | which role a message or event is for |
-//! | [`controller`] | a controller: wires the next eleven |
+//! | [`controller`] | a controller: wires the next twelve |
 //! | [`pacing`] | when to send HelloAgent, and how long answers may take |
 //! | [`hosts`] | what is known of a host |
 //! | [`queries`] | which hosts to query in detail |
@@ -17,6 +17,7 @@
 //! | [`rollout`] | each host's part in a rollout |
 //! | [`presence`] | whether a node is up, as a topology service reports |
 //! | [`topology`] | which peers are bound and have sent nothing yet |
+//! | [`ways`] | by which way each node is heard, and so sent to |
 //! | [`drops`] | when to send DropHostReq |
 //! | [`host_kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
@@ -58,3 +59,4 @@ pub mod requests;
 pub mod rollout;
 pub mod sync;
 pub mod topology;
+pub mod ways;

@@ -6,6 +6,7 @@ use super::controller::{AskRefusal, Controller};
 use super::event::Event;
 use super::random::Random;
 use super::sync::neighbours::Neighbour;
+use super::ways::{Way, is_to_group};
 use crate::time::Instant;
 use crate::types::NodeId;
 use crate::wire::codec::{ReceivedDatagram, RefusedDatagram};
@@ -57,6 +58,36 @@ impl Node<'_> {
         let mut known = [host, neighbour].into_iter().flatten().peekable();
         let is_elsewhere = known.peek().is_some() && known.all(|known| !known.is_at(&peer));
         if is_elsewhere { Refusal::DuplicateNodeId } else { refusal }
+    }
+
+    /// Notes by which way a message came that [`on_message`](Self::on_message) has handled.
+    /// `None` if the transport does not tell.
+    pub fn on_way(&mut self, received: &ReceivedDatagram, way: Option<Way>) {
+        let ReceivedDatagram { sender, message, .. } = received;
+        let Some(controller) = self.controller.as_mut().filter(|_| is_to_group(message)) else { return };
+        let known = match message.msgtype().sender() {
+            _ if message.msgtype().receiver() == Role::Agent => None,
+            Role::Agent => controller.host_way(*sender),
+            Role::Controller => {
+                controller.sync_mut().neighbours_mut().get_mut(*sender).map(|one| &mut one.way)
+            }
+        };
+        if let Some(known) = known {
+            *known = way;
+        }
+    }
+
+    /// Whether a datagram that is refused as seen before is the copy, by another way, of the one
+    /// that came last from this node: nodes with several ways send each message by all of them.
+    #[must_use]
+    pub fn is_copy(&self, sender: NodeId, peer: Peer, way: Option<Way>) -> bool {
+        let Some(controller) = &self.controller else { return false };
+        let host = controller.hosts().get(sender).map(|host| (Some(host.peer), host.way));
+        let neighbour = controller.sync().neighbours().get(sender).map(|one| (one.peer(), one.way));
+        let is_other = |(last, by): (Option<Peer>, Option<Way>)| {
+            by.is_some() && way.is_some() && (by != way || last.is_some_and(|last| last != peer))
+        };
+        [host, neighbour].into_iter().flatten().any(is_other)
     }
 
     /// Handles an event of a session, a worker or the topology service.

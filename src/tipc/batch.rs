@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use super::socket;
 use super::sys::{self, CONTROL_BYTES, Envelope};
 use crate::fsm::actions::{Arrival, Peer};
+use crate::fsm::ways::Way;
 use crate::limits;
 
 /// The buffer of one message: one byte longer than a datagram may be, so that an oversize
@@ -58,6 +59,12 @@ impl Batch {
         let from = envelope.from().unwrap_or_default();
         let peer = Peer::Tipc { node: from.node, port: from.port };
         Some(Arrival::Datagram(&self.slots[at][..len], peer))
+    }
+
+    /// By which way a message came: TIPC does not tell.
+    #[must_use]
+    pub fn way(&self, _: usize) -> Option<Way> {
+        None
     }
 }
 

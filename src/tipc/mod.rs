@@ -35,7 +35,7 @@ pub use batch::Batch;
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
 pub use transport::{
-    BlockingStream, Door, Endpoint, NAME, OpenError, Origin, STEP_PROOFS, Transport, blocking, origin,
+    BlockingStream, Door, ENDPOINTS, Endpoint, NAME, OpenError, Origin, STEP_PROOFS, Transport, blocking, origin,
     set_patience,
 };
 #[cfg(feature = "tipc")]

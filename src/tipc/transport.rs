@@ -82,6 +82,12 @@ impl Endpoint {
         self.role
     }
 
+    /// Their number among the transport's.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.role as usize
+    }
+
     fn open(role: Role, services: Services, node: u32) -> Result<Self, OpenError> {
         let [datagrams, sessions] =
             [services.datagrams(role), services.sessions(role)].map(|of| ServiceRange::one(of, node));
@@ -110,9 +116,12 @@ impl Endpoint {
     }
 }
 
+/// The most endpoints: one for each role.
+pub const ENDPOINTS: usize = 2;
+
 /// The transport of a node.
 pub struct Transport {
-    endpoints: [Option<Endpoint>; 2],
+    endpoints: [Option<Endpoint>; ENDPOINTS],
     services: Services,
     /// The view of peers, nodes and links.
     pub view: TopologyView,
@@ -143,9 +152,26 @@ impl Transport {
     }
 
     /// The sockets of a role, where the node has it.
+    fn endpoint(&self, role: Role) -> Option<&Endpoint> {
+        self.endpoint_at(role as usize)
+    }
+
+    /// The sockets with this number, where the node has them.
     #[must_use]
-    pub fn endpoint(&self, role: Role) -> Option<&Endpoint> {
-        self.endpoints[role as usize].as_ref()
+    pub fn endpoint_at(&self, at: usize) -> Option<&Endpoint> {
+        self.endpoints.get(at)?.as_ref()
+    }
+
+    /// Whether there are nodes that are sent to by unicast: over TIPC none.
+    #[must_use]
+    pub fn has_peers(&self) -> bool {
+        false
+    }
+
+    /// Whether a node is sent to by unicast already: TIPC has no such list.
+    #[must_use]
+    pub fn has_peer(&self, _: Peer) -> bool {
+        false
     }
 
     /// The sockets of all roles that the node has.

@@ -8,11 +8,13 @@
 //! that one names the interface that has the address.
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+use crate::config::Family;
 use crate::config::interface::LOOPBACK;
 use crate::fsm::actions::{Arrival, Peer};
+use crate::fsm::ways::Way;
 use crate::limits;
 
 /// The buffer of one datagram: one byte longer than a datagram may be, so that an oversize
@@ -23,27 +25,33 @@ type DatagramSlot = [u8; limits::DATAGRAM_BYTES + 1];
 pub struct Batch {
     slots: Box<[DatagramSlot; limits::RECV_BATCH]>,
     lens: [usize; limits::RECV_BATCH],
-    from: [libc::sockaddr_in; limits::RECV_BATCH],
+    from: [From; limits::RECV_BATCH],
+    way: [Way; limits::RECV_BATCH],
     is_elsewhere: [bool; limits::RECV_BATCH],
     count: usize,
 }
 
-/// Room for the one control message of a datagram, an `IP_PKTINFO`.
+/// Room for a sender's address of either family: IPv6 has the longer one, and both begin with the
+/// family.
+type From = libc::sockaddr_in6;
+
+/// Room for the one control message of a datagram, an `IP_PKTINFO` or the longer `IPV6_PKTINFO`.
 #[derive(Clone, Copy)]
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
 // SAFETY: computes a length; no memory is involved.
-const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::in_pktinfo>() as u32) } as usize;
+const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) } as usize;
 
 impl Default for Batch {
     fn default() -> Self {
-        // SAFETY: sockaddr_in is plain data, for which zeros are a value.
+        // SAFETY: sockaddr_in6 is plain data, for which zeros are a value.
         let nowhere = unsafe { std::mem::zeroed() };
         Self {
             slots: Box::new([[0; limits::DATAGRAM_BYTES + 1]; limits::RECV_BATCH]),
             lens: [0; limits::RECV_BATCH],
             from: [nowhere; limits::RECV_BATCH],
+            way: [Way::Unicast; limits::RECV_BATCH],
             is_elsewhere: [false; limits::RECV_BATCH],
             count: 0,
         }
@@ -70,15 +78,30 @@ impl Batch {
         if at >= self.count {
             return None;
         }
-        let from = &self.from[at];
-        let address = Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr));
-        let peer = Peer::Ip(SocketAddr::V4(SocketAddrV4::new(address, u16::from_be(from.sin_port))));
+        let peer = Peer::Ip(sender(&self.from[at]));
         let datagram = &self.slots[at][..self.lens[at]];
         Some(match self.is_elsewhere[at] {
             false => Arrival::Datagram(datagram, peer),
             true => Arrival::OtherInterface(datagram, peer),
         })
     }
+
+    /// By which way a datagram of the batch came.
+    #[must_use]
+    pub fn way(&self, at: usize) -> Option<Way> {
+        self.way.get(at).copied()
+    }
+}
+
+/// The address that the kernel wrote of a sender.
+fn sender(from: &From) -> SocketAddr {
+    if libc::c_int::from(from.sin6_family) == libc::AF_INET6 {
+        let address = Ipv6Addr::from(from.sin6_addr.s6_addr);
+        return SocketAddrV6::new(address, u16::from_be(from.sin6_port), 0, from.sin6_scope_id).into();
+    }
+    // SAFETY: an address of IPv4 is shorter, and the kernel has written one.
+    let from = unsafe { std::ptr::from_ref(from).cast::<libc::sockaddr_in>().read_unaligned() };
+    SocketAddrV4::new(Ipv4Addr::from(u32::from_be(from.sin_addr.s_addr)), u16::from_be(from.sin_port)).into()
 }
 
 /// Receives the datagrams that have arrived, without waiting. After a full batch there
@@ -99,7 +122,7 @@ pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> 
         header.msg_hdr.msg_iov = &raw mut vectors[at];
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut batch.from[at]).cast();
-        header.msg_hdr.msg_namelen = size_of::<libc::sockaddr_in>() as libc::socklen_t;
+        header.msg_hdr.msg_namelen = size_of::<From>() as libc::socklen_t;
         header.msg_hdr.msg_control = (&raw mut controls[at]).cast();
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
@@ -120,14 +143,27 @@ pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> 
         batch.lens[at] = if is_cut { limits::DATAGRAM_BYTES + 1 } else { header.msg_len as usize };
         // SAFETY: the kernel filled this header, and its control buffer is still there.
         let arrived = unsafe { packet_info(&header.msg_hdr) };
-        batch.is_elsewhere[at] = !arrived.is_some_and(|info| {
-            // The kernel drops what comes off a wire with an address of this host as its source.
-            let is_own = info.ipi_addr.s_addr == batch.from[at].sin_addr.s_addr;
-            is_own || [Ok(interface), Ok(LOOPBACK)].contains(&u32::try_from(info.ipi_ifindex))
-        });
+        let Some(arrived) = arrived else {
+            (batch.is_elsewhere[at], batch.way[at]) = (true, Way::Unicast);
+            continue;
+        };
+        // The kernel drops what comes off a wire with an address of this host as its source, but
+        // only of IPv4.
+        let from = sender(&batch.from[at]).ip();
+        let is_own = from.is_ipv4() && arrived.to == from;
+        batch.is_elsewhere[at] = !(is_own || [interface, LOOPBACK].contains(&arrived.interface));
+        batch.way[at] = if arrived.to.is_multicast() { Way::Multicast } else { Way::Unicast };
     }
     batch.count = count;
     Ok(())
+}
+
+/// How a datagram came in.
+struct Arrived {
+    /// The address that it was sent to.
+    to: IpAddr,
+    /// The index of the interface.
+    interface: u32,
 }
 
 /// The address that a datagram was sent to and the interface that it came in by; none if the
@@ -136,29 +172,85 @@ pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> 
 ///
 /// # Safety
 /// `header` is as recvmsg(2) left it, and the buffers that it points to are still there.
-unsafe fn packet_info(header: &libc::msghdr) -> Option<libc::in_pktinfo> {
+unsafe fn packet_info(header: &libc::msghdr) -> Option<Arrived> {
     // SAFETY: the caller vouches for the header; the control message is read as cmsg(3)
-    // says, once its type says what it is, and the kernel cuts off none that it begins.
+    // says, once its type and length say what it is, and the kernel cuts off none that it begins.
     unsafe {
         let message = libc::CMSG_FIRSTHDR(header);
-        if message.is_null() || (*message).cmsg_level != libc::IPPROTO_IP {
+        if message.is_null() {
             return None;
         }
-        let is_whole =
-            (*message).cmsg_len as usize >= libc::CMSG_LEN(size_of::<libc::in_pktinfo>() as u32) as usize;
-        if (*message).cmsg_type != libc::IP_PKTINFO || !is_whole {
-            return None;
+        let kind = ((*message).cmsg_level, (*message).cmsg_type);
+        let has = |size: usize| (*message).cmsg_len as usize >= libc::CMSG_LEN(size as u32) as usize;
+        let data = libc::CMSG_DATA(message);
+        match kind {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(size_of::<libc::in_pktinfo>()) => {
+                let info = data.cast::<libc::in_pktinfo>().read_unaligned();
+                let to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
+                Some(Arrived { to: to.into(), interface: u32::try_from(info.ipi_ifindex).ok()? })
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(size_of::<libc::in6_pktinfo>()) => {
+                let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
+                let to = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                // An unsigned number by some C libraries.
+                Some(Arrived { to: to.into(), interface: info.ipi6_ifindex as u32 })
+            }
+            _ => None,
         }
-        Some(libc::CMSG_DATA(message).cast::<libc::in_pktinfo>().read_unaligned())
     }
 }
 
-/// Tells with each datagram by which interface it came in.
+/// A socket for datagrams to a port of every address of a family; those of IPv6 take no IPv4. It
+/// tells with each datagram by which interface it came in. Without blocking, close-on-exec.
 ///
 /// # Errors
-/// As `setsockopt(2)`.
-pub fn tell_interface(socket: BorrowedFd<'_>) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &1 as &libc::c_int)
+/// As `socket(2)`, `setsockopt(2)` and `bind(2)`.
+pub fn datagrams(family: Family, port: u16) -> io::Result<UdpSocket> {
+    let socket = open(family, libc::SOCK_DGRAM)?;
+    match family {
+        Family::V4 => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, &ON)?,
+        Family::V6 => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &ON)?,
+    }
+    bind(socket.as_fd(), family, port)?;
+    Ok(UdpSocket::from(socket))
+}
+
+const ON: libc::c_int = 1;
+
+/// A socket of a family; one of IPv6 has nothing to do with IPv4.
+fn open(family: Family, kind: libc::c_int) -> io::Result<OwnedFd> {
+    let domain = match family {
+        Family::V4 => libc::AF_INET,
+        Family::V6 => libc::AF_INET6,
+    };
+    // SAFETY: the new descriptor is owned by nobody else.
+    let socket = unsafe {
+        let fd = libc::socket(domain, kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC, 0);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        OwnedFd::from_raw_fd(fd)
+    };
+    if family == Family::V6 {
+        set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, &ON)?;
+    }
+    Ok(socket)
+}
+
+/// Binds a socket to a port of every address.
+fn bind(socket: BorrowedFd<'_>, family: Family, port: u16) -> io::Result<()> {
+    // SAFETY: sockaddr_in6 is plain data, for which zeros are a value; zeros are any address.
+    let mut any: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    // Both families have the port at the same place.
+    any.sin6_port = port.to_be();
+    let (name, len) = match family {
+        Family::V4 => (libc::AF_INET, size_of::<libc::sockaddr_in>()),
+        Family::V6 => (libc::AF_INET6, size_of::<libc::sockaddr_in6>()),
+    };
+    any.sin6_family = name as libc::sa_family_t;
+    // SAFETY: `any` outlives the call, and `len` is no more than its length.
+    let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const any).cast(), len as libc::socklen_t) };
+    if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Listens for TCP connections on a port of every address, but takes only those that come
@@ -167,35 +259,20 @@ pub fn tell_interface(socket: BorrowedFd<'_>) -> io::Result<()> {
 ///
 /// # Errors
 /// As `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
-pub fn listen(port: u16, interface: u32) -> io::Result<TcpListener> {
+pub fn listen(family: Family, port: u16, interface: u32) -> io::Result<TcpListener> {
     const BACKLOG: libc::c_int = 1024;
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
-    // SAFETY: the new descriptor is owned by nobody else.
-    let socket = unsafe {
-        let fd = libc::socket(libc::AF_INET, kind, 0);
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        OwnedFd::from_raw_fd(fd)
-    };
+    let socket = open(family, libc::SOCK_STREAM)?;
     // A restarted daemon need not wait until old connections are forgotten.
-    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &1 as &libc::c_int)?;
+    set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &ON)?;
     match admit(socket.as_fd(), interface) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &interface)?;
         }
         admitted => admitted?,
     }
-    // SAFETY: sockaddr_in is plain data, for which zeros are a value; zeros are any address.
-    let mut any: libc::sockaddr_in = unsafe { std::mem::zeroed() };
-    any.sin_family = libc::AF_INET as libc::sa_family_t;
-    any.sin_port = port.to_be();
-    // SAFETY: `any` outlives the call, and its length is its own.
-    let done = unsafe {
-        let address = (&raw const any).cast();
-        let bound = libc::bind(socket.as_raw_fd(), address, size_of_val(&any) as libc::socklen_t);
-        if bound == 0 { libc::listen(socket.as_raw_fd(), BACKLOG) } else { bound }
-    };
+    bind(socket.as_fd(), family, port)?;
+    // SAFETY: the call takes no memory.
+    let done = unsafe { libc::listen(socket.as_raw_fd(), BACKLOG) };
     if done == 0 { Ok(TcpListener::from(socket)) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -245,28 +322,64 @@ fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value
 ///
 /// # Errors
 /// As `setsockopt(2)`.
-pub fn join(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &0 as &libc::c_int)?;
-    set(socket, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
+pub fn join(socket: BorrowedFd<'_>, group: IpAddr, interface: u32) -> io::Result<()> {
+    const OFF: libc::c_int = 0;
+    match group {
+        IpAddr::V4(group) => {
+            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_ALL, &OFF)?;
+            set(socket, libc::IPPROTO_IP, libc::IP_ADD_MEMBERSHIP, &request(group, interface)?)
+        }
+        IpAddr::V6(group) => {
+            // Linux 4.20 and later; before, a socket takes what any socket of the host has joined.
+            let _ = set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_ALL, &OFF);
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_ADD_MEMBERSHIP, &request6(group, interface))
+        }
+    }
 }
 
 /// Leaves `group` on an interface, which may be gone: the socket still has the membership then.
 ///
 /// # Errors
 /// As `setsockopt(2)`.
-pub fn leave(socket: BorrowedFd<'_>, group: Ipv4Addr, interface: u32) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IP, libc::IP_DROP_MEMBERSHIP, &request(group, interface)?)
+pub fn leave(socket: BorrowedFd<'_>, group: IpAddr, interface: u32) -> io::Result<()> {
+    match group {
+        IpAddr::V4(group) => {
+            set(socket, libc::IPPROTO_IP, libc::IP_DROP_MEMBERSHIP, &request(group, interface)?)
+        }
+        IpAddr::V6(group) => {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_DROP_MEMBERSHIP, &request6(group, interface))
+        }
+    }
 }
 
-/// Sends a socket's multicast on an interface with this TTL. Multicast is looped back,
-/// because a node may have both roles.
+/// Sends a socket's multicast on an interface with this TTL, which IPv6 calls a hop limit.
+/// Multicast is looped back, because a node may have both roles.
 ///
 /// # Errors
 /// As `setsockopt(2)`.
-pub fn send_multicast_by(socket: BorrowedFd<'_>, interface: u32, ttl: u8) -> io::Result<()> {
-    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &request(Ipv4Addr::UNSPECIFIED, interface)?)?;
-    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, &libc::c_int::from(ttl))?;
-    set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, &1 as &libc::c_int)
+pub fn send_multicast_by(socket: BorrowedFd<'_>, family: Family, interface: u32, ttl: u8) -> io::Result<()> {
+    let ttl = libc::c_int::from(ttl);
+    match family {
+        Family::V4 => {
+            let by = request(Ipv4Addr::UNSPECIFIED, interface)?;
+            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &by)?;
+            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, &ttl)?;
+            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, &ON)
+        }
+        Family::V6 => {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &interface)?;
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &ttl)?;
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, &ON)
+        }
+    }
+}
+
+fn request6(group: Ipv6Addr, interface: u32) -> libc::ipv6_mreq {
+    libc::ipv6_mreq {
+        ipv6mr_multiaddr: libc::in6_addr { s6_addr: group.octets() },
+        // A signed number by some C libraries.
+        ipv6mr_interface: interface as _,
+    }
 }
 
 fn request(group: Ipv4Addr, interface: u32) -> io::Result<libc::ip_mreqn> {
@@ -277,7 +390,7 @@ fn request(group: Ipv4Addr, interface: u32) -> io::Result<libc::ip_mreqn> {
     })
 }
 
-/// A socket on which the kernel reports changes of interfaces and of IPv4 addresses. Without
+/// A socket on which the kernel reports changes of interfaces and of addresses. Without
 /// blocking, close-on-exec.
 ///
 /// # Errors
@@ -294,7 +407,7 @@ pub fn interface_reports() -> io::Result<OwnedFd> {
         let socket = OwnedFd::from_raw_fd(fd);
         let mut to: libc::sockaddr_nl = std::mem::zeroed();
         to.nl_family = libc::AF_NETLINK as libc::sa_family_t;
-        to.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR) as u32;
+        to.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
         match libc::bind(fd, (&raw const to).cast(), size_of_val(&to) as libc::socklen_t) {
             0 => Ok(socket),
             _ => Err(io::Error::last_os_error()),

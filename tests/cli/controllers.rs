@@ -48,6 +48,7 @@ fn neighbour(node: u64, name: &str) -> Reply {
         hostname: Hostname::new(name).unwrap(),
         address: Text::truncated("10.0.0.9"),
         age_ms: Some(3_000),
+        way: None,
         lost: None,
         is_lost: false,
         is_synced: false,

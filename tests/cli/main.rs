@@ -73,6 +73,7 @@ fn host(name: &str, node: u64, state: HostState, install: RequestStatus, reason:
         state,
         lost: None,
         age_ms: 1,
+        way: None,
         installed_digest: Digest([0; 32]),
         install,
         reason: Reason::truncated(reason),

@@ -164,7 +164,12 @@ impl Orders {
                 agent_port: 7489,
                 service_type: 7488,
                 unused: Vec::new(),
+                families: vec![],
+                controller_group6: std::net::Ipv6Addr::UNSPECIFIED,
+                agent_group6: std::net::Ipv6Addr::UNSPECIFIED,
                 ttl: 1,
+                is_multicast: true,
+                peers: vec![],
             },
             security: SecurityConfig {
                 key_file: None,

@@ -211,6 +211,27 @@ impl Cluster {
         self.nodes[0].host(&self.nodes[number].name)
     }
 
+    /// The switch drops multicast.
+    #[cfg(not(feature = "tipc"))]
+    pub fn without_multicast(self) -> Self {
+        self.switch().eat_multicast(true);
+        self
+    }
+
+    /// The switch forwards multicast again.
+    #[cfg(not(feature = "tipc"))]
+    pub fn with_multicast(&self) {
+        self.switch().eat_multicast(false);
+    }
+
+    /// Sets the peers of a node. Call it before it starts.
+    #[cfg(not(feature = "tipc"))]
+    pub fn peers(mut self, number: usize, peers: &[usize]) -> Self {
+        let list: Vec<_> = peers.iter().map(|peer| self.nodes[*peer].address.to_string()).collect();
+        self.nodes[number].settings.push(("network", format!("peers = {list:?}")));
+        self
+    }
+
     fn switch(&self) -> &Switch {
         self.switch.as_ref().expect("a cluster on a switch")
     }

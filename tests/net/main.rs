@@ -92,6 +92,8 @@ mod thousand;
 mod troubles;
 #[cfg(not(feature = "tipc"))]
 mod unheard;
+#[cfg(not(feature = "tipc"))]
+mod unicast;
 mod verbs;
 mod wait;
 mod watch;

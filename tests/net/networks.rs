@@ -207,7 +207,7 @@ fn a_report_that_another_process_sends_is_ignored() {
     let sockets = fs::read_to_string(format!("/proc/{}/net/netlink", node.pid())).unwrap();
     let rows = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let ports: Vec<u32> =
-        rows.filter(|row| row[1] == "0" && row[3] == "00000011").map(|row| row[2].parse().unwrap()).collect();
+        rows.filter(|row| row[1] == "0" && row[3] == "00000111").map(|row| row[2].parse().unwrap()).collect();
     assert_eq!(ports.len(), 1, "{sockets}");
     let mut removed = [0; 32];
     removed[..4].copy_from_slice(&32u32.to_ne_bytes());

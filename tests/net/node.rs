@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use serde_json::Value;
 
 use crate::netns::Namespace;
-use crate::over::{Address, INSTALL_RETRY_MS, NETWORK};
+use crate::over::{self, Address, INSTALL_RETRY_MS};
 pub use crate::support::thimble;
 use crate::{sys, wait};
 
@@ -51,6 +51,8 @@ pub struct Node {
     pub is_controller: bool,
     /// A controller that is an agent too.
     pub has_both_roles: bool,
+    /// The interface of the cluster's network.
+    pub interface: String,
     /// The thimble binary that it runs.
     pub binary: String,
     /// Additional environment variables of the daemon.
@@ -93,6 +95,7 @@ impl Node {
             trusted_keys: Vec::new(),
             is_controller,
             has_both_roles: false,
+            interface: "net0".to_owned(),
             binary: thimble(),
             environment: Vec::new(),
             stderr: None,
@@ -141,13 +144,14 @@ impl Node {
         let mut text = format!(
             "[node]\nroles = [{roles}]\nhostname = \"{}\"\nsw_version = \"{SW_VERSION}\"\n\
              state_dir = \"{dir}/state\"\ninstaller_socket = \"{dir}/installer/socket\"\ncontrol_socket = {:?}\n\
-             [network]\n{NETWORK}\n\
+             [network]\n{}\n\
              [security]\nkey_file = \"{dir}/thimble.key\"\ntrusted_keys = {:?}\n\
              [agent]\nroot = \"{dir}/root\"\n\
              [controller]\n\
              [timers]\n{timers}",
             self.name,
             self.control_socket(),
+            over::network(&self.interface),
             self.trusted_keys,
         );
         for (section, line) in &self.settings {

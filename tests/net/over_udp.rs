@@ -2,7 +2,8 @@
 //! frames. `over_tipc.rs` has the same for TIPC.
 
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use thimble::wire::frame::Role;
@@ -11,20 +12,30 @@ use crate::netns::Namespace;
 use crate::switch::VNET_BYTES;
 use crate::wait;
 
+/// Whether the tests run over IPv6 alone: with `THIMBLE_TEST_FAMILY=ipv6`, else over IPv4 alone.
+pub fn is_ipv6() -> bool {
+    static IS_IPV6: LazyLock<bool> =
+        LazyLock::new(|| std::env::var("THIMBLE_TEST_FAMILY").is_ok_and(|family| family == "ipv6"));
+    *IS_IPV6
+}
+
 /// The `[network]` section of all nodes.
-pub const NETWORK: &str = "interface = \"net0\"";
+pub fn network(interface: &str) -> String {
+    let families = if is_ipv6() { "families = [\"ipv6\"]\n" } else { "" };
+    format!("{families}interface = \"{interface}\"")
+}
 
 /// A line for `[network]`, and the key that then waits for a restart.
 pub const WAITS: (&str, &str) = ("ttl = 3", "network.ttl");
 
-/// Ethernet, IPv4 without options.
+/// Ethernet, then IP without options.
 const IP_AT: usize = VNET_BYTES + 14;
-const PROTOCOL_AT: usize = IP_AT + 9;
-const TRANSPORT_AT: usize = IP_AT + 20;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
+/// The addresses of the two groups on Ethernet, over IPv4 and over IPv6.
+const GROUPS: [[u8; 5]; 2] = [[0x01, 0x00, 0x5E, 0x7F, 0x54], [0x33, 0x33, 0x00, 0x54, 0x00]];
 /// The flags in TCP.
-const TCP_FLAGS_AT: usize = TRANSPORT_AT + 13;
+const TCP_FLAGS_AT: usize = 13;
 const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
@@ -45,27 +56,57 @@ pub const CARRIES_NOTHING: bool = true;
 
 /// A node's address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Address(Ipv4Addr);
+pub struct Address(u8);
 
 impl Address {
     /// The address of the node with this number.
     pub const fn of(number: u8) -> Self {
-        Self(Ipv4Addr::new(10, 84, 0, number))
+        Self(number)
+    }
+
+    /// Over IPv4.
+    pub const fn v4(self) -> Ipv4Addr {
+        Ipv4Addr::new(10, 84, 0, self.0)
+    }
+
+    /// Over IPv6.
+    pub const fn v6(self) -> Ipv6Addr {
+        Ipv6Addr::new(0xFD84, 0, 0, 0, 0, 0, 0, self.0 as u16)
+    }
+
+    /// Over the family of the tests.
+    pub fn ip(self) -> IpAddr {
+        if is_ipv6() { self.v6().into() } else { self.v4().into() }
     }
 }
 
 /// As `thimble status` shows it.
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        self.ip().fmt(f)
     }
 }
 
-/// Gives `net0` of a namespace this address.
+/// Gives `net0` of a namespace this address, of the family of the tests alone.
 pub fn attach(node: &Namespace, address: Address) {
+    match is_ipv6() {
+        false => attach4(node, address),
+        true => attach6(node, address),
+    }
+}
+
+/// The same over IPv4.
+pub fn attach4(node: &Namespace, address: Address) {
     node.ip(&format!(
-        "link set lo up\naddress add {address}/24 dev net0\nlink set net0 up\nroute add 239.0.0.0/8 dev net0\n"
+        "link set lo up\naddress add {}/24 dev net0\nlink set net0 up\nroute add 239.0.0.0/8 dev net0\n",
+        address.v4()
     ));
+}
+
+/// The same over IPv6. Nobody else has the address: the kernel need not find that out.
+pub fn attach6(node: &Namespace, address: Address) {
+    node.enter(|| std::fs::write("/proc/sys/net/ipv6/conf/net0/accept_dad", "0")).unwrap();
+    node.ip(&format!("link set lo up\nlink set net0 up\naddress add {}/64 dev net0 nodad\n", address.v6()));
 }
 
 /// The destination of a datagram.
@@ -78,20 +119,29 @@ pub enum To {
 }
 
 impl To {
-    fn socket(self) -> SocketAddrV4 {
-        let group = |role| match role {
-            Role::Controller => Ipv4Addr::new(239, 255, 84, 72),
-            Role::Agent => Ipv4Addr::new(239, 255, 84, 73),
+    fn socket(self) -> SocketAddr {
+        let group = |role| -> IpAddr {
+            match (role, is_ipv6()) {
+                (Role::Controller, false) => [239, 255, 84, 72].into(),
+                (Role::Agent, false) => [239, 255, 84, 73].into(),
+                (Role::Controller, true) => [0xFF15, 0, 0, 0, 0, 0, 0x54, 0x48].into(),
+                (Role::Agent, true) => [0xFF15, 0, 0, 0, 0, 0, 0x54, 0x49].into(),
+            }
         };
         let port = |role| match role {
             Role::Controller => 7488,
             Role::Agent => 7489,
         };
         match self {
-            Self::All(role) => SocketAddrV4::new(group(role), port(role)),
-            Self::One(role, address) => SocketAddrV4::new(address.0, port(role)),
+            Self::All(role) => SocketAddr::new(group(role), port(role)),
+            Self::One(role, address) => SocketAddr::new(address.ip(), port(role)),
         }
     }
+}
+
+/// Every address of the family of the tests.
+fn any() -> IpAddr {
+    if is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() }
 }
 
 /// A socket for datagrams that belongs to no node.
@@ -100,25 +150,21 @@ pub struct Datagrams(UdpSocket);
 impl Datagrams {
     /// A socket in a namespace, for sending.
     pub fn new(at: &Namespace) -> Self {
-        Self(at.enter(|| UdpSocket::bind("0.0.0.0:0")).unwrap())
+        Self(at.enter(|| UdpSocket::bind((any(), 0))).unwrap())
     }
 
     /// A socket that receives datagrams to all nodes of a role.
     pub fn receiving(at: &Namespace, role: Role) -> Self {
         let group = To::All(role).socket();
         let socket = at.enter(|| UdpSocket::bind(group)).unwrap();
-        socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED).unwrap();
-        socket.set_read_timeout(Some(wait::LONG)).unwrap();
-        Self(socket)
+        Self(joined(at, socket, group.ip()))
     }
 
     /// A socket that sends and receives as a role of a node: what is sent to it, and to all.
     pub fn serving(at: &Namespace, role: Role) -> Self {
         let group = To::All(role).socket();
-        let socket = at.enter(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, group.port()))).unwrap();
-        socket.join_multicast_v4(group.ip(), &Ipv4Addr::UNSPECIFIED).unwrap();
-        socket.set_read_timeout(Some(wait::LONG)).unwrap();
-        Self(socket)
+        let socket = at.enter(|| UdpSocket::bind((any(), group.port()))).unwrap();
+        Self(joined(at, socket, group.ip()))
     }
 
     /// Sends a datagram.
@@ -130,10 +176,27 @@ impl Datagrams {
     pub fn recv(&self) -> (Vec<u8>, Address) {
         let mut buffer = vec![0; 65_536];
         let (len, from) = wait::uninterrupted(|| self.0.recv_from(&mut buffer)).expect("a datagram arrives");
-        let SocketAddr::V4(from) = from else { unreachable!("a socket of IPv4") };
+        let number = match from.ip() {
+            IpAddr::V4(from) => from.octets()[3],
+            IpAddr::V6(from) => from.octets()[15],
+        };
         buffer.truncate(len);
-        (buffer, Address(*from.ip()))
+        (buffer, Address(number))
     }
+}
+
+/// A socket that has joined a group, and waits for a datagram as long as the test.
+fn joined(at: &Namespace, socket: UdpSocket, group: IpAddr) -> UdpSocket {
+    match group {
+        IpAddr::V4(group) => socket.join_multicast_v4(&group, &Ipv4Addr::UNSPECIFIED).unwrap(),
+        IpAddr::V6(group) => {
+            let shown = at.run("ip", "-o link show dev net0", "");
+            let index = shown.split(':').next().unwrap().parse().unwrap();
+            socket.join_multicast_v6(&group, index).unwrap();
+        }
+    }
+    socket.set_read_timeout(Some(wait::LONG)).unwrap();
+    socket
 }
 
 /// A connection from a namespace to a role of a node.
@@ -141,14 +204,29 @@ pub fn connect(from: &Namespace, role: Role, to: Address) -> TcpStream {
     from.enter(|| TcpStream::connect(To::One(role, to).socket())).unwrap()
 }
 
+/// Whether a frame is to one of the groups.
+pub fn is_to_group(frame: &[u8]) -> bool {
+    frame.get(VNET_BYTES..).is_some_and(|frame| GROUPS.iter().any(|group| frame.starts_with(group)))
+}
+
+/// What IP carries in a frame, if it is of this protocol.
+fn carried(frame: &[u8], protocol: u8) -> Option<&[u8]> {
+    let packet = frame.get(IP_AT..)?;
+    let (at, is_of_it) = match packet.first()? >> 4 {
+        4 => (20, packet.get(9) == Some(&protocol)),
+        6 => (40, packet.get(6) == Some(&protocol)),
+        _ => return None,
+    };
+    packet.get(at..).filter(|_| is_of_it)
+}
+
 /// The payloads of the datagrams in a frame.
 pub fn payloads(frame: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let is_udp = frame.get(PROTOCOL_AT) == Some(&UDP);
-    frame.get(TRANSPORT_AT + 8..).filter(|_| is_udp).into_iter()
+    carried(frame, UDP).and_then(|datagram| datagram.get(8..)).into_iter()
 }
 
 /// Whether a frame contains a connection request.
 pub fn asks_for_a_connection(frame: &[u8]) -> bool {
-    let flags = frame.get(TCP_FLAGS_AT).filter(|_| frame[PROTOCOL_AT] == TCP);
+    let flags = carried(frame, TCP).and_then(|segment| segment.get(TCP_FLAGS_AT));
     flags.is_some_and(|flags| flags & (SYN | ACK) == SYN)
 }

@@ -94,8 +94,10 @@ fn the_filter_loses_doubles_and_reorders_datagrams() {
     }
 
     // Other traffic passes unchanged: a whole TCP exchange, checksums included.
-    let listener = b.enter(|| std::net::TcpListener::bind("10.84.0.2:7489")).unwrap();
-    let mut stream = a.enter(|| std::net::TcpStream::connect("10.84.0.2:7489")).unwrap();
+    let at = (Address::of(2).to_string(), 7489);
+    let at = (at.0.as_str(), at.1);
+    let listener = b.enter(|| std::net::TcpListener::bind(at)).unwrap();
+    let mut stream = a.enter(|| std::net::TcpStream::connect(at)).unwrap();
     let (mut accepted, _) = listener.accept().unwrap();
     let sent = vec![0xA5; 300_000];
     let writer = std::thread::spawn(move || std::io::Write::write_all(&mut stream, &sent));

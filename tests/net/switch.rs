@@ -142,6 +142,14 @@ impl Switch {
         self.wires.is_unicast_only[from][to].store(is_dropped, Ordering::Relaxed);
     }
 
+    /// Makes it drop what is sent to thimble's groups, or forward it again.
+    #[cfg(not(feature = "tipc"))]
+    pub fn eat_multicast(&self, eats: bool) {
+        for to in self.wires.is_unicast_only.iter().flatten() {
+            to.store(eats, Ordering::Relaxed);
+        }
+    }
+
     /// The bytes that have passed from one port to another so far: not what was sent into
     /// a wire that was cut.
     pub fn passed(&self, from: usize, to: usize) -> u64 {
@@ -180,12 +188,9 @@ fn relay(from: usize, sockets: &[File], wires: &Wires) {
         let Ok(len) = (&sockets[from]).read(&mut buffer) else { continue };
         let frame = &buffer[..len];
         wires.sent[from].lock().unwrap().add(frame);
-        // The group bit of the receiver's address; all bits are set in a broadcast, which ARP needs.
-        let receiver = frame.get(VNET_BYTES..VNET_BYTES + 6).unwrap_or_default();
-        let is_multicast = receiver.first().is_some_and(|byte| byte & 1 == 1) && receiver != [0xff; 6];
         let weather = *wires.weather.lock().unwrap();
         for to in (0..sockets.len()).filter(|to| *to != from) {
-            if is_multicast && wires.is_unicast_only[from][to].load(Ordering::Relaxed) {
+            if wires.is_unicast_only[from][to].load(Ordering::Relaxed) && over::is_to_group(frame) {
                 continue;
             }
             let left = &wires.left[from][to];

@@ -169,7 +169,7 @@ mod tests {
             "  w-3              [##########..........]  50%  fetching",
             "  w-4: installed",
             "  worker-3 000000000000001f: install-failed, heard 0 s ago: no space",
-            "controller controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago",
+            "controller controller-1 000000000000001f at 10.84.0.11: synced, heard 2 s ago by multicast",
             "worker serves an agent (worker-3), for 12 s",
             "worker installs (worker-3), for 12 s, silent for 11 s",
         ];

@@ -175,6 +175,11 @@ impl<'a> Agent<'a> {
         self.acks.on_change(now);
     }
 
+    /// Reports the state of the host soon, though nobody has asked.
+    pub fn announce(&mut self, now: Instant) {
+        self.acks.on_change(now);
+    }
+
     /// Handles a message of a controller.
     pub fn on_message(
         &mut self,

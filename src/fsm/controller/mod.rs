@@ -40,6 +40,7 @@ use super::sync::blobs::BlobError;
 use super::sync::neighbours::Neighbour;
 use super::sync::{Sync, SyncTimers};
 use super::topology::UnheardPeers;
+use super::ways::Way;
 use crate::repo::map::Map;
 use crate::repo::slots::SlotSet;
 use crate::table::Table;
@@ -437,6 +438,11 @@ impl<'a> Controller<'a> {
     #[must_use]
     pub fn hosts(&self) -> &Table<'a, Host> {
         &self.hosts
+    }
+
+    /// The way by which a host was heard last, to change.
+    pub fn host_way(&mut self, node: NodeId) -> Option<&mut Option<Way>> {
+        self.hosts.get_mut(node).map(|host| &mut host.way)
     }
 
     /// The kinds of hosts that were heard.

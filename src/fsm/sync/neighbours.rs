@@ -13,6 +13,7 @@
 use crate::fsm::actions::Peer;
 use crate::fsm::presence::Presence;
 use crate::fsm::probes::Probe;
+use crate::fsm::ways::Way;
 use crate::time::{Duration, Instant};
 use crate::types::{Digest, Hostname, NodeId, Reason};
 
@@ -28,6 +29,8 @@ pub struct Neighbour {
     /// Its address and the time of its last message; `None` if there was none since the
     /// start.
     pub heard: Option<(Peer, Instant)>,
+    /// By which way its last message to all controllers came, if the transport tells.
+    pub way: Option<Way>,
     /// Whether it is up.
     pub presence: Presence,
     /// The asks that follow a Hello that it has not answered.
@@ -79,6 +82,7 @@ impl Neighbour {
             hostname: Hostname::default(),
             is_known: false,
             heard: None,
+            way: None,
             presence: Presence::default(),
             probe: Probe::default(),
             is_noted_lost: false,

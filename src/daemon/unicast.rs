@@ -1,0 +1,126 @@
+//! What is sent to a group goes by unicast too, to the nodes that are heard by unicast
+//! ([`ways`](crate::fsm::ways)); and an agent announces itself to its peers while no controller
+//! asks it.
+
+use mio::Token;
+
+use super::event_loop::Daemon;
+use super::tokens::SPREAD;
+use crate::fsm::actions::{Peer, To};
+use crate::fsm::hosts::Host;
+use crate::fsm::ways::Way;
+use crate::time::{Duration, Instant};
+use crate::types::InterfaceState;
+use crate::wire::frame::Role;
+use crate::wire::messages::Message;
+
+/// Hosts that a hello is sent to in one turn of the loop.
+const HOSTS_IN_A_TURN: usize = 64;
+/// An agent that is not asked announces itself after this part of a hello interval, then after
+/// twice that, up to the whole.
+const FIRST_PAUSE: u64 = 16;
+/// The time without a hello after which an agent announces itself, in quarters of the interval: a
+/// controller sends one at the latest after 11 tenths.
+const UNASKED_QUARTERS: u64 = 5;
+
+impl Daemon<'_> {
+    /// Sends what was sent to a group, whose datagram has this length, to the nodes of that group
+    /// that are heard by unicast.
+    pub(super) fn send_by_unicast(&mut self, now: Instant, to: &To, message: Message, len: usize) {
+        match (to, message) {
+            // Each host has a key of its own.
+            (To::Agents, Message::HelloAgent(hello)) => {
+                (self.spread.hello, self.spread.next) = (Some(hello), 0);
+                self.ready.insert(Token(SPREAD));
+            }
+            (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
+                let Self { controllers, transport, transmit, counters, network, .. } = self;
+                for peer in controllers.by_unicast().filter(|peer| !transport.has_peer(*peer)) {
+                    match transport.send(Role::Agent, &To::Peer(peer), &transmit[..len]) {
+                        Ok(_) => counters.sent += 1,
+                        Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+                    }
+                }
+            }
+            (To::Controllers, message) => {
+                let Self { node, transport, transmit, counters, network, .. } = self;
+                let neighbours = node.controller.iter().flat_map(|one| one.sync().neighbours().iter());
+                let by_unicast = neighbours.filter(|one| one.way == Some(Way::Unicast));
+                for peer in by_unicast.filter_map(|one| one.peer()) {
+                    if transport.has_peer(peer) {
+                        continue;
+                    }
+                    match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
+                        Ok(_) => {
+                            counters.sent += 1;
+                            counters.sent_to_controllers.count(&message);
+                        }
+                        Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Sends the hello to some more hosts.
+    #[inline(never)]
+    pub(super) fn spread(&mut self, now: Instant) {
+        let Self { node, transport, codec, transmit, counters, network, spread, .. } = self;
+        let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
+        let hosts = controller.hosts();
+        let mut left = HOSTS_IN_A_TURN;
+        while left > 0 && spread.next < hosts.len() {
+            let host = hosts.at(spread.next);
+            spread.next += 1;
+            let Some((to, peer)) = host.and_then(by_unicast) else { continue };
+            left -= 1;
+            let len = codec.encode(&Message::HelloAgent(hello.clone()), to, transmit);
+            match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
+                Ok(_) => counters.sent += 1,
+                Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+            }
+        }
+        match spread.next < hosts.len() {
+            true => self.ready.insert(Token(SPREAD)),
+            false => spread.hello = None,
+        }
+    }
+
+    /// When the agent announces itself to its peers unless it is asked before.
+    pub(super) fn announce_at(&self) -> Option<Instant> {
+        self.node.agent.as_ref().filter(|_| self.transport.has_peers())?;
+        let interval = self.config.timers.hello_interval_ms;
+        let quiet = Duration::from_millis(interval.saturating_mul(UNASKED_QUARTERS) / 4);
+        let asked = self.counters.asked_by.as_ref().map(|asked| asked.at + quiet);
+        let (Some((announced, pause)), asked) = (self.spread.announced, asked) else {
+            return Some(asked.unwrap_or(self.started));
+        };
+        Some(asked.unwrap_or_default().max(announced + pause))
+    }
+
+    /// Announces the agent, if that is due.
+    pub(super) fn announce(&mut self, now: Instant) {
+        if self.announce_at().is_none_or(|due| now < due) {
+            return;
+        }
+        let interval = self.config.timers.hello_interval_ms;
+        let first = Duration::from_millis(interval / FIRST_PAUSE);
+        let asked = self.counters.asked_by.as_ref().map(|asked| asked.at);
+        let pause = match self.spread.announced {
+            Some((announced, pause)) if asked.is_none_or(|asked| asked < announced) => {
+                pause.times(2).min(Duration::from_millis(interval))
+            }
+            _ => first,
+        };
+        self.spread.announced = Some((now, pause));
+        if let Some(agent) = &mut self.node.agent {
+            agent.announce(now);
+        }
+    }
+}
+
+/// The key and the address of a host that is heard by unicast.
+fn by_unicast(host: &Host) -> Option<(crate::types::NodeId, Peer)> {
+    (host.way == Some(Way::Unicast)).then_some((host.node, host.peer))
+}
