@@ -167,8 +167,8 @@ pub const COUNTER_LEAP: u64 = 1 << 32;
 
 /// Worker processes at once: those that send blobs, and one each to read the repository,
 /// to change it, to show patches, to install, to merge another controller's map, to fetch
-/// blobs and to read the configuration again.
-pub const WORKERS: usize = BLOB_WORKERS + 7;
+/// blobs, to read the configuration again and to resolve the names of peers.
+pub const WORKERS: usize = BLOB_WORKERS + 8;
 /// A worker's encoded job, in bytes.
 pub const JOB_BYTES: usize = 16 * 1024;
 /// A worker's encoded report, in bytes.

@@ -7,7 +7,7 @@ use super::out::Out;
 use crate::config::Config;
 use crate::config::keys::{KeyFile, Owners};
 #[cfg(not(feature = "tipc"))]
-use crate::config::{self, interface::Interface};
+use crate::config::{self, interface::Interface, peers::PeerHost, peers::address_of};
 use crate::json::Value;
 #[cfg(feature = "tipc")]
 use crate::tipc::socket::{Socket, SocketError};
@@ -50,12 +50,32 @@ fn warnings(config: &Config) -> Vec<String> {
     let mut warnings: Vec<String> = config.network.unused_words().collect();
     #[cfg(not(feature = "tipc"))]
     warnings.extend(interface_warning(config));
+    #[cfg(not(feature = "tipc"))]
+    warnings.extend(peer_warnings(config));
     #[cfg(feature = "tipc")]
     warnings.extend(without_tipc().map(|error| error.to_string()));
     if config.security.is_unauthenticated {
         warnings.push("auth = \"none\": every machine on the network can command this node".to_owned());
     }
     warnings
+}
+
+/// Peers whose names do not resolve now, and a node that speaks to nobody of itself.
+#[cfg(not(feature = "tipc"))]
+fn peer_warnings(config: &Config) -> Vec<String> {
+    let network = &config.network;
+    let unresolved = network.peers.iter().filter_map(|peer| match &peer.host {
+        PeerHost::Name(name) if address_of(name, &network.families).is_none() => Some(format!(
+            "the peer {peer} has no address now: its name does not resolve to one of network.families. thimble asks \
+             again until it does"
+        )),
+        _ => None,
+    });
+    let is_mute = !network.is_multicast && network.peers.is_empty();
+    let mute = is_mute.then(|| {
+        "multicast = false and no peers: this node reaches only nodes that list it as a peer".to_owned()
+    });
+    unresolved.chain(mute).collect()
 }
 
 /// Why this node could not be heard over its interface now. A daemon waits for it.

@@ -1,6 +1,7 @@
 //! `decode`: a captured datagram, field by field, or why it is refused.
 
 use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::command::Invocation;
@@ -174,7 +175,7 @@ fn header_fields(datagram: &[u8]) -> Vec<Field> {
 const fn way(msgtype: MsgType) -> &'static str {
     match msgtype {
         MsgType::HelloAgent => "controller to agents",
-        MsgType::AgentInstallReq => "controller to one agent",
+        MsgType::AgentInstallReq | MsgType::OtherControllers => "controller to one agent",
         MsgType::HelloAgentAck => "agent to controllers",
         MsgType::AgentInstallResp => "agent to one controller",
         _ => "controller to controllers",
@@ -224,6 +225,9 @@ fn body_fields(message: &Message) -> Vec<(&'static str, String)> {
                 .to_owned(),
             ),
         ],
+        Message::OtherControllers(body) => {
+            body.at.iter().map(|at| ("controller", SocketAddr::from(*at).to_string())).collect()
+        }
         Message::AgentInstallReq(body) => vec![
             ("request_id", body.request_id.to_string()),
             ("nonce", body.nonce.to_string()),

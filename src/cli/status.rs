@@ -98,6 +98,9 @@ pub(super) fn interface_text(row: &InterfaceRow) -> String {
     if let Some((state, lasted_ms)) = row.outage {
         let _ = write!(text, "; before, {} for {}", state.words(), Span::of_millis(lasted_ms));
     }
+    if row.is_without_ipv6 {
+        text.push_str("; without IPv6: the kernel has none, or the sandbox forbids AF_INET6");
+    }
     text
 }
 

@@ -94,6 +94,7 @@ fn interface_json(row: &InterfaceRow) -> Value {
         ("address", Value::or_null((!row.address.is_empty()).then(|| Value::text(&row.address)))),
         ("age_ms", row.age_ms.into()),
         ("last_outage", Value::or_null(outage)),
+        ("without_ipv6", row.is_without_ipv6.into()),
     ])
 }
 

@@ -1,8 +1,9 @@
 //! `network.peers`: nodes that are sent to by unicast.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, ToSocketAddrs};
 
+use super::Family;
 use crate::limits;
 
 /// What a peer may be, for an error.
@@ -80,6 +81,18 @@ fn named(text: &str) -> Option<PeerHost> {
     let is_number = text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
     let is_name = text.len() <= limits::PEER_NAME_BYTES && !is_number && text.split('.').all(is_part);
     is_name.then(|| PeerHost::Name(text.to_owned()))
+}
+
+/// The first address of a name in one of these families, in the form of IPv6; `None` if the system
+/// knows none now.
+#[must_use]
+pub fn address_of(name: &str, families: &[Family]) -> Option<Ipv6Addr> {
+    let mut addresses = (name, 0).to_socket_addrs().ok()?.map(|address| address.ip());
+    let address = addresses.find(|address| families.contains(&Family::of(address)))?;
+    Some(match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped(),
+        IpAddr::V6(address) => address,
+    })
 }
 
 impl fmt::Display for PeerName {

@@ -122,6 +122,8 @@ pub struct InterfaceRow {
     pub age_ms: u64,
     /// The last time in which it was not up: what it was, and for how many milliseconds.
     pub outage: Option<(InterfaceState, u64)>,
+    /// The configuration wants IPv6, which this kernel does not have or a sandbox forbids.
+    pub is_without_ipv6: bool,
 }
 
 /// TIPC as this node sees it.
@@ -295,11 +297,13 @@ pub enum WorkerTask {
     Show,
     /// Reads the configuration again.
     Reload,
+    /// Resolves the names of peers.
+    Resolve,
 }
 
 impl WorkerTask {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Install,
         Self::Load,
         Self::Change,
@@ -309,6 +313,7 @@ impl WorkerTask {
         Self::Fetch,
         Self::Show,
         Self::Reload,
+        Self::Resolve,
     ];
 
     /// Its name, for scripts.
@@ -324,6 +329,7 @@ impl WorkerTask {
             Self::Fetch => "fetch",
             Self::Show => "show",
             Self::Reload => "reload",
+            Self::Resolve => "resolve",
         }
     }
 
@@ -340,6 +346,7 @@ impl WorkerTask {
             Self::Fetch => "fetches patch files",
             Self::Show => "shows patches",
             Self::Reload => "reads the configuration",
+            Self::Resolve => "resolves the names of peers",
         }
     }
 }

@@ -17,6 +17,7 @@ use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
 use super::losses::Losses;
+use super::names::Names;
 use super::network::Network;
 use super::notify::Notify;
 use super::os_error::OsError;
@@ -71,6 +72,8 @@ pub struct Daemon<'a> {
     pub spread: Spread,
     /// The sockets to other nodes.
     pub transport: Transport,
+    /// The names among their peers.
+    pub names: Names,
     /// The interface that they use.
     pub network: Network,
     /// Stream sessions.
@@ -189,6 +192,7 @@ impl Daemon<'_> {
             self.repository.poll_at(),
             self.loss_due(),
             self.announce_at(),
+            self.names.due,
         ])?;
         Some(std::time::Duration::from_millis(due.since(now).as_millis()))
     }
@@ -354,6 +358,7 @@ impl Daemon<'_> {
             self.load(now);
         }
         self.announce(now);
+        self.resolve_names(now);
         self.node.on_timeout(now, &mut self.actions);
         self.dispatch(now);
         let has_merged = self.node.controller.as_ref().is_some_and(|c| c.sync().is_started());

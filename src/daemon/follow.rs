@@ -135,6 +135,7 @@ mod watched {
                     false => Text::format(format_args!("{address}")),
                 },
                 age_ms: now.since(since).as_millis(),
+                is_without_ipv6: self.transport.is_without_ipv6,
                 outage: outage
                     .filter(|_| state == InterfaceState::Up)
                     .map(|outage| (outage.state, outage.lasted.as_millis())),

@@ -124,6 +124,7 @@ impl Daemon<'_> {
                 _ => {}
             },
             Report::FloorHere { hash, floor } => self.floors.is_here(hash, floor),
+            Report::Resolved { at, address } => self.on_resolved(usize::from(*at), *address),
             Report::Settings(settings) => self.apply_settings(now, settings),
             Report::Waits(line) => {
                 if let WorkerKind::Reload(command) = kind {
@@ -265,6 +266,12 @@ impl Daemon<'_> {
                 self.counters.log_not_served(now, reason);
             }
             (WorkerKind::Serve(..) | WorkerKind::Show, Ending::Done) => {}
+            (WorkerKind::Resolve, ending) => {
+                if let Ending::Crashed(reason) = ending {
+                    warn!("the names of peers are not resolved: {reason}");
+                }
+                self.on_names_resolved(now);
+            }
             (WorkerKind::Reload(command), ending) => self.on_reloaded(now, command, ending),
         }
     }

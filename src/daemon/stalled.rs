@@ -17,6 +17,8 @@ pub fn silence_limit(work: WorkerTask, script_timeout: Duration) -> Duration {
         // It reports nothing while a script runs.
         WorkerTask::Install => script_timeout.max(WORKER_SILENCE).times(2),
         WorkerTask::Load | WorkerTask::Change | WorkerTask::Show | WorkerTask::Reload => WORKER_SILENCE,
+        // It has a limit of its own, of 60 s.
+        WorkerTask::Resolve => WORKER_SILENCE.times(2),
         // These report only when they are done.
         WorkerTask::ServeAgent | WorkerTask::ServeController | WorkerTask::Merge | WorkerTask::Fetch => {
             SERVER_SILENCE

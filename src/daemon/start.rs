@@ -16,6 +16,7 @@ use super::counters::Counters;
 use super::event_loop::{self, Daemon};
 use super::floors::Floors;
 use super::losses::Losses;
+use super::names::Names;
 use super::network::Network;
 use super::notify::Notify;
 use super::ready::ReadySet;
@@ -251,6 +252,7 @@ fn allocate(
     let registry = poll.registry().try_clone().map_err(failed)?;
     let signals = sys::signalfd().map_err(failed)?;
     let started = event_loop::clock();
+    let names = Names::new(started, &config);
     Ok(Box::new(Daemon {
         config,
         started,
@@ -260,6 +262,7 @@ fn allocate(
         controllers: Controllers::default(),
         spread: Spread::default(),
         transport,
+        names,
         network: Network::new(started),
         sessions,
         workers,

@@ -135,6 +135,7 @@ pub const fn task(kind: WorkerKind) -> WorkerTask {
         WorkerKind::Blobs(_) => WorkerTask::Fetch,
         WorkerKind::Show => WorkerTask::Show,
         WorkerKind::Reload(_) => WorkerTask::Reload,
+        WorkerKind::Resolve => WorkerTask::Resolve,
     }
 }
 
@@ -146,7 +147,8 @@ const fn peer_of(kind: WorkerKind) -> Option<NodeId> {
         | WorkerKind::Load
         | WorkerKind::Change
         | WorkerKind::Show
-        | WorkerKind::Reload(_) => None,
+        | WorkerKind::Reload(_)
+        | WorkerKind::Resolve => None,
     }
 }
 

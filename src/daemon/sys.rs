@@ -420,3 +420,9 @@ pub fn release_startup_code() {
         unsafe { libc::madvise(std::ptr::without_provenance_mut(start), len, libc::MADV_DONTNEED) };
     }
 }
+
+/// Ends this process by a signal after this time.
+pub fn end_after(seconds: u32) {
+    // SAFETY: the call takes no memory and cannot fail; the signal's default is to end the process.
+    unsafe { libc::alarm(seconds) };
+}

@@ -2,6 +2,8 @@
 //! ([`ways`](crate::fsm::ways)); and an agent announces itself to its peers while no controller
 //! asks it.
 
+use std::io;
+
 use mio::Token;
 
 use super::event_loop::Daemon;
@@ -12,7 +14,7 @@ use crate::fsm::ways::Way;
 use crate::time::{Duration, Instant};
 use crate::types::InterfaceState;
 use crate::wire::frame::Role;
-use crate::wire::messages::Message;
+use crate::wire::messages::{Message, OtherControllers};
 
 /// Hosts that a hello is sent to in one turn of the loop.
 const HOSTS_IN_A_TURN: usize = 64;
@@ -22,8 +24,16 @@ const FIRST_PAUSE: u64 = 16;
 /// The time without a hello after which an agent announces itself, in quarters of the interval: a
 /// controller sends one at the latest after 11 tenths.
 const UNASKED_QUARTERS: u64 = 5;
+/// A controller that an agent did not hear, or hear of, for this many hello intervals is not
+/// reported to by unicast any more.
+const HEARD_WITHIN: u64 = 4;
 
 impl Daemon<'_> {
+    /// The interval of hellos.
+    pub(super) fn hello_interval(&self) -> Duration {
+        Duration::from_millis(self.config.timers.hello_interval_ms)
+    }
+
     /// Sends what was sent to a group, whose datagram has this length, to the nodes of that group
     /// that are heard by unicast.
     pub(super) fn send_by_unicast(&mut self, now: Instant, to: &To, message: Message, len: usize) {
@@ -34,8 +44,10 @@ impl Daemon<'_> {
                 self.ready.insert(Token(SPREAD));
             }
             (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
-                let Self { controllers, transport, transmit, counters, network, .. } = self;
-                for peer in controllers.by_unicast().filter(|peer| !transport.has_peer(*peer)) {
+                let Self { controllers, transport, transmit, counters, network, config, .. } = self;
+                let within = Duration::from_millis(config.timers.hello_interval_ms).times(HEARD_WITHIN);
+                let peers = controllers.by_unicast(now, within);
+                for peer in peers.filter(|peer| transport.reaches(*peer) && !transport.has_peer(*peer)) {
                     match transport.send(Role::Agent, &To::Peer(peer), &transmit[..len]) {
                         Ok(_) => counters.sent += 1,
                         Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
@@ -69,16 +81,32 @@ impl Daemon<'_> {
         let Self { node, transport, codec, transmit, counters, network, spread, .. } = self;
         let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
         let hosts = controller.hosts();
+        let mut others = OtherControllers::default();
+        for neighbour in controller.sync().neighbours().present(now) {
+            if let Some(Peer::Ip(at)) = neighbour.peer() {
+                // There are no more slots for neighbours.
+                let _ = others.at.push(at.into());
+            }
+        }
+        let others = Some(Message::OtherControllers(others)).filter(has_any);
         let mut left = HOSTS_IN_A_TURN;
         while left > 0 && spread.next < hosts.len() {
             let host = hosts.at(spread.next);
             spread.next += 1;
             let Some((to, peer)) = host.and_then(by_unicast) else { continue };
             left -= 1;
-            let len = codec.encode(&Message::HelloAgent(hello.clone()), to, transmit);
-            match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
-                Ok(_) => counters.sent += 1,
-                Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+            for message in [Some(&Message::HelloAgent(hello.clone())), others.as_ref()].into_iter().flatten()
+            {
+                let len = codec.encode(message, to, transmit);
+                match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
+                    Ok(_) => counters.sent += 1,
+                    // The socket's buffer is full: the host is sent to a little later.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        spread.next -= 1;
+                        return self.ready.defer(now, Token(SPREAD));
+                    }
+                    Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+                }
             }
         }
         match spread.next < hosts.len() {
@@ -118,6 +146,11 @@ impl Daemon<'_> {
             agent.announce(now);
         }
     }
+}
+
+/// Whether other controllers are named.
+fn has_any(message: &Message) -> bool {
+    matches!(message, Message::OtherControllers(others) if !others.at.is_empty())
 }
 
 /// The key and the address of a host that is heard by unicast.

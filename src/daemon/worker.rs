@@ -13,7 +13,7 @@ use super::confine::{Access, NOWHERE, confine};
 use super::exchange::Exchange;
 use super::fetch::SessionSource;
 use super::relay::{self, RelaySource};
-use super::{log as lines, reload, serve, sys};
+use super::{log as lines, names, reload, serve, sys};
 use crate::config::Config;
 use crate::control::Reply;
 use crate::control::frame::{self, FRAME_BYTES};
@@ -135,6 +135,8 @@ fn access(job: &Job) -> Option<Access> {
         Job::Recover | Job::Prove { .. } | Job::Install { .. } => None,
         // The files that the configuration names.
         Job::Reload(_) => None,
+        // The files and sockets of the system's resolver.
+        Job::Resolve => None,
         Job::Fetch { .. } => Some(Access::Nothing),
         Job::Serve { .. } | Job::Show { .. } => Some(Access::Read),
         Job::Load { .. }
@@ -203,6 +205,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
             let mut memory = File::from(sys::take_inherited(FIRST_FILE_FD)?);
             return reload::execute(config, texts, &job, &mut memory, channel);
         }
+        Job::Resolve => return names::resolve(config, channel),
         Job::Show { ids, json } => {
             let stream = UnixStream::from(sys::take_inherited(FIRST_FILE_FD)?);
             stream.set_nonblocking(false)?;

@@ -50,6 +50,8 @@ pub enum WorkerKind {
     Show,
     /// Reads the configuration again, for the command on this connection if there is one.
     Reload(Option<ConnectionId>),
+    /// Resolves the names of peers.
+    Resolve,
 }
 
 impl WorkerKind {
@@ -63,8 +65,9 @@ impl WorkerKind {
             | Report::Awaited { .. }
             | Report::Superseded => matches!(self, Self::Agent),
             Report::Settings(_) | Report::Waits(_) => matches!(self, Self::Reload(_)),
+            Report::Resolved { .. } => matches!(self, Self::Resolve),
             Report::Done | Report::Failed { .. } => true,
-            _ => !matches!(self, Self::Serve(..) | Self::Show),
+            _ => !matches!(self, Self::Serve(..) | Self::Show | Self::Resolve),
         }
     }
 }
@@ -338,6 +341,9 @@ mod tests {
         let may = |kind: WorkerKind| reports.each_ref().map(|report| kind.may_send(report));
         assert_eq!(may(WorkerKind::Serve(NodeId(1), Purpose::Fetch)), [false; 5]);
         assert_eq!(may(WorkerKind::Show), [false; 5]);
+        assert_eq!(may(WorkerKind::Resolve), [false; 5]);
+        let resolved = Report::Resolved { at: 0, address: [0; 16] };
+        assert!(WorkerKind::Resolve.may_send(&resolved) && !WorkerKind::Agent.may_send(&resolved));
         assert_eq!(may(WorkerKind::Pull(NodeId(1))), [false, false, true, true, true]);
         assert_eq!(may(WorkerKind::Reload(None)), [false, true, true, true, true]);
         assert_eq!(may(WorkerKind::Agent), [true, false, true, true, true]);

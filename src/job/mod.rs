@@ -98,6 +98,8 @@ pub enum Job {
     /// Read the configuration again, and write its text for later workers to the memory
     /// file at [`FIRST_FILE_FD`].
     Reload(ReloadJob),
+    /// Ask the system for the addresses of the peers that the configuration lists by name.
+    Resolve,
     /// Controller: answer a `show` on the control connection that is passed along.
     Show {
         /// The patches to show.
@@ -341,6 +343,14 @@ pub enum Report {
     Replaced(Reason),
     /// A configuration that was read again is valid; these settings apply from now on.
     Settings(Settings),
+    /// The address of the peer with this number in the configuration, in the form of IPv6;
+    /// unspecified if its name has none.
+    Resolved {
+        /// The number.
+        at: u8,
+        /// The address.
+        address: [u8; 16],
+    },
     /// A line with the configuration keys whose change needs a restart; empty if there are
     /// none.
     Waits(Reason),

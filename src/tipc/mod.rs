@@ -35,8 +35,8 @@ pub use batch::Batch;
 pub use stream::{Listener, Stream};
 #[cfg(feature = "tipc")]
 pub use transport::{
-    BlockingStream, Door, ENDPOINTS, Endpoint, NAME, OpenError, Origin, STEP_PROOFS, Transport, blocking, origin,
-    set_patience,
+    BlockingStream, Door, ENDPOINTS, Endpoint, NAME, OpenError, Origin, STEP_PROOFS, Transport, blocking,
+    origin, set_patience,
 };
 #[cfg(feature = "tipc")]
 pub use view::TopologyView;

@@ -162,6 +162,21 @@ impl Transport {
         self.endpoints.get(at)?.as_ref()
     }
 
+    /// None: TIPC has no names.
+    #[must_use]
+    pub fn peer_address(&self, _: usize) -> Option<std::net::IpAddr> {
+        None
+    }
+
+    /// Does nothing.
+    pub fn resolve(&mut self, _: usize, _: std::net::IpAddr) {}
+
+    /// Whether a node is one of TIPC.
+    #[must_use]
+    pub fn reaches(&self, peer: Peer) -> bool {
+        tipc(peer).is_ok()
+    }
+
     /// Whether there are nodes that are sent to by unicast: over TIPC none.
     #[must_use]
     pub fn has_peers(&self) -> bool {

@@ -307,6 +307,24 @@ impl Transport {
         !self.peers.is_empty()
     }
 
+    /// The address of the peer with this number in the configuration, once it is known.
+    #[must_use]
+    pub fn peer_address(&self, at: usize) -> Option<IpAddr> {
+        self.peers.address(at)
+    }
+
+    /// Sets that of a name.
+    pub fn resolve(&mut self, at: usize, address: IpAddr) {
+        self.peers.resolve(at, address);
+    }
+
+    /// Whether this node has the family of a node's address.
+    #[must_use]
+    pub fn reaches(&self, peer: Peer) -> bool {
+        let has = |endpoint: &Endpoint, address: SocketAddr| endpoint.family == Family::of(&address.ip());
+        ip(peer).is_ok_and(|address| self.endpoints.iter().flatten().any(|endpoint| has(endpoint, address)))
+    }
+
     /// Whether a node is one of them.
     #[must_use]
     pub fn has_peer(&self, peer: Peer) -> bool {

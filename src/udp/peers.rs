@@ -40,6 +40,18 @@ impl Peers {
         self.0.is_empty()
     }
 
+    /// The address of the one with this number, once it is known.
+    pub fn address(&self, at: usize) -> Option<IpAddr> {
+        self.0.get(at)?.address
+    }
+
+    /// Sets the address of a name.
+    pub fn resolve(&mut self, at: usize, address: IpAddr) {
+        if let Some(listed) = self.0.get_mut(at) {
+            listed.address = Some(address);
+        }
+    }
+
     /// Where they listen in a role. A port that the configuration names is that of a controller.
     pub fn addresses(&self, role: Role, network: &NetworkConfig) -> impl Iterator<Item = SocketAddr> {
         self.0.iter().filter_map(move |listed| {

@@ -1,5 +1,7 @@
 //! Each datagram: header, body, and the tag with the key of its type.
 
+use std::net::SocketAddr;
+
 use thimble::limits::DATAGRAM_BYTES;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
@@ -8,8 +10,8 @@ use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, Roles};
 use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::KeyRing;
 use thimble::wire::messages::{
-    AgentInstallReq, AgentInstallResp, AgentState, DropHostReq, Hello, HelloAck, HelloAgent, HelloAgentAck,
-    Message, RequestState, SyncComplete, SyncReq,
+    AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
+    HelloAgentAck, Message, OtherControllers, RequestState, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 
@@ -87,6 +89,9 @@ fn messages_to_agents() {
         force: true,
     });
     is_frozen("agent_install_req", CONTROLLER, AGENT, install);
+    let at = ["10.0.0.11:7488", "[fd00::1]:7500"].map(|at| Contact::from(at.parse::<SocketAddr>().unwrap()));
+    let others = Message::OtherControllers(OtherControllers { at: at.into_iter().collect() });
+    is_frozen("other_controllers", CONTROLLER, AGENT, others);
 }
 
 #[test]

@@ -56,6 +56,7 @@ fn messages_keep_their_numbers() {
         (9, "AgentInstallReq"),
         (10, "AgentInstallResp"),
         (11, "DropHostReq"),
+        (12, "OtherControllers"),
     ];
     assert_eq!(named, frozen);
 }

@@ -59,6 +59,8 @@ mod installer;
 #[cfg(not(feature = "tipc"))]
 mod interfaces;
 mod intruders;
+#[cfg(not(feature = "tipc"))]
+mod ipv6;
 mod local_users;
 mod logs;
 mod lossy;

@@ -32,8 +32,10 @@ pub const WAITS: (&str, &str) = ("ttl = 3", "network.ttl");
 const IP_AT: usize = VNET_BYTES + 14;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
-/// The addresses of the two groups on Ethernet, over IPv4 and over IPv6.
-const GROUPS: [[u8; 5]; 2] = [[0x01, 0x00, 0x5E, 0x7F, 0x54], [0x33, 0x33, 0x00, 0x54, 0x00]];
+/// How the addresses of groups on Ethernet begin: those by default, over IPv4 and IPv6, and those
+/// of the link that some tests set.
+const GROUPS: [[u8; 5]; 3] =
+    [[0x01, 0x00, 0x5E, 0x7F, 0x54], [0x33, 0x33, 0x00, 0x54, 0x00], [0x33, 0x33, 0x00, 0x00, 0x54]];
 /// The flags in TCP.
 const TCP_FLAGS_AT: usize = 13;
 const SYN: u8 = 0x02;

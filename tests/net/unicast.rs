@@ -40,7 +40,8 @@ fn is_well(node: &Node) {
 #[test]
 fn agents_that_list_a_controller_are_served_where_multicast_is_dropped() {
     need_root!();
-    let cluster = Cluster::of("peers", 1, 2).peers(1, &[0]).peers(2, &[0]).without_multicast().start();
+    let cluster = Cluster::of("peers", 1, 2).peers(1, &[0]).peers(2, &[0]).without_multicast();
+    let cluster = cluster.counting().start();
     installs(&cluster, "PEER-1");
     for agent in &cluster.nodes[1..] {
         assert_eq!(heard_by(&cluster, agent), "unicast", "{}", agent.name);
@@ -56,6 +57,9 @@ fn agents_that_list_a_controller_are_served_where_multicast_is_dropped() {
         wait::until_true("it is heard by multicast", || heard_by(&cluster, agent) == "multicast");
         wait::until_true("it is asked by multicast", || asked_by(agent) == "multicast");
         is_well(agent);
+    }
+    for node in cluster.nodes.iter().filter(|_| cfg!(feature = "proof")) {
+        assert_eq!(node.json(&["status"])["loop_allocations"], 0, "{}", node.name);
     }
 }
 
@@ -124,4 +128,40 @@ fn one_node_with_both_roles_needs_no_network() {
         });
         installs(&cluster, "ITSELF-1");
     }
+}
+
+/// An agent that lists one controller is known to all that this one knows.
+#[test]
+fn an_agent_learns_of_the_other_controllers() {
+    need_root!();
+    let cluster = Cluster::of("others", 3, 1).peers(0, &[1]).peers(2, &[0, 1]).peers(3, &[0]);
+    let cluster = cluster.without_multicast().start();
+    for controller in cluster.controllers() {
+        assert_eq!(heard_by(controller, &cluster.nodes[3]), "unicast", "{}", controller.name);
+    }
+    installs(&cluster, "OTHERS-1");
+    // By another controller than the one that it lists.
+    Patch::new(&cluster, "OTHERS-2").file("etc/others", b"x").applied(&cluster);
+    cluster.agree("all controllers have it");
+    cluster.nodes[1].thimble(&["host-install", "--all"]).ok();
+    assert!(cluster.nodes[3].root().join("etc/others").exists());
+}
+
+#[test]
+fn a_peers_name_is_resolved_by_a_worker_and_told_where_that_fails() {
+    need_root!();
+    let mut cluster = Cluster::new("names", 0);
+    let node = &mut cluster.nodes[0];
+    node.has_both_roles = true;
+    node.settings
+        .push(("network", "multicast = false\npeers = [\"localhost\", \"nobody.invalid:7\"]".into()));
+    node.start();
+    wait::until_true("one is resolved, the other is not", || {
+        let log = node.log();
+        log.contains("the peer localhost is ")
+            && log.contains("the peer nobody.invalid:7 has no address: its name does not resolve now")
+    });
+    let checked = node.thimble(&["check-config"]).ok();
+    assert!(checked.contains("WARNING: the peer nobody.invalid:7 has no address now"), "{checked}");
+    assert!(!checked.contains("the peer localhost"), "{checked}");
 }

@@ -323,10 +323,7 @@ mod tests {
         let lost =
             |lost| host(HostRow { state: HostState::Lost, lost: Some(lost), age_ms: 180_000, ..row("w-1") });
         let silent = causes(&lost(LossCause::Silent)).remove(0);
-        assert_eq!(
-            silent.because,
-            "it is lost: it does not answer, and was last heard 3 min 0 s ago"
-        );
+        assert_eq!(silent.because, "it is lost: it does not answer, and was last heard 3 min 0 s ago");
         assert_eq!(silent.next, "all hosts are asked in 12 s; its answer brings it back");
         assert!(silent.hint.contains("thimble drop-host w-1"), "{}", silent.hint);
         assert!(causes(&lost(LossCause::Ended))[0].hint.starts_with("start thimble on it"));

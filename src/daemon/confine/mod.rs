@@ -101,6 +101,16 @@ pub fn confine(state_dir: &Path, access: Access) -> io::Result<PathBuf> {
     Ok(if is_rooted { PathBuf::from("/") } else { state_dir.to_owned() })
 }
 
+/// Gives up the capabilities of this process, and those of any program that it executes: for a
+/// worker that needs files of the system.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn drop_capabilities() -> io::Result<()> {
+    sys::drop_capabilities()?;
+    sys::stay_unprivileged()
+}
+
 /// What a daemon gives up that runs no scripts: a set-user-id program would give its workers
 /// no rights, no core holds its keys, and no process of the same user sees its memory.
 ///

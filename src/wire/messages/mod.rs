@@ -1,6 +1,7 @@
-//! The nine messages that are datagrams, one file each. Two more, 7 and 8, are frames.
+//! The ten messages that are datagrams, one file each. Two more, 7 and 8, are frames.
 //!
-//! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram").
+//! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram"), but
+//! for 12, which it does not have.
 //! Bodies are postcard. New fields are only appended, each with a new minor version. A
 //! body from an older sender lacks them and decodes as if zeros followed, so the default
 //! of an appended field is its zero: 0, false, empty, `None`.
@@ -12,6 +13,7 @@ mod hello;
 mod hello_ack;
 mod hello_agent;
 mod hello_agent_ack;
+mod other_controllers;
 mod sync_complete;
 mod sync_req;
 
@@ -22,6 +24,7 @@ pub use hello::Hello;
 pub use hello_ack::HelloAck;
 pub use hello_agent::HelloAgent;
 pub use hello_agent_ack::{AgentState, HelloAgentAck, RequestState};
+pub use other_controllers::{Contact, OtherControllers};
 pub use sync_complete::SyncComplete;
 pub use sync_req::SyncReq;
 
@@ -52,6 +55,8 @@ pub enum Message {
     AgentInstallResp(AgentInstallResp),
     /// 11, controller to controllers.
     DropHostReq(DropHostReq),
+    /// 12, controller to one agent.
+    OtherControllers(OtherControllers),
 }
 
 /// The type of a message, known before its body is decoded.
@@ -75,11 +80,13 @@ pub enum MsgType {
     AgentInstallResp = 10,
     /// 11
     DropHostReq = 11,
+    /// 12
+    OtherControllers = 12,
 }
 
 impl MsgType {
     /// All types that a datagram can have.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Hello,
         Self::HelloAck,
         Self::SyncReq,
@@ -89,6 +96,7 @@ impl MsgType {
         Self::AgentInstallReq,
         Self::AgentInstallResp,
         Self::DropHostReq,
+        Self::OtherControllers,
     ];
 
     /// The type with this number; `None` for 7 and 8, which are frames.
@@ -97,7 +105,7 @@ impl MsgType {
         Self::ALL.into_iter().find(|msgtype| *msgtype as u8 == number)
     }
 
-    /// StarlingX's name for it.
+    /// StarlingX's name for it, where it has it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -110,6 +118,7 @@ impl MsgType {
             Self::AgentInstallReq => "AgentInstallReq",
             Self::AgentInstallResp => "AgentInstallResp",
             Self::DropHostReq => "DropHostReq",
+            Self::OtherControllers => "OtherControllers",
         }
     }
 
@@ -126,7 +135,7 @@ impl MsgType {
     #[must_use]
     pub const fn receiver(self) -> Role {
         match self {
-            Self::HelloAgent | Self::AgentInstallReq => Role::Agent,
+            Self::HelloAgent | Self::AgentInstallReq | Self::OtherControllers => Role::Agent,
             _ => Role::Controller,
         }
     }
@@ -137,7 +146,11 @@ impl MsgType {
     pub const fn crosses_roles(self) -> bool {
         matches!(
             self,
-            Self::HelloAgent | Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp
+            Self::HelloAgent
+                | Self::HelloAgentAck
+                | Self::AgentInstallReq
+                | Self::AgentInstallResp
+                | Self::OtherControllers
         )
     }
 
@@ -150,9 +163,11 @@ impl MsgType {
                 KeyClass::Controller
             }
             Self::HelloAgent if agent.0 == 0 => KeyClass::Group,
-            Self::HelloAgent | Self::HelloAgentAck | Self::AgentInstallReq | Self::AgentInstallResp => {
-                KeyClass::Node(agent)
-            }
+            Self::HelloAgent
+            | Self::HelloAgentAck
+            | Self::AgentInstallReq
+            | Self::AgentInstallResp
+            | Self::OtherControllers => KeyClass::Node(agent),
         }
     }
 }
@@ -171,6 +186,7 @@ impl Message {
             Self::AgentInstallReq(_) => MsgType::AgentInstallReq,
             Self::AgentInstallResp(_) => MsgType::AgentInstallResp,
             Self::DropHostReq(_) => MsgType::DropHostReq,
+            Self::OtherControllers(_) => MsgType::OtherControllers,
         }
     }
 
@@ -187,6 +203,7 @@ impl Message {
             Self::AgentInstallReq(body) => postcard::to_slice(body, out),
             Self::AgentInstallResp(body) => postcard::to_slice(body, out),
             Self::DropHostReq(body) => postcard::to_slice(body, out),
+            Self::OtherControllers(body) => postcard::to_slice(body, out),
         };
         written.map_or(0, |body| body.len())
     }
@@ -216,6 +233,7 @@ impl Message {
             MsgType::AgentInstallReq => take(bytes, Self::AgentInstallReq),
             MsgType::AgentInstallResp => take(bytes, Self::AgentInstallResp),
             MsgType::DropHostReq => take(bytes, Self::DropHostReq),
+            MsgType::OtherControllers => take(bytes, Self::OtherControllers),
         }?;
         let used = bytes.len().saturating_sub(rest.len());
         if used < body.len() && theirs <= ours {
@@ -247,7 +265,7 @@ mod tests {
     }
 
     /// The largest of each message: every number at its maximum.
-    fn largest() -> [Message; 9] {
+    fn largest() -> [Message; 10] {
         let (op_counter, digest) = (u64::MAX, Digest([0xFF; 32]));
         [
             Message::Hello(Hello { op_counter, digest }),
@@ -286,6 +304,9 @@ mod tests {
                 reboot_required: true,
             }),
             Message::DropHostReq(DropHostReq { host: NodeId(u64::MAX) }),
+            Message::OtherControllers(OtherControllers {
+                at: [Contact { address: [0xFF; 16], port: u16::MAX }; limits::CONTROLLERS - 1].into(),
+            }),
         ]
     }
 

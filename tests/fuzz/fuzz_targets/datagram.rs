@@ -17,7 +17,7 @@ use thimble::wire::header::{Header, MINOR};
 use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::{
-    AgentInstallReq, AgentInstallResp, AgentState, DropHostReq, Hello, HelloAck, HelloAgent, HelloAgentAck,
+    AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent, HelloAgentAck, OtherControllers,
     Message, MsgType, RequestState, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
@@ -144,6 +144,11 @@ fn any_message(msgtype: MsgType, input: &mut Unstructured<'_>) -> Result<Message
             reboot_required: input.arbitrary()?,
         }),
         MsgType::DropHostReq => Message::DropHostReq(DropHostReq { host: node(input)? }),
+        MsgType::OtherControllers => {
+            let many = input.int_in_range(0..=limits::CONTROLLERS - 1)?;
+            let contact = |_| Ok(Contact { address: input.arbitrary()?, port: input.arbitrary()? });
+            Message::OtherControllers(OtherControllers { at: (0..many).map(contact).collect::<Result<_>>()? })
+        }
     })
 }
 
