@@ -282,6 +282,8 @@ impl Transport {
         let is_another = is_removed
             || seen.index != self.interface.index
             || self.interface.state == InterfaceState::Unusable
+            // IPv6 was away, and with it the membership: at an MTU below 1,280, for instance.
+            || (self.interface.address.v6.is_unspecified() && !seen.address.v6.is_unspecified())
             || !self.endpoints.iter().flatten().all(has_joined);
         (self.interface, self.refused) = (seen, None);
         if is_another {

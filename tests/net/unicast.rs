@@ -41,7 +41,7 @@ fn is_well(node: &Node) {
 fn agents_that_list_a_controller_are_served_where_multicast_is_dropped() {
     need_root!();
     let cluster = Cluster::of("peers", 1, 2).peers(1, &[0]).peers(2, &[0]).without_multicast();
-    let cluster = cluster.counting().start();
+    let mut cluster = cluster.counting().start();
     installs(&cluster, "PEER-1");
     for agent in &cluster.nodes[1..] {
         assert_eq!(heard_by(&cluster, agent), "unicast", "{}", agent.name);
@@ -49,6 +49,12 @@ fn agents_that_list_a_controller_are_served_where_multicast_is_dropped() {
         is_well(agent);
     }
     is_well(&cluster);
+    // It knows no host then: they announce themselves.
+    cluster.nodes[0].stop();
+    cluster.nodes[0].start();
+    for agent in &cluster.nodes[1..] {
+        wait::until_true("it is heard again", || heard_by(&cluster, agent) == "unicast");
+    }
     let wide = cluster.thimble(&["query-hosts", "--wide"]).ok();
     assert!(wide.contains(" ago by unicast"), "{wide}");
 
@@ -161,6 +167,8 @@ fn a_peers_name_is_resolved_by_a_worker_and_told_where_that_fails() {
         log.contains("the peer localhost is ")
             && log.contains("the peer nobody.invalid:7 has no address: its name does not resolve now")
     });
+    // Its own hello comes back from there.
+    wait::until_true("the peer is sent to", || node.refused("own_echo") > 0);
     let checked = node.thimble(&["check-config"]).ok();
     assert!(checked.contains("WARNING: the peer nobody.invalid:7 has no address now"), "{checked}");
     assert!(!checked.contains("the peer localhost"), "{checked}");
