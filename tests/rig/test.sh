@@ -123,6 +123,9 @@ run() {
         # So are those on filesystems that this kernel may not have.
         run_test "$name" $([[ $name != install ]] || echo --skip filesystems::)
     done
+    # What is sent to groups and to one node, and sessions, once more over IPv6 alone.
+    check "tests/net, IPv6" env THIMBLE_TEST_FAMILY=ipv6 tests/rig/as_root.sh "$(built udp net)" \
+        controllers:: datagrams:: fetching:: partitions:: repeated:: requests:: rig:: sessions:: unicast::
     for supervisor in systemd openrc; do
         check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
     done
