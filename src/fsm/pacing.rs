@@ -18,8 +18,8 @@ use crate::wire::messages::{HelloAgent, Message};
 /// Width of the window for each host, in milliseconds. One answer per millisecond
 /// keeps a controller almost idle, and bursts stay far below 277.
 const WINDOW_PER_HOST_MS: u64 = 1;
-/// The narrowest window, in milliseconds.
-const WINDOW_LEAST_MS: u64 = 20;
+/// The narrowest window.
+pub const WINDOW_LEAST: Duration = Duration::from_millis(20);
 /// After the network was away, the next round is due within this time.
 const SOON: Duration = Duration::from_millis(500);
 /// Rounds after which all hosts that are up have been counted.
@@ -86,7 +86,7 @@ impl Pacing {
         // A quarter more than were counted, for hosts that are new.
         let counted = hosts.saturating_add(hosts / 4);
         let expected = if self.rounds < ROUNDS_TO_COUNT { self.hosts_most } else { counted };
-        let wanted = (expected as u64).saturating_mul(WINDOW_PER_HOST_MS).max(WINDOW_LEAST_MS);
+        let wanted = (expected as u64).saturating_mul(WINDOW_PER_HOST_MS).max(WINDOW_LEAST.as_millis());
         Duration::from_millis(wanted.min(self.interval.as_millis() / 2))
     }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Idle --missed--> Planned --its time--> Asking --heard--> Idle
-//!                     `-- heard --> Idle   | asked for `limit`, and at least ASKS_LEAST times
+//!                     `-- heard --> Idle   | until its end, and at least ASKS_LEAST times
 //!                                          v
 //!                                        lost: asked once in each round --heard--> Idle
 //! ```
@@ -16,10 +16,14 @@
 //!
 //! Asks are sent only to nodes that missed a window of the asker's own round, and to hosts that
 //! install for it; nothing that is received starts one. All asks of a controller share a budget
-//! of one in a millisecond, which is also the pace of answers in a round. If many hosts are
-//! asked at once, each is asked less often: 1,000 hosts behind a dead switch about three times
-//! in 3 s.
+//! of two in a millisecond. If many hosts are asked at once, each is asked less often: 1,000
+//! hosts behind a dead switch three or four times.
+//!
+//! The limit of a host runs from the least window on. So that any host is lost in time, a wider
+//! window, as of many hosts, shortens it down to a half: 1,000 hosts have a window of 1.25 s, and
+//! 14 asks, which fail with 0.232^14 = 1e-9.
 
+use super::pacing::WINDOW_LEAST;
 use crate::time::{Duration, Instant};
 
 /// Asks of one node within the limit, unless the budget is short.
@@ -29,8 +33,8 @@ const ASKS_LEAST: u8 = 3;
 /// Unanswered asks after which a node is shown as silent. One is sent to each host that installs.
 const ASKS_SILENT: u8 = 2;
 /// The time between two turns while asks wait for the budget.
-pub const TICK: Duration = Duration::from_millis(4);
-/// Asks in one turn: one in a millisecond. A turn of all machines has room for
+pub const TICK: Duration = Duration::from_millis(2);
+/// Asks in one turn: two in a millisecond. A turn of all machines has room for
 /// [`ACTIONS`](crate::limits::ACTIONS).
 pub const ASKS_A_TICK: usize = 4;
 const _: () = assert!(ASKS_A_TICK < crate::limits::ACTIONS);
@@ -48,6 +52,13 @@ pub fn watch_apart(limit: Duration) -> Duration {
     Duration::from_millis(limit.as_millis() / 2)
 }
 
+/// When a host of a round that began then is lost, if it is asked from `asked` on.
+#[must_use]
+pub fn round_ends(began: Instant, asked: Instant, limit: Duration) -> Instant {
+    let half = Duration::from_millis(limit.as_millis() / 2);
+    (began + WINDOW_LEAST + ask_apart(limit) + limit).max(asked + half)
+}
+
 /// What is due for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Due {
@@ -62,18 +73,19 @@ pub enum Due {
 /// The asks of one node.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Probe {
-    /// When it missed its window; the limit runs from here.
-    since: Instant,
+    /// When it is lost.
+    ends: Instant,
     /// When the next step is due; `None` if the node is not asked.
     next: Option<Instant>,
     asks: u8,
 }
 
 impl Probe {
-    /// It is to be asked from `at` on, or from the time on that was planned before.
-    pub fn plan(&mut self, at: Instant) {
+    /// It is to be asked from `at` on, and is lost at `ends`. If it was planned before, the
+    /// earlier plan holds.
+    pub fn plan(&mut self, at: Instant, ends: Instant) {
         if self.next.is_none_or(|next| self.asks == 0 && at < next) {
-            *self = Self { since: at, next: Some(at), asks: 0 };
+            *self = Self { ends, next: Some(at), asks: 0 };
         }
     }
 
@@ -90,10 +102,10 @@ impl Probe {
 
     /// What is due. A node that is lost is asked once.
     #[must_use]
-    pub fn due(&self, now: Instant, limit: Duration, is_lost: bool) -> Due {
+    pub fn due(&self, now: Instant, is_lost: bool) -> Due {
         match self.next {
             Some(next) if now >= next => {
-                let is_over = self.asks >= ASKS_LEAST && now >= self.since + limit;
+                let is_over = self.asks >= ASKS_LEAST && now >= self.ends;
                 if is_over && !is_lost { Due::Lost } else { Due::Ask }
             }
             next => Due::Later(next),
@@ -105,7 +117,7 @@ impl Probe {
         self.asks = self.asks.saturating_add(1);
         let again = now + ask_apart(limit);
         let is_enough = self.asks >= ASKS_LEAST;
-        let again = if is_enough { again.min(now.max(self.since + limit)) } else { again };
+        let again = if is_enough { again.min(now.max(self.ends)) } else { again };
         self.next = (!is_lost).then_some(again);
         if is_lost {
             self.asks = 0;
@@ -132,7 +144,7 @@ mod tests {
     fn play(mut probe: Probe, apart: u64) -> (std::vec::Vec<u64>, u64) {
         let mut asks = std::vec::Vec::new();
         for now in (0..100_000).step_by(apart as usize) {
-            match probe.due(at(now), LIMIT, false) {
+            match probe.due(at(now), false) {
                 Due::Later(_) => {}
                 Due::Ask => {
                     asks.push(now);
@@ -147,9 +159,9 @@ mod tests {
     #[test]
     fn a_node_is_asked_all_along_the_limit_and_then_lost() {
         let mut probe = Probe::default();
-        assert_eq!(probe.due(at(0), LIMIT, false), Due::Later(None));
-        probe.plan(at(1_000));
-        assert_eq!(probe.due(at(999), LIMIT, false), Due::Later(Some(at(1_000))));
+        assert_eq!(probe.due(at(0), false), Due::Later(None));
+        probe.plan(at(1_000), at(1_000) + LIMIT);
+        assert_eq!(probe.due(at(999), false), Due::Later(Some(at(1_000))));
         let (asks, lost) = play(probe, 1);
         assert_eq!(asks.len() as u64, ASKS);
         assert_eq!((asks.first(), asks.last(), lost), (Some(&1_000), Some(&3_300), 3_400));
@@ -158,28 +170,35 @@ mod tests {
     #[test]
     fn a_node_that_gets_few_asks_is_lost_after_three_at_the_earliest() {
         let mut probe = Probe::default();
-        probe.plan(at(0));
+        probe.plan(at(0), at(0) + LIMIT);
         assert_eq!(play(probe, 1_000), (std::vec![0, 1_000, 2_000], 3_000));
         assert_eq!(play(probe, 2_000), (std::vec![0, 2_000, 4_000], 6_000));
     }
 
     #[test]
+    fn a_wide_window_shortens_the_limit_to_a_half() {
+        let after = |window: u64| round_ends(at(1_000), at(1_000 + window), LIMIT);
+        let least = at(1_000 + 20 + 100) + LIMIT;
+        assert_eq!((after(120), after(1_300), after(5_000)), (least, least, at(1_000 + 5_000 + 1_200)));
+    }
+
+    #[test]
     fn one_that_is_heard_or_lost_is_not_asked_before_its_next_plan() {
         let mut probe = Probe::default();
-        probe.plan(at(0));
+        probe.plan(at(0), at(0) + LIMIT);
         probe.on_asked(at(0), LIMIT, false);
         probe.on_asked(at(100), LIMIT, false);
         assert!(probe.is_silent());
-        probe.plan(at(50));
+        probe.plan(at(50), at(50) + LIMIT);
         assert!(probe.is_silent(), "a second plan does not begin anew");
         probe.on_heard();
-        assert_eq!((probe.is_silent(), probe.due(at(9_999), LIMIT, false)), (false, Due::Later(None)));
-        probe.plan(at(0));
-        assert_eq!(probe.due(at(0), LIMIT, true), Due::Ask);
+        assert_eq!((probe.is_silent(), probe.due(at(9_999), false)), (false, Due::Later(None)));
+        probe.plan(at(0), at(0) + LIMIT);
+        assert_eq!(probe.due(at(0), true), Due::Ask);
         probe.on_asked(at(0), LIMIT, true);
-        assert_eq!(probe.due(at(9_999), LIMIT, true), Due::Later(None), "a lost one is asked once");
-        probe.plan(at(200));
-        probe.plan(at(100));
-        assert_eq!(probe.due(at(0), LIMIT, false), Due::Later(Some(at(100))), "the earlier plan holds");
+        assert_eq!(probe.due(at(9_999), true), Due::Later(None), "a lost one is asked once");
+        probe.plan(at(200), at(200) + LIMIT);
+        probe.plan(at(100), at(100) + LIMIT);
+        assert_eq!(probe.due(at(0), false), Due::Later(Some(at(100))), "the earlier plan holds");
     }
 }

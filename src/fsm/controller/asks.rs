@@ -14,7 +14,7 @@ use super::Controller;
 use crate::fsm::acks;
 use crate::fsm::actions::{Actions, To};
 use crate::fsm::hosts::Host;
-use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, watch_apart};
+use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, round_ends, watch_apart};
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::{HelloAgent, Message};
@@ -29,7 +29,7 @@ pub(super) struct Asks {
     /// When its window has passed, and what was heard is looked at.
     window_ends: Option<Instant>,
     /// When the next ask or loss is due, or an earlier time.
-    due: Option<Instant>,
+    pub(super) due: Option<Instant>,
     /// The budget allows no ask before.
     not_before: Instant,
     /// The index of the host that is next.
@@ -67,7 +67,7 @@ impl Asks {
     pub fn watch(&mut self, now: Instant, host: &mut Host, limit: Duration) {
         if host.node != self.own && host.request.is_open_here() {
             let at = now + watch_apart(limit);
-            host.probe.plan(at);
+            host.probe.plan(at, at + limit);
             self.due = Instant::earliest([self.due, Some(at)]);
         }
     }
@@ -98,7 +98,7 @@ impl Controller<'_> {
         for at in (first..hosts).chain(0..first) {
             let Some(host) = self.hosts.at_mut(at) else { break };
             let is_lost = host.presence.is_gone();
-            match host.probe.due(now, limit, is_lost) {
+            match host.probe.due(now, is_lost) {
                 Due::Later(later) => next = Instant::earliest([next, later]),
                 Due::Ask if asked == ASKS_A_TICK || actions.room() == 0 => {
                     (self.asks.cursor, next) = (at, Some(now + TICK));
@@ -109,7 +109,7 @@ impl Controller<'_> {
                     host.probe.on_asked(now, limit, is_lost);
                     let ask = HelloAgent { op_counter: self.map.highest_counter(), ack_window_ms: 0 };
                     actions.send(To::Node(host.node, host.peer), Message::HelloAgent(ask));
-                    if let Due::Later(later) = host.probe.due(now, limit, is_lost) {
+                    if let Due::Later(later) = host.probe.due(now, is_lost) {
                         next = Instant::earliest([next, later]);
                     }
                 }
@@ -125,21 +125,22 @@ impl Controller<'_> {
         }
         self.asks.due = next;
         self.asks.sent = self.asks.sent.saturating_add(asked as u64);
-        self.asks.not_before = now + Duration::from_millis(asked as u64);
+        self.asks.not_before = now + Duration::from_millis((asked as u64).div_ceil(2));
     }
 
     /// The window of a round has passed: plans the asks of those that were not heard since the
     /// round began.
     fn plan_asks(&mut self, now: Instant) {
         let answers_apart = acks::answers_apart(self.timers.hello_interval);
-        let late = ask_apart(self.timers.probe);
+        let limit = self.timers.probe;
+        let late = ask_apart(limit);
         let (own, began) = (self.asks.own, self.asks.round_began);
         let is_missing = |host: &&mut Host| {
             host.node != own && host.last_heard < began && !host.presence.is_reported_gone()
         };
         for host in self.hosts.iter_mut().filter(is_missing) {
             let at = now.max(host.last_heard + answers_apart + late);
-            host.probe.plan(at);
+            host.probe.plan(at, round_ends(began, at, limit));
             self.asks.due = Instant::earliest([self.asks.due, Some(at)]);
         }
     }

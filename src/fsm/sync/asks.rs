@@ -58,7 +58,7 @@ impl Asks {
             for one in neighbours.iter_mut() {
                 if one.heard.is_some_and(|(_, at)| at < self.round_began) && !one.presence.is_reported_gone()
                 {
-                    one.probe.plan(now);
+                    one.probe.plan(now, now + self.limit);
                     self.due = Some(now);
                 }
             }
@@ -70,7 +70,7 @@ impl Asks {
         for one in neighbours.iter_mut() {
             let Some((peer, _)) = one.heard else { continue };
             let is_lost = one.presence.is_gone();
-            match one.probe.due(now, self.limit, is_lost) {
+            match one.probe.due(now, is_lost) {
                 Due::Ask if actions.room() <= ROOM_LEFT => self.due = Some(now + TICK),
                 Due::Ask => {
                     self.sent = self.sent.saturating_add(1);
@@ -84,7 +84,7 @@ impl Asks {
                 }
                 Due::Later(_) => {}
             }
-            if let Due::Later(later) = one.probe.due(now, self.limit, is_lost) {
+            if let Due::Later(later) = one.probe.due(now, is_lost) {
                 self.due = Instant::earliest([self.due, later]);
             }
         }
