@@ -185,3 +185,14 @@ fn asks_that_are_due_at_all_times_keep_the_budget() {
     }
     assert!((180..=2 * 100 + 4).contains(&asks), "{asks} in 100 ms");
 }
+
+#[test]
+fn rounds_that_follow_each_other_too_soon_for_an_ask_put_no_look_off() {
+    let mut trace = Trace::start(&[], 4);
+    trace.hears(100, 5, ack(&[]));
+    trace.dead.push(5);
+    let hello_interval = Duration::from_millis(100);
+    trace.controller.set_timers(at(100), ControllerTimers { hello_interval, ..TIMERS });
+    assert_eq!(trace.asks_until(4_000).first().map(|(_, host)| *host), Some(5));
+    assert_eq!(trace.lost(), 1);
+}
