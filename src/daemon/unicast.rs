@@ -24,9 +24,6 @@ const FIRST_PAUSE: u64 = 16;
 /// The time without a hello after which an agent announces itself, in quarters of the interval: a
 /// controller sends one at the latest after 11 tenths.
 const UNASKED_QUARTERS: u64 = 5;
-/// A controller that an agent did not hear, or hear of, for this many hello intervals is not
-/// reported to by unicast any more.
-const HEARD_WITHIN: u64 = 4;
 
 impl Daemon<'_> {
     /// The interval of hellos.
@@ -45,9 +42,11 @@ impl Daemon<'_> {
             }
             (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
                 let Self { controllers, transport, transmit, counters, network, config, .. } = self;
-                let within = Duration::from_millis(config.timers.hello_interval_ms).times(HEARD_WITHIN);
-                let peers = controllers.by_unicast(now, within);
-                for peer in peers.filter(|peer| transport.reaches(*peer) && !transport.has_peer(*peer)) {
+                let interval = Duration::from_millis(config.timers.hello_interval_ms);
+                for peer in controllers.take_by_unicast(now, interval) {
+                    if !transport.reaches(peer) || transport.has_peer(peer) {
+                        continue;
+                    }
                     match transport.send(Role::Agent, &To::Peer(peer), &transmit[..len]) {
                         Ok(_) => counters.sent += 1,
                         Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),

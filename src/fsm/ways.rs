@@ -57,6 +57,10 @@ pub fn is_to_group(message: &Message) -> bool {
     }
 }
 
+/// A controller that an agent did not hear, or hear of, for this many hello intervals is not
+/// reported to by unicast any more.
+const HEARD_WITHIN: u64 = 4;
+
 /// A controller that an agent has heard, or heard of.
 #[derive(Clone, Copy, Debug)]
 struct Known {
@@ -67,6 +71,8 @@ struct Known {
     /// By a message with the agent's own key. Of one with the group's, any agent may be the sender.
     is_proven: bool,
     heard: Instant,
+    /// It was reported to since.
+    is_told: bool,
 }
 
 /// The controllers that an agent has heard or heard of, to answer by unicast those that ask by
@@ -74,9 +80,13 @@ struct Known {
 ///
 /// A message with the group's key changes nothing of a controller that was heard with the agent's
 /// own key, and takes its place never: else any agent could turn the answers of the others away.
+/// One with the group's key is answered by unicast once, and in a hello interval no more of these
+/// than there are controllers: any agent can send them in any name and from any address.
 #[derive(Debug, Default)]
 pub struct Controllers {
     list: Vec<Known, { limits::CONTROLLERS }, u8>,
+    /// When a controller was reported to that is not proven.
+    told_unproven: Option<Instant>,
 }
 
 impl Controllers {
@@ -86,7 +96,7 @@ impl Controllers {
         match (message, way) {
             (Message::HelloAgent(_), Some(way)) => {
                 let (node, is_proven) = (Some(*sender), !is_forgeable);
-                self.keep(Known { node, peer, way, is_proven, heard: now });
+                self.keep(Known { node, peer, way, is_proven, heard: now, is_told: false });
             }
             (Message::OtherControllers(others), Some(_)) if !is_forgeable => {
                 for contact in &others.at {
@@ -101,6 +111,7 @@ impl Controllers {
                                 way: Way::Unicast,
                                 is_proven: true,
                                 heard: now,
+                                is_told: false,
                             });
                         }
                     }
@@ -129,11 +140,29 @@ impl Controllers {
         }
     }
 
-    /// The addresses of those that are to be sent to by unicast: heard, or heard of, within this
-    /// time.
-    pub fn by_unicast(&self, now: Instant, within: Duration) -> impl Iterator<Item = Peer> + '_ {
-        let is_recent = move |known: &&Known| now.since(known.heard) < within;
-        self.list.iter().filter(|known| known.way == Way::Unicast).filter(is_recent).map(|known| known.peer)
+    /// The addresses of those that a report is sent to by unicast now; they count as told.
+    pub fn take_by_unicast(
+        &mut self,
+        now: Instant,
+        hello_interval: Duration,
+    ) -> Vec<Peer, { limits::CONTROLLERS }, u8> {
+        let within = hello_interval.times(HEARD_WITHIN);
+        let share = hello_interval.as_millis().checked_div(limits::CONTROLLERS as u64).unwrap_or(0);
+        let mut may_tell_unproven =
+            self.told_unproven.is_none_or(|told| now.since(told) >= Duration::from_millis(share));
+        let mut peers = Vec::new();
+        let is_recent = |known: &&mut Known| known.way == Way::Unicast && now.since(known.heard) < within;
+        for known in self.list.iter_mut().filter(is_recent) {
+            if !known.is_proven {
+                if known.is_told || !may_tell_unproven {
+                    continue;
+                }
+                (known.is_told, may_tell_unproven, self.told_unproven) = (true, false, Some(now));
+            }
+            // As many as the list has at most.
+            let _ = peers.push(known.peer);
+        }
+        peers
     }
 
     /// The way by which a controller was heard last.
@@ -155,7 +184,8 @@ mod tests {
     use super::*;
     use crate::wire::messages::{HelloAgent, OtherControllers};
 
-    const INTERVAL: Duration = Duration::from_secs(30);
+    /// A controller is forgotten after 32 s, and the share of one is 1 s.
+    const INTERVAL: Duration = Duration::from_secs(8);
 
     fn at(seconds: u64) -> Instant {
         Instant::from_millis(seconds * 1_000)
@@ -170,21 +200,21 @@ mod tests {
         ReceivedDatagram { sender: NodeId(sender), key_slot: 0, message, is_forgeable }
     }
 
-    fn unicast(controllers: &Controllers, now: u64) -> std::vec::Vec<Peer> {
-        controllers.by_unicast(at(now), INTERVAL).collect()
+    fn unicast(controllers: &mut Controllers, now: u64) -> std::vec::Vec<Peer> {
+        controllers.take_by_unicast(at(now), INTERVAL).into_iter().collect()
     }
 
     #[test]
     fn who_asks_by_unicast_is_answered_by_unicast_until_it_asks_by_multicast() {
         let mut controllers = Controllers::default();
         controllers.on_message(at(0), peer(1), &hello(1, true), Some(Way::Multicast));
-        assert_eq!(unicast(&controllers, 1), []);
+        assert_eq!(unicast(&mut controllers, 1), []);
         controllers.on_message(at(1), peer(1), &hello(1, false), Some(Way::Unicast));
-        assert_eq!(unicast(&controllers, 1), [peer(1)]);
-        assert_eq!(unicast(&controllers, 31), [], "it is silent");
-        controllers.on_message(at(32), peer(1), &hello(1, true), Some(Way::Multicast));
-        assert_eq!(unicast(&controllers, 32), []);
-        controllers.on_message(at(33), peer(1), &hello(1, false), None);
+        assert_eq!(unicast(&mut controllers, 1), [peer(1)]);
+        assert_eq!(unicast(&mut controllers, 33), [], "it is silent");
+        controllers.on_message(at(34), peer(1), &hello(1, true), Some(Way::Multicast));
+        assert_eq!(unicast(&mut controllers, 34), []);
+        controllers.on_message(at(35), peer(1), &hello(1, false), None);
         assert_eq!(controllers.way(NodeId(1)), Some(Way::Multicast), "TIPC tells no way");
     }
 
@@ -194,14 +224,31 @@ mod tests {
         for node in 0..8 {
             controllers.on_message(at(node), peer(node as u8), &hello(node, false), Some(Way::Unicast));
         }
-        let known = unicast(&controllers, 8);
+        let known = unicast(&mut controllers, 8);
         for node in 0..20 {
             controllers.on_message(at(9), peer(99), &hello(node, true), Some(Way::Unicast));
             controllers.on_message(at(9), peer(99), &hello(node, true), Some(Way::Multicast));
         }
-        assert_eq!(unicast(&controllers, 9), known);
+        assert_eq!(unicast(&mut controllers, 9), known);
         controllers.on_message(at(9), peer(8), &hello(8, false), Some(Way::Unicast));
-        assert!(unicast(&controllers, 9).contains(&peer(8)), "the oldest makes room");
+        assert!(unicast(&mut controllers, 9).contains(&peer(8)), "the oldest makes room");
+    }
+
+    #[test]
+    fn hellos_that_any_agent_can_send_get_few_answers_by_unicast() {
+        let mut controllers = Controllers::default();
+        let mut answers = 0;
+        // 1,000 in each of 8 s, each in another name.
+        for number in 0..8_000u64 {
+            let now = Instant::from_millis(number);
+            controllers.on_message(now, peer(number as u8), &hello(number, true), Some(Way::Unicast));
+            answers += controllers.take_by_unicast(now, INTERVAL).len();
+        }
+        assert_eq!(answers, 8);
+        let now = at(100);
+        controllers.on_message(now, peer(1), &hello(1, true), Some(Way::Unicast));
+        assert_eq!(unicast(&mut controllers, 100), [peer(1)]);
+        assert_eq!(unicast(&mut controllers, 110), [], "once");
     }
 
     #[test]
@@ -214,15 +261,15 @@ mod tests {
         };
         let mut controllers = Controllers::default();
         controllers.on_message(at(0), peer(1), &told(true), Some(Way::Unicast));
-        assert_eq!(unicast(&controllers, 0), [], "of no agent");
+        assert_eq!(unicast(&mut controllers, 0), [], "of no agent");
         controllers.on_message(at(0), peer(1), &told(false), Some(Way::Unicast));
-        assert_eq!(unicast(&controllers, 0), [peer(2)]);
+        assert_eq!(unicast(&mut controllers, 0), [peer(2)]);
         controllers.on_message(at(1), peer(2), &hello(2, false), Some(Way::Unicast));
         controllers.on_message(at(2), peer(1), &told(false), Some(Way::Unicast));
-        assert_eq!(unicast(&controllers, 2), [peer(2)]);
+        assert_eq!(unicast(&mut controllers, 2), [peer(2)]);
         assert_eq!(controllers.way(NodeId(2)), Some(Way::Unicast));
         controllers.on_message(at(40), peer(1), &told(false), Some(Way::Unicast));
-        assert_eq!(unicast(&controllers, 40), [peer(2)], "another hears it");
+        assert_eq!(unicast(&mut controllers, 40), [peer(2)], "another hears it");
     }
 
     fn from_address(address: core::net::SocketAddr) -> crate::wire::messages::Contact {
