@@ -4,7 +4,7 @@ use mio::Token;
 
 use super::event_loop::Daemon;
 use super::tokens::DATAGRAMS;
-use super::transport::Batch;
+use super::transport::{Batch, ENDPOINTS};
 use crate::control::TipcRow;
 use crate::fsm::event::Event;
 use crate::fsm::topology::PeerEvent;
@@ -12,7 +12,6 @@ use crate::fsm::topology::PeerEvent;
 use crate::fsm::{actions::Peer, controller::Controller};
 use crate::limits;
 use crate::time::Instant;
-use crate::wire::frame::Role;
 
 /// Events handled in one turn.
 const EVENTS: usize = 16;
@@ -89,10 +88,13 @@ impl Daemon<'_> {
     /// the peer left would mark it as back; and before a message counts that shows that the
     /// network is there.
     pub(super) fn drain_datagrams(&mut self, now: Instant, batch: &mut Batch, batches: &mut usize) {
-        for role in [Role::Controller, Role::Agent] {
+        for at in 0..ENDPOINTS {
+            if self.transport.endpoint_at(at).is_none() {
+                continue;
+            }
             while let Some(left) = batches.checked_sub(1) {
                 *batches = left;
-                self.take_datagrams(now, Token(DATAGRAMS + role as usize), batch);
+                self.take_datagrams(now, Token(DATAGRAMS + at), batch);
                 if batch.len() < limits::RECV_BATCH {
                     break;
                 }
