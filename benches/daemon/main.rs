@@ -36,6 +36,8 @@ mod switch;
 mod sys;
 #[path = "../../tests/net/wait.rs"]
 mod wait;
+#[path = "../../tests/net/weather.rs"]
+mod weather;
 
 use std::fs;
 use std::os::fd::AsFd;

@@ -28,6 +28,8 @@ mod switch;
 mod sys;
 #[path = "../../tests/net/wait.rs"]
 mod wait;
+#[path = "../../tests/net/weather.rs"]
+mod weather;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};

@@ -7,6 +7,7 @@ use log::{info, warn};
 use super::event_loop::Daemon;
 use super::os_error::OsError;
 use super::proof;
+use super::unicast::IS_USED;
 use super::workers::WorkerKind;
 use crate::config::peers::PeerHost;
 use crate::fsm::actions::Peer;
@@ -21,7 +22,7 @@ impl Daemon<'_> {
     /// Has the names of peers resolved, if that is due and needed.
     #[inline(never)]
     pub(super) fn resolve_names(&mut self, now: Instant) {
-        if self.names.due.is_none_or(|due| now < due) {
+        if !IS_USED || self.names.due.is_none_or(|due| now < due) {
             return;
         }
         if self.are_names_well(now) {
@@ -38,7 +39,7 @@ impl Daemon<'_> {
 
     /// An address that the worker found for the peer with this number; unspecified for none.
     pub(super) fn on_resolved(&mut self, at: usize, address: [u8; 16]) {
-        let Some(peer) = self.config.network.peers.get(at) else { return };
+        let Some(peer) = self.config.network.peers.get(at).filter(|_| IS_USED) else { return };
         let address = Some(Ipv6Addr::from(address)).filter(|found| !found.is_unspecified());
         match (address.map(|found| found.to_canonical()), self.transport.peer_address(at)) {
             (Some(found), before) if before != Some(found) => {

@@ -12,6 +12,8 @@ use crate::fsm::topology::PeerEvent;
 use crate::fsm::{actions::Peer, controller::Controller};
 use crate::limits;
 use crate::time::Instant;
+#[cfg(feature = "tipc")]
+use crate::wire::frame::Role;
 
 /// Events handled in one turn.
 const EVENTS: usize = 16;

@@ -25,6 +25,9 @@ const FIRST_PAUSE: u64 = 16;
 /// controller sends one at the latest after 11 tenths.
 const UNASKED_QUARTERS: u64 = 5;
 
+/// Over TIPC a multicast reaches all nodes that are up, and nothing of this is used.
+pub(super) const IS_USED: bool = !cfg!(feature = "tipc");
+
 impl Daemon<'_> {
     /// The interval of hellos.
     pub(super) fn hello_interval(&self) -> Duration {
@@ -34,6 +37,9 @@ impl Daemon<'_> {
     /// Sends what was sent to a group, whose datagram has this length, to the nodes of that group
     /// that are heard by unicast.
     pub(super) fn send_by_unicast(&mut self, now: Instant, to: &To, message: Message, len: usize) {
+        if !IS_USED {
+            return;
+        }
         match (to, message) {
             // Each host has a key of its own.
             (To::Agents, Message::HelloAgent(hello)) => {
@@ -77,6 +83,9 @@ impl Daemon<'_> {
     /// Sends the hello to some more hosts.
     #[inline(never)]
     pub(super) fn spread(&mut self, now: Instant) {
+        if !IS_USED {
+            return;
+        }
         let Self { node, transport, codec, transmit, counters, network, spread, .. } = self;
         let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
         let hosts = controller.hosts();
@@ -116,7 +125,7 @@ impl Daemon<'_> {
 
     /// When the agent announces itself to its peers unless it is asked before.
     pub(super) fn announce_at(&self) -> Option<Instant> {
-        self.node.agent.as_ref().filter(|_| self.transport.has_peers())?;
+        self.node.agent.as_ref().filter(|_| IS_USED && self.transport.has_peers())?;
         let interval = self.config.timers.hello_interval_ms;
         let quiet = Duration::from_millis(interval.saturating_mul(UNASKED_QUARTERS) / 4);
         let asked = self.counters.asked_by.as_ref().map(|asked| asked.at + quiet);
