@@ -17,8 +17,8 @@ use thimble::wire::header::{Header, MINOR};
 use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::{
-    AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent, HelloAgentAck, OtherControllers,
-    Message, MsgType, RequestState, SyncComplete, SyncReq,
+    AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
+    HelloAgentAck, Message, MsgType, OtherControllers, RequestState, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 
