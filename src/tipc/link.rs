@@ -39,8 +39,11 @@ pub fn name(socket: &Socket, node: u32, bearer: u32) -> io::Result<Text<{ sys::L
 pub fn ends<const N: usize>(name: &str, own: &str, peer: &str) -> Text<N> {
     let ends = || {
         let rest = name.strip_prefix(own)?.strip_prefix(':')?;
-        let (ours, theirs) = rest.split_once(&format!("-{peer}:"))?;
-        Some(Text::truncated(&format!("{ours}-{theirs}")))
+        let (ours, theirs) = rest.match_indices('-').find_map(|(at, _)| {
+            let (ours, theirs) = rest.split_at_checked(at)?;
+            Some((ours, theirs.strip_prefix('-')?.strip_prefix(peer)?.strip_prefix(':')?))
+        })?;
+        Some(Text::format(format_args!("{ours}-{theirs}")))
     };
     ends().unwrap_or_else(|| Text::truncated(name))
 }
