@@ -213,7 +213,10 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         let sentence = "the controllers' group is the same; the two must differ".to_owned();
         return Err(section.conflict_between("agent_group6", "controller_group6", sentence));
     }
-    for peer in &network.peers {
+    for (at, peer) in network.peers.iter().enumerate() {
+        if network.peers[..at].contains(peer) {
+            return Err(section.conflict("peers", format!("{peer} is listed twice; remove one of them")));
+        }
         if let PeerHost::Address(address) = &peer.host
             && !network.families.contains(&Family::of(address))
         {

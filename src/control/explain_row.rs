@@ -89,6 +89,8 @@ pub struct ExplainedHost {
     /// How long after its start this controller has asked all hosts twice, in milliseconds
     /// from now; 0 if it has.
     pub settles_ms: u64,
+    /// This controller's own interface is not up.
+    pub is_cut: bool,
     /// A file that this controller lacks and some host should have.
     pub missing: Option<MissingFile>,
     /// The last rollout.

@@ -106,6 +106,10 @@ impl Node<'_> {
         if let Some(controller) = &mut self.controller {
             controller.on_network_back(now, &mut self.random);
         }
+        // The next hello may be far away, and controllers have lost this host.
+        if let Some(agent) = &mut self.agent {
+            agent.announce(now);
+        }
     }
 
     /// Does what is due; before that, nothing.

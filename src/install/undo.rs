@@ -342,9 +342,11 @@ impl Installer<'_> {
             is_restarted = true;
             failure = failure.or(run(patch, Script::Restart));
         }
-        // The previous set knows no way: what runs was not a patch's.
+        // The previous set knows no way: what runs was not a patch's. Or its restarts do not undo
+        // what those of the new set have done, such as to the network.
+        let has_passed = state.phase >= Some(JournalPhase::Health);
         for patch in with_script(&intent.added, Script::Restart).filter(|patch| began(&patch.id)) {
-            if !is_restarted {
+            if !is_restarted || has_passed {
                 run(patch, Script::Restart);
             }
         }

@@ -25,7 +25,7 @@ declare -A needs=(
         mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
     [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
-    [test]="@dist @net @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh
+    [test]="@dist @net @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
 )
 collect() {

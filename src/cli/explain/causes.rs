@@ -86,6 +86,12 @@ pub fn causes(host: &ExplainedHost) -> Vec<Cause> {
 /// What this controller lacks.
 fn of_controller(host: &ExplainedHost) -> Vec<Cause> {
     let mut causes = Vec::new();
+    if host.is_cut {
+        causes.push(
+            Cause::new("controller-network", "this controller's own interface is not up, so it hears nobody")
+                .hint("see `thimble status` here, before anything is done about hosts"),
+        );
+    }
     if !host.is_started {
         causes.push(
             Cause::new(
@@ -131,7 +137,7 @@ fn lost(host: &ExplainedHost) -> Cause {
     let hint = match cause {
         LossCause::Ended => "start thimble on it, and see why it ended in its log",
         LossCause::Silent | LossCause::OutOfReach => {
-            "see whether it is up and its network whole, with `thimble ping`"
+            "see whether it is up, and what its own `thimble status` says of the network"
         }
     };
     Cause::new("lost", format!("it is lost: {}, and was last heard {} ago", cause.words(), span(row.age_ms)))
@@ -151,7 +157,9 @@ fn of_request(host: &ExplainedHost) -> Option<Cause> {
         return Some(
             Cause::new("not-answered", "it was asked to install and has not answered")
                 .next(format!("{next}, and given up in {}", span(gives_up)))
-                .hint(format!("see whether it hears this controller: `thimble ping {name}`")),
+                .hint(format!(
+                    "see whether it hears this controller: `asked by` in `thimble status` on {name}"
+                )),
         );
     }
     if let HostState::Installing { step, percent } = row.state {
@@ -257,7 +265,9 @@ fn of_knowledge(host: &ExplainedHost) -> Option<Cause> {
                 format!("it could not be asked which patches it has, {times} times in a row"),
             )
             .next(format!("it is asked again in {}", span(again_ms)))
-            .hint("a session, over the same port as datagrams, must be let through: see `thimble ping`"),
+            .hint(
+                "a session, over the same port as datagrams, must be let through by every firewall between",
+            ),
         ),
     }
 }
@@ -285,6 +295,7 @@ mod tests {
             round_ms: 12_000,
             is_started: true,
             settles_ms: 0,
+            is_cut: false,
             missing: None,
             rollout: None,
         }
@@ -328,6 +339,8 @@ mod tests {
         assert!(silent.hint.contains("thimble drop-host w-1"), "{}", silent.hint);
         assert!(causes(&lost(LossCause::Ended))[0].hint.starts_with("start thimble on it"));
         assert_eq!(codes(&lost(LossCause::Silent)), ["lost"], "it is no matter that nobody asked it");
+        let cut = ExplainedHost { is_cut: true, ..lost(LossCause::Silent) };
+        assert_eq!(codes(&cut), ["controller-network", "lost"]);
     }
 
     #[test]

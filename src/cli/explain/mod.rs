@@ -14,11 +14,13 @@ use crate::control::{
     BlobRow, Currency, ExplainedHost, HostRow, HostState, PatchRow, PatchState, Patches, Reply, Request,
     RequestStatus,
 };
+use crate::fsm::rollout::RolloutPart;
 use crate::job::PatchIds;
 use crate::json::Value;
 use crate::repo::entry::EntryState;
 use crate::time::Span;
 use crate::types::PatchId;
+use crate::wire::install::Outcome;
 use causes::{Cause, causes, named};
 
 /// The most hosts that an explanation of a patch shows; it counts the rest.
@@ -96,6 +98,7 @@ fn verdict(host: &ExplainedHost) -> String {
         Currency::Current if row.state == HostState::Lost => "was current when it was last heard",
         Currency::Current => "is current",
         Currency::OutOfDate => "is not current",
+        Currency::Pending if row.state == HostState::Lost => "is not current: an install was under way",
         Currency::Pending => "is about to become current",
         Currency::Failed => "is not current: its last install failed",
         Currency::Unknown => "may be current: this controller cannot tell",
@@ -214,6 +217,13 @@ fn host_line(row: &HostRow) -> String {
     let heard = Span::of_millis(row.age_ms);
     match (row.state, row.install) {
         (HostState::Lost, _) => format!("{}: lost, heard {heard} ago", row.hostname),
+        // The outcome of an earlier install, before this patch was applied or removed.
+        (HostState::Idle, RequestStatus::None | RequestStatus::Ended(Outcome::Installed)) => match row.part {
+            Some(RolloutPart::Next) => {
+                format!("{}: idle, its turn in the rollout has not come", row.hostname)
+            }
+            _ => format!("{}: idle, not asked to install", row.hostname),
+        },
         (_, RequestStatus::None) => format!("{}: {}, not asked to install", row.hostname, state(row.state)),
         _ => progress::line(row),
     }
@@ -260,6 +270,10 @@ mod tests {
     #[test]
     fn a_host_without_a_patch_is_shown_with_its_state() {
         assert_eq!(host_line(&row("w")), "w: idle, not asked to install");
+        let earlier = HostRow { install: RequestStatus::Ended(Outcome::Installed), ..row("w") };
+        assert_eq!(host_line(&earlier), "w: idle, not asked to install");
+        let next = HostRow { part: Some(RolloutPart::Next), ..earlier };
+        assert_eq!(host_line(&next), "w: idle, its turn in the rollout has not come");
         let lost = HostRow { state: HostState::Lost, age_ms: 90_000, ..row("w") };
         assert_eq!(host_line(&lost), "w: lost, heard 1 min 30 s ago");
     }

@@ -11,7 +11,7 @@ use crate::job::PatchIds;
 use crate::repo::effective::{blocked_by, effective_set};
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, PatchId, Reason};
+use crate::types::{Hostname, InterfaceState, PatchId, Reason};
 
 impl Daemon<'_> {
     pub(super) fn explain_host(
@@ -20,10 +20,12 @@ impl Daemon<'_> {
         slot: usize,
         name: &Hostname,
     ) -> Result<Answered, RequestRefused> {
+        let is_cut = self.interface_row(now).is_some_and(|row| row.state != InterfaceState::Up);
         let controller = self.controller()?;
         let node = hosts::find(controller, name)?;
         if let Some(host) = controller.hosts().get(node) {
             let explained = explained(now, controller, &self.config.node.hostname, host);
+            let explained = ExplainedHost { is_cut, ..explained };
             self.control.reply(slot, &Reply::Explained(explained));
         }
         Ok(Answered::Done)
@@ -91,6 +93,7 @@ fn explained(now: Instant, controller: &Controller<'_>, own: &Hostname, host: &H
         round_ms: controller.pacing().poll_at().map_or(0, |next| next.since(now).as_millis()),
         is_started: controller.sync().is_started(),
         settles_ms: controller.pacing().settles_in(now).as_millis(),
+        is_cut: false,
         missing: missing.map(|row| MissingFile { id: row.id, reason: Reason::truncated(row.reason.raw()) }),
         rollout: map.rollout().map(|rollout| rollouts::row(now, controller, own, rollout)),
     }
