@@ -47,6 +47,7 @@ with Network(3) as network:
     daemons = [node.daemon() for node in network.nodes]
     until("the first controller knows the two others", lambda: is_known(first))
     until("both links to each are shown", lambda: ends(first, "links") == whole("node2", "node3"))
+    until("its start is over", lambda: first.ask("status").get("troubles") == [])
     assert ends(first, "links_down") == []
     text = first.run(THIMBLE, "--config", first.path("thimble.toml"), "status")
     rows = [line for line in text.splitlines() if line.startswith("link ")]
