@@ -6,13 +6,9 @@
 
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
-
 use super::PatchError;
 use super::fault::ArchiveError;
-
-/// What every member starts with.
-const MAGIC: [u8; 2] = [0x1f, 0x8b];
+use super::gzip_member::{MAGIC, Member};
 
 /// Counts the bytes that are read, and remembers whether reading failed.
 struct CountedReader<'a> {
@@ -41,7 +37,7 @@ type Source<'a> = BufReader<CountedReader<'a>>;
 /// How far the file is read.
 enum Place<'a> {
     /// In a member.
-    Member(Box<GzDecoder<Source<'a>>>),
+    Member(Box<Member<Source<'a>>>),
     /// Behind the last member.
     Behind(Source<'a>),
     /// Between two members, after reading failed there.
@@ -62,7 +58,7 @@ impl<'a> Gunzip<'a> {
         if !source.fill_buf().map_err(PatchError::Io)?.starts_with(&MAGIC) {
             return Err(ArchiveError::NotGzip.into());
         }
-        Ok(Self { place: Place::Member(Box::new(GzDecoder::new(source))), has_more: false })
+        Ok(Self { place: Place::Member(Box::new(Member::new(source))), has_more: false })
     }
 
     fn source(&self) -> Option<&CountedReader<'a>> {
@@ -100,7 +96,7 @@ impl<'a> Gunzip<'a> {
         };
         let first = first_byte(&mut source)?;
         if first == Some(MAGIC[0]) {
-            self.place = Place::Member(Box::new(GzDecoder::new(source)));
+            self.place = Place::Member(Box::new(Member::new(source)));
             return Ok(());
         }
         let is_end = is_zeros_to_the_end(&mut source);

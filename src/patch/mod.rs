@@ -15,6 +15,7 @@ mod fields;
 pub mod floor;
 mod floor_keys;
 mod gunzip;
+mod gzip_member;
 #[cfg(feature = "tools")]
 mod holes;
 #[cfg(feature = "tools")]
