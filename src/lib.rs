@@ -14,16 +14,16 @@
 //! | [`repo`] | merges entries into one map, and computes from it what hosts should have | |
 //! | [`wire`] | turns bytes into messages and back | `repo` |
 //! | [`fsm`] | turns messages and events into state and actions | `repo`, `wire` |
-//! | `json`, `sealed`, `sorted`, `failpoint` | writes JSON; the format of checksummed files; sorted vectors as maps; kills a test build at a named place | |
+//! | `json`, `sealed`, `sorted`, `failpoint`, `clock` | writes JSON; the format of checksummed files; sorted vectors as maps; kills a test build at a named place; the time of day | |
 //! | `config` | reads configuration and key files into checked values | `wire` |
 //! | `udp`, [`tipc`] | carry datagrams and streams; tell who is there | `wire`, `fsm`, `config` |
 //! | `patch` | reads and makes patch files: signature, metadata, members | `repo`, `config` |
 //! | `job` | what a worker process is told to do and what it reports | `repo`, `wire`, `config` |
 //! | `control` | what a command asks of the daemon and what it answers | `repo`, `wire`, `fsm`, `job` |
-//! | `store` | keeps a controller's repository in files, in a worker | `repo`, `wire`, `json`, `sealed`, `failpoint`, `config`, `patch`, `job` |
+//! | `store` | keeps a controller's repository in files, in a worker | `repo`, `wire`, `json`, `sealed`, `failpoint`, `clock`, `config`, `patch`, `job` |
 //! | `install` | brings a host's tree to a set of patches, in a worker | `repo`, `wire`, `sealed`, `sorted`, `failpoint`, `config`, `patch`, `job` |
-//! | `daemon` | the event loop: sockets, worker processes and a clock | `repo`, `wire`, `fsm`, `udp`, `tipc`, `config`, `job`, `control`, `store`, `install` |
-//! | `cli` | turns arguments into requests, and replies into tables and JSON | `repo`, `wire`, `fsm`, `json`, `config`, `tipc`, `patch`, `job`, `control`, `store`, `install` |
+//! | `daemon` | the event loop: sockets, worker processes and a clock | `repo`, `wire`, `fsm`, `clock`, `udp`, `tipc`, `config`, `job`, `control`, `store`, `install` |
+//! | `cli` | turns arguments into requests, and replies into tables and JSON | `repo`, `wire`, `fsm`, `json`, `clock`, `config`, `tipc`, `patch`, `job`, `control`, `store`, `install` |
 //! | `cli/run` | starts the daemon | `daemon` |
 //!
 //! The core ([`wire`], [`repo`], [`fsm`], the first row, and the part of [`tipc`] that
@@ -65,6 +65,8 @@ pub mod wire;
 
 #[cfg(feature = "std")]
 pub mod cli;
+#[cfg(feature = "std")]
+pub mod clock;
 #[cfg(feature = "std")]
 pub mod config;
 #[cfg(feature = "std")]

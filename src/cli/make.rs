@@ -1,12 +1,12 @@
 //! `make`: makes a patch from a directory, on the machine where patches are built.
 
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::{self, Out};
 use super::patches::lines_json;
+use crate::clock::unix_ms;
 use crate::patch;
 use crate::time::Day;
 
@@ -20,8 +20,7 @@ pub fn make(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     let shown = made.file.display();
     let mut lines = vec![format!("{shown} is made; sign it with `minisign -S -H -m {shown}`")];
     lines.extend(made.cautions.iter().map(|caution| format!("{shown}: caution: {caution}")));
-    let today =
-        Day::of_unix_ms(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_millis() as u64));
+    let today = Day::of_unix_ms(unix_ms());
     for doubt in made.metadata.says().iter().flat_map(|says| says.doubts(today)) {
         out::note(format_args!("{shown}: warning: {doubt}"));
     }

@@ -1,6 +1,8 @@
 //! System calls of the command line that std does not have: the terminal's size, the
 //! interrupt key, an alarm.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 

@@ -1,5 +1,7 @@
 //! System calls of the configuration that std does not have.
 
+#![deny(clippy::cast_possible_truncation)]
+
 #[cfg(feature = "udp")]
 use std::{io, net::Ipv4Addr, os::fd::AsRawFd, os::fd::BorrowedFd};
 
@@ -80,7 +82,7 @@ pub(super) fn interface_of(socket: BorrowedFd<'_>, address: Ipv4Addr) -> Option<
     // SAFETY: ifreq is plain data, for which zeros are a value.
     let mut all: [libc::ifreq; ADDRESSES] = unsafe { std::mem::zeroed() };
     let mut list = libc::ifconf {
-        ifc_len: size_of_val(&all) as libc::c_int,
+        ifc_len: size_of_val(&all).try_into().unwrap_or(0),
         ifc_ifcu: libc::__c_anonymous_ifc_ifcu { ifcu_req: all.as_mut_ptr() },
     };
     // SAFETY: the kernel writes whole entries, no more than `ifc_len` bytes of them, which is
@@ -113,7 +115,7 @@ pub(super) fn send_multicast_by(socket: BorrowedFd<'_>, index: u32) -> io::Resul
     };
     // SAFETY: `request` outlives the call, and its length is its own.
     let done = unsafe {
-        let len = size_of_val(&request) as libc::socklen_t;
+        let len = libc::socklen_t::try_from(size_of_val(&request)).unwrap_or(0);
         libc::setsockopt(
             socket.as_raw_fd(),
             libc::IPPROTO_IP,
@@ -133,7 +135,8 @@ pub(super) fn send_multicast_by(socket: BorrowedFd<'_>, index: u32) -> io::Resul
 pub(super) fn send_multicast6_by(socket: BorrowedFd<'_>, index: u32) -> io::Result<()> {
     // SAFETY: `index` outlives the call, and its length is its own.
     let done = unsafe {
-        let (len, value) = (size_of_val(&index) as libc::socklen_t, (&raw const index).cast());
+        let (len, value) =
+            (libc::socklen_t::try_from(size_of_val(&index)).unwrap_or(0), (&raw const index).cast());
         libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, value, len)
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }

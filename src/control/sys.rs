@@ -1,6 +1,8 @@
 //! System calls of the control socket that std does not offer: descriptors sent with a
 //! message, and the credentials of the peer.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::mem::{size_of, size_of_val};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -46,7 +48,9 @@ pub fn send_with_descriptors(stream: &UnixStream, bytes: &[u8], descriptors: &[R
     }
     // u64s, because a control message must be aligned; its header is two of them.
     let mut control = [0u64; 2 + (FDS * size_of::<RawFd>()).div_ceil(size_of::<u64>())];
-    let payload_len = size_of_val(descriptors) as u32;
+    let Ok(payload_len) = u32::try_from(size_of_val(descriptors)) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     // SAFETY: all zeros is a valid msghdr: null pointers with zero lengths.
     let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
@@ -141,7 +145,7 @@ pub struct Credentials {
 /// As `getsockopt(2)`.
 pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
     let mut cred = libc::ucred { pid: 0, uid: 0, gid: 0 };
-    let mut len = size_of::<libc::ucred>() as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or(0);
     // SAFETY: `cred` and `len` outlive the call, and `len` is that of `cred`.
     check(unsafe {
         libc::getsockopt(
@@ -159,7 +163,7 @@ pub fn peer_credentials(socket: BorrowedFd<'_>) -> io::Result<Credentials> {
 #[must_use]
 pub fn peer_is_in_group(socket: BorrowedFd<'_>, group: u32) -> bool {
     let mut groups = [0 as libc::gid_t; 256];
-    let mut len = size_of_val(&groups) as libc::socklen_t;
+    let mut len = libc::socklen_t::try_from(size_of_val(&groups)).unwrap_or(0);
     // SAFETY: `groups` and `len` outlive the call, and `len` is that of `groups`. A
     // longer list is an error, and then the answer is no.
     let got = unsafe {

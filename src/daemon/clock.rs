@@ -1,8 +1,7 @@
 //! The time of day. thimble's own time ([`Instant`]) never jumps; the time of day is used
 //! for the number of a start, and is shown.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
+use crate::clock::unix_ms;
 use crate::time::Instant;
 
 /// The time of day at start.
@@ -16,13 +15,7 @@ impl Clock {
     /// Records the time of day now.
     #[must_use]
     pub fn at(now: Instant) -> Self {
-        Self { at: now, unix_ms: Self::unix_ms() }
-    }
-
-    /// The time of day now, in milliseconds since 1970; 0 before that.
-    #[must_use]
-    pub fn unix_ms() -> u64 {
-        SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
+        Self { at: now, unix_ms: unix_ms() }
     }
 
     /// By how many milliseconds the clock was set since the start, beyond the time that has

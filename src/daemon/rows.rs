@@ -1,10 +1,10 @@
 //! Builds the rows of the control protocol from the daemon's state.
 
 use super::alerts::alerts;
-use super::clock::Clock;
 use super::counters::Counters;
 use super::event_loop::Daemon;
 use super::{log, proof, summary, transport};
+use crate::clock::unix_ms;
 use crate::control::{
     AwaitsRow, BlobRow, HostClass, HostCounts, HostRow, HostState, LastController, LossCause, NeighbourRow,
     PatchRow, StatusRow,
@@ -107,7 +107,7 @@ pub fn status(now: Instant, daemon: &Daemon<'_>, hosts_by: HostCounts) -> Status
     let entries = count(map.map_or(0, Map::len));
     let (state, step, percent) = agent.map_or(Default::default(), |agent| agent.progress());
     let last_reason = agent.and_then(|agent| agent.last()).map(|last| last.reason.clone());
-    let unix_ms = Clock::unix_ms();
+    let unix_ms = unix_ms();
     let asked_by = daemon.counters.asked_by.as_ref().map(|contact| LastController {
         node: contact.node,
         address: address(contact.from),

@@ -3,7 +3,6 @@
 
 use std::fs::{File, TryLockError};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use log::{info, warn};
 use mio::Poll;
@@ -30,6 +29,7 @@ use super::tokens::{CONNECTIONS, SESSIONS, WORKERS};
 use super::transport::Transport;
 use super::workers::Workers;
 use super::{log as lines, sys};
+use crate::clock::unix_ms;
 use crate::config::keys::{KeyFile, Owners};
 use crate::config::{Config, User};
 use crate::fsm::actions::Actions;
@@ -163,9 +163,8 @@ fn identity(config: &Config) -> Result<Identity, String> {
             (ClusterId::default(), node, ring)
         }
     };
-    let unix_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64);
     let incarnation =
-        incarnation::next(&config.node.state_dir, unix_ms).map_err(|error| error.to_string())?;
+        incarnation::next(&config.node.state_dir, unix_ms()).map_err(|error| error.to_string())?;
     let revoked = config.security.revoked.iter().copied().collect();
     Ok(Identity { cluster, node, incarnation, roles, ring, revoked })
 }

@@ -1,5 +1,7 @@
 //! System calls of the event loop and its workers that std does not provide.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -193,7 +195,7 @@ pub fn send_message(socket: BorrowedFd<'_>, message: &[u8]) -> io::Result<()> {
 pub fn is_message_socket(fd: BorrowedFd<'_>) -> bool {
     let is = |option, wanted: libc::c_int| {
         let mut value: libc::c_int = 0;
-        let mut len = size_of_val(&value) as libc::socklen_t;
+        let mut len = libc::socklen_t::try_from(size_of_val(&value)).unwrap_or(0);
         // SAFETY: `value` and `len` outlive the call, and `len` is that of `value`.
         let got = unsafe {
             libc::getsockopt(fd.as_raw_fd(), libc::SOL_SOCKET, option, (&raw mut value).cast(), &raw mut len)

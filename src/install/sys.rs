@@ -3,6 +3,8 @@
 //! Each call takes an open directory and one name in it. No call follows a symbolic
 //! link.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::ffi::{CStr, CString, c_int};
 use std::fs::File;
 use std::io;
@@ -59,8 +61,13 @@ fn c_name(name: &str) -> io::Result<CString> {
     CString::new(name).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))
 }
 
-fn check(result: c_int) -> io::Result<c_int> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+/// What a C function or a system call by number returned; the latter is of a word's length, and
+/// none of those here returns more than an int.
+fn check(result: impl TryInto<c_int>) -> io::Result<c_int> {
+    match result.try_into() {
+        Ok(result) if result >= 0 => Ok(result),
+        _ => Err(io::Error::last_os_error()),
+    }
 }
 
 fn open_at(dir: BorrowedFd<'_>, name: &str, flags: c_int, mode: u32) -> io::Result<OwnedFd> {
@@ -89,9 +96,8 @@ pub(super) fn open_dir_below(dir: BorrowedFd<'_>, path: &str) -> io::Result<Owne
     let how_bytes = size_of::<libc::open_how>();
     // SAFETY: `path` is a C string, `how` as long as said and `dir` open; the arguments are
     // the system call's.
-    let fd = check(unsafe {
-        libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), how, how_bytes) as c_int
-    })?;
+    let fd =
+        check(unsafe { libc::syscall(libc::SYS_openat2, dir.as_raw_fd(), path.as_ptr(), how, how_bytes) })?;
     // SAFETY: the descriptor is new and not owned by anything else.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -119,7 +125,10 @@ pub(super) fn stat_at(dir: BorrowedFd<'_>, name: &str) -> io::Result<Stat> {
     let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
     let mut stat = MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: `stat` is a whole `statx` to write to; `name` and `dir` outlive the call.
-    check(unsafe { libc::statx(dir.as_raw_fd(), name.as_ptr(), flags, mask, stat.as_mut_ptr()) })?;
+    check(unsafe {
+        // By number: older versions of musl have no function for it.
+        libc::syscall(libc::SYS_statx, dir.as_raw_fd(), name.as_ptr(), flags, mask, stat.as_mut_ptr())
+    })?;
     // SAFETY: the call succeeded, and all zeros is a `statx` as well.
     let stat = unsafe { stat.assume_init() };
     let kind = match u32::from(stat.stx_mode) & libc::S_IFMT {
@@ -216,7 +225,7 @@ pub(super) fn rename_new_at(
             to.as_raw_fd(),
             c_to.as_ptr(),
             libc::RENAME_NOREPLACE,
-        ) as c_int
+        )
     });
     match renamed {
         // The filesystem or kernel does not know the flag. Planning found the name free.
@@ -327,8 +336,10 @@ pub(super) fn chown_at(dir: BorrowedFd<'_>, name: &str, uid: u32, gid: u32) -> i
 /// Sets an inode's modification time; does not follow a link.
 pub(super) fn set_mtime_at(dir: BorrowedFd<'_>, name: &str, mtime_s: i64, mtime_ns: u32) -> io::Result<()> {
     let name = c_name(name)?;
+    // Up to 999,999,999; of 32 bits on some targets.
+    let Ok(nanoseconds) = i32::try_from(mtime_ns) else { return Err(io::ErrorKind::InvalidInput.into()) };
     let omit = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
-    let mtime = libc::timespec { tv_sec: mtime_s as _, tv_nsec: mtime_ns as _ };
+    let mtime = libc::timespec { tv_sec: mtime_s, tv_nsec: nanoseconds.into() };
     let times = [omit, mtime];
     // SAFETY: `times` has the two entries that the call reads; `name` and `dir` outlive it.
     check(unsafe {
@@ -354,7 +365,7 @@ pub(super) fn sync_filesystem(fd: BorrowedFd<'_>) -> io::Result<()> {
 /// Returns false and does nothing if unsupported.
 pub(super) fn preallocate(file: &File, from: u64, len: u64) -> io::Result<bool> {
     // SAFETY: `file` is open.
-    match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from as _, len as _) }) {
+    match check(unsafe { libc::fallocate(file.as_raw_fd(), 0, from.cast_signed(), len.cast_signed()) }) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::EOPNOTSUPP | libc::ENOSYS)) => Ok(false),
         other => other.map(|_| true),
     }

@@ -1,5 +1,7 @@
 //! The system calls that measure a file system and close what was inherited.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};

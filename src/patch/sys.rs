@@ -1,6 +1,8 @@
 //! The system calls that tell what a file has besides its content: extended attributes and
 //! holes.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;

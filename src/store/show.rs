@@ -8,12 +8,12 @@ use std::fmt::{self, Display};
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::blobs::BlobStore;
 use super::disk;
 use super::error::JobFailure;
 use super::map_file::Snapshot;
+use crate::clock::unix_ms;
 use crate::config::Config;
 use crate::json::Value;
 use crate::patch::archive::{self, Archive, ArchiveSection, Member, MemberKind, Sink};
@@ -201,8 +201,7 @@ impl<'a> Shown<'a> {
 }
 
 fn today() -> Day {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Day::of_unix_ms(since.as_secs().saturating_mul(1_000))
+    Day::of_unix_ms(unix_ms())
 }
 
 /// A patch that a floor requires, on one line.

@@ -1,5 +1,7 @@
 //! System calls on file systems that the standard library does not offer.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;

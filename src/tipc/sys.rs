@@ -3,6 +3,8 @@
 //!
 //! std's socket types do the rest, which works on any descriptor: receive, send, timeouts.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::mem::{offset_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};

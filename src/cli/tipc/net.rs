@@ -4,11 +4,12 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::io;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use mio::{Events, Interest, Poll, Token, event};
 
 use crate::cli::exit::{Exit, Failure};
+use crate::clock::unix_ms;
 use crate::time::Instant;
 use crate::tipc::address::{NODE_STATE, NodeAddress, ServiceRange};
 use crate::tipc::event::TopologyEvent;
@@ -198,7 +199,7 @@ pub struct EventTime(pub u64);
 
 impl EventTime {
     pub fn now() -> Self {
-        Self(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64))
+        Self(unix_ms())
     }
 }
 

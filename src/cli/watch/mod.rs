@@ -9,7 +9,7 @@ mod news;
 mod view;
 
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use super::client::Client;
 use super::command::Invocation;
@@ -17,6 +17,7 @@ use super::exit::{Exit, Failure};
 use super::out::Out;
 use super::term::Screen;
 use super::{rollout, sys};
+use crate::clock::unix_ms;
 use crate::time::Span;
 use news::News;
 use view::WatchState;
@@ -87,9 +88,4 @@ pub fn watch(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
             thread::sleep(KEY);
         }
     }
-}
-
-/// This host's clock, in milliseconds since 1970.
-fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }

@@ -16,6 +16,8 @@
 //! What the kernel does not have is left out, and [`missing`] says so at the daemon's start.
 //! What it has and refuses ends the worker.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "arm"))]
+mod calls;
 mod filter;
 mod sys;
 #[cfg(feature = "proof")]

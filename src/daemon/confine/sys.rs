@@ -1,5 +1,7 @@
 //! The system calls that take rights from a process.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -120,7 +122,7 @@ pub(super) fn restrict(rules: &Ruleset<'_>) -> io::Result<()> {
             size_of::<RulesetAttr>(),
             0 as libc::c_uint,
         ))?;
-        OwnedFd::from_raw_fd(fd as RawFd)
+        OwnedFd::from_raw_fd(RawFd::try_from(fd).map_err(io::Error::other)?)
     };
     // The kernel refuses a rule that allows nothing.
     if rules.allowed != 0 {

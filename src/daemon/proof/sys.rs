@@ -1,5 +1,7 @@
 //! The allocator of test builds: the system's allocator with a counter.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

@@ -1,5 +1,7 @@
 //! System calls on processes: sessions, orphans, signals.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;

@@ -4,6 +4,8 @@
 //! for up to eight seconds, even on a non-blocking socket (Linux 6.1, `__tipc_shutdown`),
 //! before they end it all the same. A signal interrupts that wait.
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;

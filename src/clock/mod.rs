@@ -1,0 +1,5 @@
+//! The time of day.
+
+mod sys;
+
+pub use sys::unix_ms;
