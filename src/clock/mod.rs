@@ -1,5 +1,5 @@
-//! The time of day.
+//! The time of day, and since boot.
 
 mod sys;
 
-pub use sys::unix_ms;
+pub use sys::{boottime_ms, monotonic_us, unix_ms};

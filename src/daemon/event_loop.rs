@@ -33,6 +33,7 @@ use super::tokens::{
 use super::transport::{Batch, Transport};
 use super::workers::{WorkerKind, Workers};
 use super::{proof, sys};
+use crate::clock::boottime_ms;
 use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
 use crate::fsm::event::Event;
@@ -159,7 +160,7 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
 
 /// The time now: each turn of the loop reads it once.
 pub fn clock() -> Instant {
-    Instant::from_millis(sys::boottime_ms())
+    Instant::from_millis(boottime_ms())
 }
 
 /// Rare calls have a stack frame of their own (`inline(never)`): jobs, pages and reports

@@ -11,6 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 use super::sys;
+use crate::clock::monotonic_us;
 use crate::time::{Duration, Instant};
 use crate::types::{Reason, Text};
 
@@ -94,7 +95,7 @@ impl Notify {
     /// The configuration is being read anew.
     pub fn reloading(&mut self) {
         if matches!(self.ready, Ready::Sent | Ready::Reloading) {
-            self.send(format_args!("RELOADING=1\nMONOTONIC_USEC={}", sys::monotonic_us()));
+            self.send(format_args!("RELOADING=1\nMONOTONIC_USEC={}", monotonic_us()));
             self.ready = Ready::Reloading;
         }
     }

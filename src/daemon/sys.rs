@@ -14,25 +14,6 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
-/// Milliseconds since boot, time asleep included.
-#[must_use]
-pub fn boottime_ms() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call; the clock exists since Linux 2.6.39.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time) };
-    (time.tv_sec as u64).saturating_mul(1000).saturating_add(time.tv_nsec as u64 / 1_000_000)
-}
-
-/// Microseconds since boot without time asleep, which is the clock that systemd expects
-/// in `MONOTONIC_USEC`.
-#[must_use]
-pub fn monotonic_us() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` outlives the call; every Linux has this clock.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    (time.tv_sec as u64).saturating_mul(1_000_000).saturating_add(time.tv_nsec as u64 / 1_000)
-}
-
 /// The system's text for an error number.
 #[must_use]
 pub fn error_text(number: libc::c_int, buffer: &mut [u8; 64]) -> &str {

@@ -338,8 +338,10 @@ pub(super) fn set_mtime_at(dir: BorrowedFd<'_>, name: &str, mtime_s: i64, mtime_
     let name = c_name(name)?;
     // Up to 999,999,999; of 32 bits on some targets.
     let Ok(nanoseconds) = i32::try_from(mtime_ns) else { return Err(io::ErrorKind::InvalidInput.into()) };
-    let omit = libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT };
-    let mtime = libc::timespec { tv_sec: mtime_s, tv_nsec: nanoseconds.into() };
+    // SAFETY: all zeros is a `timespec`.
+    let [mut omit, mut mtime]: [libc::timespec; 2] = unsafe { std::mem::zeroed() };
+    omit.tv_nsec = libc::UTIME_OMIT;
+    (mtime.tv_sec, mtime.tv_nsec) = (mtime_s, nanoseconds.into());
     let times = [omit, mtime];
     // SAFETY: `times` has the two entries that the call reads; `name` and `dir` outlive it.
     check(unsafe {

@@ -35,7 +35,6 @@ pub(super) const CALLS: &[libc::c_long] = &[
     libc::SYS_brk,
     libc::SYS_futex,
     libc::SYS_set_robust_list,
-    libc::SYS_rseq,
     libc::SYS_set_tid_address,
     libc::SYS_sched_yield,
     libc::SYS_sched_getaffinity,
@@ -114,6 +113,7 @@ pub(super) const WORD_CALLS: &[libc::c_long] = &[
     libc::SYS_fadvise64,
     libc::SYS_sendfile,
     libc::SYS_geteuid,
+    libc::SYS_rseq,
 ];
 #[cfg(target_pointer_width = "64")]
 pub(super) const WORD_FILE_CALLS: &[libc::c_long] = &[libc::SYS_newfstatat, libc::SYS_statfs];
@@ -134,7 +134,8 @@ pub(super) const WORD_CALLS: &[libc::c_long] = &[
     270,
     libc::SYS_sendfile64,
     libc::SYS_geteuid32,
-    // clock_gettime64, clock_nanosleep_time64, ppoll_time64, futex_time64
+    // rseq, clock_gettime64, clock_nanosleep_time64, ppoll_time64, futex_time64
+    398,
     403,
     407,
     414,

@@ -10,10 +10,10 @@ use std::mem::zeroed;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::null_mut;
 
-use libc::{SIGALRM, c_int, itimerspec, pollfd, sigaction, sigevent, timer_t, timespec};
+use libc::{SIGALRM, c_int, c_long, itimerspec, pollfd, sigaction, sigevent, timer_t, timespec};
 
 /// The time until the first signal that interrupts the wait, and between signals.
-const WAIT: timespec = timespec { tv_sec: 0, tv_nsec: 2_000_000 };
+const WAIT_NS: c_long = 2_000_000;
 
 /// Shuts down a connection, so that the peer reads the sent data and then an end of
 /// stream. Does nothing to a socket without a connection.
@@ -65,7 +65,9 @@ impl Interruption {
             event.sigev_notify_thread_id = thread_id();
             let mut timer: timer_t = zeroed();
             let is_made = libc::timer_create(libc::CLOCK_MONOTONIC, &raw mut event, &raw mut timer) == 0;
-            let times = itimerspec { it_interval: WAIT, it_value: WAIT };
+            let mut wait: timespec = zeroed();
+            wait.tv_nsec = WAIT_NS;
+            let times = itimerspec { it_interval: wait, it_value: wait };
             if is_made {
                 libc::timer_settime(timer, 0, &raw const times, null_mut());
             }
