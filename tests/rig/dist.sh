@@ -24,7 +24,7 @@ most_bytes() {
 # compiler takes part. Nothing unwinds: a panic says what and where, and aborts; where a
 # place is in a library, without the directories of this machine (9 KB).
 flags=(
-    "-Clinker=$PWD/tests/rig/rust-lld" -Clink-self-contained=yes -Cforce-unwind-tables=no
+    "-Clinker=$PWD/tests/rig/rust-lld" -Cforce-unwind-tables=no
     "--remap-path-prefix=$sysroot/lib/rustlib/src/rust/library=rust"
     "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}/registry/src=crates"
     # What has a large frame is not made part of its only caller, whose frame would be
@@ -55,12 +55,25 @@ last_flags=(
     -Cllvm-args=-max-store-memcpy=1
 )
 
+# ARMv7's, which Rust does not bring: Debian's (musl_armv7.sh).
+musl_armv7=$PWD/target/musl-armv7
+
 # build TRANSPORT BINARY ARCH RUNNER..: leaves the binary and runs it.
 build() {
     local transport=$1 binary=$2 arch=$3 target=$3-unknown-linux-musl bytes most version began=$SECONDS
-    local target_dir=target/dist-$arch
+    local target_dir=target/dist-$arch flags=("${flags[@]}") last_flags=("${last_flags[@]}")
     shift 3
-    [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
+    if [[ $arch == armv7 ]]; then
+        target+=eabihf
+        [[ -e $musl_armv7/libc.a ]] || fail "musl for ARMv7 is not there (make setup)"
+        # The crate libc speaks of times of 64 bits, and so calls the functions that musl has for them.
+        flags+=(--cfg=libc_unstable_musl_v1_2 -Clink-self-contained=no -Ctarget-feature=+thumb-mode)
+        last_flags+=("-Lnative=$musl_armv7" "-Clink-arg=--defsym=_Unwind_VRS_Get=sched_yield")
+        for file in crt1.o crti.o crtn.o; do last_flags+=("-Clink-arg=$musl_armv7/$file"); done
+    else
+        [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
+        flags+=(-Clink-self-contained=yes)
+    fi
     RUSTC_BOOTSTRAP=1 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
         cargo rustc --quiet --release --no-default-features --features "$transport" --bin thimble \
         --target "$target" --target-dir "$target_dir" \
@@ -87,7 +100,7 @@ build_all() {
     local arch=$1 binary transport runner=env
     shift
     # What runs it here where that is not this machine.
-    [[ $(uname -m) == "$arch" ]] || runner=qemu-$arch-static
+    [[ $(uname -m) == "$arch" ]] || runner=qemu-${arch%v7}-static
     for binary in "$@"; do
         [[ ${binary##*-} == "$arch" ]] || continue
         transport=udp
@@ -96,9 +109,9 @@ build_all() {
     done
 }
 
-(($#)) || set -- dist/thimble{,-tipc}-{x86_64,aarch64}
+(($#)) || set -- dist/thimble{,-tipc}-{x86_64,aarch64,armv7}
 builds=()
-for arch in x86_64 aarch64; do
+for arch in x86_64 aarch64 armv7; do
     build_all $arch "$@" &
     builds+=($!)
 done

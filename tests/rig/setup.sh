@@ -10,11 +10,11 @@ status=0
 lacking() { echo "SETUP: $1 is missing and was not installed. To get it: $2" >&2; status=1; }
 
 # What each target of the Makefile needs: `COMMAND:DEBIAN-PACKAGE`, `rust:TARGET` or
-# COMPONENT, `cargo:PROGRAM`, and `@NEED`, which is all that this other one needs.
+# COMPONENT, `cargo:PROGRAM`, `musl:armv7`, and `@NEED`, which is all that this other one needs.
 declare -A needs=(
     # rustc links with it.
     [build]="cc:gcc"
-    [dist]="@build readelf:binutils qemu-aarch64-static:qemu-user-static
+    [dist]="@build readelf:binutils qemu-aarch64-static:qemu-user-static musl:armv7
         rust:x86_64-unknown-linux-musl rust:aarch64-unknown-linux-musl rust:rust-src"
     # The binary for this machine alone, which runs without an emulator.
     [binary]="@build readelf:binutils rust:$(uname -m)-unknown-linux-musl rust:rust-src"
@@ -60,14 +60,15 @@ has() {
 }
 
 if [[ $print ]]; then
-    printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\):/!s/.*://p' | sort -u
+    printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\|musl\):/!s/.*://p' | sort -u
     exit
 fi
-packages=() rust=() programs=()
+packages=() rust=() programs=() musl=
 for need in "${!wanted[@]}"; do
     case $need in
         rust:*) rust+=("${need#rust:}") ;;
         cargo:*) has "${need#cargo:}" || programs+=("${need#cargo:}") ;;
+        musl:armv7) musl=1 ;;
         *) has "${need%%:*}" || packages+=("${need##*:}") ;;
     esac
 done
@@ -96,6 +97,11 @@ for name in "${rust[@]}"; do
     { command -v rustup >/dev/null && rustup -q "$kind" add "$name"; } ||
         lacking "Rust's $name" "rustup $kind add $name"
 done
+
+if [[ $musl && ! -e target/musl-armv7/libc.a ]]; then
+    echo "SETUP: musl for ARMv7, from Debian's packages"
+    tests/rig/musl_armv7.sh || lacking "musl for ARMv7" "tests/rig/musl_armv7.sh, on Debian"
+fi
 
 for program in "${programs[@]}"; do
     echo "SETUP: cargo install $program"
