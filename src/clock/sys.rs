@@ -7,7 +7,7 @@
 #![deny(clippy::cast_possible_truncation)]
 
 const _: () = assert!(
-    size_of::<libc::time_t>() == 8,
+    size_of::<libc::timespec>() == 16,
     "times of 32 bits end in 2038: build for musl, with --cfg=libc_unstable_musl_v1_2 in RUSTFLAGS"
 );
 

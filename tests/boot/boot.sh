@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # boot.sh ARCH: a host of this architecture (aarch64 or armv7) as a virtual machine with Debian's
-# kernel, of 64 MB, of which thimble may have 16, in January 2038: seconds after its start 32 bits are too few for its clock. (Linux
+# kernel, of 64 or 80 MB, of which thimble may have 16, in January 2038: seconds after its start 32 bits are too few for its clock. (Linux
 # sets the clock of such a machine from none that is later.) A controller outside finds it by
 # multicast, a patch of 8 MB is installed on it, one whose health check fails is rolled back, and
 # the first is removed.
@@ -12,8 +12,9 @@ skip() { echo "SKIPPED: a host of $arch: $1" >&2; exit 77; }
 [[ $(id -u) == 0 ]] || exec tests/rig/as_root.sh "$0" "$@"
 [[ -c /dev/net/tun ]] || skip "this machine has no /dev/net/tun"
 case $arch in
-    aarch64) machine=(qemu-system-aarch64 -M virt -cpu cortex-a53) ;;
-    armv7) machine=(qemu-system-arm -M virt -cpu cortex-a15) ;;
+    # The least in which that kernel and what it starts from leave room for anything.
+    aarch64) machine=(qemu-system-aarch64 -M virt -cpu cortex-a53) memory=80 ;;
+    armv7) machine=(qemu-system-arm -M virt -cpu cortex-a15) memory=64 ;;
 esac
 command -v "${machine[0]}" >/dev/null || skip "${machine[0]} is not installed"
 tests/boot/parts.sh "$arch" || exit
@@ -138,7 +139,7 @@ bsdtar -c --format newc -C "$work/first" . | gzip -1 >"$work/first.gz" || fail "
 
 in_net "$thimble" --config "$work/thimble.toml" run >"$work/log" 2>&1 &
 pids+=($!)
-in_net "${machine[@]}" -m "${MEMORY:-64}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
+in_net "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
     -append "console=ttyAMA0 quiet panic=-1" -rtc base=2038-01-19T03:13:55 -display none -no-reboot \
     -netdev tap,id=n0,ifname=tap0,script=no,downscript=no -device virtio-net-device,netdev=n0 \
     -drive "file=$work/disk.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
