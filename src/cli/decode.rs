@@ -174,9 +174,9 @@ fn header_fields(datagram: &[u8]) -> Vec<Field> {
 
 const fn way(msgtype: MsgType) -> &'static str {
     match msgtype {
-        MsgType::HelloAgent => "controller to agents",
+        MsgType::HelloAgent | MsgType::Ping => "controller to agents",
         MsgType::AgentInstallReq | MsgType::OtherControllers => "controller to one agent",
-        MsgType::HelloAgentAck => "agent to controllers",
+        MsgType::HelloAgentAck | MsgType::Pong => "agent to controllers",
         MsgType::AgentInstallResp => "agent to one controller",
         _ => "controller to controllers",
     }
@@ -242,6 +242,8 @@ fn body_fields(message: &Message) -> Vec<(&'static str, String)> {
             ("reboot_required", yes(body.reboot_required)),
         ],
         Message::DropHostReq(body) => vec![("host", body.host.to_string())],
+        Message::Ping(body) => vec![("host", body.host.to_string()), ("number", body.number.to_string())],
+        Message::Pong(body) => vec![("number", body.number.to_string()), ("heard", body.heard.to_string())],
     }
 }
 

@@ -36,6 +36,7 @@ mod man;
 mod metrics;
 mod numbers;
 mod patches;
+mod ping;
 mod progress;
 mod relations;
 mod rollout;

@@ -58,7 +58,7 @@ pub fn wanted(invocation: &Invocation) -> Result<Option<Request>, Failure> {
 }
 
 /// The number given by an option; at least `least`, `or` without the option.
-fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<u16, Failure> {
+pub(super) fn number(invocation: &Invocation, option: &str, least: u16, or: u16) -> Result<u16, Failure> {
     let Some(text) = invocation.value(option) else { return Ok(or) };
     let number = text.to_str().and_then(|text| text.parse().ok()).filter(|number| *number >= least);
     number.ok_or_else(|| {

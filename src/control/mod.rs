@@ -8,6 +8,7 @@
 mod explain_row;
 pub mod frame;
 mod host_row;
+mod ping_row;
 mod status_row;
 pub mod sys;
 
@@ -27,13 +28,14 @@ pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
 pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
 pub use host_row::{HostFilter, HostRow, HostState};
+pub use ping_row::PingRow;
 pub use status_row::{
     ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkEnds, LinkRow,
     PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 9;
+pub const VERSION: u16 = 10;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;
@@ -97,6 +99,13 @@ pub enum Request {
     HostsWithout {
         /// Which patch.
         id: PatchId,
+    },
+    /// [`Reply::Pinged`]: a host, and when it answered this connection's last ask.
+    Ping {
+        /// Which host.
+        host: Hostname,
+        /// Ask it first, by this way.
+        ask: Option<Way>,
     },
     /// Start installs on hosts; answered with a [`Reply::Host`] each, then `End`.
     HostInstall {
@@ -179,6 +188,8 @@ pub enum Reply {
     Host(HostRow),
     /// One host, explained.
     Explained(ExplainedHost),
+    /// A host that is asked for `thimble ping`.
+    Pinged(PingRow),
     /// The node itself.
     Status(StatusRow),
     /// A named count, for `status`: refusals, drops, restarts.

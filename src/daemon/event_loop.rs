@@ -21,6 +21,7 @@ use super::names::Names;
 use super::network::Network;
 use super::notify::Notify;
 use super::os_error::OsError;
+use super::pinged::Pinged;
 use super::ready::ReadySet;
 use super::reload::Reload;
 use super::replaced::Replaced;
@@ -46,6 +47,7 @@ use crate::time::Instant;
 use crate::types::{Hostname, InterfaceState, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::{Frame, Purpose};
+use crate::wire::messages::Message;
 use crate::wire::refusal::Refusal;
 
 /// Connections accepted from one listener in one turn.
@@ -71,6 +73,8 @@ pub struct Daemon<'a> {
     pub controllers: Controllers,
     /// The hello that is on its way to hosts by unicast.
     pub spread: Spread,
+    /// The last ask of `thimble ping`.
+    pub pinged: Pinged,
     /// The sockets to other nodes.
     pub transport: Transport,
     /// The names among their peers.
@@ -250,13 +254,17 @@ impl Daemon<'_> {
                 let ReceivedDatagram { sender, key_slot, ref message, .. } = received;
                 self.counters.count_received(now, sender, peer, message);
                 self.counters.count_key_slot(key_slot);
+                if let Message::Pong(pong) = message {
+                    self.pinged.on_pong(sender, pong, way);
+                }
                 self.node.on_message(now, peer, &received, &mut self.actions);
                 self.node.on_way(&received, way);
                 self.controllers.on_message(now, peer, &received, way);
                 self.dispatch(now);
             }
             Err(RefusedDatagram { refusal: Refusal::Replay, claimed_sender, .. })
-                if self.node.is_copy(claimed_sender, peer, way) =>
+                if self.node.is_copy(claimed_sender, peer, way)
+                    || self.pinged.is_asked(now, claimed_sender) =>
             {
                 self.counters.copies += 1;
             }

@@ -18,6 +18,7 @@
 //! | `relay` | between a worker that installs and the one that has its session |
 //! | `control_socket` | connections of commands |
 //! | `answers`, `rows`, `summary`, `alerts`, `alert_nodes`, `stalled` | what commands are answered |
+//! | `pinged` | the last ask of `thimble ping`, and when its host answered |
 //! | `reload`, `reconfigure`, `settings` | reads the configuration anew, in a worker; applies it, in the loop |
 //! | `notify`, `supervisor` | sd_notify's protocol; the status that the supervisor receives |
 //! | `shutdown` | ends the daemon |
@@ -52,6 +53,7 @@ mod network;
 mod notify;
 mod os_error;
 mod pace;
+mod pinged;
 mod process;
 mod proof;
 mod pull;

@@ -84,7 +84,10 @@ impl Daemon<'_> {
             controller.set_timers(now, timers);
         }
         if let Some(agent) = &mut self.node.agent {
-            agent.set_facts(now, from_config::agent_facts(&self.config.node, &self.config.timers));
+            agent.set_facts(
+                now,
+                from_config::agent_facts(self.codec.identity().node, &self.config.node, &self.config.timers),
+            );
         }
     }
 

@@ -8,6 +8,7 @@ use crate::fsm::controller::ControllerTimers;
 use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
 use crate::time::Duration;
+use crate::types::NodeId;
 
 /// The time limits of a session: for each step of its proof, and for silence after it.
 pub fn session_timers(timers: &Timers) -> (Duration, Duration) {
@@ -54,8 +55,9 @@ pub fn unasked_after(timers: &Timers) -> Duration {
 }
 
 /// The facts that an agent reports about its host.
-pub fn agent_facts(node: &NodeConfig, timers: &Timers) -> AgentFacts {
+pub fn agent_facts(id: NodeId, node: &NodeConfig, timers: &Timers) -> AgentFacts {
     AgentFacts {
+        node: id,
         hostname: node.hostname.clone(),
         nodetype: node.nodetype.clone(),
         sw_version: node.sw_version.clone(),

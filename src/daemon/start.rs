@@ -18,6 +18,7 @@ use super::losses::Losses;
 use super::names::Names;
 use super::network::Network;
 use super::notify::Notify;
+use super::pinged::Pinged;
 use super::ready::ReadySet;
 use super::reload::Reload;
 use super::replaced::Replaced;
@@ -240,7 +241,7 @@ fn allocate(
         Controller::new(now, identity.node, timers, tables)
     });
     let agent = identity.roles.is_agent.then(|| {
-        let facts = agent_facts(&config.node, timers);
+        let facts = agent_facts(identity.node, &config.node, timers);
         Agent::new(now, facts, Installed::new(current, incoming), &mut random)
     });
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
@@ -260,6 +261,7 @@ fn allocate(
         node,
         controllers: Controllers::default(),
         spread: Spread::default(),
+        pinged: Pinged::default(),
         transport,
         names,
         network: Network::new(started),

@@ -46,6 +46,8 @@ impl Daemon<'_> {
                 (self.spread.hello, self.spread.next) = (Some(hello), 0);
                 self.ready.insert(Token(SPREAD));
             }
+            // The one that asked is answered by unicast anyway.
+            (To::Controllers, Message::Pong(_)) => {}
             (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
                 let Self { controllers, transport, transmit, counters, network, config, .. } = self;
                 let interval = Duration::from_millis(config.timers.hello_interval_ms);

@@ -53,7 +53,10 @@ pub fn is_to_group(message: &Message) -> bool {
         | Message::SyncComplete(_)
         | Message::AgentInstallReq(_)
         | Message::AgentInstallResp(_)
-        | Message::OtherControllers(_) => false,
+        | Message::OtherControllers(_)
+        | Message::Ping(_)
+        // It is sent by each way.
+        | Message::Pong(_) => false,
     }
 }
 

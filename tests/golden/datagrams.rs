@@ -11,7 +11,7 @@ use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::KeyRing;
 use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
-    HelloAgentAck, Message, OtherControllers, RequestState, SyncComplete, SyncReq,
+    HelloAgentAck, Message, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 
@@ -59,7 +59,7 @@ fn is_frozen_for(file: &str, from: NodeId, to: NodeId, at: NodeId, message: Mess
         (0..message.msgtype() as u8).map(|_| codec.encode(&message, to, &mut out)).last().unwrap()
     });
     assert_eq!(hex(&out[..len]), hex(&bytes), "{file}: encoded");
-    let is_forgeable = to == ALL && matches!(message, Message::HelloAgent(_));
+    let is_forgeable = to == ALL && matches!(message, Message::HelloAgent(_) | Message::Ping(_));
     let received = ReceivedDatagram { sender: from, key_slot: 0, message, is_forgeable };
     assert_eq!(with_codec(at, |codec| codec.decode(NOW, &bytes)), Ok(received), "{file}: decoded");
 }
@@ -92,6 +92,9 @@ fn messages_to_agents() {
     let at = ["10.0.0.11:7488", "[fd00::1]:7500"].map(|at| Contact::from(at.parse::<SocketAddr>().unwrap()));
     let others = Message::OtherControllers(OtherControllers { at: at.into_iter().collect() });
     is_frozen("other_controllers", CONTROLLER, AGENT, others);
+    let ping = Message::Ping(Ping { host: AGENT, number: 0x1234 });
+    is_frozen_for("ping", CONTROLLER, ALL, AGENT, ping.clone());
+    is_frozen("ping_alone", CONTROLLER, AGENT, ping);
 }
 
 #[test]
@@ -120,4 +123,5 @@ fn messages_of_an_agent() {
         reboot_required: false,
     });
     is_frozen("agent_install_resp", AGENT, CONTROLLER, answer);
+    is_frozen("pong", AGENT, CONTROLLER, Message::Pong(Pong { number: 0x1235, heard: 0x1234 }));
 }

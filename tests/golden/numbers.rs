@@ -57,6 +57,8 @@ fn messages_keep_their_numbers() {
         (10, "AgentInstallResp"),
         (11, "DropHostReq"),
         (12, "OtherControllers"),
+        (13, "Ping"),
+        (14, "Pong"),
     ];
     assert_eq!(named, frozen);
 }

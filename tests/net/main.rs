@@ -76,6 +76,7 @@ mod operator;
 mod own_binary;
 mod partitions;
 mod patch;
+mod ping;
 mod purging;
 mod reasons;
 mod reload;

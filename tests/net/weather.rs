@@ -16,6 +16,10 @@ pub struct Weather {
     pub late: Duration,
     /// Whether requests for sessions are dropped, as by a firewall.
     pub no_sessions: bool,
+    /// Whether thimble's datagrams to one node are dropped.
+    pub no_unicast: bool,
+    /// Whether all of them are.
+    pub no_datagrams: bool,
 }
 
 /// The fate of a frame.
@@ -46,6 +50,10 @@ impl Way {
     /// What becomes of the next frame to a receiver. If it is late, it is kept.
     pub fn fate(&mut self, weather: Weather, to: usize, frame: &[u8]) -> Fate {
         if weather.no_sessions && over::asks_for_a_connection(frame) {
+            return Fate::Lost;
+        }
+        let is_blocked = weather.no_datagrams || (weather.no_unicast && !over::is_to_group(frame));
+        if is_blocked && over::payloads(frame).next().is_some() {
             return Fate::Lost;
         }
         self.sent[to] += 1;

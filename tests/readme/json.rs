@@ -9,9 +9,10 @@ use super::package;
 
 /// The commands whose documents are checked: the row in the guide, the node of README's
 /// cluster, and the command.
-pub const ASKED: [(&str, &str, &str); 20] = [
+pub const ASKED: [(&str, &str, &str); 21] = [
     ("query", "controller-0", "query"),
     ("query-hosts", "controller-0", "query-hosts"),
+    ("ping", "controller-0", "ping worker-0"),
     ("what-requires", "controller-0", "what-requires HELLO-1"),
     ("query-dependencies", "controller-0", "query-dependencies HELLO-1"),
     ("is-applied", "controller-0", "is-applied HELLO-1"),

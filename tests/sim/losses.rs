@@ -113,6 +113,7 @@ fn controller(seed: [u8; 32], machine: usize) -> Machine {
 
 fn host(seed: [u8; 32], machine: usize) -> Machine {
     let facts = AgentFacts {
+        node: id(machine),
         hostname: name(&format!("host-{machine}")),
         nodetype: name("worker"),
         sw_version: name("1.0"),

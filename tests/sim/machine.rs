@@ -199,6 +199,7 @@ impl Machine {
 
     fn agent(&self, now: Instant, random: &mut Random) -> Agent<'static> {
         let facts = AgentFacts {
+            node: self.id,
             hostname: self.hostname(),
             nodetype: self.nodetype.clone(),
             sw_version: name("1.0"),

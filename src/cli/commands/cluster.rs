@@ -1,7 +1,7 @@
 //! Commands about hosts, controllers and the daemon.
 
-use super::{Arguments, Command, NONE, Who, at_least_one, one, switch, valued};
-use crate::cli::{controllers, explain, host_install, hosts, metrics, run, status, watch};
+use super::{Arguments, Command, NONE, Opt, Who, at_least_one, one, switch, valued};
+use crate::cli::{controllers, explain, host_install, hosts, metrics, ping, run, status, watch};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -34,6 +34,24 @@ pub const COMMANDS: &[Command] = &[
         example: "thimble explain worker-0",
         who: Who::Query,
         run: explain::explain,
+    },
+    Command {
+        name: "ping",
+        arguments: one("HOST"),
+        options: &[Opt {
+            name: "count",
+            short: Some('c'),
+            value: Some("N"),
+            is_repeatable: false,
+            help: "how many times it is asked by each way (default 3)",
+        }],
+        help: "ask a host by each way, and tell what comes back",
+        details: "By unicast, by multicast, and by a session: what is answered, how soon, what is lost, and what to do \
+                  about it. The exit code is 0 if each way is answered at least once, 1 if one is not, 6 if none \
+                  is. HOST is a hostname, an address or a node id.",
+        example: "thimble ping worker-0",
+        who: Who::Query,
+        run: ping::ping,
     },
     Command {
         name: "host-install",

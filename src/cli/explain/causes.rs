@@ -24,15 +24,15 @@ pub struct Cause {
 }
 
 impl Cause {
-    pub(super) fn new(code: &'static str, because: impl Into<String>) -> Self {
+    pub(in crate::cli) fn new(code: &'static str, because: impl Into<String>) -> Self {
         Self { code, because: because.into(), ..Self::default() }
     }
 
-    pub(super) fn next(self, next: impl Into<String>) -> Self {
+    pub(in crate::cli) fn next(self, next: impl Into<String>) -> Self {
         Self { next: next.into(), ..self }
     }
 
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+    pub(in crate::cli) fn hint(self, hint: impl Into<String>) -> Self {
         Self { hint: hint.into(), ..self }
     }
 }
@@ -135,10 +135,11 @@ fn lost(host: &ExplainedHost) -> Cause {
     let row = &host.row;
     let cause = row.lost.unwrap_or(LossCause::Silent);
     let hint = match cause {
-        LossCause::Ended => "start thimble on it, and see why it ended in its log",
-        LossCause::Silent | LossCause::OutOfReach => {
-            "see whether it is up, and what its own `thimble status` says of the network"
-        }
+        LossCause::Ended => "start thimble on it, and see why it ended in its log".to_owned(),
+        LossCause::Silent | LossCause::OutOfReach => format!(
+            "see which ways to it work, `thimble ping {}`, and what its own `thimble status` says of the network",
+            row.hostname
+        ),
     };
     Cause::new("lost", format!("it is lost: {}, and was last heard {} ago", cause.words(), span(row.age_ms)))
         .next(format!("all hosts are asked in {}; its answer brings it back", span(host.round_ms)))
@@ -158,7 +159,7 @@ fn of_request(host: &ExplainedHost) -> Option<Cause> {
             Cause::new("not-answered", "it was asked to install and has not answered")
                 .next(format!("{next}, and given up in {}", span(gives_up)))
                 .hint(format!(
-                    "see whether it hears this controller: `asked by` in `thimble status` on {name}"
+                    "see whether it hears this controller: `thimble ping {name}`, and `asked by` in `thimble status` there"
                 )),
         );
     }

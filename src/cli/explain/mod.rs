@@ -21,7 +21,8 @@ use crate::repo::entry::EntryState;
 use crate::time::Span;
 use crate::types::PatchId;
 use crate::wire::install::Outcome;
-use causes::{Cause, causes, named};
+pub(super) use causes::Cause;
+use causes::{causes, named};
 
 /// The most hosts that an explanation of a patch shows; it counts the rest.
 const HOSTS: usize = 16;
@@ -107,7 +108,7 @@ fn verdict(host: &ExplainedHost) -> String {
     format!("{} (node {}, {}) {is}; heard {heard} ago", row.hostname, row.node, row.address)
 }
 
-fn show(cause: &Cause, out: &mut Out) -> Result<(), Failure> {
+pub(super) fn show(cause: &Cause, out: &mut Out) -> Result<(), Failure> {
     out.line(format_args!("  because {}", cause.because))?;
     for (what, text) in [("next", &cause.next), ("to do", &cause.hint)] {
         if !text.is_empty() {
@@ -124,7 +125,7 @@ fn patches_json(patches: &Patches) -> Value {
     ])
 }
 
-fn causes_json(causes: &[Cause]) -> Value {
+pub(super) fn causes_json(causes: &[Cause]) -> Value {
     Value::list(causes.iter().map(|cause| {
         Value::object([
             ("code", Value::text(cause.code)),

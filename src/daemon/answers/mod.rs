@@ -6,6 +6,7 @@
 //! | `commit` | a preview of a commit |
 //! | `explain` | why a host or a patch is as it is |
 //! | `hosts` | installs on named hosts, and dropping a host |
+//! | `ping` | asks a host, and tells when it answered |
 //! | `rollouts` | starts, stops, resumes and shows the rollout |
 //! | `lists` | lists, which are continued as their connection drains, and `status` |
 //! | `wording` | lines and refusals about other controllers, missing files and hosts |
@@ -15,6 +16,7 @@ mod commit;
 mod explain;
 mod hosts;
 mod lists;
+mod ping;
 pub(super) mod rollouts;
 #[cfg(test)]
 mod tests;
@@ -190,6 +192,7 @@ impl<'a> Daemon<'a> {
                 Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
             Request::ExplainHost { host } => self.explain_host(now, slot, host),
+            Request::Ping { host, ask } => self.ping(now, slot, host, *ask),
             Request::HostsWithout { id } => self.hosts_without(slot, id),
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
@@ -312,6 +315,7 @@ impl Awaits {
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
             | Request::ExplainHost { .. }
+            | Request::Ping { .. }
             | Request::DropHost { .. }
             | Request::Reload
             | Request::Status => Self::Nothing,

@@ -25,4 +25,10 @@ impl ControlSocket {
     pub fn id(&self, slot: usize) -> ConnectionId {
         ConnectionId::new(slot, self.slots[slot].generation)
     }
+
+    /// Whether a connection is still open.
+    #[must_use]
+    pub fn has(&self, id: ConnectionId) -> bool {
+        self.id(id.slot) == id && self.slots[id.slot].connection.is_some()
+    }
 }

@@ -196,6 +196,7 @@ impl Connection {
             | Request::QueryHosts { .. }
             | Request::Hosts { .. }
             | Request::ExplainHost { .. }
+            | Request::Ping { .. }
             | Request::HostsWithout { .. }
             | Request::Rollout
             | Request::Patches { .. }

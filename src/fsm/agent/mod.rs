@@ -25,6 +25,7 @@
 //! set and tries recovery again every 30 s.
 
 mod ended;
+mod pings;
 mod proof;
 mod view;
 
@@ -42,6 +43,7 @@ use crate::wire::codec::ReceivedDatagram;
 use crate::wire::frame::Purpose;
 use crate::wire::install::{InstallRequest, LastInstall, Outcome, Step};
 use crate::wire::messages::{AgentInstallReq, AgentInstallResp, Message};
+use pings::Pings;
 use proof::Proving;
 
 /// How many sessions are tried for one install before it is given up.
@@ -56,6 +58,8 @@ const START_PAUSE: Duration = Duration::from_secs(2);
 /// An agent's configuration.
 #[derive(Clone, Debug)]
 pub struct AgentFacts {
+    /// Its node id.
+    pub node: NodeId,
     /// What the host calls itself.
     pub hostname: Hostname,
     /// Its kind.
@@ -142,6 +146,7 @@ pub struct Agent<'a> {
     acks: Acks,
     /// A controller that asked this agent alone and is to be answered alone, too.
     asked_by: Option<(NodeId, Peer)>,
+    pings: Pings,
     /// Requests that carried another nonce than the current one.
     stale_nonces: u64,
 }
@@ -164,6 +169,7 @@ impl<'a> Agent<'a> {
             nonce: Nonce(random.next_u64()),
             acks,
             asked_by: None,
+            pings: Pings::default(),
             stale_nonces: 0,
         }
     }
@@ -202,6 +208,7 @@ impl<'a> Agent<'a> {
             // The end of the proof is its answer.
             Message::HelloAgent(_) if !is_forgeable && matches!(self.state, State::Proving(_)) => {}
             Message::HelloAgent(hello) => self.acks.on_hello(now, *from, hello.ack_window_ms, random),
+            Message::Ping(ping) => self.on_ping(now, (*from, peer), ping, *is_forgeable, actions),
             Message::AgentInstallReq(request) => self.on_request(now, *from, peer, request, random, actions),
             _ => {}
         }

@@ -1,5 +1,6 @@
 //! Traces: the agent's input at each millisecond, and every action that follows.
 
+mod pings;
 mod proof;
 mod recovery;
 
@@ -61,6 +62,7 @@ impl Trace {
         let mut random = Random::new([seed; 32]);
         let buffer = || std::boxed::Box::leak(std::boxed::Box::new(Vec::with_capacity(64)));
         let facts = AgentFacts {
+            node: NodeId(0xA),
             hostname: Hostname::new("w-1").unwrap(),
             nodetype: NodeType::new("worker").unwrap(),
             sw_version: SwVersion::new("1.0").unwrap(),
@@ -184,6 +186,11 @@ fn text(action: &Action) -> String {
         {
             assert_eq!(*at, peer(*to), "answered where it was asked");
             format!("ack to {} alone", to.0)
+        }
+        Action::Send(To::Controllers, Message::Pong(pong)) => pings::pong(pong),
+        Action::Send(To::Node(to, at), Message::Pong(pong)) => {
+            assert_eq!(*at, peer(*to), "answered where it was asked");
+            format!("{} to {}", pings::pong(pong), to.0)
         }
         Action::Send(To::Node(to, at), Message::AgentInstallResp(answer)) => {
             assert_eq!(*at, peer(*to), "answered where it was asked");

@@ -199,7 +199,7 @@ impl<'a> Controller<'a> {
                 self.sync.on_message(now, from, peer, message, &self.map, actions);
             }
             // Messages to agents.
-            Message::HelloAgent(_) | Message::AgentInstallReq(_) | Message::OtherControllers(_) => {}
+            _ => {}
         }
         if is_bound {
             self.mark_bound(from, peer);

@@ -1,7 +1,7 @@
-//! The ten messages that are datagrams, one file each. Two more, 7 and 8, are frames.
+//! The twelve messages that are datagrams, one file each but for the last two. Two more, 7 and 8, are frames.
 //!
 //! Names, numbers, directions and meaning are StarlingX's (docs/architecture.md, "A datagram"), but
-//! for 12, which it does not have.
+//! for 12 to 14, which it does not have.
 //! Bodies are postcard. New fields are only appended, each with a new minor version. A
 //! body from an older sender lacks them and decodes as if zeros followed, so the default
 //! of an appended field is its zero: 0, false, empty, `None`.
@@ -14,6 +14,7 @@ mod hello_ack;
 mod hello_agent;
 mod hello_agent_ack;
 mod other_controllers;
+mod ping;
 mod sync_complete;
 mod sync_req;
 
@@ -25,6 +26,7 @@ pub use hello_ack::HelloAck;
 pub use hello_agent::HelloAgent;
 pub use hello_agent_ack::{AgentState, HelloAgentAck, RequestState};
 pub use other_controllers::{Contact, OtherControllers};
+pub use ping::{Ping, Pong};
 pub use sync_complete::SyncComplete;
 pub use sync_req::SyncReq;
 
@@ -57,6 +59,10 @@ pub enum Message {
     DropHostReq(DropHostReq),
     /// 12, controller to one agent.
     OtherControllers(OtherControllers),
+    /// 13, controller to one agent, or to all.
+    Ping(Ping),
+    /// 14, agent to controllers.
+    Pong(Pong),
 }
 
 /// The type of a message, known before its body is decoded.
@@ -82,11 +88,15 @@ pub enum MsgType {
     DropHostReq = 11,
     /// 12
     OtherControllers = 12,
+    /// 13
+    Ping = 13,
+    /// 14
+    Pong = 14,
 }
 
 impl MsgType {
     /// All types that a datagram can have.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::Hello,
         Self::HelloAck,
         Self::SyncReq,
@@ -97,6 +107,8 @@ impl MsgType {
         Self::AgentInstallResp,
         Self::DropHostReq,
         Self::OtherControllers,
+        Self::Ping,
+        Self::Pong,
     ];
 
     /// The type with this number; `None` for 7 and 8, which are frames.
@@ -119,6 +131,8 @@ impl MsgType {
             Self::AgentInstallResp => "AgentInstallResp",
             Self::DropHostReq => "DropHostReq",
             Self::OtherControllers => "OtherControllers",
+            Self::Ping => "Ping",
+            Self::Pong => "Pong",
         }
     }
 
@@ -126,7 +140,7 @@ impl MsgType {
     #[must_use]
     pub const fn sender(self) -> Role {
         match self {
-            Self::HelloAgentAck | Self::AgentInstallResp => Role::Agent,
+            Self::HelloAgentAck | Self::AgentInstallResp | Self::Pong => Role::Agent,
             _ => Role::Controller,
         }
     }
@@ -135,7 +149,7 @@ impl MsgType {
     #[must_use]
     pub const fn receiver(self) -> Role {
         match self {
-            Self::HelloAgent | Self::AgentInstallReq | Self::OtherControllers => Role::Agent,
+            Self::HelloAgent | Self::AgentInstallReq | Self::OtherControllers | Self::Ping => Role::Agent,
             _ => Role::Controller,
         }
     }
@@ -151,6 +165,8 @@ impl MsgType {
                 | Self::AgentInstallReq
                 | Self::AgentInstallResp
                 | Self::OtherControllers
+                | Self::Ping
+                | Self::Pong
         )
     }
 
@@ -162,12 +178,14 @@ impl MsgType {
             Self::Hello | Self::HelloAck | Self::SyncReq | Self::SyncComplete | Self::DropHostReq => {
                 KeyClass::Controller
             }
-            Self::HelloAgent if agent.0 == 0 => KeyClass::Group,
+            Self::HelloAgent | Self::Ping if agent.0 == 0 => KeyClass::Group,
             Self::HelloAgent
             | Self::HelloAgentAck
             | Self::AgentInstallReq
             | Self::AgentInstallResp
-            | Self::OtherControllers => KeyClass::Node(agent),
+            | Self::OtherControllers
+            | Self::Ping
+            | Self::Pong => KeyClass::Node(agent),
         }
     }
 }
@@ -187,6 +205,8 @@ impl Message {
             Self::AgentInstallResp(_) => MsgType::AgentInstallResp,
             Self::DropHostReq(_) => MsgType::DropHostReq,
             Self::OtherControllers(_) => MsgType::OtherControllers,
+            Self::Ping(_) => MsgType::Ping,
+            Self::Pong(_) => MsgType::Pong,
         }
     }
 
@@ -204,6 +224,8 @@ impl Message {
             Self::AgentInstallResp(body) => postcard::to_slice(body, out),
             Self::DropHostReq(body) => postcard::to_slice(body, out),
             Self::OtherControllers(body) => postcard::to_slice(body, out),
+            Self::Ping(body) => postcard::to_slice(body, out),
+            Self::Pong(body) => postcard::to_slice(body, out),
         };
         written.map_or(0, |body| body.len())
     }
@@ -234,6 +256,8 @@ impl Message {
             MsgType::AgentInstallResp => take(bytes, Self::AgentInstallResp),
             MsgType::DropHostReq => take(bytes, Self::DropHostReq),
             MsgType::OtherControllers => take(bytes, Self::OtherControllers),
+            MsgType::Ping => take(bytes, Self::Ping),
+            MsgType::Pong => take(bytes, Self::Pong),
         }?;
         let used = bytes.len().saturating_sub(rest.len());
         if used < body.len() && theirs <= ours {
@@ -265,7 +289,7 @@ mod tests {
     }
 
     /// The largest of each message: every number at its maximum.
-    fn largest() -> [Message; 10] {
+    fn largest() -> [Message; 12] {
         let (op_counter, digest) = (u64::MAX, Digest([0xFF; 32]));
         [
             Message::Hello(Hello { op_counter, digest }),
@@ -307,6 +331,8 @@ mod tests {
             Message::OtherControllers(OtherControllers {
                 at: [Contact { address: [0xFF; 16], port: u16::MAX }; limits::CONTROLLERS - 1].into(),
             }),
+            Message::Ping(Ping { host: NodeId(u64::MAX), number: u64::MAX }),
+            Message::Pong(Pong { number: u64::MAX, heard: u64::MAX }),
         ]
     }
 

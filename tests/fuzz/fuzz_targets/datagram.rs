@@ -18,7 +18,7 @@ use thimble::wire::install::{Outcome, Step};
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
-    HelloAgentAck, Message, MsgType, OtherControllers, RequestState, SyncComplete, SyncReq,
+    HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
 };
 use thimble::wire::replay::{ReplayGuard, Window};
 
@@ -144,6 +144,8 @@ fn any_message(msgtype: MsgType, input: &mut Unstructured<'_>) -> Result<Message
             reboot_required: input.arbitrary()?,
         }),
         MsgType::DropHostReq => Message::DropHostReq(DropHostReq { host: node(input)? }),
+        MsgType::Ping => Message::Ping(Ping { host: node(input)?, number: input.arbitrary()? }),
+        MsgType::Pong => Message::Pong(Pong { number: input.arbitrary()?, heard: input.arbitrary()? }),
         MsgType::OtherControllers => {
             let many = input.int_in_range(0..=limits::CONTROLLERS - 1)?;
             let contact = |_| Ok(Contact { address: input.arbitrary()?, port: input.arbitrary()? });
