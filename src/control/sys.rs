@@ -202,12 +202,12 @@ mod tests {
         let (bytes, received) = receive(&theirs);
         assert_eq!(bytes, b"hello");
         assert_eq!(received.len(), FDS);
-        for ((at, fd), (_, mut writer)) in received.into_iter().enumerate().zip(pipes) {
-            writer.write_all(&[at as u8]).unwrap();
+        for ((at, fd), (_, mut writer)) in (0u8..).zip(received).zip(pipes) {
+            writer.write_all(&[at]).unwrap();
             drop(writer);
             let mut content = std::vec::Vec::new();
             File::from(fd).read_to_end(&mut content).unwrap();
-            assert_eq!(content, [at as u8]);
+            assert_eq!(content, [at]);
         }
     }
 

@@ -85,6 +85,8 @@ pub struct Daemon<'a> {
     pub sessions: Sessions,
     /// Worker processes.
     pub workers: Workers,
+    /// How the agent's last worker ended, if it did not report its end; for recovery.
+    pub agent_stopped: Option<Reason>,
     /// The control socket.
     pub control: ControlSocket,
     /// What happened how often.
@@ -420,7 +422,10 @@ impl Daemon<'_> {
                 }
                 Action::Disconnect(node, purpose) => self.sessions.disconnect(&self.registry, node, purpose),
                 Action::StartInstall(install) => self.start_install(now, install),
-                Action::StartRecovery => self.start_agent(now, Job::Recover, None),
+                Action::StartRecovery => {
+                    let stopped = self.agent_stopped.take();
+                    self.start_agent(now, Job::Recover { stopped }, None);
+                }
                 Action::StartProof { is_heard } => self.start_agent(now, Job::Prove { is_heard }, None),
                 Action::StartPull(node) => self.start_pull(now, node),
                 Action::StartBlobs(node) => self.start_blobs(now, node),

@@ -223,6 +223,9 @@ impl Daemon<'_> {
                 if let Ending::Failed(_, reason) | Ending::Crashed(reason) = ending {
                     warn!("agent: {reason}");
                 }
+                if let Ending::Crashed(reason) = ending {
+                    self.agent_stopped = Some(reason.clone());
+                }
                 self.on_event(now, &Event::WorkerEnded(end));
             }
             (WorkerKind::Load, Ending::Done) => {

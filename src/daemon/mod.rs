@@ -51,6 +51,7 @@ mod losses;
 mod names;
 mod network;
 mod notify;
+mod oom;
 mod os_error;
 mod pace;
 mod pinged;

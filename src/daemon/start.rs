@@ -267,6 +267,7 @@ fn allocate(
         network: Network::new(started),
         sessions,
         workers,
+        agent_stopped: None,
         control,
         counters: Counters::default(),
         losses: Losses::default(),

@@ -70,7 +70,7 @@ fn run() -> Result<(), String> {
     let got = sys::recv_message(channel.as_fd(), &mut bytes).map_err(|error| format!("job: {error}"))?;
     let job: Job = postcard::from_bytes(&bytes[..got]).map_err(|error| format!("job: {error}"))?;
     let is_installers = std::env::args_os().nth(2).is_some_and(|word| word == INSTALL);
-    if is_installers && !matches!(job, Job::Recover | Job::Prove { .. } | Job::Install { .. }) {
+    if is_installers && !matches!(job, Job::Recover { .. } | Job::Prove { .. } | Job::Install { .. }) {
         return Err("the daemon asks the installer for something else than an install".to_owned());
     }
     // std's type for sockets that keep the bounds of messages.
@@ -132,7 +132,7 @@ fn read_texts(file: &File) -> io::Result<String> {
 fn access(job: &Job) -> Option<Access> {
     match job {
         // The host's files, and its scripts.
-        Job::Recover | Job::Prove { .. } | Job::Install { .. } => None,
+        Job::Recover { .. } | Job::Prove { .. } | Job::Install { .. } => None,
         // The files that the configuration names.
         Job::Reload(_) => None,
         // The files and sockets of the system's resolver.
@@ -154,7 +154,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
     // A worker waits longer than the loop does: the peer may write to a slow flash.
     let timeout = Duration::from_millis(config.timers.session_idle_ms) * 6;
     match job {
-        Job::Recover => install::recover(config, channel),
+        Job::Recover { stopped } => install::recover(config, stopped.as_ref().map(Reason::raw), channel),
         Job::Prove { is_heard } => install::prove(config, is_heard, channel),
         Job::Install { request, session, witness } => {
             let socket = sys::take_inherited(FIRST_FILE_FD)?;

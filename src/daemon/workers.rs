@@ -16,6 +16,7 @@ use mio::{Interest, Registry, Token};
 
 use super::buffers::{Buffer, Pool};
 use super::control_socket::ConnectionId;
+use super::oom;
 use super::os_error::OsError;
 use super::process::{Process, ProcessEnd};
 use super::sys::{self, Waited};
@@ -89,6 +90,10 @@ struct Worker {
     channel: OwnedFd,
     /// When it started.
     started: Instant,
+    /// What [`oom::kills`] said then, for what changes a disk.
+    oom_kills: Option<u64>,
+    /// [`Waited::peak_bytes`], once it has ended.
+    peak_bytes: u64,
     /// When it last reported; at first, when it started.
     last_report: Instant,
     ending: Option<Ending>,
@@ -174,8 +179,18 @@ impl Workers {
             registry.register(&mut SourceFd(&fd.as_raw_fd()), token, Interest::READABLE)?;
         }
         self.started += 1;
-        self.slots[at] =
-            Some(Worker { kind, process, channel, started: now, last_report: now, ending: None });
+        let changes = matches!(kind, WorkerKind::Agent | WorkerKind::Change);
+        let oom_kills = changes.then(oom::kills).flatten();
+        self.slots[at] = Some(Worker {
+            kind,
+            process,
+            channel,
+            started: now,
+            oom_kills,
+            peak_bytes: 0,
+            last_report: now,
+            ending: None,
+        });
         Ok(())
     }
 
@@ -265,10 +280,11 @@ impl Workers {
     pub fn ended(&mut self) -> Option<(usize, i32)> {
         let mut workers =
             self.slots.iter_mut().enumerate().filter_map(|(at, worker)| Some((at, worker.as_mut()?)));
-        let (at, end, ending) = workers
-            .find_map(|(at, Worker { process, ending, .. })| Some((at, process.try_wait()?, ending)))?;
+        let (at, end, worker) =
+            workers.find_map(|(at, worker)| Some((at, worker.process.try_wait()?, worker)))?;
         let why = match end {
             ProcessEnd::Waited(Waited { status, peak_bytes }) => {
+                worker.peak_bytes = peak_bytes;
                 self.peak_bytes = self.peak_bytes.max(peak_bytes);
                 return Some((at, status));
             }
@@ -283,7 +299,7 @@ impl Workers {
             }
             ProcessEnd::NotStarted(reason) => Ending::Failed(RefusalKind::Refused, reason),
         };
-        ending.get_or_insert(why);
+        worker.ending.get_or_insert(why);
         Some((at, 0))
     }
 
@@ -294,6 +310,16 @@ impl Workers {
             let _ = registry.deregister(&mut SourceFd(&fd.as_raw_fd()));
         }
         let crashed = || {
+            let has_grown = |before| oom::kills().is_some_and(|kills| kills > before);
+            if libc::WIFSIGNALED(status)
+                && libc::WTERMSIG(status) == libc::SIGKILL
+                && worker.oom_kills.is_some_and(has_grown)
+            {
+                let (had, available) = (worker.peak_bytes / 1024, oom::Available);
+                return Ending::Crashed(Reason::format(format_args!(
+                    "the kernel ended the worker for want of memory: it had {had} KiB{available}"
+                )));
+            }
             let how = if libc::WIFSIGNALED(status) { "was killed by signal" } else { "ended with status" };
             let number =
                 if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) };

@@ -124,23 +124,31 @@ use unfinished::{Recovered, RecoveryTrigger};
 /// If the last install awaits a controller, `Awaited` follows the snapshot. If it replaced
 /// thimble itself and this process is the new thimble, health scripts run before `Done`. If
 /// this process is the old thimble, `Superseded` comes before `Done`.
-pub fn recover(config: &Config, reporter: &mut dyn Reporter) {
-    recover_for(RecoveryTrigger::Daemon, config, reporter);
+///
+/// The reason of an install that is undone says how its worker `stopped`, where that is known.
+pub fn recover(config: &Config, stopped: Option<&str>, reporter: &mut dyn Reporter) {
+    recover_for(RecoveryTrigger::Daemon, stopped, config, reporter);
 }
 
 /// Recovers as [`recover()`] does, before an [`install`] without a daemon. An install
 /// that awaits a controller is not continued: `Failed` reports it.
 pub fn ready(config: &Config, reporter: &mut dyn Reporter) {
-    recover_for(RecoveryTrigger::Local, config, reporter);
+    recover_for(RecoveryTrigger::Local, None, config, reporter);
 }
 
 /// Ends the install that recovery found awaited: commits it if a controller was heard,
 /// else undoes it. Reports as [`recover()`] does.
 pub fn prove(config: &Config, is_heard: bool, reporter: &mut dyn Reporter) {
-    recover_for(if is_heard { RecoveryTrigger::Heard } else { RecoveryTrigger::Unheard }, config, reporter);
+    let trigger = if is_heard { RecoveryTrigger::Heard } else { RecoveryTrigger::Unheard };
+    recover_for(trigger, None, config, reporter);
 }
 
-fn recover_for(trigger: RecoveryTrigger, config: &Config, reporter: &mut dyn Reporter) {
+fn recover_for(
+    trigger: RecoveryTrigger,
+    stopped: Option<&str>,
+    config: &Config,
+    reporter: &mut dyn Reporter,
+) {
     let mut reporter = InstallReporter::new(reporter);
     match Installer::open(config) {
         Ok(None) => {
@@ -148,7 +156,7 @@ fn recover_for(trigger: RecoveryTrigger, config: &Config, reporter: &mut dyn Rep
             reporter.end(None);
         }
         Ok(Some(host)) => {
-            let recovered = host.recover(trigger, &mut reporter);
+            let recovered = host.recover(trigger, stopped, &mut reporter);
             if !matches!(recovered, Ok(Recovered::Awaited)) {
                 reporter.installed_on(&host);
             }
@@ -176,7 +184,7 @@ pub fn guard(config: &Config, is_boot: bool, reporter: &mut dyn Reporter) {
         Ok(Some(host)) => {
             let counts = !is_boot && host.is_guard();
             let trigger = if counts { RecoveryTrigger::Start } else { RecoveryTrigger::Boot };
-            host.recover(trigger, &mut reporter).err()
+            host.recover(trigger, None, &mut reporter).err()
         }
         // A root that cannot be written to has no unfinished install.
         Ok(None) => None,

@@ -18,16 +18,18 @@ use super::report::InstallReporter;
 use super::unfinished::{Recovered, RecoveryTrigger, UnfinishedInstall};
 use crate::job::Witness;
 
-/// The reason that is recorded for an install that a crash ended.
+/// The reason that is recorded for an install that a crash ended, where nobody saw how.
 const INTERRUPTED: &str = "the agent or its node was stopped in the middle of the install";
 
 impl Installer<'_> {
-    /// Undoes or finishes an install that a crash interrupted.
+    /// Undoes or finishes an install that a crash interrupted, by its worker that `stopped` so.
     pub fn recover(
         &self,
         trigger: RecoveryTrigger,
+        stopped: Option<&str>,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<Recovered, InstallError> {
+        let interrupted = stopped.unwrap_or(INTERRUPTED);
         let record = self.record()?;
         let Some(journal) = Journal::open(self.home.as_fd())? else {
             if !trigger.is_early() {
@@ -42,7 +44,7 @@ impl Installer<'_> {
         })?;
         let Some(intent) = journal.state.intent.clone() else {
             reporter.notice("an install was cut short before it changed anything");
-            self.reject(journal, request.request_id, &format!("{INTERRUPTED}; nothing was changed"))?;
+            self.reject(journal, request.request_id, &format!("{interrupted}; nothing was changed"))?;
             return Ok(Recovered::Whole);
         };
         let unfinished = UnfinishedInstall { journal, request, intent, record };
@@ -61,6 +63,6 @@ impl Installer<'_> {
             Some(witness) => return self.continue_awaited(trigger, unfinished, witness, reporter),
         }
         self.scripts.end_strays();
-        self.go_back(trigger, unfinished, INTERRUPTED, reporter)
+        self.go_back(trigger, unfinished, interrupted, reporter)
     }
 }

@@ -20,7 +20,7 @@ impl Installer<'_> {
         source: &mut dyn Source,
         reporter: &mut InstallReporter<'_>,
     ) -> Result<RequestEnd, InstallError> {
-        self.recover(RecoveryTrigger::Install, reporter)?;
+        self.recover(RecoveryTrigger::Install, None, reporter)?;
         let request_id = request.request_id;
         if let Some(last) = self.last()?.filter(|last| last.request_id == request_id) {
             return Ok(InstallEnd { last, kind: RefusalKind::Refused }.into());

@@ -44,7 +44,10 @@ pub type FileNames = Vec<Text<64>, { limits::UPLOAD_FILES }, u8>;
 pub enum Job {
     /// Agent, at start: undo or finish an install that a crash interrupted, then report
     /// what is installed.
-    Recover,
+    Recover {
+        /// How the worker of that install ended, if a worker of this daemon did.
+        stopped: Option<Reason>,
+    },
     /// Agent: fetch over the session and install.
     Install {
         /// The request.

@@ -170,7 +170,7 @@ fn a_worker_of_the_installers_accepts_an_agents_jobs_alone() {
         let ended = command.output().unwrap();
         (ended.status.success(), String::from_utf8_lossy(&ended.stderr).into_owned())
     };
-    assert!(said(&Job::Recover).0);
+    assert!(said(&Job::Recover { stopped: None }).0);
     let others = [
         Job::Load { is_start: false },
         Job::Show { ids: PatchIds::new(), json: false },
@@ -282,7 +282,7 @@ fn an_installers_socket_is_below_directories_of_roots_alone() {
 fn without_room(cluster: &Cluster) -> (Child, UnixDatagram) {
     let config = fs::File::open(cluster.nodes[1].config_file()).unwrap();
     let (ours, theirs) = UnixDatagram::pair().unwrap();
-    ours.send(postcard::to_slice(&Job::Recover, &mut [0; 512]).unwrap()).unwrap();
+    ours.send(postcard::to_slice(&Job::Recover { stopped: None }, &mut [0; 512]).unwrap()).unwrap();
     theirs.set_nonblocking(true).unwrap();
     while theirs.send(b"full").is_ok() {}
     theirs.set_nonblocking(false).unwrap();
