@@ -35,6 +35,8 @@ pub const SUMMARY_BYTES: usize = 128;
 
 /// Controllers of a cluster.
 pub const CONTROLLERS: usize = 8;
+/// Network interfaces that a node uses at once.
+pub const LINKS: usize = 4;
 /// Peers that a configuration may list: every controller twice, by address and by name.
 pub const PEERS: usize = 2 * CONTROLLERS;
 /// A peer's name, in bytes (DNS: 253).
@@ -199,6 +201,8 @@ const _: () = {
     assert!(EFFECTIVE <= ENTRIES);
     assert!(CONTROL_SHARE < CONTROL_ADMIN_SHARE && CONTROL_ADMIN_SHARE < CONTROL_CONNECTIONS);
     assert!(HOSTS_DEFAULT <= HOSTS_MOST);
+    // A set of links is a byte.
+    assert!(LINKS <= 8);
     assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
     assert!(FRAME_BODY_BYTES <= u16::MAX as usize);
     assert!(DETAILED_QUERIES + BLOB_WORKERS < SESSIONS);

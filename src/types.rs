@@ -339,6 +339,8 @@ pub enum InterfaceState {
     Borrowed,
     /// The sockets could not be moved to it.
     Unusable,
+    /// It is up, in the subnet of another one that is used.
+    SameSubnet,
 }
 
 impl InterfaceState {
@@ -355,6 +357,7 @@ impl InterfaceState {
             Self::NoAddressOfBoth => "without an IP address",
             Self::Borrowed => "without an IPv4 address of its own",
             Self::Unusable => "not usable",
+            Self::SameSubnet => "in the subnet of another one",
         }
     }
 
@@ -369,6 +372,7 @@ impl InterfaceState {
             Self::NoAddress | Self::NoAddress6 | Self::NoAddressOfBoth => "no-address",
             Self::Borrowed => "borrowed-address",
             Self::Unusable => "unusable",
+            Self::SameSubnet => "same-subnet",
         }
     }
 }

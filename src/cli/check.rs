@@ -49,7 +49,7 @@ pub fn check_config(invocation: &Invocation, out: &mut Out) -> Result<(), Failur
 fn warnings(config: &Config) -> Vec<String> {
     let mut warnings: Vec<String> = config.network.unused_words().collect();
     #[cfg(not(feature = "tipc"))]
-    warnings.extend(interface_warning(config));
+    warnings.extend(interface_warnings(config));
     #[cfg(not(feature = "tipc"))]
     warnings.extend(peer_warnings(config));
     #[cfg(feature = "tipc")]
@@ -78,15 +78,15 @@ fn peer_warnings(config: &Config) -> Vec<String> {
     unresolved.chain(mute).collect()
 }
 
-/// Why this node could not be heard over its interface now. A daemon waits for it.
+/// Why this node could not be heard over each interface now. A daemon waits for it.
 #[cfg(not(feature = "tipc"))]
-fn interface_warning(config: &Config) -> Option<String> {
-    let name = &config.network.interface;
-    let seen = match Interface::look(&config.network) {
+fn interface_warnings(config: &Config) -> Vec<String> {
+    let names = &config.network.interfaces;
+    let seen = match Interface::look_all(&config.network) {
         Ok(seen) => seen,
-        Err(error) => return Some(format!("the interface {name} cannot be looked at: {error}")),
+        Err(error) => return vec![format!("{} cannot be looked at: {error}", names.join(", "))],
     };
-    match seen.state {
+    let warning = |(name, seen): (&String, &Interface)| match seen.state {
         InterfaceState::Up => None,
         InterfaceState::Missing => Some(format!(
             "this machine has no interface {name} now; it has {}. thimble waits until it is there",
@@ -97,12 +97,19 @@ fn interface_warning(config: &Config) -> Option<String> {
             seen.state.words(),
             seen.address
         )),
+        InterfaceState::SameSubnet => Some(format!(
+            "the interface {name} is {}, with {}: it is not used. Give each interface a subnet of its own, or bond \
+             them",
+            seen.state.words(),
+            seen.address
+        )),
         state => Some(format!(
             "the interface {name} is {} now: no other node hears this one. thimble waits until it is up and has an \
              address",
             state.words()
         )),
-    }
+    };
+    names.iter().zip(&seen).filter_map(warning).collect()
 }
 
 /// The error that keeps TIPC from reaching other nodes now, if any.

@@ -47,7 +47,7 @@ fn status_text(report: &StatusReport, style: Style) -> String {
         format_args!("{}, incarnation {}", Span::of_millis(status.uptime_ms), status.incarnation),
     );
     row(&mut text, "clock", format_args!("{} UTC{}", Utc(status.unix_ms), ClockStep(status.clock_step_ms)));
-    if let Some(interface) = &status.interface {
+    for interface in &status.interfaces {
         row(&mut text, "interface", interface_text(interface));
     }
     if let Some(tipc) = status.tipc.as_ref().filter(|_| cfg!(feature = "tipc")) {
@@ -97,6 +97,11 @@ pub(super) fn interface_text(row: &InterfaceRow) -> String {
     let _ = write!(text, ", for {}", Span::of_millis(row.age_ms));
     if let Some((state, lasted_ms)) = row.outage {
         let _ = write!(text, "; before, {} for {}", state.words(), Span::of_millis(lasted_ms));
+    }
+    match row.heard {
+        Some(1) => text.push_str("; 1 node is heard by it"),
+        Some(nodes) => drop(write!(text, "; {nodes} nodes are heard by it")),
+        None => {}
     }
     if row.is_without_ipv6 {
         text.push_str("; without IPv6: the kernel has none, or the sandbox forbids AF_INET6");

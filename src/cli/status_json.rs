@@ -47,7 +47,8 @@ const PARTS: &[JsonPart] = &[
     (Scope::Node, "tipc", |all| {
         Value::or_null(all.row.tipc.as_ref().filter(|_| cfg!(feature = "tipc")).map(tipc::json))
     }),
-    (Scope::Node, "interface", |all| Value::or_null(all.row.interface.as_ref().map(interface_json))),
+    (Scope::Node, "interface", |all| Value::or_null(all.row.interfaces.first().map(interface_json))),
+    (Scope::Node, "interfaces", |all| Value::list(all.row.interfaces.iter().map(interface_json))),
     (Scope::Node, "controller", |all| all.part(Scope::Controller)),
     (Scope::Node, "agent", |all| all.part(Scope::Agent)),
     (Scope::Node, "at_work", |all| Value::list(all.workers.iter().map(worker_json))),
@@ -95,6 +96,7 @@ fn interface_json(row: &InterfaceRow) -> Value {
         ("age_ms", row.age_ms.into()),
         ("last_outage", Value::or_null(outage)),
         ("without_ipv6", row.is_without_ipv6.into()),
+        ("heard", Value::or_null(row.heard.map(|nodes| u64::from(nodes).into()))),
     ])
 }
 

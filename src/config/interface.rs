@@ -1,4 +1,4 @@
-//! What the system says of the configured interface: whether it is there and up, and which
+//! What the system says of a configured interface: whether it is there and up, and which
 //! address datagrams go out from.
 //!
 //! Nothing here allocates: the loop asks again whenever the kernel reports a change.
@@ -7,7 +7,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
+use heapless::Vec;
+
 use super::{Family, NetworkConfig, sys};
+use crate::limits;
 use crate::types::{InterfaceAddresses, InterfaceState};
 
 /// The index of the loopback interface in every network namespace (`LOOPBACK_IFINDEX`).
@@ -22,19 +25,46 @@ pub struct Interface {
     pub state: InterfaceState,
     /// The sources of the multicast that this node sends by it, of the families that it uses.
     pub address: InterfaceAddresses,
+    /// The mask of its IPv4 subnet; 0 if it has none.
+    pub mask: u32,
 }
 
 /// There is no such interface.
-const MISSING: Interface =
-    Interface { index: 0, state: InterfaceState::Missing, address: InterfaceAddresses::NONE };
+pub const MISSING: Interface =
+    Interface { index: 0, state: InterfaceState::Missing, address: InterfaceAddresses::NONE, mask: 0 };
 
 impl Interface {
-    /// Asks the kernel about the configured interface.
+    /// Asks the kernel about all configured interfaces, in their order. One in the subnet of an
+    /// earlier one that is up is not fit: the kernel sends what goes there by the first alone.
     ///
     /// # Errors
     /// As `socket(2)`: no descriptor or no memory is free.
-    pub fn look(network: &NetworkConfig) -> io::Result<Self> {
-        let name = &network.interface;
+    pub fn look_all(network: &NetworkConfig) -> io::Result<Vec<Self, { limits::LINKS }, u8>> {
+        let mut all: Vec<Self, { limits::LINKS }, u8> = Vec::new();
+        for name in network.interfaces.iter().take(limits::LINKS) {
+            let mut seen = Self::look(network, name)?;
+            if seen.state == InterfaceState::Up && all.iter().any(|before| before.shares_subnet(&seen)) {
+                seen.state = InterfaceState::SameSubnet;
+            }
+            // There is room for each.
+            let _ = all.push(seen);
+        }
+        Ok(all)
+    }
+
+    /// Whether another interface is in the same subnet, while this one is up. Of IPv6 the first 64
+    /// bits are compared; addresses of the link say nothing.
+    fn shares_subnet(&self, other: &Self) -> bool {
+        let mask = self.mask & other.mask;
+        let net4 = |of: &Self| u32::from(of.address.v4) & mask;
+        let net6 = |of: &Self| u128::from(of.address.v6) >> 64;
+        let has6 = !self.address.v6.is_unspecified() && !self.address.v6.is_unicast_link_local();
+        let is_same4 = mask != 0 && net4(self) == net4(other);
+        self.state == InterfaceState::Up && (is_same4 || (has6 && net6(self) == net6(other)))
+    }
+
+    /// Asks the kernel about one interface.
+    fn look(network: &NetworkConfig, name: &str) -> io::Result<Self> {
         let scratch = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
         let socket = scratch.as_fd();
         let Ok(index) = sys::interface_index(socket, name) else { return Ok(MISSING) };
@@ -59,7 +89,11 @@ impl Interface {
             _ if index != LOOPBACK && !is_of(socket, address.v4, index) => InterfaceState::Borrowed,
             _ => InterfaceState::Up,
         };
-        Ok(Self { index, state, address })
+        let mask = match (address.v4.is_unspecified(), state) {
+            (false, InterfaceState::Up) => sys::interface_mask(socket, name).unwrap_or(0),
+            _ => 0,
+        };
+        Ok(Self { index, state, address, mask })
     }
 }
 

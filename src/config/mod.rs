@@ -266,9 +266,9 @@ impl Family {
 /// `[network]`: how nodes are reached.
 #[derive(Clone, Debug)]
 pub struct NetworkConfig {
-    /// `interface`: no default; the error lists the candidates. Optional over TIPC, and
-    /// empty then.
-    pub interface: String,
+    /// `interface` or `interfaces`: one at least, at most [`LINKS`](crate::limits::LINKS). No
+    /// default; the error lists the candidates. Not needed over TIPC.
+    pub interfaces: Vec<String>,
     /// `controller_group`. Default 239.255.84.72.
     pub controller_group: Ipv4Addr,
     /// `controller_port`, UDP and TCP. Default 7488.
@@ -297,6 +297,12 @@ pub struct NetworkConfig {
 }
 
 impl NetworkConfig {
+    /// The key that the interfaces stand under.
+    #[must_use]
+    pub fn interface_key(&self) -> &'static str {
+        if self.interfaces.len() > 1 { "network.interfaces" } else { "network.interface" }
+    }
+
     /// What is said of each key that is set and not used.
     pub fn unused_words(&self) -> impl Iterator<Item = String> {
         let why = match cfg!(feature = "tipc") {

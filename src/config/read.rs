@@ -29,6 +29,7 @@ const NODE: &[&str] = &[
 ];
 const NETWORK: &[&str] = &[
     "interface",
+    "interfaces",
     "controller_group",
     "controller_port",
     "agent_group",
@@ -162,16 +163,7 @@ fn hostname(section: &ConfigSection<'_>) -> Result<Hostname, ConfigError> {
 }
 
 fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
-    let interface = section.parsed("interface", "the name of a network interface", |text| {
-        let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
-        is_name.then(|| text.to_owned())
-    })?;
-    let interface = match interface {
-        Some(interface) => interface,
-        // TIPC uses the kernel's bearers instead.
-        None if cfg!(feature = "tipc") => String::new(),
-        None => return Err(section.missing("interface", interface_choice())),
-    };
+    let interfaces = interfaces(section)?;
     let port = |key| -> Result<Option<u16>, ConfigError> {
         let port = section.integer(key, 1..=u64::from(u16::MAX))?;
         Ok(port.and_then(|port| u16::try_from(port).ok()))
@@ -188,7 +180,7 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         Ok(group)
     };
     let network = NetworkConfig {
-        interface,
+        interfaces,
         controller_group: group("controller_group", Ipv4Addr::new(239, 255, 84, 72))?,
         controller_port: port("controller_port")?.unwrap_or(7488),
         agent_group: group("agent_group", Ipv4Addr::new(239, 255, 84, 73))?,
@@ -231,6 +223,40 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         return Err(section.conflict_between("agent_port", "controller_port", sentence));
     }
     Ok(network)
+}
+
+/// The interfaces, by either key.
+fn interfaces(section: &ConfigSection<'_>) -> Result<Vec<String>, ConfigError> {
+    let accepts = "the name of a network interface";
+    let name = |text: &str| {
+        let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
+        is_name.then(|| text.to_owned())
+    };
+    let one = section.parsed("interface", accepts, name)?;
+    let several = section.list_if_set("interfaces", limits::LINKS, accepts, name)?;
+    match (one, several) {
+        (Some(_), Some(_)) => {
+            let sentence =
+                "interface is set too; keep one of the two: a list for several interfaces".to_owned();
+            Err(section.conflict_between("interfaces", "interface", sentence))
+        }
+        (Some(one), None) => Ok(vec![one]),
+        (None, Some(several)) if !several.is_empty() => match twice(&several) {
+            Some(name) => {
+                Err(section.conflict("interfaces", format!("{name} is listed twice; remove one of them")))
+            }
+            None => Ok(several),
+        },
+        // TIPC uses the kernel's bearers instead.
+        _ if cfg!(feature = "tipc") => Ok(Vec::new()),
+        (_, Some(_)) => Err(section.missing("interfaces", interface_choice())),
+        _ => Err(section.missing("interface", interface_choice())),
+    }
+}
+
+/// A name that stands twice in a list.
+fn twice(names: &[String]) -> Option<&String> {
+    names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name)
 }
 
 /// Whether this program's transport uses a key of `[network]`.

@@ -41,7 +41,7 @@ impl Config {
             rows.push(("network.service_type", network.service_type.to_string()));
         } else {
             rows.extend([
-                ("network.interface", network.interface.clone()),
+                (network.interface_key(), network.interfaces.join(", ")),
                 ("network.controller_group", network.controller_group.to_string()),
                 ("network.controller_port", network.controller_port.to_string()),
                 ("network.agent_group", network.agent_group.to_string()),

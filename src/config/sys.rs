@@ -71,6 +71,19 @@ pub(super) fn interface_flags(socket: BorrowedFd<'_>, name: &str) -> io::Result<
     Ok((flags & libc::IFF_UP != 0, flags & libc::IFF_RUNNING != 0))
 }
 
+/// The mask of the subnet of an interface's first IPv4 address.
+///
+/// # Errors
+/// As `netdevice(7)`: EADDRNOTAVAIL if it has none.
+#[cfg(feature = "udp")]
+pub(super) fn interface_mask(socket: BorrowedFd<'_>, name: &str) -> io::Result<u32> {
+    let mut request = named(name).ok_or(io::ErrorKind::InvalidInput)?;
+    ask(socket, libc::SIOCGIFNETMASK, &mut request)?;
+    // SAFETY: the kernel has written an address of the family of IPv4.
+    let mask = unsafe { (&raw const request.ifr_ifru).cast::<libc::sockaddr_in>().read_unaligned() };
+    Ok(u32::from_be(mask.sin_addr.s_addr))
+}
+
 /// Addresses that are looked through for the interface of one.
 #[cfg(feature = "udp")]
 const ADDRESSES: usize = 64;

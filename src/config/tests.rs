@@ -109,12 +109,12 @@ fn every_key_is_accepted() {
 
 #[test]
 fn an_unknown_key_is_named_with_its_line_and_the_nearest_known_one() {
-    let text = good().replace("interface =", "interfaces =");
-    assert_eq!(complaint(&text), "thimble.toml:6: network.interfaces is not known; did you mean interface?");
+    let text = good().replace("interface =", "interfacs =");
+    assert_eq!(complaint(&text), "thimble.toml:6: network.interfacs is not known; did you mean interface?");
     let text = good().replace("[network]", "[netwrok]");
     assert_eq!(complaint(&text), "thimble.toml:5: netwrok is not known; did you mean network?");
     let text = good().replace("[network]", "[network]\ncolour = 1");
-    let there_are = "there are interface, controller_group, controller_port, agent_group, agent_port, families, \
+    let there_are = "there are interface, interfaces, controller_group, controller_port, agent_group, agent_port, families, \
          controller_group6, agent_group6, ttl, multicast, peers, service_type";
     assert_eq!(complaint(&text), format!("thimble.toml:6: network.colour is not known; {there_are}"));
 }
@@ -147,7 +147,7 @@ fn invalid_toml_is_refused_with_its_line() {
 fn a_missing_interface_is_an_error_over_udp_and_not_over_tipc() {
     if cfg!(feature = "tipc") {
         let config = Config::parse(&good().replace("interface = \"lo\"\n", ""), "t").unwrap();
-        assert_eq!((config.network.interface.as_str(), config.network.service_type), ("", 7488));
+        assert_eq!((config.network.interfaces.len(), config.network.service_type), (0, 7488));
         return;
     }
     let text = good().replace("interface = \"lo\"\n", "");
@@ -284,6 +284,35 @@ fn each_error_names_the_line_the_key_and_what_is_accepted() {
         assert_ne!(text, good, "{right}");
         let said = Config::parse(&text, "t").unwrap_err().to_string();
         assert!(said.starts_with(expected), "{wrong}: {said}");
+    }
+}
+
+#[test]
+fn one_interface_or_a_list_of_them_is_accepted() {
+    let with = |line: &str| good().replace("interface = \"lo\"", line);
+    let names = |line: &str| Config::parse(&with(line), "t").unwrap().network.interfaces;
+    assert_eq!(names("interface = \"eth0\""), ["eth0"]);
+    assert_eq!(names("interfaces = [\"eth0\"]"), ["eth0"]);
+    let list = "interfaces = [\"eth0\", \"eth1\", \"eth2\", \"eth3\"]";
+    assert_eq!(names(list), ["eth0", "eth1", "eth2", "eth3"]);
+    let shown = Config::parse(&with(list), "t").unwrap().shown();
+    let is_shown = shown.contains(&("network.interfaces", "eth0, eth1, eth2, eth3".to_owned()));
+    assert_eq!(is_shown, !cfg!(feature = "tipc"));
+    let said = complaint(&with("interfaces = [\"eth0\", \"eth1\", \"eth0\"]"));
+    assert!(said.contains("network.interfaces: eth0 is listed twice; remove one of them"), "{said}");
+    let said = complaint(&with("interface = \"eth0\"\ninterfaces = [\"eth1\"]"));
+    assert!(said.contains("interface is set too; keep one of the two"), "{said}");
+    let five = "interfaces = [\"a\", \"b\", \"c\", \"d\", \"e\"]";
+    for line in [five, "interfaces = [\"a/b\"]", "interfaces = \"eth0\"", "interfaces = [7]"] {
+        let said = complaint(&with(line));
+        assert!(
+            said.contains("it takes a list of at most 4, each the name of a network interface"),
+            "{said}"
+        );
+    }
+    if !cfg!(feature = "tipc") {
+        let said = complaint(&with("interfaces = []"));
+        assert!(said.contains("network.interfaces cannot be []; it takes the interface of"), "{said}");
     }
 }
 

@@ -30,8 +30,8 @@ pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use ping_row::PingRow;
 pub use status_row::{
-    ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, LastController, LinkEnds, LinkRow,
-    PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
+    ALERT_ROWS, AwaitsRow, HOSTS_BY, HostClass, HostCounts, InterfaceRow, InterfaceRows, LastController,
+    LinkEnds, LinkRow, PATCHES_BY, PatchCounts, StatusRow, TipcRow, UnheardRow, WorkerRow, WorkerTask,
 };
 
 /// This protocol's version: raised with every change.

@@ -27,8 +27,8 @@ pub struct StatusRow {
     pub transport: Text<16>,
     /// TIPC's nodes and links, if that is the transport.
     pub tipc: Option<TipcRow>,
-    /// The interface, if the transport has one.
-    pub interface: Option<InterfaceRow>,
+    /// The interfaces, if the transport has any.
+    pub interfaces: InterfaceRows,
     /// thimble's version.
     pub version: Text<32>,
     /// Milliseconds since start.
@@ -109,7 +109,10 @@ impl StatusRow {
     }
 }
 
-/// The interface that a node uses.
+/// The interfaces that a node uses, in the order of its configuration.
+pub type InterfaceRows = Vec<InterfaceRow, { limits::LINKS }, u8>;
+
+/// An interface that a node uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct InterfaceRow {
     /// Its name.
@@ -122,6 +125,8 @@ pub struct InterfaceRow {
     pub age_ms: u64,
     /// The last time in which it was not up: what it was, and for how many milliseconds.
     pub outage: Option<(InterfaceState, u64)>,
+    /// How many nodes are heard by it; `None` where it is the only one.
+    pub heard: Option<u32>,
     /// The configuration wants IPv6, which this kernel does not have or a sandbox forbids.
     pub is_without_ipv6: bool,
 }

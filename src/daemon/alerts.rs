@@ -22,7 +22,7 @@ use crate::job::FloorFacts;
 use crate::limits;
 use crate::time::{Day, Span};
 use crate::time::{Duration, Instant};
-use crate::types::{InterfaceState, NodeId, PatchId, Reason};
+use crate::types::{NodeId, PatchId, Reason};
 #[cfg(feature = "tipc")]
 use crate::wire::frame::Role;
 use crate::wire::refusal::Refusal;
@@ -117,12 +117,14 @@ fn check_this_node(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     check_duplicate_id(now, daemon, found);
 }
 
-/// The interface, while it is not up.
+/// The interfaces, while none is up.
 fn check_interface(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
-    let (state, for_long) = (daemon.network.state, Span(now.since(daemon.network.since)));
-    let Some(remedy) = network::remedy(state) else { return };
-    let (name, words) = (&daemon.config.network.interface, state.words());
-    found.push(format_args!("The interface {name} is {words}, for {for_long}: {remedy}"));
+    let names = daemon.config.network.interfaces.iter();
+    for (name, of) in names.zip(&daemon.network.0).filter(|_| !daemon.network.are_up()) {
+        let (words, for_long) = (of.state.words(), Span(now.since(of.since)));
+        let Some(remedy) = network::remedy(of.state) else { continue };
+        found.push(format_args!("The interface {name} is {words}, for {for_long}: {remedy}"));
+    }
 }
 
 /// The repository, and its synchronisation with other controllers.
@@ -254,7 +256,7 @@ fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
     // Each round sends again: what has gone well since is over.
     let round = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
-    let is_up = daemon.network.state == InterfaceState::Up;
+    let is_up = daemon.network.are_up();
     let is_failing = |at: Instant| now.since(at) < round.max(SEND_SILENCE) && is_recent(now, at);
     if let Some((at, error)) = counters.send_failure.filter(|(at, _)| is_up && is_failing(*at)) {
         let ago = Span(now.since(at));

@@ -130,6 +130,8 @@ pub struct Counters {
     pub received: u64,
     /// Copies of these that came by another way.
     pub copies: u64,
+    /// Copies of these that came by another link.
+    pub link_copies: u64,
     /// Datagrams accepted, by the key ring slot of their key.
     pub received_with: [u64; limits::KEY_SLOTS],
     /// Datagrams sent.

@@ -18,7 +18,7 @@ use super::counters::Counters;
 use super::floors::Floors;
 use super::losses::Losses;
 use super::names::Names;
-use super::network::Network;
+use super::network::Links;
 use super::notify::Notify;
 use super::os_error::OsError;
 use super::pinged::Pinged;
@@ -39,12 +39,13 @@ use crate::config::Config;
 use crate::fsm::actions::{Action, Actions, Arrival, Peer, To};
 use crate::fsm::event::Event;
 use crate::fsm::node::Node;
+use crate::fsm::paths::Paths;
 use crate::fsm::ways::{Controllers, Way};
 use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, InterfaceState, NodeId, Reason};
+use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::{Frame, Purpose};
 use crate::wire::messages::Message;
@@ -79,8 +80,10 @@ pub struct Daemon<'a> {
     pub transport: Transport,
     /// The names among their peers.
     pub names: Names,
-    /// The interface that they use.
-    pub network: Network,
+    /// The interfaces that they use.
+    pub network: Links,
+    /// Where each node is heard, if there are several.
+    pub paths: Paths<'a>,
     /// Stream sessions.
     pub sessions: Sessions,
     /// Worker processes.
@@ -237,7 +240,7 @@ impl Daemon<'_> {
         for at in 0..batch.len() {
             match batch.get(at) {
                 Some(Arrival::Datagram(datagram, peer)) => {
-                    self.take_datagram(now, datagram, peer, batch.way(at));
+                    self.take_datagram(now, datagram, peer, batch.way(at), batch.link(at));
                 }
                 Some(Arrival::OtherInterface(datagram, peer)) => {
                     let claimed = Codec::claimed_sender(datagram);
@@ -250,8 +253,12 @@ impl Daemon<'_> {
         self.counters.note_full(now, &self.node);
     }
 
-    fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer, way: Option<Way>) {
-        match self.codec.decode(now, datagram) {
+    fn take_datagram(&mut self, now: Instant, datagram: &[u8], peer: Peer, way: Option<Way>, link: usize) {
+        let decoded = self.codec.decode(now, datagram);
+        if self.is_link_copy(now, datagram, &decoded, peer, link) {
+            return;
+        }
+        match decoded {
             Ok(received) => {
                 let ReceivedDatagram { sender, key_slot, ref message, .. } = received;
                 self.counters.count_received(now, sender, peer, message);
@@ -271,7 +278,9 @@ impl Daemon<'_> {
                 self.counters.copies += 1;
             }
             Err(refused) => {
-                let refusal = self.node.suspicion(&refused, peer);
+                // A late copy by another link is no sign of a second node.
+                let is_known = self.paths.knows(refused.claimed_sender, peer);
+                let refusal = if is_known { refused.refusal } else { self.node.suspicion(&refused, peer) };
                 self.counters.refuse(now, refusal, refused.claimed_sender, peer);
             }
         }
@@ -338,7 +347,10 @@ impl Daemon<'_> {
             SessionEvent::Busy(node, purpose, pause) => Event::SessionBusy(*node, *purpose, *pause),
             SessionEvent::Page(node, page) => Event::DetailPage(*node, page),
             SessionEvent::End(node) => Event::DetailEnd(*node),
-            SessionEvent::Failed(node, purpose, reason) => Event::SessionFailed(*node, *purpose, reason),
+            SessionEvent::Failed(node, purpose, reason) => {
+                self.paths.on_session_failed(now, *node);
+                Event::SessionFailed(*node, *purpose, reason)
+            }
             SessionEvent::Quiet | SessionEvent::WantsWorker(..) => return,
         };
         self.on_event(now, &event);
@@ -397,24 +409,28 @@ impl Daemon<'_> {
                         _ => (NodeId(0), message.msgtype().sender()),
                     };
                     let len = self.codec.encode(&message, node, &mut self.transmit);
-                    match self.transport.send(as_role, &to, &self.transmit[..len]) {
+                    let mut sent = self.transport.send(as_role, &to, &self.transmit[..len]);
+                    if let To::Node(node, peer) = to {
+                        sent = self.send_by_links(now, as_role, (node, peer), len, sent);
+                    }
+                    match sent {
                         Ok(None) => {
                             self.counters.sent += 1;
                             self.counters.sent_to_controllers.count(&message);
                         }
                         Ok(Some(reason)) => self.counters.undelivered.count(reason),
-                        Err(error) => {
-                            self.counters.send_failed(now, &error, self.network.state == InterfaceState::Up)
-                        }
+                        Err(error) => self.counters.send_failed(now, &error, self.network.are_up()),
                     }
                     self.send_by_unicast(now, &to, message, len);
                 }
                 Action::Connect(node, peer, purpose) => {
+                    let peer = self.paths.choose(now, node, peer, self.network.up());
                     let stream = self.transport.connect(peer, purpose.roles().1);
                     let started = stream.and_then(|stream| {
                         self.sessions.initiate(now, &self.registry, stream, (node, peer), purpose)
                     });
                     if let Err(error) = started {
+                        self.paths.on_session_failed(now, node);
                         let reason = Reason::format(format_args!("{}", OsError(&error)));
                         let event = Event::SessionFailed(node, purpose, &reason);
                         self.node.on_event(now, &event, &mut self.actions);

@@ -1,9 +1,9 @@
-//! Follows the configured interface while the daemon runs: what the kernel reports of it, on its
+//! Follows the configured interfaces while the daemon runs: what the kernel reports of it, on its
 //! way to the sockets, to the log and to `status`. Over UDP only: TIPC has bearers, which
 //! [`topology`](super::topology) watches.
 
 use super::event_loop::Daemon;
-use crate::control::InterfaceRow;
+use crate::control::InterfaceRows;
 use crate::time::Instant;
 
 #[cfg(feature = "tipc")]
@@ -18,8 +18,8 @@ impl Daemon<'_> {
     pub(super) fn take_network(&mut self, _: Instant) {}
 
     /// None: TIPC's bearers are rows of their own.
-    pub(super) fn interface_row(&self, _: Instant) -> Option<InterfaceRow> {
-        None
+    pub(super) fn interface_rows(&self, _: Instant) -> InterfaceRows {
+        InterfaceRows::new()
     }
 }
 
@@ -32,15 +32,16 @@ mod watched {
     use mio::unix::SourceFd;
     use mio::{Interest, Token};
 
-    use super::{Daemon, Instant, InterfaceRow};
-    use crate::daemon::network::{Change, Network, Outage};
+    use super::{Daemon, Instant, InterfaceRows};
+    use crate::control::InterfaceRow;
+    use crate::daemon::network::{Change, Network, Outage, remedy};
     use crate::daemon::os_error::OsError;
     use crate::daemon::tokens::{LISTENERS, NETWORK};
     use crate::time::Span;
     use crate::types::{InterfaceState, Text};
 
     impl Daemon<'_> {
-        /// Begins to watch the interface, and says what it is if it is not up.
+        /// Begins to watch the interfaces, and says of each what it is if it is not up.
         pub(in crate::daemon) fn begin_network(&mut self, now: Instant) {
             let registered = match &self.transport.reports {
                 Ok(reports) => {
@@ -53,14 +54,18 @@ mod watched {
                 warn!(
                     "the kernel does not report changes of {}: {error}. Allow AF_NETLINK (RestrictAddressFamilies); \
                      until then a change is only seen at a reload",
-                    self.config.network.interface
+                    self.config.network.interfaces.join(", ")
                 );
             }
-            let seen = *self.transport.interface();
-            let (address, index) = (seen.address, seen.index);
-            self.network = Network { address, index, ..Network::new(now) };
-            if self.network.note(now, &seen, false).is_some() {
-                self.say_interface();
+            for (link, seen) in self.transport.links().iter().enumerate() {
+                let (address, index) = (seen.address, seen.index);
+                let mut network = Network { address, index, ..Network::new(now) };
+                let is_out = network.note(now, seen, false).is_some();
+                // There is room for each.
+                let _ = self.network.0.push(network);
+                if is_out {
+                    self.say_interface(link);
+                }
             }
         }
 
@@ -68,39 +73,44 @@ mod watched {
         #[inline(never)]
         pub(in crate::daemon) fn take_network(&mut self, now: Instant) {
             let Ok(reports) = &self.transport.reports else { return };
-            let reported = reports.take(self.transport.interface().index);
+            let reported = reports.take(self.transport.links());
             if reported.has_more {
                 self.ready.insert(Token(NETWORK));
             }
             if reported.is_news {
-                self.follow_network(now, reported.is_removed, reported.is_lossy);
+                let removed = if reported.is_lossy { u8::MAX } else { reported.removed };
+                self.follow_network(now, reported.removed, removed);
             }
         }
 
-        /// Looks at the interface, has the sockets follow it, and says what has changed.
+        /// Looks at the interfaces, has the sockets follow them, and says what has changed.
         pub(in crate::daemon) fn look_at_network(&mut self, now: Instant) {
-            self.follow_network(now, false, false);
+            self.follow_network(now, 0, 0);
         }
 
+        /// `removed` are the links whose interface was removed, `doubted` those of which that may be.
         #[inline(never)]
-        fn follow_network(&mut self, now: Instant, is_removed: bool, is_lossy: bool) {
+        fn follow_network(&mut self, now: Instant, removed: u8, doubted: u8) {
             let registry = &self.registry;
-            let followed = self.transport.follow(is_removed || is_lossy, |endpoint| {
+            let followed = self.transport.follow(doubted, |endpoint| {
                 let token = Token(LISTENERS + endpoint.at());
                 registry.register(&mut endpoint.listener, token, Interest::READABLE)
             });
             if let Err(error) = followed {
-                warn!("the interface cannot be looked at: {}", OsError(&error));
+                warn!("the interfaces cannot be looked at: {}", OsError(&error));
                 return self.ready.defer(now, Token(NETWORK));
             }
-            self.note_interface(now, is_removed);
+            for link in 0..self.network.0.len() {
+                self.note_interface(now, link, removed & (1 << link) != 0);
+            }
         }
 
-        fn note_interface(&mut self, now: Instant, is_removed: bool) {
-            let Some(change) = self.network.note(now, self.transport.interface(), is_removed) else { return };
-            let (name, address) = (&self.config.network.interface, self.network.address);
+        fn note_interface(&mut self, now: Instant, link: usize, is_removed: bool) {
+            let (seen, name) = (&self.transport.links()[link], &self.config.network.interfaces[link]);
+            let Some(change) = self.network.0[link].note(now, seen, is_removed) else { return };
+            let address = seen.address;
             match change {
-                Change::Out => return self.say_interface(),
+                Change::Out => return self.say_interface(link),
                 Change::Back(Outage { state, lasted, .. }) => {
                     let (was, span) = (state.words(), Span(lasted));
                     info!("the interface {name} is up with {address}; it was {was} for {span}");
@@ -116,30 +126,42 @@ mod watched {
         }
 
         /// Says what the interface is that is not up.
-        fn say_interface(&self) {
-            let (name, words) = (&self.config.network.interface, self.network.state.words());
-            match &self.transport.refused {
-                Some(error) => warn!("the interface {name} is {words}: {}", OsError(error)),
-                None => warn!("the interface {name} is {words}: thimble takes part again once it is up"),
+        fn say_interface(&self, link: usize) {
+            let (name, state) = (&self.config.network.interfaces[link], self.network.0[link].state);
+            let (words, is_cut) = (state.words(), !self.network.are_up());
+            match (&self.transport.refused[link], state) {
+                (Some(error), _) => warn!("the interface {name} is {words}: {}", OsError(error)),
+                (None, InterfaceState::SameSubnet) => {
+                    warn!("the interface {name} is {words}: {}", remedy(state).unwrap_or_default());
+                }
+                (None, _) if is_cut => {
+                    warn!("the interface {name} is {words}: thimble takes part again once it is up");
+                }
+                (None, _) => warn!("the interface {name} is {words}: thimble goes on over the others"),
             }
         }
 
-        /// The interface, for `status`.
-        pub(in crate::daemon) fn interface_row(&self, now: Instant) -> Option<InterfaceRow> {
-            let Network { state, address, since, outage, .. } = self.network;
-            Some(InterfaceRow {
-                name: Text::truncated(&self.config.network.interface),
-                state,
-                address: match address.is_empty() {
-                    true => Text::default(),
-                    false => Text::format(format_args!("{address}")),
-                },
-                age_ms: now.since(since).as_millis(),
-                is_without_ipv6: self.transport.is_without_ipv6,
-                outage: outage
-                    .filter(|_| state == InterfaceState::Up)
-                    .map(|outage| (outage.state, outage.lasted.as_millis())),
-            })
+        /// The interfaces, for `status`.
+        pub(in crate::daemon) fn interface_rows(&self, now: Instant) -> InterfaceRows {
+            let names = self.config.network.interfaces.iter().enumerate();
+            let row = |((link, name), of): ((usize, &String), &Network)| {
+                let Network { state, address, since, outage, .. } = *of;
+                InterfaceRow {
+                    name: Text::truncated(name),
+                    state,
+                    address: match address.is_empty() {
+                        true => Text::default(),
+                        false => Text::format(format_args!("{address}")),
+                    },
+                    age_ms: now.since(since).as_millis(),
+                    is_without_ipv6: self.transport.is_without_ipv6,
+                    outage: outage
+                        .filter(|_| state == InterfaceState::Up)
+                        .map(|outage| (outage.state, outage.lasted.as_millis())),
+                    heard: self.paths.heard_by(now, link),
+                }
+            };
+            names.zip(&self.network.0).map(row).collect()
         }
     }
 }

@@ -252,6 +252,9 @@ impl Daemon<'_> {
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
                 };
                 self.counters.pulls.end(ended.is_ok());
+                if ended.is_err() {
+                    self.paths.on_session_failed(now, node);
+                }
                 self.on_event(now, &Event::PullEnded(node, ended));
             }
             (WorkerKind::Blobs(node), ending) => {
@@ -260,6 +263,9 @@ impl Daemon<'_> {
                     Ending::Failed(_, reason) | Ending::Crashed(reason) => Err(reason),
                 };
                 self.counters.blobs.end(ended.is_ok());
+                if ended.is_err() {
+                    self.paths.on_session_failed(now, node);
+                }
                 self.on_event(now, &Event::BlobsEnded(node, ended));
             }
             (

@@ -46,6 +46,7 @@ mod floors;
 mod follow;
 pub mod installer;
 mod jobs;
+mod links;
 mod log;
 mod losses;
 mod names;

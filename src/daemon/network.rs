@@ -1,7 +1,8 @@
-//! What the configured interface is, since when, and what it was before.
+//! What the configured interfaces are, since when, and what they were before.
 
 #[cfg(not(feature = "tipc"))]
 use crate::config::interface::Interface;
+use crate::limits;
 use crate::time::{Duration, Instant};
 use crate::types::{InterfaceAddresses, InterfaceState};
 
@@ -48,9 +49,35 @@ pub enum Change {
     Renumbered(InterfaceAddresses),
 }
 
+/// The interfaces in the order of the configuration: the links. None over TIPC.
+#[derive(Debug, Default)]
+pub struct Links(pub heapless::Vec<Network, { limits::LINKS }, u8>);
+
+impl Links {
+    /// Whether one of them is up; true over TIPC.
+    #[must_use]
+    pub fn are_up(&self) -> bool {
+        self.0.is_empty() || self.up() != 0
+    }
+
+    /// Those that are up: a bit for each.
+    #[must_use]
+    pub fn up(&self) -> u8 {
+        let bit = |(link, one): (usize, &Network)| u8::from(one.state == InterfaceState::Up) << link;
+        self.0.iter().enumerate().map(bit).sum()
+    }
+
+    /// How often they have changed.
+    #[must_use]
+    pub fn changes(&self) -> u64 {
+        self.0.iter().map(|one| one.changes).sum()
+    }
+}
+
 impl Network {
     /// An interface that has not been looked at.
     #[must_use]
+    #[cfg(not(feature = "tipc"))]
     pub fn new(now: Instant) -> Self {
         Self {
             state: InterfaceState::Up,
@@ -114,6 +141,9 @@ pub fn remedy(state: InterfaceState) -> Option<&'static str> {
         InterfaceState::Borrowed => {
             "datagrams go out from another interface's, and the answers come in there. Give it one."
         }
+        InterfaceState::SameSubnet => {
+            "it is not used. Give each interface a subnet of its own, or bond them."
+        }
         InterfaceState::Unusable => {
             "the groups cannot be joined on it, see the log. This is tried again at thimble reload."
         }
@@ -123,7 +153,6 @@ pub fn remedy(state: InterfaceState) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits;
 
     #[test]
     #[cfg(not(feature = "tipc"))]
@@ -132,8 +161,11 @@ mod tests {
         let (here, there) = (of([10, 0, 0, 1]), of([10, 0, 0, 2]));
         let mut network = Network::new(Instant::default());
         let mut seen = |at: u64, index, state, address, is_removed| {
-            let change =
-                network.note(Instant::from_millis(at), &Interface { index, state, address }, is_removed);
+            let change = network.note(
+                Instant::from_millis(at),
+                &Interface { index, state, address, mask: 0 },
+                is_removed,
+            );
             (change, network.changes)
         };
         let none = InterfaceAddresses::NONE;
@@ -150,6 +182,19 @@ mod tests {
     }
 
     #[test]
+    #[cfg(not(feature = "tipc"))]
+    fn links_are_up_while_one_is() {
+        let with = |states: &[InterfaceState]| {
+            let one = |state: &InterfaceState| Network { state: *state, ..Network::new(Instant::default()) };
+            Links(states.iter().map(one).collect())
+        };
+        let (up, down) = (InterfaceState::Up, InterfaceState::Down);
+        assert_eq!((with(&[down, up]).up(), with(&[down, up]).are_up()), (2, true));
+        assert_eq!((with(&[down, down]).up(), with(&[down, down]).are_up()), (0, false));
+        assert!(with(&[]).are_up(), "TIPC has none");
+    }
+
+    #[test]
     fn an_alert_for_the_longest_name_of_an_interface_fits() {
         for state in [
             InterfaceState::Missing,
@@ -160,6 +205,7 @@ mod tests {
             InterfaceState::NoAddressOfBoth,
             InterfaceState::Borrowed,
             InterfaceState::Unusable,
+            InterfaceState::SameSubnet,
         ] {
             let (name, words, remedy) = ("n".repeat(15), state.words(), remedy(state).unwrap());
             let said = format!("The interface {name} is {words}, for 365 days 23 h: {remedy}");

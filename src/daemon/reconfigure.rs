@@ -79,6 +79,7 @@ impl Daemon<'_> {
         let (proof, idle) = from_config::session_timers(timers);
         self.sessions.reconfigure(ring.as_ref(), revoked, proof, idle);
         let timers = from_config::controller_timers(timers, &self.config.agent);
+        self.paths.set_hello_interval(timers.hello_interval);
         self.codec.renew(ring.clone(), revoked.clone(), timers.host_lost);
         if let Some(controller) = &mut self.node.controller {
             controller.set_timers(now, timers);

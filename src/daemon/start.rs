@@ -16,7 +16,7 @@ use super::event_loop::{self, Daemon};
 use super::floors::Floors;
 use super::losses::Losses;
 use super::names::Names;
-use super::network::Network;
+use super::network::Links;
 use super::notify::Notify;
 use super::pinged::Pinged;
 use super::ready::ReadySet;
@@ -39,6 +39,7 @@ use crate::fsm::controller::{Controller, Tables};
 use crate::fsm::hosts::Host;
 use crate::fsm::installed::Installed;
 use crate::fsm::node::Node;
+use crate::fsm::paths::{Paths, Reach};
 use crate::fsm::random::Random;
 use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::sync::blobs::BlobError;
@@ -202,6 +203,10 @@ fn allocate(
     let senders = hosts_most + 2 * limits::CONTROLLERS;
     let windows = vec![Window::default(); senders].leak();
     let windows_index = vec![0; index_len(senders)].leak();
+    // A node with one link keeps no paths.
+    let reached = if config.network.interfaces.len() > 1 { senders } else { 0 };
+    let paths = vec![Reach::default(); reached].leak();
+    let paths_index = vec![0; index_len(reached)].leak();
     let hosts = vec![Host::vacant(); hosts_most].leak();
     let hosts_index = vec![0; index_len(hosts_most)].leak();
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
@@ -213,6 +218,8 @@ fn allocate(
     let [current, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
     let memory_bytes = size_of_val(windows)
         + size_of_val(windows_index)
+        + size_of_val(paths)
+        + size_of_val(paths_index)
         + size_of_val(hosts)
         + size_of_val(hosts_index)
         + size_of_val(reasons)
@@ -244,6 +251,8 @@ fn allocate(
         let facts = agent_facts(identity.node, &config.node, timers);
         Agent::new(now, facts, Installed::new(current, incoming), &mut random)
     });
+    let hello_interval = Duration::from_millis(timers.hello_interval_ms);
+    let paths = Paths::new(identity.node, Table::new(paths, paths_index), hello_interval);
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
     let codec = Codec::new(identity, replay);
     let node = Node { controller, agent, random };
@@ -264,7 +273,8 @@ fn allocate(
         pinged: Pinged::default(),
         transport,
         names,
-        network: Network::new(started),
+        network: Links::default(),
+        paths,
         sessions,
         workers,
         agent_stopped: None,

@@ -3,7 +3,7 @@
 use super::event_loop::Daemon;
 use super::notify::StatusLine;
 use crate::time::Instant;
-use crate::types::{InterfaceState, Text};
+use crate::types::Text;
 use crate::wire::messages::AgentState;
 
 impl Daemon<'_> {
@@ -20,15 +20,15 @@ impl Daemon<'_> {
         self.notify = notify;
     }
 
-    /// The state of the node in one line. An interface that is not up comes first.
+    /// The state of the node in one line. Where no interface is up, the first comes first.
     #[inline(never)]
     fn status_line(&self, now: Instant) -> StatusLine {
         let roles = self.roles_line(now);
-        match self.network.state {
-            InterfaceState::Up => roles,
-            state => {
-                let (name, words) = (&self.config.network.interface, state.words());
-                StatusLine::format(format_args!("the interface {name} is {words}; {roles}"))
+        let first = self.config.network.interfaces.first().zip(self.network.0.first());
+        match first.filter(|_| !self.network.are_up()) {
+            None => roles,
+            Some((name, of)) => {
+                StatusLine::format(format_args!("the interface {name} is {}; {roles}", of.state.words()))
             }
         }
     }

@@ -11,8 +11,8 @@ use super::tokens::SPREAD;
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::hosts::Host;
 use crate::fsm::ways::Way;
+use crate::limits;
 use crate::time::{Duration, Instant};
-use crate::types::InterfaceState;
 use crate::wire::frame::Role;
 use crate::wire::messages::{Message, OtherControllers};
 
@@ -49,36 +49,47 @@ impl Daemon<'_> {
             // The one that asked is answered by unicast anyway.
             (To::Controllers, Message::Pong(_)) => {}
             (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
-                let Self { controllers, transport, transmit, counters, network, config, .. } = self;
-                let interval = Duration::from_millis(config.timers.hello_interval_ms);
-                for peer in controllers.take_by_unicast(now, interval) {
-                    if !transport.reaches(peer) || transport.has_peer(peer) {
-                        continue;
-                    }
-                    match transport.send(Role::Agent, &To::Peer(peer), &transmit[..len]) {
-                        Ok(_) => counters.sent += 1,
-                        Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+                let known = self.controllers.take_by_unicast(now, self.hello_interval());
+                for (node, peer) in &known {
+                    let others = node.map(|node| self.paths.others(now, node, *peer)).unwrap_or_default();
+                    let is_other = |other: &Peer| known.iter().all(|(_, peer)| peer != other);
+                    for peer in [*peer].into_iter().chain(others.into_iter().filter(is_other)) {
+                        self.send_one(now, Role::Agent, peer, len);
                     }
                 }
             }
             (To::Controllers, message) => {
-                let Self { node, transport, transmit, counters, network, .. } = self;
-                let neighbours = node.controller.iter().flat_map(|one| one.sync().neighbours().iter());
-                let by_unicast = neighbours.filter(|one| one.way == Some(Way::Unicast));
-                for peer in by_unicast.filter_map(|one| one.peer()) {
-                    if transport.has_peer(peer) {
-                        continue;
-                    }
-                    match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
-                        Ok(_) => {
-                            counters.sent += 1;
-                            counters.sent_to_controllers.count(&message);
+                let neighbour = |at| self.node.controller.as_ref()?.sync().neighbours().iter().nth(at);
+                let places = 0..limits::CONTROLLERS;
+                let by_unicast = places.filter_map(neighbour).filter(|one| one.way == Some(Way::Unicast));
+                let peers: heapless::Vec<_, { limits::CONTROLLERS }, u8> =
+                    by_unicast.filter_map(|one| Some((one.node, one.peer()?))).collect();
+                for (node, peer) in peers {
+                    for peer in [peer].into_iter().chain(self.paths.others(now, node, peer)) {
+                        if self.send_one(now, Role::Controller, peer, len) {
+                            self.counters.sent_to_controllers.count(&message);
                         }
-                        Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
                     }
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Sends the datagram of this length to one that is not sent to anyway. Whether it was sent.
+    fn send_one(&mut self, now: Instant, as_role: Role, peer: Peer, len: usize) -> bool {
+        if !self.transport.reaches(peer) || self.transport.has_peer(peer) {
+            return false;
+        }
+        match self.transport.send(as_role, &To::Peer(peer), &self.transmit[..len]) {
+            Ok(_) => {
+                self.counters.sent += 1;
+                true
+            }
+            Err(error) => {
+                self.counters.send_failed(now, &error, self.network.are_up());
+                false
+            }
         }
     }
 
@@ -88,7 +99,7 @@ impl Daemon<'_> {
         if !IS_USED {
             return;
         }
-        let Self { node, transport, codec, transmit, counters, network, spread, .. } = self;
+        let Self { node, transport, codec, transmit, counters, network, spread, paths, .. } = self;
         let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
         let hosts = controller.hosts();
         let mut others = OtherControllers::default();
@@ -115,7 +126,11 @@ impl Daemon<'_> {
                         spread.next -= 1;
                         return self.ready.defer(now, Token(SPREAD));
                     }
-                    Err(error) => counters.send_failed(now, &error, network.state == InterfaceState::Up),
+                    Err(error) => counters.send_failed(now, &error, network.are_up()),
+                }
+                for other in paths.others(now, to, peer) {
+                    let sent = transport.send(Role::Controller, &To::Peer(other), &transmit[..len]);
+                    counters.sent += u64::from(sent.is_ok());
                 }
             }
         }

@@ -18,6 +18,7 @@
 //! | [`presence`] | whether a node is up, as a topology service reports |
 //! | [`topology`] | which peers are bound and have sent nothing yet |
 //! | [`ways`] | by which way each node is heard, and so sent to |
+//! | [`paths`] | by which links each node is heard, and at which addresses |
 //! | [`drops`] | when to send DropHostReq |
 //! | [`host_kinds`] | what each kind of host should have |
 //! | [`sync`] | the repository that controllers keep together |
@@ -50,6 +51,7 @@ pub mod installed;
 pub mod movement;
 pub mod node;
 pub mod pacing;
+pub mod paths;
 pub mod presence;
 pub mod probes;
 pub mod queries;

@@ -143,12 +143,13 @@ impl Controllers {
         }
     }
 
-    /// The addresses of those that a report is sent to by unicast now; they count as told.
+    /// Those that a report is sent to by unicast now, with their addresses; they count as told. One
+    /// that was only heard of has no node id yet.
     pub fn take_by_unicast(
         &mut self,
         now: Instant,
         hello_interval: Duration,
-    ) -> Vec<Peer, { limits::CONTROLLERS }, u8> {
+    ) -> Vec<(Option<NodeId>, Peer), { limits::CONTROLLERS }, u8> {
         let within = hello_interval.times(HEARD_WITHIN);
         let share = hello_interval.as_millis().checked_div(limits::CONTROLLERS as u64).unwrap_or(0);
         let mut may_tell_unproven =
@@ -163,7 +164,7 @@ impl Controllers {
                 (known.is_told, may_tell_unproven, self.told_unproven) = (true, false, Some(now));
             }
             // As many as the list has at most.
-            let _ = peers.push(known.peer);
+            let _ = peers.push((known.node, known.peer));
         }
         peers
     }
@@ -204,7 +205,7 @@ mod tests {
     }
 
     fn unicast(controllers: &mut Controllers, now: u64) -> std::vec::Vec<Peer> {
-        controllers.take_by_unicast(at(now), INTERVAL).into_iter().collect()
+        controllers.take_by_unicast(at(now), INTERVAL).into_iter().map(|(_, peer)| peer).collect()
     }
 
     #[test]

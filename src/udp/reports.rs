@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use super::sys;
+use crate::config::interface::Interface;
 
 /// Reports read in one turn.
 const REPORTS: usize = 32;
@@ -22,8 +23,8 @@ pub struct Reports(OwnedFd);
 pub struct Reported {
     /// Something has changed.
     pub is_news: bool,
-    /// The interface in use was removed.
-    pub is_removed: bool,
+    /// The links whose interface was removed: a bit for each.
+    pub removed: u8,
     /// Reports were lost, and with them perhaps that.
     pub is_lossy: bool,
     /// There may be more.
@@ -31,7 +32,7 @@ pub struct Reported {
 }
 
 impl Reports {
-    /// Subscribes to interfaces and IPv4 addresses.
+    /// Subscribes to interfaces and addresses.
     ///
     /// # Errors
     /// As `socket(2)` and `bind(2)`.
@@ -45,9 +46,9 @@ impl Reports {
         self.0.as_raw_fd()
     }
 
-    /// Reads the reports that have come, a bounded number, without waiting. `index` is the
-    /// interface in use.
-    pub fn take(&self, index: u32) -> Reported {
+    /// Reads the reports that have come, a bounded number, without waiting. `links` are the
+    /// interfaces in use.
+    pub fn take(&self, links: &[Interface]) -> Reported {
         let mut reported = Reported { has_more: true, ..Reported::default() };
         let mut head = [0; HEAD_BYTES];
         for _ in 0..REPORTS {
@@ -55,7 +56,9 @@ impl Reports {
                 Ok(Some(len)) => {
                     reported.is_news = true;
                     let removed = removed_interface(head.get(..len).unwrap_or(&head));
-                    reported.is_removed |= removed.is_some_and(|removed| removed == index);
+                    for (link, _) in links.iter().enumerate().filter(|(_, of)| Some(of.index) == removed) {
+                        reported.removed |= 1 << link;
+                    }
                 }
                 // Not of the kernel's.
                 Ok(None) => {}
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn reports_are_read_without_waiting_and_lost_ones_are_no_end() {
         let reports = Reports::open().unwrap();
-        let taken = (0..1_000).map(|_| reports.take(0)).find(|reported| !reported.has_more);
+        let taken = (0..1_000).map(|_| reports.take(&[])).find(|reported| !reported.has_more);
         assert!(taken.is_some());
     }
 }

@@ -1,7 +1,7 @@
 //! The system calls of the UDP transport that std does not have.
 //!
 //! Sockets are bound to every address, because a group's datagrams have the group's own.
-//! What comes in by another interface than the configured one is told apart here: a
+//! What comes in by another interface than the configured ones is told apart here: a
 //! datagram by its `IP_PKTINFO`, a connection by a filter in the kernel. `SO_BINDTODEVICE`
 //! would be shorter, but older kernels say of what a node sends to itself that it comes in by the
 //! loopback interface. It is used where a newer kernel wants a capability for the filter (6.18);
@@ -28,6 +28,7 @@ pub struct Batch {
     from: [From; limits::RECV_BATCH],
     way: [Way; limits::RECV_BATCH],
     is_elsewhere: [bool; limits::RECV_BATCH],
+    link: [u8; limits::RECV_BATCH],
     count: usize,
 }
 
@@ -53,6 +54,7 @@ impl Default for Batch {
             from: [nowhere; limits::RECV_BATCH],
             way: [Way::Unicast; limits::RECV_BATCH],
             is_elsewhere: [false; limits::RECV_BATCH],
+            link: [0; limits::RECV_BATCH],
             count: 0,
         }
     }
@@ -91,6 +93,13 @@ impl Batch {
     pub fn way(&self, at: usize) -> Option<Way> {
         self.way.get(at).copied()
     }
+
+    /// The number of the link by which a datagram of the batch came; 0 too for what this host sends
+    /// to itself by loopback.
+    #[must_use]
+    pub fn link(&self, at: usize) -> usize {
+        self.link.get(at).copied().map_or(0, usize::from)
+    }
 }
 
 /// The address that the kernel wrote of a sender.
@@ -105,11 +114,11 @@ fn sender(from: &From) -> SocketAddr {
 }
 
 /// Receives the datagrams that have arrived, without waiting. After a full batch there
-/// may be more. Those that came in neither by `interface` nor from this host are marked.
+/// may be more. Those that came in neither by one of these interfaces nor from this host are marked.
 ///
 /// # Errors
 /// As `recvmmsg(2)`; `WouldBlock` where there is nothing. The batch is empty then.
-pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> io::Result<()> {
+pub fn recv_batch(socket: BorrowedFd<'_>, links: &[u32; limits::LINKS], batch: &mut Batch) -> io::Result<()> {
     batch.count = 0;
     // SAFETY: mmsghdr and iovec are plain data, for which zeros are a value.
     let mut headers: [libc::mmsghdr; limits::RECV_BATCH] = unsafe { std::mem::zeroed() };
@@ -151,7 +160,9 @@ pub fn recv_batch(socket: BorrowedFd<'_>, interface: u32, batch: &mut Batch) -> 
         // only of IPv4.
         let from = sender(&batch.from[at]).ip();
         let is_own = from.is_ipv4() && arrived.to == from;
-        batch.is_elsewhere[at] = !(is_own || [interface, LOOPBACK].contains(&arrived.interface));
+        let link = links.iter().position(|index| *index == arrived.interface);
+        batch.link[at] = link.map_or(0, |link| link as u8);
+        batch.is_elsewhere[at] = !(is_own || link.is_some() || arrived.interface == LOOPBACK);
         batch.way[at] = if arrived.to.is_multicast() { Way::Multicast } else { Way::Unicast };
     }
     batch.count = count;
@@ -254,19 +265,19 @@ fn bind(socket: BorrowedFd<'_>, family: Family, port: u16) -> io::Result<()> {
 }
 
 /// Listens for TCP connections on a port of every address, but takes only those that come
-/// in by `interface` or from this host. The kernel drops all other packets unanswered, those
+/// in by one of these interfaces or from this host. The kernel drops all other packets unanswered, those
 /// of accepted connections too, which inherit the filter. Without blocking, close-on-exec.
 ///
 /// # Errors
 /// As `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
-pub fn listen(family: Family, port: u16, interface: u32) -> io::Result<TcpListener> {
+pub fn listen(family: Family, port: u16, links: &[u32; limits::LINKS]) -> io::Result<TcpListener> {
     const BACKLOG: libc::c_int = 1024;
     let socket = open(family, libc::SOCK_STREAM)?;
     // A restarted daemon need not wait until old connections are forgotten.
     set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &ON)?;
-    match admit(socket.as_fd(), interface) {
+    match admit(socket.as_fd(), links) {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &interface)?;
+            set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &links[0])?;
         }
         admitted => admitted?,
     }
@@ -276,32 +287,36 @@ pub fn listen(family: Family, port: u16, interface: u32) -> io::Result<TcpListen
     if done == 0 { Ok(TcpListener::from(socket)) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Makes a listener take only what comes in by `interface` or from this host, from now on.
+/// Makes a listener take only what comes in by one of these interfaces or from this host, from now
+/// on.
 ///
 /// # Errors
 /// As `setsockopt(2)`: `PermissionDenied` where a newer kernel wants a capability for it.
-pub fn admit(listener: BorrowedFd<'_>, interface: u32) -> io::Result<()> {
-    let mut filter = interface_filter(interface);
+pub fn admit(listener: BorrowedFd<'_>, links: &[u32; limits::LINKS]) -> io::Result<()> {
+    let mut filter = interface_filter(links);
     let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
     set(listener, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
-/// A classic BPF program that keeps a packet that came in by `interface` or by loopback,
+/// A classic BPF program that keeps a packet that came in by one of these or by loopback,
 /// and drops any other. It needs no privilege before Linux 6.18.
-fn interface_filter(interface: u32) -> [libc::sock_filter; 5] {
+fn interface_filter(links: &[u32; limits::LINKS]) -> [libc::sock_filter; limits::LINKS + 4] {
     // <linux/filter.h>: extra data of the packet is loaded from this negative offset.
     const ARRIVAL_INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
     const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
     const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
     const KEEP: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
-    [
-        step(LOAD, 0, 0, ARRIVAL_INTERFACE),
-        step(EQUAL, 1, 0, interface),
-        step(EQUAL, 0, 1, LOOPBACK),
-        step(KEEP, 0, 0, u32::MAX),
-        step(KEEP, 0, 0, 0),
-    ]
+    // Each comparison that holds jumps over those that are left, and the drop.
+    std::array::from_fn(|at| match at {
+        0 => step(LOAD, 0, 0, ARRIVAL_INTERFACE),
+        at if at <= limits::LINKS + 1 => {
+            let left = (limits::LINKS + 2 - at) as u8;
+            step(EQUAL, left, 0, links.get(at - 1).copied().unwrap_or(LOOPBACK))
+        }
+        at if at == limits::LINKS + 2 => step(KEEP, 0, 0, 0),
+        _ => step(KEEP, 0, 0, u32::MAX),
+    })
 }
 
 fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
@@ -352,22 +367,33 @@ pub fn leave(socket: BorrowedFd<'_>, group: IpAddr, interface: u32) -> io::Resul
     }
 }
 
-/// Sends a socket's multicast on an interface with this TTL, which IPv6 calls a hop limit.
-/// Multicast is looped back, because a node may have both roles.
+/// Sends a socket's multicast on this interface from now on.
 ///
 /// # Errors
 /// As `setsockopt(2)`.
-pub fn send_multicast_by(socket: BorrowedFd<'_>, family: Family, interface: u32, ttl: u8) -> io::Result<()> {
-    let ttl = libc::c_int::from(ttl);
+pub fn send_multicast_by(socket: BorrowedFd<'_>, family: Family, interface: u32) -> io::Result<()> {
     match family {
         Family::V4 => {
             let by = request(Ipv4Addr::UNSPECIFIED, interface)?;
-            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &by)?;
+            set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_IF, &by)
+        }
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &interface),
+    }
+}
+
+/// Sends a socket's multicast with this TTL, which IPv6 calls a hop limit. Multicast is looped
+/// back, because a node may have both roles.
+///
+/// # Errors
+/// As `setsockopt(2)`.
+pub fn set_multicast(socket: BorrowedFd<'_>, family: Family, ttl: u8) -> io::Result<()> {
+    let ttl = libc::c_int::from(ttl);
+    match family {
+        Family::V4 => {
             set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_TTL, &ttl)?;
             set(socket, libc::IPPROTO_IP, libc::IP_MULTICAST_LOOP, &ON)
         }
         Family::V6 => {
-            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_IF, &interface)?;
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_HOPS, &ttl)?;
             set(socket, libc::IPPROTO_IPV6, libc::IPV6_MULTICAST_LOOP, &ON)
         }

@@ -157,7 +157,7 @@ impl Orders {
                 sw_version: SwVersion::new("1.0").unwrap(),
             },
             network: NetworkConfig {
-                interface: String::new(),
+                interfaces: Vec::new(),
                 controller_group: [239, 255, 84, 72].into(),
                 controller_port: 7488,
                 agent_group: [239, 255, 84, 73].into(),

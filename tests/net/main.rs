@@ -61,6 +61,8 @@ mod interfaces;
 mod intruders;
 #[cfg(not(feature = "tipc"))]
 mod ipv6;
+#[cfg(not(feature = "tipc"))]
+mod links;
 mod local_users;
 mod logs;
 mod lossy;

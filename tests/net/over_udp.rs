@@ -19,10 +19,13 @@ pub fn is_ipv6() -> bool {
     *IS_IPV6
 }
 
-/// The `[network]` section of all nodes.
-pub fn network(interface: &str) -> String {
+/// The `[network]` section of all nodes. Several interfaces have commas between.
+pub fn network(interfaces: &str) -> String {
     let families = if is_ipv6() { "families = [\"ipv6\"]\n" } else { "" };
-    format!("{families}interface = \"{interface}\"")
+    match interfaces.contains(',') {
+        false => format!("{families}interface = \"{interfaces}\""),
+        true => format!("{families}interfaces = {:?}", interfaces.split(',').collect::<Vec<_>>()),
+    }
 }
 
 /// A line for `[network]`, and the key that then waits for a restart.

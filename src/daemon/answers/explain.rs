@@ -11,7 +11,7 @@ use crate::job::PatchIds;
 use crate::repo::effective::{blocked_by, effective_set};
 use crate::repo::slots::Slot;
 use crate::time::Instant;
-use crate::types::{Hostname, InterfaceState, PatchId, Reason};
+use crate::types::{Hostname, PatchId, Reason};
 
 impl Daemon<'_> {
     pub(super) fn explain_host(
@@ -20,7 +20,7 @@ impl Daemon<'_> {
         slot: usize,
         name: &Hostname,
     ) -> Result<Answered, RequestRefused> {
-        let is_cut = self.interface_row(now).is_some_and(|row| row.state != InterfaceState::Up);
+        let is_cut = !self.network.are_up();
         let controller = self.controller()?;
         let node = hosts::find(controller, name)?;
         if let Some(host) = controller.hosts().get(node) {

@@ -1,0 +1,346 @@
+//! Nodes with two links: what one cut takes away comes by the other, and only `status` tells.
+
+use std::fs;
+use std::thread;
+
+use serde_json::Value;
+
+use crate::cluster::{Cluster, Node};
+use crate::netns::Hub;
+use crate::over;
+use crate::patch::Patch;
+use crate::wait;
+
+/// A cluster on two bridges: `net0` and `net1` of each node.
+struct Linked {
+    cluster: Cluster,
+    second: Hub,
+}
+
+/// One way to cut a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// The node's own interface is set down.
+    Down,
+    /// Nothing is at its other end: it has no carrier.
+    NoCarrier,
+    /// The switch drops all. Nobody is told.
+    Silent,
+}
+
+const CUTS: [Cut; 3] = [Cut::Down, Cut::NoCarrier, Cut::Silent];
+
+impl Linked {
+    /// Controllers, then agents. None is started, each has both links.
+    fn new(name: &str, controllers: usize, agents: usize) -> Self {
+        let cluster = Cluster::bridged(name, controllers, agents)
+            .timer("hello_interval_ms", 500)
+            .timer("probe_ms", 3_000)
+            .timer("session_proof_ms", 1_000);
+        let mut linked = Self { cluster, second: Hub::new() };
+        for number in 0..linked.cluster.nodes.len() {
+            linked.plug(number);
+            linked.cluster.nodes[number].interface = "net0,net1".to_owned();
+        }
+        linked
+    }
+
+    fn start(mut self) -> Self {
+        self.cluster = self.cluster.start();
+        self
+    }
+
+    /// Gives a node its `net1`.
+    fn plug(&self, number: usize) {
+        let node = &self.cluster.nodes[number].namespace;
+        let (path, last) = (node.path(), number + 1);
+        self.second.namespace.ip(&format!(
+            "link add name port{number} type veth peer name net1 netns {path}\nlink set port{number} up master br0\n"
+        ));
+        match over::is_ipv6() {
+            false => node.ip(&format!("address add 10.85.0.{last}/24 dev net1\nlink set net1 up\n")),
+            true => {
+                node.enter(|| fs::write("/proc/sys/net/ipv6/conf/net1/accept_dad", "0")).unwrap();
+                node.ip(&format!("link set net1 up\naddress add fd85::{last}/64 dev net1 nodad\n"));
+            }
+        }
+    }
+
+    /// Deletes a node's `net1`.
+    fn unplug(&self, number: usize) {
+        self.cluster.nodes[number].namespace.ip("link delete net1\n");
+    }
+
+    fn switch(&self, link: usize) -> &Hub {
+        if link == 0 { &self.cluster.hub } else { &self.second }
+    }
+
+    fn cut(&self, number: usize, link: usize, cut: Cut) {
+        let (node, switch) = (&self.cluster.nodes[number].namespace, &self.switch(link).namespace);
+        match cut {
+            Cut::Down => node.ip(&format!("link set net{link} down\n")),
+            Cut::NoCarrier => switch.ip(&format!("link set port{number} down\n")),
+            Cut::Silent => switch.ip(&format!("link set port{number} nomaster\n")),
+        }
+    }
+
+    fn mend(&self, number: usize, link: usize, cut: Cut) {
+        let node = &self.cluster.nodes[number];
+        let switch = &self.switch(link).namespace;
+        match cut {
+            Cut::Down => {
+                node.namespace.ip(&format!("link set net{link} up\n"));
+                // What was set by hand goes with an IPv6 address.
+                let net = if over::is_ipv6() { "fd8" } else { "10.8" };
+                let bits = if over::is_ipv6() { 64 } else { 24 };
+                let address = match over::is_ipv6() {
+                    true => format!("{net}{}::{}", 4 + link, number + 1),
+                    false => format!("{net}{}.0.{}", 4 + link, number + 1),
+                };
+                node.namespace.ip(&format!("address replace {address}/{bits} dev net{link}\n"));
+            }
+            Cut::NoCarrier => switch.ip(&format!("link set port{number} up\n")),
+            Cut::Silent => switch.ip(&format!("link set port{number} master br0\n")),
+        }
+    }
+
+    /// A node's row of a link.
+    fn link(&self, number: usize, link: usize) -> Value {
+        self.cluster.nodes[number].json(&["status"])["interfaces"][link].clone()
+    }
+
+    /// Waits until a node hears so many others by a link.
+    fn hears(&self, number: usize, link: usize, nodes: u64) {
+        wait::until_true(&format!("node {number} hears {nodes} by net{link}"), || {
+            self.link(number, link)["heard"] == nodes
+        });
+    }
+
+    /// No node is or was lost, and none has a trouble.
+    fn is_unhurt(&self) {
+        for node in &self.cluster.nodes {
+            let status = node.json(&["status"]);
+            assert_eq!(status["troubles"].to_string(), "[]", "{}", node.name);
+            let lost: Vec<_> =
+                node.log().lines().filter(|line| line.contains("lost")).map(str::to_owned).collect();
+            assert_eq!(lost, [""; 0], "{}", node.name);
+            assert_eq!(node.refused("replay"), 0, "{}", node.name);
+            assert_eq!(node.refused("duplicate_node_id"), 0, "{}", node.name);
+        }
+    }
+}
+
+/// Installs a patch of some bytes on all hosts by one command, which must succeed.
+fn installs(cluster: &Cluster, id: &str, bytes: usize) {
+    Patch::new(cluster, id).file(&format!("etc/{id}"), &noise(bytes)).applied(cluster);
+    let shown = cluster.thimble(&["host-install", "--all"]).ok();
+    let hosts = cluster.nodes.len() - cluster.controllers().len();
+    assert!(shown.contains(&format!("{hosts} of {hosts} installed")), "{shown}");
+    for node in &cluster.nodes[cluster.controllers().len()..] {
+        assert!(node.root().join(format!("etc/{id}")).exists(), "{}", node.name);
+    }
+}
+
+/// Bytes that do not compress.
+fn noise(bytes: usize) -> Vec<u8> {
+    let mut state = 0x9E37_79B9_7F4A_7C15u64;
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state as u8
+    };
+    (0..bytes).map(|_| next()).collect()
+}
+
+#[test]
+fn nodes_hear_each_other_by_both_links_and_take_each_message_once() {
+    need_root!();
+    let mut linked = Linked::new("two-links", 2, 2);
+    linked.cluster = linked.cluster.counting();
+    let linked = linked.start();
+    let cluster = &linked.cluster;
+    for number in 0..4 {
+        let others = if number < 2 { 3 } else { 2 };
+        (0..2).for_each(|link| linked.hears(number, link, others));
+    }
+    installs(cluster, "TWO-1", 100_000);
+    cluster.agree("both have it");
+    for node in &cluster.nodes {
+        assert!(node.counter("datagrams_doubled_by_links") > 0, "{}", node.name);
+        let shown = node.thimble(&["status"]).ok();
+        for link in ["net0", "net1"] {
+            assert!(shown.contains(&format!("interface     {link}: up with ")), "{shown}");
+        }
+    }
+    linked.is_unhurt();
+    for node in cluster.nodes.iter().filter(|_| cfg!(feature = "proof")) {
+        assert_eq!(node.json(&["status"])["loop_allocations"], 0, "{}", node.name);
+    }
+}
+
+/// At the host, at the controller, and of each link, while nothing is installed; then a patch.
+#[test]
+fn a_cut_of_one_link_is_seen_in_status_alone() {
+    need_root!();
+    let linked = Linked::new("one-cut", 1, 2).start();
+    for (round, cut) in CUTS.into_iter().enumerate() {
+        for (number, link) in [(1, 0), (0, 1)] {
+            (0..3).for_each(|node| linked.hears(node, link, if node == 0 { 2 } else { 1 }));
+            linked.cut(number, link, cut);
+            // The host that was cut, by the controller, or each of both.
+            linked.hears(0, link, if number == 0 { 0 } else { 1 });
+            let state = linked.link(number, link)["state"].clone();
+            assert_eq!(
+                state,
+                match cut {
+                    Cut::Down => "down",
+                    Cut::NoCarrier => "no-carrier",
+                    Cut::Silent => "up",
+                }
+            );
+            installs(&linked.cluster, &format!("CUT-{round}-{number}"), 300_000);
+            linked.is_unhurt();
+            linked.mend(number, link, cut);
+        }
+    }
+}
+
+/// A link is cut while a file of some MB is on its way over it: the session is begun again over
+/// the other, and no rollout fails.
+#[test]
+fn a_cut_while_a_patch_is_fetched_is_gone_around() {
+    need_root!();
+    let linked = Linked::new("cut-fetch", 1, 2).start();
+    for (round, cut) in CUTS.into_iter().enumerate() {
+        (0..2).for_each(|link| linked.hears(0, link, 2));
+        (0..2).for_each(|link| (1..3).for_each(|node| linked.hears(node, link, 1)));
+        // So slow that it takes some seconds.
+        for port in ["port1", "port2"] {
+            for switch in [&linked.cluster.hub, &linked.second] {
+                switch.namespace.run(
+                    "tc",
+                    &format!("qdisc replace dev {port} root tbf rate 8mbit burst 64k latency 400ms"),
+                    "",
+                );
+            }
+        }
+        let id = format!("FETCH-{round}");
+        Patch::new(&linked.cluster, &id)
+            .file(&format!("etc/{id}"), &noise(6_000_000))
+            .applied(&linked.cluster);
+        let cut_link = thread::scope(|scope| {
+            let asked = scope.spawn(|| linked.cluster.thimble(&["host-install", "--all"]));
+            let link = wait::until("a host fetches", || fetches_by(&linked.cluster.nodes[1]));
+            linked.cut(1, link, cut);
+            let shown = asked.join().unwrap().ok();
+            assert!(shown.contains("2 of 2 installed"), "{shown}");
+            link
+        });
+        linked.is_unhurt();
+        linked.mend(1, cut_link, cut);
+        for port in ["port1", "port2"] {
+            for switch in [&linked.cluster.hub, &linked.second] {
+                switch.namespace.run("tc", &format!("qdisc delete dev {port} root"), "");
+            }
+        }
+    }
+}
+
+/// The link by which a node fetches a file now, once some of it has come.
+fn fetches_by(node: &Node) -> Option<usize> {
+    let begun = fs::read_dir(node.root().join(".thimble/fetch")).ok()?;
+    let some = begun.flatten().any(|file| file.metadata().is_ok_and(|meta| meta.len() > 500_000));
+    let open = node.namespace.run("ss", "-tnH state established", "");
+    let link = |line: &str| {
+        let first = ["10.84.0.1:7488", "[fd84::1]:7488"].iter().any(|at| line.contains(at));
+        let second = ["10.85.0.1:7488", "[fd85::1]:7488"].iter().any(|at| line.contains(at));
+        if first { Some(0) } else { second.then_some(1) }
+    };
+    open.lines().find_map(link).filter(|_| some)
+}
+
+#[test]
+fn a_link_that_is_deleted_and_made_again_or_comes_late_is_followed() {
+    need_root!();
+    let mut linked = Linked::new("link-again", 1, 1);
+    linked.unplug(0);
+    linked.cluster = linked.cluster.start();
+    let node = &linked.cluster.nodes[0];
+    assert_eq!(linked.link(0, 1)["state"], "missing");
+    let checked = node.thimble(&["check-config"]).ok();
+    assert!(
+        checked.contains("WARNING: this machine has no interface net1 now; it has lo, net0"),
+        "{checked}"
+    );
+    linked.is_unhurt();
+    linked.plug(0);
+    for (number, round) in [(0, 1), (1, 2), (0, 3)] {
+        (0..2).for_each(|node| linked.hears(node, 1, 1));
+        installs(&linked.cluster, &format!("AGAIN-{round}"), 1_000);
+        linked.unplug(number);
+        wait::until_true("it is missing", || linked.link(number, 1)["state"] == "missing");
+        let log = linked.cluster.nodes[number].log();
+        assert!(log.contains("the interface net1 is missing: thimble goes on over the others"), "{log}");
+        linked.is_unhurt();
+        linked.plug(number);
+        wait::until_true("its return is told", || {
+            linked.cluster.nodes[number].log().contains("the interface net1 is up with ")
+        });
+    }
+    linked.is_unhurt();
+}
+
+/// Two hosts with one link each, on either network, and one with both.
+#[test]
+fn nodes_with_one_link_and_with_two_are_in_one_cluster() {
+    need_root!();
+    let mut linked = Linked::new("mixed-links", 2, 3);
+    linked.cluster.nodes[2].interface = "net0".to_owned();
+    linked.cluster.nodes[3].interface = "net1".to_owned();
+    let linked = linked.start();
+    linked.hears(0, 0, 3);
+    linked.hears(0, 1, 3);
+    installs(&linked.cluster, "MIXED-1", 100_000);
+    linked.is_unhurt();
+    assert_eq!(linked.link(2, 0)["heard"], Value::Null);
+    assert_eq!(linked.link(2, 1), Value::Null);
+}
+
+#[test]
+fn while_all_links_are_down_that_is_a_trouble() {
+    need_root!();
+    let linked = Linked::new("no-link", 1, 1).start();
+    let host = &linked.cluster.nodes[1];
+    linked.cut(1, 0, Cut::Down);
+    linked.cut(1, 1, Cut::NoCarrier);
+    let troubles = || host.json(&["status"])["troubles"].to_string();
+    wait::until_true("both are told", || {
+        let said = troubles();
+        said.contains("The interface net0 is down, for ") && said.contains("net1 is without a carrier, for ")
+    });
+    wait::until_true("the host is lost", || linked.cluster.host(1)["state"] == "lost");
+    linked.mend(1, 1, Cut::NoCarrier);
+    wait::until_true("it is well", || troubles() == "[]" && linked.cluster.host(1)["state"] == "idle");
+    installs(&linked.cluster, "BACK-1", 1_000);
+}
+
+/// The kernel sends what goes to the subnet by the first of them alone.
+#[test]
+fn a_second_link_in_the_same_subnet_is_not_used_and_that_is_told() {
+    need_root!();
+    need_udp!("bearers have no subnets");
+    let mut linked = Linked::new("same-subnet", 1, 1);
+    let address = if over::is_ipv6() { "fd84::101/64" } else { "10.84.0.101/24" };
+    linked.cluster.nodes[1]
+        .namespace
+        .ip(&format!("address flush dev net1\naddress add {address} dev net1\n"));
+    linked.cluster = linked.cluster.start();
+    let host = &linked.cluster.nodes[1];
+    wait::until_true("it is told", || linked.link(1, 1)["state"] == "same-subnet");
+    let checked = host.thimble(&["check-config"]).ok();
+    assert!(checked.contains("WARNING: the interface net1 is in the subnet of another one"), "{checked}");
+    assert!(host.log().contains("the interface net1 is in the subnet of another one: it is not used"));
+    installs(&linked.cluster, "SAME-1", 1_000);
+    linked.is_unhurt();
+}
