@@ -178,7 +178,7 @@ impl<'o> LocalInstall<'o> {
     fn check(&mut self) -> Result<(), Failure> {
         let Some((kind, reason)) = self.failed.take() else { return Ok(()) };
         let exit = match kind {
-            RefusalKind::Refused | RefusalKind::Unfinished => Exit::Refused,
+            RefusalKind::Refused | RefusalKind::Unfinished | RefusalKind::SessionLost => Exit::Refused,
             RefusalKind::Verification => Exit::Verification,
         };
         let means = match self.last.as_ref().map(|last| last.outcome) {

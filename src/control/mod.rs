@@ -304,7 +304,7 @@ pub enum ErrorKind {
 impl From<RefusalKind> for ErrorKind {
     fn from(kind: RefusalKind) -> Self {
         match kind {
-            RefusalKind::Refused | RefusalKind::Unfinished => Self::Refused,
+            RefusalKind::Refused | RefusalKind::Unfinished | RefusalKind::SessionLost => Self::Refused,
             RefusalKind::Verification => Self::Verification,
         }
     }

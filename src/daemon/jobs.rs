@@ -14,6 +14,7 @@ use super::repository::{LoadFailure, Requester};
 use super::tokens::WORKERS;
 use super::transport::Batch;
 use super::workers::{Ending, WorkerKind};
+use crate::fsm::agent::Agent;
 use crate::fsm::event::{Event, MergedMap, WorkerEnd};
 use crate::install::own_file;
 use crate::job::{Job, RefusalKind, Report};
@@ -217,6 +218,12 @@ impl Daemon<'_> {
                 let end = match ending {
                     Ending::Done => WorkerEnd::Done,
                     Ending::Failed(RefusalKind::Unfinished, reason) => WorkerEnd::Unfinished(reason),
+                    Ending::Failed(RefusalKind::SessionLost, reason) => {
+                        if let Some(controller) = self.node.agent.as_ref().and_then(Agent::fetches_from) {
+                            self.paths.on_session_failed(now, controller);
+                        }
+                        WorkerEnd::SessionLost(reason)
+                    }
                     Ending::Failed(_, reason) => WorkerEnd::Failed(reason),
                     Ending::Crashed(reason) => WorkerEnd::Crashed(reason),
                 };

@@ -75,6 +75,8 @@ pub enum WorkerEnd<'e> {
     /// The same, and an install is left that must be recovered: the host's files may be of
     /// two sets.
     Unfinished(&'e Reason),
+    /// The same: the session broke, and nothing was changed.
+    SessionLost(&'e Reason),
     /// It ended without a last report.
     Crashed(&'e Reason),
     /// It could not be started: nothing was done.

@@ -123,6 +123,7 @@ impl InstallError {
             {
                 RefusalKind::Verification
             }
+            Self::Fetch(FetchError::Session(_)) => RefusalKind::SessionLost,
             _ => RefusalKind::Refused,
         }
     }

@@ -57,6 +57,11 @@ impl<'c> Installer<'c> {
         Ok(Some(Self { config, tree, home, scripts, ignores_floor: false, witness: None, _lock: lock }))
     }
 
+    /// Whether a session may be begun again over another link.
+    pub fn has_several_links(&self) -> bool {
+        self.config.network.interfaces.len() > 1
+    }
+
     /// Reads the record of what is installed.
     pub fn record(&self) -> Result<Record, InstallError> {
         Ok(Record::open(self.home.as_fd(), &INSTALLED)?.unwrap_or_default())

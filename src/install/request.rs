@@ -29,6 +29,12 @@ impl Installer<'_> {
         let mut journal = Journal::begin(self.home.as_fd(), *request)?;
         let mut prepared = match self.prepare(&record, &mut journal, request, source, reporter) {
             Ok(prepared) => prepared,
+            // It has not ended: what has come so far stays, and another session goes on from there.
+            Err(error) if error.kind() == RefusalKind::SessionLost && self.has_several_links() => {
+                self.sweep(&record, &journal.mounts().unwrap_or_default());
+                self.end(journal, &record)?;
+                return Err(error);
+            }
             Err(error) => {
                 let last = self.reject(journal, request_id, &error.to_string())?;
                 return Ok(InstallEnd { last, kind: error.kind() }.into());

@@ -260,6 +260,9 @@ pub enum RefusalKind {
     /// An install could be neither ended nor undone: exit code 1. Recovery must try again;
     /// until it succeeds, the host's files may be of two sets.
     Unfinished,
+    /// The session to the controller broke before anything was changed: exit code 1. A host with
+    /// several links begins another.
+    SessionLost,
 }
 
 /// One report of a worker. To send a variant without fields, bind it to a variable first:

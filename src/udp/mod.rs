@@ -341,6 +341,9 @@ impl Transport {
         }
         let stream = TcpStream::connect(address)?;
         let _ = stream.set_nodelay(true);
+        if self.links.len() > 1 {
+            sys::keep_alive(stream.as_fd());
+        }
         Ok(stream)
     }
 }

@@ -333,6 +333,17 @@ fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has the kernel find out within 6 s that a connection on which this end waits is cut: another
+/// link may be there. Its peer's kernel answers, whatever its program does.
+pub fn keep_alive(stream: BorrowedFd<'_>) {
+    const SECONDS: [(libc::c_int, libc::c_int); 3] =
+        [(libc::TCP_KEEPIDLE, 2), (libc::TCP_KEEPINTVL, 1), (libc::TCP_KEEPCNT, 4)];
+    for (option, value) in SECONDS {
+        let _ = set(stream, libc::IPPROTO_TCP, option, &value);
+    }
+    let _ = set(stream, libc::SOL_SOCKET, libc::SO_KEEPALIVE, &ON);
+}
+
 /// Joins `group` on an interface, and receives no other groups.
 ///
 /// # Errors

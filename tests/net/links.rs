@@ -135,7 +135,8 @@ fn installs(cluster: &Cluster, id: &str, bytes: usize) {
     Patch::new(cluster, id).file(&format!("etc/{id}"), &noise(bytes)).applied(cluster);
     let shown = cluster.thimble(&["host-install", "--all"]).ok();
     let hosts = cluster.nodes.len() - cluster.controllers().len();
-    assert!(shown.contains(&format!("{hosts} of {hosts} installed")), "{shown}");
+    let all = format!("rollout ended: {hosts} of {hosts} hosts, {hosts} installed");
+    assert!(shown.contains(&all), "{shown}");
     for node in &cluster.nodes[cluster.controllers().len()..] {
         assert!(node.root().join(format!("etc/{id}")).exists(), "{}", node.name);
     }
@@ -234,7 +235,7 @@ fn a_cut_while_a_patch_is_fetched_is_gone_around() {
             let link = wait::until("a host fetches", || fetches_by(&linked.cluster.nodes[1]));
             linked.cut(1, link, cut);
             let shown = asked.join().unwrap().ok();
-            assert!(shown.contains("2 of 2 installed"), "{shown}");
+            assert!(shown.contains("rollout ended: 2 of 2 hosts, 2 installed"), "{shown}");
             link
         });
         linked.is_unhurt();

@@ -1,6 +1,6 @@
 //! How a worker's end, of recovery or of an install, ends a request.
 
-use super::{Agent, Idle, RECOVERY_PAUSE, Recovering, START_PAUSE, State, Task, respond};
+use super::{ATTEMPT_PAUSE, Agent, Idle, RECOVERY_PAUSE, Recovering, START_PAUSE, State, Task, respond};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::WorkerEnd;
 use crate::time::Instant;
@@ -27,7 +27,10 @@ impl Agent<'_> {
             }
             (
                 State::Recovering(_),
-                WorkerEnd::Failed(reason) | WorkerEnd::Unfinished(reason) | WorkerEnd::Crashed(reason),
+                WorkerEnd::Failed(reason)
+                | WorkerEnd::SessionLost(reason)
+                | WorkerEnd::Unfinished(reason)
+                | WorkerEnd::Crashed(reason),
             ) => {
                 self.on_recovery_failed(now, reason, actions);
             }
@@ -41,7 +44,13 @@ impl Agent<'_> {
                     self.last.as_ref().is_some_and(|last| last.request_id == task.install.request_id);
                 let crashed = Recovering { again: None, crashed: Some(task), has_snapshot: false };
                 match end {
-                    WorkerEnd::Done | WorkerEnd::Failed(_) if is_journaled => self.finish(now, task, actions),
+                    WorkerEnd::Done | WorkerEnd::Failed(_) | WorkerEnd::SessionLost(_) if is_journaled => {
+                        self.finish(now, task, actions);
+                    }
+                    WorkerEnd::SessionLost(reason) => {
+                        self.acks.on_change(now);
+                        self.on_no_session(now, ATTEMPT_PAUSE, Some(reason), actions);
+                    }
                     // The worker has tried to recover already: the next attempt waits.
                     WorkerEnd::Unfinished(reason) => {
                         self.state = State::Recovering(crashed);

@@ -11,6 +11,9 @@
 //!     `---------- worker: crashed, unfinished ----------- Installing
 //! ```
 //!
+//! A worker whose session broke before anything was changed leads back to Connecting, where it has
+//! not recorded an end of the install.
+//!
 //! An install that is in place is not committed yet: its worker, or recovery, reports that its
 //! proof is pending. The agent is then Proving (see `proof.rs`): the request still runs until a
 //! controller was heard. If none is heard in time, the install is undone. One that replaced
@@ -103,6 +106,8 @@ struct Connecting {
 #[derive(Debug)]
 struct Installing {
     task: Task,
+    /// The sessions that failed before.
+    attempt: u8,
     step: Step,
     percent: u8,
 }
@@ -312,9 +317,9 @@ impl<'a> Agent<'a> {
     }
 
     fn on_session(&mut self, now: Instant, actions: &mut Actions) {
-        if let State::Connecting(Connecting { task, .. }) = &self.state {
-            let task = *task;
-            self.state = State::Installing(Installing { task, step: Step::Checking, percent: 0 });
+        if let State::Connecting(Connecting { task, attempt, .. }) = &self.state {
+            let (task, attempt) = (*task, *attempt);
+            self.state = State::Installing(Installing { task, attempt, step: Step::Checking, percent: 0 });
             self.acks.on_change(now);
             actions.push(Action::StartInstall(task.install));
         }
@@ -327,6 +332,9 @@ impl<'a> Agent<'a> {
         reason: Option<&Reason>,
         actions: &mut Actions,
     ) {
+        if let State::Installing(Installing { task, attempt, .. }) = self.state {
+            self.state = State::Connecting(Connecting { task, attempt, again: None });
+        }
         let State::Connecting(connecting) = &mut self.state else { return };
         let Some(reason) = reason else {
             // A busy controller does not count as a failed attempt: it answers.
@@ -396,6 +404,12 @@ impl<'a> Agent<'a> {
                 actions.send(To::Node(node, peer), Message::HelloAgentAck(self.ack()));
             }
         }
+    }
+
+    /// The controller from which an install fetches.
+    #[must_use]
+    pub fn fetches_from(&self) -> Option<NodeId> {
+        self.current_request().map(|(_, controller)| controller)
     }
 
     /// The request that is being executed, and its controller.

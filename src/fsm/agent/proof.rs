@@ -144,7 +144,13 @@ impl Agent<'_> {
                 let silent = Reason::truncated("its worker did not report how the install ended");
                 self.proof_failed(now, &silent, actions);
             }
-            (_, WorkerEnd::Failed(reason) | WorkerEnd::Unfinished(reason) | WorkerEnd::Crashed(reason)) => {
+            (
+                _,
+                WorkerEnd::Failed(reason)
+                | WorkerEnd::SessionLost(reason)
+                | WorkerEnd::Unfinished(reason)
+                | WorkerEnd::Crashed(reason),
+            ) => {
                 self.proof_failed(now, reason, actions);
             }
             (_, WorkerEnd::NotStarted(reason)) => {
