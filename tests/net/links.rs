@@ -238,6 +238,9 @@ fn a_cut_while_a_patch_is_fetched_is_gone_around() {
             assert!(shown.contains("rollout ended: 2 of 2 hosts, 2 installed"), "{shown}");
             link
         });
+        let log = linked.cluster.nodes[1].log();
+        let broken = log.lines().filter(|line| line.contains("the session to the controller broke")).count();
+        assert!(broken > round, "{cut:?}: {log}");
         linked.is_unhurt();
         linked.mend(1, cut_link, cut);
         for port in ["port1", "port2"] {
