@@ -13,6 +13,7 @@ use crate::fsm::hosts::Host;
 use crate::fsm::ways::Way;
 use crate::limits;
 use crate::time::{Duration, Instant};
+use crate::types::NodeId;
 use crate::wire::frame::Role;
 use crate::wire::messages::{Message, OtherControllers};
 
@@ -49,48 +50,49 @@ impl Daemon<'_> {
             // The one that asked is answered by unicast anyway.
             (To::Controllers, Message::Pong(_)) => {}
             (To::Controllers, message) if message.msgtype().sender() == Role::Agent => {
-                let known = self.controllers.take_by_unicast(now, self.hello_interval());
-                for (node, peer) in &known {
-                    let others = node.map(|node| self.paths.others(now, node, *peer)).unwrap_or_default();
-                    let is_other = |other: &Peer| known.iter().all(|(_, peer)| peer != other);
-                    for peer in [*peer].into_iter().chain(others.into_iter().filter(is_other)) {
-                        self.send_one(now, Role::Agent, peer, len);
-                    }
+                let mut peers = Addresses::new();
+                for (node, peer) in self.controllers.take_by_unicast(now, self.hello_interval()) {
+                    add(&mut peers, peer);
+                    let others = node.map(|node| self.paths.others(now, node, peer));
+                    others.into_iter().flatten().for_each(|other| add(&mut peers, other));
                 }
+                self.send_each(now, Role::Agent, &peers, len);
             }
             (To::Controllers, message) => {
-                let neighbour = |at| self.node.controller.as_ref()?.sync().neighbours().iter().nth(at);
-                let places = 0..limits::CONTROLLERS;
-                let by_unicast = places.filter_map(neighbour).filter(|one| one.way == Some(Way::Unicast));
-                let peers: heapless::Vec<_, { limits::CONTROLLERS }, u8> =
-                    by_unicast.filter_map(|one| Some((one.node, one.peer()?))).collect();
-                for (node, peer) in peers {
-                    for peer in [peer].into_iter().chain(self.paths.others(now, node, peer)) {
-                        if self.send_one(now, Role::Controller, peer, len) {
-                            self.counters.sent_to_controllers.count(&message);
-                        }
-                    }
+                let mut peers = Addresses::new();
+                let neighbours = self.node.controller.iter().flat_map(|one| one.sync().neighbours().iter());
+                for one in neighbours.filter(|one| one.way == Some(Way::Unicast)) {
+                    let Some(peer) = one.peer() else { continue };
+                    add(&mut peers, peer);
+                    self.paths
+                        .others(now, one.node, peer)
+                        .into_iter()
+                        .for_each(|other| add(&mut peers, other));
+                }
+                for _ in 0..self.send_each(now, Role::Controller, &peers, len) {
+                    self.counters.sent_to_controllers.count(&message);
                 }
             }
             _ => {}
         }
     }
 
-    /// Sends the datagram of this length to one that is not sent to anyway. Whether it was sent.
-    fn send_one(&mut self, now: Instant, as_role: Role, peer: Peer, len: usize) -> bool {
-        if !self.transport.reaches(peer) || self.transport.has_peer(peer) {
-            return false;
-        }
-        match self.transport.send(as_role, &To::Peer(peer), &self.transmit[..len]) {
-            Ok(_) => {
-                self.counters.sent += 1;
-                true
-            }
-            Err(error) => {
-                self.counters.send_failed(now, &error, self.network.are_up());
-                false
+    /// Sends the datagram of this length to each of these that is not sent to anyway. Returns to how
+    /// many. Where there are several links, one of them may be out of reach.
+    fn send_each(&mut self, now: Instant, as_role: Role, peers: &[Peer], len: usize) -> u64 {
+        let Self { transport, transmit, counters, network, paths, .. } = self;
+        let (mut sent, mut failed) = (0, None);
+        for peer in peers.iter().filter(|peer| transport.reaches(**peer) && !transport.has_peer(**peer)) {
+            match transport.send(as_role, &To::Peer(*peer), &transmit[..len]) {
+                Ok(_) => sent += 1,
+                Err(error) => failed = Some(error),
             }
         }
+        counters.sent += sent;
+        if let Some(error) = failed.filter(|_| sent == 0 || !paths.is_used()) {
+            counters.send_failed(now, &error, network.are_up());
+        }
+        sent
     }
 
     /// Sends the hello to some more hosts.
@@ -102,24 +104,31 @@ impl Daemon<'_> {
         let Self { node, transport, codec, transmit, counters, network, spread, paths, .. } = self;
         let (Some(hello), Some(controller)) = (&spread.hello, &node.controller) else { return };
         let hosts = controller.hosts();
-        let mut others = OtherControllers::default();
-        for neighbour in controller.sync().neighbours().present(now) {
-            if let Some(Peer::Ip(at)) = neighbour.peer() {
-                // There are no more slots for neighbours.
-                let _ = others.at.push(at.into());
-            }
-        }
-        let others = Some(Message::OtherControllers(others)).filter(has_any);
+        let neighbours = controller.sync().neighbours();
         let mut left = HOSTS_IN_A_TURN;
         while left > 0 && spread.next < hosts.len() {
             let host = hosts.at(spread.next);
             spread.next += 1;
             let Some((to, peer)) = host.and_then(by_unicast) else { continue };
             left -= 1;
-            for message in [Some(&Message::HelloAgent(hello.clone())), others.as_ref()].into_iter().flatten()
-            {
-                let len = codec.encode(message, to, transmit);
-                match transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]) {
+            let links = paths.links_of(now, to);
+            let mut others = OtherControllers::default();
+            for neighbour in neighbours.present(now) {
+                // Where it is heard by a link of the host: by another the host may not reach it.
+                let by_links = paths.by_links(now, neighbour.node, links);
+                let only = neighbour.peer().filter(|_| by_links.is_empty() && !paths.is_used());
+                for peer in by_links.into_iter().chain(only) {
+                    if let Peer::Ip(at) = peer {
+                        // What there is no room for, another hello of another controller tells.
+                        let _ = others.at.push(at.into());
+                    }
+                }
+            }
+            let others = Some(Message::OtherControllers(others)).filter(has_any);
+            for message in [Some(Message::HelloAgent(hello.clone())), others].into_iter().flatten() {
+                let len = codec.encode(&message, to, transmit);
+                let send = |peer| transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]);
+                match paths.others(now, to, peer).into_iter().map(send).fold(send(peer), Result::or) {
                     Ok(_) => counters.sent += 1,
                     // The socket's buffer is full: the host is sent to a little later.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -127,10 +136,6 @@ impl Daemon<'_> {
                         return self.ready.defer(now, Token(SPREAD));
                     }
                     Err(error) => counters.send_failed(now, &error, network.are_up()),
-                }
-                for other in paths.others(now, to, peer) {
-                    let sent = transport.send(Role::Controller, &To::Peer(other), &transmit[..len]);
-                    counters.sent += u64::from(sent.is_ok());
                 }
             }
         }
@@ -173,12 +178,23 @@ impl Daemon<'_> {
     }
 }
 
+/// The addresses of all controllers.
+type Addresses = heapless::Vec<Peer, { limits::CONTROLLERS * limits::LINKS }, u8>;
+
+/// Adds one that is not there yet: an address may be known of its node and as another told it.
+fn add(peers: &mut Addresses, peer: Peer) {
+    if !peers.contains(&peer) {
+        // There is room for each.
+        let _ = peers.push(peer);
+    }
+}
+
 /// Whether other controllers are named.
 fn has_any(message: &Message) -> bool {
     matches!(message, Message::OtherControllers(others) if !others.at.is_empty())
 }
 
 /// The key and the address of a host that is heard by unicast.
-fn by_unicast(host: &Host) -> Option<(crate::types::NodeId, Peer)> {
+fn by_unicast(host: &Host) -> Option<(NodeId, Peer)> {
     (host.way == Some(Way::Unicast)).then_some((host.node, host.peer))
 }

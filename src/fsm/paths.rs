@@ -247,6 +247,23 @@ impl<'a> Paths<'a> {
         recent.filter(|other| *other != peer).collect()
     }
 
+    /// The links by which a node is heard: a bit for each.
+    #[must_use]
+    pub fn links_of(&self, now: Instant, node: NodeId) -> u8 {
+        let paths = self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate());
+        let heard = paths.filter(|(_, path)| path.is_some_and(|path| path.is_recent(now, self.within)));
+        heard.fold(0, |links, (link, _)| links | bit_of_link(link))
+    }
+
+    /// The addresses of a node by these links.
+    #[must_use]
+    pub fn by_links(&self, now: Instant, node: NodeId, links: u8) -> Vec<Peer, { limits::LINKS }, u8> {
+        let paths = self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate());
+        let of_links = paths.filter(|(link, _)| links & bit_of_link(*link) != 0);
+        let recent = of_links.filter_map(|(_, path)| path.filter(|path| path.is_recent(now, self.within)));
+        recent.map(|path| path.peer()).collect()
+    }
+
     /// The address for a session to a node that was last heard at `peer`: by one of the links that
     /// are `up` (a bit for each).
     pub fn choose(&mut self, now: Instant, node: NodeId, peer: Peer, up: u8) -> Peer {
@@ -372,6 +389,8 @@ mod tests {
             assert_eq!(others(paths, 0, peer(1, 1)), [peer(0, 1)]);
             assert!(paths.knows(NodeId(1), peer(1, 1)) && !paths.knows(NodeId(1), peer(1, 2)));
             assert_eq!((paths.heard_by(at(0), 1), paths.heard_by(at(0), 2)), (Some(1), Some(0)));
+            assert_eq!((paths.links_of(at(0), NodeId(1)), paths.links_of(at(40), NodeId(1))), (3, 0));
+            assert_eq!(paths.by_links(at(0), NodeId(1), 2).as_slice(), [peer(1, 1)]);
             // Another address on the same link takes the place of the first.
             paths.on_received(at(30), &header(1, 2), 1, peer(1, 9), false);
             assert_eq!(others(paths, 39, peer(0, 1)), [peer(1, 9)]);

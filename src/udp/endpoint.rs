@@ -24,6 +24,8 @@ pub struct Endpoint {
     /// The index of each interface that is served: that of loopback in place of one that is
     /// missing.
     served: Served,
+    /// There are several links: each connection is asked by which it came.
+    are_several: bool,
     /// The index of each interface on which the group is joined; 0 if it is not.
     joined: [u32; limits::LINKS],
     /// Datagrams of the role's group, and to this node.
@@ -60,10 +62,21 @@ impl Endpoint {
             Err(error) if error.raw_os_error() == Some(libc::EAFNOSUPPORT) => return Ok(None),
             opened => opened.map_err(failed(format!("UDP port {port} cannot be bound: {in_use}")))?,
         };
-        let listener = sys::listen(family, port, &served)
+        let listener = sys::listen(family, port, &served, network.interfaces.len() > 1)
             .map_err(failed(format!("TCP port {port} cannot be bound: {in_use}")))?;
         let listener = TcpListener::from_std(listener);
-        Ok(Some(Self { role, family, group, port, served, joined: [0; limits::LINKS], datagrams, listener }))
+        let are_several = network.interfaces.len() > 1;
+        Ok(Some(Self {
+            role,
+            family,
+            group,
+            port,
+            served,
+            are_several,
+            joined: [0; limits::LINKS],
+            datagrams,
+            listener,
+        }))
     }
 
     /// Whether the group is joined on the interface with this index, as that of a link.
@@ -91,11 +104,15 @@ impl Endpoint {
         {
             // Without the capability that its filter takes. A socket cannot be bound to a second
             // interface, but two sockets of two interfaces may have one port.
-            if error.kind() != io::ErrorKind::PermissionDenied {
-                return Err(error);
+            match error.kind() {
+                io::ErrorKind::PermissionDenied if self.are_several => {}
+                io::ErrorKind::PermissionDenied => {
+                    let listener = sys::listen(self.family, self.port, &self.served, false)?;
+                    self.listener = TcpListener::from_std(listener);
+                    is_another = true;
+                }
+                _ => return Err(error),
             }
-            self.listener = TcpListener::from_std(sys::listen(self.family, self.port, &self.served)?);
-            is_another = true;
         }
         if index != 0 && network.is_multicast {
             sys::join(self.datagrams.as_fd(), self.group, index)?;
@@ -118,9 +135,14 @@ impl Endpoint {
     /// Accepts a stream session, without waiting.
     ///
     /// # Errors
-    /// `WouldBlock` where there is none.
+    /// `WouldBlock` where there is none, `ConnectionAborted` of one that is closed again: it came in
+    /// by another interface.
     pub fn accept(&self) -> io::Result<Stream> {
         let (stream, _) = self.listener.accept()?;
+        let is_served = |index: u32| index == LOOPBACK || self.served.contains(&index);
+        if self.are_several && !sys::came_by(stream.as_fd(), self.family).is_some_and(is_served) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         // The peer waits for each frame.
         let _ = stream.set_nodelay(true);
         Ok(stream)

@@ -5,7 +5,8 @@
 //! datagram by its `IP_PKTINFO`, a connection by a filter in the kernel. `SO_BINDTODEVICE`
 //! would be shorter, but older kernels say of what a node sends to itself that it comes in by the
 //! loopback interface. It is used where a newer kernel wants a capability for the filter (6.18);
-//! that one names the interface that has the address.
+//! that one names the interface that has the address. A socket is bound to one interface only, so
+//! where there are several, each connection is asked by which one it came ([`came_by`]).
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
@@ -218,15 +219,41 @@ unsafe fn packet_info(header: &libc::msghdr) -> Option<Arrived> {
 /// As `socket(2)`, `setsockopt(2)` and `bind(2)`.
 pub fn datagrams(family: Family, port: u16) -> io::Result<UdpSocket> {
     let socket = open(family, libc::SOCK_DGRAM)?;
-    match family {
-        Family::V4 => set(socket.as_fd(), libc::IPPROTO_IP, libc::IP_PKTINFO, &ON)?,
-        Family::V6 => set(socket.as_fd(), libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &ON)?,
-    }
+    tell_interface(socket.as_fd(), family)?;
     bind(socket.as_fd(), family, port)?;
     Ok(UdpSocket::from(socket))
 }
 
 const ON: libc::c_int = 1;
+
+/// Has a socket tell by which interface each datagram, or the connection, came in.
+fn tell_interface(socket: BorrowedFd<'_>, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, &ON),
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, &ON),
+    }
+}
+
+/// The interface by which a connection came in to a listener that is one of several links; `None`
+/// if the kernel does not say.
+pub fn came_by(stream: BorrowedFd<'_>, family: Family) -> Option<u32> {
+    // <linux/in.h>: IP_PKTOPTIONS. <linux/in6.h>: IPV6_2292PKTOPTIONS.
+    let (level, option) = match family {
+        Family::V4 => (libc::IPPROTO_IP, 9),
+        Family::V6 => (libc::IPPROTO_IPV6, 6),
+    };
+    let mut control = Control([0; CONTROL_BYTES]);
+    let mut len = CONTROL_BYTES as libc::socklen_t;
+    // SAFETY: `control` and `len` outlive the call, with their true lengths; the header then points
+    // to the control messages that the kernel has written, all zeros where there is none.
+    unsafe {
+        let buffer = (&raw mut control).cast();
+        let done = libc::getsockopt(stream.as_raw_fd(), level, option, buffer, &raw mut len);
+        let mut header: libc::msghdr = std::mem::zeroed();
+        (header.msg_control, header.msg_controllen) = (buffer, len as _);
+        (done == 0).then(|| packet_info(&header))?.map(|arrived| arrived.interface)
+    }
+}
 
 /// A socket of a family; one of IPv6 has nothing to do with IPv4.
 fn open(family: Family, kind: libc::c_int) -> io::Result<OwnedFd> {
@@ -270,12 +297,21 @@ fn bind(socket: BorrowedFd<'_>, family: Family, port: u16) -> io::Result<()> {
 ///
 /// # Errors
 /// As `socket(2)`, `setsockopt(2)`, `bind(2)` and `listen(2)`.
-pub fn listen(family: Family, port: u16, links: &[u32; limits::LINKS]) -> io::Result<TcpListener> {
+pub fn listen(
+    family: Family,
+    port: u16,
+    links: &[u32; limits::LINKS],
+    are_several: bool,
+) -> io::Result<TcpListener> {
     const BACKLOG: libc::c_int = 1024;
     let socket = open(family, libc::SOCK_STREAM)?;
     // A restarted daemon need not wait until old connections are forgotten.
     set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_REUSEADDR, &ON)?;
+    if are_several {
+        tell_interface(socket.as_fd(), family)?;
+    }
     match admit(socket.as_fd(), links) {
+        Err(error) if are_several && error.kind() == io::ErrorKind::PermissionDenied => {}
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
             set(socket.as_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, &links[0])?;
         }

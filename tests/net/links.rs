@@ -1,12 +1,14 @@
 //! Nodes with two links: what one cut takes away comes by the other, and only `status` tells.
 
 use std::fs;
+use std::io::Read;
+use std::net::{Ipv4Addr, SocketAddrV4, TcpStream};
 use std::thread;
 
 use serde_json::Value;
 
 use crate::cluster::{Cluster, Node};
-use crate::netns::Hub;
+use crate::netns::{Hub, Namespace};
 use crate::over;
 use crate::patch::Patch;
 use crate::wait;
@@ -347,4 +349,174 @@ fn a_second_link_in_the_same_subnet_is_not_used_and_that_is_told() {
     assert!(host.log().contains("the interface net1 is in the subnet of another one: it is not used"));
     installs(&linked.cluster, "SAME-1", 1_000);
     linked.is_unhurt();
+}
+
+/// The addresses of a node, as a list of peers has them.
+fn addresses(number: usize) -> [String; 2] {
+    let last = number + 1;
+    match over::is_ipv6() {
+        false => [format!("10.84.0.{last}"), format!("10.85.0.{last}")],
+        true => [format!("fd84::{last}"), format!("fd85::{last}")],
+    }
+}
+
+/// All nodes list addresses of the first controller. The hosts learn of the other one, those with
+/// one link by that.
+#[test]
+fn where_multicast_is_dropped_a_cut_is_gone_around_too() {
+    need_root!();
+    let mut linked = Linked::new("links-peers", 2, 3);
+    linked.cluster.nodes[3].interface = "net0".to_owned();
+    linked.cluster.nodes[4].interface = "net1".to_owned();
+    for (number, node) in linked.cluster.nodes.iter_mut().enumerate().skip(1) {
+        let [first, second] = addresses(0);
+        let peers = match number {
+            3 => vec![first],
+            4 => vec![second],
+            _ => vec![first, second],
+        };
+        node.settings.push(("network", format!("peers = {peers:?}")));
+    }
+    linked
+        .cluster
+        .nodes
+        .iter_mut()
+        .for_each(|node| node.settings.push(("network", "multicast = false".into())));
+    let linked = linked.start();
+    let knows = |link, nodes| (0..2).for_each(|number| linked.hears(number, link, nodes));
+    (0..2).for_each(|link| knows(link, 3));
+    for (round, (number, link)) in [(2, 0), (0, 1), (1, 0)].into_iter().enumerate() {
+        linked.cut(number, link, Cut::Silent);
+        // A host with one link is gone with that of a controller.
+        let whole = [2, if link == 0 { 4 } else { 3 }];
+        wait::until_true("it is cut", || match number {
+            2 => linked.link(0, link)["heard"] == 2,
+            _ => linked.link(number, link)["heard"] == 0,
+        });
+        let id = format!("PEERS-{round}");
+        Patch::new(&linked.cluster, &id).file(&format!("etc/{id}"), &noise(50_000)).applied(&linked.cluster);
+        linked.cluster.agree("the controllers agree over the other link");
+        for host in whole {
+            let node = &linked.cluster.nodes[host];
+            linked.cluster.thimble(&["host-install", &node.name]).ok();
+            assert!(node.root().join(format!("etc/{id}")).exists(), "{}", node.name);
+            let troubles = node.json(&["status"])["troubles"].to_string();
+            assert_eq!(troubles, "[]", "{}", node.name);
+            assert!(!linked.cluster.log().contains(&format!("{} is lost", node.name)));
+        }
+        for node in &linked.cluster.nodes {
+            assert_eq!(node.refused("replay"), 0, "{}", node.name);
+            assert_eq!(node.counter("sends_failed"), 0, "{}: {}", node.name, node.log());
+        }
+        linked.mend(number, link, Cut::Silent);
+        (0..2).for_each(|link| knows(link, 3));
+    }
+}
+
+/// Installed means still there, by whichever link.
+#[test]
+fn a_set_that_takes_one_link_away_stays_and_one_that_takes_both_goes_back() {
+    need_root!();
+    let linked = Linked::new("links-proof", 1, 1);
+    let cluster = crate::lost_network::impatient(linked.cluster, 1).timer("probe_ms", 20_000).start();
+    let linked = Linked { cluster, ..linked };
+    let host = &linked.cluster.nodes[1];
+    (0..2).for_each(|link| linked.hears(1, link, 1));
+    let restart = "ip -batch \"$THIMBLE_ROOT/etc/net\"";
+    fs::create_dir_all(host.root().join("etc")).unwrap();
+    fs::write(host.root().join("etc/net"), "link set net0 up\nlink set net1 up\n").unwrap();
+    let cutting = |id: &str, lines: &[u8]| {
+        Patch::new(&linked.cluster, id)
+            .file("etc/net", lines)
+            .script("restart", restart)
+            .applied(&linked.cluster);
+        linked.cluster.thimble(&["host-install", "agent-1"])
+    };
+    let said = cutting("BOTH-1", b"link set net0 down\nlink set net1 down\n").failed(1);
+    assert!(said.contains("the network was lost with this set: no controller was heard"), "{said}");
+    linked.cluster.thimble(&["remove", "BOTH-1"]).ok();
+    if over::is_ipv6() {
+        (0..2).for_each(|link| linked.mend(1, link, Cut::Down));
+    }
+    wait::until_true("the host is back", || linked.cluster.host(1)["state"] != "lost");
+    cutting("ONE-1", b"link set net0 down\n").ok();
+    assert_eq!(linked.link(1, 0)["state"], "down");
+    assert_eq!(host.json(&["status"])["agent"]["installed"], 1);
+}
+
+/// Of both roles, over both families: each message comes four times.
+#[test]
+fn nodes_of_both_roles_and_families_take_each_message_once() {
+    need_root!();
+    if over::is_ipv6() {
+        return;
+    }
+    let mut linked = Linked::new("links-families", 2, 1);
+    for (number, node) in linked.cluster.nodes.iter_mut().enumerate() {
+        node.has_both_roles = number == 0;
+        let last = number + 1;
+        node.namespace.ip(&format!(
+            "address add fd84::{last}/64 dev net0 nodad\naddress add fd85::{last}/64 dev net1 nodad\n"
+        ));
+        node.settings.push(("network", "families = [\"ipv4\", \"ipv6\"]".into()));
+    }
+    linked.cluster.nodes.iter_mut().for_each(Node::start);
+    linked.cluster.agree("the controllers take changes");
+    wait::until_true("both controllers hear both hosts", || {
+        linked
+            .cluster
+            .controllers()
+            .iter()
+            .all(|node| node.json(&["query-hosts"])["hosts"].as_array().is_some_and(|hosts| hosts.len() == 2))
+    });
+    (0..2).for_each(|link| linked.hears(0, link, 2));
+    Patch::new(&linked.cluster, "FOUR-1").file("etc/four", b"x").applied(&linked.cluster);
+    let shown = linked.cluster.thimble(&["host-install", "--all"]).ok();
+    assert!(shown.contains("rollout ended: 2 of 2 hosts, 2 installed"), "{shown}");
+    linked.cut(2, 1, Cut::Silent);
+    linked.hears(0, 1, 1);
+    Patch::new(&linked.cluster, "FOUR-2").file("etc/four2", b"x").applied(&linked.cluster);
+    let shown = linked.cluster.thimble(&["host-install", "--all"]).ok();
+    assert!(shown.contains("rollout ended: 2 of 2 hosts, 2 installed"), "{shown}");
+    linked.is_unhurt();
+    for node in &linked.cluster.nodes {
+        assert!(node.counter("datagrams_doubled_by_links") > 0, "{}", node.name);
+    }
+}
+
+/// Where the filter on the listener takes a capability, each connection is asked by which
+/// interface it came.
+#[test]
+fn without_capabilities_each_link_is_served_and_no_other_interface() {
+    need_root!();
+    let mut linked = Linked::new("links-bare", 1, 1);
+    let stranger = Namespace::new();
+    let node = &mut linked.cluster.nodes[0];
+    node.give_no_capabilities();
+    let path = stranger.path();
+    node.namespace.ip(&format!(
+        "link add name net2 type veth peer name net0 netns {path}\naddress add 10.86.0.1/24 dev net2\nlink set net2 up\n"
+    ));
+    stranger.ip("link set lo up\naddress add 10.86.0.2/24 dev net0\nlink set net0 up\n\
+                 route add 10.84.0.0/24 via 10.86.0.1\n");
+    let linked = linked.start();
+    (0..2).for_each(|link| linked.hears(0, link, 1));
+    for link in [0, 1] {
+        linked.cut(1, link, Cut::Down);
+        installs(&linked.cluster, &format!("BARE-{link}"), 1_000);
+        linked.mend(1, link, Cut::Down);
+        linked.hears(0, link, 1);
+    }
+    for address in
+        [Ipv4Addr::new(10, 86, 0, 1), Ipv4Addr::new(10, 84, 0, 1)].into_iter().filter(|_| !over::is_ipv6())
+    {
+        let to = SocketAddrV4::new(address, 7488);
+        let connected = stranger.enter(|| TcpStream::connect_timeout(&to.into(), wait::LONG));
+        // It is closed, or was never there where the kernel has the filter.
+        let got = connected.and_then(|mut stream| {
+            stream.set_read_timeout(Some(wait::LONG))?;
+            stream.read(&mut [0])
+        });
+        assert!(!got.is_ok_and(|got| got > 0), "{to} serves another interface");
+    }
 }

@@ -51,7 +51,7 @@ pub struct Node {
     pub is_controller: bool,
     /// A controller that is an agent too.
     pub has_both_roles: bool,
-    /// The interface of the cluster's network.
+    /// The interface of the cluster's network; several with commas between.
     pub interface: String,
     /// The thimble binary that it runs.
     pub binary: String,
