@@ -19,6 +19,7 @@ use super::status_report::StatusReport;
 use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
+use crate::types::InterfaceState;
 
 /// `thimble metrics`
 pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
@@ -110,6 +111,13 @@ fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
             writer.family(number.metric, false, number.help);
             writer.sample(&[], if number.metric.ends_with("seconds") { value / 1000 } else { value });
         }
+    }
+    if !row.interfaces.is_empty() {
+        let up = row.interfaces.iter().map(|of| (of.name.raw(), (of.state == InterfaceState::Up).into()));
+        writer.by("interface_up", "1 if the interface is up", "interface", &mut { up });
+        let heard = row.interfaces.iter().filter_map(|of| Some((of.name.raw(), of.heard?)));
+        let help = "other nodes that are heard by it, where there are several";
+        writer.by("interface_nodes", help, "interface", &mut { heard });
     }
     let at_work = |work| report.workers.iter().filter(|row| row.work == work).count() as u32;
     let mut workers = WorkerTask::ALL.iter().map(|work| (work.as_str(), at_work(*work)));

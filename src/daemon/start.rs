@@ -251,7 +251,7 @@ fn allocate(
         let facts = agent_facts(identity.node, &config.node, timers);
         Agent::new(now, facts, Installed::new(current, incoming), &mut random)
     });
-    let hello_interval = Duration::from_millis(timers.hello_interval_ms);
+    let hello_interval = controller_timers(timers, &config.agent).hello_interval;
     let paths = Paths::new(identity.node, Table::new(paths, paths_index), hello_interval);
     let replay = ReplayGuard::new(Table::new(windows, windows_index), host_lost);
     let codec = Codec::new(identity, replay);
