@@ -228,35 +228,34 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
 /// The interfaces, by either key.
 fn interfaces(section: &ConfigSection<'_>) -> Result<Vec<String>, ConfigError> {
     let accepts = "the name of a network interface";
-    let name = |text: &str| {
-        let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
-        is_name.then(|| text.to_owned())
-    };
-    let one = section.parsed("interface", accepts, name)?;
-    let several = section.list_if_set("interfaces", limits::LINKS, accepts, name)?;
-    match (one, several) {
-        (Some(_), Some(_)) => {
+    let several = section.list_if_set("interfaces", limits::LINKS, accepts, interface)?;
+    let names = match section.parsed("interface", accepts, interface)? {
+        Some(_) if several.is_some() => {
             let sentence =
                 "interface is set too; keep one of the two: a list for several interfaces".to_owned();
-            Err(section.conflict_between("interfaces", "interface", sentence))
+            return Err(section.conflict_between("interfaces", "interface", sentence));
         }
-        (Some(one), None) => Ok(vec![one]),
-        (None, Some(several)) if !several.is_empty() => match twice(&several) {
-            Some(name) => {
-                Err(section.conflict("interfaces", format!("{name} is listed twice; remove one of them")))
-            }
-            None => Ok(several),
-        },
-        // TIPC uses the kernel's bearers instead.
-        _ if cfg!(feature = "tipc") => Ok(Vec::new()),
-        (_, Some(_)) => Err(section.missing("interfaces", interface_choice())),
-        _ => Err(section.missing("interface", interface_choice())),
+        Some(one) => vec![one],
+        None => several.unwrap_or_default(),
+    };
+    for (at, name) in names.iter().enumerate() {
+        if names[..at].contains(name) {
+            let sentence = format!("{name} is listed twice; remove one of them");
+            return Err(section.conflict("interfaces", sentence));
+        }
     }
+    // TIPC uses the kernel's bearers instead.
+    if names.is_empty() && !cfg!(feature = "tipc") {
+        let key = if section.has("interfaces") { "interfaces" } else { "interface" };
+        return Err(section.missing(key, interface_choice()));
+    }
+    Ok(names)
 }
 
-/// A name that stands twice in a list.
-fn twice(names: &[String]) -> Option<&String> {
-    names.iter().enumerate().find(|(at, name)| names[..*at].contains(name)).map(|(_, name)| name)
+/// The name of an interface.
+fn interface(text: &str) -> Option<String> {
+    let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
+    is_name.then(|| text.to_owned())
 }
 
 /// Whether this program's transport uses a key of `[network]`.

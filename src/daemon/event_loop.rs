@@ -16,6 +16,7 @@ use super::clock::Clock;
 use super::control_socket::ControlSocket;
 use super::counters::Counters;
 use super::floors::Floors;
+use super::links::send_by_links;
 use super::losses::Losses;
 use super::names::Names;
 use super::network::Links;
@@ -409,11 +410,8 @@ impl Daemon<'_> {
                         _ => (NodeId(0), message.msgtype().sender()),
                     };
                     let len = self.codec.encode(&message, node, &mut self.transmit);
-                    let mut sent = self.transport.send(as_role, &to, &self.transmit[..len]);
-                    if let To::Node(node, peer) = to {
-                        sent = self.send_by_links(now, as_role, (node, peer), len, sent);
-                    }
-                    match sent {
+                    let by = (&self.transport, &self.paths);
+                    match send_by_links(now, by, as_role, &to, &self.transmit[..len]) {
                         Ok(None) => {
                             self.counters.sent += 1;
                             self.counters.sent_to_controllers.count(&message);

@@ -5,9 +5,11 @@
 use std::io;
 
 use super::event_loop::Daemon;
+use super::transport::Transport;
+use super::unicast::IS_USED;
 use crate::fsm::actions::{Peer, To, Undelivered};
+use crate::fsm::paths::Paths;
 use crate::time::Instant;
-use crate::types::NodeId;
 use crate::wire::codec::{ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::Role;
 use crate::wire::header::Header;
@@ -24,7 +26,7 @@ impl Daemon<'_> {
         peer: Peer,
         link: usize,
     ) -> bool {
-        if !self.paths.is_used() {
+        if !IS_USED || !self.paths.is_used() {
             return false;
         }
         let Ok(header) = Header::parse(datagram).map(|raw| raw.header) else { return false };
@@ -38,22 +40,25 @@ impl Daemon<'_> {
         self.counters.link_copies += u64::from(is_copy);
         is_copy
     }
+}
 
-    /// Sends a datagram of this length, which was sent to a node at `peer`, to the other addresses
-    /// at which the node is heard. One is enough.
-    pub(super) fn send_by_links(
-        &mut self,
-        now: Instant,
-        as_role: Role,
-        (node, peer): (NodeId, Peer),
-        len: usize,
-        mut sent: io::Result<Option<Undelivered>>,
-    ) -> io::Result<Option<Undelivered>> {
-        for other in self.paths.others(now, node, peer) {
-            let one = self.transport.send(as_role, &To::Peer(other), &self.transmit[..len]);
-            self.counters.sent += u64::from(one.is_ok() && sent.is_ok());
-            sent = sent.or(one);
+/// Sends a datagram; one to a node to every address at which it is heard, of which one is enough.
+#[inline(never)]
+pub(super) fn send_by_links(
+    now: Instant,
+    (transport, paths): (&Transport, &Paths<'_>),
+    as_role: Role,
+    to: &To,
+    datagram: &[u8],
+) -> io::Result<Option<Undelivered>> {
+    let mut sent = transport.send(as_role, to, datagram);
+    if let (To::Node(node, peer), true) = (to, IS_USED) {
+        for other in paths.others(now, *node, *peer) {
+            let one = transport.send(as_role, &To::Peer(other), datagram);
+            if sent.is_err() {
+                sent = one;
+            }
         }
-        sent
     }
+    sent
 }

@@ -205,7 +205,7 @@ fn allocate(
     let windows_index = vec![0; index_len(senders)].leak();
     // A node with one link keeps no paths.
     let reached = if config.network.interfaces.len() > 1 { senders } else { 0 };
-    let paths = vec![Reach::default(); reached].leak();
+    let paths = vec![Reach::of(identity.node); reached].leak();
     let paths_index = vec![0; index_len(reached)].leak();
     let hosts = vec![Host::vacant(); hosts_most].leak();
     let hosts_index = vec![0; index_len(hosts_most)].leak();

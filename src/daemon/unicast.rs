@@ -7,6 +7,7 @@ use std::io;
 use mio::Token;
 
 use super::event_loop::Daemon;
+use super::links::send_by_links;
 use super::tokens::SPREAD;
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::hosts::Host;
@@ -115,11 +116,13 @@ impl Daemon<'_> {
             let mut others = OtherControllers::default();
             for neighbour in neighbours.present(now) {
                 // Where it is heard by a link of the host: by another the host may not reach it.
-                let by_links = paths.by_links(now, neighbour.node, links);
-                let only = neighbour.peer().filter(|_| by_links.is_empty() && !paths.is_used());
-                for peer in by_links.into_iter().chain(only) {
+                let mut peers = paths.by_links(now, neighbour.node, links);
+                if !paths.is_used() {
+                    peers.extend(neighbour.peer());
+                }
+                for peer in peers {
                     if let Peer::Ip(at) = peer {
-                        // What there is no room for, another hello of another controller tells.
+                        // What there is no room for is left out.
                         let _ = others.at.push(at.into());
                     }
                 }
@@ -127,8 +130,8 @@ impl Daemon<'_> {
             let others = Some(Message::OtherControllers(others)).filter(has_any);
             for message in [Some(Message::HelloAgent(hello.clone())), others].into_iter().flatten() {
                 let len = codec.encode(&message, to, transmit);
-                let send = |peer| transport.send(Role::Controller, &To::Peer(peer), &transmit[..len]);
-                match paths.others(now, to, peer).into_iter().map(send).fold(send(peer), Result::or) {
+                let by = (&*transport, &*paths);
+                match send_by_links(now, by, Role::Controller, &To::Node(to, peer), &transmit[..len]) {
                     Ok(_) => counters.sent += 1,
                     // The socket's buffer is full: the host is sent to a little later.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -15,8 +15,6 @@
 //!
 //! A node with one link keeps nothing here.
 
-use core::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
-
 use heapless::Vec;
 
 use super::actions::Peer;
@@ -32,41 +30,31 @@ const HEARD_WITHIN: u64 = 4;
 /// Where a node is heard by one link.
 #[derive(Clone, Copy, Debug)]
 struct Path {
-    /// Of IPv4 it is mapped.
-    address: Ipv6Addr,
-    /// The scope of an address of the link.
-    scope: u32,
-    port: u16,
-    /// No agent can have made the message that told it.
-    is_proven: bool,
+    peer: Peer,
+    /// 0 if it is not heard.
     heard: Instant,
     /// When a session over it failed; 0 if none has.
     failed: Instant,
+    /// No agent can have made the message that told it.
+    is_proven: bool,
 }
 
 impl Path {
-    fn new(now: Instant, at: SocketAddr, is_proven: bool) -> Self {
-        let (address, scope) = match at {
-            SocketAddr::V4(at) => (at.ip().to_ipv6_mapped(), 0),
-            SocketAddr::V6(at) => (*at.ip(), at.scope_id()),
-        };
-        Self { address, scope, port: at.port(), is_proven, heard: now, failed: Instant::default() }
-    }
-
-    fn peer(&self) -> Peer {
-        Peer::Ip(match self.address.to_canonical() {
-            IpAddr::V4(address) => (address, self.port).into(),
-            IpAddr::V6(address) => SocketAddrV6::new(address, self.port, 0, self.scope).into(),
-        })
-    }
+    /// The node is not heard.
+    const NONE: Self = Self {
+        peer: Peer::Tipc { node: 0, port: 0 },
+        heard: Instant::from_millis(0),
+        failed: Instant::from_millis(0),
+        is_proven: false,
+    };
 
     fn is_recent(&self, now: Instant, within: Duration) -> bool {
-        now.since(self.heard) < within
+        self.heard != Self::NONE.heard && now.since(self.heard) < within
     }
 }
 
-/// One node: 232 bytes.
-#[derive(Clone, Copy, Debug, Default)]
+/// One node: 296 bytes.
+#[derive(Clone, Copy, Debug)]
 pub struct Reach {
     node: NodeId,
     incarnation: u64,
@@ -80,10 +68,10 @@ pub struct Reach {
     group_links: u8,
     /// The link of the last session.
     tried: u8,
-    paths: [Option<Path>; limits::LINKS],
+    paths: [Path; limits::LINKS],
 }
 
-const _: () = assert!(size_of::<Reach>() <= 232);
+const _: () = assert!(size_of::<Reach>() <= 296);
 
 impl Keyed for Reach {
     fn node(&self) -> NodeId {
@@ -92,8 +80,19 @@ impl Keyed for Reach {
 }
 
 impl Reach {
-    fn paths(&self) -> impl Iterator<Item = &Path> {
-        self.paths.iter().flatten()
+    /// A node that is not heard, to fill a table's slots with.
+    #[must_use]
+    pub const fn of(node: NodeId) -> Self {
+        Self {
+            node,
+            incarnation: 0,
+            highest: 0,
+            seen: [0; limits::LINKS],
+            group: 0,
+            group_links: 0,
+            tried: 0,
+            paths: [Path::NONE; limits::LINKS],
+        }
     }
 
     /// Notes a number that is taken.
@@ -136,15 +135,12 @@ impl Reach {
     }
 
     /// The node is heard at this address by a link.
-    fn learn(&mut self, now: Instant, link: usize, at: SocketAddr, is_proven: bool, within: Duration) {
-        let Some(known) = self.paths.get_mut(link) else { return };
-        let fresh = Path::new(now, at, is_proven);
-        match known {
-            Some(old) if old.peer() == fresh.peer() => {
-                (old.heard, old.is_proven) = (now, old.is_proven || is_proven);
-            }
-            Some(old) if old.is_proven && !is_proven && old.is_recent(now, within) => {}
-            _ => *known = Some(fresh),
+    fn learn(&mut self, now: Instant, link: usize, peer: Peer, is_proven: bool, within: Duration) {
+        let Some(path) = self.paths.get_mut(link) else { return };
+        if path.peer == peer {
+            (path.heard, path.is_proven) = (now, path.is_proven || is_proven);
+        } else if is_proven || !path.is_proven || !path.is_recent(now, within) {
+            *path = Path { peer, heard: now, is_proven, ..Path::NONE };
         }
     }
 }
@@ -200,10 +196,10 @@ impl<'a> Paths<'a> {
         if self.table.find(header.sender).is_none() {
             self.make_room(now, is_forgeable);
             // Where there is no room its copies are taken for replays.
-            let _ = self.table.insert(Reach { node: header.sender, ..Reach::default() });
+            let _ = self.table.insert(Reach::of(header.sender));
         }
-        let (Some(reach), Peer::Ip(at)) = (self.table.get_mut(header.sender), peer) else { return false };
-        reach.learn(now, link, at, !is_forgeable, within);
+        let Some(reach) = self.table.get_mut(header.sender) else { return false };
+        reach.learn(now, link, peer, !is_forgeable, within);
         if is_forgeable {
             return reach.is_group_copy(header, link);
         }
@@ -215,10 +211,10 @@ impl<'a> Paths<'a> {
     /// link; if so, it tells where its sender is.
     pub fn on_replay(&mut self, now: Instant, header: &Header, link: usize, peer: Peer) -> bool {
         let within = self.within;
-        let (Some(reach), Peer::Ip(at)) = (self.table.get_mut(header.sender), peer) else { return false };
+        let Some(reach) = self.table.get_mut(header.sender) else { return false };
         let is_copy = reach.is_copy(header, link);
         if is_copy {
-            reach.learn(now, link, at, true, within);
+            reach.learn(now, link, peer, true, within);
         }
         is_copy
     }
@@ -231,7 +227,7 @@ impl<'a> Paths<'a> {
         }
         let within = self.within;
         let is_dead = |reach: &Reach| {
-            reach.paths().all(|path| !path.is_recent(now, within) || !(is_forgeable || path.is_proven))
+            reach.paths.iter().all(|path| !path.is_recent(now, within) || !(is_forgeable || path.is_proven))
         };
         let dead = self.table.iter().position(is_dead);
         if let Some(dead) = dead {
@@ -239,48 +235,56 @@ impl<'a> Paths<'a> {
         }
     }
 
+    /// The addresses of a node by these links: a bit for each.
+    #[must_use]
+    pub fn by_links(&self, now: Instant, node: NodeId, links: u8) -> Vec<Peer, { limits::LINKS }, u8> {
+        let mut peers = Vec::new();
+        for (link, path) in self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate())
+        {
+            if links & bit_of_link(link) != 0 && path.is_recent(now, self.within) {
+                // There is room for each.
+                let _ = peers.push(path.peer);
+            }
+        }
+        peers
+    }
+
     /// The addresses of a node besides this one.
     #[must_use]
     pub fn others(&self, now: Instant, node: NodeId, peer: Peer) -> Vec<Peer, { limits::LINKS }, u8> {
-        let paths = self.table.get(node).into_iter().flat_map(Reach::paths);
-        let recent = paths.filter(|path| path.is_recent(now, self.within)).map(Path::peer);
-        recent.filter(|other| *other != peer).collect()
+        let mut peers = self.by_links(now, node, u8::MAX);
+        peers.retain(|other| *other != peer);
+        peers
     }
 
     /// The links by which a node is heard: a bit for each.
     #[must_use]
     pub fn links_of(&self, now: Instant, node: NodeId) -> u8 {
-        let paths = self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate());
-        let heard = paths.filter(|(_, path)| path.is_some_and(|path| path.is_recent(now, self.within)));
-        heard.fold(0, |links, (link, _)| links | bit_of_link(link))
-    }
-
-    /// The addresses of a node by these links.
-    #[must_use]
-    pub fn by_links(&self, now: Instant, node: NodeId, links: u8) -> Vec<Peer, { limits::LINKS }, u8> {
-        let paths = self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate());
-        let of_links = paths.filter(|(link, _)| links & bit_of_link(*link) != 0);
-        let recent = of_links.filter_map(|(_, path)| path.filter(|path| path.is_recent(now, self.within)));
-        recent.map(|path| path.peer()).collect()
+        let hears = |link: &usize| !self.by_links(now, node, bit_of_link(*link)).is_empty();
+        (0..limits::LINKS).filter(hears).fold(0, |links, link| links | bit_of_link(link))
     }
 
     /// The address for a session to a node that was last heard at `peer`: by one of the links that
     /// are `up` (a bit for each).
     pub fn choose(&mut self, now: Instant, node: NodeId, peer: Peer, up: u8) -> Peer {
-        let within = self.within;
         let Some(reach) = self.table.get_mut(node) else { return peer };
-        let paths = reach.paths.iter().enumerate().filter_map(|(link, path)| Some((link, path.as_ref()?)));
-        let fit = paths.filter(|(link, path)| up & bit_of_link(*link) != 0 && path.is_recent(now, within));
-        let best = fit.min_by_key(|(_, path)| (path.failed, path.peer() != peer));
-        let Some((link, chosen)) = best.map(|(link, path)| (link, path.peer())) else { return peer };
+        let mut best: Option<(usize, Path)> = None;
+        for (link, path) in reach.paths.iter().enumerate() {
+            let is_fit = up & bit_of_link(link) != 0 && path.is_recent(now, self.within);
+            let rank = |path: &Path| (path.failed, path.peer != peer);
+            if is_fit && best.is_none_or(|(_, best)| rank(path) < rank(&best)) {
+                best = Some((link, *path));
+            }
+        }
+        let Some((link, path)) = best else { return peer };
         reach.tried = u8::try_from(link).unwrap_or(0);
-        chosen
+        path.peer
     }
 
     /// The last session to a node has failed.
     pub fn on_session_failed(&mut self, now: Instant, node: NodeId) {
         let Some(reach) = self.table.get_mut(node) else { return };
-        if let Some(path) = reach.paths.get_mut(usize::from(reach.tried)).and_then(Option::as_mut) {
+        if let Some(path) = reach.paths.get_mut(usize::from(reach.tried)) {
             path.failed = now;
         }
     }
@@ -288,14 +292,14 @@ impl<'a> Paths<'a> {
     /// Whether a node was heard at this address.
     #[must_use]
     pub fn knows(&self, node: NodeId, peer: Peer) -> bool {
-        self.table.get(node).is_some_and(|reach| reach.paths().any(|path| path.peer() == peer))
+        self.table.get(node).is_some_and(|reach| reach.paths.iter().any(|path| path.peer == peer))
     }
 
     /// How many other nodes are heard by a link; `None` where it is the only one.
     #[must_use]
     pub fn heard_by(&self, now: Instant, link: usize) -> Option<u32> {
         let hears = |reach: &&Reach| {
-            let path = reach.paths.get(link).and_then(Option::as_ref);
+            let path = reach.paths.get(link);
             reach.node != self.own && path.is_some_and(|path| path.is_recent(now, self.within))
         };
         self.is_used().then(|| u32::try_from(self.table.iter().filter(hears).count()).unwrap_or(u32::MAX))
@@ -312,7 +316,7 @@ mod tests {
     const INTERVAL: Duration = Duration::from_secs(10);
 
     fn at(seconds: u64) -> Instant {
-        Instant::from_millis(seconds * 1_000)
+        Instant::from_millis(1 + seconds * 1_000)
     }
 
     fn peer(net: u8, last: u8) -> Peer {
@@ -336,7 +340,7 @@ mod tests {
 
     fn with_paths(capacity: usize, test: impl FnOnce(&mut Paths<'_>)) {
         let (mut slots, mut index) =
-            (std::vec![Reach::default(); capacity], std::vec![0; index_len(capacity)]);
+            (std::vec![Reach::of(NodeId(0)); capacity], std::vec![0; index_len(capacity)]);
         test(&mut Paths::new(NodeId(99), Table::new(&mut slots, &mut index), INTERVAL));
     }
 

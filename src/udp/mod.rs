@@ -18,7 +18,7 @@ mod sys;
 mod view;
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::AsFd;
 
 use heapless::Vec;
@@ -244,7 +244,8 @@ impl Transport {
         for address in self.peers.addresses(role, &self.network) {
             let one = self.send_to(as_role, address, datagram);
             // What is there by one link alone is out of reach while that is down.
-            sent = if self.links.len() > 1 { sent.or(one) } else { sent.and(one) };
+            let is_enough = if self.links.len() > 1 { sent.is_ok() } else { one.is_ok() };
+            sent = if is_enough { sent } else { one };
         }
         sent.map(|()| None)
     }
@@ -265,27 +266,21 @@ impl Transport {
     /// Sends by multicast over each family and link. Without an outgoing interface the kernel
     /// would take any.
     fn multicast(&self, as_role: Role, role: Role, datagram: &[u8]) -> io::Result<()> {
-        let mut all: Option<io::Result<()>> = None;
-        let endpoints = || Family::ALL.into_iter().filter_map(|family| self.endpoint(as_role, family));
-        for (link, endpoint) in self.indices().flat_map(|link| endpoints().map(move |of| (link, of))) {
-            let SocketAddrOf { group, port } = group(&self.network, role, endpoint.family);
-            let by = match self.links.len() {
-                1 => Ok(()),
-                _ => sys::send_multicast_by(endpoint.datagrams.as_fd(), endpoint.family, link),
-            };
-            let sent = by.and_then(|()| endpoint.datagrams.send_to(datagram, (group, port)).map(|_| ()));
-            all = Some(match all {
-                Some(Ok(())) => Ok(()),
-                Some(Err(error)) => sent.map_err(|_| error),
-                None => sent,
-            });
+        let mut sent = Err(io::Error::from_raw_os_error(libc::ENODEV));
+        for index in self.links.iter().map(used).filter(|index| *index != 0) {
+            for family in Family::ALL {
+                let Some(endpoint) = self.endpoint(as_role, family) else { continue };
+                if self.links.len() > 1 {
+                    let _ = sys::send_multicast_by(endpoint.datagrams.as_fd(), family, index);
+                }
+                let SocketAddrOf { group, port } = group(&self.network, role, family);
+                let one = endpoint.datagrams.send_to(datagram, (group, port)).map(drop);
+                if sent.is_err() {
+                    sent = one;
+                }
+            }
         }
-        all.unwrap_or_else(|| Err(io::Error::from_raw_os_error(libc::ENODEV)))
-    }
-
-    /// The indices of the interfaces that are there.
-    fn indices(&self) -> impl Iterator<Item = u32> {
-        self.links.iter().map(used).filter(|index| *index != 0)
+        sent
     }
 
     fn send_to_itself(&self, as_role: Role, role: Role, datagram: &[u8]) -> io::Result<()> {
@@ -298,28 +293,27 @@ impl Transport {
     }
 
     /// Sends to one node. One of which only an address of the link is known may be on any link.
-    fn send_to(&self, as_role: Role, address: SocketAddr, datagram: &[u8]) -> io::Result<()> {
+    fn send_to(&self, as_role: Role, mut address: SocketAddr, datagram: &[u8]) -> io::Result<()> {
         let endpoint = self.endpoint(as_role, Family::of(&address.ip())).ok_or(io::ErrorKind::Unsupported)?;
-        let Some(mut address) = self.on_any_link(address) else {
-            return endpoint.datagrams.send_to(datagram, address).map(|_| ());
-        };
+        if !self.is_on_any_link(&address) {
+            return endpoint.datagrams.send_to(datagram, address).map(drop);
+        }
         let mut sent = Err(io::Error::from_raw_os_error(libc::ENODEV));
-        for index in self.indices() {
-            address.set_scope_id(index);
-            let one = endpoint.datagrams.send_to(datagram, address).map(|_| ());
-            sent = sent.or(one);
+        for link in &self.links {
+            set_link(&mut address, link);
+            let one = endpoint.datagrams.send_to(datagram, address).map(drop);
+            if sent.is_err() {
+                sent = one;
+            }
         }
         sent
     }
 
-    /// An address of the link that does not say of which interface, or of one that is gone.
-    fn on_any_link(&self, address: SocketAddr) -> Option<SocketAddrV6> {
-        match address {
-            SocketAddr::V6(address) if address.ip().is_unicast_link_local() => {
-                (!self.indices().any(|index| index == address.scope_id())).then_some(address)
-            }
-            _ => None,
-        }
+    /// Whether an address of the link does not say of which interface, or is of one that is gone.
+    fn is_on_any_link(&self, address: &SocketAddr) -> bool {
+        let SocketAddr::V6(address) = address else { return false };
+        address.ip().is_unicast_link_local()
+            && self.links.iter().all(|link| link.index == 0 || link.index != address.scope_id())
     }
 
     fn endpoint(&self, role: Role, family: Family) -> Option<&Endpoint> {
@@ -337,9 +331,8 @@ impl Transport {
     /// As `connect(2)`.
     pub fn connect(&self, peer: Peer, _: Role) -> io::Result<Stream> {
         let mut address = ip(peer)?;
-        if let (Some(mut of_link), Some(index)) = (self.on_any_link(address), self.indices().next()) {
-            of_link.set_scope_id(index);
-            address = of_link.into();
+        if let (true, Some(first)) = (self.is_on_any_link(&address), self.links.first()) {
+            set_link(&mut address, first);
         }
         let stream = TcpStream::connect(address)?;
         let _ = stream.set_nodelay(true);
@@ -347,6 +340,13 @@ impl Transport {
             sys::keep_alive(stream.as_fd());
         }
         Ok(stream)
+    }
+}
+
+/// An address of the link is on this one.
+fn set_link(address: &mut SocketAddr, link: &Interface) {
+    if let SocketAddr::V6(address) = address {
+        address.set_scope_id(link.index);
     }
 }
 

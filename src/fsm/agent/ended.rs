@@ -1,6 +1,9 @@
 //! How a worker's end, of recovery or of an install, ends a request.
 
-use super::{ATTEMPT_PAUSE, Agent, Idle, RECOVERY_PAUSE, Recovering, START_PAUSE, State, Task, respond};
+use super::{
+    ATTEMPT_PAUSE, ATTEMPTS, Agent, Connecting, Idle, Installing, RECOVERY_PAUSE, Recovering, START_PAUSE,
+    State, Task, respond,
+};
 use crate::fsm::actions::{Action, Actions};
 use crate::fsm::event::WorkerEnd;
 use crate::time::Instant;
@@ -47,10 +50,7 @@ impl Agent<'_> {
                     WorkerEnd::Done | WorkerEnd::Failed(_) | WorkerEnd::SessionLost(_) if is_journaled => {
                         self.finish(now, task, actions);
                     }
-                    WorkerEnd::SessionLost(reason) => {
-                        self.acks.on_change(now);
-                        self.on_no_session(now, ATTEMPT_PAUSE, Some(reason), actions);
-                    }
+                    WorkerEnd::SessionLost(reason) => self.on_session_lost(now, reason, actions),
                     // The worker has tried to recover already: the next attempt waits.
                     WorkerEnd::Unfinished(reason) => {
                         self.state = State::Recovering(crashed);
@@ -71,6 +71,18 @@ impl Agent<'_> {
             (State::Proving(_), end) => self.on_proof_worker_ended(now, end, actions),
             (State::Connecting(_) | State::Idle(_), _) => {}
         }
+    }
+
+    /// The session broke before anything was changed: the next one goes on from what has come.
+    fn on_session_lost(&mut self, now: Instant, reason: &Reason, actions: &mut Actions) {
+        let State::Installing(Installing { task, broken, .. }) = self.state else { return };
+        let broken = broken.saturating_add(1);
+        if broken >= ATTEMPTS {
+            return self.end(now, task, Outcome::Rejected, reason.clone(), actions);
+        }
+        let again = Some(now + ATTEMPT_PAUSE);
+        self.state = State::Connecting(Connecting { task, attempt: 0, broken, again });
+        self.acks.on_change(now);
     }
 
     /// Until recovery succeeds, neither the installed set nor the final outcome of the

@@ -98,6 +98,8 @@ struct Recovering {
 struct Connecting {
     task: Task,
     attempt: u8,
+    /// The sessions of this install that broke.
+    broken: u8,
     /// When to open the next session; `None` while one is opening.
     again: Option<Instant>,
 }
@@ -106,8 +108,8 @@ struct Connecting {
 #[derive(Debug)]
 struct Installing {
     task: Task,
-    /// The sessions that failed before.
-    attempt: u8,
+    /// The sessions that broke before.
+    broken: u8,
     step: Step,
     percent: u8,
 }
@@ -255,7 +257,12 @@ impl<'a> Agent<'a> {
         self.nonce = Nonce(random.next_u64());
         let AgentInstallReq { request_id, digest, force, .. } = *request;
         let install = InstallRequest { request_id, controller: from, digest, force };
-        self.state = State::Connecting(Connecting { task: Task { install, peer }, attempt: 0, again: None });
+        self.state = State::Connecting(Connecting {
+            task: Task { install, peer },
+            attempt: 0,
+            broken: 0,
+            again: None,
+        });
         self.acks.on_change(now);
         actions.push(Action::Connect(from, peer, Purpose::Fetch));
     }
@@ -317,9 +324,9 @@ impl<'a> Agent<'a> {
     }
 
     fn on_session(&mut self, now: Instant, actions: &mut Actions) {
-        if let State::Connecting(Connecting { task, attempt, .. }) = &self.state {
-            let (task, attempt) = (*task, *attempt);
-            self.state = State::Installing(Installing { task, attempt, step: Step::Checking, percent: 0 });
+        if let State::Connecting(Connecting { task, broken, .. }) = &self.state {
+            let (task, broken) = (*task, *broken);
+            self.state = State::Installing(Installing { task, broken, step: Step::Checking, percent: 0 });
             self.acks.on_change(now);
             actions.push(Action::StartInstall(task.install));
         }
@@ -332,9 +339,6 @@ impl<'a> Agent<'a> {
         reason: Option<&Reason>,
         actions: &mut Actions,
     ) {
-        if let State::Installing(Installing { task, attempt, .. }) = self.state {
-            self.state = State::Connecting(Connecting { task, attempt, again: None });
-        }
         let State::Connecting(connecting) = &mut self.state else { return };
         let Some(reason) = reason else {
             // A busy controller does not count as a failed attempt: it answers.

@@ -358,6 +358,34 @@ fn a_request_in_the_journal_is_answered_after_a_later_one_was_given_up() {
 }
 
 #[test]
+fn an_install_whose_session_breaks_is_begun_again_six_times() {
+    let mut trace = Trace::installing();
+    let broken = Reason::truncated("the session broke");
+    let ready = Event::SessionReady(CONTROLLER, Purpose::Fetch);
+    for round in 1..u64::from(ATTEMPTS) {
+        let now = 1_000 + round * 1_000;
+        trace.ends(now, WorkerEnd::SessionLost(&broken));
+        assert_eq!(trace.agent.ack().request, RequestState::Running, "it has not ended");
+        assert_eq!(trace.waits(now + 249), ["ack installing checking 0 %, 7 running"; 0]);
+        assert_eq!(trace.waits(now + 250), ["connect to 1"]);
+        // The worker that served it before is not gone yet.
+        trace.event(now + 250, &Event::SessionBusy(CONTROLLER, Purpose::Fetch, Duration::from_millis(300)));
+        assert_eq!(trace.waits(now + 550), ["connect to 1"]);
+        assert_eq!(trace.event(now + 600, &ready).first().map(String::as_str), Some("install 7"));
+    }
+    let did = trace.ends(9_000, WorkerEnd::SessionLost(&broken));
+    assert_eq!(did, ["tell 1: 7 rejected the session broke", "ack install-rejected, 7 rejected"]);
+    let mut trace = Trace::installing();
+    trace.snapshot(2_000, &[], Some(&journal(7, Outcome::RolledBack)));
+    let did = trace.ends(2_000, WorkerEnd::SessionLost(&broken));
+    assert_eq!(
+        did.first().map(String::as_str),
+        Some("tell 1: 7 rolled back a script failed"),
+        "it has ended"
+    );
+}
+
+#[test]
 fn a_busy_controller_is_tried_again_without_limit() {
     let mut trace = Trace::idle();
     trace.asked(1_000, CONTROLLER, 7, trace.agent.nonce);
