@@ -356,7 +356,7 @@ mod tests {
             }
             for number in [5, 70, 69] {
                 let header = header(1, number);
-                assert_eq!(paths.on_replay(at(0), &header, 0, peer(0, 1)), false, "the same link");
+                assert!(!paths.on_replay(at(0), &header, 0, peer(0, 1)), "the same link");
                 assert_eq!(paths.on_replay(at(0), &header, 1, peer(1, 1)), number != 5, "{number}");
                 assert!(!paths.on_replay(at(0), &header, 1, peer(1, 1)), "twice");
                 assert_eq!(paths.on_replay(at(0), &header, 2, peer(2, 1)), number != 5);
