@@ -284,6 +284,7 @@ impl<'d> ConfigSection<'d> {
     }
 
     /// The same; `None` if the key is not set.
+    #[inline(never)]
     pub(crate) fn list_if_set<T>(
         &self,
         key: &str,

@@ -128,17 +128,16 @@ mod watched {
         /// Says what the interface is that is not up.
         fn say_interface(&self, link: usize) {
             let (name, state) = (&self.config.network.interfaces[link], self.network.0[link].state);
-            let (words, is_cut) = (state.words(), !self.network.are_up());
-            match (&self.transport.refused[link], state) {
-                (Some(error), _) => warn!("the interface {name} is {words}: {}", OsError(error)),
-                (None, InterfaceState::SameSubnet) => {
-                    warn!("the interface {name} is {words}: {}", remedy(state).unwrap_or_default());
-                }
-                (None, _) if is_cut => {
-                    warn!("the interface {name} is {words}: thimble takes part again once it is up");
-                }
-                (None, _) => warn!("the interface {name} is {words}: thimble goes on over the others"),
+            let words = state.words();
+            if let Some(error) = &self.transport.refused[link] {
+                return warn!("the interface {name} is {words}: {}", OsError(error));
             }
+            let then = match state {
+                InterfaceState::SameSubnet => remedy(state).unwrap_or_default(),
+                _ if self.network.are_up() => "thimble goes on over the others",
+                _ => "thimble takes part again once it is up",
+            };
+            warn!("the interface {name} is {words}: {then}");
         }
 
         /// The interfaces, for `status`.
