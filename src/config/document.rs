@@ -284,7 +284,6 @@ impl<'d> ConfigSection<'d> {
     }
 
     /// The same; `None` if the key is not set.
-    #[inline(never)]
     pub(crate) fn list_if_set<T>(
         &self,
         key: &str,
@@ -292,16 +291,33 @@ impl<'d> ConfigSection<'d> {
         accepts: &str,
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<Vec<T>>, ConfigError> {
-        let Some(value) = self.value(key) else { return Ok(None) };
+        let mut list = Vec::new();
+        let mut take = |text: &str| read(text).map(|item| list.push(item)).is_some();
+        let is_set = self.each(key, most, accepts, &mut take)?;
+        Ok(is_set.then_some(list))
+    }
+
+    /// Passes each text of a list to `take`, which says whether it is accepted. Whether the key is
+    /// set. What is the same for lists of all kinds is here once.
+    #[inline(never)]
+    fn each(
+        &self,
+        key: &str,
+        most: usize,
+        accepts: &str,
+        take: &mut dyn FnMut(&str) -> bool,
+    ) -> Result<bool, ConfigError> {
+        let Some(value) = self.value(key) else { return Ok(false) };
         let accepts = || format!("a list of at most {most}, each {accepts}");
         let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= most) else {
             return Err(self.unacceptable(key, value, accepts()));
         };
-        let item = |item: &Spanned<DeValue<'_>>| {
-            let parsed = item.get_ref().as_str().and_then(&read);
-            parsed.ok_or_else(|| self.unacceptable(key, item, accepts()))
-        };
-        array.iter().map(item).collect::<Result<_, _>>().map(Some)
+        for item in array.iter() {
+            if !item.get_ref().as_str().is_some_and(&mut *take) {
+                return Err(self.unacceptable(key, item, accepts()));
+            }
+        }
+        Ok(true)
     }
 
     /// `true` or `false`.

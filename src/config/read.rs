@@ -228,8 +228,8 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
 /// The interfaces, by either key.
 fn interfaces(section: &ConfigSection<'_>) -> Result<Vec<String>, ConfigError> {
     let accepts = "the name of a network interface";
-    let several = section.list_if_set("interfaces", limits::LINKS, accepts, interface as Reads)?;
-    let names = match section.parsed("interface", accepts, interface as Reads)? {
+    let several = section.list_if_set("interfaces", limits::LINKS, accepts, interface)?;
+    let names = match section.parsed("interface", accepts, interface)? {
         Some(_) if several.is_some() => {
             let sentence =
                 "interface is set too; keep one of the two: a list for several interfaces".to_owned();
@@ -251,9 +251,6 @@ fn interfaces(section: &ConfigSection<'_>) -> Result<Vec<String>, ConfigError> {
     }
     Ok(names)
 }
-
-/// Reads a text that stays one: lists of these share one function.
-type Reads = fn(&str) -> Option<String>;
 
 /// The name of an interface.
 fn interface(text: &str) -> Option<String> {
@@ -306,9 +303,8 @@ fn security(section: &ConfigSection<'_>, reads_keys: bool) -> Result<SecurityCon
         _ => {}
     }
     let accepts = "a minisign public key (the second line of its .pub file) or that file's absolute path";
-    let read: Reads = |text| Some(text.to_owned());
     let trusted_keys =
-        section.list_if_set("trusted_keys", limits::TRUSTED_KEYS, accepts, read)?.unwrap_or_default();
+        section.list("trusted_keys", limits::TRUSTED_KEYS, accepts, |text| Some(text.to_owned()))?;
     let trusted_keys =
         trusted_keys.into_iter().map(|text: String| if reads_keys { trusted_key(&text) } else { Ok(text) });
     let trusted_keys: Vec<String> = trusted_keys

@@ -334,6 +334,8 @@ fn keys_of_the_other_transport_are_named() {
     let words: Vec<String> = network.unused_words().collect();
     if cfg!(feature = "tipc") {
         assert_eq!(network.unused, ["interface", "ttl"]);
+        let several = good().replace("interface = \"lo\"", "interfaces = [\"lo\", \"eth0\"]");
+        assert_eq!(Config::parse(&several, "t").unwrap().network.unused, ["interfaces"]);
         assert!(words[0].starts_with("network.interface is not used: this thimble is for TIPC"), "{words:?}");
     } else {
         assert_eq!(network.unused, ["service_type"]);

@@ -36,6 +36,7 @@ mod buffers;
 mod clock;
 mod confine;
 mod control_socket;
+mod copies;
 mod counters;
 mod event_loop;
 mod exchange;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv6Addr};
 use log::{info, warn};
 
 use super::event_loop::Daemon;
+use super::links::IS_USED;
 use super::os_error::OsError;
 use super::proof;
-use super::unicast::IS_USED;
 use super::workers::WorkerKind;
 use crate::config::peers::PeerHost;
 use crate::fsm::actions::Peer;

@@ -7,7 +7,7 @@ use std::io;
 use mio::Token;
 
 use super::event_loop::Daemon;
-use super::links::send_by_links;
+use super::links::{IS_USED, send_by_links};
 use super::tokens::SPREAD;
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::hosts::Host;
@@ -26,9 +26,6 @@ const FIRST_PAUSE: u64 = 16;
 /// The time without a hello after which an agent announces itself, in quarters of the interval: a
 /// controller sends one at the latest after 11 tenths.
 const UNASKED_QUARTERS: u64 = 5;
-
-/// Over TIPC a multicast reaches all nodes that are up, and nothing of this is used.
-pub(super) const IS_USED: bool = !cfg!(feature = "tipc");
 
 impl Daemon<'_> {
     /// The interval of hellos.
