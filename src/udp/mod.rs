@@ -237,7 +237,13 @@ impl Transport {
             To::Controllers => Role::Controller,
             To::Agents => Role::Agent,
             To::Node(_, peer) | To::Peer(peer) => {
-                return self.send_to(as_role, ip(*peer)?, datagram).map(|()| None);
+                let address = ip(*peer)?;
+                // The agents' group without their peers: a ping.
+                let sent = match address.ip().is_multicast() {
+                    true => self.multicast(as_role, Role::Agent, datagram),
+                    false => self.send_to(as_role, address, datagram),
+                };
+                return sent.map(|()| None);
             }
         };
         let mut sent = self.send_to_group(as_role, role, datagram);

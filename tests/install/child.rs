@@ -216,7 +216,7 @@ fn installer_process() {
     let mut reporter = Lines(fs::File::create(&orders.reports).unwrap());
     let Some(request_id) = orders.request_id else {
         return match orders.act {
-            Act::Recover => recover(&config, &mut reporter),
+            Act::Recover => recover(&config, None, &mut reporter),
             Act::Guard => guard(&config, false, &mut reporter),
             Act::Prove => prove(&config, true, &mut reporter),
             Act::GiveUp => prove(&config, false, &mut reporter),

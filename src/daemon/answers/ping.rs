@@ -9,7 +9,7 @@ use crate::control::{PingRow, Reply};
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::ways::Way;
 use crate::time::Instant;
-use crate::types::{Hostname, InterfaceState, NodeId};
+use crate::types::{Hostname, NodeId};
 use crate::wire::messages::{Message, Ping};
 
 impl Daemon<'_> {
@@ -39,7 +39,7 @@ impl Daemon<'_> {
             address: rows::address(peer),
             port: self.session_port(peer),
             is_multicast: self.config.network.is_multicast,
-            is_cut: self.interface_row(now).is_some_and(|row| row.state != InterfaceState::Up),
+            is_cut: !self.network.are_up(),
             number,
             by_unicast_us: answers.by_unicast_us,
             by_multicast_us: answers.by_multicast_us,
