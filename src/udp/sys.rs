@@ -8,6 +8,8 @@
 //! that one names the interface that has the address. A socket is bound to one interface only, so
 //! where there are several, each connection is asked by which one it came ([`came_by`]).
 
+#![deny(clippy::cast_possible_truncation)]
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -42,8 +44,22 @@ type From = libc::sockaddr_in6;
 #[repr(C, align(8))]
 struct Control([u8; CONTROL_BYTES]);
 
+/// The length of a type, as the kernel takes it.
+#[expect(clippy::cast_possible_truncation, reason = "checked right here")]
+const fn len_of<T>() -> libc::socklen_t {
+    const { assert!(size_of::<T>() < 1 << 16) };
+    size_of::<T>() as libc::socklen_t
+}
+
+/// A constant of 16 bits that its header has as a longer one.
+#[expect(clippy::cast_possible_truncation, reason = "checked right here")]
+const fn code(constant: u32) -> u16 {
+    assert!(constant < 1 << 16);
+    constant as u16
+}
+
 // SAFETY: computes a length; no memory is involved.
-const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(size_of::<libc::in6_pktinfo>() as u32) } as usize;
+const CONTROL_BYTES: usize = unsafe { libc::CMSG_SPACE(len_of::<libc::in6_pktinfo>()) } as usize;
 
 impl Default for Batch {
     fn default() -> Self {
@@ -132,7 +148,7 @@ pub fn recv_batch(socket: BorrowedFd<'_>, links: &[u32; limits::LINKS], batch: &
         header.msg_hdr.msg_iov = &raw mut vectors[at];
         header.msg_hdr.msg_iovlen = 1;
         header.msg_hdr.msg_name = (&raw mut batch.from[at]).cast();
-        header.msg_hdr.msg_namelen = size_of::<From>() as libc::socklen_t;
+        header.msg_hdr.msg_namelen = len_of::<From>();
         header.msg_hdr.msg_control = (&raw mut controls[at]).cast();
         header.msg_hdr.msg_controllen = CONTROL_BYTES as _;
     }
@@ -142,7 +158,7 @@ pub fn recv_batch(socket: BorrowedFd<'_>, links: &[u32; limits::LINKS], batch: &
         libc::recvmmsg(
             socket.as_raw_fd(),
             headers.as_mut_ptr(),
-            limits::RECV_BATCH as libc::c_uint,
+            limits::RECV_BATCH.try_into().unwrap_or(0),
             libc::MSG_DONTWAIT as _,
             std::ptr::null_mut(),
         )
@@ -162,7 +178,7 @@ pub fn recv_batch(socket: BorrowedFd<'_>, links: &[u32; limits::LINKS], batch: &
         let from = sender(&batch.from[at]).ip();
         let is_own = from.is_ipv4() && arrived.to == from;
         let link = links.iter().position(|index| *index == arrived.interface);
-        batch.link[at] = link.map_or(0, |link| link as u8);
+        batch.link[at] = link.and_then(|link| link.try_into().ok()).unwrap_or_default();
         batch.is_elsewhere[at] = !(is_own || link.is_some() || arrived.interface == LOOPBACK);
         batch.way[at] = if arrived.to.is_multicast() { Way::Multicast } else { Way::Unicast };
     }
@@ -193,15 +209,15 @@ unsafe fn packet_info(header: &libc::msghdr) -> Option<Arrived> {
             return None;
         }
         let kind = ((*message).cmsg_level, (*message).cmsg_type);
-        let has = |size: usize| (*message).cmsg_len as usize >= libc::CMSG_LEN(size as u32) as usize;
+        let has = |size: u32| (*message).cmsg_len as usize >= libc::CMSG_LEN(size) as usize;
         let data = libc::CMSG_DATA(message);
         match kind {
-            (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(size_of::<libc::in_pktinfo>()) => {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO) if has(len_of::<libc::in_pktinfo>()) => {
                 let info = data.cast::<libc::in_pktinfo>().read_unaligned();
                 let to = Ipv4Addr::from(u32::from_be(info.ipi_addr.s_addr));
                 Some(Arrived { to: to.into(), interface: u32::try_from(info.ipi_ifindex).ok()? })
             }
-            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(size_of::<libc::in6_pktinfo>()) => {
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO) if has(len_of::<libc::in6_pktinfo>()) => {
                 let info = data.cast::<libc::in6_pktinfo>().read_unaligned();
                 let to = Ipv6Addr::from(info.ipi6_addr.s6_addr);
                 // An unsigned number by some C libraries.
@@ -243,7 +259,7 @@ pub fn came_by(stream: BorrowedFd<'_>, family: Family) -> Option<u32> {
         Family::V6 => (libc::IPPROTO_IPV6, 6),
     };
     let mut control = Control([0; CONTROL_BYTES]);
-    let mut len = CONTROL_BYTES as libc::socklen_t;
+    let mut len = CONTROL_BYTES.try_into().unwrap_or(0);
     // SAFETY: `control` and `len` outlive the call, with their true lengths; the header then points
     // to the control messages that the kernel has written, all zeros where there is none.
     unsafe {
@@ -282,12 +298,12 @@ fn bind(socket: BorrowedFd<'_>, family: Family, port: u16) -> io::Result<()> {
     // Both families have the port at the same place.
     any.sin6_port = port.to_be();
     let (name, len) = match family {
-        Family::V4 => (libc::AF_INET, size_of::<libc::sockaddr_in>()),
-        Family::V6 => (libc::AF_INET6, size_of::<libc::sockaddr_in6>()),
+        Family::V4 => (const { code(libc::AF_INET.cast_unsigned()) }, len_of::<libc::sockaddr_in>()),
+        Family::V6 => (const { code(libc::AF_INET6.cast_unsigned()) }, len_of::<libc::sockaddr_in6>()),
     };
-    any.sin6_family = name as libc::sa_family_t;
+    any.sin6_family = name;
     // SAFETY: `any` outlives the call, and `len` is no more than its length.
-    let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const any).cast(), len as libc::socklen_t) };
+    let done = unsafe { libc::bind(socket.as_raw_fd(), (&raw const any).cast(), len) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
@@ -330,7 +346,7 @@ pub fn listen(
 /// As `setsockopt(2)`: `PermissionDenied` where a newer kernel wants a capability for it.
 pub fn admit(listener: BorrowedFd<'_>, links: &[u32; limits::LINKS]) -> io::Result<()> {
     let mut filter = interface_filter(links);
-    let program = libc::sock_fprog { len: filter.len() as libc::c_ushort, filter: filter.as_mut_ptr() };
+    let program = libc::sock_fprog { len: filter.len().try_into().unwrap_or(0), filter: filter.as_mut_ptr() };
     set(listener, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program)
 }
 
@@ -339,15 +355,15 @@ pub fn admit(listener: BorrowedFd<'_>, links: &[u32; limits::LINKS]) -> io::Resu
 fn interface_filter(links: &[u32; limits::LINKS]) -> [libc::sock_filter; limits::LINKS + 4] {
     // <linux/filter.h>: extra data of the packet is loaded from this negative offset.
     const ARRIVAL_INTERFACE: u32 = (libc::SKF_AD_OFF + libc::SKF_AD_IFINDEX) as u32;
-    const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-    const EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-    const KEEP: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+    const LOAD: u16 = code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS);
+    const EQUAL: u16 = code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    const KEEP: u16 = code(libc::BPF_RET | libc::BPF_K);
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     // Each comparison that holds jumps over those that are left, and the drop.
     std::array::from_fn(|at| match at {
         0 => step(LOAD, 0, 0, ARRIVAL_INTERFACE),
         at if at <= limits::LINKS + 1 => {
-            let left = (limits::LINKS + 2 - at) as u8;
+            let left = u8::try_from(limits::LINKS + 2 - at).unwrap_or(0);
             step(EQUAL, left, 0, links.get(at - 1).copied().unwrap_or(LOOPBACK))
         }
         at if at == limits::LINKS + 2 => step(KEEP, 0, 0, 0),
@@ -358,13 +374,7 @@ fn interface_filter(links: &[u32; limits::LINKS]) -> [libc::sock_filter; limits:
 fn set<T>(socket: BorrowedFd<'_>, level: libc::c_int, option: libc::c_int, value: &T) -> io::Result<()> {
     // SAFETY: `value`, and what it points to, outlives the call, and its length is its own.
     let done = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            option,
-            std::ptr::from_ref(value).cast(),
-            size_of::<T>() as libc::socklen_t,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, std::ptr::from_ref(value).cast(), len_of::<T>())
     };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -479,9 +489,9 @@ pub fn interface_reports() -> io::Result<OwnedFd> {
         }
         let socket = OwnedFd::from_raw_fd(fd);
         let mut to: libc::sockaddr_nl = std::mem::zeroed();
-        to.nl_family = libc::AF_NETLINK as libc::sa_family_t;
+        to.nl_family = const { code(libc::AF_NETLINK.cast_unsigned()) };
         to.nl_groups = (libc::RTMGRP_LINK | libc::RTMGRP_IPV4_IFADDR | libc::RTMGRP_IPV6_IFADDR) as u32;
-        match libc::bind(fd, (&raw const to).cast(), size_of_val(&to) as libc::socklen_t) {
+        match libc::bind(fd, (&raw const to).cast(), len_of::<libc::sockaddr_nl>()) {
             0 => Ok(socket),
             _ => Err(io::Error::last_os_error()),
         }
@@ -498,7 +508,7 @@ pub fn next_report(socket: BorrowedFd<'_>, head: &mut [u8]) -> io::Result<Option
     // outlive the call, with their true lengths.
     let (got, from) = unsafe {
         let mut from: libc::sockaddr_nl = std::mem::zeroed();
-        let mut len = size_of_val(&from) as libc::socklen_t;
+        let mut len = len_of::<libc::sockaddr_nl>();
         let (room, flags) = (head.len(), libc::MSG_DONTWAIT);
         let (fd, source) = (socket.as_raw_fd(), (&raw mut from).cast());
         (libc::recvfrom(fd, head.as_mut_ptr().cast(), room, flags, source, &raw mut len), from)

@@ -31,6 +31,18 @@ fn sources() -> Vec<PathBuf> {
 }
 
 #[test]
+fn no_number_is_cut_in_a_sys_rs() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut sys = sources();
+    sys.retain(|path| path.starts_with(&src) && path.ends_with("sys.rs"));
+    assert!(sys.len() > 10, "they are not found: {sys:?}");
+    let lint = "#![deny(clippy::cast_possible_truncation)]";
+    let without: Vec<_> =
+        sys.iter().filter(|path| !fs::read_to_string(path).unwrap().contains(lint)).collect();
+    assert!(without.is_empty(), "without `{lint}`: {without:?}");
+}
+
+#[test]
 fn unsafe_stands_in_sys_rs_alone() {
     let outside: Vec<_> = sources()
         .into_iter()
