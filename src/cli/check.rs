@@ -1,6 +1,9 @@
 //! `check-config`: checks the configuration and the key file, and shows the values that a
 //! start would use.
 
+#[cfg(not(feature = "tipc"))]
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+
 use super::command::Invocation;
 use super::exit::{Exit, Failure};
 use super::out::Out;
@@ -60,7 +63,8 @@ fn warnings(config: &Config) -> Vec<String> {
     warnings
 }
 
-/// Peers whose names do not resolve now, and a node that speaks to nobody of itself.
+/// Peers whose names do not resolve now or that cannot be sent to, and a node that speaks to nobody
+/// of itself.
 #[cfg(not(feature = "tipc"))]
 fn peer_warnings(config: &Config) -> Vec<String> {
     let network = &config.network;
@@ -71,11 +75,33 @@ fn peer_warnings(config: &Config) -> Vec<String> {
         )),
         _ => None,
     });
+    let is_up = Interface::look_all(network)
+        .is_ok_and(|seen| seen.iter().any(|link| link.state == InterfaceState::Up));
+    let listed = network.peers.iter().filter(|_| is_up);
+    let unreached = listed.filter_map(|peer| match &peer.host {
+        PeerHost::Address(address) => {
+            let error = unreachable(*address)?;
+            Some(format!("the peer {peer} cannot be sent to now: {error}"))
+        }
+        PeerHost::Name(_) => None,
+    });
     let is_mute = !network.is_multicast && network.peers.is_empty();
     let mute = is_mute.then(|| {
         "multicast = false and no peers: this node reaches only nodes that list it as a peer".to_owned()
     });
-    unresolved.chain(mute).collect()
+    unresolved.chain(unreached).chain(mute).collect()
+}
+
+/// Why the kernel would send no datagram to an address now.
+#[cfg(not(feature = "tipc"))]
+fn unreachable(address: IpAddr) -> Option<std::io::Error> {
+    let any: IpAddr = match address {
+        // The interface would have to be named.
+        IpAddr::V6(address) if address.is_unicast_link_local() => return None,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    UdpSocket::bind((any, 0)).and_then(|socket| socket.connect((address, 1))).err()
 }
 
 /// Why this node could not be heard over each interface now. A daemon waits for it.

@@ -206,7 +206,12 @@ fn network(section: &ConfigSection<'_>) -> Result<NetworkConfig, ConfigError> {
         return Err(section.conflict_between("agent_group6", "controller_group6", sentence));
     }
     for (at, peer) in network.peers.iter().enumerate() {
-        if network.peers[..at].contains(peer) {
+        if let Some(sentence) = peer.fault(&network.interfaces) {
+            return Err(section.conflict("peers", sentence));
+        }
+        let is_same =
+            |other: &PeerName| (&other.host, other.controller_port) == (&peer.host, peer.controller_port);
+        if network.peers[..at].iter().any(is_same) {
             return Err(section.conflict("peers", format!("{peer} is listed twice; remove one of them")));
         }
         if let PeerHost::Address(address) = &peer.host

@@ -177,6 +177,10 @@ fn groups_are_multicast_not_starlingx_s_and_differ() {
         network("peers = [\"10.0.0\"]").contains("it takes a list of at most 16, each an address or a name")
     );
     assert!(network("peers = [\"fd00::1\"]").contains("is not reached without \"ipv6\" in network.families"));
+    let said = network("peers = [\"255.255.255.255\"]");
+    assert!(said.contains("255.255.255.255 is the broadcast address; list each node by its own"), "{said}");
+    let said = network("families = [\"ipv6\"]\npeers = [\"fe80::1%other0\"]");
+    assert!(said.contains("fe80::1%other0 is on the interface other0, but thimble serves "), "{said}");
     assert!(network("agent_group = \"239.255.84.72\"").contains("the two must differ"));
     assert!(network("service_type = 63").contains("it takes a whole number from 64 to 4294967292"));
     assert!(network("agent_port = 7488").contains("the two must differ"));

@@ -7,12 +7,15 @@ use std::fmt;
 
 use super::alert_nodes::{DuplicateId, OtherNode, Sender};
 use super::answers::wording::{self, DisplayName};
-use super::counters::is_recent;
+use super::counters::{Whom, is_recent};
 use super::event_loop::Daemon;
+use super::links;
 use super::network;
+use super::os_error::Errno;
 use super::settings::unasked_after;
 use super::stalled::{Stalled, silence_limit};
 use super::summary;
+use super::unicast::Unsent;
 use super::workers::WorkerKind;
 use crate::control::ALERT_ROWS;
 use crate::fsm::controller::Controller;
@@ -222,9 +225,15 @@ fn check_controller_contact(now: Instant, daemon: &Daemon<'_>, found: &mut Found
         Some(contact) => write!(f, "the last was {} at {}", contact.node, contact.from),
         None => f.write_str("not since the start"),
     };
+    let network = &daemon.config.network;
+    let is_running = match (network.is_multicast || !links::IS_USED, network.peers.is_empty()) {
+        (true, true) => "Is one running on this network, interface and multicast group?",
+        (true, false) => "Is one running in this network's multicast group, or at one of network.peers?",
+        (false, false) => "Is one running at one of network.peers, and is it let through by every firewall?",
+        (false, true) => "Does one list this host under network.peers? There is no multicast here.",
+    };
     found.push(format_args!(
-        "No controller has been heard for {} ({}): nothing is installed until one is. Is one running on \
-         this network, interface and multicast group?",
+        "No controller has been heard for {} ({}): nothing is installed until one is. {is_running}",
         Span(silence),
         fmt::from_fn(last)
     ));
@@ -258,12 +267,17 @@ fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let round = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
     let is_up = daemon.network.are_up();
     let is_failing = |at: Instant| now.since(at) < round.max(SEND_SILENCE) && is_recent(now, at);
-    if let Some((at, error)) = counters.send_failure.filter(|(at, _)| is_up && is_failing(*at)) {
-        let ago = Span(now.since(at));
+    if let Some((at, error, to)) = counters.send_failure.filter(|(at, ..)| is_up && is_failing(*at)) {
+        let (ago, to) = (Span(now.since(at)), Whom(to));
         found.push(format_args!(
-            "Datagrams cannot be sent ({error}), last {ago} ago: check routes, the firewall and the interface's \
+            "Datagrams cannot be sent{to} ({error}), last {ago} ago: check routes, the firewall and the interface's \
              address."
         ));
+    }
+    for (at, number, since) in daemon.transport.failing_peers().filter(|_| is_up) {
+        let Some(peer) = daemon.config.network.peers.get(at) else { continue };
+        let (unsent, span) = (Unsent(peer, Errno(number)), Span(now.since(since)));
+        found.push(format_args!("A peer cannot be sent to, for {span}: {unsent}."));
     }
     if let Some(at) = counters.accept_failure.filter(|at| is_recent(now, *at)) {
         let ago = Span(now.since(at));

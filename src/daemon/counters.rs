@@ -9,7 +9,7 @@ use log::{info, warn};
 
 use super::log::RateLimit;
 use super::os_error::{Errno, OsError};
-use crate::fsm::actions::{Peer, Undelivered};
+use crate::fsm::actions::{Peer, To, Undelivered};
 use crate::fsm::node::Node;
 use crate::limits;
 use crate::time::{Duration, Instant};
@@ -158,8 +158,8 @@ pub struct Counters {
     last_refused: [Option<Contact>; Refusal::ALL.len()],
     /// On an agent: the last HelloAgent.
     pub asked_by: Option<Contact>,
-    /// The last failure to send a datagram.
-    pub send_failure: Option<(Instant, Errno)>,
+    /// The last failure to send a datagram: when, why, and to which node unless to a group.
+    pub send_failure: Option<(Instant, Errno, Option<Peer>)>,
     /// When accepting a connection last failed.
     pub accept_failure: Option<Instant>,
     /// When a host was last refused because the table of hosts is full.
@@ -260,15 +260,30 @@ impl Counters {
         }
     }
 
-    /// Counts a datagram that could not be sent and logs it, rate-limited; not while the
-    /// interface is down, which says it all.
-    pub fn send_failed(&mut self, now: Instant, error: &io::Error, is_up: bool) {
+    /// Counts a datagram that could not be sent, and logs it once until the error or the node
+    /// changes, rate-limited; not while the interface is down, which says it all.
+    pub fn send_failed(&mut self, now: Instant, error: &io::Error, to: &To, is_up: bool) {
         self.sends_failed += 1;
-        let number = error.raw_os_error().unwrap_or_default();
-        self.send_failure = Some((now, Errno(number)));
-        if is_up && self.send_lines.pass(now).is_some() {
-            warn!("cannot send a datagram: {}", OsError(error));
+        let error = Errno(error.raw_os_error().unwrap_or_default());
+        let to = match to {
+            To::Node(_, peer) | To::Peer(peer) => Some(*peer),
+            To::Controllers | To::Agents => None,
+        };
+        let is_told = |(at, before, whom)| is_recent(now, at) && (before, whom) == (error, to);
+        let is_news = !self.send_failure.is_some_and(is_told);
+        self.send_failure = Some((now, error, to));
+        if is_up && is_news && self.send_lines.pass(now).is_some() {
+            warn!("cannot send a datagram{}: {error}", Whom(to));
         }
+    }
+}
+
+/// The node that a datagram was for, if it was not for a group.
+pub struct Whom(pub Option<Peer>);
+
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |peer| write!(f, " to {peer}"))
     }
 }
 

@@ -410,14 +410,14 @@ impl Daemon<'_> {
                         _ => (NodeId(0), message.msgtype().sender()),
                     };
                     let len = self.codec.encode(&message, node, &mut self.transmit);
-                    let by = (&self.transport, &self.paths);
+                    let by = (&mut self.transport, &self.paths);
                     match send_by_links(now, by, as_role, &to, &self.transmit[..len]) {
                         Ok(None) => {
                             self.counters.sent += 1;
                             self.counters.sent_to_controllers.count(&message);
                         }
                         Ok(Some(reason)) => self.counters.undelivered.count(reason),
-                        Err(error) => self.counters.send_failed(now, &error, self.network.are_up()),
+                        Err(error) => self.counters.send_failed(now, &error, &to, self.network.are_up()),
                     }
                     self.send_by_unicast(now, &to, message, len);
                 }

@@ -16,7 +16,7 @@ pub(super) const IS_USED: bool = !cfg!(feature = "tipc");
 #[inline(never)]
 pub(super) fn send_by_links(
     now: Instant,
-    (transport, paths): (&Transport, &Paths<'_>),
+    (transport, paths): (&mut Transport, &Paths<'_>),
     as_role: Role,
     to: &To,
     datagram: &[u8],

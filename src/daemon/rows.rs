@@ -227,7 +227,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("datagrams_doubled", counters.copies),
         ("datagrams_doubled_by_links", counters.link_copies),
         ("datagrams_sent", counters.sent),
-        ("sends_failed", counters.sends_failed),
+        ("sends_failed", counters.sends_failed + daemon.transport.unsent_to_peers()),
         ("receives_failed", counters.receive_failed),
         ("accepts_failed", counters.accepts_failed),
         ("interface_changes", daemon.network.changes()),

@@ -2,13 +2,16 @@
 //! ([`ways`](crate::fsm::ways)); and an agent announces itself to its peers while no controller
 //! asks it.
 
-use std::io;
+use std::{fmt, io};
 
+use log::{info, warn};
 use mio::Token;
 
 use super::event_loop::Daemon;
 use super::links::{IS_USED, send_by_links};
+use super::os_error::Errno;
 use super::tokens::SPREAD;
+use crate::config::PeerName;
 use crate::fsm::actions::{Peer, To};
 use crate::fsm::hosts::Host;
 use crate::fsm::ways::Way;
@@ -38,6 +41,9 @@ impl Daemon<'_> {
     pub(super) fn send_by_unicast(&mut self, now: Instant, to: &To, message: Message, len: usize) {
         if !IS_USED {
             return;
+        }
+        if self.network.are_up() {
+            self.tell_of_peers(now);
         }
         match (to, message) {
             // Each host has a key of its own.
@@ -80,17 +86,34 @@ impl Daemon<'_> {
     fn send_each(&mut self, now: Instant, as_role: Role, peers: &[Peer], len: usize) -> u64 {
         let Self { transport, transmit, counters, network, paths, .. } = self;
         let (mut sent, mut failed) = (0, None);
-        for peer in peers.iter().filter(|peer| transport.reaches(**peer) && !transport.has_peer(**peer)) {
+        for peer in peers {
+            if !transport.reaches(*peer) || transport.has_peer(*peer) {
+                continue;
+            }
             match transport.send(as_role, &To::Peer(*peer), &transmit[..len]) {
                 Ok(_) => sent += 1,
-                Err(error) => failed = Some(error),
+                Err(error) => failed = Some((error, To::Peer(*peer))),
             }
         }
         counters.sent += sent;
-        if let Some(error) = failed.filter(|_| sent == 0 || !paths.is_used()) {
-            counters.send_failed(now, &error, network.are_up());
+        if let Some((error, to)) = failed.filter(|_| sent == 0 || !paths.is_used()) {
+            counters.send_failed(now, &error, &to, network.are_up());
         }
         sent
+    }
+
+    /// Logs which peers cannot be sent to, and which can be again: once, until that changes.
+    #[inline(never)]
+    fn tell_of_peers(&mut self, now: Instant) {
+        while let Some((at, failed)) = self.transport.peer_news(now) {
+            match (self.config.network.peers.get(at), failed) {
+                (Some(peer), Some(number)) => {
+                    warn!("a peer cannot be sent to: {}", Unsent(peer, Errno(number)));
+                }
+                (Some(peer), None) => info!("the peer {peer} is sent to again"),
+                (None, _) => {}
+            }
+        }
     }
 
     /// Sends the hello to some more hosts.
@@ -107,9 +130,10 @@ impl Daemon<'_> {
         while left > 0 && spread.next < hosts.len() {
             let host = hosts.at(spread.next);
             spread.next += 1;
-            let Some((to, peer)) = host.and_then(by_unicast) else { continue };
+            let Some((host, peer)) = host.and_then(by_unicast) else { continue };
+            let to = To::Node(host, peer);
             left -= 1;
-            let links = paths.links_of(now, to);
+            let links = paths.links_of(now, host);
             let mut others = OtherControllers::default();
             for neighbour in neighbours.present(now) {
                 // Where it is heard by a link of the host: by another the host may not reach it.
@@ -126,16 +150,16 @@ impl Daemon<'_> {
             }
             let others = Some(Message::OtherControllers(others)).filter(has_any);
             for message in [Some(Message::HelloAgent(hello.clone())), others].into_iter().flatten() {
-                let len = codec.encode(&message, to, transmit);
-                let by = (&*transport, &*paths);
-                match send_by_links(now, by, Role::Controller, &To::Node(to, peer), &transmit[..len]) {
+                let len = codec.encode(&message, host, transmit);
+                let by = (&mut *transport, &*paths);
+                match send_by_links(now, by, Role::Controller, &to, &transmit[..len]) {
                     Ok(_) => counters.sent += 1,
                     // The socket's buffer is full: the host is sent to a little later.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         spread.next -= 1;
                         return self.ready.defer(now, Token(SPREAD));
                     }
-                    Err(error) => counters.send_failed(now, &error, network.are_up()),
+                    Err(error) => counters.send_failed(now, &error, &to, network.are_up()),
                 }
             }
         }
@@ -186,6 +210,21 @@ fn add(peers: &mut Addresses, peer: Peer) {
     if !peers.contains(&peer) {
         // There is room for each.
         let _ = peers.push(peer);
+    }
+}
+
+/// Why a peer cannot be sent to, and what to do.
+pub(super) struct Unsent<'p>(pub &'p PeerName, pub Errno);
+
+impl fmt::Display for Unsent<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(peer, error) = self;
+        let remedy = match error.0 {
+            libc::EACCES => "it is a broadcast address, or a route forbids it; correct network.peers",
+            libc::EPERM => "a firewall of this node forbids it",
+            _ => "see the routes of this node, and network.peers",
+        };
+        write!(f, "{peer}, {error}; {remedy}")
     }
 }
 

@@ -20,6 +20,7 @@ use super::taken::{self, Taken, Use};
 use super::view::TopologyView;
 use crate::config::NetworkConfig;
 use crate::fsm::actions::{Peer, To, Undelivered};
+use crate::time::Instant;
 use crate::wire::frame::Role;
 
 /// The transport's name, for `status`.
@@ -181,6 +182,22 @@ impl Transport {
     #[must_use]
     pub fn has_peers(&self) -> bool {
         false
+    }
+
+    /// None: TIPC has no such list.
+    #[must_use]
+    pub fn unsent_to_peers(&self) -> u64 {
+        0
+    }
+
+    /// None.
+    pub fn peer_news(&mut self, _: Instant) -> Option<(usize, Option<i32>)> {
+        None
+    }
+
+    /// None.
+    pub fn failing_peers(&self) -> impl Iterator<Item = (usize, i32, Instant)> {
+        std::iter::empty()
     }
 
     /// Whether a node is sent to by unicast already: TIPC has no such list.

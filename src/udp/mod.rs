@@ -231,8 +231,9 @@ impl Transport {
     /// family and link, and to each peer. UDP does not report that it cannot be delivered.
     ///
     /// # Errors
-    /// As `sendto(2)`: the datagram is not sent, or not to all peers where there is one link.
-    pub fn send(&self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<Option<Undelivered>> {
+    /// As `sendto(2)`: the datagram is not sent. What concerns a single peer is kept with it
+    /// ([`peer_news`](Self::peer_news)).
+    pub fn send(&mut self, as_role: Role, to: &To, datagram: &[u8]) -> io::Result<Option<Undelivered>> {
         let role = match to {
             To::Controllers => Role::Controller,
             To::Agents => Role::Agent,
@@ -247,11 +248,15 @@ impl Transport {
             }
         };
         let mut sent = self.send_to_group(as_role, role, datagram);
-        for address in self.peers.addresses(role, &self.network) {
-            let one = self.send_to(as_role, address, datagram);
-            // What is there by one link alone is out of reach while that is down.
-            let is_enough = if self.links.len() > 1 { sent.is_ok() } else { one.is_ok() };
-            sent = if is_enough { sent } else { one };
+        // What is there by one link alone is out of reach while that is down.
+        let is_cut = self.links.iter().any(|link| link.state != InterfaceState::Up);
+        for at in 0..self.peers.len() {
+            let Some(address) = self.peers.listens_at(at, role, &self.network) else { continue };
+            let done = self.send_to(as_role, address, datagram);
+            if self.links.len() > 1 && is_cut && done.is_err() {
+                continue;
+            }
+            sent = sent.and(self.peers.note(at, role, done));
         }
         sent.map(|()| None)
     }

@@ -39,6 +39,8 @@ mod support;
 mod allocations;
 mod ask;
 #[cfg(not(feature = "tipc"))]
+mod bad_peers;
+#[cfg(not(feature = "tipc"))]
 mod bad_wires;
 mod cluster;
 mod commands;
