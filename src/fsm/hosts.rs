@@ -19,7 +19,7 @@ use super::ways::Way;
 use crate::repo::slots::SlotSet;
 use crate::table::Keyed;
 use crate::time::{Duration, Instant};
-use crate::types::{Digest, NodeId};
+use crate::types::{Digest, NodeId, Nonce};
 use crate::wire::install::{Outcome, Step};
 use crate::wire::messages::{AgentInstallResp, AgentState, HelloAgentAck, RequestState};
 
@@ -57,6 +57,8 @@ pub struct Host {
     pub presence: Presence,
     /// The asks that follow a window that it missed.
     pub probe: Probe,
+    /// Since when it waits to be asked by this controller: it is new here, was lost, or restarted.
+    pub unasked_since: Option<Instant>,
     /// It was lost when that was last looked at.
     pub is_noted_lost: bool,
     /// Its last ack.
@@ -89,6 +91,7 @@ impl Host {
             last_heard: Instant::default(),
             presence: Presence::default(),
             probe: Probe::default(),
+            unasked_since: None,
             is_noted_lost: false,
             ack: HelloAgentAck::default(),
             knowledge: Knowledge::Wanted,
@@ -109,6 +112,10 @@ impl Host {
     /// The host was heard from this address. One that was gone is back.
     pub fn on_heard(&mut self, now: Instant, peer: Peer, timers: &RequestTimers) {
         self.on_back(now, timers);
+        // The topology service reports of its sockets, which are greeted then.
+        if self.presence.is_unanswered() {
+            self.unasked_since = Some(now);
+        }
         self.presence.on_heard(self.peer != peer);
         self.probe.on_heard();
         (self.peer, self.last_heard) = (peer, now);
@@ -167,8 +174,14 @@ impl Host {
         self.ack.state == AgentState::InstallFailed && self.ack.installed_digest == Digest::default()
     }
 
-    /// Notes how far the install has come that its last ack reports.
-    pub fn note_movement(&mut self, now: Instant) {
+    /// Takes an ack, and notes how far the install has come that it reports.
+    pub fn take_ack(&mut self, now: Instant, ack: &HelloAgentAck) {
+        // No agent has the nonce 0. A request changes it with the request's number, a restart alone.
+        let has_restarted = self.ack.nonce != ack.nonce && self.ack.request_id == ack.request_id;
+        if self.ack.nonce == Nonce(0) || has_restarted {
+            self.unasked_since = Some(now);
+        }
+        self.ack.clone_from(ack);
         match self.ack.state {
             AgentState::Installing => {
                 self.movement.get_or_insert_with(|| Movement::new(now)).note(now, &self.ack);

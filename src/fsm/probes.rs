@@ -14,8 +14,9 @@
 //! window that was missed ends in a false loss with 0.232^24 = 6e-16, or 0.36^24 = 2e-11.
 //! `tests/sim/losses.rs` plays 1,000 hours.
 //!
-//! Asks are sent only to nodes that missed a window of the asker's own round, and to hosts that
-//! install for it; nothing that is received starts one. All asks of a controller share a budget
+//! Asks are sent only to nodes that missed a window of the asker's own round, to hosts that
+//! install for it, and once to one that is new here, was lost or restarted; nothing else that is
+//! received starts one. All asks of a controller share a budget
 //! of two in a millisecond. If many hosts are asked at once, each is asked less often: 1,000
 //! hosts behind a dead switch three or four times.
 //!
@@ -25,6 +26,7 @@
 
 use super::pacing::WINDOW_LEAST;
 use crate::time::{Duration, Instant};
+use crate::types::NodeId;
 
 /// Asks of one node within the limit, unless the budget is short.
 const ASKS: u64 = 24;
@@ -50,6 +52,13 @@ pub fn ask_apart(limit: Duration) -> Duration {
 #[must_use]
 pub fn watch_apart(limit: Duration) -> Duration {
     Duration::from_millis(limit.as_millis() / 2)
+}
+
+/// A host that waits to be asked is, after this time: at most four times a second, though it restarts
+/// without end, and two in a millisecond where 1,000 hosts start at once.
+#[must_use]
+pub fn first_ask_after(node: NodeId) -> Duration {
+    Duration::from_millis(node.0.checked_rem(500).unwrap_or_default().saturating_add(250))
 }
 
 /// When a host of a round that began then is lost, if it is asked from `asked` on.

@@ -5,7 +5,12 @@
 //! round: HelloAgent to all --its window has passed--> each host that was not heard since is
 //!                                                     asked alone: HelloAgent with window 0
 //! request to a host open here --silent for half the limit--> the same
+//! first heard, back, restarted --a moment later--> the same, unless a round comes before
 //! ```
+//!
+//! Without the last, a host that announces itself or answers another controller would hear of this
+//! one with the next round only. The moment differs from host to host, so that hosts which start at
+//! once are not asked at once; and they share the budget of all asks.
 //!
 //! A host that answered shortly before the round may answer later than in the window (see
 //! [`acks`]): it has not missed it before that time.
@@ -14,7 +19,8 @@ use super::Controller;
 use crate::fsm::acks;
 use crate::fsm::actions::{Actions, To};
 use crate::fsm::hosts::Host;
-use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, round_ends, watch_apart};
+use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, first_ask_after, round_ends, watch_apart};
+use crate::fsm::ways::Way;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::{HelloAgent, Message};
@@ -63,10 +69,16 @@ impl Asks {
         self.lost
     }
 
-    /// A host was heard. While a request to it is open here, it is asked when it falls silent.
+    /// A host was heard. While a request to it is open here, it is asked when it falls silent; one
+    /// that waits to be asked is, unless it may be answering the round.
     pub fn watch(&mut self, now: Instant, host: &mut Host, limit: Duration) {
-        if host.node != self.own && host.request.is_open_here() {
-            let at = now + watch_apart(limit);
+        if host.node == self.own {
+            return;
+        }
+        let silent = host.request.is_open_here().then(|| now + watch_apart(limit));
+        let first = host.unasked_since.filter(|_| self.window_ends.is_none());
+        let first = first.map(|since| now.max(since + first_ask_after(host.node)));
+        if let Some(at) = Instant::earliest([silent, first]) {
             host.probe.plan(at, at + limit);
             self.due = Instant::earliest([self.due, Some(at)]);
         }
@@ -80,6 +92,7 @@ impl Controller<'_> {
             self.asks.round_began = now;
             self.asks.window_ends = Some(now + window + ask_apart(self.timers.probe));
         }
+        self.hosts.iter_mut().for_each(|host| host.unasked_since = None);
     }
 
     /// Asks the hosts of which an ask is due, as far as the budget allows, and notes those that
@@ -107,6 +120,7 @@ impl Controller<'_> {
                 Due::Ask => {
                     asked = asked.saturating_add(1);
                     host.probe.on_asked(now, limit, is_lost);
+                    host.unasked_since = None;
                     let ask = HelloAgent { op_counter: self.map.highest_counter(), ack_window_ms: 0 };
                     actions.send(To::Node(host.node, host.peer), Message::HelloAgent(ask));
                     if let Due::Later(later) = host.probe.due(now, is_lost) {
@@ -129,7 +143,7 @@ impl Controller<'_> {
     }
 
     /// The window of a round has passed: plans the asks of those that were not heard since the
-    /// round began.
+    /// round began, and of those that were new in it by unicast: the round did not reach them.
     fn plan_asks(&mut self, now: Instant) {
         let answers_apart = acks::answers_apart(self.timers.hello_interval);
         let limit = self.timers.probe;
@@ -138,6 +152,12 @@ impl Controller<'_> {
         let is_missing = |host: &&mut Host| {
             host.node != own && host.last_heard < began && !host.presence.is_reported_gone()
         };
+        for host in self.hosts.iter_mut().filter(|host| host.unasked_since.is_some() && host.node != own) {
+            match host.way {
+                Some(Way::Unicast) => self.asks.watch(now, host, limit),
+                _ => host.unasked_since = None,
+            }
+        }
         for host in self.hosts.iter_mut().filter(is_missing) {
             let at = now.max(host.last_heard + answers_apart + late);
             host.probe.plan(at, round_ends(began, at, limit));

@@ -220,8 +220,7 @@ impl<'a> Controller<'a> {
         host.on_heard(now, peer, &self.timers.request);
         let is_news = host.ack.installed_digest != ack.installed_digest;
         let (before, was_open) = ((host.ack.request_id, host.ack.request), host.request.is_open());
-        host.ack.clone_from(ack);
-        host.note_movement(now);
+        host.take_ack(now, ack);
         let target = host.target();
         host.request.on_ack(now, &self.timers.request, target, before, ack, actions);
         self.requests_due = Instant::earliest([self.requests_due, host.request.poll_at()]);

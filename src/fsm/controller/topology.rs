@@ -36,6 +36,10 @@ impl Controller<'_> {
     pub(super) fn mark_bound(&mut self, node: NodeId, peer: Peer) {
         if let Some(host) = self.hosts.get_mut(node).filter(|host| host.peer == peer) {
             host.presence.on_published();
+            // It was asked when its socket was reported.
+            if host.unasked_since.take().is_some() {
+                host.probe.on_heard();
+            }
         }
         let neighbour = self.sync.neighbours_mut().get_mut(node);
         if let Some(neighbour) = neighbour.filter(|neighbour| neighbour.peer() == Some(peer)) {

@@ -101,8 +101,102 @@ fn this_nodes_own_agent_is_never_asked_nor_lost() {
 }
 
 #[test]
-fn nothing_that_is_received_starts_an_ask() {
+fn a_host_that_is_new_is_asked_soon_and_once() {
     let mut trace = Trace::start(&[], 4);
+    trace.asks_until(1_000);
+    let heard = |trace: &mut Trace, now, host, nonce| {
+        trace.hears(now, host, HelloAgentAck { nonce: Nonce(nonce), ..ack(&[]) });
+    };
+    heard(&mut trace, 1_000, 5, 7);
+    trace.hears(1_100, 6, HelloAgentAck { request_id: RequestId(9), ..ack(&[]) });
+    heard(&mut trace, 1_200, 5, 7);
+    assert_eq!(
+        trace.asks_until(ROUND - 2_000),
+        [(1_255, 5), (1_356, 6)],
+        "what it says meanwhile is no matter"
+    );
+    heard(&mut trace, ROUND - 2_000, 5, 8);
+    heard(&mut trace, ROUND - 2_000, 5, 8);
+    assert_eq!(trace.asks_until(ROUND - 1_500), [(ROUND - 2_000 + 255, 5)], "it has restarted");
+    // A round asks it too.
+    let begins = trace.controller.pacing().poll_at().unwrap().as_millis();
+    heard(&mut trace, begins - 10, 5, 9);
+    trace.asks_until(begins);
+    heard(&mut trace, begins + 5, 5, 9);
+    heard(&mut trace, begins + 5, 6, 7);
+    assert_eq!(trace.asks_until(begins + 10_000), []);
+}
+
+/// The round went to a group, which a host that is heard by unicast alone may not get.
+#[test]
+fn one_that_is_new_in_a_window_is_asked_after_it_if_it_is_heard_by_unicast() {
+    for (way, asks) in [(None, 0), (Some(Way::Multicast), 0), (Some(Way::Unicast), 1)] {
+        let mut trace = Trace::start(&[], 4);
+        trace.hears(4, 5, ack(&[]));
+        *trace.controller.host_way(NodeId(5)).unwrap() = way;
+        let asked = trace.asks_until(20_000);
+        assert_eq!(asked.len(), asks, "{way:?}: {asked:?}");
+        assert!(asked.iter().all(|(at, _)| *at < 1_000), "{asked:?}");
+    }
+}
+
+#[test]
+fn one_that_was_lost_and_one_that_does_not_answer_are_asked_soon() {
+    let mut trace = Trace::start(&[], 4);
+    trace.asks_until(1_000);
+    trace.dead.push(5);
+    trace.hears(1_000, 5, ack(&[]));
+    assert_eq!(trace.asks_until(9_000).len(), 24);
+    assert_eq!(trace.lost(), 1);
+    trace.dead.clear();
+    trace.hears(9_000, 5, ack(&[]));
+    assert_eq!(trace.asks_until(20_000), [(9_255, 5)]);
+}
+
+#[test]
+fn a_thousand_hosts_that_start_at_once_are_asked_within_a_second_and_not_at_once() {
+    const HOSTS: u64 = 1_000;
+    let mut trace = Trace::start(&[], HOSTS as usize);
+    while trace.actions.pop_front().is_some() {}
+    let mut asks = Vec::new();
+    for now in 2_000..4_000 {
+        if now == 2_500 {
+            for host in 0..HOSTS {
+                let one = Peer::Ip(([10, 0, (host / 250) as u8, (host % 250) as u8], 7489).into());
+                let message = Message::HelloAgentAck(ack(&[]));
+                let from = NodeId(0x9E37_79B9_7F4A_7C15_u64.wrapping_mul(host + 1));
+                trace.controller.on_message(at(now), from, one, &message, &mut trace.actions);
+                while trace.actions.pop_front().is_some() {}
+            }
+        }
+        trace.controller.on_timeout(at(now), &mut trace.random, &mut trace.actions);
+        let mut heard = Vec::new();
+        while let Some(action) = trace.actions.pop_front() {
+            if let Action::Send(To::Node(node, one), Message::HelloAgent(_)) = action {
+                heard.push((node, one));
+            }
+        }
+        for (node, one) in heard {
+            asks.push(now);
+            trace.controller.on_message(
+                at(now),
+                node,
+                one,
+                &Message::HelloAgentAck(ack(&[])),
+                &mut trace.actions,
+            );
+        }
+        while trace.actions.pop_front().is_some() {}
+    }
+    assert_eq!(asks.len() as u64, HOSTS);
+    let span = asks.last().unwrap() - asks[0];
+    assert!((400..1_000).contains(&span) && *asks.last().unwrap() < 3_600, "{span} ms");
+}
+
+#[test]
+fn nothing_else_that_is_received_starts_an_ask() {
+    let mut trace = Trace::start(&[], 4);
+    trace.hears(5, 5, ack(&[]));
     trace.asks_until(1_000);
     for now in 1_000..20_000 {
         let did = trace.hears(now, 5, HelloAgentAck { query_id: now, ..ack(&[]) });

@@ -225,6 +225,7 @@ fn a_rollout_waits_for_a_gone_host_as_long_as_for_an_answer() {
     trace.runs(69_000);
     trace.hears_at(69_000, 5, ack(&[]));
     trace.answers(69_000, 5, &[]);
+    trace.dead.push(5);
     trace.reports(69_500, PeerEvent::NodeLost(5));
     trace.controller.merge_rollout(at(70_000), &rollout::running());
     // From its last ack: a round of 30 s, and the 60 s of a request.
