@@ -75,6 +75,8 @@ mod multicast;
 mod netns;
 #[cfg(not(feature = "tipc"))]
 mod networks;
+#[cfg(not(feature = "tipc"))]
+mod newcomers;
 mod node;
 mod operator;
 mod own_binary;
