@@ -52,6 +52,27 @@ pub struct OpenRow {
     pub gives_up_ms: u64,
 }
 
+/// A host that has missed its window and answers no ask yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SilentRow {
+    /// When it is asked again, in milliseconds from now.
+    pub again_ms: u64,
+    /// When it is lost unless it answers, in milliseconds from now.
+    pub lost_ms: u64,
+}
+
+/// Another controller that carries the running rollout.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CarrierRow {
+    /// Milliseconds since it was heard; `None` if it was not since this controller's start.
+    pub heard_ms: Option<u64>,
+    /// It is lost, or answers no ask yet.
+    pub is_silent: bool,
+    /// When this controller takes the rollout over from a silent one, in milliseconds from now;
+    /// `None` if it cannot yet.
+    pub takes_over_ms: Option<u64>,
+}
+
 /// What a controller lacks to say what a host should have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MissingFile {
@@ -82,6 +103,8 @@ pub struct ExplainedHost {
     pub is_stalled: bool,
     /// The install request that is open.
     pub open: Option<OpenRow>,
+    /// It does not answer, and is not lost yet.
+    pub silent: Option<SilentRow>,
     /// The next round, in which all hosts are asked for an answer, in milliseconds from now.
     pub round_ms: u64,
     /// This controller has heard the other controllers since its start.
@@ -95,4 +118,6 @@ pub struct ExplainedHost {
     pub missing: Option<MissingFile>,
     /// The last rollout.
     pub rollout: Option<RolloutRow>,
+    /// Its carrier, if it runs and another controller carries it.
+    pub carrier: Option<CarrierRow>,
 }

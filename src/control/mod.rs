@@ -26,7 +26,7 @@ use crate::repo::entry::EntryState;
 use crate::repo::rollout::RolloutState;
 pub use crate::repo::state::PatchState;
 use crate::types::{Hash, Hostname, NodeId, PatchId, Reason, SwVersion, Text};
-pub use explain_row::{ExplainedHost, Known, MissingFile, OpenRow, Patches};
+pub use explain_row::{CarrierRow, ExplainedHost, Known, MissingFile, OpenRow, Patches, SilentRow};
 pub use host_row::{HostFilter, HostRow, HostState};
 pub use ping_row::PingRow;
 pub use status_row::{

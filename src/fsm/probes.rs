@@ -109,6 +109,12 @@ impl Probe {
         self.asks >= ASKS_SILENT
     }
 
+    /// When it is asked again and when it is lost, while it is silent.
+    #[must_use]
+    pub fn silence(&self) -> Option<(Instant, Instant)> {
+        self.next.filter(|_| self.is_silent()).map(|next| (next, self.ends))
+    }
+
     /// What is due. A node that is lost is asked once.
     #[must_use]
     pub fn due(&self, now: Instant, is_lost: bool) -> Due {

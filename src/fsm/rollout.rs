@@ -206,6 +206,12 @@ impl Watch {
         self.idle_since
     }
 
+    /// Since when the carrier has been idle, as far as was noted.
+    #[must_use]
+    pub fn idle_since(&self) -> Option<Instant> {
+        self.idle_since
+    }
+
     /// The rollout is over.
     pub fn note_over(&mut self, now: Instant) {
         self.over_since = Some(now);

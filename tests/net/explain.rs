@@ -64,6 +64,24 @@ fn a_host_and_a_patch_are_explained_from_upload_to_loss() {
     assert!(cluster.thimble(&["explain", "EXPLAIN-1"]).ok().contains("agent-1: lost, heard "));
 }
 
+/// It has missed a window and two asks, and is not lost yet. Over TIPC it is lost at once.
+#[test]
+#[cfg(not(feature = "tipc"))]
+fn a_silent_host_says_when_it_is_asked_again() {
+    need_root!();
+    let mut cluster =
+        Cluster::new("explain-silent", 1).timer("hello_interval_ms", 500).timer("probe_ms", 60_000).start();
+    waits_for(&cluster, "agent-1", &[]);
+    cluster.nodes[1].kill();
+    waits_for(&cluster, "agent-1", &["silent"]);
+    let said = cluster.thimble(&["explain", "agent-1"]).ok();
+    for words in
+        [" is current; heard ", "  but it does not answer: ", "next: it is asked again in ", "lost in "]
+    {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+}
+
 #[test]
 fn what_is_neither_a_host_nor_a_patch_is_told() {
     need_root!();

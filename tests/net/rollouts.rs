@@ -213,6 +213,38 @@ fn another_controller_takes_over_a_rollout_and_no_host_installs_twice() {
     each_began_once(&cluster, 4);
 }
 
+/// It does not answer, and is not lost yet. Over TIPC it is lost at once.
+#[test]
+#[cfg(not(feature = "tipc"))]
+fn a_host_that_waits_for_a_silent_carrier_says_who_asks_it_next() {
+    need_root!();
+    let mut cluster = laid_out("silent-carrier", 2, 2).timer("probe_ms", 60_000).start();
+    gated(&cluster, "GATED-1").applied(&cluster);
+    wait::until_true("the other holds the file", || cluster.nodes[1].holds_all_files());
+    let terminal = on_terminal(&cluster, &["host-install", "--all", "--parallel", "1"]);
+    wait::until_true("the first is at work", || hosts_that_have(&cluster, "began").len() == 1);
+    let waits = if hosts_that_have(&cluster, "began")[0] == "agent-1" { "agent-2" } else { "agent-1" };
+    let says = |node: &Node, words: &[&str]| {
+        wait::until_true(&format!("{} says {words:?}", node.name), || {
+            let said = node.thimble(&["explain", waits]).ok();
+            words.iter().all(|word| said.contains(word))
+        });
+    };
+    let turn = "because its turn in the rollout has not come: 1 of 1 at work";
+    says(&cluster.nodes[0], &[turn, "next: this controller asks it once a host has ended"]);
+    says(&cluster.nodes[1], &[turn, "next: controller-0 (heard ", " ago) asks it once a host has ended"]);
+    cluster.nodes[0].kill();
+    says(
+        &cluster.nodes[1],
+        &[
+            "because controller-0, which carries the rollout, does not answer: it was heard ",
+            "next: this controller takes the rollout over in ",
+        ],
+    );
+    release(&cluster, "");
+    terminal.wait_with_output().unwrap();
+}
+
 #[test]
 fn a_rollout_continues_after_a_power_cut_of_all_controllers() {
     need_root!();

@@ -1,8 +1,11 @@
 //! The causes of a host's state, each with what happens next and what an operator can do.
 
+#[cfg(test)]
+mod tests;
+
 use crate::cli::hosts::because;
 use crate::control::{
-    Currency, ExplainedHost, HostState, Known, LossCause, Patches, RequestStatus, RolloutRow,
+    CarrierRow, Currency, ExplainedHost, HostState, Known, LossCause, Patches, RequestStatus, RolloutRow,
 };
 use crate::fsm::rollout::RolloutPart;
 use crate::repo::rollout::RolloutState;
@@ -53,14 +56,38 @@ pub fn named(patches: &Patches) -> String {
     }
 }
 
-/// All causes, the controller's own first, since the rest may only seem so without them.
+/// Whether a rollout runs in which the host is still to be asked: what it did last is of before.
+#[must_use]
+pub fn waits_for_turn(host: &ExplainedHost) -> bool {
+    let runs = host.rollout.as_ref().is_some_and(|rollout| rollout.state == RolloutState::Running);
+    runs && host.row.part == Some(RolloutPart::Next)
+}
+
+/// All causes, the one that blocks the host first. What this controller lacks comes before the rest
+/// where the rest may only seem so without it.
 #[must_use]
 pub fn causes(host: &ExplainedHost) -> Vec<Cause> {
-    let mut causes = of_controller(host);
     let row = &host.row;
     let name = &row.hostname;
+    let mut causes = of_controller(host);
+    let is_early = host.settles_ms > 0;
+    // Until then it asks no host of a rollout.
+    let waits = waits_for_turn(host);
+    let waits_here = waits && host.carrier.is_none();
+    if is_early && waits_here {
+        causes.push(early(host));
+    }
     if row.state == HostState::Lost {
         causes.push(lost(host));
+    } else if let Some(silent) = host.silent {
+        causes.push(
+            Cause::new("silent", format!("it does not answer: it was last heard {} ago", span(row.age_ms)))
+                .next(format!(
+                    "it is asked again in {}, and is lost in {}",
+                    span(silent.again_ms),
+                    span(silent.lost_ms)
+                )),
+        );
     }
     if host.is_unrecovered {
         causes.push(
@@ -69,10 +96,11 @@ pub fn causes(host: &ExplainedHost) -> Vec<Cause> {
                 .hint(format!("see what is in the way: `thimble status` on {name}")),
         );
     }
-    causes.extend(of_request(host));
-    if row.current == Currency::OutOfDate && host.open.is_none() && row.state != HostState::Lost {
+    let is_free = host.open.is_none() && row.state != HostState::Lost;
+    if is_free && (row.current == Currency::OutOfDate || (row.current == Currency::Failed && waits)) {
         causes.push(of_turn(host));
     }
+    causes.extend(of_request(host, waits));
     causes.extend(of_knowledge(host));
     if row.reboot_required {
         causes.push(
@@ -80,7 +108,17 @@ pub fn causes(host: &ExplainedHost) -> Vec<Cause> {
                 .hint(format!("restart {name} when its work allows it")),
         );
     }
+    let is_well = row.current == Currency::Current && row.state != HostState::Lost;
+    if is_early && !waits_here && !is_well {
+        causes.push(early(host));
+    }
     causes
+}
+
+/// This controller does not know all hosts yet.
+fn early(host: &ExplainedHost) -> Cause {
+    let because = "this controller has just started and has not asked all hosts twice";
+    Cause::new("controller-early", because).next(format!("it has in {}", span(host.settles_ms)))
 }
 
 /// What this controller lacks.
@@ -99,15 +137,6 @@ fn of_controller(host: &ExplainedHost) -> Vec<Cause> {
                 "this controller has just started and has not compared its repository with the others'",
             )
             .next("it does so as soon as they answer, or is sure that there are none"),
-        );
-    }
-    if host.settles_ms > 0 {
-        causes.push(
-            Cause::new(
-                "controller-early",
-                "this controller has just started and has not asked all hosts twice",
-            )
-            .next(format!("it has in {}", span(host.settles_ms))),
         );
     }
     if let Some(missing) = &host.missing {
@@ -146,8 +175,8 @@ fn lost(host: &ExplainedHost) -> Cause {
         .hint(format!("{hint}; if it is gone for good, `thimble drop-host {}`", row.hostname))
 }
 
-/// What its install, or the last one, says.
-fn of_request(host: &ExplainedHost) -> Option<Cause> {
+/// What its install, or the last one, says: one of before this rollout if `is_earlier`.
+fn of_request(host: &ExplainedHost, is_earlier: bool) -> Option<Cause> {
     let row = &host.row;
     let name = &row.hostname;
     let again =
@@ -187,23 +216,28 @@ fn of_request(host: &ExplainedHost) -> Option<Cause> {
     if row.current != Currency::Failed && row.state != HostState::InstallRejected {
         return None;
     }
-    let how = match row.install {
-        RequestStatus::Ended(Outcome::Rejected) => "it rejected its last install",
-        RequestStatus::Ended(Outcome::RolledBack) => {
-            "its last install failed, and the patches before it are back"
-        }
-        RequestStatus::Ended(Outcome::Broken) => {
-            "its last install failed, and the patches before it could not be restored"
-        }
-        RequestStatus::NoAnswer => "its last install had no answer",
-        _ => "its last install failed",
+    let which = if is_earlier { "install before this rollout" } else { "last install" };
+    let failed = match row.install {
+        RequestStatus::Ended(Outcome::RolledBack) => "failed, and the patches before it are back",
+        RequestStatus::Ended(Outcome::Broken) => "failed, and the patches before it could not be restored",
+        RequestStatus::NoAnswer => "had no answer",
+        _ => "failed",
     };
     let why = because(row);
-    let how = if why.is_empty() { how.to_owned() } else { format!("{how}: {why}") };
-    Some(
-        Cause::new("failed", how)
-            .hint(format!("mend the cause, or remove the patch, then `thimble host-install {name}`")),
-    )
+    let colon = if why.is_empty() { "" } else { ": " };
+    let cause = Cause::new(
+        "failed",
+        match row.install {
+            RequestStatus::Ended(Outcome::Rejected) => format!("it rejected its {which}{colon}{why}"),
+            _ => format!("its {which} {failed}{colon}{why}"),
+        },
+    );
+    Some(match is_earlier {
+        true => cause.next("it is asked again in this rollout"),
+        false => {
+            cause.hint(format!("mend the cause, or remove the patch, then `thimble host-install {name}`"))
+        }
+    })
 }
 
 /// Why nobody has asked it to install.
@@ -215,7 +249,7 @@ fn of_turn(host: &ExplainedHost) -> Cause {
     };
     let Some(rollout) = &host.rollout else { return unasked() };
     match (rollout.state, host.row.part) {
-        (RolloutState::Running, Some(RolloutPart::Next)) => turn(rollout),
+        (RolloutState::Running, Some(RolloutPart::Next)) => turn(rollout, host.carrier),
         (RolloutState::Stopped | RolloutState::Halted, Some(RolloutPart::Next)) => {
             let why = if rollout.state == RolloutState::Halted { " after failures" } else { "" };
             Cause::new("rollout-stopped", format!("the rollout was stopped{why} before its turn"))
@@ -226,13 +260,24 @@ fn of_turn(host: &ExplainedHost) -> Cause {
 }
 
 /// Why a running rollout has not asked it.
-fn turn(rollout: &RolloutRow) -> Cause {
+fn turn(rollout: &RolloutRow, elsewhere: Option<CarrierRow>) -> Cause {
     let carrier = match rollout.is_here {
         true => "this controller".to_owned(),
         false if rollout.carrier_name.is_empty() => format!("controller {}", rollout.carrier),
         false => rollout.carrier_name.to_string(),
     };
-    if rollout.is_early {
+    let heard = elsewhere.map(|one| match one.heard_ms {
+        Some(ms) => format!("heard {} ago", span(ms)),
+        None => "not heard since this controller's start".to_owned(),
+    });
+    if let (Some(CarrierRow { is_silent: true, takes_over_ms, .. }), Some(heard)) = (elsewhere, &heard) {
+        let because = format!("{carrier}, which carries the rollout, does not answer: it was {heard}");
+        return Cause::new("rollout-carrier-silent", because).next(match takes_over_ms {
+            Some(ms) => format!("this controller takes the rollout over in {}, unless it answers", span(ms)),
+            None => "this controller takes the rollout over once it has all files".to_owned(),
+        });
+    }
+    if rollout.is_early && rollout.is_here {
         return Cause::new("rollout-early", format!("the rollout waits until {carrier} knows all hosts"));
     }
     Cause::new(
@@ -242,7 +287,10 @@ fn turn(rollout: &RolloutRow) -> Cause {
             rollout.hosts.at_work, rollout.parallel
         ),
     )
-    .next(format!("{carrier} asks it once a host has ended"))
+    .next(match heard {
+        Some(heard) => format!("{carrier} ({heard}) asks it once a host has ended"),
+        None => format!("{carrier} asks it once a host has ended"),
+    })
 }
 
 fn of_knowledge(host: &ExplainedHost) -> Option<Cause> {
@@ -270,152 +318,5 @@ fn of_knowledge(host: &ExplainedHost) -> Option<Cause> {
                 "a session, over the same port as datagrams, must be let through by every firewall between",
             ),
         ),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cli::hosts::tests::row;
-    use crate::control::{HostRow, MissingFile, OpenRow};
-    use crate::fsm::rollout::Census;
-    use crate::types::{Hostname, NodeId, Reason};
-    use crate::wire::install::Step;
-
-    pub fn host(row: HostRow) -> ExplainedHost {
-        ExplainedHost {
-            row,
-            known: Known::Yes,
-            lacks: Patches::default(),
-            exceeds: Patches::default(),
-            foreign: 0,
-            is_of_no_kind: false,
-            is_unrecovered: false,
-            is_stalled: false,
-            open: None,
-            round_ms: 12_000,
-            is_started: true,
-            settles_ms: 0,
-            is_cut: false,
-            missing: None,
-            rollout: None,
-        }
-    }
-
-    fn rollout(state: RolloutState) -> RolloutRow {
-        RolloutRow {
-            id: 1,
-            state,
-            carrier: NodeId(5),
-            carrier_name: Hostname::new("controller-1").unwrap(),
-            is_here: false,
-            is_early: false,
-            parallel: 2,
-            stop_after: 3,
-            force: false,
-            hosts: Census { at_work: 2, ..Census::default() },
-        }
-    }
-
-    fn codes(host: &ExplainedHost) -> Vec<&'static str> {
-        causes(host).iter().map(|cause| cause.code).collect()
-    }
-
-    #[test]
-    fn a_current_host_has_no_cause() {
-        let current = HostRow { current: Currency::Current, ..row("w") };
-        assert_eq!(codes(&host(current.clone())), [""; 0]);
-        let asking = ExplainedHost { known: Known::Asking, ..host(current.clone()) };
-        assert_eq!(codes(&asking), [""; 0], "its digest says enough");
-        assert_eq!(codes(&host(HostRow { reboot_required: true, ..current })), ["reboot-required"]);
-    }
-
-    #[test]
-    fn a_lost_host_says_since_when_and_what_is_tried_next() {
-        let lost =
-            |lost| host(HostRow { state: HostState::Lost, lost: Some(lost), age_ms: 180_000, ..row("w-1") });
-        let silent = causes(&lost(LossCause::Silent)).remove(0);
-        assert_eq!(silent.because, "it is lost: it does not answer, and was last heard 3 min 0 s ago");
-        assert_eq!(silent.next, "all hosts are asked in 12 s; its answer brings it back");
-        assert!(silent.hint.contains("thimble drop-host w-1"), "{}", silent.hint);
-        assert!(causes(&lost(LossCause::Ended))[0].hint.starts_with("start thimble on it"));
-        assert_eq!(codes(&lost(LossCause::Silent)), ["lost"], "it is no matter that nobody asked it");
-        let cut = ExplainedHost { is_cut: true, ..lost(LossCause::Silent) };
-        assert_eq!(codes(&cut), ["controller-network", "lost"]);
-    }
-
-    #[test]
-    fn each_state_of_an_install_has_its_cause() {
-        let open = Some(OpenRow { again_ms: Some(4_000), gives_up_ms: 90_000 });
-        let asked = HostRow { current: Currency::Pending, install: RequestStatus::Waiting, ..row("w") };
-        let cause = causes(&ExplainedHost { open, ..host(asked) }).remove(0);
-        assert_eq!(
-            (cause.code, cause.next.as_str()),
-            ("not-answered", "it is asked again in 4 s, and given up in 1 min 30 s")
-        );
-        let state = HostState::Installing { step: Step::Switching, percent: 61 };
-        let at_work =
-            host(HostRow { current: Currency::Pending, install: RequestStatus::Running, state, ..row("w") });
-        assert_eq!(causes(&at_work)[0].because, "it installs: switching, 61%");
-        assert_eq!(codes(&ExplainedHost { is_stalled: true, ..at_work }), ["stalled"]);
-        for (outcome, words) in [
-            (Outcome::Rejected, "it rejected its last install: no space"),
-            (Outcome::RolledBack, "its last install failed, and the patches before it are back: no space"),
-        ] {
-            let install = RequestStatus::Ended(outcome);
-            let reason = Reason::truncated("no space");
-            let failed = host(HostRow { current: Currency::Failed, install, reason, ..row("w") });
-            assert_eq!(causes(&failed)[0].because, words);
-            assert_eq!(codes(&failed), ["failed"]);
-        }
-    }
-
-    #[test]
-    fn a_host_that_waits_for_its_turn_says_whose_turn_it_is() {
-        let next = HostRow { part: Some(RolloutPart::Next), ..row("w") };
-        let of = |state| ExplainedHost { rollout: Some(rollout(state)), ..host(next.clone()) };
-        let running = causes(&of(RolloutState::Running)).remove(0);
-        assert_eq!(running.because, "its turn in the rollout has not come: 2 of 2 at work");
-        assert_eq!(running.next, "controller-1 asks it once a host has ended");
-        assert_eq!(codes(&of(RolloutState::Halted)), ["rollout-stopped"]);
-        assert_eq!(codes(&of(RolloutState::Ended)), ["not-asked"]);
-        assert_eq!(codes(&host(next)), ["not-asked"]);
-    }
-
-    #[test]
-    fn what_the_controller_lacks_comes_first() {
-        let missing =
-            Some(MissingFile { id: PatchId::new("A-1").unwrap(), reason: Reason::truncated("no route") });
-        let early = ExplainedHost {
-            is_started: false,
-            settles_ms: 9_000,
-            missing,
-            is_of_no_kind: true,
-            known: Known::Failed { times: 3, again_ms: 8_000 },
-            ..host(HostRow { current: Currency::Unknown, ..row("w") })
-        };
-        assert_eq!(
-            codes(&early),
-            [
-                "controller-starting",
-                "controller-early",
-                "file-missing",
-                "too-many-kinds",
-                "patches-not-known"
-            ]
-        );
-        assert_eq!(causes(&early)[2].because, "this controller lacks the file of A-1: no route");
-    }
-
-    #[test]
-    fn patches_are_named_and_the_rest_are_counted() {
-        let mut patches = Patches::default();
-        let mut names = Vec::new();
-        for number in 1..=10 {
-            patches.add(&PatchId::new(&format!("P-{number}")).unwrap());
-            names.push(named(&patches));
-        }
-        assert_eq!(names[..3], ["P-1", "P-1 and P-2", "P-1, P-2 and P-3"]);
-        assert!(names[9].ends_with("P-8 and 2 more"), "{}", names[9]);
     }
 }

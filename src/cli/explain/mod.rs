@@ -22,7 +22,7 @@ use crate::time::Span;
 use crate::types::PatchId;
 use crate::wire::install::Outcome;
 pub(super) use causes::Cause;
-use causes::{causes, named};
+use causes::{causes, named, waits_for_turn};
 
 /// The most hosts that an explanation of a patch shows; it counts the rest.
 const HOSTS: usize = 16;
@@ -79,8 +79,9 @@ fn explain_host(
             out.line(format_args!("  {what}: {}", named(patches)))?;
         }
     }
+    let because = if host.row.current == Currency::Current { "but" } else { "because" };
     for cause in &causes {
-        show(cause, out)?;
+        show(because, cause, out)?;
     }
     Ok(out.json(|| {
         Value::object([
@@ -101,6 +102,7 @@ fn verdict(host: &ExplainedHost) -> String {
         Currency::OutOfDate => "is not current",
         Currency::Pending if row.state == HostState::Lost => "is not current: an install was under way",
         Currency::Pending => "is about to become current",
+        Currency::Failed if waits_for_turn(host) => "is not current, and waits for its turn in the rollout",
         Currency::Failed => "is not current: its last install failed",
         Currency::Unknown => "may be current: this controller cannot tell",
     };
@@ -108,8 +110,8 @@ fn verdict(host: &ExplainedHost) -> String {
     format!("{} (node {}, {}) {is}; heard {heard} ago", row.hostname, row.node, row.address)
 }
 
-pub(super) fn show(cause: &Cause, out: &mut Out) -> Result<(), Failure> {
-    out.line(format_args!("  because {}", cause.because))?;
+pub(super) fn show(because: &str, cause: &Cause, out: &mut Out) -> Result<(), Failure> {
+    out.line(format_args!("  {because} {}", cause.because))?;
     for (what, text) in [("next", &cause.next), ("to do", &cause.hint)] {
         if !text.is_empty() {
             out.line(format_args!("    {what}: {text}"))?;
@@ -158,7 +160,7 @@ fn explain_patch(client: &mut Client, row: &PatchRow, out: &mut Out) -> Result<(
         row.hosts_concerned,
     ))?;
     for cause in &causes {
-        show(cause, out)?;
+        show("because", cause, out)?;
     }
     for host in &hosts {
         out.line(format_args!("  {}", host_line(host)))?;
@@ -225,6 +227,10 @@ fn host_line(row: &HostRow) -> String {
             }
             _ => format!("{}: idle, not asked to install", row.hostname),
         },
+        (_, RequestStatus::Ended(_) | RequestStatus::NoAnswer) if row.part == Some(RolloutPart::Next) => {
+            let name = &row.hostname;
+            format!("{name}: its turn in the rollout has not come, and its install before it failed")
+        }
         (_, RequestStatus::None) => format!("{}: {}, not asked to install", row.hostname, state(row.state)),
         _ => progress::line(row),
     }
@@ -275,6 +281,12 @@ mod tests {
         assert_eq!(host_line(&earlier), "w: idle, not asked to install");
         let next = HostRow { part: Some(RolloutPart::Next), ..earlier };
         assert_eq!(host_line(&next), "w: idle, its turn in the rollout has not come");
+        let failed = HostRow {
+            install: RequestStatus::Ended(Outcome::RolledBack),
+            state: HostState::InstallFailed,
+            ..next
+        };
+        assert!(host_line(&failed).starts_with("w: its turn in the rollout has not come, and "));
         let lost = HostRow { state: HostState::Lost, age_ms: 90_000, ..row("w") };
         assert_eq!(host_line(&lost), "w: lost, heard 1 min 30 s ago");
     }

@@ -247,7 +247,7 @@ fn report(pinged: &Pinged, out: &mut Out) -> Result<(), Failure> {
     }
     let causes = findings(pinged);
     for cause in &causes {
-        show(cause, out)?;
+        show("because", cause, out)?;
     }
     out.json(|| {
         let row = &pinged.row;

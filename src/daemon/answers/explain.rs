@@ -4,11 +4,14 @@ use super::super::control_socket::Pending;
 use super::super::event_loop::Daemon;
 use super::super::rows;
 use super::{Answered, RequestRefused, hosts, known, rollouts};
-use crate::control::{BlobRow, ExplainedHost, Known, MissingFile, OpenRow, Patches, Reply};
+use crate::control::{
+    BlobRow, CarrierRow, ExplainedHost, Known, MissingFile, OpenRow, Patches, Reply, SilentRow,
+};
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::{Host, Knowledge};
 use crate::job::PatchIds;
 use crate::repo::effective::{blocked_by, effective_set};
+use crate::repo::rollout::Rollout;
 use crate::repo::slots::Slot;
 use crate::time::Instant;
 use crate::types::{Hostname, PatchId, Reason};
@@ -90,11 +93,33 @@ fn explained(now: Instant, controller: &Controller<'_>, own: &Hostname, host: &H
             again_ms: again.map(|again| again.since(now).as_millis()),
             gives_up_ms: gives_up.since(now).as_millis(),
         }),
+        silent: host.probe.silence().map(|(again, lost)| SilentRow {
+            again_ms: again.since(now).as_millis(),
+            lost_ms: lost.since(now).as_millis(),
+        }),
         round_ms: controller.pacing().poll_at().map_or(0, |next| next.since(now).as_millis()),
         is_started: controller.sync().is_started(),
         settles_ms: controller.pacing().settles_in(now).as_millis(),
         is_cut: false,
         missing: missing.map(|row| MissingFile { id: row.id, reason: Reason::truncated(row.reason.raw()) }),
         rollout: map.rollout().map(|rollout| rollouts::row(now, controller, own, rollout)),
+        carrier: map.rollout().and_then(|rollout| carrier(now, controller, rollout)),
     }
+}
+
+/// Another controller that carries a running rollout.
+fn carrier(now: Instant, controller: &Controller<'_>, rollout: &Rollout) -> Option<CarrierRow> {
+    if !rollout.is_running() || rollout.carrier == controller.node() {
+        return None;
+    }
+    let one = controller.sync().neighbours().get(rollout.carrier);
+    let is_present = controller.sync().neighbours().present(now).any(|one| one.node == rollout.carrier);
+    let lost = one.and_then(|one| one.probe.silence()).map(|(_, lost)| lost).filter(|_| is_present);
+    let is_silent = !is_present || lost.is_some();
+    let takes_over = controller.takes_over_at(now, rollout, lost).filter(|_| is_silent);
+    Some(CarrierRow {
+        heard_ms: one.and_then(|one| one.heard).map(|(_, at)| now.since(at).as_millis()),
+        is_silent,
+        takes_over_ms: takes_over.map(|at| at.since(now).as_millis()),
+    })
 }

@@ -97,13 +97,31 @@ impl Controller<'_> {
     /// host for as long as it takes to be lost. Of several controllers that could, the one
     /// with the lowest id is first.
     fn is_abandoned(&mut self, now: Instant, rollout: &Rollout, census: &Census) -> bool {
-        let present = || self.sync.neighbours().present(now).map(|one| one.node);
-        let is_present = present().any(|node| node == rollout.carrier);
-        let rank = present().filter(|node| *node != rollout.carrier && *node < self.node).count();
+        let mut present = self.sync.neighbours().present(now).map(|one| one.node);
+        let is_present = present.any(|node| node == rollout.carrier);
         let idle_limit = if is_present { self.timers.sync.controller_lost } else { Duration::ZERO };
-        let turn = LOOK_AGAIN.times(2).times(u64::try_from(rank).unwrap_or(u64::MAX));
+        let turn = self.turn(now, rollout);
         let since = self.rollout.note_idle(now, !is_present || census.at_work == 0);
         since.is_some_and(|since| now >= since + idle_limit + turn)
+    }
+
+    /// How long this controller leaves an abandoned rollout to those with lower ids.
+    fn turn(&self, now: Instant, rollout: &Rollout) -> Duration {
+        let present = self.sync.neighbours().present(now).map(|one| one.node);
+        let rank = present.filter(|node| *node != rollout.carrier && *node < self.node).count();
+        LOOK_AGAIN.times(2).times(u64::try_from(rank).unwrap_or(u64::MAX))
+    }
+
+    /// When this controller takes a rollout over whose carrier is lost, or is lost at `lost` if it
+    /// answers no ask; `None` until this one has what that takes.
+    #[must_use]
+    pub fn takes_over_at(&self, now: Instant, rollout: &Rollout, lost: Option<Instant>) -> Option<Instant> {
+        if !self.sync.is_started() || self.sync.blobs().first_wanted(&self.map).is_some() {
+            return None;
+        }
+        let since = lost.or(self.rollout.idle_since()).unwrap_or(now);
+        let settled = now + self.pacing.settles_in(now);
+        Some((since + self.turn(now, rollout)).max(settled).max(now + LOOK_AGAIN))
     }
 
     /// Asks up to `room` more hosts.
