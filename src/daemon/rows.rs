@@ -226,7 +226,7 @@ pub fn counts(daemon: &Daemon<'_>, counts: &mut Counts) {
         ("received_with_slot_3", counters.received_with[3]),
         ("datagrams_doubled", counters.copies),
         ("datagrams_doubled_by_links", counters.link_copies),
-        ("datagrams_sent", counters.sent),
+        ("datagrams_sent", counters.sent + daemon.transport.sent_to_itself_alone()),
         ("sends_failed", counters.sends_failed + daemon.transport.unsent_to_peers()),
         ("receives_failed", counters.receive_failed),
         ("accepts_failed", counters.accepts_failed),

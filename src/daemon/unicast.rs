@@ -87,7 +87,7 @@ impl Daemon<'_> {
         let Self { transport, transmit, counters, network, paths, .. } = self;
         let (mut sent, mut failed) = (0, None);
         for peer in peers {
-            if !transport.reaches(*peer) || transport.has_peer(*peer) {
+            if !transport.reaches(*peer) || transport.has_peer(*peer) || is_itself(*peer) {
                 continue;
             }
             match transport.send(as_role, &To::Peer(*peer), &transmit[..len]) {
@@ -149,7 +149,9 @@ impl Daemon<'_> {
                 }
             }
             let others = Some(Message::OtherControllers(others)).filter(has_any);
-            for message in [Some(Message::HelloAgent(hello.clone())), others].into_iter().flatten() {
+            // This node's own agent got it when the group was sent to.
+            let hello = Some(Message::HelloAgent(hello.clone())).filter(|_| host != codec.identity().node);
+            for message in [hello, others].into_iter().flatten() {
                 let len = codec.encode(&message, host, transmit);
                 let by = (&mut *transport, &*paths);
                 match send_by_links(now, by, Role::Controller, &to, &transmit[..len]) {
@@ -226,6 +228,11 @@ impl fmt::Display for Unsent<'_> {
         };
         write!(f, "{peer}, {error}; {remedy}")
     }
+}
+
+/// Whether an address is of this host: what it says to itself is sent with what is for the group.
+fn is_itself(peer: Peer) -> bool {
+    matches!(peer, Peer::Ip(address) if address.ip().is_loopback())
 }
 
 /// Whether other controllers are named.

@@ -184,6 +184,12 @@ impl Transport {
         false
     }
 
+    /// None: TIPC reaches this node by its groups.
+    #[must_use]
+    pub fn sent_to_itself_alone(&self) -> u64 {
+        0
+    }
+
     /// None: TIPC has no such list.
     #[must_use]
     pub fn unsent_to_peers(&self) -> u64 {

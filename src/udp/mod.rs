@@ -76,6 +76,8 @@ pub const ENDPOINTS: usize = 4;
 pub struct Transport {
     endpoints: [Option<Endpoint>; ENDPOINTS],
     peers: Peers,
+    /// Datagrams to a group that reached this node alone, which has both roles.
+    to_itself_alone: u64,
     network: NetworkConfig,
     /// The links as they were last seen.
     links: Vec<Interface, { limits::LINKS }, u8>,
@@ -120,6 +122,7 @@ impl Transport {
         let mut transport = Self {
             endpoints,
             peers: Peers::of(network),
+            to_itself_alone: 0,
             network: network.clone(),
             links,
             refused: [const { None }; limits::LINKS],
@@ -262,13 +265,14 @@ impl Transport {
     }
 
     /// Sends to a group over each family and link. One is enough.
-    fn send_to_group(&self, as_role: Role, role: Role, datagram: &[u8]) -> io::Result<()> {
+    fn send_to_group(&mut self, as_role: Role, role: Role, datagram: &[u8]) -> io::Result<()> {
         let mut sent =
             if self.network.is_multicast { self.multicast(as_role, role, datagram) } else { Ok(()) };
         // A node with both roles reaches itself whatever the network is.
         let is_both = self.has(role) && as_role != role;
         if is_both && (!self.network.is_multicast || sent.is_err()) {
             let itself = self.send_to_itself(as_role, role, datagram);
+            self.to_itself_alone += u64::from(sent.is_err() && itself.is_ok());
             sent = sent.and(itself);
         }
         sent

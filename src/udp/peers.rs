@@ -125,6 +125,12 @@ impl Peers {
 }
 
 impl super::Transport {
+    /// How many datagrams to a group reached this node alone.
+    #[must_use]
+    pub fn sent_to_itself_alone(&self) -> u64 {
+        self.to_itself_alone
+    }
+
     /// How many datagrams could not be sent to a single peer.
     #[must_use]
     pub fn unsent_to_peers(&self) -> u64 {

@@ -64,6 +64,8 @@ mod intruders;
 #[cfg(not(feature = "tipc"))]
 mod ipv6;
 #[cfg(not(feature = "tipc"))]
+mod itself;
+#[cfg(not(feature = "tipc"))]
 mod links;
 mod local_users;
 mod logs;
