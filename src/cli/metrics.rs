@@ -125,8 +125,10 @@ fn of_all(report: &StatusReport, writer: &mut MetricsWriter) {
     if row.is_controller {
         let mut hosts = HOSTS_BY.into_iter().zip(row.hosts_by.0);
         writer.by("hosts", "hosts by state, each once", "state", &mut hosts.by_ref().take(6));
-        for (of, count) in hosts {
-            writer.family(&["hosts_", of].concat(), false, "of these hosts, those that");
+        let helps =
+            ["of these hosts, those that answer no ask yet", "of these hosts, those that must restart"];
+        for ((of, count), help) in hosts.zip(helps) {
+            writer.family(&["hosts_", of].concat(), false, help);
             writer.sample(&[], count.into());
         }
         let mut patches = PATCHES_BY.into_iter().zip(row.patches_by.0);

@@ -126,6 +126,7 @@ fn check_interface(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     for (name, of) in names.zip(&daemon.network.0).filter(|_| !daemon.network.are_up()) {
         let (words, for_long) = (of.state.words(), Span(now.since(of.since)));
         let Some(remedy) = network::remedy(of.state) else { continue };
+        let remedy = network::Named(remedy, name);
         found.push(format_args!("The interface {name} is {words}, for {for_long}: {remedy}"));
     }
 }

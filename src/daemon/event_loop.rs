@@ -32,7 +32,7 @@ use super::spread::Spread;
 use super::tokens::{
     CONNECTIONS, CONTROL, DATAGRAMS, LISTENERS, NETWORK, SESSIONS, SIGNALS, SPREAD, TOPOLOGY, WORKERS,
 };
-use super::transport::{Batch, Transport};
+use super::transport::{Batch, Door, Transport};
 use super::workers::{WorkerKind, Workers};
 use super::{proof, sys};
 use crate::clock::boottime_ms;
@@ -429,7 +429,7 @@ impl Daemon<'_> {
                     });
                     if let Err(error) = started {
                         self.paths.on_session_failed(now, node);
-                        let reason = Reason::format(format_args!("{}", OsError(&error)));
+                        let reason = Reason::format(format_args!("{}: {}", Door(peer), OsError(&error)));
                         let event = Event::SessionFailed(node, purpose, &reason);
                         self.node.on_event(now, &event, &mut self.actions);
                     }

@@ -1,5 +1,7 @@
 //! What the configured interfaces are, since when, and what they were before.
 
+use std::fmt;
+
 #[cfg(not(feature = "tipc"))]
 use crate::config::interface::Interface;
 use crate::limits;
@@ -122,6 +124,18 @@ impl Network {
     }
 }
 
+/// A remedy with the interface's name for each NAME in it.
+pub struct Named<'n>(pub &'static str, pub &'n str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.split_once("NAME") {
+            Some((before, after)) => write!(f, "{before}{}{after}", self.1),
+            None => f.write_str(self.0),
+        }
+    }
+}
+
 /// What follows of an interface in this state, and what to do; `None` if it is up.
 #[must_use]
 pub fn remedy(state: InterfaceState) -> Option<&'static str> {
@@ -207,8 +221,10 @@ mod tests {
             InterfaceState::Unusable,
             InterfaceState::SameSubnet,
         ] {
-            let (name, words, remedy) = ("n".repeat(15), state.words(), remedy(state).unwrap());
+            let (name, words) = ("n".repeat(15), state.words());
+            let remedy = Named(remedy(state).unwrap(), &name);
             let said = format!("The interface {name} is {words}, for 365 days 23 h: {remedy}");
+            assert!(!said.contains("NAME"), "{said}");
             assert!(said.len() <= limits::REASON_BYTES, "{}: {said}", said.len());
         }
         assert_eq!(remedy(InterfaceState::Up), None);

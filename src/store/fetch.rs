@@ -22,7 +22,7 @@ use super::{durable, floor, hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
-use crate::job::{BlobSource, FetchError, Space};
+use crate::job::{BlobSource, FetchError, Space, SystemError};
 use crate::limits;
 use crate::patch::archive;
 use crate::patch::signature::{Claim, SignatureError, TrustedKeys};
@@ -242,8 +242,11 @@ impl Fetch<'_> {
         match error {
             FetchError::Refused(reason) => self.of_peer(entry, reason),
             FetchError::Session(error) => FetchFailure::Session(format!(
-                "{} of {}: the session broke at byte {so_far} of {} ({error}), and goes on from there",
-                entry.id, self.peer, entry.size_bytes
+                "{} of {}: the session broke at byte {so_far} of {} ({}), and goes on from there",
+                entry.id,
+                self.peer,
+                entry.size_bytes,
+                SystemError(&error)
             )),
             // In the middle of the file: the rest of it is still to come on the session.
             FetchError::Sink(error) if error.kind() == io::ErrorKind::InvalidData => {

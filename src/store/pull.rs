@@ -10,8 +10,8 @@ use super::floor;
 use super::signed::{self, Compared, Corrected};
 use crate::config::Config;
 use crate::job::FetchError;
-use crate::job::Report;
 use crate::job::reporter::Reporter;
+use crate::job::{Report, SystemError};
 use crate::limits;
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::join::{MergeEvent, Origin};
@@ -210,8 +210,9 @@ impl PullError {
             }
             Self::Fetch(FetchError::Session(error) | FetchError::Sink(error)) => {
                 JobFailure::refused(format_args!(
-                    "controller {peer} fell silent before its map was whole ({error}); nothing of it \
-                              is taken, and it is asked again soon"
+                    "controller {peer} fell silent before its map was whole ({}); nothing of it \
+                              is taken, and it is asked again soon",
+                    SystemError(error)
                 ))
             }
             Self::TooLong => JobFailure::refused(format_args!(

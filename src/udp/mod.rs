@@ -314,7 +314,7 @@ impl Transport {
             return endpoint.datagrams.send_to(datagram, address).map(drop);
         }
         let mut sent = Err(io::Error::from_raw_os_error(libc::ENODEV));
-        for link in &self.links {
+        for link in self.links.iter().filter(|link| link.index != 0) {
             set_link(&mut address, link);
             let one = endpoint.datagrams.send_to(datagram, address).map(drop);
             if sent.is_err() {
@@ -346,8 +346,10 @@ impl Transport {
     /// As `connect(2)`.
     pub fn connect(&self, peer: Peer, _: Role) -> io::Result<Stream> {
         let mut address = ip(peer)?;
-        if let (true, Some(first)) = (self.is_on_any_link(&address), self.links.first()) {
-            set_link(&mut address, first);
+        if self.is_on_any_link(&address) {
+            // The system would say that an argument is invalid.
+            let none = || io::Error::from_raw_os_error(libc::ENODEV);
+            set_link(&mut address, self.links.iter().find(|link| link.index != 0).ok_or_else(none)?);
         }
         let stream = TcpStream::connect(address)?;
         let _ = stream.set_nodelay(true);

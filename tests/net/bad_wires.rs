@@ -67,6 +67,22 @@ fn where_sessions_are_blocked_and_datagrams_pass_the_port_to_open_is_named() {
     cluster.thimble(&["host-install", "agent-1"]).ok();
 }
 
+/// Before any packet leaves.
+#[test]
+fn a_session_that_cannot_begin_names_its_port_and_the_systems_error() {
+    need_root!();
+    let cluster = Cluster::bridged("no-route", 1, 1).start();
+    let agent = &cluster.nodes[1];
+    let _ = Patch::new(&cluster, "ROUTE-1").file("etc/route", b"1").applied(&cluster);
+    agent.namespace.ip(&format!("route add unreachable {}\n", cluster.address));
+    let _ = cluster.thimble(&["host-install", "agent-1"]);
+    let reason = || agent.json(&["status"])["agent"]["reason"].to_string();
+    let words = format!("TCP port 7488 of {}: No route to host", cluster.address);
+    wait::until_true("its own status names it", || reason().contains(&words));
+    agent.namespace.ip(&format!("route delete unreachable {}\n", cluster.address));
+    installs(&cluster, "ROUTE-2", 100);
+}
+
 #[test]
 fn a_node_whose_address_another_host_takes_for_a_while_is_heard_again() {
     need_root!();

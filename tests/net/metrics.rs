@@ -107,6 +107,16 @@ fn a_real_parser_reads_the_metrics_and_they_match_status() {
 }
 
 #[test]
+fn each_metric_is_explained_in_a_whole_sentence() {
+    need_root!();
+    let cluster = Cluster::new("helps", 0).start();
+    let text = cluster.thimble(&["metrics"]).ok();
+    let helps = text.lines().filter_map(|line| line.strip_prefix("# HELP "));
+    let cut: Vec<_> = helps.filter(|help| help.ends_with(" that.") || !help.ends_with('.')).collect();
+    assert!(cut.is_empty() && text.contains("# HELP thimble_hosts_silent "), "{cut:?}");
+}
+
+#[test]
 fn metrics_without_a_daemon_write_nothing_to_standard_output() {
     need_root!();
     let cluster = Cluster::new("no-metrics", 0);

@@ -51,7 +51,7 @@ pub const MENDED_WITHIN: Duration = Duration::ZERO;
 pub const INSTALL_RETRY_MS: u64 = 100;
 
 /// Words of the alert that `status` shows when the interface is down.
-pub const UNPLUGGED: &[&str] = &["The interface net0 is down, for ", "ip link set dev"];
+pub const UNPLUGGED: &[&str] = &["The interface net0 is down, for ", "ip link set dev net0 up"];
 
 /// What the log says of it, then and when the interface is up again.
 pub const UNPLUGGED_LOG: [&str; 2] = ["the interface net0 is down", "the interface net0 is up with "];
