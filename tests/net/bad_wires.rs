@@ -44,12 +44,32 @@ fn patches_are_installed_over_a_slow_wire_that_reorders() {
 #[test]
 fn patches_are_installed_over_the_smallest_frames_of_the_internet() {
     need_root!();
+    if crate::over::is_ipv6() {
+        return crate::skip("an MTU of 576", "IPv6 takes part from 1,280 on");
+    }
     let cluster = Cluster::of("small-frames", 1, 1);
     for node in &cluster.nodes {
         node.namespace.ip("link set net0 mtu 576\n");
     }
     let cluster = cluster.start();
     installs(&cluster, "SMALL-1", 100_000);
+}
+
+/// What one may send whole is more than the other takes.
+#[test]
+fn patches_are_installed_where_the_nodes_differ_in_the_frames_that_they_take() {
+    need_root!();
+    if crate::over::is_ipv6() {
+        return crate::skip("an MTU of 576", "IPv6 takes part from 1,280 on");
+    }
+    for (at_controller, at_agent) in [(1_280, 576), (576, 1_280)] {
+        let cluster = Cluster::bridged("two-mtus", 1, 1);
+        for (node, mtu) in cluster.nodes.iter().zip([at_controller, at_agent]) {
+            node.namespace.ip(&format!("link set net0 mtu {mtu}\n"));
+        }
+        let cluster = cluster.start();
+        installs(&cluster, "SMALL-2", 100_000);
+    }
 }
 
 #[test]

@@ -52,6 +52,8 @@ mod deaths;
 mod ending;
 mod explain;
 mod fetching;
+#[cfg(not(feature = "tipc"))]
+mod field;
 mod files;
 mod filter;
 mod floors;

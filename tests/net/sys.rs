@@ -44,6 +44,29 @@ pub fn gets(command: &mut Command, fds: [i32; 2]) -> &mut Command {
     unsafe { command.pre_exec(give) }
 }
 
+/// A socket for datagrams to a port of every address, which shares it with others that allow that.
+#[cfg(not(feature = "tipc"))]
+pub fn shared_udp(port: u16, is_ipv6: bool) -> io::Result<std::net::UdpSocket> {
+    let (domain, len) = match is_ipv6 {
+        true => (libc::AF_INET6, size_of::<libc::sockaddr_in6>()),
+        false => (libc::AF_INET, size_of::<libc::sockaddr_in>()),
+    };
+    // SAFETY: the new descriptor is owned by nobody else; sockaddr_in6 is plain data, for which
+    // zeros are a value; `any` and `on` outlive the calls, with no more than their lengths.
+    unsafe {
+        let socket =
+            OwnedFd::from_raw_fd(checked(libc::socket(domain, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0))?);
+        let (fd, on): (_, libc::c_int) = (socket.as_raw_fd(), 1);
+        let size = size_of_val(&on) as libc::socklen_t;
+        checked(libc::setsockopt(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, (&raw const on).cast(), size))?;
+        let mut any: libc::sockaddr_in6 = std::mem::zeroed();
+        // Both families have the port at the same place.
+        (any.sin6_family, any.sin6_port) = (domain as libc::sa_family_t, port.to_be());
+        checked(libc::bind(fd, (&raw const any).cast(), len as libc::socklen_t))?;
+        Ok(socket.into())
+    }
+}
+
 /// Sends a signal to a process.
 pub fn signal(pid: u32, signal: libc::c_int) -> io::Result<()> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
