@@ -8,26 +8,49 @@ use crate::patch::Patch;
 use crate::wait;
 use crate::weather::Weather;
 
-/// Applies a patch of this size and has all hosts install it; each then has it.
+/// Applies a patch of this size and has all hosts install it with one command; each then has it.
 fn installs(cluster: &Cluster, id: &str, size: usize) {
+    let content = applied(cluster, id, size);
+    cluster.thimble(&["host-install", "--all"]).ok();
+    all_have(cluster, &content);
+}
+
+fn applied(cluster: &Cluster, id: &str, size: usize) -> Vec<u8> {
     let content: Vec<u8> = (0..size).map(|at| (at * 7 / 3) as u8).collect();
     let _ = Patch::new(cluster, id).file("etc/wired", &content).applied(cluster);
-    wait::until_true("all hosts have it", || {
-        // One that was rejected for a lost datagram or session is asked again.
-        let _ = cluster.thimble(&["host-install", "--all"]);
-        cluster.thimble(&["is-applied", id]).code == 0
-    });
+    content
+}
+
+fn all_have(cluster: &Cluster, content: &[u8]) {
     for agent in &cluster.nodes[cluster.controllers().len()..] {
         assert!(fs::read(agent.root().join("etc/wired")).unwrap() == content, "{}", agent.name);
     }
 }
 
+/// Requests that are repeated for long enough, and sessions that are given time.
+fn patient(cluster: Cluster) -> Cluster {
+    cluster.timer("install_give_up_ms", 60_000).timer("session_proof_ms", 20_000)
+}
+
 #[test]
 fn patches_are_installed_while_a_fifth_of_all_frames_is_lost() {
     need_root!();
-    let cluster = Cluster::of("fifth-lost", 2, 2).start();
+    let cluster = patient(Cluster::of("fifth-lost", 2, 2)).start();
     cluster.set_weather(Weather { lost_permille: 200, ..Weather::default() });
-    installs(&cluster, "FIFTH-1", 20_000);
+    for id in ["FIFTH-1", "FIFTH-2", "FIFTH-3"] {
+        let content = applied(&cluster, id, 20_000);
+        wait::until_true("all hosts have it", || {
+            // One that was rejected for a lost session is asked again. A lost datagram is repeated.
+            let said = cluster.thimble(&["host-install", "--all"]);
+            assert_ne!(said.code, 6, "not answered: {}{}", said.stdout, said.stderr);
+            cluster.thimble(&["is-applied", id]).code == 0
+        });
+        all_have(&cluster, &content);
+        cluster.thimble(&["remove", id]).ok();
+    }
+    for controller in cluster.controllers() {
+        assert_eq!(controller.counter("lost_unanswered"), 0, "{} has lost one that is up", controller.name);
+    }
     cluster.set_weather(Weather::default());
     cluster.agree("both controllers have it");
 }
@@ -35,7 +58,7 @@ fn patches_are_installed_while_a_fifth_of_all_frames_is_lost() {
 #[test]
 fn patches_are_installed_over_a_slow_wire_that_reorders() {
     need_root!();
-    let cluster = Cluster::of("slow-wire", 2, 2).timer("hello_interval_ms", 1_000).start();
+    let cluster = patient(Cluster::of("slow-wire", 2, 2)).timer("hello_interval_ms", 1_000).start();
     cluster.set_weather(Weather { late: Duration::from_millis(600), ..Weather::default() });
     installs(&cluster, "SLOW-1", 5_000);
     cluster.agree("both controllers have it");
@@ -106,7 +129,7 @@ fn a_session_that_cannot_begin_names_its_port_and_the_systems_error() {
 #[test]
 fn a_node_whose_address_another_host_takes_for_a_while_is_heard_again() {
     need_root!();
-    let cluster = Cluster::bridged("taken-address", 1, 1).start();
+    let cluster = patient(Cluster::bridged("taken-address", 1, 1)).start();
     let agent = &cluster.nodes[1];
     cluster.stranger.ip(&format!("address add {}/24 dev net0\n", agent.address));
     cluster.stranger.run("ip", "neigh flush all", "");
