@@ -262,6 +262,7 @@ impl Counters {
 
     /// Counts a datagram that could not be sent, and logs it once until the error or the node
     /// changes, rate-limited; not while the interface is down, which says it all.
+    #[inline(never)]
     pub fn send_failed(&mut self, now: Instant, error: &io::Error, to: &To, is_up: bool) {
         self.sends_failed += 1;
         let error = Errno(error.raw_os_error().unwrap_or_default());
