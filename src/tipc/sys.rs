@@ -101,7 +101,7 @@ const SIOCGETNODEID: u32 = 0x89e1;
 
 impl Sockaddr {
     const fn new(kind: u8, scope: i8, words: [u32; 3]) -> Self {
-        Self { family: libc::AF_TIPC as u16, kind, scope, words }
+        Self { family: FAMILY, kind, scope, words }
     }
 
     /// The address for a binding to a range with a scope.
@@ -125,7 +125,7 @@ impl Sockaddr {
     /// The socket address, if this is one.
     #[must_use]
     pub fn socket(&self) -> Option<SocketAddress> {
-        let is_socket = self.family == libc::AF_TIPC as u16 && self.kind == SOCKET;
+        let is_socket = self.family == FAMILY && self.kind == SOCKET;
         is_socket.then_some(SocketAddress { port: self.words[0], node: self.words[1] })
     }
 }
@@ -144,7 +144,18 @@ impl From<&Destination> for Sockaddr {
     }
 }
 
-const SOCKADDR_LEN: socklen_t = size_of::<Sockaddr>() as socklen_t;
+const SOCKADDR_LEN: socklen_t = len_of::<Sockaddr>();
+
+/// The family of an address.
+#[expect(clippy::cast_possible_truncation, reason = "a family has 16 bits in an address")]
+const FAMILY: u16 = libc::AF_TIPC as u16;
+
+/// The length of a type, as the kernel takes it.
+#[expect(clippy::cast_possible_truncation, reason = "checked right here")]
+const fn len_of<T>() -> socklen_t {
+    const { assert!(size_of::<T>() < 1 << 16) };
+    size_of::<T>() as socklen_t
+}
 
 fn check(result: c_int) -> io::Result<c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
@@ -174,7 +185,7 @@ pub fn have_returned(socket: BorrowedFd<'_>) -> io::Result<()> {
             libc::SOL_TIPC,
             TIPC_DEST_DROPPABLE,
             (&raw const is_droppable).cast(),
-            size_of::<u32>() as socklen_t,
+            len_of::<u32>(),
         )
     })
     .map(|_| ())
@@ -420,7 +431,7 @@ pub fn recv_many<const N: usize, const BYTES: usize>(
         libc::recvmmsg(
             socket.as_raw_fd(),
             headers.as_mut_ptr(),
-            N as libc::c_uint,
+            N.try_into().unwrap_or(0),
             libc::MSG_DONTWAIT as _,
             std::ptr::null_mut(),
         )

@@ -42,10 +42,10 @@ extern "C" fn wake(_: c_int) {}
 
 /// The kernel's number of this thread, by system call: std declares musl's `gettid`
 /// weak, and in a static binary linked with LTO its address is then 0.
+#[expect(clippy::cast_possible_truncation, reason = "the kernel's pid_t, sign-extended")]
 fn thread_id() -> c_int {
     // SAFETY: it takes no arguments and always succeeds.
     let id = unsafe { libc::syscall(libc::SYS_gettid) };
-    // The kernel's pid_t, sign-extended.
     id as c_int
 }
 
