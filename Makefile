@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist bench fuzz
+.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist boot bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,13 @@ filesystems: ## install, overlay, rollback, removal and notices on ten filesyste
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/setup.sh dist
 	@tests/rig/dist.sh
+
+boot: ## an ARMv7 and an ARM64 host, with Debian's kernels, emulated: found, patched, rolled back
+	@tests/rig/setup.sh boot
+	@tests/rig/dist.sh dist/thimble-armv7 dist/thimble-aarch64 dist/thimble-$(shell uname -m)
+	@cargo build --quiet
+	@tests/boot/boot.sh armv7
+	@tests/boot/boot.sh aarch64
 
 bench: dist ## memory, CPU, size, sync and installs of the static binary, beside the barest that could do it
 	@tests/rig/setup.sh bench

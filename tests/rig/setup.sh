@@ -18,6 +18,8 @@ declare -A needs=(
         rust:x86_64-unknown-linux-musl rust:aarch64-unknown-linux-musl rust:rust-src"
     # The binary for this machine alone, which runs without an emulator.
     [binary]="@build readelf:binutils rust:$(uname -m)-unknown-linux-musl rust:rust-src"
+    # A machine of another architecture.
+    [boot]="@dist @net qemu-system-arm:qemu-system-arm mke2fs:e2fsprogs bsdtar:libarchive-tools"
     [net]="ip:iproute2 unshare:util-linux minisign:minisign"
     [demo]="@binary @net"
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
@@ -25,7 +27,7 @@ declare -A needs=(
         mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
     [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
-    [test]="@dist @net @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
+    [test]="@dist @net @boot @tipc @fuzz @filesystems rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
 )
 collect() {
@@ -76,7 +78,12 @@ done
 if ((${#packages[@]})); then
     if [[ $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
         echo "SETUP: apt-get install ${packages[*]}"
-        apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qqy "${packages[@]}" >/dev/null ||
+        # qemu without its windows.
+        apt-get update -qq && lean=() rest=() && for package in "${packages[@]}"; do
+            if [[ $package == qemu-system-* ]]; then lean+=("$package"); else rest+=("$package"); fi
+        done && export DEBIAN_FRONTEND=noninteractive &&
+            apt-get install -qqy --no-install-recommends "${lean[@]}" >/dev/null &&
+            apt-get install -qqy "${rest[@]}" >/dev/null ||
             lacking "${packages[*]}" "apt-get install ${packages[*]}"
     else
         lacking "${packages[*]}" "apt-get install ${packages[*]}, as root on Debian"

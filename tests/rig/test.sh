@@ -22,6 +22,7 @@ trap 'exit 130' INT TERM
 verdicts() {
     # The table of filesystems.
     sed -n '/^filesystem  /,/^$/{ /./s/^/    /p }' "$1" | grep -v 'SKIPPED: '
+    grep -q '^boot ' "$1" && grep -E '^(    |boot )' "$1"
     grep -q '^case ' "$1" && grep -E '^(    |case |a cluster over TIPC: )' "$1" |
         grep -vE '^ +(Compiling|Finished|Executable) '
 }
@@ -108,6 +109,11 @@ compile() {
     local foreign=(dist/thimble-tipc-$other)
     [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-$other)
     check "static binaries, $other" tests/rig/dist.sh "${foreign[@]}"
+    foreign=(dist/thimble-armv7)
+    [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-tipc-armv7)
+    check "static binaries, armv7" tests/rig/dist.sh "${foreign[@]}"
+    check "boots, armv7" tests/boot/boot.sh armv7
+    [[ ${TIPC:-} != all || $other != aarch64 ]] || check "boots, aarch64" tests/boot/boot.sh aarch64
 }
 
 run() {
