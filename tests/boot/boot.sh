@@ -137,9 +137,9 @@ cp "$guest" "$work/first/thimble"
 cp tests/boot/init "$work/first/init"
 bsdtar -c --format newc -C "$work/first" . | gzip -1 >"$work/first.gz" || fail "its first files cannot be packed"
 
-in_net "$thimble" --config "$work/thimble.toml" run >"$work/log" 2>&1 &
+ip netns exec "$net" "$thimble" --config "$work/thimble.toml" run >"$work/log" 2>&1 &
 pids+=($!)
-in_net "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
+ip netns exec "$net" "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
     -append "console=ttyAMA0 quiet panic=-1" -rtc base=2038-01-19T03:13:55 -display none -no-reboot \
     -netdev tap,id=n0,ifname=tap0,script=no,downscript=no -device virtio-net-device,netdev=n0 \
     -drive "file=$work/disk.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \

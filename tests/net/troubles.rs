@@ -135,7 +135,8 @@ fn datagrams_that_the_system_refuses_to_send_are_reported_until_it_takes_them() 
     node.namespace.ip(&format!("route add prohibit {other}/32\n"));
     let _ = Patch::new(&cluster, "SENT-1").file("etc/sent", b"x").applied(&cluster);
     let _ = node.thimble(&["host-install", "agent-1"]);
-    reports_first(node, &["Datagrams cannot be sent (Permission denied (os error 13))", "ago: check routes"]);
+    let to = format!("Datagrams cannot be sent to {other}");
+    reports_first(node, &[&to, "(Permission denied (os error 13)), last ", "ago: check routes"]);
     node.namespace.ip(&format!("route delete prohibit {other}/32\n"));
     wait::until_true("it is over", || !troubles(node).contains("Datagrams cannot be sent"));
 }

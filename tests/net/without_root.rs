@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::cluster::{Cluster, Node};
-use crate::sys;
+use crate::{sys, wait};
 
 /// Gives a node's files to another user.
 fn hand_over(node: &Node) {
@@ -70,9 +70,10 @@ fn a_repository_behind_a_link_out_of_state_dir_is_refused() {
     need_root!();
     let mut cluster = Cluster::new("linked", 0);
     let node = &mut cluster.nodes[0];
-    node.start();
-    node.stop();
     let (blobs, elsewhere) = (node.state_dir().join("repo/blobs"), node.dir.join("elsewhere"));
+    node.start();
+    wait::until_true("the repository is made", || blobs.is_dir());
+    node.stop();
     fs::rename(&blobs, &elsewhere).unwrap();
     symlink(&elsewhere, &blobs).unwrap();
     node.spawn();

@@ -67,6 +67,7 @@ build() {
         target+=eabihf
         [[ -e $musl_armv7/libc.a ]] || fail "musl for ARMv7 is not there (make setup)"
         # The crate libc speaks of times of 64 bits, and so calls the functions that musl has for them.
+        # Thumb instructions take 30 % less; Rust says that the name of that feature may change.
         flags+=(--cfg=libc_unstable_musl_v1_2 -Clink-self-contained=no -Ctarget-feature=+thumb-mode)
         last_flags+=("-Lnative=$musl_armv7" "-Clink-arg=--defsym=_Unwind_VRS_Get=sched_yield")
         for file in crt1.o crti.o crtn.o; do last_flags+=("-Clink-arg=$musl_armv7/$file"); done
@@ -77,7 +78,8 @@ build() {
     RUSTC_BOOTSTRAP=1 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
         cargo rustc --quiet --release --no-default-features --features "$transport" --bin thimble \
         --target "$target" --target-dir "$target_dir" \
-        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "${last_flags[@]}" ||
+        -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size -- "${last_flags[@]}" \
+        2> >(sed '/unstable feature specified for .*thumb-mode/,/^$/d' >&2) ||
         fail "$binary does not build"
     cp "$target_dir/$target/release/thimble" "$binary"
 
