@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # dist.sh [BINARY..]: static appliance binaries, those or all: built small, proven
-# static, held to their budget, run. Architectures are built side by side, each in a
+# static, held to their budget, run. With all, what they are made of (bill.sh). Architectures are built side by side, each in a
 # directory of its own, where both transports share std and all dependencies.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
@@ -111,6 +111,8 @@ build_all() {
     done
 }
 
+all=
+(($#)) || all=1
 (($#)) || set -- dist/thimble{,-tipc}-{x86_64,aarch64,armv7}
 builds=()
 for arch in x86_64 aarch64 armv7; do
@@ -119,4 +121,5 @@ for arch in x86_64 aarch64 armv7; do
 done
 status=0
 for build in "${builds[@]}"; do wait "$build" || status=1; done
+[[ ! $all || $status != 0 ]] || tests/rig/bill.sh || status=1
 exit $status
