@@ -167,7 +167,7 @@ mod tests {
         let (wanted, other) = (set_digest([]), Digest([7; 32]));
         let lost_at = HOST_LOST.as_millis() / 1000;
         receive_ack(&mut controller, at(0), 1, "lost", wanted);
-        receive_ack(&mut controller, at(lost_at - 2), 2, "silent", wanted);
+        receive_ack(&mut controller, at(lost_at - 1), 2, "silent", wanted);
         // A round, and two asks after its window.
         let (mut random, mut actions) = (Random::new([1; 32]), Actions::default());
         let mut until = |controller: &mut Controller<'_>, end: u64| {
