@@ -113,6 +113,7 @@ compile() {
     [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-tipc-armv7)
     check "static binaries, armv7" tests/rig/dist.sh "${foreign[@]}"
     check "boots, armv7" tests/boot/boot.sh armv7
+    [[ ${TIPC:-} != all ]] || check "static binaries, built again elsewhere" tests/rig/reproducible.sh "${foreign[@]}"
     [[ ${TIPC:-} != all || $other != aarch64 ]] || check "boots, aarch64" tests/boot/boot.sh aarch64
 }
 
