@@ -19,8 +19,8 @@ esac
 command -v "${machine[0]}" >/dev/null || skip "${machine[0]} is not installed"
 tests/boot/parts.sh "$arch" || exit
 parts=target/boot/$arch
-thimble=$PWD/${THIMBLE_BIN:-dist/thimble-$(uname -m)}
-maker=${THIMBLE_MAKER:-$PWD/target/debug/thimble}
+thimble=$(realpath "${THIMBLE_BIN:-dist/thimble-$(uname -m)}")
+maker=$(realpath "${THIMBLE_MAKER:-target/debug/thimble}")
 guest=${GUEST_BIN:-dist/thimble-$arch}
 
 net=thimble-boot-$$
