@@ -129,6 +129,10 @@ fn interface_warnings(config: &Config) -> Vec<String> {
             seen.state.words(),
             seen.address
         )),
+        state if names.len() > 1 => Some(format!(
+            "the interface {name} is {} now: it is used once it is up and has an address",
+            state.words()
+        )),
         state => Some(format!(
             "the interface {name} is {} now: no other node hears this one. thimble waits until it is up and has an \
              address",

@@ -69,6 +69,10 @@ impl PeerName {
                 "{self} names an interface, which only an address of the link (fe80::) takes; leave out the % and \
                  what follows"
             )),
+            Some(zone) if zone.bytes().all(|byte| byte.is_ascii_digit()) => Some(format!(
+                "{self} names its interface by number, which may change; leave out the % and what follows, or write {}",
+                interfaces.join(" or ")
+            )),
             Some(zone) if !interfaces.contains(zone) => Some(format!(
                 "{self} is on the interface {zone}, but thimble serves {} (network.interface)",
                 interfaces.join(" and ")
@@ -216,6 +220,7 @@ mod tests {
             ("0.1.2.3", "0.1.2.3 is reserved"),
             ("250.1.2.3", "250.1.2.3 is reserved"),
             ("fd00::1%eth0", "fd00::1%eth0 names an interface, which only an address of the link"),
+            ("fe80::1%2", "fe80::1%2 names its interface by number, which may change; leave out"),
             ("fe80::1%eth1", "fe80::1%eth1 is on the interface eth1, but thimble serves eth0"),
         ] {
             let fault = PeerName::parse(text).unwrap().fault(&["eth0".to_owned()]).unwrap();

@@ -259,7 +259,7 @@ fn interfaces(section: &ConfigSection<'_>) -> Result<Vec<String>, ConfigError> {
 
 /// The name of an interface.
 fn interface(text: &str) -> Option<String> {
-    let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', '\0']);
+    let is_name = (1..=15).contains(&text.len()) && !text.contains(['/', ':', '\0']);
     is_name.then(|| text.to_owned())
 }
 

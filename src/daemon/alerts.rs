@@ -266,7 +266,8 @@ fn check_network(now: Instant, daemon: &Daemon<'_>, found: &mut Found) {
     let counters = &daemon.counters;
     // Each round sends again: what has gone well since is over.
     let round = Duration::from_millis(daemon.config.timers.hello_interval_ms).times(2);
-    let is_up = daemon.network.are_up();
+    // While one is down, what is by that one alone is out of reach.
+    let is_up = daemon.network.are_all_up();
     let is_failing = |at: Instant| now.since(at) < round.max(SEND_SILENCE) && is_recent(now, at);
     if let Some((at, error, to)) = counters.send_failure.filter(|(at, ..)| is_up && is_failing(*at)) {
         let (ago, to) = (Span(now.since(at)), Whom(to));
@@ -386,7 +387,7 @@ const REFUSED: [RefusalAlert; 8] = [
     RefusalAlert {
         refusal: Refusal::OtherInterface,
         symptom: "Datagrams arrive on another interface",
-        remedy: "See routes and network.interface.",
+        remedy: "See routes, and the interfaces in [network].",
     },
 ];
 

@@ -157,7 +157,10 @@ mod watched {
                     outage: outage
                         .filter(|_| state == InterfaceState::Up)
                         .map(|outage| (outage.state, outage.lasted.as_millis())),
-                    heard: self.paths.heard_by(now, link),
+                    heard: self
+                        .paths
+                        .heard_by(now, link)
+                        .map(|heard| if state == InterfaceState::Up { heard } else { 0 }),
                 }
             };
             names.zip(&self.network.0).map(row).collect()

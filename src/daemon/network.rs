@@ -62,6 +62,12 @@ impl Links {
         self.0.is_empty() || self.up() != 0
     }
 
+    /// Whether each of them is up; true over TIPC.
+    #[must_use]
+    pub fn are_all_up(&self) -> bool {
+        self.0.iter().all(|one| one.state == InterfaceState::Up)
+    }
+
     /// Those that are up: a bit for each.
     #[must_use]
     pub fn up(&self) -> u8 {
@@ -142,7 +148,7 @@ pub fn remedy(state: InterfaceState) -> Option<&'static str> {
     Some(match state {
         InterfaceState::Up => return None,
         InterfaceState::Missing => {
-            "this node reaches no other. Make it, or correct network.interface and restart. thimble uses it as \
+            "this node reaches no other. Make it, or correct its name in [network] and restart. thimble uses it as \
              soon as it is there."
         }
         InterfaceState::Down => "this node reaches no other. Set it up: ip link set dev NAME up.",

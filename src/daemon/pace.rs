@@ -44,6 +44,10 @@ impl Pace {
     #[must_use]
     pub fn explained(&self, error: io::Error) -> io::Error {
         match error.kind() {
+            // The kernel's own: nothing of what was sent arrives.
+            io::ErrorKind::TimedOut if error.raw_os_error().is_some() => {
+                io::Error::new(io::ErrorKind::TimedOut, "the connection no longer gets through")
+            }
             io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
                 let limit = Span::of_millis(u64::try_from(self.patience.as_millis()).unwrap_or(u64::MAX));
                 io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {limit}"))

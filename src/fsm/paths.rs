@@ -257,6 +257,16 @@ impl<'a> Paths<'a> {
         peers
     }
 
+    /// Where a node that was last heard at `peer` was heard last by one of these links, for a look at
+    /// it. Pings are heard there as well.
+    #[must_use]
+    pub fn latest(&self, now: Instant, node: NodeId, peer: Peer, links: u8) -> Peer {
+        let paths = self.table.get(node).into_iter().flat_map(|reach| reach.paths.iter().enumerate());
+        let fit =
+            paths.filter(|(link, path)| links & bit_of_link(*link) != 0 && path.is_recent(now, self.within));
+        fit.max_by_key(|(_, path)| path.heard).map_or(peer, |(_, path)| path.peer)
+    }
+
     /// The links by which a node is heard: a bit for each.
     #[must_use]
     pub fn links_of(&self, now: Instant, node: NodeId) -> u8 {

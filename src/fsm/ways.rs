@@ -8,7 +8,7 @@
 //! A controller has a host or a neighbour for each node that it heard. An agent keeps the
 //! controllers here ([`Controllers`]).
 
-use core::net::IpAddr;
+use core::net::{IpAddr, SocketAddr};
 
 use heapless::Vec;
 use serde::{Deserialize, Serialize};
@@ -103,7 +103,7 @@ impl Controllers {
             }
             (Message::OtherControllers(others), Some(_)) if !is_forgeable => {
                 for contact in &others.at {
-                    let peer = Peer::Ip((*contact).into());
+                    let peer = Peer::Ip(on_link_of(peer, (*contact).into()));
                     match self.list.iter_mut().find(|known| known.peer == peer) {
                         // Another hears it, so it is there.
                         Some(known) => known.heard = now,
@@ -181,6 +181,18 @@ impl Controllers {
         let is_there = |known: &&Known| matches!(known.peer, Peer::Ip(peer) if peer.ip() == address);
         self.list.iter().filter(is_there).map(|known| known.heard).max()
     }
+}
+
+/// The address of another node, as this one named it: an address of the link is of the link by which
+/// this one is heard.
+fn on_link_of(peer: Peer, mut address: SocketAddr) -> SocketAddr {
+    if let (Peer::Ip(SocketAddr::V6(heard)), SocketAddr::V6(named)) = (peer, &mut address)
+        && named.ip().is_unicast_link_local()
+        && named.scope_id() == 0
+    {
+        named.set_scope_id(heard.scope_id());
+    }
+    address
 }
 
 #[cfg(test)]

@@ -109,7 +109,7 @@ fn with_two_interfaces_in_one_subnet_the_wrong_one_is_told() {
     wait::until_true("the agent says that they come in by another interface", || {
         let said = troubles(agent);
         said.contains("Datagrams arrive on another interface: ")
-            && said.contains("See routes and network.interface")
+            && said.contains("See routes, and the interfaces in [network]")
     });
     assert_ne!(cluster.host(1)["state"], "lost", "its multicast is heard");
     assert!(cluster.thimble(&["explain", "agent-1"]).ok().contains("agent-1"));

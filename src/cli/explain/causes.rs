@@ -195,10 +195,9 @@ fn of_request(host: &ExplainedHost, is_earlier: bool) -> Option<Cause> {
     if let HostState::Installing { step, percent } = row.state {
         let how = format!("it installs: {}, {percent}%", step.as_str());
         let next = match host.open {
-            Some(_) => format!(
-                "it counts as not answered if it does not get on, or is unheard for {}",
-                span(gives_up)
-            ),
+            Some(_) => {
+                format!("it counts as not answered if it does not get on for {}, or is lost", span(gives_up))
+            }
             None => "its end is shown when it is reported".to_owned(),
         };
         return Some(match host.is_stalled {
@@ -287,9 +286,13 @@ fn turn(rollout: &RolloutRow, elsewhere: Option<CarrierRow>) -> Cause {
             rollout.hosts.at_work, rollout.parallel
         ),
     )
-    .next(match heard {
-        Some(heard) => format!("{carrier} ({heard}) asks it once a host has ended"),
-        None => format!("{carrier} asks it once a host has ended"),
+    .next({
+        let when =
+            if rollout.hosts.at_work == 0 { "next, or the one before it" } else { "once a host has ended" };
+        match heard {
+            Some(heard) => format!("{carrier} ({heard}) asks it {when}"),
+            None => format!("{carrier} asks it {when}"),
+        }
     })
 }
 

@@ -33,13 +33,14 @@ use super::workers::WorkerKind;
 use crate::control::frame::MalformedFrame;
 use crate::control::{ErrorKind, Request, VERSION};
 use crate::fsm::controller::Controller;
+use crate::fsm::hosts::Host;
 use crate::job::{Job, PatchIds};
 use crate::repo::entry::Entry;
 use crate::repo::refusal::ChangeRefusal;
 use crate::repo::relations::with_requirements;
 use crate::repo::slots::SlotSet;
 use crate::time::Instant;
-use crate::types::Reason;
+use crate::types::{NodeId, Reason};
 use mio::Token;
 
 /// Replies added and requests executed for one connection in one turn.
@@ -196,6 +197,7 @@ impl<'a> Daemon<'a> {
             Request::HostsWithout { id } => self.hosts_without(slot, id),
             Request::HostInstall { hosts, force } => {
                 let nodes = self.find_all(hosts)?;
+                self.can_ask(|node| nodes.contains(&node))?;
                 self.install(now, slot, &nodes, *force)?;
                 Ok(Answered::Continues(Pending::NamedHosts(nodes, 0)))
             }
@@ -219,6 +221,19 @@ impl<'a> Daemon<'a> {
             Request::Reload => self.reload_for(now, slot),
             Request::DropController { controller } => self.drop_controller(now, slot, controller),
         }
+    }
+
+    /// Refuses to ask hosts to install while none of those, but this node's own agent, can be reached.
+    fn can_ask(&self, is_meant: impl Fn(NodeId) -> bool) -> Result<(), RequestRefused> {
+        let own = self.codec.identity().node;
+        let is_other = |host: &Host| host.node != own && is_meant(host.node);
+        if self.network.are_up() || !self.controller()?.hosts().iter().any(is_other) {
+            return Ok(());
+        }
+        Err(refused(
+            "No interface of this controller is up, so no host can be asked: see `thimble status`. It takes part \
+             again once one is.",
+        ))
     }
 
     fn controller(&self) -> Result<&Controller<'a>, RequestRefused> {

@@ -32,6 +32,11 @@ impl Daemon<'_> {
         if let Some(way) = ask {
             self.ask(now, slot, (node, peer), way)?;
         }
+        // A link that was cut since may be the one by which the last answer to a round came.
+        let up = self.network.up();
+        let of = self.paths.links_of(now, node);
+        let is_cut = !self.network.are_up() || (of != 0 && of & up == 0);
+        let peer = self.paths.latest(now, node, peer, up);
         let (number, answers) = self.pinged.answers(self.control.id(slot), node);
         let row = PingRow {
             node,
@@ -39,7 +44,7 @@ impl Daemon<'_> {
             address: rows::address(peer),
             port: self.session_port(peer),
             is_multicast: self.config.network.is_multicast,
-            is_cut: !self.network.are_up(),
+            is_cut,
             number,
             by_unicast_us: answers.by_unicast_us,
             by_multicast_us: answers.by_multicast_us,

@@ -38,6 +38,7 @@ impl<'a> Daemon<'a> {
         stop_after: u16,
         force: bool,
     ) -> Result<Answered, RequestRefused> {
+        self.can_ask(|_| true)?;
         let controller = self.ready_controller()?;
         if let Some(running) = controller.map().rollout().filter(|rollout| rollout.is_running()) {
             let (node, name) = carrier(controller, &self.config.node.hostname, running);

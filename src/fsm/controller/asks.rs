@@ -20,7 +20,6 @@ use crate::fsm::acks;
 use crate::fsm::actions::{Actions, To};
 use crate::fsm::hosts::Host;
 use crate::fsm::probes::{ASKS_A_TICK, Due, TICK, ask_apart, first_ask_after, round_ends, watch_apart};
-use crate::fsm::ways::Way;
 use crate::time::{Duration, Instant};
 use crate::types::NodeId;
 use crate::wire::messages::{HelloAgent, Message};
@@ -143,7 +142,7 @@ impl Controller<'_> {
     }
 
     /// The window of a round has passed: plans the asks of those that were not heard since the
-    /// round began, and of those that were new in it by unicast: the round did not reach them.
+    /// round began, and of those that were new in it: they may have begun after the round was sent.
     fn plan_asks(&mut self, now: Instant) {
         let answers_apart = acks::answers_apart(self.timers.hello_interval);
         let limit = self.timers.probe;
@@ -154,8 +153,9 @@ impl Controller<'_> {
         };
         for host in self.hosts.iter_mut().filter(|host| host.unasked_since.is_some() && host.node != own) {
             match host.way {
-                Some(Way::Unicast) => self.asks.watch(now, host, limit),
-                _ => host.unasked_since = None,
+                Some(_) => self.asks.watch(now, host, limit),
+                // Over TIPC the round reached all that are bound.
+                None => host.unasked_since = None,
             }
         }
         for host in self.hosts.iter_mut().filter(is_missing) {
