@@ -1,5 +1,6 @@
 //! `ping`: what it tells of each way that works, and of each that does not.
 
+use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -106,11 +107,12 @@ fn who_cannot_ping_is_told_what_to_do() {
     // A second one while the first is at work.
     let mut first = cluster.namespace.command(&cluster.binary);
     first.arg("--config").arg(cluster.config_file()).args(["ping", "agent-1", "-c", "1000"]);
-    let mut first = first.stdout(Stdio::null()).spawn().unwrap();
-    let said = wait::until("the second is refused", || {
-        let second = cluster.thimble(&["ping", "agent-2", "-c", "1"]);
-        (second.code == 1).then_some(second.stderr)
-    });
+    let mut first = first.stdout(Stdio::piped()).spawn().unwrap();
+    // It is at work once its first attempt is shown.
+    let shown = BufReader::new(first.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let mut shown = shown.skip_while(|line| !line.starts_with("  1, "));
+    assert!(shown.next().is_some());
+    let said = cluster.thimble(&["ping", "agent-2", "-c", "1"]).failed(1);
     assert!(said.contains("Another ping is at work"), "{said}");
     first.kill().unwrap();
     first.wait().unwrap();
