@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist boot bench fuzz
+.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist packages boot bench fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ filesystems: ## install, overlay, rollback, removal and notices on ten filesyste
 dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/setup.sh dist
 	@tests/rig/dist.sh
+
+packages: dist ## packages for Debian of these, in dist/
+	@packaging/deb/build.sh
 
 boot: ## an ARMv7 and an ARM64 host, with Debian's kernels, emulated: found, patched, rolled back
 	@tests/rig/setup.sh boot
