@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # build.sh [ARCH..]: Debian packages of the binaries in dist/, into dist/: thimble (UDP) and
-# thimble-tipc for amd64, arm64 and armhf, those or all. DEB_REVISION (1) and OUT (dist) may be
-# set. The same binaries give the same packages, byte by byte.
+# thimble-tipc for amd64, arm64 and armhf, those or all. DEB_REVISION (1), DEB_MAINTAINER, IN and
+# OUT (dist both) may be set. The same binaries give the same packages, byte by byte.
 #
 # dpkg-deb alone, which every Debian has: the program is built already, for all three, by
 # `make dist`. debhelper would bring a build of its own (and dh-cargo for it), and stripping and
@@ -12,16 +12,16 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 fail() { echo "packages: $1" >&2; exit 1; }
 
-out=${OUT:-dist}
+in=${IN:-dist} out=${OUT:-dist}
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 full_version=$version-${DEB_REVISION:-1}
 # Of no person: whoever gives packages out sets his own.
 maintainer=${DEB_MAINTAINER:-The thimble authors <thimble@packages.invalid>}
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || stat -c %Y Cargo.lock)}
 export SOURCE_DATE_EPOCH
-native=dist/thimble-$(uname -m)
+native=$in/thimble-$(uname -m)
 [[ -x $native ]] || fail "there is no $native, which writes the completions: run \`make dist\` first"
-[[ -e dist/LICENCES ]] || fail "there is no dist/LICENCES: run \`make dist\` first"
+[[ -e $in/LICENCES ]] || fail "there is no $in/LICENCES: run \`make dist\` first"
 work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-deb.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 umask 022
@@ -56,7 +56,7 @@ package() {
     done
     # For those who run OpenRC on Debian; its /etc/init.d is not for such scripts.
     for script in config/*.openrc; do put 644 "$script" "$doc/examples/${script##*/}"; done
-    zipped dist/LICENCES "$doc/LICENCES"
+    zipped "$in/LICENCES" "$doc/LICENCES"
     zipped CHANGELOG.md "$doc/changelog"
     printf 'thimble (%s) unstable; urgency=medium\n\n  * thimble %s; changelog.gz tells what has changed.\n\n -- %s  %s\n' \
         "$full_version" "$version" "$maintainer" "$(LC_ALL=C date -u -R -d "@$SOURCE_DATE_EPOCH")" |
@@ -65,7 +65,9 @@ package() {
     sed 1,4d LICENSE-MIT | sed 's/^$/./; s/^/ /' >"$work/mit"
     sed -e "/@MIT@/{r $work/mit" -e 'd}' packaging/deb/copyright >"$work/copyright"
     put 644 "$work/copyright" "$doc/copyright"
+    # Each override says why.
     sed "s/^thimble:/$name:/" packaging/deb/lintian-overrides >"$work/overrides"
+    [[ $name != thimble-tipc ]] || cat packaging/deb/lintian-overrides.tipc >>"$work/overrides"
     put 644 "$work/overrides" "usr/share/lintian/overrides/$name"
 
     local other=thimble-tipc transport=UDP
@@ -90,13 +92,13 @@ Replaces: $other
 Section: admin
 Priority: optional
 Description: keeps a cluster of small Linux nodes patched, over $transport
- One static binary is the controller that keeps the signed patches, the agent that
- installs them on its host, and the command line for both. If an install fails, or a
- power cut interrupts it, the previous set of patches stays in place, complete, and
- the operator sees the reason.
+ One static binary is the controller that keeps the signed patches, the
+ agent that installs them on its host, and the command line for both. If
+ an install fails, or a power cut interrupts it, the previous set of
+ patches stays in place, complete, and the operator sees the reason.
  .
- This one speaks $transport; the package $other speaks the other transport. All nodes
- of a cluster have the same.
+ This package speaks $transport, and $other speaks the other transport.
+ All nodes of a cluster have the same.
 CONTROL
     find "$root" -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
     # Owners are root's whoever runs this. xz, which every dpkg can read.
@@ -116,6 +118,6 @@ for arch in "$@"; do
         armhf) machine=armv7 ;;
         *) fail "$arch is none of amd64, arm64, armhf" ;;
     esac
-    package thimble "$arch" "dist/thimble-$machine"
-    package thimble-tipc "$arch" "dist/thimble-tipc-$machine"
+    package thimble "$arch" "$in/thimble-$machine"
+    package thimble-tipc "$arch" "$in/thimble-tipc-$machine"
 done
