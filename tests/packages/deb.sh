@@ -1,0 +1,236 @@
+#!/usr/bin/env bash
+# deb.sh: the Debian packages in a Debian of their own, made by debootstrap (bookworm, kept in
+# target/), whose own systemd is PID 1 of namespaces: installed, given keys, a patch installed,
+# upgraded, removed, installed again, purged. Those of the other architectures are read, and
+# their programs run by qemu. lintian has the last word.
+set -euo pipefail
+supervisor=deb
+tree=$(cd "$(dirname "$0")/../.." && pwd)
+source "$tree/tests/supervisors/lib.sh"
+base=$tree/target/debian-bookworm
+
+# Inside: the machine boots from a layer over that Debian.
+if [[ ${1-} == boot ]]; then
+    work=$2 root=/mnt/root
+    mount --make-rprivate /
+    mount -t tmpfs tmpfs /mnt
+    mkdir /mnt/{upper,work,root}
+    mount -t overlay overlay -o "lowerdir=$base,upperdir=/mnt/upper,workdir=/mnt/work" $root ||
+        { echo "SKIPPED: $supervisor: this kernel or disk allows no overlay"; exit 77; }
+    ip link add eth0 type veth peer name wire
+    ip link set wire up
+    ip address add 10.84.0.1/24 dev eth0
+    ip link set eth0 up
+    ip link set lo up
+    cp -r "$work" $root/packages
+    echo machine >$root/etc/hostname
+    echo 5b3f2f0e1d6c4b7aa0c1d2e3f4a5b6c7 >$root/etc/machine-id
+    mount -t proc proc $root/proc
+    mount -t sysfs -o ro sysfs $root/sys
+    mount -t tmpfs -o mode=755 tmpfs $root/dev
+    for node in null zero full random urandom tty; do
+        touch "$root/dev/$node"
+        mount --bind "/dev/$node" "$root/dev/$node"
+    done
+    ln -s /proc/self/fd $root/dev/fd
+    mkdir $root/dev/{shm,pts,mqueue,hugepages}
+    mount -t devpts -o newinstance,ptmxmode=666 devpts $root/dev/pts
+    ln -s pts/ptmx $root/dev/ptmx
+    mount -t tmpfs -o mode=755 tmpfs $root/run
+    mount -t tmpfs tmpfs $root/tmp
+    mount -t cgroup2 none $root/sys/fs/cgroup
+    mkdir $root/before
+    cd $root
+    pivot_root . before
+    umount -l /before
+    rmdir /before
+    exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=journal
+fi
+
+[[ $(id -u) == 0 ]] || skip "needs root"
+[[ $(uname -m) == x86_64 ]] || skip "the packages that are tried are those of amd64"
+for need in dpkg-deb debootstrap minisign ip unshare nsenter; do
+    command -v "$need" >/dev/null || skip "$need is not installed"
+done
+[[ -x $tree/dist/thimble-x86_64 ]] || fail "build it first: make dist"
+if [[ ! -d $base ]]; then
+    say "debootstrap"
+    rm -rf "$base.new"
+    mkdir -p "$tree/target"
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,iproute2,kmod bookworm "$base.new" \
+        "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$base.log" 2>&1 ||
+        skip "no Debian can be made: $(tail -n 1 "$base.log")"
+    mv "$base.new" "$base"
+fi
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-packages.XXXXXX")
+log=$work/log
+make_group
+outside=
+finish() {
+    local status=$?
+    if ((status != 0 && status != 77)) && [[ -n ${machine-} ]]; then
+        cat "$log" >&2
+        on journalctl --no-pager -n 40 >&2 || true
+    fi
+    [[ -z $outside ]] || { kill -9 "$outside" 2>/dev/null; wait "$outside" 2>/dev/null; } || true
+    remove_group
+    rm -rf "$work"
+}
+trap finish EXIT
+
+say "packages of this tree; of a higher version, whose program differs by a byte at its end"
+(cd "$tree" && OUT=$work packaging/deb/build.sh >/dev/null)
+mkdir "$work/in"
+cp "$tree"/dist/{thimble-x86_64,thimble-tipc-x86_64,LICENCES} "$work/in/"
+for program in "$work"/in/thimble*; do echo >>"$program"; done
+(cd "$tree" && IN=$work/in OUT=$work DEB_REVISION=2 packaging/deb/build.sh amd64 >/dev/null)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/Cargo.toml" | head -n 1)
+
+say "each has what it is to have, for its architecture"
+listed() { dpkg-deb -c "$1" | awk '{ print $1, $2, $6 }'; }
+for arch in amd64 arm64 armhf; do
+    for name in thimble thimble-tipc; do
+        package=$work/${name}_$version-1_$arch.deb
+        [[ $(dpkg-deb -f "$package" Architecture) == "$arch" ]] || fail "$package is not for $arch"
+        # The same but for what has the package's own name, and the unit that is TIPC's.
+        listed "$package" | sed "s#/$name\(/\|\$\)#/NAME\1#; /tipc@/d" | sort >"$work/list"
+        [[ -e $work/wanted-$name ]] || cp "$work/list" "$work/wanted-$name"
+        diff "$work/wanted-$name" "$work/list" || fail "$package has other files than amd64's"
+        ! awk '$2 != "root/root"' "$work/list" | grep . || fail "$package has files that are not root's"
+        dpkg-deb -x "$package" "$work/unpacked"
+        runner=
+        case $arch in
+            arm64) runner=qemu-aarch64-static ;;
+            armhf) runner=qemu-arm-static ;;
+        esac
+        if command -v "${runner:-env}" >/dev/null; then
+            said=$(${runner:-env} "$work/unpacked/usr/bin/thimble" --version)
+            [[ $said == "thimble $version (${name/#thimble/udp})" || $said == "thimble $version (tipc)" ]] || fail "$package says $said"
+        else
+            echo "SKIPPED: $package is not run: $runner is not installed"
+        fi
+        rm -r "$work/unpacked"
+        echo "   ${package##*/} $(stat -c %s "$package") bytes"
+    done
+done
+
+say "a patch, as its maker makes it"
+mkdir -p "$work/patch/files/etc"
+printf 'id = "PACKAGED-1"\nsw_version = "12"\nsummary = "x"\nreboot_required = false\n' >"$work/patch/metadata.toml"
+echo patched >"$work/patch/files/etc/motd"
+tar czf "$work/PACKAGED-1.patch" --owner=root:0 --group=root:0 -C "$work/patch" .
+minisign -G -W -p "$work/maker.pub" -s "$work/maker.key" >/dev/null
+minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
+rm -r "$work"/{in,patch,list,wanted-*,maker.key}
+
+machine=
+boot() {
+    (
+        in_group
+        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work"
+    ) >"$log" 2>&1 &
+    outside=$!
+    until_true "systemd is up" booted
+}
+booted() {
+    kill -0 "$outside" 2>/dev/null || { cat "$log" >&2; grep -q 'SKIPPED: ' "$log" && exit 77; fail "it does not boot"; }
+    machine=$(cat "/proc/$outside/task/$outside/children" 2>/dev/null) && machine=${machine%% *}
+    [[ -n $machine && $(cat "/proc/$machine/comm") == systemd ]] && on systemctl is-active -q multi-user.target 2>/dev/null
+}
+on() { nsenter --target "$machine" --mount --uts --ipc --net --pid --cgroup -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
+property() { on systemctl show --value -p "$2" "$1"; }
+status_is() { [[ $(property thimble StatusText) == "$1" ]]; }
+failed() { on systemctl --failed --no-legend --plain | awk '{ print $1 }'; }
+no_thimble_failed() { ! failed | grep thimble || fail "a unit has failed"; }
+of_package() { echo "/packages/$1_$version-${2}_amd64.deb"; }
+# What there is on the disk, but for what any package leaves: dpkg's own records, logs, caches.
+files() {
+    on find / -xdev \( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /packages -o \
+        -path /var/lib/dpkg -o -path /var/log -o -path /var/cache -o -path '/etc/*-' -o -path /var/tmp \) -prune -o -print | sort
+}
+boot
+say "it boots: $(on systemctl is-system-running || true), Debian $(on cat /etc/debian_version); failed on its own: $(failed | tr '\n' ' ')"
+files >"$work/before"
+
+say "installed: the units are enabled, wait for a key, and none has failed"
+on dpkg -i "$(of_package thimble 1)" >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be installed"; }
+grep -F "thimble is not set up" "$work/said" || fail "it does not say that it is not set up"
+for unit in thimble thimble-installer thimble-guard; do
+    [[ $(on systemctl is-enabled $unit) == enabled ]] || fail "$unit is not enabled"
+    [[ $(property $unit ActiveState) == inactive ]] || fail "$unit is $(property $unit ActiveState)"
+done
+no_thimble_failed
+on journalctl -o cat --no-pager -u thimble | grep -F "this node is not set up: there is no /etc/thimble/thimble.key" || fail "the journal does not say why"
+on getent passwd thimble | grep -F ":/var/lib/thimble:/usr/sbin/nologin" || fail "there is no such user"
+! on thimble check-config 2>"$work/said" || fail "it is set up already"
+cat "$work/said"
+for page in guide.md running.md; do on test -s /usr/share/doc/thimble/$page || fail "the units name $page, which is not there"; done
+on systemctl start thimble-guard
+no_thimble_failed
+
+say "given its configuration and key, it starts"
+on sed -i -e 's/^roles = .*/roles = ["controller", "agent"]/' -e 's/^#hello_interval_ms = .*/hello_interval_ms = 200/' \
+    -e 's/^#hello_start_ms = .*/hello_start_ms = 50/' /etc/thimble/thimble.toml
+on cp /packages/maker.pub /etc/thimble/maker.pub
+! on thimble check-config 2>"$work/said" || fail "check-config takes it without a key"
+grep -qF "thimble keygen" "$work/said" || fail "check-config does not tell how to make the key"
+on thimble keygen --cluster -o /etc/thimble/thimble.key
+on chown thimble: /etc/thimble/thimble.key
+on thimble check-config >/dev/null
+on systemctl start thimble-installer thimble
+until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
+on systemctl start thimble-guard
+no_thimble_failed
+
+say "a patch is installed"
+on thimble upload /packages/PACKAGED-1.patch
+on thimble apply PACKAGED-1
+on thimble host-install machine
+[[ $(on cat /etc/motd) == patched ]] || fail "it is not there"
+until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+
+say "upgraded: both run the new program, and all state is kept"
+pids="$(property thimble MainPID) $(property thimble-installer MainPID)"
+key=$(on md5sum /etc/thimble/thimble.key /etc/thimble/thimble.toml)
+on dpkg -i "$(of_package thimble 2)" >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be upgraded"; }
+! grep -i -e 'conffile' -e 'not set up' "$work/said" || fail "it asks or doubts"
+until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+for unit in thimble thimble-installer; do
+    pid=$(property $unit MainPID)
+    [[ " $pids " != *" $pid "* ]] || fail "$unit was not restarted"
+    on cmp "/proc/$pid/exe" /usr/bin/thimble || fail "$unit runs another program"
+    [[ $(property $unit NRestarts) == 0 ]] || fail "$unit ended by itself"
+done
+[[ $(on md5sum /etc/thimble/thimble.key /etc/thimble/thimble.toml) == "$key" ]] || fail "key or configuration changed"
+on thimble query | grep -F PACKAGED-1
+no_thimble_failed
+
+say "a unit that the operator has disabled stays so"
+on systemctl disable -q thimble-guard
+on dpkg -i "$(of_package thimble 2)" >/dev/null 2>&1
+[[ $(on systemctl is-enabled thimble-guard) == disabled ]] || fail "it is enabled again"
+on systemctl enable -q thimble-guard
+
+say "removed: nothing runs; keys, configuration and state are there"
+on dpkg -r thimble >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be removed"; }
+! on pgrep -x thimble 2>/dev/null || fail "it still runs"
+[[ -z $(on sh -c 'cat /proc/[0-9]*/comm' 2>/dev/null | grep -x thimble) ]] || fail "it still runs"
+on test ! -e /usr/bin/thimble || fail "the program is left"
+for path in /etc/thimble/thimble.key /etc/thimble/thimble.toml /var/lib/thimble /.thimble; do on test -e $path || fail "$path is gone"; done
+[[ $(on cat /etc/motd) == patched ]] || fail "the patch's file is gone"
+no_thimble_failed
+
+say "installed again: it goes on where it was"
+on dpkg -i "$(of_package thimble 2)" >/dev/null 2>&1
+until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+
+say "the patch is removed, then all is purged: nothing is left but the user"
+on thimble remove PACKAGED-1
+on thimble host-install machine
+on find /.thimble
+on dpkg -P thimble >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be purged"; }
+cat "$work/said"
+files | diff "$work/before" - || fail "these files are left, or gone"
+no_thimble_failed
+echo "deb: all is well"
