@@ -121,3 +121,5 @@ for arch in "$@"; do
     package thimble "$arch" "$in/thimble-$machine"
     package thimble-tipc "$arch" "$in/thimble-tipc-$machine"
 done
+# Their checksums go beside those of the binaries.
+[[ $out != dist ]] || (cd dist && sha256sum thimble* LICENCES >SHA256SUMS)

@@ -11,7 +11,7 @@ base=$tree/target/debian-bookworm
 
 # Inside: the machine boots from a layer over that Debian.
 if [[ ${1-} == boot ]]; then
-    work=$2 root=/mnt/root
+    work=$2 image=$3 root=/mnt/root
     mount --make-rprivate /
     mount -t tmpfs tmpfs /mnt
     mkdir /mnt/{upper,work,root}
@@ -39,6 +39,15 @@ if [[ ${1-} == boot ]]; then
     mount -t tmpfs -o mode=755 tmpfs $root/run
     mount -t tmpfs tmpfs $root/tmp
     mount -t cgroup2 none $root/sys/fs/cgroup
+    # As an image is made: nothing runs yet, and keys are there at the first boot.
+    if [[ $image ]]; then
+        inside() { DEBIAN_FRONTEND=noninteractive chroot $root "$@"; }
+        inside dpkg -i "/packages/$image"
+        inside sed -i 's/^roles = .*/roles = ["controller", "agent"]/' /etc/thimble/thimble.toml
+        inside cp /packages/maker.pub /etc/thimble/
+        inside thimble keygen --cluster -o /etc/thimble/thimble.key
+        inside chown thimble: /etc/thimble/thimble.key
+    fi
     mkdir $root/before
     cd $root
     pivot_root . before
@@ -73,14 +82,23 @@ finish() {
         cat "$log" >&2
         on journalctl --no-pager -n 40 >&2 || true
     fi
-    [[ -z $outside ]] || { kill -9 "$outside" 2>/dev/null; wait "$outside" 2>/dev/null; } || true
+    [[ -z $outside ]] || shut_down
     remove_group
     rm -rf "$work"
 }
 trap finish EXIT
 
 say "packages of this tree; of a higher version, whose program differs by a byte at its end"
-(cd "$tree" && OUT=$work packaging/deb/build.sh >/dev/null)
+[[ -e $tree/dist/LICENCES ]] || "$tree/tests/rig/bill.sh" >/dev/null
+architectures=(amd64)
+for arch in arm64:aarch64 armhf:armv7; do
+    if [[ -x $tree/dist/thimble-${arch#*:} && -x $tree/dist/thimble-tipc-${arch#*:} ]]; then
+        architectures+=("${arch%:*}")
+    else
+        echo "SKIPPED: packages for ${arch%:*}: dist/ has not both binaries for ${arch#*:}"
+    fi
+done
+(cd "$tree" && OUT=$work packaging/deb/build.sh "${architectures[@]}" >/dev/null)
 mkdir "$work/in"
 cp "$tree"/dist/{thimble-x86_64,thimble-tipc-x86_64,LICENCES} "$work/in/"
 for program in "$work"/in/thimble*; do echo >>"$program"; done
@@ -89,7 +107,7 @@ version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$tree/Cargo.toml" | head -n 1)
 
 say "each has what it is to have, for its architecture"
 listed() { dpkg-deb -c "$1" | awk '{ print $1, $2, $6 }'; }
-for arch in amd64 arm64 armhf; do
+for arch in "${architectures[@]}"; do
     for name in thimble thimble-tipc; do
         package=$work/${name}_$version-1_$arch.deb
         [[ $(dpkg-deb -f "$package" Architecture) == "$arch" ]] || fail "$package is not for $arch"
@@ -124,11 +142,17 @@ minisign -G -W -p "$work/maker.pub" -s "$work/maker.key" >/dev/null
 minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
 rm -r "$work"/{in,patch,list,wanted-*,maker.key}
 
-machine=
+shut_down() {
+    kill -9 "$outside" 2>/dev/null || true
+    wait "$outside" 2>/dev/null || true
+    outside='' machine=''
+}
+# boot [PACKAGE]: with it installed before the boot.
 boot() {
+    machine=
     (
         in_group
-        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work"
+        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work" "${1-}"
     ) >"$log" 2>&1 &
     outside=$!
     until_true "systemd is up" booted
@@ -225,12 +249,47 @@ say "installed again: it goes on where it was"
 on dpkg -i "$(of_package thimble 2)" >/dev/null 2>&1
 until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
 
+say "the package for TIPC takes its place, with its configuration, and gives it back"
+on cp /etc/thimble/thimble.toml /packages/kept.toml
+on dpkg -i "$(of_package thimble-tipc 2)" >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be installed"; }
+! grep -i 'configuration file' "$work/said" || fail "it asks"
+[[ $(on thimble --version) == *"(tipc)" ]] || fail "it is not TIPC's"
+on dpkg -P thimble >/dev/null 2>&1
+on dpkg -i "$(of_package thimble 2)" >/dev/null 2>&1
+on dpkg -P thimble-tipc >/dev/null 2>&1
+on cmp /etc/thimble/thimble.toml /packages/kept.toml
+on test ! -e /lib/systemd/system/tipc@.service || fail "TIPC's unit is left"
+until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+
 say "the patch is removed, then all is purged: nothing is left but the user"
 on thimble remove PACKAGED-1
 on thimble host-install machine
-on find /.thimble
 on dpkg -P thimble >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be purged"; }
-cat "$work/said"
 files | diff "$work/before" - || fail "these files are left, or gone"
 no_thimble_failed
+shut_down
+
+say "part of an image: guard, installer and daemon start with its first boot"
+boot "thimble_$version-1_amd64.deb"
+until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
+on journalctl -o cat --no-pager -u thimble-guard | grep -F "no install was interrupted" || fail "the guard did not run"
+no_thimble_failed
+files >"$work/before"
+
+say "purged with a patch installed: what it replaced stays, and is named"
+on thimble upload /packages/PACKAGED-1.patch
+on thimble apply PACKAGED-1
+on thimble host-install machine
+on dpkg -P thimble >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be purged"; }
+grep -F "/.thimble has the files that patches replaced" "$work/said" || fail "it does not name it"
+on test -d /.thimble/kept || fail "it is gone"
+[[ $(on cat /etc/motd) == patched ]] || fail "the patch's file is gone"
+shut_down
+
+say "lintian"
+if command -v lintian >/dev/null; then
+    lintian --allow-root --info --fail-on error,warning "$work"/*-1_*.deb || fail "lintian finds something"
+else
+    echo "SKIPPED: lintian is not installed"
+fi
 echo "deb: all is well"

@@ -1,0 +1,212 @@
+#!/usr/bin/env bash
+# tar.sh: the archive's install.sh, on a root of busybox alone that boots in namespaces: with
+# busybox's init, and with Debian's OpenRC copied to it; and on the Debian of deb.sh with its
+# systemd. Installed with --root, booted, given keys, a patch installed, updated.
+set -euo pipefail
+supervisor=tar
+tree=$(cd "$(dirname "$0")/../.." && pwd)
+source "$tree/tests/supervisors/lib.sh"
+debian=$tree/target/debian-bookworm
+
+# Inside: makes the root, installs to it, and boots.
+if [[ ${1-} == boot ]]; then
+    work=$2 init=$3 root=/mnt/root
+    mount --make-rprivate /
+    mount -t tmpfs tmpfs /mnt
+    mkdir /mnt/{upper,work,root}
+    if [[ $init == systemd ]]; then
+        mount -t overlay overlay -o "lowerdir=$debian,upperdir=/mnt/upper,workdir=/mnt/work" $root ||
+            { echo "SKIPPED: $supervisor: this kernel or disk allows no overlay"; exit 77; }
+        echo 5b3f2f0e1d6c4b7aa0c1d2e3f4a5b6c7 >$root/etc/machine-id
+    else
+        mount -t tmpfs -o mode=755 tmpfs $root
+        mkdir -p $root/{bin,sbin,usr/bin,usr/sbin,etc/init.d,proc,sys/fs/cgroup,dev,run,tmp,var/log,root}
+        cp "$(command -v busybox)" $root/bin/busybox
+        chroot $root /bin/busybox --install -s
+        echo 'root:x:0:0:root:/root:/bin/sh' >$root/etc/passwd
+        echo 'root:x:0:' >$root/etc/group
+        echo '::sysinit:/bin/hostname -F /etc/hostname' >$root/etc/inittab
+        ln -s /run $root/var/run
+    fi
+    if [[ $init == openrc ]]; then
+        # All that Debian's packages of it have, but its own services; and their libraries.
+        mapfile -t files < <(dpkg -L openrc librc1t64 libeinfo1t64 librc1 libeinfo1 2>/dev/null | grep -v -e /share/ -e '^/etc/init.d/.' -e '^/etc/runlevels/.')
+        for file in "${files[@]}" $(ldd /sbin/openrc /sbin/supervise-daemon | grep -o '/[^ ]*'); do
+            [[ -d $file && ! -L $file ]] && { mkdir -p "$root$file"; continue; }
+            mkdir -p "$root${file%/*}"
+            cp -a "$file" "$root$file" 2>/dev/null || true
+            [[ ! -L $file ]] || cp -a "$(readlink -f "$file")" "$root$(readlink -f "$file")" 2>/dev/null || true
+        done
+        mkdir -p $root/etc/runlevels/{sysinit,boot,default,shutdown,nonetwork}
+        printf '#!/sbin/openrc-run\ndepend() { provide net localmount bootmisc; }\nstart() { :; }\n' >$root/etc/init.d/stubs
+        chmod +x $root/etc/init.d/stubs
+        printf '::sysinit:/sbin/openrc sysinit\n::sysinit:/sbin/openrc boot\n::wait:/sbin/openrc default\n' >>$root/etc/inittab
+    fi
+    ip link add eth0 type veth peer name wire
+    ip link set wire up
+    ip address add 10.84.0.1/24 dev eth0
+    ip link set eth0 up
+    ip link set lo up
+    cp -r "$work" $root/packages
+    echo machine >$root/etc/hostname
+    mount -t proc proc $root/proc
+    mount -t sysfs -o ro sysfs $root/sys
+    mount -t tmpfs -o mode=755 tmpfs $root/dev
+    for node in null zero full random urandom tty; do
+        touch "$root/dev/$node"
+        mount --bind "/dev/$node" "$root/dev/$node"
+    done
+    mkdir $root/dev/{shm,pts,mqueue,hugepages}
+    mount -t devpts -o newinstance,ptmxmode=666 devpts $root/dev/pts
+    ln -s pts/ptmx $root/dev/ptmx
+    ln -s /proc/self/fd $root/dev/fd
+    mount -t tmpfs -o mode=755 tmpfs $root/run
+    mount -t cgroup2 none $root/sys/fs/cgroup
+    # The tree of another machine, so to say.
+    "$work/thimble/install.sh" --root $root
+    case $init in
+        systemd) chroot $root systemctl enable thimble-guard thimble-installer thimble ;;
+        openrc) for service in thimble-installer thimble; do ln -s /etc/init.d/$service $root/etc/runlevels/default/; done ;;
+    esac
+    mkdir $root/before
+    cd $root
+    pivot_root . before
+    umount -l /before
+    rmdir /before
+    start=/sbin/init
+    [[ $init != systemd ]] || start="/lib/systemd/systemd --system --log-target=journal"
+    exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin $start
+fi
+
+[[ $(id -u) == 0 ]] || skip "needs root"
+for need in busybox minisign ip unshare nsenter; do
+    command -v "$need" >/dev/null || skip "$need is not installed"
+done
+! ldd "$(command -v busybox)" >/dev/null 2>&1 || skip "busybox is not a static one (busybox-static)"
+machine_is=$(uname -m)
+[[ -x $tree/dist/thimble-$machine_is && -x $tree/dist/thimble-tipc-$machine_is ]] || fail "build it first: make dist"
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-tar.XXXXXX")
+log=$work/log
+make_group
+outside='' machine=''
+shut_down() {
+    kill -9 "$outside" 2>/dev/null || true
+    wait "$outside" 2>/dev/null || true
+    outside='' machine=''
+}
+finish() {
+    local status=$?
+    if ((status != 0 && status != 77)); then
+        cat "$log" >&2
+        [[ -z $machine ]] || on sh -c 'cat /var/log/thimble.log; ps; journalctl -n 30 --no-pager' >&2 || true
+    fi
+    [[ -z $outside ]] || shut_down
+    remove_group
+    rm -rf "$work"
+}
+trap finish EXIT
+on() { nsenter --target "$machine" --mount --uts --ipc --net --pid --cgroup -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
+
+[[ -e $tree/dist/LICENCES ]] || "$tree/tests/rig/bill.sh" >/dev/null
+(cd "$tree" && OUT=$work packaging/tar/build.sh "$machine_is" >/dev/null)
+mkdir "$work/thimble"
+tar xzf "$work"/thimble-[0-9]*.tar.gz -C "$work/thimble" --strip-components=1
+# A newer one, by a byte.
+cp -r "$work/thimble" "$work/newer"
+echo >>"$work/newer/thimble"
+mkdir -p "$work/patch/files/etc"
+printf 'id = "PACKAGED-1"\nsw_version = "12"\nsummary = "x"\nreboot_required = false\n' >"$work/patch/metadata.toml"
+echo patched >"$work/patch/files/etc/motd"
+tar czf "$work/PACKAGED-1.patch" --owner=root:0 --group=root:0 -C "$work/patch" .
+minisign -G -W -p "$work/maker.pub" -s "$work/maker.key" >/dev/null
+minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
+
+say "wrong arguments are refused, with what is right"
+! "$work/thimble/install.sh" --root /nonexistent 2>"$log" || fail "it installs to nowhere"
+! "$work/thimble/install.sh" --init upstart 2>>"$log" || fail "it takes any init"
+! "$work/thimble/install.sh" --prefix 2>>"$log" || fail "it takes any option"
+! "$work/thimble/install.sh" --root "$work" 2>>"$log" || fail "it takes any directory for a root"
+[[ $(wc -l <"$log") == 4 ]] || fail "$(cat "$log")"
+cat "$log"
+
+up() {
+    kill -0 "$outside" 2>/dev/null || { cat "$log" >&2; grep -q 'SKIPPED: ' "$log" && exit 77; fail "it does not boot"; }
+    machine=$(cat "/proc/$outside/task/$outside/children" 2>/dev/null) && machine=${machine%% *}
+    [[ -n $machine && $(cat "/proc/$machine/comm") == "$1" ]]
+}
+# processes: their ids inside, of daemon and installer.
+processes() { on sh -c 'for p in /proc/[0-9]*; do [ "$(readlink $p/exe)" = /usr/bin/thimble ] && tr "\0" " " <$p/cmdline | grep -q -e " run" -e " installer" && echo ${p#/proc/}; done; true'; }
+says_hosts() { on thimble query-hosts 2>/dev/null | grep -q "machine .*Yes"; }
+both_run() { (($(processes | wc -l) == 2)); }
+
+for init in busybox openrc systemd; do
+    case $init in
+        openrc) command -v supervise-daemon >/dev/null || { echo "SKIPPED: $supervisor: openrc is not installed"; continue; } ;;
+        systemd) [[ -d $debian ]] || { echo "SKIPPED: $supervisor: no Debian is in target/ (tests/packages/deb.sh makes it)"; continue; } ;;
+    esac
+    say "$init: it is installed, and boots without a key"
+    (
+        in_group
+        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work" $init
+    ) >"$log" 2>&1 &
+    outside=$!
+    name=init
+    [[ $init != systemd ]] || name=systemd
+    until_true "init runs" up $name
+    grep -F "thimble is installed in /mnt/root, for $init." "$log" || fail "$(cat "$log")"
+    case $init in
+        busybox) until_true "it says what is missing" on grep -qF "there is no /etc/thimble/thimble.key" /var/log/thimble.log ;;
+        openrc) until_true "the runlevel is reached" on sh -c 'rc-status --runlevel 2>/dev/null | grep -qx default' ;;
+        systemd)
+            until_true "it is up" on systemctl is-active -q multi-user.target
+            [[ -z $(on systemctl --failed --no-legend --plain | grep thimble) ]] || fail "a unit has failed"
+            ;;
+    esac
+    [[ -z $(processes) ]] || fail "it runs without a key"
+
+    say "$init: given its configuration and key, it runs, as its user"
+    on sed -i -e 's/^roles = .*/roles = ["controller", "agent"]/' -e 's/^#hello_interval_ms = .*/hello_interval_ms = 200/' \
+        -e 's/^#hello_start_ms = .*/hello_start_ms = 50/' /etc/thimble/thimble.toml
+    on cp /packages/maker.pub /etc/thimble/maker.pub
+    on thimble keygen --cluster -o /etc/thimble/thimble.key >/dev/null
+    on chown thimble: /etc/thimble/thimble.key
+    on thimble check-config >/dev/null
+    case $init in
+        # Not after half a minute.
+        busybox) on sh -c 'kill $(pidof sleep)' ;;
+        openrc) on sh -c 'rc-service thimble-installer start && rc-service thimble start' >/dev/null ;;
+        systemd) on systemctl start thimble-installer thimble ;;
+    esac
+    until_true "it knows its host" says_hosts
+    until_true "both run" both_run
+    for pid in $(processes); do on sh -c "grep '^Uid' /proc/$pid/status; tr '\\0' ' ' </proc/$pid/cmdline; echo"; done | tee "$work/uids"
+    grep -q "^Uid:.*$(on id -u thimble)" "$work/uids" || fail "the daemon is not its user's"
+
+    say "$init: a patch is installed"
+    on thimble upload /packages/PACKAGED-1.patch >/dev/null
+    on thimble apply PACKAGED-1 >/dev/null
+    on thimble host-install machine
+    [[ $(on cat /etc/motd) == patched ]] || fail "it is not there"
+
+    say "$init: updated, it runs the new one, with its state"
+    before=$(processes | tr '\n' ' ')
+    on /packages/newer/install.sh
+    case $init in
+        busybox) on kill $before ;;
+        openrc) on sh -c 'rc-service thimble-installer restart && rc-service thimble restart' >/dev/null ;;
+        systemd) on sh -c 'systemctl daemon-reload; systemctl restart thimble-installer thimble' ;;
+    esac
+    until_true "both run" both_run
+    until_true "it knows its host" says_hosts
+    for pid in $(processes); do
+        [[ " $before " != *" $pid "* ]] || fail "process $pid is the old one"
+        on cmp "/proc/$pid/exe" /packages/newer/thimble || fail "process $pid runs the old program"
+    done
+    on thimble query | grep -F PACKAGED-1
+    on test -e /etc/thimble/thimble.toml.new || fail "the new configuration is not beside the old"
+    [[ $(on grep -c '^thimble:' /etc/passwd) == 1 ]] || fail "there are two users"
+    [[ $init != busybox || $(on grep -c '/usr/lib/thimble/' /etc/inittab) == 3 ]] || fail "init has them twice"
+    shut_down
+done
+echo "tar: all is well"
