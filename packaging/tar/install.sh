@@ -27,6 +27,10 @@ if [ -z "$init" ]; then
 	else fail "no init that it knows is in ${root:-/}; name one with --init systemd, openrc or busybox"
 	fi
 fi
+case "$init" in
+systemd | openrc | busybox) ;;
+*) fail "--init $init is none of systemd, openrc, busybox" ;;
+esac
 
 # put MODE FILE PLACE: replaces a file as a whole, also a program that runs.
 put() {
@@ -61,7 +65,6 @@ if ! grep -q '^thimble:' "$root/etc/passwd"; then
 	id=$group
 	! grep -q "^[^:]*:[^:]*:$id:" "$root/etc/passwd" || id=$(free_id)
 	echo "thimble:x:$id:$group:thimble daemon:/var/lib/thimble:/sbin/nologin" >>"$root/etc/passwd"
-	# Where there is none, no password is accepted either: `x` is none.
 	[ ! -e "$root/etc/shadow" ] || echo 'thimble:!*:::::::' >>"$root/etc/shadow"
 fi
 
@@ -92,7 +95,6 @@ busybox)
 	fi
 	next="/usr/lib/thimble/boot; kill -HUP 1 (init reads its table), or, where thimble runs already, end its processes: init starts the new one"
 	;;
-*) fail "--init $init is none of systemd, openrc, busybox" ;;
 esac
 
 echo "thimble is installed in ${root:-/}, for $init. Then:"

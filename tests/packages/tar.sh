@@ -30,12 +30,13 @@ if [[ ${1-} == boot ]]; then
     fi
     if [[ $init == openrc ]]; then
         # All that Debian's packages of it have, but its own services; and their libraries.
-        mapfile -t files < <(dpkg -L openrc librc1t64 libeinfo1t64 librc1 libeinfo1 2>/dev/null | grep -v -e /share/ -e '^/etc/init.d/.' -e '^/etc/runlevels/.')
+        mapfile -t files < <(dpkg -L openrc librc1t64 libeinfo1t64 librc1 libeinfo1 2>/dev/null | grep '^/' | grep -v -e /share/ -e '^/etc/init.d/.' -e '^/etc/runlevels/.')
         for file in "${files[@]}" $(ldd /sbin/openrc /sbin/supervise-daemon | grep -o '/[^ ]*'); do
-            [[ -d $file && ! -L $file ]] && { mkdir -p "$root$file"; continue; }
+            # Links to directories, as /lib is one here, are directories there.
+            if [[ -d $file ]]; then mkdir -p "$root$file"; continue; fi
+            [[ ! -e $root$file && ! -L $root$file ]] || rm "$root$file"
             mkdir -p "$root${file%/*}"
-            cp -a "$file" "$root$file" 2>/dev/null || true
-            [[ ! -L $file ]] || cp -a "$(readlink -f "$file")" "$root$(readlink -f "$file")" 2>/dev/null || true
+            cp --preserve=mode --dereference "$file" "$root$file"
         done
         mkdir -p $root/etc/runlevels/{sysinit,boot,default,shutdown,nonetwork}
         printf '#!/sbin/openrc-run\ndepend() { provide net localmount bootmisc; }\nstart() { :; }\n' >$root/etc/init.d/stubs
@@ -124,10 +125,14 @@ minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
 
 say "wrong arguments are refused, with what is right"
 ! "$work/thimble/install.sh" --root /nonexistent 2>"$log" || fail "it installs to nowhere"
-! "$work/thimble/install.sh" --init upstart 2>>"$log" || fail "it takes any init"
-! "$work/thimble/install.sh" --prefix 2>>"$log" || fail "it takes any option"
+mkdir -p "$work/any/etc"
+touch "$work/any/etc/passwd"
+! "$work/thimble/install.sh" --root "$work/any" --init upstart 2>>"$log" || fail "it takes any init"
+! "$work/thimble/install.sh" --root "$work/any" --prefix 2>>"$log" || fail "it takes any option"
 ! "$work/thimble/install.sh" --root "$work" 2>>"$log" || fail "it takes any directory for a root"
-[[ $(wc -l <"$log") == 4 ]] || fail "$(cat "$log")"
+! "$work/thimble/install.sh" --root "$work/any" 2>>"$log" || fail "it knows an init that is not there"
+[[ $(find "$work/any") == "$work/any"$'\n'"$work/any/etc"$'\n'"$work/any/etc/passwd" ]] || fail "it has changed something"
+[[ $(wc -l <"$log") == 5 ]] || fail "$(cat "$log")"
 cat "$log"
 
 up() {
