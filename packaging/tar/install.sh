@@ -41,6 +41,8 @@ put() {
 	mv "$root$3.thimble-new" "$root$3"
 }
 
+# Small roots lack some of these.
+mkdir -p "$root/var/lib" "$root/var/log"
 put 755 thimble /usr/bin/thimble
 put 755 is-set-up /usr/lib/thimble/is-set-up
 put 644 thimble.8 /usr/share/man/man8/thimble.8

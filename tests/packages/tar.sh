@@ -31,7 +31,7 @@ if [[ ${1-} == boot ]]; then
     if [[ $init == openrc ]]; then
         # All that Debian's packages of it have, but its own services; and their libraries.
         mapfile -t files < <(dpkg -L openrc librc1t64 libeinfo1t64 librc1 libeinfo1 2>/dev/null | grep '^/' | grep -v -e /share/ -e '^/etc/init.d/.' -e '^/etc/runlevels/.')
-        for file in "${files[@]}" $(ldd /sbin/openrc /sbin/supervise-daemon | grep -o '/[^ ]*'); do
+        for file in "${files[@]}" $(ldd /sbin/openrc{,-run} /sbin/supervise-daemon /lib/rc/bin/checkpath | grep -o '[[:space:]]/[^ ]*\|=> /[^ ]*' | grep -o '/.*'); do
             # Links to directories, as /lib is one here, are directories there.
             if [[ -d $file ]]; then mkdir -p "$root$file"; continue; fi
             [[ ! -e $root$file && ! -L $root$file ]] || rm "$root$file"
@@ -65,10 +65,8 @@ if [[ ${1-} == boot ]]; then
     mount -t cgroup2 none $root/sys/fs/cgroup
     # The tree of another machine, so to say.
     "$work/thimble/install.sh" --root $root
-    case $init in
-        systemd) chroot $root systemctl enable thimble-guard thimble-installer thimble ;;
-        openrc) for service in thimble-installer thimble; do ln -s /etc/init.d/$service $root/etc/runlevels/default/; done ;;
-    esac
+    # Units skip themselves until there is a key; OpenRC's services are added once there is one.
+    [[ $init != systemd ]] || chroot $root systemctl enable thimble-guard thimble-installer thimble
     mkdir $root/before
     cd $root
     pivot_root . before
@@ -162,7 +160,7 @@ for init in busybox openrc systemd; do
     grep -F "thimble is installed in /mnt/root, for $init." "$log" || fail "$(cat "$log")"
     case $init in
         busybox) until_true "it says what is missing" on grep -qF "there is no /etc/thimble/thimble.key" /var/log/thimble.log ;;
-        openrc) until_true "the runlevel is reached" on sh -c 'rc-status --runlevel 2>/dev/null | grep -qx default' ;;
+        openrc) until_true "the runlevel is reached" on sh -c 'grep -qx default /run/openrc/softlevel && [ -z "$(pidof openrc)" ]' ;;
         systemd)
             until_true "it is up" on systemctl is-active -q multi-user.target
             [[ -z $(on systemctl --failed --no-legend --plain | grep thimble) ]] || fail "a unit has failed"
@@ -180,7 +178,7 @@ for init in busybox openrc systemd; do
     case $init in
         # Not after half a minute.
         busybox) on sh -c 'kill $(pidof sleep)' ;;
-        openrc) on sh -c 'rc-service thimble-installer start && rc-service thimble start' >/dev/null ;;
+        openrc) on sh -c 'rc-update add thimble-installer default && rc-update add thimble default && rc-service thimble-installer start && rc-service thimble start' >/dev/null ;;
         systemd) on systemctl start thimble-installer thimble ;;
     esac
     until_true "it knows its host" says_hosts
