@@ -52,8 +52,10 @@ dist: ## static appliance binaries in dist/, each shown to run
 	@tests/rig/setup.sh dist
 	@tests/rig/dist.sh
 
-packages: dist ## packages for Debian of these, in dist/
+packages: dist ## Debian packages and archives with install.sh of these, in dist/
+	@tests/rig/setup.sh packages
 	@packaging/deb/build.sh
+	@packaging/tar/build.sh
 
 boot: ## an ARMv7 and an ARM64 host, with Debian's kernels, emulated: found, patched, rolled back
 	@tests/rig/setup.sh boot

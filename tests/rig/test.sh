@@ -136,6 +136,8 @@ run() {
     for supervisor in systemd openrc; do
         check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
     done
+    after "static binaries, armv7"
+    for archive in deb tar; do check "tests/packages/$archive" "tests/packages/$archive.sh"; done
     check "demo" tests/demo/demo.sh
     check "demo, begun in a bare root" env -u THIMBLE_BIN DEMO_STEPS=3 tests/rig/bare.sh make demo
 }
