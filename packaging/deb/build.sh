@@ -51,7 +51,7 @@ package() {
     put 644 "$work/fish" usr/share/fish/vendor_completions.d/thimble.fish
 
     # The units name the guide under this name, whichever package it is.
-    for page in guide keys patches running controllers tipc; do
+    for page in guide keys patches running controllers tipc packaging threat-model; do
         put 644 docs/$page.md usr/share/doc/thimble/$page.md
     done
     # For those who run OpenRC on Debian; its /etc/init.d is not for such scripts.

@@ -64,7 +64,7 @@ if [[ ${1-} == boot ]]; then
     mount -t tmpfs -o mode=755 tmpfs $root/run
     mount -t cgroup2 none $root/sys/fs/cgroup
     # The tree of another machine, so to say.
-    "$work/thimble/install.sh" --root $root
+    [[ $init == live ]] || "$work/thimble/install.sh" --root $root
     # Units skip themselves until there is a key; OpenRC's services are added once there is one.
     [[ $init != systemd ]] || chroot $root systemctl enable thimble-guard thimble-installer thimble
     mkdir $root/before
@@ -143,11 +143,12 @@ processes() { on sh -c 'for p in /proc/[0-9]*; do [ "$(readlink $p/exe)" = /usr/
 says_hosts() { on thimble query-hosts 2>/dev/null | grep -q "machine .*Yes"; }
 both_run() { (($(processes | wc -l) == 2)); }
 
-for init in busybox openrc systemd; do
+for init in busybox live openrc systemd; do
     case $init in
         openrc) command -v supervise-daemon >/dev/null || { echo "SKIPPED: $supervisor: openrc is not installed"; continue; } ;;
         systemd) [[ -d $debian ]] || { echo "SKIPPED: $supervisor: no Debian is in target/ (tests/packages/deb.sh makes it)"; continue; } ;;
     esac
+    # `live`: on a machine with busybox's init that runs.
     say "$init: it is installed, and boots without a key"
     (
         in_group
@@ -157,9 +158,15 @@ for init in busybox openrc systemd; do
     name=init
     [[ $init != systemd ]] || name=systemd
     until_true "init runs" up $name
-    grep -F "thimble is installed in /mnt/root, for $init." "$log" || fail "$(cat "$log")"
+    if [[ $init == live ]]; then
+        on /packages/thimble/install.sh | grep -F "thimble is installed in /, for busybox."
+        on /usr/lib/thimble/boot
+        on kill -HUP 1
+    else
+        grep -F "thimble is installed in /mnt/root, for $init." "$log" || fail "$(cat "$log")"
+    fi
     case $init in
-        busybox) until_true "it says what is missing" on grep -qF "there is no /etc/thimble/thimble.key" /var/log/thimble.log ;;
+        busybox | live) until_true "it says what is missing" on grep -qF "there is no /etc/thimble/thimble.key" /var/log/thimble.log ;;
         openrc) until_true "the runlevel is reached" on sh -c 'grep -qx default /run/openrc/softlevel && [ -z "$(pidof openrc)" ]' ;;
         systemd)
             until_true "it is up" on systemctl is-active -q multi-user.target
@@ -177,7 +184,7 @@ for init in busybox openrc systemd; do
     on thimble check-config >/dev/null
     case $init in
         # Not after half a minute.
-        busybox) on sh -c 'kill $(pidof sleep)' ;;
+        busybox | live) on sh -c 'kill $(pidof sleep)' ;;
         openrc) on sh -c 'rc-update add thimble-installer default && rc-update add thimble default && rc-service thimble-installer start && rc-service thimble start' >/dev/null ;;
         systemd) on systemctl start thimble-installer thimble ;;
     esac
@@ -196,7 +203,7 @@ for init in busybox openrc systemd; do
     before=$(processes | tr '\n' ' ')
     on /packages/newer/install.sh
     case $init in
-        busybox) on kill $before ;;
+        busybox | live) on kill $before ;;
         openrc) on sh -c 'rc-service thimble-installer restart && rc-service thimble restart' >/dev/null ;;
         systemd) on sh -c 'systemctl daemon-reload; systemctl restart thimble-installer thimble' ;;
     esac
@@ -209,7 +216,7 @@ for init in busybox openrc systemd; do
     on thimble query | grep -F PACKAGED-1
     on test -e /etc/thimble/thimble.toml.new || fail "the new configuration is not beside the old"
     [[ $(on grep -c '^thimble:' /etc/passwd) == 1 ]] || fail "there are two users"
-    [[ $init != busybox || $(on grep -c '/usr/lib/thimble/' /etc/inittab) == 3 ]] || fail "init has them twice"
+    [[ $init != busybox && $init != live || $(on grep -c '/usr/lib/thimble/' /etc/inittab) == 3 ]] || fail "init has them twice"
     shut_down
 done
 echo "tar: all is well"
