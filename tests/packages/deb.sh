@@ -42,7 +42,10 @@ if [[ ${1-} == boot ]]; then
     # As an image is made: nothing runs yet, and keys are there at the first boot.
     if [[ $image ]]; then
         inside() { DEBIAN_FRONTEND=noninteractive chroot $root "$@"; }
+        # And where systemd is not what makes users.
+        mv $root/usr/bin/systemd-sysusers $root/usr/bin/sysusers.away
         inside dpkg -i "/packages/$image"
+        mv $root/usr/bin/sysusers.away $root/usr/bin/systemd-sysusers
         inside sed -i 's/^roles = .*/roles = ["controller", "agent"]/' /etc/thimble/thimble.toml
         inside cp /packages/maker.pub /etc/thimble/
         inside thimble keygen --cluster -o /etc/thimble/thimble.key
@@ -272,6 +275,7 @@ say "part of an image: guard, installer and daemon start with its first boot"
 boot "thimble_$version-1_amd64.deb"
 until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
 on journalctl -o cat --no-pager -u thimble-guard | grep -F "no install was interrupted" || fail "the guard did not run"
+on getent passwd thimble | grep -F ":thimble daemon:/var/lib/thimble:/usr/sbin/nologin" || fail "there is no such user"
 no_thimble_failed
 files >"$work/before"
 
@@ -287,7 +291,7 @@ shut_down
 
 say "lintian"
 if command -v lintian >/dev/null; then
-    lintian --allow-root --info --fail-on error,warning "$work"/*-1_*.deb || fail "lintian finds something"
+    lintian --allow-root --display-info --fail-on error,warning "$work"/*-1_*.deb || fail "lintian finds something"
 else
     echo "SKIPPED: lintian is not installed"
 fi
