@@ -25,7 +25,7 @@ declare -A needs=(
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"
     [filesystems]="@build @net linux.uml:user-mode-linux modprobe:kmod mkfs.vfat:dosfstools mkfs.ext4:e2fsprogs
         mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
-    [packages]="@dist dpkg-deb:dpkg"
+    [packages]="@dist"
     [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
     [test]="@dist @net @boot @tipc @fuzz @filesystems @packages debootstrap:debootstrap lintian:lintian busybox:busybox-static rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
