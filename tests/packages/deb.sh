@@ -86,7 +86,8 @@ finish() {
         on journalctl --no-pager -n 40 >&2 || true
     fi
     [[ -z $outside ]] || shut_down
-    remove_group
+    # Its bare `return` has the status from before the trap.
+    remove_group || true
     rm -rf "$work"
 }
 trap finish EXIT

@@ -101,7 +101,8 @@ finish() {
         [[ -z $machine ]] || on sh -c 'cat /var/log/thimble.log; ps; journalctl -n 30 --no-pager' >&2 || true
     fi
     [[ -z $outside ]] || shut_down
-    remove_group
+    # Its bare `return` has the status from before the trap.
+    remove_group || true
     rm -rf "$work"
 }
 trap finish EXIT
