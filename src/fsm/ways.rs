@@ -267,6 +267,21 @@ mod tests {
         assert_eq!(unicast(&mut controllers, 110), [], "once");
     }
 
+    /// It names itself by no link; on this host that is the link by which the one that told it is heard.
+    #[test]
+    fn an_address_of_the_link_that_was_told_is_the_one_that_is_heard() {
+        let of_link = |last, scope_id| {
+            let ip = core::net::Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, last);
+            SocketAddr::V6(core::net::SocketAddrV6::new(ip, 7488, 0, scope_id))
+        };
+        let others = OtherControllers { at: [of_link(2, 0).into()].into_iter().collect() };
+        let told = ReceivedDatagram { message: Message::OtherControllers(others), ..hello(1, false) };
+        let mut controllers = Controllers::default();
+        controllers.on_message(at(0), Peer::Ip(of_link(1, 3)), &told, Some(Way::Unicast));
+        controllers.on_message(at(0), Peer::Ip(of_link(2, 3)), &hello(2, false), Some(Way::Unicast));
+        assert_eq!(unicast(&mut controllers, 1), [Peer::Ip(of_link(2, 3))]);
+    }
+
     #[test]
     fn a_controller_that_was_heard_of_is_sent_to_and_known_once_it_is_heard() {
         let others =

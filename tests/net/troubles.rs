@@ -177,6 +177,13 @@ fn an_interface_that_is_down_is_reported() {
     let mut down = controller.namespace.command("ip");
     assert!(down.args(["link", "set", "net0", "down"]).status().unwrap().success());
     reports_first(controller, over::UNPLUGGED);
+    // What cannot be asked is not counted as failed.
+    if cfg!(not(feature = "tipc")) {
+        for hosts in ["agent-1", "--all"] {
+            let said = controller.thimble(&["host-install", hosts]).failed(1);
+            assert!(said.contains("No interface of this controller is up"), "{hosts}: {said}");
+        }
+    }
     let [gone, back] = over::UNPLUGGED_LOG;
     // What is over within a second is not logged.
     wait::until_true("the log tells it", || controller.log().contains(gone));

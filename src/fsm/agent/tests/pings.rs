@@ -31,6 +31,22 @@ fn asks_that_any_agent_can_send_get_few_answers_and_the_last_is_remembered() {
 }
 
 #[test]
+fn each_controller_is_answered_and_told_what_was_heard_of_it() {
+    let mut trace = Trace::idle();
+    let mut asked = |now, by, number, is_to_all| {
+        let ping = Message::Ping(Ping { host: NodeId(10), number });
+        trace.message(now, NodeId(by), ping, is_to_all)
+    };
+    assert_eq!(asked(1_000, 1, 5, true), ["pong 5, heard 5"]);
+    assert_eq!(asked(1_010, 2, 90, true), ["pong 90, heard 90"]);
+    assert_eq!(asked(1_020, 1, 6, false), ["pong 6, heard 5", "pong 6, heard 5 to 1"]);
+    // Whoever sends in many names gets no more answers than eight controllers.
+    let many = (0..1_000).map(|by| asked(1_100 + by / 10, 100 + by, 7, true).len()).sum::<usize>();
+    assert_eq!(many, limits::CONTROLLERS - 2);
+    assert_eq!(asked(1_300, 1, 8, true), ["pong 8, heard 8"]);
+}
+
+#[test]
 fn it_answers_before_it_has_recovered_and_while_it_installs() {
     let mut trace = Trace::start(3);
     assert_eq!(trace.waits(0), ["recover"]);
