@@ -106,8 +106,8 @@ compile() {
         check "fuzz $target" tests/rig/fuzz.sh $target "${FUZZ_SECONDS:-5}"
     done
     # The larger of the two binaries; `make test-all` builds both.
-    local foreign=(dist/thimble-tipc-$other)
-    [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-$other)
+    local foreign=(dist/thimble-$other)
+    [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-tipc-$other)
     check "static binaries, $other" tests/rig/dist.sh "${foreign[@]}"
     foreign=(dist/thimble-armv7)
     [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-tipc-armv7)
