@@ -68,6 +68,8 @@ mod ipv6;
 #[cfg(not(feature = "tipc"))]
 mod itself;
 #[cfg(not(feature = "tipc"))]
+mod linked;
+#[cfg(not(feature = "tipc"))]
 mod links;
 mod local_users;
 mod logs;

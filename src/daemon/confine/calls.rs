@@ -3,6 +3,11 @@
 //! The numbers that the crate libc does not name are those of <asm-generic/unistd.h>, which all
 //! architectures have in common from 403 on, and of <asm/unistd.h> of ARM.
 
+#[cfg(target_arch = "x86_64")]
+use libc::{SYS_lstat as LSTAT, SYS_stat as STAT};
+#[cfg(target_arch = "arm")]
+use libc::{SYS_lstat64 as LSTAT, SYS_stat64 as STAT};
+
 /// What every worker calls: descriptors that it has, memory, time, threads. Nothing here and
 /// below makes a process, executes a program, opens a socket, sends a signal, or changes an
 /// owner or a mode.
@@ -69,26 +74,14 @@ pub(super) const FILE_CALLS: &[libc::c_long] = &[
 /// What a C library still calls where it is older than the numbers above.
 #[cfg(target_arch = "x86_64")]
 pub(super) const OLD_CALLS: &[libc::c_long] = &[libc::SYS_poll];
-#[cfg(target_arch = "x86_64")]
-pub(super) const OLD_FILE_CALLS: &[libc::c_long] = &[
-    libc::SYS_open,
-    libc::SYS_stat,
-    libc::SYS_lstat,
-    libc::SYS_access,
-    libc::SYS_readlink,
-    libc::SYS_mkdir,
-    libc::SYS_rmdir,
-    libc::SYS_unlink,
-    libc::SYS_rename,
-];
 #[cfg(target_arch = "arm")]
 pub(super) const OLD_CALLS: &[libc::c_long] =
     &[libc::SYS_poll, libc::SYS_recv, libc::SYS_send, libc::SYS_sigreturn];
-#[cfg(target_arch = "arm")]
+#[cfg(any(target_arch = "x86_64", target_arch = "arm"))]
 pub(super) const OLD_FILE_CALLS: &[libc::c_long] = &[
     libc::SYS_open,
-    libc::SYS_stat64,
-    libc::SYS_lstat64,
+    STAT,
+    LSTAT,
     libc::SYS_access,
     libc::SYS_readlink,
     libc::SYS_mkdir,

@@ -4,10 +4,11 @@
 //! report that is lost, doubled or not understood does no harm. One thing is read of it: which
 //! interface was removed, since one that is made anew at once may have the same index.
 
+mod sys;
+
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
-use super::sys;
 use crate::config::interface::Interface;
 
 /// Reports read in one turn.
@@ -37,7 +38,7 @@ impl Reports {
     /// # Errors
     /// As `socket(2)` and `bind(2)`.
     pub fn open() -> io::Result<Self> {
-        sys::interface_reports().map(Self)
+        sys::open().map(Self)
     }
 
     /// The socket, to poll.
@@ -52,7 +53,7 @@ impl Reports {
         let mut reported = Reported { has_more: true, ..Reported::default() };
         let mut head = [0; HEAD_BYTES];
         for _ in 0..REPORTS {
-            match sys::next_report(self.0.as_fd(), &mut head) {
+            match sys::next(self.0.as_fd(), &mut head) {
                 Ok(Some(len)) => {
                     reported.is_news = true;
                     let removed = removed_interface(head.get(..len).unwrap_or(&head));
