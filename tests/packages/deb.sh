@@ -7,38 +7,15 @@ set -euo pipefail
 supervisor=deb
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 source "$tree/tests/supervisors/lib.sh"
+source "$tree/tests/packages/root.sh"
 base=$tree/target/debian-bookworm
 
 # Inside: the machine boots from a layer over that Debian.
 if [[ ${1-} == boot ]]; then
-    work=$2 image=$3 root=/mnt/root
-    mount --make-rprivate /
-    mount -t tmpfs tmpfs /mnt
-    mkdir /mnt/{upper,work,root}
-    mount -t overlay overlay -o "lowerdir=$base,upperdir=/mnt/upper,workdir=/mnt/work" $root ||
-        { echo "SKIPPED: $supervisor: this kernel or disk allows no overlay"; exit 77; }
-    ip link add eth0 type veth peer name wire
-    ip link set wire up
-    ip address add 10.84.0.1/24 dev eth0
-    ip link set eth0 up
-    ip link set lo up
-    cp -r "$work" $root/packages
-    echo machine >$root/etc/hostname
-    echo 5b3f2f0e1d6c4b7aa0c1d2e3f4a5b6c7 >$root/etc/machine-id
-    mount -t proc proc $root/proc
-    mount -t sysfs -o ro sysfs $root/sys
-    mount -t tmpfs -o mode=755 tmpfs $root/dev
-    for node in null zero full random urandom tty; do
-        touch "$root/dev/$node"
-        mount --bind "/dev/$node" "$root/dev/$node"
-    done
-    ln -s /proc/self/fd $root/dev/fd
-    mkdir $root/dev/{shm,pts,mqueue,hugepages}
-    mount -t devpts -o newinstance,ptmxmode=666 devpts $root/dev/pts
-    ln -s pts/ptmx $root/dev/ptmx
-    mount -t tmpfs -o mode=755 tmpfs $root/run
-    mount -t tmpfs tmpfs $root/tmp
-    mount -t cgroup2 none $root/sys/fs/cgroup
+    work=$2 image=$3
+    begin_root
+    lay_over_debian "$base"
+    furnish
     # As an image is made: nothing runs yet, and keys are there at the first boot.
     if [[ $image ]]; then
         inside() { DEBIAN_FRONTEND=noninteractive chroot $root "$@"; }
@@ -51,12 +28,7 @@ if [[ ${1-} == boot ]]; then
         inside thimble keygen --cluster -o /etc/thimble/thimble.key
         inside chown thimble: /etc/thimble/thimble.key
     fi
-    mkdir $root/before
-    cd $root
-    pivot_root . before
-    umount -l /before
-    rmdir /before
-    exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin /lib/systemd/systemd --system --log-target=journal
+    enter /lib/systemd/systemd --system --log-target=journal
 fi
 
 [[ $(id -u) == 0 ]] || skip "needs root"
@@ -78,18 +50,7 @@ fi
 work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-packages.XXXXXX")
 log=$work/log
 make_group
-outside=
-finish() {
-    local status=$?
-    if ((status != 0 && status != 77)) && [[ -n ${machine-} ]]; then
-        cat "$log" >&2
-        on journalctl --no-pager -n 40 >&2 || true
-    fi
-    [[ -z $outside ]] || shut_down
-    # Its bare `return` has the status from before the trap.
-    remove_group || true
-    rm -rf "$work"
-}
+show_journal() { on journalctl --no-pager -n 40; }
 trap finish EXIT
 
 say "packages of this tree; of a higher version, whose program differs by a byte at its end"
@@ -138,35 +99,15 @@ for arch in "${architectures[@]}"; do
 done
 
 say "a patch, as its maker makes it"
-mkdir -p "$work/patch/files/etc"
-printf 'id = "PACKAGED-1"\nsw_version = "12"\nsummary = "x"\nreboot_required = false\n' >"$work/patch/metadata.toml"
-echo patched >"$work/patch/files/etc/motd"
-tar czf "$work/PACKAGED-1.patch" --owner=root:0 --group=root:0 -C "$work/patch" .
-minisign -G -W -p "$work/maker.pub" -s "$work/maker.key" >/dev/null
-minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
+make_patch
 rm -r "$work"/{in,patch,list,wanted-*,maker.key}
 
-shut_down() {
-    kill -9 "$outside" 2>/dev/null || true
-    wait "$outside" 2>/dev/null || true
-    outside='' machine=''
-}
 # boot [PACKAGE]: with it installed before the boot.
 boot() {
-    machine=
-    (
-        in_group
-        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work" "${1-}"
-    ) >"$log" 2>&1 &
-    outside=$!
+    start_machine boot "$work" "${1-}"
     until_true "systemd is up" booted
 }
-booted() {
-    kill -0 "$outside" 2>/dev/null || { cat "$log" >&2; grep -q 'SKIPPED: ' "$log" && exit 77; fail "it does not boot"; }
-    machine=$(cat "/proc/$outside/task/$outside/children" 2>/dev/null) && machine=${machine%% *}
-    [[ -n $machine && $(cat "/proc/$machine/comm") == systemd ]] && on systemctl is-active -q multi-user.target 2>/dev/null
-}
-on() { nsenter --target "$machine" --mount --uts --ipc --net --pid --cgroup -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin DEBIAN_FRONTEND=noninteractive "$@"; }
+booted() { is_up systemd && on systemctl is-active -q multi-user.target 2>/dev/null; }
 property() { on systemctl show --value -p "$2" "$1"; }
 status_is() { [[ $(property thimble StatusText) == "$1" ]]; }
 failed() { on systemctl --failed --no-legend --plain | awk '{ print $1 }'; }
@@ -198,14 +139,10 @@ on systemctl start thimble-guard
 no_thimble_failed
 
 say "given its configuration and key, it starts"
-on sed -i -e 's/^roles = .*/roles = ["controller", "agent"]/' -e 's/^#hello_interval_ms = .*/hello_interval_ms = 200/' \
-    -e 's/^#hello_start_ms = .*/hello_start_ms = 50/' /etc/thimble/thimble.toml
-on cp /packages/maker.pub /etc/thimble/maker.pub
+configure
 ! on thimble check-config 2>"$work/said" || fail "check-config takes it without a key"
 grep -qF "thimble keygen" "$work/said" || fail "check-config does not tell how to make the key"
-on thimble keygen --cluster -o /etc/thimble/thimble.key
-on chown thimble: /etc/thimble/thimble.key
-on thimble check-config >/dev/null
+give_key
 on systemctl start thimble-installer thimble
 until_true "the status line" status_is "controller: 0 patches, 1 hosts, 0 lost; agent: 0 patches installed"
 on systemctl start thimble-guard

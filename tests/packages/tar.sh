@@ -6,18 +6,15 @@ set -euo pipefail
 supervisor=tar
 tree=$(cd "$(dirname "$0")/../.." && pwd)
 source "$tree/tests/supervisors/lib.sh"
+source "$tree/tests/packages/root.sh"
 debian=$tree/target/debian-bookworm
 
 # Inside: makes the root, installs to it, and boots.
 if [[ ${1-} == boot ]]; then
-    work=$2 init=$3 root=/mnt/root
-    mount --make-rprivate /
-    mount -t tmpfs tmpfs /mnt
-    mkdir /mnt/{upper,work,root}
+    work=$2 init=$3
+    begin_root
     if [[ $init == systemd ]]; then
-        mount -t overlay overlay -o "lowerdir=$debian,upperdir=/mnt/upper,workdir=/mnt/work" $root ||
-            { echo "SKIPPED: $supervisor: this kernel or disk allows no overlay"; exit 77; }
-        echo 5b3f2f0e1d6c4b7aa0c1d2e3f4a5b6c7 >$root/etc/machine-id
+        lay_over_debian "$debian"
     else
         mount -t tmpfs -o mode=755 tmpfs $root
         mkdir -p $root/{bin,sbin,usr/bin,usr/sbin,etc/init.d,proc,sys/fs/cgroup,dev,run,tmp,var/log,root}
@@ -43,38 +40,14 @@ if [[ ${1-} == boot ]]; then
         chmod +x $root/etc/init.d/stubs
         printf '::sysinit:/sbin/openrc sysinit\n::sysinit:/sbin/openrc boot\n::wait:/sbin/openrc default\n' >>$root/etc/inittab
     fi
-    ip link add eth0 type veth peer name wire
-    ip link set wire up
-    ip address add 10.84.0.1/24 dev eth0
-    ip link set eth0 up
-    ip link set lo up
-    cp -r "$work" $root/packages
-    echo machine >$root/etc/hostname
-    mount -t proc proc $root/proc
-    mount -t sysfs -o ro sysfs $root/sys
-    mount -t tmpfs -o mode=755 tmpfs $root/dev
-    for node in null zero full random urandom tty; do
-        touch "$root/dev/$node"
-        mount --bind "/dev/$node" "$root/dev/$node"
-    done
-    mkdir $root/dev/{shm,pts,mqueue,hugepages}
-    mount -t devpts -o newinstance,ptmxmode=666 devpts $root/dev/pts
-    ln -s pts/ptmx $root/dev/ptmx
-    ln -s /proc/self/fd $root/dev/fd
-    mount -t tmpfs -o mode=755 tmpfs $root/run
-    mount -t cgroup2 none $root/sys/fs/cgroup
+    furnish
     # The tree of another machine, so to say.
     [[ $init == live ]] || "$work/thimble/install.sh" --root $root
     # Units skip themselves until there is a key; OpenRC's services are added once there is one.
     [[ $init != systemd ]] || chroot $root systemctl enable thimble-guard thimble-installer thimble
-    mkdir $root/before
-    cd $root
-    pivot_root . before
-    umount -l /before
-    rmdir /before
-    start=/sbin/init
-    [[ $init != systemd ]] || start="/lib/systemd/systemd --system --log-target=journal"
-    exec env -i container=other PATH=/usr/sbin:/usr/bin:/sbin:/bin $start
+    start=(/sbin/init)
+    [[ $init != systemd ]] || start=(/lib/systemd/systemd --system --log-target=journal)
+    enter "${start[@]}"
 fi
 
 [[ $(id -u) == 0 ]] || skip "needs root"
@@ -88,25 +61,8 @@ machine_is=$(uname -m)
 work=$(mktemp -d "${TMPDIR:-/tmp}/thimble-tar.XXXXXX")
 log=$work/log
 make_group
-outside='' machine=''
-shut_down() {
-    kill -9 "$outside" 2>/dev/null || true
-    wait "$outside" 2>/dev/null || true
-    outside='' machine=''
-}
-finish() {
-    local status=$?
-    if ((status != 0 && status != 77)); then
-        cat "$log" >&2
-        [[ -z $machine ]] || on sh -c 'cat /var/log/thimble.log; ps; journalctl -n 30 --no-pager' >&2 || true
-    fi
-    [[ -z $outside ]] || shut_down
-    # Its bare `return` has the status from before the trap.
-    remove_group || true
-    rm -rf "$work"
-}
+show_journal() { on sh -c 'cat /var/log/thimble.log; ps; journalctl -n 30 --no-pager'; }
 trap finish EXIT
-on() { nsenter --target "$machine" --mount --uts --ipc --net --pid --cgroup -- /usr/bin/env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin "$@"; }
 
 [[ -e $tree/dist/LICENCES ]] || "$tree/tests/rig/bill.sh" >/dev/null
 (cd "$tree" && OUT=$work packaging/tar/build.sh "$machine_is" >/dev/null)
@@ -115,12 +71,7 @@ tar xzf "$work"/thimble-[0-9]*.tar.gz -C "$work/thimble" --strip-components=1
 # A newer one, by a byte.
 cp -r "$work/thimble" "$work/newer"
 echo >>"$work/newer/thimble"
-mkdir -p "$work/patch/files/etc"
-printf 'id = "PACKAGED-1"\nsw_version = "12"\nsummary = "x"\nreboot_required = false\n' >"$work/patch/metadata.toml"
-echo patched >"$work/patch/files/etc/motd"
-tar czf "$work/PACKAGED-1.patch" --owner=root:0 --group=root:0 -C "$work/patch" .
-minisign -G -W -p "$work/maker.pub" -s "$work/maker.key" >/dev/null
-minisign -S -H -s "$work/maker.key" -m "$work/PACKAGED-1.patch" >/dev/null
+make_patch
 
 say "wrong arguments are refused, with what is right"
 ! "$work/thimble/install.sh" --root /nonexistent 2>"$log" || fail "it installs to nowhere"
@@ -134,11 +85,6 @@ touch "$work/any/etc/passwd"
 [[ $(wc -l <"$log") == 5 ]] || fail "$(cat "$log")"
 cat "$log"
 
-up() {
-    kill -0 "$outside" 2>/dev/null || { cat "$log" >&2; grep -q 'SKIPPED: ' "$log" && exit 77; fail "it does not boot"; }
-    machine=$(cat "/proc/$outside/task/$outside/children" 2>/dev/null) && machine=${machine%% *}
-    [[ -n $machine && $(cat "/proc/$machine/comm") == "$1" ]]
-}
 # processes: their ids inside, of daemon and installer.
 processes() { on sh -c 'for p in /proc/[0-9]*; do [ "$(readlink $p/exe)" = /usr/bin/thimble ] && tr "\0" " " <$p/cmdline | grep -q -e " run" -e " installer" && echo ${p#/proc/}; done; true'; }
 says_hosts() { on thimble query-hosts 2>/dev/null | grep -q "machine .*Yes"; }
@@ -151,14 +97,10 @@ for init in busybox live openrc systemd; do
     esac
     # `live`: on a machine with busybox's init that runs.
     say "$init: it is installed, and boots without a key"
-    (
-        in_group
-        exec unshare --mount --pid --fork --mount-proc --cgroup --uts --ipc --net --kill-child "$0" boot "$work" $init
-    ) >"$log" 2>&1 &
-    outside=$!
+    start_machine boot "$work" $init
     name=init
     [[ $init != systemd ]] || name=systemd
-    until_true "init runs" up $name
+    until_true "init runs" is_up $name
     if [[ $init == live ]]; then
         on /packages/thimble/install.sh | grep -F "thimble is installed in /, for busybox."
         on /usr/lib/thimble/boot
@@ -177,12 +119,8 @@ for init in busybox live openrc systemd; do
     [[ -z $(processes) ]] || fail "it runs without a key"
 
     say "$init: given its configuration and key, it runs, as its user"
-    on sed -i -e 's/^roles = .*/roles = ["controller", "agent"]/' -e 's/^#hello_interval_ms = .*/hello_interval_ms = 200/' \
-        -e 's/^#hello_start_ms = .*/hello_start_ms = 50/' /etc/thimble/thimble.toml
-    on cp /packages/maker.pub /etc/thimble/maker.pub
-    on thimble keygen --cluster -o /etc/thimble/thimble.key >/dev/null
-    on chown thimble: /etc/thimble/thimble.key
-    on thimble check-config >/dev/null
+    configure
+    give_key
     case $init in
         # Not after half a minute.
         busybox | live) on sh -c 'kill $(pidof sleep)' ;;

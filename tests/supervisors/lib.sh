@@ -33,9 +33,10 @@ make_group() {
 }
 in_group() { echo "$BASHPID" >"$group/cgroup.procs"; }
 remove_group() {
-    # Everything in it is dead; the kernel needs a moment to notice.
+    # Everything in it is dead; the kernel needs a moment to notice. In an EXIT trap a bare `return`
+    # has the status from before it.
     for _ in {1..100}; do
-        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && return
+        find "$group" -depth -type d -exec rmdir {} + 2>/dev/null && return 0
         sleep 0.05
     done
 }
