@@ -164,6 +164,42 @@ fn every_document_that_the_code_cites_is_there_with_its_section() {
     assert!(cited > 5, "the citations are not where this test looks for them: {cited}");
 }
 
+/// The alerts of the rule file: name, severity and all lines.
+fn alerts() -> Vec<(String, String, String)> {
+    let rules = fs::read_to_string(root().join("config/thimble.rules.yml")).unwrap();
+    let of = |rule: &str| {
+        let name = rule.lines().next().unwrap_or_default();
+        let severity = rule.split_once("severity: ").and_then(|(_, rest)| rest.lines().next());
+        (name.to_owned(), severity.unwrap_or_default().to_owned(), rule.to_owned())
+    };
+    rules.split("- alert: ").skip(1).map(of).collect()
+}
+
+#[test]
+fn monitoring_explains_each_alert_rule_with_its_severity_and_no_other() {
+    let text = fs::read_to_string(root().join("docs/monitoring.md")).unwrap();
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `Thimble"));
+    let explained: Vec<_> = rows
+        .map(|row| {
+            let (name, rest) = row.split_once("` | ").unwrap();
+            (["Thimble", name].concat(), rest.split(" |").next().unwrap_or_default().to_owned())
+        })
+        .collect();
+    let rules: Vec<_> = alerts().into_iter().map(|(name, severity, _)| (name, severity)).collect();
+    assert!(rules.len() > 20, "the rules are not where this test looks for them");
+    assert_eq!(explained, rules);
+}
+
+#[test]
+fn each_alert_rule_says_what_is_wrong_and_what_to_do() {
+    for (name, severity, rule) in alerts() {
+        assert!(["critical", "warning", "info"].contains(&severity.as_str()), "{name}: {severity}");
+        for part in [" expr: ", " summary: \"", "description: >-\n"] {
+            assert_eq!(rule.matches(part).count(), 1, "{name}: {part}");
+        }
+    }
+}
+
 /// Whether code has one of these examples.
 fn shows(source: &str, examples: &[&str]) -> bool {
     code(source).any(|line| examples.iter().any(|example| places(line, example).next().is_some()))

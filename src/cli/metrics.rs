@@ -1,4 +1,4 @@
-//! `metrics`: the values of `status` as OpenMetrics text.
+//! The values of `status` as OpenMetrics text.
 //!
 //! The names are stable. Each value is a whole number, in the base unit that its
 //! name ends with. The text is also what Prometheus' older format allows, so that
@@ -9,40 +9,40 @@
 
 use std::fmt::Write;
 
-use super::client::Client;
-use super::command::Invocation;
 use super::counts;
-use super::exit::Failure;
 use super::numbers::Scope;
-use super::out::Out;
 use super::status_report::StatusReport;
 use crate::control::{HOSTS_BY, NeighbourRow, PATCHES_BY, RolloutRow, WorkerTask};
 use crate::json::Value;
 use crate::repo::rollout::RolloutState;
 use crate::types::InterfaceState;
 
-/// `thimble metrics`
-pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
-    let report = StatusReport::ask(&mut Client::connect(&invocation.socket()?)?)?;
-    let mut writer = MetricsWriter { is_json: out.is_json(), ..MetricsWriter::default() };
-    of_all(&report, &mut writer);
-    out.text(writer.text + "# EOF\n")?;
-    out.json(|| Value::object([("metrics", Value::List(writer.samples))]))?;
-    Ok(())
-}
-
 /// Collects the metrics, as text or as JSON.
 #[derive(Default)]
-struct MetricsWriter {
+pub struct MetricsWriter {
     is_json: bool,
-    text: String,
-    samples: Vec<Value>,
+    /// The metrics as text, without the end mark.
+    pub text: String,
+    /// The metrics as JSON.
+    pub samples: Vec<Value>,
     /// The current metric's name, and the suffix of its samples.
     name: String,
     suffix: &'static str,
 }
 
 impl MetricsWriter {
+    /// The metrics of a daemon, as text or as JSON. Without a report there is `up` alone, as 0.
+    #[must_use]
+    pub fn of(report: Option<&StatusReport>, is_json: bool) -> Self {
+        let mut writer = Self { is_json, ..Self::default() };
+        writer.family("up", false, "1 if the daemon answered");
+        writer.sample(&[], report.is_some().into());
+        if let Some(report) = report {
+            of_all(report, &mut writer);
+        }
+        writer
+    }
+
     /// Begins a metric; its samples follow.
     fn family(&mut self, name: &str, is_counter: bool, help: &str) {
         self.name = ["thimble_", name].concat();
@@ -186,5 +186,89 @@ fn of_counts(counters: &[(String, u64)], writer: &mut MetricsWriter) {
         if let Some(reason) = counts::reason(name) {
             writer.sample(&[("reason", reason.as_str())], *value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::cli::numbers::NUMBERS;
+    use crate::cli::rollout::tests as rollouts;
+    use crate::cli::status::tests::{agent, floor, report};
+    use crate::control::{InterfaceRow, StatusRow};
+    use crate::fsm::rollout::Census;
+    use crate::types::Text;
+    use crate::wire::refusal::Refusal;
+
+    /// The metrics of a controller and of an agent that have all there is but TIPC.
+    fn all() -> String {
+        let floor = || Some(floor("F1", "2030-01-01"));
+        let counters = Refusal::ALL.iter().map(|refusal| (refusal.counter().to_owned(), 0)).collect();
+        let rollout = Some(rollouts::row(RolloutState::Running, Census::default()));
+        let mut controller = StatusReport { rollout, counters, ..report() };
+        controller.row.applied_floor = floor();
+        let interface = InterfaceRow {
+            name: Text::truncated("eth0"),
+            state: InterfaceState::Up,
+            address: Text::default(),
+            age_ms: 0,
+            outage: None,
+            heard: None,
+            is_without_ipv6: false,
+        };
+        controller.row.interfaces.push(interface).unwrap();
+        let row = StatusRow { installed_floor: floor(), ..agent() };
+        let agent = StatusReport { row, ..StatusReport::default() };
+        [controller, agent].map(|report| MetricsWriter::of(Some(&report), false).text).concat()
+    }
+
+    /// What PromQL selects of thimble's: names, and what is in the braces behind them.
+    fn selectors<'r>(rules: &'r str) -> Vec<(&'r str, &'r str)> {
+        let is_expression = |line: &&str| !line.starts_with('#') && !line.contains(": \"");
+        let lines = rules.lines().map(str::trim_start).filter(is_expression);
+        let starts = lines.flat_map(|line| line.match_indices("thimble_").map(|(at, _)| &line[at..]));
+        let cut = |text: &'r str| {
+            let end = text.find(|c: char| !c.is_ascii_lowercase() && c != '_').unwrap_or(text.len());
+            let (name, rest) = text.split_at(end);
+            let labels = rest.strip_prefix('{').and_then(|rest| rest.split('}').next());
+            (name, labels.unwrap_or_default())
+        };
+        starts.map(cut).collect()
+    }
+
+    #[test]
+    fn each_metric_of_the_alert_rules_is_there_with_its_labels() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/thimble.rules.yml");
+        let (rules, text) = (fs::read_to_string(path).unwrap(), all());
+        let selectors = selectors(&rules);
+        assert!(selectors.len() > 40, "{selectors:?}");
+        for (name, labels) in selectors {
+            if let Some(tipcs) = name.strip_prefix("thimble_").filter(|name| name.starts_with("tipc_")) {
+                assert!(!cfg!(feature = "tipc") || NUMBERS.iter().any(|of| of.metric == tipcs), "{name}");
+                continue;
+            }
+            let is_of =
+                |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+            assert!(text.lines().any(|line| is_of(&line)), "there is no {name}");
+            for label in labels.split(',').filter(|label| !label.is_empty()) {
+                let (label, values) = label.split_once('=').unwrap();
+                for value in values.trim_matches(['~', '"']).split('|') {
+                    let wanted = format!("{label}=\"{value}\"");
+                    let has_it = text.lines().filter(is_of).any(|line| line.contains(&wanted));
+                    assert!(has_it, "no {name} has {wanted}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn without_a_report_there_is_nothing_but_that_it_is_down() {
+        let writer = MetricsWriter::of(None, false);
+        let help = "# HELP thimble_up 1 if the daemon answered.";
+        assert_eq!(writer.text, format!("# TYPE thimble_up gauge\n{help}\nthimble_up 0\n"));
+        assert!(all().contains("\nthimble_up 1\n"));
     }
 }

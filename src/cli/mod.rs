@@ -41,6 +41,7 @@ mod progress;
 mod relations;
 mod rollout;
 mod run;
+mod scrape;
 mod signed;
 mod status;
 mod status_json;

@@ -49,13 +49,16 @@ numbers! {
     Node "" "authenticated" "0 if auth is none" = |all| Some((!all.row.is_unauthenticated).into());
     Node "uptime_ms" "uptime_seconds" "time since the daemon's start" = |all| Some(all.row.uptime_ms);
     Node "clock_ms" "clock_seconds" "the node's clock, since 1970" = |all| Some(all.row.unix_ms);
-    Node "clock_set_forward_ms" "" "" = |all| Some(u64::try_from(all.row.clock_step_ms).unwrap_or(0));
-    Node "clock_set_back_ms" "" "" =
+    Node "clock_set_forward_ms" "clock_set_forward_seconds" "how far the clock was set since the start" =
+        |all| Some(u64::try_from(all.row.clock_step_ms).unwrap_or(0));
+    Node "clock_set_back_ms" "clock_set_back_seconds" "how far the clock was set back since the start" =
         |all| Some(u64::try_from(all.row.clock_step_ms.saturating_neg()).unwrap_or(0));
     Node "incarnation" "incarnation" "the number of the daemon's start" = |all| Some(all.row.incarnation);
     Node "workers" "" "" = |all| Some(all.row.workers.into());
     Node "" "worker_silence_seconds" "the longest time without a report from a worker" =
         |all| Some(all.workers.iter().map(|row| row.silent_ms).max().unwrap_or(0));
+    Node "" "workers_stalled" "workers that are silent for too long: is the disk stalled?" =
+        |all| Some(all.workers.iter().filter(|row| row.is_stalled).count() as u64);
     Node "memory_bytes" "memory_budget_bytes" "tables and buffers, set aside at start" =
         |all| Some(all.row.memory_bytes);
     Node "resident_own_bytes" "memory_own_bytes" "private resident memory of the daemon" =

@@ -289,7 +289,7 @@ pub fn rollout_json(row: &RolloutRow) -> Value {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::cli::hosts::tests::row as host;
     use crate::cli::parse;
@@ -298,7 +298,7 @@ mod tests {
     use crate::types::{Hostname, NodeId, Reason};
     use crate::wire::install::Outcome;
 
-    fn row(state: RolloutState, hosts: Census) -> RolloutRow {
+    pub fn row(state: RolloutState, hosts: Census) -> RolloutRow {
         RolloutRow {
             id: 0x1f,
             state,

@@ -364,7 +364,14 @@ pub(super) mod tests {
 
     fn worker(work: WorkerTask) -> WorkerRow {
         let hostname = Hostname::new("worker-3").unwrap();
-        WorkerRow { work, node: Some(NodeId(3)), hostname, age_ms: 12_000, silent_ms: 11_000 }
+        WorkerRow {
+            work,
+            node: Some(NodeId(3)),
+            hostname,
+            age_ms: 12_000,
+            silent_ms: 11_000,
+            is_stalled: false,
+        }
     }
 
     #[test]

@@ -126,6 +126,7 @@ fn worker_json(row: &WorkerRow) -> Value {
         ("hostname", Value::text(&row.hostname)),
         ("age_ms", row.age_ms.into()),
         ("silent_ms", row.silent_ms.into()),
+        ("stalled", row.is_stalled.into()),
     ])
 }
 

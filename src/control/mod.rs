@@ -35,7 +35,7 @@ pub use status_row::{
 };
 
 /// This protocol's version: raised with every change.
-pub const VERSION: u16 = 10;
+pub const VERSION: u16 = 11;
 
 /// Hosts of one command, as typed: a name, an address or a node id.
 pub type HostNames = Vec<Hostname, { limits::COMMAND_NAMES }, u8>;

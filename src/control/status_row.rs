@@ -279,6 +279,8 @@ pub struct WorkerRow {
     pub age_ms: u64,
     /// Milliseconds since its last report.
     pub silent_ms: u64,
+    /// That is longer than a worker with this task may be silent.
+    pub is_stalled: bool,
 }
 
 /// What a worker does.

@@ -51,6 +51,11 @@ impl LogOutput {
             let again = File::options().write(true).custom_flags(flags).open("/proc/self/fd/2");
             again.map_or(Self::Polled, Self::Reopened)
         } else {
+            if kind.is_file() {
+                // What rotates the file truncates it, since the daemon may neither open nor
+                // know its path: a write where the file ended before would leave a hole.
+                super::sys::append_only(io::stderr().as_fd());
+            }
             Self::Polled
         };
         (lines, is_journal)

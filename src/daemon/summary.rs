@@ -1,6 +1,7 @@
 //! Summaries of the hosts, the patches and the workers for `status`. The hosts take one
 //! pass over their table (50 us for a thousand hosts), short enough for the loop.
 
+use super::stalled::silence_limit;
 use super::workers::WorkerKind;
 use crate::control::{HOST_ROWS, HostClass, HostCounts, PatchCounts, WorkerRow, WorkerTask};
 use crate::fsm::controller::{Controller, Currency};
@@ -98,19 +99,22 @@ pub fn patches(controller: &Controller<'_>) -> PatchCounts {
     counts
 }
 
-/// The row of a running worker, from [`Workers::running`](super::workers::Workers::running).
+/// The row of a running worker, from [`Workers::running`](super::workers::Workers::running),
+/// where a script may take this long.
 #[must_use]
 pub fn worker(
     controller: Option<&Controller<'_>>,
+    script_timeout: Duration,
     (kind, age, silence): (WorkerKind, Duration, Duration),
 ) -> WorkerRow {
-    let node = peer_of(kind);
+    let (node, work) = (peer_of(kind), task(kind));
     WorkerRow {
-        work: task(kind),
+        work,
         node,
         hostname: node.map(|node| hostname(controller, node)).unwrap_or_default(),
         age_ms: age.as_millis(),
         silent_ms: silence.as_millis(),
+        is_stalled: silence >= silence_limit(work, script_timeout),
     }
 }
 

@@ -386,6 +386,18 @@ pub fn write_unless_blocked(fd: RawFd, bytes: &[u8]) -> bool {
     }
 }
 
+/// Has every write go to the end of a file, wherever that is by then. Best effort.
+pub fn append_only(file: BorrowedFd<'_>) {
+    let fd = file.as_raw_fd();
+    // SAFETY: the descriptor is open while it is borrowed; the commands take numbers alone.
+    unsafe {
+        let flags = libc::fcntl(fd, libc::F_GETFL);
+        if flags >= 0 {
+            libc::fcntl(fd, libc::F_SETFL, flags | libc::O_APPEND);
+        }
+    }
+}
+
 /// Drops the resident pages of our own code, most of which only start-up needs. They
 /// are backed by the executable file: the loop's code is faulted in again from the page
 /// cache as it runs, and the rest is no longer resident. Best effort.

@@ -75,6 +75,7 @@ pub fn status_of_two() -> Vec<Reply> {
         hostname: Hostname::new("controller-2").unwrap(),
         age_ms: 1,
         silent_ms: 1,
+        is_stalled: false,
     });
     let besides = [Reply::Blob(blob), replaced, lost, worker, Reply::End];
     [status()].into_iter().chain(others).chain(besides).collect()

@@ -1,7 +1,7 @@
 //! A log that is not read does not block the daemon: lines are dropped and counted, and
 //! are written again once there is room.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
@@ -79,6 +79,26 @@ fn a_log_socket_that_is_not_read_does_not_block_the_daemon() {
     need_root!();
     let (reader, writer) = UnixStream::pair().unwrap();
     unread("log-socket", reader.into(), writer.into());
+}
+
+#[test]
+fn a_log_file_that_is_truncated_is_filled_from_its_beginning() {
+    need_root!();
+    let mut cluster = Cluster::new("log-file", 0);
+    let node = &mut cluster.nodes[0];
+    let path = node.dir.join("rotated");
+    // As a shell opens it for `2>`, where the next write goes to where the last one ended.
+    node.stderr = Some(File::create(&path).unwrap().into());
+    node.start();
+    let log = || String::from_utf8(fs::read(&path).unwrap()).unwrap();
+    wait::until_true("it logs", || log().contains("the repository is read"));
+    let old = log();
+    // What `copytruncate` of logrotate does.
+    File::options().write(true).open(&path).unwrap().set_len(0).unwrap();
+    cluster.thimble(&["reload"]).ok();
+    let line = "thimble: the configuration has not changed\n";
+    wait::until_true("it logs again", || log().contains(line));
+    assert!(old.starts_with("thimble: ") && log().starts_with("thimble: "), "{:?}", log());
 }
 
 #[test]

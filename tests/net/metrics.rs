@@ -1,12 +1,16 @@
 //! `thimble metrics`, read with the parser of prometheus_client.
 
-use std::io::Write;
+use std::fs;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use thimble::wire::frame::Role;
 
 use crate::cluster::Cluster;
+use crate::node::Node;
 use crate::over::{Datagrams, To};
 use crate::patch::Patch;
 use crate::wait;
@@ -116,11 +120,86 @@ fn each_metric_is_explained_in_a_whole_sentence() {
     assert!(cut.is_empty() && text.contains("# HELP thimble_hosts_silent "), "{cut:?}");
 }
 
+const ALL_OF_A_DEAD_ONE: &str =
+    "# TYPE thimble_up gauge\n# HELP thimble_up 1 if the daemon answered.\nthimble_up 0\n# EOF\n";
+
 #[test]
-fn metrics_without_a_daemon_write_nothing_to_standard_output() {
+fn metrics_without_a_daemon_write_nothing_to_standard_output_and_that_it_is_down_elsewhere() {
     need_root!();
-    let cluster = Cluster::new("no-metrics", 0);
-    cluster.nodes[0].write_config();
-    let ended = cluster.nodes[0].thimble(&["metrics"]);
+    let mut cluster = Cluster::new("no-metrics", 0).start();
+    let node = &mut cluster.nodes[0];
+    let file = node.dir.join("thimble.prom");
+    let into_file = ["metrics", "-o", file.to_str().unwrap()];
+    assert_eq!(node.thimble(&into_file).ok(), "");
+    let text = fs::read_to_string(&file).unwrap();
+    assert!(text.contains("\nthimble_up 1\n") && text.ends_with("\n# EOF\n"), "{text}");
+    assert_eq!(request(node, "GET /metrics HTTP/1.1\r\n\r\n").lines().next(), Some("HTTP/1.1 200 OK"));
+
+    node.stop();
+    let ended = node.thimble(&["metrics"]);
     assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    let ended = node.thimble(&into_file);
+    assert_eq!((ended.code, ended.stdout.as_str()), (3, ""));
+    assert!(ended.stderr.contains("the daemon is not running"), "{}", ended.stderr);
+    assert_eq!(fs::read_to_string(&file).unwrap(), ALL_OF_A_DEAD_ONE);
+    let answer = request(node, "GET /metrics HTTP/1.1\r\n\r\n");
+    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1, ALL_OF_A_DEAD_ONE);
+}
+
+/// What `metrics --http` answers to a request, as inetd would run it: a connection is both its
+/// standard input and its standard output.
+fn request(node: &Node, request: &str) -> String {
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    ours.set_read_timeout(Some(wait::LONG)).unwrap();
+    ours.write_all(request.as_bytes()).unwrap();
+    let mut command = Command::new(&node.binary);
+    command.arg("--config").arg(node.config_file()).args(["metrics", "--http"]);
+    command.stdin(OwnedFd::from(theirs.try_clone().unwrap())).stdout(OwnedFd::from(theirs));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut answer = String::new();
+    ours.read_to_string(&mut answer).unwrap();
+    assert!(child.wait().unwrap().success());
+    answer
+}
+
+#[test]
+fn an_http_request_is_answered_with_the_metrics_and_another_with_what_is_there() {
+    need_root!();
+    let cluster = Cluster::new("http-metrics", 0).start();
+    let node = &cluster.nodes[0];
+    let answer = request(node, "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1:9748\r\nAccept: */*\r\n\r\n");
+    let (head, text) = answer.split_once("\r\n\r\n").unwrap();
+    let wanted = "HTTP/1.1 200 OK\r\nContent-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n\
+                  Connection: close";
+    assert_eq!(head, wanted);
+    if let Some(python) = python() {
+        assert_eq!(value(&samples(python, text), "thimble_up", &[]), 1.0);
+    }
+    for asked in ["GET / HTTP/1.1\r\n\r\n", "POST /metrics HTTP/1.1\r\n\r\n", "\r\n\r\n"] {
+        let answer = request(node, asked);
+        assert!(answer.starts_with("HTTP/1.1 404 Not Found\r\n"), "{answer}");
+        assert!(answer.ends_with("\r\n\r\nOnly GET /metrics is here.\n"), "{answer}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_written_is_named_with_what_to_do() {
+    need_root!();
+    let cluster = Cluster::new("metrics-file", 0).start();
+    let node = &cluster.nodes[0];
+    let ended = node.thimble(&["metrics", "-o", "/nonexistent/thimble.prom"]);
+    assert_eq!(ended.code, 1);
+    for part in ["/nonexistent/thimble.prom cannot be written", "(os error 2)", "its directory must exist"] {
+        assert!(ended.stderr.contains(part), "{}", ended.stderr);
+    }
+    for wrong in [
+        &["metrics", "--http", "-o", "x"][..],
+        &["--json", "metrics", "--http"],
+        &["--json", "metrics", "-o", "x"],
+    ] {
+        let ended = node.thimble(wrong);
+        assert_eq!(ended.code, 2, "{wrong:?}");
+        assert!(ended.stderr.contains("takes one of --json, --http and -o FILE"), "{}", ended.stderr);
+    }
 }

@@ -1,7 +1,7 @@
 //! Commands about hosts, controllers and the daemon.
 
-use super::{Arguments, Command, NONE, Opt, Who, at_least_one, one, switch, valued};
-use crate::cli::{controllers, explain, host_install, hosts, metrics, ping, run, status, watch};
+use super::{Arguments, Command, NONE, Opt, Who, at_least_one, one, output, switch, valued};
+use crate::cli::{controllers, explain, host_install, hosts, ping, run, scrape, status, watch};
 use crate::limits;
 
 /// In the order of `--help`.
@@ -117,12 +117,16 @@ pub const COMMANDS: &[Command] = &[
     Command {
         name: "metrics",
         arguments: NONE,
-        options: &[],
+        options: &[
+            output("replace this file, as a whole: for node_exporter's textfile collector"),
+            switch("http", "answer the HTTP request on standard input: for systemd or inetd"),
+        ],
         help: "write the values of status as OpenMetrics text",
-        details: "For node_exporter's textfile collector: write to another file, then rename it.",
-        example: "thimble metrics",
+        details: "With -o and --http the text has thimble_up, which is 0, and nothing else, if the daemon \
+                  cannot be reached.",
+        example: "thimble metrics -o /var/lib/prometheus/node-exporter/thimble.prom",
         who: Who::Query,
-        run: metrics::metrics,
+        run: scrape::metrics,
     },
     Command {
         name: "drop-controller",

@@ -9,7 +9,7 @@ use crate::control::{BLOB_ROWS, HostFilter, HostRow, Reply};
 use crate::fsm::controller::Controller;
 use crate::fsm::hosts::Host;
 use crate::repo::relations::{next_required, next_requiring};
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::Text;
 
 /// The hosts that one step of a filtered list examines.
@@ -58,9 +58,11 @@ impl Daemon<'_> {
         self.status_of_controllers(now, slot, &hosts);
         // An agent refuses it: it has none.
         let _ = self.show_rollout(now, slot);
-        let Self { control, node, workers, .. } = self;
+        let Self { control, node, workers, config, .. } = self;
+        let script_timeout = Duration::from_millis(config.agent.script_timeout_ms);
         for running in workers.running(now) {
-            control.reply(slot, &Reply::Worker(summary::worker(node.controller.as_ref(), running)));
+            let row = summary::worker(node.controller.as_ref(), script_timeout, running);
+            control.reply(slot, &Reply::Worker(row));
         }
         let mut counts = rows::Counts::default();
         rows::counts(self, &mut counts);
