@@ -40,6 +40,12 @@ package() {
     for unit in thimble thimble-guard thimble-installer; do
         put 644 config/$unit.service lib/systemd/system/$unit.service
     done
+    # Not enabled: whoever has a Prometheus does that.
+    for unit in thimble-metrics.service thimble-metrics.timer thimble-metrics.socket thimble-metrics@.service; do
+        put 644 config/$unit lib/systemd/system/$unit
+    done
+    put 644 config/thimble.rules.yml usr/share/thimble/thimble.rules.yml
+    put 644 config/thimble.logrotate etc/logrotate.d/thimble
     put 755 packaging/systemd/is-set-up usr/lib/thimble/is-set-up
     put 644 packaging/systemd/set-up.conf lib/systemd/system/thimble.service.d/set-up.conf
     put 644 packaging/systemd/set-up.conf lib/systemd/system/thimble-guard.service.d/set-up.conf
@@ -51,7 +57,7 @@ package() {
     put 644 "$work/fish" usr/share/fish/vendor_completions.d/thimble.fish
 
     # The units name the guide under this name, whichever package it is.
-    for page in guide keys patches running controllers tipc packaging threat-model; do
+    for page in guide keys patches running monitoring controllers tipc packaging threat-model; do
         put 644 docs/$page.md usr/share/doc/thimble/$page.md
     done
     # For those who run OpenRC on Debian; its /etc/init.d is not for such scripts.
@@ -76,9 +82,9 @@ package() {
         other=thimble transport=TIPC depends+=", iproute2, kmod"
     fi
     mkdir "$root/DEBIAN"
-    echo /etc/thimble/thimble.toml >"$root/DEBIAN/conffiles"
+    printf '/etc/%s\n' logrotate.d/thimble thimble/thimble.toml >"$root/DEBIAN/conffiles"
     for script in postinst prerm postrm; do install -m 755 packaging/deb/$script "$root/DEBIAN/$script"; done
-    (cd "$root" && find . -path ./DEBIAN -prune -o -type f ! -path ./etc/thimble/thimble.toml -printf '%P\n' | LC_ALL=C sort | xargs md5sum) >"$root/DEBIAN/md5sums"
+    (cd "$root" && find . -path ./DEBIAN -prune -o -type f ! -path './etc/*' -printf '%P\n' | LC_ALL=C sort | xargs md5sum) >"$root/DEBIAN/md5sums"
     cat >"$root/DEBIAN/control" <<CONTROL
 Package: $name
 Version: $full_version
@@ -86,7 +92,7 @@ Architecture: $arch
 Maintainer: $maintainer
 Installed-Size: $(du -sk --apparent-size --exclude=DEBIAN "$root" | cut -f 1)
 Depends: $depends
-Suggests: minisign
+Suggests: minisign, prometheus-node-exporter, logrotate
 Conflicts: $other
 Replaces: $other
 Section: admin

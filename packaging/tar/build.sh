@@ -24,10 +24,12 @@ for arch in "$@"; do
         install -m 755 "dist/$name-$arch" "$dir/thimble"
         install -m 755 packaging/tar/install.sh packaging/systemd/is-set-up "$dir"
         install -m 644 config/thimble.toml docs/thimble.8 dist/LICENCES LICENSE-MIT LICENSE-APACHE "$dir"
+        install -m 644 config/thimble.rules.yml config/thimble.logrotate "$dir"
+        install -m 644 config/thimble-metrics{.service,.timer,.socket,@.service} "$dir/systemd"
         install -m 644 config/thimble{,-guard,-installer}.service packaging/systemd/set-up{,-installer}.conf "$dir/systemd"
         for script in thimble thimble-installer; do install -m 755 "config/$script.openrc" "$dir/openrc/$script"; done
         install -m 755 packaging/tar/{boot,daemon,installer} "$dir/busybox"
-        install -m 644 docs/{guide,keys,patches,running,controllers,tipc,packaging,threat-model}.md "$dir/doc"
+        install -m 644 docs/{guide,keys,patches,running,monitoring,controllers,tipc,packaging,threat-model}.md "$dir/doc"
         archive=$out/$name-$version-$arch.tar.gz
         tar -C "$work" --sort=name --owner=root:0 --group=root:0 --mtime="@$epoch" --format=ustar -c "${dir##*/}" | gzip -9n >"$archive"
         echo "$archive  $(stat -c %s "$archive") bytes"

@@ -46,6 +46,7 @@ mkdir -p "$root/var/lib" "$root/var/log"
 put 755 thimble /usr/bin/thimble
 put 755 is-set-up /usr/lib/thimble/is-set-up
 put 644 thimble.8 /usr/share/man/man8/thimble.8
+put 644 thimble.rules.yml /usr/share/thimble/thimble.rules.yml
 for file in "$from"/doc/*; do put 644 "doc/${file##*/}" "/usr/share/doc/thimble/${file##*/}"; done
 if [ ! -e "$root/etc/thimble/thimble.toml" ]; then
 	put 644 thimble.toml /etc/thimble/thimble.toml
@@ -78,6 +79,10 @@ systemd)
 		[ $unit != thimble-installer ] || conf=set-up-installer.conf
 		put 644 "systemd/$conf" "/etc/systemd/system/$unit.service.d/set-up.conf"
 	done
+	# Not enabled: whoever has a Prometheus does that.
+	for unit in thimble-metrics.service thimble-metrics.timer thimble-metrics.socket thimble-metrics@.service; do
+		put 644 "systemd/$unit" "/etc/systemd/system/$unit"
+	done
 	next="systemctl daemon-reload; systemctl enable thimble-guard thimble-installer thimble; systemctl restart thimble-installer thimble"
 	;;
 openrc)
@@ -98,6 +103,11 @@ busybox)
 	next="/usr/lib/thimble/boot; kill -HUP 1 (init reads its table), or, where thimble runs already, end its processes: init starts the new one"
 	;;
 esac
+
+# The log is a file there. What the operator has made of it stays.
+if [ "$init" != systemd ] && [ ! -e "$root/etc/logrotate.d/thimble" ]; then
+	put 644 thimble.logrotate /etc/logrotate.d/thimble
+fi
 
 echo "thimble is installed in ${root:-/}, for $init. Then:"
 echo "  /etc/thimble/thimble.toml and a key file, until \`thimble check-config\` says OK; chown thimble: KEYFILE"

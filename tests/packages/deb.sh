@@ -120,6 +120,7 @@ files() {
 }
 boot
 say "it boots: $(on systemctl is-system-running || true), Debian $(on cat /etc/debian_version); failed on its own: $(failed | tr '\n' ' ')"
+on mkdir -p /var/lib/prometheus/node-exporter
 files >"$work/before"
 
 say "installed: the units are enabled, wait for a key, and none has failed"
@@ -155,6 +156,37 @@ on thimble host-install machine
 [[ $(on cat /etc/motd) == patched ]] || fail "it is not there"
 until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
 
+say "metrics: off; enabled, they are in the collector's file, and answer on the loopback"
+collected=/var/lib/prometheus/node-exporter/thimble.prom
+metrics=(thimble-metrics.timer thimble-metrics.socket)
+asked() { on bash -c 'exec 3<>/dev/tcp/127.0.0.1/9748 && printf "GET /metrics HTTP/1.1\r\n\r\n" >&3 && cat <&3'; }
+answers() { asked | grep -qx "$1"; }
+all_active() { local unit; for unit in "${metrics[@]}"; do [[ $(property $unit ActiveState) == active ]] || return; done; }
+for unit in "${metrics[@]}"; do [[ $(on systemctl is-enabled $unit || true) == disabled ]] || fail "$unit is not off"; done
+# A test waits for no half minute.
+impatient=/etc/systemd/system/thimble-metrics.timer.d
+on mkdir $impatient
+on sh -c "printf '[Timer]\nOnUnitActiveSec=\nOnActiveSec=1s\nOnUnitActiveSec=1s\n' >$impatient/impatient.conf; systemctl daemon-reload"
+on systemctl enable -q --now "${metrics[@]}"
+until_true "the file says that it is up" on grep -sqx "thimble_up 1" $collected
+[[ $(on stat -c '%a %U' $collected) == "644 root" ]] || fail "the file is $(on stat -c '%a %U' $collected)"
+until_true "so does HTTP" answers "thimble_installed_patches 1"
+asked | grep -q '^thimble_memory_own_bytes [1-9]' || fail "over HTTP it does not see the daemon's memory"
+until_true "what is put in its place is written anew, again" on sh -c "echo old >$collected; sleep 0.1; grep -qx 'thimble_up 1' $collected"
+on systemctl stop thimble
+until_true "the file says that it is down, and nothing else" on sh -c "grep -qx 'thimble_up 0' $collected && ! grep -q thimble_installed $collected"
+answers "thimble_up 0" || fail "over HTTP it is up"
+no_thimble_failed
+on systemctl start thimble
+until_true "it is up again" on grep -qx "thimble_up 1" $collected
+said=$(on journalctl -o cat --no-pager -u thimble-metrics.service -u 'thimble-metrics@*')
+! grep -v 'the daemon is not running' <<<"$said" || fail "the journal has a line for each run"
+for unit in thimble-metrics.service thimble-metrics@.service; do
+    echo "   $(on systemd-analyze security --no-pager $unit | grep -F 'Overall exposure')"
+done
+on rm -r $impatient
+on systemctl daemon-reload
+
 say "upgraded: both run the new program, and all state is kept"
 pids="$(property thimble MainPID) $(property thimble-installer MainPID)"
 key=$(on md5sum /etc/thimble/thimble.key /etc/thimble/thimble.toml)
@@ -168,6 +200,7 @@ for unit in thimble thimble-installer; do
     [[ $(property $unit NRestarts) == 0 ]] || fail "$unit ended by itself"
 done
 [[ $(on md5sum /etc/thimble/thimble.key /etc/thimble/thimble.toml) == "$key" ]] || fail "key or configuration changed"
+all_active || fail "the metrics are off"
 on thimble query | grep -F PACKAGED-1
 no_thimble_failed
 
@@ -183,6 +216,8 @@ on dpkg -r thimble >"$work/said" 2>&1 || { cat "$work/said"; fail "it cannot be 
 on test ! -e /usr/bin/thimble || fail "the program is left"
 for path in /etc/thimble/thimble.key /etc/thimble/thimble.toml /var/lib/thimble /.thimble; do on test -e $path || fail "$path is gone"; done
 [[ $(on cat /etc/motd) == patched ]] || fail "the patch's file is gone"
+on test ! -e $collected || fail "metrics are left"
+! all_active || fail "the metrics are on"
 no_thimble_failed
 
 say "installed again: it goes on where it was"
@@ -200,6 +235,8 @@ on dpkg -P thimble-tipc >/dev/null 2>&1
 on cmp /etc/thimble/thimble.toml /packages/kept.toml
 on test ! -e /lib/systemd/system/tipc@.service || fail "TIPC's unit is left"
 until_true "the status line" status_is "controller: 1 patches, 1 hosts, 0 lost; agent: 1 patches installed"
+all_active || fail "the metrics are off"
+until_true "the file is written again" on grep -sqx "thimble_up 1" $collected
 
 say "the patch is removed, then all is purged: nothing is left but the user"
 on thimble remove PACKAGED-1

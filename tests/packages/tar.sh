@@ -72,6 +72,13 @@ tar xzf "$work"/thimble-[0-9]*.tar.gz -C "$work/thimble" --strip-components=1
 cp -r "$work/thimble" "$work/newer"
 echo >>"$work/newer/thimble"
 make_patch
+if "$tree/tests/rig/unpack.sh" logrotate; then
+    mkdir "$work/logrotate"
+    # With its libraries: the roots have none, or others.
+    find "$tree/target/unpacked/logrotate" \( -name logrotate -path '*bin/*' -o -name 'ld-linux*.so*' -o -name 'libc.so.6' \
+        -o -name 'libacl.so*' -o -name 'libselinux.so*' -o -name 'libpopt.so*' -o -name 'libpcre2-8.so*' \) \
+        -exec cp {} "$work/logrotate/" \;
+fi
 
 say "wrong arguments are refused, with what is right"
 ! "$work/thimble/install.sh" --root /nonexistent 2>"$log" || fail "it installs to nowhere"
@@ -87,6 +94,13 @@ cat "$log"
 
 # processes: their ids inside, of daemon and installer.
 processes() { on sh -c 'for p in /proc/[0-9]*; do [ "$(readlink $p/exe)" = /usr/bin/thimble ] && tr "\0" " " <$p/cmdline | grep -q -e " run" -e " installer" && echo ${p#/proc/}; done; true'; }
+rotate() {
+    on sh -c 'cd /packages/logrotate && ./ld-linux*.so* --library-path . ./logrotate --force --state /tmp/rotated /etc/logrotate.d/thimble'
+}
+# all_of_the_log: what rotations have left of it, the oldest first.
+all_of_the_log() { on sh -c 'cd /var/log; for n in 4 3 2 1; do [ ! -e thimble.log.$n.gz ] || zcat thimble.log.$n.gz; done; cat thimble.log'; }
+# reloads COUNT: that many lines of the daemon.
+reloads() { on sh -c "for n in \$(seq $1); do thimble reload; done" >/dev/null; }
 says_hosts() { on thimble query-hosts 2>/dev/null | grep -q "machine .*Yes"; }
 both_run() { (($(processes | wc -l) == 2)); }
 
@@ -137,6 +151,37 @@ for init in busybox live openrc systemd; do
     on thimble apply PACKAGED-1 >/dev/null
     on thimble host-install machine
     [[ $(on cat /etc/motd) == patched ]] || fail "it is not there"
+
+    if [[ $init != systemd && -d $work/logrotate ]]; then
+        say "$init: its log is rotated by Debian's logrotate, and nothing of it is lost"
+        for pid in $(processes); do
+            (($(on sed -n 's/^flags:[[:space:]]*//p' /proc/$pid/fdinfo/2) & 02000)) || fail "process $pid has its log not open for appending"
+        done
+        on cat /var/log/thimble.log >"$work/whole"
+        rotate
+        reloads 10
+        all_of_the_log >"$work/now"
+        head -c "$(stat -c %s "$work/whole")" "$work/now" | cmp - "$work/whole" || fail "what was there is lost"
+        unchanged='thimble: the configuration has not changed'
+        (($(on grep -cx "$unchanged" /var/log/thimble.log) == 10)) || fail "$(on cat /var/log/thimble.log)"
+        [[ $(on head -n 1 /var/log/thimble.log) == thimble* ]] || fail "the new log does not begin with a line"
+        before=$(grep -cx "$unchanged" "$work/now")
+        reloads 60 &
+        # Four rotations are kept.
+        for _ in 1 2; do rotate; done
+        wait $!
+        rotate
+        all_of_the_log >"$work/now"
+        [[ $(tr -d '\0' <"$work/now" | wc -c) == "$(wc -c <"$work/now")" ]] || fail "the log has holes"
+        ! tail -c +"$(($(stat -c %s "$work/whole") + 1))" "$work/now" | grep -v '^thimble' || fail "lines are torn"
+        echo "   rotated twice while the daemon wrote 60 lines: $(($(grep -cx "$unchanged" "$work/now") - before)) of them are there"
+        say "$init: the installer's lines come into the new log too"
+        on thimble remove PACKAGED-1 >/dev/null
+        on thimble host-install machine >/dev/null
+        on thimble apply PACKAGED-1 >/dev/null
+        on thimble host-install machine >/dev/null
+        (($(on grep -c 'is done: on set' /var/log/thimble.log) == 2)) || fail "$(on cat /var/log/thimble.log)"
+    fi
 
     say "$init: updated, it runs the new one, with its state"
     before=$(processes | tr '\n' ' ')
