@@ -10,7 +10,7 @@
 //! for a connection, which is its standard input and output.
 
 use std::fs::{self, File};
-use std::io::{self, BufRead, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -23,7 +23,7 @@ use super::status_report::StatusReport;
 use crate::json::Value;
 
 /// A request's head may be this long. What is longer is answered, and not read to its end.
-const REQUEST_BYTES: u64 = 16 * 1024;
+const REQUEST_BYTES: usize = 16 * 1024;
 
 const FOUND: &[u8] = b"HTTP/1.1 200 OK\r\n\
     Content-Type: application/openmetrics-text; version=1.0.0; charset=utf-8\r\n\
@@ -41,7 +41,7 @@ pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
     if file.is_some() && is_http || out.is_json() && (file.is_some() || is_http) {
         return Err(invocation.usage("metrics takes one of --json, --http and -o FILE"));
     }
-    if is_http && !is_for_metrics(io::stdin().lock())? {
+    if is_http && !is_for_metrics(&mut io::stdin())? {
         return Ok(out.made(NOT_FOUND)?);
     }
     let report = invocation.socket().and_then(|socket| StatusReport::ask(&mut Client::connect(&socket)?));
@@ -74,16 +74,17 @@ pub fn metrics(invocation: &Invocation, out: &mut Out) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Those of the connection.
-fn is_for_metrics(connection: impl BufRead) -> io::Result<bool> {
-    let mut lines = connection.take(REQUEST_BYTES).split(b'\n');
-    let asked = lines.next().transpose()?.unwrap_or_default();
-    for line in lines {
-        if matches!(&line?[..], b"" | b"\r") {
-            break;
+fn is_for_metrics(connection: &mut dyn Read) -> io::Result<bool> {
+    let mut head = vec![0; REQUEST_BYTES];
+    let mut len = 0;
+    let is_end = |four: &[u8]| four == b"\r\n\r\n" || four.ends_with(b"\n\n");
+    while len < head.len() && !head[..len].windows(4).any(is_end) {
+        match connection.read(&mut head[len..])? {
+            0 => break,
+            read => len += read,
         }
     }
-    let path = asked.strip_prefix(b"GET /metrics");
-    Ok(path.is_some_and(|rest| rest.first().is_some_and(|next| b" ?".contains(next))))
+    Ok([b"GET /metrics ", b"GET /metrics?"].iter().any(|start| head.starts_with(*start)))
 }
 
 /// Replaces a file, or makes it: whoever reads it finds the old text or the new one.
@@ -115,21 +116,30 @@ mod tests {
 
     #[test]
     fn a_request_is_read_to_the_end_of_its_head_and_only_metrics_are_found() {
+        // It comes byte by byte.
+        struct Slow<'a>(&'a [u8]);
+        impl Read for Slow<'_> {
+            fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+                let len = self.0.len().min(1).min(to.len());
+                self.0.read(&mut to[..len])
+            }
+        }
         let asks = |head: &str| {
-            let mut connection = head.as_bytes();
+            let mut connection = Slow(head.as_bytes());
             let found = is_for_metrics(&mut connection).unwrap();
-            (found, connection.len())
+            assert_eq!(is_for_metrics(&mut head.as_bytes()).unwrap(), found, "at once");
+            (found, connection.0.len())
         };
-        assert_eq!(asks("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), (true, 0));
+        assert_eq!(asks("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\nmore"), (true, 4));
         assert_eq!(asks("GET /metrics?x=1 HTTP/1.0\n\nmore"), (true, 4));
         assert_eq!(asks("GET /metrics/more HTTP/1.1\r\n\r\n"), (false, 0));
         assert_eq!(asks("GET / HTTP/1.1\r\n\r\n"), (false, 0));
         assert_eq!(asks("POST /metrics HTTP/1.1\r\n\r\n"), (false, 0));
         assert_eq!(asks("GET /metrics"), (false, 0), "cut short");
+        assert_eq!(asks("\u{fffd}\n\n"), (false, 0));
         assert_eq!(asks(""), (false, 0));
         let long = ["GET /metrics HTTP/1.1\r\nX: ", &"y".repeat(20_000), "\r\n\r\n"].concat();
         assert_eq!(asks(&long), (true, long.len() - 16 * 1024));
-        assert!(!is_for_metrics(&b"\xff\xfe\n\n"[..]).unwrap());
     }
 
     #[test]

@@ -10,7 +10,8 @@ status=0
 lacking() { echo "SETUP: $1 is missing and was not installed. To get it: $2" >&2; status=1; }
 
 # What each target of the Makefile needs: `COMMAND:DEBIAN-PACKAGE`, `rust:TARGET` or
-# COMPONENT, `cargo:PROGRAM`, `musl:armv7`, and `@NEED`, which is all that this other one needs.
+# COMPONENT, `cargo:PROGRAM`, `musl:armv7`, `unpacked:NAME` (unpack.sh), and `@NEED`, which is all
+# that this other one needs.
 declare -A needs=(
     # rustc links with it.
     [build]="cc:gcc"
@@ -28,7 +29,7 @@ declare -A needs=(
     [packages]="@dist"
     [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
-    [test]="@dist @net @boot @tipc @fuzz @filesystems @packages debootstrap:debootstrap lintian:lintian busybox:busybox-static rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
+    [test]="@dist @net @boot @tipc @fuzz @filesystems @packages debootstrap:debootstrap lintian:lintian busybox:busybox-static unpacked:prometheus unpacked:logrotate rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"
 )
 collect() {
@@ -63,15 +64,16 @@ has() {
 }
 
 if [[ $print ]]; then
-    printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\|musl\):/!s/.*://p' | sort -u
+    printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\|musl\|unpacked\):/!s/.*://p' | sort -u
     exit
 fi
-packages=() rust=() programs=() musl=
+packages=() rust=() programs=() unpacked=() musl=
 for need in "${!wanted[@]}"; do
     case $need in
         rust:*) rust+=("${need#rust:}") ;;
         cargo:*) has "${need#cargo:}" || programs+=("${need#cargo:}") ;;
         musl:armv7) musl=1 ;;
+        unpacked:*) unpacked+=("${need#unpacked:}") ;;
         *) has "${need%%:*}" || packages+=("${need##*:}") ;;
     esac
 done
@@ -110,6 +112,12 @@ if [[ $musl && ! -e target/musl-armv7/libc.a ]]; then
     echo "SETUP: musl for ARMv7, from Debian's packages"
     tests/rig/musl_armv7.sh || lacking "musl for ARMv7" "tests/rig/musl_armv7.sh, on Debian"
 fi
+
+for name in "${unpacked[@]}"; do
+    [[ ! -e target/unpacked/$name ]] || continue
+    echo "SETUP: Debian's $name, unpacked in target/"
+    tests/rig/unpack.sh "$name" || lacking "Debian's $name" "tests/rig/unpack.sh $name, on Debian"
+done
 
 for program in "${programs[@]}"; do
     echo "SETUP: cargo install $program"

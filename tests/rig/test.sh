@@ -136,6 +136,7 @@ run() {
     for supervisor in systemd openrc; do
         check "tests/supervisors/$supervisor" tests/rig/as_root.sh "tests/supervisors/$supervisor.sh"
     done
+    check "tests/prometheus" tests/prometheus/prometheus.sh
     after "static binaries, armv7"
     for archive in deb tar; do check "tests/packages/$archive" "tests/packages/$archive.sh"; done
     check "demo" tests/demo/demo.sh
