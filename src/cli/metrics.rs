@@ -265,6 +265,17 @@ mod tests {
     }
 
     #[test]
+    fn stalled_workers_are_counted_and_each_direction_of_the_clock_has_its_metric() {
+        let mut report = report();
+        report.workers[1].is_stalled = true;
+        report.row.clock_step_ms = -3_600_500;
+        let text = MetricsWriter::of(Some(&report), false).text;
+        for line in ["workers_stalled 1", "clock_set_back_seconds 3600", "clock_set_forward_seconds 0"] {
+            assert!(text.contains(&format!("\nthimble_{line}\n")), "{line}");
+        }
+    }
+
+    #[test]
     fn without_a_report_there_is_nothing_but_that_it_is_down() {
         let writer = MetricsWriter::of(None, false);
         let help = "# HELP thimble_up 1 if the daemon answered.";

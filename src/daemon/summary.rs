@@ -166,6 +166,16 @@ mod tests {
     use crate::types::Digest;
 
     #[test]
+    fn a_worker_is_stalled_once_it_is_silent_for_its_limit() {
+        let is_stalled = |kind, silence, script_timeout| {
+            let seconds = Duration::from_secs;
+            worker(None, seconds(script_timeout), (kind, seconds(9000), seconds(silence))).is_stalled
+        };
+        assert!(!is_stalled(WorkerKind::Load, 59, 300) && is_stalled(WorkerKind::Load, 60, 300));
+        assert!(!is_stalled(WorkerKind::Agent, 599, 300) && is_stalled(WorkerKind::Agent, 600, 300));
+    }
+
+    #[test]
     fn each_host_is_counted_once_and_hosts_with_problems_are_listed() {
         let mut controller = controller(&[]);
         let (wanted, other) = (set_digest([]), Digest([7; 32]));
