@@ -183,6 +183,16 @@ for init in busybox live openrc systemd; do
         (($(on grep -c 'is done: on set' /var/log/thimble.log) == 2)) || fail "$(on cat /var/log/thimble.log)"
     fi
 
+    if [[ $init == systemd ]]; then
+        say "$init: the metrics are off; enabled, they come both ways"
+        [[ $(on systemctl is-enabled thimble-metrics.timer || true) == disabled ]] || fail "they are not off"
+        on mkdir -p /var/lib/prometheus/node-exporter
+        on systemctl enable -q --now thimble-metrics.timer thimble-metrics.socket
+        until_true "they are in the file" on grep -sqx "thimble_installed_patches 1" /var/lib/prometheus/node-exporter/thimble.prom
+        on bash -c 'exec 3<>/dev/tcp/127.0.0.1/9748 && printf "GET /metrics HTTP/1.1\r\n\r\n" >&3 && cat <&3' |
+            grep -qx "thimble_installed_patches 1" || fail "they are not served"
+    fi
+
     say "$init: updated, it runs the new one, with its state"
     before=$(processes | tr '\n' ' ')
     on /packages/newer/install.sh
