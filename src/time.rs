@@ -38,7 +38,15 @@ impl Instant {
     /// The earliest of these deadlines, if there is one.
     #[must_use]
     pub fn earliest<const N: usize>(deadlines: [Option<Self>; N]) -> Option<Self> {
-        deadlines.into_iter().flatten().min()
+        // For each datagram, and smaller than what the iterators of std make of it.
+        let mut first = None;
+        for deadline in &deadlines {
+            first = match (first, *deadline) {
+                (Some(one), Some(other)) => Some(if other < one { other } else { one }),
+                (one, other) => one.or(other),
+            };
+        }
+        first
     }
 }
 

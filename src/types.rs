@@ -170,9 +170,11 @@ impl<const N: usize> Name<N> {
         if matches!(first, '.' | '-') {
             return Err(BadText::Character(first));
         }
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-+~:".contains(c);
-        if let Some(other) = text.chars().find(|c| !allowed(*c)) {
-            return Err(BadText::Character(other));
+        // By bytes, since a host's name comes with each of its acks.
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+~:".contains(&byte);
+        if !text.bytes().all(allowed) {
+            let other = text.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed));
+            return Err(BadText::Character(other.unwrap_or_default()));
         }
         String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
     }

@@ -237,9 +237,10 @@ impl Message {
     /// # Errors
     /// `Body`, `Leftovers`, `NoHostname`.
     pub fn decode_body(msgtype: MsgType, body: &[u8], theirs: u8, ours: u8) -> Result<Self, Refusal> {
-        let mut padded = [0; limits::DATAGRAM_BODY_BYTES];
+        let mut padded;
         let is_older = theirs < ours;
         let bytes = if is_older {
+            padded = [0; limits::DATAGRAM_BODY_BYTES];
             padded.get_mut(..body.len()).ok_or(Refusal::Body)?.copy_from_slice(body);
             &padded
         } else {
