@@ -45,7 +45,7 @@ use crate::fsm::ways::{Controllers, Way};
 use crate::job::Job;
 use crate::limits;
 use crate::repo::slots::Slot;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::types::{Hostname, NodeId, Reason};
 use crate::wire::codec::{Codec, ReceivedDatagram, RefusedDatagram};
 use crate::wire::frame::{Frame, Purpose};
@@ -56,6 +56,9 @@ use crate::wire::refusal::Refusal;
 const ACCEPTS: usize = 32;
 /// Events of one session handled in one turn.
 const SESSION_EVENTS: usize = 8;
+/// How often what ran but once leaves memory: faulting the loop's own code in again takes
+/// microseconds.
+const RELEASE_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Everything that the loop drives. `start` builds it, in memory that is its own: so
 /// large a value must not be copied over the stack, of which each page that was touched
@@ -140,7 +143,8 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
     let mut events = Events::with_capacity(64);
     let mut batch = Batch::default();
     daemon.begin_network(daemon.started);
-    sys::release_startup_code();
+    sys::release_rare_code();
+    let mut released = daemon.started;
     proof::watch_allocations();
     daemon.notify_supervisor(daemon.started);
     loop {
@@ -165,6 +169,10 @@ pub fn run(daemon: &mut Daemon<'_>) -> Result<(), String> {
             return Err(daemon.reexec());
         }
         daemon.notify_supervisor(now);
+        if now.since(released) >= RELEASE_INTERVAL {
+            sys::release_rare_code();
+            released = now;
+        }
     }
 }
 

@@ -204,7 +204,7 @@ enum Served {
 impl Installer<'_> {
     /// Waits for a descriptor or a signal, with as little memory as may be.
     fn wait(&self, fd: BorrowedFd<'_>) -> io::Result<Waited> {
-        sys::release_startup_code();
+        sys::release_rare_code();
         loop {
             let [is_readable, is_signalled] = sys::wait_readable([fd, self.signals.as_fd()])?;
             if let Some(waited) = is_signalled.then(|| self.signalled()).flatten() {

@@ -10,7 +10,7 @@ mkdir -p dist
 
 fail() { echo "dist: $1" >&2; exit 1; }
 
-[[ -d $sysroot/lib/rustlib/src/rust/library ]] || fail "rust-src is not installed (make setup)"
+[[ -d $sysroot/lib/rustlib/src/rust/library ]] || fail "the sources of Rust's library are not installed (make setup)"
 
 # most_bytes ARCH: what a binary may have; an x86-64 has more room.
 most_bytes() {
@@ -55,25 +55,27 @@ last_flags=(
     -Cllvm-args=-max-store-memcpy=1
 )
 
-# ARMv7's, which Rust does not bring: Debian's (musl_armv7.sh).
-musl_armv7=$PWD/target/musl-armv7
-
 # build TRANSPORT BINARY ARCH RUNNER..: leaves the binary and runs it.
 build() {
     local transport=$1 binary=$2 arch=$3 target=$3-unknown-linux-musl bytes most version began=$SECONDS
-    local target_dir=target/dist-$arch flags=("${flags[@]}") last_flags=("${last_flags[@]}")
+    local target_dir=target/dist-$arch flags=("${flags[@]}") last_flags=("${last_flags[@]}") musl=$PWD/target/musl-$arch
     shift 3
     if [[ $arch == armv7 ]]; then
         target+=eabihf
-        [[ -e $musl_armv7/libc.a ]] || fail "musl for ARMv7 is not there (make setup)"
         # The crate libc speaks of times of 64 bits, and so calls the functions that musl has for them.
         # Thumb instructions take 30 % less; Rust says that the name of that feature may change.
-        flags+=(--cfg=libc_unstable_musl_v1_2 -Clink-self-contained=no -Ctarget-feature=+thumb-mode)
-        last_flags+=("-Lnative=$musl_armv7" "-Clink-arg=--defsym=_Unwind_VRS_Get=sched_yield")
-        for file in crt1.o crti.o crtn.o; do last_flags+=("-Clink-arg=$musl_armv7/$file"); done
-    else
-        [[ -d $sysroot/lib/rustlib/$target/lib ]] || fail "Rust's $target is not installed (make setup)"
+        flags+=(--cfg=libc_unstable_musl_v1_2 -Ctarget-feature=+thumb-mode)
+        last_flags+=(-Clink-arg=--defsym=_Unwind_VRS_Get=sched_yield)
+    fi
+    if [[ -d $sysroot/lib/rustlib/$target/lib ]]; then
         flags+=(-Clink-self-contained=yes)
+    elif [[ -e $musl/libc.a ]]; then
+        # Where Rust has no C library for it: Debian's (musl.sh).
+        flags+=(-Clink-self-contained=no)
+        last_flags+=("-Lnative=$musl")
+        for file in crt1.o crti.o crtn.o; do last_flags+=("-Clink-arg=$musl/$file"); done
+    else
+        fail "Rust's $target is not installed, nor musl for it (make setup)"
     fi
     RUSTC_BOOTSTRAP=1 CARGO_ENCODED_RUSTFLAGS=$(IFS=$'\x1f'; echo "${flags[*]}") \
         cargo rustc --quiet --release --no-default-features --features "$transport" --bin thimble \

@@ -7,7 +7,8 @@ cd "$(dirname "$0")/../.."
 copy=$(mktemp -d "${TMPDIR:-/tmp}/thimble-again.XXXXXX")
 trap 'rm -rf "$copy"' EXIT
 git ls-files -z | tar --null -T - -c --ignore-failed-read | tar -x -C "$copy"
-if [[ -d target/musl-armv7 ]]; then mkdir "$copy/target" && cp -a target/musl-armv7 "$copy/target/"; fi
+mkdir "$copy/target"
+for musl in target/musl-*; do [[ ! -d $musl ]] || cp -a "$musl" "$copy/target/"; done
 "$copy/tests/rig/dist.sh" "$@"
 for binary in "$@"; do
     cmp "$binary" "$copy/$binary" || { echo "reproducible: $binary differs" >&2; exit 1; }

@@ -10,15 +10,16 @@ status=0
 lacking() { echo "SETUP: $1 is missing and was not installed. To get it: $2" >&2; status=1; }
 
 # What each target of the Makefile needs: `COMMAND:DEBIAN-PACKAGE`, `rust:TARGET` or
-# COMPONENT, `cargo:PROGRAM`, `musl:armv7`, `unpacked:NAME` (unpack.sh), and `@NEED`, which is all
-# that this other one needs.
+# COMPONENT, `cargo:PROGRAM`, `musl:ARCH`, `unpacked:NAME` (unpack.sh), and `@NEED`, which is all
+# that this other one needs. Where Rust came without rustup, its C libraries, sources and linker are
+# Debian's.
 declare -A needs=(
     # rustc links with it.
     [build]="cc:gcc"
-    [dist]="@build readelf:binutils qemu-aarch64-static:qemu-user-static musl:armv7
+    [dist]="@build readelf:binutils lld:lld qemu-aarch64-static:qemu-user-static musl:armv7
         rust:x86_64-unknown-linux-musl rust:aarch64-unknown-linux-musl rust:rust-src"
     # The binary for this machine alone, which runs without an emulator.
-    [binary]="@build readelf:binutils rust:$(uname -m)-unknown-linux-musl rust:rust-src"
+    [binary]="@build readelf:binutils lld:lld rust:$(uname -m)-unknown-linux-musl rust:rust-src"
     # A machine of another architecture.
     [boot]="@dist @net qemu-system-arm:qemu-system-arm mke2fs:e2fsprogs bsdtar:libarchive-tools"
     [net]="ip:iproute2 unshare:util-linux minisign:minisign"
@@ -47,6 +48,7 @@ has() {
     case $1 in
         # A kernel in user space is made for this machine alone.
         linux.uml | modprobe) [[ $(uname -m) != x86_64 ]] && return ;;
+        lld) [[ $(compgen -G "${sysroot:-}/lib/rustlib/*/bin/rust-lld") || $(compgen -c ld.lld) ]] && return ;;
         # Elsewhere than on Debian a bench says that it skips it.
         dpkg-deb) command -v apt-get >/dev/null || return 0 ;;
         qemu-aarch64-static) [[ $(uname -m) == aarch64 ]] && return ;;
@@ -67,12 +69,23 @@ if [[ $print ]]; then
     printf '%s\n' "${!wanted[@]}" | sed -n '/^\(rust\|cargo\|musl\|unpacked\):/!s/.*://p' | sort -u
     exit
 fi
-packages=() rust=() programs=() unpacked=() musl=
+sysroot=$(rustc --print sysroot 2>/dev/null) || sysroot=
+packages=() rust=() programs=() unpacked=() musl=()
 for need in "${!wanted[@]}"; do
     case $need in
+        rust:rust-src)
+            # In both the sources are at the same place.
+            if [[ -e $sysroot/lib/rustlib/src/rust/library ]]; then :
+            elif command -v rustup >/dev/null; then rust+=(rust-src)
+            else packages+=(rust-web-src); fi ;;
+        rust:*-linux-musl)
+            target=${need#rust:}
+            if [[ -e $sysroot/lib/rustlib/$target/lib ]]; then :
+            elif command -v rustup >/dev/null; then rust+=("$target")
+            else musl+=("${target%%-*}"); fi ;;
         rust:*) rust+=("${need#rust:}") ;;
         cargo:*) has "${need#cargo:}" || programs+=("${need#cargo:}") ;;
-        musl:armv7) musl=1 ;;
+        musl:*) musl+=("${need#musl:}") ;;
         unpacked:*) unpacked+=("${need#unpacked:}") ;;
         *) has "${need%%:*}" || packages+=("${need##*:}") ;;
     esac
@@ -93,8 +106,7 @@ if ((${#packages[@]})); then
     fi
 fi
 
-command -v cargo >/dev/null || { lacking cargo "https://rustup.rs"; exit 1; }
-sysroot=$(rustc --print sysroot)
+command -v cargo >/dev/null || { lacking cargo "https://rustup.rs, or apt-get install cargo-web rustc-web on Debian"; exit 1; }
 for name in "${rust[@]}"; do
     case $name in
         rust-src) kind=component is_there=$sysroot/lib/rustlib/src/rust/library ;;
@@ -108,10 +120,11 @@ for name in "${rust[@]}"; do
         lacking "Rust's $name" "rustup $kind add $name"
 done
 
-if [[ $musl && ! -e target/musl-armv7/libc.a ]]; then
-    echo "SETUP: musl for ARMv7, from Debian's packages"
-    tests/rig/musl_armv7.sh || lacking "musl for ARMv7" "tests/rig/musl_armv7.sh, on Debian"
-fi
+for arch in "${musl[@]}"; do
+    [[ ! -e target/musl-$arch/libc.a ]] || continue
+    echo "SETUP: musl for $arch, from Debian's packages"
+    tests/rig/musl.sh "$arch" || lacking "musl for $arch" "tests/rig/musl.sh $arch, on Debian"
+done
 
 for name in "${unpacked[@]}"; do
     [[ ! -e target/unpacked/$name ]] || continue
