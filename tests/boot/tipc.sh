@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# tipc.sh ARCH: two hosts of this architecture (aarch64) as virtual machines with Debian's kernel, on one
+# Ethernet and without IP addresses: a controller and an agent over TIPC. They see each other by the
+# topology service of their kernels; a patch of 8 MB is installed, one whose health check fails is rolled
+# back, and the first is removed. Then the agent's machine is killed, and the controller's kernel
+# reports it.
+# Exit 77 (skipped) where it cannot run.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+arch=$1 name="boot $1, TIPC"
+source tests/boot/lib.sh
+[[ -e $parts/tipc.ko ]] || skip "Debian's kernel for $arch has no TIPC as a module"
+
+keys
+mkdir -p "$work"/{BASE,BIG,BAD}/{files/opt,scripts}
+# Files of BASE that BIG covers, and BAD would cover.
+echo base >"$work/BASE/files/opt/base"
+head -c $((8 << 20)) /dev/urandom >"$work/BIG/files/opt/big"
+echo bad >"$work/BIG/files/opt/base"
+echo worse >"$work/BAD/files/opt/base"
+health_that_fails BAD
+patch BASE && patch BIG BASE && patch BAD BIG
+
+# A node is lost by silence only after longer than its link's tolerance.
+common=${common/hello_interval_ms = 1000/hello_interval_ms = 5000}
+for role in controller agent; do
+    host=guest
+    [[ $role == agent ]] || host=controller
+    mkdir -p "$work/$role"
+    cp "$work"/{guest.key,thimble.key,maker.pub} "$work/$role/"
+    configuration $role $host >"$work/$role/thimble.toml"
+done
+cp "$work"/{BASE,BIG,BAD}.patch* "$work/controller/"
+rm "$work/agent/thimble.key"
+disk "$work/controller" "$work/controller.img" 128m
+disk "$work/agent" "$work/agent.img" 64m
+first_files init_tipc "${GUEST_BIN:-dist/thimble-tipc-$arch}" "$parts/tipc"
+
+# boots ROLE WIRE MAC: its end of the wire.
+boots() {
+    "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
+        -append "console=ttyAMA0 quiet panic=-1 role=$1" -display none -no-reboot \
+        -netdev "stream,id=n0,addr.type=unix,addr.path=$work/wire,$2" -device "virtio-net-device,netdev=n0,mac=$3" \
+        -drive "file=$work/$1.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
+        -serial "file:$work/$1-console" -monitor none >>"$work/qemu" 2>&1 </dev/null &
+    pids+=($!)
+}
+boots controller server=on 52:54:00:00:00:01
+until_true "the wire is there" test -S "$work/wire"
+boots agent server=off 52:54:00:00:00:02
+until_true "both start" test -e "$work/agent-console"
+has_said() {
+    grep -q "BOOT: $1" "$work/controller-console" && return
+    ! grep -q FAILED "$work"/*-console || fail "a machine"
+    return 1
+} 2>/dev/null
+until_true "the agent is patched" has_said "pull the plug"
+# What it says is what is on its disk, also between two steps of an install.
+had() { sed -n 's/\r$//; s/^BOOT: agent has: //p' "$work/agent-console" 2>/dev/null; }
+has_it_back() { [[ $(had | tail -n 1) == base:5 ]]; }
+until_true "the agent has what it is to have" has_it_back
+had | grep -qx 'base:4 big:8388608' || fail "it never had the patch"
+kill -9 "${pids[1]}"
+wait "${pids[1]}" 2>/dev/null
+unset 'pids[1]'
+until_true "the controller ends" has_said "controller: the daemon ended"
+wait "${pids[0]}" || fail "the controller's machine ended with $?"
+unset 'pids[0]'
+
+sed -n 's/\r$//; s/^BOOT: /    /p' "$work"/agent-console "$work"/controller-console
+echo "$name: installed, rolled back, removed, lost"
