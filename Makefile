@@ -61,7 +61,7 @@ boot: ## hosts of ARMv7 and ARM64, over UDP and TIPC, with Debian's kernels, emu
 	@tests/rig/setup.sh boot
 	@tests/rig/dist.sh $(sort dist/thimble-armv7 dist/thimble-aarch64 dist/thimble-tipc-aarch64 dist/thimble-$(shell uname -m))
 	@cargo build --quiet
-	@tests/boot/boot.sh armv7
+	@FILES=20000 tests/boot/boot.sh armv7
 	@tests/boot/boot.sh aarch64
 	@tests/boot/tipc.sh aarch64
 

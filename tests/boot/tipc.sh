@@ -50,13 +50,13 @@ until_true "the wire is there" test -S "$work/wire"
 boots agent server=off 52:54:00:00:00:02
 until_true "both start" test -e "$work/agent-console"
 has_said() {
-    grep -q "BOOT: $1" "$work/controller-console" && return
-    ! grep -q FAILED "$work"/*-console || fail "a machine"
+    grep -qs "BOOT: $1" "$work/controller-console" && return
+    ! grep -qs FAILED "$work"/*-console || fail "a machine"
     return 1
-} 2>/dev/null
+}
 until_true "the agent is patched" has_said "pull the plug"
 # What it says is what is on its disk, also between two steps of an install.
-had() { sed -n 's/\r$//; s/^BOOT: agent has: //p' "$work/agent-console" 2>/dev/null; }
+had() { sed -n 's/\r$//; s/^BOOT: agent has: //p' "$work/agent-console"; }
 has_it_back() { [[ $(had | tail -n 1) == base:5 ]]; }
 until_true "the agent has what it is to have" has_it_back
 had | grep -qx 'base:4 big:8388608' || fail "it never had the patch"
