@@ -117,7 +117,7 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
         seen.count(&raw)?;
         let Some((member, copy_of)) = seen.check(&mut raw)? else { continue };
         members += 1;
-        seen.count_unpacked(&member, tarball.read_bytes())?;
+        seen.count_unpacked(&member)?;
         let result = if let Some(of) = &copy_of {
             sink.copy(&member, of)
         } else if member.section == ArchiveSection::Metadata {
@@ -138,6 +138,7 @@ fn walk(file: &mut dyn Read, sink: &mut dyn Sink) -> Result<Archive, PatchError>
         };
         result.map_err(PatchError::Io)?;
     }
+    seen.check_ratio(tarball.read_bytes())?;
     let metadata = metadata.ok_or(ArchiveError::NoMetadata)?;
     if let Some(path) = metadata.config.iter().find(|path| !seen.has_file(path)) {
         return Err(ArchiveError::ConfigNotInFiles { path: format!("/{}", path.display()) }.into());
@@ -289,20 +290,21 @@ impl Seen {
         }
     }
 
-    /// Adds the unpacked size of a member. gzip alone cannot reach the ratio of an archive
-    /// bomb, but holes and hard links can. Where a filesystem has neither, they take this
-    /// space.
-    fn count_unpacked(&mut self, member: &Member, read_bytes: u64) -> Result<(), ArchiveError> {
+    /// Adds the unpacked size of a member.
+    fn count_unpacked(&mut self, member: &Member) -> Result<(), ArchiveError> {
         let MemberKind::File { size } = member.kind else { return Ok(()) };
         self.unpacked_bytes = self.unpacked_bytes.saturating_add(size);
-        if self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES {
-            return Err(ArchiveError::TooLarge);
-        }
-        let most = read_bytes.saturating_mul(limits::BOMB_RATIO).max(limits::BOMB_LEAST_BYTES);
-        if self.unpacked_bytes > most {
-            return Err(ArchiveError::Bomb);
-        }
-        Ok(())
+        let is_too_large = self.unpacked_bytes > limits::PATCH_UNPACKED_BYTES;
+        if is_too_large { Err(ArchiveError::TooLarge) } else { Ok(()) }
+    }
+
+    /// Compares the unpacked size with that of the whole file, which is known at its end: the first
+    /// member may be nearly all of it. Nothing is unpacked before an archive has been read once. gzip alone
+    /// cannot reach the ratio of an archive bomb, but holes and hard links can. Where a filesystem
+    /// has neither, they take this space.
+    fn check_ratio(&self, file_bytes: u64) -> Result<(), ArchiveError> {
+        let most = file_bytes.saturating_mul(limits::BOMB_RATIO).max(limits::BOMB_LEAST_BYTES);
+        if self.unpacked_bytes > most { Err(ArchiveError::Bomb) } else { Ok(()) }
     }
 
     /// Checks a path that the patch removes: one that it could have as a member, and has

@@ -162,6 +162,16 @@ impl<'k> Claim<'k> {
         Pass { claim: self, signed, hasher: blake3::Hasher::new(), size_bytes: 0 }
     }
 
+    /// Begins the pass over a file, if its size, where it has one, allows that: what is too large is neither
+    /// read nor copied first.
+    ///
+    /// # Errors
+    /// [`SignatureError::TooLarge`]: the file is larger than a patch file may be.
+    pub fn begin_file(&self, file: &File) -> Result<Pass<'_>, SignatureError> {
+        let is_too_large = file.metadata().is_ok_and(|file| file.len() > limits::PATCH_FILE_BYTES);
+        if is_too_large { Err(SignatureError::TooLarge) } else { Ok(self.begin()) }
+    }
+
     /// Whether the signature holds for a file with this hash, and its comment is the
     /// signer's.
     fn holds(&self, signed: &blake2b_simd::Hash) -> bool {
@@ -253,7 +263,7 @@ impl Pass<'_> {
 /// [`PatchError`]: the file could not be read, or the signature was refused.
 pub fn verify(file: &mut File, signature: &[u8], keys: &TrustedKeys) -> Result<VerifiedFile, PatchError> {
     let claim = Claim::parse(signature, keys)?;
-    let mut pass = claim.begin();
+    let mut pass = claim.begin_file(file)?;
     file.rewind().map_err(PatchError::Io)?;
     let mut buffer = vec![0; 128 * 1024];
     loop {
@@ -302,6 +312,20 @@ y/rUw2y8/hOUYjZU71eHp/Wo1KZ40fGy2VJEDl34XMJM+TX48Ss/17u3IvIfbVR1FkZZSNCisQbuQY+b
         assert_eq!(verified.hash, Hash(*blake3::hash(b"test").as_bytes()));
         assert_eq!(verified.size_bytes, 4);
         assert_eq!(verified.trusted_comment.raw(), "timestamp:1556193335 file:test");
+    }
+
+    #[test]
+    fn a_file_is_refused_for_its_size_before_it_is_read() {
+        let keys = keys();
+        let claim = Claim::parse(PREHASHED.as_bytes(), &keys).unwrap();
+        let path = std::env::temp_dir().join(format!("thimble-signature-{}", std::process::id()));
+        let file = File::create(&path).unwrap();
+        std::fs::remove_file(path).unwrap();
+        // All of it is a hole.
+        file.set_len(limits::PATCH_FILE_BYTES).unwrap();
+        assert!(claim.begin_file(&file).is_ok());
+        file.set_len(limits::PATCH_FILE_BYTES + 1).unwrap();
+        assert_eq!(claim.begin_file(&file).err(), Some(SignatureError::TooLarge));
     }
 
     #[test]

@@ -198,7 +198,7 @@ fn copy(
 ) -> Result<(File, VerifiedFile), JobFailure> {
     let of_patch = |error: PatchError| JobFailure::of_patch(name, &error);
     let claim = Claim::parse(signature, keys).map_err(|error| of_patch(error.into()))?;
-    let mut pass = claim.begin();
+    let mut pass = claim.begin_file(patch).map_err(|error| of_patch(error.into()))?;
     let of_store = |error| JobFailure::refused(format_args!("{name}: {}", StoreError::at(path)(error)));
     let mut copy = durable::create(path).map_err(of_store)?;
     let mut buffer = vec![0; 128 * 1024];

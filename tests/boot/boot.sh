@@ -1,8 +1,7 @@
 #!/usr/bin/env bash
 # boot.sh ARCH: a host of this architecture (aarch64 or armv7) as a virtual machine with Debian's
 # kernel, of 64 or 80 MB, of which thimble may have 16, in January 2038: seconds after its start 32 bits are too
-# few for its clock. (Where the kernel keeps memory for devices, CMA, it ends a worker that makes many
-# files, while 17 MB are free: at 64 MB the half of that is CMA, and it wants 9 MB for itself.) A controller outside finds it by multicast, a patch of 8 MB is installed on it, one whose
+# few for its clock. A controller outside finds it by multicast, a patch of 8 MB is installed on it, one whose
 # health check fails is rolled back, and the first is removed. With FILES=n a patch of so many small
 # files is installed and removed as well.
 # Exit 77 (skipped) where it cannot run.
@@ -76,7 +75,7 @@ first_files init "${GUEST_BIN:-dist/thimble-$arch}"
 ip netns exec "$net" "$thimble" --config "$work/thimble.toml" run >"$work/log" 2>&1 &
 pids+=($!)
 ip netns exec "$net" "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
-    -append "console=ttyAMA0 quiet panic=-1 cma=0" -display none -no-reboot \
+    -append "console=ttyAMA0 quiet panic=-1" -display none -no-reboot \
     -netdev tap,id=n0,ifname=tap0,script=no,downscript=no -device virtio-net-device,netdev=n0 \
     -drive "file=$work/disk.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
     -serial "file:$work/console" -monitor none >"$work/qemu" 2>&1 </dev/null &
@@ -116,7 +115,7 @@ fi
 control apply STOP >/dev/null || fail "apply"
 control host-install-async guest >/dev/null || fail "asked"
 until_true "the guest ends" grep -q 'BOOT: the daemon ended' "$work/console"
-grep -q 'FAILED' "$work/console" && fail "the guest"
+grep -q 'BOOT: FAILED' "$work/console" && fail "the guest"
 wait "${pids[1]}" || fail "the machine ended with $?"
 unset 'pids[1]'
 

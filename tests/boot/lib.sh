@@ -39,9 +39,10 @@ fail() {
     done
     exit 1
 }
-# until_true WHAT COMMAND..: polls, as long as all that was started runs. An emulated machine is slow.
+# until_true WHAT COMMAND..: polls, for $PATIENCE seconds at most, as long as all that was started
+# runs. An emulated machine is slow.
 until_true() {
-    local what=$1 deadline=$((SECONDS + 300)) pid
+    local what=$1 deadline=$((SECONDS + ${PATIENCE:-300})) pid
     shift
     until "$@"; do
         for pid in "${pids[@]}"; do
@@ -64,12 +65,22 @@ keys() {
     "$thimble" keygen --cluster -o "$work/thimble.key" >/dev/null
     "$thimble" keygen --node guest --from "$work/thimble.key" -o "$work/guest.key" >/dev/null
 }
+# metadata ID [REQUIRED]: of a patch.
+metadata() {
+    printf 'id = "%s"\nsummary = "x"\nsw_version = "12"\nreboot_required = false\nrequires = [%s]\n' "$1" "${2:+\"$2\"}"
+}
+sign() { minisign -S -H -s "$work/maker.key" -m "$1" >/dev/null || fail "$1 cannot be signed"; }
 # patch ID [REQUIRED]: makes and signs $work/ID.patch of the directory $work/ID.
 patch() {
-    printf 'id = "%s"\nsummary = "x"\nsw_version = "12"\nreboot_required = false\nrequires = [%s]\n' "$1" "${2:+\"$2\"}" \
-        >"$work/$1/metadata.toml"
-    "$maker" make "$work/$1" -o "$work/$1.patch" >/dev/null && minisign -S -H -s "$work/maker.key" -m "$work/$1.patch" >/dev/null ||
-        fail "$1 cannot be made"
+    metadata "$@" >"$work/$1/metadata.toml"
+    "$maker" make "$work/$1" -o "$work/$1.patch" >/dev/null || fail "$1 cannot be made"
+    sign "$work/$1.patch"
+}
+# packed ID: the same by plain tar, which refuses nothing.
+packed() {
+    metadata "$1" >"$work/$1/metadata.toml"
+    tar -C "$work/$1" --owner=root:0 --group=root:0 "${@:2}" -cf - . | gzip -1 >"$work/$1.patch" || fail "$1 cannot be packed"
+    sign "$work/$1.patch"
 }
 # health_that_fails PATCH: gives it one.
 health_that_fails() {

@@ -51,7 +51,7 @@ boots agent server=off 52:54:00:00:00:02
 until_true "both start" test -e "$work/agent-console"
 has_said() {
     grep -qs "BOOT: $1" "$work/controller-console" && return
-    ! grep -qs FAILED "$work"/*-console || fail "a machine"
+    ! grep -qs 'BOOT: FAILED' "$work"/*-console || fail "a machine"
     return 1
 }
 until_true "the agent is patched" has_said "pull the plug"

@@ -85,6 +85,7 @@ mod networks;
 mod newcomers;
 mod node;
 mod operator;
+mod out_of_memory;
 mod own_binary;
 mod partitions;
 mod patch;

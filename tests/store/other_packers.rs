@@ -184,11 +184,27 @@ fn a_map_that_contradicts_itself_or_the_content_is_refused() {
     assert!(said.ends_with("its map of holes makes no sense"), "{said}");
 }
 
+/// Bytes that do not compress.
+struct Noise(u32);
+
+impl Iterator for Noise {
+    type Item = u8;
+    fn next(&mut self) -> Option<u8> {
+        self.0 = self.0.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.0.to_be_bytes().first().copied()
+    }
+}
+
 #[test]
 fn holes_count_as_the_bytes_that_they_are() {
     let of = |size: u64| old_header(&[(0, 3)], size, b"abc");
     assert!(index_of(&of(limits::BOMB_LEAST_BYTES / 2).gzip()[..]).is_ok());
     refused(of(limits::BOMB_LEAST_BYTES), "more than 1100 times its size: an archive bomb");
+    // What counts is the whole file, nearly all of which comes after the holes here.
+    let noise = Noise(1).take(2 << 20).collect::<Vec<u8>>();
+    let size = noise.len() as u64 * 1_000;
+    assert!(index_of(&of(size).file("files/noise", &noise).gzip()[..]).is_ok());
+    refused(of(size).file("files/zeros", &vec![0; noise.len()]), "an archive bomb");
     refused(of(limits::PATCH_UNPACKED_BYTES), "it unpacks to more than 8589934592 bytes");
     refused(of(u64::MAX), "it unpacks to more than 8589934592 bytes");
 }
