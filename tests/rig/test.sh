@@ -113,6 +113,7 @@ compile() {
     [[ ${TIPC:-} != all ]] || foreign+=(dist/thimble-tipc-armv7)
     check "static binaries, armv7" tests/rig/dist.sh "${foreign[@]}"
     check "boots, armv7" env FILES=$([[ ${TIPC:-} != all ]] || echo 20000) tests/boot/boot.sh armv7
+    [[ ${TIPC:-} != all ]] || check "boots, armv7, large files" tests/boot/large.sh armv7
     [[ ${TIPC:-} != all ]] || check "static binaries, built again elsewhere" tests/rig/reproducible.sh "${foreign[@]}"
     if [[ ${TIPC:-} == all && $other == aarch64 ]]; then
         check "boots, aarch64" tests/boot/boot.sh aarch64
