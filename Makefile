@@ -57,13 +57,14 @@ packages: dist ## Debian packages and archives with install.sh of these, in dist
 	@packaging/deb/build.sh
 	@packaging/tar/build.sh
 
-boot: ## hosts of ARMv7 and ARM64, over UDP and TIPC, with Debian's kernels, emulated: found, patched, rolled back
+boot: ## hosts of ARMv7 and ARM64 with Debian's kernels, emulated: patched over UDP and TIPC, from packages too
 	@tests/rig/setup.sh boot
 	@tests/rig/dist.sh $(sort dist/thimble-armv7 dist/thimble-aarch64 dist/thimble-tipc-aarch64 dist/thimble-$(shell uname -m))
 	@cargo build --quiet
 	@FILES=20000 tests/boot/boot.sh armv7
 	@tests/boot/boot.sh aarch64
 	@tests/boot/tipc.sh aarch64
+	@tests/boot/package.sh aarch64
 
 bench: dist ## memory, CPU, size, sync and installs of the static binary, beside the barest that could do it
 	@tests/rig/setup.sh bench

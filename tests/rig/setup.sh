@@ -21,7 +21,7 @@ declare -A needs=(
     # The binary for this machine alone, which runs without an emulator.
     [binary]="@build readelf:binutils lld:lld rust:$(uname -m)-unknown-linux-musl rust:rust-src"
     # A machine of another architecture.
-    [boot]="@dist @net qemu-system-arm:qemu-system-arm mke2fs:e2fsprogs bsdtar:libarchive-tools"
+    [boot]="@dist @net qemu-system-arm:qemu-system-arm mke2fs:e2fsprogs bsdtar:libarchive-tools debootstrap:debootstrap"
     [net]="ip:iproute2 unshare:util-linux minisign:minisign"
     [demo]="@binary @net"
     [tipc]="@binary @net python3:python3 linux.uml:user-mode-linux modprobe:kmod"

@@ -118,6 +118,7 @@ compile() {
     if [[ ${TIPC:-} == all && $other == aarch64 ]]; then
         check "boots, aarch64" tests/boot/boot.sh aarch64
         check "boots, aarch64, TIPC" tests/boot/tipc.sh aarch64
+        check "boots, aarch64, packages" tests/boot/package.sh aarch64
     fi
 }
 
