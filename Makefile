@@ -4,7 +4,7 @@ SHELL := /usr/bin/env bash
 TARGET ?= datagram
 SECONDS ?= 60
 
-.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist packages boot bench fuzz
+.PHONY: help setup test test-all sim man demo demo-tipc tipc tipc-all filesystems dist packages boot bench figures fuzz
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -66,10 +66,14 @@ boot: ## hosts of ARMv7 and ARM64 with Debian's kernels, emulated: patched over 
 	@tests/boot/tipc.sh aarch64
 	@tests/boot/package.sh aarch64
 
-bench: dist ## memory, CPU, size, sync and installs of the static binary, beside the barest that could do it
+bench: ## PART="acks memory .."|all: the static binary's figures beside its peers', in one table; 25 minutes for all
 	@tests/rig/setup.sh bench
-	@THIMBLE_BIN=$(CURDIR)/dist/thimble-$(shell uname -m) tests/rig/as_root.sh cargo bench --quiet --bench daemon --bench sync --bench install
-	@tests/rig/lines.sh
+	@$(if $(THIMBLE_BIN),,tests/rig/dist.sh dist/thimble-$(shell uname -m))
+	@tests/rig/bench.sh $(PART)
+
+figures: ## keep the last run of bench in docs/: figures.tsv, figures.md and its plots
+	@cp target/bench.tsv docs/figures.tsv
+	@benches/figures/page.sh docs/figures.tsv docs
 
 fuzz: ## TARGET=datagram|frame|topology SECONDS=n: look for input that breaks the wire
 	@tests/rig/setup.sh fuzz

@@ -1,8 +1,9 @@
-//! What it takes to bring a patch to another controller: the time until it is known
-//! and held there, what crosses the wire, and for a large one, how that compares
+//! What it takes to bring patches to another controller: the time until they are known
+//! and held there, what crosses the wire, and how that compares
 //! with a plain copy that makes the same hashes and with rsync's daemon.
 //!
-//! `make bench` builds the static binary and names it in `THIMBLE_BIN`.
+//! `make bench` builds the static binary and names it in `THIMBLE_BIN`. Arguments name parts:
+//! `cargo bench --bench sync -- sync-many`.
 
 #![allow(dead_code, reason = "the rig is the tests'; this uses a part of it")]
 
@@ -12,6 +13,7 @@ mod ask;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod copy;
 #[path = "../../tests/net/filter.rs"]
 mod filter;
 #[path = "../../tests/net/netns.rs"]
@@ -20,6 +22,7 @@ mod netns;
 mod node;
 #[path = "../../tests/net/over_udp.rs"]
 mod over;
+mod rsync;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 #[path = "../../tests/net/switch.rs"]
@@ -31,39 +34,52 @@ mod wait;
 #[path = "../../tests/net/weather.rs"]
 mod weather;
 
-use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use thimble::patch::signature::{Claim, TrustedKeys};
+use thimble::patch::signature::TrustedKeys;
 
 use cluster::{Cluster, Node};
-use common::{Numbers, median, rest};
+use common::figures::{Figure, Most};
+use common::{Numbers, Part, is_wanted, rest, turns};
+use copy::copy;
+use rsync::Rsync;
 use support::archive::Tar;
-use support::sign::signature_path;
 
-/// Small patches brought over, of whose times the median is told.
+/// Small patches brought over, one by one.
 const SMALL_ROUNDS: usize = 21;
 const SMALL_BYTES: usize = 4 << 10;
-/// Rounds of the large one, of each of whose ways the fastest is told.
-const LARGE_ROUNDS: usize = 5;
+/// Rounds of the large one and of the many.
+const ROUNDS: usize = 5;
 const LARGE_BYTES: usize = 256 << 20;
-/// Of the speed of a plain copy (docs/architecture.md, "Budgets").
-const LEAST_RATIO: f64 = 0.8;
-const RSYNC_PORT: u16 = 8730;
+const MANY: usize = 1_000;
+const MANY_BYTES: usize = 16 << 10;
+/// Patches that one command uploads.
+const AT_ONCE: usize = 100;
+/// What is aimed at, times the plain copy.
+const LARGE_TARGET: f64 = 1.5;
+const MANY_TARGET: f64 = 2.0;
+/// docs/architecture.md, "Budgets": times the plain copy, and times rsync's daemon.
+const LARGE_BUDGETS: [f64; 2] = [1.25, 1.0];
+
+const PARTS: [Part; 3] = [("sync-small", small), ("sync-large", large), ("sync-many", many)];
 
 fn main() {
     if !sys::is_root() {
         println!("SKIPPED: bench needs root (tests/rig/as_root.sh COMMAND)");
         return;
     }
-    let mut cluster = Cluster::bridged("bench-sync", 2, 0).start();
-    small(&cluster);
-    large(&mut cluster);
+    for (name, measure) in PARTS {
+        if is_wanted(name) {
+            measure();
+        }
+    }
+}
+
+fn cluster(name: &str) -> Cluster {
+    Cluster::bridged(name, 2, 0).start()
 }
 
 /// Bytes that gzip makes nothing of.
@@ -76,18 +92,30 @@ fn noise(len: usize) -> Vec<u8> {
     bytes
 }
 
-/// A signed patch with a file of so many bytes.
+/// A signed patch with a file of so many bytes, in a directory of the cluster's.
 fn patch(cluster: &Cluster, id: &str, len: usize) -> PathBuf {
-    let file = cluster.dir.join(format!("{id}.patch"));
+    let file = cluster.dir.join("patches").join(format!("{id}.patch"));
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
     fs::write(&file, Tar::patch(id).file("files/usr/noise", &noise(len)).gzip()).unwrap();
     cluster.signer.sign(&file);
     file
 }
 
+/// Where the second controller keeps the files of patches.
+fn blobs(cluster: &Cluster) -> PathBuf {
+    cluster.nodes[1].state_dir().join("repo/blobs")
+}
+
 /// Where the second controller keeps a patch's file once it holds it.
 fn held(cluster: &Cluster, id: &str) -> PathBuf {
     let patch = cluster.nodes[1].patch(id).expect("the patch is known");
-    cluster.nodes[1].state_dir().join(format!("repo/blobs/{}.patch", patch.hash))
+    blobs(cluster).join(format!("{}.patch", patch.hash))
+}
+
+/// How many files there are with such an end.
+fn count(dir: &Path, end: &str) -> usize {
+    let name = |entry: std::io::Result<fs::DirEntry>| entry.ok()?.file_name().into_string().ok();
+    fs::read_dir(dir).unwrap().filter_map(name).filter(|name| name.ends_with(end)).count()
 }
 
 /// Polls without the pauses that tests have time for.
@@ -95,7 +123,7 @@ fn until(condition: impl Fn() -> bool) -> Instant {
     let started = Instant::now();
     while !condition() {
         assert!(started.elapsed() < 5 * wait::LONG, "waited in vain");
-        thread::sleep(Duration::from_micros(200));
+        thread::sleep(Duration::from_micros(500));
     }
     Instant::now()
 }
@@ -115,157 +143,153 @@ fn crossed(node: &Node) -> (u64, u64) {
     (datagrams[0] + datagrams[3], bytes[0] + bytes[8])
 }
 
-fn small(cluster: &Cluster) {
+fn small() {
+    const PART: &str = "sync-small";
+    let cluster = cluster("bench-small");
     let (mut known, mut is_held, mut said) = (Vec::new(), Vec::new(), Vec::new());
     let (mut datagrams, mut bytes) = (Vec::new(), Vec::new());
-    let mut file_len = 0;
     for round in 0..SMALL_ROUNDS {
         let id = format!("SMALL-{round}");
-        let file = patch(cluster, &id, SMALL_BYTES);
-        file_len = fs::metadata(&file).unwrap().len();
+        let file = patch(&cluster, &id, SMALL_BYTES);
         let before = crossed(&cluster.nodes[1]);
         let started = Instant::now();
+        let ms = |duration: Duration| duration.as_secs_f64() * 1e3;
         thread::scope(|scope| {
             let upload = scope.spawn(|| {
                 cluster.nodes[0].thimble(&["upload", file.to_str().unwrap()]).ok();
                 started.elapsed()
             });
-            known.push(until(|| cluster.nodes[1].patch(&id).is_some()) - started);
-            let path = held(cluster, &id);
-            is_held.push(until(|| path.exists()) - started);
-            said.push(upload.join().unwrap());
+            known.push(ms(until(|| cluster.nodes[1].patch(&id).is_some()) - started));
+            let path = held(&cluster, &id);
+            is_held.push(ms(until(|| path.exists()) - started));
+            said.push(ms(upload.join().unwrap()));
         });
         let after = crossed(&cluster.nodes[1]);
-        datagrams.push(after.0 - before.0);
-        bytes.push(after.1 - before.1);
+        datagrams.push((after.0 - before.0) as f64);
+        bytes.push((after.1 - before.1) as f64);
     }
-    datagrams.sort_unstable();
-    bytes.sort_unstable();
-    println!(
-        "a patch of {file_len} bytes: known to the other controller {:.1?} after its upload was asked for, held \
-         after {:.1?}, the command's reply after {:.1?}; {} datagrams, {} bytes on the wire",
-        median(known),
-        median(is_held),
-        median(said),
-        datagrams[SMALL_ROUNDS / 2],
-        bytes[SMALL_ROUNDS / 2],
-    );
+    let of = |what| format!("{what}, a patch of 4 KiB");
+    Figure::new(PART, &of("upload until the other controller knows it"), "ms", known).record();
+    Figure::new(PART, &of("upload until the other controller holds it"), "ms", is_held).record();
+    Figure::new(PART, &of("upload until its command ends"), "ms", said).record();
+    Figure::new(PART, &of("datagrams on the wire"), "datagrams", datagrams).record();
+    Figure::new(PART, &of("bytes on the wire"), "bytes", bytes).record();
 }
 
-/// rsync's daemon, which gives away one directory.
-struct Rsync(Child);
-
-impl Rsync {
-    fn start(cluster: &Cluster, directory: &Path) -> Self {
-        let config = cluster.dir.join("rsyncd.conf");
-        let directory = directory.display();
-        fs::write(
-            &config,
-            format!("use chroot = no\nuid = 0\ngid = 0\n[patches]\npath = {directory}\nread only = yes\n"),
-        )
-        .unwrap();
-        let mut command = cluster.nodes[0].namespace.command("rsync");
-        command.args(["--daemon", "--no-detach", &format!("--port={RSYNC_PORT}")]);
-        command.arg(format!("--config={}", config.display())).stdin(Stdio::null());
-        let daemon = sys::dies_with_parent(&mut command).spawn().expect("rsync is installed (make setup)");
-        let to = format!("{}:{RSYNC_PORT}", cluster.nodes[0].address);
-        let answers = || cluster.nodes[1].namespace.enter(|| TcpStream::connect(&to).is_ok());
-        wait::until_true("rsync's daemon answers", answers);
-        Self(daemon)
-    }
-}
-
-impl Drop for Rsync {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn rsync(cluster: &Cluster, name: &str, to: &Path) -> Duration {
-    let from = format!("rsync://{}:{RSYNC_PORT}/patches/{name}", cluster.nodes[0].address);
-    let mut command = cluster.nodes[1].namespace.command("rsync");
-    command.args(["--fsync", &from]).arg(to);
-    let started = Instant::now();
-    assert!(command.status().unwrap().success(), "rsync");
-    started.elapsed()
-}
-
-/// Copies, makes BLAKE3 and BLAKE2b as a controller does, and has it on the disk.
-fn copy(from: &Path, to: &Path, keys: &TrustedKeys) -> Duration {
-    let signature = fs::read(signature_path(from)).unwrap();
-    let started = Instant::now();
-    let claim = Claim::parse(&signature, keys).unwrap();
-    let mut pass = claim.begin();
-    let (mut source, mut target) = (File::open(from).unwrap(), File::create(to).unwrap());
-    let mut buffer = vec![0; 128 << 10];
-    loop {
-        let len = source.read(&mut buffer).unwrap();
-        if len == 0 {
-            break;
-        }
-        pass.update(&buffer[..len]).unwrap();
-        target.write_all(&buffer[..len]).unwrap();
-    }
-    target.sync_all().unwrap();
-    pass.finish().unwrap();
-    started.elapsed()
-}
-
-/// From the moment at which the other controller begins to fetch the file to that
-/// at which it holds it: verified, durable, and under its name.
-fn sync(other: &mut Node, held: &Path) -> Duration {
+/// The second controller begins again without the files of patches. Returns the seconds from the
+/// moment at which it begins to fetch to that at which it holds so many: verified, durable, and under
+/// their names.
+fn sync(cluster: &mut Cluster, number: usize) -> f64 {
+    let blobs = blobs(cluster);
+    let other = &mut cluster.nodes[1];
     other.stop();
-    for end in ["patch", "minisig", "index"] {
-        fs::remove_file(held.with_extension(end)).unwrap();
+    for entry in fs::read_dir(&blobs).unwrap() {
+        fs::remove_file(entry.unwrap().path()).unwrap();
     }
     rest();
     other.spawn();
-    let begun = until(|| held.with_extension("fetch").exists());
-    let elapsed = until(|| held.exists()) - begun;
+    let begun = until(|| count(&blobs, ".fetch") > 0 || count(&blobs, ".patch") > 0);
+    let elapsed = until(|| count(&blobs, ".patch") == number) - begun;
     other.answers();
-    // What is done with the file afterwards is not to slow the others down.
+    // What is done with the files afterwards is not to slow the others down.
     wait::until_true("all is done", || other.status().row.workers == 0);
-    elapsed
+    elapsed.as_secs_f64()
 }
 
-fn large(cluster: &mut Cluster) {
-    let id = "LARGE-1";
-    let file = patch(cluster, id, LARGE_BYTES);
-    cluster.nodes[0].thimble(&["upload", file.to_str().unwrap()]).ok();
-    wait::until_true("the patch is known", || cluster.nodes[1].patch(id).is_some());
-    let held = held(cluster, id);
-    wait::until_true("it is held, and all is done", || {
-        held.exists() && cluster.nodes[1].status().row.workers == 0
-    });
-    let name = file.file_name().unwrap().to_str().unwrap();
+/// Seconds of sync, of the plain copy and of rsync's daemon, in turns.
+fn beside(cluster: &mut Cluster, files: &[PathBuf]) -> [Vec<f64>; 3] {
     let keys = TrustedKeys::parse(std::slice::from_ref(&cluster.signer.public)).unwrap();
-    let _daemon = Rsync::start(cluster, &cluster.dir);
+    // Without their signatures: the plain copy has no more.
+    let given = cluster.dir.join("given");
+    fs::create_dir(&given).unwrap();
+    for file in files {
+        fs::hard_link(file, given.join(file.file_name().unwrap())).unwrap();
+    }
+    let daemon = Rsync::start(cluster, &cluster.dir);
     let target = cluster.nodes[1].dir.join("copy");
-    let mut best = [Duration::MAX; 3];
-    for round in 1..=LARGE_ROUNDS {
-        let sync = sync(&mut cluster.nodes[1], &held);
-        rest();
-        let copy = copy(&file, &target, &keys);
-        fs::remove_file(&target).unwrap();
-        rest();
-        let rsync = rsync(cluster, name, &target);
-        fs::remove_file(&target).unwrap();
-        println!(
-            "256 MiB, round {round}: sync {sync:.2?}, plain copy {copy:.2?}, rsync's daemon {rsync:.2?}"
-        );
-        for (best, time) in best.iter_mut().zip([sync, copy, rsync]) {
-            *best = time.min(*best);
+    let mut seconds = [const { Vec::new() }; 3];
+    for round in 0..ROUNDS {
+        for way in turns(round, 3) {
+            rest();
+            seconds[way].push(match way {
+                0 => sync(cluster, files.len()),
+                1 => copy(files, &target, &keys).as_secs_f64(),
+                _ => daemon.fetch(cluster, "given/", &target).as_secs_f64(),
+            });
+            let _ = fs::remove_dir_all(&target);
         }
     }
-    let [sync, copy, rsync] = best.map(|time| time.as_secs_f64());
-    let mib_per_s = 256.0 / sync;
-    println!(
-        "256 MiB, the best of each: sync {sync:.2} s ({mib_per_s:.0} MiB/s), {:.2} x the speed of a plain copy with \
-         BLAKE3, BLAKE2b and fsync (budget {LEAST_RATIO}), {:.2} x that of rsync's daemon (budget 1)",
-        copy / sync,
-        rsync / sync,
-    );
-    assert!(copy / sync >= LEAST_RATIO, "slower than the plain copy allows");
-    assert!(sync < rsync, "slower than rsync's daemon");
+    seconds
+}
+
+fn large() {
+    const PART: &str = "sync-large";
+    let mut cluster = cluster("bench-large");
+    let file = patch(&cluster, "LARGE-1", LARGE_BYTES);
+    cluster.nodes[0].thimble(&["upload", file.to_str().unwrap()]).ok();
+    settled(&cluster, 1);
+    let [sync, copy, rsync] = beside(&mut cluster, &[file]);
+    let figure = || Figure::new(PART, "sync of 256 MiB", "s", sync.clone());
+    let [of_copy, of_rsync] = LARGE_BUDGETS.map(Most::Ratio);
+    figure().beside("copy + hashes + fsync", copy).target(Most::Ratio(LARGE_TARGET)).budget(of_copy).record();
+    figure().beside("rsync's daemon", rsync).budget(of_rsync).record();
+}
+
+/// Waits until the second controller holds so many files, and does nothing more.
+fn settled(cluster: &Cluster, number: usize) {
+    until(|| count(&blobs(cluster), ".patch") == number);
+    wait::until_true("all is done", || cluster.nodes[1].status().row.workers == 0);
+}
+
+fn many() {
+    const PART: &str = "sync-many";
+    let mut cluster = cluster("bench-many");
+    let files: Vec<_> = (0..MANY).map(|at| patch(&cluster, &format!("MANY-{at}"), MANY_BYTES)).collect();
+    for some in files.chunks(AT_ONCE) {
+        let names: Vec<_> = some.iter().map(|file| file.to_str().unwrap()).collect();
+        cluster.nodes[0].thimble(&[&["upload"], &names[..]].concat()).ok();
+    }
+    settled(&cluster, MANY);
+    let [sync, copy, rsync] = beside(&mut cluster, &files);
+    let figure = || Figure::new(PART, "sync of 1,000 patches of 16 KiB", "s", sync.clone());
+    figure().beside("copy + hashes + fsync", copy).target(Most::Ratio(MANY_TARGET)).record();
+    figure().beside("rsync's daemon", rsync).record();
+    nothing_new(&mut cluster);
+}
+
+/// Of as many patches, when the other controller has them all and begins again.
+fn nothing_new(cluster: &mut Cluster) {
+    const PART: &str = "sync-many";
+    settled(cluster, MANY);
+    let daemon = Rsync::start(cluster, &cluster.dir);
+    let target = cluster.nodes[1].dir.join("copy");
+    daemon.fetch(cluster, "given/", &target);
+    let (mut seconds, mut bytes) = ([const { Vec::new() }; 2], [const { Vec::new() }; 2]);
+    for round in 0..ROUNDS {
+        for way in turns(round, 2) {
+            let before;
+            seconds[way].push(
+                if way == 0 {
+                    cluster.nodes[1].stop();
+                    before = crossed(&cluster.nodes[1]).1;
+                    let started = Instant::now();
+                    cluster.nodes[1].spawn();
+                    cluster.nodes[1].answers();
+                    until(|| cluster.nodes[1].status().neighbours.iter().any(|other| other.is_synced))
+                        - started
+                } else {
+                    before = crossed(&cluster.nodes[1]).1;
+                    daemon.fetch(cluster, "given/", &target)
+                }
+                .as_secs_f64(),
+            );
+            bytes[way].push((crossed(&cluster.nodes[1]).1 - before) as f64);
+        }
+    }
+    let [ours, rsync] = seconds;
+    let name = "start until nothing new of 1,000 patches is known";
+    Figure::new(PART, name, "s", ours).beside("rsync's daemon, nothing new", rsync).record();
+    let [ours, rsync] = bytes;
+    let name = "bytes on the wire until nothing new of 1,000 patches is known";
+    Figure::new(PART, name, "bytes", ours).beside("rsync's daemon, nothing new", rsync).record();
 }

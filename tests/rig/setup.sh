@@ -28,7 +28,7 @@ declare -A needs=(
     [filesystems]="@build @net linux.uml:user-mode-linux modprobe:kmod mkfs.vfat:dosfstools mkfs.ext4:e2fsprogs
         mkfs.xfs:xfsprogs mkfs.btrfs:btrfs-progs mkfs.f2fs:f2fs-tools mkfs.nilfs2:nilfs-tools"
     [packages]="@dist"
-    [bench]="@dist @net rsync:rsync dpkg-deb:dpkg"
+    [bench]="@binary @net rsync:rsync dpkg-deb:dpkg valgrind:valgrind linux.uml:user-mode-linux modprobe:kmod"
     [fuzz]="@build g++:g++ libfuzzer:libclang-rt-dev cargo:cargo-fuzz"
     [test]="@dist @net @boot @tipc @fuzz @filesystems @packages debootstrap:debootstrap lintian:lintian busybox:busybox-static unpacked:prometheus unpacked:logrotate rust:thumbv7m-none-eabi rust:clippy rust:rustfmt rsync:rsync zsh:zsh bsdtar:libarchive-tools
         fish:fish groff:groff mandoc:mandoc systemctl:systemd openrc-run:openrc openmetrics:python3-prometheus-client"

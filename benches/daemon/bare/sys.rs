@@ -1,4 +1,4 @@
-//! epoll, recvmmsg and the thread's clock.
+//! epoll, recvmmsg, recv and the thread's clock.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use thimble::limits::{DATAGRAM_BYTES, RECV_BATCH};
 
-/// Room for a batch of datagrams, with their senders' addresses: over IPv4 and over TIPC
+/// Room for a batch of datagrams, with their senders' addresses: over IPv4
 /// these have 16 bytes.
 pub struct Batch {
     buffers: Vec<[u8; DATAGRAM_BYTES + 1]>,
@@ -46,13 +46,28 @@ impl Batch {
                 std::ptr::null_mut(),
             )
         };
-        match usize::try_from(count) {
-            Ok(count) => Ok(count),
-            Err(_) => match io::Error::last_os_error() {
-                error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-                error => Err(error),
-            },
-        }
+        or_none(count as isize)
+    }
+
+    /// Takes one; gives 0 where nothing is.
+    pub fn receive_one(&mut self, socket: BorrowedFd<'_>) -> io::Result<usize> {
+        let buffer = &mut self.buffers[0];
+        // SAFETY: the buffer lives through the call, and its true size is passed.
+        let len = unsafe {
+            libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT)
+        };
+        or_none(len).map(|len| len.min(1))
+    }
+}
+
+/// What a call returned; 0 where it would have waited.
+fn or_none(count: isize) -> io::Result<usize> {
+    match usize::try_from(count) {
+        Ok(count) => Ok(count),
+        Err(_) => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            error => Err(error),
+        },
     }
 }
 
@@ -74,13 +89,15 @@ impl Epoll {
         if added < 0 { Err(io::Error::last_os_error()) } else { Ok(Self(epoll)) }
     }
 
-    /// Returns when something came; fails where nothing does for two minutes.
+    /// Returns when something came, or after a twentieth of a second.
     pub fn wait(&self) -> io::Result<()> {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
         // SAFETY: there is room for the one event that is asked for.
-        match unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 120_000) } {
-            0 => Err(io::ErrorKind::TimedOut.into()),
-            count if count < 0 => Err(io::Error::last_os_error()),
+        match unsafe { libc::epoll_wait(self.0.as_raw_fd(), &raw mut event, 1, 50) } {
+            count if count < 0 => match io::Error::last_os_error() {
+                error if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+                error => Err(error),
+            },
             _ => Ok(()),
         }
     }

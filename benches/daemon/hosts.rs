@@ -1,0 +1,71 @@
+//! Hosts that exist in their datagrams alone.
+
+use thimble::repo::digest::set_digest;
+use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
+use thimble::wire::frame::Role;
+use thimble::wire::messages::{HelloAgentAck, Message};
+
+use crate::cluster::Cluster;
+use crate::forge::{Forger, with_keys_of};
+use crate::node::SW_VERSION;
+use crate::over::{Datagrams, To};
+use crate::pace::in_bursts;
+use crate::process::datagrams_taken;
+use crate::wait;
+
+/// As many hosts as were asked for, each of which has what it should have, beside the first controller
+/// of a cluster.
+pub struct Hosts {
+    hosts: Vec<(Forger, Message)>,
+    socket: Datagrams,
+}
+
+impl Hosts {
+    /// None yet.
+    pub fn new(cluster: &Cluster) -> Self {
+        Self { hosts: Vec::new(), socket: Datagrams::new(&cluster.stranger) }
+    }
+
+    /// Adds hosts up to this number, and waits until the controller knows them.
+    pub fn become_known(&mut self, cluster: &Cluster, number: u64) {
+        let new = self.hosts.len() as u64..number;
+        self.hosts.extend(new.map(|number| host(cluster, number)));
+        wait::until_true("all hosts are known", || {
+            let acks = self.acks(self.hosts.len());
+            self.send(cluster, &acks);
+            cluster.json(&["status"])["controller"]["hosts"].as_u64() == Some(number)
+        });
+    }
+
+    /// The next so many acks, of one host after the other.
+    pub fn acks(&mut self, count: usize) -> Vec<Vec<u8>> {
+        let hosts = self.hosts.len();
+        (0..count)
+            .map(|at| {
+                let (forger, ack) = &mut self.hosts[at % hosts];
+                forger.encode(ack, NodeId(0))
+            })
+            .collect()
+    }
+
+    /// Sends them to the controllers' group, no faster than the first controller takes them. Returns
+    /// how many it has taken.
+    pub fn send(&self, cluster: &Cluster, acks: &[Vec<u8>]) -> u64 {
+        let say = |datagram: &[u8]| self.socket.send(datagram, To::All(Role::Controller));
+        let pid = cluster.nodes[0].pid();
+        in_bursts(say, acks, || datagrams_taken(pid))
+    }
+}
+
+fn host(cluster: &Cluster, number: u64) -> (Forger, Message) {
+    let ack = HelloAgentAck {
+        query_id: 1,
+        installed_digest: set_digest([]),
+        hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
+        nodetype: NodeType::new("worker").unwrap(),
+        sw_version: SwVersion::new(SW_VERSION).unwrap(),
+        ..HelloAgentAck::default()
+    };
+    let forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
+    (forger, Message::HelloAgentAck(ack))
+}
