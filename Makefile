@@ -71,9 +71,8 @@ bench: ## PART="acks memory .."|all: the static binary's figures beside its peer
 	@$(if $(THIMBLE_BIN),,tests/rig/dist.sh dist/thimble-$(shell uname -m))
 	@tests/rig/bench.sh $(PART)
 
-figures: ## keep the last run of bench in docs/: figures.tsv, figures.md and its plots
-	@cp target/bench.tsv docs/figures.tsv
-	@benches/figures/page.sh docs/figures.tsv docs
+figures: ## keep the last run of bench in docs/figures.tsv, and make figures.md, its plots and the README's table of it
+	@benches/figures/keep.sh target/bench.tsv
 
 fuzz: ## TARGET=datagram|frame|topology SECONDS=n: look for input that breaks the wire
 	@tests/rig/setup.sh fuzz

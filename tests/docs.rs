@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -236,4 +237,33 @@ fn every_list_of_files_to_edit_is_that_of_its_example() {
         }
     }
     assert!(lists > 15, "the lists are not where this test looks for them: {lists}");
+}
+
+/// What the script of the page of figures writes to standard output.
+fn page_sh(words: &[&str]) -> String {
+    let output =
+        Command::new(root().join("benches/figures/page.sh")).args(words).current_dir(root()).output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "page.sh {words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_figures_in_the_documents_are_those_of_the_run_that_is_kept() {
+    let made = std::env::temp_dir().join(format!("thimble-figures-{}", std::process::id()));
+    fs::create_dir(&made).unwrap();
+    page_sh(&["docs/figures.tsv", made.to_str().unwrap()]);
+    let mut files = 0;
+    for entry in fs::read_dir(&made).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let [new, kept] = [made.join(&name), root().join("docs").join(&name)].map(fs::read_to_string);
+        assert!(new.unwrap() == kept.unwrap_or_default(), "docs/{name} is another run's: make figures");
+        files += 1;
+    }
+    fs::remove_dir_all(&made).unwrap();
+    assert_eq!(files, 6, "the page and its plots");
+    let rows = page_sh(&["--summary", "docs/figures.tsv"]);
+    assert!(rows.lines().count() > 4, "the README's figures are not in the run that is kept:\n{rows}");
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(readme.contains(&rows), "the README has other figures: make figures\n{rows}");
 }

@@ -165,7 +165,7 @@ fn short(value: f64) -> String {
     if value == 0.0 || !value.is_finite() {
         return value.to_string();
     }
-    let digits = 3 - value.abs().log10().floor() as i32;
+    let digits = (3 - value.abs().log10().floor() as i32).max(0);
     let scale = 10f64.powi(digits);
     let rounded = (value * scale).round() / scale;
     let shown = format!("{rounded:.*}", usize::try_from(digits).unwrap_or(0));

@@ -8,13 +8,13 @@ use crate::bare::{self, Call, Receiver};
 use crate::cluster::Cluster;
 use crate::common::figures::{Figure, Most};
 use crate::common::turns;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, NO_ROUNDS};
 use crate::pace::in_bursts;
 use crate::process::{cpu, sleeps};
 use crate::wait;
 
 const PART: &str = "acks";
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 const ACKS: usize = 6_000;
 const TARGET: f64 = 1.3;
 /// docs/architecture.md, "Budgets".
@@ -22,7 +22,9 @@ const BUDGET: f64 = 1.7;
 
 /// With so many hosts that send in turn.
 pub fn measure() {
-    let cluster = Cluster::new("bench-acks", 0).timer("hello_interval_ms", 30_000).start();
+    let mut cluster = Cluster::new("bench-acks", 0);
+    cluster.nodes[0].timers.extend(NO_ROUNDS);
+    let cluster = cluster.start();
     let mut hosts = Hosts::new(&cluster);
     for number in [1, 100, 1_000] {
         hosts.become_known(&cluster, number);

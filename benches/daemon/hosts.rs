@@ -1,5 +1,8 @@
 //! Hosts that exist in their datagrams alone.
 
+use std::thread;
+use std::time::Duration;
+
 use thimble::repo::digest::set_digest;
 use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
 use thimble::wire::frame::Role;
@@ -10,8 +13,18 @@ use crate::forge::{Forger, with_keys_of};
 use crate::node::SW_VERSION;
 use crate::over::{Datagrams, To};
 use crate::pace::in_bursts;
-use crate::process::datagrams_taken;
+use crate::process::{datagrams_sent, datagrams_taken};
 use crate::wait;
+
+/// Timers with which no round of hellos begins, and no host is asked twice, while something is counted.
+pub const NO_ROUNDS: [(&str, u64); 4] = [
+    ("hello_interval_ms", 3_600_000),
+    ("probe_ms", 3_000_000),
+    ("controller_lost_ms", 14_400_000),
+    ("host_lost_ms", 14_400_000),
+];
+/// Where the controller has asked nothing for so long, it asks nothing.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// As many hosts as were asked for, each of which has what it should have, beside the first controller
 /// of a cluster.
@@ -26,7 +39,8 @@ impl Hosts {
         Self { hosts: Vec::new(), socket: Datagrams::new(&cluster.stranger) }
     }
 
-    /// Adds hosts up to this number, and waits until the controller knows them.
+    /// Adds hosts up to this number, and waits until the controller knows them and asks none of them
+    /// for anything: it asks those that are new.
     pub fn become_known(&mut self, cluster: &Cluster, number: u64) {
         let new = self.hosts.len() as u64..number;
         self.hosts.extend(new.map(|number| host(cluster, number)));
@@ -34,6 +48,14 @@ impl Hosts {
             let acks = self.acks(self.hosts.len());
             self.send(cluster, &acks);
             cluster.json(&["status"])["controller"]["hosts"].as_u64() == Some(number)
+        });
+        let pid = cluster.nodes[0].pid();
+        wait::until_true("no host is asked", || {
+            let asked = datagrams_sent(pid);
+            let acks = self.acks(self.hosts.len());
+            self.send(cluster, &acks);
+            thread::sleep(QUIET);
+            datagrams_sent(pid) == asked
         });
     }
 

@@ -12,8 +12,9 @@ use thimble::wire::frame::Role;
 
 use crate::cluster::{Cluster, thimble};
 use crate::common::figures::{Figure, Most, skipped};
+use crate::common::median;
 use crate::controllers::Asker;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, NO_ROUNDS};
 use crate::over::{Datagrams, To};
 use crate::process::{datagrams_taken, sleeps, waits};
 use crate::wait;
@@ -21,16 +22,14 @@ use crate::wait;
 const PART: &str = "instructions";
 /// Messages of the shorter window. The longer one has twice as many; what a window costs by itself is
 /// the same in both.
-const COUNT: usize = 500;
+const COUNT: usize = 300;
+/// Pairs of windows, of which the middle one counts: a timer may fall into one.
+const PAIRS: usize = 5;
 const HOSTS: u64 = 1_000;
 /// Of the value in the repository, both ways.
 const MOST_CHANGE: f64 = 0.02;
 /// A datagram that was not taken by then is sent again: it was lost.
 const AGAIN: Duration = Duration::from_secs(10);
-/// No round of hellos begins while it is counted.
-const TIMERS: [(&str, u64); 3] =
-    [("hello_interval_ms", 3_600_000), ("controller_lost_ms", 14_400_000), ("host_lost_ms", 14_400_000)];
-
 fn file() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/instructions.tsv")
 }
@@ -51,8 +50,9 @@ pub fn measure() {
     ];
     let known = Known::read();
     let here = format!("{}, {}", compiler(), processor());
-    for (name, count) in measured {
-        let figure = Figure::new(PART, &format!("instructions for a {name}"), "instructions", vec![count]);
+    for (name, counts) in &measured {
+        let count = median(counts.clone());
+        let figure = Figure::new(PART, &format!("instructions for a {name}"), "instructions", counts.clone());
         match known.value(name) {
             Some(value) => {
                 if known.of != here {
@@ -74,7 +74,10 @@ pub fn measure() {
         }
     }
     if std::env::var_os("RENEW").is_some() {
-        let lines: String = measured.iter().map(|(name, count)| format!("{name}\t{count:.1}\n")).collect();
+        let lines: String = measured
+            .iter()
+            .map(|(name, counts)| format!("{name}\t{:.0}\n", median(counts.clone())))
+            .collect();
         fs::write(file(), format!("{here}\n{lines}")).unwrap();
         println!("benches/instructions.tsv is renewed");
     }
@@ -124,7 +127,7 @@ fn processor() -> &'static str {
 /// A cluster whose node `number` runs under callgrind.
 fn counted(name: &str, agents: usize, number: usize) -> Cluster {
     let mut cluster = Cluster::new(name, agents);
-    for (timer, ms) in TIMERS {
+    for (timer, ms) in NO_ROUNDS {
         cluster = cluster.timer(timer, ms);
     }
     let node = &mut cluster.nodes[number];
@@ -142,16 +145,20 @@ fn counted(name: &str, agents: usize, number: usize) -> Cluster {
     cluster
 }
 
-/// Instructions of what `act` has a process do, for each of so many messages.
-fn each(pid: u32, out: &Path, mut act: impl FnMut(usize)) -> f64 {
-    let mut windows = [0; 2];
-    for (at, window) in windows.iter_mut().enumerate() {
+/// Instructions of what `act` has a process do, for each of so many messages, in each pair of windows.
+fn each(pid: u32, out: &Path, mut act: impl FnMut(usize)) -> Vec<f64> {
+    let mut dumps = 0;
+    let mut window = |count| {
         control("-z", pid);
-        act((at + 1) * COUNT);
+        act(count);
         control("-d", pid);
-        *window = total(&out.with_extension(format!("out.{}", at + 1)));
-    }
-    (windows[1] as f64 - windows[0] as f64) / COUNT as f64
+        dumps += 1;
+        total(&out.with_extension(format!("out.{dumps}"))) as f64
+    };
+    (0..PAIRS)
+        .map(|_| (window(COUNT), window(2 * COUNT)))
+        .map(|(one, two)| (two - one) / COUNT as f64)
+        .collect()
 }
 
 fn control(what: &str, pid: u32) {
@@ -188,7 +195,7 @@ fn one_by_one(pid: u32, datagrams: &[Vec<u8>], say: impl Fn(&[u8])) {
     }
 }
 
-fn acks() -> f64 {
+fn acks() -> Vec<f64> {
     let cluster = counted("bench-count-acks", 0, 0);
     let mut hosts = Hosts::new(&cluster);
     hosts.become_known(&cluster, HOSTS);
@@ -201,7 +208,7 @@ fn acks() -> f64 {
     })
 }
 
-fn hellos() -> f64 {
+fn hellos() -> Vec<f64> {
     let cluster = counted("bench-count-hellos", 1, 1);
     let agent = &cluster.nodes[1];
     let mut asker = Asker::new(&cluster, agent);
@@ -215,7 +222,7 @@ fn hellos() -> f64 {
 }
 
 /// The last byte of the tag is another one, as of a sender without the key.
-fn refused() -> f64 {
+fn refused() -> Vec<f64> {
     let cluster = counted("bench-count-refused", 0, 0);
     let mut hosts = Hosts::new(&cluster);
     hosts.become_known(&cluster, 1);

@@ -23,10 +23,19 @@ pub fn waits(pid: u32) -> u64 {
 
 /// Datagrams that the programs in a process's network namespace have received so far.
 pub fn datagrams_taken(pid: u32) -> u64 {
+    datagrams(pid, "InDatagrams")
+}
+
+/// Datagrams that these have sent so far.
+pub fn datagrams_sent(pid: u32) -> u64 {
+    datagrams(pid, "OutDatagrams")
+}
+
+fn datagrams(pid: u32, name: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/net/snmp")).unwrap();
     let mut lines = text.lines().filter_map(|line| line.strip_prefix("Udp: "));
     let (names, values) = (lines.next().unwrap(), lines.next().unwrap());
-    let at = names.split(' ').position(|name| name == "InDatagrams").unwrap();
+    let at = names.split(' ').position(|other| other == name).unwrap();
     values.split(' ').nth(at).and_then(|value| value.parse().ok()).unwrap()
 }
 

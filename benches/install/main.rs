@@ -33,7 +33,7 @@ use support::sign::Signer;
 use tree::Files;
 
 /// How many files are installed at once, and in how many rounds.
-const INSTALLS: [(usize, usize); 3] = [(1, 15), (1_000, 9), (MOST_COUNT, 5)];
+const INSTALLS: [(usize, usize); 3] = [(1, 11), (1_000, 5), (MOST_COUNT, 3)];
 const MOST_COUNT: usize = 20_000;
 /// Of a patch: its metadata and directories count too.
 const MOST_FILES: usize = limits::PATCH_MEMBERS - 512;

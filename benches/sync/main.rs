@@ -51,8 +51,9 @@ use support::archive::Tar;
 /// Small patches brought over, one by one.
 const SMALL_ROUNDS: usize = 21;
 const SMALL_BYTES: usize = 4 << 10;
-/// Rounds of the large one and of the many.
+/// Rounds of the large one, and of the many.
 const ROUNDS: usize = 5;
+const MANY_ROUNDS: usize = 3;
 const LARGE_BYTES: usize = 256 << 20;
 const MANY: usize = 1_000;
 const MANY_BYTES: usize = 16 << 10;
@@ -197,7 +198,7 @@ fn sync(cluster: &mut Cluster, number: usize) -> f64 {
 }
 
 /// Seconds of sync, of the plain copy and of rsync's daemon, in turns.
-fn beside(cluster: &mut Cluster, files: &[PathBuf]) -> [Vec<f64>; 3] {
+fn beside(cluster: &mut Cluster, files: &[PathBuf], rounds: usize) -> [Vec<f64>; 3] {
     let keys = TrustedKeys::parse(std::slice::from_ref(&cluster.signer.public)).unwrap();
     // Without their signatures: the plain copy has no more.
     let given = cluster.dir.join("given");
@@ -208,13 +209,18 @@ fn beside(cluster: &mut Cluster, files: &[PathBuf]) -> [Vec<f64>; 3] {
     let daemon = Rsync::start(cluster, &cluster.dir);
     let target = cluster.nodes[1].dir.join("copy");
     let mut seconds = [const { Vec::new() }; 3];
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         for way in turns(round, 3) {
-            rest();
             seconds[way].push(match way {
                 0 => sync(cluster, files.len()),
-                1 => copy(files, &target, &keys).as_secs_f64(),
-                _ => daemon.fetch(cluster, "given/", &target).as_secs_f64(),
+                1 => {
+                    rest();
+                    copy(files, &target, &keys).as_secs_f64()
+                }
+                _ => {
+                    rest();
+                    daemon.fetch(cluster, "given/", &target).as_secs_f64()
+                }
             });
             let _ = fs::remove_dir_all(&target);
         }
@@ -228,7 +234,7 @@ fn large() {
     let file = patch(&cluster, "LARGE-1", LARGE_BYTES);
     cluster.nodes[0].thimble(&["upload", file.to_str().unwrap()]).ok();
     settled(&cluster, 1);
-    let [sync, copy, rsync] = beside(&mut cluster, &[file]);
+    let [sync, copy, rsync] = beside(&mut cluster, &[file], ROUNDS);
     let figure = || Figure::new(PART, "sync of 256 MiB", "s", sync.clone());
     let [of_copy, of_rsync] = LARGE_BUDGETS.map(Most::Ratio);
     figure().beside("copy + hashes + fsync", copy).target(Most::Ratio(LARGE_TARGET)).budget(of_copy).record();
@@ -250,7 +256,7 @@ fn many() {
         cluster.nodes[0].thimble(&[&["upload"], &names[..]].concat()).ok();
     }
     settled(&cluster, MANY);
-    let [sync, copy, rsync] = beside(&mut cluster, &files);
+    let [sync, copy, rsync] = beside(&mut cluster, &files, MANY_ROUNDS);
     let figure = || Figure::new(PART, "sync of 1,000 patches of 16 KiB", "s", sync.clone());
     figure().beside("copy + hashes + fsync", copy).target(Most::Ratio(MANY_TARGET)).record();
     figure().beside("rsync's daemon", rsync).record();

@@ -10,6 +10,8 @@ use crate::cluster::Cluster;
 use crate::{sys, wait};
 
 const PORT: u16 = 8730;
+/// How often a fetch that fails is begun again.
+const TRIES: usize = 3;
 
 /// The daemon, on the first controller, until it is dropped.
 pub struct Rsync(Child);
@@ -38,11 +40,14 @@ impl Rsync {
     /// disk. Returns the seconds that this takes.
     pub fn fetch(&self, cluster: &Cluster, name: &str, to: &Path) -> Duration {
         let from = format!("rsync://{}:{PORT}/patches/{name}", cluster.nodes[0].address);
-        let mut command = cluster.nodes[1].namespace.command("rsync");
-        command.args(["--fsync", "--times", "--recursive", &from]).arg(to).stdin(Stdio::null());
-        let started = Instant::now();
-        assert!(command.status().unwrap().success(), "rsync");
-        started.elapsed()
+        let fetch = || {
+            let mut command = cluster.nodes[1].namespace.command("rsync");
+            command.args(["--fsync", "--times", "--recursive", &from]).arg(to).stdin(Stdio::null());
+            let started = Instant::now();
+            command.status().unwrap().success().then(|| started.elapsed())
+        };
+        // On a machine that is busy its daemon was seen to hang up before it greets.
+        (0..TRIES).find_map(|_| fetch()).expect("rsync fetches")
     }
 }
 
