@@ -9,7 +9,7 @@ use std::time::Duration;
 use crate::cluster::{Cluster, thimble};
 use crate::common::figures::{Figure, Most, skipped};
 use crate::common::median;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, NO_ROUNDS};
 use crate::node::Node;
 use crate::patch::Patch;
 use crate::peers;
@@ -156,7 +156,8 @@ fn watch(pids: &[u32], is_over: &AtomicBool) -> (Memory, Memory) {
 }
 
 fn controller(most: Option<u64>, numbers: &[u64], see: &mut impl FnMut(String, Memory, Option<[f64; 2]>)) {
-    let mut cluster = Cluster::new("bench-controller", 0).timer("hello_interval_ms", 30_000);
+    let mut cluster = Cluster::new("bench-controller", 0);
+    cluster.nodes[0].timers.extend(NO_ROUNDS);
     if let Some(most) = most {
         cluster.nodes[0].settings.push(("controller", format!("max_hosts = {most}")));
     }

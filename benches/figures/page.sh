@@ -39,8 +39,8 @@ plot time "Time for the same work, seconds, logarithmic" 1 '^(sync of |install o
 # Figures
 
 `make bench` measures these on the static binary, each beside its peer in the same run on the same
-machine; this page shows one run, and is made of it by `make figures`
-([`figures.tsv`](figures.tsv) has all columns). Absolute values depend on the machine; a ratio hardly
+machine; this page shows the last run of each part, and is made by `make figures`
+([`figures.tsv`](figures.tsv) has all columns, with the load of the machine at that time). Absolute values depend on the machine; a ratio hardly
 does. A value is the median of rounds, in which both sides take turns; in brackets are the quartiles,
 or of less than four rounds the least and the greatest. The ratio is the median of the rounds' ratios. `met` and
 `MISSED` are of the target, which is what is aimed at; the [budgets](architecture.md#budgets) are what is

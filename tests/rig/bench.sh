@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # bench.sh [PART..]: measures these parts of the bench, or all, on the static binary in dist/ or the one
-# that THIMBLE_BIN names. Prints one table of all figures; leaves it in target/bench.tsv. Exit 1 where a
+# that THIMBLE_BIN names. Prints one table of all figures, those of other parts from before; leaves it in
+# target/bench.tsv. Exit 1 where a
 # budget of docs/architecture.md is broken or a part fails.
 # IDLE_SECONDS: of the part `idle`, which waits while the others work (600).
 set -uo pipefail
@@ -35,10 +36,15 @@ for bench in daemon sync install; do
 done
 ((${#benches[@]} == 0)) || cargo bench --quiet --no-run "${benches[@]}" || exit 1
 
-# Parts append to it side by side: it is made anew by one that is there from now on.
+# Parts append to it, side by side. What was measured of the other parts before stays.
 mkdir -p target
 export THIMBLE_FIGURES=$PWD/target/bench.tsv
-rm -f "$THIMBLE_FIGURES"
+if [[ -s $THIMBLE_FIGURES && ${#wanted[@]} != "${#parts[@]}" ]]; then
+    awk -F '\t' -v wanted=" ${wanted[*]%:*} " '!/^#/ && index(wanted, " " $1 " ") == 0' "$THIMBLE_FIGURES" >"$THIMBLE_FIGURES.new"
+    mv "$THIMBLE_FIGURES.new" "$THIMBLE_FIGURES"
+else
+    rm -f "$THIMBLE_FIGURES"
+fi
 
 status=0
 waiting=
@@ -73,7 +79,7 @@ fi
 if [[ -e $THIMBLE_FIGURES ]]; then
     {
         echo "# thimble $("$THIMBLE_BIN" --version | cut -d' ' -f2-), $(stat -c %s "$THIMBLE_BIN") bytes, built with $(rustc --version | cut -d' ' -f1,2)."
-        echo "# $(nproc) processors$(sed -n 's/^model name[^:]*/ of /p' /proc/cpuinfo | head -n 1 | tr -d :), Linux $(uname -r), $(df --output=fstype target | tail -n 1), load $load when it began."
+        echo "# $(nproc) processors$(sed -n 's/^model name[^:]*/ of /p' /proc/cpuinfo | head -n 1 | tr -d :), Linux $(uname -r), $(df --output=fstype target | tail -n 1), load $load when it began; the column load has that of each figure."
     } >>"$THIMBLE_FIGURES"
 fi
 [[ -s $THIMBLE_FIGURES ]] || { echo "bench: nothing was measured" >&2; exit 1; }

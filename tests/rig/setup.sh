@@ -50,7 +50,7 @@ has() {
         linux.uml | modprobe) [[ $(uname -m) != x86_64 ]] && return ;;
         lld) [[ $(compgen -G "${sysroot:-}/lib/rustlib/*/bin/rust-lld") || $(compgen -c ld.lld) ]] && return ;;
         # Elsewhere than on Debian a bench says that it skips it.
-        dpkg-deb) command -v apt-get >/dev/null || return 0 ;;
+        dpkg-deb | valgrind) command -v apt-get >/dev/null || return 0 ;;
         qemu-aarch64-static) [[ $(uname -m) == aarch64 ]] && return ;;
         # A library: fuzz.sh finds it here.
         libfuzzer) compgen -G "/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer-$(uname -m).a" >/dev/null && return ;;
