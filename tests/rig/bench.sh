@@ -26,7 +26,7 @@ export THIMBLE_BIN=${THIMBLE_BIN:-$PWD/dist/thimble-$(uname -m)}
 [[ -x $THIMBLE_BIN ]] || { echo "bench.sh: $THIMBLE_BIN is not there: make dist" >&2; exit 2; }
 
 began=$SECONDS load=$(cut -d' ' -f1 /proc/loadavg)
-echo "$(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg), Linux $(uname -r), $("$THIMBLE_BIN" --version)"
+echo "$(nproc) processors, load $(cut -d' ' -f1 /proc/loadavg), Linux $(uname -r | cut -d- -f1), $("$THIMBLE_BIN" --version)"
 awk -v most="$(nproc)" '$1 > most / 4 { print "This machine is busy: times are longer than they need be, ratios less so." }' /proc/loadavg
 
 # Built before anything is measured.
@@ -79,7 +79,7 @@ fi
 if [[ -e $THIMBLE_FIGURES ]]; then
     {
         echo "# thimble $("$THIMBLE_BIN" --version | cut -d' ' -f2-), $(stat -c %s "$THIMBLE_BIN") bytes, built with $(rustc --version | cut -d' ' -f1,2)."
-        echo "# $(nproc) processors$(sed -n 's/^model name[^:]*/ of /p' /proc/cpuinfo | head -n 1 | tr -d :), Linux $(uname -r), $(df --output=fstype target | tail -n 1), load $load when it began; the column load has that of each figure."
+        echo "# $(nproc) processors$(sed -n 's/^model name[^:]*/ of /p' /proc/cpuinfo | head -n 1 | tr -d :), Linux $(uname -r | cut -d- -f1), $(df --output=fstype target | tail -n 1), load $load when it began; the column load has that of each figure."
     } >>"$THIMBLE_FIGURES"
 fi
 [[ -s $THIMBLE_FIGURES ]] || { echo "bench: nothing was measured" >&2; exit 1; }
