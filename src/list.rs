@@ -4,7 +4,7 @@
 //! its memory is touched, and so resident, only when it is used.
 
 /// A list of `T` in memory that the owner has reserved.
-pub trait List<T>: Send {
+pub trait List<T>: Send + Sync {
     /// The entries so far.
     fn items(&self) -> &[T];
 
@@ -16,6 +16,9 @@ pub trait List<T>: Send {
 
     /// Adds an entry; drops it if there is no room.
     fn push(&mut self, entry: T);
+
+    /// Drops the last entry, if there is one.
+    fn pop(&mut self);
 
     /// Drops all entries.
     fn clear(&mut self);
@@ -29,7 +32,7 @@ impl<T> core::fmt::Debug for dyn List<T> + '_ {
 
 /// A vector with reserved capacity, which it never exceeds, so it never allocates.
 #[cfg(feature = "std")]
-impl<T: Send> List<T> for std::vec::Vec<T> {
+impl<T: Send + Sync> List<T> for std::vec::Vec<T> {
     fn items(&self) -> &[T] {
         self
     }
@@ -48,7 +51,18 @@ impl<T: Send> List<T> for std::vec::Vec<T> {
         }
     }
 
+    fn pop(&mut self) {
+        Self::pop(self);
+    }
+
     fn clear(&mut self) {
         Self::clear(self);
     }
+}
+
+/// An empty list with this capacity, which lives as long as the process.
+#[cfg(feature = "std")]
+#[must_use]
+pub fn reserved<T>(most: usize) -> &'static mut std::vec::Vec<T> {
+    std::boxed::Box::leak(std::boxed::Box::new(std::vec::Vec::with_capacity(most)))
 }

@@ -1,10 +1,11 @@
 //! A table of nodes in borrowed memory, with dense slots and lookup by node id.
 //!
-//! The slots in use are the first `len`, so memory is touched only when it is used. A
+//! The slots are those of a list, so memory is touched only when it is used. A
 //! hash index of slot numbers finds a slot in constant time on average. It uses linear
 //! probing and is at most half full. Node ids are random, but a stolen agent can claim
 //! any; bad ids can slow a lookup down and nothing else.
 
+use crate::list::List;
 use crate::types::NodeId;
 
 /// An entry that belongs to one node.
@@ -19,9 +20,8 @@ pub const EMPTY: u16 = u16::MAX;
 /// A table of nodes over borrowed slots and a borrowed index.
 #[derive(Debug)]
 pub struct Table<'a, T> {
-    slots: &'a mut [T],
+    slots: &'a mut dyn List<T>,
     index: &'a mut [u16],
-    len: usize,
 }
 
 /// Buckets that an index over `slots` slots needs.
@@ -34,27 +34,28 @@ impl<'a, T: Keyed> Table<'a, T> {
     /// An empty table. `index` should have [`index_len`] buckets; a table never
     /// holds more than half as many nodes as it has buckets.
     #[must_use]
-    pub fn new(slots: &'a mut [T], index: &'a mut [u16]) -> Self {
+    pub fn new(slots: &'a mut dyn List<T>, index: &'a mut [u16]) -> Self {
+        slots.clear();
         index.fill(EMPTY);
-        Self { slots, index, len: 0 }
+        Self { slots, index }
     }
 
     /// Nodes in the table.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.slots.items().len()
     }
 
     /// True of a table without nodes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// The largest number of nodes.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.slots.len().min(self.index.len() / 2)
+        self.slots.room().min(self.index.len() / 2)
     }
 
     fn buckets(&self, node: NodeId) -> impl Iterator<Item = usize> + use<T> {
@@ -67,13 +68,14 @@ impl<'a, T: Keyed> Table<'a, T> {
     /// The slot of a node.
     #[must_use]
     pub fn find(&self, node: NodeId) -> Option<usize> {
+        let entries = self.slots.items();
         for bucket in self.buckets(node) {
             let slot = *self.index.get(bucket)?;
             if slot == EMPTY {
                 return None;
             }
             let slot = usize::from(slot);
-            if self.slots.get(slot).is_some_and(|entry| entry.node() == node) {
+            if entries.get(slot).is_some_and(|entry| entry.node() == node) {
                 return Some(slot);
             }
         }
@@ -83,32 +85,25 @@ impl<'a, T: Keyed> Table<'a, T> {
     /// The entry of a node.
     #[must_use]
     pub fn get(&self, node: NodeId) -> Option<&T> {
-        self.find(node).and_then(|slot| self.slots.get(slot))
+        self.at(self.find(node)?)
     }
 
     /// The entry of a node, to change all of it but its node id.
     pub fn get_mut(&mut self, node: NodeId) -> Option<&mut T> {
-        self.find(node).and_then(|slot| self.slots.get_mut(slot))
+        self.at_mut(self.find(node)?)
     }
 
     /// Adds a node that is not in the table yet.
     ///
     /// # Errors
     /// Returns the entry if the table is full; nothing has changed.
-    pub fn insert(&mut self, entry: T) -> Result<&mut T, T> {
-        if self.len >= self.capacity() {
+    pub fn insert(&mut self, entry: T) -> Result<(), T> {
+        if self.len() >= self.capacity() {
             return Err(entry);
         }
-        let slot = self.len;
-        self.link(entry.node(), slot);
-        self.len = self.len.saturating_add(1);
-        match self.slots.get_mut(slot) {
-            Some(free) => {
-                *free = entry;
-                Ok(free)
-            }
-            None => Err(entry),
-        }
+        self.link(entry.node(), self.len());
+        self.slots.push(entry);
+        Ok(())
     }
 
     fn link(&mut self, node: NodeId, slot: usize) {
@@ -125,14 +120,12 @@ impl<'a, T: Keyed> Table<'a, T> {
     /// Removes a slot; the last slot moves into it. It rebuilds the index, which is fine for
     /// a rare operation.
     pub fn remove(&mut self, slot: usize) {
-        if slot >= self.len {
-            return;
-        }
-        self.len = self.len.saturating_sub(1);
-        self.slots.swap(slot, self.len);
+        let Some(last) = self.len().checked_sub(1).filter(|last| slot <= *last) else { return };
+        self.slots.items_mut().swap(slot, last);
+        self.slots.pop();
         self.index.fill(EMPTY);
-        for slot in 0..self.len {
-            if let Some(node) = self.slots.get(slot).map(Keyed::node) {
+        for slot in 0..last {
+            if let Some(node) = self.at(slot).map(Keyed::node) {
                 self.link(node, slot);
             }
         }
@@ -140,23 +133,23 @@ impl<'a, T: Keyed> Table<'a, T> {
 
     /// The entries, in the order of their slots.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.slots.iter().take(self.len)
+        self.slots.items().iter()
     }
 
     /// The entries, in the order of their slots.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.slots.iter_mut().take(self.len)
+        self.slots.items_mut().iter_mut()
     }
 
     /// The entry in a slot.
     #[must_use]
     pub fn at(&self, slot: usize) -> Option<&T> {
-        self.slots.get(slot).filter(|_| slot < self.len)
+        self.slots.items().get(slot)
     }
 
     /// The entry in a slot.
     pub fn at_mut(&mut self, slot: usize) -> Option<&mut T> {
-        self.slots.get_mut(slot).filter(|_| slot < self.len)
+        self.slots.items_mut().get_mut(slot)
     }
 }
 
@@ -174,7 +167,7 @@ mod tests {
 
     #[test]
     fn an_inserted_node_is_found_until_it_is_removed() {
-        let (mut slots, mut index) = ([Item(0); 100], [0; index_len(100)]);
+        let (mut slots, mut index) = (Vec::with_capacity(100), [0; index_len(100)]);
         let mut table = Table::new(&mut slots, &mut index);
         // Ids whose hashes collide in the low bits, to walk over full buckets.
         let ids: Vec<u64> = (1..=100u64).map(|n| (n << 56) | (n % 3)).collect();
@@ -194,7 +187,8 @@ mod tests {
 
     #[test]
     fn a_table_without_room_refuses() {
-        let mut table: Table<'_, Item> = Table::new(&mut [], &mut []);
+        let mut slots = Vec::new();
+        let mut table: Table<'_, Item> = Table::new(&mut slots, &mut []);
         assert!(table.insert(Item(1)).is_err());
         assert_eq!(table.find(NodeId(1)), None);
         table.remove(0);

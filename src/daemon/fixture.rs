@@ -2,12 +2,12 @@
 
 use crate::fsm::actions::{Actions, Peer};
 use crate::fsm::controller::{Controller, ControllerTimers, Tables};
-use crate::fsm::hosts::Host;
 use crate::fsm::reasons::{InstallReason, Reasons};
 use crate::fsm::requests::RequestTimers;
 use crate::fsm::sync::SyncTimers;
 use crate::fsm::sync::blobs::BlobError;
 use crate::limits;
+use crate::list::reserved;
 use crate::repo::entry::Entry;
 use crate::repo::fixture;
 use crate::table::{Table, index_len};
@@ -48,10 +48,9 @@ pub fn controller(entries: &[Entry]) -> Controller<'static> {
         },
     };
     let slots = Box::leak(Box::new(fixture::slots(8)));
-    let hosts = vec![Host::vacant(); 4].leak();
     let tables = Tables {
         map: fixture::map(slots, entries),
-        hosts: Table::new(hosts, vec![0; index_len(4)].leak()),
+        hosts: Table::new(reserved(4), vec![0; index_len(4)].leak()),
         queries: vec![None; limits::DETAILED_QUERIES].leak(),
         reasons: Reasons::new(vec![InstallReason::default(); 4].leak()),
         neighbours: vec![None; limits::CONTROLLERS - 1].leak(),

@@ -46,6 +46,7 @@ use crate::fsm::sync::blobs::BlobError;
 use crate::fsm::ways::Controllers;
 use crate::job::close_inherited;
 use crate::limits;
+use crate::list::reserved;
 use crate::repo::entry::Entry;
 use crate::repo::map::Map;
 use crate::store::incarnation;
@@ -201,13 +202,13 @@ fn allocate(
     let is_controller = identity.roles.is_controller;
     let hosts_most = if is_controller { config.controller.max_hosts } else { 0 };
     let senders = hosts_most + 2 * limits::CONTROLLERS;
-    let windows = vec![Window::default(); senders].leak();
+    let windows = reserved::<Window>(senders);
     let windows_index = vec![0; index_len(senders)].leak();
     // A node with one link keeps no paths.
     let reached = if config.network.interfaces.len() > 1 { senders } else { 0 };
-    let paths = vec![Reach::of(identity.node); reached].leak();
+    let paths = reserved::<Reach>(reached);
     let paths_index = vec![0; index_len(reached)].leak();
-    let hosts = vec![Host::vacant(); hosts_most].leak();
+    let hosts = reserved::<Host>(hosts_most);
     let hosts_index = vec![0; index_len(hosts_most)].leak();
     let queries = vec![None; if is_controller { limits::DETAILED_QUERIES } else { 0 }].leak();
     let reasons = vec![InstallReason::default(); if is_controller { limits::REASONS } else { 0 }].leak();
@@ -216,11 +217,11 @@ fn allocate(
     let entries = reserved::<Entry>(if is_controller { limits::ENTRIES } else { 0 });
     let patches_most = if identity.roles.is_agent { limits::EFFECTIVE } else { 0 };
     let [current, incoming] = [(), ()].map(|()| reserved::<InstalledPatch>(patches_most));
-    let memory_bytes = size_of_val(windows)
+    let memory_bytes = senders * size_of::<Window>()
         + size_of_val(windows_index)
-        + size_of_val(paths)
+        + reached * size_of::<Reach>()
         + size_of_val(paths_index)
-        + size_of_val(hosts)
+        + hosts_most * size_of::<Host>()
         + size_of_val(hosts_index)
         + size_of_val(reasons)
         + size_of_val(neighbours)
@@ -297,9 +298,4 @@ fn allocate(
         is_superseded: false,
         exit: None,
     }))
-}
-
-/// An empty list with this capacity, which lives as long as the process.
-fn reserved<T>(most: usize) -> &'static mut Vec<T> {
-    Box::leak(Box::new(Vec::with_capacity(most)))
 }

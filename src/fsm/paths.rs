@@ -350,7 +350,7 @@ mod tests {
 
     fn with_paths(capacity: usize, test: impl FnOnce(&mut Paths<'_>)) {
         let (mut slots, mut index) =
-            (std::vec![Reach::of(NodeId(0)); capacity], std::vec![0; index_len(capacity)]);
+            (std::vec::Vec::with_capacity(capacity), std::vec![0; index_len(capacity)]);
         test(&mut Paths::new(NodeId(99), Table::new(&mut slots, &mut index), INTERVAL));
     }
 

@@ -214,6 +214,7 @@ mod tests {
 
     use super::*;
     use crate::limits;
+    use crate::list::reserved;
     use crate::repo::digest::set_digest;
     use crate::repo::entry::EntryState;
     use crate::repo::fixture::{self, entry};
@@ -238,8 +239,7 @@ mod tests {
     impl Trace {
         /// Hosts 1 to `count` want to be asked.
         fn start(count: u64) -> Self {
-            let slots = Vec::leak(vec![Host::vacant(); 16]);
-            let mut hosts = Table::new(slots, Vec::leak(vec![0; index_len(16)]));
+            let mut hosts = Table::new(reserved(16), Vec::leak(vec![0; index_len(16)]));
             for node in 1..=count {
                 let mut host = Host { node: NodeId(node), ..Host::vacant() };
                 host.ack.installed_digest = Digest([1; 32]);

@@ -137,7 +137,7 @@ impl<'a> ReplayGuard<'a> {
             let dead = self.windows.iter().position(|window| window.is_dead(&fresh, self.lifetime));
             self.windows.remove(dead.ok_or(Refusal::SendersFull)?);
         }
-        self.windows.insert(fresh).map(|_| ()).map_err(|_| Refusal::SendersFull)
+        self.windows.insert(fresh).map_err(|_| Refusal::SendersFull)
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn with_guard<const N: usize>(test: impl FnOnce(&mut ReplayGuard<'_>)) {
-        let (mut slots, mut index) = ([Window::default(); N], vec![0; index_len(N)]);
+        let (mut slots, mut index) = (Vec::with_capacity(N), vec![0; index_len(N)]);
         test(&mut ReplayGuard::new(Table::new(&mut slots, &mut index), LIFETIME));
     }
 

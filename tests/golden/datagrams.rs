@@ -13,7 +13,7 @@ use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
     HelloAgentAck, Message, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
 };
-use thimble::wire::replay::{ReplayGuard, Window};
+use thimble::wire::replay::ReplayGuard;
 
 use crate::{AGENT, CLUSTER, CONTROLLER, SECRET, golden, hex, name};
 
@@ -38,7 +38,7 @@ fn with_codec<T>(node: NodeId, test: impl FnOnce(&mut Codec<'_>) -> T) -> T {
         ring,
         revoked: heapless::Vec::new(),
     };
-    let (mut windows, mut index) = ([Window::default(); 2], [0; index_len(2)]);
+    let (mut windows, mut index) = (Vec::with_capacity(2), [0; index_len(2)]);
     let replay = ReplayGuard::new(Table::new(&mut windows, &mut index), Duration::from_secs(1));
     test(&mut Codec::new(identity, replay))
 }

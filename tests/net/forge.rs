@@ -2,6 +2,7 @@
 
 use thimble::config::keys::KeyFile;
 use thimble::limits;
+use thimble::list::reserved;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
 use thimble::types::{ClusterId, NodeId};
@@ -9,7 +10,7 @@ use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, RefusedDatagram, R
 use thimble::wire::frame::Role;
 use thimble::wire::keys::{Key, KeyRing};
 use thimble::wire::messages::Message;
-use thimble::wire::replay::{ReplayGuard, Window};
+use thimble::wire::replay::ReplayGuard;
 use thimble::wire::session::Opening;
 
 use crate::cluster::Node;
@@ -30,9 +31,8 @@ impl Forger {
     fn in_start(cluster: ClusterId, node: NodeId, roles: Roles, ring: KeyRing, incarnation: u64) -> Self {
         const SENDERS: usize = 8;
         // Leaked: a few hundred bytes each.
-        let windows = Box::leak(vec![Window::default(); SENDERS].into_boxed_slice());
         let index = Box::leak(vec![0; index_len(SENDERS)].into_boxed_slice());
-        let replay = ReplayGuard::new(Table::new(windows, index), Duration::from_secs(3_600));
+        let replay = ReplayGuard::new(Table::new(reserved(SENDERS), index), Duration::from_secs(3_600));
         let identity = Identity { cluster, node, incarnation, roles, ring, revoked: heapless::Vec::new() };
         Self { codec: Codec::new(identity, replay) }
     }

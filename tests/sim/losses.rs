@@ -16,7 +16,6 @@ use thimble::fsm::actions::{Action, Actions, To};
 use thimble::fsm::agent::{Agent, AgentFacts};
 use thimble::fsm::controller::{Controller, ControllerTimers, Tables};
 use thimble::fsm::event::{Event, WorkerEnd};
-use thimble::fsm::hosts::Host;
 use thimble::fsm::installed::Installed;
 use thimble::fsm::node::Node;
 use thimble::fsm::presence::Presence;
@@ -25,6 +24,7 @@ use thimble::fsm::reasons::{InstallReason, Reasons};
 use thimble::fsm::requests::RequestTimers;
 use thimble::fsm::sync::SyncTimers;
 use thimble::fsm::sync::blobs::BlobError;
+use thimble::list::reserved;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
@@ -99,7 +99,7 @@ fn controller(seed: [u8; 32], machine: usize) -> Machine {
     let lend = |count| Vec::leak(vec![0; index_len(count)]);
     let tables = Tables {
         map: Map::new(Box::leak(Box::new(Vec::with_capacity(1)))),
-        hosts: Table::new(Vec::leak(vec![Host::vacant(); MACHINES]), lend(MACHINES)),
+        hosts: Table::new(reserved(MACHINES), lend(MACHINES)),
         queries: Vec::leak(vec![None; 5]),
         reasons: Reasons::new(Vec::leak(vec![InstallReason::default(); 4])),
         neighbours: Vec::leak(vec![None; 7]),

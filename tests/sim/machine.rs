@@ -5,7 +5,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use thimble::fsm::actions::{Actions, Peer};
 use thimble::fsm::agent::{Agent, AgentFacts};
 use thimble::fsm::controller::{Controller, ControllerTimers, Tables};
-use thimble::fsm::hosts::Host;
 use thimble::fsm::installed::Installed;
 use thimble::fsm::node::Node;
 use thimble::fsm::random::Random;
@@ -14,6 +13,7 @@ use thimble::fsm::requests::RequestTimers;
 use thimble::fsm::sync::SyncTimers;
 use thimble::fsm::sync::blobs::BlobError;
 use thimble::limits::{CONTROLLERS, DETAILED_QUERIES, ENTRIES};
+use thimble::list::reserved;
 use thimble::repo::entry::Entry;
 use thimble::repo::map::Map;
 use thimble::table::{Table, index_len};
@@ -22,7 +22,7 @@ use thimble::types::{ClusterId, Digest, Hash, Hostname, Name, NodeId, NodeType};
 use thimble::wire::codec::{Codec, Identity, Roles};
 use thimble::wire::frame::Purpose;
 use thimble::wire::keys::{Key, KeyRing};
-use thimble::wire::replay::{ReplayGuard, Window};
+use thimble::wire::replay::ReplayGuard;
 
 use crate::dice::Dice;
 use crate::disk::{Disk, Files, encode};
@@ -170,7 +170,7 @@ impl Machine {
             let slots: &'static mut Vec<Entry> =
                 Box::leak(Box::new(Vec::with_capacity(PATCHES.min(ENTRIES))));
             let index = lend(&0, index_len(machines));
-            let hosts = Table::new(lend(&Host::vacant(), machines), index);
+            let hosts = Table::new(reserved(machines), index);
             let reasons = Reasons::new(lend(&InstallReason::default(), machines));
             let queries = lend(&None, DETAILED_QUERIES);
             let (neighbours, blob_whys) = (lend(&None, CONTROLLERS - 1), lend(&BlobError::default(), 8));
@@ -224,7 +224,7 @@ impl Machine {
             ring,
             revoked: heapless::Vec::new(),
         };
-        let windows = Table::new(lend(&Window::default(), machines), lend(&0, index_len(machines)));
+        let windows = Table::new(reserved(machines), lend(&0, index_len(machines)));
         Codec::new(identity, ReplayGuard::new(windows, SENDER_LIFETIME))
     }
 

@@ -16,6 +16,7 @@ use crate::fsm::actions::{Action, To};
 use crate::fsm::reasons::InstallReason;
 use crate::fsm::requests::RequestStatus;
 use crate::limits;
+use crate::list::reserved;
 use crate::repo::digest::set_digest;
 use crate::repo::entry::Entry;
 use crate::repo::entry::EntryState;
@@ -96,7 +97,6 @@ impl Trace {
     /// A controller at 0 ms with these entries and room for this many hosts, which has
     /// sent its first HelloAgent.
     fn start(entries: &[Entry], hosts: usize) -> Self {
-        let slots = Vec::leak(vec![Host::vacant(); hosts]);
         let index = Vec::leak(vec![0; index_len(hosts)]);
         let queries = Vec::leak(vec![None; limits::DETAILED_QUERIES]);
         let ring = Vec::leak(vec![InstallReason::default(); 4]);
@@ -107,7 +107,7 @@ impl Trace {
             TIMERS,
             Tables {
                 map,
-                hosts: Table::new(slots, index),
+                hosts: Table::new(reserved(hosts), index),
                 queries,
                 reasons: Reasons::new(ring),
                 neighbours: Vec::leak(vec![None; 2]),

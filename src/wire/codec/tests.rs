@@ -1,10 +1,10 @@
 //! One codec's datagrams, as others accept or refuse them.
 
 use super::*;
+use crate::list::reserved;
 use crate::table::{Table, index_len};
 use crate::types::{Digest, Hostname, Nonce, RequestId};
 use crate::wire::messages::{AgentInstallReq, Hello, HelloAgent, HelloAgentAck};
-use crate::wire::replay::Window;
 
 const SECRET: Key = Key([7; 32]);
 const CLUSTER: ClusterId = ClusterId(0xC1);
@@ -18,9 +18,8 @@ const AS_AGENT: Roles = Roles { is_controller: false, is_agent: true };
 const AS_BOTH: Roles = Roles { is_controller: true, is_agent: true };
 
 fn codec(node: NodeId, roles: Roles, ring: KeyRing) -> Codec<'static> {
-    let slots = Box::leak(vec![Window::default(); 8].into_boxed_slice());
     let index = Box::leak(vec![0; index_len(8)].into_boxed_slice());
-    let replay = ReplayGuard::new(Table::new(slots, index), Duration::from_secs(100));
+    let replay = ReplayGuard::new(Table::new(reserved(8), index), Duration::from_secs(100));
     let identity = Identity { cluster: CLUSTER, node, incarnation: 1, roles, ring, revoked: Vec::new() };
     Codec::new(identity, replay)
 }
