@@ -26,7 +26,7 @@ function add(label, value, kind) {
 }
 
 END {
-    left = 330; width = 420; row = 20; top = 40
+    left = 400; width = 400; row = 20; top = 40
     height = top + count * row + 12
     printf "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"%d\" height=\"%d\" font-family=\"sans-serif\" font-size=\"12\">\n", left + width + 90, height
     printf "<rect width=\"100%%\" height=\"100%%\" fill=\"#ffffff\"/>\n"
