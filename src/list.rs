@@ -60,6 +60,33 @@ impl<T: Send + Sync> List<T> for std::vec::Vec<T> {
     }
 }
 
+/// Where there is no heap, memory that has its place in another.
+impl<T: Send + Sync, const N: usize> List<T> for heapless::Vec<T, N> {
+    fn items(&self) -> &[T] {
+        self
+    }
+
+    fn items_mut(&mut self) -> &mut [T] {
+        self
+    }
+
+    fn room(&self) -> usize {
+        N
+    }
+
+    fn push(&mut self, entry: T) {
+        let _ = Self::push(self, entry);
+    }
+
+    fn pop(&mut self) {
+        Self::pop(self);
+    }
+
+    fn clear(&mut self) {
+        Self::clear(self);
+    }
+}
+
 /// An empty list with this capacity, which lives as long as the process.
 #[cfg(feature = "std")]
 #[must_use]

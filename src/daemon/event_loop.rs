@@ -58,7 +58,7 @@ const ACCEPTS: usize = 32;
 const SESSION_EVENTS: usize = 8;
 /// How often what ran but once leaves memory: faulting the loop's own code in again takes
 /// microseconds.
-const RELEASE_INTERVAL: Duration = Duration::from_secs(600);
+const RELEASE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Everything that the loop drives. `start` builds it, in memory that is its own: so
 /// large a value must not be copied over the stack, of which each page that was touched

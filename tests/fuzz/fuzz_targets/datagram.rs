@@ -20,7 +20,7 @@ use thimble::wire::messages::{
     AgentInstallReq, AgentInstallResp, AgentState, Contact, DropHostReq, Hello, HelloAck, HelloAgent,
     HelloAgentAck, Message, MsgType, OtherControllers, Ping, Pong, RequestState, SyncComplete, SyncReq,
 };
-use thimble::wire::replay::ReplayGuard;
+use thimble::wire::replay::{ReplayGuard, Window};
 
 use thimble_fuzz::{digest, name, node, text};
 
@@ -86,7 +86,7 @@ fn with_codec<T>(role: Role, controller: NodeId, run: impl FnOnce(&mut Codec<'_>
         ring: if is_agent { KeyRing::agent(&SECRET, AGENT) } else { KeyRing::controller(&SECRET) },
         revoked: heapless::Vec::new(),
     };
-    let mut windows = Vec::with_capacity(2);
+    let mut windows = heapless::Vec::<Window, 2>::new();
     let mut index = [0; index_len(2)];
     let replay = ReplayGuard::new(Table::new(&mut windows, &mut index), Duration::from_secs(100));
     run(&mut Codec::new(identity, replay))
