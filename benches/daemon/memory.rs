@@ -20,6 +20,8 @@ const PART: &str = "memory";
 const ROUNDS: usize = 3;
 /// Of the least of the others.
 const TARGET: f64 = 0.1;
+/// After each minute a daemon gives back the pages of the program that ran but once.
+const UNTIL_IDLE: Duration = Duration::from_secs(90);
 const FILES: usize = 1_000;
 const FILE_BYTES: usize = 8 << 10;
 
@@ -116,6 +118,7 @@ fn agent(round: usize, see: &mut impl FnMut(String, Memory, Option<[f64; 2]>)) {
     let cluster = cluster.start();
     let agent = &cluster.nodes[1];
     let pids = [agent.pid(), agent.installer_pid()];
+    thread::sleep(UNTIL_IDLE);
     see("agent's daemon, idle".to_owned(), Memory::of(pids[0]), Some(AGENT));
     see("agent's installer, idle".to_owned(), Memory::of(pids[1]), Some(INSTALLER));
     see("agent in both, idle".to_owned(), Memory::of_all(&pids), None);
