@@ -3,14 +3,12 @@
 use std::thread;
 use std::time::Duration;
 
-use thimble::repo::digest::set_digest;
-use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
+use thimble::types::NodeId;
 use thimble::wire::frame::Role;
-use thimble::wire::messages::{HelloAgentAck, Message};
+use thimble::wire::messages::Message;
 
 use crate::cluster::Cluster;
-use crate::forge::{Forger, with_keys_of};
-use crate::node::SW_VERSION;
+use crate::forge::{Forger, invented_host};
 use crate::over::{Datagrams, To};
 use crate::pace::in_bursts;
 use crate::process::{datagrams_sent, datagrams_taken};
@@ -80,14 +78,6 @@ impl Hosts {
 }
 
 fn host(cluster: &Cluster, number: u64) -> (Forger, Message) {
-    let ack = HelloAgentAck {
-        query_id: 1,
-        installed_digest: set_digest([]),
-        hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
-        nodetype: NodeType::new("worker").unwrap(),
-        sw_version: SwVersion::new(SW_VERSION).unwrap(),
-        ..HelloAgentAck::default()
-    };
-    let forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
+    let (forger, ack) = invented_host(cluster, number);
     (forger, Message::HelloAgentAck(ack))
 }

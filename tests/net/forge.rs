@@ -3,17 +3,19 @@
 use thimble::config::keys::KeyFile;
 use thimble::limits;
 use thimble::list::reserved;
+use thimble::repo::digest::set_digest;
 use thimble::table::{Table, index_len};
 use thimble::time::{Duration, Instant};
-use thimble::types::{ClusterId, NodeId};
+use thimble::types::{ClusterId, Hostname, NodeId, NodeType, SwVersion};
 use thimble::wire::codec::{Codec, Identity, ReceivedDatagram, RefusedDatagram, Roles, tag_of};
 use thimble::wire::frame::Role;
 use thimble::wire::keys::{Key, KeyRing};
-use thimble::wire::messages::Message;
+use thimble::wire::messages::{HelloAgentAck, Message};
 use thimble::wire::replay::ReplayGuard;
 use thimble::wire::session::Opening;
 
 use crate::cluster::Node;
+use crate::node::SW_VERSION;
 
 /// Encodes and decodes datagrams as one node, with the daemon's codec.
 pub struct Forger {
@@ -75,6 +77,20 @@ impl Forger {
     pub fn decode(&mut self, datagram: &[u8]) -> Result<ReceivedDatagram, RefusedDatagram> {
         self.codec.decode(Instant::from_millis(0), datagram)
     }
+}
+
+/// An agent with this number and the keys of `node` that exists in its datagrams alone: what
+/// makes them, and its ack while it has what it should have.
+pub fn invented_host(node: &Node, number: u64) -> (Forger, HelloAgentAck) {
+    let ack = HelloAgentAck {
+        query_id: 1,
+        installed_digest: set_digest([]),
+        hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
+        nodetype: NodeType::new("worker").unwrap(),
+        sw_version: SwVersion::new(SW_VERSION).unwrap(),
+        ..HelloAgentAck::default()
+    };
+    (with_keys_of(node, Role::Agent, Some(NodeId(0xA6E7_0000 + number))), ack)
 }
 
 /// A forger with the key file of `node`, in any role.

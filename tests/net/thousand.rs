@@ -4,14 +4,12 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use thimble::repo::digest::set_digest;
-use thimble::types::{Hostname, NodeId, NodeType, SwVersion};
+use thimble::types::NodeId;
 use thimble::wire::frame::Role;
 use thimble::wire::messages::{AgentState, HelloAgentAck, Message};
 
 use crate::cluster::Cluster;
-use crate::forge::with_keys_of;
-use crate::node::SW_VERSION;
+use crate::forge::invented_host;
 use crate::over::{Datagrams, To};
 use crate::wait;
 
@@ -29,17 +27,12 @@ fn introduce(cluster: &Cluster, hosts: u64) {
     let socket = Datagrams::new(&cluster.stranger);
     for number in 0..hosts {
         let is_failed = number % FAILED_EACH == 0;
+        let (mut forger, ack) = invented_host(cluster, number);
         let ack = HelloAgentAck {
-            query_id: 1,
-            installed_digest: set_digest([]),
-            hostname: Hostname::new(&format!("compute-{number:04}.rack-{:02}.example", number / 40)).unwrap(),
-            nodetype: NodeType::new("worker").unwrap(),
-            sw_version: SwVersion::new(SW_VERSION).unwrap(),
             patch_failed: is_failed,
             state: if is_failed { AgentState::InstallFailed } else { AgentState::Idle },
-            ..HelloAgentAck::default()
+            ..ack
         };
-        let mut forger = with_keys_of(cluster, Role::Agent, Some(NodeId(0xA6E7_0000 + number)));
         let datagram = forger.encode(&Message::HelloAgentAck(ack), NodeId(0));
         socket.send(&datagram, To::One(Role::Controller, cluster.address));
         if number % BURST == 0 {
