@@ -130,3 +130,19 @@ disk() {
     chmod 600 "$1"/*.key
     mke2fs -q -t ext4 -i 4096 -d "$1" "$2" "$3" >"$work/mke2fs" 2>&1 || fail "the disk cannot be made: $(tail -n 1 "$work/mke2fs")"
 }
+# boots_both MEMORY [WORD..]: the machines `controller` and `agent`, of $work/NAME.img, with the two ends of
+# one wire and these words for the kernel. What each says is in $work/NAME-console.
+boots_both() {
+    boots_one controller server=on 52:54:00:00:00:01 "$@"
+    until_true "the wire is there" test -S "$work/wire"
+    boots_one agent server=off 52:54:00:00:00:02 "$@"
+}
+# boots_one NAME WIRE MAC MEMORY [WORD..]
+boots_one() {
+    "${machine[@]}" -m "$4" -kernel "$parts/kernel" -initrd "$work/first.gz" \
+        -append "console=ttyAMA0 quiet panic=-1 role=$1 ${*:5}" -display none -no-reboot \
+        -netdev "stream,id=n0,addr.type=unix,addr.path=$work/wire,$2" -device "virtio-net-device,netdev=n0,mac=$3" \
+        -drive "file=$work/$1.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
+        -serial "file:$work/$1-console" -monitor none >>"$work/qemu" 2>&1 </dev/null &
+    pids+=($!)
+}

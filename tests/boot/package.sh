@@ -31,19 +31,8 @@ cp "$work"/PACKAGED-1.patch* "$work/maker.pub" "$work/agent.key" tests/boot/oper
 cp "$work/thimble.key" "$work/more/packages/controller.key"
 first_files init_package "$parts/busybox" "$work/more"
 
-# boots ROLE WIRE MAC
-boots() {
-    cp --sparse=always "target/boot/$arch/debian.img" "$work/$1.img"
-    "${machine[@]}" -m 256 -kernel "$parts/kernel" -initrd "$work/first.gz" \
-        -append "console=ttyAMA0 quiet panic=-1 net.ifnames=0 role=$1 systemd.show_status=false" -display none -no-reboot \
-        -netdev "stream,id=n0,addr.type=unix,addr.path=$work/wire,$2" -device "virtio-net-device,netdev=n0,mac=$3" \
-        -drive "file=$work/$1.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
-        -serial "file:$work/$1-console" -monitor none >>"$work/qemu" 2>&1 </dev/null &
-    pids+=($!)
-}
-boots controller server=on 52:54:00:00:00:01
-until_true "the wire is there" test -S "$work/wire"
-boots agent server=off 52:54:00:00:00:02
+for role in controller agent; do cp --sparse=always "target/boot/$arch/debian.img" "$work/$role.img"; done
+boots_both 256 net.ifnames=0 systemd.show_status=false
 ended() {
     ! grep -qs 'BOOT: .*FAILED' "$work"/*-console || fail "a machine"
     grep -qs 'BOOT: agent: purged' "$work/agent-console" && grep -qs 'its thimble has ended' "$work/controller-console"

@@ -36,18 +36,7 @@ disk "$work/controller" "$work/controller.img" 128m
 disk "$work/agent" "$work/agent.img" 64m
 first_files init_tipc "${GUEST_BIN:-dist/thimble-tipc-$arch}" "$parts/tipc"
 
-# boots ROLE WIRE MAC: its end of the wire.
-boots() {
-    "${machine[@]}" -m "${MEMORY:-$memory}" -kernel "$parts/kernel" -initrd "$work/first.gz" \
-        -append "console=ttyAMA0 quiet panic=-1 role=$1" -display none -no-reboot \
-        -netdev "stream,id=n0,addr.type=unix,addr.path=$work/wire,$2" -device "virtio-net-device,netdev=n0,mac=$3" \
-        -drive "file=$work/$1.img,format=raw,if=none,id=d0" -device virtio-blk-device,drive=d0 \
-        -serial "file:$work/$1-console" -monitor none >>"$work/qemu" 2>&1 </dev/null &
-    pids+=($!)
-}
-boots controller server=on 52:54:00:00:00:01
-until_true "the wire is there" test -S "$work/wire"
-boots agent server=off 52:54:00:00:00:02
+boots_both "${MEMORY:-$memory}"
 until_true "both start" test -e "$work/agent-console"
 has_said() {
     grep -qs "BOOT: $1" "$work/controller-console" && return
