@@ -60,7 +60,9 @@ fn the_operator_is_told_that_there_was_too_little_memory() {
     let Some(group) = Group::new() else {
         return crate::skip(module_path!(), "no control group with a bound of its memory can be made here");
     };
-    let cluster = Cluster::new("hungry", 1).start();
+    // While memory is short the kernel drops the daemon's code as well and reads it again from the disk: on a slow
+    // disk the host is silent for a while, which is not what this is about.
+    let cluster = Cluster::new("hungry", 1).timer("install_give_up_ms", 120_000).start();
     let agent = &cluster.nodes[1];
     group.takes(agent.pid());
     // Names the worker as who is to end first, and takes all that there is, more than half of it with a file, so
