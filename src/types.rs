@@ -13,6 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::limits;
 use crate::visible::{self, Visible};
 
+pub(crate) mod bytes;
+
 /// A node: a controller, an agent or both. Set by the node's key file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct NodeId(pub u64);
@@ -49,15 +51,25 @@ macro_rules! hex_u64 {
 hex_u64!(NodeId, ClusterId, RequestId, Nonce);
 
 /// BLAKE3-256 of a whole patch file, which identifies its content.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Hash(#[serde(with = "bytes")] pub [u8; 32]);
 
 /// BLAKE3-256 over a set: a repository map, or the patches of a host.
-#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Digest(#[serde(with = "bytes")] pub [u8; 32]);
 
 macro_rules! hex_bytes {
     ($($name:ident),*) => {$(
+        impl PartialEq for $name {
+            fn eq(&self, other: &Self) -> bool {
+                bytes::is_same(&self.0, &other.0)
+            }
+        }
+        impl core::hash::Hash for $name {
+            fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
+                self.0.hash(state);
+            }
+        }
         impl fmt::Display for $name {
             /// All 64 hexadecimal digits, or as many as the precision asks for.
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -92,39 +104,6 @@ impl Hash {
             *byte = u8::from_str_radix(digits, 16).ok()?;
         }
         Some(hash)
-    }
-}
-
-/// Serializes 32 bytes as serde does, but reads them in a loop: serde's own code for an
-/// array is unrolled, 1 KB long.
-pub(crate) mod bytes {
-    use core::fmt;
-
-    use serde::de::{Error, SeqAccess, Visitor};
-    use serde::{Deserializer, Serialize, Serializer};
-
-    pub fn serialize<S: Serializer>(bytes: &[u8; 32], to: S) -> Result<S::Ok, S::Error> {
-        bytes.serialize(to)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<[u8; 32], D::Error> {
-        struct Bytes;
-        impl<'de> Visitor<'de> for Bytes {
-            type Value = [u8; 32];
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("32 bytes")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<[u8; 32], A::Error> {
-                let mut bytes = [0; 32];
-                for (at, byte) in bytes.iter_mut().enumerate() {
-                    *byte = from.next_element()?.ok_or_else(|| A::Error::invalid_length(at, &self))?;
-                }
-                Ok(bytes)
-            }
-        }
-        from.deserialize_tuple(32, Bytes)
     }
 }
 
@@ -166,16 +145,7 @@ impl<const N: usize> Name<N> {
     /// # Errors
     /// [`BadText`]: it is empty, longer than `N` bytes, or contains another character.
     pub fn new(text: &str) -> Result<Self, BadText> {
-        let first = text.chars().next().ok_or(BadText::Empty)?;
-        if matches!(first, '.' | '-') {
-            return Err(BadText::Character(first));
-        }
-        // By bytes, since a host's name comes with each of its acks.
-        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._-+~:".contains(&byte);
-        if !text.bytes().all(allowed) {
-            let other = text.chars().find(|c| !u8::try_from(*c).is_ok_and(allowed));
-            return Err(BadText::Character(other.unwrap_or_default()));
-        }
+        check_name(text)?;
         String::try_from(text).map(Self).map_err(|_| BadText::TooLong { most: N })
     }
 
@@ -191,6 +161,37 @@ impl<const N: usize> Name<N> {
         self.0.is_empty()
     }
 }
+
+/// Whether the characters of `text` are those of a [`Name`].
+fn check_name(text: &str) -> Result<(), BadText> {
+    let first = text.chars().next().ok_or(BadText::Empty)?;
+    if matches!(first, '.' | '-') {
+        return Err(BadText::Character(first));
+    }
+    // Three names come with each ack of a host: a test of a bit for each byte.
+    for byte in text.bytes() {
+        let is_allowed =
+            NAME_BYTES.get(usize::from(byte >> 6)).is_some_and(|bits| bits >> (byte & 63) & 1 != 0);
+        if !is_allowed {
+            let is_other = |c: &char| !c.is_ascii_alphanumeric() && !"._-+~:".contains(*c);
+            return Err(BadText::Character(text.chars().find(is_other).unwrap_or_default()));
+        }
+    }
+    Ok(())
+}
+
+/// A bit for each character of ASCII: those that a [`Name`] may have.
+const NAME_BYTES: [u64; 2] = {
+    let mut bits = [0; 2];
+    let mut byte: u8 = 0;
+    while byte < 128 {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+' | b'~' | b':') {
+            bits[(byte >> 6) as usize] |= 1 << (byte & 63);
+        }
+        byte += 1;
+    }
+    bits
+};
 
 /// A line for people of at most `N` bytes. What a terminal would obey or hide is escaped
 /// when the line is made, and again where it is shown, as it may come from another node:

@@ -181,7 +181,10 @@ impl Host {
         if self.ack.nonce == Nonce(0) || has_restarted {
             self.unasked_since = Some(now);
         }
-        self.ack.clone_from(ack);
+        // Most acks say what the last one said.
+        if self.ack != *ack {
+            self.ack.clone_from(ack);
+        }
         match self.ack.state {
             AgentState::Installing => {
                 self.movement.get_or_insert_with(|| Movement::new(now)).note(now, &self.ack);

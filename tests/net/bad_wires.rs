@@ -114,7 +114,7 @@ fn where_sessions_are_blocked_and_datagrams_pass_the_port_to_open_is_named() {
 #[test]
 fn a_session_that_cannot_begin_names_its_port_and_the_systems_error() {
     need_root!();
-    let cluster = Cluster::bridged("no-route", 1, 1).start();
+    let cluster = Cluster::bridged("no-route", 1, 1).timer("install_give_up_ms", 8_000).start();
     let agent = &cluster.nodes[1];
     let _ = Patch::new(&cluster, "ROUTE-1").file("etc/route", b"1").applied(&cluster);
     agent.namespace.ip(&format!("route add unreachable {}\n", cluster.address));

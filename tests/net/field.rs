@@ -88,7 +88,10 @@ fn with_two_interfaces_in_one_subnet_the_wrong_one_is_told() {
     if is_ipv6() {
         return crate::skip("two interfaces in one subnet", "IPv6 answers on each for its own addresses");
     }
-    let cluster = Cluster::bridged("one-subnet", 1, 1).timer("hello_interval_ms", 500).start();
+    let cluster = Cluster::bridged("one-subnet", 1, 1)
+        .timer("install_give_up_ms", 8_000)
+        .timer("hello_interval_ms", 500)
+        .start();
     let (controller, agent) = (&cluster.nodes[0], &cluster.nodes[1]);
     let path = agent.namespace.path();
     cluster.hub.namespace.ip(&format!(

@@ -90,7 +90,7 @@ impl Node {
                 ("hello_start_ms", 50),
                 ("sync_retry_ms", 100),
                 ("install_retry_ms", INSTALL_RETRY_MS),
-                ("install_give_up_ms", 8_000),
+                ("install_give_up_ms", 30_000),
             ]),
             trusted_keys: Vec::new(),
             is_controller,

@@ -130,7 +130,7 @@ fn another_release_is_reported_and_noise_is_not() {
 fn datagrams_that_the_system_refuses_to_send_are_reported_until_it_takes_them() {
     need_root!();
     need_udp!("a link needs no route");
-    let cluster = Cluster::new("prohibited", 1).start();
+    let cluster = Cluster::new("prohibited", 1).timer("install_give_up_ms", 8_000).start();
     let (node, other) = (&cluster.nodes[0], cluster.nodes[1].address);
     node.namespace.ip(&format!("route add prohibit {other}/32\n"));
     let _ = Patch::new(&cluster, "SENT-1").file("etc/sent", b"x").applied(&cluster);
