@@ -2,7 +2,7 @@
 //! value keeps its position, so that an error names the file, the line, the key and the
 //! accepted values.
 //!
-//! Why our own: this is a layer over the `toml` crate's parser. Derived serde structs would
+//! Why our own: this is a layer over the parser of the `toml` crate. Derived serde structs would
 //! report the parser's message, without the nearest known key and the accepted range.
 
 use std::borrow::Cow;
@@ -11,9 +11,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
-
+use super::sections::{Item, Section, Value};
 use crate::types::Name;
 
 /// What is wrong with a configuration, key or metadata file, and where.
@@ -105,7 +103,7 @@ impl std::error::Error for ConfigError {}
 pub(crate) struct Document<'t> {
     text: &'t str,
     file: &'t str,
-    table: DeTable<'t>,
+    table: Section<'t>,
 }
 
 impl<'t> Document<'t> {
@@ -116,13 +114,13 @@ impl<'t> Document<'t> {
         file: &'t str,
         known: &'static [&'static str],
     ) -> Result<Self, ConfigError> {
-        let table = DeTable::parse(text).map_err(|error| ConfigError {
+        let table = Section::parse(text).map_err(|(offset, sentence)| ConfigError {
             file: file.to_owned(),
-            line: error.span().map(|span| line_at(text, span.start)),
+            line: offset.map(|offset| line_at(text, offset)),
             key: String::new(),
-            problem: Problem::Syntax(error.message().trim().replace('\n', "; ")),
+            problem: Problem::Syntax(sentence),
         })?;
-        let document = Self { text, file, table: table.into_inner() };
+        let document = Self { text, file, table };
         document.top(known).refuse_unknown()?;
         Ok(document)
     }
@@ -155,8 +153,8 @@ impl<'t> Document<'t> {
     ) -> Result<Vec<(&str, ConfigSection<'_>)>, ConfigError> {
         let Some(value) = self.table.get(name) else { return Ok(Vec::new()) };
         let mut sections = Vec::new();
-        for (key, value) in self.table_of(name, value)? {
-            let key: &str = key.get_ref();
+        for (key, value) in self.table_of(name, value)?.iter() {
+            let key: &str = &key.name;
             let full = format!("{name}.{key}");
             let table = Some(self.table_of(&full, value)?);
             let section = ConfigSection { document: self, name: Cow::Owned(full), table, known };
@@ -166,21 +164,18 @@ impl<'t> Document<'t> {
         Ok(sections)
     }
 
-    fn table_of<'d>(
-        &'d self,
-        name: &str,
-        value: &'d Spanned<DeValue<'t>>,
-    ) -> Result<&'d DeTable<'t>, ConfigError> {
-        value.get_ref().as_table().ok_or_else(|| {
-            let accepts = format!("keys of its own, below a line [{name}]");
-            let found = self.found(value);
-            self.error(Some(value.span().start), name.to_owned(), Problem::Unacceptable { found, accepts })
-        })
+    fn table_of<'d>(&'d self, name: &str, item: &'d Item<'t>) -> Result<&'d Section<'t>, ConfigError> {
+        if let Value::Section(section) = &item.value {
+            return Ok(section);
+        }
+        let accepts = format!("keys of its own, below a line [{name}]");
+        let found = self.found(item);
+        Err(self.error(Some(item.span.start), name.to_owned(), Problem::Unacceptable { found, accepts }))
     }
 
     /// A value as written, cut to its first line and 80 characters.
-    fn found(&self, value: &Spanned<DeValue<'_>>) -> String {
-        let written = &self.text[value.span()];
+    fn found(&self, item: &Item<'_>) -> String {
+        let written = &self.text[item.span.clone()];
         let line = written.lines().next().unwrap_or_default();
         let mut found: String = line.chars().take(80).collect();
         if found.len() < written.len() {
@@ -199,17 +194,17 @@ impl<'t> Document<'t> {
 pub(crate) struct ConfigSection<'d> {
     document: &'d Document<'d>,
     name: Cow<'static, str>,
-    table: Option<&'d DeTable<'d>>,
+    table: Option<&'d Section<'d>>,
     known: &'static [&'static str],
 }
 
 impl<'d> ConfigSection<'d> {
     fn refuse_unknown(&self) -> Result<(), ConfigError> {
-        for key in self.table.iter().flat_map(|table| table.keys()) {
-            let name: &str = key.get_ref();
+        for (key, _) in self.table.iter().flat_map(|table| table.iter()) {
+            let name: &str = &key.name;
             if !self.known.contains(&name) {
                 let problem = Problem::Unknown { nearest: nearest(name, self.known), known: self.known };
-                return Err(self.document.error(Some(key.span().start), self.full(name), problem));
+                return Err(self.document.error(Some(key.at), self.full(name), problem));
             }
         }
         Ok(())
@@ -229,7 +224,7 @@ impl<'d> ConfigSection<'d> {
         self.value(key).is_some()
     }
 
-    fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'d>>> {
+    fn value(&self, key: &str) -> Option<&'d Item<'d>> {
         debug_assert!(self.known.contains(&key), "{key} is read but would be refused as unknown");
         self.table?.get(key)
     }
@@ -250,14 +245,14 @@ impl<'d> ConfigSection<'d> {
     /// The error for a value that conflicts with that of `other`. The line is that of
     /// `key`, or of `other` if `key` has its default.
     pub(crate) fn conflict_between(&self, key: &str, other: &str, sentence: String) -> ConfigError {
-        let offset = self.value(key).or_else(|| self.value(other)).map(|value| value.span().start);
+        let offset = self.value(key).or_else(|| self.value(other)).map(|value| value.span.start);
         self.document.error(offset, self.full(key), Problem::Conflict(sentence))
     }
 
-    fn unacceptable(&self, key: &str, value: &Spanned<DeValue<'_>>, accepts: String) -> ConfigError {
+    fn unacceptable(&self, key: &str, value: &Item<'_>, accepts: String) -> ConfigError {
         let found = self.document.found(value);
         let problem = Problem::Unacceptable { found, accepts };
-        self.document.error(Some(value.span().start), self.full(key), problem)
+        self.document.error(Some(value.span.start), self.full(key), problem)
     }
 
     /// A string converted by `read`, which returns `None` for an unacceptable value.
@@ -268,7 +263,7 @@ impl<'d> ConfigSection<'d> {
         read: impl Fn(&str) -> Option<T>,
     ) -> Result<Option<T>, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let parsed = value.get_ref().as_str().and_then(read);
+        let parsed = value.value.text().and_then(read);
         parsed.map(Some).ok_or_else(|| self.unacceptable(key, value, accepts.to_owned()))
     }
 
@@ -309,11 +304,12 @@ impl<'d> ConfigSection<'d> {
     ) -> Result<bool, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(false) };
         let accepts = || format!("a list of at most {most}, each {accepts}");
-        let Some(array) = value.get_ref().as_array().filter(|array| array.len() <= most) else {
-            return Err(self.unacceptable(key, value, accepts()));
+        let items = match &value.value {
+            Value::List(items) if items.len() <= most => items,
+            _ => return Err(self.unacceptable(key, value, accepts())),
         };
-        for item in array.iter() {
-            if !item.get_ref().as_str().is_some_and(&mut *take) {
+        for item in items {
+            if !item.value.text().is_some_and(&mut *take) {
                 return Err(self.unacceptable(key, item, accepts()));
             }
         }
@@ -323,19 +319,20 @@ impl<'d> ConfigSection<'d> {
     /// `true` or `false`.
     pub(crate) fn boolean(&self, key: &str) -> Result<Option<bool>, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let boolean = value.get_ref().as_bool();
-        boolean.map(Some).ok_or_else(|| self.unacceptable(key, value, "true or false".to_owned()))
+        match value.value {
+            Value::Boolean(boolean) => Ok(Some(boolean)),
+            _ => Err(self.unacceptable(key, value, "true or false".to_owned())),
+        }
     }
 
     /// A whole number in a range.
     pub(crate) fn integer(&self, key: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ConfigError> {
         let Some(value) = self.value(key) else { return Ok(None) };
-        let read = |integer: &toml::de::DeInteger<'_>| {
-            u64::from_str_radix(integer.as_str(), integer.radix())
-                .ok()
-                .filter(|number| range.contains(number))
+        let number = match &value.value {
+            Value::Integer(digits, radix) => u64::from_str_radix(digits, *radix).ok(),
+            _ => None,
         };
-        let number = value.get_ref().as_integer().and_then(read);
+        let number = number.filter(|number| range.contains(number));
         let accepts = || format!("a whole number from {} to {}", range.start(), range.end());
         number.map(Some).ok_or_else(|| self.unacceptable(key, value, accepts()))
     }

@@ -8,6 +8,7 @@ pub(crate) mod minisign_key;
 pub mod peers;
 mod private;
 mod read;
+mod sections;
 mod shown;
 mod sys;
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //! costs more than everything else that is done with the bytes, and most machines have a
 //! second core.
 
-use std::sync::mpsc;
+use std::collections::VecDeque;
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::{panic, thread};
 
 use crate::patch::SignatureError;
@@ -18,28 +19,123 @@ pub(super) fn alongside<E>(
     claim: &Claim<'_>,
     feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>,
 ) -> Result<Result<VerifiedFile, SignatureError>, E> {
+    let pieces = Pieces::default();
     thread::scope(|scope| {
-        let (pieces, to_hash) = mpsc::sync_channel::<Vec<u8>>(QUEUE);
-        // Buffers are reused: new pages for each piece would cost as much as its hashes.
-        let (used, again) = mpsc::channel::<Vec<u8>>();
-        let hashing = scope.spawn(move || {
+        let hashing = scope.spawn(|| {
+            // Whoever feeds must not wait for one that has stopped.
+            let ended = Ended(&pieces);
             let mut pass = claim.begin();
-            for piece in to_hash {
-                pass.update(&piece)?;
-                // Fails when all bytes have been fed, and is not needed then.
-                let _ = used.send(piece);
+            let mut piece = Vec::new();
+            while let Some(next) = pieces.next(piece) {
+                pass.update(&next)?;
+                piece = next;
             }
+            drop(ended);
             pass.finish()
         });
-        // If the hasher has stopped, it returns the error.
-        let fed = feed(&mut |bytes| {
-            let mut piece = again.try_recv().unwrap_or_default();
-            piece.clear();
-            piece.extend_from_slice(bytes);
-            drop(pieces.send(piece));
-        });
-        drop(pieces);
+        let ended = Ended(&pieces);
+        let fed = feed(&mut |bytes| pieces.push(bytes));
+        drop(ended);
         let verified = hashing.join().unwrap_or_else(|cause| panic::resume_unwind(cause));
         fed.map(|()| verified)
     })
+}
+
+/// Pieces of a file on their way from the thread that has them to the one that hashes them. Not a
+/// channel of std, which takes 7 KB of the program.
+#[derive(Default)]
+struct Pieces {
+    way: Mutex<Way>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Way {
+    waiting: VecDeque<Vec<u8>>,
+    /// Buffers are used again: new pages for each piece would cost as much as its hashes.
+    used: Vec<Vec<u8>>,
+    /// One end is gone: nothing more comes, or nothing more is taken.
+    has_ended: bool,
+}
+
+/// Says that this end is gone, also where its thread panics or returns early.
+struct Ended<'p>(&'p Pieces);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.lock().has_ended = true;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Pieces {
+    fn lock(&self) -> MutexGuard<'_, Way> {
+        self.way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until `is_ready`, or an end is gone.
+    fn until(&self, is_ready: impl Fn(&Way) -> bool) -> MutexGuard<'_, Way> {
+        let waited = self.changed.wait_while(self.lock(), |way| !way.has_ended && !is_ready(way));
+        waited.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a piece once there is room. Drops it where the hasher has ended, which returns its error.
+    fn push(&self, bytes: &[u8]) {
+        let mut way = self.until(|way| way.waiting.len() < QUEUE);
+        let mut piece = way.used.pop().unwrap_or_default();
+        if !way.has_ended {
+            // Copied without the lock.
+            drop(way);
+            piece.clear();
+            piece.extend_from_slice(bytes);
+            self.lock().waiting.push_back(piece);
+            self.changed.notify_all();
+        }
+    }
+
+    /// The next piece, for one that is no longer needed; `None` when all were taken.
+    fn next(&self, used: Vec<u8>) -> Option<Vec<u8>> {
+        self.lock().used.push(used);
+        let piece = self.until(|way| !way.waiting.is_empty()).waiting.pop_front();
+        self.changed.notify_all();
+        piece
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pieces_are_taken_in_order_by_a_slow_end() {
+        let pieces = Pieces::default();
+        thread::scope(|scope| {
+            let taker = scope.spawn(|| {
+                let mut taken = Vec::new();
+                let mut piece = Vec::new();
+                while let Some(next) = pieces.next(piece) {
+                    taken.extend_from_slice(&next);
+                    thread::yield_now();
+                    piece = next;
+                }
+                taken
+            });
+            let ended = Ended(&pieces);
+            let sent: Vec<u8> = (0..50 * QUEUE).map(|number| number as u8).collect();
+            sent.chunks(3).for_each(|piece| pieces.push(piece));
+            drop(ended);
+            assert_eq!(taker.join().unwrap(), sent);
+        });
+        assert!(pieces.lock().used.len() <= QUEUE + 2, "buffers are used again");
+    }
+
+    #[test]
+    fn nobody_waits_for_an_end_that_is_gone() {
+        let pieces = Pieces::default();
+        drop(Ended(&pieces));
+        for _ in 0..2 * QUEUE {
+            pieces.push(b"x");
+        }
+        assert_eq!(pieces.next(Vec::new()), None);
+    }
 }
