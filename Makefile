@@ -59,12 +59,15 @@ packages: dist ## Debian packages and archives with install.sh of these, in dist
 
 boot: ## hosts of ARMv7 and ARM64 with Debian's kernels, emulated: patched over UDP and TIPC, from packages too
 	@tests/rig/setup.sh boot
-	@tests/rig/dist.sh $(sort dist/thimble-armv7 dist/thimble-aarch64 dist/thimble-tipc-aarch64 dist/thimble-$(shell uname -m))
+	@tests/rig/dist.sh $(sort dist/thimble-armv7 dist/thimble-tipc-armv7 dist/thimble-aarch64 dist/thimble-tipc-aarch64 dist/thimble-$(shell uname -m))
 	@cargo build --quiet
 	@FILES=20000 tests/boot/boot.sh armv7
 	@tests/boot/boot.sh aarch64
 	@tests/boot/tipc.sh aarch64
-	@tests/boot/package.sh aarch64
+	@tests/boot/package.sh aarch64 udp
+	@tests/boot/package.sh aarch64 tipc
+	@tests/boot/package.sh armv7 udp
+	@tests/boot/package.sh armv7 tipc
 
 bench: ## PART="acks memory .."|all: the static binary's figures beside its peers', in one table; 25 minutes for all
 	@tests/rig/setup.sh bench

@@ -118,7 +118,14 @@ compile() {
     if [[ ${TIPC:-} == all && $other == aarch64 ]]; then
         check "boots, aarch64" tests/boot/boot.sh aarch64
         check "boots, aarch64, TIPC" tests/boot/tipc.sh aarch64
-        check "boots, aarch64, packages" tests/boot/package.sh aarch64
+        for transport in udp tipc; do
+            check "boots, aarch64, package of $transport" tests/boot/package.sh aarch64 $transport
+        done
+    fi
+    if [[ ${TIPC:-} == all ]]; then
+        for transport in udp tipc; do
+            check "boots, armv7, package of $transport" tests/boot/package.sh armv7 $transport
+        done
     fi
 }
 
