@@ -45,8 +45,14 @@ first_files init_package "$parts/busybox" "$work/more"
 
 for role in controller agent; do cp --sparse=always "target/boot/$arch/debian.img" "$work/$role.img"; done
 boots_both 256 "transport=$transport" net.ifnames=0 systemd.show_status=false
+# It says why after that, and then is off.
+has_failed() {
+    local deadline=$((SECONDS + 120))
+    while kill -0 "${pids[0]}" 2>/dev/null && kill -0 "${pids[1]}" 2>/dev/null && ((SECONDS < deadline)); do sleep 0.2; done
+    fail "a machine"
+}
 ended() {
-    ! grep -qs 'BOOT: .*FAILED' "$work"/*-console || fail "a machine"
+    ! grep -qs 'BOOT: .*FAILED' "$work"/*-console || has_failed
     grep -qs 'BOOT: agent: purged' "$work/agent-console" && grep -qs 'BOOT: controller: the agent is lost' "$work/controller-console"
 }
 PATIENCE=3600 until_true "both are through" ended
