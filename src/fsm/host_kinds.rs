@@ -45,6 +45,12 @@ impl HostKinds {
         self.kinds.iter().find(|kind| kind.nodetype == *nodetype)
     }
 
+    /// Whether this kind is new, so that what it should have is not computed, and there is room for it.
+    #[must_use]
+    pub fn is_new(&self, nodetype: &NodeType) -> bool {
+        !self.kinds.is_full() && self.known(nodetype).is_none()
+    }
+
     /// Whether this kind is new and there is no room for it.
     #[must_use]
     pub fn is_full_for(&self, nodetype: &NodeType) -> bool {

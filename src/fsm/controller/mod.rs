@@ -240,7 +240,8 @@ impl<'a> Controller<'a> {
     fn on_installed_digest(&mut self, now: Instant, from: NodeId, is_news: bool, actions: &mut Actions) {
         let Some(host) = self.hosts.get_mut(from) else { return };
         let ack = &host.ack;
-        if host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known {
+        let is_known = host.known_digest == ack.installed_digest && host.knowledge == Knowledge::Known;
+        if is_known && !self.kinds.is_new(&ack.nodetype) {
             return;
         }
         match self.kinds.of(&ack.nodetype, &self.map) {

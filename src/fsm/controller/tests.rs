@@ -329,6 +329,25 @@ fn a_host_that_installs_may_have_any_patch() {
     assert!(matches!(trace.on_hosts(200, "A", true), OnHosts::MayBeOn(_)));
 }
 
+/// Its configuration was read again, for example.
+#[test]
+fn a_host_that_becomes_another_kind_is_current_if_it_has_what_that_should_have() {
+    let mut trace = Trace::start(&[], 4);
+    trace.hears(100, 5, ack(&[]));
+    assert_eq!(trace.currency(5), Currency::Current);
+    let other = HelloAgentAck { nodetype: NodeType::new("other").unwrap(), ..ack(&[]) };
+    assert_eq!(trace.hears(200, 5, other.clone()), [""; 0], "nothing is asked");
+    assert_eq!(trace.currency(5), Currency::Current);
+    // There is no room for all kinds: one without is not asked at each ack.
+    for kind in 0..2 * limits::NODETYPES {
+        let nodetype = NodeType::new(&format!("kind-{kind}")).unwrap();
+        trace.hears(300 + kind as u64, 6, HelloAgentAck { nodetype, ..ack(&[]) });
+    }
+    trace.answers(1_000, 6, &[]);
+    let last = NodeType::new(&format!("kind-{}", 2 * limits::NODETYPES - 1)).unwrap();
+    assert_eq!(trace.hears(1_001, 6, HelloAgentAck { nodetype: last, ..ack(&[]) }), [""; 0]);
+}
+
 #[test]
 fn currency_follows_the_request_and_the_ack() {
     let mut trace = Trace::start(&[entry("A")], 4);
