@@ -11,6 +11,7 @@
 //! | folder | what it does | may import |
 //! |---|---|---|
 //! | [`limits`], [`list`], [`types`], [`table`], [`time`], [`visible`] | bounds, ids, texts, tables, time, how text is shown | each other |
+//! | [`coding`] | codes a block of packets against loss | |
 //! | [`repo`] | merges entries into one map, and computes from it what hosts should have | |
 //! | [`wire`] | turns bytes into messages and back | `repo` |
 //! | [`fsm`] | turns messages and events into state and actions | `repo`, `wire` |
@@ -26,7 +27,7 @@
 //! | `cli` | turns arguments into requests, and replies into tables and JSON | `repo`, `wire`, `fsm`, `json`, `clock`, `config`, `tipc`, `patch`, `job`, `control`, `store`, `install` |
 //! | `cli/run` | starts the daemon | `daemon` |
 //!
-//! The core ([`wire`], [`repo`], [`fsm`], the first row, and the part of [`tipc`] that
+//! The core ([`wire`], [`repo`], [`fsm`], [`coding`], the first row, and the part of [`tipc`] that
 //! speaks with its topology service) has no std, no heap, no clock, no I/O and does not
 //! panic. It compiles for a target that has none of these, and a simulator drives it
 //! with invented time.
@@ -52,6 +53,7 @@
 
 #![cfg_attr(not(feature = "std"), no_std)]
 
+pub mod coding;
 pub mod fsm;
 pub mod limits;
 pub mod list;

@@ -189,6 +189,17 @@ pub const COMMAND_NAMES: usize = 128;
 /// Files that one upload may carry: each comes as two descriptors.
 pub const UPLOAD_FILES: usize = 16;
 
+// --- coding of what is sent to many hosts at once (docs/spread.md) ---
+
+/// A coded packet's length is a multiple of this, in bytes: 12 strips of words.
+pub const CODED_UNIT_BYTES: usize = 96;
+/// Source packets of a block.
+pub const SOURCE_PACKETS: usize = 1_024;
+/// Repair packets that can be made of a block, all different.
+pub const REPAIR_PACKETS: usize = 1_024;
+/// Packets that may be missing of a block that is decoded. As many repair packets are in memory.
+pub const MISSING_PACKETS: usize = 256;
+
 // --- state machines ---
 
 /// Actions that one call of a state machine may push.
