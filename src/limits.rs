@@ -212,6 +212,7 @@ const _: () = {
     assert!(EFFECTIVE <= ENTRIES);
     assert!(CONTROL_SHARE < CONTROL_ADMIN_SHARE && CONTROL_ADMIN_SHARE < CONTROL_CONNECTIONS);
     assert!(HOSTS_DEFAULT <= HOSTS_MOST);
+    assert!(MISSING_PACKETS <= SOURCE_PACKETS && MISSING_PACKETS <= REPAIR_PACKETS);
     // A set of links is a byte.
     assert!(LINKS <= 8);
     assert!(DATAGRAM_BODY_BYTES <= u16::MAX as usize);
