@@ -14,7 +14,7 @@
 //! | [`coding`] | codes a block of packets against loss | |
 //! | [`repo`] | merges entries into one map, and computes from it what hosts should have | |
 //! | [`wire`] | turns bytes into messages and back | `repo` |
-//! | [`fsm`] | turns messages and events into state and actions | `repo`, `wire` |
+//! | [`fsm`] | turns messages and events into state and actions | `coding`, `repo`, `wire` |
 //! | `json`, `sealed`, `sorted`, `failpoint`, `clock` | writes JSON; the format of checksummed files; sorted vectors as maps; kills a test build at a named place; the time of day | |
 //! | `config` | reads configuration and key files into checked values | `wire` |
 //! | `udp`, [`tipc`] | carry datagrams and streams; tell who is there | `wire`, `fsm`, `config` |

@@ -199,6 +199,14 @@ pub const SOURCE_PACKETS: usize = 1_024;
 pub const REPAIR_PACKETS: usize = 1_024;
 /// Packets that may be missing of a block that is decoded. As many repair packets are in memory.
 pub const MISSING_PACKETS: usize = 256;
+/// The content of a packet, in bytes: with what is around it, it fits each MTU that IPv6 allows.
+pub const PACKET_BYTES: usize = 1_152;
+/// Blocks of a section, whose hashes travel in one packet.
+pub const SECTION_BLOCKS: usize = 16;
+/// The hashes beside the way from a section to the hash of its file: one for each level of the tree.
+pub const PROOF_HASHES: usize = 8;
+/// Blocks of the largest patch file.
+pub const FILE_BLOCKS: usize = 4_096;
 
 // --- state machines ---
 

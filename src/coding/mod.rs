@@ -29,6 +29,7 @@
 pub mod cauchy;
 pub mod decoder;
 pub mod field;
+pub mod proof;
 
 #[cfg(test)]
 mod tests;

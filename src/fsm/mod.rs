@@ -59,6 +59,7 @@ pub mod random;
 pub mod reasons;
 pub mod requests;
 pub mod rollout;
+pub mod spread;
 pub mod sync;
 pub mod topology;
 pub mod ways;

@@ -25,6 +25,7 @@ pub mod header;
 pub mod install;
 pub mod keys;
 pub mod messages;
+pub mod packet;
 pub mod refusal;
 pub mod replay;
 pub mod session;

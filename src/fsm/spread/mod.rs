@@ -1,0 +1,106 @@
+//! One transmission of a patch file to all hosts that need it.
+//!
+//! ```text
+//! controller                                     each agent
+//! Offer, some times                          ->  gets ready, or ignores it
+//! section 0: proof, source packets           ->  keeps what comes
+//! Offer that asks for section 0              ->
+//!                                            <-  Report at a random moment of the window: how many packets
+//!                                                each block lacks
+//! proof, repair packets: of each block as    ->  finds its missing packets, and believes a block once its
+//!   many as the host needs that lacks most       hash agrees
+//! ... until nobody lacks any; then section 1, and so on to the end of the file
+//! ```
+//!
+//! The machines decide what is sent and what is kept; their drivers have the bytes. A packet may be forged by
+//! any agent, so a block counts by its hash alone, and a file by its signature when it is whole. What a host
+//! lacks in the end it fetches by a session, as it would have all of it.
+
+pub mod pace;
+pub mod receiver;
+pub mod sender;
+
+#[cfg(test)]
+mod tests;
+
+use heapless::Vec;
+use serde::{Deserialize, Serialize};
+
+use crate::coding::proof::Cut;
+use crate::limits::SECTION_BLOCKS;
+use crate::time::Duration;
+use crate::types::Hash;
+
+/// What is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmission {
+    /// Its number, random.
+    pub id: u64,
+    /// The hash of the file.
+    pub file: Hash,
+    /// The file's size, and so its blocks and sections.
+    pub cut: Cut,
+    /// Bytes of each packet of a block, the last filled up with zeros; a multiple of `CODED_UNIT_BYTES`.
+    pub packet_bytes: u16,
+}
+
+impl Transmission {
+    /// Source packets of a block; 0 beyond the end of the file.
+    #[must_use]
+    pub fn packets(&self, block: u64) -> u16 {
+        let packets = self.cut.block_bytes(block).div_ceil(u64::from(self.packet_bytes).max(1));
+        u16::try_from(packets).unwrap_or(u16::MAX)
+    }
+
+    /// Source packets of a section.
+    #[must_use]
+    pub fn section_packets(&self, section: u64) -> u32 {
+        let first = self.cut.first_block(section);
+        let blocks = first..first.saturating_add(self.cut.section_blocks(section) as u64);
+        blocks.map(|block| u32::from(self.packets(block))).fold(0, u32::saturating_add)
+    }
+}
+
+/// Controller to all agents: this is being sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// The transmission's number.
+    pub transmission: u64,
+    /// The hash of the file.
+    pub file: Hash,
+    /// The file's size, in bytes.
+    pub size_bytes: u64,
+    /// Bytes of a packet.
+    pub packet_bytes: u16,
+    /// The section that is being sent.
+    pub section: u32,
+    /// Which question about this section it is; a host answers each once.
+    pub round: u16,
+    /// The window for the answers, in milliseconds; 0 if it asks nothing.
+    pub window_ms: u32,
+}
+
+/// Agent to the controller that asked: how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// The transmission's number.
+    pub transmission: u64,
+    /// The section that was asked for.
+    pub section: u32,
+    /// The question that it answers.
+    pub round: u16,
+    /// The host takes no part: there is no room, or it goes over to sessions.
+    pub is_out: bool,
+    /// How many packets more each block of the section needs; empty once it needs none.
+    pub missing: Vec<u16, SECTION_BLOCKS, u8>,
+}
+
+/// The window for the answers of so many hosts: as for acks, 1 ms for each.
+#[must_use]
+pub fn window(hosts: usize) -> Duration {
+    /// Of few hosts: so long that a busy one is on time.
+    const LEAST_MS: u64 = 20;
+    /// What an agent accepts.
+    const MOST_MS: u64 = 60_000;
+    Duration::from_millis((hosts as u64).clamp(LEAST_MS, MOST_MS))
+}
