@@ -22,6 +22,16 @@ pub struct Blob {
     pub signature: Vec<u8>,
 }
 
+/// A patch file that is whole and durable, as is its signature, each under the path that it
+/// has until it gets its name ([`BlobStore::beside`]).
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) hash: Hash,
+    pub(super) path: PathBuf,
+    /// There is an index, which need not be durable: it is sealed, and follows from the patch.
+    pub(super) has_index: bool,
+}
+
 /// The directory of blobs.
 #[derive(Clone, Debug)]
 pub(super) struct BlobStore {
@@ -77,25 +87,54 @@ impl BlobStore {
             && len(self.signature(&entry.hash)).is_some_and(|len| len > 0)
     }
 
-    /// Gives a patch file that is whole and durable its name, after writing its signature
-    /// and its index, if there is one, beside it. Durable when it returns. A patch file
-    /// with its name therefore has its signature.
-    pub(super) fn publish(
+    /// The paths of a signature and an index until they get their names, beside `written`, the
+    /// path of their patch file until then. They are that process's own, as this is.
+    pub(super) fn beside(written: &Path) -> [PathBuf; 2] {
+        ["signature", "paths"].map(|kind| durable::unfinished(&written.with_added_extension(kind)))
+    }
+
+    /// Removes what is beside a patch file that gets no name.
+    pub(super) fn remove_beside(written: &Path) {
+        Self::beside(written).iter().for_each(|path| durable::try_remove(path));
+    }
+
+    /// Gives patch files their names, each after its signature has its own: a patch file
+    /// with its name therefore has its signature. Durable when it returns. The lock must be
+    /// held. A file that fails has no name and does not keep the others from theirs; where
+    /// the directory cannot be synced, all fail.
+    pub(super) fn publish(&self, files: &[Written]) -> Vec<Result<(), StoreError>> {
+        let mut results: Vec<_> = files.iter().map(|_| Ok(())).collect();
+        self.rename_all(files, &mut results, |file| {
+            let [signature, index] = Self::beside(&file.path);
+            // Without an index, the patch is read.
+            if file.has_index && durable::rename(&index, &self.index(&file.hash)).is_err() {
+                durable::try_remove(&index);
+            }
+            (signature, self.signature(&file.hash))
+        });
+        self.rename_all(files, &mut results, |file| (file.path.clone(), self.patch(&file.hash)));
+        results
+    }
+
+    /// Renames one file of each that has not failed, and makes that durable.
+    fn rename_all(
         &self,
-        written: &Path,
-        hash: &Hash,
-        signature: &[u8],
-        index: Option<&[u8]>,
-    ) -> Result<(), StoreError> {
-        let index = index.map(|index| (self.index(hash), index));
-        for (path, content) in [(self.signature(hash), signature)].into_iter().chain(index) {
-            durable::replace(&path, content).map_err(StoreError::at(&path))?;
+        files: &[Written],
+        results: &mut [Result<(), StoreError>],
+        names: impl Fn(&Written) -> (PathBuf, PathBuf),
+    ) {
+        for (file, result) in files.iter().zip(&mut *results).filter(|(_, result)| result.is_ok()) {
+            let (from, to) = names(file);
+            *result = durable::rename(&from, &to).map_err(StoreError::at(&to));
         }
-        let patch = self.patch(hash);
-        durable::publish(written, &patch).map_err(StoreError::at(&patch))?;
-        // A part fetched from another controller is no longer needed.
-        durable::try_remove(&self.fetched(hash));
-        Ok(())
+        if results.iter().all(Result::is_err) {
+            return;
+        }
+        if let Err(error) = durable::sync_dir(&self.dir) {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(StoreError::at(&self.dir)(durable::same(&error)));
+            }
+        }
     }
 
     /// Removes a patch file and the files that belong to it.

@@ -35,18 +35,34 @@ pub(super) fn explain(error: io::Error, path: &Path) -> io::Error {
     }
 }
 
+/// The same error again, for another file that it concerns.
+pub(super) fn same(error: &io::Error) -> io::Error {
+    error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error)
+}
+
 /// Makes a file's content durable.
 pub(super) fn sync(file: &File) -> io::Result<()> {
     failpoint::hit("syncing an unfinished file");
     file.sync_all()
 }
 
-/// Renames a file that is whole and durable to its path, replacing what is there.
-/// Durable when it returns.
-pub(super) fn publish(written: &Path, path: &Path) -> io::Result<()> {
+/// Renames a file that is whole and durable to its path, replacing what is there. Durable
+/// after the next sync of the directory.
+pub(super) fn rename(written: &Path, path: &Path) -> io::Result<()> {
     failpoint::hit("renaming a file to its name");
-    fs::rename(written, path)?;
-    sync_parent(path)
+    fs::rename(written, path)
+}
+
+/// Makes a file with this content, or replaces that of a file which nobody reads yet. Not
+/// durable. Removes the file if that fails.
+pub(super) fn write(path: &Path, content: &[u8]) -> io::Result<File> {
+    let write = || {
+        let mut file = create(path)?;
+        failpoint::hit("writing an unfinished file");
+        file.write_all(content)?;
+        Ok(file)
+    };
+    write().inspect_err(|_| try_remove(path))
 }
 
 /// Replaces a file's content, or makes the file. Durable when it returns.
@@ -56,14 +72,13 @@ pub(super) fn publish(written: &Path, path: &Path) -> io::Result<()> {
 /// either the old or the new content is.
 pub(super) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let written = unfinished(path);
-    let write = || {
-        let mut file = create(&written)?;
-        failpoint::hit("writing an unfinished file");
-        file.write_all(content)?;
+    let file = write(&written, content)?;
+    let publish = || {
         sync(&file)?;
-        publish(&written, path)
+        rename(&written, path)?;
+        sync_parent(path)
     };
-    write().inspect_err(|_| try_remove(&written))
+    publish().inspect_err(|_| try_remove(&written))
 }
 
 /// Makes a directory and its parents, for root only, if they do not exist.

@@ -9,16 +9,16 @@
 use std::cmp::Reverse;
 use std::os::fd::AsFd;
 use std::path::Path;
-use std::{fmt, io, panic, thread};
+use std::{fmt, io};
 
+use super::batch::{self, Arrived, Batch, Published};
 use super::blobs::BlobStore;
 use super::controllers::Controllers;
-use super::disk::{self, Store};
+use super::disk;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::signed::{self, Corrected};
-use super::{durable, floor, hashing, index};
+use super::{floor, hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
@@ -67,34 +67,56 @@ fn run(
     named.retain(|entry| !entry.state.is_deleted());
     let mut missing: Vec<&Entry> = named.iter().filter(|entry| !blobs.has(entry)).collect();
     missing.sort_unstable_by(|a, b| (Reverse(a.is_wanted()), &a.id).cmp(&(Reverse(b.is_wanted()), &b.id)));
-    let mut fetch = Fetch { state_dir: &config.node.state_dir, blobs, keys: &keys, peer, source };
-    let ended = fetch_all(&mut fetch, &missing, reporter);
+    let mut batch = Batch::new(&config.node.state_dir, blobs.clone());
+    let mut fetch = Fetch { blobs, keys: &keys, peer, source };
+    let ended = fetch_all(&mut fetch, &mut batch, &missing, reporter);
     // No job waits for the indexes: a change that needs one earlier reads the patch.
     named.iter().for_each(|entry| index::make(&fetch.blobs, entry));
     ended
 }
 
-fn fetch_all(fetch: &mut Fetch<'_>, missing: &[&Entry], reporter: &mut dyn Reporter) -> Result<(), Stop> {
+fn fetch_all<'a>(
+    fetch: &mut Fetch<'_>,
+    batch: &mut Batch<'a>,
+    missing: &[&'a Entry],
+    reporter: &mut dyn Reporter,
+) -> Result<(), Stop> {
     for entry in missing {
-        let hash = entry.hash;
+        if !batch.may_wait_for(entry) {
+            publish(fetch, batch, reporter)?;
+        }
         match fetch.one(entry) {
-            Ok(Some(corrected)) => {
+            Ok(arrived) => batch.add(arrived),
+            Err(FetchFailure::Session(reason)) => {
+                publish(fetch, batch, reporter)?;
+                report_missing(entry, &reason, reporter)?;
+                return Err(JobFailure::refused(reason).into());
+            }
+            Err(failure) => report_missing(entry, &failure.to_string(), reporter)?,
+        }
+    }
+    publish(fetch, batch, reporter)
+}
+
+/// Gives the files that have come their names, and reports what became of each.
+fn publish(fetch: &Fetch<'_>, batch: &mut Batch<'_>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    for (entry, published) in batch.publish() {
+        match published {
+            Published::Here(corrected) => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
-                send(reporter, &Report::BlobHere { hash })?;
+                send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 floor::report(&fetch.blobs, entry, reporter)?;
             }
             // The patch was deleted while its file was fetched.
-            Ok(None) => {}
-            Err(failure) => {
-                let reason = Reason::truncated(&failure.to_string());
-                send(reporter, &Report::BlobMissing { hash, reason })?;
-                if let FetchFailure::Session(reason) = failure {
-                    return Err(JobFailure::refused(reason).into());
-                }
-            }
+            Published::Unnamed => {}
+            Published::Failed(why) => report_missing(entry, &format!("{}: {why}", entry.id), reporter)?,
         }
     }
     Ok(())
+}
+
+fn report_missing(entry: &Entry, reason: &str, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+    send(reporter, &Report::BlobMissing { hash: entry.hash, reason: Reason::truncated(reason) })
 }
 
 /// Why a patch file was not fetched.
@@ -115,7 +137,6 @@ impl fmt::Display for FetchFailure {
 }
 
 struct Fetch<'a> {
-    state_dir: &'a Path,
     blobs: BlobStore,
     keys: &'a TrustedKeys,
     /// The name of the other controller.
@@ -124,9 +145,8 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches one file. Returns the entry if that was corrected, with a notice; `None` if the
-    /// map no longer names the file.
-    fn one(&mut self, entry: &Entry) -> Result<Option<Vec<Corrected>>, FetchFailure> {
+    /// Fetches one file and verifies it. It is not durable yet.
+    fn one<'e>(&mut self, entry: &'e Entry) -> Result<Arrived<'e>, FetchFailure> {
         if entry.size_bytes > limits::PATCH_FILE_BYTES {
             return Err(self.of_peer(entry, SignatureError::TooLarge));
         }
@@ -153,8 +173,9 @@ impl Fetch<'_> {
                 }
             }
         }
-        self.sync_and_check(entry, &partial)?;
-        self.publish(entry, &partial, &signature)
+        let index = self.check(entry, &partial)?;
+        Arrived::new(entry, partial, &signature, index.as_deref())
+            .map_err(|error| FetchFailure::File(format!("{}: {error}", entry.id)))
     }
 
     /// Fetches the peer's signature of the file, by asking for the file from its end, so
@@ -193,43 +214,30 @@ impl Fetch<'_> {
         }
     }
 
-    /// Makes the bytes durable and, meanwhile, checks that the file is that of this patch. What
-    /// else the entry has wrong is corrected.
-    fn sync_and_check(&self, entry: &Entry, partial: &Partial) -> Result<(), FetchFailure> {
-        let on_disk = |error| of_disk(entry, partial.path(), error);
-        let file = partial.rewound().map_err(on_disk)?;
-        let (synced, metadata) = thread::scope(|scope| {
-            let syncing = scope.spawn(|| durable::sync(file));
-            let metadata = archive::metadata(file);
-            (syncing.join().unwrap_or_else(|cause| panic::resume_unwind(cause)), metadata)
-        });
-        synced.map_err(on_disk)?;
-        let metadata = metadata.map_err(|error| self.of_peer(entry, error))?;
-        if metadata.id != entry.id {
-            return Err(
-                self.of_peer(entry, format_args!("the file that it names is that of {}", metadata.id))
-            );
+    /// Checks that the file is that of this patch. What else the entry has wrong is corrected
+    /// later. Returns the index of a small file.
+    fn check(&self, entry: &Entry, partial: &Partial) -> Result<Option<Vec<u8>>, FetchFailure> {
+        partial.begin_writing();
+        let rewound = || partial.rewound().map_err(|error| of_disk(entry, partial.path(), error));
+        let mut index = None;
+        if entry.size_bytes <= batch::SMALL_BYTES {
+            let mut paths = index::Collector::default();
+            // If it is no whole archive, whoever reads it tells.
+            if let Ok(archive) = archive::members(rewound()?, &mut |member| paths.add(member)) {
+                index = Some((archive.metadata.id.clone(), index::seal(&paths.finish(&archive.metadata))));
+            }
         }
-        Ok(())
-    }
-
-    /// Gives the file its name, if the map still names it, and corrects the entry.
-    fn publish(
-        &self,
-        entry: &Entry,
-        partial: &Partial,
-        signature: &[u8],
-    ) -> Result<Option<Vec<Corrected>>, FetchFailure> {
-        let of_store = |error: StoreError| FetchFailure::File(format!("{}: {error}", entry.id));
-        let mut store = Store::open(self.state_dir).map_err(of_store)?;
-        let is_named =
-            |other: &Entry| (&other.id, other.hash) == (&entry.id, entry.hash) && !other.state.is_deleted();
-        if !store.entries().iter().any(is_named) {
-            partial.try_remove();
-            return Ok(None);
+        let (id, index) = match index {
+            Some((id, index)) => (id, Some(index)),
+            None => {
+                let metadata = archive::metadata(rewound()?).map_err(|error| self.of_peer(entry, error))?;
+                (metadata.id, None)
+            }
+        };
+        if id != entry.id {
+            return Err(self.of_peer(entry, format_args!("the file that it names is that of {id}")));
         }
-        self.blobs.publish(partial.path(), &entry.hash, signature, None).map_err(of_store)?;
-        signed::correct(&mut store, |other| other.id == entry.id).map(Some).map_err(of_store)
+        Ok(index)
     }
 
     /// A failure that is the peer's fault.

@@ -22,6 +22,7 @@
 //! before. Jobs that only read do not take the lock, since a map is always replaced as a
 //! whole.
 
+mod batch;
 mod blobs;
 mod change;
 mod collision;

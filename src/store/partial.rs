@@ -91,6 +91,11 @@ impl Partial {
         Ok(())
     }
 
+    /// Asks the kernel to begin writing the last bytes.
+    pub(super) fn begin_writing(&self) {
+        sys::begin_writing(&self.file, self.writeback_bytes, self.len_bytes - self.writeback_bytes);
+    }
+
     /// Removes all bytes.
     pub(super) fn truncate(&mut self) -> io::Result<()> {
         failpoint::hit("emptying a fetched file");

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::blobs::BlobStore;
+use super::blobs::{BlobStore, Written};
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::signed::{self, Corrected};
@@ -20,7 +20,7 @@ use crate::patch::caution::{self, Caution, Cautions};
 use crate::patch::signature::{Claim, TrustedKeys, VerifiedFile};
 use crate::repo::entry::{Entry, EntryState};
 use crate::repo::rules::{self, Upload};
-use crate::types::{Reason, Text};
+use crate::types::{Hash, Reason, Text};
 
 /// A patch file that is offered to the store.
 #[derive(Debug)]
@@ -60,8 +60,9 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
     let mut uploader = Uploader { state_dir: &config.node.state_dir, blobs, keys, renew };
     for mut file in files {
         let added = uploader.add(&mut file);
-        // It is gone already if it got its name.
+        // They are gone already if they got their names.
         durable::try_remove(&uploader.blobs.upload());
+        BlobStore::remove_beside(&uploader.blobs.upload());
         let line = match added? {
             Added::New { entry, cautions } => {
                 send(reporter, &Report::Entry(entry.clone()))?;
@@ -160,7 +161,7 @@ impl Uploader<'_> {
             floor::check_upload(&entry.id, floor, store.entries(), &self.blobs)?;
         }
         let paths = index::seal(&paths.finish(&metadata));
-        if let Err(error) = self.blobs.publish(&path, &entry.hash, &signature, Some(&paths)) {
+        if let Err(error) = self.publish(path, entry.hash, &signature, &paths) {
             if verdict == Upload::New {
                 // No entry names it; if this fails too, the next start removes it.
                 let _ = self.blobs.remove(&entry.hash);
@@ -185,6 +186,23 @@ impl Uploader<'_> {
         }
         self.renew = false;
         Ok(Added::New { entry, cautions: cautions.found() })
+    }
+}
+
+impl Uploader<'_> {
+    /// Gives the patch file at `path`, which is durable, its name, with its signature and index.
+    fn publish(&self, path: PathBuf, hash: Hash, signature: &[u8], index: &[u8]) -> Result<(), StoreError> {
+        let [signature_path, index_path] = BlobStore::beside(&path);
+        let at = || StoreError::at(&signature_path);
+        durable::sync(&durable::write(&signature_path, signature).map_err(at())?).map_err(at())?;
+        durable::write(&index_path, index).map_err(StoreError::at(&index_path))?;
+        self.blobs
+            .publish(&[Written { hash, path, has_index: true }])
+            .into_iter()
+            .collect::<Result<(), _>>()?;
+        // A part fetched from another controller is no longer needed.
+        durable::try_remove(&self.blobs.fetched(&hash));
+        Ok(())
     }
 }
 
