@@ -1,6 +1,7 @@
 //! The fetching end of a session: reads manifests and patch files from a controller.
 //! Used by an agent that installs, and by a controller that lacks patch files.
 
+use std::collections::VecDeque;
 use std::io::{self, Read};
 
 use super::exchange::Exchange;
@@ -12,7 +13,44 @@ use crate::wire::frame::{Frame, ManifestPatch};
 const PIECE_BYTES: usize = 256 * 1024;
 
 /// A controller as the source of manifests and patch files, over a session.
-pub struct SessionSource(pub Exchange);
+pub struct SessionSource {
+    exchange: Exchange,
+    /// The requests for patch files that were sent and whose answers have not been read.
+    asked: VecDeque<(Hash, u64)>,
+}
+
+impl SessionSource {
+    /// Takes over a session in which nothing is asked yet.
+    #[must_use]
+    pub fn new(exchange: Exchange) -> Self {
+        Self { exchange, asked: VecDeque::new() }
+    }
+
+    /// Reads the answer to a request for a patch file.
+    fn answer(&mut self, sink: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<Fetched, FetchError> {
+        let Frame::Blob { len_bytes, signature } = receive(&mut self.exchange)? else {
+            return Err(unexpected_frame());
+        };
+        let room = |left: u64| usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
+        let mut piece = vec![0; room(len_bytes)];
+        let mut left = len_bytes;
+        while left > 0 {
+            match self.exchange.read(&mut piece[..room(left)]) {
+                Ok(0) => return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
+                Ok(got) => {
+                    left -= got as u64;
+                    sink(&piece[..got]).map_err(FetchError::Sink)?;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(FetchError::Session(error)),
+            }
+        }
+        match receive(&mut self.exchange)? {
+            Frame::End => Ok(Fetched { len_bytes, signature: signature.to_vec() }),
+            _ => Err(unexpected_frame()),
+        }
+    }
+}
 
 fn request(exchange: &mut Exchange, frame: Frame) -> Result<(), FetchError> {
     exchange.request(frame).map_err(FetchError::Session)
@@ -35,10 +73,10 @@ pub(super) fn unexpected_frame() -> FetchError {
 
 impl Source for SessionSource {
     fn manifest(&mut self, digest: Digest, nodetype: &NodeType) -> Result<Vec<ManifestPatch>, FetchError> {
-        request(&mut self.0, Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
+        request(&mut self.exchange, Frame::ManifestReq { digest, nodetype: nodetype.clone() })?;
         let mut patches = Vec::new();
         loop {
-            match receive(&mut self.0)? {
+            match receive(&mut self.exchange)? {
                 // No page is empty, or there could be any number of them.
                 Frame::ManifestPage { patches: page } if !page.is_empty() => patches.extend(page),
                 Frame::End => return Ok(patches),
@@ -58,27 +96,29 @@ impl BlobSource for SessionSource {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError> {
-        request(&mut self.0, Frame::BlobReq { hash: *hash, offset })?;
-        let Frame::Blob { len_bytes, signature } = receive(&mut self.0)? else {
-            return Err(unexpected_frame());
-        };
-        let mut piece = vec![0; PIECE_BYTES];
-        let mut left = len_bytes;
-        while left > 0 {
-            let room = usize::try_from(left).map_or(PIECE_BYTES, |left| left.min(PIECE_BYTES));
-            match self.0.read(&mut piece[..room]) {
-                Ok(0) => return Err(FetchError::Session(io::ErrorKind::UnexpectedEof.into())),
-                Ok(got) => {
-                    left -= got as u64;
-                    sink(&piece[..got]).map_err(FetchError::Sink)?;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(FetchError::Session(error)),
+        let wanted = (*hash, offset);
+        if !self.asked.contains(&wanted) {
+            self.asked.push_back(wanted);
+            request(&mut self.exchange, Frame::BlobReq { hash: *hash, offset })?;
+        }
+        // Answers that are not wanted any more come first.
+        while let Some(asked) = self.asked.pop_front() {
+            self.exchange.begin_phase();
+            if asked == wanted {
+                return self.answer(sink);
+            }
+            match self.answer(&mut |_| Ok(())) {
+                Ok(_) | Err(FetchError::Refused(_)) => {}
+                Err(error) => return Err(error),
             }
         }
-        match receive(&mut self.0)? {
-            Frame::End => Ok(Fetched { len_bytes, signature: signature.to_vec() }),
-            _ => Err(unexpected_frame()),
+        Err(unexpected_frame())
+    }
+
+    fn ahead(&mut self, hash: &Hash, offset: u64) {
+        // If that fails, so does what is asked next.
+        if self.exchange.send(Frame::BlobReq { hash: *hash, offset }).is_ok() {
+            self.asked.push_back((*hash, offset));
         }
     }
 }
@@ -115,7 +155,7 @@ mod tests {
         let keys = SessionKeys::derive(&ring, &ours, &theirs, true).unwrap();
         let socket = listener.accept().unwrap().0.into();
         let exchange = Exchange::new(socket, keys, Duration::from_secs(20)).unwrap();
-        SessionSource(exchange).manifest(Digest([1; 32]), &NodeType::new("worker").unwrap())
+        SessionSource::new(exchange).manifest(Digest([1; 32]), &NodeType::new("worker").unwrap())
     }
 
     #[test]

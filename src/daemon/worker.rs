@@ -85,7 +85,7 @@ fn run() -> Result<(), String> {
         // It is started without a configuration.
         let socket = config;
         return Exchange::new(socket, session, Duration::from_millis(patience_ms))
-            .and_then(|exchange| relay::serve(channel.0, &mut SessionSource(exchange)))
+            .and_then(|exchange| relay::serve(channel.0, &mut SessionSource::new(exchange)))
             .map_err(|error| format!("fetching: {error}"));
     }
     let texts = read_texts(&File::from(config)).map_err(|error| format!("configuration: {error}"))?;
@@ -183,7 +183,7 @@ fn execute(config: &Config, texts: &str, job: Job, channel: &mut Channel) -> io:
         }
         Job::Blobs(session) => {
             let (peer, socket) = (session.peer, sys::take_inherited(FIRST_FILE_FD)?);
-            let mut source = SessionSource(Exchange::new(socket, session, timeout)?);
+            let mut source = SessionSource::new(Exchange::new(socket, session, timeout)?);
             return store::fetch_blobs(config, peer, &mut source, channel);
         }
         Job::Rollout(change) => return store::change_rollout(config, &change, channel),

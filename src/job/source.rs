@@ -31,6 +31,11 @@ pub trait BlobSource {
         offset: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<Fetched, FetchError>;
+
+    /// Says that [`blob`](Self::blob) will be called with these, after the calls that were said
+    /// before. A source may ask for the bytes now, so that they come without a pause. What is
+    /// never called for costs their transfer.
+    fn ahead(&mut self, _hash: &Hash, _offset: u64) {}
 }
 
 /// A patch file that was fetched to its end.

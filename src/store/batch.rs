@@ -10,15 +10,17 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{io, mem, panic, thread};
+use std::{io, mem, panic, slice, thread};
 
 use super::blobs::{BlobStore, Written};
 use super::disk::Store;
-use super::durable;
 use super::error::StoreError;
 use super::partial::Partial;
-use super::signed::{self, Corrected};
-use crate::repo::entry::Entry;
+use super::signed::{self, Compared, Corrected};
+use super::{durable, floor};
+use crate::job::FloorFacts;
+use crate::patch::metadata::Metadata;
+use crate::repo::entry::{Entry, EntryMeta};
 
 /// A file up to this size, in bytes, may wait for others.
 pub(super) const SMALL_BYTES: u64 = 256 * 1024;
@@ -29,12 +31,28 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// How many files are synced at a time: the disk writes what they have in common once.
 const SYNCS: usize = 8;
 
+/// How many of these files, at least one, may be asked for at once: as many as may wait for each
+/// other.
+pub(super) fn group(missing: &[&Entry]) -> usize {
+    let is_like = |(one, other): (&&Entry, &&Entry)| are_alike(one, other);
+    let alike = missing.iter().zip(missing.iter().skip(1)).take(FILES - 1).take_while(|pair| is_like(*pair));
+    missing.len().min(1 + alike.count())
+}
+
+/// Whether one of these files may wait for the other.
+fn are_alike(one: &Entry, other: &Entry) -> bool {
+    one.size_bytes.max(other.size_bytes) <= SMALL_BYTES && one.is_wanted() == other.is_wanted()
+}
+
 /// A patch file that is whole and verified, not yet durable.
 pub(super) struct Arrived<'a> {
     pub(super) entry: &'a Entry,
     partial: Partial,
     signature: File,
     has_index: bool,
+    /// What the file says of itself.
+    meta: Box<EntryMeta>,
+    floor: Option<FloorFacts>,
 }
 
 impl<'a> Arrived<'a> {
@@ -46,6 +64,7 @@ impl<'a> Arrived<'a> {
         entry: &'a Entry,
         partial: Partial,
         signature: &[u8],
+        metadata: &Metadata,
         index: Option<&[u8]>,
     ) -> Result<Self, StoreError> {
         let [signature_path, index_path] = BlobStore::beside(partial.path());
@@ -53,7 +72,8 @@ impl<'a> Arrived<'a> {
             durable::write(&signature_path, signature).map_err(StoreError::at(&signature_path))?;
         // Without an index, the patch is read.
         let has_index = index.is_some_and(|index| durable::write(&index_path, index).is_ok());
-        Ok(Self { entry, partial, signature, has_index })
+        let (meta, floor) = (Box::new(metadata.entry_meta()), floor::facts(metadata, entry.size_bytes));
+        Ok(Self { entry, partial, signature, has_index, meta, floor })
     }
 
     /// Removes what is beside the patch file.
@@ -67,6 +87,11 @@ impl<'a> Arrived<'a> {
         self.remove_beside();
     }
 
+    /// What the entry has wrong, if it is that of this file.
+    fn compare(&self, entry: &Entry) -> Compared {
+        signed::compare_with(&self.entry.id, (*self.meta).clone(), self.entry.size_bytes, entry)
+    }
+
     fn is_of(&self, entry: &Entry) -> bool {
         (entry.hash, &entry.id) == (self.entry.hash, &self.entry.id)
     }
@@ -78,8 +103,8 @@ impl<'a> Arrived<'a> {
 
 /// What became of a file.
 pub(super) enum Published {
-    /// It is here. With its entry and a notice, if that was corrected.
-    Here(Vec<Corrected>),
+    /// It is here. With its entry and a notice, if that was corrected, and what it is as a floor.
+    Here(Vec<Corrected>, Option<FloorFacts>),
     /// The map does not name it any more.
     Unnamed,
     /// It has no name, for this reason.
@@ -108,11 +133,7 @@ impl<'a> Batch<'a> {
 
     /// Whether the files may wait until the file of `entry` has come, too.
     pub(super) fn may_wait_for(&self, entry: &Entry) -> bool {
-        let is_small = |entry: &Entry| entry.size_bytes <= SMALL_BYTES;
-        let is_like_it = |file: &Arrived<'_>| {
-            is_small(file.entry) && is_small(entry) && file.entry.is_wanted() == entry.is_wanted()
-        };
-        self.files.last().is_none_or(is_like_it)
+        self.files.last().is_none_or(|file| are_alike(file.entry, entry))
             && self.files.len() < FILES
             && self.began.is_none_or(|began| began.elapsed() < PATIENCE)
     }
@@ -162,7 +183,11 @@ impl<'a> Batch<'a> {
             let is_here = is_named && self.blobs.has(file.entry);
             if !is_named || is_here {
                 file.remove();
-                let what = if is_here { Published::Here(Vec::new()) } else { Published::Unnamed };
+                let what = if is_here {
+                    Published::Here(Vec::new(), file.floor.clone())
+                } else {
+                    Published::Unnamed
+                };
                 done.push((file.entry, what));
             }
             is_named && !is_here
@@ -180,14 +205,19 @@ impl<'a> Batch<'a> {
             done.push((file.entry, Published::failed(&error)));
             false
         });
+        let compare = |some: &[Arrived<'_>], entry: &Entry| {
+            let is_its = some.iter().find(|file| file.is_of(entry) && !entry.state.is_deleted());
+            is_its.map_or(Compared::Same, |file| file.compare(entry))
+        };
         // All at once: this writes the map once. If that fails, those fail that are wrong.
-        let mut corrected = signed::correct(store, |entry| files.iter().any(|file| file.is_of(entry)));
+        let mut all = signed::correct_as(store, &|entry| compare(&files, entry));
         for file in &files {
-            let own = match &mut corrected {
+            let own = match &mut all {
                 Ok(all) => Ok(all.extract_if(.., |one| one.entry.id == file.entry.id).collect()),
-                Err(_) => signed::correct(store, |entry| file.is_of(entry)),
+                Err(_) => signed::correct_as(store, &|entry| compare(slice::from_ref(file), entry)),
             };
-            done.push((file.entry, own.map_or_else(|error| Published::failed(&error), Published::Here)));
+            let published = own.map(|corrected| Published::Here(corrected, file.floor.clone()));
+            done.push((file.entry, published.unwrap_or_else(|error| Published::failed(&error))));
         }
     }
 }

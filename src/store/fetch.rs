@@ -18,13 +18,14 @@ use super::disk;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::map_file::Snapshot;
 use super::partial::Partial;
-use super::{floor, hashing, index};
+use super::{hashing, index};
 use crate::config::Config;
 use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::job::{BlobSource, FetchError, Space, SystemError};
 use crate::limits;
-use crate::patch::archive;
+use crate::patch::archive::{self, Archive};
+use crate::patch::metadata::Metadata;
 use crate::patch::signature::{Claim, SignatureError, TrustedKeys};
 use crate::repo::entry::Entry;
 use crate::types::{NodeId, Reason};
@@ -81,31 +82,71 @@ fn fetch_all<'a>(
     missing: &[&'a Entry],
     reporter: &mut dyn Reporter,
 ) -> Result<(), Stop> {
-    for entry in missing {
-        if !batch.may_wait_for(entry) {
-            publish(fetch, batch, reporter)?;
+    let mut rest = missing;
+    while let [first, ..] = rest {
+        let (group, behind) = rest.split_at(batch::group(rest));
+        rest = behind;
+        if !batch.may_wait_for(first) {
+            publish(batch, reporter)?;
         }
-        match fetch.one(entry) {
-            Ok(arrived) => batch.add(arrived),
-            Err(FetchFailure::Session(reason)) => {
-                publish(fetch, batch, reporter)?;
-                report_missing(entry, &reason, reporter)?;
-                return Err(JobFailure::refused(reason).into());
+        // All signatures, and then all files, without a pause for each.
+        if group.len() > 1 {
+            group.iter().for_each(|entry| fetch.source.ahead(&entry.hash, entry.size_bytes));
+        }
+        let mut begun = Vec::with_capacity(group.len());
+        for entry in group {
+            match fetch.begin(entry) {
+                Ok(one) => begun.push(one),
+                Err(failure) => failed(entry, failure, batch, reporter)?,
             }
-            Err(failure) => report_missing(entry, &failure.to_string(), reporter)?,
+        }
+        if begun.len() > 1 {
+            for Begun { entry, partial, .. } in &begun {
+                if partial.len_bytes() < entry.size_bytes {
+                    fetch.source.ahead(&entry.hash, partial.len_bytes());
+                }
+            }
+        }
+        for one in begun {
+            let entry = one.entry;
+            if !batch.may_wait_for(entry) {
+                publish(batch, reporter)?;
+            }
+            match fetch.finish(one) {
+                Ok(arrived) => batch.add(arrived),
+                Err(failure) => failed(entry, failure, batch, reporter)?,
+            }
         }
     }
-    publish(fetch, batch, reporter)
+    publish(batch, reporter)
+}
+
+/// Reports a file that was not fetched. If the session can no longer be used, ends the job, with
+/// the files that have come.
+fn failed(
+    entry: &Entry,
+    failure: FetchFailure,
+    batch: &mut Batch<'_>,
+    reporter: &mut dyn Reporter,
+) -> Result<(), Stop> {
+    let FetchFailure::Session(reason) = failure else {
+        return report_missing(entry, &failure.to_string(), reporter);
+    };
+    publish(batch, reporter)?;
+    report_missing(entry, &reason, reporter)?;
+    Err(JobFailure::refused(reason).into())
 }
 
 /// Gives the files that have come their names, and reports what became of each.
-fn publish(fetch: &Fetch<'_>, batch: &mut Batch<'_>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
+fn publish(batch: &mut Batch<'_>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     for (entry, published) in batch.publish() {
         match published {
-            Published::Here(corrected) => {
+            Published::Here(corrected, floor) => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;
-                floor::report(&fetch.blobs, entry, reporter)?;
+                if let Some(floor) = floor {
+                    send(reporter, &Report::FloorHere { hash: entry.hash, floor })?;
+                }
             }
             // The patch was deleted while its file was fetched.
             Published::Unnamed => {}
@@ -136,6 +177,13 @@ impl fmt::Display for FetchFailure {
     }
 }
 
+/// A file whose signature is here, and perhaps a part of its bytes.
+struct Begun<'e> {
+    entry: &'e Entry,
+    signature: Vec<u8>,
+    partial: Partial,
+}
+
 struct Fetch<'a> {
     blobs: BlobStore,
     keys: &'a TrustedKeys,
@@ -145,26 +193,34 @@ struct Fetch<'a> {
 }
 
 impl Fetch<'_> {
-    /// Fetches one file and verifies it. It is not durable yet.
-    fn one<'e>(&mut self, entry: &'e Entry) -> Result<Arrived<'e>, FetchFailure> {
+    /// Fetches the signature of a file and checks its key, before any byte is fetched.
+    fn begin<'e>(&mut self, entry: &'e Entry) -> Result<Begun<'e>, FetchFailure> {
         if entry.size_bytes > limits::PATCH_FILE_BYTES {
             return Err(self.of_peer(entry, SignatureError::TooLarge));
         }
         let signature = self.signature(entry)?;
+        Claim::parse(&signature, self.keys).map_err(|error| self.of_peer(entry, error))?;
+        let path = self.blobs.fetched(&entry.hash);
+        let partial = Partial::open(path.clone(), entry.size_bytes);
+        match partial.map_err(|error| of_disk(entry, &path, error))? {
+            Some(partial) => Ok(Begun { entry, signature, partial }),
+            None => Err(FetchFailure::File(format!("{} is being fetched already", entry.id))),
+        }
+    }
+
+    /// Fetches the bytes of a file and verifies it. It is not durable yet.
+    fn finish<'e>(&mut self, begun: Begun<'e>) -> Result<Arrived<'e>, FetchFailure> {
+        let Begun { entry, signature, mut partial } = begun;
         let keys = self.keys;
         let claim = Claim::parse(&signature, keys).map_err(|error| self.of_peer(entry, error))?;
-        let path = self.blobs.fetched(&entry.hash);
-        let on_disk = |error| of_disk(entry, &path, error);
-        let partial = Partial::open(path.clone(), entry.size_bytes).map_err(on_disk)?;
-        let Some(mut partial) = partial else {
-            return Err(FetchFailure::File(format!("{} is being fetched already", entry.id)));
-        };
         loop {
             let was_resumed = partial.len_bytes() > 0;
             match self.bytes(entry, &claim, &mut partial) {
                 Ok(()) => break,
                 // The part from an earlier session may be at fault.
-                Err(FetchFailure::Unverified(_)) if was_resumed => partial.truncate().map_err(on_disk)?,
+                Err(FetchFailure::Unverified(_)) if was_resumed => {
+                    partial.truncate().map_err(|error| of_disk(entry, partial.path(), error))?;
+                }
                 Err(failure) => {
                     if matches!(failure, FetchFailure::Unverified(_)) {
                         partial.try_remove();
@@ -173,8 +229,8 @@ impl Fetch<'_> {
                 }
             }
         }
-        let index = self.check(entry, &partial)?;
-        Arrived::new(entry, partial, &signature, index.as_deref())
+        let (metadata, index) = self.check(entry, &partial)?;
+        Arrived::new(entry, partial, &signature, &metadata, index.as_deref())
             .map_err(|error| FetchFailure::File(format!("{}: {error}", entry.id)))
     }
 
@@ -187,7 +243,7 @@ impl Fetch<'_> {
 
     /// Fetches the missing bytes, and checks all bytes against signature and hash.
     fn bytes(&mut self, entry: &Entry, claim: &Claim<'_>, partial: &mut Partial) -> Result<(), FetchFailure> {
-        let verified = hashing::alongside(claim, |hash| {
+        let verified = hashing::alongside(claim, entry.size_bytes, |hash| {
             partial.read(hash).map_err(|error| of_disk(entry, partial.path(), error))?;
             if partial.len_bytes() < entry.size_bytes {
                 check_space(entry, partial)?;
@@ -215,29 +271,29 @@ impl Fetch<'_> {
     }
 
     /// Checks that the file is that of this patch. What else the entry has wrong is corrected
-    /// later. Returns the index of a small file.
-    fn check(&self, entry: &Entry, partial: &Partial) -> Result<Option<Vec<u8>>, FetchFailure> {
+    /// later. Returns the metadata, and the index of a small file.
+    fn check(&self, entry: &Entry, partial: &Partial) -> Result<(Metadata, Option<Vec<u8>>), FetchFailure> {
         partial.begin_writing();
         let rewound = || partial.rewound().map_err(|error| of_disk(entry, partial.path(), error));
-        let mut index = None;
+        let mut found = None;
         if entry.size_bytes <= batch::SMALL_BYTES {
             let mut paths = index::Collector::default();
             // If it is no whole archive, whoever reads it tells.
-            if let Ok(archive) = archive::members(rewound()?, &mut |member| paths.add(member)) {
-                index = Some((archive.metadata.id.clone(), index::seal(&paths.finish(&archive.metadata))));
-            }
+            let archive = archive::members(rewound()?, &mut |member| paths.add(member)).ok();
+            found = archive.map(|Archive { metadata, .. }| {
+                let index = index::seal(&paths.finish(&metadata));
+                (metadata, Some(index))
+            });
         }
-        let (id, index) = match index {
-            Some((id, index)) => (id, Some(index)),
-            None => {
-                let metadata = archive::metadata(rewound()?).map_err(|error| self.of_peer(entry, error))?;
-                (metadata.id, None)
-            }
+        let found = match found {
+            Some(found) => found,
+            None => (archive::metadata(rewound()?).map_err(|error| self.of_peer(entry, error))?, None),
         };
-        if id != entry.id {
-            return Err(self.of_peer(entry, format_args!("the file that it names is that of {id}")));
+        if found.0.id != entry.id {
+            let other = format_args!("the file that it names is that of {}", found.0.id);
+            return Err(self.of_peer(entry, other));
         }
-        Ok(index)
+        Ok(found)
     }
 
     /// A failure that is the peer's fault.

@@ -42,6 +42,13 @@ pub(super) fn floor(blobs: &BlobStore, entry: &Entry) -> Option<Floor> {
     says(blobs, entry)?.floor
 }
 
+/// The facts of a floor, if the file of this size that has this metadata is one.
+pub(super) fn facts(metadata: &Metadata, size_bytes: u64) -> Option<FloorFacts> {
+    let Floor { serial, expires, .. } = metadata.floor.as_ref()?;
+    let is_one = size_bytes <= limits::FLOOR_FILE_BYTES;
+    is_one.then(|| FloorFacts { id: metadata.id.clone(), serial: *serial, expires: *expires })
+}
+
 /// Reports a file that is a floor.
 pub(super) fn report(blobs: &BlobStore, entry: &Entry, reporter: &mut dyn Reporter) -> Result<(), Stop> {
     let Some(Floor { serial, expires, .. }) = floor(blobs, entry) else { return Ok(()) };

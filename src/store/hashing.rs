@@ -13,12 +13,26 @@ use crate::patch::signature::{Claim, VerifiedFile};
 /// once, they are a third of a worker's budget of memory.
 const QUEUE: usize = 16;
 
-/// Calls `feed` with a function that takes the file's bytes in order. Returns the result
-/// of the verification, or the error of `feed`.
+/// A thread costs more than to hash so many bytes.
+const ALONE_BYTES: u64 = 256 * 1024;
+
+/// Calls `feed` with a function that takes the file's bytes in order, which are `size_bytes`.
+/// Returns the result of the verification, or the error of `feed`.
 pub(super) fn alongside<E>(
     claim: &Claim<'_>,
+    size_bytes: u64,
     feed: impl FnOnce(&mut dyn FnMut(&[u8])) -> Result<(), E>,
 ) -> Result<Result<VerifiedFile, SignatureError>, E> {
+    if size_bytes <= ALONE_BYTES {
+        let mut pass = claim.begin();
+        let mut fed = Ok(());
+        feed(&mut |bytes| {
+            if fed.is_ok() {
+                fed = pass.update(bytes);
+            }
+        })?;
+        return Ok(fed.and_then(|()| pass.finish()));
+    }
     let pieces = Pieces::default();
     thread::scope(|scope| {
         let hashing = scope.spawn(|| {

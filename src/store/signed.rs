@@ -11,7 +11,6 @@ use super::error::{Stop, StoreError, send};
 use crate::job::Report;
 use crate::job::reporter::Reporter;
 use crate::patch::archive;
-use crate::patch::metadata::Metadata;
 use crate::repo::entry::{Entry, EntryMeta};
 use crate::types::{PatchId, Reason};
 
@@ -34,7 +33,7 @@ pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
     }
     match blobs.open(&entry.hash) {
         Ok(Some(blob)) => match archive::metadata(&blob.file) {
-            Ok(metadata) => compare_with(&metadata, blob.size_bytes, entry),
+            Ok(metadata) => compare_with(&metadata.id, metadata.entry_meta(), blob.size_bytes, entry),
             // Whoever reads the file tells.
             Err(_) => Compared::Same,
         },
@@ -42,12 +41,12 @@ pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
     }
 }
 
-/// Compares an entry with the metadata and the size of its file.
-fn compare_with(metadata: &Metadata, size_bytes: u64, entry: &Entry) -> Compared {
-    if metadata.id != entry.id {
-        return Compared::Other(metadata.id.clone());
+/// Compares an entry with what its file says: an id, and the metadata, and its size.
+pub(super) fn compare_with(id: &PatchId, is: EntryMeta, size_bytes: u64, entry: &Entry) -> Compared {
+    if *id != entry.id {
+        return Compared::Other(id.clone());
     }
-    let (is, says) = (metadata.entry_meta(), &entry.meta);
+    let says = &entry.meta;
     let fields = [
         ("sw_version", is.sw_version == says.sw_version),
         ("summary", is.summary == says.summary),
@@ -93,10 +92,21 @@ pub(super) fn correct(
     is_asked: impl Fn(&Entry) -> bool,
 ) -> Result<Vec<Corrected>, StoreError> {
     let blobs = store.blobs();
+    correct_as(store, &|entry| if is_asked(entry) { compare(&blobs, entry) } else { Compared::Same })
+}
+
+/// Corrects those of the store's entries that are [`Compared::Wrong`] by `compare`.
+///
+/// # Errors
+/// As [`correct`].
+pub(super) fn correct_as(
+    store: &mut Store,
+    compare: &dyn Fn(&Entry) -> Compared,
+) -> Result<Vec<Corrected>, StoreError> {
     let mut corrected = Vec::new();
     let mut stamp = store.next_stamp();
-    for entry in store.entries().iter().filter(|entry| is_asked(entry)) {
-        if let Compared::Wrong { meta, size_bytes, wrong } = compare(&blobs, entry) {
+    for entry in store.entries() {
+        if let Compared::Wrong { meta, size_bytes, wrong } = compare(entry) {
             let notice = Reason::format(format_args!(
                 "the entry of {} was wrong in {wrong}: it now says what its signed file says. If no \
                  controller is misconfigured, one that lies holds a key",
