@@ -8,11 +8,11 @@
 
 use std::fs::File;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
-use std::{io, mem, panic, slice, thread};
+use std::{io, mem, thread};
 
-use super::blobs::{BlobStore, Written};
+use super::blobs::BlobStore;
 use super::disk::Store;
 use super::error::StoreError;
 use super::partial::Partial;
@@ -49,14 +49,14 @@ pub(super) struct Arrived<'a> {
     pub(super) entry: &'a Entry,
     partial: Partial,
     signature: File,
-    has_index: bool,
     /// What the file says of itself.
     meta: Box<EntryMeta>,
-    floor: Option<FloorFacts>,
+    /// Which floor it is.
+    pub(super) floor: Option<FloorFacts>,
 }
 
 impl<'a> Arrived<'a> {
-    /// Writes the signature and, if there is one, the index beside the patch file.
+    /// Writes the signature beside the patch file.
     ///
     /// # Errors
     /// [`StoreError`]: the signature cannot be written.
@@ -65,46 +65,31 @@ impl<'a> Arrived<'a> {
         partial: Partial,
         signature: &[u8],
         metadata: &Metadata,
-        index: Option<&[u8]>,
     ) -> Result<Self, StoreError> {
-        let [signature_path, index_path] = BlobStore::beside(partial.path());
-        let signature =
-            durable::write(&signature_path, signature).map_err(StoreError::at(&signature_path))?;
-        // Without an index, the patch is read.
-        let has_index = index.is_some_and(|index| durable::write(&index_path, index).is_ok());
+        let beside = BlobStore::beside(partial.path());
+        let signature = durable::write(&beside, signature).map_err(StoreError::at(&beside))?;
         let (meta, floor) = (Box::new(metadata.entry_meta()), floor::facts(metadata, entry.size_bytes));
-        Ok(Self { entry, partial, signature, has_index, meta, floor })
+        Ok(Self { entry, partial, signature, meta, floor })
     }
 
-    /// Removes what is beside the patch file.
-    fn remove_beside(&self) {
-        BlobStore::remove_beside(self.partial.path());
-    }
-
-    /// Removes all: the map does not name the file, or it is here, or the disk lost bytes of it.
-    fn remove(&self) {
-        self.partial.try_remove();
-        self.remove_beside();
+    /// Whether it is the file of this entry.
+    fn is_of(&self, entry: &Entry) -> bool {
+        (entry.hash, &entry.id) == (self.entry.hash, &self.entry.id) && !entry.state.is_deleted()
     }
 
     /// What the entry has wrong, if it is that of this file.
     fn compare(&self, entry: &Entry) -> Compared {
-        signed::compare_with(&self.entry.id, (*self.meta).clone(), self.entry.size_bytes, entry)
-    }
-
-    fn is_of(&self, entry: &Entry) -> bool {
-        (entry.hash, &entry.id) == (self.entry.hash, &self.entry.id)
-    }
-
-    fn is_named(&self, store: &Store) -> bool {
-        store.entries().iter().any(|entry| self.is_of(entry) && !entry.state.is_deleted())
+        if self.is_of(entry) {
+            return signed::compare_with(&self.entry.id, &self.meta, self.entry.size_bytes, entry);
+        }
+        Compared::Same
     }
 }
 
 /// What became of a file.
 pub(super) enum Published {
-    /// It is here. With its entry and a notice, if that was corrected, and what it is as a floor.
-    Here(Vec<Corrected>, Option<FloorFacts>),
+    /// It is here. With its entry and a notice, if that was corrected.
+    Here(Option<Corrected>),
     /// The map does not name it any more.
     Unnamed,
     /// It has no name, for this reason.
@@ -145,108 +130,106 @@ impl<'a> Batch<'a> {
 
     /// Makes the files durable, gives those their names that the map still names, and corrects
     /// their entries. Returns what became of each. The batch is empty then.
-    pub(super) fn publish(&mut self) -> Vec<(&'a Entry, Published)> {
+    pub(super) fn publish(&mut self) -> Vec<(Arrived<'a>, Published)> {
         self.began = None;
-        let mut files = mem::take(&mut self.files);
-        let mut done = Vec::with_capacity(files.len());
-        if files.is_empty() {
-            return done;
-        }
-        let mut synced = sync(&files).into_iter();
-        files.retain(|file| {
-            let Some(Err(error)) = synced.next() else { return true };
-            // What the disk lost is in memory as before, and must not be taken for durable.
-            file.remove();
-            done.push((file.entry, Published::failed(&StoreError::at(file.partial.path())(error))));
-            false
-        });
-        match Store::open(self.state_dir) {
-            Ok(mut store) => self.publish_synced(&mut store, files, &mut done),
-            Err(error) => {
-                files.iter().for_each(Arrived::remove_beside);
-                done.extend(files.iter().map(|file| (file.entry, Published::failed(&error))));
+        let files = mem::take(&mut self.files);
+        let mut done = sync(&files);
+        if done.iter().any(Option::is_none) {
+            match Store::open(self.state_dir) {
+                Ok(mut store) => self.publish_synced(&mut store, &files, &mut done),
+                Err(error) => {
+                    done.iter_mut().for_each(|done| {
+                        done.get_or_insert_with(|| Published::failed(&error));
+                    });
+                }
             }
         }
-        done
+        let ended = |(file, done): (Arrived<'a>, Option<Published>)| {
+            let done = done.unwrap_or(Published::Unnamed);
+            if !matches!(done, Published::Here(_)) {
+                durable::try_remove(&BlobStore::beside(file.partial.path()));
+            }
+            (file, done)
+        };
+        files.into_iter().zip(done).map(ended).collect()
     }
 
-    /// Does the same with files that are durable, under the lock.
-    fn publish_synced(
-        &self,
-        store: &mut Store,
-        mut files: Vec<Arrived<'a>>,
-        done: &mut Vec<(&'a Entry, Published)>,
-    ) {
-        files.retain(|file| {
-            let is_named = file.is_named(store);
-            // An upload may have brought it meanwhile.
-            let is_here = is_named && self.blobs.has(file.entry);
-            if !is_named || is_here {
-                file.remove();
-                let what = if is_here {
-                    Published::Here(Vec::new(), file.floor.clone())
-                } else {
-                    Published::Unnamed
-                };
-                done.push((file.entry, what));
+    /// Does the same with the files of which nothing has become yet: they are durable, and the
+    /// lock is held.
+    fn publish_synced(&self, store: &mut Store, files: &[Arrived<'a>], done: &mut [Option<Published>]) {
+        for (file, done) in files.iter().zip(&mut *done).filter(|(_, done)| done.is_none()) {
+            if !store.entries().iter().any(|entry| file.is_of(entry)) {
+                file.partial.try_remove();
+                durable::try_remove(&self.blobs.index(&file.entry.hash));
+                *done = Some(Published::Unnamed);
+            } else if self.blobs.has(file.entry) {
+                // An upload has brought it meanwhile.
+                file.partial.try_remove();
+                durable::try_remove(&BlobStore::beside(file.partial.path()));
+                *done = Some(Published::Here(None));
             }
-            is_named && !is_here
-        });
-        let written = |file: &Arrived<'a>| Written {
-            hash: file.entry.hash,
-            path: file.partial.path().to_path_buf(),
-            has_index: file.has_index,
-        };
-        let published = self.blobs.publish(&files.iter().map(written).collect::<Vec<_>>());
-        let mut published = published.into_iter();
-        files.retain(|file| {
-            let Some(Err(error)) = published.next() else { return true };
-            file.remove_beside();
-            done.push((file.entry, Published::failed(&error)));
-            false
-        });
-        let compare = |some: &[Arrived<'_>], entry: &Entry| {
-            let is_its = some.iter().find(|file| file.is_of(entry) && !entry.state.is_deleted());
-            is_its.map_or(Compared::Same, |file| file.compare(entry))
-        };
+        }
+        let waiting = || files.iter().zip(done.iter()).filter(|(_, done)| done.is_none());
+        let mut paths = waiting().map(|(file, _)| (&file.entry.hash, file.partial.path()));
+        let mut results = self.blobs.publish(&mut paths).into_iter();
+        let mut here = Vec::new();
+        for (file, done) in files.iter().zip(&mut *done).filter(|(_, done)| done.is_none()) {
+            match results.next() {
+                Some(Err(error)) => *done = Some(Published::failed(&error)),
+                _ => here.push((file, done)),
+            }
+        }
         // All at once: this writes the map once. If that fails, those fail that are wrong.
-        let mut all = signed::correct_as(store, &|entry| compare(&files, entry));
-        for file in &files {
-            let own = match &mut all {
-                Ok(all) => Ok(all.extract_if(.., |one| one.entry.id == file.entry.id).collect()),
-                Err(_) => signed::correct_as(store, &|entry| compare(slice::from_ref(file), entry)),
-            };
-            let published = own.map(|corrected| Published::Here(corrected, file.floor.clone()));
-            done.push((file.entry, published.unwrap_or_else(|error| Published::failed(&error))));
+        let compare = |entry: &Entry| {
+            let own = here.iter().find(|(file, _)| file.is_of(entry));
+            own.map_or(Compared::Same, |(file, _)| file.compare(entry))
+        };
+        let mut all = signed::correct_as(store, &compare);
+        for (file, done) in here {
+            let is_own = |entry: &Entry| entry.id == file.entry.id;
+            *done = Some(match &mut all {
+                Ok(all) => {
+                    let own = all.iter().position(|one| is_own(&one.entry));
+                    Published::Here(own.map(|at| all.swap_remove(at)))
+                }
+                Err(error) if store.entries().iter().any(|entry| file.compare(entry) != Compared::Same) => {
+                    Published::failed(error)
+                }
+                Err(_) => Published::Here(None),
+            });
         }
     }
 }
 
-/// Syncs the patch files and their signatures, several at a time. Returns an error for each
-/// patch file that is not durable with its signature.
-fn sync(files: &[Arrived<'_>]) -> Vec<io::Result<()>> {
+/// Syncs the patch files and their signatures, several at a time. Returns what became of those
+/// that are not durable with their signatures.
+fn sync(files: &[Arrived<'_>]) -> Vec<Option<Published>> {
     let all: Vec<_> = files.iter().flat_map(|file| [file.partial.file(), &file.signature]).collect();
+    // The numbers of the errors, 0 for none.
+    let failed: Vec<_> = files.iter().map(|_| AtomicI32::new(0)).collect();
     let next = AtomicUsize::new(0);
     let some = || {
-        let mut failed = Vec::new();
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(file) = all.get(at) else { return failed };
-            failed.extend(durable::sync(file).err().map(|error| (at / 2, error)));
+            let Some(file) = all.get(at) else { return };
+            if let Err(error) = durable::sync(file) {
+                failed[at / 2].store(error.raw_os_error().unwrap_or(libc::EIO), Ordering::Relaxed);
+            }
         }
     };
-    let mut results: Vec<_> = files.iter().map(|_| Ok(())).collect();
     thread::scope(|scope| {
-        // Where the system gives no thread, those that there are sync the rest.
-        let spawn = || thread::Builder::new().spawn_scoped(scope, some).ok();
-        let others: Vec<_> = (1..SYNCS.min(all.len())).filter_map(|_| spawn()).collect();
-        let mut failed = some();
-        for other in others {
-            failed.extend(other.join().unwrap_or_else(|cause| panic::resume_unwind(cause)));
+        for _ in 1..SYNCS.min(all.len()) {
+            // Where the system gives no thread, those that there are sync the rest.
+            let _ = thread::Builder::new().spawn_scoped(scope, &some);
         }
-        for (at, error) in failed {
-            results[at] = Err(error);
-        }
+        some();
     });
-    results
+    let failed = failed.into_iter().map(AtomicI32::into_inner);
+    let explain = |(file, number): (&Arrived<'_>, i32)| {
+        // What the disk lost is in memory as before, and must not be taken for durable.
+        file.partial.try_remove();
+        let error = io::Error::from_raw_os_error(number);
+        Published::failed(&StoreError::at(file.partial.path())(error))
+    };
+    files.iter().zip(failed).map(|(file, number)| (number != 0).then(|| explain((file, number)))).collect()
 }

@@ -22,16 +22,6 @@ pub struct Blob {
     pub signature: Vec<u8>,
 }
 
-/// A patch file that is whole and durable, as is its signature, each under the path that it
-/// has until it gets its name ([`BlobStore::beside`]).
-#[derive(Debug)]
-pub(super) struct Written {
-    pub(super) hash: Hash,
-    pub(super) path: PathBuf,
-    /// There is an index, which need not be durable: it is sealed, and follows from the patch.
-    pub(super) has_index: bool,
-}
-
 /// The directory of blobs.
 #[derive(Clone, Debug)]
 pub(super) struct BlobStore {
@@ -87,54 +77,45 @@ impl BlobStore {
             && len(self.signature(&entry.hash)).is_some_and(|len| len > 0)
     }
 
-    /// The paths of a signature and an index until they get their names, beside `written`, the
-    /// path of their patch file until then. They are that process's own, as this is.
-    pub(super) fn beside(written: &Path) -> [PathBuf; 2] {
-        ["signature", "paths"].map(|kind| durable::unfinished(&written.with_added_extension(kind)))
+    /// The path of a signature until it gets its name, beside `written`, that of its patch file
+    /// until then. It is that process's own, as this is.
+    pub(super) fn beside(written: &Path) -> PathBuf {
+        durable::unfinished(written)
     }
 
-    /// Removes what is beside a patch file that gets no name.
-    pub(super) fn remove_beside(written: &Path) {
-        Self::beside(written).iter().for_each(|path| durable::try_remove(path));
+    /// Writes the index of a patch file. Not durable, since it is sealed and follows from the
+    /// patch: if it is missing or damaged, the patch is read.
+    pub(super) fn write_index(&self, hash: &Hash, index: &[u8]) {
+        let _ = durable::write(&self.index(hash), index);
     }
 
     /// Gives patch files their names, each after its signature has its own: a patch file
     /// with its name therefore has its signature. Durable when it returns. The lock must be
-    /// held. A file that fails has no name and does not keep the others from theirs; where
-    /// the directory cannot be synced, all fail.
-    pub(super) fn publish(&self, files: &[Written]) -> Vec<Result<(), StoreError>> {
-        let mut results: Vec<_> = files.iter().map(|_| Ok(())).collect();
-        self.rename_all(files, &mut results, |file| {
-            let [signature, index] = Self::beside(&file.path);
-            // Without an index, the patch is read.
-            if file.has_index && durable::rename(&index, &self.index(&file.hash)).is_err() {
-                durable::try_remove(&index);
-            }
-            (signature, self.signature(&file.hash))
-        });
-        self.rename_all(files, &mut results, |file| (file.path.clone(), self.patch(&file.hash)));
-        results
-    }
-
-    /// Renames one file of each that has not failed, and makes that durable.
-    fn rename_all(
+    /// held. A file that fails does not keep the others from their names; where the directory
+    /// cannot be synced, all fail.
+    pub(super) fn publish<'f>(
         &self,
-        files: &[Written],
-        results: &mut [Result<(), StoreError>],
-        names: impl Fn(&Written) -> (PathBuf, PathBuf),
-    ) {
-        for (file, result) in files.iter().zip(&mut *results).filter(|(_, result)| result.is_ok()) {
-            let (from, to) = names(file);
-            *result = durable::rename(&from, &to).map_err(StoreError::at(&to));
-        }
-        if results.iter().all(Result::is_err) {
-            return;
-        }
-        if let Err(error) = durable::sync_dir(&self.dir) {
-            for result in results.iter_mut().filter(|result| result.is_ok()) {
-                *result = Err(StoreError::at(&self.dir)(durable::same(&error)));
+        files: &mut dyn Iterator<Item = (&'f Hash, &'f Path)>,
+    ) -> Vec<Result<(), StoreError>> {
+        let files: Vec<_> = files.collect();
+        let mut results: Vec<_> = files.iter().map(|_| Ok(())).collect();
+        for is_patch in [false, true] {
+            for ((hash, written), result) in files.iter().zip(&mut results) {
+                let (from, to) = match is_patch {
+                    false => (Self::beside(written), self.signature(hash)),
+                    true => (written.to_path_buf(), self.patch(hash)),
+                };
+                if result.is_ok() {
+                    *result = durable::rename(&from, &to).map_err(StoreError::at(&to));
+                }
+            }
+            if let Err(error) = durable::sync_dir(&self.dir) {
+                for result in results.iter_mut().filter(|result| result.is_ok()) {
+                    *result = Err(StoreError::at(&self.dir)(durable::same(&error)));
+                }
             }
         }
+        results
     }
 
     /// Removes a patch file and the files that belong to it.

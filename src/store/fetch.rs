@@ -139,9 +139,9 @@ fn failed(
 
 /// Gives the files that have come their names, and reports what became of each.
 fn publish(batch: &mut Batch<'_>, reporter: &mut dyn Reporter) -> Result<(), Stop> {
-    for (entry, published) in batch.publish() {
+    for (Arrived { entry, floor, .. }, published) in batch.publish() {
         match published {
-            Published::Here(corrected, floor) => {
+            Published::Here(corrected) => {
                 corrected.into_iter().try_for_each(|one| one.report(reporter))?;
                 send(reporter, &Report::BlobHere { hash: entry.hash })?;
                 if let Some(floor) = floor {
@@ -229,8 +229,8 @@ impl Fetch<'_> {
                 }
             }
         }
-        let (metadata, index) = self.check(entry, &partial)?;
-        Arrived::new(entry, partial, &signature, &metadata, index.as_deref())
+        let metadata = self.check(entry, &partial)?;
+        Arrived::new(entry, partial, &signature, &metadata)
             .map_err(|error| FetchFailure::File(format!("{}: {error}", entry.id)))
     }
 
@@ -271,29 +271,28 @@ impl Fetch<'_> {
     }
 
     /// Checks that the file is that of this patch. What else the entry has wrong is corrected
-    /// later. Returns the metadata, and the index of a small file.
-    fn check(&self, entry: &Entry, partial: &Partial) -> Result<(Metadata, Option<Vec<u8>>), FetchFailure> {
+    /// later. Writes the index of a small file, and returns the metadata.
+    fn check(&self, entry: &Entry, partial: &Partial) -> Result<Metadata, FetchFailure> {
         partial.begin_writing();
         let rewound = || partial.rewound().map_err(|error| of_disk(entry, partial.path(), error));
-        let mut found = None;
+        let is_of_it = |metadata: &Metadata| metadata.id == entry.id;
         if entry.size_bytes <= batch::SMALL_BYTES {
             let mut paths = index::Collector::default();
             // If it is no whole archive, whoever reads it tells.
-            let archive = archive::members(rewound()?, &mut |member| paths.add(member)).ok();
-            found = archive.map(|Archive { metadata, .. }| {
-                let index = index::seal(&paths.finish(&metadata));
-                (metadata, Some(index))
-            });
+            if let Ok(Archive { metadata, .. }) =
+                archive::members(rewound()?, &mut |member| paths.add(member))
+                && is_of_it(&metadata)
+            {
+                self.blobs.write_index(&entry.hash, &index::seal(&paths.finish(&metadata)));
+                return Ok(metadata);
+            }
         }
-        let found = match found {
-            Some(found) => found,
-            None => (archive::metadata(rewound()?).map_err(|error| self.of_peer(entry, error))?, None),
-        };
-        if found.0.id != entry.id {
-            let other = format_args!("the file that it names is that of {}", found.0.id);
+        let metadata = archive::metadata(rewound()?).map_err(|error| self.of_peer(entry, error))?;
+        if !is_of_it(&metadata) {
+            let other = format_args!("the file that it names is that of {}", metadata.id);
             return Err(self.of_peer(entry, other));
         }
-        Ok(found)
+        Ok(metadata)
     }
 
     /// A failure that is the peer's fault.

@@ -51,9 +51,8 @@ pub(super) fn facts(metadata: &Metadata, size_bytes: u64) -> Option<FloorFacts> 
 
 /// Reports a file that is a floor.
 pub(super) fn report(blobs: &BlobStore, entry: &Entry, reporter: &mut dyn Reporter) -> Result<(), Stop> {
-    let Some(Floor { serial, expires, .. }) = floor(blobs, entry) else { return Ok(()) };
-    let floor = FloorFacts { id: entry.id.clone(), serial, expires };
-    send(reporter, &Report::FloorHere { hash: entry.hash, floor })
+    let floor = metadata(blobs, entry).and_then(|metadata| facts(&metadata, entry.size_bytes));
+    floor.map_or(Ok(()), |floor| send(reporter, &Report::FloorHere { hash: entry.hash, floor }))
 }
 
 /// Checks the set of applied patches that a change leads to, against the present one.

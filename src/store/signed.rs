@@ -33,7 +33,7 @@ pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
     }
     match blobs.open(&entry.hash) {
         Ok(Some(blob)) => match archive::metadata(&blob.file) {
-            Ok(metadata) => compare_with(&metadata.id, metadata.entry_meta(), blob.size_bytes, entry),
+            Ok(metadata) => compare_with(&metadata.id, &metadata.entry_meta(), blob.size_bytes, entry),
             // Whoever reads the file tells.
             Err(_) => Compared::Same,
         },
@@ -42,7 +42,7 @@ pub(super) fn compare(blobs: &BlobStore, entry: &Entry) -> Compared {
 }
 
 /// Compares an entry with what its file says: an id, and the metadata, and its size.
-pub(super) fn compare_with(id: &PatchId, is: EntryMeta, size_bytes: u64, entry: &Entry) -> Compared {
+pub(super) fn compare_with(id: &PatchId, is: &EntryMeta, size_bytes: u64, entry: &Entry) -> Compared {
     if *id != entry.id {
         return Compared::Other(id.clone());
     }
@@ -59,10 +59,10 @@ pub(super) fn compare_with(id: &PatchId, is: EntryMeta, size_bytes: u64, entry: 
         ("size", size_bytes == entry.size_bytes),
     ];
     let wrong: Vec<_> = fields.iter().filter(|(_, is_same)| !is_same).map(|(name, _)| *name).collect();
-    if is == *says && wrong.is_empty() {
+    if is == says && wrong.is_empty() {
         return Compared::Same;
     }
-    Compared::Wrong { meta: Box::new(is), size_bytes, wrong: wrong.join(", ") }
+    Compared::Wrong { meta: Box::new(is.clone()), size_bytes, wrong: wrong.join(", ") }
 }
 
 /// An entry that was corrected.

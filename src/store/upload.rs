@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use super::blobs::{BlobStore, Written};
+use super::blobs::BlobStore;
 use super::disk::Store;
 use super::error::{JobFailure, Stop, StoreError, finish, send};
 use super::signed::{self, Corrected};
@@ -62,7 +62,7 @@ fn run(config: &Config, files: Vec<Offered>, renew: bool, reporter: &mut dyn Rep
         let added = uploader.add(&mut file);
         // They are gone already if they got their names.
         durable::try_remove(&uploader.blobs.upload());
-        BlobStore::remove_beside(&uploader.blobs.upload());
+        durable::try_remove(&BlobStore::beside(&uploader.blobs.upload()));
         let line = match added? {
             Added::New { entry, cautions } => {
                 send(reporter, &Report::Entry(entry.clone()))?;
@@ -161,7 +161,7 @@ impl Uploader<'_> {
             floor::check_upload(&entry.id, floor, store.entries(), &self.blobs)?;
         }
         let paths = index::seal(&paths.finish(&metadata));
-        if let Err(error) = self.publish(path, entry.hash, &signature, &paths) {
+        if let Err(error) = self.publish(&path, &entry.hash, &signature, &paths) {
             if verdict == Upload::New {
                 // No entry names it; if this fails too, the next start removes it.
                 let _ = self.blobs.remove(&entry.hash);
@@ -191,17 +191,14 @@ impl Uploader<'_> {
 
 impl Uploader<'_> {
     /// Gives the patch file at `path`, which is durable, its name, with its signature and index.
-    fn publish(&self, path: PathBuf, hash: Hash, signature: &[u8], index: &[u8]) -> Result<(), StoreError> {
-        let [signature_path, index_path] = BlobStore::beside(&path);
-        let at = || StoreError::at(&signature_path);
-        durable::sync(&durable::write(&signature_path, signature).map_err(at())?).map_err(at())?;
-        durable::write(&index_path, index).map_err(StoreError::at(&index_path))?;
-        self.blobs
-            .publish(&[Written { hash, path, has_index: true }])
-            .into_iter()
-            .collect::<Result<(), _>>()?;
+    fn publish(&self, path: &Path, hash: &Hash, signature: &[u8], index: &[u8]) -> Result<(), StoreError> {
+        let beside = BlobStore::beside(path);
+        let written = durable::write(&beside, signature).and_then(|file| durable::sync(&file));
+        written.map_err(StoreError::at(&beside))?;
+        self.blobs.write_index(hash, index);
+        self.blobs.publish(&mut [(hash, path)].into_iter()).pop().unwrap_or(Ok(()))?;
         // A part fetched from another controller is no longer needed.
-        durable::try_remove(&self.blobs.fetched(&hash));
+        durable::try_remove(&self.blobs.fetched(hash));
         Ok(())
     }
 }
